@@ -1,0 +1,6 @@
+"""`python -m ramctl`."""
+
+from ramctl.cli import main
+
+if __name__ == "__main__":
+    main()

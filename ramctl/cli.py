@@ -1,0 +1,152 @@
+"""The command group, and `main()`: every failure becomes one line and the right exit code."""
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from ramctl import __version__
+from ramctl.errors import (
+    EXIT_BROKEN_PIPE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    Interrupted,
+    RamctlError,
+)
+
+COMMANDS = {
+    "parse": "Turn captions into tags, or captions into a label system.",
+    "train": "Train a tagging model on parsed records.",
+    "generate": "Add tags and captions that the captions leave out.",
+    "clean": "Remove wrong tags by regions, clusters and the model's own opinion.",
+    "finetune": "Train a model further on a small good set.",
+    "tag": "Turn photos into tags.",
+    "eval": "Compare predictions with the truth: mAP, precision, recall.",
+    "convert": "Turn the authors' checkpoints into bundles, and bundles into ONNX.",
+}
+
+
+class LazyGroup(click.Group):
+    """Finds commands by name and imports a command's module only when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in pipeline order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"ramctl.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    name="ramctl",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="captions -> parse -> train -> generate -> clean -> train -> finetune -> tag -> eval",
+)
+@click.option("--version", is_flag=True, help="Show the version; with -v devices and parts.")
+@click.option("-v", "--verbose", count=True, help="With --version: what works here.")
+@click.pass_context
+def cli(ctx: click.Context, version: bool, verbose: int) -> None:
+    """Photos and captions into an image tagger, photos into tags: filters over JSONL."""
+    if version:
+        click.echo(f"ramctl {__version__}")
+        if verbose:
+            from ramctl.about import describe
+
+            click.echo("\n".join(describe()))
+        ctx.exit(EXIT_OK)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(EXIT_USAGE)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with the documented exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = next((f" {word}" for word in arguments if word in COMMANDS), "")
+    try:
+        code = _run(arguments, f"ramctl{command}")
+    except Interrupted as stopped:
+        _die_of(stopped.signum)
+    except KeyboardInterrupt:
+        _die_of(signal.SIGINT)
+    except BrokenPipeError:
+        code = EXIT_BROKEN_PIPE
+    _close_streams()
+    sys.exit(code)
+
+
+def _run(arguments: list[str], name: str) -> int:
+    try:
+        result: Any = cli.main(args=arguments, prog_name="ramctl", standalone_mode=False)
+    except click.exceptions.Exit as finished:
+        return finished.exit_code
+    except click.UsageError as error:
+        _say(name, f"{error.format_message().rstrip('.')} (see {name} --help)")
+        return EXIT_USAGE
+    except click.ClickException as error:
+        _say(name, error.format_message())
+        return EXIT_FAILED
+    except click.Abort:
+        return EXIT_INTERRUPTED
+    except (Interrupted, KeyboardInterrupt, BrokenPipeError):
+        raise
+    except RamctlError as error:
+        _say(name, error.message)
+        _show_traceback(arguments)
+        return error.exit_code
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _say(name, f"{place}{error.strerror or error}")
+        _show_traceback(arguments)
+        return EXIT_FAILED
+    except Exception as error:
+        _say(name, f"internal error: {type(error).__name__}: {error} (-vv shows where)")
+        _show_traceback(arguments)
+        return EXIT_FAILED
+    return result if isinstance(result, int) else EXIT_OK
+
+
+def _say(name: str, message: str) -> None:
+    sys.stderr.write(f"{name}: {' '.join(message.split())}\n")
+
+
+def _show_traceback(arguments: list[str]) -> None:
+    if "-vv" in arguments or arguments.count("-v") + arguments.count("--verbose") >= 2:
+        traceback.print_exc()
+
+
+def _close_streams() -> None:
+    """Flush standard output now, so that a reader who left causes no message at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+
+
+def _die_of(signum: int) -> NoReturn:
+    """End as the signal would have ended us, so that a parent process sees the true cause."""
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+    sys.exit(128 + signum)

@@ -1,0 +1,99 @@
+"""The click classes behind every command: grouped help, configuration, `--show-config`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ramctl.config import environment_names, load_defaults
+
+GROUPS = ("input", "output", "model", "run")
+_ORIGINS = {
+    "COMMANDLINE": "flag",
+    "ENVIRONMENT": "environment",
+    "DEFAULT_MAP": "ramctl.toml",
+    "DEFAULT": "default",
+    "PROMPT": "prompt",
+}
+
+
+class GroupedOption(click.Option):
+    """An option that knows under which heading of `--help` it stands."""
+
+    def __init__(self, *args: Any, group: str = "run", **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.group = group
+
+
+def option(*declarations: str, group: str = "run", **attributes: Any) -> Callable[[Any], Any]:
+    """`click.option` with a heading."""
+    return click.option(*declarations, cls=GroupedOption, group=group, **attributes)
+
+
+class RamctlCommand(click.Command):
+    """A command whose options also come from `ramctl.toml` and `RAMCTL_*`."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        attributes.setdefault("context_settings", {})["help_option_names"] = ["-h", "--help"]
+        super().__init__(*args, **attributes)
+        self.params.append(
+            GroupedOption(
+                ["--show-config"],
+                is_flag=True,
+                expose_value=False,
+                help="Print every option's value and where it comes from.",
+            )
+        )
+        for parameter in self.params:
+            if isinstance(parameter, click.Option) and parameter.envvar is None and self.name:
+                parameter.envvar = environment_names(self.name, parameter.name or "")
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """The context with the configuration files' defaults in place."""
+        names = [parameter.name or "" for parameter in self.params]
+        extra["default_map"] = load_defaults(self.name or "", names)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Notice `--show-config` before required values are asked for."""
+        if "--show-config" not in args:
+            return super().parse_args(ctx, args)
+        ctx.resilient_parsing = True
+        super().parse_args(ctx, [arg for arg in args if arg != "--show-config"])
+        for parameter in self.params:
+            name = parameter.name or ""
+            source = ctx.get_parameter_source(name)
+            if name != "show_config" and source is not None:
+                click.echo(f"{name} = {ctx.params.get(name)!r}  # {_ORIGINS[source.name]}")
+        ctx.exit(0)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings."""
+        by_group: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        for parameter in self.get_params(ctx):
+            row = parameter.get_help_record(ctx)
+            if row is not None:
+                by_group[getattr(parameter, "group", "run")].append(row)
+        for group, rows in by_group.items():
+            if rows:
+                with formatter.section(group.capitalize()):
+                    formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the closing notes line by line, as they are."""
+        if self.epilog:
+            formatter.write_paragraph()
+            for line in self.epilog.strip().splitlines():
+                formatter.write(line + "\n")
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help text line by line, so that examples keep their form."""
+        formatter.write_paragraph()
+        for line in (self.help or "").strip().splitlines():
+            formatter.write(f"  {line}".rstrip() + "\n")

@@ -1,0 +1,67 @@
+"""Exceptions, exit codes and reject codes: everything that can be said about a failure."""
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_REJECTS = 3
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+EXIT_TERMINATED = 143
+
+REJECT_CODES = {
+    "bad_json": "the line is not a JSON object",
+    "bad_utf8": "the line is not valid UTF-8",
+    "bad_field": "a field has a value of the wrong type",
+    "missing_field": "a field that the command needs is not there",
+    "missing_image": "the photo's file or archive member does not exist",
+    "unreadable_image": "the photo's file cannot be read or decoded",
+    "too_large": "the photo or the text is larger than the limit allows",
+    "write_failed": "a file that belongs to the record could not be written",
+}
+
+
+class RamctlError(Exception):
+    """A failure with a message for the user; ends the command unless caught for one record."""
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, *, code: str = "failed") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+class UsageProblem(RamctlError):
+    """The command line or the configuration is wrong."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="usage")
+
+
+class RunProblem(RamctlError):
+    """The command cannot run or cannot go on."""
+
+
+class RecordProblem(RamctlError):
+    """One record cannot be done; it goes to the rejects and the run goes on.
+
+    `code` is one of `REJECT_CODES`.
+    """
+
+    exit_code = EXIT_REJECTS
+
+    def __init__(self, message: str, *, code: str) -> None:
+        if code not in REJECT_CODES:
+            raise ValueError(f"unknown reject code {code!r}")
+        super().__init__(message, code=code)
+
+
+class Interrupted(RamctlError):
+    """The user or the system asked the command to stop; what was done is saved."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__("interrupted", code="interrupted")
+        self.signum = signum
+        self.exit_code = 128 + signum

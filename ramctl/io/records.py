@@ -1,0 +1,113 @@
+"""Records: the JSON objects that commands exchange, and what several commands do to them."""
+
+import base64
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ramctl.errors import RecordProblem
+
+KINDS = ("object", "scene", "attribute", "action")
+
+
+@dataclass(slots=True)
+class Record:
+    """One input object and where it came from.
+
+    `base` is the folder that a relative `image` refers to. For `--resume`, `key` names the input
+    (its position where empty) and `stamp` changes when its content does.
+    """
+
+    fields: dict[str, Any]
+    source: str = "-"
+    line: int | None = None
+    base: Path = field(default_factory=Path)
+    key: str = ""
+    stamp: str = ""
+
+    @property
+    def place(self) -> str:
+        """`file:line` for messages."""
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+def encode_name(name: str) -> str | dict[str, str]:
+    """A file name as a JSON value: text, or `{"bytes": base64}` when it is not UTF-8."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return {"bytes": base64.b64encode(os.fsencode(name)).decode("ascii")}
+    return name
+
+
+def decode_name(value: Any) -> str:
+    """The file name (surrogate-escaped where not UTF-8) of an `image` value.
+
+    Raises RecordProblem when the value is neither a string nor `{"bytes": base64}`.
+    """
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, dict) and isinstance(value.get("bytes"), str):
+        try:
+            return os.fsdecode(base64.b64decode(value["bytes"], validate=True))
+        except ValueError:
+            pass
+    raise RecordProblem(
+        'image is neither a path nor {"bytes": base64}' if value else "image is empty",
+        code="bad_field",
+    )
+
+
+def image_name(fields: dict[str, Any]) -> str:
+    """The record's photo as a path or `shard.tar#member`; RecordProblem when there is none."""
+    if "image" not in fields:
+        raise RecordProblem("no image field", code="missing_field")
+    return decode_name(fields["image"])
+
+
+def string_list(fields: dict[str, Any], name: str) -> list[str]:
+    """The list of strings in a field, empty when absent; RecordProblem for anything else."""
+    value = fields.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise RecordProblem(
+            f"{name} is not a list of strings (got {json_type(value)})", code="bad_field"
+        )
+    for item in value:
+        if not isinstance(item, str):
+            raise RecordProblem(f"{name} holds {json_type(item)}, not a string", code="bad_field")
+    return value
+
+
+def captions_of(fields: dict[str, Any]) -> list[str]:
+    """The human captions: `captions`, else `caption` as one; RecordProblem for other types."""
+    if "captions" in fields or "caption" not in fields:
+        return string_list(fields, "captions")
+    caption = fields["caption"]
+    if not isinstance(caption, str):
+        raise RecordProblem(f"caption is not a string (got {json_type(caption)})", code="bad_field")
+    return [caption]
+
+
+def set_tags(fields: dict[str, Any], tags: list[str]) -> None:
+    """Replace `tags` and keep `kinds`, `scores` and `sources` to exactly those tags."""
+    fields["tags"] = tags
+    for name in ("kinds", "scores", "sources"):
+        per_tag = fields.get(name)
+        if isinstance(per_tag, dict):
+            fields[name] = {tag: per_tag[tag] for tag in tags if tag in per_tag}
+
+
+def json_type(value: Any) -> str:
+    """The JSON name of a value's type, with its article."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    return "a list" if isinstance(value, list) else "an object"

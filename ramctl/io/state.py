@@ -1,0 +1,126 @@
+"""What an earlier run of the same output has done: the state file behind `--resume`.
+
+The file is append-only JSONL. Its first line holds the fingerprint (hashes of model, labels and
+thresholds); every other line accounts for one input, written after the output that it names.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from ramctl.errors import RunProblem
+
+Status = Literal["done", "rejected"]
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One accounted input; `start` and `end` are its bytes in the output or the rejects file."""
+
+    status: Status
+    stamp: str
+    start: int
+    end: int
+
+
+class ResumeState:
+    """Looks up earlier entries by input key and appends new ones."""
+
+    def __init__(self, path: Path, command: str, fingerprint: Mapping[str, str]) -> None:
+        self._path = path
+        self._fingerprint = dict(fingerprint)
+        self._command = command
+        self._earlier: dict[str, deque[Entry]] = defaultdict(deque)
+        self._pending: list[bytes] = []
+        self.ends: dict[Status, int] = {"done": 0, "rejected": 0}
+
+    @classmethod
+    def beside(cls, output: Path, command: str, fingerprint: Mapping[str, str]) -> "ResumeState":
+        """The state of an output file: `FILE.state.jsonl`."""
+        return cls(output.with_name(output.name + ".state.jsonl"), command, fingerprint)
+
+    def start(self) -> None:
+        """Begin a new account, forgetting an older one."""
+        head = {"format": FORMAT, "command": self._command, "fingerprint": self._fingerprint}
+        self._path.write_bytes(orjson.dumps(head) + b"\n")
+
+    def load(self, n_output_bytes: int) -> None:
+        """Read an earlier account of an output that now has `n_output_bytes`.
+
+        Raises RunProblem when it belongs to another command, model, label system or thresholds.
+        """
+        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
+        if not lines:
+            if n_output_bytes:
+                raise RunProblem(
+                    f"{self._path}: not found, so --resume cannot tell what is done; "
+                    "run without --resume to start over"
+                )
+            self.start()
+            return
+        self._check_head(orjson.loads(lines[0]))
+        kept = [lines[0]]
+        starts: dict[Status, int] = {"done": 0, "rejected": 0}
+        for line in lines[1:]:
+            if not line.endswith(b"\n"):
+                break
+            row = orjson.loads(line)
+            status: Status = row["status"]
+            if status == "done" and row["end"] > n_output_bytes:
+                break
+            entry = Entry(status, row["stamp"], starts[status], row["end"])
+            starts[status] = row["end"]
+            self._earlier[row["key"]].append(entry)
+            kept.append(line)
+        self.ends = starts
+        if len(kept) < len(lines):
+            self._path.write_bytes(b"".join(kept))
+
+    def _check_head(self, head: dict[str, Any]) -> None:
+        if head.get("format") != FORMAT or head.get("command") != self._command:
+            raise RunProblem(f"{self._path}: written by another command or version")
+        old, new = head.get("fingerprint", {}), self._fingerprint
+        changed = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+        if changed:
+            raise RunProblem(
+                f"{self._path}: the earlier part was made with another {', '.join(changed)}; "
+                "write to another file, or run without --resume to start over"
+            )
+
+    def take(self, key: str) -> Entry | None:
+        """The earlier entry of this input, each occurrence of an input once."""
+        entries = self._earlier.get(key)
+        return entries.popleft() if entries else None
+
+    def add(self, key: str, stamp: str, status: Status, end: int) -> None:
+        """Account for an input; written at the next `flush`."""
+        row = {"key": key, "stamp": stamp, "status": status, "end": end}
+        self._pending.append(orjson.dumps(row) + b"\n")
+
+    def flush(self) -> None:
+        """Append the pending entries; call after the outputs that they name were flushed."""
+        if self._pending:
+            with self._path.open("ab") as stream:
+                stream.write(b"".join(self._pending))
+            self._pending.clear()
+
+    def rewrite(self, stale: Mapping[Status, list[tuple[int, int]]]) -> None:
+        """Leave entries out whose bytes were dropped, and move the others' ends accordingly."""
+        if not any(stale.values()):
+            return
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        kept, starts = [lines[0]], {"done": 0, "rejected": 0}
+        for line in lines[1:]:
+            row = orjson.loads(line)
+            status, end = row["status"], row["end"]
+            gone = (starts[status], end) in stale[status]
+            starts[status] = end
+            if not gone:
+                row["end"] = end - sum(b - a for a, b in stale[status] if b <= end)
+                kept.append(orjson.dumps(row) + b"\n")
+        self._path.write_bytes(b"".join(kept))

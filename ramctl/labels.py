@@ -1,0 +1,219 @@
+"""The label system: tags with their kinds, synonyms, relations and thresholds, by id.
+
+A label's id is its line number in `labels.jsonl`. Systems that we build are unique over tags and
+synonyms; a converted one may hold a string twice (Tag2Text's list does), so that ids decide and a
+string stands for all ids that carry it.
+"""
+
+import gzip
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ramctl.errors import RunProblem
+from ramctl.io.files import write_atomic
+from ramctl.io.records import KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One label; `parents` are tags, nearest first."""
+
+    tag: str
+    kind: str = "object"
+    synonyms: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+    count: int | None = None
+    threshold: float | None = None
+    names: dict[str, str] = field(default_factory=dict)
+    descriptions: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The label as a line of `labels.jsonl`, without what is empty."""
+        row: dict[str, Any] = {"tag": self.tag, "kind": self.kind}
+        optional = {
+            "synonyms": list(self.synonyms),
+            "parents": list(self.parents),
+            "count": self.count,
+            "threshold": self.threshold,
+            "names": self.names,
+            "descriptions": list(self.descriptions),
+        }
+        return row | {
+            name: value for name, value in optional.items() if value not in ([], {}, None)
+        }
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> "Label":
+        """The label of one line; ValueError with a reason when a field has the wrong type."""
+        tag, kind = row.get("tag"), row.get("kind", "object")
+        if not isinstance(tag, str) or not tag.strip():
+            raise ValueError("no tag")
+        if kind not in KINDS:
+            raise ValueError(f"kind is not one of {', '.join(KINDS)}")
+        lists = {}
+        for name in ("synonyms", "parents", "descriptions"):
+            value = row.get(name) or []
+            if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+                raise ValueError(f"{name} is not a list of strings")
+            lists[name] = tuple(value)
+        threshold = row.get("threshold")
+        if threshold is not None and not isinstance(threshold, int | float):
+            raise ValueError("threshold is not a number")
+        return cls(
+            tag, kind, count=row.get("count"), threshold=threshold,
+            names=row.get("names") or {}, **lists,
+        )  # fmt: skip
+
+
+def normalise(text: str) -> str:
+    """The form in which strings of our own systems are kept and looked up loosely.
+
+    NFC, case-folded, hyphens and underscores as spaces, single spaces.
+    """
+    folded = unicodedata.normalize("NFC", text).casefold()
+    return " ".join(folded.replace("-", " ").replace("_", " ").split())
+
+
+class LabelSystem(Sequence[Label]):
+    """Labels in id order, with lookup by string: exact first, then `normalise`d."""
+
+    def __init__(self, labels: Iterable[Label]) -> None:
+        self.labels = tuple(labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.labels)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.labels[index]
+
+    @property
+    def tags(self) -> list[str]:
+        """The labels' tags in id order."""
+        return [label.tag for label in self.labels]
+
+    @cached_property
+    def _exact(self) -> dict[str, tuple[int, ...]]:
+        return self._index(lambda text: text)
+
+    @cached_property
+    def _loose(self) -> dict[str, tuple[int, ...]]:
+        return self._index(normalise)
+
+    def _index(self, form: Any) -> dict[str, tuple[int, ...]]:
+        tags: dict[str, list[int]] = {}
+        synonyms: dict[str, list[int]] = {}
+        for index, label in enumerate(self.labels):
+            tags.setdefault(form(label.tag), []).append(index)
+            for synonym in label.synonyms:
+                synonyms.setdefault(form(synonym), []).append(index)
+        return {text: tuple(ids) for text, ids in (synonyms | tags).items()}
+
+    def ids(self, text: str) -> tuple[int, ...]:
+        """All ids that a string stands for; empty when the system does not have it."""
+        return self._exact.get(text) or self._loose.get(normalise(text), ())
+
+    def canonical(self, text: str) -> str | None:
+        """The tag that a tag or synonym stands for, as stored."""
+        ids = self.ids(text)
+        return self.labels[ids[0]].tag if ids else None
+
+    @cached_property
+    def sha256(self) -> str:
+        """A hash of tags, kinds and synonyms in order: what a model's outputs refer to."""
+        digest = hashlib.sha256()
+        for label in self.labels:
+            digest.update(orjson.dumps([label.tag, label.kind, list(label.synonyms)]) + b"\n")
+        return digest.hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The content of `labels.jsonl`."""
+        return b"".join(orjson.dumps(label.to_json()) + b"\n" for label in self.labels)
+
+    def write(self, path: Path) -> None:
+        """Write `labels.jsonl`, whole or not at all."""
+        write_atomic(path, self.to_bytes())
+
+    @classmethod
+    def from_tags(cls, tags: Iterable[str], kind: str = "object") -> "LabelSystem":
+        """A system of bare tags."""
+        return cls(Label(tag, kind) for tag in tags)
+
+    @classmethod
+    def read(cls, path: Path) -> "LabelSystem":
+        """The system in a `labels.jsonl`, a bundle's folder or a plain word list (one a line).
+
+        Raises RunProblem naming file and line for anything else.
+        """
+        path = path / "labels.jsonl" if path.is_dir() else path
+        try:
+            content = path.read_bytes()
+            content = gzip.decompress(content) if path.suffix == ".gz" else content
+            lines = content.decode("utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise RunProblem(f"{path}: not UTF-8 text at byte {error.start}") from error
+        except OSError as error:
+            raise RunProblem(f"{path}: {error.strerror or error}") from error
+        labels = []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                labels.append(_read_line(line))
+            except ValueError as error:
+                raise RunProblem(f"{path}:{number}: not a label: {error}") from error
+        if not labels:
+            raise RunProblem(f"{path}: no labels in it")
+        return cls(labels)
+
+
+def _read_line(line: str) -> Label:
+    if not line.lstrip().startswith("{"):
+        return Label(line.strip())
+    row = orjson.loads(line)
+    return Label.from_json(row)
+
+
+def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[float]:
+    """One threshold a label in id order, from JSONL `{"tag", "threshold"}` or a number a line.
+
+    Labels that a JSONL file does not name take `default`. Raises RunProblem naming file and line.
+    """
+    try:
+        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise RunProblem(f"{path}: {error.strerror or error}") from error
+    if lines and not lines[0].lstrip().startswith("{"):
+        return _thresholds_by_position(path, lines, len(labels))
+    thresholds = [default] * len(labels)
+    for number, line in enumerate(lines, 1):
+        try:
+            row = orjson.loads(line)
+            ids, value = labels.ids(row["tag"]), float(row["threshold"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            message = 'expected {"tag": ..., "threshold": number}'
+            raise RunProblem(f"{path}:{number}: {message}") from error
+        for index in ids:
+            thresholds[index] = value
+    return thresholds
+
+
+def _thresholds_by_position(path: Path, lines: list[str], n_labels: int) -> list[float]:
+    values = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values.append(float(line))
+        except ValueError as error:
+            raise RunProblem(f"{path}:{number}: not a number: {line.strip()!r}") from error
+    if len(values) != n_labels:
+        raise RunProblem(f"{path}: {len(values)} thresholds for {n_labels} labels")
+    return values

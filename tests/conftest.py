@@ -1,0 +1,46 @@
+"""Fixtures for all tests: the shared data, and a way to run the real command."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("RAMCTL_SHARED", REPOSITORY.parent / "shared")).resolve()
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs the shared data where it is not there."""
+    if (SHARED / "design.md").is_file():
+        return
+    for item in items:
+        if "shared" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason=f"needs the shared data ({SHARED})"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared photos, captions and fixtures."""
+    return SHARED
+
+
+@pytest.fixture
+def ramctl(tmp_path: Path):
+    """Runs the command in a subprocess below `tmp_path`; returns the completed process (bytes)."""
+
+    def run(*arguments: object, stdin: bytes = b"", cwd: Path | None = None, **environment: str):
+        return subprocess.run(
+            [sys.executable, "-m", "ramctl", *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            cwd=cwd or tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+            timeout=600,
+            check=False,
+        )
+
+    return run
