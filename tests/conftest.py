@@ -22,6 +22,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"needs the shared data ({SHARED})"))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """With RAMCTL_REQUIRE_SHARED, a test that needs the shared data must not skip beside it."""
+    report = yield
+    required = os.environ.get("RAMCTL_REQUIRE_SHARED") and (SHARED / "design.md").is_file()
+    if required and report.skipped and "shared" in item.keywords:
+        report.outcome = "failed"
+        report.longrepr = f"skipped although the shared data is there: {report.longrepr}"
+    return report
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared photos, captions and fixtures."""

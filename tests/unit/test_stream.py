@@ -70,7 +70,7 @@ def test_a_reject_file_is_input_for_a_second_try(tmp_path):
 
 
 def test_strict_fails_at_the_first_reject(tmp_path):
-    with pytest.raises(RunProblem, match="in.jsonl:2: bad JSON"):
+    with pytest.raises(RunProblem, match=r"in\.jsonl:2: bad JSON"):
         run([b'{"a":1}', b"{oops", b'{"a":2}'], tmp_path, strict=True)
     assert not (tmp_path / "out.jsonl").exists()
 

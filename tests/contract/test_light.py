@@ -1,0 +1,67 @@
+"""What `--help` and TAB may load, and that the completions match the program."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ramctl.cli import COMMANDS
+from tests.conftest import REPOSITORY
+
+HEAVY = ("torch", "torchvision", "timm", "transformers", "spacy", "sklearn", "onnxruntime", "PIL")
+PROBE = f"""
+import sys
+from ramctl.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    loaded = [name for name in {HEAVY!r} if name in sys.modules]
+    sys.stderr.write("LOADED " + ",".join(loaded))
+"""
+
+
+def loaded_by(*arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+        check=False,
+    )
+    return done.stderr.rsplit("LOADED ", 1)[-1]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]], ids=" ".join)
+def test_the_group_loads_nothing_heavy(arguments):
+    assert loaded_by(*arguments) == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_loads_nothing_heavy(command):
+    assert loaded_by(command, "--help") == ""
+
+
+@pytest.mark.parametrize("words", ["ramctl ", "ramctl tag --"])
+def test_completion_loads_nothing_heavy(words):
+    variables = {"_RAMCTL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "1"}
+    assert loaded_by(**variables) == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_committed_completions_are_what_the_program_gives(shell, ramctl):
+    made = ramctl(_RAMCTL_COMPLETE=f"{shell}_source").stdout
+    assert made == (REPOSITORY / "completions" / f"ramctl.{shell}").read_bytes()
+
+
+def test_completion_offers_commands_and_options(ramctl):
+    offered = ramctl(_RAMCTL_COMPLETE="bash_complete", COMP_WORDS="ramctl t", COMP_CWORD="1").stdout
+    assert offered.decode().split() == ["plain,train", "plain,tag"]
+
+
+def test_the_short_helps_of_the_group_are_the_commands_own():
+    from ramctl.cli import cli
+
+    for name, text in COMMANDS.items():
+        command = cli.get_command(None, name)
+        assert command.help.strip().splitlines()[0] == text

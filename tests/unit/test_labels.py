@@ -1,0 +1,59 @@
+"""The label system: lookup, doubles, files, thresholds."""
+
+import pytest
+
+from ramctl.errors import RunProblem
+from ramctl.labels import Label, LabelSystem, read_thresholds
+
+
+def test_lookup_is_exact_first_then_loose():
+    system = LabelSystem([Label("t shirt"), Label("T-Shirt"), Label("sofa", synonyms=("couch",))])
+    assert system.ids("T-Shirt") == (1,)
+    assert system.ids("t shirt") == (0,)
+    assert system.ids("T_SHIRT") == (0, 1)
+    assert system.canonical("Couch") == "sofa"
+    assert system.ids("zebra") == ()
+
+
+def test_a_tag_wins_over_another_labels_synonym():
+    system = LabelSystem([Label("orange"), Label("fruit", synonyms=("orange",))])
+    assert system.ids("orange") == (0,)
+
+
+def test_a_doubled_string_stands_for_all_its_ids():
+    system = LabelSystem([Label("train"), Label("dog"), Label("train", kind="action")])
+    assert system.ids("train") == (0, 2)
+
+
+def test_written_systems_are_read_back(tmp_path):
+    system = LabelSystem(
+        [Label("sofa", synonyms=("couch",), parents=("furniture",), count=3, threshold=0.4)]
+    )
+    system.write(tmp_path / "labels.jsonl")
+    again = LabelSystem.read(tmp_path / "labels.jsonl")
+    assert again.labels == system.labels
+    assert again.sha256 == system.sha256
+
+
+def test_a_word_list_is_a_label_system(tmp_path):
+    (tmp_path / "words.txt").write_text("zebra\n\n red car \n", "utf-8")
+    assert LabelSystem.read(tmp_path / "words.txt").tags == ["zebra", "red car"]
+
+
+def test_a_bad_label_names_file_and_line(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    path.write_text('{"tag":"dog"}\n{"tag":"cat","kind":"pet"}\n', "utf-8")
+    with pytest.raises(RunProblem, match=r"labels\.jsonl:2: not a label: kind is not one of"):
+        LabelSystem.read(path)
+
+
+def test_thresholds_come_by_tag_or_by_position(tmp_path):
+    system = LabelSystem.from_tags(["dog", "cat"])
+    by_tag, by_position = tmp_path / "by_tag", tmp_path / "by_position"
+    by_tag.write_text('{"tag":"cat","threshold":0.7}\n')
+    by_position.write_text("0.1\n0.2\n")
+    assert read_thresholds(by_tag, system, 0.5) == [0.5, 0.7]
+    assert read_thresholds(by_position, system, 0.5) == [0.1, 0.2]
+    by_position.write_text("0.1\n")
+    with pytest.raises(RunProblem, match="1 thresholds for 2 labels"):
+        read_thresholds(by_position, system, 0.5)
