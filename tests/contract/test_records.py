@@ -1,0 +1,214 @@
+"""The manners that every record command has: streams, order, rejects, exit codes, signals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+DATA = REPOSITORY / "tests" / "data"
+COMMANDS = ["parse", "generate", "clean", "tag"]
+
+
+def arguments_of(command: str, bundle: Path) -> list[str]:
+    if command == "parse":
+        return ["parse"]
+    return [command, "--model", str(bundle), "--root", str(DATA)]
+
+
+def input_lines() -> list[bytes]:
+    """Eight good records with fields of other people, a blank line and two bad ones."""
+    lines = []
+    for number, line in enumerate((DATA / "captions.jsonl").read_bytes().splitlines()):
+        row = {"id": number, **json.loads(line), "mine": {"ä": [1, None, "x\u2028y"]}}
+        row["tags"] = ["horse", "field"]
+        lines.append(json.dumps(row, ensure_ascii=False).encode())
+    return [*lines[:3], b"{oops", b"", *lines[3:6], b'"a string"', *lines[6:]]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **more}
+
+
+def start(arguments: list[str], **options) -> subprocess.Popen:
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, **options}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ramctl", *arguments],
+        stderr=subprocess.PIPE,
+        env=environment(),
+        **options,
+    )
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def command(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def ordinary(command, tiny_bundle, tmp_path_factory):
+    """One run over good and bad lines: (finished process, its rejects)."""
+    folder = tmp_path_factory.mktemp(f"contract-{command}")
+    (folder / "in.jsonl").write_bytes(b"\n".join(input_lines()) + b"\n")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "ramctl"),
+            *arguments_of(command, tiny_bundle),
+            *("in.jsonl", "--rejects", "rejects.jsonl"),
+        ],
+        capture_output=True,
+        cwd=folder,
+        env=environment(),
+        check=False,
+    )
+    return done, folder
+
+
+def test_every_line_comes_out_in_order_or_is_rejected(ordinary):
+    done, folder = ordinary
+    ids = [json.loads(line)["id"] for line in done.stdout.splitlines()]
+    rejects = [json.loads(line) for line in (folder / "rejects.jsonl").read_bytes().splitlines()]
+    assert ids == list(range(8))
+    assert [(r["line"], r["code"]) for r in rejects] == [(4, "bad_json"), (9, "bad_json")]
+    assert {r["source"] for r in rejects} == {"in.jsonl"}
+    assert done.returncode == 3
+
+
+def test_unknown_fields_are_untouched_and_in_place(ordinary):
+    done, _ = ordinary
+    for line, given in zip(
+        done.stdout.splitlines(),
+        [x for x in input_lines() if x.startswith(b'{"id')],
+        strict=True,
+    ):
+        row = json.loads(line)
+        assert row["mine"] == json.loads(given)["mine"]
+        assert "x\u2028y".encode() in line
+        assert next(iter(row)) == "id"
+
+
+def test_stderr_names_each_reject_and_ends_with_the_summary(ordinary, command):
+    lines = ordinary[0].stderr.decode().splitlines()
+    assert any("in.jsonl:4: bad JSON" in line for line in lines)
+    assert re.match(rf"ramctl {command}: 10 in, 8 out, 2 rejected, [\d.]+ s, ", lines[-1])
+
+
+def test_nothing_but_plain_lines_off_a_terminal(ordinary):
+    assert b"\x1b" not in ordinary[0].stderr
+    assert b"\r" not in ordinary[0].stderr
+
+
+@pytest.mark.slow
+def test_the_same_input_gives_the_same_bytes_with_more_workers(ordinary, command, tiny_bundle):
+    done, folder = ordinary
+    again = subprocess.run(
+        [sys.executable, "-m", "ramctl", *arguments_of(command, tiny_bundle), "in.jsonl", "-j2"],
+        capture_output=True,
+        cwd=folder,
+        env=environment(),
+        check=False,
+    )
+    assert again.stdout == done.stdout
+
+
+def test_empty_input_gives_empty_output(command, tiny_bundle):
+    process = start([*arguments_of(command, tiny_bundle), "-"])
+    out, _ = process.communicate(b"")
+    assert (process.returncode, out) == (0, b"")
+
+
+def test_strict_fails_with_one_line(command, tiny_bundle):
+    process = start([*arguments_of(command, tiny_bundle), "-", "--strict", "-q"])
+    _, err = process.communicate(b"{oops\n")
+    assert process.returncode == 1
+    assert err.decode().count("\n") == 1
+    assert "-:1: bad JSON" in err.decode()
+
+
+def test_a_missing_input_is_one_line(command, tiny_bundle, ramctl):
+    done = ramctl(*arguments_of(command, tiny_bundle), "nowhere.jsonl")
+    assert done.returncode == 1
+    assert b"nowhere.jsonl: no such file" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_wrong_usage_exits_2(command, ramctl):
+    done = ramctl(command, "--no-such-option")
+    assert done.returncode == 2
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_reader_who_left_is_no_error_message(command, tiny_bundle):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = start([*arguments_of(command, tiny_bundle), "-", "-q"], stdout=write_end)
+    os.close(write_end)
+    _, err = process.communicate(b"\n".join(input_lines()[:3]) + b"\n")
+    assert (process.returncode, err) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(command, tiny_bundle):
+    with Path("/dev/full").open("wb") as full:
+        process = start([*arguments_of(command, tiny_bundle), "-", "-q"], stdout=full)
+        _, err = process.communicate(b"\n".join(input_lines()[:3]) + b"\n")
+    assert process.returncode == 1
+    assert b"No space left" in err
+    assert err.count(b"\n") == 1
+
+
+def test_an_interrupted_run_can_be_resumed(command, tiny_bundle, ordinary, tmp_path):
+    """SIGINT while the command waits for more input: complete lines, the signal's own status."""
+    arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl", "-b", "1"]
+    process = start(arguments, cwd=tmp_path)
+    lines = [line for line in input_lines() if line.startswith(b'{"id')]
+    process.stdin.write(b"\n".join(lines[:4]) + b"\n")
+    process.stdin.flush()
+    part = tmp_path / "out.jsonl.part"
+    deadline = time.monotonic() + 120
+    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == -signal.SIGINT
+    assert b"Traceback" not in err
+    assert not (tmp_path / "out.jsonl").exists()
+    again = start([*arguments, "--resume"], cwd=tmp_path)
+    again.communicate(b"\n".join(lines) + b"\n")
+    assert again.returncode == 0
+    assert (tmp_path / "out.jsonl").read_bytes() == ordinary[0].stdout
+
+
+def test_a_second_run_with_resume_does_nothing(command, tiny_bundle, ordinary):
+    _, folder = ordinary
+    arguments = [*arguments_of(command, tiny_bundle), "in.jsonl", "-o", "out.jsonl", "--resume"]
+    first = start(arguments, cwd=folder)
+    first.communicate()
+    second = start(arguments, cwd=folder)
+    _, err = second.communicate()
+    assert (first.returncode, second.returncode) == (3, 0)
+    assert b": 0 in, 0 out, 0 rejected, 10 done before" in err
+    assert (folder / "out.jsonl").read_bytes() == ordinary[0].stdout
+
+
+def test_settings_come_from_flag_environment_and_file(command, ramctl, tmp_path):
+    (tmp_path / "ramctl.toml").write_text(f"[common]\nrejects = 'c'\n[{command}]\nretry_rejects = true\n")
+    text = ramctl(command, "--show-config", "--strict", RAMCTL_STATS="s.json").stdout.decode()
+    assert "strict = True  # flag" in text
+    assert "s.json" in re.search(r"^stats = .*# environment$", text, re.MULTILINE)[0]
+    assert "rejects = 'c'  # ramctl.toml" in text
+    assert "retry_rejects = True  # ramctl.toml" in text
+
+
+def test_an_option_that_the_file_makes_up_is_named(command, ramctl, tmp_path):
+    (tmp_path / "ramctl.toml").write_text(f"[{command}]\ncolour = 7\n")
+    done = ramctl(command, "-")
+    assert done.returncode == 2
+    assert b"has no option 'colour'" in done.stderr
