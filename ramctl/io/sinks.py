@@ -61,8 +61,8 @@ class _Counting:
         return []
 
 
-class StdoutSink(_Counting):
-    """Lines on standard output, flushed a batch at a time."""
+class StreamSink(_Counting):
+    """Lines on standard output, a pipe or a device, flushed a batch at a time."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
@@ -82,8 +82,16 @@ class _StderrSink(_Counting):
         return super().write(data)
 
 
+def is_device(path: Path) -> bool:
+    """Whether a path is a pipe or a device: written to as it is, never replaced by a rename."""
+    return path.exists() and not path.is_file()
+
+
 def open_rejects(name: str | None, *, resume: bool) -> RejectSink:
     """The sink for rejects: a file, `-` for stderr, or nowhere (they are counted anyway)."""
     if name is None:
         return _Counting()
-    return _StderrSink() if name == "-" else PartFile(Path(name), resume=resume)
+    if name == "-":
+        return _StderrSink()
+    path = Path(name)
+    return StreamSink(path.open("wb")) if is_device(path) else PartFile(path, resume=resume)

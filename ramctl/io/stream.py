@@ -17,7 +17,7 @@ from ramctl.io.files import PartFile, write_atomic
 from ramctl.io.jsonl import content_stamp, dumps
 from ramctl.io.records import Record
 from ramctl.io.signals import StopRequest
-from ramctl.io.sinks import RejectSink, Sink, StdoutSink, open_rejects
+from ramctl.io.sinks import RejectSink, Sink, StreamSink, is_device, open_rejects
 from ramctl.io.state import Entry, ResumeState
 from ramctl.io.stdio import records_to_stdout
 from ramctl.progress import progress_bar
@@ -128,10 +128,11 @@ def _open(
 ) -> _Run:
     state: ResumeState | None = None
     sink: Sink
-    if options.output is None:
+    if options.output is None or is_device(options.output):
         if options.resume:
             raise RunProblem("--resume needs -o FILE: only a file can be continued")
-        sink = StdoutSink(stack.enter_context(records_to_stdout()))
+        opened = options.output.open("wb") if options.output else records_to_stdout()
+        sink = StreamSink(stack.enter_context(opened))
     else:
         file = PartFile(options.output, resume=options.resume)
         state = ResumeState.beside(options.output, report.command, fingerprint)

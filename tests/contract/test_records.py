@@ -199,7 +199,9 @@ def test_a_second_run_with_resume_does_nothing(command, tiny_bundle, ordinary):
 
 
 def test_settings_come_from_flag_environment_and_file(command, ramctl, tmp_path):
-    (tmp_path / "ramctl.toml").write_text(f"[common]\nrejects = 'c'\n[{command}]\nretry_rejects = true\n")
+    (tmp_path / "ramctl.toml").write_text(
+        f"[common]\nrejects = 'c'\n[{command}]\nretry_rejects = true\n"
+    )
     text = ramctl(command, "--show-config", "--strict", RAMCTL_STATS="s.json").stdout.decode()
     assert "strict = True  # flag" in text
     assert "s.json" in re.search(r"^stats = .*# environment$", text, re.MULTILINE)[0]

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import threading
 from pathlib import Path
 
 import orjson
@@ -162,3 +164,15 @@ def test_stats_hold_counts_and_reject_codes(tmp_path):
     run([b'{"a":1}', b'{"bad":1}'], tmp_path, stats=tmp_path / "stats.json")
     stats = orjson.loads((tmp_path / "stats.json").read_bytes())
     assert (stats["in"], stats["out"], stats["rejects"]) == (2, 1, {"bad_field": 1})
+
+
+def test_a_device_as_output_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "out.jsonl"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    read: list[bytes] = []
+    reader.start()
+    run([b'{"a":1}'], tmp_path)
+    reader.join()
+    assert read == [b'{"a":1,"seen":true}\n']
+    assert pipe.is_fifo()
