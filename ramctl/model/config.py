@@ -1,0 +1,264 @@
+"""Presets: every number of a model and of its training, as frozen dataclasses read from TOML."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from ramctl.errors import UsageProblem
+from ramctl.model.tables import merge_tables, read_table, write_table
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """The image encoder: a timm backbone and the projection of its tokens."""
+
+    backbone: str  # a timm model name
+    width: int  # channels of its feature map
+    options: dict[str, Any]  # passed to timm.create_model
+    image_size_option: bool  # the backbone's shape depends on the photo's size (Swin, ViT)
+    window_size: int  # Swin's attention window, 0 for other backbones
+    mean_token: bool  # put the mean over the tokens in front of them
+    projection: int  # width of the tokens that the decoders see; 0: as they come
+    freeze_batchnorm: bool  # use the running statistics in training too, and keep them
+
+
+@dataclass(frozen=True, slots=True)
+class LabelConfig:
+    """What a label is to the model: the layout of its row, and how the row becomes a query."""
+
+    kind: Literal["text", "descriptions", "learnt"]
+    width: int  # of the text embedding, E
+    projection: Literal["relu", "none"]  # of the embedding to the tag decoder's width
+    own_width: int  # of the vector that a seen label has for the pooled image feature; 0: none
+    own_head: bool  # each label has its own last layer instead of the shared linear (Tag2Text)
+    own_bias: bool  # each label has its own bias
+
+
+@dataclass(frozen=True, slots=True)
+class TagDecoderConfig:
+    """The tag decoder (the paper's image-tag recognition decoder)."""
+
+    width: int
+    layers: int
+    heads: int
+    ffn_width: int
+    dropout: float
+    layer_norm_eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class PriorConfig:
+    """The global branch: what the backbone's pooled feature and its ImageNet head already know."""
+
+    classes: int  # of the backbone's own classifier; 0: without it
+    temperature: float  # of the classifier's softmax
+    class_token: bool  # the class mixture is one more token for the tag decoder
+    class_residual: bool  # the class mixture is added to the global feature
+    mlp_width: int  # hidden width of pooled feature -> label space; 0: none
+    similarity: bool  # logits get scale * <normalised global feature, text embedding>
+
+
+@dataclass(frozen=True, slots=True)
+class CaptioningConfig:
+    """The captioning branch (the paper's generation encoder-decoder), BERT-shaped."""
+
+    width: int
+    tag_layers: int
+    layers: int
+    heads: int
+    ffn_width: int
+    dropout: float
+    layer_norm_eps: float
+    vocabulary: int  # most word pieces of a tokenizer that is built; a given one decides itself
+    max_positions: int
+    tag_tokens: int  # length of the tag text, padded and cut
+    caption_tokens: int  # longest caption, prompt included
+    prompt: str  # what every caption starts with
+    share_embeddings: bool  # one word embedding for tag encoder and caption decoder
+    tie_tag_decoder: bool  # the tag encoder's first layers share the tag decoder's weights
+    mask_tag_padding: bool  # the caption decoder does not see padded tag positions
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The architecture, without the sizes that the data decide (labels, word pieces)."""
+
+    encoder: EncoderConfig
+    labels: LabelConfig
+    tag_decoder: TagDecoderConfig
+    prior: PriorConfig | None
+    captioning: CaptioningConfig | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessConfig:
+    """Photo to tensor; `ramctl.model.preprocess` does it."""
+
+    size: int  # px, both sides
+    fit: Literal["squash", "crop"]  # squash: both sides to `size`; crop: the middle square
+    crop_share: float  # of the shorter side, for `crop`
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """Random changes of a training photo; teacher and student see the same crop."""
+
+    crop_scale: tuple[float, float]  # share of the area; (1, 1): no random crop
+    flip: float  # probability
+    operations: int  # random operations a photo, 0: none
+    magnitude: int  # of 10
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """Objective, optimiser and schedule of one training run."""
+
+    objective: Literal["ram", "ram-plus", "tag2text"]
+    loss: Literal["mean", "ram-official"]
+    tag_weight: float
+    caption_weight: float
+    distill_weight: float
+    alignment_weight: float
+    gamma_neg: float
+    gamma_pos: float
+    clip: float  # the asymmetric loss's probability margin
+    alignment_gamma_neg: float
+    label_smoothing: float
+    distill: tuple[str, ...]  # teachers: clip:NAME, caption, imagenet; empty: none
+    distill_loss: Literal["l1", "cosine"]
+    sampled_labels: int  # labels a step that the tag decoder sees; 0: all
+    epochs: float
+    steps: int  # if not 0, instead of epochs
+    batch_size: int  # photos a rank and forward pass
+    accumulation: int  # forward passes a step
+    lr: float
+    backbone_lr_factor: float  # the encoder's learning rate is lr times this; 0: frozen
+    min_lr: float
+    schedule: Literal["cosine", "epoch-cosine", "epoch-decay", "constant"]
+    decay: float  # factor an epoch of `epoch-decay`
+    warmup_steps: int
+    warmup_lr: float
+    weight_decay: float
+    no_decay: bool  # biases, norms and embeddings are exempt from weight decay
+    betas: tuple[float, float]
+    eps: float
+    clip_norm: float  # of the gradient; 0: not clipped
+    ema: float  # decay of the averaged weights; 0: none
+    precision: Literal["auto", "fp32", "bf16"]
+    caption_words: int  # longest caption in words
+    prompt_in_caption: bool  # captions are trained with the prompt in front (off: as the authors)
+    drop_last: bool
+    workers: int
+    seed: int
+    augment: AugmentConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named model with its preprocessing, training and fine-tuning."""
+
+    name: str
+    description: str
+    open_set_threshold: float
+    batch_size: int  # photos a batch when tagging on a CPU
+    model: ModelConfig
+    preprocess: PreprocessConfig
+    training: TrainingConfig
+    finetuning: TrainingConfig
+    finetuning_size: int  # px of the photos in fine-tuning; 0: as in training
+    finetuning_window: int  # Swin's window in fine-tuning; 0: as in training
+
+
+def preset_names() -> list[str]:
+    """The names of the presets that come with the package, sorted."""
+    folder = resources.files("ramctl.model") / "presets"
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml"))
+
+
+def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
+    """A preset of the package by name, or one's own TOML file, with `key.key=value` overrides.
+
+    Raises UsageProblem for an unknown preset, unknown or missing keys and values of a wrong kind.
+    """
+    return preset_from_table(merge_tables(_read_preset(name_or_path), _parse_overrides(overrides)))
+
+
+def preset_from_table(table: Mapping[str, Any]) -> Preset:
+    """The preset that `preset_to_table` wrote, or a merged TOML file.
+
+    The fine-tuning table holds what differs from the training table.
+    """
+    if isinstance(table.get("training"), Mapping) and isinstance(table.get("finetuning"), Mapping):
+        finetuning = merge_tables(table["training"], table["finetuning"])
+        table = {**table, "finetuning": finetuning}
+    return read_table(Preset, table, "preset")
+
+
+def preset_to_table(preset: Preset) -> dict[str, Any]:
+    """The preset as nested tables of plain values, as a bundle stores it."""
+    return write_table(preset)
+
+
+def finetuning_preset(preset: Preset) -> Preset:
+    """The preset as it stands during fine-tuning: sizes and `training` are the fine-tuning's."""
+    size = preset.finetuning_size or preset.preprocess.size
+    window = preset.finetuning_window or preset.model.encoder.window_size
+    encoder = dataclasses.replace(preset.model.encoder, window_size=window)
+    return dataclasses.replace(
+        preset,
+        model=dataclasses.replace(preset.model, encoder=encoder),
+        preprocess=dataclasses.replace(preset.preprocess, size=size),
+        training=preset.finetuning,
+    )
+
+
+def _read_preset(name_or_path: str) -> dict[str, Any]:
+    if "/" in name_or_path or name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise UsageProblem(f"preset file {name_or_path} does not exist")
+        table = _parse_toml(path.read_text(encoding="utf-8"), name_or_path)
+    elif name_or_path in preset_names():
+        file = resources.files("ramctl.model") / "presets" / f"{name_or_path}.toml"
+        table = _parse_toml(file.read_text(encoding="utf-8"), name_or_path)
+    else:
+        known = ", ".join(preset_names())
+        raise UsageProblem(f"unknown preset {name_or_path!r}; known: {known}, or a .toml file")
+    base = table.pop("base", None)
+    return table if base is None else merge_tables(_read_preset(base), table)
+
+
+def _parse_toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageProblem(f"{where}: {error}") from error
+
+
+def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise UsageProblem(f"--set {override}: expected KEY=VALUE, for example training.lr=1e-4")
+        table = merge_tables(table, _nest(key.strip().split("."), _parse_value(text.strip())))
+    return table
+
+
+def _nest(keys: list[str], value: Any) -> dict[str, Any]:
+    return {keys[0]: value if len(keys) == 1 else _nest(keys[1:], value)}
+
+
+def _parse_value(text: str) -> Any:
+    # A bare word is a string, so that the shell's quotes need no quotes inside.
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,98 @@
+"""TOML tables to frozen dataclasses and back, strictly: no key is ignored, none is missing."""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ramctl.errors import UsageProblem
+
+T = TypeVar("T")
+
+
+def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    """`table` as an instance of the dataclass `cls`.
+
+    Nested dataclasses are nested tables; a field typed `X | None` may be missing or `false`.
+    `where` is the dotted name of the table, used in messages. Raises UsageProblem that names unknown keys,
+    missing keys and values of the wrong kind.
+    """
+    hints = get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(table) - set(fields))
+    if unknown:
+        names = ", ".join(f"{where}.{key}" for key in unknown)
+        raise UsageProblem(f"unknown setting {names}; known here: {', '.join(fields)}")
+    values = {}
+    for name in fields:
+        if name in table:
+            values[name] = _convert(hints[name], table[name], f"{where}.{name}")
+        elif type(None) in get_args(hints[name]):
+            values[name] = None
+        else:
+            raise UsageProblem(f"missing setting {where}.{name}")
+    return cls(**values)
+
+
+def write_table(value: Any) -> dict[str, Any]:
+    """The dataclass `value` as nested tables of plain JSON/TOML values; None fields are left out."""
+    table = {}
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if dataclasses.is_dataclass(item):
+            item = write_table(item)
+        elif isinstance(item, tuple):
+            item = list(item)
+        if item is not None:
+            table[field.name] = item
+    return table
+
+
+def merge_tables(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `top` replaced; tables in both are merged, not replaced."""
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = merge_tables(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        if value is False:
+            return None
+        kind = next(arg for arg in get_args(kind) if arg is not type(None))
+        return _convert(kind, value, where)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, Mapping):
+            raise UsageProblem(f"{where} must be a table, not {value!r}")
+        return read_table(kind, value, where)
+    if origin is Literal:
+        if value not in get_args(kind):
+            choices = ", ".join(map(str, get_args(kind)))
+            raise UsageProblem(f"{where} must be one of {choices}, not {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UsageProblem(f"{where} must be a list, not {value!r}")
+        items = get_args(kind)
+        if items[-1] is not Ellipsis and len(items) != len(value):
+            raise UsageProblem(f"{where} must have {len(items)} values, not {len(value)}")
+        return tuple(_convert(items[0], item, where) for item in value)
+    return _convert_plain(kind, value, where)
+
+
+def _convert_plain(kind: Any, value: Any, where: str) -> Any:
+    if get_origin(kind) is dict:
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise UsageProblem(f"{where} must be a table, not {value!r}")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UsageProblem(f"{where} must be of type {kind.__name__}, not {value!r}")
+    return value
