@@ -247,7 +247,9 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            raise UsageProblem(f"--set {override}: expected KEY=VALUE, for example training.lr=1e-4")
+            raise UsageProblem(
+                f"--set {override}: expected KEY=VALUE, for example training.lr=1e-4"
+            )
         table = merge_tables(table, _nest(key.strip().split("."), _parse_value(text.strip())))
     return table
 

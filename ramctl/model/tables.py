@@ -14,8 +14,8 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """`table` as an instance of the dataclass `cls`.
 
     Nested dataclasses are nested tables; a field typed `X | None` may be missing or `false`.
-    `where` is the dotted name of the table, used in messages. Raises UsageProblem that names unknown keys,
-    missing keys and values of the wrong kind.
+    `where` is the dotted name of the table, used in messages. Raises UsageProblem that names
+    unknown keys, missing keys and values of the wrong kind.
     """
     hints = get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -35,7 +35,7 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
 
 
 def write_table(value: Any) -> dict[str, Any]:
-    """The dataclass `value` as nested tables of plain JSON/TOML values; None fields are left out."""
+    """The dataclass `value` as nested tables of plain JSON values; None fields are left out."""
     table = {}
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)

@@ -1,0 +1,113 @@
+"""The two building blocks of every decoder here: attention and feed-forward, both post-norm.
+
+B batch, L queries, T keys, D width, h heads.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class KeysValues(NamedTuple):
+    """What a block attends to, split into heads."""
+
+    keys: Tensor  # (B, h, T, D/h)
+    values: Tensor  # (B, h, T, D/h)
+
+
+class AttentionBlock(nn.Module):
+    """Multi-head attention, residual connection, layer norm.
+
+    The number of heads is the caller's: RAM uses one block with 4 heads in the tag decoder and
+    with 12 in the tag encoder. Source: authors' bert.py (BLIP); ties in ram_official A1.
+    """
+
+    def __init__(self, width: int, context_width: int, *, dropout: float, eps: float) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(context_width, width)
+        self.value = nn.Linear(context_width, width)
+        self.output = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self.dropout = dropout
+
+    def keys_values(self, context: Tensor, heads: int) -> KeysValues:
+        """Keys and values of `context` (B, T, C)."""
+        return KeysValues(
+            split_heads(self.key(context), heads), split_heads(self.value(context), heads)
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        context: KeysValues,
+        *,
+        mask: Tensor | None = None,
+        query: Tensor | None = None,
+    ) -> Tensor:
+        """(B, L, D) after attending to `context`.
+
+        `mask` is true where a key may be seen, broadcastable to (B, h, L, T); `query` is
+        `self.query(x)` where the caller has it already.
+        """
+        q = self._split_query(x, context, query)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, *context, attn_mask=mask, dropout_p=dropout)
+        return self._close(x, mixed)
+
+    def forward_with_maps(
+        self, x: Tensor, context: KeysValues, *, query: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What `forward` gives without a mask, and the attention probabilities (B, h, L, T)."""
+        q = self._split_query(x, context, query)
+        scores = q @ context.keys.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, h, L, T)
+        maps = scores.softmax(-1)
+        return self._close(x, F.dropout(maps, self.dropout, self.training) @ context.values), maps
+
+    def _split_query(self, x: Tensor, context: KeysValues, query: Tensor | None) -> Tensor:
+        batch, heads = context.keys.shape[:2]
+        q = split_heads(self.query(x) if query is None else query, heads)
+        return q.expand(batch, -1, -1, -1)
+
+    def _close(self, x: Tensor, mixed: Tensor) -> Tensor:
+        mixed = self.output(mixed.transpose(1, 2).flatten(2))  # (B, L, D)
+        return self.norm(F.dropout(mixed, self.dropout, self.training) + x)
+
+
+class FeedForwardBlock(nn.Module):
+    """Two linear maps with GELU between them, residual connection, layer norm."""
+
+    def __init__(self, width: int, hidden: int, *, dropout: float, eps: float) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, hidden)
+        self.contract = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D), each position by itself."""
+        out = self.contract(F.gelu(self.expand(x)))
+        return self.norm(F.dropout(out, self.dropout, self.training) + x)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, L, D) as (B, h, L, D/h)."""
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(1, 2)
+
+
+def initialise_bert(module: nn.Module) -> None:
+    """Weights as BERT draws them: normal(0, 0.02), biases 0; for `Module.apply`."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def concatenate(past: KeysValues | None, new: KeysValues) -> KeysValues:
+    """Keys and values of all positions so far."""
+    if past is None:
+        return new
+    return KeysValues(torch.cat([past.keys, new.keys], 2), torch.cat([past.values, new.values], 2))

@@ -1,0 +1,94 @@
+"""A RAM from a configuration: every module, with random weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ramctl.errors import UsageProblem
+from ramctl.model.captioning import Captioning
+from ramctl.model.config import ModelConfig
+from ramctl.model.encoder import build_encoder
+from ramctl.model.prior import GlobalBranch
+from ramctl.model.queries import DescriptionWeighting, LabelQueries, LabelTable, RowLayout
+from ramctl.model.ram import RAM
+from ramctl.model.tag_decoder import TagDecoder
+
+
+def build_ram(
+    config: ModelConfig,
+    *,
+    image_size: int,
+    n_labels: int,
+    vocabulary: int = 0,
+    description_counts: Sequence[int] | None = None,
+) -> RAM:
+    """The model for `n_labels` labels and photos of `image_size` px, with random weights.
+
+    `vocabulary` is the caption tokenizer's size; `description_counts` the number of descriptions
+    of each label, for a model that weighs them. The label table's text is zero until
+    `labels.set_text`. Raises UsageProblem when the configuration contradicts itself.
+    """
+    _check(config, n_labels, vocabulary, description_counts)
+    encoder = config.encoder
+    token_width = encoder.projection or encoder.width
+    layout = RowLayout.of(config.labels, config.tag_decoder.width)
+    described = config.labels.kind == "descriptions"
+    tag_decoder = TagDecoder(
+        config.tag_decoder, token_width, shared_head=not config.labels.own_head
+    )
+    tied = list(tag_decoder.layers) if config.captioning and _ties(config) else []
+    return RAM(
+        encoder=build_encoder(encoder, image_size),
+        token_projection=nn.Linear(encoder.width, token_width) if encoder.projection else None,
+        labels=LabelTable(
+            layout,
+            n_labels,
+            counts=torch.tensor(description_counts) if described else None,
+            train_text=config.labels.kind == "learnt",
+        ),
+        label_queries=LabelQueries(
+            config.labels.width, config.tag_decoder.width, config.labels.projection
+        ),
+        tag_decoder=tag_decoder,
+        weighting=DescriptionWeighting() if described else None,
+        prior=GlobalBranch(config.prior, config.labels, encoder.width, token_width)
+        if config.prior
+        else None,
+        captioning=Captioning(config.captioning, vocabulary, token_width, tied)
+        if config.captioning
+        else None,
+    )
+
+
+def _ties(config: ModelConfig) -> bool:
+    return config.captioning is not None and config.captioning.tie_tag_decoder
+
+
+def _check(
+    config: ModelConfig, n_labels: int, vocabulary: int, counts: Sequence[int] | None
+) -> None:
+    labels, decoder, captioning = config.labels, config.tag_decoder, config.captioning
+    own_parts = labels.own_width or labels.own_head or labels.own_bias
+    if labels.kind == "descriptions":
+        if counts is None or len(counts) != n_labels or min(counts, default=0) < 1:
+            raise UsageProblem("every label needs one description or more")
+        if own_parts or config.prior:
+            raise UsageProblem("described labels have no parts of their own and no prior")
+    if labels.projection == "none" and labels.width != decoder.width:
+        raise UsageProblem("model.labels.projection none: width must be the tag decoder's")
+    if labels.own_width and config.prior is None:
+        raise UsageProblem("model.labels.own_width needs [model.prior]")
+    if config.prior and config.prior.class_token and not config.prior.classes:
+        raise UsageProblem("model.prior.class_token needs model.prior.classes")
+    if decoder.width % decoder.heads:
+        raise UsageProblem("model.tag_decoder.width must be a multiple of its heads")
+    if captioning is None:
+        return
+    if vocabulary < 1:
+        raise UsageProblem("a captioning branch needs a tokenizer")
+    if captioning.width % captioning.heads:
+        raise UsageProblem("model.captioning.width must be a multiple of its heads")
+    tied_shape = (captioning.width, captioning.ffn_width, captioning.layer_norm_eps)
+    if _ties(config) and tied_shape != (decoder.width, decoder.ffn_width, decoder.layer_norm_eps):
+        raise UsageProblem("model.captioning.tie_tag_decoder: widths must be the tag decoder's")

@@ -1,0 +1,231 @@
+"""The captioning branch: tags and tokens to a tag-guided memory, memory to text.
+
+B batch, T image tokens, G tag word pieces, S caption word pieces, D width, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ramctl.model.attention import (
+    AttentionBlock,
+    FeedForwardBlock,
+    KeysValues,
+    concatenate,
+    initialise_bert,
+)
+from ramctl.model.config import CaptioningConfig
+from ramctl.model.tag_decoder import TagDecoderLayer
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionInputs:
+    """One caption a photo with the tags that guide it, as word pieces."""
+
+    tag_ids: Tensor  # (B, G)
+    tag_mask: Tensor  # (B, G) 1 where not padding
+    caption_ids: Tensor  # (B, S)
+    caption_mask: Tensor  # (B, S)
+
+    def to(self, device: torch.device | str) -> "CaptionInputs":
+        """The same on another device."""
+        return CaptionInputs(
+            self.tag_ids.to(device),
+            self.tag_mask.to(device),
+            self.caption_ids.to(device),
+            self.caption_mask.to(device),
+        )
+
+
+class TextEmbedding(nn.Module):
+    """Word and position embeddings, layer norm; no token types (as BLIP's BERT)."""
+
+    def __init__(self, config: CaptioningConfig, vocabulary: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, config.width)
+        self.positions = nn.Embedding(config.max_positions, config.width)
+        self.norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, ids: Tensor, start: int = 0) -> Tensor:
+        """(B, S, D) of word pieces (B, S) whose first stands at position `start`."""
+        positions = torch.arange(start, start + ids.shape[1], device=ids.device)
+        return self.dropout(self.norm(self.words(ids) + self.positions(positions)))
+
+
+class TextLayer(nn.Module):
+    """Self-attention, cross-attention, feed-forward: one BERT layer.
+
+    With `tied` the last two are the tag decoder's own modules (RAM and Tag2Text tie the tag
+    encoder's first layers), used here with this branch's number of heads.
+    """
+
+    def __init__(
+        self, config: CaptioningConfig, context_width: int, tied: TagDecoderLayer | None = None
+    ) -> None:
+        super().__init__()
+        dropout, eps = config.dropout, config.layer_norm_eps
+        self.heads = config.heads
+        self.self_attention = AttentionBlock(config.width, config.width, dropout=dropout, eps=eps)
+        if tied is None:
+            self.cross_attention = AttentionBlock(
+                config.width, context_width, dropout=dropout, eps=eps
+            )
+            self.feed_forward = FeedForwardBlock(
+                config.width, config.ffn_width, dropout=dropout, eps=eps
+            )
+        else:
+            self.cross_attention = tied.cross_attention
+            self.feed_forward = tied.feed_forward
+
+    def forward(
+        self,
+        x: Tensor,
+        context: KeysValues,
+        *,
+        mask: Tensor | None,
+        context_mask: Tensor | None,
+        past: KeysValues | None = None,
+    ) -> tuple[Tensor, KeysValues]:
+        """(B, S, D), and the self-attention's keys and values of all positions so far."""
+        own = concatenate(past, self.self_attention.keys_values(x, self.heads))
+        x = self.self_attention(x, own, mask=mask)
+        return self.feed_forward(self.cross_attention(x, context, mask=context_mask)), own
+
+
+class TagEncoder(nn.Module):
+    """The tags' word pieces look at each other and at the photo's tokens."""
+
+    def __init__(
+        self,
+        config: CaptioningConfig,
+        embedding: TextEmbedding,
+        token_width: int,
+        tied: Sequence[TagDecoderLayer],
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.layers: Sequence[TextLayer] = nn.ModuleList(  # type: ignore[assignment]
+            TextLayer(config, token_width, tied[i] if i < len(tied) else None)
+            for i in range(config.tag_layers)
+        )
+
+    def forward(self, tag_ids: Tensor, tag_mask: Tensor, tokens: Tensor) -> Tensor:
+        """(B, G, D), the memory that the caption decoder reads."""
+        x = self.embedding(tag_ids)
+        mask = tag_mask.bool()[:, None, None]  # (B, 1, 1, G)
+        for layer in self.layers:
+            context = layer.cross_attention.keys_values(tokens, layer.heads)
+            x, _ = layer(x, context, mask=mask, context_mask=None)
+        return x
+
+
+@dataclass(slots=True)
+class DecoderState:
+    """What incremental decoding keeps: keys and values of the memory and of past positions."""
+
+    memory: list[KeysValues]
+    memory_mask: Tensor | None  # (B, 1, 1, G)
+    past: list[KeysValues | None]
+    length: int
+
+    def select(self, rows: Tensor) -> "DecoderState":
+        """The state of the sequences `rows`, repeated or reordered as beams are."""
+        return DecoderState(
+            [_select(kv, rows) for kv in self.memory],
+            None if self.memory_mask is None else self.memory_mask[rows],
+            [None if kv is None else _select(kv, rows) for kv in self.past],
+            self.length,
+        )
+
+
+class CaptionDecoder(nn.Module):
+    """A causal language model that reads the tag encoder's memory."""
+
+    def __init__(self, config: CaptioningConfig, embedding: TextEmbedding, vocabulary: int) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.layers: Sequence[TextLayer] = nn.ModuleList(  # type: ignore[assignment]
+            TextLayer(config, config.width) for _ in range(config.layers)
+        )
+        self.transform = nn.Linear(config.width, config.width)
+        self.norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
+        self.word_bias = nn.Parameter(torch.zeros(vocabulary))
+
+    def start(self, memory: Tensor, memory_mask: Tensor | None) -> DecoderState:
+        """The state before the first word piece of captions of `memory` (B, G, D)."""
+        keys_values = [
+            layer.cross_attention.keys_values(memory, layer.heads) for layer in self.layers
+        ]
+        if memory_mask is not None:
+            memory_mask = memory_mask.bool()[:, None, None]
+        return DecoderState(keys_values, memory_mask, [None] * len(self.layers), 0)
+
+    def forward(
+        self, ids: Tensor, state: DecoderState, mask: Tensor | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        """Logits (B, S, V) of the word piece after each of `ids`, and the state after them.
+
+        `mask` (B, S) is 0 at padding, for whole captions only.
+        """
+        x = self.embedding(ids, state.length)
+        visible = self._visible(ids, state, mask)
+        past = []
+        for layer, memory, before in zip(self.layers, state.memory, state.past, strict=True):
+            x, own = layer(x, memory, mask=visible, context_mask=state.memory_mask, past=before)
+            past.append(own)
+        x = self.norm(F.gelu(self.transform(x)))
+        logits = F.linear(x, self.embedding.words.weight, self.word_bias)
+        after = DecoderState(state.memory, state.memory_mask, past, state.length + ids.shape[1])
+        return logits, after
+
+    @staticmethod
+    def _visible(ids: Tensor, state: DecoderState, mask: Tensor | None) -> Tensor | None:
+        length, total = ids.shape[1], state.length + ids.shape[1]
+        if length == 1 and mask is None:
+            return None
+        causal = torch.ones(length, total, dtype=torch.bool, device=ids.device)
+        causal = causal.tril(state.length)  # (S, total)
+        return causal if mask is None else causal & mask.bool()[:, None, None]
+
+
+class Captioning(nn.Module):
+    """Tag encoder and caption decoder.
+
+    Source: paper, figure 2 (image-tag interaction encoder, generation decoder); authors'
+    tag2text.py. `mask_tag_padding` off repeats that the authors' decoder also reads the memory of
+    padded tag positions.
+    """
+
+    def __init__(
+        self,
+        config: CaptioningConfig,
+        vocabulary: int,
+        token_width: int,
+        tied: Sequence[TagDecoderLayer],
+    ) -> None:
+        super().__init__()
+        self.mask_tag_padding = config.mask_tag_padding
+        embedding = TextEmbedding(config, vocabulary)
+        own = embedding if config.share_embeddings else TextEmbedding(config, vocabulary)
+        self.tag_encoder = TagEncoder(config, embedding, token_width, tied)
+        self.decoder = CaptionDecoder(config, own, vocabulary)
+        self.apply(initialise_bert)
+
+    def forward(self, tokens: Tensor, inputs: CaptionInputs) -> Tensor:
+        """Logits (B, S, V): position i tells word piece i + 1."""
+        state = self.start(tokens, inputs.tag_ids, inputs.tag_mask)
+        logits, _ = self.decoder(inputs.caption_ids, state, inputs.caption_mask)
+        return logits
+
+    def start(self, tokens: Tensor, tag_ids: Tensor, tag_mask: Tensor) -> DecoderState:
+        """The decoder's state before the first word piece, for `generation`."""
+        memory = self.tag_encoder(tag_ids, tag_mask, tokens)
+        return self.decoder.start(memory, tag_mask if self.mask_tag_padding else None)
+
+
+def _select(keys_values: KeysValues, rows: Tensor) -> KeysValues:
+    return KeysValues(keys_values.keys[rows], keys_values.values[rows])

@@ -1,0 +1,86 @@
+"""The image encoder: photos to tokens, by any timm backbone.
+
+B batch, T tokens, C channels of the backbone.
+"""
+
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from ramctl.errors import UsageProblem
+from ramctl.model.config import EncoderConfig
+
+
+class ImageEncoder(nn.Module):
+    """A timm backbone whose feature map is read as a sequence of tokens, row by row.
+
+    With `mean_token` the mean over the tokens stands in front of them: RAM's "cls" token.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, *, mean_token: bool = False, freeze_batchnorm: bool = False
+    ) -> None:
+        super().__init__()
+        self.backbone: Any = backbone  # timm's models share no base class
+        self.mean_token = mean_token
+        self.freeze_batchnorm = freeze_batchnorm
+        self.channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
+        self.prefix_tokens = int(getattr(backbone, "num_prefix_tokens", 0))
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """(B, T, C) of photos (B, 3, H, W); T counts the mean token and the backbone's own."""
+        return self.features(photos)
+
+    def features(self, photos: Tensor) -> Tensor:
+        """(B, T, C): what training on cached features stores for each photo."""
+        tokens = self.backbone.forward_features(photos)
+        if tokens.dim() == 4:
+            if not self.channels_last:
+                tokens = tokens.permute(0, 2, 3, 1)
+            tokens = tokens.flatten(1, 2)
+        if self.mean_token:
+            tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
+        return tokens
+
+    @property
+    def extra_tokens(self) -> int:
+        """How many tokens in front of the grid's have no place in the photo."""
+        return int(self.mean_token) + self.prefix_tokens
+
+    def train(self, mode: bool = True) -> "ImageEncoder":
+        """As torch's, but frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        if self.freeze_batchnorm:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def set_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the backbone's activations in the backward pass instead of keeping them."""
+        self.backbone.set_grad_checkpointing(enable)
+
+
+def build_encoder(config: EncoderConfig, image_size: int) -> ImageEncoder:
+    """The encoder with random weights, for photos of `image_size` px.
+
+    Raises UsageProblem when timm does not know the backbone or its width is not the configured.
+    """
+    options: dict[str, Any] = dict(config.options)
+    if config.image_size_option:
+        options["img_size"] = image_size
+    if config.window_size:
+        options["window_size"] = config.window_size
+    try:
+        backbone = timm.create_model(config.backbone, pretrained=False, num_classes=0, **options)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise UsageProblem(f"model.encoder.backbone {config.backbone}: {error}") from error
+    if backbone.num_features != config.width:
+        raise UsageProblem(
+            f"model.encoder.width is {config.width}, {config.backbone} has {backbone.num_features}"
+        )
+    return ImageEncoder(
+        backbone, mean_token=config.mean_token, freeze_batchnorm=config.freeze_batchnorm
+    )

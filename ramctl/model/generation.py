@@ -1,0 +1,217 @@
+"""Beam search, greedy search and nucleus sampling over an incremental decoder.
+
+N photos, K beams, V vocabulary. Lengths count the prompt: the convention of transformers 4.25.1,
+the version that the authors' captions come from (later versions leave the prompt out).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+NEVER = float("-inf")
+
+
+class State(Protocol):
+    """A decoder's memory that can follow its beams."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The state of the sequences `rows`."""
+
+
+S = TypeVar("S", bound=State)
+Step = Callable[[Tensor, S], tuple[Tensor, S]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How captions are searched. Defaults: the authors' tag2text.py.
+
+    One beam is greedy search; with `top_p` set the caption is sampled from the smallest set of
+    word pieces that holds this share of the probability (of the `top_k` best).
+    """
+
+    beams: int = 3
+    max_length: int = 30  # word pieces, prompt included
+    min_length: int = 10
+    repetition_penalty: float = 1.0
+    length_penalty: float = 1.0
+    top_p: float | None = None
+    top_k: int = 50  # transformers' default, which the authors' sampling inherits
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The word pieces that end a caption and fill it up."""
+
+    end: int
+    pad: int
+
+
+def generate(
+    step: Step[S],
+    state: S,
+    prompt: Tensor,
+    decoding: Decoding,
+    ends: Ends,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Captions (N, length) that start with `prompt` (N, P), padded after their end.
+
+    `step(ids, state)` gives logits (N, positions, V) and the next state.
+    """
+    if decoding.top_p is not None or decoding.beams == 1:
+        return _one_by_one(step, state, prompt, decoding, ends, generator)
+    return _beam_search(step, state, prompt, decoding, ends)
+
+
+def _one_by_one(
+    step: Step[S],
+    state: S,
+    ids: Tensor,
+    decoding: Decoding,
+    ends: Ends,
+    generator: torch.Generator | None,
+) -> Tensor:
+    logits, state = step(ids, state)
+    open_rows = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+    while True:
+        scores = _penalise(logits[:, -1].float(), ids, decoding, ends)
+        if decoding.top_p is None:
+            word = scores.argmax(-1)
+        else:
+            probabilities = _nucleus(scores, decoding.top_p, decoding.top_k).softmax(-1)
+            word = torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+        word = word.where(open_rows, ends.pad)
+        ids = torch.cat([ids, word[:, None]], 1)
+        open_rows &= word != ends.end
+        if ids.shape[1] >= decoding.max_length or not open_rows.any():
+            return ids
+        logits, state = step(word[:, None], state)
+
+
+@dataclass(slots=True)
+class _Finished:
+    """The best finished captions of one photo."""
+
+    beams: int
+    length_penalty: float
+    captions: list[tuple[float, Tensor]] = field(default_factory=list)
+
+    def add(self, ids: Tensor, log_probability: float) -> None:
+        score = log_probability / len(ids) ** self.length_penalty
+        if len(self.captions) < self.beams or score > self.worst:
+            self.captions.append((score, ids))
+            if len(self.captions) > self.beams:
+                lowest = min(range(len(self.captions)), key=lambda i: self.captions[i][0])
+                del self.captions[lowest]
+
+    def is_done(self, best_log_probability: float, length: int) -> bool:
+        """No running beam can get better than the worst finished caption any more."""
+        full = len(self.captions) >= self.beams
+        return full and self.worst >= best_log_probability / length**self.length_penalty
+
+    @property
+    def worst(self) -> float:
+        return min(score for score, _ in self.captions)
+
+    @property
+    def best(self) -> Tensor:
+        # Of equal scores the later one, as a stable sort followed by pop gives it.
+        return sorted(self.captions, key=lambda caption: caption[0])[-1][1]
+
+
+def _beam_search(step: Step[S], state: S, prompt: Tensor, decoding: Decoding, ends: Ends) -> Tensor:
+    photos, beams = len(prompt), decoding.beams
+    rows = torch.arange(photos, device=prompt.device).repeat_interleave(beams)
+    logits, state = step(prompt, state)
+    ids, logits, state = prompt[rows], logits[rows], state.select(rows)
+    # All beams of a photo start alike, so only the first may win the first step.
+    sums = torch.full((photos, beams), -1e9, device=prompt.device)
+    sums[:, 0] = 0
+    finished = [_Finished(beams, decoding.length_penalty) for _ in range(photos)]
+    done = [False] * photos
+    while True:
+        scores = logits[:, -1].float().log_softmax(-1)
+        scores = _penalise(scores, ids, decoding, ends) + sums.view(-1, 1)
+        words, origin, sums = _advance(scores, ids, finished, done, ends)
+        ids = torch.cat([ids[origin], words[:, None]], 1)
+        if all(done) or ids.shape[1] >= decoding.max_length:
+            break
+        logits, state = step(words[:, None], state.select(origin))
+    for photo, hypotheses in enumerate(finished):
+        if not done[photo]:
+            for beam in range(beams):
+                hypotheses.add(ids[photo * beams + beam], float(sums[photo, beam]))
+    return _join([hypotheses.best for hypotheses in finished], decoding.max_length, ends)
+
+
+def _advance(
+    scores: Tensor, ids: Tensor, finished: list[_Finished], done: list[bool], ends: Ends
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The next word piece, the row it continues and the sum of every beam; marks done photos.
+
+    Of the 2K best candidates those that end a caption are put aside (if among the K best), the
+    K best others go on.
+    """
+    photos, vocabulary = len(finished), scores.shape[-1]
+    beams = finished[0].beams
+    best, place = scores.view(photos, -1).topk(2 * beams, sorted=True)  # (N, 2K)
+    words = torch.full((photos, beams), ends.pad, device=ids.device)
+    origin = torch.zeros_like(words)
+    sums = torch.zeros(photos, beams, device=ids.device)
+    best_list, place_list = best.tolist(), place.tolist()
+    for photo in range(photos):
+        if done[photo]:
+            continue
+        kept = 0
+        for rank, (score, where) in enumerate(
+            zip(best_list[photo], place_list[photo], strict=True)
+        ):
+            row, word = photo * beams + where // vocabulary, where % vocabulary
+            if word == ends.end:
+                if rank < beams:
+                    finished[photo].add(ids[row], score)
+                continue
+            words[photo, kept], origin[photo, kept] = word, row
+            sums[photo, kept] = best[photo, rank]
+            kept += 1
+            if kept == beams:
+                break
+        done[photo] = finished[photo].is_done(best_list[photo][0], ids.shape[1])
+    return words.view(-1), origin.view(-1), sums
+
+
+def _penalise(scores: Tensor, ids: Tensor, decoding: Decoding, ends: Ends) -> Tensor:
+    if decoding.repetition_penalty != 1.0:
+        used = scores.gather(1, ids)
+        used = torch.where(
+            used < 0, used * decoding.repetition_penalty, used / decoding.repetition_penalty
+        )
+        scores = scores.scatter(1, ids, used)
+    if ids.shape[1] < decoding.min_length:
+        scores = scores.index_fill(1, torch.tensor([ends.end], device=ids.device), NEVER)
+    return scores
+
+
+def _nucleus(scores: Tensor, top_p: float, top_k: int) -> Tensor:
+    """Scores with -inf outside the nucleus."""
+    if 0 < top_k < scores.shape[-1]:
+        least = scores.topk(top_k).values[:, -1:]
+        scores = scores.masked_fill(scores < least, NEVER)
+    ordered, order = scores.sort(descending=True)
+    probabilities = ordered.softmax(-1)
+    outside = probabilities.cumsum(-1) - probabilities >= top_p  # the best always stays
+    return scores.masked_fill(torch.zeros_like(outside).scatter(1, order, outside), NEVER)
+
+
+def _join(captions: list[Tensor], max_length: int, ends: Ends) -> Tensor:
+    longest = min(max(len(ids) for ids in captions) + 1, max_length)
+    joined = captions[0].new_full((len(captions), longest), ends.pad)
+    for row, ids in zip(joined, captions, strict=True):
+        row[: len(ids)] = ids
+        if len(ids) < longest:
+            row[len(ids)] = ends.end
+    return joined

@@ -1,0 +1,54 @@
+"""Photo to the array that the image encoder takes; numpy and Pillow only."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ramctl.model.config import PreprocessConfig
+
+_INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+class Preprocess:
+    """Resize and normalise: the same in training, tagging and export.
+
+    Source: the authors' inference transform (squash, bilinear, ImageNet mean and std).
+    """
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        self.config = config
+        self.mean = np.array(config.mean, np.float32)
+        self.std = np.array(config.std, np.float32)
+
+    def __call__(self, photo: Image.Image) -> NDArray[np.float32]:
+        """(3, S, S), normalised; an alpha channel is dropped, grey becomes RGB."""
+        return self.normalise(self.resize(photo))
+
+    def resize(self, photo: Image.Image) -> NDArray[np.uint8]:
+        """(S, S, 3), pixels."""
+        photo = photo.convert("RGB")
+        size = self.config.size
+        box = self._middle(photo) if self.config.fit == "crop" else None
+        # Pillow's filters widen with the scale, so that small photos are not aliased.
+        resized = photo.resize((size, size), _INTERPOLATIONS[self.config.interpolation], box)
+        return np.asarray(resized)
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(..., 3, S, S) of pixels (..., S, S, 3)."""
+        scaled = (pixels.astype(np.float32) / 255 - self.mean) / self.std
+        return np.ascontiguousarray(np.moveaxis(scaled, -1, -3))
+
+    def _middle(self, photo: Image.Image) -> tuple[float, float, float, float]:
+        side = min(photo.size) * self.config.crop_share
+        left, top = (photo.width - side) / 2, (photo.height - side) / 2
+        return left, top, left + side, top + side
+
+
+def stack_photos(arrays: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """(B, 3, S, S)."""
+    return np.stack(list(arrays))

@@ -1,0 +1,159 @@
+"""Labels as the model sees them: rows, and the label queries made of them.
+
+A label's row is all that the model needs to know of it; rows are an input of the tagging graph,
+so that any label can be asked for. B batch, L labels, M descriptions, E text width, D query width.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ramctl.errors import RunProblem
+from ramctl.model.config import LabelConfig
+
+
+class LabelParts(NamedTuple):
+    """A row taken apart; parts that the model does not have are empty."""
+
+    text: Tensor  # (L, E) or (L, M, E)
+    own: Tensor  # (L, R) meets the pooled image feature
+    head: Tensor  # (L, D) or (L, 0): the label's own last layer
+    bias: Tensor  # (L, 1) or (L, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """Widths of the parts of a label's row, in their order."""
+
+    text: int
+    own: int
+    head: int
+    bias: int
+
+    @classmethod
+    def of(cls, labels: LabelConfig, query_width: int) -> "RowLayout":
+        """The layout of a configuration; `query_width` is the tag decoder's."""
+        head = query_width if labels.own_head else 0
+        return cls(labels.width, labels.own_width, head, int(labels.own_bias))
+
+    @property
+    def width(self) -> int:
+        """Width of a row."""
+        return self.text + self.own + self.head + self.bias
+
+    def split(self, rows: Tensor) -> LabelParts:
+        """The parts of rows (..., width); rows of text alone are unseen labels."""
+        if rows.shape[-1] == self.text:
+            rows = F.pad(rows, (0, self.width - self.text))
+        return LabelParts(*torch.split(rows, [self.text, self.own, self.head, self.bias], -1))
+
+
+class LabelTable(nn.Module):
+    """The rows of a label system: text embeddings, and what seen labels learnt for themselves.
+
+    `text` (L, E), or with descriptions (sum of M, E) in label order, M of each in `counts`. It is
+    a constant unless `train_text` (Tag2Text's learnt queries). Words outside the label system have
+    rows of their text embedding followed by zeros.
+    """
+
+    text: Tensor
+    counts: Tensor
+
+    def __init__(
+        self, layout: RowLayout, n_labels: int, *, counts: Tensor | None = None, train_text: bool
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        self.described = counts is not None
+        self.register_buffer("counts", torch.ones(n_labels).long() if counts is None else counts)
+        self.text = nn.Parameter(
+            torch.zeros(int(self.counts.sum()), layout.text), requires_grad=train_text
+        )
+        self.own = nn.Parameter(torch.zeros(n_labels, layout.own))
+        self.head = nn.Parameter(torch.zeros(n_labels, layout.head))
+        self.bias = nn.Parameter(torch.zeros(n_labels, layout.bias))
+        if train_text:
+            nn.init.normal_(self.text, std=0.02)
+        nn.init.normal_(self.head, std=0.02)
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def set_text(self, embeddings: Tensor) -> None:
+        """Take the text embeddings, in label order; raises RunProblem when the shape is another."""
+        if embeddings.shape != self.text.shape:
+            raise RunProblem(
+                f"label embeddings have shape {tuple(embeddings.shape)}, "
+                f"the model expects {tuple(self.text.shape)}"
+            )
+        with torch.no_grad():
+            self.text.copy_(embeddings)
+
+    def forward(self, ids: Tensor | None = None) -> Tensor:
+        """Rows (L, width) of all labels or of those with `ids`; described labels (L, M, E).
+
+        With unequal numbers of descriptions the missing ones are rows of zeros.
+        """
+        if self.described:
+            return self._described_rows(ids)
+        parts = [part for part in (self.text, self.own, self.head, self.bias) if part.shape[1]]
+        return torch.cat([part if ids is None else part[ids] for part in parts], 1)
+
+    def _described_rows(self, ids: Tensor | None) -> Tensor:
+        counts = self.counts if ids is None else self.counts[ids]
+        most = int(self.counts.max())
+        if len(self.text) == most * len(self):
+            rows = self.text.view(len(self), most, -1)
+            return rows if ids is None else rows[ids]
+        starts = self.counts.cumsum(0) - self.counts
+        starts = starts if ids is None else starts[ids]
+        place = torch.arange(most, device=counts.device)
+        present = place < counts[:, None]  # (L, M)
+        index = (starts[:, None] + place).where(present, 0)
+        return self.text[index] * present[..., None]
+
+
+class LabelQueries(nn.Module):
+    """Text embeddings to label queries: a linear map and ReLU (RAM), or unchanged (Tag2Text)."""
+
+    def __init__(self, text_width: int, width: int, projection: str) -> None:
+        super().__init__()
+        self.projection = nn.Linear(text_width, width) if projection == "relu" else None
+
+    def forward(self, text: Tensor) -> Tensor:
+        """Queries (..., D) of text embeddings (..., E)."""
+        return text if self.projection is None else F.relu(self.projection(text))
+
+
+class DescriptionWeighting(nn.Module):
+    """RAM++: a label's embedding is the mean of its descriptions, weighted by the photo.
+
+    Source: authors' ram_plus.py, ram_official A2; missing descriptions (rows of zeros) weigh 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+
+    def forward(
+        self, descriptions: Tensor, absent: Tensor | None, global_feature: Tensor
+    ) -> Tensor:
+        """(B, L, E) of descriptions (L, M, E) and global features (B, E)."""
+        weights = self.weights(descriptions, absent, global_feature)
+        # One product a label over the whole batch: no (B, L, M, E) is ever formed.
+        mixed = weights.transpose(0, 1) @ descriptions  # (L, B, M) x (L, M, E)
+        return mixed.transpose(0, 1)
+
+    def weights(
+        self, descriptions: Tensor, absent: Tensor | None, global_feature: Tensor
+    ) -> Tensor:
+        """Softmax over each label's descriptions, (B, L, M); `absent` (L, M) marks missing ones."""
+        direction = F.normalize(global_feature, dim=-1)
+        scores = self.log_scale.exp() * (direction @ descriptions.flatten(0, 1).t())
+        scores = scores.view(-1, *descriptions.shape[:2])
+        if absent is not None:
+            scores = scores.masked_fill(absent, float("-inf"))
+        return scores.softmax(-1)

@@ -1,0 +1,92 @@
+"""The tag decoder: label queries look at the photo's tokens, each label by itself.
+
+B batch, L labels, T tokens, D width, h heads.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ramctl.model.attention import AttentionBlock, FeedForwardBlock, initialise_bert
+from ramctl.model.config import TagDecoderConfig
+
+
+class Queries(NamedTuple):
+    """Label queries, and the part of the first layer that no photo changes."""
+
+    states: Tensor  # (1 or B, L, D)
+    first: Tensor  # (1 or B, L, D) the first layer's query projection of them
+
+
+class TagDecoderLayer(nn.Module):
+    """Cross-attention to the tokens, then a feed-forward block; no self-attention.
+
+    Labels never see each other, so a score does not depend on what else is asked.
+    """
+
+    def __init__(self, config: TagDecoderConfig, token_width: int) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.cross_attention = AttentionBlock(
+            config.width, token_width, dropout=config.dropout, eps=config.layer_norm_eps
+        )
+        self.feed_forward = FeedForwardBlock(
+            config.width, config.ffn_width, dropout=config.dropout, eps=config.layer_norm_eps
+        )
+
+    def forward(self, x: Tensor, tokens: Tensor, query: Tensor | None = None) -> Tensor:
+        """(B, L, D); `query` is the query projection of `x` where it is known."""
+        context = self.cross_attention.keys_values(tokens, self.heads)
+        return self.feed_forward(self.cross_attention(x, context, query=query))
+
+    def forward_with_maps(
+        self, x: Tensor, tokens: Tensor, query: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, and the attention probabilities (B, h, L, T)."""
+        context = self.cross_attention.keys_values(tokens, self.heads)
+        x, maps = self.cross_attention.forward_with_maps(x, context, query=query)
+        return self.feed_forward(x), maps
+
+
+class TagDecoder(nn.Module):
+    """A few layers, and the linear map shared by all labels that gives the logit.
+
+    Source: paper, figure 2; authors' q2l_config.json. Labels with a last layer of their own
+    (Tag2Text's group-wise linear) pass it to `head`.
+    """
+
+    def __init__(self, config: TagDecoderConfig, token_width: int, *, shared_head: bool) -> None:
+        super().__init__()
+        self.layers: Sequence[TagDecoderLayer] = nn.ModuleList(  # type: ignore[assignment]
+            TagDecoderLayer(config, token_width) for _ in range(config.layers)
+        )
+        self.shared_head = nn.Linear(config.width, 1) if shared_head else None
+        self.apply(initialise_bert)
+
+    def prepare(self, states: Tensor) -> Queries:
+        """The queries (1 or B, L, D) with the first layer's projection of them."""
+        return Queries(states, self.layers[0].cross_attention.query(states))
+
+    def forward(self, queries: Queries, tokens: Tensor) -> Tensor:
+        """The labels' states (B, L, D)."""
+        x = self.layers[0](queries.states, tokens, queries.first)
+        for layer in self.layers[1:]:
+            x = layer(x, tokens)
+        return x
+
+    def forward_with_maps(self, queries: Queries, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The states, and each layer's attention probabilities (B, layers, h, L, T)."""
+        x, first_maps = self.layers[0].forward_with_maps(queries.states, tokens, queries.first)
+        maps = [first_maps]
+        for layer in self.layers[1:]:
+            x, layer_maps = layer.forward_with_maps(x, tokens)
+            maps.append(layer_maps)
+        return x, torch.stack(maps, 1)
+
+    def head(self, states: Tensor, own: Tensor) -> Tensor:
+        """Logits (B, L); `own` (L, D) is the labels' own last layer, (L, 0) where shared."""
+        if self.shared_head is not None:
+            return self.shared_head(states).squeeze(-1)
+        return (states * own).sum(-1)

@@ -1,0 +1,153 @@
+"""The captioning branch's word pieces; tokenizers and numpy only.
+
+B captions, S word pieces, G tag word pieces.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from ramctl.errors import RunProblem
+from ramctl.model.config import CaptioningConfig
+
+PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+DECODE, ENCODE = "[DEC]", "[ENC]"  # first piece of a caption, first piece of the tags
+IGNORED = -100  # targets that the caption loss leaves out
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionBatch:
+    """Captions as word pieces, padded to the longest."""
+
+    ids: Ids  # (B, S)
+    mask: Ids  # (B, S) 1 where not padding
+    targets: Ids  # (B, S) IGNORED at the prompt and at padding
+
+
+class CaptionTokenizer:
+    """Text to word pieces and back, in the shapes that the captioning branch takes.
+
+    Source: authors' tag2text.py (ram_official A3): tags joined by " | " and padded to a fixed
+    length; `[ENC]` and `[DEC]` replace the first word piece.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, config: CaptioningConfig) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.pad, self.end = self._id(PAD), self._id(END)
+        self.start_caption, self.start_tags = self._id(DECODE), self._id(ENCODE)
+        self.prompt_ids = [self.start_caption, *self._pieces(config.prompt)]
+
+    def __len__(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+    def encode_captions(
+        self, captions: Sequence[str], *, prompt_in_caption: bool = True
+    ) -> CaptionBatch:
+        """Captions with the prompt in front, which is not a target.
+
+        Without `prompt_in_caption` as many first word pieces of the caption itself are left out
+        of the targets, as the authors' code does.
+        """
+        prompt = self.config.prompt if prompt_in_caption else ""
+        longest = self.config.caption_tokens - 2
+        rows = [
+            [self.start_caption, *self._pieces(prompt + text)[:longest], self.end]
+            for text in captions
+        ]
+        ids = self._pad(rows, max(map(len, rows)))
+        mask = self._pad([[1] * len(row) for row in rows], ids.shape[1], 0)
+        targets = np.where(mask == 1, ids, IGNORED)
+        targets[:, : len(self.prompt_ids)] = IGNORED
+        return CaptionBatch(ids, mask, targets)
+
+    def encode_tags(self, tags: Sequence[Sequence[str] | str]) -> tuple[Ids, Ids]:
+        """Word pieces and mask (B, G) of each photo's tags; what does not fit is cut."""
+        longest = self.config.tag_tokens
+        rows = []
+        for names in tags:
+            text = names if isinstance(names, str) else " | ".join(names)
+            rows.append([self.start_tags, *self._pieces(text)[: longest - 2], self.end])
+        return self._pad(rows, longest), self._pad([[1] * len(row) for row in rows], longest, 0)
+
+    def prompts(self, number: int) -> Ids:
+        """The word pieces that `number` captions start with, (number, P)."""
+        return np.tile(np.array(self.prompt_ids, np.int64), (number, 1))
+
+    def decode(self, ids: Ids) -> list[str]:
+        """The captions of word pieces (B, S), without prompt and special pieces."""
+        texts = self.tokenizer.decode_batch(ids.tolist())
+        return [text[len(self.config.prompt) :] for text in texts]
+
+    def save(self, path: Path) -> None:
+        """Write tokenizer.json."""
+        self.tokenizer.save(str(path))
+
+    def _id(self, piece: str) -> int:
+        number = self.tokenizer.token_to_id(piece)
+        if number is None:
+            raise RunProblem(f"the caption tokenizer has no {piece} piece")
+        return int(number)
+
+    def _pieces(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _pad(self, rows: list[list[int]], length: int, value: int | None = None) -> Ids:
+        filler = self.pad if value is None else value
+        padded = np.full((len(rows), length), filler, np.int64)
+        for row, pieces in zip(padded, rows, strict=True):
+            row[: len(pieces)] = pieces
+        return padded
+
+
+def bert_tokenizer(vocabulary: Path) -> Tokenizer:
+    """BERT's uncased word pieces of a vocabulary file, one a line, with `[DEC]`, `[ENC]` added."""
+    lines = vocabulary.read_text(encoding="utf-8").splitlines()
+    tokenizer = _word_piece_tokenizer({piece: i for i, piece in enumerate(lines)})
+    tokenizer.add_special_tokens([DECODE, ENCODE])
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Word pieces learnt from captions and tags, `vocabulary` at most; the same every time."""
+    special = [PAD, UNKNOWN, START, END, MASK, DECODE, ENCODE]
+    tokenizer = _word_piece_tokenizer({piece: i for i, piece in enumerate(special)})
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary, special_tokens=special, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json; raises RunProblem when it cannot be read."""
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the tokenizers library raises plain Exception
+        raise RunProblem(f"{path}: not a tokenizer file: {error}") from error
+
+
+def clean_caption(text: str, max_words: int) -> str:
+    """The caption as it is trained: lower case, few marks, at most `max_words` words.
+
+    Source: authors' pre_caption (ram_official A5).
+    """
+    text = re.sub(r"[.!\"()*#:;~]", " ", text.lower())
+    text = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ")
+    return " ".join(text.split(" ")[:max_words])
+
+
+def _word_piece_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens([PAD, UNKNOWN, START, END, MASK])
+    return tokenizer
