@@ -1,0 +1,293 @@
+"""The authors' checkpoints (RAM, RAM++, Tag2Text): sizes read off the tensors, keys renamed.
+
+Facts of github.com/xinyu1205/recognize-anything (Apache-2.0); no code of it. The one place where
+the three models' names and quirks are known.
+"""
+
+import dataclasses
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ramctl.errors import RunProblem
+from ramctl.model.build import build_ram
+from ramctl.model.config import (
+    CaptioningConfig,
+    EncoderConfig,
+    LabelConfig,
+    ModelConfig,
+    Preset,
+    TagDecoderConfig,
+    load_preset,
+)
+from ramctl.model.ram import RAM
+
+Architecture = Literal["ram", "ram-plus", "tag2text"]
+Tensors = Mapping[str, Tensor]
+
+BASE_PRESETS: dict[str, str] = {
+    "ram": "ram-swin-l",
+    "ram-plus": "ram-plus-swin-l",
+    "tag2text": "tag2text-swin-b",
+}
+
+# Rebuilt from sizes, or never used: index and mask buffers.
+_DERIVABLE = re.compile(r"(relative_position_index|attn_mask|position_ids)$")
+
+_LAYER_NAMES = {
+    "self_attention.query": "attention.self.query",
+    "self_attention.key": "attention.self.key",
+    "self_attention.value": "attention.self.value",
+    "self_attention.output": "attention.output.dense",
+    "self_attention.norm": "attention.output.LayerNorm",
+    "cross_attention.query": "crossattention.self.query",
+    "cross_attention.key": "crossattention.self.key",
+    "cross_attention.value": "crossattention.self.value",
+    "cross_attention.output": "crossattention.output.dense",
+    "cross_attention.norm": "crossattention.output.LayerNorm",
+    "feed_forward.expand": "intermediate.dense",
+    "feed_forward.contract": "output.dense",
+    "feed_forward.norm": "output.LayerNorm",
+}
+
+_PREFIXES = {
+    "encoder.backbone.": "visual_encoder.",
+    "token_projection.": "image_proj.",
+    "label_queries.projection.": "wordvec_proj.",
+    "weighting.log_scale": "reweight_scale",
+    "tag_decoder.shared_head.": "fc.",
+    "tag_decoder.layers.": "tagging_head.encoder.layer.",
+    "captioning.tag_encoder.layers.": "tag_encoder.encoder.layer.",
+    "captioning.tag_encoder.embedding.": "tag_encoder.embeddings.",
+    "captioning.decoder.layers.": "text_decoder.bert.encoder.layer.",
+    "captioning.decoder.embedding.": "text_decoder.bert.embeddings.",
+    "captioning.decoder.word_bias": "text_decoder.cls.predictions.bias",
+    "captioning.decoder.transform.": "text_decoder.cls.predictions.transform.dense.",
+    "captioning.decoder.norm.": "text_decoder.cls.predictions.transform.LayerNorm.",
+    "labels.head": "fc.W",
+    "labels.bias": "fc.b",
+}
+
+_EMBEDDINGS = {"words": "word_embeddings", "positions": "position_embeddings", "norm": "LayerNorm"}
+
+# The word matrix of the language model's last layer is its word embedding, under a second name.
+_COPIES = {
+    "text_decoder.cls.predictions.decoder.weight": "captioning.decoder.embedding.words.weight",
+    "text_decoder.cls.predictions.decoder.bias": "captioning.decoder.word_bias",
+}
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of an authors' file (`.pth` or `.safetensors`), by the authors' names.
+
+    Nothing in the file is executed: a pickle that holds more than tensors and plain containers is
+    refused with a RunProblem.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise RunProblem(f"{path}: refused, the file holds more than weights: {reason}") from error
+    except (OSError, RuntimeError, SafetensorError, EOFError) as error:
+        raise RunProblem(f"{path}: cannot read the checkpoint: {error}") from error
+    tensors = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise RunProblem(f"{path}: no table of tensors in the file, at top level or as `model`")
+    # Older files name the tag decoder after the vision-text model that it came from.
+    return {re.sub(r"^vision_multi\.", "tagging_head.", key): t for key, t in tensors.items()}
+
+
+def convert_official(
+    architecture: Architecture, tensors: Tensors, n_labels: int
+) -> tuple[Preset, RAM]:
+    """The model with the authors' weights, and the preset that describes it.
+
+    `n_labels` is the length of the tag list. Raises RunProblem that names every missing, unknown
+    or mis-shaped key, tied copies that differ, and a tag list that does not fit.
+    """
+    preset = infer_preset(architecture, tensors)
+    model = build_official(preset, tensors, n_labels)
+    copy_official(model, tensors)
+    return preset, model
+
+
+def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
+    """The authors' preset with all sizes as the tensors have them."""
+    base = load_preset(BASE_PRESETS[architecture])
+    try:
+        model = ModelConfig(
+            _infer_encoder(tensors, base.model.encoder),
+            _infer_labels(tensors, base.model.labels),
+            _infer_tag_decoder(tensors, base.model.tag_decoder),
+            None,
+            _infer_captioning(tensors, base.model.captioning),
+        )
+    except KeyError as error:
+        raise RunProblem(f"not a {architecture} checkpoint: missing {error.args[0]}") from error
+    # The last stage is one window, and the stages before it halve the sides five times in all.
+    size = 32 * model.encoder.window_size
+    return dataclasses.replace(
+        base, model=model, preprocess=dataclasses.replace(base.preprocess, size=size)
+    )
+
+
+def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
+    """The model of `infer_preset`, with random weights, for a tag list of `n_labels`."""
+    rows = len(_label_embedding(tensors))
+    counts = None
+    if preset.model.labels.kind == "descriptions":
+        if n_labels < 1 or rows % n_labels:
+            raise RunProblem(f"{rows} descriptions do not divide into {n_labels} tags")
+        counts = [rows // n_labels] * n_labels
+    elif rows != n_labels:
+        raise RunProblem(f"the checkpoint has {rows} labels, the tag list {n_labels}")
+    words = tensors.get("text_decoder.bert.embeddings.word_embeddings.weight")
+    return build_ram(
+        preset.model,
+        image_size=preset.preprocess.size,
+        n_labels=n_labels,
+        vocabulary=0 if words is None else len(words),
+        description_counts=counts,
+    )
+
+
+def copy_official(model: RAM, tensors: Tensors) -> None:
+    """Copy the authors' tensors into the model, strictly."""
+    targets = official_targets(model)
+    check_official_keys(targets, tensors)
+    written: dict[int, str] = {}
+    with torch.no_grad():
+        for name, target in targets.items():
+            source = tensors[name].reshape(target.shape)
+            first = written.setdefault(id(target), name)
+            if first == name:
+                target.copy_(source)
+            elif not torch.equal(source, tensors[first].reshape(target.shape)):
+                raise RunProblem(f"{name} must equal {first}: the authors' models share them")
+
+
+def official_targets(model: RAM) -> dict[str, Tensor]:
+    """The model's tensor for each of the authors' keys; tied keys share one."""
+    ours = {
+        name: tensor
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if name != "labels.counts" and tensor.numel()
+    }
+    targets = {_official_name(name, model): tensor for name, tensor in ours.items()}
+    targets.update({copy: ours[name] for copy, name in _COPIES.items() if name in ours})
+    return targets
+
+
+def check_official_keys(targets: Tensors, tensors: Tensors) -> None:
+    """Raise RunProblem unless every key is used or derivable, and every size is right."""
+    problems = [f"missing {name}" for name in targets if name not in tensors]
+    for name, tensor in tensors.items():
+        if name in targets:
+            # `fc.W` and `fc.b` of Tag2Text have a leading 1.
+            if tensor.squeeze().shape != targets[name].squeeze().shape:
+                expected = list(targets[name].shape)
+                problems.append(f"{name} has shape {list(tensor.shape)}, expected {expected}")
+        elif not _DERIVABLE.search(name):
+            problems.append(f"unknown {name}")
+    if problems:
+        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise RunProblem(f"the checkpoint does not fit: {'; '.join(problems[:10])}{more}")
+
+
+def _official_name(name: str, model: RAM) -> str:
+    if name == "labels.text":
+        return "label_embed.weight" if model.labels.text.requires_grad else "label_embed"
+    ours, theirs = next(pair for pair in _PREFIXES.items() if name.startswith(pair[0]))
+    rest = name.removeprefix(ours)
+    if ours == "encoder.backbone.":
+        # timm merges patches at the start of a stage, the authors at the end of the one before.
+        rest = re.sub(
+            r"^layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", rest
+        )
+    elif ours.endswith("layers."):
+        index, block, part, kind = rest.split(".")
+        rest = f"{index}.{_LAYER_NAMES[f'{block}.{part}']}.{kind}"
+    elif ours.endswith("embedding."):
+        part, kind = rest.split(".")
+        rest = f"{_EMBEDDINGS[part]}.{kind}"
+    return theirs + rest
+
+
+def _infer_encoder(tensors: Tensors, base: EncoderConfig) -> EncoderConfig:
+    blocks = [
+        re.match(r"visual_encoder\.layers\.(\d+)\.blocks\.(\d+)\.attn\.relative_position_bias", k)
+        for k in tensors
+    ]
+    places = sorted({(int(m[1]), int(m[2])) for m in blocks if m})
+    if not places:
+        raise KeyError("visual_encoder.layers.0.blocks.0.attn.relative_position_bias_table")
+    n_stages = places[-1][0] + 1
+    depths = [sum(stage == i for stage, _ in places) for i in range(n_stages)]
+    tables = [
+        tensors[f"visual_encoder.layers.{i}.blocks.0.attn.relative_position_bias_table"]
+        for i in range(n_stages)
+    ]
+    options = {
+        **base.options,
+        "embed_dim": len(tensors["visual_encoder.patch_embed.proj.weight"]),
+        "depths": depths,
+        "num_heads": [table.shape[1] for table in tables],
+    }
+    projection = tensors.get("image_proj.weight")
+    return dataclasses.replace(
+        base,
+        width=len(tensors["visual_encoder.norm.weight"]),
+        options=options,
+        window_size=(round(len(tables[0]) ** 0.5) + 1) // 2,  # tables have (2w - 1)^2 rows
+        projection=0 if projection is None else len(projection),
+    )
+
+
+def _infer_labels(tensors: Tensors, base: LabelConfig) -> LabelConfig:
+    return dataclasses.replace(base, width=_label_embedding(tensors).shape[1])
+
+
+def _label_embedding(tensors: Tensors) -> Tensor:
+    if "label_embed.weight" in tensors:
+        return tensors["label_embed.weight"]
+    return tensors["label_embed"]
+
+
+def _infer_tag_decoder(tensors: Tensors, base: TagDecoderConfig) -> TagDecoderConfig:
+    prefix = "tagging_head.encoder.layer."
+    expand = tensors[f"{prefix}0.intermediate.dense.weight"]
+    # The number of heads is in no shape; it is 4 in all published models.
+    return dataclasses.replace(
+        base, width=expand.shape[1], ffn_width=expand.shape[0], layers=_count(tensors, prefix)
+    )
+
+
+def _infer_captioning(tensors: Tensors, base: CaptioningConfig | None) -> CaptioningConfig | None:
+    if base is None:
+        return None
+    prefix = "tag_encoder.encoder.layer."
+    expand = tensors[f"{prefix}0.intermediate.dense.weight"]
+    return dataclasses.replace(
+        base,
+        width=expand.shape[1],
+        ffn_width=expand.shape[0],
+        tag_layers=_count(tensors, prefix),
+        layers=_count(tensors, "text_decoder.bert.encoder.layer."),
+        vocabulary=len(tensors["text_decoder.bert.embeddings.word_embeddings.weight"]),
+        max_positions=len(tensors["tag_encoder.embeddings.position_embeddings.weight"]),
+    )
+
+
+def _count(tensors: Tensors, prefix: str) -> int:
+    numbers = {key.removeprefix(prefix).split(".")[0] for key in tensors if key.startswith(prefix)}
+    return len(numbers)
