@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from ramctl.errors import UsageProblem
@@ -44,7 +43,7 @@ def build_ram(
         labels=LabelTable(
             layout,
             n_labels,
-            counts=torch.tensor(description_counts) if described else None,
+            counts=description_counts if described else None,
             train_text=config.labels.kind == "learnt",
         ),
         label_queries=LabelQueries(

@@ -45,7 +45,8 @@ class TextEmbedding(nn.Module):
 
     def __init__(self, config: CaptioningConfig, vocabulary: int) -> None:
         super().__init__()
-        self.words = nn.Embedding(vocabulary, config.width)
+        # Word piece 0 is padding in every tokenizer here; as input it is not learnt.
+        self.words = nn.Embedding(vocabulary, config.width, padding_idx=0)
         self.positions = nn.Embedding(config.max_positions, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)

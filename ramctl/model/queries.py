@@ -4,6 +4,7 @@ A label's row is all that the model needs to know of it; rows are an input of th
 so that any label can be asked for. B batch, L labels, M descriptions, E text width, D query width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,15 +64,19 @@ class LabelTable(nn.Module):
     counts: Tensor
 
     def __init__(
-        self, layout: RowLayout, n_labels: int, *, counts: Tensor | None = None, train_text: bool
+        self,
+        layout: RowLayout,
+        n_labels: int,
+        *,
+        counts: Sequence[int] | None = None,
+        train_text: bool,
     ) -> None:
         super().__init__()
         self.layout = layout
         self.described = counts is not None
-        self.register_buffer("counts", torch.ones(n_labels).long() if counts is None else counts)
-        self.text = nn.Parameter(
-            torch.zeros(int(self.counts.sum()), layout.text), requires_grad=train_text
-        )
+        counts = [1] * n_labels if counts is None else counts
+        self.register_buffer("counts", torch.tensor(counts, dtype=torch.long))
+        self.text = nn.Parameter(torch.zeros(sum(counts), layout.text), requires_grad=train_text)
         self.own = nn.Parameter(torch.zeros(n_labels, layout.own))
         self.head = nn.Parameter(torch.zeros(n_labels, layout.head))
         self.bias = nn.Parameter(torch.zeros(n_labels, layout.bias))

@@ -1,0 +1,83 @@
+"""The authors' recorded runs: shrunken models, inputs, outputs."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ramctl.model.config import Preset
+from ramctl.model.official import convert_official, read_checkpoint
+from ramctl.model.ram import RAM
+from ramctl.model.tokenizer import CaptionTokenizer, bert_tokenizer
+
+FILES = {"ram": "ram_tiny", "ram-plus": "ram_plus_tiny", "tag2text": "tag2text_tiny"}
+N_LABELS = {"ram": 24, "ram-plus": 24, "tag2text": 3429}
+
+
+@dataclass
+class Recorded:
+    """One architecture: our model with the authors' weights, and what theirs gave."""
+
+    architecture: str
+    preset: Preset
+    model: RAM
+    io: dict[str, torch.Tensor]
+    facts: dict[str, Any]
+    parity: Path
+
+    def tokenizer(self) -> CaptionTokenizer:
+        assert self.preset.model.captioning is not None
+        return CaptionTokenizer(
+            bert_tokenizer(self.parity / "tiny_vocab.txt"), self.preset.model.captioning
+        )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def parity(shared: Path) -> Path:
+    return shared / "parity"
+
+
+@pytest.fixture(scope="session")
+def load_recorded(parity: Path):
+    cache: dict[str, Recorded] = {}
+
+    def load(architecture: str) -> Recorded:
+        if architecture not in cache:
+            name = FILES[architecture]
+            tensors = read_checkpoint(parity / f"{name}.safetensors")
+            preset, model = convert_official(architecture, tensors, N_LABELS[architecture])
+            io = load_file(parity / f"{name}_io.safetensors")
+            facts = json.loads((parity / f"{name}.json").read_text("utf-8"))
+            cache[architecture] = Recorded(architecture, preset, model.eval(), io, facts, parity)
+        return cache[architecture]
+
+    return load
+
+
+@pytest.fixture(params=list(FILES))
+def recorded(request, load_recorded) -> Recorded:
+    return load_recorded(request.param)
+
+
+@pytest.fixture
+def ram(load_recorded) -> Recorded:
+    return load_recorded("ram")
+
+
+@pytest.fixture
+def ram_plus(load_recorded) -> Recorded:
+    return load_recorded("ram-plus")
+
+
+@pytest.fixture
+def tag2text(load_recorded) -> Recorded:
+    return load_recorded("tag2text")

@@ -1,0 +1,76 @@
+"""Captions equal the authors' word piece by word piece (transformers 4.25.1)."""
+
+import numpy as np
+import pytest
+import torch
+
+from ramctl.model.generation import Decoding, Ends
+
+pytestmark = pytest.mark.shared
+
+RUNS = [
+    "image0_default",
+    "image1_default",
+    "image2_default",
+    "batch3_default",
+    "batch3_max50",
+    "batch3_beam1",
+    "batch3_beam5_min5",
+    "batch3_rep1.5",
+    "batch3_user_tags",
+]
+OPTIONS = {"num_beams": "beams", "max_length": "max_length", "min_length": "min_length"}
+OPTIONS["repetition_penalty"] = "repetition_penalty"
+
+
+def generate(recorded, images, tags, decoding, generator=None):
+    tokenizer, model = recorded.tokenizer(), recorded.model
+    ids, mask = map(torch.from_numpy, tokenizer.encode_tags(tags))
+    with torch.no_grad():
+        encoded = model.encode(model.encoder(images))
+    prompt = torch.from_numpy(tokenizer.prompts(len(images)))
+    ends = Ends(tokenizer.end, tokenizer.pad)
+    pieces = model.generate(encoded, ids, mask, prompt, decoding, ends, generator).numpy()
+    return pieces, tokenizer.decode(pieces)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_beam_and_greedy_captions_equal_the_authors(tag2text, name):
+    run = tag2text.facts["runs"][name]
+    images = tag2text.io["image"]
+    if name.startswith("image"):
+        images = images[int(name[5])][None]
+    options = {OPTIONS[k]: v for k, v in run["kwargs"].items() if k in OPTIONS}
+    pieces, captions = generate(tag2text, images, run["tags"], Decoding(**options))
+    assert pieces.tolist() == run["token_ids"]
+    assert captions == run["captions"]
+
+
+def test_predicted_tags_guide_the_caption(tag2text):
+    labels = tag2text.parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
+    names = labels.read_text("utf-8").splitlines()
+    with torch.no_grad():
+        probabilities = tag2text.model(tag2text.io["image"]).tag_logits.sigmoid()
+    decided = probabilities > tag2text.io["class_threshold"]
+    decided[:, tag2text.facts["delete_tag_index"]] = False
+    tags = [" | ".join(names[i] for i in row.nonzero().flatten().tolist()) for row in decided]
+    assert tags == tag2text.facts["runs"]["batch3_default"]["tags"]
+
+
+def test_nucleus_captions_depend_on_the_seed_alone(tag2text):
+    tags = tag2text.facts["runs"]["batch3_default"]["tags"]
+    decoding = Decoding(top_p=0.9, repetition_penalty=1.1)
+    draws = [
+        generate(tag2text, tag2text.io["image"], tags, decoding, torch.Generator().manual_seed(s))
+        for s in (1, 1, 2)
+    ]
+    assert np.array_equal(draws[0][0], draws[1][0])
+    assert not np.array_equal(draws[0][0], draws[2][0])
+
+
+def test_a_nucleus_of_nothing_but_the_best_piece_is_greedy_search(tag2text):
+    tags = tag2text.facts["runs"]["batch3_default"]["tags"]
+    images = tag2text.io["image"]
+    greedy, _ = generate(tag2text, images, tags, Decoding(beams=1))
+    sampled, _ = generate(tag2text, images, tags, Decoding(top_p=1e-6))
+    assert np.array_equal(greedy, sampled)

@@ -1,0 +1,132 @@
+"""Tag logits, hidden states and decisions equal the authors'."""
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.shared
+
+# float64 differs from the recorded float32 by up to 2e-5.
+TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
+
+
+def run(recorded):
+    with torch.no_grad():
+        return recorded.model(recorded.io["image"])
+
+
+def test_tag_logits_equal_the_authors(recorded):
+    torch.testing.assert_close(run(recorded).tag_logits, recorded.io["eval.logits"], **TOLERANCE)
+
+
+def test_attention_path_gives_the_same_logits_and_normalised_maps(recorded):
+    with torch.no_grad():
+        encoded = recorded.model.encode(recorded.model.encoder(recorded.io["image"]))
+        rows = recorded.model.labels()
+        logits, maps = recorded.model.tag_logits_with_maps(encoded, rows)
+        plain = recorded.model.tag_logits(encoded, rows)
+    torch.testing.assert_close(logits, plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(maps.sum(-1), torch.ones_like(maps.sum(-1)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("threshold", ["class_threshold", "0.68", "0.5", "0.8"])
+def test_decisions_equal_the_authors(recorded, threshold):
+    if threshold not in recorded.facts["decisions"]:
+        pytest.skip("not recorded for this model")
+    limit = recorded.io["class_threshold"] if threshold == "class_threshold" else float(threshold)
+    decided = run(recorded).tag_logits.sigmoid() > limit
+    ours = [row.nonzero().flatten().tolist() for row in decided]
+    assert ours == recorded.facts["decisions"][threshold]
+
+
+def test_open_set_labels_equal_the_authors(recorded):
+    if "openset.logits" not in recorded.io:
+        pytest.skip("Tag2Text has no open set")
+    rows = recorded.io["openset.label_embed"]
+    if recorded.architecture == "ram-plus":
+        rows = rows.view(6, 5, -1)  # five descriptions a tag
+    with torch.no_grad():
+        logits = recorded.model.tag_logits(run(recorded).encoded, rows)
+    torch.testing.assert_close(logits, recorded.io["openset.logits"], **TOLERANCE)
+
+
+def test_encoder_states_equal_the_authors(recorded):
+    backbone = recorded.model.encoder.backbone
+    # timm merges patches at the start of a stage, the recorded stage ends with it.
+    places = {
+        "patch_embed": backbone.patch_embed,
+        "stage0": backbone.layers[1].downsample,
+        "stage1": backbone.layers[2].downsample,
+        "stage2": backbone.layers[3].downsample,
+        "stage3": backbone.layers[3],
+    }
+    states = capture(places, lambda: run(recorded))
+    for name, state in states.items():
+        expected = recorded.io[f"eval.swin.{name}"]
+        torch.testing.assert_close(state.flatten(1, 2), expected, **TOLERANCE)
+    with torch.no_grad():
+        out = recorded.model.encoder(recorded.io["image"])
+    torch.testing.assert_close(out, recorded.io["eval.swin.out"], **TOLERANCE)
+
+
+def test_tag_decoder_states_equal_the_authors(recorded, monkeypatch):
+    monkeypatch.setattr("ramctl.model.ram.ROWS_AT_ONCE", 100_000)
+    layers = recorded.model.tag_decoder.layers
+    states = capture({"layer0": layers[0], "layer1": layers[1]}, lambda: run(recorded))
+    for name, state in states.items():
+        key = f"eval.tagging_head.{name}"
+        if key in recorded.io:
+            torch.testing.assert_close(state, recorded.io[key], **TOLERANCE)
+        else:
+            sparse = recorded.io[f"{key}_every200th"]
+            torch.testing.assert_close(state[:, ::200], sparse, **TOLERANCE)
+
+
+def test_projected_tokens_and_queries_equal_the_authors(ram):
+    encoded = run(ram).encoded
+    torch.testing.assert_close(encoded.tokens, ram.io["eval.image_embeds"], **TOLERANCE)
+    with torch.no_grad():
+        queries = ram.model.label_queries(ram.model.labels.text)
+    torch.testing.assert_close(queries, ram.io["eval.label_query"], **TOLERANCE)
+
+
+def test_description_weights_equal_the_authors(ram_plus):
+    model, feature = ram_plus.model, run(ram_plus).encoded.global_feature
+    with torch.no_grad():
+        weights = model.weighting.weights(model.labels(), None, feature)
+        mixed = model.weighting(model.labels(), None, feature)
+    torch.testing.assert_close(weights, ram_plus.io["eval.description_weights"], **TOLERANCE)
+    torch.testing.assert_close(mixed, ram_plus.io["eval.label_embed_reweight"], **TOLERANCE)
+
+
+def test_a_label_scores_the_same_whatever_else_is_asked(recorded):
+    model = recorded.model
+    some = torch.tensor([3, 1, 17])
+    with torch.no_grad():
+        encoded = model.encode(model.encoder(recorded.io["image"]))
+        alone = model.tag_logits(encoded, model.labels(some))
+    expected = recorded.io["eval.logits"][:, some]
+    torch.testing.assert_close(alone, expected, **TOLERANCE)
+
+
+def test_long_label_lists_in_pieces_give_the_same_logits(recorded, monkeypatch):
+    monkeypatch.setattr("ramctl.model.ram.ROWS_AT_ONCE", 3 * 10)
+    torch.testing.assert_close(run(recorded).tag_logits, recorded.io["eval.logits"], **TOLERANCE)
+
+
+def capture(modules, call):
+    """The output of each module during `call`."""
+    states = {}
+
+    def keep(name):
+        def hook(module, inputs, output):
+            states[name] = output
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
+    try:
+        call()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return states

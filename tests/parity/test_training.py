@@ -1,0 +1,159 @@
+"""Losses and gradients of one training pass equal the authors'."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from ramctl.model.captioning import CaptionInputs
+from ramctl.model.losses import (
+    alignment_loss,
+    asymmetric_loss,
+    caption_loss,
+    distillation_loss,
+    ram_official_total,
+)
+from ramctl.model.official import official_targets
+from ramctl.model.tokenizer import clean_caption
+
+pytestmark = pytest.mark.shared
+
+LOSS = {"rtol": 1e-5, "atol": 1e-6}
+STATE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def caption_inputs(recorded):
+    """Inputs and targets of the captioning branch, made from the recorded captions and tags."""
+    tokenizer = recorded.tokenizer()
+    batch = tokenizer.encode_captions(recorded.facts["captions"], prompt_in_caption=False)
+    names = recorded.facts.get("tag_list") or read_tag2text_names(recorded)
+    multi_hot = recorded.io["parse_tag" if recorded.architecture == "ram" else "tag"]
+    tags = [[names[i] for i in row.nonzero().flatten().tolist()] for row in multi_hot]
+    ids, mask = tokenizer.encode_tags(tags)
+    inputs = CaptionInputs(*map(torch.from_numpy, (ids, mask, batch.ids, batch.mask)))
+    return inputs, torch.from_numpy(batch.targets)
+
+
+def read_tag2text_names(recorded):
+    path = recorded.parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
+    return path.read_text("utf-8").splitlines()
+
+
+def train_pass(recorded):
+    """Every loss term and the authors' total of the recorded batch, with gradients."""
+    io, model = recorded.io, recorded.model
+    captions, targets, texts = None, None, None
+    if recorded.architecture == "ram-plus":
+        texts = io["batch_text_embed"]
+    else:
+        captions, targets = caption_inputs(recorded)
+    out = model(io["image"], captions=captions, texts=texts)
+    terms = {"tag": asymmetric_loss(out.tag_logits, io.get("image_tag", io.get("tag")))}
+    if captions is not None:
+        terms["caption"] = caption_loss(out.caption_logits, targets)
+    if "clip_feature" in io:
+        terms["distill"] = distillation_loss(out.encoded.global_feature, io["clip_feature"])
+    if texts is not None:
+        terms["alignment"] = alignment_loss(out.alignment_logits)
+    return out, terms, ram_official_total(recorded.architecture, terms)
+
+
+def test_word_pieces_of_tags_and_captions_equal_the_authors(load_recorded):
+    for architecture in ("ram", "tag2text"):
+        recorded = load_recorded(architecture)
+        inputs, targets = caption_inputs(recorded)
+        io = recorded.io
+        assert torch.equal(inputs.tag_ids, io["train.tag_encoder.input_ids"])
+        assert torch.equal(inputs.tag_mask, io["train.tag_encoder.attention_mask"])
+        assert torch.equal(inputs.caption_ids, io["train.text_decoder.input_ids"])
+        assert torch.equal(inputs.caption_mask, io["train.text_decoder.attention_mask"])
+        assert torch.equal(targets, io["train.text_decoder.labels"])
+
+
+def test_captioning_states_equal_the_authors(load_recorded):
+    for architecture in ("ram", "tag2text"):
+        recorded = load_recorded(architecture)
+        model, io = recorded.model, recorded.io
+        inputs, _ = caption_inputs(recorded)
+        states = {}
+        modules = {"tag_encoder.embeddings": model.captioning.tag_encoder.embedding}
+        modules["text_decoder.hidden"] = model.captioning.decoder.layers[-1]
+        for i in range(3):
+            modules[f"tag_encoder.layer{i}"] = model.captioning.tag_encoder.layers[i]
+            modules[f"text_decoder.layer{i}"] = model.captioning.decoder.layers[i]
+        handles = [
+            module.register_forward_hook(
+                lambda m, i, out, name=name: states.update(
+                    {name: out[0] if isinstance(out, tuple) else out}
+                )
+            )
+            for name, module in modules.items()
+        ]
+        with torch.no_grad():
+            logits = model(io["image"], captions=inputs).caption_logits
+        for handle in handles:
+            handle.remove()
+        for name, state in states.items():
+            torch.testing.assert_close(state, io[f"train.{name}"], **STATE, msg=name)
+        torch.testing.assert_close(logits, io["train.text_decoder.logits"], **STATE)
+
+
+def test_losses_equal_the_authors(recorded):
+    _, terms, total = train_pass(recorded)
+    io = recorded.io
+    torch.testing.assert_close(terms["tag"].total, io["train.loss_tag"], **LOSS)
+    torch.testing.assert_close(total, io["train.loss_total"], **LOSS)
+    if "caption" in terms:
+        torch.testing.assert_close(terms["caption"].mean, io["train.loss_t2t"], **LOSS)
+    if "distill" in terms:
+        torch.testing.assert_close(terms["distill"].mean, io["train.loss_dis"], **LOSS)
+    if "alignment" in terms:
+        torch.testing.assert_close(terms["alignment"].total, io["train.loss_alignment"], **LOSS)
+
+
+def test_alignment_logits_equal_the_authors(ram_plus):
+    out, _, _ = train_pass(ram_plus)
+    torch.testing.assert_close(out.alignment_logits, ram_plus.io["train.call2.logits"], **STATE)
+
+
+def test_gradients_equal_the_authors(recorded):
+    model = recorded.model
+    frozen = not model.labels.text.requires_grad
+    model.labels.text.requires_grad_(True)  # recorded with unfrozen label embeddings
+    try:
+        model.zero_grad()
+        train_pass(recorded)[2].backward()
+        targets = official_targets(model)
+        if frozen:
+            targets["label_embed"] = targets.pop("label_embed.weight")
+        for key, expected in recorded.io.items():
+            if key.startswith("train.grad."):
+                gradient = targets[key.removeprefix("train.grad.")].grad
+                torch.testing.assert_close(
+                    gradient.view_as(expected), expected, rtol=1e-3, atol=1e-4, msg=key
+                )
+        for name, norm in recorded.facts["grad_norm_total_loss"].items():
+            assert math.isclose(targets[name].grad.norm(), norm, rel_tol=1e-3, abs_tol=1e-4), name
+    finally:
+        model.zero_grad()
+        model.labels.text.requires_grad_(not frozen)
+
+
+def test_asymmetric_loss_equals_the_authors_values_and_gradients(parity):
+    facts = json.loads((parity / "misc_expected.json").read_text("utf-8"))["asymmetric_loss"]
+    targets = torch.tensor(facts["targets"])
+    for key, case in facts["cases(gamma_neg,gamma_pos,clip)"].items():
+        gamma_neg, gamma_pos, clip = map(float, key.split(","))
+        logits = torch.tensor(facts["logits"], requires_grad=True)
+        options = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "clip": clip}
+        loss = asymmetric_loss(logits, targets, **options).total
+        loss.backward()
+        torch.testing.assert_close(loss.detach(), torch.tensor(case["loss"]), **LOSS)
+        torch.testing.assert_close(logits.grad, torch.tensor(case["grad"]), rtol=1e-4, atol=1e-6)
+
+
+def test_captions_are_cleaned_as_the_authors_do(parity):
+    for case in json.loads((parity / "misc_expected.json").read_text("utf-8"))["pre_caption"]:
+        assert clean_caption(case["in"], 30) == case["out_30"]
+        assert clean_caption(case["in"], 50) == case["out_50"]
