@@ -1,6 +1,8 @@
 """The authors' recorded runs: shrunken models, inputs, outputs."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,3 +83,22 @@ def ram_plus(load_recorded) -> Recorded:
 @pytest.fixture
 def tag2text(load_recorded) -> Recorded:
     return load_recorded("tag2text")
+
+
+@contextmanager
+def capture(modules: dict[str, torch.nn.Module]) -> Iterator[dict[str, torch.Tensor]]:
+    """The modules' outputs (of a tuple the first) by name, filled while the block runs."""
+    states: dict[str, torch.Tensor] = {}
+
+    def keep(name: str):
+        def hook(module, inputs, output):
+            states[name] = (output[0] if isinstance(output, tuple) else output).detach()
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
+    try:
+        yield states
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from tests.parity.conftest import capture
+
 pytestmark = pytest.mark.shared
 
 # float64 differs from the recorded float32 by up to 2e-5.
@@ -59,7 +61,8 @@ def test_encoder_states_equal_the_authors(recorded):
         "stage2": backbone.layers[3].downsample,
         "stage3": backbone.layers[3],
     }
-    states = capture(places, lambda: run(recorded))
+    with capture(places) as states:
+        run(recorded)
     for name, state in states.items():
         expected = recorded.io[f"eval.swin.{name}"]
         torch.testing.assert_close(state.flatten(1, 2), expected, **TOLERANCE)
@@ -71,7 +74,8 @@ def test_encoder_states_equal_the_authors(recorded):
 def test_tag_decoder_states_equal_the_authors(recorded, monkeypatch):
     monkeypatch.setattr("ramctl.model.ram.ROWS_AT_ONCE", 100_000)
     layers = recorded.model.tag_decoder.layers
-    states = capture({"layer0": layers[0], "layer1": layers[1]}, lambda: run(recorded))
+    with capture({"layer0": layers[0], "layer1": layers[1]}) as states:
+        run(recorded)
     for name, state in states.items():
         key = f"eval.tagging_head.{name}"
         if key in recorded.io:
@@ -111,22 +115,3 @@ def test_a_label_scores_the_same_whatever_else_is_asked(recorded):
 def test_long_label_lists_in_pieces_give_the_same_logits(recorded, monkeypatch):
     monkeypatch.setattr("ramctl.model.ram.ROWS_AT_ONCE", 3 * 10)
     torch.testing.assert_close(run(recorded).tag_logits, recorded.io["eval.logits"], **TOLERANCE)
-
-
-def capture(modules, call):
-    """The output of each module during `call`."""
-    states = {}
-
-    def keep(name):
-        def hook(module, inputs, output):
-            states[name] = output
-
-        return hook
-
-    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
-    try:
-        call()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return states

@@ -16,6 +16,7 @@ from ramctl.model.losses import (
 )
 from ramctl.model.official import official_targets
 from ramctl.model.tokenizer import clean_caption
+from tests.parity.conftest import capture
 
 pytestmark = pytest.mark.shared
 
@@ -76,24 +77,13 @@ def test_captioning_states_equal_the_authors(load_recorded):
         recorded = load_recorded(architecture)
         model, io = recorded.model, recorded.io
         inputs, _ = caption_inputs(recorded)
-        states = {}
         modules = {"tag_encoder.embeddings": model.captioning.tag_encoder.embedding}
         modules["text_decoder.hidden"] = model.captioning.decoder.layers[-1]
         for i in range(3):
             modules[f"tag_encoder.layer{i}"] = model.captioning.tag_encoder.layers[i]
             modules[f"text_decoder.layer{i}"] = model.captioning.decoder.layers[i]
-        handles = [
-            module.register_forward_hook(
-                lambda m, i, out, name=name: states.update(
-                    {name: out[0] if isinstance(out, tuple) else out}
-                )
-            )
-            for name, module in modules.items()
-        ]
-        with torch.no_grad():
+        with capture(modules) as states:
             logits = model(io["image"], captions=inputs).caption_logits
-        for handle in handles:
-            handle.remove()
         for name, state in states.items():
             torch.testing.assert_close(state, io[f"train.{name}"], **STATE, msg=name)
         torch.testing.assert_close(logits, io["train.text_decoder.logits"], **STATE)
