@@ -206,6 +206,28 @@ def preset_to_table(preset: Preset) -> dict[str, Any]:
     return write_table(preset)
 
 
+def preset_to_meta(preset: Preset) -> dict[str, Any]:
+    """The preset as keys of a bundle's bundle.json: `architecture`, `preprocess`, `preset`."""
+    table = preset_to_table(preset)
+    return {
+        "architecture": table.pop("model"),
+        "preprocess": table.pop("preprocess"),
+        "preset": table,
+    }
+
+
+def preset_from_meta(meta: Mapping[str, Any]) -> Preset:
+    """The preset that `preset_to_meta` put into a bundle.json.
+
+    Raises UsageProblem that names what is missing or unknown.
+    """
+    table = {**meta.get("preset", {})}
+    for key, name in (("architecture", "model"), ("preprocess", "preprocess")):
+        if key in meta:
+            table[name] = meta[key]
+    return preset_from_table(table)
+
+
 def finetuning_preset(preset: Preset) -> Preset:
     """The preset as it stands during fine-tuning: sizes and `training` are the fine-tuning's."""
     size = preset.finetuning_size or preset.preprocess.size

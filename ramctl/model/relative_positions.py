@@ -4,8 +4,6 @@ Source: the BEiT recipe that the authors' code means to use (theirs needs a func
 dropped); near positions keep their spacing, far ones are spread in a geometric progression.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,15 +11,7 @@ from torch import Tensor
 
 Positions = NDArray[np.float64]
 
-
-def resize_tables(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`weights`, its relative-position tables resized where `wanted` has another size."""
-    resized = dict(weights)
-    for name, tensor in weights.items():
-        target = wanted.get(name)
-        if name.endswith("relative_position_bias_table") and target is not None:
-            resized[name] = resize_table(tensor, len(target))
-    return resized
+TABLES = "relative_position_bias_table"  # what their names end with
 
 
 def resize_table(table: Tensor, rows: int) -> Tensor:

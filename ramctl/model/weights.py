@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ramctl.errors import RunProblem
+from ramctl.model.relative_positions import TABLES, resize_table
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
@@ -34,19 +35,29 @@ def save_weights(module: nn.Module, path: Path, *, half: bool = False) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(
+    module: nn.Module, path: Path, *, without: str | None = None, resize: bool = False
+) -> None:
     """Read what `save_weights` wrote into a module of the same architecture.
 
-    Raises RunProblem that names missing, unknown and mis-shaped tensors.
+    Tensors whose name starts with `without` are passed over; `resize` fits Swin's
+    relative-position tables to another window. Raises RunProblem that names missing, unknown and
+    mis-shaped tensors.
     """
     wanted = weights_of(module)
     try:
         with safe_open(path, "pt") as file:
-            stored = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-            check_shapes(wanted, stored, str(path))
+            names = [n for n in file.keys() if without is None or not n.startswith(without)]  # noqa: SIM118
+            tables = [n for n in names if resize and n.endswith(TABLES) and n in wanted]
+            shapes = {n: list(file.get_slice(n).get_shape()) for n in names}
+            shapes |= {n: list(wanted[n].shape) for n in tables}
+            check_shapes(wanted, shapes, str(path))
             with torch.no_grad():
                 for name, tensor in wanted.items():
-                    tensor.copy_(file.get_tensor(name))
+                    stored = file.get_tensor(name)
+                    if name in tables:
+                        stored = resize_table(stored, len(tensor))
+                    tensor.copy_(stored)
     except (SafetensorError, OSError) as error:
         raise RunProblem(f"{path}: cannot read the weights: {error}") from error
 
