@@ -1,0 +1,89 @@
+"""The exported graph equals the torch model, for every architecture."""
+
+import numpy as np
+import pytest
+import torch
+
+from ramctl.model.build import build_ram
+from ramctl.model.config import load_preset
+from ramctl.model.export import export_graph
+from ramctl.model.weights import load_weights, save_weights
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def session(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run(path, photos, rows):
+    feeds = {"photos": photos.numpy(), "label_queries": rows.detach().numpy()}
+    return session(path).run(["logits"], feeds)[0]
+
+
+@pytest.mark.shared
+def test_official_graphs_equal_the_authors_logits(recorded, tmp_path):
+    model, io = recorded.model, recorded.io
+    save_weights(model, tmp_path / "model.safetensors")
+    graph = tmp_path / "model.onnx"
+    export_graph(
+        model, recorded.preset.preprocess.size, graph, weights=tmp_path / "model.safetensors"
+    )
+    rows = model.labels()
+    logits = run(graph, io["image"], rows)
+    np.testing.assert_allclose(logits, io["eval.logits"].numpy(), atol=1e-3)
+    one = run(graph, io["image"][:1], rows[5:6])
+    np.testing.assert_allclose(one, io["eval.logits"][:1, 5:6].numpy(), atol=1e-3)
+
+
+@pytest.mark.shared
+def test_graph_takes_another_number_of_descriptions(ram_plus, tmp_path):
+    export_graph(ram_plus.model, 96, tmp_path / "model.onnx")
+    rows = ram_plus.io["openset.label_embed"].view(6, 5, -1)
+    logits = run(tmp_path / "model.onnx", ram_plus.io["image"], rows)
+    np.testing.assert_allclose(logits, ram_plus.io["openset.logits"].numpy(), atol=1e-3)
+
+
+@pytest.fixture
+def tiny():
+    torch.manual_seed(0)
+    preset = load_preset(
+        "tiny", ["model.prior.classes=10", "model.prior.class_token=true",
+                 "model.prior.class_residual=true"]
+    )  # fmt: skip
+    model = build_ram(preset.model, image_size=64, n_labels=7, vocabulary=20).eval()
+    model.labels.set_text(torch.randn(7, 32))
+    with torch.no_grad():
+        model.labels.own.normal_()
+        model.labels.bias.normal_()
+    model.prior.set_classes(torch.randn(10, 256), torch.zeros(10), torch.randn(10, 32))
+    return model
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_are_stored_once(tiny, tmp_path, half):
+    weights = tmp_path / "model.safetensors"
+    save_weights(tiny, weights, half=half)
+    load_weights(tiny, weights)
+    export_graph(tiny, 64, tmp_path / "model.onnx", weights=weights)
+    graph = onnx.load(tmp_path / "model.onnx", load_external_data=False)
+    inside = [i for i in graph.graph.initializer if i.data_location != 1 and np.prod(i.dims) > 64]
+    assert not inside
+    photos, rows = torch.randn(3, 3, 64, 64), tiny.labels()
+    with torch.no_grad():
+        expected = tiny(photos, rows).tag_logits.numpy()
+    np.testing.assert_allclose(run(tmp_path / "model.onnx", photos, rows), expected, atol=1e-3)
+
+
+def test_unseen_labels_have_zeros_for_what_seen_ones_own(tiny, tmp_path):
+    export_graph(tiny, 64, tmp_path / "model.onnx")
+    text = torch.randn(2, 32)
+    rows = torch.cat([text, torch.zeros(2, tiny.labels.layout.width - 32)], 1)
+    photos = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        encoded = tiny.encode(tiny.encoder(photos))
+        expected = tiny.tag_logits(encoded, text).numpy()
+    np.testing.assert_allclose(run(tmp_path / "model.onnx", photos, rows), expected, atol=1e-3)
