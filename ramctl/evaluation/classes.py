@@ -1,0 +1,108 @@
+"""The classes of an evaluation: their list, the tags that stand for them, groups of them."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ramctl.errors import RunProblem
+from ramctl.labels import LabelSystem, normalise
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes in order, and which tags of a prediction count for each.
+
+    `mapping` has the lines of `--map` by class; `tag_system` the label system of the predictions
+    where its synonyms are known.
+    """
+
+    system: LabelSystem
+    origin: str
+    mapping: dict[str, list[str]]
+    tag_system: LabelSystem | None = None
+
+    def __len__(self) -> int:
+        return len(self.system)
+
+    @property
+    def names(self) -> list[str]:
+        """The classes' names in order."""
+        return self.system.tags
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the names one a line: what `sha256sum` says of such a file."""
+        return hashlib.sha256("".join(f"{name}\n" for name in self.names).encode()).hexdigest()
+
+    def words(self, index: int) -> list[str]:
+        """The strings that may stand for a class: its line of the map, else name and synonyms."""
+        label = self.system[index]
+        mapped = self._mapping.get(label.tag) or self._mapping.get(normalise(label.tag))
+        return mapped or [label.tag, *label.synonyms]
+
+    @cached_property
+    def _mapping(self) -> dict[str, list[str]]:
+        return {normalise(name): tags for name, tags in self.mapping.items()} | self.mapping
+
+    def is_mapped(self, index: int) -> bool:
+        """Whether a class has a line in the map."""
+        name = self.system[index].tag
+        return name in self._mapping or normalise(name) in self._mapping
+
+    def label_ids(self, system: LabelSystem) -> list[tuple[int, ...]]:
+        """For each class the ids of a label system that count for it; empty where none does.
+
+        All tags of a map line count; without one the first string that is found does.
+        """
+        found: list[tuple[int, ...]] = []
+        for index in range(len(self)):
+            hits = [ids for word in self.words(index) if (ids := system.ids(word))]
+            if not self.is_mapped(index):
+                hits = hits[:1]
+            found.append(tuple(sorted({number for ids in hits for number in ids})))
+        return found
+
+
+def read_map(path: Path | None) -> dict[str, list[str]]:
+    """The lines `class<TAB>tag|tag` of `--map`; RunProblem naming a line that is none."""
+    if path is None:
+        return {}
+    mapping: dict[str, list[str]] = {}
+    for place, name, tags in _table(path, "class<TAB>tag|tag"):
+        if name in mapping:
+            raise RunProblem(f"{place}: {name!r} has a line already")
+        mapping[name] = tags
+    return mapping
+
+
+def read_groups(path: Path | None, classes: LabelSystem) -> dict[str, list[int]]:
+    """The class indices of each group from lines `group<TAB>class|class`.
+
+    A group may go over several lines; classes that are not evaluated are left out. RunProblem
+    names a line that is none, and a group without any evaluated class.
+    """
+    groups: dict[str, list[int]] = {}
+    for _, name, members in _table(path, "group<TAB>class|class") if path else ():
+        ids = groups.setdefault(name, [])
+        ids += [i for member in members for i in classes.ids(member) if i not in ids]
+    for name, ids in groups.items():
+        if not ids:
+            raise RunProblem(f"{path}: no class of group {name!r} is evaluated")
+    return groups
+
+
+def _table(path: Path, form: str) -> Iterator[tuple[str, str, list[str]]]:
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise RunProblem(f"{path}: not UTF-8 text at byte {error.start}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, tab, rest = line.partition("\t")
+        words = [word.strip() for word in rest.split("|") if word.strip()]
+        if not tab or not name.strip() or not words:
+            raise RunProblem(f"{path}:{number}: expected {form}")
+        yield f"{path}:{number}", name.strip(), words

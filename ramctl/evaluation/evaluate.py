@@ -1,0 +1,241 @@
+"""One evaluation: predictions against truth, with everything that a reader must know of it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.errors import RunProblem
+from ramctl.evaluation.bootstrap import LEVEL, interval, resampled_precisions
+from ramctl.evaluation.classes import Classes
+from ramctl.evaluation.matching import Photo, match
+from ramctl.evaluation.metrics import (
+    POSITIVE,
+    Counts,
+    Floats,
+    Ranking,
+    Style,
+    Truth,
+    class_average_precisions,
+    harmonic_mean,
+    mean_over_classes,
+    rank_classes,
+)
+from ramctl.evaluation.predictions import PredictionTable
+from ramctl.evaluation.truth import TruthTable
+from ramctl.io.records import encode_name
+
+NAMED_PHOTOS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How many resamples of the photos, and from which seed."""
+
+    n: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The photos [N] that truth and predictions share, in truth order, and all numbers on them."""
+
+    classes: Classes
+    photos: list[Photo]
+    truth: Truth
+    scores: Floats
+    decided: NDArray[np.bool_]
+    decided_by: str
+    matched_by: Counter[str]
+    only_in_truth: list[Photo]
+    only_in_predictions: list[Photo]
+    style: Style = "exact"
+
+    @classmethod
+    def of(
+        cls,
+        truth: TruthTable,
+        predictions: PredictionTable,
+        classes: Classes,
+        *,
+        key: str | None = None,
+        style: Style = "exact",
+    ) -> "Comparison":
+        """The comparison of two tables; RunProblem when there is nothing to compare."""
+        matches = match(truth.photos, predictions.photos, key)
+        if not matches.pairs:
+            raise RunProblem(_why_nothing(truth, predictions))
+        left = [t for t, _ in matches.pairs]
+        right = [p for _, p in matches.pairs]
+        coded = truth.code(classes.system)[left]
+        if not (coded == POSITIVE).any():
+            raise RunProblem("nothing to evaluate: no photo has a tag of the class list")
+        decided, decided_by = predictions.decisions(right)
+        return cls(
+            classes=classes,
+            photos=[truth.photos[t] for t in left],
+            truth=coded,
+            scores=predictions.scores(right),
+            decided=decided,
+            decided_by=decided_by,
+            matched_by=matches.by_key,
+            only_in_truth=_others(truth.photos, left),
+            only_in_predictions=_others(predictions.photos, right),
+            style=style,
+        )
+
+    @cached_property
+    def rankings(self) -> list[Ranking]:
+        """Every class's ranking."""
+        return rank_classes(self.scores, self.truth, self.style)
+
+    @cached_property
+    def precisions(self) -> Floats:
+        """Average precision of every class [C]; NaN (`ram`: 0) without positives."""
+        return class_average_precisions(self.rankings, len(self.photos))
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Right and wrong decisions of every class."""
+        return Counts.of(self.decided, self.truth, self.style)
+
+    @cached_property
+    def is_averaged(self) -> NDArray[np.bool_]:
+        """The classes [C] that a mean over classes goes over."""
+        if self.style == "ram":
+            return np.ones(len(self.classes), bool)
+        return np.asarray((self.truth == POSITIVE).any(axis=0))
+
+    def resampled(self, bootstrap: Bootstrap) -> Floats:
+        """Average precision of every class in every resample of the photos [B, C]."""
+        n_photos = len(self.photos)
+        return resampled_precisions(self.rankings, n_photos, bootstrap.n, bootstrap.seed)
+
+    def only(self, names: set[str]) -> "Comparison":
+        """The same comparison on the photos of these names."""
+        rows = [i for i, photo in enumerate(self.photos) if photo.name in names]
+        return Comparison(
+            self.classes, [self.photos[i] for i in rows], self.truth[rows], self.scores[rows],
+            self.decided[rows], self.decided_by, self.matched_by, [], [], self.style,
+        )  # fmt: skip
+
+
+def headline(comparison: Comparison) -> dict[str, Any]:
+    """mAP and the precision, recall and F1 of the decisions, by class and pooled."""
+    counts, over = comparison.counts, comparison.is_averaged
+    precision, recall = (float(v[over].mean()) for v in (counts.precision, counts.recall))
+    pooled = counts.pooled
+    pooled_precision, pooled_recall = float(pooled.precision[0]), float(pooled.recall[0])
+    pooled_f1 = harmonic_mean(pooled_precision, pooled_recall)
+    return {
+        "mAP": float(mean_over_classes(comparison.precisions)),
+        "CP": precision,
+        "CR": recall,
+        "CF1": harmonic_mean(precision, recall),
+        "OP": pooled_precision,
+        "OR": pooled_recall,
+        "OF1": pooled_f1,
+        "macro": {"precision": precision, "recall": recall, "f1": float(counts.f1[over].mean())},
+        "micro": {"precision": pooled_precision, "recall": pooled_recall, "f1": pooled_f1},
+    }
+
+
+def conditions(comparison: Comparison, matched: NDArray[np.bool_]) -> dict[str, Any]:
+    """What the figures stand on: photos, classes, averaging, thresholds.
+
+    `matched` says which classes a tag of the predictions stands for.
+    """
+    names = np.array(comparison.classes.names, object)
+    has_positives = (comparison.truth == POSITIVE).any(axis=0)
+    is_ram = comparison.style == "ram"
+    return {
+        "metric_style": comparison.style,
+        "averaging": (
+            "all classes, 0 for one without positives" if is_ram else "classes with positives"
+        ),
+        "averaged_classes": int(comparison.is_averaged.sum()),
+        "decided_by": comparison.decided_by,
+        "photos": {
+            "compared": len(comparison.photos),
+            "matched_by": dict(comparison.matched_by),
+            "only_in_truth": len(comparison.only_in_truth),
+            "only_in_predictions": len(comparison.only_in_predictions),
+            "only_in_truth_first": _names(comparison.only_in_truth),
+            "only_in_predictions_first": _names(comparison.only_in_predictions),
+        },
+        "classes": {
+            "count": len(names),
+            "sha256": comparison.classes.sha256,
+            "from": comparison.classes.origin,
+            "without_positives": names[~has_positives].tolist(),
+            "without_tag": names[~matched].tolist(),
+            "names": names.tolist(),
+        },
+    }
+
+
+def group_figures(
+    comparison: Comparison, groups: dict[str, list[int]], resampled: Floats | None
+) -> dict[str, Any]:
+    """mAP of each named group of classes, with its interval where there are resamples."""
+    figures = {}
+    for name, ids in groups.items():
+        mean = float(mean_over_classes(comparison.precisions[ids]))
+        averaged = int(comparison.is_averaged[ids].sum())
+        figure: dict[str, Any] = {"mAP": mean, "classes": len(ids), "averaged_classes": averaged}
+        if resampled is not None:
+            figure["mAP_ci"] = interval(mean, mean_over_classes(resampled[:, ids]))
+        figures[name] = figure
+    return figures
+
+
+def difference(ours: Comparison, theirs: Comparison, bootstrap: Bootstrap) -> dict[str, Any]:
+    """How much better one model's mAP is than another's, on the photos that both predicted.
+
+    The interval is of the difference on the same resamples (paired).
+    """
+    here_names, there_names = ({photo.name for photo in side.photos} for side in (ours, theirs))
+    shared = here_names & there_names
+    if not shared:
+        raise RunProblem("nothing to compare: --baseline has no photo in common")
+    ours, theirs = ours.only(shared), theirs.only(shared)
+    here, there = (float(mean_over_classes(side.precisions)) for side in (ours, theirs))
+    gains = mean_over_classes(ours.resampled(bootstrap)) - mean_over_classes(
+        theirs.resampled(bootstrap)
+    )
+    return {
+        "mAP": there,
+        "mAP_here": here,
+        "difference": here - there,
+        "difference_ci": interval(here - there, gains),
+        "photos": len(shared),
+        "only_in_one": len(here_names ^ there_names),
+    }
+
+
+def bootstrap_note(bootstrap: Bootstrap) -> dict[str, Any]:
+    """How the intervals were made."""
+    return {"level": LEVEL, "resamples": bootstrap.n, "seed": bootstrap.seed}
+
+
+def _others(photos: Sequence[Photo], indices: list[int]) -> list[Photo]:
+    used = set(indices)
+    return [photo for index, photo in enumerate(photos) if index not in used]
+
+
+def _names(photos: list[Photo]) -> list[Any]:
+    return [encode_name(photo.name) for photo in photos[:NAMED_PHOTOS]]
+
+
+def _why_nothing(truth: TruthTable, predictions: PredictionTable) -> str:
+    if not truth.photos:
+        return "nothing to evaluate: the truth has no photo"
+    if not predictions.photos:
+        return "nothing to evaluate: the predictions have no photo"
+    here, there = predictions.photos[0].name, truth.photos[0].name
+    example = f"predictions name {here!r}, the truth {there!r}"
+    return f"nothing to evaluate: no photo is on both sides ({example}; see --key)"

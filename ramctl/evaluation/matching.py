@@ -1,0 +1,78 @@
+"""Which prediction belongs to which photo of the truth."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+KEYS = ("image", "path", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo as a record names it; a relative name is relative to `base`."""
+
+    name: str
+    base: Path
+
+    def located(self) -> str:
+        """The absolute path, whatever the working directory was."""
+        return os.path.abspath(self.base / self.name)  # noqa: PTH100 - resolve() follows links
+
+    def normal(self) -> str:
+        """The name without `./`, doubled slashes and `x/..`."""
+        return os.path.normpath(self.name)
+
+    def base_name(self) -> str:
+        """The name after the last `#` and `/`."""
+        return self.name.rsplit("#", 1)[-1].rstrip("/").rsplit("/", 1)[-1]
+
+    def stem(self) -> str:
+        """The base name without its extension, as the RAM authors' lists have it."""
+        return PurePosixPath(self.base_name()).stem
+
+
+@dataclass(slots=True)
+class Matches:
+    """Pairs of (truth index, prediction index) in truth order, and how many met by which key."""
+
+    pairs: list[tuple[int, int]]
+    by_key: Counter[str] = field(default_factory=Counter)
+
+
+_ROUNDS: tuple[tuple[str, Callable[[Photo], str]], ...] = (
+    ("image", lambda photo: photo.name),
+    ("path", Photo.located),
+    ("path", Photo.normal),
+    ("name", Photo.base_name),
+    ("name", Photo.stem),
+)
+
+
+def match(truth: Sequence[Photo], predictions: Sequence[Photo], key: str | None = None) -> Matches:
+    """The photos that are on both sides.
+
+    By the name as written, else by path, else by base name; `key` allows one of these only. A
+    key counts where it is unique on each side, so that no photo is guessed.
+    """
+    partner: dict[int, int] = {}
+    taken: set[int] = set()
+    by_key: Counter[str] = Counter()
+    for name, key_of in _ROUNDS:
+        if key not in (None, name) or len(partner) == len(truth):
+            continue
+        left, right = _unique(truth, key_of), _unique(predictions, key_of)
+        for text, t in left.items():
+            p = right.get(text)
+            if p is not None and t not in partner and p not in taken:
+                partner[t] = p
+                taken.add(p)
+                by_key[name] += 1
+    return Matches(sorted(partner.items()), by_key)
+
+
+def _unique(photos: Sequence[Photo], key_of: Callable[[Photo], str]) -> dict[str, int]:
+    keys = [key_of(photo) for photo in photos]
+    counts = Counter(keys)
+    return {key: index for index, key in enumerate(keys) if counts[key] == 1}

@@ -1,0 +1,154 @@
+"""Average precision, precision and recall of scored classes, exactly.
+
+`N` photos, `C` classes, `B` resamples. Truth is coded 1 (positive), 0 (negative) or -1 (unknown:
+the photo says nothing on that class and counts neither way).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Style = Literal["exact", "ram"]
+Floats = NDArray[np.float64]
+Truth = NDArray[np.int8]
+
+POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
+# The authors' guards against division by zero (ram/utils/metrics.py).
+RAM_AP_EPSILON = 1e-8
+RAM_PR_EPSILON = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The photos that are known for one class, by falling score.
+
+    `hits` is 1 for positives; `ends` has the last position of each group of equal scores.
+    """
+
+    order: NDArray[np.intp]
+    hits: Floats
+    ends: NDArray[np.intp]
+    style: Style
+
+
+def rank(scores: Floats, truth: Truth, style: Style = "exact") -> Ranking:
+    """One class's photos in the order in which average precision reads them.
+
+    `exact` reads equal scores as one group, so that input order never matters; `ram` repeats the
+    authors' reversed argsort, in which ties stand in no defined order.
+    """
+    known = np.flatnonzero(truth != UNKNOWN)
+    if style == "ram":
+        order = known[np.argsort(scores[known])[::-1]]
+        ends = np.arange(len(order))
+    else:
+        order = known[np.argsort(-scores[known], kind="stable")]
+        steps = np.flatnonzero(np.diff(scores[order]))
+        ends = np.append(steps, len(order) - 1) if len(order) else steps
+    return Ranking(order, (truth[order] == POSITIVE).astype(np.float64), ends, style)
+
+
+def rank_classes(scores: Floats, truth: Truth, style: Style = "exact") -> list[Ranking]:
+    """The ranking of every class, a column of scores [N, C] and truth [N, C] each."""
+    return [rank(scores[:, c], truth[:, c], style) for c in range(scores.shape[1])]
+
+
+def average_precisions(ranking: Ranking, weights: Floats) -> Floats:
+    """Average precision [B] of one class for each row of photo weights [B, N].
+
+    Each positive counts the precision at the end of its group of equal scores: what
+    scikit-learn's `average_precision_score` computes. Without a positive the result is NaN, in
+    the authors' style 0.
+    """
+    weights = weights[:, ranking.order]  # (B, known)
+    hits = np.cumsum(weights * ranking.hits, axis=1)[:, ranking.ends]  # (B, groups)
+    seen = np.cumsum(weights, axis=1)[:, ranking.ends]
+    precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
+    gained = np.diff(hits, axis=1, prepend=0.0)
+    area: Floats = (gained * precision).sum(axis=1)
+    positives: Floats = hits[:, -1] if hits.shape[1] else np.zeros(len(weights))
+    if ranking.style == "ram":
+        return area / (positives + RAM_AP_EPSILON)
+    return np.divide(area, positives, out=np.full_like(area, np.nan), where=positives > 0)
+
+
+def class_average_precisions(rankings: Sequence[Ranking], n_photos: int) -> Floats:
+    """Average precision of every class [C], each photo counted once."""
+    once = np.ones((1, n_photos))
+    return np.array([average_precisions(ranking, once)[0] for ranking in rankings])
+
+
+def mean_over_classes(values: Floats) -> Floats:
+    """The mean over the last axis, classes without positives (NaN) left out; NaN if all are."""
+    present = ~np.isnan(values)
+    total = np.asarray(np.where(present, values, 0.0).sum(axis=-1))
+    count = np.asarray(present.sum(axis=-1))
+    mean = np.full(total.shape, np.nan)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean
+
+
+def mean_average_precision(scores: Floats, truth: Truth, style: Style = "exact") -> float:
+    """mAP of scores [N, C] against truth [N, C]: over classes with positives, or all (`ram`)."""
+    rankings = rank_classes(scores, truth, style)
+    return float(mean_over_classes(class_average_precisions(rankings, len(scores))))
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """True positives, false positives and false negatives of each class [C]."""
+
+    true_positives: Floats
+    false_positives: Floats
+    false_negatives: Floats
+    style: Style = "exact"
+
+    @classmethod
+    def of(cls, decided: NDArray[np.bool_], truth: Truth, style: Style = "exact") -> "Counts":
+        """The counts of decisions [N, C] against truth [N, C]; unknown cells count nowhere."""
+        is_positive, is_negative = truth == POSITIVE, truth == NEGATIVE
+        return cls(
+            (decided & is_positive).sum(axis=0).astype(np.float64),
+            (decided & is_negative).sum(axis=0).astype(np.float64),
+            (~decided & is_positive).sum(axis=0).astype(np.float64),
+            style,
+        )
+
+    @property
+    def precision(self) -> Floats:
+        """Precision of each class; 0 for a class that is never given."""
+        return self._ratio(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> Floats:
+        """Recall of each class; 0 for a class without positives."""
+        return self._ratio(self.true_positives, self.true_positives + self.false_negatives)
+
+    @property
+    def f1(self) -> Floats:
+        """The harmonic mean of each class's precision and recall."""
+        errors = self.false_positives + self.false_negatives
+        return _divide(2 * self.true_positives, 2 * self.true_positives + errors)
+
+    @property
+    def pooled(self) -> "Counts":
+        """The counts of all classes taken together, as one class."""
+        sums = (self.true_positives, self.false_positives, self.false_negatives)
+        return Counts(*(values.sum(keepdims=True) for values in sums))
+
+    def _ratio(self, part: Floats, whole: Floats) -> Floats:
+        if self.style == "ram":
+            return part / (whole + RAM_PR_EPSILON)
+        return _divide(part, whole)
+
+
+def harmonic_mean(precision: float, recall: float) -> float:
+    """F1 of a precision and a recall; 0 when both are 0."""
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _divide(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

@@ -1,0 +1,216 @@
+"""What a model says of each photo: one score and one decision a class.
+
+Only these numbers are kept, about ten bytes a photo and class; the rest of a record is dropped as it
+is read.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.errors import RecordProblem
+from ramctl.evaluation.classes import Classes
+from ramctl.evaluation.matching import Photo
+from ramctl.evaluation.metrics import Floats
+from ramctl.evaluation.reading import Intake, PhotoList, tag_scores
+from ramctl.evaluation.thresholds import DEFAULT_THRESHOLD, Cut
+from ramctl.io.records import Record, string_list
+from ramctl.labels import LabelSystem, normalise
+
+# What a threshold or a top-k cut off has score 0 here; a sigmoid is next to never exactly 0.
+_CUT_OFF_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The labels that count for the classes of `which`, side by side; `starts` of each class."""
+
+    which: NDArray[np.intp]
+    labels: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    thresholds: Floats
+    n_labels: int
+
+    @classmethod
+    def of(cls, system: LabelSystem, classes: Classes, cut: Cut) -> "_Columns":
+        ids = classes.label_ids(system)
+        which = [c for c, labels in enumerate(ids) if labels]
+        labels = np.array([label for c in which for label in ids[c]], np.intp)
+        starts = np.cumsum([0, *(len(ids[c]) for c in which)])[:-1]
+        thresholds = cut.for_tags(system, len(classes))
+        return cls(np.array(which, np.intp), labels, starts, thresholds, len(system))
+
+
+class ScoreReader:
+    """Turns prediction records into class scores [C] and class decisions [C]."""
+
+    def __init__(self, classes: Classes, cut: Cut) -> None:
+        self.classes = classes
+        self.cut = cut
+        self.matched = np.zeros(len(classes), bool)
+        self._columns: dict[str, _Columns] = {}
+        self._latest: _Columns | None = None
+        self._of_word: dict[str, tuple[int, ...]] = {}
+
+    def read(self, fields: dict[str, Any]) -> tuple[Floats, NDArray[np.bool_]]:
+        """A record's scores and the decisions that its tags' own thresholds make.
+
+        Raises RecordProblem for a record that has no usable scores.
+        """
+        if fields.get("dense") is not None:
+            return self._dense(fields)
+        scores = np.zeros(len(self.classes))
+        decided = np.zeros(len(self.classes), bool)
+        for tag, score in tag_scores(fields).items():
+            for c in self.of_word(tag):
+                scores[c] = max(scores[c], score)
+                decided[c] |= score > self._threshold_of_word.get(tag, DEFAULT_THRESHOLD)
+                self.matched[c] = True
+        return scores, decided
+
+    def given(self, fields: dict[str, Any]) -> NDArray[np.bool_] | None:
+        """The decisions [C] that a record's own `tags` state; None when it has none."""
+        if fields.get("tags") is None:
+            return None
+        decided = np.zeros(len(self.classes), bool)
+        for tag in string_list(fields, "tags"):
+            decided[list(self.of_word(tag))] = True
+        return decided
+
+    def of_word(self, tag: str) -> tuple[int, ...]:
+        """The classes for which a tag counts."""
+        found = self._of_word.get(tag)
+        if found is None:
+            exact, loose = self._words
+            found = self._of_word[tag] = exact.get(tag) or loose.get(normalise(tag), ())
+        return found
+
+    @cached_property
+    def _words(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+        exact: dict[str, tuple[int, ...]] = {}
+        loose: dict[str, tuple[int, ...]] = {}
+        for c, words in enumerate(self._words_of_classes()):
+            for word in words:
+                for table, form in ((exact, word), (loose, normalise(word))):
+                    if c not in table.get(form, ()):
+                        table[form] = (*table.get(form, ()), c)
+        return exact, loose
+
+    def _words_of_classes(self) -> Iterable[list[str]]:
+        system = self.classes.tag_system
+        if system is None:
+            return [self.classes.words(c) for c in range(len(self.classes))]
+        return [[system[i].tag for i in ids] for ids in self.classes.label_ids(system)]
+
+    @cached_property
+    def _threshold_of_word(self) -> dict[str, float]:
+        system = self.classes.tag_system or LabelSystem.from_tags(self._words[0])
+        thresholds = self.cut.for_tags(system, len(self.classes))
+        return dict(zip(system.tags, thresholds.tolist(), strict=True))
+
+    def _dense(self, fields: dict[str, Any]) -> tuple[Floats, NDArray[np.bool_]]:
+        columns = self._columns_for(fields)
+        dense = fields["dense"]
+        values = np.array(dense) if isinstance(dense, list) else None
+        if values is None or values.ndim != 1 or values.dtype.kind not in "if":
+            raise RecordProblem("dense is not a list of numbers", code="bad_field")
+        if len(values) != columns.n_labels:
+            message = f"dense has {len(values)} numbers for {columns.n_labels} labels"
+            raise RecordProblem(message, code="bad_field")
+        if not np.isfinite(values).all():
+            raise RecordProblem("dense holds a number that is not finite", code="bad_field")
+        scores = np.zeros(len(self.classes))
+        decided = np.zeros(len(self.classes), bool)
+        if len(columns.labels):
+            mine = values[columns.labels].astype(np.float64)
+            above = mine > columns.thresholds[columns.labels]
+            scores[columns.which] = np.maximum.reduceat(mine, columns.starts)
+            decided[columns.which] = np.logical_or.reduceat(above, columns.starts)
+        self.matched[columns.which] = True
+        return scores, decided
+
+    def _columns_for(self, fields: dict[str, Any]) -> _Columns:
+        """The columns of the label system that a record's `dense` refers to."""
+        key = fields.get("labels")
+        key = key if isinstance(key, str) else ""
+        names = fields.get("label_names")
+        if names is not None:
+            system = self._system_of(string_list(fields, "label_names"))
+            self._latest = self._columns[key] = _Columns.of(system, self.classes, self.cut)
+        columns = self._columns.get(key) if key else self._latest
+        if columns is None and self.classes.tag_system is not None:
+            system = self.classes.tag_system
+            columns = self._columns[key] = _Columns.of(system, self.classes, self.cut)
+        if columns is None:
+            message = "dense without label_names: no line before names its labels (see --labels)"
+            raise RecordProblem(message, code="missing_field")
+        return columns
+
+    def _system_of(self, names: list[str]) -> LabelSystem:
+        """The names as a label system; the one of `--labels`, with its synonyms, if it is that."""
+        known = self.classes.tag_system
+        return known if known and known.tags == names else LabelSystem.from_tags(names)
+
+
+@dataclass(slots=True)
+class PredictionTable:
+    """The photos of a prediction file with scores and decisions a class."""
+
+    reader: ScoreReader
+    _list: PhotoList = field(default_factory=PhotoList)
+    _scores: list[Floats] = field(default_factory=list)
+    _decided: list[NDArray[np.bool_]] = field(default_factory=list)
+    _given: list[NDArray[np.bool_] | None] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, name: str, classes: Classes, cut: Cut, intake: Intake) -> "PredictionTable":
+        """The table of a file or, for `-`, of standard input."""
+        table = cls(ScoreReader(classes, cut))
+        for record in intake.records(name):
+            try:
+                table._add(record)
+            except RecordProblem as problem:
+                intake.refuse(record, problem)
+            else:
+                intake.report.n_in += 1
+        return table
+
+    @property
+    def photos(self) -> list[Photo]:
+        """The photos in input order."""
+        return self._list.photos
+
+    def scores(self, rows: list[int]) -> Floats:
+        """The class scores [N, C] of some photos."""
+        return np.array([self._scores[row] for row in rows])
+
+    def decisions(self, rows: list[int]) -> tuple[NDArray[np.bool_], str]:
+        """The decisions [N, C] of some photos, and in words what made them.
+
+        `--threshold` where there is one; else the records' own `tags`, if all have them; else 0.5.
+        """
+        cut = self.reader.cut
+        given = [self._given[row] for row in rows]
+        if cut.is_default and all(g is not None for g in given):
+            return np.array(given, bool), "the predictions' own tags"
+        decided = np.array([self._decided[row] for row in rows])
+        own = cut.for_classes(self.reader.classes.system)
+        decided = np.where(np.isnan(own), decided, self.scores(rows) > own)
+        return decided, cut.said
+
+    def looks_thresholded(self, scores: Floats) -> bool:
+        """Whether scores [N, C] seem to be cut off: then their mAP is a lower bound."""
+        scores = scores[:, self.reader.matched]
+        return bool(scores.size) and float(np.mean(scores == 0)) > _CUT_OFF_SHARE
+
+    def _add(self, record: Record) -> None:
+        photo = self._list.new(record)
+        scores, decided = self.reader.read(record.fields)
+        self._given.append(self.reader.given(record.fields))
+        self._scores.append(scores)
+        self._decided.append(decided)
+        self._list.add(photo, record)

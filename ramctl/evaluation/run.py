@@ -1,0 +1,172 @@
+"""The whole of `ramctl eval`: read both sides, compare, write what was asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ramctl.errors import UsageProblem
+from ramctl.evaluation.bootstrap import interval
+from ramctl.evaluation.classes import Classes, read_groups, read_map
+from ramctl.evaluation.evaluate import (
+    Bootstrap,
+    Comparison,
+    bootstrap_note,
+    conditions,
+    difference,
+    group_figures,
+    headline,
+)
+from ramctl.evaluation.metrics import Floats, Style, mean_over_classes
+from ramctl.evaluation.predictions import PredictionTable
+from ramctl.evaluation.reading import Intake
+from ramctl.evaluation.tables import (
+    CLASS_COLUMNS,
+    class_rows,
+    render,
+    report_format,
+    threshold_lines,
+    write_rows,
+)
+from ramctl.evaluation.thresholds import Cut
+from ramctl.evaluation.truth import TruthTable
+from ramctl.io.files import write_atomic
+from ramctl.io.jsonl import dumps
+from ramctl.io.paths import STDIN, require_files
+from ramctl.io.sinks import open_rejects
+from ramctl.io.stdio import records_to_stdout
+from ramctl.labels import LabelSystem
+from ramctl.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class EvalOptions:
+    """What the command line asks for; paths, `-` for standard input."""
+
+    predictions: str
+    truth: str
+    classes: Path | None = None
+    map_file: Path | None = None
+    groups: Path | None = None
+    labels: Path | None = None
+    baseline: str | None = None
+    key: str | None = None
+    form: str = "json"
+    output: Path | None = None
+    report_file: Path | None = None
+    calibrate: Path | None = None
+    rejects: str | None = None
+    strict: bool = False
+    threshold: str | None = None
+    style: Style = "exact"
+    ci: bool = False
+    resamples: int = 1000
+    seed: int = 0
+    stats: Path | None = None
+    quiet: bool = False
+
+
+def run_eval(options: EvalOptions) -> int:
+    """Evaluate and write; returns the exit code (0, or 3 when some lines were rejected)."""
+    sources = [options.predictions, options.truth, options.baseline or ""]
+    if sources.count(STDIN) > 1:
+        raise UsageProblem("only one of PREDICTIONS, --truth and --baseline can be stdin (-)")
+    require_files([name for name in sources if name])
+    cut = Cut.parse(options.threshold)
+    report = Report("eval", quiet=options.quiet, unit="photos")
+    rejects = open_rejects(options.rejects, resume=False)
+    intake = Intake(report, rejects, options.strict)
+    truth = TruthTable.read(options.truth, intake)
+    classes = _classes(options, truth)
+    predictions = PredictionTable.read(options.predictions, classes, cut, intake)
+    baseline = None
+    if options.baseline:
+        baseline = PredictionTable.read(options.baseline, classes, cut, intake)
+    rejects.finish()
+    ours = Comparison.of(truth, predictions, classes, key=options.key, style=options.style)
+    result = _result(options, ours, predictions, truth, baseline)
+    _tell(report, ours, result)
+    report.n_out = len(ours.photos)
+    _write(options, result)
+    if options.stats:
+        write_atomic(options.stats, dumps(report.stats()))
+    report.say(report.summary())
+    return report.exit_code
+
+
+def _classes(options: EvalOptions, truth: TruthTable) -> Classes:
+    if options.classes:
+        system, origin = LabelSystem.read(options.classes), str(options.classes)
+    else:
+        system, origin = LabelSystem.from_tags(truth.named()), "the truth's tags"
+    tag_system = LabelSystem.read(options.labels) if options.labels else None
+    return Classes(system, origin, read_map(options.map_file), tag_system)
+
+
+def _result(
+    options: EvalOptions,
+    ours: Comparison,
+    predictions: PredictionTable,
+    truth: TruthTable,
+    baseline: PredictionTable | None,
+) -> dict[str, Any]:
+    bootstrap = Bootstrap(options.resamples, options.seed)
+    groups = read_groups(options.groups, ours.classes.system)
+    resampled = ours.resampled(bootstrap) if options.ci else None
+    result = headline(ours)
+    if resampled is not None:
+        result["mAP_ci"] = interval(result["mAP"], mean_over_classes(resampled))
+    if groups:
+        result["groups"] = group_figures(ours, groups, resampled)
+    if baseline is not None:
+        theirs = Comparison.of(truth, baseline, ours.classes, key=options.key, style=options.style)
+        result["baseline"] = difference(ours, theirs, bootstrap)
+    if options.ci or baseline is not None:
+        result["bootstrap"] = bootstrap_note(bootstrap)
+    result["looks_thresholded"] = predictions.looks_thresholded(ours.scores)
+    result |= conditions(ours, predictions.reader.matched)
+    result["classes"]["truth_tags_outside"] = truth.strangers(ours.classes.system)
+    if options.report_file:
+        _write_classes(options.report_file, ours, resampled)
+    if options.calibrate:
+        write_atomic(options.calibrate, threshold_lines(ours))
+    return result
+
+
+def _write_classes(path: Path, ours: Comparison, resampled: Floats | None) -> None:
+    intervals: list[tuple[float, float] | None] = [None] * len(ours.classes)
+    if resampled is not None:
+        pairs = zip(ours.precisions.tolist(), resampled.T, strict=True)
+        intervals = [interval(estimate, column) for estimate, column in pairs]
+    rows = class_rows(ours, intervals)
+    write_atomic(path, write_rows(CLASS_COLUMNS, rows, report_format(path)))
+
+
+def _tell(report: Report, ours: Comparison, result: dict[str, Any]) -> None:
+    """On stderr what may surprise: how photos met, what is missing, what looks wrong."""
+    met = ", ".join(f"{count} by {key}" for key, count in ours.matched_by.items())
+    one_sided = (len(ours.only_in_truth), len(ours.only_in_predictions))
+    if set(ours.matched_by) != {"image"}:
+        report.say(f"photos matched: {met}")
+    if any(one_sided):
+        report.say(f"photos in the truth only: {one_sided[0]}, predictions only: {one_sided[1]}")
+    without_tag = result["classes"]["without_tag"]
+    if without_tag:
+        report.say(f"no tag stands for {len(without_tag)} classes: {_some(without_tag)}")
+    outside = result["classes"]["truth_tags_outside"]
+    if outside:
+        report.say(f"{len(outside)} tags of the truth are no class: {_some(outside)}")
+    if result["looks_thresholded"]:
+        report.say("the predictions look thresholded, so that mAP is a lower bound (use --dense)")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _write(options: EvalOptions, result: dict[str, Any]) -> None:
+    content = render(result, options.form)
+    if options.output:
+        write_atomic(options.output, content)
+        return
+    with records_to_stdout() as stream:
+        stream.write(content)

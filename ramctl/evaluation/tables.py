@@ -1,0 +1,102 @@
+"""The figures for people and spreadsheets: aligned text, CSV, Markdown; one row a class."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramctl.evaluation.evaluate import Comparison
+from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats
+from ramctl.evaluation.thresholds import max_f1_thresholds
+from ramctl.io.jsonl import dumps
+
+Row = Sequence[str]
+FORMATS = ("json", "table", "csv", "md")
+CLASS_COLUMNS = (
+    "class", "positives", "negatives", "unknown", "AP", "AP_low", "AP_high",
+    "precision", "recall", "F1", "tags",
+)  # fmt: skip
+
+
+def render(result: dict[str, Any], form: str) -> bytes:
+    """The result as one JSON object, or as rows `figure, value` in another format."""
+    if form == "json":
+        return dumps(result)
+    return write_rows(["figure", "value"], list(_flat(result, "")), form)
+
+
+def write_rows(header: Row, rows: Sequence[Row], form: str) -> bytes:
+    """Rows as `csv`, `tsv`, `md` or an aligned `table`, UTF-8."""
+    if form in ("csv", "tsv"):
+        text = io.StringIO()
+        delimiter = "," if form == "csv" else "\t"
+        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows([header, *rows])
+        return _encode(text.getvalue())
+    if form == "md":
+        rule = ["---"] * len(header)
+        lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+        return _encode("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    aligned = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    ]
+    return _encode("\n".join(aligned) + "\n")
+
+
+def class_rows(comparison: Comparison, intervals: list[tuple[float, float] | None]) -> list[Row]:
+    """A row for every class under `CLASS_COLUMNS`; empty cells where there is nothing to say."""
+    counts = comparison.counts
+    columns: list[Floats] = [comparison.precisions]
+    columns += [np.array([pair[i] if pair else np.nan for pair in intervals]) for i in (0, 1)]
+    columns += [counts.precision, counts.recall, counts.f1]
+    amounts = [(comparison.truth == value).sum(axis=0) for value in (POSITIVE, NEGATIVE, UNKNOWN)]
+    rows: list[Row] = []
+    for c, name in enumerate(comparison.classes.names):
+        numbers = [str(int(amount[c])) for amount in amounts]
+        figures = ["" if np.isnan(column[c]) else _number(float(column[c])) for column in columns]
+        rows.append([name, *numbers, *figures, "|".join(comparison.classes.words(c))])
+    return rows
+
+
+def report_format(path: Path) -> str:
+    """The format of a per-class table by its file's name: `.csv`, `.md`, else TSV."""
+    return {".csv": "csv", ".md": "md"}.get(path.suffix, "tsv")
+
+
+def threshold_lines(comparison: Comparison) -> bytes:
+    """The thresholds of the best F1 as JSONL `{"tag", "threshold"}`, a line a class."""
+    thresholds, _ = max_f1_thresholds(comparison.scores, comparison.truth)
+    names = comparison.classes.names
+    lines = zip(names, thresholds.tolist(), strict=True)
+    return b"".join(dumps({"tag": name, "threshold": value}) for name, value in lines)
+
+
+def _flat(value: Any, name: str) -> Iterator[Row]:
+    if isinstance(value, dict) and "bytes" not in value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, list | tuple):
+        is_interval = len(value) == 2 and all(isinstance(item, float) for item in value)
+        yield name, (" to " if is_interval else "|").join(_cell(item) for item in value)
+    else:
+        yield name, _cell(value)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.4f}"
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")

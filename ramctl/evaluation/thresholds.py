@@ -1,0 +1,119 @@
+"""Thresholds: the ones that maximise F1, and the ones that a user names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.evaluation.metrics import POSITIVE, Floats, Truth, rank
+from ramctl.labels import LabelSystem, read_thresholds
+
+DEFAULT_THRESHOLD = 0.5
+# Below this many positives a threshold of its own says more about luck than about the tag.
+MIN_POSITIVES = 10
+
+
+def max_f1_threshold(scores: Floats, truth: Truth) -> float:
+    """The threshold of one class with the best F1 when scores greater than it are given.
+
+    It lies midway between two neighbouring scores; 0.5 where there is no positive above 0.
+    """
+    ranking = rank(scores, truth)
+    hits = np.cumsum(ranking.hits)[ranking.ends]
+    values = scores[ranking.order][ranking.ends]
+    hits, values, given = hits[values > 0], values[values > 0], ranking.ends[values > 0] + 1
+    if not len(hits) or hits[-1] == 0:
+        return DEFAULT_THRESHOLD
+    f1 = 2 * hits / (given + ranking.hits.sum())
+    best = int(np.argmax(f1))
+    below = values[best + 1] if best + 1 < len(values) else 0.0
+    return float((values[best] + below) / 2)
+
+
+def max_f1_thresholds(
+    scores: Floats, truth: Truth, min_positives: int = MIN_POSITIVES
+) -> tuple[Floats, float]:
+    """The best threshold of each class [C] and the best single one for all.
+
+    Classes with fewer than `min_positives` positives take the single one (design 2).
+    """
+    shared = max_f1_threshold(scores.ravel(), truth.ravel())
+    own = np.full(scores.shape[1], shared)
+    for c in np.flatnonzero((truth == POSITIVE).sum(axis=0) >= min_positives):
+        own[c] = max_f1_threshold(scores[:, c], truth[:, c])
+    return own, shared
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What `--threshold` says: a number for all, a file by class or by tag, or nothing."""
+
+    value: float | None = None
+    path: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Cut":
+        """The cut of an option's text; UsageProblem when it is neither number nor file."""
+        if text is None:
+            return cls()
+        try:
+            value = float(text)
+        except ValueError:
+            path = Path(text)
+            if not path.is_file():
+                raise UsageProblem(f"--threshold {text}: neither a number nor a file") from None
+            return cls(path=path)
+        if not 0 <= value <= 1:
+            raise UsageProblem(f"--threshold {text}: a probability is between 0 and 1")
+        return cls(value)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nothing was said."""
+        return self.value is None and self.path is None
+
+    @property
+    def said(self) -> str:
+        """The number or the file's name."""
+        if self.path is not None:
+            return str(self.path)
+        return str(DEFAULT_THRESHOLD if self.value is None else self.value)
+
+    def for_classes(self, classes: LabelSystem) -> Floats:
+        """A threshold for each class [C]; NaN where the tags' own decide."""
+        if self.value is not None:
+            return np.full(len(classes), self.value)
+        if self.path is None or (self._is_positional and self._n_lines != len(classes)):
+            return np.full(len(classes), np.nan)
+        return np.array(read_thresholds(self.path, classes, float("nan")))
+
+    def for_tags(self, tags: LabelSystem, n_classes: int) -> Floats:
+        """A threshold for each tag of a label system, 0.5 for one that the file leaves out.
+
+        A bare list of numbers belongs to the classes or to the tags, whichever it fits;
+        RunProblem when it fits neither.
+        """
+        is_for_classes = self._is_positional and self._n_lines == n_classes
+        if self.path is None or (is_for_classes and n_classes != len(tags)):
+            return np.full(len(tags), DEFAULT_THRESHOLD)
+        if self._is_positional and self._n_lines != len(tags):
+            message = f"{self._n_lines} thresholds fit neither the classes nor the {len(tags)} tags"
+            raise RunProblem(f"{self.path}: {message}")
+        return np.array(read_thresholds(self.path, tags, DEFAULT_THRESHOLD))
+
+    @property
+    def _is_positional(self) -> bool:
+        lines = self._lines
+        return bool(lines) and not lines[0].startswith("{")
+
+    @property
+    def _n_lines(self) -> int:
+        return len(self._lines)
+
+    @property
+    def _lines(self) -> list[str]:
+        if self.path is None:
+            return []
+        text = self.path.read_text("utf-8")
+        return [line.strip() for line in text.splitlines() if line.strip()]
