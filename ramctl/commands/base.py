@@ -77,7 +77,9 @@ class RamctlCommand(click.Command):
         """Write the options under their headings."""
         by_group: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
         for parameter in self.get_params(ctx):
-            row = parameter.get_help_record(ctx)
+            # Newer versions of click have a row for arguments too; the help text explains ours.
+            is_option = isinstance(parameter, click.Option)
+            row = parameter.get_help_record(ctx) if is_option else None
             if row is not None:
                 by_group[getattr(parameter, "group", "run")].append(row)
         for group, rows in by_group.items():

@@ -3,7 +3,7 @@
 The interval is about the figure's mean over test sets of this size. mAP over few positives is
 higher than over many (chance ranks some positive first), which no resampling of one set can tell.
 
-A resample is a row of photo weights (how often each was drawn), so that a ranking is sorted once
+A resample is a column of photo weights (how often each was drawn), so that a ranking is sorted once
 and reweighted many times; two models that are compared see the same resamples.
 """
 
@@ -11,19 +11,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ramctl.evaluation.metrics import Floats, Ranking, average_precisions
+from ramctl.evaluation.metrics import Floats, Ranking, Weights, average_precisions
 
 LEVEL = 0.95
-_BLOCK_CELLS = 1 << 21
+_BLOCK = 64
 
 
-def resamples(n_photos: int, n: int, seed: int) -> Iterator[Floats]:
-    """Blocks of photo weights [B, N], `n` rows in all; they depend on the seed alone."""
+def resamples(n_photos: int, n: int, seed: int) -> Iterator[Weights]:
+    """Blocks of photo weights [N, B], `n` columns in all; they depend on the seed alone."""
     generator = np.random.default_rng(seed)
     shares = np.full(n_photos, 1 / n_photos)
-    rows = max(1, _BLOCK_CELLS // n_photos)
-    for start in range(0, n, rows):
-        yield generator.multinomial(n_photos, shares, size=min(rows, n - start)).astype(np.float64)
+    for start in range(0, n, _BLOCK):
+        drawn = generator.multinomial(n_photos, shares, size=min(_BLOCK, n - start))
+        yield np.ascontiguousarray(drawn.T, np.float32)
 
 
 def resampled_precisions(rankings: Sequence[Ranking], n_photos: int, n: int, seed: int) -> Floats:

@@ -1,7 +1,7 @@
 """Average precision, precision and recall of scored classes, exactly.
 
-`N` photos, `C` classes, `B` resamples. Truth is coded 1 (positive), 0 (negative) or -1 (unknown:
-the photo says nothing on that class and counts neither way).
+`N` photos, `C` classes, `B` resamples, `G` groups of equal scores. Truth is coded 1 (positive),
+0 (negative) or -1 (unknown: nothing is said of the photo and class, which counts neither way).
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Style = Literal["exact", "ram"]
 Floats = NDArray[np.float64]
 Truth = NDArray[np.int8]
+# How often a photo counts; sums of single precision are exact up to 16 million photos.
+Weights = NDArray[np.float32]
 
 POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
 # The authors' guards against division by zero (ram/utils/metrics.py).
@@ -23,15 +25,25 @@ RAM_PR_EPSILON = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The photos that are known for one class, by falling score.
+    """The photos that are known for one class, by falling score, as far as its last positive.
 
-    `hits` is 1 for positives; `ends` has the last position of each group of equal scores.
+    They fall into segments: each ends with a group of equal scores that holds positives, the only
+    places where average precision looks. `starts` has where each segment begins in `order`,
+    `positive_starts` where its positives begin in `positives`.
     """
 
     order: NDArray[np.intp]
-    hits: Floats
-    ends: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    positives: NDArray[np.intp]
+    positive_starts: NDArray[np.intp]
     style: Style
+
+    def curve(self, weights: Weights) -> tuple[Floats, Floats]:
+        """Positives and photos so far [G, B] at the end of each segment, by weights [N, B]."""
+        gained = np.add.reduceat(weights[self.positives], self.positive_starts, axis=0)
+        passed = np.add.reduceat(weights[self.order], self.starts, axis=0)
+        hits = np.cumsum(gained, axis=0, dtype=np.float64)
+        return hits, np.cumsum(passed, axis=0, dtype=np.float64)
 
 
 def rank(scores: Floats, truth: Truth, style: Style = "exact") -> Ranking:
@@ -43,12 +55,16 @@ def rank(scores: Floats, truth: Truth, style: Style = "exact") -> Ranking:
     known = np.flatnonzero(truth != UNKNOWN)
     if style == "ram":
         order = known[np.argsort(scores[known])[::-1]]
-        ends = np.arange(len(order))
+        group = np.arange(len(order))
     else:
         order = known[np.argsort(-scores[known], kind="stable")]
-        steps = np.flatnonzero(np.diff(scores[order]))
-        ends = np.append(steps, len(order) - 1) if len(order) else steps
-    return Ranking(order, (truth[order] == POSITIVE).astype(np.float64), ends, style)
+        group = np.cumsum(np.diff(scores[order], prepend=np.inf) != 0)
+    places = np.flatnonzero(truth[order] == POSITIVE)
+    groups, positive_starts = np.unique(group[places], return_index=True)
+    ends = np.searchsorted(group, groups, side="right")
+    last = ends[-1] if len(ends) else 0
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.intp)[: len(ends)]
+    return Ranking(order[:last], starts, order[places], positive_starts, style)
 
 
 def rank_classes(scores: Floats, truth: Truth, style: Style = "exact") -> list[Ranking]:
@@ -56,28 +72,31 @@ def rank_classes(scores: Floats, truth: Truth, style: Style = "exact") -> list[R
     return [rank(scores[:, c], truth[:, c], style) for c in range(scores.shape[1])]
 
 
-def average_precisions(ranking: Ranking, weights: Floats) -> Floats:
-    """Average precision [B] of one class for each row of photo weights [B, N].
+def average_precisions(ranking: Ranking, weights: Weights) -> Floats:
+    """Average precision [B] of one class for each column of photo weights [N, B].
 
     Each positive counts the precision at the end of its group of equal scores: what
     scikit-learn's `average_precision_score` computes. Without a positive the result is NaN, in
     the authors' style 0.
     """
-    weights = weights[:, ranking.order]  # (B, known)
-    hits = np.cumsum(weights * ranking.hits, axis=1)[:, ranking.ends]  # (B, groups)
-    seen = np.cumsum(weights, axis=1)[:, ranking.ends]
+    is_ram = ranking.style == "ram"
+    if not len(ranking.positives):
+        return np.full(weights.shape[1], 0.0 if is_ram else np.nan)
+    hits, seen = ranking.curve(weights)
     precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
-    gained = np.diff(hits, axis=1, prepend=0.0)
-    area: Floats = (gained * precision).sum(axis=1)
-    positives: Floats = hits[:, -1] if hits.shape[1] else np.zeros(len(weights))
-    if ranking.style == "ram":
-        return area / (positives + RAM_AP_EPSILON)
-    return np.divide(area, positives, out=np.full_like(area, np.nan), where=positives > 0)
+    gained = np.diff(hits, axis=0, prepend=0.0)
+    area = (gained * precision).sum(axis=0)
+    positives: Floats = hits[-1]
+    if is_ram:
+        return np.asarray(area / (positives + RAM_AP_EPSILON))
+    mean = np.full(area.shape, np.nan)
+    np.divide(area, positives, out=mean, where=positives > 0)
+    return mean
 
 
 def class_average_precisions(rankings: Sequence[Ranking], n_photos: int) -> Floats:
     """Average precision of every class [C], each photo counted once."""
-    once = np.ones((1, n_photos))
+    once = np.ones((n_photos, 1), np.float32)
     return np.array([average_precisions(ranking, once)[0] for ranking in rankings])
 
 

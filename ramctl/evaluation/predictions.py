@@ -1,7 +1,7 @@
 """What a model says of each photo: one score and one decision a class.
 
-Only these numbers are kept, about ten bytes a photo and class; the rest of a record is dropped as it
-is read.
+Only these numbers are kept, about ten bytes a photo and class; the rest of a record is dropped as
+it is read.
 """
 
 from collections.abc import Iterable

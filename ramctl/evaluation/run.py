@@ -32,7 +32,7 @@ from ramctl.evaluation.truth import TruthTable
 from ramctl.io.files import write_atomic
 from ramctl.io.jsonl import dumps
 from ramctl.io.paths import STDIN, require_files
-from ramctl.io.sinks import open_rejects
+from ramctl.io.sinks import is_device, open_rejects
 from ramctl.io.stdio import records_to_stdout
 from ramctl.labels import LabelSystem
 from ramctl.report import Report
@@ -88,7 +88,7 @@ def run_eval(options: EvalOptions) -> int:
     report.n_out = len(ours.photos)
     _write(options, result)
     if options.stats:
-        write_atomic(options.stats, dumps(report.stats()))
+        _save(options.stats, dumps(report.stats()))
     report.say(report.summary())
     return report.exit_code
 
@@ -128,7 +128,7 @@ def _result(
     if options.report_file:
         _write_classes(options.report_file, ours, resampled)
     if options.calibrate:
-        write_atomic(options.calibrate, threshold_lines(ours))
+        _save(options.calibrate, threshold_lines(ours))
     return result
 
 
@@ -138,7 +138,7 @@ def _write_classes(path: Path, ours: Comparison, resampled: Floats | None) -> No
         pairs = zip(ours.precisions.tolist(), resampled.T, strict=True)
         intervals = [interval(estimate, column) for estimate, column in pairs]
     rows = class_rows(ours, intervals)
-    write_atomic(path, write_rows(CLASS_COLUMNS, rows, report_format(path)))
+    _save(path, write_rows(CLASS_COLUMNS, rows, report_format(path)))
 
 
 def _tell(report: Report, ours: Comparison, result: dict[str, Any]) -> None:
@@ -163,10 +163,18 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
+def _save(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; a pipe or a device as it is."""
+    if is_device(path):
+        path.write_bytes(content)
+    else:
+        write_atomic(path, content)
+
+
 def _write(options: EvalOptions, result: dict[str, Any]) -> None:
     content = render(result, options.form)
     if options.output:
-        write_atomic(options.output, content)
+        _save(options.output, content)
         return
     with records_to_stdout() as stream:
         stream.write(content)

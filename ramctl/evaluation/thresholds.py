@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.evaluation.metrics import POSITIVE, Floats, Truth, rank
+from ramctl.evaluation.metrics import POSITIVE, UNKNOWN, Floats, Truth, rank
 from ramctl.labels import LabelSystem, read_thresholds
 
 DEFAULT_THRESHOLD = 0.5
@@ -19,16 +19,16 @@ def max_f1_threshold(scores: Floats, truth: Truth) -> float:
 
     It lies midway between two neighbouring scores; 0.5 where there is no positive above 0.
     """
-    ranking = rank(scores, truth)
-    hits = np.cumsum(ranking.hits)[ranking.ends]
-    values = scores[ranking.order][ranking.ends]
-    hits, values, given = hits[values > 0], values[values > 0], ranking.ends[values > 0] + 1
-    if not len(hits) or hits[-1] == 0:
+    # Only above 0: nothing is given for a score that is not greater than a threshold of 0.
+    ranking = rank(scores, np.where(scores > 0, truth, UNKNOWN).astype(np.int8))
+    if not len(ranking.positives):
         return DEFAULT_THRESHOLD
-    f1 = 2 * hits / (given + ranking.hits.sum())
+    hits, given = ranking.curve(np.ones((len(scores), 1), np.float32))
+    f1 = 2 * hits / (given + np.count_nonzero(truth == POSITIVE))
     best = int(np.argmax(f1))
-    below = values[best + 1] if best + 1 < len(values) else 0.0
-    return float((values[best] + below) / 2)
+    lowest = float(scores[ranking.order[int(given[best, 0]) - 1]])
+    below = scores[(truth != UNKNOWN) & (scores < lowest)]
+    return (lowest + float(below.max(initial=0.0))) / 2
 
 
 def max_f1_thresholds(
