@@ -1,0 +1,62 @@
+"""Intervals by bootstrap: they cover what they claim, and depend on the seed alone."""
+
+import numpy as np
+
+from ramctl.evaluation.bootstrap import interval, resampled_precisions, resamples
+from ramctl.evaluation.metrics import class_average_precisions, mean_over_classes, rank_classes
+
+PREVALENCE = np.array([0.02, 0.05, 0.1, 0.2])
+SEPARATION = np.array([1.5, 1.0, 0.7, 0.4])
+
+
+def draw(n_photos: int, rng: np.random.Generator):
+    """Scores and truth of photos from one fixed distribution."""
+    truth = rng.random((n_photos, 4)) < PREVALENCE
+    return rng.normal(size=(n_photos, 4)) + truth * SEPARATION, truth.astype(np.int8)
+
+
+def measured(scores, truth):
+    rankings = rank_classes(scores, truth)
+    return rankings, float(mean_over_classes(class_average_precisions(rankings, len(scores))))
+
+
+def test_intervals_cover_the_mean_over_test_sets_about_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    intervals, estimates = [], []
+    for seed in range(120):
+        scores, truth = draw(300, rng)
+        rankings, estimate = measured(scores, truth)
+        resampled = mean_over_classes(resampled_precisions(rankings, 300, 200, seed))
+        intervals.append(interval(estimate, resampled))
+        estimates.append(estimate)
+    low, high = np.array(intervals).T
+    covered = np.mean((low <= np.mean(estimates)) & (np.mean(estimates) <= high))
+    assert 0.87 <= covered <= 1.0
+    assert np.mean(high - low) < 6 * np.std(estimates)
+
+
+def test_the_paired_interval_is_narrower_than_that_of_either_model():
+    rng = np.random.default_rng(1)
+    scores, truth = draw(400, rng)
+    close = scores + rng.normal(size=scores.shape) * 0.1
+    ours, theirs = (rank_classes(side, truth) for side in (scores, close))
+    here = mean_over_classes(resampled_precisions(ours, 400, 300, seed=5))
+    there = mean_over_classes(resampled_precisions(theirs, 400, 300, seed=5))
+    unpaired = mean_over_classes(resampled_precisions(theirs, 400, 300, seed=6))
+    assert np.std(here - there) < 0.5 * np.std(here - unpaired)
+
+
+def test_a_model_does_not_differ_from_itself():
+    scores, truth = draw(200, np.random.default_rng(2))
+    first, again = (resampled_precisions(rank_classes(scores, truth), 200, 50, 3) for _ in "ab")
+    assert interval(0.0, mean_over_classes(first) - mean_over_classes(again)) == (0.0, 0.0)
+
+
+def test_each_resample_draws_as_many_photos_as_there_are():
+    blocks = list(resamples(37, 150, seed=0))
+    assert sum(block.shape[1] for block in blocks) == 150
+    assert all((block.sum(axis=0) == 37).all() for block in blocks)
+
+
+def test_a_class_without_positives_has_no_interval():
+    assert interval(float("nan"), np.full(10, np.nan)) is None

@@ -1,0 +1,326 @@
+"""`ramctl eval` as a user runs it."""
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+TRUTH = [
+    {"image": "p/1.jpg", "tags": ["cat"]},
+    {"image": "p/2.jpg", "tags": ["dog"], "uncertain": ["cat"]},
+    {"image": "p/3.jpg", "tags": ["cat", "dog"]},
+    {"image": "p/4.jpg", "tags": []},
+]
+NAMES = ["kitten", "dog", "cat", "tv", "television"]
+DENSE = [[0.1, 0.2, 0.9, 0, 0], [0.1, 0.7, 0.95, 0, 0], [0.6, 0.8, 0.2, 0, 0], [0, 0.3, 0.3, 0, 0]]
+
+
+def lines(rows) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def dense_rows(values=DENSE) -> list[dict]:
+    """Predictions as `tag --dense` writes them: the names on the first line only."""
+    rows = [
+        {"image": row["image"], "labels": "sha256:1", "dense": scores}
+        for row, scores in zip(TRUTH, values, strict=True)
+    ]
+    rows[0]["label_names"] = NAMES
+    return rows
+
+
+@pytest.fixture
+def truth(tmp_path) -> Path:
+    path = tmp_path / "truth.jsonl"
+    path.write_text(lines(TRUTH))
+    return path
+
+
+@pytest.fixture
+def evaluated(ramctl, truth, tmp_path):
+    """Evaluates predictions from stdin; returns the result and the finished process."""
+
+    def run(rows, *options, code=0):
+        text = rows if isinstance(rows, str) else lines(rows)
+        done = ramctl("eval", "-", "--truth", truth, *options, stdin=text.encode())
+        assert done.returncode == code, done.stderr.decode()
+        return json.loads(done.stdout), done
+
+    return run
+
+
+def test_figures_come_out_as_one_object(evaluated):
+    result, done = evaluated(dense_rows())
+    # cat: positives .9 and .2 among .9 .3 .2 (.95 is uncertain); dog: both on top.
+    assert result["mAP"] == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
+    assert (result["CP"], result["CR"]) == (1.0, 0.75)
+    assert (result["OP"], result["OR"]) == (1.0, 0.75)
+    assert result["decided_by"] == "0.5"
+    assert result["photos"]["compared"] == 4
+    assert done.stdout.count(b"\n") == 1
+    assert b"8 in, 4 out, 0 rejected" in done.stderr
+
+
+def test_what_the_figures_stand_on_is_always_printed(evaluated, tmp_path):
+    (tmp_path / "classes.txt").write_text("dog\ncat\nunicorn\n")
+    result, done = evaluated(dense_rows(), "--classes", "classes.txt")
+    classes = result["classes"]
+    assert classes["names"] == ["dog", "cat", "unicorn"]
+    assert classes["sha256"] == hashlib.sha256(b"dog\ncat\nunicorn\n").hexdigest()
+    assert classes["without_positives"] == classes["without_tag"] == ["unicorn"]
+    assert (result["averaging"], result["averaged_classes"]) == ("classes with positives", 2)
+    assert b"no tag stands for 1 classes: unicorn" in done.stderr
+
+
+def test_photos_on_one_side_only_are_counted_and_named(evaluated):
+    rows = [*dense_rows()[:3], {"image": "q/9.jpg", "scores": {"cat": 1}}]
+    result, done = evaluated(rows)
+    assert result["photos"]["only_in_truth_first"] == ["p/4.jpg"]
+    assert result["photos"]["only_in_predictions_first"] == ["q/9.jpg"]
+    assert b"photos in the truth only: 1, predictions only: 1" in done.stderr
+
+
+def test_a_class_scores_the_maximum_of_its_mapped_tags(evaluated, tmp_path):
+    (tmp_path / "map.tsv").write_text("# kittens are cats\ncat\tcat|kitten\n")
+    result, _ = evaluated(dense_rows(), "--map", "map.tsv")
+    assert result["mAP"] == 1.0
+    sparse = [
+        {"image": row["image"], "scores": dict(zip(NAMES, row["dense"], strict=True))}
+        for row in dense_rows()
+    ]
+    assert evaluated(sparse, "--map", "map.tsv")[0]["mAP"] == 1.0
+
+
+def test_a_class_without_its_own_string_takes_a_synonym(evaluated, tmp_path):
+    labels = [{"tag": name} for name in NAMES]
+    labels[2] = {"tag": "feline", "synonyms": ["cat"]}
+    (tmp_path / "labels.jsonl").write_text(lines(labels))
+    rows = dense_rows()
+    rows[0]["label_names"] = [row["tag"] for row in labels]
+    assert evaluated(rows)[0]["classes"]["without_tag"] == ["cat"]
+    assert evaluated(rows, "--labels", "labels.jsonl")[0]["classes"]["without_tag"] == []
+    scores = [
+        {"image": row["image"], "scores": dict(zip(NAMES, row["dense"], strict=True))}
+        for row in dense_rows()
+    ]
+    for row in scores:
+        row["scores"]["feline"] = row["scores"].pop("cat")
+    result, _ = evaluated(scores, "--labels", "labels.jsonl")
+    assert result["mAP"] == evaluated(dense_rows())[0]["mAP"]
+
+
+def test_a_tag_that_a_record_does_not_score_has_score_0(evaluated):
+    rows = [{"image": "p/1.jpg", "scores": {"cat": 0.9}, "tags": ["cat"]}]
+    rows += [{"image": f"p/{i}.jpg", "scores": {}, "tags": []} for i in (2, 3, 4)]
+    result, done = evaluated(rows)
+    # cat: 1 of 2 on top, the other tied with the rest at 0; dog: all tied at 0.
+    assert result["mAP"] == pytest.approx(((1 + 2 / 3) / 2 + 2 / 4) / 2)
+    assert result["looks_thresholded"] is True
+    assert b"look thresholded" in done.stderr
+    assert result["decided_by"] == "the predictions' own tags"
+
+
+def test_dense_predictions_do_not_look_thresholded(evaluated):
+    result, done = evaluated(dense_rows([[v + 0.01 for v in row] for row in DENSE]))
+    assert result["looks_thresholded"] is False
+    assert b"thresholded" not in done.stderr
+
+
+def test_a_record_with_negatives_is_silent_on_the_rest(evaluated, truth):
+    truth.write_text(lines([TRUTH[0], {**TRUTH[1], "negatives": []}, *TRUTH[2:]]))
+    evaluated(dense_rows(), "--report", "classes.csv")
+    rows = {row["class"]: row for row in csv.DictReader(truth.with_name("classes.csv").open())}
+    assert rows["dog"]["positives"] == "2"
+    assert (rows["cat"]["negatives"], rows["cat"]["unknown"]) == ("1", "1")
+    assert float(rows["cat"]["AP"]) == pytest.approx(5 / 6, abs=1e-4)
+
+
+def test_calibrated_thresholds_can_be_read_back(evaluated, tmp_path):
+    result, _ = evaluated(dense_rows(), "--calibrate", "thresholds.jsonl", "--threshold", "0.99")
+    assert result["OF1"] == 0
+    written = [json.loads(line) for line in (tmp_path / "thresholds.jsonl").open()]
+    assert [row["tag"] for row in written] == ["cat", "dog"]
+    best, _ = evaluated(dense_rows(), "--threshold", "thresholds.jsonl")
+    assert best["decided_by"] == "thresholds.jsonl"
+    assert best["OF1"] == pytest.approx(6 / 7)
+
+
+def test_thresholds_of_tags_decide_for_their_class(evaluated, tmp_path):
+    (tmp_path / "map.tsv").write_text("cat\tcat|kitten\n")
+    (tmp_path / "thresholds.txt").write_text("0.59\n1\n1\n1\n1\n")
+    result, _ = evaluated(dense_rows(), "--map", "map.tsv", "--threshold", "thresholds.txt")
+    assert (result["OP"], result["OR"]) == (1.0, 0.25)
+
+
+def test_groups_have_their_own_map(evaluated, tmp_path):
+    (tmp_path / "groups.tsv").write_text("seen\tdog\nnever captioned\tcat|zebra\n")
+    result, _ = evaluated(dense_rows(), "--groups", "groups.tsv", "--ci", "--resamples", "50")
+    groups = result["groups"]
+    assert groups["seen"]["mAP"] == 1.0
+    assert groups["never captioned"]["mAP"] == pytest.approx(5 / 6)
+    low, high = result["mAP_ci"]
+    assert low <= result["mAP"] <= high
+    assert result["bootstrap"] == {"level": 0.95, "resamples": 50, "seed": 0}
+    again, _ = evaluated(dense_rows(), "--groups", "groups.tsv", "--ci", "--resamples", "50")
+    assert again == result
+
+
+def test_a_baseline_is_compared_on_the_photos_that_both_predict(evaluated, tmp_path):
+    (tmp_path / "old.jsonl").write_text(lines([dense_rows()[0], *dense_rows()[2:]]))
+    result, _ = evaluated(dense_rows(), "--baseline", "old.jsonl", "--resamples", "20")
+    assert result["baseline"]["photos"] == 3
+    assert result["baseline"]["only_in_one"] == 1
+    assert result["baseline"]["difference"] == 0.0
+    assert result["baseline"]["difference_ci"] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "md"])
+def test_other_formats_show_the_same_figures(ramctl, truth, form):
+    stdin = lines(dense_rows()).encode()
+    done = ramctl("eval", "-", "--truth", truth, "-f", form, "-o", "out", stdin=stdin)
+    text = truth.with_name("out").read_text()
+    assert (done.returncode, done.stdout) == (0, b"")
+    for figure in ("mAP", "0.9167", "classes.sha256", "photos.only_in_truth"):
+        assert figure in text
+
+
+@pytest.mark.shared
+def test_the_authors_files_give_the_authors_figures(ramctl, shared, tmp_path):
+    numbers = json.loads((shared / "parity" / "metrics_expected.json").read_text())
+    (tmp_path / "annots.txt").write_text(numbers["gt_file"])
+    (tmp_path / "classes.txt").write_text("\n".join(numbers["taglist"]))
+    (tmp_path / "thresholds.txt").write_text("\n".join(map(str, numbers["thresholds"])))
+    names = [line.split(",")[0] for line in numbers["gt_file"].splitlines()]
+    rows = [
+        {"image": f"imgs/{name}.jpg", "dense": scores}
+        for name, scores in zip(names, numbers["scores"], strict=True)
+    ]
+    rows[0]["label_names"] = numbers["taglist"]
+    done = ramctl(
+        *("eval", "-", "--truth", "annots.txt", "--classes", "classes.txt"),
+        *("--threshold", "thresholds.txt", "--metric-style", "ram"),
+        stdin=lines(rows).encode(),
+    )
+    result = json.loads(done.stdout)
+    assert result["photos"]["matched_by"] == {"name": 40}
+    for ours in ("mAP", "CP", "CR"):
+        assert result[ours] == pytest.approx(numbers[ours], abs=1e-9)
+    (tmp_path / "pred.txt").write_text(numbers["pred_file"])
+    done = ramctl("eval", "pred.txt", "--truth", "annots.txt", "--classes", "classes.txt")
+    assert json.loads(done.stdout)["photos"]["matched_by"] == {"image": 40}
+
+
+BAD = [
+    ("{oops", "bad_json"),
+    ('{"scores": {}}', "missing_field"),
+    ('{"image": "p/4.jpg"}', "missing_field"),
+    ('{"image": "p/4.jpg", "dense": [1, 2], "labels": "sha256:1"}', "bad_field"),
+    ('{"image": "p/4.jpg", "dense": [0.1], "labels": "sha256:2"}', "missing_field"),
+    ('{"image": "p/4.jpg", "dense": ["0.1", 0, 0, 0, 0], "labels": "sha256:1"}', "bad_field"),
+    ('{"image": "p/4.jpg", "scores": {"cat": "high"}}', "bad_field"),
+    ('{"image": "p/1.jpg", "scores": {"cat": 0.5}}', "bad_field"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD)
+def test_an_unusable_prediction_is_rejected_and_the_rest_counts(evaluated, tmp_path, line, reason):
+    text = lines(dense_rows()[:3]) + line + "\n"
+    result, _ = evaluated(text, "--rejects", "rejects.jsonl", code=3)
+    (reject,) = [json.loads(row) for row in (tmp_path / "rejects.jsonl").open()]
+    assert (reject["stage"], reject["line"], reject["code"]) == ("eval", 4, reason)
+    assert result["photos"]["compared"] == 3
+
+
+def test_an_unusable_line_of_the_truth_is_rejected(evaluated, truth):
+    truth.write_text(lines(TRUTH) + '{"image": "p/5.jpg"}\n{"image": "p/6.jpg", "tags": "cat"}\n')
+    _, done = evaluated(dense_rows(), code=3)
+    assert b"truth.jsonl:5: no tags field" in done.stderr
+    assert b"truth.jsonl:6: tags is not a list of strings" in done.stderr
+
+
+def failure(ramctl, *arguments, stdin="") -> tuple[int, str]:
+    done = ramctl("eval", *arguments, stdin=stdin.encode())
+    assert done.stdout == b""
+    assert done.stderr.count(b"\n") == 1
+    return done.returncode, done.stderr.decode()
+
+
+def test_nothing_to_evaluate_is_one_line_and_exit_1(ramctl, truth, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "dull.jsonl").write_text(lines([{"image": "p/1.jpg", "tags": []}]))
+    prediction = lines([{"image": "p/1.jpg", "scores": {"cat": 1}}])
+    strange = lines([{"image": "q/8.jpg", "scores": {"cat": 1}}])
+    for file, stdin, reason in (
+        ("truth.jsonl", "", "the predictions have no photo"),
+        ("empty.jsonl", prediction, "the truth has no photo"),
+        ("truth.jsonl", strange, "no photo is on both sides"),
+        ("dull.jsonl", prediction, "no photo has a tag of the class list"),
+    ):
+        code, message = failure(ramctl, "-", "--truth", file, stdin=stdin)
+        assert code == 1
+        assert f"nothing to evaluate: {reason}" in message
+
+
+def test_strict_ends_at_the_first_reject(ramctl, truth):
+    code, message = failure(ramctl, "-", "--truth", truth, "--strict", "-q", stdin="{oops\n")
+    assert code == 1
+    assert "-:1: bad JSON" in message
+
+
+def test_wrong_usage_exits_2(ramctl, truth):
+    assert failure(ramctl, "x.jsonl")[0] == 2
+    assert failure(ramctl, "-", "--truth", "-")[0] == 2
+    assert failure(ramctl, "-", "--truth", truth, "--threshold", "7")[0] == 2
+
+
+def test_a_file_that_is_not_there_or_not_a_map_is_named(ramctl, truth, tmp_path):
+    assert "nowhere.jsonl: no such file" in failure(ramctl, "nowhere.jsonl", "--truth", truth)[1]
+    (tmp_path / "map.tsv").write_text("cat\tcat\ndog dog\n")
+    code, message = failure(ramctl, "-", "--truth", truth, "--map", "map.tsv", stdin="")
+    assert code == 1
+    assert "map.tsv:2: expected class<TAB>tag|tag" in message
+
+
+def test_a_reader_who_left_is_no_error_message(truth, tmp_path):
+    (tmp_path / "p.jsonl").write_text(lines(dense_rows()))
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = run_module("p.jsonl", "--truth", truth, "-q", stdout=write_end, cwd=tmp_path)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(truth, tmp_path):
+    (tmp_path / "p.jsonl").write_text(lines(dense_rows()))
+    with Path("/dev/full").open("wb") as full:
+        done = run_module("p.jsonl", "--truth", truth, "-q", stdout=full, cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+def run_module(*arguments: object, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "ramctl", "eval", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        check=False,
+        **options,
+    )
+
+
+def test_evaluation_loads_no_model_library(ramctl, truth, monkeypatch):
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    stdin = lines(dense_rows()).encode()
+    done = ramctl("eval", "-", "--truth", truth, stdin=stdin)
+    imported = {line.rsplit(b"|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert b"numpy" in imported
+    assert not imported & {b"torch", b"sklearn", b"transformers", b"spacy", b"onnxruntime"}

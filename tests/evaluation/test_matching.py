@@ -1,0 +1,59 @@
+"""Which prediction belongs to which photo."""
+
+from pathlib import Path
+
+import pytest
+
+from ramctl.evaluation.matching import Photo, match
+
+
+def photos(*names: str, base: str = "") -> list[Photo]:
+    return [Photo(name, Path(base)) for name in names]
+
+
+def test_names_as_written_come_first():
+    matches = match(photos("b.jpg", "a.jpg"), photos("a.jpg", "b.jpg", "c.jpg"))
+    assert matches.pairs == [(0, 1), (1, 0)]
+    assert matches.by_key == {"image": 2}
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction"),
+    [
+        (Photo("photos/a.jpg", Path("data")), Photo("data/photos/a.jpg", Path())),
+        (Photo("set.tar#a.jpg", Path("/data")), Photo("/data/x/../set.tar#a.jpg", Path("/out"))),
+        (Photo("./photos//a.jpg", Path("here")), Photo("photos/a.jpg", Path("there"))),
+    ],
+)
+def test_paths_meet_after_normalising(truth, prediction):
+    assert match([truth], [prediction]).by_key == {"path": 1}
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction"),
+    [
+        ("photos/a.jpg", "other/a.jpg"),
+        ("set-0000.tar#a.jpg", "unpacked/a.jpg"),
+        ("set-0000.tar#x/a.jpg", "a.jpg"),
+        ("d/a", "imgs/d/a.jpg"),
+    ],
+)
+def test_base_names_meet_last(truth, prediction):
+    assert match(photos(truth), photos(prediction)).by_key == {"name": 1}
+
+
+def test_a_base_name_that_is_not_unique_matches_nothing():
+    assert match(photos("x/1.jpg", "y/1.jpg"), photos("z/1.jpg")).pairs == []
+    assert match(photos("z/1.jpg"), photos("x/1.jpg", "y/1.jpg")).pairs == []
+
+
+def test_a_forced_key_is_the_only_one():
+    truth, predictions = photos("a.jpg", "d/b.jpg"), photos("a.jpg", "e/b.jpg")
+    assert match(truth, predictions, "image").pairs == [(0, 0)]
+    assert match(truth, predictions, "name").by_key == {"name": 2}
+    assert match(truth, predictions).by_key == {"image": 1, "name": 1}
+
+
+def test_no_prediction_is_used_twice():
+    matches = match(photos("a.jpg", "x/a.png"), photos("a.jpg"))
+    assert matches.pairs == [(0, 0)]

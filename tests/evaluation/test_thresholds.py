@@ -1,0 +1,75 @@
+"""Thresholds of the best F1, and what `--threshold` may say."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.evaluation.thresholds import Cut, max_f1_threshold, max_f1_thresholds
+from ramctl.labels import LabelSystem
+
+PAIRS = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 1)), min_size=1, max_size=30)
+
+
+@given(PAIRS)
+@settings(deadline=None, max_examples=150)
+def test_no_threshold_has_a_better_f1(pairs):
+    scores = np.array([score / 20 for score, _ in pairs])
+    truth = np.array([positive for _, positive in pairs], np.int8)
+    found = max_f1_threshold(scores, truth)
+    if not truth.any():
+        assert found == 0.5
+        return
+    candidates = [0.0, *scores]
+    best = max(f1_score(truth, scores > candidate, zero_division=0) for candidate in candidates)
+    assert f1_score(truth, scores > found, zero_division=0) == pytest.approx(best)
+
+
+def test_a_threshold_lies_between_two_scores():
+    scores, truth = np.array([0.9, 0.6, 0.2]), np.array([1, 1, 0], np.int8)
+    assert max_f1_threshold(scores, truth) == pytest.approx(0.4)
+
+
+def test_a_positive_without_a_score_does_not_lower_the_threshold_below_zero():
+    scores, truth = np.array([0.0, 0.8, 0.0]), np.array([1, 1, 0], np.int8)
+    assert max_f1_threshold(scores, truth) == pytest.approx(0.4)
+    assert max_f1_threshold(np.zeros(3), truth) == 0.5
+
+
+def test_classes_with_few_positives_share_one_threshold():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((100, 2), np.int8)
+    truth[:50, 0], truth[:3, 1] = 1, 1
+    scores = np.clip(truth * 0.4 + rng.random((100, 2)) * 0.5, 0, 1)
+    own, shared = max_f1_thresholds(scores, truth)
+    assert own[1] == shared == max_f1_threshold(scores.ravel(), truth.ravel())
+    assert own[0] == max_f1_threshold(scores[:, 0], truth[:, 0])
+
+
+@pytest.mark.parametrize("text", ["1.5", "-0.1", "nowhere.jsonl"])
+def test_a_threshold_that_is_neither_probability_nor_file_is_wrong_usage(text):
+    with pytest.raises(UsageProblem):
+        Cut.parse(text)
+
+
+def test_a_file_may_name_classes_or_tags(tmp_path):
+    path = tmp_path / "thresholds.jsonl"
+    path.write_text('{"tag": "cat", "threshold": 0.3}\n{"tag": "kitten", "threshold": 0.2}\n')
+    cut = Cut.parse(str(path))
+    np.testing.assert_equal(cut.for_classes(LabelSystem.from_tags(["cat", "dog"])), [0.3, np.nan])
+    tags = LabelSystem.from_tags(["dog", "kitten"])
+    np.testing.assert_equal(cut.for_tags(tags, 2), [0.5, 0.2])
+
+
+def test_a_bare_list_of_numbers_must_fit_classes_or_tags(tmp_path):
+    path = tmp_path / "thresholds.txt"
+    path.write_text("0.1\n0.2\n")
+    cut = Cut.parse(str(path))
+    two, three = LabelSystem.from_tags("ab"), LabelSystem.from_tags("abc")
+    np.testing.assert_equal(cut.for_classes(two), [0.1, 0.2])
+    np.testing.assert_equal(cut.for_classes(three), [np.nan] * 3)
+    np.testing.assert_equal(cut.for_tags(three, n_classes=2), [0.5] * 3)
+    with pytest.raises(RunProblem, match="2 thresholds fit neither"):
+        cut.for_tags(three, n_classes=4)
