@@ -38,9 +38,12 @@ def resampled_precisions(rankings: Sequence[Ranking], n_photos: int, n: int, see
     return np.concatenate(blocks)
 
 
-def interval(estimate: float, resampled: Floats) -> tuple[float, float] | None:
+def interval(
+    estimate: float, resampled: Floats, *, lowest: float = 0.0, highest: float = 1.0
+) -> tuple[float, float] | None:
     """The 95 % interval of an estimate from its resampled values; None without any.
 
+    It stays between the `lowest` and the `highest` value that the figure can have.
     Resampling raises average precision a little, because a positive that is drawn twice stands
     beside itself; the percentiles are therefore moved back by the resamples' mean excess.
     """
@@ -50,4 +53,4 @@ def interval(estimate: float, resampled: Floats) -> tuple[float, float] | None:
     excess = values.mean() - estimate
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(values, [tail, 1 - tail]) - excess
-    return float(low), float(high)
+    return max(float(low), lowest), min(float(high), highest)

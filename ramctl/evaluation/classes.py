@@ -14,12 +14,12 @@ from ramctl.labels import LabelSystem, normalise
 class Classes:
     """The classes in order, and which tags of a prediction count for each.
 
-    `mapping` has the lines of `--map` by class; `tag_system` the label system of the predictions
+    `origin` is the file that lists them, or None when they are what the truth names. `mapping` has the lines of `--map` by class; `tag_system` the label system of the predictions
     where its synonyms are known.
     """
 
     system: LabelSystem
-    origin: str
+    origin: str | None
     mapping: dict[str, list[str]]
     tag_system: LabelSystem | None = None
 
@@ -30,6 +30,11 @@ class Classes:
     def names(self) -> list[str]:
         """The classes' names in order."""
         return self.system.tags
+
+    @property
+    def n_listed(self) -> int | None:
+        """The number of classes that the user listed in an order of their own, if so."""
+        return None if self.origin is None else len(self)
 
     @property
     def sha256(self) -> str:
@@ -50,6 +55,10 @@ class Classes:
         """Whether a class has a line in the map."""
         name = self.system[index].tag
         return name in self._mapping or normalise(name) in self._mapping
+
+    def idle_map_lines(self) -> list[str]:
+        """The names in the map that are no class."""
+        return [name for name in self.mapping if not self.system.ids(name)]
 
     def label_ids(self, system: LabelSystem) -> list[tuple[int, ...]]:
         """For each class the ids of a label system that count for it; empty where none does.

@@ -170,7 +170,7 @@ def conditions(comparison: Comparison, matched: NDArray[np.bool_]) -> dict[str, 
         "classes": {
             "count": len(names),
             "sha256": comparison.classes.sha256,
-            "from": comparison.classes.origin,
+            "from": comparison.classes.origin or "the truth",
             "without_positives": names[~has_positives].tolist(),
             "without_tag": names[~matched].tolist(),
             "names": names.tolist(),
@@ -211,7 +211,7 @@ def difference(ours: Comparison, theirs: Comparison, bootstrap: Bootstrap) -> di
         "mAP": there,
         "mAP_here": here,
         "difference": here - there,
-        "difference_ci": interval(here - there, gains),
+        "difference_ci": interval(here - there, gains, lowest=-1.0),
         "photos": len(shared),
         "only_in_one": len(here_names ^ there_names),
     }

@@ -41,7 +41,7 @@ class _Columns:
         which = [c for c, labels in enumerate(ids) if labels]
         labels = np.array([label for c in which for label in ids[c]], np.intp)
         starts = np.cumsum([0, *(len(ids[c]) for c in which)])[:-1]
-        thresholds = cut.for_tags(system, len(classes))
+        thresholds = cut.for_tags(system, classes.n_listed)
         return cls(np.array(which, np.intp), labels, starts, thresholds, len(system))
 
 
@@ -109,7 +109,7 @@ class ScoreReader:
     @cached_property
     def _threshold_of_word(self) -> dict[str, float]:
         system = self.classes.tag_system or LabelSystem.from_tags(self._words[0])
-        thresholds = self.cut.for_tags(system, len(self.classes))
+        thresholds = self.cut.for_tags(system, self.classes.n_listed)
         return dict(zip(system.tags, thresholds.tolist(), strict=True))
 
     def _dense(self, fields: dict[str, Any]) -> tuple[Floats, NDArray[np.bool_]]:
@@ -198,7 +198,8 @@ class PredictionTable:
         if cut.is_default and all(g is not None for g in given):
             return np.array(given, bool), "the predictions' own tags"
         decided = np.array([self._decided[row] for row in rows])
-        own = cut.for_classes(self.reader.classes.system)
+        classes = self.reader.classes
+        own = cut.for_classes(classes.system, classes.n_listed)
         decided = np.where(np.isnan(own), decided, self.scores(rows) > own)
         return decided, cut.said
 

@@ -94,10 +94,9 @@ def run_eval(options: EvalOptions) -> int:
 
 
 def _classes(options: EvalOptions, truth: TruthTable) -> Classes:
-    if options.classes:
-        system, origin = LabelSystem.read(options.classes), str(options.classes)
-    else:
-        system, origin = LabelSystem.from_tags(truth.named()), "the truth's tags"
+    listed = options.classes
+    system = LabelSystem.read(listed) if listed else LabelSystem.from_tags(truth.named())
+    origin = str(listed) if listed else None
     tag_system = LabelSystem.read(options.labels) if options.labels else None
     return Classes(system, origin, read_map(options.map_file), tag_system)
 
@@ -151,16 +150,20 @@ def _tell(report: Report, ours: Comparison, result: dict[str, Any]) -> None:
         report.say(f"photos in the truth only: {one_sided[0]}, predictions only: {one_sided[1]}")
     without_tag = result["classes"]["without_tag"]
     if without_tag:
-        report.say(f"no tag stands for {len(without_tag)} classes: {_some(without_tag)}")
+        report.say(f"no tag predicted stands for: {_some(without_tag)}")
     outside = result["classes"]["truth_tags_outside"]
     if outside:
-        report.say(f"{len(outside)} tags of the truth are no class: {_some(outside)}")
+        report.say(f"tags of the truth that are no class: {_some(outside)}")
+    idle = ours.classes.idle_map_lines()
+    if idle:
+        report.say(f"lines of --map for no class: {_some(idle)}")
     if result["looks_thresholded"]:
         report.say("the predictions look thresholded, so that mAP is a lower bound (use --dense)")
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    shown = ", ".join(names[:5])
+    return f"{shown} ... ({len(names)})" if len(names) > 5 else shown
 
 
 def _save(path: Path, content: bytes) -> None:

@@ -80,22 +80,26 @@ class Cut:
             return str(self.path)
         return str(DEFAULT_THRESHOLD if self.value is None else self.value)
 
-    def for_classes(self, classes: LabelSystem) -> Floats:
-        """A threshold for each class [C]; NaN where the tags' own decide."""
+    def for_classes(self, classes: LabelSystem, n_listed: int | None) -> Floats:
+        """A threshold for each class [C]; NaN where those of its tags decide.
+
+        A line that names a class wins over lines of its tags. A bare list of numbers is in class
+        order when it has as many as the user listed classes (`n_listed`, None without a list).
+        """
         if self.value is not None:
             return np.full(len(classes), self.value)
-        if self.path is None or (self._is_positional and self._n_lines != len(classes)):
+        if self.path is None or (self._is_positional and self._n_lines != n_listed):
             return np.full(len(classes), np.nan)
         return np.array(read_thresholds(self.path, classes, float("nan")))
 
-    def for_tags(self, tags: LabelSystem, n_classes: int) -> Floats:
+    def for_tags(self, tags: LabelSystem, n_listed: int | None) -> Floats:
         """A threshold for each tag of a label system, 0.5 for one that the file leaves out.
 
-        A bare list of numbers belongs to the classes or to the tags, whichever it fits;
-        RunProblem when it fits neither.
+        A bare list of numbers that is not in class order is in the order of the label system;
+        RunProblem when it does not fit that either.
         """
-        is_for_classes = self._is_positional and self._n_lines == n_classes
-        if self.path is None or (is_for_classes and n_classes != len(tags)):
+        is_for_classes = self._is_positional and self._n_lines == n_listed
+        if self.path is None or is_for_classes:
             return np.full(len(tags), DEFAULT_THRESHOLD)
         if self._is_positional and self._n_lines != len(tags):
             message = f"{self._n_lines} thresholds fit neither the classes nor the {len(tags)} tags"
@@ -115,5 +119,8 @@ class Cut:
     def _lines(self) -> list[str]:
         if self.path is None:
             return []
-        text = self.path.read_text("utf-8")
+        try:
+            text = self.path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise RunProblem(f"{self.path}: not UTF-8 text at byte {error.start}") from error
         return [line.strip() for line in text.splitlines() if line.strip()]

@@ -76,7 +76,7 @@ def test_what_the_figures_stand_on_is_always_printed(evaluated, tmp_path):
     assert classes["sha256"] == hashlib.sha256(b"dog\ncat\nunicorn\n").hexdigest()
     assert classes["without_positives"] == classes["without_tag"] == ["unicorn"]
     assert (result["averaging"], result["averaged_classes"]) == ("classes with positives", 2)
-    assert b"no tag stands for 1 classes: unicorn" in done.stderr
+    assert b"no tag predicted stands for: unicorn" in done.stderr
 
 
 def test_photos_on_one_side_only_are_counted_and_named(evaluated):
@@ -88,9 +88,10 @@ def test_photos_on_one_side_only_are_counted_and_named(evaluated):
 
 
 def test_a_class_scores_the_maximum_of_its_mapped_tags(evaluated, tmp_path):
-    (tmp_path / "map.tsv").write_text("# kittens are cats\ncat\tcat|kitten\n")
-    result, _ = evaluated(dense_rows(), "--map", "map.tsv")
+    (tmp_path / "map.tsv").write_text("# kittens are cats\ncat\tcat|kitten\nbus\tbus|coach\n")
+    result, done = evaluated(dense_rows(), "--map", "map.tsv")
     assert result["mAP"] == 1.0
+    assert b"lines of --map for no class: bus" in done.stderr
     sparse = [
         {"image": row["image"], "scores": dict(zip(NAMES, row["dense"], strict=True))}
         for row in dense_rows()

@@ -58,9 +58,11 @@ def test_a_file_may_name_classes_or_tags(tmp_path):
     path = tmp_path / "thresholds.jsonl"
     path.write_text('{"tag": "cat", "threshold": 0.3}\n{"tag": "kitten", "threshold": 0.2}\n')
     cut = Cut.parse(str(path))
-    np.testing.assert_equal(cut.for_classes(LabelSystem.from_tags(["cat", "dog"])), [0.3, np.nan])
+    np.testing.assert_equal(
+        cut.for_classes(LabelSystem.from_tags(["cat", "dog"]), None), [0.3, np.nan]
+    )
     tags = LabelSystem.from_tags(["dog", "kitten"])
-    np.testing.assert_equal(cut.for_tags(tags, 2), [0.5, 0.2])
+    np.testing.assert_equal(cut.for_tags(tags, None), [0.5, 0.2])
 
 
 def test_a_bare_list_of_numbers_must_fit_classes_or_tags(tmp_path):
@@ -68,8 +70,10 @@ def test_a_bare_list_of_numbers_must_fit_classes_or_tags(tmp_path):
     path.write_text("0.1\n0.2\n")
     cut = Cut.parse(str(path))
     two, three = LabelSystem.from_tags("ab"), LabelSystem.from_tags("abc")
-    np.testing.assert_equal(cut.for_classes(two), [0.1, 0.2])
-    np.testing.assert_equal(cut.for_classes(three), [np.nan] * 3)
-    np.testing.assert_equal(cut.for_tags(three, n_classes=2), [0.5] * 3)
+    np.testing.assert_equal(cut.for_classes(two, n_listed=2), [0.1, 0.2])
+    np.testing.assert_equal(cut.for_tags(three, n_listed=2), [0.5] * 3)
+    np.testing.assert_equal(cut.for_classes(two, n_listed=None), [np.nan] * 2)
+    np.testing.assert_equal(cut.for_tags(two, n_listed=None), [0.1, 0.2])
+    np.testing.assert_equal(cut.for_classes(three, n_listed=3), [np.nan] * 3)
     with pytest.raises(RunProblem, match="2 thresholds fit neither"):
-        cut.for_tags(three, n_classes=4)
+        cut.for_tags(three, n_listed=3)
