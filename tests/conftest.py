@@ -55,3 +55,11 @@ def ramctl(tmp_path: Path):
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with random weights of the real architecture, made once."""
+    from tests.support import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")

@@ -1,0 +1,45 @@
+"""What several tests build: a small bundle with random weights of the real architecture."""
+
+from pathlib import Path
+
+TAGS = ["horse", "field", "sky", "train", "boy", "tree", "house", "chicken", "stand", "red"]
+KINDS = ["object"] * 8 + ["action", "attribute"]
+
+
+def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> Path:
+    """A bundle of the preset `tiny`: ten labels, graph, caption tokenizer, text table."""
+    import numpy as np
+    import torch
+
+    from ramctl.bundle import BundleWriter
+    from ramctl.labels import Label, LabelSystem
+    from ramctl.model.build import build_ram
+    from ramctl.model.config import load_preset
+    from ramctl.model.export import export_graph
+    from ramctl.model.load import write_model
+    from ramctl.model.text import StaticTextEmbedding
+    from ramctl.model.tokenizer import CaptionTokenizer, train_tokenizer
+
+    torch.manual_seed(seed)
+    preset = load_preset("tiny")
+    words = train_tokenizer([f"a {tag} and a {tag}" for tag in TAGS], 200)
+    tokenizer = CaptionTokenizer(words, preset.model.captioning)
+    size = preset.preprocess.size
+    model = build_ram(
+        preset.model, image_size=size, n_labels=len(TAGS), vocabulary=words.get_vocab_size()
+    )
+    width = preset.model.labels.width
+    draw = np.random.default_rng(seed)
+    table = StaticTextEmbedding.quantise(
+        draw.normal(size=(words.get_vocab_size(), width)), np.eye(width), words.to_str()
+    )
+    model.labels.set_text(torch.from_numpy(table.encode(TAGS)))
+    labels = [Label(tag, kind) for tag, kind in zip(TAGS, KINDS, strict=True)]
+    with BundleWriter(path) as writer:
+        LabelSystem(labels).write(writer.path / "labels.jsonl")
+        writer.meta = write_model(writer.path, preset, model.eval(), tokenizer)
+        writer.meta["thresholds"] = {"threshold": threshold, "open_set_threshold": threshold}
+        table.save(writer.path / "text")
+        weights = writer.path / "model.safetensors"
+        export_graph(model, size, writer.path / "model.onnx", weights=weights)
+    return path
