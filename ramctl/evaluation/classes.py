@@ -14,8 +14,9 @@ from ramctl.labels import LabelSystem, normalise
 class Classes:
     """The classes in order, and which tags of a prediction count for each.
 
-    `origin` is the file that lists them, or None when they are what the truth names. `mapping` has the lines of `--map` by class; `tag_system` the label system of the predictions
-    where its synonyms are known.
+    `origin` is the file that lists them, or None when they are what the truth names. `mapping`
+    has the lines of `--map` by class; `tag_system` the label system of the predictions where its
+    synonyms are known.
     """
 
     system: LabelSystem

@@ -46,7 +46,7 @@ def sklearn_ap(scores, truth, weights=None) -> float:
 
 
 @given(scored_classes())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 def test_average_precision_equals_scikit_learns_in_every_class(data):
     scores, truth = data
     ours = class_average_precisions(rank_classes(scores, truth), len(scores))
@@ -55,7 +55,7 @@ def test_average_precision_equals_scikit_learns_in_every_class(data):
 
 
 @given(scored_classes(), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_weights_count_as_repeated_photos(data, seed):
     scores, truth = data[0][:, 0], data[1][:, 0]
     weights = np.random.default_rng(seed).integers(0, 4, (len(scores), 3)).astype(np.float32)
@@ -100,7 +100,7 @@ def test_unknown_photos_count_nowhere():
 
 
 @given(scored_classes())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 def test_precision_recall_and_f1_equal_scikit_learns(data):
     scores, truth = data
     truth = np.maximum(truth, 0)
