@@ -241,6 +241,11 @@ def finetuning_preset(preset: Preset) -> Preset:
     )
 
 
+def override_preset(preset: Preset, overrides: Sequence[str]) -> Preset:
+    """The preset with `key.key=value` overrides; raises UsageProblem as `load_preset` does."""
+    return preset_from_table(merge_tables(preset_to_table(preset), _parse_overrides(overrides)))
+
+
 def _read_preset(name_or_path: str) -> dict[str, Any]:
     if "/" in name_or_path or name_or_path.endswith(".toml"):
         path = Path(name_or_path)
