@@ -129,6 +129,8 @@ class TrainingConfig:
     gamma_neg: float
     gamma_pos: float
     clip: float  # the asymmetric loss's probability margin
+    decouple_own: bool  # what labels own is trained on top of text logits that stand alone
+    single_mention_weight: float  # of positives that one caption of several names
     alignment_gamma_neg: float
     label_smoothing: float
     distill: tuple[str, ...]  # teachers: clip:NAME, caption, imagenet; empty: none

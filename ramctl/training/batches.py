@@ -43,7 +43,7 @@ class Batch:
 
     photos: Tensor  # (B, 3, S, S), or features (B, T, C)
     targets: Tensor  # (B, L) 0 or 1
-    known: Tensor | None  # (B, L) 0 where the truth is unknown; None: all known
+    weights: Tensor | None  # (B, L) 0 where the truth is unknown; None: all 1
     captions: CaptionInputs | None
     caption_targets: Tensor | None  # (rows, S)
     caption_rows: Tensor | None  # which photos have a caption
@@ -124,11 +124,12 @@ class Collate:
     """Samples to a batch of `n_labels` targets."""
 
     def __init__(
-        self, n_labels: int, tokenizer: CaptionTokenizer | None, *, prompt_in_caption: bool
+        self, n_labels: int, tokenizer: CaptionTokenizer | None, config: TrainingConfig
     ) -> None:
         self.n_labels = n_labels
         self.tokenizer = tokenizer
-        self.prompt_in_caption = prompt_in_caption
+        self.prompt_in_caption = config.prompt_in_caption
+        self.doubt = config.single_mention_weight
         self.photo_shape: tuple[int, ...] = (1, 1)
 
     def __call__(self, items: Sequence[Sample | tuple[int, RecordProblem]]) -> Batch:
@@ -151,13 +152,14 @@ class Collate:
 
     def _targets(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None]:
         present = torch.zeros(len(samples), self.n_labels)
-        known = torch.ones(len(samples), self.n_labels)
+        weights = torch.ones(len(samples), self.n_labels)
         for row, sample in enumerate(samples):
             present[row, torch.from_numpy(sample.target.present)] = 1
+            weights[row, torch.from_numpy(sample.target.doubtful)] = self.doubt
             if sample.target.unknown is not None:
-                known[row, torch.from_numpy(sample.target.unknown)] = 0
-        is_known = all(sample.target.unknown is None for sample in samples)
-        return present, None if is_known else known
+                weights[row, torch.from_numpy(sample.target.unknown)] = 0
+        are_equal = self.doubt == 1 and all(s.target.unknown is None for s in samples)
+        return present, None if are_equal else weights
 
     def _captions(
         self, samples: Sequence[Sample]

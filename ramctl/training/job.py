@@ -128,7 +128,7 @@ def build_job(plan: Plan, work: WorkFolder, around: Surroundings) -> Job:
     training_set = TrainingSet(
         found.records, targets, preset.training, photo, features=features, texts=texts
     )
-    collate = Collate(len(labels), tokenizer, prompt_in_caption=preset.training.prompt_in_caption)
+    collate = Collate(len(labels), tokenizer, preset.training)
     size = preset.preprocess.size
     collate.photo_shape = features.cache.stores[0].shape if features else (3, size, size)
     return Job(

@@ -74,6 +74,8 @@ class Objective(nn.Module):
     def _weights(self) -> dict[str, float]:
         config = self.config
         weights = {"tag": config.tag_weight}
+        if config.decouple_own:
+            weights["tag text"] = config.tag_weight
         if self.model.captioning is not None and config.caption_weight:
             weights["caption"] = config.caption_weight
         if config.distill_weight:
@@ -91,7 +93,7 @@ class Objective(nn.Module):
         model, config = self.model, self.config
         features = batch.photos if batch.photos.dim() == 3 else model.encoder(batch.photos)
         encoded = model.encode(features)
-        terms = {"tag": self._tag_term(encoded, batch, sampled)}
+        terms = self._tag_terms(encoded, batch, sampled)
         if "caption" in self.weights and batch.captions is not None:
             rows = batch.caption_rows
             captioned = Encoded(encoded.tokens[rows], None)
@@ -134,19 +136,29 @@ class Objective(nn.Module):
         merged = {name.partition(" ")[0]: term for name, term in terms.items()}
         return ram_official_total(self.config.objective, merged)
 
-    def _tag_term(self, encoded: Encoded, batch: Batch, sampled: SampledLabels | None) -> LossTerm:
-        rows, targets, weights = self.model.labels(), batch.targets, batch.known
+    def _tag_terms(
+        self, encoded: Encoded, batch: Batch, sampled: SampledLabels | None
+    ) -> dict[str, LossTerm]:
+        rows, targets, weights = self.model.labels(), batch.targets, batch.weights
         if sampled is not None:
             rows = self.model.labels(sampled.ids)
             targets = targets[:, sampled.ids]
             weights = None if weights is None else weights[:, sampled.ids]
             weights = sampled.weights if weights is None else weights * sampled.weights
-        logits = self.model.tag_logits(encoded, rows)
         config = self.config
-        return asymmetric_loss(
-            logits, targets, gamma_neg=config.gamma_neg, gamma_pos=config.gamma_pos,
-            clip=config.clip, weights=weights,
-        )  # fmt: skip
+
+        def term(logits: Tensor) -> LossTerm:
+            return asymmetric_loss(
+                logits, targets, gamma_neg=config.gamma_neg, gamma_pos=config.gamma_pos,
+                clip=config.clip, weights=weights,
+            )  # fmt: skip
+
+        if not config.decouple_own:
+            return {"tag": term(self.model.tag_logits(encoded, rows))}
+        # The gradient of the first term does not reach the text logits: they cannot lean on what
+        # labels own, so that words that were not trained on fare better.
+        text, own = self.model.tag_logit_parts(encoded, rows)
+        return {"tag": term(text.detach() + own), "tag text": term(text)}
 
     def _distill_term(
         self, name: str, features: Tensor, encoded: Encoded, batch: Batch
@@ -202,5 +214,9 @@ def _check(model: RAM, config: TrainingConfig, teachers: Sequence[str]) -> None:
     has_classes = model.prior is not None and model.prior.classifier is not None
     if "imagenet" in teachers and not has_classes:
         raise UsageProblem("--distill imagenet needs model.prior.classes: the backbone's own head")
+    if config.decouple_own and not (model.labels.own.numel() or model.labels.bias.numel()):
+        raise UsageProblem("training.decouple_own: this model's labels own nothing")
+    if config.loss == "ram-official" and config.decouple_own:
+        raise UsageProblem("training.loss ram-official does not decouple what labels own")
     if config.loss == "ram-official" and config.objective != "ram-plus" and not model.captioning:
         raise UsageProblem("training.loss ram-official needs the captioning branch")

@@ -75,10 +75,14 @@ def _captions(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Label ids that are present, and those of unknown truth (None: none)."""
+    """Label ids that are present, those of unknown truth (None: none), and the doubtful ones.
+
+    A present label is doubtful when one caption of several names it.
+    """
 
     present: NDArray[np.int64]
     unknown: NDArray[np.int64] | None
+    doubtful: NDArray[np.int64]
 
 
 class Targets:
@@ -99,7 +103,15 @@ class Targets:
             unknown = np.setdiff1d(np.arange(len(self.labels)), known)
         else:
             unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
-        return Target(present, unknown if len(unknown) else None)
+        return Target(present, unknown if len(unknown) else None, self._doubtful(annotation))
+
+    def _doubtful(self, annotation: Annotation) -> NDArray[np.int64]:
+        if len(annotation.captions) < 2:
+            return np.zeros(0, np.int64)
+        named = [self._all_ids(caption.tags) for caption in annotation.captions]
+        ids, times = np.unique(np.concatenate(named), return_counts=True)
+        doubtful: NDArray[np.int64] = ids[times == 1]
+        return doubtful
 
     def guiding_tags(self, caption: Caption) -> list[str]:
         """The caption's tags as the label system spells them, each once."""
