@@ -66,6 +66,8 @@ _TRAINING = (
            help="Write records that cannot be used as JSONL; - for stderr."),
     option("--strict", is_flag=True, group="output", help="Fail at the first reject."),
     options.stats,
+    option("--events", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+           group="output", help="Write every step, validation and checkpoint as JSONL."),
     option("--dry-run", is_flag=True, help="Build the model, time a step, write nothing."),
     option("--cache", metavar="DIR", help="Keep features of a frozen encoder here, for all runs."),
     option("-j", "--jobs", type=click.IntRange(0), metavar="N",
@@ -91,25 +93,27 @@ def start_training(command: str, values: dict[str, Any]) -> int:
     """Run a training command; its exit code."""
     from ramctl.io.files import write_atomic
     from ramctl.io.jsonl import dumps
-    from ramctl.io.paths import named_or_stdin, require_files
     from ramctl.report import Report
-    from ramctl.training.run import TrainOptions, run_training
+    from ramctl.training.opening import TrainOptions
+    from ramctl.training.run import run_training
 
     report = Report(command, quiet=values["quiet"], unit="photos")
-    inputs = values["inputs"]
-    if not (values["resume"] and not inputs):
-        inputs = named_or_stdin(inputs, "JSONL files of parsed records")
-        require_files(inputs)
     chosen: dict[str, Any] = {
         name: values.get(name) for name in TrainOptions.__slots__ if name in values
     }
     chosen |= {
         "command": command,
         "argv": tuple(sys.argv[1:]),
-        "inputs": tuple(inputs),
+        "inputs": tuple(values["inputs"]),
         "workers": values["jobs"],
     }
-    run_training(TrainOptions(**chosen), report)
+    run_options = TrainOptions(**chosen)
+    if run_options.dry_run:
+        from ramctl.training.dry_run import dry_run
+
+        click.echo(dumps(dry_run(run_options, report)), nl=False)
+        return report.exit_code
+    run_training(run_options, report)
     if values["stats"]:
         write_atomic(values["stats"], dumps(report.stats()))
     return report.exit_code

@@ -97,8 +97,13 @@ class Job:
         return max(1, round(training.epochs * self.trainer.sampler.steps_an_epoch))
 
 
-def build_job(plan: Plan, work: WorkFolder, around: Surroundings) -> Job:
-    """The job of a plan; what takes long is kept in the work folder and done once."""
+def build_job(
+    plan: Plan, work: WorkFolder, around: Surroundings, *, keeps_features: bool = True
+) -> Job:
+    """The job of a plan; what takes long is kept in the work folder and done once.
+
+    Without `keeps_features` (a dry run) nothing is computed ahead: no features, no caption vectors.
+    """
     preset = preset_from_table(plan.preset)
     init = Bundle.open(resolve_model(plan.init)) if plan.init else None
     stage = plan.command
@@ -121,13 +126,12 @@ def build_job(plan: Plan, work: WorkFolder, around: Surroundings) -> Job:
         around.say(f"{int(trained.sum())} of {len(labels)} labels are named often enough to train")
     val = None if plan.val is None else _validation_survey(plan, around)
     records = _Records(found, val, stage, around)
-    ids, features, val_features = records.cache(plan, work, preset, objective)
-    texts = None
-    if "caption" in preset.training.distill and preset.training.distill_weight and space:
-        folder = Path(plan.cache) if plan.cache else work.path
-        name = f"captions-{found.sha256[:16]}-{space.fingerprint}-{space.width}.f16"
-        around.say(f"embedding {found.n_captions} captions (kept for the next run)")
-        texts = remember_caption_vectors(folder / name, found.records, space, around.on_read)
+    ids, features, val_features, texts = found.training_ids, None, None, None
+    if keeps_features:
+        if has_frozen_encoder(preset):
+            ids, features, val_features = records.cache(plan, work, preset, objective)
+        if space is not None and preset.training.distill_weight:
+            texts = _caption_vectors(plan, work, preset, found, space, around)
     photo = TrainingPhoto(preset.preprocess, preset.training.augment)
     training_set = TrainingSet(
         found.records, targets, preset.training, photo, features=features, texts=texts
@@ -140,6 +144,31 @@ def build_job(plan: Plan, work: WorkFolder, around: Surroundings) -> Job:
         _validation(preset, found, val, targets, features, val_features),
         _trainer(preset, objective, ids, around),
     )  # fmt: skip
+
+
+def has_frozen_encoder(preset: Preset) -> bool:
+    """Whether a photo's features never change, so that they can be kept."""
+    training = preset.training
+    sees_photos = any(name.startswith("clip:") for name in training.distill)
+    is_frozen = training.backbone_lr_factor == 0 and is_only_flipped(training.augment)
+    return is_frozen and not sees_photos
+
+
+def _caption_vectors(
+    plan: Plan,
+    work: WorkFolder,
+    preset: Preset,
+    found: Survey,
+    space: StaticSpace,
+    around: Surroundings,
+) -> np.ndarray | None:
+    """The caption teacher's vectors, where it is asked for."""
+    if "caption" not in preset.training.distill:
+        return None
+    folder = Path(plan.cache) if plan.cache else work.path
+    name = f"captions-{found.sha256[:16]}-{space.fingerprint}-{space.width}.f16"
+    around.say(f"embedding {found.n_captions} captions (kept for the next run)")
+    return remember_caption_vectors(folder / name, found.records, space, around.on_read)
 
 
 def _trained_labels(preset: Preset, targets: Targets, found: Survey) -> torch.Tensor | None:
@@ -260,16 +289,13 @@ class _Records:
 
     def cache(
         self, plan: Plan, work: WorkFolder, preset: Preset, objective: Objective
-    ) -> tuple[np.ndarray, CachedFeatures | None, CachedFeatures | None]:
-        """The ids to train on, and the features of the records where the encoder is frozen."""
-        training = preset.training
-        is_frozen = training.backbone_lr_factor == 0 and is_only_flipped(training.augment)
-        if not is_frozen or objective.clip is not None:
-            return self.found.training_ids, None, None
+    ) -> tuple[np.ndarray, CachedFeatures, CachedFeatures | None]:
+        """The ids to train on, and the features of the records and of those for validation."""
         folder = Path(plan.cache) if plan.cache else work.features
         cache = FeatureCache(
-            folder, objective.model.encoder, preset.preprocess, flip=training.augment.flip > 0
-        )
+            folder, objective.model.encoder, preset.preprocess,
+            flip=preset.training.augment.flip > 0,
+        )  # fmt: skip
         rows = self._fill(cache, self.found.records)
         ids = self.found.training_ids
         ids = ids[rows[ids, 0] >= 0]

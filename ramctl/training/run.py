@@ -3,74 +3,30 @@
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from ramctl.bundle import Bundle, resolve_model
-from ramctl.errors import Interrupted, RecordProblem, RunProblem, UsageProblem
+from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
 from ramctl.io.jsonl import dumps
-from ramctl.io.paths import STDIN
 from ramctl.io.signals import StopRequest
 from ramctl.io.sinks import RejectSink, open_rejects
-from ramctl.model.config import (
-    Preset,
-    finetuning_preset,
-    load_preset,
-    override_preset,
-    preset_from_meta,
-    preset_to_table,
-)
 from ramctl.progress import Progress, progress_bar
 from ramctl.report import Reject, Report
 from ramctl.training.batches import batches
 from ramctl.training.devices import keep_freed_memory, pick_device, wants_bf16
-from ramctl.training.distributed import World, is_torchrun, join_world
+from ramctl.training.distributed import World, join_world
 from ramctl.training.events import Event, StepEvent, ValidationEvent
-from ramctl.training.job import Job, Surroundings, build_job, with_run_options
+from ramctl.training.job import Job, Surroundings, build_job
 from ramctl.training.loop import Loader, Pace
-from ramctl.training.publish import Product, command_line, lend_to_untrained, publish, round_weights
+from ramctl.training.opening import TrainOptions, open_plan
+from ramctl.training.publish import Product, lend_to_untrained, publish, round_weights
 from ramctl.training.records import reject_of
 from ramctl.training.validation import DEFAULT_THRESHOLD, Scored, score
-from ramctl.training.work import Plan, WorkFolder, check_same
+from ramctl.training.work import Plan, WorkFolder
 
 LOG_EVERY_S = 60.0
 RESUME_HINT = "continue with --resume"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """What the command line asks for."""
-
-    command: str
-    argv: tuple[str, ...]
-    inputs: tuple[str, ...]
-    out: Path
-    preset: str | None = None
-    overrides: tuple[str, ...] = ()
-    init: str | None = None
-    labels: str | None = None
-    val: str | None = None
-    root: str | None = None
-    text: str | None = None
-    cache: str | None = None
-    distill: tuple[str, ...] = ()
-    steps: int | None = None
-    epochs: float | None = None
-    seed: int | None = None
-    resume: bool = False
-    restart: bool = False
-    save_every: int | None = None
-    max_time: float | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    threads: int | None = None
-    workers: int | None = None
-    rejects: str | None = None
-    strict: bool = False
-    progress: bool | None = None
 
 
 def run_training(options: TrainOptions, report: Report) -> Report:
@@ -81,8 +37,6 @@ def run_training(options: TrainOptions, report: Report) -> Report:
     keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
-    if is_torchrun() and STDIN in options.inputs:
-        raise UsageProblem("several processes cannot share stdin: name the records' files")
     with join_world("cuda" if _is_cuda(options.device) else "cpu") as world:
         report.quiet = report.quiet or not world.is_main
         work = WorkFolder(options.out)
@@ -90,59 +44,20 @@ def run_training(options: TrainOptions, report: Report) -> Report:
             report.say(f"{options.out} is complete: nothing to resume")
             return report
         if world.is_main:
-            _open_plan(options, work, report)
+            open_plan(options, work, report)
         world.wait()
         with ExitStack() as stack:
-            return _Run(options, report, work, world, stack).run()
+            try:
+                return _Run(options, report, work, world, stack).run()
+            except RamctlError as error:
+                # A run that failed before it did anything must not stand in the next one's way.
+                if world.is_main and not isinstance(error, Interrupted) and not work.is_begun():
+                    work.remove()
+                raise
 
 
 def _is_cuda(device: str) -> bool:
     return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-
-
-def _open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
-    """Write the plan of a new run, or add this command to that of an unfinished one."""
-    if work.prepare(resume=options.resume, restart=options.restart):
-        plan = work.read_plan()
-        asked = {name: getattr(options, name) for name in ("labels", "val", "init", "text")}
-        check_same(plan, asked)
-        report.say(f"resuming {work.path}")
-        commands = [*plan.commands, command_line(list(options.argv))]
-        work.write_plan(replace(plan, commands=commands))
-        return
-    preset = _preset(options)
-    work.write_plan(
-        Plan(
-            command=options.command,
-            preset=preset_to_table(preset),
-            sources=work.take_inputs(options.inputs, options.root),
-            labels=options.labels,
-            val=options.val,
-            root=options.root,
-            init=options.init,
-            text=options.text,
-            cache=options.cache,
-            commands=[command_line(list(options.argv))],
-        )
-    )
-
-
-def _preset(options: TrainOptions) -> Preset:
-    if options.preset is None and options.init is not None:
-        bundle = Bundle.open(resolve_model(options.init))
-        preset = preset_from_meta(bundle.meta)
-    else:
-        preset = load_preset(options.preset or "mini")
-    if options.command == "finetune":
-        preset = finetuning_preset(preset)
-    preset = override_preset(preset, options.overrides)
-    return with_run_options(
-        preset,
-        steps=options.steps,
-        epochs=options.epochs,
-        seed=options.seed,
-        distill=options.distill,
-    )
 
 
 class _Run:
@@ -161,7 +76,7 @@ class _Run:
         self.rejects: RejectSink = open_rejects(
             options.rejects if world.is_main else None, resume=False
         )
-        self.stack = stack
+        self.log = _open_log(options, world, stack)
         self.started = self.logged = time.monotonic()
         self.rejected: set[int] = set()
 
@@ -248,6 +163,9 @@ class _Run:
         return late or self.stop.signum is not None
 
     def _tell(self, job: Job, event: Event, bar: Progress) -> None:
+        if self.log is not None:
+            self.log.write(dumps(event.to_json()))
+            self.log.flush()
         if isinstance(event, StepEvent):
             bar.update(1)
             self._report_photos(job, event.rejected)
@@ -333,6 +251,12 @@ class _Run:
         self.report.extra |= {"out": str(self.options.out), "steps": trainer.step, **measured}
         self.work.remove()
         self.report.say(f"wrote {self.options.out}")
+
+
+def _open_log(options: TrainOptions, world: World, stack: ExitStack) -> BinaryIO | None:
+    if options.events is None or not world.is_main:
+        return None
+    return stack.enter_context(options.events.open("ab" if options.resume else "wb"))
 
 
 def describe_step(event: StepEvent, total_steps: int) -> str:

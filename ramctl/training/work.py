@@ -61,6 +61,11 @@ class WorkFolder:
         """Whether the bundle is there and nothing is left to do."""
         return not self.path.exists() and (self.out / META).is_file()
 
+    def is_begun(self) -> bool:
+        """Whether something is in the folder that took long to make."""
+        made = [*self.checkpoints.glob("*"), *self.features.glob("*"), *self.path.glob("*.f16")]
+        return bool(made)
+
     def prepare(self, *, resume: bool, restart: bool) -> bool:
         """Make the folder for a new run, or find that there is one to continue (True).
 

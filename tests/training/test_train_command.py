@@ -69,7 +69,7 @@ def test_records_from_a_pipe_train_and_resume_without_the_pipe(train, tmp_path):
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["whole model", "kept features"])
 def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
-    train, parsed, tiny_options, tmp_path, frozen
+    train, command, parsed, tiny_options, tmp_path, frozen
 ):
     arguments = [
         parsed, "--steps", 9, "--set", "training.batch_size=3", "--set", "training.ema=0.9",
@@ -82,7 +82,7 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
     process = start([*arguments, *tiny_options, "--out", "killed"], tmp_path / "killed.work")
     process.kill()
     process.communicate()
-    done = train("--out", "killed", "--resume", "--save-every", 2)
+    done = command("train", "--out", "killed", "--resume", "--threads", 1)
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stderr
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
@@ -165,3 +165,79 @@ def test_an_existing_bundle_is_replaced_when_the_new_one_is_complete(train, pars
     assert Bundle.open(tmp_path / "x", verify=True).fingerprint == first
     train("--out", "x", "--resume")
     assert Bundle.open(tmp_path / "x", verify=True).fingerprint != first
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(train, parsed, tmp_path):
+    for overrides in ([], ["--set", "training.backbone_lr_factor=0.0"]):
+        before = sorted(tmp_path.iterdir())
+        done = train(parsed, "--out", "x", "--epochs", 40, "--dry-run", *overrides)
+        assert done.returncode == 0, done.stderr
+        facts = json.loads(done.stdout)
+        assert (facts["records"], facts["steps"], facts["labels"]) == (8, 40, 3)
+        assert facts["parameters"] >= facts["trained_parameters"] > 0
+        assert facts["seconds_a_step"] > 0 and facts["peak_memory_mb"] > 0
+        assert ("seconds_to_keep_features" in facts) == bool(overrides)
+        assert sorted(tmp_path.iterdir()) == before
+
+
+# Losses of the first steps of `tiny` on the repository's photos; they change only with the model,
+# the losses, the data order or the initial weights.
+GOLDEN = [  # tag, caption, distill caption
+    [0.577003, 5.637931, 0.829623],
+    [0.76778, 5.636364, 0.807572],
+    [0.616269, 5.558276, 0.763429],
+    [0.492611, 5.465879, 0.838519],
+]
+
+
+def test_the_first_steps_have_the_losses_that_they_had_before(train, parsed, tmp_path):
+    done = train(
+        parsed,
+        "--out",
+        "x",
+        "--steps",
+        4,
+        "--set",
+        "training.batch_size=4",
+        "--events",
+        "log.jsonl",
+    )
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
+    steps = [event for event in events if event["event"] == "step"]
+    assert [event["photos"] for event in steps] == [4, 4, 4, 4]
+    losses = [list(event["losses"].values()) for event in steps]
+    assert np.allclose(losses, GOLDEN, rtol=2e-4), losses
+
+
+def test_eight_photos_are_learnt_to_a_map_of_one_and_their_captions_by_heart(
+    train, parsed, tmp_path
+):
+    rows = [{**row, "captions": row["captions"][1:], "caption_tags": row["caption_tags"][1:]}
+            for row in training_records()]  # fmt: skip
+    path = write_records(tmp_path / "in.jsonl", rows)
+    done = train(
+        path, "--out", "x", "--val", path, "--steps", 150, "--events", "log.jsonl",
+        "--set", "training.augment.flip=0", "--set", "training.label_smoothing=0.0",
+        "--set", "training.lr=5e-3", "--set", "training.gamma_neg=2.0",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert Bundle.open(tmp_path / "x").meta["provenance"]["measured"]["validation_mAP"] == 1.0
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
+    last = [event for event in events if event["event"] == "step"][-1]
+    assert last["losses"]["caption"] < 0.1
+    assert last["losses"]["tag"] < 0.1
+
+
+def test_a_failed_start_does_not_stand_in_the_way_of_the_next_one(train, parsed, tmp_path):
+    done = train(parsed, "--out", "x", "--steps", 1, "--labels", "nowhere.txt")
+    assert done.returncode == 1
+    assert not (tmp_path / "x.work").exists()
+
+
+def test_resume_refuses_another_run_and_takes_the_same_command_line(train, parsed, tmp_path):
+    train(parsed, "--out", "x", "--steps", 2, "--max-time", "0s")
+    assert train("--out", "x", "--resume", "--steps", 3).returncode == 2
+    assert train(__file__, "--out", "x", "--resume").returncode == 2
+    assert train("--out", "x", "--resume", "--labels", "other.txt").returncode == 2
+    assert train(parsed, "--out", "x", "--steps", 2, "--resume").returncode == 0

@@ -1,0 +1,65 @@
+"""Two processes that torchrun starts against one process with the doubled batch."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ramctl.bundle import Bundle
+from tests.conftest import REPOSITORY
+
+
+def torchrun(arguments: list[object], folder, processes: int = 2) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", str(processes), "-m", "ramctl", "train"),
+            *map(str, arguments),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [False, True], ids=["whole model", "kept features"])
+def test_two_processes_equal_one_with_the_doubled_batch(
+    train, parsed, tiny_options, tmp_path, frozen
+):
+    # Three photos a rank: the last step of an epoch is uneven, and one rank has a caption less.
+    common = [
+        parsed, "--steps", 4, "--device", "cpu",
+        "--set", f"training.backbone_lr_factor={0.0 if frozen else 1.0}",
+        "--set", "training.eps=1e-3",
+    ]  # fmt: skip
+    one = train(*common, "--out", "one", "--events", "one.jsonl", "--set", "training.batch_size=6")
+    assert one.returncode == 0, one.stderr
+    arguments = [*common, "--out", "two", "--set", "training.batch_size=3"]
+    two = torchrun([*arguments, "--events", "two.jsonl", *tiny_options], tmp_path)
+    assert two.returncode == 0, two.stderr
+    assert two.stderr.count("wrote two") == 1
+    logs = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("one", "two")]
+    for event, other in zip(*(map(json.loads, lines) for lines in logs), strict=True):
+        if event["event"] == "step":
+            assert other["photos"] == event["photos"]
+            assert other["losses"] == pytest.approx(event["losses"], rel=1e-5, abs=1e-5)
+    a, b = (Bundle.open(tmp_path / name).tensors() for name in ("one", "two"))
+    for name, value in a.items():
+        difference = np.abs(value.astype(np.float64) - b[name].astype(np.float64)).max(initial=0)
+        # Matrices are stored in fp16: its own step is the tolerance there.
+        step = 1e-5 if value.dtype == np.float32 else 1e-3 * np.abs(value).max(initial=0) + 1e-5
+        assert difference <= step, f"{name}: {difference}"
+
+
+@pytest.mark.slow
+def test_several_processes_refuse_records_from_a_pipe(tiny_options, tmp_path):
+    done = torchrun(["-", "--out", "x", "--steps", 1, *tiny_options], tmp_path)
+    assert done.returncode != 0
+    assert "several processes cannot share stdin" in done.stderr

@@ -1,0 +1,207 @@
+"""Kept features, validation, thresholds, schedules, checkpoints."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ramctl.errors import RunProblem
+from ramctl.io.records import Record
+from ramctl.model.config import load_preset
+from ramctl.model.encoder import build_encoder
+from ramctl.model.preprocess import Preprocess
+from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from ramctl.training.features import FeatureCache, FeatureStore
+from ramctl.training.optimiser import AveragedWeights, build_optimiser, learning_rate
+from ramctl.training.records import RecordFile, Source, scan
+from ramctl.training.samples import read_annotation
+from ramctl.training.validation import Scored
+from tests.training.conftest import DATA, training_records
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    preset = load_preset("tiny")
+    return build_encoder(preset.model.encoder, preset.preprocess.size).eval()
+
+
+def annotations():
+    return [read_annotation(Record(row, base=DATA)) for row in training_records()]
+
+
+def test_kept_features_are_the_encoder_s_of_both_views(encoder, tmp_path):
+    from ramctl.io.images import load_photo
+
+    config = load_preset("tiny").preprocess
+    cache = FeatureCache(tmp_path, encoder, config, flip=True)
+    rows = cache.fill(annotations(), lambda i, p: pytest.fail(str(p)), lambda n: None)
+    photo = Preprocess(config)(load_photo("photos/kite.jpg", DATA))
+    for view, pixels in enumerate([photo, photo[..., ::-1].copy()]):
+        with torch.no_grad():
+            expected = encoder(torch.from_numpy(pixels)[None])[0].numpy()
+        assert np.allclose(cache[int(rows[3, view]), view], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_features_are_computed_once_a_photo_and_encoder(encoder, tmp_path, monkeypatch):
+    config = load_preset("tiny").preprocess
+    first = FeatureCache(tmp_path, encoder, config, flip=False)
+    rows = first.fill(annotations(), lambda i, p: None, lambda n: None)
+    again = FeatureCache(tmp_path, encoder, config, flip=False)
+    monkeypatch.setattr(again, "_encode", lambda photos: pytest.fail("computed again"))
+    assert np.array_equal(again.fill(annotations(), lambda i, p: None, lambda n: None), rows)
+    torch.manual_seed(5)
+    other = build_encoder(load_preset("tiny").model.encoder, config.size).eval()
+    assert len(FeatureCache(tmp_path, other, config, flip=False).stores[0]) == 0
+
+
+def test_a_torn_feature_file_is_cut_and_continued(tmp_path):
+    store = FeatureStore(tmp_path, (2, 3))
+    values = np.arange(18, dtype=np.float16).reshape(3, 2, 3)
+    with store.filling():
+        store.append([bytes([n]) * 16 for n in range(3)], values)
+    with (tmp_path / "features.f16").open("ab") as stream:
+        stream.write(b"torn")
+    with (tmp_path / "keys.bin").open("r+b") as stream:
+        stream.truncate(40)
+    store = FeatureStore(tmp_path, (2, 3))
+    assert len(store) == 2
+    with store.filling():
+        store.append([b"x" * 16], values[:1] + 1)
+    again = FeatureStore(tmp_path, (2, 3))
+    assert np.array_equal(again[again.row(b"x" * 16)], values[0] + 1)
+    assert np.array_equal(again[1], values[1])
+
+
+def test_a_store_that_is_being_filled_is_refused_to_a_second_run(tmp_path):
+    store = FeatureStore(tmp_path, (2, 3))
+    with (
+        store.filling(),
+        pytest.raises(RunProblem, match="another run"),
+        FeatureStore(tmp_path, (2, 3)).filling(),
+    ):
+        pass
+
+
+def test_records_are_read_by_offset_with_their_line_numbers(tmp_path):
+    path = tmp_path / "in.jsonl"
+    lines = ['\ufeff{"image": "a", "tags": []}', "", "{bad", '{"image": "ü", "tags": ["x"]}']
+    path.write_bytes("\n".join(lines).encode())
+    rejects = []
+    found = scan([Source(path, "in.jsonl", tmp_path)], lambda r: None, rejects.append, "train")
+    assert [(r.line, r.code) for r in rejects] == [(3, "bad_json")]
+    assert found.n_lines == 3
+    records: RecordFile = found.records
+    assert [(r.line, r.fields["image"]) for r in map(records.__getitem__, range(2))] == [
+        (1, "a"), (4, "ü"),
+    ]  # fmt: skip
+
+
+def test_thresholds_follow_the_rule():
+    # 12 positives of label 0 above 0.6, its negatives below 0.4; label 1 has 3 positives only.
+    rng = np.random.default_rng(0)
+    truth = np.zeros((60, 3), np.int8)
+    truth[:12, 0] = truth[:3, 1] = 1
+    scores = rng.uniform(0, 0.4, (60, 3)).astype(np.float32)
+    scores[:12, 0] += 0.6
+    scores[:3, 1] += 0.6
+    own, shared = Scored(scores, truth).thresholds()
+    assert 0.4 <= own[0] <= 0.6
+    assert own[1] == own[2] == shared
+    nothing, default = Scored(scores, np.zeros_like(truth)).thresholds()
+    assert nothing.tolist() == [0.5] * 3 and default == 0.5
+
+
+def test_validation_map_leaves_out_labels_that_do_not_occur_and_unknown_ones():
+    from sklearn.metrics import average_precision_score
+
+    rng = np.random.default_rng(0)
+    scores = rng.random((40, 4)).astype(np.float32)
+    truth = (rng.random((40, 4)) < 0.3).astype(np.int8)
+    truth[:, 3] = 0
+    truth[:5, 0] = -1
+    known = truth[:, 0] >= 0
+    expected = [average_precision_score(truth[known, 0], scores[known, 0])]
+    expected += [average_precision_score(truth[:, c], scores[:, c]) for c in (1, 2)]
+    assert Scored(scores, truth).mean_average_precision() == pytest.approx(np.mean(expected))
+
+
+def config_of(*overrides):
+    return load_preset("tiny", [f"training.{text}" for text in overrides]).training
+
+
+def test_cosine_falls_from_the_peak_after_warm_up_to_the_floor():
+    config = config_of("lr=1e-2", "min_lr=1e-4", "warmup_steps=10", "warmup_lr=1e-5")
+    rates = [learning_rate(config, step, 1000, 50) for step in range(1001)]
+    assert rates[0] == pytest.approx(1e-5)
+    assert rates[10] == max(rates) == pytest.approx(1e-2)
+    assert rates[505] == pytest.approx((1e-2 + 1e-4) / 2)
+    assert rates[1000] == pytest.approx(1e-4)
+
+
+def test_warm_up_takes_at_most_a_tenth_of_a_short_run():
+    config = config_of("lr=1e-2", "warmup_steps=100")
+    assert learning_rate(config, 2, 20, 5) == pytest.approx(1e-2)
+
+
+def test_the_authors_schedules_change_once_an_epoch():
+    decay = config_of(
+        "schedule='epoch-decay'", "lr=1e-4", "decay=0.9", "min_lr=0", "warmup_steps=0"
+    )
+    assert [learning_rate(decay, s, 50, 10) for s in (0, 9, 10, 40)] == pytest.approx(
+        [1e-4, 1e-4, 9e-5, 1e-4 * 0.9**4]
+    )
+    cosine = config_of("schedule='epoch-cosine'", "lr=5e-6", "min_lr=0", "warmup_steps=0")
+    assert [learning_rate(cosine, s, 20, 10) for s in (0, 10)] == pytest.approx([5e-6, 2.5e-6])
+
+
+def test_weight_decay_spares_vectors_and_embeddings_and_the_backbone_learns_slower():
+    from ramctl.model.build import build_ram
+
+    preset = load_preset("tiny", ["training.backbone_lr_factor=0.1"])
+    model = build_ram(preset.model, image_size=64, n_labels=4, vocabulary=30)
+    groups = build_optimiser(model, preset.training).param_groups
+    seen = {id(p): (g["weight_decay"], g["scale"]) for g in groups for p in g["params"]}
+    assert seen[id(model.captioning.decoder.embedding.words.weight)] == (0.0, 1.0)
+    assert seen[id(model.label_queries.projection.weight)] == (0.01, 1.0)
+    assert seen[id(model.label_queries.projection.bias)] == (0.0, 1.0)
+    assert {scale for p in model.encoder.parameters() for scale in [seen[id(p)][1]]} == {0.1}
+    assert id(model.labels.text) not in seen
+
+
+def test_averaged_weights_forget_their_start():
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(layer.weight, 0.0)
+    averaged = AveragedWeights(layer, 0.999)
+    torch.nn.init.constant_(layer.weight, 1.0)
+    for _ in range(100):
+        averaged.update(layer)
+    averaged.copy_to(layer)
+    remaining = math.prod(min(0.999, (1 + n) / (10 + n)) for n in range(1, 101))
+    assert float(layer.weight.detach()) == pytest.approx(1 - remaining, abs=1e-5)
+
+
+def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {"step": step})
+    first, second = list_checkpoints(tmp_path)
+    assert load_checkpoint(tmp_path).state == {"step": 3}
+    second.write_bytes(second.read_bytes()[:-9])
+    assert load_checkpoint(tmp_path).state == {"step": 2}
+    first.write_bytes(b"")
+    with pytest.raises(RunProblem, match="damaged"):
+        load_checkpoint(tmp_path)
+    assert load_checkpoint(tmp_path / "nothing") is None
+
+
+def test_photos_are_augmented_the_same_way_for_the_same_seed():
+    from ramctl.model.config import AugmentConfig
+    from ramctl.training.photos import TrainingPhoto
+
+    photo = TrainingPhoto(load_preset("tiny").preprocess, AugmentConfig((0.2, 1.0), 0.5, 2, 5))
+    annotation = annotations()[0]
+    looks = [photo(annotation, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    assert looks[0].shape == (3, 64, 64)
+    assert np.array_equal(looks[0], looks[1])
+    assert not np.array_equal(looks[0], looks[2])
