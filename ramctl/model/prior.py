@@ -74,14 +74,15 @@ class GlobalBranch(nn.Module):
         own = None if self.own_projection is None else self.own_projection(pooled)
         return GlobalFeatures(feature, token, own)
 
-    def logits(self, photo: GlobalFeatures, labels: LabelParts) -> Tensor | float:
-        """What the branch adds to the tag logits, (B, L): scale <g, e> + <own, U f>."""
-        total: Tensor | float = 0.0
-        if self.scale is not None:
-            total = self.scale * (F.normalize(photo.feature, dim=-1) @ labels.text.t())
-        if photo.own is not None:
-            total = total + photo.own @ labels.own.t()
-        return total
+    def text_logits(self, photo: GlobalFeatures, labels: LabelParts) -> Tensor | float:
+        """What a label's text adds to its logit, (B, L): scale <g, e>."""
+        if self.scale is None:
+            return 0.0
+        return self.scale * (F.normalize(photo.feature, dim=-1) @ labels.text.t())
+
+    def own_logits(self, photo: GlobalFeatures, labels: LabelParts) -> Tensor | float:
+        """What a seen label's own vector adds to its logit, (B, L): <own, U f>."""
+        return 0.0 if photo.own is None else photo.own @ labels.own.t()
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Module:

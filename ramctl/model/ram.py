@@ -141,6 +141,16 @@ class RAM(nn.Module):
         states = self.tag_decoder(self._queries(encoded, labels), encoded.tokens)
         return self._logits(encoded, labels, states)
 
+    def tag_logit_parts(self, encoded: Encoded, rows: Tensor) -> tuple[Tensor, Tensor | float]:
+        """The same logits as a sum: what the labels' texts say, and what labels own besides.
+
+        The second part is 0 for words that were not trained on.
+        """
+        labels = self.prepare_labels(rows)
+        states = self.tag_decoder(self._queries(encoded, labels), encoded.tokens)
+        text = self._text_logits(encoded, labels, states)
+        return text, self._own_logits(encoded, labels)
+
     def tag_logits_with_maps(
         self, encoded: Encoded, labels: Tensor | PreparedLabels
     ) -> tuple[Tensor, Tensor]:
@@ -187,12 +197,20 @@ class RAM(nn.Module):
         return self.tag_decoder.prepare(self.label_queries(text))
 
     def _logits(self, encoded: Encoded, labels: PreparedLabels, states: Tensor) -> Tensor:
+        return self._text_logits(encoded, labels, states) + self._own_logits(encoded, labels)
+
+    def _text_logits(self, encoded: Encoded, labels: PreparedLabels, states: Tensor) -> Tensor:
         logits = self.tag_decoder.head(states, labels.parts.head)
-        if labels.parts.bias.shape[-1]:
-            logits = logits + labels.parts.bias.squeeze(-1)
         if self.prior is not None and encoded.photo is not None:
-            logits = logits + self.prior.logits(encoded.photo, labels.parts)
+            logits = logits + self.prior.text_logits(encoded.photo, labels.parts)
         return logits
+
+    def _own_logits(self, encoded: Encoded, labels: PreparedLabels) -> Tensor | float:
+        parts = labels.parts
+        total: Tensor | float = parts.bias.squeeze(-1) if parts.bias.shape[-1] else 0.0
+        if self.prior is not None and encoded.photo is not None:
+            total = total + self.prior.own_logits(encoded.photo, parts)
+        return total
 
 
 def _slice(labels: PreparedLabels, start: int, end: int) -> PreparedLabels:
