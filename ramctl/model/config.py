@@ -60,6 +60,7 @@ class PriorConfig:
     class_residual: bool  # the class mixture is added to the global feature
     mlp_width: int  # hidden width of pooled feature -> label space; 0: none
     similarity: bool  # logits get scale * <normalised global feature, text embedding>
+    class_sharpness: float  # k of log sum p exp(k <class name, label>) in the logits; 0: without
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,7 @@ class TrainingConfig:
     clip: float  # the asymmetric loss's probability margin
     decouple_own: bool  # what labels own is trained on top of text logits that stand alone
     single_mention_weight: float  # of positives that one caption of several names
+    fewest_positives: int  # labels that fewer photos show are not trained, they borrow
     alignment_gamma_neg: float
     label_smoothing: float
     distill: tuple[str, ...]  # teachers: clip:NAME, caption, imagenet; empty: none

@@ -40,6 +40,7 @@ class PreparedLabels:
     parts: LabelParts
     queries: Queries | None  # (1, L, D); None where the photo weighs descriptions
     absent: Tensor | None  # (L, M) missing descriptions
+    likeness: Tensor | None = None  # (L, K) to the backbone's class names
 
     def __len__(self) -> int:
         return len(self.parts.text)
@@ -112,7 +113,7 @@ class RAM(nn.Module):
                 tokens = torch.cat([tokens, photo.token], 1)
             return Encoded(tokens, photo)
         if self.encoder.mean_token:
-            return Encoded(tokens, GlobalFeatures(tokens[:, 0], None, None))
+            return Encoded(tokens, GlobalFeatures(tokens[:, 0], None, None, None))
         return Encoded(tokens, None)
 
     def prepare_labels(self, rows: Tensor) -> PreparedLabels:
@@ -123,7 +124,8 @@ class RAM(nn.Module):
         parts = self.labels.layout.split(rows)
         if rows.dim() == 2:
             states = self.label_queries(parts.text)[None]
-            return PreparedLabels(parts, self.tag_decoder.prepare(states), None)
+            likeness = None if self.prior is None else self.prior.prepare(parts.text)
+            return PreparedLabels(parts, self.tag_decoder.prepare(states), None, likeness)
         return PreparedLabels(parts, None, (parts.text == 0).all(-1))
 
     def tag_logits(self, encoded: Encoded, labels: Tensor | PreparedLabels) -> Tensor:
@@ -202,7 +204,7 @@ class RAM(nn.Module):
     def _text_logits(self, encoded: Encoded, labels: PreparedLabels, states: Tensor) -> Tensor:
         logits = self.tag_decoder.head(states, labels.parts.head)
         if self.prior is not None and encoded.photo is not None:
-            logits = logits + self.prior.text_logits(encoded.photo, labels.parts)
+            logits = logits + self.prior.text_logits(encoded.photo, labels.parts, labels.likeness)
         return logits
 
     def _own_logits(self, encoded: Encoded, labels: PreparedLabels) -> Tensor | float:
@@ -219,4 +221,5 @@ def _slice(labels: PreparedLabels, start: int, end: int) -> PreparedLabels:
     if queries is not None:
         queries = Queries(*(states[:, start:end] for states in queries))
     absent = None if labels.absent is None else labels.absent[start:end]
-    return PreparedLabels(parts, queries, absent)
+    likeness = None if labels.likeness is None else labels.likeness[start:end]
+    return PreparedLabels(parts, queries, absent, likeness)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ramctl.bundle import Bundle
 from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem, read_thresholds
+from ramctl.model.borrowing import borrowed
 
 Rows = NDArray[np.float32]
 TextEncoder = Callable[[Sequence[str]], Rows]
@@ -115,13 +116,16 @@ def _with_words(bundle: Bundle, own: LabelSet, words: LabelSystem, *, keep_own: 
 
 
 def _assemble(own: Rows, entries: Sequence[_Entry], encode: TextEncoder) -> Rows:
-    """Rows in the order of the entries; new words have their text and nothing learnt."""
+    """Rows in the order of the entries; new words have their text and what they borrow."""
     new = {i: entry.label for i, entry in enumerate(entries) if entry.own_id is None}
     texts = {i: _embed(label, encode) for i, label in new.items()}  # (M, E) each
     if own.ndim == 2:
         rows = np.zeros((len(entries), own.shape[1]), np.float32)
         for index, vectors in texts.items():
-            rows[index, : vectors.shape[1]] = _unit(_unit(vectors).mean(0, keepdims=True))
+            width = vectors.shape[1]
+            text = _unit(_unit(vectors).mean(0, keepdims=True))  # (1, E)
+            rows[index, :width] = text
+            rows[index, width:] = borrowed(text, own[:, :width], own[:, width:])
     else:
         most = max([own.shape[1], *(len(vectors) for vectors in texts.values())])
         rows = np.zeros((len(entries), most, own.shape[2]), np.float32)

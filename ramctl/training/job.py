@@ -114,7 +114,10 @@ def build_job(plan: Plan, work: WorkFolder, around: Surroundings) -> Job:
         space = open_text_space(text, init, preset.model.labels.width)
     start = Start(preset, labels, len(tokenizer or ()), space, init, preset.training.seed)
     model = initial_model(start, around.say).to(around.device)
-    objective = Objective(model, preset.training, _clip(preset)).to(around.device)
+    trained = _trained_labels(preset, targets, found)
+    objective = Objective(model, preset.training, _clip(preset), trained).to(around.device)
+    if trained is not None:
+        around.say(f"{int(trained.sum())} of {len(labels)} labels are named often enough to train")
     val = None if plan.val is None else _validation_survey(plan, around)
     records = _Records(found, val, stage, around)
     ids, features, val_features = records.cache(plan, work, preset, objective)
@@ -136,6 +139,17 @@ def build_job(plan: Plan, work: WorkFolder, around: Surroundings) -> Job:
         _validation(preset, found, val, targets, features, val_features),
         _trainer(preset, objective, ids, around),
     )  # fmt: skip
+
+
+def _trained_labels(preset: Preset, targets: Targets, found: Survey) -> torch.Tensor | None:
+    """Which labels enough records name, (L,); None when all labels are trained."""
+    fewest = preset.training.fewest_positives
+    if not fewest:
+        return None
+    counts = targets.counts(found.counts.tags)
+    if counts.max(initial=0) < fewest:
+        return None
+    return torch.from_numpy(counts >= fewest)
 
 
 def _trainer(

@@ -159,7 +159,9 @@ class Trainer:
         """Add a pass's gradient; the sums of its losses."""
         batch = batch.to(self.device)
         generator = torch.Generator().manual_seed(torch.initial_seed() & 0x7FFFFFFF)
-        sampled = sample_labels(batch.targets, self.config.sampled_labels, generator)
+        sampled = sample_labels(
+            batch.targets, self.config.sampled_labels, generator, self.objective.trained
+        )
         accumulate = not last and self.world.size > 1
         context = self.module.no_sync() if accumulate else contextlib.nullcontext()  # type: ignore[operator]
         with context:

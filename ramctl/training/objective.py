@@ -35,24 +35,33 @@ class SampledLabels:
     weights: Tensor  # (n,)
 
 
-def sample_labels(targets: Tensor, number: int, generator: torch.Generator) -> SampledLabels | None:
+def sample_labels(
+    targets: Tensor, number: int, generator: torch.Generator, trained: Tensor | None = None
+) -> SampledLabels | None:
     """All labels that are in the batch, and random others up to `number`; None for all labels.
 
     A label that was drawn weighs as many as it was drawn from, so that the expected loss is that
-    over all labels.
+    over all labels, or over those that are `trained` (L,).
     """
-    n_labels = targets.shape[1]
+    n_labels = targets.shape[1] if trained is None else int(trained.sum())
+    everything = None if trained is None else _unweighted(trained.nonzero()[:, 0])
     if not number or number >= n_labels:
-        return None
-    present = targets.any(0)
-    own, others = present.nonzero()[:, 0], (~present).nonzero()[:, 0]
+        return everything
+    present, absent = targets.any(0), ~targets.any(0)
+    if trained is not None:
+        present, absent = present & trained, absent & trained
+    own, others = present.nonzero()[:, 0], absent.nonzero()[:, 0]
     n_drawn = max(number - len(own), number // LEAST_SHARE_OF_OTHERS)
     if n_drawn >= len(others):
-        return None
+        return everything
     order = torch.randperm(len(others), generator=generator)[:n_drawn]
     drawn = others[order.to(others.device)]
     weights = torch.cat([torch.ones(len(own)), torch.full((n_drawn,), len(others) / n_drawn)])
     return SampledLabels(torch.cat([own, drawn]), weights.to(targets.device))
+
+
+def _unweighted(ids: Tensor) -> SampledLabels:
+    return SampledLabels(ids, torch.ones(len(ids), device=ids.device))
 
 
 class Objective(nn.Module):
@@ -62,8 +71,17 @@ class Objective(nn.Module):
     in its forward.
     """
 
-    def __init__(self, model: RAM, config: TrainingConfig, clip: ClipTeacher | None = None) -> None:
+    trained: Tensor | None
+
+    def __init__(
+        self,
+        model: RAM,
+        config: TrainingConfig,
+        clip: ClipTeacher | None = None,
+        trained: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("trained", trained, persistent=False)  # (L,) bool; None: all labels
         self.model = model
         self.config = config
         self.clip = clip
@@ -200,7 +218,9 @@ def _rows(encoded: Encoded, rows: Tensor | None) -> Encoded:
     if rows is None or encoded.photo is None:
         return encoded
     photo = encoded.photo
-    parts = [None if part is None else part[rows] for part in (photo.token, photo.own)]
+    parts = [
+        None if part is None else part[rows] for part in (photo.token, photo.own, photo.classes)
+    ]
     return Encoded(encoded.tokens[rows], type(photo)(photo.feature[rows], *parts))
 
 

@@ -13,6 +13,7 @@ import torch
 from ramctl import __version__
 from ramctl.bundle import GRAPH, LABELS, WEIGHTS, BundleWriter
 from ramctl.labels import LabelSystem
+from ramctl.model.borrowing import borrowed
 from ramctl.model.config import Preset
 from ramctl.model.export import export_graph
 from ramctl.model.load import write_model
@@ -49,6 +50,22 @@ def round_weights(model: RAM) -> None:
         for tensor in weights_of(model).values():
             if tensor.dim() > 1 and tensor.is_floating_point():
                 tensor.copy_(tensor.half())
+
+
+def lend_to_untrained(model: RAM, trained: torch.Tensor | None) -> None:
+    """Give labels that were not trained what unknown words get: a share of their neighbours'."""
+    labels = model.labels
+    if trained is None or labels.described:
+        return
+    words = (~trained).nonzero()[:, 0].cpu()
+    known = trained.nonzero()[:, 0].cpu()
+    with torch.no_grad():
+        text = labels.text.cpu()
+        for part in (labels.own, labels.bias):
+            owned = part.cpu()[known].numpy()
+            if owned.shape[1]:
+                rows = borrowed(text[words].numpy(), text[known].numpy(), owned)
+                part[words.to(part.device)] = torch.from_numpy(rows).to(part.device)
 
 
 def publish(out: Path, product: Product, say: Say) -> None:

@@ -31,7 +31,7 @@ from ramctl.training.distributed import World, is_torchrun, join_world
 from ramctl.training.events import Event, StepEvent, ValidationEvent
 from ramctl.training.job import Job, Surroundings, build_job, with_run_options
 from ramctl.training.loop import Loader, Pace
-from ramctl.training.publish import Product, command_line, publish, round_weights
+from ramctl.training.publish import Product, command_line, lend_to_untrained, publish, round_weights
 from ramctl.training.records import reject_of
 from ramctl.training.validation import DEFAULT_THRESHOLD, Scored, score
 from ramctl.training.work import Plan, WorkFolder, check_same
@@ -299,6 +299,7 @@ class _Run:
         thresholds, shared = [DEFAULT_THRESHOLD] * len(job.labels), DEFAULT_THRESHOLD
         measured: dict[str, Any] = {"validation": "none: too few photos to hold some out"}
         with trainer.final_weights():
+            lend_to_untrained(trainer.objective.model, trainer.objective.trained)
             round_weights(trainer.objective.model)
             if job.validation is not None:
                 scored, event = self._validate(job, trainer.step)

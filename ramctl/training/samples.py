@@ -123,5 +123,12 @@ class Targets:
         outside = [number for tag, number in counts.items() if not self.labels.ids(tag)]
         return len(outside), sum(outside)
 
+    def counts(self, counts: Counter[str]) -> NDArray[np.int64]:
+        """How many records name each label, (L,), of counts by tag."""
+        total = np.zeros(len(self), np.int64)
+        for tag, number in counts.items():
+            total[list(self._ids(tag))] += number
+        return total
+
     def _all_ids(self, tags: tuple[str, ...]) -> NDArray[np.int64]:
         return np.unique(np.array([i for tag in tags for i in self._ids(tag)], np.int64))
