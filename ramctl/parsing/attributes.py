@@ -14,7 +14,7 @@ GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterne
 #: Empty nouns whose adjectives are still seen: "a rainy day", "a crowded area".
 VAGUE_PLACES = frozenset("""day afternoon area place background setting scene air material item object thing
     color colour side top surface group environment design one view condition weather spot location space
-    photo photograph picture image shot style""".split())  # fmt: skip
+    photo photograph picture image shot style look expression""".split())  # fmt: skip
 NO_ATTRIBUTE = frozenset({"aged", "sized", "looking", "based", "style", "length", "size", "made",
                           "related", "like", "owned", "year", "fashioned"})  # fmt: skip
 BLOND = frozenset({"blond", "blonde", "brunette", "auburn"})
@@ -63,7 +63,7 @@ def is_second_part(sentence: Sentence, i: int) -> bool:
     if not word or sentence.muted[i] or tag in NOUNS or tag == "VBG":
         return word == "looking" and sentence.tag(i + 1) in NOUNS
     if word in SECOND_PARTS:
-        return sentence.tag(i + 1) != "DT"
+        return sentence.tag(i + 1) != "DT" and sentence.word(i + 1) not in ("in", "with", "by", "of")
     return word in NO_ATTRIBUTE and sentence.tag(i + 1) in NOUNS | ADJECTIVES
 
 
@@ -116,6 +116,8 @@ def participle(findings: Findings, i: int) -> bool:
     attributive = is_attributive(findings, i)
     if word in lexicon.stop_participles:
         return True
+    if sentence.tags[i] == "VBD" and sentence.tag(i - 1) in NOUNS:
+        attributive = False
     if sentence.tags[i] == "VBD" and not attributive and _has_object(findings, i):
         return False
     if attributive or word in lexicon.states:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ramctl.parsing.lexicon import NATURAL_KINDS, Lexicon
 from ramctl.parsing.sentence import DETERMINERS, NOUNS, VERBS, Sentence
 
-ENDS_COMPOUND = NOUNS | {"VBG", "RB", "JJ", "VBN", "RP", "VBD", "VB"}
+ENDS_COMPOUND = NOUNS | {"VBG", "RB", "JJ", "VBN", "RP", "VBD", "VB", "MD", "VBZ", "VBP"}
 BEFORE_VERB = NOUNS | {",", "PRP", "VBZ", "VBP", "VBD", "RB", "TO", "MD"}
 
 
@@ -47,9 +47,10 @@ def _can_be_meant(sentence: Sentence, i: int, end: int, lemma: str, lexicon: Lex
     if any(tag in (",", "CC", ".", "POS", "DT", "TO") for tag in tags[i:end]):
         return lemma in lexicon.added_compounds
     if tags[i] in VERBS and sentence.tag(i - 1) in BEFORE_VERB:
-        return False
+        bare = tags[i] in ("VB", "VBP") and tags[end - 1] == "NN"
+        return bare and lemma in lexicon.added_compounds
     # A longer noun phrase goes on: "drinking water spray", "cowboy hat rack".
-    if tags[end - 1] in VERBS | {"RB", "RP", "JJ"} and lemma not in lexicon.added_compounds:
+    if tags[end - 1] in VERBS | {"RB", "RP", "JJ", "MD"} and lemma not in lexicon.added_compounds:
         return False
     if tags[end - 1] in ("VBZ", "VBP", "VBG") and sentence.tag(end) in DETERMINERS:
         return False

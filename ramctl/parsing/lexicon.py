@@ -122,6 +122,10 @@ class Lexicon:
         """Whether the word's base form is a verb."""
         return self.verb(word) in self.extra_verbs or self.wordnet.has(self.verb(word), VERB)
 
+    def is_also_name(self, word: str) -> bool:
+        """Whether WordNet has the word as a name too: China, Turkey."""
+        return any(_is_name(synset, word) for synset in self.wordnet.synsets(word, NOUN))
+
     def first_file(self, lemma: str) -> str:
         """The lexicographer file of the noun's first sense; empty if it has none."""
         senses = self.wordnet.synsets(lemma, NOUN)

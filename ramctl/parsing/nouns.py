@@ -83,7 +83,7 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
         return True
     if sentence.tags[end - 1] in ("NNP", "NNPS") and start not in sentence.units:
         return False
-    if lemma in lexicon.colors and end - start == 1 and not _is_thing_of_color(findings, start):
+    if lemma in lexicon.colors and sentence.tags[start] != "NNS" and not _is_thing_of_color(findings, start):
         findings.add(start, end, lemma, "attribute", "colour")
         return True
     if lemma.endswith("ing") and end - start == 1 and _is_gerund(findings, lemma):
@@ -104,9 +104,9 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
 def _first_part(findings: Findings, start: int, lemma: str) -> None:
     """Note the material of a "straw hat" and the colour of a "black bear" too: they are true."""
     word, lexicon = findings.sentence.words[start], findings.lexicon
-    if word in MATERIALS:
+    if word in MATERIALS and len(lemma.split()) == 2:
         findings.add(start, start + 1, word, "attribute", "material")
-    elif word in lexicon.colors and lexicon.first_file(lemma) == "noun.animal":
+    elif word in lexicon.colors and len(lemma.split()) == 2 and lexicon.first_file(lemma) == "noun.animal":
         findings.add(start, start + 1, word, "attribute", "colour")
 
 
@@ -117,11 +117,14 @@ def _modifier(
     kind = lexicon.noun_kind(lemma)
     if lemma in lexicon.colors and end - start == 1:
         findings.add(start, end, lemma, "attribute", "colour")
-    elif lemma in lexicon.modifier_tags and end - start == 1:
+    elif end - start == 1 and (
+        lemma in lexicon.modifier_tags or kind and lexicon.first_file(lemma) == "noun.substance"
+    ):
         if lemma == "rock" and lexicon.first_file(head) in ("noun.person", "noun.group", "noun.event"):
             return
-        stuff = kind or "object"
-        findings.add(start, end, lemma, "scene" if stuff == "scene" else "attribute", "material")
+        if kind != "scene" and not is_thing:
+            kind = "attribute"
+        findings.add(start, end, lemma, kind or "attribute", "material")
     elif (
         kind
         and lexicon.first_file(head) == "noun.body"

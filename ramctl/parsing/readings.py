@@ -10,7 +10,7 @@ from ramctl.parsing.sentence import (
     VERBS,
     Sentence,
 )
-from ramctl.parsing.wordnet import NOUN
+from ramctl.parsing.wordnet import NOUN, VERB
 
 #: What may follow a verb that was taken for a noun.
 AFTER_VERB = frozenset({"DT", "PRP$", "IN", "RP", "TO", "RB", "PRP", "CC", "", ".", ",", "VBG"})
@@ -19,6 +19,9 @@ PLACING = frozenset("""in on of with at near under behind over through into acro
     beside above below along past around toward towards onto beneath by""".split())  # fmt: skip
 #: Before an -ing word that is a verb with its object: "sitting and drinking water".
 BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
+#: Determiners that may be a whole subject: "another walks".
+BARE_SUBJECTS = frozenset({"that", "this", "another", "each", "all", "both", "some", "these", "those"})
+ONE = frozenset({"a", "an", "this", "one", "another", "each", "every"})
 BE = frozenset({"is", "are", "was", "were", "be", "being", "been", "'s", "'re", "am", "gets", "get"})
 
 
@@ -37,7 +40,7 @@ def repair(sentence: Sentence, lexicon: Lexicon) -> None:
         elif tag in ADJECTIVES:
             if tag == "JJ" or lexicon.is_plain_noun(word):
                 tags[i] = _adjective_reading(word, tag, lexicon)
-        elif tag in ("VBZ", "VBP", "VB") and _is_noun_after_all(sentence, i, lexicon):
+        elif tag in ("VBZ", "VBP", "VB", "VBD", "VBN") and _is_noun_after_all(sentence, i, lexicon):
             tags[i] = "NNS" if word.endswith("s") else "NN"
         elif tag in ("FW", "UH", "RB") and word in lexicon.colors:
             tags[i] = "JJ"
@@ -51,15 +54,17 @@ def _is_title_case(sentence: Sentence) -> bool:
 
 def _common_noun(sentence: Sentence, i: int, lexicon: Lexicon, title_case: bool) -> str:
     word, shown = sentence.words[i], sentence.shown[i]
-    if word in lexicon.colors:
-        return "JJ"
     lower = shown[:1].islower() or title_case or i == 0
     next_to_name = any(
         sentence.tag(k) in ("NNP", "NNPS") and sentence.shown[k][:1].isupper()
         for k in (i - 1, i + 1)
         if 0 <= k < len(sentence)
     )
+    if word in lexicon.colors and (lower or not next_to_name):
+        return "JJ"
     lemma = lexicon.noun(word)
+    if not lower and lexicon.is_also_name(word):
+        return sentence.tags[i]
     if lexicon.noun_kind(lemma) and lexicon.is_plain_noun(lemma) and (lower or not next_to_name):
         return "NNS" if lemma != word else "NN"
     if lower and not lexicon.is_plain_noun(lemma) and lexicon.is_plain_adjective(word):
@@ -92,13 +97,33 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
         and sentence.word(i + 1) not in ("of", "'s")
     ):
         return "VBZ" if word.endswith("s") else "VBP"
-    if tag == "NN" and before == "NNS" and after in AFTER_VERB and _is_doer(sentence, i - 1, lexicon):
-        return "VBP" if lexicon.is_plain_verb(word) and lexicon.verb(word) == word else tag
+    if after not in AFTER_VERB or not lexicon.is_plain_verb(word):
+        return tag
+    if tag == "NN" and lexicon.verb(word) == word and _has_plural_subject(sentence, i, lexicon):
+        return "VBP"
+    if tag == "NNS" and before == "NN" and _starts_with_one(sentence, i):
+        return "VBZ"
     return tag
 
 
+def _has_plural_subject(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether the nouns before a place are doers: "dogs drink", "a zebra and a giraffe stand"."""
+    if not _is_doer(sentence, i - 1, lexicon):
+        return False
+    return sentence.tag(i - 1) == "NNS" or "and" in sentence.words[max(i - 5, 0) : i]
+
+
+def _starts_with_one(sentence: Sentence, i: int) -> bool:
+    """Whether "a" governs the noun phrase of a plural: then the plural is a verb."""
+    k = i - 1
+    while k >= 0 and sentence.tags[k] in NOUNS | ADJECTIVES | {"VBN", "VBG"}:
+        k -= 1
+    return sentence.word(k) in ONE
+
+
 def _is_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    return lexicon.first_file(lexicon.noun(sentence.words[i])) in ("noun.person", "noun.animal")
+    lemma = lexicon.noun(sentence.words[i]) if i >= 0 else ""
+    return lemma == "person" or lexicon.first_file(lemma) in ("noun.person", "noun.animal")
 
 
 def _gerund_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
@@ -131,13 +156,21 @@ def _adjective_reading(word: str, tag: str, lexicon: Lexicon) -> str:
 
 def _is_noun_after_all(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     """Whether a "verb" has no room to be one: no verb sense, or a determiner before it."""
-    word = sentence.words[i]
+    word, tag = sentence.words[i], sentence.tags[i]
     lemma = lexicon.noun(word)
     if not lexicon.wordnet.has(lemma, NOUN):
         return False
     if not lexicon.is_plain_verb(word):
         return True
-    before = sentence.tag(i - 1)
-    if before in ("DT", "PRP$", "POS") and sentence.word(i - 1) not in ("that", "this", "another"):
+    before, after = sentence.tag(i - 1), sentence.tag(i + 1)
+    determined = before in ("DT", "PRP$", "POS") and sentence.word(i - 1) not in BARE_SUBJECTS
+    if tag in ("VBD", "VBN"):
+        return (
+            determined or before in ADJECTIVES or sentence.word(i - 1) in lexicon.colors
+        ) and after in ("IN", ".", "", "CC", "RP")
+    if determined:
         return True
-    return before in ADJECTIVES and sentence.tags[i] != "VBZ" and sentence.tag(i + 1) not in VERBS
+    if before in ("CC", ",", "IN") and word not in lexicon.verb_forms:
+        verb_uses = lexicon.wordnet.count(lexicon.verb(word), VERB)
+        return verb_uses == 0 and lexicon.wordnet.count(lemma, NOUN) > 0
+    return before in ADJECTIVES and tag != "VBZ" and after not in VERBS

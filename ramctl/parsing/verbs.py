@@ -19,7 +19,9 @@ def verb(findings: Findings, i: int) -> int:
     word, tag = sentence.words[i], sentence.tags[i]
     if tag in ("VBN", "VBD") and attributes.participle(findings, i):
         return i + 1
-    lemma = lexicon.verb(word)
+    lemma = "sit" if word == "seated" else lexicon.verb(word)
+    if lemma == "prepare" and sentence.word(i + 1) in ("to", "for"):
+        return i + 1
     if lemma in lexicon.light_verbs:
         _mark_doing(findings, i)
     if lemma in lexicon.stop_verbs or not lemma.isalpha() or len(lemma) < 2:
@@ -44,7 +46,8 @@ def _mark_doing(findings: Findings, i: int) -> None:
     for k in range(i + 1, min(i + 6, len(sentence))):
         tag = sentence.tags[k]
         lemma = findings.lexicon.noun(sentence.words[k])
-        if lemma in doings and (tag in NOUNS or tag in ("VB", "VBP")):
+        after_determiner = sentence.tags[k - 1] in ADJECTIVES | DETERMINERS
+        if lemma in doings and (tag in NOUNS or (tag in ("VB", "VBP") and after_determiner)):
             findings.doings[k] = doings[lemma]
             sentence.tags[k] = "NN"
             sentence.muted[k] = ""
@@ -55,6 +58,8 @@ def _mark_doing(findings: Findings, i: int) -> None:
 
 def _is_seeming(findings: Findings, i: int) -> bool:
     sentence = findings.sentence
+    if sentence.tags[i] == "VBG" and sentence.tag(i - 1) in ADJECTIVES:
+        return True
     k = i + 1
     while sentence.tag(k) == "RB":
         k += 1
