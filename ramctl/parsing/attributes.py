@@ -75,6 +75,8 @@ def with_second_part(findings: Findings, i: int) -> int:
     if pair in lexicon.attribute_phrases:
         findings.add(i, i + 2, pair, "attribute", "attribute phrase")
         return i + 2
+    if first in LIGHTNESS:
+        return i + 2
     if second in GIVES_FIRST_PART:
         lemma = first if sentence.tags[i] in ADJECTIVES else lexicon.noun(first)
         if first in lexicon.colors or lexicon.noun_kind(lemma) or lexicon.is_attribute(first):

@@ -31,7 +31,8 @@ def _listed(words: list[str], lexicon: Lexicon) -> str | None:
     phrase = " ".join(words)
     if phrase in lexicon.irregular:
         return lexicon.irregular[phrase]
-    lemma = " ".join([*words[:-1], lexicon.noun(words[-1])])
+    last = "glass" if words[-1] == "glasses" else lexicon.noun(words[-1])
+    lemma = " ".join([*words[:-1], last])
     if lemma in lexicon.plural_only or phrase in lexicon.plural_only:
         return phrase
     for form in (lemma, phrase):

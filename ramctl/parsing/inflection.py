@@ -13,6 +13,8 @@ DOUBLED = re.compile(r"([bdgklmnprtz])\1$")
 
 def noun_lemma(word: str, wordnet: WordNet) -> str:
     """The singular of a noun; the word itself where it is none or nothing better is known."""
+    if not word.endswith("s") and wordnet.has(word, NOUN):
+        return word
     irregular = wordnet.entry(word).base_forms.get(NOUN, ())
     for lemma in irregular:
         if wordnet.has(lemma, NOUN):

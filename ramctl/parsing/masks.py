@@ -111,6 +111,8 @@ def _mute_written(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
     writer = sentence.word(k)
     if writer in ("that", "which"):
         writer = sentence.word(k - 1)
+    if sentence.tag(i + 1) in ("DT", "PRP$"):
+        return
     if lexicon.noun(writer) not in WRITTEN_ON and sentence.tag(i + 1) not in QUOTES_OPEN:
         return
     end = i + 1

@@ -11,6 +11,13 @@ PORTIONS = frozenset(
     type style kind color side item shot sort stuff set collection display design pattern place spot
     top bottom product photo picture image background chunk wedge strip""".split()
 )
+#: Nouns that only shade the colour after them: "mustard yellow".
+SHADES = frozenset("""mustard lemon lime royal navy sky forest olive cherry blood fire brick coffee chocolate
+    powder steel ice rose mint pea sea apple charcoal canary salmon jet snow milk pearl lipstick rust""".split())
+#: Stuff that a tool or garment is for rather than made of: "a snow shovel"; and what is made of it.
+STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
+MADE_OF_IT = frozenset("""ramp sculpture castle wall statue tower house fort bank path road slope court rink track
+    trail step bench course mound pit hill""".split())  # fmt: skip
 MATERIALS = frozenset("""straw plastic paper metal fur wooden wicker rubber stone leather denim brick
     steel bamboo cardboard concrete ceramic""".split())  # fmt: skip
 WEARERS = frozenset({"wear", "wears", "wearing", "wore", "with", "in", "has", "his", "her", "their",
@@ -39,6 +46,10 @@ def noun_phrase(findings: Findings, start: int) -> int:
             break
     while len(parts) > 1 and _is_name(findings, parts[-1][0]):
         parts.pop()
+    if sentence.words[i - 1] in SHADES and sentence.word(i) in findings.lexicon.colors:
+        parts.pop()
+    if not parts:
+        return i
     *modifiers, head = parts
     head_is_tag = _head(findings, *head)
     if modifiers and head_is_tag:
@@ -120,6 +131,10 @@ def _modifier(
     elif end - start == 1 and (
         lemma in lexicon.modifier_tags or kind and lexicon.first_file(lemma) == "noun.substance"
     ):
+        if lemma in STUFF_TO_USE_ON and lexicon.first_file(head) == "noun.artifact" and (
+            head not in MADE_OF_IT
+        ):  # fmt: skip
+            return
         if lemma == "rock" and lexicon.first_file(head) in ("noun.person", "noun.group", "noun.event"):
             return
         if kind != "scene" and not is_thing:

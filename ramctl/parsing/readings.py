@@ -42,6 +42,8 @@ def repair(sentence: Sentence, lexicon: Lexicon) -> None:
                 tags[i] = _adjective_reading(word, tag, lexicon)
         elif tag in ("VBZ", "VBP", "VB", "VBD", "VBN") and _is_noun_after_all(sentence, i, lexicon):
             tags[i] = "NNS" if word.endswith("s") else "NN"
+        elif tag in ("FW", "UH") and lexicon.is_plain_noun(lexicon.noun(word)):
+            tags[i] = "NN"
         elif tag in ("FW", "UH", "RB") and word in lexicon.colors:
             tags[i] = "JJ"
 
@@ -108,7 +110,7 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
 
 def _has_plural_subject(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     """Whether the nouns before a place are doers: "dogs drink", "a zebra and a giraffe stand"."""
-    if not _is_doer(sentence, i - 1, lexicon):
+    if sentence.tag(i - 1) not in NOUNS or not _is_doer(sentence, i - 1, lexicon):
         return False
     return sentence.tag(i - 1) == "NNS" or "and" in sentence.words[max(i - 5, 0) : i]
 

@@ -29,7 +29,8 @@ def clean(text: str) -> str:
         text = URL.sub(" ", text)
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
-    return " ".join(text.translate(CURLY_APOSTROPHE).split())
+    text = text.translate(CURLY_APOSTROPHE).replace("``", '"').replace("''", '"')
+    return " ".join(text.split())
 
 
 @dataclass(slots=True)

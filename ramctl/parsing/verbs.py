@@ -9,6 +9,7 @@ from ramctl.parsing.sentence import ADJECTIVES, DETERMINERS, NOUNS
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
 LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun.phenomenon",
                               "noun.event", "noun.body"})  # fmt: skip
+TAKING = frozenset({"take", "get", "snap", "shoot"})
 LAND = frozenset({"noun.location", "noun.object"})
 TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
 
@@ -43,11 +44,14 @@ def verb(findings: Findings, i: int) -> int:
 def _mark_doing(findings: Findings, i: int) -> None:
     """Remember the noun of "take a photograph", "do a back flip"."""
     sentence, doings = findings.sentence, findings.lexicon.act_nouns
+    verb = findings.lexicon.verb(sentence.words[i])
     for k in range(i + 1, min(i + 6, len(sentence))):
         tag = sentence.tags[k]
         lemma = findings.lexicon.noun(sentence.words[k])
         after_determiner = sentence.tags[k - 1] in ADJECTIVES | DETERMINERS
         if lemma in doings and (tag in NOUNS or (tag in ("VB", "VBP") and after_determiner)):
+            if doings[lemma] == "photograph" and verb not in TAKING:
+                return
             findings.doings[k] = doings[lemma]
             sentence.tags[k] = "NN"
             sentence.muted[k] = ""
