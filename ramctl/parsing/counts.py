@@ -85,7 +85,9 @@ class TagCounts:
         expected = totals_row[together.row] * totals_column[together.col] / max(n_captions, 1)
         information = np.log(together.data / expected)
         # A tag's co-occurrence with itself says nothing of its meaning.
-        same = np.array([tags[r] == common[c] for r, c in zip(together.row, together.col, strict=True)])
+        same = np.array(
+            [tags[r] == common[c] for r, c in zip(together.row, together.col, strict=True)]
+        )
         information[same.astype(bool) | (information < 0)] = 0
         vectors = sparse.csr_matrix((information, (together.row, together.col)), together.shape)
         lengths = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())

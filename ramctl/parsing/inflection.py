@@ -67,7 +67,9 @@ def _stems(stem: str) -> list[str]:
         return [stem, stem[:-1]]
     if DOUBLING_STEM.fullmatch(stem):
         return [stem + "e", stem]
-    if stem.endswith(("c", "g", "s", "v", "u", "z", "dl", "bl", "tl", "gl", "pl", "kl", "zl", "fl")):
+    if stem.endswith(
+        ("c", "g", "s", "v", "u", "z", "dl", "bl", "tl", "gl", "pl", "kl", "zl", "fl")
+    ):
         return [stem + "e", stem] if not stem.endswith(("ng", "ss")) else [stem, stem + "e"]
     if stem.endswith("ck"):
         return [stem, stem[:-1]]

@@ -14,7 +14,8 @@ from ramctl.parsing.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet
 
 #: Lexicographer files of what can be seen.
 VISIBLE_FILES = frozenset(
-    f"noun.{name}" for name in "Tops animal artifact body food object person plant substance".split()
+    f"noun.{name}"
+    for name in "Tops animal artifact body food object person plant substance".split()
 )
 #: Files that hold both visible and abstract nouns: only listed words are tags.
 PLANT_OR_STUFF = frozenset({"noun.plant", "noun.substance", "noun.food"})
@@ -230,7 +231,9 @@ def _is_noun_compound(word: str) -> bool:
     """Whether a noun of WordNet is one of several nouns, not "walk in", "the city", "cup of tea"."""
     first, *middle, last = word.split(" ")
     return (
-        first not in NO_FIRST_WORD and last not in NO_LAST_WORD and NO_MIDDLE_WORD.isdisjoint(middle)
+        first not in NO_FIRST_WORD
+        and last not in NO_LAST_WORD
+        and NO_MIDDLE_WORD.isdisjoint(middle)
     )
 
 

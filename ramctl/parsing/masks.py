@@ -118,8 +118,8 @@ def _mute_written(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
     end = i + 1
     if sentence.word(end) == ",":
         end = len(sentence)
-    while end < len(sentence) and sentence.tags[end] not in BOUNDARIES and sentence.tags[end] != "IN":
+    while (
+        end < len(sentence) and sentence.tags[end] not in BOUNDARIES and sentence.tags[end] != "IN"
+    ):
         end += 1
     sentence.mute(i, end, "written text")
-
-

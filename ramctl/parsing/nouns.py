@@ -12,8 +12,10 @@ PORTIONS = frozenset(
     top bottom product photo picture image background chunk wedge strip""".split()
 )
 #: Nouns that only shade the colour after them: "mustard yellow".
-SHADES = frozenset("""mustard lemon lime royal navy sky forest olive cherry blood fire brick coffee chocolate
-    powder steel ice rose mint pea sea apple charcoal canary salmon jet snow milk pearl lipstick rust""".split())
+SHADES = frozenset(
+    """mustard lemon lime royal navy sky forest olive cherry blood fire brick coffee chocolate
+    powder steel ice rose mint pea sea apple charcoal canary salmon jet snow milk pearl lipstick rust""".split()
+)
 #: Stuff that a tool or garment is for rather than made of: "a snow shovel"; and what is made of it.
 STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
 MADE_OF_IT = frozenset("""ramp sculpture castle wall statue tower house fort bank path road slope court rink track
@@ -55,9 +57,7 @@ def noun_phrase(findings: Findings, start: int) -> int:
     if modifiers and head_is_tag:
         findings.phrases.append(f"{modifiers[-1][2]} {head[2]}")
     for modifier in modifiers:
-        is_thing = not head_is_tag and (
-            head[2] in PORTIONS or sentence.tags[modifier[0]] == "NNS"
-        )
+        is_thing = not head_is_tag and (head[2] in PORTIONS or sentence.tags[modifier[0]] == "NNS")
         _modifier(findings, *modifier, head=head[2], is_thing=is_thing)
     return i
 
@@ -94,7 +94,11 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
         return True
     if sentence.tags[end - 1] in ("NNP", "NNPS") and start not in sentence.units:
         return False
-    if lemma in lexicon.colors and sentence.tags[start] != "NNS" and not _is_thing_of_color(findings, start):
+    if (
+        lemma in lexicon.colors
+        and sentence.tags[start] != "NNS"
+        and not _is_thing_of_color(findings, start)
+    ):
         findings.add(start, end, lemma, "attribute", "colour")
         return True
     if lemma.endswith("ing") and end - start == 1 and _is_gerund(findings, lemma):
@@ -117,7 +121,11 @@ def _first_part(findings: Findings, start: int, lemma: str) -> None:
     word, lexicon = findings.sentence.words[start], findings.lexicon
     if word in MATERIALS and len(lemma.split()) == 2:
         findings.add(start, start + 1, word, "attribute", "material")
-    elif word in lexicon.colors and len(lemma.split()) == 2 and lexicon.first_file(lemma) == "noun.animal":
+    elif (
+        word in lexicon.colors
+        and len(lemma.split()) == 2
+        and lexicon.first_file(lemma) == "noun.animal"
+    ):
         findings.add(start, start + 1, word, "attribute", "colour")
 
 
@@ -135,7 +143,11 @@ def _modifier(
             head not in MADE_OF_IT
         ):  # fmt: skip
             return
-        if lemma == "rock" and lexicon.first_file(head) in ("noun.person", "noun.group", "noun.event"):
+        if lemma == "rock" and lexicon.first_file(head) in (
+            "noun.person",
+            "noun.group",
+            "noun.event",
+        ):
             return
         if kind != "scene" and not is_thing:
             kind = "attribute"

@@ -20,9 +20,13 @@ PLACING = frozenset("""in on of with at near under behind over through into acro
 #: Before an -ing word that is a verb with its object: "sitting and drinking water".
 BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
 #: Determiners that may be a whole subject: "another walks".
-BARE_SUBJECTS = frozenset({"that", "this", "another", "each", "all", "both", "some", "these", "those"})
+BARE_SUBJECTS = frozenset(
+    {"that", "this", "another", "each", "all", "both", "some", "these", "those"}
+)
 ONE = frozenset({"a", "an", "this", "one", "another", "each", "every"})
-BE = frozenset({"is", "are", "was", "were", "be", "being", "been", "'s", "'re", "am", "gets", "get"})
+BE = frozenset(
+    {"is", "are", "was", "were", "be", "being", "been", "'s", "'re", "am", "gets", "get"}
+)
 
 
 def repair(sentence: Sentence, lexicon: Lexicon) -> None:
@@ -88,8 +92,10 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
             return "JJ"
         if tag == "NNS" and lexicon.is_plain_verb(word):
             return "VBZ"
-    if word in lexicon.colors and word not in ("orange", "gold", "silver", "salmon") and (
-        after in NOUNS or after in ADJECTIVES or sentence.word(i - 1) == "in"
+    if (
+        word in lexicon.colors
+        and word not in ("orange", "gold", "silver", "salmon")
+        and (after in NOUNS or after in ADJECTIVES or sentence.word(i - 1) == "in")
     ):
         return "JJ"
     if (
