@@ -1,0 +1,46 @@
+"""Names of folders and files, among them those that say that something is to be downloaded."""
+
+import sys
+from pathlib import Path
+
+from ramctl.errors import RunProblem, UsageProblem
+
+HUB = "hf://"
+# Other frameworks' copies of the same weights.
+_FOREIGN = ["*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "coreml/*"]
+
+
+def local_path(name: str) -> Path:
+    """The folder or file that a name stands for.
+
+    `hf://owner/name` is the folder of a hub repository's files, `hf://owner/name:file` one of
+    them; both are taken from the hub's cache where the hub cannot be reached. Any other name is
+    a path. Raises UsageProblem when there is nothing at the path, RunProblem when the hub does
+    not deliver.
+    """
+    if name.startswith(HUB):
+        return _fetch(name)
+    path = Path(name)
+    if not path.exists():
+        raise UsageProblem(f"{name}: no such file or folder")
+    return path
+
+
+def _fetch(name: str) -> Path:
+    repository, _, file = name.removeprefix(HUB).partition(":")
+    owner, _, title = repository.partition("/")
+    if not owner or not title or "/" in title:
+        raise UsageProblem(f"{name}: expected hf://owner/name or hf://owner/name:file")
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    try:
+        if file:
+            return Path(hf_hub_download(repository, file))
+        return Path(snapshot_download(repository, ignore_patterns=_FOREIGN))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise RunProblem(f"{name}: cannot be downloaded: {reason}") from error
