@@ -66,9 +66,7 @@ class ClipTextEncoder:
             rows[some] = self._encode([texts[index] for index in some], truncate)
         return rows
 
-    def embed_labels(
-        self, labels: Sequence[str], *, templates: Sequence[str] = TEMPLATES
-    ) -> Rows:
+    def embed_labels(self, labels: Sequence[str], *, templates: Sequence[str] = TEMPLATES) -> Rows:
         """Unit vectors (L, E): the mean of the unit vectors of a label's prompts.
 
         Source: the authors' build_openset_label_embedding.
@@ -94,7 +92,7 @@ class ClipTextEncoder:
             list(texts),
             padding=True,
             truncation=truncate,
-            max_length=self.longest,
+            max_length=self.longest if truncate else None,
             return_tensors="pt",
         )
         lengths = tokens["attention_mask"].sum(1)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 Photo = NDArray[np.uint8]  # (H, W, 3), RGB
 Scores = NDArray[np.float32]  # (B, L)
 
+_BLANK: Photo = np.zeros((32, 32, 3), np.uint8)
+
 
 class Peer(ABC):
     """A tagger of another architecture with the labels that it was opened with.
@@ -45,7 +47,7 @@ class Peer(ABC):
         for start in range(0, len(photos), self.batch):
             some = list(photos[start : start + self.batch])
             # Always the same shape, so that a photo's scores do not depend on the job's length.
-            blanks = [np.zeros_like(some[0])] * (self.batch - len(some))
+            blanks = [_BLANK] * (self.batch - len(some))
             rows[start : start + len(some)] = self._score(some + blanks)[: len(some)]
         return rows
 
