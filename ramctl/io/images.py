@@ -13,8 +13,10 @@ from ramctl.io.records import Record, image_name
 
 MAX_PIXELS = 200_000_000  # the largest phone photos have just under 200 megapixels
 SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"]
-    + [".ppm", ".pgm", ".ico", ".heic", ".heif", ".avif"]
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff"),
+        *(".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".avif"),
+    }
 )
 # Not every format that Pillow knows: some start other programs (EPS) or are no photos (WMF).
 # The first five are known to Pillow from the start; only the others make it load all its plugins.
