@@ -28,7 +28,7 @@ class TarIndex:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = Lock()
-        self._places: dict[str, tuple[int, int]] = {}
+        self._places: dict[str, tuple[int, int, float]] = {}
         self._names: list[str] = []
         self._stream = path.open("rb")
         self._tar: tarfile.TarFile | None = None
@@ -42,14 +42,22 @@ class TarIndex:
 
     def read(self, member: str) -> bytes:
         """The bytes of a member; RecordProblem when it is not there or cut short."""
-        while member not in self._places:
-            if not self._read_on():
-                raise RecordProblem("no such member in the archive", code="missing_image")
-        start, size = self._places[member]
+        start, size, _ = self._find(member)
         data = os.pread(self._stream.fileno(), size, start)
         if len(data) < size:
             raise RecordProblem("the archive ends inside this member", code="unreadable_image")
         return data
+
+    def stamp(self, member: str) -> str:
+        """Size and time of a member, which change when it does."""
+        _, size, mtime = self._find(member)
+        return f"{size}-{mtime}"
+
+    def _find(self, member: str) -> tuple[int, int, float]:
+        while member not in self._places:
+            if not self._read_on():
+                raise RecordProblem("no such member in the archive", code="missing_image")
+        return self._places[member]
 
     def _read_on(self) -> bool:
         """Index one more file; False at the archive's end."""
@@ -62,7 +70,8 @@ class TarIndex:
                     self._tar.members = []  # type: ignore[attr-defined]
                     if found.isfile():
                         if found.name not in self._places:
-                            self._places[found.name] = (found.offset_data, found.size)
+                            place = (found.offset_data, found.size, found.mtime)
+                            self._places[found.name] = place
                             self._names.append(found.name)
                         return True
             except (tarfile.TarError, OSError) as error:
