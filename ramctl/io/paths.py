@@ -4,14 +4,16 @@ import errno
 import gzip
 import sys
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.io.jsonl import read_records
-from ramctl.io.records import Record
+from ramctl.io.records import Record, image_name
+from ramctl.io.stream import Outcome, Stage
 from ramctl.report import Reject
 
 STDIN = "-"
@@ -85,3 +87,37 @@ class RootCheck:
                 f"none of the first {self._missing} photos exists (such as {name!r}); "
                 "name the folder they are relative to with --root"
             )
+
+
+def with_root_check(stage: Stage) -> Stage:
+    """The stage, ended by RunProblem when its first hundred relative photo names all miss.
+
+    Photos that were named one by one (records without a line) do not count.
+    """
+
+    def checked(batches: Iterator[list[Record]]) -> Iterator[list[Outcome]]:
+        check = RootCheck()
+        listed: deque[list[str | None]] = deque()
+
+        def noted() -> Iterator[list[Record]]:
+            for batch in batches:
+                listed.append([_listed_name(record) for record in batch])
+                yield batch
+
+        for outcomes in stage(noted()):
+            for name, outcome in zip(listed.popleft(), outcomes, strict=True):
+                if name is not None:
+                    missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
+                    check.saw(name, not missing)
+            yield outcomes
+
+    return checked
+
+
+def _listed_name(record: Record) -> str | None:
+    if record.line is None:
+        return None
+    try:
+        return image_name(record.fields)
+    except RecordProblem:
+        return None

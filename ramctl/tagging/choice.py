@@ -36,6 +36,8 @@ class TagChoice:
         self._names = _names(labels, options)
         self._parents = [frozenset(label.parents) for label in labels] if options.leaf else []
         self._tags = labels.tags
+        named = zip(self._names, labels, strict=True)
+        self.kinds = {name: label.kind for name, label in named}
         if options.include is not None:
             wanted = _ids(labels, options.include)
             self._limits[[index not in wanted for index in range(len(labels))]] = np.inf
