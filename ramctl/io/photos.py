@@ -1,4 +1,4 @@
-"""The inputs of `tag`: photos, folders, archives, lists on standard input, and records of photos."""
+"""The inputs of `tag`: photos, folders, archives, lists on standard input, records."""
 
 import glob
 import os
@@ -67,7 +67,7 @@ def _globbed(name: str) -> Iterator[str]:
     if not glob.has_magic(name) or os.path.lexists(name) or split_member(name):
         yield name
         return
-    found = iter(sorted(glob.iglob(name, recursive=True)))
+    found = iter(sorted(glob.glob(name, recursive=True)))  # noqa: PTH207 (keeps ./)
     first = next(found, name)
     yield first
     yield from found

@@ -43,6 +43,14 @@ class StreamOptions:
     progress: bool | None = None
     batch: int = 64
 
+    @property
+    def continues(self) -> bool:
+        """Whether an earlier run's output will be continued, so that its first line is there."""
+        if not self.resume or self.output is None:
+            return False
+        part = self.output.with_name(self.output.name + ".part")
+        return any(file.is_file() and file.stat().st_size for file in (part, self.output))
+
 
 @dataclass(slots=True)
 class _Run:

@@ -93,8 +93,9 @@ def read_renames(path: Path) -> dict[str, str]:
     for number, line in enumerate(_lines(path), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        old, tab, new = (part.strip() for part in line.partition("\t"))
-        if not (tab and old and new):
+        old, _, new = line.partition("\t")
+        old, new = old.strip(), new.strip()
+        if not (old and new):
             raise RunProblem(f"{path}:{number}: expected a tag, a tab and its new name")
         renames[old] = new
     return renames

@@ -9,9 +9,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(
-    do: Callable[[Item], Result], items: Iterable[Item], workers: int
-) -> Iterator[Result]:
+def ahead(do: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """The results of `do` in the order of `items`, by so many threads at a time.
 
     Items are taken in the calling thread, at most two a worker before their results are wanted;

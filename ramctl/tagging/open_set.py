@@ -130,7 +130,7 @@ def _assemble(own: Rows, entries: Sequence[_Entry], encode: TextEncoder) -> Rows
     for index, entry in enumerate(entries):
         if entry.own_id is not None:
             known = own[entry.own_id]
-            rows[(index, *map(slice, known.shape))] = known
+            rows[index, : len(known)] = known
     return rows
 
 
@@ -158,9 +158,7 @@ def text_encoder(bundle: Bundle) -> TextEncoder:
     return StaticTextEmbedding.load(folder).encode
 
 
-def _thresholds(
-    threshold: str | None, own: LabelSet, chosen: LabelSet
-) -> NDArray[np.float64]:
+def _thresholds(threshold: str | None, own: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:
     """One number for all, a file's numbers, or what each label came with."""
     if threshold is None:
         return chosen.thresholds

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ramctl.bundle import GRAPH, Bundle
 from ramctl.errors import RunProblem, UsageProblem
 
+TORCH = "torch"
 INT8_GRAPH = "model.int8.onnx"
 Pixels = NDArray[np.float32]
 Scores = NDArray[np.float32]
@@ -19,17 +20,12 @@ Scores = NDArray[np.float32]
 class Predictor(Protocol):
     """Scores photos against a fixed set of labels."""
 
-    description: str  # device, runtime and number format, for people
-    concurrent: bool  # whether several threads may score at once
-
     def scores(self, photos: Pixels) -> Scores:
         """Probabilities (B, L) of photos (B, 3, S, S)."""
 
 
 class OnnxPredictor:
     """The bundle's graph in onnxruntime on the CPU; imports no torch."""
-
-    concurrent = True
 
     def __init__(self, bundle: Bundle, graph: str, rows: NDArray[np.float32], threads: int) -> None:
         import onnxruntime
@@ -49,7 +45,6 @@ class OnnxPredictor:
             raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
         self._photos, self._labels = (given.name for given in self._session.get_inputs())
         self._rows = onnxruntime.OrtValue.ortvalue_from_numpy(rows)
-        self.description = f"cpu, onnxruntime {'int8' if graph == INT8_GRAPH else 'fp32'}"
 
     def scores(self, photos: Pixels) -> Scores:
         """Probabilities (B, L) of photos (B, 3, S, S)."""
@@ -65,8 +60,8 @@ class OnnxPredictor:
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities of logits, without overflow."""
-    half = np.tanh(logits * np.float32(0.5))
-    return (half + 1) * np.float32(0.5)
+    probabilities: NDArray[np.float32] = (np.tanh(logits * np.float32(0.5)) + 1) * np.float32(0.5)
+    return probabilities
 
 
 def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str:
@@ -77,10 +72,10 @@ def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str
     """
     graph = INT8_GRAPH if _wanted_dtype(bundle, dtype) == "int8" else GRAPH
     fits_graph = device in ("auto", "cpu") and dtype != "bf16"
-    if runtime == "torch" or (runtime == "auto" and not (fits_graph and bundle.has(graph))):
+    if runtime == TORCH or (runtime == "auto" and not (fits_graph and bundle.has(graph))):
         if dtype == "int8":
             raise RunProblem(f"{bundle.path}: has no {INT8_GRAPH}, and torch does not run int8")
-        return "torch"
+        return TORCH
     if not fits_graph:
         raise UsageProblem("--runtime onnx runs on the CPU in fp32 or int8")
     if not bundle.has(graph):
@@ -88,6 +83,11 @@ def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str
             f"{bundle.path}: has no {graph}; `ramctl convert {bundle.path} --to onnx` adds it"
         )
     return graph
+
+
+def number_format(graph: str) -> str:
+    """The number format in which a graph computes."""
+    return "int8" if graph == INT8_GRAPH else "fp32"
 
 
 def _wanted_dtype(bundle: Bundle, dtype: str) -> str:

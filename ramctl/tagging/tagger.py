@@ -4,6 +4,8 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,13 @@ from ramctl.model.preprocess import Preprocess
 from ramctl.tagging.choice import ChoiceOptions, TagChoice
 from ramctl.tagging.decode import ahead
 from ramctl.tagging.open_set import LabelSet, choose_labels
-from ramctl.tagging.predictor import OnnxPredictor, Predictor, choose_runtime
+from ramctl.tagging.predictor import (
+    TORCH,
+    OnnxPredictor,
+    Predictor,
+    choose_runtime,
+    number_format,
+)
 
 Outcome = dict[str, Any] | RecordProblem
 Batch = list[Record]
@@ -59,9 +67,7 @@ class Tagger:
         self.label_set: LabelSet = choose_labels(bundle, options.labels, options.threshold)
         self._preprocess = Preprocess(preset.preprocess)
         self._size = preset.preprocess.size
-        self._choose = TagChoice(
-            self.label_set.labels, self.label_set.thresholds, options.choice
-        )
+        self._choose = TagChoice(self.label_set.labels, self.label_set.thresholds, options.choice)
         self._predictor: Predictor | None = None
         self._loading = threading.Lock()
 
@@ -78,10 +84,23 @@ class Tagger:
         """What scores the photos, loaded when the first photo asks for it."""
         with self._loading:
             if self._predictor is None:
-                self._predictor = open_predictor(
-                    self.bundle, self.label_set, self.options, self.workers
-                )
+                self._predictor = self._open_predictor()
         return self._predictor
+
+    def _open_predictor(self) -> Predictor:
+        rows, options = self.label_set.rows, self.options
+        if self._runtime != TORCH:
+            # The workers fill the cores already; more threads a run would wait for each other.
+            return OnnxPredictor(self.bundle, self._runtime, rows, options.threads or 1)
+        from ramctl.tagging.torch_predictor import TorchPredictor
+
+        return TorchPredictor(
+            self.bundle,
+            rows,
+            device=options.device,
+            dtype=options.dtype,
+            threads=options.threads,
+        )
 
     def tag(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:
         """The record of each photo in order; raises the RecordProblem of one that cannot be done.
@@ -95,7 +114,7 @@ class Tagger:
 
     def outcomes(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[Outcome]:
         """For each photo in order its record, or the RecordProblem that says why there is none."""
-        names = map(os.fspath, photos)
+        names = (os.fspath(photo) for photo in photos)
         records = (Record({"image": encode_name(name)}, "python", 1, Path()) for name in names)
         for batch in self.stage(_batched(records, self.batch)):
             yield from batch
@@ -105,18 +124,36 @@ class Tagger:
 
         Photos are decoded ahead; a photo's scores depend on neither its neighbours nor the workers.
         """
-        if self.predictor_is_concurrent:
+        if self._runtime != TORCH:
             yield from ahead(self._decode_and_score, batches, self.workers)
         else:
             for records, decoded in ahead(self._decode, batches, self.workers):
                 yield self._score(records, decoded)
 
-    @property
-    def predictor_is_concurrent(self) -> bool:
-        """Whether the decoding threads run the model too (onnxruntime), without loading it."""
+    @cached_property
+    def _runtime(self) -> str:
         options = self.options
-        runtime = choose_runtime(self.bundle, options.runtime, options.device, options.dtype)
-        return runtime != "torch"
+        return choose_runtime(self.bundle, options.runtime, options.device, options.dtype)
+
+    @property
+    def description(self) -> str:
+        """Device, runtime and batch size, for people; loads no model."""
+        if self._runtime == TORCH:
+            return f"torch {self.options.device}, batch {self.batch}"
+        return f"cpu, onnxruntime {number_format(self._runtime)}, batch {self.batch}"
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of all that the records depend on besides the photos, for `--resume`."""
+        labels, options = self.label_set, self.options
+        choice = [repr(options.choice), options.dense, options.max_pixels]
+        return {
+            "model": self.bundle.fingerprint,
+            "labels": labels.labels.sha256,
+            "thresholds": blake2b(labels.thresholds.tobytes(), digest_size=16).hexdigest(),
+            "choice of tags": blake2b(repr(choice).encode(), digest_size=16).hexdigest(),
+            "runtime": f"{self._runtime} {options.dtype}",
+        }
 
     def _decode_and_score(self, records: Batch) -> list[Outcome]:
         return self._score(*self._decode(records))
@@ -125,9 +162,7 @@ class Tagger:
         decoded: list[NDArray[np.uint8] | RecordProblem] = []
         for record in records:
             try:
-                photo = record_photo(
-                    record, target=self._size, max_pixels=self.options.max_pixels
-                )
+                photo = record_photo(record, target=self._size, max_pixels=self.options.max_pixels)
                 decoded.append(self._preprocess.resize(photo))
             except RecordProblem as problem:
                 decoded.append(problem)
@@ -166,25 +201,6 @@ class Tagger:
             fields["dense"] = significant(scores, DENSE_DIGITS)
             fields["labels"] = f"sha256:{self.label_set.labels.sha256}"
         return fields
-
-
-def open_predictor(
-    bundle: Bundle, labels: LabelSet, options: TaggerOptions, workers: int
-) -> Predictor:
-    """The predictor that runtime, device and number format come to."""
-    runtime = choose_runtime(bundle, options.runtime, options.device, options.dtype)
-    if runtime != "torch":
-        # The workers already fill the cores; more threads a run would only wait for each other.
-        return OnnxPredictor(bundle, runtime, labels.rows, options.threads or 1)
-    from ramctl.tagging.torch_predictor import TorchPredictor
-
-    return TorchPredictor(
-        bundle,
-        labels.rows,
-        device=options.device,
-        dtype=options.dtype,
-        threads=options.threads,
-    )
 
 
 def significant(values: NDArray[np.float32], digits: int) -> NDArray[np.float64]:

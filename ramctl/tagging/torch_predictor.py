@@ -17,8 +17,6 @@ from ramctl.tagging.predictor import Pixels, Scores
 class TorchPredictor:
     """Scores photos with the torch model; labels are prepared once."""
 
-    concurrent = False
-
     def __init__(
         self,
         bundle: Bundle,
@@ -38,7 +36,6 @@ class TorchPredictor:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.inference_mode():
             self.labels = self.model.prepare_labels(torch.from_numpy(rows).to(self.device))
-        self.description = f"{self.device}, torch {'bf16' if self._bf16 else 'fp32'}"
 
     def scores(self, photos: Pixels) -> Scores:
         """Probabilities (B, L) of photos (B, 3, S, S)."""
@@ -70,8 +67,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise RunProblem(f"device {name!r}: not a device such as cpu, cuda:0 or mps") from error
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if device.type in there and not there[device.type]():
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, True):
         raise RunProblem(f"device {name}: torch finds none on this machine")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RunProblem(f"device {name}: there are {torch.cuda.device_count()} GPUs, from cuda:0")
