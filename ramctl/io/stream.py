@@ -167,6 +167,9 @@ def _batches(
             in_flight.append(batch)
             yield batch
             batch = []
+    if run.stop.signum is not None:
+        # Ends a stage that works ahead at once; what it has not handed over is done on resuming.
+        raise Interrupted(run.stop.signum)
     if batch:
         in_flight.append(batch)
         yield batch
