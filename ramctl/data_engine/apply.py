@@ -1,7 +1,7 @@
 """The stage `apply`: records lose the tags that were decided against, each with its reason."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ class Removals:
     distance: NDArray[np.float32]
 
     @classmethod
-    def of(cls, decisions: "Sequence[Decision] | Any") -> "Removals":
+    def of(cls, decisions: Iterable[Decision]) -> "Removals":
         """What a series of decisions removes."""
         rows, reasons, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)], [np.zeros(0)]
         for decision in decisions:

@@ -164,6 +164,7 @@ class Decisions:
     """The decisions of a work folder by one set of rules."""
 
     folder: Path
+    labels: tuple[int, ...]
 
     @classmethod
     def current(cls, work: WorkFolder) -> "Decisions":
@@ -172,21 +173,22 @@ class Decisions:
         if not path.exists():
             raise RunProblem(f"{work.path}: nothing decided yet; run --stage cluster first")
         facts = orjson.loads(path.read_bytes())
-        found = cls(work.path / "clusters" / facts["rules"])
-        missing = [i for i in facts["labels"] if not found._path(i).exists()]
+        found = cls(work.path / "clusters" / facts["rules"], tuple(facts["labels"]))
+        missing = [label for label in found.labels if not found.path(label).exists()]
         if missing:
             raise RunProblem(
-                f"{found.folder}: decisions on {len(missing)} of {len(facts['labels'])} tags are "
+                f"{found.folder}: decisions on {len(missing)} of {len(found.labels)} tags are "
                 "missing; run --stage cluster for them"
             )
         return found
 
-    def _path(self, label: int) -> Path:
+    def path(self, label: int) -> Path:
+        """The file of one label's decision."""
         return self.folder / f"{label:05d}.npz"
 
     def __iter__(self) -> Iterator[Decision]:
-        for path in sorted(self.folder.glob("*.npz")):
-            yield Decision.load(path)
+        for label in self.labels:
+            yield Decision.load(self.path(label))
 
 
 def chosen_labels(index: RegionIndex, rules: Rules) -> list[int]:
@@ -209,12 +211,12 @@ def decide(
     `part` (i, n) takes every n-th label; `tick` is called after each and may raise to stop.
     """
     labels = chosen_labels(index, rules)
-    decisions = Decisions(work.path / "clusters" / rules.key)
+    decisions = Decisions(work.path / "clusters" / rules.key, tuple(labels))
     decisions.folder.mkdir(parents=True, exist_ok=True)
     facts = {"rules": rules.key, "labels": labels}
     write_atomic(work.path / "cluster.json", orjson.dumps(facts) + b"\n")
     for label in labels[part[0] :: part[1]]:
-        path = decisions._path(label)
+        path = decisions.path(label)
         if not path.exists():
             decide_label(label, index, rules).save(path)
         tick()

@@ -62,7 +62,7 @@ def heat_map_box(heat: Floats, *, peak_share: float = PEAK_SHARE) -> Floats:
         return np.array(WHOLE, np.float32)
     regions, _ = ndimage.label(fine >= low + peak_share * (high - low))
     peak = np.unravel_index(int(fine.argmax()), fine.shape)
-    rows, columns = ndimage.find_objects(regions == regions[peak])[0]
+    rows, columns = ndimage.find_objects(regions)[regions[peak] - 1]
     n_rows, n_columns = fine.shape
     return np.array(
         [

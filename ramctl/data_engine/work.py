@@ -14,6 +14,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -46,6 +47,7 @@ REGION = np.dtype(
 SOURCES = ("parsed", "human", "generated-caption", "generated-tag")
 
 Array = NDArray[Any]
+Item = Record | Reject
 
 
 @dataclass(slots=True)
@@ -56,10 +58,13 @@ class ShardWriter:
     regions: list[tuple[Any, ...]] = field(default_factory=list)
     features: list[NDArray[np.float16]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
 
-    def add(self, item: Record | Reject) -> None:
+    def add(self, item: Item) -> None:
         """One more input, in input order."""
         self.inputs.append(spool_line(item))
+        if isinstance(item, Reject):
+            self.rejects.append(item)
 
     def save(self, folder: Path, stamp: str) -> None:
         """Write the shard beside its place and rename it there."""
@@ -69,7 +74,12 @@ class ShardWriter:
         np.save(part / "regions.npy", np.array(self.regions, REGION))
         rows = np.stack(self.features) if self.features else np.zeros((0, 0), np.float16)
         np.save(part / "features.npy", rows)
-        facts = {"stamp": stamp, "inputs": len(self.inputs), "counts": self.counts}
+        facts = {
+            "stamp": stamp,
+            "inputs": len(self.inputs),
+            "counts": self.counts,
+            "rejects": Counter(reject.code for reject in self.rejects),
+        }
         (part / "shard.json").write_bytes(orjson.dumps(facts) + b"\n")
         try:
             part.rename(folder)
@@ -105,7 +115,7 @@ class Shard:
     def _holds_regions(self) -> bool:
         return bool(self.facts["counts"].get("regions", 0))
 
-    def inputs(self) -> Iterator[Record | Reject]:
+    def inputs(self) -> Iterator[Item]:
         """The shard's records and rejects in input order."""
         with (self.folder / "inputs.jsonl").open("rb") as lines:
             yield from unspool(lines)
@@ -168,7 +178,12 @@ class WorkFolder:
             )
         return [self.shard(i) for i in range(n_shards)]
 
-    def inputs(self, shards: Sequence[Shard]) -> Iterator[Record | Reject]:
+    def shards_of(self, index: int, number: int) -> list[Shard]:
+        """The finished shards that one of `number` processes made, or would make."""
+        folders = sorted((self.path / "shards").glob("[0-9]*"))
+        return [Shard(path) for path in folders if int(path.name) % number == index]
+
+    def inputs(self, shards: Sequence[Shard]) -> Iterator[Item]:
         """All records and rejects in input order; a record's `key` is its position."""
         position = 0
         for shard in shards:
@@ -188,7 +203,7 @@ def input_hash(stamps: Sequence[str]) -> str:
     return hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
 
 
-def spool_line(item: Record | Reject) -> bytes:
+def spool_line(item: Item) -> bytes:
     """An input as two lines, where it came from and what it is, for `unspool`."""
     if isinstance(item, Reject):
         said = {key: value for key, value in item.to_json().items() if key != "record"}
@@ -197,7 +212,7 @@ def spool_line(item: Record | Reject) -> bytes:
     return dumps({"at": place, "stamp": item.stamp}) + dumps(item.fields)
 
 
-def unspool(lines: Iterator[bytes]) -> Iterator[Record | Reject]:
+def unspool(lines: Iterator[bytes]) -> Iterator[Item]:
     """The inputs that `spool_line` wrote, the same in every digit."""
     for line in lines:
         row, fields = orjson.loads(line), loads(next(lines))

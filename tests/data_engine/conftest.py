@@ -1,0 +1,70 @@
+"""A tiny model with random weights, and records of the photos in tests/data."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ramctl.bundle import BundleWriter
+from ramctl.labels import Label, LabelSystem
+from ramctl.model.build import build_ram
+from ramctl.model.config import load_preset
+from ramctl.model.load import write_model
+from ramctl.model.tokenizer import CaptionTokenizer, train_tokenizer
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+LABELS = [
+    Label("horse", synonyms=("pony",)),
+    Label("field", "scene"),
+    Label("sky"),
+    Label("train"),
+    Label("man"),
+    Label("red", "attribute"),
+    Label("stand", "action"),
+    Label("mountain"),
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def engine_bundle(tmp_path_factory) -> Path:
+    """A bundle of the preset `tiny`, random weights, thresholds in the middle of its scores."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("bundle") / "tiny"
+    preset = load_preset("tiny")
+    texts = [" ".join(json.loads(line)["captions"]) for line in (DATA / "captions.jsonl").open()]
+    words = train_tokenizer(texts + [label.tag for label in LABELS], 200)
+    tokenizer = CaptionTokenizer(words, preset.model.captioning)
+    model = build_ram(
+        preset.model, image_size=64, n_labels=len(LABELS), vocabulary=len(tokenizer)
+    )
+    model.labels.set_text(torch.nn.functional.normalize(torch.randn(len(LABELS), 32), dim=-1))
+    with BundleWriter(path) as writer:
+        writer.meta = write_model(writer.path, preset, model, tokenizer)
+        writer.meta["thresholds"] = {"threshold": 0.5, "open_set_threshold": 0.5}
+        LabelSystem(LABELS).write(writer.path / "labels.jsonl")
+    return path
+
+
+@pytest.fixture
+def photo_records() -> list[dict]:
+    """A record for each photo, with tags, kinds, sources and a field of someone else's."""
+    rows = []
+    for number, path in enumerate(sorted((DATA / "photos").glob("*.jpg"))):
+        tags = ["horse", "field", "sky", "red"]
+        rows.append(
+            {
+                "id": number,
+                "image": str(path),
+                "tags": tags,
+                "kinds": {"horse": "object", "field": "scene", "sky": "object", "red": "attribute"},
+                "sources": {tag: ["parsed"] for tag in tags},
+                "mine": {"deep": [1, None, 0.5]},
+            }
+        )
+    return rows
