@@ -22,11 +22,13 @@ from ramctl.data_engine.cluster import ClusterSettings
 from ramctl.data_engine.decide import Decisions, RegionIndex, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
 from ramctl.data_engine.detectors import open_detector, open_embedder
+from ramctl.data_engine.thresholds import global_or_file, lowest_share
 from ramctl.data_engine.work import Item, WorkFolder, input_hash
 from ramctl.errors import Interrupted, RunProblem, UsageProblem
+from ramctl.io.files import write_atomic
 from ramctl.io.signals import StopRequest
 from ramctl.io.stream import Batch, Outcome, StreamOptions, each, run_stream
-from ramctl.labels import LabelSystem, read_thresholds
+from ramctl.labels import LabelSystem
 from ramctl.progress import progress_bar
 from ramctl.report import Report
 
@@ -103,7 +105,8 @@ class Cleaning:
     def rules(self) -> Rules:
         """What the decisions depend on besides the regions."""
         options, bundle = self.options, self.bundle
-        thresholds, share = read_threshold(options.threshold, bundle)
+        share = lowest_share(options.threshold)
+        thresholds = global_or_file(None if share is not None else options.threshold, bundle)
         return Rules(
             options.clustering, tuple(thresholds), share, options.min_regions, options.top,
             options.protect,
@@ -154,6 +157,15 @@ class Cleaning:
         fingerprint = self.fingerprint(hashes, settings, decisions.folder.name)
         inputs = work.inputs(shards)
         return run_stream(self.report, inputs, stage, self.stream, fingerprint=fingerprint)
+
+    def page(self, work: WorkFolder, path: Path) -> None:
+        """Write the page that shows what is removed and what is kept."""
+        from ramctl.data_engine.page import cleaning_page
+
+        index, decisions = RegionIndex(work.shards()), Decisions.current(work)
+        seed = self.options.clustering.seed
+        page = cleaning_page(index, decisions, self.bundle.labels, seed)
+        write_atomic(path, page.encode("utf-8"))
 
     def rejects(self, work: WorkFolder) -> Counter[str]:
         """The inputs of this part that cannot be done, by reject code."""
@@ -206,22 +218,6 @@ class Cleaning:
                     raise TimeIsUp
 
             yield tick, stop
-
-
-def read_threshold(text: str | None, bundle: Bundle) -> tuple[list[float], float | None]:
-    """Thresholds by label id, and the share of `lowest:SHARE` where that is asked for."""
-    if text is None:
-        return bundle.thresholds, None
-    share = text.removeprefix("lowest:")
-    try:
-        value = float(share)
-    except ValueError:
-        if share != text:
-            raise UsageProblem(f"--threshold {text}: expected lowest:SHARE, as 0.10") from None
-        return read_thresholds(Path(text), bundle.labels, bundle.threshold), None
-    if not 0 <= value <= 1:
-        raise UsageProblem(f"--threshold {text}: not between 0 and 1")
-    return [value] * len(bundle.labels), None if share == text else value
 
 
 def _stoppable(source: Iterable[Item], stop: StopRequest) -> Iterator[Item]:
