@@ -38,6 +38,13 @@ BASE_PRESETS: dict[str, str] = {
     "tag2text": "tag2text-swin-b",
 }
 
+# What tells the three apart.
+_MARKS = {
+    "ram": ("label_embed", "wordvec_proj.weight", "text_decoder.cls.predictions.bias"),
+    "ram-plus": ("label_embed", "wordvec_proj.weight", "reweight_scale"),
+    "tag2text": ("label_embed.weight", "fc.W", "text_decoder.cls.predictions.bias"),
+}
+
 # Rebuilt from sizes, or never used: index and mask buffers.
 _DERIVABLE = re.compile(r"(relative_position_index|attn_mask|position_ids)$")
 
@@ -124,6 +131,9 @@ def convert_official(
 def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
     """The authors' preset with all sizes as the tensors have them."""
     base = load_preset(BASE_PRESETS[architecture])
+    missing = [key for key in _MARKS[architecture] if key not in tensors]
+    if missing:
+        raise RunProblem(f"not a {architecture} checkpoint: missing {', '.join(missing)}")
     try:
         model = ModelConfig(
             _infer_encoder(tensors, base.model.encoder),

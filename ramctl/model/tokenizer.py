@@ -108,8 +108,17 @@ class CaptionTokenizer:
 
 
 def bert_tokenizer(vocabulary: Path) -> Tokenizer:
-    """BERT's uncased word pieces of a vocabulary file, one a line, with `[DEC]`, `[ENC]` added."""
-    lines = vocabulary.read_text(encoding="utf-8").splitlines()
+    """BERT's uncased word pieces of a vocabulary file, one a line, with `[DEC]`, `[ENC]` added.
+
+    Raises RunProblem when the file is no such vocabulary.
+    """
+    try:
+        lines = vocabulary.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunProblem(f"{vocabulary}: {error}") from error
+    missing = [piece for piece in (PAD, UNKNOWN, START, END, MASK) if piece not in lines]
+    if missing or lines[0] != PAD:
+        raise RunProblem(f"{vocabulary}: not BERT's word pieces, one a line from [PAD] on")
     tokenizer = _word_piece_tokenizer({piece: i for i, piece in enumerate(lines)})
     tokenizer.add_special_tokens([DECODE, ENCODE])
     return tokenizer

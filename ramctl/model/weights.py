@@ -33,6 +33,7 @@ def save_weights(module: nn.Module, path: Path, *, half: bool = False) -> None:
             tensor = tensor.half()
         tensors[name] = tensor
     save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors makes it unreadable for others
 
 
 def load_weights(

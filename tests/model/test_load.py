@@ -30,12 +30,6 @@ SMALL_SWIN = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def quiet_torch():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
 def tiny():
     preset = load_preset("tiny")
     words = train_tokenizer(["a dog on the grass", "a cat in a tree"] * 3, 80)

@@ -1,0 +1,157 @@
+"""Presets: read strictly, overridden by key, stored and read back."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ramctl.errors import UsageProblem
+from ramctl.model.build import build_ram
+from ramctl.model.config import (
+    finetuning_preset,
+    load_preset,
+    preset_from_meta,
+    preset_from_table,
+    preset_names,
+    preset_to_meta,
+    preset_to_table,
+)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_survives_being_stored(name):
+    preset = load_preset(name)
+    assert preset.name == name
+    assert preset_from_table(preset_to_table(preset)) == preset
+    assert preset_from_meta(preset_to_meta(preset)) == preset
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_builds(name):
+    preset = load_preset(name)
+    described = preset.model.labels.kind == "descriptions"
+    with torch.device("meta"):
+        build_ram(
+            preset.model,
+            image_size=preset.preprocess.size,
+            n_labels=10,
+            vocabulary=100,
+            description_counts=[3] * 10 if described else None,
+        )
+
+
+# Unique parameters counted in the authors' models (384 px, real label lists, BERT's vocabulary).
+@pytest.mark.parametrize(
+    ("name", "n_labels", "descriptions", "parameters"),
+    [
+        ("ram-swin-l", 4585, None, 469_148_785),
+        ("ram-plus-swin-l", 4585, 51, 329_493_046),
+        ("tag2text-swin-b", 3429, None, 372_007_193),
+    ],
+)
+def test_official_presets_have_the_authors_number_of_parameters(
+    name, n_labels, descriptions, parameters
+):
+    preset = finetuning_preset(load_preset(name))
+    with torch.device("meta"):
+        model = build_ram(
+            preset.model,
+            image_size=preset.preprocess.size,
+            n_labels=n_labels,
+            vocabulary=30_524,
+            description_counts=[descriptions] * n_labels if descriptions else None,
+        )
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_official_numbers_are_the_authors():
+    preset = load_preset("ram-swin-l")
+    training, finetuning = preset.training, preset.finetuning
+    assert (training.lr, training.min_lr, training.decay, training.epochs) == (1e-4, 5e-7, 0.9, 5)
+    assert (training.warmup_steps, training.warmup_lr) == (3000, 5e-7)
+    assert (finetuning.lr, finetuning.epochs, finetuning.warmup_steps) == (5e-6, 2, 0)
+    assert (training.batch_size, finetuning.batch_size) == (52, 26)
+    assert training.weight_decay == finetuning.weight_decay == 0.05
+    assert load_preset("tag2text-swin-b").training.batch_size == 80
+    sizes = finetuning_preset(preset)
+    assert (sizes.preprocess.size, sizes.model.encoder.window_size) == (384, 12)
+
+
+def test_overrides_replace_single_values():
+    preset = load_preset("mini", ["training.lr=5e-5", "training.loss=ram-official"])
+    assert preset.training.lr == 5e-5
+    assert preset.training.loss == "ram-official"
+    assert preset.finetuning.lr == load_preset("mini").finetuning.lr
+
+
+def test_a_branch_is_switched_off_by_false():
+    preset = load_preset("tiny", ["model.captioning=false", "model.prior=false",
+                                  "model.labels.own_width=0"])  # fmt: skip
+    assert preset.model.captioning is None
+    assert preset.model.prior is None
+
+
+def test_an_own_file_builds_on_a_preset(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text('base = "mini"\nname = "own"\n[training]\nlr = 0.5\n')
+    preset = load_preset(str(path))
+    assert (preset.name, preset.training.lr) == ("own", 0.5)
+    assert preset.model == load_preset("mini").model
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("training.lrr=1", "unknown setting preset.training.lrr"),
+        ("nonsense.x=1", "unknown setting preset.nonsense"),
+        ("training.loss=none", "preset.training.loss must be one of mean, ram-official"),
+        ("training.lr=fast", "preset.training.lr must be of type float"),
+        ("training.epochs=true", "preset.training.epochs must be of type float"),
+        ("training.batch_size=1.5", "preset.training.batch_size must be of type int"),
+        ("training.betas=[1]", "preset.training.betas must have 2 values"),
+        ("training.distill=clip", "preset.training.distill must be a list"),
+        ("model.encoder=3", "preset.model.encoder must be a table"),
+        ("training.lr", "expected KEY=VALUE"),
+    ],
+)
+def test_a_wrong_override_is_named(override, complaint):
+    with pytest.raises(UsageProblem, match=complaint.replace("[", r"\[")):
+        load_preset("mini", [override])
+
+
+def test_an_unknown_preset_is_answered_with_the_known_ones(tmp_path):
+    with pytest.raises(UsageProblem, match="known: mini, mini-lite2"):
+        load_preset("maxi")
+    with pytest.raises(UsageProblem, match="does not exist"):
+        load_preset(str(tmp_path / "x.toml"))
+    (tmp_path / "x.toml").write_text("[[[")
+    with pytest.raises(UsageProblem, match=r"x\.toml"):
+        load_preset(str(tmp_path / "x.toml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("model.encoder.backbone=no_such_net", "no_such_net"),
+        ("model.encoder.width=5", "model.encoder.width is 5"),
+        ("model.tag_decoder.heads=5", "multiple of its heads"),
+        ("model.labels.projection=none", "width must be the tag decoder's"),
+        ("model.prior.class_token=true", "class_token needs"),
+        ("model.prior=false", "own_width needs"),
+        ("model.labels.kind=descriptions", "one description or more"),
+    ],
+)
+def test_a_contradiction_is_named_when_the_model_is_built(override, complaint):
+    overrides = [override]
+    if override.startswith("model.labels.projection"):
+        overrides.append("model.labels.width=16")
+    preset = load_preset("tiny", overrides)
+    with pytest.raises(UsageProblem, match=complaint):
+        build_ram(preset.model, image_size=64, n_labels=3, vocabulary=10)
+
+
+@pytest.mark.parametrize("module", ["config", "preprocess", "tokenizer"])
+def test_light_modules_do_not_import_torch(module):
+    code = f"import sys, ramctl.model.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

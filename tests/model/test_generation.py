@@ -1,0 +1,122 @@
+"""Searching captions: against exhaustive search, and step by step against whole captions."""
+
+import itertools
+
+import pytest
+import torch
+
+from ramctl.model.build import build_ram
+from ramctl.model.config import load_preset
+from ramctl.model.generation import Decoding, Ends, generate
+
+END, PAD = 3, 0
+
+
+class Table:
+    """A language model whose next word depends on the last one: a state without content."""
+
+    def select(self, rows):
+        return self
+
+
+def step_of(table):
+    """Logits of a bigram table (V, V) for whole prefixes."""
+
+    def step(ids, state):
+        return table[ids], state
+
+    return step
+
+
+def exhaustive(table, prompt, length):
+    """The best caption of all that end by `length`, by log probability over length."""
+    log_p = table.log_softmax(-1)
+    best = None
+    for n in range(1, length - len(prompt) + 1):
+        for words in itertools.product(range(len(table)), repeat=n):
+            ended = words[-1] == END
+            if END in words[:-1] or (not ended and n < length - len(prompt)):
+                continue
+            ids = [*prompt, *words]
+            total = sum(log_p[a, b].item() for a, b in itertools.pairwise(ids))
+            # The length counts the prompt, and not the end.
+            score = total / (len(ids) - 1 if ended else len(ids))
+            if best is None or score > best[0]:
+                best = (score, ids)
+    return best[1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_wide_beams_find_the_best_caption_of_all(seed):
+    table = torch.randn(5, 5, generator=torch.Generator().manual_seed(seed)) * 2
+    decoding = Decoding(beams=200, max_length=5, min_length=0)
+    # With as many beams as there are captions, beam search is exhaustive.
+    wide = torch.cat([table, torch.full((5, 400), -1e4)], 1)
+    wide = torch.cat([wide, torch.full((400, 405), -1e4)], 0)
+    found = generate(step_of(wide), Table(), torch.tensor([[1]]), decoding, Ends(END, PAD))
+    ids = found[0].tolist()
+    ids = ids[: ids.index(END) + 1] if END in ids else ids
+    assert ids == exhaustive(table, [1], 5)
+
+
+def test_minimum_length_forbids_an_early_end():
+    table = torch.zeros(6, 6)
+    table[:, END] = 5
+    for beams in (1, 3):
+        decoding = Decoding(beams=beams, max_length=9, min_length=6)
+        ids = generate(step_of(table), Table(), torch.tensor([[1]]), decoding, Ends(END, PAD))
+        assert ids[0].tolist().index(END) == 6
+
+
+def test_repetition_penalty_avoids_a_used_word():
+    table = torch.zeros(6, 6)
+    table[:, 4], table[:, 5] = 3.0, 2.9
+    plain = Decoding(beams=1, max_length=4, min_length=9)
+    fined = Decoding(beams=1, max_length=4, min_length=9, repetition_penalty=1.5)
+    prompt, ends = torch.tensor([[1]]), Ends(END, PAD)
+    assert generate(step_of(table), Table(), prompt, plain, ends)[0].tolist() == [1, 4, 4, 4]
+    assert generate(step_of(table), Table(), prompt, fined, ends)[0].tolist() == [1, 4, 5, 4]
+
+
+def test_nucleus_draws_only_from_the_nucleus():
+    table = torch.zeros(6, 6)
+    table[:, 4], table[:, 5] = 9.0, 8.5
+    decoding = Decoding(top_p=0.9, max_length=30, min_length=0)
+    generator = torch.Generator().manual_seed(0)
+    prompt = torch.ones(20, 1, dtype=torch.long)
+    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), generator)
+    assert set(ids[:, 1:].flatten().tolist()) == {4, 5}
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_step_by_step_logits_equal_those_of_whole_captions(beams):
+    preset = load_preset("tiny")
+    model = build_ram(preset.model, image_size=64, n_labels=3, vocabulary=30).eval()
+    with torch.no_grad():
+        for parameter in model.captioning.parameters():
+            parameter.mul_(8)  # so that captions differ
+        encoded = model.encode(model.encoder(torch.randn(3, 3, 64, 64)))
+        tags, mask = torch.randint(1, 30, (3, 24)), torch.ones(3, 24)
+
+        def whole(ids, state):
+            start = model.captioning.start(encoded.tokens[rows], tags[rows], mask[rows])
+            prefix = torch.cat([state.ids, ids], 1)
+            logits, _ = model.captioning.decoder(prefix, start)
+            return logits, Prefix(prefix)
+
+        class Prefix:
+            def __init__(self, ids):
+                self.ids = ids
+
+            def select(self, places):
+                nonlocal rows
+                rows = rows[places]
+                return Prefix(self.ids[places])
+
+        rows = torch.arange(3)
+        prompt = torch.tensor([[5, 6]] * 3)
+        decoding, ends = Decoding(beams=beams, max_length=12, min_length=4), Ends(END, PAD)
+        slow = generate(whole, Prefix(prompt[:, :0]), prompt, decoding, ends)
+        quick = model.generate(encoded, tags, mask, prompt, decoding, ends)
+    assert torch.equal(slow, quick)
+    assert len(set(map(tuple, quick.tolist()))) > 1

@@ -1,0 +1,246 @@
+"""The joined model: labels, prior, cached features, frozen parts, precision."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ramctl.errors import RunProblem
+from ramctl.model.build import build_ram
+from ramctl.model.captioning import CaptionInputs
+from ramctl.model.config import load_preset
+from ramctl.model.queries import DescriptionWeighting, LabelTable, RowLayout
+
+PRIOR = [
+    "model.prior.classes=10",
+    "model.prior.class_token=true",
+    "model.prior.class_residual=true",
+]
+
+
+def build(overrides=(), n_labels=6, **options):
+    preset = load_preset("tiny", overrides)
+    model = build_ram(preset.model, image_size=64, n_labels=n_labels, vocabulary=20, **options)
+    with torch.no_grad():
+        model.labels.text.normal_()
+        model.labels.own.normal_()
+        model.labels.bias.normal_()
+    if model.prior is not None and model.prior.classifier is not None:
+        model.prior.set_classes(torch.randn(10, 256), torch.zeros(10), torch.randn(10, 32))
+    return model.eval()
+
+
+def captions(batch=2):
+    ids = torch.randint(1, 20, (batch, 7))
+    mask = torch.ones(batch, 7)
+    mask[0, 5:] = 0
+    tag_mask = torch.ones(batch, 24)
+    tag_mask[:, 10:] = 0
+    return CaptionInputs(torch.randint(1, 20, (batch, 24)), tag_mask, ids, mask)
+
+
+@pytest.fixture
+def photos():
+    return torch.randn(2, 3, 64, 64)
+
+
+def test_cached_features_give_what_photos_give(photos):
+    model = build(PRIOR)
+    with torch.no_grad():
+        features = model.encoder.features(photos)
+        assert torch.equal(model(features).tag_logits, model(photos).tag_logits)
+
+
+def test_logits_are_the_sum_of_decoder_prior_and_own_parts(photos):
+    model = build(PRIOR)
+    with torch.no_grad():
+        features = model.encoder(photos)
+        encoded = model.encode(features)
+        states = model.tag_decoder(
+            model.tag_decoder.prepare(model.label_queries(model.labels.text)[None]), encoded.tokens
+        )
+        decoder = model.tag_decoder.shared_head(states).squeeze(-1)
+        pooled = features.mean(1)
+        mixture = model.prior.classifier(pooled).softmax(-1) @ model.prior.class_names
+        feature = model.prior.to_label_space(pooled) + mixture
+        similarity = torch.nn.functional.normalize(feature, dim=-1) @ model.labels.text.T
+        own = model.prior.own_projection(pooled) @ model.labels.own.T
+        expected = decoder + model.prior.scale * similarity + own + model.labels.bias[:, 0]
+        torch.testing.assert_close(model(photos).tag_logits, expected)
+        torch.testing.assert_close(encoded.global_feature, feature)
+        token = model.prior.token_projection(mixture)
+        torch.testing.assert_close(encoded.tokens[:, -1], token)
+        assert encoded.tokens.shape[1] == features.shape[1] + 1
+
+
+def test_a_text_alone_is_a_label_without_parts_of_its_own(photos):
+    model = build()
+    text = torch.randn(3, 32)
+    with torch.no_grad():
+        encoded = model.encode(model.encoder(photos))
+        rows = torch.cat([text, torch.zeros(3, model.labels.layout.width - 32)], 1)
+        assert torch.equal(model.tag_logits(encoded, text), model.tag_logits(encoded, rows))
+
+
+def test_prepared_labels_give_the_same_logits(photos):
+    model = build(PRIOR)
+    with torch.no_grad():
+        prepared = model.prepare_labels(model.labels())
+        torch.testing.assert_close(model(photos, prepared).tag_logits, model(photos).tag_logits)
+
+
+def test_a_subset_of_labels_trains_only_its_own_rows(photos):
+    model = build()
+    model(photos, model.labels(torch.tensor([1, 4]))).tag_logits.sum().backward()
+    assert model.labels.bias.grad.flatten().nonzero().flatten().tolist() == [1, 4]
+    assert model.labels.text.grad is None
+
+
+def test_no_labels_give_no_logits(photos):
+    model = build()
+    with torch.no_grad():
+        assert model(photos, model.labels()[:0]).tag_logits.shape == (2, 0)
+
+
+@pytest.mark.parametrize("switch", [
+    "model.labels.own_width=0", "model.labels.own_bias=false", "model.prior.similarity=false",
+    "model.prior.mlp_width=0", "model.captioning=false", "model.labels.kind=learnt",
+])  # fmt: skip
+def test_each_part_can_be_switched_off(switch, photos):
+    with torch.no_grad():
+        assert build([switch])(photos).tag_logits.shape == (2, 6)
+
+
+def test_the_model_without_its_global_branch_is_the_plain_decoder(photos):
+    model = build(["model.prior=false", "model.labels.own_width=0"])
+    with torch.no_grad():
+        out = model(photos)
+    assert out.encoded.global_feature is None
+    assert out.tag_logits.shape == (2, 6)
+
+
+def test_the_classifier_of_the_prior_is_frozen(photos):
+    model = build(PRIOR).train()
+    model(photos).tag_logits.sum().backward()
+    assert all(p.grad is None for p in model.prior.classifier.parameters())
+
+
+def test_frozen_batch_norms_keep_their_statistics(photos):
+    model = build().train()
+    before = {k: v.clone() for k, v in model.encoder.state_dict().items() if "running" in k}
+    model(photos)
+    after = model.encoder.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    free = build(["model.encoder.freeze_batchnorm=false"]).train()
+    before = free.encoder.state_dict()["backbone.bn1.running_mean"].clone()
+    free(photos)
+    assert not torch.equal(before, free.encoder.state_dict()["backbone.bn1.running_mean"])
+
+
+def test_captions_depend_on_the_tags_that_guide_them(photos):
+    model, inputs = build(), captions()
+    with torch.no_grad():
+        encoded = model.encode(model.encoder(photos))
+        logits = model.caption_logits(encoded, inputs)
+        other = replace(inputs, tag_ids=inputs.tag_ids.flip(0))
+        assert not torch.allclose(logits, model.caption_logits(encoded, other))
+
+
+def test_padding_changes_no_caption(photos):
+    model, inputs = build(), captions()
+    longer = torch.nn.functional.pad(inputs.caption_ids, (0, 3))
+    mask = torch.nn.functional.pad(inputs.caption_mask, (0, 3))
+    other_tags = inputs.tag_ids.clone()
+    other_tags[:, 10:] = 3  # masked
+    padded = CaptionInputs(other_tags, inputs.tag_mask, longer, mask)
+    with torch.no_grad():
+        encoded = model.encode(model.encoder(photos))
+        expected = model.caption_logits(encoded, inputs)
+        torch.testing.assert_close(
+            model.caption_logits(encoded, padded)[1, :7], expected[1], atol=1e-5, rtol=1e-5
+        )
+
+
+def test_a_word_piece_sees_only_those_before_it(photos):
+    model, inputs = build(), captions()
+    changed = inputs.caption_ids.clone()
+    changed[:, 4] = (changed[:, 4] + 1) % 20
+    with torch.no_grad():
+        encoded = model.encode(model.encoder(photos))
+        one = model.caption_logits(encoded, inputs)
+        two = model.caption_logits(encoded, replace(inputs, caption_ids=changed))
+    torch.testing.assert_close(one[1, :4], two[1, :4])
+    assert not torch.allclose(one[1, 4:], two[1, 4:])
+
+
+def test_bfloat16_autocast_stays_close(photos):
+    model, inputs = build(PRIOR), captions()
+    with torch.no_grad():
+        exact = model(photos, captions=inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model(photos, captions=inputs)
+    torch.testing.assert_close(rough.tag_logits.float(), exact.tag_logits, atol=0.3, rtol=0.1)
+    torch.testing.assert_close(
+        rough.caption_logits.float(), exact.caption_logits, atol=0.1, rtol=0.1
+    )
+
+
+@pytest.mark.parametrize(("backbone", "width", "tokens"), [
+    ("test_efficientnet", 256, 4), ("test_vit", 64, 17), ("test_resnet", 96, 4),
+])  # fmt: skip
+def test_any_timm_backbone_gives_tokens(backbone, width, tokens, photos):
+    overrides = [f"model.encoder.backbone={backbone}", f"model.encoder.width={width}"]
+    if backbone == "test_vit":
+        overrides.append("model.encoder.image_size_option=true")
+    model = build(overrides)
+    with torch.no_grad():
+        assert model.encoder(photos).shape == (2, tokens, width)
+    assert model.encoder.extra_tokens == (1 if backbone == "test_vit" else 0)
+
+
+def test_checkpointed_backbone_gives_the_same_gradients(photos):
+    model = build(["model.encoder.freeze_batchnorm=true"]).train()
+    gradients = []
+    for enable in (False, True):
+        model.encoder.set_checkpointing(enable)
+        model.zero_grad()
+        model(photos).tag_logits.sum().backward()
+        gradients.append(model.encoder.backbone.conv_stem.weight.grad.clone())
+    torch.testing.assert_close(*gradients)
+
+
+def test_label_embeddings_of_another_shape_are_refused():
+    with pytest.raises(RunProblem, match=r"shape \(5, 32\), the model expects \(6, 32\)"):
+        build().labels.set_text(torch.zeros(5, 32))
+
+
+def test_ragged_descriptions_weigh_as_each_label_alone():
+    layout = RowLayout(text=8, own=0, head=0, bias=0)
+    table = LabelTable(layout, 3, counts=[2, 5, 1], train_text=False)
+    table.set_text(torch.randn(8, 8))
+    weighting, feature = DescriptionWeighting(), torch.randn(4, 8)
+    rows = table()
+    assert rows.shape == (3, 5, 8)
+    absent = (rows == 0).all(-1)
+    with torch.no_grad():
+        mixed = weighting(rows, absent, feature)
+        weights = weighting.weights(rows, absent, feature)
+        assert (weights[:, absent] == 0).all()
+        direction = torch.nn.functional.normalize(feature, dim=-1)
+        for label, (start, end) in enumerate(((0, 2), (2, 7), (7, 8))):
+            own = table.text[start:end]
+            alone = ((direction @ own.T) / 0.07).softmax(-1) @ own
+            torch.testing.assert_close(mixed[:, label], alone, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(table(torch.tensor([2, 1])), rows[[2, 1]])
+
+
+def test_described_model_takes_ragged_labels_end_to_end(photos):
+    overrides = ["model.labels.kind=descriptions", "model.labels.own_width=0",
+                 "model.labels.own_bias=false", "model.prior=false",
+                 "model.encoder.mean_token=true"]  # fmt: skip
+    model = build(overrides, n_labels=3, description_counts=[2, 5, 1])
+    with torch.no_grad():
+        whole = model(photos).tag_logits
+        encoded = model.encode(model.encoder(photos))
+        alone = model.tag_logits(encoded, model.labels.text[2:7][None])
+    torch.testing.assert_close(whole[:, 1:2], alone, atol=1e-5, rtol=1e-5)

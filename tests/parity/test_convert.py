@@ -1,0 +1,151 @@
+"""`ramctl convert` on the authors' shrunken checkpoints: one path from file to tags."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ramctl.bundle import Bundle
+from ramctl.errors import RunProblem
+from ramctl.model.convert import Checkpoint, convert_checkpoint, read_official_labels
+from ramctl.model.load import load_caption_tokenizer, load_model
+from tests.parity.conftest import FILES
+
+pytestmark = pytest.mark.shared
+
+
+@pytest.fixture
+def files(tmp_path, parity):
+    """The authors' text files for a shrunken model, and its weights as a `.pth`."""
+
+    def make(architecture):
+        name = FILES[architecture]
+        facts = json.loads((parity / f"{name}.json").read_text("utf-8"))
+        io = load_file(parity / f"{name}_io.safetensors")
+        weights = tmp_path / f"{name}.pth"
+        torch.save({"model": load_file(parity / f"{name}.safetensors"), "epoch": 1}, weights)
+        arguments = [weights, "--arch", architecture, "--out", tmp_path / "bundle"]
+        if architecture == "tag2text":
+            tags = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
+        else:
+            tags = tmp_path / "tags.txt"
+            tags.write_text("\n".join(facts["tag_list"]), "utf-8")
+        thresholds = tmp_path / "thresholds.txt"
+        thresholds.write_text("\n".join(map(str, io["class_threshold"].tolist())), "utf-8")
+        arguments += ["--tags", tags, "--thresholds", thresholds]
+        if "tag_list_chinese" in facts:
+            (tmp_path / "zh.txt").write_text("\n".join(facts["tag_list_chinese"]), "utf-8")
+            arguments += ["--translations", tmp_path / "zh.txt"]
+        if architecture != "ram-plus":
+            arguments += ["--vocab", parity / "tiny_vocab.txt"]
+        return arguments, facts, io
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", list(FILES))
+def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
+    architecture, files, ramctl, tmp_path
+):
+    arguments, facts, io = files(architecture)
+    done = ramctl("convert", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b""
+    done = ramctl("convert", f"{tmp_path / 'bundle'}", "--to", "onnx")
+    assert done.returncode == 0, done.stderr
+    bundle = Bundle.open(tmp_path / "bundle", verify=True)
+    model = load_model(bundle, captioning=False)
+    with torch.no_grad():
+        probabilities = model(io["image"]).tag_logits.sigmoid()
+    decided = probabilities > torch.tensor(bundle.thresholds)
+    ours = [row.nonzero().flatten().tolist() for row in decided]
+    assert ours == facts["decisions"]["class_threshold"]
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(str(bundle.path / "model.onnx"))
+    feeds = {"photos": io["image"].numpy(), "label_queries": model.labels().detach().numpy()}
+    logits = session.run(None, feeds)[0]
+    np.testing.assert_allclose(logits, io["eval.logits"].numpy(), atol=1e-3)
+    if architecture != "ram-plus":
+        assert load_caption_tokenizer(bundle).start_tags == 152
+    if "tag_list_chinese" in facts:
+        names = [label.names["zh"] for label in bundle.labels]
+        assert names == [name.strip() for name in facts["tag_list_chinese"]]
+
+
+@pytest.mark.slow
+def test_info_prints_labels_thresholds_sizes_and_provenance(files, ramctl, tmp_path):
+    arguments, _, _ = files("ram")
+    assert ramctl("convert", *arguments, "-q").stderr == b""
+    card = ramctl("convert", "--info", tmp_path / "bundle").stdout.decode()
+    for fact in ("labels      24", "24 labels have their own", "model.safetensors", "ram_tiny.pth"):
+        assert fact in card
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"tags": "short.txt", "thresholds": None, "translations": None}, "24 labels, the tag"),
+        ({"tags": "short.txt"}, "24 thresholds for 2 labels"),
+        ({"thresholds": "short.txt"}, "not a number"),
+        ({"translations": "short.txt"}, "2 lines for 24 tags"),
+        ({"vocabulary": "short.txt"}, "short.txt: not BERT's word pieces"),
+        ({"architecture": "ram-plus"}, "not a ram-plus checkpoint: missing reweight_scale"),
+        ({"architecture": "tag2text"}, "not a tag2text checkpoint: missing label_embed.weight"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_written(files, tmp_path, change, complaint):
+    (tmp_path / "short.txt").write_text("dog\ncat\n")
+    files("ram")
+    checkpoint = Checkpoint(
+        tmp_path / "ram_tiny.pth",
+        "ram",
+        tmp_path / "tags.txt",
+        tmp_path / "thresholds.txt",
+        None,
+        tmp_path / "zh.txt",
+    )
+    change = {k: tmp_path / v if v == "short.txt" else v for k, v in change.items()}
+    with pytest.raises(RunProblem, match=complaint):
+        convert_checkpoint(replace(checkpoint, **change), tmp_path / "bundle", [])
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_wrong_usage_is_one_line_and_exit_code_2(ramctl):
+    done = ramctl("convert", "x.pth", "--arch", "ram")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"ramctl convert: a checkpoint needs --tags, --out")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_tag2text_labels_keep_their_doubles_and_know_their_kinds(parity):
+    tags = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
+    labels = read_official_labels(Checkpoint(tags, "tag2text", tags))
+    assert len(labels) == 3429
+    assert len(set(labels.tags)) == 3313
+    kinds = [label.kind for label in labels]
+    assert (kinds.count("action"), kinds.count("attribute")) == (240, 177)
+    assert {labels[i].tag: labels[i].threshold for i in (2701, 2828, 1167, 127, 3351)} == {
+        "person": 0.7, "man": 0.7, "woman": 0.7, "quarter": 1.0, "two": 1.0,
+    }  # fmt: skip
+
+
+def test_ram_labels_keep_the_authors_strings_order_and_thresholds(parity):
+    folder = parity.parent / "labels" / "ram"
+    tags = folder / "ram_tag_list.txt"
+    labels = read_official_labels(
+        Checkpoint(
+            tags,
+            "ram",
+            tags,
+            thresholds=folder / "ram_tag_list_threshold.txt",
+            translations=folder / "ram_tag_list_chinese.txt",
+        )
+    )
+    assert labels.tags == tags.read_text("utf-8").split("\n")
+    assert {"t shirt", "t-shirt"} <= set(labels.tags)
+    assert sum(label.threshold == 0.65 for label in labels) == 3414
+    assert all(label.names["zh"] for label in labels)
