@@ -6,6 +6,7 @@ Source: Princeton WordNet 3.0; `scripts/build_lexicon` describes the file.
 from __future__ import annotations
 
 import gzip
+import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
@@ -28,6 +29,10 @@ LEXICOGRAPHER_FILES: Final = (
     "verb.competition verb.consumption verb.contact verb.creation verb.emotion verb.motion "
     "verb.perception verb.possession verb.social verb.stative verb.weather adj.ppl"
 ).split()
+
+COMPOUND_NOUN: Final = re.compile(
+    rb"^([^ \t\n]+(?: [^ \t\n]+){1,3})\t(?:[^\t\n]+\t)*n[^\n]*$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,11 @@ class WordNet:
             number = above[0]
             path.append(number)
         return path
+
+    def compounds(self) -> set[str]:
+        """The nouns of two to four words."""
+        words = self._data[int(self._ends[0]) + 1 : int(self._ends[self._n_words])]
+        return {found.decode() for found in COMPOUND_NOUN.findall(words)}
 
     def words(self) -> list[str]:
         """All words, sorted by their bytes."""
