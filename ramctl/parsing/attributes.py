@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ramctl.parsing.found import PICTURES, Findings
-from ramctl.parsing.sentence import ADJECTIVES, NOUNS
+from ramctl.parsing.sentence import ADJECTIVES, NOUNS, Sentence
 
 #: Second parts of "snow covered", "heart shaped", "red haired".
 SECOND_PARTS = frozenset({"colored", "shaped", "haired", "covered", "capped", "toned", "faced",
@@ -11,6 +11,8 @@ SECOND_PARTS = frozenset({"colored", "shaped", "haired", "covered", "capped", "t
                           "uniformed", "eyed", "skinned", "wrapped", "flavored"})  # fmt: skip
 GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterned", "lined", "topped",
                               "filled", "uniformed", "clad", "wrapped"})  # fmt: skip
+NO_ATTRIBUTE = frozenset({"aged", "sized", "looking", "based", "style", "length", "size", "made",
+                          "related", "like", "owned", "year"})  # fmt: skip
 LIGHTNESS = frozenset({"dark", "light", "bright", "pale", "deep"})
 
 
@@ -21,8 +23,6 @@ def adjective(findings: Findings, i: int) -> int:
     if word == "black" and sentence.words[i + 1 : i + 3] == ["and", "white"]:
         return _black_and_white(findings, i)
     after = sentence.word(i + 1)
-    if after in SECOND_PARTS and sentence.tag(i + 1) not in NOUNS:
-        return with_second_part(findings, i)
     pair = f"{word} {after}"
     if pair in lexicon.attribute_phrases:
         findings.add(i, i + 2, pair, "attribute", "attribute phrase")
@@ -36,17 +36,31 @@ def adjective(findings: Findings, i: int) -> int:
     return i + 1
 
 
+def is_second_part(sentence: Sentence, i: int) -> bool:
+    """Whether the word at a place ends an attribute of two parts: "covered" in "snow covered"."""
+    word, tag = sentence.word(i), sentence.tag(i)
+    if not word or sentence.muted[i] or tag in NOUNS or tag == "VBG":
+        return word == "looking" and sentence.tag(i + 1) in NOUNS
+    if word in SECOND_PARTS:
+        return sentence.tag(i + 1) != "DT"
+    return word in NO_ATTRIBUTE and sentence.tag(i + 1) in NOUNS | ADJECTIVES
+
+
 def with_second_part(findings: Findings, i: int) -> int:
     """Note "snow" for "snow covered", "heart shaped" for itself; the place after the two."""
     sentence, lexicon = findings.sentence, findings.lexicon
     first, second = sentence.words[i], sentence.words[i + 1]
+    pair = f"{first} {second}"
+    if pair in lexicon.attribute_phrases:
+        findings.add(i, i + 2, pair, "attribute", "attribute phrase")
+        return i + 2
     if second in GIVES_FIRST_PART:
         lemma = first if sentence.tags[i] in ADJECTIVES else lexicon.noun(first)
         if first in lexicon.colors or lexicon.noun_kind(lemma) or lexicon.is_attribute(first):
             kind = "attribute"
             findings.add(i, i + 2, lemma, kind, f"first part of {second}")
-    elif first not in lexicon.stop_adjectives:
-        findings.add(i, i + 2, f"{first} {second}", "attribute", "attribute of two parts")
+    elif second not in NO_ATTRIBUTE and first not in lexicon.stop_adjectives:
+        findings.add(i, i + 2, pair, "attribute", "attribute of two parts")
     return i + 2
 
 

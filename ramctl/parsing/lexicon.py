@@ -10,15 +10,21 @@ from functools import cache, lru_cache
 from importlib import resources
 
 from ramctl.parsing.inflection import noun_lemma, verb_lemma
-from ramctl.parsing.wordnet import ADJECTIVE, NOUN, VERB, WordNet
+from ramctl.parsing.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet
 
 #: Lexicographer files of what can be seen.
 VISIBLE_FILES = frozenset(
-    f"noun.{name}" for name in "animal artifact body food object person plant substance".split()
+    f"noun.{name}" for name in "Tops animal artifact body food object person plant substance".split()
 )
 #: Files that hold both visible and abstract nouns: only listed words are tags.
 PLANT_OR_STUFF = frozenset({"noun.plant", "noun.substance", "noun.food"})
 NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
+
+NO_FIRST_WORD = frozenset("the a an to on in at going lying coming some two one three".split())
+NO_LAST_WORD = frozenset(
+    "in on up off out over down through to for around away it by at with one about under".split()
+)
+NO_MIDDLE_WORD = frozenset("of and in on the or with to a".split())
 
 #: First words of synsets under which every place is a scene.
 SCENE_ROOTS = (
@@ -66,9 +72,8 @@ class Lexicon:
         self.removed_compounds = frozenset(words["compounds"]["remove"])
         self.added_compounds = frozenset(words["compounds"]["add"])
         self.idioms = PhraseIndex(words["idioms"]["drop"])
-        self.compounds = PhraseIndex(
-            (self.added_compounds | wordnet.compounds()) - self.removed_compounds
-        )
+        listed = {word for word in wordnet.compounds() if _is_noun_compound(word)}
+        self.compounds = PhraseIndex((self.added_compounds | listed) - self.removed_compounds)
         self._scene_roots = self._find_scene_roots()
         self.noun = lru_cache(maxsize=50_000)(self._noun)
         self.verb = lru_cache(maxsize=20_000)(self._verb)
@@ -131,12 +136,11 @@ class Lexicon:
         synsets = self.wordnet.synsets(lemma, NOUN)
         if not synsets:
             return self._kind_of_unlisted(lemma)
-        if all(synset.is_named_thing for synset in synsets[:2]):
-            return None
-        if all(word[:1].isupper() for word in synsets[0].lemmas if word.lower() == lemma):
+        synsets = [synset for synset in synsets if not _is_name(synset, lemma)]
+        if not synsets:
             return None
         if synsets[0].file not in VISIBLE_FILES and not self._mostly_visible(lemma):
-            return None
+            return self._kind_of_abstract(lemma, synsets[0].file)
         return "scene" if self._is_scene(synsets[0].number) else "object"
 
     def _kind_of_head(self, lemma: str) -> str:
@@ -152,6 +156,15 @@ class Lexicon:
         if " " in lemma:
             return self.noun_kind(lemma.rpartition(" ")[2])
         return "object" if lemma.isalpha() and len(lemma) > 2 else None
+
+    def _kind_of_abstract(self, lemma: str, file: str) -> str | None:
+        """A compound is what its head is: a softball game, a maple leaf."""
+        head = lemma.rpartition(" ")[2]
+        if head == lemma:
+            return None
+        if file == "noun.act" and head.endswith("ing"):
+            return "action"
+        return self.noun_kind(head)
 
     def _mostly_visible(self, lemma: str) -> bool:
         visible = other = 0
@@ -199,6 +212,20 @@ class PhraseIndex:
 
     def __contains__(self, phrase: str) -> bool:
         return phrase in self.phrases
+
+
+def _is_noun_compound(word: str) -> bool:
+    """Whether a noun of WordNet is one of several nouns, not "walk in", "the city", "cup of tea"."""
+    first, *middle, last = word.split(" ")
+    return (
+        first not in NO_FIRST_WORD and last not in NO_LAST_WORD and NO_MIDDLE_WORD.isdisjoint(middle)
+    )
+
+
+def _is_name(synset: Synset, lemma: str) -> bool:
+    """Whether the word names one thing: Austin, Crane, but not a crane."""
+    spelled = [word for word in synset.lemmas if word.lower().replace("-", " ") == lemma]
+    return synset.is_named_thing or all(word[:1].isupper() for word in spelled)
 
 
 def _entries(text: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ramctl.parsing.found import Findings
-from ramctl.parsing.lexicon import PLANT_OR_STUFF
 from ramctl.parsing.sentence import ADJECTIVES, NOUNS
 
 #: Heads that only say how much or which part: what comes before them is the thing.
@@ -12,6 +11,8 @@ PORTIONS = frozenset(
     type style kind color side item shot sort stuff set collection display design pattern place spot
     top bottom product photo picture image background chunk wedge strip""".split()
 )
+MATERIALS = frozenset("""straw plastic paper metal fur wooden wicker rubber stone leather denim brick
+    steel bamboo cardboard concrete ceramic""".split())  # fmt: skip
 WEARERS = frozenset({"wear", "wears", "wearing", "wore", "with", "in", "has", "his", "her", "their",
                      "dark", "reading", "and", "sun", "safety"})  # fmt: skip
 DRINKS = frozenset({"wine", "beer", "drinking", "champagne", "water", "juice", "milk", "cocktail",
@@ -27,6 +28,8 @@ def noun_phrase(findings: Findings, start: int) -> int:
     while i < len(sentence) and not sentence.muted[i]:
         if i in sentence.units:
             end, lemma = sentence.units[i]
+            if parts and _is_doing(findings, i):
+                break
             parts.append((i, end, lemma))
             i = end
         elif sentence.tags[i] in NOUNS:
@@ -34,11 +37,27 @@ def noun_phrase(findings: Findings, start: int) -> int:
             i += 1
         else:
             break
+    while len(parts) > 1 and _is_name(findings, parts[-1][0]):
+        parts.pop()
     *modifiers, head = parts
     head_is_tag = _head(findings, *head)
     for modifier in modifiers:
-        _modifier(findings, *modifier, is_thing=not head_is_tag and head[2] in PORTIONS)
+        is_thing = not head_is_tag and (
+            head[2] in PORTIONS or sentence.tags[modifier[0]] == "NNS"
+        )
+        _modifier(findings, *modifier, is_thing=is_thing)
     return i
+
+
+def _is_doing(findings: Findings, i: int) -> bool:
+    """Whether the compound at a place is a doing whose doer stands before it: "man rock climbing"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    end, lemma = sentence.units[i]
+    return sentence.tags[end - 1] == "VBG" and lexicon.noun_kind(lemma) == "action"
+
+
+def _is_name(findings: Findings, i: int) -> bool:
+    return findings.sentence.tags[i] in ("NNP", "NNPS") and i not in findings.sentence.units
 
 
 def _singular(findings: Findings, i: int) -> str:
@@ -74,8 +93,19 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
     kind = lexicon.noun_kind(lemma)
     if kind is None:
         return False
+    if end - start > 1:
+        _first_part(findings, start, lemma)
     findings.add(start, end, lemma, kind, "compound" if end - start > 1 else "noun")
     return True
+
+
+def _first_part(findings: Findings, start: int, lemma: str) -> None:
+    """Note the material of a "straw hat" and the colour of a "black bear" too: they are true."""
+    word, lexicon = findings.sentence.words[start], findings.lexicon
+    if word in MATERIALS:
+        findings.add(start, start + 1, word, "attribute", "material")
+    elif word in lexicon.colors and lexicon.first_file(lemma) == "noun.animal":
+        findings.add(start, start + 1, word, "attribute", "colour")
 
 
 def _modifier(findings: Findings, start: int, end: int, lemma: str, is_thing: bool) -> None:
@@ -90,8 +120,8 @@ def _modifier(findings: Findings, start: int, end: int, lemma: str, is_thing: bo
         findings.add(start, end, lemma, kind, "thing before an empty head")
     elif end - start == 1 and kind and lexicon.first_file(lemma) == "noun.plant":
         findings.add(start, end, lemma, "object", "plant before a noun")
-    elif end - start > 1 and kind and lexicon.first_file(lemma) in PLANT_OR_STUFF:
-        findings.add(start, end, lemma, kind, "plant or stuff before a noun")
+    elif end - start > 1 and kind:
+        findings.add(start, end, lemma, kind, "compound before a noun")
 
 
 def _is_gerund(findings: Findings, lemma: str) -> bool:

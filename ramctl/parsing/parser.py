@@ -78,9 +78,7 @@ def _step(findings: Findings, i: int) -> int:
     tag = read.tags[i]
     if i in read.units:
         return nouns.noun_phrase(findings, i)
-    if read.word(i + 1) in attributes.SECOND_PARTS and not read.muted[i + 1] and (
-        tag in NOUNS or tag in ADJECTIVES
-    ) and read.tag(i + 1) not in NOUNS:  # fmt: skip
+    if (tag in NOUNS or tag in ADJECTIVES) and attributes.is_second_part(read, i + 1):
         return attributes.with_second_part(findings, i)
     if tag in NOUNS:
         return nouns.noun_phrase(findings, i)

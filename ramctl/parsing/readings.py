@@ -84,7 +84,13 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
         and sentence.word(i + 1) not in ("of", "'s")
     ):
         return "VBZ" if word.endswith("s") else "VBP"
+    if tag == "NN" and before == "NNS" and after in AFTER_VERB and _is_doer(sentence, i - 1, lexicon):
+        return "VBP" if lexicon.is_plain_verb(word) and lexicon.verb(word) == word else tag
     return tag
+
+
+def _is_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    return lexicon.first_file(lexicon.noun(sentence.words[i])) in ("noun.person", "noun.animal")
 
 
 def _gerund_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
