@@ -11,8 +11,13 @@ SECOND_PARTS = frozenset({"colored", "shaped", "haired", "covered", "capped", "t
                           "uniformed", "eyed", "skinned", "wrapped", "flavored"})  # fmt: skip
 GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterned", "lined", "topped",
                               "filled", "uniformed", "clad", "wrapped"})  # fmt: skip
+#: Empty nouns whose adjectives are still seen: "a rainy day", "a crowded area".
+VAGUE_PLACES = frozenset("""day afternoon area place background setting scene air material item object thing
+    color colour side top surface group environment design one view condition weather spot location space
+    photo photograph picture image shot style""".split())  # fmt: skip
 NO_ATTRIBUTE = frozenset({"aged", "sized", "looking", "based", "style", "length", "size", "made",
-                          "related", "like", "owned", "year"})  # fmt: skip
+                          "related", "like", "owned", "year", "fashioned"})  # fmt: skip
+BLOND = frozenset({"blond", "blonde", "brunette", "auburn"})
 LIGHTNESS = frozenset({"dark", "light", "bright", "pale", "deep"})
 
 
@@ -31,9 +36,25 @@ def adjective(findings: Findings, i: int) -> int:
         return i + 1
     if word in lexicon.colors:
         findings.add(i, i + 1, word, "attribute", "colour")
-    elif lexicon.is_attribute(word):
+    elif sentence.tags[i] == "JJ" and lexicon.is_attribute(word) and (
+        word in lexicon.visible_adjectives or not _describes_nothing(findings, i)
+    ):  # fmt: skip
         findings.add(i, i + 1, word, "attribute", "adjective")
     return i + 1
+
+
+def _describes_nothing(findings: Findings, i: int) -> bool:
+    """Whether the noun that the adjective at a place describes is no tag: "a striking change"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    k = i + 1
+    while sentence.tag(k) in ADJECTIVES | {"VBN", "CC", ","} and k < i + 6:
+        k += 1
+    if sentence.tag(k) not in NOUNS or k in sentence.units:
+        return False
+    while sentence.tag(k + 1) in NOUNS:
+        k += 1
+    head = lexicon.noun(sentence.words[k])
+    return lexicon.noun_kind(head) is None and head not in VAGUE_PLACES
 
 
 def is_second_part(sentence: Sentence, i: int) -> bool:
@@ -59,6 +80,8 @@ def with_second_part(findings: Findings, i: int) -> int:
         if first in lexicon.colors or lexicon.noun_kind(lemma) or lexicon.is_attribute(first):
             kind = "attribute"
             findings.add(i, i + 2, lemma, kind, f"first part of {second}")
+    elif second == "haired" and first in BLOND:
+        findings.add(i, i + 2, first, "attribute", "first part of haired")
     elif second not in NO_ATTRIBUTE and first not in lexicon.stop_adjectives:
         findings.add(i, i + 2, pair, "attribute", "attribute of two parts")
     return i + 2

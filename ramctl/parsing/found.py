@@ -34,6 +34,8 @@ class Findings:
     found: list[Found]
     #: Places of nouns that are doings: "do a flip".
     doings: dict[int, str]
+    #: Free compounds ("soccer field" beside the tag "field"): what a label system may list.
+    phrases: list[str]
 
     def add(self, start: int, end: int, tag: str, kind: str, rule: str) -> None:
         """Note a tag made of the words of a span."""

@@ -66,6 +66,8 @@ class Lexicon:
         self.light_verbs = frozenset(verbs["light"])
         self.lie_of_the_land = frozenset(verbs["lie_of_the_land"])
         self.act_nouns = _pairs(verbs["act_nouns"])
+        self.extra_verbs = frozenset(verbs["extra"])
+        self.course_verbs = frozenset(verbs["course"])
         self.verb_forms = frozenset(verbs["forms"])
         self.attribute_phrases = frozenset(words["phrases"]["attributes"])
         self.spelling = _pairs(words["spelling"]["same"])
@@ -100,6 +102,9 @@ class Lexicon:
         return noun_lemma(word, self.wordnet)
 
     def _verb(self, word: str) -> str:
+        for lemma in (word, word[:-1], word[:-2], word[:-3], word[:-3] + "e"):
+            if lemma in self.extra_verbs:
+                return lemma
         return verb_lemma(word, self.wordnet)
 
     def is_plain_noun(self, word: str) -> bool:
@@ -111,8 +116,8 @@ class Lexicon:
         return word in self.visible_adjectives or self.wordnet.has(word, ADJECTIVE)
 
     def is_plain_verb(self, word: str) -> bool:
-        """Whether WordNet has the word's base form as a verb."""
-        return self.wordnet.has(self.verb(word), VERB)
+        """Whether the word's base form is a verb."""
+        return self.verb(word) in self.extra_verbs or self.wordnet.has(self.verb(word), VERB)
 
     def first_file(self, lemma: str) -> str:
         """The lexicographer file of the noun's first sense; empty if it has none."""

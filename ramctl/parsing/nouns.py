@@ -41,11 +41,13 @@ def noun_phrase(findings: Findings, start: int) -> int:
         parts.pop()
     *modifiers, head = parts
     head_is_tag = _head(findings, *head)
+    if modifiers and head_is_tag:
+        findings.phrases.append(f"{modifiers[-1][2]} {head[2]}")
     for modifier in modifiers:
         is_thing = not head_is_tag and (
             head[2] in PORTIONS or sentence.tags[modifier[0]] == "NNS"
         )
-        _modifier(findings, *modifier, is_thing=is_thing)
+        _modifier(findings, *modifier, head=head[2], is_thing=is_thing)
     return i
 
 
@@ -108,14 +110,24 @@ def _first_part(findings: Findings, start: int, lemma: str) -> None:
         findings.add(start, start + 1, word, "attribute", "colour")
 
 
-def _modifier(findings: Findings, start: int, end: int, lemma: str, is_thing: bool) -> None:
+def _modifier(
+    findings: Findings, start: int, end: int, lemma: str, head: str, is_thing: bool
+) -> None:
     lexicon = findings.lexicon
     kind = lexicon.noun_kind(lemma)
     if lemma in lexicon.colors and end - start == 1:
         findings.add(start, end, lemma, "attribute", "colour")
     elif lemma in lexicon.modifier_tags and end - start == 1:
+        if lemma == "rock" and lexicon.first_file(head) in ("noun.person", "noun.group", "noun.event"):
+            return
         stuff = kind or "object"
         findings.add(start, end, lemma, "scene" if stuff == "scene" else "attribute", "material")
+    elif (
+        kind
+        and lexicon.first_file(head) == "noun.body"
+        and lexicon.first_file(lemma) in ("noun.person", "noun.animal", "noun.Tops")
+    ):
+        findings.add(start, end, lemma, kind, "owner of a body part")
     elif is_thing and kind:
         findings.add(start, end, lemma, kind, "thing before an empty head")
     elif end - start == 1 and kind and lexicon.first_file(lemma) == "noun.plant":

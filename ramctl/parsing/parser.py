@@ -18,9 +18,14 @@ from ramctl.parsing.tagger import Tagger
 
 @dataclass(frozen=True, slots=True)
 class ParsedCaption:
-    """A caption's tags in order of first mention; `found` is parallel and says why."""
+    """A caption's tags in order of first mention, and why each is one.
+
+    `phrases` are free compounds of which only the head is a tag ("soccer field" beside
+    `field`): candidates for a label system.
+    """
 
     found: tuple[Found, ...]
+    phrases: tuple[str, ...] = ()
 
     @property
     def tags(self) -> list[str]:
@@ -60,14 +65,14 @@ class CaptionParser:
         readings.repair(read, lexicon)
         masks.mute(read, lexicon)
         find_compounds(read, lexicon)
-        findings = Findings(read, lexicon, [], {})
+        findings = Findings(read, lexicon, [], {}, [])
         i = 0
         while i < len(read):
             i = _step(findings, i)
         unique: dict[str, Found] = {}
         for found in findings.found:
             unique.setdefault(found.tag, found)
-        return ParsedCaption(tuple(unique.values()))
+        return ParsedCaption(tuple(unique.values()), tuple(findings.phrases))
 
 
 def _step(findings: Findings, i: int) -> int:

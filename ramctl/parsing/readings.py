@@ -14,7 +14,11 @@ from ramctl.parsing.wordnet import NOUN
 
 #: What may follow a verb that was taken for a noun.
 AFTER_VERB = frozenset({"DT", "PRP$", "IN", "RP", "TO", "RB", "PRP", "CC", "", ".", ",", "VBG"})
-MAKES_NOUN = DETERMINERS | ADJECTIVES | {"IN"}
+MAKES_NOUN = DETERMINERS | ADJECTIVES
+PLACING = frozenset("""in on of with at near under behind over through into across outside inside against
+    beside above below along past around toward towards onto beneath by""".split())  # fmt: skip
+#: Before an -ing word that is a verb with its object: "sitting and drinking water".
+BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
 BE = frozenset({"is", "are", "was", "were", "be", "being", "been", "'s", "'re", "am", "gets", "get"})
 
 
@@ -30,9 +34,9 @@ def repair(sentence: Sentence, lexicon: Lexicon) -> None:
             tags[i] = _noun_reading(sentence, i, lexicon)
         elif tag == "VBG":
             tags[i] = _gerund_reading(sentence, i, lexicon)
-        elif tag == "JJ":
-            if not lexicon.is_plain_adjective(word) and word not in lexicon.colors:
-                tags[i] = _unknown_adjective(word, lexicon)
+        elif tag in ADJECTIVES:
+            if tag == "JJ" or lexicon.is_plain_noun(word):
+                tags[i] = _adjective_reading(word, tag, lexicon)
         elif tag in ("VBZ", "VBP", "VB") and _is_noun_after_all(sentence, i, lexicon):
             tags[i] = "NNS" if word.endswith("s") else "NN"
         elif tag in ("FW", "UH", "RB") and word in lexicon.colors:
@@ -69,10 +73,14 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     if word.endswith("ing") and len(word) > 4:
         if lexicon.noun(word) in lexicon.ing_things or word in lexicon.objects:
             return tag
-        if lexicon.is_plain_verb(word) and lexicon.verb(word) != word and after not in NOUNS:
-            return "VBG"
-    if not lexicon.is_plain_noun(lexicon.noun(word)) and lexicon.is_plain_adjective(word):
-        return "JJ"
+        if lexicon.is_plain_verb(word) and lexicon.verb(word) != word:
+            if after not in NOUNS or (before in BEFORE_GERUND and i not in sentence.units):
+                return "VBG"
+    if not lexicon.is_plain_noun(lexicon.noun(word)):
+        if lexicon.is_plain_adjective(word):
+            return "JJ"
+        if tag == "NNS" and lexicon.is_plain_verb(word):
+            return "VBZ"
     if word in lexicon.colors and word not in ("orange", "gold", "silver", "salmon") and (
         after in NOUNS or after in ADJECTIVES or sentence.word(i - 1) == "in"
     ):
@@ -101,21 +109,24 @@ def _gerund_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     after_word = sentence.word(i + 1)
     if after in ("DT", "PRP$", "PRP") or sentence.word(i - 1) in BE:
         return "VBG"
-    if before in MAKES_NOUN and sentence.word(i - 1) not in ("while", "when"):
+    if before in MAKES_NOUN or sentence.word(i - 1) in PLACING:
         return "NN"
     if after_word == "of" or i == 0 or (before in ("CC", ",", "NN") and after in ("IN", "", ".")):
         return "NN"
     return "VBG"
 
 
-def _unknown_adjective(word: str, lexicon: Lexicon) -> str:
+def _adjective_reading(word: str, tag: str, lexicon: Lexicon) -> str:
+    known = word in lexicon.colors or word in lexicon.stop_adjectives
+    if known or lexicon.is_plain_adjective(word):
+        return tag
     if lexicon.is_plain_noun(word) and word not in lexicon.visible_adjectives:
         return "NN"
     if word.endswith("ed") and lexicon.is_plain_verb(word):
         return "VBN"
     if word.endswith("ing") and lexicon.is_plain_verb(word):
         return "VBG"
-    return "JJ"
+    return tag
 
 
 def _is_noun_after_all(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:

@@ -9,7 +9,8 @@ from ramctl.parsing.sentence import ADJECTIVES, DETERMINERS, NOUNS
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
 LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun.phenomenon",
                               "noun.event", "noun.body"})  # fmt: skip
-LIFELESS = frozenset({"noun.location", "noun.object"})
+LAND = frozenset({"noun.location", "noun.object"})
+TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
 
 
 def verb(findings: Findings, i: int) -> int:
@@ -25,7 +26,9 @@ def verb(findings: Findings, i: int) -> int:
         return i + 1
     if lemma in SEEMING and _is_seeming(findings, i):
         return i + 1
-    if lemma in lexicon.lie_of_the_land and _subject_is_land(findings, i):
+    if lemma in lexicon.lie_of_the_land | lexicon.course_verbs and _subject_is(
+        findings, i, lemma in lexicon.course_verbs
+    ):
         return i + 1
     if tag == "VBG" and _is_purpose(findings, i):
         return i + 1
@@ -61,10 +64,22 @@ def _is_seeming(findings: Findings, i: int) -> bool:
     return sentence.word(k) in ("like", "as")
 
 
-def _subject_is_land(findings: Findings, i: int) -> bool:
+def _subject_is(findings: Findings, i: int, lifeless: bool) -> bool:
+    """Whether the verb's subject is land or a building; with `lifeless`, any thing not alive."""
+    lexicon = findings.lexicon
+    subject = _subject(findings, i)
+    if not subject:
+        return False
+    file = lexicon.first_file(subject)
+    if lexicon.noun_kind(subject) == "scene" or file in LAND or subject in TALL_THINGS:
+        return True
+    return lifeless and file in ("noun.artifact", "noun.shape", "noun.substance", "noun.body")
+
+
+def _subject(findings: Findings, i: int) -> str:
+    """The noun before a verb that no preposition governs; empty if there is none near."""
     sentence, lexicon = findings.sentence, findings.lexicon
-    k = i - 1
-    subject = ""
+    subject, k = "", i - 1
     while k >= 0 and sentence.tags[k] not in (",", ".", ":", "CC"):
         if sentence.tags[k] in NOUNS:
             subject = lexicon.noun(sentence.words[k])
@@ -75,13 +90,7 @@ def _subject_is_land(findings: Findings, i: int) -> bool:
                 break
             k = start - 1
         k -= 1
-    if not subject:
-        return False
-    return (
-        lexicon.noun_kind(subject) == "scene"
-        or lexicon.first_file(subject) in LIFELESS
-        or subject in ("building", "house", "tree", "mountain", "crane", "skyscraper", "tower")
-    )
+    return subject
 
 
 def _is_purpose(findings: Findings, i: int) -> bool:
