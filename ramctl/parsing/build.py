@@ -5,6 +5,7 @@ Source: RAM sec. 3.1: frequent tags of parsed captions, synonyms merged, 4,585 l
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -70,18 +71,57 @@ def build_labels(
     ]
     candidates += [decisions[tag] for tag in sorted(decisions.keys() - dict(ranked).keys())]
     candidates = _limit(candidates, sizes)
-    return BuiltLabels(_system(candidates, lexicon), candidates)
+    return BuiltLabels(_system(candidates, counts, lexicon, sizes), candidates)
 
 
 def _rank(counts: TagCounts, lexicon: Lexicon, sizes: Sizes) -> list[tuple[str, int]]:
     """(tag, count) of all tags and free compounds that are frequent enough, by rank."""
     found = {tag: n for tag, n in counts.captions.items() if n >= sizes.min_count}
+    for form, count in _activities(counts).items():
+        found.setdefault(form, count)
+    for word, count in _parts(counts, lexicon).items():
+        if found.get(word, 0) + count >= sizes.min_count:
+            found[word] = found.get(word, 0) + count
     for phrase, count in counts.phrases.items():
         head = phrase.rpartition(" ")[2]
+        if phrase.partition(" ")[0] in lexicon.colors:
+            continue  # "tan dog": both parts are tags
         often = count >= max(MIN_PHRASE_COUNT, sizes.min_count)
         if often and count >= MIN_PHRASE_SHARE * counts.captions[head]:
             found[phrase] = found.get(phrase, 0) + count
     return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _activities(counts: TagCounts) -> dict[str, int]:
+    """-ing names of doings whose base form is mostly a thing: "fishing" beside the `fish`."""
+    names = {}
+    for tag, gerunds in counts.gerunds.items():
+        form, count = min(gerunds.items(), key=lambda item: (-item[1], item[0]))
+        if counts.kind(tag) != "action" and form not in counts.captions:
+            names[form] = count
+    return names
+
+
+def _parts(counts: TagCounts, lexicon: Lexicon) -> Counter[str]:
+    """Mentions of words inside compounds.
+
+    The head of a dictionary compound, if it is a kind of it ("golden retriever"), and the
+    first noun of a free one ("banquet table").
+    """
+    parts: Counter[str] = Counter()
+    for tag, count in counts.captions.items():
+        head = tag.rpartition(" ")[2]
+        senses = lexicon.wordnet.entry(tag).senses.get(NOUN, ()) if head != tag else ()
+        if not senses or lexicon.noun_kind(head) is None:
+            continue
+        path = lexicon.wordnet.hypernym_path(senses[0][0])
+        if any(head in lexicon.wordnet.synset(number).lemmas for number in path):
+            parts[head] += count
+    for phrase, count in counts.phrases.items():
+        first = phrase.rpartition(" ")[0]
+        if first not in lexicon.modifier_tags and lexicon.noun_kind(first) is not None:
+            parts[first] += count
+    return parts
 
 
 def _decide(
@@ -89,20 +129,20 @@ def _decide(
 ) -> Candidate:
     kind = counts.kind(tag)
     if tag not in counts.kinds:
-        kind = lexicon.noun_kind(tag) or "object"
-    if reason := _not_worth_having(tag, lexicon):
+        kind = "action" if tag.endswith("ing") else lexicon.noun_kind(tag) or "object"
+    if reason := _not_worth_having(tag, kind, lexicon):
         return Candidate(tag, count, kind, "drop", "", reason)
     if merge := merges.get(tag):
         return Candidate(tag, count, kind, "synonym", merge.tag, f"{merge.rule} {merge.likeness}")
     return Candidate(tag, count, kind, "label", "", "frequent")
 
 
-def _not_worth_having(tag: str, lexicon: Lexicon) -> str:
+def _not_worth_having(tag: str, kind: str, lexicon: Lexicon) -> str:
     if not all(part.replace("'", "").isalpha() for part in tag.split()):
         return "not a word"
     if tag.isascii() and len(tag) < 3 and tag not in ("tv", "dj", "ox", "pc", "rv", "dvd"):
         return "too short"
-    return ""
+    return f"vague {kind}" if tag in lexicon.vague_labels[kind] else ""
 
 
 def _limit(candidates: list[Candidate], sizes: Sizes) -> list[Candidate]:
@@ -125,7 +165,9 @@ def _limit(candidates: list[Candidate], sizes: Sizes) -> list[Candidate]:
     return kept
 
 
-def _system(candidates: list[Candidate], lexicon: Lexicon) -> LabelSystem:
+def _system(
+    candidates: list[Candidate], counts: TagCounts, lexicon: Lexicon, sizes: Sizes
+) -> LabelSystem:
     labels = [candidate for candidate in candidates if candidate.decision == "label"]
     synonyms: dict[str, list[Candidate]] = {}
     for candidate in candidates:
@@ -133,6 +175,7 @@ def _system(candidates: list[Candidate], lexicon: Lexicon) -> LabelSystem:
             synonyms.setdefault(candidate.of, []).append(candidate)
     canonical = {label.tag: label.tag for label in labels}
     canonical |= {c.tag: tag for tag, others in synonyms.items() for c in others}
+    forms = _other_forms(labels, canonical, counts, lexicon, sizes)
     built = []
     for label in labels:
         others = synonyms.get(label.tag, [])
@@ -140,13 +183,38 @@ def _system(candidates: list[Candidate], lexicon: Lexicon) -> LabelSystem:
             Label(
                 label.tag,
                 label.kind,
-                synonyms=tuple(other.tag for other in others),
+                synonyms=(*(other.tag for other in others), *forms.get(label.tag, ())),
                 parents=_parents(label, lexicon, canonical),
                 count=label.count + sum(other.count for other in others),
             )
         )
     order = sorted(built, key=lambda label: (-(label.count or 0), label.tag))
     return LabelSystem(order)
+
+
+def _other_forms(
+    labels: list[Candidate],
+    canonical: Mapping[str, str],
+    counts: TagCounts,
+    lexicon: Lexicon,
+    sizes: Sizes,
+) -> dict[str, tuple[str, ...]]:
+    """Other strings of the labels: names of activities ("surfing"), British spellings."""
+    british: dict[str, list[str]] = {}
+    for form, lemma in lexicon.british.items():
+        british.setdefault(lemma, []).append(form)
+    room = sizes.max_strings - len(canonical)
+    taken = set(canonical)
+    forms: dict[str, tuple[str, ...]] = {}
+    for label in labels:
+        gerunds = counts.gerunds.get(label.tag, Counter()) if label.kind == "action" else Counter()
+        found = sorted(form for form, n in gerunds.items() if n >= sizes.min_count)
+        found += british.get(label.tag, [])
+        free = [form for form in found if form not in taken][:room]
+        taken.update(free)
+        room -= len(free)
+        forms[label.tag] = tuple(free)
+    return forms
 
 
 def _parents(label: Candidate, lexicon: Lexicon, canonical: Mapping[str, str]) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ class TagCounts:
         self.captions: Counter[str] = Counter()
         self.kinds: dict[str, Counter[str]] = {}
         self.phrases: Counter[str] = Counter()
+        #: The -ing forms of actions, which also name the activity: {"surf": {"surfing": 12}}.
+        self.gerunds: dict[str, Counter[str]] = {}
         self._ids: dict[str, int] = {}
         self._mentions = array("i")
         self._starts = array("q", [0])
@@ -35,6 +37,8 @@ class TagCounts:
             self.captions[found.tag] += 1
             self.kinds.setdefault(found.tag, Counter())[found.kind] += 1
             self._mentions.append(self._id(found.tag))
+            if found.kind == "action" and found.words[-3:] == "ing":
+                self.gerunds.setdefault(found.tag, Counter())[found.words.lower()] += 1
         for phrase in dict.fromkeys(parsed.phrases):
             self.phrases[phrase] += 1
             self._mentions.append(self._id(phrase))

@@ -71,6 +71,9 @@ class Lexicon:
         self.verb_forms = frozenset(verbs["forms"])
         self.attribute_phrases = frozenset(words["phrases"]["attributes"])
         self.spelling = _pairs(words["spelling"]["same"])
+        self.british = _pairs(words["spelling"]["british"])
+        self.spelling |= self.british
+        self.vague_labels = {kind: frozenset(listed) for kind, listed in words["labels"].items()}
         self.removed_compounds = frozenset(words["compounds"]["remove"])
         self.added_compounds = frozenset(words["compounds"]["add"])
         self.idioms = PhraseIndex(words["idioms"]["drop"])

@@ -15,19 +15,22 @@ from ramctl.parsing.wordnet import ADJECTIVE, NOUN, VERB
 POS_OF_KIND = {"object": NOUN, "scene": NOUN, "action": VERB, "attribute": ADJECTIVE}
 #: The share of a word's tagged uses that must have the shared sense.
 MIN_SENSE_SHARE = 0.6
-#: The least likeness of two words' contexts (cosine), and for words seen too rarely to tell.
+#: The least likeness of two words' contexts (cosine).
 MIN_LIKENESS = 0.2
-RARE = 10
+#: The likeness from which the other word's second sense will do too: in WordNet, a bike is
+#: first a motorcycle.
+SAME_COMPANY = 0.62
+LEAST_LIKENESS = {"spelling": 0.0, "main sense": MIN_LIKENESS, "same company": SAME_COMPANY}
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """`word` becomes a synonym of `tag`; `likeness` is their contexts' cosine, if measured."""
+    """`word` becomes a synonym of `tag`; `likeness` is their contexts' cosine."""
 
     word: str
     tag: str
     rule: str
-    likeness: float | None
+    likeness: float
 
 
 def find_merges(counts: TagCounts, lexicon: Lexicon, tags: list[str]) -> list[Merge]:
@@ -39,17 +42,17 @@ def find_merges(counts: TagCounts, lexicon: Lexicon, tags: list[str]) -> list[Me
     vectors = counts.contexts(tags)
     merged: dict[str, Merge] = {}
     for word in tags:
-        best: tuple[float, Merge] | None = None
+        best: Merge | None = None
         for tag, rule in _proposals(word, counts, lexicon):
             if tag not in rank or rank[tag] >= rank[word] or tag in merged:
                 continue
             likeness = float((vectors[rank[word]] @ vectors[rank[tag]].T).sum())
-            if rule == "spelling" or likeness >= MIN_LIKENESS:
+            if likeness >= LEAST_LIKENESS[rule]:
                 merge = Merge(word, tag, rule, round(likeness, 3))
-                if best is None or likeness > best[0]:
-                    best = (likeness, merge)
+                if best is None or merge.likeness > best.likeness:
+                    best = merge
         if best is not None:
-            merged[word] = best[1]
+            merged[word] = best
     return list(merged.values())
 
 
@@ -60,14 +63,23 @@ def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> list[tuple[str
     proposals += [(split, "spelling") for split in _splits(word, counts)]
     pos = POS_OF_KIND[counts.kind(word)]
     sense = main_sense(word, pos, lexicon)
-    if sense is None:
-        return proposals
-    for lemma in lexicon.wordnet.synset(sense).lemmas:
-        other = lemma.lower().replace("-", " ")
-        if other != word and POS_OF_KIND[counts.kind(other)] == pos:
-            if main_sense(other, pos, lexicon) == sense:
-                proposals.append((other, "synset"))
+    for number, _ in lexicon.wordnet.entry(word).senses.get(pos, ()):
+        for lemma in lexicon.wordnet.synset(number).lemmas:
+            other = lemma.lower().replace("-", " ")
+            if other == word or POS_OF_KIND[counts.kind(other)] != pos:
+                continue
+            if number != sense or _is_game_of(word, other):
+                continue
+            if sense == main_sense(other, pos, lexicon):
+                proposals.append((other, "main sense"))
+            elif number in [n for n, _ in lexicon.wordnet.entry(other).senses[pos][:2]]:
+                proposals.append((other, "same company"))
     return proposals
+
+
+def _is_game_of(word: str, other: str) -> bool:
+    """Whether one is the other's game: "football game" is played with a football."""
+    return f"{other} game" == word or f"{word} game" == other
 
 
 def _splits(word: str, counts: TagCounts) -> list[str]:
