@@ -63,32 +63,91 @@ class Words(click.ParamType):  # type: ignore[type-arg]
 @common.inputs
 @common.root
 @common.stream
-@option("--report", "page", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-        group="output", help="Write a page that shows removed and kept regions, tag by tag.")
+@option(
+    "--report",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    group="output",
+    help="Write a page that shows removed and kept regions, tag by tag.",
+)
 @common.model
-@option("--detector", default="attention", show_default=True, group="model",
-        metavar="attention|grounding-dino:WEIGHTS", help="What finds a tag's region.")
-@option("--embed", type=click.Choice(["pool", "crop"]), group="model",
-        help="Region features: pooled tokens, or the crop encoded [default: fits the detector].")
-@option("--kinds", type=Words(KINDS), default="object,scene", show_default=True,
-        metavar="KIND,...", help="Kinds of tags that are cleaned.")
+@option(
+    "--detector",
+    default="attention",
+    show_default=True,
+    group="model",
+    metavar="attention|grounding-dino:WEIGHTS",
+    help="What finds a tag's region.",
+)
+@option(
+    "--embed",
+    type=click.Choice(["pool", "crop"]),
+    group="model",
+    help="Region features: pooled tokens, or the crop encoded [default: fits the detector].",
+)
+@option(
+    "--kinds",
+    type=Words(KINDS),
+    default="object,scene",
+    show_default=True,
+    metavar="KIND,...",
+    help="Kinds of tags that are cleaned.",
+)
 @option("--only", metavar="FILE|top:K", help="Clean only these tags, or the K most frequent.")
-@option("--outliers", type=click.FloatRange(0, 1), default=0.10, show_default=True,
-        metavar="SHARE", help="Share of each tag's regions that is dropped as outlying.")
-@option("--clusters", type=click.IntRange(1, 255), metavar="N",
-        help="Clusters a tag [default: one for 50 regions, 8 at most].")
-@option("--min-regions", type=click.IntRange(1), default=20, show_default=True, metavar="N",
-        help="Leave a tag with fewer regions alone.")
-@option("--threshold", metavar="NUMBER|FILE|lowest:SHARE",
-        help="A region must score higher to keep its tag [default: the model's thresholds].")
-@option("--protect", type=Words(SOURCES), default="human", show_default=True,
-        metavar="SOURCE,...|none", help="Never remove tags from these sources.")
-@option("--work", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-        help="Keep regions and decisions here, and go on from what is there.")
-@option("--stage", type=click.Choice(["detect", "cluster", "apply"]),
-        help="Run one stage on --work; cluster and apply read nothing else.")
-@option("--part", type=Part(), default="0/1", metavar="I/N",
-        help="Do the I-th of N shares of detect or cluster; any N gives the same result.")
+@option(
+    "--outliers",
+    type=click.FloatRange(0, 1),
+    default=0.10,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of each tag's regions that is dropped as outlying.",
+)
+@option(
+    "--clusters",
+    type=click.IntRange(1, 255),
+    metavar="N",
+    help="Clusters a tag [default: one for 50 regions, 8 at most].",
+)
+@option(
+    "--min-regions",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Leave a tag with fewer regions alone.",
+)
+@option(
+    "--threshold",
+    metavar="NUMBER|FILE|lowest:SHARE",
+    help="A region must score higher to keep its tag [default: the model's thresholds].",
+)
+@option(
+    "--protect",
+    type=Words(SOURCES),
+    default="human",
+    show_default=True,
+    metavar="SOURCE,...|none",
+    help="Never remove tags from these sources.",
+)
+@option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep regions and decisions here, and go on from what is there.",
+)
+@option(
+    "--stage",
+    type=click.Choice(["detect", "cluster", "apply"]),
+    help="Run one stage on --work; cluster and apply read nothing else.",
+)
+@option(
+    "--part",
+    type=Part(),
+    default="0/1",
+    metavar="I/N",
+    help="Do the I-th of N shares of detect or cluster; any N gives the same result.",
+)
 @common.jobs
 @common.batch
 @common.threads

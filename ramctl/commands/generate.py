@@ -23,12 +23,30 @@ Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 some inputs rejected, 130 int
 @common.root
 @common.stream
 @common.model
-@option("--captions", "n_captions", type=click.IntRange(0), default=1, show_default=True,
-        metavar="N", group="model", help="Captions a photo; beam search may find fewer.")
-@option("--decode", default="beam:3", show_default=True, metavar="beam:K|nucleus:P",
-        group="model", help="How captions are searched or sampled.")
-@option("--threshold", metavar="NUMBER|FILE", group="model",
-        help="A tag must score higher to be added [default: the model's thresholds].")
+@option(
+    "--captions",
+    "n_captions",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    metavar="N",
+    group="model",
+    help="Captions a photo; beam search may find fewer.",
+)
+@option(
+    "--decode",
+    default="beam:3",
+    show_default=True,
+    metavar="beam:K|nucleus:P",
+    group="model",
+    help="How captions are searched or sampled.",
+)
+@option(
+    "--threshold",
+    metavar="NUMBER|FILE",
+    group="model",
+    help="A tag must score higher to be added [default: the model's thresholds].",
+)
 @common.jobs
 @common.batch
 @common.threads

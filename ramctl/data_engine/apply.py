@@ -25,7 +25,8 @@ class Removals:
     @classmethod
     def of(cls, decisions: Iterable[Decision]) -> "Removals":
         """What a series of decisions removes."""
-        rows, reasons, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)], [np.zeros(0)]
+        rows, reasons = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
+        distances = [np.zeros(0, np.float32)]
         for decision in decisions:
             gone = np.flatnonzero(decision.reason)
             rows.append(decision.row[gone])
@@ -36,7 +37,7 @@ class Removals:
         return cls(
             row[order],
             np.concatenate(reasons)[order],
-            np.concatenate(distances)[order].astype(np.float32),
+            np.concatenate(distances)[order],
         )
 
     def between(self, start: int, end: int) -> list[tuple[int, str, float]]:

@@ -110,10 +110,9 @@ class Baseline:
             yield batch
 
     def _check_root(self, record: Record, photo: Photo | RecordProblem) -> None:
-        missing = isinstance(photo, RecordProblem)
-        if missing and photo.code != "missing_image":
-            return
-        self._root_check.saw(image_name(record.fields), not missing)
+        problem = photo.code if isinstance(photo, RecordProblem) else None
+        if problem in (None, "missing_image"):
+            self._root_check.saw(image_name(record.fields), problem is None)
 
     def features(self, photos: Sequence[Photo]) -> Tensor:
         """Features (photos, extra + T, C) of the image encoder.
@@ -189,5 +188,4 @@ class PhotoBatch:
     def grid(self) -> int:
         """Rows, and columns, of the token grid."""
         n_tokens = self.features.shape[1] - self.baseline.model.encoder.extra_tokens
-        return int(round(n_tokens**0.5))
-
+        return round(n_tokens**0.5)

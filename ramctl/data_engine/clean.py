@@ -32,6 +32,7 @@ from ramctl.labels import LabelSystem
 from ramctl.progress import progress_bar
 from ramctl.report import Report
 
+
 @dataclass(frozen=True, slots=True)
 class CleanOptions:
     """What is cleaned and how; the defaults are those of `ramctl clean`."""

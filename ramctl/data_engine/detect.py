@@ -137,7 +137,11 @@ class RegionFinder:
                 photos.append(photo)
                 asked.append(tags)
         found = iter(self._regions(photos, asked))
-        return (next(found) if isinstance(tags, list) and tags else tags for tags in wanted)
+        for tags in wanted:
+            if isinstance(tags, RecordProblem):
+                yield tags
+            else:
+                yield next(found) if tags else []
 
     def _wanted(self, record: Record, counts: Counter[str]) -> list[WantedTag] | RecordProblem:
         try:

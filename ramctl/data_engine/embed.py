@@ -68,9 +68,7 @@ def _tail(photo: GlobalFeatures | None) -> int:
     return 0 if photo is None or photo.token is None else 1
 
 
-def _decoder_inputs(
-    model: RAM, view: RegionView
-) -> tuple[Tensor, Tensor, GlobalFeatures | None]:
+def _decoder_inputs(model: RAM, view: RegionView) -> tuple[Tensor, Tensor, GlobalFeatures | None]:
     """The pooled features (P, C), the decoder's tokens (P, all, D) and the global features."""
     extra = model.encoder.extra_tokens
     weights = view.cover / view.cover.sum(1, keepdim=True)
@@ -100,4 +98,5 @@ def _queries(
     absent = None if labels.absent is None else labels.absent
     text = model.weighting(labels.parts.text, absent, photo.feature)  # (P, L, E)
     own = text.gather(1, label[:, None, None].expand(-1, 1, text.shape[-1]))
-    return model.label_queries(own)
+    queries: Tensor = model.label_queries(own)
+    return queries

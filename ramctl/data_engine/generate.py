@@ -95,7 +95,8 @@ class Generator:
         # The last batch is filled up: a photo's result never depends on how many came with it.
         photos = [photo for _, photo in good]
         photos += photos[-1:] * (self.baseline.batch - len(photos))
-        probabilities, captions = iter(()), iter(())
+        probabilities: Iterator[NDArray[np.float32]] = iter(())
+        captions: Iterator[list[Caption] | None] = iter(())
         if photos:
             encoded = self.baseline.encode(self.baseline.features(photos))
             scores = self._scores(encoded)
@@ -117,7 +118,8 @@ class Generator:
     def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
         """The ids above their thresholds, the surest first."""
         above = np.flatnonzero(probabilities > self.thresholds)
-        return above[np.argsort(-probabilities[above], kind="stable")].tolist()
+        ids: list[int] = above[np.argsort(-probabilities[above], kind="stable")].tolist()
+        return ids
 
     def _captions(
         self, encoded: Encoded, scores: NDArray[np.float32], records: list[Record]

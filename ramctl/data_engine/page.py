@@ -70,7 +70,9 @@ def cleaning_page(
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head><body><h1>{title}</h1>\n" + "\n".join(body) + "</body></html>\n"
+        f"<style>{STYLE}</style></head><body><h1>{title}</h1>\n"
+        + "\n".join(body)
+        + "</body></html>\n"
     )
 
 
@@ -130,7 +132,9 @@ def _side(
 ) -> str:
     shown = _shown(decision, places, index)
     figures = "".join(filter(None, map(_figure, shown)))
-    return f'<div class="side {name}"><b>{name}: {number}</b><div class="grid">{figures}</div></div>'
+    return (
+        f'<div class="side {name}"><b>{name}: {number}</b><div class="grid">{figures}</div></div>'
+    )
 
 
 def _shown(decision: Decision, places: NDArray[np.int64], index: RegionIndex) -> list[Shown]:

@@ -32,7 +32,7 @@ class View:
 
     def to_photo(self, box: Floats) -> Floats:
         """A box of the view as a box of the photo."""
-        return self._origin + box * self._size
+        return np.asarray(self._origin + box * self._size, np.float32)
 
     def from_photo(self, box: Floats) -> Floats:
         """A box of the photo as a box of the view, cut at its border."""
@@ -92,7 +92,7 @@ def _cover(start: float, end: float, cells: int) -> NDArray[np.float64]:
     end = max(min(end, 1.0), start)
     edges = np.arange(cells + 1) / cells
     covered = np.minimum(edges[1:], end) - np.maximum(edges[:-1], start)
-    covered = np.clip(covered * cells, 0, 1)
+    covered = np.asarray(np.clip(covered * cells, 0, 1))
     if covered.sum() < 1e-6:
         covered[min(int(start * cells), cells - 1)] = 1.0
     return covered

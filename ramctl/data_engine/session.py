@@ -24,8 +24,13 @@ from ramctl.io.records import Record
 from ramctl.io.stream import StreamOptions, each, run_stream
 from ramctl.report import Report
 
+
 def run(
-    cleaning: Cleaning, stage: str | None, work: Path | None, source: Iterable[Item], page: Path | None
+    cleaning: Cleaning,
+    stage: str | None,
+    work: Path | None,
+    source: Iterable[Item],
+    page: Path | None,
 ) -> Report:
     """One stage on a work folder, or all of them; then the page, where asked for and applied.
 

@@ -1,13 +1,13 @@
 """The folder that `clean` works in: regions in shards, decisions by tag, each there or not at all.
 
-    detect.json          what the regions depend on; another model or detector is an error
-    complete.json        {"shards", "inputs"}, once the input has ended
-    shards/00000/        inputs.jsonl   the records (and rejects) of the shard, in input order
-                         regions.npy    one `REGION` a region, in input order
-                         features.npy   float16, one row a region
-                         shard.json     hash of the inputs, counts
-    cluster.json         what the decisions depend on; another setting decides again
-    clusters/00017.npz   the regions of the label with this id and what was decided
+detect.json          what the regions depend on; another model or detector is an error
+complete.json        {"shards", "inputs"}, once the input has ended
+shards/00000/        inputs.jsonl   the records (and rejects) of the shard, in input order
+                     regions.npy    one `REGION` a region, in input order
+                     features.npy   float16, one row a region
+                     shard.json     hash of the inputs, counts
+cluster.json         what the decisions depend on; another setting decides again
+clusters/00017.npz   the regions of the label with this id and what was decided
 """
 
 import hashlib
@@ -108,8 +108,11 @@ class Shard:
     @cached_property
     def features(self) -> NDArray[np.float16]:
         """The regions' features, (regions, D)."""
-        mode = "r" if self._holds_regions else None  # an empty file cannot be mapped
-        return np.load(self.folder / "features.npy", mmap_mode=mode)
+        path = self.folder / "features.npy"
+        features: NDArray[np.float16] = (
+            np.load(path, mmap_mode="r") if self._holds_regions else np.load(path)
+        )  # an empty file cannot be mapped
+        return features
 
     @property
     def _holds_regions(self) -> bool:

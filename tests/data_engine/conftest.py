@@ -1,12 +1,15 @@
 """A tiny model with random weights, and records of the photos in tests/data."""
 
+import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 from ramctl.bundle import BundleWriter
+from ramctl.cli import main
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
@@ -26,6 +29,41 @@ LABELS = [
 ]
 
 
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+@pytest.fixture
+def run_here(tmp_path, monkeypatch, capfdbinary):
+    """Runs a command in this process below `tmp_path`, checking its exit code."""
+
+    def run(*arguments, stdin: bytes = b"", code: int = 0) -> Done:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capfdbinary.readouterr()
+        assert ended.value.code == code, err.decode()
+        return Done(code, out, err)
+
+    return run
+
+
+def lines(rows) -> bytes:
+    """Records as JSONL."""
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def read(output: bytes) -> list[dict]:
+    """The records of JSONL."""
+    return [json.loads(line) for line in output.splitlines()]
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
@@ -40,9 +78,7 @@ def engine_bundle(tmp_path_factory) -> Path:
     texts = [" ".join(json.loads(line)["captions"]) for line in (DATA / "captions.jsonl").open()]
     words = train_tokenizer(texts + [label.tag for label in LABELS], 200)
     tokenizer = CaptionTokenizer(words, preset.model.captioning)
-    model = build_ram(
-        preset.model, image_size=64, n_labels=len(LABELS), vocabulary=len(tokenizer)
-    )
+    model = build_ram(preset.model, image_size=64, n_labels=len(LABELS), vocabulary=len(tokenizer))
     model.labels.set_text(torch.nn.functional.normalize(torch.randn(len(LABELS), 32), dim=-1))
     with BundleWriter(path) as writer:
         writer.meta = write_model(writer.path, preset, model, tokenizer)
