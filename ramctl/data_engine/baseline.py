@@ -3,6 +3,7 @@
 B photos a batch, S pixels a side, T tokens, C channels of the backbone.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -187,5 +188,5 @@ class PhotoBatch:
     @property
     def grid(self) -> int:
         """Rows, and columns, of the token grid."""
-        n_tokens = self.features.shape[1] - self.baseline.model.encoder.extra_tokens
-        return round(n_tokens**0.5)
+        n_tokens = self.features.shape[1] - int(self.baseline.model.encoder.extra_tokens)
+        return math.isqrt(n_tokens)

@@ -93,7 +93,7 @@ def farthest(distance: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
 
 
 def lowest(score: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
-    """Marks the `share` of regions with the lowest scores, rounded down; of equal ones later ones."""
+    """Marks the `share` of regions with the lowest scores, rounded down; of equal ones the last."""
     return _first(np.lexsort((-np.arange(len(score)), score)), share)
 
 

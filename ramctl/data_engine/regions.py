@@ -32,11 +32,13 @@ class View:
 
     def to_photo(self, box: Floats) -> Floats:
         """A box of the view as a box of the photo."""
-        return np.asarray(self._origin + box * self._size, np.float32)
+        inside: Floats = self._origin + box * self._size
+        return inside
 
     def from_photo(self, box: Floats) -> Floats:
         """A box of the photo as a box of the view, cut at its border."""
-        return np.clip((box - self._origin) / self._size, 0, 1).astype(np.float32)
+        outside: Floats = (box - self._origin) / self._size
+        return np.clip(outside, 0, 1)
 
     @property
     def _origin(self) -> Floats:
