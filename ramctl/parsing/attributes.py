@@ -12,9 +12,7 @@ SECOND_PARTS = frozenset({"colored", "shaped", "haired", "covered", "capped", "t
 GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterned", "lined", "topped",
                               "filled", "uniformed", "clad", "wrapped"})  # fmt: skip
 #: Empty nouns whose adjectives are still seen: "a rainy day", "a crowded area".
-VAGUE_PLACES = frozenset("""day afternoon area place background setting scene air material item object thing
-    color colour side top surface group environment design one view condition weather spot location space
-    photo photograph picture image shot style look expression""".split())  # fmt: skip
+VAGUE_PLACES = frozenset(["day", "afternoon", "area", "place", "background", "setting", "scene", "air", "material", "item", "object", "thing", "color", "colour", "side", "top", "surface", "group", "environment", "design", "one", "view", "condition", "weather", "spot", "location", "space", "photo", "photograph", "picture", "image", "shot", "style", "look", "expression"])  # fmt: skip
 NO_ATTRIBUTE = frozenset({"aged", "sized", "looking", "based", "style", "length", "size", "made",
                           "related", "like", "owned", "year", "fashioned"})  # fmt: skip
 BLOND = frozenset({"blond", "blonde", "brunette", "auburn"})

@@ -56,7 +56,7 @@ class BuiltLabels:
 def build_labels(
     counts: TagCounts,
     lexicon: Lexicon,
-    sizes: Sizes = Sizes(),  # noqa: B008 - frozen
+    sizes: Sizes = Sizes(),
     decisions: Mapping[str, Candidate] | None = None,
 ) -> BuiltLabels:
     """The label system of a corpus; `decisions` (tag to what a person decided) win.

@@ -9,8 +9,7 @@ from ramctl.parsing.sentence import Sentence
 
 #: Pictures of which "black and white" says that they have no colours.
 PICTURES = frozenset(
-    """photo photograph picture image film drawing shot portrait sketch illustration print movie video
-    photography pic snapshot footage photos pictures images view filter still style photographs""".split()
+    ["photo", "photograph", "picture", "image", "film", "drawing", "shot", "portrait", "sketch", "illustration", "print", "movie", "video", "photography", "pic", "snapshot", "footage", "photos", "pictures", "images", "view", "filter", "still", "style", "photographs"]
 )
 
 

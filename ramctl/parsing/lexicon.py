@@ -15,17 +15,17 @@ from ramctl.parsing.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet
 #: Lexicographer files of what can be seen.
 VISIBLE_FILES = frozenset(
     f"noun.{name}"
-    for name in "Tops animal artifact body food object person plant substance".split()
+    for name in ["Tops", "animal", "artifact", "body", "food", "object", "person", "plant", "substance"]
 )
 #: Files that hold both visible and abstract nouns: only listed words are tags.
 PLANT_OR_STUFF = frozenset({"noun.plant", "noun.substance", "noun.food"})
 NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
 
-NO_FIRST_WORD = frozenset("the a an to on in at going lying coming some two one three".split())
+NO_FIRST_WORD = frozenset(["the", "a", "an", "to", "on", "in", "at", "going", "lying", "coming", "some", "two", "one", "three"])
 NO_LAST_WORD = frozenset(
-    "in on up off out over down through to for around away it by at with one about under".split()
+    ["in", "on", "up", "off", "out", "over", "down", "through", "to", "for", "around", "away", "it", "by", "at", "with", "one", "about", "under"]
 )
-NO_MIDDLE_WORD = frozenset("of and in on the or with to a".split())
+NO_MIDDLE_WORD = frozenset(["of", "and", "in", "on", "the", "or", "with", "to", "a"])
 
 #: First words of synsets under which every place is a scene.
 SCENE_ROOTS = (

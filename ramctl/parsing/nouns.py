@@ -7,21 +7,16 @@ from ramctl.parsing.sentence import ADJECTIVES, NOUNS
 
 #: Heads that only say how much or which part: what comes before them is the thing.
 PORTIONS = frozenset(
-    """slice piece portion serving row line cluster bunch material scene section area view page part
-    type style kind color side item shot sort stuff set collection display design pattern place spot
-    top bottom product photo picture image background chunk wedge strip""".split()
+    ["slice", "piece", "portion", "serving", "row", "line", "cluster", "bunch", "material", "scene", "section", "area", "view", "page", "part", "type", "style", "kind", "color", "side", "item", "shot", "sort", "stuff", "set", "collection", "display", "design", "pattern", "place", "spot", "top", "bottom", "product", "photo", "picture", "image", "background", "chunk", "wedge", "strip"]
 )
 #: Nouns that only shade the colour after them: "mustard yellow".
 SHADES = frozenset(
-    """mustard lemon lime royal navy sky forest olive cherry blood fire brick coffee chocolate
-    powder steel ice rose mint pea sea apple charcoal canary salmon jet snow milk pearl lipstick rust""".split()
+    ["mustard", "lemon", "lime", "royal", "navy", "sky", "forest", "olive", "cherry", "blood", "fire", "brick", "coffee", "chocolate", "powder", "steel", "ice", "rose", "mint", "pea", "sea", "apple", "charcoal", "canary", "salmon", "jet", "snow", "milk", "pearl", "lipstick", "rust"]
 )
 #: Stuff that a tool or garment is for rather than made of: "a snow shovel"; and what is made of it.
 STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
-MADE_OF_IT = frozenset("""ramp sculpture castle wall statue tower house fort bank path road slope court rink track
-    trail step bench course mound pit hill""".split())  # fmt: skip
-MATERIALS = frozenset("""straw plastic paper metal fur wooden wicker rubber stone leather denim brick
-    steel bamboo cardboard concrete ceramic""".split())  # fmt: skip
+MADE_OF_IT = frozenset(["ramp", "sculpture", "castle", "wall", "statue", "tower", "house", "fort", "bank", "path", "road", "slope", "court", "rink", "track", "trail", "step", "bench", "course", "mound", "pit", "hill"])  # fmt: skip
+MATERIALS = frozenset(["straw", "plastic", "paper", "metal", "fur", "wooden", "wicker", "rubber", "stone", "leather", "denim", "brick", "steel", "bamboo", "cardboard", "concrete", "ceramic"])  # fmt: skip
 WEARERS = frozenset({"wear", "wears", "wearing", "wore", "with", "in", "has", "his", "her", "their",
                      "dark", "reading", "and", "sun", "safety"})  # fmt: skip
 DRINKS = frozenset({"wine", "beer", "drinking", "champagne", "water", "juice", "milk", "cocktail",
@@ -79,7 +74,7 @@ def _singular(findings: Findings, i: int) -> str:
         around = set(sentence.words)
         worn = sentence.word(i - 1) in WEARERS or sentence.tag(i - 1) in ADJECTIVES
         if sentence.word(i + 1) in ("of", "filled", "full") or (
-            not (worn and not sentence.word(i - 1) in DRINKS) and around & DRINKS
+            not (worn and sentence.word(i - 1) not in DRINKS) and around & DRINKS
         ):
             return "glass"
     if sentence.tags[i] in ("NN", "NNP") and word in findings.lexicon.objects:
@@ -137,7 +132,7 @@ def _modifier(
     if lemma in lexicon.colors and end - start == 1:
         findings.add(start, end, lemma, "attribute", "colour")
     elif end - start == 1 and (
-        lemma in lexicon.modifier_tags or kind and lexicon.first_file(lemma) == "noun.substance"
+        lemma in lexicon.modifier_tags or (kind and lexicon.first_file(lemma) == "noun.substance")
     ):
         if lemma in STUFF_TO_USE_ON and lexicon.first_file(head) == "noun.artifact" and (
             head not in MADE_OF_IT

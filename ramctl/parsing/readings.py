@@ -15,8 +15,7 @@ from ramctl.parsing.wordnet import NOUN, VERB
 #: What may follow a verb that was taken for a noun.
 AFTER_VERB = frozenset({"DT", "PRP$", "IN", "RP", "TO", "RB", "PRP", "CC", "", ".", ",", "VBG"})
 MAKES_NOUN = DETERMINERS | ADJECTIVES
-PLACING = frozenset("""in on of with at near under behind over through into across outside inside against
-    beside above below along past around toward towards onto beneath by""".split())  # fmt: skip
+PLACING = frozenset(["in", "on", "of", "with", "at", "near", "under", "behind", "over", "through", "into", "across", "outside", "inside", "against", "beside", "above", "below", "along", "past", "around", "toward", "towards", "onto", "beneath", "by"])  # fmt: skip
 #: Before an -ing word that is a verb with its object: "sitting and drinking water".
 BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
 #: Determiners that may be a whole subject: "another walks".

@@ -62,6 +62,4 @@ def load_strictly(
     extra = [name for name in extra if name not in unused]
     if missing or extra:
         what = f"lacks {missing[0]}" if missing else f"has the unknown {extra[0]}"
-        raise RunProblem(
-            f"{where}: {what} ({len(missing)} weights missing, {len(extra)} unknown)"
-        )
+        raise RunProblem(f"{where}: {what} ({len(missing)} weights missing, {len(extra)} unknown)")

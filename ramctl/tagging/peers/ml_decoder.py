@@ -74,7 +74,9 @@ class MLDecoderPeer(Peer):
         )
         self._runtime = runtime
         self._model = _build(parts, path).to(runtime.device)
-        self._transform = create_transform(**resolve_data_config(pretrained_cfg=parts.preprocessing))
+        self._transform = create_transform(
+            **resolve_data_config(pretrained_cfg=parts.preprocessing)
+        )
 
     @torch.inference_mode()
     def _score(self, photos: Sequence[Photo]) -> Scores:

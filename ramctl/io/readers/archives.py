@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from ramctl.errors import RunProblem
-from ramctl.io.formats.json_lists import with_usual_names
-from ramctl.io.formats.source import Source
-from ramctl.io.formats.tables import split_tags
 from ramctl.io.paths import open_input
+from ramctl.io.readers.json_lists import with_usual_names
+from ramctl.io.readers.source import Source
+from ramctl.io.readers.tables import split_tags
 from ramctl.io.records import Record, encode_name
 from ramctl.report import Reject
 

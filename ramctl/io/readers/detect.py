@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ramctl.errors import UsageProblem
-from ramctl.io.formats import archives, json_lists, tables
-from ramctl.io.formats.source import Source
 from ramctl.io.jsonl import read_records
 from ramctl.io.paths import STDIN, open_input
+from ramctl.io.readers import archives, json_lists, tables
+from ramctl.io.readers.source import Source
 from ramctl.io.records import Record
 from ramctl.report import Reject
 

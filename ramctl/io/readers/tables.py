@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ramctl.errors import RunProblem
-from ramctl.io.formats.json_lists import CAPTION_FIELDS, IMAGE_FIELDS, with_usual_names
-from ramctl.io.formats.source import Source
 from ramctl.io.paths import open_input
+from ramctl.io.readers.json_lists import CAPTION_FIELDS, IMAGE_FIELDS, with_usual_names
+from ramctl.io.readers.source import Source
 from ramctl.io.records import Record
 from ramctl.report import Reject
 

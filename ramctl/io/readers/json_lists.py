@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ramctl.errors import RunProblem
-from ramctl.io.formats.source import Source
 from ramctl.io.json_items import JsonScanner
 from ramctl.io.paths import open_input
+from ramctl.io.readers.source import Source
 from ramctl.io.records import Record
 from ramctl.report import Reject
 
