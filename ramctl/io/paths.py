@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.io.jsonl import read_records
-from ramctl.io.records import Record
+from ramctl.io.records import Record, image_name
+from ramctl.io.stream import Outcome, Stage, watched
 from ramctl.report import Reject
 
 STDIN = "-"
@@ -85,3 +86,30 @@ class RootCheck:
                 f"none of the first {self._missing} photos exists (such as {name!r}); "
                 "name the folder they are relative to with --root"
             )
+
+
+def with_root_check(stage: Stage) -> Stage:
+    """The stage, ended by RunProblem when its first hundred relative photo names all miss.
+
+    Photos that were named one by one (records without a line) do not count.
+    """
+
+    check = RootCheck()
+
+    def notice(record: Record, outcome: Outcome) -> Outcome:
+        name = _listed_name(record)
+        if name is not None:
+            missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
+            check.saw(name, not missing)
+        return outcome
+
+    return watched(stage, notice)
+
+
+def _listed_name(record: Record) -> str | None:
+    if record.line is None:
+        return None
+    try:
+        return image_name(record.fields)
+    except RecordProblem:
+        return None

@@ -78,8 +78,10 @@ def _check(
         raise UsageProblem("model.labels.projection none: width must be the tag decoder's")
     if labels.own_width and config.prior is None:
         raise UsageProblem("model.labels.own_width needs [model.prior]")
-    if config.prior and config.prior.class_token and not config.prior.classes:
-        raise UsageProblem("model.prior.class_token needs model.prior.classes")
+    if config.prior and not config.prior.classes:
+        for name in ("class_token", "class_residual", "class_sharpness"):
+            if getattr(config.prior, name):
+                raise UsageProblem(f"model.prior.{name} needs model.prior.classes")
     if decoder.width % decoder.heads:
         raise UsageProblem("model.tag_decoder.width must be a multiple of its heads")
     if captioning is None:

@@ -1,87 +1,108 @@
-"""CLIP's text encoder: what embeds new words for models whose label queries come from CLIP.
+"""CLIP's text encoder, which gives RAM and RAM++ the embeddings of labels they did not learn.
 
-K texts, E text width.
+N texts, L labels, E width of the shared space (512 for the authors' ViT-B/16).
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
+import torch
 from numpy.typing import NDArray
 
-from ramctl.errors import RunProblem
-from ramctl.io.hub import local_path
-from ramctl.model.prompts import ram_plus_prompt, ram_prompts
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.model.device import Runtime
+from ramctl.model.pretrained import fingerprint, load_pretrained, load_tokenizer
+from ramctl.model.prompts import TEMPLATES, label_prompts
 
-ENCODER = "encoder.json"  # in a bundle's text/ folder
-CLIP = "hf://openai/clip-vit-base-patch16"
-BATCH = 256
+Rows = NDArray[np.float32]
+_TEXTS_AT_ONCE = 128
+_LABELS_AT_ONCE = 32
+_CPU = torch.device("cpu")
 
-Vectors = NDArray[np.float32]
 
+class ClipTextEncoder:
+    """CLIP's text encoder out of a local folder of a whole CLIP model or of its text half."""
 
-class ClipText:
-    """A bundle's named CLIP text encoder, loaded when the first word is asked."""
+    def __init__(self, folder: Path, *, runtime: Runtime | None = None) -> None:
+        """Raises RunProblem when the folder is not a complete CLIP."""
+        from transformers import CLIPTextModelWithProjection
 
-    def __init__(self, name: str, prompts: str) -> None:
-        self.name = name
-        self.prompts = prompts
-        self._model: Any = None
-        self._tokenizer: Any = None
+        self._runtime = runtime or Runtime(_CPU)
+        self._folder = folder
+        self._tokenizer = load_tokenizer(folder)
+        self._model = load_pretrained(
+            CLIPTextModelWithProjection,
+            folder,
+            self._runtime.device,
+            kinds=("clip", "clip_text_model"),
+        )
 
-    @classmethod
-    def load(cls, folder: Path) -> "ClipText":
-        """The encoder that a bundle's `text/encoder.json` names."""
-        try:
-            facts = orjson.loads((folder / ENCODER).read_bytes())
-            return cls(facts["name"], facts["prompts"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunProblem(f"{folder / ENCODER}: names no text encoder: {error}") from error
+    @property
+    def dim(self) -> int:
+        """E."""
+        return int(self._model.config.projection_dim)
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors (K, E): of a name the mean over RAM's prompts, of a sentence its own.
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the folder's weights and vocabulary."""
+        return fingerprint([self._folder])
 
-        RAM++ (`prompts` ram-plus) takes sentences, which end with a full stop, as they are.
+    @property
+    def longest(self) -> int:
+        """The most tokens that a text may have, start and end included (77)."""
+        return int(self._model.config.max_position_embeddings)
+
+    def encode(self, texts: Sequence[str], *, truncate: bool = False) -> Rows:
+        """Unit vectors (N, E).
+
+        Raises UsageProblem for a text of more than 77 tokens unless it may be truncated.
         """
-        if self.prompts == "ram-plus":
-            return self._embed([t if t.endswith(".") else ram_plus_prompt(t) for t in texts])
-        sets = [ram_prompts(text) for text in texts]
-        vectors = self._embed([sentence for prompts in sets for sentence in prompts])
-        return _unit(vectors.reshape(len(sets), -1, vectors.shape[1]).mean(1))
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        rows = np.empty((len(texts), self.dim), np.float32)
+        for start in range(0, len(order), _TEXTS_AT_ONCE):
+            some = order[start : start + _TEXTS_AT_ONCE]
+            rows[some] = self._encode([texts[index] for index in some], truncate)
+        return rows
 
-    def _embed(self, sentences: Sequence[str]) -> Vectors:
-        import torch
+    def embed_labels(self, labels: Sequence[str], *, templates: Sequence[str] = TEMPLATES) -> Rows:
+        """Unit vectors (L, E): the mean of the unit vectors of a label's prompts.
 
-        if self._model is None:
-            self._open()
-        rows = []
-        for start in range(0, len(sentences), BATCH):
-            inputs = self._tokenizer(
-                list(sentences[start : start + BATCH]),
-                padding=True,
-                truncation=True,
-                return_tensors="pt",
-            )
-            with torch.inference_mode():
-                rows.append(self._model(**inputs).text_embeds.float().numpy())
-        return _unit(np.concatenate(rows))
+        Source: the authors' build_openset_label_embedding.
+        """
+        rows = np.empty((len(labels), self.dim), np.float32)
+        for start in range(0, len(labels), _LABELS_AT_ONCE):
+            some = labels[start : start + _LABELS_AT_ONCE]
+            texts = [text for label in some for text in label_prompts(label, templates)]
+            vectors = self.encode(texts).reshape(len(some), len(templates), self.dim)
+            means = vectors.mean(1)
+            rows[start : start + len(some)] = means / np.linalg.norm(means, axis=1, keepdims=True)
+        return rows
 
-    def _open(self) -> None:
-        from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast
+    def embed_descriptions(self, descriptions: Sequence[Sequence[str]]) -> Rows:
+        """Unit vectors of every description, label after label, none averaged.
 
-        path = local_path(self.name)
-        try:
-            self._tokenizer = CLIPTokenizerFast.from_pretrained(path, local_files_only=True)
-            model = CLIPTextModelWithProjection.from_pretrained(path, local_files_only=True)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunProblem(f"text encoder {self.name}: cannot be loaded: {reason}") from error
-        self._model = model.eval()
+        Source: the authors' build_openset_llm_label_embedding, which truncates long ones.
+        """
+        return self.encode([text for texts in descriptions for text in texts], truncate=True)
 
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Vectors = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return scaled
+    def _encode(self, texts: Sequence[str], truncate: bool) -> Rows:
+        tokens = self._tokenizer(
+            list(texts),
+            padding=True,
+            truncation=truncate,
+            max_length=self.longest if truncate else None,
+            return_tensors="pt",
+        )
+        lengths = tokens["attention_mask"].sum(1)
+        if int(lengths.max()) > self.longest:
+            text = texts[int(lengths.argmax())]
+            raise UsageProblem(f"{text!r}: more than the {self.longest} tokens that CLIP reads")
+        with torch.inference_mode(), self._runtime.precision():
+            moved = {name: tensor.to(self._runtime.device) for name, tensor in tokens.items()}
+            vectors = self._model(**moved).text_embeds.float()
+        unit: Rows = torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
+        if not np.isfinite(unit).all():
+            raise RunProblem(f"{self._folder}: the text encoder gives numbers that are not finite")
+        return unit

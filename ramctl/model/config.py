@@ -60,6 +60,7 @@ class PriorConfig:
     class_residual: bool  # the class mixture is added to the global feature
     mlp_width: int  # hidden width of pooled feature -> label space; 0: none
     similarity: bool  # logits get scale * <normalised global feature, text embedding>
+    class_sharpness: float  # k of log sum p exp(k <class name, label>) in the logits; 0: without
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,9 @@ class TrainingConfig:
     gamma_neg: float
     gamma_pos: float
     clip: float  # the asymmetric loss's probability margin
+    decouple_own: bool  # what labels own is trained on top of text logits that stand alone
+    single_mention_weight: float  # of positives that one caption of several names
+    fewest_positives: int  # labels that fewer photos show are not trained, they borrow
     alignment_gamma_neg: float
     label_smoothing: float
     distill: tuple[str, ...]  # teachers: clip:NAME, caption, imagenet; empty: none
@@ -239,6 +243,11 @@ def finetuning_preset(preset: Preset) -> Preset:
         preprocess=dataclasses.replace(preset.preprocess, size=size),
         training=preset.finetuning,
     )
+
+
+def override_preset(preset: Preset, overrides: Sequence[str]) -> Preset:
+    """The preset with `key.key=value` overrides; raises UsageProblem as `load_preset` does."""
+    return preset_from_table(merge_tables(preset_to_table(preset), _parse_overrides(overrides)))
 
 
 def _read_preset(name_or_path: str) -> dict[str, Any]:

@@ -21,13 +21,14 @@ from ramctl.bundle import (
 )
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem, read_thresholds
-from ramctl.model.clip_text import CLIP, ENCODER
 from ramctl.model.config import Preset, preset_from_meta
 from ramctl.model.export import export_graph
 from ramctl.model.load import load_model, write_model
 from ramctl.model.official import Architecture, convert_official, read_checkpoint
 from ramctl.model.tokenizer import CaptionTokenizer, bert_tokenizer
 
+TEXT_ENCODER = "text/encoder.json"
+CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
 THRESHOLD = 0.68  # the authors' class_threshold before any file
 
 # Tag2Text's own list: which ids are what, and the authors' exceptions by id (tag2text.py).
@@ -142,8 +143,7 @@ def _write_text_encoder(folder: Path, checkpoint: Checkpoint) -> None:
         return
     facts = {"kind": "clip", "name": checkpoint.text_encoder, "prompts": checkpoint.architecture}
     (folder / "text").mkdir()
-    path = folder / "text" / ENCODER
-    path.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2) + b"\n")
+    (folder / TEXT_ENCODER).write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def _provenance(checkpoint: Checkpoint, command: Sequence[str]) -> dict[str, Any]:

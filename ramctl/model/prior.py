@@ -2,7 +2,7 @@
 
 Logits of the tag decoder learn slowly from few photos; the backbone's ImageNet head already knows
 a thousand classes, and in the label queries' space they say something about every label.
-B batch, T tokens, C channels, E text width, R own width, K classes of the backbone.
+B batch, T tokens, C channels, L labels, E text width, R own width, K classes of the backbone.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from ramctl.model.config import LabelConfig, PriorConfig
 from ramctl.model.queries import LabelParts
 
+# Where the offset of the text logits starts: exp(k <n, e>) is 1 or more for nearly all labels, a
+# label is rare, and an offset that has to be learnt first costs an epoch.
+OFFSET = -5.0
+
 
 @dataclass(frozen=True, slots=True)
 class GlobalFeatures:
@@ -22,6 +26,7 @@ class GlobalFeatures:
     feature: Tensor  # (B, E) in the label queries' space; distillation acts on it
     token: Tensor | None  # (B, 1, D) one more token for the tag decoder
     own: Tensor | None  # (B, R) meets the vectors that seen labels own
+    classes: Tensor | None  # (B, K) probabilities of the backbone's classes
 
 
 class GlobalBranch(nn.Module):
@@ -39,9 +44,12 @@ class GlobalBranch(nn.Module):
         self.config = config
         self.to_label_space = _mlp(channels, config.mlp_width, labels.width)
         self.own_projection = nn.Linear(channels, labels.own_width) if labels.own_width else None
-        self.scale = nn.Parameter(torch.tensor(5.0)) if config.similarity else None
+        self.scale = nn.Parameter(torch.tensor(10.0)) if config.similarity else None
         self.classifier = nn.Linear(channels, config.classes) if config.classes else None
         self.token_projection = nn.Linear(labels.width, token_width) if config.class_token else None
+        if config.class_sharpness:
+            self.class_scale = nn.Parameter(torch.tensor(1.0))
+            self.offset = nn.Parameter(torch.tensor(OFFSET))
         if self.classifier is not None:
             # Frozen: the mixture stays what the backbone knew before training.
             self.classifier.requires_grad_(False)
@@ -55,33 +63,53 @@ class GlobalBranch(nn.Module):
             self.classifier.bias.copy_(bias)
             self.class_names.copy_(F.normalize(names, dim=-1))
 
-    def class_mixture(self, features: Tensor) -> Tensor:
-        """The class names' embeddings, mixed by the classifier's probabilities, (B, E)."""
+    def class_probabilities(self, features: Tensor) -> Tensor:
+        """What the classifier says of tokens (B, T, C), flattened by the temperature, (B, K)."""
         assert self.classifier is not None
         logits = self.classifier(features.mean(1)) / self.config.temperature
-        return logits.softmax(-1) @ self.class_names
+        return logits.softmax(-1)
+
+    def class_mixture(self, features: Tensor) -> Tensor:
+        """The class names' embeddings, mixed by the classifier's probabilities, (B, E)."""
+        return self.class_probabilities(features) @ self.class_names
 
     def forward(self, features: Tensor) -> GlobalFeatures:
         """The global features of the backbone's tokens (B, T, C)."""
         pooled = features.mean(1)  # (B, C)
-        feature, token = self.to_label_space(pooled), None
+        feature, token, classes = self.to_label_space(pooled), None, None
         if self.classifier is not None:
-            mixture = self.class_mixture(features)
+            classes = self.class_probabilities(features)
+            mixture = classes @ self.class_names
             if self.config.class_residual:
                 feature = feature + mixture
             if self.token_projection is not None:
                 token = self.token_projection(mixture)[:, None]
         own = None if self.own_projection is None else self.own_projection(pooled)
-        return GlobalFeatures(feature, token, own)
+        return GlobalFeatures(feature, token, own, classes)
 
-    def logits(self, photo: GlobalFeatures, labels: LabelParts) -> Tensor | float:
-        """What the branch adds to the tag logits, (B, L): scale <g, e> + <own, U f>."""
+    def prepare(self, text: Tensor) -> Tensor | None:
+        """What each class name says of labels with embeddings (L, E): exp(k <n, e>), (L, K)."""
+        sharpness = self.config.class_sharpness
+        return (sharpness * (text @ self.class_names.t())).exp() if sharpness else None
+
+    def text_logits(
+        self, photo: GlobalFeatures, labels: LabelParts, likeness: Tensor | None
+    ) -> Tensor | float:
+        """What a label's text adds to its logit, (B, L); `likeness` is what `prepare` gave.
+
+        scale <g, e> + class_scale log sum_k p_k exp(sharpness <n_k, e>): a sharp mixture over
+        single class names finds the right class among a thousand, their mean direction does not.
+        """
         total: Tensor | float = 0.0
         if self.scale is not None:
             total = self.scale * (F.normalize(photo.feature, dim=-1) @ labels.text.t())
-        if photo.own is not None:
-            total = total + photo.own @ labels.own.t()
+        if likeness is not None and photo.classes is not None:
+            total = total + self.class_scale * (photo.classes @ likeness.t()).log() + self.offset
         return total
+
+    def own_logits(self, photo: GlobalFeatures, labels: LabelParts) -> Tensor | float:
+        """What a seen label's own vector adds to its logit, (B, L): <own, U f>."""
+        return 0.0 if photo.own is None else photo.own @ labels.own.t()
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Module:

@@ -1,85 +1,83 @@
-"""The sentences in which a label is put to a CLIP text encoder.
+"""The authors' prompts for label texts: 63 photo templates in which a label's name stands."""
 
-Source: the templates of the authors' openset_utils.py, with its rules (ram_official A8, O9).
-"""
+from collections.abc import Sequence
 
-# {} is the name, {article} a or an.
+# Source: the templates of the authors' openset_utils.py, in their order; `{a}` is the article.
 TEMPLATES = (
-    "There is {article} {} in the scene.",
-    "There is the {} in the scene.",
-    "a photo of {article} {} in the scene.",
-    "a photo of the {} in the scene.",
-    "a photo of one {} in the scene.",
-    "itap of {article} {}.",
-    "itap of my {}.",
-    "itap of the {}.",
-    "a photo of {article} {}.",
-    "a photo of my {}.",
-    "a photo of the {}.",
-    "a photo of one {}.",
-    "a photo of many {}.",
-    "a good photo of {article} {}.",
-    "a good photo of the {}.",
-    "a bad photo of {article} {}.",
-    "a bad photo of the {}.",
-    "a photo of a nice {}.",
-    "a photo of the nice {}.",
-    "a photo of a cool {}.",
-    "a photo of the cool {}.",
-    "a photo of a weird {}.",
-    "a photo of the weird {}.",
-    "a photo of a small {}.",
-    "a photo of the small {}.",
-    "a photo of a large {}.",
-    "a photo of the large {}.",
-    "a photo of a clean {}.",
-    "a photo of the clean {}.",
-    "a photo of a dirty {}.",
-    "a photo of the dirty {}.",
-    "a bright photo of {article} {}.",
-    "a bright photo of the {}.",
-    "a dark photo of {article} {}.",
-    "a dark photo of the {}.",
-    "a photo of a hard to see {}.",
-    "a photo of the hard to see {}.",
-    "a low resolution photo of {article} {}.",
-    "a low resolution photo of the {}.",
-    "a cropped photo of {article} {}.",
-    "a cropped photo of the {}.",
-    "a close-up photo of {article} {}.",
-    "a close-up photo of the {}.",
-    "a jpeg corrupted photo of {article} {}.",
-    "a jpeg corrupted photo of the {}.",
-    "a blurry photo of {article} {}.",
-    "a blurry photo of the {}.",
-    "a pixelated photo of {article} {}.",
-    "a pixelated photo of the {}.",
-    "a black and white photo of the {}.",
-    "a black and white photo of {article} {}.",
-    "a plastic {}.",
-    "the plastic {}.",
-    "a toy {}.",
-    "the toy {}.",
-    "a plushie {}.",
-    "the plushie {}.",
-    "a cartoon {}.",
-    "the cartoon {}.",
-    "an embroidered {}.",
-    "the embroidered {}.",
-    "a painting of the {}.",
-    "a painting of a {}.",
+    "There is {a} {name} in the scene.",
+    "There is the {name} in the scene.",
+    "a photo of {a} {name} in the scene.",
+    "a photo of the {name} in the scene.",
+    "a photo of one {name} in the scene.",
+    "itap of {a} {name}.",
+    "itap of my {name}.",
+    "itap of the {name}.",
+    "a photo of {a} {name}.",
+    "a photo of my {name}.",
+    "a photo of the {name}.",
+    "a photo of one {name}.",
+    "a photo of many {name}.",
+    "a good photo of {a} {name}.",
+    "a good photo of the {name}.",
+    "a bad photo of {a} {name}.",
+    "a bad photo of the {name}.",
+    "a photo of a nice {name}.",
+    "a photo of the nice {name}.",
+    "a photo of a cool {name}.",
+    "a photo of the cool {name}.",
+    "a photo of a weird {name}.",
+    "a photo of the weird {name}.",
+    "a photo of a small {name}.",
+    "a photo of the small {name}.",
+    "a photo of a large {name}.",
+    "a photo of the large {name}.",
+    "a photo of a clean {name}.",
+    "a photo of the clean {name}.",
+    "a photo of a dirty {name}.",
+    "a photo of the dirty {name}.",
+    "a bright photo of {a} {name}.",
+    "a bright photo of the {name}.",
+    "a dark photo of {a} {name}.",
+    "a dark photo of the {name}.",
+    "a photo of a hard to see {name}.",
+    "a photo of the hard to see {name}.",
+    "a low resolution photo of {a} {name}.",
+    "a low resolution photo of the {name}.",
+    "a cropped photo of {a} {name}.",
+    "a cropped photo of the {name}.",
+    "a close-up photo of {a} {name}.",
+    "a close-up photo of the {name}.",
+    "a jpeg corrupted photo of {a} {name}.",
+    "a jpeg corrupted photo of the {name}.",
+    "a blurry photo of {a} {name}.",
+    "a blurry photo of the {name}.",
+    "a pixelated photo of {a} {name}.",
+    "a pixelated photo of the {name}.",
+    "a black and white photo of the {name}.",
+    "a black and white photo of {a} {name}.",
+    "a plastic {name}.",
+    "the plastic {name}.",
+    "a toy {name}.",
+    "the toy {name}.",
+    "a plushie {name}.",
+    "the plushie {name}.",
+    "a cartoon {name}.",
+    "the cartoon {name}.",
+    "an embroidered {name}.",
+    "the embroidered {name}.",
+    "a painting of the {name}.",
+    "a painting of a {name}.",
 )
 
 
-def ram_prompts(name: str) -> list[str]:
-    """The 63 sentences whose mean embedding is RAM's label query of `name`."""
-    spoken = name.replace("_", " ").replace("/", " or ").lower().rstrip(".")
-    # As the authors: the article goes by the name as written, lower-case vowels only.
-    article = "an" if name[:1] in tuple("aeiou") else "a"
-    sentences = [template.format(spoken, article=article) for template in TEMPLATES]
-    return [f"This is {s}" if s.startswith(("a", "the")) else s for s in sentences]
+def label_prompts(label: str, templates: Sequence[str] = TEMPLATES) -> list[str]:
+    """The texts whose mean embedding stands for a label.
 
-
-def ram_plus_prompt(name: str) -> str:
-    """RAM++'s fixed sentence about a label that has no descriptions."""
-    return f"a photo of a {name}."
+    Source: the authors' build_openset_label_embedding, with its quirks: the article looks at the
+    unprocessed name and knows lower-case vowels only, and every text that starts with "a" or
+    "the" is opened by "This is".
+    """
+    name = label.replace("_", " ").replace("/", " or ").lower().rstrip(".")
+    article = "an" if label[:1] in tuple("aeiou") else "a"
+    texts = [template.format(a=article, name=name) for template in templates]
+    return [f"This is {text}" if text.startswith(("a", "the")) else text for text in texts]

@@ -41,6 +41,7 @@ class PreparedLabels:
     parts: LabelParts
     queries: Queries | None  # (1, L, D); None where the photo weighs descriptions
     absent: Tensor | None  # (L, M) missing descriptions
+    likeness: Tensor | None = None  # (L, K) to the backbone's class names
 
     def __len__(self) -> int:
         return len(self.parts.text)
@@ -113,7 +114,7 @@ class RAM(nn.Module):
                 tokens = torch.cat([tokens, photo.token], 1)
             return Encoded(tokens, photo)
         if self.encoder.mean_token:
-            return Encoded(tokens, GlobalFeatures(tokens[:, 0], None, None))
+            return Encoded(tokens, GlobalFeatures(tokens[:, 0], None, None, None))
         return Encoded(tokens, None)
 
     def prepare_labels(self, rows: Tensor) -> PreparedLabels:
@@ -124,7 +125,8 @@ class RAM(nn.Module):
         parts = self.labels.layout.split(rows)
         if rows.dim() == 2:
             states = self.label_queries(parts.text)[None]
-            return PreparedLabels(parts, self.tag_decoder.prepare(states), None)
+            likeness = None if self.prior is None else self.prior.prepare(parts.text)
+            return PreparedLabels(parts, self.tag_decoder.prepare(states), None, likeness)
         return PreparedLabels(parts, None, (parts.text == 0).all(-1))
 
     def tag_logits(self, encoded: Encoded, labels: Tensor | PreparedLabels) -> Tensor:
@@ -144,6 +146,16 @@ class RAM(nn.Module):
     ) -> Tensor:
         states = self.tag_decoder(self._queries(encoded, labels), contexts)
         return self._logits(encoded, labels, states)
+
+    def tag_logit_parts(self, encoded: Encoded, rows: Tensor) -> tuple[Tensor, Tensor | float]:
+        """The same logits as a sum: what the labels' texts say, and what labels own besides.
+
+        The second part is 0 for words that were not trained on.
+        """
+        labels = self.prepare_labels(rows)
+        states = self.tag_decoder(self._queries(encoded, labels), encoded.tokens)
+        text = self._text_logits(encoded, labels, states)
+        return text, self._own_logits(encoded, labels)
 
     def tag_logits_with_maps(
         self, encoded: Encoded, labels: Tensor | PreparedLabels
@@ -192,12 +204,20 @@ class RAM(nn.Module):
         return self.tag_decoder.prepare(self.label_queries(text))
 
     def _logits(self, encoded: Encoded, labels: PreparedLabels, states: Tensor) -> Tensor:
+        return self._text_logits(encoded, labels, states) + self._own_logits(encoded, labels)
+
+    def _text_logits(self, encoded: Encoded, labels: PreparedLabels, states: Tensor) -> Tensor:
         logits = self.tag_decoder.head(states, labels.parts.head)
-        if labels.parts.bias.shape[-1]:
-            logits = logits + labels.parts.bias.squeeze(-1)
         if self.prior is not None and encoded.photo is not None:
-            logits = logits + self.prior.logits(encoded.photo, labels.parts)
+            logits = logits + self.prior.text_logits(encoded.photo, labels.parts, labels.likeness)
         return logits
+
+    def _own_logits(self, encoded: Encoded, labels: PreparedLabels) -> Tensor | float:
+        parts = labels.parts
+        total: Tensor | float = parts.bias.squeeze(-1) if parts.bias.shape[-1] else 0.0
+        if self.prior is not None and encoded.photo is not None:
+            total = total + self.prior.own_logits(encoded.photo, parts)
+        return total
 
 
 def _slice(labels: PreparedLabels, start: int, end: int) -> PreparedLabels:
@@ -206,4 +226,5 @@ def _slice(labels: PreparedLabels, start: int, end: int) -> PreparedLabels:
     if queries is not None:
         queries = Queries(*(states[:, start:end] for states in queries))
     absent = None if labels.absent is None else labels.absent[start:end]
-    return PreparedLabels(parts, queries, absent)
+    likeness = None if labels.likeness is None else labels.likeness[start:end]
+    return PreparedLabels(parts, queries, absent, likeness)

@@ -1,7 +1,7 @@
 """A static text embedding: what embeds new label texts without torch or a text encoder.
 
-A table of words and word pieces, distilled from a sentence encoder (``model/text_distillation.py``):
-a text's vector is the sum of its pieces' vectors, scaled to unit length. A row's length is the
+A table of words and word pieces, distilled from a sentence encoder (``text_distillation.py``): a
+text's vector is the sum of its pieces' vectors, scaled to unit length. A row's length is the
 piece's weight in the sum. Rows are int8 with one scale each.
 
 Folder: ``table.safetensors`` (``vectors`` int8 (V, E), ``scales`` float16 (V,), ``projection``

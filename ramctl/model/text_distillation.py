@@ -23,9 +23,54 @@ UNKNOWN = "[UNK]"
 WORD = re.compile(r"[a-z]+|[^a-z\s]")
 # Words that no phrase worth learning starts or ends with.
 STOP_WORDS = frozenset(
-    "a an and are as at be by down for from has have he her his in into is it its near of on one or "
-    "out over she some that the their they this to two under up was were which while who with "
-    "you".split()
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "down",
+        "for",
+        "from",
+        "has",
+        "have",
+        "he",
+        "her",
+        "his",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "near",
+        "of",
+        "on",
+        "one",
+        "or",
+        "out",
+        "over",
+        "she",
+        "some",
+        "that",
+        "the",
+        "their",
+        "they",
+        "this",
+        "to",
+        "two",
+        "under",
+        "up",
+        "was",
+        "were",
+        "which",
+        "while",
+        "who",
+        "with",
+        "you",
+    ]
 )
 CONTINUED = 0.5  # a continuing piece starts at half the weight of a word
 

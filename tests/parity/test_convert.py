@@ -12,7 +12,6 @@ from ramctl.bundle import Bundle
 from ramctl.errors import RunProblem
 from ramctl.model.convert import Checkpoint, convert_checkpoint, read_official_labels
 from ramctl.model.load import load_caption_tokenizer, load_model
-from ramctl.model.prompts import ram_prompts
 from tests.parity.conftest import FILES
 
 pytestmark = pytest.mark.shared
@@ -150,9 +149,3 @@ def test_ram_labels_keep_the_authors_strings_order_and_thresholds(parity):
     assert {"t shirt", "t-shirt"} <= set(labels.tags)
     assert sum(label.threshold == 0.65 for label in labels) == 3414
     assert all(label.names["zh"] for label in labels)
-
-
-def test_prompts_of_new_words_equal_the_authors(parity):
-    prompts = json.loads((parity / "misc_expected.json").read_text("utf-8"))["openset_prompts"]
-    for name, sentences in prompts.items():
-        assert ram_prompts(name) == sentences

@@ -1,28 +1,34 @@
-"""Names that ask for a download, and names that do not."""
-
-from pathlib import Path
+"""Names of folders, files and hub repositories."""
 
 import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.io.hub import is_remote, local_path
+from ramctl.io.hub import local_path
 
 
-def test_a_plain_name_is_a_path_and_never_fetched():
-    assert not is_remote("models/ram.pth")
-    assert local_path("models/ram.pth") == Path("models/ram.pth")
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("name", ["hf://", "hf://ram", "hf://a/b/c:file"])
-def test_a_name_without_owner_and_repository_is_wrong_usage(name):
-    with pytest.raises(UsageProblem, match="expected hf://owner/name"):
+def test_a_path_stands_for_itself(tmp_path):
+    assert local_path(str(tmp_path)) == tmp_path
+
+
+def test_a_missing_path_is_wrong_usage_and_never_looked_for_elsewhere(tmp_path):
+    with pytest.raises(UsageProblem, match="no such file or folder"):
+        local_path(str(tmp_path / "openai" / "clip"))
+
+
+@pytest.mark.parametrize("name", ["hf://clip", "hf://a/b/c", "hf:///b"])
+def test_a_hub_name_needs_an_owner_and_a_name(name):
+    with pytest.raises(UsageProblem, match="hf://owner/name"):
         local_path(name)
 
 
-@pytest.mark.parametrize("name", ["hf://owner/nothing:weights.pth", "hf://owner/nothing"])
-def test_what_cannot_be_fetched_is_said_in_one_line(name, monkeypatch):
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(RunProblem, match="cannot be fetched") as caught:
+@pytest.mark.parametrize("name", ["hf://owner/name", "hf://owner/name:file.bin"])
+def test_a_hub_that_does_not_answer_is_one_line(offline, name):
+    with pytest.raises(RunProblem, match=f"{name}: cannot be downloaded") as problem:
         local_path(name)
-    assert "\n" not in caught.value.message
+    assert "\n" not in str(problem.value)

@@ -1,0 +1,115 @@
+"""What `train` and `finetune` share on the command line."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ramctl.commands import options
+from ramctl.commands.base import option
+from ramctl.commands.options import Decorator, Duration
+
+TRAINING_EPILOG = """\
+Reads image, tags, captions, caption_tags, generated_captions, generated_caption_tags, kinds.
+Writes a bundle to OUT; OUT.work holds the unfinished run (checkpoints, features, records).
+Reads all records before the first step. In several processes: torchrun ... -m ramctl train ...
+Exit codes: 0 done, or stopped by --max-time; 1 failed; 2 wrong usage; 3 done, some records
+rejected; 130 interrupted, 143 terminated (the state is saved: --resume goes on)."""
+
+preset = option(
+    "--preset", metavar="NAME|FILE", group="model",
+    help="Model and training numbers [default: that of --init, else mini].",
+)  # fmt: skip
+init = option(
+    "--init", metavar="BUNDLE", group="model", help="Start from a bundle's weights and labels."
+)
+labels = option(
+    "--labels", metavar="[+]FILE", group="model",
+    help="Label system: labels.jsonl, a bundle, a word list; +FILE appends to the bundle's.",
+)  # fmt: skip
+
+
+def out(default: str) -> Decorator:
+    """The bundle to write."""
+    return option(
+        "--out", type=click.Path(file_okay=False, path_type=Path), default=default,
+        show_default=True, metavar="DIR", group="output", help="Bundle to write.",
+    )  # fmt: skip
+
+
+_TRAINING = (
+    options.root,
+    option(
+        "--val", metavar="FILE", group="input",
+        help="Records for validation and thresholds [default: 2 % of the photos].",
+    ),
+    option("--set", "overrides", multiple=True, metavar="KEY=VALUE", group="model",
+           help="Override a number of the preset, e.g. training.lr=1e-4."),
+    option("--distill", multiple=True, metavar="TEACHER", group="model",
+           help="caption, imagenet, clip:FOLDER, none; may be repeated [default: the preset's]."),
+    option("--text", metavar="DIR", group="model",
+           help="Static text embedding of label words [default: of --init, else embedded]."),
+    option("--steps", type=click.IntRange(1), metavar="N", group="model",
+           help="Optimiser steps, instead of epochs."),
+    option("--epochs", type=click.FloatRange(0, min_open=True), metavar="N", group="model",
+           help="Passes over the records [default: the preset's]."),
+    option("--seed", type=int, metavar="N", group="model",
+           help="Seed of all that is random [default: the preset's]."),
+    option("--resume", is_flag=True, group="output", help="Continue the run in OUT.work."),
+    option("--restart", is_flag=True, group="output", help="Forget the run in OUT.work."),
+    option("--save-every", type=click.IntRange(1), metavar="STEPS", group="output",
+           help="Save the state this often [default: every five minutes]."),
+    option("--max-time", type=Duration(), metavar="TIME", group="output",
+           help="Stop cleanly after 90 (s), 15m, 2h; continue with --resume."),
+    option("--rejects", metavar="FILE", group="output",
+           help="Write records that cannot be used as JSONL; - for stderr."),
+    option("--strict", is_flag=True, group="output", help="Fail at the first reject."),
+    options.stats,
+    option("--dry-run", is_flag=True, help="Build the model, time a step, write nothing."),
+    option("--cache", metavar="DIR", help="Keep features of a frozen encoder here, for all runs."),
+    option("-j", "--jobs", type=click.IntRange(0), metavar="N",
+           help="Processes that read photos [default: the preset's]."),
+    options.threads,
+    options.device,
+    option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto",
+           show_default=True, help="Number format of the forward pass."),
+    options.progress,
+    options.quiet,
+    options.verbose,
+)  # fmt: skip
+
+
+def training(function: Any) -> Any:
+    """The options of a training run."""
+    for decorator in reversed(_TRAINING):
+        function = decorator(function)
+    return function
+
+
+def start_training(command: str, values: dict[str, Any]) -> int:
+    """Run a training command; its exit code."""
+    from ramctl.io.files import write_atomic
+    from ramctl.io.jsonl import dumps
+    from ramctl.io.paths import named_or_stdin, require_files
+    from ramctl.report import Report
+    from ramctl.training.run import TrainOptions, run_training
+
+    report = Report(command, quiet=values["quiet"], unit="photos")
+    inputs = values["inputs"]
+    if not (values["resume"] and not inputs):
+        inputs = named_or_stdin(inputs, "JSONL files of parsed records")
+        require_files(inputs)
+    chosen: dict[str, Any] = {
+        name: values.get(name) for name in TrainOptions.__slots__ if name in values
+    }
+    chosen |= {
+        "command": command,
+        "argv": tuple(sys.argv[1:]),
+        "inputs": tuple(inputs),
+        "workers": values["jobs"],
+    }
+    run_training(TrainOptions(**chosen), report)
+    if values["stats"]:
+        write_atomic(values["stats"], dumps(report.stats()))
+    return report.exit_code

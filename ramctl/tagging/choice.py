@@ -1,0 +1,110 @@
+"""Which tags a photo is given: thresholds, allowed tags, names, the general beside the special."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.errors import RunProblem
+from ramctl.labels import LabelSystem
+
+DECIMALS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceOptions:
+    """The user's wishes; tags are named as in the label system, by tag or synonym."""
+
+    top: int | None = None  # at most so many of the tags above their thresholds
+    include: Collection[str] | None = None  # no other tags than these
+    exclude: Collection[str] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
+    leaf: bool = False  # drop a general tag where a special one of it is given
+    language: str | None = None  # of the tags' names, where the label system has them
+
+
+class TagChoice:
+    """Chooses the tags of a photo from the scores of all labels."""
+
+    def __init__(
+        self, labels: LabelSystem, thresholds: NDArray[np.float64], options: ChoiceOptions
+    ) -> None:
+        self._options = options
+        self._limits = thresholds.copy()
+        self._names = _names(labels, options)
+        self._parents = [frozenset(label.parents) for label in labels] if options.leaf else []
+        self._tags = labels.tags
+        named = zip(self._names, labels, strict=True)
+        self.kinds = {name: label.kind for name, label in named}
+        if options.include is not None:
+            wanted = _ids(labels, options.include)
+            self._limits[[index not in wanted for index in range(len(labels))]] = np.inf
+        self._limits[sorted(_ids(labels, options.exclude))] = np.inf
+
+    def __call__(self, scores: NDArray[np.float32]) -> dict[str, float]:
+        """Tags with their scores (4 decimals), by falling score; equal ones in label order.
+
+        A tag is given when its probability is greater than its threshold, decided before rounding.
+        Labels that share a name give it their highest score.
+        """
+        given = np.flatnonzero(scores > self._limits)
+        given = given[np.argsort(-scores[given], kind="stable")]
+        ids = given.tolist()
+        if self._parents:
+            general = frozenset().union(*(self._parents[index] for index in ids))
+            ids = [index for index in ids if self._tags[index] not in general]
+        chosen: dict[str, float] = {}
+        for index in ids:
+            chosen.setdefault(self._names[index], round(float(scores[index]), DECIMALS))
+            if self._options.top is not None and len(chosen) >= self._options.top:
+                break
+        return chosen
+
+
+def _names(labels: LabelSystem, options: ChoiceOptions) -> list[str]:
+    language = options.language
+    names = [(label.names.get(language) if language else None) or label.tag for label in labels]
+    for old, new in options.rename.items():
+        for index in labels.ids(old):
+            names[index] = new
+    return names
+
+
+def _ids(labels: LabelSystem, texts: Collection[str]) -> set[int]:
+    return {index for text in texts for index in labels.ids(text)}
+
+
+def unknown_tags(labels: LabelSystem, options: ChoiceOptions) -> list[str]:
+    """The tags that the user named and the label system does not have, in their order."""
+    named = [*(options.include or ()), *options.exclude, *options.rename]
+    return [text for text in dict.fromkeys(named) if not labels.ids(text)]
+
+
+def read_tag_list(path: Path) -> list[str]:
+    """One tag a line; blank lines and lines that start with `#` do not count."""
+    return [line for line in map(str.strip, _lines(path)) if line and not line.startswith("#")]
+
+
+def read_renames(path: Path) -> dict[str, str]:
+    """New names by tag, from `tag<TAB>name` lines; RunProblem names a line that is not one."""
+    renames = {}
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        old, _, new = line.partition("\t")
+        old, new = old.strip(), new.strip()
+        if not (old and new):
+            raise RunProblem(f"{path}:{number}: expected a tag, a tab and its new name")
+        renames[old] = new
+    return renames
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise RunProblem(f"{path}: not UTF-8 text at byte {error.start}") from error
+    except OSError as error:
+        raise RunProblem(f"{path}: {error.strerror or error}") from error

@@ -1,0 +1,210 @@
+"""The labels that photos are scored against: the bundle's own, the user's words, or both.
+
+L labels, M descriptions of one label, E width of text embeddings, W width of a label's row.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ramctl.bundle import Bundle
+from ramctl.errors import RunProblem
+from ramctl.labels import Label, LabelSystem, read_thresholds
+from ramctl.model.borrowing import borrowed
+
+Rows = NDArray[np.float32]
+TextEncoder = Callable[[Sequence[str]], Rows]
+NAMED_ENCODER = "encoder.json"
+_ROW_PARTS = ("labels.text", "labels.own", "labels.head", "labels.bias")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """Labels, what the model needs to know of each, and from which probability each is given."""
+
+    labels: LabelSystem
+    rows: Rows  # (L, W), or (L, M, E) where the photo weighs a label's descriptions
+    thresholds: NDArray[np.float64]  # (L,)
+
+
+def own_labels(bundle: Bundle) -> LabelSet:
+    """The bundle's label system with its per-tag thresholds."""
+    thresholds = np.array(bundle.thresholds, np.float64)
+    return LabelSet(bundle.labels, label_rows(bundle), thresholds)
+
+
+def label_rows(bundle: Bundle) -> Rows:
+    """The rows of the bundle's labels, as `ramctl.model.queries` lays them out."""
+    tensors = bundle.tensors([*_ROW_PARTS, "labels.counts"])
+    counts = tensors.pop("labels.counts")
+    if len(tensors["labels.text"]) != len(counts):
+        return _stack_descriptions(tensors["labels.text"].astype(np.float32), counts.tolist())
+    return np.concatenate([tensors[name].astype(np.float32) for name in _ROW_PARTS], 1)
+
+
+def _stack_descriptions(text: Rows, counts: Sequence[int]) -> Rows:
+    """(L, M, E) of descriptions (sum of M, E) in label order; missing ones are zeros."""
+    rows = np.zeros((len(counts), max(counts), text.shape[1]), np.float32)
+    starts = np.cumsum([0, *counts])
+    for index, count in enumerate(counts):
+        rows[index, :count] = text[starts[index] : starts[index + 1]]
+    return rows
+
+
+def choose_labels(bundle: Bundle, named: str | None, threshold: str | None) -> LabelSet:
+    """The labels of `--labels` with the thresholds of `--threshold`.
+
+    `named` is a word list, a `labels.jsonl`, a bundle or a JSON file of descriptions; `+FILE` adds
+    to the bundle's own labels. Words that the bundle knows keep what it learnt of them; others are
+    embedded by its text encoder and take `open_set_threshold`. `threshold` is a number or a file.
+    """
+    own = own_labels(bundle)
+    chosen = own
+    if named is not None:
+        words = _read_words(Path(named.removeprefix("+")))
+        chosen = _with_words(bundle, own, words, keep_own=named.startswith("+"))
+    return LabelSet(chosen.labels, chosen.rows, _thresholds(threshold, own, chosen))
+
+
+def _read_words(path: Path) -> LabelSystem:
+    """A label system, or a JSON object that gives each tag its describing sentences."""
+    if path.suffix != ".json":
+        return LabelSystem.read(path)
+    try:
+        table: Any = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise RunProblem(f"{path}: {error}") from error
+    if not isinstance(table, dict) or not table:
+        raise RunProblem(f"{path}: expected an object: tag -> list of sentences")
+    labels = []
+    for tag, sentences in table.items():
+        sentences = [sentences] if isinstance(sentences, str) else sentences
+        if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
+            raise RunProblem(f"{path}: {tag!r}: expected a list of sentences")
+        labels.append(Label(tag, descriptions=tuple(sentences)))
+    return LabelSystem(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    label: Label
+    own_id: int | None  # of the bundle's label that the word is, None for a new word
+    threshold: float
+
+
+def _with_words(bundle: Bundle, own: LabelSet, words: LabelSystem, *, keep_own: bool) -> LabelSet:
+    entries = []
+    if keep_own:
+        limits = own.thresholds.tolist()
+        entries = [_Entry(label, i, limits[i]) for i, label in enumerate(own.labels)]
+    for word in words:
+        ids = () if word.descriptions else own.labels.ids(word.tag)
+        if ids and keep_own:
+            continue
+        usual = float(own.thresholds[ids[0]]) if ids else bundle.open_set_threshold
+        limit = usual if word.threshold is None else word.threshold
+        entries.append(_Entry(word, ids[0] if ids else None, limit))
+    return LabelSet(
+        LabelSystem(entry.label for entry in entries),
+        _assemble(own.rows, entries, text_encoder(bundle)),
+        np.array([entry.threshold for entry in entries], np.float64),
+    )
+
+
+def _assemble(own: Rows, entries: Sequence[_Entry], encode: TextEncoder) -> Rows:
+    """Rows in the order of the entries; new words have their text and what they borrow."""
+    new = {i: entry.label for i, entry in enumerate(entries) if entry.own_id is None}
+    texts = {i: _embed(label, encode) for i, label in new.items()}  # (M, E) each
+    if own.ndim == 2:
+        rows = np.zeros((len(entries), own.shape[1]), np.float32)
+        for index, vectors in texts.items():
+            width = vectors.shape[1]
+            text = _unit(_unit(vectors).mean(0, keepdims=True))  # (1, E)
+            rows[index, :width] = text
+            rows[index, width:] = borrowed(text, own[:, :width], own[:, width:])
+    else:
+        most = max([own.shape[1], *(len(vectors) for vectors in texts.values())])
+        rows = np.zeros((len(entries), most, own.shape[2]), np.float32)
+        for index, vectors in texts.items():
+            rows[index, : len(vectors)] = vectors
+    for index, entry in enumerate(entries):
+        if entry.own_id is not None:
+            known = own[entry.own_id]
+            rows[index, : len(known)] = known
+    return rows
+
+
+def _embed(label: Label, encode: TextEncoder) -> Rows:
+    vectors = encode(label.descriptions or [label.tag])
+    empty = ~vectors.any(1)
+    if empty.any():
+        text = (label.descriptions or [label.tag])[int(empty.argmax())]
+        raise RunProblem(f"label {label.tag!r}: the model's text encoder knows no part of {text!r}")
+    return vectors
+
+
+def _unit(vectors: Rows) -> Rows:
+    scaled: Rows = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return scaled
+
+
+def text_encoder(bundle: Bundle) -> TextEncoder:
+    """What embeds new words for this bundle; RunProblem when it names no text encoder."""
+    from ramctl.model.text import TABLE, StaticTextEmbedding
+
+    folder = bundle.path / "text"
+    if (folder / NAMED_ENCODER).is_file():
+        return _named_encoder(folder / NAMED_ENCODER)
+    if not (folder / TABLE).is_file():
+        raise RunProblem(f"{bundle.path}: has no text encoder, so it cannot take new words")
+    return StaticTextEmbedding.load(folder).encode
+
+
+def _named_encoder(path: Path) -> TextEncoder:
+    """The CLIP text encoder that a converted bundle names.
+
+    A text that ends with a full stop is a description; any other is a name and goes through the
+    model's prompts: RAM's label is the mean of its templates, RAM++'s has one fixed sentence.
+    """
+    from ramctl.io.hub import local_path
+    from ramctl.model.clip_text import ClipTextEncoder
+
+    try:
+        facts = orjson.loads(path.read_bytes())
+        name, prompts = facts["name"], facts["prompts"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunProblem(f"{path}: names no text encoder: {error}") from error
+    encoder = ClipTextEncoder(local_path(name))
+
+    def encode(texts: Sequence[str]) -> Rows:
+        if prompts == "ram-plus":
+            texts = [text if text.endswith(".") else f"a photo of a {text}." for text in texts]
+        if all(text.endswith(".") for text in texts):
+            return encoder.encode(texts, truncate=True)
+        return encoder.embed_labels(texts)
+
+    return encode
+
+
+def _thresholds(threshold: str | None, own: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:
+    """One number for all, a file's numbers, or what each label came with."""
+    if threshold is None:
+        return chosen.thresholds
+    try:
+        return np.full(len(chosen.labels), float(threshold))
+    except ValueError:
+        path = Path(threshold)
+    first = path.read_bytes()[:1] if path.is_file() else b"{"
+    if first != b"{" and len(chosen.labels) != len(own.labels):
+        # Numbers in id order belong to the bundle's own labels; added words keep theirs.
+        numbers = read_thresholds(path, own.labels, 0.5)
+        by_tag = dict(zip(own.labels.tags, numbers, strict=True))
+        pairs = zip(chosen.labels.tags, chosen.thresholds.tolist(), strict=True)
+        return np.array([by_tag.get(tag, usual) for tag, usual in pairs])
+    named = np.array(read_thresholds(path, chosen.labels, np.nan))
+    return np.where(np.isnan(named), chosen.thresholds, named)

@@ -1,0 +1,224 @@
+"""Photos in, records with tags out: the library behind `ramctl tag`."""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.bundle import Bundle, resolve_model
+from ramctl.errors import RecordProblem
+from ramctl.io.images import MAX_PIXELS, record_photo
+from ramctl.io.records import Record, encode_name, set_tags
+from ramctl.model.config import preset_from_meta
+from ramctl.model.preprocess import Preprocess
+from ramctl.tagging.choice import ChoiceOptions, TagChoice
+from ramctl.tagging.decode import ahead
+from ramctl.tagging.open_set import LabelSet, choose_labels
+from ramctl.tagging.predictor import (
+    TORCH,
+    OnnxPredictor,
+    Predictor,
+    choose_runtime,
+    number_format,
+)
+
+Outcome = dict[str, Any] | RecordProblem
+Batch = list[Record]
+DENSE_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class TaggerOptions:
+    """How photos are tagged; the defaults are those of `ramctl tag`."""
+
+    labels: str | None = None  # a file of words instead of the model's labels, +FILE: besides them
+    threshold: str | None = None  # a number or a file; None: the model's, per tag
+    choice: ChoiceOptions = field(default_factory=ChoiceOptions)
+    dense: bool = False  # give the scores of all labels too
+    runtime: str = "auto"  # or onnx, torch
+    device: str = "auto"  # or cpu, cuda, cuda:N, mps
+    dtype: str = "auto"  # or fp32, bf16, int8
+    batch: int | None = None  # photos a batch; None: what fits the model
+    workers: int | None = None  # threads that decode (and run the graph); None: one a core
+    threads: int | None = None  # threads of one run of the model
+    max_pixels: int = MAX_PIXELS
+
+
+class Tagger:
+    """A loaded model with its labels.
+
+    `Tagger.load("mini").tag(["photo.jpg"])` yields `{"image", "tags", "scores"}`.
+    """
+
+    def __init__(self, bundle: Bundle, options: TaggerOptions) -> None:
+        preset = preset_from_meta(bundle.meta)
+        self.bundle = bundle
+        self.options = options
+        self.batch = options.batch or preset.batch_size
+        self.workers = options.workers or _cores()
+        self.label_set: LabelSet = choose_labels(bundle, options.labels, options.threshold)
+        self._preprocess = Preprocess(preset.preprocess)
+        self._size = preset.preprocess.size
+        self._choose = TagChoice(self.label_set.labels, self.label_set.thresholds, options.choice)
+        self._predictor: Predictor | None = None
+        self._loading = threading.Lock()
+
+    @classmethod
+    def load(cls, model: str = "mini", **options: Any) -> "Tagger":
+        """A tagger for a bundle's name or folder; `options` are the fields of `TaggerOptions`.
+
+        Raises UsageProblem or RunProblem saying what is missing.
+        """
+        return cls(Bundle.open(resolve_model(model)), TaggerOptions(**options))
+
+    @property
+    def predictor(self) -> Predictor:
+        """What scores the photos, loaded when the first photo asks for it."""
+        with self._loading:
+            if self._predictor is None:
+                self._predictor = self._open_predictor()
+        return self._predictor
+
+    def _open_predictor(self) -> Predictor:
+        rows, options = self.label_set.rows, self.options
+        if self._runtime != TORCH:
+            # The workers fill the cores already; more threads a run would wait for each other.
+            return OnnxPredictor(self.bundle, self._runtime, rows, options.threads or 1)
+        from ramctl.tagging.torch_predictor import TorchPredictor
+
+        return TorchPredictor(
+            self.bundle,
+            rows,
+            device=options.device,
+            dtype=options.dtype,
+            threads=options.threads,
+        )
+
+    def tag(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:
+        """The record of each photo in order; raises the RecordProblem of one that cannot be done.
+
+        A photo is a path or `shard.tar#member`. Use `outcomes` to go on after a bad one.
+        """
+        for outcome in self.outcomes(photos):
+            if isinstance(outcome, RecordProblem):
+                raise outcome
+            yield outcome
+
+    def outcomes(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[Outcome]:
+        """For each photo in order its record, or the RecordProblem that says why there is none."""
+        names = (os.fspath(photo) for photo in photos)
+        records = (Record({"image": encode_name(name)}, "python", 1, Path()) for name in names)
+        for batch in self.stage(_batched(records, self.batch)):
+            yield from batch
+
+    def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
+        """Outcomes of batches of at most `self.batch` records, in order (`io.stream.Stage`).
+
+        Photos are decoded ahead; a photo's scores depend on neither its neighbours nor the workers.
+        """
+        if self._runtime != TORCH:
+            yield from ahead(self._decode_and_score, batches, self.workers)
+        else:
+            for records, decoded in ahead(self._decode, batches, self.workers):
+                yield self._score(records, decoded)
+
+    @cached_property
+    def _runtime(self) -> str:
+        options = self.options
+        return choose_runtime(self.bundle, options.runtime, options.device, options.dtype)
+
+    @property
+    def description(self) -> str:
+        """Device, runtime and batch size, for people; loads no model."""
+        if self._runtime == TORCH:
+            return f"torch {self.options.device}, batch {self.batch}"
+        return f"cpu, onnxruntime {number_format(self._runtime)}, batch {self.batch}"
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of all that the records depend on besides the photos, for `--resume`."""
+        labels, options = self.label_set, self.options
+        choice = [repr(options.choice), options.dense, options.max_pixels]
+        return {
+            "model": self.bundle.fingerprint,
+            "labels": labels.labels.sha256,
+            "thresholds": blake2b(labels.thresholds.tobytes(), digest_size=16).hexdigest(),
+            "choice of tags": blake2b(repr(choice).encode(), digest_size=16).hexdigest(),
+            "runtime": f"{self._runtime} {options.dtype}",
+        }
+
+    def _decode_and_score(self, records: Batch) -> list[Outcome]:
+        return self._score(*self._decode(records))
+
+    def _decode(self, records: Batch) -> tuple[Batch, list[NDArray[np.uint8] | RecordProblem]]:
+        decoded: list[NDArray[np.uint8] | RecordProblem] = []
+        for record in records:
+            try:
+                photo = record_photo(record, target=self._size, max_pixels=self.options.max_pixels)
+                decoded.append(self._preprocess.resize(photo))
+            except RecordProblem as problem:
+                decoded.append(problem)
+        return records, decoded
+
+    def _score(
+        self, records: Batch, decoded: Sequence[NDArray[np.uint8] | RecordProblem]
+    ) -> list[Outcome]:
+        good = [pixels for pixels in decoded if not isinstance(pixels, RecordProblem)]
+        scores = iter(self.scores(good) if good else ())
+        outcomes: list[Outcome] = []
+        for record, pixels in zip(records, decoded, strict=True):
+            if isinstance(pixels, RecordProblem):
+                outcomes.append(pixels)
+            else:
+                outcomes.append(self._record(record, next(scores)))
+        return outcomes
+
+    def scores(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Probabilities (n, L) of n resized photos (S, S, 3), n at most the batch size.
+
+        The model always sees a full batch, so that no photo's scores depend on how many there are.
+        """
+        full = np.zeros((self.batch, self._size, self._size, 3), np.uint8)
+        full[: len(pixels)] = pixels
+        return self.predictor.scores(self._preprocess.normalise(full))[: len(pixels)]
+
+    def _record(self, record: Record, scores: NDArray[np.float32]) -> dict[str, Any]:
+        chosen = self._choose(scores)
+        fields = record.fields
+        set_tags(fields, list(chosen))
+        fields["scores"] = chosen
+        if "kinds" in fields:
+            fields["kinds"] = {tag: self._choose.kinds[tag] for tag in chosen}
+        if self.options.dense:
+            fields["dense"] = significant(scores, DENSE_DIGITS)
+            fields["labels"] = f"sha256:{self.label_set.labels.sha256}"
+        return fields
+
+
+def significant(values: NDArray[np.float32], digits: int) -> NDArray[np.float64]:
+    """The values rounded to so many significant digits, as written with no digit more."""
+    wide = values.astype(np.float64)
+    exponent = np.floor(np.log10(np.maximum(np.abs(wide), 1e-30)))
+    factor = 10.0 ** (digits - 1 - exponent)
+    rounded: NDArray[np.float64] = np.round(wide * factor) / factor
+    return rounded
+
+
+def _batched(records: Iterable[Record], size: int) -> Iterator[Batch]:
+    iterator = iter(records)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,94 @@
+"""AdamW with its groups, the learning rate of every step, and averaged weights."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ramctl.model.config import TrainingConfig
+from ramctl.model.ram import RAM
+
+LONGEST_WARMUP = 10  # warm-up takes at most one step in ten, so that short runs learn too
+
+
+def build_optimiser(model: RAM, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable weights; each group's `scale` multiplies the learning rate."""
+    embeddings = {
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+    }
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        exempt = config.no_decay and (parameter.dim() < 2 or id(parameter) in embeddings)
+        scale = config.backbone_lr_factor if name.startswith("encoder.") else 1.0
+        groups.setdefault((0.0 if exempt else config.weight_decay, scale), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "weight_decay": decay, "scale": scale}
+            for (decay, scale), parameters in groups.items()
+        ],
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+    )
+
+
+def learning_rate(
+    config: TrainingConfig, step: int, total_steps: int, steps_an_epoch: int
+) -> float:
+    """The learning rate of a step (from 0): linear warm-up, then the schedule.
+
+    `epoch-decay` and `epoch-cosine` are the authors' schedules: a new rate every epoch
+    (ram_official A5).
+    """
+    warmup = min(config.warmup_steps, math.ceil(total_steps / LONGEST_WARMUP))
+    if step < warmup:
+        return config.warmup_lr + (config.lr - config.warmup_lr) * step / warmup
+    epoch = step // steps_an_epoch
+    if config.schedule == "constant":
+        return config.lr
+    if config.schedule == "epoch-decay":
+        return max(config.min_lr, config.lr * config.decay**epoch)
+    if config.schedule == "epoch-cosine":
+        share = epoch / math.ceil(total_steps / steps_an_epoch)
+    else:
+        share = (step - warmup) / max(1, total_steps - warmup)
+    return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * share)) / 2
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group its share of the learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr * group["scale"]
+
+
+class AveragedWeights:
+    """An exponential moving average of the trainable weights.
+
+    Early on the decay is smaller, so that the random start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.tensors = {name: p.detach().clone() for name, p in _trainable(model)}
+
+    def update(self, model: nn.Module) -> None:
+        """Move a step towards the model's weights."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        with torch.no_grad():
+            for name, parameter in _trainable(model):
+                self.tensors[name].lerp_(parameter, 1 - decay)
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Give the model the averaged weights."""
+        with torch.no_grad():
+            for name, parameter in _trainable(model):
+                parameter.copy_(self.tensors[name])
+
+
+def _trainable(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)

@@ -1,0 +1,101 @@
+"""A training photo: decoded, randomly changed, resized and normalised.
+
+Every random choice comes from the sample's own generator, so that neither the number of workers
+nor the order in which photos are asked for changes a pixel. S pixels a side.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from ramctl.io.images import load_photo
+from ramctl.model.config import AugmentConfig, PreprocessConfig
+from ramctl.model.preprocess import Preprocess
+from ramctl.training.samples import Annotation
+
+GREY = (128, 128, 128)  # fill of pixels from outside the photo, as the authors'
+OPERATION_PROBABILITY = 0.5  # of each chosen operation; authors' RandomAugment
+LOG_ASPECTS = (math.log(3 / 4), math.log(4 / 3))  # of random crops, torchvision's RandomResizedCrop
+
+
+class TrainingPhoto:
+    """Reads photos for training; `decode_px` is where a large JPEG may be decoded smaller."""
+
+    def __init__(self, preprocess: PreprocessConfig, augment: AugmentConfig) -> None:
+        self.preprocess = Preprocess(preprocess)
+        self.augment = augment
+        least_scale = math.sqrt(augment.crop_scale[0])
+        self.decode_px = math.ceil(preprocess.size / least_scale)
+
+    def __call__(self, annotation: Annotation, random: np.random.Generator) -> NDArray[np.float32]:
+        """(3, S, S); RecordProblem when the photo is missing or broken."""
+        photo = load_photo(annotation.image, annotation.base, target=self.decode_px)
+        if self.augment.crop_scale != (1.0, 1.0):
+            photo = random_crop(photo, self.augment.crop_scale, self.preprocess.config.size, random)
+        if random.random() < self.augment.flip:
+            photo = ImageOps.mirror(photo)
+        if self.augment.operations:
+            photo = random_operations(photo, self.augment, random)
+        return self.preprocess(photo)
+
+
+def is_only_flipped(augment: AugmentConfig) -> bool:
+    """Whether a photo has at most two looks, so that its features can be kept."""
+    return augment.crop_scale == (1.0, 1.0) and augment.operations == 0
+
+
+def random_crop(
+    photo: Image.Image, scale: tuple[float, float], size: int, random: np.random.Generator
+) -> Image.Image:
+    """A random part of the photo, `scale` of its area, resized to a square of `size`.
+
+    Source: torchvision's RandomResizedCrop with its defaults, as the authors use it.
+    """
+    width, height = photo.size
+    box = (0, 0, width, height)
+    for _ in range(10):
+        area = width * height * random.uniform(*scale)
+        aspect = math.exp(random.uniform(*LOG_ASPECTS))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left = int(random.integers(0, width - w + 1))
+            top = int(random.integers(0, height - h + 1))
+            box = (left, top, left + w, top + h)
+            break
+    return photo.resize((size, size), Image.Resampling.BICUBIC, box)
+
+
+def random_operations(
+    photo: Image.Image, augment: AugmentConfig, random: np.random.Generator
+) -> Image.Image:
+    """Some of the operations, one after the other, each with probability one half.
+
+    Source: authors' RandomAugment (ram_official A5). Deviates: AutoContrast is what Pillow means by
+    it, theirs whitens photos; Brightness and Sharpness do nothing at their magnitude and are out.
+    """
+    names = random.choice(len(OPERATIONS), augment.operations)
+    for index in names:
+        if random.random() < OPERATION_PROBABILITY:
+            sign = 1 if random.random() < 0.5 else -1
+            photo = OPERATIONS[index](photo, sign * augment.magnitude / 10)
+    return photo
+
+
+def _affine(photo: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+    return photo.transform(
+        photo.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=GREY
+    )
+
+
+OPERATIONS = (
+    lambda photo, _: photo,
+    lambda photo, _: ImageOps.autocontrast(photo),
+    lambda photo, _: ImageOps.equalize(photo),
+    lambda photo, m: _affine(photo, (1, 0.3 * m, 0, 0, 1, 0)),
+    lambda photo, m: _affine(photo, (1, 0, 0, 0.3 * m, 1, 0)),
+    lambda photo, m: _affine(photo, (1, 0, 10 * m, 0, 1, 0)),
+    lambda photo, m: _affine(photo, (1, 0, 0, 0, 1, 10 * m)),
+    lambda photo, m: photo.rotate(30 * m, Image.Resampling.BILINEAR, fillcolor=GREY),
+)

@@ -1,0 +1,83 @@
+"""The order of the records: by seed and epoch alone, each record once an epoch.
+
+A position is counted in records, so that a run goes on at another number of processes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a run has come: the epoch, and the records of it that are done."""
+
+    epoch: int = 0
+    done: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """The records of one step of one rank, a list a forward pass, and the position after it."""
+
+    epoch: int
+    passes: tuple[NDArray[np.int64], ...]
+    after: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """Splits the shuffled records into steps, steps into passes, passes among the ranks.
+
+    A step has `batch` * `accumulation` records a rank, the last one of an epoch what is left
+    (nothing with `drop_last`, unless it is the only one).
+    """
+
+    ids: NDArray[np.int64]  # the records that are trained on
+    batch: int
+    accumulation: int = 1
+    seed: int = 0
+    drop_last: bool = False
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def records_a_step(self) -> int:
+        """Records that one step uses, over all ranks."""
+        return self.batch * self.accumulation * self.world
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Optimiser steps in which every record is used once."""
+        whole, left = divmod(len(self.ids), self.records_a_step)
+        return max(1, whole + (left > 0 and not self.drop_last))
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The records in the order of an epoch."""
+        random = np.random.default_rng([self.seed, epoch])
+        return self.ids[random.permutation(len(self.ids))]
+
+    def steps(self, start: Position) -> Iterator[StepPlan]:
+        """The steps from a position on, for ever."""
+        epoch, done = start.epoch, start.done
+        while True:
+            order = self.order(epoch)
+            size = self.records_a_step
+            while done < len(order) and (done == 0 or not self._is_dropped(len(order) - done)):
+                records = order[done : done + size]
+                done += len(records)
+                finished = done >= len(order) or self._is_dropped(len(order) - done)
+                after = Position(epoch + 1, 0) if finished else Position(epoch, done)
+                yield StepPlan(epoch, self._passes(records), after)
+            epoch, done = epoch + 1, 0
+
+    def _is_dropped(self, left: int) -> bool:
+        return self.drop_last and left < self.records_a_step
+
+    def _passes(self, records: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        """This rank's share of a step, pass by pass; a pass may be empty on some ranks."""
+        size = self.batch * self.world
+        chunks = [records[start : start + size] for start in range(0, len(records), size)]
+        return tuple(chunk[self.rank :: self.world] for chunk in chunks)

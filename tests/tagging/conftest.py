@@ -1,0 +1,119 @@
+"""A bundle that can be understood: its labels are colours, and it sees a photo's mean colour."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from ramctl.bundle import BundleWriter
+from ramctl.labels import Label, LabelSystem
+from ramctl.model.config import load_preset, preset_to_meta
+from ramctl.model.text import StaticTextEmbedding
+
+COLOURS = {
+    "red": (1, -1, -1),
+    "green": (-1, 1, -1),
+    "blue": (-1, -1, 1),
+    "white": (1, 1, 1),
+    "purple": (1, -1, 1),
+}
+LABELS = LabelSystem(
+    [
+        Label("red", "attribute", synonyms=("scarlet",), parents=("colour",)),
+        Label("green", "attribute", parents=("colour",), threshold=0.9),
+        Label("blue", "attribute", names={"zh": "蓝色"}, parents=("colour",)),
+        Label("colour", "attribute"),
+    ]
+)
+TEXT, OWN, WIDTH = 32, 16, 49
+SHARPNESS = 2.0
+
+
+def text_rows(names) -> np.ndarray:
+    rows = np.zeros((len(names), TEXT), np.float32)
+    for row, name in zip(rows, names, strict=True):
+        row[:3] = np.array(COLOURS.get(name, (0, 0, 0))) / np.sqrt(3)
+    return rows
+
+
+def graph() -> onnx.ModelProto:
+    """Logits = SHARPNESS * mean colour (B, 3) . first three of a row (L, 3) + its last value."""
+    constants = {
+        "start": np.array([0]), "end": np.array([3]), "axis": np.array([1]),
+        "last": np.array([WIDTH - 1]), "width": np.array([WIDTH]),
+        "sharpness": np.array(SHARPNESS * np.sqrt(3), np.float32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("ReduceMean", ["photos"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Slice", ["rows", "start", "end", "axis"], ["colours"]),
+        helper.make_node("Slice", ["rows", "last", "width", "axis"], ["bias"]),
+        helper.make_node("Transpose", ["colours"], ["turned"], perm=[1, 0]),
+        helper.make_node("Transpose", ["bias"], ["flat"], perm=[1, 0]),
+        helper.make_node("MatMul", ["mean", "turned"], ["product"]),
+        helper.make_node("Mul", ["product", "sharpness"], ["sharp"]),
+        helper.make_node("Add", ["sharp", "flat"], ["logits"]),
+    ]
+    built = helper.make_graph(
+        nodes,
+        "colours",
+        [
+            helper.make_tensor_value_info("photos", TensorProto.FLOAT, ["B", 3, "H", "W"]),
+            helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["L", WIDTH]),
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", "L"])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(built, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def write_colour_bundle(path: Path) -> Path:
+    tensors = {
+        "labels.text": text_rows(LABELS.tags),
+        "labels.own": np.zeros((4, OWN), np.float32),
+        "labels.head": np.zeros((4, 0), np.float32),
+        "labels.bias": np.array([[0], [0], [0], [3]], np.float32),  # colour: always likely
+        "labels.counts": np.ones(4, np.int64),
+    }
+    words = {"[UNK]": 0, **{name: i for i, name in enumerate(COLOURS, 1)}}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    with BundleWriter(path) as writer:
+        writer.meta = preset_to_meta(load_preset("tiny"))
+        writer.meta["thresholds"] = {"threshold": 0.6, "open_set_threshold": 0.5}
+        LABELS.write(writer.path / "labels.jsonl")
+        save_file(tensors, writer.path / "model.safetensors")
+        onnx.save(graph(), writer.path / "model.onnx")
+        StaticTextEmbedding.quantise(
+            text_rows(["", *COLOURS]), np.eye(TEXT, dtype=np.float32), tokenizer.to_str()
+        ).save(writer.path / "text")
+    return path
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory) -> Path:
+    """The bundle; its tags are red, green (only when sure), blue and colour."""
+    return write_colour_bundle(tmp_path_factory.mktemp("bundles") / "colours")
+
+
+def save_photo(path: Path, colour, size=(40, 30)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """A folder with one photo of each primary colour, a broken one and a text file."""
+    folder = tmp_path / "photos"
+    for name in ("red", "green", "blue"):
+        save_photo(folder / f"{name}.png", name if name != "green" else (0, 255, 0))
+    (folder / "sub").mkdir()
+    save_photo(folder / "sub" / "white.png", "white")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    (folder / "notes.txt").write_text("no photo")
+    return folder

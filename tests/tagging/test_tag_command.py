@@ -1,0 +1,252 @@
+"""`ramctl tag` from the outside: inputs, outputs, choices, resume."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import REPOSITORY
+from tests.tagging.conftest import save_photo
+
+HEAVY = ("torch", "torchvision", "timm", "transformers", "onnx", "scipy", "sklearn")
+
+
+@pytest.fixture
+def tag(ramctl, colours, photos):
+    """Runs `ramctl tag` with the colour model in the folder of photos."""
+
+    def run(*arguments, stdin=b"", **options):
+        return ramctl("tag", "--model", colours, *arguments, stdin=stdin, cwd=photos, **options)
+
+    return run
+
+
+def rows(done) -> list[dict]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def names(done) -> list:
+    return [row["image"] for row in rows(done)]
+
+
+def test_a_photo_gets_its_tags_with_scores_by_falling_score(tag):
+    done = tag("red.png")
+    (row,) = rows(done)
+    assert done.returncode == 0
+    assert list(row) == ["image", "tags", "scores"]
+    assert row["image"] == "red.png"
+    assert row["tags"] == list(row["scores"]) == ["red", "colour"]
+    assert row["scores"]["red"] == pytest.approx(1 / (1 + 2.718281828**-6), abs=1e-4)
+
+
+def test_the_model_s_own_thresholds_decide_per_tag(tag):
+    assert rows(tag("green.png"))[0]["tags"] == ["green", "colour"]
+    dim = tag("--threshold", "0.999", "green.png")
+    assert rows(dim)[0]["tags"] == []
+
+
+def test_good_photos_are_tagged_and_bad_ones_named_with_their_reason(tag, photos):
+    done = tag("red.png", "broken.jpg", "nowhere.jpg", "notes.txt", "--rejects", "rejects.jsonl")
+    assert done.returncode == 3
+    assert names(done) == ["red.png"]
+    rejects = [json.loads(line) for line in (photos / "rejects.jsonl").open()]
+    assert [(r["source"], r["line"], r["code"]) for r in rejects] == [
+        ("broken.jpg", None, "unreadable_image"),
+        ("nowhere.jpg", None, "missing_image"),
+        ("notes.txt", None, "unreadable_image"),
+    ]
+    assert b"ramctl tag: nowhere.jpg: no such file\n" in done.stderr
+    again = tag("rejects.jsonl")
+    assert b"3 in, 0 out, 3 rejected" in again.stderr
+
+
+def test_folders_are_walked_by_name_and_only_photos_are_taken(tag):
+    done = tag("-R", ".")
+    assert names(done) == ["./blue.png", "./green.png", "./red.png", "./sub/white.png"]
+    assert done.returncode == 3
+
+
+def test_a_folder_without_recursive_is_wrong_usage(tag):
+    done = tag(".")
+    assert done.returncode == 2
+    assert b"-R" in done.stderr
+
+
+def test_names_come_from_standard_input_line_by_line_or_by_nul(tag, photos):
+    odd = "line\nbreak.png"
+    save_photo(photos / odd, "red")
+    assert names(tag("-", stdin=b"red.png\n\nblue.png\n")) == ["red.png", "blue.png"]
+    assert names(tag("-0", "-", stdin=f"{odd}\0red.png\0".encode())) == [odd, "red.png"]
+
+
+def test_records_and_names_mix_on_standard_input(tag):
+    record = b'{"id": 1, "image": "blue.png", "tags": ["old"], "kinds": {"old": "object"}}'
+    done = tag("-", stdin=b"red.png\n" + record + b"\n")
+    first, second = rows(done)
+    assert first["image"] == "red.png"
+    assert second["id"] == 1
+    assert second["tags"] == ["blue", "colour"]
+    assert second["kinds"] == {"blue": "attribute", "colour": "attribute"}
+
+
+def test_patterns_that_no_shell_expanded_are_expanded(tag):
+    assert names(tag("*e*.png")) == ["blue.png", "green.png", "red.png"]
+    assert tag("*.none").returncode == 3
+
+
+def test_members_of_archives_are_tagged(tag, photos):
+    with tarfile.open(photos / "shard-0.tar", "w") as tar:
+        for name in ("red.png", "notes.txt", "blue.png"):
+            tar.add(photos / name, name)
+    assert names(tag("shard-0.tar")) == ["shard-0.tar#red.png", "shard-0.tar#blue.png"]
+    record = b'{"image": "shard-0.tar#blue.png"}\n'
+    assert rows(tag("-", stdin=record))[0]["tags"] == ["blue", "colour"]
+
+
+def test_names_that_are_not_utf8_survive(tag, photos):
+    name = b"caf\xe9.png"
+    Path(os.fsdecode(os.fsencode(photos) + b"/" + name)).write_bytes(
+        (photos / "red.png").read_bytes()
+    )
+    (row,) = rows(tag("-", stdin=name + b"\n"))
+    assert row["image"] == {"bytes": "Y2Fm6S5wbmc="}
+    again = tag("-", stdin=json.dumps(row).encode() + b"\n")
+    assert rows(again) == [row]
+    text = tag("-f", "text", "-", stdin=name + b"\n")
+    assert text.stdout == name + b"\tred, colour\n"
+
+
+def test_text_and_tables_have_one_line_a_photo(tag):
+    assert tag("-f", "text", "red.png", "blue.png").stdout.decode().splitlines() == [
+        "red.png\tred, colour",
+        "blue.png\tblue, colour",
+    ]
+    for form, delimiter in (("csv", ","), ("tsv", "\t")):
+        table = io.StringIO(tag("-f", form, "red.png").stdout.decode())
+        (row,) = csv.DictReader(table, delimiter=delimiter)
+        assert row["image"] == "red.png"
+        assert row["tags"] == "red, colour"
+        assert float(row["scores"].split(", ")[0]) > 0.99
+
+
+def test_top_include_exclude_rename_and_language(tag, photos):
+    (photos / "only.txt").write_text("# colours\nscarlet\nblue\nno such tag\n")
+    (photos / "names.tsv").write_text("scarlet\tRot\n")
+    assert rows(tag("--top", 1, "red.png"))[0]["tags"] == ["red"]
+    only = tag("--include", "only.txt", "red.png")
+    assert rows(only)[0]["tags"] == ["red"]
+    assert b"no such tag" in only.stderr
+    assert rows(tag("--exclude", "only.txt", "red.png"))[0]["tags"] == ["colour"]
+    assert rows(tag("--rename", "names.tsv", "red.png"))[0]["tags"] == ["Rot", "colour"]
+    assert rows(tag("--lang", "zh", "blue.png"))[0]["tags"] == ["蓝色", "colour"]
+    assert rows(tag("--leaf", "red.png"))[0]["tags"] == ["red"]
+
+
+def test_thresholds_come_from_a_file(tag, photos):
+    (photos / "by-tag.jsonl").write_text('{"tag": "colour", "threshold": 0.99}\n')
+    assert rows(tag("--threshold", "by-tag.jsonl", "red.png"))[0]["tags"] == ["red"]
+    (photos / "by-id.txt").write_text("1\n1\n1\n0\n")
+    assert rows(tag("--threshold", "by-id.txt", "red.png"))[0]["tags"] == ["colour"]
+    (photos / "short.txt").write_text("0.5\n")
+    assert tag("--threshold", "short.txt", "red.png").returncode == 1
+
+
+def test_new_words_are_found_instead_of_or_besides_the_model_s_labels(tag, photos):
+    save_photo(photos / "purple.png", "magenta")
+    (photos / "words.txt").write_text("purple\nwhite\nscarlet\n")
+    instead = rows(tag("--labels", "words.txt", "purple.png"))[0]["tags"]
+    assert instead == ["purple", "white", "scarlet"]
+    besides = rows(tag("--labels", "+words.txt", "purple.png"))[0]["tags"]
+    assert besides == ["purple", "colour", "red", "blue", "white"]
+    (photos / "described.json").write_text('{"sunset": ["red purple", "red"]}')
+    assert rows(tag("--labels", "described.json", "red.png"))[0]["tags"] == ["sunset"]
+
+
+def test_a_word_that_the_text_encoder_does_not_know_is_named(tag, photos):
+    (photos / "words.txt").write_text("purple\nxyzzy\n")
+    done = tag("--labels", "words.txt", "red.png")
+    assert done.returncode == 1
+    assert b"xyzzy" in done.stderr
+
+
+def test_dense_gives_every_score_and_the_names_once(tag):
+    first, second = rows(tag("--dense", "red.png", "blue.png"))
+    assert first["label_names"] == ["red", "green", "blue", "colour"]
+    assert "label_names" not in second
+    assert len(second["dense"]) == 4
+    assert second["labels"].startswith("sha256:")
+    digits = [f"{score:.6g}" for score in first["dense"]]
+    assert [float(d) for d in digits] == first["dense"]
+
+
+def test_resume_tags_only_what_is_new_or_changed(tag, photos):
+    arguments = ["-R", ".", "-o", "tags.jsonl", "--resume"]
+    assert b"5 in, 4 out, 1 rejected" in tag(*arguments).stderr
+    assert b": 0 in, 0 out, 0 rejected, 5 done before" in tag(*arguments).stderr
+    save_photo(photos / "red.png", "blue", size=(64, 64))
+    save_photo(photos / "zebra.png", "white")
+    assert b"2 in, 2 out, 0 rejected, 4 done before" in tag(*arguments).stderr
+    lines = [json.loads(line) for line in (photos / "tags.jsonl").open()]
+    by_name = {row["image"]: row["tags"] for row in lines}
+    assert len(lines) == len(by_name) == 5
+    assert by_name["./red.png"] == ["blue", "colour"]
+
+
+def test_resume_by_content_does_not_mind_a_new_date(tag, photos):
+    arguments = ["red.png", "-o", "tags.jsonl", "--resume", "--by-content"]
+    tag(*arguments)
+    os.utime(photos / "red.png", ns=(1, 1))
+    assert b"1 done before" in tag(*arguments).stderr
+    save_photo(photos / "red.png", "blue")
+    assert b"1 in, 1 out" in tag(*arguments).stderr
+
+
+def test_resume_refuses_other_thresholds_in_the_same_file(tag):
+    arguments = ["red.png", "-o", "tags.jsonl", "--resume"]
+    tag(*arguments)
+    done = tag(*arguments, "--threshold", "0.3")
+    assert done.returncode == 1
+    assert b"another thresholds" in done.stderr
+
+
+def test_a_hundred_missing_names_ask_for_the_root(tag, photos):
+    lines = b"".join(b'{"image": "elsewhere/%d.jpg"}\n' % n for n in range(120))
+    done = tag("-", stdin=lines)
+    assert done.returncode == 1
+    assert b"--root" in done.stderr
+
+
+def test_the_onnx_path_imports_no_torch(colours, photos):
+    probe = f"""
+import sys
+from ramctl.cli import main
+try:
+    main(["tag", "--model", {str(colours)!r}, "red.png"])
+finally:
+    sys.stderr.write("LOADED " + ",".join(m for m in {HEAVY!r} if m in sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        capture_output=True,
+        cwd=photos,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+    assert done.stderr.endswith(b"LOADED ")
+    assert done.stdout
+
+
+def test_output_does_not_depend_on_workers_or_neighbours(tag, photos):
+    for number in range(11):
+        Image.effect_noise((50, 40), 10 * number).save(photos / f"noise{number}.png")
+    one = tag("-R", ".", "-j", 1).stdout
+    assert tag("-R", ".", "-j", 3).stdout == one
+    alone = b"".join(tag(name).stdout for name in ("./noise3.png", "./noise7.png"))
+    assert set(alone.splitlines()) <= set(one.splitlines())
