@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import logging
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,10 +85,11 @@ def _first_line(error: Exception) -> str:
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keeps the library's warnings and progress bars off stderr while something is loaded."""
-    from transformers.utils import logging as library
+    from transformers.utils import logging
 
+    library: Any = logging
     level, bars = library.get_verbosity(), library.is_progress_bar_enabled()
-    library.set_verbosity(logging.ERROR)
+    library.set_verbosity_error()
     library.disable_progress_bar()
     try:
         yield
