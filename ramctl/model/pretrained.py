@@ -53,7 +53,8 @@ def load_pretrained(
     missing = sorted(report["missing_keys"])
     if missing:
         raise RunProblem(f"{folder}: {len(missing)} weights are missing, among them {missing[0]}")
-    return model.eval().to(device)
+    # Weights stored in half precision would not meet the photos' float32.
+    return model.eval().float().to(device)
 
 
 def load_tokenizer(folder: Path, **options: Any) -> Any:
