@@ -24,7 +24,6 @@ from ramctl.commands.training_options import (
 def command(**values: Any) -> int:
     """Train a model further on a small good set.
 
-    \b
     ramctl finetune --model model good.jsonl --out model-finetuned
     ramctl finetune --model model --labels +birds.txt birds.jsonl
     """

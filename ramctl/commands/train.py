@@ -27,7 +27,6 @@ from ramctl.commands.training_options import (
 def command(**values: Any) -> int:
     """Train a tagging model on parsed records.
 
-    \b
     ramctl parse captions.jsonl | ramctl train
     ramctl train parsed.jsonl --out model --preset mini --val dev.jsonl --epochs 10
     """

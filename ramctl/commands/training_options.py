@@ -19,14 +19,14 @@ rejected; 130 interrupted, 143 terminated (the state is saved: --resume goes on)
 
 preset = option(
     "--preset", metavar="NAME|FILE", group="model",
-    help="Model and training numbers [default: that of --init, else mini].",
+    help="Model and training [default: --init's, else mini].",
 )  # fmt: skip
 init = option(
     "--init", metavar="BUNDLE", group="model", help="Start from a bundle's weights and labels."
 )
 labels = option(
     "--labels", metavar="[+]FILE", group="model",
-    help="Label system: labels.jsonl, a bundle, a word list; +FILE appends to the bundle's.",
+    help="Label file, bundle, word list; +FILE appends to the bundle's.",
 )  # fmt: skip
 
 
@@ -42,36 +42,36 @@ _TRAINING = (
     options.root,
     option(
         "--val", metavar="FILE", group="input",
-        help="Records for validation and thresholds [default: 2 % of the photos].",
+        help="Records to validate on [default: 2 % of the photos].",
     ),
     option("--set", "overrides", multiple=True, metavar="KEY=VALUE", group="model",
-           help="Override a number of the preset, e.g. training.lr=1e-4."),
+           help="Override a number, e.g. training.lr=1e-4."),
     option("--distill", multiple=True, metavar="TEACHER", group="model",
-           help="caption, imagenet, clip:FOLDER, none; may be repeated [default: the preset's]."),
+           help="caption, imagenet, clip:FOLDER, none; repeatable."),
     option("--text", metavar="DIR", group="model",
-           help="Static text embedding of label words [default: of --init, else embedded]."),
+           help="Text embedding of words [default: --init's, else embedded]."),
     option("--steps", type=click.IntRange(1), metavar="N", group="model",
-           help="Optimiser steps, instead of epochs."),
+           help="Optimiser steps instead of epochs."),
     option("--epochs", type=click.FloatRange(0, min_open=True), metavar="N", group="model",
-           help="Passes over the records [default: the preset's]."),
+           help="Passes over the records."),
     option("--seed", type=int, metavar="N", group="model",
            help="Seed of all that is random [default: the preset's]."),
     option("--resume", is_flag=True, group="output", help="Continue the run in OUT.work."),
     option("--restart", is_flag=True, group="output", help="Forget the run in OUT.work."),
     option("--save-every", type=click.IntRange(1), metavar="STEPS", group="output",
-           help="Save the state this often [default: every five minutes]."),
+           help="Save this often [default: every 5 minutes]."),
     option("--max-time", type=Duration(), metavar="TIME", group="output",
-           help="Stop cleanly after 90 (s), 15m, 2h; continue with --resume."),
+           help="Stop cleanly after 90 (s), 15m, 2h; then --resume."),
     option("--rejects", metavar="FILE", group="output",
-           help="Write records that cannot be used as JSONL; - for stderr."),
+           help="Write unusable records as JSONL; - for stderr."),
     option("--strict", is_flag=True, group="output", help="Fail at the first reject."),
     options.stats,
     option("--events", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-           group="output", help="Write every step, validation and checkpoint as JSONL."),
+           group="output", help="Write steps, validations, checkpoints as JSONL."),
     option("--dry-run", is_flag=True, help="Build the model, time a step, write nothing."),
-    option("--cache", metavar="DIR", help="Keep features of a frozen encoder here, for all runs."),
+    option("--cache", metavar="DIR", help="Where features of frozen encoders stay."),
     option("-j", "--jobs", type=click.IntRange(0), metavar="N",
-           help="Processes that read photos [default: the preset's]."),
+           help="Processes that read photos."),
     options.threads,
     options.device,
     option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto",

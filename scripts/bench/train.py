@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Training speed of the loop against a bare PyTorch loop over the same modules, in one run.
+
+Two copies of one model see the same batches in turn, in alternating order; the bare loop is
+forward, losses, backward, clipping and AdamW and nothing else. Figures are medians. `--runs DIR`
+also writes them as JSON.
+
+    scripts/bench/train.py --preset mini --batch 64 --labels 1600 --repeat 15
+"""
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from ramctl.model.build import build_ram
+from ramctl.model.captioning import CaptionInputs
+from ramctl.model.config import load_preset
+from ramctl.training.batches import Batch
+from ramctl.training.devices import pick_device
+from ramctl.training.loop import Pace, Trainer
+from ramctl.training.objective import Objective, sample_labels
+from ramctl.training.optimiser import build_optimiser
+from ramctl.training.sampler import Sampler
+
+VOCABULARY, PIECES = 4000, 16
+
+
+def build(options: argparse.Namespace) -> Objective:
+    """The preset's model and losses, random weights; a frozen encoder's features are the input."""
+    preset = load_preset(options.preset)
+    training = replace(preset.training, batch_size=options.batch, distill=())
+    captioning = preset.model.captioning
+    model = build_ram(
+        preset.model,
+        image_size=preset.preprocess.size,
+        n_labels=options.labels,
+        vocabulary=VOCABULARY if captioning else 0,
+    )
+    with torch.no_grad():
+        model.labels.text.copy_(torch.nn.functional.normalize(torch.randn_like(model.labels.text)))
+    if training.backbone_lr_factor == 0:
+        model.encoder.requires_grad_(False)
+    return Objective(model, training)
+
+
+def make_batch(objective: Objective, options: argparse.Namespace) -> Batch:
+    """A batch as the loader gives it: 8 labels and one caption a photo."""
+    preset = load_preset(options.preset)
+    size, n = preset.preprocess.size, options.batch
+    photos = torch.randn(n, 3, size, size)
+    if preset.training.backbone_lr_factor == 0:
+        with torch.no_grad():
+            photos = torch.cat([objective.model.encoder(part) for part in photos.split(8)])
+    targets = torch.zeros(n, options.labels)
+    targets.scatter_(1, torch.randint(options.labels, (n, 8)), 1)
+    captions, ids = None, None
+    if preset.model.captioning:
+        ids = torch.randint(10, VOCABULARY, (n, PIECES))
+        tags = torch.randint(10, VOCABULARY, (n, preset.model.captioning.tag_tokens))
+        captions = CaptionInputs(tags, torch.ones_like(tags), ids, torch.ones_like(ids))
+    return Batch(
+        photos, targets, None, captions, ids, torch.arange(n), ("",) * n, None, None, True, ()
+    )
+
+
+def bare_loop(objective: Objective, batch: Batch) -> Callable[[], None]:
+    """One step of a loop with nothing around it."""
+    config, model = objective.config, objective.model
+    optimiser = build_optimiser(model, config)
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+
+    def step() -> None:
+        objective.train()
+        sampled = sample_labels(batch.targets, config.sampled_labels, torch.Generator())
+        sums = objective(batch, sampled)
+        loss = objective.total(sums, objective.counts(batch))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm or float("inf"))
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    return step
+
+
+def own_loop(objective: Objective, batch: Batch, folder: Path) -> Iterator[object]:
+    """The events of the loop as `ramctl train` runs it."""
+    sampler = Sampler(np.arange(1 << 20), len(batch.targets))
+    trainer = Trainer(objective, objective.config, sampler, device=pick_device("cpu"))
+    pace = Pace(1 << 30, folder, save_every=1 << 30)
+    return trainer.events(lambda plans: ((plan, [batch]) for plan in plans), pace)
+
+
+def measure(options: argparse.Namespace) -> dict[str, object]:
+    """Seconds a step of both, alternating."""
+    objective = build(options)
+    batch = make_batch(objective, options)
+    bare = bare_loop(copy.deepcopy(objective), batch)
+    events = own_loop(objective, batch, Path("unused"))
+    calls = {"bare": bare, "ours": lambda: next(events)}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for turn in range(options.repeat + 2):
+        for name in sorted(calls, reverse=bool(turn % 2)):
+            wall, processor = time.perf_counter(), time.process_time()
+            calls[name]()
+            spent = time.perf_counter() - wall, time.process_time() - processor
+            seconds[name].append(spent)
+    kept = {name: times[2:] for name, times in seconds.items()}
+    medians = {
+        kind: {name: statistics.median(t[place] for t in times) for name, times in kept.items()}
+        for place, kind in enumerate(("wall", "processor"))
+    }
+    return {
+        "seconds a step [wall, processor]": kept,
+        **{kind: values | {"ours / bare": values["ours"] / values["bare"]}
+           for kind, values in medians.items()},
+        "images/s": options.batch / medians["wall"]["ours"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="mini")
+    parser.add_argument("--labels", type=int, default=1600)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--repeat", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=Path, help="folder for the record of this run")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    facts = {
+        "command": " ".join(sys.argv),
+        "machine": platform.processor() or platform.machine(),
+        "versions": {"torch": torch.__version__, "timm": timm.__version__},
+        **measure(options),
+    }
+    print(json.dumps(facts, indent=2))
+    if options.runs is not None:
+        options.runs.mkdir(parents=True, exist_ok=True)
+        name = f"{time.strftime('%Y-%m-%d')}-train-{options.preset}.json"
+        (options.runs / name).write_text(json.dumps(facts, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
