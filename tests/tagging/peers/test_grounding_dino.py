@@ -282,3 +282,8 @@ def test_another_checkpoint_is_not_taken_for_the_detector(tmp_path, bert_tokeniz
     bert_tokenizer.save_pretrained(tmp_path)
     with pytest.raises(RunProblem, match="not a Grounding DINO"):
         open_peer(f"grounding-dino:{tmp_path / 'other.pth'}", LABELS, device="cpu")
+
+
+def test_photos_of_extreme_shapes_are_scored(port, odd_photos):
+    scores = GroundingDino.open(port, LABELS).scores(odd_photos)
+    assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(LABELS))
