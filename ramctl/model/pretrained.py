@@ -76,7 +76,10 @@ def _load(auto_class: Any, folder: Path, what: str, options: dict[str, Any]) -> 
     with quiet_transformers():
         try:
             return auto_class.from_pretrained(folder, local_files_only=True, **options)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except ImportError as error:
+            reason = _first_line(error).partition(". ")[0]
+            raise RunProblem(f"{folder}: {what}: {reason}") from error
+        except (OSError, ValueError, KeyError) as error:
             raise RunProblem(f"{folder}: no {what}: {_first_line(error)}") from error
 
 

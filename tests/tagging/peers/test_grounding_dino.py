@@ -202,6 +202,7 @@ def strip():
     return np.random.default_rng(0).integers(0, 256, (8, 200, 3)).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_original_scores_equal_the_packages_own_prediction(
     original, strip, bert_tokenizer, tmp_path, capsys
 ):
