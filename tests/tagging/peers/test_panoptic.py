@@ -188,3 +188,12 @@ def test_a_thin_photo_has_its_lines_repeated():
     np.testing.assert_array_equal(thicken(photo), photo.repeat(4, 0))
     np.testing.assert_array_equal(thicken(photo.transpose(1, 0, 2)).shape, (200, 8, 3))
     np.testing.assert_array_equal(thicken(photo[:, :64]), photo[:, :64])
+
+
+@pytest.mark.parametrize("kind", ["mask2former", "oneformer"])
+def test_bf16_moves_scores_a_little(kind, request, photos):
+    folder = request.getfixturevalue(kind)
+    exact = open_peer(f"{kind}:{folder}", [], device="cpu").scores(photos[:1])
+    half = open_peer(f"{kind}:{folder}", [], device="cpu", dtype="bf16").scores(photos[:1])
+    np.testing.assert_allclose(half, exact, atol=0.2)
+    assert (half != exact).any()
