@@ -1,35 +1,46 @@
-"""Files by a name that says they are fetched: `hf://owner/name` or `hf://owner/name:file`."""
+"""Names of folders and files, among them those that say that something is to be downloaded."""
 
+import sys
 from pathlib import Path
 
 from ramctl.errors import RunProblem, UsageProblem
 
-SCHEME = "hf://"
-
-
-def is_remote(name: str) -> bool:
-    """Whether the name asks for a download."""
-    return name.startswith(SCHEME)
+HUB = "hf://"
+# Other frameworks' copies of the same weights.
+_FOREIGN = ["*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "coreml/*"]
 
 
 def local_path(name: str) -> Path:
-    """The local file or folder of a name, fetched first if it says `hf://`.
+    """The folder or file that a name stands for.
 
-    Raises UsageProblem for a name without owner, RunProblem when the hub cannot be reached.
+    `hf://owner/name` is the folder of a hub repository's files, `hf://owner/name:file` one of
+    them; both are taken from the hub's cache where the hub cannot be reached. Any other name is
+    a path. Raises UsageProblem when there is nothing at the path, RunProblem when the hub does
+    not deliver.
     """
-    if not is_remote(name):
-        return Path(name)
-    repository, _, file = name.removeprefix(SCHEME).partition(":")
-    if repository.count("/") != 1:
+    if name.startswith(HUB):
+        return _fetch(name)
+    path = Path(name)
+    if not path.exists():
+        raise UsageProblem(f"{name}: no such file or folder")
+    return path
+
+
+def _fetch(name: str) -> Path:
+    repository, _, file = name.removeprefix(HUB).partition(":")
+    owner, _, title = repository.partition("/")
+    if not owner or not title or "/" in title:
         raise UsageProblem(f"{name}: expected hf://owner/name or hf://owner/name:file")
-    try:
-        from huggingface_hub import hf_hub_download, snapshot_download
-    except ImportError as error:
-        raise RunProblem(f"{name}: fetching needs the package huggingface_hub") from error
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     try:
         if file:
             return Path(hf_hub_download(repository, file))
-        return Path(snapshot_download(repository))
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RunProblem(f"{name}: cannot be fetched: {reason}") from error
+        return Path(snapshot_download(repository, ignore_patterns=_FOREIGN))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise RunProblem(f"{name}: cannot be downloaded: {reason}") from error

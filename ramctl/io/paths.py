@@ -4,7 +4,6 @@ import errno
 import gzip
 import sys
 import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import BinaryIO, cast
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.io.jsonl import read_records
 from ramctl.io.records import Record, image_name
-from ramctl.io.stream import Outcome, Stage
+from ramctl.io.stream import Outcome, Stage, watched
 from ramctl.report import Reject
 
 STDIN = "-"
@@ -95,23 +94,16 @@ def with_root_check(stage: Stage) -> Stage:
     Photos that were named one by one (records without a line) do not count.
     """
 
-    def checked(batches: Iterator[list[Record]]) -> Iterator[list[Outcome]]:
-        check = RootCheck()
-        listed: deque[list[str | None]] = deque()
+    check = RootCheck()
 
-        def noted() -> Iterator[list[Record]]:
-            for batch in batches:
-                listed.append([_listed_name(record) for record in batch])
-                yield batch
+    def notice(record: Record, outcome: Outcome) -> Outcome:
+        name = _listed_name(record)
+        if name is not None:
+            missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
+            check.saw(name, not missing)
+        return outcome
 
-        for outcomes in stage(noted()):
-            for name, outcome in zip(listed.popleft(), outcomes, strict=True):
-                if name is not None:
-                    missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
-                    check.saw(name, not missing)
-            yield outcomes
-
-    return checked
+    return watched(stage, notice)
 
 
 def _listed_name(record: Record) -> str | None:

@@ -6,6 +6,7 @@ output object or the RecordProblem that sends the record to the rejects.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -82,6 +83,24 @@ def each(do: Callable[[Record], dict[str, Any]]) -> Stage:
     return stage
 
 
+def watched(stage: Stage, notice: Callable[[Record, Outcome], Outcome]) -> Stage:
+    """The stage with each outcome replaced by `notice(record, outcome)`, in order."""
+
+    def watching(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
+        ahead: deque[Batch] = deque()
+
+        def noted() -> Iterator[Batch]:
+            for batch in batches:
+                ahead.append(batch)
+                yield batch
+
+        for outcomes in stage(noted()):
+            pairs = zip(ahead.popleft(), outcomes, strict=True)
+            yield [notice(record, outcome) for record, outcome in pairs]
+
+    return watching
+
+
 def run_stream(
     report: Report,
     source: Iterable[Record | Reject],
@@ -91,11 +110,13 @@ def run_stream(
     fingerprint: Mapping[str, str] | None = None,
     encode: Encoder = dumps,
     header: bytes = b"",
+    footer: bytes = b"",
 ) -> Report:
     """Run `stage` over `source` and write what comes out; returns the filled report.
 
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`;
-    `encode` makes the bytes of one output object, `header` comes before the first.
+    `encode` makes the bytes of one output object, `header` comes before the first,
+    `footer` after the last of a finished run.
     Raises Interrupted after saving when a signal asked to stop, RunProblem when output cannot be
     written, and at the first reject with `strict`.
     """
@@ -117,7 +138,7 @@ def run_stream(
             _save(run)
             raise
         if stop.signum is None:
-            _finish(run, items)
+            _finish(run, items, footer)
     if options.stats:
         write_atomic(options.stats, dumps(report.stats()))
     report.say(report.summary())
@@ -167,6 +188,9 @@ def _batches(
             in_flight.append(batch)
             yield batch
             batch = []
+    if run.stop.signum is not None:
+        # Ends a stage that works ahead at once; what it has not handed over is done on resuming.
+        raise Interrupted(run.stop.signum)
     if batch:
         in_flight.append(batch)
         yield batch
@@ -275,9 +299,11 @@ def _save(run: _Run) -> None:
         run.rejects.finish()
 
 
-def _finish(run: _Run, items: Iterator[Record | Reject]) -> None:
+def _finish(run: _Run, items: Iterator[Record | Reject], footer: bytes) -> None:
     if run.deadline is not None and _is_over(run):
         run.report.n_left = sum(not _was_done(run, item) for item in items)
+    if footer:
+        run.sink.write(footer)
     _flush(run)
     stale_output = run.sink.finish()
     stale_rejects = run.rejects.finish()

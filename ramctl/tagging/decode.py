@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from ramctl.errors import Interrupted
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,5 +29,9 @@ def ahead(do: Callable[[Item], Result], items: Iterable[Item], workers: int) -> 
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    except Interrupted:
+        while pending and pending[0].done():
+            yield pending.popleft().result()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -19,6 +19,7 @@ from ramctl.model.borrowing import borrowed
 
 Rows = NDArray[np.float32]
 TextEncoder = Callable[[Sequence[str]], Rows]
+NAMED_ENCODER = "encoder.json"
 _ROW_PARTS = ("labels.text", "labels.own", "labels.head", "labels.bias")
 
 
@@ -157,9 +158,37 @@ def text_encoder(bundle: Bundle) -> TextEncoder:
     from ramctl.model.text import TABLE, StaticTextEmbedding
 
     folder = bundle.path / "text"
+    if (folder / NAMED_ENCODER).is_file():
+        return _named_encoder(folder / NAMED_ENCODER)
     if not (folder / TABLE).is_file():
         raise RunProblem(f"{bundle.path}: has no text encoder, so it cannot take new words")
     return StaticTextEmbedding.load(folder).encode
+
+
+def _named_encoder(path: Path) -> TextEncoder:
+    """The CLIP text encoder that a converted bundle names.
+
+    A text that ends with a full stop is a description; any other is a name and goes through the
+    model's prompts: RAM's label is the mean of its templates, RAM++'s has one fixed sentence.
+    """
+    from ramctl.io.hub import local_path
+    from ramctl.model.clip_text import ClipTextEncoder
+
+    try:
+        facts = orjson.loads(path.read_bytes())
+        name, prompts = facts["name"], facts["prompts"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunProblem(f"{path}: names no text encoder: {error}") from error
+    encoder = ClipTextEncoder(local_path(name))
+
+    def encode(texts: Sequence[str]) -> Rows:
+        if prompts == "ram-plus":
+            texts = [text if text.endswith(".") else f"a photo of a {text}." for text in texts]
+        if all(text.endswith(".") for text in texts):
+            return encoder.encode(texts, truncate=True)
+        return encoder.embed_labels(texts)
+
+    return encode
 
 
 def _thresholds(threshold: str | None, own: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:

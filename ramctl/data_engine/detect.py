@@ -1,0 +1,243 @@
+"""The stage `detect`: each photo's tags become regions with features and scores, in shards."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.data_engine.baseline import Baseline, Decoded, Photo, PhotoBatch
+from ramctl.data_engine.detectors import Detector, Embedder, Region
+from ramctl.data_engine.regions import Floats
+from ramctl.data_engine.work import (
+    SHARD_INPUTS,
+    SOURCES,
+    Item,
+    ShardWriter,
+    WorkFolder,
+    input_hash,
+)
+from ramctl.errors import RecordProblem, RunProblem
+from ramctl.io.jsonl import content_stamp
+from ramctl.io.records import Record, string_list
+from ramctl.labels import LabelSystem
+from ramctl.report import Reject
+
+Tick = Callable[[int], object]
+T = TypeVar("T")
+STAGE = "clean"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedTag:
+    """A tag that gets a region."""
+
+    place: int  # in the record's tags
+    label: int
+    sources: int  # bits of SOURCES
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A tag with its region."""
+
+    tag: WantedTag
+    box: Floats
+    score: float
+    feature: NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which tags of a record get a region."""
+
+    labels: LabelSystem
+    kinds: frozenset[str]
+    only: frozenset[int] | None = None  # label ids
+
+    def wanted(self, record: Record, counts: Counter[str]) -> list[WantedTag]:
+        """The tags that get one; the others are counted by reason."""
+        tags = string_list(record.fields, "tags")
+        kinds, sources = (_table(record, name) for name in ("kinds", "sources"))
+        found = []
+        for place, tag in enumerate(tags):
+            if tag in tags[:place]:
+                continue
+            label, why_not = self._label(tag, kinds.get(tag))
+            counts["tags"] += 1
+            if why_not:
+                counts[why_not] += 1
+            else:
+                found.append(WantedTag(place, label, _source_bits(sources.get(tag))))
+        return found
+
+    def _label(self, tag: str, kind: object) -> tuple[int, str]:
+        """The label's id, and why it gets no region (empty when it gets one)."""
+        ids = self.labels.ids(tag)
+        if not ids:
+            return -1, "unknown to the model"
+        if self.only is not None and ids[0] not in self.only:
+            return ids[0], "not asked for"
+        known = kind if isinstance(kind, str) else self.labels[ids[0]].kind
+        return ids[0], "" if known in self.kinds else "of another kind"
+
+
+@dataclass
+class RegionFinder:
+    """Fills shards: decode, find, embed."""
+
+    baseline: Baseline
+    detector: Detector
+    embedder: Embedder
+    scope: Scope
+    whole_photos: bool = False  # crops are cut from photos at their own scale
+
+    def fill(self, items: Sequence[Item], tick: Tick) -> ShardWriter:
+        """The shard of some inputs; a photo that cannot be read turns its record into a reject.
+
+        `tick(n)` is called after each batch of n records and may raise to stop.
+        """
+        shard, counts = ShardWriter(), Counter[str]()
+        found = self._found((item for item in items if isinstance(item, Record)), counts, tick)
+        for position, item in enumerate(items):
+            regions = [] if isinstance(item, Reject) else next(found)
+            if isinstance(item, Record) and isinstance(regions, RecordProblem):
+                shard.add(_reject(item, regions))
+                continue
+            shard.add(item)
+            for region in regions if isinstance(regions, list) else []:
+                tag, box = region.tag, tuple(region.box.tolist())
+                row = (position, tag.place, tag.label, tag.sources, box, region.score)
+                shard.regions.append(row)
+                shard.features.append(region.feature)
+        shard.counts = {**counts, "regions": len(shard.regions)}
+        return shard
+
+    def _found(
+        self, records: Iterable[Record], counts: Counter[str], tick: Tick
+    ) -> Iterator[list[Found] | RecordProblem]:
+        """Each record's regions in order."""
+        batches = chunks(records, self.baseline.batch)
+        for decoded in self.baseline.decoded(batches, whole=self.whole_photos):
+            yield from self._of_batch(decoded, counts)
+            tick(len(decoded))
+
+    def _of_batch(
+        self, decoded: list[Decoded], counts: Counter[str]
+    ) -> Iterator[list[Found] | RecordProblem]:
+        wanted: list[list[WantedTag] | RecordProblem] = []
+        photos, asked = [], []
+        for record, photo in decoded:
+            tags = photo if isinstance(photo, RecordProblem) else self._wanted(record, counts)
+            wanted.append(tags)
+            if tags and isinstance(tags, list) and not isinstance(photo, RecordProblem):
+                photos.append(photo)
+                asked.append(tags)
+        found = iter(self._regions(photos, asked))
+        for tags in wanted:
+            if isinstance(tags, RecordProblem):
+                yield tags
+            else:
+                yield next(found) if tags else []
+
+    def _wanted(self, record: Record, counts: Counter[str]) -> list[WantedTag] | RecordProblem:
+        try:
+            return self.scope.wanted(record, counts)
+        except RecordProblem as problem:
+            return problem
+
+    def _regions(self, photos: list[Photo], asked: list[list[WantedTag]]) -> list[list[Found]]:
+        """The regions of each photo's tags."""
+        if not photos:
+            return []
+        batch = PhotoBatch(self.baseline, photos, [[tag.label for tag in tags] for tags in asked])
+        tags, regions = [], []
+        for index, boxes in enumerate(self.detector.find(batch)):
+            for tag, box in zip(asked[index], boxes, strict=True):
+                if box is not None:
+                    tags.append(tag)
+                    regions.append(Region(index, tag.label, box))
+        found: list[list[Found]] = [[] for _ in photos]
+        if regions:
+            embedded = self.embedder.embed(batch, regions)
+            scores = embedded.score.float().cpu().numpy()
+            features = embedded.feature.half().cpu().numpy()
+            for tag, region, score, feature in zip(tags, regions, scores, features, strict=True):
+                found[region.photo].append(Found(tag, region.box, float(score), feature))
+        return found
+
+
+def detect(
+    work: WorkFolder,
+    source: Iterable[Item],
+    finder: RegionFinder,
+    *,
+    part: tuple[int, int] = (0, 1),
+    strict: bool = False,
+    tick: Tick = lambda n: None,
+) -> str:
+    """Fill every shard that is not there yet; returns one hash of all inputs.
+
+    `part` (i, n) takes every n-th shard. Raises RunProblem when the folder was filled from other
+    input, and with `strict` at the first reject.
+    """
+    n_shards, n_inputs, hashes = 0, 0, []
+    for number, items in enumerate(chunks(source, SHARD_INPUTS)):
+        stamp = input_hash([stamp_of(item) for item in items])
+        if work.has_shard(number):
+            if work.shard(number).facts["stamp"] != stamp:
+                raise RunProblem(
+                    f"{work.path}: shard {number} was made from other input; name another folder, "
+                    "or remove this one"
+                )
+            tick(len(items))
+        elif number % part[1] == part[0]:
+            if strict:
+                _fail_at_reject(items)
+            shard = finder.fill(items, tick)
+            if strict:
+                _fail_at_reject(shard.rejects)
+            shard.save(work.shard(number).folder, stamp)
+        n_shards, n_inputs = number + 1, n_inputs + len(items)
+        hashes.append(stamp)
+    work.complete(n_shards, n_inputs)
+    return input_hash(hashes)
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter."""
+    remaining = iter(items)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
+
+
+def _fail_at_reject(items: Sequence[Item]) -> None:
+    for item in items:
+        if isinstance(item, Reject):
+            raise RunProblem(f"{item.place}: {item.message} (--strict)")
+
+
+def _reject(record: Record, problem: RecordProblem) -> Reject:
+    return Reject(
+        record.source, record.line, STAGE, problem.code, problem.message, record=record.fields
+    )
+
+
+def stamp_of(item: Item) -> str:
+    """What changes when an input does."""
+    if isinstance(item, Record):
+        return item.stamp
+    return content_stamp((item.raw or "").encode("utf-8", "surrogatepass"))
+
+
+def _table(record: Record, name: str) -> dict[str, object]:
+    value = record.fields.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _source_bits(named: object) -> int:
+    names = named if isinstance(named, list) else []
+    return sum(1 << bit for bit, name in enumerate(SOURCES) if name in names)

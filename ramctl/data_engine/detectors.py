@@ -1,0 +1,126 @@
+"""Detectors say where a tag is in a photo; embedders say what is there.
+
+B photos, P regions, L labels, T tokens of the grid.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ramctl.data_engine.baseline import Baseline, PhotoBatch
+from ramctl.data_engine.embed import Embedded, RegionView, embed_regions
+from ramctl.data_engine.regions import Floats, crop_pixels, heat_map_box, tokens_under
+from ramctl.errors import UsageProblem
+
+Boxes = list[list[Floats | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One tag's place in one photo of a batch."""
+
+    photo: int
+    label: int  # id in the model's label system
+    box: Floats  # of the photo
+
+
+class Detector(Protocol):
+    """Finds the tags of photos."""
+
+    def find(self, batch: PhotoBatch) -> Boxes:
+        """For each photo and each of its labels a box of the photo, None where there is none."""
+
+
+class Embedder(Protocol):
+    """Looks at regions with the baseline's eyes."""
+
+    def embed(self, batch: PhotoBatch, regions: list[Region]) -> Embedded:
+        """The probability of each region's own tag on it, and its feature."""
+
+
+class AttentionDetector:
+    """The tag decoder's own cross-attention: where the model looked for each tag.
+
+    One forward pass a photo whatever the number of tags. The heat map is the last layer's
+    attention, averaged over its heads.
+    """
+
+    def find(self, batch: PhotoBatch) -> Boxes:
+        """For each photo and each of its labels a box of the photo."""
+        heat = attention_maps(batch)
+        places = batch.distinct[1]
+        return [
+            [view.to_photo(heat_map_box(maps[places[label]])) for label in labels]
+            for maps, labels, view in zip(heat, batch.labels, batch.views, strict=True)
+        ]
+
+
+def attention_maps(batch: PhotoBatch) -> NDArray[np.float32]:
+    """Heat maps (B, L, rows, columns) of the batch's distinct labels."""
+    baseline, model = batch.baseline, batch.baseline.model
+    encoded = baseline.encode(batch.features)
+    with torch.inference_mode(), baseline.precision():
+        _, maps = model.tag_logits_with_maps(encoded, batch.distinct[0])
+    first, grid = model.encoder.extra_tokens, batch.grid
+    heat = maps[:, -1].float().mean(1)[..., first : first + grid * grid]
+    return heat.reshape(*heat.shape[:2], grid, grid).cpu().numpy()  # type: ignore[no-any-return]
+
+
+class PoolEmbedder:
+    """The tokens under the box, from the photo's one forward pass."""
+
+    def embed(self, batch: PhotoBatch, regions: list[Region]) -> Embedded:
+        """Score and feature of each region."""
+        grid = batch.grid
+        cover = [
+            tokens_under(batch.views[region.photo].from_photo(region.box), grid, grid)
+            for region in regions
+        ]
+        photo = torch.tensor([region.photo for region in regions])
+        return _embed(batch, regions, batch.features, photo, torch.from_numpy(np.stack(cover)))
+
+
+@dataclass(frozen=True, slots=True)
+class CropEmbedder:
+    """The paper's way: each region is cut out and goes through the encoder by itself."""
+
+    margin: float = 0.0
+
+    def embed(self, batch: PhotoBatch, regions: list[Region]) -> Embedded:
+        """Score and feature of each region."""
+        crops = []
+        for region in regions:
+            photo = batch.photos[region.photo]
+            box = crop_pixels(region.box, photo.width, photo.height, margin=self.margin)
+            crops.append(photo.crop(box))
+        features = batch.baseline.features(crops)
+        n_tokens = features.shape[1] - batch.baseline.model.encoder.extra_tokens
+        cover = torch.ones(len(regions), n_tokens)
+        return _embed(batch, regions, features, torch.arange(len(regions)), cover)
+
+
+def _embed(
+    batch: PhotoBatch, regions: list[Region], features: Tensor, photo: Tensor, cover: Tensor
+) -> Embedded:
+    baseline: Baseline = batch.baseline
+    prepared, places = batch.distinct
+    label = torch.tensor([places[region.label] for region in regions])
+    view = RegionView(features, photo.to(baseline.device), cover.to(baseline.device))
+    with baseline.precision():
+        return embed_regions(baseline.model, view, prepared, label.to(baseline.device))
+
+
+def open_detector(name: str, baseline: Baseline) -> Detector:
+    """The detector that `--detector` names; UsageProblem for an unknown one."""
+    if name == "attention":
+        return AttentionDetector()
+    raise UsageProblem(f"--detector {name}: expected attention")
+
+
+def open_embedder(kind: str) -> Embedder:
+    """The embedder that `--embed` names."""
+    return PoolEmbedder() if kind == "pool" else CropEmbedder()

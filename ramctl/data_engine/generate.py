@@ -1,0 +1,180 @@
+"""The data engine's generation: what captions leave out, by the baseline's tags and captions.
+
+Source: RAM sec. 3.3.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ramctl.data_engine.baseline import Baseline, Decoded
+from ramctl.data_engine.captions import Caption, CaptionWriter, ParseTags
+from ramctl.data_engine.merge import merge_generated
+from ramctl.data_engine.thresholds import global_or_file, thresholds_hash
+from ramctl.errors import RecordProblem
+from ramctl.io.records import Record, string_list
+from ramctl.io.stream import Batch, Outcome, StreamOptions, run_stream
+from ramctl.labels import LabelSystem
+from ramctl.model.ram import Encoded
+from ramctl.parsing.parser import CaptionParser
+from ramctl.report import Reject, Report
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateOptions:
+    """What is generated; the defaults are those of `ramctl generate`."""
+
+    captions: int = 1
+    decode: str = "beam:3"
+    threshold: str | None = None  # a number or a file; None: the model's, per tag
+    seed: int = 0
+
+
+@dataclass
+class TagCounts:
+    """Tags a record before and after, by source."""
+
+    records: int = 0
+    before: int = 0
+    after: int = 0
+    by_source: Counter[str] = field(default_factory=Counter)
+
+    def add(self, n_before: int, sources: dict[str, list[str]]) -> None:
+        """Count one record."""
+        self.records += 1
+        self.before += n_before
+        self.after += len(sources)
+        for named in sources.values():
+            self.by_source.update(named)
+
+    def tell(self, report: Report) -> None:
+        """The statistics line, and the same for `--stats`."""
+        report.extra |= {
+            "tags_before": self.before,
+            "tags_after": self.after,
+            "tags_by_source": dict(sorted(self.by_source.items())),
+        }
+        n = max(self.records, 1)
+        by = ", ".join(f"{name} {count / n:.2f}" for name, count in sorted(self.by_source.items()))
+        report.say(
+            f"tags a record: {self.before / n:.2f} before, {self.after / n:.2f} after"
+            + (f" ({by})" if by else "")
+        )
+
+
+class Generator:
+    """The stage that adds tags and captions to records, in batches."""
+
+    def __init__(
+        self,
+        baseline: Baseline,
+        thresholds: list[float],
+        writer: CaptionWriter | None,
+        report: Report,
+    ) -> None:
+        self.baseline = baseline
+        self.thresholds = np.array(thresholds, np.float32)
+        self.writer = writer
+        self.report = report
+        self.counts = TagCounts()
+
+    def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
+        """Outcomes of batches of at most `baseline.batch` records, in order."""
+        for decoded in self.baseline.decoded(batches):
+            yield self._outcomes(decoded)
+        self.counts.tell(self.report)
+
+    def _outcomes(self, decoded: list[Decoded]) -> list[Outcome]:
+        good = [
+            (record, photo) for record, photo in decoded if not isinstance(photo, RecordProblem)
+        ]
+        # The last batch is filled up: a photo's result never depends on how many came with it.
+        photos = [photo for _, photo in good]
+        photos += photos[-1:] * (self.baseline.batch - len(photos))
+        probabilities: Iterator[NDArray[np.float32]] = iter(())
+        captions: Iterator[list[Caption] | None] = iter(())
+        if photos:
+            encoded = self.baseline.encode(self.baseline.features(photos))
+            scores = self._scores(encoded)
+            probabilities = iter(scores)
+            captions = iter(self._captions(encoded, scores, [record for record, _ in good]))
+        return [
+            photo if isinstance(photo, RecordProblem) else
+            self._merge(record, next(probabilities), next(captions))
+            for record, photo in decoded
+        ]  # fmt: skip
+
+    def _scores(self, encoded: Encoded) -> NDArray[np.float32]:
+        """Probabilities (B, L) of all labels."""
+        baseline = self.baseline
+        with torch.inference_mode(), baseline.precision():
+            logits = baseline.model.tag_logits(encoded, baseline.all_labels)
+        return logits.float().sigmoid().cpu().numpy()  # type: ignore[no-any-return]
+
+    def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
+        """The ids above their thresholds, the surest first."""
+        above = np.flatnonzero(probabilities > self.thresholds)
+        ids: list[int] = above[np.argsort(-probabilities[above], kind="stable")].tolist()
+        return ids
+
+    def _captions(
+        self, encoded: Encoded, scores: NDArray[np.float32], records: list[Record]
+    ) -> list[list[Caption] | None]:
+        if self.writer is None:
+            return [None] * len(records)
+        labels = self.baseline.labels
+        tags = [[labels[index].tag for index in self._predicted(row)] for row in scores]
+        return list(self.writer.write(encoded, tags, [record.stamp for record in records]))
+
+    def _merge(
+        self, record: Record, probabilities: NDArray[np.float32], captions: list[Caption] | None
+    ) -> Outcome:
+        try:
+            n_before = len(string_list(record.fields, "tags"))
+            labels, predicted = self.baseline.labels, self._predicted(probabilities)
+            fields = merge_generated(record.fields, labels, probabilities, predicted, captions)
+        except RecordProblem as problem:
+            return problem
+        self.counts.add(n_before, fields["sources"])
+        return fields
+
+
+def run(
+    baseline: Baseline,
+    options: GenerateOptions,
+    source: Iterable[Record | Reject],
+    stream: StreamOptions,
+    report: Report,
+) -> int:
+    """Generate for every record of the source; returns the exit code."""
+    thresholds = global_or_file(options.threshold, baseline.bundle)
+    writer = None
+    if options.captions:
+        parse = caption_parser(baseline.labels)
+        writer = CaptionWriter(
+            baseline, parse, number=options.captions, decode=options.decode, seed=options.seed
+        )
+    report.device = str(baseline.device)
+    fingerprint = {
+        "model": baseline.bundle.fingerprint,
+        "thresholds": thresholds_hash(thresholds),
+        "captions": f"{options.captions} {options.decode} {options.seed}",
+    }
+    generator = Generator(baseline, thresholds, writer, report)
+    return run_stream(report, source, generator.stage, stream, fingerprint=fingerprint).exit_code
+
+
+def caption_parser(labels: LabelSystem) -> ParseTags:
+    """Captions to tags of the label system; the parser is loaded for the first caption."""
+    parsers: list[CaptionParser] = []
+
+    def parse(captions: list[str]) -> list[list[str]]:
+        if not parsers:
+            parsers.append(CaptionParser.closed(labels))
+        return [parsed.tags for parsed in parsers[0].parse(captions)]
+
+    return parse

@@ -1,0 +1,87 @@
+"""Records with what the baseline adds: tags, their sources and scores, captions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.data_engine.captions import Caption
+from ramctl.io.records import string_list
+from ramctl.labels import LabelSystem
+
+BY_CAPTION, BY_TAG = "generated-caption", "generated-tag"
+CAME_IN = "human"  # tags of a record that nothing says the source of
+SCORE_DIGITS = 4
+
+
+def merge_generated(
+    fields: dict[str, Any],
+    labels: LabelSystem,
+    probabilities: NDArray[np.float32],
+    predicted: Sequence[int],
+    captions: Sequence[Caption] | None,
+) -> dict[str, Any]:
+    """The record with new tags behind its own, and `kinds`, `sources`, `scores` of all of them.
+
+    `probabilities` (L) are the model's, `predicted` the ids above their thresholds. A tag that
+    was `removed` from this record stays out. Without `captions` that field is left as it was.
+    """
+    tags = list(string_list(fields, "tags"))
+    sources = _sources(fields, tags)
+    known = {index: tag for tag in reversed(tags) for index in labels.ids(tag)}
+    barred = {index for tag in _removed(fields) for index in labels.ids(tag)}
+
+    def add(index: int, source: str) -> None:
+        if index in barred and index not in known:
+            return
+        tag = known.setdefault(index, labels[index].tag)
+        if tag not in sources:
+            tags.append(tag)
+            sources[tag] = []
+        if source not in sources[tag]:
+            sources[tag].append(source)
+
+    for caption in captions or ():
+        for tag in caption.tags:
+            for index in labels.ids(tag)[:1]:
+                add(index, BY_CAPTION)
+    for index in predicted:
+        add(index, BY_TAG)
+    kinds = fields.get("kinds")
+    kinds = kinds if isinstance(kinds, dict) else {}
+    fields["tags"] = tags
+    fields["kinds"] = {tag: kinds.get(tag) or _kind(labels, tag) for tag in tags}
+    fields["sources"] = {tag: sources[tag] for tag in tags}
+    fields["scores"] = _scores(labels, tags, probabilities)
+    if captions is not None:
+        fields["generated_captions"] = [caption.text for caption in captions]
+        fields["generated_caption_tags"] = [list(caption.tags) for caption in captions]
+    return fields
+
+
+def _sources(fields: Mapping[str, Any], tags: Sequence[str]) -> dict[str, list[str]]:
+    given = fields.get("sources")
+    given = given if isinstance(given, dict) else {}
+    named = {tag: given.get(tag) for tag in tags}
+    return {tag: list(own) if isinstance(own, list) else [CAME_IN] for tag, own in named.items()}
+
+
+def _removed(fields: Mapping[str, Any]) -> list[str]:
+    entries = fields.get("removed")
+    entries = entries if isinstance(entries, list) else []
+    tags = [entry.get("tag") for entry in entries if isinstance(entry, dict)]
+    return [tag for tag in tags if isinstance(tag, str)]
+
+
+def _kind(labels: LabelSystem, tag: str) -> str:
+    ids = labels.ids(tag)
+    return str(labels[ids[0]].kind) if ids else "object"
+
+
+def _scores(
+    labels: LabelSystem, tags: Sequence[str], probabilities: NDArray[np.float32]
+) -> dict[str, float]:
+    """A doubled string scores the maximum over its ids; tags outside the system have no score."""
+    by_tag = {tag: [float(probabilities[index]) for index in labels.ids(tag)] for tag in tags}
+    return {tag: round(max(own), SCORE_DIGITS) for tag, own in by_tag.items() if own}

@@ -1,0 +1,116 @@
+"""Where a tag is in a photo: boxes, heat maps, and what lies under a box on the token grid.
+
+A box is `(x0, y0, x1, y1)` in shares of the photo's width and height.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+# The map is made finer before it is cut, so that a box need not end at the border of a token.
+FINER = 4
+PEAK_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The part of a photo that the model sees: all of it, or the middle square."""
+
+    box: tuple[float, float, float, float] = WHOLE
+
+    @classmethod
+    def middle_square(cls, width: int, height: int, share: float) -> "View":
+        """The square of `share` of the shorter side in the middle of a photo."""
+        side = min(width, height) * share
+        x, y = (1 - side / width) / 2, (1 - side / height) / 2
+        return cls((x, y, 1 - x, 1 - y))
+
+    def to_photo(self, box: Floats) -> Floats:
+        """A box of the view as a box of the photo."""
+        inside: Floats = self._origin + box * self._size
+        return inside
+
+    def from_photo(self, box: Floats) -> Floats:
+        """A box of the photo as a box of the view, cut at its border."""
+        outside: Floats = (box - self._origin) / self._size
+        return np.clip(outside, 0, 1)
+
+    @property
+    def _origin(self) -> Floats:
+        return np.array(self.box[:2] * 2, np.float32)
+
+    @property
+    def _size(self) -> Floats:
+        x0, y0, x1, y1 = self.box
+        return np.array([x1 - x0, y1 - y0] * 2, np.float32)
+
+
+def heat_map_box(heat: Floats, *, peak_share: float = PEAK_SHARE) -> Floats:
+    """The box around the connected region of a heat map (rows, columns) that holds its peak.
+
+    The region is where the map, interpolated, is at least `peak_share` between its lowest and
+    highest value; a flat map gives the whole photo.
+    """
+    from scipy import ndimage
+
+    fine = np.maximum(ndimage.zoom(heat, FINER, order=1, mode="nearest", grid_mode=True), 0)
+    low, high = fine.min(), fine.max()
+    if high - low <= 1e-12:
+        return np.array(WHOLE, np.float32)
+    regions, _ = ndimage.label(fine >= low + peak_share * (high - low))
+    peak = np.unravel_index(int(fine.argmax()), fine.shape)
+    rows, columns = ndimage.find_objects(regions)[regions[peak] - 1]
+    n_rows, n_columns = fine.shape
+    return np.array(
+        [
+            columns.start / n_columns,
+            rows.start / n_rows,
+            columns.stop / n_columns,
+            rows.stop / n_rows,
+        ],
+        np.float32,
+    )
+
+
+def tokens_under(box: Sequence[float] | Floats, rows: int, columns: int) -> Floats:
+    """The share of each token's cell that lies under the box, row by row, (rows * columns).
+
+    A box that is smaller than a cell still covers a part of one, so that the sum is above zero.
+    """
+    x0, y0, x1, y1 = (float(value) for value in box)
+    across = _cover(x0, x1, columns)
+    down = _cover(y0, y1, rows)
+    return np.outer(down, across).ravel().astype(np.float32)
+
+
+def _cover(start: float, end: float, cells: int) -> NDArray[np.float64]:
+    """The covered share of each of `cells` equal parts of [0, 1]."""
+    start = min(max(start, 0.0), 1.0)
+    end = max(min(end, 1.0), start)
+    edges = np.arange(cells + 1) / cells
+    covered = np.minimum(edges[1:], end) - np.maximum(edges[:-1], start)
+    covered = np.asarray(np.clip(covered * cells, 0, 1))
+    if covered.sum() < 1e-6:
+        covered[min(int(start * cells), cells - 1)] = 1.0
+    return covered
+
+
+def crop_pixels(
+    box: Sequence[float] | Floats, width: int, height: int, *, margin: float = 0.0
+) -> tuple[int, int, int, int]:
+    """The box in whole pixels (left, top, right, bottom), at least one pixel each way.
+
+    `margin` widens it by that share of its own size on every side.
+    """
+    x0, y0, x1, y1 = (float(value) for value in box)
+    dx, dy = (x1 - x0) * margin, (y1 - y0) * margin
+    left = min(max(int(np.floor((x0 - dx) * width)), 0), width - 1)
+    top = min(max(int(np.floor((y0 - dy) * height)), 0), height - 1)
+    right = max(min(int(np.ceil((x1 + dx) * width)), width), left + 1)
+    bottom = max(min(int(np.ceil((y1 + dy) * height)), height), top + 1)
+    return left, top, right, bottom

@@ -1,0 +1,45 @@
+"""`--threshold` of the data engine's commands."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from ramctl.bundle import Bundle
+from ramctl.errors import UsageProblem
+from ramctl.labels import read_thresholds
+
+LOWEST = "lowest:"
+
+
+def global_or_file(text: str | None, bundle: Bundle) -> list[float]:
+    """One threshold a label: the number, the file's, or without either the model's own."""
+    if text is None:
+        return bundle.thresholds
+    try:
+        return [_share(text, text)] * len(bundle.labels)
+    except ValueError:
+        return read_thresholds(Path(text), bundle.labels, bundle.threshold)
+
+
+def lowest_share(text: str | None) -> float | None:
+    """The share of `lowest:SHARE`; None for other thresholds."""
+    if text is None or not text.startswith(LOWEST):
+        return None
+    try:
+        return _share(text.removeprefix(LOWEST), text)
+    except ValueError:
+        raise UsageProblem(f"--threshold {text}: expected lowest:SHARE, as lowest:0.10") from None
+
+
+def thresholds_hash(thresholds: Sequence[float]) -> str:
+    """A hash of thresholds, for `--resume`."""
+    return hashlib.blake2b(orjson.dumps(list(thresholds)), digest_size=8).hexdigest()
+
+
+def _share(number: str, text: str) -> float:
+    value = float(number)
+    if not 0 <= value <= 1:
+        raise UsageProblem(f"--threshold {text}: not between 0 and 1")
+    return value

@@ -1,0 +1,213 @@
+"""XMP sidecars: keywords merged into what other programs wrote, everything else untouched.
+
+Fields and separators that programs read: Lightroom and Bridge `dc:subject` and
+`lr:hierarchicalSubject`, digiKam and Immich `digiKam:TagsList`, darktable
+`lr:hierarchicalSubject`. Machine tags carry a prefix, `auto|dog`, so that they can be told from
+the user's own and removed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
+
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_META = "adobe:ns:meta/"
+_XMLNS = "http://www.w3.org/2000/xmlns/"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_EMPTY = (
+    f'<x:xmpmeta xmlns:x="{_META}"><rdf:RDF xmlns:rdf="{RDF}">'
+    '<rdf:Description rdf:about=""/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    namespace: str
+    prefix: str
+    name: str
+    container: str  # what we create; any of Bag, Seq and Alt is read
+    separator: str  # between a tag and what is above it
+
+
+FIELDS = (
+    _Field("http://purl.org/dc/elements/1.1/", "dc", "subject", "Bag", "|"),
+    _Field("http://ns.adobe.com/lightroom/1.0/", "lr", "hierarchicalSubject", "Bag", "|"),
+    _Field("http://www.digikam.org/ns/1.0/", "digiKam", "TagsList", "Seq", "/"),
+)
+
+
+def merge_tags(content: bytes | None, tags: Sequence[str], prefix: str) -> bytes | None:
+    """The sidecar with exactly `tags` as its machine tags; None when nothing has to change.
+
+    `content` is the present sidecar, None for a new one. Without a prefix tags are only added.
+    ValueError says why a sidecar cannot be merged into.
+    """
+    if content is None and not tags:
+        return None
+    document = _parse(_EMPTY.encode() if content is None else content)
+    changes = [_set_field(document, field, tags, prefix) for field in FIELDS]
+    return _serialise(document) if any(changes) else None
+
+
+def remove_tags(content: bytes, prefix: str) -> bytes | None:
+    """The sidecar without machine tags: None when it had none, empty when nothing else is left."""
+    document = _parse(content)
+    changes = [_set_field(document, field, (), prefix) for field in FIELDS]
+    if not any(changes):
+        return None
+    return _serialise(document) if _says_something(document) else b""
+
+
+def tags_of(content: bytes) -> dict[str, list[str]]:
+    """The items of each keyword field that the sidecar has, by `prefix:name`."""
+    document = _parse(content)
+    found = {}
+    for field in FIELDS:
+        element = _find(document, field)
+        if element is not None:
+            found[f"{field.prefix}:{field.name}"] = [_text(item) for item in _items(element)]
+    return found
+
+
+def _parse(content: bytes) -> minidom.Document:
+    if not content.startswith(_UTF16):
+        content = content.strip(b" \t\r\n\0")  # padding of packets, and before the declaration
+    try:
+        document = minidom.parseString(content)
+    except (ExpatError, LookupError, ValueError) as error:
+        raise ValueError(f"not well-formed XML ({error})") from error
+    if not document.getElementsByTagNameNS(RDF, "RDF"):
+        raise ValueError("XML, but not XMP (no rdf:RDF)")
+    return document
+
+
+def _serialise(document: minidom.Document) -> bytes:
+    return bytes(document.toxml(encoding="UTF-8")) + b"\n"
+
+
+def _descriptions(document: minidom.Document) -> list[Any]:
+    rdf = document.getElementsByTagNameNS(RDF, "RDF")[0]
+    return [node for node in rdf.childNodes if _is(node, RDF, "Description")]
+
+
+def _is(node: Any, namespace: str, name: str) -> bool:
+    same: bool = (
+        node.nodeType == node.ELEMENT_NODE
+        and (node.namespaceURI, node.localName) == (namespace, name)
+    )  # fmt: skip
+    return same
+
+
+def _find(document: minidom.Document, field: _Field) -> Any | None:
+    for description in _descriptions(document):
+        for node in description.childNodes:
+            if _is(node, field.namespace, field.name):
+                return node
+    return None
+
+
+def _items(element: Any) -> list[Any]:
+    return list(element.getElementsByTagNameNS(RDF, "li"))
+
+
+def _text(node: Any) -> str:
+    kinds = (node.TEXT_NODE, node.CDATA_SECTION_NODE)
+    return "".join(child.data for child in node.childNodes if child.nodeType in kinds).strip()
+
+
+def _set_field(document: minidom.Document, field: _Field, tags: Sequence[str], prefix: str) -> bool:
+    """Make the field's machine tags exactly these; whether anything changed."""
+    element = _find(document, field)
+    machine = f"{prefix}{field.separator}"
+    wanted = [_item_text(tag, field, prefix) for tag in tags]
+    items = [] if element is None else _items(element)
+    stale = [
+        item
+        for item in items
+        if prefix and _text(item).startswith(machine) and _text(item) not in wanted
+    ]
+    present = {_text(item) for item in items}
+    missing = [text for text in dict.fromkeys(wanted) if text not in present]
+    for item in stale:
+        _drop(item)
+    if missing:
+        element = _create(document, field) if element is None else element
+        container = _container(document, element, field)
+        for text in missing:
+            item = document.createElementNS(RDF, _qualified(document, RDF, "rdf", "li"))
+            item.appendChild(document.createTextNode(text))
+            container.appendChild(item)
+    elif stale and element is not None and not _items(element):
+        _drop(element)
+    return bool(stale or missing)
+
+
+def _item_text(tag: str, field: _Field, prefix: str) -> str:
+    if field.name != "subject":
+        tag = tag.replace(field.separator, " ")  # there is no way to escape a separator
+    return f"{prefix}{field.separator}{tag}" if prefix else tag
+
+
+def _drop(node: Any) -> None:
+    """Remove a node, and the white space that indented it."""
+    before = node.previousSibling
+    if before is not None and before.nodeType == node.TEXT_NODE and not before.data.strip():
+        node.parentNode.removeChild(before)
+    node.parentNode.removeChild(node)
+
+
+def _create(document: minidom.Document, field: _Field) -> Any:
+    descriptions = _descriptions(document)
+    if descriptions:
+        parent = descriptions[0]
+    else:
+        rdf = document.getElementsByTagNameNS(RDF, "RDF")[0]
+        name = _qualified(document, RDF, "rdf", "Description")
+        parent = rdf.appendChild(document.createElementNS(RDF, name))
+        parent.setAttributeNS(RDF, _qualified(document, RDF, "rdf", "about"), "")
+    element = document.createElementNS(field.namespace, f"{field.prefix}:{field.name}")
+    # Declared on the element itself: the prefix may mean something else further up.
+    element.setAttributeNS(_XMLNS, f"xmlns:{field.prefix}", field.namespace)
+    for description in descriptions:  # a property may also be an attribute, with one value
+        value = description.getAttributeNS(field.namespace, field.name)
+        if value:
+            description.removeAttributeNS(field.namespace, field.name)
+            element.appendChild(document.createTextNode(value))
+    return parent.appendChild(element)
+
+
+def _container(document: minidom.Document, element: Any, field: _Field) -> Any:
+    """The list inside a keyword element; a bare text (a faulty writer's) becomes its first item."""
+    for name in ("Bag", "Seq", "Alt"):
+        for node in element.childNodes:
+            if _is(node, RDF, name):
+                return node
+    container = document.createElementNS(RDF, _qualified(document, RDF, "rdf", field.container))
+    text = _text(element)
+    for child in list(element.childNodes):
+        element.removeChild(child)
+    if text:
+        item = document.createElementNS(RDF, _qualified(document, RDF, "rdf", "li"))
+        item.appendChild(document.createTextNode(text))
+        container.appendChild(item)
+    return element.appendChild(container)
+
+
+def _qualified(document: minidom.Document, namespace: str, prefix: str, name: str) -> str:
+    """The name with the prefix that the document itself uses for the RDF namespace."""
+    used = document.getElementsByTagNameNS(namespace, "RDF")
+    own = used[0].prefix if used else prefix
+    return f"{own}:{name}" if own else name
+
+
+def _says_something(document: minidom.Document) -> bool:
+    """Whether anything but empty descriptions is left."""
+    for description in _descriptions(document):
+        if any(node.nodeType == node.ELEMENT_NODE for node in description.childNodes):
+            return True
+        attributes = description.attributes.values()
+        if any(a.namespaceURI not in (RDF, _XMLNS) for a in attributes):
+            return True
+    return False

@@ -1,0 +1,113 @@
+"""Models of the transformers library out of local folders: complete, offline, and quiet."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ramctl.errors import RunProblem
+
+_CONTENT = {".safetensors", ".bin", ".pth", ".pt", ".json", ".txt", ".model"}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json; RunProblem when it is not there or not an object."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunProblem(f"{path}: {error}") from error
+    if not isinstance(config, dict):
+        raise RunProblem(f"{path}: not a JSON object")
+    return config
+
+
+def load_pretrained(
+    model_class: Any,
+    folder: Path,
+    device: torch.device,
+    *,
+    kinds: Collection[str],
+    **options: Any,
+) -> Any:
+    """The folder's model, ready for inference.
+
+    Raises RunProblem when its `model_type` is none of `kinds`, and when a weight is missing:
+    the library would fill it with random numbers.
+    """
+    kind = read_config(folder).get("model_type")
+    if kind not in kinds:
+        expected = " or ".join(kinds)
+        raise RunProblem(f"{folder}: a model of type {kind!r}, expected {expected}")
+    with quiet_transformers():
+        try:
+            model, report = model_class.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True, **options
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise RunProblem(f"{folder}: {_first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise RunProblem(f"{folder}: {len(missing)} weights are missing, among them {missing[0]}")
+    # Weights stored in half precision would not meet the photos' float32.
+    return model.eval().float().to(device)
+
+
+def load_tokenizer(folder: Path, **options: Any) -> Any:
+    """The folder's tokenizer; RunProblem when there is none."""
+    from transformers import AutoTokenizer
+
+    return _load(AutoTokenizer, folder, "tokenizer", options)
+
+
+def load_image_processor(folder: Path, **options: Any) -> Any:
+    """The folder's photo preprocessing; RunProblem when there is none."""
+    from transformers import AutoImageProcessor
+
+    return _load(AutoImageProcessor, folder, "image processor", options)
+
+
+def _load(auto_class: Any, folder: Path, what: str, options: dict[str, Any]) -> Any:
+    with quiet_transformers():
+        try:
+            return auto_class.from_pretrained(folder, local_files_only=True, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise RunProblem(f"{folder}: no {what}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keeps the library's warnings and progress bars off stderr while something is loaded."""
+    from transformers.utils import logging
+
+    library: Any = logging
+    level, bars = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(level)
+        if bars:
+            library.enable_progress_bar()
+
+
+def fingerprint(paths: Sequence[Path], *facts: object) -> str:
+    """A hash of the content of files (of folders: their weights, texts and settings) and facts."""
+    digest = hashlib.sha256(json.dumps(facts, default=str).encode())
+    for path in paths:
+        files = [path] if path.is_file() else sorted(path.rglob("*"))
+        for file in files:
+            if file.is_file() and (file == path or file.suffix in _CONTENT):
+                with file.open("rb") as stream:
+                    content = hashlib.file_digest(stream, "sha256").hexdigest()
+                digest.update(f"{file.name}\0{content}\n".encode())
+    return digest.hexdigest()

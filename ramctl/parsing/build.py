@@ -1,0 +1,234 @@
+"""A label system from the tags of a corpus.
+
+Source: RAM sec. 3.1: frequent tags of parsed captions, synonyms merged, 4,585 labels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ramctl.labels import Label, LabelSystem
+from ramctl.parsing.counts import TagCounts
+from ramctl.parsing.lexicon import Lexicon
+from ramctl.parsing.synonyms import POS_OF_KIND, Merge, find_merges
+from ramctl.parsing.wordnet import NOUN
+
+MAX_LABELS = 4585  # the paper's
+MAX_STRINGS = 6500  # about the paper's 6,449 words and phrases
+MIN_COUNT = 5
+#: A free compound must be this much more frequent than a word to be a label.
+MIN_PHRASE_COUNT = 15
+#: The share of its head's mentions that makes a free compound a thing of its own.
+MIN_PHRASE_SHARE = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large a label system may grow, and how often a tag must occur."""
+
+    max_labels: int = MAX_LABELS
+    max_strings: int = MAX_STRINGS
+    min_count: int = MIN_COUNT
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What became of one frequent tag: `decision` is label, synonym or drop, with the reason."""
+
+    tag: str
+    count: int
+    kind: str
+    decision: str
+    of: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLabels:
+    """A label system, and every candidate with what became of it, in order of rank."""
+
+    labels: LabelSystem
+    candidates: list[Candidate]
+
+
+def build_labels(
+    counts: TagCounts,
+    lexicon: Lexicon,
+    sizes: Sizes = Sizes(),
+    decisions: Mapping[str, Candidate] | None = None,
+) -> BuiltLabels:
+    """The label system of a corpus; `decisions` (tag to what a person decided) win.
+
+    The same counts give the same system.
+    """
+    decisions = decisions or {}
+    ranked = _rank(counts, lexicon, sizes)
+    merges = {merge.word: merge for merge in find_merges(counts, lexicon, [t for t, _ in ranked])}
+    candidates = [
+        decisions.get(tag) or _decide(tag, count, counts, lexicon, merges) for tag, count in ranked
+    ]
+    candidates += [decisions[tag] for tag in sorted(decisions.keys() - dict(ranked).keys())]
+    candidates = _limit(candidates, sizes)
+    return BuiltLabels(_system(candidates, counts, lexicon, sizes), candidates)
+
+
+def _rank(counts: TagCounts, lexicon: Lexicon, sizes: Sizes) -> list[tuple[str, int]]:
+    """(tag, count) of all tags and free compounds that are frequent enough, by rank."""
+    found = {tag: n for tag, n in counts.captions.items() if n >= sizes.min_count}
+    for form, count in _activities(counts).items():
+        found.setdefault(form, count)
+    for word, count in _parts(counts, lexicon).items():
+        if found.get(word, 0) + count >= sizes.min_count:
+            found[word] = found.get(word, 0) + count
+    for phrase, count in counts.phrases.items():
+        head = phrase.rpartition(" ")[2]
+        if phrase.partition(" ")[0] in lexicon.colors:
+            continue  # "tan dog": both parts are tags
+        often = count >= max(MIN_PHRASE_COUNT, sizes.min_count)
+        if often and count >= MIN_PHRASE_SHARE * counts.captions[head]:
+            found[phrase] = found.get(phrase, 0) + count
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _activities(counts: TagCounts) -> dict[str, int]:
+    """-ing names of doings whose base form is mostly a thing: "fishing" beside the `fish`."""
+    names = {}
+    for tag, gerunds in counts.gerunds.items():
+        form, count = min(gerunds.items(), key=lambda item: (-item[1], item[0]))
+        if counts.kind(tag) != "action" and form not in counts.captions:
+            names[form] = count
+    return names
+
+
+def _parts(counts: TagCounts, lexicon: Lexicon) -> Counter[str]:
+    """Mentions of words inside compounds.
+
+    The head of a dictionary compound, if it is a kind of it ("golden retriever"), and the
+    first noun of a free one ("banquet table").
+    """
+    parts: Counter[str] = Counter()
+    for tag, count in counts.captions.items():
+        head = tag.rpartition(" ")[2]
+        senses = lexicon.wordnet.entry(tag).senses.get(NOUN, ()) if head != tag else ()
+        if not senses or lexicon.noun_kind(head) is None:
+            continue
+        path = lexicon.wordnet.hypernym_path(senses[0][0])
+        if any(head in lexicon.wordnet.synset(number).lemmas for number in path):
+            parts[head] += count
+    for phrase, count in counts.phrases.items():
+        first = phrase.rpartition(" ")[0]
+        if first not in lexicon.modifier_tags and lexicon.noun_kind(first) is not None:
+            parts[first] += count
+    return parts
+
+
+def _decide(
+    tag: str, count: int, counts: TagCounts, lexicon: Lexicon, merges: Mapping[str, Merge]
+) -> Candidate:
+    kind = counts.kind(tag)
+    if tag not in counts.kinds:
+        kind = "action" if tag.endswith("ing") else lexicon.noun_kind(tag) or "object"
+    if reason := _not_worth_having(tag, kind, lexicon):
+        return Candidate(tag, count, kind, "drop", "", reason)
+    if merge := merges.get(tag):
+        return Candidate(tag, count, kind, "synonym", merge.tag, f"{merge.rule} {merge.likeness}")
+    return Candidate(tag, count, kind, "label", "", "frequent")
+
+
+def _not_worth_having(tag: str, kind: str, lexicon: Lexicon) -> str:
+    if not all(part.replace("'", "").isalpha() for part in tag.split()):
+        return "not a word"
+    if tag.isascii() and len(tag) < 3 and tag not in ("tv", "dj", "ox", "pc", "rv", "dvd"):
+        return "too short"
+    return f"vague {kind}" if tag in lexicon.vague_labels[kind] else ""
+
+
+def _limit(candidates: list[Candidate], sizes: Sizes) -> list[Candidate]:
+    """The candidates with those past the sizes dropped: the rarest first."""
+    kept, labels, strings = [], set[str](), 0
+    for candidate in sorted(candidates, key=lambda c: (-c.count, c.tag)):
+        room = strings < sizes.max_strings
+        if candidate.decision == "label":
+            room = room and len(labels) < sizes.max_labels
+        elif candidate.decision == "synonym":
+            room = room and candidate.of in labels
+        if candidate.decision != "drop" and not room:
+            candidate = Candidate(
+                candidate.tag, candidate.count, candidate.kind, "drop", "", "too rare for the size"
+            )
+        if candidate.decision == "label":
+            labels.add(candidate.tag)
+        strings += candidate.decision != "drop"
+        kept.append(candidate)
+    return kept
+
+
+def _system(
+    candidates: list[Candidate], counts: TagCounts, lexicon: Lexicon, sizes: Sizes
+) -> LabelSystem:
+    labels = [candidate for candidate in candidates if candidate.decision == "label"]
+    synonyms: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        if candidate.decision == "synonym":
+            synonyms.setdefault(candidate.of, []).append(candidate)
+    canonical = {label.tag: label.tag for label in labels}
+    canonical |= {c.tag: tag for tag, others in synonyms.items() for c in others}
+    forms = _other_forms(labels, canonical, counts, lexicon, sizes)
+    built = []
+    for label in labels:
+        others = synonyms.get(label.tag, [])
+        built.append(
+            Label(
+                label.tag,
+                label.kind,
+                synonyms=(*(other.tag for other in others), *forms.get(label.tag, ())),
+                parents=_parents(label, lexicon, canonical),
+                count=label.count + sum(other.count for other in others),
+            )
+        )
+    order = sorted(built, key=lambda label: (-(label.count or 0), label.tag))
+    return LabelSystem(order)
+
+
+def _other_forms(
+    labels: list[Candidate],
+    canonical: Mapping[str, str],
+    counts: TagCounts,
+    lexicon: Lexicon,
+    sizes: Sizes,
+) -> dict[str, tuple[str, ...]]:
+    """Other strings of the labels: names of activities ("surfing"), British spellings."""
+    british: dict[str, list[str]] = {}
+    for form, lemma in lexicon.british.items():
+        british.setdefault(lemma, []).append(form)
+    room = sizes.max_strings - len(canonical)
+    taken = set(canonical)
+    forms: dict[str, tuple[str, ...]] = {}
+    for label in labels:
+        gerunds = counts.gerunds.get(label.tag, Counter()) if label.kind == "action" else Counter()
+        found = sorted(form for form, n in gerunds.items() if n >= sizes.min_count)
+        found += british.get(label.tag, [])
+        free = [form for form in found if form not in taken][:room]
+        taken.update(free)
+        room -= len(free)
+        forms[label.tag] = tuple(free)
+    return forms
+
+
+def _parents(label: Candidate, lexicon: Lexicon, canonical: Mapping[str, str]) -> tuple[str, ...]:
+    """The labels above one, nearest first: its hypernyms, else the head of the compound."""
+    found: dict[str, None] = {}
+    pos = POS_OF_KIND[label.kind]
+    senses = lexicon.wordnet.entry(label.tag).senses.get(pos, ())
+    if senses:
+        for number in lexicon.wordnet.hypernym_path(senses[0][0]):
+            for lemma in lexicon.wordnet.synset(number).lemmas:
+                above = canonical.get(lemma.lower().replace("-", " "))
+                if above and above != label.tag:
+                    found.setdefault(above)
+    head = label.tag.rpartition(" ")[2]
+    if not found and head != label.tag and pos == NOUN and head in canonical:
+        found[canonical[head]] = None
+    return tuple(found)

@@ -1,0 +1,63 @@
+"""Dictionary compounds in a caption: the longest one wins, if it can be meant."""
+
+from __future__ import annotations
+
+from ramctl.parsing.lexicon import NATURAL_KINDS, Lexicon
+from ramctl.parsing.sentence import DETERMINERS, NOUNS, VERBS, Sentence
+
+ENDS_COMPOUND = NOUNS | {"VBG", "RB", "JJ", "VBN", "RP", "VBD", "VB", "MD", "VBZ", "VBP"}
+BEFORE_VERB = NOUNS | {",", "PRP", "VBZ", "VBP", "VBD", "RB", "TO", "MD"}
+
+
+def find_compounds(sentence: Sentence, lexicon: Lexicon) -> None:
+    """Fill `sentence.units` with the compounds that a lexicon lists, left to right."""
+    words, tags, longest = sentence.words, sentence.tags, lexicon.compounds.longest
+    i, n = 0, len(words)
+    while i < n:
+        reach = min(longest.get(words[i], 0), n - i)
+        for length in range(reach, 1, -1):
+            end = i + length
+            if any(sentence.muted[i:end]) or tags[end - 1] not in ENDS_COMPOUND:
+                continue
+            lemma = _listed(words[i:end], lexicon)
+            if lemma and _can_be_meant(sentence, i, end, lemma, lexicon):
+                sentence.units[i] = (end, lemma)
+                i = end - 1
+                break
+        i += 1
+
+
+def _listed(words: list[str], lexicon: Lexicon) -> str | None:
+    phrase = " ".join(words)
+    if phrase in lexicon.irregular:
+        return lexicon.irregular[phrase]
+    last = "glass" if words[-1] == "glasses" else lexicon.noun(words[-1])
+    lemma = " ".join([*words[:-1], last])
+    if lemma in lexicon.plural_only or phrase in lexicon.plural_only:
+        return phrase
+    for form in (lemma, phrase):
+        if form in lexicon.compounds:
+            return form
+    return None
+
+
+def _can_be_meant(sentence: Sentence, i: int, end: int, lemma: str, lexicon: Lexicon) -> bool:
+    words, tags = sentence.words, sentence.tags
+    if lexicon.noun_kind(lemma) is None:
+        return False
+    if any(tag in (",", "CC", ".", "POS", "DT", "TO") for tag in tags[i:end]):
+        return lemma in lexicon.added_compounds
+    if tags[i] in VERBS and sentence.tag(i - 1) in BEFORE_VERB:
+        bare = tags[i] in ("VB", "VBP") and tags[end - 1] == "NN"
+        return bare and lemma in lexicon.added_compounds
+    # A longer noun phrase goes on: "drinking water spray", "cowboy hat rack".
+    if tags[end - 1] in VERBS | {"RB", "RP", "JJ", "MD"} and lemma not in lexicon.added_compounds:
+        return False
+    if tags[end - 1] in ("VBZ", "VBP", "VBG") and sentence.tag(end) in DETERMINERS:
+        return False
+    if lemma in lexicon.added_compounds:
+        return True
+    if words[i] in lexicon.colors or words[i] in lexicon.stop_adjectives:
+        synsets = lexicon.wordnet.synsets(lemma, "n")
+        return any(synset.file in NATURAL_KINDS for synset in synsets)
+    return True

@@ -1,0 +1,98 @@
+"""How often tags occur in captions, with which kinds, and beside which other tags."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+from scipy import sparse
+
+from ramctl.parsing.parser import ParsedCaption
+
+#: Tags that make up the contexts by which two words are compared.
+N_CONTEXTS = 2000
+
+
+class TagCounts:
+    """Counts over a corpus of parsed captions; holds four bytes a mention.
+
+    A free compound counts as a mention of its own, beside its head's.
+    """
+
+    def __init__(self) -> None:
+        self.captions: Counter[str] = Counter()
+        self.kinds: dict[str, Counter[str]] = {}
+        self.phrases: Counter[str] = Counter()
+        #: The -ing forms of actions, which also name the activity: {"surf": {"surfing": 12}}.
+        self.gerunds: dict[str, Counter[str]] = {}
+        self._ids: dict[str, int] = {}
+        self._mentions = array("i")
+        self._starts = array("q", [0])
+
+    def add(self, parsed: ParsedCaption) -> None:
+        """Count one caption."""
+        for found in parsed.found:
+            self.captions[found.tag] += 1
+            self.kinds.setdefault(found.tag, Counter())[found.kind] += 1
+            self._mentions.append(self._id(found.tag))
+            if found.kind == "action" and found.words[-3:] == "ing":
+                self.gerunds.setdefault(found.tag, Counter())[found.words.lower()] += 1
+        for phrase in dict.fromkeys(parsed.phrases):
+            self.phrases[phrase] += 1
+            self._mentions.append(self._id(phrase))
+        self._starts.append(len(self._mentions))
+
+    def _id(self, tag: str) -> int:
+        return self._ids.setdefault(tag, len(self._ids))
+
+    @classmethod
+    def of(cls, captions: Iterable[ParsedCaption]) -> TagCounts:
+        """The counts of all captions."""
+        counts = cls()
+        for parsed in captions:
+            counts.add(parsed)
+        return counts
+
+    def kind(self, tag: str) -> str:
+        """The kind that most mentions of a tag have."""
+        kinds = self.kinds.get(tag)
+        if not kinds:
+            return "object"
+        return min(kinds, key=lambda kind: (-kinds[kind], kind))
+
+    def contexts(self, tags: list[str]) -> sparse.csr_matrix:
+        """Unit vectors of the positive mutual information of tags with the commonest tags.
+
+        One row a tag, one column a context; unknown tags have empty rows.
+        """
+        n_captions, n_ids = len(self._starts) - 1, len(self._ids)
+        mentions = sparse.csr_matrix(
+            (
+                np.ones(len(self._mentions), dtype=np.float32),
+                np.frombuffer(self._mentions, dtype=np.int32),
+                np.frombuffer(self._starts, dtype=np.int64),
+            ),
+            shape=(n_captions, n_ids),
+        )
+        common = [tag for tag, _ in _ranked(self.captions)[:N_CONTEXTS]]
+        columns = mentions[:, [self._ids[tag] for tag in common]]
+        rows = mentions[:, [self._ids.get(tag, 0) for tag in tags]]
+        together = (rows.T @ columns).tocoo()
+        totals_row = np.asarray(rows.sum(axis=0)).ravel()
+        totals_column = np.asarray(columns.sum(axis=0)).ravel()
+        expected = totals_row[together.row] * totals_column[together.col] / max(n_captions, 1)
+        information = np.log(together.data / expected)
+        # A tag's co-occurrence with itself says nothing of its meaning.
+        same = np.array(
+            [tags[r] == common[c] for r, c in zip(together.row, together.col, strict=True)]
+        )
+        information[same.astype(bool) | (information < 0)] = 0
+        vectors = sparse.csr_matrix((information, (together.row, together.col)), together.shape)
+        lengths = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())
+        return sparse.diags(1 / np.maximum(lengths, 1e-9)) @ vectors
+
+
+def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

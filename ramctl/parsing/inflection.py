@@ -1,0 +1,80 @@
+"""Base forms of English nouns and verbs: spelling rules whose results WordNet confirms."""
+
+from __future__ import annotations
+
+import re
+
+from ramctl.parsing.wordnet import NOUN, VERB, WordNet
+
+#: A stem that would double its last consonant before -ing and -ed ("rid", "hop", "sit").
+DOUBLING_STEM = re.compile(r"[^aeiou]*[aeiou][^aeiouwxy]$")
+DOUBLED = re.compile(r"([bdgklmnprtz])\1$")
+
+
+def noun_lemma(word: str, wordnet: WordNet) -> str:
+    """The singular of a noun; the word itself where it is none or nothing better is known."""
+    if not word.endswith("s") and wordnet.has(word, NOUN):
+        return word
+    irregular = wordnet.entry(word).base_forms.get(NOUN, ())
+    for lemma in irregular:
+        if wordnet.has(lemma, NOUN):
+            return lemma
+    if not word.endswith("s") or len(word) < 4 or word.endswith(("ss", "us", "is")):
+        return word
+    candidates = _singulars(word)
+    for lemma in candidates:
+        if wordnet.has(lemma, NOUN):
+            return lemma
+    return word if wordnet.has(word, NOUN) else candidates[-1]
+
+
+def _singulars(word: str) -> list[str]:
+    if word.endswith("ies"):
+        return [word[:-1], word[:-3] + "y"]
+    if word.endswith("ves"):
+        return [word[:-1], word[:-3] + "f", word[:-3] + "fe", word[:-1]]
+    if word.endswith(("ches", "shes", "sses", "xes", "zes", "oes")):
+        return [word[:-2], word[:-1], word[:-2]]
+    if word.endswith("ses"):
+        return [word[:-1], word[:-2], word[:-1]]
+    return [word[:-1]]
+
+
+def verb_lemma(word: str, wordnet: WordNet) -> str:
+    """The base form of a verb; the word itself where it is one or nothing better is known.
+
+    The stem is checked by spelling before WordNet's word list: "riding" cannot come from
+    "rid", which would double its d.
+    """
+    for lemma in wordnet.entry(word).base_forms.get(VERB, ()):
+        if wordnet.has(lemma, VERB):
+            return lemma
+    for suffix, stems in (("ing", _stems), ("ied", _y_stem), ("ed", _stems)):
+        if word.endswith(suffix) and len(word) > len(suffix) + 1:
+            found = [s for s in stems(word[: -len(suffix)]) if wordnet.has(s, VERB)]
+            if found:
+                return found[0]
+    if wordnet.has(word, VERB) or not word.endswith("s"):
+        return word
+    for lemma in (word[:-1], word[:-2], word[:-3] + "y"):
+        if wordnet.has(lemma, VERB):
+            return lemma
+    return word
+
+
+def _stems(stem: str) -> list[str]:
+    if DOUBLED.search(stem):
+        return [stem, stem[:-1]]
+    if DOUBLING_STEM.fullmatch(stem):
+        return [stem + "e", stem]
+    if stem.endswith(
+        ("c", "g", "s", "v", "u", "z", "dl", "bl", "tl", "gl", "pl", "kl", "zl", "fl")
+    ):
+        return [stem + "e", stem] if not stem.endswith(("ng", "ss")) else [stem, stem + "e"]
+    if stem.endswith("ck"):
+        return [stem, stem[:-1]]
+    return [stem, stem + "e"]
+
+
+def _y_stem(stem: str) -> list[str]:
+    return [stem + "y", stem + "ie"]

@@ -1,0 +1,251 @@
+"""What the parser knows of words: lemmas, kinds, compounds, and which words are tags at all.
+
+WordNet answers first; `data/lexicon.toml` holds what it lacks or gets wrong in captions.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache, lru_cache
+from importlib import resources
+
+from ramctl.parsing.inflection import noun_lemma, verb_lemma
+from ramctl.parsing.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet
+
+#: Lexicographer files of what can be seen.
+VISIBLE_FILES = frozenset(
+    f"noun.{name}"
+    for name in ["Tops", "animal", "artifact", "body", "food", "object", "person", "plant", "substance"]
+)
+#: Files that hold both visible and abstract nouns: only listed words are tags.
+PLANT_OR_STUFF = frozenset({"noun.plant", "noun.substance", "noun.food"})
+NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
+
+NO_FIRST_WORD = frozenset(["the", "a", "an", "to", "on", "in", "at", "going", "lying", "coming", "some", "two", "one", "three"])
+NO_LAST_WORD = frozenset(
+    ["in", "on", "up", "off", "out", "over", "down", "through", "to", "for", "around", "away", "it", "by", "at", "with", "one", "about", "under"]
+)
+NO_MIDDLE_WORD = frozenset(["of", "and", "in", "on", "the", "or", "with", "to", "a"])
+
+#: First words of synsets under which every place is a scene.
+SCENE_ROOTS = (
+    ("room", 0), ("shop", 0), ("mercantile establishment", 0), ("restaurant", 0), ("road", 0),
+    ("body of water", 0), ("geographical area", 0), ("tract", 0), ("building complex", 0),
+    ("place of worship", 0), ("shore", 0), ("season", 0), ("stadium", 0), ("meal", 0),
+    ("social event", 0), ("hotel", 0), ("medical building", 0), ("school", 1), ("theater", 0),
+    ("way", 0), ("natural elevation", 0), ("building", 0),
+)  # fmt: skip
+
+
+class Lexicon:
+    """Word knowledge, with caches that are bounded."""
+
+    def __init__(self, lists: dict[str, dict[str, str]], wordnet: WordNet) -> None:
+        self.wordnet = wordnet
+        words = {
+            section: {name: _entries(text) for name, text in entries.items()}
+            for section, entries in lists.items()
+        }
+        nouns, verbs, adjectives = words["nouns"], words["verbs"], words["adjectives"]
+        self.plural_only = frozenset(nouns["plural_only"])
+        self.invariant = frozenset(nouns["invariant"])
+        self.irregular = _pairs(nouns["irregular"])
+        self.ing_things = frozenset(nouns["ing_things"])
+        self.stop_nouns = frozenset(nouns["stop"])
+        self.objects = frozenset(nouns["objects"])
+        self.things = frozenset(nouns["things"])
+        self.scenes = frozenset(nouns["scenes"])
+        self.actions = frozenset(nouns["actions"])
+        self.attribute_nouns = frozenset(nouns["attributes"])
+        self.modifier_tags = frozenset(nouns["modifier_tags"])
+        self.stop_adjectives = frozenset(adjectives["stop"])
+        self.visible_adjectives = frozenset(adjectives["visible"])
+        self.colors = frozenset(adjectives["colors"])
+        self.stop_participles = frozenset(words["participles"]["stop"])
+        self.states = frozenset(words["participles"]["states"])
+        self.stop_verbs = frozenset(verbs["stop"])
+        self.light_verbs = frozenset(verbs["light"])
+        self.lie_of_the_land = frozenset(verbs["lie_of_the_land"])
+        self.act_nouns = _pairs(verbs["act_nouns"])
+        self.extra_verbs = frozenset(verbs["extra"])
+        self.course_verbs = frozenset(verbs["course"])
+        self.verb_forms = frozenset(verbs["forms"])
+        self.attribute_phrases = frozenset(words["phrases"]["attributes"])
+        self.spelling = _pairs(words["spelling"]["same"])
+        self.british = _pairs(words["spelling"]["british"])
+        self.spelling |= self.british
+        self.vague_labels = {kind: frozenset(listed) for kind, listed in words["labels"].items()}
+        self.removed_compounds = frozenset(words["compounds"]["remove"])
+        self.added_compounds = frozenset(words["compounds"]["add"])
+        self.idioms = PhraseIndex(words["idioms"]["drop"])
+        listed = {word for word in wordnet.compounds() if _is_noun_compound(word)}
+        self.compounds = PhraseIndex((self.added_compounds | listed) - self.removed_compounds)
+        self._scene_roots = self._find_scene_roots()
+        self.noun = lru_cache(maxsize=50_000)(self._noun)
+        self.verb = lru_cache(maxsize=20_000)(self._verb)
+        self.noun_kind = lru_cache(maxsize=50_000)(self._noun_kind)
+        self.is_attribute = lru_cache(maxsize=20_000)(self._is_attribute)
+
+    @staticmethod
+    @cache
+    def shared() -> Lexicon:
+        """The lexicon that the package ships, opened once a process."""
+        text = resources.files("ramctl.parsing").joinpath("data/lexicon.toml").read_text("utf-8")
+        return Lexicon(tomllib.loads(text), WordNet.shared())
+
+    def _noun(self, word: str) -> str:
+        if word in self.irregular:
+            return self.irregular[word]
+        if word in self.plural_only or word in self.invariant:
+            return word
+        if " " in word:
+            if self.wordnet.has(word, NOUN):
+                return word
+            rest, _, last = word.rpartition(" ")
+            return f"{rest} {self.noun(last)}"
+        return noun_lemma(word, self.wordnet)
+
+    def _verb(self, word: str) -> str:
+        for lemma in (word, word[:-1], word[:-2], word[:-3], word[:-3] + "e"):
+            if lemma in self.extra_verbs:
+                return lemma
+        return verb_lemma(word, self.wordnet)
+
+    def is_plain_noun(self, word: str) -> bool:
+        """Whether WordNet or a list has the word as a common noun."""
+        return word in self.objects or word in self.scenes or self.wordnet.has(word, NOUN)
+
+    def is_plain_adjective(self, word: str) -> bool:
+        """Whether WordNet or a list has the word as an adjective."""
+        return word in self.visible_adjectives or self.wordnet.has(word, ADJECTIVE)
+
+    def is_plain_verb(self, word: str) -> bool:
+        """Whether the word's base form is a verb."""
+        return self.verb(word) in self.extra_verbs or self.wordnet.has(self.verb(word), VERB)
+
+    def is_also_name(self, word: str) -> bool:
+        """Whether WordNet has the word as a name too: China, Turkey."""
+        return any(_is_name(synset, word) for synset in self.wordnet.synsets(word, NOUN))
+
+    def first_file(self, lemma: str) -> str:
+        """The lexicographer file of the noun's first sense; empty if it has none."""
+        senses = self.wordnet.synsets(lemma, NOUN)
+        return senses[0].file if senses else ""
+
+    def _noun_kind(self, lemma: str) -> str | None:
+        """The kind of a noun lemma, None if it is no tag."""
+        if lemma in self.stop_nouns:
+            return None
+        if lemma in self.things:
+            return "object"
+        if lemma in self.scenes:
+            return "scene"
+        if lemma in self.actions:
+            return "action"
+        if lemma in self.attribute_nouns:
+            return "attribute"
+        if lemma in self.objects or lemma in self.added_compounds or lemma in self.plural_only:
+            return self._kind_of_head(lemma)
+        synsets = self.wordnet.synsets(lemma, NOUN)
+        if not synsets:
+            return self._kind_of_unlisted(lemma)
+        synsets = [synset for synset in synsets if not _is_name(synset, lemma)]
+        if not synsets:
+            return None
+        if synsets[0].file not in VISIBLE_FILES and not self._mostly_visible(lemma):
+            return self._kind_of_abstract(lemma, synsets[0].file)
+        return "scene" if self._is_scene(synsets[0].number) else "object"
+
+    def _kind_of_head(self, lemma: str) -> str:
+        head = lemma.rpartition(" ")[2]
+        if head != lemma and head in self.scenes and head != "court":
+            return "scene"
+        if lemma in self.objects:
+            return "object"
+        synsets = self.wordnet.synsets(lemma, NOUN)
+        return "scene" if synsets and self._is_scene(synsets[0].number) else "object"
+
+    def _kind_of_unlisted(self, lemma: str) -> str | None:
+        if " " in lemma:
+            return self.noun_kind(lemma.rpartition(" ")[2])
+        return "object" if lemma.isalpha() and len(lemma) > 2 else None
+
+    def _kind_of_abstract(self, lemma: str, file: str) -> str | None:
+        """A compound is what its head is: a softball game, a maple leaf."""
+        head = lemma.rpartition(" ")[2]
+        if head == lemma:
+            return None
+        if file == "noun.act" and head.endswith("ing"):
+            return "action"
+        return self.noun_kind(head)
+
+    def _mostly_visible(self, lemma: str) -> bool:
+        visible = other = 0
+        for number, count in self.wordnet.entry(lemma).senses.get(NOUN, ()):
+            if self.wordnet.synset(number).file in VISIBLE_FILES:
+                visible += count
+            else:
+                other += count
+        return visible > other
+
+    def _is_scene(self, number: int) -> bool:
+        return not self._scene_roots.isdisjoint([number, *self.wordnet.hypernym_path(number)])
+
+    def _find_scene_roots(self) -> frozenset[int]:
+        found = (self.wordnet.entry(word).senses.get(NOUN, ()) for word, _ in SCENE_ROOTS)
+        return frozenset(
+            senses[place][0]
+            for senses, (_, place) in zip(found, SCENE_ROOTS, strict=True)
+            if len(senses) > place
+        )
+
+    def _is_attribute(self, word: str) -> bool:
+        if word in self.visible_adjectives or word in self.colors:
+            return True
+        if word in self.stop_adjectives or word in self.stop_participles:
+            return False
+        if word in self.states:
+            return True
+        synsets = self.wordnet.synsets(word, ADJECTIVE)
+        if synsets:
+            return synsets[0].file != "adj.pert"
+        return word.endswith("ed") and self.wordnet.has(self.verb(word), VERB)
+
+
+class PhraseIndex:
+    """Phrases of several words, found by their first word, longest first."""
+
+    def __init__(self, phrases: frozenset[str] | set[str] | list[str]) -> None:
+        self.phrases = frozenset(phrases)
+        longest: dict[str, int] = {}
+        for phrase in self.phrases:
+            first, _, rest = phrase.partition(" ")
+            longest[first] = max(longest.get(first, 0), rest.count(" ") + 2 if rest else 1)
+        self.longest = longest
+
+    def __contains__(self, phrase: str) -> bool:
+        return phrase in self.phrases
+
+
+def _is_noun_compound(word: str) -> bool:
+    """Whether a noun of WordNet is one of several nouns, not "walk in", "the city", "cup of tea"."""
+    first, *middle, last = word.split(" ")
+    return (
+        first not in NO_FIRST_WORD
+        and last not in NO_LAST_WORD
+        and NO_MIDDLE_WORD.isdisjoint(middle)
+    )
+
+
+def _is_name(synset: Synset, lemma: str) -> bool:
+    """Whether the word names one thing: Austin, Crane, but not a crane."""
+    spelled = [word for word in synset.lemmas if word.lower().replace("-", " ") == lemma]
+    return synset.is_named_thing or all(word[:1].isupper() for word in spelled)
+
+
+def _entries(text: str) -> list[str]:
+    return [entry.replace("_", " ") for entry in text.split()]
+
+
+def _pairs(entries: list[str]) -> dict[str, str]:
+    return {form: lemma for form, _, lemma in (entry.partition("=") for entry in entries)}

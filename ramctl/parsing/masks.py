@@ -1,0 +1,125 @@
+"""Words that give no tags: idioms, negated, compared and awaited things, written text."""
+
+from __future__ import annotations
+
+from ramctl.parsing.lexicon import Lexicon
+from ramctl.parsing.sentence import BOUNDARIES, VERBS, Sentence
+
+NEGATORS = frozenset({"no", "without", "not", "n't", "never", "nor", "neither", "lacking"})
+FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "rather"})
+QUOTES_OPEN = frozenset({"``", "''"})
+WRITES = frozenset({"say", "read", "spell", "state"})
+WRITTEN_ON = frozenset(
+    {"sign", "shirt", "banner", "word", "poster", "words", "letter", "billboard", "t-shirt", "text",
+     "label", "that", "which", "board", "letters", "plaque", "logo", "signs", "shirts"}
+)  # fmt: skip
+AWAITED = {
+    ("wait", "for"), ("search", "for"), ("look", "for"), ("dream", "of"), ("dream", "about"),
+    ("think", "of"), ("think", "about"), ("hope", "for"), ("wish", "for"), ("ask", "for"),
+    ("prepare", "for"), ("long", "for"), ("search", "of"), ("ready", "for"), ("name", "after"),
+}  # fmt: skip
+SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
+
+
+def mute(sentence: Sentence, lexicon: Lexicon) -> None:
+    """Mark the words that give no tags, each with the rule's name."""
+    _mute_idioms(sentence, lexicon)
+    _mute_quotations(sentence)
+    for i, word in enumerate(sentence.words):
+        if sentence.muted[i]:
+            continue
+        if word in NEGATORS:
+            _mute_negated(sentence, i)
+        elif word == "of" and sentence.word(i - 1) in FREE_OF:
+            sentence.mute(i, sentence.phrase_end(i + 1), "negation")
+        elif word == "like" and sentence.tags[i] == "IN":
+            _mute_compared(sentence, i, lexicon)
+        elif word in ("for", "of", "about", "after"):
+            if (_verb_before(sentence, i, lexicon), word) in AWAITED:
+                sentence.mute(i, sentence.phrase_end(i + 1), "awaited")
+        elif sentence.tags[i] in VERBS and lexicon.verb(word) in WRITES:
+            _mute_written(sentence, i, lexicon)
+
+
+def _mute_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
+    words, idioms = sentence.words, lexicon.idioms
+    i = 0
+    while i < len(words):
+        for length in range(min(idioms.longest.get(words[i], 0), len(words) - i), 1, -1):
+            if " ".join(words[i : i + length]) in idioms:
+                sentence.mute(i, i + length, "idiom")
+                i += length - 1
+                break
+        i += 1
+
+
+def _mute_quotations(sentence: Sentence) -> None:
+    opened = None
+    for i, tag in enumerate(sentence.tags):
+        if tag not in QUOTES_OPEN or sentence.words[i] == "'":
+            continue
+        if opened is None:
+            opened = i
+        else:
+            sentence.mute(opened, i + 1, "quotation")
+            opened = None
+
+
+def _mute_negated(sentence: Sentence, i: int) -> None:
+    words, tags = sentence.words, sentence.tags
+    end = sentence.phrase_end(i + 1)
+    if words[i] == "no" and words[end - 1] in SIGNS:
+        sentence.mute(i, end - 1, "negation")
+        return
+    if end == i + 1 and sentence.tag(end) in VERBS:
+        end = sentence.phrase_end(end + 1)
+    if end == i + 1 and sentence.tag(end).startswith("JJ"):
+        end += 1
+    while sentence.word(end) in ("or", "nor") or (
+        words[i] in ("no", "without") and sentence.word(end) == "," and _continues(sentence, end)
+    ):
+        end = max(sentence.phrase_end(end + 1), end + 1)
+    sentence.mute(i, end, "negation")
+
+
+def _continues(sentence: Sentence, comma: int) -> bool:
+    """Whether a list of bare nouns that ends in "or" goes on after a comma."""
+    end = sentence.phrase_end(comma + 1)
+    return end > comma + 1 and sentence.word(end) == "or"
+
+
+def _mute_compared(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
+    # "looks like clear plastic" hedges: the plastic is there.
+    if lexicon.verb(sentence.word(i - 1)) in ("look", "feel", "appear", "seem"):
+        return
+    sentence.mute(i, sentence.phrase_end(i + 1), "comparison")
+
+
+def _verb_before(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
+    k = i - 1
+    while k > 0 and sentence.tags[k] in ("RB", "RP"):
+        k -= 1
+    return lexicon.verb(sentence.word(k))
+
+
+def _mute_written(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
+    k = i - 1
+    while k >= 0 and sentence.tags[k] in ("RB", "WDT", "MD", "VBZ", "DT", "IN"):
+        if sentence.words[k] in ("that", "which"):
+            break
+        k -= 1
+    writer = sentence.word(k)
+    if writer in ("that", "which"):
+        writer = sentence.word(k - 1)
+    if sentence.tag(i + 1) in ("DT", "PRP$"):
+        return
+    if lexicon.noun(writer) not in WRITTEN_ON and sentence.tag(i + 1) not in QUOTES_OPEN:
+        return
+    end = i + 1
+    if sentence.word(end) == ",":
+        end = len(sentence)
+    while (
+        end < len(sentence) and sentence.tags[end] not in BOUNDARIES and sentence.tags[end] != "IN"
+    ):
+        end += 1
+    sentence.mute(i, end, "written text")

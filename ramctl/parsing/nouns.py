@@ -1,0 +1,179 @@
+"""Nouns and noun compounds to tags (guidelines: forms, compounds, people, empty words)."""
+
+from __future__ import annotations
+
+from ramctl.parsing.found import Findings
+from ramctl.parsing.sentence import ADJECTIVES, NOUNS
+
+#: Heads that only say how much or which part: what comes before them is the thing.
+PORTIONS = frozenset(
+    ["slice", "piece", "portion", "serving", "row", "line", "cluster", "bunch", "material", "scene", "section", "area", "view", "page", "part", "type", "style", "kind", "color", "side", "item", "shot", "sort", "stuff", "set", "collection", "display", "design", "pattern", "place", "spot", "top", "bottom", "product", "photo", "picture", "image", "background", "chunk", "wedge", "strip"]
+)
+#: Nouns that only shade the colour after them: "mustard yellow".
+SHADES = frozenset(
+    ["mustard", "lemon", "lime", "royal", "navy", "sky", "forest", "olive", "cherry", "blood", "fire", "brick", "coffee", "chocolate", "powder", "steel", "ice", "rose", "mint", "pea", "sea", "apple", "charcoal", "canary", "salmon", "jet", "snow", "milk", "pearl", "lipstick", "rust"]
+)
+#: Stuff that a tool or garment is for rather than made of: "a snow shovel"; and what is made of it.
+STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
+MADE_OF_IT = frozenset(["ramp", "sculpture", "castle", "wall", "statue", "tower", "house", "fort", "bank", "path", "road", "slope", "court", "rink", "track", "trail", "step", "bench", "course", "mound", "pit", "hill"])  # fmt: skip
+MATERIALS = frozenset(["straw", "plastic", "paper", "metal", "fur", "wooden", "wicker", "rubber", "stone", "leather", "denim", "brick", "steel", "bamboo", "cardboard", "concrete", "ceramic"])  # fmt: skip
+WEARERS = frozenset({"wear", "wears", "wearing", "wore", "with", "in", "has", "his", "her", "their",
+                     "dark", "reading", "and", "sun", "safety"})  # fmt: skip
+DRINKS = frozenset({"wine", "beer", "drinking", "champagne", "water", "juice", "milk", "cocktail",
+                    "martini", "shot", "empty", "full", "filled", "table", "bottle", "bottles",
+                    "drink", "drinks", "pitcher", "plates", "plate"})  # fmt: skip
+
+
+def noun_phrase(findings: Findings, start: int) -> int:
+    """Note the tags of the nouns that start at a place; the place after them."""
+    sentence = findings.sentence
+    parts: list[tuple[int, int, str]] = []
+    i = start
+    while i < len(sentence) and not sentence.muted[i]:
+        if i in sentence.units:
+            end, lemma = sentence.units[i]
+            if parts and _is_doing(findings, i):
+                break
+            parts.append((i, end, lemma))
+            i = end
+        elif sentence.tags[i] in NOUNS:
+            parts.append((i, i + 1, _singular(findings, i)))
+            i += 1
+        else:
+            break
+    while len(parts) > 1 and _is_name(findings, parts[-1][0]):
+        parts.pop()
+    if sentence.words[i - 1] in SHADES and sentence.word(i) in findings.lexicon.colors:
+        parts.pop()
+    if not parts:
+        return i
+    *modifiers, head = parts
+    head_is_tag = _head(findings, *head)
+    if modifiers and head_is_tag:
+        findings.phrases.append(f"{modifiers[-1][2]} {head[2]}")
+    for modifier in modifiers:
+        is_thing = not head_is_tag and (head[2] in PORTIONS or sentence.tags[modifier[0]] == "NNS")
+        _modifier(findings, *modifier, head=head[2], is_thing=is_thing)
+    return i
+
+
+def _is_doing(findings: Findings, i: int) -> bool:
+    """Whether the compound at a place is a doing whose doer stands before it: "man rock climbing"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    end, lemma = sentence.units[i]
+    return sentence.tags[end - 1] == "VBG" and lexicon.noun_kind(lemma) == "action"
+
+
+def _is_name(findings: Findings, i: int) -> bool:
+    return findings.sentence.tags[i] in ("NNP", "NNPS") and i not in findings.sentence.units
+
+
+def _singular(findings: Findings, i: int) -> str:
+    sentence, word = findings.sentence, findings.sentence.words[i]
+    if word == "glasses":
+        around = set(sentence.words)
+        worn = sentence.word(i - 1) in WEARERS or sentence.tag(i - 1) in ADJECTIVES
+        if sentence.word(i + 1) in ("of", "filled", "full") or (
+            not (worn and sentence.word(i - 1) not in DRINKS) and around & DRINKS
+        ):
+            return "glass"
+    if sentence.tags[i] in ("NN", "NNP") and word in findings.lexicon.objects:
+        return word
+    return findings.lexicon.noun(word)
+
+
+def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
+    lexicon, sentence = findings.lexicon, findings.sentence
+    if start in findings.doings:
+        findings.add(start, end, findings.doings[start], "action", "light verb and noun")
+        return True
+    if sentence.tags[end - 1] in ("NNP", "NNPS") and start not in sentence.units:
+        return False
+    if (
+        lemma in lexicon.colors
+        and sentence.tags[start] != "NNS"
+        and not _is_thing_of_color(findings, start)
+    ):
+        findings.add(start, end, lemma, "attribute", "colour")
+        return True
+    if lemma.endswith("ing") and end - start == 1 and _is_gerund(findings, lemma):
+        verb = lexicon.verb(lemma)
+        if verb in lexicon.stop_verbs:
+            return False
+        findings.add(start, end, verb, "action", "gerund")
+        return True
+    kind = lexicon.noun_kind(lemma)
+    if kind is None:
+        return False
+    if end - start > 1:
+        _first_part(findings, start, lemma)
+    findings.add(start, end, lemma, kind, "compound" if end - start > 1 else "noun")
+    return True
+
+
+def _first_part(findings: Findings, start: int, lemma: str) -> None:
+    """Note the material of a "straw hat" and the colour of a "black bear" too: they are true."""
+    word, lexicon = findings.sentence.words[start], findings.lexicon
+    if word in MATERIALS and len(lemma.split()) == 2:
+        findings.add(start, start + 1, word, "attribute", "material")
+    elif (
+        word in lexicon.colors
+        and len(lemma.split()) == 2
+        and lexicon.first_file(lemma) == "noun.animal"
+    ):
+        findings.add(start, start + 1, word, "attribute", "colour")
+
+
+def _modifier(
+    findings: Findings, start: int, end: int, lemma: str, head: str, is_thing: bool
+) -> None:
+    lexicon = findings.lexicon
+    kind = lexicon.noun_kind(lemma)
+    if lemma in lexicon.colors and end - start == 1:
+        findings.add(start, end, lemma, "attribute", "colour")
+    elif end - start == 1 and (
+        lemma in lexicon.modifier_tags or (kind and lexicon.first_file(lemma) == "noun.substance")
+    ):
+        if lemma in STUFF_TO_USE_ON and lexicon.first_file(head) == "noun.artifact" and (
+            head not in MADE_OF_IT
+        ):  # fmt: skip
+            return
+        if lemma == "rock" and lexicon.first_file(head) in (
+            "noun.person",
+            "noun.group",
+            "noun.event",
+        ):
+            return
+        if kind != "scene" and not is_thing:
+            kind = "attribute"
+        findings.add(start, end, lemma, kind or "attribute", "material")
+    elif (
+        kind
+        and lexicon.first_file(head) == "noun.body"
+        and lexicon.first_file(lemma) in ("noun.person", "noun.animal", "noun.Tops")
+    ):
+        findings.add(start, end, lemma, kind, "owner of a body part")
+    elif is_thing and kind:
+        findings.add(start, end, lemma, kind, "thing before an empty head")
+    elif end - start == 1 and kind and lexicon.first_file(lemma) == "noun.plant":
+        findings.add(start, end, lemma, "object", "plant before a noun")
+    elif end - start > 1 and kind:
+        findings.add(start, end, lemma, kind, "compound before a noun")
+
+
+def _is_gerund(findings: Findings, lemma: str) -> bool:
+    lexicon = findings.lexicon
+    return (
+        lemma not in lexicon.ing_things
+        and lemma not in lexicon.objects
+        and lemma not in lexicon.scenes
+        and lexicon.verb(lemma) != lemma
+        and lexicon.is_plain_verb(lemma)
+    )
+
+
+def _is_thing_of_color(findings: Findings, i: int) -> bool:
+    word, sentence = findings.sentence.words[i], findings.sentence
+    return findings.lexicon.first_file(findings.lexicon.noun(word)) in (
+        "noun.food", "noun.plant", "noun.animal", "noun.artifact"
+    ) and sentence.word(i - 1) not in ("in", "is", "are") and sentence.tag(i - 1) != "CC"  # fmt: skip

@@ -1,0 +1,113 @@
+"""Verbs to tags: doings, gerunds, light verbs, figures of speech (guidelines: actions)."""
+
+from __future__ import annotations
+
+from ramctl.parsing import attributes
+from ramctl.parsing.found import Findings
+from ramctl.parsing.sentence import ADJECTIVES, DETERMINERS, NOUNS
+
+SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
+LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun.phenomenon",
+                              "noun.event", "noun.body"})  # fmt: skip
+TAKING = frozenset({"take", "get", "snap", "shoot"})
+LAND = frozenset({"noun.location", "noun.object"})
+TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
+
+
+def verb(findings: Findings, i: int) -> int:
+    """Note the action at a place; the place after it."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    word, tag = sentence.words[i], sentence.tags[i]
+    if tag in ("VBN", "VBD") and attributes.participle(findings, i):
+        return i + 1
+    lemma = "sit" if word == "seated" else lexicon.verb(word)
+    if lemma == "prepare" and sentence.word(i + 1) in ("to", "for"):
+        return i + 1
+    if lemma in lexicon.light_verbs:
+        _mark_doing(findings, i)
+    if lemma in lexicon.stop_verbs or not lemma.isalpha() or len(lemma) < 2:
+        return i + 1
+    if lemma in SEEMING and _is_seeming(findings, i):
+        return i + 1
+    if lemma in lexicon.lie_of_the_land | lexicon.course_verbs and _subject_is(
+        findings, i, lemma in lexicon.course_verbs
+    ):
+        return i + 1
+    if tag == "VBG" and _is_purpose(findings, i):
+        return i + 1
+    if not lexicon.is_plain_verb(word):
+        return i + 1
+    findings.add(i, i + 1, lemma, "action", "verb")
+    return i + 1
+
+
+def _mark_doing(findings: Findings, i: int) -> None:
+    """Remember the noun of "take a photograph", "do a back flip"."""
+    sentence, doings = findings.sentence, findings.lexicon.act_nouns
+    verb = findings.lexicon.verb(sentence.words[i])
+    for k in range(i + 1, min(i + 6, len(sentence))):
+        tag = sentence.tags[k]
+        lemma = findings.lexicon.noun(sentence.words[k])
+        after_determiner = sentence.tags[k - 1] in ADJECTIVES | DETERMINERS
+        if lemma in doings and (tag in NOUNS or (tag in ("VB", "VBP") and after_determiner)):
+            if doings[lemma] == "photograph" and verb not in TAKING:
+                return
+            findings.doings[k] = doings[lemma]
+            sentence.tags[k] = "NN"
+            sentence.muted[k] = ""
+            return
+        if tag not in NOUNS and tag not in ADJECTIVES and tag not in DETERMINERS:
+            return
+
+
+def _is_seeming(findings: Findings, i: int) -> bool:
+    sentence = findings.sentence
+    if sentence.tags[i] == "VBG" and sentence.tag(i - 1) in ADJECTIVES:
+        return True
+    k = i + 1
+    while sentence.tag(k) == "RB":
+        k += 1
+    after = sentence.tag(k)
+    if after in ADJECTIVES or after == "VBN":
+        return sentence.tag(k + 1) not in NOUNS
+    return sentence.word(k) in ("like", "as")
+
+
+def _subject_is(findings: Findings, i: int, lifeless: bool) -> bool:
+    """Whether the verb's subject is land or a building; with `lifeless`, any thing not alive."""
+    lexicon = findings.lexicon
+    subject = _subject(findings, i)
+    if not subject:
+        return False
+    file = lexicon.first_file(subject)
+    if lexicon.noun_kind(subject) == "scene" or file in LAND or subject in TALL_THINGS:
+        return True
+    return lifeless and file in ("noun.artifact", "noun.shape", "noun.substance", "noun.body")
+
+
+def _subject(findings: Findings, i: int) -> str:
+    """The noun before a verb that no preposition governs; empty if there is none near."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    subject, k = "", i - 1
+    while k >= 0 and sentence.tags[k] not in (",", ".", ":", "CC"):
+        if sentence.tags[k] in NOUNS:
+            subject = lexicon.noun(sentence.words[k])
+            start = k
+            while start > 0 and sentence.tags[start - 1] in NOUNS | ADJECTIVES | DETERMINERS:
+                start -= 1
+            if sentence.tag(start - 1) != "IN":
+                break
+            k = start - 1
+        k -= 1
+    return subject
+
+
+def _is_purpose(findings: Findings, i: int) -> bool:
+    """Whether an -ing word says what a thing is for: "a serving dish", not "a crashing wave"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    if sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) not in DETERMINERS | ADJECTIVES:
+        return False
+    head = i + 1
+    while sentence.tag(head + 1) in NOUNS:
+        head += 1
+    return lexicon.first_file(lexicon.noun(sentence.words[head])) not in LIVING_OR_MOVING

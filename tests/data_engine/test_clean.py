@@ -1,0 +1,192 @@
+"""`clean` as a whole: every line comes out, tags go only with a reason, work can be split."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.data_engine.conftest import lines, read
+
+
+@pytest.fixture
+def clean(run_here, engine_bundle):
+    return partial(run_here, "clean", "--model", engine_bundle)
+
+
+@pytest.fixture
+def records(photo_records):
+    """Three rounds over the photos with differing tags, so that every label has regions enough."""
+    rows = []
+    for turn in range(3):
+        for row in photo_records:
+            tags = row["tags"][turn:] + ["man"] * (turn == 1) + ["no such label"] * (turn == 2)
+            kinds = {tag: kind for tag, kind in row["kinds"].items() if tag in tags}
+            rows.append({**row, "id": len(rows), "tags": tags, "kinds": kinds})
+    return rows
+
+
+def test_tags_go_only_with_a_reason_and_nothing_else_changes(clean, records):
+    out = read(clean("--min-regions", 5, stdin=lines(records)).stdout)
+    assert [row["id"] for row in out] == [row["id"] for row in records]
+    n_removed = 0
+    for given, row in zip(records, out, strict=True):
+        gone = [entry["tag"] for entry in row.get("removed", [])]
+        assert [tag for tag in given["tags"] if tag not in gone] == row["tags"]
+        assert set(gone) <= set(given["tags"])
+        assert set(row["kinds"]) == set(row["tags"]) & set(given["kinds"])
+        assert row["mine"] == given["mine"]
+        for entry in row.get("removed", []):
+            assert set(entry) == {"tag", "reason", "box", "score", "distance"}
+            assert entry["reason"] in ("outlier", "not-predicted", "outlier+not-predicted")
+            assert all(0 <= side <= 1 for side in entry["box"])
+        n_removed += len(gone)
+    assert n_removed
+
+
+def test_a_tag_goes_when_the_model_does_not_see_it_and_stays_when_it_does(clean, records):
+    arguments = ["--min-regions", 5, "--outliers", 0]
+    unseen = read(clean(*arguments, "--threshold", 1, stdin=lines(records)).stdout)
+    assert {e["reason"] for row in unseen for e in row.get("removed", [])} == {"not-predicted"}
+    assert not any("horse" in row["tags"] for row in unseen)
+    seen = clean(*arguments, "--threshold", 0, stdin=lines(records)).stdout
+    assert read(seen) == records
+
+
+def test_each_tag_loses_the_share_that_was_asked_for(clean, records):
+    done = clean(
+        "--min-regions", 5, "--outliers", 0.25, "--threshold", 0, "--stats", "stats.json",
+        stdin=lines(records),
+    )  # fmt: skip
+    for tag in ("horse", "field", "sky"):
+        n = sum(tag in row["tags"] for row in records)
+        gone = [e for row in read(done.stdout) for e in row.get("removed", []) if e["tag"] == tag]
+        assert len(gone) == n // 4
+
+
+def test_human_tags_other_kinds_rare_and_unknown_tags_are_left_alone(clean, records):
+    for row in records:
+        row["sources"] = {tag: ["human"] if tag == "horse" else ["parsed"] for tag in row["tags"]}
+    done = clean("--threshold", 1, "--min-regions", 9, stdin=lines(records))
+    gone = {entry["tag"] for row in read(done.stdout) for entry in row.get("removed", [])}
+    assert gone == {"field", "sky"}
+    told = done.stderr.decode()
+    assert "24 of another kind" in told
+    assert "8 unknown to the model" in told
+    assert "16 with too few regions" in told  # horse and man
+
+
+def test_only_the_asked_for_or_the_most_frequent_tags_are_cleaned(clean, records, tmp_path):
+    (tmp_path / "only.txt").write_text("sky\n")
+    arguments = ["--threshold", 1, "--min-regions", 5]
+    by_file = read(clean(*arguments, "--only", "only.txt", stdin=lines(records)).stdout)
+    assert {e["tag"] for row in by_file for e in row.get("removed", [])} == {"sky"}
+    top = read(clean(*arguments, "--only", "top:1", stdin=lines(records)).stdout)
+    assert {e["tag"] for row in top for e in row.get("removed", [])} == {"sky"}
+
+
+def test_earlier_removals_are_kept(clean, records):
+    records[0]["removed"] = [{"tag": "tree", "reason": "outlier"}]
+    row = read(clean("--threshold", 1, "--min-regions", 5, stdin=lines(records)).stdout)[0]
+    assert next(entry["tag"] for entry in row["removed"]) == "tree"
+    assert len(row["removed"]) > 1
+
+
+def test_bad_lines_and_photos_are_rejected_with_their_place(clean, records, tmp_path):
+    rows = [records[0], {"image": "nowhere.jpg", "tags": ["sky"]}, {"tags": []}, records[1]]
+    text = lines(rows[:2]) + b"{oops\n" + lines(rows[2:]) + b'{"image": "a.jpg", "tags": 3}\n'
+    (tmp_path / "in.jsonl").write_bytes(text)
+    done = clean("in.jsonl", "--rejects", "rejects.jsonl", code=3)
+    assert [row["id"] for row in read(done.stdout)] == [0, 1]
+    rejects = read((tmp_path / "rejects.jsonl").read_bytes())
+    assert [(r["line"], r["code"]) for r in rejects] == [
+        (2, "missing_image"),
+        (3, "bad_json"),
+        (4, "missing_field"),
+        (6, "missing_image"),
+    ]
+
+
+def test_numbers_of_other_peoples_fields_survive_digit_by_digit(clean, records):
+    line = lines(records[:1]).removesuffix(b"}\n") + b',"x":1.10e5,"y":0.10000000000000000001}\n'
+    assert b'"x":1.10e5,"y":0.10000000000000000001' in clean(stdin=line).stdout
+
+
+@pytest.mark.slow
+def test_split_and_staged_work_gives_the_same_bytes(clean, records, tmp_path, monkeypatch):
+    (tmp_path / "in.jsonl").write_bytes(lines(records * 30))
+    whole = clean("in.jsonl", "--min-regions", 5, "--clusters", 3).stdout
+    work = ["--work", "work", "--clusters", 3]
+    for part in ("1/2", "0/2"):
+        clean("in.jsonl", *work, "--stage", "detect", "--part", part, "-j", 2)
+    for part in ("2/3", "0/3", "1/3"):
+        clean(*work, "--min-regions", 5, "--stage", "cluster", "--part", part)
+    assert clean(*work, "--stage", "apply").stdout == whole
+    again = clean("in.jsonl", *work, "--min-regions", 5).stdout
+    assert again == whole
+
+
+def test_stages_say_what_is_missing(clean, records, tmp_path):
+    done = clean("--stage", "cluster", "--work", "work", code=1)
+    assert b"run --stage detect first" in done.stderr
+    clean("--stage", "detect", "--work", "work", "--part", "1/2", stdin=lines(records))
+    done = clean("--stage", "cluster", "--work", "work", code=1)
+    assert b"1 of 1 shards are missing (0)" in done.stderr
+    clean("--stage", "detect", "--work", "work", stdin=lines(records))
+    done = clean("--stage", "apply", "--work", "work", code=1)
+    assert b"run --stage cluster first" in done.stderr
+    done = clean("--stage", "detect", "--work", "work", stdin=lines(records[1:]), code=1)
+    assert b"was made from other input" in done.stderr
+    done = clean("--stage", "detect", "--work", "work", "--kinds", "all", stdin=b"", code=1)
+    assert b"begun with another kinds" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_the_middle_goes_on_to_the_same_bytes(
+    clean, records, engine_bundle, tmp_path
+):
+    (tmp_path / "in.jsonl").write_bytes(lines(records * 60))
+    arguments = ["in.jsonl", "--min-regions", "5", "-o", "out.jsonl"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ramctl", "clean", "--model", str(engine_bundle), *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+    )
+    shards = tmp_path / "out.jsonl.work" / "shards"
+    while process.poll() is None and not (shards / "00000").exists():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "out.jsonl").exists()
+    clean(*arguments, "--resume")
+    resumed = (tmp_path / "out.jsonl").read_bytes()
+    assert not (tmp_path / "out.jsonl.work").exists()
+    assert clean("in.jsonl", "--min-regions", 5).stdout == resumed
+
+
+def test_a_second_run_with_resume_looks_at_no_photo(clean, records, tmp_path):
+    rows = [{**row, "image": os.path.relpath(row["image"], tmp_path)} for row in records[:4]]
+    clean("-o", "out.jsonl", stdin=lines(rows))
+    before = (tmp_path / "out.jsonl").read_bytes()
+    done = clean("-o", "out.jsonl", "--resume", stdin=lines(rows))
+    assert b"0 in, 0 out, 0 rejected, 4 done before" in done.stderr
+    assert (tmp_path / "out.jsonl").read_bytes() == before
+    done = clean("-o", "out.jsonl", "--resume", stdin=lines(rows[1:]), code=1)
+    assert b"made with another input" in done.stderr
+
+
+def test_the_page_shows_removed_and_kept_regions(clean, records, tmp_path):
+    clean(
+        "--min-regions", 5, "--threshold", 0, "--outliers", 0.3, "--report", "page.html",
+        stdin=lines(records),
+    )  # fmt: skip
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert page.count("<section") == 4  # horse, field, sky, man
+    assert page.count("data:image/jpeg;base64,") > 20
+    assert "http" not in page

@@ -1,0 +1,76 @@
+"""The outlier rule."""
+
+import numpy as np
+import pytest
+
+from ramctl.data_engine.cluster import (
+    FIT_REGIONS,
+    ClusterSettings,
+    cluster_regions,
+    farthest,
+    lowest,
+)
+
+
+def blobs(n: int, seed: int = 0) -> np.ndarray:
+    """Two tight groups and, in the last tenth, points that belong to neither."""
+    random = np.random.default_rng(seed)
+    centres = np.eye(8, dtype=np.float32)[[0, 1]]
+    points = centres[np.arange(n) % 2] + 0.05 * random.standard_normal((n, 8))
+    points[-(n // 10) :] = np.eye(8)[5] + 0.3 * random.standard_normal((n // 10, 8))
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_the_outlying_points_are_the_farthest():
+    points = blobs(200)
+    clusters = cluster_regions(200, lambda rows: points[rows], ClusterSettings(clusters=2, seed=1))
+    assert sum(clusters.sizes) == 200
+    assert np.flatnonzero(farthest(clusters.distance, 0.10)).tolist() == list(range(180, 200))
+
+
+def test_distances_are_to_the_nearest_centre_that_scikit_learn_finds():
+    from sklearn.cluster import KMeans
+
+    points = blobs(150)
+    settings = ClusterSettings(seed=3)
+    clusters = cluster_regions(150, lambda rows: points[rows], settings)
+    means = KMeans(3, n_init=1, random_state=3).fit(points)
+    np.testing.assert_allclose(clusters.distance, means.transform(points).min(1), atol=1e-5)
+    assert (clusters.cluster == means.labels_).all()
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, 1), (20, 1), (149, 2), (400, 8), (9000, 8)])
+def test_there_is_a_cluster_for_every_fifty_regions_and_eight_at_most(n, expected):
+    assert ClusterSettings().n_clusters(n) == expected
+    assert ClusterSettings(clusters=5).n_clusters(n) == min(5, n)
+
+
+def test_equal_regions_make_one_cluster():
+    clusters = cluster_regions(
+        30, lambda rows: np.ones((len(rows), 4), np.float32), ClusterSettings(clusters=4)
+    )
+    assert clusters.sizes == [30]
+    assert not clusters.distance.any()
+
+
+def test_many_regions_are_fitted_on_a_sample_and_all_get_a_distance():
+    n = FIT_REGIONS + 500
+    points = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
+    longest = 0
+
+    def read(rows):
+        nonlocal longest
+        longest = max(longest, len(rows))
+        return points[rows]
+
+    clusters = cluster_regions(n, read, ClusterSettings())
+    assert longest == FIT_REGIONS
+    assert (clusters.distance > 0).all()
+
+
+def test_shares_are_rounded_down_and_ties_are_broken_by_order():
+    distance = np.array([1, 3, 3, 2, 3, 0, 0, 0, 0, 0], np.float32)
+    assert np.flatnonzero(farthest(distance, 0.29)).tolist() == [2, 4]
+    assert not farthest(distance, 0.09).any()
+    assert farthest(np.arange(30, dtype=np.float32), 0.1).sum() == 3
+    assert np.flatnonzero(lowest(distance, 0.2)).tolist() == [8, 9]

@@ -1,0 +1,133 @@
+"""`generate`: what is added, what is said about it, and that it depends on the photo alone."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+
+from ramctl.data_engine.captions import Caption, read_decoding
+from ramctl.data_engine.merge import merge_generated
+from ramctl.errors import UsageProblem
+from ramctl.labels import LabelSystem
+from tests.data_engine.conftest import LABELS, lines, read
+
+SYSTEM = LabelSystem(LABELS)
+PROBABILITIES = np.array([0.9, 0.61234, 0.2, 0.1, 0.5, 0.3, 0.05, 0.01], np.float32)
+
+
+def merged(fields, predicted=(), captions=()):
+    return merge_generated(fields, SYSTEM, PROBABILITIES, predicted, captions)
+
+
+def test_tags_are_joined_with_their_sources_kinds_and_scores():
+    fields = {
+        "image": "a.jpg",
+        "tags": ["pony", "unheard of"],
+        "kinds": {"pony": "object"},
+        "sources": {"pony": ["parsed"]},
+        "mine": 1,
+    }
+    captions = [Caption("a horse stands in a field", ["horse", "stand", "field"])]
+    assert merged(fields, [0, 1], captions) == {
+        "image": "a.jpg",
+        "tags": ["pony", "unheard of", "stand", "field"],
+        "kinds": {"pony": "object", "unheard of": "object", "stand": "action", "field": "scene"},
+        "sources": {
+            "pony": ["parsed", "generated-caption", "generated-tag"],
+            "unheard of": ["human"],
+            "stand": ["generated-caption"],
+            "field": ["generated-caption", "generated-tag"],
+        },
+        "mine": 1,
+        "scores": {"pony": 0.9, "stand": 0.05, "field": 0.6123},
+        "generated_captions": ["a horse stands in a field"],
+        "generated_caption_tags": [["horse", "stand", "field"]],
+    }
+
+
+def test_a_removed_tag_is_not_added_again():
+    fields = {"tags": ["sky"], "removed": [{"tag": "pony", "reason": "outlier"}, {"tag": "sky"}]}
+    out = merged(fields, [0, 2], [Caption("a horse", ["horse"])])
+    assert out["tags"] == ["sky"]
+    assert out["sources"] == {"sky": ["human", "generated-tag"]}
+
+
+def test_without_captions_their_fields_are_left_as_they_were():
+    fields = {"tags": [], "generated_captions": ["old"]}
+    assert merge_generated(fields, SYSTEM, PROBABILITIES, [0], None)["generated_captions"] == [
+        "old"
+    ]
+
+
+@pytest.mark.parametrize("text", ["beam", "beam:0", "nucleus:1.5", "nucleus:", "greedy:1"])
+def test_a_search_that_nobody_knows_is_wrong_usage(text):
+    with pytest.raises(UsageProblem, match="expected beam:K or nucleus:P"):
+        read_decoding(text)
+
+
+@pytest.fixture
+def generate(run_here, engine_bundle):
+    return partial(run_here, "generate", "--model", engine_bundle)
+
+
+def test_tags_are_added_never_removed_and_the_statistics_tell(generate, photo_records):
+    done = generate("--captions", 0, "--threshold", 0.45, stdin=lines(photo_records))
+    out = read(done.stdout)
+    assert [row["id"] for row in out] == [row["id"] for row in photo_records]
+    n_added = 0
+    for given, row in zip(photo_records, out, strict=True):
+        assert row["tags"][: len(given["tags"])] == given["tags"]
+        assert row["mine"] == given["mine"]
+        for tag in row["tags"]:
+            above = row["scores"][tag] > 0.45
+            assert above == ("generated-tag" in row["sources"][tag])
+        assert set(row["kinds"]) == set(row["sources"]) == set(row["scores"]) == set(row["tags"])
+        n_added += len(row["tags"]) - len(given["tags"])
+    assert n_added
+    n = len(out)
+    told = f"tags a record: 4.00 before, {4 + n_added / n:.2f} after (generated-tag "
+    assert told in done.stderr.decode()
+    assert "parsed 4.00)" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("decode", ["beam:2", "nucleus:0.9"])
+def test_captions_do_not_depend_on_the_batch_the_workers_or_the_neighbours(
+    generate, photo_records, decode
+):
+    arguments = ["--captions", 3, "--decode", decode]
+    whole = read(generate(*arguments, stdin=lines(photo_records)).stdout)
+    for row in whole:
+        texts = row["generated_captions"]
+        assert 1 <= len(texts) <= 3
+        assert len(set(texts)) == len(texts)
+        assert len(row["generated_caption_tags"]) == len(texts)
+    again = generate(*arguments, "-j", 2, stdin=lines(photo_records[5:])).stdout
+    assert read(again) == whole[5:]
+
+
+def test_another_seed_samples_other_captions(generate, photo_records):
+    arguments = ["--captions", 2, "--decode", "nucleus:1.0"]
+    first, again, other = (
+        [row["generated_captions"] for row in read(
+            generate(*arguments, "--seed", seed, stdin=lines(photo_records[:2])).stdout)]
+        for seed in (1, 1, 2)
+    )  # fmt: skip
+    assert first == again != other
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(generate, photo_records, tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(lines(photo_records))
+    whole = generate("in.jsonl", "--captions", 1).stdout
+    generate("in.jsonl", "--captions", 1, "-o", "out.jsonl", "--max-time", "0.0001", "-b", 4)
+    generate("in.jsonl", "--captions", 1, "-o", "out.jsonl", "--resume", "-b", 4)
+    assert (tmp_path / "out.jsonl").read_bytes() == whole
+    done = generate("in.jsonl", "--captions", 2, "-o", "out.jsonl", "--resume", code=1)
+    assert b"made with another captions" in done.stderr
+
+
+def test_an_unreadable_photo_is_a_reject_and_its_batch_goes_on(generate, photo_records, tmp_path):
+    rows = [photo_records[0], {"image": "none.jpg", "tags": []}, photo_records[1]]
+    done = generate("--captions", 0, "--rejects", "r.jsonl", stdin=lines(rows), code=3)
+    assert [row["id"] for row in read(done.stdout)] == [0, 1]
+    assert json.loads((tmp_path / "r.jsonl").read_bytes())["code"] == "missing_image"

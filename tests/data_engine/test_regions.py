@@ -1,0 +1,116 @@
+"""Heat maps to boxes, boxes to tokens, and the baseline's view of a region."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoBatch
+from ramctl.data_engine.detectors import (
+    AttentionDetector,
+    CropEmbedder,
+    PoolEmbedder,
+    Region,
+    attention_maps,
+)
+from ramctl.data_engine.regions import View, crop_pixels, heat_map_box, tokens_under
+
+WHOLE = np.array([0, 0, 1, 1], np.float32)
+
+
+def test_a_box_holds_the_region_around_the_peak_and_no_other():
+    heat = np.zeros((7, 7), np.float32)
+    heat[1:3, 4:6] = 1.0
+    heat[5, 0] = 0.9
+    x0, y0, x1, y1 = heat_map_box(heat)
+    assert 3.4 / 7 <= x0 <= 4 / 7
+    assert 6 / 7 <= x1 <= 6.6 / 7
+    assert 0.4 / 7 <= y0 <= 1 / 7
+    assert 3 / 7 <= y1 <= 3.6 / 7
+
+
+def test_a_flat_map_gives_the_whole_photo():
+    assert heat_map_box(np.full((7, 7), 0.02, np.float32)).tolist() == [0, 0, 1, 1]
+
+
+def test_tokens_under_a_box_are_weighted_by_what_it_covers():
+    cover = tokens_under((0.25, 0.5, 1.0, 1.0), 2, 2)
+    assert cover.tolist() == [0, 0, 0.5, 1]
+    assert tokens_under(WHOLE, 3, 3).tolist() == [1] * 9
+
+
+@pytest.mark.parametrize("box", [(0.5, 0.5, 0.5, 0.5), (1, 1, 1, 1), (0, 0, 1e-9, 1e-9)])
+def test_the_smallest_box_covers_a_token_and_a_pixel(box):
+    assert tokens_under(box, 7, 7).sum() > 0
+    left, top, right, bottom = crop_pixels(box, 10, 5)
+    assert 0 <= left < right <= 10
+    assert 0 <= top < bottom <= 5
+
+
+def test_a_box_of_the_middle_square_is_a_box_of_the_photo_and_back():
+    view = View.middle_square(200, 100, 0.8)
+    photo_box = view.to_photo(WHOLE)
+    assert photo_box.tolist() == pytest.approx([0.3, 0.1, 0.7, 0.9])
+    assert view.from_photo(photo_box).tolist() == pytest.approx([0, 0, 1, 1])
+    cut = view.from_photo(np.array([0, 0, 0.5, 1], np.float32))
+    assert cut.tolist() == pytest.approx([0, 0, 0.5, 1])
+
+
+@pytest.fixture
+def batch(engine_bundle):
+    baseline = Baseline.load(str(engine_bundle), BaselineOptions())
+    random = np.random.default_rng(0)
+    photos = [Image.fromarray(random.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(3)]
+    return PhotoBatch(baseline, photos, [[0, 2], [4], [7, 1, 0]])
+
+
+def full_scores(batch) -> dict[tuple[int, int], float]:
+    """The model's ordinary scores of the batch's labels."""
+    model = batch.baseline.model
+    with torch.no_grad():
+        scores = model(batch.features).tag_logits.sigmoid()
+    return {(i, k): float(scores[i, k]) for i, labels in enumerate(batch.labels) for k in labels}
+
+
+@pytest.mark.parametrize("embedder", [PoolEmbedder(), CropEmbedder()], ids=["pool", "crop"])
+def test_the_whole_photo_as_a_region_scores_as_the_photo(batch, embedder):
+    expected = full_scores(batch)
+    regions = [Region(photo, label, WHOLE) for photo, label in expected]
+    embedded = embedder.embed(batch, regions)
+    torch.testing.assert_close(
+        embedded.score, torch.tensor(list(expected.values())), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(embedded.feature.norm(dim=1), torch.ones(len(regions)))
+
+
+def test_a_region_depends_on_the_tokens_under_its_box_alone(batch):
+    box = np.array([0, 0, 0.5, 0.5], np.float32)
+    before = PoolEmbedder().embed(batch, [Region(0, 2, box)])
+    grid = batch.features[:, batch.baseline.model.encoder.extra_tokens :]
+    size = batch.grid
+    outside = torch.from_numpy(tokens_under(box, size, size)) == 0
+    grid[0, outside] += 5.0
+    after = PoolEmbedder().embed(batch, [Region(0, 2, box)])
+    torch.testing.assert_close(after.score, before.score)
+    torch.testing.assert_close(after.feature, before.feature)
+    grid[0, ~outside] += 5.0
+    assert not torch.allclose(PoolEmbedder().embed(batch, [Region(0, 2, box)]).score, before.score)
+
+
+def test_every_tag_of_every_photo_gets_a_box_in_its_photo(batch):
+    boxes = AttentionDetector().find(batch)
+    assert [len(own) for own in boxes] == [2, 1, 3]
+    for box in (box for own in boxes for box in own):
+        assert 0 <= box[0] < box[2] <= 1
+        assert 0 <= box[1] < box[3] <= 1
+    heat = attention_maps(batch)
+    assert heat.shape == (3, 5, batch.grid, batch.grid)
+    assert (heat.sum((2, 3)) <= 1.0001).all()
+
+
+def test_a_short_batch_gives_the_features_of_a_full_one(engine_bundle):
+    baseline = Baseline.load(str(engine_bundle), BaselineOptions(batch=4))
+    random = np.random.default_rng(1)
+    photos = [Image.fromarray(random.integers(0, 255, (50, 80, 3), np.uint8)) for _ in range(6)]
+    together = baseline.features(photos)
+    assert torch.equal(together[4:], baseline.features(photos[4:]))

@@ -1,0 +1,115 @@
+"""The library behind `ramctl tag`: scores of both runtimes, labels, the Python interface."""
+
+import numpy as np
+import pytest
+
+from ramctl import Tagger
+from ramctl.bundle import Bundle
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.labels import Label, LabelSystem
+from ramctl.tagging.choice import ChoiceOptions, TagChoice
+from ramctl.tagging.decode import ahead
+from ramctl.tagging.open_set import own_labels
+from ramctl.tagging.predictor import OnnxPredictor, choose_runtime, sigmoid
+from ramctl.tagging.tagger import significant
+from tests.conftest import REPOSITORY
+from tests.tagging.conftest import save_photo
+
+PHOTOS = sorted((REPOSITORY / "tests" / "data" / "photos").iterdir())
+
+
+def test_onnx_and_torch_scores_are_the_same(tiny_bundle):
+    rows = {}
+    for runtime in ("onnx", "torch"):
+        tagger = Tagger.load(
+            str(tiny_bundle), runtime=runtime, threshold="0", dense=True, threads=1
+        )
+        rows[runtime] = [row["dense"] for row in tagger.tag(PHOTOS)]
+    assert len(rows["onnx"]) == len(PHOTOS) > 4
+    np.testing.assert_allclose(rows["onnx"], rows["torch"], atol=1e-4)
+
+
+def test_scores_do_not_depend_on_the_place_in_the_batch(tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
+    predictor = OnnxPredictor(bundle, "model.onnx", own_labels(bundle).rows, 1)
+    photos = np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32)
+    scores = predictor.scores(photos)
+    order = np.random.default_rng(1).permutation(8)
+    np.testing.assert_array_equal(predictor.scores(photos[order]), scores[order])
+
+
+def test_tagger_yields_records_and_raises_what_the_command_rejects(colours, photos):
+    tagger = Tagger.load(str(colours))
+    paths = [photos / "red.png", photos / "blue.png"]
+    assert [row["tags"] for row in tagger.tag(paths)] == [["red", "colour"], ["blue", "colour"]]
+    with pytest.raises(RecordProblem, match=r"broken\.jpg: damaged"):
+        list(tagger.tag([photos / "red.png", photos / "broken.jpg"]))
+    good, bad, missing = tagger.outcomes([paths[0], photos / "broken.jpg", photos / "none.jpg"])
+    assert good["tags"] == ["red", "colour"]
+    assert (bad.code, missing.code) == ("unreadable_image", "missing_image")
+
+
+def test_tagger_takes_more_photos_than_a_batch_from_a_generator(colours, tmp_path):
+    photo = save_photo(tmp_path / "red.png", "red")
+    tagger = Tagger.load(str(colours), workers=2)
+    assert sum(1 for _ in tagger.tag(photo for _ in range(37))) == 37
+
+
+def test_runtime_device_and_number_format_that_cannot_be_had_are_told(colours):
+    bundle = Bundle.open(colours)
+    assert choose_runtime(bundle, "auto", "auto", "auto") == "model.onnx"
+    assert choose_runtime(bundle, "auto", "cpu", "bf16") == "torch"
+    assert choose_runtime(bundle, "auto", "cuda", "auto") == "torch"
+    with pytest.raises(UsageProblem, match="CPU"):
+        choose_runtime(bundle, "onnx", "cuda", "auto")
+    with pytest.raises(RunProblem, match="int8"):
+        choose_runtime(bundle, "auto", "cpu", "int8")
+
+
+def test_sigmoid_holds_far_out():
+    logits = np.array([-1000, -5, 0, 5, 1000], np.float32)
+    expected = [0, 1 / (1 + np.exp(5)), 0.5, 1 / (1 + np.exp(-5)), 1]
+    np.testing.assert_allclose(sigmoid(logits), expected, atol=1e-7)
+
+
+def test_significant_digits_are_those_of_the_format():
+    values = np.random.default_rng(0).random(1000).astype(np.float32) ** 4
+    assert [repr(v) for v in significant(values, 6).tolist()] == [
+        repr(float(f"{float(v):.6g}")) for v in values
+    ]
+
+
+def test_a_tag_is_given_above_its_threshold_before_rounding():
+    choose = TagChoice(
+        LabelSystem.from_tags(["a", "b", "c"]), np.array([0.5, 0.5, 0.5]), ChoiceOptions()
+    )
+    assert choose(np.array([0.50001, 0.5, 0.49999], np.float32)) == {"a": 0.5}
+
+
+def test_labels_that_share_a_name_give_it_their_highest_score():
+    labels = LabelSystem.from_tags(["bow", "cat", "bow"])
+    choose = TagChoice(labels, np.full(3, 0.1), ChoiceOptions())
+    assert choose(np.array([0.2, 0.5, 0.9], np.float32)) == {"bow": 0.9, "cat": 0.5}
+
+
+def test_leaf_keeps_the_special_tag_only():
+    labels = LabelSystem(
+        [
+            Label("animal"),
+            Label("dog", parents=("animal",)),
+            Label("pug", parents=("dog", "animal")),
+        ]
+    )
+    choose = TagChoice(labels, np.full(3, 0.1), ChoiceOptions(leaf=True))
+    assert list(choose(np.array([0.9, 0.8, 0.7], np.float32))) == ["pug"]
+    assert list(choose(np.array([0.9, 0.8, 0.05], np.float32))) == ["dog"]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_results_come_in_the_order_of_the_items(workers):
+    assert list(ahead(lambda n: n * n, iter(range(100)), workers)) == [n * n for n in range(100)]
+
+
+def test_an_error_in_a_worker_reaches_the_caller():
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda n: 1 // n, [1, 1, 0, 1], 2))
