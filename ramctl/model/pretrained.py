@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import logging
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,8 @@ def load_pretrained(
     missing = sorted(report["missing_keys"])
     if missing:
         raise RunProblem(f"{folder}: {len(missing)} weights are missing, among them {missing[0]}")
-    return model.eval().to(device)
+    # Weights stored in half precision would not meet the photos' float32.
+    return model.eval().float().to(device)
 
 
 def load_tokenizer(folder: Path, **options: Any) -> Any:
@@ -86,10 +86,11 @@ def _first_line(error: Exception) -> str:
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keeps the library's warnings and progress bars off stderr while something is loaded."""
-    from transformers.utils import logging as library
+    from transformers.utils import logging
 
+    library: Any = logging
     level, bars = library.get_verbosity(), library.is_progress_bar_enabled()
-    library.set_verbosity(logging.ERROR)
+    library.set_verbosity_error()
     library.disable_progress_bar()
     try:
         yield

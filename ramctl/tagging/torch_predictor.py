@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ramctl.bundle import Bundle
-from ramctl.errors import RunProblem
+from ramctl.model.device import choose_device
 from ramctl.model.load import load_model
 from ramctl.tagging.predictor import Pixels, Scores
 
@@ -55,24 +55,6 @@ class TorchPredictor:
         if not self._bf16:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name, the best one for `auto`; RunProblem when it is not there."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise RunProblem(f"device {name!r}: not a device such as cpu, cuda:0 or mps") from error
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, True):
-        raise RunProblem(f"device {name}: torch finds none on this machine")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RunProblem(f"device {name}: there are {torch.cuda.device_count()} GPUs, from cuda:0")
-    return device
 
 
 def keep_large_buffers() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from timm.data import create_transform
+from timm.data import create_transform  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from transformers import (
     CLIPTextConfig,
@@ -124,7 +124,7 @@ def _image_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
         "ln_post.": "vision_model.post_layernorm.",
         "transformer.resblocks.": "vision_model.encoder.layers.",
     }
-    model = CLIPVisionModelWithProjection(config)
+    model: Any = CLIPVisionModelWithProjection(config)
     renamed = _rename(weights, names, projection=(_IMAGE_MARK, "visual_projection.weight"))
     load_strictly(model, renamed, where)
     return model.eval()
@@ -146,7 +146,7 @@ def _text_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
         "ln_final.": "text_model.final_layer_norm.",
         "transformer.resblocks.": "text_model.encoder.layers.",
     }
-    model = CLIPTextModelWithProjection(config)
+    model: Any = CLIPTextModelWithProjection(config)
     renamed = _rename(weights, names, projection=("text_projection", "text_projection.weight"))
     load_strictly(model, renamed, where)
     return model.eval()

@@ -20,6 +20,11 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def offline(monkeypatch):
     """A name that is not here must fail, not be looked for elsewhere."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

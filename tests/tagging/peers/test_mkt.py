@@ -142,7 +142,7 @@ def test_a_missing_stage_is_named(folder):
 def test_a_lost_weight_is_named(folder, stages):
     image = {name: tensor for name, tensor in stages[0].items() if name != "ln_post.bias"}
     torch.save(image, folder / "first_stage.pth")
-    with pytest.raises(RunProblem, match="lacks vision_model.post_layernorm.bias"):
+    with pytest.raises(RunProblem, match=r"lacks vision_model\.post_layernorm\.bias"):
         open_peer(f"mkt:{folder}", LABELS, device="cpu")
 
 
