@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from ramctl.bundle import Bundle
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.clip_text import ClipTextEncoder
 from ramctl.tagging.open_set import text_encoder
 from tests.tagging.peers.support import randomise
@@ -69,3 +69,9 @@ def test_ram_plus_puts_a_bare_name_into_its_fixed_sentence(name_encoder, clip_fo
 def test_a_broken_name_is_an_error_that_says_where(name_encoder, bundle):
     with pytest.raises(RunProblem, match=r"encoder\.json: names no text encoder"):
         name_encoder(kind="clip")
+
+
+def test_words_that_the_model_knows_need_no_encoder(name_encoder, tmp_path):
+    encode = name_encoder(kind="clip", name=str(tmp_path / "missing"), prompts="ram")
+    with pytest.raises(UsageProblem, match="no such file or folder"):
+        encode(["new"])
