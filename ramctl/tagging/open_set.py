@@ -5,6 +5,7 @@ L labels, M descriptions of one label, E width of text embeddings, W width of a 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -179,14 +180,17 @@ def _named_encoder(path: Path) -> TextEncoder:
         name, prompts = facts["name"], facts["prompts"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunProblem(f"{path}: names no text encoder: {error}") from error
-    encoder = ClipTextEncoder(local_path(name))
+
+    @cache
+    def encoder() -> ClipTextEncoder:
+        return ClipTextEncoder(local_path(name))  # only when a word is new: it is large
 
     def encode(texts: Sequence[str]) -> Rows:
         if prompts == "ram-plus":
             texts = [text if text.endswith(".") else f"a photo of a {text}." for text in texts]
         if all(text.endswith(".") for text in texts):
-            return encoder.encode(texts, truncate=True)
-        return encoder.embed_labels(texts)
+            return encoder().encode(texts, truncate=True)
+        return encoder().embed_labels(texts)
 
     return encode
 
