@@ -17,8 +17,9 @@ from ramctl.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem
 from ramctl.io.images import MAX_PIXELS, record_photo
 from ramctl.io.records import Record, encode_name, set_tags
-from ramctl.model.config import preset_from_meta
+from ramctl.model.config import PreprocessConfig
 from ramctl.model.preprocess import Preprocess
+from ramctl.model.tables import read_table
 from ramctl.tagging.choice import ChoiceOptions, TagChoice
 from ramctl.tagging.decode import ahead
 from ramctl.tagging.open_set import LabelSet, choose_labels
@@ -33,6 +34,7 @@ from ramctl.tagging.predictor import (
 Outcome = dict[str, Any] | RecordProblem
 Batch = list[Record]
 DENSE_DIGITS = 6
+DEFAULT_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,16 @@ class Tagger:
     """
 
     def __init__(self, bundle: Bundle, options: TaggerOptions) -> None:
-        preset = preset_from_meta(bundle.meta)
+        config = read_table(PreprocessConfig, bundle.meta.get("preprocess", {}), "preprocess")
         self.bundle = bundle
         self.options = options
-        self.batch = options.batch or preset.batch_size
+        self.batch = options.batch or int(
+            bundle.meta.get("preset", {}).get("batch_size", DEFAULT_BATCH)
+        )
         self.workers = options.workers or _cores()
         self.label_set: LabelSet = choose_labels(bundle, options.labels, options.threshold)
-        self._preprocess = Preprocess(preset.preprocess)
-        self._size = preset.preprocess.size
+        self.preprocess = Preprocess(config)
+        self._size = config.size
         self._choose = TagChoice(self.label_set.labels, self.label_set.thresholds, options.choice)
         self._predictor: Predictor | None = None
         self._loading = threading.Lock()
@@ -163,7 +167,7 @@ class Tagger:
         for record in records:
             try:
                 photo = record_photo(record, target=self._size, max_pixels=self.options.max_pixels)
-                decoded.append(self._preprocess.resize(photo))
+                decoded.append(self.preprocess.resize(photo))
             except RecordProblem as problem:
                 decoded.append(problem)
         return records, decoded
@@ -188,7 +192,7 @@ class Tagger:
         """
         full = np.zeros((self.batch, self._size, self._size, 3), np.uint8)
         full[: len(pixels)] = pixels
-        return self.predictor.scores(self._preprocess.normalise(full))[: len(pixels)]
+        return self.predictor.scores(self.preprocess.normalise(full))[: len(pixels)]
 
     def _record(self, record: Record, scores: NDArray[np.float32]) -> dict[str, Any]:
         chosen = self._choose(scores)
