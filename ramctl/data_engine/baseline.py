@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ramctl.bundle import Bundle, resolve_model
-from ramctl.data_engine.regions import View
+from ramctl.tagging.regions import View
 from ramctl.errors import RecordProblem
 from ramctl.io.images import record_photo
 from ramctl.io.paths import RootCheck

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ramctl.data_engine.baseline import Baseline, Decoded, Photo, PhotoBatch
 from ramctl.data_engine.detectors import Detector, Embedder, Region
-from ramctl.data_engine.regions import Floats
+from ramctl.tagging.regions import Floats
 from ramctl.data_engine.work import (
     SHARD_INPUTS,
     SOURCES,

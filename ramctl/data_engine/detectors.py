@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ramctl.data_engine.baseline import Baseline, PhotoBatch
 from ramctl.data_engine.embed import Embedded, RegionView, embed_regions
-from ramctl.data_engine.regions import Floats, crop_pixels, heat_map_box, tokens_under
+from ramctl.tagging.regions import Floats, crop_pixels, heat_map_box, tokens_under
 from ramctl.errors import UsageProblem
 
 Boxes = list[list[Floats | None]]

@@ -8,7 +8,7 @@ from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,13 @@ DENSE_DIGITS = 6
 DEFAULT_BATCH = 8
 
 
+class Decoded(NamedTuple):
+    """A photo as the model takes it, and the width and height that it had."""
+
+    pixels: NDArray[np.uint8]  # (S, S, 3)
+    size: tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class TaggerOptions:
     """How photos are tagged; the defaults are those of `ramctl tag`."""
@@ -45,6 +52,8 @@ class TaggerOptions:
     threshold: str | None = None  # a number or a file; None: the model's, per tag
     choice: ChoiceOptions = field(default_factory=ChoiceOptions)
     dense: bool = False  # give the scores of all labels too
+    boxes: bool = False  # give where the model looked for each tag
+    caption: bool = False  # give a caption
     runtime: str = "auto"  # or onnx, torch
     device: str = "auto"  # or cpu, cuda, cuda:N, mps
     dtype: str = "auto"  # or fp32, bf16, int8
@@ -96,14 +105,35 @@ class Tagger:
         if self._runtime != TORCH:
             # The workers fill the cores already; more threads a run would wait for each other.
             return OnnxPredictor(self.bundle, self._runtime, rows, options.threads or 1)
+        predictor: Predictor = self._open_torch()
+        return predictor
+
+    def _open_torch(self) -> Any:
         from ramctl.tagging.torch_predictor import TorchPredictor
 
+        options = self.options
         return TorchPredictor(
             self.bundle,
-            rows,
+            self.label_set.rows,
             device=options.device,
             dtype=options.dtype,
             threads=options.threads,
+            captioning=options.caption,
+        )
+
+    @cached_property
+    def _looker(self) -> Any:
+        """What finds boxes and writes captions: the torch model, whatever gives the scores."""
+        from ramctl.tagging.looker import Looker
+
+        model: Any = self.predictor if self._runtime == TORCH else self._open_torch()
+        return Looker(
+            model,
+            self.bundle,
+            self.label_set,
+            self._choose.ids,
+            boxes=self.options.boxes,
+            caption=self.options.caption,
         )
 
     def tag(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:
@@ -128,7 +158,7 @@ class Tagger:
 
         Photos are decoded ahead; a photo's scores depend on neither its neighbours nor the workers.
         """
-        if self._runtime != TORCH:
+        if self._runtime != TORCH and not (self.options.boxes or self.options.caption):
             yield from ahead(self._decode_and_score, batches, self.workers)
         else:
             for records, decoded in ahead(self._decode, batches, self.workers):
@@ -150,7 +180,10 @@ class Tagger:
     def fingerprint(self) -> dict[str, str]:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
         labels, options = self.label_set, self.options
-        choice = [repr(options.choice), options.dense, options.max_pixels]
+        choice = [
+            *(repr(options.choice), options.dense, options.boxes, options.caption),
+            options.max_pixels,
+        ]
         return {
             "model": self.bundle.fingerprint,
             "labels": labels.labels.sha256,
@@ -162,48 +195,61 @@ class Tagger:
     def _decode_and_score(self, records: Batch) -> list[Outcome]:
         return self._score(*self._decode(records))
 
-    def _decode(self, records: Batch) -> tuple[Batch, list[NDArray[np.uint8] | RecordProblem]]:
-        decoded: list[NDArray[np.uint8] | RecordProblem] = []
+    def _decode(self, records: Batch) -> tuple[Batch, list[Decoded | RecordProblem]]:
+        decoded: list[Decoded | RecordProblem] = []
         for record in records:
             try:
                 photo = record_photo(record, target=self._size, max_pixels=self.options.max_pixels)
-                decoded.append(self.preprocess.resize(photo))
+                decoded.append(Decoded(self.preprocess.resize(photo), photo.size))
             except RecordProblem as problem:
                 decoded.append(problem)
         return records, decoded
 
-    def _score(
-        self, records: Batch, decoded: Sequence[NDArray[np.uint8] | RecordProblem]
-    ) -> list[Outcome]:
-        good = [pixels for pixels in decoded if not isinstance(pixels, RecordProblem)]
-        scores = iter(self.scores(good) if good else ())
+    def _score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:
+        good = [photo for photo in decoded if isinstance(photo, Decoded)]
+        found: Iterator[dict[str, Any]] = iter(self._fields(good) if good else ())
         outcomes: list[Outcome] = []
-        for record, pixels in zip(records, decoded, strict=True):
-            if isinstance(pixels, RecordProblem):
-                outcomes.append(pixels)
+        for record, photo in zip(records, decoded, strict=True):
+            if isinstance(photo, RecordProblem):
+                outcomes.append(photo)
             else:
-                outcomes.append(self._record(record, next(scores)))
+                outcomes.append(self._record(record, next(found)))
         return outcomes
 
     def scores(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Probabilities (n, L) of n resized photos (S, S, 3), n at most the batch size.
+        """Probabilities (n, L) of n resized photos (S, S, 3), n at most the batch size."""
+        return self.predictor.scores(self._full_batch(pixels))[: len(pixels)]
 
-        The model always sees a full batch, so that no photo's scores depend on how many there are.
+    def _full_batch(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """What the model sees (B, 3, S, S): always a full batch, so that no photo's scores depend
+        on how many there are.
         """
         full = np.zeros((self.batch, self._size, self._size, 3), np.uint8)
         full[: len(pixels)] = pixels
-        return self.predictor.scores(self.preprocess.normalise(full))[: len(pixels)]
+        return self.preprocess.normalise(full)
 
-    def _record(self, record: Record, scores: NDArray[np.float32]) -> dict[str, Any]:
-        chosen = self._choose(scores)
-        fields = record.fields
-        set_tags(fields, list(chosen))
-        fields["scores"] = chosen
-        if "kinds" in fields:
-            fields["kinds"] = {tag: self._choose.kinds[tag] for tag in chosen}
+    def _fields(self, decoded: Sequence[Decoded]) -> list[dict[str, Any]]:
+        """What tagging adds to the records of some photos."""
+        photos = self._full_batch([photo.pixels for photo in decoded])
+        scores = self.predictor.scores(photos)[: len(decoded)]
+        chosen = [self._choose(row) for row in scores]
+        added: list[dict[str, Any]] = [{"tags": list(tags), "scores": tags} for tags in chosen]
         if self.options.dense:
-            fields["dense"] = significant(scores, DENSE_DIGITS)
-            fields["labels"] = f"sha256:{self.label_set.labels.sha256}"
+            named = f"sha256:{self.label_set.labels.sha256}"
+            for fields, row in zip(added, scores, strict=True):
+                fields |= {"dense": significant(row, DENSE_DIGITS), "labels": named}
+        if self.options.boxes or self.options.caption:
+            sizes = [photo.size for photo in decoded]
+            for fields, looked in zip(added, self._looker.look(photos, chosen, sizes), strict=True):
+                fields |= looked
+        return added
+
+    def _record(self, record: Record, added: dict[str, Any]) -> dict[str, Any]:
+        fields = record.fields
+        set_tags(fields, added["tags"])
+        fields |= added
+        if "kinds" in fields:
+            fields["kinds"] = {tag: self._choose.kinds[tag] for tag in added["tags"]}
         return fields
 
 
