@@ -29,17 +29,13 @@ Scores = Mapping[str, float]
 
 
 class Looker:
-    """Boxes and captions of tagged photos, by the torch model.
-
-    `ids` tells the label of each name that a tag may have.
-    """
+    """Boxes and captions of tagged photos, by the torch model."""
 
     def __init__(
         self,
         predictor: TorchPredictor,
         bundle: Bundle,
         labels: LabelSet,
-        ids: Mapping[str, int],
         *,
         boxes: bool,
         caption: bool,
@@ -47,17 +43,21 @@ class Looker:
         self._predictor = predictor
         self._labels = labels
         self._rows = torch.from_numpy(labels.rows)
-        self._ids = ids
         self._boxes = boxes
         self._writer = CaptionWriter(predictor, bundle) if caption else None
         self._config = read_table(PreprocessConfig, bundle.meta["preprocess"], "preprocess")
 
     def look(
-        self, photos: Pixels, chosen: Sequence[Scores], sizes: Sequence[tuple[int, int]]
+        self,
+        photos: Pixels,
+        sizes: Sequence[tuple[int, int]],
+        chosen: Sequence[Scores],
+        ids: Mapping[str, int],
     ) -> list[dict[str, Any]]:
         """`boxes` and `generated_captions` of the first photos of a full batch (B, 3, S, S).
 
-        `chosen` are their tags, `sizes` the widths and heights that they had.
+        `sizes` are the widths and heights that they had, `chosen` their tags; `ids` tells the
+        label of each name that a tag may have.
         """
         predictor = self._predictor
         with torch.inference_mode(), predictor.precision():
@@ -65,10 +65,12 @@ class Looker:
         found: list[dict[str, Any]] = [{} for _ in chosen]
         if self._boxes:
             for index, (tags, size) in enumerate(zip(chosen, sizes, strict=True)):
-                found[index]["boxes"] = self._find(_one(encoded, index), tags, self._view(*size))
+                found[index]["boxes"] = self._find(
+                    _one(encoded, index), tags, ids, self._view(*size)
+                )
         if self._writer is not None:
             # Captions were learnt from the model's own strings, not from their new names.
-            own = [[self._labels.labels[self._ids[t]].tag for t in tags] for tags in chosen]
+            own = [[self._labels.labels[ids[t]].tag for t in tags] for tags in chosen]
             for added, caption in zip(found, self._writer.write(encoded, own), strict=True):
                 added["generated_captions"] = [caption]
         return found
@@ -78,7 +80,9 @@ class Looker:
             return View()
         return View.middle_square(width, height, self._config.crop_share)
 
-    def _find(self, photo: Encoded, scores: Scores, view: View) -> dict[str, list[Any]]:
+    def _find(
+        self, photo: Encoded, scores: Scores, ids: Mapping[str, int], view: View
+    ) -> dict[str, list[Any]]:
         """`{tag: [[x0, y0, x1, y1], score]}` of one photo, corners as shares of its sides.
 
         The box holds the peak of the last layer's cross-attention, averaged over its heads.
@@ -86,7 +90,7 @@ class Looker:
         if not scores:
             return {}
         predictor = self._predictor
-        rows = self._rows[[self._ids[tag] for tag in scores]].to(predictor.device)
+        rows = self._rows[[ids[tag] for tag in scores]].to(predictor.device)
         with torch.inference_mode(), predictor.precision():
             _, maps = predictor.model.tag_logits_with_maps(photo, rows)
         heat = maps[0, -1].float().mean(0)  # (L, T)

@@ -69,12 +69,13 @@ def core_ms(work: Callable[[], object], per_call: int, seconds: float) -> float:
 def core_times(tagger: Tagger, paths: list[Path], seconds: float) -> dict[str, float]:
     """Core milliseconds a photo of decoding, resizing and the model at its best batch."""
     contents = [path.read_bytes() for path in paths[:8]]
-    preprocess, size = tagger.preprocess, tagger.preprocess.config.size
+    preprocess, size = tagger.scorer.preprocess, tagger.scorer.preprocess.config.size
     photos = [decode_photo(data, target=size) for data in contents]
     pixels = np.stack([preprocess.resize(photo) for photo in photos])
     batches = {n: preprocess.normalise(np.repeat(pixels, 2, 0)[:n]) for n in BATCHES}
     by_batch = {
-        n: core_ms(lambda n=n: tagger.predictor.scores(batches[n]), n, seconds) for n in BATCHES
+        n: core_ms(lambda n=n: tagger.scorer.predictor.scores(batches[n]), n, seconds)
+        for n in BATCHES
     }
     print(
         "  model, ms a photo by batch:", ", ".join(f"{n}: {ms:.1f}" for n, ms in by_batch.items())
@@ -164,11 +165,14 @@ def drift(model: str, paths: list[Path]) -> None:
         difference = np.abs(scores(**options) - reference)
         print(f"  {name}: mean {difference.mean():.6f}, largest {difference.max():.6f}")
     tagger = Tagger.load(model, runtime="onnx")
-    size = tagger.preprocess.config.size
+    size = tagger.scorer.preprocess.config.size
     some = paths[: tagger.batch]
     full, scaled = (
-        tagger.scores(
-            [tagger.preprocess.resize(decode_photo(p.read_bytes(), target=target)) for p in some]
+        tagger.scorer.scores(
+            [
+                tagger.scorer.preprocess.resize(decode_photo(p.read_bytes(), target=target))
+                for p in some
+            ]
         )
         for target in (None, size)
     )
