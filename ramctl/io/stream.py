@@ -83,11 +83,13 @@ def run_stream(
     fingerprint: Mapping[str, str] | None = None,
     encode: Encoder = dumps,
     header: bytes = b"",
+    footer: bytes = b"",
 ) -> Report:
     """Run `stage` over `source` and write what comes out; returns the filled report.
 
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`;
-    `encode` makes the bytes of one output object, `header` comes before the first.
+    `encode` makes the bytes of one output object, `header` comes before the first, `footer` after
+    the last of a run that was not interrupted.
     Raises Interrupted after saving when a signal asked to stop, RunProblem when output cannot be
     written, and at the first reject with `strict`.
     """
@@ -109,6 +111,8 @@ def run_stream(
             _save(run)
             raise
         if stop.signum is None:
+            if footer:
+                run.sink.write(footer)
             _finish(run, items)
     if options.stats:
         write_atomic(options.stats, dumps(report.stats()))
