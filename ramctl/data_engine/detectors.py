@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ramctl.data_engine.baseline import Baseline, PhotoBatch
 from ramctl.data_engine.embed import Embedded, RegionView, embed_regions
-from ramctl.data_engine.regions import Floats, crop_pixels, heat_map_box, tokens_under
 from ramctl.errors import UsageProblem
+from ramctl.tagging.regions import Floats, crop_pixels, heat_map_box, tokens_under
 
 Boxes = list[list[Floats | None]]
 

@@ -50,7 +50,8 @@ def load_pretrained(
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise RunProblem(f"{folder}: {_first_line(error)}") from error
-    missing = sorted(report["missing_keys"])
+    # A segmenter's `criterion` is its loss.
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("criterion."))
     if missing:
         raise RunProblem(f"{folder}: {len(missing)} weights are missing, among them {missing[0]}")
     # Weights stored in half precision would not meet the photos' float32.
@@ -75,6 +76,9 @@ def _load(auto_class: Any, folder: Path, what: str, options: dict[str, Any]) -> 
     with quiet_transformers():
         try:
             return auto_class.from_pretrained(folder, local_files_only=True, **options)
+        except ImportError as error:
+            reason = _first_line(error).partition(". ")[0]
+            raise RunProblem(f"{folder}: {what}: {reason}") from error
         except (OSError, ValueError, KeyError) as error:
             raise RunProblem(f"{folder}: no {what}: {_first_line(error)}") from error
 

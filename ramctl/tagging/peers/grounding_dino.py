@@ -15,6 +15,7 @@ from ramctl.model.device import Runtime
 from ramctl.model.pretrained import fingerprint
 from ramctl.tagging.peers.base import Peer, Photo, Scores
 from ramctl.tagging.peers.checkpoints import weight_files
+from ramctl.tagging.peers.pixels import thicken
 from ramctl.tagging.peers.prompts import Prompt, pack_prompts
 
 Box = tuple[float, float, float, float]
@@ -108,7 +109,7 @@ class GroundingDino(Peer):
     @torch.inference_mode()
     def _detect(self, photo: Photo, prompts: Sequence[Prompt], n_labels: int) -> list[Detection]:
         found = [Detection(NOWHERE, 0.0)] * n_labels
-        prepared = self._backend.prepare(photo) if prompts else None
+        prepared = self._backend.prepare(thicken(photo)) if prompts else None
         for prompt in prompts:
             with self._runtime.precision():
                 tokens, boxes = self._backend.detect(prepared, prompt.text)

@@ -30,7 +30,7 @@ from ramctl.tagging.peers.checkpoints import (
     weight_files,
     weights_in,
 )
-from ramctl.tagging.peers.pixels import usual_batch
+from ramctl.tagging.peers.pixels import middle, usual_batch
 
 _PROMPT = "There is a {} in the scene"  # authors' PromptLearner
 _BEST_PATCHES = 16  # --topk of the authors' training and evaluation
@@ -77,7 +77,7 @@ class MKTPeer(Peer):
 
     @torch.inference_mode()
     def _score(self, photos: Sequence[Photo]) -> Scores:
-        pixels = torch.stack([self._transform(Image.fromarray(photo)) for photo in photos])
+        pixels = torch.stack([self._transform(Image.fromarray(middle(photo))) for photo in photos])
         with self._runtime.precision():
             vision = self._image.vision_model
             tokens = vision(pixel_values=pixels.to(self._runtime.device)).last_hidden_state

@@ -28,7 +28,7 @@ from ramctl.tagging.peers.checkpoints import (
     weights_in,
 )
 from ramctl.tagging.peers.classes import ClassColumns
-from ramctl.tagging.peers.pixels import usual_batch
+from ramctl.tagging.peers.pixels import middle, usual_batch
 
 # The head's weights lie below the attribute that timm replaces: `head`, `fc` or `classifier`.
 _LANDMARK = "decoder.layers.0.multihead_attn.in_proj_weight"
@@ -77,9 +77,12 @@ class MLDecoderPeer(Peer):
         self._model = _build(parts, path).to(runtime.device)
         config = resolve_data_config(pretrained_cfg=parts.preprocessing)  # type: ignore[no-untyped-call]
         self._transform = create_transform(**config)
+        self._crops = config["crop_mode"] == "center"
 
     @torch.inference_mode()
     def _score(self, photos: Sequence[Photo]) -> Scores:
+        if self._crops:
+            photos = [middle(photo) for photo in photos]
         pixels = torch.stack([self._transform(Image.fromarray(photo)) for photo in photos])
         with self._runtime.precision():
             logits = self._model(pixels.to(self._runtime.device))  # (B, C)

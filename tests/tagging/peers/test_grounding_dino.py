@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.tagging.peers import open_peer
+from ramctl.tagging.peers import open_detector, open_peer
 from ramctl.tagging.peers.grounding_dino import GroundingDino
 from ramctl.tagging.peers.prompts import MAX_TOKENS, pack_prompts
 from tests.tagging.peers.support import LABELS
@@ -114,7 +114,7 @@ def test_port_scores_equal_the_raw_outputs_of_the_librarys_processor(port, photo
 
 
 def test_each_photo_is_asked_for_its_own_labels(port, photos):
-    peer = GroundingDino.open(port)
+    peer = open_detector(str(port), device="cpu")
     wanted = [["dog", "red"], [], ["living room"]]
     found = peer.detect(photos, wanted)
     assert [len(row) for row in found] == [2, 0, 1]
@@ -202,6 +202,7 @@ def strip():
     return np.random.default_rng(0).integers(0, 256, (8, 200, 3)).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_original_scores_equal_the_packages_own_prediction(
     original, strip, bert_tokenizer, tmp_path, capsys
 ):
@@ -282,3 +283,22 @@ def test_another_checkpoint_is_not_taken_for_the_detector(tmp_path, bert_tokeniz
     bert_tokenizer.save_pretrained(tmp_path)
     with pytest.raises(RunProblem, match="not a Grounding DINO"):
         open_peer(f"grounding-dino:{tmp_path / 'other.pth'}", LABELS, device="cpu")
+
+
+def test_photos_of_extreme_shapes_are_scored(port, odd_photos):
+    scores = GroundingDino.open(port, LABELS).scores(odd_photos)
+    assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(LABELS))
+
+
+def test_bf16_moves_scores_a_little(port, photos):
+    exact = open_peer(f"grounding-dino:{port}", LABELS, device="cpu").scores(photos[:1])
+    half = open_peer(f"grounding-dino:{port}", LABELS, device="cpu", dtype="bf16")
+    np.testing.assert_allclose(half.scores(photos[:1]), exact, atol=0.2)
+
+
+@pytest.mark.slow
+def test_an_original_checkpoint_runs_in_bf16(original, strip):
+    folder, _ = original
+    exact = open_peer(f"grounding-dino:{folder}", LABELS, device="cpu").scores([strip])
+    half = open_peer(f"grounding-dino:{folder}", LABELS, device="cpu", dtype="bf16")
+    np.testing.assert_allclose(half.scores([strip]), exact, atol=0.2)
