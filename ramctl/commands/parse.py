@@ -9,9 +9,9 @@ import click
 from ramctl.commands.base import RamctlCommand, option
 from ramctl.commands.options import batch, inputs, jobs, root, stream, stream_options
 from ramctl.errors import UsageProblem
-from ramctl.io.readers.detect import FORMATS, read_any
 from ramctl.io.grouping import group_by_image
 from ramctl.io.paths import named_or_stdin, require_files
+from ramctl.io.readers.detect import FORMATS, read_any
 from ramctl.io.records import Record
 from ramctl.io.stream import run_stream
 from ramctl.labels import LabelSystem

@@ -147,7 +147,8 @@ def main() -> None:
         "versions": {"torch": torch.__version__, "timm": timm.__version__},
         **measure(options),
     }
-    print(json.dumps(facts, indent=2))
+    shown = {key: value for key, value in facts.items() if not key.startswith("seconds")}
+    print(json.dumps(shown, indent=2))
     if options.runs is not None:
         options.runs.mkdir(parents=True, exist_ok=True)
         name = f"{time.strftime('%Y-%m-%d')}-train-{options.preset}.json"
