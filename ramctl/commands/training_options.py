@@ -48,7 +48,7 @@ _TRAINING = (
            help="Override a number, e.g. training.lr=1e-4."),
     option("--distill", multiple=True, metavar="TEACHER", group="model",
            help="caption, imagenet, clip:FOLDER, none; repeatable."),
-    option("--text", metavar="DIR", group="model",
+    option("--text", metavar="DIR|clip:DIR", group="model",
            help="Text embedding of words [default: --init's, else embedded]."),
     option("--steps", type=click.IntRange(1), metavar="N", group="model",
            help="Optimiser steps instead of epochs."),

@@ -4,6 +4,7 @@ A store is keyed by what the features depend on (encoder weights, preprocessing,
 the content of the photo, so that runs over the same photos share it. T tokens, C channels.
 """
 
+import copy
 import fcntl
 import hashlib
 import os
@@ -144,6 +145,12 @@ class FeatureCache:
         """(T, C) of a row in the store of a view."""
         row, view = place
         return self.stores[view][row]
+
+    def without_flip(self) -> "FeatureCache":
+        """The same store of plain views alone: validation has no use for the others."""
+        plain = copy.copy(self)
+        plain.stores = self.stores[:1]
+        return plain
 
     @contextmanager
     def _all_filling(self) -> Iterator[None]:

@@ -9,6 +9,8 @@ import torch
 
 from ramctl.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem
+from ramctl.io.files import write_atomic
+from ramctl.io.hub import local_path
 from ramctl.labels import LabelSystem
 from ramctl.model.config import AugmentConfig, Preset, preset_from_table
 from ramctl.model.load import TOKENIZER
@@ -20,6 +22,7 @@ from ramctl.model.tokenizer import (
 )
 from ramctl.report import Reject
 from ramctl.training.batches import CachedFeatures, Collate, TrainingSet
+from ramctl.training.clip_space import PREFIX, open_clip_space
 from ramctl.training.distributed import World
 from ramctl.training.features import FeatureCache
 from ramctl.training.initial import Start, initial_model
@@ -32,7 +35,7 @@ from ramctl.training.sampler import Sampler
 from ramctl.training.samples import Targets, read_annotation
 from ramctl.training.survey import Survey, survey
 from ramctl.training.teachers import ClipTeacher, remember_caption_vectors
-from ramctl.training.texts import StaticSpace, open_text_space
+from ramctl.training.texts import TextSpace, open_text_space
 from ramctl.training.validation import ValidationSet
 from ramctl.training.work import Plan, WorkFolder
 
@@ -64,7 +67,7 @@ class Job:
     labels: LabelSystem
     targets: Targets
     tokenizer: CaptionTokenizer | None
-    space: StaticSpace | None
+    space: TextSpace | None
     init: Bundle | None
     training_set: TrainingSet
     collate: Collate
@@ -108,6 +111,7 @@ def build_job(
     init = Bundle.open(resolve_model(plan.init)) if plan.init else None
     stage = plan.command
     found = survey(plan.record_sources(), around.on_reject, stage, hold_out=plan.val is None)
+    _check_unchanged(work, found, around)
     labels = _labels(plan, work, init, found, around)
     targets = Targets(labels)
     n_tags, n_mentions = targets.outside(found.counts.tags)
@@ -116,8 +120,7 @@ def build_job(
     tokenizer = _tokenizer(preset, work, init, found, labels)
     space = None
     if preset.model.labels.kind != "learnt":
-        text = Path(plan.text) if plan.text else None
-        space = open_text_space(text, init, preset.model.labels.width)
+        space = _text_space(plan, init, preset.model.labels.width)
     start = Start(preset, labels, len(tokenizer or ()), space, init, preset.training.seed)
     model = initial_model(start, around.say).to(around.device)
     trained = _trained_labels(preset, targets, found)
@@ -146,6 +149,22 @@ def build_job(
     )  # fmt: skip
 
 
+def _check_unchanged(work: WorkFolder, found: Survey, around: Surroundings) -> None:
+    """RunProblem when a resumed run's records are not what they were."""
+    kept = work.path / "records.sha256"
+    if kept.is_file():
+        if kept.read_text("ascii") != found.sha256:
+            raise RunProblem("the records changed since the run began: begin anew with --restart")
+    elif around.world.is_main:
+        write_atomic(kept, found.sha256.encode("ascii"))
+
+
+def _text_space(plan: Plan, init: Bundle | None, width: int) -> TextSpace:
+    if plan.text and plan.text.startswith(PREFIX):
+        return open_clip_space(plan.text.removeprefix(PREFIX), width)
+    return open_text_space(Path(plan.text) if plan.text else None, init, width)
+
+
 def has_frozen_encoder(preset: Preset) -> bool:
     """Whether a photo's features never change, so that they can be kept."""
     training = preset.training
@@ -159,7 +178,7 @@ def _caption_vectors(
     work: WorkFolder,
     preset: Preset,
     found: Survey,
-    space: StaticSpace,
+    space: TextSpace,
     around: Surroundings,
 ) -> np.ndarray | None:
     """The caption teacher's vectors, where it is asked for."""
@@ -248,7 +267,9 @@ def _caption_texts(found: Survey, max_words: int, labels: LabelSystem) -> Iterat
 
 def _clip(preset: Preset) -> ClipTeacher | None:
     names = [name for name in preset.training.distill if name.startswith("clip:")]
-    return ClipTeacher(Path(names[0][5:]), preset.preprocess) if names else None
+    if not names:
+        return None
+    return ClipTeacher(local_path(names[0].removeprefix(PREFIX)), preset.preprocess)
 
 
 def _validation_survey(plan: Plan, around: Surroundings) -> Survey:
@@ -301,7 +322,7 @@ class _Records:
         ids = ids[rows[ids, 0] >= 0]
         val_features = None
         if self.val is not None:
-            plain = replace_stores(cache)
+            plain = cache.without_flip()
             val_features = CachedFeatures(plain, self._fill(plain, self.val.records))
         return ids, CachedFeatures(cache, rows), val_features
 
@@ -311,17 +332,6 @@ class _Records:
 
         annotations = (read_annotation(records[index]) for index in range(len(records)))
         return cache.fill(annotations, reject, self.around.on_read)
-
-
-def replace_stores(cache: FeatureCache) -> FeatureCache:
-    """The same cache without the mirrored view: validation has no use for it."""
-    plain = FeatureCache.__new__(FeatureCache)
-    plain.encoder, plain.preprocess, plain.stores = (
-        cache.encoder,
-        cache.preprocess,
-        cache.stores[:1],
-    )
-    return plain
 
 
 def with_run_options(

@@ -44,6 +44,9 @@ class TextSpace(Protocol):
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors (len(texts), E)."""
 
+    def encode_labels(self, tags: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (L, E) of tags."""
+
     def save(self, folder: Path) -> None:
         """Write what embeds new words later into a bundle's text folder."""
 
@@ -88,6 +91,10 @@ class StaticSpace:
         from ramctl.model.sentence_encoder import SentenceEncoder
 
         return SentenceEncoder.from_package()
+
+    def encode_labels(self, tags: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (L, E) of tags: nothing is put around them."""
+        return self.encode(tags)
 
     def save(self, folder: Path) -> None:
         """Write the table."""
@@ -139,7 +146,7 @@ def _encoder_is_installed() -> bool:
 
 def label_vectors(labels: LabelSystem, space: TextSpace) -> NDArray[np.float32]:
     """Unit vectors (L, E) of the labels' tags."""
-    return space.encode(labels.tags)
+    return space.encode_labels(labels.tags)
 
 
 def description_vectors(

@@ -241,3 +241,11 @@ def test_resume_refuses_another_run_and_takes_the_same_command_line(train, parse
     assert train(__file__, "--out", "x", "--resume").returncode == 2
     assert train("--out", "x", "--resume", "--labels", "other.txt").returncode == 2
     assert train(parsed, "--out", "x", "--steps", 2, "--resume").returncode == 0
+
+
+def test_resume_notices_that_the_records_changed(train, tmp_path):
+    path = write_records(tmp_path / "in.jsonl", training_records())
+    train(path, "--out", "x", "--steps", 2, "--max-time", "0s")
+    write_records(path, training_records()[:-1])
+    done = train("--out", "x", "--resume")
+    assert (done.returncode, "records changed" in done.stderr) == (1, True)
