@@ -60,6 +60,10 @@ def _is_cuda(device: str) -> bool:
     return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
 
 
+class _TimeIsUp(Exception):
+    """`--max-time` has passed before the first step; what was read is kept."""
+
+
 class _Run:
     """One process of a run."""
 
@@ -98,6 +102,9 @@ class _Run:
         except Interrupted:
             self.report.say(f"interrupted while reading photos; {RESUME_HINT}")
             raise
+        except _TimeIsUp:
+            self.report.say(f"stopped while reading photos; {RESUME_HINT}")
+            return self.report
         finally:
             self.rejects.flush()
             self.rejects.finish()
@@ -116,6 +123,8 @@ class _Run:
                 bar.update(number)
                 if self.stop.signum is not None:
                     raise Interrupted(self.stop.signum)
+                if self._should_stop():
+                    raise _TimeIsUp
 
             around = Surroundings(self.world, device, bf16, self.report.say, self._reject, on_read)
             if not self.world.is_main:

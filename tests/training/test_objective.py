@@ -105,14 +105,14 @@ def test_every_loss_is_a_sum_over_what_its_count_says():
     apart = [objective(part, None) for part in parts]
     for name in ("tag", "caption", "distill caption"):
         total = sum(sums[name].item() for sums in apart)
-        assert float(together[name]) == pytest.approx(total, rel=1e-5)
+        assert together[name].item() == pytest.approx(total, rel=1e-5)
         counted = sum(objective.counts(part)[name] for part in parts)
         assert objective.counts(whole)[name] == counted
     counts = objective.counts(whole)
     assert counts == {"tag": 3, "caption": 15, "distill caption": 2}
     expected = 0.5 * together["tag"] / 3 + together["caption"] / 15
     expected = expected + together["distill caption"] / 2
-    assert float(objective.total(together, counts)) == pytest.approx(float(expected), rel=1e-6)
+    assert objective.total(together, counts).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_unknown_labels_cost_nothing():
     weights[:, 6:] = 0
     some = objective(make_batch(weights=weights), None)["tag"]
     sampled = SampledLabels(torch.arange(6), torch.ones(6))
-    assert float(some) == pytest.approx(float(objective(batch, sampled)["tag"]), rel=1e-6)
+    assert some.item() == pytest.approx(objective(batch, sampled)["tag"].item(), rel=1e-6)
 
 
 def test_what_labels_own_is_trained_apart_from_their_text():
@@ -149,7 +149,7 @@ def test_what_labels_own_is_trained_apart_from_their_text():
     assert not own.any()
     assert torch.autograd.grad(sums["tag"], model.labels.own)[0].abs().sum() > 0
     plain = make_objective()(make_batch(), None)
-    assert float(sums["tag"]) == pytest.approx(float(plain["tag"]), rel=1e-6)
+    assert sums["tag"].item() == pytest.approx(plain["tag"].item(), rel=1e-6)
 
 
 def test_a_stand_in_for_missing_photos_counts_nothing_and_pulls_nothing():

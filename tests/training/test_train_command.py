@@ -67,6 +67,7 @@ def test_records_from_a_pipe_train_and_resume_without_the_pipe(train, tmp_path):
     assert (done.returncode, "nothing to resume" in done.stderr) == (0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True], ids=["whole model", "kept features"])
 def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
     train, command, parsed, tiny_options, tmp_path, frozen
@@ -101,6 +102,7 @@ def start(arguments: list[object], work: Path) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.slow
 def test_a_terminated_run_saves_its_state_and_can_be_resumed(parsed, tiny_options, tmp_path):
     arguments = [parsed, "--steps", 5000, "--out", "x", "--save-every", 1, *tiny_options]
     process = start(arguments, tmp_path / "x.work")
@@ -158,6 +160,15 @@ def test_finetune_keeps_labels_and_appends_new_ones(train, parsed, command, tmp_
     assert np.linalg.norm(new[-1].astype(float)) == pytest.approx(1, abs=1e-2)
 
 
+def test_time_that_is_up_while_photos_are_read_ends_in_a_resumable_run(train, command, parsed):
+    frozen = ["--set", "training.backbone_lr_factor=0.0"]
+    done = train(parsed, "--out", "x", "--steps", 1, "--max-time", "0s", *frozen)
+    assert (done.returncode, "stopped while reading" in done.stderr) == (0, True)
+    assert not Path("x").exists()
+    done = command("train", "--out", "x", "--resume", "--threads", 1)
+    assert (done.returncode, Path("x/bundle.json").is_file()) == (0, True)
+
+
 def test_an_existing_bundle_is_replaced_when_the_new_one_is_complete(train, parsed, tmp_path):
     train(parsed, "--out", "x", "--steps", 1)
     first = Bundle.open(tmp_path / "x").fingerprint
@@ -210,6 +221,7 @@ def test_the_first_steps_have_the_losses_that_they_had_before(train, parsed, tmp
     assert np.allclose(losses, GOLDEN, rtol=2e-4), losses
 
 
+@pytest.mark.slow
 def test_eight_photos_are_learnt_to_a_map_of_one_and_their_captions_by_heart(
     train, parsed, tmp_path
 ):
