@@ -1,5 +1,6 @@
 """`ramctl tag`: photos to tags."""
 
+import warnings
 from contextlib import ExitStack
 from typing import Any
 
@@ -58,6 +59,9 @@ def command(inputs: tuple[str, ...], **given: Any) -> int:
         given["by_content"],
     )
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        # A damaged photo is told once, in our words.
+        warnings.filterwarnings("ignore", module="PIL")
         if given["lock"]:
             stack.enter_context(locked(given["lock"]))
         run = _remove if given["xmp_remove"] else _tag

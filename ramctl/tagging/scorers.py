@@ -214,7 +214,7 @@ class PeerScorer:
 
     def prepare(self, photo: Image.Image) -> Pixels:
         """The photo as it is: each peer has its own way of resizing."""
-        return np.asarray(photo)
+        return np.array(photo)  # a copy: torch wants arrays that may be written to
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """The peer's scores (n, L)."""
