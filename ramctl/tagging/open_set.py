@@ -113,15 +113,18 @@ def _with_words(bundle: Bundle, own: LabelSet, words: LabelSystem, *, keep_own: 
         entries.append(_Entry(word, ids[0] if ids else None, limit))
     return LabelSet(
         LabelSystem(entry.label for entry in entries),
-        _assemble(own.rows, entries, text_encoder(bundle)),
+        _assemble(bundle, own.rows, entries),
         np.array([entry.threshold for entry in entries], np.float64),
     )
 
 
-def _assemble(own: Rows, entries: Sequence[_Entry], encode: TextEncoder) -> Rows:
+def _assemble(bundle: Bundle, own: Rows, entries: Sequence[_Entry]) -> Rows:
     """Rows in the order of the entries; new words have their text and what they borrow."""
     new = {i: entry.label for i, entry in enumerate(entries) if entry.own_id is None}
-    texts = {i: _embed(label, encode) for i, label in new.items()}  # (M, E) each
+    texts: dict[int, Rows] = {}  # (M, E) each
+    if new:
+        encode = text_encoder(bundle)
+        texts = {i: _embed(label, encode) for i, label in new.items()}
     if own.ndim == 2:
         rows = np.zeros((len(entries), own.shape[1]), np.float32)
         for index, vectors in texts.items():

@@ -38,6 +38,7 @@ class Scorer(Protocol):
     """Scores photos against a fixed set of labels."""
 
     label_set: LabelSet
+    unknown: Sequence[str]  # labels that it cannot know, and scores 0
     batch: int  # most photos at a time
 
     @property
@@ -74,6 +75,8 @@ class Scorer(Protocol):
 
 class BundleScorer:
     """A bundle's model, in onnxruntime where it has a graph, else in torch."""
+
+    unknown: Sequence[str] = ()
 
     def __init__(self, bundle: Bundle, options: "TaggerOptions") -> None:
         config = read_table(PreprocessConfig, bundle.meta.get("preprocess", {}), "preprocess")
@@ -196,7 +199,7 @@ class PeerScorer:
         self._peer = open_peer(
             spec, words.tags if words else [], device=options.device, dtype=options.dtype
         )
-        self.unknown = self._peer.unknown
+        self.unknown: Sequence[str] = self._peer.unknown
         self.label_set = peer_label_set(self._peer.labels, self._peer.threshold, options.threshold)
         self.batch = options.batch or max(self._peer.batch, 1)
         self._spec = spec
@@ -214,7 +217,7 @@ class PeerScorer:
 
     def prepare(self, photo: Image.Image) -> Pixels:
         """The photo as it is: each peer has its own way of resizing."""
-        return np.asarray(photo)
+        return np.array(photo)  # a copy: torch wants arrays that may be written to
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """The peer's scores (n, L)."""

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -116,6 +117,21 @@ def test_cmyk_shows_its_colours():
     red = Image.new("RGB", (32, 32), (200, 30, 30)).convert("CMYK")
     mean = np.asarray(decode_photo(encoded(red, "JPEG", quality=95))).mean((0, 1))
     assert np.abs(mean - [200, 30, 30]).max() < 6
+
+
+def test_heic_is_read_with_its_extra_and_named_without(monkeypatch):
+    heif = pytest.importorskip("pillow_heif", reason="needs the extra heif")
+    stream = io.BytesIO()
+    heif.from_pillow(Image.new("RGB", (64, 48), (20, 200, 20))).save(stream)
+    photo = decode_photo(stream.getvalue())
+    assert photo.size == (64, 48)
+    assert np.abs(np.asarray(photo).mean((0, 1)) - [20, 200, 20]).max() < 8
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    problem = problem_of(stream.getvalue())
+    assert (problem.code, problem.message) == (
+        "unreadable_image",
+        "HEIC needs the extra heif: pip install 'ramctl[heif]'",
+    )
 
 
 def test_the_first_frame_of_an_animation_counts():

@@ -235,6 +235,7 @@ def test_resume_refuses_other_thresholds_in_the_same_file(tag):
     done = tag(*arguments, "--threshold", "0.3")
     assert done.returncode == 1
     assert b"another thresholds" in done.stderr
+    assert b"another sidecars" in tag(*arguments, "--xmp").stderr
 
 
 def test_a_hundred_missing_names_ask_for_the_root(tag, photos):

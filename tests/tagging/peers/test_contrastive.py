@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ramctl import Tagger
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.prompts import label_prompts
 from ramctl.tagging.peers import open_peer
@@ -213,3 +214,20 @@ def test_photos_of_extreme_shapes_are_scored(kind, request, odd_photos):
     scores = open_peer(f"{kind}:{folder}", LABELS, device="cpu").scores(odd_photos)
     assert scores.shape == (len(odd_photos), len(LABELS))
     assert np.isfinite(scores).all() and scores.min() >= 0 and scores.max() <= 1
+
+
+def test_the_tagger_runs_a_peer_as_it_runs_a_bundle(clip_folder, photos, tmp_path):
+    (tmp_path / "words.txt").write_text("\n".join(LABELS))
+    paths = []
+    for number, photo in enumerate(photos):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(photo).save(paths[-1])
+    words = str(tmp_path / "words.txt")
+    tagger = Tagger.load(f"clip:{clip_folder}", labels=words, threshold="0", dense=True)
+    expected = open_peer(f"clip:{clip_folder}", LABELS, device="cpu").scores(photos)
+    found = np.array([row["dense"] for row in tagger.tag(paths)])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(UsageProblem, match="--labels"):
+        Tagger.load(f"clip:{clip_folder}")
+    with pytest.raises(UsageProblem, match="--boxes"):
+        Tagger.load(f"clip:{clip_folder}", labels=words, boxes=True)
