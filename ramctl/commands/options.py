@@ -29,7 +29,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         return float(match[1]) * _UNIT_S[match[2]]
 
 
-def _apply(*decorators: Decorator) -> Decorator:
+def combined(*decorators: Decorator) -> Decorator:
     def decorate(function: Any) -> Any:
         for decorator in reversed(decorators):
             function = decorator(function)
@@ -82,7 +82,7 @@ model = option(
     help="Bundle: a folder, or a name under $RAMCTL_MODELS.",
 )  # fmt: skip
 
-stream = _apply(
+stream = combined(
     option(
         "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
         group="output", help="Write FILE when complete, by way of FILE.part [default: stdout].",

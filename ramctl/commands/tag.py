@@ -1,14 +1,12 @@
 """`ramctl tag`: photos to tags."""
 
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import click
 
-from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, option
-
-FORMATS = ("jsonl", "text", "csv", "tsv")
+from ramctl.commands import options, tag_options
+from ramctl.commands.base import RamctlCommand
 
 HELP = """Turn photos into tags.
 
@@ -24,123 +22,124 @@ Exit: 0 all done, 3 some rejected, 1 failed, 2 usage. Streams: output is flushed
 """
 
 _TAGGER_OPTIONS = (
-    "labels", "threshold", "dense", "runtime", "device", "dtype", "batch", "threads",
-)  # fmt: skip
-_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    *("labels", "threshold", "dense", "runtime", "device", "dtype", "batch", "threads"),
+    "max_pixels",
+)
 
 
 @click.command("tag", cls=RamctlCommand, help=HELP, epilog=EPILOG)
 @options.inputs
-@option("-R", "--recursive", is_flag=True, group="input", help="Take the photos in folders.")
-@option("-0", "--null", is_flag=True, group="input", help="Names on stdin end with NUL.")
-@option(
-    "--by-content",
-    is_flag=True,
-    group="input",
-    help="--resume knows a photo by content, not by size and time.",
-)
-@option(
-    "--max-pixels",
-    type=click.IntRange(1),
-    metavar="N",
-    group="input",
-    help="Reject larger photos [default: 200000000].",
-)
+@tag_options.input_options
 @options.root
-@option(
-    "-f",
-    "--format",
-    "output_format",
-    type=click.Choice(FORMATS),
-    default="jsonl",
-    show_default=True,
-    group="output",
-    help="Form of the output.",
-)
-@option("--dense", is_flag=True, group="output", help="Add the scores of all labels.")
+@tag_options.output_options
 @options.stream
 @options.model
-@option(
-    "--labels",
-    metavar="FILE",
-    group="model",
-    help="Words to look for instead of the model's; +FILE: besides them.",
-)
-@option(
-    "--threshold",
-    metavar="NUMBER|FILE",
-    group="model",
-    help="Give tags above this [default: the model's, per tag].",
-)
-@option("--top", type=click.IntRange(1), metavar="N", group="model", help="The N best of them.")
-@option("--include", type=_file, metavar="FILE", group="model", help="Give only these tags.")
-@option("--exclude", type=_file, metavar="FILE", group="model", help="Never give these tags.")
-@option("--rename", type=_file, metavar="FILE", group="model", help="Lines of tag<TAB>name.")
-@option(
-    "--leaf", is_flag=True, group="model", help="Drop a general tag where its special one is given."
-)
-@option("--lang", metavar="CODE", group="model", help="Tags in this language, where known.")
-@option(
-    "--runtime",
-    type=click.Choice(["auto", "onnx", "torch"]),
-    default="auto",
-    show_default=True,
-    help="What runs the model.",
-)
+@tag_options.model_options
+@tag_options.run_options
 @options.device
 @options.dtype
-@option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Photos are decoded by N workers [default: cores].",
-)
 @options.batch
 @options.threads
 def command(inputs: tuple[str, ...], **given: Any) -> int:
     """Tag the photos; returns the exit code."""
-    from ramctl.io.formats import encoder, naming_labels_once
-    from ramctl.io.paths import named_or_stdin, with_root_check
+    from ramctl.io.formats import require_resumable
+    from ramctl.io.lock import locked
+    from ramctl.io.paths import named_or_stdin
     from ramctl.io.photos import PhotoInputs, read_photo_inputs
-    from ramctl.io.stream import run_stream
     from ramctl.report import Report
 
-    names = named_or_stdin(inputs, "photos")
+    require_resumable(given["form"], resume=given["resume"])
     report = Report("tag", quiet=given["quiet"], unit="images")
-    tagger = _load(given, report)
     photos = PhotoInputs(
-        names, given["root"], given["recursive"], given["null"], given["by_content"]
+        named_or_stdin(inputs, "photos"),
+        given["root"],
+        given["recursive"],
+        given["null"],
+        given["by_content"],
     )
+    with ExitStack() as stack:
+        if given["lock"]:
+            stack.enter_context(locked(given["lock"]))
+        run = _remove if given["xmp_remove"] else _tag
+        run(read_photo_inputs(photos), given, report, stack)
+    return report.exit_code
+
+
+def _tag(source: Any, given: dict[str, Any], report: Any, stack: ExitStack) -> None:
+    from ramctl.io.formats import naming_labels_once, output_format
+    from ramctl.io.paths import with_root_check
+    from ramctl.io.stream import run_stream, watched
+
+    tagger = _load(given, report)
+    stage = with_root_check(tagger.stage)
+    for notice in _notices(given, report, stack):
+        stage = watched(stage, notice)
     stream = options.stream_options(given, batch=tagger.batch)
-    header, encode = encoder(given["output_format"])
+    form = output_format(
+        given["form"], labels=tagger.label_set.labels.tags, prefix=given["xmp_prefix"]
+    )
+    encode = form.encode
     if given["dense"] and not stream.continues:
         encode = naming_labels_once(encode, tagger.label_set.labels.tags)
     run_stream(
         report,
-        read_photo_inputs(photos),
-        with_root_check(tagger.stage),
+        source,
+        stage,
         stream,
-        fingerprint=tagger.fingerprint | {"format": given["output_format"]},
+        fingerprint=tagger.fingerprint | {"form": given["form"]},
         encode=encode,
-        header=header,
+        header=form.header,
+        footer=form.footer,
     )
-    return report.exit_code
+
+
+def _notices(given: dict[str, Any], report: Any, stack: ExitStack) -> list[Any]:
+    """What happens to each tagged photo before its record is written."""
+    notices: list[Any] = []
+    if given["form"] == "kohya":
+        from ramctl.tagging.beside import add_photo_size
+
+        notices.append(add_photo_size)
+    if given["xmp"] or given["txt"]:
+        notices.append(_sidecar_writer(given, report))
+    if given["gallery"]:
+        from ramctl.tagging.gallery import open_gallery
+
+        notices.append(stack.enter_context(open_gallery(given["gallery"])))
+    return notices
+
+
+def _remove(source: Any, given: dict[str, Any], report: Any, stack: ExitStack) -> None:
+    from ramctl.errors import UsageProblem
+    from ramctl.io.stream import each, run_stream
+
+    if not given["xmp_prefix"]:
+        raise UsageProblem("--xmp-remove finds machine tags by --xmp-prefix, which is empty")
+    stage = each(_sidecar_writer(given, report).remove)
+    run_stream(report, source, stage, options.stream_options(given, batch=64))
+
+
+def _sidecar_writer(given: dict[str, Any], report: Any) -> Any:
+    from ramctl.tagging.beside import SidecarOptions, SidecarWriter
+
+    wanted = SidecarOptions(
+        xmp=given["xmp"],
+        prefix=given["xmp_prefix"],
+        style=given["xmp_name"],
+        text=given["txt"],
+        existing_text=given["txt_existing"],
+        dry_run=given["dry_run"],
+    )
+    return SidecarWriter(wanted, report.say)
 
 
 def _load(given: dict[str, Any], report: Any) -> Any:
-    from ramctl.io.images import MAX_PIXELS
     from ramctl.tagging.choice import unknown_tags
     from ramctl.tagging.tagger import Tagger
 
     choice = _choice(given)
-    tagger = Tagger.load(
-        given["model"],
-        choice=choice,
-        workers=given["jobs"],
-        max_pixels=given["max_pixels"] or MAX_PIXELS,
-        **{name: given[name] for name in _TAGGER_OPTIONS},
-    )
+    wanted = {name: given[name] for name in _TAGGER_OPTIONS}
+    tagger = Tagger.load(given["model"], choice=choice, workers=given["jobs"], **wanted)
     report.device = tagger.description
     unknown = unknown_tags(tagger.label_set.labels, choice)
     if unknown:

@@ -57,6 +57,17 @@ def load_photo(
     return decode_photo(read_photo(name, base), target=target, max_pixels=max_pixels)
 
 
+def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
+    """Width and height of the upright photo, from its header; RecordProblem as `load_photo`."""
+    data = read_photo(name, base)
+    try:
+        photo = _open(data)
+        turned = photo.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise RecordProblem(_what_it_is(data), code="unreadable_image") from error
+    return (photo.height, photo.width) if turned else photo.size
+
+
 def read_photo(name: str, base: Path = Path()) -> bytes:
     """The photo's file as it is; RecordProblem when it is missing or cannot be read."""
     inside = split_member(name)

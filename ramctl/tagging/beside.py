@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ramctl.errors import RecordProblem
+from ramctl.io.images import photo_size
 from ramctl.io.records import Record, image_name
 from ramctl.io.sidecars import (
     XMP_PREFIX,
@@ -73,3 +74,13 @@ class SidecarWriter:
                 write_sidecar(sidecar)
             elif sidecar.content is not None:
                 self._say(f"would {'write' if sidecar.content else 'delete'} {sidecar.path}")
+
+
+def add_photo_size(record: Record, outcome: Outcome) -> Outcome:
+    """The outcome with the photo's own `image_size`, [width, height], which trainers ask for."""
+    if not isinstance(outcome, RecordProblem):
+        try:
+            outcome["image_size"] = list(photo_size(image_name(outcome), record.base))
+        except RecordProblem as problem:
+            return problem
+    return outcome

@@ -8,22 +8,43 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from PIL import Image
 
+from ramctl.cli import main
 from tests.conftest import REPOSITORY
 from tests.tagging.conftest import save_photo
 
 HEAVY = ("torch", "torchvision", "timm", "transformers", "onnx", "scipy", "sklearn")
 
 
-@pytest.fixture
-def tag(ramctl, colours, photos):
-    """Runs `ramctl tag` with the colour model in the folder of photos."""
+class Done(NamedTuple):
+    """What a run left behind."""
 
-    def run(*arguments, stdin=b"", **options):
-        return ramctl("tag", "--model", colours, *arguments, stdin=stdin, cwd=photos, **options)
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+@pytest.fixture
+def tag(colours, photos, monkeypatch):
+    """Runs `ramctl tag` with the colour model in the folder of photos, in this process."""
+    monkeypatch.chdir(photos)
+
+    def run(*arguments, stdin: bytes = b"") -> Done:
+        streams = {
+            "stdin": io.TextIOWrapper(io.BytesIO(stdin)),
+            "stdout": io.TextIOWrapper(io.BytesIO(), write_through=True),
+            "stderr": io.TextIOWrapper(io.BytesIO(), errors="backslashreplace", write_through=True),
+        }
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+            for name, stream in streams.items():
+                patch.setattr(sys, name, stream)
+            main(["tag", "--model", str(colours), *map(str, arguments)])
+        out, err = (streams[name].buffer.getvalue() for name in ("stdout", "stderr"))
+        return Done(int(ended.value.code), out, err)
 
     return run
 
@@ -250,3 +271,113 @@ def test_output_does_not_depend_on_workers_or_neighbours(tag, photos):
     assert tag("-R", ".", "-j", 3).stdout == one
     alone = b"".join(tag(name).stdout for name in ("./noise3.png", "./noise7.png"))
     assert set(alone.splitlines()) <= set(one.splitlines())
+
+
+def test_xmp_sidecars_are_merged_told_in_a_dry_run_and_removed(tag, photos):
+    dry = tag("--xmp", "--dry-run", "red.png", "blue.png")
+    assert b"would write red.png.xmp" in dry.stderr
+    assert not list(photos.glob("*.xmp"))
+    assert tag("--xmp", "red.png", "blue.png").returncode == 0
+    assert "auto|red" in (photos / "red.png.xmp").read_text()
+    before = (photos / "red.png.xmp").stat().st_mtime_ns
+    tag("--xmp", "red.png")
+    assert (photos / "red.png.xmp").stat().st_mtime_ns == before
+    removed = tag("--xmp-remove", "red.png", "blue.png", "green.png")
+    assert removed.returncode == 0
+    assert names(removed) == ["red.png", "blue.png", "green.png"]
+    assert not list(photos.glob("*.xmp"))
+
+
+def test_a_sidecar_that_cannot_be_written_rejects_its_photo_only(tag, photos):
+    (photos / "red.png.xmp").mkdir()
+    done = tag("--xmp", "--xmp-name", "stem", "red.png", "blue.png", "--rejects", "-")
+    assert done.returncode == 3
+    assert names(done) == ["blue.png"]
+    assert b'"write_failed"' in done.stderr
+    assert (photos / "blue.xmp").exists()
+
+
+def test_text_sidecars_keep_what_the_user_wrote(tag, photos):
+    (photos / "red.txt").write_text("my wall\n")
+    tag("--txt", "red.png", "blue.png")
+    assert (photos / "red.txt").read_text() == "my wall, red, colour\n"
+    assert (photos / "blue.txt").read_text() == "blue, colour\n"
+
+
+def test_forms_of_other_programs_have_their_exact_names(tag):
+    kohya = rows(tag("-f", "kohya", "red.png"))
+    assert kohya == [{"image_path": "red.png", "caption": "red, colour", "image_size": [40, 30]}]
+    fiftyone = json.loads(tag("-f", "fiftyone", "red.png", "sub/white.png").stdout)
+    assert fiftyone["classes"] == ["red", "green", "blue", "colour"]
+    assert list(fiftyone["labels"]) == ["red", "sub/white"]
+    assert [target["label"] for target in fiftyone["labels"]["red"]] == ["red", "colour"]
+    assert set(fiftyone["labels"]["red"][0]) == {"label", "confidence"}
+    first, second = json.loads(tag("-f", "label-studio", "red.png", "blue.png").stdout)
+    assert first["data"] == {"image": "red.png"}
+    (prediction,) = second["predictions"]
+    assert set(prediction) == {"model_version", "score", "result"}
+    assert prediction["result"][0]["value"] == {"choices": ["blue", "colour"]}
+    assert json.loads(tag("-f", "label-studio", "-", stdin=b"").stdout) == []
+    table = io.StringIO(tag("-f", "exiftool-csv", "red.png").stdout.decode())
+    assert list(csv.DictReader(table)) == [
+        {
+            "SourceFile": "red.png",
+            "Subject": "auto|red, auto|colour",
+            "HierarchicalSubject": "auto|red, auto|colour",
+        }
+    ]
+
+
+def test_a_form_that_is_one_document_cannot_be_continued(tag):
+    done = tag("-f", "fiftyone", "red.png", "-o", "labels.json", "--resume")
+    assert done.returncode == 2
+
+
+def test_the_gallery_is_one_page_with_photos_and_tags(tag, photos):
+    (photos / "<b>.png").write_bytes((photos / "red.png").read_bytes())
+    done = tag("--gallery", "page.html", "red.png", "broken.jpg", "<b>.png")
+    page = (photos / "page.html").read_text()
+    assert done.returncode == 3
+    assert page.count("<figure>") == page.count("data:image/jpeg;base64,") == 2
+    assert page.count('data-tag="red"') == 2
+    assert "&lt;b&gt;.png" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_two_runs_with_one_lock_do_not_meet(tag, photos):
+    import fcntl
+
+    with (photos / "tag.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = tag("--lock", "tag.lock", "red.png")
+    assert done.returncode == 1
+    assert b"tag.lock: locked" in done.stderr
+    assert tag("--lock", "tag.lock", "red.png").returncode == 0
+
+
+def test_of_many_links_the_good_ones_are_tagged_and_the_broken_ones_rejected(tag, photos):
+    (photos / "links").mkdir()
+    for number in range(200):
+        target = "broken.jpg" if number % 100 == 37 else ("red.png", "blue.png")[number % 2]
+        (photos / "links" / f"{number:03}.jpg").symlink_to(photos / target)
+    done = tag("-R", "links", "--rejects", "rejects.jsonl")
+    assert done.returncode == 3
+    assert len(rows(done)) == 198
+    assert len((photos / "rejects.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_reader_that_takes_three_lines_ends_the_run_quietly(colours, photos):
+    command = f"{sys.executable} -m ramctl tag --model {colours} -0 -f text -"
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f"yes red.png | tr '\\n' '\\0' | {command} | head -3; echo ${{PIPESTATUS[2]}}",
+        ],
+        capture_output=True,
+        cwd=photos,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+    assert done.stdout.decode().splitlines() == ["red.png\tred, colour"] * 3 + ["141"]
+    assert done.stderr == b""
