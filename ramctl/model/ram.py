@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ramctl.model.attention import KeysValues
 from ramctl.model.captioning import Captioning, CaptionInputs
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.generation import Decoding, Ends, generate
@@ -17,7 +18,7 @@ from ramctl.model.tag_decoder import Queries, TagDecoder
 
 # Labels are independent, so that long lists go through the decoder in pieces: the feed-forward's
 # intermediate then stays in the cache, and memory does not grow with the list.
-ROWS_AT_ONCE = 8192
+ROWS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +133,18 @@ class RAM(nn.Module):
         """Logits (B, L) of rows or prepared labels."""
         if isinstance(labels, Tensor):
             labels = self.prepare_labels(labels)
+        contexts = self.tag_decoder.contexts(encoded.tokens)
         if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
-            return self._tag_logits(encoded, labels)
+            return self._tag_logits(encoded, contexts, labels)
         size = max(1, ROWS_AT_ONCE // len(encoded.tokens))
         starts = range(0, len(labels), size)
-        pieces = [self._tag_logits(encoded, _slice(labels, i, i + size)) for i in starts]
+        pieces = [self._tag_logits(encoded, contexts, _slice(labels, i, i + size)) for i in starts]
         return torch.cat(pieces, 1) if pieces else encoded.tokens.new_zeros(len(encoded.tokens), 0)
 
-    def _tag_logits(self, encoded: Encoded, labels: PreparedLabels) -> Tensor:
-        states = self.tag_decoder(self._queries(encoded, labels), encoded.tokens)
+    def _tag_logits(
+        self, encoded: Encoded, contexts: list[KeysValues], labels: PreparedLabels
+    ) -> Tensor:
+        states = self.tag_decoder(self._queries(encoded, labels), contexts)
         return self._logits(encoded, labels, states)
 
     def tag_logit_parts(self, encoded: Encoded, rows: Tensor) -> tuple[Tensor, Tensor | float]:
@@ -164,7 +168,8 @@ class RAM(nn.Module):
         if isinstance(labels, Tensor):
             labels = self.prepare_labels(labels)
         queries = self._queries(encoded, labels)
-        states, maps = self.tag_decoder.forward_with_maps(queries, encoded.tokens)
+        contexts = self.tag_decoder.contexts(encoded.tokens)
+        states, maps = self.tag_decoder.forward_with_maps(queries, contexts)
         return self._logits(encoded, labels, states), maps
 
     def caption_logits(self, encoded: Encoded, inputs: CaptionInputs) -> Tensor:

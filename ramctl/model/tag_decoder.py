@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ramctl.model.attention import AttentionBlock, FeedForwardBlock, initialise_bert
+from ramctl.model.attention import AttentionBlock, FeedForwardBlock, KeysValues, initialise_bert
 from ramctl.model.config import TagDecoderConfig
 
 
@@ -36,16 +36,18 @@ class TagDecoderLayer(nn.Module):
             config.width, config.ffn_width, dropout=config.dropout, eps=config.layer_norm_eps
         )
 
-    def forward(self, x: Tensor, tokens: Tensor, query: Tensor | None = None) -> Tensor:
+    def context(self, tokens: Tensor) -> KeysValues:
+        """The tokens (B, T, C) as this layer attends to them."""
+        return self.cross_attention.keys_values(tokens, self.heads)
+
+    def forward(self, x: Tensor, context: KeysValues, query: Tensor | None = None) -> Tensor:
         """(B, L, D); `query` is the query projection of `x` where it is known."""
-        context = self.cross_attention.keys_values(tokens, self.heads)
         return self.feed_forward(self.cross_attention(x, context, query=query))
 
     def forward_with_maps(
-        self, x: Tensor, tokens: Tensor, query: Tensor | None = None
+        self, x: Tensor, context: KeysValues, query: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """What `forward` gives, and the attention probabilities (B, h, L, T)."""
-        context = self.cross_attention.keys_values(tokens, self.heads)
         x, maps = self.cross_attention.forward_with_maps(x, context, query=query)
         return self.feed_forward(x), maps
 
@@ -69,19 +71,25 @@ class TagDecoder(nn.Module):
         """The queries (1 or B, L, D) with the first layer's projection of them."""
         return Queries(states, self.layers[0].cross_attention.query(states))
 
-    def forward(self, queries: Queries, tokens: Tensor) -> Tensor:
+    def contexts(self, tokens: Tensor) -> list[KeysValues]:
+        """The photos' part, done once however many labels are asked: a context a layer."""
+        return [layer.context(tokens) for layer in self.layers]
+
+    def forward(self, queries: Queries, contexts: Sequence[KeysValues]) -> Tensor:
         """The labels' states (B, L, D)."""
-        x = self.layers[0](queries.states, tokens, queries.first)
-        for layer in self.layers[1:]:
-            x = layer(x, tokens)
+        x = self.layers[0](queries.states, contexts[0], queries.first)
+        for layer, context in zip(self.layers[1:], contexts[1:], strict=True):
+            x = layer(x, context)
         return x
 
-    def forward_with_maps(self, queries: Queries, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_maps(
+        self, queries: Queries, contexts: Sequence[KeysValues]
+    ) -> tuple[Tensor, Tensor]:
         """The states, and each layer's attention probabilities (B, layers, h, L, T)."""
-        x, first_maps = self.layers[0].forward_with_maps(queries.states, tokens, queries.first)
+        x, first_maps = self.layers[0].forward_with_maps(queries.states, contexts[0], queries.first)
         maps = [first_maps]
-        for layer in self.layers[1:]:
-            x, layer_maps = layer.forward_with_maps(x, tokens)
+        for layer, context in zip(self.layers[1:], contexts[1:], strict=True):
+            x, layer_maps = layer.forward_with_maps(x, context)
             maps.append(layer_maps)
         return x, torch.stack(maps, 1)
 

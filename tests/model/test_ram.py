@@ -57,7 +57,8 @@ def test_logits_are_the_sum_of_decoder_prior_and_own_parts(photos):
         features = model.encoder(photos)
         encoded = model.encode(features)
         states = model.tag_decoder(
-            model.tag_decoder.prepare(model.label_queries(model.labels.text)[None]), encoded.tokens
+            model.tag_decoder.prepare(model.label_queries(model.labels.text)[None]),
+            model.tag_decoder.contexts(encoded.tokens),
         )
         decoder = model.tag_decoder.shared_head(states).squeeze(-1)
         pooled = features.mean(1)
