@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import itertools
 import json
-import sys
+
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +56,7 @@ def main() -> None:
     probe.add_argument("damaged", type=Path)
     probe.add_argument("--model", required=True)
     probe.add_argument("--cache", type=Path, required=True)
+    probe.add_argument("--root", type=Path, required=True)
     options = parser.parse_args()
     result = {
         "damage": write_damaged, "count": count_removed, "returned": count_returned,
@@ -291,3 +292,142 @@ def _auc(folds: Sequence[Scored]) -> dict:
             values.append(roc_auc_score(wrong, sign * getattr(fold, name)[seen]))
         out[name] = round(float(np.mean(values)), 4)
     return out
+
+
+# --- generation -----------------------------------------------------------------------------
+
+
+def count_returned(options: argparse.Namespace) -> dict:
+    """Precision and recall of dropped tags among those that a fold does not have any more.
+
+    The inputs are damaged records with `dense` scores (`ramctl tag --dense`), a fold each.
+    """
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    scores, wanted = [], []
+    for path in options.dense:
+        tags: list[str] = []
+        for line in path.open(encoding="utf-8"):
+            row = json.loads(line)
+            tags = row.get("label_names", tags)
+            truth, given = row["truth"], row["given"]
+            out = set(given) | set(truth["once"])
+            back = set(truth["dropped"]) & set(truth["right"])
+            for tag, score in zip(tags, row["dense"], strict=True):
+                if tag not in out:
+                    scores.append(score)
+                    wanted.append(tag in back)
+    precision, recall, _ = precision_recall_curve(wanted, scores)
+    at = {share: round(float(precision[recall >= share].max()), 4) for share in (0.1, 0.2, 0.3)}
+    return {
+        "candidates": len(scores),
+        "dropped": int(np.sum(wanted)),
+        "precision_at_recall": at,
+        "average_precision": round(float(average_precision_score(wanted, scores)), 4),
+    }
+
+
+# --- the floor ------------------------------------------------------------------------------
+
+
+def probe_floor(options: argparse.Namespace) -> dict:
+    """A linear layer on pooled frozen features, trained on the damaged tags of the other fold.
+
+    The lowest scores of each tag go, or those under a number, as with `not-predicted`.
+    """
+    rows = [read_jsonl(options.damaged / f"fold-{i}.jsonl") for i in (0, 1)]
+    tags = sorted({tag for fold in rows for row in fold for tag in row["tags"]})
+    place = {tag: i for i, tag in enumerate(tags)}
+    folds = []
+    for i in (0, 1):
+        features = pooled_features(options, i, rows[i])
+        targets = np.zeros((len(rows[i]), len(tags)), np.float32)
+        for n, row in enumerate(rows[i]):
+            targets[n, [place[tag] for tag in row["tags"]]] = 1
+        folds.append((features, targets))
+    scored = []
+    for i in (0, 1):
+        features, targets = folds[1 - i]
+        probe = LinearProbe(features, targets)
+        scored.append(_probed(rows[i], probe.scores(folds[i][0]), place))
+    ways = [_chosen("not-predicted", a, b) for a, b in (scored, scored[::-1])]
+    return {"auc": _auc(scored), "probe": ways}
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """The records of a file."""
+    return [json.loads(line) for line in path.open(encoding="utf-8")]
+
+
+def pooled_features(options: argparse.Namespace, fold: int, rows: Sequence[dict]) -> np.ndarray:
+    """The mean over the encoder's tokens of each photo, kept in a file."""
+    from ramctl.data_engine.baseline import Baseline, BaselineOptions
+    from ramctl.io.images import load_photo
+
+    path = options.cache / f"pooled-{fold}.npy"
+    if not path.exists():
+        baseline = Baseline.load(options.model, BaselineOptions())
+        photos = (load_photo(row["image"], options.root) for row in rows)
+        batches = iter(lambda: list(itertools.islice(photos, baseline.batch)), [])
+        pooled = [baseline.features(batch).mean(1).numpy() for batch in batches]
+        options.cache.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.concatenate(pooled))
+    return np.load(path)
+
+
+class LinearProbe:
+    """One linear layer with the asymmetric loss of the model's own training."""
+
+    def __init__(self, features: np.ndarray, targets: np.ndarray, *, epochs: int = 20) -> None:
+        import torch
+
+        from ramctl.model.losses import asymmetric_loss
+
+        torch.manual_seed(0)
+        self.mean, self.scale = features.mean(0), features.std(0).mean()
+        x, y = self._input(features), torch.from_numpy(targets)
+        self.layer = torch.nn.Linear(x.shape[1], y.shape[1])
+        torch.nn.init.zeros_(self.layer.weight)
+        torch.nn.init.constant_(self.layer.bias, -3.0)
+        optimiser = torch.optim.AdamW(self.layer.parameters(), lr=1e-3, weight_decay=0.01)
+        for _ in range(epochs):
+            for some in torch.randperm(len(x)).split(128):
+                term = asymmetric_loss(
+                    self.layer(x[some]), y[some], gamma_neg=2.0, gamma_pos=0.0, clip=0.05
+                )
+                loss = term.total / len(some)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Probabilities (photos, tags)."""
+        return self.layer(self._input(features)).sigmoid().detach().numpy()
+
+    def _input(self, features: np.ndarray):
+        import torch
+
+        return torch.from_numpy(((features - self.mean) / self.scale).astype(np.float32))
+
+
+def _probed(rows: Sequence[dict], scores: np.ndarray, place: dict[str, int]) -> Scored:
+    """The cleaned kinds' tags of a fold with the probe's scores."""
+    truth, score, column = [], [], []
+    for row, own in zip(rows, scores, strict=True):
+        for tag in row["tags"]:
+            if row["kinds"][tag] in CLEANED_KINDS:
+                truth.append(_truth_of(tag, row["truth"]))
+                score.append(own[place[tag]])
+                column.append(place[tag])
+    scored = Scored(
+        np.array(truth), np.zeros(len(truth)), np.zeros(len(truth)), np.array(score),
+        np.ones(len(truth)),
+    )  # fmt: skip
+    for tag in set(column):
+        at = np.flatnonzero(np.array(column) == tag)
+        scored.score_rank[at] = _ranks(scored.score[at], 0)
+    return scored
+
+
+if __name__ == "__main__":
+    main()
