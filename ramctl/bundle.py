@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.io.hub import HUB, local_path
 from ramctl.labels import LabelSystem
 
 if TYPE_CHECKING:
@@ -131,11 +132,13 @@ def resolve_model(name: str) -> Path:
     """The folder of a bundle named on the command line.
 
     `mini` is the embedded one; a name with a `/`, or a folder here that holds a bundle, is that
-    folder; any other name is looked up under `$RAMCTL_MODELS`. Raises UsageProblem saying where
-    it was looked for.
+    folder; `hf://owner/name` is downloaded; any other name is looked up under `$RAMCTL_MODELS`.
+    Raises UsageProblem saying where it was looked for.
     """
     if name == EMBEDDED:
         return embedded_bundle()
+    if name.startswith(HUB):
+        return local_path(name)
     if "/" in name or (Path(name) / META).is_file():
         if not Path(name).is_dir():
             raise UsageProblem(f"model {name}: no such folder")

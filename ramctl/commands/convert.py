@@ -1,6 +1,7 @@
 """`ramctl convert`: the authors' checkpoints to bundles, bundles to ONNX, cards of bundles."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -49,6 +50,10 @@ FILE = click.Path(dir_okay=False)
     help="Chinese names in the tag list's order, for tag --lang zh.",
 )  # fmt: skip
 @option(
+    "--text-encoder", metavar="DIR|hf://...", group="input",
+    help="CLIP model that embeds new words [default: hf://openai/clip-vit-base-patch16].",
+)  # fmt: skip
+@option(
     "--out", type=click.Path(file_okay=False), metavar="DIR", group="output",
     help="The bundle to write [with --to onnx: the bundle itself].",
 )  # fmt: skip
@@ -66,6 +71,7 @@ def command(
     thresholds: str | None,
     vocab: str | None,
     translations: str | None,
+    text_encoder: str | None,
     out: str | None,
     target: str | None,
     info: bool,
@@ -88,7 +94,7 @@ def command(
                 f"a checkpoint needs {', '.join(missing)}; a bundle --to onnx or --info"
             )
         files = (source, tags, thresholds, vocab, translations)
-        _convert(arch, files, Path(out or ""), report)
+        _convert(arch, files, text_encoder, Path(out or ""), report)
 
 
 def _show(source: str) -> None:
@@ -108,12 +114,20 @@ def _add_graph(source: str, out: str | None, report: Report) -> None:
     report.say(f"{bundle.path}: model.onnx written ({size:.1f} MB beside the shared weights)")
 
 
-def _convert(arch: str | None, files: tuple[str | None, ...], out: Path, report: Report) -> None:
+def _convert(
+    arch: str | None,
+    files: tuple[str | None, ...],
+    text_encoder: str | None,
+    out: Path,
+    report: Report,
+) -> None:
     from ramctl.io.hub import local_path
     from ramctl.model.convert import Checkpoint, convert_checkpoint
 
     weights, tags, *others = [None if name is None else local_path(name) for name in files]
     checkpoint = Checkpoint(weights, arch, tags, *others)  # type: ignore[arg-type]
+    if text_encoder is not None:
+        checkpoint = replace(checkpoint, text_encoder=text_encoder)
     bundle = convert_checkpoint(checkpoint, out, ["ramctl", *sys.argv[1:]])
     report.say(
         f"{out}: {len(bundle.labels)} labels, {bundle.meta['architecture']['encoder']['backbone']}"

@@ -17,13 +17,13 @@ Examples:
 
 EPILOG = """
 Inputs: photos, folders (-R), *.tar, *.jsonl[.gz] with image; on - a line that starts with { is a
-record, any other a path. Writes tags and scores (and dense), by falling score.
+record, any other a path. Writes tags by falling score, scores, dense, boxes, generated_captions.
 Exit: 0 all done, 3 some rejected, 1 failed, 2 usage. Streams: output is flushed a batch at a time.
 """
 
 _TAGGER_OPTIONS = (
     *("labels", "threshold", "dense", "runtime", "device", "dtype", "batch", "threads"),
-    "max_pixels",
+    *("max_pixels", "boxes", "caption"),
 )
 
 
@@ -76,11 +76,14 @@ def _tag(source: Any, given: dict[str, Any], report: Any, stack: ExitStack) -> N
         stage = watched(stage, notice)
     stream = options.stream_options(given, batch=tagger.batch)
     form = output_format(
-        given["form"], labels=tagger.label_set.labels.tags, prefix=given["xmp_prefix"]
+        given["form"],
+        labels=tagger.labels.tags,
+        prefix=given["xmp_prefix"],
+        caption=given["caption"],
     )
     encode = form.encode
     if given["dense"] and not stream.continues:
-        encode = naming_labels_once(encode, tagger.label_set.labels.tags)
+        encode = naming_labels_once(encode, tagger.labels.tags)
     run_stream(
         report,
         source,
@@ -140,8 +143,8 @@ def _load(given: dict[str, Any], report: Any) -> Any:
     choice = _choice(given)
     wanted = {name: given[name] for name in _TAGGER_OPTIONS}
     tagger = Tagger.load(given["model"], choice=choice, workers=given["jobs"], **wanted)
-    report.device = tagger.description
-    unknown = unknown_tags(tagger.label_set.labels, choice)
+    report.device = tagger.scorer.description
+    unknown = unknown_tags(tagger.labels, choice)
     if unknown:
         named = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         report.say(f"{len(unknown)} named tags are not in the label system: {named}")

@@ -17,18 +17,19 @@ from PIL import Image
 from torch import Tensor
 
 from ramctl.bundle import Bundle, resolve_model
-from ramctl.data_engine.regions import View
 from ramctl.errors import RecordProblem
 from ramctl.io.images import record_photo
 from ramctl.io.paths import RootCheck
 from ramctl.io.records import Record, image_name
 from ramctl.labels import LabelSystem
 from ramctl.model.config import preset_from_meta
+from ramctl.model.device import choose_device
 from ramctl.model.load import load_model
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.ram import Encoded, PreparedLabels
 from ramctl.tagging.decode import ahead
-from ramctl.tagging.torch_predictor import choose_device, keep_large_buffers
+from ramctl.tagging.regions import View
+from ramctl.tagging.torch_predictor import keep_large_buffers
 
 Photo = Image.Image
 Decoded = tuple[Record, Photo | RecordProblem]

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ramctl.data_engine.baseline import Baseline, Decoded, Photo, PhotoBatch
 from ramctl.data_engine.detectors import Detector, Embedder, Region
-from ramctl.data_engine.regions import Floats
 from ramctl.data_engine.work import (
     SHARD_INPUTS,
     SOURCES,
@@ -25,6 +24,7 @@ from ramctl.io.jsonl import content_stamp
 from ramctl.io.records import Record, string_list
 from ramctl.labels import LabelSystem
 from ramctl.report import Reject
+from ramctl.tagging.regions import Floats
 
 Tick = Callable[[int], object]
 T = TypeVar("T")

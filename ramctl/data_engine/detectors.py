@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ramctl.data_engine.baseline import Baseline, PhotoBatch
 from ramctl.data_engine.embed import Embedded, RegionView, embed_regions
-from ramctl.data_engine.regions import Floats, crop_pixels, heat_map_box, tokens_under
 from ramctl.errors import UsageProblem
+from ramctl.tagging.regions import Floats, crop_pixels, heat_map_box, tokens_under
 
 CONTEXT = 0.3
 # Of its range: low enough that a box holds the thing, not only the part that gives it away.

@@ -33,7 +33,7 @@ def _fetch(name: str) -> Path:
         raise UsageProblem(f"{name}: expected hf://owner/name or hf://owner/name:file")
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     if not sys.stderr.isatty():
         disable_progress_bars()

@@ -3,9 +3,12 @@
 N texts, L labels, E width of the shared space (512 for the authors' ViT-B/16).
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.device import Runtime
 from ramctl.model.pretrained import fingerprint, load_pretrained, load_tokenizer
 from ramctl.model.prompts import TEMPLATES, label_prompts
+from ramctl.model.text_cache import cached_rows
 
 Rows = NDArray[np.float32]
 _TEXTS_AT_ONCE = 128
@@ -26,15 +30,21 @@ class ClipTextEncoder:
     """CLIP's text encoder out of a local folder of a whole CLIP model or of its text half."""
 
     def __init__(self, folder: Path, *, runtime: Runtime | None = None) -> None:
-        """Raises RunProblem when the folder is not a complete CLIP."""
-        from transformers import CLIPTextModelWithProjection
-
+        """Raises RunProblem when the folder has no tokenizer, and at the first text when it is
+        not a complete CLIP.
+        """
         self._runtime = runtime or Runtime(_CPU)
         self._folder = folder
         self._tokenizer = load_tokenizer(folder)
-        self._model = load_pretrained(
+
+    @cached_property
+    def _model(self) -> Any:
+        """Loaded at the first text that is not in the cache."""
+        from transformers import CLIPTextModelWithProjection
+
+        return load_pretrained(
             CLIPTextModelWithProjection,
-            folder,
+            self._folder,
             self._runtime.device,
             kinds=("clip", "clip_text_model"),
         )
@@ -69,8 +79,21 @@ class ClipTextEncoder:
     def embed_labels(self, labels: Sequence[str], *, templates: Sequence[str] = TEMPLATES) -> Rows:
         """Unit vectors (L, E): the mean of the unit vectors of a label's prompts.
 
+        Computed once a label and kept in the user's cache folder.
         Source: the authors' build_openset_label_embedding.
         """
+        facts = [self.fingerprint, self._runtime.dtype, list(templates)]
+        source = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return cached_rows(source, labels, lambda new: self._mean_prompts(new, templates))
+
+    def embed_descriptions(self, descriptions: Sequence[Sequence[str]]) -> Rows:
+        """Unit vectors of every description, label after label, none averaged.
+
+        Source: the authors' build_openset_llm_label_embedding, which truncates long ones.
+        """
+        return self.encode([text for texts in descriptions for text in texts], truncate=True)
+
+    def _mean_prompts(self, labels: Sequence[str], templates: Sequence[str]) -> Rows:
         rows = np.empty((len(labels), self.dim), np.float32)
         for start in range(0, len(labels), _LABELS_AT_ONCE):
             some = labels[start : start + _LABELS_AT_ONCE]
@@ -79,13 +102,6 @@ class ClipTextEncoder:
             means = vectors.mean(1)
             rows[start : start + len(some)] = means / np.linalg.norm(means, axis=1, keepdims=True)
         return rows
-
-    def embed_descriptions(self, descriptions: Sequence[Sequence[str]]) -> Rows:
-        """Unit vectors of every description, label after label, none averaged.
-
-        Source: the authors' build_openset_llm_label_embedding, which truncates long ones.
-        """
-        return self.encode([text for texts in descriptions for text in texts], truncate=True)
 
     def _encode(self, texts: Sequence[str], truncate: bool) -> Rows:
         tokens = self._tokenizer(

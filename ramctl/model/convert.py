@@ -28,6 +28,7 @@ from ramctl.model.official import Architecture, convert_official, read_checkpoin
 from ramctl.model.tokenizer import CaptionTokenizer, bert_tokenizer
 
 TEXT_ENCODER = "text/encoder.json"
+CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
 THRESHOLD = 0.68  # the authors' class_threshold before any file
 
 # Tag2Text's own list: which ids are what, and the authors' exceptions by id (tag2text.py).
@@ -47,6 +48,7 @@ class Checkpoint:
     thresholds: Path | None = None
     vocabulary: Path | None = None  # the captioning branch's word pieces
     translations: Path | None = None  # Chinese names, one a line in id order
+    text_encoder: str = CLIP  # what embeds new words: a folder, or hf://owner/name
 
 
 def convert_checkpoint(checkpoint: Checkpoint, out: Path, command: Sequence[str]) -> Bundle:
@@ -61,7 +63,7 @@ def convert_checkpoint(checkpoint: Checkpoint, out: Path, command: Sequence[str]
     with BundleWriter(out) as writer:
         described = write_model(writer.path, preset, model, tokenizer)
         labels.write(writer.path / LABELS)
-        _write_text_encoder(writer.path, checkpoint.architecture)
+        _write_text_encoder(writer.path, checkpoint)
         writer.meta = described | {
             "thresholds": {
                 "threshold": THRESHOLD,
@@ -135,12 +137,12 @@ def _tokenizer(checkpoint: Checkpoint, preset: Preset) -> CaptionTokenizer | Non
     return tokenizer
 
 
-def _write_text_encoder(folder: Path, architecture: Architecture) -> None:
+def _write_text_encoder(folder: Path, checkpoint: Checkpoint) -> None:
     """Name what embeds new words; Tag2Text's learnt queries have no such thing."""
-    if architecture == "tag2text":
+    if checkpoint.architecture == "tag2text":
         return
-    facts = {"kind": "clip", "name": "openai/clip-vit-base-patch16", "prompts": architecture}
-    (folder / TEXT_ENCODER).parent.mkdir()
+    facts = {"kind": "clip", "name": checkpoint.text_encoder, "prompts": checkpoint.architecture}
+    (folder / "text").mkdir()
     (folder / TEXT_ENCODER).write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2) + b"\n")
 
 

@@ -1,5 +1,6 @@
 """Where and in which precision a torch model runs."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -45,7 +46,10 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise RunProblem(f"device {name!r}: not a device such as cpu, cuda:0 or mps") from error
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
     if device.type in there and not there[device.type]():
         raise RunProblem(f"device {name}: torch finds none on this machine")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import logging
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,10 +50,12 @@ def load_pretrained(
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise RunProblem(f"{folder}: {_first_line(error)}") from error
-    missing = sorted(report["missing_keys"])
+    # A segmenter's `criterion` is its loss.
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("criterion."))
     if missing:
         raise RunProblem(f"{folder}: {len(missing)} weights are missing, among them {missing[0]}")
-    return model.eval().to(device)
+    # Weights stored in half precision would not meet the photos' float32.
+    return model.eval().float().to(device)
 
 
 def load_tokenizer(folder: Path, **options: Any) -> Any:
@@ -75,6 +76,9 @@ def _load(auto_class: Any, folder: Path, what: str, options: dict[str, Any]) -> 
     with quiet_transformers():
         try:
             return auto_class.from_pretrained(folder, local_files_only=True, **options)
+        except ImportError as error:
+            reason = _first_line(error).partition(". ")[0]
+            raise RunProblem(f"{folder}: {what}: {reason}") from error
         except (OSError, ValueError, KeyError) as error:
             raise RunProblem(f"{folder}: no {what}: {_first_line(error)}") from error
 
@@ -86,10 +90,11 @@ def _first_line(error: Exception) -> str:
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keeps the library's warnings and progress bars off stderr while something is loaded."""
-    from transformers.utils import logging as library
+    from transformers.utils import logging
 
+    library: Any = logging
     level, bars = library.get_verbosity(), library.is_progress_bar_enabled()
-    library.set_verbosity(logging.ERROR)
+    library.set_verbosity_error()
     library.disable_progress_bar()
     try:
         yield

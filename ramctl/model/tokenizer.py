@@ -4,6 +4,7 @@ B captions, S word pieces, G tag word pieces.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ramctl.model.config import CaptioningConfig
 
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 DECODE, ENCODE = "[DEC]", "[ENC]"  # first piece of a caption, first piece of the tags
+CONTINUED = "##"  # in front of pieces that are not the start of a word
 IGNORED = -100  # targets that the caption loss leaves out
 
 Ids = NDArray[np.int64]
@@ -128,11 +130,18 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """Word pieces learnt from captions and tags, `vocabulary` at most; the same every time."""
     special = [PAD, UNKNOWN, START, END, MASK, DECODE, ENCODE]
     tokenizer = _word_piece_tokenizer({piece: i for i, piece in enumerate(special)})
+    words: Counter[str] = Counter()
+    for text in texts:
+        clean = tokenizer.normalizer.normalize_str(text)
+        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(clean))
+    # The trainer numbers continuing signs in the order of a hash table that is seeded anew for each
+    # run, and breaks ties by number: numbered beforehand, they make the result repeatable.
+    signs = [CONTINUED + sign for sign in sorted(set("".join(words)))]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=special, show_progress=False
+        vocab_size=vocabulary, special_tokens=[*special, *signs], show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    tokenizer.train_from_iterator((" ".join([word] * n) for word, n in words.items()), trainer)
+    return _word_piece_tokenizer(tokenizer.get_vocab())
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -159,4 +168,6 @@ def _word_piece_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.add_special_tokens([PAD, UNKNOWN, START, END, MASK])
+    if DECODE in vocabulary:
+        tokenizer.add_special_tokens([DECODE, ENCODE])
     return tokenizer

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ramctl.labels import Label, LabelSystem
 from ramctl.parsing.counts import TagCounts
@@ -15,6 +15,7 @@ from ramctl.parsing.lexicon import Lexicon
 from ramctl.parsing.synonyms import POS_OF_KIND, Merge, find_merges
 from ramctl.parsing.wordnet import NOUN
 
+DECISIONS = ("label", "synonym", "drop")
 MAX_LABELS = 4585  # the paper's
 MAX_STRINGS = 6500  # about the paper's 6,449 words and phrases
 MIN_COUNT = 5
@@ -56,7 +57,7 @@ class BuiltLabels:
 def build_labels(
     counts: TagCounts,
     lexicon: Lexicon,
-    sizes: Sizes = Sizes(),
+    sizes: Sizes,
     decisions: Mapping[str, Candidate] | None = None,
 ) -> BuiltLabels:
     """The label system of a corpus; `decisions` (tag to what a person decided) win.
@@ -67,7 +68,10 @@ def build_labels(
     ranked = _rank(counts, lexicon, sizes)
     merges = {merge.word: merge for merge in find_merges(counts, lexicon, [t for t, _ in ranked])}
     candidates = [
-        decisions.get(tag) or _decide(tag, count, counts, lexicon, merges) for tag, count in ranked
+        replace(decisions[tag], count=count)
+        if tag in decisions
+        else _decide(tag, count, counts, lexicon, merges)
+        for tag, count in ranked
     ]
     candidates += [decisions[tag] for tag in sorted(decisions.keys() - dict(ranked).keys())]
     candidates = _limit(candidates, sizes)

@@ -123,6 +123,15 @@ class Lexicon:
         """Whether the word's base form is a verb."""
         return self.verb(word) in self.extra_verbs or self.wordnet.has(self.verb(word), VERB)
 
+    def kind(self, tag: str) -> str:
+        """The kind of a tag by itself: a noun's, else attribute or action, else object."""
+        kind = self.noun_kind(self.noun(tag))
+        if kind is not None:
+            return kind
+        if self.is_attribute(tag):
+            return "attribute"
+        return "action" if self.is_plain_verb(tag) else "object"
+
     def is_also_name(self, word: str) -> bool:
         """Whether WordNet has the word as a name too: China, Turkey."""
         return any(_is_name(synset, word) for synset in self.wordnet.synsets(word, NOUN))

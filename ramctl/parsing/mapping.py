@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ramctl.labels import Label, LabelSystem, normalise
 from ramctl.parsing.found import Found
 from ramctl.parsing.lexicon import Lexicon
@@ -18,12 +20,19 @@ class LabelMapper:
 
     def __init__(self, labels: LabelSystem, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
+        if all(label.kind == "object" for label in labels):
+            # A plain word list says no kinds.
+            labels = LabelSystem(replace(x, kind=lexicon.kind(normalise(x.tag))) for x in labels)
         self._by_string: dict[str, Label] = {}
         for label in labels:
             for synonym in label.synonyms:
                 self._by_string.setdefault(normalise(synonym), label)
         for label in reversed(labels.labels):
             self._by_string[normalise(label.tag)] = label
+
+    def find(self, text: str) -> Label | None:
+        """The label that a string stands for, whatever its kind."""
+        return self._by_string.get(normalise(text))
 
     def map(self, parsed: ParsedCaption) -> ParsedCaption:
         """The caption's labels in order of first mention, with the labels' kinds."""

@@ -5,15 +5,18 @@ Source: RAM sec. 3.1 names such a parser; the authors' own was not released.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
+from ramctl.labels import LabelSystem
 from ramctl.parsing import attributes, masks, nouns, readings, verbs
 from ramctl.parsing.compounds import find_compounds
 from ramctl.parsing.found import Findings, Found
 from ramctl.parsing.lexicon import Lexicon
 from ramctl.parsing.sentence import ADJECTIVES, NOUNS, VERBS, clean, sentence
-from ramctl.parsing.tagger import Tagger
+from ramctl.parsing.tagger import BATCH, Tagger
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +41,56 @@ class ParsedCaption:
         return {found.tag: found.kind for found in self.found}
 
 
+Finish = Callable[[ParsedCaption], ParsedCaption]
+#: Parsed texts that are remembered: captions repeat within a data set.
+KNOWN_TEXTS = 20_000
+
+
 class CaptionParser:
     """Captions to tags: every visible thing, place, property and doing that they name."""
 
-    def __init__(self, lexicon: Lexicon, tagger: Tagger) -> None:
+    def __init__(
+        self, lexicon: Lexicon, tagger: Tagger, finish: Finish = lambda parsed: parsed
+    ) -> None:
         self.lexicon = lexicon
         self.tagger = tagger
+        self._finish = finish
+        self._known: OrderedDict[str, ParsedCaption] = OrderedDict()
 
     @classmethod
     def open(cls) -> CaptionParser:
         """A parser whose tags are any words: the open mode."""
         return cls(Lexicon.shared(), Tagger.shared())
 
+    @classmethod
+    def closed(cls, labels: LabelSystem) -> CaptionParser:
+        """A parser whose tags are the labels of a system: the closed mode."""
+        from ramctl.parsing.mapping import LabelMapper
+
+        lexicon = Lexicon.shared()
+        return cls(lexicon, Tagger.shared(), LabelMapper(labels, lexicon).map)
+
     def tags(self, caption: str) -> list[str]:
         """The tags of one caption in order of first mention."""
         return next(self.parse([caption])).tags
 
     def parse(self, captions: Iterable[str]) -> Iterator[ParsedCaption]:
-        """Each caption's tags with kinds and evidence, in order; memory does not grow."""
-        for shown, tags in self.tagger.tag(clean(caption) for caption in captions):
-            yield self._parse_tagged(shown, tags)
+        """Each caption's tags with kinds and evidence, in order; memory does not grow.
+
+        A text that was parsed lately is not parsed again.
+        """
+        iterator = iter(captions)
+        while batch := list(islice(iterator, BATCH)):
+            new = dict.fromkeys(text for text in batch if text not in self._known)
+            parsed = dict(zip(new, self._parse_texts(new), strict=True))
+            yield from (parsed.get(text) or self._known[text] for text in batch)
+            self._known.update(parsed)
+            while len(self._known) > KNOWN_TEXTS:
+                self._known.popitem(last=False)
+
+    def _parse_texts(self, texts: Iterable[str]) -> Iterator[ParsedCaption]:
+        for shown, tags in self.tagger.tag(clean(text) for text in texts):
+            yield self._finish(self._parse_tagged(shown, tags))
 
     def _parse_tagged(self, shown: list[str], tags: list[str]) -> ParsedCaption:
         lexicon = self.lexicon

@@ -37,6 +37,9 @@ class TagChoice:
         self._parents = [frozenset(label.parents) for label in labels] if options.leaf else []
         self._tags = labels.tags
         named = zip(self._names, labels, strict=True)
+        self.ids: dict[str, int] = {}  # the first label of each name
+        for index, name in enumerate(self._names):
+            self.ids.setdefault(name, index)
         self.kinds = {name: label.kind for name, label in named}
         if options.include is not None:
             wanted = _ids(labels, options.include)

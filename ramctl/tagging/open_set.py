@@ -5,6 +5,7 @@ L labels, M descriptions of one label, E width of text embeddings, W width of a 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ramctl.model.borrowing import borrowed
 
 Rows = NDArray[np.float32]
 TextEncoder = Callable[[Sequence[str]], Rows]
+NAMED_ENCODER = "encoder.json"
 _ROW_PARTS = ("labels.text", "labels.own", "labels.head", "labels.bias")
 
 
@@ -65,13 +67,14 @@ def choose_labels(bundle: Bundle, named: str | None, threshold: str | None) -> L
     own = own_labels(bundle)
     chosen = own
     if named is not None:
-        words = _read_words(Path(named.removeprefix("+")))
+        words = read_words(named.removeprefix("+"))
         chosen = _with_words(bundle, own, words, keep_own=named.startswith("+"))
     return LabelSet(chosen.labels, chosen.rows, _thresholds(threshold, own, chosen))
 
 
-def _read_words(path: Path) -> LabelSystem:
-    """A label system, or a JSON object that gives each tag its describing sentences."""
+def read_words(name: str) -> LabelSystem:
+    """A file's label system, or a JSON object that gives each tag its describing sentences."""
+    path = Path(name)
     if path.suffix != ".json":
         return LabelSystem.read(path)
     try:
@@ -157,9 +160,47 @@ def text_encoder(bundle: Bundle) -> TextEncoder:
     from ramctl.model.text import TABLE, StaticTextEmbedding
 
     folder = bundle.path / "text"
+    if (folder / NAMED_ENCODER).is_file():
+        return _named_encoder(folder / NAMED_ENCODER)
     if not (folder / TABLE).is_file():
         raise RunProblem(f"{bundle.path}: has no text encoder, so it cannot take new words")
     return StaticTextEmbedding.load(folder).encode
+
+
+def _named_encoder(path: Path) -> TextEncoder:
+    """The CLIP text encoder that a converted bundle names.
+
+    A text that ends with a full stop is a description; any other is a name and goes through the
+    model's prompts: RAM's label is the mean of its templates, RAM++'s has one fixed sentence.
+    """
+    from ramctl.io.hub import local_path
+    from ramctl.model.clip_text import ClipTextEncoder
+
+    try:
+        facts = orjson.loads(path.read_bytes())
+        name, prompts = facts["name"], facts["prompts"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunProblem(f"{path}: names no text encoder: {error}") from error
+
+    @cache
+    def encoder() -> ClipTextEncoder:
+        return ClipTextEncoder(local_path(name))  # only when a word is new: it is large
+
+    def encode(texts: Sequence[str]) -> Rows:
+        if prompts == "ram-plus":
+            texts = [text if text.endswith(".") else f"a photo of a {text}." for text in texts]
+        if all(text.endswith(".") for text in texts):
+            return encoder().encode(texts, truncate=True)
+        return encoder().embed_labels(texts)
+
+    return encode
+
+
+def peer_label_set(tags: Sequence[str], usual: float, threshold: str | None) -> LabelSet:
+    """The labels of a tagger that takes no rows; `usual` is the threshold of each."""
+    labels = LabelSystem.from_tags(tags)
+    plain = LabelSet(labels, np.zeros((len(labels), 0), np.float32), np.full(len(labels), usual))
+    return LabelSet(labels, plain.rows, _thresholds(threshold, plain, plain))
 
 
 def _thresholds(threshold: str | None, own: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:

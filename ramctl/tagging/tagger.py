@@ -1,14 +1,12 @@
 """Photos in, records with tags out: the library behind `ramctl tag`."""
 
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +15,21 @@ from ramctl.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem
 from ramctl.io.images import MAX_PIXELS, record_photo
 from ramctl.io.records import Record, encode_name, set_tags
-from ramctl.model.config import preset_from_meta
-from ramctl.model.preprocess import Preprocess
+from ramctl.labels import LabelSystem
 from ramctl.tagging.choice import ChoiceOptions, TagChoice
 from ramctl.tagging.decode import ahead
-from ramctl.tagging.open_set import LabelSet, choose_labels
-from ramctl.tagging.predictor import (
-    TORCH,
-    OnnxPredictor,
-    Predictor,
-    choose_runtime,
-    number_format,
-)
+from ramctl.tagging.scorers import BundleScorer, PeerScorer, Scorer
 
 Outcome = dict[str, Any] | RecordProblem
 Batch = list[Record]
 DENSE_DIGITS = 6
+
+
+class Decoded(NamedTuple):
+    """A photo as the model takes it, and the width and height that it had."""
+
+    pixels: NDArray[np.uint8]  # (H, W, 3)
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +40,8 @@ class TaggerOptions:
     threshold: str | None = None  # a number or a file; None: the model's, per tag
     choice: ChoiceOptions = field(default_factory=ChoiceOptions)
     dense: bool = False  # give the scores of all labels too
+    boxes: bool = False  # give where the model looked for each tag
+    caption: bool = False  # give a caption
     runtime: str = "auto"  # or onnx, torch
     device: str = "auto"  # or cpu, cuda, cuda:N, mps
     dtype: str = "auto"  # or fp32, bf16, int8
@@ -58,49 +57,49 @@ class Tagger:
     `Tagger.load("mini").tag(["photo.jpg"])` yields `{"image", "tags", "scores"}`.
     """
 
-    def __init__(self, bundle: Bundle, options: TaggerOptions) -> None:
-        preset = preset_from_meta(bundle.meta)
-        self.bundle = bundle
+    def __init__(self, scorer: Scorer, options: TaggerOptions) -> None:
+        self.scorer = scorer
         self.options = options
-        self.batch = options.batch or preset.batch_size
         self.workers = options.workers or _cores()
-        self.label_set: LabelSet = choose_labels(bundle, options.labels, options.threshold)
-        self._preprocess = Preprocess(preset.preprocess)
-        self._size = preset.preprocess.size
-        self._choose = TagChoice(self.label_set.labels, self.label_set.thresholds, options.choice)
-        self._predictor: Predictor | None = None
-        self._loading = threading.Lock()
+        labels = scorer.label_set
+        self._choose = TagChoice(labels.labels, labels.thresholds, options.choice)
 
     @classmethod
     def load(cls, model: str = "mini", **options: Any) -> "Tagger":
-        """A tagger for a bundle's name or folder; `options` are the fields of `TaggerOptions`.
+        """A tagger for a bundle's name or folder, or a peer such as `clip:FOLDER`.
 
-        Raises UsageProblem or RunProblem saying what is missing.
+        `options` are the fields of `TaggerOptions`. Raises UsageProblem or RunProblem saying what
+        is missing.
         """
-        return cls(Bundle.open(resolve_model(model)), TaggerOptions(**options))
+        wanted = TaggerOptions(**options)
+        kind, colon, _ = model.partition(":")
+        if colon and "/" not in kind and kind != "hf":
+            return cls(PeerScorer(model, wanted), wanted)
+        return cls(BundleScorer(Bundle.open(resolve_model(model)), wanted), wanted)
 
     @property
-    def predictor(self) -> Predictor:
-        """What scores the photos, loaded when the first photo asks for it."""
-        with self._loading:
-            if self._predictor is None:
-                self._predictor = self._open_predictor()
-        return self._predictor
+    def labels(self) -> LabelSystem:
+        """The labels that photos are scored against."""
+        return self.scorer.label_set.labels
 
-    def _open_predictor(self) -> Predictor:
-        rows, options = self.label_set.rows, self.options
-        if self._runtime != TORCH:
-            # The workers fill the cores already; more threads a run would wait for each other.
-            return OnnxPredictor(self.bundle, self._runtime, rows, options.threads or 1)
-        from ramctl.tagging.torch_predictor import TorchPredictor
+    @property
+    def batch(self) -> int:
+        """Photos a batch."""
+        return self.scorer.batch
 
-        return TorchPredictor(
-            self.bundle,
-            rows,
-            device=options.device,
-            dtype=options.dtype,
-            threads=options.threads,
-        )
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of all that the records depend on besides the photos, for `--resume`."""
+        options, thresholds = self.options, self.scorer.label_set.thresholds
+        choice = [
+            *(repr(options.choice), options.dense, options.boxes, options.caption),
+            options.max_pixels,
+        ]
+        return self.scorer.fingerprint | {
+            "labels": self.labels.sha256,
+            "thresholds": blake2b(thresholds.tobytes(), digest_size=16).hexdigest(),
+            "choice of tags": blake2b(repr(choice).encode(), digest_size=16).hexdigest(),
+        }
 
     def tag(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:
         """The record of each photo in order; raises the RecordProblem of one that cannot be done.
@@ -124,82 +123,61 @@ class Tagger:
 
         Photos are decoded ahead; a photo's scores depend on neither its neighbours nor the workers.
         """
-        if self._runtime != TORCH:
+        if self.scorer.concurrent:
             yield from ahead(self._decode_and_score, batches, self.workers)
         else:
             for records, decoded in ahead(self._decode, batches, self.workers):
                 yield self._score(records, decoded)
 
-    @cached_property
-    def _runtime(self) -> str:
-        options = self.options
-        return choose_runtime(self.bundle, options.runtime, options.device, options.dtype)
-
-    @property
-    def description(self) -> str:
-        """Device, runtime and batch size, for people; loads no model."""
-        if self._runtime == TORCH:
-            return f"torch {self.options.device}, batch {self.batch}"
-        return f"cpu, onnxruntime {number_format(self._runtime)}, batch {self.batch}"
-
-    @property
-    def fingerprint(self) -> dict[str, str]:
-        """Hashes of all that the records depend on besides the photos, for `--resume`."""
-        labels, options = self.label_set, self.options
-        choice = [repr(options.choice), options.dense, options.max_pixels]
-        return {
-            "model": self.bundle.fingerprint,
-            "labels": labels.labels.sha256,
-            "thresholds": blake2b(labels.thresholds.tobytes(), digest_size=16).hexdigest(),
-            "choice of tags": blake2b(repr(choice).encode(), digest_size=16).hexdigest(),
-            "runtime": f"{self._runtime} {options.dtype}",
-        }
-
     def _decode_and_score(self, records: Batch) -> list[Outcome]:
         return self._score(*self._decode(records))
 
-    def _decode(self, records: Batch) -> tuple[Batch, list[NDArray[np.uint8] | RecordProblem]]:
-        decoded: list[NDArray[np.uint8] | RecordProblem] = []
+    def _decode(self, records: Batch) -> tuple[Batch, list[Decoded | RecordProblem]]:
+        decoded: list[Decoded | RecordProblem] = []
         for record in records:
             try:
-                photo = record_photo(record, target=self._size, max_pixels=self.options.max_pixels)
-                decoded.append(self._preprocess.resize(photo))
+                photo = record_photo(
+                    record, target=self.scorer.target, max_pixels=self.options.max_pixels
+                )
+                decoded.append(Decoded(self.scorer.prepare(photo), photo.size))
             except RecordProblem as problem:
                 decoded.append(problem)
         return records, decoded
 
-    def _score(
-        self, records: Batch, decoded: Sequence[NDArray[np.uint8] | RecordProblem]
-    ) -> list[Outcome]:
-        good = [pixels for pixels in decoded if not isinstance(pixels, RecordProblem)]
-        scores = iter(self.scores(good) if good else ())
+    def _score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:
+        good = [photo for photo in decoded if isinstance(photo, Decoded)]
+        found: Iterator[dict[str, Any]] = iter(self._fields(good) if good else ())
         outcomes: list[Outcome] = []
-        for record, pixels in zip(records, decoded, strict=True):
-            if isinstance(pixels, RecordProblem):
-                outcomes.append(pixels)
+        for record, photo in zip(records, decoded, strict=True):
+            if isinstance(photo, RecordProblem):
+                outcomes.append(photo)
             else:
-                outcomes.append(self._record(record, next(scores)))
+                outcomes.append(self._record(record, next(found)))
         return outcomes
 
-    def scores(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Probabilities (n, L) of n resized photos (S, S, 3), n at most the batch size.
-
-        The model always sees a full batch, so that no photo's scores depend on how many there are.
-        """
-        full = np.zeros((self.batch, self._size, self._size, 3), np.uint8)
-        full[: len(pixels)] = pixels
-        return self.predictor.scores(self._preprocess.normalise(full))[: len(pixels)]
-
-    def _record(self, record: Record, scores: NDArray[np.float32]) -> dict[str, Any]:
-        chosen = self._choose(scores)
-        fields = record.fields
-        set_tags(fields, list(chosen))
-        fields["scores"] = chosen
-        if "kinds" in fields:
-            fields["kinds"] = {tag: self._choose.kinds[tag] for tag in chosen}
+    def _fields(self, decoded: Sequence[Decoded]) -> list[dict[str, Any]]:
+        """What tagging adds to the records of some photos."""
+        photos = [photo.pixels for photo in decoded]
+        scores = self.scorer.scores(photos)
+        chosen = [self._choose(row) for row in scores]
+        added: list[dict[str, Any]] = [{"tags": list(tags), "scores": tags} for tags in chosen]
         if self.options.dense:
-            fields["dense"] = significant(scores, DENSE_DIGITS)
-            fields["labels"] = f"sha256:{self.label_set.labels.sha256}"
+            named = f"sha256:{self.labels.sha256}"
+            for fields, row in zip(added, scores, strict=True):
+                fields |= {"dense": significant(row, DENSE_DIGITS), "labels": named}
+        if self.options.boxes or self.options.caption:
+            sizes = [photo.size for photo in decoded]
+            found = self.scorer.look(photos, sizes, chosen, self._choose.ids)
+            for fields, looked in zip(added, found, strict=True):
+                fields |= looked
+        return added
+
+    def _record(self, record: Record, added: dict[str, Any]) -> dict[str, Any]:
+        fields = record.fields
+        set_tags(fields, added["tags"])
+        fields |= added
+        if "kinds" in fields:
+            fields["kinds"] = {tag: self._choose.kinds[tag] for tag in added["tags"]}
         return fields
 
 

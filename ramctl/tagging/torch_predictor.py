@@ -1,15 +1,14 @@
 """The model in torch: the reference, for GPUs, and for models without a graph."""
 
 import ctypes
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ramctl.bundle import Bundle
-from ramctl.errors import RunProblem
+from ramctl.model.device import Runtime
 from ramctl.model.load import load_model
 from ramctl.tagging.predictor import Pixels, Scores
 
@@ -30,8 +29,8 @@ class TorchPredictor:
         keep_large_buffers()
         if threads is not None:
             torch.set_num_threads(threads)
-        self.device = choose_device(device)
-        self._bf16 = dtype == "bf16" or (dtype == "auto" and self.device.type == "cuda")
+        self._runtime = Runtime.choose(device, dtype)
+        self.device = self._runtime.device
         self.model = load_model(bundle, captioning=captioning)
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.inference_mode():
@@ -50,29 +49,9 @@ class TorchPredictor:
         tensor = torch.from_numpy(photos).to(self.device, non_blocking=True)
         return tensor.contiguous(memory_format=torch.channels_last)
 
-    def precision(self) -> Any:
+    def precision(self) -> AbstractContextManager[object]:
         """The context in which the model runs."""
-        if not self._bf16:
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name, the best one for `auto`; RunProblem when it is not there."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise RunProblem(f"device {name!r}: not a device such as cpu, cuda:0 or mps") from error
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, True):
-        raise RunProblem(f"device {name}: torch finds none on this machine")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RunProblem(f"device {name}: there are {torch.cuda.device_count()} GPUs, from cuda:0")
-    return device
+        return self._runtime.precision()
 
 
 def keep_large_buffers() -> None:

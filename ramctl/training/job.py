@@ -37,6 +37,7 @@ from ramctl.training.validation import ValidationSet
 from ramctl.training.work import Plan, WorkFolder
 
 LABELS = "labels.jsonl"
+MOST_TEXTS = 500_000  # records whose captions decide the word pieces
 UNCHANGED = AugmentConfig((1.0, 1.0), 0.0, 0, 0)
 
 
@@ -49,7 +50,7 @@ class Surroundings:
     bf16: bool
     say: Callable[[str], None]
     on_reject: Callable[[Reject], None]
-    on_cached: Callable[[int], None]
+    on_read: Callable[[int], None]  # records done while reading; may raise to stop
 
 
 @dataclass(slots=True)
@@ -124,9 +125,9 @@ def build_job(plan: Plan, work: WorkFolder, around: Surroundings) -> Job:
     texts = None
     if "caption" in preset.training.distill and preset.training.distill_weight and space:
         folder = Path(plan.cache) if plan.cache else work.path
-        name = f"captions-{found.sha256[:16]}-{space.fingerprint}-{preset.model.labels.width}.npy"
-        around.say("embedding the captions")
-        texts = remember_caption_vectors(folder / name, found.records, space, lambda n: None)
+        name = f"captions-{found.sha256[:16]}-{space.fingerprint}-{space.width}.f16"
+        around.say(f"embedding {found.n_captions} captions (kept for the next run)")
+        texts = remember_caption_vectors(folder / name, found.records, space, around.on_read)
     photo = TrainingPhoto(preset.preprocess, preset.training.augment)
     training_set = TrainingSet(
         found.records, targets, preset.training, photo, features=features, texts=texts
@@ -210,7 +211,8 @@ def _tokenizer(
 
 def _caption_texts(found: Survey, max_words: int, labels: LabelSystem) -> Iterator[str]:
     yield from labels.tags
-    for index in found.training_ids.tolist():
+    stride = -(-len(found.training_ids) // MOST_TEXTS)
+    for index in found.training_ids[::stride].tolist():
         for caption in read_annotation(found.records[index]).captions:
             yield clean_caption(caption.text, max_words)
 
@@ -282,7 +284,7 @@ class _Records:
             self.around.on_reject(reject_of(records[position], problem, self.stage))
 
         annotations = (read_annotation(records[index]) for index in range(len(records)))
-        return cache.fill(annotations, reject, self.around.on_cached)
+        return cache.fill(annotations, reject, self.around.on_read)
 
 
 def replace_stores(cache: FeatureCache) -> FeatureCache:

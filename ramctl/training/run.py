@@ -195,16 +195,14 @@ class _Run:
     def _build(self, plan: Plan, device: torch.device, bf16: bool) -> Job:
         """The job; the first process prepares the work folder before the others read it."""
         shown = False if self.report.quiet else self.options.progress
-        with progress_bar("photos read", "photos", shown=shown) as bar:
+        with progress_bar("reading", "records", shown=shown) as bar:
 
-            def on_cached(number: int) -> None:
+            def on_read(number: int) -> None:
                 bar.update(number)
                 if self.stop.signum is not None:
                     raise Interrupted(self.stop.signum)
 
-            around = Surroundings(
-                self.world, device, bf16, self.report.say, self._reject, on_cached
-            )
+            around = Surroundings(self.world, device, bf16, self.report.say, self._reject, on_read)
             if not self.world.is_main:
                 self.world.wait()
             job = build_job(plan, self.work, around)

@@ -3,57 +3,45 @@
 B photos, S pixels a side, E text width.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ramctl.errors import RunProblem
-from ramctl.io.files import replacing
 from ramctl.model.config import PreprocessConfig
 from ramctl.training.records import RecordFile
 from ramctl.training.samples import read_annotation
 from ramctl.training.texts import TextSpace, caption_vectors
 
-RECORDS_AT_ONCE = 512
+RECORDS_AT_ONCE = 256
 
 
 def remember_caption_vectors(
     path: Path, records: RecordFile, space: TextSpace, on_done: Callable[[int], None]
 ) -> NDArray[np.float16]:
-    """The mean vector of each record's captions (N, E), kept in `path`; zeros without captions."""
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as stream:
-            part = Path(stream.name)
-            vectors: Any = None
-            for start, captions in _caption_blocks(records):
-                block = caption_vectors(captions, space)
-                if vectors is None:
-                    vectors = open_memmap(part, "w+", np.float16, (len(records), block.shape[1]))
-                vectors[start : start + len(block)] = block
-                on_done(len(block))
-            vectors.flush()
-    loaded: NDArray[np.float16] = np.load(path, mmap_mode="r")
-    return loaded
+    """The mean vector of each record's captions (N, E), kept in `path`; zeros without captions.
 
-
-def _caption_blocks(records: RecordFile) -> Iterator[tuple[int, list[list[str]]]]:
-    for start in range(0, len(records), RECORDS_AT_ONCE):
-        block = range(start, min(start + RECORDS_AT_ONCE, len(records)))
-        yield (
-            start,
-            [
-                [caption.text for caption in read_annotation(records[index]).captions]
-                for index in block
-            ],
-        )
+    The file only grows: what is there is not computed again. `on_done` may raise to stop.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row_bytes = 2 * space.width
+    done = path.stat().st_size // row_bytes if path.is_file() else 0
+    with path.open("ab") as stream:
+        stream.truncate(done * row_bytes)
+        for start in range(done, len(records), RECORDS_AT_ONCE):
+            block = range(start, min(start + RECORDS_AT_ONCE, len(records)))
+            captions = [read_annotation(records[index]).captions for index in block]
+            vectors = caption_vectors([[c.text for c in texts] for texts in captions], space)
+            stream.write(vectors.astype(np.float16).tobytes())
+            stream.flush()
+            on_done(len(block))
+    return np.memmap(path, np.float16, "r", shape=(len(records), space.width))
 
 
 class ClipTeacher(nn.Module):

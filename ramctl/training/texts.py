@@ -34,6 +34,10 @@ class TextSpace(Protocol):
         """What it is, for the user."""
 
     @property
+    def width(self) -> int:
+        """E."""
+
+    @property
     def fingerprint(self) -> str:
         """Changes when the vectors do."""
 
@@ -60,6 +64,11 @@ class StaticSpace:
         """What it is, for the user."""
         table = f"the static table of {self.place}"
         return f"the packaged sentence encoder and {table}" if self.with_encoder else table
+
+    @property
+    def width(self) -> int:
+        """E."""
+        return self.table.dim
 
     @property
     def fingerprint(self) -> str:
@@ -158,8 +167,8 @@ def class_name_vectors(names: Sequence[str], space: TextSpace) -> NDArray[np.flo
 def caption_vectors(captions: Sequence[Sequence[str]], space: TextSpace) -> NDArray[np.float32]:
     """Mean unit vectors (N, E) of each photo's captions; zeros where it has none."""
     flat = [text for texts in captions for text in texts]
-    vectors = space.encode(flat) if flat else np.zeros((0, 1), np.float32)
-    means = np.zeros((len(captions), vectors.shape[1]), np.float32)
+    means = np.zeros((len(captions), space.width), np.float32)
+    vectors = space.encode(flat) if flat else means[:0]
     start = 0
     for row, texts in enumerate(captions):
         if texts:

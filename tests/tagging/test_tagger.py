@@ -113,3 +113,23 @@ def test_results_come_in_the_order_of_the_items(workers):
 def test_an_error_in_a_worker_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
         list(ahead(lambda n: 1 // n, [1, 1, 0, 1], 2))
+
+
+def test_boxes_and_captions_come_beside_the_same_tags(tiny_bundle):
+    plain = Tagger.load(str(tiny_bundle), threshold="0.3")
+    looking = Tagger.load(str(tiny_bundle), threshold="0.3", boxes=True, caption=True)
+    for before, after in zip(plain.tag(PHOTOS), looking.tag(PHOTOS), strict=True):
+        assert {name: after[name] for name in before} == before
+        assert list(after["boxes"]) == after["tags"]
+        for tag, ((x0, y0, x1, y1), score) in after["boxes"].items():
+            assert 0 <= x0 < x1 <= 1
+            assert 0 <= y0 < y1 <= 1
+            assert score == after["scores"][tag]
+        (caption,) = after["generated_captions"]
+        assert isinstance(caption, str)
+
+
+def test_boxes_and_captions_do_not_depend_on_neighbours(tiny_bundle):
+    tagger = Tagger.load(str(tiny_bundle), threshold="0.3", boxes=True, caption=True)
+    together = list(tagger.tag(PHOTOS))
+    assert [next(tagger.tag([photo])) for photo in PHOTOS] == together

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ramctl.bundle import resolve_model
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.io.hub import local_path
 
@@ -32,3 +33,8 @@ def test_a_hub_that_does_not_answer_is_one_line(offline, name):
     with pytest.raises(RunProblem, match=f"{name}: cannot be downloaded") as problem:
         local_path(name)
     assert "\n" not in str(problem.value)
+
+
+def test_a_model_may_be_a_hub_name(offline):
+    with pytest.raises(RunProblem, match="hf://owner/name: cannot be downloaded"):
+        resolve_model("hf://owner/name")

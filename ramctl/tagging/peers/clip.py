@@ -9,7 +9,7 @@ from ramctl.model.clip_text import ClipTextEncoder
 from ramctl.model.device import Runtime
 from ramctl.model.pretrained import fingerprint, load_image_processor, load_pretrained
 from ramctl.tagging.peers.base import Peer, Photo, Scores, from_cosine
-from ramctl.tagging.peers.pixels import pixel_values, usual_batch
+from ramctl.tagging.peers.pixels import middle, pixel_values, usual_batch
 
 
 class ClipPeer(Peer):
@@ -33,6 +33,8 @@ class ClipPeer(Peer):
 
     @torch.inference_mode()
     def _score(self, photos: Sequence[Photo]) -> Scores:
+        if self._processor.do_center_crop:
+            photos = [middle(photo) for photo in photos]
         pixels = pixel_values(self._processor, photos, self._runtime)
         with self._runtime.precision():
             vectors = self._model(pixel_values=pixels).image_embeds  # (B, E)

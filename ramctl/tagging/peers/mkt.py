@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from timm.data import create_transform
+from timm.data import create_transform  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from transformers import (
     CLIPTextConfig,
@@ -30,7 +30,7 @@ from ramctl.tagging.peers.checkpoints import (
     weight_files,
     weights_in,
 )
-from ramctl.tagging.peers.pixels import usual_batch
+from ramctl.tagging.peers.pixels import middle, usual_batch
 
 _PROMPT = "There is a {} in the scene"  # authors' PromptLearner
 _BEST_PATCHES = 16  # --topk of the authors' training and evaluation
@@ -77,7 +77,7 @@ class MKTPeer(Peer):
 
     @torch.inference_mode()
     def _score(self, photos: Sequence[Photo]) -> Scores:
-        pixels = torch.stack([self._transform(Image.fromarray(photo)) for photo in photos])
+        pixels = torch.stack([self._transform(Image.fromarray(middle(photo))) for photo in photos])
         with self._runtime.precision():
             vision = self._image.vision_model
             tokens = vision(pixel_values=pixels.to(self._runtime.device)).last_hidden_state
@@ -124,7 +124,7 @@ def _image_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
         "ln_post.": "vision_model.post_layernorm.",
         "transformer.resblocks.": "vision_model.encoder.layers.",
     }
-    model = CLIPVisionModelWithProjection(config)
+    model: Any = CLIPVisionModelWithProjection(config)
     renamed = _rename(weights, names, projection=(_IMAGE_MARK, "visual_projection.weight"))
     load_strictly(model, renamed, where)
     return model.eval()
@@ -146,7 +146,7 @@ def _text_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
         "ln_final.": "text_model.final_layer_norm.",
         "transformer.resblocks.": "text_model.encoder.layers.",
     }
-    model = CLIPTextModelWithProjection(config)
+    model: Any = CLIPTextModelWithProjection(config)
     renamed = _rename(weights, names, projection=("text_projection", "text_projection.weight"))
     load_strictly(model, renamed, where)
     return model.eval()

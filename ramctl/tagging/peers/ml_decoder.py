@@ -12,8 +12,9 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
-from timm.data import create_transform, resolve_data_config
+from timm.data import create_transform, resolve_data_config  # type: ignore[attr-defined]
 from timm.layers.ml_decoder import MLDecoder
+from timm.models.tresnet import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from ramctl.errors import RunProblem
@@ -27,7 +28,7 @@ from ramctl.tagging.peers.checkpoints import (
     weights_in,
 )
 from ramctl.tagging.peers.classes import ClassColumns
-from ramctl.tagging.peers.pixels import usual_batch
+from ramctl.tagging.peers.pixels import middle, usual_batch
 
 # The head's weights lie below the attribute that timm replaces: `head`, `fc` or `classifier`.
 _LANDMARK = "decoder.layers.0.multihead_attn.in_proj_weight"
@@ -74,12 +75,14 @@ class MLDecoderPeer(Peer):
         )
         self._runtime = runtime
         self._model = _build(parts, path).to(runtime.device)
-        self._transform = create_transform(
-            **resolve_data_config(pretrained_cfg=parts.preprocessing)
-        )
+        config = resolve_data_config(pretrained_cfg=parts.preprocessing)  # type: ignore[no-untyped-call]
+        self._transform = create_transform(**config)
+        self._crops = config["crop_mode"] == "center"
 
     @torch.inference_mode()
     def _score(self, photos: Sequence[Photo]) -> Scores:
+        if self._crops:
+            photos = [middle(photo) for photo in photos]
         pixels = torch.stack([self._transform(Image.fromarray(photo)) for photo in photos])
         with self._runtime.precision():
             logits = self._model(pixels.to(self._runtime.device))  # (B, C)
@@ -107,7 +110,7 @@ class _Layers(nn.Module):
 class _Classifier(nn.Module):
     """The backbone's feature map as tokens through the head."""
 
-    def __init__(self, backbone: nn.Module, head: MLDecoder, width: int) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, width: int) -> None:
         super().__init__()
         self.backbone, self.head, self.width = backbone, head, width
 
@@ -126,7 +129,7 @@ def _build(parts: _Parts, path: Path) -> nn.Module:
         raise RunProblem(f"{path}: no backbone {parts.architecture!r}: {error}") from error
     width = parts.head["embed_standart.weight"].shape[1]
     groups, decoder_width, _ = parts.head["duplicate_pooling"].shape
-    head = MLDecoder(
+    head: Any = MLDecoder(  # type: ignore[no-untyped-call]
         num_classes=len(parts.head["duplicate_pooling_bias"]),
         num_of_groups=groups,
         decoder_embedding=decoder_width,
@@ -158,7 +161,7 @@ def _take_apart(path: Path) -> _Parts:
     if len(names) != len(head["duplicate_pooling_bias"]):
         raise RunProblem(f"{path}: {len(names)} class names for another number of classes")
     if architecture.startswith("tresnet"):
-        backbone = timm.models.tresnet.checkpoint_filter_fn(backbone, None)
+        backbone = checkpoint_filter_fn(backbone, None)  # type: ignore[no-untyped-call]
     names = [str(name) for name in names]
     return _Parts(architecture, arguments, names, preprocessing, backbone, head)
 

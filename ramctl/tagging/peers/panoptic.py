@@ -22,7 +22,7 @@ from ramctl.model.pretrained import (
 )
 from ramctl.tagging.peers.base import Peer, Photo, Scores
 from ramctl.tagging.peers.classes import ClassColumns
-from ramctl.tagging.peers.pixels import pixel_values
+from ramctl.tagging.peers.pixels import pixel_values, thicken
 
 
 class _PanopticPeer(Peer):
@@ -64,7 +64,7 @@ class Mask2FormerPeer(_PanopticPeer):
         )
 
     def _segment(self, photo: Photo) -> torch.Tensor:
-        pixels = pixel_values(self._processor, [photo], self._runtime)
+        pixels = pixel_values(self._processor, [thicken(photo)], self._runtime)
         with self._runtime.precision():
             logits: torch.Tensor = self._model(pixel_values=pixels).class_queries_logits
         return logits
@@ -94,7 +94,7 @@ class OneFormerPeer(_PanopticPeer):
 
     def _segment(self, photo: Photo) -> torch.Tensor:
         pixels = self._processor(
-            [photo], ["panoptic"], return_tensors="pt", input_data_format="channels_last"
+            [thicken(photo)], ["panoptic"], return_tensors="pt", input_data_format="channels_last"
         )["pixel_values"].to(self._runtime.device)
         with self._runtime.precision():
             outputs = self._model(pixel_values=pixels, task_inputs=self._task)

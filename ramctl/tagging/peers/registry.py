@@ -10,6 +10,7 @@ from ramctl.tagging.peers.base import Peer
 
 if TYPE_CHECKING:
     from ramctl.model.device import Runtime
+    from ramctl.tagging.peers.grounding_dino import GroundingDino
 
 Opener = Callable[[Path, Sequence[str], "Runtime"], Peer]
 
@@ -79,6 +80,8 @@ _OPENERS: dict[str, Opener] = {
     "mask2former": _mask2former,
     "oneformer": _oneformer,
 }
+# Their deformable attention reads pixels between positions; bf16 has 8 bits for one.
+_FINE = {"grounding-dino", "mask2former", "oneformer"}
 # Their labels are fixed by training; without labels of the user's they give their own.
 _CLOSED = {"ml-decoder", "mask2former", "oneformer"}
 
@@ -109,6 +112,21 @@ def open_peer(
     if not labels and kind not in _CLOSED:
         raise UsageProblem(f"model {spec}: has no labels of its own; name some with --labels")
     path = local_path(name)
+    return _OPENERS[kind](path, labels, _runtime(kind, device, dtype))
+
+
+def open_detector(weights: str, *, device: str = "auto", dtype: str = "auto") -> "GroundingDino":
+    """Grounding DINO for its boxes: the model of `grounding-dino:WEIGHTS`.
+
+    Raises what `open_peer` raises.
+    """
+    from ramctl.tagging.peers.grounding_dino import GroundingDino
+
+    runtime = _runtime("grounding-dino", device, dtype)
+    return GroundingDino.open(local_path(weights), (), runtime)
+
+
+def _runtime(kind: str, device: str, dtype: str) -> "Runtime":
     from ramctl.model.device import Runtime
 
-    return _OPENERS[kind](path, labels, Runtime.choose(device, dtype))
+    return Runtime.choose(device, "fp32" if dtype == "auto" and kind in _FINE else dtype)

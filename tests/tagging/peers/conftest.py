@@ -20,6 +20,11 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def offline(monkeypatch):
     """A name that is not here must fail, not be looked for elsewhere."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -30,6 +35,14 @@ def photos() -> list[np.ndarray]:
     """Three photos of different shapes, one of them 3 pixels high."""
     draw = np.random.default_rng(0)
     sizes = [(48, 64), (80, 40), (3, 90)]
+    return [draw.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
+
+
+@pytest.fixture(scope="session")
+def odd_photos() -> list[np.ndarray]:
+    """Photos of which resizing the shorter side would make monsters."""
+    draw = np.random.default_rng(1)
+    sizes = [(1, 1), (3, 2000), (500, 1)]
     return [draw.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.prompts import label_prompts
 from ramctl.tagging.peers import open_peer
+from ramctl.tagging.peers.pixels import middle
 from tests.tagging.peers.support import LABELS, randomise
 
 TEXT = {
@@ -196,3 +197,19 @@ def test_blip_equals_the_librarys_model_text_by_text(blip_folder, photos, head):
     scores = open_peer(f"{head}:{blip_folder}", LABELS, device="cpu").scores(photos)
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     assert scores.std(1).min() > 1e-3
+
+
+def test_a_long_photo_keeps_its_middle_only():
+    photo = np.arange(2 * 101 * 3).reshape(2, 101, 3).astype(np.uint8)
+    np.testing.assert_array_equal(middle(photo), photo[:, 34:66])
+    turned = photo.transpose(1, 0, 2)
+    np.testing.assert_array_equal(middle(turned), turned[34:66])
+    np.testing.assert_array_equal(middle(photo[:, :30]), photo[:, :30])
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "blip", "blip-itc"])
+def test_photos_of_extreme_shapes_are_scored(kind, request, odd_photos):
+    folder = request.getfixturevalue(f"{kind.partition('-')[0]}_folder")
+    scores = open_peer(f"{kind}:{folder}", LABELS, device="cpu").scores(odd_photos)
+    assert scores.shape == (len(odd_photos), len(LABELS))
+    assert np.isfinite(scores).all() and scores.min() >= 0 and scores.max() <= 1

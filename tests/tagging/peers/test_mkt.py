@@ -142,7 +142,7 @@ def test_a_missing_stage_is_named(folder):
 def test_a_lost_weight_is_named(folder, stages):
     image = {name: tensor for name, tensor in stages[0].items() if name != "ln_post.bias"}
     torch.save(image, folder / "first_stage.pth")
-    with pytest.raises(RunProblem, match="lacks vision_model.post_layernorm.bias"):
+    with pytest.raises(RunProblem, match=r"lacks vision_model\.post_layernorm\.bias"):
         open_peer(f"mkt:{folder}", LABELS, device="cpu")
 
 
@@ -152,3 +152,8 @@ def test_a_pickle_that_holds_more_than_weights_is_not_run(folder):
     (folder / "model.pth").write_bytes(pickle.dumps({"token_embedding.weight": Image.new}))
     with pytest.raises(RunProblem, match="cannot read the checkpoint"):
         open_peer(f"mkt:{folder}", LABELS, device="cpu")
+
+
+def test_photos_of_extreme_shapes_are_scored(folder, odd_photos):
+    scores = open_peer(f"mkt:{folder}", LABELS, device="cpu").scores(odd_photos)
+    assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(LABELS))

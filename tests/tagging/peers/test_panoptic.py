@@ -1,5 +1,7 @@
 """Mask2Former and OneFormer against the segments that transformers' own pipeline finds."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 from ramctl.errors import RunProblem
 from ramctl.tagging.peers import open_peer
 from ramctl.tagging.peers.classes import ClassColumns
+from ramctl.tagging.peers.pixels import thicken
 
 CLASSES = ["dog", "wall-other-merged", "tree-merged", "dining table", "floor-wood", "sky"]
 SIZES = {
@@ -92,6 +95,10 @@ def oneformer(tmp_path_factory, clip_tokenizer):
     clip_tokenizer.save_pretrained(folder)
     size = {"shortest_edge": 64, "longest_edge": 128}
     OneFormerImageProcessor(size=size, class_info_file=None).save_pretrained(folder)
+    # As on the hub: the class names of the training texts lie in another repository.
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    elsewhere = {"class_info_file": "coco_panoptic.json", "repo_path": "shi-labs/oneformer_demo"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings | elsewhere))
     return folder
 
 
@@ -113,7 +120,7 @@ def test_scores_are_those_of_the_librarys_segments(kind, request, photos):
     else:
         model = OneFormerForUniversalSegmentation.from_pretrained(folder).eval()
         tokenizer = request.getfixturevalue("clip_tokenizer")
-        post = OneFormerImageProcessor.from_pretrained(folder)
+        post = OneFormerImageProcessor.from_pretrained(folder, class_info_file=None)
         processor = OneFormerProcessor(image_processor=post, tokenizer=tokenizer)
     peer = open_peer(f"{kind}:{folder}", [], device="cpu")
     scores = peer.scores(photos[:2])
@@ -167,3 +174,26 @@ def test_a_label_that_names_several_classes_scores_the_best_of_them():
     scores = np.array([[0.1, 0.3, 0.2], [0.9, 0.3, 0.4]], np.float32)
     expected = np.array([[0.3, 0.2], [0.9, 0.4]], np.float32)
     np.testing.assert_array_equal(columns.pick(scores), expected)
+
+
+@pytest.mark.parametrize("kind", ["mask2former", "oneformer"])
+def test_photos_of_extreme_shapes_are_scored(kind, request, odd_photos):
+    folder = request.getfixturevalue(kind)
+    scores = open_peer(f"{kind}:{folder}", [], device="cpu").scores(odd_photos)
+    assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(CLASSES))
+
+
+def test_a_thin_photo_has_its_lines_repeated():
+    photo = np.arange(2 * 200 * 3).reshape(2, 200, 3).astype(np.uint8)
+    np.testing.assert_array_equal(thicken(photo), photo.repeat(4, 0))
+    np.testing.assert_array_equal(thicken(photo.transpose(1, 0, 2)).shape, (200, 8, 3))
+    np.testing.assert_array_equal(thicken(photo[:, :64]), photo[:, :64])
+
+
+@pytest.mark.parametrize("kind", ["mask2former", "oneformer"])
+def test_bf16_moves_scores_a_little(kind, request, photos):
+    folder = request.getfixturevalue(kind)
+    exact = open_peer(f"{kind}:{folder}", [], device="cpu").scores(photos[:1])
+    half = open_peer(f"{kind}:{folder}", [], device="cpu", dtype="bf16").scores(photos[:1])
+    np.testing.assert_allclose(half, exact, atol=0.2)
+    assert (half != exact).any()

@@ -1,0 +1,86 @@
+"""A small training set: the repository's eight photos, with tags and captions."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ramctl.cli import cli
+from ramctl.errors import RamctlError
+from tests.conftest import REPOSITORY
+
+DATA = REPOSITORY / "tests" / "data"
+
+
+def training_records() -> list[dict]:
+    """The eight photos: tags from the truth, captions with those tags that they name."""
+    captions = [json.loads(line) for line in (DATA / "captions.jsonl").read_text().splitlines()]
+    truth = [json.loads(line) for line in (DATA / "truth.jsonl").read_text().splitlines()]
+    tags = {row["image"]: row["tags"] for row in truth}
+    records = []
+    for row in captions:
+        own = [
+            [tag for tag in tags[row["image"]] if tag in text.lower()] for text in row["captions"]
+        ]
+        kinds = {
+            tag: "scene" if tag in ("field", "sky") else "object" for tag in tags[row["image"]]
+        }
+        record = {"image": row["image"], "captions": row["captions"], "tags": tags[row["image"]]}
+        records.append({**record, "caption_tags": own, "kinds": kinds})
+    return records
+
+
+def write_records(path: Path, records: list[dict]) -> Path:
+    """A JSONL file of records."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+@pytest.fixture(scope="session")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The eight records as a file; photos are relative to tests/data."""
+    return write_records(tmp_path_factory.mktemp("records") / "parsed.jsonl", training_records())
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left: exit code and streams."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Runs a command of the real command line in this process, below `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object, stdin: str = "") -> Done:
+        monkeypatch.setattr("sys.argv", ["ramctl", *map(str, arguments)])
+        result = CliRunner().invoke(
+            cli, [str(argument) for argument in arguments], input=stdin, standalone_mode=False
+        )
+        if result.exception is None:
+            return Done(result.return_value or 0, result.stdout, result.stderr)
+        if not isinstance(result.exception, RamctlError):
+            raise result.exception
+        error = result.exception
+        return Done(error.exit_code, result.stdout, f"{result.stderr}{error.message}\n")
+
+    return run
+
+
+@pytest.fixture
+def tiny_options(tiny_bundle) -> list[object]:
+    """Options with which `train` learns the preset `tiny` from the repository's photos."""
+    text = tiny_bundle / "text"
+    return ["--preset", "tiny", "--root", DATA, "--text", text, "--threads", 1]
+
+
+@pytest.fixture
+def train(command, tiny_options):
+    """Runs `ramctl train` with the preset `tiny` on the repository's photos."""
+    return lambda *arguments, **options: command("train", *arguments, *tiny_options, **options)

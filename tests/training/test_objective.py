@@ -1,0 +1,156 @@
+"""Label sampling, and the use of each loss."""
+
+import numpy as np
+import pytest
+import torch
+
+from ramctl.errors import UsageProblem
+from ramctl.model.build import build_ram
+from ramctl.model.captioning import CaptionInputs
+from ramctl.model.config import load_preset
+from ramctl.model.losses import asymmetric_loss
+from ramctl.training.batches import Batch
+from ramctl.training.objective import Objective, SampledLabels, sample_labels
+
+N_LABELS, VOCABULARY = 12, 40
+
+
+def make_objective(*overrides: str) -> Objective:
+    torch.manual_seed(0)
+    preset = load_preset("tiny", ["training.distill=[]", *overrides])
+    model = build_ram(
+        preset.model, image_size=preset.preprocess.size, n_labels=N_LABELS, vocabulary=VOCABULARY
+    )
+    model.labels.set_text(torch.nn.functional.normalize(torch.randn(N_LABELS, 32), dim=1))
+    torch.nn.init.normal_(model.labels.own)
+    return Objective(model.eval(), preset.training)
+
+
+def make_batch(n: int = 3, **changes) -> Batch:
+    torch.manual_seed(1)
+    ids = torch.randint(7, VOCABULARY, (n, 6))
+    mask = torch.ones(n, 6, dtype=torch.long)
+    tags = torch.randint(7, VOCABULARY, (n, 24))
+    values = {
+        "photos": torch.randn(n, 4, 256),
+        "targets": (torch.rand(n, N_LABELS) < 0.2).float(),
+        "weights": None,
+        "captions": CaptionInputs(tags, torch.ones_like(tags), ids, mask),
+        "caption_targets": ids.clone(),
+        "caption_rows": torch.arange(n),
+        "caption_texts": tuple(f"caption {i}" for i in range(n)),
+        "teacher": torch.randn(n, 32),
+        "taught": torch.tensor([1.0] * (n - 1) + [0.0]),
+        "is_real": True,
+        "rejected": (),
+    }
+    return Batch(**{**values, **changes})
+
+
+def test_sampled_labels_hold_all_of_the_batch_and_as_many_others_as_wanted():
+    targets = torch.zeros(4, 100)
+    targets[0, [3, 5]] = 1
+    sampled = sample_labels(targets, 20, torch.Generator().manual_seed(0))
+    assert len(sampled.ids) == len(set(sampled.ids.tolist())) == 20
+    assert sampled.ids[:2].tolist() == [3, 5]
+    assert sampled.weights.tolist() == pytest.approx([1, 1] + [98 / 18] * 18)
+    assert sample_labels(targets, 0, torch.Generator()) is None
+    assert sample_labels(targets, 100, torch.Generator()) is None
+
+
+def test_label_sampling_is_unbiased():
+    torch.manual_seed(0)
+    logits, targets = torch.randn(5, 60), torch.zeros(5, 60)
+    targets[:, :4] = 1
+    whole = float(asymmetric_loss(logits, targets).total)
+    generator = torch.Generator().manual_seed(7)
+    estimates = []
+    for _ in range(4000):
+        s = sample_labels(targets, 16, generator)
+        estimate = asymmetric_loss(logits[:, s.ids], targets[:, s.ids], weights=s.weights).total
+        estimates.append(float(estimate))
+    error = np.std(estimates) / np.sqrt(len(estimates))
+    assert np.mean(estimates) == pytest.approx(whole, abs=4 * error)
+    assert error < 0.02 * whole
+
+
+def test_every_loss_is_a_sum_over_what_its_count_says():
+    objective = make_objective('training.distill=["caption"]', "training.tag_weight=0.5")
+    whole, parts = make_batch(3), []
+    for row in range(3):
+        pick = slice(row, row + 1)
+        captions = CaptionInputs(
+            *(getattr(whole.captions, n)[pick] for n in CaptionInputs.__slots__)
+        )
+        parts.append(
+            make_batch(
+                1, photos=whole.photos[pick], targets=whole.targets[pick], captions=captions,
+                caption_targets=whole.caption_targets[pick], caption_rows=torch.tensor([0]),
+                teacher=whole.teacher[pick], taught=whole.taught[pick],
+            )
+        )  # fmt: skip
+    together = objective(whole, None)
+    apart = [objective(part, None) for part in parts]
+    for name in ("tag", "caption", "distill caption"):
+        total = sum(sums[name].item() for sums in apart)
+        assert float(together[name]) == pytest.approx(total, rel=1e-5)
+        counted = sum(objective.counts(part)[name] for part in parts)
+        assert objective.counts(whole)[name] == counted
+    counts = objective.counts(whole)
+    assert counts == {"tag": 3, "caption": 15, "distill caption": 2}
+    expected = 0.5 * together["tag"] / 3 + together["caption"] / 15
+    expected = expected + together["distill caption"] / 2
+    assert float(objective.total(together, counts)) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("override", "gone"),
+    [("training.caption_weight=0", "caption"), ("training.distill_weight=0", "distill caption")],
+)
+def test_a_loss_without_weight_is_not_computed(override, gone):
+    objective = make_objective('training.distill=["caption"]', override)
+    assert gone not in objective(make_batch(), None)
+    assert gone not in objective.counts(make_batch())
+
+
+def test_unknown_labels_cost_nothing():
+    objective = make_objective()
+    batch = make_batch()
+    weights = torch.ones_like(batch.targets)
+    weights[:, 6:] = 0
+    some = objective(make_batch(weights=weights), None)["tag"]
+    sampled = SampledLabels(torch.arange(6), torch.ones(6))
+    assert float(some) == pytest.approx(float(objective(batch, sampled)["tag"]), rel=1e-6)
+
+
+def test_what_labels_own_is_trained_apart_from_their_text():
+    objective = make_objective("training.decouple_own=true")
+    sums = objective(make_batch(), None)
+    model = objective.model
+    (gradient,) = torch.autograd.grad(
+        sums["tag"], model.label_queries.projection.weight, allow_unused=True, retain_graph=True
+    )
+    assert gradient is None
+    (own,) = torch.autograd.grad(
+        sums["tag text"], model.labels.own, allow_unused=True, retain_graph=True
+    )
+    assert not own.any()
+    assert torch.autograd.grad(sums["tag"], model.labels.own)[0].abs().sum() > 0
+    plain = make_objective()(make_batch(), None)
+    assert float(sums["tag"]) == pytest.approx(float(plain["tag"]), rel=1e-6)
+
+
+def test_a_stand_in_for_missing_photos_counts_nothing_and_pulls_nothing():
+    objective = make_objective()
+    batch = make_batch(1, is_real=False, captions=None, caption_targets=None, caption_rows=None)
+    sums, counts = objective(batch, None), objective.counts(batch)
+    assert {float(value) for value in sums.values()} == {0.0}
+    assert set(counts.values()) == {0.0}
+    assert float(objective.total(sums, counts)) == 0.0
+
+
+def test_teachers_that_do_not_fit_the_model_are_refused():
+    with pytest.raises(UsageProblem, match="needs model"):
+        make_objective('training.distill=["imagenet"]')
+    with pytest.raises(UsageProblem, match="known are"):
+        make_objective('training.distill=["oracle"]')

@@ -1,0 +1,65 @@
+"""The order of records: every one once an epoch, from any position, over any number of ranks."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ramctl.training.sampler import Position, Sampler
+
+START = Position()
+
+
+def epoch_of(sampler: Sampler, start: Position = START) -> list[list[int]]:
+    """The records of each step until the epoch of `start` ends."""
+    steps = []
+    for plan in sampler.steps(start):
+        steps.append(np.concatenate([*plan.passes, np.zeros(0, np.int64)]).tolist())
+        if plan.after.epoch > start.epoch:
+            return steps
+    raise AssertionError("the sampler ended")
+
+
+@given(
+    n=st.integers(1, 60), batch=st.integers(1, 9), passes=st.integers(1, 3),
+    world=st.integers(1, 3), seed=st.integers(0, 5),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_each_record_comes_once_an_epoch_over_all_ranks(n, batch, passes, world, seed):
+    ids = np.arange(100, 100 + n)
+    ranks = [Sampler(ids, batch, passes, seed, rank=r, world=world) for r in range(world)]
+    epochs = [epoch_of(sampler) for sampler in ranks]
+    assert len({len(steps) for steps in epochs}) == 1
+    assert len(epochs[0]) == ranks[0].steps_an_epoch
+    assert sorted(i for steps in epochs for step in steps for i in step) == ids.tolist()
+
+
+def test_ranks_share_out_what_one_process_takes_in_a_larger_batch():
+    ids = np.arange(37)
+    one = epoch_of(Sampler(ids, 8, seed=3))
+    two = [epoch_of(Sampler(ids, 4, seed=3, rank=rank, world=2)) for rank in range(2)]
+    assert [sorted(a + b) for a, b in zip(*two, strict=True)] == [sorted(step) for step in one]
+
+
+def test_a_resumed_position_continues_the_same_order():
+    sampler = Sampler(np.arange(23), 4, accumulation=2, seed=1)
+    plans = list(islice(sampler.steps(Position()), 9))
+    again = list(islice(sampler.steps(plans[3].after), 5))
+    for before, after in zip(plans[4:], again, strict=True):
+        assert np.array_equal(np.concatenate(before.passes), np.concatenate(after.passes))
+        assert before.after == after.after
+
+
+def test_epochs_are_shuffled_differently_and_by_seed():
+    sampler = Sampler(np.arange(50), 5, seed=1)
+    assert not np.array_equal(sampler.order(0), sampler.order(1))
+    assert np.array_equal(sampler.order(1), Sampler(np.arange(50), 7, seed=1).order(1))
+    assert not np.array_equal(sampler.order(0), Sampler(np.arange(50), 5, seed=2).order(0))
+
+
+@pytest.mark.parametrize("n", [3, 8, 11])
+def test_drop_last_drops_a_short_step_unless_it_is_the_only_one(n):
+    steps = epoch_of(Sampler(np.arange(n), 8, drop_last=True))
+    assert [len(step) for step in steps] == [min(n, 8)]

@@ -1,0 +1,167 @@
+"""`ramctl train` and `finetune` end to end, on the repository's eight photos."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ramctl.bundle import Bundle
+from tests.conftest import REPOSITORY
+from tests.training.conftest import DATA, training_records, write_records
+
+
+def weights_of(path: Path) -> dict[str, np.ndarray]:
+    return Bundle.open(path, verify=True).tensors()
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    one, two = weights_of(a), weights_of(b)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert np.array_equal(value, two[name]), name
+
+
+def test_train_writes_a_complete_bundle(train, parsed, tmp_path):
+    done = train(parsed, "--out", "x", "--steps", 3)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    bundle = Bundle.open(tmp_path / "x", verify=True)
+    assert {"labels.jsonl", "model.safetensors", "model.onnx", "tokenizer.json"} <= set(
+        bundle.meta["files"]
+    )
+    assert bundle.labels.tags == ["sky", "field", "building"]
+    assert bundle.meta["provenance"]["data"]["records_trained_on"] == 8
+    assert bundle.meta["provenance"]["commands"][0].startswith("ramctl train ")
+    card = (tmp_path / "x" / "README.md").read_text()
+    assert "ramctl train" in card and "no counting" in card
+    assert not (tmp_path / "x.work").exists()
+    assert "8 in, 8 out, 0 rejected" in done.stderr
+
+
+def test_the_trained_bundle_tags(train, parsed, command):
+    train(parsed, "--out", "x", "--steps", 2)
+    done = command("tag", "--model", "x/", DATA / "photos" / "kite.jpg")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["image"].endswith("kite.jpg")
+
+
+def test_records_from_a_pipe_train_and_resume_without_the_pipe(train, tmp_path):
+    lines = [json.dumps({**row, "image": str(DATA / row["image"])}) for row in training_records()]
+    done = train("--out", "x", "--steps", 2, "--max-time", "0s", stdin="\n".join(lines))
+    assert done.returncode == 0, done.stderr
+    assert "continue with --resume" in done.stderr
+    assert (tmp_path / "x.work" / "records.jsonl").is_file()
+    again = train("--out", "x", "--steps", 2)
+    assert again.returncode == 2
+    assert "--resume" in again.stderr and "--restart" in again.stderr
+    done = train("--out", "x", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "x" / "bundle.json").is_file()
+    done = train("--out", "x", "--resume")
+    assert (done.returncode, "nothing to resume" in done.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["whole model", "kept features"])
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
+    train, parsed, tiny_options, tmp_path, frozen
+):
+    arguments = [
+        parsed, "--steps", 9, "--set", "training.batch_size=3", "--set", "training.ema=0.9",
+        "--set", "model.tag_decoder.dropout=0.1", "--save-every", 2,
+        "--set", f"training.backbone_lr_factor={0.0 if frozen else 0.5}",
+        "--set", "training.sampled_labels=3",
+    ]  # fmt: skip
+    whole = train(*arguments, "--out", "whole")
+    assert whole.returncode == 0, whole.stderr
+    process = start([*arguments, *tiny_options, "--out", "killed"], tmp_path / "killed.work")
+    process.kill()
+    process.communicate()
+    done = train("--out", "killed", "--resume", "--save-every", 2)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step" in done.stderr
+    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+
+
+def start(arguments: list[object], work: Path) -> subprocess.Popen:
+    """Start the real command and wait until it has saved its state."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ramctl", "train", *map(str, arguments)],
+        cwd=work.parent,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    while process.poll() is None and not list(work.glob("checkpoints/step-*.pt")):
+        time.sleep(0.005)
+    return process
+
+
+def test_a_terminated_run_saves_its_state_and_can_be_resumed(parsed, tiny_options, tmp_path):
+    arguments = [parsed, "--steps", 5000, "--out", "x", "--save-every", 1, *tiny_options]
+    process = start(arguments, tmp_path / "x.work")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGTERM
+    assert b"continue with --resume" in errors
+    assert (tmp_path / "x.work" / "run.json").is_file()
+
+
+def test_a_missing_and_a_broken_photo_are_rejected_once_and_the_rest_is_trained(train, tmp_path):
+    rows = training_records()
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no photo")
+    rows.insert(2, {**rows[0], "image": "photos/nowhere.jpg"})
+    rows.insert(5, {**rows[0], "image": str(tmp_path / "broken.jpg")})
+    path = write_records(tmp_path / "in.jsonl", rows)
+    path.write_text(path.read_text() + '{"image": "a.jpg"}\n{oops\n')
+    for overrides in ([], ["--set", "training.backbone_lr_factor=0.0"]):
+        done = train(path, "--out", "x", "--steps", 4, "--rejects", "rejects.jsonl", *overrides)
+        assert done.returncode == 3, done.stderr
+        rejects = [json.loads(line) for line in (tmp_path / "rejects.jsonl").open()]
+        assert sorted((r["line"], r["code"]) for r in rejects) == [
+            (3, "missing_image"), (6, "unreadable_image"), (11, "missing_field"), (12, "bad_json"),
+        ]  # fmt: skip
+        assert "12 in, 8 out, 4 rejected" in done.stderr
+
+
+def test_a_hundred_records_without_a_photo_ask_for_the_root(train, tmp_path):
+    rows = [{**training_records()[0], "image": f"nowhere/{n}.jpg"} for n in range(120)]
+    done = train(write_records(tmp_path / "in.jsonl", rows), "--out", "x", "--steps", 1)
+    assert done.returncode == 1
+    assert "--root" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_nothing_to_train_on_is_an_error_in_one_line(train):
+    done = train("-", "--out", "x")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == ("no records to train on")
+
+
+def test_finetune_keeps_labels_and_appends_new_ones(train, parsed, command, tmp_path):
+    train(parsed, "--out", "x", "--steps", 2)
+    (tmp_path / "more.txt").write_text("chicken\nsky\n")
+    done = command(
+        "finetune", "--model", "x/", parsed, "--root", DATA, "--labels", "+more.txt",
+        "--steps", 2, "--threads", 1,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    before, after = Bundle.open(tmp_path / "x"), Bundle.open(tmp_path / "model-finetuned")
+    assert after.labels.tags == [*before.labels.tags, "chicken"]
+    assert after.meta["provenance"]["parent"] == before.fingerprint
+    texts = (b.tensors(["labels.text"])["labels.text"] for b in (before, after))
+    old, new = texts
+    assert np.array_equal(new[: len(old)], old)
+    assert np.linalg.norm(new[-1].astype(float)) == pytest.approx(1, abs=1e-2)
+
+
+def test_an_existing_bundle_is_replaced_when_the_new_one_is_complete(train, parsed, tmp_path):
+    train(parsed, "--out", "x", "--steps", 1)
+    first = Bundle.open(tmp_path / "x").fingerprint
+    train(parsed, "--out", "x", "--steps", 2, "--max-time", "0s")
+    assert Bundle.open(tmp_path / "x", verify=True).fingerprint == first
+    train("--out", "x", "--resume")
+    assert Bundle.open(tmp_path / "x", verify=True).fingerprint != first
