@@ -57,7 +57,10 @@ class AttentionDetector:
         heat = attention_maps(batch)
         places = batch.distinct[1]
         return [
-            [view.to_photo(heat_map_box(maps[places[label]], peak_share=PEAK_SHARE)) for label in labels]
+            [
+                view.to_photo(heat_map_box(maps[places[label]], peak_share=PEAK_SHARE))
+                for label in labels
+            ]
             for maps, labels, view in zip(heat, batch.labels, batch.views, strict=True)
         ]
 
@@ -70,7 +73,7 @@ def attention_maps(batch: PhotoBatch) -> NDArray[np.float32]:
         _, maps = model.tag_logits_with_maps(encoded, batch.distinct[0])
     first, grid = model.encoder.extra_tokens, batch.grid
     heat = maps.float().mean((1, 2))[..., first : first + grid * grid]
-    return heat.reshape(*heat.shape[:2], grid, grid).cpu().numpy()  # type: ignore[no-any-return]
+    return heat.reshape(*heat.shape[:2], grid, grid).cpu().numpy()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,9 @@ PLANTED, RIGHT, ONCE = 1, 0, -1
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     damage = commands.add_parser("damage")
     damage.add_argument("records", type=Path)
@@ -71,7 +73,9 @@ def main() -> None:
 class Damage:
     """Plants wrong tags and drops right ones."""
 
-    def __init__(self, rows: Sequence[dict], labels: LabelSystem, options: argparse.Namespace) -> None:
+    def __init__(
+        self, rows: Sequence[dict], labels: LabelSystem, options: argparse.Namespace
+    ) -> None:
         self.options = options
         counts = Counter(tag for row in rows for tag in row["tags"])
         self.tags = [
@@ -209,7 +213,9 @@ def read_scored(path: Path) -> Scored:
             continue
         rows = index.rows(label)
         at = places[rows]
-        clusters = cluster_regions(count, lambda some, r=rows: index.features(r[some]), ClusterSettings())
+        clusters = cluster_regions(
+            count, lambda some, r=rows: index.features(r[some]), ClusterSettings()
+        )
         scored.distance[at] = clusters.distance
         scored.distance_rank[at] = _ranks(clusters.distance, 1)
         scored.score[at] = index.regions(rows)["score"]
