@@ -34,7 +34,8 @@ class RamctlCommand(click.Command):
     """A command whose options also come from `ramctl.toml` and `RAMCTL_*`."""
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
-        attributes.setdefault("context_settings", {})["help_option_names"] = ["-h", "--help"]
+        settings = attributes.setdefault("context_settings", {})
+        settings |= {"help_option_names": ["-h", "--help"], "max_content_width": 100}
         super().__init__(*args, **attributes)
         self.params.append(
             GroupedOption(
@@ -98,4 +99,6 @@ class RamctlCommand(click.Command):
         """Write the help text line by line, so that examples keep their form."""
         formatter.write_paragraph()
         for line in (self.help or "").strip().splitlines():
+            if line.strip() == "\b":
+                continue
             formatter.write(f"  {line}".rstrip() + "\n")

@@ -153,7 +153,8 @@ class RAM(nn.Module):
         The second part is 0 for words that were not trained on.
         """
         labels = self.prepare_labels(rows)
-        states = self.tag_decoder(self._queries(encoded, labels), encoded.tokens)
+        contexts = self.tag_decoder.contexts(encoded.tokens)
+        states = self.tag_decoder(self._queries(encoded, labels), contexts)
         text = self._text_logits(encoded, labels, states)
         return text, self._own_logits(encoded, labels)
 

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from tokenizers import Tokenizer
 
 from ramctl.errors import RunProblem
@@ -83,7 +83,7 @@ class StaticTextEmbedding:
             "scales": self.scales,
             "projection": self.projection,
         }
-        save_file(tensors, folder / TABLE)
+        (folder / TABLE).write_bytes(save(tensors))
         (folder / TOKENIZER).write_text(self.tokenizer_json, encoding="utf-8")
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:

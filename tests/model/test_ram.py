@@ -74,6 +74,28 @@ def test_logits_are_the_sum_of_decoder_prior_and_own_parts(photos):
         assert encoded.tokens.shape[1] == features.shape[1] + 1
 
 
+def test_a_sharp_mixture_of_class_names_is_added_to_the_text_logits(photos):
+    model = build([*PRIOR, "model.prior.class_sharpness=3.0", "model.prior.temperature=2.0"])
+    plain = build(PRIOR)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    plain.prior.config = replace(model.prior.config, class_sharpness=0.0)
+    with torch.no_grad():
+        model.prior.class_scale.fill_(0.7)
+        probabilities = (model.prior.classifier(model.encoder(photos).mean(1)) / 2).softmax(-1)
+        cosines = model.prior.class_names @ model.labels.text.T  # (K, L)
+        mixture = 0.7 * torch.log(probabilities @ torch.exp(3 * cosines)) + model.prior.offset
+        expected = plain(photos).tag_logits + mixture
+        torch.testing.assert_close(model(photos).tag_logits, expected)
+
+
+def test_the_parts_of_the_logits_sum_to_them(photos):
+    model = build([*PRIOR, "model.prior.class_sharpness=3.0"])
+    with torch.no_grad():
+        encoded = model.encode(model.encoder(photos))
+        text, own = model.tag_logit_parts(encoded, model.labels())
+        torch.testing.assert_close(text + own, model.tag_logits(encoded, model.labels()))
+
+
 def test_a_text_alone_is_a_label_without_parts_of_its_own(photos):
     model = build()
     text = torch.randn(3, 32)

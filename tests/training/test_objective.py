@@ -58,6 +58,18 @@ def test_sampled_labels_hold_all_of_the_batch_and_as_many_others_as_wanted():
     assert sample_labels(targets, 100, torch.Generator()) is None
 
 
+def test_labels_that_are_not_trained_are_never_sampled():
+    targets = torch.zeros(4, 100)
+    targets[0, [3, 50]] = 1
+    trained = torch.arange(100) < 40
+    everything = sample_labels(targets, 0, torch.Generator(), trained)
+    assert everything.ids.tolist() == list(range(40))
+    assert everything.weights.tolist() == [1.0] * 40
+    some = sample_labels(targets, 10, torch.Generator().manual_seed(0), trained)
+    assert 3 in some.ids and some.ids.max() < 40
+    assert some.weights.sum() == 40
+
+
 def test_label_sampling_is_unbiased():
     torch.manual_seed(0)
     logits, targets = torch.randn(5, 60), torch.zeros(5, 60)
