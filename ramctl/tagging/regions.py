@@ -14,6 +14,7 @@ Floats = NDArray[np.float32]
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 # The map is made finer before it is cut, so that a box need not end at the border of a token.
 FINER = 4
+PEAK_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class View:
         return np.array([x1 - x0, y1 - y0] * 2, np.float32)
 
 
-def heat_map_box(heat: Floats, *, peak_share: float) -> Floats:
+def heat_map_box(heat: Floats, *, peak_share: float = PEAK_SHARE) -> Floats:
     """The box around the connected region of a heat map (rows, columns) that holds its peak.
 
     The region is where the map, interpolated, is at least `peak_share` between its lowest and

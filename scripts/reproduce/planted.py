@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Planted errors: how many wrong tags does cleaning find, how many lost ones does generation return.
+"""Planted errors: how many wrong tags cleaning finds, how many lost ones generation returns.
 
     planted.py damage parsed.jsonl --labels labels.jsonl --kind hard --share 0.1 --out damaged/
     planted.py count WORK-0 WORK-1          the cleaning rules, apart and together
-    planted.py returned dense-0 dense-1     tags that come back
+    planted.py returned damaged/ dense-0 dense-1     tags that come back
     planted.py probe damaged/ --model M     a linear probe on frozen features: the floor
 
 Records go in two folds by photo. A fold is scored by the model of the other; the share to remove is
@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import itertools
 import json
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,6 +52,7 @@ def main() -> None:
     count = commands.add_parser("count")
     count.add_argument("works", type=Path, nargs=2)
     returned = commands.add_parser("returned")
+    returned.add_argument("damaged", type=Path)
     returned.add_argument("dense", type=Path, nargs=2)
     probe = commands.add_parser("probe")
     probe.add_argument("damaged", type=Path)
@@ -306,18 +306,18 @@ def _auc(folds: Sequence[Scored]) -> dict:
 def count_returned(options: argparse.Namespace) -> dict:
     """Precision and recall of dropped tags among those that a fold does not have any more.
 
-    The inputs are damaged records with `dense` scores (`ramctl tag --dense`), a fold each.
+    `dense` are the scores of the folds' photos (`ramctl tag --dense`), in order.
     """
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     scores, wanted = [], []
-    for path in options.dense:
+    for fold, path in enumerate(options.dense):
         tags: list[str] = []
-        for line in path.open(encoding="utf-8"):
-            row = json.loads(line)
+        damaged = read_jsonl(options.damaged / f"fold-{fold}.jsonl")
+        for row, given in zip(read_jsonl(path), damaged, strict=True):
             tags = row.get("label_names", tags)
-            truth, given = row["truth"], row["given"]
-            out = set(given) | set(truth["once"])
+            truth = given["truth"]
+            out = set(given["tags"]) | set(truth["once"])
             back = set(truth["dropped"]) & set(truth["right"])
             for tag, score in zip(tags, row["dense"], strict=True):
                 if tag not in out:
