@@ -136,7 +136,7 @@ class Baseline:
         photos = torch.from_numpy(padded).to(self.device)
         with torch.inference_mode(), self.precision():
             features = self.model.encoder(photos.contiguous(memory_format=torch.channels_last))
-        return features[: len(pixels)].float()  # type: ignore[no-any-return]
+        return features[: len(pixels)].float()
 
     def encode(self, features: Tensor) -> Encoded:
         """What the decoders see of features."""

@@ -16,6 +16,9 @@ from ramctl.data_engine.embed import Embedded, RegionView, embed_regions
 from ramctl.errors import UsageProblem
 from ramctl.tagging.regions import Floats, crop_pixels, heat_map_box, tokens_under
 
+CONTEXT = 0.3
+# Of its range: low enough that a box holds the thing, not only the part that gives it away.
+PEAK_SHARE = 0.3
 Boxes = list[list[Floats | None]]
 
 
@@ -45,8 +48,8 @@ class Embedder(Protocol):
 class AttentionDetector:
     """The tag decoder's own cross-attention: where the model looked for each tag.
 
-    One forward pass a photo whatever the number of tags. The heat map is the last layer's
-    attention, averaged over its heads.
+    One forward pass a photo whatever the number of tags. The heat map is the attention averaged
+    over layers and heads.
     """
 
     def find(self, batch: PhotoBatch) -> Boxes:
@@ -54,7 +57,10 @@ class AttentionDetector:
         heat = attention_maps(batch)
         places = batch.distinct[1]
         return [
-            [view.to_photo(heat_map_box(maps[places[label]])) for label in labels]
+            [
+                view.to_photo(heat_map_box(maps[places[label]], peak_share=PEAK_SHARE))
+                for label in labels
+            ]
             for maps, labels, view in zip(heat, batch.labels, batch.views, strict=True)
         ]
 
@@ -66,18 +72,28 @@ def attention_maps(batch: PhotoBatch) -> NDArray[np.float32]:
     with torch.inference_mode(), baseline.precision():
         _, maps = model.tag_logits_with_maps(encoded, batch.distinct[0])
     first, grid = model.encoder.extra_tokens, batch.grid
-    heat = maps[:, -1].float().mean(1)[..., first : first + grid * grid]
-    return heat.reshape(*heat.shape[:2], grid, grid).cpu().numpy()  # type: ignore[no-any-return]
+    heat = maps.float().mean((1, 2))[..., first : first + grid * grid]
+    return heat.reshape(*heat.shape[:2], grid, grid).cpu().numpy()
 
 
+@dataclass(frozen=True, slots=True)
 class PoolEmbedder:
-    """The tokens under the box, from the photo's one forward pass."""
+    """The tokens under the box, from the photo's one forward pass.
+
+    The others count `context` as much: the last tokens of a small photo see far beyond their
+    cells, and a model that was trained on whole photos does not know what a few of them mean.
+    """
+
+    context: float = CONTEXT
 
     def embed(self, batch: PhotoBatch, regions: list[Region]) -> Embedded:
         """Score and feature of each region."""
         grid = batch.grid
         cover = [
-            tokens_under(batch.views[region.photo].from_photo(region.box), grid, grid)
+            np.maximum(
+                tokens_under(batch.views[region.photo].from_photo(region.box), grid, grid),
+                np.float32(self.context),
+            )
             for region in regions
         ]
         photo = torch.tensor([region.photo for region in regions])

@@ -35,37 +35,42 @@ class Embedded:
 
 @torch.inference_mode()
 def embed_regions(model: RAM, view: RegionView, labels: PreparedLabels, label: Tensor) -> Embedded:
-    """Score and feature of each region, from the tokens under its box alone.
+    """Score and feature of each region, every token weighted by `cover`.
 
-    `label` (P) says which of the prepared labels a region is asked for. The tag decoder attends
-    to the covered tokens only (a token half covered has half the weight), and the global branch
-    pools them only.
+    `label` (P) says which of the prepared labels a region is asked for. A weight of 0 hides a
+    token: the tag decoder does not attend to it and the global branch does not pool it.
     """
     pooled, tokens, photo = _decoder_inputs(model, view)
-    bias = torch.cat(
-        [
-            view.cover.new_zeros(len(view), tokens.shape[1] - view.cover.shape[1] - _tail(photo)),
-            view.cover.log(),
-            view.cover.new_zeros(len(view), _tail(photo)),
-        ],
-        1,
-    )[:, None, None]  # (P, 1, 1, all tokens), added to the attention scores
+    # Class and mean token stand for the region as a whole, and are always seen.
+    n_before = model.encoder.extra_tokens
+    n_after = tokens.shape[1] - n_before - view.cover.shape[1]
+    mask = F.pad(view.cover.log(), (n_before, n_after))[:, None, None]  # (P, 1, 1, all tokens)
     states = _queries(model, labels, label, photo)
     for layer in model.tag_decoder.layers:
-        context = layer.cross_attention.keys_values(tokens, layer.heads)
-        states = layer.feed_forward(layer.cross_attention(states, context, mask=bias))
+        attended = layer.cross_attention(states, layer.context(tokens), mask=mask)
+        states = layer.feed_forward(attended)
     logits = model.tag_decoder.head(states, labels.parts.head[label][:, None]).squeeze(1)
     if labels.parts.bias.shape[-1]:
         logits = logits + labels.parts.bias[label].squeeze(-1)
     if model.prior is not None and photo is not None:
-        by_label = model.prior.logits(photo, labels.parts)
-        if isinstance(by_label, Tensor):
-            logits = logits + by_label.gather(1, label[:, None]).squeeze(1)
-    return Embedded(logits.sigmoid(), F.normalize(pooled, dim=-1))
+        of_all = model.prior.text_logits(photo, labels.parts, labels.likeness)
+        of_all = of_all + model.prior.own_logits(photo, labels.parts)
+        if isinstance(of_all, Tensor):  # (P, L)
+            logits = logits + of_all.gather(1, label[:, None]).squeeze(1)
+    return Embedded(logits.sigmoid(), _feature(pooled, photo))
 
 
-def _tail(photo: GlobalFeatures | None) -> int:
-    return 0 if photo is None or photo.token is None else 1
+def _feature(pooled: Tensor, photo: GlobalFeatures | None) -> Tensor:
+    """What regions are compared by, (P, F) of unit length.
+
+    The spaces that the model has learnt to tell labels apart in, side by side: on planted errors
+    distances in them rank wrong tags better than in the backbone's own channels, and the two
+    together better than either (scripts/reproduce/planted.mk).
+    """
+    if photo is None:
+        return F.normalize(pooled, dim=-1)
+    learnt = [part for part in (photo.own, photo.feature) if part is not None]
+    return F.normalize(torch.cat([F.normalize(part, dim=-1) for part in learnt], -1), dim=-1)
 
 
 def _decoder_inputs(model: RAM, view: RegionView) -> tuple[Tensor, Tensor, GlobalFeatures | None]:
@@ -79,7 +84,7 @@ def _decoder_inputs(model: RAM, view: RegionView) -> tuple[Tensor, Tensor, Globa
     if model.encoder.mean_token:
         mean = pooled if project is None else project(pooled)
         tokens = torch.cat([mean[:, None], tokens[:, 1:]], 1)
-        return pooled, tokens, GlobalFeatures(mean, None, None)
+        return pooled, tokens, GlobalFeatures(mean, None, None, None)
     if model.prior is None:
         return pooled, tokens, None
     photo = model.prior(pooled[:, None])

@@ -113,7 +113,7 @@ class Generator:
         baseline = self.baseline
         with torch.inference_mode(), baseline.precision():
             logits = baseline.model.tag_logits(encoded, baseline.all_labels)
-        return logits.float().sigmoid().cpu().numpy()  # type: ignore[no-any-return]
+        return logits.float().sigmoid().cpu().numpy()
 
     def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
         """The ids above their thresholds, the surest first."""

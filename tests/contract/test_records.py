@@ -173,7 +173,10 @@ def test_an_interrupted_run_can_be_resumed(command, tiny_bundle, ordinary, tmp_p
     process.stdin.flush()
     part = tmp_path / "out.jsonl.part"
     deadline = time.monotonic() + 120
-    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+    # clean reads all before it writes; its folder tells that it has begun.
+    work = tmp_path / "out.jsonl.work"
+    while not (work.exists() or (part.exists() and part.stat().st_size)):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()

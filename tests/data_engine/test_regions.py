@@ -22,7 +22,7 @@ def test_a_box_holds_the_region_around_the_peak_and_no_other():
     heat = np.zeros((7, 7), np.float32)
     heat[1:3, 4:6] = 1.0
     heat[5, 0] = 0.9
-    x0, y0, x1, y1 = heat_map_box(heat)
+    x0, y0, x1, y1 = heat_map_box(heat, peak_share=0.5)
     assert 3.4 / 7 <= x0 <= 4 / 7
     assert 6 / 7 <= x1 <= 6.6 / 7
     assert 0.4 / 7 <= y0 <= 1 / 7
@@ -30,7 +30,7 @@ def test_a_box_holds_the_region_around_the_peak_and_no_other():
 
 
 def test_a_flat_map_gives_the_whole_photo():
-    assert heat_map_box(np.full((7, 7), 0.02, np.float32)).tolist() == [0, 0, 1, 1]
+    assert heat_map_box(np.full((7, 7), 0.02, np.float32), peak_share=0.5).tolist() == [0, 0, 1, 1]
 
 
 def test_tokens_under_a_box_are_weighted_by_what_it_covers():
@@ -83,18 +83,19 @@ def test_the_whole_photo_as_a_region_scores_as_the_photo(batch, embedder):
     torch.testing.assert_close(embedded.feature.norm(dim=1), torch.ones(len(regions)))
 
 
-def test_a_region_depends_on_the_tokens_under_its_box_alone(batch):
+def test_without_context_a_region_depends_on_the_tokens_under_its_box_alone(batch):
+    embedder = PoolEmbedder(context=0)
     box = np.array([0, 0, 0.5, 0.5], np.float32)
-    before = PoolEmbedder().embed(batch, [Region(0, 2, box)])
+    before = embedder.embed(batch, [Region(0, 2, box)])
     grid = batch.features[:, batch.baseline.model.encoder.extra_tokens :]
     size = batch.grid
     outside = torch.from_numpy(tokens_under(box, size, size)) == 0
     grid[0, outside] += 5.0
-    after = PoolEmbedder().embed(batch, [Region(0, 2, box)])
+    after = embedder.embed(batch, [Region(0, 2, box)])
     torch.testing.assert_close(after.score, before.score)
     torch.testing.assert_close(after.feature, before.feature)
     grid[0, ~outside] += 5.0
-    assert not torch.allclose(PoolEmbedder().embed(batch, [Region(0, 2, box)]).score, before.score)
+    assert not torch.allclose(embedder.embed(batch, [Region(0, 2, box)]).score, before.score)
 
 
 def test_every_tag_of_every_photo_gets_a_box_in_its_photo(batch):
