@@ -97,7 +97,11 @@ class JsonScanner:
                     return self._take(length)
                 continue
             mark, length = found[0], found.end() - self._at
-            if depth and mark[:1] == b'"' and self._buffer[found.end() : found.end() + 1] not in (b"", b"\\"):
+            if (
+                depth
+                and mark[:1] == b'"'
+                and self._buffer[found.end() : found.end() + 1] not in (b"", b"\\")
+            ):
                 continue
             if mark[:1] == b'"':
                 length = self._end_of_string(found.start() + 1 - self._at)

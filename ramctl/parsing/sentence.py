@@ -69,8 +69,10 @@ class Sentence:
         while i < n and (
             self.tags[i] in DETERMINERS
             or self.tags[i] in ADJECTIVES
-            or self.tags[i] in ("VBN", "VBG", "RB", "HYPH")
-            and self.tag(i + 1) in NOUNS | ADJECTIVES
+            or (
+                self.tags[i] in ("VBN", "VBG", "RB", "HYPH")
+                and self.tag(i + 1) in NOUNS | ADJECTIVES
+            )
         ):
             i += 1
         while i < n and (self.tags[i] in NOUNS or i in self.units):
@@ -84,7 +86,7 @@ def sentence(shown: list[str], tags: list[str], spelling: dict[str, str]) -> Sen
     words: list[str] = []
     kept_tags: list[str] = []
     for word, tag in zip(shown, tags, strict=True):
-        if tag in ("HYPH", "_SP", "AFX") and not word.isalpha() or word == "-":
+        if (tag in ("HYPH", "_SP", "AFX") and not word.isalpha()) or word == "-":
             continue
         lower = word.lower()
         lower = spelling.get(lower, lower)
