@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,7 +31,9 @@ def group_by_image(items: Iterator[Record | Reject]) -> Iterator[Record | Reject
         names = [Path(folder) / f"{part}.jsonl" for part in range(PARTS)]
         parts = [stack.enter_context(name.open("w+b")) for name in names]
         yield from _spool(items, parts)
-        grouped = [stack.enter_context(_group(part, name)) for part, name in zip(parts, names)]
+        grouped = [
+            stack.enter_context(_group(part, name)) for part, name in zip(parts, names, strict=True)
+        ]
         for _, line in heapq.merge(*map(_lines, grouped), key=lambda pair: pair[0]):
             row = orjson.loads(line)
             fields = row["fields"]
@@ -39,7 +41,9 @@ def group_by_image(items: Iterator[Record | Reject]) -> Iterator[Record | Reject
             yield Record(fields, row["source"], row["line"], Path(row["base"]), stamp=stamp)
 
 
-def _spool(items: Iterator[Record | Reject], parts: list[BinaryIO]) -> Iterator[Record | Reject]:
+def _spool(
+    items: Iterator[Record | Reject], parts: Sequence[BinaryIO]
+) -> Iterator[Record | Reject]:
     for number, item in enumerate(items):
         if isinstance(item, Reject):
             yield item

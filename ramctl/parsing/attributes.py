@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from ramctl.parsing.found import PICTURES, Findings
+from ramctl.parsing.found import Findings
+from ramctl.parsing.lists import word_set
 from ramctl.parsing.sentence import ADJECTIVES, NOUNS, Sentence
 
 #: Second parts of "snow covered", "heart shaped", "red haired".
 SECOND_PARTS = frozenset({"colored", "shaped", "haired", "covered", "capped", "toned", "faced",
                           "patterned", "themed", "sleeved", "clad", "lined", "topped", "filled",
                           "uniformed", "eyed", "skinned", "wrapped", "flavored"})  # fmt: skip
-GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterned", "lined", "topped",
-                              "filled", "uniformed", "clad", "wrapped"})  # fmt: skip
-#: Empty nouns whose adjectives are still seen: "a rainy day", "a crowded area".
-VAGUE_PLACES = frozenset(["day", "afternoon", "area", "place", "background", "setting", "scene", "air", "material", "item", "object", "thing", "color", "colour", "side", "top", "surface", "group", "environment", "design", "one", "view", "condition", "weather", "spot", "location", "space", "photo", "photograph", "picture", "image", "shot", "style", "look", "expression"])  # fmt: skip
+GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterned", "lined",
+                              "topped", "filled", "uniformed", "clad", "wrapped"})  # fmt: skip
 NO_ATTRIBUTE = frozenset({"aged", "sized", "looking", "based", "style", "length", "size", "made",
                           "related", "like", "owned", "year", "fashioned"})  # fmt: skip
+#: What may stand before a participle that describes the noun after it.
+BEFORE_PARTICIPLE = ADJECTIVES | {"DT", "PRP$", "IN", "CD", "", ",", "CC", "VBG", "RB", "VBN",
+                                  "VBZ", "VBP", "POS", "NN", "."}  # fmt: skip
 BLOND = frozenset({"blond", "blonde", "brunette", "auburn"})
 LIGHTNESS = frozenset({"dark", "light", "bright", "pale", "deep"})
 
@@ -52,7 +54,7 @@ def _describes_nothing(findings: Findings, i: int) -> bool:
     while sentence.tag(k + 1) in NOUNS:
         k += 1
     head = lexicon.noun(sentence.words[k])
-    return lexicon.noun_kind(head) is None and head not in VAGUE_PLACES
+    return lexicon.noun_kind(head) is None and head not in word_set("vague_places")
 
 
 def is_second_part(sentence: Sentence, i: int) -> bool:
@@ -78,7 +80,7 @@ def with_second_part(findings: Findings, i: int) -> int:
     if pair in lexicon.attribute_phrases:
         findings.add(i, i + 2, pair, "attribute", "attribute phrase")
         return i + 2
-    if first in LIGHTNESS:
+    if first in LIGHTNESS or (first in lexicon.stop_adjectives and second in GIVES_FIRST_PART):
         return i + 2
     if second in GIVES_FIRST_PART:
         lemma = first if sentence.tags[i] in ADJECTIVES else lexicon.noun(first)
@@ -97,14 +99,14 @@ def _black_and_white(findings: Findings, i: int) -> int:
     end = i + 3
     k = end
     while sentence.tag(k) in ADJECTIVES | {"VBN", "VBG", "NN", "CD"} and (
-        sentence.word(k) not in PICTURES and k < end + 3
+        sentence.word(k) not in word_set("pictures") and k < end + 3
     ):
         k += 1
     at_end = sentence.tag(end) in ("", ".", ",", "IN", ":")
-    of_picture = sentence.word(k) in PICTURES or (
+    of_picture = sentence.word(k) in word_set("pictures") or (
         at_end
         and (sentence.word(i - 1) == "in" or i == 0)
-        and not PICTURES.isdisjoint(sentence.words)
+        and not word_set("pictures").isdisjoint(sentence.words)
     )
     if of_picture or len(sentence) == 3:
         findings.add(i, end, "black and white", "attribute", "black and white picture")
@@ -118,6 +120,8 @@ def participle(findings: Findings, i: int) -> bool:
     """Note a participle that is an attribute; whether it was one (or is none of the tags)."""
     sentence, lexicon = findings.sentence, findings.lexicon
     word = sentence.words[i]
+    if word == "seated":
+        return False  # a posture, wherever it stands
     attributive = is_attributive(findings, i)
     if word in lexicon.stop_participles:
         return True
@@ -142,8 +146,7 @@ def is_attributive(findings: Findings, i: int) -> bool:
         k += 1
     if sentence.tag(k) not in NOUNS and k not in sentence.units:
         return False
-    return sentence.tag(i - 1) in ADJECTIVES | {"DT", "PRP$", "IN", "CD", "", ",", "CC", "VBG", "RB",
-                                                 "VBN", "VBZ", "VBP", "POS", "NN", "."}  # fmt: skip
+    return sentence.tag(i - 1) in BEFORE_PARTICIPLE
 
 
 def _has_object(findings: Findings, i: int) -> bool:

@@ -7,11 +7,6 @@ from dataclasses import dataclass
 from ramctl.parsing.lexicon import Lexicon
 from ramctl.parsing.sentence import Sentence
 
-#: Pictures of which "black and white" says that they have no colours.
-PICTURES = frozenset(
-    ["photo", "photograph", "picture", "image", "film", "drawing", "shot", "portrait", "sketch", "illustration", "print", "movie", "video", "photography", "pic", "snapshot", "footage", "photos", "pictures", "images", "view", "filter", "still", "style", "photographs"]
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Found:

@@ -5,27 +5,19 @@ WordNet answers first; `data/lexicon.toml` holds what it lacks or gets wrong in 
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache, lru_cache
-from importlib import resources
 
 from ramctl.parsing.inflection import noun_lemma, verb_lemma
+from ramctl.parsing.lists import pairs, word_lists, word_set
 from ramctl.parsing.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet
 
 #: Lexicographer files of what can be seen.
 VISIBLE_FILES = frozenset(
-    f"noun.{name}"
-    for name in ["Tops", "animal", "artifact", "body", "food", "object", "person", "plant", "substance"]
-)
-#: Files that hold both visible and abstract nouns: only listed words are tags.
-PLANT_OR_STUFF = frozenset({"noun.plant", "noun.substance", "noun.food"})
+    {"noun.Tops", "noun.animal", "noun.artifact", "noun.body", "noun.food", "noun.object",
+     "noun.person", "noun.plant", "noun.substance"}
+)  # fmt: skip
 NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
 
-NO_FIRST_WORD = frozenset(["the", "a", "an", "to", "on", "in", "at", "going", "lying", "coming", "some", "two", "one", "three"])
-NO_LAST_WORD = frozenset(
-    ["in", "on", "up", "off", "out", "over", "down", "through", "to", "for", "around", "away", "it", "by", "at", "with", "one", "about", "under"]
-)
-NO_MIDDLE_WORD = frozenset(["of", "and", "in", "on", "the", "or", "with", "to", "a"])
 
 #: First words of synsets under which every place is a scene.
 SCENE_ROOTS = (
@@ -40,16 +32,12 @@ SCENE_ROOTS = (
 class Lexicon:
     """Word knowledge, with caches that are bounded."""
 
-    def __init__(self, lists: dict[str, dict[str, str]], wordnet: WordNet) -> None:
+    def __init__(self, words: dict[str, dict[str, list[str]]], wordnet: WordNet) -> None:
         self.wordnet = wordnet
-        words = {
-            section: {name: _entries(text) for name, text in entries.items()}
-            for section, entries in lists.items()
-        }
         nouns, verbs, adjectives = words["nouns"], words["verbs"], words["adjectives"]
         self.plural_only = frozenset(nouns["plural_only"])
         self.invariant = frozenset(nouns["invariant"])
-        self.irregular = _pairs(nouns["irregular"])
+        self.irregular = pairs(nouns["irregular"])
         self.ing_things = frozenset(nouns["ing_things"])
         self.stop_nouns = frozenset(nouns["stop"])
         self.objects = frozenset(nouns["objects"])
@@ -66,13 +54,15 @@ class Lexicon:
         self.stop_verbs = frozenset(verbs["stop"])
         self.light_verbs = frozenset(verbs["light"])
         self.lie_of_the_land = frozenset(verbs["lie_of_the_land"])
-        self.act_nouns = _pairs(verbs["act_nouns"])
+        self.act_nouns = pairs(verbs["act_nouns"])
         self.extra_verbs = frozenset(verbs["extra"])
         self.course_verbs = frozenset(verbs["course"])
+        #: Doings that are named by nouns which are otherwise no tags: "take a photograph".
+        self.doings = frozenset(self.act_nouns.values())
         self.verb_forms = frozenset(verbs["forms"])
         self.attribute_phrases = frozenset(words["phrases"]["attributes"])
-        self.spelling = _pairs(words["spelling"]["same"])
-        self.british = _pairs(words["spelling"]["british"])
+        self.spelling = pairs(words["spelling"]["same"])
+        self.british = pairs(words["spelling"]["british"])
         self.spelling |= self.british
         self.vague_labels = {kind: frozenset(listed) for kind, listed in words["labels"].items()}
         self.removed_compounds = frozenset(words["compounds"]["remove"])
@@ -90,8 +80,7 @@ class Lexicon:
     @cache
     def shared() -> Lexicon:
         """The lexicon that the package ships, opened once a process."""
-        text = resources.files("ramctl.parsing").joinpath("data/lexicon.toml").read_text("utf-8")
-        return Lexicon(tomllib.loads(text), WordNet.shared())
+        return Lexicon(word_lists(), WordNet.shared())
 
     def _noun(self, word: str) -> str:
         if word in self.irregular:
@@ -124,13 +113,20 @@ class Lexicon:
         return self.verb(word) in self.extra_verbs or self.wordnet.has(self.verb(word), VERB)
 
     def kind(self, tag: str) -> str:
-        """The kind of a tag by itself: a noun's, else attribute or action, else object."""
-        kind = self.noun_kind(self.noun(tag))
-        if kind is not None:
-            return kind
-        if self.is_attribute(tag):
+        """The kind of a tag by itself; object where nothing is known of it."""
+        return self.noun_kind(self.noun(tag)) or self.kind_alone(tag) or "object"
+
+    def kind_alone(self, word: str) -> str | None:
+        """The kind of a word in the form of a tag, as colour, noun, property or doing; or None."""
+        if word in self.colors:
             return "attribute"
-        return "action" if self.is_plain_verb(tag) else "object"
+        if self.noun(word) == word and (kind := self.noun_kind(word)):
+            return kind
+        if self.is_attribute(word):
+            return "attribute"
+        if self.verb(word) == word and self.is_plain_verb(word) and word not in self.stop_verbs:
+            return "action"
+        return None
 
     def is_also_name(self, word: str) -> bool:
         """Whether WordNet has the word as a name too: China, Turkey."""
@@ -237,12 +233,12 @@ class PhraseIndex:
 
 
 def _is_noun_compound(word: str) -> bool:
-    """Whether a noun of WordNet is one of several nouns, not "walk in", "the city", "cup of tea"."""
+    """Whether it is a compound of nouns, not "walk in", "the city", "cup of tea"."""
     first, *middle, last = word.split(" ")
     return (
-        first not in NO_FIRST_WORD
-        and last not in NO_LAST_WORD
-        and NO_MIDDLE_WORD.isdisjoint(middle)
+        first not in word_set("no_first_word")
+        and last not in word_set("no_last_word")
+        and word_set("no_middle_word").isdisjoint(middle)
     )
 
 
@@ -250,11 +246,3 @@ def _is_name(synset: Synset, lemma: str) -> bool:
     """Whether the word names one thing: Austin, Crane, but not a crane."""
     spelled = [word for word in synset.lemmas if word.lower().replace("-", " ") == lemma]
     return synset.is_named_thing or all(word[:1].isupper() for word in spelled)
-
-
-def _entries(text: str) -> list[str]:
-    return [entry.replace("_", " ") for entry in text.split()]
-
-
-def _pairs(entries: list[str]) -> dict[str, str]:
-    return {form: lemma for form, _, lemma in (entry.partition("=") for entry in entries)}

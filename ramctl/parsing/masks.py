@@ -66,7 +66,7 @@ def _mute_quotations(sentence: Sentence) -> None:
 
 
 def _mute_negated(sentence: Sentence, i: int) -> None:
-    words, tags = sentence.words, sentence.tags
+    words = sentence.words
     end = sentence.phrase_end(i + 1)
     if words[i] == "no" and words[end - 1] in SIGNS:
         sentence.mute(i, end - 1, "negation")

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from ramctl.parsing.found import Findings
+from ramctl.parsing.lists import word_set
 from ramctl.parsing.sentence import ADJECTIVES, NOUNS
 
-#: Heads that only say how much or which part: what comes before them is the thing.
-PORTIONS = frozenset(
-    ["slice", "piece", "portion", "serving", "row", "line", "cluster", "bunch", "material", "scene", "section", "area", "view", "page", "part", "type", "style", "kind", "color", "side", "item", "shot", "sort", "stuff", "set", "collection", "display", "design", "pattern", "place", "spot", "top", "bottom", "product", "photo", "picture", "image", "background", "chunk", "wedge", "strip"]
-)
-#: Nouns that only shade the colour after them: "mustard yellow".
-SHADES = frozenset(
-    ["mustard", "lemon", "lime", "royal", "navy", "sky", "forest", "olive", "cherry", "blood", "fire", "brick", "coffee", "chocolate", "powder", "steel", "ice", "rose", "mint", "pea", "sea", "apple", "charcoal", "canary", "salmon", "jet", "snow", "milk", "pearl", "lipstick", "rust"]
-)
 #: Stuff that a tool or garment is for rather than made of: "a snow shovel"; and what is made of it.
 STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
-MADE_OF_IT = frozenset(["ramp", "sculpture", "castle", "wall", "statue", "tower", "house", "fort", "bank", "path", "road", "slope", "court", "rink", "track", "trail", "step", "bench", "course", "mound", "pit", "hill"])  # fmt: skip
-MATERIALS = frozenset(["straw", "plastic", "paper", "metal", "fur", "wooden", "wicker", "rubber", "stone", "leather", "denim", "brick", "steel", "bamboo", "cardboard", "concrete", "ceramic"])  # fmt: skip
+WORN = frozenset({"wear", "wears", "wearing", "wore", "dressed"})
 WEARERS = frozenset({"wear", "wears", "wearing", "wore", "with", "in", "has", "his", "her", "their",
                      "dark", "reading", "and", "sun", "safety"})  # fmt: skip
 DRINKS = frozenset({"wine", "beer", "drinking", "champagne", "water", "juice", "milk", "cocktail",
@@ -43,7 +35,7 @@ def noun_phrase(findings: Findings, start: int) -> int:
             break
     while len(parts) > 1 and _is_name(findings, parts[-1][0]):
         parts.pop()
-    if sentence.words[i - 1] in SHADES and sentence.word(i) in findings.lexicon.colors:
+    if sentence.words[i - 1] in word_set("shades") and sentence.word(i) in findings.lexicon.colors:
         parts.pop()
     if not parts:
         return i
@@ -52,13 +44,15 @@ def noun_phrase(findings: Findings, start: int) -> int:
     if modifiers and head_is_tag:
         findings.phrases.append(f"{modifiers[-1][2]} {head[2]}")
     for modifier in modifiers:
-        is_thing = not head_is_tag and (head[2] in PORTIONS or sentence.tags[modifier[0]] == "NNS")
+        is_thing = not head_is_tag and (
+            head[2] in word_set("portions") or sentence.tags[modifier[0]] == "NNS"
+        )
         _modifier(findings, *modifier, head=head[2], is_thing=is_thing)
     return i
 
 
 def _is_doing(findings: Findings, i: int) -> bool:
-    """Whether the compound at a place is a doing whose doer stands before it: "man rock climbing"."""
+    """Whether the compound at a place is a doing of the noun before it: "man rock climbing"."""
     sentence, lexicon = findings.sentence, findings.lexicon
     end, lemma = sentence.units[i]
     return sentence.tags[end - 1] == "VBG" and lexicon.noun_kind(lemma) == "action"
@@ -102,7 +96,7 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
             return False
         findings.add(start, end, verb, "action", "gerund")
         return True
-    kind = lexicon.noun_kind(lemma)
+    kind = "object" if lemma == "top" and _is_garment(findings, start) else lexicon.noun_kind(lemma)
     if kind is None:
         return False
     if end - start > 1:
@@ -111,10 +105,18 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
     return True
 
 
+def _is_garment(findings: Findings, i: int) -> bool:
+    """Whether "top" is worn: "in a pink top", not "on the top of", "a red top of a box"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    before = sentence.words[max(i - 6, 0) : i]
+    described = not lexicon.colors.isdisjoint(before[-3:]) and "on" not in before[-4:]
+    return sentence.word(i + 1) != "of" and (described or not WORN.isdisjoint(before))
+
+
 def _first_part(findings: Findings, start: int, lemma: str) -> None:
     """Note the material of a "straw hat" and the colour of a "black bear" too: they are true."""
     word, lexicon = findings.sentence.words[start], findings.lexicon
-    if word in MATERIALS and len(lemma.split()) == 2:
+    if word in word_set("materials") and len(lemma.split()) == 2:
         findings.add(start, start + 1, word, "attribute", "material")
     elif (
         word in lexicon.colors
@@ -135,7 +137,7 @@ def _modifier(
         lemma in lexicon.modifier_tags or (kind and lexicon.first_file(lemma) == "noun.substance")
     ):
         if lemma in STUFF_TO_USE_ON and lexicon.first_file(head) == "noun.artifact" and (
-            head not in MADE_OF_IT
+            head not in word_set("made_of_it")
         ):  # fmt: skip
             return
         if lemma == "rock" and lexicon.first_file(head) in (
@@ -173,7 +175,8 @@ def _is_gerund(findings: Findings, lemma: str) -> bool:
 
 
 def _is_thing_of_color(findings: Findings, i: int) -> bool:
-    word, sentence = findings.sentence.words[i], findings.sentence
-    return findings.lexicon.first_file(findings.lexicon.noun(word)) in (
-        "noun.food", "noun.plant", "noun.animal", "noun.artifact"
-    ) and sentence.word(i - 1) not in ("in", "is", "are") and sentence.tag(i - 1) != "CC"  # fmt: skip
+    sentence, lexicon = findings.sentence, findings.lexicon
+    if sentence.word(i - 1) in ("in", "is", "are") or sentence.tag(i - 1) == "CC":
+        return False
+    file = lexicon.first_file(lexicon.noun(sentence.words[i]))
+    return file in ("noun.food", "noun.plant", "noun.animal", "noun.artifact")

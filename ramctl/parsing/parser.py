@@ -9,13 +9,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 
 from ramctl.labels import LabelSystem
 from ramctl.parsing import attributes, masks, nouns, readings, verbs
 from ramctl.parsing.compounds import find_compounds
 from ramctl.parsing.found import Findings, Found
 from ramctl.parsing.lexicon import Lexicon
-from ramctl.parsing.sentence import ADJECTIVES, NOUNS, VERBS, clean, sentence
+from ramctl.parsing.sentence import ADJECTIVES, NOUNS, VERBS, Sentence, clean, sentence
 from ramctl.parsing.tagger import BATCH, Tagger
 
 
@@ -41,6 +42,8 @@ class ParsedCaption:
         return {found.tag: found.kind for found in self.found}
 
 
+#: The words of the longest tag.
+LONGEST_TAG = 4
 Finish = Callable[[ParsedCaption], ParsedCaption]
 #: Parsed texts that are remembered: captions repeat within a data set.
 KNOWN_TEXTS = 20_000
@@ -98,14 +101,36 @@ class CaptionParser:
         readings.repair(read, lexicon)
         masks.mute(read, lexicon)
         find_compounds(read, lexicon)
+        if alone := tag_alone(read, lexicon):
+            return ParsedCaption((alone,))
         findings = Findings(read, lexicon, [], {}, [])
         i = 0
         while i < len(read):
             i = _step(findings, i)
         unique: dict[str, Found] = {}
-        for found in findings.found:
+        for found in sorted(findings.found, key=attrgetter("place")):
             unique.setdefault(found.tag, found)
         return ParsedCaption(tuple(unique.values()), tuple(findings.phrases))
+
+
+def tag_alone(read: Sentence, lexicon: Lexicon) -> Found | None:
+    """The tag that the whole text is: a bare word has no sentence to read it by."""
+    if not 0 < len(read) <= LONGEST_TAG:
+        return None
+    text = " ".join(read.words)
+    kind: str | None = None
+    if len(read) > 1:
+        if text in lexicon.compounds and lexicon.noun(text) == text:
+            kind = lexicon.noun_kind(text)
+        elif text in lexicon.attribute_phrases:
+            kind = "attribute"
+    elif text in lexicon.doings:
+        kind = "action"
+    elif text not in lexicon.stop_nouns:
+        kind = lexicon.kind_alone(text)
+    if kind is None:
+        return None
+    return Found(0, text, kind, " ".join(read.shown), "the whole text")
 
 
 def _step(findings: Findings, i: int) -> int:

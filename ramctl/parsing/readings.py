@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ramctl.parsing.lexicon import Lexicon
+from ramctl.parsing.lists import word_set
 from ramctl.parsing.sentence import (
     ADJECTIVES,
     DETERMINERS,
@@ -15,7 +16,6 @@ from ramctl.parsing.wordnet import NOUN, VERB
 #: What may follow a verb that was taken for a noun.
 AFTER_VERB = frozenset({"DT", "PRP$", "IN", "RP", "TO", "RB", "PRP", "CC", "", ".", ",", "VBG"})
 MAKES_NOUN = DETERMINERS | ADJECTIVES
-PLACING = frozenset(["in", "on", "of", "with", "at", "near", "under", "behind", "over", "through", "into", "across", "outside", "inside", "against", "beside", "above", "below", "along", "past", "around", "toward", "towards", "onto", "beneath", "by"])  # fmt: skip
 #: Before an -ing word that is a verb with its object: "sitting and drinking water".
 BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
 #: Determiners that may be a whole subject: "another walks".
@@ -83,9 +83,9 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     if word.endswith("ing") and len(word) > 4:
         if lexicon.noun(word) in lexicon.ing_things or word in lexicon.objects:
             return tag
-        if lexicon.is_plain_verb(word) and lexicon.verb(word) != word:
-            if after not in NOUNS or (before in BEFORE_GERUND and i not in sentence.units):
-                return "VBG"
+        is_verb = lexicon.is_plain_verb(word) and lexicon.verb(word) != word
+        if is_verb and (after not in NOUNS or before in BEFORE_GERUND):
+            return "VBG"
     if not lexicon.is_plain_noun(lexicon.noun(word)):
         if lexicon.is_plain_adjective(word):
             return "JJ"
@@ -141,7 +141,7 @@ def _gerund_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     after_word = sentence.word(i + 1)
     if after in ("DT", "PRP$", "PRP") or sentence.word(i - 1) in BE:
         return "VBG"
-    if before in MAKES_NOUN or sentence.word(i - 1) in PLACING:
+    if before in MAKES_NOUN or sentence.word(i - 1) in word_set("placing"):
         return "NN"
     if after_word == "of" or i == 0 or (before in ("CC", ",", "NN") and after in ("IN", "", ".")):
         return "NN"

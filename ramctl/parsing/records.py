@@ -52,7 +52,8 @@ def with_tags(
             kinds.setdefault(tag, kind)
     sources: dict[str, list[str]] = {tag: ["parsed"] for tag in kinds}
     if keep_tags or not parsed:
-        given_kinds = fields.get("kinds") if isinstance(fields.get("kinds"), dict) else {}
+        given = fields.get("kinds")
+        given_kinds: dict[str, str] = given if isinstance(given, dict) else {}
         for tag in string_list(fields, "tags"):
             kinds.setdefault(tag, given_kinds.get(tag) or kinds_of_given[tag])
             sources.setdefault(tag, []).append("human")

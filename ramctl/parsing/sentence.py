@@ -69,8 +69,10 @@ class Sentence:
         while i < n and (
             self.tags[i] in DETERMINERS
             or self.tags[i] in ADJECTIVES
-            or (self.tags[i] in ("VBN", "VBG", "RB", "HYPH")
-            and self.tag(i + 1) in NOUNS | ADJECTIVES)
+            or (
+                self.tags[i] in ("VBN", "VBG", "RB", "HYPH")
+                and self.tag(i + 1) in NOUNS | ADJECTIVES
+            )
         ):
             i += 1
         while i < n and (self.tags[i] in NOUNS or i in self.units):

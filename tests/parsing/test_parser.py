@@ -1,0 +1,113 @@
+"""Captions to tags: the guidelines' worked examples, one class of difficulty a test."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ramctl.parsing import CaptionParser
+from ramctl.parsing.sentence import clean
+
+
+@pytest.fixture(scope="module")
+def parser() -> CaptionParser:
+    return CaptionParser.open()
+
+
+EXAMPLES = {
+    "empty wooden bench with piles of twigs in front of some parked cars": (
+        "empty wooden bench pile twig parked car"
+    ),
+    "a black and white photo of a woman walking down a street": (
+        "black_and_white woman walk street"
+    ),
+    "A black and white dog runs.": "black white dog run",
+    "a boy without shoes is about to kick a soccer ball": "boy kick soccer_ball",
+    "three musicians, one in black, look at the camera": "musician black look",
+    "bacon-wrapped hot dogs on a grill at a summer party": "bacon hot_dog grill summer party",
+    "Two women ride horses while children watch.": "woman ride horse child watch",
+    "a man wearing sunglasses and black shorts": "man wear sunglasses black shorts",
+    "A group of people surfing": "person surf",
+    "clouds like mountains over a field": "cloud field",
+    "Man taking a photograph of a dog": "man photograph dog",
+    "the highway cuts the suburb in half .": "highway suburb",
+    'a shirt that says "no parking"': "shirt",
+    "a man waiting for a bus": "man",
+    "hard rock artist performs": "artist perform",
+    "A mountain covered with snow": "mountain snow",
+    "a snow covered mountain": "snow mountain",
+    "seated man": "sit man",
+    "a glass vase and wine glasses": "glass vase wine_glass",
+    "a man in a teddy bear costume by a fire hydrant": "man teddy_bear costume fire_hydrant",
+    "A large red truck parks in front of a building.": "red truck park building",
+    "a girl with a dark gray shirt looking nice": "girl gray shirt",
+}
+
+
+@pytest.mark.parametrize("caption", EXAMPLES)
+def test_a_caption_gives_its_tags(parser, caption):
+    assert parser.tags(caption) == [tag.replace("_", " ") for tag in EXAMPLES[caption].split()]
+
+
+def test_every_tag_has_a_kind_and_its_words(parser):
+    (parsed,) = parser.parse(["Two dogs sit on a sunny beach."])
+    assert parsed.kinds == {
+        "dog": "object",
+        "sit": "action",
+        "sunny": "attribute",
+        "beach": "scene",
+    }
+    assert [(found.words, found.rule) for found in parsed.found] == [
+        ("dogs", "noun"), ("sit", "verb"), ("sunny", "adjective"), ("beach", "noun"),
+    ]  # fmt: skip
+
+
+ODD = ["", " ", "\0", "\U0001f600\U0001f600", "一只狗在草地上", "&lt;b&gt;dog&lt;/b&gt; &amp; cat",
+       "a" * 100_000, "dog " * 5000, "<" * 1000, "((((" * 1000, "-" * 1000, "'s", "'", "``''",
+       "http://x.y/dog.jpg", "\u2028dog\u2029", "a\tdog\n"]  # fmt: skip
+
+
+@pytest.mark.parametrize("caption", ODD, ids=range(len(ODD)))
+def test_odd_captions_give_a_list(parser, caption):
+    assert isinstance(parser.tags(caption), list)
+
+
+def test_entities_and_markup_are_no_words():
+    assert clean("A &lt;b&gt;dog&lt;/b&gt; &amp; cat\u2019s https://a.b/c") == "A dog & cat's"
+
+
+def test_british_spelling_gives_the_same_tags(parser):
+    assert parser.tags("a grey tyre") == parser.tags("a gray tire") == ["gray", "tire"]
+
+
+def test_order_of_captions_does_not_matter(parser):
+    captions = ["a dog", "two cats on a mat", "a dog"]
+    alone = [parser.tags(caption) for caption in captions]
+    assert [parsed.tags for parsed in parser.parse(captions)] == alone
+
+
+def test_a_parsed_tag_parses_to_itself(parser):
+    tags = {tag for caption in EXAMPLES for tag in parser.tags(caption)}
+    wrong = {tag: parser.tags(tag) for tag in tags if parser.tags(tag) != [tag]}
+    assert not wrong
+
+
+@pytest.mark.shared
+def test_the_public_gold_standard_is_reached(parser, shared, tmp_path):
+    gold = shared / "data" / "gold"
+    rows = [json.loads(line) for line in (gold / "parse_gold_public.jsonl").open()]
+    parsed = parser.parse(row["caption"] for row in rows)
+    with (tmp_path / "predicted.jsonl").open("w") as out:
+        for row, caption in zip(rows, parsed, strict=True):
+            line = {"id": row["id"], "tags": caption.tags, "kinds": caption.kinds}
+            out.write(json.dumps(line) + "\n")
+    done = subprocess.run(
+        [sys.executable, gold / "score.py", gold / "parse_gold_public.jsonl",
+         tmp_path / "predicted.jsonl", "--json"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    score = json.loads(done.stdout)
+    assert score["f1"] >= 0.975
+    assert score["forbidden_hits"] <= 8
+    assert score["kind_accuracy"] >= 0.95
