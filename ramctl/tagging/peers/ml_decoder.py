@@ -75,7 +75,7 @@ class MLDecoderPeer(Peer):
         )
         self._runtime = runtime
         self._model = _build(parts, path).to(runtime.device)
-        config = resolve_data_config(pretrained_cfg=parts.preprocessing)  # type: ignore[no-untyped-call]
+        config = resolve_data_config(pretrained_cfg=parts.preprocessing)
         self._transform = create_transform(**config)
         self._crops = config["crop_mode"] == "center"
 
@@ -129,7 +129,7 @@ def _build(parts: _Parts, path: Path) -> nn.Module:
         raise RunProblem(f"{path}: no backbone {parts.architecture!r}: {error}") from error
     width = parts.head["embed_standart.weight"].shape[1]
     groups, decoder_width, _ = parts.head["duplicate_pooling"].shape
-    head: Any = MLDecoder(  # type: ignore[no-untyped-call]
+    head: Any = MLDecoder(
         num_classes=len(parts.head["duplicate_pooling_bias"]),
         num_of_groups=groups,
         decoder_embedding=decoder_width,
@@ -161,7 +161,7 @@ def _take_apart(path: Path) -> _Parts:
     if len(names) != len(head["duplicate_pooling_bias"]):
         raise RunProblem(f"{path}: {len(names)} class names for another number of classes")
     if architecture.startswith("tresnet"):
-        backbone = checkpoint_filter_fn(backbone, None)  # type: ignore[no-untyped-call]
+        backbone = checkpoint_filter_fn(backbone, None)
     names = [str(name) for name in names]
     return _Parts(architecture, arguments, names, preprocessing, backbone, head)
 
