@@ -85,7 +85,8 @@ def _summary(decisions: Sequence[Decision]) -> str:
         f"({share:.1%}) lose their tag. The {min(len(decisions), TAGS_SHOWN)} labels that lost "
         "most follow. A frame shows where the tag was looked for; a region is removed because it "
         "is far from its cluster (<i>outlier</i>) or because the model does not see the tag on it "
-        "(<i>not-predicted</i>).</p>"
+        "(<i>not-predicted</i>). Below each photo: the tag's score on the region, and the "
+        "distance.</p>"
     )
 
 
