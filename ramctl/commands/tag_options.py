@@ -34,7 +34,7 @@ output_options = combined(
     option("--dense", is_flag=True, group="output", help="Add the scores of all labels."),
     option("--boxes", is_flag=True, group="output", help="Add where the model looked."),
     option("--caption", is_flag=True, group="output", help="Add a caption by the model."),
-    option("--gallery", type=_file, metavar="FILE", group="output", help="Write a page of the photos."),
+    option("--gallery", type=_file, metavar="FILE", group="output", help="Write a page of photos."),
     option("--xmp", is_flag=True, group="output", help="Merge tags into XMP sidecars."),
     option(
         "--xmp-prefix", default="auto", show_default=True, metavar="WORD", group="output",
