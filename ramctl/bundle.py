@@ -189,6 +189,8 @@ class BundleWriter:
             shutil.rmtree(self.path, ignore_errors=True)
             return
         write_meta(self.path, self.meta)
+        for file in self.path.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors leaves files private
         aside = self.target.with_name(f".{self.target.name}.old-{os.getpid()}")
         if self.target.exists():
             self.target.rename(aside)

@@ -112,11 +112,13 @@ def _parse(
     from ramctl.parsing.stage import BATCH, ParseOptions, ParseStage
     from ramctl.parsing.to_ram import ram_encoder
 
-    stage = ParseStage(
-        ParseOptions(labels, options["jobs"], options["keep_tags"], options["explain"])
+    to_ram = options["target_format"] == "ram"
+    settings = ParseOptions(
+        labels, options["jobs"], options["keep_tags"], options["explain"], needs_image=to_ram
     )
+    stage = ParseStage(settings)
     form: dict[str, Any] = {}
-    if options["target_format"] == "ram" and labels is not None:
+    if to_ram and labels is not None:
         form = {"encode": ram_encoder(labels), "header": b"[\n", "footer": b"\n]\n"}
     fingerprint = {"labels": labels.sha256} if labels else {}
     report.extra = stage.stats

@@ -6,8 +6,7 @@ import click
 
 from ramctl.commands.base import option
 from ramctl.commands.options import combined
-
-FORMATS = ("jsonl", "text", "csv", "tsv", "kohya", "fiftyone", "label-studio", "exiftool-csv")
+from ramctl.io.formats import FORMATS
 
 _text = click.Path(exists=True, dir_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)
@@ -29,12 +28,12 @@ output_options = combined(
     option(
         "-f", "--format", "form", type=click.Choice(FORMATS), default="jsonl", metavar="FORMAT",
         group="output",
-        help="jsonl, text, csv, tsv, kohya, fiftyone, label-studio, exiftool-csv.",
+        help=", ".join(FORMATS) + ".",
     ),
     option("--dense", is_flag=True, group="output", help="Add the scores of all labels."),
     option("--boxes", is_flag=True, group="output", help="Add where the model looked."),
     option("--caption", is_flag=True, group="output", help="Add a caption by the model."),
-    option("--gallery", type=_file, metavar="FILE", group="output", help="Write an HTML page."),
+    option("--gallery", type=_file, metavar="FILE", group="output", help="Write a page of photos."),
     option("--xmp", is_flag=True, group="output", help="Merge tags into XMP sidecars."),
     option(
         "--xmp-prefix", default="auto", show_default=True, metavar="WORD", group="output",

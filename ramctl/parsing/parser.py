@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from ramctl.labels import LabelSystem
 from ramctl.parsing import attributes, masks, nouns, readings, verbs
@@ -44,6 +45,9 @@ class ParsedCaption:
 
 #: The words of the longest tag.
 LONGEST_TAG = 4
+if TYPE_CHECKING:
+    from ramctl.parsing.quick import QuickReader
+
 Finish = Callable[[ParsedCaption], ParsedCaption]
 #: Parsed texts that are remembered: captions repeat within a data set.
 KNOWN_TEXTS = 20_000
@@ -53,11 +57,16 @@ class CaptionParser:
     """Captions to tags: every visible thing, place, property and doing that they name."""
 
     def __init__(
-        self, lexicon: Lexicon, tagger: Tagger, finish: Finish = lambda parsed: parsed
+        self,
+        lexicon: Lexicon,
+        tagger: Tagger,
+        finish: Finish = lambda parsed: parsed,
+        quick: QuickReader | None = None,
     ) -> None:
         self.lexicon = lexicon
         self.tagger = tagger
         self._finish = finish
+        self._quick = quick
         self._known: OrderedDict[str, ParsedCaption] = OrderedDict()
 
     @classmethod
@@ -69,9 +78,10 @@ class CaptionParser:
     def closed(cls, labels: LabelSystem) -> CaptionParser:
         """A parser whose tags are the labels of a system: the closed mode."""
         from ramctl.parsing.mapping import LabelMapper
+        from ramctl.parsing.quick import QuickReader
 
         lexicon = Lexicon.shared()
-        return cls(lexicon, Tagger.shared(), LabelMapper(labels, lexicon).map)
+        return cls(lexicon, Tagger.shared(), LabelMapper(labels, lexicon).map, QuickReader.shared())
 
     def tags(self, caption: str) -> list[str]:
         """The tags of one caption in order of first mention."""
@@ -92,25 +102,43 @@ class CaptionParser:
                 self._known.popitem(last=False)
 
     def _parse_texts(self, texts: Iterable[str]) -> Iterator[ParsedCaption]:
-        for shown, tags in self.tagger.tag(clean(text) for text in texts):
-            yield self._finish(self._parse_tagged(shown, tags))
+        cleaned = [clean(text) for text in texts]
+        read: list[ParsedCaption | None] = [None] * len(cleaned)
+        if self._quick is not None:
+            for i, text in enumerate(cleaned):
+                if quick := self._quick.read(text):
+                    read[i] = as_parsed(*quick)
+        doubtful = [text for text, done in zip(cleaned, read, strict=True) if done is None]
+        tagged = self.tagger.tag(doubtful)
+        for done in read:
+            yield self._finish(done or self._parse_tagged(*next(tagged)))
 
     def _parse_tagged(self, shown: list[str], tags: list[str]) -> ParsedCaption:
-        lexicon = self.lexicon
-        read = sentence(shown, tags, lexicon.spelling)
-        readings.repair(read, lexicon)
-        masks.mute(read, lexicon)
-        find_compounds(read, lexicon)
-        if alone := tag_alone(read, lexicon):
+        findings = findings_of(shown, tags, self.lexicon)
+        if alone := tag_alone(findings.sentence, self.lexicon):
             return ParsedCaption((alone,))
-        findings = Findings(read, lexicon, [], {}, [])
-        i = 0
-        while i < len(read):
-            i = _step(findings, i)
-        unique: dict[str, Found] = {}
-        for found in sorted(findings.found, key=attrgetter("place")):
-            unique.setdefault(found.tag, found)
-        return ParsedCaption(tuple(unique.values()), tuple(findings.phrases))
+        return as_parsed(findings.found, findings.phrases)
+
+
+def as_parsed(found: Iterable[Found], phrases: Iterable[str]) -> ParsedCaption:
+    """The caption with each tag once, where it is first mentioned."""
+    unique: dict[str, Found] = {}
+    for one in sorted(found, key=attrgetter("place")):
+        unique.setdefault(one.tag, one)
+    return ParsedCaption(tuple(unique.values()), tuple(phrases))
+
+
+def findings_of(shown: list[str], tags: list[str], lexicon: Lexicon) -> Findings:
+    """What the rules find in a tagged caption, each mention by itself."""
+    read = sentence(shown, tags, lexicon.spelling)
+    readings.repair(read, lexicon)
+    masks.mute(read, lexicon)
+    find_compounds(read, lexicon)
+    findings = Findings(read, lexicon, [], {}, [])
+    i = 0
+    while i < len(read):
+        i = _step(findings, i)
+    return findings
 
 
 def tag_alone(read: Sentence, lexicon: Lexicon) -> Found | None:

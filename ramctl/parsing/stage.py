@@ -6,22 +6,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.io.records import Record
+from ramctl.io.records import Record, image_name
 from ramctl.io.stream import Batch, Outcome
 from ramctl.labels import LabelSystem
-from ramctl.parsing.build import BuiltLabels, Sizes, build_labels
-from ramctl.parsing.counts import TagCounts
 from ramctl.parsing.lexicon import Lexicon
 from ramctl.parsing.mapping import LabelMapper
 from ramctl.parsing.parser import ParsedCaption
 from ramctl.parsing.records import ParseCounts, captions_to_parse, with_tags
-from ramctl.parsing.review import read_review, write_review
 from ramctl.parsing.workers import parsed_batches
 from ramctl.progress import progress_bar
 from ramctl.report import Reject, Report
+
+if TYPE_CHECKING:
+    from ramctl.parsing.build import BuiltLabels, Sizes
 
 BATCH = 256
 
@@ -34,6 +34,7 @@ class ParseOptions:
     jobs: int = 1
     keep_tags: bool = False
     explain: bool = False
+    needs_image: bool = False
 
 
 class ParseStage:
@@ -49,7 +50,8 @@ class ParseStage:
     def __call__(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """One list of outcomes a batch, in order."""
         with parsed_batches(self.options.labels, self.options.jobs) as parse:
-            for work, parsed in parse(map(_work, batches)):
+            works = (_work(batch, needs_image=self.options.needs_image) for batch in batches)
+            for work, parsed in parse(works):
                 yield self._outcomes(work, parsed)
         self.stats.update(self.counts.to_json())
 
@@ -84,13 +86,17 @@ class ParseStage:
         return lexicon.kind(tag)
 
 
-def _work(batch: Batch) -> tuple[list[tuple[Record, int | RecordProblem]], list[str]]:
+def _work(
+    batch: Batch, *, needs_image: bool
+) -> tuple[list[tuple[Record, int | RecordProblem]], list[str]]:
     """Each record with the number of its captions or its problem, and all captions."""
     work: list[tuple[Record, int | RecordProblem]] = []
     captions: list[str] = []
     for record in batch:
         try:
             mine = captions_to_parse(record)
+            if needs_image:
+                image_name(record.fields)
         except RecordProblem as problem:
             work.append((record, problem))
             continue
@@ -115,6 +121,11 @@ def build_label_file(
     A `review` that exists is read first and its decisions win. Raises RunProblem when there
     is no caption, and at the first reject with `strict`. Buffers four bytes a mention.
     """
+    # Only here: contexts are compared with scipy, which parsing records does not need.
+    from ramctl.parsing.build import Sizes, build_labels
+    from ramctl.parsing.counts import TagCounts
+    from ramctl.parsing.review import read_review, write_review
+
     counts = TagCounts()
     decisions = read_review(review) if review else {}
     with ExitStack() as stack:

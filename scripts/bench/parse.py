@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Time the parser against spaCy's default pipeline in one run, and check what speed costs.
+
+    scripts/bench/parse.py CAPTIONS.jsonl.gz... [--labels labels.jsonl] [-n 4000] [--rounds 3]
+
+Prints captions a second of CPU time on one core (median of rounds, the ways taken in turn) and
+the ratios to the same spaCy model with its default pipeline; the share of captions of which no
+word is in doubt; and how well the closed mode agrees with open mode and mapping on captions that
+the table of readings was not counted on.
+"""
+
+import argparse
+import platform
+import random
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import spacy
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from ramctl.io.paths import read_inputs
+from ramctl.io.records import captions_of
+from ramctl.labels import LabelSystem
+from ramctl.parsing.lexicon import Lexicon
+from ramctl.parsing.mapping import LabelMapper
+from ramctl.parsing.parser import CaptionParser
+from ramctl.parsing.quick import QuickReader
+from ramctl.parsing.sentence import clean
+from ramctl.parsing.tagger import MODEL_PACKAGES
+
+HOLD_OUT = 0.05
+
+
+def held_out_captions(files, n):
+    """n distinct captions of images that scripts/build_readings leaves out."""
+    sys.dont_write_bytecode = True
+    from importlib.machinery import SourceFileLoader
+
+    script = str(Path(__file__).resolve().parents[1] / "build_readings")
+    is_held_out = SourceFileLoader("build_readings", script).load_module().is_held_out
+    captions = dict.fromkeys(
+        caption
+        for record in read_inputs(files, None, "bench")
+        if is_held_out(record.fields.get("image"), HOLD_OUT)
+        for caption in captions_of(record.fields)
+    )
+    return random.Random(0).sample(sorted(captions), min(n, len(captions)))
+
+
+def seconds(work):
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def agreement(closed, mapped):
+    """(share of tags in both, captions that differ) as an F1 over (caption, tag) pairs."""
+    both = sum(len(set(a.tags) & set(b.tags)) for a, b in zip(closed, mapped, strict=True))
+    total = sum(len(a.tags) + len(b.tags) for a, b in zip(closed, mapped, strict=True))
+    return 2 * both / total
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument("files", nargs="+")
+    arguments.add_argument("--labels", type=Path, required=True)
+    arguments.add_argument("-n", type=int, default=4000)
+    arguments.add_argument("--rounds", type=int, default=3)
+    args = arguments.parse_args()
+
+    captions = held_out_captions(args.files, args.n)
+    labels = LabelSystem.read(args.labels)
+    model = next(name for name in MODEL_PACKAGES if spacy.util.is_package(name))
+    nlp = spacy.load(model)
+    quick = QuickReader.shared()
+    sure = [caption for caption in captions if quick.read(clean(caption)) is not None]
+    ways = {
+        "spaCy, default pipeline": lambda: list(nlp.pipe(captions)),
+        "open mode": lambda: list(CaptionParser.open().parse(captions)),
+        "closed mode": lambda: list(CaptionParser.closed(labels).parse(captions)),
+        "closed mode, no doubtful word": lambda: list(CaptionParser.closed(labels).parse(sure)),
+    }
+    for work in ways.values():
+        work()
+    times = {name: [] for name in ways}
+    for _ in range(args.rounds):
+        for name, work in ways.items():
+            times[name].append(seconds(work))
+    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
+          f"spaCy {spacy.__version__}, {len(captions)} captions, {args.rounds} rounds")  # fmt: skip
+    base = None
+    for name, taken in times.items():
+        n = len(sure) if name.endswith("word") else len(captions)
+        rate = n / statistics.median(taken)
+        base = base or rate
+        print(f"{name:32s} {rate:8.0f} captions/s  {rate / base:5.1f} x")
+    print(f"captions without a doubtful word: {len(sure) / len(captions):.3f}")
+    mapper = LabelMapper(labels, Lexicon.shared())
+    mapped = [mapper.map(parsed) for parsed in CaptionParser.open().parse(captions)]
+    closed = list(CaptionParser.closed(labels).parse(captions))
+    print(f"closed mode agrees with open mode and mapping: {agreement(closed, mapped):.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Label systems from captions: counts, merges, limits, review, mapping, closed mode."""
+
+import pytest
+
+from ramctl.errors import RunProblem
+from ramctl.labels import Label, LabelSystem
+from ramctl.parsing import CaptionParser
+from ramctl.parsing.build import Sizes, build_labels
+from ramctl.parsing.counts import TagCounts
+from ramctl.parsing.lexicon import Lexicon
+from ramctl.parsing.mapping import LabelMapper
+from ramctl.parsing.review import read_review, write_review
+
+CAPTIONS = [
+    *["a child plays with a ball on a beach", "a kid plays with a ball on a beach"] * 6,
+    *["a sofa in a living room", "a couch in a living room"] * 6,
+    *["a girl on a soccer field with a soccer ball"] * 20,
+    *["a man rides a train past a golden retriever", "a woman trains a dog"] * 6,
+    *["a surfboard on the sand", "a surf board on the sand"] * 6,
+    *["two men fishing in a lake with fish"] * 6,
+]
+
+
+@pytest.fixture(scope="module")
+def built():
+    counts = TagCounts.of(CaptionParser.open().parse(CAPTIONS))
+    return build_labels(counts, Lexicon.shared(), Sizes())
+
+
+def test_synonyms_and_spellings_are_merged(built):
+    labels = built.labels
+    assert labels.canonical("kid") == labels.canonical("child")
+    assert labels.canonical("sofa") == labels.canonical("couch")
+    assert labels.canonical("surf board") == labels.canonical("surfboard")
+
+
+def test_labels_have_kind_count_and_parents(built):
+    by_tag = {label.tag: label for label in built.labels}
+    assert by_tag["soccer field"].kind == "scene"
+    assert by_tag["golden retriever"].parents[:2] == ("retriever", "dog")
+    assert by_tag["beach"].count == 12
+
+
+def test_a_doing_that_is_a_thing_too_has_a_label_of_its_own(built):
+    kinds = {label.tag: label.kind for label in built.labels}
+    assert kinds["fish"] == "object"
+    assert kinds["fishing"] == "action"
+
+
+def test_the_same_captions_give_the_same_system(built):
+    counts = TagCounts.of(CaptionParser.open().parse(CAPTIONS))
+    assert build_labels(counts, Lexicon.shared(), Sizes()).labels.to_bytes() == (
+        built.labels.to_bytes()
+    )
+
+
+def test_sizes_drop_the_rarest():
+    counts = TagCounts.of(CaptionParser.open().parse(CAPTIONS))
+    small = build_labels(counts, Lexicon.shared(), Sizes(max_labels=3, max_strings=4))
+    assert len(small.labels) == 3
+    assert sum(1 + len(label.synonyms) for label in small.labels) <= 4
+
+
+def test_an_edited_review_wins_and_is_stable(built, tmp_path):
+    path = tmp_path / "review.tsv"
+    write_review(path, built.candidates)
+    edited = path.read_text().replace("sand\tlabel\t\t", "sand\tdrop\t\t")
+    path.write_text(edited)
+    counts = TagCounts.of(CaptionParser.open().parse(CAPTIONS))
+    again = build_labels(counts, Lexicon.shared(), Sizes(), read_review(path))
+    assert not again.labels.ids("sand")
+    assert built.labels.ids("sand")
+    write_review(path, again.candidates)
+    assert path.read_text() == edited
+
+
+def test_a_broken_review_names_its_line(tmp_path):
+    path = tmp_path / "review.tsv"
+    path.write_text("tag\tdecision\tof\tkind\tcount\treason\ndog\tmaybe\t\tobject\t3\t\n")
+    with pytest.raises(RunProblem, match=r"review.tsv:2: needs"):
+        read_review(path)
+
+
+LABELS = LabelSystem(
+    [
+        Label("train", "object"),
+        Label("dog", "object", synonyms=("puppy",)),
+        Label("ride", "action", synonyms=("riding",)),
+        Label("soccer field", "scene"),
+        Label("bear", "object"),
+        Label("retriever", "object"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("caption", "tags"),
+    [
+        ("A man rides a train.", ["ride", "train"]),
+        ("A woman trains a puppy.", ["dog"]),
+        ("girls on a soccer field", ["soccer field"]),
+        ("a girl holds a teddy bear", []),
+        ("a golden retriever without a dog", ["retriever"]),
+    ],
+)
+def test_closed_mode_gives_labels_in_their_sense(caption, tags):
+    assert CaptionParser.closed(LABELS).tags(caption) == tags
+
+
+def test_a_plain_word_list_takes_its_kinds_from_the_lexicon():
+    words = LabelSystem.from_tags(["train", "ride", "red"])
+    parsed = next(CaptionParser.closed(words).parse(["A man rides a red train."]))
+    assert parsed.kinds == {"ride": "action", "red": "attribute", "train": "object"}
+
+
+def test_closed_mode_agrees_with_open_mode_and_mapping(built):
+    mapper = LabelMapper(built.labels, Lexicon.shared())
+    captions = list(dict.fromkeys(CAPTIONS))
+    mapped = [mapper.map(parsed).tags for parsed in CaptionParser.open().parse(captions)]
+    closed = [parsed.tags for parsed in CaptionParser.closed(built.labels).parse(captions)]
+    same = sum(len(set(a) & set(b)) for a, b in zip(mapped, closed, strict=True))
+    assert same >= 0.95 * sum(map(len, mapped))
