@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ramctl.errors import RunProblem
 from ramctl.io import json_items
-from ramctl.io.formats.detect import read_any, recognise
+from ramctl.io.readers.detect import read_any, recognise
 from ramctl.io.grouping import group_by_image
 from ramctl.io.json_items import JsonScanner
 from ramctl.io.records import Record
