@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 
 from ramctl.labels import Label, LabelSystem
 from ramctl.parsing.counts import TagCounts
-from ramctl.parsing.lexicon import Lexicon
+from ramctl.parsing.lexicon import VISIBLE_FILES, Lexicon
 from ramctl.parsing.synonyms import POS_OF_KIND, Merge, find_merges
-from ramctl.parsing.wordnet import NOUN
+from ramctl.parsing.wordnet import NOUN, VERB
 
 DECISIONS = ("label", "synonym", "drop")
 MAX_LABELS = 4585  # the paper's
 MAX_STRINGS = 6500  # about the paper's 6,449 words and phrases
 MIN_COUNT = 5
+#: The most general hypernyms that people search by; "artifact" and "organism" are none.
+EVERYDAY = frozenset({"person", "animal", "plant", "food"})
 #: A free compound must be this much more frequent than a word to be a label.
 MIN_PHRASE_COUNT = 15
 #: The share of its head's mentions that makes a free compound a thing of its own.
@@ -225,14 +227,26 @@ def _parents(label: Candidate, lexicon: Lexicon, canonical: Mapping[str, str]) -
     """The labels above one, nearest first: its hypernyms, else the head of the compound."""
     found: dict[str, None] = {}
     pos = POS_OF_KIND[label.kind]
-    senses = lexicon.wordnet.entry(label.tag).senses.get(pos, ())
-    if senses:
-        for number in lexicon.wordnet.hypernym_path(senses[0][0]):
-            for lemma in lexicon.wordnet.synset(number).lemmas:
-                above = canonical.get(lemma.lower().replace("-", " "))
-                if above and above != label.tag:
-                    found.setdefault(above)
+    for number in _path_above(label.tag, pos, lexicon):
+        synset = lexicon.wordnet.synset(number)
+        if synset.file == "noun.Tops" and EVERYDAY.isdisjoint(synset.lemmas):
+            continue
+        for lemma in synset.lemmas:
+            above = canonical.get(lemma.lower().replace("-", " "))
+            if above and above != label.tag:
+                found.setdefault(above)
     head = label.tag.rpartition(" ")[2]
     if not found and head != label.tag and pos == NOUN and head in canonical:
         found[canonical[head]] = None
     return tuple(found)
+
+
+def _path_above(tag: str, pos: str, lexicon: Lexicon) -> list[int]:
+    """The hypernyms of the sense that is meant: the first visible one of a noun."""
+    synsets = lexicon.wordnet.synsets(tag, pos)
+    if not synsets:
+        return []
+    meant = next((s for s in synsets if s.file in VISIBLE_FILES), synsets[0])
+    path = lexicon.wordnet.hypernym_path(meant.number)
+    # Verbs soon become too general: to run is to hurry is to travel is to move.
+    return path[:1] if pos == VERB else path
