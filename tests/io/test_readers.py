@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from ramctl.errors import RunProblem
 from ramctl.io import json_items
-from ramctl.io.readers.detect import read_any, recognise
 from ramctl.io.grouping import group_by_image
 from ramctl.io.json_items import JsonScanner
+from ramctl.io.readers.detect import read_any, recognise
 from ramctl.io.records import Record
 
 COCO = {
