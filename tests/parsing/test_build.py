@@ -17,7 +17,7 @@ CAPTIONS = [
     *["a girl on a soccer field with a soccer ball"] * 20,
     *["a man rides a train past a golden retriever", "a woman trains a dog"] * 6,
     *["a surfboard on the sand", "a surf board on the sand"] * 6,
-    *["two men fishing in a lake with fish", "a fish in a bowl"] * 6,
+    *["two men fishing in a lake", "a fish in a bowl", "a fish in the water"] * 6,
 ]
 
 
