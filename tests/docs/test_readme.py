@@ -49,9 +49,10 @@ def test_every_reject_code_is_explained(code):
 
 
 def test_json_examples_parse():
-    for block in re.findall(r"```json\n(.*?)```", README, re.DOTALL):
-        for line in block.strip().splitlines():
-            json.loads(line)
+    blocks = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.strip().splitlines()]
+    assert lines
+    assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
 @pytest.fixture(scope="session")
