@@ -47,7 +47,7 @@ def photos():
 def test_cached_features_give_what_photos_give(photos):
     model = build(PRIOR)
     with torch.no_grad():
-        features = model.encoder.features(photos)
+        features = model.encoder.kept(photos)
         assert torch.equal(model(features).tag_logits, model(photos).tag_logits)
 
 
