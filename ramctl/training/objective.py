@@ -127,17 +127,10 @@ class Objective(nn.Module):
             terms["caption"] = caption_loss(
                 logits, batch.caption_targets, smoothing=config.label_smoothing
             )
-        mixture = None
-        if self.former is None and "imagenet" in self.teachers:
-            assert model.prior is not None
-            mixture = model.prior.class_mixture(features).detach()
-        elif self.former is not None:
-            mixture, class_logits = self.former(batch.photos)
-            if "classes" in self.weights:
-                assert model.prior is not None
-                terms["classes"] = class_memory_loss(
-                    model.prior.class_logits(features), class_logits
-                )
+        mixture, class_logits = self._known_classes(features, batch)
+        if "classes" in self.weights:
+            assert model.prior is not None and class_logits is not None
+            terms["classes"] = class_memory_loss(model.prior.class_logits(features), class_logits)
         for name in self.teachers:
             if config.distill_weight:
                 terms[f"distill {name}"] = self._distill_term(name, mixture, encoded, batch)
@@ -195,6 +188,15 @@ class Objective(nn.Module):
         # labels own, so that words that were not trained on fare better.
         text, own = self.model.tag_logit_parts(encoded, rows)
         return {"tag": term(text.detach() + own), "tag text": term(text)}
+
+    def _known_classes(self, features: Tensor, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        """What the backbone knew before training: class mixture (B, E), class logits (B, K)."""
+        prior = self.model.prior
+        if self.former is not None:
+            return self.former(batch.photos)
+        if prior is None or "imagenet" not in self.teachers:
+            return None, None
+        return prior.class_mixture(features).detach(), prior.class_logits(features).detach()
 
     def _distill_term(
         self, name: str, mixture: Tensor | None, encoded: Encoded, batch: Batch
