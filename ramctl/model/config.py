@@ -162,6 +162,9 @@ class TrainingConfig:
     workers: int
     seed: int
     augment: AugmentConfig
+    # Of the backbone, from the photo on; with 0 and a learning rate it is trained as a whole.
+    frozen_stages: int = 0
+    classes_weight: float = 0.0  # its own class probabilities stay near what they were
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 B batch, T tokens, C channels of the backbone.
 """
 
+import math
 from typing import Any
 
 import timm
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ramctl.errors import UsageProblem
 from ramctl.model.config import EncoderConfig
+from ramctl.model.weights import weights_of
 
 
 class ImageEncoder(nn.Module):
@@ -28,14 +30,66 @@ class ImageEncoder(nn.Module):
         self.freeze_batchnorm = freeze_batchnorm
         self.channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
         self.prefix_tokens = int(getattr(backbone, "num_prefix_tokens", 0))
+        self.frozen_stages = 0
 
     def forward(self, photos: Tensor) -> Tensor:
-        """(B, T, C) of photos (B, 3, H, W); T counts the mean token and the backbone's own."""
-        return self.features(photos)
+        """(B, T, C) of photos (B, 3, H, W), or of what `kept` gave for them, (B, N, K).
 
-    def features(self, photos: Tensor) -> Tensor:
-        """(B, T, C): what training on cached features stores for each photo."""
-        tokens = self.backbone.forward_features(photos)
+        T counts the mean token and the backbone's own.
+        """
+        if photos.dim() == 4:
+            return self._tokens(self.backbone.forward_features(photos))
+        return self._tokens(self._upper(photos)) if self.frozen_stages else photos
+
+    def kept(self, photos: Tensor) -> Tensor:
+        """What training keeps of each photo on disk: the frozen stages' output (B, N, K).
+
+        The finished tokens where nothing or everything is frozen.
+        """
+        if not self.frozen_stages:
+            return self(photos)
+        backbone = self.backbone
+        maps = backbone.bn1(backbone.conv_stem(photos))
+        for stage in backbone.blocks[: self.frozen_stages]:
+            maps = stage(maps)
+        return maps.flatten(2).transpose(1, 2)
+
+    def freeze(self, stages: int) -> None:
+        """Freeze the stem and so many stages: an EfficientNet's only, else UsageProblem."""
+        blocks = getattr(self.backbone, "blocks", ())
+        if not hasattr(self.backbone, "conv_stem") or not 0 < stages <= len(blocks):
+            raise UsageProblem(
+                f"training.frozen_stages = {stages}: only EfficientNets, and not more than their "
+                "stages, can be frozen in part"
+            )
+        if not self.freeze_batchnorm:
+            raise UsageProblem("training.frozen_stages needs model.encoder.freeze_batchnorm")
+        self.frozen_stages = stages
+        for module in self._lower():
+            module.requires_grad_(False)
+
+    def what_is_kept_depends_on(self) -> dict[str, Tensor]:
+        """The weights behind `kept`, by name."""
+        weights = weights_of(self)
+        if not self.frozen_stages:
+            return weights
+        lower: tuple[str, ...] = ("backbone.conv_stem.", "backbone.bn1.")
+        lower += tuple(f"backbone.blocks.{index}." for index in range(self.frozen_stages))
+        return {name: tensor for name, tensor in weights.items() if name.startswith(lower)}
+
+    def _lower(self) -> list[nn.Module]:
+        backbone = self.backbone
+        return [backbone.conv_stem, backbone.bn1, *backbone.blocks[: self.frozen_stages]]
+
+    def _upper(self, kept: Tensor) -> Tensor:
+        side = math.isqrt(kept.shape[1])
+        maps = kept.transpose(1, 2).unflatten(2, (side, side))
+        backbone = self.backbone
+        for stage in backbone.blocks[self.frozen_stages :]:
+            maps = stage(maps)
+        return backbone.bn2(backbone.conv_head(maps))
+
+    def _tokens(self, tokens: Tensor) -> Tensor:
         if tokens.dim() == 4:
             if not self.channels_last:
                 tokens = tokens.permute(0, 2, 3, 1)

@@ -90,6 +90,13 @@ def distillation_loss(
     return LossTerm((distance * present).sum(), present.sum())
 
 
+def class_memory_loss(logits: Tensor, former: Tensor) -> LossTerm:
+    """Kullback-Leibler divergence of the backbone's class logits (B, K) from its former ones."""
+    said = former.detach().float().log_softmax(-1)
+    divergence = F.kl_div(logits.float().log_softmax(-1), said, reduction="sum", log_target=True)
+    return LossTerm(divergence, _count(len(logits), logits))
+
+
 def alignment_loss(
     logits: Tensor, same: Tensor | None = None, *, gamma_neg: float = 4.0, clip: float = 0.05
 ) -> LossTerm:

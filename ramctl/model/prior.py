@@ -69,11 +69,15 @@ class GlobalBranch(nn.Module):
             self.classifier.bias.copy_(bias)
             self.class_names.copy_(F.normalize(names, dim=-1))
 
-    def class_probabilities(self, features: Tensor) -> Tensor:
-        """What the classifier says of tokens (B, T, C), flattened by the temperature, (B, K)."""
+    def class_logits(self, features: Tensor) -> Tensor:
+        """What the classifier says of tokens (B, T, C), (B, K)."""
         assert self.classifier is not None
-        logits = self.classifier(features.mean(1)) / self.config.temperature
-        return logits.softmax(-1)
+        logits: Tensor = self.classifier(features.mean(1))
+        return logits
+
+    def class_probabilities(self, features: Tensor) -> Tensor:
+        """The classifier's probabilities, flattened by the temperature, (B, K)."""
+        return (self.class_logits(features) / self.config.temperature).softmax(-1)
 
     def class_mixture(self, features: Tensor) -> Tensor:
         """The class names' embeddings, mixed by the classifier's probabilities, (B, E)."""

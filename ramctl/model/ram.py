@@ -94,11 +94,10 @@ class RAM(nn.Module):
     ) -> RamOutput:
         """Tag logits of `labels`, logits of `captions`, and of `texts` asked as if labels.
 
-        `photos` is (B, 3, H, W), or cached features (B, T, C). `labels` are rows of the label
-        table (default: all); `texts` (B, E) are RAM++'s caption embeddings.
+        `photos` is (B, 3, H, W), or what the encoder keeps of them (B, N, K). `labels` are rows of
+        the label table (default: all); `texts` (B, E) are RAM++'s caption embeddings.
         """
-        features = photos if photos.dim() == 3 else self.encoder(photos)
-        encoded = self.encode(features)
+        encoded = self.encode(self.encoder(photos))
         tag_logits = self.tag_logits(encoded, self.labels() if labels is None else labels)
         caption_logits = None if captions is None else self.caption_logits(encoded, captions)
         alignment_logits = None if texts is None else self.tag_logits(encoded, texts)

@@ -1,4 +1,4 @@
-"""TOML tables to frozen dataclasses and back, strictly: no key is ignored, none is missing."""
+"""TOML tables to frozen dataclasses and back, strictly: no key is ignored, none is guessed."""
 
 import dataclasses
 import types
@@ -13,7 +13,8 @@ T = TypeVar("T")
 def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """`table` as an instance of the dataclass `cls`.
 
-    Nested dataclasses are nested tables; a field typed `X | None` may be missing or `false`.
+    Nested dataclasses are nested tables; a field typed `X | None` may be missing or `false`, one
+    with a default may be missing: settings that bundles of earlier versions do not have.
     `where` is the dotted name of the table, used in messages. Raises UsageProblem that names
     unknown keys, missing keys and values of the wrong kind.
     """
@@ -24,11 +25,13 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
         names = ", ".join(f"{where}.{key}" for key in unknown)
         raise UsageProblem(f"unknown setting {names}; known here: {', '.join(fields)}")
     values = {}
-    for name in fields:
+    for name, field in fields.items():
         if name in table:
             values[name] = _convert(hints[name], table[name], f"{where}.{name}")
         elif type(None) in get_args(hints[name]):
             values[name] = None
+        elif field.default is not dataclasses.MISSING:
+            values[name] = field.default
         else:
             raise UsageProblem(f"missing setting {where}.{name}")
     return cls(**values)

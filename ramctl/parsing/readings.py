@@ -11,7 +11,7 @@ from ramctl.parsing.sentence import (
     VERBS,
     Sentence,
 )
-from ramctl.parsing.wordnet import NOUN, VERB
+from ramctl.parsing.wordnet import ADJECTIVE, ADVERB, NOUN, VERB
 
 #: What may follow a verb that was taken for a noun.
 AFTER_VERB = frozenset({"DT", "PRP$", "IN", "RP", "TO", "RB", "PRP", "CC", "", ".", ",", "VBG"})
@@ -26,6 +26,14 @@ ONE = frozenset({"a", "an", "this", "one", "another", "each", "every"})
 BE = frozenset(
     {"is", "are", "was", "were", "be", "being", "been", "'s", "'re", "am", "gets", "get"}
 )
+#: Readings of a word that the tagger does not know; WordNet knows no such adverb.
+RARELY_NOUNS = frozenset({"RB", "RBR", "RBS", "PRP", "XX", "AFX", "RP", "MD"})
+NEVER_NOUNS = frozenset({"may", "must", "might", "will", "mine", "i", "he", "it", "thus", "trough"})
+PHRASE = NOUNS | ADJECTIVES | {"VBN", "HYPH"}
+#: What follows the last noun of its phrase.
+AFTER_HEAD = frozenset({"", ".", ":", "IN", "VBZ", "VBP", "VBD", "WDT", "WP", "RB", "RP", "''"})
+#: What may follow it, or go on with it.
+AFTER_SURE_HEAD = AFTER_HEAD | {",", "CC", "VBG", "TO", "DT"}
 
 
 def repair(sentence: Sentence, lexicon: Lexicon) -> None:
@@ -42,13 +50,17 @@ def repair(sentence: Sentence, lexicon: Lexicon) -> None:
             tags[i] = _gerund_reading(sentence, i, lexicon)
         elif tag in ADJECTIVES:
             if tag == "JJ" or lexicon.is_plain_noun(word):
-                tags[i] = _adjective_reading(word, tag, lexicon)
+                tag = tags[i] = _adjective_reading(word, tag, lexicon)
+            if tag in ADJECTIVES and _heads_its_phrase(sentence, i, lexicon):
+                tags[i] = "NN" if lexicon.noun(word) == word else "NNS"
         elif tag in ("VBZ", "VBP", "VB", "VBD", "VBN") and _is_noun_after_all(sentence, i, lexicon):
             tags[i] = "NNS" if word.endswith("s") else "NN"
         elif tag in ("FW", "UH") and lexicon.is_plain_noun(lexicon.noun(word)):
             tags[i] = "NN"
         elif tag in ("FW", "UH", "RB") and word in lexicon.colors:
             tags[i] = "JJ"
+        elif tag in RARELY_NOUNS and _is_mistaken_noun(sentence, i, lexicon):
+            tags[i] = "NN" if lexicon.noun(word) == word else "NNS"
 
 
 def _is_title_case(sentence: Sentence) -> bool:
@@ -159,6 +171,66 @@ def _adjective_reading(word: str, tag: str, lexicon: Lexicon) -> str:
     if word.endswith("ing") and lexicon.is_plain_verb(word):
         return "VBG"
     return tag
+
+
+def _heads_its_phrase(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether an "adjective" that nouns share is the noun of its phrase: "a locomotive at"."""
+    word, before, after = sentence.words[i], sentence.tag(i - 1), sentence.tag(i + 1)
+    lemma = lexicon.noun(word)
+    kind = lexicon.noun_kind(lemma) if lexicon.is_plain_noun(lemma) else None
+    if word in lexicon.colors or kind is None or after not in AFTER_SURE_HEAD:
+        return False
+    as_noun, as_adjective = _uses(lemma, NOUN, lexicon), _uses(word, ADJECTIVE, lexicon)
+    if word in lexicon.stop_adjectives:
+        is_person = lexicon.first_file(lemma) == "noun.person" and as_noun > 0
+        return is_person and before in ("DT", "PRP$") and after in AFTER_HEAD
+    if after not in AFTER_HEAD or word in lexicon.visible_adjectives:
+        surely = as_noun > as_adjective or (
+            as_noun == as_adjective and word not in lexicon.visible_adjectives
+        )
+        goes_on = (after == "CC" and sentence.tag(i + 2) not in DETERMINERS) or (
+            after == "," and as_adjective >= 0
+        )
+        return before in MAKES_NOUN | {"NN"} and surely and not goes_on
+    if before in MAKES_NOUN:
+        return as_noun >= as_adjective or _is_determined(sentence, i)
+    if before == "NN":
+        return as_noun >= as_adjective or kind == "scene"
+    if sentence.word(i - 1) in BE or before in VERBS - {"VBG"} | {"RB", "NNS"}:
+        return False
+    return as_adjective == 0 and not (before == "CC" and sentence.tag(i - 2) in ADJECTIVES)
+
+
+def _is_determined(sentence: Sentence, i: int) -> bool:
+    """Whether only adjectives stand between a place and its determiner."""
+    k = i - 1
+    while sentence.tag(k) in ADJECTIVES:
+        k -= 1
+    return sentence.tag(k) in ("DT", "PRP$", "POS") and sentence.word(k) not in BARE_SUBJECTS
+
+
+def _uses(word: str, pos: str, lexicon: Lexicon) -> int:
+    """How often WordNet's texts use a word so; -1 if it cannot be."""
+    return lexicon.wordnet.count(word, pos) if lexicon.wordnet.has(word, pos) else -1
+
+
+def _is_mistaken_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether a word that is no noun to the tagger can be nothing else: "fire hydrant/RB"."""
+    word, before, after = sentence.words[i], sentence.tag(i - 1), sentence.tag(i + 1)
+    lemma = lexicon.noun(word)
+    is_tag = lexicon.is_plain_noun(lemma) and lexicon.noun_kind(lemma) is not None
+    if len(word) < 2 or word in NEVER_NOUNS or not is_tag:
+        return False
+    if sentence.tags[i] == "MD":
+        return before in PHRASE | DETERMINERS and after in AFTER_HEAD - {"RB", "VBP", "VBZ"}
+    if lexicon.wordnet.has(word, ADVERB) or lexicon.is_plain_adjective(word):
+        return (
+            before in MAKES_NOUN
+            and after in ("IN", ".", "")
+            and sentence.tags[i] == "RB"
+            and lexicon.wordnet.count(lemma, NOUN) > 0
+        )
+    return after not in ("DT", "PRP$")
 
 
 def _is_noun_after_all(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:

@@ -17,7 +17,7 @@ from ramctl.report import Report
 from ramctl.training.batches import Batch, batches
 from ramctl.training.devices import pick_device, wants_bf16
 from ramctl.training.distributed import World
-from ramctl.training.job import Job, Surroundings, build_job, has_frozen_encoder
+from ramctl.training.job import Job, Surroundings, build_job, can_keep_features
 from ramctl.training.loop import Pace
 from ramctl.training.opening import TrainOptions, open_plan
 from ramctl.training.sampler import StepPlan
@@ -81,13 +81,13 @@ def _measure(job: Job, work: WorkFolder) -> dict[str, Any]:
 
 def _encoded(job: Job, batch: Batch, seconds: list[float]) -> Batch:
     """The batch as training will see it: features where the encoder is frozen."""
-    if not has_frozen_encoder(job.preset) or not batch.is_real:
+    if not can_keep_features(job.preset) or not batch.is_real:
         return batch
     started = time.monotonic()
     encoder = job.trainer.objective.model.encoder.eval()
     with torch.inference_mode():
         photos = batch.photos.to(job.trainer.device)
-        features = encoder(photos)
+        features = encoder.kept(photos)
     seconds.append((time.monotonic() - started) / len(photos))
     # Cloned: tensors of inference mode cannot take part in a gradient.
     return replace(batch, photos=features.clone())

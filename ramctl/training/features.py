@@ -17,14 +17,12 @@ import numpy as np
 import orjson
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.io.images import decode_photo, read_photo
 from ramctl.model.config import PreprocessConfig
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
-from ramctl.model.weights import weights_of
 from ramctl.training.samples import Annotation
 
 KEY_BYTES = 16
@@ -87,10 +85,10 @@ class FeatureStore:
         return features
 
 
-def store_name(encoder: nn.Module, preprocess: PreprocessConfig) -> str:
+def store_name(encoder: ImageEncoder, preprocess: PreprocessConfig) -> str:
     """A name that changes with anything the features depend on but the photo."""
     digest = hashlib.sha256(orjson.dumps(asdict(preprocess)))
-    for name, tensor in sorted(weights_of(encoder).items()):
+    for name, tensor in sorted(encoder.what_is_kept_depends_on().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -183,7 +181,7 @@ class FeatureCache:
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(photos)).to(device)
             batch = batch.contiguous(memory_format=torch.channels_last)
-            features: Features = self.encoder(batch).half().cpu().numpy()
+            features: Features = self.encoder.kept(batch).half().cpu().numpy()
         return features
 
 
@@ -191,5 +189,5 @@ def _feature_shape(encoder: ImageEncoder, size: int) -> tuple[int, int]:
     encoder.eval()
     parameter = next(encoder.parameters())
     with torch.inference_mode():
-        tokens = encoder(torch.zeros(1, 3, size, size, device=parameter.device))
+        tokens = encoder.kept(torch.zeros(1, 3, size, size, device=parameter.device))
     return tokens.shape[1], tokens.shape[2]

@@ -90,6 +90,8 @@ def initial_model(start: Start, say: Say) -> RAM:
         _initialise_backbone(model, start, say)
     if preset.training.backbone_lr_factor == 0:
         model.encoder.requires_grad_(False)
+    elif preset.training.frozen_stages:
+        model.encoder.freeze(preset.training.frozen_stages)
     return model
 
 

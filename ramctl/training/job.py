@@ -131,7 +131,7 @@ def build_job(
     records = _Records(found, val, stage, around)
     ids, features, val_features, texts = found.training_ids, None, None, None
     if keeps_features:
-        if has_frozen_encoder(preset):
+        if can_keep_features(preset):
             ids, features, val_features = records.cache(plan, work, preset, objective)
         if space is not None and preset.training.distill_weight:
             texts = _caption_vectors(plan, work, preset, found, space, around)
@@ -165,12 +165,12 @@ def _text_space(plan: Plan, init: Bundle | None, width: int) -> TextSpace:
     return open_text_space(Path(plan.text) if plan.text else None, init, width)
 
 
-def has_frozen_encoder(preset: Preset) -> bool:
-    """Whether a photo's features never change, so that they can be kept."""
+def can_keep_features(preset: Preset) -> bool:
+    """Whether what frozen stages make of a photo never changes, so that it can be kept."""
     training = preset.training
     sees_photos = any(name.startswith("clip:") for name in training.distill)
-    is_frozen = training.backbone_lr_factor == 0 and is_only_flipped(training.augment)
-    return is_frozen and not sees_photos
+    is_frozen = training.backbone_lr_factor == 0 or training.frozen_stages > 0
+    return is_frozen and is_only_flipped(training.augment) and not sees_photos
 
 
 def _caption_vectors(

@@ -17,12 +17,13 @@ from ramctl.model.losses import (
     alignment_loss,
     asymmetric_loss,
     caption_loss,
+    class_memory_loss,
     distillation_loss,
     ram_official_total,
 )
 from ramctl.model.ram import RAM, Encoded
 from ramctl.training.batches import Batch
-from ramctl.training.teachers import ClipTeacher
+from ramctl.training.teachers import ClipTeacher, FormerBackbone
 
 LEAST_SHARE_OF_OTHERS = 4  # of the sampled labels at least one in four is not in the batch
 
@@ -87,6 +88,10 @@ class Objective(nn.Module):
         self.clip = clip
         self.teachers = [name.partition(":")[0] for name in config.distill]
         _check(model, config, self.teachers)
+        # A frozen encoder is its own former self.
+        is_asked = "imagenet" in self.teachers or config.classes_weight > 0
+        is_trained = config.backbone_lr_factor > 0
+        self.former = FormerBackbone(model) if is_asked and is_trained else None
         self.weights = self._weights()
 
     def _weights(self) -> dict[str, float]:
@@ -98,6 +103,8 @@ class Objective(nn.Module):
             weights["caption"] = config.caption_weight
         if config.distill_weight:
             weights |= {f"distill {name}": config.distill_weight for name in self.teachers}
+        if self.former is not None and config.classes_weight:
+            weights["classes"] = config.classes_weight
         if config.alignment_weight:
             weights["alignment"] = config.alignment_weight
         return weights
@@ -109,7 +116,7 @@ class Objective(nn.Module):
     def terms(self, batch: Batch, sampled: SampledLabels | None) -> dict[str, LossTerm]:
         """Each loss of the batch as a sum and a count."""
         model, config = self.model, self.config
-        features = batch.photos if batch.photos.dim() == 3 else model.encoder(batch.photos)
+        features = model.encoder(batch.photos)
         encoded = model.encode(features)
         terms = self._tag_terms(encoded, batch, sampled)
         if "caption" in self.weights and batch.captions is not None:
@@ -120,9 +127,13 @@ class Objective(nn.Module):
             terms["caption"] = caption_loss(
                 logits, batch.caption_targets, smoothing=config.label_smoothing
             )
+        mixture, class_logits = self._known_classes(features, batch)
+        if "classes" in self.weights:
+            assert model.prior is not None and class_logits is not None
+            terms["classes"] = class_memory_loss(model.prior.class_logits(features), class_logits)
         for name in self.teachers:
             if config.distill_weight:
-                terms[f"distill {name}"] = self._distill_term(name, features, encoded, batch)
+                terms[f"distill {name}"] = self._distill_term(name, mixture, encoded, batch)
         if "alignment" in self.weights and batch.caption_rows is not None:
             terms["alignment"] = self._alignment_term(encoded, batch)
         if not batch.is_real:
@@ -178,8 +189,17 @@ class Objective(nn.Module):
         text, own = self.model.tag_logit_parts(encoded, rows)
         return {"tag": term(text.detach() + own), "tag text": term(text)}
 
+    def _known_classes(self, features: Tensor, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        """What the backbone knew before training: class mixture (B, E), class logits (B, K)."""
+        prior = self.model.prior
+        if self.former is not None:
+            return self.former(batch.photos)
+        if prior is None or "imagenet" not in self.teachers:
+            return None, None
+        return prior.class_mixture(features).detach(), prior.class_logits(features).detach()
+
     def _distill_term(
-        self, name: str, features: Tensor, encoded: Encoded, batch: Batch
+        self, name: str, mixture: Tensor | None, encoded: Encoded, batch: Batch
     ) -> LossTerm:
         feature = encoded.global_feature
         assert feature is not None
@@ -190,8 +210,8 @@ class Objective(nn.Module):
                 return LossTerm(zero, zero.detach())
             teacher, present = batch.teacher, batch.taught
         elif name == "imagenet":
-            assert self.model.prior is not None
-            teacher = self.model.prior.class_mixture(features).detach()
+            assert mixture is not None
+            teacher = mixture
         else:
             assert self.clip is not None
             teacher = self.clip.photo_features(batch.photos)
@@ -234,6 +254,10 @@ def _check(model: RAM, config: TrainingConfig, teachers: Sequence[str]) -> None:
     has_classes = model.prior is not None and model.prior.classifier is not None
     if "imagenet" in teachers and not has_classes:
         raise UsageProblem("--distill imagenet needs model.prior.classes: the backbone's own head")
+    if config.classes_weight and (not has_classes or not config.backbone_lr_factor):
+        raise UsageProblem(
+            "training.classes_weight needs model.prior.classes and a backbone that is trained"
+        )
     if config.decouple_own and not (model.labels.own.numel() or model.labels.bias.numel()):
         raise UsageProblem("training.decouple_own: this model's labels own nothing")
     if config.loss == "ram-official" and config.decouple_own:

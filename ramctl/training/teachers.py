@@ -1,8 +1,9 @@
-"""Teachers of the global image feature: a CLIP model, and the embedding of a photo's captions.
+"""Teachers: a CLIP model, the embedding of a photo's captions, and the backbone as it was.
 
-B photos, S pixels a side, E text width.
+B photos, S pixels a side, E text width, K classes of the backbone.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from ramctl.errors import RunProblem
 from ramctl.model.config import PreprocessConfig
+from ramctl.model.ram import RAM
 from ramctl.training.records import RecordFile
 from ramctl.training.samples import read_annotation
 from ramctl.training.texts import TextSpace, caption_vectors
@@ -95,6 +97,30 @@ class ClipTeacher(nn.Module):
         pieces = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         pooled = self.clip.text_model(**pieces.to(device)).pooler_output
         return F.normalize(self.clip.text_projection(pooled), dim=-1)
+
+
+class FormerBackbone(nn.Module):
+    """The encoder and its own classifier as they are before training: what must not be forgotten.
+
+    It takes what the encoder takes, photos or what is kept of them.
+    """
+
+    def __init__(self, model: RAM) -> None:
+        super().__init__()
+        assert model.prior is not None
+        self.encoder = copy.deepcopy(model.encoder)
+        self.prior = copy.deepcopy(model.prior)
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "FormerBackbone":
+        """Always in evaluation mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """The class-name mixture (B, E) and the classifier's logits (B, K)."""
+        features = self.encoder(photos)
+        return self.prior.class_mixture(features), self.prior.class_logits(features)
 
 
 def _column(values: Sequence[float]) -> Tensor:

@@ -97,8 +97,7 @@ def score(
     scores, truth = [], []
     for arrays, rows in _blocks(photos, on_problem):
         batch = torch.from_numpy(np.stack(arrays)).float().to(device)
-        features = batch if batch.dim() == 3 else model.encoder(batch)
-        logits = model.tag_logits(model.encode(features), prepared)
+        logits = model.tag_logits(model.encode(model.encoder(batch)), prepared)
         scores.append(logits.float().sigmoid().cpu().numpy())
         truth.append(np.stack(rows))
     n_labels = len(photos.targets)

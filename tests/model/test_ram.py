@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import load_preset
@@ -47,8 +47,42 @@ def photos():
 def test_cached_features_give_what_photos_give(photos):
     model = build(PRIOR)
     with torch.no_grad():
-        features = model.encoder.features(photos)
+        features = model.encoder.kept(photos)
         assert torch.equal(model(features).tag_logits, model(photos).tag_logits)
+
+
+def test_what_frozen_stages_keep_gives_what_photos_give(photos):
+    model = build(PRIOR)
+    model.encoder.freeze(3)
+    with torch.no_grad():
+        kept = model.encoder.kept(photos)
+        assert kept.shape[-1] != model.encoder(photos).shape[-1]
+        torch.testing.assert_close(model(kept).tag_logits, model(photos).tag_logits)
+
+
+def test_frozen_stages_get_no_gradient_and_alone_decide_what_is_kept(photos):
+    model = build(PRIOR)
+    model.encoder.freeze(3)
+    model(model.encoder.kept(photos)).tag_logits.sum().backward()
+    behind = model.encoder.what_is_kept_depends_on()
+    learning = {n for n, p in model.encoder.named_parameters() if p.grad is not None}
+    assert learning
+    assert not learning & set(behind)
+    before = model.encoder.kept(photos)
+    with torch.no_grad():
+        for name, parameter in model.encoder.named_parameters():
+            if name not in behind:
+                parameter.add_(1.0)
+    assert torch.equal(model.encoder.kept(photos), before)
+
+
+def test_only_efficientnets_with_frozen_statistics_are_frozen_in_part():
+    encoder = build(PRIOR).encoder
+    with pytest.raises(UsageProblem, match="their stages"):
+        encoder.freeze(99)
+    encoder.freeze_batchnorm = False
+    with pytest.raises(UsageProblem, match="freeze_batchnorm"):
+        encoder.freeze(1)
 
 
 def test_logits_are_the_sum_of_decoder_prior_and_own_parts(photos):

@@ -41,6 +41,12 @@ EXAMPLES = {
     "a glass vase and wine glasses": "glass vase wine_glass",
     "a man in a teddy bear costume by a fire hydrant": "man teddy_bear costume fire_hydrant",
     "A large red truck parks in front of a building.": "red truck park building",
+    "a locomotive at a station": "locomotive station",
+    "an old steam locomotive pulling cars": "steam_locomotive pull car",
+    "a man with a tattoo near a fire hydrant": "man tattoo fire_hydrant",
+    "two geese in the wild near a metal can": "goose wild metal can",
+    "an official looks on at a street fair": "official look fair",
+    "a square box and a flat, round dish": "square box flat round dish",
     "a girl with a dark gray shirt looking nice": "girl gray shirt",
 }
 

@@ -161,8 +161,38 @@ def test_a_stand_in_for_missing_photos_counts_nothing_and_pulls_nothing():
     assert float(objective.total(sums, counts)) == 0.0
 
 
+CLASSES = ("model.prior.classes=10", "training.backbone_lr_factor=0.5")
+
+
+def test_a_trained_backbone_is_held_to_its_former_classes():
+    objective = make_objective(*CLASSES, "training.classes_weight=1.0")
+    model, batch = objective.model, make_batch()
+    torch.nn.init.normal_(model.prior.classifier.weight)
+    objective = Objective(model, objective.config)
+    assert float(objective(batch, None)["classes"]) == pytest.approx(0, abs=1e-5)
+    with torch.no_grad():
+        model.prior.classifier.weight.mul_(1.5)  # stands for a backbone that moved
+    former = (model.prior.classifier.weight / 1.5) @ batch.photos.mean(1).T
+    said = (former.T + model.prior.classifier.bias).softmax(-1)
+    now = model.prior.class_logits(batch.photos).softmax(-1)
+    expected = (said * (said / now).log()).sum()
+    torch.testing.assert_close(objective(batch, None)["classes"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_imagenet_teacher_is_the_backbone_as_it_was():
+    objective = make_objective(*CLASSES, 'training.distill=["imagenet"]')
+    model, batch = objective.model, make_batch()
+    before = objective(batch, None)["distill imagenet"]
+    with torch.no_grad():
+        model.prior.classifier.weight.normal_()
+    torch.testing.assert_close(objective(batch, None)["distill imagenet"], before)
+
+
 def test_teachers_that_do_not_fit_the_model_are_refused():
     with pytest.raises(UsageProblem, match="needs model"):
         make_objective('training.distill=["imagenet"]')
+    with pytest.raises(UsageProblem, match="a backbone that is trained"):
+        make_objective("model.prior.classes=10", "training.backbone_lr_factor=0.0",
+                       "training.classes_weight=1.0")  # fmt: skip
     with pytest.raises(UsageProblem, match="known are"):
         make_objective('training.distill=["oracle"]')

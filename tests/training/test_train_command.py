@@ -68,15 +68,22 @@ def test_records_from_a_pipe_train_and_resume_without_the_pipe(train, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("frozen", [False, True], ids=["whole model", "kept features"])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        ("training.backbone_lr_factor=0.5",),
+        ("training.backbone_lr_factor=0.0",),
+        ("training.backbone_lr_factor=0.5", "training.frozen_stages=3"),
+    ],
+    ids=["whole model", "kept features", "kept features of frozen stages"],
+)
 def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
-    train, command, parsed, tiny_options, tmp_path, frozen
+    train, command, parsed, tiny_options, tmp_path, backbone
 ):
     arguments = [
         parsed, "--steps", 9, "--set", "training.batch_size=3", "--set", "training.ema=0.9",
         "--set", "model.tag_decoder.dropout=0.1", "--save-every", 2,
-        "--set", f"training.backbone_lr_factor={0.0 if frozen else 0.5}",
-        "--set", "training.sampled_labels=3",
+        "--set", "training.sampled_labels=3", *(f"--set={setting}" for setting in backbone),
     ]  # fmt: skip
     whole = train(*arguments, "--out", "whole")
     assert whole.returncode == 0, whole.stderr
