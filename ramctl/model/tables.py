@@ -13,7 +13,8 @@ T = TypeVar("T")
 def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """`table` as an instance of the dataclass `cls`.
 
-    Nested dataclasses are nested tables; a field typed `X | None` may be missing or `false`.
+    Nested dataclasses are nested tables; a field typed `X | None` may be missing or `false`, one
+    with a default may be missing.
     `where` is the dotted name of the table, used in messages. Raises UsageProblem that names
     unknown keys, missing keys and values of the wrong kind.
     """
@@ -27,6 +28,8 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     for name in fields:
         if name in table:
             values[name] = _convert(hints[name], table[name], f"{where}.{name}")
+        elif fields[name].default is not dataclasses.MISSING:
+            continue  # a setting that older bundles do not have yet
         elif type(None) in get_args(hints[name]):
             values[name] = None
         else:

@@ -97,7 +97,8 @@ class Job:
         training = self.preset.training
         if training.steps:
             return training.steps
-        return max(1, round(training.epochs * self.trainer.sampler.steps_an_epoch))
+        steps = max(1, round(training.epochs * self.trainer.sampler.steps_an_epoch))
+        return steps + self.trainer.shift
 
 
 def build_job(
@@ -123,6 +124,8 @@ def build_job(
         space = _text_space(plan, init, preset.model.labels.width)
     start = Start(preset, labels, len(tokenizer or ()), space, init, preset.training.seed)
     model = initial_model(start, around.say).to(around.device)
+    if preset.training.checkpointing:
+        model.recompute_activations()
     trained = _trained_labels(preset, targets, found)
     objective = Objective(model, preset.training, _clip(preset), trained).to(around.device)
     if trained is not None:
