@@ -22,7 +22,7 @@ from ramctl.model.tokenizer import (
 )
 from ramctl.report import Reject
 from ramctl.training.batches import CachedFeatures, Collate, TrainingSet
-from ramctl.training.clip_space import PREFIX, open_clip_space
+from ramctl.training.clip_space import PREFIX, inherited_clip_space, open_clip_space
 from ramctl.training.distributed import World
 from ramctl.training.features import FeatureCache
 from ramctl.training.initial import Start, initial_model
@@ -121,7 +121,7 @@ def build_job(
     tokenizer = _tokenizer(preset, work, init, found, labels)
     space = None
     if preset.model.labels.kind != "learnt":
-        space = _text_space(plan, init, preset.model.labels.width)
+        space = _text_space(plan, init, preset)
     start = Start(preset, labels, len(tokenizer or ()), space, init, preset.training.seed)
     model = initial_model(start, around.say).to(around.device)
     if preset.training.checkpointing:
@@ -162,10 +162,18 @@ def _check_unchanged(work: WorkFolder, found: Survey, around: Surroundings) -> N
         write_atomic(kept, found.sha256.encode("ascii"))
 
 
-def _text_space(plan: Plan, init: Bundle | None, width: int) -> TextSpace:
-    if plan.text and plan.text.startswith(PREFIX):
-        return open_clip_space(plan.text.removeprefix(PREFIX), width)
-    return open_text_space(Path(plan.text) if plan.text else None, init, width)
+def _text_space(plan: Plan, init: Bundle | None, preset: Preset) -> TextSpace:
+    """Of `--text`, else of the bundle that training starts from, else of the CLIP teacher."""
+    labels = preset.model.labels
+    clip = plan.text if plan.text and plan.text.startswith(PREFIX) else None
+    if plan.text is None:
+        if init is not None and (inherited := inherited_clip_space(init)):
+            return inherited
+        clip = next((name for name in preset.training.distill if name.startswith(PREFIX)), None)
+        clip = None if init is not None else clip
+    if clip is not None:
+        return open_clip_space(clip.removeprefix(PREFIX), labels.kind, labels.width)
+    return open_text_space(Path(plan.text) if plan.text else None, init, labels.width)
 
 
 def has_frozen_encoder(preset: Preset) -> bool:
@@ -252,7 +260,12 @@ def _tokenizer(
         return None
     kept = work.path / TOKENIZER
     if not kept.is_file():
-        if init is not None and init.has(TOKENIZER):
+        if init is not None and not init.has(TOKENIZER):
+            raise RunProblem(
+                f"{init.path} has no word pieces for its captions: convert it with --vocab, or "
+                "train without them (--set model.captioning=false)"
+            )
+        if init is not None:
             kept.write_bytes((init.path / TOKENIZER).read_bytes())
         else:
             texts = _caption_texts(found, preset.training.caption_words, labels)

@@ -234,6 +234,8 @@ def _check(model: RAM, config: TrainingConfig, teachers: Sequence[str]) -> None:
     has_classes = model.prior is not None and model.prior.classifier is not None
     if "imagenet" in teachers and not has_classes:
         raise UsageProblem("--distill imagenet needs model.prior.classes: the backbone's own head")
+    if config.alignment_weight and "clip" not in teachers:
+        raise UsageProblem("training.alignment_weight needs --distill clip:FOLDER: captions' texts")
     if config.decouple_own and not (model.labels.own.numel() or model.labels.bias.numel()):
         raise UsageProblem("training.decouple_own: this model's labels own nothing")
     if config.loss == "ram-official" and config.decouple_own:
