@@ -29,7 +29,7 @@ from ramctl.training.initial import Start, initial_model
 from ramctl.training.label_building import append_labels, build_labels
 from ramctl.training.loop import Trainer
 from ramctl.training.objective import Objective
-from ramctl.training.photos import TrainingPhoto, is_only_flipped
+from ramctl.training.photos import TrainingPhoto, is_only_flipped, training_preprocess
 from ramctl.training.records import RecordFile, Source, reject_of
 from ramctl.training.sampler import Sampler
 from ramctl.training.samples import Targets, read_annotation
@@ -138,7 +138,7 @@ def build_job(
             ids, features, val_features = records.cache(plan, work, preset, objective)
         if space is not None and preset.training.distill_weight:
             texts = _caption_vectors(plan, work, preset, found, space, around)
-    photo = TrainingPhoto(preset.preprocess, preset.training.augment)
+    photo = TrainingPhoto(training_preprocess(preset), preset.training.augment)
     training_set = TrainingSet(
         found.records, targets, preset.training, photo, features=features, texts=texts
     )
@@ -181,7 +181,7 @@ def has_frozen_encoder(preset: Preset) -> bool:
     training = preset.training
     sees_photos = any(name.startswith("clip:") for name in training.distill)
     is_frozen = training.backbone_lr_factor == 0 and is_only_flipped(training.augment)
-    return is_frozen and not sees_photos
+    return is_frozen and not sees_photos and training_preprocess(preset) == preset.preprocess
 
 
 def _caption_vectors(
@@ -285,7 +285,7 @@ def _clip(preset: Preset) -> ClipTeacher | None:
     names = [name for name in preset.training.distill if name.startswith("clip:")]
     if not names:
         return None
-    return ClipTeacher(local_path(names[0].removeprefix(PREFIX)), preset.preprocess)
+    return ClipTeacher(local_path(names[0].removeprefix(PREFIX)), training_preprocess(preset))
 
 
 def _validation_survey(plan: Plan, around: Surroundings) -> Survey:
