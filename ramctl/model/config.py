@@ -115,6 +115,8 @@ class AugmentConfig:
     flip: float  # probability
     operations: int  # random operations a photo, 0: none
     magnitude: int  # of 10
+    # ram-official: with the authors' AutoContrast, which whitens photos, and their two no-ops.
+    style: Literal["plain", "ram-official"] = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,10 @@ class TrainingConfig:
     # Of the backbone, from the photo on; with 0 and a learning rate it is trained as a whole.
     frozen_stages: int = 0
     classes_weight: float = 0.0  # its own class probabilities stay near what they were
+    checkpointing: bool = False  # activations are computed again in the backward pass, not kept
+    # clip: photos are trained on with CLIP's mean and std and tagged with [preprocess]'s, as the
+    # authors' are.
+    photo_constants: Literal["preprocess", "clip"] = "preprocess"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,10 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     for name, field in fields.items():
         if name in table:
             values[name] = _convert(hints[name], table[name], f"{where}.{name}")
-        elif type(None) in get_args(hints[name]):
-            values[name] = None
         elif field.default is not dataclasses.MISSING:
             values[name] = field.default
+        elif type(None) in get_args(hints[name]):
+            values[name] = None
         else:
             raise UsageProblem(f"missing setting {where}.{name}")
     return cls(**values)

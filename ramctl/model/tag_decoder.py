@@ -9,7 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ramctl.model.attention import AttentionBlock, FeedForwardBlock, KeysValues, initialise_bert
+from ramctl.model.attention import (
+    AttentionBlock,
+    FeedForwardBlock,
+    KeysValues,
+    initialise_bert,
+    run_layer,
+)
 from ramctl.model.config import TagDecoderConfig
 
 
@@ -28,6 +34,7 @@ class TagDecoderLayer(nn.Module):
 
     def __init__(self, config: TagDecoderConfig, token_width: int) -> None:
         super().__init__()
+        self.recompute = False
         self.heads = config.heads
         self.cross_attention = AttentionBlock(
             config.width, token_width, dropout=config.dropout, eps=config.layer_norm_eps
@@ -77,9 +84,9 @@ class TagDecoder(nn.Module):
 
     def forward(self, queries: Queries, contexts: Sequence[KeysValues]) -> Tensor:
         """The labels' states (B, L, D)."""
-        x = self.layers[0](queries.states, contexts[0], queries.first)
+        x: Tensor = run_layer(self.layers[0], queries.states, contexts[0], queries.first)
         for layer, context in zip(self.layers[1:], contexts[1:], strict=True):
-            x = layer(x, context)
+            x = run_layer(layer, x, context)
         return x
 
     def forward_with_maps(

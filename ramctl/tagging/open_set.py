@@ -3,9 +3,8 @@
 L labels, M descriptions of one label, E width of text embeddings, W width of a label's row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,9 @@ from ramctl.bundle import Bundle
 from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem, read_thresholds
 from ramctl.model.borrowing import borrowed
+from ramctl.tagging.word_encoder import WordEncoder, word_encoder
 
 Rows = NDArray[np.float32]
-TextEncoder = Callable[[Sequence[str]], Rows]
-NAMED_ENCODER = "encoder.json"
 _ROW_PARTS = ("labels.text", "labels.own", "labels.head", "labels.bias")
 
 
@@ -121,10 +119,7 @@ def _with_words(bundle: Bundle, own: LabelSet, words: LabelSystem, *, keep_own: 
 def _assemble(bundle: Bundle, own: Rows, entries: Sequence[_Entry]) -> Rows:
     """Rows in the order of the entries; new words have their text and what they borrow."""
     new = {i: entry.label for i, entry in enumerate(entries) if entry.own_id is None}
-    texts: dict[int, Rows] = {}  # (M, E) each
-    if new:
-        encode = text_encoder(bundle)
-        texts = {i: _embed(label, encode) for i, label in new.items()}
+    texts = _embed(new, word_encoder(bundle)) if new else {}
     if own.ndim == 2:
         rows = np.zeros((len(entries), own.shape[1]), np.float32)
         for index, vectors in texts.items():
@@ -144,59 +139,28 @@ def _assemble(bundle: Bundle, own: Rows, entries: Sequence[_Entry]) -> Rows:
     return rows
 
 
-def _embed(label: Label, encode: TextEncoder) -> Rows:
-    vectors = encode(label.descriptions or [label.tag])
-    empty = ~vectors.any(1)
-    if empty.any():
-        text = (label.descriptions or [label.tag])[int(empty.argmax())]
-        raise RunProblem(f"label {label.tag!r}: the model's text encoder knows no part of {text!r}")
-    return vectors
+def _embed(labels: Mapping[int, Label], encoder: WordEncoder) -> dict[int, Rows]:
+    """The vectors (M, E) of each label: of its descriptions, else (1, E) of its name."""
+    named = [index for index, label in labels.items() if not label.descriptions]
+    texts: dict[int, Rows] = {}
+    if named:
+        vectors = encoder.names([labels[index].tag for index in named])
+        texts = {index: vectors[i : i + 1] for i, index in enumerate(named)}
+    for index, label in labels.items():
+        if label.descriptions:
+            texts[index] = encoder.descriptions(label.descriptions)
+    for index, vectors in texts.items():
+        empty = ~vectors.any(1)
+        if empty.any():
+            tag = labels[index].tag
+            text = (labels[index].descriptions or [tag])[int(empty.argmax())]
+            raise RunProblem(f"label {tag!r}: the model's text encoder knows no part of {text!r}")
+    return texts
 
 
 def _unit(vectors: Rows) -> Rows:
     scaled: Rows = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
     return scaled
-
-
-def text_encoder(bundle: Bundle) -> TextEncoder:
-    """What embeds new words for this bundle; RunProblem when it names no text encoder."""
-    from ramctl.model.text import TABLE, StaticTextEmbedding
-
-    folder = bundle.path / "text"
-    if (folder / NAMED_ENCODER).is_file():
-        return _named_encoder(folder / NAMED_ENCODER)
-    if not (folder / TABLE).is_file():
-        raise RunProblem(f"{bundle.path}: has no text encoder, so it cannot take new words")
-    return StaticTextEmbedding.load(folder).encode
-
-
-def _named_encoder(path: Path) -> TextEncoder:
-    """The CLIP text encoder that a converted bundle names.
-
-    A text that ends with a full stop is a description; any other is a name and goes through the
-    model's prompts: RAM's label is the mean of its templates, RAM++'s has one fixed sentence.
-    """
-    from ramctl.io.hub import local_path
-    from ramctl.model.clip_text import ClipTextEncoder
-
-    try:
-        facts = orjson.loads(path.read_bytes())
-        name, prompts = facts["name"], facts["prompts"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunProblem(f"{path}: names no text encoder: {error}") from error
-
-    @cache
-    def encoder() -> ClipTextEncoder:
-        return ClipTextEncoder(local_path(name))  # only when a word is new: it is large
-
-    def encode(texts: Sequence[str]) -> Rows:
-        if prompts == "ram-plus":
-            texts = [text if text.endswith(".") else f"a photo of a {text}." for text in texts]
-        if all(text.endswith(".") for text in texts):
-            return encoder().encode(texts, truncate=True)
-        return encoder().embed_labels(texts)
-
-    return encode
 
 
 def peer_label_set(tags: Sequence[str], usual: float, threshold: str | None) -> LabelSet:

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ramctl.bundle import Bundle
 from ramctl.errors import UsageProblem
 from ramctl.io.hub import local_path
 from ramctl.model.clip_text import ClipTextEncoder
+from ramctl.tagging.word_encoder import NAMED_ENCODER as ENCODER
+from ramctl.tagging.word_encoder import read_named_encoder
+from ramctl.training.texts import TEXT_FOLDER
 
 PREFIX = "clip:"
-ENCODER = "encoder.json"
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class ClipSpace:
     """The text encoder of a CLIP in a local folder, or fetched by an `hf://` name."""
 
     place: str
+    prompts: str  # how names are embedded: "ram", the mean over 63 templates, or "ram-plus"
 
     @cached_property
     def _encoder(self) -> ClipTextEncoder:
@@ -47,19 +51,36 @@ class ClipSpace:
         return self._encoder.encode(texts, truncate=True)
 
     def encode_labels(self, tags: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors (L, E), each the mean over the authors' prompts."""
+        """Unit vectors (L, E) of names, by the authors' prompts."""
+        if self.prompts == "ram-plus":
+            return self.encode([f"a photo of a {tag}." for tag in tags])
         return self._encoder.embed_labels(tags)
 
     def save(self, folder: Path) -> None:
         """Name the encoder for whoever asks the model for new words."""
         folder.mkdir(parents=True, exist_ok=True)
-        facts = {"kind": "clip", "name": self.place, "prompts": "ram"}
+        facts = {"kind": "clip", "name": self.place, "prompts": self.prompts}
         (folder / ENCODER).write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
-def open_clip_space(place: str, width: int) -> ClipSpace:
-    """The space of a CLIP; UsageProblem when its width is not the preset's."""
-    space = ClipSpace(place)
+def open_clip_space(place: str, kind: str, width: int) -> ClipSpace:
+    """The space of a CLIP for labels of a `kind` (model.labels.kind).
+
+    UsageProblem when its width is not the preset's.
+    """
+    space = ClipSpace(place, "ram-plus" if kind == "descriptions" else "ram")
     if space.width != width:
         raise UsageProblem(f"model.labels.width is {width}, {place} has {space.width}")
     return space
+
+
+def inherited_clip_space(init: Bundle) -> ClipSpace | None:
+    """The CLIP that a bundle names for new words; None when it names none.
+
+    It is opened at the first new word: the labels of the bundle have their vectors.
+    """
+    path = init.path / TEXT_FOLDER / ENCODER
+    if not path.is_file():
+        return None
+    words = read_named_encoder(path)
+    return ClipSpace(words.name, words.prompts)

@@ -18,12 +18,8 @@ from ramctl.model.config import Preset
 from ramctl.model.load import load_model
 from ramctl.model.ram import RAM
 from ramctl.model.weights import weights_of
-from ramctl.training.texts import (
-    TextSpace,
-    class_name_vectors,
-    description_vectors,
-    label_vectors,
-)
+from ramctl.training.label_texts import known_rows, label_texts
+from ramctl.training.texts import TextSpace, class_name_vectors
 
 Say = Callable[[str], None]
 
@@ -67,12 +63,10 @@ def initial_model(start: Start, say: Say) -> RAM:
     """The model before its first step; `say` is told which weights it starts from."""
     preset, labels = start.preset, start.labels
     torch.manual_seed(start.seed)
-    counts, text = None, None
-    if preset.model.labels.kind == "descriptions":
-        vectors, counts = description_vectors(labels, _required(start.space))
-        text = torch.from_numpy(vectors)
-    elif preset.model.labels.kind == "text":
-        text = torch.from_numpy(label_vectors(labels, _required(start.space)))
+    texts = None
+    if preset.model.labels.kind != "learnt":
+        texts = label_texts(labels, preset.model.labels, _required(start.space), start.init, say)
+    counts = texts.counts if texts and preset.model.labels.kind == "descriptions" else None
     model = build_ram(
         preset.model,
         image_size=preset.preprocess.size,
@@ -80,9 +74,8 @@ def initial_model(start: Start, say: Say) -> RAM:
         vocabulary=start.vocabulary,
         description_counts=counts,
     )
-    if text is not None:
-        model.labels.set_text(text)
-        say(f"label queries from {_required(start.space).name}")
+    if texts is not None:
+        model.labels.set_text(torch.from_numpy(texts.vectors))
     if start.init is not None:
         _take_bundle(model, start, start.init)
         say(f"weights from {start.init.path}")
@@ -167,18 +160,19 @@ def _take_bundle(model: RAM, start: Start, init: Bundle) -> None:
     """Take all weights over; a label's row goes with its tag, new labels keep their text."""
     captioning = start.preset.model.captioning is not None
     source = weights_of(load_model(init, preset=start.preset, captioning=captioning))
-    known = init.labels
-    rows = [found[0] if (found := known.ids(label.tag)) else -1 for label in start.labels]
-    if rows == list(range(len(known))):
+    rows = known_rows(start.labels, init.labels)
+    if rows == list(range(len(init.labels))):
         rows = []
+    has_texts = start.preset.model.labels.kind != "learnt"
     taken = {}
     for name, own in weights_of(model).items():
         if name not in source:
             raise RunProblem(f"{init.path}: has no {name}; is it of another preset?")
         value = source[name].detach()
-        if rows and name.startswith("labels."):
-            # Descriptions and their number come with the labels, not with the weights.
-            value = own if model.labels.described else _by_label(own.detach(), value, rows)
+        if has_texts and name in ("labels.text", "labels.counts"):
+            value = own
+        elif rows and name.startswith("labels."):
+            value = _by_label(own.detach(), value, rows)
         taken[name] = value
     _copy(model, taken)
 

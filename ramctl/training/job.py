@@ -22,14 +22,14 @@ from ramctl.model.tokenizer import (
 )
 from ramctl.report import Reject
 from ramctl.training.batches import CachedFeatures, Collate, TrainingSet
-from ramctl.training.clip_space import PREFIX, open_clip_space
+from ramctl.training.clip_space import PREFIX, inherited_clip_space, open_clip_space
 from ramctl.training.distributed import World
 from ramctl.training.features import FeatureCache
 from ramctl.training.initial import Start, initial_model
 from ramctl.training.label_building import append_labels, build_labels
 from ramctl.training.loop import Trainer
 from ramctl.training.objective import Objective
-from ramctl.training.photos import TrainingPhoto, is_only_flipped
+from ramctl.training.photos import TrainingPhoto, is_only_flipped, training_preprocess
 from ramctl.training.records import RecordFile, Source, reject_of
 from ramctl.training.sampler import Sampler
 from ramctl.training.samples import Targets, read_annotation
@@ -97,7 +97,8 @@ class Job:
         training = self.preset.training
         if training.steps:
             return training.steps
-        return max(1, round(training.epochs * self.trainer.sampler.steps_an_epoch))
+        steps = max(1, round(training.epochs * self.trainer.sampler.steps_an_epoch))
+        return steps + self.trainer.shift
 
 
 def build_job(
@@ -120,9 +121,11 @@ def build_job(
     tokenizer = _tokenizer(preset, work, init, found, labels)
     space = None
     if preset.model.labels.kind != "learnt":
-        space = _text_space(plan, init, preset.model.labels.width)
+        space = _text_space(plan, init, preset)
     start = Start(preset, labels, len(tokenizer or ()), space, init, preset.training.seed)
     model = initial_model(start, around.say).to(around.device)
+    if preset.training.checkpointing:
+        model.recompute_activations()
     trained = _trained_labels(preset, targets, found)
     objective = Objective(model, preset.training, _clip(preset), trained).to(around.device)
     if trained is not None:
@@ -135,7 +138,7 @@ def build_job(
             ids, features, val_features = records.cache(plan, work, preset, objective)
         if space is not None and preset.training.distill_weight:
             texts = _caption_vectors(plan, work, preset, found, space, around)
-    photo = TrainingPhoto(preset.preprocess, preset.training.augment)
+    photo = TrainingPhoto(training_preprocess(preset), preset.training.augment)
     training_set = TrainingSet(
         found.records, targets, preset.training, photo, features=features, texts=texts
     )
@@ -159,10 +162,18 @@ def _check_unchanged(work: WorkFolder, found: Survey, around: Surroundings) -> N
         write_atomic(kept, found.sha256.encode("ascii"))
 
 
-def _text_space(plan: Plan, init: Bundle | None, width: int) -> TextSpace:
-    if plan.text and plan.text.startswith(PREFIX):
-        return open_clip_space(plan.text.removeprefix(PREFIX), width)
-    return open_text_space(Path(plan.text) if plan.text else None, init, width)
+def _text_space(plan: Plan, init: Bundle | None, preset: Preset) -> TextSpace:
+    """Of `--text`, else of the bundle that training starts from, else of the CLIP teacher."""
+    labels = preset.model.labels
+    clip = plan.text if plan.text and plan.text.startswith(PREFIX) else None
+    if plan.text is None:
+        if init is not None and (inherited := inherited_clip_space(init)):
+            return inherited
+        clip = next((name for name in preset.training.distill if name.startswith(PREFIX)), None)
+        clip = None if init is not None else clip
+    if clip is not None:
+        return open_clip_space(clip.removeprefix(PREFIX), labels.kind, labels.width)
+    return open_text_space(Path(plan.text) if plan.text else None, init, labels.width)
 
 
 def can_keep_features(preset: Preset) -> bool:
@@ -170,7 +181,10 @@ def can_keep_features(preset: Preset) -> bool:
     training = preset.training
     sees_photos = any(name.startswith("clip:") for name in training.distill)
     is_frozen = training.backbone_lr_factor == 0 or training.frozen_stages > 0
-    return is_frozen and is_only_flipped(training.augment) and not sees_photos
+    is_plain = (
+        is_only_flipped(training.augment) and training_preprocess(preset) == preset.preprocess
+    )
+    return is_frozen and is_plain and not sees_photos
 
 
 def _caption_vectors(
@@ -249,7 +263,12 @@ def _tokenizer(
         return None
     kept = work.path / TOKENIZER
     if not kept.is_file():
-        if init is not None and init.has(TOKENIZER):
+        if init is not None and not init.has(TOKENIZER):
+            raise RunProblem(
+                f"{init.path} has no word pieces for its captions: convert it with --vocab, or "
+                "train without them (--set model.captioning=false)"
+            )
+        if init is not None:
             kept.write_bytes((init.path / TOKENIZER).read_bytes())
         else:
             texts = _caption_texts(found, preset.training.caption_words, labels)
@@ -269,7 +288,7 @@ def _clip(preset: Preset) -> ClipTeacher | None:
     names = [name for name in preset.training.distill if name.startswith("clip:")]
     if not names:
         return None
-    return ClipTeacher(local_path(names[0].removeprefix(PREFIX)), preset.preprocess)
+    return ClipTeacher(local_path(names[0].removeprefix(PREFIX)), training_preprocess(preset))
 
 
 def _validation_survey(plan: Plan, around: Surroundings) -> Survey:

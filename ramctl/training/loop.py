@@ -23,6 +23,7 @@ from ramctl.model.losses import LossTerm
 from ramctl.model.weights import weights_of
 from ramctl.training.batches import Batch
 from ramctl.training.checkpoint import load_checkpoint, save_checkpoint
+from ramctl.training.compiling import CompiledParts
 from ramctl.training.distributed import World
 from ramctl.training.events import CheckpointEvent, Event, StepEvent, ValidationEvent
 from ramctl.training.objective import Objective, sample_labels
@@ -73,7 +74,9 @@ class Trainer:
         self.module: nn.Module = objective
         self.optimiser = build_optimiser(objective.model, config)
         self.averaged = AveragedWeights(objective.model, config.ema) if config.ema else None
+        self.compiled: CompiledParts | None = None
         self.step = 0
+        self.shift = 0  # steps done beyond those of a run that always had this many processes
         self.position = Position()
         self.skipped_in_a_row = 0
         self.was_stopped = False
@@ -114,7 +117,10 @@ class Trainer:
     def _step(self, plan: StepPlan, batches: list[Batch], pace: Pace) -> StepEvent:
         """One optimiser step over all passes and processes."""
         seed_step(self.config.seed, self.step, self.world.rank)
-        lr = learning_rate(self.config, self.step, pace.total_steps, self.sampler.steps_an_epoch)
+        lr = learning_rate(
+            self.config, self.step - self.shift, pace.total_steps - self.shift,
+            self.sampler.steps_an_epoch,
+        )  # fmt: skip
         set_learning_rate(self.optimiser, lr)
         counts, n_photos = self._global_counts(batches, pace)
         self._set_training_mode()
@@ -207,7 +213,8 @@ class Trainer:
             self.averaged.copy_to(model)
         model.eval()
         try:
-            yield
+            with self.compiled.off() if self.compiled else contextlib.nullcontext():
+                yield
         finally:
             if own:
                 own.copy_to(model)
@@ -245,6 +252,9 @@ class Trainer:
             self.averaged.updates = state["averaged_updates"]
         self.step = state["step"]
         self.position = Position(state["epoch"], state["done"])
+        if not self.config.steps:
+            # The schedule counts epochs: after a change of processes they have other steps.
+            self.shift = self.step - self.sampler.steps_until(self.position)
         self.skipped_in_a_row = state["skipped_in_a_row"]
         self.rejected = {
             index: RecordProblem(message, code=code)

@@ -258,6 +258,8 @@ def _check(model: RAM, config: TrainingConfig, teachers: Sequence[str]) -> None:
         raise UsageProblem(
             "training.classes_weight needs model.prior.classes and a backbone that is trained"
         )
+    if config.alignment_weight and "clip" not in teachers:
+        raise UsageProblem("training.alignment_weight needs --distill clip:FOLDER: captions' texts")
     if config.decouple_own and not (model.labels.own.numel() or model.labels.bias.numel()):
         raise UsageProblem("training.decouple_own: this model's labels own nothing")
     if config.loss == "ram-official" and config.decouple_own:

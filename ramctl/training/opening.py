@@ -55,6 +55,8 @@ class TrainOptions:
     rejects: str | None = None
     strict: bool = False
     events: Path | None = None
+    tensorboard: Path | None = None
+    compile: bool = False
     dry_run: bool = False
     progress: bool | None = None
 

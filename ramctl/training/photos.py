@@ -5,16 +5,20 @@ nor the order in which photos are asked for changes a pixel. S pixels a side.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ramctl.io.images import load_photo
-from ramctl.model.config import AugmentConfig, PreprocessConfig
+from ramctl.model.config import AugmentConfig, PreprocessConfig, Preset
 from ramctl.model.preprocess import Preprocess
 from ramctl.training.samples import Annotation
 
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 GREY = (128, 128, 128)  # fill of pixels from outside the photo, as the authors'
 OPERATION_PROBABILITY = 0.5  # of each chosen operation; authors' RandomAugment
 LOG_ASPECTS = (math.log(3 / 4), math.log(4 / 3))  # of random crops, torchvision's RandomResizedCrop
@@ -39,6 +43,16 @@ class TrainingPhoto:
         if self.augment.operations:
             photo = random_operations(photo, self.augment, random)
         return self.preprocess(photo)
+
+
+def training_preprocess(preset: Preset) -> PreprocessConfig:
+    """What training photos are normalised with: tagging's numbers, unless the preset says CLIP's.
+
+    Source: the authors train with CLIP's and tag with ImageNet's (ram_official A11, O1).
+    """
+    if preset.training.photo_constants == "preprocess":
+        return preset.preprocess
+    return replace(preset.preprocess, mean=CLIP_MEAN, std=CLIP_STD)
 
 
 def is_only_flipped(augment: AugmentConfig) -> bool:
@@ -72,14 +86,15 @@ def random_operations(
 ) -> Image.Image:
     """Some of the operations, one after the other, each with probability one half.
 
-    Source: authors' RandomAugment (ram_official A5). Deviates: AutoContrast is what Pillow means by
-    it, theirs whitens photos; Brightness and Sharpness do nothing at their magnitude and are out.
+    Source: authors' RandomAugment (ram_official A5). Deviates, unless the style says else:
+    AutoContrast is what Pillow means by it, theirs whitens photos; Brightness and Sharpness do
+    nothing at their magnitude and are out.
     """
-    names = random.choice(len(OPERATIONS), augment.operations)
-    for index in names:
+    operations = STYLES[augment.style]
+    for index in random.choice(len(operations), augment.operations):
         if random.random() < OPERATION_PROBABILITY:
             sign = 1 if random.random() < 0.5 else -1
-            photo = OPERATIONS[index](photo, sign * augment.magnitude / 10)
+            photo = operations[index](photo, sign * augment.magnitude / 10)
     return photo
 
 
@@ -89,13 +104,38 @@ def _affine(photo: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
     )
 
 
-OPERATIONS = (
-    lambda photo, _: photo,
-    lambda photo, _: ImageOps.autocontrast(photo),
-    lambda photo, _: ImageOps.equalize(photo),
-    lambda photo, m: _affine(photo, (1, 0.3 * m, 0, 0, 1, 0)),
-    lambda photo, m: _affine(photo, (1, 0, 0, 0.3 * m, 1, 0)),
-    lambda photo, m: _affine(photo, (1, 0, 10 * m, 0, 1, 0)),
-    lambda photo, m: _affine(photo, (1, 0, 0, 0, 1, 10 * m)),
-    lambda photo, m: photo.rotate(30 * m, Image.Resampling.BILINEAR, fillcolor=GREY),
-)
+def _unchanged(photo: Image.Image, _: float) -> Image.Image:
+    return photo
+
+
+def _whitened(photo: Image.Image) -> Image.Image:
+    """AutoContrast as the authors run it: a channel without black becomes solid white."""
+    channels = []
+    for channel in photo.convert("RGB").split():
+        low, high = channel.getextrema()
+        if 0 < low < high:
+            channel = Image.new("L", channel.size, 255)
+        elif low < high:
+            channel = ImageOps.autocontrast(channel)
+        channels.append(channel)
+    return Image.merge("RGB", channels)
+
+
+Operation = Callable[[Image.Image, float], Image.Image]
+OPERATIONS: dict[str, Operation] = {
+    "Identity": _unchanged,
+    "AutoContrast": lambda photo, _: ImageOps.autocontrast(photo),
+    "Equalize": lambda photo, _: ImageOps.equalize(photo),
+    "ShearX": lambda photo, m: _affine(photo, (1, 0.3 * m, 0, 0, 1, 0)),
+    "ShearY": lambda photo, m: _affine(photo, (1, 0, 0, 0.3 * m, 1, 0)),
+    "TranslateX": lambda photo, m: _affine(photo, (1, 0, 10 * m, 0, 1, 0)),
+    "TranslateY": lambda photo, m: _affine(photo, (1, 0, 0, 0, 1, 10 * m)),
+    "Rotate": lambda photo, m: photo.rotate(30 * m, Image.Resampling.BILINEAR, fillcolor=GREY),
+}
+OFFICIAL: dict[str, Operation] = {
+    **OPERATIONS,
+    "AutoContrast": lambda photo, _: _whitened(photo),
+    "Brightness": _unchanged,
+    "Sharpness": _unchanged,
+}
+STYLES = {"plain": tuple(OPERATIONS.values()), "ram-official": tuple(OFFICIAL.values())}

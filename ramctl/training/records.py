@@ -43,8 +43,8 @@ class RecordFile:
         self.sources = list(sources)
         self._owner = array("H")
         self._offset = array("q")
-        self._length = array("l")
-        self._line = array("l")
+        self._length = array("I")
+        self._line = array("I")
         self._descriptors: dict[int, int] = {}
 
     def __len__(self) -> int:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
-from typing import Any, BinaryIO
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -14,19 +15,23 @@ from ramctl.io.sinks import RejectSink, open_rejects
 from ramctl.progress import Progress, progress_bar
 from ramctl.report import Reject, Report
 from ramctl.training.batches import batches
+from ramctl.training.compiling import CompiledParts, why_not_compiled
 from ramctl.training.devices import keep_freed_memory, pick_device, wants_bf16
 from ramctl.training.distributed import World, join_world
 from ramctl.training.events import Event, StepEvent, ValidationEvent
 from ramctl.training.job import Job, Surroundings, build_job
+from ramctl.training.logs import EventLogs, describe_step, open_logs
 from ramctl.training.loop import Loader, Pace
 from ramctl.training.opening import TrainOptions, open_plan
 from ramctl.training.publish import Product, lend_to_untrained, publish, round_weights
 from ramctl.training.records import reject_of
+from ramctl.training.tensorboard import require_tensorboard
 from ramctl.training.validation import DEFAULT_THRESHOLD, Scored, score
 from ramctl.training.work import Plan, WorkFolder
 
 LOG_EVERY_S = 60.0
 RESUME_HINT = "continue with --resume"
+NO_LOGS: dict[str, Any] = {"events": None, "tensorboard": None}
 
 
 def run_training(options: TrainOptions, report: Report) -> Report:
@@ -34,6 +39,8 @@ def run_training(options: TrainOptions, report: Report) -> Report:
 
     Raises Interrupted when a signal asked to stop: the state is saved, `resume` goes on.
     """
+    if options.tensorboard is not None:
+        require_tensorboard()
     keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -80,7 +87,6 @@ class _Run:
         self.rejects: RejectSink = open_rejects(
             options.rejects if world.is_main else None, resume=False
         )
-        self.log = _open_log(options, world, stack)
         self.started = self.logged = time.monotonic()
         self.rejected: set[int] = set()
 
@@ -138,9 +144,11 @@ class _Run:
     def _train(self, job: Job) -> bool:
         """Train to the end, True; or as far as signals and `--max-time` allow."""
         trainer = job.trainer
-        if trainer.restore(self.work.checkpoints):
+        if resumed := trainer.restore(self.work.checkpoints):
             self.report.say(f"going on after step {trainer.step} of {job.total_steps}")
             self._report_photos(job, trainer.rejected)
+        if self.options.compile:
+            self._compile(job)
         validates = self.world.is_main and job.validation is not None
         pace = Pace(
             job.total_steps,
@@ -150,14 +158,29 @@ class _Run:
             self._should_stop,
         )
         shown = False if self.report.quiet else self.options.progress
-        with progress_bar("train", "steps", shown=shown, total=job.total_steps) as bar:
+        with (
+            progress_bar("train", "steps", shown=shown, total=job.total_steps) as bar,
+            self._logs(trainer.step if resumed else None) as logs,
+        ):
             bar.update(trainer.step)
             for event in trainer.events(self._loader(job), pace):
-                self._tell(job, event, bar)
+                self._tell(job, event, bar, logs)
         left = job.total_steps - trainer.step
         if left:
             self.report.say(f"stopped after step {trainer.step}, {left} left; {RESUME_HINT}")
         return not left
+
+    def _compile(self, job: Job) -> None:
+        trainer = job.trainer
+        reason = why_not_compiled(trainer.device)
+        if reason is None:
+            trainer.compiled = CompiledParts(trainer.objective.model)
+        else:
+            self.report.say(f"--compile does not work here, going on without: {reason}")
+
+    def _logs(self, resumed_at: int | None) -> AbstractContextManager[EventLogs]:
+        options = self.options if self.world.is_main else replace(self.options, **NO_LOGS)
+        return open_logs(options.events, options.tensorboard, resumed_at=resumed_at)
 
     def _loader(self, job: Job) -> Loader:
         # Kept features are read faster than worker processes could hand them over.
@@ -171,10 +194,8 @@ class _Run:
         late = limit is not None and time.monotonic() - self.started >= limit
         return late or self.stop.signum is not None
 
-    def _tell(self, job: Job, event: Event, bar: Progress) -> None:
-        if self.log is not None:
-            self.log.write(dumps(event.to_json()))
-            self.log.flush()
+    def _tell(self, job: Job, event: Event, bar: Progress, logs: EventLogs) -> None:
+        logs.write(event)
         if isinstance(event, StepEvent):
             bar.update(1)
             self._report_photos(job, event.rejected)
@@ -260,20 +281,3 @@ class _Run:
         self.report.extra |= {"out": str(self.options.out), "steps": trainer.step, **measured}
         self.work.remove()
         self.report.say(f"wrote {self.options.out}")
-
-
-def _open_log(options: TrainOptions, world: World, stack: ExitStack) -> BinaryIO | None:
-    if options.events is None or not world.is_main:
-        return None
-    return stack.enter_context(options.events.open("ab" if options.resume else "wb"))
-
-
-def describe_step(event: StepEvent, total_steps: int) -> str:
-    """A step in one line: losses, learning rate, speed, share of time spent waiting for data."""
-    losses = ", ".join(f"{name} {value:.4g}" for name, value in event.losses.items())
-    skipped = ", skipped (gradient not finite)" if event.is_skipped else ""
-    return (
-        f"step {event.step}/{total_steps}, epoch {event.epoch}: loss {event.total:.4g} ({losses}), "
-        f"lr {event.lr:.3g}, {event.rate_img_s:.1f} images/s, "
-        f"{event.wait_share:.0%} waiting for data{skipped}"
-    )

@@ -51,8 +51,13 @@ class Sampler:
     @property
     def steps_an_epoch(self) -> int:
         """Optimiser steps in which every record is used once."""
-        whole, left = divmod(len(self.ids), self.records_a_step)
-        return max(1, whole + (left > 0 and not self.drop_last))
+        return max(1, self._steps_of(len(self.ids)))
+
+    def steps_until(self, position: Position) -> int:
+        """Optimiser steps to a position: those of all epochs so far less those that are left."""
+        left = self._steps_of(len(self.ids) - position.done)
+        left = self.steps_an_epoch if position.done == 0 else left
+        return (position.epoch + 1) * self.steps_an_epoch - left
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The records in the order of an epoch."""
@@ -72,6 +77,10 @@ class Sampler:
                 after = Position(epoch + 1, 0) if finished else Position(epoch, done)
                 yield StepPlan(epoch, self._passes(records), after)
             epoch, done = epoch + 1, 0
+
+    def _steps_of(self, n_records: int) -> int:
+        whole, left = divmod(n_records, self.records_a_step)
+        return whole + (left > 0 and not self.drop_last)
 
     def _is_dropped(self, left: int) -> bool:
         return self.drop_last and left < self.records_a_step

@@ -144,11 +144,6 @@ def _encoder_is_installed() -> bool:
     return any(find_spec(package) for package in PACKAGES)
 
 
-def label_vectors(labels: LabelSystem, space: TextSpace) -> NDArray[np.float32]:
-    """Unit vectors (L, E) of the labels' tags."""
-    return space.encode_labels(labels.tags)
-
-
 def description_vectors(
     labels: LabelSystem, space: TextSpace
 ) -> tuple[NDArray[np.float32], list[int]]:

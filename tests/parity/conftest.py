@@ -102,3 +102,32 @@ def capture(modules: dict[str, torch.nn.Module]) -> Iterator[dict[str, torch.Ten
     finally:
         for handle in handles:
             handle.remove()
+
+
+@pytest.fixture
+def files(tmp_path, parity):
+    """The authors' text files for a shrunken model, and its weights as a `.pth`."""
+
+    def make(architecture):
+        name = FILES[architecture]
+        facts = json.loads((parity / f"{name}.json").read_text("utf-8"))
+        io = load_file(parity / f"{name}_io.safetensors")
+        weights = tmp_path / f"{name}.pth"
+        torch.save({"model": load_file(parity / f"{name}.safetensors"), "epoch": 1}, weights)
+        arguments = [weights, "--arch", architecture, "--out", tmp_path / "bundle"]
+        if architecture == "tag2text":
+            tags = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
+        else:
+            tags = tmp_path / "tags.txt"
+            tags.write_text("\n".join(facts["tag_list"]), "utf-8")
+        thresholds = tmp_path / "thresholds.txt"
+        thresholds.write_text("\n".join(map(str, io["class_threshold"].tolist())), "utf-8")
+        arguments += ["--tags", tags, "--thresholds", thresholds]
+        if "tag_list_chinese" in facts:
+            (tmp_path / "zh.txt").write_text("\n".join(facts["tag_list_chinese"]), "utf-8")
+            arguments += ["--translations", tmp_path / "zh.txt"]
+        if architecture != "ram-plus":
+            arguments += ["--vocab", parity / "tiny_vocab.txt"]
+        return arguments, facts, io
+
+    return make

@@ -11,18 +11,20 @@ import pytest
 from ramctl.bundle import Bundle
 from tests.conftest import REPOSITORY
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+TORCHRUN = [
+    *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+    *("--nproc-per-node", "2", "-m", "ramctl", "train"),
+]
 
-def torchrun(arguments: list[object], folder, processes: int = 2) -> subprocess.CompletedProcess:
+
+def torchrun(arguments: list[object], folder) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", str(processes), "-m", "ramctl", "train"),
-            *map(str, arguments),
-        ],
+        [*TORCHRUN, *map(str, arguments)],
         cwd=folder,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
         timeout=300,
         check=False,
     )
@@ -63,3 +65,21 @@ def test_several_processes_refuse_records_from_a_pipe(tiny_options, tmp_path):
     done = torchrun(["-", "--out", "x", "--steps", 1, *tiny_options], tmp_path)
     assert done.returncode != 0
     assert "several processes cannot share stdin" in done.stderr
+
+
+@pytest.mark.slow
+def test_checkpointing_of_swin_in_two_processes_equals_one_without(
+    command, parsed, swin_options, tmp_path
+):
+    # The tag encoder's layers are tied to the tag decoder's, and a pass may have no caption.
+    common = [parsed, "--steps", 3, "--device", "cpu", "--dtype", "fp32", *swin_options]
+    one = command("train", *common, "--out", "one", "--events", "one.jsonl",
+                  "--set", "training.batch_size=6")  # fmt: skip
+    assert one.returncode == 0, one.stderr
+    changes = ["--set", "training.batch_size=3", "--set", "training.checkpointing=true"]
+    two = torchrun([*common, "--out", "two", "--events", "two.jsonl", *changes], tmp_path)
+    assert two.returncode == 0, two.stderr
+    logs = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("one", "two")]
+    for event, other in zip(*(map(json.loads, lines) for lines in logs), strict=True):
+        if event["event"] == "step":
+            assert other["losses"] == pytest.approx(event["losses"], rel=1e-5, abs=1e-5)

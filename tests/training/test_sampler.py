@@ -1,6 +1,6 @@
 """The order of records: every one once an epoch, from any position, over any number of ranks."""
 
-from itertools import islice
+from itertools import islice, takewhile
 
 import numpy as np
 import pytest
@@ -63,3 +63,33 @@ def test_epochs_are_shuffled_differently_and_by_seed():
 def test_drop_last_drops_a_short_step_unless_it_is_the_only_one(n):
     steps = epoch_of(Sampler(np.arange(n), 8, drop_last=True))
     assert [len(step) for step in steps] == [min(n, 8)]
+
+
+@given(
+    n=st.integers(1, 60), batch=st.integers(1, 9), worlds=st.tuples(st.integers(1, 4),
+    st.integers(1, 4)), done=st.integers(0, 12), drop_last=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_at_another_number_of_processes_each_record_still_comes_once(
+    n, batch, worlds, done, drop_last
+):
+    ids = np.arange(100, 100 + n)
+
+    def ranks(world: int) -> list[Sampler]:
+        return [Sampler(ids, batch, 1, 0, drop_last, rank, world) for rank in range(world)]
+
+    first = [list(islice(sampler.steps(START), done)) for sampler in ranks(worlds[0])]
+    position = first[0][-1].after if done else START
+    seen = [i for plans in first for plan in plans if plan.epoch == position.epoch
+            for i in np.concatenate(plan.passes).tolist()]  # fmt: skip
+    later = ranks(worlds[1])
+    rest = [
+        list(takewhile(lambda plan: plan.epoch == position.epoch, islice(s.steps(position), n + 1)))
+        for s in later
+    ]
+    taken = [*seen, *(i for plans in rest for plan in plans for i in np.concatenate(plan.passes))]
+    assert len(taken) == len(set(taken))
+    if not drop_last:
+        assert sorted(taken) == ids.tolist()
+    left = (position.epoch + 1) * later[0].steps_an_epoch - later[0].steps_until(position)
+    assert left == len(rest[0])

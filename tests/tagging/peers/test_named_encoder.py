@@ -7,7 +7,7 @@ import pytest
 from ramctl.bundle import Bundle
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.clip_text import ClipTextEncoder
-from ramctl.tagging.open_set import text_encoder
+from ramctl.tagging.word_encoder import word_encoder
 from tests.tagging.peers.support import randomise
 
 
@@ -41,7 +41,7 @@ def bundle(tmp_path):
 def name_encoder(bundle):
     def write(**facts):
         (bundle.path / "text" / "encoder.json").write_bytes(orjson.dumps(facts))
-        return text_encoder(bundle)
+        return word_encoder(bundle)
 
     return write
 
@@ -49,29 +49,32 @@ def name_encoder(bundle):
 def test_a_name_goes_through_rams_templates(name_encoder, clip_folder):
     encode = name_encoder(kind="clip", name=str(clip_folder), prompts="ram")
     expected = ClipTextEncoder(clip_folder).embed_labels(["dog", "red umbrella"])
-    np.testing.assert_allclose(encode(["dog", "red umbrella"]), expected, atol=1e-6)
+    np.testing.assert_allclose(encode.names(["dog", "red umbrella"]), expected, atol=1e-6)
 
 
 def test_descriptions_are_embedded_as_they_are(name_encoder, clip_folder):
-    texts = ["a dog is an animal.", "a photo of a dog."]
+    texts = ["a dog is an animal", "a photo of a dog."]  # a full stop makes no difference
     expected = ClipTextEncoder(clip_folder).encode(texts)
     for prompts in ("ram", "ram-plus"):
         encode = name_encoder(kind="clip", name=str(clip_folder), prompts=prompts)
-        np.testing.assert_allclose(encode(texts), expected, atol=1e-6)
+        np.testing.assert_allclose(encode.descriptions(texts), expected, atol=1e-6)
 
 
 def test_ram_plus_puts_a_bare_name_into_its_fixed_sentence(name_encoder, clip_folder):
     encode = name_encoder(kind="clip", name=str(clip_folder), prompts="ram-plus")
-    name, sentence = encode(["dog"])[0], encode(["a photo of a dog."])[0]
-    np.testing.assert_allclose(name, sentence, atol=1e-6)
+    for name in ("dog", "st. bernard", "co."):
+        sentence = encode.descriptions([f"a photo of a {name}."])
+        np.testing.assert_allclose(encode.names([name]), sentence, atol=1e-6)
 
 
 def test_a_broken_name_is_an_error_that_says_where(name_encoder, bundle):
     with pytest.raises(RunProblem, match=r"encoder\.json: names no text encoder"):
         name_encoder(kind="clip")
+    with pytest.raises(RunProblem, match="prompts must be one of ram, ram-plus, not 'other'"):
+        name_encoder(kind="clip", name="x", prompts="other")
 
 
 def test_words_that_the_model_knows_need_no_encoder(name_encoder, tmp_path):
     encode = name_encoder(kind="clip", name=str(tmp_path / "missing"), prompts="ram")
     with pytest.raises(UsageProblem, match="no such file or folder"):
-        encode(["new"])
+        encode.names(["new"])

@@ -1,0 +1,135 @@
+"""TensorBoard files, speed in the events, and compilation where there is none."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ramctl.model.build import build_ram
+from ramctl.model.config import load_preset
+from ramctl.training.compiling import CompiledParts
+
+
+def steps_of(path: Path) -> list[dict]:
+    events = map(json.loads, path.read_text().splitlines())
+    return [event for event in events if event["event"] == "step"]
+
+
+def test_tensorboard_files_hold_what_the_events_tell(train, parsed, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    done = train(
+        parsed, "--out", "x", "--epochs", 3, "--set", "training.batch_size=4", "--val", parsed,
+        "--events", "e.jsonl", "--tensorboard", "board",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    board = accumulator.EventAccumulator(str(tmp_path / "board")).Reload()
+    steps = steps_of(tmp_path / "e.jsonl")
+    assert len(steps) == 6
+    for tag, value in {
+        "loss/total": lambda step: step["loss"],
+        "loss/caption": lambda step: step["losses"]["caption"],
+        "training/learning_rate": lambda step: step["lr"],
+        "training/gradient_norm": lambda step: step["grad_norm"],
+    }.items():
+        points = [(point.step, point.value) for point in board.Scalars(tag)]
+        expected = [(step["step"], pytest.approx(value(step), rel=1e-5)) for step in steps]
+        assert points == expected, tag
+    assert all(point.value > 0 for point in board.Scalars("speed/images_per_second"))
+    assert all(0 <= point.value <= 1 for point in board.Scalars("speed/data_wait_share"))
+    assert [point.step for point in board.Scalars("validation/mAP")] == [2, 4]
+    assert all(step["rate_img_s"] > 0 and 0 <= step["wait_share"] <= 1 for step in steps)
+
+
+def test_a_resumed_run_goes_on_in_its_tensorboard_files(train, command, parsed, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    options = ["--events", "e.jsonl", "--tensorboard", "board"]
+    train(parsed, "--out", "x", "--steps", 3, "--max-time", "0s", *options)
+    done = command("train", "--out", "x", "--resume", "--threads", 1, *options)
+    assert done.returncode == 0, done.stderr
+    board = accumulator.EventAccumulator(str(tmp_path / "board")).Reload()
+    assert [point.step for point in board.Scalars("loss/total")] == [1, 2, 3]
+    assert [step["step"] for step in steps_of(tmp_path / "e.jsonl")] == [1, 2, 3]
+
+
+def test_without_the_extra_tensorboard_is_refused_before_anything_is_done(
+    train, parsed, tmp_path, monkeypatch
+):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "ramctl.training.tensorboard.find_spec",
+        lambda name: None if name == "tensorboard" else find(name),
+    )
+    before = sorted(tmp_path.iterdir())
+    done = train(parsed, "--out", "x", "--steps", 1, "--tensorboard", "board")
+    assert done.returncode == 1
+    assert done.stderr == "--tensorboard needs the extra: pip install 'ramctl[tensorboard]'\n"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_without_a_compiler_compile_says_so_and_trains_as_ever(
+    ramctl, train, parsed, tiny_options, tmp_path
+):
+    arguments = [parsed, "--steps", 2, *tiny_options]
+    done = ramctl(
+        "train", *arguments, "--out", "one", "--compile",
+        CXX="/nowhere/c++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.decode().splitlines() if "--compile" in line]
+    assert "does not work here, going on without" in line and "C++ compiler" in line
+    train(*arguments, "--out", "two")
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+@pytest.fixture
+def model():
+    preset = load_preset("tiny")
+    torch.manual_seed(0)
+    return build_ram(preset.model, image_size=64, n_labels=5, vocabulary=20).eval()
+
+
+def test_compiled_parts_compute_the_same_and_can_be_switched_off(model, monkeypatch):
+    compiled = []
+
+    def record(function, **options):
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", record)
+    names = list(model.state_dict())
+    photos = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(photos).tag_logits
+    parts = CompiledParts(model)
+    assert len(compiled) == 3
+    assert list(model.state_dict()) == names
+    with torch.no_grad():
+        assert torch.equal(model(photos).tag_logits, expected)
+    with parts.off():
+        assert model.encoder._compiled_call_impl is None
+    assert model.encoder._compiled_call_impl is not None
+
+
+@pytest.mark.slow
+def test_a_compiled_tag_decoder_has_the_gradients_of_the_plain_one(model):
+    from ramctl.training.compiling import why_not_compiled
+
+    if reason := why_not_compiled(torch.device("cpu")):
+        pytest.skip(f"no compiler: {reason}")
+    tokens, rows = torch.randn(2, 4, 32), model.labels()
+
+    def gradient() -> tuple[torch.Tensor, torch.Tensor]:
+        model.zero_grad()
+        queries = model.tag_decoder.prepare(model.label_queries(rows[:, :32].detach())[None])
+        states = model.tag_decoder(queries, model.tag_decoder.contexts(tokens))
+        states.square().sum().backward()
+        return states.detach(), model.label_queries.projection.weight.grad.clone()
+
+    plain = gradient()
+    model.tag_decoder.compile()
+    for got, expected in zip(gradient(), plain, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
