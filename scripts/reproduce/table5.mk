@@ -13,7 +13,7 @@ WORK ?= build/table5$(if $(QUICK),-quick)
 SEEDS ?= 0 1 2
 # The share of the photos that pre-training sees, the passes over them, captions as a second task.
 SHARE ?= $(if $(QUICK),0.34,1)
-EPOCHS ?= $(if $(QUICK),6,8)
+EPOCHS ?= $(if $(QUICK),4,8)
 CAPTIONING ?= $(if $(QUICK),false,true)
 SAMPLED ?= $(if $(QUICK),128,256)
 TOP ?= 100
