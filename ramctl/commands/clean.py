@@ -7,7 +7,7 @@ import click
 
 from ramctl.commands import options as common
 from ramctl.commands.base import RamctlCommand, option
-from ramctl.commands.options import stream_options
+from ramctl.commands.options import baseline_options, stream_options
 from ramctl.errors import UsageProblem
 from ramctl.io.paths import STDIN, named_or_stdin, read_inputs, require_files
 from ramctl.io.records import KINDS
@@ -112,7 +112,7 @@ class Words(click.ParamType):  # type: ignore[type-arg]
 @option(
     "--min-regions",
     type=click.IntRange(1),
-    default=20,
+    default=5,
     show_default=True,
     metavar="N",
     help="Leave a tag with fewer regions alone.",
@@ -148,12 +148,7 @@ class Words(click.ParamType):  # type: ignore[type-arg]
     metavar="I/N",
     help="Do the I-th of N shares of detect or cluster; any N gives the same result.",
 )
-@common.jobs
-@common.batch
-@common.threads
-@common.device
-@common.dtype
-@common.seed
+@common.engine_run
 def command(**options: Any) -> int:
     """Remove wrong tags by regions, clusters and the model's own opinion.
 
@@ -183,18 +178,10 @@ def command(**options: Any) -> int:
 
 
 def _cleaning(options: dict[str, Any], report: Report) -> Any:
-    from ramctl.data_engine.baseline import BaselineOptions
     from ramctl.data_engine.clean import Cleaning, CleanOptions
     from ramctl.data_engine.cluster import ClusterSettings
 
     clustering = ClusterSettings(options["outliers"], options["clusters"], options["seed"])
-    baseline = BaselineOptions(
-        device=options["device"],
-        dtype=options["dtype"],
-        threads=options["threads"],
-        batch=options["batch"],
-        workers=options["jobs"],
-    )
     settings = CleanOptions(
         model=options["model"],
         detector=options["detector"],
@@ -206,6 +193,6 @@ def _cleaning(options: dict[str, Any], report: Report) -> Any:
         min_regions=options["min_regions"],
         protect=options["protect"],
         part=options["part"],
-        baseline=baseline,
+        baseline=baseline_options(options),
     )
     return Cleaning(settings, report, stream_options(options, batch=256))

@@ -6,7 +6,7 @@ import click
 
 from ramctl.commands import options as common
 from ramctl.commands.base import RamctlCommand, option
-from ramctl.commands.options import stream_options
+from ramctl.commands.options import baseline_options, stream_options
 from ramctl.io.paths import named_or_stdin, read_inputs, require_files
 from ramctl.report import Report
 
@@ -47,12 +47,7 @@ Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 some inputs rejected, 130 int
     group="model",
     help="A tag must score higher to be added [default: the model's thresholds].",
 )
-@common.jobs
-@common.batch
-@common.threads
-@common.device
-@common.dtype
-@common.seed
+@common.engine_run
 def command(**options: Any) -> int:
     """Add tags and captions that the captions leave out.
 
@@ -65,21 +60,16 @@ def command(**options: Any) -> int:
     report = Report("generate", quiet=options["quiet"])
     source = read_inputs(inputs, options["root"], "generate")
 
-    from ramctl.data_engine.baseline import Baseline, BaselineOptions
+    from ramctl.data_engine.baseline import Baseline
     from ramctl.data_engine.generate import GenerateOptions, run
 
-    where = BaselineOptions(
-        device=options["device"],
-        dtype=options["dtype"],
-        threads=options["threads"],
-        batch=options["batch"],
-        workers=options["jobs"],
-    )
     what = GenerateOptions(
         captions=options["n_captions"],
         decode=options["decode"],
         threshold=options["threshold"],
         seed=options["seed"],
     )
-    baseline = Baseline.load(options["model"], where, captioning=what.captions > 0)
+    baseline = Baseline.load(
+        options["model"], baseline_options(options), captioning=what.captions > 0
+    )
     return run(baseline, what, source, stream_options(options, batch=baseline.batch), report)

@@ -70,6 +70,7 @@ dtype = option(
     "--dtype", type=click.Choice(["auto", "fp32", "bf16", "int8"]), default="auto",
     show_default=True, help="Number format of the model's run.",
 )  # fmt: skip
+engine_run = combined(jobs, batch, threads, device, dtype, seed)
 progress = option(
     "--progress/--no-progress", default=None, help="Progress bar [default: on a terminal only]."
 )
@@ -106,6 +107,19 @@ stream = combined(
     quiet,
     verbose,
 )  # fmt: skip
+
+
+def baseline_options(options: dict[str, Any]) -> Any:
+    """How the data engine runs its baseline, from the options of `engine_run`."""
+    from ramctl.data_engine.baseline import BaselineOptions
+
+    return BaselineOptions(
+        device=options["device"],
+        dtype=options["dtype"],
+        threads=options["threads"],
+        batch=options["batch"],
+        workers=options["jobs"],
+    )
 
 
 def stream_options(options: dict[str, Any], *, batch: int) -> StreamOptions:

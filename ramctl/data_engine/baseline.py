@@ -5,7 +5,7 @@ B photos a batch, S pixels a side, T tokens, C channels of the backbone.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from ramctl.io.paths import RootCheck
 from ramctl.io.records import Record, image_name
 from ramctl.labels import LabelSystem
 from ramctl.model.config import preset_from_meta
-from ramctl.model.device import choose_device
+from ramctl.model.device import Runtime
 from ramctl.model.load import load_model
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.ram import Encoded, PreparedLabels
@@ -59,7 +59,8 @@ class Baseline:
         self.options = options
         self.batch = options.batch or preset.batch_size
         self.preprocess = Preprocess(preset.preprocess)
-        self.device = choose_device(options.device)
+        self._runtime = Runtime.choose(options.device, options.dtype)
+        self.device = self._runtime.device
         self._captioning = captioning
         self._root_check = RootCheck()
 
@@ -88,10 +89,7 @@ class Baseline:
 
     def precision(self) -> AbstractContextManager[Any]:
         """The context in which the model runs."""
-        dtype = self.options.dtype
-        if dtype == "bf16" or (dtype == "auto" and self.device.type == "cuda"):
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+        return self._runtime.precision()
 
     def decoded(
         self, batches: Iterable[Sequence[Record]], *, whole: bool = False

@@ -21,8 +21,8 @@ from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.cluster import ClusterSettings
 from ramctl.data_engine.decide import Decisions, RegionIndex, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
-from ramctl.data_engine.detectors import open_detector, open_embedder
-from ramctl.data_engine.thresholds import global_or_file, lowest_share
+from ramctl.data_engine.detectors import detector_facts, open_detector, open_embedder
+from ramctl.data_engine.thresholds import global_or_file, lowest_of_doubles, lowest_share
 from ramctl.data_engine.work import Item, WorkFolder, input_hash
 from ramctl.errors import Interrupted, RunProblem, UsageProblem
 from ramctl.io.files import write_atomic
@@ -44,7 +44,7 @@ class CleanOptions:
     only: str | None = None  # a file of tags, or top:K
     threshold: str | None = None  # a number, a file, lowest:SHARE; None: the model's, per tag
     clustering: ClusterSettings = field(default_factory=ClusterSettings)
-    min_regions: int = 20
+    min_regions: int = 5
     protect: tuple[str, ...] = ("human",)
     part: tuple[int, int] = (0, 1)  # this process's share of the work: i of n
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
@@ -85,7 +85,7 @@ class Cleaning:
         options, only = self.options, self._only
         return {
             "model": self.bundle.fingerprint,
-            "detector": options.detector,
+            "detector": detector_facts(options.detector),
             "embed": options.embed_kind,
             "kinds": sorted(options.kinds),
             "only": None if only is None else sorted(only),
@@ -108,6 +108,7 @@ class Cleaning:
         options, bundle = self.options, self.bundle
         share = lowest_share(options.threshold)
         thresholds = global_or_file(None if share is not None else options.threshold, bundle)
+        thresholds = lowest_of_doubles(thresholds, bundle.labels)
         return Rules(
             options.clustering, tuple(thresholds), share, options.min_regions, options.top,
             options.protect,

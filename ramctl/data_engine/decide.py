@@ -37,7 +37,7 @@ class Rules:
     clustering: ClusterSettings
     thresholds: tuple[float, ...] = ()  # by label id; not predicted: the score is not above it
     lowest: float | None = None  # instead: the share of each tag's regions with the lowest scores
-    min_regions: int = 20  # a tag with fewer is left alone
+    min_regions: int = 5  # a tag with fewer is left alone
     top: int | None = None  # only the tags with the most regions
     protect: tuple[str, ...] = ("human",)  # sources whose tags stay
 

@@ -36,7 +36,7 @@ class WantedTag:
     """A tag that gets a region."""
 
     place: int  # in the record's tags
-    label: int
+    labels: tuple[int, ...]  # several where the label system has the string more than once
     sources: int  # bits of SOURCES
 
 
@@ -66,23 +66,23 @@ class Scope:
         for place, tag in enumerate(tags):
             if tag in tags[:place]:
                 continue
-            label, why_not = self._label(tag, kinds.get(tag))
+            labels, why_not = self._labels(tag, kinds.get(tag))
             counts["tags"] += 1
             if why_not:
                 counts[why_not] += 1
             else:
-                found.append(WantedTag(place, label, _source_bits(sources.get(tag))))
+                found.append(WantedTag(place, labels, _source_bits(sources.get(tag))))
         return found
 
-    def _label(self, tag: str, kind: object) -> tuple[int, str]:
-        """The label's id, and why it gets no region (empty when it gets one)."""
-        ids = self.labels.ids(tag)
+    def _labels(self, tag: str, kind: object) -> tuple[tuple[int, ...], str]:
+        """The ids, and why the tag gets no region (empty when it gets one)."""
+        ids = tuple(self.labels.ids(tag))
         if not ids:
-            return -1, "unknown to the model"
+            return ids, "unknown to the model"
         if self.only is not None and ids[0] not in self.only:
-            return ids[0], "not asked for"
+            return ids, "not asked for"
         known = kind if isinstance(kind, str) else self.labels[ids[0]].kind
-        return ids[0], "" if known in self.kinds else "of another kind"
+        return ids, "" if known in self.kinds else "of another kind"
 
 
 @dataclass
@@ -95,14 +95,16 @@ class RegionFinder:
     scope: Scope
     whole_photos: bool = False  # crops are cut from photos at their own scale
 
-    def fill(self, items: Sequence[Item], tick: Tick) -> ShardWriter:
-        """The shard of some inputs; a photo that cannot be read turns its record into a reject.
+    def fill(self, shard: ShardWriter, items: Sequence[Item], tick: Tick) -> None:
+        """Put the inputs that a shard does not have yet into it, with their regions.
 
-        `tick(n)` is called after each batch of n records and may raise to stop.
+        A photo that cannot be read turns its record into a reject. `tick(n)` is called after each
+        batch of n records and may raise to stop; the shard then holds what was done.
         """
-        shard, counts = ShardWriter(), Counter[str]()
-        found = self._found((item for item in items if isinstance(item, Record)), counts, tick)
-        for position, item in enumerate(items):
+        first = len(shard.inputs)
+        records = (item for item in items[first:] if isinstance(item, Record))
+        found = self._found(records, shard.counts, tick)
+        for position, item in enumerate(items[first:], first):
             regions = [] if isinstance(item, Reject) else next(found)
             if isinstance(item, Record) and isinstance(regions, RecordProblem):
                 shard.add(_reject(item, regions))
@@ -110,11 +112,10 @@ class RegionFinder:
             shard.add(item)
             for region in regions if isinstance(regions, list) else []:
                 tag, box = region.tag, tuple(region.box.tolist())
-                row = (position, tag.place, tag.label, tag.sources, box, region.score)
+                row = (position, tag.place, tag.labels[0], tag.sources, box, region.score)
                 shard.regions.append(row)
                 shard.features.append(region.feature)
-        shard.counts = {**counts, "regions": len(shard.regions)}
-        return shard
+        next(found, None)  # the last batch is counted
 
     def _found(
         self, records: Iterable[Record], counts: Counter[str], tick: Tick
@@ -122,7 +123,9 @@ class RegionFinder:
         """Each record's regions in order."""
         batches = chunks(records, self.baseline.batch)
         for decoded in self.baseline.decoded(batches, whole=self.whole_photos):
-            yield from self._of_batch(decoded, counts)
+            of_batch = Counter[str]()
+            yield from self._of_batch(decoded, of_batch)
+            counts.update(of_batch)
             tick(len(decoded))
 
     def _of_batch(
@@ -153,21 +156,25 @@ class RegionFinder:
         """The regions of each photo's tags."""
         if not photos:
             return []
-        batch = PhotoBatch(self.baseline, photos, [[tag.label for tag in tags] for tags in asked])
+        looked_for = [[(tag, label) for tag in tags for label in tag.labels] for tags in asked]
+        labels = [[label for _, label in own] for own in looked_for]
+        batch = PhotoBatch(self.baseline, photos, labels)
         tags, regions = [], []
         for index, boxes in enumerate(self.detector.find(batch)):
-            for tag, box in zip(asked[index], boxes, strict=True):
+            for (tag, label), box in zip(looked_for[index], boxes, strict=True):
                 if box is not None:
                     tags.append(tag)
-                    regions.append(Region(index, tag.label, box))
-        found: list[list[Found]] = [[] for _ in photos]
+                    regions.append(Region(index, label, box))
+        found: list[dict[int, Found]] = [{} for _ in photos]
         if regions:
             embedded = self.embedder.embed(batch, regions)
             scores = embedded.score.float().cpu().numpy()
             features = embedded.feature.half().cpu().numpy()
             for tag, region, score, feature in zip(tags, regions, scores, features, strict=True):
-                found[region.photo].append(Found(tag, region.box, float(score), feature))
-        return found
+                own, earlier = found[region.photo], found[region.photo].get(tag.place)
+                if earlier is None or earlier.score < score:
+                    own[tag.place] = Found(tag, region.box, float(score), feature)
+        return [list(own.values()) for own in found]
 
 
 def detect(
@@ -197,14 +204,31 @@ def detect(
         elif number % part[1] == part[0]:
             if strict:
                 _fail_at_reject(items)
-            shard = finder.fill(items, tick)
+            shard = _filled(work, number, items, finder, tick)
             if strict:
                 _fail_at_reject(shard.rejects)
             shard.save(work.shard(number).folder, stamp)
+            work.forget_unfinished(number)
         n_shards, n_inputs = number + 1, n_inputs + len(items)
         hashes.append(stamp)
     work.complete(n_shards, n_inputs)
     return input_hash(hashes)
+
+
+def _filled(
+    work: WorkFolder, number: int, items: Sequence[Item], finder: RegionFinder, tick: Tick
+) -> ShardWriter:
+    """A whole shard; what a stopped run had of it is taken over, what this one has is kept."""
+    stamps = [stamp_of(item) for item in items]
+    shard = work.unfinished(number, stamps)
+    if shard.inputs:
+        tick(len(shard.inputs))
+    try:
+        finder.fill(shard, items, tick)
+    except Exception:
+        work.keep_unfinished(number, shard, stamps)
+        raise
+    return shard
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -4,7 +4,7 @@ B photos, P regions, L labels, T tokens of the grid.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -14,11 +14,14 @@ from torch import Tensor
 from ramctl.data_engine.baseline import Baseline, PhotoBatch
 from ramctl.data_engine.embed import Embedded, RegionView, embed_regions
 from ramctl.errors import UsageProblem
-from ramctl.tagging.regions import Floats, crop_pixels, heat_map_box, tokens_under
+from ramctl.tagging.heat_maps import heat_maps, label_boxes
+from ramctl.tagging.regions import Floats, crop_pixels, tokens_under
+
+if TYPE_CHECKING:
+    from ramctl.tagging.peers.grounding_dino import GroundingDino
 
 CONTEXT = 0.3
-# Of its range: low enough that a box holds the thing, not only the part that gives it away.
-PEAK_SHARE = 0.3
+GROUNDING_DINO = "grounding-dino:"
 Boxes = list[list[Floats | None]]
 
 
@@ -54,13 +57,9 @@ class AttentionDetector:
 
     def find(self, batch: PhotoBatch) -> Boxes:
         """For each photo and each of its labels a box of the photo."""
-        heat = attention_maps(batch)
-        places = batch.distinct[1]
+        heat, places = attention_maps(batch), batch.distinct[1]
         return [
-            [
-                view.to_photo(heat_map_box(maps[places[label]], peak_share=PEAK_SHARE))
-                for label in labels
-            ]
+            list(label_boxes(maps[[places[label] for label in labels]], view))
             for maps, labels, view in zip(heat, batch.labels, batch.views, strict=True)
         ]
 
@@ -71,9 +70,28 @@ def attention_maps(batch: PhotoBatch) -> NDArray[np.float32]:
     encoded = baseline.encode(batch.features)
     with torch.inference_mode(), baseline.precision():
         _, maps = model.tag_logits_with_maps(encoded, batch.distinct[0])
-    first, grid = model.encoder.extra_tokens, batch.grid
-    heat = maps.float().mean((1, 2))[..., first : first + grid * grid]
-    return heat.reshape(*heat.shape[:2], grid, grid).cpu().numpy()
+    return heat_maps(maps, model.encoder.extra_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class GroundingDinoDetector:
+    """The paper's detector: all labels of a photo in one prompt, as far as they fit.
+
+    Every label gets its best box, however doubtful: whether the tag is there is for the rules to
+    say. A label that cannot be written in the detector's vocabulary has none.
+    """
+
+    model: "GroundingDino"
+    baseline: Baseline
+
+    def find(self, batch: PhotoBatch) -> Boxes:
+        """For each photo and each of its labels a box of the photo."""
+        photos = [np.asarray(photo.convert("RGB")) for photo in batch.photos]
+        tags = [[self.baseline.labels[label].tag for label in own] for own in batch.labels]
+        return [
+            [np.array(found.box, np.float32) if found.score > 0 else None for found in own]
+            for own in self.model.detect(photos, tags)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +148,31 @@ def _embed(
         return embed_regions(baseline.model, view, prepared, label.to(baseline.device))
 
 
+def detector_facts(name: str) -> str:
+    """The name with a hash of the weights that it points to: what boxes depend on."""
+    weights = name.removeprefix(GROUNDING_DINO)
+    if weights in (name, ""):
+        return name
+    from ramctl.io.hub import local_path
+    from ramctl.model.pretrained import fingerprint
+
+    return f"{GROUNDING_DINO}{fingerprint([local_path(weights)])}"
+
+
 def open_detector(name: str, baseline: Baseline) -> Detector:
-    """The detector that `--detector` names; UsageProblem for an unknown one."""
+    """The detector that `--detector` names.
+
+    Raises UsageProblem for an unknown one, RunProblem for weights that cannot be used.
+    """
     if name == "attention":
         return AttentionDetector()
-    raise UsageProblem(f"--detector {name}: expected attention")
+    weights = name.removeprefix(GROUNDING_DINO)
+    if weights in (name, ""):
+        raise UsageProblem(f"--detector {name}: expected attention or {GROUNDING_DINO}WEIGHTS")
+    from ramctl.tagging.peers import open_detector as open_grounding_dino
+
+    device, dtype = baseline.options.device, baseline.options.dtype
+    return GroundingDinoDetector(open_grounding_dino(weights, device=device, dtype=dtype), baseline)
 
 
 def open_embedder(kind: str) -> Embedder:

@@ -8,7 +8,7 @@ import orjson
 
 from ramctl.bundle import Bundle
 from ramctl.errors import UsageProblem
-from ramctl.labels import read_thresholds
+from ramctl.labels import LabelSystem, read_thresholds
 
 LOWEST = "lowest:"
 
@@ -31,6 +31,19 @@ def lowest_share(text: str | None) -> float | None:
         return _share(text.removeprefix(LOWEST), text)
     except ValueError:
         raise UsageProblem(f"--threshold {text}: expected lowest:SHARE, as lowest:0.10") from None
+
+
+def lowest_of_doubles(thresholds: Sequence[float], labels: LabelSystem) -> list[float]:
+    """The thresholds, where a string that several ids have takes their lowest.
+
+    Such a tag is looked at once and scores the maximum over its ids.
+    """
+    return [
+        min(thresholds[other] for other in labels.ids(label.tag))
+        if labels.ids(label.tag)[0] == index
+        else thresholds[index]
+        for index, label in enumerate(labels)
+    ]
 
 
 def thresholds_hash(thresholds: Sequence[float]) -> str:

@@ -6,6 +6,7 @@ shards/00000/        inputs.jsonl   the records (and rejects) of the shard, in i
                      regions.npy    one `REGION` a region, in input order
                      features.npy   float16, one row a region
                      shard.json     hash of the inputs, counts
+unfinished/00001/    the beginning of a shard, left by a run that was stopped
 cluster.json         what the decisions depend on; another setting decides again
 clusters/00017.npz   the regions of the label with this id and what was decided
 """
@@ -57,7 +58,7 @@ class ShardWriter:
     inputs: list[bytes] = field(default_factory=list)
     regions: list[tuple[Any, ...]] = field(default_factory=list)
     features: list[NDArray[np.float16]] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
     rejects: list[Reject] = field(default_factory=list)
 
     def add(self, item: Item) -> None:
@@ -77,7 +78,7 @@ class ShardWriter:
         facts = {
             "stamp": stamp,
             "inputs": len(self.inputs),
-            "counts": self.counts,
+            "counts": {**self.counts, "regions": len(self.regions)},
             "rejects": Counter(reject.code for reject in self.rejects),
         }
         (part / "shard.json").write_bytes(orjson.dumps(facts) + b"\n")
@@ -85,6 +86,20 @@ class ShardWriter:
             part.rename(folder)
         except OSError:  # another process was quicker with the same shard
             shutil.rmtree(part)
+
+    @classmethod
+    def of(cls, shard: "Shard") -> "ShardWriter":
+        """What a saved shard holds, to be gone on with."""
+        counts = Counter(shard.facts["counts"])
+        del counts["regions"]
+        items = list(shard.inputs())
+        return cls(
+            [spool_line(item) for item in items],
+            shard.regions.tolist(),
+            list(shard.features),
+            counts,
+            [item for item in items if isinstance(item, Reject)],
+        )
 
 
 @dataclass(frozen=True)
@@ -160,6 +175,29 @@ class WorkFolder:
     def has_shard(self, index: int) -> bool:
         """Whether the shard is finished."""
         return self.shard(index).folder.is_dir()
+
+    def unfinished(self, index: int, stamps: Sequence[str]) -> ShardWriter:
+        """What a stopped run had of the shard with these inputs; empty where there is nothing."""
+        saved = self._unfinished(index)
+        if not saved.folder.is_dir():
+            return ShardWriter()
+        if saved.facts["stamp"] != input_hash(stamps[: saved.facts["inputs"]]):
+            return ShardWriter()
+        return ShardWriter.of(saved)
+
+    def keep_unfinished(self, index: int, shard: ShardWriter, stamps: Sequence[str]) -> None:
+        """Save the beginning of a shard for `unfinished`."""
+        self.forget_unfinished(index)
+        if shard.inputs:
+            folder = self._unfinished(index).folder
+            shard.save(folder, input_hash(stamps[: len(shard.inputs)]))
+
+    def forget_unfinished(self, index: int) -> None:
+        """Delete the beginning of a shard."""
+        shutil.rmtree(self._unfinished(index).folder, ignore_errors=True)
+
+    def _unfinished(self, index: int) -> Shard:
+        return Shard(self.path / "unfinished" / f"{index:05d}")
 
     def complete(self, n_shards: int, n_inputs: int) -> None:
         """Remember how much input there was."""

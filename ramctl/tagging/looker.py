@@ -3,7 +3,6 @@
 B photos, T tokens, G tag word pieces. Tags and scores are not its business.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -17,9 +16,10 @@ from ramctl.model.generation import Decoding, Ends
 from ramctl.model.load import load_caption_tokenizer
 from ramctl.model.ram import Encoded
 from ramctl.model.tables import read_table
+from ramctl.tagging.heat_maps import heat_maps, label_boxes
 from ramctl.tagging.open_set import LabelSet
 from ramctl.tagging.predictor import Pixels
-from ramctl.tagging.regions import View, heat_map_box
+from ramctl.tagging.regions import View
 from ramctl.tagging.torch_predictor import TorchPredictor
 
 BEAMS = 3  # authors' tag2text.py
@@ -85,7 +85,7 @@ class Looker:
     ) -> dict[str, list[Any]]:
         """`{tag: [[x0, y0, x1, y1], score]}` of one photo, corners as shares of its sides.
 
-        The box holds the peak of the last layer's cross-attention, averaged over its heads.
+        The box holds the peak of the cross-attention, as in cleaning.
         """
         if not scores:
             return {}
@@ -93,11 +93,8 @@ class Looker:
         rows = self._rows[[ids[tag] for tag in scores]].to(predictor.device)
         with torch.inference_mode(), predictor.precision():
             _, maps = predictor.model.tag_logits_with_maps(photo, rows)
-        heat = maps[0, -1].float().mean(0)  # (L, T)
-        first = predictor.model.encoder.extra_tokens
-        side = math.isqrt(heat.shape[1] - first)
-        grids = heat[:, first : first + side * side].reshape(-1, side, side).cpu().numpy()
-        corners = [view.to_photo(heat_map_box(grid)).tolist() for grid in grids]
+        (grids,) = heat_maps(maps, predictor.model.encoder.extra_tokens)
+        corners = [box.tolist() for box in label_boxes(grids, view)]
         return {
             tag: [[round(corner, DECIMALS) for corner in box], score]
             for (tag, score), box in zip(scores.items(), corners, strict=True)

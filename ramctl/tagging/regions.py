@@ -14,7 +14,8 @@ Floats = NDArray[np.float32]
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 # The map is made finer before it is cut, so that a box need not end at the border of a token.
 FINER = 4
-PEAK_SHARE = 0.5
+# Of its range: low enough that a box holds the thing, not only the part that gives it away.
+PEAK_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)

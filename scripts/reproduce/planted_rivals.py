@@ -1,0 +1,141 @@
+"""What the data engine is measured beside: a linear probe, and cleanlab's issue scores."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from planted_damage import CLEANED_KINDS
+from planted_rules import Scored, measured, ranks, truth_of
+
+PHOTOS_A_STEP = 64
+SCORERS = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
+
+
+def probe_floor(folds: Sequence[Sequence[dict]], model: str, root: Path, cache: Path) -> dict:
+    """A linear layer on pooled frozen features, trained on the damaged tags of the other fold.
+
+    The lowest scores of each tag go, or those under a number, as with `not-predicted`.
+    """
+    tags, targets = _targets(folds)
+    features = [pooled_features(model, root, cache, rows) for rows in folds]
+    scored = []
+    for i in (0, 1):
+        scores = probe_scores(features[1 - i], targets[1 - i], features[i])
+        scored.append(scored_tags(folds[i], scores, tags))
+    return measured(scored, ("not-predicted",))
+
+
+def cleanlab_scores(folds: Sequence[Sequence[dict]], dense: Sequence[Sequence[dict]]) -> dict:
+    """cleanlab's label quality of every tag, out of the model's scores of the other fold's photos.
+
+    Each of its three scores, as they are and with `adjust_pred_probs` (each label's mean confidence
+    taken off); the lowest go.
+    """
+    from cleanlab.internal.multilabel_scorer import ClassLabelScorer, MultilabelScorer
+
+    tags, targets = _targets(folds)
+    scores = [_columns(rows, tags) for rows in dense]
+    out = {}
+    for scorer in SCORERS:
+        for adjust in (False, True):
+            score = MultilabelScorer(base_scorer=ClassLabelScorer.from_str(scorer))
+            try:
+                qualities = [
+                    score.get_class_label_quality_scores(
+                        labels=y.astype(int), pred_probs=p,
+                        base_scorer_kwargs={"adjust_pred_probs": adjust},
+                    )
+                    for y, p in zip(targets, scores, strict=True)
+                ]  # fmt: skip
+            except ValueError:
+                continue  # not every scorer can be adjusted
+            scored = [scored_tags(r, q, tags) for r, q in zip(folds, qualities, strict=True)]
+            name = f"{scorer}{', adjusted' if adjust else ''}"
+            out[name] = measured(scored, ("not-predicted",))["not-predicted"]
+    return out
+
+
+def scored_tags(rows: Sequence[dict], scores: np.ndarray, tags: Sequence[str]) -> Scored:
+    """The cleaned kinds' tags of a fold with their scores (photos, tags)."""
+    place = {tag: i for i, tag in enumerate(tags)}
+    truth, score, column = [], [], []
+    for row, own in zip(rows, scores, strict=True):
+        for tag in row["tags"]:
+            if row["kinds"][tag] in CLEANED_KINDS:
+                truth.append(truth_of(tag, row["truth"]))
+                score.append(own[place[tag]])
+                column.append(place[tag])
+    n = len(truth)
+    scored = Scored(np.array(truth), np.zeros(n), np.zeros(n), np.array(score), np.ones(n))
+    columns = np.array(column)
+    for tag in np.unique(columns):
+        at = np.flatnonzero(columns == tag)
+        scored.score_rank[at] = ranks(scored.score[at], 0)
+    return scored
+
+
+def _targets(folds: Sequence[Sequence[dict]]) -> tuple[list[str], list[np.ndarray]]:
+    tags = sorted({tag for rows in folds for row in rows for tag in row["tags"]})
+    place = {tag: i for i, tag in enumerate(tags)}
+    targets = []
+    for rows in folds:
+        given = np.zeros((len(rows), len(tags)), np.float32)
+        for n, row in enumerate(rows):
+            given[n, [place[tag] for tag in row["tags"]]] = 1
+        targets.append(given)
+    return tags, targets
+
+
+def _columns(dense: Sequence[dict], tags: Sequence[str]) -> np.ndarray:
+    names = {tag: i for i, tag in enumerate(dense[0]["label_names"])}
+    return np.array([row["dense"] for row in dense])[:, [names[tag] for tag in tags]]
+
+
+def pooled_features(model: str, root: Path, cache: Path, rows: Sequence[dict]) -> np.ndarray:
+    """The mean over the encoder's tokens of each photo, out of the cache of `train`."""
+    from ramctl.bundle import Bundle
+    from ramctl.io.images import read_photo
+    from ramctl.model.config import preset_from_meta
+    from ramctl.model.load import load_model
+    from ramctl.training.features import KEY_BYTES, FeatureCache
+
+    bundle = Bundle.open(Path(model))
+    encoder = load_model(bundle, captioning=False).encoder
+    kept = FeatureCache(cache, encoder, preset_from_meta(bundle.meta).preprocess, flip=False)
+    pooled = []
+    for row in rows:
+        content = read_photo(row["image"], root)
+        at = kept.stores[0].row(hashlib.blake2b(content, digest_size=KEY_BYTES).digest())
+        pooled.append(kept[at, 0].astype(np.float32).mean(0))
+    return np.stack(pooled)
+
+
+def probe_scores(
+    features: np.ndarray, targets: np.ndarray, others: np.ndarray, *, epochs: int = 10
+) -> np.ndarray:
+    """Probabilities of `others` by a linear layer with the loss of the model's own training."""
+    import torch
+
+    from ramctl.model.losses import asymmetric_loss
+
+    torch.manual_seed(0)
+    mean, scale = features.mean(0), features.std(0).mean()
+    x, z = (torch.from_numpy((f - mean) / scale) for f in (features, others))
+    y = torch.from_numpy(targets)
+    layer = torch.nn.Linear(x.shape[1], y.shape[1])
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.constant_(layer.bias, -3.0)
+    optimiser = torch.optim.AdamW(layer.parameters(), lr=1e-3, weight_decay=0.01)
+    n_steps = epochs * -(-len(x) // PHOTOS_A_STEP)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=n_steps)
+    for _ in range(epochs):
+        for some in torch.randperm(len(x)).split(PHOTOS_A_STEP):
+            term = asymmetric_loss(layer(x[some]), y[some], gamma_neg=2.0, gamma_pos=0.0, clip=0.05)
+            optimiser.zero_grad()
+            (term.total / len(some)).backward()
+            optimiser.step()
+            schedule.step()
+    with torch.inference_mode():
+        scores: np.ndarray = layer(z).sigmoid().numpy()
+    return scores

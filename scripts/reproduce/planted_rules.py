@@ -1,0 +1,178 @@
+"""The cleaning rules on regions whose truth is known: what goes, right or wrong."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from planted_damage import CLEANED_KINDS
+
+from ramctl.data_engine.clean import CleanOptions
+from ramctl.data_engine.cluster import ClusterSettings, cluster_regions
+from ramctl.data_engine.decide import RegionIndex
+from ramctl.data_engine.work import WorkFolder
+from ramctl.io.records import Record
+
+MOST_LOST = 0.10  # of right tags
+PLANTED, RIGHT, ONCE = 1, 0, -1
+SHARES = ("planted", "right")
+
+
+@dataclass
+class Scored:
+    """The tags of a fold that could be removed, and what the rules go by.
+
+    Where there is no region, or too few of the tag, `distance_rank` and `score` say "keep".
+    """
+
+    truth: np.ndarray  # PLANTED, RIGHT, ONCE
+    distance: np.ndarray
+    distance_rank: np.ndarray  # 1 is the farthest of its tag
+    score: np.ndarray
+    score_rank: np.ndarray  # 0 is the lowest of its tag
+
+    def removed(self, rule: "Rule") -> tuple[float, float]:
+        """The shares of planted and of right tags that a rule removes."""
+        gone = rule.marks(self)
+        return float(gone[self.truth == PLANTED].mean()), float(gone[self.truth == RIGHT].mean())
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The farthest share, and scores below a number or the lowest share of each tag."""
+
+    outliers: float = 0.0
+    below: float | None = None
+    lowest: float = 0.0
+
+    def marks(self, scored: Scored) -> np.ndarray:
+        """True where the tag goes."""
+        gone = scored.distance_rank > 1 - self.outliers
+        if self.below is not None:
+            gone = gone | (scored.score <= self.below)
+        return gone | (scored.score_rank < self.lowest)
+
+    def __str__(self) -> str:
+        threshold = f"{self.below:.4f}" if self.below is not None else f"lowest:{self.lowest:.3f}"
+        return f"--outliers {self.outliers:.3f} --threshold {threshold}"
+
+
+def read_scored(path: Path) -> Scored:
+    """The regions of a finished `detect`, with the distances of `cluster`."""
+    index, fewest = RegionIndex(WorkFolder(path).shards()), CleanOptions().min_regions
+    truth, places = _truths(index)
+    n = len(truth)
+    scored = Scored(truth, np.full(n, np.nan), np.zeros(n), np.ones(n), np.ones(n))
+    for label, count in index.counts().items():
+        if count < fewest:
+            continue
+        rows = index.rows(label)
+        at = places[rows]
+        clusters = cluster_regions(
+            count, lambda some, r=rows: index.features(r[some]), ClusterSettings()
+        )
+        scored.distance[at] = clusters.distance
+        scored.distance_rank[at] = ranks(clusters.distance, 1)
+        scored.score[at] = index.regions(rows)["score"]
+        scored.score_rank[at] = ranks(scored.score[at], 0)
+    return scored
+
+
+def _truths(index: RegionIndex) -> tuple[np.ndarray, np.ndarray]:
+    """The truth of every tag of the cleaned kinds, and each region's place in it."""
+    truth: list[int] = []
+    places = np.zeros(int(index.offsets[-1]), np.int64)
+    for shard, offset in zip(index.shards, index.offsets[:-1], strict=True):
+        regions = {(int(r["input"]), int(r["place"])): i for i, r in enumerate(shard.regions)}
+        for position, item in enumerate(shard.inputs()):
+            assert isinstance(item, Record)
+            for place, tag in enumerate(item.fields["tags"]):
+                if item.fields["kinds"][tag] not in CLEANED_KINDS:
+                    continue
+                row = regions.get((position, place))
+                if row is not None:
+                    places[offset + row] = len(truth)
+                truth.append(truth_of(tag, item.fields["truth"]))
+    return np.array(truth), places
+
+
+def truth_of(tag: str, truth: dict) -> int:
+    if tag in truth["planted"]:
+        return PLANTED
+    return RIGHT if tag in truth["right"] else ONCE
+
+
+def ranks(values: np.ndarray, top: int) -> np.ndarray:
+    """Places in (0, 1] of each value (`top` 1), or in [0, 1) (`top` 0)."""
+    return (np.argsort(np.argsort(values, kind="stable"), kind="stable") + top) / len(values)
+
+
+def rules(kind: str, scores: np.ndarray) -> Iterator[Rule]:
+    """The rules that are tried: outliers alone, the prediction alone, or both."""
+    shares = [0.0, 0.01, 0.02, 0.03, 0.04, *np.arange(0.05, 0.61, 0.025)]
+    numbers = np.unique(np.quantile(scores, np.linspace(0, 0.6, 61)))
+    outliers = [0.0] if kind == "not-predicted" else shares
+    if kind == "outlier":
+        yield from (Rule(share) for share in shares)
+        return
+    for share in outliers:
+        yield from (Rule(share, below=float(number)) for number in numbers)
+        yield from (Rule(share, lowest=float(low)) for low in shares)
+
+
+def count_removed(works: Sequence[Path]) -> dict:
+    """The three rules chosen on one fold and measured on the other, both ways."""
+    return measured([read_scored(path) for path in works], ("outlier", "not-predicted", "both"))
+
+
+def measured(folds: Sequence[Scored], kinds: Sequence[str]) -> dict:
+    """What each kind of rule removes of two folds, and how well it ranks."""
+    out: dict = {"auc": _auc(folds)}
+    for kind in kinds:
+        ways = [_chosen(kind, a, b) for a, b in (folds, folds[::-1])]
+        means = {name: round(np.mean([way[name] for way in ways]), 4) for name in SHARES}
+        out[kind] = {"ways": ways, **means}
+    return out
+
+
+def count_cleaned(paths: Sequence[Path]) -> dict:
+    """What a real run of `ramctl clean` removed, out of its output."""
+    gone: dict[int, list[bool]] = {PLANTED: [], RIGHT: []}
+    for path in paths:
+        for row in map(json.loads, path.open(encoding="utf-8")):
+            removed = {entry["tag"] for entry in row.get("removed", [])}
+            kept = {tag for tag, kind in row["kinds"].items() if kind in CLEANED_KINDS}
+            for tag in kept | removed:
+                truth = truth_of(tag, row["truth"])
+                if truth in gone:
+                    gone[truth].append(tag in removed)
+    return {
+        "planted": round(float(np.mean(gone[PLANTED])), 4),
+        "right": round(float(np.mean(gone[RIGHT])), 4),
+    }
+
+
+def _chosen(kind: str, chosen_on: Scored, measured_on: Scored) -> dict:
+    best, best_gone = Rule(), 0.0
+    for rule in rules(kind, chosen_on.score):
+        gone, lost = chosen_on.removed(rule)
+        if lost <= MOST_LOST and gone > best_gone:
+            best, best_gone = rule, gone
+    gone, lost = measured_on.removed(best)
+    return {"rule": str(best), "planted": round(gone, 4), "right": round(lost, 4)}
+
+
+def _auc(folds: Sequence[Scored]) -> dict:
+    """How well planted tags are ranked before right ones."""
+    from sklearn.metrics import roc_auc_score
+
+    out = {}
+    for name, sign in (("distance", 1), ("distance_rank", 1), ("score", -1), ("score_rank", -1)):
+        values = []
+        for fold in folds:
+            seen = (fold.truth != ONCE) & ~np.isnan(fold.distance)
+            wrong = fold.truth[seen] == PLANTED
+            values.append(roc_auc_score(wrong, sign * getattr(fold, name)[seen]))
+        out[name] = round(float(np.mean(values)), 4)
+    return out

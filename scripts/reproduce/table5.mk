@@ -1,0 +1,150 @@
+# The data engine's worth (the paper's table 5 at small scale): the same model trained on tags as
+# parsed, + generated, + cleaned, + finetuned, and a few variants, with several seeds.
+#
+#   make -f scripts/reproduce/table5.mk dev       on flickr8k-dev, where everything is developed
+#   make -f scripts/reproduce/table5.mk final     on the evaluation photos: once, at the end
+#   make -f scripts/reproduce/table5.mk dev QUICK=1     a third of the photos, tagging only
+#
+# Needs the shared photos (RAMCTL_SHARED). A run that was stopped goes on. Pre-training keeps one
+# caption a photo; fine-tuning uses coco-train and 1,000 photos of flickr8k-train with all five.
+RAMCTL_SHARED ?= ../shared
+QUICK ?=
+WORK ?= build/table5$(if $(QUICK),-quick)
+SEEDS ?= 0 1 2
+# The share of the photos that pre-training sees, the passes over them, captions as a second task.
+SHARE ?= $(if $(QUICK),0.34,1)
+EPOCHS ?= $(if $(QUICK),4,8)
+CAPTIONING ?= $(if $(QUICK),false,true)
+SAMPLED ?= $(if $(QUICK),128,256)
+TOP ?= 100
+PYTHON ?= python
+RAMCTL ?= $(PYTHON) -m ramctl
+TABLE := $(PYTHON) scripts/reproduce/table5.py
+PHOTOS := $(RAMCTL_SHARED)/data/photos
+EVAL := $(RAMCTL_SHARED)/data/eval
+CACHE ?= $(WORK)/cache
+SETS := flickr8k_test coco80_val voc5_val
+MAPS := scripts/reproduce/maps
+MAP_coco80_val := $(MAPS)/coco80.tsv
+MAP_flickr8k_test := $(MAPS)/flickr8k.tsv
+MAP_flickr8k_dev := $(MAPS)/flickr8k.tsv
+MAP_voc5_val := $(MAPS)/voc5.tsv
+
+STEPS := parsed generated cleaned finetuned
+VARIANTS ?= third top round2 lite2
+ROWS ?= $(STEPS) $(VARIANTS)
+# What each row is compared with.
+PAIRS := generated:parsed cleaned:generated cleaned:parsed finetuned:cleaned third:cleaned \
+  top:cleaned round2:cleaned lite2:cleaned
+
+TRAINED := --root $(PHOTOS) --cache $(CACHE) --set training.sampled_labels=$(SAMPLED) \
+  --set training.warmup_steps=50
+TRAIN := $(RAMCTL) train --labels $(WORK)/labels.jsonl --epochs $(EPOCHS) $(TRAINED)
+RUNS := $(foreach s,$(SEEDS),$(foreach r,$(ROWS),$(r)-$(s)))
+
+export OMP_NUM_THREADS := 1
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: dev final models
+.NOTPARALLEL:
+
+define figures
+$(TABLE) table --truth $(EVAL)/$(1).jsonl --classes $(EVAL)/$(1)_classes.txt \
+  --map $(MAP_$(1)) --labels $(WORK)/labels.jsonl --seeds $(SEEDS) --rows $(ROWS) \
+  --pairs $(PAIRS) --predictions $(WORK)/predictions/$(1)
+endef
+
+dev: $(RUNS:%=$(WORK)/predictions/flickr8k_dev/%.jsonl)
+	$(call figures,flickr8k_dev) | tee $(WORK)/dev.md
+
+final: $(foreach s,$(SETS),$(RUNS:%=$(WORK)/predictions/$(s)/%.jsonl))
+	($(foreach s,$(SETS),$(call figures,$(s));)) | tee $(WORK)/final.md
+
+models: $(RUNS:%=$(WORK)/models/%/bundle.json)
+
+# The labels are those of all training captions, as the paper's come from outside its images.
+$(WORK)/labels.jsonl:
+	mkdir -p $(@D)
+	$(RAMCTL) parse $(PHOTOS)/flickr8k-train.jsonl $(PHOTOS)/coco-train.jsonl --build-labels $@
+
+$(WORK)/records/one-caption.jsonl:
+	mkdir -p $(@D)
+	$(TABLE) one-caption $(PHOTOS)/flickr8k-train.jsonl --share $(SHARE) > $@
+
+$(WORK)/records/good-captions.jsonl:
+	mkdir -p $(@D)
+	$(TABLE) good $(PHOTOS)/flickr8k-train.jsonl --photos 1000 > $@
+	cat $(PHOTOS)/coco-train.jsonl >> $@
+
+$(WORK)/records/parsed.jsonl: $(WORK)/records/one-caption.jsonl $(WORK)/labels.jsonl
+	$(RAMCTL) parse $< --labels $(WORK)/labels.jsonl -o $@
+
+$(WORK)/records/good.jsonl: $(WORK)/records/good-captions.jsonl $(WORK)/labels.jsonl
+	$(RAMCTL) parse $< --labels $(WORK)/labels.jsonl -o $@
+
+$(WORK)/records/dev.jsonl: $(WORK)/labels.jsonl
+	mkdir -p $(@D)
+	$(RAMCTL) parse $(PHOTOS)/flickr8k-dev.jsonl --labels $< -o $@
+
+# $(call trained,RECORDS,OPTIONS): a model of $@'s folder, begun or gone on with.
+trained = if [ -d $(@D).work ]; then $(RAMCTL) train --out $(@D) --resume; \
+  else $(TRAIN) $(1) --out $(@D) $(2); fi
+
+# The baseline of a round writes captions, and its thresholds come from the dev captions.
+$(WORK)/models/baseline-1/bundle.json: $(WORK)/records/parsed.jsonl $(WORK)/records/dev.jsonl
+	$(call trained,$<,--preset mini --val $(WORK)/records/dev.jsonl)
+
+$(WORK)/models/baseline-2/bundle.json: $(WORK)/records/cleaned.jsonl $(WORK)/records/dev.jsonl
+	$(call trained,$<,--preset mini --val $(WORK)/records/dev.jsonl)
+
+# A round of the engine always starts from what the captions say.
+$(WORK)/records/generated-%.jsonl: $(WORK)/records/parsed.jsonl \
+		$(WORK)/models/baseline-%/bundle.json
+	$(RAMCTL) generate $< --model $(WORK)/models/baseline-$* --root $(PHOTOS) -o $@ --resume
+
+$(WORK)/records/cleaned-%.jsonl: $(WORK)/records/generated-%.jsonl
+	$(RAMCTL) clean $< --model $(WORK)/models/baseline-$* --root $(PHOTOS) -o $@ --resume
+
+$(WORK)/records/top.jsonl: $(WORK)/records/generated-1.jsonl
+	$(RAMCTL) clean $< --model $(WORK)/models/baseline-1 --root $(PHOTOS) --only top:$(TOP) \
+	  -o $@ --resume
+
+$(WORK)/records/third.jsonl: $(WORK)/records/cleaned-1.jsonl
+	$(TABLE) third $< > $@
+
+$(WORK)/records/generated.jsonl $(WORK)/records/cleaned.jsonl: \
+		$(WORK)/records/%.jsonl: $(WORK)/records/%-1.jsonl
+	cp $< $@
+
+$(WORK)/records/round2.jsonl: $(WORK)/records/cleaned-2.jsonl
+	cp $< $@
+
+$(WORK)/records/lite2.jsonl: $(WORK)/records/cleaned-1.jsonl
+	cp $< $@
+
+# $(call row,ROW,SEED,PRESET)
+define row
+$(WORK)/models/$(1)-$(2)/bundle.json: $(WORK)/records/$(1).jsonl
+	$$(call trained,$$<,--preset $(3) --seed $(2) $$(NO_CAPTIONS))
+endef
+NO_CAPTIONS = $(if $(filter false,$(CAPTIONING)),--set model.captioning=false)
+$(foreach s,$(SEEDS),$(foreach r,parsed generated cleaned third top round2,\
+  $(eval $(call row,$(r),$(s),mini))))
+$(foreach s,$(SEEDS),$(eval $(call row,lite2,$(s),mini-lite2)))
+
+define finetuned
+$(WORK)/models/finetuned-$(1)/bundle.json: $(WORK)/models/cleaned-$(1)/bundle.json \
+		$(WORK)/records/good.jsonl
+	if [ -d $$(@D).work ]; then $(RAMCTL) train --out $$(@D) --resume; \
+	else $(RAMCTL) finetune --model $(WORK)/models/cleaned-$(1) $(WORK)/records/good.jsonl \
+	  --out $$(@D) --seed $(1) $(TRAINED); fi
+endef
+$(foreach s,$(SEEDS),$(eval $(call finetuned,$(s))))
+
+define predicted
+$(WORK)/predictions/$(1)/%.jsonl: $(WORK)/models/%/bundle.json
+	mkdir -p $$(@D)
+	$(RAMCTL) tag $(EVAL)/$(1).jsonl --model $(WORK)/models/$$* --runtime torch --dense \
+	  --labels +$(EVAL)/$(1)_classes.txt --root $(EVAL) -o $$@
+endef
+$(foreach s,$(SETS) flickr8k_dev,$(eval $(call predicted,$(s))))

@@ -1,0 +1,148 @@
+#!/usr/bin/env python
+"""The records and the figures of table5.mk.
+
+    table5.py one-caption captions.jsonl --share 0.34    photos with one caption each
+    table5.py good captions.jsonl --photos 1000          photos with all their captions
+    table5.py third cleaned.jsonl                        a third of the records
+    table5.py table --truth T --rows parsed generated --pairs generated:parsed ...
+
+Which photos and which caption is decided by the photo's name alone.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ramctl.evaluation.bootstrap import interval, resamples
+from ramctl.evaluation.classes import Classes, read_map
+from ramctl.evaluation.evaluate import Comparison
+from ramctl.evaluation.metrics import average_precisions, mean_over_classes
+from ramctl.evaluation.predictions import PredictionTable
+from ramctl.evaluation.reading import Intake
+from ramctl.evaluation.thresholds import Cut
+from ramctl.evaluation.truth import TruthTable
+from ramctl.io.sinks import open_rejects
+from ramctl.labels import LabelSystem
+from ramctl.report import Report
+
+N_RESAMPLES = 1000
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("one-caption")
+    one.add_argument("records", type=Path)
+    one.add_argument("--share", type=float, default=1.0)
+    good = commands.add_parser("good")
+    good.add_argument("records", type=Path)
+    good.add_argument("--photos", type=int, required=True)
+    commands.add_parser("third").add_argument("records", type=Path)
+    table = commands.add_parser("table")
+    for name in ("truth", "classes", "map", "labels", "predictions"):
+        table.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("seeds", "rows", "pairs"):
+        table.add_argument(f"--{name}", nargs="+", required=True)
+    options = parser.parse_args()
+    if options.command == "table":
+        print(figures(options))
+        return
+    for row in chosen(options):
+        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def chosen(options: argparse.Namespace) -> list[dict]:
+    """The records that a command keeps."""
+    rows = [json.loads(line) for line in options.records.open(encoding="utf-8")]
+    if options.command == "good":
+        first = sorted(rows, key=lambda row: draw("good", row))[: options.photos]
+        names = {row["image"] for row in first}
+        return [row for row in rows if row["image"] in names]
+    if options.command == "third":
+        return [row for row in rows if draw("third", row) < 1 / 3]
+    kept = [row for row in rows if draw("share", row) < options.share]
+    for row in kept:
+        row["captions"] = [row["captions"][int(draw("caption", row) * len(row["captions"]))]]
+    return kept
+
+
+def draw(what: str, row: dict) -> float:
+    """A number in [0, 1) that depends on the photo's name."""
+    digest = hashlib.blake2b(f"{what}:{row['image']}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big") / 2**48
+
+
+def figures(options: argparse.Namespace) -> str:
+    """mAP of each row over its seeds, and each difference with its interval, as Markdown."""
+    runs = {row: [Run(options, f"{row}-{seed}") for seed in options.seeds] for row in options.rows}
+    lines = [
+        f"**{options.truth.stem}** ({len(runs[options.rows[0]][0].comparison.photos)} photos)",
+        "",
+        "| row | mAP, mean of seeds | spread of seeds |",
+        "|---|---|---|",
+    ]
+    for row, own in runs.items():
+        values = [run.map for run in own]
+        lines.append(f"| {row} | {np.mean(values):.4f} | {np.std(values, ddof=1):.4f} |")
+    lines += [
+        "",
+        "| difference | mAP | spread of seeds | 95 % over photos | |",
+        "|---|---|---|---|---|",
+    ]
+    for pair in options.pairs:
+        row, base = pair.split(":")
+        if row in runs and base in runs:
+            lines.append(difference(row, runs[row], base, runs[base]))
+    return "\n".join(lines) + "\n"
+
+
+class Run:
+    """One model's predictions against the truth, and its mAP in every resample of the photos."""
+
+    def __init__(self, options: argparse.Namespace, name: str) -> None:
+        intake = Intake(Report("eval", quiet=True), open_rejects(None, resume=False), False)
+        truth = TruthTable.read(str(options.truth), intake)
+        classes = Classes(
+            LabelSystem.read(options.classes), str(options.classes), read_map(options.map),
+            LabelSystem.read(options.labels),
+        )  # fmt: skip
+        path = str(options.predictions / f"{name}.jsonl")
+        table = PredictionTable.read(path, classes, Cut.parse(None), intake)
+        self.comparison = Comparison.of(truth, table, classes)
+        self.map = float(mean_over_classes(self.comparison.precisions))
+        blocks = [
+            np.stack([average_precisions(r, w) for r in self.comparison.rankings], axis=1)
+            for w in resamples(len(self.comparison.photos), N_RESAMPLES, 0)
+        ]
+        self.resampled = mean_over_classes(np.concatenate(blocks))
+
+
+def difference(row: str, ours: Sequence[Run], base: str, theirs: Sequence[Run]) -> str:
+    """A line of the table: seeds are paired, and photos are resampled for all runs alike.
+
+    The resamples also draw the seeds again, so that a lucky one does not look like a gain.
+    """
+    gains = np.array([a.map - b.map for a, b in zip(ours, theirs, strict=True)])
+    pairs = np.stack([a.resampled - b.resampled for a, b in zip(ours, theirs, strict=True)])
+    random = np.random.default_rng(0)
+    drawn = random.integers(len(gains), size=(pairs.shape[1], len(gains)))
+    resampled = np.array([pairs[drawn[i], i].mean() for i in range(pairs.shape[1])])
+    found = interval(float(gains.mean()), resampled, lowest=-1.0)
+    low, high = found if found else (-1.0, 1.0)
+    verdict = "helps" if low > 0 else "hurts" if high < 0 else "cannot tell"
+    return (
+        f"| {row} - {base} | {gains.mean():+.4f} | {gains.std(ddof=1):.4f} "
+        f"| {low:+.4f} to {high:+.4f} | {verdict} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
