@@ -4,14 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.metrics import POSITIVE, UNKNOWN, Floats, Truth, rank
 from ramctl.labels import LabelSystem, read_thresholds
 
 DEFAULT_THRESHOLD = 0.5
+Counts = NDArray[np.integer]
 # Below this many positives a threshold of its own says more about luck than about the tag.
 MIN_POSITIVES = 10
+# A class's own threshold counts as much as the common one when it rests on so many positives.
+# Chosen on halves of flickr8k-dev: picked on one and used on the other, micro F1 was 0.393 instead
+# of 0.362, macro F1 0.089 instead of 0.083; 20 and 80 do nearly as well.
+POSITIVES_OF_THE_COMMON = 40
 
 
 def max_f1_threshold(scores: Floats, truth: Truth) -> float:
@@ -43,6 +49,24 @@ def max_f1_thresholds(
     for c in np.flatnonzero((truth == POSITIVE).sum(axis=0) >= min_positives):
         own[c] = max_f1_threshold(scores[:, c], truth[:, c])
     return own, shared
+
+
+def steadied_thresholds(own: Floats, shared: float, n_positives: Counts) -> Floats:
+    """Thresholds [C] drawn towards the one for all, the more the fewer positives they rest on.
+
+    The mean of both log-odds, weighted by the positives: what is best on a few photos of a class
+    is rarely best on others.
+    """
+    weight = n_positives / (n_positives + POSITIVES_OF_THE_COMMON)
+    log_odds = weight * _log_odds(own) + (1 - weight) * _log_odds(np.array(shared))
+    steadied: Floats = 1 / (1 + np.exp(-log_odds))
+    return steadied
+
+
+def _log_odds(probability: Floats) -> Floats:
+    inside = np.clip(probability, 1e-6, 1 - 1e-6)
+    odds: Floats = np.log(inside / (1 - inside))
+    return odds
 
 
 @dataclass(frozen=True, slots=True)

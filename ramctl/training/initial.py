@@ -15,6 +15,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.config import Preset
+from ramctl.model.encoder import ImageEncoder
 from ramctl.model.load import load_model
 from ramctl.model.ram import RAM
 from ramctl.model.weights import weights_of
@@ -113,22 +114,31 @@ def _initialise_backbone(model: RAM, start: Start, say: Say) -> None:
 
 
 def _take_package(model: RAM, packaged: PackagedBackbone, space: TextSpace | None) -> None:
+    weight, bias = load_packaged(model.encoder, packaged)
+    if model.prior is not None and model.prior.classifier is not None:
+        vectors = class_name_vectors(imagenet_names(), _required(space))
+        model.prior.set_classes(weight, bias, torch.from_numpy(vectors))
+
+
+def load_packaged(encoder: ImageEncoder, packaged: PackagedBackbone) -> tuple[Tensor, Tensor]:
+    """Give the encoder the package's ImageNet weights; its classifier's weight (K, C), bias (K).
+
+    RunProblem when the file is not the one that was checked.
+    """
     module = importlib.import_module(packaged.package)
     path = Path(getattr(module, packaged.file_class).get_model_file_path())
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != packaged.sha256:
         raise RunProblem(f"{path}: not the file that was checked (its SHA-256 differs)")
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    own = model.encoder.backbone.state_dict()
+    own = encoder.backbone.state_dict()
     # Same order and shapes as timm's, under other names; the classifier comes last.
     tensors = list(stored.values())
     for name, tensor in zip(own, tensors, strict=False):
         if own[name].shape != tensor.shape:
             raise RunProblem(f"{path}: {name} has shape {tuple(tensor.shape)}")
-    model.encoder.backbone.load_state_dict(dict(zip(own, tensors, strict=False)))
-    if model.prior is not None and model.prior.classifier is not None:
-        vectors = class_name_vectors(imagenet_names(), _required(space))
-        model.prior.set_classes(tensors[-2], tensors[-1], torch.from_numpy(vectors))
+    encoder.backbone.load_state_dict(dict(zip(own, tensors, strict=False)))
+    return tensors[-2], tensors[-1]
 
 
 def imagenet_names() -> list[str]:

@@ -19,7 +19,7 @@ from ramctl.evaluation.metrics import (
     average_precisions,
     rank,
 )
-from ramctl.evaluation.thresholds import max_f1_thresholds
+from ramctl.evaluation.thresholds import max_f1_thresholds, steadied_thresholds
 from ramctl.model.ram import RAM
 from ramctl.training.batches import CachedFeatures
 from ramctl.training.photos import TrainingPhoto
@@ -69,10 +69,10 @@ class Scored:
         return float(np.mean(values)) if values else float("nan")
 
     def thresholds(self) -> tuple[NDArray[np.float64], float]:
-        """The best threshold of each label and the one for all, by F1 (design 2).
+        """A threshold for each label and the one for all, by F1.
 
-        Labels with fewer than 10 positives take the one for all, which is chosen over the labels
-        that occur: truth may list some classes only.
+        The one for all is chosen over the labels that occur: truth may list some classes only.
+        Labels with fewer than 10 positives take it, the others are drawn towards it.
         """
         occurring = self.occurring
         if not len(occurring):
@@ -81,7 +81,8 @@ class Scored:
             self.scores[:, occurring].astype(np.float64), self.truth[:, occurring]
         )
         own = np.full(self.truth.shape[1], shared)
-        own[occurring] = some
+        positives = (self.truth[:, occurring] == POSITIVE).sum(0)
+        own[occurring] = steadied_thresholds(some, shared, positives)
         return own, float(shared)
 
 

@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.evaluation.thresholds import Cut, max_f1_threshold, max_f1_thresholds
+from ramctl.evaluation.thresholds import (
+    Cut,
+    max_f1_threshold,
+    max_f1_thresholds,
+    steadied_thresholds,
+)
 from ramctl.labels import LabelSystem
 
 PAIRS = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 1)), min_size=1, max_size=30)
@@ -46,6 +51,14 @@ def test_classes_with_few_positives_share_one_threshold():
     own, shared = max_f1_thresholds(scores, truth)
     assert own[1] == shared == max_f1_threshold(scores.ravel(), truth.ravel())
     assert own[0] == max_f1_threshold(scores[:, 0], truth[:, 0])
+
+
+def test_thresholds_are_drawn_to_the_common_one_by_how_few_positives_they_rest_on():
+    own = np.array([0.2, 0.2, 0.2])
+    few, some, many = steadied_thresholds(own, 0.8, np.array([0, 40, 10**9]))
+    assert few == pytest.approx(0.8)
+    assert some == pytest.approx(0.5)  # log-odds -1.39 and 1.39, weighing the same
+    assert many == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("text", ["1.5", "-0.1", "nowhere.jsonl"])
