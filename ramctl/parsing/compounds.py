@@ -14,7 +14,8 @@ def find_compounds(sentence: Sentence, lexicon: Lexicon) -> None:
     words, tags, longest = sentence.words, sentence.tags, lexicon.compounds.longest
     i, n = 0, len(words)
     while i < n:
-        reach = min(longest.get(words[i], 0), n - i)
+        first = lexicon.noun(words[i]) if sentence.word(i + 1) == "of" else words[i]
+        reach = min(longest.get(first, 0), n - i)
         for length in range(reach, 1, -1):
             end = i + length
             if any(sentence.muted[i:end]) or tags[end - 1] not in ENDS_COMPOUND:
@@ -31,6 +32,9 @@ def _listed(words: list[str], lexicon: Lexicon) -> str | None:
     phrase = " ".join(words)
     if phrase in lexicon.irregular:
         return lexicon.irregular[phrase]
+    if len(words) > 2 and words[1] == "of":  # "bodies of water"
+        phrase = " ".join([lexicon.noun(words[0]), *words[1:]])
+        return phrase if phrase in lexicon.compounds else None
     last = "glass" if words[-1] == "glasses" else lexicon.noun(words[-1])
     lemma = " ".join([*words[:-1], last])
     if lemma in lexicon.plural_only or phrase in lexicon.plural_only:

@@ -15,17 +15,32 @@ def noun_lemma(word: str, wordnet: WordNet) -> str:
     """The singular of a noun; the word itself where it is none or nothing better is known."""
     if not word.endswith("s") and wordnet.has(word, NOUN):
         return word
-    irregular = wordnet.entry(word).base_forms.get(NOUN, ())
-    for lemma in irregular:
+    regular = _regular_singular(word, wordnet)
+    for lemma in wordnet.entry(word).base_forms.get(NOUN, ()):
         if wordnet.has(lemma, NOUN):
+            # "syringes" are no syrinx.
+            common = regular and wordnet.count(regular, NOUN) >= wordnet.count(lemma, NOUN)
+            return regular if common else lemma
+    if regular:
+        return regular
+    for plural, singular in (("men", "man"), ("children", "child")):
+        lemma = word.removesuffix(plural) + singular
+        if word.endswith(plural) and wordnet.has(lemma, NOUN):
             return lemma
     if not word.endswith("s") or len(word) < 4 or word.endswith(("ss", "us", "is")):
         return word
-    candidates = _singulars(word)
-    for lemma in candidates:
-        if wordnet.has(lemma, NOUN):
-            return lemma
-    return word if wordnet.has(word, NOUN) else candidates[-1]
+    return word if wordnet.has(word, NOUN) else _singulars(word)[-1]
+
+
+def _regular_singular(word: str, wordnet: WordNet) -> str:
+    """The noun that the word is a regular plural of; empty if WordNet has none."""
+    if not word.endswith("s") or word.endswith("ss"):
+        return ""
+    if len(word) < 4 or word.endswith(("us", "is")):
+        # "menus", "skis", "ads", but a bus, a gas, an axis stay.
+        stem = word[:-1]
+        return stem if wordnet.has(stem, NOUN) and not wordnet.has(word, NOUN) else ""
+    return next((lemma for lemma in _singulars(word) if wordnet.has(lemma, NOUN)), "")
 
 
 def _singulars(word: str) -> list[str]:

@@ -8,6 +8,7 @@ from ramctl.parsing.sentence import BOUNDARIES, VERBS, Sentence
 NEGATORS = frozenset({"no", "without", "not", "n't", "never", "nor", "neither", "lacking"})
 FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "rather"})
 QUOTES_OPEN = frozenset({"``", "''"})
+QUOTES = frozenset({'"', "\u201c", "\u201d"})
 WRITES = frozenset({"say", "read", "spell", "state"})
 WRITTEN_ON = frozenset(
     {"sign", "shirt", "banner", "word", "poster", "words", "letter", "billboard", "t-shirt", "text",
@@ -55,8 +56,8 @@ def _mute_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
 
 def _mute_quotations(sentence: Sentence) -> None:
     opened = None
-    for i, tag in enumerate(sentence.tags):
-        if tag not in QUOTES_OPEN or sentence.words[i] == "'":
+    for i, word in enumerate(sentence.words):
+        if word not in QUOTES and (sentence.tags[i] not in QUOTES_OPEN or word == "'"):
             continue
         if opened is None:
             opened = i
@@ -71,7 +72,9 @@ def _mute_negated(sentence: Sentence, i: int) -> None:
     if words[i] == "no" and words[end - 1] in SIGNS:
         sentence.mute(i, end - 1, "negation")
         return
-    if end == i + 1 and sentence.tag(end) in VERBS:
+    to_do = sentence.tag(i + 1) == "TO"  # "hoping not to fall"
+    if end == i + 1 and sentence.tag(end + to_do) in VERBS:
+        end += to_do
         end = sentence.phrase_end(end + 1)
     if end == i + 1 and sentence.tag(end).startswith("JJ"):
         end += 1

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
+from ramctl.parsing.hidden_nouns import (
+    BE,
+    MAKES_NOUN,
+    RARELY_NOUNS,
+    heads_its_phrase,
+    is_comparative,
+    is_mistaken_noun,
+    is_noun_after_all,
+)
 from ramctl.parsing.lexicon import Lexicon
 from ramctl.parsing.lists import word_set
 from ramctl.parsing.sentence import (
     ADJECTIVES,
-    DETERMINERS,
     NOUNS,
     VERBS,
     Sentence,
 )
-from ramctl.parsing.wordnet import ADJECTIVE, ADVERB, NOUN, VERB
+from ramctl.parsing.wordnet import NOUN, VERB
 
 #: What may follow a verb that was taken for a noun.
 AFTER_VERB = frozenset({"DT", "PRP$", "IN", "RP", "TO", "RB", "PRP", "CC", "", ".", ",", "VBG"})
-MAKES_NOUN = DETERMINERS | ADJECTIVES
 #: Before an -ing word that is a verb with its object: "sitting and drinking water".
 BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
-#: Determiners that may be a whole subject: "another walks".
-BARE_SUBJECTS = frozenset(
-    {"that", "this", "another", "each", "all", "both", "some", "these", "those"}
-)
 ONE = frozenset({"a", "an", "this", "one", "another", "each", "every"})
-BE = frozenset(
-    {"is", "are", "was", "were", "be", "being", "been", "'s", "'re", "am", "gets", "get"}
-)
-#: Readings of a word that the tagger does not know; WordNet knows no such adverb.
-RARELY_NOUNS = frozenset({"RB", "RBR", "RBS", "PRP", "XX", "AFX", "RP", "MD"})
-NEVER_NOUNS = frozenset({"may", "must", "might", "will", "mine", "i", "he", "it", "thus", "trough"})
-PHRASE = NOUNS | ADJECTIVES | {"VBN", "HYPH"}
-#: What follows the last noun of its phrase.
-AFTER_HEAD = frozenset({"", ".", ":", "IN", "VBZ", "VBP", "VBD", "WDT", "WP", "RB", "RP", "''"})
-#: What may follow it, or go on with it.
-AFTER_SURE_HEAD = AFTER_HEAD | {",", "CC", "VBG", "TO", "DT"}
 
 
 def repair(sentence: Sentence, lexicon: Lexicon) -> None:
@@ -51,15 +43,15 @@ def repair(sentence: Sentence, lexicon: Lexicon) -> None:
         elif tag in ADJECTIVES:
             if tag == "JJ" or lexicon.is_plain_noun(word):
                 tag = tags[i] = _adjective_reading(word, tag, lexicon)
-            if tag in ADJECTIVES and _heads_its_phrase(sentence, i, lexicon):
+            if tag in ADJECTIVES and heads_its_phrase(sentence, i, lexicon):
                 tags[i] = "NN" if lexicon.noun(word) == word else "NNS"
-        elif tag in ("VBZ", "VBP", "VB", "VBD", "VBN") and _is_noun_after_all(sentence, i, lexicon):
+        elif tag in ("VBZ", "VBP", "VB", "VBD", "VBN") and is_noun_after_all(sentence, i, lexicon):
             tags[i] = "NNS" if word.endswith("s") else "NN"
         elif tag in ("FW", "UH") and lexicon.is_plain_noun(lexicon.noun(word)):
             tags[i] = "NN"
         elif tag in ("FW", "UH", "RB") and word in lexicon.colors:
             tags[i] = "JJ"
-        elif tag in RARELY_NOUNS and _is_mistaken_noun(sentence, i, lexicon):
+        elif tag in RARELY_NOUNS and is_mistaken_noun(sentence, i, lexicon):
             tags[i] = "NN" if lexicon.noun(word) == word else "NNS"
 
 
@@ -111,11 +103,13 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
         return "JJ"
     if (
         word in lexicon.verb_forms
-        and (before in NOUNS or before == "RB" or sentence.word(i - 1) in lexicon.colors)
+        and (before in NOUNS or before == "RB" or _is_worn_color(sentence, i - 1, lexicon))
         and after in AFTER_VERB
         and sentence.word(i + 1) not in ("of", "'s")
     ):
         return "VBZ" if word.endswith("s") else "VBP"
+    if tag == "NNS" and lexicon.is_plain_verb(word) and _is_bare_verb(sentence, i, lexicon):
+        return "VBZ"
     if after not in AFTER_VERB or not lexicon.is_plain_verb(word):
         return tag
     if tag == "NN" and lexicon.verb(word) == word and _has_plural_subject(sentence, i, lexicon):
@@ -123,6 +117,26 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     if tag == "NNS" and before == "NN" and _starts_with_one(sentence, i):
         return "VBZ"
     return tag
+
+
+def _is_worn_color(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether a colour ends a doer: "a man in red leaves"."""
+    phrase = sentence.words[max(i - 3, 0) : i]
+    return sentence.word(i) in lexicon.colors and not {"in", "wearing"}.isdisjoint(phrase)
+
+
+def _is_bare_verb(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether a "plural" is a verb: with an object after one doer, or no thing that is seen."""
+    word, before, after = sentence.words[i], sentence.tag(i - 1), sentence.tag(i + 1)
+    lemma, verb = lexicon.noun(word), lexicon.verb(word)
+    as_noun = lexicon.wordnet.count(lemma, NOUN)
+    as_verb = lexicon.wordnet.count(verb, VERB)
+    if before == "NN" and after in ("NN", "NNS", "JJ"):
+        return as_verb > as_noun and _starts_with_one(sentence, i)
+    if before == "," and after in ("IN", "DT", "PRP$"):
+        one = sentence.tag(i - 2) == "NN" and _starts_with_one(sentence, i - 1)
+        return lexicon.noun_kind(lemma) is None and (one or sentence.tag(i - 3) == ",")
+    return False
 
 
 def _has_plural_subject(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
@@ -155,9 +169,11 @@ def _gerund_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
         return "VBG"
     if before in MAKES_NOUN or sentence.word(i - 1) in word_set("placing"):
         return "NN"
-    if after_word == "of" or i == 0 or (before in ("CC", ",", "NN") and after in ("IN", "", ".")):
+    if before in ("VBG", "VBZ", "TO") and after in ("", ".", "IN") and word != "crossing":
         return "NN"
-    return "VBG"
+    if after_word == "of" or before in ("", "."):
+        return "NN"
+    return "NN" if before in ("CC", ",", "NN") and after in ("IN", "", ".") else "VBG"
 
 
 def _adjective_reading(word: str, tag: str, lexicon: Lexicon) -> str:
@@ -165,91 +181,9 @@ def _adjective_reading(word: str, tag: str, lexicon: Lexicon) -> str:
     if known or lexicon.is_plain_adjective(word):
         return tag
     if lexicon.is_plain_noun(word) and word not in lexicon.visible_adjectives:
-        return "NN"
+        return tag if is_comparative(word, lexicon) else "NN"
     if word.endswith("ed") and lexicon.is_plain_verb(word):
         return "VBN"
     if word.endswith("ing") and lexicon.is_plain_verb(word):
         return "VBG"
     return tag
-
-
-def _heads_its_phrase(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    """Whether an "adjective" that nouns share is the noun of its phrase: "a locomotive at"."""
-    word, before, after = sentence.words[i], sentence.tag(i - 1), sentence.tag(i + 1)
-    lemma = lexicon.noun(word)
-    kind = lexicon.noun_kind(lemma) if lexicon.is_plain_noun(lemma) else None
-    if word in lexicon.colors or kind is None or after not in AFTER_SURE_HEAD:
-        return False
-    as_noun, as_adjective = _uses(lemma, NOUN, lexicon), _uses(word, ADJECTIVE, lexicon)
-    if word in lexicon.stop_adjectives:
-        is_person = lexicon.first_file(lemma) == "noun.person" and as_noun > 0
-        return is_person and before in ("DT", "PRP$") and after in AFTER_HEAD
-    if after not in AFTER_HEAD or word in lexicon.visible_adjectives:
-        surely = as_noun > as_adjective or (
-            as_noun == as_adjective and word not in lexicon.visible_adjectives
-        )
-        goes_on = (after == "CC" and sentence.tag(i + 2) not in DETERMINERS) or (
-            after == "," and as_adjective >= 0
-        )
-        return before in MAKES_NOUN | {"NN"} and surely and not goes_on
-    if before in MAKES_NOUN:
-        return as_noun >= as_adjective or _is_determined(sentence, i)
-    if before == "NN":
-        return as_noun >= as_adjective or kind == "scene"
-    if sentence.word(i - 1) in BE or before in VERBS - {"VBG"} | {"RB", "NNS"}:
-        return False
-    return as_adjective == 0 and not (before == "CC" and sentence.tag(i - 2) in ADJECTIVES)
-
-
-def _is_determined(sentence: Sentence, i: int) -> bool:
-    """Whether only adjectives stand between a place and its determiner."""
-    k = i - 1
-    while sentence.tag(k) in ADJECTIVES:
-        k -= 1
-    return sentence.tag(k) in ("DT", "PRP$", "POS") and sentence.word(k) not in BARE_SUBJECTS
-
-
-def _uses(word: str, pos: str, lexicon: Lexicon) -> int:
-    """How often WordNet's texts use a word so; -1 if it cannot be."""
-    return lexicon.wordnet.count(word, pos) if lexicon.wordnet.has(word, pos) else -1
-
-
-def _is_mistaken_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    """Whether a word that is no noun to the tagger can be nothing else: "fire hydrant/RB"."""
-    word, before, after = sentence.words[i], sentence.tag(i - 1), sentence.tag(i + 1)
-    lemma = lexicon.noun(word)
-    is_tag = lexicon.is_plain_noun(lemma) and lexicon.noun_kind(lemma) is not None
-    if len(word) < 2 or word in NEVER_NOUNS or not is_tag:
-        return False
-    if sentence.tags[i] == "MD":
-        return before in PHRASE | DETERMINERS and after in AFTER_HEAD - {"RB", "VBP", "VBZ"}
-    if lexicon.wordnet.has(word, ADVERB) or lexicon.is_plain_adjective(word):
-        return (
-            before in MAKES_NOUN
-            and after in ("IN", ".", "")
-            and sentence.tags[i] == "RB"
-            and lexicon.wordnet.count(lemma, NOUN) > 0
-        )
-    return after not in ("DT", "PRP$")
-
-
-def _is_noun_after_all(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    """Whether a "verb" has no room to be one: no verb sense, or a determiner before it."""
-    word, tag = sentence.words[i], sentence.tags[i]
-    lemma = lexicon.noun(word)
-    if not lexicon.wordnet.has(lemma, NOUN):
-        return False
-    if not lexicon.is_plain_verb(word):
-        return True
-    before, after = sentence.tag(i - 1), sentence.tag(i + 1)
-    determined = before in ("DT", "PRP$", "POS") and sentence.word(i - 1) not in BARE_SUBJECTS
-    if tag in ("VBD", "VBN"):
-        return (
-            determined or before in ADJECTIVES or sentence.word(i - 1) in lexicon.colors
-        ) and after in ("IN", ".", "", "CC", "RP")
-    if determined:
-        return True
-    if before in ("CC", ",", "IN") and word not in lexicon.verb_forms:
-        verb_uses = lexicon.wordnet.count(lexicon.verb(word), VERB)
-        return verb_uses == 0 and lexicon.wordnet.count(lemma, NOUN) > 0
-    return before in ADJECTIVES and tag != "VBZ" and after not in VERBS
