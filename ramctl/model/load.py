@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -11,8 +11,10 @@ from ramctl.errors import RunProblem
 from ramctl.model.build import build_ram
 from ramctl.model.config import Preset, preset_from_meta, preset_to_meta
 from ramctl.model.ram import RAM
-from ramctl.model.tokenizer import CaptionTokenizer, load_tokenizer
 from ramctl.model.weights import load_weights, save_weights
+
+if TYPE_CHECKING:
+    from ramctl.model.tokenizer import CaptionTokenizer
 
 TOKENIZER = "tokenizer.json"
 CAPTIONING = "captioning."
@@ -44,8 +46,10 @@ def load_model(bundle: Bundle, *, preset: Preset | None = None, captioning: bool
     return model.eval()
 
 
-def load_caption_tokenizer(bundle: Bundle) -> CaptionTokenizer:
+def load_caption_tokenizer(bundle: Bundle) -> "CaptionTokenizer":
     """The tokenizer of the bundle's captioning branch; RunProblem where it has none."""
+    from ramctl.model.tokenizer import CaptionTokenizer, load_tokenizer  # tagging has no use for it
+
     captioning = preset_from_meta(bundle.meta).model.captioning
     if captioning is None or not bundle.has(TOKENIZER):
         raise RunProblem(f"{bundle.path}: this model writes no captions")
@@ -56,7 +60,7 @@ def write_model(
     folder: Path,
     preset: Preset,
     model: RAM,
-    tokenizer: CaptionTokenizer | None = None,
+    tokenizer: "CaptionTokenizer | None" = None,
     *,
     half: bool = False,
 ) -> dict[str, Any]:
