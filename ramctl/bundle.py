@@ -16,7 +16,7 @@ import orjson
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.io.hub import HUB, local_path
-from ramctl.labels import LabelSystem
+from ramctl.labels import LabelSystem, read_thresholds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,8 @@ META = "bundle.json"
 LABELS = "labels.jsonl"
 WEIGHTS = "model.safetensors"
 GRAPH = "model.onnx"
+INT8_GRAPH = "model.int8.onnx"
+INT8_THRESHOLDS = "thresholds.int8.txt"  # a number a line in id order, picked for that graph
 DEFAULT_THRESHOLD = 0.5
 EMBEDDED = "mini"
 
@@ -35,7 +37,8 @@ class Bundle:
     """An opened bundle; `meta` is the content of its bundle.json.
 
     `meta` keys: `format`, `architecture` (the preset's model table), `preprocess`, `thresholds`
-    (`threshold`, `open_set_threshold`), `provenance`, `files` (name -> sha256, bytes).
+    (`threshold`, `open_set_threshold`), `dtype` (what `--dtype auto` runs; fp32 where it is not
+    given), `provenance`, `files` (name -> sha256, bytes).
     """
 
     path: Path
@@ -82,6 +85,17 @@ class Bundle:
         return [
             self.threshold if label.threshold is None else label.threshold for label in self.labels
         ]
+
+    def thresholds_of(self, dtype: str) -> list[float]:
+        """One threshold a label, in id order, for a number format: its own where it has some."""
+        if dtype == "int8" and self.has(INT8_THRESHOLDS):
+            return read_thresholds(self.path / INT8_THRESHOLDS, self.labels, self.threshold)
+        return self.thresholds
+
+    @property
+    def dtype(self) -> str:
+        """The number format of tagging where nothing else is asked for."""
+        return str(self.meta.get("dtype", "fp32"))
 
     @property
     def fingerprint(self) -> str:

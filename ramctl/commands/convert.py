@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ramctl.commands.base import RamctlCommand, option
-from ramctl.commands.options import quiet, verbose
+from ramctl.commands.options import quiet, root, verbose
 from ramctl.errors import UsageProblem
 from ramctl.report import Report
 
@@ -21,6 +21,7 @@ Examples:
   ramctl convert ram_swin_large_14m.pth --arch ram --tags ram_tag_list.txt \\
       --thresholds ram_tag_list_threshold.txt --translations ram_tag_list_chinese.txt --out ram
   ramctl convert ram --to onnx
+  ramctl convert my-model --to onnx --dtype int8 --calibrate train.jsonl --val dev.jsonl
   ramctl convert --info ram
 """
 EPILOG = """\
@@ -54,12 +55,25 @@ FILE = click.Path(dir_okay=False)
     help="CLIP model that embeds new words [default: hf://openai/clip-vit-base-patch16].",
 )  # fmt: skip
 @option(
+    "--calibrate", metavar="PHOTOS", group="input",
+    help="Training photos (folder, *.tar, JSONL) that give int8 its ranges.",
+)  # fmt: skip
+@option(
+    "--val", type=FILE, metavar="FILE", group="input",
+    help="Records with tags: int8's thresholds, and whether it becomes the default.",
+)  # fmt: skip
+@root
+@option(
     "--out", type=click.Path(file_okay=False), metavar="DIR", group="output",
     help="The bundle to write [with --to onnx: the bundle itself].",
 )  # fmt: skip
 @option(
     "--to", "target", type=click.Choice(["onnx"]), group="output",
     help="Add the tagging graph model.onnx to a bundle (extra [onnx]).",
+)  # fmt: skip
+@option(
+    "--dtype", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
+    group="output", help="With --to onnx; int8 adds model.int8.onnx.",
 )  # fmt: skip
 @option("--info", is_flag=True, group="output", help="Print a bundle's card and change nothing.")
 @quiet
@@ -74,6 +88,10 @@ def command(
     text_encoder: str | None,
     out: str | None,
     target: str | None,
+    dtype: str,
+    calibrate: str | None,
+    val: str | None,
+    root: str | None,
     info: bool,
     quiet: bool,
     verbose: int,
@@ -81,6 +99,10 @@ def command(
     report = Report("convert", quiet=quiet)
     if info:
         _show(source)
+    elif dtype == "int8":
+        if target is None or calibrate is None:
+            raise UsageProblem("--dtype int8 needs --to onnx and --calibrate PHOTOS")
+        _add_int8_graph(source, out, (calibrate, val, root), report)
     elif target is not None:
         _add_graph(source, out, report)
     else:
@@ -112,6 +134,23 @@ def _add_graph(source: str, out: str | None, report: Report) -> None:
     bundle = add_graph(Bundle.open(resolve_model(source)), None if out is None else Path(out))
     size = bundle.meta["files"]["model.onnx"]["bytes"] / 1e6
     report.say(f"{bundle.path}: model.onnx written ({size:.1f} MB beside the shared weights)")
+
+
+def _add_int8_graph(
+    source: str, out: str | None, data: tuple[str, str | None, str | None], report: Report
+) -> None:
+    from ramctl.bundle import INT8_GRAPH, Bundle, resolve_model
+    from ramctl.training.quantise import MOST_LOST, add_int8_graph
+
+    opened = Bundle.open(resolve_model(source))
+    bundle, verdict = add_int8_graph(opened, *data, None if out is None else Path(out))
+    size = bundle.meta["files"][INT8_GRAPH]["bytes"] / 1e6
+    report.say(f"{bundle.path}: {INT8_GRAPH} written ({size:.1f} MB beside the shared weights)")
+    if verdict is not None:
+        report.say(
+            f"mAP on {verdict.photos} photos: fp32 {verdict.fp32:.4f}, int8 {verdict.int8:.4f}; "
+            f"the default is {bundle.dtype} (int8 may lose less than {MOST_LOST})"
+        )
 
 
 def _convert(

@@ -54,7 +54,11 @@ class AttentionBlock(nn.Module):
         `mask` is true where a key may be seen, broadcastable to (B, h, L, T); `query` is
         `self.query(x)` where the caller has it already.
         """
-        q = self._split_query(x, context, query)
+        if mask is None and torch.onnx.is_in_onnx_export():
+            # Plain products broadcast one set of queries over the photos; the exporter's form of
+            # the fused attention would copy and scale the queries for each of them.
+            return self.forward_with_maps(x, context, query=query)[0]
+        q = self._split_query(x, query, context).expand(len(context.keys), -1, -1, -1)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, *context, attn_mask=mask, dropout_p=dropout)
         return self._close(x, mixed)
@@ -63,15 +67,13 @@ class AttentionBlock(nn.Module):
         self, x: Tensor, context: KeysValues, *, query: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """What `forward` gives without a mask, and the attention probabilities (B, h, L, T)."""
-        q = self._split_query(x, context, query)
+        q = self._split_query(x, query, context)
         scores = q @ context.keys.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, h, L, T)
         maps = scores.softmax(-1)
         return self._close(x, F.dropout(maps, self.dropout, self.training) @ context.values), maps
 
-    def _split_query(self, x: Tensor, context: KeysValues, query: Tensor | None) -> Tensor:
-        batch, heads = context.keys.shape[:2]
-        q = split_heads(self.query(x) if query is None else query, heads)
-        return q.expand(batch, -1, -1, -1)
+    def _split_query(self, x: Tensor, query: Tensor | None, context: KeysValues) -> Tensor:
+        return split_heads(self.query(x) if query is None else query, context.keys.shape[1])
 
     def _close(self, x: Tensor, mixed: Tensor) -> Tensor:
         mixed = self.output(mixed.transpose(1, 2).flatten(2))  # (B, L, D)

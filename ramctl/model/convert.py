@@ -83,7 +83,7 @@ def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
     with BundleWriter(target) as writer:
         for name in bundle.meta["files"]:
             if name != GRAPH:
-                _link(bundle.path / name, writer.path / name)
+                link(bundle.path / name, writer.path / name)
         graph = writer.path / GRAPH
         export_graph(model, size, graph, weights=writer.path / WEIGHTS)
         writer.meta = {key: value for key, value in bundle.meta.items() if key != "files"}
@@ -168,7 +168,8 @@ original; the paper names counting, fine-grained classes and the bias of its dat
 """
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy on another file system."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)

@@ -3,14 +3,17 @@
 B batch, L labels, R width of a label's row.
 """
 
+import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ramctl.errors import RunProblem
-from ramctl.model.onnx_weights import share_weights
+from ramctl.model.onnx_padding import join_padding, same_padding
+from ramctl.model.onnx_weights import drop_unused, share_weights
 from ramctl.model.ram import RAM
 
 PHOTOS, LABELS, LOGITS = "photos", "label_queries", "logits"
@@ -36,17 +39,38 @@ def export_graph(model: RAM, image_size: int, path: Path, *, weights: Path | Non
     With `weights`, the bundle's model.safetensors in the same folder, tensors that it holds are not
     written again but referred to. Raises RunProblem when the extra `[onnx]` is not installed.
     """
+    onnx = require_onnx()
+    graph = traced(model, image_size)
+    if weights is not None:
+        share_weights(graph, weights, path.parent)
+    onnx.save(graph, path)
+
+
+def require_onnx() -> Any:
+    """The package that writes graphs; RunProblem where the extra `[onnx]` is not installed."""
     try:
         import onnx
     except ImportError as error:
         raise RunProblem("writing a graph needs the extra [onnx]: pip install ramctl[onnx]") from (
             error
         )
-    _trace(model, image_size, path)
-    if weights is not None:
+    return onnx
+
+
+def traced(model: RAM, image_size: int) -> Any:
+    """The model's tagging path as an onnx.ModelProto that holds its weights."""
+    onnx = require_onnx()
+    was_training = model.training
+    model.eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        _trace(model, image_size, path)
         graph = onnx.load(path)
-        share_weights(graph, weights, path.parent)
-        onnx.save(graph, path)
+    photo = torch.zeros(1, 3, image_size, image_size, device=model.labels.bias.device)
+    join_padding(graph.graph, same_padding(model.encoder, photo))
+    drop_unused(graph.graph)
+    model.train(was_training)
+    return graph
 
 
 def _trace(model: RAM, image_size: int, path: Path) -> None:
@@ -55,12 +79,11 @@ def _trace(model: RAM, image_size: int, path: Path) -> None:
     free = {PHOTOS: {0: "batch"}, LABELS: {0: "labels"}, LOGITS: {0: "batch", 1: "labels"}}
     if rows.dim() == 3:
         free[LABELS][1] = "descriptions"
-    was_training = model.training
     with warnings.catch_warnings(), torch.no_grad():
         # The tracer warns of shape checks inside timm, which are constants for one photo size.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            TaggingGraph(model.eval()),
+            TaggingGraph(model),
             (photos, rows),
             path,
             input_names=[PHOTOS, LABELS],
@@ -72,4 +95,3 @@ def _trace(model: RAM, image_size: int, path: Path) -> None:
             do_constant_folding=False,
             training=torch.onnx.TrainingMode.PRESERVE,
         )
-    model.train(was_training)

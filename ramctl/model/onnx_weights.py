@@ -37,6 +37,20 @@ def share_weights(graph: Any, weights: Path, folder: Path) -> int:
     return shared
 
 
+def drop_unused(graph: Any) -> None:
+    """Remove the nodes and weights of a graph that nothing leads on from."""
+    outputs = {output.name for output in graph.output}
+    found = True
+    while found:
+        read = outputs.union(*(node.input for node in graph.node))
+        unused = [node for node in graph.node if not read.intersection(node.output)]
+        for node in unused:
+            graph.node.remove(node)
+        found = bool(unused)
+    for initialiser in [i for i in graph.initializer if i.name not in read]:
+        graph.initializer.remove(initialiser)
+
+
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The tensor table of a safetensors file, and where its data start."""
     with path.open("rb") as file:

@@ -31,9 +31,9 @@ class LabelSet:
     thresholds: NDArray[np.float64]  # (L,)
 
 
-def own_labels(bundle: Bundle) -> LabelSet:
-    """The bundle's label system with its per-tag thresholds."""
-    thresholds = np.array(bundle.thresholds, np.float64)
+def own_labels(bundle: Bundle, dtype: str = "fp32") -> LabelSet:
+    """The bundle's label system with its per-tag thresholds for a number format."""
+    thresholds = np.array(bundle.thresholds_of(dtype), np.float64)
     return LabelSet(bundle.labels, label_rows(bundle), thresholds)
 
 
@@ -55,14 +55,16 @@ def _stack_descriptions(text: Rows, counts: Sequence[int]) -> Rows:
     return rows
 
 
-def choose_labels(bundle: Bundle, named: str | None, threshold: str | None) -> LabelSet:
+def choose_labels(
+    bundle: Bundle, named: str | None, threshold: str | None, dtype: str = "fp32"
+) -> LabelSet:
     """The labels of `--labels` with the thresholds of `--threshold`.
 
     `named` is a word list, a `labels.jsonl`, a bundle or a JSON file of descriptions; `+FILE` adds
     to the bundle's own labels. Words that the bundle knows keep what it learnt of them; others are
     embedded by its text encoder and take `open_set_threshold`. `threshold` is a number or a file.
     """
-    own = own_labels(bundle)
+    own = own_labels(bundle, dtype)
     chosen = own
     if named is not None:
         words = read_words(named.removeprefix("+"))

@@ -80,7 +80,9 @@ class BundleScorer:
 
     def __init__(self, bundle: Bundle, options: "TaggerOptions") -> None:
         config = read_table(PreprocessConfig, bundle.meta.get("preprocess", {}), "preprocess")
-        self.label_set = choose_labels(bundle, options.labels, options.threshold)
+        self._runtime = choose_runtime(bundle, options.runtime, options.device, options.dtype)
+        dtype = number_format(self._runtime)
+        self.label_set = choose_labels(bundle, options.labels, options.threshold, dtype)
         usual = int(bundle.meta.get("preset", {}).get("batch_size", DEFAULT_BATCH))
         self.batch = options.batch or usual
         self.target = config.size
@@ -118,11 +120,6 @@ class BundleScorer:
             threads=options.threads,
             captioning=options.caption,
         )
-
-    @cached_property
-    def _runtime(self) -> str:
-        options = self._options
-        return choose_runtime(self._bundle, options.runtime, options.device, options.dtype)
 
     @property
     def concurrent(self) -> bool:
