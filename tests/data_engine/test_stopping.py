@@ -156,8 +156,7 @@ def doubled_bundle(engine_bundle, tmp_path_factory):
             if file.name not in ("bundle.json", "labels.jsonl"):
                 (writer.path / file.name).write_bytes(file.read_bytes())
         LabelSystem(labels).write(writer.path / "labels.jsonl")
-        names = ("architecture", "preprocess", "thresholds")
-        writer.meta = {name: bundle.meta[name] for name in names if name in bundle.meta}
+        writer.meta = {name: value for name, value in bundle.meta.items() if name != "files"}
     return path
 
 
