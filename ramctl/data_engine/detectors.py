@@ -86,7 +86,7 @@ class GroundingDinoDetector:
 
     def find(self, batch: PhotoBatch) -> Boxes:
         """For each photo and each of its labels a box of the photo."""
-        photos = [np.asarray(photo.convert("RGB")) for photo in batch.photos]
+        photos = [np.array(photo.convert("RGB")) for photo in batch.photos]
         tags = [[self.baseline.labels[label].tag for label in own] for own in batch.labels]
         return [
             [np.array(found.box, np.float32) if found.score > 0 else None for found in own]

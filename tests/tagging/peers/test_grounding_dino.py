@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,65 +12,15 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.tagging.peers import open_detector, open_peer
 from ramctl.tagging.peers.grounding_dino import GroundingDino
 from ramctl.tagging.peers.prompts import MAX_TOKENS, pack_prompts
+from tests.tagging.peers.small_dino import BERT, save_original, save_port
 from tests.tagging.peers.support import LABELS
-
-BERT = {
-    "hidden_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-}
-
-
-def spread(model):
-    """Tokens and boxes that differ clearly, probabilities away from 0 and 1."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, tensor in model.named_parameters():
-            if "bbox_embed" in name or "tgt_embed" in name or "query_position" in name:
-                tensor.normal_(0, 0.3, generator=generator)
-            if name.endswith(("decoder.layer_norm.weight", "decoder.norm.weight")):
-                tensor.fill_(0.1)
-    return model.eval()
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory, bert_tokenizer):
     """A small Grounding DINO of the transformers library."""
-    from transformers import (
-        BertConfig,
-        GroundingDinoConfig,
-        GroundingDinoForObjectDetection,
-        GroundingDinoImageProcessor,
-        SwinConfig,
-    )
-
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("port")
-    swin = SwinConfig(
-        image_size=64,
-        embed_dim=16,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 2, 4, 8],
-        window_size=4,
-        out_features=["stage2", "stage3", "stage4"],
-    )
-    config = GroundingDinoConfig(
-        backbone_config=swin,
-        text_config=BertConfig(vocab_size=len(bert_tokenizer), **BERT),
-        num_queries=20,
-        d_model=64,
-        encoder_layers=1,
-        decoder_layers=2,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-    )
-    spread(GroundingDinoForObjectDetection(config)).save_pretrained(folder)
-    bert_tokenizer.save_pretrained(folder)
-    size = {"shortest_edge": 64, "longest_edge": 128}
-    GroundingDinoImageProcessor(size=size).save_pretrained(folder)
+    save_port(folder, bert_tokenizer)
     return folder
 
 
@@ -165,35 +114,9 @@ def test_another_vocabulary_than_berts_is_refused(port, clip_tokenizer, tmp_path
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory, bert_tokenizer):
-    """A checkpoint as the authors write it, and the model it came from.
-
-    Swin-T whole, because the package knows no smaller one; few layers and boxes, a small BERT.
-    """
-    package = pytest.importorskip("groundingdino.models.GroundingDINO.groundingdino")
-    from groundingdino.config import GroundingDINO_SwinT_OGC as defaults
-    from groundingdino.models import build_model
-    from transformers import BertConfig, BertModel
-
-    from ramctl.tagging.peers.grounding_dino_original import BertWithPhraseMask
-
-    torch.manual_seed(0)
-    small = {"enc_layers": 1, "dec_layers": 2, "num_queries": 30, "dim_feedforward": 128}
-    theirs = {k: v for k, v in vars(defaults).items() if not k.startswith("_")}
-    bert = BertModel(BertConfig(vocab_size=len(bert_tokenizer), **BERT))
-    with pytest.MonkeyPatch.context() as patch:
-        text = SimpleNamespace(
-            get_tokenlizer=lambda _: bert_tokenizer, get_pretrained_language_model=lambda _: bert
-        )
-        patch.setattr(package, "get_tokenlizer", text)
-        patch.setattr(package, "BertModelWarper", BertWithPhraseMask)
-        model = spread(build_model(SimpleNamespace(**theirs | small)))
+    """A checkpoint as the authors write it, and the model it came from."""
     folder = tmp_path_factory.mktemp("original")
-    weights = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
-    weights["module.label_enc.weight"] = torch.zeros(2, 2)
-    torch.save({"model": weights}, folder / "groundingdino_tiny.pth")
-    bert_tokenizer.save_pretrained(folder / "bert-base-uncased")
-    bert.config.to_json_file(folder / "bert-base-uncased" / "config.json")
-    return folder, model
+    return folder, save_original(folder, bert_tokenizer)
 
 
 @pytest.fixture(scope="module")

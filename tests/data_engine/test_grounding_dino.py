@@ -1,0 +1,76 @@
+"""`clean --detector grounding-dino:WEIGHTS`, with both kinds of weights, small and random."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoBatch
+from ramctl.data_engine.detectors import open_detector
+from ramctl.errors import UsageProblem
+from ramctl.tagging.peers import open_detector as open_grounding_dino
+from tests.data_engine.conftest import lines, read
+from tests.tagging.peers.small_dino import bert_base_tokenizer, save_original, save_port
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("port")
+    save_port(folder, bert_base_tokenizer())
+    return folder
+
+
+def test_the_boxes_are_the_detectors_for_each_photos_own_tags(engine_bundle, weights):
+    baseline = Baseline.load(str(engine_bundle), BaselineOptions())
+    random = np.random.default_rng(0)
+    pixels = [random.integers(0, 255, (64, 48, 3)).astype(np.uint8) for _ in range(2)]
+    batch = PhotoBatch(baseline, [Image.fromarray(photo) for photo in pixels], [[0, 2], [4]])
+    boxes = open_detector(f"grounding-dino:{weights}", baseline).find(batch)
+    expected = open_grounding_dino(str(weights)).detect(pixels, [["horse", "sky"], ["man"]])
+    for own, found in zip(boxes, expected, strict=True):
+        np.testing.assert_allclose(np.stack(own), [detection.box for detection in found])
+
+
+def test_records_are_cleaned_by_the_crops_of_its_boxes(
+    run_here, engine_bundle, weights, photo_records
+):
+    done = run_here(
+        "clean", "--model", engine_bundle, "--detector", f"grounding-dino:{weights}",
+        "--threshold", 1, stdin=lines(photo_records),
+    )  # fmt: skip
+    out = read(done.stdout)
+    assert [row["id"] for row in out] == [row["id"] for row in photo_records]
+    entries = [entry for row in out for entry in row["removed"]]
+    assert {entry["tag"] for entry in entries} == {"horse", "field", "sky"}
+    assert len({tuple(entry["box"]) for entry in entries}) > len(photo_records)
+
+
+def test_other_weights_do_not_continue_the_work(
+    run_here, engine_bundle, weights, photo_records, tmp_path_factory, tmp_path
+):
+    arguments = ["clean", "--model", engine_bundle, "--work", tmp_path / "work"]
+    run_here(*arguments, stdin=lines(photo_records[:1]))
+    detector = ["--detector", f"grounding-dino:{weights}"]
+    done = run_here(*arguments, *detector, stdin=lines(photo_records[:1]), code=1)
+    assert b"begun with another detector, embed" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_original_checkpoint_serves_as_well(
+    run_here, engine_bundle, photo_records, tmp_path_factory
+):
+    folder = tmp_path_factory.mktemp("original")
+    save_original(folder, bert_base_tokenizer())
+    done = run_here(
+        "clean", "--model", engine_bundle, "--threshold", 1, "--min-regions", 1,
+        "--detector", f"grounding-dino:{folder / 'groundingdino_tiny.pth'}",
+        stdin=lines(photo_records[:1]),
+    )  # fmt: skip
+    (row,) = read(done.stdout)
+    assert {entry["tag"] for entry in row["removed"]} == {"horse", "field", "sky"}
+
+
+@pytest.mark.parametrize("name", ["grounding-dino:", "sam:weights", "attention:x"])
+def test_a_detector_that_nobody_knows_is_wrong_usage(engine_bundle, name):
+    baseline = Baseline.load(str(engine_bundle), BaselineOptions())
+    with pytest.raises(UsageProblem, match="expected attention or grounding-dino:WEIGHTS"):
+        open_detector(name, baseline)

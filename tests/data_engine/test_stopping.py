@@ -1,0 +1,183 @@
+"""What a stopped run keeps, what stays in memory, and strings that a label system has twice."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import weakref
+from functools import partial
+
+import pytest
+
+from ramctl.bundle import Bundle, BundleWriter
+from ramctl.data_engine.baseline import Baseline, BaselineOptions
+from ramctl.data_engine.detect import RegionFinder, Scope, detect
+from ramctl.data_engine.detectors import AttentionDetector, PoolEmbedder
+from ramctl.data_engine.thresholds import lowest_of_doubles
+from ramctl.data_engine.work import SHARD_INPUTS, WorkFolder
+from ramctl.errors import Interrupted
+from ramctl.io.records import Record
+from ramctl.labels import Label, LabelSystem
+from tests.conftest import REPOSITORY
+from tests.data_engine.conftest import DATA, lines, read
+
+
+@pytest.fixture
+def clean(run_here, engine_bundle):
+    return partial(run_here, "clean", "--model", engine_bundle)
+
+
+@pytest.fixture
+def finder(engine_bundle):
+    baseline = Baseline.load(str(engine_bundle), BaselineOptions())
+    scope = Scope(baseline.labels, frozenset({"object", "scene"}))
+    return RegionFinder(baseline, AttentionDetector(), PoolEmbedder(), scope)
+
+
+def record(number: int, tags: list[str]) -> Record:
+    photos = sorted((DATA / "photos").glob("*.jpg"))
+    fields = {"image": photos[number % len(photos)].name, "tags": tags, "number": number}
+    return Record(fields, "in.jsonl", number + 1, DATA / "photos", stamp=str(number))
+
+
+def shard_bytes(work: WorkFolder, number: int) -> dict[str, bytes]:
+    folder = work.shard(number).folder
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_shard_goes_on_where_it_was_stopped_and_ends_the_same(finder, tmp_path):
+    records = [record(i, ["horse", "sky", "red"]) for i in range(30)]
+    whole, stopped = WorkFolder(tmp_path / "whole"), WorkFolder(tmp_path / "stopped")
+    for work in (whole, stopped):
+        work.start({})
+    detect(whole, iter(records), finder)
+    n_done: list[int] = []
+
+    def stop_after(most: int, n: int) -> None:
+        n_done.append(n)
+        if sum(n_done) >= most:
+            raise Interrupted(signal.SIGTERM)
+
+    for most in (8, 20, 30):
+        n_done.clear()
+        with pytest.raises(Interrupted):
+            detect(stopped, iter(records), finder, tick=partial(stop_after, most))
+    # The last run took over what the others had done.
+    assert n_done[0] >= 16
+    detect(stopped, iter(records), finder)
+    assert shard_bytes(stopped, 0) == shard_bytes(whole, 0)
+    assert not any((stopped.path / "unfinished").iterdir())
+
+
+def test_the_beginning_of_another_input_is_not_taken_over(finder, tmp_path):
+    work = WorkFolder(tmp_path)
+    work.start({})
+
+    def stop(n: int) -> None:
+        raise Interrupted(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        detect(work, iter([record(i, ["horse"]) for i in range(20)]), finder, tick=stop)
+    others = [record(i + 50, ["sky"]) for i in range(20)]
+    detect(work, iter(others), finder)
+    assert [item.fields["number"] for item in work.shard(0).inputs()] == list(range(50, 70))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_photos_are_looked_at_loses_nothing(
+    clean, photo_records, engine_bundle, tmp_path, signum, code
+):
+    (tmp_path / "in.jsonl").write_bytes(lines(photo_records * 100))
+    arguments = ["in.jsonl", "-o", "out.jsonl"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ramctl", "clean", "--model", str(engine_bundle), *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+    )
+    work = tmp_path / "out.jsonl.work"
+    while process.poll() is None and not (work / "shards" / "00000").exists():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
+    process.send_signal(signum)
+    process.communicate()
+    assert process.returncode in (code, -signum)
+    assert not (tmp_path / "out.jsonl").exists()
+    assert not list((work / "shards").glob(".*"))
+    clean(*arguments, "--resume")
+    assert (tmp_path / "out.jsonl").read_bytes() == clean("in.jsonl").stdout
+
+
+@pytest.mark.slow
+def test_no_more_than_a_shard_of_a_long_stream_is_in_memory(finder, tmp_path):
+    alive: weakref.WeakSet[Record] = weakref.WeakSet()
+    most = 0
+
+    def stream():
+        nonlocal most
+        for number in range(3 * SHARD_INPUTS):
+            item = Tracked(record(number, ["no such label"]))
+            alive.add(item)
+            most = max(most, len(alive))
+            yield item
+
+    work = WorkFolder(tmp_path)
+    work.start({})
+    detect(work, stream(), finder)
+    # The next shard is read while the last one's list is still held.
+    assert most <= 2 * SHARD_INPUTS
+    numbers = [item.fields["number"] for item in work.inputs(work.shards())]
+    assert numbers == list(range(3 * SHARD_INPUTS))
+
+
+class Tracked(Record):
+    """A record that can be referred to weakly."""
+
+    __slots__ = ("__weakref__",)
+
+    def __init__(self, item: Record) -> None:
+        super().__init__(item.fields, item.source, item.line, item.base, stamp=item.stamp)
+
+    __hash__ = object.__hash__
+
+
+@pytest.fixture(scope="module")
+def doubled_bundle(engine_bundle, tmp_path_factory):
+    """The same model, whose labels 0 and 3 are one string, as two of a converted bundle may be."""
+    path = tmp_path_factory.mktemp("doubled") / "bundle"
+    bundle = Bundle.open(engine_bundle)
+    labels = [
+        Label("horse" if i == 3 else label.tag, label.kind) for i, label in enumerate(bundle.labels)
+    ]
+    with BundleWriter(path) as writer:
+        for file in engine_bundle.iterdir():
+            if file.name not in ("bundle.json", "labels.jsonl"):
+                (writer.path / file.name).write_bytes(file.read_bytes())
+        LabelSystem(labels).write(writer.path / "labels.jsonl")
+        writer.meta = {name: value for name, value in bundle.meta.items() if name != "files"}
+    return path
+
+
+def test_a_doubled_string_scores_the_maximum_over_its_ids(
+    run_here, doubled_bundle, engine_bundle, photo_records
+):
+    rows = [{**row, "tags": ["horse", "train"]} for row in photo_records]
+    by_id = run_here("clean", "--model", engine_bundle, "--threshold", 1, stdin=lines(rows)).stdout
+    apart = [{e["tag"]: e["score"] for e in row["removed"]} for row in read(by_id)]
+    rows = [{**row, "tags": ["horse"]} for row in photo_records]
+    joined = run_here("clean", "--model", doubled_bundle, "--threshold", 1, stdin=lines(rows))
+    for scores, row in zip(apart, read(joined.stdout), strict=True):
+        (entry,) = row["removed"]
+        assert entry["score"] == max(scores["horse"], scores["train"])
+    generated = run_here(
+        "generate", "--model", doubled_bundle, "--captions", 0, "--threshold", 0, stdin=lines(rows)
+    )
+    for row in read(generated.stdout):
+        assert row["tags"].count("horse") == 1
+
+
+def test_a_doubled_string_is_predicted_when_one_of_its_ids_is():
+    labels = LabelSystem([Label("dog"), Label("cat"), Label("dog")])
+    assert lowest_of_doubles([0.8, 0.5, 0.3], labels) == [0.3, 0.5, 0.3]
