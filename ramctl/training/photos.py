@@ -7,6 +7,7 @@ nor the order in which photos are asked for changes a pixel. S pixels a side.
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +113,7 @@ def _whitened(photo: Image.Image) -> Image.Image:
     """AutoContrast as the authors run it: a channel without black becomes solid white."""
     channels = []
     for channel in photo.convert("RGB").split():
-        low, high = channel.getextrema()
+        low, high = cast(tuple[int, int], channel.getextrema())
         if 0 < low < high:
             channel = Image.new("L", channel.size, 255)
         elif low < high:
