@@ -120,7 +120,7 @@ class Words(click.ParamType):  # type: ignore[type-arg]
 @option(
     "--threshold",
     metavar="NUMBER|FILE|lowest:SHARE",
-    help="A region must score higher to keep its tag [default: the model's thresholds].",
+    help="A region must score higher to keep its tag [default: 0.35 of the model's thresholds].",
 )
 @option(
     "--protect",

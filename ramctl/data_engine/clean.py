@@ -22,7 +22,7 @@ from ramctl.data_engine.cluster import ClusterSettings
 from ramctl.data_engine.decide import Decisions, RegionIndex, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
 from ramctl.data_engine.detectors import detector_facts, open_detector, open_embedder
-from ramctl.data_engine.thresholds import global_or_file, lowest_of_doubles, lowest_share
+from ramctl.data_engine.thresholds import lowest_share, to_keep
 from ramctl.data_engine.work import Item, WorkFolder, input_hash
 from ramctl.errors import Interrupted, RunProblem, UsageProblem
 from ramctl.io.files import write_atomic
@@ -42,7 +42,7 @@ class CleanOptions:
     embed: str | None = None  # pool or crop; None: pool where the detector is the model's own
     kinds: frozenset[str] = frozenset({"object", "scene"})
     only: str | None = None  # a file of tags, or top:K
-    threshold: str | None = None  # a number, a file, lowest:SHARE; None: the model's, per tag
+    threshold: str | None = None  # a number, a file, lowest:SHARE; None: a share of the model's
     clustering: ClusterSettings = field(default_factory=ClusterSettings)
     min_regions: int = 5
     protect: tuple[str, ...] = ("human",)
@@ -107,8 +107,7 @@ class Cleaning:
         """What the decisions depend on besides the regions."""
         options, bundle = self.options, self.bundle
         share = lowest_share(options.threshold)
-        thresholds = global_or_file(None if share is not None else options.threshold, bundle)
-        thresholds = lowest_of_doubles(thresholds, bundle.labels)
+        thresholds = to_keep(None if share is not None else options.threshold, bundle)
         return Rules(
             options.clustering, tuple(thresholds), share, options.min_regions, options.top,
             options.protect,

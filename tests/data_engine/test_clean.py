@@ -57,6 +57,12 @@ def test_a_tag_goes_when_the_model_does_not_see_it_and_stays_when_it_does(clean,
     assert read(seen) == records
 
 
+def test_by_default_a_region_must_reach_a_share_of_the_models_thresholds(clean, records):
+    arguments = ["--min-regions", 5, "--outliers", 0]
+    given = clean(*arguments, "--threshold", 0.35 * 0.5, stdin=lines(records)).stdout
+    assert clean(*arguments, stdin=lines(records)).stdout == given
+
+
 def test_each_tag_loses_the_share_that_was_asked_for(clean, records):
     done = clean(
         "--min-regions", 5, "--outliers", 0.25, "--threshold", 0, "--stats", "stats.json",
