@@ -62,8 +62,8 @@ class OnnxPredictor:
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities of logits, without overflow."""
-    probabilities: NDArray[np.float32] = (np.tanh(logits * np.float32(0.5)) + 1) * np.float32(0.5)
+    """Probabilities of logits without overflow; tiny ones keep their digits."""
+    probabilities: NDArray[np.float32] = 1 / (1 + np.exp(-np.maximum(logits, np.float32(-80))))
     return probabilities
 
 

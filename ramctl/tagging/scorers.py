@@ -112,7 +112,7 @@ class BundleScorer:
         from ramctl.tagging.torch_predictor import TorchPredictor
 
         options = self._options
-        return TorchPredictor(
+        predictor = TorchPredictor(
             self._bundle,
             self.label_set.rows,
             device=options.device,
@@ -120,6 +120,8 @@ class BundleScorer:
             threads=options.threads,
             captioning=options.caption,
         )
+        predictor.say = self._options.say
+        return predictor
 
     @property
     def concurrent(self) -> bool:
