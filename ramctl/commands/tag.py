@@ -137,7 +137,7 @@ def _notices(given: dict[str, Any], report: Any, stack: ExitStack) -> list[Any]:
     if given["gallery"]:
         from ramctl.tagging.gallery import open_gallery
 
-        notices.append(stack.enter_context(open_gallery(given["gallery"])))
+        notices.append(stack.enter_context(open_gallery(given["gallery"], add=given["resume"])))
     return notices
 
 

@@ -63,8 +63,8 @@ class OnnxPredictor:
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities of logits without overflow; tiny ones keep their digits."""
-    probabilities: NDArray[np.float32] = 1 / (1 + np.exp(-np.maximum(logits, np.float32(-80))))
-    return probabilities
+    against = np.exp(-np.maximum(logits, np.float32(-80)))
+    return np.asarray(1 / (1 + against), np.float32)
 
 
 def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str:
