@@ -83,7 +83,7 @@ def build_labels(
 def _rank(counts: TagCounts, lexicon: Lexicon, sizes: Sizes) -> list[tuple[str, int]]:
     """(tag, count) of all tags and free compounds that are frequent enough, by rank."""
     found = {tag: n for tag, n in counts.captions.items() if n >= sizes.min_count}
-    for form, count in _activities(counts).items():
+    for form, count in _activities(counts, lexicon).items():
         found.setdefault(form, count)
     for word, count in _parts(counts, lexicon).items():
         if found.get(word, 0) + count >= sizes.min_count:
@@ -98,12 +98,16 @@ def _rank(counts: TagCounts, lexicon: Lexicon, sizes: Sizes) -> list[tuple[str, 
     return sorted(found.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _activities(counts: TagCounts) -> dict[str, int]:
-    """-ing names of doings whose base form is mostly a thing: "fishing" beside the `fish`."""
+def _activities(counts: TagCounts, lexicon: Lexicon) -> dict[str, int]:
+    """-ing names of doings whose base form is mostly a thing: "fishing" beside the `fish`.
+
+    WordNet must know the name: nobody speaks of "sticking" as a doing.
+    """
     names = {}
     for tag, gerunds in counts.gerunds.items():
         form, count = min(gerunds.items(), key=lambda item: (-item[1], item[0]))
-        if counts.kind(tag) != "action" and form not in counts.captions:
+        is_name = lexicon.wordnet.has(form, NOUN) and form not in counts.captions
+        if counts.kind(tag) != "action" and is_name:
             names[form] = count
     return names
 
@@ -154,7 +158,14 @@ def _not_worth_having(tag: str, kind: str, lexicon: Lexicon) -> str:
 def _limit(candidates: list[Candidate], sizes: Sizes) -> list[Candidate]:
     """The candidates with those past the sizes dropped: the rarest first."""
     kept, labels, strings = [], set[str](), 0
-    for candidate in sorted(candidates, key=lambda c: (-c.count, c.tag)):
+    # A label comes before its synonyms, also where a synonym is the more frequent word.
+    rank = {c.tag: c.count for c in candidates}
+    for c in candidates:
+        if c.decision == "synonym" and c.of in rank:
+            rank[c.of] = max(rank[c.of], c.count)
+    for candidate in sorted(
+        candidates, key=lambda c: (-rank[c.tag], c.decision == "synonym", c.tag)
+    ):
         room = strings < sizes.max_strings
         if candidate.decision == "label":
             room = room and len(labels) < sizes.max_labels

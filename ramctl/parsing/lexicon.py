@@ -59,6 +59,7 @@ class Lexicon:
         self.course_verbs = frozenset(verbs["course"])
         #: Doings that are named by nouns which are otherwise no tags: "take a photograph".
         self.doings = frozenset(self.act_nouns.values())
+        self.doings_alone = frozenset(verbs["alone"])
         self.verb_forms = frozenset(verbs["forms"])
         self.attribute_phrases = frozenset(words["phrases"]["attributes"])
         self.spelling = pairs(words["spelling"]["same"])

@@ -34,6 +34,13 @@ class LabelMapper:
         """The label that a string stands for, whatever its kind."""
         return self._by_string.get(normalise(text))
 
+    def label_alone(self, text: str) -> ParsedCaption | None:
+        """The label that the whole text names, also one that is no tag in a sentence."""
+        label = self.find(text)
+        if label is None:
+            return None
+        return ParsedCaption((Found(0, label.tag, label.kind, text, "the whole text"),))
+
     def map(self, parsed: ParsedCaption) -> ParsedCaption:
         """The caption's labels in order of first mention, with the labels' kinds."""
         whole = {phrase.rpartition(" ")[2]: phrase for phrase in parsed.phrases}

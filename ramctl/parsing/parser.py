@@ -6,7 +6,7 @@ Source: RAM sec. 3.1 names such a parser; the authors' own was not released.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
@@ -46,9 +46,9 @@ class ParsedCaption:
 #: The words of the longest tag.
 LONGEST_TAG = 4
 if TYPE_CHECKING:
+    from ramctl.parsing.mapping import LabelMapper
     from ramctl.parsing.quick import QuickReader
 
-Finish = Callable[[ParsedCaption], ParsedCaption]
 #: Parsed texts that are remembered: captions repeat within a data set.
 KNOWN_TEXTS = 20_000
 
@@ -60,12 +60,12 @@ class CaptionParser:
         self,
         lexicon: Lexicon,
         tagger: Tagger,
-        finish: Finish = lambda parsed: parsed,
+        mapper: LabelMapper | None = None,
         quick: QuickReader | None = None,
     ) -> None:
         self.lexicon = lexicon
         self.tagger = tagger
-        self._finish = finish
+        self._mapper = mapper
         self._quick = quick
         self._known: OrderedDict[str, ParsedCaption] = OrderedDict()
 
@@ -81,7 +81,7 @@ class CaptionParser:
         from ramctl.parsing.quick import QuickReader
 
         lexicon = Lexicon.shared()
-        return cls(lexicon, Tagger.shared(), LabelMapper(labels, lexicon).map, QuickReader.shared())
+        return cls(lexicon, Tagger.shared(), LabelMapper(labels, lexicon), QuickReader.shared())
 
     def tags(self, caption: str) -> list[str]:
         """The tags of one caption in order of first mention."""
@@ -103,15 +103,19 @@ class CaptionParser:
 
     def _parse_texts(self, texts: Iterable[str]) -> Iterator[ParsedCaption]:
         cleaned = [clean(text) for text in texts]
-        read: list[ParsedCaption | None] = [None] * len(cleaned)
-        if self._quick is not None:
-            for i, text in enumerate(cleaned):
-                if quick := self._quick.read(text):
-                    read[i] = as_parsed(*quick)
+        read = [self._read_quickly(text) for text in cleaned]
         doubtful = [text for text, done in zip(cleaned, read, strict=True) if done is None]
         tagged = self.tagger.tag(doubtful)
-        for done in read:
-            yield self._finish(done or self._parse_tagged(*next(tagged)))
+        for text, done in zip(cleaned, read, strict=True):
+            parsed = done or self._parse_tagged(*next(tagged))
+            if self._mapper is not None:
+                parsed = self._mapper.label_alone(text) or self._mapper.map(parsed)
+            yield parsed
+
+    def _read_quickly(self, text: str) -> ParsedCaption | None:
+        """The caption read without the tagger; None where a word is in doubt."""
+        quick = self._quick.read(text) if self._quick is not None else None
+        return None if quick is None else as_parsed(*quick)
 
     def _parse_tagged(self, shown: list[str], tags: list[str]) -> ParsedCaption:
         findings = findings_of(shown, tags, self.lexicon)
@@ -146,19 +150,33 @@ def tag_alone(read: Sentence, lexicon: Lexicon) -> Found | None:
     if not 0 < len(read) <= LONGEST_TAG:
         return None
     text = " ".join(read.words)
-    kind: str | None = None
-    if len(read) > 1:
-        if text in lexicon.compounds and lexicon.noun(text) == text:
-            kind = lexicon.noun_kind(text)
-        elif text in lexicon.attribute_phrases:
-            kind = "attribute"
-    elif text in lexicon.doings:
-        kind = "action"
-    elif text not in lexicon.stop_nouns:
-        kind = lexicon.kind_alone(text)
+    kind = _kind_of_phrase(text, lexicon) if len(read) > 1 else _kind_of_word(text, lexicon)
     if kind is None:
         return None
     return Found(0, text, kind, " ".join(read.shown), "the whole text")
+
+
+def _kind_of_phrase(text: str, lexicon: Lexicon) -> str | None:
+    first, _, last = text.rpartition(" ")
+    if text in lexicon.attribute_phrases or (
+        last in attributes.SECOND_PARTS - attributes.GIVES_FIRST_PART
+        and " " not in first
+        and first not in attributes.LIGHTNESS | lexicon.stop_adjectives
+    ):
+        return "attribute"
+    listed = text in lexicon.compounds or text in lexicon.plural_only
+    return lexicon.noun_kind(text) if listed and lexicon.noun(text) == text else None
+
+
+def _kind_of_word(word: str, lexicon: Lexicon) -> str | None:
+    if word in lexicon.doings:
+        return "action"
+    if word == "top":
+        return "object"  # the garment; other tops are no tags
+    if word in lexicon.stop_nouns:
+        # "view" and "point" are tags only as doings.
+        return "action" if word in lexicon.doings_alone else None
+    return lexicon.kind_alone(word)
 
 
 def _step(findings: Findings, i: int) -> int:

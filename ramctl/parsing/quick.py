@@ -29,6 +29,8 @@ CERTAIN = 0.985
 #: The share that a neighbour must give one reading for it to be taken.
 LIKELY = 0.7
 NO_READING: Reading = ()
+#: What starts the object of a verb.
+OBJECT_STARTS = frozenset({"a", "an", "the", "his", "her", "their", "its", "another"})
 
 
 class QuickReader:
@@ -102,6 +104,8 @@ class QuickReader:
         if reading is None:
             after = forms[i + 1] if i + 1 < len(forms) else END
             reading = self._beside.get((form, ">" + after))
+            if reading is None and after in OBJECT_STARTS and self._lexicon.is_plain_verb(form):
+                return None  # "trains a puppy": a thing elsewhere may be a doing here
         if reading is None:
             reading = self._mostly.get(form)
         if reading is None and form not in self._forms and not self._may_be_tag(form):

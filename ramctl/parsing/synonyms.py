@@ -20,7 +20,17 @@ MIN_LIKENESS = 0.2
 #: The likeness from which the other word's second sense will do too: in WordNet, a bike is
 #: first a motorcycle.
 SAME_COMPANY = 0.62
-LEAST_LIKENESS = {"spelling": 0.0, "main sense": MIN_LIKENESS, "same company": SAME_COMPANY}
+#: The likeness from which a word for a person is the plain one in its place: a guy is a man.
+SAME_PERSON = 0.45
+LEAST_LIKENESS = {
+    "spelling": 0.0,
+    "made of it": 0.0,
+    "main sense": MIN_LIKENESS,
+    "same company": SAME_COMPANY,
+    "kind of person": SAME_PERSON,
+}
+#: People whom captions call by several words: a lady is a woman, a guy is a man.
+PERSONS = ("man", "woman", "child")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +51,15 @@ def find_merges(counts: TagCounts, lexicon: Lexicon, tags: list[str]) -> list[Me
     rank = {tag: place for place, tag in enumerate(tags)}
     vectors = counts.contexts(tags)
     merged: dict[str, Merge] = {}
+    targets: set[str] = set()
     for word in tags:
+        if word in targets:
+            continue
         best: Merge | None = None
         for tag, rule in _proposals(word, counts, lexicon):
-            if tag not in rank or rank[tag] >= rank[word] or tag in merged:
+            if tag not in rank or tag in merged:
+                continue
+            if rank[tag] >= rank[word] and rule != "made of it":
                 continue
             likeness = float((vectors[rank[word]] @ vectors[rank[tag]].T).sum())
             if likeness >= LEAST_LIKENESS[rule]:
@@ -53,6 +68,7 @@ def find_merges(counts: TagCounts, lexicon: Lexicon, tags: list[str]) -> list[Me
                     best = merge
         if best is not None:
             merged[word] = best
+            targets.add(best.tag)
     return list(merged.values())
 
 
@@ -62,8 +78,13 @@ def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> list[tuple[str
     proposals = [(joined, "spelling")] if joined != word else []
     proposals += [(split, "spelling") for split in _splits(word, counts)]
     pos = POS_OF_KIND[counts.kind(word)]
+    if pos == ADJECTIVE:
+        noun = word.removesuffix("en")  # "wooden", "woolen": the material is the tag
+        if noun != word and lexicon.first_file(noun) == "noun.substance":
+            proposals.append((noun, "made of it"))
     sense = main_sense(word, pos, lexicon)
-    for number, _ in lexicon.wordnet.entry(word).senses.get(pos, ()):
+    proposals += [(tag, "kind of person") for tag in PERSONS if _is_kind_of(sense, tag, lexicon)]
+    for number, _ in _senses(word, pos, lexicon):
         for lemma in lexicon.wordnet.synset(number).lemmas:
             other = lemma.lower().replace("-", " ")
             if other == word or POS_OF_KIND[counts.kind(other)] != pos:
@@ -73,7 +94,7 @@ def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> list[tuple[str
             if sense == main_sense(other, pos, lexicon):
                 proposals.append((other, "main sense"))
             elif counts.kind(word) == counts.kind(other) and number in [
-                n for n, _ in lexicon.wordnet.entry(other).senses[pos][:2]
+                n for n, _ in _senses(other, pos, lexicon)[:2]
             ]:
                 proposals.append((other, "same company"))
     return proposals
@@ -94,9 +115,25 @@ def _splits(word: str, counts: TagCounts) -> list[str]:
     return [split for split in found if split in counts.captions or split in counts.phrases]
 
 
+def _senses(word: str, pos: str, lexicon: Lexicon) -> tuple[tuple[int, int], ...]:
+    """The word's senses; WordNet has plural-only garments ("blue jeans") in the singular."""
+    senses = lexicon.wordnet.entry(word).senses
+    if pos == NOUN and word in lexicon.plural_only and NOUN not in senses:
+        senses = lexicon.wordnet.entry(word.removesuffix("s")).senses
+    return senses.get(pos, ())
+
+
+def _is_kind_of(sense: int | None, tag: str, lexicon: Lexicon) -> bool:
+    """Whether a noun's sense is directly below a person's main sense."""
+    if sense is None or lexicon.wordnet.synset(sense).file != "noun.person":
+        return False
+    first = lexicon.wordnet.entry(tag).senses[NOUN][0][0]
+    return first in lexicon.wordnet.synset(sense).hypernyms
+
+
 def main_sense(word: str, pos: str, lexicon: Lexicon) -> int | None:
     """The synset that a word means most of the time, None if no sense is that frequent."""
-    senses = lexicon.wordnet.entry(word).senses.get(pos, ())
+    senses = _senses(word, pos, lexicon)
     if not senses:
         return None
     total = sum(count for _, count in senses)
