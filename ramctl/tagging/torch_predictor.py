@@ -40,6 +40,8 @@ class TorchPredictor:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.inference_mode():
             self.labels = self.model.prepare_labels(torch.from_numpy(rows).to(self.device))
+        # The rows were given: a second copy of the descriptions would be a third of RAM++'s memory.
+        self.model.labels.text = torch.nn.Parameter(torch.empty(0), requires_grad=False)
 
     def scores(self, photos: Pixels) -> Scores:
         """Probabilities (B, L) of photos (B, 3, S, S), in smaller batches once memory ran out.
