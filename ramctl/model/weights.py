@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from ramctl.errors import RunProblem
 from ramctl.model.relative_positions import TABLES, resize_table
 
+TENSORS_AT_ONCE = 16
+
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers by name; tied ones once, under their first name."""
@@ -52,13 +54,17 @@ def load_weights(
             tables = [n for n in names if resize and n.endswith(TABLES) and n in wanted]
             shapes = {n: list(file.get_slice(n).get_shape()) for n in names}
             shapes |= {n: list(wanted[n].shape) for n in tables}
-            check_shapes(wanted, shapes, str(path))
-            with torch.no_grad():
-                for name, tensor in wanted.items():
-                    stored = file.get_tensor(name)
+        check_shapes(wanted, shapes, str(path))
+        names = list(wanted)
+        for start in range(0, len(names), TENSORS_AT_ONCE):
+            # Opened anew: the mapped file's pages would add up to a second copy of the weights.
+            with safe_open(path, "pt") as file, torch.no_grad():
+                for name in names[start : start + TENSORS_AT_ONCE]:
+                    stored, tensor = file.get_tensor(name), wanted[name]
                     if name in tables:
                         stored = resize_table(stored, len(tensor))
                     tensor.copy_(stored)
+                    del stored
     except (SafetensorError, OSError) as error:
         raise RunProblem(f"{path}: cannot read the weights: {error}") from error
 

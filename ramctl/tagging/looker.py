@@ -61,7 +61,7 @@ class Looker:
         """
         predictor = self._predictor
         with torch.inference_mode(), predictor.precision():
-            encoded = predictor.model.encode(predictor.model.encoder(predictor.to_device(photos)))
+            encoded = predictor.encode(photos)
         found: list[dict[str, Any]] = [{} for _ in chosen]
         if self._boxes:
             for index, (tags, size) in enumerate(zip(chosen, sizes, strict=True)):

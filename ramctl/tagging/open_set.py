@@ -42,12 +42,15 @@ def label_rows(bundle: Bundle) -> Rows:
     tensors = bundle.tensors([*_ROW_PARTS, "labels.counts"])
     counts = tensors.pop("labels.counts")
     if len(tensors["labels.text"]) != len(counts):
-        return _stack_descriptions(tensors["labels.text"].astype(np.float32), counts.tolist())
+        text = tensors["labels.text"].astype(np.float32, copy=False)
+        return _stack_descriptions(text, counts.tolist())
     return np.concatenate([tensors[name].astype(np.float32) for name in _ROW_PARTS], 1)
 
 
 def _stack_descriptions(text: Rows, counts: Sequence[int]) -> Rows:
     """(L, M, E) of descriptions (sum of M, E) in label order; missing ones are zeros."""
+    if len(text) == len(counts) * max(counts):
+        return text.reshape(len(counts), max(counts), -1)
     rows = np.zeros((len(counts), max(counts), text.shape[1]), np.float32)
     starts = np.cumsum([0, *counts])
     for index, count in enumerate(counts):

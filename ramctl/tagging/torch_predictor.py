@@ -13,7 +13,11 @@ from ramctl.bundle import Bundle
 from ramctl.errors import RunProblem
 from ramctl.model.device import Runtime
 from ramctl.model.load import load_model
+from ramctl.model.ram import Encoded
 from ramctl.tagging.predictor import Pixels, Scores
+
+# Photos of 384 px leave 160 MB each in Swin-L's first layers: three of them, or nine of 224 px.
+PIXELS_AT_ONCE = 3 * 384 * 384
 
 
 class TorchPredictor:
@@ -40,6 +44,8 @@ class TorchPredictor:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.inference_mode():
             self.labels = self.model.prepare_labels(torch.from_numpy(rows).to(self.device))
+        # The rows were given: a second copy of the descriptions would be a third of RAM++'s memory.
+        self.model.labels.text = torch.nn.Parameter(torch.empty(0), requires_grad=False)
 
     def scores(self, photos: Pixels) -> Scores:
         """Probabilities (B, L) of photos (B, 3, S, S), in smaller batches once memory ran out.
@@ -64,10 +70,19 @@ class TorchPredictor:
 
     def _score(self, photos: Pixels) -> Scores:
         with torch.inference_mode(), self.precision():
-            encoded = self.model.encode(self.model.encoder(self.to_device(photos)))
+            encoded = self.encode(photos)
             logits = self.model.tag_logits(encoded, self.labels)
             scores: Scores = logits.float().sigmoid().cpu().numpy()
         return scores
+
+    def encode(self, photos: Pixels) -> Encoded:
+        """The photos as the decoders see them; the encoder takes a few at a time on a CPU."""
+        tensor = self.to_device(photos)
+        number = len(tensor)
+        if self.device.type == "cpu":
+            number = max(1, PIXELS_AT_ONCE // (tensor.shape[-1] * tensor.shape[-2]))
+        parts = [self.model.encoder(part) for part in tensor.split(max(1, number))]
+        return self.model.encode(parts[0] if len(parts) == 1 else torch.cat(parts))
 
     def to_device(self, photos: Pixels) -> torch.Tensor:
         """The photos as the encoder likes them best."""

@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -40,6 +39,7 @@ from ramctl.model.ram import RAM
 from ramctl.tagging.open_set import own_labels
 from ramctl.tagging.torch_predictor import TorchPredictor
 
+DESCRIPTIONS = 51  # a label, in RAM++
 Parts = tuple[float, float]  # seconds: encoder, everything after it
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -47,8 +47,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def plain_logits(model: RAM, features: torch.Tensor) -> torch.Tensor:
     """Tag logits of the encoder's features as the authors' forward computes them."""
     tokens = model.token_projection(features)
-    states = F.relu(model.label_queries.projection(model.labels.text))
-    x = states[None].repeat(len(features), 1, 1)
+    rows = model.labels()
+    if model.weighting is not None:  # RAM++, photo by photo
+        feature = F.normalize(tokens[:, 0], dim=-1)
+        scale = model.weighting.log_scale.exp()
+        weights = (scale * feature @ rows.flatten(0, 1).t()).view(len(tokens), *rows.shape[:2])
+        rows = torch.stack([(w.softmax(-1)[..., None] * rows).sum(1) for w in weights])
+    states = F.relu(model.label_queries.projection(rows))
+    x = states if states.dim() == 3 else states[None].repeat(len(features), 1, 1)
     for layer in model.tag_decoder.layers:
         block, heads = layer.cross_attention, layer.heads
 
@@ -67,7 +73,11 @@ def build(options: argparse.Namespace) -> tuple[RAM, Preset]:
     """The preset's model without its captioning branch, random weights, at fine-tuning size."""
     preset = finetuning_preset(load_preset(options.preset, options.set))
     preset = replace(preset, model=replace(preset.model, captioning=None))
-    model = build_ram(preset.model, image_size=preset.preprocess.size, n_labels=options.labels)
+    described = preset.model.labels.kind == "descriptions"
+    model = build_ram(
+        preset.model, image_size=preset.preprocess.size, n_labels=options.labels,
+        description_counts=[DESCRIPTIONS] * options.labels if described else None,
+    )  # fmt: skip
     with torch.no_grad():
         model.labels.text.normal_()
     return model.eval(), preset
@@ -167,7 +177,9 @@ def tag_bundle(options: argparse.Namespace) -> float:
     predictor = TorchPredictor(bundle, rows, device="cpu", dtype=options.dtype[0])
     size = bundle.meta["preprocess"]["size"]
     predictor.scores(np.zeros((options.batch, 3, size, size), np.float32))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss: it is handed down from the parent process.
+    (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x]
+    return int(line.split()[1]) / 1024
 
 
 def main() -> None:
@@ -179,6 +191,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--dtype", nargs="+", choices=list(DTYPES), default=list(DTYPES))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory-only", action="store_true", help="do not time anything")
     parser.add_argument("--runs", type=Path, help="folder for the record of this run")
     parser.add_argument("--tag-bundle", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -194,7 +207,7 @@ def main() -> None:
         "threads": options.threads,
         "bf16 matrix units (AMX)": amx,
         "versions": {"torch": torch.__version__, "timm": timm.__version__},
-        **measure(options),
+        **({} if options.memory_only else measure(options)),
         "memory": peak_memory(options),
     }
     if "bf16" in options.dtype and not amx:
