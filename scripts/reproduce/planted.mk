@@ -100,5 +100,4 @@ $(WORK)/sheets.json: $(FOLDS) $(DENSE)
 	$(PLANTED) sheets $(WORK)/damaged $(DENSE) --root $(PHOTOS) --out $(WORK)/sheets > $@
 
 $(WORK)/probe.json: $(FOLDS) $(WORK)/model-0/bundle.json
-	$(PLANTED) probe $(WORK)/damaged --model $(WORK)/model-0 --root $(PHOTOS) \
-	  --cache $(ALL)/cache > $@
+	$(PLANTED) probe $(WORK)/damaged --root $(PHOTOS) --cache $(ALL)/cache > $@

@@ -7,7 +7,7 @@
     planted.py returned damaged/ dense-0 dense-1    tags that come back
     planted.py sheets damaged/ dense-0 dense-1      100 of them to be looked at
     planted.py cleanlab damaged/ dense-0 dense-1    what cleanlab finds with the same scores
-    planted.py probe damaged/ --model M             a linear probe on frozen features: the floor
+    planted.py probe damaged/ --cache C             a linear probe on frozen features: the floor
     planted.py table WORK...                        all of it as a Markdown table
 
 Records go in two folds by photo. A fold is scored by the model of the other; the share to remove is
@@ -49,7 +49,6 @@ def main() -> None:
         command.add_argument("--out", type=Path)
     probe = commands.add_parser("probe")
     probe.add_argument("damaged", type=Path)
-    probe.add_argument("--model", required=True)
     probe.add_argument("--cache", type=Path, required=True)
     probe.add_argument("--root", type=Path, required=True)
     commands.add_parser("table").add_argument("works", type=Path, nargs="+")
@@ -74,7 +73,7 @@ def run(options: argparse.Namespace) -> dict:
         case "probe":
             from planted_rivals import probe_floor
 
-            return probe_floor(folds(options.damaged), options.model, options.root, options.cache)
+            return probe_floor(folds(options.damaged), options.root, options.cache)
         case "cleanlab":
             from planted_rivals import cleanlab_scores
 
