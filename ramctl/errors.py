@@ -1,5 +1,7 @@
 """Exceptions, exit codes and reject codes: everything that can be said about a failure."""
 
+from functools import partial
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -56,6 +58,10 @@ class RecordProblem(RamctlError):
         if code not in REJECT_CODES:
             raise ValueError(f"unknown reject code {code!r}")
         super().__init__(message, code=code)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Worker processes send it; Python itself would leave the keyword out.
+        return partial(RecordProblem, code=self.code), (self.message,)
 
 
 class Interrupted(RamctlError):

@@ -1,6 +1,7 @@
 """The click classes behind every command: grouped help, configuration, `--show-config`."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
@@ -31,9 +32,13 @@ def option(*declarations: str, group: str = "run", **attributes: Any) -> Callabl
 
 
 class RamctlCommand(click.Command):
-    """A command whose options also come from `ramctl.toml` and `RAMCTL_*`."""
+    """A command whose options also come from `ramctl.toml` and `RAMCTL_*`.
 
-    def __init__(self, *args: Any, **attributes: Any) -> None:
+    Those named in `rare` stand at the end of a long help, in running text.
+    """
+
+    def __init__(self, *args: Any, rare: Collection[str] = (), **attributes: Any) -> None:
+        self.rare = rare
         settings = attributes.setdefault("context_settings", {})
         settings |= {"help_option_names": ["-h", "--help"], "max_content_width": 100}
         super().__init__(*args, **attributes)
@@ -77,16 +82,22 @@ class RamctlCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings."""
         by_group: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        brief = []
         for parameter in self.get_params(ctx):
             # Newer versions of click have a row for arguments too; the help text explains ours.
             is_option = isinstance(parameter, click.Option)
             row = parameter.get_help_record(ctx) if is_option else None
-            if row is not None:
+            if row is not None and parameter.name in self.rare:
+                brief.append(_brief(parameter, *row))
+            elif row is not None:
                 by_group[getattr(parameter, "group", "run")].append(row)
         for group, rows in by_group.items():
             if rows:
                 with formatter.section(group.capitalize()):
                     formatter.write_dl(rows)
+        if brief:
+            with formatter.section("Rarely needed"):
+                formatter.write_text("; ".join(brief) + ".")
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the closing notes line by line, as they are."""
@@ -102,3 +113,14 @@ class RamctlCommand(click.Command):
             if line.strip() == "\b":
                 continue
             formatter.write(f"  {line}".rstrip() + "\n")
+
+
+def _brief(parameter: click.Parameter, names: str, text: str) -> str:
+    """An option in running text: its longest name, what it takes, what it does."""
+    name, *value = names.rsplit(", ", 1)[-1].replace(" / ", "/").split(" ", 1)
+    if isinstance(parameter.type, click.Choice):
+        value = []
+        text = f"{text.partition('.  [')[0]} ({', '.join(parameter.type.choices)})"
+    shown = " ".join([name, *value])
+    told = re.sub(r"\.? *\[(default|x>).*\]$", "", text).rstrip(".")
+    return f"{shown}: {told[0].lower()}{told[1:]}"

@@ -63,8 +63,8 @@ threads = option(
     "--threads", type=click.IntRange(1), metavar="N", help="Threads of the model [default: cores]."
 )
 device = option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps",
-    help="Where the model runs.",
+    "--device", default="auto", show_default=True, metavar="DEVICE",
+    help="auto, cpu, mps or cuda[:N].",
 )  # fmt: skip
 dtype = option(
     "--dtype", type=click.Choice(["auto", "fp32", "bf16", "int8"]), default="auto",
@@ -80,7 +80,7 @@ stats = option(
 )  # fmt: skip
 model = option(
     "--model", default="mini", show_default=True, metavar="BUNDLE", group="model",
-    help="Bundle: a folder, or a name under $RAMCTL_MODELS.",
+    help="A folder, or a name under $RAMCTL_MODELS.",
 )  # fmt: skip
 
 stream = combined(
@@ -95,7 +95,7 @@ stream = combined(
     ),
     option(
         "--rejects", metavar="FILE", group="output",
-        help="Write inputs that cannot be done as JSONL; - for stderr.",
+        help="Write what cannot be done as JSONL; - for stderr.",
     ),
     option("--strict", is_flag=True, group="output", help="Fail at the first reject."),
     option(

@@ -29,7 +29,25 @@ _TAGGER_OPTIONS = (
 )
 
 
-@click.command("tag", cls=RamctlCommand, help=HELP, epilog=EPILOG)
+_RARE = (
+    *("by_content", "max_pixels", "root", "xmp_name", "txt_existing", "dry_run", "retry_rejects"),
+    *("strict", "stats", "progress", "verbose", "lock", "dtype", "batch", "threads", "runtime"),
+    *(
+        "lang",
+        "rename",
+        "leaf",
+        "show_config",
+        "max_time",
+        "xmp_prefix",
+        "xmp_remove",
+        "quiet",
+        "help",
+    ),
+    *("txt", "top"),
+)
+
+
+@click.command("tag", cls=RamctlCommand, help=HELP, epilog=EPILOG, rare=_RARE)
 @options.inputs
 @tag_options.input_options
 @options.root
@@ -38,7 +56,7 @@ _TAGGER_OPTIONS = (
 @options.model
 @tag_options.model_options
 @tag_options.run_options
-@options.device
+@tag_options.device
 @options.dtype
 @options.batch
 @options.threads
@@ -119,7 +137,7 @@ def _notices(given: dict[str, Any], report: Any, stack: ExitStack) -> list[Any]:
     if given["gallery"]:
         from ramctl.tagging.gallery import open_gallery
 
-        notices.append(stack.enter_context(open_gallery(given["gallery"])))
+        notices.append(stack.enter_context(open_gallery(given["gallery"], add=given["resume"])))
     return notices
 
 
@@ -153,7 +171,9 @@ def _load(given: dict[str, Any], report: Any) -> Any:
 
     choice = _choice(given)
     wanted = {name: given[name] for name in _TAGGER_OPTIONS}
-    tagger = Tagger.load(given["model"], choice=choice, workers=given["jobs"], **wanted)
+    tagger = Tagger.load(
+        given["model"], choice=choice, workers=given["jobs"], say=report.say, **wanted
+    )
     report.device = tagger.scorer.description
     _tell(report, unknown_tags(tagger.labels, choice), "named tags are not in the label system")
     _tell(report, tagger.scorer.unknown, f"labels score 0: {given['model']} did not learn them")

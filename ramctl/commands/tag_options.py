@@ -16,7 +16,7 @@ input_options = combined(
     option("-0", "--null", is_flag=True, group="input", help="Names on stdin end with NUL."),
     option(
         "--by-content", is_flag=True, group="input",
-        help="--resume knows photos by content, not size and time.",
+        help="Know photos by content on --resume, not by size and time.",
     ),
     option(
         "--max-pixels", type=click.IntRange(1), default=200_000_000, show_default=True,
@@ -52,17 +52,17 @@ output_options = combined(
         "--txt-existing", type=click.Choice(["append", "replace", "keep"]), default="append",
         show_default=True, group="output", help="What happens to an IMG.txt that is there.",
     ),
-    option("--dry-run", is_flag=True, group="output", help="Say which sidecars would change."),
+    option("--dry-run", is_flag=True, group="output", help="Only say which sidecars would change."),
 )  # fmt: skip
 
 model_options = combined(
     option(
         "--labels", metavar="FILE", group="model",
-        help="Words to look for instead of the model's; +FILE: besides them.",
+        help="Words to look for; +FILE: besides the model's own.",
     ),
     option(
         "--threshold", metavar="NUMBER|FILE", group="model",
-        help="Give tags above this [default: the model's, per tag].",
+        help="Give tags above this [default: the model's].",
     ),
     option("--top", type=click.IntRange(1), metavar="N", group="model", help="N best of them."),
     option("--include", type=_text, metavar="FILE", group="model", help="Give only these tags."),
@@ -76,10 +76,15 @@ model_options = combined(
     ),
 )  # fmt: skip
 
+device = option(
+    "--device", default="auto", show_default=True, metavar="DEVICE",
+    help="auto, cpu, mps, cuda[:N] or cuda:0,1.",
+)  # fmt: skip
+
 run_options = combined(
     option(
         "-j", "--jobs", type=click.IntRange(1), metavar="N",
-        help="Photos at work side by side [default: cores].",
+        help="Photos side by side [default: cores].",
     ),
     option("--lock", type=_file, metavar="FILE", help="Fail at once if another run holds it."),
 )  # fmt: skip

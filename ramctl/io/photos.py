@@ -4,6 +4,7 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,14 +64,20 @@ def _require(name: str, inputs: PhotoInputs) -> None:
 
 
 def _globbed(name: str) -> Iterator[str]:
-    """The files that a pattern stands for where no shell has expanded it (cron, configuration)."""
+    """The files that a pattern stands for where no shell has expanded it (cron, configuration).
+
+    By name, one folder at a time: never more of them in memory than a folder holds.
+    """
     if not glob.has_magic(name) or os.path.lexists(name) or split_member(name):
         yield name
         return
-    found = iter(sorted(glob.glob(name, recursive=True)))  # noqa: PTH207 (keeps ./)
-    first = next(found, name)
-    yield first
-    yield from found
+    nothing = True
+    found = glob.iglob(name, recursive=True)  # noqa: PTH207 (keeps ./)
+    for _, of_one_folder in groupby(found, os.path.dirname):
+        nothing = False
+        yield from sorted(of_one_folder)
+    if nothing:
+        yield name
 
 
 def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Record | Reject]:

@@ -34,4 +34,5 @@ def ahead(do: Callable[[Item], Result], items: Iterable[Item], workers: int) -> 
             yield pending.popleft().result()
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Without waiting: what is still running after an interrupt is done again on resuming.
+        pool.shutdown(wait=False, cancel_futures=True)

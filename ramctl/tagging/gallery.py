@@ -2,7 +2,10 @@
 
 import base64
 import io
-from collections.abc import Iterator
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from html import escape
 from importlib import resources
@@ -18,6 +21,7 @@ from ramctl.io.stream import Outcome
 THUMBNAIL_PX = 240  # the longer side
 QUALITY = 72
 _MARK = "<!-- photos -->\n"
+_NAME = re.compile(rb"<figcaption><b>[^<]*</b>")
 
 
 class Gallery:
@@ -25,26 +29,46 @@ class Gallery:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self.shown: set[str] = set()
 
     def __call__(self, record: Record, outcome: Outcome) -> Outcome:
         """The outcome, once its photo is on the page."""
         if not isinstance(outcome, RecordProblem):
             try:
                 self._stream.write(_figure(record, outcome).encode())
+                self.shown.add(_shown(outcome["image"]))
             except RecordProblem as problem:
                 return problem
         return outcome
 
 
 @contextmanager
-def open_gallery(path: Path) -> Iterator[Gallery]:
-    """A page that takes the place of `path` when the block ends without an error."""
+def open_gallery(path: Path, *, add: bool = False) -> Iterator[Gallery]:
+    """A page that takes the place of `path` when the block ends without an error.
+
+    With `add` the older page's photos stay on it, first, but for those that were added anew.
+    """
     template = (resources.files("ramctl.tagging") / "gallery.html").read_text("utf-8")
     head, tail = template.split(_MARK)
-    with replacing(path) as stream:
+    with replacing(path) as stream, tempfile.TemporaryFile(dir=path.parent) as new:
+        gallery = Gallery(new)
+        yield gallery
         stream.write(head.encode())
-        yield Gallery(stream)
+        if add and path.exists():
+            stream.writelines(_kept(path, gallery.shown))
+        new.seek(0)
+        shutil.copyfileobj(new, stream)
         stream.write(tail.encode())
+
+
+def _kept(path: Path, anew: Collection[str]) -> Iterator[bytes]:
+    """The figures of a page, a line each, whose photos are not among those shown anew."""
+    names = {f"<figcaption><b>{escape(name)}</b>".encode() for name in anew}
+    with path.open("rb") as stream:
+        for line in stream:
+            name = _NAME.search(line) if line.startswith(b"<figure>") else None
+            if name is not None and name[0] not in names:
+                yield line
 
 
 def _figure(record: Record, fields: dict[str, Any]) -> str:
@@ -62,7 +86,9 @@ def _figure(record: Record, fields: dict[str, Any]) -> str:
 
 
 def _shown(image: Any) -> str:
-    return image if isinstance(image, str) else "(a name that is not UTF-8)"
+    if not isinstance(image, str):
+        return "(a name that is not UTF-8)"
+    return image.replace("\n", "\\n")  # a figure is one line
 
 
 def _thumbnail(record: Record) -> str:

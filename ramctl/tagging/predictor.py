@@ -62,9 +62,9 @@ class OnnxPredictor:
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities of logits, without overflow."""
-    probabilities: NDArray[np.float32] = (np.tanh(logits * np.float32(0.5)) + 1) * np.float32(0.5)
-    return probabilities
+    """Probabilities of logits without overflow; tiny ones keep their digits."""
+    against = np.exp(-np.maximum(logits, np.float32(-80)))
+    return np.asarray(1 / (1 + against), np.float32)
 
 
 def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str:

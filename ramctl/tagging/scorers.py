@@ -85,7 +85,7 @@ class BundleScorer:
         self.label_set = choose_labels(bundle, options.labels, options.threshold, dtype)
         usual = int(bundle.meta.get("preset", {}).get("batch_size", DEFAULT_BATCH))
         self.batch = options.batch or usual
-        self.target = config.size
+        self.target: int | None = config.size
         self.preprocess = Preprocess(config)
         self._bundle = bundle
         self._options = options
@@ -112,7 +112,7 @@ class BundleScorer:
         from ramctl.tagging.torch_predictor import TorchPredictor
 
         options = self._options
-        return TorchPredictor(
+        predictor = TorchPredictor(
             self._bundle,
             self.label_set.rows,
             device=options.device,
@@ -120,6 +120,8 @@ class BundleScorer:
             threads=options.threads,
             captioning=options.caption,
         )
+        predictor.say = self._options.say
+        return predictor
 
     @property
     def concurrent(self) -> bool:
@@ -151,7 +153,8 @@ class BundleScorer:
         """What the model sees (B, 3, S, S): always a full batch, so that no photo's scores depend
         on how many there are.
         """
-        full = np.zeros((self.batch, self.target, self.target, 3), np.uint8)
+        size = self.preprocess.config.size
+        full = np.zeros((self.batch, size, size, 3), np.uint8)
         full[: len(photos)] = photos
         return self.preprocess.normalise(full)
 

@@ -1,7 +1,7 @@
 """Photos in, records with tags out: the library behind `ramctl tag`."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
@@ -18,11 +18,16 @@ from ramctl.io.records import Record, encode_name, set_tags
 from ramctl.labels import LabelSystem
 from ramctl.tagging.choice import ChoiceOptions, TagChoice
 from ramctl.tagging.decode import ahead
+from ramctl.tagging.devices import DevicePool, split_devices
 from ramctl.tagging.scorers import BundleScorer, PeerScorer, Scorer
 
 Outcome = dict[str, Any] | RecordProblem
 Batch = list[Record]
 DENSE_DIGITS = 6
+
+
+def _silent(message: str) -> None:
+    return None
 
 
 class Decoded(NamedTuple):
@@ -49,6 +54,7 @@ class TaggerOptions:
     workers: int | None = None  # threads that decode (and run the graph); None: one a core
     threads: int | None = None  # threads of one run of the model
     max_pixels: int = MAX_PIXELS
+    say: Callable[[str], None] = _silent  # what a person should know while it runs
 
 
 class Tagger:
@@ -61,6 +67,7 @@ class Tagger:
         self.scorer = scorer
         self.options = options
         self.workers = options.workers or _cores()
+        self.elsewhere: DevicePool | None = None  # processes that tag instead of this one
         labels = scorer.label_set
         self._choose = TagChoice(labels.labels, labels.thresholds, options.choice)
 
@@ -72,6 +79,11 @@ class Tagger:
         is missing.
         """
         wanted = TaggerOptions(**options)
+        devices = split_devices(wanted.device)
+        if len(devices) > 1:
+            one = cls.load(model, **options | {"device": devices[0]})
+            one.elsewhere = DevicePool(model, wanted, devices)
+            return one
         kind, colon, _ = model.partition(":")
         if colon and "/" not in kind and kind != "hf":
             return cls(PeerScorer(model, wanted), wanted)
@@ -123,16 +135,19 @@ class Tagger:
 
         Photos are decoded ahead; a photo's scores depend on neither its neighbours nor the workers.
         """
-        if self.scorer.concurrent:
+        if self.elsewhere is not None:
+            yield from self.elsewhere.run(batches)
+        elif self.scorer.concurrent:
             yield from ahead(self._decode_and_score, batches, self.workers)
         else:
-            for records, decoded in ahead(self._decode, batches, self.workers):
-                yield self._score(records, decoded)
+            for records, decoded in ahead(self.decode, batches, self.workers):
+                yield self.score(records, decoded)
 
     def _decode_and_score(self, records: Batch) -> list[Outcome]:
-        return self._score(*self._decode(records))
+        return self.score(*self.decode(records))
 
-    def _decode(self, records: Batch) -> tuple[Batch, list[Decoded | RecordProblem]]:
+    def decode(self, records: Batch) -> tuple[Batch, list[Decoded | RecordProblem]]:
+        """The records, and each one's photo as the model takes it, or why there is none."""
         decoded: list[Decoded | RecordProblem] = []
         for record in records:
             try:
@@ -144,7 +159,8 @@ class Tagger:
                 decoded.append(problem)
         return records, decoded
 
-    def _score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:
+    def score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:
+        """The outcomes of a batch of records whose photos were decoded."""
         good = [photo for photo in decoded if isinstance(photo, Decoded)]
         found: Iterator[dict[str, Any]] = iter(self._fields(good) if good else ())
         outcomes: list[Outcome] = []
@@ -184,9 +200,12 @@ class Tagger:
 def significant(values: NDArray[np.float32], digits: int) -> NDArray[np.float64]:
     """The values rounded to so many significant digits, as written with no digit more."""
     wide = values.astype(np.float64)
-    exponent = np.floor(np.log10(np.maximum(np.abs(wide), 1e-30)))
+    exponent = np.floor(np.log10(np.maximum(np.abs(wide), 1e-12)))
     factor = 10.0 ** (digits - 1 - exponent)
     rounded: NDArray[np.float64] = np.round(wide * factor) / factor
+    # Powers of ten beyond 22 are not exact, so that a quotient could have more digits.
+    tiny = np.abs(wide) < 1e-12
+    rounded[tiny] = [float(f"{value:.{digits}g}") for value in wide[tiny].tolist()]
     return rounded
 
 

@@ -1,6 +1,8 @@
 """The model in torch: the reference, for GPUs, and for models without a graph."""
 
 import ctypes
+import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ramctl.bundle import Bundle
+from ramctl.errors import RunProblem
 from ramctl.model.device import Runtime
 from ramctl.model.load import load_model
 from ramctl.tagging.predictor import Pixels, Scores
@@ -27,6 +30,8 @@ class TorchPredictor:
         captioning: bool = False,
     ) -> None:
         keep_large_buffers()
+        self.say: Callable[[str], None] = lambda message: None  # tells the user, once
+        self._most = sys.maxsize  # photos at a time; less after memory ran out
         if threads is not None:
             torch.set_num_threads(threads)
         self._runtime = Runtime.choose(device, dtype)
@@ -37,7 +42,27 @@ class TorchPredictor:
             self.labels = self.model.prepare_labels(torch.from_numpy(rows).to(self.device))
 
     def scores(self, photos: Pixels) -> Scores:
-        """Probabilities (B, L) of photos (B, 3, S, S)."""
+        """Probabilities (B, L) of photos (B, 3, S, S), in smaller batches once memory ran out.
+
+        Raises RunProblem when it runs out with a single photo.
+        """
+        return self._in_parts(photos, self._score)
+
+    def _in_parts(self, photos: Pixels, score: Callable[[Pixels], Scores]) -> Scores:
+        while True:
+            size = min(self._most, len(photos))
+            try:
+                starts = range(0, len(photos), size)
+                return np.concatenate([score(photos[i : i + size]) for i in starts])
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise RunProblem(f"{self.device}: not enough memory for one photo") from error
+                self._most = size // 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.say(f"{self.device}: out of memory with {size} photos, going on with {self._most}")
+
+    def _score(self, photos: Pixels) -> Scores:
         with torch.inference_mode(), self.precision():
             encoded = self.model.encode(self.model.encoder(self.to_device(photos)))
             logits = self.model.tag_logits(encoded, self.labels)

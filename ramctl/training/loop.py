@@ -116,7 +116,7 @@ class Trainer:
 
     def _step(self, plan: StepPlan, batches: list[Batch], pace: Pace) -> StepEvent:
         """One optimiser step over all passes and processes."""
-        seed_step(self.config.seed, self.step, self.world.rank)
+        seed_step(self.config.seed, self.step, self.world.rank, self.device)
         lr = learning_rate(
             self.config, self.step - self.shift, pace.total_steps - self.shift,
             self.sampler.steps_an_epoch,
@@ -263,12 +263,17 @@ class Trainer:
         return True
 
 
-def seed_step(seed: int, step: int, rank: int) -> None:
+def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
     """Seed every source of random numbers for one step of one process."""
     state = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
     random.seed(state)
     np.random.seed(state)
-    torch.manual_seed(state)
+    # torch.manual_seed looks for every kind of device: a millisecond and a half a step.
+    torch.default_generator.manual_seed(state)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(state)
+    elif device.type == "mps":
+        torch.mps.manual_seed(state)
 
 
 def _replaced(event: StepEvent, **changes: Any) -> StepEvent:

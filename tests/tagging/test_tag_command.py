@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -205,6 +206,7 @@ def test_dense_gives_every_score_and_the_names_once(tag):
     assert second["labels"].startswith("sha256:")
     digits = [f"{score:.6g}" for score in first["dense"]]
     assert [float(d) for d in digits] == first["dense"]
+    assert min(first["dense"]) > 0
 
 
 def test_resume_tags_only_what_is_new_or_changed(tag, photos):
@@ -343,6 +345,18 @@ def test_the_gallery_is_one_page_with_photos_and_tags(tag, photos):
     assert page.count('data-tag="red"') == 2
     assert "&lt;b&gt;.png" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_resumed_run_adds_to_the_gallery(tag, photos):
+    arguments = ["--gallery", "page.html", "-o", "tags.jsonl", "--resume"]
+    tag(*arguments, "red.png", "blue.png")
+    save_photo(photos / "red.png", "blue", size=(64, 64))
+    tag(*arguments, "red.png", "blue.png", "green.png")
+    page = (photos / "page.html").read_text()
+    shown = re.findall(r"<figcaption><b>(.*?)</b>", page)
+    assert shown == ["blue.png", "red.png", "green.png"]
+    assert page.count("</main>") == 1
+    assert 'data-tag="red"' not in page
 
 
 def test_two_runs_with_one_lock_do_not_meet(tag, photos):

@@ -70,10 +70,14 @@ def test_sigmoid_holds_far_out():
     logits = np.array([-1000, -5, 0, 5, 1000], np.float32)
     expected = [0, 1 / (1 + np.exp(5)), 0.5, 1 / (1 + np.exp(-5)), 1]
     np.testing.assert_allclose(sigmoid(logits), expected, atol=1e-7)
+    small = np.array([-70, -40, -17], np.float32)
+    np.testing.assert_allclose(sigmoid(small), np.exp(small.astype(float)), rtol=1e-5)
 
 
 def test_significant_digits_are_those_of_the_format():
     values = np.random.default_rng(0).random(1000).astype(np.float32) ** 4
+    values[::3] = values[::3] ** 8 + 1e-37
+    values[0] = 0
     assert [repr(v) for v in significant(values, 6).tolist()] == [
         repr(float(f"{float(v):.6g}")) for v in values
     ]
