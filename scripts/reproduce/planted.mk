@@ -40,7 +40,7 @@ table:
 	$(MAKE) -f scripts/reproduce/planted.mk KIND=hard SHARE=0.1
 	$(MAKE) -f scripts/reproduce/planted.mk KIND=random SHARE=0.3 CROP=0
 	$(MAKE) -f scripts/reproduce/planted.mk KIND=hard SHARE=0.3 CROP=0
-	$(PLANTED) table $(foreach w,random-0.1 hard-0.1 random-0.3 hard-0.3,$(ALL)/$(w))
+	$(PLANTED) table $(foreach w,random-0.1 hard-0.1 random-0.3 hard-0.3,$(ALL)/$(w)) --into README.md
 
 $(ALL)/labels.jsonl:
 	mkdir -p $(@D)
@@ -100,5 +100,4 @@ $(WORK)/sheets.json: $(FOLDS) $(DENSE)
 	$(PLANTED) sheets $(WORK)/damaged $(DENSE) --root $(PHOTOS) --out $(WORK)/sheets > $@
 
 $(WORK)/probe.json: $(FOLDS) $(WORK)/model-0/bundle.json
-	$(PLANTED) probe $(WORK)/damaged --model $(WORK)/model-0 --root $(PHOTOS) \
-	  --cache $(ALL)/cache > $@
+	$(PLANTED) probe $(WORK)/damaged --root $(PHOTOS) --cache $(ALL)/cache > $@

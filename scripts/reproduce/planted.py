@@ -7,7 +7,7 @@
     planted.py returned damaged/ dense-0 dense-1    tags that come back
     planted.py sheets damaged/ dense-0 dense-1      100 of them to be looked at
     planted.py cleanlab damaged/ dense-0 dense-1    what cleanlab finds with the same scores
-    planted.py probe damaged/ --model M             a linear probe on frozen features: the floor
+    planted.py probe damaged/ --cache C             a linear probe on frozen features: the floor
     planted.py table WORK...                        all of it as a Markdown table
 
 Records go in two folds by photo. A fold is scored by the model of the other; the share to remove is
@@ -22,6 +22,7 @@ from pathlib import Path
 from planted_damage import write_damaged
 
 Rows = list[dict]
+MARKS = ("<!-- planted -->", "<!-- end planted -->")
 
 
 def main() -> None:
@@ -49,13 +50,14 @@ def main() -> None:
         command.add_argument("--out", type=Path)
     probe = commands.add_parser("probe")
     probe.add_argument("damaged", type=Path)
-    probe.add_argument("--model", required=True)
     probe.add_argument("--cache", type=Path, required=True)
     probe.add_argument("--root", type=Path, required=True)
-    commands.add_parser("table").add_argument("works", type=Path, nargs="+")
+    columns = commands.add_parser("table")
+    columns.add_argument("works", type=Path, nargs="+")
+    columns.add_argument("--into", type=Path, help="put it between the marks of this file")
     options = parser.parse_args()
     if options.command == "table":
-        print(table(options.works))
+        write_table(table(options.works), options.into)
     else:
         print(json.dumps(run(options), indent=1))
 
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> dict:
         case "probe":
             from planted_rivals import probe_floor
 
-            return probe_floor(folds(options.damaged), options.model, options.root, options.cache)
+            return probe_floor(folds(options.damaged), options.root, options.cache)
         case "cleanlab":
             from planted_rivals import cleanlab_scores
 
@@ -126,27 +128,35 @@ AUCS = [
 def table(works: list[Path]) -> str:
     """Planted tags removed at the right tags lost, and what comes back, a column a work folder."""
     results = [
-        {path.stem: json.loads(path.read_text("utf-8")) for path in work.glob("*.json")}
+        {p.stem: json.loads(p.read_text("utf-8")) for p in work.glob("*.json") if p.stat().st_size}
         for work in works
     ]
     lines = [
         "| planted tags removed (right tags lost) | " + " | ".join(w.name for w in works) + " |",
         "|---|" + "---|" * len(works),
     ]
-    for title, name, keys in ROWS:
-        lines.append(_line(title, [_removed(result, name, keys) for result in results]))
-    best = [_best_of_cleanlab(result) for result in results]
-    lines.append(_line("cleanlab, the best of its scores", best))
+    rows = [(title, [_removed(r, name, keys) for r in results]) for title, name, keys in ROWS]
+    rows.append(("cleanlab, the best of its scores", [_best_of_cleanlab(r) for r in results]))
     for title, name, key in AUCS:
-        cells = [f"{r[name]['auc'][key]:.3f}" if name in r else "" for r in results]
-        lines.append(_line(title, cells))
+        rows.append((title, [f"{r[name]['auc'][key]:.3f}" if name in r else "" for r in results]))
     for share in ("0.1", "0.2", "0.3"):
         cells = [
             f"{r['returned']['precision_at_recall'][share]:.2f}" if "returned" in r else ""
             for r in results
         ]
-        lines.append(_line(f"returned tags: precision at recall {share}", cells))
+        rows.append((f"returned tags: precision at recall {share}", cells))
+    lines += [_line(title, cells) for title, cells in rows if any(cells)]
     return "\n".join(lines)
+
+
+def write_table(text: str, into: Path | None) -> None:
+    """Print a table, or put it into a document."""
+    if into is None:
+        print(text)
+        return
+    before, rest = into.read_text("utf-8").split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    into.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def _line(title: str, cells: list[str]) -> str:

@@ -9,16 +9,17 @@ from planted_damage import CLEANED_KINDS
 from planted_rules import Scored, measured, ranks, truth_of
 
 PHOTOS_A_STEP = 64
+TOKENS = (49, 1280)  # of the preset mini
 SCORERS = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
 
 
-def probe_floor(folds: Sequence[Sequence[dict]], model: str, root: Path, cache: Path) -> dict:
+def probe_floor(folds: Sequence[Sequence[dict]], root: Path, cache: Path) -> dict:
     """A linear layer on pooled frozen features, trained on the damaged tags of the other fold.
 
     The lowest scores of each tag go, or those under a number, as with `not-predicted`.
     """
     tags, targets = _targets(folds)
-    features = [pooled_features(model, root, cache, rows) for rows in folds]
+    features = [pooled_features(rows, root, cache) for rows in folds]
     scored = []
     for i in (0, 1):
         scores = probe_scores(features[1 - i], targets[1 - i], features[i])
@@ -92,23 +93,20 @@ def _columns(dense: Sequence[dict], tags: Sequence[str]) -> np.ndarray:
     return np.array([row["dense"] for row in dense])[:, [names[tag] for tag in tags]]
 
 
-def pooled_features(model: str, root: Path, cache: Path, rows: Sequence[dict]) -> np.ndarray:
+def pooled_features(rows: Sequence[dict], root: Path, cache: Path) -> np.ndarray:
     """The mean over the encoder's tokens of each photo, out of the cache of `train`."""
-    from ramctl.bundle import Bundle
     from ramctl.io.images import read_photo
-    from ramctl.model.config import preset_from_meta
-    from ramctl.model.load import load_model
-    from ramctl.training.features import KEY_BYTES, FeatureCache
+    from ramctl.training.features import KEY_BYTES, FeatureStore
 
-    bundle = Bundle.open(Path(model))
-    encoder = load_model(bundle, captioning=False).encoder
-    kept = FeatureCache(cache, encoder, preset_from_meta(bundle.meta).preprocess, flip=False)
-    pooled = []
-    for row in rows:
-        content = read_photo(row["image"], root)
-        at = kept.stores[0].row(hashlib.blake2b(content, digest_size=KEY_BYTES).digest())
-        pooled.append(kept[at, 0].astype(np.float32).mean(0))
-    return np.stack(pooled)
+    digests = (
+        hashlib.blake2b(read_photo(row["image"], root), digest_size=KEY_BYTES) for row in rows
+    )
+    keys = [digest.digest() for digest in digests]
+    for folder in sorted(cache.glob("*/plain")):
+        store = FeatureStore(folder, TOKENS)
+        if all(store.row(key) is not None for key in keys):
+            return np.stack([store[store.row(key)].astype(np.float32).mean(0) for key in keys])
+    raise SystemExit(f"{cache}: no run of `train` kept the features of these photos")
 
 
 def probe_scores(
