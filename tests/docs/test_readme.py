@@ -81,6 +81,13 @@ def test_console_examples_print_what_they_show(workplace):
             run_step(step, workplace, environment, f"README.md:{line}")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_python_examples_run(workplace, code):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=workplace, env=environment, check=True)
+
+
 def run_step(step: str, workplace: Path, environment: dict[str, str], place: str) -> None:
     command, expected = split_step(step)
     done = subprocess.run(
