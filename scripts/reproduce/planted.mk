@@ -24,7 +24,7 @@ TRAIN := $(RAMCTL) train --preset mini --labels $(ALL)/labels.jsonl --root $(PHO
   --set training.sampled_labels=128 --set training.warmup_steps=30
 DETECT := $(RAMCTL) clean --stage detect --root $(PHOTOS)
 RESULTS := $(foreach r,removed-pool removed-in-sample $(if $(filter 1,$(CROP)),removed-crop) \
-  cleaned probe cleanlab returned sheets,$(WORK)/$(r).json)
+  removed-least-20 cleaned cleaned-own probe cleanlab returned sheets,$(WORK)/$(r).json)
 FOLDS := $(WORK)/damaged/fold-0.jsonl $(WORK)/damaged/fold-1.jsonl
 DENSE := $(WORK)/dense-0.jsonl $(WORK)/dense-1.jsonl
 
@@ -75,16 +75,28 @@ $(eval $(call detect,in-sample,pool,1,1))
 $(WORK)/removed-%.json: $(WORK)/regions-%-0/complete.json $(WORK)/regions-%-1/complete.json
 	$(PLANTED) count $(^D) > $@
 
-# The command as it is, with its defaults.
-$(WORK)/cleaned-0.jsonl: $(WORK)/regions-pool-0/complete.json
-	$(RAMCTL) clean --stage cluster --model $(WORK)/model-1 --work $(<D)
-	$(RAMCTL) clean --stage apply --model $(WORK)/model-1 --work $(<D) -o $@
+$(WORK)/removed-least-20.json: $(WORK)/regions-pool-0/complete.json \
+		$(WORK)/regions-pool-1/complete.json
+	$(PLANTED) count $(^D) --min-regions 20 > $@
 
-$(WORK)/cleaned-1.jsonl: $(WORK)/regions-pool-1/complete.json
-	$(RAMCTL) clean --stage cluster --model $(WORK)/model-0 --work $(<D)
-	$(RAMCTL) clean --stage apply --model $(WORK)/model-0 --work $(<D) -o $@
+# $(call cleaned,NAME,FOLD,MODEL,OPTIONS): the command as it is.
+define cleaned
+$(WORK)/$(1)-$(2).jsonl: $(WORK)/regions-pool-$(2)/complete.json
+	$(RAMCTL) clean --stage cluster --model $(WORK)/model-$(3) --work $$(<D) $(4)
+	$(RAMCTL) clean --stage apply --model $(WORK)/model-$(3) --work $$(<D) -o $$@
+endef
+$(eval $(call cleaned,cleaned,0,1))
+$(eval $(call cleaned,cleaned,1,0))
+# Labels without a threshold of their own take the model's one for all.
+$(WORK)/own-thresholds-%.jsonl: $(WORK)/model-%/bundle.json
+	grep '"threshold"' $(<D)/labels.jsonl > $@
 
-$(WORK)/cleaned.json: $(WORK)/cleaned-0.jsonl $(WORK)/cleaned-1.jsonl
+$(WORK)/cleaned-own-0.jsonl: $(WORK)/own-thresholds-1.jsonl
+$(WORK)/cleaned-own-1.jsonl: $(WORK)/own-thresholds-0.jsonl
+$(eval $(call cleaned,cleaned-own,0,1,--threshold $(WORK)/own-thresholds-1.jsonl))
+$(eval $(call cleaned,cleaned-own,1,0,--threshold $(WORK)/own-thresholds-0.jsonl))
+
+$(WORK)/cleaned.json $(WORK)/cleaned-own.json: $(WORK)/%.json: $(WORK)/%-0.jsonl $(WORK)/%-1.jsonl
 	$(PLANTED) cleaned $^ > $@
 
 $(WORK)/dense-0.jsonl: $(WORK)/damaged/fold-0.jsonl $(WORK)/model-1/bundle.json

@@ -41,7 +41,9 @@ def main() -> None:
     damage.add_argument("--seed", type=int, default=0)
     damage.add_argument("--out", type=Path, required=True)
     for name in ("count", "cleaned"):
-        commands.add_parser(name).add_argument("paths", type=Path, nargs=2)
+        command = commands.add_parser(name)
+        command.add_argument("paths", type=Path, nargs=2)
+        command.add_argument("--min-regions", type=int, help="of `count` [default: clean's]")
     for name in ("returned", "sheets", "cleanlab"):
         command = commands.add_parser(name)
         command.add_argument("damaged", type=Path)
@@ -70,9 +72,9 @@ def run(options: argparse.Namespace) -> dict:
         case "count" | "cleaned":
             from planted_rules import count_cleaned, count_removed
 
-            return {"count": count_removed, "cleaned": count_cleaned}[options.command](
-                options.paths
-            )
+            if options.command == "cleaned":
+                return count_cleaned(options.paths)
+            return count_removed(options.paths, options.min_regions)
         case "probe":
             from planted_rivals import probe_floor
 
@@ -112,10 +114,12 @@ ROWS = [
     ("not-predicted alone, pool", "removed-pool", ["not-predicted"]),
     ("**both, pool**", "removed-pool", ["both"]),
     ("both, pool, in-sample", "removed-in-sample", ["both"]),
+    ("both, pool, `--min-regions 20`", "removed-least-20", ["both"]),
     ("outlier alone, crop", "removed-crop", ["outlier"]),
     ("not-predicted alone, crop", "removed-crop", ["not-predicted"]),
     ("both, crop", "removed-crop", ["both"]),
     ("`clean` with its defaults", "cleaned", []),
+    ("`clean` at the model's own thresholds", "cleaned-own", []),
     ("linear probe (floor)", "probe", ["not-predicted"]),
 ]
 AUCS = [

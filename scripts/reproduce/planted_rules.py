@@ -58,9 +58,10 @@ class Rule:
         return f"--outliers {self.outliers:.3f} --threshold {threshold}"
 
 
-def read_scored(path: Path) -> Scored:
+def read_scored(path: Path, fewest: int | None = None) -> Scored:
     """The regions of a finished `detect`, with the distances of `cluster`."""
-    index, fewest = RegionIndex(WorkFolder(path).shards()), CleanOptions().min_regions
+    index = RegionIndex(WorkFolder(path).shards())
+    fewest = fewest or CleanOptions().min_regions
     truth, places = _truths(index)
     n = len(truth)
     scored = Scored(truth, np.full(n, np.nan), np.zeros(n), np.ones(n), np.ones(n))
@@ -121,9 +122,11 @@ def rules(kind: str, scores: np.ndarray) -> Iterator[Rule]:
         yield from (Rule(share, lowest=float(low)) for low in shares)
 
 
-def count_removed(works: Sequence[Path]) -> dict:
+def count_removed(works: Sequence[Path], fewest: int | None = None) -> dict:
     """The three rules chosen on one fold and measured on the other, both ways."""
-    return measured([read_scored(path) for path in works], ("outlier", "not-predicted", "both"))
+    return measured(
+        [read_scored(path, fewest) for path in works], ("outlier", "not-predicted", "both")
+    )
 
 
 def measured(folds: Sequence[Scored], kinds: Sequence[str]) -> dict:
