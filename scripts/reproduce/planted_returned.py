@@ -1,6 +1,5 @@
 """Tags that were dropped, and what a model gives back."""
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,16 +53,18 @@ def write_sheets(
     """
     from PIL import Image, ImageDraw
 
-    rows = sorted(candidates(damaged, dense), key=lambda row: -row[2])
-    n_dropped = sum(is_dropped for *_, is_dropped in rows)
-    found = np.cumsum([is_dropped for *_, is_dropped in rows])
-    cut = int(np.searchsorted(found, RECALL * n_dropped)) + 1
-    unnamed = [row for row in rows[:cut] if not row[3]]
+    facts = [(score, is_dropped) for _, _, score, is_dropped in candidates(damaged, dense)]
+    scores, wanted = np.array(facts).T
+    order = np.argsort(-scores, kind="stable")
+    cut = int(np.searchsorted(np.cumsum(wanted[order]), RECALL * wanted.sum())) + 1
+    lowest = scores[order[cut - 1]]
+    unnamed = [row for row in candidates(damaged, dense) if row[2] >= lowest and not row[3]]
     random = np.random.default_rng(0)
     chosen = random.choice(len(unnamed), min(SHOWN, len(unnamed)), replace=False)
     out.mkdir(parents=True, exist_ok=True)
     listed = []
-    for sheet, places in enumerate(itertools.batched(sorted(chosen), ACROSS * ACROSS)):
+    for sheet, start in enumerate(range(0, len(chosen), ACROSS * ACROSS)):
+        places = np.sort(chosen)[start : start + ACROSS * ACROSS]
         height = SIDE_PX + LINE_PX
         page = Image.new("RGB", (ACROSS * SIDE_PX, ACROSS * height), "white")
         draw = ImageDraw.Draw(page)
