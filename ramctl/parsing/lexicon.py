@@ -32,17 +32,25 @@ SCENE_ROOTS = (
 
 
 class Lexicon:
-    """Word knowledge, with caches that are bounded."""
+    """Word knowledge, with caches that are bounded.
 
-    def __init__(self, words: dict[str, dict[str, list[str]]], wordnet: WordNet) -> None:
+    Nouns that are `wanted` are things although the lists call them vague.
+    """
+
+    def __init__(
+        self,
+        words: dict[str, dict[str, list[str]]],
+        wordnet: WordNet,
+        wanted: frozenset[str] = frozenset(),
+    ) -> None:
         self.wordnet = wordnet
         nouns, verbs, adjectives = words["nouns"], words["verbs"], words["adjectives"]
         self.plural_only = frozenset(nouns["plural_only"])
         self.invariant = frozenset(nouns["invariant"])
         self.irregular = pairs(nouns["irregular"])
         self.ing_things = frozenset(nouns["ing_things"])
-        self.stop_nouns = frozenset(nouns["stop"])
-        self.objects = frozenset(nouns["objects"])
+        self.stop_nouns = frozenset(nouns["stop"]) - wanted
+        self.objects = frozenset(nouns["objects"]) | (wanted & frozenset(nouns["stop"]))
         self.things = frozenset(nouns["things"])
         self.scenes = frozenset(nouns["scenes"])
         self.actions = frozenset(nouns["actions"])
@@ -84,6 +92,10 @@ class Lexicon:
     def shared() -> Lexicon:
         """The lexicon that the package ships, opened once a process."""
         return Lexicon(word_lists(), WordNet.shared())
+
+    def wanting(self, nouns: frozenset[str]) -> Lexicon:
+        """A lexicon to which vague nouns are things."""
+        return Lexicon(word_lists(), self.wordnet, nouns)
 
     def _noun(self, word: str) -> str:
         if word in self.irregular:

@@ -12,7 +12,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from ramctl.labels import LabelSystem
+from ramctl.labels import LabelSystem, normalise
 from ramctl.parsing import attributes, masks, nouns, readings, verbs
 from ramctl.parsing.compounds import find_compounds
 from ramctl.parsing.found import Findings, Found
@@ -76,12 +76,18 @@ class CaptionParser:
 
     @classmethod
     def closed(cls, labels: LabelSystem) -> CaptionParser:
-        """A parser whose tags are the labels of a system: the closed mode."""
+        """A parser whose tags are the labels of a system: the closed mode.
+
+        A label that the open mode holds for vague ("photo") is found: it was asked for.
+        """
         from ramctl.parsing.mapping import LabelMapper
         from ramctl.parsing.quick import QuickReader
 
-        lexicon = Lexicon.shared()
-        return cls(lexicon, Tagger.shared(), LabelMapper(labels, lexicon), QuickReader.shared())
+        lexicon, quick = Lexicon.shared(), QuickReader.shared()
+        names = {normalise(name) for label in labels for name in (label.tag, *label.synonyms)}
+        if vague := lexicon.stop_nouns & names:
+            lexicon, quick = lexicon.wanting(vague), quick.doubting(vague)
+        return cls(lexicon, Tagger.shared(), LabelMapper(labels, lexicon), quick)
 
     def tags(self, caption: str) -> list[str]:
         """The tags of one caption in order of first mention."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from copy import copy
 from functools import cache
 from importlib import resources
 
@@ -61,6 +62,13 @@ class QuickReader:
         """The reader with the table that the package ships."""
         packed = resources.files("ramctl.parsing").joinpath("data/readings.gz").read_bytes()
         return QuickReader(gzip.decompress(packed).decode().splitlines(), Lexicon.shared())
+
+    def doubting(self, nouns: frozenset[str]) -> QuickReader:
+        """A reader that is in doubt wherever one of the nouns stands."""
+        reader = copy(self)
+        forms = {form for form in self._forms if self._lexicon.noun(form) in nouns}
+        reader._hard = self._hard | nouns | forms
+        return reader
 
     def read(self, text: str) -> tuple[list[Found], list[str]] | None:
         """(tags, free compounds) of a cleaned caption in order; None where a word is in doubt."""

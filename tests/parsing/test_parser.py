@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from ramctl.labels import LabelSystem
 from ramctl.parsing import CaptionParser
 from ramctl.parsing.sentence import clean
 
@@ -124,3 +125,11 @@ def test_the_public_gold_standard_is_reached(parser, shared, tmp_path):
     assert score["f1"] >= 0.975
     assert score["forbidden_hits"] <= 8
     assert score["kind_accuracy"] >= 0.95
+
+
+def test_a_vague_word_that_a_label_system_asks_for_is_found():
+    caption = "A black and white photo of a dog."
+    assert CaptionParser.closed(LabelSystem.from_tags(["dog"])).tags(caption) == ["dog"]
+    asking = CaptionParser.closed(LabelSystem.from_tags(["photo", "dog"]))
+    assert asking.tags(caption) == ["photo", "dog"]
+    assert asking.tags("Two photos on a wall") == ["photo"]
