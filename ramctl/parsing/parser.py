@@ -78,14 +78,14 @@ class CaptionParser:
     def closed(cls, labels: LabelSystem) -> CaptionParser:
         """A parser whose tags are the labels of a system: the closed mode.
 
-        A label that the open mode holds for vague ("photo") is found: it was asked for.
+        A noun of a plain word list that the open mode holds for vague ("photo") is found: it was
+        asked for.
         """
         from ramctl.parsing.mapping import LabelMapper
         from ramctl.parsing.quick import QuickReader
 
         lexicon, quick = Lexicon.shared(), QuickReader.shared()
-        names = {normalise(name) for label in labels for name in (label.tag, *label.synonyms)}
-        if vague := lexicon.stop_nouns & names:
+        if vague := _vague_words(labels, lexicon):
             lexicon, quick = lexicon.wanting(vague), quick.doubting(vague)
         return cls(lexicon, Tagger.shared(), LabelMapper(labels, lexicon), quick)
 
@@ -128,6 +128,14 @@ class CaptionParser:
         if alone := tag_alone(findings.sentence, self.lexicon):
             return ParsedCaption((alone,))
         return as_parsed(findings.found, findings.phrases)
+
+
+def _vague_words(labels: LabelSystem, lexicon: Lexicon) -> frozenset[str]:
+    """The vague nouns that a plain word list asks for; built systems have none but doings."""
+    if any(label.kind != "object" or label.count for label in labels):
+        return frozenset()
+    names = {normalise(name) for label in labels for name in (label.tag, *label.synonyms)}
+    return (lexicon.stop_nouns & names) - lexicon.doings - lexicon.doings_alone
 
 
 def as_parsed(found: Iterable[Found], phrases: Iterable[str]) -> ParsedCaption:
