@@ -174,7 +174,7 @@ def _load(given: dict[str, Any], report: Any) -> Any:
     tagger = Tagger.load(
         given["model"], choice=choice, workers=given["jobs"], say=report.say, **wanted
     )
-    report.device = tagger.scorer.description
+    report.device = tagger.description
     _tell(report, unknown_tags(tagger.labels, choice), "named tags are not in the label system")
     _tell(report, tagger.scorer.unknown, f"labels score 0: {given['model']} did not learn them")
     return tagger

@@ -9,6 +9,17 @@ from typing import Any
 from ramctl.errors import Interrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE_S = 0.1  # between looks at the request while waiting for work done elsewhere
+_active: list["StopRequest"] = []
+
+
+def raise_if_stopped() -> None:
+    """Raise Interrupted once a signal asked the running command to stop.
+
+    For stages that wait for threads or processes: what these still do may be abandoned.
+    """
+    if _active and _active[-1].signum is not None:
+        raise Interrupted(_active[-1].signum)
 
 
 class StopRequest:
@@ -25,6 +36,7 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         for signum in _SIGNALS:
             self._old[signum] = signal.signal(signum, self._handle)
+        _active.append(self)
         return self
 
     def __exit__(
@@ -33,6 +45,7 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        _active.remove(self)
         for signum, handler in self._old.items():
             signal.signal(signum, handler)
 

@@ -16,6 +16,8 @@ VISIBLE_FILES = frozenset(
     {"noun.Tops", "noun.animal", "noun.artifact", "noun.body", "noun.food", "noun.object",
      "noun.person", "noun.plant", "noun.substance"}
 )  # fmt: skip
+#: The first character past the Latin alphabets.
+AFTER_LATIN = "\u0250"
 NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
 
 
@@ -174,7 +176,8 @@ class Lexicon:
     def _kind_of_unlisted(self, lemma: str) -> str | None:
         if " " in lemma:
             return self.noun_kind(lemma.rpartition(" ")[2])
-        return "object" if lemma.isalpha() and len(lemma) > 2 else None
+        is_english = lemma.isalpha() and max(lemma) < AFTER_LATIN
+        return "object" if is_english and len(lemma) > 2 else None
 
     def _kind_of_abstract(self, lemma: str, file: str) -> str | None:
         """A compound is what its head is: a softball game, a maple leaf."""

@@ -30,13 +30,15 @@ class LabelMapper:
         for label in reversed(labels.labels):
             self._by_string[normalise(label.tag)] = label
 
+        self._longest = max(map(len, self._by_string), default=0)
+
     def find(self, text: str) -> Label | None:
         """The label that a string stands for, whatever its kind."""
         return self._by_string.get(normalise(text))
 
     def label_alone(self, text: str) -> ParsedCaption | None:
         """The label that the whole text names, also one that is no tag in a sentence."""
-        label = self.find(text)
+        label = self.find(text) if len(text) <= self._longest else None
         if label is None:
             return None
         return ParsedCaption((Found(0, label.tag, label.kind, text, "the whole text"),))

@@ -2,10 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from ramctl.errors import Interrupted
+from ramctl.io.signals import PATIENCE_S, raise_if_stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,9 +27,9 @@ def ahead(do: Callable[[Item], Result], items: Iterable[Item], workers: int) -> 
         for item in items:
             pending.append(pool.submit(do, item))
             while pending and (len(pending) >= 2 * workers or pending[0].done()):
-                yield pending.popleft().result()
+                yield _result(pending)
         while pending:
-            yield pending.popleft().result()
+            yield _result(pending)
     except Interrupted:
         while pending and pending[0].done():
             yield pending.popleft().result()
@@ -36,3 +37,10 @@ def ahead(do: Callable[[Item], Result], items: Iterable[Item], workers: int) -> 
     finally:
         # Without waiting: what is still running after an interrupt is done again on resuming.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(pending: deque[Future[Result]]) -> Result:
+    """The oldest result, taken off when it is there; Interrupted when a signal comes before."""
+    while not wait([pending[0]], PATIENCE_S).done:
+        raise_if_stopped()
+    return pending.popleft().result()

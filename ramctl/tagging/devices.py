@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
 from ramctl.io.records import Record
+from ramctl.io.signals import PATIENCE_S, raise_if_stopped
 
 if TYPE_CHECKING:
     from ramctl.tagging.tagger import Tagger, TaggerOptions
@@ -134,7 +135,9 @@ class _Schedule:
 
     def _listen(self) -> None:
         """Take what arrives, or notice who died."""
-        ready = wait([worker.connection for worker in self._workers])
+        connections = [worker.connection for worker in self._workers]
+        while not (ready := wait(connections, PATIENCE_S)):
+            raise_if_stopped()
         for worker in [w for w in self._workers if w.connection in ready]:
             try:
                 answer = worker.connection.recv()

@@ -82,6 +82,7 @@ class Tagger:
         devices = split_devices(wanted.device)
         if len(devices) > 1:
             one = cls.load(model, **options | {"device": devices[0]})
+            one.options = wanted
             one.elsewhere = DevicePool(model, wanted, devices)
             return one
         kind, colon, _ = model.partition(":")
@@ -93,6 +94,12 @@ class Tagger:
     def labels(self) -> LabelSystem:
         """The labels that photos are scored against."""
         return self.scorer.label_set.labels
+
+    @property
+    def description(self) -> str:
+        """Device, runtime and batch size, for people."""
+        one = self.scorer.description
+        return one if self.elsewhere is None else f"{self.options.device}, {one} each"
 
     @property
     def batch(self) -> int:

@@ -48,6 +48,15 @@ DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
 </x:xmpmeta>
 """
 
+ODD_PREFIXES = (
+    '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<r:Description r:about="" xmlns:foo="http://ns.adobe.com/xap/1.0/" foo:Rating="3"/>'
+    '<r:Description r:about="" xmlns:k="http://purl.org/dc/elements/1.1/">'
+    "<k:subject><r:Bag><r:li>mine</r:li></r:Bag></k:subject></r:Description>"
+    '</r:RDF><?xpacket end="w"?>'
+)
+
 
 def test_a_new_sidecar_has_all_three_fields():
     content = merge_tags(None, ["dog", "red | blue", "and/or"], "auto")
@@ -99,15 +108,7 @@ def test_other_encodings_are_understood(encoding):
 
 
 def test_odd_prefixes_packets_and_several_descriptions_are_understood():
-    text = (
-        '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-        '<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        '<r:Description r:about="" xmlns:foo="http://ns.adobe.com/xap/1.0/" foo:Rating="3"/>'
-        '<r:Description r:about="" xmlns:k="http://purl.org/dc/elements/1.1/">'
-        "<k:subject><r:Bag><r:li>mine</r:li></r:Bag></k:subject></r:Description>"
-        '</r:RDF><?xpacket end="w"?>'
-    )
-    content = merge_tags(text.encode(), ["cat"], "auto")
+    content = merge_tags(ODD_PREFIXES.encode(), ["cat"], "auto")
     assert tags_of(content)["dc:subject"] == ["mine", "auto|cat"]
     assert b"xpacket begin" in content
     assert b'foo:Rating="3"' in content
@@ -194,3 +195,33 @@ def test_exiftool_reads_back_what_was_written_and_what_was_there(tmp_path):
     assert facts["XMP-xmp:Rating"] == 4
     assert facts["XMP-dc:Title"] == "Großmutter & Ich"
     assert "Warning" not in done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("exiftool"), reason="needs exiftool")
+@pytest.mark.parametrize(
+    "before",
+    [
+        ODD_PREFIXES.encode(),
+        DARKTABLE.replace('encoding="UTF-8"', 'encoding="UTF-16"').encode("utf-16"),
+        DARKTABLE.replace('encoding="UTF-8"', 'encoding="ISO-8859-1"').encode("latin-1"),
+    ],
+    ids=["odd prefixes", "UTF-16", "Latin-1"],
+)
+def test_exiftool_finds_all_that_was_there_in_odd_sidecars(before, tmp_path):
+    path = tmp_path / "a.jpg.xmp"
+    path.write_bytes(before)
+    # Compared with the original in UTF-8, so that only our reading of the others counts.
+    path_utf8 = tmp_path / "original.xmp"
+    path_utf8.write_text(ODD_PREFIXES if before == ODD_PREFIXES.encode() else DARKTABLE)
+    for sidecar in xmp_sidecars(tmp_path / "a.jpg", ["cat"]):
+        write_sidecar(sidecar)
+    command = ["exiftool", "-j", "-G1", str(path_utf8), str(path)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    original, merged = json.loads(done.stdout)
+    kept = {k: v for k, v in original.items() if k.startswith("XMP-") and k != "XMP-x:XMPToolkit"}
+    assert kept
+    for name, value in kept.items():
+        values = value if isinstance(value, list) else [value]
+        found = merged[name] if isinstance(merged[name], list) else [merged[name]]
+        assert found[: len(values)] == values
+    assert "auto|cat" in merged["XMP-dc:Subject"]

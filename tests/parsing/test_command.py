@@ -111,3 +111,24 @@ def test_a_ram_record_without_a_photo_is_rejected(ramctl, tmp_path):
     )
     assert done.returncode == 3
     assert json.loads(done.stdout) == []
+
+
+def test_bad_captions_give_no_tags_or_named_rejects(ramctl, tmp_path):
+    captions = [
+        "\U0001f600\U0001f600",
+        "一只狗在草地上",
+        "&lt;b&gt;&amp;&lt;/b&gt;",
+        "",
+        " ",
+        "1234",
+    ]
+    lines_in = [json.dumps({"captions": [caption]}).encode() for caption in captions]
+    lines_in += [b'{"captions": ["\xff\xfe dog"]}', b'{"captions": [12]}']
+    lines_in.append(json.dumps({"captions": ["dog " * 262_144]}).encode())
+    done = ramctl("parse", "--rejects", "r.jsonl", stdin=b"\n".join(lines_in) + b"\n")
+    assert done.returncode == 3
+    assert [record["tags"] for record in lines(done)] == [[]] * len(captions)
+    rejects = [json.loads(line) for line in (tmp_path / "r.jsonl").open()]
+    assert [r["line"] for r in rejects] == [7, 8, 9]
+    assert all(r["code"] for r in rejects)
+    assert b"Traceback" not in done.stderr

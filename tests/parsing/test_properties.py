@@ -14,12 +14,12 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 #: Words of every class, so that the rules for compounds, states and doings meet.
-VOCABULARY = (
-    "a the two red wooden parked dark orange brick city street fire hydrant hot dog dogs man woman "
-    "children leaves glasses shorts tattoo locomotive water wave top front building riding rides "
-    "sits looking wearing holds plays tennis with without in on of and near black white snow "
-    "covered painting photo people surfing , . is are camera"
-)
+VOCABULARY = """
+a the two red wooden parked dark orange brick city street fire hydrant hot dog dogs man woman
+children leaves glasses shorts tattoo locomotive water wave top front building riding rides
+sits looking wearing holds plays tennis with without in on of and near black white snow
+covered painting photo people surfing , . is are camera
+"""
 WORDS = st.sampled_from(VOCABULARY.split())
 CAPTIONS = st.lists(WORDS, min_size=1, max_size=12).map(" ".join)
 
