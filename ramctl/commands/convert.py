@@ -97,6 +97,8 @@ def command(
     verbose: int,
 ) -> None:
     report = Report("convert", quiet=quiet)
+    if dtype != "int8" and (calibrate or val):
+        raise UsageProblem("--calibrate and --val go with --to onnx --dtype int8")
     if info:
         _show(source)
     elif dtype == "int8":

@@ -30,21 +30,11 @@ _TAGGER_OPTIONS = (
 
 
 _RARE = (
-    *("by_content", "max_pixels", "root", "xmp_name", "txt_existing", "dry_run", "retry_rejects"),
-    *("strict", "stats", "progress", "verbose", "lock", "dtype", "batch", "threads", "runtime"),
-    *(
-        "lang",
-        "rename",
-        "leaf",
-        "show_config",
-        "max_time",
-        "xmp_prefix",
-        "xmp_remove",
-        "quiet",
-        "help",
-    ),
-    *("txt", "top"),
-)
+    "by_content", "max_pixels", "root", "xmp_name", "txt_existing", "dry_run", "retry_rejects",
+    "strict", "stats", "progress", "verbose", "lock", "dtype", "batch", "threads", "runtime",
+    "lang", "rename", "leaf", "show_config", "max_time", "xmp_prefix", "xmp_remove", "quiet",
+    "help", "txt", "top",
+)  # fmt: skip
 
 
 @click.command("tag", cls=RamctlCommand, help=HELP, epilog=EPILOG, rare=_RARE)

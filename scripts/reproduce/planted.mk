@@ -18,10 +18,13 @@ PYTHON ?= python
 PHOTOS := $(RAMCTL_SHARED)/data/photos
 RAMCTL ?= $(PYTHON) -m ramctl
 PLANTED := $(PYTHON) scripts/reproduce/planted.py
+# The whole backbone frozen, so that one set of kept features serves all runs and the linear probe.
+FROZEN := --set training.frozen_stages=0 --set training.backbone_lr_factor=0 \
+  --set training.classes_weight=0
 # Fewer labels a step and fewer epochs than the preset: the figures are the same, the run a third.
 TRAIN := $(RAMCTL) train --preset mini --labels $(ALL)/labels.jsonl --root $(PHOTOS) \
   --cache $(ALL)/cache --set model.captioning=false --distill imagenet --epochs $(EPOCHS) \
-  --set training.sampled_labels=128 --set training.warmup_steps=30
+  --set training.sampled_labels=128 --set training.warmup_steps=30 $(FROZEN)
 DETECT := $(RAMCTL) clean --stage detect --root $(PHOTOS)
 RESULTS := $(foreach r,removed-pool removed-in-sample $(if $(filter 1,$(CROP)),removed-crop) \
   removed-least-20 cleaned cleaned-own probe cleanlab returned sheets,$(WORK)/$(r).json)

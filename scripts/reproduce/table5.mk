@@ -37,8 +37,11 @@ ROWS ?= $(STEPS) $(VARIANTS)
 PAIRS := generated:parsed cleaned:generated cleaned:parsed finetuned:cleaned third:cleaned \
   top:cleaned round2:cleaned lite2:cleaned
 
+# The whole backbone frozen: kept features are what makes so many runs affordable.
+FROZEN := --set training.frozen_stages=0 --set training.backbone_lr_factor=0 \
+  --set training.classes_weight=0
 TRAINED := --root $(PHOTOS) --cache $(CACHE) --set training.sampled_labels=$(SAMPLED) \
-  --set training.warmup_steps=50
+  --set training.warmup_steps=50 $(FROZEN)
 TRAIN := $(RAMCTL) train --labels $(WORK)/labels.jsonl --epochs $(EPOCHS) $(TRAINED)
 RUNS := $(foreach s,$(SEEDS),$(foreach r,$(ROWS),$(r)-$(s)))
 

@@ -32,13 +32,15 @@ def test_every_preset_builds(name):
     preset = load_preset(name)
     described = preset.model.labels.kind == "descriptions"
     with torch.device("meta"):
-        build_ram(
+        model = build_ram(
             preset.model,
             image_size=preset.preprocess.size,
             n_labels=10,
             vocabulary=100,
             description_counts=[3] * 10 if described else None,
         )
+    assert len(model.labels.bias) == 10
+    assert (model.captioning is None) == (preset.model.captioning is None)
 
 
 # Unique parameters counted in the authors' models (384 px, real label lists, BERT's vocabulary).

@@ -89,6 +89,7 @@ def test_new_words_can_be_asked_of_the_int8_graph(int8_bundle, tmp_path):
 
 def test_photos_are_needed_for_the_ranges(tiny_bundle, tmp_path):
     assert convert(tiny_bundle, "--to", "onnx", "--dtype", "int8") == 2
+    assert convert(tiny_bundle, "--to", "onnx", "--calibrate", tmp_path) == 2  # fp32 has no ranges
     (tmp_path / "empty").mkdir()
     code = convert(
         tiny_bundle, "--to", "onnx", "--dtype", "int8", "--calibrate", tmp_path / "empty"
