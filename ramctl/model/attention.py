@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ramctl.model.dropout import dropout
+
 
 class KeysValues(NamedTuple):
     """What a block attends to, split into heads."""
@@ -54,13 +56,14 @@ class AttentionBlock(nn.Module):
         `mask` is true where a key may be seen, broadcastable to (B, h, L, T); `query` is
         `self.query(x)` where the caller has it already.
         """
-        if mask is None and torch.onnx.is_in_onnx_export():
+        share = self.dropout if self.training else 0.0
+        if mask is None and (torch.onnx.is_in_onnx_export() or (share and x.is_cpu)):
             # Plain products broadcast one set of queries over the photos; the exporter's form of
-            # the fused attention would copy and scale the queries for each of them.
+            # the fused attention would copy and scale the queries for each of them. And with
+            # dropout torch has no fused form on a CPU.
             return self.forward_with_maps(x, context, query=query)[0]
         q = self._split_query(x, query, context).expand(len(context.keys), -1, -1, -1)
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, *context, attn_mask=mask, dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(q, *context, attn_mask=mask, dropout_p=share)
         return self._close(x, mixed)
 
     def forward_with_maps(
@@ -70,14 +73,14 @@ class AttentionBlock(nn.Module):
         q = self._split_query(x, query, context)
         scores = q @ context.keys.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, h, L, T)
         maps = scores.softmax(-1)
-        return self._close(x, F.dropout(maps, self.dropout, self.training) @ context.values), maps
+        return self._close(x, dropout(maps, self.dropout, self.training) @ context.values), maps
 
     def _split_query(self, x: Tensor, query: Tensor | None, context: KeysValues) -> Tensor:
         return split_heads(self.query(x) if query is None else query, context.keys.shape[1])
 
     def _close(self, x: Tensor, mixed: Tensor) -> Tensor:
         mixed = self.output(mixed.transpose(1, 2).flatten(2))  # (B, L, D)
-        return self.norm(F.dropout(mixed, self.dropout, self.training) + x)
+        return self.norm(dropout(mixed, self.dropout, self.training) + x)
 
 
 class FeedForwardBlock(nn.Module):
@@ -93,7 +96,7 @@ class FeedForwardBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D), each position by itself."""
         out = self.contract(F.gelu(self.expand(x)))
-        return self.norm(F.dropout(out, self.dropout, self.training) + x)
+        return self.norm(dropout(out, self.dropout, self.training) + x)
 
 
 def run_layer(layer: nn.Module, *inputs: Any, **options: Any) -> Any:

@@ -19,6 +19,7 @@ from ramctl.model.attention import (
     run_layer,
 )
 from ramctl.model.config import CaptioningConfig
+from ramctl.model.dropout import dropout
 from ramctl.model.tag_decoder import TagDecoderLayer
 
 
@@ -50,12 +51,14 @@ class TextEmbedding(nn.Module):
         self.words = nn.Embedding(vocabulary, config.width, padding_idx=0)
         self.positions = nn.Embedding(config.max_positions, config.width)
         self.norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
 
     def forward(self, ids: Tensor, start: int = 0) -> Tensor:
         """(B, S, D) of word pieces (B, S) whose first stands at position `start`."""
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
-        return self.dropout(self.norm(self.words(ids) + self.positions(positions)))
+        return dropout(
+            self.norm(self.words(ids) + self.positions(positions)), self.dropout, self.training
+        )
 
 
 class TextLayer(nn.Module):
@@ -69,16 +72,16 @@ class TextLayer(nn.Module):
         self, config: CaptioningConfig, context_width: int, tied: TagDecoderLayer | None = None
     ) -> None:
         super().__init__()
-        dropout, eps = config.dropout, config.layer_norm_eps
+        share, eps = config.dropout, config.layer_norm_eps
         self.recompute = False
         self.heads = config.heads
-        self.self_attention = AttentionBlock(config.width, config.width, dropout=dropout, eps=eps)
+        self.self_attention = AttentionBlock(config.width, config.width, dropout=share, eps=eps)
         if tied is None:
             self.cross_attention = AttentionBlock(
-                config.width, context_width, dropout=dropout, eps=eps
+                config.width, context_width, dropout=share, eps=eps
             )
             self.feed_forward = FeedForwardBlock(
-                config.width, config.ffn_width, dropout=dropout, eps=eps
+                config.width, config.ffn_width, dropout=share, eps=eps
             )
         else:
             self.cross_attention = tied.cross_attention
