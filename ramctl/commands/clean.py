@@ -119,8 +119,10 @@ class Words(click.ParamType):  # type: ignore[type-arg]
 )
 @option(
     "--threshold",
-    metavar="NUMBER|FILE|lowest:SHARE",
-    help="A region must score higher to keep its tag [default: 0.35 of the model's thresholds].",
+    default="mean:0.6",
+    show_default=True,
+    metavar="mean:SHARE|lowest:SHARE|NUMBER|FILE",
+    help="A region must score higher to keep its tag: a share of the mean of the tag's regions.",
 )
 @option(
     "--protect",

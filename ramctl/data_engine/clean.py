@@ -22,7 +22,7 @@ from ramctl.data_engine.cluster import ClusterSettings
 from ramctl.data_engine.decide import Decisions, RegionIndex, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
 from ramctl.data_engine.detectors import detector_facts, open_detector, open_embedder
-from ramctl.data_engine.thresholds import lowest_share, to_keep
+from ramctl.data_engine.thresholds import DEFAULT_TO_KEEP, share_of_own, to_keep
 from ramctl.data_engine.work import Item, WorkFolder, input_hash
 from ramctl.errors import Interrupted, RunProblem, UsageProblem
 from ramctl.io.files import write_atomic
@@ -42,7 +42,7 @@ class CleanOptions:
     embed: str | None = None  # pool or crop; None: pool where the detector is the model's own
     kinds: frozenset[str] = frozenset({"object", "scene"})
     only: str | None = None  # a file of tags, or top:K
-    threshold: str | None = None  # a number, a file, lowest:SHARE; None: a share of the model's
+    threshold: str = DEFAULT_TO_KEEP  # a number, a file, mean:SHARE or lowest:SHARE
     clustering: ClusterSettings = field(default_factory=ClusterSettings)
     min_regions: int = 5
     protect: tuple[str, ...] = ("human",)
@@ -106,10 +106,10 @@ class Cleaning:
     def rules(self) -> Rules:
         """What the decisions depend on besides the regions."""
         options, bundle = self.options, self.bundle
-        share = lowest_share(options.threshold)
-        thresholds = to_keep(None if share is not None else options.threshold, bundle)
+        of_own = share_of_own(options.threshold)
+        thresholds = () if of_own else tuple(to_keep(options.threshold, bundle))
         return Rules(
-            options.clustering, tuple(thresholds), share, options.min_regions, options.top,
+            options.clustering, thresholds, of_own, options.min_regions, options.top,
             options.protect,
         )  # fmt: skip
 
@@ -118,10 +118,12 @@ class Cleaning:
         found_with = input_hash([orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode()])
         return {"model": settings["model"], "input": inputs, "settings": found_with + rules}
 
-    def detect(self, work: WorkFolder, source: Iterable[Item]) -> None:
-        """Find the regions of all inputs; raises TimeIsUp."""
+    def detect(
+        self, work: WorkFolder, source: Iterable[Item], baseline: Baseline | None = None
+    ) -> None:
+        """Find the regions of all inputs, with the model's own baseline; raises TimeIsUp."""
         options = self.options
-        baseline = Baseline(self.bundle, options.baseline, captioning=False)
+        baseline = baseline or Baseline(self.bundle, options.baseline, captioning=False)
         work.start(self.settings)
         finder = RegionFinder(
             baseline,

@@ -23,6 +23,7 @@ from ramctl.data_engine.cluster import (
     farthest,
     lowest,
 )
+from ramctl.data_engine.thresholds import LOWEST
 from ramctl.data_engine.work import REGION, SOURCES, Shard, WorkFolder
 from ramctl.errors import RunProblem
 from ramctl.io.files import replacing, write_atomic
@@ -36,7 +37,7 @@ class Rules:
 
     clustering: ClusterSettings
     thresholds: tuple[float, ...] = ()  # by label id; not predicted: the score is not above it
-    lowest: float | None = None  # instead: the share of each tag's regions with the lowest scores
+    of_own: tuple[str, float] | None = None  # instead: `lowest` or `mean` of a tag's own regions
     min_regions: int = 5  # a tag with fewer is left alone
     top: int | None = None  # only the tags with the most regions
     protect: tuple[str, ...] = ("human",)  # sources whose tags stay
@@ -46,7 +47,7 @@ class Rules:
         """A name for decisions by these rules."""
         parts = [
             self.clustering.outliers, self.clustering.clusters, self.clustering.seed,
-            self.thresholds if self.lowest is None else self.lowest,
+            self.thresholds if self.of_own is None else self.of_own,
             self.min_regions, self.top, self.protect,
         ]  # fmt: skip
         return hashlib.blake2b(orjson.dumps(parts), digest_size=8).hexdigest()
@@ -149,14 +150,22 @@ def decide_label(label: int, index: RegionIndex, rules: Rules) -> Decision:
         len(rows), lambda places: index.features(rows[places]), rules.clustering
     )
     outlying = farthest(clusters.distance, rules.clustering.outliers)
-    if rules.lowest is not None:
-        unseen = lowest(regions["score"], rules.lowest)
-    else:
-        unseen = ~(regions["score"] > rules.thresholds[label])
+    unseen = _not_predicted(label, regions["score"], rules)
     reason = (outlying * OUTLIER + unseen * NOT_PREDICTED).astype(np.uint8)
     bits = sum(1 << SOURCES.index(name) for name in rules.protect)
     reason[(regions["sources"] & bits) > 0] = 0
     return Decision(label, rows, clusters.cluster, clusters.distance, reason)
+
+
+def _not_predicted(label: int, score: NDArray[np.float32], rules: Rules) -> NDArray[np.bool_]:
+    """Marks the regions of a label on which the baseline does not see it."""
+    if rules.of_own is None:
+        return ~(score > rules.thresholds[label])
+    form, share = rules.of_own
+    if form == LOWEST:
+        return lowest(score, share)
+    marked: NDArray[np.bool_] = ~(score > share * score.mean(dtype=np.float64))
+    return marked
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ import argparse
 import json
 from pathlib import Path
 
+import kept
+import numpy as np
 from planted_damage import write_damaged
 
 Rows = list[dict]
@@ -50,6 +52,11 @@ def main() -> None:
         command.add_argument("dense", type=Path, nargs=2)
         command.add_argument("--root", type=Path)
         command.add_argument("--out", type=Path)
+    for name in ("detect", "scores"):
+        command = commands.add_parser(name)
+        command.add_argument("records", type=Path)
+        for need in ("model", "cache", "root", "out"):
+            command.add_argument(f"--{need}", type=Path, required=True)
     probe = commands.add_parser("probe")
     probe.add_argument("damaged", type=Path)
     probe.add_argument("--cache", type=Path, required=True)
@@ -60,6 +67,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "table":
         write_table(table(options.works), options.into)
+    elif options.command == "detect":
+        kept.detect(options.records, options.model, options.cache, options.root, options.out)
+    elif options.command == "scores":
+        rows = read_jsonl(options.records)
+        np.save(options.out, kept.scores(rows, options.model, options.cache, options.root))
     else:
         print(json.dumps(run(options), indent=1))
 

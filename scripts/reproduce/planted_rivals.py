@@ -1,10 +1,10 @@
 """What the data engine is measured beside: a linear probe, and cleanlab's issue scores."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from kept import Kept
 from planted_damage import CLEANED_KINDS
 from planted_rules import Scored, measured, ranks, truth_of
 
@@ -16,18 +16,20 @@ SCORERS = ("self_confidence", "normalized_margin", "confidence_weighted_entropy"
 def probe_floor(folds: Sequence[Sequence[dict]], root: Path, cache: Path) -> dict:
     """A linear layer on pooled frozen features, trained on the damaged tags of the other fold.
 
-    The lowest scores of each tag go, or those under a number, as with `not-predicted`.
+    What goes is chosen as with `not-predicted`.
     """
     tags, targets = _targets(folds)
     features = [pooled_features(rows, root, cache) for rows in folds]
     scored = []
     for i in (0, 1):
         scores = probe_scores(features[1 - i], targets[1 - i], features[i])
-        scored.append(scored_tags(folds[i], scores, tags))
+        scored.append(scored_tags(folds[i], scores, tags, by_mean=True))
     return measured(scored, ("not-predicted",))
 
 
-def cleanlab_scores(folds: Sequence[Sequence[dict]], dense: Sequence[Sequence[dict]]) -> dict:
+def cleanlab_scores(
+    folds: Sequence[Sequence[dict]], scores: Sequence[np.ndarray], names: Sequence[str]
+) -> dict:
     """cleanlab's label quality of every tag, out of the model's scores of the other fold's photos.
 
     Each of its three scores, as they are and with `adjust_pred_probs` (each label's mean confidence
@@ -36,7 +38,8 @@ def cleanlab_scores(folds: Sequence[Sequence[dict]], dense: Sequence[Sequence[di
     from cleanlab.internal.multilabel_scorer import ClassLabelScorer, MultilabelScorer
 
     tags, targets = _targets(folds)
-    scores = [_columns(rows, tags) for rows in dense]
+    place = {name: i for i, name in enumerate(names)}
+    scores = [own[:, [place[tag] for tag in tags]] for own in scores]
     out = {}
     for scorer in SCORERS:
         for adjust in (False, True):
@@ -51,14 +54,22 @@ def cleanlab_scores(folds: Sequence[Sequence[dict]], dense: Sequence[Sequence[di
                 ]  # fmt: skip
             except ValueError:
                 continue  # not every scorer can be adjusted
-            scored = [scored_tags(r, q, tags) for r, q in zip(folds, qualities, strict=True)]
+            scored = [
+                scored_tags(r, q, tags, by_mean=False)
+                for r, q in zip(folds, qualities, strict=True)
+            ]
             name = f"{scorer}{', adjusted' if adjust else ''}"
             out[name] = measured(scored, ("not-predicted",))["not-predicted"]
     return out
 
 
-def scored_tags(rows: Sequence[dict], scores: np.ndarray, tags: Sequence[str]) -> Scored:
-    """The cleaned kinds' tags of a fold with their scores (photos, tags)."""
+def scored_tags(
+    rows: Sequence[dict], scores: np.ndarray, tags: Sequence[str], *, by_mean: bool
+) -> Scored:
+    """The cleaned kinds' tags of a fold with their scores (photos, tags).
+
+    Without `by_mean` no rule holds them against their tag's mean.
+    """
     place = {tag: i for i, tag in enumerate(tags)}
     truth, score, column = [], [], []
     for row, own in zip(rows, scores, strict=True):
@@ -68,11 +79,13 @@ def scored_tags(rows: Sequence[dict], scores: np.ndarray, tags: Sequence[str]) -
                 score.append(own[place[tag]])
                 column.append(place[tag])
     n = len(truth)
-    scored = Scored(np.array(truth), np.zeros(n), np.zeros(n), np.array(score), np.ones(n))
+    scored = Scored(np.array(truth), *np.zeros((2, n)), np.array(score), *np.ones((2, n)))
     columns = np.array(column)
     for tag in np.unique(columns):
         at = np.flatnonzero(columns == tag)
         scored.score_rank[at] = ranks(scored.score[at], 0)
+        if by_mean:
+            scored.score_share[at] = scored.score[at] / max(scored.score[at].mean(), 1e-9)
     return scored
 
 
@@ -88,25 +101,10 @@ def _targets(folds: Sequence[Sequence[dict]]) -> tuple[list[str], list[np.ndarra
     return tags, targets
 
 
-def _columns(dense: Sequence[dict], tags: Sequence[str]) -> np.ndarray:
-    names = {tag: i for i, tag in enumerate(dense[0]["label_names"])}
-    return np.array([row["dense"] for row in dense])[:, [names[tag] for tag in tags]]
-
-
 def pooled_features(rows: Sequence[dict], root: Path, cache: Path) -> np.ndarray:
     """The mean over the encoder's tokens of each photo, out of the cache of `train`."""
-    from ramctl.io.images import read_photo
-    from ramctl.training.features import KEY_BYTES, FeatureStore
-
-    digests = (
-        hashlib.blake2b(read_photo(row["image"], root), digest_size=KEY_BYTES) for row in rows
-    )
-    keys = [digest.digest() for digest in digests]
-    for folder in sorted(cache.glob("*/plain")):
-        store = FeatureStore(folder, TOKENS)
-        if all(store.row(key) is not None for key in keys):
-            return np.stack([store[store.row(key)].astype(np.float32).mean(0) for key in keys])
-    raise SystemExit(f"{cache}: no run of `train` kept the features of these photos")
+    kept = Kept(cache, TOKENS)
+    return np.stack([kept(row["image"], root).astype(np.float32).mean(0) for row in rows])
 
 
 def probe_scores(

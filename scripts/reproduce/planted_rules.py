@@ -17,6 +17,7 @@ from ramctl.io.records import Record
 MOST_LOST = 0.10  # of right tags
 PLANTED, RIGHT, ONCE = 1, 0, -1
 SHARES = ("planted", "right")
+SIGNS = {"distance": 1, "distance_rank": 1, "score": -1, "score_rank": -1, "score_share": -1}
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Scored:
     distance_rank: np.ndarray  # 1 is the farthest of its tag
     score: np.ndarray
     score_rank: np.ndarray  # 0 is the lowest of its tag
+    score_share: np.ndarray  # of the mean over its tag
 
     def removed(self, rule: "Rule") -> tuple[float, float]:
         """The shares of planted and of right tags that a rule removes."""
@@ -40,21 +42,23 @@ class Scored:
 
 @dataclass(frozen=True)
 class Rule:
-    """The farthest share, and scores below a number or the lowest share of each tag."""
+    """The farthest share; scores below a number, the lowest share, those far below the mean."""
 
     outliers: float = 0.0
     below: float | None = None
     lowest: float = 0.0
+    mean: float = 0.0
 
     def marks(self, scored: Scored) -> np.ndarray:
         """True where the tag goes."""
         gone = scored.distance_rank > 1 - self.outliers
         if self.below is not None:
             gone = gone | (scored.score <= self.below)
-        return gone | (scored.score_rank < self.lowest)
+        return gone | (scored.score_rank < self.lowest) | (scored.score_share <= self.mean)
 
     def __str__(self) -> str:
         threshold = f"{self.below:.4f}" if self.below is not None else f"lowest:{self.lowest:.3f}"
+        threshold = f"mean:{self.mean:.3f}" if self.mean else threshold
         return f"--outliers {self.outliers:.3f} --threshold {threshold}"
 
 
@@ -64,7 +68,7 @@ def read_scored(path: Path, fewest: int | None = None) -> Scored:
     fewest = fewest or CleanOptions().min_regions
     truth, places = _truths(index)
     n = len(truth)
-    scored = Scored(truth, np.full(n, np.nan), np.zeros(n), np.ones(n), np.ones(n))
+    scored = Scored(truth, np.full(n, np.nan), np.zeros(n), *np.ones((3, n)))
     for label, count in index.counts().items():
         if count < fewest:
             continue
@@ -77,6 +81,7 @@ def read_scored(path: Path, fewest: int | None = None) -> Scored:
         scored.distance_rank[at] = ranks(clusters.distance, 1)
         scored.score[at] = index.regions(rows)["score"]
         scored.score_rank[at] = ranks(scored.score[at], 0)
+        scored.score_share[at] = scored.score[at] / max(scored.score[at].mean(), 1e-9)
     return scored
 
 
@@ -120,6 +125,7 @@ def rules(kind: str, scores: np.ndarray) -> Iterator[Rule]:
     for share in outliers:
         yield from (Rule(share, below=float(number)) for number in numbers)
         yield from (Rule(share, lowest=float(low)) for low in shares)
+        yield from (Rule(share, mean=float(low)) for low in np.arange(0.1, 1.0, 0.0125))
 
 
 def count_removed(works: Sequence[Path], fewest: int | None = None) -> dict:
@@ -171,7 +177,7 @@ def _auc(folds: Sequence[Scored]) -> dict:
     from sklearn.metrics import roc_auc_score
 
     out = {}
-    for name, sign in (("distance", 1), ("distance_rank", 1), ("score", -1), ("score_rank", -1)):
+    for name, sign in SIGNS.items():
         values = []
         for fold in folds:
             seen = (fold.truth != ONCE) & ~np.isnan(fold.distance)

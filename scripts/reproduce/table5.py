@@ -1,9 +1,11 @@
 #!/usr/bin/env python
 """The records and the figures of table5.mk.
 
-    table5.py one-caption captions.jsonl --share 0.34    photos with one caption each
+    table5.py one-caption captions.jsonl                 photos with one caption each
     table5.py good captions.jsonl --photos 1000          photos with all their captions
     table5.py third cleaned.jsonl                        a third of the records
+    table5.py words classes.txt map.tsv ...              all names that the truths ask for
+    table5.py predict SET... --model M --words W --cache C --out DIR
     table5.py table --truth T --rows parsed generated --pairs generated:parsed ...
 
 Which photos and which caption is decided by the photo's name alone.
@@ -16,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import kept
 import numpy as np
 
 from ramctl.evaluation.bootstrap import interval, resamples
@@ -39,13 +42,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("one-caption")
-    one.add_argument("records", type=Path)
-    one.add_argument("--share", type=float, default=1.0)
+    commands.add_parser("one-caption").add_argument("records", type=Path)
     good = commands.add_parser("good")
     good.add_argument("records", type=Path)
     good.add_argument("--photos", type=int, required=True)
     commands.add_parser("third").add_argument("records", type=Path)
+    commands.add_parser("words").add_argument("files", type=Path, nargs="+")
+    predict = commands.add_parser("predict")
+    predict.add_argument("sets", type=Path, nargs="+")
+    for name in ("model", "words", "cache", "out"):
+        predict.add_argument(f"--{name}", type=Path, required=True)
     table = commands.add_parser("table")
     for name in ("truth", "classes", "map", "labels", "predictions"):
         table.add_argument(f"--{name}", type=Path, required=True)
@@ -54,6 +60,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "table":
         print(figures(options))
+        return
+    if options.command == "words":
+        print("\n".join(words(options.files)))
+        return
+    if options.command == "predict":
+        for records in options.sets:
+            out = options.out / records.stem / f"{options.model.name}.jsonl"
+            if not out.exists():
+                kept.predict(records, options.model, options.words, options.cache, out)
         return
     for row in chosen(options):
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -68,10 +83,20 @@ def chosen(options: argparse.Namespace) -> list[dict]:
         return [row for row in rows if row["image"] in names]
     if options.command == "third":
         return [row for row in rows if draw("third", row) < 1 / 3]
-    kept = [row for row in rows if draw("share", row) < options.share]
-    for row in kept:
+    for row in rows:
         row["captions"] = [row["captions"][int(draw("caption", row) * len(row["captions"]))]]
-    return kept
+    return rows
+
+
+def words(files: Sequence[Path]) -> list[str]:
+    """The classes of lists, and the tags that maps give to classes."""
+    found: dict[str, None] = {}
+    for path in files:
+        if path.suffix == ".tsv":
+            found |= dict.fromkeys(tag for tags in read_map(path).values() for tag in tags)
+        else:
+            found |= dict.fromkeys(LabelSystem.read(path).tags)
+    return list(found)
 
 
 def draw(what: str, row: dict) -> float:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
@@ -57,10 +58,32 @@ def test_a_tag_goes_when_the_model_does_not_see_it_and_stays_when_it_does(clean,
     assert read(seen) == records
 
 
-def test_by_default_a_region_must_reach_a_share_of_the_models_thresholds(clean, records):
-    arguments = ["--min-regions", 5, "--outliers", 0]
-    given = clean(*arguments, "--threshold", 0.35 * 0.5, stdin=lines(records)).stdout
-    assert clean(*arguments, stdin=lines(records)).stdout == given
+@pytest.mark.parametrize(("arguments", "share"), [([], 0.6), (["--threshold", "mean:0.97"], 0.97)])
+def test_a_region_must_reach_a_share_of_its_tag_s_mean_score(
+    clean, records, tmp_path, arguments, share
+):
+    work = ["--work", "regions", "--min-regions", 5, "--outliers", 0]
+    done = clean(*work, *arguments, stdin=lines(records))
+    regions = np.load(tmp_path / "regions" / "shards" / "00000" / "regions.npy")
+    expected = set()
+    for label in np.unique(regions["label"]):
+        own = regions[regions["label"] == label]
+        if len(own) >= 5:
+            low = own[own["score"] <= (share or 0.6) * own["score"].mean(dtype=np.float64)]
+            expected |= {(int(row["input"]), int(row["place"])) for row in low}
+    removed = {
+        (number, records[number]["tags"].index(entry["tag"]))
+        for number, row in enumerate(read(done.stdout))
+        for entry in row.get("removed", [])
+    }
+    assert removed == expected
+    assert removed or share is None
+
+
+@pytest.mark.parametrize("threshold", ["mean:", "mean:1.5", "lowest:x"])
+def test_a_wrong_share_is_named(clean, records, threshold):
+    done = clean("--threshold", threshold, stdin=lines(records), code=2)
+    assert done.stdout == b"" and f"--threshold {threshold}: ".encode() in done.stderr
 
 
 def test_each_tag_loses_the_share_that_was_asked_for(clean, records):

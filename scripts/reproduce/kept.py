@@ -1,0 +1,124 @@
+"""The data engine's baseline on the features that `train --cache` kept: no photo is decoded again.
+
+All else is the engine's own code; features are those of the command but for fp16.
+B photos, T tokens, C channels, L labels.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ramctl.bundle import Bundle
+from ramctl.data_engine.baseline import Baseline, BaselineOptions
+from ramctl.data_engine.clean import Cleaning, CleanOptions
+from ramctl.data_engine.work import WorkFolder
+from ramctl.errors import RecordProblem
+from ramctl.io.files import write_atomic
+from ramctl.io.images import read_photo
+from ramctl.io.jsonl import dumps
+from ramctl.io.paths import read_inputs
+from ramctl.io.records import Record
+from ramctl.io.stream import StreamOptions
+from ramctl.model.config import preset_from_meta
+from ramctl.report import Report
+from ramctl.tagging.open_set import choose_labels
+from ramctl.tagging.regions import View
+from ramctl.tagging.torch_predictor import TorchPredictor
+from ramctl.training.features import KEY_BYTES, FeatureCache, FeatureStore
+from ramctl.training.samples import Annotation
+
+AT_ONCE = 8
+
+
+class Kept:
+    """Photos' features (T, C) by content, in the plain store of a cache that has them."""
+
+    def __init__(self, cache: Path, shape: tuple[int, int]) -> None:
+        self._stores = [FeatureStore(path, shape) for path in sorted(cache.glob("*/plain"))]
+        if not self._stores:
+            raise SystemExit(f"{cache}: no run of `train` kept features here")
+
+    def __call__(self, image: str, base: Path) -> np.ndarray:
+        """The features of a photo; SystemExit when no run has kept them."""
+        key = hashlib.blake2b(read_photo(image, base), digest_size=KEY_BYTES).digest()
+        for store in self._stores:
+            row = store.row(key)
+            if row is not None:
+                return store[row]
+        raise SystemExit(f"{image}: no run of `train` kept its features")
+
+
+class KeptBaseline(Baseline):
+    """A baseline whose photos are their features."""
+
+    def __init__(self, model: Path, cache: Path) -> None:
+        super().__init__(Bundle.open(model), BaselineOptions(threads=1), captioning=False)
+        self.batch = AT_ONCE
+        grid = self.preset.preprocess.size // 32
+        self._kept = Kept(cache, (grid * grid, self.preset.model.encoder.width))
+
+    def decoded(self, batches: Iterable[Sequence[Record]], *, whole: bool = False) -> Iterator:
+        """Batches of records with their features."""
+        for batch in batches:
+            yield [(record, self._kept(record.fields["image"], record.base)) for record in batch]
+
+    def features(self, photos: Sequence[Any]) -> torch.Tensor:
+        """(B, T, C)."""
+        return torch.from_numpy(np.stack(photos).astype(np.float32))
+
+    def view(self, photo: Any) -> View:
+        """The whole photo: mini sees it squashed."""
+        return View()
+
+
+def detect(records: Path, model: Path, cache: Path, root: Path, work: Path) -> None:
+    """`ramctl clean --stage detect --embed pool`."""
+    cleaning = Cleaning(
+        CleanOptions(model=f"{model}/"), Report("clean", quiet=True), StreamOptions()
+    )
+    source = read_inputs((str(records),), str(root), "clean")
+    cleaning.detect(WorkFolder(work), source, KeptBaseline(model, cache))
+
+
+def predict(records: Path, model: Path, words: Path, cache: Path, out: Path) -> None:
+    """`ramctl tag --dense --labels WORDS`; features are computed for the first model that asks."""
+    bundle = Bundle.open(model)
+    labels = choose_labels(bundle, str(words), None)
+    predictor = TorchPredictor(bundle, labels.rows, threads=1)
+    config = preset_from_meta(bundle.meta).preprocess
+    features = FeatureCache(cache, predictor.model.encoder, config, flip=False)
+    found = list(read_inputs((str(records),), str(records.parent), "tag"))
+    photos = [Annotation(r.fields["image"], r.base, (), (), None, ()) for r in found]
+    rows = features.fill(photos, _give_up, lambda done: None)[:, 0]
+    names = [label.tag for label in labels.labels]
+    lines = []
+    for start in range(0, len(rows), AT_ONCE):
+        kept = np.stack([features[int(row), 0] for row in rows[start : start + AT_ONCE]])
+        with torch.inference_mode():
+            encoded = predictor.model.encode(torch.from_numpy(kept.astype(np.float32)))
+            logits = predictor.model.tag_logits(encoded, predictor.labels)
+        for record, own in zip(found[start:], logits.sigmoid().tolist(), strict=False):
+            first = {} if lines else {"label_names": names}
+            lines.append(dumps({"image": record.fields["image"], "dense": own, **first}))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, b"".join(lines))
+
+
+def _give_up(position: int, problem: RecordProblem) -> None:
+    raise SystemExit(f"photo {position + 1}: {problem}")
+
+
+def scores(rows: Sequence[dict], model: Path, cache: Path, root: Path) -> np.ndarray:
+    """Probabilities (N, L) of all of a model's labels, as `ramctl tag --dense`."""
+    baseline, out = KeptBaseline(model, cache), []
+    for start in range(0, len(rows), AT_ONCE):
+        some = rows[start : start + AT_ONCE]
+        features = baseline.features([baseline._kept(row["image"], root) for row in some])
+        with torch.inference_mode():
+            logits = baseline.model.tag_logits(baseline.encode(features), baseline.all_labels)
+        out.append(logits.sigmoid().numpy())
+    return np.concatenate(out).astype(np.float32)
