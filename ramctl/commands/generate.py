@@ -47,6 +47,15 @@ Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 some inputs rejected, 130 int
     group="model",
     help="A tag must score higher to be added [default: the model's thresholds].",
 )
+@option(
+    "--confirm",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    metavar="SHARE",
+    group="model",
+    help="A caption's tag must score above this share of its threshold; 0 adds all.",
+)
 @common.engine_run
 def command(**options: Any) -> int:
     """Add tags and captions that the captions leave out.
@@ -67,6 +76,7 @@ def command(**options: Any) -> int:
         captions=options["n_captions"],
         decode=options["decode"],
         threshold=options["threshold"],
+        confirm=options["confirm"],
         seed=options["seed"],
     )
     baseline = Baseline.load(

@@ -21,11 +21,13 @@ def merge_generated(
     probabilities: NDArray[np.float32],
     predicted: Sequence[int],
     captions: Sequence[Caption] | None,
+    confirmed: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """The record with new tags behind its own, and `kinds`, `sources`, `scores` of all of them.
 
     `probabilities` (L) are the model's, `predicted` the ids above their thresholds. A tag that
-    was `removed` from this record stays out. Without `captions` that field is left as it was.
+    was `removed` from this record stays out. Without `captions` that field is left as it was; of
+    their tags those are added that are `confirmed` (L) (None: all).
     """
     tags = list(string_list(fields, "tags"))
     sources = _sources(fields, tags)
@@ -44,8 +46,9 @@ def merge_generated(
 
     for caption in captions or ():
         for tag in caption.tags:
-            for index in labels.ids(tag)[:1]:
-                add(index, BY_CAPTION)
+            ids = labels.ids(tag)
+            if ids and (confirmed is None or ids[0] in known or confirmed[list(ids)].any()):
+                add(ids[0], BY_CAPTION)
     for index in predicted:
         add(index, BY_TAG)
     kinds = fields.get("kinds")

@@ -4,9 +4,11 @@
     planted.py damage parsed.jsonl --labels labels.jsonl --kind hard --share 0.1 --out damaged/
     planted.py count WORK-0 WORK-1                  the cleaning rules, apart and together
     planted.py cleaned cleaned-0 cleaned-1          what a run of `ramctl clean` removed
-    planted.py returned damaged/ dense-0 dense-1    tags that come back
-    planted.py sheets damaged/ dense-0 dense-1      100 of them to be looked at
-    planted.py cleanlab damaged/ dense-0 dense-1    what cleanlab finds with the same scores
+    planted.py detect fold-0.jsonl --model M --cache C --out WORK-0     regions, as `clean` does
+    planted.py scores fold-0.jsonl --model M --cache C --out S-0.npy    of all labels
+    planted.py returned damaged/ S-0.npy S-1.npy    tags that come back
+    planted.py sheets damaged/ S-0.npy S-1.npy      100 of them to be looked at
+    planted.py cleanlab damaged/ S-0.npy S-1.npy    what cleanlab finds with the same scores
     planted.py probe damaged/ --cache C             a linear probe on frozen features: the floor
     planted.py table WORK...                        all of it as a Markdown table
 
@@ -22,6 +24,8 @@ from pathlib import Path
 import kept
 import numpy as np
 from planted_damage import write_damaged
+
+from ramctl.labels import LabelSystem
 
 Rows = list[dict]
 MARKS = ("<!-- planted -->", "<!-- end planted -->")
@@ -49,7 +53,8 @@ def main() -> None:
     for name in ("returned", "sheets", "cleanlab"):
         command = commands.add_parser(name)
         command.add_argument("damaged", type=Path)
-        command.add_argument("dense", type=Path, nargs=2)
+        command.add_argument("scores", type=Path, nargs=2)
+        command.add_argument("--labels", type=Path, required=True)
         command.add_argument("--root", type=Path)
         command.add_argument("--out", type=Path)
     for name in ("detect", "scores"):
@@ -91,18 +96,17 @@ def run(options: argparse.Namespace) -> dict:
             from planted_rivals import probe_floor
 
             return probe_floor(folds(options.damaged), options.root, options.cache)
-        case "cleanlab":
-            from planted_rivals import cleanlab_scores
+    damaged, scores = folds(options.damaged), [np.load(path) for path in options.scores]
+    names = [label.tag for label in LabelSystem.read(options.labels)]
+    if options.command == "cleanlab":
+        from planted_rivals import cleanlab_scores
 
-            return cleanlab_scores(folds(options.damaged), dense(options))
-        case "returned":
-            from planted_returned import count_returned
+        return cleanlab_scores(damaged, scores, names)
+    from planted_returned import count_returned, write_sheets
 
-            return count_returned(folds(options.damaged), dense(options))
-        case _:
-            from planted_returned import write_sheets
-
-            return write_sheets(folds(options.damaged), dense(options), options.root, options.out)
+    if options.command == "returned":
+        return count_returned(damaged, scores, names)
+    return write_sheets(damaged, scores, names, options.root, options.out)
 
 
 def read_jsonl(path: Path) -> Rows:
@@ -113,11 +117,6 @@ def read_jsonl(path: Path) -> Rows:
 def folds(damaged: Path) -> list[Rows]:
     """The two folds of damaged records."""
     return [read_jsonl(damaged / f"fold-{i}.jsonl") for i in (0, 1)]
-
-
-def dense(options: argparse.Namespace) -> list[Rows]:
-    """The scores of both folds."""
-    return [read_jsonl(path) for path in options.dense]
 
 
 # (row's title, result file, the path to its {"planted", "right"})
@@ -134,6 +133,11 @@ ROWS = [
     ("`clean` at the model's own thresholds", "cleaned-own", []),
     ("linear probe (floor)", "probe", ["not-predicted"]),
 ]
+RETURNED = {
+    "returned": "",
+    "returned-plain": ", plain cross-entropy",
+    "probe": ", linear probe (floor)",
+}
 AUCS = [
     ("AUC of the outlier distance, pool", "removed-pool", "distance"),
     ("AUC of the outlier distance, crop", "removed-crop", "distance"),
@@ -155,12 +159,10 @@ def table(works: list[Path]) -> str:
     rows.append(("cleanlab, the best of its scores", [_best_of_cleanlab(r) for r in results]))
     for title, name, key in AUCS:
         rows.append((title, [f"{r[name]['auc'][key]:.3f}" if name in r else "" for r in results]))
-    for share in ("0.1", "0.2", "0.3"):
-        cells = [
-            f"{r['returned']['precision_at_recall'][share]:.2f}" if "returned" in r else ""
-            for r in results
-        ]
-        rows.append((f"returned tags: precision at recall {share}", cells))
+    for name, of in RETURNED.items():
+        for share in ("0.1", "0.2", "0.3"):
+            title = f"returned tags{of}: precision at recall {share}"
+            rows.append((title, [_returned(r, name, share) for r in results]))
     lines += [_line(title, cells) for title, cells in rows if any(cells)]
     return "\n".join(lines)
 
@@ -186,6 +188,11 @@ def _removed(result: dict, name: str, keys: list[str]) -> str:
     for key in keys:
         found = found[key]
     return f"{found['planted']:.1%} ({found['right']:.1%})"
+
+
+def _returned(result: dict, name: str, share: str) -> str:
+    found = result["probe"].get("returned") if name == "probe" else result.get(name)
+    return f"{found['precision_at_recall'][share]:.2f}" if found else ""
 
 
 def _best_of_cleanlab(result: dict) -> str:

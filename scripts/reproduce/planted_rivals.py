@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from kept import Kept
 from planted_damage import CLEANED_KINDS
+from planted_returned import count_returned
 from planted_rules import Scored, measured, ranks, truth_of
 
 PHOTOS_A_STEP = 64
@@ -20,11 +21,12 @@ def probe_floor(folds: Sequence[Sequence[dict]], root: Path, cache: Path) -> dic
     """
     tags, targets = _targets(folds)
     features = [pooled_features(rows, root, cache) for rows in folds]
-    scored = []
-    for i in (0, 1):
-        scores = probe_scores(features[1 - i], targets[1 - i], features[i])
-        scored.append(scored_tags(folds[i], scores, tags, by_mean=True))
-    return measured(scored, ("not-predicted",))
+    scores = [probe_scores(features[1 - i], targets[1 - i], features[i]) for i in (0, 1)]
+    scored = [scored_tags(f, s, tags, by_mean=True) for f, s in zip(folds, scores, strict=True)]
+    return {
+        **measured(scored, ("not-predicted",)),
+        "returned": count_returned(folds, scores, tags),
+    }
 
 
 def cleanlab_scores(

@@ -60,6 +60,18 @@ def test_without_captions_their_fields_are_left_as_they_were():
     ]
 
 
+def test_a_caption_s_tag_that_the_model_does_not_confirm_is_not_added():
+    fields = {"tags": ["pony"], "sources": {"pony": ["parsed"]}}
+    captions = [Caption("a horse stands in a field", ["horse", "stand", "field"])]
+    confirmed = np.array([label.tag == "field" for label in LABELS])
+    out = merge_generated(fields, SYSTEM, PROBABILITIES, [], captions, confirmed)
+    assert out["sources"] == {
+        "pony": ["parsed", "generated-caption"],
+        "field": ["generated-caption"],
+    }
+    assert out["generated_caption_tags"] == [["horse", "stand", "field"]]
+
+
 @pytest.mark.parametrize("text", ["beam", "beam:0", "nucleus:1.5", "nucleus:", "greedy:1"])
 def test_a_search_that_nobody_knows_is_wrong_usage(text):
     with pytest.raises(UsageProblem, match="expected beam:K or nucleus:P"):
@@ -89,6 +101,19 @@ def test_tags_are_added_never_removed_and_the_statistics_tell(generate, photo_re
     told = f"tags a record: 4.00 before, {4 + n_added / n:.2f} after (generated-tag "
     assert told in done.stderr.decode()
     assert "parsed 4.00)" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(("threshold", "confirm"), [(0.9, 0.5), (1, 1), (1, 0)])
+def test_tags_of_captions_need_a_share_of_their_threshold(
+    generate, photo_records, threshold, confirm
+):
+    arguments = ["--captions", 2, "--threshold", threshold, "--confirm", confirm]
+    for row in read(generate(*arguments, stdin=lines(photo_records)).stdout):
+        for tags in row["generated_caption_tags"]:
+            for tag in tags:
+                known = "parsed" in row["sources"].get(tag, ())
+                above = confirm == 0 or row["scores"].get(tag, 0) > threshold * confirm
+                assert (tag in row["tags"]) == (known or above)
 
 
 @pytest.mark.parametrize("decode", ["beam:2", "nucleus:0.9"])
