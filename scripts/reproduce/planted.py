@@ -191,7 +191,7 @@ def _removed(result: dict, name: str, keys: list[str]) -> str:
 
 
 def _returned(result: dict, name: str, share: str) -> str:
-    found = result["probe"].get("returned") if name == "probe" else result.get(name)
+    found = result.get("probe", {}).get("returned") if name == "probe" else result.get(name)
     return f"{found['precision_at_recall'][share]:.2f}" if found else ""
 
 

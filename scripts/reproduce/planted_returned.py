@@ -19,7 +19,10 @@ class Candidates:
     """The tags that photos do not have, the surest first; arrays are parallel.
 
     Tags that one caption names do not count, wanted are dropped ones that two or more name.
+    `n_wanted` has also those that the scores have no column for.
     """
+
+    n_wanted: int
 
     fold: np.ndarray
     photo: np.ndarray  # in its fold
@@ -31,24 +34,25 @@ class Candidates:
     def of(cls, folds: Folds, scores: Sequence[np.ndarray], names: Sequence[str]) -> "Candidates":
         """Those of the folds' photos with the scores (photos, labels) of the labels `names`."""
         place = {name: i for i, name in enumerate(names)}
-        parts = []
+        parts, n_wanted = [], 0
         for number, (rows, own) in enumerate(zip(folds, scores, strict=True)):
             out, back = np.zeros((2, *own.shape), bool)
             for i, row in enumerate(rows):
                 truth = row["truth"]
                 out[i, [place[tag] for tag in {*row["tags"], *truth["once"]} & place.keys()]] = True
                 wanted = set(truth["dropped"]) & set(truth["right"])
-                back[i, [place[tag] for tag in wanted]] = True
+                n_wanted += len(wanted)
+                back[i, [place[tag] for tag in wanted & place.keys()]] = True
             photo, tag = np.nonzero(~out)
             fold = np.full(len(photo), number)
             parts.append((fold, photo, tag, own[photo, tag], back[photo, tag]))
         arrays = [np.concatenate(part) for part in zip(*parts, strict=True)]
         order = np.argsort(-arrays[3], kind="stable")
-        return cls(*(array[order] for array in arrays))
+        return cls(n_wanted, *(array[order] for array in arrays))
 
     def cut(self, recall: float) -> int:
         """How many have to be taken for a share of the wanted ones."""
-        return int(np.searchsorted(np.cumsum(self.wanted), recall * self.wanted.sum())) + 1
+        return int(np.searchsorted(np.cumsum(self.wanted), recall * self.n_wanted)) + 1
 
 
 def count_returned(folds: Folds, scores: Sequence[np.ndarray], names: Sequence[str]) -> dict:
@@ -57,7 +61,7 @@ def count_returned(folds: Folds, scores: Sequence[np.ndarray], names: Sequence[s
     precision = np.cumsum(found.wanted) / np.arange(1, len(found.wanted) + 1)
     return {
         "candidates": len(found.wanted),
-        "dropped": int(found.wanted.sum()),
+        "dropped": found.n_wanted,
         "precision_at_recall": {
             share: round(float(precision[found.cut(share) - 1 :].max()), 4) for share in SHARES
         },

@@ -58,12 +58,11 @@ def test_a_tag_goes_when_the_model_does_not_see_it_and_stays_when_it_does(clean,
     assert read(seen) == records
 
 
-@pytest.mark.parametrize(("arguments", "share"), [([], 0.6), (["--threshold", "mean:0.97"], 0.97)])
-def test_a_region_must_reach_a_share_of_its_tag_s_mean_score(
-    clean, records, tmp_path, arguments, share
-):
-    work = ["--work", "regions", "--min-regions", 5, "--outliers", 0]
-    done = clean(*work, *arguments, stdin=lines(records))
+@pytest.mark.parametrize("share", [None, 1.0])
+def test_a_region_must_reach_a_share_of_its_tag_s_mean_score(clean, records, tmp_path, share):
+    arguments = ["--work", "regions", "--min-regions", 5, "--outliers", 0]
+    arguments += [] if share is None else ["--threshold", f"mean:{share}"]
+    done = clean(*arguments, stdin=lines(records))
     regions = np.load(tmp_path / "regions" / "shards" / "00000" / "regions.npy")
     expected = set()
     for label in np.unique(regions["label"]):
@@ -157,6 +156,15 @@ def test_split_and_staged_work_gives_the_same_bytes(clean, records, tmp_path, mo
     assert clean(*work, "--stage", "apply").stdout == whole
     again = clean("in.jsonl", *work, "--min-regions", 5).stdout
     assert again == whole
+
+
+@pytest.mark.parametrize("size", [5, 16])
+def test_the_result_does_not_depend_on_the_number_of_shards(clean, records, monkeypatch, size):
+    arguments = ["--min-regions", 5, "--clusters", 3, "--outliers", 0.3]
+    whole = clean(*arguments, stdin=lines(records)).stdout
+    for module in ("apply", "detect", "session", "work"):
+        monkeypatch.setattr(f"ramctl.data_engine.{module}.SHARD_INPUTS", size)
+    assert clean(*arguments, "-j", 2, "--work", "work", stdin=lines(records)).stdout == whole
 
 
 def test_stages_say_what_is_missing(clean, records, tmp_path):
