@@ -28,7 +28,6 @@ from planted_damage import write_damaged
 from ramctl.labels import LabelSystem
 
 Rows = list[dict]
-MARKS = ("<!-- planted -->", "<!-- end planted -->")
 
 
 def main() -> None:
@@ -167,14 +166,15 @@ def table(works: list[Path]) -> str:
     return "\n".join(lines)
 
 
-def write_table(text: str, into: Path | None) -> None:
-    """Print a table, or put it into a document."""
+def write_table(text: str, into: Path | None, name: str = "planted") -> None:
+    """Print a table, or put it between the marks of its name in a document."""
     if into is None:
         print(text)
         return
-    before, rest = into.read_text("utf-8").split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    into.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+    marks = f"<!-- {name} -->", f"<!-- end {name} -->"
+    before, rest = into.read_text("utf-8").split(marks[0])
+    _, after = rest.split(marks[1])
+    into.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}", encoding="utf-8")
 
 
 def _line(title: str, cells: list[str]) -> str:

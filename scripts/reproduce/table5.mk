@@ -61,6 +61,7 @@ dev: $(RUNS:%=$(WORK)/predictions/dev/%)
 
 final: $(RUNS:%=$(WORK)/predictions/final/%)
 	($(foreach s,$(SETS),$(call figures,$(s));)) | tee $(WORK)/final.md
+	$(TABLE) put $(WORK)/final.md --into README.md
 
 models: $(RUNS:%=$(WORK)/models/%/bundle.json)
 
@@ -97,6 +98,9 @@ trained = if [ -d $(@D).work ]; then $(RAMCTL) train --out $(@D) --resume; \
 # captions of flickr8k-dev, added twelve tags a photo, seven of eight wrong.
 BASELINE := --preset mini --set training.gamma_neg=0 --set training.clip=0
 GENERATE := --threshold 0.3 --captions 1 --decode beam:3
+# What people wrote is hardly ever wrong here: by the defaults 5,763 of their tags went, 0.2 % of
+# them wrong. So only what was generated is cleaned.
+CLEAN := --protect human,parsed
 
 $(WORK)/models/baseline-1/bundle.json: $(WORK)/records/parsed.jsonl $(WORK)/records/dev.jsonl
 	$(call trained,$<,$(BASELINE) --val $(WORK)/records/dev.jsonl)
@@ -109,9 +113,10 @@ $(WORK)/records/generated-%.jsonl: $(WORK)/records/parsed.jsonl \
 		$(WORK)/models/baseline-%/bundle.json
 	$(RAMCTL) generate $< --model $(WORK)/models/baseline-$* --root $(PHOTOS) $(GENERATE) -o $@ --resume
 
-# One look at the photos serves both rows.
+# One look at the photos, at their kept features, serves both rows.
 $(WORK)/regions-%/complete.json: $(WORK)/records/generated-%.jsonl
-	$(RAMCTL) clean $< --model $(WORK)/models/baseline-$* --root $(PHOTOS) --work $(@D) --stage detect
+	$(PYTHON) scripts/reproduce/planted.py detect $< --model $(WORK)/models/baseline-$* \
+	  --cache $(CACHE) --root $(PHOTOS) --out $(@D)
 
 cleaned = $(RAMCTL) clean --model $(WORK)/models/baseline-$(1) --work $(WORK)/regions-$(1)
 $(WORK)/records/cleaned-%.jsonl: $(WORK)/regions-%/complete.json

@@ -6,6 +6,7 @@
     table5.py third cleaned.jsonl                        a third of the records
     table5.py words classes.txt map.tsv ...              all names that the truths ask for
     table5.py predict SET... --model M --words W --cache C --out DIR
+    table5.py put final.md --into README.md              the tables into the document
     table5.py table --truth T --rows parsed generated --pairs generated:parsed ...
 
 Which photos and which caption is decided by the photo's name alone.
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import kept
 import numpy as np
+from planted import write_table
 
 from ramctl.evaluation.bootstrap import interval, resamples
 from ramctl.evaluation.classes import Classes, read_map
@@ -52,6 +54,9 @@ def main() -> None:
     predict.add_argument("sets", type=Path, nargs="+")
     for name in ("model", "words", "cache", "out"):
         predict.add_argument(f"--{name}", type=Path, required=True)
+    put = commands.add_parser("put")
+    put.add_argument("tables", type=Path)
+    put.add_argument("--into", type=Path, required=True)
     table = commands.add_parser("table")
     for name in ("truth", "classes", "map", "labels", "predictions"):
         table.add_argument(f"--{name}", type=Path, required=True)
@@ -60,6 +65,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "table":
         print(figures(options))
+        return
+    if options.command == "put":
+        write_table(options.tables.read_text("utf-8").strip(), options.into, "table5")
         return
     if options.command == "words":
         print("\n".join(words(options.files)))
