@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ramctl.bundle import Bundle
 from ramctl.errors import RunProblem
 from ramctl.model.device import Runtime
+from ramctl.model.folding import fold_batchnorms
 from ramctl.model.load import load_model
 from ramctl.model.ram import Encoded
 from ramctl.tagging.predictor import Pixels, Scores
@@ -41,6 +42,8 @@ class TorchPredictor:
         self._runtime = Runtime.choose(device, dtype)
         self.device = self._runtime.device
         self.model = load_model(bundle, captioning=captioning)
+        size = int(bundle.meta["preprocess"]["size"])
+        fold_batchnorms(self.model.encoder, torch.zeros(1, 3, size, size))
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.inference_mode():
             self.labels = self.model.prepare_labels(torch.from_numpy(rows).to(self.device))
