@@ -19,7 +19,7 @@ BE = frozenset(
 )
 #: Readings of a word that the tagger does not know; WordNet knows no such adverb.
 RARELY_NOUNS = frozenset({"RB", "RBR", "RBS", "PRP", "XX", "AFX", "RP", "MD"})
-NEVER_NOUNS = frozenset({"may", "must", "might", "will", "mine", "i", "he", "it", "thus", "trough"})
+NEVER_NOUNS = frozenset({"have", "has", "had", "do", "does", "be", "may", "must", "might", "will", "mine", "i", "he", "it", "thus", "trough"})
 #: Before "to" and a place: "next to pole", "the path leading to sand".
 LEADING_TO = frozenset({"next", "close", "adjacent", "attached", "leading", "connected", "tied"})
 PHRASE = NOUNS | ADJECTIVES | {"VBN", "HYPH"}
@@ -103,7 +103,7 @@ def is_noun_after_all(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     """Whether a "verb" has no room to be one: no verb sense, or a determiner before it."""
     word, tag = sentence.words[i], sentence.tags[i]
     lemma = lexicon.noun(word)
-    if not lexicon.wordnet.has(lemma, NOUN):
+    if not lexicon.wordnet.has(lemma, NOUN) or word in NEVER_NOUNS:
         return False
     if not lexicon.is_plain_verb(word):
         return True
@@ -131,9 +131,13 @@ def _is_noun_by_use(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     if after in ("DT", "PRP$", "PRP") or lexicon.noun_kind(lemma) is None:
         return False
     if word == "leaves":
-        return before in ADJECTIVES or (before in NOUNS and after in AFTER_HEAD | {",", "CC"})
+        return before in ADJECTIVES or (
+            before in NOUNS | {""} and after in AFTER_HEAD | {",", "CC"} and i != 1
+        )
     as_noun = lexicon.wordnet.count(lemma, NOUN)
     as_verb = lexicon.wordnet.count(lexicon.verb(word), VERB)
+    if i == 0 and tag == "VBZ":
+        return after == "IN" and as_noun > 2 * as_verb
     if i == 0 and tag in ("VB", "VBP"):
         return as_noun > 2 * as_verb or (as_noun == as_verb == 0)
     if tag == "VB" and before == "TO":

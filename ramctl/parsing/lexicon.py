@@ -152,6 +152,12 @@ class Lexicon:
         senses = self.wordnet.synsets(lemma, NOUN)
         return senses[0].file if senses else ""
 
+    def thing_file(self, lemma: str) -> str:
+        """The lexicographer file of the noun's first visible sense, else of its first one."""
+        senses = self.wordnet.synsets(lemma, NOUN)
+        visible = (s.file for s in senses if s.file in VISIBLE_FILES)
+        return self.first_file(lemma) if lemma not in self.objects else next(visible, "")
+
     def _noun_kind(self, lemma: str) -> str | None:
         """The kind of a noun lemma, None if it is no tag."""
         if lemma in self.stop_nouns:

@@ -97,8 +97,8 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
             return "VBZ"
     if (
         word in lexicon.colors
-        and word not in ("orange", "gold", "silver", "salmon")
-        and (after in NOUNS or after in ADJECTIVES or sentence.word(i - 1) == "in")
+        and (word not in ("orange", "gold", "silver", "salmon") or after in ADJECTIVES | {"VBN"})
+        and (after in NOUNS or after in ADJECTIVES | {"VBN"} or sentence.word(i - 1) == "in")
     ):
         return "JJ"
     if (
@@ -115,7 +115,9 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     if tag == "NN" and lexicon.verb(word) == word and _has_plural_subject(sentence, i, lexicon):
         return "VBP"
     if tag == "NNS" and before == "NN" and _starts_with_one(sentence, i):
-        return "VBZ"
+        lemma, verb = lexicon.noun(word), lexicon.verb(word)
+        is_noun = lexicon.wordnet.count(lemma, NOUN) > 2 * lexicon.wordnet.count(verb, VERB)
+        return tag if is_noun and not _is_doer(sentence, i - 1, lexicon) else "VBZ"
     return tag
 
 
@@ -150,6 +152,8 @@ def _starts_with_one(sentence: Sentence, i: int) -> bool:
     """Whether "a" governs the noun phrase of a plural: then the plural is a verb."""
     k = i - 1
     while k >= 0 and sentence.tags[k] in NOUNS | ADJECTIVES | {"VBN", "VBG"}:
+        if sentence.tags[k] == "VBG" and sentence.tag(k - 1) in NOUNS:
+            return False  # "a suit including small air tanks"
         k -= 1
     return sentence.word(k) in ONE
 
@@ -167,6 +171,8 @@ def _gerund_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     after_word = sentence.word(i + 1)
     if after in ("DT", "PRP$", "PRP") or sentence.word(i - 1) in BE:
         return "VBG"
+    if before in NOUNS and _is_doer(sentence, i - 1, lexicon) and after not in NOUNS:
+        return "VBG"  # "a boy drawing in a notepad"
     if before in MAKES_NOUN or sentence.word(i - 1) in word_set("placing"):
         return "NN"
     if before in ("VBG", "VBZ", "TO") and after in ("", ".", "IN") and word != "crossing":

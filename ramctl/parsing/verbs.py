@@ -7,6 +7,7 @@ from ramctl.parsing.found import Findings
 from ramctl.parsing.sentence import ADJECTIVES, DETERMINERS, NOUNS
 
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
+PARTICLES = frozenset({"up", "out", "down", "over", "through", "off"})
 LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun.phenomenon",
                               "noun.event", "noun.body"})  # fmt: skip
 TAKING = frozenset({"take", "get", "snap", "shoot"})
@@ -33,7 +34,9 @@ def verb(findings: Findings, i: int) -> int:
         findings, i, lemma in lexicon.course_verbs
     ):
         return i + 1
-    if tag == "VBG" and _is_purpose(findings, i):
+    if tag == "VBG" and (_is_purpose(findings, i) or _is_lie_of_land(findings, i, lemma)):
+        return i + 1
+    if _is_modifier(findings, i) or (word == "held" and _is_held_event(findings, i)):
         return i + 1
     if not lexicon.is_plain_verb(word):
         return i + 1
@@ -107,7 +110,40 @@ def _is_purpose(findings: Findings, i: int) -> bool:
     sentence, lexicon = findings.sentence, findings.lexicon
     if sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) not in DETERMINERS | ADJECTIVES:
         return False
-    head = i + 1
-    while sentence.tag(head + 1) in NOUNS:
-        head += 1
-    return lexicon.first_file(lexicon.noun(sentence.words[head])) not in LIVING_OR_MOVING
+    return lexicon.thing_file(_head_after(findings, i)) not in LIVING_OR_MOVING
+
+
+def _head_after(findings: Findings, i: int) -> str:
+    """The singular of the last noun of the phrase that goes on after a place; empty if none."""
+    sentence, k = findings.sentence, i + 1
+    while sentence.tag(k) in ADJECTIVES:
+        k += 1
+    if sentence.tag(k) not in NOUNS:
+        return ""
+    while sentence.tag(k + 1) in NOUNS:
+        k += 1
+    return findings.lexicon.noun(sentence.words[k])
+
+
+def _is_lie_of_land(findings: Findings, i: int, lemma: str) -> bool:
+    """Whether an -ing word tells the shape of the land after it: "rolling green hills"."""
+    lexicon = findings.lexicon
+    head = _head_after(findings, i)
+    if lemma not in lexicon.lie_of_the_land | lexicon.course_verbs | {"roll"} or not head:
+        return False
+    return lexicon.noun_kind(head) == "scene" or lexicon.first_file(head) in LAND
+
+
+def _is_modifier(findings: Findings, i: int) -> bool:
+    """Whether a verb and its particle describe the noun after them: "a pull out sofa"."""
+    sentence = findings.sentence
+    if sentence.tags[i] not in ("VB", "VBP") or sentence.word(i + 1) not in PARTICLES:
+        return False
+    return sentence.tag(i - 1) in ("DT", "IN", "JJ", "PRP$") and sentence.tag(i + 2) in NOUNS
+
+
+def _is_held_event(findings: Findings, i: int) -> bool:
+    """Whether what is held is an event: "a premiere held during the festival"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    before = lexicon.noun(sentence.word(i - 1))
+    return sentence.tag(i + 1) == "IN" and lexicon.noun_kind(before) == "scene"
