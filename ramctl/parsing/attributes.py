@@ -9,9 +9,11 @@ from ramctl.parsing.sentence import ADJECTIVES, NOUNS, Sentence
 #: Second parts of "snow covered", "heart shaped", "red haired".
 SECOND_PARTS = frozenset({"colored", "shaped", "haired", "covered", "capped", "toned", "faced",
                           "patterned", "themed", "sleeved", "clad", "lined", "topped", "filled",
-                          "uniformed", "eyed", "skinned", "wrapped", "flavored"})  # fmt: skip
+                          "uniformed", "eyed", "skinned", "wrapped", "flavored",
+                          "encrusted", "studded", "tipped"})  # fmt: skip
 GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterned", "lined",
-                              "topped", "filled", "uniformed", "clad", "wrapped"})  # fmt: skip
+                              "topped", "filled", "uniformed", "clad", "wrapped",
+                              "encrusted", "studded", "tipped"})  # fmt: skip
 NO_ATTRIBUTE = frozenset({"aged", "sized", "looking", "based", "style", "length", "size", "made",
                           "related", "like", "owned", "year", "fashioned"})  # fmt: skip
 #: What may stand before a participle that describes the noun after it.
@@ -39,6 +41,14 @@ def adjective(findings: Findings, i: int) -> int:
     elif sentence.tags[i] == "JJ" and lexicon.is_attribute(word) and (
         word in lexicon.visible_adjectives or not _describes_nothing(findings, i)
     ):  # fmt: skip
+        findings.add(i, i + 1, word, "attribute", "adjective")
+    return i + 1
+
+
+def as_attribute(findings: Findings, i: int) -> int:
+    """Note an attribute that the tagger has for another word; the place after it."""
+    word = findings.sentence.words[i]
+    if findings.lexicon.is_attribute(word):
         findings.add(i, i + 1, word, "attribute", "adjective")
     return i + 1
 

@@ -231,6 +231,8 @@ class Lexicon:
             return True
         if word in self.stop_adjectives or word in self.stop_participles:
             return False
+        if not word.replace(" ", "").replace("'", "").isalpha():
+            return False  # "the 21st"
         if word in self.states:
             return True
         synsets = self.wordnet.synsets(word, ADJECTIVE)

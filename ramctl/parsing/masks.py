@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ramctl.parsing.lexicon import Lexicon
-from ramctl.parsing.sentence import BOUNDARIES, NOUNS, VERBS, Sentence
+from ramctl.parsing.sentence import ADJECTIVES, BOUNDARIES, NOUNS, VERBS, Sentence
 
 NEGATORS = frozenset({"no", "without", "not", "n't", "never", "nor", "neither", "lacking", "lacks",
                       "except", "minus", "hardly", "barely", "nobody"})  # fmt: skip
@@ -48,6 +48,10 @@ def mute(sentence: Sentence, lexicon: Lexicon) -> None:
         elif word in ("for", "of", "about", "after"):
             if (_verb_before(sentence, i, lexicon), word) in AWAITED:
                 sentence.mute(i, sentence.phrase_end(i + 1), "awaited")
+        elif word == "shades" and sentence.tag(i - 1) in ADJECTIVES:
+            sentence.mute(i, i + 1, "shade of a colour")
+        elif word == "blues" and not _is_beside_color(sentence, i, lexicon):
+            sentence.mute(i, i + 1, "music style")
         elif sentence.tags[i] in VERBS and lexicon.verb(word) in WRITES:
             _mute_written(sentence, i, lexicon)
 
@@ -93,7 +97,9 @@ def _mute_negated(sentence: Sentence, i: int) -> None:
     if end == i + 1 and sentence.tag(end).startswith("JJ"):
         end += 1
     while sentence.word(end) in ("or", "nor") or (
-        words[start] in ("no", "without") and sentence.word(end) == "," and _continues(sentence, end)
+        words[start] in ("no", "without")
+        and sentence.word(end) == ","
+        and _continues(sentence, end)
     ):
         end = max(sentence.phrase_end(end + 1), end + 1)
     sentence.mute(start, end, "negation")
@@ -125,6 +131,12 @@ def _verb_before(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     while k > 0 and sentence.tags[k] in ("RB", "RP"):
         k -= 1
     return lexicon.verb(sentence.word(k))
+
+
+def _is_beside_color(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether a colour is named nearby: "greens and blues"."""
+    near = sentence.words[max(i - 3, 0) : i] + sentence.words[i + 1 : i + 4]
+    return any(word in lexicon.colors or lexicon.noun(word) in lexicon.colors for word in near)
 
 
 def _mute_written(sentence: Sentence, i: int, lexicon: Lexicon) -> None:

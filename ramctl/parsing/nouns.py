@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ramctl.parsing.attributes import is_second_part
 from ramctl.parsing.found import Findings
 from ramctl.parsing.lists import word_set
 from ramctl.parsing.sentence import ADJECTIVES, NOUNS
 
 #: Stuff that a tool or garment is for rather than made of: "a snow shovel"; and what is made of it.
 STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
+BALL_GAMES = frozenset({"baseball", "basketball", "football", "softball", "volleyball"})
 WORN = frozenset({"wear", "wears", "wearing", "wore", "dressed"})
 WEARERS = frozenset({"wear", "wears", "wearing", "wore", "with", "in", "has", "his", "her", "their",
                      "dark", "reading", "and", "sun", "safety"})  # fmt: skip
@@ -28,6 +30,8 @@ def noun_phrase(findings: Findings, start: int) -> int:
                 break
             parts.append((i, end, lemma))
             i = end
+        elif parts and is_second_part(sentence, i + 1):
+            break  # "a robot themed party"
         elif sentence.tags[i] in NOUNS:
             parts.append((i, i + 1, _singular(findings, i)))
             i += 1
@@ -97,12 +101,34 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
         findings.add(start, end, verb, "action", "gerund")
         return True
     kind = "object" if lemma == "top" and _is_garment(findings, start) else lexicon.noun_kind(lemma)
+    if end - start > 1 and _shade(findings, start, end, lemma):
+        return True
     if kind is None:
         return False
+    if lemma in BALL_GAMES and _is_played(findings, start):
+        kind = "action"
+    if lemma == "school" and [sentence.word(end), sentence.word(end + 2)] == ["of", "fish"]:
+        kind = "object"
     if end - start > 1:
         _first_part(findings, start, lemma)
     findings.add(start, end, lemma, kind, "compound" if end - start > 1 else "noun")
     return True
+
+
+def _shade(findings: Findings, start: int, end: int, lemma: str) -> bool:
+    """Note the colour that a compound ends in: "cerulean blue"; whether it does."""
+    color = lemma.rpartition(" ")[2]
+    lexicon = findings.lexicon
+    if color not in lexicon.colors or lexicon.first_file(color) != "noun.attribute":
+        return False  # "ice cream"
+    findings.add(start, end, color, "attribute", "colour")
+    return True
+
+
+def _is_played(findings: Findings, i: int) -> bool:
+    """Whether a ball's name is the game: "playing basketball", not "a basketball"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    return lexicon.verb(sentence.word(i - 1)) == "play"
 
 
 def _is_garment(findings: Findings, i: int) -> bool:
@@ -129,10 +155,14 @@ def _first_part(findings: Findings, start: int, lemma: str) -> None:
 def _modifier(
     findings: Findings, start: int, end: int, lemma: str, head: str, is_thing: bool
 ) -> None:
-    lexicon = findings.lexicon
+    lexicon, sentence = findings.lexicon, findings.sentence
+    if is_thing and _is_name(findings, start) and sentence.shown[start][:1].isupper():
+        return  # "the Seattle Space Needle scene"
     kind = lexicon.noun_kind(lemma)
     if lemma in lexicon.colors and end - start == 1:
         findings.add(start, end, lemma, "attribute", "colour")
+    elif lemma in lexicon.visible_adjectives:
+        findings.add(start, end, lemma, "attribute", "adjective")
     elif end - start == 1 and (
         lemma in lexicon.modifier_tags or (kind and lexicon.first_file(lemma) == "noun.substance")
     ):

@@ -8,6 +8,7 @@ from ramctl.parsing.hidden_nouns import (
     RARELY_NOUNS,
     heads_its_phrase,
     is_comparative,
+    is_doer,
     is_mistaken_noun,
     is_noun_after_all,
 )
@@ -78,12 +79,22 @@ def _common_noun(sentence: Sentence, i: int, lexicon: Lexicon, title_case: bool)
         return "NNS" if lemma != word else "NN"
     if lower and not lexicon.is_plain_noun(lemma) and lexicon.is_plain_adjective(word):
         return "JJ"
+    if (
+        shown.islower()
+        and lexicon.noun_kind(lemma) is None
+        and lexicon.is_plain_verb(word)
+        and sentence.tag(i - 1) in NOUNS
+        and sentence.tag(i + 1) in ("IN", "DT", "PRP$")
+    ):
+        return "VBP"  # "a person march towards"
     return sentence.tags[i]
 
 
 def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     word, tag = sentence.words[i], sentence.tags[i]
     before, after = sentence.tag(i - 1), sentence.tag(i + 1)
+    if after in NOUNS and word in lexicon.stop_adjectives and lexicon.is_plain_adjective(word):
+        return "JJ"  # "an ornamental gourd"
     if word.endswith("ing") and len(word) > 4:
         if lexicon.noun(word) in lexicon.ing_things or word in lexicon.objects:
             return tag
@@ -106,6 +117,7 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
         and (before in NOUNS or before == "RB" or _is_worn_color(sentence, i - 1, lexicon))
         and after in AFTER_VERB
         and sentence.word(i + 1) not in ("of", "'s")
+        and (word != "leaves" or is_doer(sentence, i - 1, lexicon))
     ):
         return "VBZ" if word.endswith("s") else "VBP"
     if tag == "NNS" and lexicon.is_plain_verb(word) and _is_bare_verb(sentence, i, lexicon):
@@ -117,7 +129,7 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     if tag == "NNS" and before == "NN" and _starts_with_one(sentence, i):
         lemma, verb = lexicon.noun(word), lexicon.verb(word)
         is_noun = lexicon.wordnet.count(lemma, NOUN) > 2 * lexicon.wordnet.count(verb, VERB)
-        return tag if is_noun and not _is_doer(sentence, i - 1, lexicon) else "VBZ"
+        return tag if is_noun and not is_doer(sentence, i - 1, lexicon) else "VBZ"
     return tag
 
 
@@ -143,8 +155,12 @@ def _is_bare_verb(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
 
 def _has_plural_subject(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     """Whether the nouns before a place are doers: "dogs drink", "a zebra and a giraffe stand"."""
-    if sentence.tag(i - 1) not in NOUNS or not _is_doer(sentence, i - 1, lexicon):
+    if sentence.tag(i - 1) not in NOUNS or not is_doer(sentence, i - 1, lexicon):
         return False
+    word = sentence.words[i]
+    as_noun = lexicon.wordnet.count(word, NOUN)
+    if as_noun >= 6 and as_noun > 5 * lexicon.wordnet.count(word, VERB):
+        return word in lexicon.verb_forms  # "on a mans lap", "feeding four giraffes grass"
     return sentence.tag(i - 1) == "NNS" or "and" in sentence.words[max(i - 5, 0) : i]
 
 
@@ -158,11 +174,6 @@ def _starts_with_one(sentence: Sentence, i: int) -> bool:
     return sentence.word(k) in ONE
 
 
-def _is_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    lemma = lexicon.noun(sentence.words[i]) if i >= 0 else ""
-    return lemma == "person" or lexicon.first_file(lemma) in ("noun.person", "noun.animal")
-
-
 def _gerund_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     word = sentence.words[i]
     if word not in lexicon.ing_things:
@@ -171,7 +182,7 @@ def _gerund_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     after_word = sentence.word(i + 1)
     if after in ("DT", "PRP$", "PRP") or sentence.word(i - 1) in BE:
         return "VBG"
-    if before in NOUNS and _is_doer(sentence, i - 1, lexicon) and after not in NOUNS:
+    if before in NOUNS and is_doer(sentence, i - 1, lexicon) and after not in NOUNS:
         return "VBG"  # "a boy drawing in a notepad"
     if before in MAKES_NOUN or sentence.word(i - 1) in word_set("placing"):
         return "NN"
@@ -188,6 +199,8 @@ def _adjective_reading(word: str, tag: str, lexicon: Lexicon) -> str:
         return tag
     if lexicon.is_plain_noun(word) and word not in lexicon.visible_adjectives:
         return tag if is_comparative(word, lexicon) else "NN"
+    if lexicon.verb(word) == word and lexicon.is_plain_verb(word):
+        return "VBP"
     if word.endswith("ed") and lexicon.is_plain_verb(word):
         return "VBN"
     if word.endswith("ing") and lexicon.is_plain_verb(word):

@@ -22,6 +22,11 @@ def verb(findings: Findings, i: int) -> int:
     if tag in ("VBN", "VBD") and attributes.participle(findings, i):
         return i + 1
     lemma = "sit" if word == "seated" else lexicon.verb(word)
+    if i == 0 and tag == "VB" and sentence.tag(1) in NOUNS and lexicon.is_plain_adjective(word):
+        return attributes.as_attribute(findings, i)  # "cut branches"
+    if word in lexicon.colors:
+        findings.add(i, i + 1, word, "attribute", "colour")
+        return i + 1
     if lemma == "prepare" and sentence.word(i + 1) in ("to", "for"):
         return i + 1
     if lemma in lexicon.light_verbs:
