@@ -68,6 +68,8 @@ def _can_be_meant(sentence: Sentence, i: int, end: int, lemma: str, lexicon: Lex
     if words[i] in lexicon.colors or words[i] in lexicon.stop_adjectives:
         # A black bear and white wine are kinds, a blue flag (an iris) is a flag that is blue.
         head = lexicon.first_file(lemma.rpartition(" ")[2])
+        if head not in NATURAL_KINDS and lexicon.first_file(words[i]) == "noun.attribute":
+            return False
         synsets = lexicon.wordnet.synsets(lemma, "n")
-        return head in NATURAL_KINDS and any(s.file in NATURAL_KINDS for s in synsets)
+        return any(s.file in NATURAL_KINDS for s in synsets)
     return True

@@ -19,26 +19,8 @@ BE = frozenset(
 )
 #: Readings of a word that the tagger does not know; WordNet knows no such adverb.
 RARELY_NOUNS = frozenset({"RB", "RBR", "RBS", "PRP", "XX", "AFX", "RP", "MD"})
-NEVER_NOUNS = frozenset(
-    {
-        "have",
-        "has",
-        "had",
-        "do",
-        "does",
-        "be",
-        "may",
-        "must",
-        "might",
-        "will",
-        "mine",
-        "i",
-        "he",
-        "it",
-        "thus",
-        "trough",
-    }
-)
+NEVER_NOUNS = frozenset({"have", "has", "had", "do", "does", "be", "may", "must", "might", "will",
+                         "mine", "i", "he", "it", "thus", "trough"})  # fmt: skip
 #: Before "to" and a place: "next to pole", "the path leading to sand".
 LEADING_TO = frozenset({"next", "close", "adjacent", "attached", "leading", "connected", "tied"})
 PHRASE = NOUNS | ADJECTIVES | {"VBN", "HYPH"}
@@ -178,7 +160,7 @@ def _is_noun_by_use(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
         return (
             sentence.tag(i - 2) in NOUNS
             and as_noun > 2 * as_verb
-            and after in AFTER_HEAD | {","}
+            and after in (AFTER_HEAD | {","}) - {"RB", "RP"}
             and word not in lexicon.verb_forms
         )
     if tag == "VBP" and before == "NN":

@@ -153,10 +153,10 @@ class Lexicon:
         return senses[0].file if senses else ""
 
     def thing_file(self, lemma: str) -> str:
-        """The lexicographer file of the noun's first visible sense, else of its first one."""
+        """The file of the noun's sense that captions mean: a sloth is an animal."""
         senses = self.wordnet.synsets(lemma, NOUN)
-        visible = (s.file for s in senses if s.file in VISIBLE_FILES)
-        return self.first_file(lemma) if lemma not in self.objects else next(visible, "")
+        is_animal = any(synset.file == "noun.animal" for synset in senses)
+        return "noun.animal" if lemma in self.objects and is_animal else self.first_file(lemma)
 
     def _noun_kind(self, lemma: str) -> str | None:
         """The kind of a noun lemma, None if it is no tag."""

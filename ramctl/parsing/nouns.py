@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from ramctl.parsing.attributes import is_second_part
+from ramctl.parsing.attributes import SECOND_PARTS
 from ramctl.parsing.found import Findings
 from ramctl.parsing.lists import word_set
 from ramctl.parsing.sentence import ADJECTIVES, NOUNS
 
+PHRASE = NOUNS | ADJECTIVES
 #: Stuff that a tool or garment is for rather than made of: "a snow shovel"; and what is made of it.
 STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
 BALL_GAMES = frozenset({"baseball", "basketball", "football", "softball", "volleyball"})
+#: The files of a colour's word and of a compound that ends in it.
+COLOR_FILES = (("noun.attribute", "noun.attribute"), ("noun.attribute", "noun.substance"))
 WORN = frozenset({"wear", "wears", "wearing", "wore", "dressed"})
 WEARERS = frozenset({"wear", "wears", "wearing", "wore", "with", "in", "has", "his", "her", "their",
                      "dark", "reading", "and", "sun", "safety"})  # fmt: skip
@@ -30,7 +33,7 @@ def noun_phrase(findings: Findings, start: int) -> int:
                 break
             parts.append((i, end, lemma))
             i = end
-        elif parts and is_second_part(sentence, i + 1):
+        elif parts and sentence.word(i + 1) in SECOND_PARTS and sentence.tag(i + 2) in PHRASE:
             break  # "a robot themed party"
         elif sentence.tags[i] in NOUNS:
             parts.append((i, i + 1, _singular(findings, i)))
@@ -119,8 +122,9 @@ def _shade(findings: Findings, start: int, end: int, lemma: str) -> bool:
     """Note the colour that a compound ends in: "cerulean blue"; whether it does."""
     color = lemma.rpartition(" ")[2]
     lexicon = findings.lexicon
-    if color not in lexicon.colors or lexicon.first_file(color) != "noun.attribute":
-        return False  # "ice cream"
+    files = (lexicon.first_file(color), lexicon.first_file(lemma))
+    if color not in lexicon.colors or files not in COLOR_FILES:
+        return False  # "ice cream", "brain coral"
     findings.add(start, end, color, "attribute", "colour")
     return True
 

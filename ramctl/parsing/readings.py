@@ -44,6 +44,8 @@ def repair(sentence: Sentence, lexicon: Lexicon) -> None:
         elif tag in ADJECTIVES:
             if tag == "JJ" or lexicon.is_plain_noun(word):
                 tag = tags[i] = _adjective_reading(word, tag, lexicon)
+                if tag in ADJECTIVES and _is_only_verb(sentence, i, lexicon):
+                    tag = tags[i] = "VBP"
             if tag in ADJECTIVES and heads_its_phrase(sentence, i, lexicon):
                 tags[i] = "NN" if lexicon.noun(word) == word else "NNS"
         elif tag in ("VBZ", "VBP", "VB", "VBD", "VBN") and is_noun_after_all(sentence, i, lexicon):
@@ -129,7 +131,9 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     if tag == "NNS" and before == "NN" and _starts_with_one(sentence, i):
         lemma, verb = lexicon.noun(word), lexicon.verb(word)
         is_noun = lexicon.wordnet.count(lemma, NOUN) > 2 * lexicon.wordnet.count(verb, VERB)
-        return tag if is_noun and not is_doer(sentence, i - 1, lexicon) else "VBZ"
+        has_object = after in ("DT", "PRP$", "PRP")
+        doing = has_object or not is_noun or is_doer(sentence, i - 1, lexicon)
+        return "VBZ" if doing else tag
     return tag
 
 
@@ -193,14 +197,25 @@ def _gerund_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     return "NN" if before in ("CC", ",", "NN") and after in ("IN", "", ".") else "VBG"
 
 
+def _is_only_verb(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether an "adjective" is a verb and nothing else: "an entertainer and a person rehearse"."""
+    word = sentence.words[i]
+    return (
+        lexicon.verb(word) == word
+        and lexicon.is_plain_verb(word)
+        and not lexicon.is_plain_adjective(word)
+        and not lexicon.is_plain_noun(word)
+        and sentence.tag(i - 1) in NOUNS
+        and sentence.tag(i + 1) not in NOUNS
+    )
+
+
 def _adjective_reading(word: str, tag: str, lexicon: Lexicon) -> str:
     known = word in lexicon.colors or word in lexicon.stop_adjectives
     if known or lexicon.is_plain_adjective(word):
         return tag
     if lexicon.is_plain_noun(word) and word not in lexicon.visible_adjectives:
         return tag if is_comparative(word, lexicon) else "NN"
-    if lexicon.verb(word) == word and lexicon.is_plain_verb(word):
-        return "VBP"
     if word.endswith("ed") and lexicon.is_plain_verb(word):
         return "VBN"
     if word.endswith("ing") and lexicon.is_plain_verb(word):
