@@ -73,12 +73,7 @@ def is_second_part(sentence: Sentence, i: int) -> bool:
     if not word or sentence.muted[i] or tag in NOUNS or tag == "VBG":
         return word == "looking" and sentence.tag(i + 1) in NOUNS
     if word in SECOND_PARTS:
-        return sentence.tag(i + 1) != "DT" and sentence.word(i + 1) not in (
-            "in",
-            "with",
-            "by",
-            "of",
-        )
+        return sentence.tag(i + 1) not in ("DT", "IN")
     return word in NO_ATTRIBUTE and sentence.tag(i + 1) in NOUNS | ADJECTIVES
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ramctl.parsing.lexicon import Lexicon
+from ramctl.parsing.lists import word_set
 from ramctl.parsing.sentence import ADJECTIVES, BOUNDARIES, NOUNS, VERBS, Sentence
 
 NEGATORS = frozenset({"no", "without", "not", "n't", "never", "nor", "neither", "lacking", "lacks",
@@ -23,6 +24,8 @@ AWAITED = {
     ("prepare", "for"), ("long", "for"), ("search", "of"), ("ready", "for"), ("name", "after"),
 }  # fmt: skip
 BARE_PHRASE_STARTS = NOUNS | {"DT", "PRP$", "CD"}
+#: What stands between a noun and itself: "hand in hand", "face to face".
+BETWEEN_TWINS = frozenset({"in", "to"})
 SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
 
@@ -33,7 +36,9 @@ def mute(sentence: Sentence, lexicon: Lexicon) -> None:
     for i, word in enumerate(sentence.words):
         if sentence.muted[i]:
             continue
-        if word in NEGATORS:
+        if sentence.tags[i] in NOUNS and sentence.word(i + 1) in BETWEEN_TWINS | {"of"}:
+            _mute_figure(sentence, i, lexicon)
+        elif word in NEGATORS:
             _mute_negated(sentence, i)
         elif (word == "of" and sentence.word(i - 1) in FREE_OF) or (
             word == "than" and sentence.word(i - 1) == "rather"
@@ -66,6 +71,18 @@ def _mute_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
                 i += length - 1
                 break
         i += 1
+
+
+def _mute_figure(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
+    """Mute a noun that is no thing here: "hand in hand", "a sea of people", "ears of corn"."""
+    words, lemma = sentence.words, lexicon.noun(sentence.words[i])
+    if sentence.word(i + 1) != "of":
+        if words[i] == sentence.word(i + 2) and sentence.word(i - 1) != "from":
+            sentence.mute(i, i + 3, "idiom")
+        return
+    end = sentence.phrase_end(i + 2)
+    if f"{lemma}={lexicon.noun(words[end - 1])}" in word_set("figures"):
+        sentence.mute(i, i + 1, "figure of speech")
 
 
 def _mute_quotations(sentence: Sentence) -> None:
