@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ramctl.labels import Label, LabelSystem
 from ramctl.parsing.counts import TagCounts
 from ramctl.parsing.lexicon import VISIBLE_FILES, Lexicon
-from ramctl.parsing.synonyms import POS_OF_KIND, Merge, find_merges
+from ramctl.parsing.synonyms import POS_OF_KIND, Merge, find_merges, rare_synonyms
 from ramctl.parsing.wordnet import NOUN, VERB
 
 DECISIONS = ("label", "synonym", "drop")
@@ -77,6 +77,7 @@ def build_labels(
     ]
     candidates += [decisions[tag] for tag in sorted(decisions.keys() - dict(ranked).keys())]
     candidates = _limit(candidates, sizes)
+    candidates += _rare(candidates, counts, lexicon, sizes)
     return BuiltLabels(_system(candidates, counts, lexicon, sizes), candidates)
 
 
@@ -180,6 +181,21 @@ def _limit(candidates: list[Candidate], sizes: Sizes) -> list[Candidate]:
         strings += candidate.decision != "drop"
         kept.append(candidate)
     return kept
+
+
+def _rare(
+    candidates: list[Candidate], counts: TagCounts, lexicon: Lexicon, sizes: Sizes
+) -> list[Candidate]:
+    """Words below the count that a label needs, as synonyms of labels, while there is room."""
+    strings = {c.tag: c.of or c.tag for c in candidates if c.decision != "drop"}
+    decided = {c.tag for c in candidates}
+    rare = [(tag, n) for tag, n in counts.captions.items() if tag not in decided]
+    words = [tag for tag, _ in sorted(rare, key=lambda item: (-item[1], item[0]))]
+    merges = rare_synonyms(counts, lexicon, words, strings)
+    return [
+        Candidate(m.word, counts.captions[m.word], counts.kind(m.word), "synonym", m.tag, m.rule)
+        for m in merges[: max(sizes.max_strings - len(strings), 0)]
+    ]
 
 
 def _system(

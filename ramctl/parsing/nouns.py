@@ -8,6 +8,8 @@ from ramctl.parsing.lists import word_set
 from ramctl.parsing.sentence import ADJECTIVES, NOUNS
 
 PHRASE = NOUNS | ADJECTIVES
+#: What is drunk from glasses is named so many words from them.
+NEAR = 20
 #: Stuff that a tool or garment is for rather than made of: "a snow shovel"; and what is made of it.
 STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
 BALL_GAMES = frozenset({"baseball", "basketball", "football", "softball", "volleyball"})
@@ -72,7 +74,7 @@ def _is_name(findings: Findings, i: int) -> bool:
 def _singular(findings: Findings, i: int) -> str:
     sentence, word = findings.sentence, findings.sentence.words[i]
     if word == "glasses":
-        around = set(sentence.words)
+        around = set(sentence.words[max(i - NEAR, 0) : i + NEAR])
         worn = sentence.word(i - 1) in WEARERS or sentence.tag(i - 1) in ADJECTIVES
         if sentence.word(i + 1) in ("of", "filled", "full") or (
             not (worn and sentence.word(i - 1) not in DRINKS) and around & DRINKS

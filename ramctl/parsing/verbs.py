@@ -12,6 +12,8 @@ LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun
                               "noun.event", "noun.body"})  # fmt: skip
 TAKING = frozenset({"take", "get", "snap", "shoot"})
 LAND = frozenset({"noun.location", "noun.object"})
+#: A verb's subject is no more words away.
+NEAR = 40
 TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
 
 
@@ -97,7 +99,7 @@ def _subject(findings: Findings, i: int) -> str:
     """The noun before a verb that no preposition governs; empty if there is none near."""
     sentence, lexicon = findings.sentence, findings.lexicon
     subject, k = "", i - 1
-    while k >= 0 and sentence.tags[k] not in (",", ".", ":", "CC"):
+    while k >= max(i - NEAR, 0) and sentence.tags[k] not in (",", ".", ":", "CC"):
         if sentence.tags[k] in NOUNS:
             subject = lexicon.noun(sentence.words[k])
             start = k
