@@ -65,6 +65,8 @@ def _can_be_meant(sentence: Sentence, i: int, end: int, lemma: str, lexicon: Lex
         return True
     if tags[i] in ADJECTIVES and lemma.rpartition(" ")[2] in GENERAL_PEOPLE:
         return False
+    if lexicon.is_relational(words[i]):
+        return True  # "military uniform"
     if words[i] in lexicon.colors or words[i] in lexicon.stop_adjectives:
         # A black bear and white wine are kinds, a blue flag (an iris) is a flag that is blue.
         head = lexicon.first_file(lemma.rpartition(" ")[2])

@@ -31,6 +31,10 @@ SCENE_ROOTS = (
 )  # fmt: skip
 
 
+#: First words of synsets under which everything is played.
+GAME_ROOTS = (("athletic game", 0), ("board game", 0), ("card game", 0))
+
+
 class Lexicon:
     """Word knowledge, with caches that are bounded.
 
@@ -81,7 +85,8 @@ class Lexicon:
         self.idioms = PhraseIndex(words["idioms"]["drop"])
         listed = {word for word in wordnet.compounds() if _is_noun_compound(word)}
         self.compounds = PhraseIndex((self.added_compounds | listed) - self.removed_compounds)
-        self._scene_roots = self._find_scene_roots()
+        self._scene_roots = self._find_roots(SCENE_ROOTS)
+        self._games = self._find_roots(GAME_ROOTS)
         self.noun = lru_cache(maxsize=50_000)(self._noun)
         self.verb = lru_cache(maxsize=20_000)(self._verb)
         self.noun_kind = lru_cache(maxsize=50_000)(self._noun_kind)
@@ -126,6 +131,31 @@ class Lexicon:
     def is_plain_verb(self, word: str) -> bool:
         """Whether the word's base form is a verb."""
         return self.verb(word) in self.extra_verbs or self.wordnet.has(self.verb(word), VERB)
+
+    def is_relational(self, word: str) -> bool:
+        """Whether an adjective says what a thing has to do with: military, musical."""
+        senses = self.wordnet.synsets(word, ADJECTIVE)
+        return bool(senses) and senses[0].file == "adj.pert"
+
+    def is_known(self, word: str) -> bool:
+        """Whether WordNet or a list has the word."""
+        listed = self.objects | self.scenes | self.colors | self.visible_adjectives
+        entry = self.wordnet.entry(word)
+        return word in listed or word in self.extra_verbs or bool(entry.senses)
+
+    def is_listed(self, phrase: str) -> bool:
+        """Whether WordNet or a list has the phrase as a compound."""
+        return phrase in self.compounds or phrase in self.plural_only
+
+    def is_tag_before_noun(self, word: str) -> bool:
+        """Whether a word before a noun is a tag of its own: "brick" in "brick house"."""
+        is_substance = self.first_file(word) == "noun.substance"
+        return word in self.modifier_tags | self.colors | self.visible_adjectives or is_substance
+
+    def is_game(self, word: str) -> bool:
+        """Whether one plays it: a sport or a game by one of its first two senses."""
+        senses = self.wordnet.entry(word).senses.get(NOUN, ())
+        return any(self._is_below(number, self._games) for number, _ in senses[:2])
 
     def kind(self, tag: str) -> str:
         """The kind of a tag by itself; object where nothing is known of it."""
@@ -216,13 +246,17 @@ class Lexicon:
         return visible > other
 
     def _is_scene(self, number: int) -> bool:
-        return not self._scene_roots.isdisjoint([number, *self.wordnet.hypernym_path(number)])
+        return self._is_below(number, self._scene_roots)
 
-    def _find_scene_roots(self) -> frozenset[int]:
-        found = (self.wordnet.entry(word).senses.get(NOUN, ()) for word, _ in SCENE_ROOTS)
+    def _is_below(self, number: int, roots: frozenset[int]) -> bool:
+        return not roots.isdisjoint([number, *self.wordnet.hypernym_path(number)])
+
+    def _find_roots(self, words: tuple[tuple[str, int], ...]) -> frozenset[int]:
+        """The synsets of (word, place of its sense) pairs."""
+        found = (self.wordnet.entry(word).senses.get(NOUN, ()) for word, _ in words)
         return frozenset(
             senses[place][0]
-            for senses, (_, place) in zip(found, SCENE_ROOTS, strict=True)
+            for senses, (_, place) in zip(found, words, strict=True)
             if len(senses) > place
         )
 
