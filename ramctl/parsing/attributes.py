@@ -10,10 +10,10 @@ from ramctl.parsing.sentence import ADJECTIVES, NOUNS, Sentence
 SECOND_PARTS = frozenset({"colored", "shaped", "haired", "covered", "capped", "toned", "faced",
                           "patterned", "themed", "sleeved", "clad", "lined", "topped", "filled",
                           "uniformed", "eyed", "skinned", "wrapped", "flavored",
-                          "encrusted", "studded", "tipped"})  # fmt: skip
+                          "encrusted", "studded", "tipped", "hued"})  # fmt: skip
 GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterned", "lined",
                               "topped", "filled", "uniformed", "clad", "wrapped",
-                              "encrusted", "studded", "tipped"})  # fmt: skip
+                              "encrusted", "studded", "tipped", "hued"})  # fmt: skip
 NO_ATTRIBUTE = frozenset({"aged", "sized", "looking", "based", "style", "length", "size", "made",
                           "related", "like", "owned", "year", "fashioned"})  # fmt: skip
 #: What may stand before a participle that describes the noun after it.

@@ -44,6 +44,8 @@ def mute(sentence: Sentence, lexicon: Lexicon) -> None:
             word == "than" and sentence.word(i - 1) == "rather"
         ):
             sentence.mute(i, _bare_list_end(sentence, i), "negation")
+        elif word == "free" and sentence.tag(i - 1) in NOUNS and sentence.tag(i + 1) in NOUNS:
+            sentence.mute(i - 1, i + 1, "negation")  # "a traffic free zone"
         elif word == "missing" and sentence.tag(i + 1) in BARE_PHRASE_STARTS:
             sentence.mute(i, sentence.phrase_end(i + 1), "negation")
         elif word == "to" and _verb_before(sentence, i, lexicon) in UNDONE:

@@ -26,6 +26,8 @@ from ramctl.parsing.wordnet import NOUN, VERB
 AFTER_VERB = frozenset({"DT", "PRP$", "IN", "RP", "TO", "RB", "PRP", "CC", "", ".", ",", "VBG"})
 #: Before an -ing word that is a verb with its object: "sitting and drinking water".
 BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
+#: Where a person is in a picture, between commas.
+PLACES_OF_PEOPLE = frozenset({"left", "right", "center", "centre", "above", "below", "pictured"})
 ONE = frozenset({"a", "an", "this", "one", "another", "each", "every"})
 
 
@@ -97,6 +99,10 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     before, after = sentence.tag(i - 1), sentence.tag(i + 1)
     if after in NOUNS and word in lexicon.stop_adjectives and lexicon.is_plain_adjective(word):
         return "JJ"  # "an ornamental gourd"
+    if after in NOUNS | ADJECTIVES and word in lexicon.visible_adjectives:
+        return "JJ"  # "a matte gray wall"
+    if _is_among_colors(sentence, i, lexicon):
+        return "JJ"
     if word.endswith("ing") and len(word) > 4:
         if lexicon.noun(word) in lexicon.ing_things or word in lexicon.objects:
             return tag
@@ -122,6 +128,8 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
         and (word != "leaves" or is_doer(sentence, i - 1, lexicon))
     ):
         return "VBZ" if word.endswith("s") else "VBP"
+    if before == "," and sentence.word(i - 2) in PLACES_OF_PEOPLE and lexicon.is_plain_verb(word):
+        return "VBZ" if word.endswith("s") else "VBP"  # "person , left , shops with"
     if tag == "NNS" and lexicon.is_plain_verb(word) and _is_bare_verb(sentence, i, lexicon):
         return "VBZ"
     if after not in AFTER_VERB or not lexicon.is_plain_verb(word):
@@ -135,6 +143,16 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
         doing = has_object or not is_noun or is_doer(sentence, i - 1, lexicon)
         return "VBZ" if doing else tag
     return tag
+
+
+def _is_among_colors(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether a colour that is no food stands beside another: "green, violet and tan"."""
+    word, words = sentence.words[i], sentence.words
+    if word not in lexicon.colors:
+        return False
+    joined = (words[i - 2 : i][::-1], words[i + 1 : i + 3])
+    beside = any(w[:1] in ([","], ["and"]) and w[1:] and w[1] in lexicon.colors for w in joined)
+    return beside and all(s.file != "noun.food" for s in lexicon.wordnet.synsets(word, NOUN))
 
 
 def _is_worn_color(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:

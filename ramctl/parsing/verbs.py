@@ -12,6 +12,8 @@ LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun
                               "noun.event", "noun.body"})  # fmt: skip
 TAKING = frozenset({"take", "get", "snap", "shoot"})
 LAND = frozenset({"noun.location", "noun.object"})
+#: Verbs that are their own participles or adjectives.
+OWN_PARTICIPLES = frozenset({"cut", "shut", "split", "open"})
 #: A verb's subject is no more words away.
 NEAR = 40
 TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
@@ -24,7 +26,7 @@ def verb(findings: Findings, i: int) -> int:
     if tag in ("VBN", "VBD") and attributes.participle(findings, i):
         return i + 1
     lemma = "sit" if word == "seated" else lexicon.verb(word)
-    if i == 0 and tag == "VB" and sentence.tag(1) in NOUNS and lexicon.is_plain_adjective(word):
+    if i == 0 and word in OWN_PARTICIPLES and sentence.tag(1) in NOUNS:
         return attributes.as_attribute(findings, i)  # "cut branches"
     if word in lexicon.colors:
         findings.add(i, i + 1, word, "attribute", "colour")
@@ -152,5 +154,5 @@ def _is_modifier(findings: Findings, i: int) -> bool:
 def _is_held_event(findings: Findings, i: int) -> bool:
     """Whether what is held is an event: "a premiere held during the festival"."""
     sentence, lexicon = findings.sentence, findings.lexicon
-    before = lexicon.noun(sentence.word(i - 1))
-    return sentence.tag(i + 1) == "IN" and lexicon.noun_kind(before) == "scene"
+    is_passive = sentence.tag(i + 1) in ("IN", "")
+    return is_passive and lexicon.noun_kind(_subject(findings, i)) == "scene"
