@@ -88,7 +88,7 @@ def with_second_part(findings: Findings, i: int) -> int:
     if first in LIGHTNESS or (first in lexicon.stop_adjectives and second in GIVES_FIRST_PART):
         return i + 2
     if second in GIVES_FIRST_PART:
-        lemma = first if sentence.tags[i] in ADJECTIVES else lexicon.noun(first)
+        lemma = first if lexicon.is_attribute(first) else lexicon.noun(first)
         if first in lexicon.colors or lexicon.noun_kind(lemma) or lexicon.is_attribute(first):
             kind = "attribute"
             findings.add(i, i + 2, lemma, kind, f"first part of {second}")

@@ -112,13 +112,15 @@ class Lexicon:
                 return word
             rest, _, last = word.rpartition(" ")
             return f"{rest} {self.noun(last)}"
-        return noun_lemma(word, self.wordnet)
+        lemma = noun_lemma(word, self.wordnet)
+        return self.spelling.get(lemma, lemma)
 
     def _verb(self, word: str) -> str:
         for lemma in (word, word[:-1], word[:-2], word[:-3], word[:-3] + "e"):
             if lemma in self.extra_verbs:
                 return lemma
-        return verb_lemma(word, self.wordnet)
+        lemma = verb_lemma(word, self.wordnet)
+        return self.spelling.get(lemma, lemma)
 
     def is_plain_noun(self, word: str) -> bool:
         """Whether WordNet or a list has the word as a common noun."""
@@ -131,6 +133,12 @@ class Lexicon:
     def is_plain_verb(self, word: str) -> bool:
         """Whether the word's base form is a verb."""
         return self.verb(word) in self.extra_verbs or self.wordnet.has(self.verb(word), VERB)
+
+    def is_hardly_verb(self, word: str) -> bool:
+        """Whether a vague noun is a doing so rarely that no caption means it."""
+        if word not in self.stop_nouns or word in self.doings_alone:
+            return False
+        return self.wordnet.count(word, NOUN) >= 3 * self.wordnet.count(word, VERB)
 
     def is_relational(self, word: str) -> bool:
         """Whether an adjective says what a thing has to do with: military, musical."""
@@ -169,8 +177,8 @@ class Lexicon:
             return kind
         if self.is_attribute(word):
             return "attribute"
-        if self.verb(word) == word and self.is_plain_verb(word) and word not in self.stop_verbs:
-            return "action"
+        if self.wordnet.has(word, VERB) or (self.verb(word) == word and self.is_plain_verb(word)):
+            return None if word in self.stop_verbs else "action"
         return None
 
     def is_also_name(self, word: str) -> bool:
@@ -265,7 +273,7 @@ class Lexicon:
             return True
         if word in self.stop_adjectives or word in self.stop_participles:
             return False
-        if not word.replace(" ", "").replace("'", "").isalpha():
+        if len(word) < 2 or not word.replace(" ", "").replace("'", "").isalpha():
             return False  # "the 21st"
         if word in self.states:
             return True

@@ -35,6 +35,8 @@ def verb(findings: Findings, i: int) -> int:
         return i + 1
     if lemma in lexicon.light_verbs:
         _mark_doing(findings, i)
+    if lexicon.is_hardly_verb(lemma):
+        return i + 1  # "to front", "to picture"
     if lemma in lexicon.stop_verbs or not lemma.isalpha() or len(lemma) < 2:
         return i + 1
     if lemma in SEEMING and _is_seeming(findings, i):
