@@ -10,7 +10,8 @@ from ramctl.parsing.sentence import ADJECTIVES, NOUNS, Sentence
 SECOND_PARTS = frozenset({"colored", "shaped", "haired", "covered", "capped", "toned", "faced",
                           "patterned", "themed", "sleeved", "clad", "lined", "topped", "filled",
                           "uniformed", "eyed", "skinned", "wrapped", "flavored",
-                          "encrusted", "studded", "tipped", "hued"})  # fmt: skip
+                          "encrusted", "studded", "tipped", "hued", "backed",
+                          "necked", "legged", "tailed", "winged", "edged", "bodied"})  # fmt: skip
 GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterned", "lined",
                               "topped", "filled", "uniformed", "clad", "wrapped",
                               "encrusted", "studded", "tipped", "hued"})  # fmt: skip

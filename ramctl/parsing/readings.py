@@ -114,6 +114,8 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
             return "JJ"
         if tag == "NNS" and lexicon.is_plain_verb(word):
             return "VBZ"
+        if tag == "NN" and before == "CC" and lexicon.is_plain_verb(word):
+            return "VBP"  # "stand or recline"
     if (
         word in lexicon.colors
         and (word not in ("orange", "gold", "silver", "salmon") or after in ADJECTIVES | {"VBN"})
@@ -234,6 +236,9 @@ def _adjective_reading(word: str, tag: str, lexicon: Lexicon) -> str:
         return tag
     if lexicon.is_plain_noun(word) and word not in lexicon.visible_adjectives:
         return tag if is_comparative(word, lexicon) else "NN"
+    lemma = lexicon.noun(word)
+    if lemma != word and lexicon.is_plain_noun(lemma) and word not in lexicon.visible_adjectives:
+        return "NNS"  # "ducks and geese"
     if word.endswith("ed") and lexicon.is_plain_verb(word):
         return "VBN"
     if word.endswith("ing") and lexicon.is_plain_verb(word):
