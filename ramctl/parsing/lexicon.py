@@ -218,11 +218,15 @@ class Lexicon:
             return None
         if synsets[0].file not in VISIBLE_FILES and not self._mostly_visible(lemma):
             return self._kind_of_abstract(lemma, synsets[0].file)
-        return "scene" if self._is_scene(synsets[0].number) else "object"
+        is_place = self._is_scene(synsets[0].number) or self._is_kind_of_place(lemma)
+        return "scene" if is_place else "object"
+
+    def _is_kind_of_place(self, lemma: str) -> bool:
+        head = lemma.rpartition(" ")[2]
+        return head != lemma and head in self.scenes and head != "court"
 
     def _kind_of_head(self, lemma: str) -> str:
-        head = lemma.rpartition(" ")[2]
-        if head != lemma and head in self.scenes and head != "court":
+        if self._is_kind_of_place(lemma):
             return "scene"
         if lemma in self.objects:
             return "object"

@@ -49,7 +49,8 @@ def noun_phrase(findings: Findings, start: int) -> int:
     if not parts:
         return i
     *modifiers, head = parts
-    head_is_tag = _head(findings, *head)
+    # "a kitchen design" is of a kitchen; "a shirt with designs" has them.
+    head_is_tag = not (modifiers and head[2] == "design") and _head(findings, *head)
     if modifiers and head_is_tag:
         findings.phrases.append(f"{modifiers[-1][2]} {head[2]}")
     for modifier in modifiers:

@@ -17,6 +17,8 @@ BOUNDARIES = frozenset({".", ":", "``", "''", "-LRB-", "-RRB-"})
 URL = re.compile(r"(?:https?://|www\.)\S+")
 MARKUP = re.compile(r"<[^<>]{1,200}>")
 CURLY_APOSTROPHE = str.maketrans({"\u2019": "'", "\u2018": "'", "\u00a0": " ", "_": " "})
+#: Text in single quotes; an apostrophe inside of a word is none.
+SINGLE_QUOTED = re.compile(r"(?<!\w)'(?!(?:s|t|m|re|ve|ll|d)\b)((?:[^'\n]|(?<=\w)'(?=\w))+)'(?!\w)")
 LATIN_WORD = re.compile(r"[a-z][a-z'.&]*$")
 
 
@@ -30,6 +32,8 @@ def clean(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     text = text.translate(CURLY_APOSTROPHE).replace("``", '"').replace("''", '"')
+    if text.count("'") > 1:
+        text = SINGLE_QUOTED.sub(r'"\1"', text)
     return " ".join(text.split())
 
 

@@ -12,10 +12,14 @@ LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun
                               "noun.event", "noun.body"})  # fmt: skip
 TAKING = frozenset({"take", "get", "snap", "shoot"})
 LAND = frozenset({"noun.location", "noun.object"})
+#: "In a standing position": somebody stands.
+POSTURES = frozenset({"position", "pose", "posture"})
 #: Verbs that are their own participles or adjectives.
 OWN_PARTICIPLES = frozenset({"cut", "shut", "split", "open"})
 #: A verb's subject is no more words away.
 NEAR = 40
+SHAPES_OF_LAND = frozenset({"roll", "wind", "slope", "tower", "loom", "sprawl", "undulate",
+                            "meander", "snake", "sweep"})  # fmt: skip
 TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
 
 
@@ -121,7 +125,8 @@ def _is_purpose(findings: Findings, i: int) -> bool:
     sentence, lexicon = findings.sentence, findings.lexicon
     if sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) not in DETERMINERS | ADJECTIVES:
         return False
-    return lexicon.thing_file(_head_after(findings, i)) not in LIVING_OR_MOVING
+    head = _head_after(findings, i)
+    return head not in POSTURES and lexicon.thing_file(head) not in LIVING_OR_MOVING
 
 
 def _head_after(findings: Findings, i: int) -> str:
@@ -138,9 +143,9 @@ def _head_after(findings: Findings, i: int) -> str:
 
 def _is_lie_of_land(findings: Findings, i: int, lemma: str) -> bool:
     """Whether an -ing word tells the shape of the land after it: "rolling green hills"."""
-    lexicon = findings.lexicon
+    sentence, lexicon = findings.sentence, findings.lexicon
     head = _head_after(findings, i)
-    if lemma not in lexicon.lie_of_the_land | lexicon.course_verbs | {"roll"} or not head:
+    if lemma not in SHAPES_OF_LAND or not head or sentence.tag(i - 1) in NOUNS | {"PRP"}:
         return False
     return lexicon.noun_kind(head) == "scene" or lexicon.first_file(head) in LAND
 
