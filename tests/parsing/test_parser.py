@@ -167,6 +167,11 @@ def test_the_gold_standards_are_reached(parser, shared, tmp_path, name, f1, forb
     assert score["kind_accuracy"] >= 0.95
 
 
+@pytest.mark.parametrize("part", ["\U0001f600", "a-", "\u732b", "runs ", "no dog or ", "' s "])
+def test_a_long_caption_of_anything_comes_to_an_end(parser, part):
+    assert len(parser.tags((part * 50_000)[:50_000])) <= 2
+
+
 def test_a_vague_word_that_a_label_system_asks_for_is_found():
     caption = "A black and white photo of a dog."
     assert CaptionParser.closed(LabelSystem.from_tags(["dog"])).tags(caption) == ["dog"]
