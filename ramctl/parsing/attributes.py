@@ -65,8 +65,8 @@ def _describes_nothing(findings: Findings, i: int) -> bool:
     while sentence.tag(k + 1) in NOUNS:
         k += 1
     head = lexicon.noun(sentence.words[k])
-    seen = word_set("vague_places") | lexicon.colors
-    return lexicon.noun_kind(head) is None and head not in seen
+    is_seen = head in lexicon.colors or head in word_set("vague_places")
+    return lexicon.noun_kind(head) is None and not is_seen
 
 
 def is_second_part(sentence: Sentence, i: int) -> bool:

@@ -26,6 +26,7 @@ LEADING_TO = frozenset({"next", "close", "adjacent", "attached", "leading", "con
 PHRASE = NOUNS | ADJECTIVES | {"VBN", "HYPH"}
 #: What follows the last noun of its phrase.
 AFTER_HEAD = frozenset({"", ".", ":", "IN", "VBZ", "VBP", "VBD", "WDT", "WP", "RB", "RP", "''"})
+AFTER_BARE_HEAD = (AFTER_HEAD | {","}) - {"RB", "RP"}
 #: What may follow it, or go on with it.
 AFTER_SURE_HEAD = AFTER_HEAD | {",", "CC", "VBG", "TO", "DT"}
 
@@ -160,7 +161,7 @@ def _is_noun_by_use(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
         return (
             sentence.tag(i - 2) in NOUNS
             and as_noun > 2 * as_verb
-            and after in (AFTER_HEAD | {","}) - {"RB", "RP"}
+            and after in AFTER_BARE_HEAD
             and word not in lexicon.verb_forms
         )
     if tag == "VBP" and before == "NN":

@@ -26,6 +26,7 @@ AWAITED = {
 BARE_PHRASE_STARTS = NOUNS | {"DT", "PRP$", "CD"}
 #: What stands between a noun and itself: "hand in hand", "face to face".
 BETWEEN_TWINS = frozenset({"in", "to"})
+AFTER_FIGURE = BETWEEN_TWINS | {"of"}
 SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
 
@@ -36,7 +37,7 @@ def mute(sentence: Sentence, lexicon: Lexicon) -> None:
     for i, word in enumerate(sentence.words):
         if sentence.muted[i]:
             continue
-        if sentence.tags[i] in NOUNS and sentence.word(i + 1) in BETWEEN_TWINS | {"of"}:
+        if sentence.word(i + 1) in AFTER_FIGURE and sentence.tags[i] in NOUNS:
             _mute_figure(sentence, i, lexicon)
         elif word in NEGATORS:
             _mute_negated(sentence, i)
