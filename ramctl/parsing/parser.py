@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from ramctl.parsing.mapping import LabelMapper
     from ramctl.parsing.quick import QuickReader
 
-#: Captions at a time where few need the tagger, which is slow on few.
-QUICK_BATCH = 8 * BATCH
 #: Parsed texts that are remembered: captions repeat within a data set.
 KNOWN_TEXTS = 20_000
 
@@ -102,8 +100,7 @@ class CaptionParser:
         A text that was parsed lately is not parsed again.
         """
         iterator = iter(captions)
-        size = BATCH if self._quick is None else QUICK_BATCH
-        while batch := list(islice(iterator, size)):
+        while batch := list(islice(iterator, BATCH)):
             new = dict.fromkeys(text for text in batch if text not in self._known)
             parsed = dict(zip(new, self._parse_texts(new), strict=True))
             yield from (parsed.get(text) or self._known[text] for text in batch)
