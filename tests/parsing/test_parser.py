@@ -80,7 +80,7 @@ EXAMPLES = {
     "a man leaves in a car": "man leave car",
     "an abstract close up of a tree roots": "abstract tree root",
     "A boy drawing in a notepad": "boy draw notepad",
-    "member wears a robe and hat with designs": "wear robe hat",
+    "member wears a robe and hat with designs": "wear robe hat design",
     "a badger sniffing a yellow rose next to a tree": "badger sniff yellow rose tree",
     "a red, white and blue flag": "red white blue flag",
     "the sky is a bright, cerulean blue": "sky bright blue",
