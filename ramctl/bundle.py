@@ -27,6 +27,7 @@ LABELS = "labels.jsonl"
 WEIGHTS = "model.safetensors"
 GRAPH = "model.onnx"
 INT8_GRAPH = "model.int8.onnx"
+PHOTOS, LABEL_QUERIES, LOGITS = "photos", "label_queries", "logits"  # what a graph takes and gives
 INT8_THRESHOLDS = "thresholds.int8.txt"  # a number a line in id order, picked for that graph
 DEFAULT_THRESHOLD = 0.5
 EMBEDDED = "mini"

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ramctl.bundle import LABEL_QUERIES, LOGITS, PHOTOS
 from ramctl.errors import RunProblem
 from ramctl.model.onnx_padding import join_padding, same_padding
 from ramctl.model.onnx_weights import drop_unused, share_weights
 from ramctl.model.ram import RAM
 
-PHOTOS, LABELS, LOGITS = "photos", "label_queries", "logits"
 OPSET = 17
 
 
@@ -76,9 +76,9 @@ def traced(model: RAM, image_size: int) -> Any:
 def _trace(model: RAM, image_size: int, path: Path) -> None:
     rows = model.labels().detach()[: min(4, len(model.labels))]
     photos = torch.zeros(2, 3, image_size, image_size, device=rows.device)
-    free = {PHOTOS: {0: "batch"}, LABELS: {0: "labels"}, LOGITS: {0: "batch", 1: "labels"}}
+    free = {PHOTOS: {0: "batch"}, LABEL_QUERIES: {0: "labels"}, LOGITS: {0: "batch", 1: "labels"}}
     if rows.dim() == 3:
-        free[LABELS][1] = "descriptions"
+        free[LABEL_QUERIES][1] = "descriptions"
     with warnings.catch_warnings(), torch.no_grad():
         # The tracer warns of shape checks inside timm, which are constants for one photo size.
         warnings.simplefilter("ignore")
@@ -86,7 +86,7 @@ def _trace(model: RAM, image_size: int, path: Path) -> None:
             TaggingGraph(model),
             (photos, rows),
             path,
-            input_names=[PHOTOS, LABELS],
+            input_names=[PHOTOS, LABEL_QUERIES],
             output_names=[LOGITS],
             dynamic_axes=free,
             opset_version=OPSET,

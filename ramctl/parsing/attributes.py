@@ -9,9 +9,12 @@ from ramctl.parsing.sentence import ADJECTIVES, NOUNS, Sentence
 #: Second parts of "snow covered", "heart shaped", "red haired".
 SECOND_PARTS = frozenset({"colored", "shaped", "haired", "covered", "capped", "toned", "faced",
                           "patterned", "themed", "sleeved", "clad", "lined", "topped", "filled",
-                          "uniformed", "eyed", "skinned", "wrapped", "flavored"})  # fmt: skip
+                          "uniformed", "eyed", "skinned", "wrapped", "flavored",
+                          "encrusted", "studded", "tipped", "hued", "backed",
+                          "necked", "legged", "tailed", "winged", "edged", "bodied"})  # fmt: skip
 GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterned", "lined",
-                              "topped", "filled", "uniformed", "clad", "wrapped"})  # fmt: skip
+                              "topped", "filled", "uniformed", "clad", "wrapped",
+                              "encrusted", "studded", "tipped", "hued"})  # fmt: skip
 NO_ATTRIBUTE = frozenset({"aged", "sized", "looking", "based", "style", "length", "size", "made",
                           "related", "like", "owned", "year", "fashioned"})  # fmt: skip
 #: What may stand before a participle that describes the noun after it.
@@ -43,6 +46,14 @@ def adjective(findings: Findings, i: int) -> int:
     return i + 1
 
 
+def as_attribute(findings: Findings, i: int) -> int:
+    """Note an attribute that the tagger has for another word; the place after it."""
+    word = findings.sentence.words[i]
+    if findings.lexicon.is_attribute(word):
+        findings.add(i, i + 1, word, "attribute", "adjective")
+    return i + 1
+
+
 def _describes_nothing(findings: Findings, i: int) -> bool:
     """Whether the noun that the adjective at a place describes is no tag: "a striking change"."""
     sentence, lexicon = findings.sentence, findings.lexicon
@@ -54,7 +65,8 @@ def _describes_nothing(findings: Findings, i: int) -> bool:
     while sentence.tag(k + 1) in NOUNS:
         k += 1
     head = lexicon.noun(sentence.words[k])
-    return lexicon.noun_kind(head) is None and head not in word_set("vague_places")
+    is_seen = head in lexicon.colors or head in word_set("vague_places")
+    return lexicon.noun_kind(head) is None and not is_seen
 
 
 def is_second_part(sentence: Sentence, i: int) -> bool:
@@ -63,12 +75,7 @@ def is_second_part(sentence: Sentence, i: int) -> bool:
     if not word or sentence.muted[i] or tag in NOUNS or tag == "VBG":
         return word == "looking" and sentence.tag(i + 1) in NOUNS
     if word in SECOND_PARTS:
-        return sentence.tag(i + 1) != "DT" and sentence.word(i + 1) not in (
-            "in",
-            "with",
-            "by",
-            "of",
-        )
+        return sentence.tag(i + 1) not in ("DT", "IN")
     return word in NO_ATTRIBUTE and sentence.tag(i + 1) in NOUNS | ADJECTIVES
 
 
@@ -83,7 +90,7 @@ def with_second_part(findings: Findings, i: int) -> int:
     if first in LIGHTNESS or (first in lexicon.stop_adjectives and second in GIVES_FIRST_PART):
         return i + 2
     if second in GIVES_FIRST_PART:
-        lemma = first if sentence.tags[i] in ADJECTIVES else lexicon.noun(first)
+        lemma = first if lexicon.is_attribute(first) else lexicon.noun(first)
         if first in lexicon.colors or lexicon.noun_kind(lemma) or lexicon.is_attribute(first):
             kind = "attribute"
             findings.add(i, i + 2, lemma, kind, f"first part of {second}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ramctl.labels import Label, LabelSystem
 from ramctl.parsing.counts import TagCounts
 from ramctl.parsing.lexicon import VISIBLE_FILES, Lexicon
-from ramctl.parsing.synonyms import POS_OF_KIND, Merge, find_merges
+from ramctl.parsing.synonyms import POS_OF_KIND, Merge, find_merges, rare_synonyms
 from ramctl.parsing.wordnet import NOUN, VERB
 
 DECISIONS = ("label", "synonym", "drop")
@@ -25,6 +25,10 @@ EVERYDAY = frozenset({"person", "animal", "plant", "food"})
 MIN_PHRASE_COUNT = 15
 #: The share of its head's mentions that makes a free compound a thing of its own.
 MIN_PHRASE_SHARE = 0.002
+#: What counts half when labels are ranked: properties (a picture has many, and captions name
+#: them by chance), words that no dictionary has, and free compounds whose parts are both tags.
+HALF = 0.5
+TOO_RARE = "too rare for the size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,8 @@ def build_labels(
         for tag, count in ranked
     ]
     candidates += [decisions[tag] for tag in sorted(decisions.keys() - dict(ranked).keys())]
-    candidates = _limit(candidates, sizes)
+    candidates = _limit(candidates, lexicon, sizes)
+    candidates += _rare(candidates, counts, lexicon, sizes)
     return BuiltLabels(_system(candidates, counts, lexicon, sizes), candidates)
 
 
@@ -150,19 +155,30 @@ def _decide(
 def _not_worth_having(tag: str, kind: str, lexicon: Lexicon) -> str:
     if not all(part.replace("'", "").isalpha() for part in tag.split()):
         return "not a word"
-    if tag.isascii() and len(tag) < 3 and tag not in ("tv", "dj", "ox", "pc", "rv", "dvd"):
+    if tag.isascii() and len(tag) < 3 and not lexicon.is_plain_noun(tag):
         return "too short"
     return f"vague {kind}" if tag in lexicon.vague_labels[kind] else ""
 
 
-def _limit(candidates: list[Candidate], sizes: Sizes) -> list[Candidate]:
-    """The candidates with those past the sizes dropped: the rarest first."""
+def _weight(tag: str, kind: str, lexicon: Lexicon) -> float:
+    """How much a mention of a label counts in its rank."""
+    if kind == "attribute":
+        return HALF
+    first, _, last = tag.partition(" ")
+    if last:
+        is_free = lexicon.noun_kind(last) and not lexicon.is_listed(tag)
+        return HALF if is_free and lexicon.is_tag_before_noun(first) else 1.0
+    return 1.0 if lexicon.is_known(tag) else HALF
+
+
+def _limit(candidates: list[Candidate], lexicon: Lexicon, sizes: Sizes) -> list[Candidate]:
+    """The candidates by rank, with those past the sizes dropped: the lowest ones."""
     kept, labels, strings = [], set[str](), 0
     # A label comes before its synonyms, also where a synonym is the more frequent word.
-    rank = {c.tag: c.count for c in candidates}
+    rank = {c.tag: c.count * _weight(c.tag, c.kind, lexicon) for c in candidates}
     for c in candidates:
         if c.decision == "synonym" and c.of in rank:
-            rank[c.of] = max(rank[c.of], c.count)
+            rank[c.of] = max(rank[c.of], rank[c.tag])
     for candidate in sorted(
         candidates, key=lambda c: (-rank[c.tag], c.decision == "synonym", c.tag)
     ):
@@ -173,13 +189,28 @@ def _limit(candidates: list[Candidate], sizes: Sizes) -> list[Candidate]:
             room = room and candidate.of in labels
         if candidate.decision != "drop" and not room:
             candidate = Candidate(
-                candidate.tag, candidate.count, candidate.kind, "drop", "", "too rare for the size"
+                candidate.tag, candidate.count, candidate.kind, "drop", "", TOO_RARE
             )
         if candidate.decision == "label":
             labels.add(candidate.tag)
         strings += candidate.decision != "drop"
         kept.append(candidate)
     return kept
+
+
+def _rare(
+    candidates: list[Candidate], counts: TagCounts, lexicon: Lexicon, sizes: Sizes
+) -> list[Candidate]:
+    """Words below the count that a label needs, as synonyms of labels, while there is room."""
+    strings = {c.tag: c.of or c.tag for c in candidates if c.decision != "drop"}
+    decided = {c.tag for c in candidates}
+    rare = [(tag, n) for tag, n in counts.captions.items() if tag not in decided]
+    words = [tag for tag, _ in sorted(rare, key=lambda item: (-item[1], item[0]))]
+    merges = rare_synonyms(counts, lexicon, words, strings)
+    return [
+        Candidate(m.word, counts.captions[m.word], counts.kind(m.word), "synonym", m.tag, m.rule)
+        for m in merges[: max(sizes.max_strings - len(strings), 0)]
+    ]
 
 
 def _system(
@@ -205,8 +236,11 @@ def _system(
                 count=label.count + sum(other.count for other in others),
             )
         )
-    order = sorted(built, key=lambda label: (-(label.count or 0), label.tag))
-    return LabelSystem(order)
+
+    def rank(label: Label) -> tuple[float, str]:
+        return -(label.count or 0) * _weight(label.tag, label.kind, lexicon), label.tag
+
+    return LabelSystem(sorted(built, key=rank))
 
 
 def _other_forms(
@@ -216,7 +250,7 @@ def _other_forms(
     lexicon: Lexicon,
     sizes: Sizes,
 ) -> dict[str, tuple[str, ...]]:
-    """Other strings of the labels: names of activities ("surfing"), British spellings."""
+    """Other strings of the labels: "surfing", "play tennis", British spellings."""
     british: dict[str, list[str]] = {}
     for form, lemma in lexicon.british.items():
         british.setdefault(lemma, []).append(form)
@@ -227,6 +261,8 @@ def _other_forms(
         gerunds = counts.gerunds.get(label.tag, Counter()) if label.kind == "action" else Counter()
         found = sorted(form for form, n in gerunds.items() if n >= sizes.min_count)
         found += british.get(label.tag, [])
+        if lexicon.is_game(label.tag):
+            found += [f"play {label.tag}", f"playing {label.tag}"]
         free = [form for form in found if form not in taken][:room]
         taken.update(free)
         room -= len(free)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ramctl.parsing.lexicon import NATURAL_KINDS, Lexicon
-from ramctl.parsing.sentence import DETERMINERS, NOUNS, VERBS, Sentence
+from ramctl.parsing.sentence import ADJECTIVES, DETERMINERS, NOUNS, VERBS, Sentence
 
 ENDS_COMPOUND = NOUNS | {"VBG", "RB", "JJ", "VBN", "RP", "VBD", "VB", "MD", "VBZ", "VBP"}
+#: Heads that an adjective leaves what they are: "primitive people", "a working man".
+GENERAL_PEOPLE = frozenset({"person", "man", "woman", "boy", "girl", "child", "lady"})
 BEFORE_VERB = NOUNS | {",", "PRP", "VBZ", "VBP", "VBD", "RB", "TO", "MD"}
 
 
@@ -61,7 +63,15 @@ def _can_be_meant(sentence: Sentence, i: int, end: int, lemma: str, lexicon: Lex
         return False
     if lemma in lexicon.added_compounds:
         return True
+    if tags[i] in ADJECTIVES and lemma.rpartition(" ")[2] in GENERAL_PEOPLE:
+        return False
+    if lexicon.is_relational(words[i]):
+        return True  # "military uniform"
     if words[i] in lexicon.colors or words[i] in lexicon.stop_adjectives:
+        # A black bear and white wine are kinds, a blue flag (an iris) is a flag that is blue.
+        head = lexicon.first_file(lemma.rpartition(" ")[2])
+        if head not in NATURAL_KINDS and lexicon.first_file(words[i]) == "noun.attribute":
+            return False
         synsets = lexicon.wordnet.synsets(lemma, "n")
-        return any(synset.file in NATURAL_KINDS for synset in synsets)
+        return any(s.file in NATURAL_KINDS for s in synsets)
     return True

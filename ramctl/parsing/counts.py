@@ -78,7 +78,8 @@ class TagCounts:
         )
         common = [tag for tag, _ in _ranked(self.captions)[:N_CONTEXTS]]
         columns = mentions[:, [self._ids[tag] for tag in common]]
-        rows = mentions[:, [self._ids.get(tag, 0) for tag in tags]]
+        known = sparse.diags([float(tag in self._ids) for tag in tags])
+        rows = mentions[:, [self._ids.get(tag, 0) for tag in tags]] @ known
         together = (rows.T @ columns).tocoo()
         totals_row = np.asarray(rows.sum(axis=0)).ravel()
         totals_column = np.asarray(columns.sum(axis=0)).ravel()

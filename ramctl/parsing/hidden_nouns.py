@@ -5,7 +5,7 @@ The lexicon, WordNet's counts and the neighbours decide.
 
 from __future__ import annotations
 
-from ramctl.parsing.lexicon import Lexicon
+from ramctl.parsing.lexicon import VISIBLE_FILES, Lexicon
 from ramctl.parsing.sentence import ADJECTIVES, DETERMINERS, NOUNS, VERBS, Sentence
 from ramctl.parsing.wordnet import ADJECTIVE, ADVERB, NOUN, VERB
 
@@ -19,12 +19,14 @@ BE = frozenset(
 )
 #: Readings of a word that the tagger does not know; WordNet knows no such adverb.
 RARELY_NOUNS = frozenset({"RB", "RBR", "RBS", "PRP", "XX", "AFX", "RP", "MD"})
-NEVER_NOUNS = frozenset({"may", "must", "might", "will", "mine", "i", "he", "it", "thus", "trough"})
+NEVER_NOUNS = frozenset({"have", "has", "had", "do", "does", "be", "may", "must", "might", "will",
+                         "mine", "i", "he", "it", "thus", "trough"})  # fmt: skip
 #: Before "to" and a place: "next to pole", "the path leading to sand".
 LEADING_TO = frozenset({"next", "close", "adjacent", "attached", "leading", "connected", "tied"})
 PHRASE = NOUNS | ADJECTIVES | {"VBN", "HYPH"}
 #: What follows the last noun of its phrase.
 AFTER_HEAD = frozenset({"", ".", ":", "IN", "VBZ", "VBP", "VBD", "WDT", "WP", "RB", "RP", "''"})
+AFTER_BARE_HEAD = (AFTER_HEAD | {","}) - {"RB", "RP"}
 #: What may follow it, or go on with it.
 AFTER_SURE_HEAD = AFTER_HEAD | {",", "CC", "VBG", "TO", "DT"}
 
@@ -41,7 +43,8 @@ def heads_its_phrase(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     as_noun, as_adjective = _uses(lemma, NOUN, lexicon), _uses(word, ADJECTIVE, lexicon)
     if word in lexicon.stop_adjectives:
         is_person = lexicon.first_file(lemma) == "noun.person" and as_noun > 0
-        return is_person and before in ("DT", "PRP$") and after in AFTER_HEAD
+        of_its_own = before == "PRP$" and lexicon.first_file(lemma) in VISIBLE_FILES  # "its sole"
+        return ((is_person and before == "DT") or of_its_own) and after in AFTER_SURE_HEAD
     if after not in AFTER_HEAD or word in lexicon.visible_adjectives:
         surely = as_noun > as_adjective or (
             as_noun == as_adjective and word not in lexicon.visible_adjectives
@@ -57,6 +60,12 @@ def heads_its_phrase(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     if sentence.word(i - 1) in BE or before in VERBS - {"VBG"} | {"RB", "NNS"}:
         return False
     return as_adjective == 0 and not (before == "CC" and sentence.tag(i - 2) in ADJECTIVES)
+
+
+def is_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether the word at a place is a person or an animal."""
+    lemma = lexicon.noun(sentence.words[i]) if i >= 0 else ""
+    return lemma == "person" or lexicon.first_file(lemma) in ("noun.person", "noun.animal")
 
 
 def _is_determined(sentence: Sentence, i: int) -> bool:
@@ -103,7 +112,7 @@ def is_noun_after_all(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     """Whether a "verb" has no room to be one: no verb sense, or a determiner before it."""
     word, tag = sentence.words[i], sentence.tags[i]
     lemma = lexicon.noun(word)
-    if not lexicon.wordnet.has(lemma, NOUN):
+    if not lexicon.wordnet.has(lemma, NOUN) or word in NEVER_NOUNS:
         return False
     if not lexicon.is_plain_verb(word):
         return True
@@ -111,6 +120,10 @@ def is_noun_after_all(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
         return True
     before, after = sentence.tag(i - 1), sentence.tag(i + 1)
     determined = before in ("DT", "PRP$", "POS") and sentence.word(i - 1) not in BARE_SUBJECTS
+    in_color = sentence.word(i - 1) in lexicon.colors and sentence.tag(i - 2) == "DT"
+    described = determined or before in ADJECTIVES or in_color
+    if tag == "VBD" and described and after not in NOUNS:
+        return lexicon.noun_kind(lemma) is not None  # "a yellow rose next to"
     if tag in ("VBD", "VBN"):
         return (
             determined or before in ADJECTIVES or sentence.word(i - 1) in lexicon.colors
@@ -131,13 +144,26 @@ def _is_noun_by_use(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     if after in ("DT", "PRP$", "PRP") or lexicon.noun_kind(lemma) is None:
         return False
     if word == "leaves":
-        return before in ADJECTIVES or (before in NOUNS and after in AFTER_HEAD | {",", "CC"})
+        return before in ADJECTIVES or (
+            before in NOUNS | {""}
+            and after in AFTER_HEAD | {",", "CC"}
+            and not is_doer(sentence, i - 1, lexicon)
+        )
     as_noun = lexicon.wordnet.count(lemma, NOUN)
     as_verb = lexicon.wordnet.count(lexicon.verb(word), VERB)
+    if i == 0 and tag == "VBZ":
+        return after == "IN" and as_noun > 2 * as_verb
     if i == 0 and tag in ("VB", "VBP"):
         return as_noun > 2 * as_verb or (as_noun == as_verb == 0)
     if tag == "VB" and before == "TO":
         return as_noun > as_verb and sentence.word(i - 2) in LEADING_TO
+    if tag in ("VB", "VBP") and before == "CC":  # "a robe and hat"
+        return (
+            sentence.tag(i - 2) in NOUNS
+            and as_noun > 2 * as_verb
+            and after in AFTER_BARE_HEAD
+            and word not in lexicon.verb_forms
+        )
     if tag == "VBP" and before == "NN":
         two = "and" in sentence.words[max(i - 5, 0) : i]
         return as_noun > 4 * as_verb and not two and after in AFTER_SURE_HEAD

@@ -31,6 +31,10 @@ SCENE_ROOTS = (
 )  # fmt: skip
 
 
+#: First words of synsets under which everything is played.
+GAME_ROOTS = (("athletic game", 0), ("board game", 0), ("card game", 0))
+
+
 class Lexicon:
     """Word knowledge, with caches that are bounded.
 
@@ -81,7 +85,8 @@ class Lexicon:
         self.idioms = PhraseIndex(words["idioms"]["drop"])
         listed = {word for word in wordnet.compounds() if _is_noun_compound(word)}
         self.compounds = PhraseIndex((self.added_compounds | listed) - self.removed_compounds)
-        self._scene_roots = self._find_scene_roots()
+        self._scene_roots = self._find_roots(SCENE_ROOTS)
+        self._games = self._find_roots(GAME_ROOTS)
         self.noun = lru_cache(maxsize=50_000)(self._noun)
         self.verb = lru_cache(maxsize=20_000)(self._verb)
         self.noun_kind = lru_cache(maxsize=50_000)(self._noun_kind)
@@ -107,13 +112,15 @@ class Lexicon:
                 return word
             rest, _, last = word.rpartition(" ")
             return f"{rest} {self.noun(last)}"
-        return noun_lemma(word, self.wordnet)
+        lemma = noun_lemma(word, self.wordnet)
+        return self.spelling.get(lemma, lemma)
 
     def _verb(self, word: str) -> str:
         for lemma in (word, word[:-1], word[:-2], word[:-3], word[:-3] + "e"):
             if lemma in self.extra_verbs:
                 return lemma
-        return verb_lemma(word, self.wordnet)
+        lemma = verb_lemma(word, self.wordnet)
+        return self.spelling.get(lemma, lemma)
 
     def is_plain_noun(self, word: str) -> bool:
         """Whether WordNet or a list has the word as a common noun."""
@@ -127,6 +134,37 @@ class Lexicon:
         """Whether the word's base form is a verb."""
         return self.verb(word) in self.extra_verbs or self.wordnet.has(self.verb(word), VERB)
 
+    def is_hardly_verb(self, word: str) -> bool:
+        """Whether a vague noun is a doing so rarely that no caption means it."""
+        if word not in self.stop_nouns or word in self.doings_alone:
+            return False
+        return self.wordnet.count(word, NOUN) >= 3 * self.wordnet.count(word, VERB)
+
+    def is_relational(self, word: str) -> bool:
+        """Whether an adjective says what a thing has to do with: military, musical."""
+        senses = self.wordnet.synsets(word, ADJECTIVE)
+        return bool(senses) and senses[0].file == "adj.pert"
+
+    def is_known(self, word: str) -> bool:
+        """Whether WordNet or a list has the word."""
+        listed = self.objects | self.scenes | self.colors | self.visible_adjectives
+        entry = self.wordnet.entry(word)
+        return word in listed or word in self.extra_verbs or bool(entry.senses)
+
+    def is_listed(self, phrase: str) -> bool:
+        """Whether WordNet or a list has the phrase as a compound."""
+        return phrase in self.compounds or phrase in self.plural_only
+
+    def is_tag_before_noun(self, word: str) -> bool:
+        """Whether a word before a noun is a tag of its own: "brick" in "brick house"."""
+        is_substance = self.first_file(word) == "noun.substance"
+        return word in self.modifier_tags | self.colors | self.visible_adjectives or is_substance
+
+    def is_game(self, word: str) -> bool:
+        """Whether one plays it: a sport or a game by one of its first two senses."""
+        senses = self.wordnet.entry(word).senses.get(NOUN, ())
+        return any(self._is_below(number, self._games) for number, _ in senses[:2])
+
     def kind(self, tag: str) -> str:
         """The kind of a tag by itself; object where nothing is known of it."""
         return self.noun_kind(self.noun(tag)) or self.kind_alone(tag) or "object"
@@ -139,8 +177,8 @@ class Lexicon:
             return kind
         if self.is_attribute(word):
             return "attribute"
-        if self.verb(word) == word and self.is_plain_verb(word) and word not in self.stop_verbs:
-            return "action"
+        if self.wordnet.has(word, VERB) or (self.verb(word) == word and self.is_plain_verb(word)):
+            return None if word in self.stop_verbs else "action"
         return None
 
     def is_also_name(self, word: str) -> bool:
@@ -151,6 +189,12 @@ class Lexicon:
         """The lexicographer file of the noun's first sense; empty if it has none."""
         senses = self.wordnet.synsets(lemma, NOUN)
         return senses[0].file if senses else ""
+
+    def thing_file(self, lemma: str) -> str:
+        """The file of the noun's sense that captions mean: a sloth is an animal."""
+        senses = self.wordnet.synsets(lemma, NOUN)
+        is_animal = any(synset.file == "noun.animal" for synset in senses)
+        return "noun.animal" if lemma in self.objects and is_animal else self.first_file(lemma)
 
     def _noun_kind(self, lemma: str) -> str | None:
         """The kind of a noun lemma, None if it is no tag."""
@@ -174,11 +218,15 @@ class Lexicon:
             return None
         if synsets[0].file not in VISIBLE_FILES and not self._mostly_visible(lemma):
             return self._kind_of_abstract(lemma, synsets[0].file)
-        return "scene" if self._is_scene(synsets[0].number) else "object"
+        is_place = self._is_scene(synsets[0].number) or self._is_kind_of_place(lemma)
+        return "scene" if is_place else "object"
+
+    def _is_kind_of_place(self, lemma: str) -> bool:
+        head = lemma.rpartition(" ")[2]
+        return head != lemma and head in self.scenes and head != "court"
 
     def _kind_of_head(self, lemma: str) -> str:
-        head = lemma.rpartition(" ")[2]
-        if head != lemma and head in self.scenes and head != "court":
+        if self._is_kind_of_place(lemma):
             return "scene"
         if lemma in self.objects:
             return "object"
@@ -210,13 +258,17 @@ class Lexicon:
         return visible > other
 
     def _is_scene(self, number: int) -> bool:
-        return not self._scene_roots.isdisjoint([number, *self.wordnet.hypernym_path(number)])
+        return self._is_below(number, self._scene_roots)
 
-    def _find_scene_roots(self) -> frozenset[int]:
-        found = (self.wordnet.entry(word).senses.get(NOUN, ()) for word, _ in SCENE_ROOTS)
+    def _is_below(self, number: int, roots: frozenset[int]) -> bool:
+        return not roots.isdisjoint([number, *self.wordnet.hypernym_path(number)])
+
+    def _find_roots(self, words: tuple[tuple[str, int], ...]) -> frozenset[int]:
+        """The synsets of (word, place of its sense) pairs."""
+        found = (self.wordnet.entry(word).senses.get(NOUN, ()) for word, _ in words)
         return frozenset(
             senses[place][0]
-            for senses, (_, place) in zip(found, SCENE_ROOTS, strict=True)
+            for senses, (_, place) in zip(found, words, strict=True)
             if len(senses) > place
         )
 
@@ -225,6 +277,8 @@ class Lexicon:
             return True
         if word in self.stop_adjectives or word in self.stop_participles:
             return False
+        if len(word) < 2 or not word.replace(" ", "").replace("'", "").isalpha():
+            return False  # "the 21st"
         if word in self.states:
             return True
         synsets = self.wordnet.synsets(word, ADJECTIVE)

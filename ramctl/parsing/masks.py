@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from ramctl.parsing.lexicon import Lexicon
-from ramctl.parsing.sentence import BOUNDARIES, VERBS, Sentence
+from ramctl.parsing.lists import word_set
+from ramctl.parsing.sentence import ADJECTIVES, BOUNDARIES, NOUNS, VERBS, Sentence
 
-NEGATORS = frozenset({"no", "without", "not", "n't", "never", "nor", "neither", "lacking"})
-FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "rather"})
+NEGATORS = frozenset({"no", "without", "not", "n't", "never", "nor", "neither", "lacking", "lacks",
+                      "except", "minus", "hardly", "barely", "nobody"})  # fmt: skip
+FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "absent"})
+#: Before "to" and a doing that does not happen.
+UNDONE = frozenset({"fail", "refuse", "decline", "unable", "forget"})
 QUOTES_OPEN = frozenset({"``", "''"})
 QUOTES = frozenset({'"', "\u201c", "\u201d"})
 WRITES = frozenset({"say", "read", "spell", "state"})
@@ -19,6 +23,10 @@ AWAITED = {
     ("think", "of"), ("think", "about"), ("hope", "for"), ("wish", "for"), ("ask", "for"),
     ("prepare", "for"), ("long", "for"), ("search", "of"), ("ready", "for"), ("name", "after"),
 }  # fmt: skip
+BARE_PHRASE_STARTS = NOUNS | {"DT", "PRP$", "CD"}
+#: What stands between a noun and itself: "hand in hand", "face to face".
+BETWEEN_TWINS = frozenset({"in", "to"})
+AFTER_FIGURE = BETWEEN_TWINS | {"of"}
 SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
 
@@ -29,15 +37,29 @@ def mute(sentence: Sentence, lexicon: Lexicon) -> None:
     for i, word in enumerate(sentence.words):
         if sentence.muted[i]:
             continue
-        if word in NEGATORS:
+        if sentence.word(i + 1) in AFTER_FIGURE and sentence.tags[i] in NOUNS:
+            _mute_figure(sentence, i, lexicon)
+        elif word in NEGATORS:
             _mute_negated(sentence, i)
-        elif word == "of" and sentence.word(i - 1) in FREE_OF:
+        elif (word == "of" and sentence.word(i - 1) in FREE_OF) or (
+            word == "than" and sentence.word(i - 1) == "rather"
+        ):
+            sentence.mute(i, _bare_list_end(sentence, i), "negation")
+        elif word == "free" and sentence.tag(i - 1) in NOUNS and sentence.tag(i + 1) in NOUNS:
+            sentence.mute(i - 1, i + 1, "negation")  # "a traffic free zone"
+        elif word == "missing" and sentence.tag(i + 1) in BARE_PHRASE_STARTS:
             sentence.mute(i, sentence.phrase_end(i + 1), "negation")
+        elif word == "to" and _verb_before(sentence, i, lexicon) in UNDONE:
+            sentence.mute(i, max(sentence.phrase_end(i + 2), i + 2), "negation")
         elif word == "like" and sentence.tags[i] == "IN":
             _mute_compared(sentence, i, lexicon)
         elif word in ("for", "of", "about", "after"):
             if (_verb_before(sentence, i, lexicon), word) in AWAITED:
                 sentence.mute(i, sentence.phrase_end(i + 1), "awaited")
+        elif word == "shades" and sentence.tag(i - 1) in ADJECTIVES:
+            sentence.mute(i, i + 1, "shade of a colour")
+        elif word == "blues" and not _is_beside_color(sentence, i, lexicon):
+            sentence.mute(i, i + 1, "music style")
         elif sentence.tags[i] in VERBS and lexicon.verb(word) in WRITES:
             _mute_written(sentence, i, lexicon)
 
@@ -54,6 +76,18 @@ def _mute_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
         i += 1
 
 
+def _mute_figure(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
+    """Mute a noun that is no thing here: "hand in hand", "a sea of people", "ears of corn"."""
+    words, lemma = sentence.words, lexicon.noun(sentence.words[i])
+    if sentence.word(i + 1) != "of":
+        if words[i] == sentence.word(i + 2) and sentence.word(i - 1) != "from":
+            sentence.mute(i, i + 3, "idiom")
+        return
+    end = sentence.phrase_end(i + 2)
+    if f"{lemma}={lexicon.noun(words[end - 1])}" in word_set("figures"):
+        sentence.mute(i, i + 1, "figure of speech")
+
+
 def _mute_quotations(sentence: Sentence) -> None:
     opened = None
     for i, word in enumerate(sentence.words):
@@ -67,10 +101,14 @@ def _mute_quotations(sentence: Sentence) -> None:
 
 
 def _mute_negated(sentence: Sentence, i: int) -> None:
-    words = sentence.words
+    words, start = sentence.words, i
+    if sentence.word(i + 1) in ("only", "just"):
+        return
+    while sentence.tag(i + 1) in ("RB", "RBR"):  # "no longer holding", "not really wet"
+        i += 1
     end = sentence.phrase_end(i + 1)
-    if words[i] == "no" and words[end - 1] in SIGNS:
-        sentence.mute(i, end - 1, "negation")
+    if words[start] == "no" and words[end - 1] in SIGNS:
+        sentence.mute(start, end - 1, "negation")
         return
     to_do = sentence.tag(i + 1) == "TO"  # "hoping not to fall"
     if end == i + 1 and sentence.tag(end + to_do) in VERBS:
@@ -79,10 +117,20 @@ def _mute_negated(sentence: Sentence, i: int) -> None:
     if end == i + 1 and sentence.tag(end).startswith("JJ"):
         end += 1
     while sentence.word(end) in ("or", "nor") or (
-        words[i] in ("no", "without") and sentence.word(end) == "," and _continues(sentence, end)
+        words[start] in ("no", "without")
+        and sentence.word(end) == ","
+        and _continues(sentence, end)
     ):
         end = max(sentence.phrase_end(end + 1), end + 1)
-    sentence.mute(i, end, "negation")
+    sentence.mute(start, end, "negation")
+
+
+def _bare_list_end(sentence: Sentence, i: int) -> int:
+    """The place after the noun phrase that follows a word, and after bare nouns joined to it."""
+    end = sentence.phrase_end(i + 1)
+    while sentence.word(end) in ("and", "or") and sentence.tag(end + 1) in NOUNS:
+        end = sentence.phrase_end(end + 1)
+    return end
 
 
 def _continues(sentence: Sentence, comma: int) -> bool:
@@ -103,6 +151,12 @@ def _verb_before(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     while k > 0 and sentence.tags[k] in ("RB", "RP"):
         k -= 1
     return lexicon.verb(sentence.word(k))
+
+
+def _is_beside_color(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether a colour is named nearby: "greens and blues"."""
+    near = sentence.words[max(i - 3, 0) : i] + sentence.words[i + 1 : i + 4]
+    return any(word in lexicon.colors or lexicon.noun(word) in lexicon.colors for word in near)
 
 
 def _mute_written(sentence: Sentence, i: int, lexicon: Lexicon) -> None:

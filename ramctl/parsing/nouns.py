@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from ramctl.parsing.attributes import SECOND_PARTS
 from ramctl.parsing.found import Findings
 from ramctl.parsing.lists import word_set
 from ramctl.parsing.sentence import ADJECTIVES, NOUNS
 
+PHRASE = NOUNS | ADJECTIVES
+#: What is drunk from glasses is named so many words from them.
+NEAR = 20
 #: Stuff that a tool or garment is for rather than made of: "a snow shovel"; and what is made of it.
 STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
+BALL_GAMES = frozenset({"baseball", "basketball", "football", "softball", "volleyball"})
+#: The files of a colour's word and of a compound that ends in it.
+COLOR_FILES = (("noun.attribute", "noun.attribute"), ("noun.attribute", "noun.substance"))
 WORN = frozenset({"wear", "wears", "wearing", "wore", "dressed"})
 WEARERS = frozenset({"wear", "wears", "wearing", "wore", "with", "in", "has", "his", "her", "their",
                      "dark", "reading", "and", "sun", "safety"})  # fmt: skip
@@ -28,6 +35,8 @@ def noun_phrase(findings: Findings, start: int) -> int:
                 break
             parts.append((i, end, lemma))
             i = end
+        elif parts and sentence.word(i + 1) in SECOND_PARTS and sentence.tag(i + 2) in PHRASE:
+            break  # "a robot themed party"
         elif sentence.tags[i] in NOUNS:
             parts.append((i, i + 1, _singular(findings, i)))
             i += 1
@@ -40,7 +49,8 @@ def noun_phrase(findings: Findings, start: int) -> int:
     if not parts:
         return i
     *modifiers, head = parts
-    head_is_tag = _head(findings, *head)
+    # "a kitchen design" is of a kitchen; "a shirt with designs" has them.
+    head_is_tag = not (modifiers and head[2] == "design") and _head(findings, *head)
     if modifiers and head_is_tag:
         findings.phrases.append(f"{modifiers[-1][2]} {head[2]}")
     for modifier in modifiers:
@@ -65,7 +75,7 @@ def _is_name(findings: Findings, i: int) -> bool:
 def _singular(findings: Findings, i: int) -> str:
     sentence, word = findings.sentence, findings.sentence.words[i]
     if word == "glasses":
-        around = set(sentence.words)
+        around = set(sentence.words[max(i - NEAR, 0) : i + NEAR])
         worn = sentence.word(i - 1) in WEARERS or sentence.tag(i - 1) in ADJECTIVES
         if sentence.word(i + 1) in ("of", "filled", "full") or (
             not (worn and sentence.word(i - 1) not in DRINKS) and around & DRINKS
@@ -97,12 +107,35 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
         findings.add(start, end, verb, "action", "gerund")
         return True
     kind = "object" if lemma == "top" and _is_garment(findings, start) else lexicon.noun_kind(lemma)
+    if end - start > 1 and _shade(findings, start, end, lemma):
+        return True
     if kind is None:
         return False
+    if lemma in BALL_GAMES and _is_played(findings, start):
+        kind = "action"
+    if lemma == "school" and [sentence.word(end), sentence.word(end + 2)] == ["of", "fish"]:
+        kind = "object"
     if end - start > 1:
         _first_part(findings, start, lemma)
     findings.add(start, end, lemma, kind, "compound" if end - start > 1 else "noun")
     return True
+
+
+def _shade(findings: Findings, start: int, end: int, lemma: str) -> bool:
+    """Note the colour that a compound ends in: "cerulean blue"; whether it does."""
+    color = lemma.rpartition(" ")[2]
+    lexicon = findings.lexicon
+    files = (lexicon.first_file(color), lexicon.first_file(lemma))
+    if color not in lexicon.colors or files not in COLOR_FILES:
+        return False  # "ice cream", "brain coral"
+    findings.add(start, end, color, "attribute", "colour")
+    return True
+
+
+def _is_played(findings: Findings, i: int) -> bool:
+    """Whether a ball's name is the game: "playing basketball", not "a basketball"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    return lexicon.verb(sentence.word(i - 1)) == "play"
 
 
 def _is_garment(findings: Findings, i: int) -> bool:
@@ -129,10 +162,14 @@ def _first_part(findings: Findings, start: int, lemma: str) -> None:
 def _modifier(
     findings: Findings, start: int, end: int, lemma: str, head: str, is_thing: bool
 ) -> None:
-    lexicon = findings.lexicon
+    lexicon, sentence = findings.lexicon, findings.sentence
+    if is_thing and _is_name(findings, start) and sentence.shown[start][:1].isupper():
+        return  # "the Seattle Space Needle scene"
     kind = lexicon.noun_kind(lemma)
     if lemma in lexicon.colors and end - start == 1:
         findings.add(start, end, lemma, "attribute", "colour")
+    elif lemma in lexicon.visible_adjectives:
+        findings.add(start, end, lemma, "attribute", "adjective")
     elif end - start == 1 and (
         lemma in lexicon.modifier_tags or (kind and lexicon.first_file(lemma) == "noun.substance")
     ):

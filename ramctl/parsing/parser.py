@@ -19,6 +19,7 @@ from ramctl.parsing.found import Findings, Found
 from ramctl.parsing.lexicon import Lexicon
 from ramctl.parsing.sentence import ADJECTIVES, NOUNS, VERBS, Sentence, clean, sentence
 from ramctl.parsing.tagger import BATCH, Tagger
+from ramctl.parsing.wordnet import VERB
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,13 @@ def _kind_of_word(word: str, lexicon: Lexicon) -> str | None:
         return "object"  # the garment; other tops are no tags
     if word in lexicon.stop_nouns:
         # "view" and "point" are tags only as doings.
-        return "action" if word in lexicon.doings_alone else None
+        if word in lexicon.doings_alone or (
+            lexicon.wordnet.has(word, VERB)
+            and word not in lexicon.stop_verbs
+            and not lexicon.is_hardly_verb(word)
+        ):
+            return "action"
+        return "attribute" if lexicon.is_attribute(word) else None
     return lexicon.kind_alone(word)
 
 

@@ -17,11 +17,15 @@ BOUNDARIES = frozenset({".", ":", "``", "''", "-LRB-", "-RRB-"})
 URL = re.compile(r"(?:https?://|www\.)\S+")
 MARKUP = re.compile(r"<[^<>]{1,200}>")
 CURLY_APOSTROPHE = str.maketrans({"\u2019": "'", "\u2018": "'", "\u00a0": " ", "_": " "})
-LATIN_WORD = re.compile(r"[a-z][a-z'.&]*$")
+#: Text in single quotes; an apostrophe inside of a word is none.
+SINGLE_QUOTED = re.compile(r"(?<!\w)'(?!(?:s|t|m|re|ve|ll|d)\b)((?:[^'\n]|(?<=\w)'(?=\w))+)'(?!\w)")
+#: What has more characters is no word; the tokenizer's time grows with their square.
+MAX_WORD = 100
+NO_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
 
 
 def clean(text: str) -> str:
-    """The caption without mark-up, entities, addresses and control characters; NFC."""
+    """The caption without mark-up, entities, addresses and what is too long for a word; NFC."""
     text = html.unescape(text) if "&" in text else text
     if "<" in text:
         text = MARKUP.sub(" ", text)
@@ -30,6 +34,10 @@ def clean(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     text = text.translate(CURLY_APOSTROPHE).replace("``", '"').replace("''", '"')
+    if text.count("'") > 1:
+        text = SINGLE_QUOTED.sub(r'"\1"', text)
+    if len(text) > MAX_WORD:
+        text = NO_WORD.sub(" ", text)
     return " ".join(text.split())
 
 

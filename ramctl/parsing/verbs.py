@@ -7,10 +7,19 @@ from ramctl.parsing.found import Findings
 from ramctl.parsing.sentence import ADJECTIVES, DETERMINERS, NOUNS
 
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
+PARTICLES = frozenset({"up", "out", "down", "over", "through", "off"})
 LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun.phenomenon",
                               "noun.event", "noun.body"})  # fmt: skip
 TAKING = frozenset({"take", "get", "snap", "shoot"})
 LAND = frozenset({"noun.location", "noun.object"})
+#: "In a standing position": somebody stands.
+POSTURES = frozenset({"position", "pose", "posture"})
+#: Verbs that are their own participles or adjectives.
+OWN_PARTICIPLES = frozenset({"cut", "shut", "split", "open"})
+#: A verb's subject is no more words away.
+NEAR = 40
+SHAPES_OF_LAND = frozenset({"roll", "wind", "slope", "tower", "loom", "sprawl", "undulate",
+                            "meander", "snake", "sweep"})  # fmt: skip
 TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
 
 
@@ -21,10 +30,17 @@ def verb(findings: Findings, i: int) -> int:
     if tag in ("VBN", "VBD") and attributes.participle(findings, i):
         return i + 1
     lemma = "sit" if word == "seated" else lexicon.verb(word)
+    if i == 0 and word in OWN_PARTICIPLES and sentence.tag(1) in NOUNS:
+        return attributes.as_attribute(findings, i)  # "cut branches"
+    if word in lexicon.colors:
+        findings.add(i, i + 1, word, "attribute", "colour")
+        return i + 1
     if lemma == "prepare" and sentence.word(i + 1) in ("to", "for"):
         return i + 1
     if lemma in lexicon.light_verbs:
         _mark_doing(findings, i)
+    if lexicon.is_hardly_verb(lemma):
+        return i + 1  # "to front", "to picture"
     if lemma in lexicon.stop_verbs or not lemma.isalpha() or len(lemma) < 2:
         return i + 1
     if lemma in SEEMING and _is_seeming(findings, i):
@@ -33,7 +49,9 @@ def verb(findings: Findings, i: int) -> int:
         findings, i, lemma in lexicon.course_verbs
     ):
         return i + 1
-    if tag == "VBG" and _is_purpose(findings, i):
+    if tag == "VBG" and (_is_purpose(findings, i) or _is_lie_of_land(findings, i, lemma)):
+        return i + 1
+    if _is_modifier(findings, i) or (word == "held" and _is_held_event(findings, i)):
         return i + 1
     if not lexicon.is_plain_verb(word):
         return i + 1
@@ -89,7 +107,7 @@ def _subject(findings: Findings, i: int) -> str:
     """The noun before a verb that no preposition governs; empty if there is none near."""
     sentence, lexicon = findings.sentence, findings.lexicon
     subject, k = "", i - 1
-    while k >= 0 and sentence.tags[k] not in (",", ".", ":", "CC"):
+    while k >= max(i - NEAR, 0) and sentence.tags[k] not in (",", ".", ":", "CC"):
         if sentence.tags[k] in NOUNS:
             subject = lexicon.noun(sentence.words[k])
             start = k
@@ -107,7 +125,41 @@ def _is_purpose(findings: Findings, i: int) -> bool:
     sentence, lexicon = findings.sentence, findings.lexicon
     if sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) not in DETERMINERS | ADJECTIVES:
         return False
-    head = i + 1
-    while sentence.tag(head + 1) in NOUNS:
-        head += 1
-    return lexicon.first_file(lexicon.noun(sentence.words[head])) not in LIVING_OR_MOVING
+    head = _head_after(findings, i)
+    return head not in POSTURES and lexicon.thing_file(head) not in LIVING_OR_MOVING
+
+
+def _head_after(findings: Findings, i: int) -> str:
+    """The singular of the last noun of the phrase that goes on after a place; empty if none."""
+    sentence, k = findings.sentence, i + 1
+    while sentence.tag(k) in ADJECTIVES:
+        k += 1
+    if sentence.tag(k) not in NOUNS:
+        return ""
+    while sentence.tag(k + 1) in NOUNS:
+        k += 1
+    return findings.lexicon.noun(sentence.words[k])
+
+
+def _is_lie_of_land(findings: Findings, i: int, lemma: str) -> bool:
+    """Whether an -ing word tells the shape of the land after it: "rolling green hills"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    head = _head_after(findings, i)
+    if lemma not in SHAPES_OF_LAND or not head or sentence.tag(i - 1) in NOUNS | {"PRP"}:
+        return False
+    return lexicon.noun_kind(head) == "scene" or lexicon.first_file(head) in LAND
+
+
+def _is_modifier(findings: Findings, i: int) -> bool:
+    """Whether a verb and its particle describe the noun after them: "a pull out sofa"."""
+    sentence = findings.sentence
+    if sentence.tags[i] not in ("VB", "VBP") or sentence.word(i + 1) not in PARTICLES:
+        return False
+    return sentence.tag(i - 1) in ("DT", "IN", "JJ", "PRP$") and sentence.tag(i + 2) in NOUNS
+
+
+def _is_held_event(findings: Findings, i: int) -> bool:
+    """Whether what is held is an event: "a premiere held during the festival"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    is_passive = sentence.tag(i + 1) in ("IN", "")
+    return is_passive and lexicon.noun_kind(_subject(findings, i)) == "scene"

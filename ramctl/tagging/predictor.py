@@ -3,13 +3,16 @@
 B photos a batch, S pixels a side, L labels, W width of a label's row.
 """
 
+import platform
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.bundle import GRAPH, INT8_GRAPH, Bundle
+from ramctl.bundle import GRAPH, INT8_GRAPH, LABEL_QUERIES, PHOTOS, Bundle
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.tagging.bound_graph import bind_input
 
 TORCH = "torch"
 Pixels = NDArray[np.float32]
@@ -33,12 +36,25 @@ class OnnxPredictor:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if _adds_in_16_bits():
+            options.add_session_config_entry("session.x64quantprecision", "1")
         # Waiting threads that spin would take the cores from the workers that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = bundle.path / graph
+        # Weights are references into the bundle; bytes have no folder of their own.
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(bundle.path)
+        )
         try:
+            content = path.read_bytes()
+            self._rows = None
+            if rows.ndim == 2:
+                content = bind_input(content, LABEL_QUERIES, rows)
+            else:
+                # Descriptions are weighed by each photo: nothing of them can be done once.
+                self._rows = onnxruntime.OrtValue.ortvalue_from_numpy(rows)
             self._session = onnxruntime.InferenceSession(
-                str(path),
+                content,
                 options,
                 providers=["CPUExecutionProvider"],
                 # Its kernel takes four times as long as the addition and the norm that it joins.
@@ -46,19 +62,30 @@ class OnnxPredictor:
             )
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
-        self._photos, self._labels = (given.name for given in self._session.get_inputs())
-        self._rows = onnxruntime.OrtValue.ortvalue_from_numpy(rows)
 
     def scores(self, photos: Pixels) -> Scores:
         """Probabilities (B, L) of photos (B, 3, S, S)."""
         import onnxruntime
 
-        feeds = {
-            self._photos: onnxruntime.OrtValue.ortvalue_from_numpy(photos),
-            self._labels: self._rows,
-        }
+        feeds = {PHOTOS: onnxruntime.OrtValue.ortvalue_from_numpy(photos)}
+        if self._rows is not None:
+            feeds[LABEL_QUERIES] = self._rows
         (logits,) = self._session.run_with_ort_values(None, feeds)
         return sigmoid(logits.numpy())
+
+
+def _adds_in_16_bits() -> bool:
+    """Whether this processor's sums of two products of 8-bit integers may overflow.
+
+    x86 without VNNI; int8 scores would depend on the machine. Where the flags cannot be read it is
+    taken for one: the detour is slow on the newest servers only (those with AMX).
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        return "vnni" not in Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return True
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

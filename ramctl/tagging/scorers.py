@@ -83,8 +83,8 @@ class BundleScorer:
         self._runtime = choose_runtime(bundle, options.runtime, options.device, options.dtype)
         dtype = number_format(self._runtime)
         self.label_set = choose_labels(bundle, options.labels, options.threshold, dtype)
-        usual = int(bundle.meta.get("preset", {}).get("batch_size", DEFAULT_BATCH))
-        self.batch = options.batch or usual
+        self._usual_batch = int(bundle.meta.get("preset", {}).get("batch_size", DEFAULT_BATCH))
+        self.batch = options.batch or self._usual_batch
         self.target: int | None = config.size
         self.preprocess = Preprocess(config)
         self._bundle = bundle
@@ -118,15 +118,31 @@ class BundleScorer:
             device=options.device,
             dtype=options.dtype,
             threads=options.threads,
+            side_by_side=self._is_small and not self._looks,
             captioning=options.caption,
         )
         predictor.say = self._options.say
         return predictor
 
     @property
+    def _is_small(self) -> bool:
+        """Whether the preset's batches have several photos on a CPU: their memory is small then."""
+        return self._usual_batch > 1
+
+    @property
+    def _looks(self) -> bool:
+        """Whether boxes or captions are wanted, which one torch model makes in turn."""
+        return self._options.boxes or self._options.caption
+
+    @property
     def concurrent(self) -> bool:
-        """Whether several threads may score at once: onnxruntime's may, torch has its own."""
-        return self._runtime != TORCH and not (self._options.boxes or self._options.caption)
+        """Whether several threads may score at once; a large torch model takes all cores itself."""
+        if self._looks:
+            return False
+        if self._runtime != TORCH:
+            return True
+        predictor: Any = self.predictor
+        return bool(predictor.side_by_side)
 
     @property
     def description(self) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ramctl.bundle import Bundle
 from ramctl.errors import RunProblem
 from ramctl.model.device import Runtime
+from ramctl.model.folding import fold_batchnorms
 from ramctl.model.load import load_model
 from ramctl.model.ram import Encoded
 from ramctl.tagging.predictor import Pixels, Scores
@@ -21,7 +22,11 @@ PIXELS_AT_ONCE = 3 * 384 * 384
 
 
 class TorchPredictor:
-    """Scores photos with the torch model; labels are prepared once."""
+    """Scores photos with the torch model; labels are prepared once.
+
+    With `side_by_side` on a CPU, batches may run in several Python threads with one thread each:
+    small operations lose less than to two threads that wait for each other.
+    """
 
     def __init__(
         self,
@@ -31,16 +36,20 @@ class TorchPredictor:
         device: str = "auto",
         dtype: str = "auto",
         threads: int | None = None,
+        side_by_side: bool = False,
         captioning: bool = False,
     ) -> None:
         keep_large_buffers()
         self.say: Callable[[str], None] = lambda message: None  # tells the user, once
         self._most = sys.maxsize  # photos at a time; less after memory ran out
-        if threads is not None:
-            torch.set_num_threads(threads)
         self._runtime = Runtime.choose(device, dtype)
         self.device = self._runtime.device
+        self.side_by_side = side_by_side and self.device.type == "cpu"
+        if threads is not None or self.side_by_side:
+            torch.set_num_threads(threads or 1)
         self.model = load_model(bundle, captioning=captioning)
+        size = int(bundle.meta["preprocess"]["size"])
+        fold_batchnorms(self.model.encoder, torch.zeros(1, 3, size, size))
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.inference_mode():
             self.labels = self.model.prepare_labels(torch.from_numpy(rows).to(self.device))

@@ -14,6 +14,7 @@ from ramctl.io.grouping import group_by_image
 from ramctl.io.json_items import JsonScanner
 from ramctl.io.readers.detect import read_any, recognise
 from ramctl.io.records import Record
+from ramctl.report import Reject
 
 COCO = {
     "info": {"x": [1, "]"]},
@@ -88,6 +89,42 @@ def test_ram_ids_become_tags(tmp_path):
     assert record.fields["tags"] == ["dog", "red"]
     with pytest.raises(RunProblem, match="--labels"):
         list(read_any([str(path)], None, "parse"))
+
+
+@pytest.mark.parametrize(
+    ("row", "tags"),
+    [
+        ({"caption": ["x"], "union_label_id": [1]}, ["cat"]),  # RAM++
+        ({"caption": ["x", "y"], "parse_label_id": [[0], [1, 0]]}, ["dog", "cat"]),  # Tag2Text
+        ({"caption": "x", "union_label_id": [0]}, ["dog"]),
+        ({"caption": ["x"], "union_label_id": [-1]}, "bad_field"),
+        ({"caption": ["x"], "union_label_id": [2]}, "bad_field"),
+        ({"caption": ["x"], "union_label_id": ["a"]}, "bad_field"),
+    ],
+)
+def test_each_of_the_authors_forms_is_recognised(tmp_path, row, tags):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps([{"image_path": "a.jpg"} | row]))
+    assert recognise(str(path)) == "ram"
+    (item,) = read_any([str(path)], None, "parse", tag_list=["dog", "cat"])
+    assert (item.fields["tags"] if isinstance(item, Record) else item.code) == tags
+
+
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [
+        ("coco", {"images": [1, {"id": 3}], "annotations": [{"image_id": [3], "caption": 5}, 7]}),
+        ("vg", [{"regions": [1]}, {"regions": 2}, 3]),
+        ("json", [1, [2]]),
+        ("sbu", {"image_urls": ["u"], "captions": []}),
+        ("ram", [1, {"image_path": "a", "caption": ["x"], "union_label_id": 4}]),
+    ],
+)
+def test_odd_json_is_rejected_row_by_row(tmp_path, form, content):
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(content))
+    items = list(read_any([str(path)], None, "parse", form=form, tag_list=["dog"]))
+    assert all(isinstance(item, Reject) for item in items)
 
 
 def test_tags_of_a_table_are_split(tmp_path):

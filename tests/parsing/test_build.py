@@ -17,6 +17,11 @@ CAPTIONS = [
     *["a girl on a soccer field with a soccer ball"] * 20,
     *["a man rides a train past a golden retriever", "a woman trains a dog"] * 6,
     *["a surfboard on the sand", "a surf board on the sand"] * 6,
+    *["a panda at the zoo", "a panda bear at the zoo", "men play tennis at night"] * 6,
+    "a sport utility vehicle on a road",
+    *["an suv on a road"] * 6,
+    *["a green house by a lake", "plants in a greenhouse at a farm"] * 6,
+    *["a brick wall by a road", "a brick by a road", "a wall by a road"] * 20,
     *["two men fishing in a lake", "a fish in a bowl", "a fish in the water"] * 6,
 ]
 
@@ -32,6 +37,24 @@ def test_synonyms_and_spellings_are_merged(built):
     assert labels.canonical("kid") == labels.canonical("child")
     assert labels.canonical("sofa") == labels.canonical("couch")
     assert labels.canonical("surf board") == labels.canonical("surfboard")
+
+
+def test_rare_words_of_one_sense_are_synonyms(built):
+    assert built.labels.canonical("sport utility vehicle") == "suv"
+
+
+def test_a_free_phrase_is_no_spelling(built):
+    assert built.labels.canonical("green house") is None
+    assert built.labels.canonical("greenhouse") == "greenhouse"
+
+
+def test_games_are_found_as_what_is_played(built):
+    assert built.labels.canonical("play tennis") == built.labels.canonical("tennis")
+
+
+def test_compounds_of_two_tags_rank_below_words(built):
+    tags = built.labels.tags
+    assert tags.index("brick wall") > tags.index("wall")
 
 
 def test_labels_have_kind_count_and_parents(built):

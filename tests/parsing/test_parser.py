@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ramctl.labels import LabelSystem
 from ramctl.parsing import CaptionParser
 from ramctl.parsing.sentence import clean
+
+DATA = Path(__file__).parent.parent / "data"
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,41 @@ EXAMPLES = {
     "an official looks on at a street fair": "official look fair",
     "a square box and a flat, round dish": "square box flat round dish",
     "a girl with a dark gray shirt looking nice": "girl gray shirt",
+    "a play area absent of any children": "play_area",
+    "a dog that lacks a collar": "dog",
+    "a bench with nobody sitting on it": "bench",
+    "a man who is no longer holding the ball": "man",
+    "a bear that is not eating but sleeping": "bear sleep",
+    "a street devoid of cars and people": "street",
+    "a bowl instead of flowers on the table": "bowl table",
+    "a bus fails to stop at the light": "bus light",
+    "a map of the traffic free zone": "map zone",
+    "two girls walk hand in hand": "girl walk",
+    "a sea of people and a flight of stairs": "person stairs",
+    "two ears of corn and a deck of cards": "corn card",
+    "a bird's eye view of a city": "city",
+    "living room with pull out sofa": "living_room sofa",
+    "a smiling sloth": "smile sloth",
+    "rolling green hills": "green hill",
+    "a premiere held during a festival": "premiere festival",
+    "autumn leaves on a green wall": "autumn leaf green wall",
+    "a man leaves in a car": "man leave car",
+    "an abstract close up of a tree roots": "abstract tree root",
+    "A boy drawing in a notepad": "boy draw notepad",
+    "member wears a robe and hat with designs": "wear robe hat design",
+    "a badger sniffing a yellow rose next to a tree": "badger sniff yellow rose tree",
+    "a red, white and blue flag": "red white blue flag",
+    "the sky is a bright, cerulean blue": "sky bright blue",
+    "singer and blues artist performing": "singer artist perform",
+    "two pangolins playing basketball": "pangolin play basketball",
+    "a school of small fish": "school fish",
+    "a person, left, shops with her family": "person shop family",
+    "family members beside a mirror frame": "family mirror",
+    "a pirate themed party": "pirate_themed party",
+    "a matte black television": "matte black television",
+    "primitive people in darker and lighter shades": "primitive person",
+    "a cake shaped like a train": "cake",
+    "a man in a military uniform": "man military_uniform",
 }
 
 
@@ -108,23 +146,30 @@ def test_a_parsed_tag_parses_to_itself(parser):
 
 
 @pytest.mark.shared
-def test_the_public_gold_standard_is_reached(parser, shared, tmp_path):
-    gold = shared / "data" / "gold"
-    rows = [json.loads(line) for line in (gold / "parse_gold_public.jsonl").open()]
+@pytest.mark.parametrize(("name", "f1", "forbidden"), [("public", 0.99, 3), ("own", 0.98, 4)])
+def test_the_gold_standards_are_reached(parser, shared, tmp_path, name, f1, forbidden):
+    script = shared / "data" / "gold" / "score.py"
+    public = shared / "data" / "gold" / "parse_gold_public.jsonl"
+    gold = public if name == "public" else DATA / "parse_gold.jsonl"
+    rows = [json.loads(line) for line in gold.open(encoding="utf-8")]
     parsed = parser.parse(row["caption"] for row in rows)
     with (tmp_path / "predicted.jsonl").open("w") as out:
         for row, caption in zip(rows, parsed, strict=True):
             line = {"id": row["id"], "tags": caption.tags, "kinds": caption.kinds}
             out.write(json.dumps(line) + "\n")
     done = subprocess.run(
-        [sys.executable, gold / "score.py", gold / "parse_gold_public.jsonl",
-         tmp_path / "predicted.jsonl", "--json"],
+        [sys.executable, script, gold, tmp_path / "predicted.jsonl", "--json"],
         capture_output=True, check=True,
     )  # fmt: skip
     score = json.loads(done.stdout)
-    assert score["f1"] >= 0.975
-    assert score["forbidden_hits"] <= 8
+    assert score["f1"] >= f1
+    assert score["forbidden_hits"] <= forbidden
     assert score["kind_accuracy"] >= 0.95
+
+
+@pytest.mark.parametrize("part", ["\U0001f600", "a-", "\u732b", "runs ", "no dog or ", "' s "])
+def test_a_long_caption_of_anything_comes_to_an_end(parser, part):
+    assert len(parser.tags((part * 50_000)[:50_000])) <= 2
 
 
 def test_a_vague_word_that_a_label_system_asks_for_is_found():

@@ -50,8 +50,8 @@ def graph() -> onnx.ModelProto:
     }  # fmt: skip
     nodes = [
         helper.make_node("ReduceMean", ["photos"], ["mean"], axes=[2, 3], keepdims=0),
-        helper.make_node("Slice", ["rows", "start", "end", "axis"], ["colours"]),
-        helper.make_node("Slice", ["rows", "last", "width", "axis"], ["bias"]),
+        helper.make_node("Slice", ["label_queries", "start", "end", "axis"], ["colours"]),
+        helper.make_node("Slice", ["label_queries", "last", "width", "axis"], ["bias"]),
         helper.make_node("Transpose", ["colours"], ["turned"], perm=[1, 0]),
         helper.make_node("Transpose", ["bias"], ["flat"], perm=[1, 0]),
         helper.make_node("MatMul", ["mean", "turned"], ["product"]),
@@ -63,7 +63,7 @@ def graph() -> onnx.ModelProto:
         "colours",
         [
             helper.make_tensor_value_info("photos", TensorProto.FLOAT, ["B", 3, "H", "W"]),
-            helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["L", WIDTH]),
+            helper.make_tensor_value_info("label_queries", TensorProto.FLOAT, ["L", WIDTH]),
         ],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", "L"])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],

@@ -7,6 +7,7 @@ import pytest
 
 from ramctl import Tagger
 from ramctl.bundle import INT8_GRAPH, INT8_THRESHOLDS, Bundle
+from ramctl.bundle import PHOTOS as INPUT
 from ramctl.cli import main
 from ramctl.tagging.open_set import own_labels
 from ramctl.tagging.predictor import OnnxPredictor
@@ -47,11 +48,16 @@ def test_scores_stay_close_to_those_of_the_fp32_graph(int8_bundle):
     assert 0 < moved.max() < 0.02
 
 
-def test_only_the_tag_decoder_is_rounded_and_the_rest_is_stored_once(int8_bundle):
+def test_encoder_and_tag_decoder_are_rounded_and_the_rest_is_stored_once(int8_bundle):
     graph = onnx.load(int8_bundle.path / INT8_GRAPH, load_external_data=False).graph
     quantised = [n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"]
-    assert quantised
-    assert all("tag_decoder" in name for name in quantised)
+    assert all("encoder" in name or "tag_decoder" in name or name == INPUT for name in quantised)
+    assert any("tag_decoder" in name for name in quantised)
+    rounded = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    convolutions = [n for n in graph.node if n.op_type == "Conv"]
+    assert convolutions
+    assert all(rounded.issuperset(n.input) for n in convolutions)
+    assert not any(n.op_type == "BatchNormalization" for n in graph.node)
     inside = [i for i in graph.initializer if i.data_location != 1 and i.data_type == 1]
     assert max(np.prod(i.dims) for i in inside) <= 256
 

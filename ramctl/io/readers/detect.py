@@ -97,7 +97,8 @@ def _recognise_json(start: bytes) -> str:
     if start[:1] == b"[":
         if b"regions" in keys:
             return "vg"
-        return "ram" if {b"image_path", b"union_label_id"} <= keys else "json"
+        has_ids = not keys.isdisjoint({b"union_label_id", b"parse_label_id"})
+        return "ram" if has_ids and b"image_path" in keys else "json"
     if {b"image_urls"} & keys:
         return "sbu"
     if re.match(rb'\{\s*"(info|images|licenses|annotations|type)"\s*:\s*[\[{"]', start):

@@ -19,12 +19,17 @@ CAPTION_FIELDS = ("captions", "caption", "title", "text")
 
 def read_coco(source: Source) -> Iterator[Record | Reject]:
     """A record an annotation of a COCO captions file; its photos' names are held."""
-    names = {row["id"]: row["file_name"] for row in _items(source, "images") if "id" in row}
+    names = {
+        str(row["id"]): row["file_name"]
+        for row in _items(source, "images")
+        if isinstance(row, dict) and "id" in row and isinstance(row.get("file_name"), str)
+    }
     for number, row in enumerate(_items(source, "annotations"), 1):
         if not isinstance(row, dict) or not isinstance(row.get("caption"), str):
             yield source.reject(number, "missing_field", "annotation without caption", row)
             continue
-        image = names.get(row.get("image_id"), str(row.get("image_id")))
+        image_id = str(row.get("image_id"))
+        image = names.get(image_id, image_id)
         yield source.record({"image": image, "captions": [row["caption"]]}, number)
 
 
@@ -32,7 +37,7 @@ def read_visual_genome(source: Source) -> Iterator[Record | Reject]:
     """A record a photo of Visual Genome's region_descriptions.json; phrases are the captions."""
     for number, row in enumerate(_items(source, None), 1):
         regions = row.get("regions") if isinstance(row, dict) else None
-        if not isinstance(regions, list):
+        if not isinstance(regions, list) or not all(isinstance(r, dict) for r in regions):
             yield source.reject(number, "missing_field", "no regions", row)
             continue
         phrases = [region["phrase"] for region in regions if isinstance(region.get("phrase"), str)]
@@ -57,14 +62,19 @@ def read_objects(source: Source) -> Iterator[Record | Reject]:
 
 
 def read_ram(source: Source, labels: Sequence[str]) -> Iterator[Record | Reject]:
-    """A record an object of the RAM authors' training JSON, ids turned into `labels`' tags."""
+    """A record an object of the authors' training JSON, ids turned into `labels`' tags.
+
+    RAM++ leaves `parse_label_id` out, Tag2Text `union_label_id`.
+    """
     if not labels:
         raise RunProblem("--from ram needs --labels: the tag list that the ids refer to")
     for number, row in enumerate(_items(source, None), 1):
         try:
-            fields: dict[str, Any] = {"image": row["image_path"], "captions": row["caption"]}
-            union = [labels[i] for i in row.get("union_label_id") or []]
-            parsed = [[labels[i] for i in ids] for ids in row.get("parse_label_id") or []]
+            caption = row["caption"]
+            captions = caption if isinstance(caption, list) else [caption]
+            fields: dict[str, Any] = {"image": row["image_path"], "captions": captions}
+            union = _tags(row.get("union_label_id"), labels)
+            parsed = [_tags(ids, labels) for ids in row.get("parse_label_id") or []]
         except (KeyError, TypeError, IndexError) as error:
             yield source.reject(number, "bad_field", f"not a RAM record: {error!r}", row)
             continue
@@ -72,6 +82,12 @@ def read_ram(source: Source, labels: Sequence[str]) -> Iterator[Record | Reject]
         if parsed:
             fields["caption_tags"] = parsed
         yield source.record(fields, number)
+
+
+def _tags(ids: list[int] | None, labels: Sequence[str]) -> list[str]:
+    if ids and min(ids) < 0:
+        raise IndexError("a negative id")
+    return [labels[i] for i in ids or []]
 
 
 def with_usual_names(row: dict[str, Any]) -> dict[str, Any]:

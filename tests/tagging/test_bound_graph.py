@@ -1,0 +1,50 @@
+"""A graph with its labels built in says what the graph says that is fed with them."""
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from ramctl.bundle import GRAPH, LABEL_QUERIES, LOGITS, PHOTOS, Bundle, resolve_model
+from ramctl.tagging.bound_graph import bind_input
+from ramctl.tagging.open_set import own_labels
+from ramctl.tagging.predictor import OnnxPredictor, sigmoid
+
+onnx = pytest.importorskip("onnx")
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return Bundle.open(resolve_model("mini"))
+
+
+def test_scores_equal_those_of_the_graph_as_stored(mini):
+    rows = own_labels(mini).rows[:50]
+    photos = np.random.default_rng(0).uniform(-1, 1, (2, 3, 224, 224)).astype(np.float32)
+    session = onnxruntime.InferenceSession(mini.path / GRAPH, providers=["CPUExecutionProvider"])
+    (logits,) = session.run([LOGITS], {PHOTOS: photos, LABEL_QUERIES: rows})
+    scores = OnnxPredictor(mini, GRAPH, rows, 1).scores(photos)
+    np.testing.assert_allclose(scores, sigmoid(logits), atol=1e-5)
+
+
+def test_the_input_becomes_a_constant_and_nothing_else_changes(mini):
+    stored = (mini.path / GRAPH).read_bytes()
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    bound = onnx.load_from_string(bind_input(stored, LABEL_QUERIES, values))
+    was = onnx.load_from_string(stored)
+    assert [given.name for given in bound.graph.input] == [PHOTOS]
+    constant = bound.graph.initializer.pop()
+    assert constant.name == LABEL_QUERIES
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(constant), values)
+    bound.graph.input.append(next(i for i in was.graph.input if i.name == LABEL_QUERIES))
+    assert bound.SerializeToString() == was.SerializeToString()
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", b"\x3a\xff\xff", b"\x3a", b"\x08\xff"])
+def test_what_is_no_such_graph_is_refused(content):
+    with pytest.raises(ValueError):
+        bind_input(content, LABEL_QUERIES, np.zeros((1, 2), np.float32))
+
+
+def test_an_input_that_is_not_there_is_refused(mini):
+    with pytest.raises(ValueError, match="no graph with an input words"):
+        bind_input((mini.path / GRAPH).read_bytes(), "words", np.zeros((1, 2), np.float32))
