@@ -35,11 +35,10 @@ PAIRS := generated:parsed cleaned:generated cleaned:parsed finetuned:cleaned thi
 # The whole backbone frozen: kept features are what makes so many runs affordable.
 FROZEN := --set training.frozen_stages=0 --set training.backbone_lr_factor=0 \
   --set training.classes_weight=0
-# A lighter label decoder and fewer labels a step than the preset: a run in one to two minutes.
-LIGHT := --set model.tag_decoder.layers=1 --set model.tag_decoder.ffn_width=192
+# Fewer labels a step than the preset: a run in one to two minutes.
 TRAINED := --root $(PHOTOS) --cache $(CACHE) --distill imagenet \
   --set training.sampled_labels=128 --set training.warmup_steps=50 $(FROZEN)
-TRAIN := $(RAMCTL) train --labels $(WORK)/labels.jsonl --epochs $(EPOCHS) $(LIGHT) $(TRAINED)
+TRAIN := $(RAMCTL) train --labels $(WORK)/labels.jsonl --epochs $(EPOCHS) $(TRAINED)
 # What the baselines alone need: they write captions, the rows are compared by their tags.
 NO_CAPTIONS := --set model.captioning=false
 RUNS := $(foreach s,$(SEEDS),$(foreach r,$(ROWS),$(r)-$(s)))
