@@ -1,10 +1,14 @@
 """A graph with its labels built in says what the graph says that is fed with them."""
 
+import shutil
+
 import numpy as np
 import onnxruntime
 import pytest
 
 from ramctl.bundle import GRAPH, LABEL_QUERIES, LOGITS, PHOTOS, Bundle, resolve_model
+from ramctl.errors import RunProblem
+from ramctl.tagging import predictor
 from ramctl.tagging.bound_graph import bind_input
 from ramctl.tagging.open_set import own_labels
 from ramctl.tagging.predictor import OnnxPredictor, sigmoid
@@ -43,6 +47,35 @@ def test_the_input_becomes_a_constant_and_nothing_else_changes(mini):
 def test_what_is_no_such_graph_is_refused(content):
     with pytest.raises(ValueError):
         bind_input(content, LABEL_QUERIES, np.zeros((1, 2), np.float32))
+
+
+def test_a_damaged_graph_is_told_in_one_line(mini, tmp_path):
+    shutil.copytree(mini.path, tmp_path / "broken")
+    (tmp_path / "broken" / GRAPH).write_bytes((mini.path / GRAPH).read_bytes()[:-5])
+    rows = own_labels(mini).rows
+    with pytest.raises(RunProblem, match=f"{GRAPH}: onnxruntime cannot load it: ") as told:
+        OnnxPredictor(Bundle(tmp_path / "broken", mini.meta), GRAPH, rows, 1)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        ("x86_64", "flags : avx2 avx512f", True),
+        ("x86_64", "flags : avx2 avx512_vnni", False),
+        ("AMD64", None, True),
+        ("aarch64", None, False),
+    ],
+)
+def test_processors_that_add_in_16_bits_are_known(monkeypatch, machine, flags, expected):
+    def read(path, *_):
+        if flags is None:
+            raise FileNotFoundError(path)
+        return flags
+
+    monkeypatch.setattr(predictor.platform, "machine", lambda: machine)
+    monkeypatch.setattr(predictor.Path, "read_text", read)
+    assert predictor._adds_in_16_bits() is expected
 
 
 def test_an_input_that_is_not_there_is_refused(mini):

@@ -11,7 +11,8 @@ from ramctl.tagging.choice import ChoiceOptions, TagChoice
 from ramctl.tagging.decode import ahead
 from ramctl.tagging.open_set import own_labels
 from ramctl.tagging.predictor import OnnxPredictor, choose_runtime, sigmoid
-from ramctl.tagging.tagger import significant
+from ramctl.tagging.scorers import BundleScorer
+from ramctl.tagging.tagger import TaggerOptions, significant
 from tests.conftest import REPOSITORY
 from tests.tagging.conftest import save_photo
 
@@ -27,6 +28,25 @@ def test_onnx_and_torch_scores_are_the_same(tiny_bundle):
         rows[runtime] = [row["dense"] for row in tagger.tag(PHOTOS)]
     assert len(rows["onnx"]) == len(PHOTOS) > 4
     np.testing.assert_allclose(rows["onnx"], rows["torch"], atol=1e-4)
+
+
+def test_a_small_torch_model_scores_batches_side_by_side_with_the_same_result(tiny_bundle):
+    def tag(workers):
+        tagger = Tagger.load(
+            str(tiny_bundle), runtime="torch", device="cpu", workers=workers, batch=1, dense=True
+        )
+        assert tagger.scorer.concurrent
+        return [(row["image"], list(row["dense"])) for row in tagger.tag(PHOTOS)]
+
+    assert tag(3) == tag(1)
+
+
+def test_a_large_torch_model_takes_one_batch_at_a_time(tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
+    meta = bundle.meta | {"preset": bundle.meta.get("preset", {}) | {"batch_size": 1}}
+    options = TaggerOptions(runtime="torch", device="cpu")
+    assert not BundleScorer(Bundle(bundle.path, meta), options).concurrent
+    assert BundleScorer(bundle, options).concurrent
 
 
 def test_scores_do_not_depend_on_the_place_in_the_batch(tiny_bundle):
