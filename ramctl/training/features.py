@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,11 +40,14 @@ class FeatureStore:
         folder.mkdir(parents=True, exist_ok=True)
         for path in (self._rows_path, self._keys_path):
             path.touch()
+        self._map: np.memmap | None = None
+        self._read_keys()
+
+    def _read_keys(self) -> None:
         keys = self._keys_path.read_bytes()
         whole = min(len(keys) // KEY_BYTES, self._rows_path.stat().st_size // self._row_bytes)
         self._places = {keys[i * KEY_BYTES : (i + 1) * KEY_BYTES]: i for i in range(whole)}
         self._count = whole
-        self._map: np.memmap | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -55,12 +58,13 @@ class FeatureStore:
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """Hold the store for writing; RunProblem when another run does."""
+        """Hold the store for writing, with what others have added; RunProblem when one still does."""
         with self._keys_path.open("rb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunProblem(f"{self._keys_path}: another run is filling it") from error
+            self._read_keys()
             os.truncate(self._rows_path, self._count * self._row_bytes)
             os.truncate(self._keys_path, self._count * KEY_BYTES)
             yield
@@ -117,14 +121,20 @@ class FeatureCache:
 
         `on_problem` gets the position and the reason of photos that cannot be read, `on_done` is
         told the number of photos done, after each batch; it may raise to stop, nothing is lost.
+        The stores are held for writing from the first photo that they lack, so that runs that lack
+        none share them.
         """
         keys: list[bytes | None] = []
         waiting: dict[bytes, NDArray[np.float32]] = {}
-        with self._all_filling():
+        with ExitStack() as held:
+            is_held = False
             for position, annotation in enumerate(annotations):
                 try:
                     content = read_photo(annotation.image, annotation.base)
                     key = hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
+                    if self._is_missing(key) and not is_held:
+                        self._hold(held)
+                        is_held = True
                     if self._is_missing(key) and key not in waiting:
                         waiting[key] = self._prepare(content)
                     keys.append(key)
@@ -150,17 +160,9 @@ class FeatureCache:
         plain.stores = self.stores[:1]
         return plain
 
-    @contextmanager
-    def _all_filling(self) -> Iterator[None]:
-        if not self.stores:
-            yield
-            return
-        with self.stores[0].filling():
-            if len(self.stores) == 1:
-                yield
-            else:
-                with self.stores[1].filling():
-                    yield
+    def _hold(self, held: ExitStack) -> None:
+        for store in self.stores:
+            held.enter_context(store.filling())
 
     def _is_missing(self, key: bytes) -> bool:
         return any(store.row(key) is None for store in self.stores)

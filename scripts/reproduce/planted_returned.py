@@ -18,8 +18,9 @@ Folds = Sequence[Sequence[dict]]
 class Candidates:
     """The tags that photos do not have, the surest first; arrays are parallel.
 
-    Tags that one caption names do not count, wanted are dropped ones that two or more name.
-    `n_wanted` has also those that the scores have no column for.
+    Wanted are dropped ones that two captions or more name. Tags that one caption names do not
+    count, nor those that planting never takes for wrong: what a caption mentions or a tag of the
+    photo implies. `n_wanted` has also those that the scores have no column for.
     """
 
     n_wanted: int
@@ -39,8 +40,9 @@ class Candidates:
             out, back = np.zeros((2, *own.shape), bool)
             for i, row in enumerate(rows):
                 truth = row["truth"]
-                out[i, [place[tag] for tag in {*row["tags"], *truth["once"]} & place.keys()]] = True
                 wanted = set(truth["dropped"]) & set(truth["right"])
+                neither = {*row["tags"], *truth["once"], *truth["implied"]} - wanted
+                out[i, [place[tag] for tag in neither & place.keys()]] = True
                 n_wanted += len(wanted)
                 back[i, [place[tag] for tag in wanted & place.keys()]] = True
             photo, tag = np.nonzero(~out)

