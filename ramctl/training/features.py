@@ -58,7 +58,7 @@ class FeatureStore:
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """Hold the store for writing, with what others have added; RunProblem when one still does."""
+        """Hold the store for writing, what others added in it; RunProblem when one still does."""
         with self._keys_path.open("rb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
