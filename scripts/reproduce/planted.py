@@ -6,7 +6,7 @@
     planted.py cleaned cleaned-0 cleaned-1          what a run of `ramctl clean` removed
     planted.py detect fold-0.jsonl --model M --cache C --out WORK-0     regions, as `clean` does
     planted.py scores fold-0.jsonl --model M --cache C --out S-0.npy    of all labels
-    planted.py returned damaged/ S-0.npy S-1.npy    tags that come back
+    planted.py returned damaged/ S-0.npy S-1.npy    tags that come back (also of tag's JSONL)
     planted.py sheets damaged/ S-0.npy S-1.npy      100 of them to be looked at
     planted.py cleanlab damaged/ S-0.npy S-1.npy    what cleanlab finds with the same scores
     planted.py probe damaged/ --cache C             a linear probe on frozen features: the floor
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> dict:
             from planted_rivals import probe_floor
 
             return probe_floor(folds(options.damaged), options.root, options.cache)
-    damaged, scores = folds(options.damaged), [np.load(path) for path in options.scores]
+    damaged, scores = folds(options.damaged), [read_scores(path) for path in options.scores]
     names = [label.tag for label in LabelSystem.read(options.labels)]
     if options.command == "cleanlab":
         from planted_rivals import cleanlab_scores
@@ -113,6 +113,13 @@ def read_jsonl(path: Path) -> Rows:
     return [json.loads(line) for line in path.open(encoding="utf-8")]
 
 
+def read_scores(path: Path) -> np.ndarray:
+    """Scores (photos, labels) that `scores`, or `ramctl tag --dense`, wrote."""
+    if path.suffix == ".npy":
+        return np.load(path)
+    return np.array([row["dense"] for row in read_jsonl(path)], np.float32)
+
+
 def folds(damaged: Path) -> list[Rows]:
     """The two folds of damaged records."""
     return [read_jsonl(damaged / f"fold-{i}.jsonl") for i in (0, 1)]
@@ -128,19 +135,26 @@ ROWS = [
     ("outlier alone, crop", "removed-crop", ["outlier"]),
     ("not-predicted alone, crop", "removed-crop", ["not-predicted"]),
     ("both, crop", "removed-crop", ["both"]),
+    ("outlier alone, pool, Lite2 trained", "removed-wide", ["outlier"]),
+    ("not-predicted alone, pool, Lite2 trained", "removed-wide", ["not-predicted"]),
+    ("**both, pool, Lite2 trained**", "removed-wide", ["both"]),
     ("`clean` with its defaults", "cleaned", []),
     ("`clean` at the model's own thresholds", "cleaned-own", []),
     ("linear probe (floor)", "probe", ["not-predicted"]),
 ]
 RETURNED = {
-    "returned": "",
-    "returned-plain": ", plain cross-entropy",
-    "probe": ", linear probe (floor)",
+    "returned-wide": "Lite2 trained, plain cross-entropy",
+    "returned-plain": "plain cross-entropy",
+    "returned": "asymmetric loss",
+    "probe": "linear probe (floor)",
 }
+CLEANLABS = {"cleanlab": "", "cleanlab-wide": ", Lite2 trained"}
 AUCS = [
     ("AUC of the outlier distance, pool", "removed-pool", "distance"),
     ("AUC of the outlier distance, crop", "removed-crop", "distance"),
+    ("AUC of the outlier distance, pool, Lite2 trained", "removed-wide", "distance"),
     ("AUC of the score, pool", "removed-pool", "score"),
+    ("AUC of the score, pool, Lite2 trained", "removed-wide", "score"),
 ]
 
 
@@ -155,13 +169,15 @@ def table(works: list[Path]) -> str:
         "|---|" + "---|" * len(works),
     ]
     rows = [(title, [_removed(r, name, keys) for r in results]) for title, name, keys in ROWS]
-    rows.append(("cleanlab, the best of its scores", [_best_of_cleanlab(r) for r in results]))
+    for name, of in CLEANLABS.items():
+        title = f"cleanlab, the best of its scores{of}"
+        rows.append((title, [_best_of_cleanlab(r, name) for r in results]))
     for title, name, key in AUCS:
         rows.append((title, [f"{r[name]['auc'][key]:.3f}" if name in r else "" for r in results]))
-    for name, of in RETURNED.items():
-        for share in ("0.1", "0.2", "0.3"):
-            title = f"returned tags{of}: precision at recall {share}"
-            rows.append((title, [_returned(r, name, share) for r in results]))
+    for kinds, said in (("all", ""), ("cleaned kinds", ", objects and scenes")):
+        for name, of in RETURNED.items():
+            title = f"returned tags{said}, {of}: precision at recall 0.1 / 0.2 / 0.3"
+            rows.append((title, [_returned(r, name, kinds) for r in results]))
     lines += [_line(title, cells) for title, cells in rows if any(cells)]
     return "\n".join(lines)
 
@@ -190,16 +206,20 @@ def _removed(result: dict, name: str, keys: list[str]) -> str:
     return f"{found['planted']:.1%} ({found['right']:.1%})"
 
 
-def _returned(result: dict, name: str, share: str) -> str:
+def _returned(result: dict, name: str, kinds: str) -> str:
     found = result.get("probe", {}).get("returned") if name == "probe" else result.get(name)
-    return f"{found['precision_at_recall'][share]:.2f}" if found else ""
+    return (
+        " / ".join(f"{p:.2f}" for p in found[kinds]["precision_at_recall"].values())
+        if found
+        else ""
+    )
 
 
-def _best_of_cleanlab(result: dict) -> str:
-    if "cleanlab" not in result:
+def _best_of_cleanlab(result: dict, name: str) -> str:
+    if name not in result:
         return ""
-    name, best = max(result["cleanlab"].items(), key=lambda item: item[1]["planted"])
-    return f"{best['planted']:.1%} ({best['right']:.1%}; {name})"
+    scorer, best = max(result[name].items(), key=lambda item: item[1]["planted"])
+    return f"{best['planted']:.1%} ({best['right']:.1%}; {scorer})"
 
 
 if __name__ == "__main__":

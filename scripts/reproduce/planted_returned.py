@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from planted_damage import CLEANED_KINDS
 
 from ramctl.io.images import load_photo
 
@@ -32,16 +33,27 @@ class Candidates:
     wanted: np.ndarray
 
     @classmethod
-    def of(cls, folds: Folds, scores: Sequence[np.ndarray], names: Sequence[str]) -> "Candidates":
-        """Those of the folds' photos with the scores (photos, labels) of the labels `names`."""
+    def of(
+        cls,
+        folds: Folds,
+        scores: Sequence[np.ndarray],
+        names: Sequence[str],
+        kinds: Sequence[str] | None = None,
+    ) -> "Candidates":
+        """Those of the folds' photos with the scores (photos, labels) of the labels `names`.
+
+        With `kinds` those of such tags alone.
+        """
         place = {name: i for i, name in enumerate(names)}
+        kind = {tag: own for rows in folds for row in rows for tag, own in row["kinds"].items()}
+        others = {tag for tag in kind if kinds is not None and kind[tag] not in kinds}
         parts, n_wanted = [], 0
         for number, (rows, own) in enumerate(zip(folds, scores, strict=True)):
             out, back = np.zeros((2, *own.shape), bool)
             for i, row in enumerate(rows):
                 truth = row["truth"]
-                wanted = set(truth["dropped"]) & set(truth["right"])
-                neither = {*row["tags"], *truth["once"], *truth["implied"]} - wanted
+                wanted = set(truth["dropped"]) & set(truth["right"]) - others
+                neither = {*row["tags"], *truth["once"], *truth["implied"], *others} - wanted
                 out[i, [place[tag] for tag in neither & place.keys()]] = True
                 n_wanted += len(wanted)
                 back[i, [place[tag] for tag in wanted & place.keys()]] = True
@@ -58,8 +70,17 @@ class Candidates:
 
 
 def count_returned(folds: Folds, scores: Sequence[np.ndarray], names: Sequence[str]) -> dict:
-    """Precision at some recalls of dropped right tags among the tags that photos do not have."""
-    found = Candidates.of(folds, scores, names)
+    """Precision at some recalls of dropped right tags among the tags that photos do not have.
+
+    Of all kinds, and of those that are planted and cleaned.
+    """
+    return {
+        "all": _precision(Candidates.of(folds, scores, names)),
+        "cleaned kinds": _precision(Candidates.of(folds, scores, names, CLEANED_KINDS)),
+    }
+
+
+def _precision(found: Candidates) -> dict:
     precision = np.cumsum(found.wanted) / np.arange(1, len(found.wanted) + 1)
     return {
         "candidates": len(found.wanted),

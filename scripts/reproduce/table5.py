@@ -62,6 +62,8 @@ def main() -> None:
         table.add_argument(f"--{name}", type=Path, required=True)
     for name in ("seeds", "rows", "pairs"):
         table.add_argument(f"--{name}", nargs="+", required=True)
+    table.add_argument("--once", nargs="+", default=[], help="rows with the first seed alone")
+    table.add_argument("--once-pairs", nargs="+", default=[])
     options = parser.parse_args()
     if options.command == "table":
         print(figures(options))
@@ -116,6 +118,7 @@ def draw(what: str, row: dict) -> float:
 def figures(options: argparse.Namespace) -> str:
     """mAP of each row over its seeds, and each difference with its interval, as Markdown."""
     runs = {row: [Run(options, f"{row}-{seed}") for seed in options.seeds] for row in options.rows}
+    runs |= {row: [Run(options, f"{row}-{options.seeds[0]}")] for row in options.once}
     lines = [
         f"**{options.truth.stem}** ({len(runs[options.rows[0]][0].comparison.photos)} photos)",
         "",
@@ -124,17 +127,22 @@ def figures(options: argparse.Namespace) -> str:
     ]
     for row, own in runs.items():
         values = [run.map for run in own]
-        lines.append(f"| {row} | {np.mean(values):.4f} | {np.std(values, ddof=1):.4f} |")
+        lines.append(f"| {row} | {np.mean(values):.4f} | {spread(values)} |")
     lines += [
         "",
         "| difference | mAP | spread of seeds | 95 % over photos | |",
         "|---|---|---|---|---|",
     ]
-    for pair in options.pairs:
+    for pair in [*options.pairs, *options.once_pairs]:
         row, base = pair.split(":")
         if row in runs and base in runs:
             lines.append(difference(row, runs[row], base, runs[base]))
     return "\n".join(lines) + "\n"
+
+
+def spread(values: Sequence[float]) -> str:
+    """The standard deviation over seeds."""
+    return f"{np.std(values, ddof=1):.4f}" if len(values) > 1 else "one seed"
 
 
 class Run:
@@ -172,7 +180,7 @@ def difference(row: str, ours: Sequence[Run], base: str, theirs: Sequence[Run]) 
     low, high = found if found else (-1.0, 1.0)
     verdict = "helps" if low > 0 else "hurts" if high < 0 else "cannot tell"
     return (
-        f"| {row} - {base} | {gains.mean():+.4f} | {gains.std(ddof=1):.4f} "
+        f"| {row} - {base} | {gains.mean():+.4f} | {spread(gains.tolist())} "
         f"| {low:+.4f} to {high:+.4f} | {verdict} |"
     )
 
