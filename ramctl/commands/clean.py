@@ -119,10 +119,10 @@ class Words(click.ParamType):  # type: ignore[type-arg]
 )
 @option(
     "--threshold",
-    default="mean:0.6",
+    default="deviations:1",
     show_default=True,
-    metavar="mean:SHARE|lowest:SHARE|NUMBER|FILE",
-    help="A region must score higher to keep its tag: a share of the mean of the tag's regions.",
+    metavar="deviations:N|mean:SHARE|lowest:SHARE|NUMBER|FILE",
+    help="A region must score higher to keep its tag: N deviations under the tag's mean logit.",
 )
 @option(
     "--protect",

@@ -22,7 +22,7 @@ from ramctl.data_engine.cluster import ClusterSettings
 from ramctl.data_engine.decide import Decisions, RegionIndex, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
 from ramctl.data_engine.detectors import detector_facts, open_detector, open_embedder
-from ramctl.data_engine.thresholds import DEFAULT_TO_KEEP, share_of_own, to_keep
+from ramctl.data_engine.thresholds import DEFAULT_TO_KEEP, by_own_regions, to_keep
 from ramctl.data_engine.work import Item, WorkFolder, input_hash
 from ramctl.errors import Interrupted, RunProblem, UsageProblem
 from ramctl.io.files import write_atomic
@@ -42,7 +42,7 @@ class CleanOptions:
     embed: str | None = None  # pool or crop; None: pool where the detector is the model's own
     kinds: frozenset[str] = frozenset({"object", "scene"})
     only: str | None = None  # a file of tags, or top:K
-    threshold: str = DEFAULT_TO_KEEP  # a number, a file, mean:SHARE or lowest:SHARE
+    threshold: str = DEFAULT_TO_KEEP  # as --threshold
     clustering: ClusterSettings = field(default_factory=ClusterSettings)
     min_regions: int = 5
     protect: tuple[str, ...] = ("human",)
@@ -106,7 +106,7 @@ class Cleaning:
     def rules(self) -> Rules:
         """What the decisions depend on besides the regions."""
         options, bundle = self.options, self.bundle
-        of_own = share_of_own(options.threshold)
+        of_own = by_own_regions(options.threshold)
         thresholds = () if of_own else tuple(to_keep(options.threshold, bundle))
         return Rules(
             options.clustering, thresholds, of_own, options.min_regions, options.top,

@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from ramctl.data_engine import thresholds
 from ramctl.data_engine.cluster import (
     NOT_PREDICTED,
     OUTLIER,
@@ -23,11 +24,11 @@ from ramctl.data_engine.cluster import (
     farthest,
     lowest,
 )
-from ramctl.data_engine.thresholds import LOWEST
 from ramctl.data_engine.work import REGION, SOURCES, Shard, WorkFolder
 from ramctl.errors import RunProblem
 from ramctl.io.files import replacing, write_atomic
 
+LEAST_SCORE, ADDED_VARIANCE = 1e-6, 0.05
 Rows = NDArray[np.int64]
 
 
@@ -37,7 +38,7 @@ class Rules:
 
     clustering: ClusterSettings
     thresholds: tuple[float, ...] = ()  # by label id; not predicted: the score is not above it
-    of_own: tuple[str, float] | None = None  # instead: `lowest` or `mean` of a tag's own regions
+    of_own: tuple[str, float] | None = None  # instead: a form that looks at a tag's own regions
     min_regions: int = 5  # a tag with fewer is left alone
     top: int | None = None  # only the tags with the most regions
     protect: tuple[str, ...] = ("human",)  # sources whose tags stay
@@ -161,11 +162,26 @@ def _not_predicted(label: int, score: NDArray[np.float32], rules: Rules) -> NDAr
     """Marks the regions of a label on which the baseline does not see it."""
     if rules.of_own is None:
         return ~(score > rules.thresholds[label])
-    form, share = rules.of_own
-    if form == LOWEST:
-        return lowest(score, share)
-    marked: NDArray[np.bool_] = ~(score > share * score.mean(dtype=np.float64))
+    form, number = rules.of_own
+    match form:
+        case thresholds.LOWEST:
+            return lowest(score, number)
+        case thresholds.MEAN:
+            marked: NDArray[np.bool_] = ~(score > number * score.mean(dtype=np.float64))
+        case _:
+            marked = ~(deviations(score) > -number)
     return marked
+
+
+def deviations(score: NDArray[np.float32]) -> NDArray[np.float64]:
+    """By how many standard deviations each logit is above the mean of the tag's regions.
+
+    Variances are a little larger than they are, so that regions that are all alike stay.
+    """
+    likely = np.clip(score.astype(np.float64), LEAST_SCORE, 1 - LEAST_SCORE)
+    logits = np.log(likely) - np.log1p(-likely)
+    above: NDArray[np.float64] = (logits - logits.mean()) / np.sqrt(logits.var() + ADDED_VARIANCE)
+    return above
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 from planted_damage import CLEANED_KINDS
 
+from ramctl.data_engine import thresholds
 from ramctl.data_engine.clean import CleanOptions
 from ramctl.data_engine.cluster import ClusterSettings, cluster_regions
-from ramctl.data_engine.decide import RegionIndex
+from ramctl.data_engine.decide import RegionIndex, deviations
 from ramctl.data_engine.work import WorkFolder
 from ramctl.io.records import Record
 
 MOST_LOST = 0.10  # of right tags
 PLANTED, RIGHT, ONCE = 1, 0, -1
 SHARES = ("planted", "right")
-SIGNS = {"distance": 1, "distance_rank": 1, "score": -1, "score_rank": -1, "score_share": -1}
+SIGNS = {
+    "distance": 1, "distance_rank": 1, "score": -1, "score_rank": -1, "score_share": -1,
+    "deviations": -1,
+}  # fmt: skip
 
 
 @dataclass
@@ -33,6 +37,7 @@ class Scored:
     score: np.ndarray
     score_rank: np.ndarray  # 0 is the lowest of its tag
     score_share: np.ndarray  # of the mean over its tag
+    deviations: np.ndarray  # above the mean logit of its tag
 
     def removed(self, rule: "Rule") -> tuple[float, float]:
         """The shares of planted and of right tags that a rule removes."""
@@ -42,23 +47,29 @@ class Scored:
 
 @dataclass(frozen=True)
 class Rule:
-    """The farthest share; scores below a number, the lowest share, those far below the mean."""
+    """The farthest share goes, and what `--threshold FORM:NUMBER` (or NUMBER) says."""
 
     outliers: float = 0.0
-    below: float | None = None
-    lowest: float = 0.0
-    mean: float = 0.0
+    form: str = ""
+    number: float | None = None
 
     def marks(self, scored: Scored) -> np.ndarray:
         """True where the tag goes."""
-        gone = scored.distance_rank > 1 - self.outliers
-        if self.below is not None:
-            gone = gone | (scored.score <= self.below)
-        return gone | (scored.score_rank < self.lowest) | (scored.score_share <= self.mean)
+        far = scored.distance_rank > 1 - self.outliers
+        number = self.number
+        if number is None:
+            return far
+        match self.form:
+            case thresholds.LOWEST:
+                return far | (scored.score_rank < number)
+            case thresholds.MEAN:
+                return far | (scored.score_share <= number)
+            case thresholds.DEVIATIONS:
+                return far | (scored.deviations <= -number)
+        return far | (scored.score <= number)
 
     def __str__(self) -> str:
-        threshold = f"{self.below:.4f}" if self.below is not None else f"lowest:{self.lowest:.3f}"
-        threshold = f"mean:{self.mean:.3f}" if self.mean else threshold
+        threshold = f"{self.form}:" * bool(self.form) + f"{self.number or 0:.4f}"
         return f"--outliers {self.outliers:.3f} --threshold {threshold}"
 
 
@@ -68,7 +79,7 @@ def read_scored(path: Path, fewest: int | None = None) -> Scored:
     fewest = fewest or CleanOptions().min_regions
     truth, places = _truths(index)
     n = len(truth)
-    scored = Scored(truth, np.full(n, np.nan), np.zeros(n), *np.ones((3, n)))
+    scored = Scored(truth, np.full(n, np.nan), np.zeros(n), *np.ones((4, n)))
     for label, count in index.counts().items():
         if count < fewest:
             continue
@@ -82,6 +93,7 @@ def read_scored(path: Path, fewest: int | None = None) -> Scored:
         scored.score[at] = index.regions(rows)["score"]
         scored.score_rank[at] = ranks(scored.score[at], 0)
         scored.score_share[at] = scored.score[at] / max(scored.score[at].mean(), 1e-9)
+        scored.deviations[at] = deviations(index.regions(rows)["score"])
     return scored
 
 
@@ -122,10 +134,15 @@ def rules(kind: str, scores: np.ndarray) -> Iterator[Rule]:
     if kind == "outlier":
         yield from (Rule(share) for share in shares)
         return
+    tried = {
+        "": numbers,
+        thresholds.LOWEST: shares,
+        thresholds.MEAN: np.arange(0.1, 1.0, 0.0125),
+        thresholds.DEVIATIONS: np.arange(0.2, 2.5, 0.05),
+    }
     for share in outliers:
-        yield from (Rule(share, below=float(number)) for number in numbers)
-        yield from (Rule(share, lowest=float(low)) for low in shares)
-        yield from (Rule(share, mean=float(low)) for low in np.arange(0.1, 1.0, 0.0125))
+        for form, values in tried.items():
+            yield from (Rule(share, form, float(value)) for value in values)
 
 
 def count_removed(works: Sequence[Path], fewest: int | None = None) -> dict:

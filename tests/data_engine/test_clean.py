@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy import special
 
 from tests.conftest import REPOSITORY
 from tests.data_engine.conftest import lines, read
@@ -58,17 +59,27 @@ def test_a_tag_goes_when_the_model_does_not_see_it_and_stays_when_it_does(clean,
     assert read(seen) == records
 
 
-@pytest.mark.parametrize("share", [None, 1.0])
-def test_a_region_must_reach_a_share_of_its_tag_s_mean_score(clean, records, tmp_path, share):
+def lowest_score(scores, threshold):
+    """What `--threshold` asks a tag's regions to be above."""
+    form, _, number = threshold.partition(":")
+    if form == "mean":
+        return float(number) * np.mean(scores)
+    logits = special.logit(scores)
+    return special.expit(np.mean(logits) - float(number) * np.sqrt(np.var(logits) + 0.05))
+
+
+@pytest.mark.parametrize("threshold", [None, "mean:1", "deviations:0.003"])
+def test_a_region_is_held_against_the_others_of_its_tag(clean, records, tmp_path, threshold):
     arguments = ["--work", "regions", "--min-regions", 5, "--outliers", 0]
-    arguments += [] if share is None else ["--threshold", f"mean:{share}"]
+    arguments += [] if threshold is None else ["--threshold", threshold]
     done = clean(*arguments, stdin=lines(records))
     regions = np.load(tmp_path / "regions" / "shards" / "00000" / "regions.npy")
     expected = set()
     for label in np.unique(regions["label"]):
         own = regions[regions["label"] == label]
         if len(own) >= 5:
-            low = own[own["score"] <= (share or 0.6) * own["score"].mean(dtype=np.float64)]
+            scores = own["score"].astype(np.float64)
+            low = own[scores <= lowest_score(scores, threshold or "deviations:1")]
             expected |= {(int(row["input"]), int(row["place"])) for row in low}
     removed = {
         (number, records[number]["tags"].index(entry["tag"]))
@@ -76,10 +87,12 @@ def test_a_region_must_reach_a_share_of_its_tag_s_mean_score(clean, records, tmp
         for entry in row.get("removed", [])
     }
     assert removed == expected
-    assert removed or share is None
+    assert removed or threshold is None
 
 
-@pytest.mark.parametrize("threshold", ["mean:", "mean:1.5", "lowest:x"])
+@pytest.mark.parametrize(
+    "threshold", ["mean:", "mean:1.5", "lowest:x", "deviations:-1", "deviations:nan"]
+)
 def test_a_wrong_share_is_named(clean, records, threshold):
     done = clean("--threshold", threshold, stdin=lines(records), code=2)
     assert done.stdout == b"" and f"--threshold {threshold}: ".encode() in done.stderr
