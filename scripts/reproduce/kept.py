@@ -38,7 +38,8 @@ class Kept:
     """Photos' features (T, C) by content, in the plain store of a cache that has them."""
 
     def __init__(self, cache: Path, shape: tuple[int, int]) -> None:
-        self._stores = [FeatureStore(path, shape) for path in sorted(cache.glob("*/plain"))]
+        folders = [path for path in sorted(cache.glob("*/plain")) if _holds(path, shape)]
+        self._stores = [FeatureStore(path, shape) for path in folders]
         if not self._stores:
             raise SystemExit(f"{cache}: no run of `train` kept features here")
 
@@ -50,6 +51,12 @@ class Kept:
             if row is not None:
                 return store[row]
         raise SystemExit(f"{image}: no run of `train` kept its features")
+
+
+def _holds(folder: Path, shape: tuple[int, int]) -> bool:
+    """Whether a store's rows are of the shape: those of trained upper stages are of another."""
+    rows, keys = ((folder / name).stat().st_size for name in ("features.f16", "keys.bin"))
+    return rows // np.dtype(np.float16).itemsize * KEY_BYTES == keys * shape[0] * shape[1]
 
 
 class KeptBaseline(Baseline):

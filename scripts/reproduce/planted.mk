@@ -83,9 +83,13 @@ $(WORK)/plain-%/bundle.json: $(WORK)/damaged/fold-%.jsonl
 $(WORK)/wide-%/bundle.json: $(WORK)/damaged/fold-%.jsonl
 	$(call trained,$(BIG))
 
+# Training a model keeps the features of its own fold, other models score them.
+FILLED := $(foreach f,0 1,$(WORK)/model-$(f)/bundle.json)
+
 # $(call detect,NAME,FOLD,MODEL,COMMAND): the regions of a fold as a model sees them.
 define detect
-$(WORK)/regions-$(1)-$(2)/complete.json: $(WORK)/damaged/fold-$(2).jsonl $(WORK)/$(3)/bundle.json
+$(WORK)/regions-$(1)-$(2)/complete.json: $(WORK)/damaged/fold-$(2).jsonl \
+		$(WORK)/$(3)/bundle.json | $(FILLED)
 	$(4) $$(@D) $$< --model $(WORK)/$(3)/
 endef
 BY_KEPT := $(PLANTED) detect $(KEPT) --out
@@ -128,7 +132,7 @@ $(WORK)/cleaned.json $(WORK)/cleaned-own.json: $(WORK)/%.json: $(WORK)/%-0.jsonl
 
 # $(call scored,NAME,FOLD,MODEL): the scores of all labels.
 define scored
-$(WORK)/$(1)-$(2).npy: $(WORK)/damaged/fold-$(2).jsonl $(WORK)/$(3)/bundle.json
+$(WORK)/$(1)-$(2).npy: $(WORK)/damaged/fold-$(2).jsonl $(WORK)/$(3)/bundle.json | $(FILLED)
 	$(PLANTED) scores $$< --model $(WORK)/$(3) $(KEPT) --out $$@
 endef
 $(eval $(call scored,scores,0,model-1))
@@ -157,5 +161,5 @@ $(eval $(call counted,returned-wide,$(call scores,-wide,jsonl),returned))
 $(eval $(call counted,cleanlab-wide,$(call scores,-wide,jsonl),cleanlab))
 $(eval $(call counted,sheets,$(call scores,-wide,jsonl),sheets,--root $(PHOTOS) --out $(WORK)/sheets))
 
-$(WORK)/probe.json: $(FOLDS) $(WORK)/model-0/bundle.json
+$(WORK)/probe.json: $(FOLDS) | $(FILLED)
 	$(PLANTED) probe $(WORK)/damaged --root $(PHOTOS) --cache $(CACHE) > $@

@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""That `ramctl generate | ramctl clean` needs hardly more memory for ten times the records.
+
+    scripts/bench/pipe_memory.py --records 40000
+
+Runs the pipe on a tenth of the records, then on all: peak memory of both commands, and that every
+line comes out once, in order, with its own fields. A tiny bundle with random weights: what is
+watched is the stream, not the network. What may grow is a number a region.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+MOST_GROWTH_MIB = 64
+MODULE = [sys.executable, "-m", "ramctl"]
+TAGS = ["man", "dog", "grass", "red", "run"]
+
+
+def peak_mib(process: "subprocess.Popen[bytes]") -> float:
+    """The most memory that a process that still runs has held; 0 afterwards."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def write_records(path: Path, number: int) -> None:
+    """Records with tags of four photos, and a field of someone else's."""
+    photos = sorted((ROOT / "tests" / "data" / "photos").glob("*.jpg"))
+    with path.open("w", encoding="utf-8") as stream:
+        for index in range(number):
+            tags = [tag for place, tag in enumerate(TAGS) if (index + place) % 3]
+            row = {
+                "id": index, "image": str(photos[index % len(photos)]), "tags": tags,
+                "kinds": dict.fromkeys(tags, "object"), "mine": f"{index} " * 20,
+            }  # fmt: skip
+            stream.write(json.dumps(row) + "\n")
+
+
+def run_pipe(folder: Path, model: Path, number: int) -> tuple[float, float, float]:
+    """Peak memory of `generate` and of `clean`, and seconds; every line is checked."""
+    write_records(folder / "records.jsonl", number)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    generate = [
+        *MODULE,
+        "generate",
+        "records.jsonl",
+        "--model",
+        str(model),
+        "--captions",
+        "1",
+        "-q",
+    ]
+    clean = [*MODULE, "clean", "--model", str(model), "-q", "-o", "cleaned.jsonl"]
+    started = time.monotonic()
+    first = subprocess.Popen(generate, cwd=folder, env=environment, stdout=subprocess.PIPE)
+    second = subprocess.Popen(clean, cwd=folder, env=environment, stdin=first.stdout)
+    assert first.stdout is not None
+    first.stdout.close()
+    peaks = [0.0, 0.0]
+    while second.poll() is None:
+        peaks = [max(peak, peak_mib(one)) for peak, one in zip(peaks, (first, second), strict=True)]
+        time.sleep(0.2)
+    if first.wait() or second.returncode:
+        sys.exit(f"generate ended with {first.returncode}, clean with {second.returncode}")
+    with (folder / "cleaned.jsonl").open(encoding="utf-8") as stream:
+        n_lines = 0
+        for index, line in enumerate(stream):
+            row = json.loads(line)
+            if row["id"] != index or row["mine"] != f"{index} " * 20:
+                sys.exit(f"line {index + 1} is not record {index} as it was")
+            n_lines += 1
+    if n_lines != number:
+        sys.exit(f"{n_lines} lines out of {number}")
+    return peaks[0], peaks[1], time.monotonic() - started
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--records", type=int, default=40_000)
+    given = parser.parse_args()
+    from tests.support import write_tiny_bundle
+
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        model = write_tiny_bundle(Path(name) / "tiny")
+        for number in (given.records // 10, given.records):
+            found.append(run_pipe(Path(name), model, number))
+            generate, clean, seconds = found[-1]
+            print(
+                f"{number:>9,} records: generate {generate:.0f} MiB, clean {clean:.0f} MiB, "
+                f"{seconds:.0f} s, all lines once and in order",
+                flush=True,
+            )
+    growth = max(after - before for before, after in zip(*(f[:2] for f in found), strict=True))
+    print(f"growth with ten times the records: {growth:.0f} MiB (at most {MOST_GROWTH_MIB})")
+    return int(growth > MOST_GROWTH_MIB)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
