@@ -9,6 +9,8 @@ from planted_damage import CLEANED_KINDS
 from planted_returned import count_returned
 from planted_rules import Scored, measured, ranks, truth_of
 
+from ramctl.data_engine.decide import deviations
+
 PHOTOS_A_STEP = 64
 TOKENS = (49, 1280)  # of the preset mini
 SCORERS = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
@@ -22,7 +24,7 @@ def probe_floor(folds: Sequence[Sequence[dict]], root: Path, cache: Path) -> dic
     tags, targets = _targets(folds)
     features = [pooled_features(rows, root, cache) for rows in folds]
     scores = [probe_scores(features[1 - i], targets[1 - i], features[i]) for i in (0, 1)]
-    scored = [scored_tags(f, s, tags, by_mean=True) for f, s in zip(folds, scores, strict=True)]
+    scored = [scored_tags(f, s, tags, by_tag=True) for f, s in zip(folds, scores, strict=True)]
     return {
         **measured(scored, ("not-predicted",)),
         "returned": count_returned(folds, scores, tags),
@@ -57,8 +59,7 @@ def cleanlab_scores(
             except ValueError:
                 continue  # not every scorer can be adjusted
             scored = [
-                scored_tags(r, q, tags, by_mean=False)
-                for r, q in zip(folds, qualities, strict=True)
+                scored_tags(r, q, tags, by_tag=False) for r, q in zip(folds, qualities, strict=True)
             ]
             name = f"{scorer}{', adjusted' if adjust else ''}"
             out[name] = measured(scored, ("not-predicted",))["not-predicted"]
@@ -66,11 +67,11 @@ def cleanlab_scores(
 
 
 def scored_tags(
-    rows: Sequence[dict], scores: np.ndarray, tags: Sequence[str], *, by_mean: bool
+    rows: Sequence[dict], scores: np.ndarray, tags: Sequence[str], *, by_tag: bool
 ) -> Scored:
     """The cleaned kinds' tags of a fold with their scores (photos, tags).
 
-    Without `by_mean` no rule holds them against their tag's mean.
+    Without `by_tag` no rule holds them against the mean of their tag's.
     """
     place = {tag: i for i, tag in enumerate(tags)}
     truth, score, column = [], [], []
@@ -81,13 +82,14 @@ def scored_tags(
                 score.append(own[place[tag]])
                 column.append(place[tag])
     n = len(truth)
-    scored = Scored(np.array(truth), *np.zeros((2, n)), np.array(score), *np.ones((2, n)))
+    scored = Scored(np.array(truth), *np.zeros((2, n)), np.array(score), *np.ones((3, n)))
     columns = np.array(column)
     for tag in np.unique(columns):
         at = np.flatnonzero(columns == tag)
         scored.score_rank[at] = ranks(scored.score[at], 0)
-        if by_mean:
+        if by_tag:
             scored.score_share[at] = scored.score[at] / max(scored.score[at].mean(), 1e-9)
+            scored.deviations[at] = deviations(scored.score[at])
     return scored
 
 
