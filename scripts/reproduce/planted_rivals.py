@@ -82,11 +82,13 @@ def scored_tags(
                 score.append(own[place[tag]])
                 column.append(place[tag])
     n = len(truth)
-    scored = Scored(np.array(truth), *np.zeros((2, n)), np.array(score), *np.ones((3, n)))
+    scored = Scored(
+        np.array(truth), np.zeros(n), np.ones(n), np.array(score), *np.ones((3, n))
+    )  # fmt: skip
     columns = np.array(column)
     for tag in np.unique(columns):
         at = np.flatnonzero(columns == tag)
-        scored.score_rank[at] = ranks(scored.score[at], 0)
+        scored.score_rank[at] = ranks(scored.score[at])
         if by_tag:
             scored.score_share[at] = scored.score[at] / max(scored.score[at].mean(), 1e-9)
             scored.deviations[at] = deviations(scored.score[at])

@@ -19,9 +19,10 @@ MOST_LOST = 0.10  # of right tags
 PLANTED, RIGHT, ONCE = 1, 0, -1
 SHARES = ("planted", "right")
 SIGNS = {
-    "distance": 1, "distance_rank": 1, "score": -1, "score_rank": -1, "score_share": -1,
+    "distance": 1, "distance_rank": -1, "score": -1, "score_rank": -1, "score_share": -1,
     "deviations": -1,
 }  # fmt: skip
+ROUNDING = 1e-12  # of shares
 
 
 @dataclass
@@ -33,9 +34,9 @@ class Scored:
 
     truth: np.ndarray  # PLANTED, RIGHT, ONCE
     distance: np.ndarray
-    distance_rank: np.ndarray  # 1 is the farthest of its tag
+    distance_rank: np.ndarray  # the share of its tag that is as far
     score: np.ndarray
-    score_rank: np.ndarray  # 0 is the lowest of its tag
+    score_rank: np.ndarray  # the share of its tag that scores as low
     score_share: np.ndarray  # of the mean over its tag
     deviations: np.ndarray  # above the mean logit of its tag
 
@@ -55,13 +56,13 @@ class Rule:
 
     def marks(self, scored: Scored) -> np.ndarray:
         """True where the tag goes."""
-        far = scored.distance_rank > 1 - self.outliers
+        far = scored.distance_rank <= self.outliers + ROUNDING
         number = self.number
         if number is None:
             return far
         match self.form:
             case thresholds.LOWEST:
-                return far | (scored.score_rank < number)
+                return far | (scored.score_rank <= number + ROUNDING)
             case thresholds.MEAN:
                 return far | (scored.score_share <= number)
             case thresholds.DEVIATIONS:
@@ -79,7 +80,7 @@ def read_scored(path: Path, fewest: int | None = None) -> Scored:
     fewest = fewest or CleanOptions().min_regions
     truth, places = _truths(index)
     n = len(truth)
-    scored = Scored(truth, np.full(n, np.nan), np.zeros(n), *np.ones((4, n)))
+    scored = Scored(truth, np.full(n, np.nan), *np.ones((5, n)))
     for label, count in index.counts().items():
         if count < fewest:
             continue
@@ -89,9 +90,9 @@ def read_scored(path: Path, fewest: int | None = None) -> Scored:
             count, lambda some, r=rows: index.features(r[some]), ClusterSettings()
         )
         scored.distance[at] = clusters.distance
-        scored.distance_rank[at] = ranks(clusters.distance, 1)
+        scored.distance_rank[at] = ranks(-clusters.distance)
         scored.score[at] = index.regions(rows)["score"]
-        scored.score_rank[at] = ranks(scored.score[at], 0)
+        scored.score_rank[at] = ranks(scored.score[at])
         scored.score_share[at] = scored.score[at] / max(scored.score[at].mean(), 1e-9)
         scored.deviations[at] = deviations(index.regions(rows)["score"])
     return scored
@@ -121,9 +122,12 @@ def truth_of(tag: str, truth: dict) -> int:
     return RIGHT if tag in truth["right"] else ONCE
 
 
-def ranks(values: np.ndarray, top: int) -> np.ndarray:
-    """Places in (0, 1] of each value (`top` 1), or in [0, 1) (`top` 0)."""
-    return (np.argsort(np.argsort(values, kind="stable"), kind="stable") + top) / len(values)
+def ranks(values: np.ndarray) -> np.ndarray:
+    """The share that goes when a value just goes: the lowest first, of equal ones the last."""
+    order = np.lexsort((-np.arange(len(values)), values))
+    out = np.empty(len(values))
+    out[order] = np.arange(1, len(values) + 1) / len(values)
+    return out
 
 
 def rules(kind: str, scores: np.ndarray) -> Iterator[Rule]:
