@@ -39,7 +39,7 @@ BIG := --preset mini-lite2 $(PLAIN) --epochs 6 --set model.tag_decoder.dropout=0
 # The engine's own code on the features that training kept, in place of `clean --stage detect` and
 # `tag --dense`: no photo is decoded again. Crops are other pictures, for the command itself.
 KEPT := --cache $(CACHE) --root $(PHOTOS)
-RESULTS := $(foreach r,removed-pool cleaned probe cleanlab returned \
+RESULTS := $(foreach r,removed-pool removed-least-3 cleaned probe cleanlab returned \
   $(if $(filter 1,$(MORE)),removed-in-sample removed-least-20 cleaned-own returned-plain) \
   $(if $(filter 1,$(WIDE)),removed-wide cleanlab-wide returned-wide sheets) \
   $(if $(filter 1,$(CROP)),removed-crop),$(WORK)/$(r).json)
@@ -107,9 +107,9 @@ $(eval $(call detect,wide,1,wide-0,$(BY_CLEAN),$(call fold,1)))
 $(WORK)/removed-%.json: $(WORK)/regions-%-0/complete.json $(WORK)/regions-%-1/complete.json
 	$(PLANTED) count $(^D) > $@
 
-$(WORK)/removed-least-20.json: $(WORK)/regions-pool-0/complete.json \
+$(WORK)/removed-least-%.json: $(WORK)/regions-pool-0/complete.json \
 		$(WORK)/regions-pool-1/complete.json
-	$(PLANTED) count $(^D) --min-regions 20 > $@
+	$(PLANTED) count $(^D) --min-regions $* > $@
 
 # $(call cleaned,NAME,FOLD,MODEL,REGIONS,OPTIONS): the command as it is.
 define cleaned
