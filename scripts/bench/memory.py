@@ -42,10 +42,10 @@ def make_links(folder: Path, number: int) -> int:
     return sum(index % 100 == 37 for index in range(number))
 
 
-def memory_mib(pid: int) -> float:
-    """Resident memory of a running process."""
+def memory_mib(pid: int, field: str = "VmRSS") -> float:
+    """Resident memory of a running process; with the field VmHWM the most it has been."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
     return 0.0
 

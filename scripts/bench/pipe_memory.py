@@ -20,25 +20,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from memory import memory_mib  # noqa: E402
+
+from tests.support import TAGS, write_tiny_bundle  # noqa: E402
+
 MOST_GROWTH_MIB = 64
 MODULE = [sys.executable, "-m", "ramctl"]
-TAGS = ["man", "dog", "grass", "red", "run"]
-
-
-def peak_mib(process: "subprocess.Popen[bytes]") -> float:
-    """The most memory that a process that still runs has held; 0 afterwards."""
-    try:
-        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return 0.0
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 def write_records(path: Path, number: int) -> None:
-    """Records with tags of four photos, and a field of someone else's."""
+    """Records of a few photos with two thirds of the labels as tags, and someone else's field."""
     photos = sorted((ROOT / "tests" / "data" / "photos").glob("*.jpg"))
     with path.open("w", encoding="utf-8") as stream:
         for index in range(number):
@@ -54,16 +45,7 @@ def run_pipe(folder: Path, model: Path, number: int) -> tuple[float, float, floa
     """Peak memory of `generate` and of `clean`, and seconds; every line is checked."""
     write_records(folder / "records.jsonl", number)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    generate = [
-        *MODULE,
-        "generate",
-        "records.jsonl",
-        "--model",
-        str(model),
-        "--captions",
-        "1",
-        "-q",
-    ]
+    generate = [*MODULE, "generate", "records.jsonl", "--model", str(model), "-q"]
     clean = [*MODULE, "clean", "--model", str(model), "-q", "-o", "cleaned.jsonl"]
     started = time.monotonic()
     first = subprocess.Popen(generate, cwd=folder, env=environment, stdout=subprocess.PIPE)
@@ -72,7 +54,8 @@ def run_pipe(folder: Path, model: Path, number: int) -> tuple[float, float, floa
     first.stdout.close()
     peaks = [0.0, 0.0]
     while second.poll() is None:
-        peaks = [max(peak, peak_mib(one)) for peak, one in zip(peaks, (first, second), strict=True)]
+        now = [memory_mib(process.pid, "VmHWM") for process in (first, second)]
+        peaks = [max(pair) for pair in zip(peaks, now, strict=True)]
         time.sleep(0.2)
     if first.wait() or second.returncode:
         sys.exit(f"generate ended with {first.returncode}, clean with {second.returncode}")
@@ -92,8 +75,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--records", type=int, default=40_000)
     given = parser.parse_args()
-    from tests.support import write_tiny_bundle
-
     found = []
     with tempfile.TemporaryDirectory() as name:
         model = write_tiny_bundle(Path(name) / "tiny")
