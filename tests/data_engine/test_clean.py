@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from ramctl.data_engine.decide import deviations
 from tests.conftest import REPOSITORY
 from tests.data_engine.conftest import lines, read
 
@@ -88,6 +89,14 @@ def test_a_region_is_held_against_the_others_of_its_tag(clean, records, tmp_path
     }
     assert removed == expected
     assert removed or threshold is None
+
+
+def test_deviations_are_those_of_logits_and_finite_at_the_ends():
+    logits = np.array([-4.0, -2.0, 0.0, 2.0, 4.0])
+    found = deviations(special.expit(logits).astype(np.float32))
+    assert found == pytest.approx(logits / np.sqrt(8.05), abs=1e-4)
+    assert np.all(np.isfinite(deviations(np.array([0, 0.5, 1], np.float32))))
+    assert np.all(deviations(np.full(5, 0.3, np.float32)) == 0)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,13 @@ def test_returned_tags_are_counted_by_hand():
 
 @pytest.mark.parametrize(
     "rule",
-    [(0.2, "", None), (0.0, "lowest", 0.25), (0.1, "mean", 1.0), (0.13, "deviations", 0.003)],
+    [
+        (0.2, "", None),
+        (0.0, "", 0.48),
+        (0.0, "lowest", 0.25),
+        (0.1, "mean", 1.0),
+        (0.13, "deviations", 0.003),
+    ],
 )
 def test_a_rule_removes_what_the_command_removes(
     run_here, engine_bundle, photo_records, tmp_path, rule
@@ -96,7 +102,7 @@ def test_a_rule_removes_what_the_command_removes(
     truth = {"planted": ["sky"], "right": ["horse"]}
     rows = [{**row, "id": n, "truth": truth} for n, row in enumerate(photo_records * 3)]
     clean = partial(run_here, "clean", "--model", engine_bundle, "-q", "--work", "regions")
-    threshold = 0 if number is None else f"{form}:{number}"
+    threshold = f"{form}:{number}" if form else number or 0
     clean("--stage", "detect", stdin=lines(rows))
     clean("--stage", "cluster", "--outliers", outliers, "--threshold", threshold)
     out = read(clean("--stage", "apply").stdout)
