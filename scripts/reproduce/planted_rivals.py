@@ -71,7 +71,7 @@ def scored_tags(
 ) -> Scored:
     """The cleaned kinds' tags of a fold with their scores (photos, tags).
 
-    Without `by_tag` no rule holds them against the mean of their tag's.
+    Without `by_tag` no rule looks at the mean over their tag.
     """
     place = {tag: i for i, tag in enumerate(tags)}
     truth, score, column = [], [], []
@@ -82,9 +82,7 @@ def scored_tags(
                 score.append(own[place[tag]])
                 column.append(place[tag])
     n = len(truth)
-    scored = Scored(
-        np.array(truth), np.zeros(n), np.ones(n), np.array(score), *np.ones((3, n))
-    )  # fmt: skip
+    scored = Scored(np.array(truth), np.zeros(n), np.ones(n), np.array(score), *np.ones((3, n)))
     columns = np.array(column)
     for tag in np.unique(columns):
         at = np.flatnonzero(columns == tag)
