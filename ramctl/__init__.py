@@ -9,7 +9,7 @@ _LAZY = {
     "Tagger": "ramctl.tagging",
     "CaptionParser": "ramctl.parsing",
     "LabelSystem": "ramctl.labels",
-    "Bundle": "ramctl.bundle",
+    "Bundle": "ramctl.checkpoints.bundle",
 }
 
 __all__ = ["Bundle", "CaptionParser", "LabelSystem", "Tagger", "__version__"]

@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 
 from ramctl.errors import RunProblem
-from ramctl.io.files import write_atomic
-from ramctl.io.records import KINDS
+from ramctl.records.files import write_atomic
+from ramctl.records.record import KINDS
 
 
 @dataclass(frozen=True, slots=True)

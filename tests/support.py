@@ -11,14 +11,14 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
     import numpy as np
     import torch
 
-    from ramctl.bundle import BundleWriter
+    from ramctl.checkpoints.bundle import BundleWriter
+    from ramctl.checkpoints.load import write_model
+    from ramctl.checkpoints.onnx_graph import export_graph
     from ramctl.labels import Label, LabelSystem
     from ramctl.model.build import build_ram
+    from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
     from ramctl.model.config import load_preset
-    from ramctl.model.export import export_graph
-    from ramctl.model.load import write_model
-    from ramctl.model.text import StaticTextEmbedding
-    from ramctl.model.tokenizer import CaptionTokenizer, train_tokenizer
+    from ramctl.text.static_table import StaticTextEmbedding
 
     torch.manual_seed(seed)
     preset = load_preset("tiny")

@@ -9,9 +9,9 @@ from ramctl.commands import options as common
 from ramctl.commands.base import RamctlCommand, option
 from ramctl.commands.options import baseline_options, stream_options
 from ramctl.errors import UsageProblem
-from ramctl.io.paths import STDIN, named_or_stdin, read_inputs, require_files
-from ramctl.io.records import KINDS
-from ramctl.report import Report
+from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
+from ramctl.records.record import KINDS
+from ramctl.records.report import Report
 
 EPILOG = """
 Reads image, tags, kinds, sources; writes tags, kinds, scores, sources, removed.
@@ -174,7 +174,7 @@ def command(**options: Any) -> int:
     report = Report("clean", quiet=options["quiet"])
     source = read_inputs(inputs, options["root"], "clean")
 
-    from ramctl.data_engine.session import run
+    from ramctl.data_engine.stages import run
 
     return run(_cleaning(options, report), stage, work, source, options["page"]).exit_code
 

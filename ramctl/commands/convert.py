@@ -9,7 +9,7 @@ import click
 from ramctl.commands.base import RamctlCommand, option
 from ramctl.commands.options import quiet, root, verbose
 from ramctl.errors import UsageProblem
-from ramctl.report import Report
+from ramctl.records.report import Report
 
 HELP = """\
 Turn the authors' checkpoints into bundles, and bundles into ONNX.
@@ -122,16 +122,16 @@ def command(
 
 
 def _show(source: str) -> None:
-    from ramctl.bundle import Bundle, resolve_model
-    from ramctl.model.convert import describe_bundle
+    from ramctl.checkpoints.bundle import Bundle, resolve_model
+    from ramctl.checkpoints.convert import describe_bundle
 
     bundle = Bundle.open(resolve_model(source), verify=True)
     click.echo("\n".join(describe_bundle(bundle)))
 
 
 def _add_graph(source: str, out: str | None, report: Report) -> None:
-    from ramctl.bundle import Bundle, resolve_model
-    from ramctl.model.convert import add_graph
+    from ramctl.checkpoints.bundle import Bundle, resolve_model
+    from ramctl.checkpoints.convert import add_graph
 
     bundle = add_graph(Bundle.open(resolve_model(source)), None if out is None else Path(out))
     size = bundle.meta["files"]["model.onnx"]["bytes"] / 1e6
@@ -141,7 +141,7 @@ def _add_graph(source: str, out: str | None, report: Report) -> None:
 def _add_int8_graph(
     source: str, out: str | None, data: tuple[str, str | None, str | None], report: Report
 ) -> None:
-    from ramctl.bundle import INT8_GRAPH, Bundle, resolve_model
+    from ramctl.checkpoints.bundle import INT8_GRAPH, Bundle, resolve_model
     from ramctl.training.quantise import MOST_LOST, add_int8_graph
 
     opened = Bundle.open(resolve_model(source))
@@ -162,8 +162,8 @@ def _convert(
     out: Path,
     report: Report,
 ) -> None:
-    from ramctl.io.hub import local_path
-    from ramctl.model.convert import Checkpoint, convert_checkpoint
+    from ramctl.checkpoints.convert import Checkpoint, convert_checkpoint
+    from ramctl.pretrained.hub import local_path
 
     weights, tags, *others = [None if name is None else local_path(name) for name in files]
     checkpoint = Checkpoint(weights, arch, tags, *others)  # type: ignore[arg-type]

@@ -129,7 +129,7 @@ Buffers:  numbers, not photos: about ten bytes a photo and class
 @verbose
 def command(**options: Any) -> int:
     from ramctl.evaluation.run import EvalOptions, run_eval
-    from ramctl.io.paths import named_or_stdin
+    from ramctl.records.inputs import named_or_stdin
 
     given = {name: options[name] for name in options if name not in ("verbose", "predictions")}
     predictions = options["predictions"]

@@ -7,8 +7,8 @@ import click
 from ramctl.commands import options as common
 from ramctl.commands.base import RamctlCommand, option
 from ramctl.commands.options import baseline_options, stream_options
-from ramctl.io.paths import named_or_stdin, read_inputs, require_files
-from ramctl.report import Report
+from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
+from ramctl.records.report import Report
 
 EPILOG = """
 Reads image, tags, kinds, sources, removed; writes tags, kinds, scores, sources,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ramctl.commands.base import option
-from ramctl.io.stream import StreamOptions
+from ramctl.records.stream import StreamOptions
 
 Decorator = Callable[[Any], Any]
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}

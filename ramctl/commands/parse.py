@@ -9,13 +9,13 @@ import click
 from ramctl.commands.base import RamctlCommand, option
 from ramctl.commands.options import batch, inputs, jobs, root, stream, stream_options
 from ramctl.errors import UsageProblem
-from ramctl.io.grouping import group_by_image
-from ramctl.io.paths import named_or_stdin, require_files
-from ramctl.io.readers.detect import FORMATS, read_any
-from ramctl.io.records import Record
-from ramctl.io.stream import run_stream
 from ramctl.labels import LabelSystem
-from ramctl.report import Reject, Report
+from ramctl.readers.detect import FORMATS, read_any
+from ramctl.readers.grouping import group_by_image
+from ramctl.records.inputs import named_or_stdin, require_files
+from ramctl.records.record import Record
+from ramctl.records.report import Reject, Report
+from ramctl.records.stream import run_stream
 
 HELP = """\
 Turn captions into tags, or captions into a label system.
@@ -140,8 +140,8 @@ def _build(items: Iterator[Record | Reject], report: Report, options: dict[str, 
         progress=False if options["quiet"] else options["progress"],
     )
     if options["stats"]:
-        from ramctl.io.files import write_atomic
-        from ramctl.io.jsonl import dumps
+        from ramctl.records.files import write_atomic
+        from ramctl.records.jsonl import dumps
 
         write_atomic(options["stats"], dumps(report.stats()))
     report.say(f"{len(built.labels)} labels in {options['build_labels']}")

@@ -52,11 +52,11 @@ _RARE = (
 @options.threads
 def command(inputs: tuple[str, ...], **given: Any) -> int:
     """Tag the photos; returns the exit code."""
-    from ramctl.io.formats import require_resumable
-    from ramctl.io.lock import locked
-    from ramctl.io.paths import named_or_stdin
-    from ramctl.io.photos import PhotoInputs, read_photo_inputs
-    from ramctl.report import Report
+    from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+    from ramctl.records.inputs import named_or_stdin
+    from ramctl.records.lock import locked
+    from ramctl.records.report import Report
+    from ramctl.tagging.formats import require_resumable
 
     require_resumable(given["form"], resume=given["resume"])
     report = Report("tag", quiet=given["quiet"], unit="images")
@@ -79,9 +79,9 @@ def command(inputs: tuple[str, ...], **given: Any) -> int:
 
 
 def _tag(source: Any, given: dict[str, Any], report: Any, stack: ExitStack) -> None:
-    from ramctl.io.formats import naming_labels_once, output_format
-    from ramctl.io.paths import with_root_check
-    from ramctl.io.stream import run_stream, watched
+    from ramctl.records.inputs import with_root_check
+    from ramctl.records.stream import run_stream, watched
+    from ramctl.tagging.formats import naming_labels_once, output_format
 
     tagger = _load(given, report)
     stage = with_root_check(tagger.stage)
@@ -119,13 +119,13 @@ def _notices(given: dict[str, Any], report: Any, stack: ExitStack) -> list[Any]:
     """What happens to each tagged photo before its record is written."""
     notices: list[Any] = []
     if given["form"] == "kohya":
-        from ramctl.tagging.beside import add_photo_size
+        from ramctl.tagging.sidecar_writer import add_photo_size
 
         notices.append(add_photo_size)
     if given["xmp"] or given["txt"]:
         notices.append(_sidecar_writer(given, report))
     if given["gallery"]:
-        from ramctl.tagging.gallery import open_gallery
+        from ramctl.pages.gallery import open_gallery
 
         notices.append(stack.enter_context(open_gallery(given["gallery"], add=given["resume"])))
     return notices
@@ -133,7 +133,7 @@ def _notices(given: dict[str, Any], report: Any, stack: ExitStack) -> list[Any]:
 
 def _remove(source: Any, given: dict[str, Any], report: Any, stack: ExitStack) -> None:
     from ramctl.errors import UsageProblem
-    from ramctl.io.stream import each, run_stream
+    from ramctl.records.stream import each, run_stream
 
     if not given["xmp_prefix"]:
         raise UsageProblem("--xmp-remove finds machine tags by --xmp-prefix, which is empty")
@@ -142,7 +142,7 @@ def _remove(source: Any, given: dict[str, Any], report: Any, stack: ExitStack) -
 
 
 def _sidecar_writer(given: dict[str, Any], report: Any) -> Any:
-    from ramctl.tagging.beside import SidecarOptions, SidecarWriter
+    from ramctl.tagging.sidecar_writer import SidecarOptions, SidecarWriter
 
     wanted = SidecarOptions(
         xmp=given["xmp"],
@@ -156,7 +156,7 @@ def _sidecar_writer(given: dict[str, Any], report: Any) -> Any:
 
 
 def _load(given: dict[str, Any], report: Any) -> Any:
-    from ramctl.tagging.choice import unknown_tags
+    from ramctl.tagging.selection import unknown_tags
     from ramctl.tagging.tagger import Tagger
 
     choice = _choice(given)
@@ -177,7 +177,7 @@ def _tell(report: Any, names: Sequence[str], what: str) -> None:
 
 
 def _choice(given: dict[str, Any]) -> Any:
-    from ramctl.tagging.choice import ChoiceOptions, read_renames, read_tag_list
+    from ramctl.tagging.selection import ChoiceOptions, read_renames, read_tag_list
 
     include, exclude, rename = given["include"], given["exclude"], given["rename"]
     return ChoiceOptions(

@@ -6,7 +6,7 @@ import click
 
 from ramctl.commands.base import option
 from ramctl.commands.options import combined
-from ramctl.io.formats import FORMATS
+from ramctl.tagging.formats import FORMATS
 
 _text = click.Path(exists=True, dir_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)

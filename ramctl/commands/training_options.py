@@ -94,10 +94,10 @@ def training(function: Any) -> Any:
 
 def start_training(command: str, values: dict[str, Any]) -> int:
     """Run a training command; its exit code."""
-    from ramctl.io.files import write_atomic
-    from ramctl.io.jsonl import dumps
-    from ramctl.report import Report
-    from ramctl.training.opening import TrainOptions
+    from ramctl.records.files import write_atomic
+    from ramctl.records.jsonl import dumps
+    from ramctl.records.report import Report
+    from ramctl.training.plan import TrainOptions
     from ramctl.training.run import run_training
 
     report = Report(command, quiet=values["quiet"], unit="photos")

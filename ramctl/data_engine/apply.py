@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ramctl.data_engine.cluster import REASONS
 from ramctl.data_engine.decide import Decision, RegionIndex
-from ramctl.data_engine.work import SHARD_INPUTS
-from ramctl.io.records import Record, set_tags, string_list
+from ramctl.data_engine.region_store import SHARD_INPUTS
+from ramctl.records.record import Record, set_tags, string_list
 
 
 @dataclass

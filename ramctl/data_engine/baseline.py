@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ramctl.bundle import Bundle, resolve_model
+from ramctl.checkpoints.bundle import Bundle, resolve_model
+from ramctl.checkpoints.load import load_model
+from ramctl.device import Runtime
 from ramctl.errors import RecordProblem
-from ramctl.io.images import record_photo
-from ramctl.io.paths import RootCheck
-from ramctl.io.records import Record, image_name
+from ramctl.inference.ordered_map import ahead
+from ramctl.inference.regions import View
+from ramctl.inference.torch_predictor import keep_large_buffers
 from ramctl.labels import LabelSystem
 from ramctl.model.config import preset_from_meta
-from ramctl.model.device import Runtime
-from ramctl.model.load import load_model
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.ram import Encoded, PreparedLabels
-from ramctl.tagging.decode import ahead
-from ramctl.tagging.regions import View
-from ramctl.tagging.torch_predictor import keep_large_buffers
+from ramctl.photos.decoding import record_photo
+from ramctl.records.inputs import RootCheck
+from ramctl.records.record import Record, image_name
 
 Photo = Image.Image
 Decoded = tuple[Record, Photo | RecordProblem]

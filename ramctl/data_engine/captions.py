@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ramctl.checkpoints.load import load_caption_tokenizer
 from ramctl.data_engine.baseline import Baseline
 from ramctl.errors import UsageProblem
 from ramctl.model.generation import Decoding, Ends
-from ramctl.model.load import load_caption_tokenizer
 from ramctl.model.ram import Encoded
 
 LONGEST = 30  # word pieces; authors' tag2text.py

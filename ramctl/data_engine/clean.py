@@ -15,22 +15,22 @@ from typing import Any
 
 import orjson
 
-from ramctl.bundle import Bundle, resolve_model
+from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.data_engine.apply import Cleaner, Removals
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.cluster import ClusterSettings
 from ramctl.data_engine.decide import Decisions, RegionIndex, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
 from ramctl.data_engine.detectors import detector_facts, open_detector, open_embedder
+from ramctl.data_engine.region_store import Item, WorkFolder, input_hash
 from ramctl.data_engine.thresholds import DEFAULT_TO_KEEP, by_own_regions, to_keep
-from ramctl.data_engine.work import Item, WorkFolder, input_hash
 from ramctl.errors import Interrupted, RunProblem, UsageProblem
-from ramctl.io.files import write_atomic
-from ramctl.io.signals import StopRequest
-from ramctl.io.stream import Batch, Outcome, StreamOptions, each, run_stream
 from ramctl.labels import LabelSystem
-from ramctl.progress import progress_bar
-from ramctl.report import Report
+from ramctl.records.files import write_atomic
+from ramctl.records.progress import progress_bar
+from ramctl.records.report import Report
+from ramctl.records.signals import StopRequest
+from ramctl.records.stream import Batch, Outcome, StreamOptions, each, run_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Cleaning:
 
     def page(self, work: WorkFolder, path: Path) -> None:
         """Write the page that shows what is removed and what is kept."""
-        from ramctl.data_engine.page import cleaning_page
+        from ramctl.pages.cleaning import cleaning_page
 
         index, decisions = RegionIndex(work.shards()), Decisions.current(work)
         seed = self.options.clustering.seed

@@ -24,9 +24,9 @@ from ramctl.data_engine.cluster import (
     farthest,
     lowest,
 )
-from ramctl.data_engine.work import REGION, SOURCES, Shard, WorkFolder
+from ramctl.data_engine.region_store import REGION, SOURCES, Shard, WorkFolder
 from ramctl.errors import RunProblem
-from ramctl.io.files import replacing, write_atomic
+from ramctl.records.files import replacing, write_atomic
 
 LEAST_SCORE, ADDED_VARIANCE = 1e-6, 0.05
 Rows = NDArray[np.int64]

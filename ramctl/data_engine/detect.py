@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ramctl.data_engine.baseline import Baseline, Decoded, Photo, PhotoBatch
 from ramctl.data_engine.detectors import Detector, Embedder, Region
-from ramctl.data_engine.work import (
+from ramctl.data_engine.region_store import (
     SHARD_INPUTS,
     SOURCES,
     Item,
@@ -20,11 +20,11 @@ from ramctl.data_engine.work import (
     input_hash,
 )
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.io.jsonl import content_stamp
-from ramctl.io.records import Record, string_list
+from ramctl.inference.regions import Floats
 from ramctl.labels import LabelSystem
-from ramctl.report import Reject
-from ramctl.tagging.regions import Floats
+from ramctl.records.jsonl import content_stamp
+from ramctl.records.record import Record, string_list
+from ramctl.records.report import Reject
 
 Tick = Callable[[int], object]
 T = TypeVar("T")

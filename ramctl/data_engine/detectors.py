@@ -14,11 +14,11 @@ from torch import Tensor
 from ramctl.data_engine.baseline import Baseline, PhotoBatch
 from ramctl.data_engine.embed import Embedded, RegionView, embed_regions
 from ramctl.errors import UsageProblem
-from ramctl.tagging.heat_maps import heat_maps, label_boxes
-from ramctl.tagging.regions import Floats, crop_pixels, tokens_under
+from ramctl.inference.heat_maps import heat_maps, label_boxes
+from ramctl.inference.regions import Floats, crop_pixels, tokens_under
 
 if TYPE_CHECKING:
-    from ramctl.tagging.peers.grounding_dino import GroundingDino
+    from ramctl.peers.grounding_dino import GroundingDino
 
 CONTEXT = 0.3
 GROUNDING_DINO = "grounding-dino:"
@@ -153,8 +153,8 @@ def detector_facts(name: str) -> str:
     weights = name.removeprefix(GROUNDING_DINO)
     if weights in (name, ""):
         return name
-    from ramctl.io.hub import local_path
-    from ramctl.model.pretrained import fingerprint
+    from ramctl.pretrained.hub import local_path
+    from ramctl.pretrained.transformers_folder import fingerprint
 
     return f"{GROUNDING_DINO}{fingerprint([local_path(weights)])}"
 
@@ -169,7 +169,7 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
     weights = name.removeprefix(GROUNDING_DINO)
     if weights in (name, ""):
         raise UsageProblem(f"--detector {name}: expected attention or {GROUNDING_DINO}WEIGHTS")
-    from ramctl.tagging.peers import open_detector as open_grounding_dino
+    from ramctl.peers import open_detector as open_grounding_dino
 
     device, dtype = baseline.options.device, baseline.options.dtype
     return GroundingDinoDetector(open_grounding_dino(weights, device=device, dtype=dtype), baseline)

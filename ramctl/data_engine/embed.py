@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ramctl.model.prior import GlobalFeatures
+from ramctl.model.global_branch import GlobalFeatures
 from ramctl.model.ram import RAM, PreparedLabels
 
 

@@ -16,12 +16,12 @@ from ramctl.data_engine.captions import Caption, CaptionWriter, ParseTags
 from ramctl.data_engine.merge import merge_generated
 from ramctl.data_engine.thresholds import global_or_file, thresholds_hash
 from ramctl.errors import RecordProblem
-from ramctl.io.records import Record, string_list
-from ramctl.io.stream import Batch, Outcome, StreamOptions, run_stream
 from ramctl.labels import LabelSystem
 from ramctl.model.ram import Encoded
 from ramctl.parsing.parser import CaptionParser
-from ramctl.report import Reject, Report
+from ramctl.records.record import Record, string_list
+from ramctl.records.report import Reject, Report
+from ramctl.records.stream import Batch, Outcome, StreamOptions, run_stream
 
 # Of the tags that captions of a baseline added, 35 % were right where the model scored them above
 # their threshold as well, 4 % where it did not (counted against the photos' other captions).

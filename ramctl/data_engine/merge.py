@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.data_engine.captions import Caption
-from ramctl.io.records import string_list
 from ramctl.labels import LabelSystem
+from ramctl.records.record import string_list
 
 BY_CAPTION, BY_TAG = "generated-caption", "generated-tag"
 CAME_IN = "human"  # tags of a record that nothing says the source of

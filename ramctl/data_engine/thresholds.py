@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from ramctl.bundle import Bundle
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import UsageProblem
 from ramctl.labels import LabelSystem, read_thresholds
 

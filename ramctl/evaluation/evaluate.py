@@ -27,7 +27,7 @@ from ramctl.evaluation.metrics import (
 )
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.truth import TruthTable
-from ramctl.io.records import encode_name
+from ramctl.records.record import encode_name
 
 NAMED_PHOTOS = 20
 

@@ -18,8 +18,8 @@ from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import Floats
 from ramctl.evaluation.reading import Intake, PhotoList, tag_scores
 from ramctl.evaluation.thresholds import DEFAULT_THRESHOLD, Cut
-from ramctl.io.records import Record, string_list
 from ramctl.labels import LabelSystem, normalise
+from ramctl.records.record import Record, string_list
 
 # What a threshold or a top-k cut off has score 0 here; a sigmoid is next to never exactly 0.
 _CUT_OFF_SHARE = 0.1

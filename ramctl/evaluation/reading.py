@@ -8,11 +8,11 @@ from typing import Any
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.matching import Photo
-from ramctl.io.jsonl import dumps
-from ramctl.io.paths import open_input, read_inputs
-from ramctl.io.records import Record, image_name, json_type, string_list
-from ramctl.io.sinks import RejectSink
-from ramctl.report import Reject, Report
+from ramctl.records.inputs import open_input, read_inputs
+from ramctl.records.jsonl import dumps
+from ramctl.records.record import Record, image_name, json_type, string_list
+from ramctl.records.report import Reject, Report
+from ramctl.records.sinks import RejectSink
 
 LIST_SUFFIXES = (".txt", ".csv")
 

@@ -29,13 +29,13 @@ from ramctl.evaluation.tables import (
 )
 from ramctl.evaluation.thresholds import Cut
 from ramctl.evaluation.truth import TruthTable
-from ramctl.io.files import write_atomic
-from ramctl.io.jsonl import dumps
-from ramctl.io.paths import STDIN, require_files
-from ramctl.io.sinks import is_device, open_rejects
-from ramctl.io.stdio import records_to_stdout
 from ramctl.labels import LabelSystem
-from ramctl.report import Report
+from ramctl.records.files import write_atomic
+from ramctl.records.inputs import STDIN, require_files
+from ramctl.records.jsonl import dumps
+from ramctl.records.report import Report
+from ramctl.records.sinks import is_device, open_rejects
+from ramctl.records.stdio import records_to_stdout
 
 
 @dataclass(frozen=True, slots=True)

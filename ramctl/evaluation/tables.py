@@ -11,7 +11,7 @@ import numpy as np
 from ramctl.evaluation.evaluate import Comparison
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats
 from ramctl.evaluation.thresholds import max_f1_thresholds
-from ramctl.io.jsonl import dumps
+from ramctl.records.jsonl import dumps
 
 Row = Sequence[str]
 FORMATS = ("json", "table", "csv", "md")

@@ -8,8 +8,8 @@ from ramctl.errors import RecordProblem
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Truth
 from ramctl.evaluation.reading import Intake, PhotoList
-from ramctl.io.records import Record, string_list
 from ramctl.labels import LabelSystem
+from ramctl.records.record import Record, string_list
 
 
 @dataclass(frozen=True, slots=True)

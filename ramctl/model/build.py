@@ -8,8 +8,8 @@ from ramctl.errors import UsageProblem
 from ramctl.model.captioning import Captioning
 from ramctl.model.config import ModelConfig
 from ramctl.model.encoder import build_encoder
-from ramctl.model.prior import GlobalBranch
-from ramctl.model.queries import DescriptionWeighting, LabelQueries, LabelTable, RowLayout
+from ramctl.model.global_branch import GlobalBranch
+from ramctl.model.label_queries import DescriptionWeighting, LabelQueries, LabelTable, RowLayout
 from ramctl.model.ram import RAM
 from ramctl.model.tag_decoder import TagDecoder
 

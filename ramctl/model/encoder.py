@@ -10,9 +10,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from ramctl.checkpoints.weights import weights_of
 from ramctl.errors import UsageProblem
 from ramctl.model.config import EncoderConfig
-from ramctl.model.weights import weights_of
 
 
 class ImageEncoder(nn.Module):

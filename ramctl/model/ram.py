@@ -12,8 +12,8 @@ from ramctl.model.attention import KeysValues
 from ramctl.model.captioning import Captioning, CaptionInputs, TextLayer
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.generation import Decoding, Ends, generate
-from ramctl.model.prior import GlobalBranch, GlobalFeatures
-from ramctl.model.queries import DescriptionWeighting, LabelParts, LabelQueries, LabelTable
+from ramctl.model.global_branch import GlobalBranch, GlobalFeatures
+from ramctl.model.label_queries import DescriptionWeighting, LabelParts, LabelQueries, LabelTable
 from ramctl.model.tag_decoder import Queries, TagDecoder, TagDecoderLayer
 
 # Labels are independent, so that long lists go through the decoder in pieces: the feed-forward's

@@ -17,8 +17,8 @@ from ramctl.parsing import attributes, masks, nouns, readings, verbs
 from ramctl.parsing.compounds import find_compounds
 from ramctl.parsing.found import Findings, Found
 from ramctl.parsing.lexicon import Lexicon
+from ramctl.parsing.pos_tagger import BATCH, Tagger
 from ramctl.parsing.sentence import ADJECTIVES, NOUNS, VERBS, Sentence, clean, sentence
-from ramctl.parsing.tagger import BATCH, Tagger
 from ramctl.parsing.wordnet import VERB
 
 
@@ -47,8 +47,8 @@ class ParsedCaption:
 #: The words of the longest tag.
 LONGEST_TAG = 4
 if TYPE_CHECKING:
+    from ramctl.parsing.frequent_readings import QuickReader
     from ramctl.parsing.mapping import LabelMapper
-    from ramctl.parsing.quick import QuickReader
 
 #: Parsed texts that are remembered: captions repeat within a data set.
 KNOWN_TEXTS = 20_000
@@ -82,8 +82,8 @@ class CaptionParser:
         A noun of a plain word list that the open mode holds for vague ("photo") is found: it was
         asked for.
         """
+        from ramctl.parsing.frequent_readings import QuickReader
         from ramctl.parsing.mapping import LabelMapper
-        from ramctl.parsing.quick import QuickReader
 
         lexicon, quick = Lexicon.shared(), QuickReader.shared()
         if vague := _vague_words(labels, lexicon):

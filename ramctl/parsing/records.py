@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ramctl.errors import RecordProblem
-from ramctl.io.records import Record, captions_of, string_list
 from ramctl.parsing.parser import ParsedCaption
+from ramctl.records.record import Record, captions_of, string_list
 
 #: A caption of more characters is no caption; the dense descriptions have some 2,000.
 MAX_CAPTION = 100_000

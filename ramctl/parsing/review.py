@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ramctl.errors import RunProblem
-from ramctl.io.files import write_atomic
-from ramctl.io.records import KINDS
 from ramctl.parsing.build import DECISIONS, Candidate
+from ramctl.records.files import write_atomic
+from ramctl.records.record import KINDS
 
 COLUMNS = ("tag", "decision", "of", "kind", "count", "reason")
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.io.records import Record, image_name
-from ramctl.io.stream import Batch, Outcome
 from ramctl.labels import LabelSystem
 from ramctl.parsing.lexicon import Lexicon
 from ramctl.parsing.mapping import LabelMapper
 from ramctl.parsing.parser import ParsedCaption
 from ramctl.parsing.records import ParseCounts, captions_to_parse, with_tags
 from ramctl.parsing.workers import parsed_batches
-from ramctl.progress import progress_bar
-from ramctl.report import Reject, Report
+from ramctl.records.progress import progress_bar
+from ramctl.records.record import Record, image_name
+from ramctl.records.report import Reject, Report
+from ramctl.records.stream import Batch, Outcome
 
 if TYPE_CHECKING:
     from ramctl.parsing.build import BuiltLabels, Sizes

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ramctl.io.jsonl import dumps
-from ramctl.io.records import captions_of, image_name
 from ramctl.labels import LabelSystem
+from ramctl.records.jsonl import dumps
+from ramctl.records.record import captions_of, image_name
 
 
 def ram_encoder(labels: LabelSystem) -> Callable[[dict[str, Any]], bytes]:

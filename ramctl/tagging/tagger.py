@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.bundle import Bundle, resolve_model
+from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem
-from ramctl.io.images import MAX_PIXELS, record_photo
-from ramctl.io.records import Record, encode_name, set_tags
+from ramctl.inference.device_pool import DevicePool, split_devices
+from ramctl.inference.ordered_map import ahead
+from ramctl.inference.scorers import BundleScorer, PeerScorer, Scorer
 from ramctl.labels import LabelSystem
-from ramctl.tagging.choice import ChoiceOptions, TagChoice
-from ramctl.tagging.decode import ahead
-from ramctl.tagging.devices import DevicePool, split_devices
-from ramctl.tagging.scorers import BundleScorer, PeerScorer, Scorer
+from ramctl.photos.decoding import MAX_PIXELS, record_photo
+from ramctl.records.record import Record, encode_name, set_tags
+from ramctl.tagging.selection import ChoiceOptions, TagChoice
 
 Outcome = dict[str, Any] | RecordProblem
 Batch = list[Record]

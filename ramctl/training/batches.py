@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ramctl.errors import RecordProblem
+from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import TrainingConfig
-from ramctl.model.tokenizer import CaptionTokenizer, clean_caption
+from ramctl.training.annotations import Target, Targets, read_annotation
+from ramctl.training.augmentation import TrainingPhoto
 from ramctl.training.features import FeatureCache
-from ramctl.training.photos import TrainingPhoto
-from ramctl.training.records import RecordFile
+from ramctl.training.record_file import RecordFile
 from ramctl.training.sampler import StepPlan
-from ramctl.training.samples import Target, Targets, read_annotation
 
 Array = NDArray[Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ramctl.errors import RunProblem
-from ramctl.io.files import write_atomic
+from ramctl.records.files import write_atomic
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")

@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from ramctl.report import Report
+from ramctl.records.report import Report
+from ramctl.training.assembly import Job, Surroundings, build_job, can_keep_features
 from ramctl.training.batches import Batch, batches
 from ramctl.training.devices import pick_device, wants_bf16
 from ramctl.training.distributed import World
-from ramctl.training.job import Job, Surroundings, build_job, can_keep_features
-from ramctl.training.loop import Pace
-from ramctl.training.opening import TrainOptions, open_plan
+from ramctl.training.plan import TrainOptions, open_plan
 from ramctl.training.sampler import StepPlan
-from ramctl.training.work import WorkFolder
+from ramctl.training.train import Pace
+from ramctl.training.work_folder import WorkFolder
 
 TIMED_STEPS = 3
 

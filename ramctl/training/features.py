@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.io.images import decode_photo, read_photo
 from ramctl.model.config import PreprocessConfig
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
-from ramctl.training.samples import Annotation
+from ramctl.photos.decoding import decode_photo, read_photo
+from ramctl.training.annotations import Annotation
 
 KEY_BYTES = 16
 PHOTOS_AT_ONCE = 8  # a larger batch leaves the processor's cache

@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ramctl.bundle import META, Bundle, embedded_bundle
+from ramctl.checkpoints.bundle import META, Bundle, embedded_bundle
+from ramctl.checkpoints.load import load_model
+from ramctl.checkpoints.weights import weights_of
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.config import Preset
 from ramctl.model.encoder import ImageEncoder
-from ramctl.model.load import load_model
 from ramctl.model.ram import RAM
-from ramctl.model.weights import weights_of
+from ramctl.text.spaces import TextSpace, class_name_vectors
 from ramctl.training.label_texts import known_rows, label_texts
-from ramctl.training.texts import TextSpace, class_name_vectors
 
 Say = Callable[[str], None]
 

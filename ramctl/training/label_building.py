@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ramctl.errors import RunProblem
-from ramctl.io.records import KINDS, Record
 from ramctl.labels import Label, LabelSystem, normalise
-from ramctl.training.samples import Annotation
+from ramctl.records.record import KINDS, Record
+from ramctl.training.annotations import Annotation
 
 MOST_LABELS = 5000
 FEW_RECORDS = 1000

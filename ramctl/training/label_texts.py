@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.bundle import Bundle
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.labels import LabelSystem
 from ramctl.model.config import LabelConfig, preset_from_meta
-from ramctl.training.texts import TextSpace, description_vectors
+from ramctl.text.spaces import TextSpace, description_vectors
 
 Rows = NDArray[np.float32]
 

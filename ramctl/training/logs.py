@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ramctl.io.jsonl import dumps
+from ramctl.records.jsonl import dumps
 from ramctl.training.events import Event, StepEvent
 from ramctl.training.tensorboard import TensorBoardLog
 

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 
 from ramctl import __version__
-from ramctl.bundle import GRAPH, LABELS, WEIGHTS, BundleWriter
+from ramctl.checkpoints.bundle import GRAPH, LABELS, WEIGHTS, BundleWriter
+from ramctl.checkpoints.load import write_model
+from ramctl.checkpoints.onnx_graph import export_graph
+from ramctl.checkpoints.weights import weights_of
+from ramctl.inference.borrowing import borrowed
 from ramctl.labels import LabelSystem
-from ramctl.model.borrowing import borrowed
+from ramctl.model.caption_tokenizer import CaptionTokenizer
 from ramctl.model.config import Preset
-from ramctl.model.export import export_graph
-from ramctl.model.load import write_model
 from ramctl.model.ram import RAM
-from ramctl.model.tokenizer import CaptionTokenizer
-from ramctl.model.weights import weights_of
+from ramctl.text.spaces import TEXT_FOLDER, TextSpace
 from ramctl.training.card import model_card
-from ramctl.training.texts import TEXT_FOLDER, TextSpace
 
 Say = Callable[[str], None]
 THRESHOLD_DIGITS = 4

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.bundle import (
+from ramctl.checkpoints.bundle import (
     INT8_GRAPH,
     INT8_THRESHOLDS,
     WEIGHTS,
@@ -16,20 +16,20 @@ from ramctl.bundle import (
     BundleWriter,
     write_meta,
 )
+from ramctl.checkpoints.convert import link
+from ramctl.checkpoints.int8 import export_int8_graph
+from ramctl.checkpoints.load import load_model
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN
-from ramctl.io.images import record_photo
-from ramctl.io.paths import read_inputs
-from ramctl.io.photos import PhotoInputs, read_photo_inputs
-from ramctl.io.records import Record
+from ramctl.inference.scorers import BundleScorer
 from ramctl.model.config import PreprocessConfig, preset_from_meta
-from ramctl.model.convert import link
-from ramctl.model.int8 import export_int8_graph
-from ramctl.model.load import load_model
 from ramctl.model.preprocess import Preprocess
-from ramctl.tagging.scorers import BundleScorer
+from ramctl.photos.decoding import record_photo
+from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+from ramctl.records.inputs import read_inputs
+from ramctl.records.record import Record
 from ramctl.tagging.tagger import TaggerOptions
-from ramctl.training.samples import Targets, read_annotation
+from ramctl.training.annotations import Targets, read_annotation
 from ramctl.training.validation import Scored
 
 CALIBRATION_PHOTOS = 128

@@ -9,25 +9,25 @@ from typing import Any
 import torch
 
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
-from ramctl.io.jsonl import dumps
-from ramctl.io.signals import StopRequest
-from ramctl.io.sinks import RejectSink, open_rejects
-from ramctl.progress import Progress, progress_bar
-from ramctl.report import Reject, Report
+from ramctl.records.jsonl import dumps
+from ramctl.records.progress import Progress, progress_bar
+from ramctl.records.report import Reject, Report
+from ramctl.records.signals import StopRequest
+from ramctl.records.sinks import RejectSink, open_rejects
+from ramctl.training.assembly import Job, Surroundings, build_job
 from ramctl.training.batches import batches
 from ramctl.training.compiling import CompiledParts, why_not_compiled
 from ramctl.training.devices import keep_freed_memory, pick_device, wants_bf16
 from ramctl.training.distributed import World, join_world
 from ramctl.training.events import Event, StepEvent, ValidationEvent
-from ramctl.training.job import Job, Surroundings, build_job
 from ramctl.training.logs import EventLogs, describe_step, open_logs
-from ramctl.training.loop import Loader, Pace
-from ramctl.training.opening import TrainOptions, open_plan
+from ramctl.training.plan import TrainOptions, open_plan
 from ramctl.training.publish import Product, lend_to_untrained, publish, round_weights
-from ramctl.training.records import reject_of
+from ramctl.training.record_file import reject_of
 from ramctl.training.tensorboard import require_tensorboard
+from ramctl.training.train import Loader, Pace
 from ramctl.training.validation import DEFAULT_THRESHOLD, Scored, score
-from ramctl.training.work import Plan, WorkFolder
+from ramctl.training.work_folder import Plan, WorkFolder
 
 LOG_EVERY_S = 60.0
 RESUME_HINT = "continue with --resume"

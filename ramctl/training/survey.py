@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
-from ramctl.io.archives import split_member
-from ramctl.io.paths import ROOT_CHECK_RECORDS, RootCheck
-from ramctl.io.records import Record
-from ramctl.report import Reject
+from ramctl.photos.archives import split_member
+from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck
+from ramctl.records.record import Record
+from ramctl.records.report import Reject
+from ramctl.training.annotations import read_annotation
 from ramctl.training.label_building import TagCounts
-from ramctl.training.records import RecordFile, Source, flags, is_held_out, scan
-from ramctl.training.samples import read_annotation
+from ramctl.training.record_file import RecordFile, Source, flags, is_held_out, scan
 from ramctl.training.validation import FEWEST_PHOTOS
 
 HELD_OUT_ONE_IN = 50  # design 2: a 2 % split by a hash of the photo's name

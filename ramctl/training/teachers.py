@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from ramctl.errors import RunProblem
 from ramctl.model.config import PreprocessConfig
 from ramctl.model.ram import RAM
-from ramctl.training.records import RecordFile
-from ramctl.training.samples import read_annotation
-from ramctl.training.texts import TextSpace, caption_vectors
+from ramctl.text.spaces import TextSpace, caption_vectors
+from ramctl.training.annotations import read_annotation
+from ramctl.training.record_file import RecordFile
 
 RECORDS_AT_ONCE = 256
 

@@ -21,10 +21,10 @@ from ramctl.evaluation.metrics import (
 )
 from ramctl.evaluation.thresholds import max_f1_thresholds, steadied_thresholds
 from ramctl.model.ram import RAM
+from ramctl.training.annotations import Targets, read_annotation
+from ramctl.training.augmentation import TrainingPhoto
 from ramctl.training.batches import CachedFeatures
-from ramctl.training.photos import TrainingPhoto
-from ramctl.training.records import RecordFile
-from ramctl.training.samples import Targets, read_annotation
+from ramctl.training.record_file import RecordFile
 
 FEWEST_PHOTOS = 50  # below, thresholds would be guessed: they stay at the default
 MOST_PHOTOS = 20_000  # scores of all photos are held in memory

@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from ramctl.errors import RecordProblem  # noqa: E402
-from ramctl.io.jsonl import read_records  # noqa: E402
-from ramctl.io.records import Record  # noqa: E402
+from ramctl.records.jsonl import read_records  # noqa: E402
+from ramctl.records.record import Record  # noqa: E402
 from ramctl.tagging import Tagger  # noqa: E402
 
 SHARED = Path(os.environ.get("RAMCTL_SHARED", ROOT.parent / "shared"))

@@ -30,14 +30,14 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ramctl.bundle import LABELS, WEIGHTS, Bundle, BundleWriter
+from ramctl.checkpoints.bundle import LABELS, WEIGHTS, Bundle, BundleWriter
+from ramctl.checkpoints.load import write_model
+from ramctl.inference.label_set import own_labels
+from ramctl.inference.torch_predictor import TorchPredictor
 from ramctl.labels import LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.config import Preset, finetuning_preset, load_preset
-from ramctl.model.load import write_model
 from ramctl.model.ram import RAM
-from ramctl.tagging.open_set import own_labels
-from ramctl.tagging.torch_predictor import TorchPredictor
 
 DESCRIPTIONS = 51  # a label, in RAM++
 Parts = tuple[float, float]  # seconds: encoder, everything after it

@@ -22,15 +22,15 @@ import spacy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ramctl.io.paths import read_inputs
-from ramctl.io.records import captions_of
 from ramctl.labels import LabelSystem
+from ramctl.parsing.frequent_readings import QuickReader
 from ramctl.parsing.lexicon import Lexicon
 from ramctl.parsing.mapping import LabelMapper
 from ramctl.parsing.parser import CaptionParser
-from ramctl.parsing.quick import QuickReader
+from ramctl.parsing.pos_tagger import MODEL_PACKAGES
 from ramctl.parsing.sentence import clean
-from ramctl.parsing.tagger import MODEL_PACKAGES
+from ramctl.records.inputs import read_inputs
+from ramctl.records.record import captions_of
 
 HOLD_OUT = 0.05
 

@@ -19,10 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from ramctl.io.paths import read_inputs  # noqa: E402
-from ramctl.io.records import Record, captions_of  # noqa: E402
 from ramctl.labels import LabelSystem  # noqa: E402
 from ramctl.parsing import CaptionParser  # noqa: E402
+from ramctl.records.inputs import read_inputs  # noqa: E402
+from ramctl.records.record import Record, captions_of  # noqa: E402
 
 MOST_MIB = 1024
 MOST_GROWTH_MIB = 64

@@ -27,7 +27,7 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from ramctl.errors import RamctlError  # noqa: E402
-from ramctl.io.images import decode_photo, load_photo  # noqa: E402
+from ramctl.photos.decoding import decode_photo, load_photo  # noqa: E402
 from ramctl.tagging import Tagger  # noqa: E402
 
 SHARED = Path(os.environ.get("RAMCTL_SHARED", ROOT.parent / "shared"))
@@ -120,8 +120,8 @@ def plain_loop(model: str) -> Callable[[Iterator[Path]], Iterator[Any]]:
     import torch
     from torchvision import transforms
 
-    from ramctl.bundle import Bundle, resolve_model
-    from ramctl.model.load import load_model
+    from ramctl.checkpoints.bundle import Bundle, resolve_model
+    from ramctl.checkpoints.load import load_model
 
     bundle = Bundle.open(resolve_model(model))
     network = load_model(bundle, captioning=False)

@@ -30,10 +30,10 @@ from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import load_preset
 from ramctl.training.batches import Batch
 from ramctl.training.devices import pick_device
-from ramctl.training.loop import Pace, Trainer
 from ramctl.training.objective import Objective, sample_labels
 from ramctl.training.optimiser import build_optimiser
 from ramctl.training.sampler import Sampler
+from ramctl.training.train import Pace, Trainer
 
 VOCABULARY, PIECES = 4000, 16
 

@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from ramctl.bundle import Bundle
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.clean import Cleaning, CleanOptions
-from ramctl.data_engine.work import WorkFolder
+from ramctl.data_engine.region_store import WorkFolder
 from ramctl.errors import RecordProblem
-from ramctl.io.files import write_atomic
-from ramctl.io.images import read_photo
-from ramctl.io.jsonl import dumps
-from ramctl.io.paths import read_inputs
-from ramctl.io.records import Record
-from ramctl.io.stream import StreamOptions
+from ramctl.inference.label_set import choose_labels
+from ramctl.inference.regions import View
+from ramctl.inference.torch_predictor import TorchPredictor
 from ramctl.model.config import preset_from_meta
-from ramctl.report import Report
-from ramctl.tagging.open_set import choose_labels
-from ramctl.tagging.regions import View
-from ramctl.tagging.torch_predictor import TorchPredictor
+from ramctl.photos.decoding import read_photo
+from ramctl.records.files import write_atomic
+from ramctl.records.inputs import read_inputs
+from ramctl.records.jsonl import dumps
+from ramctl.records.record import Record
+from ramctl.records.report import Report
+from ramctl.records.stream import StreamOptions
+from ramctl.training.annotations import Annotation
 from ramctl.training.features import KEY_BYTES, FeatureCache, FeatureStore
-from ramctl.training.samples import Annotation
 
 AT_ONCE = 8
 

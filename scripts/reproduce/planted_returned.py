@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from planted_damage import CLEANED_KINDS
 
-from ramctl.io.images import load_photo
+from ramctl.photos.decoding import load_photo
 
 RECALL = 0.20
 SHARES = (0.1, 0.2, 0.3)

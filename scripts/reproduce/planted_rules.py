@@ -12,8 +12,8 @@ from ramctl.data_engine import thresholds
 from ramctl.data_engine.clean import CleanOptions
 from ramctl.data_engine.cluster import ClusterSettings, cluster_regions
 from ramctl.data_engine.decide import RegionIndex, deviations
-from ramctl.data_engine.work import WorkFolder
-from ramctl.io.records import Record
+from ramctl.data_engine.region_store import WorkFolder
+from ramctl.records.record import Record
 
 MOST_LOST = 0.10  # of right tags
 PLANTED, RIGHT, ONCE = 1, 0, -1

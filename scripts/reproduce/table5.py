@@ -31,9 +31,9 @@ from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.reading import Intake
 from ramctl.evaluation.thresholds import Cut
 from ramctl.evaluation.truth import TruthTable
-from ramctl.io.sinks import open_rejects
 from ramctl.labels import LabelSystem
-from ramctl.report import Report
+from ramctl.records.report import Report
+from ramctl.records.sinks import open_rejects
 
 N_RESAMPLES = 1000
 

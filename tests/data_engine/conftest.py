@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ramctl.bundle import BundleWriter
+from ramctl.checkpoints.bundle import BundleWriter
+from ramctl.checkpoints.load import write_model
 from ramctl.cli import main
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.build import build_ram
+from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
 from ramctl.model.config import load_preset
-from ramctl.model.load import write_model
-from ramctl.model.tokenizer import CaptionTokenizer, train_tokenizer
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 LABELS = [

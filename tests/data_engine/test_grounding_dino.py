@@ -7,9 +7,9 @@ from PIL import Image
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoBatch
 from ramctl.data_engine.detectors import open_detector
 from ramctl.errors import UsageProblem
-from ramctl.tagging.peers import open_detector as open_grounding_dino
+from ramctl.peers import open_detector as open_grounding_dino
 from tests.data_engine.conftest import lines, read
-from tests.tagging.peers.small_dino import bert_base_tokenizer, save_original, save_port
+from tests.peers.small_dino import bert_base_tokenizer, save_original, save_port
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from ramctl.data_engine.detectors import (
     Region,
     attention_maps,
 )
-from ramctl.tagging.regions import View, crop_pixels, heat_map_box, tokens_under
+from ramctl.inference.regions import View, crop_pixels, heat_map_box, tokens_under
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
 

@@ -10,15 +10,15 @@ from functools import partial
 
 import pytest
 
-from ramctl.bundle import Bundle, BundleWriter
+from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
 from ramctl.data_engine.detectors import AttentionDetector, PoolEmbedder
+from ramctl.data_engine.region_store import SHARD_INPUTS, WorkFolder
 from ramctl.data_engine.thresholds import lowest_of_doubles
-from ramctl.data_engine.work import SHARD_INPUTS, WorkFolder
 from ramctl.errors import Interrupted
-from ramctl.io.records import Record
 from ramctl.labels import Label, LabelSystem
+from ramctl.records.record import Record
 from tests.conftest import REPOSITORY
 from tests.data_engine.conftest import DATA, lines, read
 

@@ -9,7 +9,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import load_preset
-from ramctl.model.queries import DescriptionWeighting, LabelTable, RowLayout
+from ramctl.model.label_queries import DescriptionWeighting, LabelTable, RowLayout
 
 PRIOR = [
     "model.prior.classes=10",

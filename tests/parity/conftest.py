@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ramctl.checkpoints.official import convert_official, read_checkpoint
+from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import Preset
-from ramctl.model.official import convert_official, read_checkpoint
 from ramctl.model.ram import RAM
-from ramctl.model.tokenizer import CaptionTokenizer, bert_tokenizer
 
 FILES = {"ram": "ram_tiny", "ram-plus": "ram_plus_tiny", "tag2text": "tag2text_tiny"}
 N_LABELS = {"ram": 24, "ram-plus": 24, "tag2text": 3429}

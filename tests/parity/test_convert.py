@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.bundle import Bundle
+from ramctl.checkpoints.bundle import Bundle
+from ramctl.checkpoints.convert import Checkpoint, convert_checkpoint, read_official_labels
+from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.errors import RunProblem
-from ramctl.model.convert import Checkpoint, convert_checkpoint, read_official_labels
-from ramctl.model.load import load_caption_tokenizer, load_model
 from tests.parity.conftest import FILES
 
 pytestmark = pytest.mark.shared

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from ramctl.checkpoints.onnx_graph import export_graph
+from ramctl.checkpoints.weights import load_weights, save_weights
 from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
-from ramctl.model.export import export_graph
-from ramctl.model.weights import load_weights, save_weights
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

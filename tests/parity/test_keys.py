@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ramctl.errors import RunProblem
-from ramctl.model.official import (
+from ramctl.checkpoints.official import (
     build_official,
     check_official_keys,
     convert_official,
@@ -15,6 +14,7 @@ from ramctl.model.official import (
     official_targets,
     read_checkpoint,
 )
+from ramctl.errors import RunProblem
 
 FULL_SIZE = {
     "ram": ("full_size_keys_ram_swin_large.txt", 4585, 384),

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ramctl.checkpoints.relative_positions import resize_table
 from ramctl.model.config import load_preset
 from ramctl.model.preprocess import Preprocess
-from ramctl.model.relative_positions import resize_table
 
 pytestmark = pytest.mark.shared
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ramctl.bundle import Bundle
-from ramctl.model.clip_text import ClipTextEncoder
-from ramctl.model.load import load_model
+from ramctl.checkpoints.bundle import Bundle
+from ramctl.checkpoints.load import load_model
+from ramctl.text.clip import ClipTextEncoder
 from tests.conftest import REPOSITORY
 from tests.training.conftest import DATA
 
@@ -97,9 +97,9 @@ def test_ram_plus_takes_ragged_descriptions_from_a_file(files, ramctl, tmp_path,
 
 
 def photo_pixels(bundle: Bundle) -> np.ndarray:
-    from ramctl.io.images import load_photo
     from ramctl.model.config import preset_from_meta
     from ramctl.model.preprocess import Preprocess
+    from ramctl.photos.decoding import load_photo
 
     config = preset_from_meta(bundle.meta).preprocess
     return Preprocess(config)(load_photo(str(PHOTO), target=config.size))

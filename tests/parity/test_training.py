@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 
+from ramctl.checkpoints.official import official_targets
+from ramctl.model.caption_tokenizer import clean_caption
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.losses import (
     alignment_loss,
@@ -14,8 +16,6 @@ from ramctl.model.losses import (
     distillation_loss,
     ram_official_total,
 )
-from ramctl.model.official import official_targets
-from ramctl.model.tokenizer import clean_caption
 from tests.parity.conftest import capture
 
 pytestmark = pytest.mark.shared

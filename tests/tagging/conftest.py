@@ -10,10 +10,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from ramctl.bundle import BundleWriter
+from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.config import load_preset, preset_to_meta
-from ramctl.model.text import StaticTextEmbedding
+from ramctl.text.static_table import StaticTextEmbedding
 
 COLOURS = {
     "red": (1, -1, -1),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.bundle import Bundle
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import RunProblem
-from ramctl.tagging.open_set import own_labels
-from ramctl.tagging.torch_predictor import TorchPredictor
+from ramctl.inference.label_set import own_labels
+from ramctl.inference.torch_predictor import TorchPredictor
 
 
 @pytest.fixture

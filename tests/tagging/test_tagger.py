@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from ramctl import Tagger
-from ramctl.bundle import Bundle
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.inference.label_set import own_labels
+from ramctl.inference.ordered_map import ahead
+from ramctl.inference.predictor import OnnxPredictor, choose_runtime, sigmoid
+from ramctl.inference.scorers import BundleScorer
 from ramctl.labels import Label, LabelSystem
-from ramctl.tagging.choice import ChoiceOptions, TagChoice
-from ramctl.tagging.decode import ahead
-from ramctl.tagging.open_set import own_labels
-from ramctl.tagging.predictor import OnnxPredictor, choose_runtime, sigmoid
-from ramctl.tagging.scorers import BundleScorer
+from ramctl.tagging.selection import ChoiceOptions, TagChoice
 from ramctl.tagging.tagger import TaggerOptions, significant
 from tests.conftest import REPOSITORY
 from tests.tagging.conftest import save_photo

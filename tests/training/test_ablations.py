@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ramctl.bundle import Bundle
+from ramctl.checkpoints.bundle import Bundle
 from tests.training.conftest import DATA, training_records, write_records
 
 pytestmark = pytest.mark.slow

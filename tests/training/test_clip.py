@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.bundle import Bundle
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.model.config import load_preset
 from ramctl.training.teachers import ClipTeacher
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from ramctl.bundle import Bundle
+from ramctl.checkpoints.bundle import Bundle
 from tests.conftest import REPOSITORY
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.io.records import Record
 from ramctl.labels import Label, LabelSystem
+from ramctl.records.record import Record
+from ramctl.training.annotations import Targets, read_annotation
 from ramctl.training.label_building import TagCounts, append_labels, build_labels
-from ramctl.training.samples import Targets, read_annotation
 
 
 def counts_of(records: list[dict]) -> TagCounts:

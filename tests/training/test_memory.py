@@ -9,7 +9,7 @@ import torch
 from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
 from ramctl.training.objective import Objective
-from ramctl.training.records import RecordFile, Source
+from ramctl.training.record_file import RecordFile, Source
 from ramctl.training.survey import survey
 from tests.training.test_objective import N_LABELS, VOCABULARY, make_batch
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer, train_tokenizer
 from ramctl.model.config import AugmentConfig, load_preset
-from ramctl.model.tokenizer import CaptionTokenizer, load_tokenizer, train_tokenizer
-from ramctl.training.photos import (
+from ramctl.training.augmentation import (
     OFFICIAL,
     OPERATIONS,
     STYLES,

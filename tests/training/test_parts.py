@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from ramctl.errors import RunProblem
-from ramctl.io.records import Record
 from ramctl.labels import LabelSystem
 from ramctl.model.config import load_preset
 from ramctl.model.encoder import build_encoder
 from ramctl.model.preprocess import Preprocess
+from ramctl.records.record import Record
 from ramctl.training import initial
+from ramctl.training.annotations import read_annotation
 from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from ramctl.training.features import FeatureCache, FeatureStore
 from ramctl.training.optimiser import AveragedWeights, build_optimiser, learning_rate
-from ramctl.training.records import RecordFile, Source, scan
-from ramctl.training.samples import read_annotation
+from ramctl.training.record_file import RecordFile, Source, scan
 from ramctl.training.validation import Scored
 from tests.training.conftest import DATA, training_records
 
@@ -34,7 +34,7 @@ def annotations():
 
 
 def test_kept_features_are_the_encoder_s_of_both_views(encoder, tmp_path):
-    from ramctl.io.images import load_photo
+    from ramctl.photos.decoding import load_photo
 
     config = load_preset("tiny").preprocess
     cache = FeatureCache(tmp_path, encoder, config, flip=True)
@@ -219,7 +219,7 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_
 
 def test_photos_are_augmented_the_same_way_for_the_same_seed():
     from ramctl.model.config import AugmentConfig
-    from ramctl.training.photos import TrainingPhoto
+    from ramctl.training.augmentation import TrainingPhoto
 
     photo = TrainingPhoto(load_preset("tiny").preprocess, AugmentConfig((0.2, 1.0), 0.5, 2, 5))
     annotation = annotations()[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ramctl.bundle import Bundle
+from ramctl.checkpoints.bundle import Bundle
 from tests.conftest import REPOSITORY
 from tests.training.conftest import DATA, training_records, write_records
 

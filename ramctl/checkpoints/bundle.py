@@ -1,0 +1,228 @@
+"""The bundle: a folder that holds a model and everything that tagging with it needs, no code."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.labels import LabelSystem, read_thresholds
+from ramctl.pretrained.hub import HUB, local_path
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = 1
+META = "bundle.json"
+LABELS = "labels.jsonl"
+WEIGHTS = "model.safetensors"
+GRAPH = "model.onnx"
+INT8_GRAPH = "model.int8.onnx"
+PHOTOS, LABEL_QUERIES, LOGITS = "photos", "label_queries", "logits"  # what a graph takes and gives
+INT8_THRESHOLDS = "thresholds.int8.txt"  # a number a line in id order, picked for that graph
+DEFAULT_THRESHOLD = 0.5
+EMBEDDED = "mini"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle; `meta` is the content of its bundle.json.
+
+    `meta` keys: `format`, `architecture` (the preset's model table), `preprocess`, `thresholds`
+    (`threshold`, `open_set_threshold`), `dtype` (what `--dtype auto` runs; fp32 where it is not
+    given), `provenance`, `files` (name -> sha256, bytes).
+    """
+
+    path: Path
+    meta: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path, *, verify: bool = False) -> "Bundle":
+        """Open a bundle, checking version and file sizes (with `verify` content hashes too).
+
+        Raises RunProblem that says which file is wrong.
+        """
+        meta_path = path / META
+        try:
+            meta = orjson.loads(meta_path.read_bytes())
+        except FileNotFoundError as error:
+            raise RunProblem(f"{path}: not a bundle ({META} is missing)") from error
+        except (OSError, ValueError) as error:
+            raise RunProblem(f"{meta_path}: {error}") from error
+        version = meta.get("format") if isinstance(meta, dict) else None
+        if not isinstance(version, int) or version > FORMAT:
+            raise RunProblem(f"{meta_path}: format {version!r}; this ramctl reads up to {FORMAT}")
+        for name, facts in meta.get("files", {}).items():
+            _check_file(path / name, facts, verify=verify)
+        return cls(path, meta)
+
+    @cached_property
+    def labels(self) -> LabelSystem:
+        """The label system in id order."""
+        return LabelSystem.read(self.path / LABELS)
+
+    @property
+    def threshold(self) -> float:
+        """The global threshold, for labels without their own."""
+        return float(self.meta.get("thresholds", {}).get("threshold", DEFAULT_THRESHOLD))
+
+    @property
+    def open_set_threshold(self) -> float:
+        """The threshold for words that the model was not trained on."""
+        return float(self.meta.get("thresholds", {}).get("open_set_threshold", DEFAULT_THRESHOLD))
+
+    @cached_property
+    def thresholds(self) -> list[float]:
+        """One threshold a label, in id order."""
+        return [
+            self.threshold if label.threshold is None else label.threshold for label in self.labels
+        ]
+
+    def thresholds_of(self, dtype: str) -> list[float]:
+        """One threshold a label, in id order, for a number format: its own where it has some."""
+        if dtype == "int8" and self.has(INT8_THRESHOLDS):
+            return read_thresholds(self.path / INT8_THRESHOLDS, self.labels, self.threshold)
+        return self.thresholds
+
+    @property
+    def dtype(self) -> str:
+        """The number format of tagging where nothing else is asked for."""
+        return str(self.meta.get("dtype", "fp32"))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all content but the model card: what outputs depend on."""
+        hashes = [
+            [n, f["sha256"]] for n, f in sorted(self.meta["files"].items()) if n != "README.md"
+        ]
+        parts = [hashes, self.meta.get("preprocess"), self.meta.get("thresholds")]
+        return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    def has(self, name: str) -> bool:
+        """Whether the bundle lists a file."""
+        return name in self.meta.get("files", {})
+
+    def tensors(self, names: Iterable[str] | None = None) -> dict[str, "np.ndarray"]:
+        """The named tensors (all without `names`) as stored, read without torch.
+
+        Raises RunProblem naming a tensor that is not there.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = self.path / WEIGHTS
+        try:
+            with safe_open(path, framework="numpy") as weights:
+                wanted = list(weights.keys()) if names is None else list(names)
+                return {name: weights.get_tensor(name) for name in wanted}
+        except (SafetensorError, OSError) as error:
+            raise RunProblem(f"{path}: {error}") from error
+
+
+def _check_file(path: Path, facts: dict[str, Any], *, verify: bool) -> None:
+    if not path.is_file():
+        raise RunProblem(f"{path}: missing from the bundle")
+    size = path.stat().st_size
+    if size != facts.get("bytes"):
+        raise RunProblem(f"{path}: {size} bytes instead of {facts.get('bytes')}")
+    if verify and file_sha256(path) != facts.get("sha256"):
+        raise RunProblem(f"{path}: content differs from its hash in {META}")
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def resolve_model(name: str) -> Path:
+    """The folder of a bundle named on the command line.
+
+    `mini` is the embedded one; a name with a `/`, or a folder here that holds a bundle, is that
+    folder; `hf://owner/name` is downloaded; any other name is looked up under `$RAMCTL_MODELS`.
+    Raises UsageProblem saying where it was looked for.
+    """
+    if name == EMBEDDED:
+        return embedded_bundle()
+    if name.startswith(HUB):
+        return local_path(name)
+    if "/" in name or (Path(name) / META).is_file():
+        if not Path(name).is_dir():
+            raise UsageProblem(f"model {name}: no such folder")
+        return Path(name)
+    shelf = models_folder()
+    if (shelf / name / META).is_file():
+        return shelf / name
+    raise UsageProblem(f"model {name!r}: no bundle here under that name, none in {shelf}")
+
+
+def embedded_bundle() -> Path:
+    """The bundle that comes with the package."""
+    return Path(str(files("ramctl") / "bundles" / EMBEDDED))
+
+
+def models_folder() -> Path:
+    """`$RAMCTL_MODELS`, else `ramctl/models` in the user's data folder."""
+    if "RAMCTL_MODELS" in os.environ:
+        return Path(os.environ["RAMCTL_MODELS"])
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "ramctl" / "models"
+
+
+class BundleWriter:
+    """Collects a bundle's files in a temporary sibling and renames it into place.
+
+    Used as a context manager: write files below `path`, set `meta`, leave the block. An existing
+    bundle at the target is moved aside and deleted only when the new one is in place.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.meta: dict[str, Any] = {}
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.path = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        self.path.chmod(0o755)
+
+    def __enter__(self) -> "BundleWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            return
+        write_meta(self.path, self.meta)
+        for file in self.path.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors leaves files private
+        aside = self.target.with_name(f".{self.target.name}.old-{os.getpid()}")
+        if self.target.exists():
+            self.target.rename(aside)
+        self.path.rename(self.target)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_meta(path: Path, meta: dict[str, Any]) -> None:
+    """Write bundle.json of a folder, with the sizes and hashes of the files that it now holds."""
+    names = sorted(
+        str(file.relative_to(path))
+        for file in path.rglob("*")
+        if file.is_file() and file.name != META
+    )
+    listed = {
+        name: {"sha256": file_sha256(path / name), "bytes": (path / name).stat().st_size}
+        for name in names
+    }
+    content = {"format": FORMAT} | meta | {"files": listed}
+    (path / META).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")

@@ -1,0 +1,206 @@
+"""The authors' checkpoint to a bundle, and a bundle with its graph."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ramctl import __version__
+from ramctl.checkpoints.bundle import (
+    GRAPH,
+    LABELS,
+    META,
+    WEIGHTS,
+    Bundle,
+    BundleWriter,
+    file_sha256,
+)
+from ramctl.checkpoints.load import load_model, write_model
+from ramctl.checkpoints.official import Architecture, convert_official, read_checkpoint
+from ramctl.checkpoints.onnx_graph import export_graph
+from ramctl.errors import RunProblem
+from ramctl.labels import LabelSystem, read_thresholds
+from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
+from ramctl.model.config import Preset, preset_from_meta
+
+TEXT_ENCODER = "text/encoder.json"
+CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
+THRESHOLD = 0.68  # the authors' class_threshold before any file
+
+# Tag2Text's own list: which ids are what, and the authors' exceptions by id (tag2text.py).
+TAG2TEXT_LABELS = 3429
+_ACTIONS, _ATTRIBUTES = range(3012, 3252), range(3252, 3429)
+_CAREFUL = {2701: 0.7, 2828: 0.7, 1167: 0.7}  # person, man, woman
+_NEVER = (127, 2961, 3351, 3265, 3338, 3355, 3359)  # quarter, back, numbers: they spoil captions
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The authors' files that make up one model."""
+
+    weights: Path
+    architecture: Architecture
+    tags: Path
+    thresholds: Path | None = None
+    vocabulary: Path | None = None  # the captioning branch's word pieces
+    translations: Path | None = None  # Chinese names, one a line in id order
+    text_encoder: str = CLIP  # what embeds new words: a folder, or hf://owner/name
+
+
+def convert_checkpoint(checkpoint: Checkpoint, out: Path, command: Sequence[str]) -> Bundle:
+    """Write the bundle of an authors' checkpoint; strings, order and doubles of tags are kept.
+
+    Raises RunProblem that names the file and key that do not fit.
+    """
+    labels = read_official_labels(checkpoint)
+    tensors = read_checkpoint(checkpoint.weights)
+    preset, model = convert_official(checkpoint.architecture, tensors, len(labels))
+    tokenizer = _tokenizer(checkpoint, preset)
+    with BundleWriter(out) as writer:
+        described = write_model(writer.path, preset, model, tokenizer)
+        labels.write(writer.path / LABELS)
+        _write_text_encoder(writer.path, checkpoint)
+        writer.meta = described | {
+            "thresholds": {
+                "threshold": THRESHOLD,
+                "open_set_threshold": preset.open_set_threshold,
+            },
+            "provenance": _provenance(checkpoint, command),
+        }
+        (writer.path / "README.md").write_text(_card(checkpoint, preset, labels), "utf-8")
+    return Bundle.open(out)
+
+
+def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
+    """The bundle with `model.onnx`, in place or at `out`; its files are linked, not copied."""
+    model = load_model(bundle, captioning=False)
+    size = preset_from_meta(bundle.meta).preprocess.size
+    target = bundle.path if out is None else out
+    with BundleWriter(target) as writer:
+        for name in bundle.meta["files"]:
+            if name != GRAPH:
+                link(bundle.path / name, writer.path / name)
+        graph = writer.path / GRAPH
+        export_graph(model, size, graph, weights=writer.path / WEIGHTS)
+        writer.meta = {key: value for key, value in bundle.meta.items() if key != "files"}
+    return Bundle.open(target)
+
+
+def read_official_labels(checkpoint: Checkpoint) -> LabelSystem:
+    """The tag list with kinds, thresholds and Chinese names where they are known."""
+    labels = list(LabelSystem.read(checkpoint.tags).labels)
+    if checkpoint.architecture == "tag2text" and len(labels) == TAG2TEXT_LABELS:
+        for index in _ACTIONS:
+            labels[index] = replace(labels[index], kind="action")
+        for index in _ATTRIBUTES:
+            labels[index] = replace(labels[index], kind="attribute")
+        if checkpoint.thresholds is None:
+            for index, threshold in (_CAREFUL | dict.fromkeys(_NEVER, 1.0)).items():
+                labels[index] = replace(labels[index], threshold=threshold)
+    if checkpoint.thresholds is not None:
+        values = read_thresholds(checkpoint.thresholds, LabelSystem(labels), THRESHOLD)
+        labels = [
+            replace(label, threshold=value) for label, value in zip(labels, values, strict=True)
+        ]
+    if checkpoint.translations is not None:
+        names = _read_lines(checkpoint.translations, len(labels))
+        labels = [
+            replace(label, names={"zh": name}) for label, name in zip(labels, names, strict=True)
+        ]
+    return LabelSystem(labels)
+
+
+def _read_lines(path: Path, number: int) -> list[str]:
+    try:
+        lines = path.read_text("utf-8").rstrip("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunProblem(f"{path}: {error}") from error
+    if len(lines) != number:
+        raise RunProblem(f"{path}: {len(lines)} lines for {number} tags")
+    return [line.strip() for line in lines]
+
+
+def _tokenizer(checkpoint: Checkpoint, preset: Preset) -> CaptionTokenizer | None:
+    captioning = preset.model.captioning
+    if captioning is None or checkpoint.vocabulary is None:
+        return None
+    tokenizer = CaptionTokenizer(bert_tokenizer(checkpoint.vocabulary), captioning)
+    if len(tokenizer) != captioning.vocabulary:
+        raise RunProblem(
+            f"{checkpoint.vocabulary}: {len(tokenizer)} word pieces with [DEC] and [ENC], "
+            f"the checkpoint has {captioning.vocabulary}"
+        )
+    return tokenizer
+
+
+def _write_text_encoder(folder: Path, checkpoint: Checkpoint) -> None:
+    """Name what embeds new words; Tag2Text's learnt queries have no such thing."""
+    if checkpoint.architecture == "tag2text":
+        return
+    facts = {"kind": "clip", "name": checkpoint.text_encoder, "prompts": checkpoint.architecture}
+    (folder / "text").mkdir()
+    (folder / TEXT_ENCODER).write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _provenance(checkpoint: Checkpoint, command: Sequence[str]) -> dict[str, Any]:
+    return {
+        "command": list(command),
+        "checkpoint": {
+            "name": checkpoint.weights.name,
+            "bytes": checkpoint.weights.stat().st_size,
+            "sha256": file_sha256(checkpoint.weights),
+        },
+        "versions": {"ramctl": __version__},
+    }
+
+
+def _card(checkpoint: Checkpoint, preset: Preset, labels: LabelSystem) -> str:
+    return f"""# {checkpoint.weights.stem}
+
+{preset.description}. Converted from the authors' checkpoint `{checkpoint.weights.name}`
+(github.com/xinyu1205/recognize-anything, Apache-2.0); {len(labels)} labels in the authors' order,
+photos of {preset.preprocess.size} px. Training data, intended use and limits are those of the
+original; the paper names counting, fine-grained classes and the bias of its data as limits.
+"""
+
+
+def link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy on another file system."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def describe_bundle(bundle: Bundle) -> list[str]:
+    """A card of the bundle, line by line: labels, thresholds, sizes, provenance."""
+    preset = preset_from_meta(bundle.meta)
+    own = sum(label.threshold is not None for label in bundle.labels)
+    kinds = [label.kind for label in bundle.labels]
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    captions = "with captions" if bundle.has("tokenizer.json") else "no captions"
+    lines = [
+        f"{bundle.path}: {preset.name}, {preset.description}",
+        f"labels      {len(bundle.labels)} ({counts})",
+        f"thresholds  {bundle.threshold:g}, {own} labels have their own; "
+        f"open set {bundle.open_set_threshold:g}",
+        f"photos      {preset.preprocess.size} px, {preset.preprocess.interpolation}, "
+        f"{preset.preprocess.fit}",
+        f"encoder     {preset.model.encoder.backbone}",
+        f"decoder     {preset.model.tag_decoder.layers} layers of width "
+        f"{preset.model.tag_decoder.width}, {captions}",
+        f"fingerprint {bundle.fingerprint}",
+    ]
+    sizes = [(name, facts["bytes"]) for name, facts in bundle.meta["files"].items()]
+    total = sum(size for _, size in sizes) + (bundle.path / META).stat().st_size
+    lines += [f"file        {size / 1e6:9.2f} MB  {name}" for name, size in sizes]
+    lines.append(f"in all      {total / 1e6:9.2f} MB")
+    for key, value in bundle.meta.get("provenance", {}).items():
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        lines.append(f"from        {key}: {text}")
+    return lines

@@ -1,0 +1,86 @@
+"""A model from its bundle, and a model's part of a bundle."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from ramctl.checkpoints.bundle import WEIGHTS, Bundle
+from ramctl.checkpoints.weights import load_weights, save_weights
+from ramctl.errors import RunProblem
+from ramctl.model.build import build_ram
+from ramctl.model.config import Preset, preset_from_meta, preset_to_meta
+from ramctl.model.ram import RAM
+
+if TYPE_CHECKING:
+    from ramctl.model.caption_tokenizer import CaptionTokenizer
+
+TOKENIZER = "tokenizer.json"
+CAPTIONING = "captioning."
+
+
+def load_model(bundle: Bundle, *, preset: Preset | None = None, captioning: bool = True) -> RAM:
+    """The bundle's model in evaluation mode.
+
+    `preset`, the bundle's own with other sizes (`finetuning_preset`), resizes Swin's window;
+    without `captioning` that branch is neither built nor read. Raises RunProblem that names what
+    does not fit.
+    """
+    own = preset_from_meta(bundle.meta)
+    wanted = own if preset is None else preset
+    path = bundle.path / WEIGHTS
+    sizes = _tensor_lengths(path)
+    described = wanted.model.labels.kind == "descriptions"
+    counts = bundle.tensors(["labels.counts"])["labels.counts"].tolist() if described else None
+    config = wanted.model if captioning else replace(wanted.model, captioning=None)
+    model = build_ram(
+        config,
+        image_size=wanted.preprocess.size,
+        n_labels=sizes["labels.counts"],
+        vocabulary=sizes.get("captioning.decoder.word_bias", 0),
+        description_counts=counts,
+    )
+    without = None if captioning else CAPTIONING
+    load_weights(model, path, without=without, resize=preset is not None)
+    return model.eval()
+
+
+def load_caption_tokenizer(bundle: Bundle) -> "CaptionTokenizer":
+    """The tokenizer of the bundle's captioning branch; RunProblem where it has none."""
+    from ramctl.model.caption_tokenizer import (  # tagging has no use for it
+        CaptionTokenizer,
+        load_tokenizer,
+    )
+
+    captioning = preset_from_meta(bundle.meta).model.captioning
+    if captioning is None or not bundle.has(TOKENIZER):
+        raise RunProblem(f"{bundle.path}: this model writes no captions")
+    return CaptionTokenizer(load_tokenizer(bundle.path / TOKENIZER), captioning)
+
+
+def write_model(
+    folder: Path,
+    preset: Preset,
+    model: RAM,
+    tokenizer: "CaptionTokenizer | None" = None,
+    *,
+    half: bool = False,
+) -> dict[str, Any]:
+    """Write weights and tokenizer into a bundle's folder; the keys that its bundle.json needs."""
+    save_weights(model, folder / WEIGHTS, half=half)
+    if tokenizer is not None:
+        tokenizer.save(folder / TOKENIZER)
+    return preset_to_meta(preset)
+
+
+def _tensor_lengths(path: Path) -> dict[str, int]:
+    """First dimension of each stored tensor."""
+    try:
+        with safe_open(path, "numpy") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise RunProblem(f"{path}: cannot read the weights: {error}") from error
+    if "labels.counts" not in shapes:
+        raise RunProblem(f"{path}: labels.counts is missing")
+    return {name: shape[0] for name, shape in shapes.items() if shape}

@@ -1,0 +1,265 @@
+"""The folder that `clean` works in: regions in shards, decisions by tag, each there or not at all.
+
+detect.json          what the regions depend on; another model or detector is an error
+complete.json        {"shards", "inputs"}, once the input has ended
+shards/00000/        inputs.jsonl   the records (and rejects) of the shard, in input order
+                     regions.npy    one `REGION` a region, in input order
+                     features.npy   float16, one row a region
+                     shard.json     hash of the inputs, counts
+unfinished/00001/    the beginning of a shard, left by a run that was stopped
+cluster.json         what the decisions depend on; another setting decides again
+clusters/00017.npz   the regions of the label with this id and what was decided
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ramctl.errors import RunProblem
+from ramctl.records.files import write_atomic
+from ramctl.records.jsonl import dumps, loads
+from ramctl.records.record import Record
+from ramctl.records.report import Reject
+
+FORMAT = 1
+SHARD_INPUTS = 512
+
+REGION = np.dtype(
+    [
+        ("input", "<u2"),  # place in the shard
+        ("place", "<u2"),  # of the tag in the record's tags
+        ("label", "<u4"),
+        ("sources", "u1"),  # bits of SOURCES
+        ("box", "<f4", 4),
+        ("score", "<f4"),
+    ]
+)
+SOURCES = ("parsed", "human", "generated-caption", "generated-tag")
+
+Array = NDArray[Any]
+Item = Record | Reject
+
+
+@dataclass(slots=True)
+class ShardWriter:
+    """Collects one shard's inputs and regions."""
+
+    inputs: list[bytes] = field(default_factory=list)
+    regions: list[tuple[Any, ...]] = field(default_factory=list)
+    features: list[NDArray[np.float16]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    rejects: list[Reject] = field(default_factory=list)
+
+    def add(self, item: Item) -> None:
+        """One more input, in input order."""
+        self.inputs.append(spool_line(item))
+        if isinstance(item, Reject):
+            self.rejects.append(item)
+
+    def save(self, folder: Path, stamp: str) -> None:
+        """Write the shard beside its place and rename it there."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        (part / "inputs.jsonl").write_bytes(b"".join(self.inputs))
+        np.save(part / "regions.npy", np.array(self.regions, REGION))
+        rows = np.stack(self.features) if self.features else np.zeros((0, 0), np.float16)
+        np.save(part / "features.npy", rows)
+        facts = {
+            "stamp": stamp,
+            "inputs": len(self.inputs),
+            "counts": {**self.counts, "regions": len(self.regions)},
+            "rejects": Counter(reject.code for reject in self.rejects),
+        }
+        (part / "shard.json").write_bytes(orjson.dumps(facts) + b"\n")
+        try:
+            part.rename(folder)
+        except OSError:  # another process was quicker with the same shard
+            shutil.rmtree(part)
+
+    @classmethod
+    def of(cls, shard: "Shard") -> "ShardWriter":
+        """What a saved shard holds, to be gone on with."""
+        counts = Counter(shard.facts["counts"])
+        del counts["regions"]
+        items = list(shard.inputs())
+        return cls(
+            [spool_line(item) for item in items],
+            shard.regions.tolist(),
+            list(shard.features),
+            counts,
+            [item for item in items if isinstance(item, Reject)],
+        )
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One finished shard, read by memory map."""
+
+    folder: Path
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """`stamp`, `inputs`, `counts`."""
+        facts: dict[str, Any] = orjson.loads((self.folder / "shard.json").read_bytes())
+        return facts
+
+    @cached_property
+    def regions(self) -> Array:
+        """The regions, `REGION`."""
+        path = self.folder / "regions.npy"
+        return np.load(path, mmap_mode="r") if self._holds_regions else np.zeros(0, REGION)
+
+    @cached_property
+    def features(self) -> NDArray[np.float16]:
+        """The regions' features, (regions, D)."""
+        path = self.folder / "features.npy"
+        features: NDArray[np.float16] = (
+            np.load(path, mmap_mode="r") if self._holds_regions else np.load(path)
+        )  # an empty file cannot be mapped
+        return features
+
+    @property
+    def _holds_regions(self) -> bool:
+        return bool(self.facts["counts"].get("regions", 0))
+
+    def inputs(self) -> Iterator[Item]:
+        """The shard's records and rejects in input order."""
+        with (self.folder / "inputs.jsonl").open("rb") as lines:
+            yield from unspool(lines)
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """A folder under way; several processes may fill it together."""
+
+    path: Path
+
+    def start(self, settings: Mapping[str, Any]) -> None:
+        """Begin, or go on with what was begun with the same settings; else RunProblem."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        head = {"format": FORMAT, "shard_inputs": SHARD_INPUTS, **settings}
+        path = self.path / "detect.json"
+        if not path.exists():
+            write_atomic(path, orjson.dumps(head, option=orjson.OPT_INDENT_2) + b"\n")
+        earlier = orjson.loads(path.read_bytes())
+        changed = [key for key in head if earlier.get(key) != head[key]]
+        if changed:
+            raise RunProblem(
+                f"{path}: begun with another {', '.join(changed)}; name another folder, "
+                "or remove this one"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What the regions were found with; RunProblem when nothing was."""
+        path = self.path / "detect.json"
+        if not path.exists():
+            raise RunProblem(f"{self.path}: no regions in it; run --stage detect first")
+        settings: dict[str, Any] = orjson.loads(path.read_bytes())
+        return settings
+
+    def shard(self, index: int) -> Shard:
+        """The shard with this number, finished or not."""
+        return Shard(self.path / "shards" / f"{index:05d}")
+
+    def has_shard(self, index: int) -> bool:
+        """Whether the shard is finished."""
+        return self.shard(index).folder.is_dir()
+
+    def unfinished(self, index: int, stamps: Sequence[str]) -> ShardWriter:
+        """What a stopped run had of the shard with these inputs; empty where there is nothing."""
+        saved = self._unfinished(index)
+        if not saved.folder.is_dir():
+            return ShardWriter()
+        if saved.facts["stamp"] != input_hash(stamps[: saved.facts["inputs"]]):
+            return ShardWriter()
+        return ShardWriter.of(saved)
+
+    def keep_unfinished(self, index: int, shard: ShardWriter, stamps: Sequence[str]) -> None:
+        """Save the beginning of a shard for `unfinished`."""
+        self.forget_unfinished(index)
+        if shard.inputs:
+            folder = self._unfinished(index).folder
+            shard.save(folder, input_hash(stamps[: len(shard.inputs)]))
+
+    def forget_unfinished(self, index: int) -> None:
+        """Delete the beginning of a shard."""
+        shutil.rmtree(self._unfinished(index).folder, ignore_errors=True)
+
+    def _unfinished(self, index: int) -> Shard:
+        return Shard(self.path / "unfinished" / f"{index:05d}")
+
+    def complete(self, n_shards: int, n_inputs: int) -> None:
+        """Remember how much input there was."""
+        facts = {"shards": n_shards, "inputs": n_inputs}
+        write_atomic(self.path / "complete.json", orjson.dumps(facts) + b"\n")
+
+    def shards(self) -> list[Shard]:
+        """All shards; RunProblem when the input was not read to its end or some are missing."""
+        path = self.path / "complete.json"
+        if not path.exists():
+            raise RunProblem(f"{self.path}: detection is not complete; run --stage detect again")
+        n_shards = orjson.loads(path.read_bytes())["shards"]
+        missing = [i for i in range(n_shards) if not self.has_shard(i)]
+        if missing:
+            named = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+            raise RunProblem(
+                f"{self.path}: {len(missing)} of {n_shards} shards are missing ({named}); "
+                "run --stage detect for them"
+            )
+        return [self.shard(i) for i in range(n_shards)]
+
+    def shards_of(self, index: int, number: int) -> list[Shard]:
+        """The finished shards that one of `number` processes made, or would make."""
+        folders = sorted((self.path / "shards").glob("[0-9]*"))
+        return [Shard(path) for path in folders if int(path.name) % number == index]
+
+    def inputs(self, shards: Sequence[Shard]) -> Iterator[Item]:
+        """All records and rejects in input order; a record's `key` is its position."""
+        position = 0
+        for shard in shards:
+            for item in shard.inputs():
+                if isinstance(item, Record):
+                    item.key = str(position)
+                position += 1
+                yield item
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def input_hash(stamps: Sequence[str]) -> str:
+    """One hash of a shard's inputs."""
+    return hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
+
+
+def spool_line(item: Item) -> bytes:
+    """An input as two lines, where it came from and what it is, for `unspool`."""
+    if isinstance(item, Reject):
+        said = {key: value for key, value in item.to_json().items() if key != "record"}
+        return dumps({"reject": said}) + dumps(item.record or {})
+    place = {"source": item.source, "line": item.line, "base": os.fsencode(item.base).hex()}
+    return dumps({"at": place, "stamp": item.stamp}) + dumps(item.fields)
+
+
+def unspool(lines: Iterator[bytes]) -> Iterator[Item]:
+    """The inputs that `spool_line` wrote, the same in every digit."""
+    for line in lines:
+        row, fields = orjson.loads(line), loads(next(lines))
+        if "reject" in row:
+            yield Reject(**row["reject"], record=fields or None)
+            continue
+        at = row["at"]
+        base = Path(os.fsdecode(bytes.fromhex(at["base"])))
+        yield Record(fields, at["source"], at["line"], base, stamp=row["stamp"])

@@ -1,0 +1,194 @@
+"""The labels that photos are scored against: the bundle's own, the user's words, or both.
+
+L labels, M descriptions of one label, E width of text embeddings, W width of a label's row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ramctl.checkpoints.bundle import Bundle
+from ramctl.errors import RunProblem
+from ramctl.inference.borrowing import borrowed
+from ramctl.labels import Label, LabelSystem, read_thresholds
+from ramctl.text.word_encoder import WordEncoder, word_encoder
+
+Rows = NDArray[np.float32]
+_ROW_PARTS = ("labels.text", "labels.own", "labels.head", "labels.bias")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """Labels, what the model needs to know of each, and from which probability each is given."""
+
+    labels: LabelSystem
+    rows: Rows  # (L, W), or (L, M, E) where the photo weighs a label's descriptions
+    thresholds: NDArray[np.float64]  # (L,)
+
+
+def own_labels(bundle: Bundle, dtype: str = "fp32") -> LabelSet:
+    """The bundle's label system with its per-tag thresholds for a number format."""
+    thresholds = np.array(bundle.thresholds_of(dtype), np.float64)
+    return LabelSet(bundle.labels, label_rows(bundle), thresholds)
+
+
+def label_rows(bundle: Bundle) -> Rows:
+    """The rows of the bundle's labels, as `ramctl.model.label_queries` lays them out."""
+    tensors = bundle.tensors([*_ROW_PARTS, "labels.counts"])
+    counts = tensors.pop("labels.counts")
+    if len(tensors["labels.text"]) != len(counts):
+        text = tensors["labels.text"].astype(np.float32, copy=False)
+        return _stack_descriptions(text, counts.tolist())
+    return np.concatenate([tensors[name].astype(np.float32) for name in _ROW_PARTS], 1)
+
+
+def _stack_descriptions(text: Rows, counts: Sequence[int]) -> Rows:
+    """(L, M, E) of descriptions (sum of M, E) in label order; missing ones are zeros."""
+    if len(text) == len(counts) * max(counts):
+        return text.reshape(len(counts), max(counts), -1)
+    rows = np.zeros((len(counts), max(counts), text.shape[1]), np.float32)
+    starts = np.cumsum([0, *counts])
+    for index, count in enumerate(counts):
+        rows[index, :count] = text[starts[index] : starts[index + 1]]
+    return rows
+
+
+def choose_labels(
+    bundle: Bundle, named: str | None, threshold: str | None, dtype: str = "fp32"
+) -> LabelSet:
+    """The labels of `--labels` with the thresholds of `--threshold`.
+
+    `named` is a word list, a `labels.jsonl`, a bundle or a JSON file of descriptions; `+FILE` adds
+    to the bundle's own labels. Words that the bundle knows keep what it learnt of them; others are
+    embedded by its text encoder and take `open_set_threshold`. `threshold` is a number or a file.
+    """
+    own = own_labels(bundle, dtype)
+    chosen = own
+    if named is not None:
+        words = read_words(named.removeprefix("+"))
+        chosen = _with_words(bundle, own, words, keep_own=named.startswith("+"))
+    return LabelSet(chosen.labels, chosen.rows, _thresholds(threshold, own, chosen))
+
+
+def read_words(name: str) -> LabelSystem:
+    """A file's label system, or a JSON object that gives each tag its describing sentences."""
+    path = Path(name)
+    if path.suffix != ".json":
+        return LabelSystem.read(path)
+    try:
+        table: Any = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise RunProblem(f"{path}: {error}") from error
+    if not isinstance(table, dict) or not table:
+        raise RunProblem(f"{path}: expected an object: tag -> list of sentences")
+    labels = []
+    for tag, sentences in table.items():
+        sentences = [sentences] if isinstance(sentences, str) else sentences
+        if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
+            raise RunProblem(f"{path}: {tag!r}: expected a list of sentences")
+        labels.append(Label(tag, descriptions=tuple(sentences)))
+    return LabelSystem(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    label: Label
+    own_id: int | None  # of the bundle's label that the word is, None for a new word
+    threshold: float
+
+
+def _with_words(bundle: Bundle, own: LabelSet, words: LabelSystem, *, keep_own: bool) -> LabelSet:
+    entries = []
+    if keep_own:
+        limits = own.thresholds.tolist()
+        entries = [_Entry(label, i, limits[i]) for i, label in enumerate(own.labels)]
+    for word in words:
+        ids = () if word.descriptions else own.labels.ids(word.tag)
+        if ids and keep_own:
+            continue
+        usual = float(own.thresholds[ids[0]]) if ids else bundle.open_set_threshold
+        limit = usual if word.threshold is None else word.threshold
+        entries.append(_Entry(word, ids[0] if ids else None, limit))
+    return LabelSet(
+        LabelSystem(entry.label for entry in entries),
+        _assemble(bundle, own.rows, entries),
+        np.array([entry.threshold for entry in entries], np.float64),
+    )
+
+
+def _assemble(bundle: Bundle, own: Rows, entries: Sequence[_Entry]) -> Rows:
+    """Rows in the order of the entries; new words have their text and what they borrow."""
+    new = {i: entry.label for i, entry in enumerate(entries) if entry.own_id is None}
+    texts = _embed(new, word_encoder(bundle)) if new else {}
+    if own.ndim == 2:
+        rows = np.zeros((len(entries), own.shape[1]), np.float32)
+        for index, vectors in texts.items():
+            width = vectors.shape[1]
+            text = _unit(_unit(vectors).mean(0, keepdims=True))  # (1, E)
+            rows[index, :width] = text
+            rows[index, width:] = borrowed(text, own[:, :width], own[:, width:])
+    else:
+        most = max([own.shape[1], *(len(vectors) for vectors in texts.values())])
+        rows = np.zeros((len(entries), most, own.shape[2]), np.float32)
+        for index, vectors in texts.items():
+            rows[index, : len(vectors)] = vectors
+    for index, entry in enumerate(entries):
+        if entry.own_id is not None:
+            known = own[entry.own_id]
+            rows[index, : len(known)] = known
+    return rows
+
+
+def _embed(labels: Mapping[int, Label], encoder: WordEncoder) -> dict[int, Rows]:
+    """The vectors (M, E) of each label: of its descriptions, else (1, E) of its name."""
+    named = [index for index, label in labels.items() if not label.descriptions]
+    texts: dict[int, Rows] = {}
+    if named:
+        vectors = encoder.names([labels[index].tag for index in named])
+        texts = {index: vectors[i : i + 1] for i, index in enumerate(named)}
+    for index, label in labels.items():
+        if label.descriptions:
+            texts[index] = encoder.descriptions(label.descriptions)
+    for index, vectors in texts.items():
+        empty = ~vectors.any(1)
+        if empty.any():
+            tag = labels[index].tag
+            text = (labels[index].descriptions or [tag])[int(empty.argmax())]
+            raise RunProblem(f"label {tag!r}: the model's text encoder knows no part of {text!r}")
+    return texts
+
+
+def _unit(vectors: Rows) -> Rows:
+    scaled: Rows = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return scaled
+
+
+def peer_label_set(tags: Sequence[str], usual: float, threshold: str | None) -> LabelSet:
+    """The labels of a tagger that takes no rows; `usual` is the threshold of each."""
+    labels = LabelSystem.from_tags(tags)
+    plain = LabelSet(labels, np.zeros((len(labels), 0), np.float32), np.full(len(labels), usual))
+    return LabelSet(labels, plain.rows, _thresholds(threshold, plain, plain))
+
+
+def _thresholds(threshold: str | None, own: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:
+    """One number for all, a file's numbers, or what each label came with."""
+    if threshold is None:
+        return chosen.thresholds
+    try:
+        return np.full(len(chosen.labels), float(threshold))
+    except ValueError:
+        path = Path(threshold)
+    first = path.read_bytes()[:1] if path.is_file() else b"{"
+    if first != b"{" and len(chosen.labels) != len(own.labels):
+        # Numbers in id order belong to the bundle's own labels; added words keep theirs.
+        numbers = read_thresholds(path, own.labels, 0.5)
+        by_tag = dict(zip(own.labels.tags, numbers, strict=True))
+        pairs = zip(chosen.labels.tags, chosen.thresholds.tolist(), strict=True)
+        return np.array([by_tag.get(tag, usual) for tag, usual in pairs])
+    named = np.array(read_thresholds(path, chosen.labels, np.nan))
+    return np.where(np.isnan(named), chosen.thresholds, named)

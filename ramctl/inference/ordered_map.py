@@ -1,0 +1,46 @@
+"""Work ahead in threads, results in order: decoding and onnxruntime leave Python's lock alone."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from ramctl.errors import Interrupted
+from ramctl.records.signals import PATIENCE_S, raise_if_stopped
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ahead(do: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """The results of `do` in the order of `items`, by so many threads at a time.
+
+    Items are taken in the calling thread, at most two a worker before their results are wanted;
+    with one worker none is taken early, so that each result is there as soon as it can be.
+    """
+    if workers == 1:
+        yield from map(do, items)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="ramctl-photos")
+    pending: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(do, item))
+            while pending and (len(pending) >= 2 * workers or pending[0].done()):
+                yield _result(pending)
+        while pending:
+            yield _result(pending)
+    except Interrupted:
+        while pending and pending[0].done():
+            yield pending.popleft().result()
+        raise
+    finally:
+        # Without waiting: what is still running after an interrupt is done again on resuming.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(pending: deque[Future[Result]]) -> Result:
+    """The oldest result, taken off when it is there; Interrupted when a signal comes before."""
+    while not wait([pending[0]], PATIENCE_S).done:
+        raise_if_stopped()
+    return pending.popleft().result()

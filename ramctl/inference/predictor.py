@@ -1,0 +1,121 @@
+"""From photos to scores: the bundle's graph in onnxruntime, or the model in torch.
+
+B photos a batch, S pixels a side, L labels, W width of a label's row.
+"""
+
+import platform
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, LABEL_QUERIES, PHOTOS, Bundle
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.constant_input import bind_input
+
+TORCH = "torch"
+Pixels = NDArray[np.float32]
+Scores = NDArray[np.float32]
+
+
+class Predictor(Protocol):
+    """Scores photos against a fixed set of labels."""
+
+    def scores(self, photos: Pixels) -> Scores:
+        """Probabilities (B, L) of photos (B, 3, S, S)."""
+
+
+class OnnxPredictor:
+    """The bundle's graph in onnxruntime on the CPU; imports no torch."""
+
+    def __init__(self, bundle: Bundle, graph: str, rows: NDArray[np.float32], threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if _adds_in_16_bits():
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        # Waiting threads that spin would take the cores from the workers that decode.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = bundle.path / graph
+        # Weights are references into the bundle; bytes have no folder of their own.
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(bundle.path)
+        )
+        try:
+            content = path.read_bytes()
+            self._rows = None
+            if rows.ndim == 2:
+                content = bind_input(content, LABEL_QUERIES, rows)
+            else:
+                # Descriptions are weighed by each photo: nothing of them can be done once.
+                self._rows = onnxruntime.OrtValue.ortvalue_from_numpy(rows)
+            self._session = onnxruntime.InferenceSession(
+                content,
+                options,
+                providers=["CPUExecutionProvider"],
+                # Its kernel takes four times as long as the addition and the norm that it joins.
+                disabled_optimizers=["SkipLayerNormFusion"],
+            )
+        except Exception as error:  # onnxruntime's own exceptions share no base class
+            raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
+
+    def scores(self, photos: Pixels) -> Scores:
+        """Probabilities (B, L) of photos (B, 3, S, S)."""
+        import onnxruntime
+
+        feeds = {PHOTOS: onnxruntime.OrtValue.ortvalue_from_numpy(photos)}
+        if self._rows is not None:
+            feeds[LABEL_QUERIES] = self._rows
+        (logits,) = self._session.run_with_ort_values(None, feeds)
+        return sigmoid(logits.numpy())
+
+
+def _adds_in_16_bits() -> bool:
+    """Whether this processor's sums of two products of 8-bit integers may overflow.
+
+    x86 without VNNI; int8 scores would depend on the machine. Where the flags cannot be read it is
+    taken for one: the detour is slow on the newest servers only (those with AMX).
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        return "vnni" not in Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return True
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of logits without overflow; tiny ones keep their digits."""
+    against = np.exp(-np.maximum(logits, np.float32(-80)))
+    return np.asarray(1 / (1 + against), np.float32)
+
+
+def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str:
+    """The graph's file name, or `torch`: what `--runtime`, `--device` and `--dtype` come to.
+
+    Raises UsageProblem when they contradict each other, RunProblem when the bundle has no such
+    graph.
+    """
+    wanted = bundle.dtype if dtype == "auto" else dtype
+    graph = INT8_GRAPH if wanted == "int8" else GRAPH
+    fits_graph = device in ("auto", "cpu") and dtype != "bf16"
+    if runtime == TORCH or (runtime == "auto" and not (fits_graph and bundle.has(graph))):
+        if dtype == "int8":
+            raise RunProblem(f"{bundle.path}: has no {INT8_GRAPH}, and torch does not run int8")
+        return TORCH
+    if not fits_graph:
+        raise UsageProblem("--runtime onnx runs on the CPU in fp32 or int8")
+    if not bundle.has(graph):
+        raise RunProblem(
+            f"{bundle.path}: has no {graph}; `ramctl convert {bundle.path} --to onnx` adds it"
+        )
+    return graph
+
+
+def number_format(graph: str) -> str:
+    """The number format in which a graph computes."""
+    return "int8" if graph == INT8_GRAPH else "fp32"

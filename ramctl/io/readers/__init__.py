@@ -1,1 +1,0 @@
-"""What people have captions in: readers that turn each format into records, streaming."""

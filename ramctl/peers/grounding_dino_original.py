@@ -1,0 +1,232 @@
+"""The authors' Grounding DINO checkpoints, run by the package groundingdino-py.
+
+The checkpoint says everything about the model's sizes; only the text encoder's tokenizer comes
+beside it, in a folder `bert-base-uncased` or in the checkpoint's own folder.
+"""
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ramctl.device import Runtime
+from ramctl.errors import RunProblem
+from ramctl.peers.base import Photo, folder_of
+from ramctl.peers.checkpoints import (
+    load_strictly,
+    read_checkpoint,
+    weight_files,
+    weights_in,
+)
+from ramctl.pretrained.transformers_folder import load_tokenizer, read_config
+
+_TEXT_FOLDER = "bert-base-uncased"
+# Left over from training, and a buffer that newer BERTs do not store.
+_UNUSED = ("label_enc.weight", "bert.embeddings.position_ids")
+# By the width of the first stage and the size of the attention window.
+_BACKBONES = {
+    (96, 7): "swin_T_224_1k",
+    (128, 7): "swin_B_224_22k",
+    (128, 12): "swin_B_384_22k",
+    (192, 7): "swin_L_224_22k",
+    (192, 12): "swin_L_384_22k",
+}
+
+
+class OriginalBackend:
+    """An original `.pth`, or a folder that holds one."""
+
+    def __init__(self, path: Path, runtime: Runtime) -> None:
+        checkpoint = _checkpoint(path)
+        weights = weights_in(read_checkpoint(checkpoint))
+        text_folder = _text_folder(folder_of(path))
+        self._runtime = runtime
+        self._tokenizer = load_tokenizer(text_folder)
+        model = _build(weights, text_folder, self._tokenizer, checkpoint)
+        load_strictly(model, weights, checkpoint, unused=_UNUSED)
+        self._model = model.eval().to(runtime.device)
+        self._transform = _transform()
+
+    def tokenize(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def prepare(self, photo: Photo) -> Tensor:
+        pixels: Tensor = self._transform(Image.fromarray(photo), None)[0]
+        return pixels.to(self._runtime.device)
+
+    def detect(self, prepared: Any, text: str) -> tuple[Tensor, Tensor]:
+        with _without_warnings():
+            outputs = self._model(prepared[None], captions=[text])
+        return outputs["pred_logits"][0].sigmoid(), outputs["pred_boxes"][0]
+
+
+class BertWithPhraseMask(nn.Module):
+    """The text encoder as the detector wants it: it takes a mask a token and phrase.
+
+    Stands in for the package's own wrapper, which needs functions that transformers 5 no longer
+    has. Same attribute names, so that the checkpoint's fit.
+    """
+
+    def __init__(self, bert_model: Any) -> None:
+        super().__init__()
+        self.config = bert_model.config
+        self.embeddings, self.encoder = bert_model.embeddings, bert_model.encoder
+        self.pooler = bert_model.pooler
+        # In a list it is no sub-module, whose weights would have a second name.
+        self._whole = [bert_model]
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Any:
+        """BERT's output for a mask (B, T, T) that is true where a token may look."""
+        if attention_mask.dim() == 3:
+            # Additive: a boolean mask would be added as 0 and 1 by the eager attention.
+            dtype = self._whole[0].dtype
+            blocked = torch.finfo(dtype).min * (~attention_mask).to(dtype)
+            attention_mask = blocked[:, None]  # (B, 1, T, T)
+        return self._whole[0](
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+        )
+
+
+def _build(
+    weights: Mapping[str, Tensor], text_folder: Path, tokenizer: Any, checkpoint: Path
+) -> nn.Module:
+    try:
+        with _without_warnings():
+            from groundingdino.models import build_model
+            from groundingdino.models.GroundingDINO import groundingdino
+    except ImportError as error:
+        raise RunProblem(
+            f"{checkpoint}: an original checkpoint needs the extra ramctl[grounding-dino]: {error}"
+        ) from error
+    settings = _settings(weights, checkpoint)
+    with _text_encoder(groundingdino, _bert(weights, text_folder), tokenizer):
+        model: nn.Module = build_model(settings)
+    return model
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """The package was written for older libraries, which now warn of their next versions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _text_encoder(module: ModuleType, bert: nn.Module, tokenizer: Any) -> Iterator[None]:
+    """Give the package this text encoder while a model is built, and put its own back.
+
+    It would look for one by name, on the hub, and wrap it in a way that transformers 5 breaks.
+    """
+    names = {
+        "BertModelWarper": BertWithPhraseMask,
+        "get_tokenlizer": SimpleNamespace(
+            get_tokenlizer=lambda _: tokenizer,
+            get_pretrained_language_model=lambda _: bert,
+        ),
+    }
+    theirs = {name: getattr(module, name) for name in names}
+    try:
+        for name, ours in names.items():
+            setattr(module, name, ours)
+        yield
+    finally:
+        for name, their in theirs.items():
+            setattr(module, name, their)
+
+
+def _settings(weights: Mapping[str, Tensor], checkpoint: Path) -> SimpleNamespace:
+    """The package's own settings with the sizes that the checkpoint has."""
+    from groundingdino.config import GroundingDINO_SwinT_OGC as defaults
+
+    try:
+        stem = weights["backbone.0.patch_embed.proj.weight"]
+        table = weights["backbone.0.layers.0.blocks.0.attn.relative_position_bias_table"]
+        sizes = {
+            "backbone": _BACKBONES[(len(stem), (round(len(table) ** 0.5) + 1) // 2)],
+            "hidden_dim": len(weights["feat_map.weight"]),
+            "num_queries": len(weights["transformer.tgt_embed.weight"]),
+            "dim_feedforward": len(weights["transformer.encoder.layers.0.linear1.weight"]),
+        }
+    except KeyError as error:
+        raise RunProblem(f"{checkpoint}: not a Grounding DINO with a Swin ({error})") from error
+    return SimpleNamespace(
+        **{name: value for name, value in vars(defaults).items() if not name.startswith("_")}
+        | sizes
+        | {
+            "enc_layers": _count(weights, r"transformer\.encoder\.layers\.(\d+)\."),
+            "dec_layers": _count(weights, r"transformer\.decoder\.layers\.(\d+)\."),
+            "use_checkpoint": False,
+            "use_transformer_ckpt": False,
+        }
+    )
+
+
+def _bert(weights: Mapping[str, Tensor], text_folder: Path) -> nn.Module:
+    """A BERT of the checkpoint's size; its weights come with the rest."""
+    from transformers import BertConfig, BertModel
+
+    vocabulary, width = weights["bert.embeddings.word_embeddings.weight"].shape
+    config: dict[str, Any] = {"num_attention_heads": width // 64}
+    if (text_folder / "config.json").is_file():
+        config |= read_config(text_folder)
+    config |= {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "num_hidden_layers": _count(weights, r"bert\.encoder\.layer\.(\d+)\."),
+        "intermediate_size": len(weights["bert.encoder.layer.0.intermediate.dense.weight"]),
+        "max_position_embeddings": len(weights["bert.embeddings.position_embeddings.weight"]),
+    }
+    return BertModel(BertConfig(**config))
+
+
+def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
+    found = (re.match(pattern, name) for name in weights)
+    return len({match[1] for match in found if match})
+
+
+def _checkpoint(path: Path) -> Path:
+    files = [file for file in weight_files(path) if file.suffix == ".pth" or path.is_file()]
+    if len(files) != 1:
+        raise RunProblem(f"{path}: expected one .pth, found {len(files)}")
+    return files[0]
+
+
+def _text_folder(folder: Path) -> Path:
+    for candidate in (folder / _TEXT_FOLDER, folder):
+        if any((candidate / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+            return candidate
+    raise RunProblem(
+        f"{folder}: no tokenizer of the text encoder, here or in a folder {_TEXT_FOLDER} "
+        "(tokenizer.json or vocab.txt)"
+    )
+
+
+def _transform() -> Any:
+    """The authors' preprocessing, from their demo."""
+    import groundingdino.datasets.transforms as steps
+
+    return steps.Compose(
+        [
+            steps.RandomResize([800], max_size=1333),
+            steps.ToTensor(),
+            steps.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ]
+    )

@@ -1,0 +1,201 @@
+"""ML-Decoder: a timm backbone under timm's ML-Decoder head, with its own classes.
+
+Source: "ML-Decoder: Scalable and Versatile Classification Head". B photos, N tokens, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from timm.data import create_transform, resolve_data_config  # type: ignore[attr-defined]
+from timm.layers.ml_decoder import MLDecoder
+from timm.models.tresnet import checkpoint_filter_fn
+from torch import Tensor, nn
+
+from ramctl.device import Runtime
+from ramctl.errors import RunProblem
+from ramctl.peers.base import Peer, Photo, Scores
+from ramctl.peers.checkpoints import (
+    load_strictly,
+    read_checkpoint,
+    weight_files,
+    weights_in,
+)
+from ramctl.peers.classes import ClassColumns
+from ramctl.peers.pixels import middle, usual_batch
+from ramctl.pretrained.transformers_folder import fingerprint, read_config
+
+# The head's weights lie below the attribute that timm replaces: `head`, `fc` or `classifier`.
+_LANDMARK = "decoder.layers.0.multihead_attn.in_proj_weight"
+# Blocks of the third stage; the authors' checkpoints do not name their backbone.
+_TRESNETS = {11: "tresnet_m", 23: "tresnet_l"}
+# Source: the authors' infer.py: 448 x 448, the photo squashed into it, values in [0, 1].
+_AUTHORS_INPUT = {
+    "input_size": (3, 448, 448),
+    "mean": (0.0, 0.0, 0.0),
+    "std": (1.0, 1.0, 1.0),
+    "interpolation": "bilinear",
+    "crop_pct": 1.0,
+    "crop_mode": "squash",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A checkpoint taken apart."""
+
+    architecture: str
+    model_args: dict[str, Any]  # timm's, to a backbone of another size
+    names: list[str]  # (C)
+    preprocessing: dict[str, Any]
+    backbone: dict[str, Tensor]
+    head: dict[str, Tensor]
+
+
+class MLDecoderPeer(Peer):
+    """Score: the sigmoid probability of the class.
+
+    `path` is a folder as timm writes it (config.json with `architecture`, `label_names` and
+    `pretrained_cfg`, and a weights file), or a checkpoint of the authors with its `idx_to_class`.
+    """
+
+    def __init__(self, path: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        parts = _take_apart(path)
+        self._columns = ClassColumns.match(parts.names, labels)
+        super().__init__(
+            self._columns.labels,
+            fingerprint=fingerprint([path], "ml-decoder", labels, runtime.dtype),
+            unknown=self._columns.unknown,
+            batch=usual_batch(runtime),
+        )
+        self._runtime = runtime
+        self._model = _build(parts, path).to(runtime.device)
+        config = resolve_data_config(pretrained_cfg=parts.preprocessing)
+        self._transform = create_transform(**config)
+        self._crops = config["crop_mode"] == "center"
+
+    @torch.inference_mode()
+    def _score(self, photos: Sequence[Photo]) -> Scores:
+        if self._crops:
+            photos = [middle(photo) for photo in photos]
+        pixels = torch.stack([self._transform(Image.fromarray(photo)) for photo in photos])
+        with self._runtime.precision():
+            logits = self._model(pixels.to(self._runtime.device))  # (B, C)
+        shares: Scores = logits.float().sigmoid().cpu().numpy().astype(np.float32)
+        return self._columns.pick(shares)
+
+
+class _Layers(nn.Module):
+    """timm's decoder layers in a row.
+
+    torch's own container, in which timm puts them, asks its layers for a self-attention since
+    torch 2.0; these have none.
+    """
+
+    def __init__(self, layers: nn.ModuleList) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+        for layer in self.layers:
+            queries = layer(queries, memory)
+        return queries
+
+
+class _Classifier(nn.Module):
+    """The backbone's feature map as tokens through the head."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, width: int) -> None:
+        super().__init__()
+        self.backbone, self.head, self.width = backbone, head, width
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features = self.backbone.forward_features(pixels)  # type: ignore[operator]
+        if features.dim() == 4 and features.shape[1] != self.width:
+            features = features.flatten(1, 2)  # (B, H, W, width) -> (B, N, width)
+        logits: Tensor = self.head(features)
+        return logits
+
+
+def _build(parts: _Parts, path: Path) -> nn.Module:
+    try:
+        backbone = timm.create_model(parts.architecture, num_classes=0, **parts.model_args)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise RunProblem(f"{path}: no backbone {parts.architecture!r}: {error}") from error
+    width = parts.head["embed_standart.weight"].shape[1]
+    groups, decoder_width, _ = parts.head["duplicate_pooling"].shape
+    head: Any = MLDecoder(
+        num_classes=len(parts.head["duplicate_pooling_bias"]),
+        num_of_groups=groups,
+        decoder_embedding=decoder_width,
+        initial_num_features=width,
+    )
+    load_strictly(backbone, parts.backbone, path)
+    load_strictly(head, parts.head, path)
+    head.decoder = _Layers(head.decoder.layers)
+    return _Classifier(backbone, head, width).eval()
+
+
+def _take_apart(path: Path) -> _Parts:
+    files = weight_files(path)
+    if len(files) != 1:
+        raise RunProblem(f"{path}: expected one weights file, found {len(files)}")
+    content = read_checkpoint(files[0])
+    weights = weights_in(content)
+    backbone, head = _split(weights, files[0])
+    if path.is_dir() and (path / "config.json").is_file():
+        config = read_config(path)
+        names, architecture = config.get("label_names"), config.get("architecture")
+        preprocessing, arguments = config.get("pretrained_cfg", {}), config.get("model_args", {})
+        if not isinstance(architecture, str) or not isinstance(names, list):
+            raise RunProblem(f"{path / 'config.json'}: no architecture or no label_names")
+    else:
+        names = _authors_names(content, files[0])
+        architecture = _authors_tresnet(backbone, files[0])
+        preprocessing, arguments = _AUTHORS_INPUT, {}
+    if len(names) != len(head["duplicate_pooling_bias"]):
+        raise RunProblem(f"{path}: {len(names)} class names for another number of classes")
+    if architecture.startswith("tresnet"):
+        backbone = checkpoint_filter_fn(backbone, None)
+    names = [str(name) for name in names]
+    return _Parts(architecture, arguments, names, preprocessing, backbone, head)
+
+
+def _split(
+    weights: Mapping[str, Tensor], file: Path
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The backbone's weights, and the head's by timm's names."""
+    prefix = next((k.removesuffix(_LANDMARK) for k in weights if k.endswith(_LANDMARK)), None)
+    if prefix is None:
+        raise RunProblem(f"{file}: has no ML-Decoder head")
+    backbone, head = {}, {}
+    for name, tensor in weights.items():
+        if not name.startswith(prefix):
+            backbone[name] = tensor
+            continue
+        own = name.removeprefix(prefix)
+        # The authors keep everything below `decoder`, timm only the attention layers.
+        head[own if own.startswith("decoder.layers.") else own.removeprefix("decoder.")] = tensor
+    missing = {"embed_standart.weight", "duplicate_pooling", "duplicate_pooling_bias"} - set(head)
+    if missing:
+        raise RunProblem(f"{file}: the ML-Decoder head lacks {min(missing)}")
+    return backbone, head
+
+
+def _authors_names(content: Mapping[str, Any], file: Path) -> list[Any]:
+    names = content.get("idx_to_class")
+    if not isinstance(names, dict):
+        raise RunProblem(f"{file}: no class names (idx_to_class), and no config.json beside it")
+    return [names[key] for key in sorted(names, key=int)]
+
+
+def _authors_tresnet(backbone: Mapping[str, Tensor], file: Path) -> str:
+    blocks = {name.split(".")[2] for name in backbone if name.startswith("body.layer3.")}
+    if len(blocks) not in _TRESNETS:
+        raise RunProblem(f"{file}: not a TResNet-M or -L; a config.json must name the backbone")
+    return _TRESNETS[len(blocks)]

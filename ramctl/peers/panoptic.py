@@ -1,0 +1,110 @@
+"""Mask2Former and OneFormer: panoptic segmenters, whose segments' classes are the tags.
+
+They stand for ODISE and SEEM. B photos, Q queries (segments), C classes.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ramctl.device import Runtime
+from ramctl.errors import RunProblem
+from ramctl.peers.base import Peer, Photo, Scores
+from ramctl.peers.classes import ClassColumns
+from ramctl.peers.pixels import pixel_values, thicken
+from ramctl.pretrained.transformers_folder import (
+    fingerprint,
+    load_image_processor,
+    load_pretrained,
+    load_tokenizer,
+    read_config,
+)
+
+
+class _PanopticPeer(Peer):
+    """Score: the highest probability that any segment has for the class.
+
+    One photo at a time: in a batch the smaller photos would be padded, which moves their scores.
+    """
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        self._columns = ClassColumns.match(_class_names(folder), labels)
+        super().__init__(
+            self._columns.labels,
+            fingerprint=fingerprint([folder], type(self).__name__, labels, runtime.dtype),
+            unknown=self._columns.unknown,
+        )
+        self._runtime = runtime
+
+    @torch.inference_mode()
+    def _score(self, photos: Sequence[Photo]) -> Scores:
+        rows = [self._segment(photo).float().softmax(-1) for photo in photos]
+        shares = torch.stack([row[0, :, :-1].amax(0) for row in rows])  # last class: no object
+        return self._columns.pick(shares.cpu().numpy().astype(np.float32))
+
+    @abstractmethod
+    def _segment(self, photo: Photo) -> torch.Tensor:
+        """Class logits (1, Q, C + 1) of one photo's segments."""
+
+
+class Mask2FormerPeer(_PanopticPeer):
+    """A Mask2Former of the transformers library."""
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        from transformers import Mask2FormerForUniversalSegmentation
+
+        super().__init__(folder, labels, runtime)
+        self._processor = load_image_processor(folder)
+        self._model: Any = load_pretrained(
+            Mask2FormerForUniversalSegmentation, folder, runtime.device, kinds=("mask2former",)
+        )
+
+    def _segment(self, photo: Photo) -> torch.Tensor:
+        pixels = pixel_values(self._processor, [thicken(photo)], self._runtime)
+        with self._runtime.precision():
+            logits: torch.Tensor = self._model(pixel_values=pixels).class_queries_logits
+        return logits
+
+
+class OneFormerPeer(_PanopticPeer):
+    """A OneFormer of the transformers library, asked for the panoptic task."""
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        from transformers import OneFormerForUniversalSegmentation
+
+        super().__init__(folder, labels, runtime)
+        # The class names of its training texts would be fetched from the hub; tagging needs none.
+        self._processor = load_image_processor(folder, class_info_file=None)
+        self._model: Any = load_pretrained(
+            OneFormerForUniversalSegmentation, folder, runtime.device, kinds=("oneformer",)
+        )
+        task = load_tokenizer(folder)(
+            ["the task is panoptic"],
+            padding="max_length",
+            max_length=self._model.config.task_seq_len,
+            truncation=True,
+            return_tensors="pt",
+        )
+        # As the library's processor does it: padding is 0, whatever the tokenizer pads with.
+        self._task = (task["input_ids"] * task["attention_mask"]).to(runtime.device)
+
+    def _segment(self, photo: Photo) -> torch.Tensor:
+        pixels = self._processor(
+            [thicken(photo)], ["panoptic"], return_tensors="pt", input_data_format="channels_last"
+        )["pixel_values"].to(self._runtime.device)
+        with self._runtime.precision():
+            outputs = self._model(pixel_values=pixels, task_inputs=self._task)
+        logits: torch.Tensor = outputs.class_queries_logits
+        return logits
+
+
+def _class_names(folder: Path) -> list[str]:
+    """The class names by id; RunProblem when config.json has none."""
+    names = read_config(folder).get("id2label")
+    if not isinstance(names, dict) or not names:
+        raise RunProblem(f"{folder / 'config.json'}: no class names (id2label)")
+    return [str(names[key]) for key in sorted(names, key=int)]

@@ -1,0 +1,220 @@
+"""A photo by name, decoded to upright RGB pixels, or the one reason why not."""
+
+import io
+from pathlib import Path
+from threading import Lock
+
+import simplejpeg
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ramctl.errors import RecordProblem
+from ramctl.photos.archives import open_archive, split_member
+from ramctl.records.record import Record, image_name
+
+MAX_PIXELS = 200_000_000  # the largest phone photos have just under 200 megapixels
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff"),
+        *(".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".avif"),
+    }
+)
+# Not every format that Pillow knows: some start other programs (EPS) or are no photos (WMF).
+# The first five are known to Pillow from the start; only the others make it load all its plugins.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF")
+_HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis")
+_ORIENTATION = 0x0112
+_pillow_limit = Lock()
+
+
+def is_photo_name(name: str) -> bool:
+    """Whether a file name has a photo's extension, in either case."""
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def record_photo(
+    record: Record, *, target: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """The photo of a record, as `load_photo`; a problem of a listed photo names it."""
+    name = image_name(record.fields)
+    try:
+        return load_photo(name, record.base, target=target, max_pixels=max_pixels)
+    except RecordProblem as problem:
+        if record.line is None:
+            raise
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        raise RecordProblem(f"{shown}: {problem.message}", code=problem.code) from problem
+
+
+def load_photo(
+    name: str, base: Path = Path(), *, target: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """The photo's upright RGB pixels: a path or `shard.tar#member`, relative to `base`.
+
+    A JPEG at least twice as large as `target` (px, both sides) is decoded at a reduced scale, and
+    both sides stay at `target` or more. Raises RecordProblem (missing_image, unreadable_image,
+    too_large).
+    """
+    return decode_photo(read_photo(name, base), target=target, max_pixels=max_pixels)
+
+
+def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
+    """Width and height of the upright photo, from its header; RecordProblem as `load_photo`."""
+    data = read_photo(name, base)
+    try:
+        photo = _open(data)
+        turned = photo.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise RecordProblem(_what_it_is(data), code="unreadable_image") from error
+    return (photo.height, photo.width) if turned else photo.size
+
+
+def read_photo(name: str, base: Path = Path()) -> bytes:
+    """The photo's file as it is; RecordProblem when it is missing or cannot be read."""
+    inside = split_member(name)
+    if inside and not (base / name).is_file():
+        return open_archive(base / inside[0]).read(inside[1])
+    try:
+        return (base / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RecordProblem("no such file", code="missing_image") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RecordProblem(reason.lower(), code="unreadable_image") from error
+
+
+def decode_photo(
+    data: bytes, *, target: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """The upright RGB picture of a file's content, as `load_photo`.
+
+    The first frame of an animation or of several pages; alpha over white; 16 bits scaled to 8.
+    """
+    if not data:
+        raise RecordProblem("the file is empty", code="unreadable_image")
+    if data.startswith(b"\xff\xd8"):
+        photo = _decode_jpeg(data, target or 0, max_pixels)
+        if photo is not None:
+            return photo
+    return _decode_by_pillow(data, max_pixels)
+
+
+def _decode_jpeg(data: bytes, target: int, max_pixels: int) -> Image.Image | None:
+    """The photo by libjpeg-turbo; None for what Pillow does better (CMYK, small damage)."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours not in ("YCbCr", "Gray", "RGB"):
+            return None
+        _check_size(width, height, max_pixels)
+        pixels = simplejpeg.decode_jpeg(
+            data, "RGB", min_height=target, min_width=target, min_factor=2 if target else 1
+        )
+    except ValueError:
+        return None
+    photo = Image.fromarray(pixels)
+    orientation = _jpeg_orientation(data)
+    turn = _TURNS.get(orientation)
+    return photo if turn is None else photo.transpose(turn)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    start = data.find(b"Exif\x00\x00", 0, 1 << 17)
+    if start < 0:
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(data[start : start + (1 << 16)])
+        value = exif.get(_ORIENTATION, 1)
+    except (ValueError, KeyError, TypeError, SyntaxError, OSError, IndexError):
+        return 1  # damaged EXIF data say nothing about the pixels
+    return value if isinstance(value, int) else 1
+
+
+def _decode_by_pillow(data: bytes, max_pixels: int) -> Image.Image:
+    try:
+        photo = _open(data)
+        _check_size(photo.width, photo.height, max_pixels)
+        photo.load()
+        return _to_rgb(ImageOps.exif_transpose(photo))
+    except UnidentifiedImageError as error:
+        raise RecordProblem(_what_it_is(data), code="unreadable_image") from error
+    except MemoryError as error:
+        raise RecordProblem("not enough memory to decode it", code="too_large") from error
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).lower().split()) or type(error).__name__
+        raise RecordProblem(f"damaged: {reason}", code="unreadable_image") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    """The photo with its header read; our limit on pixels replaces Pillow's, for this call."""
+    formats: tuple[str, ...] = _FORMATS
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and _has_heif():
+        formats = ("HEIF",)
+    with _pillow_limit:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(io.BytesIO(data), formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _has_heif() -> bool:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        message = f"{width}x{height} pixels, more than the limit of {max_pixels} (--max-pixels)"
+        raise RecordProblem(message, code="too_large")
+
+
+def _what_it_is(data: bytes) -> str:
+    """The reason for content that no decoder knows, in the user's words."""
+    head = data[:512].lstrip().lower()
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        return "HEIC needs the extra heif: pip install 'ramctl[heif]'"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "not a photo: an HTML page"
+    if data.startswith((b"\xff\xd8", b"\x89PNG")):
+        return "damaged: the file ends in its header"
+    if not any(byte < 9 for byte in data[:512]):
+        return "not a photo: text"
+    return "not a photo in a known format"
+
+
+def _to_rgb(photo: Image.Image) -> Image.Image:
+    if photo.has_transparency_data:
+        over = photo.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(white, over).convert("RGB")
+    if photo.mode.startswith("I") or photo.mode == "F":
+        photo = _to_eight_bits(photo)
+    return photo.convert("RGB")
+
+
+def _to_eight_bits(photo: Image.Image) -> Image.Image:
+    """Integers of 16 bits by their high byte; floating point from 0..1, or as 0..255."""
+    import numpy as np
+
+    values = np.asarray(photo, np.float64)
+    if photo.mode == "F":
+        scale = 255.0 if values.max(initial=0) <= 1 else 1.0
+    else:
+        scale = 1 / 256 if photo.mode.startswith("I;16") or values.max(initial=0) > 255 else 1.0
+    return Image.fromarray(np.clip(values * scale, 0, 255).astype(np.uint8))

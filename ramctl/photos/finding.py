@@ -1,0 +1,183 @@
+"""The inputs of `tag`: photos, folders, archives, lists on standard input, records."""
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO
+
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.photos.archives import open_archive, split_member
+from ramctl.photos.decoding import is_photo_name, read_photo
+from ramctl.records.inputs import STDIN, open_input
+from ramctl.records.jsonl import content_stamp, parse_line, read_records
+from ramctl.records.record import Record, encode_name
+from ramctl.records.report import Reject
+
+_BLOCK = 1 << 16
+_BOM = b"\xef\xbb\xbf"
+_RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoInputs:
+    """What was named on the command line, and how to read it."""
+
+    names: Sequence[str]
+    root: str | None = None  # base of relative names in lists and records
+    recursive: bool = False
+    null: bool = False  # names on standard input end with NUL instead of newline
+    by_content: bool = False  # a photo has changed when its content has, not its size or time
+    stage: str = "tag"
+
+
+def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Record | Reject]:
+    """A record for each photo, in order; a folder's files by name, one folder at a time.
+
+    A photo's record holds `image` alone, as it was named. Raises UsageProblem for a folder
+    without `recursive`, RunProblem for a list or archive that does not exist.
+    """
+    for name in inputs.names:
+        _require(name, inputs)
+    for name in inputs.names:
+        if name == STDIN:
+            yield from _from_stdin(inputs)
+        elif name.lower().endswith(_RECORDS):
+            base = Path(inputs.root) if inputs.root else Path(name).parent
+            with open_input(name) as stream:
+                yield from read_records(stream, name, base, inputs.stage)
+        else:
+            for found in _globbed(name):
+                yield from _expand(found, Path(), inputs)
+
+
+def _require(name: str, inputs: PhotoInputs) -> None:
+    if name == STDIN:
+        return
+    if Path(name).is_dir():
+        if not inputs.recursive:
+            raise UsageProblem(f"{name} is a folder; -R takes the photos in it")
+    elif name.lower().endswith((*_RECORDS, ".tar")) and not Path(name).exists():
+        raise RunProblem(f"{name}: no such file")
+
+
+def _globbed(name: str) -> Iterator[str]:
+    """The files that a pattern stands for where no shell has expanded it (cron, configuration).
+
+    By name, one folder at a time: never more of them in memory than a folder holds.
+    """
+    if not glob.has_magic(name) or os.path.lexists(name) or split_member(name):
+        yield name
+        return
+    nothing = True
+    found = glob.iglob(name, recursive=True)  # noqa: PTH207 (keeps ./)
+    for _, of_one_folder in groupby(found, os.path.dirname):
+        nothing = False
+        yield from sorted(of_one_folder)
+    if nothing:
+        yield name
+
+
+def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Record | Reject]:
+    place = base / name
+    if inputs.recursive and place.is_dir():
+        yield from _walk(name, base, inputs)
+    elif name.lower().endswith(".tar") and place.is_file():
+        yield from _archive(name, base, inputs)
+    else:
+        yield _photo(name, base, inputs)
+
+
+def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Record | Reject]:
+    """Photos and archives below a folder; hidden names and links to folders are passed over."""
+    try:
+        with os.scandir(base / folder) as listing:
+            entries = sorted(
+                (entry.name, entry.is_dir(follow_symlinks=False))
+                for entry in listing
+                if not entry.name.startswith(".")
+            )
+    except OSError as error:
+        message = f"cannot list the folder: {error.strerror}"
+        yield Reject(_shown(folder), None, inputs.stage, "unreadable_image", message, raw="")
+        return
+    for name, is_folder in entries:
+        path = os.path.join(folder, name)  # noqa: PTH118 (keeps ./ as the user wrote it)
+        if is_folder:
+            yield from _walk(path, base, inputs)
+        elif is_photo_name(name):
+            yield _photo(path, base, inputs)
+        elif name.lower().endswith(".tar"):
+            yield from _archive(path, base, inputs)
+
+
+def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Record | Reject]:
+    try:
+        for member in open_archive(base / name).members():
+            if is_photo_name(member):
+                yield _photo(f"{name}#{member}", base, inputs)
+    except RecordProblem as problem:
+        yield Reject(_shown(name), None, inputs.stage, problem.code, problem.message, raw="")
+
+
+def _photo(name: str, base: Path, inputs: PhotoInputs) -> Record:
+    stamp = _content_stamp if inputs.by_content else _file_stamp
+    return Record(
+        {"image": encode_name(name)}, _shown(name), None, base, _key(name), stamp(name, base)
+    )
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _key(name: str) -> str:
+    encoded = encode_name(name)
+    return encoded if isinstance(encoded, str) else f"bytes:{encoded['bytes']}"
+
+
+def _file_stamp(name: str, base: Path) -> str:
+    """Size and time of a file or an archive's member; empty for a photo that is not there."""
+    inside = split_member(name)
+    try:
+        if inside and not (base / name).exists():
+            return open_archive(base / inside[0]).stamp(inside[1])
+        facts = (base / name).stat()
+    except (OSError, ValueError, RecordProblem):
+        return ""
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
+
+
+def _content_stamp(name: str, base: Path) -> str:
+    try:
+        return content_stamp(read_photo(name, base))
+    except RecordProblem:
+        return ""
+
+
+def _from_stdin(inputs: PhotoInputs) -> Iterator[Record | Reject]:
+    base = Path(inputs.root) if inputs.root else Path()
+    with open_input(STDIN) as stream:
+        for number, entry in enumerate(_entries(stream, null=inputs.null), 1):
+            line = entry.removeprefix(_BOM) if number == 1 else entry
+            if line.lstrip().startswith(b"{"):
+                yield parse_line(line, STDIN, number, base, inputs.stage)
+            elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):
+                yield from _expand(name, base, inputs)
+
+
+def _entries(stream: BinaryIO, *, null: bool) -> Iterator[bytes]:
+    """The entries of a list as soon as they arrive, without their terminators."""
+    if not null:
+        for line in stream:
+            yield line.removesuffix(b"\n")
+        return
+    read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+    rest = b""
+    while block := read(_BLOCK):
+        *complete, rest = (rest + block).split(b"\0")
+        yield from (entry for entry in complete if entry)
+    if rest:
+        yield rest

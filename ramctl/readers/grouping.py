@@ -1,0 +1,95 @@
+"""Joins the records of one photo into one, wherever they stand, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from ramctl.errors import RecordProblem
+from ramctl.records.jsonl import content_stamp, dumps
+from ramctl.records.record import Record, captions_of
+from ramctl.records.report import Reject
+
+#: Spool files: each is small enough to be grouped in memory.
+PARTS = 64
+
+
+def group_by_image(items: Iterator[Record | Reject]) -> Iterator[Record | Reject]:
+    """One record a photo, where its first one stood; captions in order, other fields of the first.
+
+    Rejects pass at once. Records without an image stay alone. Text is spooled to temporary
+    files by a hash of the photo's name; a 64th of it is held at a time.
+    """
+    with tempfile.TemporaryDirectory(prefix="ramctl-group-") as folder, ExitStack() as stack:
+        names = [Path(folder) / f"{part}.jsonl" for part in range(PARTS)]
+        parts = [stack.enter_context(name.open("w+b")) for name in names]
+        yield from _spool(items, parts)
+        grouped = [
+            stack.enter_context(_group(part, name)) for part, name in zip(parts, names, strict=True)
+        ]
+        for _, line in heapq.merge(*map(_lines, grouped), key=lambda pair: pair[0]):
+            row = orjson.loads(line)
+            fields = row["fields"]
+            stamp = content_stamp(dumps(fields))
+            yield Record(fields, row["source"], row["line"], Path(row["base"]), stamp=stamp)
+
+
+def _spool(
+    items: Iterator[Record | Reject], parts: Sequence[BinaryIO]
+) -> Iterator[Record | Reject]:
+    for number, item in enumerate(items):
+        if isinstance(item, Reject):
+            yield item
+            continue
+        try:
+            captions_of(item.fields)
+        except RecordProblem:
+            yield item  # rejected where captions are read, with its own message
+            continue
+        image = item.fields.get("image")
+        key = orjson.dumps(image if image is not None else ["no image", number])
+        row = {
+            "number": number, "key": key.decode(), "source": item.source, "line": item.line,
+            "base": str(item.base), "fields": item.fields,
+        }  # fmt: skip
+        digest = hashlib.blake2b(key, digest_size=2).digest()
+        parts[int.from_bytes(digest) % len(parts)].write(dumps(row))
+
+
+def _group(part: BinaryIO, name: Path) -> BinaryIO:
+    """The part's rows joined by photo, in a file of their own, ordered by first place."""
+    rows: dict[str, dict[str, Any]] = {}
+    part.seek(0)
+    for line in part:
+        row = orjson.loads(line)
+        first = rows.setdefault(row["key"], row)
+        if first is not row:
+            _join(first["fields"], row["fields"])
+    part.close()
+    joined = name.with_suffix(".grouped").open("w+b")
+    for row in rows.values():
+        joined.write(dumps(row))
+    joined.seek(0)
+    return joined
+
+
+def _join(first: dict[str, Any], other: dict[str, Any]) -> None:
+    captions = [*captions_of(first), *captions_of(other)]
+    if captions:
+        first.pop("caption", None)
+        first["captions"] = captions
+    tags = [*(first.get("tags") or []), *(other.get("tags") or [])]
+    if tags:
+        first["tags"] = list(dict.fromkeys(tags))
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    for line in stream:
+        yield orjson.loads(line)["number"], line

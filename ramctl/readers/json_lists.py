@@ -1,0 +1,111 @@
+"""Long JSON files: COCO captions, Visual Genome regions, SBU, lists of objects, RAM's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ramctl.errors import RunProblem
+from ramctl.readers.json_items import JsonScanner
+from ramctl.readers.source import Source
+from ramctl.records.inputs import open_input
+from ramctl.records.record import Record
+from ramctl.records.report import Reject
+
+#: Names under which lists of objects keep photo and caption (BLIP, img2dataset, kohya, datasets).
+IMAGE_FIELDS = ("image", "image_path", "file_name", "filepath", "url", "path")
+CAPTION_FIELDS = ("captions", "caption", "title", "text")
+
+
+def read_coco(source: Source) -> Iterator[Record | Reject]:
+    """A record an annotation of a COCO captions file; its photos' names are held."""
+    names = {
+        str(row["id"]): row["file_name"]
+        for row in _items(source, "images")
+        if isinstance(row, dict) and "id" in row and isinstance(row.get("file_name"), str)
+    }
+    for number, row in enumerate(_items(source, "annotations"), 1):
+        if not isinstance(row, dict) or not isinstance(row.get("caption"), str):
+            yield source.reject(number, "missing_field", "annotation without caption", row)
+            continue
+        image_id = str(row.get("image_id"))
+        image = names.get(image_id, image_id)
+        yield source.record({"image": image, "captions": [row["caption"]]}, number)
+
+
+def read_visual_genome(source: Source) -> Iterator[Record | Reject]:
+    """A record a photo of Visual Genome's region_descriptions.json; phrases are the captions."""
+    for number, row in enumerate(_items(source, None), 1):
+        regions = row.get("regions") if isinstance(row, dict) else None
+        if not isinstance(regions, list) or not all(isinstance(r, dict) for r in regions):
+            yield source.reject(number, "missing_field", "no regions", row)
+            continue
+        phrases = [region["phrase"] for region in regions if isinstance(region.get("phrase"), str)]
+        image = row.get("id", regions[0].get("image_id") if regions else None)
+        yield source.record({"image": f"{image}.jpg", "captions": phrases}, number)
+
+
+def read_sbu(source: Source) -> Iterator[Record | Reject]:
+    """A record a photo of SBU's parallel lists `image_urls` and `captions`."""
+    pairs = zip(_items(source, "image_urls"), _items(source, "captions"), strict=False)
+    for number, (url, caption) in enumerate(pairs, 1):
+        yield source.record({"image": url, "captions": [caption]}, number)
+
+
+def read_objects(source: Source) -> Iterator[Record | Reject]:
+    """A record an object of a JSON list; photo and caption go by their usual names."""
+    for number, row in enumerate(_items(source, None), 1):
+        if not isinstance(row, dict):
+            yield source.reject(number, "bad_json", "not a JSON object", row)
+            continue
+        yield source.record(with_usual_names(row), number)
+
+
+def read_ram(source: Source, labels: Sequence[str]) -> Iterator[Record | Reject]:
+    """A record an object of the authors' training JSON, ids turned into `labels`' tags.
+
+    RAM++ leaves `parse_label_id` out, Tag2Text `union_label_id`.
+    """
+    if not labels:
+        raise RunProblem("--from ram needs --labels: the tag list that the ids refer to")
+    for number, row in enumerate(_items(source, None), 1):
+        try:
+            caption = row["caption"]
+            captions = caption if isinstance(caption, list) else [caption]
+            fields: dict[str, Any] = {"image": row["image_path"], "captions": captions}
+            union = _tags(row.get("union_label_id"), labels)
+            parsed = [_tags(ids, labels) for ids in row.get("parse_label_id") or []]
+        except (KeyError, TypeError, IndexError) as error:
+            yield source.reject(number, "bad_field", f"not a RAM record: {error!r}", row)
+            continue
+        fields["tags"] = union or list(dict.fromkeys(tag for tags in parsed for tag in tags))
+        if parsed:
+            fields["caption_tags"] = parsed
+        yield source.record(fields, number)
+
+
+def _tags(ids: list[int] | None, labels: Sequence[str]) -> list[str]:
+    if ids and min(ids) < 0:
+        raise IndexError("a negative id")
+    return [labels[i] for i in ids or []]
+
+
+def with_usual_names(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with `image` and `captions` in front, whatever it calls them."""
+    image = next((row[name] for name in IMAGE_FIELDS if isinstance(row.get(name), str)), None)
+    caption = next((row[name] for name in CAPTION_FIELDS if row.get(name) is not None), None)
+    fields: dict[str, Any] = {}
+    if image is not None:
+        fields["image"] = image
+    if caption is not None:
+        fields["captions"] = caption if isinstance(caption, list) else [caption]
+    used = {"image", "captions", "caption"}
+    return fields | {name: value for name, value in row.items() if name not in used}
+
+
+def _items(source: Source, key: str | None) -> Iterator[Any]:
+    with open_input(source.name) as stream:
+        try:
+            yield from JsonScanner(stream).items(key)
+        except ValueError as error:
+            raise RunProblem(f"{source.name}: not the expected JSON: {error}") from error

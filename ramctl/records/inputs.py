@@ -1,0 +1,115 @@
+"""Where inputs come from: files, standard input, folders of relative photo names."""
+
+import errno
+import gzip
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.records.jsonl import read_records
+from ramctl.records.record import Record, image_name
+from ramctl.records.report import Reject
+from ramctl.records.stream import Outcome, Stage, watched
+
+STDIN = "-"
+ROOT_CHECK_RECORDS = 100
+
+
+@contextmanager
+def open_input(name: str) -> Iterator[BinaryIO]:
+    """The bytes of a file (`.gz` decompressed) or, for `-`, of standard input."""
+    if name == STDIN:
+        yield sys.stdin.buffer
+        return
+    try:
+        with Path(name).open("rb") as plain:
+            if name.endswith(".gz"):
+                with gzip.open(plain) as unpacked:
+                    yield cast(BinaryIO, unpacked)
+            else:
+                yield plain
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RunProblem(f"{name}: {error}") from error
+    except OSError as error:
+        if error.filename is None or str(error.filename) != str(Path(name)):
+            raise
+        reason = "no such file" if error.errno == errno.ENOENT else error.strerror
+        raise RunProblem(f"{name}: {reason}") from error
+
+
+def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
+    """The named inputs, or `-`; UsageProblem when nothing was named and nothing is piped in."""
+    if inputs:
+        return tuple(inputs)
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageProblem(f"nothing to read: name {expected}, or pipe them in (see --help)")
+    return (STDIN,)
+
+
+def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Record | Reject]:
+    """The records of JSONL inputs one after the other.
+
+    `root` replaces the folder of each input as the base of relative photo names.
+    """
+    for name in inputs:
+        base = Path(root) if root else Path() if name == STDIN else Path(name).parent
+        with open_input(name) as stream:
+            yield from read_records(stream, name, base, stage)
+
+
+def require_files(inputs: Sequence[str]) -> None:
+    """RunProblem naming the first input that is not there, before any work is done."""
+    for name in inputs:
+        if name != STDIN and not Path(name).exists():
+            raise RunProblem(f"{name}: no such file")
+
+
+class RootCheck:
+    """Notices a run in which no relative photo name is found: most likely `--root` is missing."""
+
+    def __init__(self) -> None:
+        self._missing = 0
+        self._decided = False
+
+    def saw(self, name: str, exists: bool) -> None:
+        """Count one photo name; RunProblem at the hundredth relative one when none existed."""
+        if self._decided or Path(name).is_absolute():
+            return
+        self._decided = exists
+        self._missing += 1
+        if not exists and self._missing >= ROOT_CHECK_RECORDS:
+            raise RunProblem(
+                f"none of the first {self._missing} photos exists (such as {name!r}); "
+                "name the folder they are relative to with --root"
+            )
+
+
+def with_root_check(stage: Stage) -> Stage:
+    """The stage, ended by RunProblem when its first hundred relative photo names all miss.
+
+    Photos that were named one by one (records without a line) do not count.
+    """
+
+    check = RootCheck()
+
+    def notice(record: Record, outcome: Outcome) -> Outcome:
+        name = _listed_name(record)
+        if name is not None:
+            missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
+            check.saw(name, not missing)
+        return outcome
+
+    return watched(stage, notice)
+
+
+def _listed_name(record: Record) -> str | None:
+    if record.line is None:
+        return None
+    try:
+        return image_name(record.fields)
+    except RecordProblem:
+        return None

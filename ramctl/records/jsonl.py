@@ -1,0 +1,120 @@
+"""JSON lines in and out: one object a line, nothing lost that we do not own."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from ramctl.records.record import Record
+from ramctl.records.report import Reject
+
+# Numbers that a double or 64-bit integer does not give back as written.
+_RISKY_NUMBER = re.compile(rb"[0-9][eE]|[0-9.]{16}|-0")
+_BOM = b"\xef\xbb\xbf"
+
+
+def dumps(fields: dict[str, Any]) -> bytes:
+    """The object as one UTF-8 line, keys in their order, newline included."""
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def loads(line: bytes) -> dict[str, Any]:
+    """The object of one line; ValueError with a reason when it is not one.
+
+    Numbers of fields that are not ours pass through digit by digit, whatever their precision.
+    """
+    fields = orjson.loads(line)
+    if not isinstance(fields, dict):
+        raise ValueError("not a JSON object")
+    if _RISKY_NUMBER.search(line):
+        return _with_exact_numbers(line, fields)
+    return dict(fields)
+
+
+def _with_exact_numbers(line: bytes, fields: dict[str, Any]) -> dict[str, Any]:
+    def exact(digits: str) -> Any:
+        value = orjson.loads(digits)
+        return value if orjson.dumps(value) == digits.encode() else orjson.Fragment(digits)
+
+    raw = json.loads(line, parse_float=exact, parse_int=exact)
+    return {key: fields[key] if key in _OWN_FIELDS else raw[key] for key in fields}
+
+
+_OWN_FIELDS = frozenset(
+    [
+        "image",
+        "captions",
+        "caption",
+        "tags",
+        "caption_tags",
+        "kinds",
+        "scores",
+        "dense",
+        "sources",
+        "generated_captions",
+        "generated_caption_tags",
+        "removed",
+        "boxes",
+        "negatives",
+        "uncertain",
+        "record",
+        "raw",
+    ]
+)
+
+
+def read_records(
+    stream: BinaryIO, source: str, base: Path, stage: str
+) -> Iterator[Record | Reject]:
+    """Records of a JSONL stream in order; a line that holds none gives a Reject.
+
+    Blank lines and a byte order mark at the start are skipped; an object written by `--rejects`
+    is unwrapped.
+    """
+    for number, line in enumerate(stream, 1):
+        if number == 1 and line.startswith(_BOM):
+            line = line[len(_BOM) :]
+        if not line.strip():
+            continue
+        yield parse_line(line, source, number, base, stage)
+
+
+def parse_line(line: bytes, source: str, number: int, base: Path, stage: str) -> Record | Reject:
+    """The record of one line, or the Reject that says why there is none."""
+    code = "bad_json"
+    try:
+        fields, base = _unwrap(loads(line), base)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).split(": line 1", 1)[0] or "too deeply nested"
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError as bad:
+            code, reason = "bad_utf8", f"invalid UTF-8 at byte {bad.start}"
+        shown = line.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
+        message = reason if code == "bad_utf8" else f"bad JSON: {reason}"
+        return Reject(source, number, stage, code, message, raw=shown)
+    return Record(fields, source, number, base, stamp=content_stamp(line.strip()))
+
+
+def content_stamp(content: bytes) -> str:
+    """A short hash by which `--resume` notices that an input has changed."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _unwrap(fields: dict[str, Any], base: Path) -> tuple[dict[str, Any], Path]:
+    """The record inside a reject and the folder its photo is relative to; else both as given."""
+    if not {"source", "line", "stage", "code", "message"} <= fields.keys():
+        return fields, base
+    source, line = fields["source"], fields["line"]
+    if isinstance(source, str):
+        from_stdin_or_path = source == "-" or line is None
+        base = Path() if from_stdin_or_path else Path(source).parent
+    if isinstance(fields.get("record"), dict):
+        return fields["record"], base
+    if isinstance(fields.get("raw"), str):
+        return loads(fields["raw"].encode("utf-8")), base
+    return fields, base

@@ -1,0 +1,97 @@
+"""Where a stream's lines go: standard output, a file in the making, standard error, nowhere."""
+
+import sys
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from ramctl.records.files import PartFile
+
+
+class Sink(Protocol):
+    """Something that lines are appended to; `end` is the number of bytes so far."""
+
+    end: int
+
+    def write(self, data: bytes) -> int:
+        """Append and return the offset after the data."""
+
+    def flush(self) -> None:
+        """Let the reader see what was written."""
+
+    def forget(self, start: int, end: int) -> None:
+        """Leave a range that was written earlier out of the finished whole."""
+
+    def close(self) -> None:
+        """Stop here; a file stays unfinished."""
+
+    def finish(self) -> list[tuple[int, int]]:
+        """Make the whole visible; returns the ranges that were left out."""
+
+
+class RejectSink(Sink, Protocol):
+    """A sink that can also be cut back."""
+
+    def cut(self, end: int) -> None:
+        """Forget what lies after byte `end`."""
+
+
+class _Counting:
+    """A sink without memory: counts bytes, so that offsets mean something."""
+
+    def __init__(self) -> None:
+        self.end = 0
+
+    def write(self, data: bytes) -> int:
+        self.end += len(data)
+        return self.end
+
+    def flush(self) -> None:
+        return None
+
+    def cut(self, end: int) -> None:
+        self.end = end
+
+    def forget(self, start: int, end: int) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+    def finish(self) -> list[tuple[int, int]]:
+        return []
+
+
+class StreamSink(_Counting):
+    """Lines on standard output, a pipe or a device, flushed a batch at a time."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        self._stream.write(data)
+        return super().write(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+class _StderrSink(_Counting):
+    def write(self, data: bytes) -> int:
+        sys.stderr.write(data.decode("utf-8"))
+        return super().write(data)
+
+
+def is_device(path: Path) -> bool:
+    """Whether a path is a pipe or a device: written to as it is, never replaced by a rename."""
+    return path.exists() and not path.is_file()
+
+
+def open_rejects(name: str | None, *, resume: bool) -> RejectSink:
+    """The sink for rejects: a file, `-` for stderr, or nowhere (they are counted anyway)."""
+    if name is None:
+        return _Counting()
+    if name == "-":
+        return _StderrSink()
+    path = Path(name)
+    return StreamSink(path.open("wb")) if is_device(path) else PartFile(path, resume=resume)

@@ -1,0 +1,161 @@
+"""Tagged records in the forms of other programs: text, tables, their own JSON."""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import PurePath
+from typing import Any
+
+from ramctl.errors import UsageProblem
+from ramctl.records.jsonl import dumps
+from ramctl.records.record import decode_name, encode_name
+
+FORMATS = ("jsonl", "text", "csv", "tsv", "kohya", "fiftyone", "label-studio", "exiftool-csv")
+DOCUMENTS = ("fiftyone", "label-studio")
+Encoder = Callable[[dict[str, Any]], bytes]
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How records become bytes: what comes first, each record, what comes last."""
+
+    header: bytes
+    encode: Encoder
+    footer: bytes = b""
+
+
+def output_format(
+    name: str, *, labels: Sequence[str] = (), prefix: str = "", caption: bool = False
+) -> Format:
+    """The form `name`, one of FORMATS.
+
+    `labels` are the names of all labels, `prefix` that of machine tags (exiftool-csv), `caption`
+    asks for a column of captions.
+    """
+    if name == "jsonl":
+        return Format(b"", dumps)
+    if name == "text":
+        return Format(b"", text_line)
+    if name == "kohya":
+        return Format(b"", _kohya_line)
+    if name == "fiftyone":
+        head = dumps({"classes": list(labels)}).removesuffix(b"}\n")
+        return Format(head + b',"labels":{\n', _separated(_fiftyone_entry), b"\n}}\n")
+    if name == "label-studio":
+        return Format(b"[\n", _separated(_label_studio_task), b"\n]\n")
+    if name == "exiftool-csv":
+        columns = {
+            "SourceFile": _name,
+            "Subject": lambda record: join_tags(_prefixed(record, prefix)),
+            "HierarchicalSubject": lambda record: join_tags(_prefixed(record, prefix)),
+        }
+        return _table(columns, ",")
+    columns = {"image": _name, "tags": lambda record: join_tags(record["tags"]), "scores": _scores}
+    if caption:
+        columns["caption"] = lambda record: " ".join(record.get("generated_captions", []))
+    return _table(columns, {"csv": ",", "tsv": "\t"}[name])
+
+
+def require_resumable(name: str, *, resume: bool) -> None:
+    """UsageProblem when a form that is one document is to be continued."""
+    if resume and name in DOCUMENTS:
+        raise UsageProblem(f"-f {name} is one document and cannot be continued; use jsonl")
+
+
+def text_line(record: dict[str, Any]) -> bytes:
+    """Path, tab, tags joined by `, `; control characters as `\\n`, a tag's own comma as `\\,`."""
+    name = _CONTROL.sub(_escape, _name(record))
+    return os.fsencode(f"{name}\t{join_tags(record['tags'])}\n")
+
+
+def join_tags(tags: Sequence[str], separator: str = ", ") -> str:
+    """The tags in one line; a comma inside a tag is `\\,`, as trainers of generators expect."""
+    return separator.join(tag.replace(",", "\\,") for tag in tags)
+
+
+def _escape(match: re.Match[str]) -> str:
+    named = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
+    return named.get(match[0]) or f"\\x{ord(match[0]):02x}"
+
+
+def _name(record: dict[str, Any]) -> str:
+    return decode_name(record["image"])
+
+
+def _scores(record: dict[str, Any]) -> str:
+    return ", ".join(f"{score:.4f}" for score in record["scores"].values())
+
+
+def _prefixed(record: dict[str, Any], prefix: str) -> list[str]:
+    return [f"{prefix}|{tag}" if prefix else tag for tag in record["tags"]]
+
+
+def _table(columns: dict[str, Callable[[dict[str, Any]], str]], delimiter: str) -> Format:
+    def row(cells: list[str]) -> bytes:
+        line = io.StringIO()
+        csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(cells)
+        return os.fsencode(line.getvalue())
+
+    return Format(row(list(columns)), lambda record: row([c(record) for c in columns.values()]))
+
+
+def _separated(entry: Encoder) -> Encoder:
+    """Entries with a comma between them."""
+    separators = iter([b""])
+
+    def encode(record: dict[str, Any]) -> bytes:
+        return next(separators, b",\n") + entry(record)
+
+    return encode
+
+
+def _kohya_line(record: dict[str, Any]) -> bytes:
+    """A row of sd-scripts' metadata JSONL; `image_size` where the record has it."""
+    row = {"image_path": encode_name(_name(record)), "caption": join_tags(record["tags"])}
+    size = {"image_size": record["image_size"]} if "image_size" in record else {}
+    return dumps(row | size)
+
+
+def _fiftyone_entry(record: dict[str, Any]) -> bytes:
+    """`"<stem>": [{"label", "confidence"}]` of FiftyOne's multilabel classification dataset."""
+    path = PurePath(_printable(_name(record)))
+    key = path.stem if path.is_absolute() else str(path.with_suffix(""))
+    targets = [{"label": tag, "confidence": score} for tag, score in record["scores"].items()]
+    return dumps({key: targets})[1:-2]  # without the object's own braces and newline
+
+
+def _label_studio_task(record: dict[str, Any]) -> bytes:
+    """A task with one prediction; its score is the mean, so that doubtful photos come first."""
+    name, scores = _printable(_name(record)), list(record["scores"].values())
+    result = {
+        "id": blake2b(name.encode(), digest_size=5).hexdigest(),
+        "from_name": "tags",
+        "to_name": "image",
+        "type": "choices",
+        "value": {"choices": record["tags"]},
+    }
+    prediction = {
+        "model_version": "ramctl",
+        "score": round(sum(scores) / len(scores), 4) if scores else 0.0,
+        "result": [result],
+    }
+    return dumps({"data": {"image": name}, "predictions": [prediction]}).rstrip(b"\n")
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def naming_labels_once(encode: Encoder, names: list[str]) -> Encoder:
+    """The encoder, with the labels of the dense scores in the first record that it writes."""
+    unwritten = [names]
+
+    def encode_first(record: dict[str, Any]) -> bytes:
+        return encode(record | {"label_names": unwritten.pop()} if unwritten else record)
+
+    return encode_first

@@ -1,6 +1,0 @@
-"""The other taggers of the paper's tables, behind one small interface: `open_peer`."""
-
-from ramctl.tagging.peers.base import Peer, Photo, Scores
-from ramctl.tagging.peers.registry import is_peer, open_detector, open_peer, peer_kinds
-
-__all__ = ["Peer", "Photo", "Scores", "is_peer", "open_detector", "open_peer", "peer_kinds"]

@@ -1,0 +1,62 @@
+"""Label embeddings that were computed before, by content, in the user's cache folder.
+
+63 prompts a label through CLIP's text encoder take about a second on a CPU core; a list of
+thousands of labels is asked for again and again, often with a few words more.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ramctl.errors import RunProblem
+from ramctl.records.files import write_atomic
+
+Rows = NDArray[np.float32]
+
+
+def cache_folder() -> Path:
+    """`ramctl` in `$XDG_CACHE_HOME`, else in the user's `.cache`."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "ramctl"
+
+
+def cached_rows(
+    source: str, texts: Sequence[str], compute: Callable[[Sequence[str]], Rows]
+) -> Rows:
+    """A row a text (N, E); only those are computed that `source` was not asked for before.
+
+    `source` names all that a text's row depends on, as a hash. A cache that cannot be read or
+    written only costs time.
+    """
+    path = cache_folder() / "text" / f"{source}.safetensors"
+    known = _read(path)
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    if new:
+        known |= dict(zip(new, compute(new), strict=True))
+        _write(path, known)
+    return np.stack([known[text] for text in texts]).astype(np.float32)
+
+
+def _read(path: Path) -> dict[str, Rows]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            texts = orjson.loads(file.metadata()["texts"])
+            rows = file.get_tensor("rows")
+        return dict(zip(texts, rows, strict=True))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write(path: Path, rows: dict[str, Rows]) -> None:
+    texts = orjson.dumps(list(rows)).decode()
+    content = save({"rows": np.stack(list(rows.values()))}, metadata={"texts": texts})
+    with contextlib.suppress(OSError, RunProblem):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, content)

@@ -1,0 +1,142 @@
+"""A training photo: decoded, randomly changed, resized and normalised.
+
+Every random choice comes from the sample's own generator, so that neither the number of workers
+nor the order in which photos are asked for changes a pixel. S pixels a side.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from ramctl.model.config import AugmentConfig, PreprocessConfig, Preset
+from ramctl.model.preprocess import Preprocess
+from ramctl.photos.decoding import load_photo
+from ramctl.training.annotations import Annotation
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+GREY = (128, 128, 128)  # fill of pixels from outside the photo, as the authors'
+OPERATION_PROBABILITY = 0.5  # of each chosen operation; authors' RandomAugment
+LOG_ASPECTS = (math.log(3 / 4), math.log(4 / 3))  # of random crops, torchvision's RandomResizedCrop
+
+
+class TrainingPhoto:
+    """Reads photos for training; `decode_px` is where a large JPEG may be decoded smaller."""
+
+    def __init__(self, preprocess: PreprocessConfig, augment: AugmentConfig) -> None:
+        self.preprocess = Preprocess(preprocess)
+        self.augment = augment
+        least_scale = math.sqrt(augment.crop_scale[0])
+        self.decode_px = math.ceil(preprocess.size / least_scale)
+
+    def __call__(self, annotation: Annotation, random: np.random.Generator) -> NDArray[np.float32]:
+        """(3, S, S); RecordProblem when the photo is missing or broken."""
+        photo = load_photo(annotation.image, annotation.base, target=self.decode_px)
+        if self.augment.crop_scale != (1.0, 1.0):
+            photo = random_crop(photo, self.augment.crop_scale, self.preprocess.config.size, random)
+        if random.random() < self.augment.flip:
+            photo = ImageOps.mirror(photo)
+        if self.augment.operations:
+            photo = random_operations(photo, self.augment, random)
+        return self.preprocess(photo)
+
+
+def training_preprocess(preset: Preset) -> PreprocessConfig:
+    """What training photos are normalised with: tagging's numbers, unless the preset says CLIP's.
+
+    Source: the authors train with CLIP's and tag with ImageNet's (ram_official A11, O1).
+    """
+    if preset.training.photo_constants == "preprocess":
+        return preset.preprocess
+    return replace(preset.preprocess, mean=CLIP_MEAN, std=CLIP_STD)
+
+
+def is_only_flipped(augment: AugmentConfig) -> bool:
+    """Whether a photo has at most two looks, so that its features can be kept."""
+    return augment.crop_scale == (1.0, 1.0) and augment.operations == 0
+
+
+def random_crop(
+    photo: Image.Image, scale: tuple[float, float], size: int, random: np.random.Generator
+) -> Image.Image:
+    """A random part of the photo, `scale` of its area, resized to a square of `size`.
+
+    Source: torchvision's RandomResizedCrop with its defaults, as the authors use it.
+    """
+    width, height = photo.size
+    box = (0, 0, width, height)
+    for _ in range(10):
+        area = width * height * random.uniform(*scale)
+        aspect = math.exp(random.uniform(*LOG_ASPECTS))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left = int(random.integers(0, width - w + 1))
+            top = int(random.integers(0, height - h + 1))
+            box = (left, top, left + w, top + h)
+            break
+    return photo.resize((size, size), Image.Resampling.BICUBIC, box)
+
+
+def random_operations(
+    photo: Image.Image, augment: AugmentConfig, random: np.random.Generator
+) -> Image.Image:
+    """Some of the operations, one after the other, each with probability one half.
+
+    Source: authors' RandomAugment (ram_official A5). Deviates, unless the style says else:
+    AutoContrast is what Pillow means by it, theirs whitens photos; Brightness and Sharpness do
+    nothing at their magnitude and are out.
+    """
+    operations = STYLES[augment.style]
+    for index in random.choice(len(operations), augment.operations):
+        if random.random() < OPERATION_PROBABILITY:
+            sign = 1 if random.random() < 0.5 else -1
+            photo = operations[index](photo, sign * augment.magnitude / 10)
+    return photo
+
+
+def _affine(photo: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+    return photo.transform(
+        photo.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=GREY
+    )
+
+
+def _unchanged(photo: Image.Image, _: float) -> Image.Image:
+    return photo
+
+
+def _whitened(photo: Image.Image) -> Image.Image:
+    """AutoContrast as the authors run it: a channel without black becomes solid white."""
+    channels = []
+    for channel in photo.convert("RGB").split():
+        low, high = cast(tuple[int, int], channel.getextrema())
+        if 0 < low < high:
+            channel = Image.new("L", channel.size, 255)
+        elif low < high:
+            channel = ImageOps.autocontrast(channel)
+        channels.append(channel)
+    return Image.merge("RGB", channels)
+
+
+Operation = Callable[[Image.Image, float], Image.Image]
+OPERATIONS: dict[str, Operation] = {
+    "Identity": _unchanged,
+    "AutoContrast": lambda photo, _: ImageOps.autocontrast(photo),
+    "Equalize": lambda photo, _: ImageOps.equalize(photo),
+    "ShearX": lambda photo, m: _affine(photo, (1, 0.3 * m, 0, 0, 1, 0)),
+    "ShearY": lambda photo, m: _affine(photo, (1, 0, 0, 0.3 * m, 1, 0)),
+    "TranslateX": lambda photo, m: _affine(photo, (1, 0, 10 * m, 0, 1, 0)),
+    "TranslateY": lambda photo, m: _affine(photo, (1, 0, 0, 0, 1, 10 * m)),
+    "Rotate": lambda photo, m: photo.rotate(30 * m, Image.Resampling.BILINEAR, fillcolor=GREY),
+}
+OFFICIAL: dict[str, Operation] = {
+    **OPERATIONS,
+    "AutoContrast": lambda photo, _: _whitened(photo),
+    "Brightness": _unchanged,
+    "Sharpness": _unchanged,
+}
+STYLES = {"plain": tuple(OPERATIONS.values()), "ram-official": tuple(OFFICIAL.values())}

@@ -1,0 +1,76 @@
+"""The bundle folder: written whole, opened with checks."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from ramctl.checkpoints.bundle import Bundle, BundleWriter, resolve_model
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.labels import LabelSystem
+
+
+def write(target, value=1.0):
+    with BundleWriter(target) as writer:
+        LabelSystem.from_tags(["dog", "cat"]).write(writer.path / "labels.jsonl")
+        save_file({"x": np.full(3, value, np.float32)}, writer.path / "model.safetensors")
+        writer.meta = {"thresholds": {"threshold": 0.3}, "preprocess": {}}
+
+
+def test_a_written_bundle_opens_and_verifies(tmp_path):
+    write(tmp_path / "model")
+    bundle = Bundle.open(tmp_path / "model", verify=True)
+    assert bundle.labels.tags == ["dog", "cat"]
+    assert bundle.thresholds == [0.3, 0.3]
+    assert bundle.tensors(["x"])["x"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_failed_writer_leaves_the_old_bundle(tmp_path):
+    write(tmp_path / "model")
+    with pytest.raises(ValueError, match="stop"), BundleWriter(tmp_path / "model") as writer:
+        (writer.path / "half").write_text("")
+        raise ValueError("stop")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    Bundle.open(tmp_path / "model", verify=True)
+
+
+def test_a_new_bundle_replaces_the_old_one_and_has_another_fingerprint(tmp_path):
+    write(tmp_path / "model")
+    first = Bundle.open(tmp_path / "model").fingerprint
+    write(tmp_path / "model", value=2.0)
+    assert Bundle.open(tmp_path / "model").fingerprint != first
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_opening_says_which_file_is_wrong(tmp_path):
+    write(tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    Bundle.open(tmp_path / "model")
+    with pytest.raises(RunProblem, match=r"model\.safetensors: content differs"):
+        Bundle.open(tmp_path / "model", verify=True)
+    weights.write_bytes(content[:-1])
+    with pytest.raises(RunProblem, match=r"model\.safetensors: \d+ bytes instead of"):
+        Bundle.open(tmp_path / "model")
+    weights.unlink()
+    with pytest.raises(RunProblem, match=r"model\.safetensors: missing"):
+        Bundle.open(tmp_path / "model")
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    write(tmp_path / "model")
+    meta = tmp_path / "model" / "bundle.json"
+    meta.write_text(meta.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(RunProblem, match="format 2; this ramctl reads up to 1"):
+        Bundle.open(tmp_path / "model")
+
+
+def test_models_are_found_by_folder_and_on_the_shelf(tmp_path, monkeypatch):
+    write(tmp_path / "shelf" / "pets")
+    monkeypatch.setenv("RAMCTL_MODELS", str(tmp_path / "shelf"))
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model("pets") == tmp_path / "shelf" / "pets"
+    assert str(resolve_model("shelf/pets")) == "shelf/pets"
+    with pytest.raises(UsageProblem, match="model 'birds'"):
+        resolve_model("birds")

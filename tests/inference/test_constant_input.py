@@ -1,0 +1,83 @@
+"""A graph with its labels built in says what the graph says that is fed with them."""
+
+import shutil
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from ramctl.checkpoints.bundle import GRAPH, LABEL_QUERIES, LOGITS, PHOTOS, Bundle, resolve_model
+from ramctl.errors import RunProblem
+from ramctl.inference import predictor
+from ramctl.inference.constant_input import bind_input
+from ramctl.inference.label_set import own_labels
+from ramctl.inference.predictor import OnnxPredictor, sigmoid
+
+onnx = pytest.importorskip("onnx")
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return Bundle.open(resolve_model("mini"))
+
+
+def test_scores_equal_those_of_the_graph_as_stored(mini):
+    rows = own_labels(mini).rows[:50]
+    photos = np.random.default_rng(0).uniform(-1, 1, (2, 3, 224, 224)).astype(np.float32)
+    session = onnxruntime.InferenceSession(mini.path / GRAPH, providers=["CPUExecutionProvider"])
+    (logits,) = session.run([LOGITS], {PHOTOS: photos, LABEL_QUERIES: rows})
+    scores = OnnxPredictor(mini, GRAPH, rows, 1).scores(photos)
+    np.testing.assert_allclose(scores, sigmoid(logits), atol=1e-5)
+
+
+def test_the_input_becomes_a_constant_and_nothing_else_changes(mini):
+    stored = (mini.path / GRAPH).read_bytes()
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    bound = onnx.load_from_string(bind_input(stored, LABEL_QUERIES, values))
+    was = onnx.load_from_string(stored)
+    assert [given.name for given in bound.graph.input] == [PHOTOS]
+    constant = bound.graph.initializer.pop()
+    assert constant.name == LABEL_QUERIES
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(constant), values)
+    bound.graph.input.append(next(i for i in was.graph.input if i.name == LABEL_QUERIES))
+    assert bound.SerializeToString() == was.SerializeToString()
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", b"\x3a\xff\xff", b"\x3a", b"\x08\xff"])
+def test_what_is_no_such_graph_is_refused(content):
+    with pytest.raises(ValueError):
+        bind_input(content, LABEL_QUERIES, np.zeros((1, 2), np.float32))
+
+
+def test_a_damaged_graph_is_told_in_one_line(mini, tmp_path):
+    shutil.copytree(mini.path, tmp_path / "broken")
+    (tmp_path / "broken" / GRAPH).write_bytes((mini.path / GRAPH).read_bytes()[:-5])
+    rows = own_labels(mini).rows
+    with pytest.raises(RunProblem, match=f"{GRAPH}: onnxruntime cannot load it: ") as told:
+        OnnxPredictor(Bundle(tmp_path / "broken", mini.meta), GRAPH, rows, 1)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        ("x86_64", "flags : avx2 avx512f", True),
+        ("x86_64", "flags : avx2 avx512_vnni", False),
+        ("AMD64", None, True),
+        ("aarch64", None, False),
+    ],
+)
+def test_processors_that_add_in_16_bits_are_known(monkeypatch, machine, flags, expected):
+    def read(path, *_):
+        if flags is None:
+            raise FileNotFoundError(path)
+        return flags
+
+    monkeypatch.setattr(predictor.platform, "machine", lambda: machine)
+    monkeypatch.setattr(predictor.Path, "read_text", read)
+    assert predictor._adds_in_16_bits() is expected
+
+
+def test_an_input_that_is_not_there_is_refused(mini):
+    with pytest.raises(ValueError, match="no graph with an input words"):
+        bind_input((mini.path / GRAPH).read_bytes(), "words", np.zeros((1, 2), np.float32))

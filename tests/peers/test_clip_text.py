@@ -1,0 +1,77 @@
+"""CLIP's text encoder out of a folder: what RAM's and RAM++'s open sets are made of."""
+
+import numpy as np
+import pytest
+import torch
+
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.text.clip import ClipTextEncoder
+from ramctl.text.prompts import label_prompts
+from tests.peers.support import LABELS, randomise
+
+
+@pytest.fixture(scope="module")
+def text_folder(tmp_path_factory, clip_tokenizer):
+    """Only the text half, as small hub repositories hold it."""
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    folder = tmp_path_factory.mktemp("clip-text")
+    config = CLIPTextConfig(
+        vocab_size=len(clip_tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        projection_dim=24,
+        bos_token_id=clip_tokenizer.bos_token_id,
+        eos_token_id=clip_tokenizer.eos_token_id,
+    )
+    randomise(CLIPTextModelWithProjection(config)).save_pretrained(folder)
+    clip_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(text_folder):
+    return ClipTextEncoder(text_folder)
+
+
+def test_texts_are_unit_vectors_in_the_order_given(encoder, text_folder):
+    from transformers import AutoTokenizer, CLIPTextModelWithProjection
+
+    model = CLIPTextModelWithProjection.from_pretrained(text_folder)
+    tokenizer = AutoTokenizer.from_pretrained(text_folder)
+    texts = ["a photo of a dog", "red", "a traffic light and a living room"]
+    rows = encoder.encode(texts)
+    assert rows.shape == (3, encoder.dim) and rows.dtype == np.float32
+    for text, row in zip(texts, rows, strict=True):
+        with torch.no_grad():
+            expected = model(**tokenizer(text, return_tensors="pt")).text_embeds[0]
+        np.testing.assert_allclose(row, (expected / expected.norm()).numpy(), atol=1e-6)
+
+
+def test_a_label_is_the_unit_mean_of_its_prompts_unit_vectors(encoder):
+    rows = encoder.embed_labels(LABELS)
+    for label, row in zip(LABELS, rows, strict=True):
+        mean = encoder.encode(label_prompts(label)).mean(0)
+        np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_descriptions_stay_apart_and_long_ones_are_cut(encoder):
+    long = " ".join(["dog"] * 200)
+    rows = encoder.embed_descriptions([["a dog", long], ["a red umbrella"]])
+    assert rows.shape == (3, encoder.dim)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(rows[[0, 2]], encoder.encode(["a dog", "a red umbrella"]), atol=1e-6)
+
+
+def test_a_label_that_clip_cannot_read_whole_is_wrong_usage(encoder):
+    with pytest.raises(UsageProblem, match="77 tokens"):
+        encoder.embed_labels([" ".join(["dog"] * 80)])
+
+
+def test_a_folder_without_a_tokenizer_says_so(text_folder, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((text_folder / name).read_bytes())
+    with pytest.raises(RunProblem, match="tokenizer"):
+        ClipTextEncoder(tmp_path)

@@ -1,0 +1,199 @@
+"""Mask2Former and OneFormer against the segments that transformers' own pipeline finds."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ramctl.errors import RunProblem
+from ramctl.peers import open_peer
+from ramctl.peers.classes import ClassColumns
+from ramctl.peers.pixels import thicken
+
+CLASSES = ["dog", "wall-other-merged", "tree-merged", "dining table", "floor-wood", "sky"]
+SIZES = {
+    "hidden_dim": 32,
+    "encoder_feedforward_dim": 32,
+    "dim_feedforward": 32,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "num_attention_heads": 4,
+    "num_queries": 10,
+    "id2label": dict(enumerate(CLASSES)),
+    "label2id": {name: index for index, name in enumerate(CLASSES)},
+}
+
+
+def backbone():
+    from transformers import SwinConfig
+
+    return SwinConfig(
+        image_size=64,
+        embed_dim=16,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 2, 4, 8],
+        window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+
+
+def sharpen(model):
+    """Random segments that differ, and classes that are told apart."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if "class_predictor" in name or "class_embed" in name:
+                tensor.normal_(0, 0.5)
+            if "queries_embedder" in name or "queries_features" in name:
+                tensor.normal_(0, 3)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def mask2former(tmp_path_factory):
+    from transformers import (
+        Mask2FormerConfig,
+        Mask2FormerForUniversalSegmentation,
+        Mask2FormerImageProcessor,
+    )
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("mask2former")
+    config = Mask2FormerConfig(
+        backbone_config=backbone(), feature_size=32, mask_feature_size=32, **SIZES
+    )
+    sharpen(Mask2FormerForUniversalSegmentation(config)).save_pretrained(folder)
+    size = {"shortest_edge": 64, "longest_edge": 128}
+    Mask2FormerImageProcessor(size=size, ignore_index=255).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def oneformer(tmp_path_factory, clip_tokenizer):
+    from transformers import (
+        OneFormerConfig,
+        OneFormerForUniversalSegmentation,
+        OneFormerImageProcessor,
+    )
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("oneformer")
+    config = OneFormerConfig(
+        backbone_config=backbone(),
+        mask_dim=32,
+        conv_dim=32,
+        text_encoder_width=32,
+        text_encoder_num_layers=1,
+        text_encoder_vocab_size=len(clip_tokenizer),
+        query_dec_layers=1,
+        is_training=False,
+        **SIZES,
+    )
+    sharpen(OneFormerForUniversalSegmentation(config)).save_pretrained(folder)
+    clip_tokenizer.save_pretrained(folder)
+    size = {"shortest_edge": 64, "longest_edge": 128}
+    OneFormerImageProcessor(size=size, class_info_file=None).save_pretrained(folder)
+    # As on the hub: the class names of the training texts lie in another repository.
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    elsewhere = {"class_info_file": "coco_panoptic.json", "repo_path": "shi-labs/oneformer_demo"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings | elsewhere))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["mask2former", "oneformer"])
+def test_scores_are_those_of_the_librarys_segments(kind, request, photos):
+    from transformers import (
+        Mask2FormerForUniversalSegmentation,
+        Mask2FormerImageProcessor,
+        OneFormerForUniversalSegmentation,
+        OneFormerImageProcessor,
+        OneFormerProcessor,
+    )
+
+    folder = request.getfixturevalue(kind)
+    if kind == "mask2former":
+        model = Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()
+        processor = Mask2FormerImageProcessor.from_pretrained(folder)
+        post = processor
+    else:
+        model = OneFormerForUniversalSegmentation.from_pretrained(folder).eval()
+        tokenizer = request.getfixturevalue("clip_tokenizer")
+        post = OneFormerImageProcessor.from_pretrained(folder, class_info_file=None)
+        processor = OneFormerProcessor(image_processor=post, tokenizer=tokenizer)
+    peer = open_peer(f"{kind}:{folder}", [], device="cpu")
+    scores = peer.scores(photos[:2])
+    n_segments = 0
+    for photo, row in zip(photos[:2], scores, strict=True):
+        tasks = {} if kind == "mask2former" else {"task_inputs": ["panoptic"]}
+        inputs = processor(images=[Image.fromarray(photo)], return_tensors="pt", **tasks)
+        with torch.no_grad():
+            outputs = model(**inputs)
+        found = post.post_process_panoptic_segmentation(
+            outputs,
+            threshold=0.0,
+            mask_threshold=0.0,
+            overlap_mask_area_threshold=0.0,
+            label_ids_to_fuse=set(),
+        )[0]["segments_info"]
+        n_segments += len(found)
+        for segment in found:
+            assert row[segment["label_id"]] >= segment["score"] - 1e-5
+        best = max(found, key=lambda segment: segment["score"])
+        assert row[best["label_id"]] == pytest.approx(best["score"], abs=1e-5)
+        whole = outputs.class_queries_logits.softmax(-1)[0, :, :-1].max(0).values
+        np.testing.assert_allclose(row, whole.numpy(), atol=1e-5)
+    assert n_segments >= 2
+
+
+def test_a_photo_scores_the_same_whatever_its_neighbours(mask2former, photos):
+    peer = open_peer(f"mask2former:{mask2former}", [], device="cpu")
+    together = peer.scores(photos[:2])
+    np.testing.assert_array_equal(peer.scores(photos[1:2])[0], together[1])
+
+
+def test_classes_are_found_by_their_everyday_names(mask2former, photos):
+    labels = ["wall", "Dining-Table", "unicorn", "floor wood"]
+    peer = open_peer(f"mask2former:{mask2former}", labels, device="cpu")
+    own = open_peer(f"mask2former:{mask2former}", [], device="cpu")
+    assert own.labels == ("dog", "wall", "tree", "dining table", "floor-wood", "sky")
+    assert peer.labels == tuple(labels) and peer.unknown == ("unicorn",)
+    scores = peer.scores(photos[:1])
+    np.testing.assert_array_equal(scores[:, [0, 1, 3]], own.scores(photos[:1])[:, [1, 3, 4]])
+    assert scores[0, 2] == 0
+
+
+def test_labels_that_are_all_unknown_are_an_error(mask2former):
+    with pytest.raises(RunProblem, match="none of the 2 labels"):
+        open_peer(f"mask2former:{mask2former}", ["unicorn", "centaur"], device="cpu")
+
+
+def test_a_label_that_names_several_classes_scores_the_best_of_them():
+    columns = ClassColumns.match(["floor-other-merged", "floor", "sofa, couch"], ["floor", "couch"])
+    scores = np.array([[0.1, 0.3, 0.2], [0.9, 0.3, 0.4]], np.float32)
+    expected = np.array([[0.3, 0.2], [0.9, 0.4]], np.float32)
+    np.testing.assert_array_equal(columns.pick(scores), expected)
+
+
+@pytest.mark.parametrize("kind", ["mask2former", "oneformer"])
+def test_photos_of_extreme_shapes_are_scored(kind, request, odd_photos):
+    folder = request.getfixturevalue(kind)
+    scores = open_peer(f"{kind}:{folder}", [], device="cpu").scores(odd_photos)
+    assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(CLASSES))
+
+
+def test_a_thin_photo_has_its_lines_repeated():
+    photo = np.arange(2 * 200 * 3).reshape(2, 200, 3).astype(np.uint8)
+    np.testing.assert_array_equal(thicken(photo), photo.repeat(4, 0))
+    np.testing.assert_array_equal(thicken(photo.transpose(1, 0, 2)).shape, (200, 8, 3))
+    np.testing.assert_array_equal(thicken(photo[:, :64]), photo[:, :64])
+
+
+@pytest.mark.parametrize("kind", ["mask2former", "oneformer"])
+def test_bf16_moves_scores_a_little(kind, request, photos):
+    folder = request.getfixturevalue(kind)
+    exact = open_peer(f"{kind}:{folder}", [], device="cpu").scores(photos[:1])
+    half = open_peer(f"{kind}:{folder}", [], device="cpu", dtype="bf16").scores(photos[:1])
+    np.testing.assert_allclose(half, exact, atol=0.2)
+    assert (half != exact).any()

@@ -1,0 +1,233 @@
+"""Photos of every odd kind, by path and from archives."""
+
+import io
+import json
+import os
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ramctl.errors import RecordProblem
+from ramctl.photos.archives import open_archive
+from ramctl.photos.decoding import decode_photo, load_photo, record_photo
+from ramctl.records.record import Record
+
+BROKEN_BUT_SHOWN = {"error or partial"}
+
+
+def odd_files(shared: Path) -> list[dict[str, str]]:
+    index = shared / "data/photos/odd/index.jsonl"
+    return [json.loads(line) for line in index.read_text("utf-8").splitlines()]
+
+
+def picture(size=(64, 48), mode="RGB", seed=0) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).convert(mode)
+
+
+def encoded(photo: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    photo.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def problem_of(data: bytes, **options) -> RecordProblem:
+    with pytest.raises(RecordProblem) as caught:
+        decode_photo(data, **options)
+    return caught.value
+
+
+@pytest.mark.shared
+def test_every_odd_file_is_a_photo_or_a_problem_as_its_index_says(shared):
+    folder = shared / "data/photos/odd"
+    for row in odd_files(shared):
+        try:
+            photo = load_photo(row["file"], folder)
+        except RecordProblem as problem:
+            assert row["expect"] != "ok", f"{row['file']}: {problem.message}"
+            assert problem.code in ("unreadable_image", "too_large")
+            assert "\n" not in problem.message and len(problem.message) < 120
+        else:
+            assert row["expect"] in {"ok"} | BROKEN_BUT_SHOWN, row["file"]
+            assert photo.mode == "RGB"
+
+
+@pytest.mark.shared
+def test_all_eight_exif_orientations_show_the_same_picture(shared):
+    folder = shared / "data/photos/odd"
+    upright = np.asarray(load_photo("exif-orientation-1.jpg", folder), np.float32)
+    for number in range(2, 9):
+        turned = np.asarray(load_photo(f"exif-orientation-{number}.jpg", folder), np.float32)
+        assert turned.shape == upright.shape == (111, 160, 3)
+        assert np.abs(turned - upright).mean() < 6, number
+
+
+@pytest.mark.shared
+def test_the_reasons_tell_what_the_file_is(shared):
+    folder = shared / "data/photos/odd"
+    reasons = {
+        "text.jpg": "not a photo: text",
+        "html.png": "not a photo: an HTML page",
+        "empty.jpg": "the file is empty",
+        "truncated-header.jpg": "damaged: the file ends in its header",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(RecordProblem, match=reason):
+            load_photo(name, folder)
+
+
+@pytest.mark.shared
+def test_large_jpegs_are_decoded_at_a_reduced_scale_that_still_covers_the_target(shared):
+    folder = shared / "data/photos/fullsize"
+    full = load_photo("leaf.jpg", folder)
+    scaled = load_photo("leaf.jpg", folder, target=224)
+    assert full.size == (3264, 2448)
+    assert full.width > scaled.width >= 2 * 112 and min(scaled.size) >= 224
+    difference = np.asarray(full.resize((64, 64), Image.Resampling.BOX), np.float32) - np.asarray(
+        scaled.resize((64, 64), Image.Resampling.BOX), np.float32
+    )
+    assert np.abs(difference).mean() < 2
+    assert load_photo("waterfall-orientation6.jpg", folder, target=224).width > 224
+
+
+def test_a_jpeg_less_than_twice_the_target_is_decoded_in_full():
+    data = encoded(picture((440, 440)), "JPEG")
+    assert decode_photo(data, target=224).size == (440, 440)
+    assert decode_photo(encoded(picture((448, 448)), "JPEG"), target=224).size == (224, 224)
+
+
+def test_sixteen_bits_keep_their_brightness():
+    values = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
+    photo = decode_photo(encoded(Image.fromarray(values), "PNG"))
+    assert np.abs(np.asarray(photo)[..., 0].astype(int) - (values >> 8)).max() <= 1
+
+
+def test_transparency_becomes_white():
+    photo = picture(mode="RGBA")
+    photo.putalpha(0)
+    for kind in ("PNG", "WEBP"):
+        assert np.asarray(decode_photo(encoded(photo, kind, lossless=True))).min() == 255
+
+
+def test_cmyk_shows_its_colours():
+    red = Image.new("RGB", (32, 32), (200, 30, 30)).convert("CMYK")
+    mean = np.asarray(decode_photo(encoded(red, "JPEG", quality=95))).mean((0, 1))
+    assert np.abs(mean - [200, 30, 30]).max() < 6
+
+
+def test_heic_is_read_with_its_extra_and_named_without(monkeypatch):
+    heif = pytest.importorskip("pillow_heif", reason="needs the extra heif")
+    stream = io.BytesIO()
+    heif.from_pillow(Image.new("RGB", (64, 48), (20, 200, 20))).save(stream)
+    photo = decode_photo(stream.getvalue())
+    assert photo.size == (64, 48)
+    assert np.abs(np.asarray(photo).mean((0, 1)) - [20, 200, 20]).max() < 8
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    problem = problem_of(stream.getvalue())
+    assert (problem.code, problem.message) == (
+        "unreadable_image",
+        "HEIC needs the extra heif: pip install 'ramctl[heif]'",
+    )
+
+
+def test_the_first_frame_of_an_animation_counts():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for kind in ("GIF", "WEBP"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
+        assert decode_photo(data).getpixel((4, 4)) == (255, 0, 0)
+
+
+def test_a_photo_above_the_limit_is_too_large_before_it_is_decoded():
+    for kind in ("PNG", "JPEG"):
+        problem = problem_of(encoded(picture((100, 100)), kind), max_pixels=9_999)
+        assert problem.code == "too_large"
+        assert "100x100" in problem.message
+
+
+def test_every_cut_of_a_photo_is_a_photo_or_a_problem():
+    for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"):
+        data = encoded(picture(), kind)
+        for cut in range(1, len(data), max(1, len(data) // 60)):
+            try:
+                decode_photo(data[:cut])
+            except RecordProblem as problem:
+                assert problem.code == "unreadable_image"
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_does_not_hide_the_photo():
+    data = encoded(picture(), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    assert decode_photo(data).size == (64, 48)
+
+
+def test_a_missing_photo_and_a_folder_are_told_apart(tmp_path):
+    for name, code in (("none.jpg", "missing_image"), (".", "unreadable_image")):
+        with pytest.raises(RecordProblem) as caught:
+            load_photo(name, tmp_path)
+        assert caught.value.code == code
+
+
+def test_names_that_are_not_utf8_are_read(tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (tmp_path / name).write_bytes(encoded(picture(), "JPEG"))
+    assert load_photo(name, tmp_path).size == (64, 48)
+
+
+def test_a_problem_of_a_listed_photo_names_it(tmp_path):
+    record = Record({"image": "none.jpg"}, "list.jsonl", 3, tmp_path)
+    with pytest.raises(RecordProblem, match=r"none\.jpg: no such file"):
+        record_photo(record)
+    with pytest.raises(RecordProblem, match=r"^no such file"):
+        record_photo(Record({"image": "none.jpg"}, "none.jpg", None, tmp_path))
+
+
+@pytest.fixture
+def archive(tmp_path) -> Path:
+    path = tmp_path / "shard.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, size in (("a.jpg", (64, 48)), ("sub/b.jpg", (32, 32)), ("a.txt", None)):
+            data = encoded(picture(size), "JPEG") if size else b"words"
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            tar.addfile(header, io.BytesIO(data))
+    return path
+
+
+def test_members_of_an_archive_are_read_by_name_in_any_order(archive):
+    assert load_photo("shard.tar#sub/b.jpg", archive.parent).size == (32, 32)
+    assert load_photo("shard.tar#a.jpg", archive.parent).size == (64, 48)
+    assert list(open_archive(archive).members()) == ["a.jpg", "sub/b.jpg", "a.txt"]
+
+
+def test_a_missing_member_and_a_missing_archive_are_missing_images(archive):
+    for name in ("shard.tar#none.jpg", "none.tar#a.jpg"):
+        with pytest.raises(RecordProblem) as caught:
+            load_photo(name, archive.parent)
+        assert caught.value.code == "missing_image"
+
+
+def test_a_cut_archive_gives_what_it_still_holds(archive):
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: 512 + 100])
+    with pytest.raises(RecordProblem, match="ends inside"):
+        load_photo("shard.tar#a.jpg", archive.parent)
+
+
+def test_a_changed_archive_is_read_anew(archive):
+    load_photo("shard.tar#a.jpg", archive.parent)
+    data = encoded(picture((16, 16)), "JPEG")
+    with tarfile.open(archive, "w") as tar:
+        header = tarfile.TarInfo("a.jpg")
+        header.size = len(data)
+        tar.addfile(header, io.BytesIO(data))
+    os.utime(archive, ns=(1, 1))
+    assert load_photo("shard.tar#a.jpg", archive.parent).size == (16, 16)
+
+
+def test_a_file_whose_own_name_looks_like_a_member_is_read(tmp_path):
+    (tmp_path / "odd.tar#a.jpg").write_bytes(encoded(picture(), "JPEG"))
+    assert load_photo("odd.tar#a.jpg", tmp_path).size == (64, 48)

@@ -1,0 +1,206 @@
+"""What people have captions in: each format is recognised and read as records."""
+
+import io
+import json
+import tarfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ramctl.errors import RunProblem
+from ramctl.readers import json_items
+from ramctl.readers.detect import read_any, recognise
+from ramctl.readers.grouping import group_by_image
+from ramctl.readers.json_items import JsonScanner
+from ramctl.records.record import Record
+from ramctl.records.report import Reject
+
+COCO = {
+    "info": {"x": [1, "]"]},
+    "images": [{"id": 7, "file_name": "7.jpg"}],
+    "annotations": [
+        {"image_id": 7, "id": 1, "caption": 'a "red" dog'},
+        {"image_id": 8, "id": 2, "caption": "a cat"},
+        {"image_id": 8, "id": 3},
+    ],
+}
+VG = [{"id": 5, "regions": [{"region_id": 1, "image_id": 5, "phrase": "red car"}]}]
+SBU = {"image_urls": ["http://a/1.jpg", "http://a/2.jpg"], "captions": ["one dog", "two"]}
+RAM = [{"image_path": "a.jpg", "caption": ["x", "y"], "union_label_id": [0, 2],
+        "parse_label_id": [[0], [2]]}]  # fmt: skip
+LIST = [{"url": "http://a/1.jpg", "caption": "a dog", "extra": 1}]
+FILES = {
+    "coco.json": ("coco", json.dumps(COCO)),
+    "regions.json": ("vg", json.dumps(VG)),
+    "sbu.json": ("sbu", json.dumps(SBU)),
+    "list.json": ("json", json.dumps(LIST)),
+    "ram.json": ("ram", json.dumps(RAM)),
+    "cc3m.tsv": ("cc", "a dog\thttp://a/1.jpg\nbroken\n"),
+    "cc12m.tsv": ("cc", "http://a/1.jpg\ta dog\n"),
+    "clip.csv": ("csv", "filepath\ttitle\na.jpg\ta dog, and a cat\n"),
+    "captions.txt": ("csv", 'image,caption\na.jpg,"a dog, a cat"\n'),
+    "results.csv": ("csv", "image_name| comment_number| comment\na.jpg| 0| a dog\n"),
+    "tags.csv": ("csv", 'image,tags\na.jpg,"dog; cat"\n'),
+    "Flickr8k.token.txt": ("token", "a.jpg#0\ta dog\na.jpg#1\ta cat\nnonsense\n"),
+    "plain.jsonl": ("jsonl", '{"image":"a.jpg","captions":["a dog"]}\n'),
+}
+EXPECTED = {
+    "coco.json": [("7.jpg", ['a "red" dog']), ("8", ["a cat"]), "missing_field"],
+    "regions.json": [("5.jpg", ["red car"])],
+    "sbu.json": [("http://a/1.jpg", ["one dog"]), ("http://a/2.jpg", ["two"])],
+    "list.json": [("http://a/1.jpg", ["a dog"])],
+    "ram.json": [("a.jpg", ["x", "y"])],
+    "cc3m.tsv": [("http://a/1.jpg", ["a dog"]), "bad_field"],
+    "cc12m.tsv": [("http://a/1.jpg", ["a dog"])],
+    "clip.csv": [("a.jpg", ["a dog, and a cat"])],
+    "captions.txt": [("a.jpg", ["a dog, a cat"])],
+    "results.csv": [("a.jpg", ["a dog"])],
+    "tags.csv": [("a.jpg", None)],
+    "Flickr8k.token.txt": [("a.jpg", ["a dog"]), ("a.jpg", ["a cat"]), "bad_field"],
+    "plain.jsonl": [("a.jpg", ["a dog"])],
+}
+
+
+def shown(items):
+    return [
+        (item.fields.get("image"), item.fields.get("captions"))
+        if isinstance(item, Record)
+        else item.code
+        for item in items
+    ]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_format_is_recognised_and_read(name, tmp_path):
+    form, content = FILES[name]
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    assert recognise(str(path)) == form
+    labels = ["dog", "cat", "red"] if form == "ram" else []
+    items = list(read_any([str(path)], None, "parse", tag_list=labels))
+    assert shown(items) == EXPECTED[name]
+
+
+def test_ram_ids_become_tags(tmp_path):
+    path = tmp_path / "ram.json"
+    path.write_text(json.dumps(RAM))
+    (record,) = read_any([str(path)], None, "parse", tag_list=["dog", "cat", "red"])
+    assert record.fields["tags"] == ["dog", "red"]
+    with pytest.raises(RunProblem, match="--labels"):
+        list(read_any([str(path)], None, "parse"))
+
+
+@pytest.mark.parametrize(
+    ("row", "tags"),
+    [
+        ({"caption": ["x"], "union_label_id": [1]}, ["cat"]),  # RAM++
+        ({"caption": ["x", "y"], "parse_label_id": [[0], [1, 0]]}, ["dog", "cat"]),  # Tag2Text
+        ({"caption": "x", "union_label_id": [0]}, ["dog"]),
+        ({"caption": ["x"], "union_label_id": [-1]}, "bad_field"),
+        ({"caption": ["x"], "union_label_id": [2]}, "bad_field"),
+        ({"caption": ["x"], "union_label_id": ["a"]}, "bad_field"),
+    ],
+)
+def test_each_of_the_authors_forms_is_recognised(tmp_path, row, tags):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps([{"image_path": "a.jpg"} | row]))
+    assert recognise(str(path)) == "ram"
+    (item,) = read_any([str(path)], None, "parse", tag_list=["dog", "cat"])
+    assert (item.fields["tags"] if isinstance(item, Record) else item.code) == tags
+
+
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [
+        ("coco", {"images": [1, {"id": 3}], "annotations": [{"image_id": [3], "caption": 5}, 7]}),
+        ("vg", [{"regions": [1]}, {"regions": 2}, 3]),
+        ("json", [1, [2]]),
+        ("sbu", {"image_urls": ["u"], "captions": []}),
+        ("ram", [1, {"image_path": "a", "caption": ["x"], "union_label_id": 4}]),
+    ],
+)
+def test_odd_json_is_rejected_row_by_row(tmp_path, form, content):
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(content))
+    items = list(read_any([str(path)], None, "parse", form=form, tag_list=["dog"]))
+    assert all(isinstance(item, Reject) for item in items)
+
+
+def test_tags_of_a_table_are_split(tmp_path):
+    path = tmp_path / "tags.csv"
+    path.write_text(FILES["tags.csv"][1])
+    (record,) = read_any([str(path)], None, "parse")
+    assert record.fields["tags"] == ["dog", "cat"]
+
+
+def test_a_webdataset_tar_gives_its_texts(tmp_path):
+    path = tmp_path / "00000.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, content in [
+            ("a/1.jpg", b"photo"), ("a/1.txt", b"a dog"), ("a/2.json", b'{"caption": "a cat"}'),
+            ("a/2.jpg", b"photo"), ("a/3.json", b"{oops"), ("a/3.jpg", b"photo"),
+        ]:  # fmt: skip
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    assert shown(read_any([str(path)], None, "parse")) == [
+        ("00000.tar#a/1.jpg", ["a dog"]), ("00000.tar#a/2.jpg", ["a cat"]), "bad_json",
+    ]  # fmt: skip
+
+
+def test_sidecars_are_captions_or_tags(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"photo")
+    (tmp_path / "b.jpg").write_bytes(b"photo without text")
+    (tmp_path / "a.txt").write_text("dog, red ball\n")
+    name = str(tmp_path / "a.jpg")
+    assert shown(read_any([str(tmp_path)], None, "parse")) == [(name, ["dog, red ball"])]
+    (record,) = read_any([str(tmp_path)], None, "parse", form="tags")
+    assert record.fields == {"image": name, "tags": ["dog", "red ball"]}
+
+
+def test_parquet_rows_are_records(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pyarrow.table({"url": ["http://a/1.jpg"], "caption": ["a dog"]}), path)
+    assert shown(read_any([str(path)], None, "parse")) == [("http://a/1.jpg", ["a dog"])]
+
+
+def test_a_list_without_an_end_is_one_line(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('[{"url": "a", "caption": "b"}')
+    with pytest.raises(RunProblem, match="no end"):
+        list(read_any([str(path)], None, "parse", form="json"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(
+    st.lists(json_values, max_size=6), json_values, st.sampled_from([1, 2, 7, 1 << 18]),
+    st.booleans(),
+)  # fmt: skip
+def test_items_of_any_list_come_back_in_chunks_of_any_size(items, other, chunk, ascii_only):
+    text = json.dumps({"other": other, "list": items, "last": other}, ensure_ascii=ascii_only)
+    usual, json_items.CHUNK = json_items.CHUNK, chunk
+    try:
+        stream = io.BytesIO(text.encode("utf-8", "surrogatepass"))
+        assert list(JsonScanner(stream).items("list")) == items
+    finally:
+        json_items.CHUNK = usual
+
+
+def test_captions_of_a_photo_are_joined_where_its_first_stood():
+    rows = [("a", 1), ("b", 2), ("a", 3), (None, 4), ("b", 5), (None, 6)]
+    items = [
+        Record({**({"image": image} if image else {}), "captions": [str(n)], "n": n})
+        for image, n in rows
+    ]
+    joined = [(item.fields["n"], item.fields["captions"]) for item in group_by_image(iter(items))]
+    assert joined == [(1, ["1", "3"]), (2, ["2", "5"]), (4, ["4"]), (6, ["6"])]

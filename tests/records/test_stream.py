@@ -1,0 +1,178 @@
+"""The record loop: order, rejects, resume, stop."""
+
+import io
+import json
+import os
+import threading
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ramctl.errors import RecordProblem, RunProblem
+from ramctl.records.jsonl import dumps, loads, read_records
+from ramctl.records.report import Report
+from ramctl.records.stream import StreamOptions, each, run_stream
+
+
+def source_of(*lines: bytes):
+    return read_records(io.BytesIO(b"\n".join(lines) + b"\n"), "in.jsonl", Path(), "test")
+
+
+def mark(record):
+    if record.fields.get("bad"):
+        raise RecordProblem("is bad", code="bad_field")
+    return {**record.fields, "seen": True}
+
+
+def run(lines, tmp_path, *, fingerprint=None, stage=mark, **options):
+    report = Report("test", quiet=True)
+    settings = StreamOptions(output=tmp_path / "out.jsonl", batch=2, progress=False, **options)
+    return run_stream(
+        report, source_of(*lines), each(stage), settings, fingerprint=fingerprint or {}
+    )
+
+
+def rows(path: Path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_records_come_out_in_order_with_unknown_fields_in_place(tmp_path):
+    lines = [b'{"z":1,"image":"a.jpg","y":{"deep":[1,2]}}', b'{"image":"b.jpg"}', b'{"q":null}']
+    report = run(lines, tmp_path)
+    assert (report.n_in, report.n_out, report.n_rejected) == (3, 3, 0)
+    first = (tmp_path / "out.jsonl").read_bytes().splitlines()[0]
+    assert first == b'{"z":1,"image":"a.jpg","y":{"deep":[1,2]},"seen":true}'
+
+
+@pytest.mark.parametrize("number", ["1e5", "0.10000000000000000001", "123456789012345678901", "-0"])
+def test_numbers_of_unknown_fields_pass_through_digit_by_digit(number):
+    line = f'{{"x":{number},"tags":["a"]}}'.encode()
+    assert dumps(loads(line)) == line + b"\n"
+
+
+def test_bad_lines_and_bad_records_are_rejected_and_the_rest_is_done(tmp_path):
+    lines = [b'{"a":1}', b"{oops", b"[1]", b'{"bad":1}', b'{"a":"\xff"}', b"", b'{"a":2}']
+    report = run(lines, tmp_path, rejects=str(tmp_path / "rejects.jsonl"))
+    assert [row["a"] for row in rows(tmp_path / "out.jsonl")] == [1, 2]
+    rejects = rows(tmp_path / "rejects.jsonl")
+    assert sorted((r["line"], r["code"]) for r in rejects) == [
+        (2, "bad_json"),
+        (3, "bad_json"),
+        (4, "bad_field"),
+        (5, "bad_utf8"),
+    ]
+    assert report.exit_code == 3
+
+
+def test_a_reject_file_is_input_for_a_second_try(tmp_path):
+    run([b'{"bad":1,"image":"a.jpg"}'], tmp_path, rejects=str(tmp_path / "rejects.jsonl"))
+    again = read_records((tmp_path / "rejects.jsonl").open("rb"), "rejects.jsonl", Path(), "test")
+    assert next(again).fields == {"bad": 1, "image": "a.jpg"}
+
+
+def test_strict_fails_at_the_first_reject(tmp_path):
+    with pytest.raises(RunProblem, match=r"in\.jsonl:2: bad JSON"):
+        run([b'{"a":1}', b"{oops", b'{"a":2}'], tmp_path, strict=True)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_resume_after_a_crash_gives_what_one_run_gives(tmp_path):
+    lines = [json.dumps({"n": n, "bad": n == 3}).encode() for n in range(10)]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    run(lines, whole, rejects=str(whole / "rejects"))
+    for crash_at in (2, 5, 9):
+
+        def crash(record, crash_at=crash_at):
+            if record.fields["n"] == crash_at:
+                raise OSError("power cut")
+            return mark(record)
+
+        with pytest.raises(OSError, match="power cut"):
+            run(lines, parts, stage=crash, resume=True, rejects=str(parts / "rejects"))
+        with (parts / "out.jsonl.part").open("ab") as part:
+            part.write(b'{"torn')
+    run(lines, parts, resume=True, rejects=str(parts / "rejects"))
+    for name in ("out.jsonl", "rejects"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_second_run_with_resume_does_nothing(tmp_path):
+    lines = [b'{"a":1}', b'{"bad":1}']
+    run(lines, tmp_path, rejects=str(tmp_path / "rejects"))
+    before = (tmp_path / "out.jsonl").stat()
+
+    def never(record):
+        raise AssertionError("done before")
+
+    report = run(lines, tmp_path, stage=never, resume=True, rejects=str(tmp_path / "rejects"))
+    assert (report.n_in, report.n_skipped, report.exit_code) == (0, 2, 0)
+    after = (tmp_path / "out.jsonl").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_resume_appends_new_records_and_does_changed_ones_again(tmp_path):
+    run([b'{"a":1}', b'{"a":2}', b'{"a":3}'], tmp_path)
+    run([b'{"a":1}', b'{"a":20}', b'{"a":3}', b'{"a":4}'], tmp_path, resume=True)
+    assert [row["a"] for row in rows(tmp_path / "out.jsonl")] == [1, 3, 20, 4]
+    report = run([b'{"a":1}', b'{"a":20}', b'{"a":3}', b'{"a":4}'], tmp_path, resume=True)
+    assert report.n_in == 0
+
+
+def test_retry_rejects_tries_them_last_and_takes_them_out_of_the_rejects(tmp_path):
+    lines = [b'{"a":1,"bad":1}', b'{"a":2}', b'{"a":3}']
+    rejects = str(tmp_path / "rejects")
+    run(lines[:2], tmp_path, rejects=rejects)
+
+    def mended(record):
+        return record.fields
+
+    run(lines, tmp_path, stage=mended, resume=True, retry_rejects=True, rejects=rejects)
+    assert [row["a"] for row in rows(tmp_path / "out.jsonl")] == [2, 3, 1]
+    assert (tmp_path / "rejects").read_bytes() == b""
+    report = run(lines, tmp_path, resume=True, retry_rejects=True, rejects=rejects)
+    assert report.n_in == 0
+
+
+def test_resume_with_another_model_is_an_error_that_says_so(tmp_path):
+    run([b'{"a":1}'], tmp_path, fingerprint={"model": "x"})
+    with pytest.raises(RunProblem, match="another model"):
+        run([b'{"a":1}'], tmp_path, fingerprint={"model": "y"}, resume=True)
+
+
+def test_max_time_stops_after_a_batch_and_says_how_many_are_left(tmp_path):
+    report = run([b'{"a":1}', b'{"a":2}', b'{"a":3}'], tmp_path, max_time=0.0)
+    assert (report.n_out, report.n_left, report.exit_code) == (0, 3, 0)
+    report = run([b'{"a":1}', b'{"a":2}', b'{"a":3}'], tmp_path, resume=True)
+    assert [row["a"] for row in rows(tmp_path / "out.jsonl")] == [1, 2, 3]
+
+
+def test_an_existing_output_is_replaced_only_when_the_new_one_is_complete(tmp_path):
+    (tmp_path / "out.jsonl").write_bytes(b"old\n")
+
+    def crash(record):
+        raise OSError("power cut")
+
+    with pytest.raises(OSError, match="power cut"):
+        run([b'{"a":1}'], tmp_path, stage=crash)
+    assert (tmp_path / "out.jsonl").read_bytes() == b"old\n"
+
+
+def test_stats_hold_counts_and_reject_codes(tmp_path):
+    run([b'{"a":1}', b'{"bad":1}'], tmp_path, stats=tmp_path / "stats.json")
+    stats = orjson.loads((tmp_path / "stats.json").read_bytes())
+    assert (stats["in"], stats["out"], stats["rejects"]) == (2, 1, {"bad_field": 1})
+
+
+def test_a_device_as_output_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "out.jsonl"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    read: list[bytes] = []
+    reader.start()
+    run([b'{"a":1}'], tmp_path)
+    reader.join()
+    assert read == [b'{"a":1,"seen":true}\n']
+    assert pipe.is_fifo()
