@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from ramctl.model.text_distillation import (
+from text_distillation import (
     agreement,
     build_tokenizer,
     choose_vocabulary,
