@@ -20,6 +20,8 @@ from ramctl.errors import RunProblem
 from ramctl.records.files import write_atomic
 from ramctl.records.record import KINDS
 
+DEFAULT_THRESHOLD = 0.5  # where nothing was measured
+
 
 @dataclass(frozen=True, slots=True)
 class Label:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -15,21 +15,25 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import LabelSystem, read_thresholds
+from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
 from ramctl.pretrained.hub import HUB, local_path
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ramctl.model.config import PreprocessConfig, Preset
+
 FORMAT = 1
 META = "bundle.json"
 LABELS = "labels.jsonl"
 WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.json"  # the captioning branch's word pieces
+TEXT_FOLDER = "text"  # embeds words that the model was not trained on, see `ramctl.text`
 GRAPH = "model.onnx"
 INT8_GRAPH = "model.int8.onnx"
-PHOTOS, LABEL_QUERIES, LOGITS = "photos", "label_queries", "logits"  # what a graph takes and gives
-INT8_THRESHOLDS = "thresholds.int8.txt"  # a number a line in id order, picked for that graph
-DEFAULT_THRESHOLD = 0.5
+INT8_THRESHOLDS = "thresholds.int8.txt"  # one number per line in id order, chosen for that graph
+CARD = "README.md"
+PHOTOS, LABEL_QUERIES, LOGITS = "photos", "label_queries", "logits"  # a graph's inputs and output
 EMBEDDED = "mini"
 
 
@@ -37,9 +41,10 @@ EMBEDDED = "mini"
 class Bundle:
     """An opened bundle; `meta` is the content of its bundle.json.
 
-    `meta` keys: `format`, `architecture` (the preset's model table), `preprocess`, `thresholds`
-    (`threshold`, `open_set_threshold`), `dtype` (what `--dtype auto` runs; fp32 where it is not
-    given), `provenance`, `files` (name -> sha256, bytes).
+    Keys of `meta`: `format`, `architecture` (the preset's model table), `preprocess`, `preset`
+    (the preset's other tables), `thresholds` (`threshold`, `open_set_threshold`), `dtype` (what
+    `--dtype auto` runs, fp32 if absent), `provenance`, `files` (name -> sha256, bytes). Code
+    outside this module reads them through the properties.
     """
 
     path: Path
@@ -64,6 +69,27 @@ class Bundle:
         for name, facts in meta.get("files", {}).items():
             _check_file(path / name, facts, verify=verify)
         return cls(path, meta)
+
+    @cached_property
+    def preset(self) -> "Preset":
+        """The preset that the model was built and trained with; UsageProblem if it is damaged."""
+        from ramctl.model.config import preset_from_meta
+
+        return preset_from_meta(self.meta)
+
+    @cached_property
+    def preprocess(self) -> "PreprocessConfig":
+        """How photos are prepared; unlike `preset` it does not depend on any other table."""
+        from ramctl.model.config import PreprocessConfig
+        from ramctl.model.tables import read_table
+
+        return read_table(PreprocessConfig, self.meta.get("preprocess", {}), "preprocess")
+
+    @property
+    def batch_size(self) -> int | None:
+        """Photos per batch where the user names no number."""
+        size = self.meta.get("preset", {}).get("batch_size")
+        return None if size is None else int(size)
 
     @cached_property
     def labels(self) -> LabelSystem:
@@ -106,6 +132,11 @@ class Bundle:
         ]
         parts = [hashes, self.meta.get("preprocess"), self.meta.get("thresholds")]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    @property
+    def file_sizes(self) -> dict[str, int]:
+        """The bytes of each file that the bundle lists, bundle.json itself excepted."""
+        return {name: int(facts["bytes"]) for name, facts in self.meta.get("files", {}).items()}
 
     def has(self, name: str) -> bool:
         """Whether the bundle lists a file."""
@@ -191,6 +222,13 @@ class BundleWriter:
         self.path = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         self.path.chmod(0o755)
 
+    def link_files(self, source: Bundle, *, without: Collection[str] = ()) -> None:
+        """Take over a bundle's files, hard-linked where possible, and its `meta`."""
+        for name in source.file_sizes:
+            if name not in without:
+                _link(source.path / name, self.path / name)
+        self.meta = {key: value for key, value in source.meta.items() if key != "files"}
+
     def __enter__(self) -> "BundleWriter":
         return self
 
@@ -211,6 +249,14 @@ class BundleWriter:
             self.target.rename(aside)
         self.path.rename(self.target)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
 
 
 def write_meta(path: Path, meta: dict[str, Any]) -> None:

@@ -1,7 +1,5 @@
 """The authors' checkpoint to a bundle, and a bundle with its graph."""
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from ramctl.checkpoints.bundle import (
     GRAPH,
     LABELS,
     META,
+    TOKENIZER,
     WEIGHTS,
     Bundle,
     BundleWriter,
@@ -25,7 +24,7 @@ from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem, read_thresholds
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
-from ramctl.model.config import Preset, preset_from_meta
+from ramctl.model.config import Preset
 
 TEXT_ENCODER = "text/encoder.json"
 CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
@@ -78,15 +77,12 @@ def convert_checkpoint(checkpoint: Checkpoint, out: Path, command: Sequence[str]
 def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
     """The bundle with `model.onnx`, in place or at `out`; its files are linked, not copied."""
     model = load_model(bundle, captioning=False)
-    size = preset_from_meta(bundle.meta).preprocess.size
+    size = bundle.preprocess.size
     target = bundle.path if out is None else out
     with BundleWriter(target) as writer:
-        for name in bundle.meta["files"]:
-            if name != GRAPH:
-                link(bundle.path / name, writer.path / name)
+        writer.link_files(bundle, without={GRAPH})
         graph = writer.path / GRAPH
         export_graph(model, size, graph, weights=writer.path / WEIGHTS)
-        writer.meta = {key: value for key, value in bundle.meta.items() if key != "files"}
     return Bundle.open(target)
 
 
@@ -168,22 +164,13 @@ original; the paper names counting, fine-grained classes and the bias of its dat
 """
 
 
-def link(source: Path, target: Path) -> None:
-    """The same file under another name; a copy on another file system."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
-
-
 def describe_bundle(bundle: Bundle) -> list[str]:
     """A card of the bundle, line by line: labels, thresholds, sizes, provenance."""
-    preset = preset_from_meta(bundle.meta)
+    preset = bundle.preset
     own = sum(label.threshold is not None for label in bundle.labels)
     kinds = [label.kind for label in bundle.labels]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-    captions = "with captions" if bundle.has("tokenizer.json") else "no captions"
+    captions = "with captions" if bundle.has(TOKENIZER) else "no captions"
     lines = [
         f"{bundle.path}: {preset.name}, {preset.description}",
         f"labels      {len(bundle.labels)} ({counts})",
@@ -196,9 +183,9 @@ def describe_bundle(bundle: Bundle) -> list[str]:
         f"{preset.model.tag_decoder.width}, {captions}",
         f"fingerprint {bundle.fingerprint}",
     ]
-    sizes = [(name, facts["bytes"]) for name, facts in bundle.meta["files"].items()]
-    total = sum(size for _, size in sizes) + (bundle.path / META).stat().st_size
-    lines += [f"file        {size / 1e6:9.2f} MB  {name}" for name, size in sizes]
+    sizes = bundle.file_sizes
+    total = sum(sizes.values()) + (bundle.path / META).stat().st_size
+    lines += [f"file        {size / 1e6:9.2f} MB  {name}" for name, size in sizes.items()]
     lines.append(f"in all      {total / 1e6:9.2f} MB")
     for key, value in bundle.meta.get("provenance", {}).items():
         text = value if isinstance(value, str) else orjson.dumps(value).decode()

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from ramctl.checkpoints.bundle import WEIGHTS, Bundle
+from ramctl.checkpoints.bundle import TOKENIZER, WEIGHTS, Bundle
 from ramctl.checkpoints.weights import load_weights, save_weights
 from ramctl.errors import RunProblem
 from ramctl.model.build import build_ram
-from ramctl.model.config import Preset, preset_from_meta, preset_to_meta
+from ramctl.model.config import Preset, preset_to_meta
 from ramctl.model.ram import RAM
 
 if TYPE_CHECKING:
     from ramctl.model.caption_tokenizer import CaptionTokenizer
 
-TOKENIZER = "tokenizer.json"
 CAPTIONING = "captioning."
 
 
@@ -27,8 +26,7 @@ def load_model(bundle: Bundle, *, preset: Preset | None = None, captioning: bool
     without `captioning` that branch is neither built nor read. Raises RunProblem that names what
     does not fit.
     """
-    own = preset_from_meta(bundle.meta)
-    wanted = own if preset is None else preset
+    wanted = bundle.preset if preset is None else preset
     path = bundle.path / WEIGHTS
     sizes = _tensor_lengths(path)
     described = wanted.model.labels.kind == "descriptions"
@@ -53,7 +51,7 @@ def load_caption_tokenizer(bundle: Bundle) -> "CaptionTokenizer":
         load_tokenizer,
     )
 
-    captioning = preset_from_meta(bundle.meta).model.captioning
+    captioning = bundle.preset.model.captioning
     if captioning is None or not bundle.has(TOKENIZER):
         raise RunProblem(f"{bundle.path}: this model writes no captions")
     return CaptionTokenizer(load_tokenizer(bundle.path / TOKENIZER), captioning)

@@ -130,11 +130,11 @@ def _show(source: str) -> None:
 
 
 def _add_graph(source: str, out: str | None, report: Report) -> None:
-    from ramctl.checkpoints.bundle import Bundle, resolve_model
+    from ramctl.checkpoints.bundle import GRAPH, Bundle, resolve_model
     from ramctl.checkpoints.convert import add_graph
 
     bundle = add_graph(Bundle.open(resolve_model(source)), None if out is None else Path(out))
-    size = bundle.meta["files"]["model.onnx"]["bytes"] / 1e6
+    size = bundle.file_sizes[GRAPH] / 1e6
     report.say(f"{bundle.path}: model.onnx written ({size:.1f} MB beside the shared weights)")
 
 
@@ -146,7 +146,7 @@ def _add_int8_graph(
 
     opened = Bundle.open(resolve_model(source))
     bundle, verdict = add_int8_graph(opened, *data, None if out is None else Path(out))
-    size = bundle.meta["files"][INT8_GRAPH]["bytes"] / 1e6
+    size = bundle.file_sizes[INT8_GRAPH] / 1e6
     report.say(f"{bundle.path}: {INT8_GRAPH} written ({size:.1f} MB beside the shared weights)")
     if verdict is not None:
         report.say(
@@ -162,6 +162,7 @@ def _convert(
     out: Path,
     report: Report,
 ) -> None:
+    from ramctl.checkpoints.bundle import TOKENIZER
     from ramctl.checkpoints.convert import Checkpoint, convert_checkpoint
     from ramctl.pretrained.hub import local_path
 
@@ -170,8 +171,6 @@ def _convert(
     if text_encoder is not None:
         checkpoint = replace(checkpoint, text_encoder=text_encoder)
     bundle = convert_checkpoint(checkpoint, out, ["ramctl", *sys.argv[1:]])
-    report.say(
-        f"{out}: {len(bundle.labels)} labels, {bundle.meta['architecture']['encoder']['backbone']}"
-    )
-    if bundle.meta["architecture"].get("captioning") and not bundle.has("tokenizer.json"):
+    report.say(f"{out}: {len(bundle.labels)} labels, {bundle.preset.model.encoder.backbone}")
+    if bundle.preset.model.captioning and not bundle.has(TOKENIZER):
         report.say("no --vocab was given, so this bundle writes no captions")

@@ -24,7 +24,6 @@ from ramctl.inference.ordered_map import ahead
 from ramctl.inference.regions import View
 from ramctl.inference.torch_predictor import keep_large_buffers
 from ramctl.labels import LabelSystem
-from ramctl.model.config import preset_from_meta
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.ram import Encoded, PreparedLabels
 from ramctl.photos.decoding import record_photo
@@ -53,7 +52,7 @@ class Baseline:
         keep_large_buffers()
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        preset = preset_from_meta(bundle.meta)
+        preset = bundle.preset
         self.bundle = bundle
         self.preset = preset
         self.options = options

@@ -17,8 +17,8 @@ from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import Floats
 from ramctl.evaluation.reading import Intake, PhotoList, tag_scores
-from ramctl.evaluation.thresholds import DEFAULT_THRESHOLD, Cut
-from ramctl.labels import LabelSystem, normalise
+from ramctl.evaluation.thresholds import Cut
+from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, normalise
 from ramctl.records.record import Record, string_list
 
 # What a threshold or a top-k cut off has score 0 here; a sigmoid is next to never exactly 0.

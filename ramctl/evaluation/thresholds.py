@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.metrics import POSITIVE, UNKNOWN, Floats, Truth, rank
-from ramctl.labels import LabelSystem, read_thresholds
+from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
 
-DEFAULT_THRESHOLD = 0.5
 Counts = NDArray[np.integer]
 # Below this many positives a threshold of its own says more about luck than about the tag.
 MIN_POSITIVES = 10

@@ -17,10 +17,8 @@ from ramctl.inference.label_set import LabelSet
 from ramctl.inference.predictor import Pixels
 from ramctl.inference.regions import View
 from ramctl.inference.torch_predictor import TorchPredictor
-from ramctl.model.config import PreprocessConfig
 from ramctl.model.generation import Decoding, Ends
 from ramctl.model.ram import Encoded
-from ramctl.model.tables import read_table
 
 BEAMS = 3  # authors' tag2text.py
 LONGEST = 30  # word pieces; authors' tag2text.py
@@ -45,7 +43,7 @@ class Looker:
         self._rows = torch.from_numpy(labels.rows)
         self._boxes = boxes
         self._writer = CaptionWriter(predictor, bundle) if caption else None
-        self._config = read_table(PreprocessConfig, bundle.meta["preprocess"], "preprocess")
+        self._config = bundle.preprocess
 
     def look(
         self,

@@ -23,9 +23,7 @@ from ramctl.inference.predictor import (
     choose_runtime,
     number_format,
 )
-from ramctl.model.config import PreprocessConfig
 from ramctl.model.preprocess import Preprocess
-from ramctl.model.tables import read_table
 
 if TYPE_CHECKING:
     from ramctl.tagging.tagger import TaggerOptions
@@ -79,11 +77,11 @@ class BundleScorer:
     unknown: Sequence[str] = ()
 
     def __init__(self, bundle: Bundle, options: "TaggerOptions") -> None:
-        config = read_table(PreprocessConfig, bundle.meta.get("preprocess", {}), "preprocess")
+        config = bundle.preprocess
         self._runtime = choose_runtime(bundle, options.runtime, options.device, options.dtype)
         dtype = number_format(self._runtime)
         self.label_set = choose_labels(bundle, options.labels, options.threshold, dtype)
-        self._usual_batch = int(bundle.meta.get("preset", {}).get("batch_size", DEFAULT_BATCH))
+        self._usual_batch = bundle.batch_size or DEFAULT_BATCH
         self.batch = options.batch or self._usual_batch
         self.target: int | None = config.size
         self.preprocess = Preprocess(config)

@@ -48,7 +48,7 @@ class TorchPredictor:
         if threads is not None or self.side_by_side:
             torch.set_num_threads(threads or 1)
         self.model = load_model(bundle, captioning=captioning)
-        size = int(bundle.meta["preprocess"]["size"])
+        size = bundle.preprocess.size
         fold_batchnorms(self.model.encoder, torch.zeros(1, 3, size, size))
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.inference_mode():

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.checkpoints.load import TOKENIZER
+from ramctl.checkpoints.bundle import TOKENIZER, Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import LabelSystem
 from ramctl.model.caption_tokenizer import (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.labels import LabelSystem
-from ramctl.model.config import LabelConfig, preset_from_meta
+from ramctl.model.config import LabelConfig
 from ramctl.text.spaces import TextSpace, description_vectors
 
 Rows = NDArray[np.float32]
@@ -63,7 +63,7 @@ def known_rows(labels: LabelSystem, known: LabelSystem) -> list[int]:
 
 
 def _stored(init: Bundle, config: LabelConfig) -> list[Rows]:
-    own = preset_from_meta(init.meta).model.labels
+    own = init.preset.model.labels
     if (own.kind, own.width) != (config.kind, config.width):
         return []
     tensors = init.tensors(["labels.text", "labels.counts"])

@@ -10,7 +10,6 @@ from ramctl.model.config import (
     finetuning_preset,
     load_preset,
     override_preset,
-    preset_from_meta,
     preset_from_table,
     preset_to_table,
 )
@@ -117,7 +116,7 @@ def _check_resumed(options: TrainOptions, plan: Plan) -> None:
 
 def _base_preset(options: TrainOptions) -> Preset:
     if options.preset is None and options.init is not None:
-        preset = preset_from_meta(Bundle.open(resolve_model(options.init)).meta)
+        preset = Bundle.open(resolve_model(options.init)).preset
     else:
         preset = load_preset(options.preset or DEFAULT_PRESET)
     return finetuning_preset(preset) if options.command == "finetune" else preset

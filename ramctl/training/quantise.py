@@ -16,13 +16,12 @@ from ramctl.checkpoints.bundle import (
     BundleWriter,
     write_meta,
 )
-from ramctl.checkpoints.convert import link
 from ramctl.checkpoints.int8 import export_int8_graph
 from ramctl.checkpoints.load import load_model
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN
 from ramctl.inference.scorers import BundleScorer
-from ramctl.model.config import PreprocessConfig, preset_from_meta
+from ramctl.model.config import PreprocessConfig
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import record_photo
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
@@ -61,7 +60,7 @@ def add_int8_graph(
     With `validation`, records with `tags`, thresholds are picked for this graph and the bundle
     names the default number format; without it both stay. Raises RunProblem.
     """
-    preset = preset_from_meta(bundle.meta)
+    preset = bundle.preset
     photos = list(_calibration_photos(preset.preprocess, calibration, root))
     if not photos:
         raise RunProblem(f"{calibration}: none of its photos can be read")
@@ -69,14 +68,12 @@ def add_int8_graph(
     target = bundle.path if out is None else out
     verdict = None
     with BundleWriter(target) as writer:
-        for name in bundle.meta["files"]:
-            if name not in (INT8_GRAPH, INT8_THRESHOLDS):
-                link(bundle.path / name, writer.path / name)
+        writer.link_files(bundle, without={INT8_GRAPH, INT8_THRESHOLDS})
+        writer.meta.pop("dtype", None)
         export_int8_graph(
             model, preset.preprocess.size, writer.path / INT8_GRAPH,
             _batches(photos, Preprocess(preset.preprocess)), weights=writer.path / WEIGHTS,
         )  # fmt: skip
-        writer.meta = {k: v for k, v in bundle.meta.items() if k not in ("files", "dtype")}
         if validation is not None:
             verdict = _judge(writer, validation, root)
     return Bundle.open(target), verdict

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
+from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.records.jsonl import dumps
 from ramctl.records.progress import Progress, progress_bar
 from ramctl.records.report import Reject, Report
@@ -26,7 +27,7 @@ from ramctl.training.publish import Product, lend_to_untrained, publish, round_w
 from ramctl.training.record_file import reject_of
 from ramctl.training.tensorboard import require_tensorboard
 from ramctl.training.train import Loader, Pace
-from ramctl.training.validation import DEFAULT_THRESHOLD, Scored, score
+from ramctl.training.validation import Scored, score
 from ramctl.training.work_folder import Plan, WorkFolder
 
 LOG_EVERY_S = 60.0

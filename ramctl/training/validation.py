@@ -20,6 +20,7 @@ from ramctl.evaluation.metrics import (
     rank,
 )
 from ramctl.evaluation.thresholds import max_f1_thresholds, steadied_thresholds
+from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.model.ram import RAM
 from ramctl.training.annotations import Targets, read_annotation
 from ramctl.training.augmentation import TrainingPhoto
@@ -28,7 +29,6 @@ from ramctl.training.record_file import RecordFile
 
 FEWEST_PHOTOS = 50  # below, thresholds would be guessed: they stay at the default
 MOST_PHOTOS = 20_000  # scores of all photos are held in memory
-DEFAULT_THRESHOLD = 0.5
 PHOTOS_AT_ONCE = 32
 
 

@@ -175,7 +175,7 @@ def tag_bundle(options: argparse.Namespace) -> float:
     bundle = Bundle.open(options.tag_bundle)
     rows = own_labels(bundle).rows
     predictor = TorchPredictor(bundle, rows, device="cpu", dtype=options.dtype[0])
-    size = bundle.meta["preprocess"]["size"]
+    size = bundle.preprocess.size
     predictor.scores(np.zeros((options.batch, 3, size, size), np.float32))
     # Not ru_maxrss: it is handed down from the parent process.
     (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x]

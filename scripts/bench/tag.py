@@ -125,12 +125,12 @@ def plain_loop(model: str) -> Callable[[Iterator[Path]], Iterator[Any]]:
 
     bundle = Bundle.open(resolve_model(model))
     network = load_model(bundle, captioning=False)
-    facts = bundle.meta["preprocess"]
+    facts = bundle.preprocess
     prepare = transforms.Compose(
         [
-            transforms.Resize((facts["size"], facts["size"])),
+            transforms.Resize((facts.size, facts.size)),
             transforms.ToTensor(),
-            transforms.Normalize(facts["mean"], facts["std"]),
+            transforms.Normalize(facts.mean, facts.std),
         ]
     )
 

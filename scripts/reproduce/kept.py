@@ -20,7 +20,6 @@ from ramctl.errors import RecordProblem
 from ramctl.inference.label_set import choose_labels
 from ramctl.inference.regions import View
 from ramctl.inference.torch_predictor import TorchPredictor
-from ramctl.model.config import preset_from_meta
 from ramctl.photos.decoding import read_photo
 from ramctl.records.files import write_atomic
 from ramctl.records.inputs import read_inputs
@@ -96,7 +95,7 @@ def predict(records: Path, model: Path, words: Path, cache: Path, out: Path) -> 
     bundle = Bundle.open(model)
     labels = choose_labels(bundle, str(words), None)
     predictor = TorchPredictor(bundle, labels.rows, threads=1)
-    config = preset_from_meta(bundle.meta).preprocess
+    config = bundle.preprocess
     features = FeatureCache(cache, predictor.model.encoder, config, flip=False)
     found = list(read_inputs((str(records),), str(records.parent), "tag"))
     photos = [Annotation(r.fields["image"], r.base, (), (), None, ()) for r in found]

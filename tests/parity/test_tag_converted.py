@@ -97,11 +97,10 @@ def test_ram_plus_takes_ragged_descriptions_from_a_file(files, ramctl, tmp_path,
 
 
 def photo_pixels(bundle: Bundle) -> np.ndarray:
-    from ramctl.model.config import preset_from_meta
     from ramctl.model.preprocess import Preprocess
     from ramctl.photos.decoding import load_photo
 
-    config = preset_from_meta(bundle.meta).preprocess
+    config = bundle.preprocess
     return Preprocess(config)(load_photo(str(PHOTO), target=config.size))
 
 
