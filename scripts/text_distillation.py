@@ -17,7 +17,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch.nn import functional
 
-from ramctl.text.static_table import StaticTextEmbedding, unit
+from ramctl.text.static_table import StaticTextEncoder, unit
 
 UNKNOWN = "[UNK]"
 WORD = re.compile(r"[a-z]+|[^a-z\s]")
@@ -186,15 +186,30 @@ def _initial_rows(texts: Sequence[str], targets: np.ndarray, tokenizer: Tokenize
     return rows
 
 
+def quantise_table(
+    rows: np.ndarray, projection: np.ndarray, tokenizer_json: str
+) -> StaticTextEncoder:
+    """Return the table of float rows (V, E), rounded to int8 with one scale a row."""
+    scales = (np.abs(rows).max(1) / 127).astype(np.float16)
+    scales = np.maximum(scales, np.finfo(np.float16).tiny)
+    steps = np.rint(rows / scales.astype(np.float32)[:, None])
+    return StaticTextEncoder(
+        vectors=np.clip(steps, -127, 127).astype(np.int8),
+        scales=scales,
+        projection=projection.astype(np.float16),
+        tokenizer_json=tokenizer_json,
+    )
+
+
 def agreement(
-    table: StaticTextEmbedding, texts: Sequence[str], vectors: np.ndarray, neighbours: int = 5
+    table: StaticTextEncoder, texts: Sequence[str], vectors: np.ndarray, neighbours: int = 5
 ) -> dict[str, float]:
     """Return how well the table repeats the encoder's ``vectors`` (n, F) of ``texts``.
 
     ``cosine``: mean in the table's space; ``neighbours``: share of each text's nearest texts that
     both find; ``retrieved``: share of texts that are nearest to their own encoder vector.
     """
-    mine, theirs = table.encode(texts), table.project(vectors)
+    mine, theirs = table.embed_sentences(texts), table.project(vectors)
     by_table, by_encoder = mine @ mine.T, unit(vectors) @ unit(vectors).T
     for similarity in (by_table, by_encoder):
         np.fill_diagonal(similarity, -np.inf)

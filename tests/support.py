@@ -10,6 +10,7 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
     """A bundle of the preset `tiny`: ten labels, graph, caption tokenizer, text table."""
     import numpy as np
     import torch
+    from text_distillation import quantise_table
 
     from ramctl.checkpoints.bundle import BundleWriter
     from ramctl.checkpoints.load import write_model
@@ -18,7 +19,6 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
     from ramctl.model.build import build_ram
     from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
     from ramctl.model.config import load_preset
-    from ramctl.text.static_table import StaticTextEmbedding
 
     torch.manual_seed(seed)
     preset = load_preset("tiny")
@@ -30,10 +30,10 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
     )
     width = preset.model.labels.width
     draw = np.random.default_rng(seed)
-    table = StaticTextEmbedding.quantise(
+    table = quantise_table(
         draw.normal(size=(words.get_vocab_size(), width)), np.eye(width), words.to_str()
     )
-    model.labels.set_text(torch.from_numpy(table.encode(TAGS)))
+    model.labels.set_text(torch.from_numpy(table.embed_names(TAGS)))
     labels = [Label(tag, kind) for tag, kind in zip(TAGS, KINDS, strict=True)]
     with BundleWriter(path) as writer:
         LabelSystem(labels).write(writer.path / "labels.jsonl")

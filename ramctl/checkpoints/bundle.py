@@ -127,9 +127,7 @@ class Bundle:
     @property
     def fingerprint(self) -> str:
         """A hash of all content but the model card: what outputs depend on."""
-        hashes = [
-            [n, f["sha256"]] for n, f in sorted(self.meta["files"].items()) if n != "README.md"
-        ]
+        hashes = [[n, f["sha256"]] for n, f in sorted(self.meta["files"].items()) if n != CARD]
         parts = [hashes, self.meta.get("preprocess"), self.meta.get("thresholds")]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 

@@ -9,9 +9,11 @@ import orjson
 
 from ramctl import __version__
 from ramctl.checkpoints.bundle import (
+    CARD,
     GRAPH,
     LABELS,
     META,
+    TEXT_FOLDER,
     TOKENIZER,
     WEIGHTS,
     Bundle,
@@ -25,8 +27,8 @@ from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem, read_thresholds
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import Preset
+from ramctl.text.clip import ClipTextEncoder
 
-TEXT_ENCODER = "text/encoder.json"
 CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
 THRESHOLD = 0.68  # the authors' class_threshold before any file
 
@@ -62,7 +64,9 @@ def convert_checkpoint(checkpoint: Checkpoint, out: Path, command: Sequence[str]
     with BundleWriter(out) as writer:
         described = write_model(writer.path, preset, model, tokenizer)
         labels.write(writer.path / LABELS)
-        _write_text_encoder(writer.path, checkpoint)
+        if checkpoint.architecture != "tag2text":  # its queries are learnt, not embedded
+            encoder = ClipTextEncoder(checkpoint.text_encoder, checkpoint.architecture)
+            encoder.save(writer.path / TEXT_FOLDER)
         writer.meta = described | {
             "thresholds": {
                 "threshold": THRESHOLD,
@@ -70,7 +74,7 @@ def convert_checkpoint(checkpoint: Checkpoint, out: Path, command: Sequence[str]
             },
             "provenance": _provenance(checkpoint, command),
         }
-        (writer.path / "README.md").write_text(_card(checkpoint, preset, labels), "utf-8")
+        (writer.path / CARD).write_text(_card(checkpoint, preset, labels), "utf-8")
     return Bundle.open(out)
 
 
@@ -131,15 +135,6 @@ def _tokenizer(checkpoint: Checkpoint, preset: Preset) -> CaptionTokenizer | Non
             f"the checkpoint has {captioning.vocabulary}"
         )
     return tokenizer
-
-
-def _write_text_encoder(folder: Path, checkpoint: Checkpoint) -> None:
-    """Name what embeds new words; Tag2Text's learnt queries have no such thing."""
-    if checkpoint.architecture == "tag2text":
-        return
-    facts = {"kind": "clip", "name": checkpoint.text_encoder, "prompts": checkpoint.architecture}
-    (folder / "text").mkdir()
-    (folder / TEXT_ENCODER).write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def _provenance(checkpoint: Checkpoint, command: Sequence[str]) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import Bundle
+from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle
 from ramctl.errors import RunProblem
 from ramctl.inference.borrowing import borrowed
 from ramctl.labels import Label, LabelSystem, read_thresholds
-from ramctl.text.word_encoder import WordEncoder, word_encoder
+from ramctl.text.encoder import read_text_encoder
+from ramctl.text.static_table import unit
 
 Rows = NDArray[np.float32]
 _ROW_PARTS = ("labels.text", "labels.own", "labels.head", "labels.bias")
@@ -124,12 +125,12 @@ def _with_words(bundle: Bundle, own: LabelSet, words: LabelSystem, *, keep_own: 
 def _assemble(bundle: Bundle, own: Rows, entries: Sequence[_Entry]) -> Rows:
     """Rows in the order of the entries; new words have their text and what they borrow."""
     new = {i: entry.label for i, entry in enumerate(entries) if entry.own_id is None}
-    texts = _embed(new, word_encoder(bundle)) if new else {}
+    texts = _embed(bundle, new) if new else {}
     if own.ndim == 2:
         rows = np.zeros((len(entries), own.shape[1]), np.float32)
         for index, vectors in texts.items():
             width = vectors.shape[1]
-            text = _unit(_unit(vectors).mean(0, keepdims=True))  # (1, E)
+            text = unit(unit(vectors).mean(0, keepdims=True))  # (1, E)
             rows[index, :width] = text
             rows[index, width:] = borrowed(text, own[:, :width], own[:, width:])
     else:
@@ -144,16 +145,19 @@ def _assemble(bundle: Bundle, own: Rows, entries: Sequence[_Entry]) -> Rows:
     return rows
 
 
-def _embed(labels: Mapping[int, Label], encoder: WordEncoder) -> dict[int, Rows]:
+def _embed(bundle: Bundle, labels: Mapping[int, Label]) -> dict[int, Rows]:
     """The vectors (M, E) of each label: of its descriptions, else (1, E) of its name."""
+    encoder = read_text_encoder(bundle.path / TEXT_FOLDER)
+    if encoder is None:
+        raise RunProblem(f"{bundle.path}: has no text encoder, so it cannot take new words")
     named = [index for index, label in labels.items() if not label.descriptions]
     texts: dict[int, Rows] = {}
     if named:
-        vectors = encoder.names([labels[index].tag for index in named])
+        vectors = encoder.embed_names([labels[index].tag for index in named])
         texts = {index: vectors[i : i + 1] for i, index in enumerate(named)}
     for index, label in labels.items():
         if label.descriptions:
-            texts[index] = encoder.descriptions(label.descriptions)
+            texts[index] = encoder.embed_sentences(label.descriptions)
     for index, vectors in texts.items():
         empty = ~vectors.any(1)
         if empty.any():
@@ -161,11 +165,6 @@ def _embed(labels: Mapping[int, Label], encoder: WordEncoder) -> dict[int, Rows]
             text = (labels[index].descriptions or [tag])[int(empty.argmax())]
             raise RunProblem(f"label {tag!r}: the model's text encoder knows no part of {text!r}")
     return texts
-
-
-def _unit(vectors: Rows) -> Rows:
-    scaled: Rows = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-    return scaled
 
 
 def peer_label_set(tags: Sequence[str], usual: float, threshold: str | None) -> LabelSet:

@@ -24,7 +24,7 @@ class ClipPeer(Peer):
         hashed = fingerprint([folder], "clip", labels, runtime.dtype)
         super().__init__(labels, fingerprint=hashed, batch=usual_batch(runtime))
         self._runtime = runtime
-        texts = ClipTextEncoder(folder, runtime=runtime).embed_labels(self.labels)
+        texts = ClipTextEncoder(str(folder), runtime=runtime).embed_names(self.labels)
         self._texts = torch.from_numpy(texts).to(runtime.device)  # (L, E)
         self._processor = load_image_processor(folder)
         self._model = load_pretrained(

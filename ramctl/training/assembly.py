@@ -20,20 +20,21 @@ from ramctl.model.config import AugmentConfig, Preset, preset_from_table
 from ramctl.pretrained.hub import local_path
 from ramctl.records.files import write_atomic
 from ramctl.records.report import Reject
-from ramctl.text.clip_space import PREFIX, inherited_clip_space, open_clip_space
-from ramctl.text.spaces import TextSpace, open_text_space
+from ramctl.text.clip import PREFIX
+from ramctl.text.encoder import TextEncoder
 from ramctl.training.annotations import Targets, read_annotation
 from ramctl.training.augmentation import TrainingPhoto, is_only_flipped, training_preprocess
 from ramctl.training.batches import CachedFeatures, Collate, TrainingSet
 from ramctl.training.distributed import World
 from ramctl.training.features import FeatureCache
-from ramctl.training.initial import Start, initial_model
+from ramctl.training.initial import initial_model
 from ramctl.training.label_building import append_labels, build_labels
 from ramctl.training.objective import Objective
 from ramctl.training.record_file import RecordFile, Source, reject_of
 from ramctl.training.sampler import Sampler
 from ramctl.training.survey import Survey, survey
 from ramctl.training.teachers import ClipTeacher, remember_caption_vectors
+from ramctl.training.text_vectors import open_text_encoder
 from ramctl.training.train import Trainer
 from ramctl.training.validation import ValidationSet
 from ramctl.training.work_folder import Plan, WorkFolder
@@ -66,7 +67,7 @@ class Job:
     labels: LabelSystem
     targets: Targets
     tokenizer: CaptionTokenizer | None
-    space: TextSpace | None
+    encoder: TextEncoder | None
     init: Bundle | None
     training_set: TrainingSet
     collate: Collate
@@ -118,11 +119,11 @@ def build_job(
     if n_mentions:
         around.say(f"{n_tags} tags ({n_mentions} mentions) are not in the label system: ignored")
     tokenizer = _tokenizer(preset, work, init, found, labels)
-    space = None
+    encoder = None
     if preset.model.labels.kind != "learnt":
-        space = _text_space(plan, init, preset)
-    start = Start(preset, labels, len(tokenizer or ()), space, init, preset.training.seed)
-    model = initial_model(start, around.say).to(around.device)
+        encoder = open_text_encoder(plan.text, init, preset)
+    vocabulary = len(tokenizer or ())
+    model = initial_model(preset, labels, vocabulary, encoder, init, around.say).to(around.device)
     if preset.training.checkpointing:
         model.recompute_activations()
     trained = _trained_labels(preset, targets, found)
@@ -135,8 +136,8 @@ def build_job(
     if keeps_features:
         if can_keep_features(preset):
             ids, features, val_features = records.cache(plan, work, preset, objective)
-        if space is not None and preset.training.distill_weight:
-            texts = _caption_vectors(plan, work, preset, found, space, around)
+        if encoder is not None and preset.training.distill_weight:
+            texts = _caption_vectors(plan, work, preset, found, encoder, around)
     photo = TrainingPhoto(training_preprocess(preset), preset.training.augment)
     training_set = TrainingSet(
         found.records, targets, preset.training, photo, features=features, texts=texts
@@ -145,7 +146,7 @@ def build_job(
     size = preset.preprocess.size
     collate.photo_shape = features.cache.stores[0].shape if features else (3, size, size)
     return Job(
-        plan, preset, found, val, labels, targets, tokenizer, space, init, training_set, collate,
+        plan, preset, found, val, labels, targets, tokenizer, encoder, init, training_set, collate,
         _validation(preset, found, val, targets, features, val_features),
         _trainer(preset, objective, ids, around),
     )  # fmt: skip
@@ -159,20 +160,6 @@ def _check_unchanged(work: WorkFolder, found: Survey, around: Surroundings) -> N
             raise RunProblem("the records changed since the run began: begin anew with --restart")
     elif around.world.is_main:
         write_atomic(kept, found.sha256.encode("ascii"))
-
-
-def _text_space(plan: Plan, init: Bundle | None, preset: Preset) -> TextSpace:
-    """Of `--text`, else of the bundle that training starts from, else of the CLIP teacher."""
-    labels = preset.model.labels
-    clip = plan.text if plan.text and plan.text.startswith(PREFIX) else None
-    if plan.text is None:
-        if init is not None and (inherited := inherited_clip_space(init)):
-            return inherited
-        clip = next((name for name in preset.training.distill if name.startswith(PREFIX)), None)
-        clip = None if init is not None else clip
-    if clip is not None:
-        return open_clip_space(clip.removeprefix(PREFIX), labels.kind, labels.width)
-    return open_text_space(Path(plan.text) if plan.text else None, init, labels.width)
 
 
 def can_keep_features(preset: Preset) -> bool:
@@ -191,16 +178,16 @@ def _caption_vectors(
     work: WorkFolder,
     preset: Preset,
     found: Survey,
-    space: TextSpace,
+    encoder: TextEncoder,
     around: Surroundings,
 ) -> np.ndarray | None:
     """The caption teacher's vectors, where it is asked for."""
     if "caption" not in preset.training.distill:
         return None
     folder = Path(plan.cache) if plan.cache else work.path
-    name = f"captions-{found.sha256[:16]}-{space.fingerprint}-{space.width}.f16"
+    name = f"captions-{found.sha256[:16]}-{encoder.fingerprint}-{encoder.width}.f16"
     around.say(f"embedding {found.n_captions} captions (kept for the next run)")
-    return remember_caption_vectors(folder / name, found.records, space, around.on_read)
+    return remember_caption_vectors(folder / name, found.records, encoder, around.on_read)
 
 
 def _trained_labels(preset: Preset, targets: Targets, found: Survey) -> torch.Tensor | None:

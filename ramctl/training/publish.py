@@ -1,6 +1,7 @@
-"""A trained model as a bundle: weights, labels with thresholds, graph, model card."""
+"""A trained model as a bundle: weights, labels with thresholds, graph and model card."""
 
 import shlex
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from ramctl import __version__
-from ramctl.checkpoints.bundle import GRAPH, LABELS, WEIGHTS, BundleWriter
+from ramctl.checkpoints.bundle import CARD, GRAPH, LABELS, TEXT_FOLDER, WEIGHTS, BundleWriter
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
@@ -20,11 +21,18 @@ from ramctl.labels import LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
-from ramctl.text.spaces import TEXT_FOLDER, TextSpace
-from ramctl.training.card import model_card
+from ramctl.text.encoder import TextEncoder
 
 Say = Callable[[str], None]
 THRESHOLD_DIGITS = 4
+LIMITS = """\
+- It names what its captions named: no counting, no fine-grained classes (breeds, makes, species),
+  no text in the photo.
+- It inherits the bias of its photos and captions: whom and what they show, and how people are
+  described.
+- A tag that is missing from the captions of photos that show it was learnt as absent.
+- Scores of words outside the label system rest on the text embedding alone and are less sure.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,7 @@ class Product:
     model: RAM
     labels: LabelSystem
     tokenizer: CaptionTokenizer | None
-    space: TextSpace | None
+    encoder: TextEncoder | None
     thresholds: list[float]
     threshold: float
     commands: list[str]
@@ -52,8 +60,11 @@ def round_weights(model: RAM) -> None:
                 tensor.copy_(tensor.half())
 
 
-def lend_to_untrained(model: RAM, trained: torch.Tensor | None) -> None:
-    """Give labels that were not trained what unknown words get: a share of their neighbours'."""
+def fill_untrained_labels(model: RAM, trained: torch.Tensor | None) -> None:
+    """Give labels too rare to train what new words get: a mixture of their neighbours' vectors.
+
+    `trained` (L,) tells which labels were trained; None if all were.
+    """
     labels = model.labels
     if trained is None or labels.described:
         return
@@ -75,8 +86,8 @@ def publish(out: Path, product: Product, say: Say) -> None:
         writer.meta = write_model(writer.path, preset, model, product.tokenizer, half=True)
         labels = _with_thresholds(product)
         labels.write(writer.path / LABELS)
-        if product.space is not None:
-            product.space.save(writer.path / TEXT_FOLDER)
+        if product.encoder is not None:
+            product.encoder.save(writer.path / TEXT_FOLDER)
         writer.meta["thresholds"] = {
             "threshold": round(product.threshold, THRESHOLD_DIGITS),
             "open_set_threshold": preset.open_set_threshold,
@@ -88,8 +99,8 @@ def publish(out: Path, product: Product, say: Say) -> None:
             )
         else:
             say("no model.onnx written: it needs the extra [onnx] (ramctl convert adds it later)")
-        card = model_card(out.name, preset, labels, writer.meta)
-        (writer.path / "README.md").write_text(card, encoding="utf-8")
+        card = _model_card(out.name, preset, labels, writer.meta["provenance"])
+        (writer.path / CARD).write_text(card, encoding="utf-8")
 
 
 def _with_thresholds(product: Product) -> LabelSystem:
@@ -110,6 +121,48 @@ def _provenance(product: Product) -> dict[str, Any]:
         "parent": product.parent,
         "versions": {"ramctl": __version__} | {name: version(name) for name in ("torch", "timm")},
     }
+
+
+def _model_card(name: str, preset: Preset, labels: LabelSystem, provenance: dict[str, Any]) -> str:
+    """Markdown: how the model was made, from what, what was measured, what it cannot do."""
+    kinds = Counter(label.kind for label in labels)
+    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    commands = "\n".join(f"$ {command}" for command in provenance["commands"])
+    versions = ", ".join(f"{part} {number}" for part, number in provenance["versions"].items())
+    return f"""\
+# {name}
+
+An image tagger in the manner of RAM (Recognize Anything): {preset.description}.
+
+## Labels
+
+{len(labels)} labels ({counts}), stored in `labels.jsonl` with their thresholds.
+
+## Data
+
+{_bullets(provenance["data"])}
+
+The photos and captions keep the licences of their origin; see where the data came from.
+
+## Made by
+
+```console
+{commands}
+```
+
+Seed {provenance["seed"]}; {versions}.
+
+## Measured
+
+{_bullets(provenance["measured"])}
+
+## Limits
+
+{LIMITS}"""
+
+
+def _bullets(facts: dict[str, Any]) -> str:
+    return "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in facts.items())
 
 
 def command_line(argv: list[str]) -> str:

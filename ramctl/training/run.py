@@ -23,7 +23,7 @@ from ramctl.training.distributed import World, join_world
 from ramctl.training.events import Event, StepEvent, ValidationEvent
 from ramctl.training.logs import EventLogs, describe_step, open_logs
 from ramctl.training.plan import TrainOptions, open_plan
-from ramctl.training.publish import Product, lend_to_untrained, publish, round_weights
+from ramctl.training.publish import Product, fill_untrained_labels, publish, round_weights
 from ramctl.training.record_file import reject_of
 from ramctl.training.tensorboard import require_tensorboard
 from ramctl.training.train import Loader, Pace
@@ -246,7 +246,7 @@ class _Run:
         thresholds, shared = [DEFAULT_THRESHOLD] * len(job.labels), DEFAULT_THRESHOLD
         measured: dict[str, Any] = {"validation": "none: too few photos to hold some out"}
         with trainer.final_weights():
-            lend_to_untrained(trainer.objective.model, trainer.objective.trained)
+            fill_untrained_labels(trainer.objective.model, trainer.objective.trained)
             round_weights(trainer.objective.model)
             if job.validation is not None:
                 scored, event = self._validate(job, trainer.step)
@@ -269,7 +269,7 @@ class _Run:
                     model=trainer.objective.model,
                     labels=job.labels,
                     tokenizer=job.tokenizer,
-                    space=job.space,
+                    encoder=job.encoder,
                     thresholds=thresholds,
                     threshold=shared,
                     commands=job.plan.commands,

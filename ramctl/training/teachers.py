@@ -17,33 +17,34 @@ from torch import Tensor, nn
 from ramctl.errors import RunProblem
 from ramctl.model.config import PreprocessConfig
 from ramctl.model.ram import RAM
-from ramctl.text.spaces import TextSpace, caption_vectors
+from ramctl.text.encoder import TextEncoder
 from ramctl.training.annotations import read_annotation
 from ramctl.training.record_file import RecordFile
+from ramctl.training.text_vectors import embed_captions
 
 RECORDS_AT_ONCE = 256
 
 
 def remember_caption_vectors(
-    path: Path, records: RecordFile, space: TextSpace, on_done: Callable[[int], None]
+    path: Path, records: RecordFile, encoder: TextEncoder, on_done: Callable[[int], None]
 ) -> NDArray[np.float16]:
     """The mean vector of each record's captions (N, E), kept in `path`; zeros without captions.
 
     The file only grows: what is there is not computed again. `on_done` may raise to stop.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    row_bytes = 2 * space.width
+    row_bytes = 2 * encoder.width
     done = path.stat().st_size // row_bytes if path.is_file() else 0
     with path.open("ab") as stream:
         stream.truncate(done * row_bytes)
         for start in range(done, len(records), RECORDS_AT_ONCE):
             block = range(start, min(start + RECORDS_AT_ONCE, len(records)))
             captions = [read_annotation(records[index]).captions for index in block]
-            vectors = caption_vectors([[c.text for c in texts] for texts in captions], space)
+            vectors = embed_captions([[c.text for c in texts] for texts in captions], encoder)
             stream.write(vectors.astype(np.float16).tobytes())
             stream.flush()
             on_done(len(block))
-    return np.memmap(path, np.float16, "r", shape=(len(records), space.width))
+    return np.memmap(path, np.float16, "r", shape=(len(records), encoder.width))
 
 
 class ClipTeacher(nn.Module):

@@ -83,13 +83,13 @@ def test_ram_plus_takes_ragged_descriptions_from_a_file(files, ramctl, tmp_path,
     assert done.returncode == 0, done.stderr
     scores = json.loads(done.stdout)["scores"]
     bundle = Bundle.open(tmp_path / "bundle")
-    model, encoder = load_model(bundle), ClipTextEncoder(clip)
+    model, encoder = load_model(bundle), ClipTextEncoder(str(clip))
     pixels = torch.from_numpy(photo_pixels(bundle))[None]
     with torch.no_grad():
         encoded = model.encode(model.encoder(pixels))
         for word, texts in words.items():
             # The authors' formula, a label by itself.
-            rows = torch.from_numpy(encoder.encode(texts or [f"a photo of a {word}."]))
+            rows = torch.from_numpy(encoder.embed_sentences(texts or [f"a photo of a {word}."]))
             photo = encoded.global_feature[0] / encoded.global_feature[0].norm()
             weights = (model.weighting.log_scale.exp() * (rows @ photo)).softmax(0)
             alone = model.tag_logits(encoded, (weights @ rows)[None, None])

@@ -33,7 +33,7 @@ def text_folder(tmp_path_factory, clip_tokenizer):
 
 @pytest.fixture(scope="module")
 def encoder(text_folder):
-    return ClipTextEncoder(text_folder)
+    return ClipTextEncoder(str(text_folder))
 
 
 def test_texts_are_unit_vectors_in_the_order_given(encoder, text_folder):
@@ -42,8 +42,8 @@ def test_texts_are_unit_vectors_in_the_order_given(encoder, text_folder):
     model = CLIPTextModelWithProjection.from_pretrained(text_folder)
     tokenizer = AutoTokenizer.from_pretrained(text_folder)
     texts = ["a photo of a dog", "red", "a traffic light and a living room"]
-    rows = encoder.encode(texts)
-    assert rows.shape == (3, encoder.dim) and rows.dtype == np.float32
+    rows = encoder.embed_sentences(texts)
+    assert rows.shape == (3, encoder.width) and rows.dtype == np.float32
     for text, row in zip(texts, rows, strict=True):
         with torch.no_grad():
             expected = model(**tokenizer(text, return_tensors="pt")).text_embeds[0]
@@ -51,27 +51,29 @@ def test_texts_are_unit_vectors_in_the_order_given(encoder, text_folder):
 
 
 def test_a_label_is_the_unit_mean_of_its_prompts_unit_vectors(encoder):
-    rows = encoder.embed_labels(LABELS)
+    rows = encoder.embed_names(LABELS)
     for label, row in zip(LABELS, rows, strict=True):
-        mean = encoder.encode(label_prompts(label)).mean(0)
+        mean = encoder.embed_sentences(label_prompts(label)).mean(0)
         np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-6)
 
 
 def test_descriptions_stay_apart_and_long_ones_are_cut(encoder):
     long = " ".join(["dog"] * 200)
-    rows = encoder.embed_descriptions([["a dog", long], ["a red umbrella"]])
-    assert rows.shape == (3, encoder.dim)
+    rows = encoder.embed_sentences(["a dog", long, "a red umbrella"])
+    assert rows.shape == (3, encoder.width)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(rows[[0, 2]], encoder.encode(["a dog", "a red umbrella"]), atol=1e-6)
+    np.testing.assert_allclose(
+        rows[[0, 2]], encoder.embed_sentences(["a dog", "a red umbrella"]), atol=1e-6
+    )
 
 
 def test_a_label_that_clip_cannot_read_whole_is_wrong_usage(encoder):
     with pytest.raises(UsageProblem, match="77 tokens"):
-        encoder.embed_labels([" ".join(["dog"] * 80)])
+        encoder.embed_names([" ".join(["dog"] * 80)])
 
 
 def test_a_folder_without_a_tokenizer_says_so(text_folder, tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((text_folder / name).read_bytes())
     with pytest.raises(RunProblem, match="tokenizer"):
-        ClipTextEncoder(tmp_path)
+        ClipTextEncoder(str(tmp_path)).embed_names(LABELS)

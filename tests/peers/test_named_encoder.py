@@ -7,7 +7,7 @@ import pytest
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.text.clip import ClipTextEncoder
-from ramctl.text.word_encoder import word_encoder
+from ramctl.text.encoder import read_text_encoder
 from tests.peers.support import randomise
 
 
@@ -41,30 +41,30 @@ def bundle(tmp_path):
 def name_encoder(bundle):
     def write(**facts):
         (bundle.path / "text" / "encoder.json").write_bytes(orjson.dumps(facts))
-        return word_encoder(bundle)
+        return read_text_encoder(bundle.path / "text")
 
     return write
 
 
 def test_a_name_goes_through_rams_templates(name_encoder, clip_folder):
     encode = name_encoder(kind="clip", name=str(clip_folder), prompts="ram")
-    expected = ClipTextEncoder(clip_folder).embed_labels(["dog", "red umbrella"])
-    np.testing.assert_allclose(encode.names(["dog", "red umbrella"]), expected, atol=1e-6)
+    expected = ClipTextEncoder(str(clip_folder)).embed_names(["dog", "red umbrella"])
+    np.testing.assert_allclose(encode.embed_names(["dog", "red umbrella"]), expected, atol=1e-6)
 
 
 def test_descriptions_are_embedded_as_they_are(name_encoder, clip_folder):
     texts = ["a dog is an animal", "a photo of a dog."]  # a full stop makes no difference
-    expected = ClipTextEncoder(clip_folder).encode(texts)
+    expected = ClipTextEncoder(str(clip_folder)).embed_sentences(texts)
     for prompts in ("ram", "ram-plus"):
         encode = name_encoder(kind="clip", name=str(clip_folder), prompts=prompts)
-        np.testing.assert_allclose(encode.descriptions(texts), expected, atol=1e-6)
+        np.testing.assert_allclose(encode.embed_sentences(texts), expected, atol=1e-6)
 
 
 def test_ram_plus_puts_a_bare_name_into_its_fixed_sentence(name_encoder, clip_folder):
     encode = name_encoder(kind="clip", name=str(clip_folder), prompts="ram-plus")
     for name in ("dog", "st. bernard", "co."):
-        sentence = encode.descriptions([f"a photo of a {name}."])
-        np.testing.assert_allclose(encode.names([name]), sentence, atol=1e-6)
+        sentence = encode.embed_sentences([f"a photo of a {name}."])
+        np.testing.assert_allclose(encode.embed_names([name]), sentence, atol=1e-6)
 
 
 def test_a_broken_name_is_an_error_that_says_where(name_encoder, bundle):
@@ -77,4 +77,4 @@ def test_a_broken_name_is_an_error_that_says_where(name_encoder, bundle):
 def test_words_that_the_model_knows_need_no_encoder(name_encoder, tmp_path):
     encode = name_encoder(kind="clip", name=str(tmp_path / "missing"), prompts="ram")
     with pytest.raises(UsageProblem, match="no such file or folder"):
-        encode.names(["new"])
+        encode.embed_names(["new"])

@@ -8,12 +8,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import save_file
+from text_distillation import quantise_table
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.config import load_preset, preset_to_meta
-from ramctl.text.static_table import StaticTextEmbedding
 
 COLOURS = {
     "red": (1, -1, -1),
@@ -88,7 +88,7 @@ def write_colour_bundle(path: Path) -> Path:
         LABELS.write(writer.path / "labels.jsonl")
         save_file(tensors, writer.path / "model.safetensors")
         onnx.save(graph(), writer.path / "model.onnx")
-        StaticTextEmbedding.quantise(
+        quantise_table(
             text_rows(["", *COLOURS]), np.eye(TEXT, dtype=np.float32), tokenizer.to_str()
         ).save(writer.path / "text")
     return path

@@ -12,46 +12,47 @@ from text_distillation import (
     count_phrases,
     fit_table,
     principal_projection,
+    quantise_table,
     training_texts,
 )
 
 from ramctl.errors import RunProblem
-from ramctl.text.static_table import StaticTextEmbedding, unit
+from ramctl.text.static_table import StaticTextEncoder, unit
 
 CAPTIONS = ["A red bus near a red car .", "The red bus stops", "two dogs"] * 3
 PIECES = {"[UNK]": 0, "red": 1, "bus": 2, "b": 3, "##us": 4, "d": 5, "##og": 6, "##s": 7, "日": 8}
 
 
 @pytest.fixture
-def table() -> StaticTextEmbedding:
+def table() -> StaticTextEncoder:
     tokenizer = build_tokenizer({"[UNK]": 0, "red": 1, "bus": 2, "##s": 3})
     rows = np.array([[9, 9], [1, 0], [0, 2], [0.1, 0.1]], np.float32)
-    return StaticTextEmbedding.quantise(rows, np.eye(3, 2), tokenizer.to_str())
+    return quantise_table(rows, np.eye(3, 2), tokenizer.to_str())
 
 
 def test_a_text_is_the_sum_of_its_pieces_at_length_one(table):
     expected = unit(np.array([[1, 0], [0, 1], [1, 2]], np.float32))
-    np.testing.assert_allclose(table.encode(["red", "Bus", "red bus"]), expected, atol=0.01)
+    np.testing.assert_allclose(table.embed_names(["red", "Bus", "red bus"]), expected, atol=0.01)
 
 
 def test_a_text_of_unknown_signs_is_zero(table):
-    assert not table.encode(["日本", ""]).any()
+    assert not table.embed_names(["日本", ""]).any()
 
 
 def test_unknown_parts_do_not_count(table):
-    np.testing.assert_array_equal(table.encode(["red 日"]), table.encode(["red"]))
+    np.testing.assert_array_equal(table.embed_names(["red 日"]), table.embed_names(["red"]))
 
 
 def test_a_saved_table_is_the_same(table, tmp_path):
     table.save(tmp_path / "text")
-    again = StaticTextEmbedding.load(tmp_path / "text")
-    np.testing.assert_array_equal(again.encode(["red bus"]), table.encode(["red bus"]))
+    again = StaticTextEncoder.read(tmp_path / "text")
+    np.testing.assert_array_equal(again.embed_names(["red bus"]), table.embed_names(["red bus"]))
     np.testing.assert_array_equal(again.projection, table.projection)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(RunProblem, match=r"table\.safetensors"):
-        StaticTextEmbedding.load(tmp_path)
+        StaticTextEncoder.read(tmp_path)
 
 
 def test_the_encoders_vectors_are_projected_to_unit_length(table):
@@ -93,7 +94,7 @@ def test_a_fitted_table_points_where_its_targets_do():
     vectors = np.stack([meaning[text] for text in texts])
     projection = principal_projection(vectors, 16)
     rows = fit_table(texts, unit(vectors @ projection), tokenizer, epochs=100)
-    table = StaticTextEmbedding.quantise(rows, projection, tokenizer.to_str())
+    table = quantise_table(rows, projection, tokenizer.to_str())
     known = ["red", "bus", "red bus"]
     found = agreement(table, known, np.stack([meaning[text] for text in known]), neighbours=1)
     assert found["cosine"] > 0.98

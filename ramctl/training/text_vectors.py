@@ -1,0 +1,151 @@
+"""Text vectors of a training run: of label systems, class names and captions.
+
+N texts, L labels, K classes, E text width.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, embedded_bundle
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.labels import LabelSystem
+from ramctl.model.config import LabelConfig, Preset
+from ramctl.text.clip import PREFIX, ClipTextEncoder
+from ramctl.text.encoder import TextEncoder, read_text_encoder
+from ramctl.text.static_table import StaticTextEncoder, unit
+
+Rows = NDArray[np.float32]
+
+
+def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> TextEncoder:
+    """The encoder of `--text`, else of the bundle that training starts from, else of the teacher.
+
+    `text` is `clip:PLACE` or the folder of a static table. A bundle keeps its CLIP; without any
+    the embedded model's table serves. Raises UsageProblem when the width is not the preset's,
+    RunProblem when there is no table.
+    """
+    labels = preset.model.labels
+    if text is not None:
+        if text.startswith(PREFIX):
+            return _open_clip(text, labels)
+        return _open_table(StaticTextEncoder.read(Path(text)), labels)
+    if init is not None:
+        own = read_text_encoder(init.path / TEXT_FOLDER)
+        if isinstance(own, StaticTextEncoder):
+            return _open_table(own, labels)
+        if own is not None:
+            return own
+    else:
+        for teacher in preset.training.distill:
+            if teacher.startswith(PREFIX):
+                return _open_clip(teacher, labels)
+    embedded = read_text_encoder(embedded_bundle() / TEXT_FOLDER)
+    if not isinstance(embedded, StaticTextEncoder):
+        raise RunProblem(
+            "no text embedding for the labels: name the folder of a static table with --text "
+            "(scripts/build_text_table makes one)"
+        )
+    return _open_table(replace(embedded, source="the embedded model"), labels)
+
+
+def _open_clip(name: str, labels: LabelConfig) -> ClipTextEncoder:
+    place = name.removeprefix(PREFIX)
+    encoder = ClipTextEncoder(place, "ram-plus" if labels.kind == "descriptions" else "ram")
+    if encoder.width != labels.width:
+        raise UsageProblem(f"model.labels.width is {labels.width}, {place} has {encoder.width}")
+    return encoder
+
+
+def _open_table(table: StaticTextEncoder, labels: LabelConfig) -> StaticTextEncoder:
+    from ramctl.pretrained.sentence_encoder import WIDTH, is_installed  # transformers: slow
+
+    use_encoder = len(table.projection) == WIDTH and is_installed()
+    return replace(table.cut_to(labels.width), with_sentence_encoder=use_encoder)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelVectors:
+    """Vectors (sum of counts, E) in label order, and how many of them each label has."""
+
+    vectors: Rows
+    counts: list[int]
+
+
+def label_vectors(
+    labels: LabelSystem,
+    config: LabelConfig,
+    encoder: TextEncoder,
+    init: Bundle | None,
+    say: Callable[[str], None],
+) -> LabelVectors:
+    """The vectors of all labels; labels of `init` keep theirs, so that only new ones are embedded.
+
+    Nothing is kept of a bundle whose labels are of another kind or width.
+    """
+    stored = [] if init is None else _stored_vectors(init, config)
+    rows = rows_in(init.labels, labels) if init is not None and stored else [-1] * len(labels)
+    new = LabelSystem(label for label, row in zip(labels, rows, strict=True) if row < 0)
+    embedded: Iterator[Rows] = iter(())
+    if len(new):
+        embedded = iter(_embed_labels(new, config, encoder))
+        say(f"queries of {len(new)} labels from {encoder.name}")
+    parts = [next(embedded) if row < 0 else stored[row] for row in rows]
+    return LabelVectors(np.concatenate(parts), [len(part) for part in parts])
+
+
+def rows_in(known: LabelSystem, labels: LabelSystem) -> list[int]:
+    """The row that each label has in the system `known`, -1 where it has none."""
+    tags = known.tags
+    rows = []
+    for index, label in enumerate(labels):
+        found = known.ids(label.tag)
+        # Names may occur twice (Tag2Text's do), so a label at the same place is the same label.
+        same = index < len(tags) and tags[index] == label.tag
+        rows.append(index if same else found[0] if found else -1)
+    return rows
+
+
+def _stored_vectors(init: Bundle, config: LabelConfig) -> list[Rows]:
+    own = init.preset.model.labels
+    if (own.kind, own.width) != (config.kind, config.width):
+        return []
+    tensors = init.tensors(["labels.text", "labels.counts"])
+    return _split(tensors["labels.text"].astype(np.float32), tensors["labels.counts"].tolist())
+
+
+def _embed_labels(labels: LabelSystem, config: LabelConfig, encoder: TextEncoder) -> list[Rows]:
+    """The vectors of each label: one of its name, or one of each of its descriptions.
+
+    Source: the authors' generate_tag_des_llm.py, where "a photo of a TAG." is the first one.
+    """
+    if config.kind != "descriptions":
+        return _split(encoder.embed_names(labels.tags), [1] * len(labels))
+    texts = [[f"a photo of a {label.tag}.", *label.descriptions] for label in labels]
+    vectors = encoder.embed_sentences([text for group in texts for text in group])
+    return _split(vectors, [len(group) for group in texts])
+
+
+def embed_class_names(names: Sequence[str], encoder: TextEncoder) -> Rows:
+    """Unit vectors (K, E) of a backbone's classes, each the mean over its names ("a, b")."""
+    split = [[part.strip() for part in name.split(",")] for name in names]
+    vectors = encoder.embed_sentences([part for parts in split for part in parts])
+    return unit(np.stack([group.mean(0) for group in _split(vectors, [len(p) for p in split])]))
+
+
+def embed_captions(captions: Sequence[Sequence[str]], encoder: TextEncoder) -> Rows:
+    """Mean unit vectors (N, E) of each photo's captions; zeros where it has none."""
+    flat = [text for texts in captions for text in texts]
+    means = np.zeros((len(captions), encoder.width), np.float32)
+    vectors = encoder.embed_sentences(flat) if flat else means[:0]
+    for row, group in enumerate(_split(vectors, [len(texts) for texts in captions])):
+        if len(group):
+            means[row] = group.mean(0)
+    return unit(means)
+
+
+def _split(vectors: Rows, counts: Sequence[int]) -> list[Rows]:
+    return np.split(vectors, np.cumsum(counts)[:-1])
