@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
-from tokenizers import Tokenizer
 
 from ramctl.errors import RunProblem, UsageProblem
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from ramctl.pretrained.sentence_encoder import SentenceEncoder
 
 Rows = NDArray[np.float32]
@@ -117,7 +118,9 @@ class StaticTextEncoder:
         )
 
     @cached_property
-    def _tokenizer(self) -> Tokenizer:
+    def _tokenizer(self) -> "Tokenizer":
+        from tokenizers import Tokenizer  # tagging with known labels does without
+
         return Tokenizer.from_str(self.tokenizer_json)
 
     @cached_property
