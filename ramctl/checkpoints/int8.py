@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import LABEL_QUERIES, PHOTOS
 from ramctl.checkpoints.folding import fold_batchnorms
-from ramctl.checkpoints.onnx_graph import require_onnx, traced
-from ramctl.checkpoints.onnx_weights import drop_unused, share_weights
+from ramctl.checkpoints.onnx_graph import drop_unused, require_onnx, share_weights, trace
 from ramctl.model.ram import RAM
 
 DECODER, ENCODER = "/tag_decoder/", "/encoder/"
@@ -41,7 +40,7 @@ def export_int8_graph(
     onnx = require_onnx()
     photo = torch.zeros(1, 3, image_size, image_size)
     is_convolutional = fold_batchnorms(model.encoder.eval(), photo) > 0
-    graph = traced(model, image_size)
+    graph = trace(model, image_size)
     nodes = _fold_transposed_weights(graph.graph)
     if is_convolutional:
         nodes += [

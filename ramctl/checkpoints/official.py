@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ramctl.checkpoints.weights import raise_problems
 from ramctl.errors import RunProblem
 from ramctl.model.build import build_ram
 from ramctl.model.config import (
@@ -209,9 +210,7 @@ def check_official_keys(targets: Tensors, tensors: Tensors) -> None:
                 problems.append(f"{name} has shape {list(tensor.shape)}, expected {expected}")
         elif not _DERIVABLE.search(name):
             problems.append(f"unknown {name}")
-    if problems:
-        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise RunProblem(f"the checkpoint does not fit: {'; '.join(problems[:10])}{more}")
+    raise_problems("the checkpoint does not fit", problems)
 
 
 def _official_name(name: str, model: RAM) -> str:

@@ -1,27 +1,42 @@
-"""The tagging path as an ONNX graph: photos and label rows in, logits out.
+"""The tagging path of a model as an ONNX graph: photos and label queries in, logits out.
 
-B batch, L labels, R width of a label's row.
+The graph's weights are references into the bundle's model.safetensors, so that they are stored
+once. B photos, H and W pixels, L labels, R width of a label's row, M descriptions, E text width.
 """
 
+import json
+import struct
 import tempfile
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
 
 from ramctl.checkpoints.bundle import LABEL_QUERIES, LOGITS, PHOTOS
-from ramctl.checkpoints.onnx_padding import join_padding, same_padding
-from ramctl.checkpoints.onnx_weights import drop_unused, share_weights
 from ramctl.errors import RunProblem
 from ramctl.model.ram import RAM
 
 OPSET = 17
+# safetensors' names of number types, as numpy and as onnx have them. numpy has no bf16: tensors of
+# that type are written into the graph as well.
+_TYPES: dict[str, tuple[Any, int]] = {
+    "F32": (np.float32, 1),
+    "I64": (np.int64, 7),
+    "F16": (np.float16, 10),
+}
+_EXTERNAL = 1  # onnx's TensorProto.EXTERNAL
+Pads = list[int]  # top, left, bottom, right
 
 
 class TaggingGraph(nn.Module):
-    """What is exported: the model without captioning, the label table's rows as an input."""
+    """What is exported: the model without captioning, with the labels' rows as an input."""
 
     def __init__(self, model: RAM) -> None:
         super().__init__()
@@ -34,13 +49,13 @@ class TaggingGraph(nn.Module):
 
 
 def export_graph(model: RAM, image_size: int, path: Path, *, weights: Path | None = None) -> None:
-    """Write the graph to `path`; batch and number of labels are free.
+    """Write the graph to `path`; the numbers of photos and of labels stay free.
 
     With `weights`, the bundle's model.safetensors in the same folder, tensors that it holds are not
     written again but referred to. Raises RunProblem when the extra `[onnx]` is not installed.
     """
     onnx = require_onnx()
-    graph = traced(model, image_size)
+    graph = trace(model, image_size)
     if weights is not None:
         share_weights(graph, weights, path.parent)
     onnx.save(graph, path)
@@ -57,23 +72,23 @@ def require_onnx() -> Any:
     return onnx
 
 
-def traced(model: RAM, image_size: int) -> Any:
+def trace(model: RAM, image_size: int) -> Any:
     """The model's tagging path as an onnx.ModelProto that holds its weights."""
     onnx = require_onnx()
     was_training = model.training
     model.eval()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
-        _trace(model, image_size, path)
+        _export(model, image_size, path)
         graph = onnx.load(path)
     photo = torch.zeros(1, 3, image_size, image_size, device=model.labels.bias.device)
-    join_padding(graph.graph, same_padding(model.encoder, photo))
+    _join_padding(graph.graph, _same_padding(model.encoder, photo))
     drop_unused(graph.graph)
     model.train(was_training)
     return graph
 
 
-def _trace(model: RAM, image_size: int, path: Path) -> None:
+def _export(model: RAM, image_size: int, path: Path) -> None:
     rows = model.labels().detach()[: min(4, len(model.labels))]
     photos = torch.zeros(2, 3, image_size, image_size, device=rows.device)
     free = {PHOTOS: {0: "batch"}, LABEL_QUERIES: {0: "labels"}, LOGITS: {0: "batch", 1: "labels"}}
@@ -95,3 +110,122 @@ def _trace(model: RAM, image_size: int, path: Path) -> None:
             do_constant_folding=False,
             training=torch.onnx.TrainingMode.PRESERVE,
         )
+
+
+def _same_padding(encoder: nn.Module, photos: Tensor) -> list[Pads]:
+    """What the "same" convolutions of the encoder add to photos (B, 3, H, W), in their order.
+
+    TensorFlow's "same" padding (timm's Conv2dSame) may be wider right than left. torch pads a copy
+    of the photo then; a convolution of ONNX can say it, and the runtime copies nothing.
+    """
+    found: list[Pads] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        facts: Any = module
+        sizes = inputs[0].shape[-2:]
+        sides = zip(sizes, facts.kernel_size, facts.stride, facts.dilation, strict=True)
+        total = [int(get_same_padding(*side)) for side in sides]
+        found.append([*(n // 2 for n in total), *(n - n // 2 for n in total)])
+
+    convolutions = [module for module in encoder.modules() if isinstance(module, Conv2dSame)]
+    hooks = [module.register_forward_pre_hook(note) for module in convolutions]
+    with torch.no_grad():
+        encoder(photos)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _join_padding(graph: Any, pads: Sequence[Pads]) -> None:
+    """Give the convolutions of an exported graph the padding that stands before them.
+
+    `pads` in the order of the graph's Pad nodes; if their number differs, nothing changes.
+    """
+    readers = Counter(name for node in graph.node for name in node.input)
+    padded = {
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type == "Pad" and readers[node.output[0]] == 1
+    }
+    pairs = [
+        (padded[node.input[0]], node)
+        for node in graph.node
+        if node.op_type == "Conv" and node.input[0] in padded
+    ]
+    if len(pairs) != len(pads):
+        return
+    for (before, convolution), widths in zip(pairs, pads, strict=True):
+        convolution.input[0] = before.input[0]
+        for attribute in convolution.attribute:
+            if attribute.name == "pads":
+                own = zip(attribute.ints, widths, strict=True)
+                attribute.ints[:] = [first + second for first, second in own]
+        graph.node.remove(before)
+
+
+def drop_unused(graph: Any) -> None:
+    """Remove nodes and weights of a graph whose results nothing uses."""
+    outputs = {output.name for output in graph.output}
+    found = True
+    while found:
+        read = outputs.union(*(node.input for node in graph.node))
+        unused = [node for node in graph.node if not read.intersection(node.output)]
+        for node in unused:
+            graph.node.remove(node)
+        found = bool(unused)
+    for initialiser in [i for i in graph.initializer if i.name not in read]:
+        graph.initializer.remove(initialiser)
+
+
+def share_weights(graph: Any, weights: Path, folder: Path) -> None:
+    """Let the graph's initialisers refer to the tensors of the same name in `weights`.
+
+    A tensor stored as fp16 is cast when the graph is loaded. `folder` is where the graph will be.
+    """
+    from onnx import helper
+
+    header, start = _read_header(weights)
+    location = weights.relative_to(folder).as_posix()
+    casts = []
+    for initialiser in graph.graph.initializer:
+        entry = header.get(initialiser.name.removeprefix("model."))
+        if entry is None or not _same_values(initialiser, entry, weights, start):
+            continue
+        stored_type = _TYPES[entry["dtype"]][1]
+        if stored_type != initialiser.data_type:
+            name, wanted_type = initialiser.name, initialiser.data_type
+            initialiser.name = f"{name}_stored"
+            casts.append(helper.make_node("Cast", [initialiser.name], [name], to=wanted_type))
+        first, end = entry["data_offsets"]
+        _refer(initialiser, stored_type, location, start + first, end - first)
+    for cast in reversed(casts):
+        graph.graph.node.insert(0, cast)
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The tensor table of a safetensors file, and where its data start."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        return json.loads(file.read(length)), 8 + length
+
+
+def _same_values(initialiser: Any, entry: dict[str, Any], weights: Path, start: int) -> bool:
+    """Whether the stored tensor is the graph's: an exporter may have changed it on the way."""
+    from onnx import numpy_helper
+
+    if entry["dtype"] not in _TYPES or list(initialiser.dims) != entry["shape"]:
+        return False
+    values, kind = numpy_helper.to_array(initialiser), _TYPES[entry["dtype"]][0]
+    stored = np.memmap(weights, kind, "r", start + entry["data_offsets"][0], tuple(values.shape))
+    return bool(np.array_equal(stored.astype(values.dtype), values))
+
+
+def _refer(initialiser: Any, stored_type: int, location: str, offset: int, length: int) -> None:
+    initialiser.ClearField("raw_data")
+    initialiser.ClearField("float_data")
+    initialiser.data_type = stored_type
+    initialiser.data_location = _EXTERNAL
+    del initialiser.external_data[:]
+    for key, value in {"location": location, "offset": offset, "length": length}.items():
+        entry = initialiser.external_data.add()
+        entry.key, entry.value = key, str(value)

@@ -1,18 +1,20 @@
-"""Weights in safetensors: each tensor once, strictly checked when read."""
+"""Weights in safetensors: each tensor once, every name and shape checked when read."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ramctl.checkpoints.relative_positions import TABLES, resize_table
 from ramctl.errors import RunProblem
 
 TENSORS_AT_ONCE = 16
+RELATIVE_POSITIONS = "relative_position_bias_table"  # what the names of Swin's tables end with
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
@@ -25,7 +27,7 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 def save_weights(module: nn.Module, path: Path, *, half: bool = False) -> None:
     """Write the module's weights; with `half` matrices are stored as fp16.
 
-    Vectors (biases, norms, running statistics) stay as they are: they are small, and variances
+    Vectors (biases, norms, running statistics) stay in fp32: they are small, and variances can
     leave fp16's range.
     """
     tensors = {}
@@ -35,7 +37,7 @@ def save_weights(module: nn.Module, path: Path, *, half: bool = False) -> None:
             tensor = tensor.half()
         tensors[name] = tensor
     save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors makes it unreadable for others
+    path.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def load_weights(
@@ -43,18 +45,18 @@ def load_weights(
 ) -> None:
     """Read what `save_weights` wrote into a module of the same architecture.
 
-    Tensors whose name starts with `without` are passed over; `resize` fits Swin's
-    relative-position tables to another window. Raises RunProblem that names missing, unknown and
-    mis-shaped tensors.
+    Tensors whose name starts with `without` are skipped; `resize` fits Swin's relative-position
+    tables to another window size. Raises RunProblem that names missing, unknown and mis-shaped
+    tensors.
     """
     wanted = weights_of(module)
     try:
         with safe_open(path, "pt") as file:
             names = [n for n in file.keys() if without is None or not n.startswith(without)]  # noqa: SIM118
-            tables = [n for n in names if resize and n.endswith(TABLES) and n in wanted]
+            tables = [n for n in names if resize and n.endswith(RELATIVE_POSITIONS) and n in wanted]
             shapes = {n: list(file.get_slice(n).get_shape()) for n in names}
             shapes |= {n: list(wanted[n].shape) for n in tables}
-        check_shapes(wanted, shapes, str(path))
+        _check_shapes(wanted, shapes, path)
         names = list(wanted)
         for start in range(0, len(names), TENSORS_AT_ONCE):
             # Opened anew: the mapped file's pages would add up to a second copy of the weights.
@@ -69,8 +71,7 @@ def load_weights(
         raise RunProblem(f"{path}: cannot read the weights: {error}") from error
 
 
-def check_shapes(wanted: Mapping[str, Tensor], stored: Mapping[str, Any], where: str) -> None:
-    """Raise RunProblem unless both have the same names and shapes."""
+def _check_shapes(wanted: Mapping[str, Tensor], stored: Mapping[str, Any], path: Path) -> None:
     problems = [f"missing {name}" for name in wanted if name not in stored]
     problems += [f"unknown {name}" for name in stored if name not in wanted]
     problems += [
@@ -78,6 +79,44 @@ def check_shapes(wanted: Mapping[str, Tensor], stored: Mapping[str, Any], where:
         for name, tensor in wanted.items()
         if name in stored and list(stored[name]) != list(tensor.shape)
     ]
+    raise_problems(str(path), problems)
+
+
+def raise_problems(where: str, problems: list[str]) -> None:
+    """Raise RunProblem with the first ten problems, if there are any."""
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise RunProblem(f"{where}: {'; '.join(problems[:10])}{more}")
+
+
+def resize_table(table: Tensor, rows: int) -> Tensor:
+    """Swin's relative-position table (source rows, heads) as (rows, heads): (2 window - 1)^2 rows.
+
+    Near positions keep their spacing, far ones are spread in a geometric progression. Source: the
+    BEiT recipe that the authors' code means to use; theirs calls a function that scipy has dropped.
+    """
+    if len(table) == rows:
+        return table
+    from scipy.interpolate import RectBivariateSpline  # heavy, and needed only here
+
+    source, target = round(len(table) ** 0.5), round(rows**0.5)
+    positions = _source_positions(source, target)
+    wanted = np.arange(target) - target // 2
+    heads = table.double().t().reshape(-1, source, source).numpy()
+    resized = [RectBivariateSpline(positions, positions, head)(wanted, wanted) for head in heads]
+    stacked = torch.from_numpy(np.stack(resized)).reshape(len(heads), rows)
+    return stacked.t().contiguous().to(table.dtype)
+
+
+def _source_positions(source: int, target: int) -> NDArray[np.float64]:
+    """Where the source's entries stand on the target's integer grid, symmetric around 0."""
+    half, reach = source // 2, target // 2
+    low, high = 1.01, 1.5  # BEiT's bounds of the ratio
+    while high - low > 1e-6:
+        ratio = (low + high) / 2
+        if (1 - ratio**half) / (1 - ratio) > reach:
+            high = ratio
+        else:
+            low = ratio
+    steps = np.cumsum(ratio ** np.arange(half))
+    return np.concatenate([-steps[::-1], [0.0], steps])

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.checkpoints.relative_positions import resize_table
+from ramctl.checkpoints.weights import resize_table
 from tests.parity.conftest import FILES
 from tests.training.conftest import DATA, training_records, write_records
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ramctl.checkpoints.relative_positions import resize_table
+from ramctl.checkpoints.weights import resize_table
 from ramctl.model.config import load_preset
 from ramctl.model.preprocess import Preprocess
 
