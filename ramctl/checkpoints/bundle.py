@@ -1,4 +1,4 @@
-"""The bundle: a folder that holds a model and everything that tagging with it needs, no code."""
+"""The bundle: a folder with a model and all that tagging with it needs, but no code."""
 
 import hashlib
 import os
@@ -52,7 +52,7 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path, *, verify: bool = False) -> "Bundle":
-        """Open a bundle, checking version and file sizes (with `verify` content hashes too).
+        """The bundle in a folder, its version and file sizes checked (with `verify` hashes too).
 
         Raises RunProblem that says which file is wrong.
         """
@@ -108,25 +108,25 @@ class Bundle:
 
     @cached_property
     def thresholds(self) -> list[float]:
-        """One threshold a label, in id order."""
+        """One threshold per label, in id order."""
         return [
             self.threshold if label.threshold is None else label.threshold for label in self.labels
         ]
 
     def thresholds_of(self, dtype: str) -> list[float]:
-        """One threshold a label, in id order, for a number format: its own where it has some."""
+        """One threshold per label, in id order; those of int8 are its own where there are any."""
         if dtype == "int8" and self.has(INT8_THRESHOLDS):
             return read_thresholds(self.path / INT8_THRESHOLDS, self.labels, self.threshold)
         return self.thresholds
 
     @property
     def dtype(self) -> str:
-        """The number format of tagging where nothing else is asked for."""
+        """The number format that `--dtype auto` stands for."""
         return str(self.meta.get("dtype", "fp32"))
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all content but the model card: what outputs depend on."""
+        """A hash of everything that outputs depend on, which is all but the model card."""
         hashes = [[n, f["sha256"]] for n, f in sorted(self.meta["files"].items()) if n != CARD]
         parts = [hashes, self.meta.get("preprocess"), self.meta.get("thresholds")]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -175,9 +175,9 @@ def file_sha256(path: Path) -> str:
 def resolve_model(name: str) -> Path:
     """The folder of a bundle named on the command line.
 
-    `mini` is the embedded one; a name with a `/`, or a folder here that holds a bundle, is that
-    folder; `hf://owner/name` is downloaded; any other name is looked up under `$RAMCTL_MODELS`.
-    Raises UsageProblem saying where it was looked for.
+    `mini` is the embedded one, a name with a `/` or of a bundle in the working directory a folder;
+    `hf://owner/name` is downloaded; any other name is looked up under `$RAMCTL_MODELS`. Raises
+    UsageProblem that says where it was looked for.
     """
     if name == EMBEDDED:
         return embedded_bundle()
@@ -207,10 +207,10 @@ def models_folder() -> Path:
 
 
 class BundleWriter:
-    """Collects a bundle's files in a temporary sibling and renames it into place.
+    """Collects a bundle's files in a temporary sibling of the target and renames that into place.
 
-    Used as a context manager: write files below `path`, set `meta`, leave the block. An existing
-    bundle at the target is moved aside and deleted only when the new one is in place.
+    As a context manager: write files below `path`, set `meta`, leave the block. An older bundle at
+    the target is deleted only when the new one is in place; after an error it stays.
     """
 
     def __init__(self, target: Path) -> None:
@@ -241,7 +241,7 @@ class BundleWriter:
             return
         write_meta(self.path, self.meta)
         for file in self.path.rglob("*"):
-            file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors leaves files private
+            file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors makes private files
         aside = self.target.with_name(f".{self.target.name}.old-{os.getpid()}")
         if self.target.exists():
             self.target.rename(aside)
@@ -258,7 +258,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def write_meta(path: Path, meta: dict[str, Any]) -> None:
-    """Write bundle.json of a folder, with the sizes and hashes of the files that it now holds."""
+    """Write the folder's bundle.json: `meta`, and the size and hash of every file in it now."""
     names = sorted(
         str(file.relative_to(path))
         for file in path.rglob("*")

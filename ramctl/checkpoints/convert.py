@@ -1,4 +1,4 @@
-"""The authors' checkpoint to a bundle, and a bundle with its graph."""
+"""Bundles made of the authors' checkpoints, a graph added to a bundle, and a bundle's summary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,13 +30,15 @@ from ramctl.model.config import Preset
 from ramctl.text.clip import ClipTextEncoder
 
 CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
-THRESHOLD = 0.68  # the authors' class_threshold before any file
+THRESHOLD = 0.68  # the authors' class_threshold where no file says otherwise
 
-# Tag2Text's own list: which ids are what, and the authors' exceptions by id (tag2text.py).
+# Tag2Text's own list: the ids of actions and attributes, and the authors' thresholds by id
+# (tag2text.py).
 TAG2TEXT_LABELS = 3429
 _ACTIONS, _ATTRIBUTES = range(3012, 3252), range(3252, 3429)
 _CAREFUL = {2701: 0.7, 2828: 0.7, 1167: 0.7}  # person, man, woman
-_NEVER = (127, 2961, 3351, 3265, 3338, 3355, 3359)  # quarter, back, numbers: they spoil captions
+# quarter, back, numbers: the authors never give them, because they spoil captions
+_NEVER = (127, 2961, 3351, 3265, 3338, 3355, 3359)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,15 @@ class Checkpoint:
     tags: Path
     thresholds: Path | None = None
     vocabulary: Path | None = None  # the captioning branch's word pieces
-    translations: Path | None = None  # Chinese names, one a line in id order
+    translations: Path | None = None  # Chinese names, one per line in id order
     text_encoder: str = CLIP  # what embeds new words: a folder, or hf://owner/name
 
 
 def convert_checkpoint(checkpoint: Checkpoint, out: Path, command: Sequence[str]) -> Bundle:
-    """Write the bundle of an authors' checkpoint; strings, order and doubles of tags are kept.
+    """The bundle of an authors' checkpoint, written to `out`.
 
-    Raises RunProblem that names the file and key that do not fit.
+    Tags keep their spelling, order and duplicates. `command` is recorded in the bundle. Raises
+    RunProblem that names the file and key that do not fit.
     """
     labels = read_official_labels(checkpoint)
     tensors = read_checkpoint(checkpoint.weights)
@@ -91,7 +94,7 @@ def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
 
 
 def read_official_labels(checkpoint: Checkpoint) -> LabelSystem:
-    """The tag list with kinds, thresholds and Chinese names where they are known."""
+    """The authors' tag list, with kinds, thresholds and Chinese names where they are known."""
     labels = list(LabelSystem.read(checkpoint.tags).labels)
     if checkpoint.architecture == "tag2text" and len(labels) == TAG2TEXT_LABELS:
         for index in _ACTIONS:
@@ -160,7 +163,7 @@ original; the paper names counting, fine-grained classes and the bias of its dat
 
 
 def describe_bundle(bundle: Bundle) -> list[str]:
-    """A card of the bundle, line by line: labels, thresholds, sizes, provenance."""
+    """A summary of the bundle, line by line: labels, thresholds, sizes, provenance."""
     preset = bundle.preset
     own = sum(label.threshold is not None for label in bundle.labels)
     kinds = [label.kind for label in bundle.labels]

@@ -1,6 +1,6 @@
-"""Batch norms as part of the convolutions before them: one pass over the activations less each.
+"""Batch norms folded into the convolutions before them, which saves a pass over the activations.
 
-Only for tagging: statistics and weights are constants then.
+Only for inference, where statistics and weights are constants.
 """
 
 from typing import Any
@@ -11,9 +11,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 def fold_batchnorms(module: nn.Module, photos: Tensor) -> int:
-    """Fold the batch norms of a module in evaluation mode; how many there were.
+    """Fold the batch norms of a module in evaluation mode; the number that was folded.
 
-    `photos` (B, 3, H, W) run through it once: a batch norm is folded where its input is the very
+    `photos` (B, 3, H, W) run through it once, to find the batch norms whose input is exactly the
     output of a convolution. Results change by rounding only.
     """
     if not any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
@@ -34,8 +34,9 @@ def fold_batchnorms(module: nn.Module, photos: Tensor) -> int:
 
 
 def _pairs(module: nn.Module, photos: Tensor) -> list[tuple[nn.Conv2d, nn.Module]]:
-    """The convolutions whose output goes into a batch norm."""
-    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensor is kept: its id must stay its own
+    """The convolutions whose output goes into a batch norm, and that batch norm."""
+    # By the output's id; the tensor is kept alive, else another one could take over its id.
+    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     pairs: list[tuple[nn.Conv2d, nn.Module]] = []
 
     def note_output(convolution: nn.Module, _: Any, output: Tensor) -> None:

@@ -1,9 +1,9 @@
-"""The tagging graph in 8-bit integers: a convolutional encoder, and the tag decoder's linear maps.
+"""The tagging graph in int8: a convolutional encoder, and the tag decoder's products with weights.
 
-Ranges are static: a photo's scores do not depend on its neighbours, as they would with dynamic
-ones. Batch norms are folded first, and a convolution is rounded together with the clip and the
-addition after it, so that whole stages pass integers on: rounded one by one they lost three times
-as much mAP on flickr8k-dev and were slower than fp32. Other encoders stay in fp32.
+Ranges are static. Dynamic ones would make a photo's scores depend on its neighbours in the batch.
+Batch norms are folded first, and a convolution is quantised together with the clip and the addition
+after it, so that whole stages pass integers on: quantised one by one they lost three times as much
+mAP on flickr8k-dev and were slower than fp32. Other encoders stay in fp32.
 """
 
 import logging
@@ -31,11 +31,10 @@ Pixels = NDArray[np.float32]
 def export_int8_graph(
     model: RAM, image_size: int, path: Path, batches: Iterable[Pixels], *, weights: Path
 ) -> None:
-    """Write the graph to `path`, its ranges taken from batches of photos (B, 3, S, S).
+    """Write the graph to `path`, with ranges taken from batches of photos (B, 3, S, S).
 
-    What stays in fp32 refers to `weights`, the bundle's model.safetensors in the same folder. The
-    model's batch norms are folded on the way. Raises RunProblem when the extra `[onnx]` is not
-    installed.
+    What stays in fp32 refers to `weights`, the bundle's model.safetensors in the same folder. Folds
+    the model's batch norms. Raises RunProblem when the extra `[onnx]` is not installed.
     """
     onnx = require_onnx()
     photo = torch.zeros(1, 3, image_size, image_size)
@@ -61,7 +60,10 @@ def export_int8_graph(
 
 
 def _fold_transposed_weights(graph: Any) -> list[str]:
-    """Names of the tag decoder's products with weights; their weights are stored transposed."""
+    """The names of the tag decoder's products with weights, which it stores transposed.
+
+    The quantiser only takes a weight that goes into the product directly.
+    """
     from onnx import numpy_helper
 
     stored = {initialiser.name: initialiser for initialiser in graph.initializer}
@@ -110,14 +112,14 @@ def _quantise(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            # The next layer norm or GELU takes fp32.
+            # What follows, a layer norm or GELU, needs fp32 anyway.
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
 
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """onnxruntime recommends a preparation that would rename the weights that are shared."""
+    """Silences the advice to pre-process the graph: that would rename the shared weights."""
     logging.disable(logging.WARNING)
     try:
         yield

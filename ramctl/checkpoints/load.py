@@ -1,4 +1,4 @@
-"""A model from its bundle, and a model's part of a bundle."""
+"""A bundle's model and caption tokenizer: read, and written."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +22,8 @@ CAPTIONING = "captioning."
 def load_model(bundle: Bundle, *, preset: Preset | None = None, captioning: bool = True) -> RAM:
     """The bundle's model in evaluation mode.
 
-    `preset`, the bundle's own with other sizes (`finetuning_preset`), resizes Swin's window;
-    without `captioning` that branch is neither built nor read. Raises RunProblem that names what
+    `preset` is the bundle's own with other sizes (`finetuning_preset`) and resizes Swin's window.
+    Without `captioning` that branch is neither built nor read. Raises RunProblem that names what
     does not fit.
     """
     wanted = bundle.preset if preset is None else preset
@@ -65,7 +65,7 @@ def write_model(
     *,
     half: bool = False,
 ) -> dict[str, Any]:
-    """Write weights and tokenizer into a bundle's folder; the keys that its bundle.json needs."""
+    """Write weights and tokenizer into a bundle's folder; what its `meta` must say of the model."""
     save_weights(model, folder / WEIGHTS, half=half)
     if tokenizer is not None:
         tokenizer.save(folder / TOKENIZER)
@@ -73,7 +73,7 @@ def write_model(
 
 
 def _tensor_lengths(path: Path) -> dict[str, int]:
-    """First dimension of each stored tensor."""
+    """The first dimension of each stored tensor."""
     try:
         with safe_open(path, "numpy") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118

@@ -1,7 +1,7 @@
 """The authors' checkpoints (RAM, RAM++, Tag2Text): sizes read off the tensors, keys renamed.
 
-Facts of github.com/xinyu1205/recognize-anything (Apache-2.0); no code of it. The one place where
-the three models' names and quirks are known.
+The only place that knows how the three models name their tensors. Source:
+github.com/xinyu1205/recognize-anything (Apache-2.0); facts of it, no code.
 """
 
 import dataclasses
@@ -39,14 +39,14 @@ BASE_PRESETS: dict[str, str] = {
     "tag2text": "tag2text-swin-b",
 }
 
-# What tells the three apart.
+# Keys that tell the three apart.
 _MARKS = {
     "ram": ("label_embed", "wordvec_proj.weight", "text_decoder.cls.predictions.bias"),
     "ram-plus": ("label_embed", "wordvec_proj.weight", "reweight_scale"),
     "tag2text": ("label_embed.weight", "fc.W", "text_decoder.cls.predictions.bias"),
 }
 
-# Rebuilt from sizes, or never used: index and mask buffers.
+# Index and mask buffers: rebuilt from the sizes, or never used.
 _DERIVABLE = re.compile(r"(relative_position_index|attn_mask|position_ids)$")
 
 _LAYER_NAMES = {
@@ -93,10 +93,10 @@ _COPIES = {
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of an authors' file (`.pth` or `.safetensors`), by the authors' names.
+    """The tensors of an authors' file (`.pth` or `.safetensors`), under the authors' names.
 
-    Nothing in the file is executed: a pickle that holds more than tensors and plain containers is
-    refused with a RunProblem.
+    Nothing in the file is executed: a pickle that holds anything but tensors and plain containers
+    is refused with a RunProblem.
     """
     try:
         if path.suffix == ".safetensors":
@@ -120,8 +120,8 @@ def convert_official(
 ) -> tuple[Preset, RAM]:
     """The model with the authors' weights, and the preset that describes it.
 
-    `n_labels` is the length of the tag list. Raises RunProblem that names every missing, unknown
-    or mis-shaped key, tied copies that differ, and a tag list that does not fit.
+    `n_labels` is the length of the tag list. Raises RunProblem that names missing, unknown and
+    mis-shaped keys, tied copies that differ, or a tag list that does not fit.
     """
     preset = infer_preset(architecture, tensors)
     model = build_official(preset, tensors, n_labels)
@@ -130,7 +130,7 @@ def convert_official(
 
 
 def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
-    """The authors' preset with all sizes as the tensors have them."""
+    """The authors' preset, with all sizes taken from the tensors."""
     base = load_preset(BASE_PRESETS[architecture])
     missing = [key for key in _MARKS[architecture] if key not in tensors]
     if missing:
@@ -145,7 +145,7 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
         )
     except KeyError as error:
         raise RunProblem(f"not a {architecture} checkpoint: missing {error.args[0]}") from error
-    # The last stage is one window, and the stages before it halve the sides five times in all.
+    # The last stage is a single window, and the photo's sides are halved five times before it.
     size = 32 * model.encoder.window_size
     return dataclasses.replace(
         base, model=model, preprocess=dataclasses.replace(base.preprocess, size=size)
@@ -173,7 +173,7 @@ def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
 
 
 def copy_official(model: RAM, tensors: Tensors) -> None:
-    """Copy the authors' tensors into the model, strictly."""
+    """Copy the authors' tensors into the model; RunProblem unless every one of them fits."""
     targets = official_targets(model)
     check_official_keys(targets, tensors)
     written: dict[int, str] = {}
@@ -188,7 +188,7 @@ def copy_official(model: RAM, tensors: Tensors) -> None:
 
 
 def official_targets(model: RAM) -> dict[str, Tensor]:
-    """The model's tensor for each of the authors' keys; tied keys share one."""
+    """The model's tensor for each of the authors' keys; tied keys share a tensor."""
     ours = {
         name: tensor
         for name, tensor in model.state_dict(keep_vars=True).items()
@@ -200,7 +200,7 @@ def official_targets(model: RAM) -> dict[str, Tensor]:
 
 
 def check_official_keys(targets: Tensors, tensors: Tensors) -> None:
-    """Raise RunProblem unless every key is used or derivable, and every size is right."""
+    """Raise RunProblem unless every key is used or derivable and every size is right."""
     problems = [f"missing {name}" for name in targets if name not in tensors]
     for name, tensor in tensors.items():
         if name in targets:
@@ -219,7 +219,7 @@ def _official_name(name: str, model: RAM) -> str:
     ours, theirs = next(pair for pair in _PREFIXES.items() if name.startswith(pair[0]))
     rest = name.removeprefix(ours)
     if ours == "encoder.backbone.":
-        # timm merges patches at the start of a stage, the authors at the end of the one before.
+        # timm merges patches at the start of a stage, the authors at the end of the previous one.
         rest = re.sub(
             r"^layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", rest
         )

@@ -1,4 +1,4 @@
-"""Names of folders and files, among them those that say that something is to be downloaded."""
+"""Names of folders and files, local or on the Hugging Face hub."""
 
 import sys
 from pathlib import Path
@@ -6,17 +6,16 @@ from pathlib import Path
 from ramctl.errors import RunProblem, UsageProblem
 
 HUB = "hf://"
-# Other frameworks' copies of the same weights.
+# The same weights for other frameworks: not downloaded.
 _FOREIGN = ["*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "coreml/*"]
 
 
 def local_path(name: str) -> Path:
     """The folder or file that a name stands for.
 
-    `hf://owner/name` is the folder of a hub repository's files, `hf://owner/name:file` one of
-    them; both are taken from the hub's cache where the hub cannot be reached. Any other name is
-    a path. Raises UsageProblem when there is nothing at the path, RunProblem when the hub does
-    not deliver.
+    `hf://owner/name` is the folder of a hub repository, `hf://owner/name:file` one file of it; both
+    come from the hub's cache where the hub cannot be reached. Any other name is a path. Raises
+    UsageProblem when nothing is at that path, RunProblem when the download fails.
     """
     if name.startswith(HUB):
         return _fetch(name)

@@ -1,11 +1,9 @@
-"""The sentence encoder that label texts are embedded with while a model is built.
+"""The sentence encoder that embeds label texts and captions while a model is trained.
 
-all-MiniLM-L6-v2 (Apache-2.0), read from an installed package, never from a hub. It is needed to
-build a label system's embeddings and the static table that stands in for it afterwards
-(``ramctl.text.static_table``), not to tag.
+all-MiniLM-L6-v2 (Apache-2.0), read from an installed package, never from a hub. Tagging does
+without it: the static table that was distilled from it (`ramctl.text.static_table`) embeds new
+words there.
 """
-
-from __future__ import annotations
 
 import importlib.util
 import json
@@ -34,13 +32,9 @@ class SentenceEncoder:
         self.model = model.eval()
         self.tokenizer = tokenizer
 
-    @property
-    def dim(self) -> int:
-        return int(self.model.config.hidden_size)
-
     @classmethod
-    def from_package(cls) -> SentenceEncoder:
-        """Return the encoder of an installed package; RunProblem when none is installed."""
+    def from_package(cls) -> "SentenceEncoder":
+        """The encoder of an installed package; RunProblem when none is installed."""
         config, tokenizer, weights = _package_files()
         model = BertModel(BertConfig(**json.loads(config)), add_pooling_layer=False)
         state = load_tensors(weights)
@@ -54,10 +48,10 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], batch: int = 64) -> np.ndarray:
-        """Return unit vectors, float32 (len(texts), dim), in the order of ``texts``."""
-        # Equal lengths share a batch: label texts have 1 to 5 pieces, captions 10 to 100.
+        """Unit vectors, float32 (N, WIDTH), of N texts in their order."""
+        # Texts of equal length share a batch: labels have 1 to 5 pieces, captions 10 to 100.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        vectors = np.zeros((len(texts), self.dim), np.float32)
+        vectors = np.zeros((len(texts), WIDTH), np.float32)
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             pieces = self.tokenizer.encode_batch([texts[i] for i in rows])
@@ -71,12 +65,12 @@ class SentenceEncoder:
 
 
 def is_installed() -> bool:
-    """Whether one of the packages is there."""
+    """Whether one of the packages is installed."""
     return any(importlib.util.find_spec(name) for name in PACKAGES)
 
 
 def _package_files() -> tuple[bytes, bytes, bytes]:
-    # The package is found, not imported: importing it prints to stdout.
+    # The package is only looked up: importing it prints to stdout.
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:

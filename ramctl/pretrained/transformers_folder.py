@@ -1,4 +1,4 @@
-"""Models of the transformers library out of local folders: complete, offline, and quiet."""
+"""Models of the transformers library from local folders: complete, offline, and quiet."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ _CONTENT = {".safetensors", ".bin", ".pth", ".pt", ".json", ".txt", ".model"}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's config.json; RunProblem when it is not there or not an object."""
+    """The content of the folder's config.json; RunProblem when it is missing or no object."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text("utf-8"))
@@ -36,8 +36,8 @@ def load_pretrained(
 ) -> Any:
     """The folder's model, ready for inference.
 
-    Raises RunProblem when its `model_type` is none of `kinds`, and when a weight is missing:
-    the library would fill it with random numbers.
+    Raises RunProblem when its `model_type` is none of `kinds`, or when a weight is missing, which
+    the library would fill with random numbers.
     """
     kind = read_config(folder).get("model_type")
     if kind not in kinds:
@@ -54,19 +54,19 @@ def load_pretrained(
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("criterion."))
     if missing:
         raise RunProblem(f"{folder}: {len(missing)} weights are missing, among them {missing[0]}")
-    # Weights stored in half precision would not meet the photos' float32.
+    # Weights stored in half precision would clash with the photos' float32.
     return model.eval().float().to(device)
 
 
 def load_tokenizer(folder: Path, **options: Any) -> Any:
-    """The folder's tokenizer; RunProblem when there is none."""
+    """The folder's tokenizer; RunProblem when it has none."""
     from transformers import AutoTokenizer
 
     return _load(AutoTokenizer, folder, "tokenizer", options)
 
 
 def load_image_processor(folder: Path, **options: Any) -> Any:
-    """The folder's photo preprocessing; RunProblem when there is none."""
+    """The folder's image preprocessing; RunProblem when it has none."""
     from transformers import AutoImageProcessor
 
     return _load(AutoImageProcessor, folder, "image processor", options)
@@ -89,7 +89,7 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keeps the library's warnings and progress bars off stderr while something is loaded."""
+    """Keeps the library's warnings and progress bars off stderr during a `with` block."""
     from transformers.utils import logging
 
     library: Any = logging
@@ -105,7 +105,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def fingerprint(paths: Sequence[Path], *facts: object) -> str:
-    """A hash of the content of files (of folders: their weights, texts and settings) and facts."""
+    """A hash of facts and of files' content; of a folder its weights, vocabularies and settings."""
     digest = hashlib.sha256(json.dumps(facts, default=str).encode())
     for path in paths:
         files = [path] if path.is_file() else sorted(path.rglob("*"))

@@ -1,7 +1,7 @@
-"""Label embeddings that were computed before, by content, in the user's cache folder.
+"""Label vectors kept in the user's cache folder, so that each is computed only once.
 
-63 prompts a label through CLIP's text encoder take about a second on a CPU core; a list of
-thousands of labels is asked for again and again, often with a few words more.
+The 63 prompts of a label take CLIP's text encoder about a second on a CPU core, and a list of
+thousands of labels is used again and again, often with a few words more.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ def cache_folder() -> Path:
 def cached_rows(
     source: str, texts: Sequence[str], compute: Callable[[Sequence[str]], Rows]
 ) -> Rows:
-    """A row a text (N, E); only those are computed that `source` was not asked for before.
+    """One row (E) per text (N, E); only texts that are not in the cache yet are computed.
 
-    `source` names all that a text's row depends on, as a hash. A cache that cannot be read or
-    written only costs time.
+    `source` is a hash of everything that a row depends on besides its text. A cache that cannot be
+    read or written costs time, nothing else.
     """
     path = cache_folder() / "text" / f"{source}.safetensors"
     known = _read(path)

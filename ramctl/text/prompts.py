@@ -1,4 +1,4 @@
-"""The authors' prompts for label texts: 63 photo templates in which a label's name stands."""
+"""The authors' prompts for labels: 63 sentences about photos into which a label's name is put."""
 
 from collections.abc import Sequence
 
@@ -73,9 +73,9 @@ TEMPLATES = (
 def label_prompts(label: str, templates: Sequence[str] = TEMPLATES) -> list[str]:
     """The texts whose mean embedding stands for a label.
 
-    Source: the authors' build_openset_label_embedding, with its quirks: the article looks at the
-    unprocessed name and knows lower-case vowels only, and every text that starts with "a" or
-    "the" is opened by "This is".
+    Source: the authors' build_openset_label_embedding, quirks included: the article depends on the
+    first letter of the unprocessed name, where only lower-case vowels count, and "This is" precedes
+    every text that begins with "a" or "the" (so also "an embroidered ...").
     """
     name = label.replace("_", " ").replace("/", " or ").lower().rstrip(".")
     article = "an" if label[:1] in tuple("aeiou") else "a"

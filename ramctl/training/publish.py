@@ -53,7 +53,7 @@ class Product:
 
 
 def round_weights(model: RAM) -> None:
-    """Round the weights to what a bundle stores, so that what is measured is what is shipped."""
+    """Round the weights as a bundle stores them, so that validation measures what is published."""
     with torch.no_grad():
         for tensor in weights_of(model).values():
             if tensor.dim() > 1 and tensor.is_floating_point():
@@ -80,7 +80,7 @@ def fill_untrained_labels(model: RAM, trained: torch.Tensor | None) -> None:
 
 
 def publish(out: Path, product: Product, say: Say) -> None:
-    """Write the bundle, whole or not at all; an older one is replaced when it is complete."""
+    """Write the bundle; an older one at `out` is replaced only when the new one is complete."""
     model, preset = product.model.cpu().eval(), product.preset
     with BundleWriter(out) as writer:
         writer.meta = write_model(writer.path, preset, model, product.tokenizer, half=True)
@@ -166,5 +166,5 @@ def _bullets(facts: dict[str, Any]) -> str:
 
 
 def command_line(argv: list[str]) -> str:
-    """A command line as it can be pasted into a shell."""
+    """The command line, quoted so that it can be pasted into a shell."""
     return shlex.join(["ramctl", *argv])
