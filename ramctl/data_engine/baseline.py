@@ -18,11 +18,10 @@ from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.checkpoints.load import load_model
-from ramctl.device import Runtime
+from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import RecordProblem
-from ramctl.inference.ordered_map import ahead
+from ramctl.inference.ordered_map import ordered_map
 from ramctl.inference.regions import View
-from ramctl.inference.torch_predictor import keep_large_buffers
 from ramctl.labels import LabelSystem
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.ram import Encoded, PreparedLabels
@@ -49,9 +48,7 @@ class Baseline:
     """A loaded model with its labels and its way of looking at photos."""
 
     def __init__(self, bundle: Bundle, options: BaselineOptions, *, captioning: bool) -> None:
-        keep_large_buffers()
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
+        set_up_cpu(options.threads)
         preset = bundle.preset
         self.bundle = bundle
         self.preset = preset
@@ -103,7 +100,7 @@ class Baseline:
         def decode(records: Sequence[Record]) -> list[Decoded]:
             return [(record, _photo(record, target)) for record in records]
 
-        for batch in ahead(decode, batches, self.options.workers):
+        for batch in ordered_map(decode, batches, self.options.workers):
             for record, photo in batch:
                 self._check_root(record, photo)
             yield batch

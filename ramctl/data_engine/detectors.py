@@ -14,8 +14,7 @@ from torch import Tensor
 from ramctl.data_engine.baseline import Baseline, PhotoBatch
 from ramctl.data_engine.embed import Embedded, RegionView, embed_regions
 from ramctl.errors import UsageProblem
-from ramctl.inference.heat_maps import heat_maps, label_boxes
-from ramctl.inference.regions import Floats, crop_pixels, tokens_under
+from ramctl.inference.regions import Floats, crop_pixels, heat_maps, label_boxes, tokens_under
 
 if TYPE_CHECKING:
     from ramctl.peers.grounding_dino import GroundingDino

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer
-from ramctl.inference.heat_maps import heat_maps, label_boxes
 from ramctl.inference.label_set import LabelSet
 from ramctl.inference.predictor import Pixels
-from ramctl.inference.regions import View
+from ramctl.inference.regions import View, heat_maps, label_boxes
 from ramctl.inference.torch_predictor import TorchPredictor
 from ramctl.model.generation import Decoding, Ends
 from ramctl.model.ram import Encoded

@@ -1,4 +1,7 @@
-"""Work ahead in threads, results in order: decoding and onnxruntime leave Python's lock alone."""
+"""A parallel map whose results keep their order.
+
+Its threads run at once because decoding and onnxruntime release Python's lock.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,11 +15,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(do: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """The results of `do` in the order of `items`, by so many threads at a time.
+def ordered_map(
+    do: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
+    """The results of `do` in the order of `items`, computed by `workers` threads.
 
-    Items are taken in the calling thread, at most two a worker before their results are wanted;
-    with one worker none is taken early, so that each result is there as soon as it can be.
+    Items are taken in the calling thread, at most two a worker ahead of the results; one worker
+    takes none ahead, so that each result is there as soon as it can be.
     """
     if workers == 1:
         yield from map(do, items)
@@ -40,7 +45,7 @@ def ahead(do: Callable[[Item], Result], items: Iterable[Item], workers: int) -> 
 
 
 def _result(pending: deque[Future[Result]]) -> Result:
-    """The oldest result, taken off when it is there; Interrupted when a signal comes before."""
+    """The oldest result, removed once it is there; Interrupted when a signal comes first."""
     while not wait([pending[0]], PATIENCE_S).done:
         raise_if_stopped()
     return pending.popleft().result()

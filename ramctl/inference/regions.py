@@ -1,13 +1,19 @@
-"""Where a tag is in a photo: boxes, heat maps, and what lies under a box on the token grid.
+"""Where a label is in a photo: heat maps, their boxes, and the tokens under a box.
 
-A box is `(x0, y0, x1, y1)` in shares of the photo's width and height.
+B photos, L labels, h heads, T tokens. A box is `(x0, y0, x1, y1)` in shares
+of the photo's width and height.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Floats = NDArray[np.float32]
 
@@ -49,6 +55,25 @@ class View:
     def _size(self) -> Floats:
         x0, y0, x1, y1 = self.box
         return np.array([x1 - x0, y1 - y0] * 2, np.float32)
+
+
+def heat_maps(attention: "Tensor", extra_tokens: int) -> NDArray[np.float32]:
+    """Heat maps (B, L, rows, columns) of attention (B, layers, h, L, T), its mean over both.
+
+    `extra_tokens` come before the grid of the photo; what comes behind it is left out. On planted
+    errors regions of all layers told wrong tags from right ones better than those of the last one.
+    """
+    heat = attention.float().mean((1, 2))[..., extra_tokens:]
+    side = math.isqrt(heat.shape[-1])
+    grid: NDArray[np.float32] = (
+        heat[..., : side * side].reshape(*heat.shape[:2], side, side).cpu().numpy()
+    )
+    return grid
+
+
+def label_boxes(maps: NDArray[np.float32], view: View) -> Sequence[Floats]:
+    """The box of the photo for each heat map (L, rows, columns) of what the model saw of it."""
+    return [view.to_photo(heat_map_box(heat)) for heat in maps]
 
 
 def heat_map_box(heat: Floats, *, peak_share: float = PEAK_SHARE) -> Floats:

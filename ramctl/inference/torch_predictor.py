@@ -1,6 +1,5 @@
 """The model in torch: the reference, for GPUs, and for models without a graph."""
 
-import ctypes
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.folding import fold_batchnorms
 from ramctl.checkpoints.load import load_model
-from ramctl.device import Runtime
+from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import RunProblem
 from ramctl.inference.predictor import Pixels, Scores
 from ramctl.model.ram import Encoded
@@ -39,14 +38,12 @@ class TorchPredictor:
         side_by_side: bool = False,
         captioning: bool = False,
     ) -> None:
-        keep_large_buffers()
         self.say: Callable[[str], None] = lambda message: None  # tells the user, once
         self._most = sys.maxsize  # photos at a time; less after memory ran out
         self._runtime = Runtime.choose(device, dtype)
         self.device = self._runtime.device
         self.side_by_side = side_by_side and self.device.type == "cpu"
-        if threads is not None or self.side_by_side:
-            torch.set_num_threads(threads or 1)
+        set_up_cpu(threads or 1 if self.side_by_side else threads)
         self.model = load_model(bundle, captioning=captioning)
         size = bundle.preprocess.size
         fold_batchnorms(self.model.encoder, torch.zeros(1, 3, size, size))
@@ -101,15 +98,3 @@ class TorchPredictor:
     def precision(self) -> AbstractContextManager[object]:
         """The context in which the model runs."""
         return self._runtime.precision()
-
-
-def keep_large_buffers() -> None:
-    """Keep glibc from returning each large buffer to the kernel: 1.3 to 2 times the photos/s.
-
-    Numbers of M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD from malloc.h; other C libraries have no
-    mallopt and are left as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 256 * 2**20)):
-            mallopt(parameter, value)

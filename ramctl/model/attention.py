@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ramctl.model.dropout import dropout
+_DROPOUT_STEPS = 1 << 16  # a probability is rounded to sixteen bits
 
 
 class KeysValues(NamedTuple):
@@ -97,6 +97,25 @@ class FeedForwardBlock(nn.Module):
         """(B, L, D), each position by itself."""
         out = self.contract(F.gelu(self.expand(x)))
         return self.norm(dropout(out, self.dropout, self.training) + x)
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """`x` with a share `p` of its elements set to 0 and the others divided by what is left.
+
+    On a CPU the random numbers are drawn 64 bits at a time: torch's own dropout draws one number
+    an element there, which took a quarter of a training step of `mini`.
+    """
+    if not training or p == 0:
+        return x
+    if x.device.type != "cpu":
+        return F.dropout(x, p)
+    n_dropped = round(p * _DROPOUT_STEPS)
+    if n_dropped == _DROPOUT_STEPS:
+        return x * 0
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    draws = words.view(torch.int16)[: x.numel()].view(x.shape)
+    kept = (draws >= n_dropped - _DROPOUT_STEPS // 2).to(x.dtype)
+    return x * kept.mul_(_DROPOUT_STEPS / (_DROPOUT_STEPS - n_dropped))
 
 
 def run_layer(layer: nn.Module, *inputs: Any, **options: Any) -> Any:

@@ -15,11 +15,11 @@ from ramctl.model.attention import (
     FeedForwardBlock,
     KeysValues,
     concatenate,
+    dropout,
     initialise_bert,
     run_layer,
 )
 from ramctl.model.config import CaptioningConfig
-from ramctl.model.dropout import dropout
 from ramctl.model.tag_decoder import TagDecoderLayer
 
 

@@ -10,7 +10,6 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ramctl.checkpoints.weights import weights_of
 from ramctl.errors import UsageProblem
 from ramctl.model.config import EncoderConfig
 
@@ -33,7 +32,7 @@ class ImageEncoder(nn.Module):
         self.frozen_stages = 0
 
     def forward(self, photos: Tensor) -> Tensor:
-        """(B, T, C) of photos (B, 3, H, W), or of what `kept` gave for them, (B, N, K).
+        """(B, T, C) of photos (B, 3, H, W), or of their `frozen_features` (B, N, K).
 
         T counts the mean token and the backbone's own.
         """
@@ -41,10 +40,10 @@ class ImageEncoder(nn.Module):
             return self._tokens(self.backbone.forward_features(photos))
         return self._tokens(self._upper(photos)) if self.frozen_stages else photos
 
-    def kept(self, photos: Tensor) -> Tensor:
-        """What training keeps of each photo on disk: the frozen stages' output (B, N, K).
+    def frozen_features(self, photos: Tensor) -> Tensor:
+        """The output of the frozen stages (B, N, K), which training stores once a photo.
 
-        The finished tokens where nothing or everything is frozen.
+        The finished tokens where the whole encoder, or none of it, is frozen.
         """
         if not self.frozen_stages:
             return self(photos)
@@ -65,21 +64,17 @@ class ImageEncoder(nn.Module):
         if not self.freeze_batchnorm:
             raise UsageProblem("training.frozen_stages needs model.encoder.freeze_batchnorm")
         self.frozen_stages = stages
-        for module in self._lower():
+        for module in (self.backbone.conv_stem, self.backbone.bn1, *blocks[:stages]):
             module.requires_grad_(False)
 
-    def what_is_kept_depends_on(self) -> dict[str, Tensor]:
-        """The weights behind `kept`, by name."""
-        weights = weights_of(self)
+    def frozen_weights(self) -> dict[str, Tensor]:
+        """The weights that `frozen_features` depends on, by name."""
+        weights = self.state_dict()
         if not self.frozen_stages:
             return weights
         lower: tuple[str, ...] = ("backbone.conv_stem.", "backbone.bn1.")
         lower += tuple(f"backbone.blocks.{index}." for index in range(self.frozen_stages))
         return {name: tensor for name, tensor in weights.items() if name.startswith(lower)}
-
-    def _lower(self) -> list[nn.Module]:
-        backbone = self.backbone
-        return [backbone.conv_stem, backbone.bn1, *backbone.blocks[: self.frozen_stages]]
 
     def _upper(self, kept: Tensor) -> Tensor:
         side = math.isqrt(kept.shape[1])

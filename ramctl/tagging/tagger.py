@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem
 from ramctl.inference.device_pool import DevicePool, split_devices
-from ramctl.inference.ordered_map import ahead
+from ramctl.inference.ordered_map import ordered_map
 from ramctl.inference.scorers import BundleScorer, PeerScorer, Scorer
 from ramctl.labels import LabelSystem
 from ramctl.photos.decoding import MAX_PIXELS, record_photo
@@ -145,9 +145,9 @@ class Tagger:
         if self.elsewhere is not None:
             yield from self.elsewhere.run(batches)
         elif self.scorer.concurrent:
-            yield from ahead(self._decode_and_score, batches, self.workers)
+            yield from ordered_map(self._decode_and_score, batches, self.workers)
         else:
-            for records, decoded in ahead(self.decode, batches, self.workers):
+            for records, decoded in ordered_map(self.decode, batches, self.workers):
                 yield self.score(records, decoded)
 
     def _decode_and_score(self, records: Batch) -> list[Outcome]:

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from ramctl.device import choose_device, uses_bf16
 from ramctl.records.report import Report
 from ramctl.training.assembly import Job, Surroundings, build_job, can_keep_features
 from ramctl.training.batches import Batch, batches
-from ramctl.training.devices import pick_device, wants_bf16
 from ramctl.training.distributed import World
 from ramctl.training.plan import TrainOptions, open_plan
 from ramctl.training.sampler import StepPlan
@@ -35,9 +35,10 @@ def dry_run(options: TrainOptions, report: Report) -> dict[str, Any]:
         work = WorkFolder(Path(folder) / options.out.name)
         open_plan(replace(options, resume=False, restart=False), work, report)
         plan = replace(work.read_plan(), cache=None)
-        device = pick_device(options.device)
+        device = choose_device(options.device)
         precision = plan.preset["training"]["precision"]
-        bf16 = wants_bf16(precision if options.dtype == "auto" else options.dtype, device)
+        wanted = precision if options.dtype == "auto" else options.dtype
+        bf16 = uses_bf16(wanted, device, on_cpu=True)
         around = Surroundings(World(), device, bf16, report.say, report.reject, lambda n: None)
         job = build_job(plan, work, around, keeps_features=False)
         return _measure(job, work)
@@ -87,7 +88,7 @@ def _encoded(job: Job, batch: Batch, seconds: list[float]) -> Batch:
     encoder = job.trainer.objective.model.encoder.eval()
     with torch.inference_mode():
         photos = batch.photos.to(job.trainer.device)
-        features = encoder.kept(photos)
+        features = encoder.frozen_features(photos)
     seconds.append((time.monotonic() - started) / len(photos))
     # Cloned: tensors of inference mode cannot take part in a gradient.
     return replace(batch, photos=features.clone())

@@ -92,7 +92,7 @@ class FeatureStore:
 def store_name(encoder: ImageEncoder, preprocess: PreprocessConfig) -> str:
     """A name that changes with anything the features depend on but the photo."""
     digest = hashlib.sha256(orjson.dumps(asdict(preprocess)))
-    for name, tensor in sorted(encoder.what_is_kept_depends_on().items()):
+    for name, tensor in sorted(encoder.frozen_weights().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -183,7 +183,7 @@ class FeatureCache:
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(photos)).to(device)
             batch = batch.contiguous(memory_format=torch.channels_last)
-            features: Features = self.encoder.kept(batch).half().cpu().numpy()
+            features: Features = self.encoder.frozen_features(batch).half().cpu().numpy()
         return features
 
 
@@ -191,5 +191,5 @@ def _feature_shape(encoder: ImageEncoder, size: int) -> tuple[int, int]:
     encoder.eval()
     parameter = next(encoder.parameters())
     with torch.inference_mode():
-        tokens = encoder.kept(torch.zeros(1, 3, size, size, device=parameter.device))
+        tokens = encoder.frozen_features(torch.zeros(1, 3, size, size, device=parameter.device))
     return tokens.shape[1], tokens.shape[2]

@@ -16,7 +16,7 @@ from ramctl.checkpoints.bundle import CARD, GRAPH, LABELS, TEXT_FOLDER, WEIGHTS,
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
-from ramctl.inference.borrowing import borrowed
+from ramctl.inference.label_set import borrowed
 from ramctl.labels import LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer
 from ramctl.model.config import Preset

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ramctl.device import choose_device, set_up_cpu, uses_bf16
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.records.jsonl import dumps
@@ -18,7 +19,6 @@ from ramctl.records.sinks import RejectSink, open_rejects
 from ramctl.training.assembly import Job, Surroundings, build_job
 from ramctl.training.batches import batches
 from ramctl.training.compiling import CompiledParts, why_not_compiled
-from ramctl.training.devices import keep_freed_memory, pick_device, wants_bf16
 from ramctl.training.distributed import World, join_world
 from ramctl.training.events import Event, StepEvent, ValidationEvent
 from ramctl.training.logs import EventLogs, describe_step, open_logs
@@ -42,9 +42,7 @@ def run_training(options: TrainOptions, report: Report) -> Report:
     """
     if options.tensorboard is not None:
         require_tensorboard()
-    keep_freed_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    set_up_cpu(options.threads)
     with join_world("cuda" if _is_cuda(options.device) else "cpu") as world:
         report.quiet = report.quiet or not world.is_main
         work = WorkFolder(options.out)
@@ -93,12 +91,12 @@ class _Run:
 
     def run(self) -> Report:
         """Build the job, train, publish."""
-        device = pick_device(self.options.device, self.world.local_rank)
+        device = choose_device(self.options.device, local_rank=self.world.local_rank)
         plan = self.work.read_plan()
         precision = plan.preset["training"]["precision"]
         if self.options.dtype != "auto":
             precision = self.options.dtype
-        bf16 = wants_bf16(precision, device)
+        bf16 = uses_bf16(precision, device, on_cpu=True)
         self.report.device = f"{device}, {'bf16' if bf16 else 'fp32'}"
         try:
             job = self._build(plan, device, bf16)

@@ -29,7 +29,6 @@ from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import load_preset
 from ramctl.training.batches import Batch
-from ramctl.training.devices import pick_device
 from ramctl.training.objective import Objective, sample_labels
 from ramctl.training.optimiser import build_optimiser
 from ramctl.training.sampler import Sampler
@@ -98,7 +97,7 @@ def bare_loop(objective: Objective, batch: Batch) -> Callable[[], None]:
 def own_loop(objective: Objective, batch: Batch, folder: Path) -> Iterator[object]:
     """The events of the loop as `ramctl train` runs it."""
     sampler = Sampler(np.arange(1 << 20), len(batch.targets))
-    trainer = Trainer(objective, objective.config, sampler, device=pick_device("cpu"))
+    trainer = Trainer(objective, objective.config, sampler, device=torch.device("cpu"))
     pace = Pace(1 << 30, folder, save_every=1 << 30)
     return trainer.events(lambda plans: ((plan, [batch]) for plan in plans), pace)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ramctl.inference.borrowing import borrowed
+from ramctl.inference.label_set import borrowed
 
 TEXTS = np.eye(3, 4, dtype=np.float32)
 OWNED = np.array([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]], np.float32)

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from ramctl.model.attention import AttentionBlock
-from ramctl.model.dropout import dropout
+from ramctl.model.attention import AttentionBlock, dropout
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -47,7 +47,7 @@ def photos():
 def test_cached_features_give_what_photos_give(photos):
     model = build(PRIOR)
     with torch.no_grad():
-        features = model.encoder.kept(photos)
+        features = model.encoder.frozen_features(photos)
         assert torch.equal(model(features).tag_logits, model(photos).tag_logits)
 
 
@@ -55,7 +55,7 @@ def test_what_frozen_stages_keep_gives_what_photos_give(photos):
     model = build(PRIOR)
     model.encoder.freeze(3)
     with torch.no_grad():
-        kept = model.encoder.kept(photos)
+        kept = model.encoder.frozen_features(photos)
         assert kept.shape[-1] != model.encoder(photos).shape[-1]
         torch.testing.assert_close(model(kept).tag_logits, model(photos).tag_logits)
 
@@ -63,17 +63,17 @@ def test_what_frozen_stages_keep_gives_what_photos_give(photos):
 def test_frozen_stages_get_no_gradient_and_alone_decide_what_is_kept(photos):
     model = build(PRIOR)
     model.encoder.freeze(3)
-    model(model.encoder.kept(photos)).tag_logits.sum().backward()
-    behind = model.encoder.what_is_kept_depends_on()
+    model(model.encoder.frozen_features(photos)).tag_logits.sum().backward()
+    behind = model.encoder.frozen_weights()
     learning = {n for n, p in model.encoder.named_parameters() if p.grad is not None}
     assert learning
     assert not learning & set(behind)
-    before = model.encoder.kept(photos)
+    before = model.encoder.frozen_features(photos)
     with torch.no_grad():
         for name, parameter in model.encoder.named_parameters():
             if name not in behind:
                 parameter.add_(1.0)
-    assert torch.equal(model.encoder.kept(photos), before)
+    assert torch.equal(model.encoder.frozen_features(photos), before)
 
 
 def test_only_efficientnets_with_frozen_statistics_are_frozen_in_part():

@@ -7,7 +7,6 @@ from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.inference.label_set import own_labels
-from ramctl.inference.ordered_map import ahead
 from ramctl.inference.predictor import OnnxPredictor, choose_runtime, sigmoid
 from ramctl.inference.scorers import BundleScorer
 from ramctl.labels import Label, LabelSystem
@@ -127,16 +126,6 @@ def test_leaf_keeps_the_special_tag_only():
     choose = TagChoice(labels, np.full(3, 0.1), ChoiceOptions(leaf=True))
     assert list(choose(np.array([0.9, 0.8, 0.7], np.float32))) == ["pug"]
     assert list(choose(np.array([0.9, 0.8, 0.05], np.float32))) == ["dog"]
-
-
-@pytest.mark.parametrize("workers", [1, 2, 5])
-def test_results_come_in_the_order_of_the_items(workers):
-    assert list(ahead(lambda n: n * n, iter(range(100)), workers)) == [n * n for n in range(100)]
-
-
-def test_an_error_in_a_worker_reaches_the_caller():
-    with pytest.raises(ZeroDivisionError):
-        list(ahead(lambda n: 1 // n, [1, 1, 0, 1], 2))
 
 
 def test_boxes_and_captions_come_beside_the_same_tags(tiny_bundle):
