@@ -44,8 +44,8 @@ class TaggingGraph(nn.Module):
 
     def forward(self, photos: Tensor, rows: Tensor) -> Tensor:
         """Logits (B, L) of photos (B, 3, H, W) and rows (L, R), or descriptions (L, M, E)."""
-        encoded = self.model.encode(self.model.encoder(photos))
-        return self.model.tag_logits(encoded, rows)
+        # Not a call of the module: the tracer would put its name into every node's.
+        return self.model.forward(photos, rows).tag_logits
 
 
 def export_graph(model: RAM, image_size: int, path: Path, *, weights: Path | None = None) -> None:

@@ -53,8 +53,8 @@ class AttentionBlock(nn.Module):
     ) -> Tensor:
         """(B, L, D) after attending to `context`.
 
-        `mask` is true where a key may be seen, broadcastable to (B, h, L, T); `query` is
-        `self.query(x)` where the caller has it already.
+        `mask`, broadcastable to (B, h, L, T), is true where a key may be seen, or a number that is
+        added to the scores; `query` is `self.query(x)` where the caller has it already.
         """
         share = self.dropout if self.training else 0.0
         if mask is None and (torch.onnx.is_in_onnx_export() or (share and x.is_cpu)):

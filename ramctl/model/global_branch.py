@@ -32,6 +32,13 @@ class GlobalFeatures:
     own: Tensor | None  # (B, R) meets the vectors that seen labels own
     classes: Tensor | None  # (B, K) probabilities of the backbone's classes
 
+    def __getitem__(self, photos: slice | Tensor) -> "GlobalFeatures":
+        """The features of some photos of the batch."""
+        rest = (self.token, self.own, self.classes)
+        return GlobalFeatures(
+            self.feature[photos], *(None if part is None else part[photos] for part in rest)
+        )
+
 
 class GlobalBranch(nn.Module):
     """Pooled feature f to the label space: g = MLP(f) + softmax(classifier(f)) N.

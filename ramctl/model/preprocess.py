@@ -1,7 +1,5 @@
 """Photo to the array that the image encoder takes; numpy and Pillow only."""
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -53,8 +51,3 @@ class Preprocess:
         side = min(photo.size) * self.config.crop_share
         left, top = (photo.width - side) / 2, (photo.height - side) / 2
         return left, top, left + side, top + side
-
-
-def stack_photos(arrays: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(B, 3, S, S)."""
-    return np.stack(list(arrays))

@@ -1,11 +1,13 @@
 """RAM: the paper's figure 2, joined from its parts.
 
-B batch, T tokens, C channels, D width, L labels, E text width, S caption word pieces, V vocabulary.
+B batch, T tokens, C channels, D width, L labels, E text width, S caption word pieces,
+V vocabulary, P regions.
 """
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramctl.model.attention import KeysValues
@@ -33,10 +35,14 @@ class Encoded:
         """(B, E), what distillation acts on; None for a model without one."""
         return None if self.photo is None else self.photo.feature
 
+    def __getitem__(self, photos: slice | Tensor) -> "Encoded":
+        """Some photos of the batch."""
+        return Encoded(self.tokens[photos], None if self.photo is None else self.photo[photos])
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedLabels:
-    """Labels with all work done that no photo changes."""
+    """Labels with all the work done that no photo changes."""
 
     parts: LabelParts
     queries: Queries | None  # (1, L, D); None where the photo weighs descriptions
@@ -51,10 +57,39 @@ class PreparedLabels:
 class RamOutput:
     """What one pass gives."""
 
+    features: Tensor  # (B, T, C) of the image encoder
     encoded: Encoded
-    tag_logits: Tensor  # (B, L)
+    text_logits: Tensor  # (B, L) what the labels' texts say
+    own_logits: Tensor | float  # (B, L) or (L): what trained labels own besides; 0.0 for nothing
     caption_logits: Tensor | None  # (B, S, V)
-    alignment_logits: Tensor | None  # (B, number of texts)
+
+    @property
+    def tag_logits(self) -> Tensor:
+        """(B, L)."""
+        return self.text_logits + self.own_logits
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """Boxes in the photos of a batch, each asked for one label."""
+
+    photo: Tensor  # (P) which photo a region belongs to
+    cover: Tensor  # (P, tokens of the grid) how much each token counts; 0 hides it
+    label: Tensor  # (P) which of the prepared labels
+
+    def __len__(self) -> int:
+        return len(self.photo)
+
+    def __getitem__(self, some: slice) -> "Regions":
+        return Regions(self.photo[some], self.cover[some], self.label[some])
+
+
+@dataclass(frozen=True, slots=True)
+class RegionOutput:
+    """Regions as the model sees them."""
+
+    logits: Tensor  # (P) of each region's label
+    feature: Tensor  # (P, F) of unit length: what regions are compared by
 
 
 class RAM(nn.Module):
@@ -90,18 +125,22 @@ class RAM(nn.Module):
         photos: Tensor,
         labels: "Tensor | PreparedLabels | None" = None,
         captions: CaptionInputs | None = None,
-        texts: Tensor | None = None,
+        captioned: Tensor | None = None,
     ) -> RamOutput:
-        """Tag logits of `labels`, logits of `captions`, and of `texts` asked as if labels.
+        """Tag logits of `labels` and logits of `captions` for a batch of photos.
 
-        `photos` is (B, 3, H, W), or what the encoder keeps of them (B, N, K). `labels` are rows of
-        the label table (default: all); `texts` (B, E) are RAM++'s caption embeddings.
+        `photos` is (B, 3, H, W), or what the encoder's frozen stages give for them (B, N, K).
+        `labels` are rows of the label table (default: all). `captioned` says which photos the
+        captions belong to (default: all, in order).
         """
-        encoded = self.encode(self.encoder(photos))
-        tag_logits = self.tag_logits(encoded, self.labels() if labels is None else labels)
-        caption_logits = None if captions is None else self.caption_logits(encoded, captions)
-        alignment_logits = None if texts is None else self.tag_logits(encoded, texts)
-        return RamOutput(encoded, tag_logits, caption_logits, alignment_logits)
+        features = self.encoder(photos)
+        encoded = self.encode(features)
+        text, own = self.tag_logit_parts(encoded, self.labels() if labels is None else labels)
+        caption_logits = None
+        if captions is not None:
+            seen = encoded if captioned is None else encoded[captioned]
+            caption_logits = self.caption_logits(seen, captions)
+        return RamOutput(features, encoded, text, own, caption_logits)
 
     def recompute_activations(self) -> None:
         """Let every layer compute its activations again in the backward pass: less memory.
@@ -140,32 +179,31 @@ class RAM(nn.Module):
 
     def tag_logits(self, encoded: Encoded, labels: Tensor | PreparedLabels) -> Tensor:
         """Logits (B, L) of rows or prepared labels."""
-        if isinstance(labels, Tensor):
-            labels = self.prepare_labels(labels)
-        contexts = self.tag_decoder.contexts(encoded.tokens)
-        if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
-            return self._tag_logits(encoded, contexts, labels)
-        size = max(1, ROWS_AT_ONCE // len(encoded.tokens))
-        starts = range(0, len(labels), size)
-        pieces = [self._tag_logits(encoded, contexts, _slice(labels, i, i + size)) for i in starts]
-        return torch.cat(pieces, 1) if pieces else encoded.tokens.new_zeros(len(encoded.tokens), 0)
+        text, own = self.tag_logit_parts(encoded, labels)
+        return text + own
 
-    def _tag_logits(
-        self, encoded: Encoded, contexts: list[KeysValues], labels: PreparedLabels
-    ) -> Tensor:
-        states = self.tag_decoder(self._queries(encoded, labels), contexts)
-        return self._logits(encoded, labels, states)
-
-    def tag_logit_parts(self, encoded: Encoded, rows: Tensor) -> tuple[Tensor, Tensor | float]:
+    def tag_logit_parts(
+        self, encoded: Encoded, labels: Tensor | PreparedLabels
+    ) -> tuple[Tensor, Tensor | float]:
         """The same logits as a sum: what the labels' texts say, and what labels own besides.
 
         The second part is 0 for words that were not trained on.
         """
-        labels = self.prepare_labels(rows)
+        if isinstance(labels, Tensor):
+            labels = self.prepare_labels(labels)
         contexts = self.tag_decoder.contexts(encoded.tokens)
+        size = max(1, ROWS_AT_ONCE // len(encoded.tokens))
+        if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export() or len(labels) <= size:
+            return self._tag_logit_parts(encoded, contexts, labels)
+        pieces = [_slice(labels, i, i + size) for i in range(0, len(labels), size)]
+        text, own = zip(*(self._tag_logit_parts(encoded, contexts, p) for p in pieces), strict=True)
+        return torch.cat(text, 1), torch.cat(own, -1) if isinstance(own[0], Tensor) else 0.0
+
+    def _tag_logit_parts(
+        self, encoded: Encoded, contexts: list[KeysValues], labels: PreparedLabels
+    ) -> tuple[Tensor, Tensor | float]:
         states = self.tag_decoder(self._queries(encoded, labels), contexts)
-        text = self._text_logits(encoded, labels, states)
-        return text, self._own_logits(encoded, labels)
+        return self._text_logits(encoded, labels, states), self._own_logits(encoded, labels)
 
     def tag_logits_with_maps(
         self, encoded: Encoded, labels: Tensor | PreparedLabels
@@ -180,7 +218,52 @@ class RAM(nn.Module):
         queries = self._queries(encoded, labels)
         contexts = self.tag_decoder.contexts(encoded.tokens)
         states, maps = self.tag_decoder.forward_with_maps(queries, contexts)
-        return self._logits(encoded, labels, states), maps
+        text, own = self._text_logits(encoded, labels, states), self._own_logits(encoded, labels)
+        return text + own, maps
+
+    def look_at_regions(
+        self, features: Tensor, regions: Regions, labels: PreparedLabels
+    ) -> RegionOutput:
+        """What the model makes of regions of photos with features (B, T, C) of the encoder.
+
+        A token counts as much as `regions.cover` says: the tag decoder attends to it and the
+        global branch pools it accordingly.
+        """
+        pooled, encoded = self._encode_regions(features, regions)
+        # Class and mean token stand for the region as a whole, and are always seen.
+        n_before = self.encoder.extra_tokens
+        n_after = encoded.tokens.shape[1] - n_before - regions.cover.shape[1]
+        mask = F.pad(regions.cover.log(), (n_before, n_after))[:, None, None]  # (P, 1, 1, T)
+        queries = self._own_queries(encoded, labels, regions.label)
+        states = self.tag_decoder(queries, self.tag_decoder.contexts(encoded.tokens), mask)
+        parts, photo = labels.parts, encoded.photo
+        logits = self.tag_decoder.head(states, parts.head[regions.label][:, None]).squeeze(1)
+        if parts.bias.shape[-1]:
+            logits = logits + parts.bias[regions.label].squeeze(-1)
+        if self.prior is not None and photo is not None:
+            of_all = self.prior.text_logits(photo, parts, labels.likeness)
+            of_all = of_all + self.prior.own_logits(photo, parts)
+            if isinstance(of_all, Tensor):  # (P, L)
+                logits = logits + of_all.gather(1, regions.label[:, None]).squeeze(1)
+        return RegionOutput(logits, _region_feature(pooled, photo))
+
+    def _encode_regions(self, features: Tensor, regions: Regions) -> tuple[Tensor, Encoded]:
+        """The features pooled under each box (P, C), and the region as the decoders see it."""
+        weights = regions.cover / regions.cover.sum(1, keepdim=True)
+        grid = features[:, self.encoder.extra_tokens :]
+        pooled = torch.einsum("pt,ptc->pc", weights, grid[regions.photo])
+        project = self.token_projection
+        tokens = (features if project is None else project(features))[regions.photo]
+        if self.encoder.mean_token:
+            mean = pooled if project is None else project(pooled)
+            tokens = torch.cat([mean[:, None], tokens[:, 1:]], 1)
+            return pooled, Encoded(tokens, GlobalFeatures(mean, None, None, None))
+        if self.prior is None:
+            return pooled, Encoded(tokens, None)
+        photo = self.prior(pooled[:, None])
+        if photo.token is not None:
+            tokens = torch.cat([tokens, photo.token], 1)
+        return pooled, Encoded(tokens, photo)
 
     def caption_logits(self, encoded: Encoded, inputs: CaptionInputs) -> Tensor:
         """Logits (B, S, V): position i tells word piece i + 1."""
@@ -213,8 +296,14 @@ class RAM(nn.Module):
         text = self.weighting(labels.parts.text, labels.absent, encoded.global_feature)
         return self.tag_decoder.prepare(self.label_queries(text))
 
-    def _logits(self, encoded: Encoded, labels: PreparedLabels, states: Tensor) -> Tensor:
-        return self._text_logits(encoded, labels, states) + self._own_logits(encoded, labels)
+    def _own_queries(self, encoded: Encoded, labels: PreparedLabels, label: Tensor) -> Queries:
+        """The query (P, 1, D) of one label a region."""
+        if labels.queries is not None:
+            return self.tag_decoder.prepare(labels.queries.states[0, label][:, None])
+        assert self.weighting is not None and encoded.photo is not None
+        text = self.weighting(labels.parts.text, labels.absent, encoded.photo.feature)  # (P, L, E)
+        own = text.gather(1, label[:, None, None].expand(-1, 1, text.shape[-1]))
+        return self.tag_decoder.prepare(self.label_queries(own))
 
     def _text_logits(self, encoded: Encoded, labels: PreparedLabels, states: Tensor) -> Tensor:
         logits = self.tag_decoder.head(states, labels.parts.head)
@@ -238,3 +327,16 @@ def _slice(labels: PreparedLabels, start: int, end: int) -> PreparedLabels:
     absent = None if labels.absent is None else labels.absent[start:end]
     likeness = None if labels.likeness is None else labels.likeness[start:end]
     return PreparedLabels(parts, queries, absent, likeness)
+
+
+def _region_feature(pooled: Tensor, photo: GlobalFeatures | None) -> Tensor:
+    """What regions are compared by, (P, F) of unit length.
+
+    The spaces in which the model has learnt to tell labels apart, side by side: on planted errors
+    distances in them rank wrong tags better than distances in the backbone's own channels, and the
+    two together better than either (scripts/reproduce/planted.mk).
+    """
+    if photo is None:
+        return F.normalize(pooled, dim=-1)
+    learnt = [part for part in (photo.own, photo.feature) if part is not None]
+    return F.normalize(torch.cat([F.normalize(part, dim=-1) for part in learnt], -1), dim=-1)

@@ -47,9 +47,15 @@ class TagDecoderLayer(nn.Module):
         """The tokens (B, T, C) as this layer attends to them."""
         return self.cross_attention.keys_values(tokens, self.heads)
 
-    def forward(self, x: Tensor, context: KeysValues, query: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: KeysValues,
+        query: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """(B, L, D); `query` is the query projection of `x` where it is known."""
-        return self.feed_forward(self.cross_attention(x, context, query=query))
+        return self.feed_forward(self.cross_attention(x, context, mask=mask, query=query))
 
     def forward_with_maps(
         self, x: Tensor, context: KeysValues, query: Tensor | None = None
@@ -82,11 +88,13 @@ class TagDecoder(nn.Module):
         """The photos' part, done once however many labels are asked: a context a layer."""
         return [layer.context(tokens) for layer in self.layers]
 
-    def forward(self, queries: Queries, contexts: Sequence[KeysValues]) -> Tensor:
-        """The labels' states (B, L, D)."""
-        x: Tensor = run_layer(self.layers[0], queries.states, contexts[0], queries.first)
+    def forward(
+        self, queries: Queries, contexts: Sequence[KeysValues], mask: Tensor | None = None
+    ) -> Tensor:
+        """The labels' states (B, L, D); `mask`, added to the attention, weighs or hides tokens."""
+        x: Tensor = run_layer(self.layers[0], queries.states, contexts[0], queries.first, mask)
         for layer, context in zip(self.layers[1:], contexts[1:], strict=True):
-            x = run_layer(layer, x, context)
+            x = run_layer(layer, x, context, None, mask)
         return x
 
     def forward_with_maps(
