@@ -1,30 +1,26 @@
-"""The baseline model of the data engine: photos decoded ahead, in batches of one shape.
+"""The baseline model of the data engine, and the photos that it looks at.
 
-B photos a batch, S pixels a side, T tokens, C channels of the backbone.
+B photos a batch, T tokens, C channels of the backbone.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.checkpoints.load import load_model
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import RecordProblem
-from ramctl.inference.ordered_map import ordered_map
+from ramctl.inference.ordered_map import chunks, ordered_map
 from ramctl.inference.regions import View
+from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import LabelSystem
 from ramctl.model.preprocess import Preprocess
-from ramctl.model.ram import Encoded, PreparedLabels
+from ramctl.model.ram import PreparedLabels
 from ramctl.photos.decoding import record_photo
 from ramctl.records.inputs import RootCheck
 from ramctl.records.record import Record, image_name
@@ -45,7 +41,7 @@ class BaselineOptions:
 
 
 class Baseline:
-    """A loaded model with its labels and its way of looking at photos."""
+    """A bundle's model as the data engine uses it; weights are read when they are first needed."""
 
     def __init__(self, bundle: Bundle, options: BaselineOptions, *, captioning: bool) -> None:
         set_up_cpu(options.threads)
@@ -55,14 +51,14 @@ class Baseline:
         self.options = options
         self.batch = options.batch or preset.batch_size
         self.preprocess = Preprocess(preset.preprocess)
-        self._runtime = Runtime.choose(options.device, options.dtype)
-        self.device = self._runtime.device
+        self.runtime = Runtime.choose(options.device, options.dtype)
+        self.say: Callable[[str], None] = lambda message: None  # what a person should know
         self._captioning = captioning
         self._root_check = RootCheck()
 
     @classmethod
     def load(cls, name: str, options: BaselineOptions, *, captioning: bool = False) -> "Baseline":
-        """The baseline in a bundle; its weights are read when they are first needed."""
+        """The baseline in a bundle."""
         return cls(Bundle.open(resolve_model(name)), options, captioning=captioning)
 
     @property
@@ -70,22 +66,17 @@ class Baseline:
         """The model's label system."""
         return self.bundle.labels
 
-    @cached_property
-    def model(self) -> Any:
-        """The RAM, in evaluation mode on its device."""
-        model = load_model(self.bundle, captioning=self._captioning)
-        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.runtime.device
 
     @cached_property
-    def all_labels(self) -> PreparedLabels:
-        """All labels of the model, prepared."""
-        with torch.inference_mode():
-            prepared: PreparedLabels = self.model.prepare_labels(self.model.labels())
-        return prepared
-
-    def precision(self) -> AbstractContextManager[Any]:
-        """The context in which the model runs."""
-        return self._runtime.precision()
+    def engine(self) -> TorchEngine:
+        """What runs the model."""
+        return TorchEngine.open(
+            self.bundle, self.runtime, captioning=self._captioning, say=self.say
+        )
 
     def decoded(
         self, batches: Iterable[Sequence[Record]], *, whole: bool = False
@@ -111,39 +102,17 @@ class Baseline:
             self._root_check.saw(image_name(record.fields), problem is None)
 
     def features(self, photos: Sequence[Photo]) -> Tensor:
-        """Features (photos, extra + T, C) of the image encoder.
-
-        The batch is filled up to its full size, so that a photo's features do not depend on how
-        many came with it.
-        """
-        pixels = np.stack([self.preprocess(photo) for photo in photos])
-        return torch.cat(
-            [
-                self._features(pixels[start : start + self.batch])
-                for start in range(0, len(pixels), self.batch)
-            ]
-        )
-
-    def _features(self, pixels: NDArray[np.float32]) -> Tensor:
-        n_missing = self.batch - len(pixels)
-        padded = np.concatenate([pixels, np.zeros((n_missing, *pixels.shape[1:]), np.float32)])
-        photos = torch.from_numpy(padded).to(self.device)
-        with torch.inference_mode(), self.precision():
-            features = self.model.encoder(photos.contiguous(memory_format=torch.channels_last))
-        return features[: len(pixels)].float()
-
-    def encode(self, features: Tensor) -> Encoded:
-        """What the decoders see of features."""
-        with torch.inference_mode(), self.precision():
-            encoded: Encoded = self.model.encode(features)
-        return encoded
+        """Features (B, extra + T, C) of any number of photos, in full batches."""
+        parts = []
+        for some in chunks(photos, self.batch):
+            resized = [self.preprocess.resize(photo) for photo in some]
+            features = self.engine.features(self.preprocess.full_batch(resized, self.batch))
+            parts.append(features[: len(some)])
+        return torch.cat(parts)
 
     def view(self, photo: Photo) -> View:
         """The part of a photo that the model sees."""
-        config = self.preset.preprocess
-        if config.fit == "squash":
-            return View()
-        return View.middle_square(photo.width, photo.height, config.crop_share)
+        return View.of(photo.width, photo.height, self.preset.preprocess)
 
 
 def _photo(record: Record, target: int | None) -> Photo | RecordProblem:
@@ -155,7 +124,7 @@ def _photo(record: Record, target: int | None) -> Photo | RecordProblem:
 
 @dataclass
 class PhotoBatch:
-    """Photos with the labels that are looked for in each; features are computed once, if asked."""
+    """Photos with the labels to look for in each; features are computed once, if asked for."""
 
     baseline: Baseline
     photos: list[Photo]
@@ -174,14 +143,10 @@ class PhotoBatch:
     def distinct(self) -> tuple[PreparedLabels, dict[int, int]]:
         """The labels of all photos, prepared, and the place of each among them."""
         ids = sorted({label for labels in self.labels for label in labels})
-        model = self.baseline.model
-        with torch.inference_mode():
-            rows = model.labels(torch.tensor(ids, dtype=torch.long, device=self.baseline.device))
-            prepared = model.prepare_labels(rows)
+        prepared = self.baseline.engine.labels_of(ids)
         return prepared, {label: place for place, label in enumerate(ids)}
 
     @property
     def grid(self) -> int:
         """Rows, and columns, of the token grid."""
-        n_tokens = self.features.shape[1] - int(self.baseline.model.encoder.extra_tokens)
-        return math.isqrt(n_tokens)
+        return math.isqrt(self.features.shape[1] - self.baseline.engine.model.encoder.extra_tokens)

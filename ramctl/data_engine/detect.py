@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +18,7 @@ from ramctl.data_engine.region_store import (
     input_hash,
 )
 from ramctl.errors import RecordProblem, RunProblem
+from ramctl.inference.ordered_map import chunks
 from ramctl.inference.regions import Floats
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import content_stamp
@@ -27,7 +26,6 @@ from ramctl.records.record import Record, string_list
 from ramctl.records.report import Reject
 
 Tick = Callable[[int], object]
-T = TypeVar("T")
 STAGE = "clean"
 
 
@@ -167,10 +165,11 @@ class RegionFinder:
                     regions.append(Region(index, label, box))
         found: list[dict[int, Found]] = [{} for _ in photos]
         if regions:
-            embedded = self.embedder.embed(batch, regions)
-            scores = embedded.score.float().cpu().numpy()
-            features = embedded.feature.half().cpu().numpy()
-            for tag, region, score, feature in zip(tags, regions, scores, features, strict=True):
+            seen = self.embedder.embed(batch, regions)
+            features = seen.features.astype(np.float16)
+            for tag, region, score, feature in zip(
+                tags, regions, seen.scores, features, strict=True
+            ):
                 own, earlier = found[region.photo], found[region.photo].get(tag.place)
                 if earlier is None or earlier.score < score:
                     own[tag.place] = Found(tag, region.box, float(score), feature)
@@ -229,13 +228,6 @@ def _filled(
         work.keep_unfinished(number, shard, stamps)
         raise
     return shard
-
-
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
-    remaining = iter(items)
-    while chunk := list(islice(remaining, size)):
-        yield chunk
 
 
 def _fail_at_reject(items: Sequence[Item]) -> None:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ramctl.data_engine.baseline import Baseline, PhotoBatch
-from ramctl.data_engine.embed import Embedded, RegionView, embed_regions
 from ramctl.errors import UsageProblem
-from ramctl.inference.regions import Floats, crop_pixels, heat_maps, label_boxes, tokens_under
+from ramctl.inference.regions import Floats, crop_pixels, label_boxes, tokens_under
+from ramctl.inference.torch_engine import ScoredRegions
+from ramctl.model.ram import Regions
 
 if TYPE_CHECKING:
     from ramctl.peers.grounding_dino import GroundingDino
@@ -43,7 +44,7 @@ class Detector(Protocol):
 class Embedder(Protocol):
     """Looks at regions with the baseline's eyes."""
 
-    def embed(self, batch: PhotoBatch, regions: list[Region]) -> Embedded:
+    def embed(self, batch: PhotoBatch, regions: list[Region]) -> ScoredRegions:
         """The probability of each region's own tag on it, and its feature."""
 
 
@@ -65,11 +66,8 @@ class AttentionDetector:
 
 def attention_maps(batch: PhotoBatch) -> NDArray[np.float32]:
     """Heat maps (B, L, rows, columns) of the batch's distinct labels."""
-    baseline, model = batch.baseline, batch.baseline.model
-    encoded = baseline.encode(batch.features)
-    with torch.inference_mode(), baseline.precision():
-        _, maps = model.tag_logits_with_maps(encoded, batch.distinct[0])
-    return heat_maps(maps, model.encoder.extra_tokens)
+    engine = batch.baseline.engine
+    return engine.attention_maps(engine.encode(batch.features), batch.distinct[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ class PoolEmbedder:
 
     context: float = CONTEXT
 
-    def embed(self, batch: PhotoBatch, regions: list[Region]) -> Embedded:
+    def embed(self, batch: PhotoBatch, regions: list[Region]) -> ScoredRegions:
         """Score and feature of each region."""
         grid = batch.grid
         cover = [
@@ -123,7 +121,7 @@ class CropEmbedder:
 
     margin: float = 0.0
 
-    def embed(self, batch: PhotoBatch, regions: list[Region]) -> Embedded:
+    def embed(self, batch: PhotoBatch, regions: list[Region]) -> ScoredRegions:
         """Score and feature of each region."""
         crops = []
         for region in regions:
@@ -131,20 +129,17 @@ class CropEmbedder:
             box = crop_pixels(region.box, photo.width, photo.height, margin=self.margin)
             crops.append(photo.crop(box))
         features = batch.baseline.features(crops)
-        n_tokens = features.shape[1] - batch.baseline.model.encoder.extra_tokens
+        n_tokens = features.shape[1] - batch.baseline.engine.model.encoder.extra_tokens
         cover = torch.ones(len(regions), n_tokens)
         return _embed(batch, regions, features, torch.arange(len(regions)), cover)
 
 
 def _embed(
     batch: PhotoBatch, regions: list[Region], features: Tensor, photo: Tensor, cover: Tensor
-) -> Embedded:
-    baseline: Baseline = batch.baseline
+) -> ScoredRegions:
     prepared, places = batch.distinct
     label = torch.tensor([places[region.label] for region in regions])
-    view = RegionView(features, photo.to(baseline.device), cover.to(baseline.device))
-    with baseline.precision():
-        return embed_regions(baseline.model, view, prepared, label.to(baseline.device))
+    return batch.baseline.engine.score_regions(features, Regions(photo, cover, label), prepared)
 
 
 def detector_facts(name: str) -> str:

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ramctl.data_engine.baseline import Baseline, Decoded
-from ramctl.data_engine.captions import Caption, CaptionWriter, ParseTags
+from ramctl.data_engine.captions import Caption, Captioner, ParseTags
 from ramctl.data_engine.merge import merge_generated
 from ramctl.data_engine.thresholds import global_or_file, thresholds_hash
 from ramctl.errors import RecordProblem
@@ -78,14 +77,14 @@ class Generator:
         self,
         baseline: Baseline,
         thresholds: list[float],
-        writer: CaptionWriter | None,
+        captioner: Captioner | None,
         report: Report,
         confirm: float = CONFIRM,
     ) -> None:
         self.baseline = baseline
         self.thresholds = np.array(thresholds, np.float32)
         self.lowest = self.thresholds * confirm if confirm else np.full(len(thresholds), -1.0)
-        self.writer = writer
+        self.captioner = captioner
         self.report = report
         self.counts = TagCounts()
 
@@ -99,14 +98,14 @@ class Generator:
         good = [
             (record, photo) for record, photo in decoded if not isinstance(photo, RecordProblem)
         ]
-        # The last batch is filled up: a photo's result never depends on how many came with it.
-        photos = [photo for _, photo in good]
-        photos += photos[-1:] * (self.baseline.batch - len(photos))
         probabilities: Iterator[NDArray[np.float32]] = iter(())
         captions: Iterator[list[Caption] | None] = iter(())
-        if photos:
-            encoded = self.baseline.encode(self.baseline.features(photos))
-            scores = self._scores(encoded)
+        if good:
+            preprocess = self.baseline.preprocess
+            resized = [preprocess.resize(photo) for _, photo in good]
+            photos = preprocess.full_batch(resized, self.baseline.batch)
+            encoded, scores = self.baseline.engine.encode_and_score(photos)
+            scores = scores[: len(good)]
             probabilities = iter(scores)
             captions = iter(self._captions(encoded, scores, [record for record, _ in good]))
         return [
@@ -114,13 +113,6 @@ class Generator:
             self._merge(record, next(probabilities), next(captions))
             for record, photo in decoded
         ]  # fmt: skip
-
-    def _scores(self, encoded: Encoded) -> NDArray[np.float32]:
-        """Probabilities (B, L) of all labels."""
-        baseline = self.baseline
-        with torch.inference_mode(), baseline.precision():
-            logits = baseline.model.tag_logits(encoded, baseline.all_labels)
-        return logits.float().sigmoid().cpu().numpy()
 
     def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
         """The ids above their thresholds, the surest first."""
@@ -131,11 +123,11 @@ class Generator:
     def _captions(
         self, encoded: Encoded, scores: NDArray[np.float32], records: list[Record]
     ) -> list[list[Caption] | None]:
-        if self.writer is None:
+        if self.captioner is None:
             return [None] * len(records)
         labels = self.baseline.labels
         tags = [[labels[index].tag for index in self._predicted(row)] for row in scores]
-        return list(self.writer.write(encoded, tags, [record.stamp for record in records]))
+        return list(self.captioner.captions(encoded, tags, [record.stamp for record in records]))
 
     def _merge(
         self, record: Record, probabilities: NDArray[np.float32], captions: list[Caption] | None
@@ -162,19 +154,20 @@ def run(
 ) -> int:
     """Generate for every record of the source; returns the exit code."""
     thresholds = global_or_file(options.threshold, baseline.bundle)
-    writer = None
+    captioner = None
     if options.captions:
         parse = caption_parser(baseline.labels)
-        writer = CaptionWriter(
+        captioner = Captioner(
             baseline, parse, number=options.captions, decode=options.decode, seed=options.seed
         )
     report.device = str(baseline.device)
+    baseline.say = report.say
     fingerprint = {
         "model": baseline.bundle.fingerprint,
         "thresholds": thresholds_hash(thresholds),
         "captions": f"{options.captions} {options.decode} {options.seed} {options.confirm}",
     }
-    generator = Generator(baseline, thresholds, writer, report, options.confirm)
+    generator = Generator(baseline, thresholds, captioner, report, options.confirm)
     return run_stream(report, source, generator.stage, stream, fingerprint=fingerprint).exit_code
 
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import orjson
 
 from ramctl.data_engine.clean import Cleaning, TimeIsUp
-from ramctl.data_engine.detect import chunks, stamp_of
+from ramctl.data_engine.detect import stamp_of
 from ramctl.data_engine.region_store import (
     SHARD_INPUTS,
     Item,
@@ -20,6 +20,7 @@ from ramctl.data_engine.region_store import (
     unspool,
 )
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.ordered_map import chunks
 from ramctl.records.record import Record
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, each, run_stream

@@ -1,23 +1,19 @@
-"""Several devices: a process for each, results in order, a dead one's photos done by another."""
+"""Several devices: a process on each, results in order; when one dies, another does its photos."""
 
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
 from ramctl.records.record import Record
 from ramctl.records.signals import PATIENCE_S, raise_if_stopped
-
-if TYPE_CHECKING:
-    from ramctl.tagging.tagger import Tagger, TaggerOptions
 
 Batch = list[Record]
 Outcomes = list[dict[str, Any] | RecordProblem]
@@ -34,14 +30,34 @@ def split_devices(names: str) -> list[str]:
     return devices
 
 
-class DevicePool:
-    """Tags batches on several devices at once."""
+class BatchWorker(Protocol):
+    """What runs in each process."""
 
-    def __init__(self, model: str, options: "TaggerOptions", devices: list[str]) -> None:
-        self._model = model
-        self._options = options
+    workers: int  # threads that decode
+
+    def decode(self, records: Batch) -> tuple[Batch, list[Any]]:
+        """The records, and each one's photo or the RecordProblem that it has."""
+
+    def score(self, records: Batch, decoded: Sequence[Any]) -> Outcomes:
+        """The outcomes of records whose photos were decoded."""
+
+
+class DevicePool:
+    """Does batches on several devices at once.
+
+    `load(device=..., say=...)` opens a device's worker in its process, so it must be picklable.
+    """
+
+    def __init__(
+        self,
+        load: Callable[..., BatchWorker],
+        devices: Sequence[str],
+        say: Callable[[str], None],
+    ) -> None:
+        self._load = load
         self._devices = devices
-        self.workers: list[_Worker] = []
+        self._say = say
+        self.workers: list[_Process] = []
 
     def run(self, batches: Iterator[Batch]) -> Iterator[Outcomes]:
         """The outcomes of the batches, in their order.
@@ -49,27 +65,23 @@ class DevicePool:
         Raises RunProblem when all processes died, or one batch killed two of them.
         """
         context = multiprocessing.get_context("spawn")
-        self.workers = [
-            _Worker(context, self._model, replace(self._options, device=device))
-            for device in self._devices
-        ]
+        self.workers = [_Process(context, self._load, device) for device in self._devices]
         try:
-            yield from _Schedule(self.workers, self._options.say).run(batches)
+            yield from _Schedule(self.workers, self._say).run(batches)
         finally:
             for worker in self.workers:
                 worker.stop()
 
 
-class _Worker:
-    """A process that tags the batches that it is sent, one after the other."""
+class _Process:
+    """A process that does the batches that it is sent, one after the other."""
 
-    def __init__(self, context: Any, model: str, options: "TaggerOptions") -> None:
-        self.device = options.device
+    def __init__(self, context: Any, load: Callable[..., BatchWorker], device: str) -> None:
+        self.device = device
         self.tasks: deque[int] = deque()
         self.connection: Connection
         self.connection, theirs = context.Pipe()
-        # What tells the user belongs to this process; the other's own words come as its result.
-        arguments = (theirs, model, _options_of(options))
+        arguments = (theirs, load, device)
         self.process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
@@ -90,7 +102,7 @@ class _Worker:
 class _Schedule:
     """Which process has which batch, and the outcomes that wait for their turn."""
 
-    def __init__(self, workers: list[_Worker], say: Any) -> None:
+    def __init__(self, workers: list[_Process], say: Callable[[str], None]) -> None:
         self._workers = list(workers)
         self._say = say
         self._batches: dict[int, Batch] = {}  # handed out or waiting, without outcomes yet
@@ -142,7 +154,7 @@ class _Schedule:
             try:
                 answer = worker.connection.recv()
             except (EOFError, OSError):
-                self._bury(worker)
+                self._hand_back_tasks(worker)
                 continue
             if isinstance(answer, str):
                 self._say(answer)
@@ -153,7 +165,8 @@ class _Schedule:
                 del self._batches[number]
                 self._done[number] = answer
 
-    def _bury(self, worker: _Worker) -> None:
+    def _hand_back_tasks(self, worker: _Process) -> None:
+        """Queue the batches of a dead process again, unless one of them killed two processes."""
         self._workers.remove(worker)
         worker.process.join()
         how = f"the process on {worker.device} died (exit code {worker.process.exitcode})"
@@ -164,7 +177,7 @@ class _Schedule:
                 raise RunProblem(f"{how}, the second one at the same photos")
         if not self._workers:
             raise RunProblem(f"{how}, and no other is left")
-        self._say(f"{how}; another one does its photos")
+        self._say(f"{how}; its photos go to another device")
         self._again.extendleft(reversed(worker.tasks))
 
     def _in_order(self) -> Iterator[Outcomes]:
@@ -173,22 +186,16 @@ class _Schedule:
             self._given += 1
 
 
-def _options_of(options: "TaggerOptions") -> dict[str, Any]:
-    names = options.__dataclass_fields__
-    return {name: getattr(options, name) for name in names if name != "say"}
-
-
-def _work(connection: Connection, model: str, options: dict[str, Any]) -> None:
-    """Tag batches until the other end is closed; its signals are the parent's business."""
-    from ramctl.tagging.tagger import Tagger
-
+def _work(connection: Connection, load: Callable[..., BatchWorker], device: str) -> None:
+    """Do batches until the other end is closed; signals are the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     try:
-        tagger = Tagger.load(model, say=connection.send, **options)
-        with ThreadPoolExecutor(tagger.workers) as pool:
-            for records, photos in _decoded(connection, tagger, pool):
-                connection.send(tagger.score(records, [one for photo in photos for one in photo]))
+        # What the worker says travels as its results do, and the parent tells the user.
+        worker = load(device=device, say=connection.send)
+        with ThreadPoolExecutor(worker.workers) as pool:
+            for records, photos in _decoded(connection, worker, pool):
+                connection.send(worker.score(records, [one for photo in photos for one in photo]))
     except RamctlError as error:
         connection.send(error)
     except (BrokenPipeError, ConnectionResetError):
@@ -196,7 +203,7 @@ def _work(connection: Connection, model: str, options: dict[str, Any]) -> None:
 
 
 def _decoded(
-    connection: Connection, tagger: "Tagger", pool: ThreadPoolExecutor
+    connection: Connection, worker: BatchWorker, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[Batch, Iterable[Any]]]:
     """Batches with their photos; the next batch is decoded while the model runs."""
     queue: SimpleQueue[tuple[Batch, Iterable[Any]] | None] = SimpleQueue()
@@ -205,7 +212,7 @@ def _decoded(
         try:
             while True:
                 batch = connection.recv()
-                queue.put((batch, pool.map(lambda record: tagger.decode([record])[1], batch)))
+                queue.put((batch, pool.map(lambda record: worker.decode([record])[1], batch)))
         except (EOFError, OSError):
             queue.put(None)
 

@@ -1,4 +1,4 @@
-"""A parallel map whose results keep their order.
+"""Batches, and a parallel map over them whose results keep their order.
 
 Its threads run at once because decoding and onnxruntime release Python's lock.
 """
@@ -6,6 +6,7 @@ Its threads run at once because decoding and onnxruntime release Python's lock.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import TypeVar
 
 from ramctl.errors import Interrupted
@@ -13,6 +14,13 @@ from ramctl.records.signals import PATIENCE_S, raise_if_stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items, the last one shorter."""
+    remaining = iter(items)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
 
 
 def ordered_map(

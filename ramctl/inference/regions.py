@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ramctl.model.config import PreprocessConfig
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -29,6 +31,13 @@ class View:
     """The part of a photo that the model sees: all of it, or the middle square."""
 
     box: tuple[float, float, float, float] = WHOLE
+
+    @classmethod
+    def of(cls, width: int, height: int, config: PreprocessConfig) -> "View":
+        """The view of a photo of that size after a model's preprocessing."""
+        if config.fit == "squash":
+            return cls()
+        return cls.middle_square(width, height, config.crop_share)
 
     @classmethod
     def middle_square(cls, width: int, height: int, share: float) -> "View":

@@ -5,6 +5,7 @@ a thousand classes, and in the label queries' space they say something about eve
 B batch, T tokens, C channels, L labels, E text width, R own width, K classes of the backbone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,13 @@ class GlobalFeatures:
         return GlobalFeatures(
             self.feature[photos], *(None if part is None else part[photos] for part in rest)
         )
+
+    @classmethod
+    def join(cls, parts: Sequence["GlobalFeatures"]) -> "GlobalFeatures":
+        """The features of several batches as those of one."""
+        rest = zip(*((part.token, part.own, part.classes) for part in parts), strict=True)
+        joined = (None if some[0] is None else torch.cat(some) for some in rest)
+        return cls(torch.cat([part.feature for part in parts]), *joined)
 
 
 class GlobalBranch(nn.Module):

@@ -1,11 +1,15 @@
 """Photo to the array that the image encoder takes; numpy and Pillow only."""
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ramctl.model.config import PreprocessConfig
 
+Photo = TypeVar("Photo")
 _INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -47,7 +51,21 @@ class Preprocess:
         scaled /= self.std[:, None, None]
         return scaled
 
+    def full_batch(self, photos: Sequence[NDArray[np.uint8]], number: int) -> NDArray[np.float32]:
+        """Resized photos (S, S, 3), `number` at most, as the model takes them (number, 3, S, S)."""
+        blank = np.zeros((self.config.size, self.config.size, 3), np.uint8)
+        return self.normalise(np.stack(padded(photos, number, blank)))
+
     def _middle(self, photo: Image.Image) -> tuple[float, float, float, float]:
         side = min(photo.size) * self.config.crop_share
         left, top = (photo.width - side) / 2, (photo.height - side) / 2
         return left, top, left + side, top + side
+
+
+def padded(photos: Sequence[Photo], number: int, blank: Photo) -> list[Photo]:
+    """The photos with blank ones behind them, `number` in all.
+
+    Libraries choose their kernels by the shape of a batch, and kernels round differently: batches
+    of one shape keep a photo's scores from depending on how many came with it.
+    """
+    return [*photos, *[blank] * (number - len(photos))]

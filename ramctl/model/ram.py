@@ -4,6 +4,7 @@ B batch, T tokens, C channels, D width, L labels, E text width, S caption word p
 V vocabulary, P regions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,18 @@ class Encoded:
     def __getitem__(self, photos: slice | Tensor) -> "Encoded":
         """Some photos of the batch."""
         return Encoded(self.tokens[photos], None if self.photo is None else self.photo[photos])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @classmethod
+    def join(cls, parts: Sequence["Encoded"]) -> "Encoded":
+        """The photos of several batches as one."""
+        if len(parts) == 1:
+            return parts[0]
+        photos = [part.photo for part in parts if part.photo is not None]
+        photo = GlobalFeatures.join(photos) if photos else None
+        return cls(torch.cat([part.tokens for part in parts]), photo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,10 @@ class Regions:
 
     def __getitem__(self, some: slice) -> "Regions":
         return Regions(self.photo[some], self.cover[some], self.label[some])
+
+    def to(self, device: torch.device) -> "Regions":
+        """The same on another device."""
+        return Regions(self.photo.to(device), self.cover.to(device), self.label.to(device))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ramctl.model.preprocess import padded
+
 Photo = NDArray[np.uint8]  # (H, W, 3), RGB
 Scores = NDArray[np.float32]  # (B, L)
 
@@ -45,10 +47,9 @@ class Peer(ABC):
         """A number in [0, 1] a photo and label (B, L); what it means is the peer's to say."""
         rows = np.empty((len(photos), len(self.labels)), np.float32)
         for start in range(0, len(photos), self.batch):
-            some = list(photos[start : start + self.batch])
-            # Always the same shape, so that a photo's scores do not depend on the job's length.
-            blanks = [_BLANK] * (self.batch - len(some))
-            rows[start : start + len(some)] = self._score(some + blanks)[: len(some)]
+            some = photos[start : start + self.batch]
+            scores = self._score(padded(some, self.batch, _BLANK))
+            rows[start : start + len(some)] = scores[: len(some)]
         return rows
 
     @abstractmethod

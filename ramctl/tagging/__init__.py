@@ -1,5 +1,6 @@
 """Photos to tags: `Tagger`, and what it is made of."""
 
-from ramctl.tagging.tagger import Tagger, TaggerOptions
+from ramctl.tagging.scorers import TaggerOptions
+from ramctl.tagging.tagger import Tagger
 
 __all__ = ["Tagger", "TaggerOptions"]

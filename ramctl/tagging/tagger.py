@@ -1,10 +1,9 @@
 """Photos in, records with tags out: the library behind `ramctl tag`."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,20 +13,16 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem
 from ramctl.inference.device_pool import DevicePool, split_devices
-from ramctl.inference.ordered_map import ordered_map
-from ramctl.inference.scorers import BundleScorer, PeerScorer, Scorer
+from ramctl.inference.ordered_map import chunks, ordered_map
 from ramctl.labels import LabelSystem
-from ramctl.photos.decoding import MAX_PIXELS, record_photo
+from ramctl.photos.decoding import record_photo
 from ramctl.records.record import Record, encode_name, set_tags
-from ramctl.tagging.selection import ChoiceOptions, TagChoice
+from ramctl.tagging.scorers import BundleScorer, PeerScorer, Scorer, TaggerOptions
+from ramctl.tagging.selection import TagChoice
 
 Outcome = dict[str, Any] | RecordProblem
 Batch = list[Record]
 DENSE_DIGITS = 6
-
-
-def _silent(message: str) -> None:
-    return None
 
 
 class Decoded(NamedTuple):
@@ -35,26 +30,6 @@ class Decoded(NamedTuple):
 
     pixels: NDArray[np.uint8]  # (H, W, 3)
     size: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class TaggerOptions:
-    """How photos are tagged; the defaults are those of `ramctl tag`."""
-
-    labels: str | None = None  # a file of words instead of the model's labels, +FILE: besides them
-    threshold: str | None = None  # a number or a file; None: the model's, per tag
-    choice: ChoiceOptions = field(default_factory=ChoiceOptions)
-    dense: bool = False  # give the scores of all labels too
-    boxes: bool = False  # give where the model looked for each tag
-    caption: bool = False  # give a caption
-    runtime: str = "auto"  # or onnx, torch
-    device: str = "auto"  # or cpu, cuda, cuda:N, mps
-    dtype: str = "auto"  # or fp32, bf16, int8
-    batch: int | None = None  # photos a batch; None: what fits the model
-    workers: int | None = None  # threads that decode (and run the graph); None: one a core
-    threads: int | None = None  # threads of one run of the model
-    max_pixels: int = MAX_PIXELS
-    say: Callable[[str], None] = _silent  # what a person should know while it runs
 
 
 class Tagger:
@@ -67,7 +42,7 @@ class Tagger:
         self.scorer = scorer
         self.options = options
         self.workers = options.workers or _cores()
-        self.elsewhere: DevicePool | None = None  # processes that tag instead of this one
+        self.pool: DevicePool | None = None  # processes that tag instead of this one
         labels = scorer.label_set
         self._choose = TagChoice(labels.labels, labels.thresholds, options.choice)
 
@@ -83,7 +58,8 @@ class Tagger:
         if len(devices) > 1:
             one = cls.load(model, **options | {"device": devices[0]})
             one.options = wanted
-            one.elsewhere = DevicePool(model, wanted, devices)
+            shared = {name: options[name] for name in options if name not in ("device", "say")}
+            one.pool = DevicePool(partial(cls.load, model, **shared), devices, wanted.say)
             return one
         kind, colon, _ = model.partition(":")
         if colon and "/" not in kind and kind != "hf":
@@ -99,7 +75,7 @@ class Tagger:
     def description(self) -> str:
         """Device, runtime and batch size, for people."""
         one = self.scorer.description
-        return one if self.elsewhere is None else f"{self.options.device}, {one} each"
+        return one if self.pool is None else f"{self.options.device}, {one} each"
 
     @property
     def batch(self) -> int:
@@ -134,7 +110,7 @@ class Tagger:
         """For each photo in order its record, or the RecordProblem that says why there is none."""
         names = (os.fspath(photo) for photo in photos)
         records = (Record({"image": encode_name(name)}, "python", 1, Path()) for name in names)
-        for batch in self.stage(_batched(records, self.batch)):
+        for batch in self.stage(chunks(records, self.batch)):
             yield from batch
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
@@ -142,8 +118,8 @@ class Tagger:
 
         Photos are decoded ahead; a photo's scores depend on neither its neighbours nor the workers.
         """
-        if self.elsewhere is not None:
-            yield from self.elsewhere.run(batches)
+        if self.pool is not None:
+            yield from self.pool.run(batches)
         elif self.scorer.concurrent:
             yield from ordered_map(self._decode_and_score, batches, self.workers)
         else:
@@ -190,9 +166,9 @@ class Tagger:
                 fields |= {"dense": significant(row, DENSE_DIGITS), "labels": named}
         if self.options.boxes or self.options.caption:
             sizes = [photo.size for photo in decoded]
-            found = self.scorer.look(photos, sizes, chosen, self._choose.ids)
-            for fields, looked in zip(added, found, strict=True):
-                fields |= looked
+            found = self.scorer.annotate(photos, sizes, chosen, self._choose.ids)
+            for fields, annotations in zip(added, found, strict=True):
+                fields |= annotations
         return added
 
     def _record(self, record: Record, added: dict[str, Any]) -> dict[str, Any]:
@@ -214,12 +190,6 @@ def significant(values: NDArray[np.float32], digits: int) -> NDArray[np.float64]
     tiny = np.abs(wide) < 1e-12
     rounded[tiny] = [float(f"{value:.{digits}g}") for value in wide[tiny].tolist()]
     return rounded
-
-
-def _batched(records: Iterable[Record], size: int) -> Iterator[Batch]:
-    iterator = iter(records)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def _cores() -> int:

@@ -1,8 +1,7 @@
 """A bundle's int8 graph: ranges from training photos, thresholds and verdict from held-out ones."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +18,15 @@ from ramctl.checkpoints.bundle import (
 from ramctl.checkpoints.int8 import export_int8_graph
 from ramctl.checkpoints.load import load_model
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN
-from ramctl.inference.scorers import BundleScorer
-from ramctl.model.config import PreprocessConfig
+from ramctl.inference.ordered_map import chunks
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import record_photo
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import Record
-from ramctl.tagging.tagger import TaggerOptions
+from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.training.annotations import Targets, read_annotation
-from ramctl.training.validation import Scored
+from ramctl.training.validation import Scored, score_blocks, truth_of
 
 CALIBRATION_PHOTOS = 128
 CALIBRATION_BATCH = 4
@@ -61,7 +58,8 @@ def add_int8_graph(
     names the default number format; without it both stay. Raises RunProblem.
     """
     preset = bundle.preset
-    photos = list(_calibration_photos(preset.preprocess, calibration, root))
+    preprocess = Preprocess(preset.preprocess)
+    photos = list(_calibration_photos(preprocess, calibration, root))
     if not photos:
         raise RunProblem(f"{calibration}: none of its photos can be read")
     model = load_model(bundle, captioning=False)
@@ -70,33 +68,24 @@ def add_int8_graph(
     with BundleWriter(target) as writer:
         writer.link_files(bundle, without={INT8_GRAPH, INT8_THRESHOLDS})
         writer.meta.pop("dtype", None)
-        export_int8_graph(
-            model, preset.preprocess.size, writer.path / INT8_GRAPH,
-            _batches(photos, Preprocess(preset.preprocess)), weights=writer.path / WEIGHTS,
-        )  # fmt: skip
+        batches = (preprocess.normalise(np.stack(p)) for p in chunks(photos, CALIBRATION_BATCH))
+        size, path = preset.preprocess.size, writer.path / INT8_GRAPH
+        export_int8_graph(model, size, path, batches, weights=writer.path / WEIGHTS)
         if validation is not None:
             verdict = _judge(writer, validation, root)
     return Bundle.open(target), verdict
 
 
 def _calibration_photos(
-    config: PreprocessConfig, name: str, root: str | None
+    preprocess: Preprocess, name: str, root: str | None
 ) -> Iterator[NDArray[np.uint8]]:
-    preprocess = Preprocess(config)
     inputs = PhotoInputs([name], root, recursive=True, stage="convert")
     records = [item for item in read_photo_inputs(inputs) if isinstance(item, Record)]
     for record in records[:: max(1, len(records) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]:
         try:
-            yield preprocess.resize(record_photo(record, target=config.size))
+            yield preprocess.resize(record_photo(record, target=preprocess.config.size))
         except RecordProblem:
             continue
-
-
-def _batches(
-    photos: Sequence[NDArray[np.uint8]], preprocess: Preprocess
-) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, len(photos), CALIBRATION_BATCH):
-        yield preprocess.normalise(np.stack(photos[start : start + CALIBRATION_BATCH]))
 
 
 def _judge(writer: BundleWriter, validation: str, root: str | None) -> Verdict:
@@ -117,34 +106,21 @@ def _judge(writer: BundleWriter, validation: str, root: str | None) -> Verdict:
 def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Scored:
     """Scores and truth of the validation photos that can be read."""
     scorer = BundleScorer(bundle, TaggerOptions(dtype=dtype, device="cpu"))
-    targets = Targets(bundle.labels)
-    scores, truth = [], []
-    for photos in _batched(_validation(validation, root), scorer.batch):
-        pixels = []
-        for record in photos:
-            try:
-                target = targets.of(read_annotation(record))
-                pixels.append(scorer.prepare(record_photo(record, target=scorer.target)))
-            except RecordProblem:
-                continue
-            row = np.full(len(targets), NEGATIVE, np.int8)
-            if target.unknown is not None:
-                row[target.unknown] = UNKNOWN
-            row[target.present] = POSITIVE
-            truth.append(row)
-        if pixels:
-            scores.append(scorer.scores(pixels))
-    if not scores:
+    photos = _validation_photos(validation, root, scorer, Targets(bundle.labels))
+    scored = score_blocks(photos, scorer.scores, scorer.batch, len(bundle.labels))
+    if not len(scored.scores):
         raise RunProblem(f"{validation}: no record has tags and a photo that can be read")
-    return Scored(np.concatenate(scores), np.stack(truth))
+    return scored
 
 
-def _validation(name: str, root: str | None) -> Iterator[Record]:
-    records = read_inputs([name], root, "convert")
-    return (item for item in records if isinstance(item, Record))
-
-
-def _batched(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
-    iterator = iter(records)
-    while batch := list(islice(iterator, size)):
-        yield batch
+def _validation_photos(
+    name: str, root: str | None, scorer: BundleScorer, targets: Targets
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int8]]]:
+    for record in read_inputs([name], root, "convert"):
+        if not isinstance(record, Record):
+            continue
+        try:
+            truth = truth_of(read_annotation(record), targets)
+            yield scorer.prepare(record_photo(record, target=scorer.target)), truth
+        except RecordProblem:
+            continue

@@ -3,14 +3,15 @@
 N photos, L labels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ramctl.device import Runtime
 from ramctl.errors import RecordProblem
 from ramctl.evaluation.metrics import (
     NEGATIVE,
@@ -20,9 +21,11 @@ from ramctl.evaluation.metrics import (
     rank,
 )
 from ramctl.evaluation.thresholds import max_f1_thresholds, steadied_thresholds
+from ramctl.inference.ordered_map import chunks
+from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.model.ram import RAM
-from ramctl.training.annotations import Targets, read_annotation
+from ramctl.training.annotations import Annotation, Targets, read_annotation
 from ramctl.training.augmentation import TrainingPhoto
 from ramctl.training.batches import CachedFeatures
 from ramctl.training.record_file import RecordFile
@@ -30,6 +33,7 @@ from ramctl.training.record_file import RecordFile
 FEWEST_PHOTOS = 50  # below, thresholds would be guessed: they stay at the default
 MOST_PHOTOS = 20_000  # scores of all photos are held in memory
 PHOTOS_AT_ONCE = 32
+Photo = TypeVar("Photo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,6 @@ class Scored:
         return own, float(shared)
 
 
-@torch.inference_mode()
 def score(
     model: RAM,
     photos: ValidationSet,
@@ -94,46 +97,53 @@ def score(
     on_problem: Callable[[int, RecordProblem], None],
 ) -> Scored:
     """Scores of the validation photos by the model, which is in evaluation mode."""
-    prepared = model.prepare_labels(model.labels())
-    scores, truth = [], []
-    for arrays, rows in _blocks(photos, on_problem):
-        batch = torch.from_numpy(np.stack(arrays)).float().to(device)
-        logits = model.tag_logits(model.encode(model.encoder(batch)), prepared)
-        scores.append(logits.float().sigmoid().cpu().numpy())
-        truth.append(np.stack(rows))
-    n_labels = len(photos.targets)
-    if not scores:
-        return Scored(np.zeros((0, n_labels), np.float32), np.zeros((0, n_labels), np.int8))
-    return Scored(np.concatenate(scores), np.concatenate(truth))
+    engine = TorchEngine(model, Runtime(device))
+    return score_blocks(
+        _photos(photos, on_problem),
+        lambda arrays: engine.scores(np.stack(arrays).astype(np.float32)),
+        PHOTOS_AT_ONCE,
+        len(photos.targets),
+    )
 
 
-def _blocks(
+def score_blocks(
+    photos: Iterable[tuple[Photo, NDArray[np.int8]]],
+    scores: Callable[[list[Photo]], NDArray[np.float32]],
+    size: int,
+    n_labels: int,
+) -> Scored:
+    """Scores of photos that come with their truth (L), computed for `size` photos at a time."""
+    found, truth = [np.zeros((0, n_labels), np.float32)], [np.zeros((0, n_labels), np.int8)]
+    for block in chunks(photos, size):
+        found.append(scores([photo for photo, _ in block]))
+        truth.append(np.stack([row for _, row in block]))
+    return Scored(np.concatenate(found), np.concatenate(truth))
+
+
+def truth_of(annotation: Annotation, targets: Targets) -> NDArray[np.int8]:
+    """What is known of each label in a photo: 1, 0, or -1 where nothing is (L)."""
+    target = targets.of(annotation)
+    known = np.full(len(targets), NEGATIVE, np.int8)
+    if target.unknown is not None:
+        known[target.unknown] = UNKNOWN
+    known[target.present] = POSITIVE
+    return known
+
+
+def _photos(
     photos: ValidationSet, on_problem: Callable[[int, RecordProblem], None]
-) -> Iterator[tuple[list[NDArray[Any]], list[NDArray[np.int8]]]]:
-    arrays: list[NDArray[Any]] = []
-    rows: list[NDArray[np.int8]] = []
+) -> Iterator[tuple[NDArray[Any], NDArray[np.int8]]]:
     random = np.random.default_rng(0)
     for index in photos.ids[:MOST_PHOTOS].tolist():
         annotation = read_annotation(photos.records[index])
+        if photos.features is not None:
+            row = int(photos.features.rows[index, 0])
+            if row >= 0:
+                yield photos.features.cache[row, 0], truth_of(annotation, photos.targets)
+            continue
         try:
-            if photos.features is not None:
-                row = int(photos.features.rows[index, 0])
-                if row < 0:
-                    continue
-                arrays.append(photos.features.cache[row, 0])
-            else:
-                arrays.append(photos.photo(annotation, random))
+            photo = photos.photo(annotation, random)
         except RecordProblem as problem:
             on_problem(index, problem)
             continue
-        target = photos.targets.of(annotation)
-        known = np.full(len(photos.targets), NEGATIVE, np.int8)
-        if target.unknown is not None:
-            known[target.unknown] = UNKNOWN
-        known[target.present] = POSITIVE
-        rows.append(known)
-        if len(arrays) == PHOTOS_AT_ONCE:
-            yield arrays, rows
-            arrays, rows = [], []
-    if arrays:
-        yield arrays, rows
+        yield photo, truth_of(annotation, photos.targets)

@@ -32,8 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ramctl.checkpoints.bundle import LABELS, WEIGHTS, Bundle, BundleWriter
 from ramctl.checkpoints.load import write_model
+from ramctl.device import Runtime, set_up_cpu
 from ramctl.inference.label_set import own_labels
-from ramctl.inference.torch_predictor import TorchPredictor
+from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.config import Preset, finetuning_preset, load_preset
@@ -174,9 +175,11 @@ def tag_bundle(options: argparse.Namespace) -> float:
     """Peak resident MB of this process after tagging one batch with a bundle."""
     bundle = Bundle.open(options.tag_bundle)
     rows = own_labels(bundle).rows
-    predictor = TorchPredictor(bundle, rows, device="cpu", dtype=options.dtype[0])
+    set_up_cpu(None)
+    runtime = Runtime.choose("cpu", options.dtype[0])
+    engine = TorchEngine.open(bundle, runtime, rows=rows, fold=True)
     size = bundle.preprocess.size
-    predictor.scores(np.zeros((options.batch, 3, size, size), np.float32))
+    engine.scores(np.zeros((options.batch, 3, size, size), np.float32))
     # Not ru_maxrss: it is handed down from the parent process.
     (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x]
     return int(line.split()[1]) / 1024

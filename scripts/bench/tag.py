@@ -82,8 +82,7 @@ def core_times(tagger: Tagger, paths: list[Path], seconds: float) -> dict[str, f
     pixels = np.stack([preprocess.resize(photo) for photo in photos])
     batches = {n: preprocess.normalise(np.repeat(pixels, 2, 0)[:n]) for n in BATCHES}
     by_batch = {
-        n: core_ms(lambda n=n: tagger.scorer.predictor.scores(batches[n]), n, seconds)
-        for n in BATCHES
+        n: core_ms(lambda n=n: tagger.scorer.engine.scores(batches[n]), n, seconds) for n in BATCHES
     }
     print(
         "  model, ms a photo by batch:", ", ".join(f"{n}: {ms:.1f}" for n, ms in by_batch.items())

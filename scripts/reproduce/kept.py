@@ -1,6 +1,6 @@
-"""The data engine's baseline on the features that `train --cache` kept: no photo is decoded again.
+"""The data engine's baseline on features that `train --cache` has stored: no photo is decoded.
 
-All else is the engine's own code; features are those of the command but for fp16.
+All else is the engine's own code; the features are those of the command, rounded to fp16.
 B photos, T tokens, C channels, L labels.
 """
 
@@ -16,10 +16,11 @@ from ramctl.checkpoints.bundle import Bundle
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.clean import Cleaning, CleanOptions
 from ramctl.data_engine.region_store import WorkFolder
+from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import RecordProblem
 from ramctl.inference.label_set import choose_labels
 from ramctl.inference.regions import View
-from ramctl.inference.torch_predictor import TorchPredictor
+from ramctl.inference.torch_engine import TorchEngine
 from ramctl.photos.decoding import read_photo
 from ramctl.records.files import write_atomic
 from ramctl.records.inputs import read_inputs
@@ -94,9 +95,10 @@ def predict(records: Path, model: Path, words: Path, cache: Path, out: Path) -> 
     """`ramctl tag --dense --labels WORDS`; features are computed for the first model that asks."""
     bundle = Bundle.open(model)
     labels = choose_labels(bundle, str(words), None)
-    predictor = TorchPredictor(bundle, labels.rows, threads=1)
+    set_up_cpu(1)
+    engine = TorchEngine.open(bundle, Runtime.choose(), rows=labels.rows, fold=True)
     config = bundle.preprocess
-    features = FeatureCache(cache, predictor.model.encoder, config, flip=False)
+    features = FeatureCache(cache, engine.model.encoder, config, flip=False)
     found = list(read_inputs((str(records),), str(records.parent), "tag"))
     photos = [Annotation(r.fields["image"], r.base, (), (), None, ()) for r in found]
     rows = features.fill(photos, _give_up, lambda done: None)[:, 0]
@@ -104,10 +106,8 @@ def predict(records: Path, model: Path, words: Path, cache: Path, out: Path) -> 
     lines = []
     for start in range(0, len(rows), AT_ONCE):
         kept = np.stack([features[int(row), 0] for row in rows[start : start + AT_ONCE]])
-        with torch.inference_mode():
-            encoded = predictor.model.encode(torch.from_numpy(kept.astype(np.float32)))
-            logits = predictor.model.tag_logits(encoded, predictor.labels)
-        for record, own in zip(found[start:], logits.sigmoid().tolist(), strict=False):
+        probabilities = engine.scores(kept.astype(np.float32)).tolist()
+        for record, own in zip(found[start:], probabilities, strict=False):
             first = {} if lines else {"label_names": names}
             lines.append(dumps({"image": record.fields["image"], "dense": own, **first}))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,5 @@ def scores(rows: Sequence[dict], model: Path, cache: Path, root: Path) -> np.nda
     for start in range(0, len(rows), AT_ONCE):
         some = rows[start : start + AT_ONCE]
         features = baseline.features([baseline._kept(row["image"], root) for row in some])
-        with torch.inference_mode():
-            logits = baseline.model.tag_logits(baseline.encode(features), baseline.all_labels)
-        out.append(logits.sigmoid().numpy())
-    return np.concatenate(out).astype(np.float32)
+        out.append(baseline.engine.scores(features))
+    return np.concatenate(out)

@@ -10,7 +10,7 @@ from ramctl.checkpoints.bundle import INT8_GRAPH, INT8_THRESHOLDS, Bundle
 from ramctl.checkpoints.bundle import PHOTOS as INPUT
 from ramctl.cli import main
 from ramctl.inference.label_set import own_labels
-from ramctl.inference.predictor import OnnxPredictor
+from ramctl.inference.onnx_engine import OnnxEngine
 from tests.conftest import REPOSITORY
 
 onnx = pytest.importorskip("onnx")
@@ -76,7 +76,7 @@ def test_thresholds_and_the_default_format_belong_to_the_bundle(int8_bundle, tin
 
 
 def test_scores_do_not_depend_on_the_place_in_the_batch(int8_bundle):
-    predictor = OnnxPredictor(int8_bundle, INT8_GRAPH, own_labels(int8_bundle).rows, 1)
+    predictor = OnnxEngine(int8_bundle, INT8_GRAPH, own_labels(int8_bundle).rows, 1)
     photos = np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32)
     photos[3:] *= 9  # a range that follows the batch would notice
     scores = predictor.scores(photos)

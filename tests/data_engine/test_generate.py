@@ -7,11 +7,12 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ramctl.data_engine.captions import Caption, read_decoding
+from ramctl.data_engine.captions import Caption
 from ramctl.data_engine.clean import CleanOptions
 from ramctl.data_engine.generate import GenerateOptions
 from ramctl.data_engine.merge import merge_generated
 from ramctl.errors import UsageProblem
+from ramctl.inference.captions import read_decoding
 from ramctl.labels import LabelSystem
 from tests.data_engine.conftest import LABELS, lines, read
 

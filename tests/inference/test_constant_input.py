@@ -8,10 +8,10 @@ import pytest
 
 from ramctl.checkpoints.bundle import GRAPH, LABEL_QUERIES, LOGITS, PHOTOS, Bundle, resolve_model
 from ramctl.errors import RunProblem
-from ramctl.inference import predictor
+from ramctl.inference import onnx_engine
 from ramctl.inference.constant_input import bind_input
 from ramctl.inference.label_set import own_labels
-from ramctl.inference.predictor import OnnxPredictor, sigmoid
+from ramctl.inference.onnx_engine import OnnxEngine, sigmoid
 
 onnx = pytest.importorskip("onnx")
 
@@ -26,7 +26,7 @@ def test_scores_equal_those_of_the_graph_as_stored(mini):
     photos = np.random.default_rng(0).uniform(-1, 1, (2, 3, 224, 224)).astype(np.float32)
     session = onnxruntime.InferenceSession(mini.path / GRAPH, providers=["CPUExecutionProvider"])
     (logits,) = session.run([LOGITS], {PHOTOS: photos, LABEL_QUERIES: rows})
-    scores = OnnxPredictor(mini, GRAPH, rows, 1).scores(photos)
+    scores = OnnxEngine(mini, GRAPH, rows, 1).scores(photos)
     np.testing.assert_allclose(scores, sigmoid(logits), atol=1e-5)
 
 
@@ -54,7 +54,7 @@ def test_a_damaged_graph_is_told_in_one_line(mini, tmp_path):
     (tmp_path / "broken" / GRAPH).write_bytes((mini.path / GRAPH).read_bytes()[:-5])
     rows = own_labels(mini).rows
     with pytest.raises(RunProblem, match=f"{GRAPH}: onnxruntime cannot load it: ") as told:
-        OnnxPredictor(Bundle(tmp_path / "broken", mini.meta), GRAPH, rows, 1)
+        OnnxEngine(Bundle(tmp_path / "broken", mini.meta), GRAPH, rows, 1)
     assert "\n" not in str(told.value)
 
 
@@ -73,9 +73,9 @@ def test_processors_that_add_in_16_bits_are_known(monkeypatch, machine, flags, e
             raise FileNotFoundError(path)
         return flags
 
-    monkeypatch.setattr(predictor.platform, "machine", lambda: machine)
-    monkeypatch.setattr(predictor.Path, "read_text", read)
-    assert predictor._adds_in_16_bits() is expected
+    monkeypatch.setattr(onnx_engine.platform, "machine", lambda: machine)
+    monkeypatch.setattr(onnx_engine.Path, "read_text", read)
+    assert onnx_engine._adds_in_16_bits() is expected
 
 
 def test_an_input_that_is_not_there_is_refused(mini):

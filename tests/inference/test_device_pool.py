@@ -43,17 +43,17 @@ def test_a_dead_process_s_photos_are_done_by_another(colours, many):
     found = []
     for record in tagger.tag(photos):
         if len(found) == 9:
-            os.kill(tagger.elsewhere.workers[0].process.pid, signal.SIGKILL)
+            os.kill(tagger.pool.workers[0].process.pid, signal.SIGKILL)
         found.append(record)
     assert found == expected
-    assert said == ["the process on cpu died (exit code -9); another one does its photos"]
+    assert said == ["the process on cpu died (exit code -9); its photos go to another device"]
 
 
 def test_when_all_processes_are_dead_the_run_fails(colours, many):
     tagger = load(colours, "cpu,cpu")
     with pytest.raises(RunProblem, match="died"):
         for _ in tagger.tag(many * 5):
-            for worker in tagger.elsewhere.workers:
+            for worker in tagger.pool.workers:
                 os.kill(worker.process.pid, signal.SIGKILL)
 
 

@@ -7,11 +7,11 @@ from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.inference.label_set import own_labels
-from ramctl.inference.predictor import OnnxPredictor, choose_runtime, sigmoid
-from ramctl.inference.scorers import BundleScorer
+from ramctl.inference.onnx_engine import OnnxEngine, choose_runtime, sigmoid
 from ramctl.labels import Label, LabelSystem
+from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.tagging.selection import ChoiceOptions, TagChoice
-from ramctl.tagging.tagger import TaggerOptions, significant
+from ramctl.tagging.tagger import significant
 from tests.conftest import REPOSITORY
 from tests.tagging.conftest import save_photo
 
@@ -50,11 +50,11 @@ def test_a_large_torch_model_takes_one_batch_at_a_time(tiny_bundle):
 
 def test_scores_do_not_depend_on_the_place_in_the_batch(tiny_bundle):
     bundle = Bundle.open(tiny_bundle)
-    predictor = OnnxPredictor(bundle, "model.onnx", own_labels(bundle).rows, 1)
+    engine = OnnxEngine(bundle, "model.onnx", own_labels(bundle).rows, 1)
     photos = np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32)
-    scores = predictor.scores(photos)
+    scores = engine.scores(photos)
     order = np.random.default_rng(1).permutation(8)
-    np.testing.assert_array_equal(predictor.scores(photos[order]), scores[order])
+    np.testing.assert_array_equal(engine.scores(photos[order]), scores[order])
 
 
 def test_tagger_yields_records_and_raises_what_the_command_rejects(colours, photos):

@@ -1,11 +1,10 @@
-"""From photos to scores: the bundle's graph in onnxruntime, or the model in torch.
+"""The inference engine without torch: the bundle's graph in onnxruntime, for tags alone.
 
 B photos a batch, S pixels a side, L labels, W width of a label's row.
 """
 
 import platform
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +14,13 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.constant_input import bind_input
 
 TORCH = "torch"
-Pixels = NDArray[np.float32]
-Scores = NDArray[np.float32]
+Floats = NDArray[np.float32]
 
 
-class Predictor(Protocol):
-    """Scores photos against a fixed set of labels."""
+class OnnxEngine:
+    """A graph of the bundle with a fixed set of labels, on the CPU."""
 
-    def scores(self, photos: Pixels) -> Scores:
-        """Probabilities (B, L) of photos (B, 3, S, S)."""
-
-
-class OnnxPredictor:
-    """The bundle's graph in onnxruntime on the CPU; imports no torch."""
-
-    def __init__(self, bundle: Bundle, graph: str, rows: NDArray[np.float32], threads: int) -> None:
+    def __init__(self, bundle: Bundle, graph: str, rows: Floats, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -63,7 +54,7 @@ class OnnxPredictor:
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
 
-    def scores(self, photos: Pixels) -> Scores:
+    def scores(self, photos: Floats) -> Floats:
         """Probabilities (B, L) of photos (B, 3, S, S)."""
         import onnxruntime
 
@@ -88,7 +79,7 @@ def _adds_in_16_bits() -> bool:
         return True
 
 
-def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def sigmoid(logits: Floats) -> Floats:
     """Probabilities of logits without overflow; tiny ones keep their digits."""
     against = np.exp(-np.maximum(logits, np.float32(-80)))
     return np.asarray(1 / (1 + against), np.float32)

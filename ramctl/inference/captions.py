@@ -1,0 +1,60 @@
+"""Captions by the model, guided by the tags of each photo."""
+
+from collections.abc import Sequence
+
+from ramctl.checkpoints.bundle import Bundle
+from ramctl.checkpoints.load import load_caption_tokenizer
+from ramctl.errors import UsageProblem
+from ramctl.inference.torch_engine import TorchEngine
+from ramctl.model.generation import Decoding, Ends
+from ramctl.model.ram import Encoded
+
+LONGEST = 30  # word pieces; authors' tag2text.py
+BEAM_SEARCH = "beam:3"  # authors' tag2text.py
+
+
+class CaptionWriter:
+    """Writes one caption for each photo of a batch.
+
+    Raises UsageProblem for a search that there is not, RunProblem for a model without a
+    captioning branch.
+    """
+
+    def __init__(self, bundle: Bundle, decode: str = BEAM_SEARCH) -> None:
+        self._tokenizer = load_caption_tokenizer(bundle)
+        config = self._tokenizer.config
+        longest = min(LONGEST, config.max_positions, config.caption_tokens)
+        self.decoding = read_decoding(decode, longest)
+
+    def write(
+        self,
+        engine: TorchEngine,
+        encoded: Encoded,
+        tags: Sequence[Sequence[str]],
+        seed: int | None = None,
+    ) -> list[str]:
+        """The captions of the first photos of a batch, from the model's own tags of each.
+
+        The others only fill the batch up. `seed` is for sampling.
+        """
+        tokenizer = self._tokenizer
+        texts = [*tags, *[()] * (len(encoded) - len(tags))]
+        ends = Ends(tokenizer.end, tokenizer.pad)
+        rows = engine.write(
+            encoded, tokenizer.encode_tags(texts), tokenizer.prompts(len(texts)),
+            self.decoding, ends, seed,
+        )  # fmt: skip
+        return [tokenizer.decode(row[None])[0].strip() for row in rows[: len(tags)]]
+
+
+def read_decoding(text: str, longest: int = LONGEST) -> Decoding:
+    """The search that `beam:K` or `nucleus:P` names; UsageProblem for anything else."""
+    kind, _, number = text.partition(":")
+    try:
+        if kind == "beam" and int(number) >= 1:
+            return Decoding(beams=int(number), max_length=longest)
+        if kind == "nucleus" and 0 < float(number) <= 1:
+            return Decoding(beams=1, max_length=longest, top_p=float(number))
+    except ValueError:
+        pass
+    raise UsageProblem(f"--decode {text}: expected beam:K or nucleus:P, as beam:3 or nucleus:0.9")

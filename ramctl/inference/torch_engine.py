@@ -1,0 +1,219 @@
+"""The inference engine in torch: scores, regions, attention and captions of one model.
+
+It serves tagging, the data engine, validation during training and the scripts.
+B photos, S pixels a side, T tokens, C channels of the backbone, L labels, P regions.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ramctl.checkpoints.bundle import Bundle
+from ramctl.checkpoints.folding import fold_batchnorms
+from ramctl.checkpoints.load import load_model
+from ramctl.device import Runtime
+from ramctl.errors import RunProblem
+from ramctl.inference.regions import heat_maps
+from ramctl.model.generation import Decoding, Ends
+from ramctl.model.ram import RAM, Encoded, PreparedLabels, Regions
+
+# Photos of 384 px leave 160 MB each in Swin-L's first layers: three of them, or nine of 224 px.
+PIXELS_AT_ONCE = 3 * 384 * 384
+Floats = NDArray[np.float32]
+Part = TypeVar("Part")
+
+
+class ScoredRegions(NamedTuple):
+    """Regions as the model sees them."""
+
+    scores: Floats  # (P) probability of each region's label
+    features: Floats  # (P, F) of unit length
+
+
+class TorchEngine:
+    """A RAM in evaluation mode on its device.
+
+    Whatever it computes goes through `_run`, which halves a batch that does not fit in memory;
+    `say` is told once for each size. Wherever photos are asked for, (B, 3, S, S), the features that
+    the encoder gives for them, (B, T, C), do as well.
+    """
+
+    def __init__(
+        self, model: RAM, runtime: Runtime, say: Callable[[str], None] = lambda message: None
+    ) -> None:
+        self.model = model
+        self.runtime = runtime
+        self.say = say
+        self._most: dict[str, int] = {}  # photos, or regions, at a time after memory ran out
+        self._pixels_at_once: int | None = None
+        self._layout = torch.contiguous_format
+
+    @classmethod
+    def open(
+        cls,
+        bundle: Bundle,
+        runtime: Runtime,
+        *,
+        rows: Floats | None = None,
+        captioning: bool = False,
+        fold: bool = False,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> "TorchEngine":
+        """The engine of a bundle's model; its labels are `rows` (L, W), or all that it has.
+
+        With `fold` batch norms become part of the convolutions before them: faster, and other
+        than without it by rounding. The data engine and training do without, so that scores are
+        those of the model that was trained.
+        """
+        model = load_model(bundle, captioning=captioning)
+        if fold:
+            size = bundle.preprocess.size
+            fold_batchnorms(model.encoder, torch.zeros(1, 3, size, size))
+        model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        engine = cls(model, runtime, say)
+        engine._layout = torch.channels_last
+        engine._pixels_at_once = PIXELS_AT_ONCE if runtime.device.type == "cpu" else None
+        if rows is not None:
+            engine.labels = engine.prepare(torch.from_numpy(rows))
+            # A second copy of the descriptions would be a third of RAM++'s memory.
+            model.labels.text = torch.nn.Parameter(torch.empty(0), requires_grad=False)
+        return engine
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.runtime.device
+
+    @cached_property
+    def labels(self) -> PreparedLabels:
+        """The labels that photos are scored against where no others are given."""
+        return self.labels_of(None)
+
+    def labels_of(self, ids: Sequence[int] | None) -> PreparedLabels:
+        """Some of the model's own labels, or all of them, prepared."""
+        chosen = None if ids is None else torch.tensor(ids, dtype=torch.long, device=self.device)
+        with torch.inference_mode():
+            return self.prepare(self.model.labels(chosen))
+
+    def prepare(self, rows: Tensor) -> PreparedLabels:
+        """Labels of rows (L, W), or descriptions (L, M, E), with all work done that is theirs."""
+        with torch.inference_mode():
+            return self.model.prepare_labels(rows.to(self.device))
+
+    def scores(self, photos: Floats | Tensor, labels: PreparedLabels | None = None) -> Floats:
+        """Probabilities (B, L) of the labels; RunProblem where one photo does not fit in memory."""
+        return self.encode_and_score(photos, labels)[1]
+
+    def encode_and_score(
+        self, photos: Floats | Tensor, labels: PreparedLabels | None = None
+    ) -> tuple[Encoded, Floats]:
+        """The photos as the decoders see them, and the labels' probabilities (B, L)."""
+        asked = self.labels if labels is None else labels
+
+        def score(some: slice) -> tuple[Encoded, Floats]:
+            output = self.model(self._inputs(photos[some]), asked)
+            return output.encoded, output.tag_logits.float().sigmoid().cpu().numpy()
+
+        encoded, scores = zip(*self._run(score, len(photos)), strict=True)
+        return Encoded.join(encoded), np.concatenate(scores)
+
+    def features(self, photos: Floats) -> Tensor:
+        """What the encoder gives for photos, (B, T, C) in fp32."""
+        parts = self._run(lambda some: self._features(photos[some]).float(), len(photos))
+        return torch.cat(parts)
+
+    def encode(self, photos: Floats | Tensor) -> Encoded:
+        """The photos as the decoders see them."""
+        return Encoded.join(
+            self._run(lambda some: self.model.encode(self._features(photos[some])), len(photos))
+        )
+
+    def attention_maps(self, encoded: Encoded, labels: PreparedLabels) -> Floats:
+        """Where the model looks for each label: heat maps (B, L, rows, columns)."""
+
+        def look(some: slice) -> Floats:
+            _, maps = self.model.tag_logits_with_maps(encoded[some], labels)
+            return heat_maps(maps, self.model.encoder.extra_tokens)
+
+        return np.concatenate(self._run(look, len(encoded)))
+
+    def score_regions(
+        self, features: Tensor, regions: Regions, labels: PreparedLabels
+    ) -> ScoredRegions:
+        """Each region's probability of its label, and what it is compared by."""
+
+        def score(some: slice) -> tuple[Floats, Floats]:
+            seen = self.model.look_at_regions(features, regions[some].to(self.device), labels)
+            score = seen.logits.sigmoid().float()
+            return score.cpu().numpy(), seen.feature.float().cpu().numpy()
+
+        parts = self._run(score, len(regions), "regions")
+        return ScoredRegions(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def write(
+        self,
+        encoded: Encoded,
+        tags: tuple[NDArray[np.int64], NDArray[np.int64]],
+        prompt: NDArray[np.int64],
+        decoding: Decoding,
+        ends: Ends,
+        seed: int | None = None,
+    ) -> list[NDArray[np.int64]]:
+        """The word pieces of a caption a photo, from tags and their mask (B, G) and a prompt."""
+        ids, mask, start = (torch.from_numpy(x).to(self.device) for x in (*tags, prompt))
+
+        def write(some: slice) -> NDArray[np.int64]:
+            generator = None
+            if seed is not None:
+                generator = torch.Generator(self.device).manual_seed(seed + some.start)
+            written = self.model.generate(
+                encoded[some], ids[some], mask[some], start[some], decoding, ends, generator
+            )
+            pieces: NDArray[np.int64] = written.cpu().numpy()
+            return pieces
+
+        return [row for part in self._run(write, len(prompt)) for row in part]
+
+    def _run(self, do: Callable[[slice], Part], number: int, kind: str = "photos") -> list[Part]:
+        """`do` for all of a batch, or for one part after the other once memory ran out."""
+        while True:
+            size = min(self._most.get(kind, number), number)
+            try:
+                with torch.inference_mode(), self.runtime.precision():
+                    return [do(slice(i, i + size)) for i in range(0, number, size)]
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    message = f"{self.device}: not enough memory for one {kind.removesuffix('s')}"
+                    raise RunProblem(message) from error
+                self._most[kind] = size // 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.say(f"{self.device}: out of memory with {size} {kind}, going on with {size // 2}")
+
+    def _inputs(self, photos: Floats | Tensor) -> Tensor:
+        """What the model is called with: photos, or features where all would be too many at once."""
+        tensor = self._on_device(photos)
+        return tensor if self._at_once(tensor) >= len(tensor) else self._features(tensor)
+
+    def _features(self, photos: Floats | Tensor) -> Tensor:
+        tensor = self._on_device(photos)
+        parts = [self.model.encoder(part) for part in tensor.split(self._at_once(tensor))]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _at_once(self, photos: Tensor) -> int:
+        """How many photos the encoder takes at a time."""
+        if self._pixels_at_once is None or photos.dim() != 4:
+            return len(photos)
+        return max(1, self._pixels_at_once // (photos.shape[-1] * photos.shape[-2]))
+
+    def _on_device(self, photos: Floats | Tensor) -> Tensor:
+        tensor = torch.from_numpy(photos) if isinstance(photos, np.ndarray) else photos
+        tensor = tensor.to(self.device, non_blocking=True)
+        if tensor.dim() == 4:
+            tensor = tensor.contiguous(memory_format=self._layout)
+        return tensor

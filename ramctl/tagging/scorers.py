@@ -1,0 +1,284 @@
+"""What gives photos their scores: a bundle's model, or one of the other taggers.
+
+S pixels a side, L labels.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ramctl.checkpoints.bundle import Bundle
+from ramctl.errors import UsageProblem
+from ramctl.inference.label_set import LabelSet, choose_labels, peer_label_set, read_words
+from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, number_format
+from ramctl.inference.regions import View, label_boxes
+from ramctl.model.preprocess import Preprocess
+from ramctl.photos.decoding import MAX_PIXELS
+from ramctl.tagging.selection import ChoiceOptions
+
+if TYPE_CHECKING:  # an installation that only tags has no torch
+    from ramctl.device import Runtime
+    from ramctl.inference.captions import CaptionWriter
+    from ramctl.inference.torch_engine import TorchEngine
+    from ramctl.model.ram import Encoded
+
+DEFAULT_BATCH = 8
+DECIMALS = 4
+Pixels = NDArray[np.uint8]  # (H, W, 3)
+Scores = NDArray[np.float32]  # (n, L)
+
+
+@dataclass(frozen=True, slots=True)
+class TaggerOptions:
+    """How photos are tagged; the defaults are those of `ramctl tag`."""
+
+    labels: str | None = None  # a file of words instead of the model's labels, +FILE: besides them
+    threshold: str | None = None  # a number or a file; None: the model's, per tag
+    choice: ChoiceOptions = field(default_factory=ChoiceOptions)
+    dense: bool = False  # give the scores of all labels too
+    boxes: bool = False  # give where the model looked for each tag
+    caption: bool = False  # give a caption
+    runtime: str = "auto"  # or onnx, torch
+    device: str = "auto"  # or cpu, cuda, cuda:N, mps
+    dtype: str = "auto"  # or fp32, bf16, int8
+    batch: int | None = None  # photos a batch; None: what fits the model
+    workers: int | None = None  # threads that decode (and run the graph); None: one a core
+    threads: int | None = None  # threads of one run of the model
+    max_pixels: int = MAX_PIXELS
+    say: Callable[[str], None] = lambda message: None  # what a person should know while it runs
+
+
+class Scorer(Protocol):
+    """Scores photos against a fixed set of labels."""
+
+    label_set: LabelSet
+    unknown: Sequence[str]  # labels that it cannot know, and scores 0
+    batch: int  # most photos at a time
+    target: int | None  # pixels a side that are enough: larger photos may be decoded smaller
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may score at once."""
+
+    @property
+    def description(self) -> str:
+        """Device, runtime and batch size, for people."""
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What the scores depend on besides the photos."""
+
+    def prepare(self, photo: Image.Image) -> Pixels:
+        """A decoded photo as `scores` takes it; called in the decoding threads."""
+
+    def scores(self, photos: Sequence[Pixels]) -> Scores:
+        """Probabilities (n, L) of n photos, n at most `batch`."""
+
+    def annotate(
+        self,
+        photos: Sequence[Pixels],
+        sizes: Sequence[tuple[int, int]],
+        chosen: Sequence[Mapping[str, float]],
+        ids: Mapping[str, int],
+    ) -> list[dict[str, Any]]:
+        """`boxes` and `generated_captions` of photos that were so wide and high.
+
+        `chosen` are their tags with scores; `ids` tells the label of each name of a tag.
+        """
+
+
+class BundleScorer:
+    """A bundle's model, in onnxruntime where it has a graph, else in torch."""
+
+    unknown: Sequence[str] = ()
+
+    def __init__(self, bundle: Bundle, options: TaggerOptions) -> None:
+        self._runtime = choose_runtime(bundle, options.runtime, options.device, options.dtype)
+        dtype = number_format(self._runtime)
+        self.label_set = choose_labels(bundle, options.labels, options.threshold, dtype)
+        self._usual_batch = bundle.batch_size or DEFAULT_BATCH
+        self.batch = options.batch or self._usual_batch
+        self.target: int | None = bundle.preprocess.size
+        self.preprocess = Preprocess(bundle.preprocess)
+        self._bundle = bundle
+        self._options = options
+        self._loading = threading.Lock()
+
+    @property
+    def engine(self) -> "OnnxEngine | TorchEngine":
+        """What scores, loaded when the first photo asks for it."""
+        with self._loading:
+            return self._torch if self._runtime == TORCH else self._onnx
+
+    @cached_property
+    def _onnx(self) -> OnnxEngine:
+        # The workers fill the cores already; more threads a run would wait for each other.
+        threads = self._options.threads or 1
+        return OnnxEngine(self._bundle, self._runtime, self.label_set.rows, threads)
+
+    @cached_property
+    def _torch(self) -> "TorchEngine":
+        from ramctl.device import set_up_cpu
+        from ramctl.inference.torch_engine import TorchEngine
+
+        options = self._options
+        # Small operations lose less with one thread a batch and several batches at once than with
+        # threads that wait for each other.
+        side_by_side = self._side_by_side
+        set_up_cpu((options.threads or 1) if side_by_side else options.threads)
+        return TorchEngine.open(
+            self._bundle, self._torch_runtime, rows=self.label_set.rows,
+            captioning=options.caption, fold=True, say=options.say,
+        )  # fmt: skip
+
+    @cached_property
+    def _torch_runtime(self) -> "Runtime":
+        from ramctl.device import Runtime
+
+        return Runtime.choose(self._options.device, self._options.dtype)
+
+    @property
+    def _annotates(self) -> bool:
+        """Whether boxes or captions are wanted, which one torch model makes in turn."""
+        return self._options.boxes or self._options.caption
+
+    @property
+    def _side_by_side(self) -> bool:
+        """Whether several threads may run the torch model.
+
+        A preset whose batches have several photos needs little memory for each on a CPU.
+        """
+        small = self._usual_batch > 1
+        return small and not self._annotates and self._torch_runtime.device.type == "cpu"
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may score at once; a large torch model takes all cores itself."""
+        if self._annotates:
+            return False
+        return self._runtime != TORCH or self._side_by_side
+
+    @property
+    def description(self) -> str:
+        """Device, runtime and batch size; loads no model."""
+        if self._runtime == TORCH:
+            return f"torch {self._options.device}, batch {self.batch}"
+        return f"cpu, onnxruntime {number_format(self._runtime)}, batch {self.batch}"
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of the bundle and of how it runs."""
+        how = f"{self._runtime} {self._options.dtype}"
+        return {"model": self._bundle.fingerprint, "runtime": how}
+
+    def prepare(self, photo: Image.Image) -> Pixels:
+        """The photo at the model's size (S, S, 3)."""
+        return self.preprocess.resize(photo)
+
+    def scores(self, photos: Sequence[Pixels]) -> Scores:
+        """Probabilities (n, L) of n resized photos, n at most the batch size."""
+        return self.engine.scores(self.preprocess.full_batch(photos, self.batch))[: len(photos)]
+
+    def annotate(
+        self,
+        photos: Sequence[Pixels],
+        sizes: Sequence[tuple[int, int]],
+        chosen: Sequence[Mapping[str, float]],
+        ids: Mapping[str, int],
+    ) -> list[dict[str, Any]]:
+        """Boxes and captions by the torch model, whatever gives the scores."""
+        encoded = self._torch.encode(self.preprocess.full_batch(photos, self.batch))
+        found: list[dict[str, Any]] = [{} for _ in chosen]
+        if self._options.boxes:
+            for index, (tags, size) in enumerate(zip(chosen, sizes, strict=True)):
+                # One by one: what is found in a photo must not depend on the tags of the others.
+                photo, view = encoded[index : index + 1], View.of(*size, self.preprocess.config)
+                found[index]["boxes"] = self._boxes(photo, tags, ids, view)
+        if self._options.caption:
+            # Captions were learnt from the model's own strings, not from their new names.
+            labels = self.label_set.labels
+            own = [[labels[ids[tag]].tag for tag in tags] for tags in chosen]
+            captions = self._writer.write(self._torch, encoded, own)
+            for added, caption in zip(found, captions, strict=True):
+                added["generated_captions"] = [caption]
+        return found
+
+    def _boxes(
+        self, photo: "Encoded", scores: Mapping[str, float], ids: Mapping[str, int], view: View
+    ) -> dict[str, Any]:
+        """`{tag: [[x0, y0, x1, y1], score]}` of one photo, corners as shares of its sides."""
+        if not scores:
+            return {}
+        import torch
+
+        rows = torch.from_numpy(self.label_set.rows)[[ids[tag] for tag in scores]]
+        (maps,) = self._torch.attention_maps(photo, self._torch.prepare(rows))
+        corners = [box.tolist() for box in label_boxes(maps, view)]
+        return {
+            tag: [[round(corner, DECIMALS) for corner in box], score]
+            for (tag, score), box in zip(scores.items(), corners, strict=True)
+        }
+
+    @cached_property
+    def _writer(self) -> "CaptionWriter":
+        from ramctl.inference.captions import CaptionWriter
+
+        return CaptionWriter(self._bundle)
+
+
+class PeerScorer:
+    """Another architecture, `KIND:PATH`, in torch."""
+
+    concurrent = False
+
+    def __init__(self, spec: str, options: TaggerOptions) -> None:
+        from ramctl.peers import open_peer
+
+        if options.boxes or options.caption:
+            raise UsageProblem(f"--boxes and --caption need a bundle, not {spec}")
+        if options.runtime == "onnx":
+            raise UsageProblem(f"--runtime onnx needs a bundle, not {spec}")
+        words = None if options.labels is None else read_words(options.labels)
+        self._peer = open_peer(
+            spec, words.tags if words else [], device=options.device, dtype=options.dtype
+        )
+        self.unknown: Sequence[str] = self._peer.unknown
+        self.label_set = peer_label_set(self._peer.labels, self._peer.threshold, options.threshold)
+        self.batch = options.batch or max(self._peer.batch, 1)
+        self.target: int | None = None
+        self._spec = spec
+        self._options = options
+
+    @property
+    def description(self) -> str:
+        """The spec, its device and batch size."""
+        return f"{self._spec}, torch {self._options.device}, batch {self.batch}"
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """The peer's own hash and its number format."""
+        return {"model": self._peer.fingerprint, "runtime": f"torch {self._options.dtype}"}
+
+    def prepare(self, photo: Image.Image) -> Pixels:
+        """The photo as it is: each peer has its own way of resizing."""
+        return np.array(photo)  # a copy: torch wants arrays that may be written to
+
+    def scores(self, photos: Sequence[Pixels]) -> Scores:
+        """The peer's scores (n, L)."""
+        return self._peer.scores(photos)
+
+    def annotate(
+        self,
+        photos: Sequence[Pixels],
+        sizes: Sequence[tuple[int, int]],
+        chosen: Sequence[Mapping[str, float]],
+        ids: Mapping[str, int],
+    ) -> list[dict[str, Any]]:
+        """Nothing; asking for boxes or captions was refused."""
+        return [{} for _ in photos]
