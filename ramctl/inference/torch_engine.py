@@ -196,7 +196,7 @@ class TorchEngine:
             self.say(f"{self.device}: out of memory with {size} {kind}, going on with {size // 2}")
 
     def _inputs(self, photos: Floats | Tensor) -> Tensor:
-        """What the model is called with: photos, or features where all would be too many at once."""
+        """What the model is called with: photos, or features where photos are too many."""
         tensor = self._on_device(photos)
         return tensor if self._at_once(tensor) >= len(tensor) else self._features(tensor)
 
