@@ -41,7 +41,7 @@ class BaselineOptions:
 
 
 class Baseline:
-    """A bundle's model as the data engine uses it; weights are read when they are first needed."""
+    """A bundle's model for the data engine; its weights are read when they are first needed."""
 
     def __init__(self, bundle: Bundle, options: BaselineOptions, *, captioning: bool) -> None:
         set_up_cpu(options.threads)
@@ -52,7 +52,7 @@ class Baseline:
         self.batch = options.batch or preset.batch_size
         self.preprocess = Preprocess(preset.preprocess)
         self.runtime = Runtime.choose(options.device, options.dtype)
-        self.say: Callable[[str], None] = lambda message: None  # what a person should know
+        self.say: Callable[[str], None] = lambda message: None  # told what the user should know
         self._captioning = captioning
         self._root_check = RootCheck()
 
@@ -81,10 +81,10 @@ class Baseline:
     def decoded(
         self, batches: Iterable[Sequence[Record]], *, whole: bool = False
     ) -> Iterator[list[Decoded]]:
-        """Batches of records with their photos, or the problems that they have, in order.
+        """Batches of records with their photos, or the problem of each that has none, in order.
 
-        Photos come at the scale that the model needs, with `whole` at their own. Raises
-        RunProblem when no relative name is found: `--root` is missing.
+        Photos may be decoded at a reduced scale, unless they are wanted `whole`. Raises RunProblem
+        when no relative photo name exists, which means that `--root` is missing.
         """
         target = None if whole else self.preset.preprocess.size
 
@@ -124,7 +124,7 @@ def _photo(record: Record, target: int | None) -> Photo | RecordProblem:
 
 @dataclass
 class PhotoBatch:
-    """Photos with the labels to look for in each; features are computed once, if asked for."""
+    """Photos with the labels to look for in each; features are computed once, when needed."""
 
     baseline: Baseline
     photos: list[Photo]
@@ -141,7 +141,7 @@ class PhotoBatch:
 
     @cached_property
     def distinct(self) -> tuple[PreparedLabels, dict[int, int]]:
-        """The labels of all photos, prepared, and the place of each among them."""
+        """The labels of all photos, prepared, and the position of each among them."""
         ids = sorted({label for labels in self.labels for label in labels})
         prepared = self.baseline.engine.labels_of(ids)
         return prepared, {label: place for place, label in enumerate(ids)}

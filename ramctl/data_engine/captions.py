@@ -1,4 +1,4 @@
-"""New captions for photos, written by the baseline from the tags that it predicts."""
+"""Several captions per photo, written by the baseline from the tags that it predicts."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -38,10 +38,10 @@ class Captioner:
     def captions(
         self, encoded: Encoded, tags: Sequence[list[str]], names: Sequence[str]
     ) -> list[list[Caption]]:
-        """The captions of the first photos of a full batch; `tags` are theirs, the surest first.
+        """The captions of the first photos of a full batch.
 
-        `names` tell photos apart: each samples by its own, so that a photo's captions depend on
-        the seed alone, never on its neighbours.
+        `tags` are their predicted tags by falling probability. Each photo samples by its own name
+        of `names`, so that its captions depend on the seed alone, not on its neighbours.
         """
         if self.writer.decoding.top_p is not None:
             return self._sampled(encoded, tags, names)

@@ -1,4 +1,4 @@
-"""The stage `detect`: each photo's tags become regions with features and scores, in shards."""
+"""The stage `detect` of `clean`: each photo's tags become regions with features and scores."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,7 +57,7 @@ class Scope:
     only: frozenset[int] | None = None  # label ids
 
     def wanted(self, record: Record, counts: Counter[str]) -> list[WantedTag]:
-        """The tags that get one; the others are counted by reason."""
+        """The tags that get a region; the others are counted by reason."""
         tags = string_list(record.fields, "tags")
         kinds, sources = (_table(record, name) for name in ("kinds", "sources"))
         found = []
@@ -73,7 +73,7 @@ class Scope:
         return found
 
     def _labels(self, tag: str, kind: object) -> tuple[tuple[int, ...], str]:
-        """The ids, and why the tag gets no region (empty when it gets one)."""
+        """The ids of a tag, and why it gets no region (empty when it gets one)."""
         ids = tuple(self.labels.ids(tag))
         if not ids:
             return ids, "unknown to the model"
@@ -85,7 +85,7 @@ class Scope:
 
 @dataclass
 class RegionFinder:
-    """Fills shards: decode, find, embed."""
+    """Fills shards: decodes photos, finds the tags, embeds their regions."""
 
     baseline: Baseline
     detector: Detector
@@ -94,10 +94,10 @@ class RegionFinder:
     whole_photos: bool = False  # crops are cut from photos at their own scale
 
     def fill(self, shard: ShardWriter, items: Sequence[Item], tick: Tick) -> None:
-        """Put the inputs that a shard does not have yet into it, with their regions.
+        """Add the inputs that a shard lacks, with their regions.
 
-        A photo that cannot be read turns its record into a reject. `tick(n)` is called after each
-        batch of n records and may raise to stop; the shard then holds what was done.
+        A record whose photo cannot be read becomes a reject. `tick(n)` is called after each batch
+        of n records and may raise to stop; the shard then holds what was done.
         """
         first = len(shard.inputs)
         records = (item for item in items[first:] if isinstance(item, Record))
@@ -113,7 +113,7 @@ class RegionFinder:
                 row = (position, tag.place, tag.labels[0], tag.sources, box, region.score)
                 shard.regions.append(row)
                 shard.features.append(region.feature)
-        next(found, None)  # the last batch is counted
+        next(found, None)  # lets the generator count the last batch
 
     def _found(
         self, records: Iterable[Record], counts: Counter[str], tick: Tick
@@ -185,10 +185,10 @@ def detect(
     strict: bool = False,
     tick: Tick = lambda n: None,
 ) -> str:
-    """Fill every shard that is not there yet; returns one hash of all inputs.
+    """Fill every missing shard; returns one hash of all inputs.
 
-    `part` (i, n) takes every n-th shard. Raises RunProblem when the folder was filled from other
-    input, and with `strict` at the first reject.
+    `part` (i, n) is this process's share: every n-th shard. Raises RunProblem when the folder was
+    filled from other input, and with `strict` at the first reject.
     """
     n_shards, n_inputs, hashes = 0, 0, []
     for number, items in enumerate(chunks(source, SHARD_INPUTS)):
@@ -217,7 +217,7 @@ def detect(
 def _filled(
     work: WorkFolder, number: int, items: Sequence[Item], finder: RegionFinder, tick: Tick
 ) -> ShardWriter:
-    """A whole shard; what a stopped run had of it is taken over, what this one has is kept."""
+    """A complete shard; it continues what a stopped run had of it, and keeps it when stopped."""
     stamps = [stamp_of(item) for item in items]
     shard = work.unfinished(number, stamps)
     if shard.inputs:
@@ -243,7 +243,7 @@ def _reject(record: Record, problem: RecordProblem) -> Reject:
 
 
 def stamp_of(item: Item) -> str:
-    """What changes when an input does."""
+    """A string that changes when an input does."""
     if isinstance(item, Record):
         return item.stamp
     return content_stamp((item.raw or "").encode("utf-8", "surrogatepass"))

@@ -42,17 +42,16 @@ class Detector(Protocol):
 
 
 class Embedder(Protocol):
-    """Looks at regions with the baseline's eyes."""
+    """Scores and describes regions by the baseline."""
 
     def embed(self, batch: PhotoBatch, regions: list[Region]) -> ScoredRegions:
-        """The probability of each region's own tag on it, and its feature."""
+        """The probability of each region's own tag, and the feature it is compared by."""
 
 
 class AttentionDetector:
-    """The tag decoder's own cross-attention: where the model looked for each tag.
+    """The tag decoder's own cross-attention: where the model looks for each tag.
 
-    One forward pass a photo whatever the number of tags. The heat map is the attention averaged
-    over layers and heads.
+    One forward pass per photo, however many tags it has.
     """
 
     def find(self, batch: PhotoBatch) -> Boxes:
@@ -74,8 +73,8 @@ def attention_maps(batch: PhotoBatch) -> NDArray[np.float32]:
 class GroundingDinoDetector:
     """The paper's detector: all labels of a photo in one prompt, as far as they fit.
 
-    Every label gets its best box, however doubtful: whether the tag is there is for the rules to
-    say. A label that cannot be written in the detector's vocabulary has none.
+    Every label gets its best box, however doubtful, because the rules of `clean` decide whether
+    the tag is there. A label that the detector's vocabulary cannot spell gets none.
     """
 
     model: "GroundingDino"
@@ -93,10 +92,10 @@ class GroundingDinoDetector:
 
 @dataclass(frozen=True, slots=True)
 class PoolEmbedder:
-    """The tokens under the box, from the photo's one forward pass.
+    """Regions as the tokens under their boxes, from the photo's one forward pass.
 
-    The others count `context` as much: the last tokens of a small photo see far beyond their
-    cells, and a model that was trained on whole photos does not know what a few of them mean.
+    The other tokens count `context` times as much: a token of a small photo sees far beyond its
+    cell, and a model that was trained on whole photos does not know what a few tokens mean.
     """
 
     context: float = CONTEXT
@@ -117,7 +116,7 @@ class PoolEmbedder:
 
 @dataclass(frozen=True, slots=True)
 class CropEmbedder:
-    """The paper's way: each region is cut out and goes through the encoder by itself."""
+    """Regions as crops, each of which goes through the encoder: the paper's way."""
 
     margin: float = 0.0
 
@@ -143,7 +142,7 @@ def _embed(
 
 
 def detector_facts(name: str) -> str:
-    """The name with a hash of the weights that it points to: what boxes depend on."""
+    """The name with a hash of the weights it points to: what boxes depend on."""
     weights = name.removeprefix(GROUNDING_DINO)
     if weights in (name, ""):
         return name

@@ -1,4 +1,4 @@
-"""The data engine's generation: what captions leave out, by the baseline's tags and captions.
+"""Adds the tags that captions leave out: those that the baseline predicts, or names in captions.
 
 Source: RAM sec. 3.3.
 """
@@ -22,25 +22,25 @@ from ramctl.records.record import Record, string_list
 from ramctl.records.report import Reject, Report
 from ramctl.records.stream import Batch, Outcome, StreamOptions, run_stream
 
-# Of the tags that captions of a baseline added, 35 % were right where the model scored them above
-# their threshold as well, 4 % where it did not (counted against the photos' other captions).
+# Of the tags that a baseline's captions added, 35 % were right where the model also scored them
+# above their threshold, and 4 % where it did not (judged by the photos' other captions).
 CONFIRM = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateOptions:
-    """What is generated; the defaults are those of `ramctl generate`."""
+    """What to generate; the defaults are those of `ramctl generate`."""
 
     captions: int = 1
     decode: str = "beam:3"
     threshold: str | None = None  # a number or a file; None: the model's, per tag
-    confirm: float = CONFIRM  # the share of its threshold that a captions' tag must reach
+    confirm: float = CONFIRM  # a caption's tag must reach this share of its threshold
     seed: int = 0
 
 
 @dataclass
 class TagCounts:
-    """Tags a record before and after, by source."""
+    """Counts tags before and after, by source."""
 
     records: int = 0
     before: int = 0
@@ -56,7 +56,7 @@ class TagCounts:
             self.by_source.update(named)
 
     def tell(self, report: Report) -> None:
-        """The statistics line, and the same for `--stats`."""
+        """Say the tags per record, and add the counts to `--stats`."""
         report.extra |= {
             "tags_before": self.before,
             "tags_after": self.after,
@@ -115,7 +115,7 @@ class Generator:
         ]  # fmt: skip
 
     def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
-        """The ids above their thresholds, the surest first."""
+        """The ids of labels above their thresholds, by falling probability."""
         above = np.flatnonzero(probabilities > self.thresholds)
         ids: list[int] = above[np.argsort(-probabilities[above], kind="stable")].tolist()
         return ids

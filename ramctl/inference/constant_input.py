@@ -1,8 +1,8 @@
-"""A tagging graph with its label rows built in, so that the runtime does the labels' work once.
+"""Turns an input of an ONNX graph into a constant, so that the runtime does the labels' work once.
 
-Fed as an input, the rows go through the label projection and meet the class names again in every
-batch; as a constant the runtime folds all that when it loads the graph. The graph is edited as
-bytes: the package that writes graphs is no part of tagging.
+As an input, the label rows go through the label projection again in every batch; what depends on a
+constant alone is folded when the graph is loaded. The graph is edited as bytes because the package
+that writes graphs is not installed for tagging.
 
 Source: onnx.proto (ModelProto, GraphProto, TensorProto, ValueInfoProto).
 """
@@ -21,9 +21,9 @@ FLOAT = 1
 
 
 def bind_input(model: bytes, name: str, values: NDArray[np.float32]) -> bytes:
-    """The serialised model with the constant `values` where the input `name` was.
+    """The serialised model with the constant `values` in place of the input `name`.
 
-    Raises ValueError where `model` is no model with that input.
+    Raises ValueError when `model` has no such input.
     """
     out, is_bound = bytearray(), False
     for number, kind, start, content, end in _fields(model):
@@ -75,7 +75,7 @@ def _varint(value: int) -> bytes:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int, int, int, int]]:
-    """(number, wire type, where the field starts, where its content does, where it ends)."""
+    """(number, wire type, start of the field, start of its content, end) of each field."""
     place = 0
     while place < len(message):
         start = place
@@ -92,7 +92,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int, int, int, int]]:
         else:
             raise ValueError("not a protobuf message")
         if place > len(message):
-            raise ValueError("a protobuf message that ends too soon")
+            raise ValueError("a truncated protobuf message")
         yield key >> 3, kind, start, content, place
 
 
@@ -100,7 +100,7 @@ def _read_varint(message: bytes, place: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if place >= len(message):
-            raise ValueError("a protobuf message that ends too soon")
+            raise ValueError("a truncated protobuf message")
         byte = message[place]
         value |= (byte & 0x7F) << shift
         place, shift = place + 1, shift + 7

@@ -17,12 +17,12 @@ from ramctl.records.signals import PATIENCE_S, raise_if_stopped
 
 Batch = list[Record]
 Outcomes = list[dict[str, Any] | RecordProblem]
-AHEAD = 2  # batches that a process has at a time: one to do, one to decode meanwhile
-MOST_DEATHS = 2  # processes that may die of one batch before it is given up
+AHEAD = 2  # batches a process has at a time: it decodes one while it scores the other
+MOST_DEATHS = 2  # processes that one batch may kill before the run fails
 
 
 def split_devices(names: str) -> list[str]:
-    """The devices of `cuda:0,1` or `cpu,cpu`; a bare number is one of the kind before it."""
+    """The devices of `cuda:0,1` or `cpu,cpu`; a bare number takes the kind of the one before."""
     devices: list[str] = []
     for name in names.split(","):
         kind = devices[-1].partition(":")[0] if devices and name.isdigit() else ""
@@ -43,7 +43,7 @@ class BatchWorker(Protocol):
 
 
 class DevicePool:
-    """Does batches on several devices at once.
+    """Works on batches with several devices at once.
 
     `load(device=..., say=...)` opens a device's worker in its process, so it must be picklable.
     """
@@ -62,7 +62,7 @@ class DevicePool:
     def run(self, batches: Iterator[Batch]) -> Iterator[Outcomes]:
         """The outcomes of the batches, in their order.
 
-        Raises RunProblem when all processes died, or one batch killed two of them.
+        Raises RunProblem when all processes have died, or one batch has killed two of them.
         """
         context = multiprocessing.get_context("spawn")
         self.workers = [_Process(context, self._load, device) for device in self._devices]
@@ -74,7 +74,7 @@ class DevicePool:
 
 
 class _Process:
-    """A process that does the batches that it is sent, one after the other."""
+    """A process that works on the batches it is sent, one after the other."""
 
     def __init__(self, context: Any, load: Callable[..., BatchWorker], device: str) -> None:
         self.device = device
@@ -91,7 +91,7 @@ class _Process:
         try:
             self.connection.send(batch)
         except OSError:
-            return  # it died: what it was given is handed on when that is noticed
+            return  # it died: `_listen` will notice and hand its batches on
 
     def stop(self) -> None:
         self.connection.close()
@@ -100,13 +100,13 @@ class _Process:
 
 
 class _Schedule:
-    """Which process has which batch, and the outcomes that wait for their turn."""
+    """Keeps track of which process has which batch, and of outcomes waiting for their turn."""
 
     def __init__(self, workers: list[_Process], say: Callable[[str], None]) -> None:
         self._workers = list(workers)
         self._say = say
-        self._batches: dict[int, Batch] = {}  # handed out or waiting, without outcomes yet
-        self._again: deque[int] = deque()  # a dead process's batches
+        self._batches: dict[int, Batch] = {}  # without outcomes so far
+        self._again: deque[int] = deque()  # batches to hand out, those of dead processes included
         self._deaths: dict[int, int] = {}
         self._done: dict[int, Outcomes] = {}
         self._taken = 0
@@ -146,7 +146,7 @@ class _Schedule:
             worker.send(number, self._batches[number])
 
     def _listen(self) -> None:
-        """Take what arrives, or notice who died."""
+        """Receive outcomes and messages, and notice dead processes."""
         connections = [worker.connection for worker in self._workers]
         while not (ready := wait(connections, PATIENCE_S)):
             raise_if_stopped()
@@ -187,7 +187,7 @@ class _Schedule:
 
 
 def _work(connection: Connection, load: Callable[..., BatchWorker], device: str) -> None:
-    """Do batches until the other end is closed; signals are the parent's business."""
+    """Work on batches until the other end is closed; signals are left to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     try:
@@ -199,13 +199,13 @@ def _work(connection: Connection, load: Callable[..., BatchWorker], device: str)
     except RamctlError as error:
         connection.send(error)
     except (BrokenPipeError, ConnectionResetError):
-        return  # the parent has gone
+        return  # the parent is gone
 
 
 def _decoded(
     connection: Connection, worker: BatchWorker, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[Batch, Iterable[Any]]]:
-    """Batches with their photos; the next batch is decoded while the model runs."""
+    """Batches with their decoded photos; the next one is decoded while the model runs."""
     queue: SimpleQueue[tuple[Batch, Iterable[Any]] | None] = SimpleQueue()
 
     def receive() -> None:

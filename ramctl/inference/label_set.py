@@ -27,7 +27,7 @@ _ROW_PARTS = ("labels.text", "labels.own", "labels.head", "labels.bias")
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
-    """Labels, what the model needs to know of each, and from which probability each is given."""
+    """Labels, what the model needs to know about each, and above which probability it is given."""
 
     labels: LabelSystem
     rows: Rows  # (L, W), or (L, M, E) where the photo weighs a label's descriptions

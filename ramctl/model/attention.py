@@ -1,4 +1,4 @@
-"""The two building blocks of every decoder here: attention and feed-forward, both post-norm.
+"""The two building blocks of every decoder: attention and feed-forward, both post-norm.
 
 B batch, L queries, T keys, D width, h heads.
 """
@@ -24,8 +24,8 @@ class KeysValues(NamedTuple):
 class AttentionBlock(nn.Module):
     """Multi-head attention, residual connection, layer norm.
 
-    The number of heads is the caller's: RAM uses one block with 4 heads in the tag decoder and
-    with 12 in the tag encoder. Source: authors' bert.py (BLIP); ties in ram_official A1.
+    The caller chooses the number of heads: RAM uses the same block with 4 heads in the tag decoder
+    and with 12 in the tag encoder. Source: authors' bert.py (BLIP); ties in ram_official A1.
     """
 
     def __init__(self, width: int, context_width: int, *, dropout: float, eps: float) -> None:
@@ -58,9 +58,9 @@ class AttentionBlock(nn.Module):
         """
         share = self.dropout if self.training else 0.0
         if mask is None and (torch.onnx.is_in_onnx_export() or (share and x.is_cpu)):
-            # Plain products broadcast one set of queries over the photos; the exporter's form of
-            # the fused attention would copy and scale the queries for each of them. And with
-            # dropout torch has no fused form on a CPU.
+            # Plain products broadcast one set of queries over the photos, where the exporter's form
+            # of fused attention would copy and scale the queries for each photo. And with dropout
+            # torch has no fused attention on a CPU.
             return self.forward_with_maps(x, context, query=query)[0]
         q = self._split_query(x, query, context).expand(len(context.keys), -1, -1, -1)
         mixed = F.scaled_dot_product_attention(q, *context, attn_mask=mask, dropout_p=share)
@@ -94,7 +94,7 @@ class FeedForwardBlock(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, D), each position by itself."""
+        """(B, L, D), each position on its own."""
         out = self.contract(F.gelu(self.expand(x)))
         return self.norm(dropout(out, self.dropout, self.training) + x)
 
@@ -119,7 +119,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
 
 
 def run_layer(layer: nn.Module, *inputs: Any, **options: Any) -> Any:
-    """The layer's output; with `layer.recompute` its activations are not kept for the backward."""
+    """The layer's output; with `layer.recompute` its activations are recomputed for gradients."""
     if layer.recompute and torch.is_grad_enabled():
         return checkpoint(layer, *inputs, use_reentrant=False, **options)
     return layer(*inputs, **options)

@@ -1,4 +1,4 @@
-"""A RAM from a configuration: every module, with random weights."""
+"""Builds a RAM from a configuration, with random weights."""
 
 from collections.abc import Sequence
 

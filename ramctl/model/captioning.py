@@ -1,4 +1,4 @@
-"""The captioning branch: tags and tokens to a tag-guided memory, memory to text.
+"""The captioning branch: tags and image tokens become a memory, and the memory becomes text.
 
 B batch, T image tokens, G tag word pieces, S caption word pieces, D width, V vocabulary.
 """
@@ -25,7 +25,7 @@ from ramctl.model.tag_decoder import TagDecoderLayer
 
 @dataclass(frozen=True, slots=True)
 class CaptionInputs:
-    """One caption a photo with the tags that guide it, as word pieces."""
+    """One caption per photo and the tags that guide it, as word pieces."""
 
     tag_ids: Tensor  # (B, G)
     tag_mask: Tensor  # (B, G) 1 where not padding
@@ -54,7 +54,7 @@ class TextEmbedding(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, ids: Tensor, start: int = 0) -> Tensor:
-        """(B, S, D) of word pieces (B, S) whose first stands at position `start`."""
+        """(B, S, D) of word pieces (B, S), the first of them at position `start`."""
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
         return dropout(
             self.norm(self.words(ids) + self.positions(positions)), self.dropout, self.training
@@ -103,7 +103,7 @@ class TextLayer(nn.Module):
 
 
 class TagEncoder(nn.Module):
-    """The tags' word pieces look at each other and at the photo's tokens."""
+    """The tags' word pieces attend to each other and to the photo's tokens."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class TagEncoder(nn.Module):
 
 @dataclass(slots=True)
 class DecoderState:
-    """What incremental decoding keeps: keys and values of the memory and of past positions."""
+    """What incremental decoding carries along: keys and values of memory and past positions."""
 
     memory: list[KeysValues]
     memory_mask: Tensor | None  # (B, 1, 1, G)
@@ -149,7 +149,7 @@ class DecoderState:
 
 
 class CaptionDecoder(nn.Module):
-    """A causal language model that reads the tag encoder's memory."""
+    """A causal language model that attends to the tag encoder's memory."""
 
     def __init__(self, config: CaptioningConfig, embedding: TextEmbedding, vocabulary: int) -> None:
         super().__init__()
@@ -204,8 +204,8 @@ class Captioning(nn.Module):
     """Tag encoder and caption decoder.
 
     Source: paper, figure 2 (image-tag interaction encoder, generation decoder); authors'
-    tag2text.py. `mask_tag_padding` off repeats that the authors' decoder also reads the memory of
-    padded tag positions.
+    tag2text.py. Without `mask_tag_padding` the decoder also attends to padded tag positions, as the
+    authors' does.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ class Captioning(nn.Module):
         self.apply(initialise_bert)
 
     def forward(self, tokens: Tensor, inputs: CaptionInputs) -> Tensor:
-        """Logits (B, S, V): position i tells word piece i + 1."""
+        """Logits (B, S, V); those at position i are of word piece i + 1."""
         state = self.start(tokens, inputs.tag_ids, inputs.tag_mask)
         logits, _ = self.decoder(inputs.caption_ids, state, inputs.caption_mask)
         return logits

@@ -15,9 +15,9 @@ from ramctl.model.config import EncoderConfig
 
 
 class ImageEncoder(nn.Module):
-    """A timm backbone whose feature map is read as a sequence of tokens, row by row.
+    """A timm backbone whose feature map becomes a sequence of tokens, row by row.
 
-    With `mean_token` the mean over the tokens stands in front of them: RAM's "cls" token.
+    With `mean_token` their mean comes first: RAM's "cls" token.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ImageEncoder(nn.Module):
     def forward(self, photos: Tensor) -> Tensor:
         """(B, T, C) of photos (B, 3, H, W), or of their `frozen_features` (B, N, K).
 
-        T counts the mean token and the backbone's own.
+        T includes the mean token and those that the backbone adds itself.
         """
         if photos.dim() == 4:
             return self._tokens(self.backbone.forward_features(photos))
@@ -54,7 +54,7 @@ class ImageEncoder(nn.Module):
         return maps.flatten(2).transpose(1, 2)
 
     def freeze(self, stages: int) -> None:
-        """Freeze the stem and so many stages: an EfficientNet's only, else UsageProblem."""
+        """Freeze the stem and the first stages; UsageProblem unless it is an EfficientNet."""
         blocks = getattr(self.backbone, "blocks", ())
         if not hasattr(self.backbone, "conv_stem") or not 0 < stages <= len(blocks):
             raise UsageProblem(
@@ -95,11 +95,11 @@ class ImageEncoder(nn.Module):
 
     @property
     def extra_tokens(self) -> int:
-        """How many tokens in front of the grid's have no place in the photo."""
+        """How many tokens come before those of the photo's grid."""
         return int(self.mean_token) + self.prefix_tokens
 
     def train(self, mode: bool = True) -> "ImageEncoder":
-        """As torch's, but frozen batch norms stay in evaluation mode."""
+        """As in torch, but frozen batch norms stay in evaluation mode."""
         super().train(mode)
         if self.freeze_batchnorm:
             for module in self.modules():
@@ -115,7 +115,7 @@ class ImageEncoder(nn.Module):
 def build_encoder(config: EncoderConfig, image_size: int) -> ImageEncoder:
     """The encoder with random weights, for photos of `image_size` px.
 
-    Raises UsageProblem when timm does not know the backbone or its width is not the configured.
+    Raises UsageProblem when timm does not know the backbone, or its width is another.
     """
     options: dict[str, Any] = dict(config.options)
     if config.image_size_option:

@@ -15,7 +15,7 @@ NEVER = float("-inf")
 
 
 class State(Protocol):
-    """A decoder's memory that can follow its beams."""
+    """A decoder's state, which can be reordered as beams are."""
 
     def select(self, rows: Tensor) -> Self:
         """The state of the sequences `rows`."""
@@ -27,7 +27,7 @@ Step = Callable[[Tensor, S], tuple[Tensor, S]]
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How captions are searched. Defaults: the authors' tag2text.py.
+    """How to search for captions. Defaults: the authors' tag2text.py.
 
     One beam is greedy search; with `top_p` set the caption is sampled from the smallest set of
     word pieces that holds this share of the probability (of the `top_k` best).
@@ -44,7 +44,7 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """The word pieces that end a caption and fill it up."""
+    """The word pieces that end and pad a caption."""
 
     end: int
     pad: int
@@ -109,7 +109,7 @@ class _Finished:
                 del self.captions[lowest]
 
     def is_done(self, best_log_probability: float, length: int) -> bool:
-        """No running beam can get better than the worst finished caption any more."""
+        """Whether no running beam can still beat the worst finished caption."""
         full = len(self.captions) >= self.beams
         return full and self.worst >= best_log_probability / length**self.length_penalty
 
@@ -119,7 +119,7 @@ class _Finished:
 
     @property
     def best(self) -> Tensor:
-        # Of equal scores the later one, as a stable sort followed by pop gives it.
+        # Among equal scores the last one: the authors sort stably and pop.
         return sorted(self.captions, key=lambda caption: caption[0])[-1][1]
 
 
@@ -151,10 +151,10 @@ def _beam_search(step: Step[S], state: S, prompt: Tensor, decoding: Decoding, en
 def _advance(
     scores: Tensor, ids: Tensor, finished: list[_Finished], done: list[bool], ends: Ends
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The next word piece, the row it continues and the sum of every beam; marks done photos.
+    """Each beam's next word piece, the row it continues, and its sum; marks photos as done.
 
-    Of the 2K best candidates those that end a caption are put aside (if among the K best), the
-    K best others go on.
+    Of the 2K best candidates those that end a caption are finished (if among the K best), and the
+    K best of the others go on.
     """
     photos, vocabulary = len(finished), scores.shape[-1]
     beams = finished[0].beams

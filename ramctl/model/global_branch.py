@@ -1,7 +1,7 @@
-"""The global branch of `mini`: what the pooled feature and the backbone's own classes tell.
+"""The global branch of `mini`: what the pooled feature and the backbone's own classes say.
 
-Logits of the tag decoder learn slowly from few photos; the backbone's ImageNet head already knows
-a thousand classes, and in the label queries' space they say something about every label.
+The tag decoder learns slowly from few photos; the backbone's ImageNet head already knows a
+thousand classes, and in the label queries' space they say something about every label.
 B batch, T tokens, C channels, L labels, E text width, R own width, K classes of the backbone.
 """
 
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from ramctl.model.config import LabelConfig, PriorConfig
 from ramctl.model.label_queries import LabelParts
 
-# Where the offset of the text logits starts: exp(k <n, e>) is 1 or more for nearly all labels, a
-# label is rare, and an offset that has to be learnt first costs an epoch.
+# Where the offset of the text logits starts. exp(k <n, e>) is 1 or more for nearly all labels while
+# most labels are rare; without it the first epoch goes into learning an offset.
 OFFSET = -5.0
-# Labels' own vectors start at zero, so that this decides how fast they learn. With heads on pooled
-# features alone it gave 0.363 mAP on flickr8k-dev instead of 0.355 with torch's start (a third of
-# it); with the tag decoder beside them no difference was seen.
+# Labels' own vectors start at zero, so this decides how fast they learn. With heads on pooled
+# features alone it gave 0.363 mAP on flickr8k-dev, torch's default (a third of it) 0.355. Beside
+# the tag decoder there was no difference.
 OWN_STD = 0.045
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalFeatures:
-    """What is known of a photo as a whole."""
+    """What is known about a photo as a whole."""
 
     feature: Tensor  # (B, E) in the label queries' space; distillation acts on it
     token: Tensor | None  # (B, 1, D) one more token for the tag decoder
@@ -77,7 +77,7 @@ class GlobalBranch(nn.Module):
             self.register_buffer("class_names", torch.zeros(config.classes, labels.width))
 
     def set_classes(self, weight: Tensor, bias: Tensor, names: Tensor) -> None:
-        """Take the backbone's classifier (K, C), (K) and its class-name embeddings (K, E)."""
+        """Set the backbone's classifier (K, C), (K) and its class-name embeddings (K, E)."""
         assert self.classifier is not None
         with torch.no_grad():
             self.classifier.weight.copy_(weight)
@@ -85,7 +85,7 @@ class GlobalBranch(nn.Module):
             self.class_names.copy_(F.normalize(names, dim=-1))
 
     def class_logits(self, features: Tensor) -> Tensor:
-        """What the classifier says of tokens (B, T, C), (B, K)."""
+        """Logits (B, K) of the backbone's classes for tokens (B, T, C)."""
         assert self.classifier is not None
         logits: Tensor = self.classifier(features.mean(1))
         return logits
@@ -113,7 +113,7 @@ class GlobalBranch(nn.Module):
         return GlobalFeatures(feature, token, own, classes)
 
     def prepare(self, text: Tensor) -> Tensor | None:
-        """What each class name says of labels with embeddings (L, E): exp(k <n, e>), (L, K)."""
+        """How much each class name says about labels (L, E): exp(k <n, e>), (L, K)."""
         sharpness = self.config.class_sharpness
         return (sharpness * (text @ self.class_names.t())).exp() if sharpness else None
 

@@ -1,7 +1,7 @@
-"""Labels as the model sees them: rows, and the label queries made of them.
+"""Labels as the model sees them: rows, and the label queries made from them.
 
-A label's row is all that the model needs to know of it; rows are an input of the tagging graph,
-so that any label can be asked for. B batch, L labels, M descriptions, E text width, D query width.
+A label's row is all that the model needs to know about it. Rows are an input of the tagging graph,
+so any label can be asked for. B batch, L labels, M descriptions, E text width, D query width.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from ramctl.model.config import LabelConfig
 
 
 class LabelParts(NamedTuple):
-    """A row taken apart; parts that the model does not have are empty."""
+    """A row split into its parts; those that the model does not have are empty."""
 
     text: Tensor  # (L, E) or (L, M, E)
     own: Tensor  # (L, R) meets the pooled image feature
@@ -27,7 +27,7 @@ class LabelParts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """Widths of the parts of a label's row, in their order."""
+    """Widths of the parts of a label's row, in order."""
 
     text: int
     own: int
@@ -53,7 +53,7 @@ class RowLayout:
 
 
 class LabelTable(nn.Module):
-    """The rows of a label system: text embeddings, and what seen labels learnt for themselves.
+    """The rows of a label system: text embeddings, and what trained labels have learnt besides.
 
     `text` (L, E), or with descriptions (sum of M, E) in label order, M of each in `counts`. It is
     a constant unless `train_text` (Tag2Text's learnt queries). Words outside the label system have
@@ -88,7 +88,7 @@ class LabelTable(nn.Module):
         return len(self.counts)
 
     def set_text(self, embeddings: Tensor) -> None:
-        """Take the text embeddings, in label order; raises RunProblem when the shape is another."""
+        """Set the text embeddings, in label order; RunProblem if their shape does not fit."""
         if embeddings.shape != self.text.shape:
             raise RunProblem(
                 f"label embeddings have shape {tuple(embeddings.shape)}, "
@@ -100,7 +100,7 @@ class LabelTable(nn.Module):
     def forward(self, ids: Tensor | None = None) -> Tensor:
         """Rows (L, width) of all labels or of those with `ids`; described labels (L, M, E).
 
-        With unequal numbers of descriptions the missing ones are rows of zeros.
+        Labels with fewer descriptions than the others are filled up with rows of zeros.
         """
         if self.described:
             return self._described_rows(ids)

@@ -1,4 +1,4 @@
-"""Photo to the array that the image encoder takes; numpy and Pillow only."""
+"""Photos to the array that the image encoder takes; needs only numpy and Pillow."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -32,11 +32,11 @@ class Preprocess:
         return self.normalise(self.resize(photo))
 
     def resize(self, photo: Image.Image) -> NDArray[np.uint8]:
-        """(S, S, 3), pixels."""
+        """The photo's pixels at the model's size (S, S, 3)."""
         photo = photo.convert("RGB")
         size = self.config.size
         box = self._middle(photo) if self.config.fit == "crop" else None
-        # Pillow's filters widen with the scale, so that small photos are not aliased.
+        # Pillow widens its filters when it shrinks a photo, which avoids aliasing.
         resized = photo.resize((size, size), _INTERPOLATIONS[self.config.interpolation], box)
         return np.asarray(resized)
 

@@ -1,4 +1,4 @@
-"""RAM: the paper's figure 2, joined from its parts.
+"""RAM: the paper's figure 2, assembled from its parts.
 
 B batch, T tokens, C channels, D width, L labels, E text width, S caption word pieces,
 V vocabulary, P regions.
@@ -19,8 +19,8 @@ from ramctl.model.global_branch import GlobalBranch, GlobalFeatures
 from ramctl.model.label_queries import DescriptionWeighting, LabelParts, LabelQueries, LabelTable
 from ramctl.model.tag_decoder import Queries, TagDecoder, TagDecoderLayer
 
-# Labels are independent, so that long lists go through the decoder in pieces: the feed-forward's
-# intermediate then stays in the cache, and memory does not grow with the list.
+# Labels are independent, so long lists go through the decoder in pieces: the feed-forward's
+# intermediate result then stays in the cache, and memory does not grow with the list.
 ROWS_AT_ONCE = 2048
 
 
@@ -55,7 +55,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class PreparedLabels:
-    """Labels with all the work done that no photo changes."""
+    """Labels with everything computed that does not depend on the photo."""
 
     parts: LabelParts
     queries: Queries | None  # (1, L, D); None where the photo weighs descriptions
@@ -68,7 +68,7 @@ class PreparedLabels:
 
 @dataclass(frozen=True, slots=True)
 class RamOutput:
-    """What one pass gives."""
+    """What one forward pass gives."""
 
     features: Tensor  # (B, T, C) of the image encoder
     encoded: Encoded
@@ -160,9 +160,9 @@ class RAM(nn.Module):
         return RamOutput(features, encoded, text, own, caption_logits)
 
     def recompute_activations(self) -> None:
-        """Let every layer compute its activations again in the backward pass: less memory.
+        """Recompute every layer's activations in the backward pass, to save memory.
 
-        Gradients stay as they are; a step takes about a third longer.
+        Gradients are unchanged; a step takes about a third longer.
         """
         self.encoder.set_checkpointing()
         for module in self.modules():
@@ -183,7 +183,7 @@ class RAM(nn.Module):
         return Encoded(tokens, None)
 
     def prepare_labels(self, rows: Tensor) -> PreparedLabels:
-        """Everything about the labels that no photo changes; keep it for a label set.
+        """The labels with everything computed that does not depend on the photo.
 
         `rows` (L, row width), text embeddings alone (L, E), or descriptions (L, M, E).
         """
@@ -227,8 +227,8 @@ class RAM(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The same logits (to 1e-5), and the attention (B, layers, heads, L, T) behind them.
 
-        The first `encoder.extra_tokens` and, with a class token, the last token have no place in
-        the photo; the others are its grid, row by row.
+        The first `encoder.extra_tokens` and, with a class token, the last one stand for no place
+        in the photo; the others are its grid, row by row.
         """
         if isinstance(labels, Tensor):
             labels = self.prepare_labels(labels)
@@ -283,7 +283,7 @@ class RAM(nn.Module):
         return pooled, Encoded(tokens, photo)
 
     def caption_logits(self, encoded: Encoded, inputs: CaptionInputs) -> Tensor:
-        """Logits (B, S, V): position i tells word piece i + 1."""
+        """Logits (B, S, V); those at position i are of word piece i + 1."""
         if self.captioning is None:
             raise ValueError("this model has no captioning branch")
         return self.captioning(encoded.tokens, inputs)

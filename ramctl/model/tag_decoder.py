@@ -1,4 +1,4 @@
-"""The tag decoder: label queries look at the photo's tokens, each label by itself.
+"""The tag decoder: label queries attend to the photo's tokens, each label on its own.
 
 B batch, L labels, T tokens, D width, h heads.
 """
@@ -20,7 +20,7 @@ from ramctl.model.config import TagDecoderConfig
 
 
 class Queries(NamedTuple):
-    """Label queries, and the part of the first layer that no photo changes."""
+    """Label queries, and the part of the first layer that does not depend on the photo."""
 
     states: Tensor  # (1 or B, L, D)
     first: Tensor  # (1 or B, L, D) the first layer's query projection of them
@@ -29,7 +29,7 @@ class Queries(NamedTuple):
 class TagDecoderLayer(nn.Module):
     """Cross-attention to the tokens, then a feed-forward block; no self-attention.
 
-    Labels never see each other, so a score does not depend on what else is asked.
+    Labels never see each other, so a score does not depend on which others are asked for.
     """
 
     def __init__(self, config: TagDecoderConfig, token_width: int) -> None:
@@ -66,7 +66,7 @@ class TagDecoderLayer(nn.Module):
 
 
 class TagDecoder(nn.Module):
-    """A few layers, and the linear map shared by all labels that gives the logit.
+    """A few layers, and one linear map from a label's state to its logit, shared by all labels.
 
     Source: paper, figure 2; authors' q2l_config.json. Labels with a last layer of their own
     (Tag2Text's group-wise linear) pass it to `head`.
@@ -85,7 +85,7 @@ class TagDecoder(nn.Module):
         return Queries(states, self.layers[0].cross_attention.query(states))
 
     def contexts(self, tokens: Tensor) -> list[KeysValues]:
-        """The photos' part, done once however many labels are asked: a context a layer."""
+        """The tokens as each layer attends to them, computed once for any number of labels."""
         return [layer.context(tokens) for layer in self.layers]
 
     def forward(

@@ -38,7 +38,7 @@ Scores = NDArray[np.float32]  # (n, L)
 class TaggerOptions:
     """How photos are tagged; the defaults are those of `ramctl tag`."""
 
-    labels: str | None = None  # a file of words instead of the model's labels, +FILE: besides them
+    labels: str | None = None  # a file of words instead of the model's labels, or +FILE: besides
     threshold: str | None = None  # a number or a file; None: the model's, per tag
     choice: ChoiceOptions = field(default_factory=ChoiceOptions)
     dense: bool = False  # give the scores of all labels too
@@ -51,16 +51,16 @@ class TaggerOptions:
     workers: int | None = None  # threads that decode (and run the graph); None: one a core
     threads: int | None = None  # threads of one run of the model
     max_pixels: int = MAX_PIXELS
-    say: Callable[[str], None] = lambda message: None  # what a person should know while it runs
+    say: Callable[[str], None] = lambda message: None  # told what the user should know
 
 
 class Scorer(Protocol):
     """Scores photos against a fixed set of labels."""
 
     label_set: LabelSet
-    unknown: Sequence[str]  # labels that it cannot know, and scores 0
+    unknown: Sequence[str]  # labels that it was not trained on: their score is 0
     batch: int  # most photos at a time
-    target: int | None  # pixels a side that are enough: larger photos may be decoded smaller
+    target: int | None  # pixels a side: larger photos may be decoded at a reduced scale
 
     @property
     def concurrent(self) -> bool:
@@ -72,7 +72,7 @@ class Scorer(Protocol):
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        """What the scores depend on besides the photos."""
+        """What the scores depend on besides the photos, as hashes."""
 
     def prepare(self, photo: Image.Image) -> Pixels:
         """A decoded photo as `scores` takes it; called in the decoding threads."""
@@ -87,9 +87,10 @@ class Scorer(Protocol):
         chosen: Sequence[Mapping[str, float]],
         ids: Mapping[str, int],
     ) -> list[dict[str, Any]]:
-        """`boxes` and `generated_captions` of photos that were so wide and high.
+        """`boxes` and `generated_captions` of photos.
 
-        `chosen` are their tags with scores; `ids` tells the label of each name of a tag.
+        `sizes` are their original widths and heights, `chosen` their tags with scores; `ids` maps
+        the name of a tag to its label.
         """
 
 
@@ -118,7 +119,7 @@ class BundleScorer:
 
     @cached_property
     def _onnx(self) -> OnnxEngine:
-        # The workers fill the cores already; more threads a run would wait for each other.
+        # The workers keep all cores busy; more threads per run would wait for each other.
         threads = self._options.threads or 1
         return OnnxEngine(self._bundle, self._runtime, self.label_set.rows, threads)
 
@@ -128,8 +129,8 @@ class BundleScorer:
         from ramctl.inference.torch_engine import TorchEngine
 
         options = self._options
-        # Small operations lose less with one thread a batch and several batches at once than with
-        # threads that wait for each other.
+        # For small operations several batches with one thread each are faster than one batch whose
+        # threads wait for each other.
         side_by_side = self._side_by_side
         set_up_cpu((options.threads or 1) if side_by_side else options.threads)
         return TorchEngine.open(
@@ -145,14 +146,14 @@ class BundleScorer:
 
     @property
     def _annotates(self) -> bool:
-        """Whether boxes or captions are wanted, which one torch model makes in turn."""
+        """Whether boxes or captions are wanted, which one torch model makes batch by batch."""
         return self._options.boxes or self._options.caption
 
     @property
     def _side_by_side(self) -> bool:
         """Whether several threads may run the torch model.
 
-        A preset whose batches have several photos needs little memory for each on a CPU.
+        Only for presets with several photos a batch: their models need little memory on a CPU.
         """
         small = self._usual_batch > 1
         return small and not self._annotates and self._torch_runtime.device.type == "cpu"
@@ -192,16 +193,16 @@ class BundleScorer:
         chosen: Sequence[Mapping[str, float]],
         ids: Mapping[str, int],
     ) -> list[dict[str, Any]]:
-        """Boxes and captions by the torch model, whatever gives the scores."""
+        """Boxes and captions, by the torch model even where a graph gives the scores."""
         encoded = self._torch.encode(self.preprocess.full_batch(photos, self.batch))
         found: list[dict[str, Any]] = [{} for _ in chosen]
         if self._options.boxes:
             for index, (tags, size) in enumerate(zip(chosen, sizes, strict=True)):
-                # One by one: what is found in a photo must not depend on the tags of the others.
+                # One by one, so that a photo's boxes do not depend on the tags of the others.
                 photo, view = encoded[index : index + 1], View.of(*size, self.preprocess.config)
                 found[index]["boxes"] = self._boxes(photo, tags, ids, view)
         if self._options.caption:
-            # Captions were learnt from the model's own strings, not from their new names.
+            # The branch has learnt the model's own tag strings, not those of --rename or --lang.
             labels = self.label_set.labels
             own = [[labels[ids[tag]].tag for tag in tags] for tags in chosen]
             captions = self._writer.write(self._torch, encoded, own)
@@ -267,7 +268,7 @@ class PeerScorer:
 
     def prepare(self, photo: Image.Image) -> Pixels:
         """The photo as it is: each peer has its own way of resizing."""
-        return np.array(photo)  # a copy: torch wants arrays that may be written to
+        return np.array(photo)  # a copy, because torch warns of arrays that are read-only
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """The peer's scores (n, L)."""
@@ -280,5 +281,5 @@ class PeerScorer:
         chosen: Sequence[Mapping[str, float]],
         ids: Mapping[str, int],
     ) -> list[dict[str, Any]]:
-        """Nothing; asking for boxes or captions was refused."""
+        """Nothing: a peer that is asked for boxes or captions is refused when it is opened."""
         return [{} for _ in photos]

@@ -26,7 +26,7 @@ DENSE_DIGITS = 6
 
 
 class Decoded(NamedTuple):
-    """A photo as the model takes it, and the width and height that it had."""
+    """A photo as the model takes it, and its original width and height."""
 
     pixels: NDArray[np.uint8]  # (H, W, 3)
     size: tuple[int, int]
@@ -50,8 +50,8 @@ class Tagger:
     def load(cls, model: str = "mini", **options: Any) -> "Tagger":
         """A tagger for a bundle's name or folder, or a peer such as `clip:FOLDER`.
 
-        `options` are the fields of `TaggerOptions`. Raises UsageProblem or RunProblem saying what
-        is missing.
+        `options` are the fields of `TaggerOptions`. Raises UsageProblem or RunProblem that says
+        what is missing.
         """
         wanted = TaggerOptions(**options)
         devices = split_devices(wanted.device)
@@ -97,9 +97,9 @@ class Tagger:
         }
 
     def tag(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:
-        """The record of each photo in order; raises the RecordProblem of one that cannot be done.
+        """The record of each photo in order; raises RecordProblem at one that cannot be tagged.
 
-        A photo is a path or `shard.tar#member`. Use `outcomes` to go on after a bad one.
+        A photo is a path or `shard.tar#member`. `outcomes` goes on after such a photo.
         """
         for outcome in self.outcomes(photos):
             if isinstance(outcome, RecordProblem):
@@ -107,16 +107,17 @@ class Tagger:
             yield outcome
 
     def outcomes(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[Outcome]:
-        """For each photo in order its record, or the RecordProblem that says why there is none."""
+        """For each photo in order its record, or a RecordProblem that says why there is none."""
         names = (os.fspath(photo) for photo in photos)
         records = (Record({"image": encode_name(name)}, "python", 1, Path()) for name in names)
         for batch in self.stage(chunks(records, self.batch)):
             yield from batch
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
-        """Outcomes of batches of at most `self.batch` records, in order (`io.stream.Stage`).
+        """Outcomes of batches of at most `self.batch` records, in order: a `records.stream.Stage`.
 
-        Photos are decoded ahead; a photo's scores depend on neither its neighbours nor the workers.
+        Photos are decoded ahead. A photo's scores depend neither on its neighbours nor on the
+        number of workers.
         """
         if self.pool is not None:
             yield from self.pool.run(batches)
@@ -130,7 +131,7 @@ class Tagger:
         return self.score(*self.decode(records))
 
     def decode(self, records: Batch) -> tuple[Batch, list[Decoded | RecordProblem]]:
-        """The records, and each one's photo as the model takes it, or why there is none."""
+        """The records, and for each its photo as the model takes it or why there is none."""
         decoded: list[Decoded | RecordProblem] = []
         for record in records:
             try:
@@ -155,7 +156,7 @@ class Tagger:
         return outcomes
 
     def _fields(self, decoded: Sequence[Decoded]) -> list[dict[str, Any]]:
-        """What tagging adds to the records of some photos."""
+        """The fields that tagging adds for each photo."""
         photos = [photo.pixels for photo in decoded]
         scores = self.scorer.scores(photos)
         chosen = [self._choose(row) for row in scores]
@@ -181,12 +182,12 @@ class Tagger:
 
 
 def significant(values: NDArray[np.float32], digits: int) -> NDArray[np.float64]:
-    """The values rounded to so many significant digits, as written with no digit more."""
+    """The values rounded to so many significant digits, so that no more are printed."""
     wide = values.astype(np.float64)
     exponent = np.floor(np.log10(np.maximum(np.abs(wide), 1e-12)))
     factor = 10.0 ** (digits - 1 - exponent)
     rounded: NDArray[np.float64] = np.round(wide * factor) / factor
-    # Powers of ten beyond 22 are not exact, so that a quotient could have more digits.
+    # Powers of ten beyond 22 are inexact in floating point: a quotient could have more digits.
     tiny = np.abs(wide) < 1e-12
     rounded[tiny] = [float(f"{value:.{digits}g}") for value in wide[tiny].tolist()]
     return rounded

@@ -1,4 +1,4 @@
-"""A bundle's int8 graph: ranges from training photos, thresholds and verdict from held-out ones."""
+"""Adds an int8 graph to a bundle: ranges from training photos, thresholds from held-out ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ DIGITS = 4
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """mAP on the held-out photos of both graphs, and whether int8 is the default now."""
+    """mAP of both graphs on the held-out photos, and whether int8 becomes the default."""
 
     fp32: float
     int8: float
@@ -44,7 +44,7 @@ class Verdict:
 
     @property
     def passes(self) -> bool:
-        """Whether it loses less than a default may."""
+        """Whether int8 loses little enough to be the default."""
         return self.fp32 - self.int8 < MOST_LOST
 
 
@@ -89,7 +89,7 @@ def _calibration_photos(
 
 
 def _judge(writer: BundleWriter, validation: str, root: str | None) -> Verdict:
-    """Score the held-out photos by both graphs; thresholds and verdict go into the bundle."""
+    """Score the held-out photos by both graphs; write thresholds and verdict to the bundle."""
     write_meta(writer.path, writer.meta)
     fp32, int8 = (_score(Bundle.open(writer.path), validation, root, d) for d in ("fp32", "int8"))
     before, after = fp32.mean_average_precision(), int8.mean_average_precision()

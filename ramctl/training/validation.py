@@ -1,4 +1,4 @@
-"""Scores on photos that are not trained on: mAP, and the thresholds they suggest.
+"""Scores of held-out photos, their mAP and the thresholds that suit them.
 
 N photos, L labels.
 """
@@ -30,7 +30,7 @@ from ramctl.training.augmentation import TrainingPhoto
 from ramctl.training.batches import CachedFeatures
 from ramctl.training.record_file import RecordFile
 
-FEWEST_PHOTOS = 50  # below, thresholds would be guessed: they stay at the default
+FEWEST_PHOTOS = 50  # thresholds chosen on fewer would be guesses: they stay at the default
 MOST_PHOTOS = 20_000  # scores of all photos are held in memory
 PHOTOS_AT_ONCE = 32
 Photo = TypeVar("Photo")
@@ -38,7 +38,7 @@ Photo = TypeVar("Photo")
 
 @dataclass(frozen=True, slots=True)
 class ValidationSet:
-    """Records that are scored; `photo` reads them as tagging would."""
+    """Records to score; `photo` prepares them as tagging would."""
 
     records: RecordFile
     ids: NDArray[np.int64]
@@ -75,8 +75,8 @@ class Scored:
     def thresholds(self) -> tuple[NDArray[np.float64], float]:
         """A threshold for each label and the one for all, by F1.
 
-        The one for all is chosen over the labels that occur: truth may list some classes only.
-        Labels with fewer than 10 positives take it, the others are drawn towards it.
+        The one for all is chosen over the labels that occur, because truth may list some classes
+        only. Labels with fewer than 10 positives take it, the others are drawn towards it.
         """
         occurring = self.occurring
         if not len(occurring):
