@@ -10,7 +10,7 @@ from ramctl.commands.base import RamctlCommand, option
 from ramctl.commands.options import baseline_options, stream_options
 from ramctl.errors import UsageProblem
 from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
-from ramctl.records.record import KINDS
+from ramctl.records.record import KINDS, SOURCES
 from ramctl.records.report import Report
 
 EPILOG = """
@@ -18,7 +18,6 @@ Reads image, tags, kinds, sources; writes tags, kinds, scores, sources, removed.
 Buffers: regions go to disk, records come out after the last one was read.
 Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 some inputs rejected, 130 interrupted.
 """
-SOURCES = ("human", "parsed", "generated-caption", "generated-tag")
 
 
 class Part(click.ParamType):  # type: ignore[type-arg]

@@ -22,13 +22,13 @@ from ramctl.data_engine.cluster import ClusterSettings
 from ramctl.data_engine.decide import Decisions, RegionIndex, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
 from ramctl.data_engine.detectors import detector_facts, open_detector, open_embedder
-from ramctl.data_engine.region_store import Item, WorkFolder, input_hash
+from ramctl.data_engine.region_store import WorkFolder, input_hash
 from ramctl.data_engine.thresholds import DEFAULT_TO_KEEP, by_own_regions, to_keep
 from ramctl.errors import Interrupted, RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.records.files import write_atomic
-from ramctl.records.progress import progress_bar
-from ramctl.records.report import Report
+from ramctl.records.record import Item
+from ramctl.records.report import Report, progress_bar
 from ramctl.records.signals import StopRequest
 from ramctl.records.stream import Batch, Outcome, StreamOptions, each, run_stream
 

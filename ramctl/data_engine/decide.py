@@ -24,7 +24,7 @@ from ramctl.data_engine.cluster import (
     farthest,
     lowest,
 )
-from ramctl.data_engine.region_store import REGION, SOURCES, Shard, WorkFolder
+from ramctl.data_engine.region_store import REGION, Shard, WorkFolder, source_bits
 from ramctl.errors import RunProblem
 from ramctl.records.files import replacing, write_atomic
 
@@ -153,8 +153,7 @@ def decide_label(label: int, index: RegionIndex, rules: Rules) -> Decision:
     outlying = farthest(clusters.distance, rules.clustering.outliers)
     unseen = _not_predicted(label, regions["score"], rules)
     reason = (outlying * OUTLIER + unseen * NOT_PREDICTED).astype(np.uint8)
-    bits = sum(1 << SOURCES.index(name) for name in rules.protect)
-    reason[(regions["sources"] & bits) > 0] = 0
+    reason[(regions["sources"] & source_bits(rules.protect)) > 0] = 0
     return Decision(label, rows, clusters.cluster, clusters.distance, reason)
 
 

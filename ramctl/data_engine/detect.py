@@ -13,18 +13,16 @@ from ramctl.data_engine.baseline import Baseline, Decoded, Photo, PhotoBatch
 from ramctl.data_engine.detectors import Detector, Embedder, Region
 from ramctl.data_engine.region_store import (
     SHARD_INPUTS,
-    SOURCES,
-    Item,
     ShardWriter,
     WorkFolder,
     input_hash,
+    source_bits,
 )
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.inference.regions import Floats
 from ramctl.labels import LabelSystem
-from ramctl.records.jsonl import content_stamp
-from ramctl.records.record import Record, string_list
-from ramctl.records.report import Reject
+from ramctl.records.jsonl import reject_stamp
+from ramctl.records.record import Item, Record, Reject, string_list
 
 Tick = Callable[[int], object]
 T = TypeVar("T")
@@ -37,7 +35,7 @@ class WantedTag:
 
     place: int  # in the record's tags
     labels: tuple[int, ...]  # several where the label system has the string more than once
-    sources: int  # bits of SOURCES
+    sources: int  # as `source_bits`
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ class RegionFinder:
         for position, item in enumerate(items[first:], first):
             regions = [] if isinstance(item, Reject) else next(found)
             if isinstance(item, Record) and isinstance(regions, RecordProblem):
-                shard.add(_reject(item, regions))
+                shard.add(Reject.of(item, regions, STAGE))
                 continue
             shard.add(item)
             for region in regions if isinstance(regions, list) else []:
@@ -241,20 +239,14 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def _fail_at_reject(items: Sequence[Item]) -> None:
     for item in items:
         if isinstance(item, Reject):
-            raise RunProblem(f"{item.place}: {item.message} (--strict)")
-
-
-def _reject(record: Record, problem: RecordProblem) -> Reject:
-    return Reject(
-        record.source, record.line, STAGE, problem.code, problem.message, record=record.fields
-    )
+            item.fail()
 
 
 def stamp_of(item: Item) -> str:
     """What changes when an input does."""
     if isinstance(item, Record):
         return item.stamp
-    return content_stamp((item.raw or "").encode("utf-8", "surrogatepass"))
+    return reject_stamp(item)
 
 
 def _table(record: Record, name: str) -> dict[str, object]:
@@ -263,5 +255,4 @@ def _table(record: Record, name: str) -> dict[str, object]:
 
 
 def _source_bits(named: object) -> int:
-    names = named if isinstance(named, list) else []
-    return sum(1 << bit for bit, name in enumerate(SOURCES) if name in names)
+    return source_bits(named if isinstance(named, list) else [])

@@ -8,10 +8,8 @@ from numpy.typing import NDArray
 
 from ramctl.data_engine.captions import Caption
 from ramctl.labels import LabelSystem
-from ramctl.records.record import string_list
+from ramctl.records.record import BY_CAPTION, BY_TAG, HUMAN, string_list
 
-BY_CAPTION, BY_TAG = "generated-caption", "generated-tag"
-CAME_IN = "human"  # tags of a record that nothing says the source of
 SCORE_DIGITS = 4
 
 
@@ -67,7 +65,8 @@ def _sources(fields: Mapping[str, Any], tags: Sequence[str]) -> dict[str, list[s
     given = fields.get("sources")
     given = given if isinstance(given, dict) else {}
     named = {tag: given.get(tag) for tag in tags}
-    return {tag: list(own) if isinstance(own, list) else [CAME_IN] for tag, own in named.items()}
+    # A tag that came in without a source was given by a person.
+    return {tag: list(own) if isinstance(own, list) else [HUMAN] for tag, own in named.items()}
 
 
 def _removed(fields: Mapping[str, Any]) -> list[str]:

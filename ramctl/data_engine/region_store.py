@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +29,7 @@ from numpy.typing import NDArray
 from ramctl.errors import RunProblem
 from ramctl.records.files import write_atomic
 from ramctl.records.jsonl import dumps, loads
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.record import BY_CAPTION, BY_TAG, HUMAN, PARSED, Item, Record, Reject
 
 FORMAT = 1
 SHARD_INPUTS = 512
@@ -40,15 +39,20 @@ REGION = np.dtype(
         ("input", "<u2"),  # place in the shard
         ("place", "<u2"),  # of the tag in the record's tags
         ("label", "<u4"),
-        ("sources", "u1"),  # bits of SOURCES
+        ("sources", "u1"),  # bits of _SOURCE_BITS
         ("box", "<f4", 4),
         ("score", "<f4"),
     ]
 )
-SOURCES = ("parsed", "human", "generated-caption", "generated-tag")
+# Part of the file format: never renumber.
+_SOURCE_BITS = {PARSED: 1, HUMAN: 2, BY_CAPTION: 4, BY_TAG: 8}
 
 Array = NDArray[Any]
-Item = Record | Reject
+
+
+def source_bits(sources: Collection[object]) -> int:
+    """The known ones among some sources as bits."""
+    return sum(bit for name, bit in _SOURCE_BITS.items() if name in sources)
 
 
 @dataclass(slots=True)

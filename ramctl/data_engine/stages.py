@@ -13,14 +13,14 @@ from ramctl.data_engine.clean import Cleaning, TimeIsUp
 from ramctl.data_engine.detect import chunks, stamp_of
 from ramctl.data_engine.region_store import (
     SHARD_INPUTS,
-    Item,
     WorkFolder,
     input_hash,
     spool_line,
     unspool,
 )
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.records.record import Record
+from ramctl.records.files import part_path, state_path, work_path
+from ramctl.records.record import Item, Record
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, each, run_stream
 
@@ -96,7 +96,7 @@ def _work_folder(stream: StreamOptions, work: Path | None) -> Iterator[WorkFolde
         return
     if work is None:
         assert stream.output is not None
-        work = stream.output.with_name(stream.output.name + ".work")
+        work = work_path(stream.output)
         if not stream.resume:
             shutil.rmtree(work, ignore_errors=True)
     yield WorkFolder(work)
@@ -107,7 +107,7 @@ def _is_finished(stream: StreamOptions, folder: WorkFolder) -> bool:
     out = stream.output
     if out is None or not stream.resume or folder.path.exists():
         return False
-    return out.exists() and not out.with_name(out.name + ".part").exists()
+    return out.exists() and not part_path(out).exists()
 
 
 def _spool(source: Iterable[Item], spool: BinaryIO) -> str:
@@ -123,7 +123,7 @@ def _made_of(cleaning: Cleaning, hashes: str) -> bool:
     """Whether the finished output comes from these inputs."""
     out = cleaning.stream.output
     assert out is not None
-    state = out.with_name(out.name + ".state.jsonl")
+    state = state_path(out)
     if not state.exists():
         return False
     with state.open("rb") as lines:

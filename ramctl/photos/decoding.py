@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ramctl.errors import RecordProblem
 from ramctl.photos.archives import open_archive, split_member
-from ramctl.records.record import Record, image_name
+from ramctl.records.record import Record, image_name, shown_name
 
 MAX_PIXELS = 200_000_000  # the largest phone photos have just under 200 megapixels
 SUFFIXES = frozenset(
@@ -41,8 +41,9 @@ def record_photo(
     except RecordProblem as problem:
         if record.line is None:
             raise
-        shown = name.encode("utf-8", "backslashreplace").decode()
-        raise RecordProblem(f"{shown}: {problem.message}", code=problem.code) from problem
+        raise RecordProblem(
+            f"{shown_name(name)}: {problem.message}", code=problem.code
+        ) from problem
 
 
 def load_photo(

@@ -14,8 +14,7 @@ from ramctl.readers.json_lists import with_usual_names
 from ramctl.readers.source import Source
 from ramctl.readers.tables import split_tags
 from ramctl.records.inputs import open_input
-from ramctl.records.record import Record, encode_name
-from ramctl.records.report import Reject
+from ramctl.records.record import Record, Reject, encode_name
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 MAX_TEXT = 1 << 22

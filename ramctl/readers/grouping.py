@@ -14,8 +14,7 @@ import orjson
 
 from ramctl.errors import RecordProblem
 from ramctl.records.jsonl import content_stamp, dumps
-from ramctl.records.record import Record, captions_of
-from ramctl.records.report import Reject
+from ramctl.records.record import Record, Reject, captions_of
 
 #: Spool files: each is small enough to be grouped in memory.
 PARTS = 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -14,7 +15,7 @@ MAX_ITEM = 1 << 26
 #: What ends or nests a value; strings are passed over whole.
 _MARK = re.compile(rb'["{}\[\],:]')
 _NESTED_MARK = re.compile(rb'[{}\[\]]|"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_CONTENT = re.compile(rb"[^ \t\r\n,\xef\xbb\xbf]")
+_CONTENT = re.compile(b"[^ \t\r\n," + BOM_UTF8 + b"]")
 
 
 class JsonScanner:

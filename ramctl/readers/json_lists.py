@@ -9,8 +9,7 @@ from ramctl.errors import RunProblem
 from ramctl.readers.json_items import JsonScanner
 from ramctl.readers.source import Source
 from ramctl.records.inputs import open_input
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.record import Record, Reject
 
 #: Names under which lists of objects keep photo and caption (BLIP, img2dataset, kohya, datasets).
 IMAGE_FIELDS = ("image", "image_path", "file_name", "filepath", "url", "path")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ramctl.records.jsonl import content_stamp, dumps
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.record import Record, Reject
 
 
 @dataclass(frozen=True, slots=True)

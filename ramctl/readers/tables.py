@@ -12,8 +12,7 @@ from ramctl.errors import RunProblem
 from ramctl.readers.json_lists import CAPTION_FIELDS, IMAGE_FIELDS, with_usual_names
 from ramctl.readers.source import Source
 from ramctl.records.inputs import open_input
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.record import Record, Reject
 
 TAG_FIELDS = ("tags", "labels", "keywords")
 #: Flickr8k.token.txt: name.jpg#0 TAB caption.

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and that an interrupted run can continue."""
+"""Files that appear whole or not at all, that an interrupted run can continue, and locks."""
 
 import os
 import shutil
@@ -10,10 +10,30 @@ from typing import BinaryIO
 from ramctl.errors import RunProblem
 
 
+def part_path(output: Path) -> Path:
+    """`FILE.part`, which becomes FILE when it is complete."""
+    return output.with_name(output.name + ".part")
+
+
+def state_path(output: Path) -> Path:
+    """`FILE.state.jsonl`, which tells `--resume` what FILE holds."""
+    return output.with_name(output.name + ".state.jsonl")
+
+
+def work_path(output: Path) -> Path:
+    """`OUT.work`, the folder of what a run makes on its way to OUT."""
+    return output.with_name(output.name + ".work")
+
+
+def is_device(path: Path) -> bool:
+    """Whether a path is a pipe or a device, which is written to directly, never renamed over."""
+    return path.exists() and not path.is_file()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends without an error."""
-    part = path.with_name(path.name + ".part")
+    part = part_path(path)
     try:
         with part.open("wb") as stream:
             yield stream
@@ -27,7 +47,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a whole file so that a reader never sees half of it."""
+    """Write a whole file so that a reader never sees half of it; a pipe or device directly."""
+    if is_device(path):
+        path.write_bytes(content)
+        return
     with replacing(path) as stream:
         stream.write(content)
 
@@ -41,7 +64,7 @@ class PartFile:
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
-        self.part = path.with_name(path.name + ".part")
+        self.part = part_path(path)
         self._stream: BinaryIO | None = None
         self._stale: list[tuple[int, int]] = []
         self.end = 0
@@ -122,3 +145,31 @@ def _copy(source: BinaryIO, target: BinaryIO, n_bytes: int) -> None:
             return
         target.write(block)
         n_bytes -= len(block)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock while the block runs; RunProblem at once when another process holds it.
+
+    The file stays, and is only a name: a killed process leaves no lock behind.
+    """
+    import fcntl  # not on Windows
+
+    try:
+        stream = path.open("a+")
+    except OSError as error:
+        raise RunProblem(f"{path}: {error.strerror or error}") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            owner = stream.read(20).strip()
+            by = f" by process {owner}" if owner.isdigit() else ""
+            raise RunProblem(f"{path}: locked{by}; another run is under way") from error
+        except OSError as error:
+            raise RunProblem(f"{path}: cannot be locked: {error.strerror}") from error
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        yield

@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.jsonl import read_records
-from ramctl.records.record import Record, image_name
-from ramctl.records.report import Reject
-from ramctl.records.stream import Outcome, Stage, watched
+from ramctl.records.record import Item
 
 STDIN = "-"
 ROOT_CHECK_RECORDS = 100
@@ -50,7 +48,7 @@ def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
     return (STDIN,)
 
 
-def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Record | Reject]:
+def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Item]:
     """The records of JSONL inputs one after the other.
 
     `root` replaces the folder of each input as the base of relative photo names.
@@ -75,7 +73,7 @@ class RootCheck:
         self._missing = 0
         self._decided = False
 
-    def saw(self, name: str, exists: bool) -> None:
+    def count(self, name: str, *, exists: bool) -> None:
         """Count one photo name; RunProblem at the hundredth relative one when none existed."""
         if self._decided or Path(name).is_absolute():
             return
@@ -86,30 +84,3 @@ class RootCheck:
                 f"none of the first {self._missing} photos exists (such as {name!r}); "
                 "name the folder they are relative to with --root"
             )
-
-
-def with_root_check(stage: Stage) -> Stage:
-    """The stage, ended by RunProblem when its first hundred relative photo names all miss.
-
-    Photos that were named one by one (records without a line) do not count.
-    """
-
-    check = RootCheck()
-
-    def notice(record: Record, outcome: Outcome) -> Outcome:
-        name = _listed_name(record)
-        if name is not None:
-            missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
-            check.saw(name, not missing)
-        return outcome
-
-    return watched(stage, notice)
-
-
-def _listed_name(record: Record) -> str | None:
-    if record.line is None:
-        return None
-    try:
-        return image_name(record.fields)
-    except RecordProblem:
-        return None

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from ramctl.errors import RunProblem
+from ramctl.records.files import state_path
 
 Status = Literal["done", "rejected"]
 FORMAT = 1
@@ -42,7 +43,7 @@ class ResumeState:
     @classmethod
     def beside(cls, output: Path, command: str, fingerprint: Mapping[str, str]) -> "ResumeState":
         """The state of an output file: `FILE.state.jsonl`."""
-        return cls(output.with_name(output.name + ".state.jsonl"), command, fingerprint)
+        return cls(state_path(output), command, fingerprint)
 
     def start(self) -> None:
         """Begin a new account, forgetting an older one."""

@@ -13,8 +13,7 @@ from ramctl.readers import json_items
 from ramctl.readers.detect import read_any, recognise
 from ramctl.readers.grouping import group_by_image
 from ramctl.readers.json_items import JsonScanner
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.record import Record, Reject
 
 COCO = {
     "info": {"x": [1, "]"]},

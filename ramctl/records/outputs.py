@@ -1,10 +1,15 @@
 """Where a stream's lines go: standard output, a file in the making, standard error, nowhere."""
 
+import errno
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
-from ramctl.records.files import PartFile
+from ramctl.errors import RunProblem
+from ramctl.records.files import PartFile, is_device
 
 
 class Sink(Protocol):
@@ -82,11 +87,6 @@ class _StderrSink(_Counting):
         return super().write(data)
 
 
-def is_device(path: Path) -> bool:
-    """Whether a path is a pipe or a device: written to as it is, never replaced by a rename."""
-    return path.exists() and not path.is_file()
-
-
 def open_rejects(name: str | None, *, resume: bool) -> RejectSink:
     """The sink for rejects: a file, `-` for stderr, or nowhere (they are counted anyway)."""
     if name is None:
@@ -95,3 +95,41 @@ def open_rejects(name: str | None, *, resume: bool) -> RejectSink:
         return _StderrSink()
     path = Path(name)
     return StreamSink(path.open("wb")) if is_device(path) else PartFile(path, resume=resume)
+
+
+@contextmanager
+def records_to_stdout() -> Iterator[BinaryIO]:
+    """Standard output as bytes; meanwhile prints of Python and C libraries go to stderr."""
+    sys.stdout.flush()
+    try:
+        descriptor = sys.stdout.fileno()
+    except OSError:  # an in-memory stream, as under a test runner
+        target = cast(BinaryIO, sys.stdout.buffer)
+        with redirect_stdout(sys.stderr):
+            yield target
+        return
+    private = os.dup(descriptor)
+    os.dup2(sys.stderr.fileno(), descriptor)
+    try:
+        with redirect_stdout(sys.stderr), os.fdopen(os.dup(private), "wb") as stream:
+            try:
+                yield stream
+                stream.flush()
+            except BrokenPipeError:
+                _discard(stream)
+                raise
+            except OSError as error:
+                _discard(stream)
+                if error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG):
+                    raise RunProblem(f"standard output: {error.strerror}") from error
+                raise
+    finally:
+        os.dup2(private, descriptor)
+        os.close(private)
+
+
+def _discard(stream: BinaryIO) -> None:
+    """Point the stream at the null device, so that closing it cannot fail again."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
