@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +10,20 @@ from numpy.typing import NDArray
 from ramctl.data_engine.baseline import Baseline, Decoded, Photo, PhotoBatch
 from ramctl.data_engine.detectors import Detector, Embedder, Region
 from ramctl.data_engine.region_store import (
-    SHARD_INPUTS,
     ShardWriter,
     WorkFolder,
+    chunks,
+    cut_into_shards,
     input_hash,
     source_bits,
 )
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.inference.regions import Floats
 from ramctl.labels import LabelSystem
-from ramctl.records.jsonl import reject_stamp
+from ramctl.records.jsonl import stamp_of
 from ramctl.records.record import Item, Record, Reject, string_list
 
 Tick = Callable[[int], object]
-T = TypeVar("T")
 STAGE = "clean"
 
 
@@ -190,8 +188,7 @@ def detect(
     input, and with `strict` at the first reject.
     """
     n_shards, n_inputs, hashes = 0, 0, []
-    for number, items in enumerate(chunks(source, SHARD_INPUTS)):
-        stamp = input_hash([stamp_of(item) for item in items])
+    for number, (items, stamp) in enumerate(cut_into_shards(source)):
         if work.has_shard(number):
             if work.shard(number).facts["stamp"] != stamp:
                 raise RunProblem(
@@ -229,24 +226,10 @@ def _filled(
     return shard
 
 
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
-    remaining = iter(items)
-    while chunk := list(islice(remaining, size)):
-        yield chunk
-
-
 def _fail_at_reject(items: Sequence[Item]) -> None:
     for item in items:
         if isinstance(item, Reject):
             item.fail()
-
-
-def stamp_of(item: Item) -> str:
-    """What changes when an input does."""
-    if isinstance(item, Record):
-        return item.stamp
-    return reject_stamp(item)
 
 
 def _table(record: Record, name: str) -> dict[str, object]:

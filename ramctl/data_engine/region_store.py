@@ -16,11 +16,12 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
 from ramctl.records.files import write_atomic
-from ramctl.records.jsonl import dumps, loads
+from ramctl.records.jsonl import dumps, loads, stamp_of
 from ramctl.records.record import BY_CAPTION, BY_TAG, HUMAN, PARSED, Item, Record, Reject
 
 FORMAT = 1
@@ -48,6 +49,8 @@ REGION = np.dtype(
 _SOURCE_BITS = {PARSED: 1, HUMAN: 2, BY_CAPTION: 4, BY_TAG: 8}
 
 Array = NDArray[Any]
+Rows = NDArray[np.int64]
+T = TypeVar("T")
 
 
 def source_bits(sources: Collection[object]) -> int:
@@ -241,6 +244,87 @@ class WorkFolder:
     def remove(self) -> None:
         """Delete the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class RegionIndex:
+    """All regions of a work folder by label; a row counts over the shards in order."""
+
+    shards: Sequence[Shard]
+
+    @cached_property
+    def offsets(self) -> Rows:
+        """The first row of each shard, and the number of rows."""
+        sizes = [shard.facts["counts"].get("regions", 0) for shard in self.shards]
+        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    @cached_property
+    def _by_label(self) -> tuple[NDArray[np.uint32], Rows]:
+        labels = [np.asarray(shard.regions["label"]) for shard in self.shards]
+        joined = np.concatenate([np.zeros(0, np.uint32), *labels])
+        order = np.argsort(joined, kind="stable")
+        return joined[order], order
+
+    def counts(self) -> dict[int, int]:
+        """The number of regions of each label that has any."""
+        ids, counts = np.unique(self._by_label[0], return_counts=True)
+        return dict(zip(ids.tolist(), counts.tolist(), strict=True))
+
+    def rows(self, label: int) -> Rows:
+        """The rows of a label, ascending."""
+        ordered, order = self._by_label
+        start, end = np.searchsorted(ordered, [label, label + 1])
+        return order[start:end]
+
+    def regions(self, rows: Rows) -> Array:
+        """The regions at some rows, `REGION`."""
+        out = np.zeros(len(rows), REGION)
+        for shard, place, local in self._located(rows):
+            out[place] = shard.regions[local]
+        return out
+
+    def features(self, rows: Rows) -> NDArray[np.float32]:
+        """The features at some rows, (rows, F)."""
+        pieces = [
+            (place, np.asarray(shard.features[local], np.float32))
+            for shard, place, local in self._located(rows)
+        ]
+        out = np.empty((len(rows), pieces[0][1].shape[1] if pieces else 0), np.float32)
+        for place, piece in pieces:
+            out[place] = piece
+        return out
+
+    def of_input(self, position: int) -> tuple[int, Array]:
+        """The regions of one input, and the row of the first."""
+        number, place = divmod(position, SHARD_INPUTS)
+        regions = self.shards[number].regions
+        first, last = np.searchsorted(regions["input"], [place, place + 1])
+        return int(self.offsets[number] + first), regions[first:last]
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """Shard and row in it."""
+        shard = int(np.searchsorted(self.offsets, row, side="right")) - 1
+        return shard, row - int(self.offsets[shard])
+
+    def _located(self, rows: Rows) -> Iterator[tuple[Shard, Rows, Rows]]:
+        """By shard: the places in `rows` and the rows in the shard."""
+        of = np.searchsorted(self.offsets, rows, side="right") - 1
+        for index in np.unique(of).tolist():
+            place = np.flatnonzero(of == index)
+            yield self.shards[index], place, rows[place] - self.offsets[index]
+
+
+def cut_into_shards(source: Iterable[Item]) -> Iterator[tuple[list[Item], str]]:
+    """The inputs of one shard after the other, each with their hash."""
+    for items in chunks(source, SHARD_INPUTS):
+        yield items, input_hash([stamp_of(item) for item in items])
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items; the last one may be shorter."""
+    remaining = iter(items)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
 
 
 def input_hash(stamps: Sequence[str]) -> str:

@@ -102,9 +102,11 @@ def content_stamp(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def reject_stamp(reject: Reject) -> str:
-    """The stamp of an input that is no record."""
-    return content_stamp((reject.raw or "").encode("utf-8", "surrogatepass"))
+def stamp_of(item: Item) -> str:
+    """What changes when an input does: a record's stamp, else a hash of what was read."""
+    if isinstance(item, Record):
+        return item.stamp
+    return content_stamp((item.raw or "").encode("utf-8", "surrogatepass"))
 
 
 def _unwrap(fields: JsonObject, base: Path) -> tuple[JsonObject, Path]:

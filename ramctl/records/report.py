@@ -5,7 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
@@ -18,6 +18,34 @@ from ramctl.records.outputs import open_rejects
 from ramctl.records.record import JsonObject, Reject
 
 NAMED_REJECTS = 20
+
+
+class Progress(Protocol):
+    """A progress bar, or nothing in its place."""
+
+    def update(self, n: int = 1) -> object:
+        """Count `n` more units as done."""
+
+
+class _Silent:
+    def update(self, n: int = 1) -> None:
+        return None
+
+
+@contextmanager
+def progress_bar(
+    title: str, unit: str, *, shown: bool | None, total: int | None = None
+) -> Iterator[Progress]:
+    """A tqdm bar on stderr; `shown=None` means only when stderr is a terminal."""
+    if not (sys.stderr.isatty() if shown is None else shown):
+        yield _Silent()
+        return
+    from tqdm import tqdm
+
+    with tqdm(
+        desc=title, unit=f" {unit}", total=total, file=sys.stderr, dynamic_ncols=True, leave=False
+    ) as bar:
+        yield bar
 
 
 @dataclass(slots=True)
@@ -95,6 +123,13 @@ class Report:
             **self.extra,
         }
 
+    def progress(
+        self, shown: bool | None, *, unit: str | None = None, total: int | None = None
+    ) -> AbstractContextManager[Progress]:
+        """The bar of `--progress`, which `--quiet` turns off."""
+        shown = False if self.quiet else shown
+        return progress_bar(self.command, unit or self.unit, shown=shown, total=total)
+
     def write_stats(self, path: Path | None) -> None:
         """Write the file of `--stats`, where one was asked for."""
         if path is not None:
@@ -144,31 +179,3 @@ class Rejects:
 
     def __exit__(self, *error: object) -> None:
         self.finish()
-
-
-class Progress(Protocol):
-    """A progress bar, or nothing in its place."""
-
-    def update(self, n: int = 1) -> object:
-        """Count `n` more units as done."""
-
-
-class _Silent:
-    def update(self, n: int = 1) -> None:
-        return None
-
-
-@contextmanager
-def progress_bar(
-    title: str, unit: str, *, shown: bool | None, total: int | None = None
-) -> Iterator[Progress]:
-    """A tqdm bar on stderr; `shown=None` means only when stderr is a terminal."""
-    if not (sys.stderr.isatty() if shown is None else shown):
-        yield _Silent()
-        return
-    from tqdm import tqdm
-
-    with tqdm(
-        desc=title, unit=f" {unit}", total=total, file=sys.stderr, dynamic_ncols=True, leave=False
-    ) as bar:
-        yield bar

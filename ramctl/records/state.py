@@ -8,12 +8,13 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
 from ramctl.errors import RunProblem
 from ramctl.records.files import state_path
+from ramctl.records.record import JsonObject
 
 Status = Literal["done", "rejected"]
 FORMAT = 1
@@ -27,6 +28,16 @@ class Entry:
     stamp: str
     start: int
     end: int
+
+
+def recorded_fingerprint(output: Path) -> dict[str, str]:
+    """The fingerprint in the state of an output; empty where there is none."""
+    path = state_path(output)
+    if not path.exists():
+        return {}
+    with path.open("rb") as lines:
+        head: JsonObject = orjson.loads(next(lines, b"{}"))
+    return dict(head.get("fingerprint", {}))
 
 
 class ResumeState:
@@ -82,7 +93,7 @@ class ResumeState:
         if len(kept) < len(lines):
             self._path.write_bytes(b"".join(kept))
 
-    def _check_head(self, head: dict[str, Any]) -> None:
+    def _check_head(self, head: JsonObject) -> None:
         if head.get("format") != FORMAT or head.get("command") != self._command:
             raise RunProblem(f"{self._path}: written by another command or version")
         old, new = head.get("fingerprint", {}), self._fingerprint

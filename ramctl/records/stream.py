@@ -15,10 +15,10 @@ from pathlib import Path
 from ramctl.errors import Interrupted, RecordProblem, RunProblem
 from ramctl.records.files import PartFile, is_device, part_path
 from ramctl.records.inputs import RootCheck
-from ramctl.records.jsonl import dumps, reject_stamp
+from ramctl.records.jsonl import dumps, stamp_of
 from ramctl.records.outputs import Sink, StreamSink, records_to_stdout
 from ramctl.records.record import Item, JsonObject, Record, Reject, image_name
-from ramctl.records.report import Rejects, Report, progress_bar
+from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import Deadline, StopRequest
 from ramctl.records.state import Entry, ResumeState
 
@@ -26,6 +26,7 @@ Outcome = JsonObject | RecordProblem
 Batch = list[Record]
 Stage = Callable[[Iterator[Batch]], Iterator[list[Outcome]]]
 Encoder = Callable[[JsonObject], bytes]
+BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class StreamOptions:
     stats: Path | None = None
     max_time: float | None = None
     progress: bool | None = None
-    batch: int = 64
+    batch: int | None = None  # None: as the stage likes it, else BATCH
 
     @property
     def continues(self) -> bool:
@@ -137,7 +138,7 @@ def run_stream(
         run = _Run(iter(source), report, options, outputs, encode, stop)
         if header and outputs.sink.end == 0:
             outputs.sink.write(header)
-        bar = stack.enter_context(progress_bar(report.command, report.unit, shown=options.progress))
+        bar = stack.enter_context(report.progress(options.progress))
         try:
             for outcomes in stage(run.batches()):
                 run.write(outcomes)
@@ -256,10 +257,11 @@ class _Run:
 
     def batches(self) -> Iterator[Batch]:
         """The records that are still to do, in batches."""
+        size = self.options.batch or BATCH
         batch: Batch = []
         for record in self._wanted():
             batch.append(record)
-            if len(batch) == self.options.batch:
+            if len(batch) == size:
                 self.in_flight.append(batch)
                 yield batch
                 batch = []
@@ -281,7 +283,7 @@ class _Run:
                 break
             position = str(next(self.positions))
             if isinstance(item, Reject):
-                stamp = reject_stamp(item)
+                stamp = stamp_of(item)
                 if not self._is_done(position, stamp, None):
                     self.report.n_in += 1
                     self.outputs.reject(item, position, stamp)

@@ -10,9 +10,8 @@ from planted_damage import CLEANED_KINDS
 
 from ramctl.data_engine import thresholds
 from ramctl.data_engine.clean import CleanOptions
-from ramctl.data_engine.cluster import ClusterSettings, cluster_regions
-from ramctl.data_engine.decide import RegionIndex, deviations
-from ramctl.data_engine.region_store import WorkFolder
+from ramctl.data_engine.cluster import ClusterSettings, cluster_regions, deviations
+from ramctl.data_engine.region_store import RegionIndex, WorkFolder
 from ramctl.records.record import Record
 
 MOST_LOST = 0.10  # of right tags
