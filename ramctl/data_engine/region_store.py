@@ -1,14 +1,14 @@
-"""The folder that `clean` works in: regions in shards, decisions by tag, each there or not at all.
+"""The folder that `clean` works in: regions in shards, decisions by tag, files whole or absent.
 
-detect.json          what the regions depend on; another model or detector is an error
+detect.json          what the regions depend on; with another model or detector it is an error
 complete.json        {"shards", "inputs"}, once the input has ended
 shards/00000/        inputs.jsonl   the records (and rejects) of the shard, in input order
-                     regions.npy    one `REGION` a region, in input order
-                     features.npy   float16, one row a region
+                     regions.npy    one `REGION` per region, in input order
+                     features.npy   float16, one row per region
                      shard.json     hash of the inputs, counts
-unfinished/00001/    the beginning of a shard, left by a run that was stopped
-cluster.json         what the decisions depend on; another setting decides again
-clusters/00017.npz   the regions of the label with this id and what was decided
+unfinished/00001/    the beginning of a shard, left by an interrupted run
+cluster.json         what the decisions depend on; changed settings decide again
+clusters/00017.npz   the regions of the label with this id, and what was decided
 """
 
 import hashlib
@@ -69,13 +69,13 @@ class ShardWriter:
     rejects: list[Reject] = field(default_factory=list)
 
     def add(self, item: Item) -> None:
-        """One more input, in input order."""
+        """Add the next input."""
         self.inputs.append(spool_line(item))
         if isinstance(item, Reject):
             self.rejects.append(item)
 
     def save(self, folder: Path, stamp: str) -> None:
-        """Write the shard beside its place and rename it there."""
+        """Write the shard under another name and rename it."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         (part / "inputs.jsonl").write_bytes(b"".join(self.inputs))
@@ -91,12 +91,12 @@ class ShardWriter:
         (part / "shard.json").write_bytes(orjson.dumps(facts) + b"\n")
         try:
             part.rename(folder)
-        except OSError:  # another process was quicker with the same shard
+        except OSError:  # another process finished the same shard first
             shutil.rmtree(part)
 
     @classmethod
     def of(cls, shard: "Shard") -> "ShardWriter":
-        """What a saved shard holds, to be gone on with."""
+        """What a saved shard holds, to be continued."""
         counts = Counter(shard.facts["counts"])
         del counts["regions"]
         items = list(shard.inputs())
@@ -148,12 +148,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """A folder under way; several processes may fill it together."""
+    """The folder of a run; several processes may fill it together."""
 
     path: Path
 
     def start(self, settings: Mapping[str, Any]) -> None:
-        """Begin, or go on with what was begun with the same settings; else RunProblem."""
+        """Start, or continue what was started with the same settings; RunProblem with others."""
         self.path.mkdir(parents=True, exist_ok=True)
         head = {"format": FORMAT, "shard_inputs": SHARD_INPUTS, **settings}
         path = self.path / "detect.json"
@@ -163,12 +163,12 @@ class WorkFolder:
         changed = [key for key in head if earlier.get(key) != head[key]]
         if changed:
             raise RunProblem(
-                f"{path}: begun with another {', '.join(changed)}; name another folder, "
+                f"{path}: started with other {', '.join(changed)}; use another folder, "
                 "or remove this one"
             )
 
     def settings(self) -> dict[str, Any]:
-        """What the regions were found with; RunProblem when nothing was."""
+        """What the regions were found with; RunProblem when there are none."""
         path = self.path / "detect.json"
         if not path.exists():
             raise RunProblem(f"{self.path}: no regions in it; run --stage detect first")
@@ -184,7 +184,7 @@ class WorkFolder:
         return self.shard(index).folder.is_dir()
 
     def unfinished(self, index: int, stamps: Sequence[str]) -> ShardWriter:
-        """What a stopped run had of the shard with these inputs; empty where there is nothing."""
+        """What an interrupted run had of the shard with these inputs; may be empty."""
         saved = self._unfinished(index)
         if not saved.folder.is_dir():
             return ShardWriter()
@@ -193,7 +193,7 @@ class WorkFolder:
         return ShardWriter.of(saved)
 
     def keep_unfinished(self, index: int, shard: ShardWriter, stamps: Sequence[str]) -> None:
-        """Save the beginning of a shard for `unfinished`."""
+        """Save the beginning of a shard, for `unfinished` to find."""
         self.forget_unfinished(index)
         if shard.inputs:
             folder = self._unfinished(index).folder
@@ -207,12 +207,12 @@ class WorkFolder:
         return Shard(self.path / "unfinished" / f"{index:05d}")
 
     def complete(self, n_shards: int, n_inputs: int) -> None:
-        """Remember how much input there was."""
+        """Record that the input has ended, and how long it was."""
         facts = {"shards": n_shards, "inputs": n_inputs}
         write_atomic(self.path / "complete.json", orjson.dumps(facts) + b"\n")
 
     def shards(self) -> list[Shard]:
-        """All shards; RunProblem when the input was not read to its end or some are missing."""
+        """All shards; RunProblem when the input was not read to its end or shards are missing."""
         path = self.path / "complete.json"
         if not path.exists():
             raise RunProblem(f"{self.path}: detection is not complete; run --stage detect again")
@@ -227,7 +227,7 @@ class WorkFolder:
         return [self.shard(i) for i in range(n_shards)]
 
     def shards_of(self, index: int, number: int) -> list[Shard]:
-        """The finished shards that one of `number` processes made, or would make."""
+        """The finished shards in the share of one of `number` processes."""
         folders = sorted((self.path / "shards").glob("[0-9]*"))
         return [Shard(path) for path in folders if int(path.name) % number == index]
 
@@ -342,7 +342,7 @@ def spool_line(item: Item) -> bytes:
 
 
 def unspool(lines: Iterator[bytes]) -> Iterator[Item]:
-    """The inputs that `spool_line` wrote, the same in every digit."""
+    """The inputs that `spool_line` wrote, identical to the last digit."""
     for line in lines:
         row, fields = orjson.loads(line), loads(next(lines))
         if "reject" in row:

@@ -28,14 +28,14 @@ class PhotoInputs:
     root: str | None = None  # base of relative names in lists and records
     recursive: bool = False
     null: bool = False  # names on standard input end with NUL instead of newline
-    by_content: bool = False  # a photo has changed when its content has, not its size or time
+    by_content: bool = False  # compare content, not size and time, to see whether a photo changed
     stage: str = "tag"
 
 
 def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
     """A record for each photo, in order; a folder's files by name, one folder at a time.
 
-    A photo's record holds `image` alone, as it was named. Raises UsageProblem for a folder
+    The record of a photo has only `image`, as it was named. Raises UsageProblem for a folder
     without `recursive`, RunProblem for a list or archive that does not exist.
     """
     for name in inputs.names:
@@ -63,9 +63,9 @@ def _require(name: str, inputs: PhotoInputs) -> None:
 
 
 def _globbed(name: str) -> Iterator[str]:
-    """The files that a pattern stands for where no shell has expanded it (cron, configuration).
+    """The files that match a pattern which no shell has expanded (cron, configuration).
 
-    By name, one folder at a time: never more of them in memory than a folder holds.
+    Sorted one folder at a time, so that no more names are in memory than a folder has.
     """
     if not glob.has_magic(name) or os.path.lexists(name) or split_member(name):
         yield name
@@ -90,7 +90,7 @@ def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
 
 
 def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
-    """Photos and archives below a folder; hidden names and links to folders are passed over."""
+    """Photos and archives below a folder; hidden names and links to folders are skipped."""
     try:
         with os.scandir(base / folder) as listing:
             entries = sorted(
@@ -134,7 +134,7 @@ def _key(name: str) -> str:
 
 
 def _file_stamp(name: str, base: Path) -> str:
-    """Size and time of a file or an archive's member; empty for a photo that is not there."""
+    """Size and time of a file or an archive's member; empty for a missing photo."""
     inside = split_member(name)
     try:
         if inside and not (base / name).exists():

@@ -12,9 +12,9 @@ from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import Source
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import read_records
-from ramctl.records.record import Record, Reject
+from ramctl.records.record import Item
 
-Reader = Callable[[Source], Iterator[Record | Reject]]
+Reader = Callable[[Source], Iterator[Item]]
 PEEK = 1 << 16
 
 READERS: dict[str, Reader] = {
@@ -42,7 +42,7 @@ def read_any(
     *,
     form: str | None = None,
     tag_list: Sequence[str] = (),
-) -> Iterator[Record | Reject]:
+) -> Iterator[Item]:
     """The records of inputs one after the other; `form` None means each is recognised.
 
     `tag_list` turns the ids of the RAM authors' JSON into tags.

@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a whole file so that a reader never sees half of it; a pipe or device directly."""
+    """Write a whole file so that no reader sees half of it; a pipe or device directly."""
     if is_device(path):
         path.write_bytes(content)
         return
@@ -76,7 +76,7 @@ class PartFile:
             self._open()
 
     def cut(self, end: int) -> None:
-        """Forget everything after byte `end`: what a killed run wrote but did not account for."""
+        """Drop everything after byte `end`: what a killed run wrote but did not record."""
         if end < self.end:
             self.end = end
             self._open()
@@ -95,7 +95,7 @@ class PartFile:
         return self.end
 
     def flush(self) -> None:
-        """Hand what was written to the operating system."""
+        """Hand everything written so far to the operating system."""
         if self._stream is not None:
             self._stream.flush()
 
@@ -111,13 +111,13 @@ class PartFile:
             raise RunProblem(f"{self.part}: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Keep the part as it is, to be continued."""
+        """Leave the part as it is, to be continued."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
     def finish(self) -> list[tuple[int, int]]:
-        """Rename the part into place without the forgotten ranges, and return those ranges."""
+        """Rename the part into place without the ranges to forget, which are returned."""
         if self._stale and self._stream is None:
             self._open()
         self.close()
@@ -151,7 +151,7 @@ def _copy(source: BinaryIO, target: BinaryIO, n_bytes: int) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock while the block runs; RunProblem at once when another process holds it.
 
-    The file stays, and is only a name: a killed process leaves no lock behind.
+    The lock is the kernel's, the file only its name: a killed process leaves no lock behind.
     """
     import fcntl  # not on Windows
 
@@ -166,7 +166,7 @@ def locked(path: Path) -> Iterator[None]:
             stream.seek(0)
             owner = stream.read(20).strip()
             by = f" by process {owner}" if owner.isdigit() else ""
-            raise RunProblem(f"{path}: locked{by}; another run is under way") from error
+            raise RunProblem(f"{path}: locked{by}; another run is in progress") from error
         except OSError as error:
             raise RunProblem(f"{path}: cannot be locked: {error.strerror}") from error
         stream.truncate(0)

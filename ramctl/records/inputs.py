@@ -1,4 +1,4 @@
-"""Where inputs come from: files, standard input, folders of relative photo names."""
+"""Where inputs come from: files, standard input, and the folder of relative photo names."""
 
 import errno
 import gzip
@@ -60,21 +60,21 @@ def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator
 
 
 def require_files(inputs: Sequence[str]) -> None:
-    """RunProblem naming the first input that is not there, before any work is done."""
+    """RunProblem naming the first missing input, before any work is done."""
     for name in inputs:
         if name != STDIN and not Path(name).exists():
             raise RunProblem(f"{name}: no such file")
 
 
 class RootCheck:
-    """Notices a run in which no relative photo name is found: most likely `--root` is missing."""
+    """Ends a run that finds none of its relative photo names: most likely `--root` is missing."""
 
     def __init__(self) -> None:
         self._missing = 0
         self._decided = False
 
     def count(self, name: str, *, exists: bool) -> None:
-        """Count one photo name; RunProblem at the hundredth relative one when none existed."""
+        """Count one photo name; RunProblem at the hundredth relative one if none exists."""
         if self._decided or Path(name).is_absolute():
             return
         self._decided = exists

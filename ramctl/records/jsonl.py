@@ -1,4 +1,4 @@
-"""JSON lines in and out: one object a line, nothing lost that we do not own."""
+"""JSON lines in and out: one object per line, fields that are not ours unchanged."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ import orjson
 
 from ramctl.records.record import Item, JsonObject, Record, Reject
 
-# Numbers that a double or 64-bit integer does not give back as written.
+# Numbers that may not come back as written from a double or a 64-bit integer.
 _RISKY_NUMBER = re.compile(rb"[0-9][eE]|[0-9.]{16}|-0")
 
 
@@ -22,7 +22,7 @@ def dumps(fields: JsonObject) -> bytes:
 
 
 def loads(line: bytes) -> JsonObject:
-    """The object of one line; ValueError with a reason when it is not one.
+    """The object of one line; ValueError with a reason for anything else.
 
     Numbers of fields that are not ours pass through digit by digit, whatever their precision.
     """
@@ -67,7 +67,7 @@ _OWN_FIELDS = frozenset(
 
 
 def read_records(stream: BinaryIO, source: str, base: Path, stage: str) -> Iterator[Item]:
-    """Records of a JSONL stream in order; a line that holds none gives a Reject.
+    """Records of a JSONL stream in order; any other line gives a Reject.
 
     Blank lines and a byte order mark at the start are skipped; an object written by `--rejects`
     is unwrapped.

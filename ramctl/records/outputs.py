@@ -1,4 +1,4 @@
-"""Where a stream's lines go: standard output, a file in the making, standard error, nowhere."""
+"""Where a stream's lines go: standard output, an unfinished file, standard error, nowhere."""
 
 import errno
 import os
@@ -24,13 +24,13 @@ class Sink(Protocol):
         """Let the reader see what was written."""
 
     def forget(self, start: int, end: int) -> None:
-        """Leave a range that was written earlier out of the finished whole."""
+        """Leave a range that was written earlier out of the finished file."""
 
     def close(self) -> None:
         """Stop here; a file stays unfinished."""
 
     def finish(self) -> list[tuple[int, int]]:
-        """Make the whole visible; returns the ranges that were left out."""
+        """Make the file visible under its name; returns the ranges that were left out."""
 
 
 class RejectSink(Sink, Protocol):
@@ -41,7 +41,7 @@ class RejectSink(Sink, Protocol):
 
 
 class _Counting:
-    """A sink without memory: counts bytes, so that offsets mean something."""
+    """A sink that only counts bytes, for the offsets."""
 
     def __init__(self) -> None:
         self.end = 0
@@ -88,7 +88,7 @@ class _StderrSink(_Counting):
 
 
 def open_rejects(name: str | None, *, resume: bool) -> RejectSink:
-    """The sink for rejects: a file, `-` for stderr, or nowhere (they are counted anyway)."""
+    """The sink for rejects: a file, `-` for stderr, or nowhere."""
     if name is None:
         return _Counting()
     if name == "-":

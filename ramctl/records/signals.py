@@ -1,4 +1,4 @@
-"""When a run has to stop: signals, of which the first asks and the second ends, and the time."""
+"""When a run has to stop: at a signal (the first one asks, the second one kills) or in time."""
 
 import signal
 import time

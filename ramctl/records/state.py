@@ -1,7 +1,7 @@
 """What an earlier run of the same output has done: the state file behind `--resume`.
 
 The file is append-only JSONL. Its first line holds the fingerprint (hashes of model, labels and
-thresholds); every other line accounts for one input, written after the output that it names.
+thresholds); every other line records one input and is written after the output that it names.
 """
 
 from collections import defaultdict, deque
@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One accounted input; `start` and `end` are its bytes in the output or the rejects file."""
+    """One recorded input; `start` and `end` are its bytes in the output or the rejects file."""
 
     status: Status
     stamp: str
@@ -57,12 +57,12 @@ class ResumeState:
         return cls(state_path(output), command, fingerprint)
 
     def start(self) -> None:
-        """Begin a new account, forgetting an older one."""
+        """Begin a new state and discard an older one."""
         head = {"format": FORMAT, "command": self._command, "fingerprint": self._fingerprint}
         self._path.write_bytes(orjson.dumps(head) + b"\n")
 
     def load(self, n_output_bytes: int) -> None:
-        """Read an earlier account of an output that now has `n_output_bytes`.
+        """Read the earlier state of an output that now has `n_output_bytes`.
 
         Raises RunProblem when it belongs to another command, model, label system or thresholds.
         """
@@ -105,24 +105,24 @@ class ResumeState:
             )
 
     def take(self, key: str) -> Entry | None:
-        """The earlier entry of this input, each occurrence of an input once."""
+        """The earlier entry of this input; a repeated input takes one entry each time."""
         entries = self._earlier.get(key)
         return entries.popleft() if entries else None
 
     def add(self, key: str, stamp: str, status: Status, end: int) -> None:
-        """Account for an input; written at the next `flush`."""
+        """Record an input; written at the next `flush`."""
         row = {"key": key, "stamp": stamp, "status": status, "end": end}
         self._pending.append(orjson.dumps(row) + b"\n")
 
     def flush(self) -> None:
-        """Append the pending entries; call after the outputs that they name were flushed."""
+        """Append the pending entries; call after flushing the outputs that they name."""
         if self._pending:
             with self._path.open("ab") as stream:
                 stream.write(b"".join(self._pending))
             self._pending.clear()
 
     def rewrite(self, stale: Mapping[Status, list[tuple[int, int]]]) -> None:
-        """Leave entries out whose bytes were dropped, and move the others' ends accordingly."""
+        """Drop the entries whose bytes were dropped, and adjust the ends of the others."""
         if not any(stale.values()):
             return
         lines = self._path.read_bytes().splitlines(keepends=True)

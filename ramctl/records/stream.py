@@ -1,8 +1,8 @@
-"""One loop for every record command: read, do, write in order, reject, resume, stop.
+"""The loop of every record command: read, process, write in order, reject, resume, stop.
 
-A stage turns batches of records into batches of outcomes, in order and of the same length. It is
-handed an iterator so that it may work ahead (decode while the model runs); each outcome is the
-output object or the RecordProblem that sends the record to the rejects.
+A stage turns batches of records into batches of outcomes, in order and of the same length. It gets
+an iterator so that it may work ahead (decode while the model runs); each outcome is the output
+object or the RecordProblem that sends the record to the rejects.
 """
 
 from collections import deque
@@ -31,7 +31,7 @@ BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """What the common options of a record command say about its streams."""
+    """The options that all record commands share, about their streams."""
 
     output: Path | None = None
     resume: bool = False
@@ -45,7 +45,7 @@ class StreamOptions:
 
     @property
     def continues(self) -> bool:
-        """Whether an earlier run's output will be continued, so that its first line is there."""
+        """Whether the run adds to an earlier one's output, so that the first line exists."""
         if not self.resume or self.output is None:
             return False
         part = part_path(self.output)
@@ -53,7 +53,7 @@ class StreamOptions:
 
 
 def each(do: Callable[[Record], JsonObject]) -> Stage:
-    """A stage that does records one by one; RecordProblem rejects the record."""
+    """A stage that processes records one by one; RecordProblem rejects the record."""
 
     def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         for batch in batches:

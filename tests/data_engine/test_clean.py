@@ -200,7 +200,7 @@ def test_stages_say_what_is_missing(clean, records, tmp_path):
     done = clean("--stage", "detect", "--work", "work", stdin=lines(records[1:]), code=1)
     assert b"was made from other input" in done.stderr
     done = clean("--stage", "detect", "--work", "work", "--kinds", "all", stdin=b"", code=1)
-    assert b"begun with another kinds" in done.stderr
+    assert b"started with other kinds" in done.stderr
 
 
 @pytest.mark.slow
