@@ -23,8 +23,9 @@ PARTS = 64
 def group_by_image(items: Iterator[Item]) -> Iterator[Item]:
     """One record per photo, where its first one stood, with the captions of all in order.
 
-    Other fields are those of the first. Rejects pass through at once. Records without an image stay alone. Text is spooled to temporary
-    files by a hash of the photo's name; a 64th of it is in memory at a time.
+    Other fields are those of the first. Rejects pass through at once, records without an image
+    stay alone. Text is spooled to temporary files by a hash of the photo's name; a 64th of it is
+    in memory at a time.
     """
     with tempfile.TemporaryDirectory(prefix="ramctl-group-") as folder, ExitStack() as stack:
         names = [Path(folder) / f"{part}.jsonl" for part in range(PARTS)]
