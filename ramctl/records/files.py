@@ -1,7 +1,6 @@
-"""Files that appear whole or not at all, that an interrupted run can continue, and locks."""
+"""Files that appear whole or not at all, the names of what stands beside an output, and locks."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ def work_path(output: Path) -> Path:
 
 def is_device(path: Path) -> bool:
     """Whether a path is a pipe or a device, which is written to directly, never renamed over."""
-    return path.exists() and not path.is_file()
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 @contextmanager
@@ -53,98 +52,6 @@ def write_atomic(path: Path, content: bytes) -> None:
         return
     with replacing(path) as stream:
         stream.write(content)
-
-
-class PartFile:
-    """An output that grows as `FILE.part` and is renamed to FILE when complete.
-
-    With `resume`, an unfinished part is continued, else a copy of the finished FILE; the copy is
-    made at the first write, so that a run with nothing to do touches nothing.
-    """
-
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
-        self.path = path
-        self.part = part_path(path)
-        self._stream: BinaryIO | None = None
-        self._stale: list[tuple[int, int]] = []
-        self.end = 0
-        if resume:
-            self._source = self.part if self.part.exists() else path
-            self.end = self._source.stat().st_size if self._source.exists() else 0
-        else:
-            self._source = self.part
-            self._open()
-
-    def cut(self, end: int) -> None:
-        """Drop everything after byte `end`: what a killed run wrote but did not record."""
-        if end < self.end:
-            self.end = end
-            self._open()
-
-    def forget(self, start: int, end: int) -> None:
-        """Leave the bytes from `start` to `end` out of the finished file."""
-        self._stale.append((start, end))
-
-    def write(self, data: bytes) -> int:
-        """Append and return the offset after the data."""
-        if self._stream is None:
-            self._open()
-        assert self._stream is not None
-        self._stream.write(data)
-        self.end += len(data)
-        return self.end
-
-    def flush(self) -> None:
-        """Hand everything written so far to the operating system."""
-        if self._stream is not None:
-            self._stream.flush()
-
-    def _open(self) -> None:
-        try:
-            if self._source == self.path and self.path.exists():
-                shutil.copyfile(self.path, self.part)
-            if self.end == 0:
-                self.part.write_bytes(b"")
-            os.truncate(self.part, self.end)
-            self._stream = self.part.open("ab")
-        except OSError as error:
-            raise RunProblem(f"{self.part}: {error.strerror or error}") from error
-
-    def close(self) -> None:
-        """Leave the part as it is, to be continued."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-    def finish(self) -> list[tuple[int, int]]:
-        """Rename the part into place without the ranges to forget, which are returned."""
-        if self._stale and self._stream is None:
-            self._open()
-        self.close()
-        if not self.part.exists():
-            return []
-        stale = sorted(self._stale)
-        if stale:
-            self._drop(stale)
-        self.part.replace(self.path)
-        return stale
-
-    def _drop(self, stale: list[tuple[int, int]]) -> None:
-        kept = self.part.with_name(self.part.name + ".kept")
-        with self.part.open("rb") as source, kept.open("wb") as target:
-            for start, end in [*stale, (self.end, self.end)]:
-                _copy(source, target, start - source.tell())
-                source.seek(end)
-        kept.replace(self.part)
-
-
-def _copy(source: BinaryIO, target: BinaryIO, n_bytes: int) -> None:
-    while n_bytes > 0:
-        block = source.read(min(n_bytes, 1 << 20))
-        if not block:
-            return
-        target.write(block)
-        n_bytes -= len(block)
 
 
 @contextmanager

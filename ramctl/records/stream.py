@@ -13,10 +13,10 @@ from itertools import count
 from pathlib import Path
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem
-from ramctl.records.files import PartFile, is_device, part_path
+from ramctl.records.files import is_device, part_path
 from ramctl.records.inputs import RootCheck
 from ramctl.records.jsonl import dumps, stamp_of
-from ramctl.records.outputs import Sink, StreamSink, records_to_stdout
+from ramctl.records.outputs import PartFile, Sink, StreamSink, records_to_stdout
 from ramctl.records.record import Item, JsonObject, Record, Reject, image_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import Deadline, StopRequest
