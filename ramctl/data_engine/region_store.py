@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -30,7 +30,16 @@ from numpy.typing import NDArray
 from ramctl.errors import RunProblem
 from ramctl.records.files import write_atomic
 from ramctl.records.jsonl import dumps, loads, stamp_of
-from ramctl.records.record import BY_CAPTION, BY_TAG, HUMAN, PARSED, Item, Record, Reject
+from ramctl.records.record import (
+    BY_CAPTION,
+    BY_TAG,
+    HUMAN,
+    PARSED,
+    Item,
+    JsonObject,
+    Record,
+    Reject,
+)
 
 FORMAT = 1
 SHARD_INPUTS = 512
@@ -116,9 +125,9 @@ class Shard:
     folder: Path
 
     @cached_property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """`stamp`, `inputs`, `counts`."""
-        facts: dict[str, Any] = orjson.loads((self.folder / "shard.json").read_bytes())
+        facts: JsonObject = orjson.loads((self.folder / "shard.json").read_bytes())
         return facts
 
     @cached_property
@@ -152,7 +161,7 @@ class WorkFolder:
 
     path: Path
 
-    def start(self, settings: Mapping[str, Any]) -> None:
+    def start(self, settings: JsonObject) -> None:
         """Start, or continue what was started with the same settings; RunProblem with others."""
         self.path.mkdir(parents=True, exist_ok=True)
         head = {"format": FORMAT, "shard_inputs": SHARD_INPUTS, **settings}
@@ -167,12 +176,12 @@ class WorkFolder:
                 "or remove this one"
             )
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """What the regions were found with; RunProblem when there are none."""
         path = self.path / "detect.json"
         if not path.exists():
             raise RunProblem(f"{self.path}: no regions in it; run --stage detect first")
-        settings: dict[str, Any] = orjson.loads(path.read_bytes())
+        settings: JsonObject = orjson.loads(path.read_bytes())
         return settings
 
     def shard(self, index: int) -> Shard:
