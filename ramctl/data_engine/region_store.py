@@ -106,7 +106,7 @@ class ShardWriter:
     @classmethod
     def of(cls, shard: "Shard") -> "ShardWriter":
         """What a saved shard holds, to be continued."""
-        counts = Counter(shard.facts["counts"])
+        counts: Counter[str] = Counter(shard.facts["counts"])
         del counts["regions"]
         items = list(shard.inputs())
         return cls(
