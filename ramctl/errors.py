@@ -1,4 +1,4 @@
-"""Exceptions, exit codes and reject codes: everything that can be said about a failure."""
+"""Exceptions, exit codes and reject codes."""
 
 from functools import partial
 
@@ -43,11 +43,11 @@ class UsageProblem(RamctlError):
 
 
 class RunProblem(RamctlError):
-    """The command cannot run or cannot go on."""
+    """The command cannot start or cannot continue."""
 
 
 class RecordProblem(RamctlError):
-    """One record cannot be done; it goes to the rejects and the run goes on.
+    """One record cannot be processed: it goes to the rejects and the run continues.
 
     `code` is one of `REJECT_CODES`.
     """
@@ -60,12 +60,12 @@ class RecordProblem(RamctlError):
         super().__init__(message, code=code)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Worker processes send it; Python itself would leave the keyword out.
+        # Worker processes send it; by default pickle would leave the keyword out.
         return partial(RecordProblem, code=self.code), (self.message,)
 
 
 class Interrupted(RamctlError):
-    """The user or the system asked the command to stop; what was done is saved."""
+    """The user or the system asked the command to stop; finished work has been saved."""
 
     def __init__(self, signum: int) -> None:
         super().__init__("interrupted", code="interrupted")

@@ -8,17 +8,13 @@ import click
 from ramctl.commands import options as common
 from ramctl.commands.base import RamctlCommand, option
 from ramctl.commands.options import baseline_options, stream_options
-from ramctl.errors import UsageProblem
-from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
-from ramctl.records.record import KINDS
-from ramctl.records.report import Report
+from ramctl.records.record import KINDS, SOURCES
 
 EPILOG = """
 Reads image, tags, kinds, sources; writes tags, kinds, scores, sources, removed.
 Buffers: regions go to disk, records come out after the last one was read.
 Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 some inputs rejected, 130 interrupted.
 """
-SOURCES = ("human", "parsed", "generated-caption", "generated-tag")
 
 
 class Part(click.ParamType):  # type: ignore[type-arg]
@@ -158,33 +154,18 @@ def command(**options: Any) -> int:
       ramctl generate tagged.jsonl | ramctl clean > clean.jsonl
       ramctl clean tagged.jsonl -o clean.jsonl --report removed.html --outliers 0.05
     """  # fmt: skip
-    stage, work = options["stage"], options["work"]
-    if stage and work is None:
-        raise UsageProblem(f"--stage {stage} needs --work DIR")
-    if options["part"] != (0, 1) and stage not in ("detect", "cluster"):
-        raise UsageProblem("--part needs --stage detect or --stage cluster")
-    inputs = options["inputs"]
-    if stage in ("cluster", "apply"):
-        if inputs:
-            raise UsageProblem(f"--stage {stage} reads --work, not {inputs[0]}")
-        inputs = (STDIN,)
-    else:
-        inputs = named_or_stdin(inputs, "records (JSONL)")
-        require_files(inputs)
-    report = Report("clean", quiet=options["quiet"])
-    source = read_inputs(inputs, options["root"], "clean")
-
-    from ramctl.data_engine.stages import run
-
-    return run(_cleaning(options, report), stage, work, source, options["page"]).exit_code
-
-
-def _cleaning(options: dict[str, Any], report: Report) -> Any:
-    from ramctl.data_engine.clean import Cleaning, CleanOptions
+    from ramctl.data_engine.clean import CleanOptions, run
     from ramctl.data_engine.cluster import ClusterSettings
 
     clustering = ClusterSettings(options["outliers"], options["clusters"], options["seed"])
     settings = CleanOptions(
+        inputs=options["inputs"],
+        root=options["root"],
+        page=options["page"],
+        work=options["work"],
+        stage=options["stage"],
+        stream=stream_options(options, batch=256),
+        quiet=options["quiet"],
         model=options["model"],
         detector=options["detector"],
         embed=options["embed"],
@@ -197,4 +178,4 @@ def _cleaning(options: dict[str, Any], report: Report) -> Any:
         part=options["part"],
         baseline=baseline_options(options),
     )
-    return Cleaning(settings, report, stream_options(options, batch=256))
+    return run(settings).exit_code

@@ -13,8 +13,8 @@ from ramctl.labels import LabelSystem
 from ramctl.readers.detect import FORMATS, read_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.records.inputs import named_or_stdin, require_files
-from ramctl.records.record import Record
-from ramctl.records.report import Reject, Report
+from ramctl.records.record import Record, Reject
+from ramctl.records.report import Report
 from ramctl.records.stream import run_stream
 
 HELP = """\
@@ -139,11 +139,6 @@ def _build(items: Iterator[Record | Reject], report: Report, options: dict[str, 
         strict=options["strict"],
         progress=False if options["quiet"] else options["progress"],
     )
-    if options["stats"]:
-        from ramctl.records.files import write_atomic
-        from ramctl.records.jsonl import dumps
-
-        write_atomic(options["stats"], dumps(report.stats()))
     report.say(f"{len(built.labels)} labels in {options['build_labels']}")
-    report.say(report.summary())
+    report.finish(options["stats"])
     return report.exit_code

@@ -53,8 +53,8 @@ _RARE = (
 def command(inputs: tuple[str, ...], **given: Any) -> int:
     """Tag the photos; returns the exit code."""
     from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+    from ramctl.records.files import locked
     from ramctl.records.inputs import named_or_stdin
-    from ramctl.records.lock import locked
     from ramctl.records.report import Report
     from ramctl.tagging.formats import require_resumable
 
@@ -79,8 +79,7 @@ def command(inputs: tuple[str, ...], **given: Any) -> int:
 
 
 def _tag(source: Any, given: dict[str, Any], report: Any, stack: ExitStack) -> None:
-    from ramctl.records.inputs import with_root_check
-    from ramctl.records.stream import run_stream, watched
+    from ramctl.records.stream import run_stream, watched, with_root_check
     from ramctl.tagging.formats import naming_labels_once, output_format
 
     tagger = _load(given, report)

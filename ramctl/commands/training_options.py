@@ -94,7 +94,6 @@ def training(function: Any) -> Any:
 
 def start_training(command: str, values: dict[str, Any]) -> int:
     """Run a training command; its exit code."""
-    from ramctl.records.files import write_atomic
     from ramctl.records.jsonl import dumps
     from ramctl.records.report import Report
     from ramctl.training.plan import TrainOptions
@@ -117,6 +116,5 @@ def start_training(command: str, values: dict[str, Any]) -> int:
         click.echo(dumps(dry_run(run_options, report)), nl=False)
         return report.exit_code
     run_training(run_options, report)
-    if values["stats"]:
-        write_atomic(values["stats"], dumps(report.stats()))
+    report.write_stats(values["stats"])
     return report.exit_code

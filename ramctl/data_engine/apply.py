@@ -3,22 +3,20 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.cluster import REASONS
-from ramctl.data_engine.decide import Decision, RegionIndex
-from ramctl.data_engine.region_store import SHARD_INPUTS
-from ramctl.records.record import Record, set_tags, string_list
+from ramctl.data_engine.cluster import REASONS, Decision
+from ramctl.data_engine.region_store import RegionIndex, Rows
+from ramctl.records.record import JsonObject, Record, set_tags, string_list
 
 
 @dataclass
 class Removals:
-    """The rows that lose their tag, ascending; small beside the features."""
+    """The rows that lose their tag, ascending; few compared with the features."""
 
-    row: NDArray[np.int64]
+    row: Rows
     reason: NDArray[np.uint8]
     distance: NDArray[np.float32]
 
@@ -34,11 +32,7 @@ class Removals:
             distances.append(decision.distance[gone])
         row = np.concatenate(rows)
         order = np.argsort(row)
-        return cls(
-            row[order],
-            np.concatenate(reasons)[order],
-            np.concatenate(distances)[order],
-        )
+        return cls(row[order], np.concatenate(reasons)[order], np.concatenate(distances)[order])
 
     def between(self, start: int, end: int) -> list[tuple[int, str, float]]:
         """Row, reason and distance of the removals among rows `start` to `end`."""
@@ -59,8 +53,8 @@ class Cleaner:
     before: Counter[str] = field(default_factory=Counter)
     after: Counter[str] = field(default_factory=Counter)
 
-    def __call__(self, record: Record) -> dict[str, Any]:
-        """The record without the tags that it loses; every other field as it was."""
+    def __call__(self, record: Record) -> JsonObject:
+        """The record without the tags that it loses; all other fields are unchanged."""
         fields = record.fields
         tags = string_list(fields, "tags")
         _count(self.before, fields, tags)
@@ -74,14 +68,12 @@ class Cleaner:
         _count(self.after, fields, string_list(fields, "tags"))
         return fields
 
-    def _entries(self, position: int, tags: list[str]) -> list[dict[str, Any]]:
-        number, place = divmod(position, SHARD_INPUTS)
-        regions = self.index.shards[number].regions
-        first, last = np.searchsorted(regions["input"], [place, place + 1])
-        start = int(self.index.offsets[number])
+    def _entries(self, position: int, tags: list[str]) -> list[JsonObject]:
+        """What `removed` says of the tags that one input loses."""
+        first, regions = self.index.of_input(position)
         entries = []
-        for row, reason, distance in self.removals.between(start + first, start + last):
-            region = regions[row - start]
+        for row, reason, distance in self.removals.between(first, first + len(regions)):
+            region = regions[row - first]
             entries.append(
                 {
                     "tag": tags[int(region["place"])],
@@ -94,7 +86,8 @@ class Cleaner:
         return entries
 
 
-def _count(counter: Counter[str], fields: dict[str, Any], tags: list[str]) -> None:
+def _count(counter: Counter[str], fields: JsonObject, tags: list[str]) -> None:
+    """Count the tags and, where the record tells them, their sources."""
     counter["tags"] += len(tags)
     sources = fields.get("sources")
     if isinstance(sources, dict):

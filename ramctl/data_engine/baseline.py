@@ -99,7 +99,7 @@ class Baseline:
     def _check_root(self, record: Record, photo: Photo | RecordProblem) -> None:
         problem = photo.code if isinstance(photo, RecordProblem) else None
         if problem in (None, "missing_image"):
-            self._root_check.saw(image_name(record.fields), problem is None)
+            self._root_check.count(image_name(record.fields), exists=problem is None)
 
     def features(self, photos: Sequence[Photo]) -> Tensor:
         """Features (B, extra + T, C) of any number of photos, in full batches."""

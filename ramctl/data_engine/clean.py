@@ -1,53 +1,69 @@
 """Cleaning in three stages, detect, cluster, apply: the library behind `ramctl clean`.
 
-No stage holds more than a shard, or one tag's sample of regions, at a time; all else is in the
-work folder, where a killed run goes on.
+No stage holds more than a shard, or one tag's sample of regions, at a time; everything else is in
+the work folder, from which a killed run continues.
 """
 
-import time
+import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import orjson
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.data_engine.apply import Cleaner, Removals
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
-from ramctl.data_engine.cluster import ClusterSettings
-from ramctl.data_engine.decide import Decisions, RegionIndex, Rules, chosen_labels, decide
+from ramctl.data_engine.cluster import ClusterSettings, Decisions, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
 from ramctl.data_engine.detectors import detector_facts, open_detector, open_embedder
-from ramctl.data_engine.region_store import Item, WorkFolder, input_hash
+from ramctl.data_engine.region_store import (
+    RegionIndex,
+    WorkFolder,
+    cut_into_shards,
+    input_hash,
+    spool_line,
+    unspool,
+)
 from ramctl.data_engine.thresholds import DEFAULT_TO_KEEP, by_own_regions, to_keep
-from ramctl.errors import Interrupted, RunProblem, UsageProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
-from ramctl.records.files import write_atomic
-from ramctl.records.progress import progress_bar
+from ramctl.records.files import part_path, work_path, write_atomic
+from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
+from ramctl.records.record import HUMAN, Item, JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.signals import StopRequest
+from ramctl.records.signals import Deadline, StopRequest, TimeIsUp
+from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, StreamOptions, each, run_stream
 
 
 @dataclass(frozen=True, slots=True)
 class CleanOptions:
-    """What is cleaned and how; the defaults are those of `ramctl clean`."""
+    """What `ramctl clean` is asked for; the defaults are its own."""
 
+    inputs: tuple[str, ...] = ()  # JSONL; none or `-`: stdin
+    root: str | None = None  # the folder of relative photo names
     model: str = "mini"
     detector: str = "attention"
     embed: str | None = None  # pool or crop; None: pool where the detector is the model's own
-    kinds: frozenset[str] = frozenset({"object", "scene"})
+    kinds: Collection[str] = ("object", "scene")
     only: str | None = None  # a file of tags, or top:K
     threshold: str = DEFAULT_TO_KEEP  # as --threshold
     clustering: ClusterSettings = field(default_factory=ClusterSettings)
     min_regions: int = 5
-    protect: tuple[str, ...] = ("human",)
-    part: tuple[int, int] = (0, 1)  # this process's share of the work: i of n
+    protect: tuple[str, ...] = (HUMAN,)
+    page: Path | None = None  # HTML that shows what is removed and what stays
+    work: Path | None = None  # a folder that keeps regions and decisions
+    stage: str | None = None  # detect, cluster or apply alone, on `work`
+    part: tuple[int, int] = (0, 1)  # this process's share of detect or cluster: i of n
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
+    stream: StreamOptions = field(default_factory=StreamOptions)
+    quiet: bool = False
 
     @property
     def embed_kind(self) -> str:
@@ -65,22 +81,123 @@ class CleanOptions:
         return int(number)
 
 
-class TimeIsUp(Exception):
-    """`--max-time` is over; what was done is in the work folder."""
+def run(options: CleanOptions) -> Report:
+    """Clean the inputs, or run one stage on a work folder; returns the report of the run.
+
+    Only detection reads the inputs, only `apply` writes records. Without `work` the folder stands
+    beside the output until that is complete.
+    """
+    source = _source(options)
+    cleaning = Cleaning(options)
+    if options.stage is None:
+        return _run_all(cleaning, source)
+    assert options.work is not None  # checked by _source
+    folder, report = WorkFolder(options.work), cleaning.report
+    if options.stage == "apply":
+        return cleaning.apply(folder)
+    try:
+        if options.stage == "detect":
+            cleaning.detect(folder, source)
+            rejects = cleaning.rejects(folder)
+            report.rejects.update(rejects)
+            report.say(f"{rejects.total()} inputs will be rejected by --stage apply")
+        else:
+            cleaning.cluster(folder)
+    except TimeIsUp:
+        report.say(f"--max-time is over; the same command continues in {folder.path}")
+        return report
+    report.say(f"{options.stage} done in {folder.path}")
+    return report
+
+
+def _source(options: CleanOptions) -> Iterator[Item]:
+    """The inputs; UsageProblem where the options contradict each other."""
+    stage = options.stage
+    if stage and options.work is None:
+        raise UsageProblem(f"--stage {stage} needs --work DIR")
+    if options.part != (0, 1) and stage not in ("detect", "cluster"):
+        raise UsageProblem("--part needs --stage detect or --stage cluster")
+    if stage in ("cluster", "apply"):
+        if options.inputs:
+            raise UsageProblem(f"--stage {stage} reads --work, not {options.inputs[0]}")
+        return iter(())
+    inputs = named_or_stdin(options.inputs, "records (JSONL)")
+    require_files(inputs)
+    return read_inputs(inputs, options.root, "clean")
+
+
+def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
+    options, report = cleaning.options, cleaning.report
+    with _work_folder(options) as folder, tempfile.TemporaryFile() as spool:
+        if _is_finished(options.stream, folder):
+            hashes = _spool(source, spool)
+            if _was_made_of(options.stream.output, hashes):
+                return cleaning.count_done(hashes, unspool(iter(spool)))
+            source = unspool(iter(spool))
+        try:
+            cleaning.detect(folder, source)
+            cleaning.cluster(folder)
+        except TimeIsUp:
+            report.say("--max-time is over; the same command with --resume continues")
+            return report
+        cleaning.apply(folder)
+        if options.work is None and report.n_left == 0:
+            folder.remove()
+    return report
+
+
+@contextmanager
+def _work_folder(options: CleanOptions) -> Iterator[WorkFolder]:
+    """The folder that was named, else one beside the output, else a temporary one."""
+    work, stream = options.work, options.stream
+    if work is None and stream.output is None:
+        if stream.max_time is not None:
+            raise UsageProblem("--max-time needs -o FILE or --work DIR to continue from")
+        with tempfile.TemporaryDirectory(prefix="ramctl-clean-") as folder:
+            yield WorkFolder(Path(folder))
+        return
+    if work is None:
+        assert stream.output is not None
+        work = work_path(stream.output)
+        if not stream.resume:
+            shutil.rmtree(work, ignore_errors=True)
+    yield WorkFolder(work)
+
+
+def _is_finished(stream: StreamOptions, folder: WorkFolder) -> bool:
+    """Whether an earlier run has completed the output that is to be continued."""
+    out = stream.output
+    if out is None or not stream.resume or folder.path.exists():
+        return False
+    return out.exists() and not part_path(out).exists()
+
+
+def _spool(source: Iterable[Item], spool: BinaryIO) -> str:
+    """Put the inputs into a file, rewound, and return their hash."""
+    hashes = []
+    for items, stamp in cut_into_shards(source):
+        spool.writelines(map(spool_line, items))
+        hashes.append(stamp)
+    spool.seek(0)
+    return input_hash(hashes)
+
+
+def _was_made_of(output: Path | None, hashes: str) -> bool:
+    """Whether a finished output comes from these inputs."""
+    return output is not None and recorded_fingerprint(output).get("input") == hashes
 
 
 class Cleaning:
     """The stages with their options; each works on a work folder."""
 
-    def __init__(self, options: CleanOptions, report: Report, stream: StreamOptions) -> None:
+    def __init__(self, options: CleanOptions) -> None:
         self.options = options
-        self.report = report
-        self.stream = stream
+        self.report = Report("clean", quiet=options.quiet)
         self.bundle = Bundle.open(resolve_model(options.model))
-        self._deadline = time.monotonic() + stream.max_time if stream.max_time else None
+        self._deadline = Deadline(options.stream.max_time)
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """What the regions depend on besides the input."""
         options, only = self.options, self._only
         return {
@@ -113,15 +230,13 @@ class Cleaning:
             options.protect,
         )  # fmt: skip
 
-    def fingerprint(self, inputs: str, settings: dict[str, Any], rules: str) -> dict[str, str]:
-        """What the output depends on, for `--resume`; a changed input changes every decision."""
-        found_with = input_hash([orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode()])
-        return {"model": settings["model"], "input": inputs, "settings": found_with + rules}
-
     def detect(
         self, work: WorkFolder, source: Iterable[Item], baseline: Baseline | None = None
     ) -> None:
-        """Find the regions of all inputs, with the model's own baseline; raises TimeIsUp."""
+        """Find the regions of all inputs, by default with the options' baseline.
+
+        Raises TimeIsUp, or Interrupted, with what was done in the folder.
+        """
         options = self.options
         baseline = baseline or Baseline(self.bundle, options.baseline, captioning=False)
         work.start(self.settings)
@@ -129,39 +244,53 @@ class Cleaning:
             baseline,
             open_detector(options.detector, baseline),
             open_embedder(options.embed_kind),
-            Scope(self.bundle.labels, options.kinds, self._only),
+            Scope(self.bundle.labels, frozenset(options.kinds), self._only),
             whole_photos=options.embed_kind == "crop" or options.detector != "attention",
         )
         self.report.device = str(baseline.device)
-        with self._ticks("records") as (tick, stop):
+        with self._stopping("records") as (stop, tick):
             items = _stoppable(source, stop)
-            detect(work, items, finder, part=options.part, strict=self.stream.strict, tick=tick)
+            strict = options.stream.strict
+            detect(work, items, finder, part=options.part, strict=strict, tick=tick)
 
     def cluster(self, work: WorkFolder) -> None:
-        """Decide on every tag's regions; raises TimeIsUp."""
+        """Decide on every tag's regions; raises TimeIsUp, or Interrupted."""
         if work.settings()["model"] != self.bundle.fingerprint:
             raise RunProblem(f"{work.path}: the regions were found with another model")
         index = RegionIndex(work.shards())
-        with self._ticks("tags", len(chosen_labels(index, self.rules))) as (tick, _):
+        with self._stopping("tags", len(chosen_labels(index, self.rules))) as (_, tick):
             decide(work, index, self.rules, part=self.options.part, tick=lambda: tick(1))
 
     def apply(self, work: WorkFolder) -> Report:
-        """Write the records without the tags that they lose."""
+        """Write the page, where asked for, and the records without the tags that they lose."""
+        if self.options.page is not None:
+            self._write_page(work, self.options.page)
         shards = work.shards()
         decisions = Decisions.current(work)
         cleaner = Cleaner(RegionIndex(shards), Removals.of(decisions))
 
         def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
             yield from each(cleaner)(batches)
-            self._tell(cleaner, decisions)
+            self._summarise(cleaner, decisions)
 
-        hashes = input_hash([shard.facts["stamp"] for shard in shards])
+        inputs = input_hash([shard.facts["stamp"] for shard in shards])
         settings = {name: work.settings()[name] for name in self.settings}
-        fingerprint = self.fingerprint(hashes, settings, decisions.folder.name)
-        inputs = work.inputs(shards)
-        return run_stream(self.report, inputs, stage, self.stream, fingerprint=fingerprint)
+        fingerprint = _fingerprint(inputs, settings, decisions.folder.name)
+        source = work.inputs(shards)
+        return run_stream(self.report, source, stage, self.options.stream, fingerprint=fingerprint)
 
-    def page(self, work: WorkFolder, path: Path) -> None:
+    def count_done(self, inputs: str, source: Iterable[Item]) -> Report:
+        """The run over an output that is complete: counts what was done before."""
+
+        def unexpected(record: Record) -> JsonObject:
+            raise RunProblem(f"{record.place}: should be done already; run without --resume")
+
+        fingerprint = _fingerprint(inputs, self.settings, self.rules.key)
+        return run_stream(
+            self.report, source, each(unexpected), self.options.stream, fingerprint=fingerprint
+        )
+
+    def _write_page(self, work: WorkFolder, path: Path) -> None:
         """Write the page that shows what is removed and what is kept."""
         from ramctl.pages.cleaning import cleaning_page
 
@@ -177,8 +306,8 @@ class Cleaning:
             codes.update(shard.facts["rejects"])
         return codes
 
-    def _tell(self, cleaner: Cleaner, decisions: Decisions) -> None:
-        """Say what was removed, what was left alone and why."""
+    def _summarise(self, cleaner: Cleaner, decisions: Decisions) -> None:
+        """Say what was removed, and what was left alone and why."""
         alone: Counter[str] = Counter()
         for shard in cleaner.index.shards:
             alone.update(shard.facts["counts"])
@@ -198,33 +327,35 @@ class Cleaning:
         removed = ", ".join(f"{n} {reason}" for reason, n in sorted(cleaner.reasons.items()))
         self.report.say(
             f"{cleaner.before['tags']} tags before, {cleaner.after['tags']} after "
-            f"({removed or 'none removed'}); {len(decided)} labels looked at"
+            f"({removed or 'none removed'}); {len(decided)} labels examined"
         )
         left = ", ".join(f"{n} {why}" for why, n in sorted(alone.items()))
         if left:
             self.report.say(f"tags left alone: {left}")
 
     @contextmanager
-    def _ticks(
+    def _stopping(
         self, unit: str, total: int | None = None
-    ) -> Iterator[tuple[Callable[[int], None], StopRequest]]:
-        """Counts units as done, and ends the stage when a signal or the time asks for it."""
-        shown = self.stream.progress
-        title = self.report.command
-        with StopRequest() as stop, progress_bar(title, unit, shown=shown, total=total) as bar:
+    ) -> Iterator[tuple[StopRequest, Callable[[int], None]]]:
+        """What asks a stage to stop, and what counts its units and then looks whether it did."""
+        shown = self.report.progress(self.options.stream.progress, unit=unit, total=total)
+        with StopRequest(self._deadline) as stop, shown as bar:
 
             def tick(n: int) -> None:
                 bar.update(n)
-                if stop.signum is not None:
-                    raise Interrupted(stop.signum)
-                if self._deadline is not None and time.monotonic() >= self._deadline:
-                    raise TimeIsUp
+                stop.raise_if_due()
 
-            yield tick, stop
+            yield stop, tick
+
+
+def _fingerprint(inputs: str, settings: JsonObject, rules: str) -> dict[str, str]:
+    """What the output depends on, for `--resume`; a changed input changes every decision."""
+    found_with = input_hash([orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode()])
+    return {"model": settings["model"], "input": inputs, "settings": found_with + rules}
 
 
 def _stoppable(source: Iterable[Item], stop: StopRequest) -> Iterator[Item]:
-    """The inputs; a signal that arrives while the next one is waited for ends it at once."""
+    """The inputs; a signal that arrives while the next one is awaited ends them at once."""
     items = iter(source)
     while True:
         with stop.waiting():

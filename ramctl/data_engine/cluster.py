@@ -1,14 +1,25 @@
-"""The two cleaning rules of the data engine, for the regions of one tag.
+"""The stage `cluster`: for every tag, which of its regions lose it and why.
 
-Source: RAM sec. 3.3: the regions of a category are clustered (K-Means++), the tags of the outlying
-10 % are dropped; tags that the baseline does not predict on their region are dropped too.
+Source: RAM sec. 3.3: the regions of a category are clustered (K-Means++) and the tags of the
+outlying 10 % are dropped; tags that the baseline does not predict on their region are dropped too.
+
+Holds one number per region and the features of one tag's sample; features are memory-mapped.
 """
 
-from collections.abc import Callable
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
+
+from ramctl.data_engine import thresholds
+from ramctl.data_engine.region_store import RegionIndex, Rows, WorkFolder, source_bits
+from ramctl.errors import RunProblem
+from ramctl.records.files import replacing, write_atomic
 
 OUTLIER, NOT_PREDICTED = 1, 2
 REASONS = {
@@ -16,25 +27,153 @@ REASONS = {
     NOT_PREDICTED: "not-predicted",
     OUTLIER | NOT_PREDICTED: "outlier+not-predicted",
 }
-# Centres are found on a sample of this size, so that memory does not grow with the tag.
+# Centres are fitted to a sample of this size, so that memory does not grow with the tag.
 FIT_REGIONS = 20_000
 CHUNK = 8192
+LEAST_SCORE, ADDED_VARIANCE = 1e-6, 0.05
 
-ReadRows = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+ReadRows = Callable[[Rows], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """How regions of a tag are clustered and which of them are outlying."""
+    """How the regions of a tag are clustered and which of them are outliers."""
 
     outliers: float = 0.10  # the share that is dropped
     clusters: int | None = None  # None: by the number of regions
     seed: int = 0
 
     def n_clusters(self, n_regions: int) -> int:
-        """Clusters for a tag with `n_regions` regions: one for every 50, 8 at most."""
+        """Clusters for a tag with `n_regions` regions: one per 50, at most 8."""
         wanted = self.clusters or max(1, min(8, n_regions // 50))
         return min(wanted, n_regions)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What makes a region lose its tag."""
+
+    clustering: ClusterSettings
+    thresholds: tuple[float, ...] = ()  # by label id; not predicted: the score is not above it
+    of_own: tuple[str, float] | None = None  # instead: a form that compares a tag's own regions
+    min_regions: int = 5  # a tag with fewer is left alone
+    top: int | None = None  # only the tags with the most regions
+    protect: tuple[str, ...] = ("human",)  # sources whose tags stay
+
+    @property
+    def key(self) -> str:
+        """A name for decisions by these rules; part of the work folder's format."""
+        parts = [
+            self.clustering.outliers, self.clustering.clusters, self.clustering.seed,
+            self.thresholds if self.of_own is None else self.of_own,
+            self.min_regions, self.top, self.protect,
+        ]  # fmt: skip
+        return hashlib.blake2b(orjson.dumps(parts), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided for one label; arrays are parallel, `reason` 0 keeps the tag."""
+
+    label: int
+    row: Rows
+    cluster: NDArray[np.uint8]
+    distance: NDArray[np.float32]
+    reason: NDArray[np.uint8]
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        with replacing(path) as stream:
+            np.savez(
+                stream, label=np.int64(self.label), row=self.row, cluster=self.cluster,
+                distance=self.distance, reason=self.reason,
+            )  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> "Decision":
+        """The decision in a file; RunProblem where it cannot be read."""
+        try:
+            with np.load(path) as arrays:
+                return cls(int(arrays["label"]), *(arrays[n] for n in cls.__slots__[1:]))
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise RunProblem(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The decisions of a work folder by one set of rules."""
+
+    folder: Path
+    labels: tuple[int, ...]
+
+    @classmethod
+    def current(cls, work: WorkFolder) -> "Decisions":
+        """Those of the last `cluster` stage; RunProblem when there are none or some are missing."""
+        path = work.path / "cluster.json"
+        if not path.exists():
+            raise RunProblem(f"{work.path}: nothing decided yet; run --stage cluster first")
+        facts = orjson.loads(path.read_bytes())
+        found = cls(work.path / "clusters" / facts["rules"], tuple(facts["labels"]))
+        missing = [label for label in found.labels if not found.path(label).exists()]
+        if missing:
+            raise RunProblem(
+                f"{found.folder}: decisions on {len(missing)} of {len(found.labels)} tags are "
+                "missing; run --stage cluster for them"
+            )
+        return found
+
+    def path(self, label: int) -> Path:
+        """The file of one label's decision."""
+        return self.folder / f"{label:05d}.npz"
+
+    def __iter__(self) -> Iterator[Decision]:
+        for label in self.labels:
+            yield Decision.load(self.path(label))
+
+
+def decide(
+    work: WorkFolder,
+    index: RegionIndex,
+    rules: Rules,
+    *,
+    part: tuple[int, int] = (0, 1),
+    tick: Callable[[], object] = lambda: None,
+) -> None:
+    """Decide on every label that has not been decided on yet.
+
+    `part` (i, n) takes every n-th label; `tick` is called after each and may raise to stop.
+    """
+    labels = chosen_labels(index, rules)
+    decisions = Decisions(work.path / "clusters" / rules.key, tuple(labels))
+    decisions.folder.mkdir(parents=True, exist_ok=True)
+    facts = {"rules": rules.key, "labels": labels}
+    write_atomic(work.path / "cluster.json", orjson.dumps(facts) + b"\n")
+    for label in labels[part[0] :: part[1]]:
+        path = decisions.path(label)
+        if not path.exists():
+            decide_label(label, index, rules).save(path)
+        tick()
+
+
+def chosen_labels(index: RegionIndex, rules: Rules) -> list[int]:
+    """The labels with enough regions; with `top` only the most frequent of them."""
+    counts = index.counts()
+    frequent = sorted(counts, key=lambda label: (-counts[label], label))[: rules.top]
+    return sorted(label for label in frequent if counts[label] >= rules.min_regions)
+
+
+def decide_label(label: int, index: RegionIndex, rules: Rules) -> Decision:
+    """Cluster a label's regions and apply both rules."""
+    rows = index.rows(label)
+    regions = index.regions(rows)
+    clusters = cluster_regions(
+        len(rows), lambda places: index.features(rows[places]), rules.clustering
+    )
+    outlying = farthest(clusters.distance, rules.clustering.outliers)
+    unseen = _not_predicted(label, regions["score"], rules)
+    reason = (outlying * OUTLIER + unseen * NOT_PREDICTED).astype(np.uint8)
+    reason[(regions["sources"] & source_bits(rules.protect)) > 0] = 0
+    return Decision(label, rows, clusters.cluster, clusters.distance, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +181,7 @@ class Clusters:
     """The clusters of one tag; arrays are parallel to its regions."""
 
     cluster: NDArray[np.uint8]
-    distance: NDArray[np.float32]  # to the centre of the own cluster
+    distance: NDArray[np.float32]  # to the centre of the region's cluster
     sizes: list[int]
 
 
@@ -88,17 +227,43 @@ def _centres(n_regions: int, read: ReadRows, settings: ClusterSettings) -> NDArr
 
 
 def farthest(distance: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
-    """Marks the farthest `share` of regions, rounded down; of equal ones the later go first."""
+    """Marks the farthest `share` of regions, rounded down; among equals the later ones go first."""
     return _first(np.lexsort((-np.arange(len(distance)), -distance)), share)
 
 
 def lowest(score: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
-    """Marks the `share` of regions with the lowest scores, rounded down; of equal ones the last."""
+    """Marks the `share` of regions that score lowest, as `farthest`."""
     return _first(np.lexsort((-np.arange(len(score)), score)), share)
 
 
-def _first(order: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+def _first(order: Rows, share: float) -> NDArray[np.bool_]:
     marked = np.zeros(len(order), bool)
     # The added billionth keeps 0.1 * 30 from becoming 2.
     marked[order[: int(share * len(order) + 1e-9)]] = True
     return marked
+
+
+def _not_predicted(label: int, score: NDArray[np.float32], rules: Rules) -> NDArray[np.bool_]:
+    """Marks the regions of a label on which the baseline does not see it."""
+    if rules.of_own is None:
+        return ~(score > rules.thresholds[label])
+    form, number = rules.of_own
+    match form:
+        case thresholds.LOWEST:
+            return lowest(score, number)
+        case thresholds.MEAN:
+            marked: NDArray[np.bool_] = ~(score > number * score.mean(dtype=np.float64))
+        case _:
+            marked = ~(deviations(score) > -number)
+    return marked
+
+
+def deviations(score: NDArray[np.float32]) -> NDArray[np.float64]:
+    """By how many standard deviations each logit is above the mean of the tag's regions.
+
+    The variance is enlarged a little, so that regions that are all alike stay.
+    """
+    likely = np.clip(score.astype(np.float64), LEAST_SCORE, 1 - LEAST_SCORE)
+    logits = np.log(likely) - np.log1p(-likely)
+    above: NDArray[np.float64] = (logits - logits.mean()) / np.sqrt(logits.var() + ADDED_VARIANCE)
+    return above

@@ -10,20 +10,18 @@ from numpy.typing import NDArray
 from ramctl.data_engine.baseline import Baseline, Decoded, Photo, PhotoBatch
 from ramctl.data_engine.detectors import Detector, Embedder, Region
 from ramctl.data_engine.region_store import (
-    SHARD_INPUTS,
-    SOURCES,
-    Item,
     ShardWriter,
     WorkFolder,
+    cut_into_shards,
     input_hash,
+    source_bits,
 )
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.inference.ordered_map import chunks
 from ramctl.inference.regions import Floats
 from ramctl.labels import LabelSystem
-from ramctl.records.jsonl import content_stamp
-from ramctl.records.record import Record, string_list
-from ramctl.records.report import Reject
+from ramctl.records.jsonl import stamp_of
+from ramctl.records.record import Item, Record, Reject, string_list
 
 Tick = Callable[[int], object]
 STAGE = "clean"
@@ -35,7 +33,7 @@ class WantedTag:
 
     place: int  # in the record's tags
     labels: tuple[int, ...]  # several where the label system has the string more than once
-    sources: int  # bits of SOURCES
+    sources: int  # as `source_bits`
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ class RegionFinder:
         for position, item in enumerate(items[first:], first):
             regions = [] if isinstance(item, Reject) else next(found)
             if isinstance(item, Record) and isinstance(regions, RecordProblem):
-                shard.add(_reject(item, regions))
+                shard.add(Reject.of(item, regions, STAGE))
                 continue
             shard.add(item)
             for region in regions if isinstance(regions, list) else []:
@@ -191,8 +189,7 @@ def detect(
     filled from other input, and with `strict` at the first reject.
     """
     n_shards, n_inputs, hashes = 0, 0, []
-    for number, items in enumerate(chunks(source, SHARD_INPUTS)):
-        stamp = input_hash([stamp_of(item) for item in items])
+    for number, (items, stamp) in enumerate(cut_into_shards(source)):
         if work.has_shard(number):
             if work.shard(number).facts["stamp"] != stamp:
                 raise RunProblem(
@@ -233,20 +230,7 @@ def _filled(
 def _fail_at_reject(items: Sequence[Item]) -> None:
     for item in items:
         if isinstance(item, Reject):
-            raise RunProblem(f"{item.place}: {item.message} (--strict)")
-
-
-def _reject(record: Record, problem: RecordProblem) -> Reject:
-    return Reject(
-        record.source, record.line, STAGE, problem.code, problem.message, record=record.fields
-    )
-
-
-def stamp_of(item: Item) -> str:
-    """A string that changes when an input does."""
-    if isinstance(item, Record):
-        return item.stamp
-    return content_stamp((item.raw or "").encode("utf-8", "surrogatepass"))
+            item.fail()
 
 
 def _table(record: Record, name: str) -> dict[str, object]:
@@ -255,5 +239,4 @@ def _table(record: Record, name: str) -> dict[str, object]:
 
 
 def _source_bits(named: object) -> int:
-    names = named if isinstance(named, list) else []
-    return sum(1 << bit for bit, name in enumerate(SOURCES) if name in names)
+    return source_bits(named if isinstance(named, list) else [])

@@ -18,8 +18,8 @@ from ramctl.errors import RecordProblem
 from ramctl.labels import LabelSystem
 from ramctl.model.ram import Encoded
 from ramctl.parsing.parser import CaptionParser
-from ramctl.records.record import Record, string_list
-from ramctl.records.report import Reject, Report
+from ramctl.records.record import Record, Reject, string_list
+from ramctl.records.report import Report
 from ramctl.records.stream import Batch, Outcome, StreamOptions, run_stream
 
 # Of the tags that a baseline's captions added, 35 % were right where the model also scored them

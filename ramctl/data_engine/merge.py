@@ -1,33 +1,30 @@
-"""Records with what the baseline adds: tags, their sources and scores, captions."""
+"""Records with what the baseline adds: tags with their sources and scores, captions."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.data_engine.captions import Caption
 from ramctl.labels import LabelSystem
-from ramctl.records.record import string_list
+from ramctl.records.record import BY_CAPTION, BY_TAG, HUMAN, JsonObject, string_list
 
-BY_CAPTION, BY_TAG = "generated-caption", "generated-tag"
-CAME_IN = "human"  # tags of a record that nothing says the source of
 SCORE_DIGITS = 4
 
 
 def merge_generated(
-    fields: dict[str, Any],
+    fields: JsonObject,
     labels: LabelSystem,
     probabilities: NDArray[np.float32],
     predicted: Sequence[int],
     captions: Sequence[Caption] | None,
     confirmed: NDArray[np.bool_] | None = None,
-) -> dict[str, Any]:
-    """The record with new tags behind its own, and `kinds`, `sources`, `scores` of all of them.
+) -> JsonObject:
+    """The record with new tags after its own, and `kinds`, `sources`, `scores` of all of them.
 
     `probabilities` (L) are the model's, `predicted` the ids above their thresholds. A tag that
-    was `removed` from this record stays out. Without `captions` that field is left as it was; of
-    their tags those are added that are `confirmed` (L) (None: all).
+    was `removed` from this record stays out. Without `captions` that field is left alone; of
+    the captions' tags only the `confirmed` (L) are added (None: all).
     """
     tags = list(string_list(fields, "tags"))
     sources = _sources(fields, tags)
@@ -63,14 +60,15 @@ def merge_generated(
     return fields
 
 
-def _sources(fields: Mapping[str, Any], tags: Sequence[str]) -> dict[str, list[str]]:
+def _sources(fields: JsonObject, tags: Sequence[str]) -> dict[str, list[str]]:
     given = fields.get("sources")
     given = given if isinstance(given, dict) else {}
     named = {tag: given.get(tag) for tag in tags}
-    return {tag: list(own) if isinstance(own, list) else [CAME_IN] for tag, own in named.items()}
+    # A tag that came in without a source was given by a person.
+    return {tag: list(own) if isinstance(own, list) else [HUMAN] for tag, own in named.items()}
 
 
-def _removed(fields: Mapping[str, Any]) -> list[str]:
+def _removed(fields: JsonObject) -> list[str]:
     entries = fields.get("removed")
     entries = entries if isinstance(entries, list) else []
     tags = [entry.get("tag") for entry in entries if isinstance(entry, dict)]
@@ -85,6 +83,6 @@ def _kind(labels: LabelSystem, tag: str) -> str:
 def _scores(
     labels: LabelSystem, tags: Sequence[str], probabilities: NDArray[np.float32]
 ) -> dict[str, float]:
-    """A doubled string scores the maximum over its ids; tags outside the system have no score."""
+    """A string with several ids scores their maximum; tags outside the system have no score."""
     by_tag = {tag: [float(probabilities[index]) for index in labels.ids(tag)] for tag in tags}
     return {tag: round(max(own), SCORE_DIGITS) for tag, own in by_tag.items() if own}

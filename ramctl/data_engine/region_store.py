@@ -1,14 +1,14 @@
-"""The folder that `clean` works in: regions in shards, decisions by tag, each there or not at all.
+"""The folder that `clean` works in: regions in shards, decisions by tag, files whole or absent.
 
-detect.json          what the regions depend on; another model or detector is an error
+detect.json          what the regions depend on; with another model or detector it is an error
 complete.json        {"shards", "inputs"}, once the input has ended
 shards/00000/        inputs.jsonl   the records (and rejects) of the shard, in input order
-                     regions.npy    one `REGION` a region, in input order
-                     features.npy   float16, one row a region
+                     regions.npy    one `REGION` per region, in input order
+                     features.npy   float16, one row per region
                      shard.json     hash of the inputs, counts
-unfinished/00001/    the beginning of a shard, left by a run that was stopped
-cluster.json         what the decisions depend on; another setting decides again
-clusters/00017.npz   the regions of the label with this id and what was decided
+unfinished/00001/    the beginning of a shard, left by an interrupted run
+cluster.json         what the decisions depend on; changed settings decide again
+clusters/00017.npz   the regions of the label with this id, and what was decided
 """
 
 import hashlib
@@ -16,21 +16,30 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
+from ramctl.inference.ordered_map import chunks
 from ramctl.records.files import write_atomic
-from ramctl.records.jsonl import dumps, loads
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.jsonl import dumps, loads, stamp_of
+from ramctl.records.record import (
+    BY_CAPTION,
+    BY_TAG,
+    HUMAN,
+    PARSED,
+    Item,
+    JsonObject,
+    Record,
+    Reject,
+)
 
 FORMAT = 1
 SHARD_INPUTS = 512
@@ -40,15 +49,22 @@ REGION = np.dtype(
         ("input", "<u2"),  # place in the shard
         ("place", "<u2"),  # of the tag in the record's tags
         ("label", "<u4"),
-        ("sources", "u1"),  # bits of SOURCES
+        ("sources", "u1"),  # bits of _SOURCE_BITS
         ("box", "<f4", 4),
         ("score", "<f4"),
     ]
 )
-SOURCES = ("parsed", "human", "generated-caption", "generated-tag")
+# Part of the file format: never renumber.
+_SOURCE_BITS = {PARSED: 1, HUMAN: 2, BY_CAPTION: 4, BY_TAG: 8}
 
 Array = NDArray[Any]
-Item = Record | Reject
+Rows = NDArray[np.int64]
+T = TypeVar("T")
+
+
+def source_bits(sources: Collection[object]) -> int:
+    """The known ones among some sources as bits."""
+    return sum(bit for name, bit in _SOURCE_BITS.items() if name in sources)
 
 
 @dataclass(slots=True)
@@ -62,13 +78,13 @@ class ShardWriter:
     rejects: list[Reject] = field(default_factory=list)
 
     def add(self, item: Item) -> None:
-        """One more input, in input order."""
+        """Add the next input."""
         self.inputs.append(spool_line(item))
         if isinstance(item, Reject):
             self.rejects.append(item)
 
     def save(self, folder: Path, stamp: str) -> None:
-        """Write the shard beside its place and rename it there."""
+        """Write the shard under another name and rename it."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         (part / "inputs.jsonl").write_bytes(b"".join(self.inputs))
@@ -84,13 +100,13 @@ class ShardWriter:
         (part / "shard.json").write_bytes(orjson.dumps(facts) + b"\n")
         try:
             part.rename(folder)
-        except OSError:  # another process was quicker with the same shard
+        except OSError:  # another process finished the same shard first
             shutil.rmtree(part)
 
     @classmethod
     def of(cls, shard: "Shard") -> "ShardWriter":
-        """What a saved shard holds, to be gone on with."""
-        counts = Counter(shard.facts["counts"])
+        """What a saved shard holds, to be continued."""
+        counts: Counter[str] = Counter(shard.facts["counts"])
         del counts["regions"]
         items = list(shard.inputs())
         return cls(
@@ -109,9 +125,9 @@ class Shard:
     folder: Path
 
     @cached_property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """`stamp`, `inputs`, `counts`."""
-        facts: dict[str, Any] = orjson.loads((self.folder / "shard.json").read_bytes())
+        facts: JsonObject = orjson.loads((self.folder / "shard.json").read_bytes())
         return facts
 
     @cached_property
@@ -141,12 +157,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """A folder under way; several processes may fill it together."""
+    """The folder of a run; several processes may fill it together."""
 
     path: Path
 
-    def start(self, settings: Mapping[str, Any]) -> None:
-        """Begin, or go on with what was begun with the same settings; else RunProblem."""
+    def start(self, settings: JsonObject) -> None:
+        """Start, or continue what was started with the same settings; RunProblem with others."""
         self.path.mkdir(parents=True, exist_ok=True)
         head = {"format": FORMAT, "shard_inputs": SHARD_INPUTS, **settings}
         path = self.path / "detect.json"
@@ -156,16 +172,16 @@ class WorkFolder:
         changed = [key for key in head if earlier.get(key) != head[key]]
         if changed:
             raise RunProblem(
-                f"{path}: begun with another {', '.join(changed)}; name another folder, "
+                f"{path}: started with other {', '.join(changed)}; use another folder, "
                 "or remove this one"
             )
 
-    def settings(self) -> dict[str, Any]:
-        """What the regions were found with; RunProblem when nothing was."""
+    def settings(self) -> JsonObject:
+        """What the regions were found with; RunProblem when there are none."""
         path = self.path / "detect.json"
         if not path.exists():
             raise RunProblem(f"{self.path}: no regions in it; run --stage detect first")
-        settings: dict[str, Any] = orjson.loads(path.read_bytes())
+        settings: JsonObject = orjson.loads(path.read_bytes())
         return settings
 
     def shard(self, index: int) -> Shard:
@@ -177,7 +193,7 @@ class WorkFolder:
         return self.shard(index).folder.is_dir()
 
     def unfinished(self, index: int, stamps: Sequence[str]) -> ShardWriter:
-        """What a stopped run had of the shard with these inputs; empty where there is nothing."""
+        """What an interrupted run had of the shard with these inputs; may be empty."""
         saved = self._unfinished(index)
         if not saved.folder.is_dir():
             return ShardWriter()
@@ -186,7 +202,7 @@ class WorkFolder:
         return ShardWriter.of(saved)
 
     def keep_unfinished(self, index: int, shard: ShardWriter, stamps: Sequence[str]) -> None:
-        """Save the beginning of a shard for `unfinished`."""
+        """Save the beginning of a shard, for `unfinished` to find."""
         self.forget_unfinished(index)
         if shard.inputs:
             folder = self._unfinished(index).folder
@@ -200,12 +216,12 @@ class WorkFolder:
         return Shard(self.path / "unfinished" / f"{index:05d}")
 
     def complete(self, n_shards: int, n_inputs: int) -> None:
-        """Remember how much input there was."""
+        """Record that the input has ended, and how long it was."""
         facts = {"shards": n_shards, "inputs": n_inputs}
         write_atomic(self.path / "complete.json", orjson.dumps(facts) + b"\n")
 
     def shards(self) -> list[Shard]:
-        """All shards; RunProblem when the input was not read to its end or some are missing."""
+        """All shards; RunProblem when the input was not read to its end or shards are missing."""
         path = self.path / "complete.json"
         if not path.exists():
             raise RunProblem(f"{self.path}: detection is not complete; run --stage detect again")
@@ -220,7 +236,7 @@ class WorkFolder:
         return [self.shard(i) for i in range(n_shards)]
 
     def shards_of(self, index: int, number: int) -> list[Shard]:
-        """The finished shards that one of `number` processes made, or would make."""
+        """The finished shards in the share of one of `number` processes."""
         folders = sorted((self.path / "shards").glob("[0-9]*"))
         return [Shard(path) for path in folders if int(path.name) % number == index]
 
@@ -239,6 +255,80 @@ class WorkFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class RegionIndex:
+    """All regions of a work folder by label; a row counts over the shards in order."""
+
+    shards: Sequence[Shard]
+
+    @cached_property
+    def offsets(self) -> Rows:
+        """The first row of each shard, and the number of rows."""
+        sizes = [shard.facts["counts"].get("regions", 0) for shard in self.shards]
+        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    @cached_property
+    def _by_label(self) -> tuple[NDArray[np.uint32], Rows]:
+        labels = [np.asarray(shard.regions["label"]) for shard in self.shards]
+        joined = np.concatenate([np.zeros(0, np.uint32), *labels])
+        order = np.argsort(joined, kind="stable")
+        return joined[order], order
+
+    def counts(self) -> dict[int, int]:
+        """The number of regions of each label that has any."""
+        ids, counts = np.unique(self._by_label[0], return_counts=True)
+        return dict(zip(ids.tolist(), counts.tolist(), strict=True))
+
+    def rows(self, label: int) -> Rows:
+        """The rows of a label, ascending."""
+        ordered, order = self._by_label
+        start, end = np.searchsorted(ordered, [label, label + 1])
+        return order[start:end]
+
+    def regions(self, rows: Rows) -> Array:
+        """The regions at some rows, `REGION`."""
+        out = np.zeros(len(rows), REGION)
+        for shard, place, local in self._located(rows):
+            out[place] = shard.regions[local]
+        return out
+
+    def features(self, rows: Rows) -> NDArray[np.float32]:
+        """The features at some rows, (rows, F)."""
+        pieces = [
+            (place, np.asarray(shard.features[local], np.float32))
+            for shard, place, local in self._located(rows)
+        ]
+        out = np.empty((len(rows), pieces[0][1].shape[1] if pieces else 0), np.float32)
+        for place, piece in pieces:
+            out[place] = piece
+        return out
+
+    def of_input(self, position: int) -> tuple[int, Array]:
+        """The regions of one input, and the row of the first."""
+        number, place = divmod(position, SHARD_INPUTS)
+        regions = self.shards[number].regions
+        first, last = np.searchsorted(regions["input"], [place, place + 1])
+        return int(self.offsets[number] + first), regions[first:last]
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """Shard and row in it."""
+        shard = int(np.searchsorted(self.offsets, row, side="right")) - 1
+        return shard, row - int(self.offsets[shard])
+
+    def _located(self, rows: Rows) -> Iterator[tuple[Shard, Rows, Rows]]:
+        """By shard: the places in `rows` and the rows in the shard."""
+        of = np.searchsorted(self.offsets, rows, side="right") - 1
+        for index in np.unique(of).tolist():
+            place = np.flatnonzero(of == index)
+            yield self.shards[index], place, rows[place] - self.offsets[index]
+
+
+def cut_into_shards(source: Iterable[Item]) -> Iterator[tuple[list[Item], str]]:
+    """The inputs of one shard after the other, each with their hash."""
+    for items in chunks(source, SHARD_INPUTS):
+        yield items, input_hash([stamp_of(item) for item in items])
+
+
 def input_hash(stamps: Sequence[str]) -> str:
     """One hash of a shard's inputs."""
     return hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
@@ -254,7 +344,7 @@ def spool_line(item: Item) -> bytes:
 
 
 def unspool(lines: Iterator[bytes]) -> Iterator[Item]:
-    """The inputs that `spool_line` wrote, the same in every digit."""
+    """The inputs that `spool_line` wrote, identical to the last digit."""
     for line in lines:
         row, fields = orjson.loads(line), loads(next(lines))
         if "reject" in row:

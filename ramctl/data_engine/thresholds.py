@@ -11,11 +11,11 @@ from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import UsageProblem
 from ramctl.labels import LabelSystem, read_thresholds
 
-# The forms of `--threshold` that look at all regions of a tag, each with a number.
+# The forms of `--threshold` that compare a region with all regions of its tag.
 LOWEST, MEAN, DEVIATIONS = "lowest", "mean", "deviations"
 # A model's scores differ from tag to tag by how often it was seen and how well it is learnt, so
-# that a tag's regions are held against each other: on planted errors a number, or a share of the
-# model's own thresholds, took fewer of the wrong tags at the same share of right ones. The best
+# that a tag's regions are compared with each other: on planted errors a number, or a share of the
+# model's own thresholds, found fewer of the wrong tags at the same loss of right ones. The best
 # share of the mean score depends on the loss (0.74 after the asymmetric one, 0.23 after
 # cross-entropy, for 10 % of right tags), the number of deviations does not (0.73 and 0.80), which
 # makes it the default (scripts/reproduce/planted.mk).
@@ -24,7 +24,7 @@ DEFAULT_TO_KEEP = "deviations:1"
 
 
 def global_or_file(text: str | None, bundle: Bundle) -> list[float]:
-    """One threshold a label: the number, the file's, or without either the model's own."""
+    """One threshold per label: the number, the file's, or by default the model's own."""
     if text is None:
         return bundle.thresholds
     try:
@@ -34,7 +34,7 @@ def global_or_file(text: str | None, bundle: Bundle) -> list[float]:
 
 
 def to_keep(text: str, bundle: Bundle) -> list[float]:
-    """One threshold a label that regions must be above to keep it: the number's or the file's."""
+    """One threshold per label, which regions must exceed to keep it: the number, or the file's."""
     return lowest_of_doubles(global_or_file(text, bundle), bundle.labels)
 
 
@@ -58,9 +58,9 @@ def by_own_regions(text: str) -> tuple[str, float] | None:
 
 
 def lowest_of_doubles(thresholds: Sequence[float], labels: LabelSystem) -> list[float]:
-    """The thresholds, where a string that several ids have takes their lowest.
+    """The thresholds, where a string with several ids takes their lowest.
 
-    Such a tag is looked at once and scores the maximum over its ids.
+    Such a tag is examined once and scores the maximum over its ids.
     """
     return [
         min(thresholds[other] for other in labels.ids(label.tag))

@@ -9,10 +9,8 @@ from typing import Any
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.matching import Photo
 from ramctl.records.inputs import open_input, read_inputs
-from ramctl.records.jsonl import dumps
-from ramctl.records.record import Record, image_name, json_type, string_list
-from ramctl.records.report import Reject, Report
-from ramctl.records.sinks import RejectSink
+from ramctl.records.record import Record, Reject, image_name, json_type, string_list
+from ramctl.records.report import Rejects, Report
 
 LIST_SUFFIXES = (".txt", ".csv")
 
@@ -22,23 +20,16 @@ class Intake:
     """Where records that cannot be used go: counted, told, written to `--rejects`."""
 
     report: Report
-    rejects: RejectSink
-    strict: bool = False
+    rejects: Rejects
 
     def reject(self, reject: Reject) -> None:
-        """Count and write a reject; RunProblem with `strict`."""
+        """Count and write a reject; RunProblem with `--strict`."""
         self.report.n_in += 1
-        self.report.reject(reject)
-        self.rejects.write(dumps(reject.to_json()))
-        if self.strict:
-            self.rejects.finish()
-            raise RunProblem(f"{reject.place}: {reject.message} (--strict)")
+        self.rejects.add(reject)
 
     def refuse(self, record: Record, problem: RecordProblem) -> None:
         """Reject a record for the reason that a RecordProblem gives."""
-        stage, fields = self.report.command, record.fields
-        code, message = problem.code, problem.message
-        self.reject(Reject(record.source, record.line, stage, code, message, record=fields))
+        self.reject(Reject.of(record, problem, self.report.command))
 
     def records(self, name: str) -> Iterator[Record]:
         """The records of a file or, for `-`, of standard input; what is none is rejected."""

@@ -32,10 +32,8 @@ from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 from ramctl.records.files import write_atomic
 from ramctl.records.inputs import STDIN, require_files
-from ramctl.records.jsonl import dumps
-from ramctl.records.report import Report
-from ramctl.records.sinks import is_device, open_rejects
-from ramctl.records.stdio import records_to_stdout
+from ramctl.records.outputs import records_to_stdout
+from ramctl.records.report import Rejects, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +71,20 @@ def run_eval(options: EvalOptions) -> int:
     require_files([name for name in sources if name])
     cut = Cut.parse(options.threshold)
     report = Report("eval", quiet=options.quiet, unit="photos")
-    rejects = open_rejects(options.rejects, resume=False)
-    intake = Intake(report, rejects, options.strict)
-    truth = TruthTable.read(options.truth, intake)
-    classes = _classes(options, truth)
-    predictions = PredictionTable.read(options.predictions, classes, cut, intake)
     baseline = None
-    if options.baseline:
-        baseline = PredictionTable.read(options.baseline, classes, cut, intake)
-    rejects.finish()
+    with Rejects(report, options.rejects, strict=options.strict) as rejects:
+        intake = Intake(report, rejects)
+        truth = TruthTable.read(options.truth, intake)
+        classes = _classes(options, truth)
+        predictions = PredictionTable.read(options.predictions, classes, cut, intake)
+        if options.baseline:
+            baseline = PredictionTable.read(options.baseline, classes, cut, intake)
     ours = Comparison.of(truth, predictions, classes, key=options.key, style=options.style)
     result = _result(options, ours, predictions, truth, baseline)
     _tell(report, ours, result)
     report.n_out = len(ours.photos)
     _write(options, result)
-    if options.stats:
-        _save(options.stats, dumps(report.stats()))
-    report.say(report.summary())
+    report.finish(options.stats)
     return report.exit_code
 
 
@@ -127,7 +122,7 @@ def _result(
     if options.report_file:
         _write_classes(options.report_file, ours, resampled)
     if options.calibrate:
-        _save(options.calibrate, threshold_lines(ours))
+        write_atomic(options.calibrate, threshold_lines(ours))
     return result
 
 
@@ -137,7 +132,7 @@ def _write_classes(path: Path, ours: Comparison, resampled: Floats | None) -> No
         pairs = zip(ours.precisions.tolist(), resampled.T, strict=True)
         intervals = [interval(estimate, column) for estimate, column in pairs]
     rows = class_rows(ours, intervals)
-    _save(path, write_rows(CLASS_COLUMNS, rows, report_format(path)))
+    write_atomic(path, write_rows(CLASS_COLUMNS, rows, report_format(path)))
 
 
 def _tell(report: Report, ours: Comparison, result: dict[str, Any]) -> None:
@@ -166,18 +161,10 @@ def _some(names: list[str]) -> str:
     return f"{shown} ... ({len(names)})" if len(names) > 5 else shown
 
 
-def _save(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; a pipe or a device as it is."""
-    if is_device(path):
-        path.write_bytes(content)
-    else:
-        write_atomic(path, content)
-
-
 def _write(options: EvalOptions, result: dict[str, Any]) -> None:
     content = render(result, options.form)
     if options.output:
-        _save(options.output, content)
+        write_atomic(options.output, content)
         return
     with records_to_stdout() as stream:
         stream.write(content)

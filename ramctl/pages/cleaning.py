@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.cluster import REASONS
-from ramctl.data_engine.decide import Decision, RegionIndex
+from ramctl.data_engine.cluster import REASONS, Decision
+from ramctl.data_engine.region_store import RegionIndex
 from ramctl.errors import RecordProblem
 from ramctl.labels import LabelSystem
 from ramctl.photos.decoding import record_photo

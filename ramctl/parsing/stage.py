@@ -15,9 +15,8 @@ from ramctl.parsing.mapping import LabelMapper
 from ramctl.parsing.parser import ParsedCaption
 from ramctl.parsing.records import ParseCounts, captions_to_parse, with_tags
 from ramctl.parsing.workers import parsed_batches
-from ramctl.records.progress import progress_bar
-from ramctl.records.record import Record, image_name
-from ramctl.records.report import Reject, Report
+from ramctl.records.record import Record, Reject, image_name
+from ramctl.records.report import Report, progress_bar
 from ramctl.records.stream import Batch, Outcome
 
 if TYPE_CHECKING:
@@ -160,14 +159,11 @@ def _caption_batches(
                 captions += captions_to_parse(item)
                 n_records += 1
             except RecordProblem as problem:
-                reject = Reject(
-                    item.source, item.line, report.command, problem.code, problem.message,
-                    record=item.fields,
-                )  # fmt: skip
+                reject = Reject.of(item, problem, report.command)
         if reject is not None:
             report.reject(reject)
             if strict:
-                raise RunProblem(f"{reject.place}: {reject.message} (--strict)")
+                reject.fail()
         if len(captions) >= BATCH:
             yield n_records, captions
             captions, n_records = [], 0

@@ -1,4 +1,4 @@
-"""Members of tar archives (webdataset shards) by name, without a full scan a photo."""
+"""Members of tar archives (webdataset shards) by name, without a scan for each photo."""
 
 import os
 import tarfile
@@ -20,9 +20,9 @@ def split_member(name: str) -> tuple[str, str] | None:
 
 
 class TarIndex:
-    """Where an archive's regular files lie; read on only as far as the names that are asked for.
+    """Where the regular files of an archive lie; read only as far as the names asked for so far.
 
-    Safe to share between threads. Of two members with one name the first counts.
+    Safe to share between threads. If two members have one name, the first counts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class TarIndex:
             position += 1
 
     def read(self, member: str) -> bytes:
-        """The bytes of a member; RecordProblem when it is not there or cut short."""
+        """The bytes of a member; RecordProblem when it is missing or cut short."""
         start, size, _ = self._find(member)
         data = os.pread(self._stream.fileno(), size, start)
         if len(data) < size:
@@ -49,7 +49,7 @@ class TarIndex:
         return data
 
     def stamp(self, member: str) -> str:
-        """Size and time of a member, which change when it does."""
+        """Size and time of a member; they change when it does."""
         _, size, mtime = self._find(member)
         return f"{size}-{mtime}"
 
@@ -66,7 +66,7 @@ class TarIndex:
                 if self._tar is None:
                     self._tar = tarfile.open(fileobj=self._path.open("rb"), mode="r:")  # noqa: SIM115
                 while (found := self._tar.next()) is not None:
-                    # tarfile would keep every header
+                    # tarfile would keep every header: gigabytes for a large shard.
                     self._tar.members = []  # type: ignore[attr-defined]
                     if found.isfile():
                         if found.name not in self._places:

@@ -1,4 +1,4 @@
-"""A photo by name, decoded to upright RGB pixels, or the one reason why not."""
+"""Photos by name, decoded to upright RGB pixels; RecordProblem says why one cannot be."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ramctl.errors import RecordProblem
 from ramctl.photos.archives import open_archive, split_member
-from ramctl.records.record import Record, image_name
+from ramctl.records.record import Record, image_name, shown_name
 
 MAX_PIXELS = 200_000_000  # the largest phone photos have just under 200 megapixels
 SUFFIXES = frozenset(
@@ -18,8 +18,8 @@ SUFFIXES = frozenset(
         *(".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".avif"),
     }
 )
-# Not every format that Pillow knows: some start other programs (EPS) or are no photos (WMF).
-# The first five are known to Pillow from the start; only the others make it load all its plugins.
+# Not all formats of Pillow: some start other programs (EPS), some are not photos (WMF).
+# Pillow knows the first five from the start; only the others make it load all its plugins.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF")
 _HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis")
 _ORIENTATION = 0x0112
@@ -34,15 +34,16 @@ def is_photo_name(name: str) -> bool:
 def record_photo(
     record: Record, *, target: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """The photo of a record, as `load_photo`; a problem of a listed photo names it."""
+    """The photo of a record, as `load_photo`; problems of a photo from a list name it."""
     name = image_name(record.fields)
     try:
         return load_photo(name, record.base, target=target, max_pixels=max_pixels)
     except RecordProblem as problem:
         if record.line is None:
             raise
-        shown = name.encode("utf-8", "backslashreplace").decode()
-        raise RecordProblem(f"{shown}: {problem.message}", code=problem.code) from problem
+        raise RecordProblem(
+            f"{shown_name(name)}: {problem.message}", code=problem.code
+        ) from problem
 
 
 def load_photo(
@@ -87,7 +88,7 @@ def decode_photo(
 ) -> Image.Image:
     """The upright RGB picture of a file's content, as `load_photo`.
 
-    The first frame of an animation or of several pages; alpha over white; 16 bits scaled to 8.
+    Of animations and several pages the first; alpha over white; 16 bits scaled to 8.
     """
     if not data:
         raise RecordProblem("the file is empty", code="unreadable_image")
@@ -99,7 +100,7 @@ def decode_photo(
 
 
 def _decode_jpeg(data: bytes, target: int, max_pixels: int) -> Image.Image | None:
-    """The photo by libjpeg-turbo; None for what Pillow does better (CMYK, small damage)."""
+    """The photo by libjpeg-turbo; None for what Pillow handles better (CMYK, slight damage)."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours not in ("YCbCr", "Gray", "RGB"):
@@ -156,7 +157,7 @@ def _decode_by_pillow(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _open(data: bytes) -> Image.Image:
-    """The photo with its header read; our limit on pixels replaces Pillow's, for this call."""
+    """The photo with its header read; for this call our limit on pixels replaces Pillow's."""
     formats: tuple[str, ...] = _FORMATS
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and _has_heif():
         formats = ("HEIF",)
@@ -185,7 +186,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _what_it_is(data: bytes) -> str:
-    """The reason for content that no decoder knows, in the user's words."""
+    """What is wrong with content that no decoder knows, in the user's terms."""
     head = data[:512].lstrip().lower()
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         return "HEIC needs the extra heif: pip install 'ramctl[heif]'"

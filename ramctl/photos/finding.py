@@ -2,6 +2,7 @@
 
 import glob
 import os
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,11 +14,9 @@ from ramctl.photos.archives import open_archive, split_member
 from ramctl.photos.decoding import is_photo_name, read_photo
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import content_stamp, parse_line, read_records
-from ramctl.records.record import Record, encode_name
-from ramctl.records.report import Reject
+from ramctl.records.record import Item, Record, Reject, encode_name, shown_name
 
 _BLOCK = 1 << 16
-_BOM = b"\xef\xbb\xbf"
 _RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
 
@@ -29,14 +28,14 @@ class PhotoInputs:
     root: str | None = None  # base of relative names in lists and records
     recursive: bool = False
     null: bool = False  # names on standard input end with NUL instead of newline
-    by_content: bool = False  # a photo has changed when its content has, not its size or time
+    by_content: bool = False  # compare content, not size and time, to see whether a photo changed
     stage: str = "tag"
 
 
-def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Record | Reject]:
+def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
     """A record for each photo, in order; a folder's files by name, one folder at a time.
 
-    A photo's record holds `image` alone, as it was named. Raises UsageProblem for a folder
+    The record of a photo has only `image`, as it was named. Raises UsageProblem for a folder
     without `recursive`, RunProblem for a list or archive that does not exist.
     """
     for name in inputs.names:
@@ -64,9 +63,9 @@ def _require(name: str, inputs: PhotoInputs) -> None:
 
 
 def _globbed(name: str) -> Iterator[str]:
-    """The files that a pattern stands for where no shell has expanded it (cron, configuration).
+    """The files that match a pattern which no shell has expanded (cron, configuration).
 
-    By name, one folder at a time: never more of them in memory than a folder holds.
+    Sorted one folder at a time, so that no more names are in memory than a folder has.
     """
     if not glob.has_magic(name) or os.path.lexists(name) or split_member(name):
         yield name
@@ -80,7 +79,7 @@ def _globbed(name: str) -> Iterator[str]:
         yield name
 
 
-def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Record | Reject]:
+def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
     place = base / name
     if inputs.recursive and place.is_dir():
         yield from _walk(name, base, inputs)
@@ -90,8 +89,8 @@ def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Record | Rej
         yield _photo(name, base, inputs)
 
 
-def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Record | Reject]:
-    """Photos and archives below a folder; hidden names and links to folders are passed over."""
+def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
+    """Photos and archives below a folder; hidden names and links to folders are skipped."""
     try:
         with os.scandir(base / folder) as listing:
             entries = sorted(
@@ -101,7 +100,7 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Record | Rej
             )
     except OSError as error:
         message = f"cannot list the folder: {error.strerror}"
-        yield Reject(_shown(folder), None, inputs.stage, "unreadable_image", message, raw="")
+        yield Reject(shown_name(folder), None, inputs.stage, "unreadable_image", message, raw="")
         return
     for name, is_folder in entries:
         path = os.path.join(folder, name)  # noqa: PTH118 (keeps ./ as the user wrote it)
@@ -113,24 +112,20 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Record | Rej
             yield from _archive(path, base, inputs)
 
 
-def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Record | Reject]:
+def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
     try:
         for member in open_archive(base / name).members():
             if is_photo_name(member):
                 yield _photo(f"{name}#{member}", base, inputs)
     except RecordProblem as problem:
-        yield Reject(_shown(name), None, inputs.stage, problem.code, problem.message, raw="")
+        yield Reject(shown_name(name), None, inputs.stage, problem.code, problem.message, raw="")
 
 
 def _photo(name: str, base: Path, inputs: PhotoInputs) -> Record:
     stamp = _content_stamp if inputs.by_content else _file_stamp
     return Record(
-        {"image": encode_name(name)}, _shown(name), None, base, _key(name), stamp(name, base)
+        {"image": encode_name(name)}, shown_name(name), None, base, _key(name), stamp(name, base)
     )
-
-
-def _shown(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _key(name: str) -> str:
@@ -139,7 +134,7 @@ def _key(name: str) -> str:
 
 
 def _file_stamp(name: str, base: Path) -> str:
-    """Size and time of a file or an archive's member; empty for a photo that is not there."""
+    """Size and time of a file or an archive's member; empty for a missing photo."""
     inside = split_member(name)
     try:
         if inside and not (base / name).exists():
@@ -157,11 +152,11 @@ def _content_stamp(name: str, base: Path) -> str:
         return ""
 
 
-def _from_stdin(inputs: PhotoInputs) -> Iterator[Record | Reject]:
+def _from_stdin(inputs: PhotoInputs) -> Iterator[Item]:
     base = Path(inputs.root) if inputs.root else Path()
     with open_input(STDIN) as stream:
         for number, entry in enumerate(_entries(stream, null=inputs.null), 1):
-            line = entry.removeprefix(_BOM) if number == 1 else entry
+            line = entry.removeprefix(BOM_UTF8) if number == 1 else entry
             if line.lstrip().startswith(b"{"):
                 yield parse_line(line, STDIN, number, base, inputs.stage)
             elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):

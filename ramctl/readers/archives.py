@@ -5,30 +5,26 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import orjson
 
 from ramctl.errors import RunProblem
-from ramctl.readers.json_lists import with_usual_names
-from ramctl.readers.source import Source
-from ramctl.readers.tables import split_tags
+from ramctl.readers.source import Source, split_tags, with_usual_names
 from ramctl.records.inputs import open_input
-from ramctl.records.record import Record, encode_name
-from ramctl.records.report import Reject
+from ramctl.records.record import Item, JsonObject, encode_name
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 MAX_TEXT = 1 << 22
 
 
-def read_tar(source: Source) -> Iterator[Record | Reject]:
-    """A record a sample of a webdataset tar; captions from `.txt` or `.json` members.
+def read_tar(source: Source) -> Iterator[Item]:
+    """One record per sample of a webdataset tar; captions from `.txt` or `.json` members.
 
     Members of one sample share the name up to the first dot and stand together. The photo is
-    `shard.tar#member`; photos are passed over unread.
+    `shard.tar#member`; photos are skipped unread.
     """
     shard = PurePosixPath(source.name).name
-    key, sample, number = "", dict[str, Any](), 0
+    key, sample, number = "", JsonObject(), 0
     with open_input(source.name) as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r|") as archive:
@@ -58,8 +54,8 @@ def _split(name: str) -> tuple[str, str]:
     return str(path.parent / stem), suffix.rpartition(".")[2].lower()
 
 
-def _sample(source: Source, sample: dict[str, Any], number: int) -> Record | Reject:
-    fields: dict[str, Any] = {"image": sample["image"]} if "image" in sample else {}
+def _sample(source: Source, sample: JsonObject, number: int) -> Item:
+    fields: JsonObject = {"image": sample["image"]} if "image" in sample else {}
     if "json" in sample:
         try:
             described = orjson.loads(sample["json"])
@@ -74,8 +70,8 @@ def _sample(source: Source, sample: dict[str, Any], number: int) -> Record | Rej
     return source.record(fields, number)
 
 
-def read_sidecars(source: Source, *, as_tags: bool = False) -> Iterator[Record | Reject]:
-    """A record a photo of a folder (and the folders below) that has a `.txt` beside it.
+def read_sidecars(source: Source, *, as_tags: bool = False) -> Iterator[Item]:
+    """One record per photo in a folder (and folders below) that has a `.txt` beside it.
 
     Each line of the `.txt` is a caption; with `as_tags` it holds tags joined by commas.
     """

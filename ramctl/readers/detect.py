@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,10 +12,9 @@ from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import Source
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import read_records
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.record import Item
 
-Reader = Callable[[Source], Iterator[Record | Reject]]
+Reader = Callable[[Source], Iterator[Item]]
 PEEK = 1 << 16
 
 READERS: dict[str, Reader] = {
@@ -42,7 +42,7 @@ def read_any(
     *,
     form: str | None = None,
     tag_list: Sequence[str] = (),
-) -> Iterator[Record | Reject]:
+) -> Iterator[Item]:
     """The records of inputs one after the other; `form` None means each is recognised.
 
     `tag_list` turns the ids of the RAM authors' JSON into tags.
@@ -78,7 +78,7 @@ def recognise(name: str) -> str:
     if path.suffix in by_suffix:
         return by_suffix[path.suffix]
     with open_input(name) as stream:
-        start = stream.read(PEEK).lstrip(b"\xef\xbb\xbf \t\r\n")
+        start = stream.read(PEEK).lstrip(BOM_UTF8 + b" \t\r\n")
     if start[:1] in (b"{", b"["):
         return _recognise_json(start)
     first = start.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")

@@ -1,4 +1,4 @@
-"""Joins the records of one photo into one, wherever they stand, in bounded memory."""
+"""Joins the records of each photo, wherever they stand, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import orjson
 
 from ramctl.errors import RecordProblem
 from ramctl.records.jsonl import content_stamp, dumps
-from ramctl.records.record import Record, captions_of
-from ramctl.records.report import Reject
+from ramctl.records.record import Item, JsonObject, Record, Reject, captions_of
 
 #: Spool files: each is small enough to be grouped in memory.
 PARTS = 64
 
 
-def group_by_image(items: Iterator[Record | Reject]) -> Iterator[Record | Reject]:
-    """One record a photo, where its first one stood; captions in order, other fields of the first.
+def group_by_image(items: Iterator[Item]) -> Iterator[Item]:
+    """One record per photo, where its first one stood, with the captions of all in order.
 
-    Rejects pass at once. Records without an image stay alone. Text is spooled to temporary
-    files by a hash of the photo's name; a 64th of it is held at a time.
+    Other fields are those of the first. Rejects pass through at once, records without an image
+    stay alone. Text is spooled to temporary files by a hash of the photo's name; a 64th of it is
+    in memory at a time.
     """
     with tempfile.TemporaryDirectory(prefix="ramctl-group-") as folder, ExitStack() as stack:
         names = [Path(folder) / f"{part}.jsonl" for part in range(PARTS)]
@@ -41,9 +41,7 @@ def group_by_image(items: Iterator[Record | Reject]) -> Iterator[Record | Reject
             yield Record(fields, row["source"], row["line"], Path(row["base"]), stamp=stamp)
 
 
-def _spool(
-    items: Iterator[Record | Reject], parts: Sequence[BinaryIO]
-) -> Iterator[Record | Reject]:
+def _spool(items: Iterator[Item], parts: Sequence[BinaryIO]) -> Iterator[Item]:
     for number, item in enumerate(items):
         if isinstance(item, Reject):
             yield item
@@ -64,8 +62,8 @@ def _spool(
 
 
 def _group(part: BinaryIO, name: Path) -> BinaryIO:
-    """The part's rows joined by photo, in a file of their own, ordered by first place."""
-    rows: dict[str, dict[str, Any]] = {}
+    """The part's rows joined by photo, in a new file, in the order of first places."""
+    rows: dict[str, JsonObject] = {}
     part.seek(0)
     for line in part:
         row = orjson.loads(line)
@@ -80,7 +78,7 @@ def _group(part: BinaryIO, name: Path) -> BinaryIO:
     return joined
 
 
-def _join(first: dict[str, Any], other: dict[str, Any]) -> None:
+def _join(first: JsonObject, other: JsonObject) -> None:
     captions = [*captions_of(first), *captions_of(other)]
     if captions:
         first.pop("caption", None)

@@ -1,14 +1,18 @@
-"""What every reader is given, and what readers share."""
+"""What readers share: the named input, its records and rejects, and the usual field names."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ramctl.records.jsonl import content_stamp, dumps
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.record import JsonObject, Record, Reject
+
+#: Names that other projects give to photo, caption and tags (BLIP, img2dataset, kohya, datasets).
+IMAGE_FIELDS = ("image", "image_path", "file_name", "filepath", "url", "path")
+CAPTION_FIELDS = ("captions", "caption", "title", "text")
+TAG_FIELDS = ("tags", "labels", "keywords")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +23,28 @@ class Source:
     base: Path
     stage: str
 
-    def record(self, fields: dict[str, Any], line: int) -> Record:
+    def record(self, fields: JsonObject, line: int) -> Record:
         """The record of one row; `line` counts from 1."""
         return Record(fields, self.name, line, self.base, stamp=content_stamp(dumps(fields)))
 
     def reject(self, line: int, code: str, message: str, raw: object) -> Reject:
         """The reject of one row that holds no record."""
         return Reject(self.name, line, self.stage, code, message, raw=str(raw)[:2000])
+
+
+def with_usual_names(row: JsonObject) -> JsonObject:
+    """The row with `image` and `captions` in front, whatever it calls them."""
+    image = next((row[name] for name in IMAGE_FIELDS if isinstance(row.get(name), str)), None)
+    caption = next((row[name] for name in CAPTION_FIELDS if row.get(name) is not None), None)
+    fields: JsonObject = {}
+    if image is not None:
+        fields["image"] = image
+    if caption is not None:
+        fields["captions"] = caption if isinstance(caption, list) else [caption]
+    used = {"image", "captions", "caption"}
+    return fields | {name: value for name, value in row.items() if name not in used}
+
+
+def split_tags(text: str) -> list[str]:
+    """The tags of "a, b; c | d", each once, in order."""
+    return list(dict.fromkeys(tag.strip() for tag in re.split(r"[,;|]", text) if tag.strip()))

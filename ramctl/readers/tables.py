@@ -9,21 +9,25 @@ from collections.abc import Iterator
 from typing import Any
 
 from ramctl.errors import RunProblem
-from ramctl.readers.json_lists import CAPTION_FIELDS, IMAGE_FIELDS, with_usual_names
-from ramctl.readers.source import Source
+from ramctl.readers.source import (
+    CAPTION_FIELDS,
+    IMAGE_FIELDS,
+    TAG_FIELDS,
+    Source,
+    split_tags,
+    with_usual_names,
+)
 from ramctl.records.inputs import open_input
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.record import Item, JsonObject
 
-TAG_FIELDS = ("tags", "labels", "keywords")
 #: Flickr8k.token.txt: name.jpg#0 TAB caption.
 TOKEN_LINE = re.compile(r"(.+)#(\d+)\t(.*)")
 IS_URL = re.compile(r"https?://")
 csv.field_size_limit(1 << 24)
 
 
-def read_cc(source: Source) -> Iterator[Record | Reject]:
-    """A record a line of CC3M (caption, address) or CC12M (address, caption), no header."""
+def read_cc(source: Source) -> Iterator[Item]:
+    """One record per line of CC3M (caption, address) or CC12M (address, caption), no header."""
     for number, row in _rows(source, "\t", quoting=csv.QUOTE_NONE):
         if len(row) != 2:
             yield source.reject(number, "bad_field", f"{len(row)} columns, not 2", "\t".join(row))
@@ -32,8 +36,8 @@ def read_cc(source: Source) -> Iterator[Record | Reject]:
         yield source.record({"image": image, "captions": [caption]}, number)
 
 
-def read_token(source: Source) -> Iterator[Record | Reject]:
-    """A record a line of a Flickr token file; --group joins a photo's five."""
+def read_token(source: Source) -> Iterator[Item]:
+    """One record per line of a Flickr token file; --group joins the five of a photo."""
     with open_input(source.name) as stream:
         for number, line in enumerate(stream, 1):
             text = line.decode("utf-8", "replace").rstrip("\r\n")
@@ -44,10 +48,10 @@ def read_token(source: Source) -> Iterator[Record | Reject]:
                 yield source.reject(number, "bad_field", "no name#number TAB caption", text)
 
 
-def read_csv(source: Source) -> Iterator[Record | Reject]:
-    """A record a row of a table with a header: open_clip's (filepath, title), Flickr's, tags.
+def read_csv(source: Source) -> Iterator[Item]:
+    """One record per row of a table with a header: open_clip's (filepath, title), Flickr's, tags.
 
-    The delimiter is the one of tab, `|`, `;` and comma that the header holds most often.
+    The delimiter is whichever of tab, `|`, `;` and comma the header holds most often.
     Columns named `tags`, `labels` or `keywords` are tags, split at `,`, `;` or `|`.
     """
     with open_input(source.name) as stream:
@@ -70,8 +74,8 @@ def read_csv(source: Source) -> Iterator[Record | Reject]:
             yield source.record(_fields(names, cells), number)
 
 
-def read_parquet(source: Source) -> Iterator[Record | Reject]:
-    """A record a row of a parquet file, as img2dataset writes them."""
+def read_parquet(source: Source) -> Iterator[Item]:
+    """One record per row of a parquet file, as img2dataset writes them."""
     try:
         from pyarrow import ArrowInvalid, parquet
     except ImportError as error:
@@ -106,20 +110,15 @@ def _rows(source: Source, delimiter: str, **options: Any) -> Iterator[tuple[int,
 
 
 def _column(name: str) -> str:
-    """A header's name without quotes and spaces; Flickr30k's are those of the others."""
+    """A header's name without quotes and spaces; Flickr30k's names become the usual ones."""
     name = name.strip().strip('"').strip()
     return {"image_name": "image", "comment": "caption", "filename": "file_name"}.get(name, name)
 
 
-def _fields(names: list[str], cells: list[str]) -> dict[str, Any]:
-    row: dict[str, Any] = dict(zip(names, cells, strict=False))
+def _fields(names: list[str], cells: list[str]) -> JsonObject:
+    row: JsonObject = dict(zip(names, cells, strict=False))
     tags = next((row.pop(name) for name in TAG_FIELDS if name in row), None)
     fields = with_usual_names(row)
     if tags is not None:
         fields["tags"] = split_tags(tags)
     return fields
-
-
-def split_tags(text: str) -> list[str]:
-    """The tags of "a, b; c | d", each once, in order."""
-    return list(dict.fromkeys(tag.strip() for tag in re.split(r"[,;|]", text) if tag.strip()))

@@ -1,4 +1,4 @@
-"""Where inputs come from: files, standard input, folders of relative photo names."""
+"""Where inputs come from: files, standard input, and the folder of relative photo names."""
 
 import errno
 import gzip
@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.jsonl import read_records
-from ramctl.records.record import Record, image_name
-from ramctl.records.report import Reject
-from ramctl.records.stream import Outcome, Stage, watched
+from ramctl.records.record import Item
 
 STDIN = "-"
 ROOT_CHECK_RECORDS = 100
@@ -50,7 +48,7 @@ def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
     return (STDIN,)
 
 
-def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Record | Reject]:
+def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Item]:
     """The records of JSONL inputs one after the other.
 
     `root` replaces the folder of each input as the base of relative photo names.
@@ -62,21 +60,21 @@ def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator
 
 
 def require_files(inputs: Sequence[str]) -> None:
-    """RunProblem naming the first input that is not there, before any work is done."""
+    """RunProblem naming the first missing input, before any work is done."""
     for name in inputs:
         if name != STDIN and not Path(name).exists():
             raise RunProblem(f"{name}: no such file")
 
 
 class RootCheck:
-    """Notices a run in which no relative photo name is found: most likely `--root` is missing."""
+    """Ends a run that finds none of its relative photo names: most likely `--root` is missing."""
 
     def __init__(self) -> None:
         self._missing = 0
         self._decided = False
 
-    def saw(self, name: str, exists: bool) -> None:
-        """Count one photo name; RunProblem at the hundredth relative one when none existed."""
+    def count(self, name: str, *, exists: bool) -> None:
+        """Count one photo name; RunProblem at the hundredth relative one if none exists."""
         if self._decided or Path(name).is_absolute():
             return
         self._decided = exists
@@ -86,30 +84,3 @@ class RootCheck:
                 f"none of the first {self._missing} photos exists (such as {name!r}); "
                 "name the folder they are relative to with --root"
             )
-
-
-def with_root_check(stage: Stage) -> Stage:
-    """The stage, ended by RunProblem when its first hundred relative photo names all miss.
-
-    Photos that were named one by one (records without a line) do not count.
-    """
-
-    check = RootCheck()
-
-    def notice(record: Record, outcome: Outcome) -> Outcome:
-        name = _listed_name(record)
-        if name is not None:
-            missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
-            check.saw(name, not missing)
-        return outcome
-
-    return watched(stage, notice)
-
-
-def _listed_name(record: Record) -> str | None:
-    if record.line is None:
-        return None
-    try:
-        return image_name(record.fields)
-    except RecordProblem:
-        return None

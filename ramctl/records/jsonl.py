@@ -1,29 +1,28 @@
-"""JSON lines in and out: one object a line, nothing lost that we do not own."""
+"""JSON lines in and out: one object per line, fields that are not ours unchanged."""
 
 import hashlib
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.record import Item, JsonObject, Record, Reject
 
-# Numbers that a double or 64-bit integer does not give back as written.
+# Numbers that may not come back as written from a double or a 64-bit integer.
 _RISKY_NUMBER = re.compile(rb"[0-9][eE]|[0-9.]{16}|-0")
-_BOM = b"\xef\xbb\xbf"
 
 
-def dumps(fields: dict[str, Any]) -> bytes:
+def dumps(fields: JsonObject) -> bytes:
     """The object as one UTF-8 line, keys in their order, newline included."""
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
 
 
-def loads(line: bytes) -> dict[str, Any]:
-    """The object of one line; ValueError with a reason when it is not one.
+def loads(line: bytes) -> JsonObject:
+    """The object of one line; ValueError with a reason for anything else.
 
     Numbers of fields that are not ours pass through digit by digit, whatever their precision.
     """
@@ -35,7 +34,7 @@ def loads(line: bytes) -> dict[str, Any]:
     return dict(fields)
 
 
-def _with_exact_numbers(line: bytes, fields: dict[str, Any]) -> dict[str, Any]:
+def _with_exact_numbers(line: bytes, fields: JsonObject) -> JsonObject:
     def exact(digits: str) -> Any:
         value = orjson.loads(digits)
         return value if orjson.dumps(value) == digits.encode() else orjson.Fragment(digits)
@@ -67,23 +66,21 @@ _OWN_FIELDS = frozenset(
 )
 
 
-def read_records(
-    stream: BinaryIO, source: str, base: Path, stage: str
-) -> Iterator[Record | Reject]:
-    """Records of a JSONL stream in order; a line that holds none gives a Reject.
+def read_records(stream: BinaryIO, source: str, base: Path, stage: str) -> Iterator[Item]:
+    """Records of a JSONL stream in order; any other line gives a Reject.
 
     Blank lines and a byte order mark at the start are skipped; an object written by `--rejects`
     is unwrapped.
     """
     for number, line in enumerate(stream, 1):
-        if number == 1 and line.startswith(_BOM):
-            line = line[len(_BOM) :]
+        if number == 1:
+            line = line.removeprefix(BOM_UTF8)
         if not line.strip():
             continue
         yield parse_line(line, source, number, base, stage)
 
 
-def parse_line(line: bytes, source: str, number: int, base: Path, stage: str) -> Record | Reject:
+def parse_line(line: bytes, source: str, number: int, base: Path, stage: str) -> Item:
     """The record of one line, or the Reject that says why there is none."""
     code = "bad_json"
     try:
@@ -105,7 +102,14 @@ def content_stamp(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def _unwrap(fields: dict[str, Any], base: Path) -> tuple[dict[str, Any], Path]:
+def stamp_of(item: Item) -> str:
+    """What changes when an input does: a record's stamp, else a hash of what was read."""
+    if isinstance(item, Record):
+        return item.stamp
+    return content_stamp((item.raw or "").encode("utf-8", "surrogatepass"))
+
+
+def _unwrap(fields: JsonObject, base: Path) -> tuple[JsonObject, Path]:
     """The record inside a reject and the folder its photo is relative to; else both as given."""
     if not {"source", "line", "stage", "code", "message"} <= fields.keys():
         return fields, base

@@ -1,14 +1,22 @@
-"""Records: the JSON objects that commands exchange, and what several commands do to them."""
+"""Records: the JSON objects that commands exchange, their rejects, and the fields they share."""
 
 import base64
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Self
 
-from ramctl.errors import RecordProblem
+from ramctl.errors import RecordProblem, RunProblem
+
+#: One JSON object as it was read, including fields that are not ours.
+JsonObject = dict[str, Any]
 
 KINDS = ("object", "scene", "attribute", "action")
+
+# Where a tag comes from, as in the field `sources`.
+HUMAN, PARSED = "human", "parsed"
+BY_CAPTION, BY_TAG = "generated-caption", "generated-tag"
+SOURCES = (HUMAN, PARSED, BY_CAPTION, BY_TAG)
 
 
 @dataclass(slots=True)
@@ -19,7 +27,7 @@ class Record:
     (its position where empty) and `stamp` changes when its content does.
     """
 
-    fields: dict[str, Any]
+    fields: JsonObject
     source: str = "-"
     line: int | None = None
     base: Path = field(default_factory=Path)
@@ -29,7 +37,56 @@ class Record:
     @property
     def place(self) -> str:
         """`file:line` for messages."""
-        return self.source if self.line is None else f"{self.source}:{self.line}"
+        return _place(self.source, self.line)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """An input that a stage could not process: where it stands, why, and the input itself."""
+
+    source: str
+    line: int | None
+    stage: str
+    code: str
+    message: str
+    record: JsonObject | None = None
+    raw: str | None = None
+
+    @classmethod
+    def of(cls, record: Record, problem: RecordProblem, stage: str) -> Self:
+        """The reject of a record that a stage could not process because of `problem`."""
+        return cls(
+            record.source, record.line, stage, problem.code, problem.message, record=record.fields
+        )
+
+    @property
+    def place(self) -> str:
+        """`file:line`, or the file alone."""
+        return _place(self.source, self.line)
+
+    def to_json(self) -> JsonObject:
+        """The reject as written to `--rejects`; reading it again gives the wrapped record."""
+        out: JsonObject = {
+            "source": self.source,
+            "line": self.line,
+            "stage": self.stage,
+            "code": self.code,
+            "message": self.message,
+        }
+        out.update({"record": self.record} if self.record is not None else {"raw": self.raw or ""})
+        return out
+
+    def fail(self) -> NoReturn:
+        """End the run with RunProblem: what `--strict` does at the first reject."""
+        raise RunProblem(f"{self.place}: {self.message} (--strict)")
+
+
+#: What readers give, in input order.
+Item = Record | Reject
+
+
+def _place(source: str, line: int | None) -> str:
+    return source if line is None else f"{source}:{line}"
 
 
 def encode_name(name: str) -> str | dict[str, str]:
@@ -39,6 +96,11 @@ def encode_name(name: str) -> str | dict[str, str]:
     except UnicodeEncodeError:
         return {"bytes": base64.b64encode(os.fsencode(name)).decode("ascii")}
     return name
+
+
+def shown_name(name: str) -> str:
+    """A file name for messages: bytes that are not UTF-8 as `\\xNN`."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def decode_name(value: Any) -> str:
@@ -59,14 +121,14 @@ def decode_name(value: Any) -> str:
     )
 
 
-def image_name(fields: dict[str, Any]) -> str:
+def image_name(fields: JsonObject) -> str:
     """The record's photo as a path or `shard.tar#member`; RecordProblem when there is none."""
     if "image" not in fields:
         raise RecordProblem("no image field", code="missing_field")
     return decode_name(fields["image"])
 
 
-def string_list(fields: dict[str, Any], name: str) -> list[str]:
+def string_list(fields: JsonObject, name: str) -> list[str]:
     """The list of strings in a field, empty when absent; RecordProblem for anything else."""
     value = fields.get(name)
     if value is None:
@@ -81,7 +143,7 @@ def string_list(fields: dict[str, Any], name: str) -> list[str]:
     return value
 
 
-def captions_of(fields: dict[str, Any]) -> list[str]:
+def captions_of(fields: JsonObject) -> list[str]:
     """The human captions: `captions`, else `caption` as one; RecordProblem for other types."""
     if "captions" in fields or "caption" not in fields:
         return string_list(fields, "captions")
@@ -91,7 +153,7 @@ def captions_of(fields: dict[str, Any]) -> list[str]:
     return [caption]
 
 
-def set_tags(fields: dict[str, Any], tags: list[str]) -> None:
+def set_tags(fields: JsonObject, tags: list[str]) -> None:
     """Replace `tags` and keep `kinds`, `scores` and `sources` to exactly those tags."""
     fields["tags"] = tags
     for name in ("kinds", "scores", "sources"):

@@ -1,51 +1,56 @@
-"""The account that a command keeps of its records: counts, rejects, the closing line."""
+"""What a command says about its run: counts, rejects, statistics, progress, the closing line."""
 
 import platform
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Protocol, Self
 
 from ramctl import __version__
 from ramctl.errors import EXIT_OK, EXIT_REJECTS
+from ramctl.records.files import write_atomic
+from ramctl.records.jsonl import dumps
+from ramctl.records.outputs import open_rejects
+from ramctl.records.record import JsonObject, Reject
 
 NAMED_REJECTS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """An input that a stage could not do, with the place, the reason and the input itself."""
+class Progress(Protocol):
+    """A progress bar, or nothing in its place."""
 
-    source: str
-    line: int | None
-    stage: str
-    code: str
-    message: str
-    record: dict[str, Any] | None = None
-    raw: str | None = None
+    def update(self, n: int = 1) -> object:
+        """Count `n` more units as done."""
 
-    def to_json(self) -> dict[str, Any]:
-        """The reject as written to `--rejects`; reading it again gives the wrapped record."""
-        out: dict[str, Any] = {
-            "source": self.source,
-            "line": self.line,
-            "stage": self.stage,
-            "code": self.code,
-            "message": self.message,
-        }
-        out.update({"record": self.record} if self.record is not None else {"raw": self.raw or ""})
-        return out
 
-    @property
-    def place(self) -> str:
-        """`file:line`, or the file alone."""
-        return self.source if self.line is None else f"{self.source}:{self.line}"
+class _Silent:
+    def update(self, n: int = 1) -> None:
+        return None
+
+
+@contextmanager
+def progress_bar(
+    title: str, unit: str, *, shown: bool | None, total: int | None = None
+) -> Iterator[Progress]:
+    """A tqdm bar on stderr; `shown=None` means only when stderr is a terminal."""
+    if not (sys.stderr.isatty() if shown is None else shown):
+        yield _Silent()
+        return
+    from tqdm import tqdm
+
+    with tqdm(
+        desc=title, unit=f" {unit}", total=total, file=sys.stderr, dynamic_ncols=True, leave=False
+    ) as bar:
+        yield bar
 
 
 @dataclass(slots=True)
 class Report:
-    """Counts of one run of one command, told on stderr and in `--stats`."""
+    """Counts of one run of one command, for stderr and `--stats`."""
 
     command: str
     quiet: bool = False
@@ -56,7 +61,7 @@ class Report:
     n_skipped: int = 0
     n_left: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: JsonObject = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -80,7 +85,7 @@ class Report:
         sys.stderr.flush()
 
     def reject(self, reject: Reject) -> None:
-        """Count a reject and name the first twenty."""
+        """Count a reject; the first twenty are named."""
         self.rejects[reject.code] += 1
         if self.n_rejected <= NAMED_REJECTS:
             self.say(f"{reject.place}: {reject.message}")
@@ -99,7 +104,7 @@ class Report:
         parts += [f"{seconds:.1f} s", f"{rate:.{0 if rate >= 10 else 1}f} {self.unit}/s"]
         return ", ".join(parts) + f" ({self.device})"
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> JsonObject:
         """The closing line as an object, with rejects by code and versions."""
         seconds = time.monotonic() - self.started
         return {
@@ -117,3 +122,60 @@ class Report:
             "versions": {"ramctl": __version__, "python": platform.python_version()},
             **self.extra,
         }
+
+    def progress(
+        self, shown: bool | None, *, unit: str | None = None, total: int | None = None
+    ) -> AbstractContextManager[Progress]:
+        """The bar of `--progress`, which `--quiet` turns off."""
+        shown = False if self.quiet else shown
+        return progress_bar(self.command, unit or self.unit, shown=shown, total=total)
+
+    def write_stats(self, path: Path | None) -> None:
+        """Write the file of `--stats`, where one was asked for."""
+        if path is not None:
+            write_atomic(path, dumps(self.stats()))
+
+    def finish(self, stats: Path | None) -> None:
+        """Write the file of `--stats`, where asked for, and say the closing line."""
+        self.write_stats(stats)
+        self.say(self.summary())
+
+
+class Rejects:
+    """Where the rejects of a run go: counted, named on stderr, written to `--rejects`.
+
+    With `strict` the first one ends the run. As a context it completes the file at its end.
+    """
+
+    def __init__(
+        self, report: Report, name: str | None, *, strict: bool = False, resume: bool = False
+    ) -> None:
+        self.sink = open_rejects(name, resume=resume)
+        self._report = report
+        self._strict = strict
+
+    def add(self, reject: Reject) -> None:
+        """Count and write a reject; RunProblem with `strict`."""
+        self.write(reject)
+        self.check(reject)
+
+    def write(self, reject: Reject) -> int:
+        """Count and write a reject, and return the offset after it."""
+        self._report.reject(reject)
+        return self.sink.write(dumps(reject.to_json()))
+
+    def check(self, reject: Reject) -> None:
+        """RunProblem with `strict`."""
+        if self._strict:
+            reject.fail()
+
+    def finish(self) -> None:
+        """Complete the file."""
+        self.sink.flush()
+        self.sink.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.finish()

@@ -1,10 +1,11 @@
-"""Stopping politely: the first signal asks, the second one ends."""
+"""When a run has to stop: at a signal (the first one asks, the second one kills) or in time."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 from ramctl.errors import Interrupted
 
@@ -16,10 +17,26 @@ _active: list["StopRequest"] = []
 def raise_if_stopped() -> None:
     """Raise Interrupted once a signal asked the running command to stop.
 
-    For stages that wait for threads or processes: what these still do may be abandoned.
+    For stages that wait for threads or processes: what these are still doing may be abandoned.
     """
-    if _active and _active[-1].signum is not None:
-        raise Interrupted(_active[-1].signum)
+    if _active:
+        _active[-1].raise_if_signalled()
+
+
+class TimeIsUp(Exception):
+    """The limit of `--max-time` has passed."""
+
+
+class Deadline:
+    """The limit of `--max-time`, counted from here on; without one it never passes."""
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether the time is up."""
+        return self._end is not None and time.monotonic() >= self._end
 
 
 class StopRequest:
@@ -28,23 +45,35 @@ class StopRequest:
     A signal that arrives inside `waiting()`, where nothing is in flight, raises Interrupted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: Deadline | None = None) -> None:
         self.signum: int | None = None
+        self._deadline = deadline or Deadline()
         self._is_waiting = False
         self._old: dict[int, Any] = {}
 
-    def __enter__(self) -> "StopRequest":
+    @property
+    def is_due(self) -> bool:
+        """Whether a signal came or the time is up."""
+        return self.signum is not None or self._deadline.has_passed
+
+    def raise_if_due(self) -> None:
+        """Raise Interrupted after a signal, TimeIsUp after the deadline."""
+        self.raise_if_signalled()
+        if self._deadline.has_passed:
+            raise TimeIsUp
+
+    def raise_if_signalled(self) -> None:
+        """Raise Interrupted after a signal."""
+        if self.signum is not None:
+            raise Interrupted(self.signum)
+
+    def __enter__(self) -> Self:
         for signum in _SIGNALS:
             self._old[signum] = signal.signal(signum, self._handle)
         _active.append(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         _active.remove(self)
         for signum, handler in self._old.items():
             signal.signal(signum, handler)
@@ -58,9 +87,8 @@ class StopRequest:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Mark a read that may block for ever and loses nothing when it is broken off."""
-        if self.signum is not None:
-            raise Interrupted(self.signum)
+        """Mark a read that may block forever and loses nothing when it is broken off."""
+        self.raise_if_signalled()
         self._is_waiting = True
         try:
             yield

@@ -1,18 +1,20 @@
 """What an earlier run of the same output has done: the state file behind `--resume`.
 
 The file is append-only JSONL. Its first line holds the fingerprint (hashes of model, labels and
-thresholds); every other line accounts for one input, written after the output that it names.
+thresholds); every other line records one input and is written after the output that it names.
 """
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
 from ramctl.errors import RunProblem
+from ramctl.records.files import state_path
+from ramctl.records.record import JsonObject
 
 Status = Literal["done", "rejected"]
 FORMAT = 1
@@ -20,12 +22,22 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One accounted input; `start` and `end` are its bytes in the output or the rejects file."""
+    """One recorded input; `start` and `end` are its bytes in the output or the rejects file."""
 
     status: Status
     stamp: str
     start: int
     end: int
+
+
+def recorded_fingerprint(output: Path) -> dict[str, str]:
+    """The fingerprint in the state of an output; empty where there is none."""
+    path = state_path(output)
+    if not path.exists():
+        return {}
+    with path.open("rb") as lines:
+        head: JsonObject = orjson.loads(next(lines, b"{}"))
+    return dict(head.get("fingerprint", {}))
 
 
 class ResumeState:
@@ -42,15 +54,15 @@ class ResumeState:
     @classmethod
     def beside(cls, output: Path, command: str, fingerprint: Mapping[str, str]) -> "ResumeState":
         """The state of an output file: `FILE.state.jsonl`."""
-        return cls(output.with_name(output.name + ".state.jsonl"), command, fingerprint)
+        return cls(state_path(output), command, fingerprint)
 
     def start(self) -> None:
-        """Begin a new account, forgetting an older one."""
+        """Begin a new state and discard an older one."""
         head = {"format": FORMAT, "command": self._command, "fingerprint": self._fingerprint}
         self._path.write_bytes(orjson.dumps(head) + b"\n")
 
     def load(self, n_output_bytes: int) -> None:
-        """Read an earlier account of an output that now has `n_output_bytes`.
+        """Read the earlier state of an output that now has `n_output_bytes`.
 
         Raises RunProblem when it belongs to another command, model, label system or thresholds.
         """
@@ -81,7 +93,7 @@ class ResumeState:
         if len(kept) < len(lines):
             self._path.write_bytes(b"".join(kept))
 
-    def _check_head(self, head: dict[str, Any]) -> None:
+    def _check_head(self, head: JsonObject) -> None:
         if head.get("format") != FORMAT or head.get("command") != self._command:
             raise RunProblem(f"{self._path}: written by another command or version")
         old, new = head.get("fingerprint", {}), self._fingerprint
@@ -93,24 +105,24 @@ class ResumeState:
             )
 
     def take(self, key: str) -> Entry | None:
-        """The earlier entry of this input, each occurrence of an input once."""
+        """The earlier entry of this input; a repeated input takes one entry each time."""
         entries = self._earlier.get(key)
         return entries.popleft() if entries else None
 
     def add(self, key: str, stamp: str, status: Status, end: int) -> None:
-        """Account for an input; written at the next `flush`."""
+        """Record an input; written at the next `flush`."""
         row = {"key": key, "stamp": stamp, "status": status, "end": end}
         self._pending.append(orjson.dumps(row) + b"\n")
 
     def flush(self) -> None:
-        """Append the pending entries; call after the outputs that they name were flushed."""
+        """Append the pending entries; call after flushing the outputs that they name."""
         if self._pending:
             with self._path.open("ab") as stream:
                 stream.write(b"".join(self._pending))
             self._pending.clear()
 
     def rewrite(self, stale: Mapping[Status, list[tuple[int, int]]]) -> None:
-        """Leave entries out whose bytes were dropped, and move the others' ends accordingly."""
+        """Drop the entries whose bytes were dropped, and adjust the ends of the others."""
         if not any(stale.values()):
             return
         lines = self._path.read_bytes().splitlines(keepends=True)

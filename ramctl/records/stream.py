@@ -1,38 +1,37 @@
-"""One loop for every record command: read, do, write in order, reject, resume, stop.
+"""The loop of every record command: read, process, write in order, reject, resume, stop.
 
-A stage turns batches of records into batches of outcomes, in order and of the same length. It is
-handed an iterator so that it may work ahead (decode while the model runs); each outcome is the
-output object or the RecordProblem that sends the record to the rejects.
+A stage turns batches of records into batches of outcomes, in order and of the same length. It gets
+an iterator so that it may work ahead (decode while the model runs); each outcome is the output
+object or the RecordProblem that sends the record to the rejects.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem
-from ramctl.records.files import PartFile, write_atomic
-from ramctl.records.jsonl import content_stamp, dumps
-from ramctl.records.progress import progress_bar
-from ramctl.records.record import Record
-from ramctl.records.report import Reject, Report
-from ramctl.records.signals import StopRequest
-from ramctl.records.sinks import RejectSink, Sink, StreamSink, is_device, open_rejects
+from ramctl.records.files import is_device, part_path
+from ramctl.records.inputs import RootCheck
+from ramctl.records.jsonl import dumps, stamp_of
+from ramctl.records.outputs import PartFile, Sink, StreamSink, records_to_stdout
+from ramctl.records.record import Item, JsonObject, Record, Reject, image_name
+from ramctl.records.report import Rejects, Report
+from ramctl.records.signals import Deadline, StopRequest
 from ramctl.records.state import Entry, ResumeState
-from ramctl.records.stdio import records_to_stdout
 
-Outcome = dict[str, Any] | RecordProblem
+Outcome = JsonObject | RecordProblem
 Batch = list[Record]
 Stage = Callable[[Iterator[Batch]], Iterator[list[Outcome]]]
-Encoder = Callable[[dict[str, Any]], bytes]
+Encoder = Callable[[JsonObject], bytes]
+BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """What the common options of a record command say about its streams."""
+    """The options that all record commands share, about their streams."""
 
     output: Path | None = None
     resume: bool = False
@@ -42,33 +41,19 @@ class StreamOptions:
     stats: Path | None = None
     max_time: float | None = None
     progress: bool | None = None
-    batch: int = 64
+    batch: int | None = None  # None: as the stage likes it, else BATCH
 
     @property
     def continues(self) -> bool:
-        """Whether an earlier run's output will be continued, so that its first line is there."""
+        """Whether the run adds to an earlier one's output, so that the first line exists."""
         if not self.resume or self.output is None:
             return False
-        part = self.output.with_name(self.output.name + ".part")
+        part = part_path(self.output)
         return any(file.is_file() and file.stat().st_size for file in (part, self.output))
 
 
-@dataclass(slots=True)
-class _Run:
-    report: Report
-    options: StreamOptions
-    sink: Sink
-    rejects: RejectSink
-    encode: Encoder
-    stop: StopRequest
-    state: ResumeState | None
-    positions: Iterator[int] = field(default_factory=lambda: iter(range(1 << 62)))
-    deadline: float | None = None
-    retried: list[tuple[Record, Entry]] = field(default_factory=list)
-
-
-def each(do: Callable[[Record], dict[str, Any]]) -> Stage:
-    """A stage that does records one by one; RecordProblem rejects the record."""
+def each(do: Callable[[Record], JsonObject]) -> Stage:
+    """A stage that processes records one by one; RecordProblem rejects the record."""
 
     def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         for batch in batches:
@@ -101,9 +86,36 @@ def watched(stage: Stage, notice: Callable[[Record, Outcome], Outcome]) -> Stage
     return watching
 
 
+def with_root_check(stage: Stage) -> Stage:
+    """The stage, ended by RunProblem when its first hundred relative photo names all miss.
+
+    Photos that were named one by one (records without a line) do not count.
+    """
+
+    check = RootCheck()
+
+    def notice(record: Record, outcome: Outcome) -> Outcome:
+        name = _listed_name(record)
+        if name is not None:
+            missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
+            check.count(name, exists=not missing)
+        return outcome
+
+    return watched(stage, notice)
+
+
+def _listed_name(record: Record) -> str | None:
+    if record.line is None:
+        return None
+    try:
+        return image_name(record.fields)
+    except RecordProblem:
+        return None
+
+
 def run_stream(
     report: Report,
-    source: Iterable[Record | Reject],
+    source: Iterable[Item],
     stage: Stage,
     options: StreamOptions,
     *,
@@ -120,192 +132,209 @@ def run_stream(
     Raises Interrupted after saving when a signal asked to stop, RunProblem when output cannot be
     written, and at the first reject with `strict`.
     """
-    items = iter(source)
     with ExitStack() as stack:
-        stop = stack.enter_context(StopRequest())
-        run = _open(report, options, stop, encode, fingerprint or {}, stack)
-        if header and run.sink.end == 0:
-            run.sink.write(header)
-        bar = stack.enter_context(progress_bar(report.command, report.unit, shown=options.progress))
-        in_flight: list[Batch] = []
+        stop = stack.enter_context(StopRequest(Deadline(options.max_time)))
+        outputs = _Outputs.open(report, options, fingerprint or {}, stack)
+        run = _Run(iter(source), report, options, outputs, encode, stop)
+        if header and outputs.sink.end == 0:
+            outputs.sink.write(header)
+        bar = stack.enter_context(report.progress(options.progress))
         try:
-            for outcomes in stage(_batches(run, items, in_flight)):
-                _write(run, in_flight.pop(0), outcomes)
+            for outcomes in stage(run.batches()):
+                run.write(outcomes)
                 bar.update(len(outcomes))
         except Interrupted:
-            _save(run)
+            outputs.save()
         except BaseException:
-            _save(run)
+            outputs.save()
             raise
         if stop.signum is None:
-            _finish(run, items, footer)
-    if options.stats:
-        write_atomic(options.stats, dumps(report.stats()))
-    report.say(report.summary())
-    if stop.signum is not None:
-        raise Interrupted(stop.signum)
+            run.finish(footer)
+    report.finish(options.stats)
+    stop.raise_if_signalled()
     return report
 
 
-def _open(
-    report: Report,
-    options: StreamOptions,
-    stop: StopRequest,
-    encode: Encoder,
-    fingerprint: Mapping[str, str],
-    stack: ExitStack,
-) -> _Run:
-    state: ResumeState | None = None
+@dataclass(slots=True)
+class _Outputs:
+    """The output and the rejects of a run, with the state by which `--resume` continues both.
+
+    The state is always written last, so that it never names lines that a crash has lost.
+    """
+
     sink: Sink
-    if options.output is None or is_device(options.output):
-        if options.resume:
-            raise RunProblem("--resume needs -o FILE: only a file can be continued")
-        opened = options.output.open("wb") if options.output else records_to_stdout()
-        sink = StreamSink(stack.enter_context(opened))
-    else:
-        file = PartFile(options.output, resume=options.resume)
-        state = ResumeState.beside(options.output, report.command, fingerprint)
-        if options.resume:
-            state.load(file.end)
-            file.cut(state.ends["done"])
+    rejects: Rejects
+    state: ResumeState | None
+
+    @classmethod
+    def open(
+        cls,
+        report: Report,
+        options: StreamOptions,
+        fingerprint: Mapping[str, str],
+        stack: ExitStack,
+    ) -> "_Outputs":
+        """New outputs, or with `resume` those of an earlier run, cut where its state ends."""
+        state: ResumeState | None = None
+        sink: Sink
+        if options.output is None or is_device(options.output):
+            if options.resume:
+                raise RunProblem("--resume needs -o FILE: only a file can be continued")
+            opened = options.output.open("wb") if options.output else records_to_stdout()
+            sink = StreamSink(stack.enter_context(opened))
         else:
-            state.start()
-        sink = file
-    rejects = open_rejects(options.rejects, resume=options.resume)
-    if state and options.resume:
-        rejects.cut(state.ends["rejected"])
-    deadline = time.monotonic() + options.max_time if options.max_time is not None else None
-    return _Run(report, options, sink, rejects, encode, stop, state, deadline=deadline)
+            sink = file = PartFile(options.output, resume=options.resume)
+            state = ResumeState.beside(options.output, report.command, fingerprint)
+            if options.resume:
+                state.load(file.end)
+                file.cut(state.ends["done"])
+            else:
+                state.start()
+        rejects = Rejects(report, options.rejects, strict=options.strict, resume=options.resume)
+        if state and options.resume:
+            rejects.sink.cut(state.ends["rejected"])
+        return cls(sink, rejects, state)
+
+    def earlier(self, key: str) -> Entry | None:
+        """What an earlier run did with an input."""
+        return self.state.take(key) if self.state else None
+
+    def forget(self, entry: Entry) -> None:
+        """Leave out what an earlier run wrote for an input that is to be done again."""
+        (self.sink if entry.status == "done" else self.rejects.sink).forget(entry.start, entry.end)
+
+    def write(self, record: Record, line: bytes) -> None:
+        """Write the output of a record."""
+        end = self.sink.write(line)
+        if self.state:
+            self.state.add(record.key, record.stamp, "done", end)
+
+    def reject(self, reject: Reject, key: str, stamp: str) -> None:
+        """Write the reject of an input; RunProblem with `--strict`."""
+        end = self.rejects.write(reject)
+        if self.state:
+            self.state.add(key, stamp, "rejected", end)
+        self.rejects.check(reject)
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        self.sink.flush()
+        self.rejects.sink.flush()
+        if self.state:
+            self.state.flush()
+
+    def save(self) -> None:
+        """Leave everything on disk as it is, for `--resume` to continue."""
+        self.flush()
+        self.sink.close()
+        if self.state:
+            self.rejects.sink.close()
+        else:
+            self.rejects.sink.finish()
+
+    def finish(self) -> None:
+        """Give the files their names, without what was to be forgotten."""
+        self.flush()
+        stale_output = self.sink.finish()
+        stale_rejects = self.rejects.sink.finish()
+        if self.state:
+            self.state.rewrite({"done": stale_output, "rejected": stale_rejects})
 
 
-def _batches(
-    run: _Run, items: Iterator[Record | Reject], in_flight: list[Batch]
-) -> Iterator[Batch]:
-    batch: Batch = []
-    for record in _wanted(run, items):
-        batch.append(record)
-        if len(batch) == run.options.batch:
-            in_flight.append(batch)
-            yield batch
-            batch = []
-    if run.stop.signum is not None:
+@dataclass(slots=True)
+class _Run:
+    """The loop's two ends: records on their way into the stage, outcomes on their way out."""
+
+    items: Iterator[Item]
+    report: Report
+    options: StreamOptions
+    outputs: _Outputs
+    encode: Encoder
+    stop: StopRequest
+    positions: Iterator[int] = field(default_factory=count)
+    in_flight: deque[Batch] = field(default_factory=deque)
+    retried: list[tuple[Record, Entry]] = field(default_factory=list)
+
+    def batches(self) -> Iterator[Batch]:
+        """The records that are still to do, in batches."""
+        size = self.options.batch or BATCH
+        batch: Batch = []
+        for record in self._wanted():
+            batch.append(record)
+            if len(batch) == size:
+                self.in_flight.append(batch)
+                yield batch
+                batch = []
         # Ends a stage that works ahead at once; what it has not handed over is done on resuming.
-        raise Interrupted(run.stop.signum)
-    if batch:
-        in_flight.append(batch)
-        yield batch
+        self.stop.raise_if_signalled()
+        if batch:
+            self.in_flight.append(batch)
+            yield batch
 
+    def _wanted(self) -> Iterator[Record]:
+        """The records that are still to do, earlier rejects last."""
+        while not self.stop.is_due:
+            try:
+                with self.stop.waiting():
+                    item = next(self.items, None)
+            except Interrupted:
+                return
+            if item is None:
+                break
+            position = str(next(self.positions))
+            if isinstance(item, Reject):
+                stamp = stamp_of(item)
+                if not self._is_done(position, stamp, None):
+                    self.report.n_in += 1
+                    self.outputs.reject(item, position, stamp)
+                continue
+            item.key = item.key or position
+            if not self._is_done(item.key, item.stamp, item):
+                self.report.n_in += 1
+                yield item
+        for record, entry in self.retried:
+            if self.stop.is_due:
+                return
+            self.outputs.forget(entry)
+            self.report.n_in += 1
+            yield record
 
-def _wanted(run: _Run, items: Iterator[Record | Reject]) -> Iterator[Record]:
-    """The records that are still to do, earlier rejects last."""
-    while not _is_over(run):
-        try:
-            with run.stop.waiting():
-                item = next(items, None)
-        except Interrupted:
-            return
-        if item is None:
-            break
-        position = str(next(run.positions))
-        if isinstance(item, Reject):
-            stamp = content_stamp((item.raw or "").encode("utf-8", "surrogatepass"))
-            if not _is_done(run, position, stamp, None):
-                _reject(run, item, position, stamp)
-            continue
-        item.key = item.key or position
-        if not _is_done(run, item.key, item.stamp, item):
-            run.report.n_in += 1
-            yield item
-    for record, entry in run.retried:
-        if _is_over(run):
-            return
-        run.rejects.forget(entry.start, entry.end)
-        run.report.n_in += 1
-        yield record
-
-
-def _is_over(run: _Run) -> bool:
-    if run.stop.signum is not None:
+    def _is_done(self, key: str, stamp: str, record: Record | None) -> bool:
+        """Whether an input needs nothing now; a reject that is to be retried waits for the end."""
+        entry = self.outputs.earlier(key)
+        if entry is None:
+            return False
+        if entry.stamp != stamp:
+            self.outputs.forget(entry)
+            return False
+        if entry.status == "rejected" and self.options.retry_rejects and record is not None:
+            self.retried.append((record, entry))
+        else:
+            self.report.n_skipped += 1
         return True
-    return run.deadline is not None and time.monotonic() >= run.deadline
 
+    def write(self, outcomes: list[Outcome]) -> None:
+        """Write the outcomes of the batch that went in first."""
+        batch = self.in_flight.popleft()
+        if len(batch) != len(outcomes):
+            raise RuntimeError("a stage must give one outcome for each record")
+        for record, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, RecordProblem):
+                reject = Reject.of(record, outcome, self.report.command)
+                self.outputs.reject(reject, record.key, record.stamp)
+            else:
+                self.outputs.write(record, self.encode(outcome))
+                self.report.n_out += 1
+        self.outputs.flush()
 
-def _is_done(run: _Run, key: str, stamp: str, record: Record | None) -> bool:
-    entry = run.state.take(key) if run.state else None
-    if entry is None:
-        return False
-    if entry.stamp != stamp:
-        (run.sink if entry.status == "done" else run.rejects).forget(entry.start, entry.end)
-        return False
-    if entry.status == "rejected" and run.options.retry_rejects and record is not None:
-        run.retried.append((record, entry))
-    else:
-        run.report.n_skipped += 1
-    return True
+    def finish(self, footer: bytes) -> None:
+        """Count what the time limit left undone, and complete the outputs."""
+        if self.stop.is_due:
+            self.report.n_left = sum(not self._was_done(item) for item in self.items)
+        if footer:
+            self.outputs.sink.write(footer)
+        self.outputs.finish()
 
-
-def _was_done(run: _Run, item: Record | Reject) -> bool:
-    key = (item.key if isinstance(item, Record) else "") or str(next(run.positions))
-    return run.state is not None and run.state.take(key) is not None
-
-
-def _write(run: _Run, batch: Batch, outcomes: list[Outcome]) -> None:
-    if len(batch) != len(outcomes):
-        raise RuntimeError("a stage must give one outcome for each record")
-    for record, outcome in zip(batch, outcomes, strict=True):
-        if isinstance(outcome, RecordProblem):
-            stage = run.report.command
-            reject = Reject(
-                record.source,
-                record.line,
-                stage,
-                outcome.code,
-                outcome.message,
-                record=record.fields,
-            )
-            _reject(run, reject, record.key, record.stamp, counted=True)
-            continue
-        end = run.sink.write(run.encode(outcome))
-        run.report.n_out += 1
-        if run.state:
-            run.state.add(record.key, record.stamp, "done", end)
-    _flush(run)
-
-
-def _reject(run: _Run, reject: Reject, key: str, stamp: str, *, counted: bool = False) -> None:
-    run.report.n_in += not counted
-    run.report.reject(reject)
-    end = run.rejects.write(dumps(reject.to_json()))
-    if run.state:
-        run.state.add(key, stamp, "rejected", end)
-    if run.options.strict:
-        raise RunProblem(f"{reject.place}: {reject.message} (--strict)")
-
-
-def _flush(run: _Run) -> None:
-    run.sink.flush()
-    run.rejects.flush()
-    if run.state:
-        run.state.flush()
-
-
-def _save(run: _Run) -> None:
-    """Leave everything as it is on disk, to be continued with `--resume`."""
-    _flush(run)
-    run.sink.close()
-    if run.state:
-        run.rejects.close()
-    else:
-        run.rejects.finish()
-
-
-def _finish(run: _Run, items: Iterator[Record | Reject], footer: bytes) -> None:
-    if run.deadline is not None and _is_over(run):
-        run.report.n_left = sum(not _was_done(run, item) for item in items)
-    if footer:
-        run.sink.write(footer)
-    _flush(run)
-    stale_output = run.sink.finish()
-    stale_rejects = run.rejects.finish()
-    if run.state:
-        run.state.rewrite({"done": stale_output, "rejected": stale_rejects})
+    def _was_done(self, item: Item) -> bool:
+        key = (item.key if isinstance(item, Record) else "") or str(next(self.positions))
+        return self.outputs.earlier(key) is not None

@@ -19,7 +19,7 @@ from ramctl.model.caption_tokenizer import (
 from ramctl.model.config import AugmentConfig, Preset, preset_from_table
 from ramctl.pretrained.hub import local_path
 from ramctl.records.files import write_atomic
-from ramctl.records.report import Reject
+from ramctl.records.record import Reject
 from ramctl.text.clip import PREFIX
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.annotations import Targets, read_annotation
@@ -30,7 +30,7 @@ from ramctl.training.features import FeatureCache
 from ramctl.training.initial import initial_model
 from ramctl.training.label_building import append_labels, build_labels
 from ramctl.training.objective import Objective
-from ramctl.training.record_file import RecordFile, Source, reject_of
+from ramctl.training.record_file import RecordFile, Source
 from ramctl.training.sampler import Sampler
 from ramctl.training.survey import Survey, survey
 from ramctl.training.teachers import ClipTeacher, remember_caption_vectors
@@ -333,7 +333,7 @@ class _Records:
 
     def _fill(self, cache: FeatureCache, records: RecordFile) -> np.ndarray:
         def reject(position: int, problem: RecordProblem) -> None:
-            self.around.on_reject(reject_of(records[position], problem, self.stage))
+            self.around.on_reject(Reject.of(records[position], problem, self.stage))
 
         annotations = (read_annotation(records[index]) for index in range(len(records)))
         return cache.fill(annotations, reject, self.around.on_read)

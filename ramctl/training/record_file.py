@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,8 @@ import numpy as np
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import parse_line
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.record import Record, Reject
 
-_BOM = b"\xef\xbb\xbf"
 OnReject = Callable[[Reject], None]
 
 
@@ -121,17 +120,10 @@ def scan(
             try:
                 check(record)
             except RecordProblem as problem:
-                on_reject(reject_of(record, problem, stage))
+                on_reject(Reject.of(record, problem, stage))
                 continue
             found.add(number, offset, len(content), line)
     return Scan(found, digest.hexdigest(), n_lines)
-
-
-def reject_of(record: Record, problem: RecordProblem, stage: str) -> Reject:
-    """The reject of a record that cannot be used."""
-    return Reject(
-        record.source, record.line, stage, problem.code, problem.message, record=record.fields
-    )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
@@ -139,7 +131,7 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     offset = 0
     with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
-            content = line.removeprefix(_BOM) if number == 1 else line
+            content = line.removeprefix(BOM_UTF8) if number == 1 else line
             if content.strip():
                 yield number, offset + len(line) - len(content), content
             offset += len(line)

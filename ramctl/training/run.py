@@ -9,13 +9,11 @@ from typing import Any
 import torch
 
 from ramctl.device import choose_device, set_up_cpu, uses_bf16
-from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
+from ramctl.errors import Interrupted, RamctlError, RecordProblem
 from ramctl.labels import DEFAULT_THRESHOLD
-from ramctl.records.jsonl import dumps
-from ramctl.records.progress import Progress, progress_bar
-from ramctl.records.report import Reject, Report
+from ramctl.records.record import Reject
+from ramctl.records.report import Progress, Rejects, Report, progress_bar
 from ramctl.records.signals import StopRequest
-from ramctl.records.sinks import RejectSink, open_rejects
 from ramctl.training.assembly import Job, Surroundings, build_job
 from ramctl.training.batches import batches
 from ramctl.training.compiling import CompiledParts, why_not_compiled
@@ -24,7 +22,6 @@ from ramctl.training.events import Event, StepEvent, ValidationEvent
 from ramctl.training.logs import EventLogs, describe_step, open_logs
 from ramctl.training.plan import TrainOptions, open_plan
 from ramctl.training.publish import Product, fill_untrained_labels, publish, round_weights
-from ramctl.training.record_file import reject_of
 from ramctl.training.tensorboard import require_tensorboard
 from ramctl.training.train import Loader, Pace
 from ramctl.training.validation import Scored, score
@@ -83,9 +80,8 @@ class _Run:
     ) -> None:
         self.options, self.report, self.work, self.world = options, report, work, world
         self.stop = stack.enter_context(StopRequest())
-        self.rejects: RejectSink = open_rejects(
-            options.rejects if world.is_main else None, resume=False
-        )
+        name = options.rejects if world.is_main else None
+        self.rejects = Rejects(report, name, strict=options.strict)
         self.started = self.logged = time.monotonic()
         self.rejected: set[int] = set()
 
@@ -111,7 +107,6 @@ class _Run:
             self.report.say(f"stopped while reading photos; {RESUME_HINT}")
             return self.report
         finally:
-            self.rejects.flush()
             self.rejects.finish()
         self.report.n_out = self.report.n_in - self.report.n_rejected
         self.report.say(self.report.summary())
@@ -213,15 +208,12 @@ class _Run:
             if index not in self.rejected:
                 self.rejected.add(index)
                 record = job.found.records[index]
-                self._reject(reject_of(record, problem, job.plan.command))
+                self._reject(Reject.of(record, problem, job.plan.command))
 
     def _reject(self, reject: Reject) -> None:
         if not self.world.is_main:
             return
-        self.report.reject(reject)
-        self.rejects.write(dumps(reject.to_json()))
-        if self.options.strict:
-            raise RunProblem(f"{reject.place}: {reject.message} (--strict)")
+        self.rejects.add(reject)
 
     def _validate(self, job: Job, step: int) -> tuple[Scored, ValidationEvent]:
         assert job.validation is not None
@@ -230,7 +222,7 @@ class _Run:
         def on_problem(index: int, problem: RecordProblem) -> None:
             if -1 - index not in self.rejected:
                 self.rejected.add(-1 - index)
-                self._reject(reject_of(records[index], problem, job.plan.command))
+                self._reject(Reject.of(records[index], problem, job.plan.command))
 
         scored = score(job.trainer.objective.model, job.validation, job.trainer.device, on_problem)
         event = ValidationEvent(

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from ramctl.errors import RunProblem
 from ramctl.photos.archives import split_member
 from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.records.record import Record, Reject
 from ramctl.training.annotations import read_annotation
 from ramctl.training.label_building import TagCounts
 from ramctl.training.record_file import RecordFile, Source, flags, is_held_out, scan
@@ -56,7 +55,8 @@ def survey(
         nonlocal n_captions
         annotation = read_annotation(record)
         if len(bits) < ROOT_CHECK_RECORDS:
-            check.saw(annotation.image, _exists(annotation.base, annotation.image))
+            exists = _exists(annotation.base, annotation.image)
+            check.count(annotation.image, exists=exists)
         counts.add(record, annotation)
         n_captions += len(annotation.captions)
         bits.append(hold_out and is_held_out(annotation.image, HELD_OUT_ONE_IN))

@@ -10,7 +10,7 @@ import orjson
 
 from ramctl.checkpoints.bundle import META
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.records.files import write_atomic
+from ramctl.records.files import work_path, write_atomic
 from ramctl.records.inputs import STDIN
 from ramctl.training.record_file import Source, needs_spool, spool
 
@@ -45,7 +45,7 @@ class WorkFolder:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.path = out.with_name(out.name + ".work")
+        self.path = work_path(out)
 
     @property
     def checkpoints(self) -> Path:

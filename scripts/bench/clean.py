@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""What `ramctl clean` costs beside `ramctl tag` on the same photos, in the same runtime and dtype.
+"""What `ramctl clean` costs compared with `ramctl tag`: same photos, same runtime, same dtype.
 
     scripts/bench/clean.py parsed.jsonl --root PHOTOS [--model mini] [--dtype fp32] [--turns 3]
 
-Runs both commands in turns, start-up included, and prints for each the median of the processor's
-and of the wall's seconds: tag, detect (attention, pool), cluster and apply. The ratio is that of
-detect to tag; what detect does beyond it is said apart.
+Runs both commands in turns, start-up included, and prints the median processor and wall seconds of
+tag, detect (attention, pool), cluster and apply, and the ratio of detect to tag.
 """
 
 import argparse

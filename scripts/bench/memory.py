@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""That `ramctl tag` needs no more memory for 100,000 photos than for 10,000, and loses none.
+"""Checks that `ramctl tag` needs no more memory for 100,000 photos than for 10,000.
 
     scripts/bench/memory.py --photos 100000
     scripts/bench/memory.py --photos 20000 --model mini --jobs 2
 
-Photos are links to 50 real ones; one in a hundred links to a damaged file. Without --model a tiny
-bundle with random weights tags them: what is watched is the stream, not the network.
+Also that no photo is lost. Photos are links to 50 real ones; one in a hundred links to a damaged
+file. Without --model a tiny bundle with random weights tags them: the stream is measured, not the
+network.
 """
 
 import argparse
@@ -43,7 +44,7 @@ def make_links(folder: Path, number: int) -> int:
 
 
 def memory_mib(pid: int, field: str = "VmRSS") -> float:
-    """Resident memory of a running process; with the field VmHWM the most it has been."""
+    """Resident memory of a running process; with the field VmHWM its peak."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
@@ -51,7 +52,7 @@ def memory_mib(pid: int, field: str = "VmRSS") -> float:
 
 
 def watch(process: "subprocess.Popen[bytes]", output: Path, number: int) -> list[float]:
-    """Memory after each tenth of the photos, as told by the lines of the unfinished output."""
+    """Memory after each tenth of the photos, by the lines of the unfinished output."""
     readings: list[float] = []
     n_lines, position = 0, 0
     while process.poll() is None:
@@ -92,7 +93,7 @@ def main() -> int:
     growth = max(readings) - readings[0] if readings else float("nan")
     exact = counts == [given.photos - broken, broken] and process.returncode == EXIT_REJECTS
     print(f"{counts[0]} tagged, {counts[1]} rejected, exit {process.returncode}")
-    print(f"growth after the first tenth: {growth:.1f} MiB (asked <= {MOST_GROWTH_MIB:g})")
+    print(f"growth after the first tenth: {growth:.1f} MiB (at most {MOST_GROWTH_MIB:g})")
     return 0 if exact and growth <= MOST_GROWTH_MIB else 1
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""That `ramctl generate | ramctl clean` needs hardly more memory for ten times the records.
+"""Checks that `ramctl generate | ramctl clean` hardly needs more memory for ten times the records.
 
     scripts/bench/pipe_memory.py --records 40000
 
-Runs the pipe on a tenth of the records, then on all: peak memory of both commands, and that every
-line comes out once, in order, with its own fields. A tiny bundle with random weights: what is
-watched is the stream, not the network. What may grow is a number a region.
+Runs the pipe on a tenth of the records, then on all of them, and compares the peak memory of both
+commands; every line must come out once, in order, with its own fields. The bundle is tiny, with
+random weights: the stream is measured, not the network. Only one number per region may grow.
 """
 
 import argparse
@@ -29,7 +29,7 @@ MODULE = [sys.executable, "-m", "ramctl"]
 
 
 def write_records(path: Path, number: int) -> None:
-    """Records of a few photos with two thirds of the labels as tags, and someone else's field."""
+    """Records of a few photos with two thirds of the labels as tags, and a foreign field."""
     photos = sorted((ROOT / "tests" / "data" / "photos").glob("*.jpg"))
     with path.open("w", encoding="utf-8") as stream:
         for index in range(number):
@@ -83,7 +83,7 @@ def main() -> int:
             generate, clean, seconds = found[-1]
             print(
                 f"{number:>9,} records: generate {generate:.0f} MiB, clean {clean:.0f} MiB, "
-                f"{seconds:.0f} s, all lines once and in order",
+                f"{seconds:.0f} s, every line once and in order",
                 flush=True,
             )
     growth = max(after - before for before, after in zip(*(f[:2] for f in found), strict=True))

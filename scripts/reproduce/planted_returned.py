@@ -1,4 +1,4 @@
-"""Tags that were dropped, and what a model gives back."""
+"""Tags that were dropped, and which of them a model restores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ Folds = Sequence[Sequence[dict]]
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The tags that photos do not have, the surest first; arrays are parallel.
+    """The tags that photos do not have, most confident first; arrays are parallel.
 
-    Wanted are dropped ones that two captions or more name. Tags that one caption names do not
+    Wanted are dropped tags that two or more captions name. Tags that one caption names do not
     count, nor those that planting never takes for wrong: what a caption mentions or a tag of the
-    photo implies. `n_wanted` has also those that the scores have no column for.
+    photo implies. `n_wanted` also counts those that have no column in the scores.
     """
 
     n_wanted: int
@@ -40,9 +40,9 @@ class Candidates:
         names: Sequence[str],
         kinds: Sequence[str] | None = None,
     ) -> "Candidates":
-        """Those of the folds' photos with the scores (photos, labels) of the labels `names`.
+        """Those of the folds' photos, with the scores (photos, labels) of the labels `names`.
 
-        With `kinds` those of such tags alone.
+        With `kinds` only tags of these kinds.
         """
         place = {name: i for i, name in enumerate(names)}
         kind = {tag: own for rows in folds for row in rows for tag, own in row["kinds"].items()}
@@ -65,14 +65,14 @@ class Candidates:
         return cls(n_wanted, *(array[order] for array in arrays))
 
     def cut(self, recall: float) -> int:
-        """How many have to be taken for a share of the wanted ones."""
+        """How many have to be taken to get a share of the wanted ones."""
         return int(np.searchsorted(np.cumsum(self.wanted), recall * self.n_wanted)) + 1
 
 
 def count_returned(folds: Folds, scores: Sequence[np.ndarray], names: Sequence[str]) -> dict:
     """Precision at some recalls of dropped right tags among the tags that photos do not have.
 
-    Of all kinds, and of those that are planted and cleaned.
+    Over all kinds, and over those that are planted and cleaned.
     """
     return {
         "all": _precision(Candidates.of(folds, scores, names)),
@@ -99,7 +99,7 @@ def write_sheets(
 ) -> dict:
     """Contact sheets of 100 returned tags that no caption names, drawn from those above the cut.
 
-    The cut is where a fifth of the dropped tags is back. Someone looks, and counts.
+    The cut is where a fifth of the dropped tags is back. A person looks at them and counts.
     """
     from PIL import Image, ImageDraw
 

@@ -9,7 +9,7 @@ from planted_damage import CLEANED_KINDS
 from planted_returned import count_returned
 from planted_rules import Scored, measured, ranks, truth_of
 
-from ramctl.data_engine.decide import deviations
+from ramctl.data_engine.cluster import deviations
 
 PHOTOS_A_STEP = 64
 TOKENS = (49, 1280)  # of the preset mini

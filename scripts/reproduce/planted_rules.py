@@ -1,4 +1,4 @@
-"""The cleaning rules on regions whose truth is known: what goes, right or wrong."""
+"""The cleaning rules on regions whose truth is known: what they remove, right or wrong."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,9 +10,8 @@ from planted_damage import CLEANED_KINDS
 
 from ramctl.data_engine import thresholds
 from ramctl.data_engine.clean import CleanOptions
-from ramctl.data_engine.cluster import ClusterSettings, cluster_regions
-from ramctl.data_engine.decide import RegionIndex, deviations
-from ramctl.data_engine.region_store import WorkFolder
+from ramctl.data_engine.cluster import ClusterSettings, cluster_regions, deviations
+from ramctl.data_engine.region_store import RegionIndex, WorkFolder
 from ramctl.records.record import Record
 
 MOST_LOST = 0.10  # of right tags
@@ -27,7 +26,7 @@ ROUNDING = 1e-12  # of shares
 
 @dataclass
 class Scored:
-    """The tags of a fold that could be removed, and what the rules go by.
+    """The tags of a fold that could be removed, and what the rules look at.
 
     Where there is no region, or too few of the tag, `distance_rank` and `score` say "keep".
     """
@@ -48,14 +47,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class Rule:
-    """The farthest share goes, and what `--threshold FORM:NUMBER` (or NUMBER) says."""
+    """Removes the farthest share, and what `--threshold FORM:NUMBER` (or NUMBER) removes."""
 
     outliers: float = 0.0
     form: str = ""
     number: float | None = None
 
     def marks(self, scored: Scored) -> np.ndarray:
-        """True where the tag goes."""
+        """True where the tag is removed."""
         far = scored.distance_rank <= self.outliers + ROUNDING
         number = self.number
         if number is None:
@@ -123,7 +122,7 @@ def truth_of(tag: str, truth: dict) -> int:
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """The share that goes when a value just goes: the lowest first, of equal ones the last."""
+    """The share removed when a value is just removed: lowest first, among equals the last."""
     order = np.lexsort((-np.arange(len(values)), values))
     out = np.empty(len(values))
     out[order] = np.arange(1, len(values) + 1) / len(values)
@@ -131,7 +130,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def rules(kind: str, scores: np.ndarray) -> Iterator[Rule]:
-    """The rules that are tried: outliers alone, the prediction alone, or both."""
+    """The rules to try: outliers alone, the prediction alone, or both."""
     shares = [0.0, 0.01, 0.02, 0.03, 0.04, *np.arange(0.05, 0.61, 0.025)]
     numbers = np.unique(np.quantile(scores, np.linspace(0, 0.6, 61)))
     outliers = [0.0] if kind == "not-predicted" else shares
@@ -167,7 +166,7 @@ def measured(folds: Sequence[Scored], kinds: Sequence[str]) -> dict:
 
 
 def count_cleaned(paths: Sequence[Path]) -> dict:
-    """What a real run of `ramctl clean` removed, out of its output."""
+    """What a real run of `ramctl clean` removed, from its output."""
     gone: dict[int, list[bool]] = {PLANTED: [], RIGHT: []}
     for path in paths:
         for row in map(json.loads, path.open(encoding="utf-8")):
@@ -194,7 +193,7 @@ def _chosen(kind: str, chosen_on: Scored, measured_on: Scored) -> dict:
 
 
 def _auc(folds: Sequence[Scored]) -> dict:
-    """How well planted tags are ranked before right ones."""
+    """How well planted tags rank before right ones."""
     from sklearn.metrics import roc_auc_score
 
     out = {}

@@ -32,8 +32,7 @@ from ramctl.evaluation.reading import Intake
 from ramctl.evaluation.thresholds import Cut
 from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
-from ramctl.records.report import Report
-from ramctl.records.sinks import open_rejects
+from ramctl.records.report import Rejects, Report
 
 N_RESAMPLES = 1000
 
@@ -149,7 +148,8 @@ class Run:
     """One model's predictions against the truth, and its mAP in every resample of the photos."""
 
     def __init__(self, options: argparse.Namespace, name: str) -> None:
-        intake = Intake(Report("eval", quiet=True), open_rejects(None, resume=False), False)
+        report = Report("eval", quiet=True)
+        intake = Intake(report, Rejects(report, None))
         truth = TruthTable.read(str(options.truth), intake)
         classes = Classes(
             LabelSystem.read(options.classes), str(options.classes), read_map(options.map),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from ramctl.data_engine.decide import deviations
+from ramctl.data_engine.cluster import deviations
 from tests.conftest import REPOSITORY
 from tests.data_engine.conftest import lines, read
 
@@ -184,8 +184,7 @@ def test_split_and_staged_work_gives_the_same_bytes(clean, records, tmp_path, mo
 def test_the_result_does_not_depend_on_the_number_of_shards(clean, records, monkeypatch, size):
     arguments = ["--min-regions", 5, "--clusters", 3, "--outliers", 0.3]
     whole = clean(*arguments, stdin=lines(records)).stdout
-    for module in ("apply", "detect", "session", "work"):
-        monkeypatch.setattr(f"ramctl.data_engine.{module}.SHARD_INPUTS", size)
+    monkeypatch.setattr("ramctl.data_engine.region_store.SHARD_INPUTS", size)
     assert clean(*arguments, "-j", 2, "--work", "work", stdin=lines(records)).stdout == whole
 
 
@@ -201,7 +200,7 @@ def test_stages_say_what_is_missing(clean, records, tmp_path):
     done = clean("--stage", "detect", "--work", "work", stdin=lines(records[1:]), code=1)
     assert b"was made from other input" in done.stderr
     done = clean("--stage", "detect", "--work", "work", "--kinds", "all", stdin=b"", code=1)
-    assert b"begun with another kinds" in done.stderr
+    assert b"started with other kinds" in done.stderr
 
 
 @pytest.mark.slow

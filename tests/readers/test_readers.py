@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramctl.errors import RunProblem
-from ramctl.readers import json_items
+from ramctl.readers import json_lists
 from ramctl.readers.detect import read_any, recognise
 from ramctl.readers.grouping import group_by_image
-from ramctl.readers.json_items import JsonScanner
-from ramctl.records.record import Record
-from ramctl.records.report import Reject
+from ramctl.readers.json_lists import JsonScanner
+from ramctl.records.record import Record, Reject
 
 COCO = {
     "info": {"x": [1, "]"]},
@@ -188,12 +187,12 @@ json_values = st.recursive(
 )  # fmt: skip
 def test_items_of_any_list_come_back_in_chunks_of_any_size(items, other, chunk, ascii_only):
     text = json.dumps({"other": other, "list": items, "last": other}, ensure_ascii=ascii_only)
-    usual, json_items.CHUNK = json_items.CHUNK, chunk
+    usual, json_lists.CHUNK = json_lists.CHUNK, chunk
     try:
         stream = io.BytesIO(text.encode("utf-8", "surrogatepass"))
         assert list(JsonScanner(stream).items("list")) == items
     finally:
-        json_items.CHUNK = usual
+        json_lists.CHUNK = usual
 
 
 def test_captions_of_a_photo_are_joined_where_its_first_stood():
