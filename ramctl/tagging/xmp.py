@@ -51,8 +51,13 @@ def merge_tags(content: bytes | None, tags: Sequence[str], prefix: str) -> bytes
     return _serialise(document) if any(changes) else None
 
 
-def remove_tags(content: bytes, prefix: str) -> bytes | None:
-    """The sidecar without machine tags: None when it had none, empty when nothing else is left."""
+def remove_tags(content: bytes | None, prefix: str) -> bytes | None:
+    """The sidecar without machine tags: None when it had none, empty when nothing else is left.
+
+    Raises ValueError as `merge_tags`.
+    """
+    if content is None:
+        return None
     document = _parse(content)
     changes = [_set_field(document, field, (), prefix) for field in FIELDS]
     if not any(changes):
