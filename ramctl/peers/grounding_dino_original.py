@@ -5,7 +5,6 @@ beside it, in a folder `bert-base-uncased` or in the checkpoint's own folder.
 """
 
 import contextlib
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,8 +17,10 @@ from torch import Tensor, nn
 
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
-from ramctl.peers.base import Photo, folder_of
+from ramctl.peers.base import Photo
 from ramctl.peers.checkpoints import (
+    count_blocks,
+    folder_of,
     load_strictly,
     read_checkpoint,
     weight_files,
@@ -48,15 +49,11 @@ class OriginalBackend:
         weights = weights_in(read_checkpoint(checkpoint))
         text_folder = _text_folder(folder_of(path))
         self._runtime = runtime
-        self._tokenizer = load_tokenizer(text_folder)
-        model = _build(weights, text_folder, self._tokenizer, checkpoint)
+        self.tokenizer = load_tokenizer(text_folder)
+        model = _build(weights, text_folder, self.tokenizer, checkpoint)
         load_strictly(model, weights, checkpoint, unused=_UNUSED)
         self._model = model.eval().to(runtime.device)
         self._transform = _transform()
-
-    def tokenize(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
 
     def prepare(self, photo: Photo) -> Tensor:
         pixels: Tensor = self._transform(Image.fromarray(photo), None)[0]
@@ -171,8 +168,8 @@ def _settings(weights: Mapping[str, Tensor], checkpoint: Path) -> SimpleNamespac
         **{name: value for name, value in vars(defaults).items() if not name.startswith("_")}
         | sizes
         | {
-            "enc_layers": _count(weights, r"transformer\.encoder\.layers\.(\d+)\."),
-            "dec_layers": _count(weights, r"transformer\.decoder\.layers\.(\d+)\."),
+            "enc_layers": count_blocks(weights, "transformer.encoder.layers."),
+            "dec_layers": count_blocks(weights, "transformer.decoder.layers."),
             "use_checkpoint": False,
             "use_transformer_ckpt": False,
         }
@@ -190,16 +187,11 @@ def _bert(weights: Mapping[str, Tensor], text_folder: Path) -> nn.Module:
     config |= {
         "vocab_size": vocabulary,
         "hidden_size": width,
-        "num_hidden_layers": _count(weights, r"bert\.encoder\.layer\.(\d+)\."),
+        "num_hidden_layers": count_blocks(weights, "bert.encoder.layer."),
         "intermediate_size": len(weights["bert.encoder.layer.0.intermediate.dense.weight"]),
         "max_position_embeddings": len(weights["bert.embeddings.position_embeddings.weight"]),
     }
     return BertModel(BertConfig(**config))
-
-
-def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
-    found = (re.match(pattern, name) for name in weights)
-    return len({match[1] for match in found if match})
 
 
 def _checkpoint(path: Path) -> Path:
