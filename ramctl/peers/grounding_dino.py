@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import GroundingDinoForObjectDetection
 
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
@@ -67,9 +68,8 @@ class Prompt:
 def pack_prompts(labels: Sequence[str], tokenize: Callable[[str], list[int]]) -> list[Prompt]:
     """Prompts, filled up in the order of the labels, that hold every label whole.
 
-    `tokenize` gives a text's token ids without [CLS] and [SEP]. The grouping depends on the
-    labels alone. A label of which nothing can be written is in no prompt. Raises UsageProblem
-    for a label that does not fit into a prompt.
+    `tokenize` gives a text's token ids without [CLS] and [SEP]. A label without a token (`...`)
+    is in no prompt. Raises UsageProblem for a label that does not fit into a prompt.
     """
     prompts: list[Prompt] = []
     for index, label in enumerate(labels):
@@ -102,10 +102,10 @@ class Backend(Protocol):
 class GroundingDino(Peer):
     """Score: the highest score of any box, which is the mean probability of the label's tokens.
 
-    The mean is what the authors evaluate on COCO with. All labels go into one prompt if they
-    fit its 256 tokens, else into several, each a pass; in company of others a label's score
-    moves a little, so the grouping is fixed by the labels' order. One photo at a time: padding
-    a smaller one would move its scores.
+    The mean is what the authors use for COCO. All labels go into one prompt if they fit into its
+    256 tokens, else into several, each a pass of the model; a label's score depends a little on
+    the others in its prompt, so the grouping is fixed by the labels' order. One photo at a time:
+    padding a smaller one would change its scores.
     """
 
     kind = "grounding-dino"
@@ -135,8 +135,8 @@ class GroundingDino(Peer):
     ) -> list[list[Detection]]:
         """For each photo and each of its own labels the best box and its score.
 
-        One pass a photo while its labels fit one prompt. A label that cannot be written in the
-        model's vocabulary gets the whole photo and 0.
+        One pass for each prompt that a photo's labels fill. A label without a token (`...`) gets
+        the whole photo and 0.
         """
         found = []
         for photo, wanted in zip(photos, labels, strict=True):
@@ -181,8 +181,6 @@ class PortBackend:
     """transformers' own port: a folder of `GroundingDinoForObjectDetection`."""
 
     def __init__(self, folder: Path, runtime: Runtime) -> None:
-        from transformers import GroundingDinoForObjectDetection
-
         self._runtime = runtime
         self.tokenizer = load_tokenizer(folder)
         if any(self.tokenizer.convert_tokens_to_ids(t) != i for t, i in _DELIMITERS.items()):

@@ -1,15 +1,16 @@
 """The authors' Grounding DINO checkpoints, run by the package groundingdino-py.
 
-The checkpoint says everything about the model's sizes; only the text encoder's tokenizer comes
-beside it, in a folder `bert-base-uncased` or in the checkpoint's own folder.
+The model's sizes are read off the weights. Only the text encoder's tokenizer must come with the
+checkpoint, in a folder `bert-base-uncased` beside it or in its own folder.
 """
 
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 from PIL import Image
@@ -31,7 +32,7 @@ from ramctl.pretrained.transformers_folder import load_tokenizer, read_config
 _TEXT_FOLDER = "bert-base-uncased"
 # Left over from training, and a buffer that newer BERTs do not store.
 _UNUSED = ("label_enc.weight", "bert.embeddings.position_ids")
-# By the width of the first stage and the size of the attention window.
+# By the width of the first stage and the side of the attention window.
 _BACKBONES = {
     (96, 7): "swin_T_224_1k",
     (128, 7): "swin_B_224_22k",
@@ -66,10 +67,10 @@ class OriginalBackend:
 
 
 class BertWithPhraseMask(nn.Module):
-    """The text encoder as the detector wants it: it takes a mask a token and phrase.
+    """A BERT whose attention mask says for each pair of tokens whether one sees the other.
 
-    Stands in for the package's own wrapper, which needs functions that transformers 5 no longer
-    has. Same attribute names, so that the checkpoint's fit.
+    It stands in for the package's own wrapper, which needs functions that transformers 5 no longer
+    has. The attributes are named as there, so that the checkpoint's weights fit.
     """
 
     def __init__(self, bert_model: Any) -> None:
@@ -77,7 +78,7 @@ class BertWithPhraseMask(nn.Module):
         self.config = bert_model.config
         self.embeddings, self.encoder = bert_model.embeddings, bert_model.encoder
         self.pooler = bert_model.pooler
-        # In a list it is no sub-module, whose weights would have a second name.
+        # In a list, so that it is no sub-module: its weights would appear under a second name.
         self._whole = [bert_model]
 
     def forward(
@@ -89,7 +90,7 @@ class BertWithPhraseMask(nn.Module):
     ) -> Any:
         """BERT's output for a mask (B, T, T) that is true where a token may look."""
         if attention_mask.dim() == 3:
-            # Additive: a boolean mask would be added as 0 and 1 by the eager attention.
+            # Additive: the eager attention would add a boolean mask as 0 and 1.
             dtype = self._whole[0].dtype
             blocked = torch.finfo(dtype).min * (~attention_mask).to(dtype)
             attention_mask = blocked[:, None]  # (B, 1, T, T)
@@ -112,41 +113,26 @@ def _build(
         raise RunProblem(
             f"{checkpoint}: an original checkpoint needs the extra ramctl[grounding-dino]: {error}"
         ) from error
-    settings = _settings(weights, checkpoint)
-    with _text_encoder(groundingdino, _bert(weights, text_folder), tokenizer):
+    settings, bert = _settings(weights, checkpoint), _bert(weights, text_folder)
+    # The package would look for a text encoder by name, on the hub, and wrap it in a way that
+    # transformers 5 breaks. It is given ours while a model is built, and gets its own back.
+    with mock.patch.multiple(
+        groundingdino,
+        BertModelWarper=BertWithPhraseMask,
+        get_tokenlizer=SimpleNamespace(
+            get_tokenlizer=lambda _: tokenizer, get_pretrained_language_model=lambda _: bert
+        ),
+    ):
         model: nn.Module = build_model(settings)
     return model
 
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """The package was written for older libraries, which now warn of their next versions."""
+    """Silences the deprecation warnings of libraries that are newer than the package."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@contextlib.contextmanager
-def _text_encoder(module: ModuleType, bert: nn.Module, tokenizer: Any) -> Iterator[None]:
-    """Give the package this text encoder while a model is built, and put its own back.
-
-    It would look for one by name, on the hub, and wrap it in a way that transformers 5 breaks.
-    """
-    names = {
-        "BertModelWarper": BertWithPhraseMask,
-        "get_tokenlizer": SimpleNamespace(
-            get_tokenlizer=lambda _: tokenizer,
-            get_pretrained_language_model=lambda _: bert,
-        ),
-    }
-    theirs = {name: getattr(module, name) for name in names}
-    try:
-        for name, ours in names.items():
-            setattr(module, name, ours)
-        yield
-    finally:
-        for name, their in theirs.items():
-            setattr(module, name, their)
 
 
 def _settings(weights: Mapping[str, Tensor], checkpoint: Path) -> SimpleNamespace:

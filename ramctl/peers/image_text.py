@@ -5,11 +5,12 @@ B photos, L labels, N image tokens, E width of the space that photos and texts s
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+from transformers import BlipForImageTextRetrieval, CLIPVisionModelWithProjection, SiglipModel
 
 from ramctl.device import Runtime
 from ramctl.peers.base import (
@@ -32,16 +33,15 @@ from ramctl.text.clip import ClipTextEncoder
 class ContrastivePeer(Peer):
     """Score: (1 + cosine) / 2 of photo and text, which keeps the cosine's order."""
 
-    model_type: str
+    model_class: ClassVar[Any]
+    model_type: ClassVar[str]
     _texts: Tensor  # unit vectors (L, E)
 
-    def __init__(
-        self, model_class: Any, folder: Path, labels: Sequence[str], runtime: Runtime
-    ) -> None:
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
         self._processor = load_image_processor(folder)
         self._model: Any = load_pretrained(
-            model_class, folder, runtime.device, kinds=(self.model_type,)
+            self.model_class, folder, runtime.device, kinds=(self.model_type,)
         )
 
     @torch.inference_mode()
@@ -63,15 +63,14 @@ class ClipPeer(ContrastivePeer):
     """CLIP: the cosine of a photo with the mean of each label's 63 prompts."""
 
     kind = model_type = "clip"
+    model_class = CLIPVisionModelWithProjection
     threshold = 0.625  # in OpenAI's models a photo and what it shows have a cosine of about 0.25
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        from transformers import CLIPVisionModelWithProjection
-
         # Before the image encoder is loaded, so that the two are never in memory together.
         texts = ClipTextEncoder(str(folder), runtime=runtime).embed_names(labels)
         self._texts = torch.from_numpy(texts).to(runtime.device)
-        super().__init__(CLIPVisionModelWithProjection, folder, labels, runtime)
+        super().__init__(folder, labels, runtime)
 
     def _score(self, photos: Sequence[Photo]) -> Scores:
         if self._processor.do_center_crop:
@@ -87,14 +86,13 @@ class SiglipPeer(ContrastivePeer):
     """Score: sigmoid(scale * cosine + bias), which SigLIP was trained to make a probability."""
 
     kind = model_type = "siglip"
+    model_class = SiglipModel
     # The template and the fixed text length that transformers' own pipeline uses with this model.
     _TEMPLATE = "This is a photo of {}."
     _TEXT_TOKENS = 64
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        from transformers import SiglipModel
-
-        super().__init__(SiglipModel, folder, labels, runtime)
+        super().__init__(folder, labels, runtime)
         self._texts = self._embed_labels(load_tokenizer(folder))
 
     @torch.inference_mode()
@@ -126,13 +124,12 @@ class SiglipPeer(ContrastivePeer):
 class _BlipPeer(ContrastivePeer):
     """What both ways of scoring with BLIP share."""
 
+    model_class = BlipForImageTextRetrieval
     model_type = "blip"
     _TEMPLATE = "a picture of {}"  # the prompt that BLIP's captions were trained with
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        from transformers import BlipForImageTextRetrieval
-
-        super().__init__(BlipForImageTextRetrieval, folder, labels, runtime)
+        super().__init__(folder, labels, runtime)
         batches = token_batches(
             load_tokenizer(folder),
             self._TEMPLATE,

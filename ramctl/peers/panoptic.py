@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import Mask2FormerForUniversalSegmentation, OneFormerForUniversalSegmentation
 
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
@@ -49,8 +50,6 @@ class Mask2FormerPeer(_PanopticPeer):
     kind = "Mask2FormerPeer"
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        from transformers import Mask2FormerForUniversalSegmentation
-
         super().__init__(folder, labels, runtime)
         self._processor = load_image_processor(folder)
         self._model: Any = load_pretrained(
@@ -70,8 +69,6 @@ class OneFormerPeer(_PanopticPeer):
     kind = "OneFormerPeer"
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        from transformers import OneFormerForUniversalSegmentation
-
         super().__init__(folder, labels, runtime)
         # The class names of its training texts would be fetched from the hub; tagging needs none.
         self._processor = load_image_processor(folder, class_info_file=None)
