@@ -118,7 +118,7 @@ def _notices(given: dict[str, Any], report: Any, stack: ExitStack) -> list[Any]:
     """What happens to each tagged photo before its record is written."""
     notices: list[Any] = []
     if given["form"] == "kohya":
-        from ramctl.tagging.sidecar_writer import add_photo_size
+        from ramctl.tagging.sidecars import add_photo_size
 
         notices.append(add_photo_size)
     if given["xmp"] or given["txt"]:
@@ -141,7 +141,7 @@ def _remove(source: Any, given: dict[str, Any], report: Any, stack: ExitStack) -
 
 
 def _sidecar_writer(given: dict[str, Any], report: Any) -> Any:
-    from ramctl.tagging.sidecar_writer import SidecarOptions, SidecarWriter
+    from ramctl.tagging.sidecars import SidecarOptions, SidecarWriter
 
     wanted = SidecarOptions(
         xmp=given["xmp"],
@@ -176,10 +176,10 @@ def _tell(report: Any, names: Sequence[str], what: str) -> None:
 
 
 def _choice(given: dict[str, Any]) -> Any:
-    from ramctl.tagging.selection import ChoiceOptions, read_renames, read_tag_list
+    from ramctl.tagging.selection import SelectionOptions, read_renames, read_tag_list
 
     include, exclude, rename = given["include"], given["exclude"], given["rename"]
-    return ChoiceOptions(
+    return SelectionOptions(
         top=given["top"],
         include=read_tag_list(include) if include else None,
         exclude=read_tag_list(exclude) if exclude else (),

@@ -292,12 +292,13 @@ class Cleaning:
 
     def _write_page(self, work: WorkFolder, path: Path) -> None:
         """Write the page that shows what is removed and what is kept."""
+        from ramctl.data_engine.report import cleaning_report
         from ramctl.pages.cleaning import cleaning_page
 
         index, decisions = RegionIndex(work.shards()), Decisions.current(work)
         seed = self.options.clustering.seed
-        page = cleaning_page(index, decisions, self.bundle.labels, seed)
-        write_atomic(path, page.encode("utf-8"))
+        report = cleaning_report(index, decisions, self.bundle.labels, seed)
+        write_atomic(path, cleaning_page(report).encode("utf-8"))
 
     def rejects(self, work: WorkFolder) -> Counter[str]:
         """The inputs of this part that cannot be done, by reject code."""

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import orjson
@@ -59,7 +59,6 @@ _SOURCE_BITS = {PARSED: 1, HUMAN: 2, BY_CAPTION: 4, BY_TAG: 8}
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
-T = TypeVar("T")
 
 
 def source_bits(sources: Collection[object]) -> int:

@@ -1,42 +1,39 @@
-"""One self-contained page of thumbnails with their tags: what a person looks at."""
+"""The gallery: one self-contained page of thumbnails with their tags, to look through."""
 
-import base64
-import io
 import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from html import escape
-from importlib import resources
+from html import unescape
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ramctl.errors import RecordProblem
-from ramctl.photos.decoding import record_photo
+from ramctl.pages.render import render, thumbnail
 from ramctl.records.files import replacing
 from ramctl.records.record import Record
 from ramctl.records.stream import Outcome
 
 THUMBNAIL_PX = 240  # the longer side
 QUALITY = 72
-_MARK = "<!-- photos -->\n"
-_NAME = re.compile(rb"<figcaption><b>[^<]*</b>")
+_PLACE_OF_PHOTOS = "<!-- photos -->\n"
+_NAME = re.compile(r"<figcaption><b>([^<]*)</b>")
 
 
 class Gallery:
-    """Adds tagged photos to a page as they come; the page holds everything it shows."""
+    """Adds tagged photos to a page as they come."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.shown: set[str] = set()
 
     def __call__(self, record: Record, outcome: Outcome) -> Outcome:
-        """The outcome, once its photo is on the page."""
+        """The outcome once its photo is on the page, or why the photo cannot be shown."""
         if not isinstance(outcome, RecordProblem):
             try:
                 self._stream.write(_figure(record, outcome).encode())
-                self.shown.add(_shown(outcome["image"]))
+                self.shown.add(_name(outcome["image"]))
             except RecordProblem as problem:
                 return problem
         return outcome
@@ -44,65 +41,47 @@ class Gallery:
 
 @contextmanager
 def open_gallery(path: Path, *, add: bool = False) -> Iterator[Gallery]:
-    """A page that takes the place of `path` when the block ends without an error.
+    """A page that replaces `path` when the block ends without an error.
 
-    With `add` the older page's photos stay on it, first, but for those that were added anew.
+    With `add` the photos of the page at `path` come first, without those that are shown anew.
     """
-    template = (resources.files("ramctl.pages") / "gallery.html").read_text("utf-8")
-    head, tail = template.split(_MARK)
+    head, tail = render("gallery.html").split(_PLACE_OF_PHOTOS)
+    # New figures wait in a file: only at the end is it known which old ones they replace, and
+    # memory must not grow with the number of photos.
     with replacing(path) as stream, tempfile.TemporaryFile(dir=path.parent) as new:
         gallery = Gallery(new)
         yield gallery
         stream.write(head.encode())
         if add and path.exists():
-            stream.writelines(_kept(path, gallery.shown))
+            stream.writelines(_older_figures(path, gallery.shown))
         new.seek(0)
         shutil.copyfileobj(new, stream)
         stream.write(tail.encode())
 
 
-def _kept(path: Path, anew: Collection[str]) -> Iterator[bytes]:
-    """The figures of a page, a line each, whose photos are not among those shown anew."""
-    names = {f"<figcaption><b>{escape(name)}</b>".encode() for name in anew}
+def _older_figures(path: Path, shown_anew: Collection[str]) -> Iterator[bytes]:
+    """The figures of a page, one a line, but for those of photos that are shown anew."""
     with path.open("rb") as stream:
         for line in stream:
-            name = _NAME.search(line) if line.startswith(b"<figure>") else None
-            if name is not None and name[0] not in names:
+            found = _NAME.search(line.decode()) if line.startswith(b"<figure>") else None
+            if found and unescape(found[1]) not in shown_anew:
                 yield line
 
 
 def _figure(record: Record, fields: dict[str, Any]) -> str:
-    boxes = "".join(_box(tag, *found) for tag, found in fields.get("boxes", {}).items())
-    tags = "".join(
-        f'<button data-tag="{escape(tag)}">{escape(tag)}<small>{score:.2f}</small></button>'
-        for tag, score in fields["scores"].items()
+    """One line, so that a later run can copy it to a new page without parsing HTML."""
+    figure = render(
+        "gallery_figure.html",
+        thumbnail=thumbnail(record, THUMBNAIL_PX, QUALITY),
+        boxes=fields.get("boxes", {}),
+        name=_name(fields["image"]),
+        captions=fields.get("generated_captions", []),
+        scores=fields["scores"],
     )
-    captions = "".join(f"<i>{escape(c)}</i>" for c in fields.get("generated_captions", []))
-    return (
-        f'<figure><div class="photo">{_thumbnail(record)}{boxes}</div>'
-        f"<figcaption><b>{escape(_shown(fields['image']))}</b>{captions}{tags}"
-        "</figcaption></figure>\n"
-    )
+    return "".join(line.strip() for line in figure.split("\n")) + "\n"
 
 
-def _shown(image: Any) -> str:
+def _name(image: Any) -> str:
     if not isinstance(image, str):
         return "(a name that is not UTF-8)"
-    return image.replace("\n", "\\n")  # a figure is one line
-
-
-def _thumbnail(record: Record) -> str:
-    photo = record_photo(record, target=THUMBNAIL_PX)
-    photo.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    content = io.BytesIO()
-    photo.save(content, "JPEG", quality=QUALITY)
-    data = base64.b64encode(content.getvalue()).decode()
-    size = f'width="{photo.width}" height="{photo.height}"'
-    return f'<img {size} loading="lazy" alt="" src="data:image/jpeg;base64,{data}">'
-
-
-def _box(tag: str, corners: list[float], score: float) -> str:
-    left, top, right, bottom = (100 * corner for corner in corners)
-    place = f"left:{left:.1f}%;top:{top:.1f}%;width:{right - left:.1f}%;height:{bottom - top:.1f}%"
-    label = f"<span>{escape(tag)} {score:.2f}</span>"
-    return f'<div class="box" data-tag="{escape(tag)}" style="{place}">{label}</div>'
+    return image.replace("\n", "\\n")

@@ -1,50 +1,56 @@
-"""What every peer is: labels, and scores of photos against them.
+"""What all peers share: labels, batches of a fixed shape, photos as their models take them.
 
 B photos, L labels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
 
+from ramctl.device import Runtime
 from ramctl.model.preprocess import padded
+from ramctl.pretrained.transformers_folder import fingerprint
 
 Photo = NDArray[np.uint8]  # (H, W, 3), RGB
 Scores = NDArray[np.float32]  # (B, L)
 
+GPU_BATCH = 16
+TEXTS_AT_ONCE = 64
+# The longest photo that is taken as it is, in multiples of its shorter side.
+_LONGEST_CROPPED, _LONGEST_WHOLE = 16, 32
 _BLANK: Photo = np.zeros((32, 32, 3), np.uint8)
 
 
 class Peer(ABC):
-    """A tagger of another architecture with the labels that it was opened with.
+    """A tagger of another architecture, opened for a list of labels.
 
     `labels`: the columns of its scores. `unknown`: those that it was not trained on and cannot
     learn from their name; they score 0. `batch`: how many photos go through it at once; a
-    photo's scores do not depend on the others. `threshold`: a score above which a label is
-    likely enough to be given where the user says nothing. `fingerprint`: a hash of all that its
-    scores depend on.
+    photo's scores do not depend on the others. `threshold`: the score above which a label is
+    given unless the user says otherwise. `fingerprint`: a hash of all that its scores depend on.
     """
 
-    threshold = 0.5
+    kind: ClassVar[str]  # its name in the fingerprint, which state files hold: never to be changed
+    threshold: ClassVar[float] = 0.5
 
     def __init__(
-        self,
-        labels: Sequence[str],
-        *,
-        fingerprint: str,
-        batch: int = 1,
-        unknown: Sequence[str] = (),
+        self, path: Path, labels: Sequence[str], runtime: Runtime, *, batch: int | None = None
     ) -> None:
         self.labels = tuple(labels)
-        self.unknown = tuple(unknown)
-        self.fingerprint = fingerprint
-        self.batch = batch
+        self.unknown: tuple[str, ...] = ()
+        self.fingerprint = fingerprint([path], self.kind, labels, runtime.dtype)
+        # On a CPU a larger batch makes models of this size no faster.
+        self.batch = batch or (1 if runtime.device.type == "cpu" else GPU_BATCH)
+        self._runtime = runtime
 
     def scores(self, photos: Sequence[Photo]) -> Scores:
-        """A number in [0, 1] a photo and label (B, L); what it means is the peer's to say."""
+        """A number in [0, 1] for each photo and label (B, L); the peer defines what it means."""
         rows = np.empty((len(photos), len(self.labels)), np.float32)
         for start in range(0, len(photos), self.batch):
             some = photos[start : start + self.batch]
@@ -57,12 +63,55 @@ class Peer(ABC):
         """Scores of exactly `batch` photos."""
 
 
-def folder_of(path: Path) -> Path:
-    """The folder that a weights file lies in, or the folder itself."""
-    return path if path.is_dir() else path.parent
+def pixel_values(processor: Any, photos: Sequence[Photo], runtime: Runtime) -> torch.Tensor:
+    """Photos resized and normalised by transformers' processor (B, 3, H, W), on the device."""
+    # The order of the axes cannot be guessed from a photo that is 3 pixels high.
+    inputs = processor(images=list(photos), return_tensors="pt", input_data_format="channels_last")
+    pixels: torch.Tensor = inputs["pixel_values"]
+    return pixels.to(runtime.device)
 
 
-def from_cosine(cosines: NDArray[np.float32]) -> Scores:
+def transformed(transform: Any, photos: Sequence[Photo], runtime: Runtime) -> torch.Tensor:
+    """Photos resized and normalised by timm's transform (B, 3, H, W), on the device."""
+    return torch.stack([transform(Image.fromarray(photo)) for photo in photos]).to(runtime.device)
+
+
+def token_batches(
+    tokenizer: Any, template: str, labels: Sequence[str], runtime: Runtime, **options: Any
+) -> Iterator[Any]:
+    """The tokens of the labels in the template, 64 labels at a time, on the device."""
+    texts = [template.format(label) for label in labels]
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        some = texts[start : start + TEXTS_AT_ONCE]
+        yield tokenizer(some, return_tensors="pt", **options).to(runtime.device)
+
+
+def crop_strip(photo: Photo) -> Photo:
+    """The middle of a photo more than 16 times as long as wide; any other photo as it is.
+
+    For models that see the middle square only: resized whole, a photo of 2000 x 3 pixels would
+    be 150,000 wide.
+    """
+    height, width = photo.shape[:2]
+    longest = _LONGEST_CROPPED * min(height, width)
+    top, left = max(height - longest, 0) // 2, max(width - longest, 0) // 2
+    return photo[top : top + longest, left : left + longest]
+
+
+def widen_strip(photo: Photo) -> Photo:
+    """A photo more than 32 times as long as wide with its lines repeated; others as they are.
+
+    For models that see the whole photo in its own shape: with the longer side brought to their
+    limit, nothing would be left of the shorter. Boxes as shares of the sides stay the same.
+    """
+    for axis in (0, 1):
+        times = -(-photo.shape[1 - axis] // (_LONGEST_WHOLE * photo.shape[axis]))
+        if times > 1:
+            photo = np.repeat(photo, times, axis=axis)
+    return photo
+
+
+def from_cosine(cosines: torch.Tensor) -> Scores:
     """Cosines as numbers in [0, 1], in the same order."""
-    shares: Scores = np.clip((1 + cosines) / 2, 0, 1).astype(np.float32)
-    return shares
+    scores: Scores = np.clip((1 + cosines.cpu().numpy()) / 2, 0, 1).astype(np.float32)
+    return scores

@@ -1,4 +1,4 @@
-"""The authors' own checkpoint files: read without running what a pickle may hold."""
+"""The authors' own checkpoint files, read without running what a pickle may hold."""
 
 import pickle
 from collections.abc import Collection, Mapping
@@ -30,7 +30,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def weights_in(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of a checkpoint, below `model` or `state_dict` if need be, without `module.`."""
+    """The tensors of a checkpoint, at its top, in `model` or `state_dict`, without `module.`."""
     for key in ("model", "state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]
@@ -41,23 +41,34 @@ def weights_in(content: Mapping[str, Any]) -> dict[str, Tensor]:
     }
 
 
+def folder_of(path: Path) -> Path:
+    """The folder that a weights file lies in, or the folder itself."""
+    return path if path.is_dir() else path.parent
+
+
 def weight_files(path: Path) -> list[Path]:
-    """The weight files of a folder by name, or the file itself."""
+    """The weight files of a folder, by name, or the file itself."""
     if path.is_file():
         return [path]
     return sorted(file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES)
 
 
+def count_blocks(weights: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered blocks a model has: `prefix` is followed by a block's number."""
+    numbers = (name.removeprefix(prefix) for name in weights if name.startswith(prefix))
+    return len({number.partition(".")[0] for number in numbers})
+
+
 def load_strictly(
     module: nn.Module, weights: Mapping[str, Tensor], where: Path, *, unused: Collection[str] = ()
 ) -> None:
-    """Load the weights; RunProblem unless all are there, and none besides `unused`."""
+    """Load the weights; RunProblem unless all are there, with none left over but `unused`."""
     try:
         missing, extra = module.load_state_dict(dict(weights), strict=False)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise RunProblem(f"{where}: weights of another shape: {reason}") from error
-    # Old and other normalisation layers do not count their batches; inference does not ask.
+    # Not every normalisation layer counts its batches, and inference does not use the count.
     missing = [name for name in missing if not name.endswith(".num_batches_tracked")]
     extra = [name for name in extra if name not in unused]
     if missing or extra:

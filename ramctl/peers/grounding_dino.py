@@ -1,46 +1,100 @@
 """Grounding DINO: boxes of labels in a photo, and the best box's score as the label's.
 
-Q boxes that the model proposes, T tokens of a prompt, L labels.
+Q boxes that the model proposes, T tokens of a prompt (at most 256), L labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import GroundingDinoForObjectDetection
 
 from ramctl.device import Runtime
-from ramctl.peers.base import Peer, Photo, Scores
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.peers.base import Peer, Photo, Scores, pixel_values, widen_strip
 from ramctl.peers.checkpoints import weight_files
-from ramctl.peers.pixels import thicken
-from ramctl.peers.prompts import Prompt, pack_prompts
-from ramctl.pretrained.transformers_folder import fingerprint
+from ramctl.pretrained.transformers_folder import (
+    load_image_processor,
+    load_pretrained,
+    load_tokenizer,
+)
 
 Box = tuple[float, float, float, float]
 NOWHERE: Box = (0.0, 0.0, 1.0, 1.0)
 
+MAX_TOKENS = 256  # of a prompt; fixed in the model
+# Where the text encoder cuts a prompt into phrases that do not see each other. transformers' port
+# looks for these ids, whatever the tokenizer says.
+_DELIMITERS = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
+_WITHOUT_DELIMITERS = str.maketrans({".": " ", "?": " "})
+
 
 class Detection(NamedTuple):
-    """A label's best box, `[x0, y0, x1, y1]` in shares of width and height, and its score."""
+    """A label's best box, `[x0, y0, x1, y1]` as shares of width and height, and its score."""
 
     box: Box
     score: float
 
 
+@dataclass(slots=True)
+class Prompt:
+    """One text for the detector, and what it asks for: `dog. traffic light.`
+
+    `labels`: positions in the list of labels. `spans`: for each of them the first token and the
+    one after the last, without the full stop.
+    """
+
+    text: str = ""
+    labels: list[int] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    n_tokens: int = 1  # [CLS]
+
+    def has_room(self, n_tokens: int) -> bool:
+        """Whether a phrase of so many tokens fits, with its full stop and [SEP]."""
+        return self.n_tokens + n_tokens + 2 <= MAX_TOKENS
+
+    def add(self, label: int, phrase: str, n_tokens: int) -> None:
+        """Ask for one more label."""
+        self.text += f" {phrase}." if self.text else f"{phrase}."
+        self.labels.append(label)
+        self.spans.append((self.n_tokens, self.n_tokens + n_tokens))
+        self.n_tokens += n_tokens + 1
+
+
+def pack_prompts(labels: Sequence[str], tokenize: Callable[[str], list[int]]) -> list[Prompt]:
+    """Prompts, filled up in the order of the labels, that hold every label whole.
+
+    `tokenize` gives a text's token ids without [CLS] and [SEP]. A label without a token (`...`)
+    is in no prompt. Raises UsageProblem for a label that does not fit into a prompt.
+    """
+    prompts: list[Prompt] = []
+    for index, label in enumerate(labels):
+        phrase = " ".join(label.translate(_WITHOUT_DELIMITERS).lower().split())
+        n_tokens = len(tokenize(phrase))
+        if not Prompt().has_room(n_tokens):
+            raise UsageProblem(f"label {label[:40]!r}...: longer than one prompt of the detector")
+        if n_tokens == 0:
+            continue
+        if not prompts or not prompts[-1].has_room(n_tokens):
+            prompts.append(Prompt())
+        prompts[-1].add(index, phrase, n_tokens)
+    return prompts
+
+
 class Backend(Protocol):
     """One of the two implementations of the model."""
 
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids without [CLS] and [SEP]."""
-        ...
+    tokenizer: Any
 
-    def prepare(self, photo: Photo) -> object:
+    def prepare(self, photo: Photo) -> Any:
         """The photo as `detect` takes it: shorter side 800, longer at most 1,333."""
         ...
 
-    def detect(self, prepared: object, text: str) -> tuple[Tensor, Tensor]:
+    def detect(self, prepared: Any, text: str) -> tuple[Tensor, Tensor]:
         """Token probabilities (Q, T) and boxes (Q, 4) as centre, width and height in shares."""
         ...
 
@@ -48,68 +102,58 @@ class Backend(Protocol):
 class GroundingDino(Peer):
     """Score: the highest score of any box, which is the mean probability of the label's tokens.
 
-    The mean is what the authors evaluate on COCO with. All labels go into one prompt if they
-    fit its 256 tokens, else into several, each a pass; in company of others a label's score
-    moves a little, so the grouping is fixed by the labels' order. One photo at a time: padding
-    a smaller one would move its scores.
+    The mean is what the authors use for COCO. All labels go into one prompt if they fit into its
+    256 tokens, else into several, each a pass of the model; a label's score depends a little on
+    the others in its prompt, so the grouping is fixed by the labels' order. One photo at a time:
+    padding a smaller one would change its scores.
     """
 
+    kind = "grounding-dino"
     threshold = 0.35  # box_threshold of the authors' demo
 
-    def __init__(
-        self, backend: Backend, path: Path, labels: Sequence[str], runtime: Runtime
-    ) -> None:
-        hashed = fingerprint([path], "grounding-dino", labels, runtime.dtype)
-        super().__init__(labels, fingerprint=hashed)
-        self._backend = backend
-        self._runtime = runtime
-        self._prompts = pack_prompts(self.labels, backend.tokenize)
-
-    @classmethod
-    def open(
-        cls, path: Path, labels: Sequence[str] = (), runtime: Runtime | None = None
-    ) -> "GroundingDino":
+    def __init__(self, path: Path, labels: Sequence[str], runtime: Runtime) -> None:
         """The detector in a folder of transformers, or in the authors' `.pth` (or its folder).
 
         `labels` are those of `scores`; `detect` is told its own.
         """
-        runtime = runtime or Runtime.choose()
-        backend: Backend
+        super().__init__(path, labels, runtime, batch=1)
+        self._backend: Backend
         if path.is_file() or any(file.suffix == ".pth" for file in weight_files(path)):
             from ramctl.peers.grounding_dino_original import OriginalBackend
 
-            backend = OriginalBackend(path, runtime)
+            self._backend = OriginalBackend(path, runtime)
         else:
-            from ramctl.peers.grounding_dino_port import PortBackend
+            self._backend = PortBackend(path, runtime)
+        self._prompts = pack_prompts(self.labels, self._tokenize)
 
-            backend = PortBackend(path, runtime)
-        return cls(backend, path, labels, runtime)
+    def _tokenize(self, text: str) -> list[int]:
+        ids: list[int] = self._backend.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
 
     def detect(
         self, photos: Sequence[Photo], labels: Sequence[Sequence[str]]
     ) -> list[list[Detection]]:
         """For each photo and each of its own labels the best box and its score.
 
-        One pass a photo while its labels fit one prompt. A label that cannot be written in the
-        model's vocabulary gets the whole photo and 0.
+        One pass for each prompt that a photo's labels fill. A label without a token (`...`) gets
+        the whole photo and 0.
         """
         found = []
         for photo, wanted in zip(photos, labels, strict=True):
-            prompts = pack_prompts(wanted, self._backend.tokenize)
+            prompts = pack_prompts(wanted, self._tokenize)
             found.append(self._detect(photo, prompts, len(wanted)))
         return found
 
     def _score(self, photos: Sequence[Photo]) -> Scores:
         n_labels = len(self.labels)
         rows = [self._detect(photo, self._prompts, n_labels) for photo in photos]
-        return np.array([[label.score for label in row] for row in rows], np.float32).reshape(
-            len(photos), n_labels
-        )
+        scores = [label.score for row in rows for label in row]
+        return np.array(scores, np.float32).reshape(len(photos), n_labels)
 
     @torch.inference_mode()
     def _detect(self, photo: Photo, prompts: Sequence[Prompt], n_labels: int) -> list[Detection]:
         found = [Detection(NOWHERE, 0.0)] * n_labels
-        prepared = self._backend.prepare(thicken(photo)) if prompts else None
+        prepared = self._backend.prepare(widen_strip(photo)) if prompts else None
         for prompt in prompts:
             with self._runtime.precision():
                 tokens, boxes = self._backend.detect(prepared, prompt.text)
@@ -131,3 +175,29 @@ def _corners(boxes: Tensor) -> Tensor:
     """Boxes (N, 4) from centre and size to corners, cut at the photo's border."""
     centre, size = boxes[:, :2], boxes[:, 2:]
     return torch.cat([centre - size / 2, centre + size / 2], 1).clamp(0, 1)
+
+
+class PortBackend:
+    """transformers' own port: a folder of `GroundingDinoForObjectDetection`."""
+
+    def __init__(self, folder: Path, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.tokenizer = load_tokenizer(folder)
+        if any(self.tokenizer.convert_tokens_to_ids(t) != i for t, i in _DELIMITERS.items()):
+            raise RunProblem(f"{folder}: the tokenizer is not bert-base-uncased's")
+        self._processor = load_image_processor(folder)
+        self._model: Any = load_pretrained(
+            GroundingDinoForObjectDetection,
+            folder,
+            runtime.device,
+            kinds=("grounding-dino",),
+            disable_custom_kernels=True,  # a kernel would be fetched from the hub
+        )
+
+    def prepare(self, photo: Photo) -> Tensor:
+        return pixel_values(self._processor, [photo], self._runtime)
+
+    def detect(self, prepared: Any, text: str) -> tuple[Tensor, Tensor]:
+        tokens = self.tokenizer([text], return_tensors="pt").to(self._runtime.device)
+        outputs = self._model(pixel_values=prepared, **tokens)
+        return outputs.logits[0].sigmoid(), outputs.pred_boxes[0]

@@ -1,16 +1,16 @@
 """The authors' Grounding DINO checkpoints, run by the package groundingdino-py.
 
-The checkpoint says everything about the model's sizes; only the text encoder's tokenizer comes
-beside it, in a folder `bert-base-uncased` or in the checkpoint's own folder.
+The model's sizes are read off the weights. Only the text encoder's tokenizer must come with the
+checkpoint, in a folder `bert-base-uncased` beside it or in its own folder.
 """
 
 import contextlib
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 from PIL import Image
@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
-from ramctl.peers.base import Photo, folder_of
+from ramctl.peers.base import Photo
 from ramctl.peers.checkpoints import (
+    count_blocks,
+    folder_of,
     load_strictly,
     read_checkpoint,
     weight_files,
@@ -30,7 +32,7 @@ from ramctl.pretrained.transformers_folder import load_tokenizer, read_config
 _TEXT_FOLDER = "bert-base-uncased"
 # Left over from training, and a buffer that newer BERTs do not store.
 _UNUSED = ("label_enc.weight", "bert.embeddings.position_ids")
-# By the width of the first stage and the size of the attention window.
+# By the width of the first stage and the side of the attention window.
 _BACKBONES = {
     (96, 7): "swin_T_224_1k",
     (128, 7): "swin_B_224_22k",
@@ -48,15 +50,11 @@ class OriginalBackend:
         weights = weights_in(read_checkpoint(checkpoint))
         text_folder = _text_folder(folder_of(path))
         self._runtime = runtime
-        self._tokenizer = load_tokenizer(text_folder)
-        model = _build(weights, text_folder, self._tokenizer, checkpoint)
+        self.tokenizer = load_tokenizer(text_folder)
+        model = _build(weights, text_folder, self.tokenizer, checkpoint)
         load_strictly(model, weights, checkpoint, unused=_UNUSED)
         self._model = model.eval().to(runtime.device)
         self._transform = _transform()
-
-    def tokenize(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
 
     def prepare(self, photo: Photo) -> Tensor:
         pixels: Tensor = self._transform(Image.fromarray(photo), None)[0]
@@ -69,10 +67,10 @@ class OriginalBackend:
 
 
 class BertWithPhraseMask(nn.Module):
-    """The text encoder as the detector wants it: it takes a mask a token and phrase.
+    """A BERT whose attention mask says for each pair of tokens whether one sees the other.
 
-    Stands in for the package's own wrapper, which needs functions that transformers 5 no longer
-    has. Same attribute names, so that the checkpoint's fit.
+    It stands in for the package's own wrapper, which needs functions that transformers 5 no longer
+    has. The attributes are named as there, so that the checkpoint's weights fit.
     """
 
     def __init__(self, bert_model: Any) -> None:
@@ -80,7 +78,7 @@ class BertWithPhraseMask(nn.Module):
         self.config = bert_model.config
         self.embeddings, self.encoder = bert_model.embeddings, bert_model.encoder
         self.pooler = bert_model.pooler
-        # In a list it is no sub-module, whose weights would have a second name.
+        # In a list, so that it is no sub-module: its weights would appear under a second name.
         self._whole = [bert_model]
 
     def forward(
@@ -92,7 +90,7 @@ class BertWithPhraseMask(nn.Module):
     ) -> Any:
         """BERT's output for a mask (B, T, T) that is true where a token may look."""
         if attention_mask.dim() == 3:
-            # Additive: a boolean mask would be added as 0 and 1 by the eager attention.
+            # Additive: the eager attention would add a boolean mask as 0 and 1.
             dtype = self._whole[0].dtype
             blocked = torch.finfo(dtype).min * (~attention_mask).to(dtype)
             attention_mask = blocked[:, None]  # (B, 1, T, T)
@@ -115,41 +113,26 @@ def _build(
         raise RunProblem(
             f"{checkpoint}: an original checkpoint needs the extra ramctl[grounding-dino]: {error}"
         ) from error
-    settings = _settings(weights, checkpoint)
-    with _text_encoder(groundingdino, _bert(weights, text_folder), tokenizer):
+    settings, bert = _settings(weights, checkpoint), _bert(weights, text_folder)
+    # The package would look for a text encoder by name, on the hub, and wrap it in a way that
+    # transformers 5 breaks. It is given ours while a model is built, and gets its own back.
+    with mock.patch.multiple(
+        groundingdino,
+        BertModelWarper=BertWithPhraseMask,
+        get_tokenlizer=SimpleNamespace(
+            get_tokenlizer=lambda _: tokenizer, get_pretrained_language_model=lambda _: bert
+        ),
+    ):
         model: nn.Module = build_model(settings)
     return model
 
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """The package was written for older libraries, which now warn of their next versions."""
+    """Silences the deprecation warnings of libraries that are newer than the package."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@contextlib.contextmanager
-def _text_encoder(module: ModuleType, bert: nn.Module, tokenizer: Any) -> Iterator[None]:
-    """Give the package this text encoder while a model is built, and put its own back.
-
-    It would look for one by name, on the hub, and wrap it in a way that transformers 5 breaks.
-    """
-    names = {
-        "BertModelWarper": BertWithPhraseMask,
-        "get_tokenlizer": SimpleNamespace(
-            get_tokenlizer=lambda _: tokenizer,
-            get_pretrained_language_model=lambda _: bert,
-        ),
-    }
-    theirs = {name: getattr(module, name) for name in names}
-    try:
-        for name, ours in names.items():
-            setattr(module, name, ours)
-        yield
-    finally:
-        for name, their in theirs.items():
-            setattr(module, name, their)
 
 
 def _settings(weights: Mapping[str, Tensor], checkpoint: Path) -> SimpleNamespace:
@@ -171,8 +154,8 @@ def _settings(weights: Mapping[str, Tensor], checkpoint: Path) -> SimpleNamespac
         **{name: value for name, value in vars(defaults).items() if not name.startswith("_")}
         | sizes
         | {
-            "enc_layers": _count(weights, r"transformer\.encoder\.layers\.(\d+)\."),
-            "dec_layers": _count(weights, r"transformer\.decoder\.layers\.(\d+)\."),
+            "enc_layers": count_blocks(weights, "transformer.encoder.layers."),
+            "dec_layers": count_blocks(weights, "transformer.decoder.layers."),
             "use_checkpoint": False,
             "use_transformer_ckpt": False,
         }
@@ -190,16 +173,11 @@ def _bert(weights: Mapping[str, Tensor], text_folder: Path) -> nn.Module:
     config |= {
         "vocab_size": vocabulary,
         "hidden_size": width,
-        "num_hidden_layers": _count(weights, r"bert\.encoder\.layer\.(\d+)\."),
+        "num_hidden_layers": count_blocks(weights, "bert.encoder.layer."),
         "intermediate_size": len(weights["bert.encoder.layer.0.intermediate.dense.weight"]),
         "max_position_embeddings": len(weights["bert.embeddings.position_embeddings.weight"]),
     }
     return BertModel(BertConfig(**config))
-
-
-def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
-    found = (re.match(pattern, name) for name in weights)
-    return len({match[1] for match in found if match})
 
 
 def _checkpoint(path: Path) -> Path:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from timm.data import create_transform  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from transformers import (
@@ -22,20 +21,29 @@ from transformers import (
 
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.peers.base import Peer, Photo, Scores, folder_of, from_cosine
+from ramctl.peers.base import (
+    Peer,
+    Photo,
+    Scores,
+    crop_strip,
+    from_cosine,
+    token_batches,
+    transformed,
+)
 from ramctl.peers.checkpoints import (
+    count_blocks,
+    folder_of,
     load_strictly,
     read_checkpoint,
     weight_files,
     weights_in,
 )
-from ramctl.peers.pixels import middle, usual_batch
-from ramctl.pretrained.transformers_folder import fingerprint, load_tokenizer
+from ramctl.pretrained.transformers_folder import load_tokenizer
 
 _PROMPT = "There is a {} in the scene"  # authors' PromptLearner
 _BEST_PATCHES = 16  # --topk of the authors' training and evaluation
 _HEAD_WIDTH = 64  # of one attention head, in all of CLIP's transformers
-_TEXTS_AT_ONCE = 64
+# Weights that only one of the two checkpoints has.
 _IMAGE_MARK, _TEXT_MARK = "projection_dist", "token_embedding.weight"
 _UNUSED = re.compile(r"projection\.fc\d\.")  # a layer of stage one that no score goes through
 
@@ -48,11 +56,11 @@ class MKTPeer(Peer):
     which labels were given. `folder` holds the checkpoints of both stages and CLIP's tokenizer.
     """
 
+    kind = "mkt"
+
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         folder = folder_of(folder)
-        hashed = fingerprint([folder], "mkt", labels, runtime.dtype)
-        super().__init__(labels, fingerprint=hashed, batch=usual_batch(runtime))
-        self._runtime = runtime
+        super().__init__(folder, labels, runtime)
         image, text = _both_stages(folder)
         self._image = _image_encoder(image, folder).to(runtime.device)
         self._texts = self._embed(_text_encoder(text, folder).to(runtime.device), folder)  # (L, E)
@@ -65,10 +73,7 @@ class MKTPeer(Peer):
         tokenizer = load_tokenizer(folder)
         longest = encoder.config.max_position_embeddings
         rows = []
-        for start in range(0, len(self.labels), _TEXTS_AT_ONCE):
-            some = self.labels[start : start + _TEXTS_AT_ONCE]
-            texts = [_PROMPT.format(label) for label in some]
-            tokens = tokenizer(texts, padding=True, return_tensors="pt").to(self._runtime.device)
+        for tokens in token_batches(tokenizer, _PROMPT, self.labels, self._runtime, padding=True):
             if tokens["input_ids"].shape[1] > longest:
                 raise UsageProblem(f"a label is longer than the {longest} tokens that CLIP reads")
             with self._runtime.precision():
@@ -77,16 +82,16 @@ class MKTPeer(Peer):
 
     @torch.inference_mode()
     def _score(self, photos: Sequence[Photo]) -> Scores:
-        pixels = torch.stack([self._transform(Image.fromarray(middle(photo))) for photo in photos])
+        pixels = transformed(self._transform, [crop_strip(p) for p in photos], self._runtime)
         with self._runtime.precision():
             vision = self._image.vision_model
-            tokens = vision(pixel_values=pixels.to(self._runtime.device)).last_hidden_state
+            tokens = vision(pixel_values=pixels).last_hidden_state
             # CLIP's last norm is on the first token only; MKT applies it to the patches too.
             shared = self._image.visual_projection(vision.post_layernorm(tokens))
         similar = shared.float() @ self._texts.T  # (B, 1 + N, L)
         patches = similar[:, 1:].topk(_BEST_PATCHES, dim=1).values.mean(1)
         both = [nn.functional.normalize(part, dim=-1) for part in (patches, similar[:, 0])]
-        return from_cosine((sum(both) / 2).cpu().numpy())  # type: ignore[union-attr]
+        return from_cosine(sum(both) / 2)  # type: ignore[arg-type]
 
 
 def _both_stages(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -124,7 +129,7 @@ def _image_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
         "ln_post.": "vision_model.post_layernorm.",
         "transformer.resblocks.": "vision_model.encoder.layers.",
     }
-    model: Any = CLIPVisionModelWithProjection(config)
+    model = CLIPVisionModelWithProjection(config)
     renamed = _rename(weights, names, projection=(_IMAGE_MARK, "visual_projection.weight"))
     load_strictly(model, renamed, where)
     return model.eval()
@@ -146,16 +151,15 @@ def _text_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
         "ln_final.": "text_model.final_layer_norm.",
         "transformer.resblocks.": "text_model.encoder.layers.",
     }
-    model: Any = CLIPTextModelWithProjection(config)
+    model = CLIPTextModelWithProjection(config)
     renamed = _rename(weights, names, projection=("text_projection", "text_projection.weight"))
     load_strictly(model, renamed, where)
     return model.eval()
 
 
 def _transformer_sizes(weights: Mapping[str, Tensor], width: int) -> dict[str, Any]:
-    blocks = {name.split(".")[2] for name in weights if name.startswith("transformer.resblocks.")}
     return {
-        "num_hidden_layers": len(blocks),
+        "num_hidden_layers": count_blocks(weights, "transformer.resblocks."),
         "num_attention_heads": max(width // _HEAD_WIDTH, 1),
         "intermediate_size": len(weights["transformer.resblocks.0.mlp.c_fc.weight"]),
         "hidden_act": "quick_gelu",
@@ -165,7 +169,7 @@ def _transformer_sizes(weights: Mapping[str, Tensor], width: int) -> dict[str, A
 def _rename(
     weights: Mapping[str, Tensor], names: Mapping[str, str], *, projection: tuple[str, str]
 ) -> dict[str, Tensor]:
-    """OpenAI's names for CLIP's weights as transformers' names."""
+    """CLIP's weights under transformers' names instead of OpenAI's."""
     inside = {
         ".ln_1.": ".layer_norm1.",
         ".ln_2.": ".layer_norm2.",
@@ -178,7 +182,8 @@ def _rename(
         if name == projection[0]:
             renamed[projection[1]] = tensor.T.contiguous()
             continue
-        new = _replace_first(name, names)
+        start = next((old for old in names if name.startswith(old)), "")
+        new = names.get(start, "") + name.removeprefix(start)
         if ".attn.in_proj_" in new:
             stem, kind = new.split(".attn.in_proj_")
             for part, piece in zip("qkv", tensor.chunk(3), strict=True):
@@ -188,10 +193,3 @@ def _rename(
             new = new.replace(old, other)
         renamed[new] = tensor.float()
     return renamed
-
-
-def _replace_first(name: str, names: Mapping[str, str]) -> str:
-    for old, new in names.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
 import torch
-from PIL import Image
 from timm.data import create_transform, resolve_data_config  # type: ignore[attr-defined]
 from timm.layers.ml_decoder import MLDecoder
 from timm.models.tresnet import checkpoint_filter_fn
@@ -19,20 +17,21 @@ from torch import Tensor, nn
 
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
-from ramctl.peers.base import Peer, Photo, Scores
+from ramctl.peers.base import Photo, Scores, crop_strip, transformed
 from ramctl.peers.checkpoints import (
+    count_blocks,
     load_strictly,
     read_checkpoint,
     weight_files,
     weights_in,
 )
-from ramctl.peers.classes import ClassColumns
-from ramctl.peers.pixels import middle, usual_batch
-from ramctl.pretrained.transformers_folder import fingerprint, read_config
+from ramctl.peers.closed_set import ClosedSetPeer
+from ramctl.pretrained.transformers_folder import read_config
 
-# The head's weights lie below the attribute that timm replaces: `head`, `fc` or `classifier`.
+# Tells the head's weights from the backbone's: they lie below the attribute that timm replaces,
+# which is `head`, `fc` or `classifier`.
 _LANDMARK = "decoder.layers.0.multihead_attn.in_proj_weight"
-# Blocks of the third stage; the authors' checkpoints do not name their backbone.
+# By the blocks of the third stage; the authors' checkpoints do not name their backbone.
 _TRESNETS = {11: "tresnet_m", 23: "tresnet_l"}
 # Source: the authors' infer.py: 448 x 448, the photo squashed into it, values in [0, 1].
 _AUTHORS_INPUT = {
@@ -57,44 +56,39 @@ class _Parts:
     head: dict[str, Tensor]
 
 
-class MLDecoderPeer(Peer):
+class MLDecoderPeer(ClosedSetPeer):
     """Score: the sigmoid probability of the class.
 
     `path` is a folder as timm writes it (config.json with `architecture`, `label_names` and
     `pretrained_cfg`, and a weights file), or a checkpoint of the authors with its `idx_to_class`.
     """
 
+    kind = "ml-decoder"
+
     def __init__(self, path: Path, labels: Sequence[str], runtime: Runtime) -> None:
         parts = _take_apart(path)
-        self._columns = ClassColumns.match(parts.names, labels)
-        super().__init__(
-            self._columns.labels,
-            fingerprint=fingerprint([path], "ml-decoder", labels, runtime.dtype),
-            unknown=self._columns.unknown,
-            batch=usual_batch(runtime),
-        )
-        self._runtime = runtime
+        super().__init__(path, parts.names, labels, runtime)
         self._model = _build(parts, path).to(runtime.device)
         config = resolve_data_config(pretrained_cfg=parts.preprocessing)
         self._transform = create_transform(**config)
         self._crops = config["crop_mode"] == "center"
 
     @torch.inference_mode()
-    def _score(self, photos: Sequence[Photo]) -> Scores:
+    def _class_scores(self, photos: Sequence[Photo]) -> Scores:
         if self._crops:
-            photos = [middle(photo) for photo in photos]
-        pixels = torch.stack([self._transform(Image.fromarray(photo)) for photo in photos])
+            photos = [crop_strip(photo) for photo in photos]
+        pixels = transformed(self._transform, photos, self._runtime)
         with self._runtime.precision():
-            logits = self._model(pixels.to(self._runtime.device))  # (B, C)
-        shares: Scores = logits.float().sigmoid().cpu().numpy().astype(np.float32)
-        return self._columns.pick(shares)
+            logits = self._model(pixels)  # (B, C)
+        scores: Scores = logits.float().sigmoid().cpu().numpy()
+        return scores
 
 
 class _Layers(nn.Module):
-    """timm's decoder layers in a row.
+    """timm's decoder layers one after another.
 
-    torch's own container, in which timm puts them, asks its layers for a self-attention since
-    torch 2.0; these have none.
+    timm puts them into torch's own container, which since torch 2.0 asks its layers for a
+    self-attention; these have none.
     """
 
     def __init__(self, layers: nn.ModuleList) -> None:
@@ -108,7 +102,7 @@ class _Layers(nn.Module):
 
 
 class _Classifier(nn.Module):
-    """The backbone's feature map as tokens through the head."""
+    """The head on the tokens of the backbone's feature map."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module, width: int) -> None:
         super().__init__()
@@ -195,7 +189,7 @@ def _authors_names(content: Mapping[str, Any], file: Path) -> list[Any]:
 
 
 def _authors_tresnet(backbone: Mapping[str, Tensor], file: Path) -> str:
-    blocks = {name.split(".")[2] for name in backbone if name.startswith("body.layer3.")}
-    if len(blocks) not in _TRESNETS:
+    n_blocks = count_blocks(backbone, "body.layer3.")
+    if n_blocks not in _TRESNETS:
         raise RunProblem(f"{file}: not a TResNet-M or -L; a config.json must name the backbone")
-    return _TRESNETS[len(blocks)]
+    return _TRESNETS[n_blocks]

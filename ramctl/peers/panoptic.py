@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import Mask2FormerForUniversalSegmentation, OneFormerForUniversalSegmentation
 
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
-from ramctl.peers.base import Peer, Photo, Scores
-from ramctl.peers.classes import ClassColumns
-from ramctl.peers.pixels import pixel_values, thicken
+from ramctl.peers.base import Photo, Scores, pixel_values, widen_strip
+from ramctl.peers.closed_set import ClosedSetPeer
 from ramctl.pretrained.transformers_folder import (
-    fingerprint,
     load_image_processor,
     load_pretrained,
     load_tokenizer,
@@ -25,26 +24,20 @@ from ramctl.pretrained.transformers_folder import (
 )
 
 
-class _PanopticPeer(Peer):
+class _PanopticPeer(ClosedSetPeer):
     """Score: the highest probability that any segment has for the class.
 
     One photo at a time: in a batch the smaller photos would be padded, which moves their scores.
     """
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        self._columns = ClassColumns.match(_class_names(folder), labels)
-        super().__init__(
-            self._columns.labels,
-            fingerprint=fingerprint([folder], type(self).__name__, labels, runtime.dtype),
-            unknown=self._columns.unknown,
-        )
-        self._runtime = runtime
+        super().__init__(folder, _class_names(folder), labels, runtime, batch=1)
 
     @torch.inference_mode()
-    def _score(self, photos: Sequence[Photo]) -> Scores:
-        rows = [self._segment(photo).float().softmax(-1) for photo in photos]
+    def _class_scores(self, photos: Sequence[Photo]) -> Scores:
+        rows = [self._segment(widen_strip(photo)).float().softmax(-1) for photo in photos]
         shares = torch.stack([row[0, :, :-1].amax(0) for row in rows])  # last class: no object
-        return self._columns.pick(shares.cpu().numpy().astype(np.float32))
+        return shares.cpu().numpy().astype(np.float32)
 
     @abstractmethod
     def _segment(self, photo: Photo) -> torch.Tensor:
@@ -54,9 +47,9 @@ class _PanopticPeer(Peer):
 class Mask2FormerPeer(_PanopticPeer):
     """A Mask2Former of the transformers library."""
 
-    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        from transformers import Mask2FormerForUniversalSegmentation
+    kind = "Mask2FormerPeer"
 
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
         self._processor = load_image_processor(folder)
         self._model: Any = load_pretrained(
@@ -64,7 +57,7 @@ class Mask2FormerPeer(_PanopticPeer):
         )
 
     def _segment(self, photo: Photo) -> torch.Tensor:
-        pixels = pixel_values(self._processor, [thicken(photo)], self._runtime)
+        pixels = pixel_values(self._processor, [photo], self._runtime)
         with self._runtime.precision():
             logits: torch.Tensor = self._model(pixel_values=pixels).class_queries_logits
         return logits
@@ -73,9 +66,9 @@ class Mask2FormerPeer(_PanopticPeer):
 class OneFormerPeer(_PanopticPeer):
     """A OneFormer of the transformers library, asked for the panoptic task."""
 
-    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        from transformers import OneFormerForUniversalSegmentation
+    kind = "OneFormerPeer"
 
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
         # The class names of its training texts would be fetched from the hub; tagging needs none.
         self._processor = load_image_processor(folder, class_info_file=None)
@@ -94,7 +87,7 @@ class OneFormerPeer(_PanopticPeer):
 
     def _segment(self, photo: Photo) -> torch.Tensor:
         pixels = self._processor(
-            [thicken(photo)], ["panoptic"], return_tensors="pt", input_data_format="channels_last"
+            [photo], ["panoptic"], return_tensors="pt", input_data_format="channels_last"
         )["pixel_values"].to(self._runtime.device)
         with self._runtime.precision():
             outputs = self._model(pixel_values=pixels, task_inputs=self._task)

@@ -1,132 +1,82 @@
-"""Specs such as `clip:FOLDER`: which peer a name opens."""
+"""Which peer a spec such as `clip:FOLDER` opens."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
 
 from ramctl.errors import UsageProblem
-from ramctl.peers.base import Peer
 from ramctl.pretrained.hub import local_path
 
 if TYPE_CHECKING:
     from ramctl.device import Runtime
+    from ramctl.peers.base import Peer
     from ramctl.peers.grounding_dino import GroundingDino
 
-Opener = Callable[[Path, Sequence[str], "Runtime"], Peer]
+
+class _Kind(NamedTuple):
+    module: str  # imported on use: looking at a spec must not load a model library
+    name: str
+    is_closed: bool = False  # has labels of its own, fixed by training
+    # Deformable attention reads pixels between positions; bf16 has 8 bits for a position.
+    is_fine: bool = False
 
 
-def _clip(path: Path, labels: Sequence[str], runtime: "Runtime") -> Peer:
-    from ramctl.peers.clip import ClipPeer
-
-    return ClipPeer(path, labels, runtime)
-
-
-def _siglip(path: Path, labels: Sequence[str], runtime: "Runtime") -> Peer:
-    from ramctl.peers.siglip import SiglipPeer
-
-    return SiglipPeer(path, labels, runtime)
-
-
-def _blip(path: Path, labels: Sequence[str], runtime: "Runtime") -> Peer:
-    from ramctl.peers.blip import BlipMatchingPeer
-
-    return BlipMatchingPeer(path, labels, runtime)
-
-
-def _blip_itc(path: Path, labels: Sequence[str], runtime: "Runtime") -> Peer:
-    from ramctl.peers.blip import BlipContrastivePeer
-
-    return BlipContrastivePeer(path, labels, runtime)
-
-
-def _grounding_dino(path: Path, labels: Sequence[str], runtime: "Runtime") -> Peer:
-    from ramctl.peers.grounding_dino import GroundingDino
-
-    return GroundingDino.open(path, labels, runtime)
-
-
-def _ml_decoder(path: Path, labels: Sequence[str], runtime: "Runtime") -> Peer:
-    from ramctl.peers.ml_decoder import MLDecoderPeer
-
-    return MLDecoderPeer(path, labels, runtime)
-
-
-def _mkt(path: Path, labels: Sequence[str], runtime: "Runtime") -> Peer:
-    from ramctl.peers.mkt import MKTPeer
-
-    return MKTPeer(path, labels, runtime)
-
-
-def _mask2former(path: Path, labels: Sequence[str], runtime: "Runtime") -> Peer:
-    from ramctl.peers.panoptic import Mask2FormerPeer
-
-    return Mask2FormerPeer(path, labels, runtime)
-
-
-def _oneformer(path: Path, labels: Sequence[str], runtime: "Runtime") -> Peer:
-    from ramctl.peers.panoptic import OneFormerPeer
-
-    return OneFormerPeer(path, labels, runtime)
-
-
-_OPENERS: dict[str, Opener] = {
-    "clip": _clip,
-    "siglip": _siglip,
-    "blip": _blip,
-    "blip-itc": _blip_itc,
-    "grounding-dino": _grounding_dino,
-    "ml-decoder": _ml_decoder,
-    "mkt": _mkt,
-    "mask2former": _mask2former,
-    "oneformer": _oneformer,
+_KINDS = {
+    "clip": _Kind("image_text", "ClipPeer"),
+    "siglip": _Kind("image_text", "SiglipPeer"),
+    "blip": _Kind("image_text", "BlipMatchingPeer"),
+    "blip-itc": _Kind("image_text", "BlipContrastivePeer"),
+    "grounding-dino": _Kind("grounding_dino", "GroundingDino", is_fine=True),
+    "ml-decoder": _Kind("ml_decoder", "MLDecoderPeer", is_closed=True),
+    "mkt": _Kind("mkt", "MKTPeer"),
+    "mask2former": _Kind("panoptic", "Mask2FormerPeer", is_closed=True, is_fine=True),
+    "oneformer": _Kind("panoptic", "OneFormerPeer", is_closed=True, is_fine=True),
 }
-# Their deformable attention reads pixels between positions; bf16 has 8 bits for one.
-_FINE = {"grounding-dino", "mask2former", "oneformer"}
-# Their labels are fixed by training; without labels of the user's they give their own.
-_CLOSED = {"ml-decoder", "mask2former", "oneformer"}
 
 
 def peer_kinds() -> tuple[str, ...]:
     """The words that a spec may start with."""
-    return tuple(_OPENERS)
+    return tuple(_KINDS)
 
 
 def is_peer(spec: str) -> bool:
     """Whether a model's name is a peer's spec."""
-    kind, colon, path = spec.partition(":")
-    return bool(colon and path) and kind in _OPENERS
+    kind, _, path = spec.partition(":")
+    return bool(path) and kind in _KINDS
 
 
 def open_peer(
     spec: str, labels: Sequence[str], *, device: str = "auto", dtype: str = "auto"
-) -> Peer:
+) -> "Peer":
     """The peer that `KIND:PATH` names, ready to score photos against `labels`.
 
-    PATH is a local folder (or file, where the authors gave one) or an `hf://owner/name`. The
+    PATH is a local folder (or a file, where the authors gave one) or an `hf://owner/name`. The
     closed ones (`ml-decoder`, `mask2former`, `oneformer`) take an empty `labels` for their own.
     Raises UsageProblem for a spec that names nothing, RunProblem when the weights do not fit.
     """
     kind, _, name = spec.partition(":")
     if not is_peer(spec):
-        raise UsageProblem(f"model {spec!r}: expected KIND:PATH with {', '.join(_OPENERS)}")
-    if not labels and kind not in _CLOSED:
+        raise UsageProblem(f"model {spec!r}: expected KIND:PATH with {', '.join(_KINDS)}")
+    if not labels and not _KINDS[kind].is_closed:
         raise UsageProblem(f"model {spec}: has no labels of its own; name some with --labels")
     path = local_path(name)
-    return _OPENERS[kind](path, labels, _runtime(kind, device, dtype))
+    module = import_module(f"ramctl.peers.{_KINDS[kind].module}")
+    peer: Peer = getattr(module, _KINDS[kind].name)(path, labels, _runtime(kind, device, dtype))
+    return peer
 
 
 def open_detector(weights: str, *, device: str = "auto", dtype: str = "auto") -> "GroundingDino":
-    """Grounding DINO for its boxes: the model of `grounding-dino:WEIGHTS`.
+    """Grounding DINO for its boxes: the model of `grounding-dino:WEIGHTS`, without labels.
 
     Raises what `open_peer` raises.
     """
     from ramctl.peers.grounding_dino import GroundingDino
 
     runtime = _runtime("grounding-dino", device, dtype)
-    return GroundingDino.open(local_path(weights), (), runtime)
+    return GroundingDino(local_path(weights), (), runtime)
 
 
 def _runtime(kind: str, device: str, dtype: str) -> "Runtime":
     from ramctl.device import Runtime
 
-    return Runtime.choose(device, "fp32" if dtype == "auto" and kind in _FINE else dtype)
+    return Runtime.choose(device, "fp32" if dtype == "auto" and _KINDS[kind].is_fine else dtype)

@@ -1,4 +1,4 @@
-"""Tagged records in the forms of other programs: text, tables, their own JSON."""
+"""Output formats: tagged records as text, as tables, and as the JSON of other programs."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from ramctl.records.jsonl import dumps
 from ramctl.records.record import decode_name, encode_name
 
 FORMATS = ("jsonl", "text", "csv", "tsv", "kohya", "fiftyone", "label-studio", "exiftool-csv")
-DOCUMENTS = ("fiftyone", "label-studio")
+DOCUMENTS = ("fiftyone", "label-studio")  # one JSON document, whose end closes what its head opens
 Encoder = Callable[[dict[str, Any]], bytes]
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
@@ -32,10 +32,10 @@ class Format:
 def output_format(
     name: str, *, labels: Sequence[str] = (), prefix: str = "", caption: bool = False
 ) -> Format:
-    """The form `name`, one of FORMATS.
+    """The format of that name, one of FORMATS.
 
-    `labels` are the names of all labels, `prefix` that of machine tags (exiftool-csv), `caption`
-    asks for a column of captions.
+    `labels` are the names of all labels (fiftyone lists them), `prefix` that of machine tags
+    (exiftool-csv), `caption` asks for a column of captions (csv, tsv).
     """
     if name == "jsonl":
         return Format(b"", dumps)
@@ -48,12 +48,13 @@ def output_format(
         return Format(head + b',"labels":{\n', _separated(_fiftyone_entry), b"\n}}\n")
     if name == "label-studio":
         return Format(b"[\n", _separated(_label_studio_task), b"\n]\n")
+    columns: dict[str, Callable[[dict[str, Any]], str]]
     if name == "exiftool-csv":
-        columns = {
-            "SourceFile": _name,
-            "Subject": lambda record: join_tags(_prefixed(record, prefix)),
-            "HierarchicalSubject": lambda record: join_tags(_prefixed(record, prefix)),
-        }
+
+        def keywords(record: dict[str, Any]) -> str:
+            return join_tags([f"{prefix}|{tag}" if prefix else tag for tag in record["tags"]])
+
+        columns = {"SourceFile": _name, "Subject": keywords, "HierarchicalSubject": keywords}
         return _table(columns, ",")
     columns = {"image": _name, "tags": lambda record: join_tags(record["tags"]), "scores": _scores}
     if caption:
@@ -62,9 +63,23 @@ def output_format(
 
 
 def require_resumable(name: str, *, resume: bool) -> None:
-    """UsageProblem when a form that is one document is to be continued."""
+    """UsageProblem when a format that is one document is to be continued."""
     if resume and name in DOCUMENTS:
         raise UsageProblem(f"-f {name} is one document and cannot be continued; use jsonl")
+
+
+def naming_labels_once(encode: Encoder, names: list[str]) -> Encoder:
+    """The encoder, with `label_names` added to the first record only.
+
+    Records of `--dense` hold a score for each label; the names, in the same order, would be as
+    long as the scores.
+    """
+    unwritten = [names]
+
+    def encode_first(record: dict[str, Any]) -> bytes:
+        return encode(record | {"label_names": unwritten.pop()} if unwritten else record)
+
+    return encode_first
 
 
 def text_line(record: dict[str, Any]) -> bytes:
@@ -73,9 +88,9 @@ def text_line(record: dict[str, Any]) -> bytes:
     return os.fsencode(f"{name}\t{join_tags(record['tags'])}\n")
 
 
-def join_tags(tags: Sequence[str], separator: str = ", ") -> str:
-    """The tags in one line; a comma inside a tag is `\\,`, as trainers of generators expect."""
-    return separator.join(tag.replace(",", "\\,") for tag in tags)
+def join_tags(tags: Sequence[str]) -> str:
+    """The tags joined by `, `; a comma inside a tag is `\\,`, as image trainers expect."""
+    return ", ".join(tag.replace(",", "\\,") for tag in tags)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -87,12 +102,12 @@ def _name(record: dict[str, Any]) -> str:
     return decode_name(record["image"])
 
 
+def _printable_name(record: dict[str, Any]) -> str:
+    return _name(record).encode("utf-8", "backslashreplace").decode()
+
+
 def _scores(record: dict[str, Any]) -> str:
     return ", ".join(f"{score:.4f}" for score in record["scores"].values())
-
-
-def _prefixed(record: dict[str, Any], prefix: str) -> list[str]:
-    return [f"{prefix}|{tag}" if prefix else tag for tag in record["tags"]]
 
 
 def _table(columns: dict[str, Callable[[dict[str, Any]], str]], delimiter: str) -> Format:
@@ -115,7 +130,7 @@ def _separated(entry: Encoder) -> Encoder:
 
 
 def _kohya_line(record: dict[str, Any]) -> bytes:
-    """A row of sd-scripts' metadata JSONL; `image_size` where the record has it."""
+    """A row of sd-scripts' metadata JSONL, with `image_size` where the record has it."""
     row = {"image_path": encode_name(_name(record)), "caption": join_tags(record["tags"])}
     size = {"image_size": record["image_size"]} if "image_size" in record else {}
     return dumps(row | size)
@@ -123,15 +138,15 @@ def _kohya_line(record: dict[str, Any]) -> bytes:
 
 def _fiftyone_entry(record: dict[str, Any]) -> bytes:
     """`"<stem>": [{"label", "confidence"}]` of FiftyOne's multilabel classification dataset."""
-    path = PurePath(_printable(_name(record)))
+    path = PurePath(_printable_name(record))
     key = path.stem if path.is_absolute() else str(path.with_suffix(""))
     targets = [{"label": tag, "confidence": score} for tag, score in record["scores"].items()]
     return dumps({key: targets})[1:-2]  # without the object's own braces and newline
 
 
 def _label_studio_task(record: dict[str, Any]) -> bytes:
-    """A task with one prediction; its score is the mean, so that doubtful photos come first."""
-    name, scores = _printable(_name(record)), list(record["scores"].values())
+    """A task with one prediction, scored by the mean: sorted by it, doubtful photos come first."""
+    name, scores = _printable_name(record), list(record["scores"].values())
     result = {
         "id": blake2b(name.encode(), digest_size=5).hexdigest(),
         "from_name": "tags",
@@ -145,17 +160,3 @@ def _label_studio_task(record: dict[str, Any]) -> bytes:
         "result": [result],
     }
     return dumps({"data": {"image": name}, "predictions": [prediction]}).rstrip(b"\n")
-
-
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def naming_labels_once(encode: Encoder, names: list[str]) -> Encoder:
-    """The encoder, with the labels of the dense scores in the first record that it writes."""
-    unwritten = [names]
-
-    def encode_first(record: dict[str, Any]) -> bytes:
-        return encode(record | {"label_names": unwritten.pop()} if unwritten else record)
-
-    return encode_first

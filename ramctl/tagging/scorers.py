@@ -20,7 +20,7 @@ from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, numb
 from ramctl.inference.regions import View, label_boxes
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import MAX_PIXELS
-from ramctl.tagging.selection import ChoiceOptions
+from ramctl.tagging.selection import SelectionOptions
 
 if TYPE_CHECKING:  # an installation that only tags has no torch
     from ramctl.device import Runtime
@@ -40,7 +40,7 @@ class TaggerOptions:
 
     labels: str | None = None  # a file of words instead of the model's labels, or +FILE: besides
     threshold: str | None = None  # a number or a file; None: the model's, per tag
-    choice: ChoiceOptions = field(default_factory=ChoiceOptions)
+    choice: SelectionOptions = field(default_factory=SelectionOptions)
     dense: bool = False  # give the scores of all labels too
     boxes: bool = False  # give where the model looked for each tag
     caption: bool = False  # give a caption

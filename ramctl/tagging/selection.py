@@ -1,4 +1,4 @@
-"""Which tags a photo is given: thresholds, allowed tags, names, the general beside the special."""
+"""Tag selection: from the scores of all labels to the tags that a photo is given."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,59 +14,66 @@ DECIMALS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceOptions:
-    """The user's wishes; tags are named as in the label system, by tag or synonym."""
+class SelectionOptions:
+    """What the user asked for; tags are named as in the label system, by tag or synonym."""
 
-    top: int | None = None  # at most so many of the tags above their thresholds
-    include: Collection[str] | None = None  # no other tags than these
+    top: int | None = None  # at most this many of the tags above their thresholds
+    include: Collection[str] | None = None  # only these tags
     exclude: Collection[str] = ()
     rename: Mapping[str, str] = field(default_factory=dict)
-    leaf: bool = False  # drop a general tag where a special one of it is given
+    leaf: bool = False  # drop parent tags (animal) when a child (dog) is given
     language: str | None = None  # of the tags' names, where the label system has them
 
+    @property
+    def key(self) -> str:
+        """A text that changes with any option, for `--resume`."""
+        # State files hold a hash of this text, so it keeps the name the class first had.
+        return repr(self).replace("SelectionOptions", "ChoiceOptions", 1)
 
-class TagChoice:
-    """Chooses the tags of a photo from the scores of all labels."""
+
+class TagSelector:
+    """Selects the tags of a photo from the scores of all labels."""
 
     def __init__(
-        self, labels: LabelSystem, thresholds: NDArray[np.float64], options: ChoiceOptions
+        self, labels: LabelSystem, thresholds: NDArray[np.float64], options: SelectionOptions
     ) -> None:
-        self._options = options
-        self._limits = thresholds.copy()
+        self._top = options.top
         self._names = _names(labels, options)
         self._parents = [frozenset(label.parents) for label in labels] if options.leaf else []
         self._tags = labels.tags
-        named = zip(self._names, labels, strict=True)
         self.ids: dict[str, int] = {}  # the first label of each name
         for index, name in enumerate(self._names):
             self.ids.setdefault(name, index)
-        self.kinds = {name: label.kind for name, label in named}
+        pairs = zip(self._names, labels, strict=True)
+        self.kinds = {name: label.kind for name, label in pairs}
+        # An unwanted label is one that no score can reach.
+        self._thresholds = thresholds.copy()
         if options.include is not None:
             wanted = _ids(labels, options.include)
-            self._limits[[index not in wanted for index in range(len(labels))]] = np.inf
-        self._limits[sorted(_ids(labels, options.exclude))] = np.inf
+            self._thresholds[[index not in wanted for index in range(len(labels))]] = np.inf
+        self._thresholds[sorted(_ids(labels, options.exclude))] = np.inf
 
     def __call__(self, scores: NDArray[np.float32]) -> dict[str, float]:
-        """Tags with their scores (4 decimals), by falling score; equal ones in label order.
+        """Tags with their scores (4 decimals), highest first, ties in label order.
 
         A tag is given when its probability is greater than its threshold, decided before rounding.
         Labels that share a name give it their highest score.
         """
-        given = np.flatnonzero(scores > self._limits)
+        given = np.flatnonzero(scores > self._thresholds)
         given = given[np.argsort(-scores[given], kind="stable")]
         ids = given.tolist()
         if self._parents:
             general = frozenset().union(*(self._parents[index] for index in ids))
             ids = [index for index in ids if self._tags[index] not in general]
-        chosen: dict[str, float] = {}
+        selected: dict[str, float] = {}
         for index in ids:
-            chosen.setdefault(self._names[index], round(float(scores[index]), DECIMALS))
-            if self._options.top is not None and len(chosen) >= self._options.top:
+            selected.setdefault(self._names[index], round(float(scores[index]), DECIMALS))
+            if self._top is not None and len(selected) >= self._top:
                 break
-        return chosen
+        return selected
 
 
-def _names(labels: LabelSystem, options: ChoiceOptions) -> list[str]:
+def _names(labels: LabelSystem, options: SelectionOptions) -> list[str]:
     language = options.language
     names = [(label.names.get(language) if language else None) or label.tag for label in labels]
     for old, new in options.rename.items():
@@ -79,19 +86,19 @@ def _ids(labels: LabelSystem, texts: Collection[str]) -> set[int]:
     return {index for text in texts for index in labels.ids(text)}
 
 
-def unknown_tags(labels: LabelSystem, options: ChoiceOptions) -> list[str]:
-    """The tags that the user named and the label system does not have, in their order."""
+def unknown_tags(labels: LabelSystem, options: SelectionOptions) -> list[str]:
+    """The tags that the user named but the label system lacks, in the order given."""
     named = [*(options.include or ()), *options.exclude, *options.rename]
     return [text for text in dict.fromkeys(named) if not labels.ids(text)]
 
 
 def read_tag_list(path: Path) -> list[str]:
-    """One tag a line; blank lines and lines that start with `#` do not count."""
+    """The tags of a file, one a line; blank lines and lines that start with `#` are skipped."""
     return [line for line in map(str.strip, _lines(path)) if line and not line.startswith("#")]
 
 
 def read_renames(path: Path) -> dict[str, str]:
-    """New names by tag, from `tag<TAB>name` lines; RunProblem names a line that is not one."""
+    """New names by tag, from `tag<TAB>name` lines; RunProblem names a malformed line."""
     renames = {}
     for number, line in enumerate(_lines(path), 1):
         if not line.strip() or line.startswith("#"):

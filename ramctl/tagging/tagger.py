@@ -18,7 +18,7 @@ from ramctl.labels import LabelSystem
 from ramctl.photos.decoding import record_photo
 from ramctl.records.record import Record, encode_name, set_tags
 from ramctl.tagging.scorers import BundleScorer, PeerScorer, Scorer, TaggerOptions
-from ramctl.tagging.selection import TagChoice
+from ramctl.tagging.selection import TagSelector
 
 Outcome = dict[str, Any] | RecordProblem
 Batch = list[Record]
@@ -44,7 +44,7 @@ class Tagger:
         self.workers = options.workers or _cores()
         self.pool: DevicePool | None = None  # processes that tag instead of this one
         labels = scorer.label_set
-        self._choose = TagChoice(labels.labels, labels.thresholds, options.choice)
+        self._choose = TagSelector(labels.labels, labels.thresholds, options.choice)
 
     @classmethod
     def load(cls, model: str = "mini", **options: Any) -> "Tagger":
@@ -87,7 +87,7 @@ class Tagger:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
         options, thresholds = self.options, self.scorer.label_set.thresholds
         choice = [
-            *(repr(options.choice), options.dense, options.boxes, options.caption),
+            *(options.choice.key, options.dense, options.boxes, options.caption),
             options.max_pixels,
         ]
         return self.scorer.fingerprint | {

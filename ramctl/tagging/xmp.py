@@ -1,9 +1,8 @@
-"""XMP sidecars: keywords merged into what other programs wrote, everything else untouched.
+"""XMP: tags merged into the keywords of a sidecar, everything else in it untouched.
 
-Fields and separators that programs read: Lightroom and Bridge `dc:subject` and
-`lr:hierarchicalSubject`, digiKam and Immich `digiKam:TagsList`, darktable
-`lr:hierarchicalSubject`. Machine tags carry a prefix, `auto|dog`, so that they can be told from
-the user's own and removed.
+Which fields programs read: Lightroom and Bridge `dc:subject` and `lr:hierarchicalSubject`,
+digiKam and Immich `digiKam:TagsList`, darktable `lr:hierarchicalSubject`. Machine tags carry a
+prefix, `auto|dog`, which tells them from the user's own, so that they can be replaced and removed.
 """
 
 from collections.abc import Sequence
@@ -27,8 +26,8 @@ class _Field:
     namespace: str
     prefix: str
     name: str
-    container: str  # what we create; any of Bag, Seq and Alt is read
-    separator: str  # between a tag and what is above it
+    container: str  # of a new list; any of Bag, Seq and Alt is read
+    separator: str  # between a tag and its parent
 
 
 FIELDS = (
@@ -41,8 +40,8 @@ FIELDS = (
 def merge_tags(content: bytes | None, tags: Sequence[str], prefix: str) -> bytes | None:
     """The sidecar with exactly `tags` as its machine tags; None when nothing has to change.
 
-    `content` is the present sidecar, None for a new one. Without a prefix tags are only added.
-    ValueError says why a sidecar cannot be merged into.
+    `content` is the existing sidecar, None for a new one. With an empty prefix tags are only
+    added. Raises ValueError, saying why, when `content` is not XMP.
     """
     if content is None and not tags:
         return None
@@ -51,13 +50,18 @@ def merge_tags(content: bytes | None, tags: Sequence[str], prefix: str) -> bytes
     return _serialise(document) if any(changes) else None
 
 
-def remove_tags(content: bytes, prefix: str) -> bytes | None:
-    """The sidecar without machine tags: None when it had none, empty when nothing else is left."""
+def remove_tags(content: bytes | None, prefix: str) -> bytes | None:
+    """The sidecar without machine tags: None when it had none, empty when nothing else is left.
+
+    Raises ValueError as `merge_tags`.
+    """
+    if content is None:
+        return None
     document = _parse(content)
     changes = [_set_field(document, field, (), prefix) for field in FIELDS]
     if not any(changes):
         return None
-    return _serialise(document) if _says_something(document) else b""
+    return _serialise(document) if _has_content(document) else b""
 
 
 def tags_of(content: bytes) -> dict[str, list[str]]:
@@ -73,7 +77,8 @@ def tags_of(content: bytes) -> dict[str, list[str]]:
 
 def _parse(content: bytes) -> minidom.Document:
     if not content.startswith(_UTF16):
-        content = content.strip(b" \t\r\n\0")  # padding of packets, and before the declaration
+        # Packets are padded, and some writers put white space before the XML declaration.
+        content = content.strip(b" \t\r\n\0")
     try:
         document = minidom.parseString(content)
     except (ExpatError, LookupError, ValueError) as error:
@@ -87,17 +92,18 @@ def _serialise(document: minidom.Document) -> bytes:
     return bytes(document.toxml(encoding="UTF-8")) + b"\n"
 
 
+def _root(document: minidom.Document) -> Any:
+    return document.getElementsByTagNameNS(RDF, "RDF")[0]
+
+
 def _descriptions(document: minidom.Document) -> list[Any]:
-    rdf = document.getElementsByTagNameNS(RDF, "RDF")[0]
-    return [node for node in rdf.childNodes if _is(node, RDF, "Description")]
+    return [node for node in _root(document).childNodes if _is(node, RDF, "Description")]
 
 
 def _is(node: Any, namespace: str, name: str) -> bool:
-    same: bool = (
-        node.nodeType == node.ELEMENT_NODE
-        and (node.namespaceURI, node.localName) == (namespace, name)
-    )  # fmt: skip
-    return same
+    # Only elements are asked for their names: a text node has none.
+    is_element: bool = node.nodeType == node.ELEMENT_NODE
+    return is_element and (node.namespaceURI, node.localName) == (namespace, name)
 
 
 def _find(document: minidom.Document, field: _Field) -> Any | None:
@@ -120,25 +126,23 @@ def _text(node: Any) -> str:
 def _set_field(document: minidom.Document, field: _Field, tags: Sequence[str], prefix: str) -> bool:
     """Make the field's machine tags exactly these; whether anything changed."""
     element = _find(document, field)
-    machine = f"{prefix}{field.separator}"
-    wanted = [_item_text(tag, field, prefix) for tag in tags]
     items = [] if element is None else _items(element)
+    present = {_text(item) for item in items}
+    wanted = [_item_text(tag, field, prefix) for tag in tags]
+    missing = [text for text in dict.fromkeys(wanted) if text not in present]
+    machine = f"{prefix}{field.separator}"
     stale = [
         item
         for item in items
         if prefix and _text(item).startswith(machine) and _text(item) not in wanted
     ]
-    present = {_text(item) for item in items}
-    missing = [text for text in dict.fromkeys(wanted) if text not in present]
     for item in stale:
         _drop(item)
     if missing:
         element = _create(document, field) if element is None else element
         container = _container(document, element, field)
         for text in missing:
-            item = document.createElementNS(RDF, _qualified(document, RDF, "rdf", "li"))
-            item.appendChild(document.createTextNode(text))
-            container.appendChild(item)
+            _append_item(document, container, text)
     elif stale and element is not None and not _items(element):
         _drop(element)
     return bool(stale or missing)
@@ -151,7 +155,7 @@ def _item_text(tag: str, field: _Field, prefix: str) -> str:
 
 
 def _drop(node: Any) -> None:
-    """Remove a node, and the white space that indented it."""
+    """Remove a node and the white space that indented it."""
     before = node.previousSibling
     if before is not None and before.nodeType == node.TEXT_NODE and not before.data.strip():
         node.parentNode.removeChild(before)
@@ -159,14 +163,13 @@ def _drop(node: Any) -> None:
 
 
 def _create(document: minidom.Document, field: _Field) -> Any:
+    """The field's new element, with the value of an attribute that stood for it."""
     descriptions = _descriptions(document)
     if descriptions:
         parent = descriptions[0]
     else:
-        rdf = document.getElementsByTagNameNS(RDF, "RDF")[0]
-        name = _qualified(document, RDF, "rdf", "Description")
-        parent = rdf.appendChild(document.createElementNS(RDF, name))
-        parent.setAttributeNS(RDF, _qualified(document, RDF, "rdf", "about"), "")
+        parent = _root(document).appendChild(_rdf_element(document, "Description"))
+        parent.setAttributeNS(RDF, _rdf_name(document, "about"), "")
     element = document.createElementNS(field.namespace, f"{field.prefix}:{field.name}")
     # Declared on the element itself: the prefix may mean something else further up.
     element.setAttributeNS(_XMLNS, f"xmlns:{field.prefix}", field.namespace)
@@ -184,25 +187,32 @@ def _container(document: minidom.Document, element: Any, field: _Field) -> Any:
         for node in element.childNodes:
             if _is(node, RDF, name):
                 return node
-    container = document.createElementNS(RDF, _qualified(document, RDF, "rdf", field.container))
+    container = _rdf_element(document, field.container)
     text = _text(element)
     for child in list(element.childNodes):
         element.removeChild(child)
     if text:
-        item = document.createElementNS(RDF, _qualified(document, RDF, "rdf", "li"))
-        item.appendChild(document.createTextNode(text))
-        container.appendChild(item)
+        _append_item(document, container, text)
     return element.appendChild(container)
 
 
-def _qualified(document: minidom.Document, namespace: str, prefix: str, name: str) -> str:
+def _append_item(document: minidom.Document, container: Any, text: str) -> None:
+    item = _rdf_element(document, "li")
+    item.appendChild(document.createTextNode(text))
+    container.appendChild(item)
+
+
+def _rdf_element(document: minidom.Document, name: str) -> Any:
+    return document.createElementNS(RDF, _rdf_name(document, name))
+
+
+def _rdf_name(document: minidom.Document, name: str) -> str:
     """The name with the prefix that the document itself uses for the RDF namespace."""
-    used = document.getElementsByTagNameNS(namespace, "RDF")
-    own = used[0].prefix if used else prefix
-    return f"{own}:{name}" if own else name
+    prefix = _root(document).prefix
+    return f"{prefix}:{name}" if prefix else name
 
 
-def _says_something(document: minidom.Document) -> bool:
+def _has_content(document: minidom.Document) -> bool:
     """Whether anything but empty descriptions is left."""
     for description in _descriptions(document):
         if any(node.nodeType == node.ELEMENT_NODE for node in description.childNodes):

@@ -11,7 +11,7 @@ from PIL import Image
 from ramctl import Tagger
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.peers import open_peer
-from ramctl.peers.pixels import middle
+from ramctl.peers.base import crop_strip
 from ramctl.text.prompts import label_prompts
 from tests.peers.support import LABELS, randomise
 
@@ -202,10 +202,10 @@ def test_blip_equals_the_librarys_model_text_by_text(blip_folder, photos, head):
 
 def test_a_long_photo_keeps_its_middle_only():
     photo = np.arange(2 * 101 * 3).reshape(2, 101, 3).astype(np.uint8)
-    np.testing.assert_array_equal(middle(photo), photo[:, 34:66])
+    np.testing.assert_array_equal(crop_strip(photo), photo[:, 34:66])
     turned = photo.transpose(1, 0, 2)
-    np.testing.assert_array_equal(middle(turned), turned[34:66])
-    np.testing.assert_array_equal(middle(photo[:, :30]), photo[:, :30])
+    np.testing.assert_array_equal(crop_strip(turned), turned[34:66])
+    np.testing.assert_array_equal(crop_strip(photo[:, :30]), photo[:, :30])
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "blip", "blip-itc"])

@@ -10,8 +10,7 @@ from PIL import Image
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.peers import open_detector, open_peer
-from ramctl.peers.grounding_dino import GroundingDino
-from ramctl.peers.prompts import MAX_TOKENS, pack_prompts
+from ramctl.peers.grounding_dino import MAX_TOKENS, pack_prompts
 from tests.peers.small_dino import BERT, save_original, save_port
 from tests.peers.support import LABELS
 
@@ -41,7 +40,7 @@ def test_port_scores_equal_the_raw_outputs_of_the_librarys_processor(port, photo
 
     model = GroundingDinoForObjectDetection.from_pretrained(port).eval()
     processor = GroundingDinoProcessor.from_pretrained(port)
-    peer = GroundingDino.open(port, LABELS)
+    peer = open_peer(f"grounding-dino:{port}", LABELS, device="cpu")
     scores = peer.scores(photos[:2])
     found = peer.detect(photos[:2], [LABELS, LABELS])
     for photo, row, detections in zip(photos[:2], scores, found, strict=True):
@@ -75,7 +74,7 @@ def test_each_photo_is_asked_for_its_own_labels(port, photos):
 
 
 def test_a_label_without_letters_scores_nothing(port, photos):
-    (found,) = GroundingDino.open(port).detect(photos[:1], [["...", "St. Bernard"]])
+    (found,) = open_detector(str(port), device="cpu").detect(photos[:1], [["...", "St. Bernard"]])
     assert found[0].score == 0 and found[0].box == (0, 0, 1, 1)
     assert found[1].score > 0
 
@@ -160,7 +159,7 @@ def test_the_package_keeps_its_own_text_encoder(original, strip):
     from groundingdino.util import get_tokenlizer
 
     folder, _ = original
-    GroundingDino.open(folder / "groundingdino_tiny.pth")
+    open_detector(str(folder / "groundingdino_tiny.pth"), device="cpu")
     assert package.BertModelWarper is BertModelWarper
     assert package.get_tokenlizer is get_tokenlizer
 
@@ -209,7 +208,7 @@ def test_another_checkpoint_is_not_taken_for_the_detector(tmp_path, bert_tokeniz
 
 
 def test_photos_of_extreme_shapes_are_scored(port, odd_photos):
-    scores = GroundingDino.open(port, LABELS).scores(odd_photos)
+    scores = open_peer(f"grounding-dino:{port}", LABELS, device="cpu").scores(odd_photos)
     assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(LABELS))
 
 

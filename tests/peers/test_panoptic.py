@@ -9,8 +9,8 @@ from PIL import Image
 
 from ramctl.errors import RunProblem
 from ramctl.peers import open_peer
-from ramctl.peers.classes import ClassColumns
-from ramctl.peers.pixels import thicken
+from ramctl.peers.base import widen_strip
+from ramctl.peers.closed_set import ClassColumns
 
 CLASSES = ["dog", "wall-other-merged", "tree-merged", "dining table", "floor-wood", "sky"]
 SIZES = {
@@ -185,9 +185,9 @@ def test_photos_of_extreme_shapes_are_scored(kind, request, odd_photos):
 
 def test_a_thin_photo_has_its_lines_repeated():
     photo = np.arange(2 * 200 * 3).reshape(2, 200, 3).astype(np.uint8)
-    np.testing.assert_array_equal(thicken(photo), photo.repeat(4, 0))
-    np.testing.assert_array_equal(thicken(photo.transpose(1, 0, 2)).shape, (200, 8, 3))
-    np.testing.assert_array_equal(thicken(photo[:, :64]), photo[:, :64])
+    np.testing.assert_array_equal(widen_strip(photo), photo.repeat(4, 0))
+    np.testing.assert_array_equal(widen_strip(photo.transpose(1, 0, 2)).shape, (200, 8, 3))
+    np.testing.assert_array_equal(widen_strip(photo[:, :64]), photo[:, :64])
 
 
 @pytest.mark.parametrize("kind", ["mask2former", "oneformer"])

@@ -10,7 +10,7 @@ from ramctl.inference.label_set import own_labels
 from ramctl.inference.onnx_engine import OnnxEngine, choose_runtime, sigmoid
 from ramctl.labels import Label, LabelSystem
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
-from ramctl.tagging.selection import ChoiceOptions, TagChoice
+from ramctl.tagging.selection import SelectionOptions, TagSelector
 from ramctl.tagging.tagger import significant
 from tests.conftest import REPOSITORY
 from tests.tagging.conftest import save_photo
@@ -103,15 +103,15 @@ def test_significant_digits_are_those_of_the_format():
 
 
 def test_a_tag_is_given_above_its_threshold_before_rounding():
-    choose = TagChoice(
-        LabelSystem.from_tags(["a", "b", "c"]), np.array([0.5, 0.5, 0.5]), ChoiceOptions()
+    choose = TagSelector(
+        LabelSystem.from_tags(["a", "b", "c"]), np.array([0.5, 0.5, 0.5]), SelectionOptions()
     )
     assert choose(np.array([0.50001, 0.5, 0.49999], np.float32)) == {"a": 0.5}
 
 
 def test_labels_that_share_a_name_give_it_their_highest_score():
     labels = LabelSystem.from_tags(["bow", "cat", "bow"])
-    choose = TagChoice(labels, np.full(3, 0.1), ChoiceOptions())
+    choose = TagSelector(labels, np.full(3, 0.1), SelectionOptions())
     assert choose(np.array([0.2, 0.5, 0.9], np.float32)) == {"bow": 0.9, "cat": 0.5}
 
 
@@ -123,7 +123,7 @@ def test_leaf_keeps_the_special_tag_only():
             Label("pug", parents=("dog", "animal")),
         ]
     )
-    choose = TagChoice(labels, np.full(3, 0.1), ChoiceOptions(leaf=True))
+    choose = TagSelector(labels, np.full(3, 0.1), SelectionOptions(leaf=True))
     assert list(choose(np.array([0.9, 0.8, 0.7], np.float32))) == ["pug"]
     assert list(choose(np.array([0.9, 0.8, 0.05], np.float32))) == ["dog"]
 

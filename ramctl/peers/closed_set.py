@@ -1,22 +1,50 @@
-"""The fixed classes of a trained classifier or segmenter as columns of scores.
+"""Peers whose classes are fixed by training, and how labels are matched to those classes.
 
 B photos, C classes of the model, L labels asked for, M classes that one label may stand for.
 """
 
 import re
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ramctl.device import Runtime
 from ramctl.errors import RunProblem
 from ramctl.labels import normalise
-from ramctl.peers.base import Scores
+from ramctl.peers.base import Peer, Photo, Scores
 
 # How COCO's panoptic classes name what they were put together from.
 _SUFFIX = re.compile(r"(-other)?(-merged|-stuff)?$")
+
+
+class ClosedSetPeer(Peer):
+    """A peer that scores its own classes; a label is scored as the classes of its name."""
+
+    def __init__(
+        self,
+        path: Path,
+        class_names: Sequence[str],
+        labels: Sequence[str],
+        runtime: Runtime,
+        *,
+        batch: int | None = None,
+    ) -> None:
+        # The fingerprint is that of the labels as asked for: none for all classes.
+        super().__init__(path, labels, runtime, batch=batch)
+        self._columns = ClassColumns.match(class_names, labels)
+        self.labels, self.unknown = self._columns.labels, self._columns.unknown
+
+    def _score(self, photos: Sequence[Photo]) -> Scores:
+        return self._columns.pick(self._class_scores(photos))
+
+    @abstractmethod
+    def _class_scores(self, photos: Sequence[Photo]) -> Scores:
+        """Probabilities (B, C) of the model's own classes."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +53,11 @@ class ClassColumns:
 
     labels: tuple[str, ...]
     unknown: tuple[str, ...]
-    ids: NDArray[np.intp]  # (L, M), filled up with C
+    ids: NDArray[np.intp]  # (L, M), padded with C
 
     @classmethod
     def match(cls, names: Sequence[str], labels: Sequence[str]) -> "ClassColumns":
-        """The columns of `labels` among a model's class names, all classes without labels.
+        """The columns of `labels` among a model's class names; of all classes without labels.
 
         A class name may hold synonyms between commas and one of COCO's endings ("floor-other-
         merged"); case, hyphens and underscores do not matter. Raises RunProblem when the model
@@ -45,8 +73,7 @@ class ClassColumns:
         found = [by_word.get(normalise(label), []) for label in labels]
         if not any(found):
             raise RunProblem(f"the model knows none of the {len(labels)} labels")
-        most = max(map(len, found))
-        ids = np.full((len(labels), most), len(names), np.intp)
+        ids = np.full((len(labels), max(map(len, found))), len(names), np.intp)
         for row, classes in enumerate(found):
             ids[row, : len(classes)] = classes
         unknown = [label for label, classes in zip(labels, found, strict=True) if not classes]

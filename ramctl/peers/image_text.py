@@ -1,0 +1,201 @@
+"""Image-text models: CLIP, SigLIP and BLIP score a photo against the text of each label.
+
+B photos, L labels, N image tokens, E width of the space that photos and texts share.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import BlipForImageTextRetrieval, CLIPVisionModelWithProjection, SiglipModel
+
+from ramctl.device import Runtime
+from ramctl.peers.base import (
+    Peer,
+    Photo,
+    Scores,
+    crop_strip,
+    from_cosine,
+    pixel_values,
+    token_batches,
+)
+from ramctl.pretrained.transformers_folder import (
+    load_image_processor,
+    load_pretrained,
+    load_tokenizer,
+)
+from ramctl.text.clip import ClipTextEncoder
+
+
+class ContrastivePeer(Peer):
+    """Score: (1 + cosine) / 2 of photo and text, which keeps the cosine's order."""
+
+    model_class: ClassVar[Any]
+    model_type: ClassVar[str]
+    _texts: Tensor  # unit vectors (L, E)
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        super().__init__(folder, labels, runtime)
+        self._processor = load_image_processor(folder)
+        self._model: Any = load_pretrained(
+            self.model_class, folder, runtime.device, kinds=(self.model_type,)
+        )
+
+    @torch.inference_mode()
+    def _score(self, photos: Sequence[Photo]) -> Scores:
+        pixels = pixel_values(self._processor, photos, self._runtime)
+        with self._runtime.precision():
+            vectors = self._embed_photos(pixels)
+        return self._from_cosine(normalize(vectors.float(), dim=-1) @ self._texts.T)
+
+    def _embed_photos(self, pixels: Tensor) -> Tensor:
+        """The photos in the shared space (B, E), of any length."""
+        raise NotImplementedError
+
+    def _from_cosine(self, cosines: Tensor) -> Scores:
+        return from_cosine(cosines)
+
+
+class ClipPeer(ContrastivePeer):
+    """CLIP: the cosine of a photo with the mean of each label's 63 prompts."""
+
+    kind = model_type = "clip"
+    model_class = CLIPVisionModelWithProjection
+    threshold = 0.625  # in OpenAI's models a photo and what it shows have a cosine of about 0.25
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        # Before the image encoder is loaded, so that the two are never in memory together.
+        texts = ClipTextEncoder(str(folder), runtime=runtime).embed_names(labels)
+        self._texts = torch.from_numpy(texts).to(runtime.device)
+        super().__init__(folder, labels, runtime)
+
+    def _score(self, photos: Sequence[Photo]) -> Scores:
+        if self._processor.do_center_crop:
+            photos = [crop_strip(photo) for photo in photos]
+        return super()._score(photos)
+
+    def _embed_photos(self, pixels: Tensor) -> Tensor:
+        vectors: Tensor = self._model(pixel_values=pixels).image_embeds
+        return vectors
+
+
+class SiglipPeer(ContrastivePeer):
+    """Score: sigmoid(scale * cosine + bias), which SigLIP was trained to make a probability."""
+
+    kind = model_type = "siglip"
+    model_class = SiglipModel
+    # The template and the fixed text length that transformers' own pipeline uses with this model.
+    _TEMPLATE = "This is a photo of {}."
+    _TEXT_TOKENS = 64
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        super().__init__(folder, labels, runtime)
+        self._texts = self._embed_labels(load_tokenizer(folder))
+
+    @torch.inference_mode()
+    def _embed_labels(self, tokenizer: Any) -> Tensor:
+        positions = self._model.config.text_config.max_position_embeddings
+        batches = token_batches(
+            tokenizer,
+            self._TEMPLATE,
+            self.labels,
+            self._runtime,
+            padding="max_length",
+            max_length=min(self._TEXT_TOKENS, positions),
+            truncation=True,
+        )
+        with self._runtime.precision():
+            rows = [self._model.text_model(**tokens).pooler_output.float() for tokens in batches]
+        return normalize(torch.cat(rows), dim=-1)
+
+    def _embed_photos(self, pixels: Tensor) -> Tensor:
+        vectors: Tensor = self._model.vision_model(pixel_values=pixels).pooler_output
+        return vectors
+
+    def _from_cosine(self, cosines: Tensor) -> Scores:
+        logits = cosines * self._model.logit_scale.exp() + self._model.logit_bias
+        scores: Scores = logits.sigmoid().cpu().numpy()
+        return scores
+
+
+class _BlipPeer(ContrastivePeer):
+    """What both ways of scoring with BLIP share."""
+
+    model_class = BlipForImageTextRetrieval
+    model_type = "blip"
+    _TEMPLATE = "a picture of {}"  # the prompt that BLIP's captions were trained with
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        super().__init__(folder, labels, runtime)
+        batches = token_batches(
+            load_tokenizer(folder),
+            self._TEMPLATE,
+            self.labels,
+            runtime,
+            padding=True,
+            truncation=True,
+        )
+        # BERT's third part, the segment ids, is not a part of this text encoder.
+        names = ("input_ids", "attention_mask")
+        self._tokens = [{name: tokens[name] for name in names} for tokens in batches]
+
+    def _image_tokens(self, pixels: Tensor) -> Tensor:
+        tokens: Tensor = self._model.vision_model(pixel_values=pixels).last_hidden_state
+        return tokens  # (B, N, width)
+
+
+class BlipMatchingPeer(_BlipPeer):
+    """Score: the matching head's probability that the text fits the photo.
+
+    Each label is read together with the photo, so the cost grows with photos times labels.
+    """
+
+    kind = "BlipMatchingPeer"
+
+    @torch.inference_mode()
+    def _score(self, photos: Sequence[Photo]) -> Scores:
+        pixels = pixel_values(self._processor, photos, self._runtime)
+        with self._runtime.precision():
+            rows = [self._match(tokens[None]) for tokens in self._image_tokens(pixels)]
+        scores: Scores = torch.stack(rows).float().cpu().numpy()
+        return scores
+
+    def _match(self, image: Tensor) -> Tensor:
+        """Probabilities (L) of one photo's tokens (1, N, width)."""
+        rows = []
+        for text in self._tokens:
+            n_texts = len(text["input_ids"])
+            read = self._model.text_encoder(
+                **text,
+                encoder_hidden_states=image.expand(n_texts, -1, -1),
+                encoder_attention_mask=image.new_ones(n_texts, image.shape[1], dtype=torch.long),
+            ).last_hidden_state
+            rows.append(self._model.itm_head(read[:, 0]).float().softmax(-1)[:, 1])
+        return torch.cat(rows)
+
+
+class BlipContrastivePeer(_BlipPeer):
+    """Score: (1 + cosine) / 2 in BLIP's contrastive space."""
+
+    kind = "BlipContrastivePeer"
+    threshold = 0.65  # a cosine of 0.3
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        super().__init__(folder, labels, runtime)
+        self._texts = self._embed_labels()
+
+    @torch.inference_mode()
+    def _embed_labels(self) -> Tensor:
+        rows = []
+        with self._runtime.precision():
+            for text in self._tokens:
+                read = self._model.text_encoder(**text).last_hidden_state
+                rows.append(self._model.text_proj(read[:, 0]).float())
+        return normalize(torch.cat(rows), dim=-1)
+
+    def _embed_photos(self, pixels: Tensor) -> Tensor:
+        vectors: Tensor = self._model.vision_proj(self._image_tokens(pixels)[:, 0])
+        return vectors

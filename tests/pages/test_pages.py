@@ -1,0 +1,104 @@
+"""The pages by themselves: one file, nothing from elsewhere, every name escaped."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from ramctl.errors import RecordProblem
+from ramctl.pages.cleaning import CleanedLabel, CleaningReport, Region, cleaning_page
+from ramctl.pages.gallery import open_gallery
+from ramctl.records.record import Record
+
+ODD = "<b> 'n' \"q\" & co.png"
+ESCAPED = "&lt;b&gt; &#39;n&#39; &#34;q&#34; &amp; co.png"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in (ODD, "plain.png"):
+        Image.new("RGB", (300, 200), "red").save(tmp_path / name)
+    return tmp_path
+
+
+def tagged(folder, name, **fields):
+    record = Record({"image": name}, base=folder)
+    return record, {"image": name, "tags": ["a<b"], "scores": {"a<b": 0.5}} | fields
+
+
+def shown(page) -> list[str]:
+    return re.findall(r"<figcaption><b>(.*?)</b>", page.read_text("utf-8"))
+
+
+def test_a_gallery_shows_tags_boxes_and_captions_with_a_figure_a_line(folder):
+    with open_gallery(folder / "page.html") as gallery:
+        gallery(
+            *tagged(
+                folder,
+                ODD,
+                boxes={"a<b": [[0.1, 0.2, 0.6, 0.9], 0.5]},
+                generated_captions=["a & b"],
+            )
+        )
+    page = (folder / "page.html").read_text("utf-8")
+    (figure,) = (line for line in page.splitlines() if line.startswith("<figure>"))
+    assert figure.endswith("</figure>")
+    assert 'width="240" height="160"' in figure
+    assert f"<b>{ESCAPED}</b><i>a &amp; b</i>" in figure
+    assert '<button data-tag="a&lt;b">a&lt;b<small>0.50</small></button>' in figure
+    assert 'style="left:10.0%;top:20.0%;width:50.0%;height:70.0%"' in figure
+    assert page.startswith("<!doctype html>") and "http" not in page
+
+
+def test_figures_of_an_older_page_stay_unless_shown_anew(folder):
+    path = folder / "page.html"
+    with open_gallery(path) as gallery:
+        for name in (ODD, "plain.png"):
+            gallery(*tagged(folder, name))
+    # html.escape, which wrote earlier pages, spells quotes in another way.
+    older = path.read_text("utf-8").replace("&#39;", "&#x27;").replace("&#34;", "&quot;")
+    path.write_text(older, "utf-8")
+    with open_gallery(path, add=True) as gallery:
+        gallery(*tagged(folder, ODD))
+    assert shown(path) == ["plain.png", ESCAPED]
+    with open_gallery(path) as gallery:
+        gallery(*tagged(folder, "plain.png"))
+    assert shown(path) == ["plain.png"]
+
+
+def test_a_photo_that_is_gone_is_a_problem_of_its_record(folder):
+    with open_gallery(folder / "page.html") as gallery:
+        outcome = gallery(*tagged(folder, "gone.png"))
+    assert isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
+    assert shown(folder / "page.html") == []
+
+
+def test_a_page_that_fails_leaves_the_older_one(folder):
+    path = folder / "page.html"
+    path.write_text("older")
+    with pytest.raises(RuntimeError), open_gallery(path):
+        raise RuntimeError
+    assert path.read_text() == "older"
+    assert not list(folder.glob("*.part"))
+
+
+def test_the_cleaning_page_counts_all_and_shows_what_can_be_read(folder):
+    def region(name, reason):
+        record = Record({"image": name, "tags": ["a<b", "c"]}, base=folder)
+        return Region(record, (0.0, 0.25, 0.5, 1.0), 0.125, 0.75, reason)
+
+    changed = CleanedLabel(
+        id=7, tag="a<b", kind="object", n_regions=9, reasons={"outlier": 2, "not-predicted": 1},
+        cluster_sizes=[6, 3], removed=[region(ODD, "outlier"), region("gone.png", "outlier")],
+        kept=[region("plain.png", "")],
+    )  # fmt: skip
+    same = CleanedLabel(8, "c", "scene", 4, {"outlier": 0, "not-predicted": 0}, [4], [], [])
+    page = cleaning_page(CleaningReport(5, 40, 10, ["outlier", "not-predicted"], [changed, same]))
+    assert "5 labels, 40 regions; 10 regions\n(25.0%)" in page
+    assert page.count("<section") == 1 and page.count('href="#label-7"') == 1
+    assert page.count("<figure") == page.count("data:image/jpeg;base64,") == 2
+    assert 'style="left:0.0%;top:25.0%;width:50.0%;height:75.0%"' in page.replace("%;\n", "%;")
+    assert "0.12 · 0.75" in page and "removed: 3" in page and "kept: 6" in page
+    assert "clusters of 6, 3" in page and "a<b" not in page and "http" not in page
+    cells = re.findall(r'class="number">(\d+)<', page)
+    assert cells == ["9", "2", "1", "4", "0", "0"]
