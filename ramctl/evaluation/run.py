@@ -65,7 +65,7 @@ class EvalOptions:
     quiet: bool = False
 
 
-def run_eval(options: EvalOptions) -> int:
+def run(options: EvalOptions) -> int:
     """Evaluate and write; returns the exit code (0, or 3 when some lines were rejected)."""
     sources = [options.predictions, options.truth, options.baseline or ""]
     if sources.count(STDIN) > 1:
