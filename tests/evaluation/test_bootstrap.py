@@ -2,8 +2,14 @@
 
 import numpy as np
 
-from ramctl.evaluation.bootstrap import interval, resampled_precisions, resamples
-from ramctl.evaluation.metrics import class_average_precisions, mean_over_classes, rank_classes
+from ramctl.evaluation.metrics import (
+    class_average_precisions,
+    interval,
+    mean_over_classes,
+    rank_classes,
+    resampled_precisions,
+    resamples,
+)
 
 PREVALENCE = np.array([0.02, 0.05, 0.1, 0.2])
 SEPARATION = np.array([1.5, 1.0, 0.7, 0.4])
