@@ -154,7 +154,7 @@ class ScoreReader:
         return columns
 
     def _system_of(self, names: list[str]) -> LabelSystem:
-        """The names as a label system; that of `--labels`, with its synonyms, where the names agree."""
+        """The names as a label system; that of `--labels`, with synonyms, where the names agree."""
         known = self.classes.tag_system
         return known if known and known.tags == names else LabelSystem.from_tags(names)
 
