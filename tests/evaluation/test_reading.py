@@ -70,6 +70,9 @@ def test_a_map_is_read_whatever_the_case_of_its_classes(evaluate, tmp_path):
     predictions = [{"image": "1", "tags": ["x"]}, {"image": "2", "tags": ["B"]}]
     result = evaluate(predictions, TRUTH[:2], map_file=Path("map.tsv"))
     assert (recall(result), result["classes"]["without_tag"]) == (1.0, [])
+    truth = [{"image": "1", "tags": ["A"]}, {"image": "2", "tags": []}]
+    (tmp_path / "map.tsv").write_text("a\tx\n")
+    assert recall(evaluate(predictions, truth, map_file=Path("map.tsv"))) == 1.0
     (tmp_path / "map.tsv").write_text("a\tx\na\ty\n")
     with pytest.raises(RunProblem, match=r"map.tsv:2: 'a' has a line already"):
         evaluate(predictions, TRUTH, map_file=Path("map.tsv"))

@@ -12,7 +12,7 @@ EVERYTHING = Sizes(max_labels=1000, max_strings=1000, min_count=2)
 
 
 def caption(tags: str, *phrases: str, kind: str = "object") -> ParsedCaption:
-    """A caption with tags separated by white space, `_` for a space, `tag/kind` for another kind."""
+    """A caption with tags separated by spaces, `_` for a space in one, `tag/kind` for its kind."""
     found = []
     for place, text in enumerate(tags.split()):
         tag, _, own = text.partition("/")
@@ -102,8 +102,10 @@ def test_rare_words_become_synonyms_of_labels_not_of_other_words():
     )  # fmt: skip
     assert fates(chain)["sport utility vehicle"] == ("synonym", "suv", "one sense")
     reviewed = {"suv": Candidate("suv", 0, "object", "synonym", "car", "by hand")}
-    chain = build(*[caption("car road")] * 9, *[caption("suv road")] * 4,
-                  caption("sport_utility_vehicle road"), sizes=sizes, decisions=reviewed)  # fmt: skip
+    chain = build(
+        *[caption("car road")] * 9, *[caption("suv road")] * 4,
+        caption("sport_utility_vehicle road"), sizes=sizes, decisions=reviewed,
+    )  # fmt: skip
     assert fates(chain)["sport utility vehicle"] == ("synonym", "car", "one sense")
 
 
