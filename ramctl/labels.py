@@ -20,7 +20,8 @@ from ramctl.errors import RunProblem
 from ramctl.records.files import write_atomic
 from ramctl.records.record import KINDS
 
-DEFAULT_THRESHOLD = 0.5  # where nothing was measured
+# A tag is given above this probability where neither a model nor the user says otherwise.
+DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)

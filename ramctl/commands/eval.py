@@ -128,11 +128,11 @@ Buffers:  numbers, not photos: about ten bytes a photo and class
 @quiet
 @verbose
 def command(**options: Any) -> int:
-    from ramctl.evaluation.run import EvalOptions, run_eval
+    from ramctl.evaluation.run import EvalOptions, run
     from ramctl.records.inputs import named_or_stdin
 
     given = {name: options[name] for name in options if name not in ("verbose", "predictions")}
     predictions = options["predictions"]
     if predictions == "-":
         (predictions,) = named_or_stdin((), "a file of predictions")
-    return run_eval(EvalOptions(predictions=predictions, **given))
+    return run(EvalOptions(predictions=predictions, **given))

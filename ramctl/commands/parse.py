@@ -109,8 +109,7 @@ def _parse(
     labels: LabelSystem | None,
     options: dict[str, Any],
 ) -> int:
-    from ramctl.parsing.stage import BATCH, ParseOptions, ParseStage
-    from ramctl.parsing.to_ram import ram_encoder
+    from ramctl.parsing.stage import BATCH, ParseOptions, ParseStage, ram_encoder
 
     to_ram = options["target_format"] == "ram"
     settings = ParseOptions(

@@ -14,8 +14,8 @@ from ramctl.labels import LabelSystem, normalise
 class Classes:
     """The classes in order, and which tags of a prediction count for each.
 
-    `origin` is the file that lists them, or None when they are what the truth names. `mapping`
-    has the lines of `--map` by class; `tag_system` the label system of the predictions where its
+    `origin` is the file that lists them, or None when they are all tags of the truth. `mapping` has
+    the lines of `--map` by class; `tag_system` is the label system of the predictions where its
     synonyms are known.
     """
 
@@ -29,58 +29,54 @@ class Classes:
 
     @property
     def names(self) -> list[str]:
-        """The classes' names in order."""
+        """The names of the classes in order."""
         return self.system.tags
 
     @property
     def n_listed(self) -> int | None:
-        """The number of classes that the user listed in an order of their own, if so."""
+        """The number of classes if the user listed them, which gives them an order."""
         return None if self.origin is None else len(self)
 
     @property
     def sha256(self) -> str:
-        """The hash of the names one a line: what `sha256sum` says of such a file."""
+        """The hash of the names, one a line: what `sha256sum` says about such a file."""
         return hashlib.sha256("".join(f"{name}\n" for name in self.names).encode()).hexdigest()
 
-    def words(self, index: int) -> list[str]:
-        """The strings that may stand for a class: its line of the map, else name and synonyms."""
+    def tags(self, index: int) -> list[str]:
+        """The strings that stand for a class: its line of the map, else its name and synonyms."""
         label = self.system[index]
-        mapped = self._mapping.get(label.tag) or self._mapping.get(normalise(label.tag))
-        return mapped or [label.tag, *label.synonyms]
+        return self._mapped(index) or [label.tag, *label.synonyms]
+
+    def _mapped(self, index: int) -> list[str] | None:
+        name = self.system[index].tag
+        return self._mapping.get(name) or self._mapping.get(normalise(name))
 
     @cached_property
     def _mapping(self) -> dict[str, list[str]]:
         return {normalise(name): tags for name, tags in self.mapping.items()} | self.mapping
 
-    def is_mapped(self, index: int) -> bool:
-        """Whether a class has a line in the map."""
-        name = self.system[index].tag
-        return name in self._mapping or normalise(name) in self._mapping
-
-    def idle_map_lines(self) -> list[str]:
-        """The names in the map that are no class."""
+    def unused_map_lines(self) -> list[str]:
+        """The names in the map that are not classes."""
         return [name for name in self.mapping if not self.system.ids(name)]
 
     def label_ids(self, system: LabelSystem) -> list[tuple[int, ...]]:
         """For each class the ids of a label system that count for it; empty where none does.
 
-        All tags of a map line count; without one the first string that is found does.
+        All tags of a map line count; without a line, only the first string that is found.
         """
         found: list[tuple[int, ...]] = []
         for index in range(len(self)):
-            hits = [ids for word in self.words(index) if (ids := system.ids(word))]
-            if not self.is_mapped(index):
+            hits = [ids for tag in self.tags(index) if (ids := system.ids(tag))]
+            if self._mapped(index) is None:
                 hits = hits[:1]
             found.append(tuple(sorted({number for ids in hits for number in ids})))
         return found
 
 
 def read_map(path: Path | None) -> dict[str, list[str]]:
-    """The lines `class<TAB>tag|tag` of `--map`; RunProblem naming a line that is none."""
-    if path is None:
-        return {}
+    """The lines `class<TAB>tag|tag` of `--map`; RunProblem naming a line that has another form."""
     mapping: dict[str, list[str]] = {}
-    for place, name, tags in _table(path, "class<TAB>tag|tag"):
+    for place, name, tags in _lines(path, "class<TAB>tag|tag"):
         if name in mapping:
             raise RunProblem(f"{place}: {name!r} has a line already")
         mapping[name] = tags
@@ -90,11 +86,11 @@ def read_map(path: Path | None) -> dict[str, list[str]]:
 def read_groups(path: Path | None, classes: LabelSystem) -> dict[str, list[int]]:
     """The class indices of each group from lines `group<TAB>class|class`.
 
-    A group may go over several lines; classes that are not evaluated are left out. RunProblem
-    names a line that is none, and a group without any evaluated class.
+    A group may take several lines; classes that are not evaluated are left out. RunProblem names a
+    line of another form, and a group without any evaluated class.
     """
     groups: dict[str, list[int]] = {}
-    for _, name, members in _table(path, "group<TAB>class|class") if path else ():
+    for _, name, members in _lines(path, "group<TAB>class|class"):
         ids = groups.setdefault(name, [])
         ids += [i for member in members for i in classes.ids(member) if i not in ids]
     for name, ids in groups.items():
@@ -103,7 +99,10 @@ def read_groups(path: Path | None, classes: LabelSystem) -> dict[str, list[int]]
     return groups
 
 
-def _table(path: Path, form: str) -> Iterator[tuple[str, str, list[str]]]:
+def _lines(path: Path | None, form: str) -> Iterator[tuple[str, str, list[str]]]:
+    """(place, name, words) of each line; nothing without a file."""
+    if path is None:
+        return
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

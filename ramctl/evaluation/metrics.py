@@ -1,10 +1,10 @@
-"""Average precision, precision and recall of scored classes, exactly.
+"""Average precision, precision and recall of scored classes, with bootstrap intervals.
 
 `N` photos, `C` classes, `B` resamples, `G` groups of equal scores. Truth is coded 1 (positive),
-0 (negative) or -1 (unknown: nothing is said of the photo and class, which counts neither way).
+0 (negative) or -1 (unknown: the pair of photo and class counts neither way).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,15 +21,17 @@ POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
 # The authors' guards against division by zero (ram/utils/metrics.py).
 RAM_AP_EPSILON = 1e-8
 RAM_PR_EPSILON = 1e-9
+LEVEL = 0.95  # of the intervals
+_RESAMPLES_PER_BLOCK = 64  # weights of all photos for so many resamples are in memory at once
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The photos that are known for one class, by falling score, as far as its last positive.
+    """The photos with known truth for one class by decreasing score, up to the last positive.
 
-    They fall into segments: each ends with a group of equal scores that holds positives, the only
-    places where average precision looks. `starts` has where each segment begins in `order`,
-    `positive_starts` where its positives begin in `positives`.
+    They are divided into segments, each of which ends with a group of equal scores that contains
+    positives: average precision only looks at these ends. `starts` says where each segment begins
+    in `order`, `positive_starts` where its positives begin in `positives`.
     """
 
     order: NDArray[np.intp]
@@ -47,10 +49,10 @@ class Ranking:
 
 
 def rank(scores: Floats, truth: Truth, style: Style = "exact") -> Ranking:
-    """One class's photos in the order in which average precision reads them.
+    """The photos of one class in the order in which average precision reads them.
 
-    `exact` reads equal scores as one group, so that input order never matters; `ram` repeats the
-    authors' reversed argsort, in which ties stand in no defined order.
+    `exact` takes equal scores as one group, so that input order never matters; `ram` repeats the
+    authors' reversed argsort, which leaves the order of ties undefined.
     """
     known = np.flatnonzero(truth != UNKNOWN)
     if style == "ram":
@@ -75,9 +77,9 @@ def rank_classes(scores: Floats, truth: Truth, style: Style = "exact") -> list[R
 def average_precisions(ranking: Ranking, weights: Weights) -> Floats:
     """Average precision [B] of one class for each column of photo weights [N, B].
 
-    Each positive counts the precision at the end of its group of equal scores: what
-    scikit-learn's `average_precision_score` computes. Without a positive the result is NaN, in
-    the authors' style 0.
+    Each positive contributes the precision at the end of its group of equal scores, as in
+    scikit-learn's `average_precision_score`. Without a positive the result is NaN, in the
+    authors' style 0.
     """
     is_ram = ranking.style == "ram"
     if not len(ranking.positives):
@@ -95,13 +97,13 @@ def average_precisions(ranking: Ranking, weights: Weights) -> Floats:
 
 
 def class_average_precisions(rankings: Sequence[Ranking], n_photos: int) -> Floats:
-    """Average precision of every class [C], each photo counted once."""
+    """Average precision of every class [C], with each photo counted once."""
     once = np.ones((n_photos, 1), np.float32)
     return np.array([average_precisions(ranking, once)[0] for ranking in rankings])
 
 
 def mean_over_classes(values: Floats) -> Floats:
-    """The mean over the last axis, classes without positives (NaN) left out; NaN if all are."""
+    """The mean over the last axis without classes that have no positives (NaN); NaN if none has."""
     present = ~np.isnan(values)
     total = np.asarray(np.where(present, values, 0.0).sum(axis=-1))
     count = np.asarray(present.sum(axis=-1))
@@ -127,7 +129,7 @@ class Counts:
 
     @classmethod
     def of(cls, decided: NDArray[np.bool_], truth: Truth, style: Style = "exact") -> "Counts":
-        """The counts of decisions [N, C] against truth [N, C]; unknown cells count nowhere."""
+        """The counts of decisions [N, C] against truth [N, C]; unknown cells do not count."""
         is_positive, is_negative = truth == POSITIVE, truth == NEGATIVE
         return cls(
             (decided & is_positive).sum(axis=0).astype(np.float64),
@@ -138,7 +140,7 @@ class Counts:
 
     @property
     def precision(self) -> Floats:
-        """Precision of each class; 0 for a class that is never given."""
+        """Precision of each class; 0 for a class that is never predicted."""
         return self._ratio(self.true_positives, self.true_positives + self.false_positives)
 
     @property
@@ -154,7 +156,7 @@ class Counts:
 
     @property
     def pooled(self) -> "Counts":
-        """The counts of all classes taken together, as one class."""
+        """The counts of all classes together, as one class."""
         sums = (self.true_positives, self.false_positives, self.false_negatives)
         return Counts(*(values.sum(keepdims=True) for values in sums))
 
@@ -171,3 +173,49 @@ def harmonic_mean(precision: float, recall: float) -> float:
 
 def _divide(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def resamples(n_photos: int, n: int, seed: int) -> Iterator[Weights]:
+    """Blocks of photo weights [N, B], `n` columns in all, that depend on the seed alone.
+
+    A resample is a column of weights (how often each photo was drawn), so that a ranking is sorted
+    once and reweighted many times; two models that are compared see the same resamples.
+    """
+    generator = np.random.default_rng(seed)
+    shares = np.full(n_photos, 1 / n_photos)
+    for start in range(0, n, _RESAMPLES_PER_BLOCK):
+        size = min(_RESAMPLES_PER_BLOCK, n - start)
+        drawn = generator.multinomial(n_photos, shares, size=size)
+        yield np.ascontiguousarray(drawn.T, np.float32)
+
+
+def resampled_precisions(rankings: Sequence[Ranking], n_photos: int, n: int, seed: int) -> Floats:
+    """Average precision of every class in every resample [n, C].
+
+    NaN where a resample has no positive of the class.
+    """
+    blocks = []
+    for weights in resamples(n_photos, n, seed):
+        columns = [average_precisions(ranking, weights) for ranking in rankings]
+        blocks.append(np.stack(columns, axis=1))
+    return np.concatenate(blocks)
+
+
+def interval(
+    estimate: float, resampled: Floats, *, lowest: float = 0.0, highest: float = 1.0
+) -> tuple[float, float] | None:
+    """The 95 % bootstrap interval of an estimate from its resampled values; None without any.
+
+    It tells how far the figure would move with as many other photos; it cannot tell that mAP over
+    few positives is higher than over many (chance ranks some positive first). It stays between the
+    `lowest` and the `highest` value that the figure can have.
+    """
+    values = resampled[~np.isnan(resampled)]
+    if np.isnan(estimate) or not len(values):
+        return None
+    # Resampling raises average precision a little, because a positive that is drawn twice stands
+    # beside itself: the percentiles are moved back by the mean excess of the resamples.
+    excess = values.mean() - estimate
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(values, [tail, 1 - tail]) - excess
+    return max(float(low), lowest), min(float(high), highest)

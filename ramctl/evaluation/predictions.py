@@ -1,11 +1,12 @@
-"""What a model says of each photo: one score and one decision a class.
+"""What a model says about each photo: a score and a decision for each class.
 
-Only these numbers are kept, about ten bytes a photo and class; the rest of a record is dropped as
-it is read.
+Only these numbers are kept, about ten bytes per photo and class; the rest of a record is dropped
+as soon as it is read.
 """
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,20 +15,19 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem
 from ramctl.evaluation.classes import Classes
-from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import Floats
-from ramctl.evaluation.reading import Intake, PhotoList, tag_scores
+from ramctl.evaluation.reading import Intake, PhotoTable
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, normalise
-from ramctl.records.record import Record, string_list
+from ramctl.records.record import json_type, string_list
 
-# What a threshold or a top-k cut off has score 0 here; a sigmoid is next to never exactly 0.
-_CUT_OFF_SHARE = 0.1
+# Tags that a threshold or a top-k cut off have score 0 here; a sigmoid is almost never exactly 0.
+_MAX_ZERO_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """The labels that count for the classes of `which`, side by side; `starts` of each class."""
+    """The labels that count for the classes `which`, one after the other from `starts` on."""
 
     which: NDArray[np.intp]
     labels: NDArray[np.intp]
@@ -54,21 +54,21 @@ class ScoreReader:
         self.matched = np.zeros(len(classes), bool)
         self._columns: dict[str, _Columns] = {}
         self._latest: _Columns | None = None
-        self._of_word: dict[str, tuple[int, ...]] = {}
+        self._classes_of: dict[str, tuple[int, ...]] = {}
 
     def read(self, fields: dict[str, Any]) -> tuple[Floats, NDArray[np.bool_]]:
-        """A record's scores and the decisions that its tags' own thresholds make.
+        """A record's class scores and the decisions by its tags' own thresholds.
 
-        Raises RecordProblem for a record that has no usable scores.
+        Raises RecordProblem for a record without usable scores.
         """
         if fields.get("dense") is not None:
             return self._dense(fields)
         scores = np.zeros(len(self.classes))
         decided = np.zeros(len(self.classes), bool)
-        for tag, score in tag_scores(fields).items():
-            for c in self.of_word(tag):
+        for tag, score in _tag_scores(fields).items():
+            for c in self.classes_of(tag):
                 scores[c] = max(scores[c], score)
-                decided[c] |= score > self._threshold_of_word.get(tag, DEFAULT_THRESHOLD)
+                decided[c] |= score > self._tag_thresholds.get(tag, DEFAULT_THRESHOLD)
                 self.matched[c] = True
         return scores, decided
 
@@ -78,37 +78,37 @@ class ScoreReader:
             return None
         decided = np.zeros(len(self.classes), bool)
         for tag in string_list(fields, "tags"):
-            decided[list(self.of_word(tag))] = True
+            decided[list(self.classes_of(tag))] = True
         return decided
 
-    def of_word(self, tag: str) -> tuple[int, ...]:
-        """The classes for which a tag counts."""
-        found = self._of_word.get(tag)
+    def classes_of(self, tag: str) -> tuple[int, ...]:
+        """The classes that a tag counts for."""
+        found = self._classes_of.get(tag)
         if found is None:
-            exact, loose = self._words
-            found = self._of_word[tag] = exact.get(tag) or loose.get(normalise(tag), ())
+            exact, loose = self._classes_by_tag
+            found = self._classes_of[tag] = exact.get(tag) or loose.get(normalise(tag), ())
         return found
 
     @cached_property
-    def _words(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    def _classes_by_tag(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
         exact: dict[str, tuple[int, ...]] = {}
         loose: dict[str, tuple[int, ...]] = {}
-        for c, words in enumerate(self._words_of_classes()):
-            for word in words:
-                for table, form in ((exact, word), (loose, normalise(word))):
+        for c, tags in enumerate(self._tags_of_classes()):
+            for tag in tags:
+                for table, form in ((exact, tag), (loose, normalise(tag))):
                     if c not in table.get(form, ()):
                         table[form] = (*table.get(form, ()), c)
         return exact, loose
 
-    def _words_of_classes(self) -> Iterable[list[str]]:
+    def _tags_of_classes(self) -> Iterable[list[str]]:
         system = self.classes.tag_system
         if system is None:
-            return [self.classes.words(c) for c in range(len(self.classes))]
+            return [self.classes.tags(c) for c in range(len(self.classes))]
         return [[system[i].tag for i in ids] for ids in self.classes.label_ids(system)]
 
     @cached_property
-    def _threshold_of_word(self) -> dict[str, float]:
-        system = self.classes.tag_system or LabelSystem.from_tags(self._words[0])
+    def _tag_thresholds(self) -> dict[str, float]:
+        system = self.classes.tag_system or LabelSystem.from_tags(self._classes_by_tag[0])
         thresholds = self.cut.for_tags(system, self.classes.n_listed)
         return dict(zip(system.tags, thresholds.tolist(), strict=True))
 
@@ -134,7 +134,10 @@ class ScoreReader:
         return scores, decided
 
     def _columns_for(self, fields: dict[str, Any]) -> _Columns:
-        """The columns of the label system that a record's `dense` refers to."""
+        """The columns of the label system that a record's `dense` refers to.
+
+        `label_names` may stand on the first of many lines only, as `tag --dense` writes it.
+        """
         key = fields.get("labels")
         key = key if isinstance(key, str) else ""
         names = fields.get("label_names")
@@ -151,67 +154,72 @@ class ScoreReader:
         return columns
 
     def _system_of(self, names: list[str]) -> LabelSystem:
-        """The names as a label system; the one of `--labels`, with its synonyms, if it is that."""
+        """The names as a label system; that of `--labels`, with synonyms, where the names agree."""
         known = self.classes.tag_system
         return known if known and known.tags == names else LabelSystem.from_tags(names)
 
 
-@dataclass(slots=True)
-class PredictionTable:
-    """The photos of a prediction file with scores and decisions a class."""
+def _tag_scores(fields: dict[str, Any]) -> dict[str, float]:
+    """The scores by tag of a prediction; 1 for each tag where there are no scores.
 
-    reader: ScoreReader
-    _list: PhotoList = field(default_factory=PhotoList)
-    _scores: list[Floats] = field(default_factory=list)
-    _decided: list[NDArray[np.bool_]] = field(default_factory=list)
-    _given: list[NDArray[np.bool_] | None] = field(default_factory=list)
+    Raises RecordProblem when there is neither, and for a score that is not a number.
+    """
+    if fields.get("scores") is None:
+        if fields.get("tags") is None:
+            raise RecordProblem("no dense, scores or tags field", code="missing_field")
+        return dict.fromkeys(string_list(fields, "tags"), 1.0)
+    scores = fields["scores"]
+    if not isinstance(scores, dict):
+        raise RecordProblem(f"scores is not an object (got {json_type(scores)})", code="bad_field")
+    for tag, score in scores.items():
+        is_number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not is_number or not math.isfinite(score):
+            raise RecordProblem(f"the score of {tag!r} is not a number", code="bad_field")
+    return scores
+
+
+class PredictionTable(PhotoTable):
+    """The photos of a prediction file with a score and a decision for each class."""
+
+    def __init__(self, reader: ScoreReader) -> None:
+        super().__init__()
+        self.reader = reader
+        self._scores: list[Floats] = []
+        self._decided: list[NDArray[np.bool_]] = []
+        self._given: list[NDArray[np.bool_] | None] = []
 
     @classmethod
     def read(cls, name: str, classes: Classes, cut: Cut, intake: Intake) -> "PredictionTable":
         """The table of a file or, for `-`, of standard input."""
         table = cls(ScoreReader(classes, cut))
-        for record in intake.records(name):
-            try:
-                table._add(record)
-            except RecordProblem as problem:
-                intake.refuse(record, problem)
-            else:
-                intake.report.n_in += 1
+        table.fill(name, intake)
         return table
-
-    @property
-    def photos(self) -> list[Photo]:
-        """The photos in input order."""
-        return self._list.photos
 
     def scores(self, rows: list[int]) -> Floats:
         """The class scores [N, C] of some photos."""
         return np.array([self._scores[row] for row in rows])
 
     def decisions(self, rows: list[int]) -> tuple[NDArray[np.bool_], str]:
-        """The decisions [N, C] of some photos, and in words what made them.
+        """The decisions [N, C] about some photos, and in words what made them.
 
         `--threshold` where there is one; else the records' own `tags`, if all have them; else 0.5.
         """
-        cut = self.reader.cut
+        cut, classes = self.reader.cut, self.reader.classes
         given = [self._given[row] for row in rows]
         if cut.is_default and all(g is not None for g in given):
             return np.array(given, bool), "the predictions' own tags"
         decided = np.array([self._decided[row] for row in rows])
-        classes = self.reader.classes
         own = cut.for_classes(classes.system, classes.n_listed)
-        decided = np.where(np.isnan(own), decided, self.scores(rows) > own)
-        return decided, cut.said
+        return np.where(np.isnan(own), decided, self.scores(rows) > own), cut.description
 
     def looks_thresholded(self, scores: Floats) -> bool:
         """Whether scores [N, C] seem to be cut off: then their mAP is a lower bound."""
         scores = scores[:, self.reader.matched]
-        return bool(scores.size) and float(np.mean(scores == 0)) > _CUT_OFF_SHARE
+        return bool(scores.size) and float(np.mean(scores == 0)) > _MAX_ZERO_SHARE
 
-    def _add(self, record: Record) -> None:
-        photo = self._list.new(record)
-        scores, decided = self.reader.read(record.fields)
-        self._given.append(self.reader.given(record.fields))
+    def _keep(self, fields: dict[str, Any]) -> None:
+        scores, decided = self.reader.read(fields)
+        given = self.reader.given(fields)
         self._scores.append(scores)
         self._decided.append(decided)
-        self._list.add(photo, record)
+        self._given.append(given)

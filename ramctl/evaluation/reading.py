@@ -1,15 +1,21 @@
-"""Records of truth and predictions: JSONL, or the RAM authors' lists `id,tag,tag`."""
+"""The records of truth and predictions, photo by photo, and what the truth says about each.
 
-import math
+Both sides are JSONL, or the RAM authors' lists with lines `id,tag,tag`.
+"""
+
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.matching import Photo
+from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Truth
+from ramctl.labels import LabelSystem
 from ramctl.records.inputs import open_input, read_inputs
-from ramctl.records.record import Record, Reject, image_name, json_type, string_list
+from ramctl.records.record import Record, Reject, image_name, string_list
 from ramctl.records.report import Rejects, Report
 
 LIST_SUFFIXES = (".txt", ".csv")
@@ -17,7 +23,7 @@ LIST_SUFFIXES = (".txt", ".csv")
 
 @dataclass(slots=True)
 class Intake:
-    """Where records that cannot be used go: counted, told, written to `--rejects`."""
+    """Reads records; what cannot be used is counted, reported and written to `--rejects`."""
 
     report: Report
     rejects: Rejects
@@ -32,7 +38,7 @@ class Intake:
         self.reject(Reject.of(record, problem, self.report.command))
 
     def records(self, name: str) -> Iterator[Record]:
-        """The records of a file or, for `-`, of standard input; what is none is rejected."""
+        """The records of a file or, for `-`, of standard input; other lines are rejected."""
         if name.endswith(LIST_SUFFIXES):
             yield from _read_list(name)
             return
@@ -43,44 +49,94 @@ class Intake:
                 yield item
 
 
-@dataclass(slots=True)
-class PhotoList:
-    """The photos of one side in order, each once."""
+class PhotoTable:
+    """The photos of one side in order, each once; `_keep` takes what a record says about its photo.
 
-    photos: list[Photo] = field(default_factory=list)
-    _seen: dict[str, str] = field(default_factory=dict)
-
-    def new(self, record: Record) -> Photo:
-        """The photo of a record, not yet added; RecordProblem when it is there already."""
-        name = image_name(record.fields)
-        if name in self._seen:
-            message = f"image {name!r} is there already ({self._seen[name]})"
-            raise RecordProblem(message, code="bad_field")
-        return Photo(name, record.base)
-
-    def add(self, photo: Photo, record: Record) -> None:
-        """Take the photo of a record that was good."""
-        self._seen[photo.name] = record.place
-        self.photos.append(photo)
-
-
-def tag_scores(fields: dict[str, Any]) -> dict[str, float]:
-    """The scores by tag of a prediction; tags without scores have 1.
-
-    Raises RecordProblem when there is neither, and for a score that is not a number.
+    `_keep` raises RecordProblem for a record that is unusable, and then keeps nothing of it.
     """
-    if fields.get("scores") is None:
+
+    def __init__(self) -> None:
+        self.photos: list[Photo] = []
+        self._places: dict[str, str] = {}
+
+    def fill(self, name: str, intake: Intake) -> None:
+        """Take all usable records of a file or, for `-`, of standard input."""
+        for record in intake.records(name):
+            try:
+                image = image_name(record.fields)
+                if image in self._places:
+                    message = f"image {image!r} is there already ({self._places[image]})"
+                    raise RecordProblem(message, code="bad_field")
+                self._keep(record.fields)
+            except RecordProblem as problem:
+                intake.refuse(record, problem)
+                continue
+            self._places[image] = record.place
+            self.photos.append(Photo(image, record.base))
+            intake.report.n_in += 1
+
+    def _keep(self, fields: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    tags: list[str]
+    uncertain: list[str]
+    negatives: list[str] | None
+
+
+class TruthTable(PhotoTable):
+    """The photos of a truth file with what is true of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._statements: list[_Statement] = []
+
+    @classmethod
+    def read(cls, name: str, intake: Intake) -> "TruthTable":
+        """The table of a file; records without `tags` or with wrong types are rejected."""
+        table = cls()
+        table.fill(name, intake)
+        return table
+
+    def named(self) -> list[str]:
+        """Every tag that the table names in any way, sorted."""
+        names: set[str] = set()
+        for statement in self._statements:
+            names.update(statement.tags, statement.uncertain, statement.negatives or ())
+        return sorted(names)
+
+    def tags_outside(self, classes: LabelSystem) -> list[str]:
+        """The positive tags that are not classes, sorted."""
+        tags = {tag for statement in self._statements for tag in statement.tags}
+        return sorted(tag for tag in tags if not classes.ids(tag))
+
+    def code(self, classes: LabelSystem) -> Truth:
+        """Positive, negative or unknown for each photo and class [N, C].
+
+        A record with `negatives` says nothing about other classes; one without is complete.
+        """
+        truth = np.full((len(self.photos), len(classes)), NEGATIVE, np.int8)
+        for row, statement in zip(truth, self._statements, strict=True):
+            if statement.negatives is not None:
+                row[:] = UNKNOWN
+            # Later ones win: a tag that is positive and uncertain is positive.
+            for value, tags in (
+                (NEGATIVE, statement.negatives or ()),
+                (UNKNOWN, statement.uncertain),
+                (POSITIVE, statement.tags),
+            ):
+                for tag in tags:
+                    row[list(classes.ids(tag))] = value
+        return truth
+
+    def _keep(self, fields: dict[str, Any]) -> None:
         if fields.get("tags") is None:
-            raise RecordProblem("no dense, scores or tags field", code="missing_field")
-        return dict.fromkeys(string_list(fields, "tags"), 1.0)
-    scores = fields["scores"]
-    if not isinstance(scores, dict):
-        raise RecordProblem(f"scores is not an object (got {json_type(scores)})", code="bad_field")
-    for tag, score in scores.items():
-        is_number = isinstance(score, int | float) and not isinstance(score, bool)
-        if not is_number or not math.isfinite(score):
-            raise RecordProblem(f"the score of {tag!r} is not a number", code="bad_field")
-    return scores
+            raise RecordProblem("no tags field", code="missing_field")
+        negatives = None if fields.get("negatives") is None else string_list(fields, "negatives")
+        tags, uncertain = string_list(fields, "tags"), string_list(fields, "uncertain")
+        self._statements.append(_Statement(tags, uncertain, negatives))
 
 
 def _read_list(name: str) -> Iterator[Record]:

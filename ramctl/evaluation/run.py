@@ -1,25 +1,21 @@
-"""The whole of `ramctl eval`: read both sides, compare, write what was asked for."""
+"""`ramctl eval`: read both sides, compare them, write what was asked for."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ramctl.errors import UsageProblem
-from ramctl.evaluation.bootstrap import interval
 from ramctl.evaluation.classes import Classes, read_groups, read_map
-from ramctl.evaluation.evaluate import (
+from ramctl.evaluation.comparison import (
     Bootstrap,
     Comparison,
-    bootstrap_note,
     conditions,
     difference,
     group_figures,
     headline,
 )
-from ramctl.evaluation.metrics import Floats, Style, mean_over_classes
-from ramctl.evaluation.predictions import PredictionTable
-from ramctl.evaluation.reading import Intake
-from ramctl.evaluation.tables import (
+from ramctl.evaluation.metrics import Floats, Style, interval, mean_over_classes
+from ramctl.evaluation.output import (
     CLASS_COLUMNS,
     class_rows,
     render,
@@ -27,8 +23,9 @@ from ramctl.evaluation.tables import (
     threshold_lines,
     write_rows,
 )
+from ramctl.evaluation.predictions import PredictionTable
+from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.thresholds import Cut
-from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 from ramctl.records.files import write_atomic
 from ramctl.records.inputs import STDIN, require_files
@@ -38,7 +35,7 @@ from ramctl.records.report import Rejects, Report
 
 @dataclass(frozen=True, slots=True)
 class EvalOptions:
-    """What the command line asks for; paths, `-` for standard input."""
+    """What the command line asks for; `-` is standard input."""
 
     predictions: str
     truth: str
@@ -63,7 +60,7 @@ class EvalOptions:
     quiet: bool = False
 
 
-def run_eval(options: EvalOptions) -> int:
+def run(options: EvalOptions) -> int:
     """Evaluate and write; returns the exit code (0, or 3 when some lines were rejected)."""
     sources = [options.predictions, options.truth, options.baseline or ""]
     if sources.count(STDIN) > 1:
@@ -81,9 +78,14 @@ def run_eval(options: EvalOptions) -> int:
             baseline = PredictionTable.read(options.baseline, classes, cut, intake)
     ours = Comparison.of(truth, predictions, classes, key=options.key, style=options.style)
     result = _result(options, ours, predictions, truth, baseline)
-    _tell(report, ours, result)
+    _explain(report, ours, result)
     report.n_out = len(ours.photos)
-    _write(options, result)
+    content = render(result, options.form)
+    if options.output:
+        write_atomic(options.output, content)
+    else:
+        with records_to_stdout() as stream:
+            stream.write(content)
     report.finish(options.stats)
     return report.exit_code
 
@@ -115,10 +117,10 @@ def _result(
         theirs = Comparison.of(truth, baseline, ours.classes, key=options.key, style=options.style)
         result["baseline"] = difference(ours, theirs, bootstrap)
     if options.ci or baseline is not None:
-        result["bootstrap"] = bootstrap_note(bootstrap)
+        result["bootstrap"] = bootstrap.to_json()
     result["looks_thresholded"] = predictions.looks_thresholded(ours.scores)
     result |= conditions(ours, predictions.reader.matched)
-    result["classes"]["truth_tags_outside"] = truth.strangers(ours.classes.system)
+    result["classes"]["truth_tags_outside"] = truth.tags_outside(ours.classes.system)
     if options.report_file:
         _write_classes(options.report_file, ours, resampled)
     if options.calibrate:
@@ -135,36 +137,26 @@ def _write_classes(path: Path, ours: Comparison, resampled: Floats | None) -> No
     write_atomic(path, write_rows(CLASS_COLUMNS, rows, report_format(path)))
 
 
-def _tell(report: Report, ours: Comparison, result: dict[str, Any]) -> None:
-    """On stderr what may surprise: how photos met, what is missing, what looks wrong."""
-    met = ", ".join(f"{count} by {key}" for key, count in ours.matched_by.items())
-    one_sided = (len(ours.only_in_truth), len(ours.only_in_predictions))
+def _explain(report: Report, ours: Comparison, result: dict[str, Any]) -> None:
+    """Say on stderr what may surprise: how photos were matched, what is missing or looks wrong."""
     if set(ours.matched_by) != {"image"}:
-        report.say(f"photos matched: {met}")
+        matched = ", ".join(f"{count} by {key}" for key, count in ours.matched_by.items())
+        report.say(f"photos matched: {matched}")
+    one_sided = (len(ours.only_in_truth), len(ours.only_in_predictions))
     if any(one_sided):
         report.say(f"photos in the truth only: {one_sided[0]}, predictions only: {one_sided[1]}")
     without_tag = result["classes"]["without_tag"]
     if without_tag:
-        report.say(f"no tag predicted stands for: {_some(without_tag)}")
+        report.say(f"no predicted tag stands for: {_first(without_tag)}")
     outside = result["classes"]["truth_tags_outside"]
     if outside:
-        report.say(f"tags of the truth that are no class: {_some(outside)}")
-    idle = ours.classes.idle_map_lines()
-    if idle:
-        report.say(f"lines of --map for no class: {_some(idle)}")
+        report.say(f"tags of the truth that are not classes: {_first(outside)}")
+    if unused := ours.classes.unused_map_lines():
+        report.say(f"lines of --map for no class: {_first(unused)}")
     if result["looks_thresholded"]:
-        report.say("the predictions look thresholded, so that mAP is a lower bound (use --dense)")
+        report.say("the predictions look thresholded, so mAP is a lower bound (use --dense)")
 
 
-def _some(names: list[str]) -> str:
+def _first(names: list[str]) -> str:
     shown = ", ".join(names[:5])
     return f"{shown} ... ({len(names)})" if len(names) > 5 else shown
-
-
-def _write(options: EvalOptions, result: dict[str, Any]) -> None:
-    content = render(result, options.form)
-    if options.output:
-        write_atomic(options.output, content)
-        return
-    with records_to_stdout() as stream:
-        stream.write(content)

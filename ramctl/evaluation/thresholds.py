@@ -1,4 +1,4 @@
-"""Thresholds: the ones that maximise F1, and the ones that a user names."""
+"""Thresholds: those that maximise F1, and those that the user gives with `--threshold`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +11,20 @@ from ramctl.evaluation.metrics import POSITIVE, UNKNOWN, Floats, Truth, rank
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
 
 Counts = NDArray[np.integer]
-# Below this many positives a threshold of its own says more about luck than about the tag.
+# With fewer positives than this, a threshold of its own says more about luck than about the tag.
 MIN_POSITIVES = 10
-# A class's own threshold counts as much as the common one when it rests on so many positives.
-# Chosen on halves of flickr8k-dev: picked on one and used on the other, micro F1 was 0.393 instead
-# of 0.362, macro F1 0.089 instead of 0.083; 20 and 80 do nearly as well.
-POSITIVES_OF_THE_COMMON = 40
+# A class's own threshold counts as much as the shared one when it rests on so many positives.
+# Chosen on halves of flickr8k-dev: picked on one half and used on the other, micro F1 was 0.393
+# instead of 0.362, macro F1 0.089 instead of 0.083; 20 and 80 do nearly as well.
+SHARED_WEIGHT = 40
 
 
 def max_f1_threshold(scores: Floats, truth: Truth) -> float:
-    """The threshold of one class with the best F1 when scores greater than it are given.
+    """The threshold with the best F1 of one class, when tags with a greater score are given.
 
-    It lies midway between two neighbouring scores; 0.5 where there is no positive above 0.
+    It lies midway between two neighbouring scores; 0.5 where no positive has a score above 0.
     """
-    # Only above 0: nothing is given for a score that is not greater than a threshold of 0.
+    # Only scores above 0: others are not given even with a threshold of 0.
     ranking = rank(scores, np.where(scores > 0, truth, UNKNOWN).astype(np.int8))
     if not len(ranking.positives):
         return DEFAULT_THRESHOLD
@@ -39,9 +39,9 @@ def max_f1_threshold(scores: Floats, truth: Truth) -> float:
 def max_f1_thresholds(
     scores: Floats, truth: Truth, min_positives: int = MIN_POSITIVES
 ) -> tuple[Floats, float]:
-    """The best threshold of each class [C] and the best single one for all.
+    """The best threshold of each class [C] and the best single one shared by all.
 
-    Classes with fewer than `min_positives` positives take the single one (design 2).
+    Classes with fewer than `min_positives` positives take the shared one (design 2).
     """
     shared = max_f1_threshold(scores.ravel(), truth.ravel())
     own = np.full(scores.shape[1], shared)
@@ -50,16 +50,16 @@ def max_f1_thresholds(
     return own, shared
 
 
-def steadied_thresholds(own: Floats, shared: float, n_positives: Counts) -> Floats:
-    """Thresholds [C] drawn towards the one for all, the more the fewer positives they rest on.
+def shrunk_thresholds(own: Floats, shared: float, n_positives: Counts) -> Floats:
+    """Thresholds [C] shrunk towards the shared one, the more the fewer positives they rest on.
 
     The mean of both log-odds, weighted by the positives: what is best on a few photos of a class
     is rarely best on others.
     """
-    weight = n_positives / (n_positives + POSITIVES_OF_THE_COMMON)
+    weight = n_positives / (n_positives + SHARED_WEIGHT)
     log_odds = weight * _log_odds(own) + (1 - weight) * _log_odds(np.array(shared))
-    steadied: Floats = 1 / (1 + np.exp(-log_odds))
-    return steadied
+    shrunk: Floats = 1 / (1 + np.exp(-log_odds))
+    return shrunk
 
 
 def _log_odds(probability: Floats) -> Floats:
@@ -70,14 +70,17 @@ def _log_odds(probability: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What `--threshold` says: a number for all, a file by class or by tag, or nothing."""
+    """What `--threshold` says: a number for all, a file by class or by tag, or nothing.
+
+    A file is JSONL, or a bare list of numbers in the order of the classes or of the tags.
+    """
 
     value: float | None = None
     path: Path | None = None
 
     @classmethod
     def parse(cls, text: str | None) -> "Cut":
-        """The cut of an option's text; UsageProblem when it is neither number nor file."""
+        """What an option's text says; UsageProblem when it is neither a probability nor a file."""
         if text is None:
             return cls()
         try:
@@ -93,12 +96,12 @@ class Cut:
 
     @property
     def is_default(self) -> bool:
-        """Whether nothing was said."""
+        """Whether the option was not given."""
         return self.value is None and self.path is None
 
     @property
-    def said(self) -> str:
-        """The number or the file's name."""
+    def description(self) -> str:
+        """The number or the name of the file."""
         if self.path is not None:
             return str(self.path)
         return str(DEFAULT_THRESHOLD if self.value is None else self.value)
@@ -106,8 +109,8 @@ class Cut:
     def for_classes(self, classes: LabelSystem, n_listed: int | None) -> Floats:
         """A threshold for each class [C]; NaN where those of its tags decide.
 
-        A line that names a class wins over lines of its tags. A bare list of numbers is in class
-        order when it has as many as the user listed classes (`n_listed`, None without a list).
+        A line that names a class wins over lines for its tags. A bare list of numbers is in class
+        order if there are as many as classes that the user listed (`n_listed`, None without).
         """
         if self.value is not None:
             return np.full(len(classes), self.value)
@@ -116,7 +119,7 @@ class Cut:
         return np.array(read_thresholds(self.path, classes, float("nan")))
 
     def for_tags(self, tags: LabelSystem, n_listed: int | None) -> Floats:
-        """A threshold for each tag of a label system, 0.5 for one that the file leaves out.
+        """A threshold for each tag of a label system, 0.5 for tags that the file does not name.
 
         A bare list of numbers that is not in class order is in the order of the label system;
         RunProblem when it does not fit that either.

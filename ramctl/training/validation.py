@@ -20,7 +20,7 @@ from ramctl.evaluation.metrics import (
     average_precisions,
     rank,
 )
-from ramctl.evaluation.thresholds import max_f1_thresholds, steadied_thresholds
+from ramctl.evaluation.thresholds import max_f1_thresholds, shrunk_thresholds
 from ramctl.inference.ordered_map import chunks
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import DEFAULT_THRESHOLD
@@ -86,7 +86,7 @@ class Scored:
         )
         own = np.full(self.truth.shape[1], shared)
         positives = (self.truth[:, occurring] == POSITIVE).sum(0)
-        own[occurring] = steadied_thresholds(some, shared, positives)
+        own[occurring] = shrunk_thresholds(some, shared, positives)
         return own, float(shared)
 
 

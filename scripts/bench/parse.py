@@ -5,7 +5,7 @@
 
 Prints captions a second of CPU time on one core (median of rounds, the ways taken in turn) and
 the ratios to the same spaCy model with its default pipeline; the share of captions of which no
-word is in doubt; and how well the closed mode agrees with open mode and mapping on captions that
+word is ambiguous; and how well the closed mode agrees with open mode and mapping on captions that
 the table of readings was not counted on.
 """
 
@@ -23,12 +23,11 @@ import spacy
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ramctl.labels import LabelSystem
-from ramctl.parsing.frequent_readings import QuickReader
-from ramctl.parsing.lexicon import Lexicon
-from ramctl.parsing.mapping import LabelMapper
+from ramctl.parsing.closed_mode import FrequentReadings, LabelMapper
+from ramctl.parsing.dictionary.lexicon import Lexicon
 from ramctl.parsing.parser import CaptionParser
 from ramctl.parsing.pos_tagger import MODEL_PACKAGES
-from ramctl.parsing.sentence import clean
+from ramctl.parsing.rules.sentence import clean
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import captions_of
 
@@ -76,13 +75,13 @@ def main():
     labels = LabelSystem.read(args.labels)
     model = next(name for name in MODEL_PACKAGES if spacy.util.is_package(name))
     nlp = spacy.load(model)
-    quick = QuickReader.shared()
-    sure = [caption for caption in captions if quick.read(clean(caption)) is not None]
+    frequent = FrequentReadings.shared()
+    sure = [caption for caption in captions if frequent.read(clean(caption)) is not None]
     ways = {
         "spaCy, default pipeline": lambda: list(nlp.pipe(captions)),
         "open mode": lambda: list(CaptionParser.open().parse(captions)),
         "closed mode": lambda: list(CaptionParser.closed(labels).parse(captions)),
-        "closed mode, no doubtful word": lambda: list(CaptionParser.closed(labels).parse(sure)),
+        "closed mode, no ambiguous word": lambda: list(CaptionParser.closed(labels).parse(sure)),
     }
     for work in ways.values():
         work()
@@ -100,7 +99,7 @@ def main():
         rate = n / statistics.median(taken)
         base = base or rate
         print(f"{name:32s} {rate:8.0f} captions/s  {rate / base:5.1f} x")
-    print(f"captions without a doubtful word: {len(sure) / len(captions):.3f}")
+    print(f"captions without an ambiguous word: {len(sure) / len(captions):.3f}")
     mapper = LabelMapper(labels, Lexicon.shared())
     mapped = [mapper.map(parsed) for parsed in CaptionParser.open().parse(captions)]
     closed = list(CaptionParser.closed(labels).parse(captions))

@@ -23,14 +23,12 @@ import kept
 import numpy as np
 from planted import write_table
 
-from ramctl.evaluation.bootstrap import interval, resamples
 from ramctl.evaluation.classes import Classes, read_map
-from ramctl.evaluation.evaluate import Comparison
-from ramctl.evaluation.metrics import average_precisions, mean_over_classes
+from ramctl.evaluation.comparison import Bootstrap, Comparison
+from ramctl.evaluation.metrics import interval, mean_over_classes
 from ramctl.evaluation.predictions import PredictionTable
-from ramctl.evaluation.reading import Intake
+from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.thresholds import Cut
-from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 from ramctl.records.report import Rejects, Report
 
@@ -159,11 +157,7 @@ class Run:
         table = PredictionTable.read(path, classes, Cut.parse(None), intake)
         self.comparison = Comparison.of(truth, table, classes)
         self.map = float(mean_over_classes(self.comparison.precisions))
-        blocks = [
-            np.stack([average_precisions(r, w) for r in self.comparison.rankings], axis=1)
-            for w in resamples(len(self.comparison.photos), N_RESAMPLES, 0)
-        ]
-        self.resampled = mean_over_classes(np.concatenate(blocks))
+        self.resampled = mean_over_classes(self.comparison.resampled(Bootstrap(N_RESAMPLES, 0)))
 
 
 def difference(row: str, ours: Sequence[Run], base: str, theirs: Sequence[Run]) -> str:

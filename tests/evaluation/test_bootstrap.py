@@ -1,9 +1,16 @@
 """Intervals by bootstrap: they cover what they claim, and depend on the seed alone."""
 
 import numpy as np
+import pytest
 
-from ramctl.evaluation.bootstrap import interval, resampled_precisions, resamples
-from ramctl.evaluation.metrics import class_average_precisions, mean_over_classes, rank_classes
+from ramctl.evaluation.metrics import (
+    class_average_precisions,
+    interval,
+    mean_over_classes,
+    rank_classes,
+    resampled_precisions,
+    resamples,
+)
 
 PREVALENCE = np.array([0.02, 0.05, 0.1, 0.2])
 SEPARATION = np.array([1.5, 1.0, 0.7, 0.4])
@@ -60,3 +67,24 @@ def test_each_resample_draws_as_many_photos_as_there_are():
 
 def test_a_class_without_positives_has_no_interval():
     assert interval(float("nan"), np.full(10, np.nan)) is None
+
+
+def test_resamples_depend_on_the_seed_alone():
+    first, again, other = (np.concatenate(list(resamples(9, 70, s)), axis=1) for s in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_bounds_hold_95_percent_and_are_moved_back_by_the_mean_excess():
+    values = np.linspace(0.3, 0.7, 401)
+    assert interval(0.5, values) == pytest.approx((0.31, 0.69))
+    assert interval(0.45, values) == pytest.approx((0.26, 0.64))
+    with_empty = np.concatenate([values, np.full(50, np.nan)])
+    assert interval(0.5, with_empty) == interval(0.5, values)
+
+
+def test_bounds_stay_within_what_the_figure_can_be():
+    values = np.linspace(0.3, 0.7, 401)
+    assert interval(0.1, values) == pytest.approx((0.0, 0.29))
+    assert interval(0.9, values) == pytest.approx((0.71, 1.0))
+    assert interval(0.1, values, lowest=-1.0) == pytest.approx((-0.09, 0.29))

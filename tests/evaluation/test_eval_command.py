@@ -76,7 +76,7 @@ def test_what_the_figures_stand_on_is_always_printed(evaluated, tmp_path):
     assert classes["sha256"] == hashlib.sha256(b"dog\ncat\nunicorn\n").hexdigest()
     assert classes["without_positives"] == classes["without_tag"] == ["unicorn"]
     assert (result["averaging"], result["averaged_classes"]) == ("classes with positives", 2)
-    assert b"no tag predicted stands for: unicorn" in done.stderr
+    assert b"no predicted tag stands for: unicorn" in done.stderr
 
 
 def test_photos_on_one_side_only_are_counted_and_named(evaluated):

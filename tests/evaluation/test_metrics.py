@@ -122,6 +122,28 @@ def test_precision_recall_and_f1_equal_scikit_learns(data):
     np.testing.assert_allclose([*micro, harmonic_mean(*micro)], pooled[:3])
 
 
+def test_f1_of_nothing_right_is_zero():
+    assert harmonic_mean(0.0, 0.0) == 0.0
+    assert harmonic_mean(0.5, 0.0) == 0.0
+    assert harmonic_mean(0.5, 1.0) == pytest.approx(2 / 3)
+
+
+def test_the_ram_style_divides_with_the_authors_guards():
+    truth = np.array([[1, 0], [0, 0]], np.int8)
+    scores = np.array([[0.9, 0.1], [0.1, 0.2]])
+    precisions = class_average_precisions(rank_classes(scores, truth, "ram"), 2)
+    assert precisions.tolist() == [1 / (1 + 1e-8), 0.0]
+    counts = Counts.of(scores > 0.5, truth, "ram")
+    assert counts.precision.tolist() == counts.recall.tolist() == [1 / (1 + 1e-9), 0.0]
+    assert counts.pooled.precision.tolist() == [1.0]  # their code pools nothing
+
+
+def test_the_ram_style_orders_ties_as_the_authors_argsort_does():
+    scores, truth = np.array([0.5, 0.5]), np.array([0, 1], np.int8)
+    assert average_precisions(rank(scores, truth, "ram"), np.ones((2, 1)))[0] > 0.99
+    assert average_precisions(rank(scores, truth), np.ones((2, 1)))[0] == 0.5
+
+
 @pytest.fixture(scope="module")
 def official(shared):
     """The authors' figures with the scores [N, C] and truth [N, C] they were computed from."""

@@ -11,7 +11,7 @@ from ramctl.evaluation.thresholds import (
     Cut,
     max_f1_threshold,
     max_f1_thresholds,
-    steadied_thresholds,
+    shrunk_thresholds,
 )
 from ramctl.labels import LabelSystem
 
@@ -55,7 +55,7 @@ def test_classes_with_few_positives_share_one_threshold():
 
 def test_thresholds_are_drawn_to_the_common_one_by_how_few_positives_they_rest_on():
     own = np.array([0.2, 0.2, 0.2])
-    few, some, many = steadied_thresholds(own, 0.8, np.array([0, 40, 10**9]))
+    few, some, many = shrunk_thresholds(own, 0.8, np.array([0, 40, 10**9]))
     assert few == pytest.approx(0.8)
     assert some == pytest.approx(0.5)  # log-odds -1.39 and 1.39, weighing the same
     assert many == pytest.approx(0.2)

@@ -5,11 +5,10 @@ import pytest
 from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.parsing import CaptionParser
-from ramctl.parsing.build import Sizes, build_labels
-from ramctl.parsing.counts import TagCounts
-from ramctl.parsing.lexicon import Lexicon
-from ramctl.parsing.mapping import LabelMapper
-from ramctl.parsing.review import read_review, write_review
+from ramctl.parsing.closed_mode import LabelMapper
+from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.label_building.build import Sizes, build_labels, read_review, write_review
+from ramctl.parsing.label_building.tag_counts import TagCounts
 
 CAPTIONS = [
     *["a child plays with a ball on a beach", "a kid plays with a ball on a beach"] * 6,

@@ -5,8 +5,8 @@ import gzip
 import pytest
 
 from ramctl.errors import RunProblem
-from ramctl.parsing.lexicon import Lexicon
-from ramctl.parsing.wordnet import WordNet
+from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.dictionary.wordnet import WordNet
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
-"""One evaluation: predictions against truth, with everything that a reader must know of it."""
+"""One evaluation: predictions against truth, with everything that a reader must know about it."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
-from ramctl.evaluation.bootstrap import LEVEL, interval, resampled_precisions
 from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.matching import Photo, match
 from ramctl.evaluation.metrics import (
+    LEVEL,
     POSITIVE,
     Counts,
     Floats,
@@ -22,11 +22,13 @@ from ramctl.evaluation.metrics import (
     Truth,
     class_average_precisions,
     harmonic_mean,
+    interval,
     mean_over_classes,
     rank_classes,
+    resampled_precisions,
 )
 from ramctl.evaluation.predictions import PredictionTable
-from ramctl.evaluation.truth import TruthTable
+from ramctl.evaluation.reading import TruthTable
 from ramctl.records.record import encode_name
 
 NAMED_PHOTOS = 20
@@ -34,15 +36,19 @@ NAMED_PHOTOS = 20
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """How many resamples of the photos, and from which seed."""
+    """The number of resamples of the photos, and their seed."""
 
     n: int
     seed: int
 
+    def to_json(self) -> dict[str, Any]:
+        """How the intervals were made."""
+        return {"level": LEVEL, "resamples": self.n, "seed": self.seed}
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """The photos [N] that truth and predictions share, in truth order, and all numbers on them."""
+    """The photos [N] that truth and predictions share, in truth order, with all numbers on them."""
 
     classes: Classes
     photos: list[Photo]
@@ -90,7 +96,7 @@ class Comparison:
 
     @cached_property
     def rankings(self) -> list[Ranking]:
-        """Every class's ranking."""
+        """The ranking of every class."""
         return rank_classes(self.scores, self.truth, self.style)
 
     @cached_property
@@ -100,12 +106,12 @@ class Comparison:
 
     @cached_property
     def counts(self) -> Counts:
-        """Right and wrong decisions of every class."""
+        """The right and wrong decisions on every class."""
         return Counts.of(self.decided, self.truth, self.style)
 
     @cached_property
     def is_averaged(self) -> NDArray[np.bool_]:
-        """The classes [C] that a mean over classes goes over."""
+        """The classes [C] that a mean over classes includes."""
         if self.style == "ram":
             return np.ones(len(self.classes), bool)
         return np.asarray((self.truth == POSITIVE).any(axis=0))
@@ -116,16 +122,19 @@ class Comparison:
         return resampled_precisions(self.rankings, n_photos, bootstrap.n, bootstrap.seed)
 
     def only(self, names: set[str]) -> "Comparison":
-        """The same comparison on the photos of these names."""
+        """The same comparison on the photos with these names."""
         rows = [i for i, photo in enumerate(self.photos) if photo.name in names]
-        return Comparison(
-            self.classes, [self.photos[i] for i in rows], self.truth[rows], self.scores[rows],
-            self.decided[rows], self.decided_by, self.matched_by, [], [], self.style,
-        )  # fmt: skip
+        return replace(
+            self,
+            photos=[self.photos[i] for i in rows],
+            truth=self.truth[rows],
+            scores=self.scores[rows],
+            decided=self.decided[rows],
+        )
 
 
 def headline(comparison: Comparison) -> dict[str, Any]:
-    """mAP and the precision, recall and F1 of the decisions, by class and pooled."""
+    """mAP, and precision, recall and F1 of the decisions: averaged over classes and pooled."""
     counts, over = comparison.counts, comparison.is_averaged
     precision, recall = (float(v[over].mean()) for v in (counts.precision, counts.recall))
     pooled = counts.pooled
@@ -145,9 +154,9 @@ def headline(comparison: Comparison) -> dict[str, Any]:
 
 
 def conditions(comparison: Comparison, matched: NDArray[np.bool_]) -> dict[str, Any]:
-    """What the figures stand on: photos, classes, averaging, thresholds.
+    """What the figures are based on: photos, classes, averaging, thresholds.
 
-    `matched` says which classes a tag of the predictions stands for.
+    `matched` says which classes some tag of the predictions counts for.
     """
     names = np.array(comparison.classes.names, object)
     has_positives = (comparison.truth == POSITIVE).any(axis=0)
@@ -194,12 +203,12 @@ def group_figures(
 
 
 def difference(ours: Comparison, theirs: Comparison, bootstrap: Bootstrap) -> dict[str, Any]:
-    """How much better one model's mAP is than another's, on the photos that both predicted.
+    """The difference of two models' mAP on the photos that both predicted; above 0, ours is better.
 
     The interval is of the difference on the same resamples (paired).
     """
-    here_names, there_names = ({photo.name for photo in side.photos} for side in (ours, theirs))
-    shared = here_names & there_names
+    our_names, their_names = ({photo.name for photo in side.photos} for side in (ours, theirs))
+    shared = our_names & their_names
     if not shared:
         raise RunProblem("nothing to compare: --baseline has no photo in common")
     ours, theirs = ours.only(shared), theirs.only(shared)
@@ -213,13 +222,8 @@ def difference(ours: Comparison, theirs: Comparison, bootstrap: Bootstrap) -> di
         "difference": here - there,
         "difference_ci": interval(here - there, gains, lowest=-1.0),
         "photos": len(shared),
-        "only_in_one": len(here_names ^ there_names),
+        "only_in_one": len(our_names ^ their_names),
     }
-
-
-def bootstrap_note(bootstrap: Bootstrap) -> dict[str, Any]:
-    """How the intervals were made."""
-    return {"level": LEVEL, "resamples": bootstrap.n, "seed": bootstrap.seed}
 
 
 def _others(photos: Sequence[Photo], indices: list[int]) -> list[Photo]:

@@ -1,12 +1,9 @@
 """Adjectives, colours and participles to tags (guidelines: attributes)."""
 
-from __future__ import annotations
+from ramctl.parsing.dictionary.lexicon import word_set
+from ramctl.parsing.rules.sentence import ADJECTIVES, NOUNS, Findings, Sentence
 
-from ramctl.parsing.found import Findings
-from ramctl.parsing.lists import word_set
-from ramctl.parsing.sentence import ADJECTIVES, NOUNS, Sentence
-
-#: Second parts of "snow covered", "heart shaped", "red haired".
+# Second parts of "snow covered", "heart shaped", "red haired".
 SECOND_PARTS = frozenset({"colored", "shaped", "haired", "covered", "capped", "toned", "faced",
                           "patterned", "themed", "sleeved", "clad", "lined", "topped", "filled",
                           "uniformed", "eyed", "skinned", "wrapped", "flavored",
@@ -17,7 +14,7 @@ GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterne
                               "encrusted", "studded", "tipped", "hued"})  # fmt: skip
 NO_ATTRIBUTE = frozenset({"aged", "sized", "looking", "based", "style", "length", "size", "made",
                           "related", "like", "owned", "year", "fashioned"})  # fmt: skip
-#: What may stand before a participle that describes the noun after it.
+# Tags that may stand before a participle that describes the noun after it.
 BEFORE_PARTICIPLE = ADJECTIVES | {"DT", "PRP$", "IN", "CD", "", ",", "CC", "VBG", "RB", "VBN",
                                   "VBZ", "VBP", "POS", "NN", "."}  # fmt: skip
 BLOND = frozenset({"blond", "blonde", "brunette", "auburn"})
@@ -25,7 +22,7 @@ LIGHTNESS = frozenset({"dark", "light", "bright", "pale", "deep"})
 
 
 def adjective(findings: Findings, i: int) -> int:
-    """Note the attribute at a place; the place after it."""
+    """Note the attribute at an index; returns the index after it."""
     sentence, lexicon = findings.sentence, findings.lexicon
     word = sentence.words[i]
     if word == "black" and sentence.words[i + 1 : i + 3] == ["and", "white"]:
@@ -47,7 +44,7 @@ def adjective(findings: Findings, i: int) -> int:
 
 
 def as_attribute(findings: Findings, i: int) -> int:
-    """Note an attribute that the tagger has for another word; the place after it."""
+    """Note an attribute that is tagged as something else; returns the index after it."""
     word = findings.sentence.words[i]
     if findings.lexicon.is_attribute(word):
         findings.add(i, i + 1, word, "attribute", "adjective")
@@ -55,24 +52,20 @@ def as_attribute(findings: Findings, i: int) -> int:
 
 
 def _describes_nothing(findings: Findings, i: int) -> bool:
-    """Whether the noun that the adjective at a place describes is no tag: "a striking change"."""
+    """Whether the noun that the adjective describes is no tag: "a striking change"."""
     sentence, lexicon = findings.sentence, findings.lexicon
-    k = i + 1
-    while sentence.tag(k) in ADJECTIVES | {"VBN", "CC", ","} and k < i + 6:
-        k += 1
-    if sentence.tag(k) not in NOUNS or k in sentence.units:
+    k = min(sentence.skip(i + 1, ADJECTIVES | {"VBN", "CC", ","}), i + 6)
+    if sentence.tag(k) not in NOUNS or k in sentence.compounds:
         return False
-    while sentence.tag(k + 1) in NOUNS:
-        k += 1
-    head = lexicon.noun(sentence.words[k])
+    head = lexicon.noun(sentence.words[sentence.skip(k, NOUNS) - 1])
     is_seen = head in lexicon.colors or head in word_set("vague_places")
     return lexicon.noun_kind(head) is None and not is_seen
 
 
 def is_second_part(sentence: Sentence, i: int) -> bool:
-    """Whether the word at a place ends an attribute of two parts: "covered" in "snow covered"."""
+    """Whether the word ends an attribute of two parts: "covered" in "snow covered"."""
     word, tag = sentence.word(i), sentence.tag(i)
-    if not word or sentence.muted[i] or tag in NOUNS or tag == "VBG":
+    if not word or sentence.excluded[i] or tag in NOUNS or tag == "VBG":
         return word == "looking" and sentence.tag(i + 1) in NOUNS
     if word in SECOND_PARTS:
         return sentence.tag(i + 1) not in ("DT", "IN")
@@ -80,7 +73,7 @@ def is_second_part(sentence: Sentence, i: int) -> bool:
 
 
 def with_second_part(findings: Findings, i: int) -> int:
-    """Note "snow" for "snow covered", "heart shaped" for itself; the place after the two."""
+    """Note "snow" for "snow covered" but "heart shaped" whole; returns the index after both."""
     sentence, lexicon = findings.sentence, findings.lexicon
     first, second = sentence.words[i], sentence.words[i + 1]
     pair = f"{first} {second}"
@@ -92,8 +85,7 @@ def with_second_part(findings: Findings, i: int) -> int:
     if second in GIVES_FIRST_PART:
         lemma = first if lexicon.is_attribute(first) else lexicon.noun(first)
         if first in lexicon.colors or lexicon.noun_kind(lemma) or lexicon.is_attribute(first):
-            kind = "attribute"
-            findings.add(i, i + 2, lemma, kind, f"first part of {second}")
+            findings.add(i, i + 2, lemma, "attribute", f"first part of {second}")
     elif second == "haired" and first in BLOND:
         findings.add(i, i + 2, first, "attribute", "first part of haired")
     elif second not in NO_ATTRIBUTE and first not in lexicon.stop_adjectives:
@@ -124,17 +116,17 @@ def _black_and_white(findings: Findings, i: int) -> int:
 
 
 def participle(findings: Findings, i: int) -> bool:
-    """Note a participle that is an attribute; whether it was one (or is none of the tags)."""
+    """Note a participle that is an attribute; returns whether nothing else is left to do."""
     sentence, lexicon = findings.sentence, findings.lexicon
     word = sentence.words[i]
     if word == "seated":
         return False  # a posture, wherever it stands
-    attributive = is_attributive(findings, i)
     if word in lexicon.stop_participles:
         return True
-    if sentence.tags[i] == "VBD" and sentence.tag(i - 1) in NOUNS:
-        attributive = False
-    if sentence.tags[i] == "VBD" and not attributive and _has_object(findings, i):
+    is_past = sentence.tags[i] == "VBD"
+    attributive = _is_attributive(findings, i) and not (is_past and sentence.tag(i - 1) in NOUNS)
+    has_object = sentence.tag(i + 1) in ("DT", "PRP$", "PRP")
+    if is_past and not attributive and has_object:
         return False
     if attributive or word in lexicon.states:
         if sentence.word(i + 1) == "by" or sentence.word(i - 1) == "being":
@@ -145,16 +137,10 @@ def participle(findings: Findings, i: int) -> bool:
     return False
 
 
-def is_attributive(findings: Findings, i: int) -> bool:
-    """Whether the participle at a place stands before its noun."""
+def _is_attributive(findings: Findings, i: int) -> bool:
+    """Whether the participle stands before its noun."""
     sentence = findings.sentence
-    k = i + 1
-    while sentence.tag(k) in ADJECTIVES | {"VBN", ","} and k < i + 4:
-        k += 1
-    if sentence.tag(k) not in NOUNS and k not in sentence.units:
+    k = min(sentence.skip(i + 1, ADJECTIVES | {"VBN", ","}), i + 4)
+    if sentence.tag(k) not in NOUNS and k not in sentence.compounds:
         return False
     return sentence.tag(i - 1) in BEFORE_PARTICIPLE
-
-
-def _has_object(findings: Findings, i: int) -> bool:
-    return findings.sentence.tag(i + 1) in ("DT", "PRP$", "PRP")

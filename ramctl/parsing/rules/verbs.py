@@ -1,10 +1,7 @@
-"""Verbs to tags: doings, gerunds, light verbs, figures of speech (guidelines: actions)."""
+"""Verbs to tags: actions, gerunds, light verbs, figures of speech (guidelines: actions)."""
 
-from __future__ import annotations
-
-from ramctl.parsing import attributes
-from ramctl.parsing.found import Findings
-from ramctl.parsing.sentence import ADJECTIVES, DETERMINERS, NOUNS
+from ramctl.parsing.rules import attributes
+from ramctl.parsing.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, Findings
 
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
 PARTICLES = frozenset({"up", "out", "down", "over", "through", "off"})
@@ -12,11 +9,11 @@ LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun
                               "noun.event", "noun.body"})  # fmt: skip
 TAKING = frozenset({"take", "get", "snap", "shoot"})
 LAND = frozenset({"noun.location", "noun.object"})
-#: "In a standing position": somebody stands.
+# "In a standing position" means that somebody stands.
 POSTURES = frozenset({"position", "pose", "posture"})
-#: Verbs that are their own participles or adjectives.
+# Verbs that are their own participles or adjectives.
 OWN_PARTICIPLES = frozenset({"cut", "shut", "split", "open"})
-#: A verb's subject is no more words away.
+# A verb's subject is at most so many words away.
 NEAR = 40
 SHAPES_OF_LAND = frozenset({"roll", "wind", "slope", "tower", "loom", "sprawl", "undulate",
                             "meander", "snake", "sweep"})  # fmt: skip
@@ -24,7 +21,7 @@ TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skys
 
 
 def verb(findings: Findings, i: int) -> int:
-    """Note the action at a place; the place after it."""
+    """Note the action at an index; returns the index after it."""
     sentence, lexicon = findings.sentence, findings.lexicon
     word, tag = sentence.words[i], sentence.tags[i]
     if tag in ("VBN", "VBD") and attributes.participle(findings, i):
@@ -38,14 +35,14 @@ def verb(findings: Findings, i: int) -> int:
     if lemma == "prepare" and sentence.word(i + 1) in ("to", "for"):
         return i + 1
     if lemma in lexicon.light_verbs:
-        _mark_doing(findings, i)
+        _note_act_noun(findings, i)
     if lexicon.is_hardly_verb(lemma):
         return i + 1  # "to front", "to picture"
     if lemma in lexicon.stop_verbs or not lemma.isalpha() or len(lemma) < 2:
         return i + 1
     if lemma in SEEMING and _is_seeming(findings, i):
         return i + 1
-    if lemma in lexicon.lie_of_the_land | lexicon.course_verbs and _subject_is(
+    if lemma in lexicon.terrain_verbs | lexicon.course_verbs and _subject_is(
         findings, i, lemma in lexicon.course_verbs
     ):
         return i + 1
@@ -59,20 +56,20 @@ def verb(findings: Findings, i: int) -> int:
     return i + 1
 
 
-def _mark_doing(findings: Findings, i: int) -> None:
+def _note_act_noun(findings: Findings, i: int) -> None:
     """Remember the noun of "take a photograph", "do a back flip"."""
-    sentence, doings = findings.sentence, findings.lexicon.act_nouns
+    sentence, act_nouns = findings.sentence, findings.lexicon.act_nouns
     verb = findings.lexicon.verb(sentence.words[i])
     for k in range(i + 1, min(i + 6, len(sentence))):
         tag = sentence.tags[k]
         lemma = findings.lexicon.noun(sentence.words[k])
         after_determiner = sentence.tags[k - 1] in ADJECTIVES | DETERMINERS
-        if lemma in doings and (tag in NOUNS or (tag in ("VB", "VBP") and after_determiner)):
-            if doings[lemma] == "photograph" and verb not in TAKING:
+        if lemma in act_nouns and (tag in NOUNS or (tag in ("VB", "VBP") and after_determiner)):
+            if act_nouns[lemma] == "photograph" and verb not in TAKING:
                 return
-            findings.doings[k] = doings[lemma]
+            findings.actions_at[k] = act_nouns[lemma]
             sentence.tags[k] = "NN"
-            sentence.muted[k] = ""
+            sentence.excluded[k] = ""
             return
         if tag not in NOUNS and tag not in ADJECTIVES and tag not in DETERMINERS:
             return
@@ -82,9 +79,7 @@ def _is_seeming(findings: Findings, i: int) -> bool:
     sentence = findings.sentence
     if sentence.tags[i] == "VBG" and sentence.tag(i - 1) in ADJECTIVES:
         return True
-    k = i + 1
-    while sentence.tag(k) == "RB":
-        k += 1
+    k = sentence.skip(i + 1, {"RB"})
     after = sentence.tag(k)
     if after in ADJECTIVES or after == "VBN":
         return sentence.tag(k + 1) not in NOUNS
@@ -92,7 +87,7 @@ def _is_seeming(findings: Findings, i: int) -> bool:
 
 
 def _subject_is(findings: Findings, i: int, lifeless: bool) -> bool:
-    """Whether the verb's subject is land or a building; with `lifeless`, any thing not alive."""
+    """Whether the verb's subject is land or a building; with `lifeless`, anything not alive."""
     lexicon = findings.lexicon
     subject = _subject(findings, i)
     if not subject:
@@ -104,7 +99,7 @@ def _subject_is(findings: Findings, i: int, lifeless: bool) -> bool:
 
 
 def _subject(findings: Findings, i: int) -> str:
-    """The noun before a verb that no preposition governs; empty if there is none near."""
+    """The noun before a verb that no preposition governs; empty if none is near."""
     sentence, lexicon = findings.sentence, findings.lexicon
     subject, k = "", i - 1
     while k >= max(i - NEAR, 0) and sentence.tags[k] not in (",", ".", ":", "CC"):
@@ -130,19 +125,15 @@ def _is_purpose(findings: Findings, i: int) -> bool:
 
 
 def _head_after(findings: Findings, i: int) -> str:
-    """The singular of the last noun of the phrase that goes on after a place; empty if none."""
-    sentence, k = findings.sentence, i + 1
-    while sentence.tag(k) in ADJECTIVES:
-        k += 1
-    if sentence.tag(k) not in NOUNS:
-        return ""
-    while sentence.tag(k + 1) in NOUNS:
-        k += 1
-    return findings.lexicon.noun(sentence.words[k])
+    """The singular of the last noun of the phrase that continues after an index; empty if none."""
+    sentence = findings.sentence
+    start = sentence.skip(i + 1, ADJECTIVES)
+    end = sentence.skip(start, NOUNS)
+    return findings.lexicon.noun(sentence.words[end - 1]) if end > start else ""
 
 
 def _is_lie_of_land(findings: Findings, i: int, lemma: str) -> bool:
-    """Whether an -ing word tells the shape of the land after it: "rolling green hills"."""
+    """Whether an -ing word describes the shape of the land after it: "rolling green hills"."""
     sentence, lexicon = findings.sentence, findings.lexicon
     head = _head_after(findings, i)
     if lemma not in SHAPES_OF_LAND or not head or sentence.tag(i - 1) in NOUNS | {"PRP"}:

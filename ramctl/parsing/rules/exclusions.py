@@ -1,15 +1,12 @@
 """Words that give no tags: idioms, negated, compared and awaited things, written text."""
 
-from __future__ import annotations
-
-from ramctl.parsing.lexicon import Lexicon
-from ramctl.parsing.lists import word_set
-from ramctl.parsing.sentence import ADJECTIVES, BOUNDARIES, NOUNS, VERBS, Sentence
+from ramctl.parsing.dictionary.lexicon import Lexicon, word_set
+from ramctl.parsing.rules.sentence import ADJECTIVES, BOUNDARIES, NOUNS, VERBS, Sentence
 
 NEGATORS = frozenset({"no", "without", "not", "n't", "never", "nor", "neither", "lacking", "lacks",
                       "except", "minus", "hardly", "barely", "nobody"})  # fmt: skip
 FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "absent"})
-#: Before "to" and a doing that does not happen.
+# Words before "to" and an action that does not happen.
 UNDONE = frozenset({"fail", "refuse", "decline", "unable", "forget"})
 QUOTES_OPEN = frozenset({"``", "''"})
 QUOTES = frozenset({'"', "\u201c", "\u201d"})
@@ -24,71 +21,71 @@ AWAITED = {
     ("prepare", "for"), ("long", "for"), ("search", "of"), ("ready", "for"), ("name", "after"),
 }  # fmt: skip
 BARE_PHRASE_STARTS = NOUNS | {"DT", "PRP$", "CD"}
-#: What stands between a noun and itself: "hand in hand", "face to face".
-BETWEEN_TWINS = frozenset({"in", "to"})
-AFTER_FIGURE = BETWEEN_TWINS | {"of"}
+# Words between a noun and itself: "hand in hand", "face to face".
+BETWEEN_REPEATED = frozenset({"in", "to"})
+AFTER_FIGURE = BETWEEN_REPEATED | {"of"}
 SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
 
-def mute(sentence: Sentence, lexicon: Lexicon) -> None:
-    """Mark the words that give no tags, each with the rule's name."""
-    _mute_idioms(sentence, lexicon)
-    _mute_quotations(sentence)
+def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
+    """Mark the words that give no tags, each with the name of the rule."""
+    _exclude_idioms(sentence, lexicon)
+    _exclude_quotations(sentence)
     for i, word in enumerate(sentence.words):
-        if sentence.muted[i]:
+        if sentence.excluded[i]:
             continue
         if sentence.word(i + 1) in AFTER_FIGURE and sentence.tags[i] in NOUNS:
-            _mute_figure(sentence, i, lexicon)
+            _exclude_figure(sentence, i, lexicon)
         elif word in NEGATORS:
-            _mute_negated(sentence, i)
+            _exclude_negated(sentence, i)
         elif (word == "of" and sentence.word(i - 1) in FREE_OF) or (
             word == "than" and sentence.word(i - 1) == "rather"
         ):
-            sentence.mute(i, _bare_list_end(sentence, i), "negation")
+            sentence.exclude(i, _bare_list_end(sentence, i), "negation")
         elif word == "free" and sentence.tag(i - 1) in NOUNS and sentence.tag(i + 1) in NOUNS:
-            sentence.mute(i - 1, i + 1, "negation")  # "a traffic free zone"
+            sentence.exclude(i - 1, i + 1, "negation")  # "a traffic free zone"
         elif word == "missing" and sentence.tag(i + 1) in BARE_PHRASE_STARTS:
-            sentence.mute(i, sentence.phrase_end(i + 1), "negation")
+            sentence.exclude(i, sentence.phrase_end(i + 1), "negation")
         elif word == "to" and _verb_before(sentence, i, lexicon) in UNDONE:
-            sentence.mute(i, max(sentence.phrase_end(i + 2), i + 2), "negation")
+            sentence.exclude(i, max(sentence.phrase_end(i + 2), i + 2), "negation")
         elif word == "like" and sentence.tags[i] == "IN":
-            _mute_compared(sentence, i, lexicon)
+            _exclude_compared(sentence, i, lexicon)
         elif word in ("for", "of", "about", "after"):
             if (_verb_before(sentence, i, lexicon), word) in AWAITED:
-                sentence.mute(i, sentence.phrase_end(i + 1), "awaited")
+                sentence.exclude(i, sentence.phrase_end(i + 1), "awaited")
         elif word == "shades" and sentence.tag(i - 1) in ADJECTIVES:
-            sentence.mute(i, i + 1, "shade of a colour")
+            sentence.exclude(i, i + 1, "shade of a colour")
         elif word == "blues" and not _is_beside_color(sentence, i, lexicon):
-            sentence.mute(i, i + 1, "music style")
+            sentence.exclude(i, i + 1, "music style")
         elif sentence.tags[i] in VERBS and lexicon.verb(word) in WRITES:
-            _mute_written(sentence, i, lexicon)
+            _exclude_written(sentence, i, lexicon)
 
 
-def _mute_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
+def _exclude_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
     words, idioms = sentence.words, lexicon.idioms
     i = 0
     while i < len(words):
         for length in range(min(idioms.longest.get(words[i], 0), len(words) - i), 1, -1):
             if " ".join(words[i : i + length]) in idioms:
-                sentence.mute(i, i + length, "idiom")
+                sentence.exclude(i, i + length, "idiom")
                 i += length - 1
                 break
         i += 1
 
 
-def _mute_figure(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
-    """Mute a noun that is no thing here: "hand in hand", "a sea of people", "ears of corn"."""
+def _exclude_figure(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
+    """Exclude a noun that is no thing here: "hand in hand", "a sea of people", "ears of corn"."""
     words, lemma = sentence.words, lexicon.noun(sentence.words[i])
     if sentence.word(i + 1) != "of":
         if words[i] == sentence.word(i + 2) and sentence.word(i - 1) != "from":
-            sentence.mute(i, i + 3, "idiom")
+            sentence.exclude(i, i + 3, "idiom")
         return
     end = sentence.phrase_end(i + 2)
     if f"{lemma}={lexicon.noun(words[end - 1])}" in word_set("figures"):
-        sentence.mute(i, i + 1, "figure of speech")
+        sentence.exclude(i, i + 1, "figure of speech")
 
 
-def _mute_quotations(sentence: Sentence) -> None:
+def _exclude_quotations(sentence: Sentence) -> None:
     opened = None
     for i, word in enumerate(sentence.words):
         if word not in QUOTES and (sentence.tags[i] not in QUOTES_OPEN or word == "'"):
@@ -96,19 +93,18 @@ def _mute_quotations(sentence: Sentence) -> None:
         if opened is None:
             opened = i
         else:
-            sentence.mute(opened, i + 1, "quotation")
+            sentence.exclude(opened, i + 1, "quotation")
             opened = None
 
 
-def _mute_negated(sentence: Sentence, i: int) -> None:
+def _exclude_negated(sentence: Sentence, i: int) -> None:
     words, start = sentence.words, i
     if sentence.word(i + 1) in ("only", "just"):
         return
-    while sentence.tag(i + 1) in ("RB", "RBR"):  # "no longer holding", "not really wet"
-        i += 1
+    i = sentence.skip(i + 1, ("RB", "RBR")) - 1  # "no longer holding", "not really wet"
     end = sentence.phrase_end(i + 1)
     if words[start] == "no" and words[end - 1] in SIGNS:
-        sentence.mute(start, end - 1, "negation")
+        sentence.exclude(start, end - 1, "negation")
         return
     to_do = sentence.tag(i + 1) == "TO"  # "hoping not to fall"
     if end == i + 1 and sentence.tag(end + to_do) in VERBS:
@@ -122,11 +118,11 @@ def _mute_negated(sentence: Sentence, i: int) -> None:
         and _continues(sentence, end)
     ):
         end = max(sentence.phrase_end(end + 1), end + 1)
-    sentence.mute(start, end, "negation")
+    sentence.exclude(start, end, "negation")
 
 
 def _bare_list_end(sentence: Sentence, i: int) -> int:
-    """The place after the noun phrase that follows a word, and after bare nouns joined to it."""
+    """The index after the noun phrase that follows a word, and after bare nouns joined to it."""
     end = sentence.phrase_end(i + 1)
     while sentence.word(end) in ("and", "or") and sentence.tag(end + 1) in NOUNS:
         end = sentence.phrase_end(end + 1)
@@ -139,11 +135,11 @@ def _continues(sentence: Sentence, comma: int) -> bool:
     return end > comma + 1 and sentence.word(end) == "or"
 
 
-def _mute_compared(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
-    # "looks like clear plastic" hedges: the plastic is there.
+def _exclude_compared(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
+    # "looks like clear plastic" only hedges: the plastic is there.
     if lexicon.verb(sentence.word(i - 1)) in ("look", "feel", "appear", "seem"):
         return
-    sentence.mute(i, sentence.phrase_end(i + 1), "comparison")
+    sentence.exclude(i, sentence.phrase_end(i + 1), "comparison")
 
 
 def _verb_before(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
@@ -159,7 +155,7 @@ def _is_beside_color(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     return any(word in lexicon.colors or lexicon.noun(word) in lexicon.colors for word in near)
 
 
-def _mute_written(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
+def _exclude_written(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
     k = i - 1
     while k >= 0 and sentence.tags[k] in ("RB", "WDT", "MD", "VBZ", "DT", "IN"):
         if sentence.words[k] in ("that", "which"):
@@ -179,4 +175,4 @@ def _mute_written(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
         end < len(sentence) and sentence.tags[end] not in BOUNDARIES and sentence.tags[end] != "IN"
     ):
         end += 1
-    sentence.mute(i, end, "written text")
+    sentence.exclude(i, end, "written text")

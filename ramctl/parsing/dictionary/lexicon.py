@@ -1,27 +1,24 @@
-"""What the parser knows of words: lemmas, kinds, compounds, and which words are tags at all.
+"""What the parser knows about words: lemmas, kinds, compounds, and which words are tags at all.
 
-WordNet answers first; `data/lexicon.toml` holds what it lacks or gets wrong in captions.
+WordNet answers first; `data/lexicon.toml` holds what it lacks or gets wrong for captions.
 """
 
-from __future__ import annotations
-
+import tomllib
 from functools import cache, lru_cache
+from importlib import resources
 
-from ramctl.parsing.inflection import noun_lemma, verb_lemma
-from ramctl.parsing.lists import pairs, word_lists, word_set
-from ramctl.parsing.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet
+from ramctl.parsing.dictionary.inflection import noun_lemma, verb_lemma
+from ramctl.parsing.dictionary.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet
 
-#: Lexicographer files of what can be seen.
+# Lexicographer files of what can be seen.
 VISIBLE_FILES = frozenset(
     {"noun.Tops", "noun.animal", "noun.artifact", "noun.body", "noun.food", "noun.object",
      "noun.person", "noun.plant", "noun.substance"}
 )  # fmt: skip
-#: The first character past the Latin alphabets.
+# The first character past the Latin alphabets.
 AFTER_LATIN = "\u0250"
 NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
-
-
-#: First words of synsets under which every place is a scene.
+# First words of synsets under which every place is a scene.
 SCENE_ROOTS = (
     ("room", 0), ("shop", 0), ("mercantile establishment", 0), ("restaurant", 0), ("road", 0),
     ("body of water", 0), ("geographical area", 0), ("tract", 0), ("building complex", 0),
@@ -29,32 +26,54 @@ SCENE_ROOTS = (
     ("social event", 0), ("hotel", 0), ("medical building", 0), ("school", 1), ("theater", 0),
     ("way", 0), ("natural elevation", 0), ("building", 0),
 )  # fmt: skip
-
-
-#: First words of synsets under which everything is played.
+# The same for everything that is played.
 GAME_ROOTS = (("athletic game", 0), ("board game", 0), ("card game", 0))
 
 
-class Lexicon:
-    """Word knowledge, with caches that are bounded.
+@cache
+def word_lists() -> dict[str, dict[str, list[str]]]:
+    """All word lists of `lexicon.toml` by section and name; `_` in an entry stands for a space."""
+    text = resources.files("ramctl.parsing").joinpath("data/lexicon.toml").read_text("utf-8")
+    return {
+        section: {
+            name: [entry.replace("_", " ") for entry in entries.split()]
+            for name, entries in lists.items()
+        }
+        for section, lists in tomllib.loads(text).items()
+    }
 
-    Nouns that are `wanted` are things although the lists call them vague.
+
+@cache
+def word_set(name: str) -> frozenset[str]:
+    """One of the word sets that a single rule needs."""
+    return frozenset(word_lists()["rules"][name])
+
+
+def _pairs(entries: list[str]) -> dict[str, str]:
+    """The mapping that a list of "form=lemma" entries stands for."""
+    return dict(entry.split("=", 1) for entry in entries)
+
+
+class Lexicon:
+    """Word knowledge with bounded caches.
+
+    `accepted` nouns count as things although the lists call them vague.
     """
 
     def __init__(
         self,
         words: dict[str, dict[str, list[str]]],
         wordnet: WordNet,
-        wanted: frozenset[str] = frozenset(),
+        accepted: frozenset[str] = frozenset(),
     ) -> None:
         self.wordnet = wordnet
         nouns, verbs, adjectives = words["nouns"], words["verbs"], words["adjectives"]
         self.plural_only = frozenset(nouns["plural_only"])
         self.invariant = frozenset(nouns["invariant"])
-        self.irregular = pairs(nouns["irregular"])
+        self.irregular = _pairs(nouns["irregular"])
         self.ing_things = frozenset(nouns["ing_things"])
-        self.stop_nouns = frozenset(nouns["stop"]) - wanted
-        self.objects = frozenset(nouns["objects"]) | (wanted & frozenset(nouns["stop"]))
+        self.stop_nouns = frozenset(nouns["stop"]) - accepted
+        self.objects = frozenset(nouns["objects"]) | (accepted & frozenset(nouns["stop"]))
         self.things = frozenset(nouns["things"])
         self.scenes = frozenset(nouns["scenes"])
         self.actions = frozenset(nouns["actions"])
@@ -67,24 +86,24 @@ class Lexicon:
         self.states = frozenset(words["participles"]["states"])
         self.stop_verbs = frozenset(verbs["stop"])
         self.light_verbs = frozenset(verbs["light"])
-        self.lie_of_the_land = frozenset(verbs["lie_of_the_land"])
-        self.act_nouns = pairs(verbs["act_nouns"])
+        self.terrain_verbs = frozenset(verbs["terrain"])
+        self.act_nouns = _pairs(verbs["act_nouns"])
         self.extra_verbs = frozenset(verbs["extra"])
         self.course_verbs = frozenset(verbs["course"])
-        #: Doings that are named by nouns which are otherwise no tags: "take a photograph".
-        self.doings = frozenset(self.act_nouns.values())
-        self.doings_alone = frozenset(verbs["alone"])
+        # Actions named by nouns that are no tags otherwise: "take a photograph".
+        self.noun_actions = frozenset(self.act_nouns.values())
+        self.standalone_actions = frozenset(verbs["alone"])
         self.verb_forms = frozenset(verbs["forms"])
         self.attribute_phrases = frozenset(words["phrases"]["attributes"])
-        self.spelling = pairs(words["spelling"]["same"])
-        self.british = pairs(words["spelling"]["british"])
+        self.spelling = _pairs(words["spelling"]["same"])
+        self.british = _pairs(words["spelling"]["british"])
         self.spelling |= self.british
         self.vague_labels = {kind: frozenset(listed) for kind, listed in words["labels"].items()}
-        self.removed_compounds = frozenset(words["compounds"]["remove"])
         self.added_compounds = frozenset(words["compounds"]["add"])
         self.idioms = PhraseIndex(words["idioms"]["drop"])
         listed = {word for word in wordnet.compounds() if _is_noun_compound(word)}
-        self.compounds = PhraseIndex((self.added_compounds | listed) - self.removed_compounds)
+        removed = frozenset(words["compounds"]["remove"])
+        self.compounds = PhraseIndex((self.added_compounds | listed) - removed)
         self._scene_roots = self._find_roots(SCENE_ROOTS)
         self._games = self._find_roots(GAME_ROOTS)
         self.noun = lru_cache(maxsize=50_000)(self._noun)
@@ -94,12 +113,12 @@ class Lexicon:
 
     @staticmethod
     @cache
-    def shared() -> Lexicon:
-        """The lexicon that the package ships, opened once a process."""
+    def shared() -> "Lexicon":
+        """The lexicon of the package, opened once per process."""
         return Lexicon(word_lists(), WordNet.shared())
 
-    def wanting(self, nouns: frozenset[str]) -> Lexicon:
-        """A lexicon to which vague nouns are things."""
+    def accepting(self, nouns: frozenset[str]) -> "Lexicon":
+        """A lexicon in which these vague nouns are things."""
         return Lexicon(word_lists(), self.wordnet, nouns)
 
     def _noun(self, word: str) -> str:
@@ -135,13 +154,13 @@ class Lexicon:
         return self.verb(word) in self.extra_verbs or self.wordnet.has(self.verb(word), VERB)
 
     def is_hardly_verb(self, word: str) -> bool:
-        """Whether a vague noun is a doing so rarely that no caption means it."""
-        if word not in self.stop_nouns or word in self.doings_alone:
+        """Whether a vague noun is used as a verb so rarely that no caption means the action."""
+        if word not in self.stop_nouns or word in self.standalone_actions:
             return False
         return self.wordnet.count(word, NOUN) >= 3 * self.wordnet.count(word, VERB)
 
     def is_relational(self, word: str) -> bool:
-        """Whether an adjective says what a thing has to do with: military, musical."""
+        """Whether an adjective only relates a thing to another (WordNet: pertainym): military."""
         senses = self.wordnet.synsets(word, ADJECTIVE)
         return bool(senses) and senses[0].file == "adj.pert"
 
@@ -161,16 +180,16 @@ class Lexicon:
         return word in self.modifier_tags | self.colors | self.visible_adjectives or is_substance
 
     def is_game(self, word: str) -> bool:
-        """Whether one plays it: a sport or a game by one of its first two senses."""
+        """Whether it is a sport or a game by one of its first two senses."""
         senses = self.wordnet.entry(word).senses.get(NOUN, ())
         return any(self._is_below(number, self._games) for number, _ in senses[:2])
 
     def kind(self, tag: str) -> str:
-        """The kind of a tag by itself; object where nothing is known of it."""
+        """The kind of a tag by itself; object where nothing is known about it."""
         return self.noun_kind(self.noun(tag)) or self.kind_alone(tag) or "object"
 
     def kind_alone(self, word: str) -> str | None:
-        """The kind of a word in the form of a tag, as colour, noun, property or doing; or None."""
+        """The kind of a word by itself, None if it does not have the form of a tag."""
         if word in self.colors:
             return "attribute"
         if self.noun(word) == word and (kind := self.noun_kind(word)):
@@ -182,7 +201,7 @@ class Lexicon:
         return None
 
     def is_also_name(self, word: str) -> bool:
-        """Whether WordNet has the word as a name too: China, Turkey."""
+        """Whether WordNet also has the word as a proper name: China, Turkey."""
         return any(_is_name(synset, word) for synset in self.wordnet.synsets(word, NOUN))
 
     def first_file(self, lemma: str) -> str:
@@ -191,7 +210,7 @@ class Lexicon:
         return senses[0].file if senses else ""
 
     def thing_file(self, lemma: str) -> str:
-        """The file of the noun's sense that captions mean: a sloth is an animal."""
+        """The file of the sense that captions mean: a sloth is an animal, not a vice."""
         senses = self.wordnet.synsets(lemma, NOUN)
         is_animal = any(synset.file == "noun.animal" for synset in senses)
         return "noun.animal" if lemma in self.objects and is_animal else self.first_file(lemma)
@@ -240,7 +259,7 @@ class Lexicon:
         return "object" if is_english and len(lemma) > 2 else None
 
     def _kind_of_abstract(self, lemma: str, file: str) -> str | None:
-        """A compound is what its head is: a softball game, a maple leaf."""
+        """A compound has the kind of its head: a softball game, a maple leaf."""
         head = lemma.rpartition(" ")[2]
         if head == lemma:
             return None
@@ -264,7 +283,7 @@ class Lexicon:
         return not roots.isdisjoint([number, *self.wordnet.hypernym_path(number)])
 
     def _find_roots(self, words: tuple[tuple[str, int], ...]) -> frozenset[int]:
-        """The synsets of (word, place of its sense) pairs."""
+        """The synsets of (word, index of its sense) pairs."""
         found = (self.wordnet.entry(word).senses.get(NOUN, ()) for word, _ in words)
         return frozenset(
             senses[place][0]
@@ -288,7 +307,7 @@ class Lexicon:
 
 
 class PhraseIndex:
-    """Phrases of several words, found by their first word, longest first."""
+    """Phrases of several words; `longest` maps a first word to the length of its longest phrase."""
 
     def __init__(self, phrases: frozenset[str] | set[str] | list[str]) -> None:
         self.phrases = frozenset(phrases)
@@ -303,7 +322,7 @@ class PhraseIndex:
 
 
 def _is_noun_compound(word: str) -> bool:
-    """Whether it is a compound of nouns, not "walk in", "the city", "cup of tea"."""
+    """Whether it is a compound noun, unlike "walk in", "the city", "cup of tea"."""
     first, *middle, last = word.split(" ")
     return (
         first not in word_set("no_first_word")
@@ -313,6 +332,6 @@ def _is_noun_compound(word: str) -> bool:
 
 
 def _is_name(synset: Synset, lemma: str) -> bool:
-    """Whether the word names one thing: Austin, Crane, but not a crane."""
+    """Whether the word is a proper name: Austin, Crane, but not a crane."""
     spelled = [word for word in synset.lemmas if word.lower().replace("-", " ") == lemma]
     return synset.is_named_thing or all(word[:1].isupper() for word in spelled)

@@ -1,12 +1,10 @@
 """Base forms of English nouns and verbs: spelling rules whose results WordNet confirms."""
 
-from __future__ import annotations
-
 import re
 
-from ramctl.parsing.wordnet import NOUN, VERB, WordNet
+from ramctl.parsing.dictionary.wordnet import NOUN, VERB, WordNet
 
-#: A stem that would double its last consonant before -ing and -ed ("rid", "hop", "sit").
+# A stem that would double its last consonant before -ing and -ed ("rid", "hop", "sit").
 DOUBLING_STEM = re.compile(r"[^aeiou]*[aeiou][^aeiouwxy]$")
 DOUBLED = re.compile(r"([bdgklmnprtz])\1$")
 

@@ -1,19 +1,27 @@
 """Nouns and noun compounds to tags (guidelines: forms, compounds, people, empty words)."""
 
-from __future__ import annotations
+from ramctl.parsing.dictionary.lexicon import NATURAL_KINDS, Lexicon, word_set
+from ramctl.parsing.rules.attributes import SECOND_PARTS
+from ramctl.parsing.rules.sentence import (
+    ADJECTIVES,
+    DETERMINERS,
+    NOUNS,
+    VERBS,
+    Findings,
+    Sentence,
+)
 
-from ramctl.parsing.attributes import SECOND_PARTS
-from ramctl.parsing.found import Findings
-from ramctl.parsing.lists import word_set
-from ramctl.parsing.sentence import ADJECTIVES, NOUNS
-
+ENDS_COMPOUND = NOUNS | {"VBG", "RB", "JJ", "VBN", "RP", "VBD", "VB", "MD", "VBZ", "VBP"}
+# Heads that keep their meaning after an adjective: "primitive people", "a working man".
+GENERAL_PEOPLE = frozenset({"person", "man", "woman", "boy", "girl", "child", "lady"})
+BEFORE_VERB = NOUNS | {",", "PRP", "VBZ", "VBP", "VBD", "RB", "TO", "MD"}
 PHRASE = NOUNS | ADJECTIVES
-#: What is drunk from glasses is named so many words from them.
+# A drink is named within so many words of the glasses it is drunk from.
 NEAR = 20
-#: Stuff that a tool or garment is for rather than made of: "a snow shovel"; and what is made of it.
+# Substances that an artifact is used on rather than made of: "a snow shovel".
 STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
 BALL_GAMES = frozenset({"baseball", "basketball", "football", "softball", "volleyball"})
-#: The files of a colour's word and of a compound that ends in it.
+# Lexicographer files of a colour and of a compound that ends in it.
 COLOR_FILES = (("noun.attribute", "noun.attribute"), ("noun.attribute", "noun.substance"))
 WORN = frozenset({"wear", "wears", "wearing", "wore", "dressed"})
 WEARERS = frozenset({"wear", "wears", "wearing", "wore", "with", "in", "has", "his", "her", "their",
@@ -23,15 +31,81 @@ DRINKS = frozenset({"wine", "beer", "drinking", "champagne", "water", "juice", "
                     "drink", "drinks", "pitcher", "plates", "plate"})  # fmt: skip
 
 
+def find_compounds(sentence: Sentence, lexicon: Lexicon) -> None:
+    """Fill `sentence.compounds` with the lexicon's compounds, the longest first, left to right."""
+    words, tags, longest = sentence.words, sentence.tags, lexicon.compounds.longest
+    i, n = 0, len(words)
+    while i < n:
+        first = lexicon.noun(words[i]) if sentence.word(i + 1) == "of" else words[i]
+        reach = min(longest.get(first, 0), n - i)
+        for length in range(reach, 1, -1):
+            end = i + length
+            if any(sentence.excluded[i:end]) or tags[end - 1] not in ENDS_COMPOUND:
+                continue
+            lemma = _listed_compound(words[i:end], lexicon)
+            if lemma and _is_compound_here(sentence, i, end, lemma, lexicon):
+                sentence.compounds[i] = (end, lemma)
+                i = end - 1
+                break
+        i += 1
+
+
+def _listed_compound(words: list[str], lexicon: Lexicon) -> str | None:
+    phrase = " ".join(words)
+    if phrase in lexicon.irregular:
+        return lexicon.irregular[phrase]
+    if len(words) > 2 and words[1] == "of":  # "bodies of water"
+        phrase = " ".join([lexicon.noun(words[0]), *words[1:]])
+        return phrase if phrase in lexicon.compounds else None
+    last = "glass" if words[-1] == "glasses" else lexicon.noun(words[-1])
+    lemma = " ".join([*words[:-1], last])
+    if lemma in lexicon.plural_only or phrase in lexicon.plural_only:
+        return phrase
+    for form in (lemma, phrase):
+        if form in lexicon.compounds:
+            return form
+    return None
+
+
+def _is_compound_here(sentence: Sentence, i: int, end: int, lemma: str, lexicon: Lexicon) -> bool:
+    words, tags = sentence.words, sentence.tags
+    if lexicon.noun_kind(lemma) is None:
+        return False
+    if any(tag in (",", "CC", ".", "POS", "DT", "TO") for tag in tags[i:end]):
+        return lemma in lexicon.added_compounds
+    if tags[i] in VERBS and sentence.tag(i - 1) in BEFORE_VERB:
+        bare = tags[i] in ("VB", "VBP") and tags[end - 1] == "NN"
+        return bare and lemma in lexicon.added_compounds
+    # A longer noun phrase goes on: "drinking water spray", "cowboy hat rack".
+    if tags[end - 1] in VERBS | {"RB", "RP", "JJ", "MD"} and lemma not in lexicon.added_compounds:
+        return False
+    if tags[end - 1] in ("VBZ", "VBP", "VBG") and sentence.tag(end) in DETERMINERS:
+        return False
+    if lemma in lexicon.added_compounds:
+        return True
+    if tags[i] in ADJECTIVES and lemma.rpartition(" ")[2] in GENERAL_PEOPLE:
+        return False
+    if lexicon.is_relational(words[i]):
+        return True  # "military uniform"
+    if words[i] in lexicon.colors or words[i] in lexicon.stop_adjectives:
+        # A black bear and white wine are kinds, a blue flag (an iris) is a flag that is blue.
+        head = lexicon.first_file(lemma.rpartition(" ")[2])
+        if head not in NATURAL_KINDS and lexicon.first_file(words[i]) == "noun.attribute":
+            return False
+        synsets = lexicon.wordnet.synsets(lemma, "n")
+        return any(s.file in NATURAL_KINDS for s in synsets)
+    return True
+
+
 def noun_phrase(findings: Findings, start: int) -> int:
-    """Note the tags of the nouns that start at a place; the place after them."""
+    """Note the tags of the nouns that start at an index; returns the index after them."""
     sentence = findings.sentence
     parts: list[tuple[int, int, str]] = []
     i = start
-    while i < len(sentence) and not sentence.muted[i]:
-        if i in sentence.units:
-            end, lemma = sentence.units[i]
-            if parts and _is_doing(findings, i):
+    while i < len(sentence) and not sentence.excluded[i]:
+        if i in sentence.compounds:
+            end, lemma = sentence.compounds[i]
+            if parts and _is_action_of_noun(findings, i):
                 break
             parts.append((i, end, lemma))
             i = end
@@ -61,15 +135,15 @@ def noun_phrase(findings: Findings, start: int) -> int:
     return i
 
 
-def _is_doing(findings: Findings, i: int) -> bool:
-    """Whether the compound at a place is a doing of the noun before it: "man rock climbing"."""
+def _is_action_of_noun(findings: Findings, i: int) -> bool:
+    """Whether the compound is what the noun before it does: "man rock climbing"."""
     sentence, lexicon = findings.sentence, findings.lexicon
-    end, lemma = sentence.units[i]
+    end, lemma = sentence.compounds[i]
     return sentence.tags[end - 1] == "VBG" and lexicon.noun_kind(lemma) == "action"
 
 
 def _is_name(findings: Findings, i: int) -> bool:
-    return findings.sentence.tags[i] in ("NNP", "NNPS") and i not in findings.sentence.units
+    return findings.sentence.tags[i] in ("NNP", "NNPS") and i not in findings.sentence.compounds
 
 
 def _singular(findings: Findings, i: int) -> str:
@@ -88,10 +162,10 @@ def _singular(findings: Findings, i: int) -> str:
 
 def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
     lexicon, sentence = findings.lexicon, findings.sentence
-    if start in findings.doings:
-        findings.add(start, end, findings.doings[start], "action", "light verb and noun")
+    if start in findings.actions_at:
+        findings.add(start, end, findings.actions_at[start], "action", "light verb and noun")
         return True
-    if sentence.tags[end - 1] in ("NNP", "NNPS") and start not in sentence.units:
+    if sentence.tags[end - 1] in ("NNP", "NNPS") and start not in sentence.compounds:
         return False
     if (
         lemma in lexicon.colors
@@ -122,7 +196,7 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
 
 
 def _shade(findings: Findings, start: int, end: int, lemma: str) -> bool:
-    """Note the colour that a compound ends in: "cerulean blue"; whether it does."""
+    """Note the colour that a compound ends in ("cerulean blue"); returns whether it does."""
     color = lemma.rpartition(" ")[2]
     lexicon = findings.lexicon
     files = (lexicon.first_file(color), lexicon.first_file(lemma))
@@ -133,13 +207,13 @@ def _shade(findings: Findings, start: int, end: int, lemma: str) -> bool:
 
 
 def _is_played(findings: Findings, i: int) -> bool:
-    """Whether a ball's name is the game: "playing basketball", not "a basketball"."""
+    """Whether a ball's name means the game: "playing basketball", not "a basketball"."""
     sentence, lexicon = findings.sentence, findings.lexicon
     return lexicon.verb(sentence.word(i - 1)) == "play"
 
 
 def _is_garment(findings: Findings, i: int) -> bool:
-    """Whether "top" is worn: "in a pink top", not "on the top of", "a red top of a box"."""
+    """Whether "top" is a garment: "in a pink top", not "on the top of", "a red top of a box"."""
     sentence, lexicon = findings.sentence, findings.lexicon
     before = sentence.words[max(i - 6, 0) : i]
     described = not lexicon.colors.isdisjoint(before[-3:]) and "on" not in before[-4:]
@@ -147,7 +221,7 @@ def _is_garment(findings: Findings, i: int) -> bool:
 
 
 def _first_part(findings: Findings, start: int, lemma: str) -> None:
-    """Note the material of a "straw hat" and the colour of a "black bear" too: they are true."""
+    """Also note the material of a "straw hat" and the colour of a "black bear": both are true."""
     word, lexicon = findings.sentence.words[start], findings.lexicon
     if word in word_set("materials") and len(lemma.split()) == 2:
         findings.add(start, start + 1, word, "attribute", "material")
@@ -163,7 +237,7 @@ def _modifier(
     findings: Findings, start: int, end: int, lemma: str, head: str, is_thing: bool
 ) -> None:
     lexicon, sentence = findings.lexicon, findings.sentence
-    if is_thing and _is_name(findings, start) and sentence.shown[start][:1].isupper():
+    if is_thing and _is_name(findings, start) and sentence.written[start][:1].isupper():
         return  # "the Seattle Space Needle scene"
     kind = lexicon.noun_kind(lemma)
     if lemma in lexicon.colors and end - start == 1:

@@ -1,7 +1,5 @@
 """How often tags occur in captions, with which kinds, and beside which other tags."""
 
-from __future__ import annotations
-
 from array import array
 from collections import Counter
 from collections.abc import Iterable
@@ -9,23 +7,23 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import sparse
 
-from ramctl.parsing.parser import ParsedCaption
+from ramctl.parsing.rules.sentence import ParsedCaption
 
-#: Tags that make up the contexts by which two words are compared.
+# The number of tags that make up the contexts by which two words are compared.
 N_CONTEXTS = 2000
 
 
 class TagCounts:
-    """Counts over a corpus of parsed captions; holds four bytes a mention.
+    """Counts over a corpus of parsed captions; holds four bytes per mention.
 
-    A free compound counts as a mention of its own, beside its head's.
+    A free compound counts as a mention of its own besides that of its head.
     """
 
     def __init__(self) -> None:
         self.captions: Counter[str] = Counter()
         self.kinds: dict[str, Counter[str]] = {}
         self.phrases: Counter[str] = Counter()
-        #: The -ing forms of actions, which also name the activity: {"surf": {"surfing": 12}}.
+        # The -ing forms of actions, which also name the activity: {"surf": {"surfing": 12}}.
         self.gerunds: dict[str, Counter[str]] = {}
         self._ids: dict[str, int] = {}
         self._mentions = array("i")
@@ -48,7 +46,7 @@ class TagCounts:
         return self._ids.setdefault(tag, len(self._ids))
 
     @classmethod
-    def of(cls, captions: Iterable[ParsedCaption]) -> TagCounts:
+    def of(cls, captions: Iterable[ParsedCaption]) -> "TagCounts":
         """The counts of all captions."""
         counts = cls()
         for parsed in captions:
@@ -65,7 +63,7 @@ class TagCounts:
     def contexts(self, tags: list[str]) -> sparse.csr_matrix:
         """Unit vectors of the positive mutual information of tags with the commonest tags.
 
-        One row a tag, one column a context; unknown tags have empty rows.
+        One row per tag, one column per context; unknown tags have empty rows.
         """
         n_captions, n_ids = len(self._starts) - 1, len(self._ids)
         mentions = sparse.csr_matrix(
@@ -76,7 +74,8 @@ class TagCounts:
             ),
             shape=(n_captions, n_ids),
         )
-        common = [tag for tag, _ in _ranked(self.captions)[:N_CONTEXTS]]
+        ranked = sorted(self.captions, key=lambda tag: (-self.captions[tag], tag))
+        common = ranked[:N_CONTEXTS]
         columns = mentions[:, [self._ids[tag] for tag in common]]
         known = sparse.diags([float(tag in self._ids) for tag in tags])
         rows = mentions[:, [self._ids.get(tag, 0) for tag in tags]] @ known
@@ -85,7 +84,7 @@ class TagCounts:
         totals_column = np.asarray(columns.sum(axis=0)).ravel()
         expected = totals_row[together.row] * totals_column[together.col] / max(n_captions, 1)
         information = np.log(together.data / expected)
-        # A tag's co-occurrence with itself says nothing of its meaning.
+        # A tag's co-occurrence with itself says nothing about its meaning.
         same = np.array(
             [tags[r] == common[c] for r, c in zip(together.row, together.col, strict=True)]
         )
@@ -93,7 +92,3 @@ class TagCounts:
         vectors = sparse.csr_matrix((information, (together.row, together.col)), together.shape)
         lengths = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())
         return sparse.diags(1 / np.maximum(lengths, 1e-9)) @ vectors
-
-
-def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

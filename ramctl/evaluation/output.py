@@ -1,4 +1,4 @@
-"""The figures for people and spreadsheets: aligned text, CSV, Markdown; one row a class."""
+"""The figures for people and spreadsheets: aligned text, CSV, Markdown."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ramctl.evaluation.evaluate import Comparison
+from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats
 from ramctl.evaluation.thresholds import max_f1_thresholds
 from ramctl.records.jsonl import dumps
@@ -48,7 +48,7 @@ def write_rows(header: Row, rows: Sequence[Row], form: str) -> bytes:
 
 
 def class_rows(comparison: Comparison, intervals: list[tuple[float, float] | None]) -> list[Row]:
-    """A row for every class under `CLASS_COLUMNS`; empty cells where there is nothing to say."""
+    """A row for every class under `CLASS_COLUMNS`; a cell without a value is empty."""
     counts = comparison.counts
     columns: list[Floats] = [comparison.precisions]
     columns += [np.array([pair[i] if pair else np.nan for pair in intervals]) for i in (0, 1)]
@@ -58,17 +58,17 @@ def class_rows(comparison: Comparison, intervals: list[tuple[float, float] | Non
     for c, name in enumerate(comparison.classes.names):
         numbers = [str(int(amount[c])) for amount in amounts]
         figures = ["" if np.isnan(column[c]) else _number(float(column[c])) for column in columns]
-        rows.append([name, *numbers, *figures, "|".join(comparison.classes.words(c))])
+        rows.append([name, *numbers, *figures, "|".join(comparison.classes.tags(c))])
     return rows
 
 
 def report_format(path: Path) -> str:
-    """The format of a per-class table by its file's name: `.csv`, `.md`, else TSV."""
+    """The format of a table of classes by the name of its file: `.csv`, `.md`, else TSV."""
     return {".csv": "csv", ".md": "md"}.get(path.suffix, "tsv")
 
 
 def threshold_lines(comparison: Comparison) -> bytes:
-    """The thresholds of the best F1 as JSONL `{"tag", "threshold"}`, a line a class."""
+    """The thresholds with the best F1 as JSONL `{"tag", "threshold"}`, a line for each class."""
     thresholds, _ = max_f1_thresholds(comparison.scores, comparison.truth)
     names = comparison.classes.names
     lines = zip(names, thresholds.tolist(), strict=True)

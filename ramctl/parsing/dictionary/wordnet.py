@@ -3,8 +3,6 @@
 Source: Princeton WordNet 3.0; `scripts/build_lexicon` describes the file.
 """
 
-from __future__ import annotations
-
 import gzip
 import re
 from dataclasses import dataclass
@@ -16,10 +14,10 @@ import numpy as np
 
 from ramctl.errors import RunProblem
 
-#: Parts of speech, and the letters that stand for them in the compiled file.
+# Parts of speech, and the letters that stand for them in the compiled file.
 NOUN, VERB, ADJECTIVE, ADVERB = "n", "v", "a", "r"
 
-#: Lexicographer files by number. Source: WordNet's lexnames(5).
+# Lexicographer files by number. Source: WordNet's lexnames(5).
 LEXICOGRAPHER_FILES: Final = (
     "adj.all", "adj.pert", "adv.all", "noun.Tops", "noun.act", "noun.animal", "noun.artifact",
     "noun.attribute", "noun.body", "noun.cognition", "noun.communication", "noun.event",
@@ -50,7 +48,7 @@ class Synset:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What WordNet knows of one word.
+    """What WordNet knows about one word.
 
     `senses` maps a part of speech to (synset number, count) pairs, most frequent first;
     `base_forms` maps it to the lemmas that the word is an irregular form of.
@@ -64,7 +62,7 @@ NO_ENTRY: Final = Entry({}, {})
 
 
 class WordNet:
-    """Look-ups in the compiled file: 7 MB in memory, about 0.05 s to open."""
+    """Lookups in the compiled file: 7 MB in memory, about 0.05 s to open."""
 
     def __init__(self, data: bytes) -> None:
         header, _, _ = data.partition(b"\n")
@@ -80,8 +78,8 @@ class WordNet:
 
     @staticmethod
     @cache
-    def shared() -> WordNet:
-        """The WordNet that the package ships, opened once a process."""
+    def shared() -> "WordNet":
+        """The WordNet of the package, opened once per process."""
         packed = resources.files("ramctl.parsing").joinpath("data/wordnet.gz").read_bytes()
         return WordNet(gzip.decompress(packed))
 
@@ -97,7 +95,7 @@ class WordNet:
         return [self.synset(number) for number, _ in self.entry(word).senses.get(pos, ())]
 
     def count(self, word: str, pos: str) -> int:
-        """How often the word stands for this part of speech in WordNet's tagged texts."""
+        """How often WordNet's sense-tagged texts use the word as this part of speech."""
         return sum(count for _, count in self.entry(word).senses.get(pos, ()))
 
     def hypernym_path(self, number: int) -> list[int]:
@@ -107,6 +105,12 @@ class WordNet:
             number = above[0]
             path.append(number)
         return path
+
+    def is_kind_of(self, noun: str, lemma: str) -> bool:
+        """Whether the noun's first sense is below a synset that has the lemma."""
+        senses = self.entry(noun).senses.get(NOUN, ())
+        path = self.hypernym_path(senses[0][0]) if senses else []
+        return any(lemma in self.synset(number).lemmas for number in path)
 
     def compounds(self) -> set[str]:
         """The nouns of two to four words."""

@@ -1,0 +1,1 @@
+"""A label system from the tags of a caption corpus."""

@@ -1,0 +1,327 @@
+"""A label system from the tags of a corpus, and the table in which a person reviews it.
+
+Source: RAM sec. 3.1: frequent tags of parsed captions, synonyms merged, 4,585 labels.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ramctl.errors import RunProblem
+from ramctl.labels import Label, LabelSystem
+from ramctl.parsing.dictionary.lexicon import VISIBLE_FILES, Lexicon
+from ramctl.parsing.dictionary.wordnet import NOUN, VERB
+from ramctl.parsing.label_building.synonyms import POS_OF_KIND, Merge, find_merges, rare_synonyms
+from ramctl.parsing.label_building.tag_counts import TagCounts
+from ramctl.records.files import write_atomic
+from ramctl.records.record import KINDS
+
+DECISIONS = ("label", "synonym", "drop")
+COLUMNS = ("tag", "decision", "of", "kind", "count", "reason")
+MAX_LABELS = 4585  # the paper's
+MAX_STRINGS = 6500  # about the paper's 6,449 words and phrases
+MIN_COUNT = 5
+# The most general hypernyms that people search by; "artifact" and "organism" are not among them.
+EVERYDAY = frozenset({"person", "animal", "plant", "food"})
+# A free compound must occur this often to be a label, more than a word must.
+MIN_PHRASE_COUNT = 15
+# The share of its head's mentions that makes a free compound a thing of its own.
+MIN_PHRASE_SHARE = 0.002
+# The weight, when labels are ranked, of attributes (a picture has many, and which of them a
+# caption names is chance), of words in no dictionary, and of free compounds of two tags.
+HALF = 0.5
+TOO_RARE = "too rare for the size"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large a label system may grow, and how often a tag must occur."""
+
+    max_labels: int = MAX_LABELS
+    max_strings: int = MAX_STRINGS
+    min_count: int = MIN_COUNT
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What became of one frequent tag: `decision` is label, synonym or drop, with the reason."""
+
+    tag: str
+    count: int
+    kind: str
+    decision: str
+    of: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLabels:
+    """A label system, and every candidate with what became of it, in order of rank."""
+
+    labels: LabelSystem
+    candidates: list[Candidate]
+
+
+def build_labels(
+    counts: TagCounts,
+    lexicon: Lexicon,
+    sizes: Sizes,
+    decisions: Mapping[str, Candidate] | None = None,
+) -> BuiltLabels:
+    """The label system of a corpus; `decisions` (tag to what a person decided) override ours.
+
+    The same counts give the same system.
+    """
+    return _Builder(counts, lexicon, sizes).build(decisions or {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    counts: TagCounts
+    lexicon: Lexicon
+    sizes: Sizes
+
+    def build(self, decisions: Mapping[str, Candidate]) -> BuiltLabels:
+        ranked = self._rank()
+        tags = [tag for tag, _ in ranked]
+        merges = {merge.word: merge for merge in find_merges(self.counts, self.lexicon, tags)}
+        candidates = [
+            replace(decisions[tag], count=count)
+            if tag in decisions
+            else self._decide(tag, count, merges)
+            for tag, count in ranked
+        ]
+        candidates += [decisions[tag] for tag in sorted(decisions.keys() - dict(ranked).keys())]
+        candidates = self._limit(candidates)
+        candidates += self._rare(candidates)
+        return BuiltLabels(self._system(candidates), candidates)
+
+    def _rank(self) -> list[tuple[str, int]]:
+        """(tag, count) of all tags and free compounds that are frequent enough, by rank."""
+        counts, min_count = self.counts, self.sizes.min_count
+        found = {tag: n for tag, n in counts.captions.items() if n >= min_count}
+        for form, count in self._activities().items():
+            found.setdefault(form, count)
+        for word, count in self._parts().items():
+            if found.get(word, 0) + count >= min_count:
+                found[word] = found.get(word, 0) + count
+        for phrase, count in counts.phrases.items():
+            head = phrase.rpartition(" ")[2]
+            if phrase.partition(" ")[0] in self.lexicon.colors:
+                continue  # "tan dog": both parts are tags
+            often = count >= max(MIN_PHRASE_COUNT, min_count)
+            if often and count >= MIN_PHRASE_SHARE * counts.captions[head]:
+                found[phrase] = found.get(phrase, 0) + count
+        return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+
+    def _activities(self) -> dict[str, int]:
+        """-ing names of actions whose base form is mostly a thing: "fishing" beside the `fish`.
+
+        WordNet must know the name: nobody calls an activity "sticking".
+        """
+        counts, names = self.counts, {}
+        for tag, gerunds in counts.gerunds.items():
+            form, count = min(gerunds.items(), key=lambda item: (-item[1], item[0]))
+            is_name = self.lexicon.wordnet.has(form, NOUN) and form not in counts.captions
+            if counts.kind(tag) != "action" and is_name:
+                names[form] = count
+        return names
+
+    def _parts(self) -> Counter[str]:
+        """Mentions of words inside compounds.
+
+        The head of a dictionary compound, if the compound is a kind of it ("golden retriever"),
+        and the first noun of a free one ("banquet table").
+        """
+        lexicon, parts = self.lexicon, Counter[str]()
+        for tag, count in self.counts.captions.items():
+            head = tag.rpartition(" ")[2]
+            is_compound = head != tag and lexicon.noun_kind(head) is not None
+            if is_compound and lexicon.wordnet.is_kind_of(tag, head):
+                parts[head] += count
+        for phrase, count in self.counts.phrases.items():
+            first = phrase.rpartition(" ")[0]
+            if first not in lexicon.modifier_tags and lexicon.noun_kind(first) is not None:
+                parts[first] += count
+        return parts
+
+    def _decide(self, tag: str, count: int, merges: Mapping[str, Merge]) -> Candidate:
+        kind = self.counts.kind(tag)
+        if tag not in self.counts.kinds:
+            kind = "action" if tag.endswith("ing") else self.lexicon.noun_kind(tag) or "object"
+        if reason := self._why_dropped(tag, kind):
+            return Candidate(tag, count, kind, "drop", "", reason)
+        if merge := merges.get(tag):
+            reason = f"{merge.rule} {merge.similarity}"
+            return Candidate(tag, count, kind, "synonym", merge.tag, reason)
+        return Candidate(tag, count, kind, "label", "", "frequent")
+
+    def _why_dropped(self, tag: str, kind: str) -> str:
+        if not all(part.replace("'", "").isalpha() for part in tag.split()):
+            return "not a word"
+        if tag.isascii() and len(tag) < 3 and not self.lexicon.is_plain_noun(tag):
+            return "too short"
+        return f"vague {kind}" if tag in self.lexicon.vague_labels[kind] else ""
+
+    def _weight(self, tag: str, kind: str) -> float:
+        """How much a mention of a label counts towards its rank."""
+        if kind == "attribute":
+            return HALF
+        first, _, last = tag.partition(" ")
+        if last:
+            is_free = self.lexicon.noun_kind(last) and not self.lexicon.is_listed(tag)
+            return HALF if is_free and self.lexicon.is_tag_before_noun(first) else 1.0
+        return 1.0 if self.lexicon.is_known(tag) else HALF
+
+    def _limit(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates by rank; the lowest ones that exceed the sizes are dropped."""
+        kept, labels, strings = [], set[str](), 0
+        # A label comes before its synonyms, even where a synonym is the more frequent word.
+        rank = {c.tag: c.count * self._weight(c.tag, c.kind) for c in candidates}
+        for c in candidates:
+            if c.decision == "synonym" and c.of in rank:
+                rank[c.of] = max(rank[c.of], rank[c.tag])
+        for c in sorted(candidates, key=lambda c: (-rank[c.tag], c.decision == "synonym", c.tag)):
+            room = strings < self.sizes.max_strings
+            if c.decision == "label":
+                room = room and len(labels) < self.sizes.max_labels
+            elif c.decision == "synonym":
+                room = room and c.of in labels
+            if c.decision != "drop" and not room:
+                c = replace(c, decision="drop", of="", reason=TOO_RARE)
+            if c.decision == "label":
+                labels.add(c.tag)
+            strings += c.decision != "drop"
+            kept.append(c)
+        return kept
+
+    def _rare(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Words too rare to be labels, as synonyms of labels while there is room."""
+        counts = self.counts
+        strings = {c.tag: c.of or c.tag for c in candidates if c.decision != "drop"}
+        decided = {c.tag for c in candidates}
+        rare = [(tag, n) for tag, n in counts.captions.items() if tag not in decided]
+        words = [tag for tag, _ in sorted(rare, key=lambda item: (-item[1], item[0]))]
+        merges = rare_synonyms(counts, self.lexicon, words, strings)
+        return [
+            Candidate(
+                m.word, counts.captions[m.word], counts.kind(m.word), "synonym", m.tag, m.rule
+            )
+            for m in merges[: max(self.sizes.max_strings - len(strings), 0)]
+        ]
+
+    def _system(self, candidates: list[Candidate]) -> LabelSystem:
+        labels = [candidate for candidate in candidates if candidate.decision == "label"]
+        synonyms: dict[str, list[Candidate]] = {}
+        for candidate in candidates:
+            if candidate.decision == "synonym":
+                synonyms.setdefault(candidate.of, []).append(candidate)
+        canonical = {label.tag: label.tag for label in labels}
+        canonical |= {c.tag: tag for tag, others in synonyms.items() for c in others}
+        forms = self._other_forms(labels, canonical)
+        built = []
+        for label in labels:
+            others = synonyms.get(label.tag, [])
+            built.append(
+                Label(
+                    label.tag,
+                    label.kind,
+                    synonyms=(*(other.tag for other in others), *forms.get(label.tag, ())),
+                    parents=self._parents(label, canonical),
+                    count=label.count + sum(other.count for other in others),
+                )
+            )
+
+        def rank(label: Label) -> tuple[float, str]:
+            return -(label.count or 0) * self._weight(label.tag, label.kind), label.tag
+
+        return LabelSystem(sorted(built, key=rank))
+
+    def _other_forms(
+        self, labels: list[Candidate], canonical: Mapping[str, str]
+    ) -> dict[str, tuple[str, ...]]:
+        """Other strings of the labels: "surfing", "play tennis", British spellings."""
+        british: dict[str, list[str]] = {}
+        for form, lemma in self.lexicon.british.items():
+            british.setdefault(lemma, []).append(form)
+        room = self.sizes.max_strings - len(canonical)
+        taken = set(canonical)
+        forms: dict[str, tuple[str, ...]] = {}
+        for label in labels:
+            found: list[str] = []
+            if label.kind == "action":
+                gerunds = self.counts.gerunds.get(label.tag, Counter())
+                found = sorted(form for form, n in gerunds.items() if n >= self.sizes.min_count)
+            found += british.get(label.tag, [])
+            if self.lexicon.is_game(label.tag):
+                found += [f"play {label.tag}", f"playing {label.tag}"]
+            free = [form for form in found if form not in taken][:room]
+            taken.update(free)
+            room -= len(free)
+            forms[label.tag] = tuple(free)
+        return forms
+
+    def _parents(self, label: Candidate, canonical: Mapping[str, str]) -> tuple[str, ...]:
+        """The labels above one, nearest first: its hypernyms, else the head of the compound."""
+        found: dict[str, None] = {}
+        pos = POS_OF_KIND[label.kind]
+        for number in self._path_above(label.tag, pos):
+            synset = self.lexicon.wordnet.synset(number)
+            if synset.file == "noun.Tops" and EVERYDAY.isdisjoint(synset.lemmas):
+                continue
+            for lemma in synset.lemmas:
+                above = canonical.get(lemma.lower().replace("-", " "))
+                if above and above != label.tag:
+                    found.setdefault(above)
+        head = label.tag.rpartition(" ")[2]
+        if not found and head != label.tag and pos == NOUN and head in canonical:
+            found[canonical[head]] = None
+        return tuple(found)
+
+    def _path_above(self, tag: str, pos: str) -> list[int]:
+        """The hypernyms of the sense that is meant: the first visible one of a noun."""
+        synsets = self.lexicon.wordnet.synsets(tag, pos)
+        if not synsets:
+            return []
+        meant = next((s for s in synsets if s.file in VISIBLE_FILES), synsets[0])
+        path = self.lexicon.wordnet.hypernym_path(meant.number)
+        # Verbs soon become too general: to run is to hurry is to travel is to move.
+        return path[:1] if pos == VERB else path
+
+
+def read_review(path: Path) -> dict[str, Candidate]:
+    """What each line of a review table decides, by tag; empty if there is no such file.
+
+    Raises RunProblem naming file and line where a line is not a valid decision.
+    """
+    if not path.exists():
+        return {}
+    decided: dict[str, Candidate] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
+            number = len(decided) + 2
+            tag, decision, of, kind, count = ((row.get(name) or "").strip() for name in COLUMNS[:5])
+            if not tag or decision not in DECISIONS or kind not in KINDS:
+                raise RunProblem(
+                    f"{path}:{number}: needs a tag, a decision ({', '.join(DECISIONS)}) "
+                    f"and a kind ({', '.join(KINDS)})"
+                )
+            if decision == "synonym" and not of:
+                raise RunProblem(f"{path}:{number}: a synonym of nothing: the column 'of' is empty")
+            decided[tag] = Candidate(
+                tag, int(count) if count.isdigit() else 0, kind, decision, of, row["reason"] or ""
+            )
+    return decided
+
+
+def write_review(path: Path, candidates: Iterable[Candidate]) -> None:
+    """Write the table, tab-separated, one candidate a line; whole or not at all."""
+    text = io.StringIO()
+    rows = csv.writer(text, delimiter="\t", quoting=csv.QUOTE_NONE, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for c in candidates:
+        rows.writerow([c.tag, c.decision, c.of, c.kind, c.count, c.reason])
+    write_atomic(path, text.getvalue().encode())

@@ -1,0 +1,93 @@
+"""All rules on one caption: from part-of-speech tags to image tags, without a label system."""
+
+from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.dictionary.wordnet import VERB
+from ramctl.parsing.rules import attributes, exclusions, nouns, pos_correction, verbs
+from ramctl.parsing.rules.sentence import (
+    ADJECTIVES,
+    NOUNS,
+    VERBS,
+    Findings,
+    Found,
+    Sentence,
+    read_sentence,
+)
+
+LONGEST_TAG = 4  # words
+
+
+def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findings:
+    """What the rules find in a caption of words with Penn Treebank tags, every mention."""
+    read = read_sentence(written, tags, lexicon.spelling)
+    # The order matters: exclusions and compounds rely on corrected tags, and a compound must not
+    # contain an excluded word.
+    pos_correction.correct_tags(read, lexicon)
+    exclusions.exclude_words(read, lexicon)
+    nouns.find_compounds(read, lexicon)
+    findings = Findings(read, lexicon)
+    i = 0
+    while i < len(read):
+        i = _step(findings, i)
+    return findings
+
+
+def tag_of_whole_text(read: Sentence, lexicon: Lexicon) -> Found | None:
+    """The tag that the whole text is; None where it is none.
+
+    A bare word has no sentence that its part of speech could be read from.
+    """
+    if not 0 < len(read) <= LONGEST_TAG:
+        return None
+    text = " ".join(read.words)
+    kind = _kind_of_phrase(text, lexicon) if len(read) > 1 else _kind_of_word(text, lexicon)
+    if kind is None:
+        return None
+    return Found(0, text, kind, " ".join(read.written), "the whole text")
+
+
+def _kind_of_phrase(text: str, lexicon: Lexicon) -> str | None:
+    first, _, last = text.rpartition(" ")
+    if text in lexicon.attribute_phrases or (
+        last in attributes.SECOND_PARTS - attributes.GIVES_FIRST_PART
+        and " " not in first
+        and first not in attributes.LIGHTNESS | lexicon.stop_adjectives
+    ):
+        return "attribute"
+    is_lemma = lexicon.is_listed(text) and lexicon.noun(text) == text
+    return lexicon.noun_kind(text) if is_lemma else None
+
+
+def _kind_of_word(word: str, lexicon: Lexicon) -> str | None:
+    if word in lexicon.noun_actions:
+        return "action"
+    if word == "top":
+        return "object"  # the garment; other tops are no tags
+    if word in lexicon.stop_nouns:
+        # "view" and "point" are tags only as actions.
+        if word in lexicon.standalone_actions or (
+            lexicon.wordnet.has(word, VERB)
+            and word not in lexicon.stop_verbs
+            and not lexicon.is_hardly_verb(word)
+        ):
+            return "action"
+        return "attribute" if lexicon.is_attribute(word) else None
+    return lexicon.kind_alone(word)
+
+
+def _step(findings: Findings, i: int) -> int:
+    """Note what starts at an index; returns the index after it."""
+    read = findings.sentence
+    if read.excluded[i]:
+        return i + 1
+    tag = read.tags[i]
+    if i in read.compounds:
+        return nouns.noun_phrase(findings, i)
+    if (tag in NOUNS or tag in ADJECTIVES) and attributes.is_second_part(read, i + 1):
+        return attributes.with_second_part(findings, i)
+    if tag in NOUNS:
+        return nouns.noun_phrase(findings, i)
+    if tag in ADJECTIVES:
+        return attributes.adjective(findings, i)
+    if tag in VERBS:
+        return verbs.verb(findings, i)
+    return i + 1

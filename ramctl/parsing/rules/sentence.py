@@ -1,0 +1,172 @@
+"""One caption as the rules see it, what they find in it, and the parsed caption that comes out."""
+
+import html
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from ramctl.parsing.dictionary.lexicon import Lexicon
+
+NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})
+ADJECTIVES = frozenset({"JJ", "JJR", "JJS"})
+VERBS = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"})
+FINITE = frozenset({"VBD", "VBP", "VBZ", "MD"})
+DETERMINERS = frozenset({"DT", "PRP$", "PDT", "WP$", "CD", "POS"})
+BOUNDARIES = frozenset({".", ":", "``", "''", "-LRB-", "-RRB-"})
+
+URL = re.compile(r"(?:https?://|www\.)\S+")
+MARKUP = re.compile(r"<[^<>]{1,200}>")
+CURLY_APOSTROPHE = str.maketrans({"\u2019": "'", "\u2018": "'", "\u00a0": " ", "_": " "})
+# Text in single quotes; an apostrophe inside a word does not count as one.
+SINGLE_QUOTED = re.compile(r"(?<!\w)'(?!(?:s|t|m|re|ve|ll|d)\b)((?:[^'\n]|(?<=\w)'(?=\w))+)'(?!\w)")
+# Longer strings are no words, and the tokenizer's time grows with the square of their length.
+MAX_WORD = 100
+NO_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
+
+
+def clean(text: str) -> str:
+    """The caption without mark-up, entities, URLs and strings too long for a word; in NFC."""
+    text = html.unescape(text) if "&" in text else text
+    if "<" in text:
+        text = MARKUP.sub(" ", text)
+    if "://" in text or "www." in text:
+        text = URL.sub(" ", text)
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    text = text.translate(CURLY_APOSTROPHE).replace("``", '"').replace("''", '"')
+    if text.count("'") > 1:
+        text = SINGLE_QUOTED.sub(r'"\1"', text)
+    if len(text) > MAX_WORD:
+        text = NO_WORD.sub(" ", text)
+    return " ".join(text.split())
+
+
+@dataclass(slots=True)
+class Sentence:
+    """A caption's words; the four lists are parallel.
+
+    `excluded` names the rule that keeps a word from giving a tag (empty: none does). `compounds`
+    maps the index where a compound starts to the index after its end and its lemma.
+    """
+
+    written: list[str]
+    words: list[str]
+    tags: list[str]
+    excluded: list[str]
+    compounds: dict[int, tuple[int, str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def tag(self, i: int) -> str:
+        """The tag at an index; empty outside the caption."""
+        return self.tags[i] if 0 <= i < len(self.tags) else ""
+
+    def word(self, i: int) -> str:
+        """The word at an index; empty outside the caption."""
+        return self.words[i] if 0 <= i < len(self.words) else ""
+
+    def exclude(self, start: int, end: int, rule: str) -> None:
+        """Keep the words of a span from giving tags; the first rule to do so is remembered."""
+        for i in range(max(start, 0), min(end, len(self.words))):
+            self.excluded[i] = self.excluded[i] or rule
+
+    def skip(self, i: int, tags: Collection[str]) -> int:
+        """The first index from `i` on whose tag is not one of `tags`."""
+        while self.tag(i) in tags:
+            i += 1
+        return i
+
+    def phrase_end(self, i: int) -> int:
+        """The index after the noun phrase that starts at `i`."""
+        n = len(self.words)
+        while i < n and (
+            self.tags[i] in DETERMINERS
+            or self.tags[i] in ADJECTIVES
+            or (
+                self.tags[i] in ("VBN", "VBG", "RB", "HYPH")
+                and self.tag(i + 1) in NOUNS | ADJECTIVES
+            )
+        ):
+            i += 1
+        while i < n and (self.tags[i] in NOUNS or i in self.compounds):
+            i = self.compounds[i][0] if i in self.compounds else i + 1
+        return i
+
+
+def read_sentence(written: list[str], tags: list[str], spelling: dict[str, str]) -> Sentence:
+    """The caption's words in lower case with known misspellings corrected; hyphens are left out."""
+    kept_written: list[str] = []
+    words: list[str] = []
+    kept_tags: list[str] = []
+    for word, tag in zip(written, tags, strict=True):
+        if (tag in ("HYPH", "_SP", "AFX") and not word.isalpha()) or word == "-":
+            continue
+        lower = word.lower()
+        lower = spelling.get(lower, lower)
+        for part in lower.split():
+            kept_written.append(word)
+            words.append(part)
+            kept_tags.append(tag)
+    return Sentence(kept_written, words, kept_tags, [""] * len(words))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A tag with its kind, the index and the words of the caption it comes from, and the rule."""
+
+    place: int
+    tag: str
+    kind: str
+    words: str
+    rule: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """The tags of one caption as they are found, and what the rules look at."""
+
+    sentence: Sentence
+    lexicon: Lexicon
+    found: list[Found] = field(default_factory=list)
+    # Nouns by index that are actions here: "do a flip".
+    actions_at: dict[int, str] = field(default_factory=dict)
+    # Free compounds ("soccer field" beside the tag "field"): candidates for a label system.
+    phrases: list[str] = field(default_factory=list)
+
+    def add(self, start: int, end: int, tag: str, kind: str, rule: str) -> None:
+        """Note a tag made of the words of a span."""
+        written = " ".join(self.sentence.written[start:end])
+        self.found.append(Found(start, tag, kind, written, rule))
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCaption:
+    """A caption's tags in order of first mention, each with its evidence.
+
+    `phrases` are free compounds of which only the head is a tag ("soccer field" beside
+    `field`): candidates for a label system.
+    """
+
+    found: tuple[Found, ...]
+    phrases: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, found: Iterable[Found], phrases: Iterable[str]) -> "ParsedCaption":
+        """The caption with each tag once, where it is mentioned first."""
+        unique: dict[str, Found] = {}
+        for one in sorted(found, key=attrgetter("place")):
+            unique.setdefault(one.tag, one)
+        return cls(tuple(unique.values()), tuple(phrases))
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags in order of first mention, each once."""
+        return [found.tag for found in self.found]
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each tag."""
+        return {found.tag: found.kind for found in self.found}

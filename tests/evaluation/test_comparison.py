@@ -1,0 +1,187 @@
+"""The figures of one evaluation, checked against numbers worked out by hand."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ramctl.evaluation.metrics import interval, resamples
+
+# Class   truth   given    TP FP FN    P    R   F1
+# a       1 2     1 2 3     2  1  0   2/3   1  4/5
+# b       1 3     2 3       1  1  1   1/2 1/2  1/2
+# c       4       -         0  0  1    0   0    0
+# d       -       1         0  1  0    (no positives)
+TRUTH = [
+    {"image": "1", "tags": ["a", "b"]},
+    {"image": "2", "tags": ["a"]},
+    {"image": "3", "tags": ["b"]},
+    {"image": "4", "tags": ["c"]},
+]
+GIVEN = [
+    {"image": "1", "tags": ["a", "d"]},
+    {"image": "2", "tags": ["a", "b"]},
+    {"image": "3", "tags": ["a", "b"]},
+    {"image": "4", "tags": []},
+]
+CP, CR = (2 / 3 + 1 / 2) / 3, (1 + 1 / 2) / 3
+OP, OR = 3 / 6, 3 / 5
+
+
+@pytest.fixture
+def classes(tmp_path) -> Path:
+    path = tmp_path / "classes.txt"
+    path.write_text("a\nb\nc\nd\n")
+    return path
+
+
+def scored(**by_photo) -> list[dict]:
+    """Predictions of one class, `a`: p1=0.9 is its score on photo 1."""
+    return [{"image": name[1:], "scores": {"a": value}} for name, value in by_photo.items()]
+
+
+def test_precision_recall_and_f1_by_class_and_pooled(evaluate, classes):
+    result = evaluate(GIVEN, TRUTH, classes=classes)
+    assert result["decided_by"] == "the predictions' own tags"
+    assert (result["CP"], result["CR"]) == pytest.approx((CP, CR))
+    assert result["CF1"] == pytest.approx(2 * CP * CR / (CP + CR))
+    assert (result["OP"], result["OR"]) == pytest.approx((OP, OR))
+    assert result["OF1"] == pytest.approx(2 * OP * OR / (OP + OR))
+    assert result["macro"]["f1"] == pytest.approx((4 / 5 + 1 / 2 + 0) / 3)
+    assert result["macro"]["precision"] == result["CP"]
+    assert result["macro"]["recall"] == result["CR"]
+    assert result["micro"] == {
+        "precision": result["OP"], "recall": result["OR"], "f1": result["OF1"],
+    }  # fmt: skip
+    assert result["averaged_classes"] == 3
+    assert result["classes"]["without_positives"] == ["d"]
+    assert result["classes"]["without_tag"] == ["c"]
+
+
+def test_the_authors_style_averages_over_all_classes(evaluate, classes):
+    result = evaluate(GIVEN, TRUTH, classes=classes, style="ram")
+    assert result["averaged_classes"] == 4
+    assert result["CP"] == pytest.approx(3 * CP / 4)
+    assert result["CP"] != 3 * CP / 4  # their guard against division by zero
+    one = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": []}]
+    predictions = scored(p1=0.9, p2=0.1)
+    assert evaluate(predictions, one, classes=classes, style="ram")["mAP"] == pytest.approx(1 / 4)
+    assert evaluate(predictions, one, classes=classes)["mAP"] == 1.0
+
+
+def test_a_class_outside_of_any_truth_has_no_average_precision(evaluate, classes):
+    evaluate(GIVEN, TRUTH, classes=classes, report_file=Path("classes.md"), ci=True, resamples=20)
+    rows = Path("classes.md").read_text().splitlines()
+    assert rows[0].split(" | ")[:4] == ["| class", "positives", "negatives", "unknown"]
+    assert rows[2].startswith("| a | 2 | 2 | 0 | 0.6667 | ")
+    assert rows[5] == "| d | 0 | 4 | 0 |  |  |  | 0.0000 | 0.0000 | 0.0000 | d |"
+
+
+def test_the_table_of_classes_says_what_each_figure_is(evaluate, classes):
+    truth = [{**TRUTH[0], "uncertain": ["c"]}, *TRUTH[1:]]
+    evaluate(GIVEN, truth, classes=classes, report_file=Path("t"), ci=True, resamples=200)
+    with Path("t").open() as stream:
+        rows = {row["class"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    c = rows["c"]
+    assert (c["positives"], c["negatives"], c["unknown"]) == ("1", "2", "1")
+    assert (rows["a"]["precision"], rows["a"]["recall"], rows["a"]["F1"]) == (
+        "0.6667", "1.0000", "0.8000",
+    )  # fmt: skip
+    for name in "ab":
+        low, ap, high = (float(rows[name][column]) for column in ("AP_low", "AP", "AP_high"))
+        assert 0 < low < ap < high
+    assert rows["a"]["AP_low"] > rows["b"]["AP_low"]
+
+
+# One class: ours ranks the only positive among photos 1 to 3 first, the baseline second.
+POSITIVES = [{"image": n, "tags": ["a"] if n in "14" else []} for n in "1234"]
+OURS = scored(p1=0.9, p2=0.5, p3=0.1, p4=0.05)
+THEIRS = scored(p1=0.5, p2=0.9, p3=0.1)
+
+
+def test_the_difference_to_a_baseline_has_a_sign(evaluate):
+    better = evaluate(OURS, POSITIVES, baseline=THEIRS)["baseline"]
+    assert (better["mAP_here"], better["mAP"], better["difference"]) == (1.0, 0.5, 0.5)
+    assert (better["photos"], better["only_in_one"]) == (3, 1)
+    worse = evaluate(THEIRS, POSITIVES, baseline=OURS)["baseline"]
+    assert (worse["mAP_here"], worse["mAP"], worse["difference"]) == (0.5, 1.0, -0.5)
+    low, high = worse["difference_ci"]
+    assert [-high, -low] == pytest.approx(better["difference_ci"])
+
+
+def test_the_interval_of_a_difference_is_of_the_shared_photos(evaluate):
+    result = evaluate(OURS, POSITIVES, baseline=THEIRS, resamples=100, seed=3)
+    weights = np.concatenate(list(resamples(3, 100, 3)), axis=1)
+    with np.errstate(invalid="ignore"):
+        # Ours is 1; theirs counts photo 2, a negative, before photo 1.
+        gains = np.where(weights[0] > 0, weights[1] / (weights[0] + weights[1]), np.nan)
+    expected = interval(0.5, gains, lowest=-1.0)
+    assert result["baseline"]["difference_ci"] == pytest.approx(list(expected))
+    assert result["bootstrap"] == {"level": 0.95, "resamples": 100, "seed": 3}
+
+
+def test_groups_have_their_own_figures(evaluate, classes, tmp_path):
+    (tmp_path / "groups.tsv").write_text("top\tC\nrest\tb|d\nrest\tb\n")
+    predictions = [{**row, "scores": {}} for row in GIVEN]
+    for row, score in zip(predictions, (0.1, 0.9, 0.2, 0.8), strict=True):
+        row["scores"] = {"b": score, "c": 1.0 if row["image"] == "4" else 0.1}
+    result = evaluate(
+        predictions, TRUTH, classes=classes, groups=Path("groups.tsv"), ci=True, resamples=50
+    )
+    assert result["groups"]["top"] == {
+        "mAP": 1.0, "classes": 1, "averaged_classes": 1, "mAP_ci": [1.0, 1.0],
+    }  # fmt: skip
+    rest = result["groups"]["rest"]
+    assert (rest["classes"], rest["averaged_classes"]) == (2, 1)
+    assert rest["mAP"] == pytest.approx((1 / 3 + 2 / 4) / 2)  # third and fourth of four
+
+
+def test_the_seed_reaches_the_bootstrap(evaluate):
+    first, again, other = (
+        evaluate(GIVEN, TRUTH, ci=True, resamples=30, seed=seed)["mAP_ci"] for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_photos_on_one_side_only_are_named(evaluate, capsys):
+    extra = [{"image": f"only-{i:02}", "tags": ["a"]} for i in range(25)]
+    result = evaluate(GIVEN, [*TRUTH, *extra])
+    photos = result["photos"]
+    assert (photos["compared"], photos["only_in_truth"]) == (4, 25)
+    assert photos["only_in_predictions"] == 0
+    assert photos["only_in_truth_first"] == [row["image"] for row in extra[:20]]
+    assert photos["matched_by"] == {"image": 4}
+    assert "photos in the truth only: 25, predictions only: 0" in capsys.readouterr().err
+
+
+def test_records_of_both_sides_are_counted(evaluate, capsys):
+    evaluate(GIVEN, TRUTH)
+    assert "8 in, 4 out, 0 rejected" in capsys.readouterr().err
+
+
+def test_long_lists_of_names_are_cut(evaluate, tmp_path, capsys):
+    names = [f"class {i}" for i in range(7)]
+    (tmp_path / "classes.txt").write_text("\n".join(["a", *names]))
+    evaluate(GIVEN, TRUTH, classes=Path("classes.txt"))
+    stderr = capsys.readouterr().err
+    assert "stands for: class 0, class 1, class 2, class 3, class 4 ... (7)" in stderr
+    assert "tags of the truth that are not classes: b, c\n" in stderr
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [
+        ("csv", "OP,0.5000\n"),
+        ("md", "| mAP_ci | "),
+        ("md", "| classes.names | a\\|b\\|c\\|d |"),
+        ("table", "\nOR                                0.6000\n"),
+    ],
+)
+def test_figures_in_other_formats(evaluate, classes, form, shown):
+    evaluate(GIVEN, TRUTH, classes=classes, form=form, ci=True, resamples=20)
+    text = Path("out.txt").read_text()
+    assert shown in text
+    assert " to 0." in text or " to 1." in text
+    yes = {"csv": "looks_thresholded,yes", "md": "| looks_thresholded | yes |"}
+    assert yes.get(form, "looks_thresholded") in text

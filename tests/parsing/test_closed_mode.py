@@ -1,0 +1,141 @@
+"""Captions to the tags of a label system."""
+
+import pytest
+
+from ramctl.labels import Label, LabelSystem
+from ramctl.parsing import CaptionParser
+from ramctl.parsing.closed_mode import FrequentReadings, LabelMapper
+from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.rules.sentence import Found, ParsedCaption
+
+LABELS = LabelSystem(
+    [
+        Label("train", "object"),
+        Label("train", "object", synonyms=("Steam Train",), count=3),
+        Label("ride", "action"),
+        Label("soccer field", "scene"),
+        Label("field", "scene", synonyms=("Meadow",)),
+        Label("retriever", "object"),
+        Label("bear", "object"),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def mapper() -> LabelMapper:
+    return LabelMapper(LABELS, Lexicon.shared())
+
+
+def parsed(*tags, kind="object", phrases=()) -> ParsedCaption:
+    found = (Found(i, tag, kind, f"{tag}s", "noun") for i, tag in enumerate(tags))
+    return ParsedCaption(tuple(found), phrases)
+
+
+def mapped(mapper, *args, **options) -> list[str]:
+    return mapper.map(parsed(*args, **options)).tags
+
+
+def test_free_compounds_that_are_labels_come_first(mapper):
+    assert mapped(mapper, "field", phrases=("soccer field",)) == ["soccer field"]
+    assert mapped(mapper, "field", phrases=("corn field",)) == ["field"]
+
+
+def test_a_compound_counts_for_its_head_if_it_is_a_kind_of_it(mapper):
+    assert mapped(mapper, "golden retriever") == ["retriever"]
+    assert mapped(mapper, "teddy bear") == []
+    assert mapped(mapper, "zebra") == []
+
+
+def test_kinds_must_agree_on_what_is_an_action(mapper):
+    assert mapped(mapper, "train") == ["train"]
+    assert mapped(mapper, "train", kind="action") == []
+
+
+def test_synonyms_count_whatever_their_case(mapper):
+    assert mapped(mapper, "meadow", "field") == ["field"]
+    assert mapper.map(parsed("meadow", "field")).found[0].words == "meadows"
+    assert mapper.find("STEAM TRAIN").tag == "train"
+    assert mapper.find("train").count is None  # the first of two labels with one name
+
+
+def test_a_label_by_itself_is_found_although_no_sentence_has_it():
+    closed = CaptionParser.closed(LabelSystem([Label("front", "scene"), Label("dog", "object")]))
+    assert closed.tags("front") == ["front"]
+    assert closed.tags("a dog in front of a house") == ["dog"]
+
+
+def test_a_plain_word_list_takes_its_kinds_from_the_lexicon():
+    mapper = LabelMapper(LabelSystem.from_tags(["Dusk", "ride"]), Lexicon.shared())
+    assert mapper.find("dusk").kind == "scene"
+    assert mapper.find("ride").kind == "action"
+
+
+@pytest.fixture(scope="module")
+def readings() -> FrequentReadings:
+    return FrequentReadings(
+        [
+            "a\t\t999",
+            "dog\tdog/object\t999",
+            "runs\trun/action\t999",
+            "puppy\tpuppy/object\t800\t<a=puppy/object",
+            "trains\ttrain/object\t600\t<dog=train/action",
+            "hot dog\thot dog/object\t999",
+            "ball\tball/object\t999",
+            "red\tred/attribute\t999",
+        ],
+        Lexicon.shared(),
+    )
+
+
+def test_frequent_readings_need_no_tagger(readings):
+    found = readings.read("A red ball. A hot dog runs")
+    assert found.tags == ["red", "ball", "hot dog", "run"]
+    assert found.phrases == ("a red", "red ball", "a hot dog")
+    assert found.kinds["run"] == "action"
+    assert "hot dog run" not in found.phrases
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a dog without a ball",  # negated
+        'a "dog" runs',  # quoted
+        "a d\u00f6g",
+        "dog",
+        "a trains",  # a word whose neighbours decide, beside others
+        "trains a puppy",  # what is a thing elsewhere is an action here
+    ],
+)
+def test_what_is_in_doubt_is_left_to_the_rules(readings, text):
+    assert readings.read(text) is None
+
+
+def test_neighbours_decide(readings):
+    assert readings.read("a dog trains").tags == ["dog", "train"]
+    assert readings.read("dog dog trains").kinds["train"] == "action"
+    assert readings.read("red puppy").tags == ["red", "puppy"]
+
+
+def test_nouns_that_were_asked_for_are_in_doubt(readings):
+    assert readings.read("a red ball") is not None
+    assert readings.without(frozenset({"ball"})).read("a red ball") is None
+
+
+def test_a_thing_elsewhere_is_no_thing_before_an_object():
+    words = ["a\t\t999", "dog\tdog/object\t999", "paints\tpaint/object\t800\t<x=paint/object"]
+    readings = FrequentReadings(words, Lexicon.shared())
+    assert readings.read("dog paints").tags == ["dog", "paint"]
+    assert readings.read("dog paints a dog") is None
+
+
+def test_vague_nouns_are_found_if_a_plain_word_list_has_them():
+    plain = CaptionParser.closed(LabelSystem.from_tags(["photo", "dog"]))
+    assert plain.tags("two photos of a dog in a house") == ["photo", "dog"]
+    built = LabelSystem([Label("photo", "object", count=9), Label("dog", "object", count=9)])
+    assert CaptionParser.closed(built).tags("two photos of a dog in a house") == ["dog"]
+
+
+def test_nouns_that_are_meant_as_actions_stay_actions():
+    closed = CaptionParser.closed(LabelSystem.from_tags(["point", "dog", "photograph"]))
+    assert closed.tags("a man points at a dog") == ["point", "dog"]
+    assert closed.tags("the point of a dog") == ["dog"]
