@@ -4,7 +4,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -145,15 +146,25 @@ class Bundle:
 
         Raises RunProblem naming a tensor that is not there.
         """
+        with self._weights() as weights:
+            wanted = list(weights.keys()) if names is None else list(names)
+            return {name: weights.get_tensor(name) for name in wanted}
+
+    def tensor_shapes(self) -> dict[str, list[int]]:
+        """The shape of each stored tensor."""
+        with self._weights() as weights:
+            return {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+
+    @contextmanager
+    def _weights(self) -> Iterator[Any]:
         from safetensors import SafetensorError, safe_open
 
         path = self.path / WEIGHTS
         try:
             with safe_open(path, framework="numpy") as weights:
-                wanted = list(weights.keys()) if names is None else list(names)
-                return {name: weights.get_tensor(name) for name in wanted}
+                yield weights
         except (SafetensorError, OSError) as error:
-            raise RunProblem(f"{path}: {error}") from error
+            raise RunProblem(f"{path}: cannot read the weights: {error}") from error
 
 
 def _check_file(path: Path, facts: dict[str, Any], *, verify: bool) -> None:

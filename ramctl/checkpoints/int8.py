@@ -9,7 +9,6 @@ mAP on flickr8k-dev and were slower than fp32. Other encoders stay in fp32.
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,9 @@ def _quantise(
         def get_next(self) -> dict[str, Any] | None:
             return next(feeds, None)
 
-    with _without_advice():
+    # onnxruntime advises a pre-processing that would rename the shared weights.
+    logging.disable(logging.WARNING)
+    try:
         quantize_static(
             plain,
             quantised,
@@ -115,13 +116,5 @@ def _quantise(
             # What follows, a layer norm or GELU, needs fp32 anyway.
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """Silences the advice to pre-process the graph: that would rename the shared weights."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
     finally:
         logging.disable(logging.NOTSET)

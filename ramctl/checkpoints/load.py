@@ -4,8 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
-
 from ramctl.checkpoints.bundle import TOKENIZER, WEIGHTS, Bundle
 from ramctl.checkpoints.weights import load_weights, save_weights
 from ramctl.errors import RunProblem
@@ -27,29 +25,28 @@ def load_model(bundle: Bundle, *, preset: Preset | None = None, captioning: bool
     does not fit.
     """
     wanted = bundle.preset if preset is None else preset
-    path = bundle.path / WEIGHTS
-    sizes = _tensor_lengths(path)
+    shapes = bundle.tensor_shapes()
+    if "labels.counts" not in shapes:
+        raise RunProblem(f"{bundle.path / WEIGHTS}: labels.counts is missing")
     described = wanted.model.labels.kind == "descriptions"
     counts = bundle.tensors(["labels.counts"])["labels.counts"].tolist() if described else None
     config = wanted.model if captioning else replace(wanted.model, captioning=None)
     model = build_ram(
         config,
         image_size=wanted.preprocess.size,
-        n_labels=sizes["labels.counts"],
-        vocabulary=sizes.get("captioning.decoder.word_bias", 0),
+        n_labels=shapes["labels.counts"][0],
+        vocabulary=shapes.get("captioning.decoder.word_bias", [0])[0],
         description_counts=counts,
     )
     without = None if captioning else CAPTIONING
-    load_weights(model, path, without=without, resize=preset is not None)
+    load_weights(model, bundle.path / WEIGHTS, without=without, resize=preset is not None)
     return model.eval()
 
 
 def load_caption_tokenizer(bundle: Bundle) -> "CaptionTokenizer":
     """The tokenizer of the bundle's captioning branch; RunProblem where it has none."""
-    from ramctl.model.caption_tokenizer import (  # tagging has no use for it
-        CaptionTokenizer,
-        load_tokenizer,
-    )
+    # Imported here: tagging without captions has no use for a tokenizer.
+    from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer
 
     captioning = bundle.preset.model.captioning
     if captioning is None or not bundle.has(TOKENIZER):
@@ -70,15 +67,3 @@ def write_model(
     if tokenizer is not None:
         tokenizer.save(folder / TOKENIZER)
     return preset_to_meta(preset)
-
-
-def _tensor_lengths(path: Path) -> dict[str, int]:
-    """The first dimension of each stored tensor."""
-    try:
-        with safe_open(path, "numpy") as file:
-            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise RunProblem(f"{path}: cannot read the weights: {error}") from error
-    if "labels.counts" not in shapes:
-        raise RunProblem(f"{path}: labels.counts is missing")
-    return {name: shape[0] for name, shape in shapes.items() if shape}

@@ -22,7 +22,6 @@ from ramctl.model.build import build_ram
 from ramctl.model.config import (
     CaptioningConfig,
     EncoderConfig,
-    LabelConfig,
     ModelConfig,
     Preset,
     TagDecoderConfig,
@@ -138,7 +137,7 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
     try:
         model = ModelConfig(
             _infer_encoder(tensors, base.model.encoder),
-            _infer_labels(tensors, base.model.labels),
+            dataclasses.replace(base.model.labels, width=_label_embedding(tensors).shape[1]),
             _infer_tag_decoder(tensors, base.model.tag_decoder),
             None,
             _infer_captioning(tensors, base.model.captioning),
@@ -262,14 +261,9 @@ def _infer_encoder(tensors: Tensors, base: EncoderConfig) -> EncoderConfig:
     )
 
 
-def _infer_labels(tensors: Tensors, base: LabelConfig) -> LabelConfig:
-    return dataclasses.replace(base, width=_label_embedding(tensors).shape[1])
-
-
 def _label_embedding(tensors: Tensors) -> Tensor:
-    if "label_embed.weight" in tensors:
-        return tensors["label_embed.weight"]
-    return tensors["label_embed"]
+    learnt = tensors.get("label_embed.weight")
+    return tensors["label_embed"] if learnt is None else learnt
 
 
 def _infer_tag_decoder(tensors: Tensors, base: TagDecoderConfig) -> TagDecoderConfig:

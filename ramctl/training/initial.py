@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,19 +35,18 @@ def initial_model(
     of the labels (None for learnt queries), `init` the bundle to start from.
     """
     torch.manual_seed(preset.training.seed)
-    texts = None
-    if preset.model.labels.kind != "learnt":
+    kind, texts = preset.model.labels.kind, []
+    if kind != "learnt":
         texts = label_vectors(labels, preset.model.labels, _required(encoder), init, say)
-    counts = texts.counts if texts and preset.model.labels.kind == "descriptions" else None
     model = build_ram(
         preset.model,
         image_size=preset.preprocess.size,
         n_labels=len(labels),
         vocabulary=vocabulary,
-        description_counts=counts,
+        description_counts=list(map(len, texts)) if kind == "descriptions" else None,
     )
-    if texts is not None:
-        model.labels.set_text(torch.from_numpy(texts.vectors))
+    if texts:
+        model.labels.set_text(torch.from_numpy(np.concatenate(texts)))
     if init is not None:
         _copy_bundle_weights(model, preset, labels, init)
         say(f"weights from {init.path}")

@@ -1,10 +1,10 @@
 """Text vectors of a training run: of label systems, class names and captions.
 
-N texts, L labels, K classes, E text width.
+N texts, M vectors of one label, K classes, E text width.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,24 +67,17 @@ def _open_table(table: StaticTextEncoder, labels: LabelConfig) -> StaticTextEnco
     return replace(table.cut_to(labels.width), with_sentence_encoder=use_encoder)
 
 
-@dataclass(frozen=True, slots=True)
-class LabelVectors:
-    """Vectors (sum of counts, E) in label order, and how many of them each label has."""
-
-    vectors: Rows
-    counts: list[int]
-
-
 def label_vectors(
     labels: LabelSystem,
     config: LabelConfig,
     encoder: TextEncoder,
     init: Bundle | None,
     say: Callable[[str], None],
-) -> LabelVectors:
-    """The vectors of all labels; labels of `init` keep theirs, so that only new ones are embedded.
+) -> list[Rows]:
+    """The vectors (M, E) of each label: one of its name, or one per description.
 
-    Nothing is kept of a bundle whose labels are of another kind or width.
+    Labels of `init` keep theirs, so that only new ones are embedded, unless its labels are of
+    another kind or width.
     """
     stored = [] if init is None else _stored_vectors(init, config)
     rows = rows_in(init.labels, labels) if init is not None and stored else [-1] * len(labels)
@@ -93,8 +86,7 @@ def label_vectors(
     if len(new):
         embedded = iter(_embed_labels(new, config, encoder))
         say(f"queries of {len(new)} labels from {encoder.name}")
-    parts = [next(embedded) if row < 0 else stored[row] for row in rows]
-    return LabelVectors(np.concatenate(parts), [len(part) for part in parts])
+    return [next(embedded) if row < 0 else stored[row] for row in rows]
 
 
 def rows_in(known: LabelSystem, labels: LabelSystem) -> list[int]:
@@ -118,12 +110,9 @@ def _stored_vectors(init: Bundle, config: LabelConfig) -> list[Rows]:
 
 
 def _embed_labels(labels: LabelSystem, config: LabelConfig, encoder: TextEncoder) -> list[Rows]:
-    """The vectors of each label: one of its name, or one of each of its descriptions.
-
-    Source: the authors' generate_tag_des_llm.py, where "a photo of a TAG." is the first one.
-    """
     if config.kind != "descriptions":
         return _split(encoder.embed_names(labels.tags), [1] * len(labels))
+    # "a photo of a TAG." is the first description. Source: the authors' generate_tag_des_llm.py.
     texts = [[f"a photo of a {label.tag}.", *label.descriptions] for label in labels]
     vectors = encoder.embed_sentences([text for group in texts for text in group])
     return _split(vectors, [len(group) for group in texts])
