@@ -2,7 +2,7 @@
 
 The table's rows are fitted so that the sum of a phrase's pieces points where the encoder's vector
 of the phrase does (cosine loss, Adam), starting from the encoder's vectors of the pieces
-themselves. Weights for the place of a piece in the phrase were tried and came out equal.
+themselves. Weights that depend on a piece's place in the phrase were tried and did not help.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ramctl.text.static_table import StaticTextEncoder, unit
 
 UNKNOWN = "[UNK]"
 WORD = re.compile(r"[a-z]+|[^a-z\s]")
-# Words that no phrase worth learning starts or ends with.
+# No phrase worth learning begins or ends with one of these.
 STOP_WORDS = frozenset(
     [
         "a",
@@ -85,7 +85,7 @@ class PhraseCounts:
 
 
 def count_phrases(captions: Iterable[str], names: Iterable[str]) -> PhraseCounts:
-    """Return the words and short phrases of captions, and the names, lower case."""
+    """The words and short phrases of captions, and the names, lower case."""
     words: Counter[str] = Counter()
     phrases: Counter[str] = Counter()
     for caption in captions:
@@ -101,10 +101,10 @@ def count_phrases(captions: Iterable[str], names: Iterable[str]) -> PhraseCounts
 
 
 def choose_vocabulary(counts: PhraseCounts, pieces: Mapping[str, int], rows: int) -> dict[str, int]:
-    """Return a WordPiece vocabulary of at most ``rows`` entries.
+    """A WordPiece vocabulary of at most ``rows`` entries.
 
-    It has all Latin single signs and continuing pieces of the encoder's vocabulary ``pieces``,
-    and the words that captions and names use most, whole even where the encoder splits them.
+    It has all single Latin characters and continuing pieces of the encoder's vocabulary ``pieces``,
+    and the words that captions and names use most, even those that the encoder splits.
     """
     in_names = Counter(word for name in counts.names for word in re.findall(r"[a-z]+", name))
     latin = [p for p in pieces if re.fullmatch(r"(##)?[a-z0-9]+|[!-/:-@\[-`{-~]", p)]
@@ -118,7 +118,7 @@ def choose_vocabulary(counts: PhraseCounts, pieces: Mapping[str, int], rows: int
 
 
 def build_tokenizer(vocabulary: Mapping[str, int]) -> Tokenizer:
-    """Return a lower-casing WordPiece tokenizer (longest match first) over the vocabulary."""
+    """A lower-casing WordPiece tokenizer (longest match first) over the vocabulary."""
     tokenizer = Tokenizer(models.WordPiece(dict(vocabulary), unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -126,7 +126,7 @@ def build_tokenizer(vocabulary: Mapping[str, int]) -> Tokenizer:
 
 
 def training_texts(counts: PhraseCounts, vocabulary: Iterable[str]) -> list[str]:
-    """Return the texts that the table is fitted on: pieces, words, frequent phrases, names."""
+    """The texts that the table is fitted on: pieces, words, frequent phrases, names."""
     texts = {piece.removeprefix("##") for piece in vocabulary}
     texts |= {word for word, n in counts.words.items() if n >= 2}
     texts |= {p for p, n in counts.phrases.items() if n >= (3 if p.count(" ") == 1 else 5)}
@@ -134,7 +134,7 @@ def training_texts(counts: PhraseCounts, vocabulary: Iterable[str]) -> list[str]
 
 
 def principal_projection(vectors: np.ndarray, dim: int) -> np.ndarray:
-    """Return the (F, dim) projection that keeps most of the vectors' energy, not centred.
+    """The (F, dim) projection that keeps most of the vectors' energy, not centred.
 
     Cosines are what is compared, so the mean stays in.
     """
@@ -150,7 +150,7 @@ def fit_table(
     epochs: int = 12,
     seed: int = 0,
 ) -> np.ndarray:
-    """Return rows (V, E), float32, whose sums over the texts' pieces point to ``targets``.
+    """Rows (V, E), float32, whose sums over the texts' pieces point to ``targets``.
 
     ``targets`` are unit vectors (len(texts), E), those of the vocabulary's own entries included.
     """
@@ -189,7 +189,7 @@ def _initial_rows(texts: Sequence[str], targets: np.ndarray, tokenizer: Tokenize
 def quantise_table(
     rows: np.ndarray, projection: np.ndarray, tokenizer_json: str
 ) -> StaticTextEncoder:
-    """Return the table of float rows (V, E), rounded to int8 with one scale a row."""
+    """The table of float rows (V, E), rounded to int8 with one scale a row."""
     scales = (np.abs(rows).max(1) / 127).astype(np.float16)
     scales = np.maximum(scales, np.finfo(np.float16).tiny)
     steps = np.rint(rows / scales.astype(np.float32)[:, None])
@@ -204,7 +204,7 @@ def quantise_table(
 def agreement(
     table: StaticTextEncoder, texts: Sequence[str], vectors: np.ndarray, neighbours: int = 5
 ) -> dict[str, float]:
-    """Return how well the table repeats the encoder's ``vectors`` (n, F) of ``texts``.
+    """How well the table repeats the encoder's ``vectors`` (n, F) of ``texts``.
 
     ``cosine``: mean in the table's space; ``neighbours``: share of each text's nearest texts that
     both find; ``retrieved``: share of texts that are nearest to their own encoder vector.

@@ -1,0 +1,53 @@
+"""The static text embedding: its files and its sums."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from text_distillation import build_tokenizer, quantise_table
+
+from ramctl.errors import RunProblem
+from ramctl.text.static_table import StaticTextEncoder, unit
+
+
+@pytest.fixture
+def table() -> StaticTextEncoder:
+    tokenizer = build_tokenizer({"[UNK]": 0, "red": 1, "bus": 2, "##s": 3})
+    rows = np.array([[9, 9], [1, 0], [0, 2], [0.1, 0.1]], np.float32)
+    return quantise_table(rows, np.eye(3, 2), tokenizer.to_str())
+
+
+def test_a_text_is_the_sum_of_its_pieces_at_length_one(table):
+    expected = unit(np.array([[1, 0], [0, 1], [1, 2]], np.float32))
+    np.testing.assert_allclose(table.embed_names(["red", "Bus", "red bus"]), expected, atol=0.01)
+
+
+def test_a_text_of_unknown_signs_is_zero(table):
+    assert not table.embed_names(["日本", ""]).any()
+
+
+def test_unknown_parts_do_not_count(table):
+    np.testing.assert_array_equal(table.embed_names(["red 日"]), table.embed_names(["red"]))
+
+
+def test_a_saved_table_is_the_same(table, tmp_path):
+    table.save(tmp_path / "text")
+    again = StaticTextEncoder.read(tmp_path / "text")
+    np.testing.assert_array_equal(again.embed_names(["red bus"]), table.embed_names(["red bus"]))
+    np.testing.assert_array_equal(again.projection, table.projection)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(RunProblem, match=r"table\.safetensors"):
+        StaticTextEncoder.read(tmp_path)
+
+
+def test_the_encoders_vectors_are_projected_to_unit_length(table):
+    np.testing.assert_allclose(table.project(np.array([[3.0, 4.0, 9.0]])), [[0.6, 0.8]], atol=1e-6)
+
+
+def test_embedding_words_needs_no_torch():
+    code = "import sys, ramctl.text.static_table; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
