@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ramctl.device import Runtime
+from ramctl.inference.ordered_map import chunks
 from ramctl.model.preprocess import padded
 from ramctl.pretrained.transformers_folder import fingerprint
 
@@ -51,12 +52,10 @@ class Peer(ABC):
 
     def scores(self, photos: Sequence[Photo]) -> Scores:
         """A number in [0, 1] for each photo and label (B, L); the peer defines what it means."""
-        rows = np.empty((len(photos), len(self.labels)), np.float32)
-        for start in range(0, len(photos), self.batch):
-            some = photos[start : start + self.batch]
-            scores = self._score(padded(some, self.batch, _BLANK))
-            rows[start : start + len(some)] = scores[: len(some)]
-        return rows
+        rows = [np.empty((0, len(self.labels)), np.float32)]
+        for some in chunks(photos, self.batch):
+            rows.append(self._score(padded(some, self.batch, _BLANK))[: len(some)])
+        return np.concatenate(rows)
 
     @abstractmethod
     def _score(self, photos: Sequence[Photo]) -> Scores:
@@ -80,10 +79,8 @@ def token_batches(
     tokenizer: Any, template: str, labels: Sequence[str], runtime: Runtime, **options: Any
 ) -> Iterator[Any]:
     """The tokens of the labels in the template, 64 labels at a time, on the device."""
-    texts = [template.format(label) for label in labels]
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        some = texts[start : start + TEXTS_AT_ONCE]
-        yield tokenizer(some, return_tensors="pt", **options).to(runtime.device)
+    for texts in chunks((template.format(label) for label in labels), TEXTS_AT_ONCE):
+        yield tokenizer(texts, return_tensors="pt", **options).to(runtime.device)
 
 
 def crop_strip(photo: Photo) -> Photo:
