@@ -1,4 +1,4 @@
-"""README.md says what the program does: its helps, its examples, its lists."""
+"""The documents say what the program does: helps, tables, examples, lists."""
 
 import doctest
 import json
@@ -15,17 +15,27 @@ from ramctl.cli import COMMANDS
 from ramctl.errors import REJECT_CODES
 from tests.conftest import REPOSITORY
 
-README = (REPOSITORY / "README.md").read_text("utf-8")
-CONSOLE = re.compile(r"```console( [a-z ]+)?\n(.*?)```", re.DOTALL)
+FOLDERS = [REPOSITORY / name for name in ("ramctl", "scripts", "tests")]
+PATHS = [*REPOSITORY.glob("*.md"), *(path for folder in FOLDERS for path in folder.rglob("*.md"))]
+# A bundle's card keeps the commands that made it, which need data that is not here.
+DOCUMENTS = {
+    str(path.relative_to(REPOSITORY)): path.read_text("utf-8")
+    for path in sorted(PATHS)
+    if "bundles" not in path.parts
+}
+README = DOCUMENTS["README.md"]
+HELPS = DOCUMENTS["ramctl/commands/README.md"]
+BLOCK = re.compile(r"```(console|python)( [a-z ]+)?\n(.*?)```", re.DOTALL)
 UNRUN = {"network", "cluster", "gpu", "setup", "long"}
 
 
-def examples():
-    for match in CONSOLE.finditer(README):
-        marks = set((match[1] or "").split())
+def examples(text: str):
+    """The examples of a document that are run: (line, language, code)."""
+    for match in BLOCK.finditer(text):
+        marks = set((match[2] or "").split())
         assert marks <= UNRUN, f"unknown mark {marks - UNRUN}"
         if not marks:
-            yield README[: match.start()].count("\n") + 2, match[2]
+            yield text[: match.start()].count("\n") + 2, match[1], match[3]
 
 
 def test_generated_parts_are_current():
@@ -39,8 +49,8 @@ def test_generated_parts_are_current():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_its_help_in_the_readme(command):
-    assert f"<!-- help: {command} -->" in README
+def test_every_command_has_its_help_in_a_document(command):
+    assert f"<!-- help: {command} -->" in HELPS
 
 
 @pytest.mark.parametrize("code", REJECT_CODES)
@@ -48,55 +58,59 @@ def test_every_reject_code_is_explained(code):
     assert f"`{code}`" in README
 
 
-def test_json_examples_parse():
-    blocks = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_json_examples_parse(name):
+    blocks = re.findall(r"```json\n(.*?)```", DOCUMENTS[name], re.DOTALL)
     lines = [line for block in blocks for line in block.strip().splitlines()]
-    assert lines
+    assert lines or name != "README.md"
     assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
-@pytest.fixture(scope="session")
-def workplace(tmp_path_factory) -> Path:
-    """A folder with the small photos and captions in which the examples run one after the other."""
-    folder = tmp_path_factory.mktemp("readme")
-    shutil.copytree(REPOSITORY / "tests" / "data", folder, dirs_exist_ok=True)
-    tools = folder / "bin"
+def test_there_are_examples_to_run():
+    steps = [code.count("\n$ ") + 1 for text in DOCUMENTS.values() for *_, code in examples(text)]
+    assert sum(steps) > 20
+
+
+@pytest.fixture
+def workplace(tmp_path) -> Path:
+    """A folder with the small photos and captions, in which a document's examples run."""
+    shutil.copytree(REPOSITORY / "tests" / "data", tmp_path, dirs_exist_ok=True)
+    tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "ramctl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ramctl "$@"\n')
     (tools / "ramctl").chmod(0o755)
-    return folder
+    return tmp_path
 
 
 @pytest.mark.slow
-def test_console_examples_print_what_they_show(workplace):
-    """In order, each `$` line runs in bash; its output follows, `...` standing for anything."""
+@pytest.mark.parametrize("name", [name for name, text in DOCUMENTS.items() if any(examples(text))])
+def test_examples_do_what_they_show(name, workplace):
+    """A document's examples in order, in one folder.
+
+    Each `$` line runs in bash; its output follows, `...` standing for anything. Python runs whole.
+    """
     environment = {
         **os.environ,
         "PATH": f"{workplace / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",
     }
-    steps = [
-        (step, f"README.md:{line}")
-        for line, block in examples()
-        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
-    ]
-    assert len(steps) > 20
-    for step, place in steps:
-        run_step(step, workplace, environment, place)
+    for line, language, code in examples(DOCUMENTS[name]):
+        place = f"{name}:{line}"
+        if language == "python":
+            run_step([sys.executable, "-c", code], "", workplace, environment, place)
+            continue
+        for step in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
+            command, expected = split_step(step)
+            shell = ["bash", "-o", "pipefail", "-c", command]
+            run_step(shell, expected, workplace, environment, place)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_python_examples_run(workplace, code):
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code], cwd=workplace, env=environment, check=True)
-
-
-def run_step(step: str, workplace: Path, environment: dict[str, str], place: str) -> None:
-    command, expected = split_step(step)
+def run_step(
+    command: list[str], expected: str, workplace: Path, environment: dict[str, str], place: str
+) -> None:
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command],
+        command,
         capture_output=True,
         text=True,
         cwd=workplace,
@@ -106,11 +120,11 @@ def run_step(step: str, workplace: Path, environment: dict[str, str], place: str
     )
     output = done.stdout + done.stderr
     if not expected.strip():
-        assert done.returncode == 0, f"{place}: $ {command}\n{output}"
+        assert done.returncode == 0, f"{place}: {command[-1]}\n{output}"
         return
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     matches = doctest.OutputChecker().check_output(expected, output, flags)
-    assert matches, f"{place}: $ {command}\nexpected:\n{expected}\nprinted:\n{output}"
+    assert matches, f"{place}: {command[-1]}\nexpected:\n{expected}\nprinted:\n{output}"
 
 
 def split_step(step: str) -> tuple[str, str]:
