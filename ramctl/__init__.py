@@ -6,7 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Tagger": "ramctl.tagging",
+    "Tagger": "ramctl.tagging.tagger",
     "CaptionParser": "ramctl.parsing",
     "LabelSystem": "ramctl.labels",
     "Bundle": "ramctl.checkpoints.bundle",

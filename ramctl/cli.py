@@ -1,4 +1,4 @@
-"""The command group, and `main()`: every failure becomes one line and the right exit code."""
+"""The command group, and `main()`: every failure becomes one line and an exit code."""
 
 import contextlib
 import os
@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 import click
 
 from ramctl import __version__
+from ramctl.commands import COMMANDS
+from ramctl.commands.base import HELP_ROW, TwoHelps, help_rows, write_lines
 from ramctl.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
@@ -22,19 +24,18 @@ from ramctl.errors import (
     RamctlError,
 )
 
-COMMANDS = {
-    "parse": "Turn captions into tags, or captions into a label system.",
-    "train": "Train a tagging model on parsed records.",
-    "generate": "Add tags and captions that the captions leave out.",
-    "clean": "Remove wrong tags by regions, clusters and the model's own opinion.",
-    "finetune": "Train a model further on a small good set.",
-    "tag": "Turn photos into tags.",
-    "eval": "Compare predictions with the truth: mAP, precision, recall.",
-    "convert": "Turn the authors' checkpoints into bundles, and bundles into ONNX.",
-}
+PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | eval"
+TEXT = """\
+A command reads JSONL records from files or stdin, adds fields and writes them.
+ramctl COMMAND -h shows the options that most people need, --help all of them."""
+NOTES = """\
+Defaults come from RAMCTL_<COMMAND>_<OPTION>, RAMCTL_<OPTION>, ./ramctl.toml and
+~/.config/ramctl/ramctl.toml, in this order; --show-config prints a command's.
+Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
+130 interrupted, 141 the reader closed the pipe, 143 terminated."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(TwoHelps, click.Group):
     """Finds commands by name and imports a command's module only when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,10 +50,11 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a reader who left ends it with its own code, which click makes 1."""
+        """Run the command; its result is the exit code."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
+            # click itself would end with 1.
             raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -60,19 +62,31 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summary, the pipeline and the commands."""
+        write_lines(formatter, ["", self.short_help or "", "", PIPELINE])
+        self.format_commands(ctx, formatter)
+        write_lines(formatter, ["", *TEXT.splitlines()])
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the brief help, the group's own options and the notes."""
+        self.format_usage(ctx, formatter)
+        self.format_brief(ctx, formatter)
+        with formatter.section("Options"):
+            formatter.write_dl([*help_rows(ctx, self.params), HELP_ROW])
+        write_lines(formatter, ["", *NOTES.splitlines()])
+
 
 @click.group(
     cls=LazyGroup,
     name="ramctl",
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="captions -> parse -> train -> generate -> clean -> train -> finetune -> tag -> eval",
+    short_help="Train an image tagger from captioned photos, then tag photos with it.",
 )
-@click.option("--version", is_flag=True, help="Show the version; with -v devices and parts.")
-@click.option("-v", "--verbose", count=True, help="With --version: what works here.")
+@click.option("--version", is_flag=True, help="Print the version; with -v, parts and devices too.")
+@click.option("-v", "--verbose", count=True, help="With --version: what works on this machine.")
 @click.pass_context
 def cli(ctx: click.Context, version: bool, verbose: int) -> None:
-    """Photos and captions into an image tagger, photos into tags: filters over JSONL."""
     if version:
         click.echo(f"ramctl {__version__}")
         if verbose:
@@ -81,7 +95,7 @@ def cli(ctx: click.Context, version: bool, verbose: int) -> None:
             click.echo("\n".join(describe()))
         ctx.exit(EXIT_OK)
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help(), err=True)
+        click.echo(cli.brief_help(ctx), err=True)
         ctx.exit(EXIT_USAGE)
 
 

@@ -1,0 +1,12 @@
+"""The commands of `ramctl`, one per module, in pipeline order; none is imported here."""
+
+COMMANDS = {
+    "parse": "Extract tags from captions, or build a label system from them.",
+    "train": "Train a tagging model on parsed records.",
+    "generate": "Add tags and captions that the captions leave out.",
+    "clean": "Remove wrong tags, judged by image regions and the model's scores.",
+    "finetune": "Fine-tune a model on a small, clean set.",
+    "tag": "Tag photos with the built-in model or your own.",
+    "eval": "Compare predictions with the truth: mAP, precision, recall.",
+    "convert": "Convert the authors' checkpoints to bundles, and bundles to ONNX.",
+}

@@ -1,14 +1,21 @@
-"""The click classes behind every command: grouped help, configuration, `--show-config`."""
+"""The click classes behind every command: help in two sizes, configuration, typed options."""
 
-import re
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import MISSING, fields, is_dataclass, replace
+from itertools import chain
+from typing import Any, TypeVar
 
 import click
 
+from ramctl.commands import COMMANDS
 from ramctl.config import environment_names, load_defaults
 
-GROUPS = ("input", "output", "model", "run")
+T = TypeVar("T")
+Options = Mapping[str, Sequence["Option"]]  # by the heading they stand under
+
+BRIEF_COLUMN = 26  # of names; a longer one stands on a line of its own
+HELP_ROW = ("-h, --help", "Show this summary (-h) or every option (--help).")
 _ORIGINS = {
     "COMMANDLINE": "flag",
     "ENVIRONMENT": "environment",
@@ -18,41 +25,143 @@ _ORIGINS = {
 }
 
 
-class GroupedOption(click.Option):
-    """An option that knows under which heading of `--help` it stands."""
+class Option(click.Option):
+    """An option that knows whether it is a common one, which `-h` shows too.
 
-    def __init__(self, *args: Any, group: str = "run", **attributes: Any) -> None:
-        super().__init__(*args, **attributes)
-        self.group = group
-
-
-def option(*declarations: str, group: str = "run", **attributes: Any) -> Callable[[Any], Any]:
-    """`click.option` with a heading."""
-    return click.option(*declarations, cls=GroupedOption, group=group, **attributes)
-
-
-class RamctlCommand(click.Command):
-    """A command whose options also come from `ramctl.toml` and `RAMCTL_*`.
-
-    Those named in `rare` stand at the end of a long help, in running text.
+    `field` names the field that it fills in the command's dataclass, where that is not its name.
     """
 
-    def __init__(self, *args: Any, rare: Collection[str] = (), **attributes: Any) -> None:
-        self.rare = rare
-        settings = attributes.setdefault("context_settings", {})
-        settings |= {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    def __init__(
+        self, *args: Any, common: bool = False, field: str | None = None, **attributes: Any
+    ) -> None:
         super().__init__(*args, **attributes)
-        self.params.append(
-            GroupedOption(
-                ["--show-config"],
-                is_flag=True,
-                expose_value=False,
-                help="Print every option's value and where it comes from.",
-            )
+        self.common = common
+        self.field = field
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """What click adds to a help text, but for ranges: the error message names them."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
+
+
+def option(spec: str, help: str, *, name: str | None = None, **attributes: Any) -> Option:
+    """An option declared as its help shows it.
+
+    `-o, --output FILE` takes a value, `--to [a|b]` one of these, `--dry-run` none. `name` is the
+    parameter's, where it is not the long option's; the rest is `Option`'s and click's.
+    """
+    names, _, metavar = spec.replace(", ", ",").partition(" ")
+    if metavar.startswith("[") and metavar.endswith("]"):
+        attributes["type"] = click.Choice(metavar[1:-1].split("|"))
+    elif metavar:
+        attributes["metavar"] = metavar
+    elif "count" not in attributes:
+        attributes["is_flag"] = True
+    declarations = [*names.split(","), *([name] if name else [])]
+    return Option(declarations, **{"help": help, "show_default": True, **attributes})
+
+
+def filled(kind: type[T], values: Mapping[str, Any], **more: Any) -> T:
+    """A command's dataclass, each field filled with the value of its name.
+
+    In a field that is itself a dataclass, the values that are left replace its defaults. A value
+    of None was not given: the field keeps its default. TypeError for a value without a field.
+    """
+    used = {"verbose"}  # main() reads it
+    given = _given(kind, {**values, **more}, used)
+    unknown = values.keys() - used
+    if unknown:
+        raise TypeError(f"{kind.__name__} has no field {min(unknown)!r}")
+    return kind(**given)
+
+
+def _given(kind: Any, values: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
+    """The fields of a dataclass that are not left at their defaults."""
+    own = {field.name for field in fields(kind)} & values.keys()
+    used |= own
+    given = {name: values[name] for name in own if values[name] is not None}
+    rest = {name: value for name, value in values.items() if name not in own}
+    for field in fields(kind):
+        nested = None if field.default_factory is MISSING else field.default_factory()
+        if field.name not in own and is_dataclass(nested) and not isinstance(nested, type):
+            given[field.name] = replace(nested, **_given(nested, rest, used))
+    return given
+
+
+def _show(text: Callable[[click.Context], str]) -> Callable[..., None]:
+    def show(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+        if wanted and not ctx.resilient_parsing:
+            click.echo(text(ctx))
+            ctx.exit()
+
+    return show
+
+
+class TwoHelps(click.Command):
+    """A command whose `-h` fits a screen and whose `--help` is complete."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes | {"add_help_option": False})
+        shared: dict[str, Any] = {"is_eager": True, "expose_value": False}
+        self._helps = [
+            option("-h", "", name="brief_help", **shared),
+            option("--help", "", name="full_help", **shared),
+        ]
+        self._helps[0].callback = _show(self.brief_help)
+        self._helps[1].callback = _show(self.get_help)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The parameters, and both helps, which no file or variable can ask for."""
+        return [*super().get_params(ctx), *self._helps]
+
+    def brief_help(self, ctx: click.Context) -> str:
+        """The help that fits a screen."""
+        formatter = ctx.make_formatter()
+        self.format_usage(ctx, formatter)
+        self.format_brief(ctx, formatter)
+        return formatter.getvalue().rstrip("\n")
+
+    def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what follows the usage line in the brief help."""
+        raise NotImplementedError
+
+
+class RamctlCommand(TwoHelps):
+    """A command whose options also come from `ramctl.toml` and `RAMCTL_*`."""
+
+    def __init__(
+        self,
+        name: str,
+        call: Callable[..., int],
+        argument: click.Argument,
+        options: Options,
+        *,
+        help: str,
+        examples: str,
+        notes: str,
+    ) -> None:
+        self.summary = COMMANDS[name]
+        self.examples = examples.strip().splitlines()
+        self.notes = notes.strip()
+        show_config = option(
+            "--show-config", "Print every option's value and its origin.", expose_value=False
         )
-        for parameter in self.params:
-            if isinstance(parameter, click.Option) and parameter.envvar is None and self.name:
-                parameter.envvar = environment_names(self.name, parameter.name or "")
+        # Copies: an option that several commands share gets other variables in each.
+        self.options = {group: [copy(one) for one in own] for group, own in options.items()}
+        self.options["run"] = [*self.options["run"], show_config]
+        parameters = [argument, *chain.from_iterable(self.options.values())]
+        for parameter in parameters:
+            if isinstance(parameter, Option):
+                parameter.envvar = environment_names(name, parameter.name or "")
+        super().__init__(
+            name,
+            callback=call,
+            params=parameters,
+            help=help,
+            short_help=self.summary,
+            context_settings={"max_content_width": 100},
+        )
 
     def make_context(
         self,
@@ -79,48 +188,55 @@ class RamctlCommand(click.Command):
                 click.echo(f"{name} = {ctx.params.get(name)!r}  # {_ORIGINS[source.name]}")
         ctx.exit(0)
 
+    def field_values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters under the names of the fields that they fill."""
+        fields = {one.name: one.field for one in self.params if isinstance(one, Option)}
+        return {fields.get(name) or name: value for name, value in parameters.items()}
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command with the values of its dataclass's fields."""
+        if ctx.params.get("quiet") and "progress" in ctx.params:
+            ctx.params["progress"] = False
+        ctx.params = self.field_values(ctx.params)
+        return super().invoke(ctx)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summary, the text and the examples line by line, as they are."""
+        text = (self.help or "").strip().splitlines()
+        write_lines(formatter, ["", self.summary, *([""] if text else []), *text])
+        write_lines(formatter, ["", "Examples:", *(f"  {line}" for line in self.examples)])
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings."""
-        by_group: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
-        brief = []
-        for parameter in self.get_params(ctx):
-            # Newer versions of click have a row for arguments too; the help text explains ours.
-            is_option = isinstance(parameter, click.Option)
-            row = parameter.get_help_record(ctx) if is_option else None
-            if row is not None and parameter.name in self.rare:
-                brief.append(_brief(parameter, *row))
-            elif row is not None:
-                by_group[getattr(parameter, "group", "run")].append(row)
-        for group, rows in by_group.items():
-            if rows:
-                with formatter.section(group.capitalize()):
-                    formatter.write_dl(rows)
-        if brief:
-            with formatter.section("Rarely needed"):
-                formatter.write_text("; ".join(brief) + ".")
+        for heading, own in self.options.items():
+            more = [HELP_ROW] if heading == "run" else []
+            with formatter.section(heading.capitalize()):
+                formatter.write_dl([*help_rows(ctx, own), *more])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the closing notes line by line, as they are."""
-        if self.epilog:
-            formatter.write_paragraph()
-            for line in self.epilog.strip().splitlines():
-                formatter.write(line + "\n")
+        formatter.write(f"\n{self.notes}\n")
 
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the help text line by line, so that examples keep their form."""
-        formatter.write_paragraph()
-        for line in (self.help or "").strip().splitlines():
-            if line.strip() == "\b":
-                continue
-            formatter.write(f"  {line}".rstrip() + "\n")
+    def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summary, the examples and the common options."""
+        write_lines(formatter, ["", self.summary, "", *(f"  {line}" for line in self.examples)])
+        options = [*chain.from_iterable(self.options.values())]
+        common = [one for one in options if one.common]
+        with formatter.section("Options"):
+            formatter.write_dl([*help_rows(ctx, common), HELP_ROW], col_max=BRIEF_COLUMN)
+        n_more = len(options) - len(common)
+        formatter.write(
+            f"\n{n_more} more options, fields and exit codes: {ctx.command_path} --help\n"
+        )
 
 
-def _brief(parameter: click.Parameter, names: str, text: str) -> str:
-    """An option in running text: its longest name, what it takes, what it does."""
-    name, *value = names.rsplit(", ", 1)[-1].replace(" / ", "/").split(" ", 1)
-    if isinstance(parameter.type, click.Choice):
-        value = []
-        text = f"{text.partition('.  [')[0]} ({', '.join(parameter.type.choices)})"
-    shown = " ".join([name, *value])
-    told = re.sub(r"\.? *\[(default|x>).*\]$", "", text).rstrip(".")
-    return f"{shown}: {told[0].lower()}{told[1:]}"
+def help_rows(ctx: click.Context, options: Iterable[click.Parameter]) -> list[tuple[str, str]]:
+    """Names and help of some options."""
+    records = (one.get_help_record(ctx) for one in options)
+    return [record for record in records if record is not None]
+
+
+def write_lines(formatter: click.HelpFormatter, lines: Iterable[str]) -> None:
+    """Write lines as they are, indented like the text of a help."""
+    for line in lines:
+        formatter.write(f"  {line}".rstrip() + "\n")

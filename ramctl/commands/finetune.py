@@ -1,31 +1,31 @@
-"""`ramctl finetune`: train further from a bundle, on a small good set."""
+"""`ramctl finetune`: `train` from a bundle, with its preset's numbers for fine-tuning."""
 
 from typing import Any
 
-import click
-
 from ramctl.commands import options
 from ramctl.commands.base import RamctlCommand
-from ramctl.commands.training_options import (
-    TRAINING_EPILOG,
-    labels,
-    out,
-    start_training,
-    training,
+from ramctl.commands.train import NOTES, start, training_options
+
+HELP = """
+The model keeps its labels (--labels +FILE adds some); its preset gives the numbers for
+fine-tuning. All records are read before the first step.
+"""
+EXAMPLES = """
+ramctl finetune --model model good.jsonl --out model-finetuned
+ramctl finetune --model model --labels +birds.txt birds.jsonl
+"""
+
+
+def call(model: str, **values: Any) -> int:
+    return start("finetune", values | {"init": model})
+
+
+command = RamctlCommand(
+    "finetune",
+    call,
+    options.inputs,
+    training_options([options.model], "model-finetuned"),
+    help=HELP,
+    examples=EXAMPLES,
+    notes=NOTES,
 )
-
-
-@click.command("finetune", cls=RamctlCommand, epilog=TRAINING_EPILOG)
-@options.inputs
-@out("model-finetuned")
-@options.model
-@labels
-@training
-def command(**values: Any) -> int:
-    """Train a model further on a small good set.
-
-    ramctl finetune --model model good.jsonl --out model-finetuned
-    ramctl finetune --model model --labels +birds.txt birds.jsonl
-    """
-    values["init"] = values.pop("model")
-    return start_training("finetune", values)

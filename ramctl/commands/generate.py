@@ -1,85 +1,80 @@
-"""ramctl generate: the data engine's generation as a filter."""
+"""`ramctl generate`: the data engine's generation as a filter."""
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
-from ramctl.commands import options as common
-from ramctl.commands.base import RamctlCommand, option
-from ramctl.commands.options import baseline_options, stream_options
-from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
-from ramctl.records.report import Report
+from ramctl.commands import options
+from ramctl.commands.base import RamctlCommand, filled, option
 
-EPILOG = """
-Reads image, tags, kinds, sources, removed; writes tags, kinds, scores, sources,
-generated_captions, generated_caption_tags. Tags are added, never removed; a tag in removed
-is not added again. Streams.
-Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 some inputs rejected, 130 interrupted.
+HELP = "Tags are only added; a tag that clean has removed is not added again."
+EXAMPLES = """
+ramctl parse captions.jsonl | ramctl generate --model model/ > more.jsonl
+ramctl generate tagged.jsonl -o more.jsonl --captions 3 --decode nucleus:0.9
 """
+NOTES = f"""
+Reads image, tags, kinds, sources, removed; writes tags, kinds, scores, sources,
+generated_captions, generated_caption_tags. Streams.
+{options.EXIT_CODES}
+"""
+OPTIONS = {
+    "input": [options.root],
+    "model": [
+        options.model,
+        option(
+            "--captions N",
+            "Captions per photo; beam search may find fewer.",
+            name="n_captions",
+            type=click.IntRange(0),
+            default=1,
+            common=True,
+            field="captions",
+        ),
+        option(
+            "--decode beam:K|nucleus:P",
+            "Beam search or nucleus sampling of captions.",
+            default="beam:3",
+            common=True,
+        ),
+        option(
+            "--threshold NUMBER|FILE",
+            "Add tags above this score [default: the model's].",
+            common=True,
+        ),
+        option(
+            "--confirm SHARE",
+            "Share of its threshold that a caption's tag must reach.",
+            type=options.SHARE,
+            default=0.5,
+            common=True,
+        ),
+    ],
+    "output": options.stream,
+    "run": [*options.engine_run, *options.messages],
+}
 
 
-@click.command("generate", cls=RamctlCommand, epilog=EPILOG)
-@common.inputs
-@common.root
-@common.stream
-@common.model
-@option(
-    "--captions",
-    "n_captions",
-    type=click.IntRange(0),
-    default=1,
-    show_default=True,
-    metavar="N",
-    group="model",
-    help="Captions a photo; beam search may find fewer.",
-)
-@option(
-    "--decode",
-    default="beam:3",
-    show_default=True,
-    metavar="beam:K|nucleus:P",
-    group="model",
-    help="How captions are searched or sampled.",
-)
-@option(
-    "--threshold",
-    metavar="NUMBER|FILE",
-    group="model",
-    help="A tag must score higher to be added [default: the model's thresholds].",
-)
-@option(
-    "--confirm",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    metavar="SHARE",
-    group="model",
-    help="A caption's tag must score above this share of its threshold; 0 adds all.",
-)
-@common.engine_run
-def command(**options: Any) -> int:
-    """Add tags and captions that the captions leave out.
-
-    \b
-      ramctl parse captions.jsonl | ramctl generate --model model/ > more.jsonl
-      ramctl generate tagged.jsonl -o more.jsonl --captions 3 --decode nucleus:0.9
-    """  # fmt: skip
-    inputs = named_or_stdin(options["inputs"], "records (JSONL)")
-    require_files(inputs)
-    report = Report("generate", quiet=options["quiet"])
-    source = read_inputs(inputs, options["root"], "generate")
-
-    from ramctl.data_engine.baseline import Baseline
+def call(**values: Any) -> int:
+    from ramctl.data_engine.baseline import Baseline, BaselineOptions
     from ramctl.data_engine.generate import GenerateOptions, run
+    from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
+    from ramctl.records.report import Report
+    from ramctl.records.stream import StreamOptions
 
-    what = GenerateOptions(
-        captions=options["n_captions"],
-        decode=options["decode"],
-        threshold=options["threshold"],
-        confirm=options["confirm"],
-        seed=options["seed"],
-    )
-    baseline = Baseline.load(
-        options["model"], baseline_options(options), captioning=what.captions > 0
-    )
-    return run(baseline, what, source, stream_options(options, batch=baseline.batch), report)
+    def part(kind: Any) -> Any:
+        return filled(kind, {n: v for n, v in values.items() if n in kind.__dataclass_fields__})
+
+    what = part(GenerateOptions)
+    inputs = named_or_stdin(values["inputs"], "records (JSONL)")
+    require_files(inputs)
+    report = Report("generate", quiet=values["quiet"])
+    source = read_inputs(inputs, values["root"], "generate")
+    baseline = Baseline.load(values["model"], part(BaselineOptions), captioning=what.captions > 0)
+    stream = replace(part(StreamOptions), batch=baseline.batch)
+    return run(baseline, what, source, stream, report)
+
+
+command = RamctlCommand(
+    "generate", call, options.inputs, OPTIONS, help=HELP, examples=EXAMPLES, notes=NOTES
+)

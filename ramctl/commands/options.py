@@ -1,16 +1,21 @@
-"""The options that several commands share, declared once."""
+"""The options that several commands share, declared once, and the types of their values."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ramctl.commands.base import option
-from ramctl.records.stream import StreamOptions
 
-Decorator = Callable[[Any], Any]
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE_OR_FOLDER = click.Path(path_type=Path)
+POSITIVE = click.IntRange(1)
+SHARE = click.FloatRange(0, 1)
+EXIT_CODES = """\
+Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
+130 interrupted, 143 terminated (what is written is complete, --resume continues)."""
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -29,109 +34,64 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         return float(match[1]) * _UNIT_S[match[2]]
 
 
-def combined(*decorators: Decorator) -> Decorator:
-    def decorate(function: Any) -> Any:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-inputs = click.argument("inputs", nargs=-1, metavar="[FILE]...", type=click.Path())
+inputs = click.Argument(["inputs"], nargs=-1, metavar="[FILE]...", type=click.Path())
 
 root = option(
-    "--root", metavar="DIR", type=click.Path(file_okay=False), group="input",
-    help="Folder that relative photo names refer to.",
-)  # fmt: skip
-
-quiet = option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but failures.")
-verbose = option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks.")
-seed = option("--seed", type=int, default=0, show_default=True, help="Seed of all that is random.")
-jobs = option(
-    "-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-    help="Worker processes; the result does not depend on it.",
-)  # fmt: skip
-batch = option(
-    "-b",
-    "--batch",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Records a batch [default: fits the model].",
+    "--root DIR",
+    "Look for relative photo names in DIR [default: the input file's folder].",
+    type=click.Path(file_okay=False),
 )
-threads = option(
-    "--threads", type=click.IntRange(1), metavar="N", help="Threads of the model [default: cores]."
-)
-device = option(
-    "--device", default="auto", show_default=True, metavar="DEVICE",
-    help="auto, cpu, mps or cuda[:N].",
-)  # fmt: skip
-dtype = option(
-    "--dtype", type=click.Choice(["auto", "fp32", "bf16", "int8"]), default="auto",
-    show_default=True, help="Number format of the model's run.",
-)  # fmt: skip
-engine_run = combined(jobs, batch, threads, device, dtype, seed)
-progress = option(
-    "--progress/--no-progress", default=None, help="Progress bar [default: on a terminal only]."
-)
-stats = option(
-    "--stats", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", group="output",
-    help="Write counts, seconds and versions as JSON.",
-)  # fmt: skip
 model = option(
-    "--model", default="mini", show_default=True, metavar="BUNDLE", group="model",
-    help="A folder, or a name under $RAMCTL_MODELS.",
-)  # fmt: skip
+    "--model BUNDLE",
+    "Folder, hf://owner/name, or name in $RAMCTL_MODELS.",
+    default="mini",
+    common=True,
+)
 
-stream = combined(
+rejects = option("--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", common=True)
+strict = option("--strict", "Fail at the first rejected input.")
+stats = option("--stats FILE", "Write counts, seconds and versions as JSON.", type=FILE)
+max_time = option(
+    "--max-time TIME", "Stop cleanly after 90 (s), 15m, 2h; --resume continues.", type=Duration()
+)
+stream = [
     option(
-        "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-        group="output", help="Write FILE when complete, by way of FILE.part [default: stdout].",
+        "-o, --output FILE",
+        "Write FILE, by way of FILE.part [default: stdout].",
+        type=FILE,
+        common=True,
     ),
-    option("--resume", is_flag=True, group="output", help="Continue an earlier -o FILE."),
-    option(
-        "--retry-rejects", is_flag=True, group="output",
-        help="With --resume, try rejected inputs again (last).",
-    ),
-    option(
-        "--rejects", metavar="FILE", group="output",
-        help="Write what cannot be done as JSONL; - for stderr.",
-    ),
-    option("--strict", is_flag=True, group="output", help="Fail at the first reject."),
-    option(
-        "--max-time", type=Duration(), metavar="TIME", group="output",
-        help="Stop cleanly after 90 (s), 15m, 2h; continue with --resume.",
-    ),
+    option("--resume", "Continue an earlier -o FILE.", common=True),
+    option("--retry-rejects", "With --resume: try rejected inputs again, last."),
+    rejects,
+    strict,
+    max_time,
     stats,
-    progress,
+]
+
+jobs = option(
+    "-j, --jobs N",
+    "Parallel workers; the output is the same.",
+    type=POSITIVE,
+    default=1,
+    field="workers",
+    common=True,
+)
+batch = option("-b, --batch N", "Records per batch [default: fits the model].", type=POSITIVE)
+threads = option("--threads N", "CPU threads of the model [default: all cores].", type=POSITIVE)
+device = option("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto", common=True)
+dtype = option(
+    "--dtype [auto|fp32|bf16|int8]", "Number format that the model computes in.", default="auto"
+)
+seed = option("--seed N", "Seed of everything random.", type=int, default=0)
+engine_run = [jobs, batch, threads, device, dtype, seed]
+
+quiet = option("-q, --quiet", "Print nothing on stderr but errors.", common=True)
+verbose = option("-v, --verbose", "Twice (-vv): show the traceback of an error.", count=True)
+messages = [
+    option(
+        "--progress/--no-progress", "Show a progress bar [default: on a terminal].", default=None
+    ),
     quiet,
     verbose,
-)  # fmt: skip
-
-
-def baseline_options(options: dict[str, Any]) -> Any:
-    """How the data engine runs its baseline, from the options of `engine_run`."""
-    from ramctl.data_engine.baseline import BaselineOptions
-
-    return BaselineOptions(
-        device=options["device"],
-        dtype=options["dtype"],
-        threads=options["threads"],
-        batch=options["batch"],
-        workers=options["jobs"],
-    )
-
-
-def stream_options(options: dict[str, Any], *, batch: int) -> StreamOptions:
-    """The stream options among a command's parameters; `batch` where none was asked for."""
-    return StreamOptions(
-        output=options["output"],
-        resume=options["resume"],
-        retry_rejects=options["retry_rejects"],
-        rejects=options["rejects"],
-        strict=options["strict"],
-        stats=options["stats"],
-        max_time=options["max_time"],
-        progress=False if options["quiet"] else options["progress"],
-        batch=options.get("batch") or batch,
-    )
+]

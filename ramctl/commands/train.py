@@ -1,33 +1,151 @@
-"""`ramctl train`: parsed records to a bundle."""
+"""`ramctl train`: parsed records to a bundle; `finetune` shares its options."""
 
+import sys
 from typing import Any
 
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand
-from ramctl.commands.training_options import (
-    TRAINING_EPILOG,
-    init,
-    labels,
-    out,
-    preset,
-    start_training,
-    training,
+from ramctl.commands.base import Option, RamctlCommand, filled, option
+
+HELP = """
+The labels are those of --labels, else of --init, else they are built from the records' tags.
+All records are read before the first step.
+"""
+EXAMPLES = """
+ramctl parse captions.jsonl | ramctl train
+ramctl train parsed.jsonl --preset mini --val dev.jsonl --epochs 10
+"""
+NOTES = """
+Reads image, tags, captions, caption_tags, generated_captions, generated_caption_tags, kinds.
+Writes a bundle to OUT; OUT.work holds the unfinished run (checkpoints, features, records).
+Several processes: torchrun ... -m ramctl train ...
+Exit codes: 0 done, or stopped by --max-time; 1 failed; 2 wrong usage; 3 done, but some records
+were rejected; 130 interrupted, 143 terminated (the state is saved, --resume continues).
+"""
+STARTS = [
+    option(
+        "--preset NAME|FILE", "Sizes and training [default: those of --init, or mini].", common=True
+    ),
+    option("--init BUNDLE", "Start from a bundle's weights and labels.", common=True),
+]
+
+
+def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
+    """The options of a training command: what it starts from, and where its bundle goes."""
+    return {
+        "input": [
+            options.root,
+            option("--val FILE", "Validation records [default: hold 2 % out].", common=True),
+        ],
+        "model": [
+            *starts,
+            option(
+                "--labels [+]FILE",
+                "Label file, bundle or word list; +FILE adds to the bundle's.",
+                common=True,
+            ),
+            option(
+                "--text DIR|clip:DIR",
+                "Text encoder for labels [default: that of --init, or the embedded one].",
+            ),
+        ],
+        "training": [
+            option("--steps N", "Optimiser steps, instead of epochs.", type=options.POSITIVE),
+            option(
+                "--epochs N",
+                "Passes over the records.",
+                type=click.FloatRange(0, min_open=True),
+                common=True,
+            ),
+            option(
+                "--set KEY=VALUE",
+                "Change a number of the preset, as in training.lr=1e-4; repeatable.",
+                name="overrides",
+                multiple=True,
+                common=True,
+            ),
+            option(
+                "--distill TEACHER",
+                "caption, imagenet, clip:FOLDER or none; repeatable.",
+                multiple=True,
+            ),
+            option("--seed N", "Seed of everything random [default: the preset's].", type=int),
+        ],
+        "output": [
+            option("--out DIR", "Bundle to write.", type=options.FOLDER, default=out, common=True),
+            option("--resume", "Continue the unfinished run in OUT.work.", common=True),
+            option("--restart", "Discard the unfinished run in OUT.work.", common=True),
+            option(
+                "--save-every STEPS",
+                "Steps between checkpoints [default: one every 5 minutes].",
+                type=options.POSITIVE,
+            ),
+            options.max_time,
+            options.rejects,
+            options.strict,
+            options.stats,
+            option(
+                "--events FILE",
+                "Write steps, validations and checkpoints as JSONL.",
+                type=options.FILE,
+            ),
+            option(
+                "--tensorboard DIR",
+                "Write the same as TensorBoard event files (extra [tensorboard]).",
+                type=options.FOLDER,
+            ),
+        ],
+        "run": [
+            option("--dry-run", "Build the model, time a few steps, write nothing.", common=True),
+            option("--compile", "Use torch.compile, if a compiler is installed."),
+            option("--cache DIR", "Keep the features of frozen encoders in DIR."),
+            option(
+                "-j, --jobs N",
+                "Processes that read photos.",
+                type=click.IntRange(0),
+                field="workers",
+            ),
+            options.threads,
+            options.device,
+            option(
+                "--dtype [auto|fp32|bf16]", "Number format of the forward pass.", default="auto"
+            ),
+            *options.messages,
+        ],
+    }
+
+
+def start(name: str, values: dict[str, Any]) -> int:
+    """Run a training command; its exit code."""
+    from ramctl.records.jsonl import dumps
+    from ramctl.records.report import Report
+    from ramctl.training.plan import TrainOptions
+    from ramctl.training.run import run_training
+
+    quiet, stats = values.pop("quiet"), values.pop("stats")
+    report = Report(name, quiet=quiet, unit="photos")
+    run_options = filled(TrainOptions, values, command=name, argv=tuple(sys.argv[1:]))
+    if run_options.dry_run:
+        from ramctl.training.dry_run import dry_run
+
+        click.echo(dumps(dry_run(run_options, report)), nl=False)
+        return report.exit_code
+    run_training(run_options, report)
+    report.write_stats(stats)
+    return report.exit_code
+
+
+def call(**values: Any) -> int:
+    return start("train", values)
+
+
+command = RamctlCommand(
+    "train",
+    call,
+    options.inputs,
+    training_options(STARTS, "model"),
+    help=HELP,
+    examples=EXAMPLES,
+    notes=NOTES,
 )
-
-
-@click.command("train", cls=RamctlCommand, epilog=TRAINING_EPILOG)
-@options.inputs
-@out("model")
-@preset
-@init
-@labels
-@training
-def command(**values: Any) -> int:
-    """Train a tagging model on parsed records.
-
-    ramctl parse captions.jsonl | ramctl train
-    ramctl train parsed.jsonl --out model --preset mini --val dev.jsonl --epochs 10
-    """
-    return start_training("train", values)

@@ -28,7 +28,7 @@ from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem
 from ramctl.records.files import write_atomic
-from ramctl.records.inputs import STDIN, require_files
+from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.outputs import records_to_stdout
 from ramctl.records.report import Rejects, Report
 
@@ -37,8 +37,8 @@ from ramctl.records.report import Rejects, Report
 class EvalOptions:
     """What the command line asks for; `-` is standard input."""
 
-    predictions: str
     truth: str
+    predictions: str = STDIN
     classes: Path | None = None
     map_file: Path | None = None
     groups: Path | None = None
@@ -60,8 +60,10 @@ class EvalOptions:
     quiet: bool = False
 
 
-def run(options: EvalOptions) -> int:
-    """Evaluate and write; returns the exit code (0, or 3 when some lines were rejected)."""
+def run(options: EvalOptions) -> Report:
+    """Evaluate and write; the report of the run, which counts the lines that were rejected."""
+    if options.predictions == STDIN:
+        named_or_stdin((), "a file of predictions")
     sources = [options.predictions, options.truth, options.baseline or ""]
     if sources.count(STDIN) > 1:
         raise UsageProblem("only one of PREDICTIONS, --truth and --baseline can be stdin (-)")
@@ -87,7 +89,7 @@ def run(options: EvalOptions) -> int:
         with records_to_stdout() as stream:
             stream.write(content)
     report.finish(options.stats)
-    return report.exit_code
+    return report
 
 
 def _classes(options: EvalOptions, truth: TruthTable) -> Classes:

@@ -29,7 +29,7 @@ COMMON_TAGS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class ParseOptions:
+class StageOptions:
     """How records are parsed."""
 
     labels: LabelSystem | None = None
@@ -42,7 +42,7 @@ class ParseOptions:
 class ParseStage:
     """A stage of `run_stream` that adds tags; `stats` is filled when the last record is done."""
 
-    def __init__(self, options: ParseOptions) -> None:
+    def __init__(self, options: StageOptions) -> None:
         self.options = options
         self.stats: dict[str, Any] = {}
         self._counts = _Counts()

@@ -1,6 +1,1 @@
-"""Photos to tags: `Tagger`, and what it is made of."""
-
-from ramctl.tagging.scorers import TaggerOptions
-from ramctl.tagging.tagger import Tagger
-
-__all__ = ["Tagger", "TaggerOptions"]
+"""Photos to tags: the tagger, the selection of tags, formats and sidecars."""

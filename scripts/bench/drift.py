@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 from ramctl.errors import RecordProblem  # noqa: E402
 from ramctl.records.jsonl import read_records  # noqa: E402
 from ramctl.records.record import Record  # noqa: E402
-from ramctl.tagging import Tagger  # noqa: E402
+from ramctl.tagging.tagger import Tagger  # noqa: E402
 
 SHARED = Path(os.environ.get("RAMCTL_SHARED", ROOT.parent / "shared"))
 SETS = ("flickr8k_dev", "coco80_val", "flickr8k_test", "voc5_val")

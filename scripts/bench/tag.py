@@ -28,7 +28,7 @@ from PIL import Image  # noqa: E402
 
 from ramctl.errors import RamctlError  # noqa: E402
 from ramctl.photos.decoding import decode_photo, load_photo  # noqa: E402
-from ramctl.tagging import Tagger  # noqa: E402
+from ramctl.tagging.tagger import Tagger  # noqa: E402
 
 SHARED = Path(os.environ.get("RAMCTL_SHARED", ROOT.parent / "shared"))
 SIZES = {"640x480": (640, 480), "4000x3000": (4000, 3000)}

@@ -57,11 +57,3 @@ def test_committed_completions_are_what_the_program_gives(shell, ramctl):
 def test_completion_offers_commands_and_options(ramctl):
     offered = ramctl(_RAMCTL_COMPLETE="bash_complete", COMP_WORDS="ramctl t", COMP_CWORD="1").stdout
     assert offered.decode().split() == ["plain,train", "plain,tag"]
-
-
-def test_the_short_helps_of_the_group_are_the_commands_own():
-    from ramctl.cli import cli
-
-    for name, text in COMMANDS.items():
-        command = cli.get_command(None, name)
-        assert command.help.strip().splitlines()[0] == text

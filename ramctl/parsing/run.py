@@ -1,0 +1,102 @@
+"""The whole of `ramctl parse`: captions to tagged records, or to a label system."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ramctl.errors import UsageProblem
+from ramctl.labels import LabelSystem
+from ramctl.parsing.stage import BATCH, ParseStage, StageOptions, build_label_file, ram_encoder
+from ramctl.readers.detect import read_any
+from ramctl.readers.grouping import group_by_image
+from ramctl.records.inputs import named_or_stdin, require_files
+from ramctl.records.record import Item
+from ramctl.records.report import Report
+from ramctl.records.stream import StreamOptions, run_stream
+
+
+@dataclass(frozen=True, slots=True)
+class ParseOptions:
+    """What `ramctl parse` is asked for; the defaults are its own."""
+
+    inputs: tuple[str, ...] = ()  # none or `-`: stdin
+    root: str | None = None
+    source_format: str | None = None  # None: recognised
+    group: bool = False
+    labels: Path | None = None
+    build_labels: Path | None = None
+    review: Path | None = None
+    target_format: str = "jsonl"
+    keep_tags: bool = False
+    explain: bool = False
+    workers: int = 1
+    stream: StreamOptions = field(default_factory=lambda: StreamOptions(batch=BATCH))
+    quiet: bool = False
+
+
+def run(options: ParseOptions) -> Report:
+    """Parse the captions and write records or a label system; the report of the run."""
+    _check(options)
+    report = Report("parse", quiet=options.quiet)
+    labels = LabelSystem.read(options.labels) if options.labels else None
+    named = named_or_stdin(options.inputs, "captions")
+    require_files(named)
+    items: Iterator[Item] = read_any(
+        named,
+        options.root,
+        "parse",
+        form=options.source_format,
+        tag_list=labels.tags if labels else (),
+    )
+    if options.group:
+        items = group_by_image(items)
+    if options.build_labels:
+        return _build(options, options.build_labels, items, report)
+    return _parse(options, items, labels, report)
+
+
+def _check(options: ParseOptions) -> None:
+    if options.review and not options.build_labels:
+        raise UsageProblem("--review goes with --build-labels")
+    if options.build_labels and options.labels:
+        raise UsageProblem("--build-labels makes a label system; it does not go with --labels")
+    if options.target_format == "ram":
+        if not options.labels:
+            raise UsageProblem("--to ram needs --labels: the tag list that its ids refer to")
+        if options.stream.resume:
+            raise UsageProblem("--to ram writes one JSON list; --resume goes with JSONL")
+
+
+def _parse(
+    options: ParseOptions, items: Iterator[Item], labels: LabelSystem | None, report: Report
+) -> Report:
+    to_ram = options.target_format == "ram"
+    stage = ParseStage(
+        StageOptions(
+            labels, options.workers, options.keep_tags, options.explain, needs_image=to_ram
+        )
+    )
+    report.extra = stage.stats
+    fingerprint = {"labels": labels.sha256} if labels else {}
+    if to_ram and labels is not None:
+        encode = ram_encoder(labels)
+        return run_stream(
+            report, items, stage, options.stream, fingerprint=fingerprint,
+            encode=encode, header=b"[\n", footer=b"\n]\n",
+        )  # fmt: skip
+    return run_stream(report, items, stage, options.stream, fingerprint=fingerprint)
+
+
+def _build(options: ParseOptions, path: Path, items: Iterator[Item], report: Report) -> Report:
+    built = build_label_file(
+        items,
+        report,
+        path,
+        review=options.review,
+        jobs=options.workers,
+        strict=options.stream.strict,
+        progress=options.stream.progress,
+    )
+    report.say(f"{len(built.labels)} labels in {path}")
+    report.finish(options.stream.stats)
+    return report

@@ -1,0 +1,148 @@
+"""The whole of `ramctl tag`: photos in; records, sidecars and a gallery out."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from ramctl.errors import UsageProblem
+from ramctl.pages.gallery import open_gallery
+from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+from ramctl.records.files import locked
+from ramctl.records.inputs import named_or_stdin
+from ramctl.records.record import Item, Record
+from ramctl.records.report import Report
+from ramctl.records.stream import (
+    Outcome,
+    StreamOptions,
+    each,
+    run_stream,
+    watched,
+    with_root_check,
+)
+from ramctl.tagging.formats import naming_labels_once, output_format, require_resumable
+from ramctl.tagging.scorers import TaggerOptions
+from ramctl.tagging.selection import SelectionOptions, read_renames, read_tag_list, unknown_tags
+from ramctl.tagging.sidecars import SidecarOptions, SidecarWriter, add_photo_size
+from ramctl.tagging.tagger import Tagger
+
+
+@dataclass(frozen=True, slots=True)
+class TagOptions:
+    """What `ramctl tag` is asked for; the defaults are its own."""
+
+    inputs: tuple[str, ...] = ()  # photos, folders, archives, records; none or `-`: stdin
+    recursive: bool = False
+    null: bool = False
+    by_content: bool = False
+    root: str | None = None
+    model: str = "mini"
+    tagger: TaggerOptions = field(default_factory=TaggerOptions)
+    include: Path | None = None  # files of the tags that `tagger.choice` holds
+    exclude: Path | None = None
+    rename: Path | None = None
+    form: str = "jsonl"
+    gallery: Path | None = None
+    sidecars: SidecarOptions = field(default_factory=SidecarOptions)
+    xmp_remove: bool = False
+    stream: StreamOptions = field(default_factory=StreamOptions)
+    lock: Path | None = None
+    quiet: bool = False
+
+
+def run(options: TagOptions) -> Report:
+    """Tag the photos, or take machine tags out of their sidecars; the report of the run."""
+    require_resumable(options.form, resume=options.stream.resume)
+    report = Report("tag", quiet=options.quiet, unit="images")
+    photos = PhotoInputs(
+        named_or_stdin(options.inputs, "photos"),
+        options.root,
+        options.recursive,
+        options.null,
+        options.by_content,
+    )
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        # A damaged photo is reported once, in our own words.
+        warnings.filterwarnings("ignore", module="PIL")
+        if options.lock:
+            stack.enter_context(locked(options.lock))
+        source = read_photo_inputs(photos)
+        if options.xmp_remove:
+            return _remove(options, source, report)
+        return _tag(options, source, report, stack)
+
+
+def _tag(options: TagOptions, source: Iterator[Item], report: Report, stack: ExitStack) -> Report:
+    tagger = _load(options, report)
+    labels = tagger.labels.tags
+    stage = with_root_check(tagger.stage)
+    for notice in _notices(options, report, stack):
+        stage = watched(stage, notice)
+    stream, sidecars = options.stream, options.sidecars
+    form = output_format(
+        options.form, labels=labels, prefix=sidecars.prefix, caption=options.tagger.caption
+    )
+    encode = form.encode
+    if options.tagger.dense and not stream.continues:
+        encode = naming_labels_once(encode, labels)
+    # A photo that is done gets no other sidecar on resuming, so these are part of what must agree.
+    xmp = f"xmp {sidecars.prefix}" if sidecars.xmp else ""
+    written = f"{xmp} {'txt' if sidecars.text else ''}".strip()
+    return run_stream(
+        report,
+        source,
+        stage,
+        replace(stream, batch=tagger.batch),
+        fingerprint=tagger.fingerprint | {"form": options.form, "sidecars": written},
+        encode=encode,
+        header=form.header,
+        footer=form.footer,
+    )
+
+
+def _notices(
+    options: TagOptions, report: Report, stack: ExitStack
+) -> Iterator[Callable[[Record, Outcome], Outcome]]:
+    """What happens to each tagged photo before its record is written."""
+    if options.form == "kohya":
+        yield add_photo_size
+    if options.sidecars.xmp or options.sidecars.text:
+        yield SidecarWriter(options.sidecars, report.say)
+    if options.gallery:
+        yield stack.enter_context(open_gallery(options.gallery, add=options.stream.resume))
+
+
+def _remove(options: TagOptions, source: Iterator[Item], report: Report) -> Report:
+    if not options.sidecars.prefix:
+        raise UsageProblem("--xmp-remove finds machine tags by --xmp-prefix, which is empty")
+    stage = each(SidecarWriter(options.sidecars, report.say).remove)
+    return run_stream(report, source, stage, options.stream)
+
+
+def _load(options: TagOptions, report: Report) -> Tagger:
+    choice = _choice(options)
+    wanted = replace(options.tagger, choice=choice, say=report.say)
+    given = {one.name: getattr(wanted, one.name) for one in fields(wanted)}
+    tagger = Tagger.load(options.model, **given)
+    report.device = tagger.description
+    _tell(report, unknown_tags(tagger.labels, choice), "named tags are not in the label system")
+    _tell(report, tagger.scorer.unknown, f"labels score 0: {options.model} did not learn them")
+    return tagger
+
+
+def _choice(options: TagOptions) -> SelectionOptions:
+    include, exclude, rename = options.include, options.exclude, options.rename
+    return replace(
+        options.tagger.choice,
+        include=read_tag_list(include) if include else None,
+        exclude=read_tag_list(exclude) if exclude else (),
+        rename=read_renames(rename) if rename else {},
+    )
+
+
+def _tell(report: Report, names: Sequence[str], what: str) -> None:
+    if names:
+        named = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        report.say(f"{len(names)} {what}: {named}")

@@ -1,0 +1,90 @@
+"""`-h` fits a screen, `--help` is complete, and what they name as defaults the library has too."""
+
+import re
+from importlib import import_module
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ramctl.cli import COMMANDS, cli
+from ramctl.commands.base import filled, option
+
+OPTIONS = {
+    "parse": ("ramctl.parsing.run", "ParseOptions", {}),
+    "clean": ("ramctl.data_engine.clean", "CleanOptions", {}),
+    "tag": ("ramctl.tagging.run", "TagOptions", {}),
+    "eval": ("ramctl.evaluation.run", "EvalOptions", {"truth": "truth.jsonl"}),
+    "convert": ("ramctl.convert", "ConvertOptions", {"source": "ram.pth"}),
+}
+
+
+def printed(*words: str, width: int = 80) -> str:
+    return CliRunner().invoke(cli, words, prog_name="ramctl", terminal_width=width).output
+
+
+def command_of(name: str) -> click.Command:
+    return cli.get_command(click.Context(cli), name)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_brief_help_fits_a_screen(command):
+    lines = printed(command, "-h").splitlines()
+    assert 15 <= len(lines) <= 30
+    assert max(map(len, lines)) <= 90
+
+
+def test_the_brief_help_of_the_group_fits_a_screen():
+    assert len(printed("-h").splitlines()) <= 24
+    assert all(name in printed("-h") for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_whole_help_has_each_option_on_a_line_of_its_own(command):
+    text = printed(command, "--help", width=100)
+    for parameter in command_of(command).params:
+        if isinstance(parameter, click.Option):
+            assert re.search(rf"^  (-\w, )?{parameter.opts[-1]}( |$)", text, re.MULTILINE)
+            assert parameter.help.split("\n")[0][:20] in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_brief_help_is_a_part_of_the_whole(command):
+    names = re.findall(r"^  (-\S+)", printed(command, "-h"), re.MULTILINE)
+    whole = re.findall(r"^  (-\S+)", printed(command, "--help"), re.MULTILINE)
+    assert set(names) < set(whole)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_both_helps_start_with_what_the_group_says(command):
+    for flag in ("-h", "--help"):
+        assert printed(command, flag).splitlines()[2].strip() == COMMANDS[command]
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_a_command_s_defaults_are_the_library_s(command):
+    module, name, required = OPTIONS[command]
+    kind = getattr(import_module(module), name)
+    click_command = command_of(command)
+    context = click_command.make_context(command, [], resilient_parsing=True)
+    given = click_command.field_values(context.params) | required
+    assert filled(kind, given) == kind(**required)
+
+
+def test_an_option_without_a_field_is_an_error():
+    with pytest.raises(TypeError, match="ParseOptions has no field 'colour'"):
+        filled(import_module("ramctl.parsing.run").ParseOptions, {"colour": 3})
+
+
+def test_an_option_is_declared_as_its_help_shows_it():
+    declared = [
+        option("-o, --output FILE", "."),
+        option("--to [a|b]", "."),
+        option("--dry-run", "."),
+        option("--progress/--no-progress", ".", default=None),
+    ]
+    assert [one.opts for one in declared] == [
+        ["-o", "--output"], ["--to"], ["--dry-run"], ["--progress"],
+    ]  # fmt: skip
+    assert [one.is_flag for one in declared] == [False, False, True, True]
+    assert declared[1].type.choices == ("a", "b")
