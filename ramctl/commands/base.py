@@ -58,8 +58,9 @@ def option(spec: str, help: str, *, name: str | None = None, **attributes: Any) 
         attributes["metavar"] = metavar
     elif "count" not in attributes:
         attributes["is_flag"] = True
+    attributes.setdefault("show_default", "default" in attributes)
     declarations = [*names.split(","), *([name] if name else [])]
-    return Option(declarations, **{"help": help, "show_default": True, **attributes})
+    return Option(declarations, help=help, **attributes)
 
 
 def filled(kind: type[T], values: Mapping[str, Any], **more: Any) -> T:

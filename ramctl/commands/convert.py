@@ -53,7 +53,7 @@ OPTIONS = {
         option("--to [onnx]", "Add model.onnx to a bundle.", name="target", common=True),
         option(
             "--dtype [fp32|int8]",
-            "Of the graph; int8 adds model.int8.onnx.",
+            "Number format of the graph; int8: model.int8.onnx.",
             default="fp32",
             common=True,
         ),
@@ -64,7 +64,7 @@ OPTIONS = {
         ),
         option(
             "--val FILE",
-            "Records with tags, for int8's thresholds and verdict.",
+            "Records with tags: they set int8's thresholds, and whether it is the default.",
             type=NAME,
             common=True,
         ),

@@ -1,4 +1,4 @@
-"""`ramctl finetune`: `train` from a bundle, with its preset's numbers for fine-tuning."""
+"""`ramctl finetune`: `train` from a bundle, with its preset's settings for fine-tuning."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from ramctl.commands.base import RamctlCommand
 from ramctl.commands.train import NOTES, start, training_options
 
 HELP = """
-The model keeps its labels (--labels +FILE adds some); its preset gives the numbers for
-fine-tuning. All records are read before the first step.
+The model keeps its labels (--labels +FILE adds some); its preset gives the
+settings of fine-tuning. All records are read before the first step.
 """
 EXAMPLES = """
 ramctl finetune --model model good.jsonl --out model-finetuned

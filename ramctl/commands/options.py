@@ -38,7 +38,7 @@ inputs = click.Argument(["inputs"], nargs=-1, metavar="[FILE]...", type=click.Pa
 
 root = option(
     "--root DIR",
-    "Look for relative photo names in DIR [default: the input file's folder].",
+    "Folder of relative photo names [default: that of the input file].",
     type=click.Path(file_okay=False),
 )
 model = option(
@@ -71,19 +71,17 @@ stream = [
 
 jobs = option(
     "-j, --jobs N",
-    "Parallel workers; the output is the same.",
+    "Work in parallel; the output stays the same.",
     type=POSITIVE,
     default=1,
     field="workers",
     common=True,
 )
-batch = option("-b, --batch N", "Records per batch [default: fits the model].", type=POSITIVE)
+batch = option("-b, --batch N", "Records per batch [default: suits the model].", type=POSITIVE)
 threads = option("--threads N", "CPU threads of the model [default: all cores].", type=POSITIVE)
 device = option("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto", common=True)
-dtype = option(
-    "--dtype [auto|fp32|bf16|int8]", "Number format that the model computes in.", default="auto"
-)
-seed = option("--seed N", "Seed of everything random.", type=int, default=0)
+dtype = option("--dtype [auto|fp32|bf16|int8]", "Number format of the computation.", default="auto")
+seed = option("--seed N", "Random seed.", type=int, default=0)
 engine_run = [jobs, batch, threads, device, dtype, seed]
 
 quiet = option("-q, --quiet", "Print nothing on stderr but errors.", common=True)

@@ -25,7 +25,9 @@ were rejected; 130 interrupted, 143 terminated (the state is saved, --resume con
 """
 STARTS = [
     option(
-        "--preset NAME|FILE", "Sizes and training [default: those of --init, or mini].", common=True
+        "--preset NAME|FILE",
+        "Architecture and training settings [default: those of --init, or mini].",
+        common=True,
     ),
     option("--init BUNDLE", "Start from a bundle's weights and labels.", common=True),
 ]
@@ -60,17 +62,17 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             ),
             option(
                 "--set KEY=VALUE",
-                "Change a number of the preset, as in training.lr=1e-4; repeatable.",
+                "Override a setting, as in training.lr=1e-4; repeatable.",
                 name="overrides",
                 multiple=True,
                 common=True,
             ),
             option(
                 "--distill TEACHER",
-                "caption, imagenet, clip:FOLDER or none; repeatable.",
+                "Teacher: caption, imagenet, clip:FOLDER or none; repeatable.",
                 multiple=True,
             ),
-            option("--seed N", "Seed of everything random [default: the preset's].", type=int),
+            option("--seed N", "Random seed [default: the preset's].", type=int),
         ],
         "output": [
             option("--out DIR", "Bundle to write.", type=options.FOLDER, default=out, common=True),
@@ -102,7 +104,7 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             option("--cache DIR", "Keep the features of frozen encoders in DIR."),
             option(
                 "-j, --jobs N",
-                "Processes that read photos.",
+                "Processes that read photos [default: the preset's].",
                 type=click.IntRange(0),
                 field="workers",
             ),
