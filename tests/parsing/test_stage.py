@@ -10,8 +10,8 @@ from ramctl.labels import Label, LabelSystem
 from ramctl.parsing.stage import (
     BATCH,
     MAX_CAPTION,
-    ParseOptions,
     ParseStage,
+    StageOptions,
     build_label_file,
     ram_encoder,
 )
@@ -33,7 +33,7 @@ def records(rows) -> list[Record]:
 
 
 def outcomes(*rows, **options):
-    stage = ParseStage(ParseOptions(**options))
+    stage = ParseStage(StageOptions(**options))
     return [outcome for batch in stage(iter([records(rows)])) for outcome in batch], stage.stats
 
 
