@@ -57,3 +57,13 @@ def test_a_forced_key_is_the_only_one():
 def test_no_prediction_is_used_twice():
     matches = match(photos("a.jpg", "x/a.png"), photos("a.jpg"))
     assert matches.pairs == [(0, 0)]
+
+
+def test_a_prediction_that_met_its_photo_is_no_other_photos_too():
+    truth = [Photo("a.jpg", Path("/x")), Photo("../y/a.jpg", Path("/x"))]
+    assert match(truth, [Photo("a.jpg", Path("/y"))]).pairs == [(0, 0)]
+
+
+def test_pairs_are_in_the_order_of_the_truth():
+    matches = match(photos("d/x.jpg", "b.jpg"), photos("b.jpg", "e/x.jpg"))
+    assert matches.pairs == [(0, 1), (1, 0)]

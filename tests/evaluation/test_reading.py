@@ -216,5 +216,8 @@ def test_a_bare_list_of_thresholds_is_in_class_order_only_for_listed_classes(eva
     )  # fmt: skip
     assert recall(listed) == 0.5
     assert "b,1,2,0,1.0000,,,1.0000,1.0000" in Path("t.csv").read_text()
-    evaluate(predictions, TRUTH, threshold="thresholds.txt", report_file=Path("t.csv"))
-    assert "a,1,2,0,1.0000,,,1.0000,1.0000" in Path("t.csv").read_text()
+    # Without a list of classes, the order is that of the predictions' labels: b, a.
+    swapped = dense([[0, 0.5], [0.5, 0], [0, 0]], "ba")
+    evaluate(swapped, TRUTH, threshold="thresholds.txt", report_file=Path("t.csv"))
+    assert "a,1,2,0,1.0000,,,0.0000,0.0000" in Path("t.csv").read_text()
+    assert "b,1,2,0,1.0000,,,1.0000,1.0000" in Path("t.csv").read_text()
