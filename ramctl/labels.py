@@ -1,8 +1,8 @@
 """The label system: tags with their kinds, synonyms, relations and thresholds, by id.
 
-A label's id is its line number in `labels.jsonl`. Systems that we build are unique over tags and
-synonyms; a converted one may hold a string twice (Tag2Text's list does), so that ids decide and a
-string stands for all ids that carry it.
+A label's id is its line number in `labels.jsonl`, from 0. In systems that we build, no string
+occurs twice among tags and synonyms; in a converted one it may (Tag2Text's list does), so ids
+identify labels and a string stands for all ids that have it.
 """
 
 import gzip
@@ -38,7 +38,7 @@ class Label:
     descriptions: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The label as a line of `labels.jsonl`, without what is empty."""
+        """The label as a line of `labels.jsonl`, without empty fields."""
         row: dict[str, Any] = {"tag": self.tag, "kind": self.kind}
         optional = {
             "synonyms": list(self.synonyms),
@@ -54,7 +54,7 @@ class Label:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> "Label":
-        """The label of one line; ValueError with a reason when a field has the wrong type."""
+        """The label in one line; ValueError with a reason when a field has the wrong type."""
         tag, kind = row.get("tag"), row.get("kind", "object")
         if not isinstance(tag, str) or not tag.strip():
             raise ValueError("no tag")
@@ -76,7 +76,7 @@ class Label:
 
 
 def normalise(text: str) -> str:
-    """The form in which strings of our own systems are kept and looked up loosely.
+    """The form in which strings of our own systems are stored, and compared when looked up loosely.
 
     NFC, case-folded, hyphens and underscores as spaces, single spaces.
     """
@@ -122,7 +122,7 @@ class LabelSystem(Sequence[Label]):
         return {text: tuple(ids) for text, ids in (synonyms | tags).items()}
 
     def ids(self, text: str) -> tuple[int, ...]:
-        """All ids that a string stands for; empty when the system does not have it."""
+        """All ids that a string stands for; empty when the system does not contain it."""
         return self._exact.get(text) or self._loose.get(normalise(text), ())
 
     def canonical(self, text: str) -> str | None:
@@ -132,7 +132,7 @@ class LabelSystem(Sequence[Label]):
 
     @cached_property
     def sha256(self) -> str:
-        """A hash of tags, kinds and synonyms in order: what a model's outputs refer to."""
+        """A hash of tags, kinds and synonyms in order, to which a model's outputs refer."""
         digest = hashlib.sha256()
         for label in self.labels:
             digest.update(orjson.dumps([label.tag, label.kind, list(label.synonyms)]) + b"\n")
@@ -187,7 +187,7 @@ def _read_line(line: str) -> Label:
 
 
 def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[float]:
-    """One threshold a label in id order, from JSONL `{"tag", "threshold"}` or a number a line.
+    """A threshold for each label in id order, from JSONL `{"tag", "threshold"}` or bare numbers.
 
     Labels that a JSONL file does not name take `default`. Raises RunProblem naming file and line.
     """

@@ -22,7 +22,7 @@ POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
 RAM_AP_EPSILON = 1e-8
 RAM_PR_EPSILON = 1e-9
 LEVEL = 0.95  # of the intervals
-_RESAMPLES_PER_BLOCK = 64  # weights of all photos for so many resamples are in memory at once
+_RESAMPLES_PER_BLOCK = 64  # whose photo weights are in memory at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class _Statement:
 
 
 class TruthTable(PhotoTable):
-    """The photos of a truth file with what is true of them."""
+    """The photos of a truth file with what it says about them."""
 
     def __init__(self) -> None:
         super().__init__()

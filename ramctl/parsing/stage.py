@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BATCH = 256
 # Longer texts are no captions: the dense descriptions have about 2,000 characters.
 MAX_CAPTION = 100_000
-# The tables of the RAM paper count the mentions of so many most frequent tags.
+# The tables of the RAM paper count the mentions of the 10,000 most frequent tags.
 COMMON_TAGS = 10_000
 
 

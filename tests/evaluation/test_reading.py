@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.errors import RunProblem
+from ramctl.errors import RecordProblem, RunProblem
+from ramctl.evaluation.classes import Classes
+from ramctl.evaluation.predictions import ScoreReader
+from ramctl.evaluation.thresholds import Cut
+from ramctl.labels import LabelSystem
 
 TRUTH = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": ["b"]}, {"image": "3", "tags": []}]
 
@@ -126,10 +130,15 @@ def test_a_record_that_does_not_fit_is_rejected(evaluate, bad):
     assert evaluate(rows, TRUTH, code=3)["photos"]["compared"] == 2
 
 
-def test_an_infinite_score_is_rejected(evaluate):
-    rows = dense([[0.9, 0], [0, 0.9]])
-    text = "".join(json.dumps(row) + "\n" for row in rows).replace("[0, 0.9]", "[0, 1e999]")
-    assert evaluate(text, TRUTH, code=3)["photos"]["compared"] == 1
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_score_that_is_not_finite_is_a_problem(number):
+    reader = ScoreReader(Classes(LabelSystem.from_tags("ab"), None, {}), Cut())
+    for fields in (
+        {"dense": [number, 0.5], "label_names": ["a", "b"]},
+        {"scores": {"a": number}},
+    ):
+        with pytest.raises(RecordProblem):
+            reader.read(fields)
 
 
 def test_own_tags_decide_only_if_all_records_have_them(evaluate):

@@ -10,7 +10,7 @@ DOUBLED = re.compile(r"([bdgklmnprtz])\1$")
 
 
 def noun_lemma(word: str, wordnet: WordNet) -> str:
-    """The singular of a noun; the word itself where it is none or nothing better is known."""
+    """The singular of a noun; the word itself where it is no noun or nothing better is known."""
     if not word.endswith("s") and wordnet.has(word, NOUN):
         return word
     regular = _regular_singular(word, wordnet)

@@ -16,7 +16,7 @@ ENDS_COMPOUND = NOUNS | {"VBG", "RB", "JJ", "VBN", "RP", "VBD", "VB", "MD", "VBZ
 GENERAL_PEOPLE = frozenset({"person", "man", "woman", "boy", "girl", "child", "lady"})
 BEFORE_VERB = NOUNS | {",", "PRP", "VBZ", "VBP", "VBD", "RB", "TO", "MD"}
 PHRASE = NOUNS | ADJECTIVES
-# A drink is named within so many words of the glasses it is drunk from.
+# How many words away from its glasses a drink may be named.
 NEAR = 20
 # Substances that an artifact is used on rather than made of: "a snow shovel".
 STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})

@@ -13,7 +13,7 @@ LAND = frozenset({"noun.location", "noun.object"})
 POSTURES = frozenset({"position", "pose", "posture"})
 # Verbs that are their own participles or adjectives.
 OWN_PARTICIPLES = frozenset({"cut", "shut", "split", "open"})
-# A verb's subject is at most so many words away.
+# How many words away the subject of a verb may be.
 NEAR = 40
 SHAPES_OF_LAND = frozenset({"roll", "wind", "slope", "tower", "loom", "sprawl", "undulate",
                             "meander", "snake", "sweep"})  # fmt: skip
