@@ -1,0 +1,97 @@
+"""What a run says and writes besides its records: rejects, statistics, when it has to stop."""
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from ramctl.errors import Interrupted, RecordProblem, RunProblem
+from ramctl.records.files import write_atomic
+from ramctl.records.inputs import RootCheck
+from ramctl.records.record import Record, Reject
+from ramctl.records.report import Rejects, Report
+from ramctl.records.signals import Deadline, StopRequest, TimeIsUp
+
+
+@pytest.fixture
+def reject() -> Reject:
+    problem = RecordProblem("tags is not a list", code="bad_field")
+    return Reject.of(Record({"tags": 3}, "in.jsonl", 7), problem, "test")
+
+
+def test_a_reject_keeps_the_record_its_place_and_the_reason(reject):
+    assert reject.to_json() == {
+        "source": "in.jsonl", "line": 7, "stage": "test", "code": "bad_field",
+        "message": "tags is not a list", "record": {"tags": 3},
+    }  # fmt: skip
+
+
+def test_rejects_are_counted_named_and_written(reject, tmp_path, capsys):
+    report = Report("test")
+    with Rejects(report, str(tmp_path / "rejects.jsonl")) as rejects:
+        rejects.add(reject)
+        rejects.add(reject)
+    lines = (tmp_path / "rejects.jsonl").read_bytes().splitlines()
+    assert [json.loads(line) for line in lines] == [reject.to_json()] * 2
+    assert report.rejects == {"bad_field": 2} and report.exit_code == 3
+    assert capsys.readouterr().err == "ramctl test: in.jsonl:7: tags is not a list\n" * 2
+
+
+def test_strict_ends_the_run_after_the_reject_was_written(reject, tmp_path):
+    rejects = Rejects(Report("test", quiet=True), str(tmp_path / "rejects.jsonl"), strict=True)
+    with rejects, pytest.raises(RunProblem, match=r"in\.jsonl:7: tags is not a list \(--strict\)"):
+        rejects.add(reject)
+    assert (tmp_path / "rejects.jsonl").read_bytes().count(b"\n") == 1
+
+
+def test_the_end_of_a_run_writes_the_statistics_and_says_the_counts(tmp_path, capsys):
+    report = Report("test", n_in=3, n_out=2, n_left=1, unit="photos")
+    report.finish(tmp_path / "stats.json")
+    stats = json.loads((tmp_path / "stats.json").read_bytes())
+    assert (stats["in"], stats["out"], stats["left"], stats["unit"]) == (3, 2, 1, "photos")
+    assert "3 in, 2 out, 0 rejected, 1 left" in capsys.readouterr().err
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_atomic(pipe, b"content")
+    reader.join()
+    assert read == [b"content"] and not pipe.is_file()
+
+
+def test_a_run_has_to_stop_when_its_time_is_up():
+    with StopRequest(Deadline(1000)) as stop:
+        assert not stop.is_due
+        stop.raise_if_due()
+    with StopRequest(Deadline(0)) as stop:
+        assert stop.is_due
+        stop.raise_if_signalled()
+        with pytest.raises(TimeIsUp):
+            stop.raise_if_due()
+
+
+def test_a_signal_counts_before_the_time():
+    with StopRequest(Deadline(0)) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted) as ended:
+            stop.raise_if_due()
+    assert ended.value.exit_code == 143
+
+
+def test_a_hundred_missing_photos_end_the_run_unless_one_was_found():
+    check = RootCheck()
+    for number in range(99):
+        check.count(f"{number}.jpg", exists=False)
+        check.count(str(Path("/absolute") / f"{number}.jpg"), exists=False)
+    with pytest.raises(RunProblem, match=r"none of the first 100 photos exists \(such as 'x.jpg'"):
+        check.count("x.jpg", exists=False)
+    check = RootCheck()
+    for number in range(300):
+        check.count(f"{number}.jpg", exists=number == 0)
