@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.cluster import REASONS
-from ramctl.data_engine.decide import Decision, RegionIndex
+from ramctl.data_engine.cluster import REASONS, Decision
+from ramctl.data_engine.region_store import RegionIndex
 from ramctl.labels import LabelSystem
 from ramctl.pages.cleaning import CleanedLabel, CleaningReport, Region
 from ramctl.records.record import Record
