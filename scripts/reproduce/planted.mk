@@ -58,7 +58,7 @@ table:
 	$(MAKE) -f scripts/reproduce/planted.mk KIND=hard SHARE=0.1 MORE=0 CROP=0 WIDE=0
 	$(MAKE) -f scripts/reproduce/planted.mk KIND=random SHARE=0.3 MORE=0 CROP=0 WIDE=0
 	$(MAKE) -f scripts/reproduce/planted.mk KIND=hard SHARE=0.3 MORE=0 CROP=0 WIDE=0
-	$(PLANTED) table $(foreach w,random-0.1 hard-0.1 random-0.3 hard-0.3,$(ALL)/$(w)) --into README.md
+	$(PLANTED) table $(foreach w,random-0.1 hard-0.1 random-0.3 hard-0.3,$(ALL)/$(w)) --into scripts/reproduce/README.md
 
 $(ALL)/labels.jsonl:
 	mkdir -p $(@D)

@@ -72,7 +72,7 @@ dev: $(RUNS:%=$(WORK)/predictions/dev/%)
 
 final: $(RUNS:%=$(WORK)/predictions/final/%)
 	($(foreach s,$(SETS),$(call figures,$(s));)) | tee $(WORK)/final.md
-	$(TABLE) put $(WORK)/final.md --into README.md
+	$(TABLE) put $(WORK)/final.md --into scripts/reproduce/README.md
 
 models: $(RUNS:%=$(WORK)/models/%/bundle.json)
 

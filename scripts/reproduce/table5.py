@@ -6,7 +6,7 @@
     table5.py third cleaned.jsonl                        a third of the records
     table5.py words classes.txt map.tsv ...              all names that the truths ask for
     table5.py predict SET... --model M --words W --cache C --out DIR
-    table5.py put final.md --into README.md              the tables into the document
+    table5.py put final.md --into scripts/reproduce/README.md   the tables into the document
     table5.py table --truth T --rows parsed generated --pairs generated:parsed ...
 
 Which photos and which caption is decided by the photo's name alone.
