@@ -1,0 +1,67 @@
+"""What the documents point to is there: links, headings, and paths of the project."""
+
+import re
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+FOLDERS = ("ramctl", "scripts", "tests", "completions")
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+WORD = re.compile(r"[\w./*-]+")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+MOST_README_LINES = 260
+MOST_PICTURE_BYTES = 60_000
+
+
+def documents():
+    inner = (path for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*.md"))
+    return sorted([*REPOSITORY.glob("*.md"), *inner])
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = HEADING.findall(FENCE.sub("", text))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def by_name(path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+@pytest.mark.parametrize("path", documents(), ids=by_name)
+def test_links_lead_to_files_and_headings(path):
+    text = path.read_text("utf-8")
+    for link in LINK.findall(FENCE.sub("", text)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), f"{by_name(path)}: {link} is not there"
+        if anchor:
+            assert anchor in anchors(target.read_text("utf-8")), f"{by_name(path)}: no heading {link}"
+
+
+@pytest.mark.parametrize("path", documents(), ids=by_name)
+def test_paths_of_the_project_exist(path):
+    for word in WORD.findall(path.read_text("utf-8")):
+        name = word.strip(".").removeprefix("./")
+        top, slash, rest = name.partition("/")
+        if slash and rest and top in FOLDERS:
+            assert list(REPOSITORY.glob(name)), f"{by_name(path)}: {name} is not there"
+
+
+def test_a_newcomer_can_finish_the_readme():
+    assert (REPOSITORY / "README.md").read_text("utf-8").count("\n") <= MOST_README_LINES
+
+
+def test_the_pictures_are_small():
+    pictures = {
+        path.parent / link
+        for path in documents()
+        for link in LINK.findall(path.read_text("utf-8"))
+        if link.endswith((".jpg", ".png"))
+    }
+    assert pictures
+    assert all(picture.stat().st_size <= MOST_PICTURE_BYTES for picture in pictures)
