@@ -1,6 +1,5 @@
 """`ramctl generate`: the data engine's generation as a filter."""
 
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -56,23 +55,9 @@ OPTIONS = {
 
 
 def call(**values: Any) -> int:
-    from ramctl.data_engine.baseline import Baseline, BaselineOptions
     from ramctl.data_engine.generate import GenerateOptions, run
-    from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
-    from ramctl.records.report import Report
-    from ramctl.records.stream import StreamOptions
 
-    def part(kind: Any) -> Any:
-        return filled(kind, {n: v for n, v in values.items() if n in kind.__dataclass_fields__})
-
-    what = part(GenerateOptions)
-    inputs = named_or_stdin(values["inputs"], "records (JSONL)")
-    require_files(inputs)
-    report = Report("generate", quiet=values["quiet"])
-    source = read_inputs(inputs, values["root"], "generate")
-    baseline = Baseline.load(values["model"], part(BaselineOptions), captioning=what.captions > 0)
-    stream = replace(part(StreamOptions), batch=baseline.batch)
-    return run(baseline, what, source, stream, report)
+    return run(filled(GenerateOptions, values)).exit_code
 
 
 command = RamctlCommand(

@@ -4,13 +4,13 @@ Source: RAM sec. 3.3.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.baseline import Baseline, Decoded
+from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded
 from ramctl.data_engine.captions import Caption, Captioner, ParseTags
 from ramctl.data_engine.merge import merge_generated
 from ramctl.data_engine.thresholds import global_or_file, thresholds_hash
@@ -18,7 +18,8 @@ from ramctl.errors import RecordProblem
 from ramctl.labels import LabelSystem
 from ramctl.model.ram import Encoded
 from ramctl.parsing.parser import CaptionParser
-from ramctl.records.record import Record, Reject, string_list
+from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
+from ramctl.records.record import Record, string_list
 from ramctl.records.report import Report
 from ramctl.records.stream import Batch, Outcome, StreamOptions, run_stream
 
@@ -29,13 +30,19 @@ CONFIRM = 0.5
 
 @dataclass(frozen=True, slots=True)
 class GenerateOptions:
-    """What to generate; the defaults are those of `ramctl generate`."""
+    """What `ramctl generate` is asked for; the defaults are its own."""
 
+    inputs: tuple[str, ...] = ()  # JSONL; none or `-`: stdin
+    root: str | None = None  # the folder of relative photo names
+    model: str = "mini"
     captions: int = 1
     decode: str = "beam:3"
     threshold: str | None = None  # a number or a file; None: the model's, per tag
     confirm: float = CONFIRM  # a caption's tag must reach this share of its threshold
     seed: int = 0
+    baseline: BaselineOptions = field(default_factory=BaselineOptions)
+    stream: StreamOptions = field(default_factory=StreamOptions)
+    quiet: bool = False
 
 
 @dataclass
@@ -145,14 +152,13 @@ class Generator:
         return fields
 
 
-def run(
-    baseline: Baseline,
-    options: GenerateOptions,
-    source: Iterable[Record | Reject],
-    stream: StreamOptions,
-    report: Report,
-) -> int:
-    """Generate for every record of the source; returns the exit code."""
+def run(options: GenerateOptions) -> Report:
+    """Generate for every record of the inputs; returns the report of the run."""
+    inputs = named_or_stdin(options.inputs, "records (JSONL)")
+    require_files(inputs)
+    report = Report("generate", quiet=options.quiet)
+    source = read_inputs(inputs, options.root, report.command)
+    baseline = Baseline.load(options.model, options.baseline, captioning=options.captions > 0)
     thresholds = global_or_file(options.threshold, baseline.bundle)
     captioner = None
     if options.captions:
@@ -168,7 +174,8 @@ def run(
         "captions": f"{options.captions} {options.decode} {options.seed} {options.confirm}",
     }
     generator = Generator(baseline, thresholds, captioner, report, options.confirm)
-    return run_stream(report, source, generator.stage, stream, fingerprint=fingerprint).exit_code
+    stream = replace(options.stream, batch=baseline.batch)
+    return run_stream(report, source, generator.stage, stream, fingerprint=fingerprint)
 
 
 def caption_parser(labels: LabelSystem) -> ParseTags:

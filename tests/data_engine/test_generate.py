@@ -1,6 +1,5 @@
 """`generate`: what is added, what is said about it, and that it depends on the photo alone."""
 
-import importlib
 import json
 from functools import partial
 
@@ -8,8 +7,6 @@ import numpy as np
 import pytest
 
 from ramctl.data_engine.captions import Caption
-from ramctl.data_engine.clean import CleanOptions
-from ramctl.data_engine.generate import GenerateOptions
 from ramctl.data_engine.merge import merge_generated
 from ramctl.errors import UsageProblem
 from ramctl.inference.captions import read_decoding
@@ -160,18 +157,3 @@ def test_an_unreadable_photo_is_a_reject_and_its_batch_goes_on(generate, photo_r
     done = generate("--captions", 0, "--rejects", "r.jsonl", stdin=lines(rows), code=3)
     assert [row["id"] for row in read(done.stdout)] == [0, 1]
     assert json.loads((tmp_path / "r.jsonl").read_bytes())["code"] == "missing_image"
-
-
-@pytest.mark.parametrize(
-    ("command", "library", "shared"),
-    [
-        ("generate", GenerateOptions(), ["decode", "threshold", "confirm", "seed"]),
-        ("clean", CleanOptions(), ["model", "detector", "embed", "threshold", "min_regions"]),
-    ],
-)
-def test_a_command_s_defaults_are_the_library_s(command, library, shared):
-    module = importlib.import_module(f"ramctl.commands.{command}")
-    context = module.command.make_context(command, [], resilient_parsing=True)
-    assert {name: context.params[name] for name in shared} == {
-        name: getattr(library, name) for name in shared
-    }
