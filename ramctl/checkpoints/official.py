@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ramctl.checkpoints.weights import raise_problems
+from ramctl.checkpoints.weights import check_shapes
 from ramctl.errors import RunProblem
 from ramctl.model.build import build_ram
 from ramctl.model.config import (
@@ -200,16 +200,14 @@ def official_targets(model: RAM) -> dict[str, Tensor]:
 
 def check_official_keys(targets: Tensors, tensors: Tensors) -> None:
     """Raise RunProblem unless every key is used or derivable and every size is right."""
-    problems = [f"missing {name}" for name in targets if name not in tensors]
+    shapes = {}
     for name, tensor in tensors.items():
-        if name in targets:
-            # `fc.W` and `fc.b` of Tag2Text have a leading 1.
-            if tensor.squeeze().shape != targets[name].squeeze().shape:
-                expected = list(targets[name].shape)
-                problems.append(f"{name} has shape {list(tensor.shape)}, expected {expected}")
-        elif not _DERIVABLE.search(name):
-            problems.append(f"unknown {name}")
-    raise_problems("the checkpoint does not fit", problems)
+        target = targets.get(name)
+        if target is not None and tensor.squeeze().shape == target.squeeze().shape:
+            shapes[name] = list(target.shape)  # `fc.W` and `fc.b` of Tag2Text have a leading 1
+        elif target is not None or not _DERIVABLE.search(name):
+            shapes[name] = list(tensor.shape)
+    check_shapes("the checkpoint does not fit", targets, shapes)
 
 
 def _official_name(name: str, model: RAM) -> str:

@@ -1,8 +1,7 @@
 """Weights in safetensors: each tensor once, every name and shape checked when read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +55,7 @@ def load_weights(
             tables = [n for n in names if resize and n.endswith(RELATIVE_POSITIONS) and n in wanted]
             shapes = {n: list(file.get_slice(n).get_shape()) for n in names}
             shapes |= {n: list(wanted[n].shape) for n in tables}
-        _check_shapes(wanted, shapes, path)
+        check_shapes(str(path), wanted, shapes)
         names = list(wanted)
         for start in range(0, len(names), TENSORS_AT_ONCE):
             # Opened anew: the mapped file's pages would add up to a second copy of the weights.
@@ -71,7 +70,10 @@ def load_weights(
         raise RunProblem(f"{path}: cannot read the weights: {error}") from error
 
 
-def _check_shapes(wanted: Mapping[str, Tensor], stored: Mapping[str, Any], path: Path) -> None:
+def check_shapes(
+    where: str, wanted: Mapping[str, Tensor], stored: Mapping[str, Sequence[int]]
+) -> None:
+    """Raise RunProblem naming the first ten tensors that are missing, unknown or mis-shaped."""
     problems = [f"missing {name}" for name in wanted if name not in stored]
     problems += [f"unknown {name}" for name in stored if name not in wanted]
     problems += [
@@ -79,11 +81,6 @@ def _check_shapes(wanted: Mapping[str, Tensor], stored: Mapping[str, Any], path:
         for name, tensor in wanted.items()
         if name in stored and list(stored[name]) != list(tensor.shape)
     ]
-    raise_problems(str(path), problems)
-
-
-def raise_problems(where: str, problems: list[str]) -> None:
-    """Raise RunProblem with the first ten problems, if there are any."""
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise RunProblem(f"{where}: {'; '.join(problems[:10])}{more}")
