@@ -1,0 +1,1 @@
+"""Models in files: the bundle, the authors' checkpoints, ONNX graphs in fp32 and int8."""

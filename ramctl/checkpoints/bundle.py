@@ -18,6 +18,7 @@ import orjson
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
 from ramctl.pretrained.hub import HUB, local_path
+from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +50,7 @@ class Bundle:
     """
 
     path: Path
-    meta: dict[str, Any]
+    meta: JsonObject
 
     @classmethod
     def open(cls, path: Path, *, verify: bool = False) -> "Bundle":
@@ -167,7 +168,7 @@ class Bundle:
             raise RunProblem(f"{path}: cannot read the weights: {error}") from error
 
 
-def _check_file(path: Path, facts: dict[str, Any], *, verify: bool) -> None:
+def _check_file(path: Path, facts: JsonObject, *, verify: bool) -> None:
     if not path.is_file():
         raise RunProblem(f"{path}: missing from the bundle")
     size = path.stat().st_size
@@ -226,7 +227,7 @@ class BundleWriter:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.meta: dict[str, Any] = {}
+        self.meta: JsonObject = {}
         target.parent.mkdir(parents=True, exist_ok=True)
         self.path = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         self.path.chmod(0o755)
@@ -268,7 +269,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def write_meta(path: Path, meta: dict[str, Any]) -> None:
+def write_meta(path: Path, meta: JsonObject) -> None:
     """Write the folder's bundle.json: `meta`, and the size and hash of every file in it now."""
     names = sorted(
         str(file.relative_to(path))

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -27,6 +26,7 @@ from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem, read_thresholds
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import Preset
+from ramctl.records.record import JsonObject
 from ramctl.text.clip import ClipTextEncoder
 
 CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
@@ -140,7 +140,7 @@ def _tokenizer(checkpoint: Checkpoint, preset: Preset) -> CaptionTokenizer | Non
     return tokenizer
 
 
-def _provenance(checkpoint: Checkpoint, command: Sequence[str]) -> dict[str, Any]:
+def _provenance(checkpoint: Checkpoint, command: Sequence[str]) -> JsonObject:
     return {
         "command": list(command),
         "checkpoint": {

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ramctl.checkpoints.bundle import TOKENIZER, WEIGHTS, Bundle
 from ramctl.checkpoints.weights import load_weights, save_weights
@@ -10,6 +10,7 @@ from ramctl.errors import RunProblem
 from ramctl.model.build import build_ram
 from ramctl.model.config import Preset, preset_to_meta
 from ramctl.model.ram import RAM
+from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
     from ramctl.model.caption_tokenizer import CaptionTokenizer
@@ -61,7 +62,7 @@ def write_model(
     tokenizer: "CaptionTokenizer | None" = None,
     *,
     half: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Write weights and tokenizer into a bundle's folder; what its `meta` must say of the model."""
     save_weights(model, folder / WEIGHTS, half=half)
     if tokenizer is not None:

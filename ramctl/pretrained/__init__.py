@@ -1,0 +1,1 @@
+"""Weights made by others: names on the hub, transformers folders, packaged models."""

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from ramctl.errors import RunProblem
+from ramctl.records.record import JsonObject
 
 _CONTENT = {".safetensors", ".bin", ".pth", ".pt", ".json", ".txt", ".model"}
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> JsonObject:
     """The content of the folder's config.json; RunProblem when it is missing or no object."""
     path = folder / "config.json"
     try:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,6 +20,7 @@ from ramctl.labels import LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
+from ramctl.records.record import JsonObject
 from ramctl.text.encoder import TextEncoder
 
 Say = Callable[[str], None]
@@ -47,8 +47,8 @@ class Product:
     thresholds: list[float]
     threshold: float
     commands: list[str]
-    data: dict[str, Any]  # counts of records, captions, tags
-    measured: dict[str, Any]  # what validation gave
+    data: JsonObject  # counts of records, captions, tags
+    measured: JsonObject  # what validation gave
     parent: str | None  # fingerprint of the bundle that training started from
 
 
@@ -112,7 +112,7 @@ def _with_thresholds(product: Product) -> LabelSystem:
     return LabelSystem(labels)
 
 
-def _provenance(product: Product) -> dict[str, Any]:
+def _provenance(product: Product) -> JsonObject:
     return {
         "commands": product.commands,
         "seed": product.preset.training.seed,
@@ -123,7 +123,7 @@ def _provenance(product: Product) -> dict[str, Any]:
     }
 
 
-def _model_card(name: str, preset: Preset, labels: LabelSystem, provenance: dict[str, Any]) -> str:
+def _model_card(name: str, preset: Preset, labels: LabelSystem, provenance: JsonObject) -> str:
     """Markdown: how the model was made, from what, what was measured, what it cannot do."""
     kinds = Counter(label.kind for label in labels)
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
@@ -161,7 +161,7 @@ Seed {provenance["seed"]}; {versions}.
 {LIMITS}"""
 
 
-def _bullets(facts: dict[str, Any]) -> str:
+def _bullets(facts: JsonObject) -> str:
     return "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in facts.items())
 
 
