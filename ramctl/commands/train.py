@@ -123,7 +123,7 @@ def start(name: str, values: dict[str, Any]) -> int:
     from ramctl.records.jsonl import dumps
     from ramctl.records.report import Report
     from ramctl.training.plan import TrainOptions
-    from ramctl.training.run import run_training
+    from ramctl.training.run import run
 
     quiet, stats = values.pop("quiet"), values.pop("stats")
     report = Report(name, quiet=quiet, unit="photos")
@@ -133,7 +133,7 @@ def start(name: str, values: dict[str, Any]) -> int:
 
         click.echo(dumps(dry_run(run_options, report)), nl=False)
         return report.exit_code
-    run_training(run_options, report)
+    run(run_options, report)
     report.write_stats(stats)
     return report.exit_code
 

@@ -1,15 +1,15 @@
-"""Presets: every number of a model and of its training, as frozen dataclasses read from TOML."""
+"""Presets: every number of a model and its training, as frozen dataclasses read from TOML."""
 
 import dataclasses
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from ramctl.errors import UsageProblem
-from ramctl.model.tables import merge_tables, read_table, write_table
+from ramctl.model.tables import FLAT, merge_tables, read_table, write_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class LabelConfig:
-    """What a label is to the model: the layout of its row, and how the row becomes a query."""
+    """What the model stores of a label (its row), and how the row becomes a query."""
 
     kind: Literal["text", "descriptions", "learnt"]
     width: int  # of the text embedding, E
@@ -74,7 +74,7 @@ class CaptioningConfig:
     ffn_width: int
     dropout: float
     layer_norm_eps: float
-    vocabulary: int  # most word pieces of a tokenizer that is built; a given one decides itself
+    vocabulary: int  # at most, when a tokenizer is built; a given one has its own number
     max_positions: int
     tag_tokens: int  # length of the tag text, padded and cut
     caption_tokens: int  # longest caption, prompt included
@@ -86,7 +86,7 @@ class CaptioningConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The architecture, without the sizes that the data decide (labels, word pieces)."""
+    """The architecture, without the sizes that the data decides (labels, word pieces)."""
 
     encoder: EncoderConfig
     labels: LabelConfig
@@ -97,7 +97,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class PreprocessConfig:
-    """Photo to tensor; `ramctl.model.preprocess` does it."""
+    """How `ramctl.model.preprocess` turns a photo into a tensor."""
 
     size: int  # px, both sides
     fit: Literal["squash", "crop"]  # squash: both sides to `size`; crop: the middle square
@@ -105,6 +105,66 @@ class PreprocessConfig:
     interpolation: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig:
+    """The objectives of a run: their weights, and the numbers of each loss."""
+
+    objective: Literal["ram", "ram-plus", "tag2text"]
+    loss: Literal["mean", "ram-official"]  # global means, or the authors' sums a process
+    tag_weight: float
+    caption_weight: float
+    distill_weight: float
+    alignment_weight: float
+    gamma_neg: float
+    gamma_pos: float
+    clip: float  # the asymmetric loss's probability margin
+    decouple_own: bool  # train what labels own on top of text logits that stand alone
+    single_mention_weight: float  # of positives that only one of several captions names
+    fewest_positives: int  # labels that fewer photos show are not trained but borrow from others
+    alignment_gamma_neg: float
+    label_smoothing: float
+    distill: tuple[str, ...]  # teachers: clip:NAME, caption, imagenet; empty: none
+    distill_loss: Literal["l1", "cosine"]
+    sampled_labels: int  # labels a step that the tag decoder sees; 0: all
+    classes_weight: float = 0.0  # keeps the backbone's own class probabilities as they were
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleConfig:
+    """How long a run is, and its learning rate at every step."""
+
+    epochs: float
+    steps: int  # if not 0, instead of epochs
+    lr: float
+    min_lr: float
+    schedule: Literal["cosine", "epoch-cosine", "epoch-decay", "constant"]
+    decay: float  # factor an epoch of `epoch-decay`
+    warmup_steps: int
+    warmup_lr: float
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiserConfig:
+    """AdamW, gradient clipping and averaged weights."""
+
+    weight_decay: float
+    no_decay: bool  # biases, norms and embeddings are exempt from weight decay
+    betas: tuple[float, float]
+    eps: float
+    clip_norm: float  # of the gradient; 0: not clipped
+    ema: float  # decay of the averaged weights; 0: none
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneConfig:
+    """How much of the backbone is trained, in which number format, in how much memory."""
+
+    backbone_lr_factor: float  # the encoder's learning rate is lr times this; 0: frozen
+    precision: Literal["auto", "fp32", "bf16"]
+    frozen_stages: int = 0  # counted from the photo on; the stages above are trained
+    checkpointing: bool = False  # recompute activations in the backward pass to save memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,62 +180,35 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """Objective, optimiser and schedule of one training run."""
+class DataConfig:
+    """What a batch holds, and what becomes of photos and captions on the way into it."""
 
-    objective: Literal["ram", "ram-plus", "tag2text"]
-    loss: Literal["mean", "ram-official"]
-    tag_weight: float
-    caption_weight: float
-    distill_weight: float
-    alignment_weight: float
-    gamma_neg: float
-    gamma_pos: float
-    clip: float  # the asymmetric loss's probability margin
-    decouple_own: bool  # what labels own is trained on top of text logits that stand alone
-    single_mention_weight: float  # of positives that one caption of several names
-    fewest_positives: int  # labels that fewer photos show are not trained, they borrow
-    alignment_gamma_neg: float
-    label_smoothing: float
-    distill: tuple[str, ...]  # teachers: clip:NAME, caption, imagenet; empty: none
-    distill_loss: Literal["l1", "cosine"]
-    sampled_labels: int  # labels a step that the tag decoder sees; 0: all
-    epochs: float
-    steps: int  # if not 0, instead of epochs
-    batch_size: int  # photos a rank and forward pass
+    batch_size: int  # photos a process and forward pass
     accumulation: int  # forward passes a step
-    lr: float
-    backbone_lr_factor: float  # the encoder's learning rate is lr times this; 0: frozen
-    min_lr: float
-    schedule: Literal["cosine", "epoch-cosine", "epoch-decay", "constant"]
-    decay: float  # factor an epoch of `epoch-decay`
-    warmup_steps: int
-    warmup_lr: float
-    weight_decay: float
-    no_decay: bool  # biases, norms and embeddings are exempt from weight decay
-    betas: tuple[float, float]
-    eps: float
-    clip_norm: float  # of the gradient; 0: not clipped
-    ema: float  # decay of the averaged weights; 0: none
-    precision: Literal["auto", "fp32", "bf16"]
     caption_words: int  # longest caption in words
     prompt_in_caption: bool  # captions are trained with the prompt in front (off: as the authors)
     drop_last: bool
     workers: int
     seed: int
     augment: AugmentConfig
-    # Of the backbone, from the photo on; with 0 and a learning rate it is trained as a whole.
-    frozen_stages: int = 0
-    classes_weight: float = 0.0  # its own class probabilities stay near what they were
-    checkpointing: bool = False  # activations are computed again in the backward pass, not kept
-    # clip: photos are trained on with CLIP's mean and std and tagged with [preprocess]'s, as the
-    # authors' are.
+    # clip: train with CLIP's mean and std but tag with those of [preprocess], as the authors do.
     photo_constants: Literal["preprocess", "clip"] = "preprocess"
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """One training run. The groups exist in Python only: `[training]` in a file has flat keys."""
+
+    losses: LossConfig = field(metadata=FLAT)
+    schedule: ScheduleConfig = field(metadata=FLAT)
+    optimiser: OptimiserConfig = field(metadata=FLAT)
+    backbone: BackboneConfig = field(metadata=FLAT)
+    data: DataConfig = field(metadata=FLAT)
+
+
+@dataclass(frozen=True, slots=True)
 class Preset:
-    """A named model with its preprocessing, training and fine-tuning."""
+    """A named model with its preprocessing, training and fine-tuning settings."""
 
     name: str
     description: str
@@ -196,7 +229,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
-    """A preset of the package by name, or one's own TOML file, with `key.key=value` overrides.
+    """A preset of the package by name, or a TOML file, with `key.key=value` overrides.
 
     Raises UsageProblem for an unknown preset, unknown or missing keys and values of a wrong kind.
     """
@@ -242,7 +275,7 @@ def preset_from_meta(meta: Mapping[str, Any]) -> Preset:
 
 
 def finetuning_preset(preset: Preset) -> Preset:
-    """The preset as it stands during fine-tuning: sizes and `training` are the fine-tuning's."""
+    """The preset for fine-tuning: its sizes and `training` replaced by the fine-tuning ones."""
     size = preset.finetuning_size or preset.preprocess.size
     window = preset.finetuning_window or preset.model.encoder.window_size
     encoder = dataclasses.replace(preset.model.encoder, window_size=window)
@@ -256,7 +289,12 @@ def finetuning_preset(preset: Preset) -> Preset:
 
 def override_preset(preset: Preset, overrides: Sequence[str]) -> Preset:
     """The preset with `key.key=value` overrides; raises UsageProblem as `load_preset` does."""
-    return preset_from_table(merge_tables(preset_to_table(preset), _parse_overrides(overrides)))
+    return change_preset(preset, _parse_overrides(overrides))
+
+
+def change_preset(preset: Preset, changes: Mapping[str, Any]) -> Preset:
+    """The preset with the keys of a nested table changed."""
+    return preset_from_table(merge_tables(preset_to_table(preset), changes))
 
 
 def _read_preset(name_or_path: str) -> dict[str, Any]:
@@ -299,7 +337,7 @@ def _nest(keys: list[str], value: Any) -> dict[str, Any]:
 
 
 def _parse_value(text: str) -> Any:
-    # A bare word is a string, so that the shell's quotes need no quotes inside.
+    # A bare word is a string: nobody wants to type --set 'x="word"' into a shell.
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,4 +1,4 @@
-"""TOML tables to frozen dataclasses and back, strictly: no key is ignored, none is guessed."""
+"""TOML tables to frozen dataclasses and back: unknown, missing or ill-typed keys are errors."""
 
 import dataclasses
 import types
@@ -8,29 +8,45 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from ramctl.errors import UsageProblem
 
 T = TypeVar("T")
+# Metadata of a dataclass field whose own fields are keys of the table around it: it groups settings
+# in Python, while their names in files and on the command line stay short.
+FLAT = {"flat": True}
 
 
 def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """`table` as an instance of the dataclass `cls`.
 
-    Nested dataclasses are nested tables; a field typed `X | None` may be missing or `false`, one
-    with a default may be missing: settings that bundles of earlier versions do not have.
-    `where` is the dotted name of the table, used in messages. Raises UsageProblem that names
-    unknown keys, missing keys and values of the wrong kind.
+    Nested dataclasses are nested tables, unless their field is FLAT. A field typed `X | None`
+    may be missing or `false`; one with a default may be missing, because bundles of earlier
+    versions do not have it. `where` is the dotted name of the table, used in messages. Raises
+    UsageProblem that names unknown keys, missing keys and values of the wrong kind.
     """
-    hints = get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(table) - set(fields))
+    known = _keys(cls)
+    unknown = sorted(set(table) - set(known))
     if unknown:
         names = ", ".join(f"{where}.{key}" for key in unknown)
-        raise UsageProblem(f"unknown setting {names}; known here: {', '.join(fields)}")
-    values = {}
-    for name, field in fields.items():
-        if name in table:
-            values[name] = _convert(hints[name], table[name], f"{where}.{name}")
+        raise UsageProblem(f"unknown setting {names}; known here: {', '.join(known)}")
+    return _read_fields(cls, table, where)
+
+
+def _keys(cls: Any) -> list[str]:
+    hints, keys = get_type_hints(cls), []
+    for field in dataclasses.fields(cls):
+        keys += _keys(hints[field.name]) if field.metadata == FLAT else [field.name]
+    return keys
+
+
+def _read_fields(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    hints, values = get_type_hints(cls), {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        name, kind = field.name, hints[field.name]
+        if field.metadata == FLAT:
+            values[name] = _read_fields(kind, table, where)
+        elif name in table:
+            values[name] = _convert(kind, table[name], f"{where}.{name}")
         elif field.default is not dataclasses.MISSING:
             values[name] = field.default
-        elif type(None) in get_args(hints[name]):
+        elif type(None) in get_args(kind):
             values[name] = None
         else:
             raise UsageProblem(f"missing setting {where}.{name}")
@@ -39,15 +55,15 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
 
 def write_table(value: Any) -> dict[str, Any]:
     """The dataclass `value` as nested tables of plain JSON values; None fields are left out."""
-    table = {}
+    table: dict[str, Any] = {}
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
-        if dataclasses.is_dataclass(item):
-            item = write_table(item)
-        elif isinstance(item, tuple):
-            item = list(item)
-        if item is not None:
-            table[field.name] = item
+        if field.metadata == FLAT:
+            table |= write_table(item)
+        elif dataclasses.is_dataclass(item):
+            table[field.name] = write_table(item)
+        elif item is not None:
+            table[field.name] = list(item) if isinstance(item, tuple) else item
     return table
 
 

@@ -1,9 +1,8 @@
-"""Checkpoints: everything the next step depends on, hashed, the last two kept."""
+"""Checkpoints: everything the next step depends on, hashed; the last two are kept."""
 
 import hashlib
 import io
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,14 @@ from ramctl.errors import RunProblem
 from ramctl.records.files import write_atomic
 
 KEPT = 2
+State = dict[str, Any]  # plain values and tensors by name
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A saved state and the file it came from."""
+def save_checkpoint(folder: Path, step: int, state: State) -> Path:
+    """Write the state of a step, whole or not at all, and delete all but the last two.
 
-    path: Path
-    state: dict[str, Any]
-
-
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write the state of a step, whole or not at all, and drop all but the last two.
-
-    The file's name carries the hash of its content.
+    The file's name holds the hash of its content, by which a damaged file is passed over.
     """
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
@@ -45,18 +37,18 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
 
 
-def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint whose content is intact; None where a run has saved none yet.
+def load_checkpoint(folder: Path) -> State | None:
+    """The state of the newest intact checkpoint; None where a run has saved none yet.
 
-    Raises RunProblem when all that are there are damaged.
+    Raises RunProblem when every checkpoint is damaged.
     """
     paths = list_checkpoints(folder)
     for path in reversed(paths):
         content = path.read_bytes()
         match = _NAME.fullmatch(path.name)
         if match and match[2] == _hash(content):
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            return Checkpoint(path, state)
+            state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            return state
     if paths:
         raise RunProblem(f"{folder}: every checkpoint is damaged; start again with --restart")
     return None

@@ -1,4 +1,4 @@
-"""One process, or several that torchrun started: who writes, and sums over all of them."""
+"""How training is spread and compiled: processes that torchrun started, and torch.compile."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,9 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+
+from ramctl.model.ram import RAM
 
 # The first process alone reads the records and embeds the labels while the others wait.
 LONGEST_WAIT = timedelta(hours=12)
@@ -24,7 +26,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes the files and messages."""
         return self.rank == 0
 
     def sums(self, values: Sequence[float], device: torch.device) -> list[float]:
@@ -47,7 +49,7 @@ class World:
         from torch.nn.parallel import DistributedDataParallel
 
         ids = [device.index] if device.type == "cuda" else None
-        # A pass may have no caption, and then gives the captioning branch no gradient.
+        # A pass without captions gives the captioning branch no gradient.
         return DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True)
 
 
@@ -58,7 +60,7 @@ def is_torchrun() -> bool:
 
 @contextmanager
 def join_world(device_type: str) -> Iterator[World]:
-    """The world of this process; for several of them the connection is closed at the end."""
+    """The world of this process; with several, the connection is closed at the end."""
     if not is_torchrun():
         yield World()
         return
@@ -70,3 +72,43 @@ def join_world(device_type: str) -> Iterator[World]:
         yield World(dist.get_rank(), dist.get_world_size(), local)
     finally:
         dist.destroy_process_group()
+
+
+class CompiledParts:
+    """Image encoder, tag decoder and captioning branch, compiled in place.
+
+    The parts and not the whole: what lies between them depends on the batch (sampled labels,
+    photos without a caption) and would be compiled again and again. Weights keep their names.
+    """
+
+    def __init__(self, model: RAM) -> None:
+        parts = [model.encoder, model.tag_decoder, model.captioning]
+        self.parts: list[nn.Module] = [part for part in parts if part is not None]
+        for part in self.parts:
+            part.compile()
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """The parts without compilation: for validation, export and copies."""
+        calls = [part._compiled_call_impl for part in self.parts]
+        for part in self.parts:
+            part._compiled_call_impl = None
+        try:
+            yield
+        finally:
+            for part, call in zip(self.parts, calls, strict=True):
+                part._compiled_call_impl = call
+
+
+def why_not_compiled(device: torch.device) -> str | None:
+    """Why torch.compile does not work on a device, in one line; None when it does."""
+    try:
+        torch.compile(_probe, fullgraph=True)(torch.ones(8, device=device))
+    except Exception as error:  # whatever the compiler, its driver or the linker reports
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return lines[0] if lines else type(error).__name__
+    return None
+
+
+def _probe(x: Tensor) -> Tensor:
+    return (x * 2).sigmoid() + 1

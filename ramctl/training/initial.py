@@ -34,7 +34,7 @@ def initial_model(
     `vocabulary` is the number of the captioning branch's word pieces, `encoder` embeds what is new
     of the labels (None for learnt queries), `init` the bundle to start from.
     """
-    torch.manual_seed(preset.training.seed)
+    torch.manual_seed(preset.training.data.seed)
     kind, texts = preset.model.labels.kind, []
     if kind != "learnt":
         texts = label_vectors(labels, preset.model.labels, _required(encoder), init, say)
@@ -52,10 +52,10 @@ def initial_model(
         say(f"weights from {init.path}")
     else:
         say(_initialise_backbone(model, preset, encoder))
-    if preset.training.backbone_lr_factor == 0:
+    if preset.training.backbone.backbone_lr_factor == 0:
         model.encoder.requires_grad_(False)
-    elif preset.training.frozen_stages:
-        model.encoder.freeze(preset.training.frozen_stages)
+    elif preset.training.backbone.frozen_stages:
+        model.encoder.freeze(preset.training.backbone.frozen_stages)
     return model
 
 

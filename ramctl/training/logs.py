@@ -1,52 +1,156 @@
-"""Where a run's events go: a line for people, a JSONL file, TensorBoard."""
+"""What a training run reports as it goes: events, and where they are written."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Self
 
+from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.jsonl import dumps
-from ramctl.training.events import Event, StepEvent
-from ramctl.training.tensorboard import TensorBoardLog
+from ramctl.records.record import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """One optimiser step; losses are means over the global batch."""
+
+    step: int
+    epoch: int
+    losses: dict[str, float]
+    total: float
+    lr: float
+    grad_norm: float
+    n_photos: int
+    rate_img_s: float
+    wait_share: float  # of the step's time spent waiting for data
+    is_skipped: bool  # the gradient was not finite
+    rejected: dict[int, RecordProblem]
+
+    def to_json(self) -> JsonObject:
+        """The event as a line of a log."""
+        return {
+            "event": "step",
+            "step": self.step,
+            "epoch": self.epoch,
+            "loss": self.total,
+            "losses": self.losses,
+            "lr": self.lr,
+            "grad_norm": self.grad_norm,
+            "photos": self.n_photos,
+            "rate_img_s": round(self.rate_img_s, 2),
+            "wait_share": round(self.wait_share, 4),
+            "skipped": self.is_skipped,
+        }
+
+    def scalars(self) -> dict[str, float]:
+        """The event as TensorBoard's curves."""
+        return {
+            "loss/total": self.total,
+            **{f"loss/{name}": value for name, value in self.losses.items()},
+            "training/learning_rate": self.lr,
+            "training/gradient_norm": self.grad_norm,
+            "training/epoch": self.epoch,
+            "speed/images_per_second": self.rate_img_s,
+            "speed/data_wait_share": self.wait_share,
+        }
+
+    def describe(self, total_steps: int) -> str:
+        """The event as a line for people."""
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
+        skipped = ", skipped (gradient not finite)" if self.is_skipped else ""
+        return (
+            f"step {self.step}/{total_steps}, epoch {self.epoch}: loss {self.total:.4g} "
+            f"({losses}), lr {self.lr:.3g}, {self.rate_img_s:.1f} images/s, "
+            f"{self.wait_share:.0%} waiting for data{skipped}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationEvent:
+    """Scores on the validation photos after a step."""
+
+    step: int
+    map: float
+    n_classes: int  # labels that occur in the validation photos
+    n_photos: int
+
+    def to_json(self) -> JsonObject:
+        """The event as a line of a log."""
+        return {
+            "event": "validation",
+            "step": self.step,
+            "map": self.map,
+            "classes": self.n_classes,
+            "photos": self.n_photos,
+        }
+
+    def scalars(self) -> dict[str, float]:
+        """The event as TensorBoard's curves."""
+        return {"validation/mAP": self.map}
+
+    def describe(self) -> str:
+        """The event as a line for people."""
+        return f"mAP {self.map:.4f} over {self.n_classes} labels, {self.n_photos} validation photos"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointEvent:
+    """The state was saved."""
+
+    step: int
+    path: Path
+
+    def to_json(self) -> JsonObject:
+        """The event as a line of a log."""
+        return {"event": "checkpoint", "step": self.step, "path": str(self.path)}
+
+    def scalars(self) -> dict[str, float]:
+        """Nothing to draw."""
+        return {}
+
+
+Event = StepEvent | ValidationEvent | CheckpointEvent
+
+
+def require_tensorboard() -> None:
+    """Raise RunProblem where the extra is not installed."""
+    if find_spec("tensorboard") is None:
+        raise RunProblem("--tensorboard needs the extra: pip install 'ramctl[tensorboard]'")
 
 
 class EventLogs:
-    """The files that were asked for."""
+    """The log files that were asked for: JSONL, and TensorBoard's event files in a folder.
 
-    def __init__(self, lines: BinaryIO | None, board: TensorBoardLog | None) -> None:
-        self._lines = lines
-        self._board = board
+    A run that resumes after step `resumed_at` continues them (None: written anew); TensorBoard then
+    hides what the interrupted run wrote of later steps.
+    """
+
+    def __init__(self, events: Path | None, board: Path | None, *, resumed_at: int | None) -> None:
+        self._lines: BinaryIO | None = None
+        self._board: Any = None
+        if events is not None:
+            self._lines = events.open("wb" if resumed_at is None else "ab")
+        if board is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            purged = None if resumed_at is None else resumed_at + 1
+            self._board = SummaryWriter(str(board), purge_step=purged)
 
     def write(self, event: Event) -> None:
-        """Add an event to each."""
+        """Add an event to each file."""
         if self._lines is not None:
             self._lines.write(dumps(event.to_json()))
             self._lines.flush()
         if self._board is not None:
-            self._board.write(event)
+            for name, value in event.scalars().items():
+                self._board.add_scalar(name, value, event.step)
+            if isinstance(event, CheckpointEvent):
+                self._board.flush()
 
+    def __enter__(self) -> Self:
+        return self
 
-@contextmanager
-def open_logs(
-    events: Path | None, board: Path | None, *, resumed_at: int | None
-) -> Iterator[EventLogs]:
-    """Logs that go on after the step `resumed_at`, or begin anew (None)."""
-    with ExitStack() as stack:
-        lines, scalars = None, None
-        if events is not None:
-            lines = stack.enter_context(events.open("wb" if resumed_at is None else "ab"))
-        if board is not None:
-            scalars = TensorBoardLog(board, resumed_at=resumed_at)
-            stack.callback(scalars.close)
-        yield EventLogs(lines, scalars)
-
-
-def describe_step(event: StepEvent, total_steps: int) -> str:
-    """A step in one line: losses, learning rate, speed, share of time spent waiting for data."""
-    losses = ", ".join(f"{name} {value:.4g}" for name, value in event.losses.items())
-    skipped = ", skipped (gradient not finite)" if event.is_skipped else ""
-    return (
-        f"step {event.step}/{total_steps}, epoch {event.epoch}: loss {event.total:.4g} ({losses}), "
-        f"lr {event.lr:.3g}, {event.rate_img_s:.1f} images/s, "
-        f"{event.wait_share:.0%} waiting for data{skipped}"
-    )
+    def __exit__(self, *error: object) -> None:
+        for file in (self._lines, self._board):
+            if file is not None:
+                file.close()

@@ -1,4 +1,4 @@
-"""AdamW with its groups, the learning rate of every step, and averaged weights."""
+"""AdamW and its parameter groups, the learning rate of every step, and averaged weights."""
 
 import math
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ LONGEST_WARMUP = 10  # warm-up takes at most one step in ten, so that short runs
 
 def build_optimiser(model: RAM, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW over the trainable weights; each group's `scale` multiplies the learning rate."""
+    numbers = config.optimiser
     embeddings = {
         id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
     }
@@ -21,17 +22,18 @@ def build_optimiser(model: RAM, config: TrainingConfig) -> torch.optim.AdamW:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        exempt = config.no_decay and (parameter.dim() < 2 or id(parameter) in embeddings)
-        scale = config.backbone_lr_factor if name.startswith("encoder.") else 1.0
-        groups.setdefault((0.0 if exempt else config.weight_decay, scale), []).append(parameter)
+        exempt = numbers.no_decay and (parameter.dim() < 2 or id(parameter) in embeddings)
+        decay = 0.0 if exempt else numbers.weight_decay
+        scale = config.backbone.backbone_lr_factor if name.startswith("encoder.") else 1.0
+        groups.setdefault((decay, scale), []).append(parameter)
     return torch.optim.AdamW(
         [
             {"params": parameters, "weight_decay": decay, "scale": scale}
             for (decay, scale), parameters in groups.items()
         ],
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
+        lr=config.schedule.lr,
+        betas=numbers.betas,
+        eps=numbers.eps,
     )
 
 
@@ -43,19 +45,21 @@ def learning_rate(
     `epoch-decay` and `epoch-cosine` are the authors' schedules: a new rate every epoch
     (ram_official A5).
     """
-    warmup = min(config.warmup_steps, math.ceil(total_steps / LONGEST_WARMUP))
+    numbers = config.schedule
+    warmup = min(numbers.warmup_steps, math.ceil(total_steps / LONGEST_WARMUP))
     if step < warmup:
-        return config.warmup_lr + (config.lr - config.warmup_lr) * step / warmup
+        return numbers.warmup_lr + (numbers.lr - numbers.warmup_lr) * step / warmup
     epoch = step // steps_an_epoch
-    if config.schedule == "constant":
-        return config.lr
-    if config.schedule == "epoch-decay":
-        return max(config.min_lr, config.lr * config.decay**epoch)
-    if config.schedule == "epoch-cosine":
+    if numbers.schedule == "constant":
+        return numbers.lr
+    if numbers.schedule == "epoch-decay":
+        return max(numbers.min_lr, numbers.lr * numbers.decay**epoch)
+    if numbers.schedule == "epoch-cosine":
         share = epoch / math.ceil(total_steps / steps_an_epoch)
     else:
         share = (step - warmup) / max(1, total_steps - warmup)
-    return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * share)) / 2
+    cosine = 1 + math.cos(math.pi * share)
+    return numbers.min_lr + (numbers.lr - numbers.min_lr) * cosine / 2
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
@@ -67,7 +71,7 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
 class AveragedWeights:
     """An exponential moving average of the trainable weights.
 
-    Early on the decay is smaller, so that the random start is soon forgotten.
+    The decay starts small, so that the random start is soon forgotten.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -78,6 +82,7 @@ class AveragedWeights:
     def update(self, model: nn.Module) -> None:
         """Move a step towards the model's weights."""
         self.updates += 1
+        # The usual warm-up of an average, as in TensorFlow's ExponentialMovingAverage.
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         with torch.no_grad():
             for name, parameter in _trainable(model):

@@ -1,31 +1,38 @@
-"""A run's beginning: what the command line asks for becomes a plan, or meets an unfinished one."""
+"""What a run is asked to do: the command's options, and the plan that `--resume` reads again."""
 
-from dataclasses import dataclass, replace
+import shutil
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
-from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.errors import UsageProblem
+import orjson
+
+from ramctl.checkpoints.bundle import META, Bundle, resolve_model
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.config import (
     Preset,
+    change_preset,
     finetuning_preset,
     load_preset,
     override_preset,
     preset_from_table,
     preset_to_table,
 )
+from ramctl.records.files import work_path, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
+from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
-from ramctl.training.assembly import with_run_options
+from ramctl.training.data.record_file import Source, needs_spool, spool
 from ramctl.training.distributed import is_torchrun
 from ramctl.training.publish import command_line
-from ramctl.training.work_folder import Plan, WorkFolder, check_same
 
 DEFAULT_PRESET = "mini"
+PLAN = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """What the command line asks for."""
+    """The options of `train` and `finetune`."""
 
     command: str
     argv: tuple[str, ...]
@@ -60,10 +67,112 @@ class TrainOptions:
     progress: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that decides a run's result: written once, read again by `--resume`.
+
+    `preset` has all overrides merged in; paths are as the user gave them.
+    """
+
+    command: str
+    preset: Preset
+    sources: list[Source]
+    labels: str | None = None
+    val: str | None = None
+    root: str | None = None
+    init: str | None = None
+    text: str | None = None
+    cache: str | None = None
+    commands: list[str] = field(default_factory=list)
+
+    def to_json(self) -> JsonObject:
+        """The plan as run.json has it."""
+        table = {f.name: getattr(self, f.name) for f in fields(self)}
+        sources = [
+            {"path": str(source.path), "name": source.name, "base": str(source.base)}
+            for source in self.sources
+        ]
+        return table | {"preset": preset_to_table(self.preset), "sources": sources}
+
+    @classmethod
+    def from_json(cls, table: JsonObject) -> "Plan":
+        """The plan of a run.json; KeyError where something is missing."""
+        sources = [
+            Source(Path(row["path"]), row["name"], Path(row["base"])) for row in table["sources"]
+        ]
+        table = table | {"preset": preset_from_table(table["preset"]), "sources": sources}
+        return cls(**{f.name: table[f.name] for f in fields(cls)})
+
+
+class WorkFolder:
+    """`OUT.work`, beside the bundle that a run will write: plan, checkpoints, kept features."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.path = work_path(out)
+        self.plan_file = self.path / PLAN
+        self.checkpoints = self.path / "checkpoints"
+        self.features = self.path / "features"  # unless `--cache` names a folder
+
+    def is_finished(self) -> bool:
+        """Whether the bundle is written and nothing is left to do."""
+        return not self.path.exists() and (self.out / META).is_file()
+
+    def has_progress(self) -> bool:
+        """Whether the folder holds something that took long to compute."""
+        made = [*self.checkpoints.glob("*"), *self.features.glob("*"), *self.path.glob("*.f16")]
+        return bool(made)
+
+    def prepare(self, *, resume: bool, restart: bool) -> bool:
+        """Create the folder for a new run, or find an unfinished run to continue (True).
+
+        Raises UsageProblem when there is an unfinished run and neither was asked for.
+        """
+        if restart and self.path.exists():
+            self.remove()
+        if not self.path.exists():
+            self.path.mkdir(parents=True)
+            return False
+        if not resume:
+            raise UsageProblem(
+                f"{self.path} holds an unfinished run: --resume continues it, --restart discards it"
+            )
+        if not self.plan_file.is_file():
+            raise RunProblem(
+                f"{self.path}: no {PLAN}: the earlier run failed during set-up; use --restart"
+            )
+        return True
+
+    def take_inputs(self, inputs: tuple[str, ...], root: str | None) -> list[Source]:
+        """The records' files; what cannot be read again is copied into the folder."""
+        sources = []
+        for name in inputs:
+            path = spool(name, self.path) if needs_spool(name) else Path(name)
+            base = Path(root) if root else Path() if name == STDIN else Path(name).parent
+            sources.append(Source(path, name, base))
+        return sources
+
+    def write_plan(self, plan: Plan) -> None:
+        """Keep the plan."""
+        content = orjson.dumps(plan.to_json(), option=orjson.OPT_INDENT_2)
+        write_atomic(self.plan_file, content + b"\n")
+
+    def read_plan(self) -> Plan:
+        """The plan of the run in this folder."""
+        try:
+            return Plan.from_json(orjson.loads(self.plan_file.read_bytes()))
+        except (OSError, ValueError, KeyError) as error:
+            raise RunProblem(f"{self.plan_file}: {error}; use --restart") from error
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.path)
+
+
 def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
     """Write the plan of a new run, or add this command to that of an unfinished one.
 
-    Raises UsageProblem when an unfinished run is in the way, or is another one.
+    Raises UsageProblem when an unfinished run is in the way, or is a different one.
     """
     commands = [command_line(list(options.argv))]
     if work.prepare(resume=options.resume, restart=options.restart):
@@ -87,7 +196,7 @@ def _new_plan(options: TrainOptions, work: WorkFolder, commands: list[str]) -> P
         raise UsageProblem("several processes cannot share stdin: name the records' files")
     return Plan(
         command=options.command,
-        preset=preset_to_table(preset),
+        preset=preset,
         sources=work.take_inputs(inputs, options.root),
         labels=options.labels,
         val=options.val,
@@ -101,16 +210,21 @@ def _new_plan(options: TrainOptions, work: WorkFolder, commands: list[str]) -> P
 
 def _check_resumed(options: TrainOptions, plan: Plan) -> None:
     """UsageProblem when what was given beside `--resume` contradicts the unfinished run."""
-    check_same(plan, {name: getattr(options, name) for name in ("labels", "val", "init", "text")})
-    names = [source["name"] for source in plan.sources]
+    for name in ("labels", "val", "init", "text"):
+        given, planned = getattr(options, name), getattr(plan, name)
+        if given is not None and given != planned:
+            raise UsageProblem(
+                f"the unfinished run has --{name} {planned}, not {given}: leave it out to resume, "
+                "or start over with --restart"
+            )
+    names = [source.name for source in plan.sources]
     if options.inputs and list(options.inputs) != names:
         raise UsageProblem(f"the unfinished run reads {', '.join(names)}; name these or none")
-    preset = preset_from_table(plan.preset)
-    named = preset if options.preset is None else load_preset(options.preset)
-    if named.name != preset.name or _with_options(preset, options) != preset:
+    named = plan.preset if options.preset is None else load_preset(options.preset)
+    if named.name != plan.preset.name or _with_options(plan.preset, options) != plan.preset:
         raise UsageProblem(
-            "the unfinished run has other numbers than --preset, --set, --steps, --epochs, --seed "
-            "and --distill say: leave them out to resume, or begin anew with --restart"
+            "the unfinished run has other settings than --preset, --set, --steps, --epochs, --seed "
+            "and --distill say: leave them out to resume, or start over with --restart"
         )
 
 
@@ -123,10 +237,14 @@ def _base_preset(options: TrainOptions) -> Preset:
 
 
 def _with_options(preset: Preset, options: TrainOptions) -> Preset:
-    return with_run_options(
-        override_preset(preset, options.overrides),
-        steps=options.steps,
-        epochs=options.epochs,
-        seed=options.seed,
-        distill=options.distill,
-    )
+    """The preset with what the command line says about the run."""
+    changes: dict[str, Any] = {}
+    if options.steps is not None:
+        changes["steps"] = options.steps
+    if options.epochs is not None:
+        changes |= {"epochs": options.epochs, "steps": 0}
+    if options.seed is not None:
+        changes["seed"] = options.seed
+    if options.distill:
+        changes["distill"] = [name for name in options.distill if name != "none"]
+    return change_preset(override_preset(preset, options.overrides), {"training": changes})

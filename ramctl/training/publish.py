@@ -115,7 +115,7 @@ def _with_thresholds(product: Product) -> LabelSystem:
 def _provenance(product: Product) -> JsonObject:
     return {
         "commands": product.commands,
-        "seed": product.preset.training.seed,
+        "seed": product.preset.training.data.seed,
         "data": product.data,
         "measured": product.measured,
         "parent": product.parent,

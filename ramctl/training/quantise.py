@@ -25,7 +25,8 @@ from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import Record
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
-from ramctl.training.annotations import Targets, read_annotation
+from ramctl.training.data.annotations import read_annotation
+from ramctl.training.data.targets import Targets
 from ramctl.training.validation import Scored, score_blocks, truth_of
 
 CALIBRATION_PHOTOS = 128

@@ -40,7 +40,7 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
         if own is not None:
             return own
     else:
-        for teacher in preset.training.distill:
+        for teacher in preset.training.losses.distill:
             if teacher.startswith(PREFIX):
                 return _open_clip(teacher, labels)
     embedded = read_text_encoder(embedded_bundle() / TEXT_FOLDER)

@@ -1,39 +1,39 @@
-"""The training loop: a generator of events.
+"""The training loop: `Trainer._step` is one step, top to bottom.
 
-A step depends on the weights, the optimiser's state and (seed, step, rank) alone: random numbers
+A step depends only on the weights, the optimiser's state and (seed, step, rank): all random numbers
 are seeded anew for each step, so that a resumed run repeats an uninterrupted one bit for bit, and
-goes on at another number of processes.
+can continue with another number of processes.
 """
 
 import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ramctl.checkpoints.weights import weights_of
+from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.model.config import TrainingConfig
-from ramctl.model.losses import LossTerm
-from ramctl.training.batches import Batch
 from ramctl.training.checkpoint import load_checkpoint, save_checkpoint
-from ramctl.training.compiling import CompiledParts
-from ramctl.training.distributed import World
-from ramctl.training.events import CheckpointEvent, Event, StepEvent, ValidationEvent
-from ramctl.training.objective import Objective, sample_labels
+from ramctl.training.data.batches import Batch
+from ramctl.training.data.sampler import Position, Sampler, StepPlan
+from ramctl.training.distributed import CompiledParts, World
+from ramctl.training.logs import CheckpointEvent, Event, StepEvent, ValidationEvent
+from ramctl.training.objectives.reduction import Counts
+from ramctl.training.objectives.task import TrainingTask
 from ramctl.training.optimiser import (
     AveragedWeights,
     build_optimiser,
     learning_rate,
     set_learning_rate,
 )
-from ramctl.training.sampler import Position, Sampler, StepPlan
 
 MOST_SKIPPED = 10  # steps in a row without a finite gradient
 SAVE_EVERY_S = 300.0
@@ -41,9 +41,9 @@ SAVE_EVERY_S = 300.0
 Loader = Callable[[Iterator[StepPlan]], Iterator[tuple[StepPlan, list[Batch]]]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Pace:
-    """How long a run goes on, and when it saves and validates."""
+    """How long a run continues, and when it saves and validates."""
 
     total_steps: int
     checkpoints: Path
@@ -57,23 +57,23 @@ class Trainer:
 
     def __init__(
         self,
-        objective: Objective,
+        task: TrainingTask,
         config: TrainingConfig,
         sampler: Sampler,
         *,
+        runtime: Runtime,
         world: World | None = None,
-        device: torch.device | None = None,
-        bf16: bool = False,
     ) -> None:
-        self.objective = objective
+        self.task = task
+        self.model = task.model
         self.config = config
         self.sampler = sampler
+        self.runtime = runtime
         self.world = world or World()
-        self.device = device or torch.device("cpu")
-        self.bf16 = bf16
-        self.module: nn.Module = objective
-        self.optimiser = build_optimiser(objective.model, config)
-        self.averaged = AveragedWeights(objective.model, config.ema) if config.ema else None
+        self.module: nn.Module = task  # wrapped when there are several processes
+        self.optimiser = build_optimiser(self.model, config)
+        ema = config.optimiser.ema
+        self.averaged = AveragedWeights(self.model, ema) if ema else None
         self.compiled: CompiledParts | None = None
         self.step = 0
         self.shift = 0  # steps done beyond those of a run that always had this many processes
@@ -82,153 +82,143 @@ class Trainer:
         self.was_stopped = False
         self.rejected: dict[int, RecordProblem] = {}
 
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        schedule = self.config.schedule
+        if schedule.steps:
+            return schedule.steps
+        return max(1, round(schedule.epochs * self.sampler.steps_an_epoch)) + self.shift
+
     def events(self, loader: Loader, pace: Pace) -> Iterator[Event]:
-        """Train to the last step, or until asked to stop; the state is saved then."""
-        self.module = self.world.wrap(self.objective, self.device)
+        """Train to the last step, or until asked to stop; the state is saved in the end."""
+        self.module = self.world.wrap(self.task, self.runtime.device)
         saved_at, saved_step = time.monotonic(), self.step
         steps = loader(self.sampler.steps(self.position))
         while self.step < pace.total_steps and not self.was_stopped:
-            epoch = self.position.epoch
-            yield self._next(steps, pace)
+            epoch, started = self.position.epoch, time.monotonic()
+            plan, batches = next(steps)
+            waited = time.monotonic() - started
+            event = self._step(plan, batches, pace)
+            seconds = max(time.monotonic() - started, 1e-9)
+            rate = event.n_photos / seconds
+            yield replace(event, rate_img_s=rate, wait_share=waited / seconds)
             is_last = self.step == pace.total_steps or self.was_stopped
-            if self._is_save_due(pace, saved_at, saved_step) or is_last:
+            if is_last or _is_save_due(pace, self.step - saved_step, saved_at):
                 if self.world.is_main:
                     yield CheckpointEvent(self.step, self.save(pace.checkpoints))
                 saved_at, saved_step = time.monotonic(), self.step
-            if pace.validate and (self.position.epoch > epoch) and not is_last:
+            if pace.validate and self.position.epoch > epoch and not is_last:
                 with self.final_weights():
                     yield pace.validate(self.step)
         steps.close()  # type: ignore[attr-defined]
 
-    def _is_save_due(self, pace: Pace, saved_at: float, saved_step: int) -> bool:
-        if pace.save_every:
-            return self.step - saved_step >= pace.save_every
-        return time.monotonic() - saved_at >= SAVE_EVERY_S
-
-    def _next(self, steps: Iterator[tuple[StepPlan, list[Batch]]], pace: Pace) -> StepEvent:
-        started = time.monotonic()
-        plan, batches = next(steps)
-        waited = time.monotonic() - started
-        event = self._step(plan, batches, pace)
-        seconds = max(time.monotonic() - started, 1e-9)
-        rate = event.n_photos / seconds
-        return _replaced(event, rate_img_s=rate, wait_share=waited / seconds)
-
     def _step(self, plan: StepPlan, batches: list[Batch], pace: Pace) -> StepEvent:
-        """One optimiser step over all passes and processes."""
-        seed_step(self.config.seed, self.step, self.world.rank, self.device)
+        """One optimiser step: a forward and backward pass for each batch, then an update."""
+        task, config, device = self.task, self.config, self.runtime.device
+        seed_step(config.data.seed, self.step, self.world.rank, device)
         lr = learning_rate(
-            self.config, self.step - self.shift, pace.total_steps - self.shift,
+            config, self.step - self.shift, pace.total_steps - self.shift,
             self.sampler.steps_an_epoch,
         )  # fmt: skip
         set_learning_rate(self.optimiser, lr)
-        counts, n_photos = self._global_counts(batches, pace)
-        self._set_training_mode()
-        sums: dict[str, float] = dict.fromkeys(counts, 0.0)
-        for number, batch in enumerate(batches):
-            last = number == len(batches) - 1
-            for name, value in self._backward(batch, counts, len(batches), last=last).items():
-                sums[name] += value
-        norm, is_finite = self._update()
-        sums = dict(zip(sums, self.world.sums(list(sums.values()), self.device), strict=True))
-        losses = {name: value / max(counts[name], 1.0) for name, value in sums.items()}
-        total = sum(self.objective.weights[name] * value for name, value in losses.items())
-        self.step += 1
-        self.position = plan.after
-        rejected = dict(problem for batch in batches for problem in batch.rejected)
-        self.rejected |= rejected
-        return StepEvent(
-            self.step, plan.epoch, losses, total, lr, norm, n_photos, 0.0, 0.0,
-            not is_finite, rejected,
-        )  # fmt: skip
 
-    def _global_counts(self, batches: list[Batch], pace: Pace) -> tuple[dict[str, float], int]:
-        """What each loss's sum is over in this step; tells all processes who wants to stop."""
-        local = [self.objective.counts(batch) for batch in batches]
-        names = list(local[0])
-        values = [sum(counts[name] for counts in local) for name in names]
-        photos = float(sum(batch.n_photos for batch in batches))
-        *summed, n_photos, stops = self.world.sums(
-            [*values, photos, float(pace.should_stop())], self.device
-        )
-        self.was_stopped = stops > 0
-        return dict(zip(names, summed, strict=True)), int(n_photos)
+        # A gradient is scaled by the counts of the whole step: they are needed before the first.
+        own = [task.counts(batch) for batch in batches]
+        counts, n_photos = self._global_counts(own, batches, pace)
+        sums = dict.fromkeys(counts, 0.0)
 
-    def _set_training_mode(self) -> None:
         self.module.train()
-        if self.config.backbone_lr_factor == 0:
-            self.objective.model.encoder.eval()
+        if config.backbone.backbone_lr_factor == 0:
+            task.model.encoder.eval()
+        for number, batch in enumerate(batches):
+            is_last = number == len(batches) - 1
+            with self._exchanging_gradients(is_last):
+                with self.runtime.precision():
+                    losses = self.module(batch.to(device))
+                loss = task.reduce(
+                    losses, Counts(own[number], counts, len(batches), self.world.size)
+                )
+                loss.backward()
+            for name, value in losses.items():
+                sums[name] += float(value.detach())
 
-    def _backward(
-        self, batch: Batch, counts: dict[str, float], n_passes: int, *, last: bool
-    ) -> dict[str, float]:
-        """Add a pass's gradient; the sums of its losses."""
-        batch = batch.to(self.device)
-        generator = torch.Generator().manual_seed(torch.initial_seed() & 0x7FFFFFFF)
-        sampled = sample_labels(
-            batch.targets, self.config.sampled_labels, generator, self.objective.trained
-        )
-        accumulate = not last and self.world.size > 1
-        context = self.module.no_sync() if accumulate else contextlib.nullcontext()  # type: ignore[operator]
-        with context:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                sums: dict[str, Tensor] = self.module(batch, sampled)
-            if self.config.loss == "ram-official":
-                local = self.objective.counts(batch)
-                terms = {n: LossTerm(v, torch.tensor(local[n])) for n, v in sums.items()}
-                loss = self.objective.official_total(terms) / n_passes
-            else:
-                # Wrapped gradients are averaged over the processes, counts are global already.
-                loss = self.objective.total(sums, counts) * self.world.size
-            torch.autograd.backward(loss)
-        return {name: float(value.detach()) for name, value in sums.items()}
-
-    def _update(self) -> tuple[float, bool]:
-        """Clip and apply the gradient; (its norm, whether it was finite)."""
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-        limit = self.config.clip_norm or float("inf")
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
-        is_finite = bool(np.isfinite(norm))
+        limit = config.optimiser.clip_norm or float("inf")
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        is_finite = bool(np.isfinite(grad_norm))
         if is_finite:
             self.optimiser.step()
             if self.averaged:
-                self.averaged.update(self.objective.model)
-            self.skipped_in_a_row = 0
-        else:
-            self.skipped_in_a_row += 1
-            if self.skipped_in_a_row >= MOST_SKIPPED:
-                raise RunProblem(
-                    f"the gradient was not finite in {MOST_SKIPPED} steps in a row "
-                    f"(at step {self.step}); a lower training.lr may help"
-                )
+                self.averaged.update(self.model)
+        self._count_skipped(is_finite)
         self.optimiser.zero_grad(set_to_none=True)
-        return norm, is_finite
+
+        sums = dict(zip(sums, self.world.sums(list(sums.values()), device), strict=True))
+        means = {name: value / max(counts[name], 1.0) for name, value in sums.items()}
+        total = sum(task.weights[name] * value for name, value in means.items())
+        rejected = dict(problem for batch in batches for problem in batch.rejected)
+        self.rejected |= rejected
+        self.step += 1
+        self.position = plan.after
+        return StepEvent(
+            step=self.step, epoch=plan.epoch, losses=means, total=total, lr=lr,
+            grad_norm=grad_norm, n_photos=n_photos, rate_img_s=0.0, wait_share=0.0,
+            is_skipped=not is_finite, rejected=rejected,
+        )  # fmt: skip
+
+    def _global_counts(
+        self, own: list[dict[str, float]], batches: list[Batch], pace: Pace
+    ) -> tuple[dict[str, float], int]:
+        """Counts and photos of this step over all passes and processes.
+
+        The same exchange tells every process that one wants to stop, so that all stop together.
+        """
+        values = [sum(counts[name] for counts in own) for name in own[0]]
+        photos = float(sum(batch.n_photos for batch in batches))
+        *summed, n_photos, stops = self.world.sums(
+            [*values, photos, float(pace.should_stop())], self.runtime.device
+        )
+        self.was_stopped = stops > 0
+        return dict(zip(own[0], summed, strict=True)), int(n_photos)
+
+    def _exchanging_gradients(self, is_last: bool) -> contextlib.AbstractContextManager[object]:
+        """Processes exchange gradients once a step, in the backward of the last pass."""
+        if is_last or self.world.size == 1:
+            return contextlib.nullcontext()
+        return self.module.no_sync()  # type: ignore[operator]
+
+    def _count_skipped(self, is_finite: bool) -> None:
+        self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row >= MOST_SKIPPED:
+            raise RunProblem(
+                f"the gradient was not finite in {MOST_SKIPPED} steps in a row "
+                f"(at step {self.step}); a lower training.lr may help"
+            )
 
     @contextlib.contextmanager
     def final_weights(self) -> Iterator[None]:
         """The model in evaluation mode with the weights that a bundle would get now."""
-        model = self.objective.model
-        own = AveragedWeights(model, 0.0) if self.averaged else None
+        own = AveragedWeights(self.model, 0.0) if self.averaged else None
         if self.averaged:
-            self.averaged.copy_to(model)
-        model.eval()
+            self.averaged.copy_to(self.model)
+        self.model.eval()
         try:
             with self.compiled.off() if self.compiled else contextlib.nullcontext():
                 yield
         finally:
             if own:
-                own.copy_to(model)
+                own.copy_to(self.model)
 
     def save(self, folder: Path) -> Path:
         """Save the state; the path of the checkpoint."""
-        model = self.objective.model
         state: dict[str, Any] = {
             "step": self.step,
             "epoch": self.position.epoch,
             "done": self.position.done,
             "skipped_in_a_row": self.skipped_in_a_row,
             "rejected": {i: (p.code, p.message) for i, p in self.rejected.items()},
-            "model": {name: tensor.detach() for name, tensor in weights_of(model).items()},
+            "model": {name: tensor.detach() for name, tensor in weights_of(self.model).items()},
             "optimiser": self.optimiser.state_dict(),
         }
         if self.averaged:
@@ -238,12 +228,11 @@ class Trainer:
 
     def restore(self, folder: Path) -> bool:
         """Go back to the last saved state; False where there is none."""
-        checkpoint = load_checkpoint(folder)
-        if checkpoint is None:
+        state = load_checkpoint(folder)
+        if state is None:
             return False
-        state = checkpoint.state
         with torch.no_grad():
-            for name, tensor in weights_of(self.objective.model).items():
+            for name, tensor in weights_of(self.model).items():
                 tensor.copy_(state["model"][name])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.averaged:
@@ -252,8 +241,9 @@ class Trainer:
             self.averaged.updates = state["averaged_updates"]
         self.step = state["step"]
         self.position = Position(state["epoch"], state["done"])
-        if not self.config.steps:
-            # The schedule counts epochs: after a change of processes they have other steps.
+        if not self.config.schedule.steps:
+            # The schedule counts epochs, which have another number of steps after the number of
+            # processes changed.
             self.shift = self.step - self.sampler.steps_until(self.position)
         self.skipped_in_a_row = state["skipped_in_a_row"]
         self.rejected = {
@@ -268,7 +258,7 @@ def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
     state = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
     random.seed(state)
     np.random.seed(state)
-    # torch.manual_seed looks for every kind of device: a millisecond and a half a step.
+    # torch.manual_seed looks for every kind of device, which takes 1.5 ms a step.
     torch.default_generator.manual_seed(state)
     if device.type == "cuda":
         torch.cuda.manual_seed(state)
@@ -276,6 +266,7 @@ def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
         torch.mps.manual_seed(state)
 
 
-def _replaced(event: StepEvent, **changes: Any) -> StepEvent:
-    values = {name: getattr(event, name) for name in event.__slots__}
-    return StepEvent(**values | changes)
+def _is_save_due(pace: Pace, steps_since: int, saved_at: float) -> bool:
+    if pace.save_every:
+        return steps_since >= pace.save_every
+    return time.monotonic() - saved_at >= SAVE_EVERY_S

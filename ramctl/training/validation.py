@@ -25,12 +25,12 @@ from ramctl.inference.ordered_map import chunks
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.model.ram import RAM
-from ramctl.training.annotations import Annotation, Targets, read_annotation
-from ramctl.training.augmentation import TrainingPhoto
-from ramctl.training.batches import CachedFeatures
-from ramctl.training.record_file import RecordFile
+from ramctl.training.data.annotations import Annotation, read_annotation
+from ramctl.training.data.augmentation import TrainingPhoto
+from ramctl.training.data.batches import CachedFeatures
+from ramctl.training.data.record_file import RecordFile
+from ramctl.training.data.targets import Targets
 
-FEWEST_PHOTOS = 50  # thresholds chosen on fewer would be guesses: they stay at the default
 MOST_PHOTOS = 20_000  # scores of all photos are held in memory
 PHOTOS_AT_ONCE = 32
 Photo = TypeVar("Photo")

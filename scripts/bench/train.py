@@ -16,7 +16,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,22 +24,23 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from ramctl.device import Runtime
 from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
-from ramctl.model.config import load_preset
-from ramctl.training.batches import Batch
-from ramctl.training.objective import Objective, sample_labels
+from ramctl.model.config import Preset, load_preset
+from ramctl.training.data.batches import Batch
+from ramctl.training.data.sampler import Sampler
+from ramctl.training.objectives.reduction import Counts
+from ramctl.training.objectives.task import TrainingTask
 from ramctl.training.optimiser import build_optimiser
-from ramctl.training.sampler import Sampler
 from ramctl.training.train import Pace, Trainer
 
 VOCABULARY, PIECES = 4000, 16
 
 
-def build(options: argparse.Namespace) -> Objective:
+def build(options: argparse.Namespace) -> TrainingTask:
     """The preset's model and losses, random weights; a frozen encoder's features are the input."""
-    preset = load_preset(options.preset)
-    training = replace(preset.training, batch_size=options.batch, distill=())
+    preset = read_preset(options)
     captioning = preset.model.captioning
     model = build_ram(
         preset.model,
@@ -50,19 +50,26 @@ def build(options: argparse.Namespace) -> Objective:
     )
     with torch.no_grad():
         model.labels.text.copy_(torch.nn.functional.normalize(torch.randn_like(model.labels.text)))
-    if training.backbone_lr_factor == 0:
+    if preset.training.backbone.backbone_lr_factor == 0:
         model.encoder.requires_grad_(False)
-    return Objective(model, training)
+    return TrainingTask(model, preset.training)
 
 
-def make_batch(objective: Objective, options: argparse.Namespace) -> Batch:
+def read_preset(options: argparse.Namespace) -> Preset:
+    """The preset without teachers."""
+    return load_preset(
+        options.preset, [f"training.batch_size={options.batch}", "training.distill=[]"]
+    )
+
+
+def make_batch(task: TrainingTask, options: argparse.Namespace) -> Batch:
     """A batch as the loader gives it: 8 labels and one caption a photo."""
-    preset = load_preset(options.preset)
+    preset = read_preset(options)
     size, n = preset.preprocess.size, options.batch
     photos = torch.randn(n, 3, size, size)
-    if preset.training.backbone_lr_factor == 0:
+    if preset.training.backbone.backbone_lr_factor == 0:
         with torch.no_grad():
-            photos = torch.cat([objective.model.encoder(part) for part in photos.split(8)])
+            photos = torch.cat([task.model.encoder(part) for part in photos.split(8)])
     targets = torch.zeros(n, options.labels)
     targets.scatter_(1, torch.randint(options.labels, (n, 8)), 1)
     captions, ids = None, None
@@ -75,39 +82,41 @@ def make_batch(objective: Objective, options: argparse.Namespace) -> Batch:
     )
 
 
-def bare_loop(objective: Objective, batch: Batch) -> Callable[[], None]:
+def bare_loop(task: TrainingTask, options: argparse.Namespace, batch: Batch) -> Callable[[], None]:
     """One step of a loop with nothing around it."""
-    config, model = objective.config, objective.model
+    config, model = read_preset(options).training, task.model
     optimiser = build_optimiser(model, config)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
 
     def step() -> None:
-        objective.train()
-        sampled = sample_labels(batch.targets, config.sampled_labels, torch.Generator())
-        sums = objective(batch, sampled)
-        loss = objective.total(sums, objective.counts(batch))
+        task.train()
+        counts = task.counts(batch)
+        loss = task.reduce(task(batch), Counts(counts, counts, 1, 1))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm or float("inf"))
+        torch.nn.utils.clip_grad_norm_(parameters, config.optimiser.clip_norm or float("inf"))
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
     return step
 
 
-def own_loop(objective: Objective, batch: Batch, folder: Path) -> Iterator[object]:
+def own_loop(
+    task: TrainingTask, options: argparse.Namespace, batch: Batch, folder: Path
+) -> Iterator[object]:
     """The events of the loop as `ramctl train` runs it."""
     sampler = Sampler(np.arange(1 << 20), len(batch.targets))
-    trainer = Trainer(objective, objective.config, sampler, device=torch.device("cpu"))
+    runtime = Runtime(torch.device("cpu"))
+    trainer = Trainer(task, read_preset(options).training, sampler, runtime=runtime)
     pace = Pace(1 << 30, folder, save_every=1 << 30)
     return trainer.events(lambda plans: ((plan, [batch]) for plan in plans), pace)
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
     """Seconds a step of both, alternating."""
-    objective = build(options)
-    batch = make_batch(objective, options)
-    bare = bare_loop(copy.deepcopy(objective), batch)
-    events = own_loop(objective, batch, Path("unused"))
+    task = build(options)
+    batch = make_batch(task, options)
+    bare = bare_loop(copy.deepcopy(task), options, batch)
+    events = own_loop(task, options, batch, Path("unused"))
     calls = {"bare": bare, "ours": lambda: next(events)}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for turn in range(options.repeat + 2):

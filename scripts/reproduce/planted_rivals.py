@@ -117,7 +117,7 @@ def probe_scores(
     """Probabilities of `others` by a linear layer with the loss of the model's own training."""
     import torch
 
-    from ramctl.model.losses import asymmetric_loss
+    from ramctl.training.objectives.tagging import asymmetric_loss
 
     torch.manual_seed(0)
     mean, scale = features.mean(0), features.std(0).mean()
@@ -131,9 +131,9 @@ def probe_scores(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=n_steps)
     for _ in range(epochs):
         for some in torch.randperm(len(x)).split(PHOTOS_A_STEP):
-            term = asymmetric_loss(layer(x[some]), y[some], gamma_neg=2.0, gamma_pos=0.0, clip=0.05)
+            loss = asymmetric_loss(layer(x[some]), y[some], gamma_neg=2.0, gamma_pos=0.0, clip=0.05)
             optimiser.zero_grad()
-            (term.total / len(some)).backward()
+            (loss / len(some)).backward()
             optimiser.step()
             schedule.step()
     with torch.inference_mode():

@@ -70,21 +70,22 @@ def test_official_presets_have_the_authors_number_of_parameters(
 def test_official_numbers_are_the_authors():
     preset = load_preset("ram-swin-l")
     training, finetuning = preset.training, preset.finetuning
-    assert (training.lr, training.min_lr, training.decay, training.epochs) == (1e-4, 5e-7, 0.9, 5)
-    assert (training.warmup_steps, training.warmup_lr) == (3000, 5e-7)
-    assert (finetuning.lr, finetuning.epochs, finetuning.warmup_steps) == (5e-6, 2, 0)
-    assert (training.batch_size, finetuning.batch_size) == (52, 26)
-    assert training.weight_decay == finetuning.weight_decay == 0.05
-    assert load_preset("tag2text-swin-b").training.batch_size == 80
+    first, second = training.schedule, finetuning.schedule
+    assert (first.lr, first.min_lr, first.decay, first.epochs) == (1e-4, 5e-7, 0.9, 5)
+    assert (first.warmup_steps, first.warmup_lr) == (3000, 5e-7)
+    assert (second.lr, second.epochs, second.warmup_steps) == (5e-6, 2, 0)
+    assert (training.data.batch_size, finetuning.data.batch_size) == (52, 26)
+    assert training.optimiser.weight_decay == finetuning.optimiser.weight_decay == 0.05
+    assert load_preset("tag2text-swin-b").training.data.batch_size == 80
     sizes = finetuning_preset(preset)
     assert (sizes.preprocess.size, sizes.model.encoder.window_size) == (384, 12)
 
 
 def test_overrides_replace_single_values():
     preset = load_preset("mini", ["training.lr=5e-5", "training.loss=ram-official"])
-    assert preset.training.lr == 5e-5
-    assert preset.training.loss == "ram-official"
-    assert preset.finetuning.lr == load_preset("mini").finetuning.lr
+    assert preset.training.schedule.lr == 5e-5
+    assert preset.training.losses.loss == "ram-official"
+    assert preset.finetuning.schedule.lr == load_preset("mini").finetuning.schedule.lr
 
 
 def test_a_branch_is_switched_off_by_false():
@@ -98,7 +99,7 @@ def test_an_own_file_builds_on_a_preset(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text('base = "mini"\nname = "own"\n[training]\nlr = 0.5\n')
     preset = load_preset(str(path))
-    assert (preset.name, preset.training.lr) == ("own", 0.5)
+    assert (preset.name, preset.training.schedule.lr) == ("own", 0.5)
     assert preset.model == load_preset("mini").model
 
 

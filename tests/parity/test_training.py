@@ -7,15 +7,13 @@ import pytest
 import torch
 
 from ramctl.checkpoints.official import official_targets
-from ramctl.model.caption_tokenizer import clean_caption
+from ramctl.model.caption_tokenizer import IGNORED, clean_caption
 from ramctl.model.captioning import CaptionInputs
-from ramctl.model.losses import (
-    alignment_loss,
-    asymmetric_loss,
-    caption_loss,
-    distillation_loss,
-    ram_official_total,
-)
+from ramctl.training.objectives.alignment import alignment_loss
+from ramctl.training.objectives.captioning import caption_loss
+from ramctl.training.objectives.distillation import distillation_loss
+from ramctl.training.objectives.reduction import Counts, ram_official
+from ramctl.training.objectives.tagging import asymmetric_loss
 from tests.parity.conftest import capture
 
 pytestmark = pytest.mark.shared
@@ -42,7 +40,7 @@ def read_tag2text_names(recorded):
 
 
 def train_pass(recorded):
-    """Every loss term and the authors' total of the recorded batch, with gradients."""
+    """The model's output, the sums and means of every loss, and the authors' total."""
     io, model = recorded.io, recorded.model
     captions, targets, texts = None, None, None
     if recorded.architecture == "ram-plus":
@@ -50,14 +48,19 @@ def train_pass(recorded):
     else:
         captions, targets = caption_inputs(recorded)
     out = model(io["image"], captions=captions)
-    terms = {"tag": asymmetric_loss(out.tag_logits, io.get("image_tag", io.get("tag")))}
+    sums = {"tag": asymmetric_loss(out.tag_logits, io.get("image_tag", io.get("tag")))}
+    counts = {"distill clip": float(len(io["image"]))}
     if captions is not None:
-        terms["caption"] = caption_loss(out.caption_logits, targets)
+        sums["caption"] = caption_loss(out.caption_logits, targets)
+        counts["caption"] = float((targets[:, 1:] != IGNORED).sum())
     if "clip_feature" in io:
-        terms["distill"] = distillation_loss(out.encoded.global_feature, io["clip_feature"])
+        feature = out.encoded.global_feature
+        sums["distill clip"] = distillation_loss(feature, io["clip_feature"])
     if texts is not None:
-        terms["alignment"] = alignment_loss(model.tag_logits(out.encoded, texts))
-    return out, terms, ram_official_total(recorded.architecture, terms)
+        sums["alignment"] = alignment_loss(model.tag_logits(out.encoded, texts))
+    means = {name: value / counts[name] for name, value in sums.items() if name in counts}
+    total = ram_official(recorded.architecture, sums, Counts(counts, counts, 1, 1))
+    return out, sums, means, total
 
 
 def test_word_pieces_of_tags_and_captions_equal_the_authors(load_recorded):
@@ -90,20 +93,20 @@ def test_captioning_states_equal_the_authors(load_recorded):
 
 
 def test_losses_equal_the_authors(recorded):
-    _, terms, total = train_pass(recorded)
+    _, sums, means, total = train_pass(recorded)
     io = recorded.io
-    torch.testing.assert_close(terms["tag"].total, io["train.loss_tag"], **LOSS)
+    torch.testing.assert_close(sums["tag"], io["train.loss_tag"], **LOSS)
     torch.testing.assert_close(total, io["train.loss_total"], **LOSS)
-    if "caption" in terms:
-        torch.testing.assert_close(terms["caption"].mean, io["train.loss_t2t"], **LOSS)
-    if "distill" in terms:
-        torch.testing.assert_close(terms["distill"].mean, io["train.loss_dis"], **LOSS)
-    if "alignment" in terms:
-        torch.testing.assert_close(terms["alignment"].total, io["train.loss_alignment"], **LOSS)
+    if "caption" in sums:
+        torch.testing.assert_close(means["caption"], io["train.loss_t2t"], **LOSS)
+    if "distill clip" in sums:
+        torch.testing.assert_close(means["distill clip"], io["train.loss_dis"], **LOSS)
+    if "alignment" in sums:
+        torch.testing.assert_close(sums["alignment"], io["train.loss_alignment"], **LOSS)
 
 
 def test_alignment_logits_equal_the_authors(ram_plus):
-    out, _, _ = train_pass(ram_plus)
+    out, *_ = train_pass(ram_plus)
     logits = ram_plus.model.tag_logits(out.encoded, ram_plus.io["batch_text_embed"])
     torch.testing.assert_close(logits, ram_plus.io["train.call2.logits"], **STATE)
 
@@ -114,7 +117,7 @@ def test_gradients_equal_the_authors(recorded):
     model.labels.text.requires_grad_(True)  # recorded with unfrozen label embeddings
     try:
         model.zero_grad()
-        train_pass(recorded)[2].backward()
+        train_pass(recorded)[-1].backward()
         targets = official_targets(model)
         if frozen:
             targets["label_embed"] = targets.pop("label_embed.weight")
@@ -138,7 +141,7 @@ def test_asymmetric_loss_equals_the_authors_values_and_gradients(parity):
         gamma_neg, gamma_pos, clip = map(float, key.split(","))
         logits = torch.tensor(facts["logits"], requires_grad=True)
         options = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "clip": clip}
-        loss = asymmetric_loss(logits, targets, **options).total
+        loss = asymmetric_loss(logits, targets, **options)
         loss.backward()
         torch.testing.assert_close(loss.detach(), torch.tensor(case["loss"]), **LOSS)
         torch.testing.assert_close(logits.grad, torch.tensor(case["grad"]), rtol=1e-4, atol=1e-6)

@@ -9,7 +9,7 @@ import torch
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.model.config import load_preset
-from ramctl.training.teachers import ClipTeacher
+from ramctl.training.objectives.clip_teacher import ClipTeacher
 
 WIDTH = 32
 

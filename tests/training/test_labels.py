@@ -6,8 +6,8 @@ import pytest
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
-from ramctl.training.annotations import Targets, read_annotation
-from ramctl.training.label_building import TagCounts, append_labels, build_labels
+from ramctl.training.data.annotations import read_annotation
+from ramctl.training.data.targets import TagCounts, Targets, append_labels, build_labels
 
 
 def counts_of(records: list[dict]) -> TagCounts:

@@ -9,7 +9,7 @@ import torch
 
 from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
-from ramctl.training.compiling import CompiledParts
+from ramctl.training.distributed import CompiledParts
 
 
 def steps_of(path: Path) -> list[dict]:
@@ -58,7 +58,7 @@ def test_without_the_extra_tensorboard_is_refused_before_anything_is_done(
 ):
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "ramctl.training.tensorboard.find_spec",
+        "ramctl.training.logs.find_spec",
         lambda name: None if name == "tensorboard" else find(name),
     )
     before = sorted(tmp_path.iterdir())
@@ -79,7 +79,7 @@ def test_without_a_compiler_compile_says_so_and_trains_as_ever(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.decode().splitlines() if "--compile" in line]
-    assert "does not work here, going on without" in line and "C++ compiler" in line
+    assert "does not work here, continuing without it" in line and "C++ compiler" in line
     train(*arguments, "--out", "two")
     one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))
     assert one == two
@@ -116,7 +116,7 @@ def test_compiled_parts_compute_the_same_and_can_be_switched_off(model, monkeypa
 
 @pytest.mark.slow
 def test_a_compiled_tag_decoder_has_the_gradients_of_the_plain_one(model):
-    from ramctl.training.compiling import why_not_compiled
+    from ramctl.training.distributed import why_not_compiled
 
     if reason := why_not_compiled(torch.device("cpu")):
         pytest.skip(f"no compiler: {reason}")

@@ -8,13 +8,13 @@ import torch
 
 from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
-from ramctl.training.objective import Objective
-from ramctl.training.record_file import RecordFile, Source
-from ramctl.training.survey import survey
+from ramctl.training.data.record_file import RecordFile, Source, scan_records
+from ramctl.training.objectives.reduction import Counts
+from ramctl.training.objectives.task import TrainingTask
 from tests.training.test_objective import N_LABELS, VOCABULARY, make_batch
 
 
-def swin_objective(small_swin) -> Objective:
+def swin_task(small_swin) -> TrainingTask:
     changes = ["model.tag_decoder.dropout=0.1", "model.captioning.dropout=0.1"]
     changes += ["model.encoder.options.drop_path_rate=0.3", "training.distill=[]"]
     preset = load_preset(str(small_swin), changes)
@@ -23,10 +23,10 @@ def swin_objective(small_swin) -> Objective:
         preset.model, image_size=preset.preprocess.size, n_labels=N_LABELS, vocabulary=VOCABULARY
     )
     model.labels.set_text(torch.nn.functional.normalize(torch.randn(N_LABELS, 32), dim=1))
-    return Objective(model, preset.training).train()
+    return TrainingTask(model, preset.training).train()
 
 
-def gradients(objective: Objective) -> tuple[dict[str, torch.Tensor], int]:
+def gradients(task: TrainingTask) -> tuple[dict[str, torch.Tensor], int]:
     """The gradient of one batch of photos, and the bytes kept for it."""
     batch = make_batch(3, photos=torch.randn(3, 3, 64, 64, generator=torch.manual_seed(3)))
     kept: dict[int, int] = {}
@@ -36,19 +36,20 @@ def gradients(objective: Objective) -> tuple[dict[str, torch.Tensor], int]:
         return tensor
 
     torch.manual_seed(4)
-    objective.zero_grad()
+    task.zero_grad()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        sums = objective(batch, None)
-    objective.total(sums, objective.counts(batch)).backward()
-    found = {n: p.grad.clone() for n, p in objective.named_parameters() if p.grad is not None}
+        sums = task(batch)
+    counts = task.counts(batch)
+    task.reduce(sums, Counts(counts, counts, 1, 1)).backward()
+    found = {n: p.grad.clone() for n, p in task.named_parameters() if p.grad is not None}
     return found, sum(kept.values())
 
 
 def test_checkpointing_gives_the_same_gradients_for_less_memory(small_swin):
-    objective = swin_objective(small_swin)
-    whole, kept = gradients(objective)
-    objective.model.recompute_activations()
-    again, kept_again = gradients(objective)
+    task = swin_task(small_swin)
+    whole, kept = gradients(task)
+    task.model.recompute_activations()
+    again, kept_again = gradients(task)
     assert whole.keys() == again.keys()
     for name, gradient in whole.items():
         torch.testing.assert_close(again[name], gradient, rtol=1e-5, atol=1e-7, msg=name)
@@ -67,7 +68,7 @@ def test_a_record_costs_eighteen_bytes_however_long_it_is(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_survey_keeps_offsets_and_not_records(tmp_path):
+def test_the_scan_keeps_offsets_and_not_records(tmp_path):
     line = {"image": "photos/%d.jpg", "tags": ["dog", "red"], "captions": ["a red dog " * 20]}
     text = json.dumps(line) + "\n"
 
@@ -78,7 +79,7 @@ def test_the_survey_keeps_offsets_and_not_records(tmp_path):
         (tmp_path / "photos" / "0.jpg").touch()
         tracemalloc.start()
         source = Source(path, path.name, tmp_path)
-        found = survey([source], lambda reject: pytest.fail(str(reject)), "train", hold_out=True)
+        found = scan_records([source], lambda r: pytest.fail(str(r)), "train", hold_out=True)
         used, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert len(found.records) == n

@@ -7,23 +7,33 @@ import torch
 from ramctl.errors import UsageProblem
 from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
-from ramctl.model.config import load_preset
-from ramctl.model.losses import asymmetric_loss
-from ramctl.training.batches import Batch
-from ramctl.training.objective import Objective, SampledLabels, sample_labels
+from ramctl.model.config import Preset, load_preset
+from ramctl.training.data.batches import Batch
+from ramctl.training.objectives.base import SampledLabels
+from ramctl.training.objectives.reduction import Counts
+from ramctl.training.objectives.tagging import asymmetric_loss, sample_labels
+from ramctl.training.objectives.task import TrainingTask
 
 N_LABELS, VOCABULARY = 12, 40
 
 
-def make_objective(*overrides: str) -> Objective:
+def make_preset(*overrides: str) -> Preset:
+    return load_preset("tiny", ["training.distill=[]", *overrides])
+
+
+def make_task(*overrides: str) -> TrainingTask:
     torch.manual_seed(0)
-    preset = load_preset("tiny", ["training.distill=[]", *overrides])
+    preset = make_preset(*overrides)
     model = build_ram(
         preset.model, image_size=preset.preprocess.size, n_labels=N_LABELS, vocabulary=VOCABULARY
     )
     model.labels.set_text(torch.nn.functional.normalize(torch.randn(N_LABELS, 32), dim=1))
     torch.nn.init.normal_(model.labels.own)
-    return Objective(model.eval(), preset.training)
+    return TrainingTask(model.eval(), preset.training)
+
+
+def loss_of(task: TrainingTask, sums: dict, counts: dict) -> float:
+    return task.reduce(sums, Counts(counts, counts, 1, 1)).item()
 
 
 def make_batch(n: int = 3, **changes) -> Batch:
@@ -74,12 +84,12 @@ def test_label_sampling_is_unbiased():
     torch.manual_seed(0)
     logits, targets = torch.randn(5, 60), torch.zeros(5, 60)
     targets[:, :4] = 1
-    whole = float(asymmetric_loss(logits, targets).total)
+    whole = float(asymmetric_loss(logits, targets))
     generator = torch.Generator().manual_seed(7)
     estimates = []
     for _ in range(4000):
         s = sample_labels(targets, 16, generator)
-        estimate = asymmetric_loss(logits[:, s.ids], targets[:, s.ids], weights=s.weights).total
+        estimate = asymmetric_loss(logits[:, s.ids], targets[:, s.ids], weights=s.weights)
         estimates.append(float(estimate))
     error = np.std(estimates) / np.sqrt(len(estimates))
     assert np.mean(estimates) == pytest.approx(whole, abs=4 * error)
@@ -87,7 +97,7 @@ def test_label_sampling_is_unbiased():
 
 
 def test_every_loss_is_a_sum_over_what_its_count_says():
-    objective = make_objective('training.distill=["caption"]', "training.tag_weight=0.5")
+    task = make_task('training.distill=["caption"]', "training.tag_weight=0.5")
     whole, parts = make_batch(3), []
     for row in range(3):
         pick = slice(row, row + 1)
@@ -101,18 +111,18 @@ def test_every_loss_is_a_sum_over_what_its_count_says():
                 teacher=whole.teacher[pick], taught=whole.taught[pick],
             )
         )  # fmt: skip
-    together = objective(whole, None)
-    apart = [objective(part, None) for part in parts]
+    together = task(whole)
+    apart = [task(part) for part in parts]
     for name in ("tag", "caption", "distill caption"):
         total = sum(sums[name].item() for sums in apart)
         assert together[name].item() == pytest.approx(total, rel=1e-5)
-        counted = sum(objective.counts(part)[name] for part in parts)
-        assert objective.counts(whole)[name] == counted
-    counts = objective.counts(whole)
+        counted = sum(task.counts(part)[name] for part in parts)
+        assert task.counts(whole)[name] == counted
+    counts = task.counts(whole)
     assert counts == {"tag": 3, "caption": 15, "distill caption": 2}
     expected = 0.5 * together["tag"] / 3 + together["caption"] / 15
     expected = expected + together["distill caption"] / 2
-    assert objective.total(together, counts).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert loss_of(task, together, counts) == pytest.approx(expected.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -120,25 +130,25 @@ def test_every_loss_is_a_sum_over_what_its_count_says():
     [("training.caption_weight=0", "caption"), ("training.distill_weight=0", "distill caption")],
 )
 def test_a_loss_without_weight_is_not_computed(override, gone):
-    objective = make_objective('training.distill=["caption"]', override)
-    assert gone not in objective(make_batch(), None)
-    assert gone not in objective.counts(make_batch())
+    task = make_task('training.distill=["caption"]', override)
+    assert gone not in task(make_batch())
+    assert gone not in task.counts(make_batch())
 
 
 def test_unknown_labels_cost_nothing():
-    objective = make_objective()
+    task = make_task()
     batch = make_batch()
     weights = torch.ones_like(batch.targets)
     weights[:, 6:] = 0
-    some = objective(make_batch(weights=weights), None)["tag"]
-    sampled = SampledLabels(torch.arange(6), torch.ones(6))
-    assert some.item() == pytest.approx(objective(batch, sampled)["tag"].item(), rel=1e-6)
+    some = task(make_batch(weights=weights))["tag"]
+    task.tagging.sample = lambda targets: SampledLabels(torch.arange(6), torch.ones(6))
+    assert some.item() == pytest.approx(task(batch)["tag"].item(), rel=1e-6)
 
 
 def test_what_labels_own_is_trained_apart_from_their_text():
-    objective = make_objective("training.decouple_own=true")
-    sums = objective(make_batch(), None)
-    model = objective.model
+    task = make_task("training.decouple_own=true")
+    sums = task(make_batch())
+    model = task.model
     (gradient,) = torch.autograd.grad(
         sums["tag"], model.label_queries.projection.weight, allow_unused=True, retain_graph=True
     )
@@ -148,51 +158,51 @@ def test_what_labels_own_is_trained_apart_from_their_text():
     )
     assert not own.any()
     assert torch.autograd.grad(sums["tag"], model.labels.own)[0].abs().sum() > 0
-    plain = make_objective()(make_batch(), None)
+    plain = make_task()(make_batch())
     assert sums["tag"].item() == pytest.approx(plain["tag"].item(), rel=1e-6)
 
 
 def test_a_stand_in_for_missing_photos_counts_nothing_and_pulls_nothing():
-    objective = make_objective()
+    task = make_task()
     batch = make_batch(1, is_real=False, captions=None, caption_targets=None, caption_rows=None)
-    sums, counts = objective(batch, None), objective.counts(batch)
+    sums, counts = task(batch), task.counts(batch)
     assert {float(value) for value in sums.values()} == {0.0}
     assert set(counts.values()) == {0.0}
-    assert float(objective.total(sums, counts)) == 0.0
+    assert loss_of(task, sums, counts) == 0.0
 
 
 CLASSES = ("model.prior.classes=10", "training.backbone_lr_factor=0.5")
 
 
 def test_a_trained_backbone_is_held_to_its_former_classes():
-    objective = make_objective(*CLASSES, "training.classes_weight=1.0")
-    model, batch = objective.model, make_batch()
+    task = make_task(*CLASSES, "training.classes_weight=1.0")
+    model, batch = task.model, make_batch()
     torch.nn.init.normal_(model.prior.classifier.weight)
-    objective = Objective(model, objective.config)
-    assert float(objective(batch, None)["classes"]) == pytest.approx(0, abs=1e-5)
+    task = TrainingTask(model, make_preset(*CLASSES, "training.classes_weight=1.0").training)
+    assert float(task(batch)["classes"]) == pytest.approx(0, abs=1e-5)
     with torch.no_grad():
         model.prior.classifier.weight.mul_(1.5)  # stands for a backbone that moved
     former = (model.prior.classifier.weight / 1.5) @ batch.photos.mean(1).T
     said = (former.T + model.prior.classifier.bias).softmax(-1)
     now = model.prior.class_logits(batch.photos).softmax(-1)
     expected = (said * (said / now).log()).sum()
-    torch.testing.assert_close(objective(batch, None)["classes"], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(task(batch)["classes"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_imagenet_teacher_is_the_backbone_as_it_was():
-    objective = make_objective(*CLASSES, 'training.distill=["imagenet"]')
-    model, batch = objective.model, make_batch()
-    before = objective(batch, None)["distill imagenet"]
+    task = make_task(*CLASSES, 'training.distill=["imagenet"]')
+    model, batch = task.model, make_batch()
+    before = task(batch)["distill imagenet"]
     with torch.no_grad():
         model.prior.classifier.weight.normal_()
-    torch.testing.assert_close(objective(batch, None)["distill imagenet"], before)
+    torch.testing.assert_close(task(batch)["distill imagenet"], before)
 
 
 def test_teachers_that_do_not_fit_the_model_are_refused():
     with pytest.raises(UsageProblem, match="needs model"):
-        make_objective('training.distill=["imagenet"]')
+        make_task('training.distill=["imagenet"]')
     with pytest.raises(UsageProblem, match="a backbone that is trained"):
-        make_objective("model.prior.classes=10", "training.backbone_lr_factor=0.0",
+        make_task("model.prior.classes=10", "training.backbone_lr_factor=0.0",
                        "training.classes_weight=1.0")  # fmt: skip
     with pytest.raises(UsageProblem, match="known are"):
-        make_objective('training.distill=["oracle"]')
+        make_task('training.distill=["oracle"]')

@@ -9,14 +9,15 @@ from PIL import Image
 
 from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer, train_tokenizer
 from ramctl.model.config import AugmentConfig, load_preset
-from ramctl.training.augmentation import (
+from ramctl.training.data.augmentation import (
     OFFICIAL,
     OPERATIONS,
     STYLES,
     random_operations,
     training_preprocess,
 )
-from tests.training.test_objective import make_batch, make_objective
+from ramctl.training.objectives.reduction import Counts
+from tests.training.test_objective import make_batch, make_task
 
 BY_HALF = {"ShearX", "ShearY", "Rotate"}  # another interpolation than OpenCV's
 
@@ -96,15 +97,17 @@ def test_the_first_words_of_a_caption_are_learnt_unless_the_authors_way_is_asked
 @pytest.mark.parametrize("objective", ["ram", "tag2text"])
 def test_the_official_loss_scales_the_summed_tag_loss_to_the_caption_loss(objective):
     changes = ("training.loss=ram-official", f"training.objective={objective}")
-    official = make_objective(*changes, "training.distill_weight=0")
+    official = make_task(*changes, "training.distill_weight=0")
     batch = make_batch(3)
-    terms = official.terms(batch, None)
-    total = official.official_total(terms)
-    assert total.item() == pytest.approx(2 * terms["caption"].mean.item(), rel=1e-5)
+    sums, counts = official(batch), official.counts(batch)
+    # Of the counts of the whole step the authors know nothing.
+    total = official.reduce(sums, Counts(counts, {"tag": 99.0, "caption": 99.0}, 1, 1))
+    caption = sums["caption"] / counts["caption"]
+    assert total.item() == pytest.approx(2 * caption.item(), rel=1e-5)
     weight = official.model.label_queries.projection.weight
     (gradient,) = torch.autograd.grad(total, weight, retain_graph=True)
-    (summed,) = torch.autograd.grad(terms["tag"].total, weight)
-    ratio = (terms["caption"].mean / terms["tag"].total).item()
+    (summed,) = torch.autograd.grad(sums["tag"], weight)
+    ratio = (caption / sums["tag"]).item()
     torch.testing.assert_close(gradient, summed * ratio, rtol=1e-4, atol=1e-7)
 
 

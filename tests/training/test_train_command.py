@@ -92,7 +92,7 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
     process.communicate()
     done = command("train", "--out", "killed", "--resume", "--threads", 1)
     assert done.returncode == 0, done.stderr
-    assert "going on after step" in done.stderr
+    assert "continuing after step" in done.stderr
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
 
 

@@ -1,7 +1,8 @@
-"""Feature maps of a frozen image encoder, computed once a photo and kept on disk.
+"""What frozen encoders make of photos and captions, computed once and kept on disk.
 
-A store is keyed by what the features depend on (encoder weights, preprocessing, view), its rows by
-the content of the photo, so that runs over the same photos share it. T tokens, C channels.
+A store of photos is named after what the features depend on (encoder weights, preprocessing,
+view); its rows are found by the content of the photo, so that runs over the same photos share
+them. T tokens, C channels.
 """
 
 import copy
@@ -23,15 +24,19 @@ from ramctl.model.config import PreprocessConfig
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import decode_photo, read_photo
-from ramctl.training.annotations import Annotation
+from ramctl.text.encoder import TextEncoder
+from ramctl.training.data.annotations import Annotation, read_annotation
+from ramctl.training.data.record_file import RecordFile
+from ramctl.training.text_vectors import embed_captions
 
 KEY_BYTES = 16
 PHOTOS_AT_ONCE = 8  # a larger batch leaves the processor's cache
+CAPTIONED_AT_ONCE = 256  # records
 Features = NDArray[np.float16]
 
 
 class FeatureStore:
-    """Rows (T, C) of fp16 in a file that only grows; a torn end is cut off when it is opened."""
+    """Rows (T, C) of fp16 in a file that only grows; a torn end is cut off on opening."""
 
     def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
         self.shape = shape
@@ -53,12 +58,15 @@ class FeatureStore:
         return self._count
 
     def row(self, key: bytes) -> int | None:
-        """Where the features of a photo are; None when they are not there."""
+        """The row of a photo's features; None when the store lacks them."""
         return self._places.get(key)
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """Hold the store for writing, what others added in it; RunProblem when one still does."""
+        """Lock the store for writing and take in what other runs added meanwhile.
+
+        Raises RunProblem when another run holds the lock.
+        """
         with self._keys_path.open("rb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,7 +78,7 @@ class FeatureStore:
             yield
 
     def append(self, keys: Sequence[bytes], features: Features) -> None:
-        """Add rows; their keys are written after them."""
+        """Add rows. Keys are written last, so that a crash leaves no key without its row."""
         with self._rows_path.open("ab") as stream:
             stream.write(np.ascontiguousarray(features, np.float16).tobytes())
         with self._keys_path.open("ab") as stream:
@@ -90,7 +98,7 @@ class FeatureStore:
 
 
 def store_name(encoder: ImageEncoder, preprocess: PreprocessConfig) -> str:
-    """A name that changes with anything the features depend on but the photo."""
+    """A name that changes with everything that the features depend on, except the photo."""
     digest = hashlib.sha256(orjson.dumps(asdict(preprocess)))
     for name, tensor in sorted(encoder.frozen_weights().items()):
         digest.update(name.encode())
@@ -117,12 +125,11 @@ class FeatureCache:
         on_problem: Callable[[int, RecordProblem], None],
         on_done: Callable[[int], None],
     ) -> NDArray[np.int64]:
-        """Compute what is missing; the row of each photo in each store (N, views), -1: rejected.
+        """The row of each photo in each store (N, views), -1: rejected; missing ones are computed.
 
-        `on_problem` gets the position and the reason of photos that cannot be read, `on_done` is
-        told the number of photos done, after each batch; it may raise to stop, nothing is lost.
-        The stores are held for writing from the first photo that they lack, so that runs that lack
-        none share them.
+        `on_problem` is called with the position and the reason of each unreadable photo, `on_done`
+        with the number of photos done after each batch; it may raise to stop, and nothing is lost.
+        The stores are locked only once a photo is missing, so that runs that lack none share them.
         """
         keys: list[bytes | None] = []
         waiting: dict[bytes, NDArray[np.float32]] = {}
@@ -155,7 +162,7 @@ class FeatureCache:
         return self.stores[view][row]
 
     def without_flip(self) -> "FeatureCache":
-        """The same store of plain views alone: validation has no use for the others."""
+        """The same cache of plain views only: validation does not use the mirrored ones."""
         plain = copy.copy(self)
         plain.stores = self.stores[:1]
         return plain
@@ -193,3 +200,25 @@ def _feature_shape(encoder: ImageEncoder, size: int) -> tuple[int, int]:
     with torch.inference_mode():
         tokens = encoder.frozen_features(torch.zeros(1, 3, size, size, device=parameter.device))
     return tokens.shape[1], tokens.shape[2]
+
+
+def keep_caption_vectors(
+    path: Path, records: RecordFile, encoder: TextEncoder, on_done: Callable[[int], None]
+) -> NDArray[np.float16]:
+    """The mean vector of each record's captions (N, E), kept in `path`; zeros without captions.
+
+    The file only grows: what it holds is not computed again. `on_done` may raise to stop.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row_bytes = 2 * encoder.width
+    done = path.stat().st_size // row_bytes if path.is_file() else 0
+    with path.open("ab") as stream:
+        stream.truncate(done * row_bytes)
+        for start in range(done, len(records), CAPTIONED_AT_ONCE):
+            block = range(start, min(start + CAPTIONED_AT_ONCE, len(records)))
+            captions = [read_annotation(records[index]).captions for index in block]
+            vectors = embed_captions([[c.text for c in texts] for texts in captions], encoder)
+            stream.write(vectors.astype(np.float16).tobytes())
+            stream.flush()
+            on_done(len(block))
+    return np.memmap(path, np.float16, "r", shape=(len(records), encoder.width))

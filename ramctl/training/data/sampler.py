@@ -1,6 +1,6 @@
-"""The order of the records: by seed and epoch alone, each record once an epoch.
+"""The order of the records: each once an epoch, in an order that only seed and epoch decide.
 
-A position is counted in records, so that a run goes on at another number of processes.
+Positions count records, not steps, so that a run can resume with another number of processes.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """The records of one step of one rank, a list a forward pass, and the position after it."""
+    """The records of one step of one rank, one array a forward pass, and the position after it."""
 
     epoch: int
     passes: tuple[NDArray[np.int64], ...]
@@ -31,8 +31,8 @@ class StepPlan:
 class Sampler:
     """Splits the shuffled records into steps, steps into passes, passes among the ranks.
 
-    A step has `batch` * `accumulation` records a rank, the last one of an epoch what is left
-    (nothing with `drop_last`, unless it is the only one).
+    A step has `batch` * `accumulation` records a rank; the last step of an epoch has what is left,
+    or is dropped with `drop_last`, unless it is the only one.
     """
 
     ids: NDArray[np.int64]  # the records that are trained on
@@ -45,7 +45,7 @@ class Sampler:
 
     @property
     def records_a_step(self) -> int:
-        """Records that one step uses, over all ranks."""
+        """Records that one step uses on all ranks together."""
         return self.batch * self.accumulation * self.world
 
     @property
@@ -54,7 +54,7 @@ class Sampler:
         return max(1, self._steps_of(len(self.ids)))
 
     def steps_until(self, position: Position) -> int:
-        """Optimiser steps to a position: those of all epochs so far less those that are left."""
+        """Optimiser steps up to a position: those of all begun epochs less those still to do."""
         left = self._steps_of(len(self.ids) - position.done)
         left = self.steps_an_epoch if position.done == 0 else left
         return (position.epoch + 1) * self.steps_an_epoch - left
@@ -65,7 +65,7 @@ class Sampler:
         return self.ids[random.permutation(len(self.ids))]
 
     def steps(self, start: Position) -> Iterator[StepPlan]:
-        """The steps from a position on, for ever."""
+        """The steps from a position on, without end."""
         epoch, done = start.epoch, start.done
         while True:
             order = self.order(epoch)

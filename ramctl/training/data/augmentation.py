@@ -1,7 +1,7 @@
 """A training photo: decoded, randomly changed, resized and normalised.
 
 Every random choice comes from the sample's own generator, so that neither the number of workers
-nor the order in which photos are asked for changes a pixel. S pixels a side.
+nor the order of reading changes a pixel. S pixels a side.
 """
 
 import math
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from ramctl.model.config import AugmentConfig, PreprocessConfig, Preset
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import load_photo
-from ramctl.training.annotations import Annotation
+from ramctl.training.data.annotations import Annotation
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -26,7 +26,7 @@ LOG_ASPECTS = (math.log(3 / 4), math.log(4 / 3))  # of random crops, torchvision
 
 
 class TrainingPhoto:
-    """Reads photos for training; `decode_px` is where a large JPEG may be decoded smaller."""
+    """Reads a photo for training; a large JPEG is decoded at about `decode_px` pixels a side."""
 
     def __init__(self, preprocess: PreprocessConfig, augment: AugmentConfig) -> None:
         self.preprocess = Preprocess(preprocess)
@@ -47,17 +47,18 @@ class TrainingPhoto:
 
 
 def training_preprocess(preset: Preset) -> PreprocessConfig:
-    """What training photos are normalised with: tagging's numbers, unless the preset says CLIP's.
+    """The preprocessing of training photos: that of tagging, unless the preset asks for CLIP's.
 
-    Source: the authors train with CLIP's and tag with ImageNet's (ram_official A11, O1).
+    Source: the authors train with CLIP's mean and std, and tag with ImageNet's (ram_official A11,
+    O1).
     """
-    if preset.training.photo_constants == "preprocess":
+    if preset.training.data.photo_constants == "preprocess":
         return preset.preprocess
     return replace(preset.preprocess, mean=CLIP_MEAN, std=CLIP_STD)
 
 
 def is_only_flipped(augment: AugmentConfig) -> bool:
-    """Whether a photo has at most two looks, so that its features can be kept."""
+    """Whether a photo has at most two views, so that features of all of them can be kept."""
     return augment.crop_scale == (1.0, 1.0) and augment.operations == 0
 
 
@@ -87,9 +88,9 @@ def random_operations(
 ) -> Image.Image:
     """Some of the operations, one after the other, each with probability one half.
 
-    Source: authors' RandomAugment (ram_official A5). Deviates, unless the style says else:
-    AutoContrast is what Pillow means by it, theirs whitens photos; Brightness and Sharpness do
-    nothing at their magnitude and are out.
+    Source: authors' RandomAugment (ram_official A5). Deviates from it unless `augment.style` is
+    `ram-official`: AutoContrast is Pillow's, because theirs whitens photos; Brightness and
+    Sharpness are left out, because they do nothing at the authors' magnitude.
     """
     operations = STYLES[augment.style]
     for index in random.choice(len(operations), augment.operations):

@@ -1,0 +1,70 @@
+"""A record as training reads it: tags, captions, and the tags that each caption names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ramctl.errors import RecordProblem
+from ramctl.records.record import Record, captions_of, image_name, string_list
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A caption and those of the record's tags that it names itself."""
+
+    text: str
+    tags: tuple[str, ...]
+    generated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What a record says about its photo.
+
+    `negatives`, where given, are the only tags known to be absent: unlisted ones are unknown.
+    `uncertain` tags count neither way.
+    """
+
+    image: str
+    base: Path
+    tags: tuple[str, ...]
+    captions: tuple[Caption, ...]
+    negatives: tuple[str, ...] | None
+    uncertain: tuple[str, ...]
+
+
+def read_annotation(record: Record) -> Annotation:
+    """The annotation of a record; RecordProblem for missing fields and fields of a wrong type."""
+    fields = record.fields
+    image = image_name(fields)
+    if "tags" not in fields:
+        raise RecordProblem("no tags field (ramctl parse writes it)", code="missing_field")
+    tags = tuple(string_list(fields, "tags"))
+    written = _captions(captions_of(fields), fields, "caption_tags", tags)
+    generated = _captions(
+        string_list(fields, "generated_captions"), fields, "generated_caption_tags", tags,
+        generated=True,
+    )  # fmt: skip
+    negatives = tuple(string_list(fields, "negatives")) if "negatives" in fields else None
+    uncertain = tuple(string_list(fields, "uncertain"))
+    return Annotation(image, record.base, tags, written + generated, negatives, uncertain)
+
+
+def _captions(
+    texts: list[str], fields: dict[str, Any], name: str, tags: tuple[str, ...],
+    *, generated: bool = False,
+) -> tuple[Caption, ...]:  # fmt: skip
+    """Each caption with its own tags that the record still has; all tags where none are given."""
+    if fields.get(name) is None:
+        return tuple(Caption(text, tags, generated) for text in texts if text.strip())
+    own = fields[name]
+    if not isinstance(own, list) or len(own) != len(texts):
+        raise RecordProblem(f"{name} is not a list parallel to the captions", code="bad_field")
+    kept, captions = set(tags), []
+    for text, names in zip(texts, own, strict=True):
+        if not isinstance(names, list) or not all(isinstance(tag, str) for tag in names):
+            raise RecordProblem(f"{name} is not a list of lists of strings", code="bad_field")
+        if text.strip():
+            # `clean` may have removed a tag from the record after the caption was parsed.
+            captions.append(Caption(text, tuple(t for t in names if t in kept), generated))
+    return tuple(captions)

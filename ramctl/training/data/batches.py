@@ -1,0 +1,203 @@
+"""Records to samples and samples to batches, in worker processes if there are any.
+
+B photos, L labels, T tokens, C channels, E text width, S word pieces.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ramctl.errors import RecordProblem
+from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
+from ramctl.model.captioning import CaptionInputs
+from ramctl.model.config import TrainingConfig
+from ramctl.training.data.annotations import read_annotation
+from ramctl.training.data.augmentation import TrainingPhoto
+from ramctl.training.data.features import FeatureCache
+from ramctl.training.data.record_file import RecordFile
+from ramctl.training.data.sampler import StepPlan
+from ramctl.training.data.targets import Target, Targets
+
+Array = NDArray[Any]
+Unreadable = tuple[int, RecordProblem]  # number of a record, and what is wrong with its photo
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One record as one epoch sees it."""
+
+    photo: Array  # (3, S, S), or features (T, C)
+    target: Target
+    caption: str | None
+    caption_tags: list[str]
+    text: Array | None  # (E,) of the photo's captions, for distillation
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The input of one forward pass; `rejected` are the records whose photo is unreadable."""
+
+    photos: Tensor  # (B, 3, S, S), or features (B, T, C)
+    targets: Tensor  # (B, L) 0 or 1
+    weights: Tensor | None = None  # (B, L) 0 where the truth is unknown; None: all 1
+    captions: CaptionInputs | None = None
+    caption_targets: Tensor | None = None  # (rows, S)
+    caption_rows: Tensor | None = None  # which photos have a caption
+    caption_texts: tuple[str, ...] = ()
+    teacher: Tensor | None = None  # (B, E) caption vectors
+    taught: Tensor | None = None  # (B,) 0 where a photo has no caption vector
+    is_real: bool = True  # False: a stand-in for a rank that has no photos in this pass
+    rejected: tuple[Unreadable, ...] = ()
+
+    @property
+    def n_photos(self) -> int:
+        """Number of photos, 0 for a stand-in."""
+        return len(self.photos) if self.is_real else 0
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        if device.type == "cpu":
+            return self
+        moved = {
+            name: value.to(device)
+            for name in self.__slots__
+            if isinstance(value := getattr(self, name), Tensor | CaptionInputs)
+        }
+        return Batch(**{name: getattr(self, name) for name in self.__slots__} | moved)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFeatures:
+    """The features of each record: rows of the cache (records, views), -1 for none."""
+
+    cache: FeatureCache
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet(Dataset[Sample | Unreadable]):
+    """Records as samples, by (epoch, record)."""
+
+    records: RecordFile
+    targets: Targets
+    config: TrainingConfig
+    photo: TrainingPhoto
+    features: CachedFeatures | None = None  # in place of photos
+    texts: NDArray[np.float16] | None = None  # (records, E) caption vectors
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
+        epoch, index = key
+        # A generator for each sample: workers and the order of reading change nothing.
+        random = np.random.default_rng([self.config.data.seed, epoch, index])
+        annotation = read_annotation(self.records[index])
+        try:
+            photo = self._photo(index, random) if self.features else self.photo(annotation, random)
+        except RecordProblem as problem:
+            return index, problem
+        caption, tags = None, []
+        if annotation.captions:
+            chosen = annotation.captions[random.integers(len(annotation.captions))]
+            caption = clean_caption(chosen.text, self.config.data.caption_words)
+            tags = self.targets.guiding_tags(chosen)
+        text = None if self.texts is None else np.asarray(self.texts[index], np.float32)
+        return Sample(photo, self.targets.of(annotation), caption or None, tags, text)
+
+    def _photo(self, index: int, random: np.random.Generator) -> Array:
+        assert self.features is not None
+        flipped = random.random() < self.config.data.augment.flip
+        return self.features.cache[int(self.features.rows[index, int(flipped)]), int(flipped)]
+
+
+@dataclass(frozen=True, slots=True)
+class Collate:
+    """Joins samples to a batch."""
+
+    n_labels: int
+    tokenizer: CaptionTokenizer | None
+    config: TrainingConfig
+    photo_shape: tuple[int, ...]  # of a stand-in
+
+    def __call__(self, items: Sequence[Sample | Unreadable]) -> Batch:
+        """The batch of those samples that could be read."""
+        samples = [item for item in items if isinstance(item, Sample)]
+        rejected = tuple(item for item in items if not isinstance(item, Sample))
+        if not samples:
+            return Batch(
+                torch.zeros(1, *self.photo_shape), torch.zeros(1, self.n_labels),
+                is_real=False, rejected=rejected,
+            )  # fmt: skip
+        photos = torch.from_numpy(np.stack([sample.photo for sample in samples])).float()
+        targets, weights = self._targets(samples)
+        captions, caption_targets = self._captions(samples)
+        rows = [row for row, sample in enumerate(samples) if sample.caption]
+        teacher = taught = None
+        if samples[0].text is not None:
+            teacher = torch.from_numpy(np.stack([np.asarray(s.text) for s in samples]))
+            taught = (teacher != 0).any(1).float()
+        return Batch(
+            photos, targets, weights, captions, caption_targets,
+            caption_rows=torch.tensor(rows) if rows else None,
+            caption_texts=tuple(samples[row].caption or "" for row in rows),
+            teacher=teacher, taught=taught, rejected=rejected,
+        )  # fmt: skip
+
+    def _targets(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None]:
+        doubt = self.config.losses.single_mention_weight
+        present = torch.zeros(len(samples), self.n_labels)
+        weights = torch.ones(len(samples), self.n_labels)
+        for row, sample in enumerate(samples):
+            present[row, torch.from_numpy(sample.target.present)] = 1
+            weights[row, torch.from_numpy(sample.target.doubtful)] = doubt
+            if sample.target.unknown is not None:
+                weights[row, torch.from_numpy(sample.target.unknown)] = 0
+        are_equal = doubt == 1 and all(s.target.unknown is None for s in samples)
+        return present, None if are_equal else weights
+
+    def _captions(self, samples: Sequence[Sample]) -> tuple[CaptionInputs | None, Tensor | None]:
+        captioned = [sample for sample in samples if sample.caption]
+        if self.tokenizer is None or not captioned:
+            return None, None
+        pieces = self.tokenizer.encode_captions(
+            [sample.caption or "" for sample in captioned],
+            prompt_in_caption=self.config.data.prompt_in_caption,
+        )
+        tags = self.tokenizer.encode_tags([sample.caption_tags for sample in captioned])
+        inputs = CaptionInputs(*map(torch.from_numpy, (*tags, pieces.ids, pieces.mask)))
+        return inputs, torch.from_numpy(pieces.targets)
+
+
+@dataclass(frozen=True, slots=True)
+class StepLoader:
+    """Makes the batches of each step, in order, in this process or ahead in worker processes."""
+
+    training_set: TrainingSet
+    collate: Collate
+    workers: int
+
+    def __call__(self, plans: Iterator[StepPlan]) -> Iterator[tuple[StepPlan, list[Batch]]]:
+        """Each plan with its batches, one a forward pass."""
+        ahead: list[StepPlan] = []  # plans whose batches the workers are still making
+
+        def keys() -> Iterator[list[tuple[int, int]]]:
+            for plan in plans:
+                ahead.append(plan)
+                for records in plan.passes:
+                    yield [(plan.epoch, int(index)) for index in records]
+
+        loader = DataLoader(
+            self.training_set,
+            batch_sampler=keys(),
+            collate_fn=self.collate,
+            num_workers=self.workers,
+            prefetch_factor=4 if self.workers else None,
+        )
+        made = iter(loader)
+        while (first := next(made, None)) is not None:
+            plan = ahead.pop(0)
+            yield plan, [first, *(next(made) for _ in plan.passes[1:])]

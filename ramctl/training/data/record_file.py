@@ -1,0 +1,181 @@
+"""Records on disk, addressed by number: offsets into their files instead of objects.
+
+A record costs 18 bytes of memory however long its line is, so that 14 million of them fit.
+"""
+
+import hashlib
+import os
+import shutil
+from array import array
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.errors import RecordProblem, RunProblem
+from ramctl.photos.archives import split_member
+from ramctl.records.inputs import ROOT_CHECK_RECORDS, STDIN, RootCheck, open_input
+from ramctl.records.jsonl import parse_line
+from ramctl.records.record import Record, Reject
+from ramctl.training.data.annotations import Annotation, read_annotation
+from ramctl.training.data.targets import TagCounts
+
+HELD_OUT_ONE_IN = 50  # 2 % of the photos choose the thresholds and are never trained on
+FEWEST_HELD_OUT = 50  # with fewer photos, thresholds would be guesses: nothing is held out
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A JSONL file: `name` as the user gave it, `base` of its relative photo names."""
+
+    path: Path
+    name: str
+    base: Path
+
+
+class RecordFile:
+    """The records of some files by number; reading one parses its line again.
+
+    Safe in forked worker processes: lines are read by offset, not from a shared position.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = list(sources)
+        self._owner = array("H")
+        self._offset = array("q")
+        self._length = array("I")
+        self._line = array("I")
+        self._descriptors: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._offset)
+
+    def add(self, source: int, offset: int, length: int, line: int) -> None:
+        """Append the record at `offset` of a source."""
+        self._owner.append(source)
+        self._offset.append(offset)
+        self._length.append(length)
+        self._line.append(line)
+
+    def __getitem__(self, index: int) -> Record:
+        number = self._owner[index]
+        source = self.sources[number]
+        if number not in self._descriptors:
+            self._descriptors[number] = os.open(source.path, os.O_RDONLY)
+        line = os.pread(self._descriptors[number], self._length[index], self._offset[index])
+        record = parse_line(line, source.name, self._line[index], source.base, "train")
+        if isinstance(record, Reject):
+            raise RunProblem(f"{source.name} changed while it was being read")
+        return record
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A descriptor means nothing in a spawned worker process: each opens its own.
+        return self.__dict__ | {"_descriptors": {}}
+
+
+def needs_spool(name: str) -> bool:
+    """Whether an input must be copied before it can be read by offset."""
+    return name == STDIN or name.endswith(".gz") or not Path(name).is_file()
+
+
+def spool(name: str, folder: Path) -> Path:
+    """A plain copy in `folder` of what cannot be read twice or by offset (stdin, `.gz`)."""
+    target = folder / ("records.jsonl" if name == STDIN else f"{Path(name).stem}")
+    number = 1
+    while target.exists():
+        number += 1
+        target = target.with_name(f"{target.stem}-{number}.jsonl")
+    with open_input(name) as stream, target.open("wb") as copy:
+        shutil.copyfileobj(stream, copy, 1 << 20)
+    return target
+
+
+@dataclass(slots=True)
+class ScannedRecords:
+    """The good records of a run, and what one pass over all lines tells."""
+
+    records: RecordFile
+    sha256: str  # of all lines, good and bad
+    n_lines: int
+    counts: TagCounts
+    n_captions: int
+    held_out: NDArray[np.bool_]
+
+    @property
+    def training_ids(self) -> NDArray[np.int64]:
+        """Numbers of the records that are trained on."""
+        return np.flatnonzero(~self.held_out)
+
+    @property
+    def held_out_ids(self) -> NDArray[np.int64]:
+        """Numbers of the records that are only validated on."""
+        return np.flatnonzero(self.held_out)
+
+    def annotation(self, index: int) -> Annotation:
+        """The annotation of a record."""
+        return read_annotation(self.records[index])
+
+
+def scan_records(
+    sources: Sequence[Source], on_reject: Callable[[Reject], None], stage: str, *, hold_out: bool
+) -> ScannedRecords:
+    """Read all records once; RunProblem when there is none, or none of the first photos exists.
+
+    With `hold_out`, the photos of the 2 % split are set aside, unless they are too few to choose
+    thresholds on.
+    """
+    records, counts, root_check = RecordFile(sources), TagCounts(), RootCheck()
+    digest, n_lines, n_captions, held_out = hashlib.sha256(), 0, 0, bytearray()
+    for number, source in enumerate(sources):
+        for line, offset, content in _lines(source.path):
+            digest.update(content)
+            n_lines += 1
+            record = parse_line(content, source.name, line, source.base, stage)
+            if isinstance(record, Reject):
+                on_reject(record)
+                continue
+            try:
+                annotation = read_annotation(record)
+            except RecordProblem as problem:
+                on_reject(Reject.of(record, problem, stage))
+                continue
+            if len(records) < ROOT_CHECK_RECORDS:
+                exists = _exists(annotation.base, annotation.image)
+                root_check.count(annotation.image, exists=exists)
+            counts.add(record, annotation)
+            n_captions += len(annotation.captions)
+            held_out.append(hold_out and _is_held_out(annotation.image))
+            records.add(number, offset, len(content), line)
+    if not len(records):
+        raise RunProblem("no records to train on")
+    mask = np.frombuffer(bytes(held_out), np.uint8).astype(bool)
+    if mask.sum() < FEWEST_HELD_OUT:
+        mask[:] = False
+    return ScannedRecords(records, digest.hexdigest(), n_lines, counts, n_captions, mask)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(line number, offset, line) of all lines that are not blank."""
+    offset = 0
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            content = line.removeprefix(BOM_UTF8) if number == 1 else line
+            if content.strip():
+                yield number, offset + len(line) - len(content), content
+            offset += len(line)
+
+
+def _exists(base: Path, image: str) -> bool:
+    inside = split_member(image)
+    return (base / image).exists() or (inside is not None and (base / inside[0]).exists())
+
+
+def _is_held_out(image: str) -> bool:
+    # By a hash of the name, so that a photo stays on its side when records are added.
+    name = image.encode("utf-8", "surrogateescape")
+    digest = hashlib.blake2b(name, digest_size=8).digest()
+    return int.from_bytes(digest, "little") % HELD_OUT_ONE_IN == 0

@@ -1,0 +1,132 @@
+"""Tags to label ids: the label system of a run, and what each record says about its labels."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.errors import RunProblem
+from ramctl.labels import Label, LabelSystem, normalise
+from ramctl.records.record import KINDS, Record
+from ramctl.training.data.annotations import Annotation, Caption
+
+MOST_LABELS = 5000
+FEW_RECORDS = 1000
+FEWEST_MENTIONS = 5  # records that must name a tag for it to become a label
+FEWEST_MENTIONS_OF_FEW = 2  # the same with fewer than FEW_RECORDS records
+REMEMBERED_TAGS = 200_000
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class TagCounts:
+    """How many records name each tag, and as which kind."""
+
+    n_records: int = 0
+    tags: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, record: Record, annotation: Annotation) -> None:
+        """Count one record."""
+        self.n_records += 1
+        kinds = record.fields.get("kinds")
+        # Several spellings of one tag count once a record; the last one looks up the kind.
+        for tag, spelling in {normalise(t): t for t in annotation.tags if t.strip()}.items():
+            self.tags[tag] += 1
+            kind = kinds.get(spelling) if isinstance(kinds, dict) else None
+            if kind in KINDS:
+                self.kinds[tag, kind] += 1
+
+
+def build_labels(counts: TagCounts) -> LabelSystem:
+    """The tags that enough records name, most frequent first, at most 5,000.
+
+    Raises RunProblem when there is none.
+    """
+    few = counts.n_records < FEW_RECORDS
+    fewest = FEWEST_MENTIONS_OF_FEW if few else FEWEST_MENTIONS
+    named = [(tag, n) for tag, n in counts.tags.items() if n >= fewest]
+    if not named:
+        raise RunProblem(
+            f"no tag is named in {fewest} records or more: nothing to learn "
+            "(has `ramctl parse` run over the captions?)"
+        )
+    named.sort(key=lambda item: (-item[1], item[0]))
+    return LabelSystem(
+        Label(tag, max(KINDS, key=lambda kind: counts.kinds[tag, kind]), count=n)
+        for tag, n in named[:MOST_LABELS]
+    )
+
+
+def append_labels(labels: LabelSystem, path: Path) -> LabelSystem:
+    """The label system with the file's new labels at its end; existing ids stay."""
+    added = [label for label in LabelSystem.read(path) if not labels.ids(label.tag)]
+    return LabelSystem([*labels, *added])
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a record says about the labels: ids of present, unknown and doubtful ones.
+
+    A present label is doubtful when a photo has several human-written captions and only one
+    caption names the label. A generated caption can confirm a label, but its silence casts no
+    doubt: models leave out more than people do.
+    """
+
+    present: Ids
+    unknown: Ids | None  # None: the truth of every label is known
+    doubtful: Ids
+
+
+class Targets:
+    """Translates tags to label ids; tags outside the label system are dropped."""
+
+    def __init__(self, labels: LabelSystem) -> None:
+        self.labels = labels
+        self._ids = lru_cache(REMEMBERED_TAGS)(labels.ids)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def of(self, annotation: Annotation) -> Target:
+        """The training or validation target of a record."""
+        present = self._all_ids(annotation.tags)
+        if annotation.negatives is not None:
+            known = np.union1d(present, self._all_ids(annotation.negatives))
+            unknown = np.setdiff1d(np.arange(len(self.labels)), known)
+        else:
+            unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
+        return Target(present, unknown if len(unknown) else None, self._doubtful(annotation))
+
+    def _doubtful(self, annotation: Annotation) -> Ids:
+        written = [caption for caption in annotation.captions if not caption.generated]
+        if len(written) < 2:
+            return np.zeros(0, np.int64)
+        named = np.concatenate([self._all_ids(caption.tags) for caption in annotation.captions])
+        ids, times = np.unique(named, return_counts=True)
+        doubtful: Ids = ids[times == 1]
+        return doubtful
+
+    def guiding_tags(self, caption: Caption) -> list[str]:
+        """The caption's tags as the label system spells them, each once."""
+        ids = (self._ids(tag) for tag in caption.tags)
+        return list(dict.fromkeys(self.labels[found[0]].tag for found in ids if found))
+
+    def outside(self, counts: Counter[str]) -> tuple[int, int]:
+        """(distinct tags, mentions) that the label system does not have."""
+        outside = [number for tag, number in counts.items() if not self.labels.ids(tag)]
+        return len(outside), sum(outside)
+
+    def counts(self, counts: Counter[str]) -> Ids:
+        """How many records name each label (L,), from counts by tag."""
+        total = np.zeros(len(self), np.int64)
+        for tag, number in counts.items():
+            total[list(self._ids(tag))] += number
+        return total
+
+    def _all_ids(self, tags: tuple[str, ...]) -> Ids:
+        return np.unique(np.array([i for tag in tags for i in self._ids(tag)], np.int64))

@@ -1,0 +1,116 @@
+"""The tagging objective: asymmetric loss over all labels, or over a sample of them.
+
+B photos, L labels, n labels of a pass.
+"""
+
+import torch
+from torch import Tensor
+
+from ramctl.errors import UsageProblem
+from ramctl.model.config import LossConfig
+from ramctl.model.ram import RAM
+from ramctl.training.objectives.base import Forward, Objective, SampledLabels
+
+LEAST_SHARE_OF_OTHERS = 4  # at least one in four sampled labels is absent from the batch
+
+
+class Tagging(Objective):
+    """Which labels a photo shows."""
+
+    trained: Tensor | None
+
+    def __init__(self, model: RAM, config: LossConfig, trained: Tensor | None) -> None:
+        if config.decouple_own and not (model.labels.own.numel() or model.labels.bias.numel()):
+            raise UsageProblem("training.decouple_own: this model's labels own nothing")
+        names = ("tag", "tag text") if config.decouple_own else ("tag",)
+        super().__init__(*names, weight=config.tag_weight)
+        self.config = config
+        self.register_buffer("trained", trained, persistent=False)  # (L,) bool; None: all labels
+
+    def sample(self, targets: Tensor) -> SampledLabels | None:
+        """The labels of a pass; None for all of them."""
+        # Not torch's own stream: sampling must not shift the random numbers of dropout.
+        generator = torch.Generator().manual_seed(torch.initial_seed() & 0x7FFFFFFF)
+        return sample_labels(targets, self.config.sampled_labels, generator, self.trained)
+
+    def sums(self, model: RAM, forward: Forward) -> dict[str, Tensor]:
+        """The sum over photos and labels; twice where what labels own is decoupled."""
+        sampled, output = forward.sampled, forward.output
+        targets, weights = forward.batch.targets, forward.batch.weights
+        if sampled is not None:
+            targets = targets[:, sampled.ids]
+            weights = None if weights is None else weights[:, sampled.ids]
+            weights = sampled.weights if weights is None else weights * sampled.weights
+        if not self.config.decouple_own:
+            return {"tag": self._sum(output.tag_logits, targets, weights)}
+        # The gradient of the first sum does not reach the text logits: they cannot lean on what
+        # labels own, so that words that were not trained on are scored better.
+        logits = output.text_logits.detach() + output.own_logits
+        return {
+            "tag": self._sum(logits, targets, weights),
+            "tag text": self._sum(output.text_logits, targets, weights),
+        }
+
+    def _sum(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        config = self.config
+        return asymmetric_loss(
+            logits, targets, gamma_neg=config.gamma_neg, gamma_pos=config.gamma_pos,
+            clip=config.clip, weights=weights,
+        )  # fmt: skip
+
+
+def sample_labels(
+    targets: Tensor, number: int, generator: torch.Generator, trained: Tensor | None = None
+) -> SampledLabels | None:
+    """All labels that are in the batch, and random others up to `number`; None for all labels.
+
+    A drawn label weighs as much as the labels it was drawn from, so that the expected loss is that
+    over all labels, or over those that are `trained` (L,).
+    """
+    n_labels = targets.shape[1] if trained is None else int(trained.sum())
+    everything = None if trained is None else _unweighted(trained.nonzero()[:, 0])
+    if not number or number >= n_labels:
+        return everything
+    present, absent = targets.any(0), ~targets.any(0)
+    if trained is not None:
+        present, absent = present & trained, absent & trained
+    own, others = present.nonzero()[:, 0], absent.nonzero()[:, 0]
+    n_drawn = max(number - len(own), number // LEAST_SHARE_OF_OTHERS)
+    if n_drawn >= len(others):
+        return everything
+    order = torch.randperm(len(others), generator=generator)[:n_drawn]
+    drawn = others[order.to(others.device)]
+    weights = torch.cat([torch.ones(len(own)), torch.full((n_drawn,), len(others) / n_drawn)])
+    return SampledLabels(torch.cat([own, drawn]), weights.to(targets.device))
+
+
+def _unweighted(ids: Tensor) -> SampledLabels:
+    return SampledLabels(ids, torch.ones(len(ids), device=ids.device))
+
+
+def asymmetric_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma_neg: float = 7.0,
+    gamma_pos: float = 0.0,
+    clip: float = 0.05,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """The loss summed over photos and labels; logits and 0/1 targets are (B, L).
+
+    `weights`, broadcastable to (B, L), is 0 at labels of unknown truth and 1 / probability at
+    sampled ones. The focusing weight has no gradient, and a negative below the margin `clip`
+    costs nothing. Source: asymmetric loss as in the authors' utils.py, numbers of ram.py.
+    """
+    logits, targets = logits.float(), targets.float()
+    positive = logits.sigmoid()
+    negative = (1 - positive + clip).clamp(max=1)
+    with torch.no_grad():
+        focus = torch.where(targets > 0, (1 - positive) ** gamma_pos, (1 - negative) ** gamma_neg)
+    likelihood = targets * positive.clamp(min=1e-8).log()
+    likelihood = likelihood + (1 - targets) * negative.clamp(min=1e-8).log()
+    loss = -likelihood * focus
+    if weights is not None:
+        loss = loss * weights
+    return loss.sum()

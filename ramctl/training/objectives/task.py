@@ -1,0 +1,87 @@
+"""The model with its objectives: one forward gives the sum of every loss."""
+
+import torch
+from torch import Tensor, nn
+
+from ramctl.model.config import TrainingConfig
+from ramctl.model.ram import RAM
+from ramctl.training.data.batches import Batch
+from ramctl.training.objectives.alignment import Alignment
+from ramctl.training.objectives.base import Forward, Objective
+from ramctl.training.objectives.captioning import Captioning
+from ramctl.training.objectives.class_memory import ClassMemory, FormerBackbone
+from ramctl.training.objectives.clip_teacher import ClipTeacher
+from ramctl.training.objectives.distillation import Distillation
+from ramctl.training.objectives.reduction import choose_reduction
+from ramctl.training.objectives.tagging import Tagging
+
+
+class TrainingTask(nn.Module):
+    """The module that is trained, and that is wrapped when there are several processes.
+
+    Everything with a gradient happens in its forward, as DistributedDataParallel needs it.
+    """
+
+    def __init__(
+        self,
+        model: RAM,
+        config: TrainingConfig,
+        clip: ClipTeacher | None = None,
+        trained: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        losses = config.losses
+        teachers = [name.partition(":")[0] for name in losses.distill]
+        distillations = [Distillation(model, losses, name, clip) for name in teachers]
+        self.model = model
+        self.tagging = Tagging(model, losses, trained)
+        objectives: list[Objective] = [self.tagging]
+        if model.captioning is not None and losses.caption_weight:
+            objectives.append(Captioning(losses))
+        if losses.distill_weight:
+            objectives += distillations
+        if losses.classes_weight:
+            objectives.append(ClassMemory(model, config))
+        if losses.alignment_weight:
+            objectives.append(Alignment(losses, clip))
+        self.objectives = objectives
+        self.submodules = nn.ModuleList(objectives)  # moves their buffers with the model
+        self.weights = {name: o.weight for o in objectives for name in o.names}
+        self.reduce = choose_reduction(model, losses, self.weights)
+        self.asks_former = "imagenet" in teachers or losses.classes_weight > 0
+        # A frozen backbone is its own former self: only one that is trained needs a copy.
+        is_trained = config.backbone.backbone_lr_factor > 0
+        self.former = FormerBackbone(model) if self.asks_former and is_trained else None
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """What each sum runs over, by name: photos or word pieces. The batch alone decides."""
+        return {name: o.count(batch) for o in self.objectives for name in o.names}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The sum of each loss over the batch, by name; `reduce` makes a loss of them."""
+        model, sampled = self.model, self.tagging.sample(batch.targets)
+        output = model(
+            batch.photos,
+            labels=None if sampled is None else model.labels(sampled.ids),
+            captions=batch.captions if "caption" in self.weights else None,
+            captioned=batch.caption_rows,
+        )
+        forward = Forward(batch, sampled, output, self._former(batch, output.features))
+        sums: dict[str, Tensor] = {}
+        for objective in self.objectives:
+            sums |= objective.sums(model, forward)
+        if not batch.is_real:  # no photo counts, yet every process must have every gradient
+            return {name: value * 0 for name, value in sums.items()}
+        return sums
+
+    @torch.no_grad()
+    def _former(self, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What the backbone's classifier said before training, where an objective asks for it."""
+        if not self.asks_former:
+            return None
+        if self.former is not None:
+            former: tuple[Tensor, Tensor] = self.former(batch.photos)
+            return former
+        prior = self.model.prior
+        assert prior is not None
+        return prior.class_mixture(features), prior.class_logits(features)
