@@ -166,7 +166,7 @@ def test_a_stand_in_for_missing_photos_counts_nothing_and_pulls_nothing():
     task = make_task()
     batch = make_batch(1, is_real=False, captions=None, caption_targets=None, caption_rows=None)
     sums, counts = task(batch), task.counts(batch)
-    assert {float(value) for value in sums.values()} == {0.0}
+    assert {value.item() for value in sums.values()} == {0.0}
     assert set(counts.values()) == {0.0}
     assert loss_of(task, sums, counts) == 0.0
 
