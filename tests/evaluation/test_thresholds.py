@@ -90,3 +90,19 @@ def test_a_bare_list_of_numbers_must_fit_classes_or_tags(tmp_path):
     np.testing.assert_equal(cut.for_classes(three, n_listed=3), [np.nan] * 3)
     with pytest.raises(RunProblem, match="2 thresholds fit neither"):
         cut.for_tags(three, n_listed=3)
+
+
+@pytest.mark.parametrize(("positives", "is_own"), [(9, False), (10, True)])
+def test_ten_positives_are_enough_for_a_threshold_of_its_own(positives, is_own):
+    truth = np.zeros((40, 2), np.int8)
+    truth[:positives, 0], truth[:, 1] = 1, 1
+    scores = np.stack([np.where(truth[:, 0] > 0, 0.9, 0.7), np.full(40, 0.2)], axis=1)
+    own, shared = max_f1_thresholds(scores, truth)
+    assert own[0] == pytest.approx(0.8 if is_own else shared)
+    assert own[1] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("text", ["0", "1", "0.25"])
+def test_a_threshold_may_be_any_probability(text):
+    cut = Cut.parse(text)
+    assert (cut.value, cut.is_default, cut.description) == (float(text), False, str(float(text)))
