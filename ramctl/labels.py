@@ -18,7 +18,7 @@ import orjson
 
 from ramctl.errors import RunProblem
 from ramctl.records.files import write_atomic
-from ramctl.records.record import KINDS
+from ramctl.records.record import KINDS, JsonObject
 
 # A tag is given above this probability where neither a model nor the user says otherwise.
 DEFAULT_THRESHOLD = 0.5
@@ -37,9 +37,9 @@ class Label:
     names: dict[str, str] = field(default_factory=dict)
     descriptions: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The label as a line of `labels.jsonl`, without empty fields."""
-        row: dict[str, Any] = {"tag": self.tag, "kind": self.kind}
+        row: JsonObject = {"tag": self.tag, "kind": self.kind}
         optional = {
             "synonyms": list(self.synonyms),
             "parents": list(self.parents),
@@ -53,7 +53,7 @@ class Label:
         }
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> "Label":
+    def from_json(cls, row: JsonObject) -> "Label":
         """The label in one line; ValueError with a reason when a field has the wrong type."""
         tag, kind = row.get("tag"), row.get("kind", "object")
         if not isinstance(tag, str) or not tag.strip():

@@ -29,7 +29,7 @@ from ramctl.evaluation.metrics import (
 )
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.reading import TruthTable
-from ramctl.records.record import encode_name
+from ramctl.records.record import JsonObject, encode_name
 
 NAMED_PHOTOS = 20
 
@@ -41,7 +41,7 @@ class Bootstrap:
     n: int
     seed: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """How the intervals were made."""
         return {"level": LEVEL, "resamples": self.n, "seed": self.seed}
 
@@ -133,7 +133,7 @@ class Comparison:
         )
 
 
-def headline(comparison: Comparison) -> dict[str, Any]:
+def headline(comparison: Comparison) -> JsonObject:
     """mAP, and precision, recall and F1 of the decisions: averaged over classes and pooled."""
     counts, over = comparison.counts, comparison.is_averaged
     precision, recall = (float(v[over].mean()) for v in (counts.precision, counts.recall))
@@ -153,7 +153,7 @@ def headline(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def conditions(comparison: Comparison, matched: NDArray[np.bool_]) -> dict[str, Any]:
+def conditions(comparison: Comparison, matched: NDArray[np.bool_]) -> JsonObject:
     """What the figures are based on: photos, classes, averaging, thresholds.
 
     `matched` says which classes some tag of the predictions counts for.
@@ -189,20 +189,20 @@ def conditions(comparison: Comparison, matched: NDArray[np.bool_]) -> dict[str, 
 
 def group_figures(
     comparison: Comparison, groups: dict[str, list[int]], resampled: Floats | None
-) -> dict[str, Any]:
+) -> JsonObject:
     """mAP of each named group of classes, with its interval where there are resamples."""
     figures = {}
     for name, ids in groups.items():
         mean = float(mean_over_classes(comparison.precisions[ids]))
         averaged = int(comparison.is_averaged[ids].sum())
-        figure: dict[str, Any] = {"mAP": mean, "classes": len(ids), "averaged_classes": averaged}
+        figure: JsonObject = {"mAP": mean, "classes": len(ids), "averaged_classes": averaged}
         if resampled is not None:
             figure["mAP_ci"] = interval(mean, mean_over_classes(resampled[:, ids]))
         figures[name] = figure
     return figures
 
 
-def difference(ours: Comparison, theirs: Comparison, bootstrap: Bootstrap) -> dict[str, Any]:
+def difference(ours: Comparison, theirs: Comparison, bootstrap: Bootstrap) -> JsonObject:
     """The difference of two models' mAP on the photos that both predicted; above 0, ours is better.
 
     The interval is of the difference on the same resamples (paired).

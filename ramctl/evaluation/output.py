@@ -12,6 +12,7 @@ from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats
 from ramctl.evaluation.thresholds import max_f1_thresholds
 from ramctl.records.jsonl import dumps
+from ramctl.records.record import JsonObject
 
 Row = Sequence[str]
 FORMATS = ("json", "table", "csv", "md")
@@ -21,7 +22,7 @@ CLASS_COLUMNS = (
 )  # fmt: skip
 
 
-def render(result: dict[str, Any], form: str) -> bytes:
+def render(result: JsonObject, form: str) -> bytes:
     """The result as one JSON object, or as rows `figure, value` in another format."""
     if form == "json":
         return dumps(result)

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from ramctl.evaluation.metrics import Floats
 from ramctl.evaluation.reading import Intake, PhotoTable
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, normalise
-from ramctl.records.record import json_type, string_list
+from ramctl.records.record import JsonObject, json_type, string_list
 
 # Tags that a threshold or a top-k cut off have score 0 here; a sigmoid is almost never exactly 0.
 _MAX_ZERO_SHARE = 0.1
@@ -56,7 +55,7 @@ class ScoreReader:
         self._latest: _Columns | None = None
         self._classes_of: dict[str, tuple[int, ...]] = {}
 
-    def read(self, fields: dict[str, Any]) -> tuple[Floats, NDArray[np.bool_]]:
+    def read(self, fields: JsonObject) -> tuple[Floats, NDArray[np.bool_]]:
         """A record's class scores and the decisions by its tags' own thresholds.
 
         Raises RecordProblem for a record without usable scores.
@@ -72,7 +71,7 @@ class ScoreReader:
                 self.matched[c] = True
         return scores, decided
 
-    def given(self, fields: dict[str, Any]) -> NDArray[np.bool_] | None:
+    def given(self, fields: JsonObject) -> NDArray[np.bool_] | None:
         """The decisions [C] that a record's own `tags` state; None when it has none."""
         if fields.get("tags") is None:
             return None
@@ -112,7 +111,7 @@ class ScoreReader:
         thresholds = self.cut.for_tags(system, self.classes.n_listed)
         return dict(zip(system.tags, thresholds.tolist(), strict=True))
 
-    def _dense(self, fields: dict[str, Any]) -> tuple[Floats, NDArray[np.bool_]]:
+    def _dense(self, fields: JsonObject) -> tuple[Floats, NDArray[np.bool_]]:
         columns = self._columns_for(fields)
         dense = fields["dense"]
         values = np.array(dense) if isinstance(dense, list) else None
@@ -133,7 +132,7 @@ class ScoreReader:
         self.matched[columns.which] = True
         return scores, decided
 
-    def _columns_for(self, fields: dict[str, Any]) -> _Columns:
+    def _columns_for(self, fields: JsonObject) -> _Columns:
         """The columns of the label system that a record's `dense` refers to.
 
         `label_names` may stand on the first of many lines only, as `tag --dense` writes it.
@@ -159,7 +158,7 @@ class ScoreReader:
         return known if known and known.tags == names else LabelSystem.from_tags(names)
 
 
-def _tag_scores(fields: dict[str, Any]) -> dict[str, float]:
+def _tag_scores(fields: JsonObject) -> dict[str, float]:
     """The scores by tag of a prediction; 1 for each tag where there are no scores.
 
     Raises RecordProblem when there is neither, and for a score that is not a number.
@@ -217,7 +216,7 @@ class PredictionTable(PhotoTable):
         scores = scores[:, self.reader.matched]
         return bool(scores.size) and float(np.mean(scores == 0)) > _MAX_ZERO_SHARE
 
-    def _keep(self, fields: dict[str, Any]) -> None:
+    def _keep(self, fields: JsonObject) -> None:
         scores, decided = self.reader.read(fields)
         given = self.reader.given(fields)
         self._scores.append(scores)

@@ -6,7 +6,6 @@ Both sides are JSONL, or the RAM authors' lists with lines `id,tag,tag`.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Truth
 from ramctl.labels import LabelSystem
 from ramctl.records.inputs import open_input, read_inputs
-from ramctl.records.record import Record, Reject, image_name, string_list
+from ramctl.records.record import JsonObject, Record, Reject, image_name, string_list
 from ramctl.records.report import Rejects, Report
 
 LIST_SUFFIXES = (".txt", ".csv")
@@ -32,10 +31,6 @@ class Intake:
         """Count and write a reject; RunProblem with `--strict`."""
         self.report.n_in += 1
         self.rejects.add(reject)
-
-    def refuse(self, record: Record, problem: RecordProblem) -> None:
-        """Reject a record for the reason that a RecordProblem gives."""
-        self.reject(Reject.of(record, problem, self.report.command))
 
     def records(self, name: str) -> Iterator[Record]:
         """The records of a file or, for `-`, of standard input; other lines are rejected."""
@@ -69,13 +64,13 @@ class PhotoTable:
                     raise RecordProblem(message, code="bad_field")
                 self._keep(record.fields)
             except RecordProblem as problem:
-                intake.refuse(record, problem)
+                intake.reject(Reject.of(record, problem, intake.report.command))
                 continue
             self._places[image] = record.place
             self.photos.append(Photo(image, record.base))
             intake.report.n_in += 1
 
-    def _keep(self, fields: dict[str, Any]) -> None:
+    def _keep(self, fields: JsonObject) -> None:
         raise NotImplementedError
 
 
@@ -131,7 +126,7 @@ class TruthTable(PhotoTable):
                     row[list(classes.ids(tag))] = value
         return truth
 
-    def _keep(self, fields: dict[str, Any]) -> None:
+    def _keep(self, fields: JsonObject) -> None:
         if fields.get("tags") is None:
             raise RecordProblem("no tags field", code="missing_field")
         negatives = None if fields.get("negatives") is None else string_list(fields, "negatives")

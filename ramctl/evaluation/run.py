@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ramctl.errors import UsageProblem
 from ramctl.evaluation.classes import Classes, read_groups, read_map
@@ -30,6 +29,7 @@ from ramctl.labels import LabelSystem
 from ramctl.records.files import write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.outputs import records_to_stdout
+from ramctl.records.record import JsonObject
 from ramctl.records.report import Rejects, Report
 
 
@@ -106,7 +106,7 @@ def _result(
     predictions: PredictionTable,
     truth: TruthTable,
     baseline: PredictionTable | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     bootstrap = Bootstrap(options.resamples, options.seed)
     groups = read_groups(options.groups, ours.classes.system)
     resampled = ours.resampled(bootstrap) if options.ci else None
@@ -139,7 +139,7 @@ def _write_classes(path: Path, ours: Comparison, resampled: Floats | None) -> No
     write_atomic(path, write_rows(CLASS_COLUMNS, rows, report_format(path)))
 
 
-def _explain(report: Report, ours: Comparison, result: dict[str, Any]) -> None:
+def _explain(report: Report, ours: Comparison, result: JsonObject) -> None:
     """Say on stderr what may surprise: how photos were matched, what is missing or looks wrong."""
     if set(ours.matched_by) != {"image"}:
         matched = ", ".join(f"{count} by {key}" for key, count in ours.matched_by.items())

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import LabelSystem
@@ -14,7 +14,17 @@ from ramctl.parsing.dictionary.lexicon import Lexicon
 from ramctl.parsing.parser import parsed_batches
 from ramctl.parsing.rules.sentence import ParsedCaption
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import Record, Reject, captions_of, image_name, string_list
+from ramctl.records.record import (
+    HUMAN,
+    PARSED,
+    Item,
+    JsonObject,
+    Record,
+    Reject,
+    captions_of,
+    image_name,
+    string_list,
+)
 from ramctl.records.report import Report, progress_bar
 from ramctl.records.stream import Batch, Outcome
 
@@ -44,7 +54,7 @@ class ParseStage:
 
     def __init__(self, options: StageOptions) -> None:
         self.options = options
-        self.stats: dict[str, Any] = {}
+        self.stats: JsonObject = {}
         self._counts = _Counts()
         self._mapper: LabelMapper | None = None
 
@@ -86,7 +96,7 @@ class ParseStage:
             outcomes.append(fields)
         return outcomes
 
-    def _with_tags(self, record: Record, parsed: Sequence[ParsedCaption]) -> dict[str, Any]:
+    def _with_tags(self, record: Record, parsed: Sequence[ParsedCaption]) -> JsonObject:
         """The record's fields with the tags of its parsed captions.
 
         Tags that came in stay, with the source `human`, where there are no captions and with
@@ -98,13 +108,13 @@ class ParseStage:
         for caption in parsed:
             for tag, kind in caption.kinds.items():
                 kinds.setdefault(tag, kind)
-        sources: dict[str, list[str]] = {tag: ["parsed"] for tag in kinds}
+        sources: dict[str, list[str]] = {tag: [PARSED] for tag in kinds}
         if self.options.keep_tags or not parsed:
             given = fields.get("kinds")
             given_kinds: dict[str, str] = given if isinstance(given, dict) else {}
             for tag in string_list(fields, "tags"):
                 kinds.setdefault(tag, given_kinds.get(tag) or self._kind_of(tag))
-                sources.setdefault(tag, []).append("human")
+                sources.setdefault(tag, []).append(HUMAN)
         fields["tags"] = list(kinds)
         fields["caption_tags"] = caption_tags
         fields["kinds"] = kinds
@@ -141,8 +151,8 @@ def _captions_to_parse(record: Record) -> list[str]:
     return captions
 
 
-def _explain(parsed: Sequence[ParsedCaption]) -> dict[str, list[dict[str, Any]]]:
-    reasons: dict[str, list[dict[str, Any]]] = {}
+def _explain(parsed: Sequence[ParsedCaption]) -> dict[str, list[JsonObject]]:
+    reasons: dict[str, list[JsonObject]] = {}
     for number, caption in enumerate(parsed):
         for found in caption.found:
             reason = {"caption": number, "words": found.words, "rule": found.rule}
@@ -158,12 +168,12 @@ class _Counts:
     captions: int = 0
     tags: Counter[str] = field(default_factory=Counter)
 
-    def add(self, fields: dict[str, Any]) -> None:
+    def add(self, fields: JsonObject) -> None:
         self.images += 1
         self.captions += len(fields["caption_tags"])
         self.tags.update(fields["tags"])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The counts as `--stats` has them."""
         total = sum(self.tags.values())
         return {
@@ -176,7 +186,7 @@ class _Counts:
         }
 
 
-def ram_encoder(labels: LabelSystem) -> Callable[[dict[str, Any]], bytes]:
+def ram_encoder(labels: LabelSystem) -> Callable[[JsonObject], bytes]:
     """An encoder of records as items of the RAM authors' JSON list, without its brackets.
 
     `union_label_id` holds all tags of the photo, `parse_label_id` those of each caption; tags
@@ -187,7 +197,7 @@ def ram_encoder(labels: LabelSystem) -> Callable[[dict[str, Any]], bytes]:
     def ids(tags: list[str]) -> list[int]:
         return sorted({number for tag in tags for number in labels.ids(tag)})
 
-    def encode(fields: dict[str, Any]) -> bytes:
+    def encode(fields: JsonObject) -> bytes:
         nonlocal first
         row = {
             "image_path": image_name(fields),
@@ -203,7 +213,7 @@ def ram_encoder(labels: LabelSystem) -> Callable[[dict[str, Any]], bytes]:
 
 
 def build_label_file(
-    items: Iterable[Record | Reject],
+    items: Iterable[Item],
     report: Report,
     path: Path,
     *,
@@ -249,7 +259,7 @@ def build_label_file(
 
 
 def _caption_batches(
-    items: Iterable[Record | Reject], report: Report, strict: bool
+    items: Iterable[Item], report: Report, strict: bool
 ) -> Iterator[tuple[int, list[str]]]:
     captions: list[str] = []
     n_records = 0

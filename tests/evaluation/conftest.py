@@ -29,7 +29,7 @@ def evaluate(tmp_path, monkeypatch):
         if baseline is not None:
             names["baseline"] = write_lines(tmp_path / "baseline.jsonl", baseline)
         out = Path("out.txt")
-        assert run(EvalOptions(**names, output=out, **options)) == code
+        assert run(EvalOptions(**names, output=out, **options)).exit_code == code
         return json.loads(out.read_text()) if options.get("form", "json") == "json" else None
 
     return go

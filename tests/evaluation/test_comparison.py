@@ -94,6 +94,19 @@ def test_the_table_of_classes_says_what_each_figure_is(evaluate, classes):
     assert rows["a"]["AP_low"] > rows["b"]["AP_low"]
 
 
+def test_the_interval_of_a_class_is_its_own(evaluate):
+    truth = [{"image": n, "tags": [*"ab"] if n in "13" else []} for n in "1234"]
+    scores = {"1": (0.9, 0.9), "2": (0.1, 0.8), "3": (0.8, 0.7), "4": (0.2, 0.1)}
+    predictions = [
+        {"image": n, "scores": dict(zip("ab", row, strict=True))} for n, row in scores.items()
+    ]
+    evaluate(predictions, truth, report_file=Path("t.csv"), ci=True, resamples=50)
+    with Path("t.csv").open() as stream:
+        a, b = csv.DictReader(stream)
+    assert (a["AP_low"], a["AP_high"]) == ("1.0000", "1.0000")
+    assert float(b["AP_low"]) < float(b["AP"]) == pytest.approx((1 + 2 / 3) / 2, abs=1e-4)
+
+
 # One class: ours ranks the only positive among photos 1 to 3 first, the baseline second.
 POSITIVES = [{"image": n, "tags": ["a"] if n in "14" else []} for n in "1234"]
 OURS = scored(p1=0.9, p2=0.5, p3=0.1, p4=0.05)
