@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from ramctl.errors import RecordProblem
 from ramctl.pages.render import render, thumbnail
 from ramctl.records.files import replacing
-from ramctl.records.record import Record
+from ramctl.records.record import JsonObject, Record
 from ramctl.records.stream import Outcome
 
 THUMBNAIL_PX = 240  # the longer side
@@ -68,7 +68,7 @@ def _older_figures(path: Path, shown_anew: Collection[str]) -> Iterator[bytes]:
                 yield line
 
 
-def _figure(record: Record, fields: dict[str, Any]) -> str:
+def _figure(record: Record, fields: JsonObject) -> str:
     """One line, so that a later run can copy it to a new page without parsing HTML."""
     figure = render(
         "gallery_figure.html",

@@ -29,6 +29,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint; raises as `read_checkpoint`."""
+    return weights_in(read_checkpoint(path))
+
+
 def weights_in(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of a checkpoint, at its top, in `model` or `state_dict`, without `module.`."""
     for key in ("model", "state_dict"):

@@ -23,9 +23,8 @@ from ramctl.peers.checkpoints import (
     count_blocks,
     folder_of,
     load_strictly,
-    read_checkpoint,
+    read_weights,
     weight_files,
-    weights_in,
 )
 from ramctl.pretrained.transformers_folder import load_tokenizer, read_config
 
@@ -47,7 +46,7 @@ class OriginalBackend:
 
     def __init__(self, path: Path, runtime: Runtime) -> None:
         checkpoint = _checkpoint(path)
-        weights = weights_in(read_checkpoint(checkpoint))
+        weights = read_weights(checkpoint)
         text_folder = _text_folder(folder_of(path))
         self._runtime = runtime
         self.tokenizer = load_tokenizer(text_folder)

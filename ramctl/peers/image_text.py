@@ -3,7 +3,7 @@
 B photos, L labels, N image tokens, E width of the space that photos and texts share.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,8 +51,19 @@ class ContrastivePeer(Peer):
             vectors = self._embed_photos(pixels)
         return self._from_cosine(normalize(vectors.float(), dim=-1) @ self._texts.T)
 
+    @torch.inference_mode()
+    def _embed_labels(self, batches: Iterable[Any]) -> Tensor:
+        """Unit vectors (L, E) of the labels' tokens."""
+        with self._runtime.precision():
+            rows = [self._embed_texts(tokens).float() for tokens in batches]
+        return normalize(torch.cat(rows), dim=-1)
+
     def _embed_photos(self, pixels: Tensor) -> Tensor:
         """The photos in the shared space (B, E), of any length."""
+        raise NotImplementedError
+
+    def _embed_texts(self, tokens: Any) -> Tensor:
+        """Texts in the shared space, of any length."""
         raise NotImplementedError
 
     def _from_cosine(self, cosines: Tensor) -> Scores:
@@ -93,26 +104,24 @@ class SiglipPeer(ContrastivePeer):
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
-        self._texts = self._embed_labels(load_tokenizer(folder))
-
-    @torch.inference_mode()
-    def _embed_labels(self, tokenizer: Any) -> Tensor:
         positions = self._model.config.text_config.max_position_embeddings
-        batches = token_batches(
-            tokenizer,
+        tokens = token_batches(
+            load_tokenizer(folder),
             self._TEMPLATE,
-            self.labels,
-            self._runtime,
+            labels,
+            runtime,
             padding="max_length",
             max_length=min(self._TEXT_TOKENS, positions),
             truncation=True,
         )
-        with self._runtime.precision():
-            rows = [self._model.text_model(**tokens).pooler_output.float() for tokens in batches]
-        return normalize(torch.cat(rows), dim=-1)
+        self._texts = self._embed_labels(tokens)
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
         vectors: Tensor = self._model.vision_model(pixel_values=pixels).pooler_output
+        return vectors
+
+    def _embed_texts(self, tokens: Any) -> Tensor:
+        vectors: Tensor = self._model.text_model(**tokens).pooler_output
         return vectors
 
     def _from_cosine(self, cosines: Tensor) -> Scores:
@@ -130,15 +139,9 @@ class _BlipPeer(ContrastivePeer):
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
-        batches = token_batches(
-            load_tokenizer(folder),
-            self._TEMPLATE,
-            self.labels,
-            runtime,
-            padding=True,
-            truncation=True,
-        )
-        # BERT's third part, the segment ids, is not a part of this text encoder.
+        tokenizer, cut = load_tokenizer(folder), {"padding": True, "truncation": True}
+        batches = token_batches(tokenizer, self._TEMPLATE, labels, runtime, **cut)
+        # Not BERT's third field, the segment ids, which this text encoder does not take.
         names = ("input_ids", "attention_mask")
         self._tokens = [{name: tokens[name] for name in names} for tokens in batches]
 
@@ -185,17 +188,13 @@ class BlipContrastivePeer(_BlipPeer):
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
-        self._texts = self._embed_labels()
-
-    @torch.inference_mode()
-    def _embed_labels(self) -> Tensor:
-        rows = []
-        with self._runtime.precision():
-            for text in self._tokens:
-                read = self._model.text_encoder(**text).last_hidden_state
-                rows.append(self._model.text_proj(read[:, 0]).float())
-        return normalize(torch.cat(rows), dim=-1)
+        self._texts = self._embed_labels(self._tokens)
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
         vectors: Tensor = self._model.vision_proj(self._image_tokens(pixels)[:, 0])
+        return vectors
+
+    def _embed_texts(self, tokens: Any) -> Tensor:
+        read = self._model.text_encoder(**tokens).last_hidden_state
+        vectors: Tensor = self._model.text_proj(read[:, 0])
         return vectors

@@ -34,9 +34,8 @@ from ramctl.peers.checkpoints import (
     count_blocks,
     folder_of,
     load_strictly,
-    read_checkpoint,
+    read_weights,
     weight_files,
-    weights_in,
 )
 from ramctl.pretrained.transformers_folder import load_tokenizer
 
@@ -98,7 +97,7 @@ def _both_stages(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The image encoder's weights (stage one) and the text encoder's (stage two)."""
     found: dict[str, dict[str, Tensor]] = {}
     for file in weight_files(folder):
-        weights = weights_in(read_checkpoint(file))
+        weights = read_weights(file)
         for mark in (_IMAGE_MARK, _TEXT_MARK):
             if mark in weights:
                 found[mark] = weights

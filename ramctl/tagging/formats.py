@@ -8,15 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import Any
 
 from ramctl.errors import UsageProblem
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import decode_name, encode_name
+from ramctl.records.record import JsonObject, decode_name, encode_name, shown_name
+from ramctl.records.stream import Encoder
 
 FORMATS = ("jsonl", "text", "csv", "tsv", "kohya", "fiftyone", "label-studio", "exiftool-csv")
 DOCUMENTS = ("fiftyone", "label-studio")  # one JSON document, whose end closes what its head opens
-Encoder = Callable[[dict[str, Any]], bytes]
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
@@ -48,10 +47,10 @@ def output_format(
         return Format(head + b',"labels":{\n', _separated(_fiftyone_entry), b"\n}}\n")
     if name == "label-studio":
         return Format(b"[\n", _separated(_label_studio_task), b"\n]\n")
-    columns: dict[str, Callable[[dict[str, Any]], str]]
+    columns: dict[str, Callable[[JsonObject], str]]
     if name == "exiftool-csv":
 
-        def keywords(record: dict[str, Any]) -> str:
+        def keywords(record: JsonObject) -> str:
             return join_tags([f"{prefix}|{tag}" if prefix else tag for tag in record["tags"]])
 
         columns = {"SourceFile": _name, "Subject": keywords, "HierarchicalSubject": keywords}
@@ -76,13 +75,13 @@ def naming_labels_once(encode: Encoder, names: list[str]) -> Encoder:
     """
     unwritten = [names]
 
-    def encode_first(record: dict[str, Any]) -> bytes:
+    def encode_first(record: JsonObject) -> bytes:
         return encode(record | {"label_names": unwritten.pop()} if unwritten else record)
 
     return encode_first
 
 
-def text_line(record: dict[str, Any]) -> bytes:
+def text_line(record: JsonObject) -> bytes:
     """Path, tab, tags joined by `, `; control characters as `\\n`, a tag's own comma as `\\,`."""
     name = _CONTROL.sub(_escape, _name(record))
     return os.fsencode(f"{name}\t{join_tags(record['tags'])}\n")
@@ -98,19 +97,15 @@ def _escape(match: re.Match[str]) -> str:
     return named.get(match[0]) or f"\\x{ord(match[0]):02x}"
 
 
-def _name(record: dict[str, Any]) -> str:
+def _name(record: JsonObject) -> str:
     return decode_name(record["image"])
 
 
-def _printable_name(record: dict[str, Any]) -> str:
-    return _name(record).encode("utf-8", "backslashreplace").decode()
-
-
-def _scores(record: dict[str, Any]) -> str:
+def _scores(record: JsonObject) -> str:
     return ", ".join(f"{score:.4f}" for score in record["scores"].values())
 
 
-def _table(columns: dict[str, Callable[[dict[str, Any]], str]], delimiter: str) -> Format:
+def _table(columns: dict[str, Callable[[JsonObject], str]], delimiter: str) -> Format:
     def row(cells: list[str]) -> bytes:
         line = io.StringIO()
         csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(cells)
@@ -123,30 +118,30 @@ def _separated(entry: Encoder) -> Encoder:
     """Entries with a comma between them."""
     separators = iter([b""])
 
-    def encode(record: dict[str, Any]) -> bytes:
+    def encode(record: JsonObject) -> bytes:
         return next(separators, b",\n") + entry(record)
 
     return encode
 
 
-def _kohya_line(record: dict[str, Any]) -> bytes:
+def _kohya_line(record: JsonObject) -> bytes:
     """A row of sd-scripts' metadata JSONL, with `image_size` where the record has it."""
     row = {"image_path": encode_name(_name(record)), "caption": join_tags(record["tags"])}
     size = {"image_size": record["image_size"]} if "image_size" in record else {}
     return dumps(row | size)
 
 
-def _fiftyone_entry(record: dict[str, Any]) -> bytes:
+def _fiftyone_entry(record: JsonObject) -> bytes:
     """`"<stem>": [{"label", "confidence"}]` of FiftyOne's multilabel classification dataset."""
-    path = PurePath(_printable_name(record))
+    path = PurePath(shown_name(_name(record)))
     key = path.stem if path.is_absolute() else str(path.with_suffix(""))
     targets = [{"label": tag, "confidence": score} for tag, score in record["scores"].items()]
     return dumps({key: targets})[1:-2]  # without the object's own braces and newline
 
 
-def _label_studio_task(record: dict[str, Any]) -> bytes:
+def _label_studio_task(record: JsonObject) -> bytes:
     """A task with one prediction, scored by the mean: sorted by it, doubtful photos come first."""
-    name, scores = _printable_name(record), list(record["scores"].values())
+    name, scores = shown_name(_name(record)), list(record["scores"].values())
     result = {
         "id": blake2b(name.encode(), digest_size=5).hexdigest(),
         "from_name": "tags",

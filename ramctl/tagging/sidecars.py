@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
 from ramctl.photos.decoding import photo_size
 from ramctl.records.files import write_atomic
-from ramctl.records.record import Record, image_name
+from ramctl.records.record import JsonObject, Record, image_name
 from ramctl.records.stream import Outcome
 from ramctl.tagging.formats import join_tags
 from ramctl.tagging.xmp import merge_tags, remove_tags
@@ -64,7 +64,7 @@ class SidecarWriter:
             return problem
         return outcome
 
-    def remove(self, record: Record) -> dict[str, Any]:
+    def remove(self, record: Record) -> JsonObject:
         """The unchanged record, once its photo's XMP sidecars hold no machine tags."""
         photo = photo_path(image_name(record.fields), record.base)
         self._write(xmp_without_tags(photo, prefix=self._options.prefix))
