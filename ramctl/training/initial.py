@@ -1,4 +1,4 @@
-"""Where a model's weights start: a bundle, the packaged backbone, or nothing but the seed."""
+"""The weights that training starts from: a bundle's, an ImageNet backbone's, or random ones."""
 
 from collections.abc import Callable
 
@@ -29,10 +29,10 @@ def initial_model(
     init: Bundle | None,
     say: Say,
 ) -> RAM:
-    """The model before its first step; `say` is told which weights it starts from.
+    """The model before its first step; `say` is told where its weights come from.
 
-    `vocabulary` is the number of the captioning branch's word pieces, `encoder` embeds what is new
-    of the labels (None for learnt queries), `init` the bundle to start from.
+    `vocabulary` is the number of the captioning branch's word pieces, `encoder` embeds labels that
+    are new (None for learnt queries), `init` is the bundle to start from.
     """
     torch.manual_seed(preset.training.data.seed)
     kind, texts = preset.model.labels.kind, []
@@ -66,7 +66,7 @@ def _required(encoder: TextEncoder | None) -> TextEncoder:
 
 
 def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None) -> str:
-    """Give the backbone (and the prior) ImageNet weights where there are any; says which."""
+    """Load ImageNet weights into backbone and prior where there are any; what was loaded."""
     name, prior = preset.model.encoder.backbone, preset.model.prior
     packaged = PACKAGED.get(name)
     if packaged is not None and packaged.is_installed:
@@ -106,7 +106,7 @@ def _copy_embedded_backbone(model: RAM) -> None:
 
 
 def _copy_bundle_weights(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle) -> None:
-    """Copy all weights; a label's row goes with its tag, and new labels keep their text."""
+    """Copy all weights; rows of labels go by their tags, and new labels keep their text."""
     captioning = preset.model.captioning is not None
     source = weights_of(load_model(init, preset=preset, captioning=captioning))
     rows = rows_in(init.labels, labels)
