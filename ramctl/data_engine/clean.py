@@ -62,7 +62,7 @@ class CleanOptions:
     stage: str | None = None  # detect, cluster or apply alone, on `work`
     part: tuple[int, int] = (0, 1)  # this process's share of detect or cluster: i of n
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
-    stream: StreamOptions = field(default_factory=lambda: StreamOptions(batch=256))
+    stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
 
     @property
