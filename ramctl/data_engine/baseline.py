@@ -15,7 +15,7 @@ from torch import Tensor
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import RecordProblem
-from ramctl.inference.ordered_map import chunks, ordered_map
+from ramctl.inference.batches import chunks, ordered_map
 from ramctl.inference.regions import View
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import LabelSystem
@@ -26,7 +26,7 @@ from ramctl.records.inputs import RootCheck
 from ramctl.records.record import Record, image_name
 
 Photo = Image.Image
-Decoded = tuple[Record, Photo | RecordProblem]
+Decoded = tuple[Record, Photo] | RecordProblem
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +81,22 @@ class Baseline:
     def decoded(
         self, batches: Iterable[Sequence[Record]], *, whole: bool = False
     ) -> Iterator[list[Decoded]]:
-        """Batches of records with their photos, or the problem of each that has none, in order.
+        """Batches of records with their photos, or the problem in place of one without, in order.
 
         Photos may be decoded at a reduced scale, unless they are wanted `whole`. Raises RunProblem
         when no relative photo name exists, which means that `--root` is missing.
         """
         target = None if whole else self.preset.preprocess.size
 
-        def decode(records: Sequence[Record]) -> list[Decoded]:
-            return [(record, _photo(record, target)) for record in records]
+        def decode(records: Sequence[Record]) -> tuple[Sequence[Record], list[Decoded]]:
+            return records, [_decode(record, target) for record in records]
 
-        for batch in ordered_map(decode, batches, self.options.workers):
-            for record, photo in batch:
-                self._check_root(record, photo)
+        for records, batch in ordered_map(decode, batches, self.options.workers):
+            for record, decoded in zip(records, batch, strict=True):
+                problem = decoded.code if isinstance(decoded, RecordProblem) else None
+                if problem in (None, "missing_image"):
+                    self._root_check.count(image_name(record.fields), exists=problem is None)
             yield batch
-
-    def _check_root(self, record: Record, photo: Photo | RecordProblem) -> None:
-        problem = photo.code if isinstance(photo, RecordProblem) else None
-        if problem in (None, "missing_image"):
-            self._root_check.count(image_name(record.fields), exists=problem is None)
 
     def features(self, photos: Sequence[Photo]) -> Tensor:
         """Features (B, extra + T, C) of any number of photos, in full batches."""
@@ -115,9 +112,9 @@ class Baseline:
         return View.of(photo.width, photo.height, self.preset.preprocess)
 
 
-def _photo(record: Record, target: int | None) -> Photo | RecordProblem:
+def _decode(record: Record, target: int | None) -> Decoded:
     try:
-        return record_photo(record, target=target)
+        return record, record_photo(record, target=target)
     except RecordProblem as problem:
         return problem
 

@@ -17,7 +17,7 @@ from ramctl.data_engine.region_store import (
     source_bits,
 )
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.inference.ordered_map import chunks
+from ramctl.inference.batches import chunks, map_good
 from ramctl.inference.regions import Floats
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import stamp_of
@@ -34,6 +34,9 @@ class WantedTag:
     place: int  # in the record's tags
     labels: tuple[int, ...]  # several where the label system has the string more than once
     sources: int  # as `source_bits`
+
+
+Wanted = tuple[Photo, list[WantedTag]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,32 +129,28 @@ class RegionFinder:
 
     def _of_batch(
         self, decoded: list[Decoded], counts: Counter[str]
-    ) -> Iterator[list[Found] | RecordProblem]:
-        wanted: list[list[WantedTag] | RecordProblem] = []
-        photos, asked = [], []
-        for record, photo in decoded:
-            tags = photo if isinstance(photo, RecordProblem) else self._wanted(record, counts)
-            wanted.append(tags)
-            if tags and isinstance(tags, list) and not isinstance(photo, RecordProblem):
-                photos.append(photo)
-                asked.append(tags)
-        found = iter(self._regions(photos, asked))
-        for tags in wanted:
-            if isinstance(tags, RecordProblem):
-                yield tags
-            else:
-                yield next(found) if tags else []
+    ) -> list[list[Found] | RecordProblem]:
+        wanted = [
+            item if isinstance(item, RecordProblem) else self._wanted(*item, counts)
+            for item in decoded
+        ]
+        return map_good(wanted, self._regions)
 
-    def _wanted(self, record: Record, counts: Counter[str]) -> list[WantedTag] | RecordProblem:
+    def _wanted(self, record: Record, photo: Photo, counts: Counter[str]) -> Wanted | RecordProblem:
         try:
-            return self.scope.wanted(record, counts)
+            return photo, self.scope.wanted(record, counts)
         except RecordProblem as problem:
             return problem
 
-    def _regions(self, photos: list[Photo], asked: list[list[WantedTag]]) -> list[list[Found]]:
+    def _regions(self, wanted: list[Wanted]) -> list[list[Found]]:
         """The regions of each photo's tags."""
-        if not photos:
+        found = iter(self._find([(photo, tags) for photo, tags in wanted if tags]))
+        return [next(found) if tags else [] for _, tags in wanted]
+
+    def _find(self, wanted: list[Wanted]) -> list[list[Found]]:
+        if not wanted:
             return []
+        photos, asked = [photo for photo, _ in wanted], [tags for _, tags in wanted]
         looked_for = [[(tag, label) for tag in tags for label in tag.labels] for tags in asked]
         labels = [[label for _, label in own] for own in looked_for]
         batch = PhotoBatch(self.baseline, photos, labels)

@@ -4,17 +4,18 @@ Source: RAM sec. 3.3.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded
+from ramctl.data_engine.baseline import Baseline, BaselineOptions, Photo
 from ramctl.data_engine.captions import Caption, Captioner, ParseTags
 from ramctl.data_engine.merge import merge_generated
 from ramctl.data_engine.thresholds import global_or_file, thresholds_hash
 from ramctl.errors import RecordProblem
+from ramctl.inference.batches import map_good
 from ramctl.labels import LabelSystem
 from ramctl.model.ram import Encoded
 from ramctl.parsing.parser import CaptionParser
@@ -98,28 +99,18 @@ class Generator:
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `baseline.batch` records, in order."""
         for decoded in self.baseline.decoded(batches):
-            yield self._outcomes(decoded)
+            yield map_good(decoded, self._generate)
         self.counts.tell(self.report)
 
-    def _outcomes(self, decoded: list[Decoded]) -> list[Outcome]:
-        good = [
-            (record, photo) for record, photo in decoded if not isinstance(photo, RecordProblem)
-        ]
-        probabilities: Iterator[NDArray[np.float32]] = iter(())
-        captions: Iterator[list[Caption] | None] = iter(())
-        if good:
-            preprocess = self.baseline.preprocess
-            resized = [preprocess.resize(photo) for _, photo in good]
-            photos = preprocess.full_batch(resized, self.baseline.batch)
-            encoded, scores = self.baseline.engine.encode_and_score(photos)
-            scores = scores[: len(good)]
-            probabilities = iter(scores)
-            captions = iter(self._captions(encoded, scores, [record for record, _ in good]))
-        return [
-            photo if isinstance(photo, RecordProblem) else
-            self._merge(record, next(probabilities), next(captions))
-            for record, photo in decoded
-        ]  # fmt: skip
+    def _generate(self, good: list[tuple[Record, Photo]]) -> Iterator[Outcome]:
+        """The outcomes of records whose photos were decoded."""
+        records, photos = zip(*good, strict=True)
+        preprocess = self.baseline.preprocess
+        resized = [preprocess.resize(photo) for photo in photos]
+        pixels = preprocess.full_batch(resized, self.baseline.batch)
+        encoded, scores = self.baseline.engine.encode_and_score(pixels)
+        scores = scores[: len(records)]
+        return map(self._merge, records, scores, self._captions(encoded, scores, records))
 
     def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
         """The ids of labels above their thresholds, by falling probability."""
@@ -128,7 +119,7 @@ class Generator:
         return ids
 
     def _captions(
-        self, encoded: Encoded, scores: NDArray[np.float32], records: list[Record]
+        self, encoded: Encoded, scores: NDArray[np.float32], records: Sequence[Record]
     ) -> list[list[Caption] | None]:
         if self.captioner is None:
             return [None] * len(records)

@@ -27,7 +27,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
-from ramctl.inference.ordered_map import chunks
+from ramctl.inference.batches import chunks
 from ramctl.records.files import write_atomic
 from ramctl.records.jsonl import dumps, loads, stamp_of
 from ramctl.records.record import (

@@ -133,8 +133,8 @@ class TorchEngine:
             self._run(lambda some: self.model.encode(self._features(photos[some])), len(photos))
         )
 
-    def attention_maps(self, encoded: Encoded, labels: PreparedLabels) -> Floats:
-        """Where the model looks for each label: heat maps (B, L, rows, columns)."""
+    def attention_maps(self, encoded: Encoded, labels: Tensor | PreparedLabels) -> Floats:
+        """Where the model looks for labels or their rows: heat maps (B, L, rows, columns)."""
 
         def look(some: slice) -> Floats:
             _, maps = self.model.tag_logits_with_maps(encoded[some], labels)

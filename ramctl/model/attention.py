@@ -50,35 +50,29 @@ class AttentionBlock(nn.Module):
         *,
         mask: Tensor | None = None,
         query: Tensor | None = None,
+        maps: list[Tensor] | None = None,
     ) -> Tensor:
         """(B, L, D) after attending to `context`.
 
         `mask`, broadcastable to (B, h, L, T), is true where a key may be seen, or a number that is
-        added to the scores; `query` is `self.query(x)` where the caller has it already.
+        added to the scores; `query` is `self.query(x)` where the caller has it already. The
+        attention probabilities (B, h, L, T) are appended to `maps`; then there may be no mask.
         """
+        q = split_heads(self.query(x) if query is None else query, context.keys.shape[1])
         share = self.dropout if self.training else 0.0
-        if mask is None and (torch.onnx.is_in_onnx_export() or (share and x.is_cpu)):
+        is_plain = torch.onnx.is_in_onnx_export() or (share and x.is_cpu)
+        if maps is not None or (mask is None and is_plain):
             # Plain products broadcast one set of queries over the photos, where the exporter's form
             # of fused attention would copy and scale the queries for each photo. And with dropout
             # torch has no fused attention on a CPU.
-            return self.forward_with_maps(x, context, query=query)[0]
-        q = self._split_query(x, query, context).expand(len(context.keys), -1, -1, -1)
-        mixed = F.scaled_dot_product_attention(q, *context, attn_mask=mask, dropout_p=share)
-        return self._close(x, mixed)
-
-    def forward_with_maps(
-        self, x: Tensor, context: KeysValues, *, query: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """What `forward` gives without a mask, and the attention probabilities (B, h, L, T)."""
-        q = self._split_query(x, query, context)
-        scores = q @ context.keys.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, h, L, T)
-        maps = scores.softmax(-1)
-        return self._close(x, dropout(maps, self.dropout, self.training) @ context.values), maps
-
-    def _split_query(self, x: Tensor, query: Tensor | None, context: KeysValues) -> Tensor:
-        return split_heads(self.query(x) if query is None else query, context.keys.shape[1])
-
-    def _close(self, x: Tensor, mixed: Tensor) -> Tensor:
+            scores = q @ context.keys.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, h, L, T)
+            probabilities = scores.softmax(-1)
+            if maps is not None:
+                maps.append(probabilities)
+            mixed = dropout(probabilities, self.dropout, self.training) @ context.values
+        else:
+            q = q.expand(len(context.keys), -1, -1, -1)
+            mixed = F.scaled_dot_product_attention(q, *context, attn_mask=mask, dropout_p=share)
         mixed = self.output(mixed.transpose(1, 2).flatten(2))  # (B, L, D)
         return self.norm(dropout(mixed, self.dropout, self.training) + x)
 

@@ -29,9 +29,9 @@ class GlobalFeatures:
     """What is known about a photo as a whole."""
 
     feature: Tensor  # (B, E) in the label queries' space; distillation acts on it
-    token: Tensor | None  # (B, 1, D) one more token for the tag decoder
-    own: Tensor | None  # (B, R) meets the vectors that seen labels own
-    classes: Tensor | None  # (B, K) probabilities of the backbone's classes
+    token: Tensor | None = None  # (B, 1, D) one more token for the tag decoder
+    own: Tensor | None = None  # (B, R) meets the vectors that seen labels own
+    classes: Tensor | None = None  # (B, K) probabilities of the backbone's classes
 
     def __getitem__(self, photos: slice | Tensor) -> "GlobalFeatures":
         """The features of some photos of the batch."""

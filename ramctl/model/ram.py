@@ -172,15 +172,16 @@ class RAM(nn.Module):
     def encode(self, features: Tensor) -> Encoded:
         """The decoders' tokens and the global feature of the encoder's features (B, T, C)."""
         project = self.token_projection
-        tokens = features if project is None else project(features)
+        return self._with_global(features if project is None else project(features), features)
+
+    def _with_global(self, tokens: Tensor, features: Tensor) -> Encoded:
+        """Projected tokens with the global features, which the prior takes from `features`."""
         if self.prior is not None:
             photo = self.prior(features)
             if photo.token is not None:
                 tokens = torch.cat([tokens, photo.token], 1)
             return Encoded(tokens, photo)
-        if self.encoder.mean_token:
-            return Encoded(tokens, GlobalFeatures(tokens[:, 0], None, None, None))
-        return Encoded(tokens, None)
+        return Encoded(tokens, GlobalFeatures(tokens[:, 0]) if self.encoder.mean_token else None)
 
     def prepare_labels(self, rows: Tensor) -> PreparedLabels:
         """The labels with everything computed that does not depend on the photo.
@@ -217,10 +218,21 @@ class RAM(nn.Module):
         return torch.cat(text, 1), torch.cat(own, -1) if isinstance(own[0], Tensor) else 0.0
 
     def _tag_logit_parts(
-        self, encoded: Encoded, contexts: list[KeysValues], labels: PreparedLabels
+        self,
+        encoded: Encoded,
+        contexts: list[KeysValues],
+        labels: PreparedLabels,
+        maps: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | float]:
-        states = self.tag_decoder(self._queries(encoded, labels), contexts)
-        return self._text_logits(encoded, labels, states), self._own_logits(encoded, labels)
+        states = self.tag_decoder(self._queries(encoded, labels), contexts, maps=maps)
+        parts, photo = labels.parts, encoded.photo
+        text = self.tag_decoder.head(states, parts.head)
+        if self.prior is not None and photo is not None:
+            text = text + self.prior.text_logits(photo, parts, labels.likeness)
+        own: Tensor | float = parts.bias.squeeze(-1) if parts.bias.shape[-1] else 0.0
+        if self.prior is not None and photo is not None:
+            own = own + self.prior.own_logits(photo, parts)
+        return text, own
 
     def tag_logits_with_maps(
         self, encoded: Encoded, labels: Tensor | PreparedLabels
@@ -232,11 +244,10 @@ class RAM(nn.Module):
         """
         if isinstance(labels, Tensor):
             labels = self.prepare_labels(labels)
-        queries = self._queries(encoded, labels)
+        maps: list[Tensor] = []
         contexts = self.tag_decoder.contexts(encoded.tokens)
-        states, maps = self.tag_decoder.forward_with_maps(queries, contexts)
-        text, own = self._text_logits(encoded, labels, states), self._own_logits(encoded, labels)
-        return text + own, maps
+        text, own = self._tag_logit_parts(encoded, contexts, labels, maps)
+        return text + own, torch.stack(maps, 1)
 
     def look_at_regions(
         self, features: Tensor, regions: Regions, labels: PreparedLabels
@@ -274,13 +285,7 @@ class RAM(nn.Module):
         if self.encoder.mean_token:
             mean = pooled if project is None else project(pooled)
             tokens = torch.cat([mean[:, None], tokens[:, 1:]], 1)
-            return pooled, Encoded(tokens, GlobalFeatures(mean, None, None, None))
-        if self.prior is None:
-            return pooled, Encoded(tokens, None)
-        photo = self.prior(pooled[:, None])
-        if photo.token is not None:
-            tokens = torch.cat([tokens, photo.token], 1)
-        return pooled, Encoded(tokens, photo)
+        return pooled, self._with_global(tokens, pooled[:, None])
 
     def caption_logits(self, encoded: Encoded, inputs: CaptionInputs) -> Tensor:
         """Logits (B, S, V); those at position i are of word piece i + 1."""
@@ -321,19 +326,6 @@ class RAM(nn.Module):
         text = self.weighting(labels.parts.text, labels.absent, encoded.photo.feature)  # (P, L, E)
         own = text.gather(1, label[:, None, None].expand(-1, 1, text.shape[-1]))
         return self.tag_decoder.prepare(self.label_queries(own))
-
-    def _text_logits(self, encoded: Encoded, labels: PreparedLabels, states: Tensor) -> Tensor:
-        logits = self.tag_decoder.head(states, labels.parts.head)
-        if self.prior is not None and encoded.photo is not None:
-            logits = logits + self.prior.text_logits(encoded.photo, labels.parts, labels.likeness)
-        return logits
-
-    def _own_logits(self, encoded: Encoded, labels: PreparedLabels) -> Tensor | float:
-        parts = labels.parts
-        total: Tensor | float = parts.bias.squeeze(-1) if parts.bias.shape[-1] else 0.0
-        if self.prior is not None and encoded.photo is not None:
-            total = total + self.prior.own_logits(encoded.photo, parts)
-        return total
 
 
 def _slice(labels: PreparedLabels, start: int, end: int) -> PreparedLabels:

@@ -6,7 +6,6 @@ B batch, L labels, T tokens, D width, h heads.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from ramctl.model.attention import (
@@ -53,16 +52,11 @@ class TagDecoderLayer(nn.Module):
         context: KeysValues,
         query: Tensor | None = None,
         mask: Tensor | None = None,
+        maps: list[Tensor] | None = None,
     ) -> Tensor:
-        """(B, L, D); `query` is the query projection of `x` where it is known."""
-        return self.feed_forward(self.cross_attention(x, context, mask=mask, query=query))
-
-    def forward_with_maps(
-        self, x: Tensor, context: KeysValues, query: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """What `forward` gives, and the attention probabilities (B, h, L, T)."""
-        x, maps = self.cross_attention.forward_with_maps(x, context, query=query)
-        return self.feed_forward(x), maps
+        """(B, L, D); `query`, `mask` and `maps` as in `AttentionBlock.forward`."""
+        x = self.cross_attention(x, context, mask=mask, query=query, maps=maps)
+        return self.feed_forward(x)
 
 
 class TagDecoder(nn.Module):
@@ -89,24 +83,20 @@ class TagDecoder(nn.Module):
         return [layer.context(tokens) for layer in self.layers]
 
     def forward(
-        self, queries: Queries, contexts: Sequence[KeysValues], mask: Tensor | None = None
+        self,
+        queries: Queries,
+        contexts: Sequence[KeysValues],
+        mask: Tensor | None = None,
+        maps: list[Tensor] | None = None,
     ) -> Tensor:
-        """The labels' states (B, L, D); `mask`, added to the attention, weighs or hides tokens."""
-        x: Tensor = run_layer(self.layers[0], queries.states, contexts[0], queries.first, mask)
-        for layer, context in zip(self.layers[1:], contexts[1:], strict=True):
-            x = run_layer(layer, x, context, None, mask)
-        return x
+        """The labels' states (B, L, D); each layer's attention is appended to `maps`.
 
-    def forward_with_maps(
-        self, queries: Queries, contexts: Sequence[KeysValues]
-    ) -> tuple[Tensor, Tensor]:
-        """The states, and each layer's attention probabilities (B, layers, h, L, T)."""
-        x, first_maps = self.layers[0].forward_with_maps(queries.states, contexts[0], queries.first)
-        maps = [first_maps]
-        for layer, context in zip(self.layers[1:], contexts[1:], strict=True):
-            x, layer_maps = layer.forward_with_maps(x, context)
-            maps.append(layer_maps)
-        return x, torch.stack(maps, 1)
+        `mask` (..., T) is added to the attention's scores.
+        """
+        x, projected = queries.states, [queries.first, *[None] * (len(self.layers) - 1)]
+        for layer, context, query in zip(self.layers, contexts, projected, strict=True):
+            x = run_layer(layer, x, context, query, mask, maps)
+        return x
 
     def head(self, states: Tensor, own: Tensor) -> Tensor:
         """Logits (B, L); `own` (L, D) is the labels' own last layer, (L, 0) where shared."""

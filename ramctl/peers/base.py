@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ramctl.device import Runtime
-from ramctl.inference.ordered_map import chunks
+from ramctl.inference.batches import chunks
 from ramctl.model.preprocess import padded
 from ramctl.pretrained.transformers_folder import fingerprint
 

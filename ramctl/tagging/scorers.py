@@ -4,10 +4,11 @@ S pixels a side, L labels.
 """
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,31 +55,36 @@ class TaggerOptions:
     say: Callable[[str], None] = lambda message: None  # told what the user should know
 
 
-class Scorer(Protocol):
+class Scorer(ABC):
     """Scores photos against a fixed set of labels."""
 
     label_set: LabelSet
-    unknown: Sequence[str]  # labels that it was not trained on: their score is 0
+    unknown: Sequence[str] = ()  # labels that it was not trained on: their score is 0
     batch: int  # most photos at a time
-    target: int | None  # pixels a side: larger photos may be decoded at a reduced scale
+    target: int | None = None  # pixels a side: larger photos may be decoded at a reduced scale
 
     @property
     def concurrent(self) -> bool:
         """Whether several threads may score at once."""
+        return False
 
     @property
+    @abstractmethod
     def description(self) -> str:
-        """Device, runtime and batch size, for people."""
+        """Device, runtime and batch size, for people; loads no model."""
 
     @property
+    @abstractmethod
     def fingerprint(self) -> dict[str, str]:
         """What the scores depend on besides the photos, as hashes."""
 
+    @abstractmethod
     def prepare(self, photo: Image.Image) -> Pixels:
         """A decoded photo as `scores` takes it; called in the decoding threads."""
 
+    @abstractmethod
     def scores(self, photos: Sequence[Pixels]) -> Scores:
-        """Probabilities (n, L) of n photos, n at most `batch`."""
+        """Probabilities (n, L) of n prepared photos, n at most `batch`."""
 
     def annotate(
         self,
@@ -87,17 +93,16 @@ class Scorer(Protocol):
         chosen: Sequence[Mapping[str, float]],
         ids: Mapping[str, int],
     ) -> list[dict[str, Any]]:
-        """`boxes` and `generated_captions` of photos.
+        """`boxes` and `generated_captions` of photos, as far as the options ask for them.
 
         `sizes` are their original widths and heights, `chosen` their tags with scores; `ids` maps
         the name of a tag to its label.
         """
+        return [{} for _ in photos]
 
 
-class BundleScorer:
+class BundleScorer(Scorer):
     """A bundle's model, in onnxruntime where it has a graph, else in torch."""
-
-    unknown: Sequence[str] = ()
 
     def __init__(self, bundle: Bundle, options: TaggerOptions) -> None:
         self._runtime = choose_runtime(bundle, options.runtime, options.device, options.dtype)
@@ -105,7 +110,7 @@ class BundleScorer:
         self.label_set = choose_labels(bundle, options.labels, options.threshold, dtype)
         self._usual_batch = bundle.batch_size or DEFAULT_BATCH
         self.batch = options.batch or self._usual_batch
-        self.target: int | None = bundle.preprocess.size
+        self.target = bundle.preprocess.size
         self.preprocess = Preprocess(bundle.preprocess)
         self._bundle = bundle
         self._options = options
@@ -219,7 +224,7 @@ class BundleScorer:
         import torch
 
         rows = torch.from_numpy(self.label_set.rows)[[ids[tag] for tag in scores]]
-        (maps,) = self._torch.attention_maps(photo, self._torch.prepare(rows))
+        (maps,) = self._torch.attention_maps(photo, rows.to(self._torch.device))
         corners = [box.tolist() for box in label_boxes(maps, view)]
         return {
             tag: [[round(corner, DECIMALS) for corner in box], score]
@@ -233,10 +238,8 @@ class BundleScorer:
         return CaptionWriter(self._bundle)
 
 
-class PeerScorer:
+class PeerScorer(Scorer):
     """Another architecture, `KIND:PATH`, in torch."""
-
-    concurrent = False
 
     def __init__(self, spec: str, options: TaggerOptions) -> None:
         from ramctl.peers import open_peer
@@ -249,10 +252,9 @@ class PeerScorer:
         self._peer = open_peer(
             spec, words.tags if words else [], device=options.device, dtype=options.dtype
         )
-        self.unknown: Sequence[str] = self._peer.unknown
+        self.unknown = self._peer.unknown
         self.label_set = peer_label_set(self._peer.labels, self._peer.threshold, options.threshold)
         self.batch = options.batch or max(self._peer.batch, 1)
-        self.target: int | None = None
         self._spec = spec
         self._options = options
 
@@ -273,13 +275,3 @@ class PeerScorer:
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """The peer's scores (n, L)."""
         return self._peer.scores(photos)
-
-    def annotate(
-        self,
-        photos: Sequence[Pixels],
-        sizes: Sequence[tuple[int, int]],
-        chosen: Sequence[Mapping[str, float]],
-        ids: Mapping[str, int],
-    ) -> list[dict[str, Any]]:
-        """Nothing: a peer that is asked for boxes or captions is refused when it is opened."""
-        return [{} for _ in photos]

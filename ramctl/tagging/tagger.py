@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem
+from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.device_pool import DevicePool, split_devices
-from ramctl.inference.ordered_map import chunks, ordered_map
 from ramctl.labels import LabelSystem
 from ramctl.photos.decoding import record_photo
 from ramctl.records.record import Record, encode_name, set_tags
@@ -145,15 +145,11 @@ class Tagger:
 
     def score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:
         """The outcomes of a batch of records whose photos were decoded."""
-        good = [photo for photo in decoded if isinstance(photo, Decoded)]
-        found: Iterator[dict[str, Any]] = iter(self._fields(good) if good else ())
-        outcomes: list[Outcome] = []
-        for record, photo in zip(records, decoded, strict=True):
-            if isinstance(photo, RecordProblem):
-                outcomes.append(photo)
-            else:
-                outcomes.append(self._record(record, next(found)))
-        return outcomes
+        added = map_good(decoded, self._fields)
+        return [
+            fields if isinstance(fields, RecordProblem) else self._record(record, fields)
+            for record, fields in zip(records, added, strict=True)
+        ]
 
     def _fields(self, decoded: Sequence[Decoded]) -> list[dict[str, Any]]:
         """The fields that tagging adds for each photo."""

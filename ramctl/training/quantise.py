@@ -18,7 +18,7 @@ from ramctl.checkpoints.bundle import (
 from ramctl.checkpoints.int8 import export_int8_graph
 from ramctl.checkpoints.load import load_model
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.inference.ordered_map import chunks
+from ramctl.inference.batches import chunks
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import record_photo
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs

@@ -21,7 +21,7 @@ from ramctl.evaluation.metrics import (
     rank,
 )
 from ramctl.evaluation.thresholds import max_f1_thresholds, shrunk_thresholds
-from ramctl.inference.ordered_map import chunks
+from ramctl.inference.batches import chunks
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.model.ram import RAM

@@ -1,15 +1,12 @@
-"""Batches, and a parallel map over them whose results keep their order.
-
-Its threads run at once because decoding and onnxruntime release Python's lock.
-"""
+"""Batches: items in chunks, worked on in parallel and in order, with the bad ones left out."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
 
-from ramctl.errors import Interrupted
+from ramctl.errors import Interrupted, RecordProblem
 from ramctl.records.signals import PATIENCE_S, raise_if_stopped
 
 Item = TypeVar("Item")
@@ -23,11 +20,22 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield chunk
 
 
+def map_good(
+    items: Sequence[Item | RecordProblem],
+    do: Callable[[list[Item]], Iterable[Result | RecordProblem]],
+) -> list[Result | RecordProblem]:
+    """The results of `do` for all items that are no problem, and the problems in their places."""
+    good = [item for item in items if not isinstance(item, RecordProblem)]
+    results = iter(do(good) if good else ())
+    return [item if isinstance(item, RecordProblem) else next(results) for item in items]
+
+
 def ordered_map(
     do: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:
     """The results of `do` in the order of `items`, computed by `workers` threads.
 
+    Threads help because decoding and onnxruntime release Python's lock.
     Items are taken in the calling thread, at most two a worker ahead of the results; one worker
     takes none ahead, so that each result is there as soon as it can be.
     """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ramctl.inference.ordered_map import ordered_map
+from ramctl.inference.batches import ordered_map
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
