@@ -84,6 +84,7 @@ def naming_labels_once(encode: Encoder, names: list[str]) -> Encoder:
 def text_line(record: JsonObject) -> bytes:
     """Path, tab, tags joined by `, `; control characters as `\\n`, a tag's own comma as `\\,`."""
     name = _CONTROL.sub(_escape, _name(record))
+    # A name that is not UTF-8 comes out as the bytes it is on disk.
     return os.fsencode(f"{name}\t{join_tags(record['tags'])}\n")
 
 
@@ -133,6 +134,7 @@ def _kohya_line(record: JsonObject) -> bytes:
 
 def _fiftyone_entry(record: JsonObject) -> bytes:
     """`"<stem>": [{"label", "confidence"}]` of FiftyOne's multilabel classification dataset."""
+    # FiftyOne looks for `data/KEY.*` below the dataset's folder.
     path = PurePath(shown_name(_name(record)))
     key = path.stem if path.is_absolute() else str(path.with_suffix(""))
     targets = [{"label": tag, "confidence": score} for tag, score in record["scores"].items()]
