@@ -12,7 +12,6 @@ from ramctl.commands import COMMANDS
 from ramctl.config import environment_names, load_defaults
 
 T = TypeVar("T")
-Options = Mapping[str, Sequence["Option"]]  # by the heading they stand under
 
 BRIEF_COLUMN = 26  # of names; a longer one stands on a line of its own
 HELP_ROW = ("-h, --help", "Show this summary (-h) or every option (--help).")
@@ -21,7 +20,6 @@ _ORIGINS = {
     "ENVIRONMENT": "environment",
     "DEFAULT_MAP": "ramctl.toml",
     "DEFAULT": "default",
-    "PROMPT": "prompt",
 }
 
 
@@ -129,32 +127,34 @@ class TwoHelps(click.Command):
 
 
 class RamctlCommand(TwoHelps):
-    """A command whose options also come from `ramctl.toml` and `RAMCTL_*`."""
+    """A command whose options also come from `ramctl.toml` and `RAMCTL_*`.
+
+    `options` stand under the headings of `--help`.
+    """
 
     def __init__(
         self,
         name: str,
         call: Callable[..., int],
         argument: click.Argument,
-        options: Options,
+        options: Mapping[str, Sequence[Option]],
         *,
         help: str,
         examples: str,
         notes: str,
     ) -> None:
         self.summary = COMMANDS[name]
-        self.examples = examples.strip().splitlines()
+        self.examples = [f"  {line}" for line in examples.strip().splitlines()]
         self.notes = notes.strip()
         show_config = option(
             "--show-config", "Print every option's value and its origin.", expose_value=False
         )
-        # Copies: an option that several commands share gets other variables in each.
-        self.options = {group: [copy(one) for one in own] for group, own in options.items()}
-        self.options["run"] = [*self.options["run"], show_config]
-        parameters = [argument, *chain.from_iterable(self.options.values())]
-        for parameter in parameters:
-            if isinstance(parameter, Option):
-                parameter.envvar = environment_names(name, parameter.name or "")
+        # Copies: an option that several commands share has other variables in each.
+        self.options = {heading: [copy(one) for one in own] for heading, own in options.items()}
+        self.options["run"].append(show_config)
+        parameters = [argument, *self._all_options()]
+        for one in self._all_options():
+            one.envvar = environment_names(name, one.name or "")
         super().__init__(
             name,
             callback=call,
@@ -191,7 +191,7 @@ class RamctlCommand(TwoHelps):
 
     def field_values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters under the names of the fields that they fill."""
-        fields = {one.name: one.field for one in self.params if isinstance(one, Option)}
+        fields = {one.name: one.field for one in self._all_options()}
         return {fields.get(name) or name: value for name, value in parameters.items()}
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -201,34 +201,29 @@ class RamctlCommand(TwoHelps):
         ctx.params = self.field_values(ctx.params)
         return super().invoke(ctx)
 
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the summary, the text and the examples line by line, as they are."""
-        text = (self.help or "").strip().splitlines()
-        write_lines(formatter, ["", self.summary, *([""] if text else []), *text])
-        write_lines(formatter, ["", "Examples:", *(f"  {line}" for line in self.examples)])
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under their headings."""
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write everything; texts stand as they are, so that examples keep their form."""
+        self.format_usage(ctx, formatter)
+        write_lines(formatter, ["", self.summary, "", *(self.help or "").strip().splitlines()])
+        write_lines(formatter, ["", "Examples:", *self.examples])
         for heading, own in self.options.items():
-            more = [HELP_ROW] if heading == "run" else []
+            helps = [HELP_ROW] if heading == "run" else []
             with formatter.section(heading.capitalize()):
-                formatter.write_dl([*help_rows(ctx, own), *more])
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the closing notes line by line, as they are."""
+                formatter.write_dl([*help_rows(ctx, own), *helps])
         formatter.write(f"\n{self.notes}\n")
 
     def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the summary, the examples and the common options."""
-        write_lines(formatter, ["", self.summary, "", *(f"  {line}" for line in self.examples)])
-        options = [*chain.from_iterable(self.options.values())]
-        common = [one for one in options if one.common]
+        write_lines(formatter, ["", self.summary, "", *self.examples])
+        common = [one for one in self._all_options() if one.common]
         with formatter.section("Options"):
             formatter.write_dl([*help_rows(ctx, common), HELP_ROW], col_max=BRIEF_COLUMN)
-        n_more = len(options) - len(common)
-        formatter.write(
-            f"\n{n_more} more options, fields and exit codes: {ctx.command_path} --help\n"
-        )
+        n_more = len(self._all_options()) - len(common)
+        more = f"{n_more} more options, fields and exit codes: {ctx.command_path} --help"
+        formatter.write(f"\n{more}\n")
+
+    def _all_options(self) -> list[Option]:
+        return [*chain.from_iterable(self.options.values())]
 
 
 def help_rows(ctx: click.Context, options: Iterable[click.Parameter]) -> list[tuple[str, str]]:
