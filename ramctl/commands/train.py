@@ -120,22 +120,10 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
 
 def start(name: str, values: dict[str, Any]) -> int:
     """Run a training command; its exit code."""
-    from ramctl.records.jsonl import dumps
-    from ramctl.records.report import Report
     from ramctl.training.plan import TrainOptions
     from ramctl.training.run import run
 
-    quiet, stats = values.pop("quiet"), values.pop("stats")
-    report = Report(name, quiet=quiet, unit="photos")
-    run_options = filled(TrainOptions, values, command=name, argv=tuple(sys.argv[1:]))
-    if run_options.dry_run:
-        from ramctl.training.dry_run import dry_run
-
-        click.echo(dumps(dry_run(run_options, report)), nl=False)
-        return report.exit_code
-    run(run_options, report)
-    report.write_stats(stats)
-    return report.exit_code
+    return run(filled(TrainOptions, values, command=name, argv=tuple(sys.argv[1:]))).exit_code
 
 
 def call(**values: Any) -> int:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import TOKENIZER, Bundle, resolve_model
-from ramctl.device import Runtime
+from ramctl.device import Runtime, choose_device, uses_bf16
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import LabelSystem
 from ramctl.model.caption_tokenizer import (
@@ -40,7 +40,7 @@ from ramctl.training.distributed import World
 from ramctl.training.initial import initial_model
 from ramctl.training.objectives.clip_teacher import ClipTeacher
 from ramctl.training.objectives.task import TrainingTask
-from ramctl.training.plan import Plan, WorkFolder
+from ramctl.training.plan import Plan, TrainOptions, WorkFolder
 from ramctl.training.text_vectors import open_text_encoder
 from ramctl.training.train import Trainer
 from ramctl.training.validation import ValidationSet
@@ -88,6 +88,13 @@ class Job:
             "tags_outside_the_labels": n_tags,
             "mentions_outside_the_labels": n_mentions,
         }
+
+
+def runtime_of(options: TrainOptions, precision: str, local_rank: int = 0) -> Runtime:
+    """The device and number format of a run; `--dtype` outranks the preset's precision."""
+    device = choose_device(options.device, local_rank=local_rank)
+    wanted = precision if options.dtype == "auto" else options.dtype
+    return Runtime(device, uses_bf16(wanted, device, on_cpu=True))
 
 
 def build_job(

@@ -14,13 +14,18 @@ import torch
 
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
-from ramctl.training.assembly import Job, RunContext, build_job, can_keep_features
+from ramctl.training.assembly import (
+    Job,
+    RunContext,
+    build_job,
+    can_keep_features,
+    runtime_of,
+)
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import StepPlan
 from ramctl.training.distributed import World
 from ramctl.training.logs import StepEvent
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
-from ramctl.training.run import runtime_of
 from ramctl.training.train import Pace
 
 TIMED_STEPS = 3

@@ -32,12 +32,12 @@ PLAN = "run.json"
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """The options of `train` and `finetune`."""
+    """What `ramctl train` or `finetune` is asked for; the defaults are those of `train`."""
 
-    command: str
-    argv: tuple[str, ...]
-    inputs: tuple[str, ...]
-    out: Path
+    command: str = "train"  # or `finetune`: the preset's settings for that
+    argv: tuple[str, ...] = ()  # the command line, for the bundle's provenance
+    inputs: tuple[str, ...] = ()  # none or `-`: stdin
+    out: Path = Path("model")
     preset: str | None = None
     overrides: tuple[str, ...] = ()
     init: str | None = None
@@ -64,7 +64,9 @@ class TrainOptions:
     tensorboard: Path | None = None
     compile: bool = False
     dry_run: bool = False
+    stats: Path | None = None
     progress: bool | None = None
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A whole training run: from the options to the bundle, through interruptions."""
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,15 +8,17 @@ from typing import Any
 
 import torch
 
-from ramctl.device import Runtime, choose_device, set_up_cpu, uses_bf16
+from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem
 from ramctl.labels import DEFAULT_THRESHOLD
+from ramctl.records.jsonl import dumps
 from ramctl.records.record import Reject
 from ramctl.records.report import Rejects, Report, progress_bar
 from ramctl.records.signals import Deadline, StopRequest, TimeIsUp
-from ramctl.training.assembly import Job, RunContext, build_job
+from ramctl.training.assembly import Job, RunContext, build_job, runtime_of
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.distributed import CompiledParts, World, join_world, why_not_compiled
+from ramctl.training.dry_run import dry_run
 from ramctl.training.logs import (
     Event,
     EventLogs,
@@ -32,11 +35,22 @@ LOG_EVERY_S = 60.0
 RESUME_HINT = "continue with --resume"
 
 
-def run(options: TrainOptions, report: Report) -> Report:
+def run(options: TrainOptions) -> Report:
     """Train and write the bundle; the report tells what became of the records.
 
-    Raises Interrupted when a signal asked to stop: the state is saved, and `resume` continues.
+    A dry run prints what a run would cost, as JSON, and writes nothing. Raises Interrupted when a
+    signal asked to stop: the state is saved, and `resume` continues.
     """
+    report = Report(options.command, quiet=options.quiet, unit="photos")
+    if options.dry_run:
+        sys.stdout.write(dumps(dry_run(options, report)).decode())
+        return report
+    _train(options, report)
+    report.write_stats(options.stats)
+    return report
+
+
+def _train(options: TrainOptions, report: Report) -> None:
     if options.tensorboard is not None:
         require_tensorboard()
     set_up_cpu(options.threads)
@@ -45,26 +59,19 @@ def run(options: TrainOptions, report: Report) -> Report:
         work = WorkFolder(options.out)
         if options.resume and work.is_finished():
             report.say(f"{options.out} is complete: nothing to resume")
-            return report
+            return
         if world.is_main:
             open_plan(options, work, report)
         world.wait()
         try:
             with StopRequest(Deadline(options.max_time)) as stop:
-                return _Run(options, report, work, world, stop).run()
+                _Run(options, report, work, world, stop).run()
         except RamctlError as error:
             # A run that failed during set-up must not stand in the way of the next one.
             is_failed = not isinstance(error, Interrupted) and not work.has_progress()
             if world.is_main and is_failed:
                 work.remove()
             raise
-
-
-def runtime_of(options: TrainOptions, precision: str, local_rank: int = 0) -> Runtime:
-    """The device and number format of a run; `--dtype` outranks the preset's precision."""
-    device = choose_device(options.device, local_rank=local_rank)
-    wanted = precision if options.dtype == "auto" else options.dtype
-    return Runtime(device, uses_bf16(wanted, device, on_cpu=True))
 
 
 def _is_cuda(device: str) -> bool:
@@ -91,7 +98,7 @@ class _Run:
         self.logged = time.monotonic()
         self.rejected_photos: set[tuple[int, int]] = set()
 
-    def run(self) -> Report:
+    def run(self) -> None:
         """Build the job, train, publish."""
         precision = self.plan.preset.training.backbone.precision
         runtime = runtime_of(self.options, precision, self.world.local_rank)
@@ -108,11 +115,10 @@ class _Run:
             raise
         except TimeIsUp:
             self.report.say(f"stopped while reading photos; {RESUME_HINT}")
-            return self.report
+            return
         self.report.n_out = self.report.n_in - self.report.n_rejected
         self.report.say(self.report.summary())
         self.stop.raise_if_signalled()
-        return self.report
 
     def _build(self, runtime: Runtime) -> Job:
         """The job; the first process prepares the work folder before the others read it."""

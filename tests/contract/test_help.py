@@ -12,6 +12,7 @@ from ramctl.commands.base import filled, option
 
 OPTIONS = {
     "parse": ("ramctl.parsing.run", "ParseOptions", {}),
+    "train": ("ramctl.training.plan", "TrainOptions", {}),
     "generate": ("ramctl.data_engine.generate", "GenerateOptions", {}),
     "clean": ("ramctl.data_engine.clean", "CleanOptions", {}),
     "tag": ("ramctl.tagging.run", "TagOptions", {}),
