@@ -196,8 +196,6 @@ class RamctlCommand(TwoHelps):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command with the values of its dataclass's fields."""
-        if ctx.params.get("quiet") and "progress" in ctx.params:
-            ctx.params["progress"] = False
         ctx.params = self.field_values(ctx.params)
         return super().invoke(ctx)
 

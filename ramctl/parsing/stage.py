@@ -25,7 +25,7 @@ from ramctl.records.record import (
     image_name,
     string_list,
 )
-from ramctl.records.report import Report, progress_bar
+from ramctl.records.report import Report
 from ramctl.records.stream import Batch, Outcome
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def build_label_file(
     counts = TagCounts()
     decisions = read_review(review) if review else {}
     with ExitStack() as stack:
-        bar = stack.enter_context(progress_bar(report.command, report.unit, shown=progress))
+        bar = stack.enter_context(report.progress(progress))
         parse = stack.enter_context(parsed_batches(None, jobs))
         for n_records, parsed in parse(_caption_batches(items, report, strict)):
             for caption in parsed:

@@ -39,7 +39,7 @@ class TagOptions:
     root: str | None = None
     model: str = "mini"
     tagger: TaggerOptions = field(default_factory=TaggerOptions)
-    include: Path | None = None  # files of the tags that `tagger.choice` holds
+    include: Path | None = None  # files for the tags and names in `tagger.choice`
     exclude: Path | None = None
     rename: Path | None = None
     form: str = "jsonl"
@@ -78,8 +78,8 @@ def _tag(options: TagOptions, source: Iterator[Item], report: Report, stack: Exi
     tagger = _load(options, report)
     labels = tagger.labels.tags
     stage = with_root_check(tagger.stage)
-    for notice in _notices(options, report, stack):
-        stage = watched(stage, notice)
+    for watch in _watchers(options, report, stack):
+        stage = watched(stage, watch)
     stream, sidecars = options.stream, options.sidecars
     form = output_format(
         options.form, labels=labels, prefix=sidecars.prefix, caption=options.tagger.caption
@@ -102,10 +102,10 @@ def _tag(options: TagOptions, source: Iterator[Item], report: Report, stack: Exi
     )
 
 
-def _notices(
+def _watchers(
     options: TagOptions, report: Report, stack: ExitStack
 ) -> Iterator[Callable[[Record, Outcome], Outcome]]:
-    """What happens to each tagged photo before its record is written."""
+    """What is done with each tagged photo before its record is written."""
     if options.form == "kohya":
         yield add_photo_size
     if options.sidecars.xmp or options.sidecars.text:
@@ -122,7 +122,7 @@ def _remove(options: TagOptions, source: Iterator[Item], report: Report) -> Repo
 
 
 def _load(options: TagOptions, report: Report) -> Tagger:
-    choice = _choice(options)
+    choice = _selection(options)
     wanted = replace(options.tagger, choice=choice, say=report.say)
     given = {one.name: getattr(wanted, one.name) for one in fields(wanted)}
     tagger = Tagger.load(options.model, **given)
@@ -132,14 +132,15 @@ def _load(options: TagOptions, report: Report) -> Tagger:
     return tagger
 
 
-def _choice(options: TagOptions) -> SelectionOptions:
-    include, exclude, rename = options.include, options.exclude, options.rename
-    return replace(
-        options.tagger.choice,
-        include=read_tag_list(include) if include else None,
-        exclude=read_tag_list(exclude) if exclude else (),
-        rename=read_renames(rename) if rename else {},
-    )
+def _selection(options: TagOptions) -> SelectionOptions:
+    selection = options.tagger.choice
+    if options.include:
+        selection = replace(selection, include=read_tag_list(options.include))
+    if options.exclude:
+        selection = replace(selection, exclude=read_tag_list(options.exclude))
+    if options.rename:
+        selection = replace(selection, rename=read_renames(options.rename))
+    return selection
 
 
 def _tell(report: Report, names: Sequence[str], what: str) -> None:
