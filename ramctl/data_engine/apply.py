@@ -5,42 +5,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ramctl.data_engine.cluster import REASONS, Decision
-from ramctl.data_engine.region_store import RegionIndex, Rows
+from ramctl.data_engine.region_store import Array, RegionIndex
 from ramctl.records.record import JsonObject, Record, set_tags, string_list
 
+REMOVAL = np.dtype([("row", "<i8"), ("reason", "u1"), ("distance", "<f4")])
 
-@dataclass
-class Removals:
-    """The rows that lose their tag, ascending; few compared with the features."""
 
-    row: Rows
-    reason: NDArray[np.uint8]
-    distance: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, decisions: Iterable[Decision]) -> "Removals":
-        """What a series of decisions removes."""
-        rows, reasons = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
-        distances = [np.zeros(0, np.float32)]
-        for decision in decisions:
-            gone = np.flatnonzero(decision.reason)
-            rows.append(decision.row[gone])
-            reasons.append(decision.reason[gone])
-            distances.append(decision.distance[gone])
-        row = np.concatenate(rows)
-        order = np.argsort(row)
-        return cls(row[order], np.concatenate(reasons)[order], np.concatenate(distances)[order])
-
-    def between(self, start: int, end: int) -> list[tuple[int, str, float]]:
-        """Row, reason and distance of the removals among rows `start` to `end`."""
-        first, last = np.searchsorted(self.row, [start, end])
-        return [
-            (int(self.row[i]), REASONS[int(self.reason[i])], float(self.distance[i]))
-            for i in range(first, last)
-        ]
+def removals_of(decisions: Iterable[Decision]) -> Array:
+    """What a series of decisions removes, `REMOVAL` by row; few compared with the features."""
+    parts = [np.zeros(0, REMOVAL)]
+    for decision in decisions:
+        gone = np.flatnonzero(decision.reason)
+        part = np.zeros(len(gone), REMOVAL)
+        for name in REMOVAL.names or ():
+            part[name] = getattr(decision, name)[gone]
+        parts.append(part)
+    return np.sort(np.concatenate(parts), order="row")
 
 
 @dataclass
@@ -48,7 +30,7 @@ class Cleaner:
     """Applies the removals to records, whose `key` is their position in the input."""
 
     index: RegionIndex
-    removals: Removals
+    removals: Array  # `REMOVAL`
     reasons: Counter[str] = field(default_factory=Counter)
     before: Counter[str] = field(default_factory=Counter)
     after: Counter[str] = field(default_factory=Counter)
@@ -71,16 +53,17 @@ class Cleaner:
     def _entries(self, position: int, tags: list[str]) -> list[JsonObject]:
         """What `removed` says of the tags that one input loses."""
         first, regions = self.index.of_input(position)
+        start, end = np.searchsorted(self.removals["row"], [first, first + len(regions)])
         entries = []
-        for row, reason, distance in self.removals.between(first, first + len(regions)):
-            region = regions[row - first]
+        for removal in self.removals[start:end]:
+            region = regions[int(removal["row"]) - first]
             entries.append(
                 {
                     "tag": tags[int(region["place"])],
-                    "reason": reason,
+                    "reason": REASONS[int(removal["reason"])],
                     "box": [round(float(side), 4) for side in region["box"]],
                     "score": round(float(region["score"]), 4),
-                    "distance": round(distance, 4),
+                    "distance": round(float(removal["distance"]), 4),
                 }
             )
         return entries

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import orjson
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.data_engine.apply import Cleaner, Removals
+from ramctl.data_engine.apply import Cleaner, removals_of
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.cluster import ClusterSettings, Decisions, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
@@ -267,7 +267,7 @@ class Cleaning:
             self._write_page(work, self.options.page)
         shards = work.shards()
         decisions = Decisions.current(work)
-        cleaner = Cleaner(RegionIndex(shards), Removals.of(decisions))
+        cleaner = Cleaner(RegionIndex(shards), removals_of(decisions))
 
         def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
             yield from each(cleaner)(batches)

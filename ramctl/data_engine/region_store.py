@@ -132,21 +132,18 @@ class Shard:
     @cached_property
     def regions(self) -> Array:
         """The regions, `REGION`."""
-        path = self.folder / "regions.npy"
-        return np.load(path, mmap_mode="r") if self._holds_regions else np.zeros(0, REGION)
+        return self._load("regions.npy")
 
     @cached_property
     def features(self) -> NDArray[np.float16]:
         """The regions' features, (regions, D)."""
-        path = self.folder / "features.npy"
-        features: NDArray[np.float16] = (
-            np.load(path, mmap_mode="r") if self._holds_regions else np.load(path)
-        )  # an empty file cannot be mapped
-        return features
+        return self._load("features.npy")
 
-    @property
-    def _holds_regions(self) -> bool:
-        return bool(self.facts["counts"].get("regions", 0))
+    def _load(self, name: str) -> Array:
+        # An array without elements cannot be mapped.
+        is_empty = not self.facts["counts"].get("regions", 0)
+        array: Array = np.load(self.folder / name, mmap_mode=None if is_empty else "r")
+        return array
 
     def inputs(self) -> Iterator[Item]:
         """The shard's records and rejects in input order."""

@@ -14,6 +14,11 @@ from ramctl.records.record import Item, JsonObject, Record, Reject
 
 # Numbers that may not come back as written from a double or a 64-bit integer.
 _RISKY_NUMBER = re.compile(rb"[0-9][eE]|[0-9.]{16}|-0")
+_OWN_FIELDS = frozenset({
+    "image", "captions", "caption", "tags", "caption_tags", "kinds", "scores", "dense", "sources",
+    "generated_captions", "generated_caption_tags", "removed", "boxes", "negatives", "uncertain",
+    "record", "raw",
+})  # fmt: skip
 
 
 def dumps(fields: JsonObject) -> bytes:
@@ -41,29 +46,6 @@ def _with_exact_numbers(line: bytes, fields: JsonObject) -> JsonObject:
 
     raw = json.loads(line, parse_float=exact, parse_int=exact)
     return {key: fields[key] if key in _OWN_FIELDS else raw[key] for key in fields}
-
-
-_OWN_FIELDS = frozenset(
-    [
-        "image",
-        "captions",
-        "caption",
-        "tags",
-        "caption_tags",
-        "kinds",
-        "scores",
-        "dense",
-        "sources",
-        "generated_captions",
-        "generated_caption_tags",
-        "removed",
-        "boxes",
-        "negatives",
-        "uncertain",
-        "record",
-        "raw",
-    ]
-)
 
 
 def read_records(stream: BinaryIO, source: str, base: Path, stage: str) -> Iterator[Item]:

@@ -84,26 +84,21 @@ class PartFile(Sink):
             self._open()
 
     def cut(self, end: int) -> None:
-        """Drop everything after byte `end`: what a killed run wrote but did not record."""
         if end < self.end:
             self.end = end
             self._open()
 
     def forget(self, start: int, end: int) -> None:
-        """Leave the bytes from `start` to `end` out of the finished file."""
         self._stale.append((start, end))
 
     def write(self, data: bytes) -> int:
-        """Append and return the offset after the data."""
         if self._stream is None:
             self._open()
         assert self._stream is not None
         self._stream.write(data)
-        self.end += len(data)
-        return self.end
+        return super().write(data)
 
     def flush(self) -> None:
-        """Hand everything written so far to the operating system."""
         if self._stream is not None:
             self._stream.flush()
 
@@ -119,13 +114,11 @@ class PartFile(Sink):
             raise RunProblem(f"{self.part}: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Leave the part as it is, to be continued."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
     def finish(self) -> list[tuple[int, int]]:
-        """Rename the part into place without the ranges to forget, which are returned."""
         if self._stale and self._stream is None:
             self._open()
         self.close()
@@ -141,18 +134,10 @@ class PartFile(Sink):
         kept = self.part.with_name(self.part.name + ".kept")
         with self.part.open("rb") as source, kept.open("wb") as target:
             for start, end in [*stale, (self.end, self.end)]:
-                _copy(source, target, start - source.tell())
+                while block := source.read(min(start - source.tell(), 1 << 20)):
+                    target.write(block)
                 source.seek(end)
         kept.replace(self.part)
-
-
-def _copy(source: BinaryIO, target: BinaryIO, n_bytes: int) -> None:
-    while n_bytes > 0:
-        block = source.read(min(n_bytes, 1 << 20))
-        if not block:
-            return
-        target.write(block)
-        n_bytes -= len(block)
 
 
 def open_rejects(name: str | None, *, resume: bool) -> Sink:

@@ -66,15 +66,11 @@ class Reject:
 
     def to_json(self) -> JsonObject:
         """The reject as written to `--rejects`; reading it again gives the wrapped record."""
-        out: JsonObject = {
-            "source": self.source,
-            "line": self.line,
-            "stage": self.stage,
-            "code": self.code,
-            "message": self.message,
-        }
-        out.update({"record": self.record} if self.record is not None else {"raw": self.raw or ""})
-        return out
+        named = ("source", "line", "stage", "code", "message")
+        out: JsonObject = {name: getattr(self, name) for name in named}
+        if self.record is None:
+            return out | {"raw": self.raw or ""}
+        return out | {"record": self.record}
 
     def fail(self) -> NoReturn:
         """End the run with RunProblem: what `--strict` does at the first reject."""

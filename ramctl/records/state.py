@@ -5,7 +5,7 @@ thresholds); every other line records one input and is written after the output 
 """
 
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -77,19 +77,12 @@ class ResumeState:
             return
         self._check_head(orjson.loads(lines[0]))
         kept = [lines[0]]
-        starts: dict[Status, int] = {"done": 0, "rejected": 0}
-        for line in lines[1:]:
-            if not line.endswith(b"\n"):
+        for line, (row, entry) in zip(lines[1:], _entries(lines[1:]), strict=False):
+            if entry.status == "done" and entry.end > n_output_bytes:
                 break
-            row = orjson.loads(line)
-            status: Status = row["status"]
-            if status == "done" and row["end"] > n_output_bytes:
-                break
-            entry = Entry(status, row["stamp"], starts[status], row["end"])
-            starts[status] = row["end"]
+            self.ends[entry.status] = entry.end
             self._earlier[row["key"]].append(entry)
             kept.append(line)
-        self.ends = starts
         if len(kept) < len(lines):
             self._path.write_bytes(b"".join(kept))
 
@@ -126,13 +119,22 @@ class ResumeState:
         if not any(stale.values()):
             return
         lines = self._path.read_bytes().splitlines(keepends=True)
-        kept, starts = [lines[0]], {"done": 0, "rejected": 0}
-        for line in lines[1:]:
-            row = orjson.loads(line)
-            status, end = row["status"], row["end"]
-            gone = (starts[status], end) in stale[status]
-            starts[status] = end
-            if not gone:
-                row["end"] = end - sum(b - a for a, b in stale[status] if b <= end)
+        kept = [lines[0]]
+        for row, entry in _entries(lines[1:]):
+            dropped = stale[entry.status]
+            if (entry.start, entry.end) not in dropped:
+                row["end"] -= sum(end - start for start, end in dropped if end <= entry.end)
                 kept.append(orjson.dumps(row) + b"\n")
         self._path.write_bytes(b"".join(kept))
+
+
+def _entries(lines: list[bytes]) -> Iterator[tuple[JsonObject, Entry]]:
+    """The rows of a state with their entries, up to a torn line."""
+    starts: dict[Status, int] = {"done": 0, "rejected": 0}
+    for line in lines:
+        if not line.endswith(b"\n"):
+            return
+        row = orjson.loads(line)
+        status: Status = row["status"]
+        yield row, Entry(status, row["stamp"], starts[status], row["end"])
+        starts[status] = row["end"]

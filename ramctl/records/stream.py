@@ -20,7 +20,7 @@ from ramctl.records.outputs import PartFile, Sink, StreamSink, records_to_stdout
 from ramctl.records.record import Item, JsonObject, Record, Reject, image_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import Deadline, StopRequest
-from ramctl.records.state import Entry, ResumeState
+from ramctl.records.state import Entry, ResumeState, Status
 
 Outcome = JsonObject | RecordProblem
 Batch = list[Record]
@@ -136,8 +136,9 @@ def run_stream(
         stop = stack.enter_context(StopRequest(Deadline(options.max_time)))
         outputs = _Outputs.open(report, options, fingerprint or {}, stack)
         run = _Run(iter(source), report, options, outputs, encode, stop)
-        if header and outputs.sink.end == 0:
-            outputs.sink.write(header)
+        output = outputs.sinks["done"]
+        if header and output.end == 0:
+            output.write(header)
         bar = stack.enter_context(report.progress(options.progress))
         try:
             for outcomes in stage(run.batches()):
@@ -162,7 +163,7 @@ class _Outputs:
     The state is always written last, so that it never names lines that a crash has lost.
     """
 
-    sink: Sink
+    sinks: dict[Status, Sink]
     rejects: Rejects
     state: ResumeState | None
 
@@ -193,7 +194,7 @@ class _Outputs:
         rejects = Rejects(report, options.rejects, strict=options.strict, resume=options.resume)
         if state and options.resume:
             rejects.sink.cut(state.ends["rejected"])
-        return cls(sink, rejects, state)
+        return cls({"done": sink, "rejected": rejects.sink}, rejects, state)
 
     def earlier(self, key: str) -> Entry | None:
         """What an earlier run did with an input."""
@@ -201,11 +202,11 @@ class _Outputs:
 
     def forget(self, entry: Entry) -> None:
         """Leave out what an earlier run wrote for an input that is to be done again."""
-        (self.sink if entry.status == "done" else self.rejects.sink).forget(entry.start, entry.end)
+        self.sinks[entry.status].forget(entry.start, entry.end)
 
     def write(self, record: Record, line: bytes) -> None:
         """Write the output of a record."""
-        end = self.sink.write(line)
+        end = self.sinks["done"].write(line)
         if self.state:
             self.state.add(record.key, record.stamp, "done", end)
 
@@ -218,27 +219,26 @@ class _Outputs:
 
     def flush(self) -> None:
         """Hand everything to the operating system."""
-        self.sink.flush()
-        self.rejects.sink.flush()
+        for sink in self.sinks.values():
+            sink.flush()
         if self.state:
             self.state.flush()
 
     def save(self) -> None:
         """Leave everything on disk as it is, for `--resume` to continue."""
         self.flush()
-        self.sink.close()
+        self.sinks["done"].close()
         if self.state:
-            self.rejects.sink.close()
+            self.sinks["rejected"].close()
         else:
-            self.rejects.sink.finish()
+            self.sinks["rejected"].finish()
 
     def finish(self) -> None:
         """Give the files their names, without what was to be forgotten."""
         self.flush()
-        stale_output = self.sink.finish()
-        stale_rejects = self.rejects.sink.finish()
+        stale = {status: sink.finish() for status, sink in self.sinks.items()}
         if self.state:
-            self.state.rewrite({"done": stale_output, "rejected": stale_rejects})
+            self.state.rewrite(stale)
 
 
 @dataclass(slots=True)
@@ -332,7 +332,7 @@ class _Run:
         if self.stop.is_due:
             self.report.n_left = sum(not self._was_done(item) for item in self.items)
         if footer:
-            self.outputs.sink.write(footer)
+            self.outputs.sinks["done"].write(footer)
         self.outputs.finish()
 
     def _was_done(self, item: Item) -> bool:
