@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.records.jsonl import content_stamp, dumps
-from ramctl.records.record import JsonObject, Record, Reject
+from ramctl.records.record import Item, JsonObject, Record, Reject
 
 #: Names that other projects give to photo, caption and tags (BLIP, img2dataset, kohya, datasets).
 IMAGE_FIELDS = ("image", "image_path", "file_name", "filepath", "url", "path")
@@ -23,9 +23,13 @@ class Source:
     base: Path
     stage: str
 
-    def record(self, fields: JsonObject, line: int) -> Record:
-        """The record of one row; `line` counts from 1."""
-        return Record(fields, self.name, line, self.base, stamp=content_stamp(dumps(fields)))
+    def record(self, fields: JsonObject, line: int) -> Item:
+        """The record of one row, or a reject where it cannot be written; `line` counts from 1."""
+        try:
+            stamp = content_stamp(dumps(fields))
+        except TypeError as error:  # nested more than 254 levels deep
+            return self.reject(line, "bad_json", f"cannot be written again: {error}", fields)
+        return Record(fields, self.name, line, self.base, stamp=stamp)
 
     def reject(self, line: int, code: str, message: str, raw: object) -> Reject:
         """The reject of one row that holds no record."""

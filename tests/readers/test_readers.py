@@ -5,14 +5,10 @@ import json
 import tarfile
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ramctl.errors import RunProblem
-from ramctl.readers import json_lists
 from ramctl.readers.detect import read_any, recognise
 from ramctl.readers.grouping import group_by_image
-from ramctl.readers.json_lists import JsonScanner
 from ramctl.records.record import Record, Reject
 
 COCO = {
@@ -167,32 +163,31 @@ def test_parquet_rows_are_records(tmp_path):
     assert shown(read_any([str(path)], None, "parse")) == [("http://a/1.jpg", ["a dog"])]
 
 
-def test_a_list_without_an_end_is_one_line(tmp_path):
-    path = tmp_path / "x.json"
-    path.write_text('[{"url": "a", "caption": "b"}')
-    with pytest.raises(RunProblem, match="no end"):
-        list(read_any([str(path)], None, "parse", form="json"))
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
+@pytest.mark.parametrize(
+    ("form", "text", "reason"),
+    [
+        ("json", '[{"url": "a", "caption": "b"}', "premature EOF|Incomplete"),
+        ("json", '{"url": "a", "caption": "b"}', "not a JSON list"),
+        ("coco", '[{"caption": "b"}]', "not a JSON object"),
+        ("json", '[{"url": "a" "caption": "b"}]', "x.json: not the expected JSON"),
+    ],
 )
+def test_a_list_that_is_none_is_one_line(tmp_path, form, text, reason):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(RunProblem, match=reason) as caught:
+        list(read_any([str(path)], None, "parse", form=form))
+    assert "\n" not in caught.value.message
 
 
-@given(
-    st.lists(json_values, max_size=6), json_values, st.sampled_from([1, 2, 7, 1 << 18]),
-    st.booleans(),
-)  # fmt: skip
-def test_items_of_any_list_come_back_in_chunks_of_any_size(items, other, chunk, ascii_only):
-    text = json.dumps({"other": other, "list": items, "last": other}, ensure_ascii=ascii_only)
-    usual, json_lists.CHUNK = json_lists.CHUNK, chunk
-    try:
-        stream = io.BytesIO(text.encode("utf-8", "surrogatepass"))
-        assert list(JsonScanner(stream).items("list")) == items
-    finally:
-        json_lists.CHUNK = usual
+def test_a_byte_order_mark_is_skipped_and_what_cannot_be_written_rejected(tmp_path):
+    path = tmp_path / "x.json"
+    deep = '{"a":' * 300 + "1" + "}" * 300
+    rows = ['{"url": "a", "caption": "b", "n": 1.5}', deep]
+    path.write_bytes(b"\xef\xbb\xbf [" + ",".join(rows).encode() + b"]")
+    good, bad = read_any([str(path)], None, "parse", form="json")
+    assert (good.fields["captions"], good.fields["n"]) == (["b"], 1.5)
+    assert (bad.code, bad.line) == ("bad_json", 2)
 
 
 def test_captions_of_a_photo_are_joined_where_its_first_stood():
