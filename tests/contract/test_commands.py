@@ -1,5 +1,6 @@
-"""`-h` fits a screen, `--help` is complete, and what they name as defaults the library has too."""
+"""`-h` fits a screen, `--help` is complete; commands are their dataclass and `run`."""
 
+import json
 import re
 from importlib import import_module
 
@@ -9,6 +10,14 @@ from click.testing import CliRunner
 
 from ramctl.cli import COMMANDS, cli
 from ramctl.commands.base import filled, option
+from ramctl.parsing import run as parsing
+from ramctl.records.stream import StreamOptions
+from ramctl.tagging import run as tagging
+from ramctl.tagging.scorers import TaggerOptions
+from ramctl.tagging.selection import SelectionOptions
+from tests.conftest import REPOSITORY
+
+DATA = REPOSITORY / "tests" / "data"
 
 OPTIONS = {
     "parse": ("ramctl.parsing.run", "ParseOptions", {}),
@@ -90,3 +99,27 @@ def test_an_option_is_declared_as_its_help_shows_it():
     ]  # fmt: skip
     assert [one.is_flag for one in declared] == [False, False, True, True]
     assert declared[1].type.choices == ("a", "b")
+
+
+def test_commands_run_from_python(tmp_path):
+    """Without a command line: options in, a report and files out."""
+    quiet = {"quiet": True, "root": str(DATA)}
+    parsed, tagged = tmp_path / "parsed.jsonl", tmp_path / "tagged.jsonl"
+    report = parsing.run(
+        parsing.ParseOptions(
+            inputs=(str(DATA / "captions.jsonl"),), stream=StreamOptions(output=parsed), **quiet
+        )
+    )
+    assert (report.n_out, report.exit_code) == (8, 0)
+    selection = SelectionOptions(include=["field"])
+    report = tagging.run(
+        tagging.TagOptions(
+            inputs=(str(parsed),),
+            tagger=TaggerOptions(choice=selection),
+            stream=StreamOptions(output=tagged),
+            **quiet,
+        )
+    )
+    rows = [json.loads(line) for line in tagged.read_bytes().splitlines()]
+    assert len(rows) == report.n_out == 8
+    assert {tag for row in rows for tag in row["tags"]} == {"field"}
