@@ -248,6 +248,7 @@ class Cleaning:
             whole_photos=options.embed_kind == "crop" or options.detector != "attention",
         )
         self.report.device = str(baseline.device)
+        baseline.say = self.report.say
         with self._stopping("records") as (stop, tick):
             items = _stoppable(source, stop)
             strict = options.stream.strict

@@ -12,11 +12,11 @@ from threading import Thread
 from typing import Any, Protocol
 
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
-from ramctl.records.record import Record
+from ramctl.records.record import JsonObject, Record
 from ramctl.records.signals import PATIENCE_S, raise_if_stopped
 
 Batch = list[Record]
-Outcomes = list[dict[str, Any] | RecordProblem]
+Outcomes = list[JsonObject | RecordProblem]
 AHEAD = 2  # batches a process has at a time: it decodes one while it scores the other
 MOST_DEATHS = 2  # processes that one batch may kill before the run fails
 

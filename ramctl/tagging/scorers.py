@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, numb
 from ramctl.inference.regions import View, label_boxes
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import MAX_PIXELS
+from ramctl.records.record import JsonObject
 from ramctl.tagging.selection import SelectionOptions
 
 if TYPE_CHECKING:  # an installation that only tags has no torch
@@ -92,7 +93,7 @@ class Scorer(ABC):
         sizes: Sequence[tuple[int, int]],
         chosen: Sequence[Mapping[str, float]],
         ids: Mapping[str, int],
-    ) -> list[dict[str, Any]]:
+    ) -> list[JsonObject]:
         """`boxes` and `generated_captions` of photos, as far as the options ask for them.
 
         `sizes` are their original widths and heights, `chosen` their tags with scores; `ids` maps
@@ -197,10 +198,10 @@ class BundleScorer(Scorer):
         sizes: Sequence[tuple[int, int]],
         chosen: Sequence[Mapping[str, float]],
         ids: Mapping[str, int],
-    ) -> list[dict[str, Any]]:
+    ) -> list[JsonObject]:
         """Boxes and captions, by the torch model even where a graph gives the scores."""
         encoded = self._torch.encode(self.preprocess.full_batch(photos, self.batch))
-        found: list[dict[str, Any]] = [{} for _ in chosen]
+        found: list[JsonObject] = [{} for _ in chosen]
         if self._options.boxes:
             for index, (tags, size) in enumerate(zip(chosen, sizes, strict=True)):
                 # One by one, so that a photo's boxes do not depend on the tags of the others.
@@ -217,7 +218,7 @@ class BundleScorer(Scorer):
 
     def _boxes(
         self, photo: "Encoded", scores: Mapping[str, float], ids: Mapping[str, int], view: View
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """`{tag: [[x0, y0, x1, y1], score]}` of one photo, corners as shares of its sides."""
         if not scores:
             return {}

@@ -16,11 +16,11 @@ from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.labels import LabelSystem
 from ramctl.photos.decoding import record_photo
-from ramctl.records.record import Record, encode_name, set_tags
+from ramctl.records.record import JsonObject, Record, encode_name, set_tags
 from ramctl.tagging.scorers import BundleScorer, PeerScorer, Scorer, TaggerOptions
 from ramctl.tagging.selection import TagSelector
 
-Outcome = dict[str, Any] | RecordProblem
+Outcome = JsonObject | RecordProblem
 Batch = list[Record]
 DENSE_DIGITS = 6
 
@@ -96,7 +96,7 @@ class Tagger:
             "choice of tags": blake2b(repr(choice).encode(), digest_size=16).hexdigest(),
         }
 
-    def tag(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:
+    def tag(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[JsonObject]:
         """The record of each photo in order; raises RecordProblem at one that cannot be tagged.
 
         A photo is a path or `shard.tar#member`. `outcomes` goes on after such a photo.
@@ -151,12 +151,12 @@ class Tagger:
             for record, fields in zip(records, added, strict=True)
         ]
 
-    def _fields(self, decoded: Sequence[Decoded]) -> list[dict[str, Any]]:
+    def _fields(self, decoded: Sequence[Decoded]) -> list[JsonObject]:
         """The fields that tagging adds for each photo."""
         photos = [photo.pixels for photo in decoded]
         scores = self.scorer.scores(photos)
         chosen = [self._choose(row) for row in scores]
-        added: list[dict[str, Any]] = [{"tags": list(tags), "scores": tags} for tags in chosen]
+        added: list[JsonObject] = [{"tags": list(tags), "scores": tags} for tags in chosen]
         if self.options.dense:
             named = f"sha256:{self.labels.sha256}"
             for fields, row in zip(added, scores, strict=True):
@@ -168,7 +168,7 @@ class Tagger:
                 fields |= annotations
         return added
 
-    def _record(self, record: Record, added: dict[str, Any]) -> dict[str, Any]:
+    def _record(self, record: Record, added: JsonObject) -> JsonObject:
         fields = record.fields
         set_tags(fields, added["tags"])
         fields |= added

@@ -13,6 +13,7 @@ from ramctl.data_engine.detectors import (
     Region,
     attention_maps,
 )
+from ramctl.inference.captions import CaptionWriter
 from ramctl.inference.regions import View, crop_pixels, heat_map_box, tokens_under
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
@@ -111,3 +112,52 @@ def test_a_short_batch_gives_the_features_of_a_full_one(engine_bundle):
     photos = [Image.fromarray(random.integers(0, 255, (50, 80, 3), np.uint8)) for _ in range(6)]
     together = baseline.features(photos)
     assert torch.equal(together[4:], baseline.features(photos[4:]))
+
+
+def fits(function, most, size):
+    """The function on a device whose memory runs out above `most` photos or regions."""
+
+    def call(*arguments):
+        if size(*arguments) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return function(*arguments)
+
+    return call
+
+
+def test_regions_that_do_not_fit_in_memory_are_done_in_parts(batch, monkeypatch):
+    regions = [Region(photo, label, WHOLE) for photo, label in full_scores(batch)]
+    maps, seen = attention_maps(batch), PoolEmbedder().embed(batch, regions)
+    engine, said = batch.baseline.engine, []
+    monkeypatch.setattr(engine, "say", said.append)
+    model = engine.model
+    monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
+    monkeypatch.setattr(
+        model, "look_at_regions", fits(model.look_at_regions, 4, lambda _, some, labels: len(some))
+    )
+    again = PhotoBatch(batch.baseline, batch.photos, batch.labels)
+    np.testing.assert_allclose(attention_maps(again), maps, atol=1e-6)
+    parts = PoolEmbedder().embed(again, regions)
+    np.testing.assert_allclose(parts.scores, seen.scores, atol=1e-6)
+    np.testing.assert_allclose(parts.features, seen.features, atol=1e-6)
+    assert [message.partition(": ")[2] for message in said] == [
+        "out of memory with 4 photos, going on with 2",
+        "out of memory with 6 regions, going on with 3",
+    ]
+
+
+def test_captions_that_do_not_fit_in_memory_are_done_in_parts(engine_bundle, monkeypatch):
+    baseline = Baseline.load(str(engine_bundle), BaselineOptions(batch=4), captioning=True)
+    photos = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32)
+    engine, writer = baseline.engine, CaptionWriter(baseline.bundle)
+    encoded, scores = engine.encode_and_score(photos)
+    tags = [["horse"], ["field", "sky"], [], ["man"]]
+    expected = writer.write(engine, encoded, tags)
+    model = engine.model
+    monkeypatch.setattr(
+        model, "generate", fits(model.generate, 2, lambda encoded, *others: len(encoded))
+    )
+    monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
+    again, in_parts = engine.encode_and_score(photos)
+    np.testing.assert_allclose(in_parts, scores, atol=1e-6)
+    assert writer.write(engine, again, tags) == expected
