@@ -6,12 +6,13 @@ A page is one file that shows everything without a network: no fonts, scripts or
 import base64
 import io
 from functools import cache
-from typing import Any, NamedTuple
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ramctl.photos.decoding import record_photo
 from ramctl.records.record import Record
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 class Thumbnail(NamedTuple):
@@ -28,7 +29,10 @@ def render(template: str, **values: Any) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> "Environment":
+    # Not at the top: `tag` imports the gallery, and most of its runs write none.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     return Environment(
         loader=PackageLoader("ramctl.pages"),
         autoescape=True,
