@@ -114,19 +114,15 @@ class PoolEmbedder:
         return _embed(batch, regions, batch.features, photo, torch.from_numpy(np.stack(cover)))
 
 
-@dataclass(frozen=True, slots=True)
 class CropEmbedder:
     """Regions as crops, each of which goes through the encoder: the paper's way."""
-
-    margin: float = 0.0
 
     def embed(self, batch: PhotoBatch, regions: list[Region]) -> ScoredRegions:
         """Score and feature of each region."""
         crops = []
         for region in regions:
             photo = batch.photos[region.photo]
-            box = crop_pixels(region.box, photo.width, photo.height, margin=self.margin)
-            crops.append(photo.crop(box))
+            crops.append(photo.crop(crop_pixels(region.box, photo.width, photo.height)))
         features = batch.baseline.features(crops)
         n_tokens = features.shape[1] - batch.baseline.engine.model.encoder.extra_tokens
         cover = torch.ones(len(regions), n_tokens)

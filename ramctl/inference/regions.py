@@ -136,16 +136,12 @@ def _cover(start: float, end: float, cells: int) -> NDArray[np.float64]:
 
 
 def crop_pixels(
-    box: Sequence[float] | Floats, width: int, height: int, *, margin: float = 0.0
+    box: Sequence[float] | Floats, width: int, height: int
 ) -> tuple[int, int, int, int]:
-    """The box in whole pixels (left, top, right, bottom), at least one pixel each way.
-
-    `margin` widens it by that share of its own size on every side.
-    """
+    """The box in whole pixels (left, top, right, bottom), at least one pixel each way."""
     x0, y0, x1, y1 = (float(value) for value in box)
-    dx, dy = (x1 - x0) * margin, (y1 - y0) * margin
-    left = min(max(int(np.floor((x0 - dx) * width)), 0), width - 1)
-    top = min(max(int(np.floor((y0 - dy) * height)), 0), height - 1)
-    right = max(min(int(np.ceil((x1 + dx) * width)), width), left + 1)
-    bottom = max(min(int(np.ceil((y1 + dy) * height)), height), top + 1)
+    left = min(max(int(np.floor(x0 * width)), 0), width - 1)
+    top = min(max(int(np.floor(y0 * height)), 0), height - 1)
+    right = max(min(int(np.ceil(x1 * width)), width), left + 1)
+    bottom = max(min(int(np.ceil(y1 * height)), height), top + 1)
     return left, top, right, bottom

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,14 @@ class TaggerOptions:
     say: Callable[[str], None] = lambda message: None  # told what the user should know
 
 
+class TaggedPhoto(NamedTuple):
+    """A photo as the model takes it, its original width and height, and its tags with scores."""
+
+    pixels: Pixels
+    size: tuple[int, int]
+    tags: Mapping[str, float]
+
+
 class Scorer(ABC):
     """Scores photos against a fixed set of labels."""
 
@@ -87,17 +95,10 @@ class Scorer(ABC):
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """Probabilities (n, L) of n prepared photos, n at most `batch`."""
 
-    def annotate(
-        self,
-        photos: Sequence[Pixels],
-        sizes: Sequence[tuple[int, int]],
-        chosen: Sequence[Mapping[str, float]],
-        ids: Mapping[str, int],
-    ) -> list[JsonObject]:
+    def annotate(self, photos: Sequence[TaggedPhoto], ids: Mapping[str, int]) -> list[JsonObject]:
         """`boxes` and `generated_captions` of photos, as far as the options ask for them.
 
-        `sizes` are their original widths and heights, `chosen` their tags with scores; `ids` maps
-        the name of a tag to its label.
+        `ids` maps the name of a tag to its label.
         """
         return [{} for _ in photos]
 
@@ -192,44 +193,36 @@ class BundleScorer(Scorer):
         """Probabilities (n, L) of n resized photos, n at most the batch size."""
         return self.engine.scores(self.preprocess.full_batch(photos, self.batch))[: len(photos)]
 
-    def annotate(
-        self,
-        photos: Sequence[Pixels],
-        sizes: Sequence[tuple[int, int]],
-        chosen: Sequence[Mapping[str, float]],
-        ids: Mapping[str, int],
-    ) -> list[JsonObject]:
+    def annotate(self, photos: Sequence[TaggedPhoto], ids: Mapping[str, int]) -> list[JsonObject]:
         """Boxes and captions, by the torch model even where a graph gives the scores."""
-        encoded = self._torch.encode(self.preprocess.full_batch(photos, self.batch))
-        found: list[JsonObject] = [{} for _ in chosen]
+        pixels = self.preprocess.full_batch([photo.pixels for photo in photos], self.batch)
+        encoded = self._torch.encode(pixels)
+        found: list[JsonObject] = [{} for _ in photos]
         if self._options.boxes:
-            for index, (tags, size) in enumerate(zip(chosen, sizes, strict=True)):
+            for index, photo in enumerate(photos):
                 # One by one, so that a photo's boxes do not depend on the tags of the others.
-                photo, view = encoded[index : index + 1], View.of(*size, self.preprocess.config)
-                found[index]["boxes"] = self._boxes(photo, tags, ids, view)
+                found[index]["boxes"] = self._boxes(encoded[index : index + 1], photo, ids)
         if self._options.caption:
             # The branch has learnt the model's own tag strings, not those of --rename or --lang.
             labels = self.label_set.labels
-            own = [[labels[ids[tag]].tag for tag in tags] for tags in chosen]
+            own = [[labels[ids[tag]].tag for tag in photo.tags] for photo in photos]
             captions = self._writer.write(self._torch, encoded, own)
             for added, caption in zip(found, captions, strict=True):
                 added["generated_captions"] = [caption]
         return found
 
-    def _boxes(
-        self, photo: "Encoded", scores: Mapping[str, float], ids: Mapping[str, int], view: View
-    ) -> JsonObject:
+    def _boxes(self, encoded: "Encoded", photo: TaggedPhoto, ids: Mapping[str, int]) -> JsonObject:
         """`{tag: [[x0, y0, x1, y1], score]}` of one photo, corners as shares of its sides."""
-        if not scores:
+        if not photo.tags:
             return {}
         import torch
 
-        rows = torch.from_numpy(self.label_set.rows)[[ids[tag] for tag in scores]]
-        (maps,) = self._torch.attention_maps(photo, rows.to(self._torch.device))
-        corners = [box.tolist() for box in label_boxes(maps, view)]
+        rows = torch.from_numpy(self.label_set.rows)[[ids[tag] for tag in photo.tags]]
+        (maps,) = self._torch.attention_maps(encoded, rows.to(self._torch.device))
+        boxes = label_boxes(maps, View.of(*photo.size, self.preprocess.config))
         return {
-            tag: [[round(corner, DECIMALS) for corner in box], score]
-            for (tag, score), box in zip(scores.items(), corners, strict=True)
+            tag: [[round(corner, DECIMALS) for corner in box.tolist()], score]
+            for (tag, score), box in zip(photo.tags.items(), boxes, strict=True)
         }
 
     @cached_property

@@ -17,7 +17,7 @@ from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.labels import LabelSystem
 from ramctl.photos.decoding import record_photo
 from ramctl.records.record import JsonObject, Record, encode_name, set_tags
-from ramctl.tagging.scorers import BundleScorer, PeerScorer, Scorer, TaggerOptions
+from ramctl.tagging.scorers import BundleScorer, PeerScorer, Scorer, TaggedPhoto, TaggerOptions
 from ramctl.tagging.selection import TagSelector
 
 Outcome = JsonObject | RecordProblem
@@ -153,8 +153,7 @@ class Tagger:
 
     def _fields(self, decoded: Sequence[Decoded]) -> list[JsonObject]:
         """The fields that tagging adds for each photo."""
-        photos = [photo.pixels for photo in decoded]
-        scores = self.scorer.scores(photos)
+        scores = self.scorer.scores([photo.pixels for photo in decoded])
         chosen = [self._choose(row) for row in scores]
         added: list[JsonObject] = [{"tags": list(tags), "scores": tags} for tags in chosen]
         if self.options.dense:
@@ -162,8 +161,10 @@ class Tagger:
             for fields, row in zip(added, scores, strict=True):
                 fields |= {"dense": significant(row, DENSE_DIGITS), "labels": named}
         if self.options.boxes or self.options.caption:
-            sizes = [photo.size for photo in decoded]
-            found = self.scorer.annotate(photos, sizes, chosen, self._choose.ids)
+            tagged = [
+                TaggedPhoto(*photo, tags) for photo, tags in zip(decoded, chosen, strict=True)
+            ]
+            found = self.scorer.annotate(tagged, self._choose.ids)
             for fields, annotations in zip(added, found, strict=True):
                 fields |= annotations
         return added
