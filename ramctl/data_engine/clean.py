@@ -340,11 +340,11 @@ class Cleaning:
         self, unit: str, total: int | None = None
     ) -> Iterator[tuple[StopRequest, Callable[[int], None]]]:
         """What asks a stage to stop, and what counts its units and then looks whether it did."""
-        shown = self.report.progress(self.options.stream.progress, unit=unit, total=total)
-        with StopRequest(self._deadline) as stop, shown as bar:
+        progress = self.report.progress(self.options.stream.progress, unit=unit, total=total)
+        with StopRequest(self._deadline) as stop, progress as advance:
 
             def tick(n: int) -> None:
-                bar.update(n)
+                advance(n)
                 stop.raise_if_due()
 
             yield stop, tick

@@ -240,13 +240,13 @@ def build_label_file(
     counts = TagCounts()
     decisions = read_review(review) if review else {}
     with ExitStack() as stack:
-        bar = stack.enter_context(report.progress(progress))
+        advance = stack.enter_context(report.progress(progress))
         parse = stack.enter_context(parsed_batches(None, jobs))
         for n_records, parsed in parse(_caption_batches(items, report, strict)):
             for caption in parsed:
                 counts.add(caption)
             report.n_out += n_records
-            bar.update(n_records)
+            advance(n_records)
     if not counts.captions:
         raise RunProblem("no tags in the input: nothing to build a label system from")
     built = build_labels(counts, Lexicon.shared(), sizes or Sizes(), decisions)

@@ -4,11 +4,11 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 from ramctl import __version__
 from ramctl.errors import EXIT_OK, EXIT_REJECTS
@@ -18,34 +18,6 @@ from ramctl.records.outputs import open_rejects
 from ramctl.records.record import JsonObject, Reject
 
 NAMED_REJECTS = 20
-
-
-class Progress(Protocol):
-    """A progress bar, or nothing in its place."""
-
-    def update(self, n: int = 1) -> object:
-        """Count `n` more units as done."""
-
-
-class _Silent:
-    def update(self, n: int = 1) -> None:
-        return None
-
-
-@contextmanager
-def progress_bar(
-    title: str, unit: str, *, shown: bool | None, total: int | None = None
-) -> Iterator[Progress]:
-    """A tqdm bar on stderr; `shown=None` means only when stderr is a terminal."""
-    if not (sys.stderr.isatty() if shown is None else shown):
-        yield _Silent()
-        return
-    from tqdm import tqdm
-
-    with tqdm(
-        desc=title, unit=f" {unit}", total=total, file=sys.stderr, dynamic_ncols=True, leave=False
-    ) as bar:
-        yield bar
 
 
 @dataclass(slots=True)
@@ -123,12 +95,30 @@ class Report:
             **self.extra,
         }
 
+    @contextmanager
     def progress(
-        self, shown: bool | None, *, unit: str | None = None, total: int | None = None
-    ) -> AbstractContextManager[Progress]:
-        """The bar of `--progress`, which `--quiet` turns off."""
-        shown = False if self.quiet else shown
-        return progress_bar(self.command, unit or self.unit, shown=shown, total=total)
+        self,
+        shown: bool | None,
+        *,
+        title: str | None = None,
+        unit: str | None = None,
+        total: int | None = None,
+    ) -> Iterator[Callable[[int], object]]:
+        """What counts units as done, on a bar on stderr; `shown` None: if that is a terminal."""
+        if self.quiet or not (sys.stderr.isatty() if shown is None else shown):
+            yield lambda n: None
+            return
+        from tqdm import tqdm
+
+        with tqdm(
+            desc=title or self.command,
+            unit=f" {unit or self.unit}",
+            total=total,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            leave=False,
+        ) as bar:
+            yield bar.update
 
     def write_stats(self, path: Path | None) -> None:
         """Write the file of `--stats`, where one was asked for."""

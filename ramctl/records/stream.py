@@ -139,11 +139,11 @@ def run_stream(
         output = outputs.sinks["done"]
         if header and output.end == 0:
             output.write(header)
-        bar = stack.enter_context(report.progress(options.progress))
+        advance = stack.enter_context(report.progress(options.progress))
         try:
             for outcomes in stage(run.batches()):
                 run.write(outcomes)
-                bar.update(len(outcomes))
+                advance(len(outcomes))
         except Interrupted:
             outputs.save()
         except BaseException:

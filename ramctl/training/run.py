@@ -13,7 +13,7 @@ from ramctl.errors import Interrupted, RamctlError, RecordProblem
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import Reject
-from ramctl.records.report import Rejects, Report, progress_bar
+from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import Deadline, StopRequest, TimeIsUp
 from ramctl.training.assembly import Job, RunContext, build_job, runtime_of
 from ramctl.training.data.record_file import RecordFile
@@ -94,7 +94,6 @@ class _Run:
         self.plan = work.read_plan()
         name = options.rejects if world.is_main else None
         self.rejects = Rejects(report, name, strict=options.strict)
-        self.bar_shown = False if report.quiet else options.progress
         self.logged = time.monotonic()
         self.rejected_photos: set[tuple[int, int]] = set()
 
@@ -122,10 +121,11 @@ class _Run:
 
     def _build(self, runtime: Runtime) -> Job:
         """The job; the first process prepares the work folder before the others read it."""
-        with progress_bar("reading", "records", shown=self.bar_shown) as bar:
+        shown = self.options.progress
+        with self.report.progress(shown, title="reading", unit="records") as advance:
 
             def on_read(number: int) -> None:
-                bar.update(number)
+                advance(number)
                 self.stop.raise_if_due()
 
             context = RunContext(self.world, runtime, self.report.say, self._reject, on_read)
@@ -159,14 +159,16 @@ class _Run:
         options = self.options
         log_files = (options.events, options.tensorboard) if self.world.is_main else (None, None)
         with (
-            progress_bar("train", "steps", shown=self.bar_shown, total=pace.total_steps) as bar,
+            self.report.progress(
+                options.progress, title="train", unit="steps", total=pace.total_steps
+            ) as advance,
             EventLogs(*log_files, resumed_at=trainer.step if resumed else None) as logs,
         ):
-            bar.update(trainer.step)
+            advance(trainer.step)
             for event in trainer.events(job.loader, pace):
                 logs.write(event)
                 if isinstance(event, StepEvent):
-                    bar.update(1)
+                    advance(1)
                     self._reject_photos(job.records.records, event.rejected)
                 self._say_event(event, pace.total_steps)
         left = pace.total_steps - trainer.step
