@@ -1,9 +1,11 @@
 """The click classes behind every command: help in two sizes, configuration, typed options."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import MISSING, fields, is_dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -20,6 +22,34 @@ _ORIGINS = {
     "ENVIRONMENT": "environment",
     "DEFAULT_MAP": "ramctl.toml",
     "DEFAULT": "default",
+}
+
+
+_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """Seconds, or a number with s, m, h or d."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The duration in seconds."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
+        if not match:
+            self.fail(f"{value!r} is not a duration such as 90, 15m or 2h", param, ctx)
+        return float(match[1]) * _UNIT_S[match[2]]
+
+
+# The types of values that are named so in a help.
+_TYPES: dict[str, click.ParamType[Any]] = {
+    "FILE": click.Path(dir_okay=False, path_type=Path),
+    "DIR": click.Path(file_okay=False, path_type=Path),
+    "N": click.IntRange(1),
+    "SHARE": click.FloatRange(0, 1),
+    "TIME": Duration(),
 }
 
 
@@ -46,14 +76,15 @@ class Option(click.Option):
 def option(spec: str, help: str, *, name: str | None = None, **attributes: Any) -> Option:
     """An option declared as its help shows it.
 
-    `-o, --output FILE` takes a value, `--to [a|b]` one of these, `--dry-run` none. `name` is the
-    parameter's, where it is not the long option's; the rest is `Option`'s and click's.
+    `-o, --output FILE` takes a value, `--to [a|b]` one of these, `--dry-run` none. FILE, DIR, N
+    (from 1), SHARE and TIME are also types, unless another is given. `name` is the parameter's,
+    where it is not the long option's; the rest is `Option`'s and click's.
     """
     names, _, metavar = spec.replace(", ", ",").partition(" ")
     if metavar.startswith("[") and metavar.endswith("]"):
         attributes["type"] = click.Choice(metavar[1:-1].split("|"))
     elif metavar:
-        attributes["metavar"] = metavar
+        attributes = {"metavar": metavar, "type": _TYPES.get(metavar)} | attributes
     elif "count" not in attributes:
         attributes["is_flag"] = True
     attributes.setdefault("show_default", "default" in attributes)

@@ -87,7 +87,6 @@ OPTIONS = {
         option(
             "--outliers SHARE",
             "Share of a tag's regions to drop as outliers.",
-            type=options.SHARE,
             default=0.10,
             common=True,
         ),
@@ -96,12 +95,7 @@ OPTIONS = {
             "Clusters per tag [default: one per 50 regions, at most 8].",
             type=click.IntRange(1, 255),
         ),
-        option(
-            "--min-regions N",
-            "Leave tags with fewer regions alone.",
-            type=options.POSITIVE,
-            default=5,
-        ),
+        option("--min-regions N", "Leave tags with fewer regions alone.", default=5),
         option(
             "--threshold deviations:N|mean:SHARE|lowest:SHARE|NUMBER|FILE",
             "Score that a region must exceed for its tag to stay; deviations:N is N standard "
@@ -119,20 +113,11 @@ OPTIONS = {
     "output": [
         *options.stream,
         option(
-            "--report FILE",
-            "Write a page of removed and kept regions.",
-            name="page",
-            type=options.FILE,
-            common=True,
+            "--report FILE", "Write a page of removed and kept regions.", name="page", common=True
         ),
     ],
     "stages": [
-        option(
-            "--work DIR",
-            "Keep regions and decisions; continue from them.",
-            type=options.FOLDER,
-            common=True,
-        ),
+        option("--work DIR", "Keep regions and decisions; continue from them.", common=True),
         option(
             "--stage [detect|cluster|apply]",
             "Run one stage on --work; cluster and apply read nothing else.",

@@ -34,10 +34,7 @@ OPTIONS = {
             common=True,
         ),
         option(
-            "--vocab FILE",
-            "BERT's word pieces; without them no captions.",
-            type=NAME,
-            common=True,
+            "--vocab FILE", "BERT's word pieces; without them no captions.", type=NAME, common=True
         ),
         option(
             "--translations FILE",
@@ -71,12 +68,7 @@ OPTIONS = {
         options.root,
     ],
     "output": [
-        option(
-            "--out DIR",
-            "Bundle to write [with --to onnx: BUNDLE itself].",
-            type=options.FOLDER,
-            common=True,
-        ),
+        option("--out DIR", "Bundle to write [with --to onnx: BUNDLE itself].", common=True),
         option("--info", "Print the card of a bundle; change nothing.", common=True),
     ],
     "run": [options.quiet, options.verbose],

@@ -25,7 +25,7 @@ Exit:     0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines 
 """
 OPTIONS = {
     "input": [
-        option("--truth FILE", "Records with the true tags.", required=True, common=True),
+        option("--truth FILE", "Records with the true tags.", type=str, required=True, common=True),
         option(
             "--classes FILE",
             "Word list or bundle [default: the truth's tags].",
@@ -36,14 +36,9 @@ OPTIONS = {
             "--map FILE",
             "Lines of class<TAB>tag|tag; the best score counts.",
             name="map_file",
-            type=options.FILE,
             common=True,
         ),
-        option(
-            "--groups FILE",
-            "Lines of group<TAB>class|class: add the mAP of each group.",
-            type=options.FILE,
-        ),
+        option("--groups FILE", "Lines of group<TAB>class|class: add the mAP of each group."),
         option(
             "--labels FILE",
             "Label system of the predictions, for its synonyms.",
@@ -80,20 +75,14 @@ OPTIONS = {
             default="json",
             common=True,
         ),
-        option("-o, --output FILE", "Write FILE, not stdout.", type=options.FILE, common=True),
+        option("-o, --output FILE", "Write FILE, not stdout.", common=True),
         option(
             "--report FILE",
             "Write a table of classes (.csv, .md, else TSV).",
             name="report_file",
-            type=options.FILE,
             common=True,
         ),
-        option(
-            "--calibrate FILE",
-            "Write the thresholds of the best F1, as JSONL.",
-            type=options.FILE,
-            common=True,
-        ),
+        option("--calibrate FILE", "Write the thresholds of the best F1, as JSONL.", common=True),
         options.rejects,
         options.strict,
         options.stats,

@@ -44,7 +44,6 @@ OPTIONS = {
         option(
             "--confirm SHARE",
             "Share of its threshold that a caption's tag must reach.",
-            type=options.SHARE,
             default=0.5,
             common=True,
         ),

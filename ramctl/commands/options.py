@@ -1,38 +1,15 @@
 """The options that several commands share, declared once, and the types of their values."""
 
-import re
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ramctl.commands.base import option
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE_OR_FOLDER = click.Path(path_type=Path)
-POSITIVE = click.IntRange(1)
-SHARE = click.FloatRange(0, 1)
 EXIT_CODES = """\
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
 130 interrupted, 143 terminated (what is written is complete, --resume continues)."""
-_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]
-    """Seconds, or a number with s, m, h or d."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The duration in seconds."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
-        if not match:
-            self.fail(f"{value!r} is not a duration such as 90, 15m or 2h", param, ctx)
-        return float(match[1]) * _UNIT_S[match[2]]
-
 
 inputs = click.Argument(["inputs"], nargs=-1, metavar="[FILE]...", type=click.Path())
 
@@ -48,19 +25,14 @@ model = option(
     common=True,
 )
 
-rejects = option("--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", common=True)
-strict = option("--strict", "Fail at the first rejected input.")
-stats = option("--stats FILE", "Write counts, seconds and versions as JSON.", type=FILE)
-max_time = option(
-    "--max-time TIME", "Stop cleanly after 90 (s), 15m, 2h; --resume continues.", type=Duration()
+rejects = option(
+    "--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", type=str, common=True
 )
+strict = option("--strict", "Fail at the first rejected input.")
+stats = option("--stats FILE", "Write counts, seconds and versions as JSON.")
+max_time = option("--max-time TIME", "Stop cleanly after 90 (s), 15m, 2h; --resume continues.")
 stream = [
-    option(
-        "-o, --output FILE",
-        "Write FILE, by way of FILE.part [default: stdout].",
-        type=FILE,
-        common=True,
-    ),
+    option("-o, --output FILE", "Write FILE, by way of FILE.part [default: stdout].", common=True),
     option("--resume", "Continue an earlier -o FILE.", common=True),
     option("--retry-rejects", "With --resume: try rejected inputs again, last."),
     rejects,
@@ -72,13 +44,12 @@ stream = [
 jobs = option(
     "-j, --jobs N",
     "Work in parallel; the output stays the same.",
-    type=POSITIVE,
     default=1,
     field="workers",
     common=True,
 )
-batch = option("-b, --batch N", "Records per batch [default: suits the model].", type=POSITIVE)
-threads = option("--threads N", "CPU threads of the model [default: all cores].", type=POSITIVE)
+batch = option("-b, --batch N", "Records per batch [default: suits the model].")
+threads = option("--threads N", "CPU threads of the model [default: all cores].")
 device = option("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto", common=True)
 dtype = option("--dtype [auto|fp32|bf16|int8]", "Number format of the computation.", default="auto")
 seed = option("--seed N", "Random seed.", type=int, default=0)

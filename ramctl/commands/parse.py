@@ -44,14 +44,10 @@ OPTIONS = {
         option(
             "--build-labels FILE",
             "Write a label system of all captions, and no records.",
-            type=options.FILE,
             common=True,
         ),
         option(
-            "--review FILE",
-            "With --build-labels: decisions; your edits win later.",
-            type=options.FILE,
-            common=True,
+            "--review FILE", "With --build-labels: decisions; your edits win later.", common=True
         ),
     ],
     "output": [

@@ -28,9 +28,7 @@ OPTIONS = {
         option("-R, --recursive", "Tag the photos in folders.", common=True),
         option("-0, --null", "Names on stdin end with NUL."),
         option("--by-content", "With --resume: know photos by content, not by size and time."),
-        option(
-            "--max-pixels N", "Reject larger photos.", type=options.POSITIVE, default=200_000_000
-        ),
+        option("--max-pixels N", "Reject larger photos.", default=200_000_000),
         options.root,
     ],
     "model": [
@@ -38,6 +36,7 @@ OPTIONS = {
         option(
             "--labels FILE",
             "Look for these words; +FILE: besides the model's.",
+            type=str,
             common=True,
         ),
         option("--runtime [auto|onnx|torch]", "What runs the model.", default="auto"),
@@ -48,7 +47,7 @@ OPTIONS = {
             "Give tags above this score [default: the model's].",
             common=True,
         ),
-        option("--top N", "At most N of them.", type=options.POSITIVE, common=True),
+        option("--top N", "At most N of them.", common=True),
         option("--include FILE", "Give only the tags in FILE.", type=TEXT),
         option("--exclude FILE", "Never give the tags in FILE.", type=TEXT),
         option("--rename FILE", "Rename tags, by lines of tag<TAB>name.", type=TEXT),
@@ -68,9 +67,7 @@ OPTIONS = {
         option("--dense", "Add the scores of all labels.", common=True),
         option("--boxes", "Add the region of each tag."),
         option("--caption", "Add a caption.", common=True),
-        option(
-            "--gallery FILE", "Write an HTML page of the photos.", type=options.FILE, common=True
-        ),
+        option("--gallery FILE", "Write an HTML page of the photos.", common=True),
         *options.stream,
     ],
     "sidecars": [
@@ -101,7 +98,6 @@ OPTIONS = {
         option(
             "-j, --jobs N",
             "Photos done in parallel [default: all cores].",
-            type=options.POSITIVE,
             common=True,
             field="workers",
         ),
@@ -114,7 +110,7 @@ OPTIONS = {
         options.dtype,
         options.batch,
         options.threads,
-        option("--lock FILE", "Fail at once if another run holds this lock.", type=options.FILE),
+        option("--lock FILE", "Fail at once if another run holds this lock."),
         *options.messages,
     ],
 }

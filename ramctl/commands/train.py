@@ -38,7 +38,9 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
     return {
         "input": [
             options.root,
-            option("--val FILE", "Validation records [default: hold 2 % out].", common=True),
+            option(
+                "--val FILE", "Validation records [default: hold 2 % out].", type=str, common=True
+            ),
         ],
         "model": [
             *starts,
@@ -53,7 +55,7 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             ),
         ],
         "training": [
-            option("--steps N", "Optimiser steps, instead of epochs.", type=options.POSITIVE),
+            option("--steps N", "Optimiser steps, instead of epochs."),
             option(
                 "--epochs N",
                 "Passes over the records.",
@@ -75,33 +77,28 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             option("--seed N", "Random seed [default: the preset's].", type=int),
         ],
         "output": [
-            option("--out DIR", "Bundle to write.", type=options.FOLDER, default=out, common=True),
+            option("--out DIR", "Bundle to write.", default=out, common=True),
             option("--resume", "Continue the unfinished run in OUT.work.", common=True),
             option("--restart", "Discard the unfinished run in OUT.work.", common=True),
             option(
                 "--save-every STEPS",
                 "Steps between checkpoints [default: one every 5 minutes].",
-                type=options.POSITIVE,
+                type=click.IntRange(1),
             ),
             options.max_time,
             options.rejects,
             options.strict,
             options.stats,
-            option(
-                "--events FILE",
-                "Write steps, validations and checkpoints as JSONL.",
-                type=options.FILE,
-            ),
+            option("--events FILE", "Write steps, validations and checkpoints as JSONL."),
             option(
                 "--tensorboard DIR",
                 "Write the same as TensorBoard event files (extra [tensorboard]).",
-                type=options.FOLDER,
             ),
         ],
         "run": [
             option("--dry-run", "Build the model, time a few steps, write nothing.", common=True),
             option("--compile", "Use torch.compile, if a compiler is installed."),
-            option("--cache DIR", "Keep the features of frozen encoders in DIR."),
+            option("--cache DIR", "Keep the features of frozen encoders in DIR.", type=str),
             option(
                 "-j, --jobs N",
                 "Processes that read photos [default: the preset's].",
