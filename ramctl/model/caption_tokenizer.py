@@ -1,4 +1,4 @@
-"""The captioning branch's word pieces; tokenizers and numpy only.
+"""The captioning branch's word pieces. It needs tokenizers and numpy, not torch.
 
 B captions, S word pieces, G tag word pieces.
 """
@@ -18,7 +18,7 @@ from ramctl.model.config import CaptioningConfig
 
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 DECODE, ENCODE = "[DEC]", "[ENC]"  # first piece of a caption, first piece of the tags
-CONTINUED = "##"  # in front of pieces that are not the start of a word
+CONTINUED = "##"  # precedes pieces inside a word
 IGNORED = -100  # targets that the caption loss leaves out
 
 Ids = NDArray[np.int64]
@@ -55,8 +55,8 @@ class CaptionTokenizer:
     ) -> CaptionBatch:
         """Captions with the prompt in front, which is not a target.
 
-        Without `prompt_in_caption` as many first word pieces of the caption itself are left out
-        of the targets, as the authors' code does.
+        Without `prompt_in_caption`, as many of the caption's own first word pieces are left out of
+        the targets: a slip of the authors' code.
         """
         prompt = self.config.prompt if prompt_in_caption else ""
         longest = self.config.caption_tokens - 2
@@ -80,7 +80,7 @@ class CaptionTokenizer:
         return self._pad(rows, longest), self._pad([[1] * len(row) for row in rows], longest, 0)
 
     def prompts(self, number: int) -> Ids:
-        """The word pieces that `number` captions start with, (number, P)."""
+        """The word pieces (number, P) that `number` captions start with."""
         return np.tile(np.array(self.prompt_ids, np.int64), (number, 1))
 
     def decode(self, ids: Ids) -> list[str]:
@@ -110,9 +110,9 @@ class CaptionTokenizer:
 
 
 def bert_tokenizer(vocabulary: Path) -> Tokenizer:
-    """BERT's uncased word pieces of a vocabulary file, one a line, with `[DEC]`, `[ENC]` added.
+    """BERT's uncased word pieces of a vocabulary file, one per line, with `[DEC]`, `[ENC]` added.
 
-    Raises RunProblem when the file is no such vocabulary.
+    Raises RunProblem when the file is not such a vocabulary.
     """
     try:
         lines = vocabulary.read_text(encoding="utf-8").splitlines()
@@ -120,22 +120,22 @@ def bert_tokenizer(vocabulary: Path) -> Tokenizer:
         raise RunProblem(f"{vocabulary}: {error}") from error
     missing = [piece for piece in (PAD, UNKNOWN, START, END, MASK) if piece not in lines]
     if missing or lines[0] != PAD:
-        raise RunProblem(f"{vocabulary}: not BERT's word pieces, one a line from [PAD] on")
+        raise RunProblem(f"{vocabulary}: not BERT's word pieces, one per line from [PAD] on")
     tokenizer = _word_piece_tokenizer({piece: i for i, piece in enumerate(lines)})
     tokenizer.add_special_tokens([DECODE, ENCODE])
     return tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """Word pieces learnt from captions and tags, `vocabulary` at most; the same every time."""
+    """Word pieces learnt from captions and tags, at most `vocabulary`; the result is repeatable."""
     special = [PAD, UNKNOWN, START, END, MASK, DECODE, ENCODE]
     tokenizer = _word_piece_tokenizer({piece: i for i, piece in enumerate(special)})
     words: Counter[str] = Counter()
     for text in texts:
         clean = tokenizer.normalizer.normalize_str(text)
         words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(clean))
-    # The trainer numbers continuing signs in the order of a hash table that is seeded anew for each
-    # run, and breaks ties by number: numbered beforehand, they make the result repeatable.
+    # The trainer numbers the characters inside words in the order of a hash table, which differs
+    # between runs, and breaks ties by these numbers: it must find them numbered already.
     signs = [CONTINUED + sign for sign in sorted(set("".join(words)))]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocabulary, special_tokens=[*special, *signs], show_progress=False
@@ -153,7 +153,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def clean_caption(text: str, max_words: int) -> str:
-    """The caption as it is trained: lower case, few marks, at most `max_words` words.
+    """The caption as training uses it: lower case, little punctuation, at most `max_words` words.
 
     Source: authors' pre_caption (ram_official A5).
     """

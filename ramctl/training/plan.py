@@ -30,8 +30,20 @@ DEFAULT_PRESET = "mini"
 PLAN = "run.json"
 
 
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPaths:
+    """What a run reads besides its records, as the user named it."""
+
+    labels: str | None = None
+    val: str | None = None
+    root: str | None = None
+    init: str | None = None
+    text: str | None = None
+    cache: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions(RunPaths):
     """What `ramctl train` or `finetune` is asked for; the defaults are those of `train`."""
 
     command: str = "train"  # or `finetune`: the preset's settings for that
@@ -40,12 +52,6 @@ class TrainOptions:
     out: Path = Path("model")
     preset: str | None = None
     overrides: tuple[str, ...] = ()
-    init: str | None = None
-    labels: str | None = None
-    val: str | None = None
-    root: str | None = None
-    text: str | None = None
-    cache: str | None = None
     distill: tuple[str, ...] = ()
     steps: int | None = None
     epochs: float | None = None
@@ -69,22 +75,16 @@ class TrainOptions:
     quiet: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(RunPaths):
     """All that decides a run's result: written once, read again by `--resume`.
 
-    `preset` has all overrides merged in; paths are as the user gave them.
+    `preset` has all overrides merged in.
     """
 
     command: str
     preset: Preset
     sources: list[Source]
-    labels: str | None = None
-    val: str | None = None
-    root: str | None = None
-    init: str | None = None
-    text: str | None = None
-    cache: str | None = None
     commands: list[str] = field(default_factory=list)
 
     def to_json(self) -> JsonObject:
@@ -200,13 +200,8 @@ def _new_plan(options: TrainOptions, work: WorkFolder, commands: list[str]) -> P
         command=options.command,
         preset=preset,
         sources=work.take_inputs(inputs, options.root),
-        labels=options.labels,
-        val=options.val,
-        root=options.root,
-        init=options.init,
-        text=options.text,
-        cache=options.cache,
         commands=commands,
+        **{f.name: getattr(options, f.name) for f in fields(RunPaths)},
     )
 
 
