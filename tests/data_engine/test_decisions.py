@@ -1,0 +1,239 @@
+"""What removes a tag, and what becomes of the record: rules and removals on made-up regions."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ramctl.data_engine import cluster, thresholds
+from ramctl.data_engine.apply import Cleaner, Removals
+from ramctl.data_engine.captions import Caption
+from ramctl.data_engine.cluster import (
+    NOT_PREDICTED,
+    OUTLIER,
+    ClusterSettings,
+    Decision,
+    Rules,
+    chosen_labels,
+    decide,
+    decide_label,
+)
+from ramctl.data_engine.merge import merge_generated
+from ramctl.data_engine.region_store import REGION, source_bits
+from ramctl.errors import UsageProblem
+from ramctl.labels import Label, LabelSystem
+from ramctl.records.record import Record
+
+
+class Regions:
+    """Regions of one label in memory, as `RegionIndex` gives them."""
+
+    def __init__(self, scores, sources=None, features=None, counts=None):
+        self.table = np.zeros(len(scores), REGION)
+        self.table["score"] = scores
+        self.table["sources"] = source_bits(["parsed"])
+        for place, names in (sources or {}).items():
+            self.table["sources"][place] = source_bits(names)
+        self.vectors = np.eye(len(scores), 4, dtype=np.float32) if features is None else features
+        self._counts = counts
+
+    def counts(self):
+        return self._counts
+
+    def rows(self, label):
+        return np.arange(len(self.table)) + 100
+
+    def regions(self, rows):
+        return self.table[rows - 100]
+
+    def features(self, rows):
+        return self.vectors[rows - 100]
+
+
+def reasons(regions, **rules) -> list[int]:
+    settings = rules.pop("clustering", ClusterSettings(outliers=0.0))
+    return decide_label(0, regions, Rules(settings, **rules)).reason.tolist()
+
+
+def test_a_region_keeps_its_tag_only_above_the_threshold():
+    regions = Regions([0.4, 0.5, 0.6])
+    assert reasons(regions, thresholds=(0.5,)) == [NOT_PREDICTED, NOT_PREDICTED, 0]
+
+
+def test_a_region_is_compared_with_a_share_of_the_mean_score():
+    regions = Regions([0.1, 0.2, 0.6])  # the mean is 0.3
+    assert reasons(regions, of_own=(thresholds.MEAN, 0.5)) == [NOT_PREDICTED, 0, 0]
+
+
+def test_a_region_is_compared_by_deviations_below_the_mean():
+    regions = Regions([0.02, 0.5, 0.5, 0.5, 0.98])
+    assert reasons(regions, of_own=(thresholds.DEVIATIONS, 1.0)) == [NOT_PREDICTED, 0, 0, 0, 0]
+    assert reasons(Regions([0.50, 0.5, 0.51]), of_own=(thresholds.DEVIATIONS, 1.0)) == [0, 0, 0]
+
+
+def test_the_lowest_share_goes():
+    regions = Regions([0.3, 0.1, 0.2, 0.9])
+    assert reasons(regions, of_own=(thresholds.LOWEST, 0.5)) == [0, NOT_PREDICTED, NOT_PREDICTED, 0]
+
+
+def test_outliers_and_unseen_regions_have_their_own_reasons():
+    features = np.array([[1, 0], [1, 0.01], [1, -0.01], [0, 1]], np.float32)
+    regions = Regions([0.9, 0.1, 0.9, 0.1], features=features)
+    settings = ClusterSettings(outliers=0.25, clusters=1)
+    found = reasons(regions, clustering=settings, thresholds=(0.5,))
+    assert found == [0, NOT_PREDICTED, 0, OUTLIER | NOT_PREDICTED]
+
+
+def test_tags_of_protected_sources_stay():
+    regions = Regions([0.1, 0.1, 0.1], sources={1: ["human", "parsed"], 2: ["generated-tag"]})
+    assert reasons(regions, thresholds=(0.5,)) == [NOT_PREDICTED, 0, NOT_PREDICTED]
+    found = reasons(regions, thresholds=(0.5,), protect=("generated-tag",))
+    assert found == [NOT_PREDICTED, NOT_PREDICTED, 0]
+
+
+def test_labels_with_enough_regions_are_chosen_the_most_frequent_with_top():
+    regions = Regions([], counts={7: 9, 3: 5, 2: 4, 5: 9})
+    rules = Rules(ClusterSettings())
+    assert chosen_labels(regions, rules) == [3, 5, 7]
+    assert chosen_labels(regions, Rules(ClusterSettings(), top=2)) == [5, 7]
+    assert chosen_labels(regions, Rules(ClusterSettings(), top=1)) == [5]
+
+
+def test_parts_share_the_labels_and_what_is_decided_is_not_decided_again(tmp_path, monkeypatch):
+    regions = Regions([0.9] * 5, counts={1: 5, 2: 5, 3: 5})
+    rules = Rules(ClusterSettings(), thresholds=(0.5,) * 4)
+    decided = []
+    plain = cluster.decide_label
+    monkeypatch.setattr(
+        cluster, "decide_label", lambda label, *rest: decided.append(label) or plain(label, *rest)
+    )
+    work = SimpleNamespace(path=tmp_path)
+    decide(work, regions, rules, part=(1, 2))
+    assert decided == [2]
+    decide(work, regions, rules, part=(0, 2))
+    decide(work, regions, rules)
+    assert decided == [2, 1, 3]
+
+
+def decision(label, rows, reason, distance=0.25) -> Decision:
+    rows, reason = np.array(rows), np.array(reason, np.uint8)
+    return Decision(
+        label, rows, np.zeros(len(rows), np.uint8), np.full(len(rows), distance, np.float32), reason
+    )
+
+
+def test_removals_are_those_with_a_reason_in_order_of_rows():
+    removals = Removals.of(
+        [decision(1, [3, 9], [OUTLIER, 0]), decision(0, [1, 5], [NOT_PREDICTED, OUTLIER])]
+    )
+    assert removals.row.tolist() == [1, 3, 5]
+    assert removals.between(1, 5) == [(1, "not-predicted", 0.25), (3, "outlier", 0.25)]
+    assert removals.between(6, 9) == []
+
+
+def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones():
+    regions = np.zeros(2, REGION)
+    regions["place"], regions["score"] = [0, 2], [0.75, 0.123456]
+    index = SimpleNamespace(of_input=lambda position: (10 * position, regions))
+    cleaner = Cleaner(index, Removals.of([decision(0, [11, 20], [OUTLIER, OUTLIER], 0.33335)]))
+    fields = {
+        "tags": ["horse", "sky", "tree"],
+        "sources": {"horse": ["parsed"], "sky": ["parsed"], "tree": ["parsed", "generated-tag"]},
+        "removed": [{"tag": "old"}],
+    }
+    cleaned = cleaner(Record(fields, key="1"))
+    assert cleaned["tags"] == ["horse", "sky"]
+    assert list(cleaned["sources"]) == ["horse", "sky"]
+    assert [entry["tag"] for entry in cleaned["removed"]] == ["old", "tree"]
+    assert cleaned["removed"][1] == {
+        "tag": "tree", "reason": "outlier", "box": [0.0] * 4, "score": 0.1235,
+        "distance": pytest.approx(0.3334, abs=1.1e-4),
+    }  # fmt: skip
+    assert cleaner.reasons == {"outlier": 1}
+    assert cleaner.before == {"tags": 3, "parsed": 3, "generated-tag": 1}
+    assert cleaner.after == {"tags": 2, "parsed": 2}
+    assert "removed" not in cleaner(Record({"tags": ["a", "b", "c"]}, key="3"))
+
+
+LABELS = LabelSystem(
+    [
+        Label("horse", synonyms=("pony",)),
+        Label("field", "scene"),
+        Label("train"),
+        Label("train", "action"),
+    ]
+)
+PROBABILITIES = np.array([0.9, 0.8, 0.3, 0.7], np.float32)
+
+
+def merged(fields, predicted=(), captions=None, confirmed=None):
+    return merge_generated(fields, LABELS, PROBABILITIES, predicted, captions, confirmed)
+
+
+def test_new_tags_come_after_the_record_s_own_with_each_source_once():
+    captions = [Caption("a field", ["field"]), Caption("the field", ["field"])]
+    found = merged({"tags": ["pony", "sun"], "kinds": {"sun": "scene"}}, [0, 1], captions)
+    assert found["tags"] == ["pony", "sun", "field"]
+    assert found["sources"] == {
+        "pony": ["human", "generated-tag"],
+        "sun": ["human"],
+        "field": ["generated-caption", "generated-tag"],
+    }
+    assert found["kinds"] == {"pony": "object", "sun": "scene", "field": "scene"}
+    assert found["scores"] == {"pony": 0.9, "field": 0.8}
+
+
+def test_a_string_with_several_ids_scores_their_maximum():
+    assert merged({"tags": ["train"]})["scores"] == {"train": 0.7}
+
+
+def test_removed_tags_stay_out_and_captions_tags_must_be_confirmed():
+    removed = [{"tag": "field", "reason": "outlier"}]
+    assert merged({"tags": [], "removed": removed}, [0, 1])["tags"] == ["horse"]
+    assert merged({"tags": ["field"], "removed": removed}, [1])["tags"] == ["field"]
+    captions = [Caption("a train in a field", ["train", "field"])]
+    confirmed = np.array([False, True, False, False])
+    assert merged({"tags": []}, [], captions, confirmed)["tags"] == ["field"]
+    assert merged({"tags": ["train"]}, [], captions, confirmed)["sources"]["train"] == [
+        "human", "generated-caption",
+    ]  # fmt: skip
+
+
+def bundle(**options):
+    return SimpleNamespace(labels=LABELS, threshold=0.4, thresholds=[0.4] * 4, **options)
+
+
+def test_thresholds_are_numbers_files_or_the_model_s_own(tmp_path):
+    path = tmp_path / "thresholds.jsonl"
+    path.write_text('{"tag": "horse", "threshold": 0.9}\n')
+    assert thresholds.global_or_file(None, bundle()) == [0.4] * 4
+    assert thresholds.global_or_file(str(path), bundle()) == [0.9, 0.4, 0.4, 0.4]
+    for text in ("0", "1"):
+        assert thresholds.global_or_file(text, bundle()) == [float(text)] * 4
+    with pytest.raises(UsageProblem, match="not between 0 and 1"):
+        thresholds.global_or_file("1.5", bundle())
+
+
+def test_doubled_strings_take_their_lowest_threshold():
+    found = thresholds.lowest_of_doubles([0.1, 0.2, 0.6, 0.3], LABELS)
+    assert found == [0.1, 0.2, 0.3, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("deviations:0", ("deviations", 0.0)),
+        ("mean:0.5", ("mean", 0.5)),
+        ("lowest:1", ("lowest", 1.0)),
+        ("0.5", None),
+        ("C:file", None),
+    ],
+)
+def test_forms_that_compare_a_tag_s_own_regions(text, expected):
+    assert thresholds.by_own_regions(text) == expected
+
+
+@pytest.mark.parametrize("text", ["deviations:-1", "deviations:inf", "mean:2", "lowest:x"])
+def test_a_form_with_a_wrong_number_is_wrong_usage(text):
+    with pytest.raises(UsageProblem):
+        thresholds.by_own_regions(text)

@@ -1,0 +1,94 @@
+"""The learning rate of every step, parameter groups, averaged weights, by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ramctl.model.config import load_preset
+from ramctl.training.optimiser import (
+    AveragedWeights,
+    build_optimiser,
+    learning_rate,
+    set_learning_rate,
+)
+
+
+def config_of(*overrides):
+    return load_preset("tiny", [f"training.{text}" for text in overrides]).training
+
+
+def test_warm_up_rises_in_a_line_from_its_own_rate():
+    config = config_of("lr=1e-2", "warmup_lr=2e-3", "warmup_steps=4", "schedule='constant'")
+    rates = [learning_rate(config, step, 1000, 50) for step in range(6)]
+    assert rates == pytest.approx([2e-3, 4e-3, 6e-3, 8e-3, 1e-2, 1e-2])
+
+
+def test_warm_up_of_a_short_run_takes_a_tenth_of_it():
+    config = config_of("lr=1e-2", "warmup_lr=0", "warmup_steps=100", "schedule='constant'")
+    assert [learning_rate(config, step, 40, 5) for step in (0, 2, 4)] == pytest.approx(
+        [0, 5e-3, 1e-2]
+    )
+
+
+def test_the_cosine_begins_when_the_warm_up_ends():
+    config = config_of("lr=1e-2", "min_lr=0", "warmup_steps=20")
+    quarter = 20 + (200 - 20) // 4
+    expected = 1e-2 * (1 + math.cos(math.pi / 4)) / 2
+    assert learning_rate(config, quarter, 200, 50) == pytest.approx(expected)
+
+
+def test_a_decaying_rate_stays_above_the_least():
+    config = config_of(
+        "schedule='epoch-decay'", "lr=1e-4", "decay=0.5", "min_lr=3e-5", "warmup_steps=0"
+    )
+    rates = [learning_rate(config, step, 50, 10) for step in (0, 10, 20, 30)]
+    assert rates == pytest.approx([1e-4, 5e-5, 3e-5, 3e-5])
+
+
+class Small(nn.Module):
+    """An encoder, an embedding, a linear map and a frozen one."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(2, 2)
+        self.words = nn.Embedding(3, 2)
+        self.map = nn.Linear(2, 2)
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+
+def test_groups_have_their_decay_and_their_share_of_the_rate():
+    model = Small()
+    config = config_of("backbone_lr_factor=0.1", "weight_decay=0.05", "no_decay=true", "lr=1e-2")
+    optimiser = build_optimiser(model, config)
+    set_learning_rate(optimiser, 1e-2)
+    found = {
+        id(p): (group["weight_decay"], group["lr"])
+        for group in optimiser.param_groups
+        for p in group["params"]
+    }
+    assert found[id(model.encoder.weight)] == (0.05, pytest.approx(1e-3))
+    assert found[id(model.encoder.bias)] == (0.0, pytest.approx(1e-3))
+    assert found[id(model.words.weight)] == (0.0, 1e-2)
+    assert found[id(model.map.weight)] == (0.05, 1e-2)
+    assert len(found) == 5  # nothing frozen
+
+
+def test_an_average_moves_a_little_more_slowly_each_time():
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+    averaged = AveragedWeights(model, 0.5)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    expected = 0.0
+    for update in range(1, 13):
+        averaged.update(model)
+        decay = min(0.5, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay)
+        assert averaged.tensors["weight"].item() == pytest.approx(expected)
+    with torch.no_grad():
+        model.weight.fill_(7.0)
+    averaged.copy_to(model)
+    assert model.weight.item() == pytest.approx(expected)
