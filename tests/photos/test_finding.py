@@ -1,0 +1,73 @@
+"""Which photos the inputs of `tag` name, in which order, and when one has changed."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Files of a folder and one below; only their names matter."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in/sub").mkdir(parents=True)
+    for name in ("b.jpg", "a.PNG", ".hidden.jpg", "notes.txt", "sub/c.webp", "sub/d.json"):
+        (tmp_path / "in" / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def images(*names, stdin=b"", monkeypatch=None, **options) -> list:
+    if monkeypatch:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+    return [item.fields["image"] for item in read_photo_inputs(PhotoInputs(names, **options))]
+
+
+def test_a_folder_s_photos_come_by_name_without_hidden_and_other_files(folder):
+    assert images("in", recursive=True) == ["in/a.PNG", "in/b.jpg", "in/sub/c.webp"]
+    with pytest.raises(UsageProblem, match="-R"):
+        images("in")
+
+
+def test_named_files_are_photos_whatever_they_are_called(folder):
+    assert images("in/notes.txt", "nowhere.jpg") == ["in/notes.txt", "nowhere.jpg"]
+    with pytest.raises(RunProblem, match="no such file"):
+        images("nowhere.tar")
+
+
+def test_a_pattern_that_no_shell_expanded_gives_sorted_photos(folder, monkeypatch):
+    listed = ["in/b.jpg", "in/a.jpg"]
+    monkeypatch.setattr("glob.iglob", lambda *args, **options: iter(listed))
+    assert images("in/*.jpg") == ["in/a.jpg", "in/b.jpg"]
+    listed.clear()
+    assert images("in/*.jpg") == ["in/*.jpg"]
+
+
+def test_names_on_standard_input_end_with_newlines_or_nul(folder, monkeypatch):
+    lines = b'\xef\xbb\xbfa.jpg\r\nb.jpg\n\n{"image":"c.jpg"}\n'
+    assert images("-", stdin=lines, monkeypatch=monkeypatch) == ["a.jpg", "b.jpg", "c.jpg"]
+    long = "d" * 200
+    names = [f"{i}-{long}.jpg" for i in range(1000)]  # more than one block
+    nul = "\0".join(names).encode()
+    assert images("-", stdin=nul, monkeypatch=monkeypatch, null=True) == names
+    assert images("-", stdin=b"a\n.jpg\0", monkeypatch=monkeypatch, null=True) == ["a\n.jpg"]
+
+
+def stamp_of(name, **options) -> str:
+    return next(iter(read_photo_inputs(PhotoInputs([name], **options)))).stamp
+
+
+def test_a_photo_has_changed_when_its_time_or_its_content_has(folder):
+    path = Path("in/b.jpg")
+    by_time, by_content = stamp_of("in/b.jpg"), stamp_of("in/b.jpg", by_content=True)
+    os.utime(path, ns=(1, 1))
+    assert stamp_of("in/b.jpg") != by_time
+    assert stamp_of("in/b.jpg", by_content=True) == by_content
+    facts = path.stat()
+    path.write_bytes(b"B.jpg")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert stamp_of("in/b.jpg", by_content=True) != by_content
+    assert stamp_of("nowhere.jpg") == ""

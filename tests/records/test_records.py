@@ -1,0 +1,221 @@
+"""Lines to records and back, fields that several commands share, and the folder of photos."""
+
+import io
+import json
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ramctl.errors import RecordProblem, RunProblem
+from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck, read_inputs
+from ramctl.records.jsonl import dumps, loads, parse_line, read_records, stamp_of
+from ramctl.records.record import (
+    captions_of,
+    decode_name,
+    image_name,
+    set_tags,
+    string_list,
+)
+from ramctl.records.report import Report
+from ramctl.records.state import ResumeState
+from ramctl.records.stream import StreamOptions, each, run_stream, with_root_check
+
+
+def records_of(content: bytes):
+    return list(read_records(io.BytesIO(content), "in.jsonl", Path("data"), "test"))
+
+
+def test_blank_lines_and_a_byte_order_mark_are_skipped():
+    found = records_of(b'\xef\xbb\xbf{"a":1}\n  \r\n\n{"b":2}\n')
+    assert [(item.line, item.fields) for item in found] == [(1, {"a": 1}), (4, {"b": 2})]
+    assert [item.place for item in found] == ["in.jsonl:1", "in.jsonl:4"]
+
+
+def test_what_is_no_object_is_a_reject_with_its_reason():
+    codes = [(r.code, r.message) for r in records_of(b'[1]\n{"a":"\xff"}\nnull\n{x\n')]
+    assert codes[0] == ("bad_json", "bad JSON: not a JSON object")
+    assert codes[1] == ("bad_utf8", "invalid UTF-8 at byte 6")
+    assert [code for code, _ in codes[2:]] == ["bad_json", "bad_json"]
+
+
+@pytest.mark.parametrize("number", ["0.1234567890123456789", "1234567890.123456789", "1E5", "-0.0"])
+def test_numbers_of_others_pass_through_and_ours_are_read(number):
+    line = f'{{"mine":{number},"scores":{{"a":{number}}}}}'.encode()
+    fields = loads(line)
+    assert dumps(fields).startswith(f'{{"mine":{number},'.encode())
+    assert isinstance(fields["scores"]["a"], float)
+
+
+def test_a_reject_is_unwrapped_and_its_photo_is_where_it_was():
+    wrapped = {"source": "far/in.jsonl", "line": 3, "stage": "tag", "code": "x", "message": "y"}
+    line = json.dumps({**wrapped, "record": {"image": "a.jpg"}}).encode()
+    item = parse_line(line, "rejects.jsonl", 1, Path("here"), "tag")
+    assert (item.fields, item.base) == ({"image": "a.jpg"}, Path("far"))
+    line = json.dumps({**wrapped, "source": "-", "raw": '{"image":"b.jpg"}'}).encode()
+    item = parse_line(line, "rejects.jsonl", 1, Path("here"), "tag")
+    assert (item.fields, item.base) == ({"image": "b.jpg"}, Path())
+
+
+def test_a_stamp_changes_with_the_content_of_a_line():
+    one, same, other, bad, worse = records_of(b'{"a":1}\n{"a":1} \n{"a":2}\n{x\n{y\n')
+    assert one.stamp == same.stamp != other.stamp
+    assert stamp_of(one) == one.stamp
+    assert stamp_of(bad) != stamp_of(worse)
+
+
+def test_the_root_replaces_the_folder_of_the_input(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"a":1}\n')
+    assert next(read_inputs([str(path)], None, "test")).base == tmp_path
+    assert next(read_inputs([str(path)], "photos", "test")).base == Path("photos")
+
+
+def test_captions_win_over_a_caption():
+    assert captions_of({"captions": ["a"], "caption": "b"}) == ["a"]
+    assert captions_of({"caption": "b"}) == ["b"]
+    assert captions_of({"captions": None, "caption": "b"}) == []
+    assert captions_of({}) == []
+
+
+def test_lists_hold_strings():
+    assert string_list({"tags": ["a"]}, "tags") == ["a"]
+    for value in (["a", 3], [None], "a", {"a": 1}):
+        with pytest.raises(RecordProblem, match="tags"):
+            string_list({"tags": value}, "tags")
+
+
+def test_names_that_are_not_utf8_are_base64():
+    assert image_name({"image": {"bytes": "/2E="}}) == "\udcffa"
+    for value in ({"bytes": "/2E=!"}, {"bytes": 3}, "", None, 3):
+        with pytest.raises(RecordProblem):
+            decode_name(value)
+
+
+def test_what_belongs_to_tags_stays_with_them():
+    fields = {"tags": ["a", "b"], "kinds": {"a": "object", "b": "scene"}, "scores": {"b": 0.5},
+              "sources": {"a": ["human"], "b": ["parsed"]}}  # fmt: skip
+    set_tags(fields, ["b"])
+    assert fields == {
+        "tags": ["b"], "kinds": {"b": "scene"}, "scores": {"b": 0.5}, "sources": {"b": ["parsed"]},
+    }  # fmt: skip
+
+
+def test_the_hundredth_missing_photo_ends_the_run_unless_one_was_there():
+    check = RootCheck()
+    for _ in range(1000):
+        check.count("/absolute.jpg", exists=False)
+    for _ in range(ROOT_CHECK_RECORDS - 1):
+        check.count("a.jpg", exists=False)
+    with pytest.raises(RunProblem, match="none of the first 100 photos"):
+        check.count("a.jpg", exists=False)
+    check = RootCheck()
+    check.count("a.jpg", exists=True)
+    for _ in range(1000):
+        check.count("b.jpg", exists=False)
+
+
+def run(tmp_path, content: bytes, do=lambda record: record.fields, command="test", **options):
+    encoding = {name: options.pop(name) for name in ("header", "footer") if name in options}
+    fingerprint = options.pop("fingerprint", {})
+    stage = options.pop("stage", each(do))
+    settings = StreamOptions(output=tmp_path / "out", progress=False, **options)
+    source = read_records(io.BytesIO(content), "in.jsonl", Path(), command)
+    report = Report(command, quiet=True)
+    return run_stream(report, source, stage, settings, fingerprint=fingerprint, **encoding)
+
+
+def test_batches_have_the_size_that_was_asked_for(tmp_path):
+    sizes = []
+
+    def stage(batches):
+        for batch in batches:
+            sizes.append(len(batch))
+            yield [record.fields for record in batch]
+
+    run(tmp_path, b"{}\n" * 7, stage=stage, batch=3)
+    assert sizes == [3, 3, 1]
+
+
+def test_a_header_comes_first_and_a_footer_last_once(tmp_path):
+    run(tmp_path, b'{"a":1}\n', header=b"[\n", footer=b"]\n")
+    assert (tmp_path / "out").read_bytes() == b'[\n{"a":1}\n]\n'
+
+
+def test_another_command_or_model_is_noticed(tmp_path):
+    run(tmp_path, b'{"a":1}\n', fingerprint={"model": "x", "labels": "l"})
+    with pytest.raises(RunProblem, match="another command"):
+        run(tmp_path, b"", command="other", resume=True)
+    with pytest.raises(RunProblem, match="another labels, model"):
+        run(tmp_path, b"", resume=True, fingerprint={"model": "y"})
+
+
+def test_repeated_inputs_take_one_entry_each(tmp_path):
+    state = ResumeState(tmp_path / "state", "test", {})
+    state.start()
+    for end in (3, 6):
+        state.add("a.jpg", "stamp", "done", end)
+    state.flush()
+    with (tmp_path / "state").open("ab") as stream:
+        stream.write(b'{"key": "torn"')
+    again = ResumeState(tmp_path / "state", "test", {})
+    again.load(6)
+    assert [again.take("a.jpg").end for _ in range(2)] == [3, 6]
+    assert again.take("a.jpg") is None
+    assert (tmp_path / "state").read_bytes().count(b"\n") == 3
+    cut = ResumeState(tmp_path / "state", "test", {})
+    cut.load(5)  # the output lost the end of its second line
+    assert cut.ends["done"] == 3
+    assert cut.take("a.jpg").end == 3
+    assert cut.take("a.jpg") is None
+
+
+def test_entries_of_dropped_bytes_go_and_later_ones_move(tmp_path):
+    state = ResumeState(tmp_path / "state", "test", {})
+    state.start()
+    for key, status, end in (("a", "done", 10), ("b", "rejected", 4), ("c", "done", 25),
+                             ("d", "done", 30)):  # fmt: skip
+        state.add(key, "s", status, end)
+    state.flush()
+    state.rewrite({"done": [(10, 25)], "rejected": []})
+    rows = [orjson.loads(line) for line in (tmp_path / "state").read_bytes().splitlines()[1:]]
+    assert [(row["key"], row["end"]) for row in rows] == [("a", 10), ("b", 4), ("d", 15)]
+
+
+def test_done_inputs_are_skipped_and_changed_ones_are_done_again(tmp_path):
+    run(tmp_path, b'{"a":1}\n{"a":2}\n')
+    report = run(tmp_path, b'{"a":1}\n{"a":3}\n{"a":4}\n', resume=True)
+    assert (report.n_skipped, report.n_in, report.n_out) == (1, 2, 2)
+    assert (tmp_path / "out").read_bytes() == b'{"a":1}\n{"a":3}\n{"a":4}\n'
+
+
+def test_only_rejects_are_tried_again_and_last(tmp_path):
+    def refuse(record):
+        if record.fields["a"] == 1:
+            raise RecordProblem("no", code="bad_field")
+        return record.fields
+
+    content = b'{"a":1}\n{"a":2}\n'
+    run(tmp_path, content, refuse)
+    report = run(tmp_path, content, resume=True, retry_rejects=True)
+    assert (report.n_in, report.n_skipped) == (1, 1)
+    assert (tmp_path / "out").read_bytes() == b'{"a":2}\n{"a":1}\n'
+
+
+def test_what_the_time_limit_left_is_counted(tmp_path):
+    report = run(tmp_path, b"{}\n" * 5, max_time=0.0)
+    assert (report.n_in, report.n_out, report.n_left) == (0, 0, 5)
+
+
+def test_damaged_photos_do_not_count_as_missing(tmp_path):
+    def damaged(record):
+        raise RecordProblem("damaged", code="unreadable_image")
+
+    report = run(tmp_path, b'{"image":"a.jpg"}\n' * 150, stage=with_root_check(each(damaged)))
+    assert report.n_rejected == 150
+
+    def missing(record):
+        raise RecordProblem("no such file", code="missing_image")
+
+    with pytest.raises(RunProblem, match="--root"):
+        run(tmp_path, b'{"image":"a.jpg"}\n' * 150, stage=with_root_check(each(missing)))
