@@ -43,6 +43,26 @@ def test_a_noun_has_its_kind(lexicon, noun, kind):
     assert lexicon.noun_kind(noun) == kind
 
 
+@pytest.mark.parametrize(
+    ("noun", "kind"),
+    [("knot", "object"), ("boathouse", "scene"), ("air cover", "object"),
+     ("battle of marathon", None)],
+)  # fmt: skip
+def test_wordnet_tells_the_kind_of_nouns_that_no_list_has(lexicon, noun, kind):
+    """Mostly visible, a place, aA kind of what its head is, a name."""
+    assert lexicon.noun_kind(noun) == kind
+
+
+def test_forms_that_wordnet_does_not_list_are_told_by_spelling(lexicon):
+    assert lexicon.verb("blogging") == "blog"
+    assert lexicon.verb("butterflied") == "butterfly"
+
+
+def test_adjectives_of_belonging_are_no_attributes(lexicon):
+    assert lexicon.is_attribute("furry")
+    assert not lexicon.is_attribute("dental")
+
+
 def test_wordnet_knows_senses_hypernyms_and_irregular_forms():
     wordnet = WordNet.shared()
     dog = wordnet.synsets("dog", "n")[0]

@@ -115,6 +115,16 @@ def test_every_tag_has_a_kind_and_its_words(parser):
     ]  # fmt: skip
 
 
+def test_a_tag_has_the_words_of_its_first_mention(parser):
+    (parsed,) = parser.parse(["A dog runs past two dogs, and both dogs bark."])
+    assert [found.words for found in parsed.found if found.tag == "dog"] == ["dog"]
+
+
+@pytest.mark.parametrize("tag", ["top", "view", "heart shaped", "fire hydrant", "photograph"])
+def test_a_tag_alone_is_itself(parser, tag):
+    assert parser.tags(tag) == [tag]
+
+
 ODD = ["", " ", "\0", "\U0001f600\U0001f600", "一只狗在草地上", "&lt;b&gt;dog&lt;/b&gt; &amp; cat",
        "a" * 100_000, "dog " * 5000, "<" * 1000, "((((" * 1000, "-" * 1000, "'s", "'", "``''",
        "http://x.y/dog.jpg", "\u2028dog\u2029", "a\tdog\n"]  # fmt: skip

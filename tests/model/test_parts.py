@@ -1,0 +1,208 @@
+"""The parts of the model one by one, against their formulas; regions against whole photos."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ramctl.model import ram as ram_module
+from ramctl.model.attention import AttentionBlock, FeedForwardBlock, dropout, split_heads
+from ramctl.model.config import load_preset
+from ramctl.model.label_queries import LabelQueries
+from ramctl.model.ram import Encoded, Regions
+from ramctl.model.tag_decoder import TagDecoder
+from tests.model.test_ram import PRIOR, build, captions
+
+WIDTH, TOKENS = 16, 5
+
+
+@pytest.fixture
+def photos():
+    return torch.randn(2, 3, 64, 64)
+
+
+@pytest.fixture
+def decoder():
+    from dataclasses import replace
+
+    config = load_preset("tiny").model.tag_decoder
+    config = replace(config, width=WIDTH, heads=4, layers=2, ffn_width=8, dropout=0.0)
+    made = TagDecoder(config, WIDTH, shared_head=True).eval()
+    for parameter in made.parameters():  # larger than at the start, so that every part matters
+        torch.nn.init.normal_(parameter, std=0.5)
+    return made
+
+
+def test_attention_is_that_of_the_paper_with_residual_and_norm():
+    block = AttentionBlock(WIDTH, WIDTH, dropout=0.0, eps=1e-6).eval()
+    x, context = torch.randn(2, 3, WIDTH), torch.randn(2, TOKENS, WIDTH)
+    q, k, v = (
+        linear(y).view(2, -1, 4, 4).transpose(1, 2)
+        for linear, y in ((block.query, x), (block.key, context), (block.value, context))
+    )
+    maps = (q @ k.transpose(-1, -2) / math.sqrt(4)).softmax(-1)
+    mixed = (maps @ v).transpose(1, 2).reshape(2, 3, WIDTH)
+    expected = F.layer_norm(block.output(mixed) + x, (WIDTH,), block.norm.weight, eps=1e-6)
+    keys_values = block.keys_values(context, 4)
+    torch.testing.assert_close(block(x, keys_values), expected)
+    again, found = block.forward_with_maps(x, keys_values)
+    torch.testing.assert_close(again, expected)
+    torch.testing.assert_close(found, maps)
+
+
+def test_feed_forward_has_gelu_residual_and_norm():
+    block = FeedForwardBlock(WIDTH, 8, dropout=0.0, eps=1e-6).eval()
+    x = torch.randn(2, 3, WIDTH)
+    inner = block.contract(F.gelu(block.expand(x)))
+    expected = F.layer_norm(inner + x, (WIDTH,), block.norm.weight, block.norm.bias, 1e-6)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_dropout_keeps_the_mean():
+    x = torch.ones(200_000)
+    dropped = dropout(x, 0.25, True)
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert dropout(x, 0.25, False) is x
+
+
+def test_heads_are_parts_of_the_width():
+    x = torch.arange(24.0).view(1, 2, 12)
+    assert split_heads(x, 3)[0, 1, 0].tolist() == [4, 5, 6, 7]
+
+
+def test_label_queries_are_projected_and_rectified():
+    queries = LabelQueries(8, WIDTH, "relu")
+    text = torch.randn(4, 8)
+    torch.testing.assert_close(queries(text), queries.projection(text).clamp(min=0))
+    assert (queries(text) == 0).any()
+
+
+def test_the_decoder_runs_its_layers_one_after_the_other(decoder):
+    states, tokens = torch.randn(1, 3, WIDTH), torch.randn(2, TOKENS, WIDTH)
+    contexts = decoder.contexts(tokens)
+    x = states
+    for layer, context in zip(decoder.layers, contexts, strict=True):
+        x = layer(x, context)
+    torch.testing.assert_close(decoder(decoder.prepare(states), contexts), x)
+    with_maps, maps = decoder.forward_with_maps(decoder.prepare(states), contexts)
+    torch.testing.assert_close(with_maps, x)
+    assert maps.shape == (2, 2, 4, 3, TOKENS)
+    torch.testing.assert_close(maps.sum(-1), torch.ones(2, 2, 4, 3))
+
+
+def test_no_layer_sees_a_hidden_token(decoder):
+    tokens = torch.randn(2, TOKENS, WIDTH)
+    other = tokens.clone()
+    other[:, 2] += 5
+    mask = torch.zeros(2, 1, 1, TOKENS)
+    mask[..., 2] = float("-inf")
+    queries = decoder.prepare(torch.randn(1, 3, WIDTH))
+    one, two = (decoder(queries, decoder.contexts(t), mask) for t in (tokens, other))
+    torch.testing.assert_close(one, two)
+    assert not torch.allclose(one, decoder(queries, decoder.contexts(tokens)))
+
+
+def test_labels_may_have_a_last_layer_of_their_own():
+    made = TagDecoder(load_preset("tiny").model.tag_decoder, WIDTH, shared_head=False)
+    states, own = torch.randn(2, 3, WIDTH), torch.randn(3, WIDTH)
+    torch.testing.assert_close(made.head(states, own), torch.einsum("bld,ld->bl", states, own))
+
+
+@pytest.mark.parametrize("overrides", [(), PRIOR])
+def test_a_region_of_the_whole_photo_is_scored_like_the_photo(photos, overrides):
+    model = build(overrides)
+    with torch.no_grad():
+        labels = model.prepare_labels(model.labels())
+        features = model.encoder(photos)
+        grid = features.shape[1] - model.encoder.extra_tokens
+        which = torch.tensor([[0, 1], [1, 4], [1, 0]])
+        regions = Regions(which[:, 0], torch.ones(3, grid), which[:, 1])
+        found = model.look_at_regions(features, regions, labels)
+        expected = model(photos).tag_logits[which[:, 0], which[:, 1]]
+    torch.testing.assert_close(found.logits, expected)
+    torch.testing.assert_close(found.feature.norm(dim=-1), torch.ones(3))
+
+
+@pytest.mark.parametrize("overrides", [(), PRIOR])
+def test_a_region_does_not_see_what_is_outside_of_it(photos, overrides):
+    model = build(overrides)
+    with torch.no_grad():
+        labels = model.prepare_labels(model.labels())
+        features = model.encoder(photos)
+        other = features.clone()
+        other[:, -1] += 3
+        cover = torch.ones(1, features.shape[1] - model.encoder.extra_tokens)
+        cover[:, -1] = 0
+        regions = Regions(torch.tensor([1]), cover, torch.tensor([2]))
+        one, two = (model.look_at_regions(f, regions, labels) for f in (features, other))
+    torch.testing.assert_close(one.logits, two.logits)
+    torch.testing.assert_close(one.feature, two.feature)
+
+
+def test_a_region_weighs_its_tokens_by_how_much_it_covers(photos):
+    model = build()
+    with torch.no_grad():
+        features = model.encoder(photos)
+        cover = torch.rand(1, features.shape[1] - model.encoder.extra_tokens)
+        regions = Regions(torch.tensor([0]), cover, torch.tensor([2]))
+        pooled, _ = model._encode_regions(features, regions)
+    grid = features[0, model.encoder.extra_tokens :]
+    torch.testing.assert_close(pooled[0], (cover[0, :, None] * grid).sum(0) / cover.sum())
+
+
+def test_a_long_list_of_labels_gives_in_pieces_what_it_gives_at_once(photos, monkeypatch):
+    model = build(PRIOR)
+    whole = model(photos).tag_logits.detach()
+    monkeypatch.setattr(ram_module, "ROWS_AT_ONCE", 4)  # two labels of two photos
+    with torch.no_grad():
+        torch.testing.assert_close(model(photos).tag_logits, whole)
+
+
+def test_missing_descriptions_are_rows_of_zeros():
+    overrides = ["model.labels.kind=descriptions", "model.labels.own_width=0",
+                 "model.labels.own_bias=false", "model.prior=false",
+                 "model.encoder.mean_token=true"]  # fmt: skip
+    model = build(overrides, n_labels=2, description_counts=[1, 3])
+    with torch.no_grad():
+        absent = model.prepare_labels(model.labels()).absent
+    assert absent.tolist() == [[False, True, True], [False, False, False]]
+
+
+def test_captions_belong_to_the_photos_that_have_some(photos):
+    model, inputs = build(), captions(1)
+    with torch.no_grad():
+        some = model(photos, captions=inputs, captioned=torch.tensor([1])).caption_logits
+        alone = model(photos[1:], captions=inputs).caption_logits
+    torch.testing.assert_close(some, alone)
+
+
+def test_photos_of_several_batches_are_joined_and_taken_apart(photos):
+    model = build(PRIOR)
+    with torch.no_grad():
+        encoded = model.encode(model.encoder(photos))
+    joined = Encoded.join([encoded[:1], encoded[1:]])
+    assert torch.equal(joined.tokens, encoded.tokens)
+    assert torch.equal(joined.photo.feature, encoded.photo.feature)
+    assert len(joined) == 2
+
+
+def test_similarity_is_of_directions_and_class_names_have_unit_length(photos):
+    prior = build(PRIOR).prior
+    prior.set_classes(torch.randn(10, 256), torch.zeros(10), 3 * torch.randn(10, 32))
+    torch.testing.assert_close(prior.class_names.norm(dim=-1), torch.ones(10))
+
+
+def test_padded_tags_do_not_guide_a_caption(photos):
+    model, inputs = build(["model.captioning.mask_tag_padding=true"]), captions()
+    other = inputs.tag_ids.clone()
+    other[:, 10:] = 7  # masked
+    with torch.no_grad():
+        tokens = model.encode(model.encoder(photos)).tokens
+        one, two = (
+            model.captioning.start(tokens, ids, inputs.tag_mask) for ids in (inputs.tag_ids, other)
+        )
+        assert one.memory_mask is not None
+        kept = one.memory[0].keys[:, :, :10]
+        torch.testing.assert_close(kept, two.memory[0].keys[:, :, :10])
