@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ramctl.data_engine import cluster, thresholds
-from ramctl.data_engine.apply import Cleaner, Removals
+from ramctl.data_engine.apply import Cleaner, removals_of
 from ramctl.data_engine.captions import Caption
 from ramctl.data_engine.cluster import (
     NOT_PREDICTED,
@@ -123,19 +123,20 @@ def decision(label, rows, reason, distance=0.25) -> Decision:
 
 
 def test_removals_are_those_with_a_reason_in_order_of_rows():
-    removals = Removals.of(
+    removals = removals_of(
         [decision(1, [3, 9], [OUTLIER, 0]), decision(0, [1, 5], [NOT_PREDICTED, OUTLIER])]
     )
-    assert removals.row.tolist() == [1, 3, 5]
-    assert removals.between(1, 5) == [(1, "not-predicted", 0.25), (3, "outlier", 0.25)]
-    assert removals.between(6, 9) == []
+    assert removals["row"].tolist() == [1, 3, 5]
+    assert removals["reason"].tolist() == [NOT_PREDICTED, OUTLIER, OUTLIER]
+    assert removals["distance"].tolist() == [0.25] * 3
+    assert len(removals_of([])) == 0
 
 
 def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones():
     regions = np.zeros(2, REGION)
     regions["place"], regions["score"] = [0, 2], [0.75, 0.123456]
     index = SimpleNamespace(of_input=lambda position: (10 * position, regions))
-    cleaner = Cleaner(index, Removals.of([decision(0, [11, 20], [OUTLIER, OUTLIER], 0.33335)]))
+    cleaner = Cleaner(index, removals_of([decision(0, [11, 20], [OUTLIER, OUTLIER], 0.33335)]))
     fields = {
         "tags": ["horse", "sky", "tree"],
         "sources": {"horse": ["parsed"], "sky": ["parsed"], "tree": ["parsed", "generated-tag"]},

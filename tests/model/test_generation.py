@@ -7,7 +7,7 @@ import torch
 
 from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
-from ramctl.model.generation import Decoding, Ends, generate
+from ramctl.model.generation import Decoding, Ends, _Finished, generate
 
 END, PAD = 3, 0
 
@@ -120,3 +120,47 @@ def test_step_by_step_logits_equal_those_of_whole_captions(beams):
         quick = model.generate(encoded, tags, mask, prompt, decoding, ends)
     assert torch.equal(slow, quick)
     assert len(set(map(tuple, quick.tolist()))) > 1
+
+
+def test_a_caption_that_has_ended_is_padded_while_others_go_on():
+    table = torch.zeros(6, 6)
+    table[1, END] = table[2, 4] = table[4, 5] = table[5, END] = table[END, 5] = 9.0
+    decoding = Decoding(beams=1, max_length=5, min_length=0)
+    prompt = torch.tensor([[1], [2]])
+    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD))
+    assert ids.tolist() == [[1, END, PAD, PAD], [2, 4, 5, END]]
+
+
+def test_sampling_draws_from_the_best_word_pieces_only():
+    table = torch.zeros(6, 6)
+    table[:, 4], table[:, 5] = 0.2, 0.1
+    decoding = Decoding(top_p=0.999, top_k=2, max_length=30, min_length=0)
+    generator = torch.Generator().manual_seed(0)
+    prompt = torch.ones(20, 1, dtype=torch.long)
+    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), generator)
+    assert set(ids[:, 1:].flatten().tolist()) == {4, 5}
+
+
+def test_two_beams_find_what_one_misses():
+    table = torch.full((12, 12), -1e4)
+    table[1, 4], table[1, 5] = torch.tensor([0.55, 0.45]).log()
+    table[4, 6:], table[5, END] = 0.0, 0.0  # 4 leads to six words alike, 5 to the end
+    table[6:, 6:] = 0.0
+    prompt, ends = torch.tensor([[1]]), Ends(END, PAD)
+    one, two = (
+        generate(step_of(table), Table(), prompt, Decoding(beams, 5, 0), ends)[0].tolist()
+        for beams in (1, 2)
+    )
+    assert one[:2] == [1, 4]
+    assert two[:3] == [1, 5, END]
+
+
+def test_a_photo_is_done_when_no_beam_can_beat_its_worst_caption():
+    finished = _Finished(1, 1.0)
+    assert not finished.is_done(-100.0, 2)
+    finished.add(torch.tensor([1, 2]), -2.0)  # -1 a word piece
+    assert finished.is_done(-10.0, 4)
+    assert not finished.is_done(-2.0, 4)
+    finished.add(torch.tensor([1, 2, 4]), -1.5)
+    assert finished.best.tolist() == [1, 2, 4]
+    assert finished.worst == -0.5

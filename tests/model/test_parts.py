@@ -46,9 +46,9 @@ def test_attention_is_that_of_the_paper_with_residual_and_norm():
     expected = F.layer_norm(block.output(mixed) + x, (WIDTH,), block.norm.weight, eps=1e-6)
     keys_values = block.keys_values(context, 4)
     torch.testing.assert_close(block(x, keys_values), expected)
-    again, found = block.forward_with_maps(x, keys_values)
-    torch.testing.assert_close(again, expected)
-    torch.testing.assert_close(found, maps)
+    found: list[torch.Tensor] = []
+    torch.testing.assert_close(block(x, keys_values, maps=found), expected)
+    torch.testing.assert_close(found[0], maps)
 
 
 def test_feed_forward_has_gelu_residual_and_norm():
@@ -86,10 +86,10 @@ def test_the_decoder_runs_its_layers_one_after_the_other(decoder):
     for layer, context in zip(decoder.layers, contexts, strict=True):
         x = layer(x, context)
     torch.testing.assert_close(decoder(decoder.prepare(states), contexts), x)
-    with_maps, maps = decoder.forward_with_maps(decoder.prepare(states), contexts)
-    torch.testing.assert_close(with_maps, x)
-    assert maps.shape == (2, 2, 4, 3, TOKENS)
-    torch.testing.assert_close(maps.sum(-1), torch.ones(2, 2, 4, 3))
+    maps: list[torch.Tensor] = []
+    torch.testing.assert_close(decoder(decoder.prepare(states), contexts, maps=maps), x)
+    assert [tuple(part.shape) for part in maps] == [(2, 4, 3, TOKENS)] * 2
+    torch.testing.assert_close(maps[1].sum(-1), torch.ones(2, 4, 3))
 
 
 def test_no_layer_sees_a_hidden_token(decoder):

@@ -94,6 +94,16 @@ EXAMPLES = {
     "primitive people in darker and lighter shades": "primitive person",
     "a cake shaped like a train": "cake",
     "a man in a military uniform": "man military_uniform",
+    'a "hot dog" on a plate': "plate",
+    "a street without cars or dogs": "street",
+    "a statue of president Abraham Lincoln": "statue president",
+    "glasses of beer on a table": "glass beer table",
+    "an ice cream cone on a plate": "ice_cream_cone plate",
+    "a man in a straw hat": "man straw straw_hat",
+    "a sand truck": "truck",
+    "a riding helmet on a shelf": "helmet shelf",
+    "a warm welcome": "",
+    "a man folded a shirt": "man fold shirt",
 }
 
 
@@ -113,6 +123,11 @@ def test_every_tag_has_a_kind_and_its_words(parser):
     assert [(found.words, found.rule) for found in parsed.found] == [
         ("dogs", "noun"), ("sit", "verb"), ("sunny", "adjective"), ("beach", "noun"),
     ]  # fmt: skip
+
+
+def test_a_ball_is_a_game_only_where_it_is_played(parser):
+    lying, played = parser.parse(["a basketball on the floor", "a boy playing basketball"])
+    assert (lying.kinds["basketball"], played.kinds["basketball"]) == ("object", "action")
 
 
 def test_a_tag_has_the_words_of_its_first_mention(parser):

@@ -50,10 +50,10 @@ def test_each_record_has_the_tags_of_its_own_captions():
 
 
 def test_given_tags_stay_without_captions_and_on_request():
-    given = {"tags": ["barn", "dog"], "kinds": {"barn": "scene"}}
+    given = {"tags": ["barn", "dog"], "kinds": {"barn": "object"}}
     (alone,), _ = outcomes(given.copy())
     assert (alone["tags"], alone["caption_tags"]) == (["barn", "dog"], [])
-    assert alone["kinds"] == {"barn": "scene", "dog": "object"}
+    assert alone["kinds"] == {"barn": "object", "dog": "object"}
     assert alone["sources"] == {"barn": ["human"], "dog": ["human"]}
     (replaced,), _ = outcomes({**given, "caption": "a dog"})
     assert (replaced["tags"], replaced["sources"]) == (["dog"], {"dog": ["parsed"]})
