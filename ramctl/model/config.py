@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ramctl.errors import UsageProblem
 from ramctl.model.tables import FLAT, merge_tables, read_table, write_table
+from ramctl.records.record import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +248,12 @@ def preset_from_table(table: Mapping[str, Any]) -> Preset:
     return read_table(Preset, table, "preset")
 
 
-def preset_to_table(preset: Preset) -> dict[str, Any]:
+def preset_to_table(preset: Preset) -> JsonObject:
     """The preset as nested tables of plain values, as a bundle stores it."""
     return write_table(preset)
 
 
-def preset_to_meta(preset: Preset) -> dict[str, Any]:
+def preset_to_meta(preset: Preset) -> JsonObject:
     """The preset as keys of a bundle's bundle.json: `architecture`, `preprocess`, `preset`."""
     table = preset_to_table(preset)
     return {
@@ -297,7 +298,7 @@ def change_preset(preset: Preset, changes: Mapping[str, Any]) -> Preset:
     return preset_from_table(merge_tables(preset_to_table(preset), changes))
 
 
-def _read_preset(name_or_path: str) -> dict[str, Any]:
+def _read_preset(name_or_path: str) -> JsonObject:
     if "/" in name_or_path or name_or_path.endswith(".toml"):
         path = Path(name_or_path)
         if not path.is_file():
@@ -313,15 +314,15 @@ def _read_preset(name_or_path: str) -> dict[str, Any]:
     return table if base is None else merge_tables(_read_preset(base), table)
 
 
-def _parse_toml(text: str, where: str) -> dict[str, Any]:
+def _parse_toml(text: str, where: str) -> JsonObject:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageProblem(f"{where}: {error}") from error
 
 
-def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
+def _parse_overrides(overrides: Sequence[str]) -> JsonObject:
+    table: JsonObject = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
@@ -332,7 +333,7 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     return table
 
 
-def _nest(keys: list[str], value: Any) -> dict[str, Any]:
+def _nest(keys: list[str], value: Any) -> JsonObject:
     return {keys[0]: value if len(keys) == 1 else _nest(keys[1:], value)}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ramctl.errors import UsageProblem
+from ramctl.records.record import JsonObject
 
 T = TypeVar("T")
 # Metadata of a dataclass field whose own fields are keys of the table around it: it groups settings
@@ -53,9 +54,9 @@ def _read_fields(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     return cls(**values)
 
 
-def write_table(value: Any) -> dict[str, Any]:
+def write_table(value: Any) -> JsonObject:
     """The dataclass `value` as nested tables of plain JSON values; None fields are left out."""
-    table: dict[str, Any] = {}
+    table: JsonObject = {}
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
         if field.metadata == FLAT:
@@ -67,7 +68,7 @@ def write_table(value: Any) -> dict[str, Any]:
     return table
 
 
-def merge_tables(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def merge_tables(base: Mapping[str, Any], top: Mapping[str, Any]) -> JsonObject:
     """`base` with the keys of `top` replaced; tables in both are merged, not replaced."""
     merged = dict(base)
     for key, value in top.items():

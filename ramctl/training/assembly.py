@@ -100,7 +100,7 @@ def runtime_of(options: TrainOptions, precision: str, local_rank: int = 0) -> Ru
 def build_job(
     plan: Plan, work: WorkFolder, context: RunContext, *, keeps_features: bool = True
 ) -> Job:
-    """The job of a plan; what takes long is kept in the work folder and done once.
+    """The job of a plan; slow results are stored in the work folder, so that a resume finds them.
 
     Without `keeps_features` (a dry run) nothing is computed ahead: no features, no caption vectors.
     """

@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -12,7 +11,7 @@ from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import Reject
+from ramctl.records.record import JsonObject, Reject
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import Deadline, StopRequest, TimeIsUp
 from ramctl.training.assembly import Job, RunContext, build_job, runtime_of
@@ -244,7 +243,7 @@ class _Run:
         self.work.remove()
         self.report.say(f"wrote {self.options.out}")
 
-    def _measure(self, job: Job) -> tuple[list[float], float, dict[str, Any]]:
+    def _measure(self, job: Job) -> tuple[list[float], float, JsonObject]:
         """Each label's threshold, the one for all, and what the model card says of validation."""
         if job.validation is None:
             defaults = [DEFAULT_THRESHOLD] * len(job.targets)

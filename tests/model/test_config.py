@@ -88,6 +88,17 @@ def test_overrides_replace_single_values():
     assert preset.finetuning.schedule.lr == load_preset("mini").finetuning.schedule.lr
 
 
+def test_groups_of_settings_are_one_flat_table_in_files():
+    table = preset_to_table(load_preset("mini"))["training"]
+    assert (table["lr"], table["batch_size"], table["schedule"]) == (1e-3, 64, "cosine")
+    assert [key for key, value in table.items() if isinstance(value, dict)] == ["augment"]
+    old = {
+        key: value for key, value in table.items() if key not in ("frozen_stages", "checkpointing")
+    }
+    stored = {**preset_to_table(load_preset("mini")), "training": old}
+    assert preset_from_table(stored).training.backbone.frozen_stages == 0
+
+
 def test_a_branch_is_switched_off_by_false():
     preset = load_preset("tiny", ["model.captioning=false", "model.prior=false",
                                   "model.labels.own_width=0"])  # fmt: skip

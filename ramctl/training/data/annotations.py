@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ramctl.errors import RecordProblem
-from ramctl.records.record import Record, captions_of, image_name, string_list
+from ramctl.records.record import JsonObject, Record, captions_of, image_name, string_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def read_annotation(record: Record) -> Annotation:
 
 
 def _captions(
-    texts: list[str], fields: dict[str, Any], name: str, tags: tuple[str, ...],
+    texts: list[str], fields: JsonObject, name: str, tags: tuple[str, ...],
     *, generated: bool = False,
 ) -> tuple[Caption, ...]:  # fmt: skip
     """Each caption with its own tags that the record still has; all tags where none are given."""
