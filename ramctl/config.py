@@ -13,17 +13,17 @@ COMMON = "common"
 
 
 def config_files() -> list[Path]:
-    """The configuration files that exist, the one that wins first."""
+    """The configuration files that exist, by precedence."""
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     candidates = [Path(FILE_NAME), Path(home) / "ramctl" / FILE_NAME]
     return [path for path in candidates if path.is_file()]
 
 
 def load_defaults(command: str, options: Collection[str]) -> dict[str, Any]:
-    """The defaults that the files give a command, by parameter name.
+    """A command's defaults from the configuration files, by parameter name.
 
-    `[common]` serves the commands that have the option. Raises UsageProblem for a file that
-    cannot be read and for an option in the command's own table that it does not have.
+    `[common]` applies to every command that has the option. Raises UsageProblem for a file that
+    cannot be read, and for an option in a command's own table that the command does not have.
     """
     merged: dict[str, Any] = {}
     for path in reversed(config_files()):

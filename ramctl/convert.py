@@ -1,6 +1,6 @@
-"""The whole of `ramctl convert`: checkpoints to bundles, bundles to graphs, cards of bundles.
+"""`ramctl convert`: checkpoints to bundles, bundles to ONNX graphs, the card of a bundle.
 
-It stands above the rooms because an int8 graph is calibrated and judged with photos.
+It is not part of `checkpoints` because an int8 graph is judged as `training` judges a model.
 """
 
 import sys
@@ -51,7 +51,7 @@ def run(options: ConvertOptions) -> Report:
     """Convert, or print the card of a bundle on stdout; the report of the run."""
     report = Report("convert", quiet=options.quiet)
     if options.dtype != "int8" and (options.calibrate or options.val):
-        raise UsageProblem("--calibrate and --val go with --to onnx --dtype int8")
+        raise UsageProblem("--calibrate and --val need --to onnx --dtype int8")
     if options.info:
         bundle = Bundle.open(resolve_model(options.source), verify=True)
         sys.stdout.write("\n".join(describe_bundle(bundle)) + "\n")
@@ -76,13 +76,13 @@ def _add_int8_graph(options: ConvertOptions, report: Report) -> None:
     if verdict is not None:
         report.say(
             f"mAP on {verdict.photos} photos: fp32 {verdict.fp32:.4f}, int8 {verdict.int8:.4f}; "
-            f"the default is {bundle.dtype} (int8 may lose less than {MOST_LOST})"
+            f"the default is now {bundle.dtype} (int8 must lose less than {MOST_LOST})"
         )
 
 
 def _tell_size(report: Report, bundle: Bundle, graph: str) -> None:
     size = bundle.file_sizes[graph] / 1e6
-    report.say(f"{bundle.path}: {graph} written ({size:.1f} MB beside the shared weights)")
+    report.say(f"{bundle.path}: wrote {graph} ({size:.1f} MB besides the shared weights)")
 
 
 def _convert(options: ConvertOptions, report: Report) -> None:

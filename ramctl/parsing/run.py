@@ -1,4 +1,4 @@
-"""The whole of `ramctl parse`: captions to tagged records, or to a label system."""
+"""`ramctl parse`: captions to tagged records, or to a label system."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -57,14 +57,16 @@ def run(options: ParseOptions) -> Report:
 
 def _check(options: ParseOptions) -> None:
     if options.review and not options.build_labels:
-        raise UsageProblem("--review goes with --build-labels")
+        raise UsageProblem("--review needs --build-labels")
     if options.build_labels and options.labels:
-        raise UsageProblem("--build-labels makes a label system; it does not go with --labels")
+        raise UsageProblem(
+            "--build-labels builds a label system, --labels uses one: give one of them"
+        )
     if options.target_format == "ram":
         if not options.labels:
             raise UsageProblem("--to ram needs --labels: the tag list that its ids refer to")
         if options.stream.resume:
-            raise UsageProblem("--to ram writes one JSON list; --resume goes with JSONL")
+            raise UsageProblem("--to ram writes one JSON list, which --resume cannot continue")
 
 
 def _parse(

@@ -1,4 +1,4 @@
-"""The whole of `ramctl tag`: photos in; records, sidecars and a gallery out."""
+"""`ramctl tag`: photos in; records, sidecars and a gallery out."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -127,8 +127,16 @@ def _load(options: TagOptions, report: Report) -> Tagger:
     given = {one.name: getattr(wanted, one.name) for one in fields(wanted)}
     tagger = Tagger.load(options.model, **given)
     report.device = tagger.description
-    _tell(report, unknown_tags(tagger.labels, choice), "named tags are not in the label system")
-    _tell(report, tagger.scorer.unknown, f"labels score 0: {options.model} did not learn them")
+    _tell(
+        report,
+        unknown_tags(tagger.labels, choice),
+        "tags that you named are not in the label system",
+    )
+    _tell(
+        report,
+        tagger.scorer.unknown,
+        f"labels always score 0: {options.model} was not trained on them",
+    )
     return tagger
 
 
