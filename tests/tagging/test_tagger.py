@@ -5,9 +5,7 @@ import pytest
 
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.inference.label_set import own_labels
-from ramctl.inference.onnx_engine import OnnxEngine, choose_runtime, sigmoid
+from ramctl.errors import RecordProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, TagSelector
@@ -48,15 +46,6 @@ def test_a_large_torch_model_takes_one_batch_at_a_time(tiny_bundle):
     assert BundleScorer(bundle, options).concurrent
 
 
-def test_scores_do_not_depend_on_the_place_in_the_batch(tiny_bundle):
-    bundle = Bundle.open(tiny_bundle)
-    engine = OnnxEngine(bundle, "model.onnx", own_labels(bundle).rows, 1)
-    photos = np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32)
-    scores = engine.scores(photos)
-    order = np.random.default_rng(1).permutation(8)
-    np.testing.assert_array_equal(engine.scores(photos[order]), scores[order])
-
-
 def test_tagger_yields_records_and_raises_what_the_command_rejects(colours, photos):
     tagger = Tagger.load(str(colours))
     paths = [photos / "red.png", photos / "blue.png"]
@@ -72,25 +61,6 @@ def test_tagger_takes_more_photos_than_a_batch_from_a_generator(colours, tmp_pat
     photo = save_photo(tmp_path / "red.png", "red")
     tagger = Tagger.load(str(colours), workers=2)
     assert sum(1 for _ in tagger.tag(photo for _ in range(37))) == 37
-
-
-def test_runtime_device_and_number_format_that_cannot_be_had_are_told(colours):
-    bundle = Bundle.open(colours)
-    assert choose_runtime(bundle, "auto", "auto", "auto") == "model.onnx"
-    assert choose_runtime(bundle, "auto", "cpu", "bf16") == "torch"
-    assert choose_runtime(bundle, "auto", "cuda", "auto") == "torch"
-    with pytest.raises(UsageProblem, match="CPU"):
-        choose_runtime(bundle, "onnx", "cuda", "auto")
-    with pytest.raises(RunProblem, match="int8"):
-        choose_runtime(bundle, "auto", "cpu", "int8")
-
-
-def test_sigmoid_holds_far_out():
-    logits = np.array([-1000, -5, 0, 5, 1000], np.float32)
-    expected = [0, 1 / (1 + np.exp(5)), 0.5, 1 / (1 + np.exp(-5)), 1]
-    np.testing.assert_allclose(sigmoid(logits), expected, atol=1e-7)
-    small = np.array([-70, -40, -17], np.float32)
-    np.testing.assert_allclose(sigmoid(small), np.exp(small.astype(float)), rtol=1e-5)
 
 
 def test_significant_digits_are_those_of_the_format():
