@@ -238,3 +238,8 @@ def test_forms_that_compare_a_tag_s_own_regions(text, expected):
 def test_a_form_with_a_wrong_number_is_wrong_usage(text):
     with pytest.raises(UsageProblem):
         thresholds.by_own_regions(text)
+
+
+def test_a_share_is_of_whole_regions_however_it_rounds():
+    assert 0.29 * 100 < 29
+    assert cluster.farthest(np.arange(100, dtype=np.float32), 0.29).sum() == 29
