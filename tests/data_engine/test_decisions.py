@@ -243,3 +243,16 @@ def test_a_form_with_a_wrong_number_is_wrong_usage(text):
 def test_a_share_is_of_whole_regions_however_it_rounds():
     assert 0.29 * 100 < 29
     assert cluster.farthest(np.arange(100, dtype=np.float32), 0.29).sum() == 29
+
+
+def test_regions_that_are_nearly_alike_all_stay():
+    regions = Regions([0.5] * 9 + [0.49])
+    assert reasons(regions, of_own=(thresholds.DEVIATIONS, 1.0)) == [0] * 10
+
+
+def test_a_record_loses_what_was_decided_on_its_own_first_and_last_region():
+    regions = np.zeros(2, REGION)
+    regions["place"] = [0, 1]
+    index = SimpleNamespace(of_input=lambda position: (10 * position, regions))
+    removals = removals_of([decision(0, [9, 10, 11, 12], [OUTLIER] * 4)])
+    assert Cleaner(index, removals)(Record({"tags": ["a", "b", "c"]}, key="1"))["tags"] == ["c"]
