@@ -20,7 +20,7 @@ from ramctl.checkpoints.bundle import (
     file_sha256,
 )
 from ramctl.checkpoints.load import load_model, write_model
-from ramctl.checkpoints.official import Architecture, convert_official, read_checkpoint
+from ramctl.checkpoints.official import Architecture, convert_official, read_official
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem, read_thresholds
@@ -61,7 +61,7 @@ def convert_checkpoint(checkpoint: Checkpoint, out: Path, command: Sequence[str]
     RunProblem that names the file and key that do not fit.
     """
     labels = read_official_labels(checkpoint)
-    tensors = read_checkpoint(checkpoint.weights)
+    tensors = read_official(checkpoint.weights)
     preset, model = convert_official(checkpoint.architecture, tensors, len(labels))
     tokenizer = _tokenizer(checkpoint, preset)
     with BundleWriter(out) as writer:

@@ -5,18 +5,15 @@ github.com/xinyu1205/recognize-anything (Apache-2.0); facts of it, no code.
 """
 
 import dataclasses
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ramctl.checkpoints.weights import check_shapes
+from ramctl.checkpoints.weights import check_shapes, count_blocks, read_checkpoint
 from ramctl.errors import RunProblem
 from ramctl.model.build import build_ram
 from ramctl.model.config import (
@@ -91,23 +88,10 @@ _COPIES = {
 }
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of an authors' file (`.pth` or `.safetensors`), under the authors' names.
-
-    Nothing in the file is executed: a pickle that holds anything but tensors and plain containers
-    is refused with a RunProblem.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise RunProblem(f"{path}: refused, the file holds more than weights: {reason}") from error
-    except (OSError, RuntimeError, SafetensorError, EOFError) as error:
-        raise RunProblem(f"{path}: cannot read the checkpoint: {error}") from error
-    tensors = content.get("model", content) if isinstance(content, dict) else None
+def read_official(path: Path) -> dict[str, Tensor]:
+    """The tensors of an authors' file, under the authors' names; raises as `read_checkpoint`."""
+    content = read_checkpoint(path)
+    tensors = content.get("model", content)
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise RunProblem(f"{path}: no table of tensors in the file, at top level or as `model`")
     # Older files name the tag decoder after the vision-text model that it came from.
@@ -269,7 +253,7 @@ def _infer_tag_decoder(tensors: Tensors, base: TagDecoderConfig) -> TagDecoderCo
     expand = tensors[f"{prefix}0.intermediate.dense.weight"]
     # The number of heads is in no shape; it is 4 in all published models.
     return dataclasses.replace(
-        base, width=expand.shape[1], ffn_width=expand.shape[0], layers=_count(tensors, prefix)
+        base, width=expand.shape[1], ffn_width=expand.shape[0], layers=count_blocks(tensors, prefix)
     )
 
 
@@ -282,13 +266,8 @@ def _infer_captioning(tensors: Tensors, base: CaptioningConfig | None) -> Captio
         base,
         width=expand.shape[1],
         ffn_width=expand.shape[0],
-        tag_layers=_count(tensors, prefix),
-        layers=_count(tensors, "text_decoder.bert.encoder.layer."),
+        tag_layers=count_blocks(tensors, prefix),
+        layers=count_blocks(tensors, "text_decoder.bert.encoder.layer."),
         vocabulary=len(tensors["text_decoder.bert.embeddings.word_embeddings.weight"]),
         max_positions=len(tensors["tag_encoder.embeddings.position_embeddings.weight"]),
     )
-
-
-def _count(tensors: Tensors, prefix: str) -> int:
-    numbers = {key.removeprefix(prefix).split(".")[0] for key in tensors if key.startswith(prefix)}
-    return len(numbers)

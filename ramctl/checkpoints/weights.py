@@ -1,19 +1,23 @@
-"""Weights in safetensors: each tensor once, every name and shape checked when read."""
+"""Weights in files, ours and those of other projects: every name and shape checked when read."""
 
-from collections.abc import Mapping, Sequence
+import pickle
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ramctl.errors import RunProblem
 
 TENSORS_AT_ONCE = 16
 RELATIVE_POSITIONS = "relative_position_bias_table"  # what the names of Swin's tables end with
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
@@ -117,3 +121,77 @@ def _source_positions(source: int, target: int) -> NDArray[np.float64]:
             low = ratio
     steps = np.cumsum(ratio ** np.arange(half))
     return np.concatenate([-steps[::-1], [0.0], steps])
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of another project's file (a pickle of torch, or `.safetensors`).
+
+    Nothing in the file is executed: a pickle that holds anything but tensors and plain containers
+    is refused. Raises RunProblem for such a file, and for one that cannot be read.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        # Only torch's newer format, which is a zip archive, can be mapped into memory.
+        is_zip = zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise RunProblem(f"{path}: refused, the file holds more than weights: {reason}") from error
+    except (OSError, RuntimeError, ValueError, SafetensorError, EOFError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise RunProblem(f"{path}: cannot read the checkpoint: {reason}") from error
+    if not isinstance(content, dict):
+        raise RunProblem(f"{path}: not a dictionary of weights")
+    return content
+
+
+def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, at its top, in `model` or `state_dict`, without `module.`."""
+    for key in ("model", "state_dict"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+    return {
+        name.removeprefix("module."): tensor  # what DistributedDataParallel puts before each name
+        for name, tensor in content.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def folder_of(path: Path) -> Path:
+    """The folder that a weights file lies in, or the folder itself."""
+    return path if path.is_dir() else path.parent
+
+
+def weight_files(path: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+    """The weight files of a folder, by name, or the file itself, whatever its name."""
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix in suffixes)
+
+
+def only_weight_file(path: Path, suffixes: Collection[str] = SUFFIXES) -> Path:
+    """The one weight file of a folder, or the file itself; RunProblem when there are several."""
+    files = weight_files(path, suffixes)
+    if len(files) != 1:
+        raise RunProblem(f"{path}: expected one of {', '.join(suffixes)}, found {len(files)}")
+    return files[0]
+
+
+def count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered blocks a model has: `prefix` is followed by a block's number."""
+    names = (name.removeprefix(prefix) for name in tensors if name.startswith(prefix))
+    return len({name.partition(".")[0] for name in names})
+
+
+def load_strictly(
+    module: nn.Module, tensors: Mapping[str, Tensor], where: Path, *, unused: Collection[str] = ()
+) -> None:
+    """Load the tensors; RunProblem unless all are there, with none left over but `unused`."""
+    wanted = module.state_dict()
+    # Not every normalisation layer counts its batches, and inference does not use the count.
+    counts = {name for name in wanted if name.endswith(".num_batches_tracked")}
+    needed = {name: tensor for name, tensor in wanted.items() if name not in counts - set(tensors)}
+    given = {name: tensor for name, tensor in tensors.items() if name not in unused}
+    check_shapes(str(where), needed, {name: tensor.shape for name, tensor in given.items()})
+    module.load_state_dict(given, strict=False)

@@ -110,5 +110,4 @@ def widen_strip(photo: Photo) -> Photo:
 
 def from_cosine(cosines: torch.Tensor) -> Scores:
     """Cosines as numbers in [0, 1], in the same order."""
-    scores: Scores = np.clip((1 + cosines.cpu().numpy()) / 2, 0, 1).astype(np.float32)
-    return scores
+    return np.clip((1 + cosines.cpu().numpy()) / 2, 0, 1).astype(np.float32)

@@ -82,8 +82,7 @@ class ClassColumns:
     def pick(self, scores: Scores) -> Scores:
         """Scores (B, L) out of those of the classes (B, C); an unknown label scores 0."""
         padded = np.pad(scores, [(0, 0), (0, 1)])  # (B, C + 1)
-        picked: Scores = padded[:, self.ids].max(-1).astype(np.float32)
-        return picked
+        return padded[:, self.ids].max(-1).astype(np.float32)
 
 
 def _spellings(name: str) -> list[str]:

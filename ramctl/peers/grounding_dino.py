@@ -6,22 +6,25 @@ Q boxes that the model proposes, T tokens of a prompt (at most 256), L labels.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import GroundingDinoForObjectDetection
 
+from ramctl.checkpoints.weights import weight_files
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.peers.base import Peer, Photo, Scores, pixel_values, widen_strip
-from ramctl.peers.checkpoints import weight_files
 from ramctl.pretrained.transformers_folder import (
     load_image_processor,
     load_pretrained,
     load_tokenizer,
 )
+
+if TYPE_CHECKING:
+    from ramctl.peers.grounding_dino_original import OriginalBackend
 
 Box = tuple[float, float, float, float]
 NOWHERE: Box = (0.0, 0.0, 1.0, 1.0)
@@ -85,20 +88,6 @@ def pack_prompts(labels: Sequence[str], tokenize: Callable[[str], list[int]]) ->
     return prompts
 
 
-class Backend(Protocol):
-    """One of the two implementations of the model."""
-
-    tokenizer: Any
-
-    def prepare(self, photo: Photo) -> Any:
-        """The photo as `detect` takes it: shorter side 800, longer at most 1,333."""
-        ...
-
-    def detect(self, prepared: Any, text: str) -> tuple[Tensor, Tensor]:
-        """Token probabilities (Q, T) and boxes (Q, 4) as centre, width and height in shares."""
-        ...
-
-
 class GroundingDino(Peer):
     """Score: the highest score of any box, which is the mean probability of the label's tokens.
 
@@ -110,6 +99,7 @@ class GroundingDino(Peer):
 
     kind = "grounding-dino"
     threshold = 0.35  # box_threshold of the authors' demo
+    _backend: "PortBackend | OriginalBackend"
 
     def __init__(self, path: Path, labels: Sequence[str], runtime: Runtime) -> None:
         """The detector in a folder of transformers, or in the authors' `.pth` (or its folder).
@@ -117,7 +107,6 @@ class GroundingDino(Peer):
         `labels` are those of `scores`; `detect` is told its own.
         """
         super().__init__(path, labels, runtime, batch=1)
-        self._backend: Backend
         if path.is_file() or any(file.suffix == ".pth" for file in weight_files(path)):
             from ramctl.peers.grounding_dino_original import OriginalBackend
 
@@ -127,8 +116,7 @@ class GroundingDino(Peer):
         self._prompts = pack_prompts(self.labels, self._tokenize)
 
     def _tokenize(self, text: str) -> list[int]:
-        ids: list[int] = self._backend.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return self._backend.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def detect(
         self, photos: Sequence[Photo], labels: Sequence[Sequence[str]]
@@ -153,7 +141,9 @@ class GroundingDino(Peer):
     @torch.inference_mode()
     def _detect(self, photo: Photo, prompts: Sequence[Prompt], n_labels: int) -> list[Detection]:
         found = [Detection(NOWHERE, 0.0)] * n_labels
-        prepared = self._backend.prepare(widen_strip(photo)) if prompts else None
+        if not prompts:
+            return found
+        prepared = self._backend.prepare(widen_strip(photo))
         for prompt in prompts:
             with self._runtime.precision():
                 tokens, boxes = self._backend.detect(prepared, prompt.text)
@@ -195,9 +185,11 @@ class PortBackend:
         )
 
     def prepare(self, photo: Photo) -> Tensor:
+        """The photo as `detect` takes it: shorter side 800, longer at most 1,333."""
         return pixel_values(self._processor, [photo], self._runtime)
 
-    def detect(self, prepared: Any, text: str) -> tuple[Tensor, Tensor]:
+    def detect(self, prepared: Tensor, text: str) -> tuple[Tensor, Tensor]:
+        """Token probabilities (Q, T) and boxes (Q, 4) as centre, width and height in shares."""
         tokens = self.tokenizer([text], return_tensors="pt").to(self._runtime.device)
         outputs = self._model(pixel_values=prepared, **tokens)
         return outputs.logits[0].sigmoid(), outputs.pred_boxes[0]

@@ -4,9 +4,8 @@ The model's sizes are read off the weights. Only the text encoder's tokenizer mu
 checkpoint, in a folder `bert-base-uncased` beside it or in its own folder.
 """
 
-import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,16 +15,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ramctl.device import Runtime
-from ramctl.errors import RunProblem
-from ramctl.peers.base import Photo
-from ramctl.peers.checkpoints import (
+from ramctl.checkpoints.weights import (
     count_blocks,
     folder_of,
     load_strictly,
-    read_weights,
-    weight_files,
+    only_weight_file,
+    read_checkpoint,
+    tensors_of,
 )
+from ramctl.device import Runtime
+from ramctl.errors import RunProblem
+from ramctl.peers.base import Photo
 from ramctl.pretrained.transformers_folder import load_tokenizer, read_config
 
 _TEXT_FOLDER = "bert-base-uncased"
@@ -45,67 +45,54 @@ class OriginalBackend:
     """An original `.pth`, or a folder that holds one."""
 
     def __init__(self, path: Path, runtime: Runtime) -> None:
-        checkpoint = _checkpoint(path)
-        weights = read_weights(checkpoint)
+        checkpoint = only_weight_file(path, (".pth",))
+        weights = tensors_of(read_checkpoint(checkpoint))
         text_folder = _text_folder(folder_of(path))
         self._runtime = runtime
         self.tokenizer = load_tokenizer(text_folder)
         model = _build(weights, text_folder, self.tokenizer, checkpoint)
         load_strictly(model, weights, checkpoint, unused=_UNUSED)
         self._model = model.eval().to(runtime.device)
-        self._transform = _transform()
+        import groundingdino.datasets.transforms as steps  # here, because the package is an extra
+
+        # Source: the authors' demo.
+        normalise = steps.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        resize = steps.RandomResize([800], max_size=1333)
+        self._transform = steps.Compose([resize, steps.ToTensor(), normalise])
 
     def prepare(self, photo: Photo) -> Tensor:
-        pixels: Tensor = self._transform(Image.fromarray(photo), None)[0]
-        return pixels.to(self._runtime.device)
+        return self._transform(Image.fromarray(photo), None)[0].to(self._runtime.device)
 
-    def detect(self, prepared: Any, text: str) -> tuple[Tensor, Tensor]:
-        with _without_warnings():
+    def detect(self, prepared: Tensor, text: str) -> tuple[Tensor, Tensor]:
+        with warnings.catch_warnings(action="ignore"):  # of libraries newer than the package
             outputs = self._model(prepared[None], captions=[text])
         return outputs["pred_logits"][0].sigmoid(), outputs["pred_boxes"][0]
 
 
-class BertWithPhraseMask(nn.Module):
-    """A BERT whose attention mask says for each pair of tokens whether one sees the other.
+def with_phrase_mask(bert_model: Any) -> Any:
+    """The BERT, which now also takes a mask (B, T, T) that is true where a token may look.
 
     It stands in for the package's own wrapper, which needs functions that transformers 5 no longer
-    has. The attributes are named as there, so that the checkpoint's weights fit.
+    has.
     """
+    bert_model.register_forward_pre_hook(_additive_mask, with_kwargs=True)
+    return bert_model
 
-    def __init__(self, bert_model: Any) -> None:
-        super().__init__()
-        self.config = bert_model.config
-        self.embeddings, self.encoder = bert_model.embeddings, bert_model.encoder
-        self.pooler = bert_model.pooler
-        # In a list, so that it is no sub-module: its weights would appear under a second name.
-        self._whole = [bert_model]
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-    ) -> Any:
-        """BERT's output for a mask (B, T, T) that is true where a token may look."""
-        if attention_mask.dim() == 3:
-            # Additive: the eager attention would add a boolean mask as 0 and 1.
-            dtype = self._whole[0].dtype
-            blocked = torch.finfo(dtype).min * (~attention_mask).to(dtype)
-            attention_mask = blocked[:, None]  # (B, 1, T, T)
-        return self._whole[0](
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-        )
+def _additive_mask(bert: Any, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    allowed = named["attention_mask"]
+    if allowed.dim() == 3:
+        # The eager attention would add a boolean mask as 0 and 1.
+        blocked = torch.finfo(bert.dtype).min * (~allowed).to(bert.dtype)
+        named["attention_mask"] = blocked[:, None]  # (B, 1, T, T)
+    return inputs, named
 
 
 def _build(
     weights: Mapping[str, Tensor], text_folder: Path, tokenizer: Any, checkpoint: Path
 ) -> nn.Module:
     try:
-        with _without_warnings():
+        with warnings.catch_warnings(action="ignore"):
             from groundingdino.models import build_model
             from groundingdino.models.GroundingDINO import groundingdino
     except ImportError as error:
@@ -117,21 +104,12 @@ def _build(
     # transformers 5 breaks. It is given ours while a model is built, and gets its own back.
     with mock.patch.multiple(
         groundingdino,
-        BertModelWarper=BertWithPhraseMask,
+        BertModelWarper=with_phrase_mask,
         get_tokenlizer=SimpleNamespace(
             get_tokenlizer=lambda _: tokenizer, get_pretrained_language_model=lambda _: bert
         ),
     ):
-        model: nn.Module = build_model(settings)
-    return model
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silences the deprecation warnings of libraries that are newer than the package."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+        return build_model(settings)
 
 
 def _settings(weights: Mapping[str, Tensor], checkpoint: Path) -> SimpleNamespace:
@@ -179,13 +157,6 @@ def _bert(weights: Mapping[str, Tensor], text_folder: Path) -> nn.Module:
     return BertModel(BertConfig(**config))
 
 
-def _checkpoint(path: Path) -> Path:
-    files = [file for file in weight_files(path) if file.suffix == ".pth" or path.is_file()]
-    if len(files) != 1:
-        raise RunProblem(f"{path}: expected one .pth, found {len(files)}")
-    return files[0]
-
-
 def _text_folder(folder: Path) -> Path:
     for candidate in (folder / _TEXT_FOLDER, folder):
         if any((candidate / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
@@ -193,17 +164,4 @@ def _text_folder(folder: Path) -> Path:
     raise RunProblem(
         f"{folder}: no tokenizer of the text encoder, here or in a folder {_TEXT_FOLDER} "
         "(tokenizer.json or vocab.txt)"
-    )
-
-
-def _transform() -> Any:
-    """The authors' preprocessing, from their demo."""
-    import groundingdino.datasets.transforms as steps
-
-    return steps.Compose(
-        [
-            steps.RandomResize([800], max_size=1333),
-            steps.ToTensor(),
-            steps.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-        ]
     )

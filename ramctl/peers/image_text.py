@@ -89,8 +89,7 @@ class ClipPeer(ContrastivePeer):
         return super()._score(photos)
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
-        vectors: Tensor = self._model(pixel_values=pixels).image_embeds
-        return vectors
+        return self._model(pixel_values=pixels).image_embeds
 
 
 class SiglipPeer(ContrastivePeer):
@@ -117,17 +116,14 @@ class SiglipPeer(ContrastivePeer):
         self._texts = self._embed_labels(tokens)
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
-        vectors: Tensor = self._model.vision_model(pixel_values=pixels).pooler_output
-        return vectors
+        return self._model.vision_model(pixel_values=pixels).pooler_output
 
     def _embed_texts(self, tokens: Any) -> Tensor:
-        vectors: Tensor = self._model.text_model(**tokens).pooler_output
-        return vectors
+        return self._model.text_model(**tokens).pooler_output
 
     def _from_cosine(self, cosines: Tensor) -> Scores:
         logits = cosines * self._model.logit_scale.exp() + self._model.logit_bias
-        scores: Scores = logits.sigmoid().cpu().numpy()
-        return scores
+        return logits.sigmoid().cpu().numpy()
 
 
 class _BlipPeer(ContrastivePeer):
@@ -146,8 +142,7 @@ class _BlipPeer(ContrastivePeer):
         self._tokens = [{name: tokens[name] for name in names} for tokens in batches]
 
     def _image_tokens(self, pixels: Tensor) -> Tensor:
-        tokens: Tensor = self._model.vision_model(pixel_values=pixels).last_hidden_state
-        return tokens  # (B, N, width)
+        return self._model.vision_model(pixel_values=pixels).last_hidden_state  # (B, N, width)
 
 
 class BlipMatchingPeer(_BlipPeer):
@@ -163,8 +158,7 @@ class BlipMatchingPeer(_BlipPeer):
         pixels = pixel_values(self._processor, photos, self._runtime)
         with self._runtime.precision():
             rows = [self._match(tokens[None]) for tokens in self._image_tokens(pixels)]
-        scores: Scores = torch.stack(rows).float().cpu().numpy()
-        return scores
+        return torch.stack(rows).float().cpu().numpy()
 
     def _match(self, image: Tensor) -> Tensor:
         """Probabilities (L) of one photo's tokens (1, N, width)."""
@@ -191,10 +185,8 @@ class BlipContrastivePeer(_BlipPeer):
         self._texts = self._embed_labels(self._tokens)
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
-        vectors: Tensor = self._model.vision_proj(self._image_tokens(pixels)[:, 0])
-        return vectors
+        return self._model.vision_proj(self._image_tokens(pixels)[:, 0])
 
     def _embed_texts(self, tokens: Any) -> Tensor:
         read = self._model.text_encoder(**tokens).last_hidden_state
-        vectors: Tensor = self._model.text_proj(read[:, 0])
-        return vectors
+        return self._model.text_proj(read[:, 0])

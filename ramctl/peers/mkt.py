@@ -19,6 +19,14 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from ramctl.checkpoints.weights import (
+    count_blocks,
+    folder_of,
+    load_strictly,
+    read_checkpoint,
+    tensors_of,
+    weight_files,
+)
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.peers.base import (
@@ -29,13 +37,6 @@ from ramctl.peers.base import (
     from_cosine,
     token_batches,
     transformed,
-)
-from ramctl.peers.checkpoints import (
-    count_blocks,
-    folder_of,
-    load_strictly,
-    read_weights,
-    weight_files,
 )
 from ramctl.pretrained.transformers_folder import load_tokenizer
 
@@ -97,7 +98,7 @@ def _both_stages(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The image encoder's weights (stage one) and the text encoder's (stage two)."""
     found: dict[str, dict[str, Tensor]] = {}
     for file in weight_files(folder):
-        weights = read_weights(file)
+        weights = tensors_of(read_checkpoint(file))
         for mark in (_IMAGE_MARK, _TEXT_MARK):
             if mark in weights:
                 found[mark] = weights

@@ -15,16 +15,16 @@ from timm.layers.ml_decoder import MLDecoder
 from timm.models.tresnet import checkpoint_filter_fn
 from torch import Tensor, nn
 
+from ramctl.checkpoints.weights import (
+    count_blocks,
+    load_strictly,
+    only_weight_file,
+    read_checkpoint,
+    tensors_of,
+)
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
 from ramctl.peers.base import Photo, Scores, crop_strip, transformed
-from ramctl.peers.checkpoints import (
-    count_blocks,
-    load_strictly,
-    read_checkpoint,
-    weight_files,
-    weights_in,
-)
 from ramctl.peers.closed_set import ClosedSetPeer
 from ramctl.pretrained.transformers_folder import read_config
 
@@ -80,8 +80,7 @@ class MLDecoderPeer(ClosedSetPeer):
         pixels = transformed(self._transform, photos, self._runtime)
         with self._runtime.precision():
             logits = self._model(pixels)  # (B, C)
-        scores: Scores = logits.float().sigmoid().cpu().numpy()
-        return scores
+        return logits.float().sigmoid().cpu().numpy()
 
 
 class _Layers(nn.Module):
@@ -112,8 +111,7 @@ class _Classifier(nn.Module):
         features = self.backbone.forward_features(pixels)  # type: ignore[operator]
         if features.dim() == 4 and features.shape[1] != self.width:
             features = features.flatten(1, 2)  # (B, H, W, width) -> (B, N, width)
-        logits: Tensor = self.head(features)
-        return logits
+        return self.head(features)
 
 
 def _build(parts: _Parts, path: Path) -> nn.Module:
@@ -136,12 +134,9 @@ def _build(parts: _Parts, path: Path) -> nn.Module:
 
 
 def _take_apart(path: Path) -> _Parts:
-    files = weight_files(path)
-    if len(files) != 1:
-        raise RunProblem(f"{path}: expected one weights file, found {len(files)}")
-    content = read_checkpoint(files[0])
-    weights = weights_in(content)
-    backbone, head = _split(weights, files[0])
+    file = only_weight_file(path)
+    content = read_checkpoint(file)
+    backbone, head = _split(tensors_of(content), file)
     if path.is_dir() and (path / "config.json").is_file():
         config = read_config(path)
         names, architecture = config.get("label_names"), config.get("architecture")
@@ -149,15 +144,14 @@ def _take_apart(path: Path) -> _Parts:
         if not isinstance(architecture, str) or not isinstance(names, list):
             raise RunProblem(f"{path / 'config.json'}: no architecture or no label_names")
     else:
-        names = _authors_names(content, files[0])
-        architecture = _authors_tresnet(backbone, files[0])
+        names = _authors_names(content, file)
+        architecture = _authors_tresnet(backbone, file)
         preprocessing, arguments = _AUTHORS_INPUT, {}
     if len(names) != len(head["duplicate_pooling_bias"]):
         raise RunProblem(f"{path}: {len(names)} class names for another number of classes")
     if architecture.startswith("tresnet"):
         backbone = checkpoint_filter_fn(backbone, None)
-    names = [str(name) for name in names]
-    return _Parts(architecture, arguments, names, preprocessing, backbone, head)
+    return _Parts(architecture, arguments, list(map(str, names)), preprocessing, backbone, head)
 
 
 def _split(

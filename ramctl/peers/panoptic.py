@@ -91,8 +91,7 @@ class OneFormerPeer(_PanopticPeer):
         )["pixel_values"].to(self._runtime.device)
         with self._runtime.precision():
             outputs = self._model(pixel_values=pixels, task_inputs=self._task)
-        logits: torch.Tensor = outputs.class_queries_logits
-        return logits
+        return outputs.class_queries_logits
 
 
 def _class_names(folder: Path) -> list[str]:

@@ -61,8 +61,7 @@ def open_peer(
         raise UsageProblem(f"model {spec}: has no labels of its own; name some with --labels")
     path = local_path(name)
     module = import_module(f"ramctl.peers.{_KINDS[kind].module}")
-    peer: Peer = getattr(module, _KINDS[kind].name)(path, labels, _runtime(kind, device, dtype))
-    return peer
+    return getattr(module, _KINDS[kind].name)(path, labels, _runtime(kind, device, dtype))
 
 
 def open_detector(weights: str, *, device: str = "auto", dtype: str = "auto") -> "GroundingDino":

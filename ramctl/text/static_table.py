@@ -125,8 +125,7 @@ class StaticTextEncoder:
 
     @cached_property
     def _unknown(self) -> int | None:
-        unknown: int | None = self._tokenizer.token_to_id("[UNK]")
-        return unknown
+        return self._tokenizer.token_to_id("[UNK]")
 
     @cached_property
     def _sentence_encoder(self) -> "SentenceEncoder":
@@ -138,5 +137,4 @@ class StaticTextEncoder:
 def unit(rows: Rows) -> Rows:
     """The rows scaled to length 1; zero rows stay zero."""
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    scaled: Rows = (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return scaled
+    return (rows / np.maximum(lengths, 1e-12)).astype(np.float32)

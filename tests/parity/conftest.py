@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ramctl.checkpoints.official import convert_official, read_checkpoint
+from ramctl.checkpoints.official import convert_official, read_official
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
@@ -55,7 +55,7 @@ def load_recorded(parity: Path):
     def load(architecture: str) -> Recorded:
         if architecture not in cache:
             name = FILES[architecture]
-            tensors = read_checkpoint(parity / f"{name}.safetensors")
+            tensors = read_official(parity / f"{name}.safetensors")
             preset, model = convert_official(architecture, tensors, N_LABELS[architecture])
             io = load_file(parity / f"{name}_io.safetensors")
             facts = json.loads((parity / f"{name}.json").read_text("utf-8"))

@@ -12,7 +12,7 @@ from ramctl.checkpoints.official import (
     convert_official,
     infer_preset,
     official_targets,
-    read_checkpoint,
+    read_official,
 )
 from ramctl.errors import RunProblem
 
@@ -62,7 +62,7 @@ def test_every_full_size_key_is_used_or_derivable(parity, architecture):
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(parity, change, complaint):
-    tensors = read_checkpoint(parity / "ram_tiny.safetensors")
+    tensors = read_official(parity / "ram_tiny.safetensors")
     change(tensors)
     with pytest.raises(RunProblem, match=complaint):
         convert_official("ram", tensors, 24)
@@ -70,10 +70,10 @@ def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(parity, c
 
 @pytest.mark.shared
 def test_a_tag_list_of_another_length_is_an_error(parity):
-    tensors = read_checkpoint(parity / "ram_tiny.safetensors")
+    tensors = read_official(parity / "ram_tiny.safetensors")
     with pytest.raises(RunProblem, match="24 labels, the tag list 23"):
         convert_official("ram", tensors, 23)
-    tensors = read_checkpoint(parity / "ram_plus_tiny.safetensors")
+    tensors = read_official(parity / "ram_plus_tiny.safetensors")
     with pytest.raises(RunProblem, match="1224 descriptions do not divide into 23"):
         convert_official("ram-plus", tensors, 23)
 
@@ -98,14 +98,14 @@ def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path):
     (tmp_path / "raw.pth").write_bytes(pickle.dumps(Malicious(trace)))
     for name in ("torch.pth", "plain.pth", "raw.pth"):
         with pytest.raises(RunProblem):
-            read_checkpoint(tmp_path / name)
+            read_official(tmp_path / name)
     assert not trace.exists()
 
 
 def test_a_checkpoint_file_without_tensors_is_an_error(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "x.pth")
     with pytest.raises(RunProblem, match="no table of tensors"):
-        read_checkpoint(tmp_path / "x.pth")
+        read_official(tmp_path / "x.pth")
     (tmp_path / "y.pth").write_bytes(b"not a checkpoint")
     with pytest.raises(RunProblem):
-        read_checkpoint(tmp_path / "y.pth")
+        read_official(tmp_path / "y.pth")

@@ -84,7 +84,7 @@ def save_original(folder: Path, bert_tokenizer) -> torch.nn.Module:
     from groundingdino.models import build_model
     from transformers import BertConfig, BertModel
 
-    from ramctl.peers.grounding_dino_original import BertWithPhraseMask
+    from ramctl.peers.grounding_dino_original import with_phrase_mask
 
     torch.manual_seed(0)
     small = {"enc_layers": 1, "dec_layers": 2, "num_queries": 30, "dim_feedforward": 128}
@@ -95,7 +95,7 @@ def save_original(folder: Path, bert_tokenizer) -> torch.nn.Module:
             get_tokenlizer=lambda _: bert_tokenizer, get_pretrained_language_model=lambda _: bert
         )
         patch.setattr(package, "get_tokenlizer", text)
-        patch.setattr(package, "BertModelWarper", BertWithPhraseMask)
+        patch.setattr(package, "BertModelWarper", with_phrase_mask)
         model = spread(build_model(SimpleNamespace(**theirs | small)))
     weights = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
     weights["module.label_enc.weight"] = torch.zeros(2, 2)

@@ -169,7 +169,7 @@ def test_a_phrase_is_read_as_if_it_were_alone(bert_tokenizer, attention):
     package = pytest.importorskip("groundingdino.models.GroundingDINO.bertwarper")
     from transformers import BertConfig, BertModel
 
-    from ramctl.peers.grounding_dino_original import BertWithPhraseMask
+    from ramctl.peers.grounding_dino_original import with_phrase_mask
 
     torch.manual_seed(0)
     config = BertConfig(vocab_size=len(bert_tokenizer), attn_implementation=attention, **BERT)
@@ -180,9 +180,8 @@ def test_a_phrase_is_read_as_if_it_were_alone(bert_tokenizer, attention):
         tokens, limits, bert_tokenizer
     )
     with torch.no_grad():
-        together = BertWithPhraseMask(bert)(
-            tokens["input_ids"], mask, tokens["token_type_ids"], positions
-        ).last_hidden_state[0]
+        masked = tokens | {"attention_mask": mask, "position_ids": positions}
+        together = with_phrase_mask(bert)(**masked).last_hidden_state[0]
         start = 1
         for phrase in ("dog.", "living room.", "red."):
             ids = bert_tokenizer(phrase, add_special_tokens=False, return_tensors="pt")
