@@ -1,0 +1,56 @@
+"""The authors' objective, and the labels of a pass, in the cases that other tests leave out."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ramctl.model.config import load_preset
+from ramctl.training.objectives.base import SampledLabels
+from ramctl.training.objectives.reduction import Counts, ram_official
+from ramctl.training.objectives.tagging import Tagging, asymmetric_loss, sample_labels
+
+
+def official(objective, sums, own, passes=1):
+    tensors = {name: torch.tensor(value) for name, value in sums.items()}
+    return ram_official(objective, tensors, Counts(own, own, passes, 1)).item()
+
+
+def test_the_authors_loss_is_a_mean_over_passes():
+    sums, own = {"tag": 50.0, "caption": 4.0}, {"tag": 1.0, "caption": 1.0}
+    assert official("ram", sums, own) == pytest.approx(8.0)
+    assert official("ram", sums, own, passes=2) == pytest.approx(4.0)
+
+
+def test_ram_plus_adds_the_alignment_and_the_last_teacher():
+    sums = {"tag": 2.0, "alignment": 3.0, "distill caption": 8.0, "distill clip": 10.0}
+    own = {"tag": 2.0, "alignment": 2.0, "distill caption": 2.0, "distill clip": 2.0}
+    assert official("ram-plus", sums, own) == pytest.approx(2 + 3 + 10 / 2)
+
+
+def test_a_quarter_of_the_sampled_labels_is_absent_from_the_batch():
+    targets = torch.zeros(2, 40, dtype=torch.bool)
+    targets[0, :8] = True
+    sampled = sample_labels(targets, 8, torch.Generator().manual_seed(0))
+    assert sampled.ids[:8].tolist() == list(range(8))
+    assert len(sampled.ids) == 10
+    assert sampled.weights.tolist() == [1.0] * 8 + [16.0] * 2
+
+
+def test_sampled_labels_weigh_for_those_left_out_and_unknown_ones_nothing():
+    config = load_preset("tiny").training.losses
+    targets, weights = torch.rand(3, 6) < 0.5, torch.rand(3, 6)
+    sampled = SampledLabels(torch.tensor([4, 1]), torch.tensor([1.0, 5.0]))
+    logits = torch.randn(3, 2)
+    forward = SimpleNamespace(
+        sampled=sampled,
+        output=SimpleNamespace(tag_logits=logits),
+        batch=SimpleNamespace(targets=targets, weights=weights),
+    )
+    assert not config.decouple_own
+    found = Tagging(SimpleNamespace(), config, None).sums(None, forward)["tag"]
+    expected = asymmetric_loss(
+        logits, targets[:, [4, 1]], gamma_neg=config.gamma_neg, gamma_pos=config.gamma_pos,
+        clip=config.clip, weights=weights[:, [4, 1]] * torch.tensor([1.0, 5.0]),
+    )  # fmt: skip
+    torch.testing.assert_close(found, expected)
