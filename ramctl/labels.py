@@ -20,6 +20,7 @@ from ramctl.errors import RunProblem
 from ramctl.records.files import write_atomic
 from ramctl.records.record import KINDS, JsonObject
 
+LABELS = "labels.jsonl"  # its name in a bundle
 # A tag is given above this probability where neither a model nor the user says otherwise.
 DEFAULT_THRESHOLD = 0.5
 
@@ -157,7 +158,7 @@ class LabelSystem(Sequence[Label]):
 
         Raises RunProblem naming file and line for anything else.
         """
-        path = path / "labels.jsonl" if path.is_dir() else path
+        path = path / LABELS if path.is_dir() else path
         try:
             content = path.read_bytes()
             content = gzip.decompress(content) if path.suffix == ".gz" else content

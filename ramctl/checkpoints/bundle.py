@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
+from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, read_thresholds
 from ramctl.pretrained.hub import HUB, local_path
 from ramctl.records.record import JsonObject
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 META = "bundle.json"
-LABELS = "labels.jsonl"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"  # the captioning branch's word pieces
 TEXT_FOLDER = "text"  # embeds words that the model was not trained on, see `ramctl.text`

@@ -10,7 +10,6 @@ from ramctl import __version__
 from ramctl.checkpoints.bundle import (
     CARD,
     GRAPH,
-    LABELS,
     META,
     TEXT_FOLDER,
     TOKENIZER,
@@ -23,7 +22,7 @@ from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.official import Architecture, convert_official, read_official
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.errors import RunProblem
-from ramctl.labels import LabelSystem, read_thresholds
+from ramctl.labels import LABELS, LabelSystem, read_thresholds
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import Preset
 from ramctl.records.record import JsonObject

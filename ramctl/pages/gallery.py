@@ -3,57 +3,44 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from ramctl.errors import RecordProblem
 from ramctl.pages.render import render, thumbnail
 from ramctl.records.files import replacing
 from ramctl.records.record import JsonObject, Record
-from ramctl.records.stream import Outcome
 
 THUMBNAIL_PX = 240  # the longer side
 QUALITY = 72
 _PLACE_OF_PHOTOS = "<!-- photos -->\n"
+Adder = Callable[[Record, JsonObject], None]
 _NAME = re.compile(r"<figcaption><b>([^<]*)</b>")
 
 
-class Gallery:
-    """Adds tagged photos to a page as they come."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.shown: set[str] = set()
-
-    def __call__(self, record: Record, outcome: Outcome) -> Outcome:
-        """The outcome once its photo is on the page, or why the photo cannot be shown."""
-        if not isinstance(outcome, RecordProblem):
-            try:
-                self._stream.write(_figure(record, outcome).encode())
-                self.shown.add(_name(outcome["image"]))
-            except RecordProblem as problem:
-                return problem
-        return outcome
-
-
 @contextmanager
-def open_gallery(path: Path, *, add: bool = False) -> Iterator[Gallery]:
-    """A page that replaces `path` when the block ends without an error.
+def open_gallery(path: Path, *, add: bool = False) -> Iterator[Adder]:
+    """A function that adds a photo to the page, which replaces `path` at the end of the block.
 
-    With `add` the photos of the page at `path` come first, without those that are shown anew.
+    It raises RecordProblem for a photo that cannot be read. With `add` the photos of the page at
+    `path` come first, without those that are shown anew. After an error `path` is as it was.
     """
     head, tail = render("gallery.html").split(_PLACE_OF_PHOTOS)
     # New figures wait in a file: only at the end is it known which old ones they replace, and
     # memory must not grow with the number of photos.
     with replacing(path) as stream, tempfile.TemporaryFile(dir=path.parent) as new:
-        gallery = Gallery(new)
-        yield gallery
+        shown: set[str] = set()
+
+        def show(record: Record, fields: JsonObject) -> None:
+            new.write(_figure(record, fields).encode())
+            shown.add(_name(fields["image"]))
+
+        yield show
         stream.write(head.encode())
         if add and path.exists():
-            stream.writelines(_older_figures(path, gallery.shown))
+            stream.writelines(_older_figures(path, shown))
         new.seek(0)
         shutil.copyfileobj(new, stream)
         stream.write(tail.encode())

@@ -86,6 +86,23 @@ def watched(stage: Stage, notice: Callable[[Record, Outcome], Outcome]) -> Stage
     return watching
 
 
+def and_then(stage: Stage, act: Callable[[Record, JsonObject], object]) -> Stage:
+    """The stage, followed by `act(record, output)`; a RecordProblem that it raises is the outcome.
+
+    What a record stands for is done first, so that no line is written for what failed.
+    """
+
+    def notice(record: Record, outcome: Outcome) -> Outcome:
+        try:
+            if not isinstance(outcome, RecordProblem):
+                act(record, outcome)
+        except RecordProblem as problem:
+            return problem
+        return outcome
+
+    return watched(stage, notice)
+
+
 def with_root_check(stage: Stage) -> Stage:
     """The stage, ended by RunProblem when its first hundred relative photo names all miss.
 

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePath
@@ -36,25 +36,22 @@ def output_format(
     `labels` are the names of all labels (fiftyone lists them), `prefix` that of machine tags
     (exiftool-csv), `caption` asks for a column of captions (csv, tsv).
     """
-    if name == "jsonl":
-        return Format(b"", dumps)
-    if name == "text":
-        return Format(b"", text_line)
-    if name == "kohya":
-        return Format(b"", _kohya_line)
+    lines: dict[str, Encoder] = {"jsonl": dumps, "text": text_line, "kohya": _kohya_line}
+    if name in lines:
+        return Format(b"", lines[name])
     if name == "fiftyone":
         head = dumps({"classes": list(labels)}).removesuffix(b"}\n")
         return Format(head + b',"labels":{\n', _separated(_fiftyone_entry), b"\n}}\n")
     if name == "label-studio":
         return Format(b"[\n", _separated(_label_studio_task), b"\n]\n")
-    columns: dict[str, Callable[[JsonObject], str]]
     if name == "exiftool-csv":
+        before = f"{prefix}|" if prefix else ""
 
         def keywords(record: JsonObject) -> str:
-            return join_tags([f"{prefix}|{tag}" if prefix else tag for tag in record["tags"]])
+            return join_tags([before + tag for tag in record["tags"]])
 
-        columns = {"SourceFile": _name, "Subject": keywords, "HierarchicalSubject": keywords}
-        return _table(columns, ",")
+        names = {"SourceFile": _name, "Subject": keywords, "HierarchicalSubject": keywords}
+        return _table(names, ",")
     columns = {"image": _name, "tags": lambda record: join_tags(record["tags"]), "scores": _scores}
     if caption:
         columns["caption"] = lambda record: " ".join(record.get("generated_captions", []))
@@ -106,7 +103,7 @@ def _scores(record: JsonObject) -> str:
     return ", ".join(f"{score:.4f}" for score in record["scores"].values())
 
 
-def _table(columns: dict[str, Callable[[JsonObject], str]], delimiter: str) -> Format:
+def _table(columns: Mapping[str, Callable[[JsonObject], str]], delimiter: str) -> Format:
     def row(cells: list[str]) -> bytes:
         line = io.StringIO()
         csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(cells)

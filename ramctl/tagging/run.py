@@ -11,16 +11,9 @@ from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 from ramctl.records.files import locked
 from ramctl.records.inputs import named_or_stdin
-from ramctl.records.record import Item, Record
+from ramctl.records.record import Item, JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.stream import (
-    Outcome,
-    StreamOptions,
-    each,
-    run_stream,
-    watched,
-    with_root_check,
-)
+from ramctl.records.stream import StreamOptions, and_then, each, run_stream, with_root_check
 from ramctl.tagging.formats import naming_labels_once, output_format, require_resumable
 from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, read_renames, read_tag_list, unknown_tags
@@ -78,8 +71,8 @@ def _tag(options: TagOptions, source: Iterator[Item], report: Report, stack: Exi
     tagger = _load(options, report)
     labels = tagger.labels.tags
     stage = with_root_check(tagger.stage)
-    for watch in _watchers(options, report, stack):
-        stage = watched(stage, watch)
+    for act in _additions(options, report, stack):
+        stage = and_then(stage, act)
     stream, sidecars = options.stream, options.sidecars
     form = output_format(
         options.form, labels=labels, prefix=sidecars.prefix, caption=options.tagger.caption
@@ -102,14 +95,14 @@ def _tag(options: TagOptions, source: Iterator[Item], report: Report, stack: Exi
     )
 
 
-def _watchers(
+def _additions(
     options: TagOptions, report: Report, stack: ExitStack
-) -> Iterator[Callable[[Record, Outcome], Outcome]]:
+) -> Iterator[Callable[[Record, JsonObject], None]]:
     """What is done with each tagged photo before its record is written."""
     if options.form == "kohya":
         yield add_photo_size
     if options.sidecars.xmp or options.sidecars.text:
-        yield SidecarWriter(options.sidecars, report.say)
+        yield SidecarWriter(options.sidecars, report.say).write
     if options.gallery:
         yield stack.enter_context(open_gallery(options.gallery, add=options.stream.resume))
 

@@ -34,6 +34,7 @@ DEFAULT_BATCH = 8
 DECIMALS = 4
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Scores = NDArray[np.float32]  # (n, L)
+Tags = Mapping[str, float]  # a photo's, with their scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,11 @@ class TaggerOptions:
     say: Callable[[str], None] = lambda message: None  # told what the user should know
 
 
-class TaggedPhoto(NamedTuple):
-    """A photo as the model takes it, its original width and height, and its tags with scores."""
+class Decoded(NamedTuple):
+    """A photo as the model takes it, and its original width and height."""
 
     pixels: Pixels
     size: tuple[int, int]
-    tags: Mapping[str, float]
 
 
 class Scorer(ABC):
@@ -95,8 +95,10 @@ class Scorer(ABC):
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """Probabilities (n, L) of n prepared photos, n at most `batch`."""
 
-    def annotate(self, photos: Sequence[TaggedPhoto], ids: Mapping[str, int]) -> list[JsonObject]:
-        """`boxes` and `generated_captions` of photos, as far as the options ask for them.
+    def annotate(
+        self, photos: Sequence[Decoded], tags: Sequence[Tags], ids: Mapping[str, int]
+    ) -> list[JsonObject]:
+        """`boxes` and `generated_captions` of tagged photos, as far as the options ask for them.
 
         `ids` maps the name of a tag to its label.
         """
@@ -193,36 +195,41 @@ class BundleScorer(Scorer):
         """Probabilities (n, L) of n resized photos, n at most the batch size."""
         return self.engine.scores(self.preprocess.full_batch(photos, self.batch))[: len(photos)]
 
-    def annotate(self, photos: Sequence[TaggedPhoto], ids: Mapping[str, int]) -> list[JsonObject]:
+    def annotate(
+        self, photos: Sequence[Decoded], tags: Sequence[Tags], ids: Mapping[str, int]
+    ) -> list[JsonObject]:
         """Boxes and captions, by the torch model even where a graph gives the scores."""
         pixels = self.preprocess.full_batch([photo.pixels for photo in photos], self.batch)
         encoded = self._torch.encode(pixels)
         found: list[JsonObject] = [{} for _ in photos]
         if self._options.boxes:
-            for index, photo in enumerate(photos):
+            for index, (photo, given) in enumerate(zip(photos, tags, strict=True)):
                 # One by one, so that a photo's boxes do not depend on the tags of the others.
-                found[index]["boxes"] = self._boxes(encoded[index : index + 1], photo, ids)
+                one = encoded[index : index + 1]
+                found[index]["boxes"] = self._boxes(one, photo.size, given, ids)
         if self._options.caption:
             # The branch has learnt the model's own tag strings, not those of --rename or --lang.
             labels = self.label_set.labels
-            own = [[labels[ids[tag]].tag for tag in photo.tags] for photo in photos]
+            own = [[labels[ids[tag]].tag for tag in given] for given in tags]
             captions = self._writer.write(self._torch, encoded, own)
             for added, caption in zip(found, captions, strict=True):
                 added["generated_captions"] = [caption]
         return found
 
-    def _boxes(self, encoded: "Encoded", photo: TaggedPhoto, ids: Mapping[str, int]) -> JsonObject:
+    def _boxes(
+        self, encoded: "Encoded", size: tuple[int, int], tags: Tags, ids: Mapping[str, int]
+    ) -> JsonObject:
         """`{tag: [[x0, y0, x1, y1], score]}` of one photo, corners as shares of its sides."""
-        if not photo.tags:
+        if not tags:
             return {}
         import torch
 
-        rows = torch.from_numpy(self.label_set.rows)[[ids[tag] for tag in photo.tags]]
+        rows = torch.from_numpy(self.label_set.rows)[[ids[tag] for tag in tags]]
         (maps,) = self._torch.attention_maps(encoded, rows.to(self._torch.device))
-        boxes = label_boxes(maps, View.of(*photo.size, self.preprocess.config))
+        boxes = label_boxes(maps, View.of(*size, self.preprocess.config))
         return {
             tag: [[round(corner, DECIMALS) for corner in box.tolist()], score]
-            for (tag, score), box in zip(photo.tags.items(), boxes, strict=True)
+            for (tag, score), box in zip(tags.items(), boxes, strict=True)
         }
 
     @cached_property

@@ -1,6 +1,7 @@
 """Sidecars: files beside a photo that hold its tags, XMP for photo managers, text for trainers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,6 @@ from ramctl.photos.archives import split_member
 from ramctl.photos.decoding import photo_size
 from ramctl.records.files import write_atomic
 from ramctl.records.record import JsonObject, Record, image_name
-from ramctl.records.stream import Outcome
 from ramctl.tagging.formats import join_tags
 from ramctl.tagging.xmp import merge_tags, remove_tags
 
@@ -39,49 +39,44 @@ class SidecarOptions:
     dry_run: bool = False
 
 
+@dataclass(frozen=True, slots=True)
 class SidecarWriter:
-    """Writes a tagged photo's sidecars before its record is written."""
+    """Writes the sidecars of photos; told by `say` what it would do where nothing is written."""
 
-    def __init__(self, options: SidecarOptions, say: Callable[[str], None]) -> None:
-        self._options = options
-        self._say = say
+    options: SidecarOptions
+    say: Callable[[str], None]
 
-    def __call__(self, record: Record, outcome: Outcome) -> Outcome:
-        """The outcome, or the RecordProblem of a sidecar that cannot be written."""
-        if isinstance(outcome, RecordProblem):
-            return outcome
-        options, tags = self._options, outcome["tags"]
-        try:
-            photo = photo_path(image_name(outcome), record.base)
-            sidecars = []
-            # All are prepared before the first is written: a bad one leaves the others alone too.
-            if options.xmp:
-                sidecars += xmp_sidecars(photo, tags, prefix=options.prefix, style=options.style)
-            if options.text:
-                sidecars.append(text_sidecar(photo, tags, existing=options.existing_text))
-            self._write(sidecars)
-        except RecordProblem as problem:
-            return problem
-        return outcome
+    def write(self, record: Record, fields: JsonObject) -> None:
+        """Write a tagged photo's sidecars; RecordProblem for one that cannot be written."""
+        options, tags = self.options, fields["tags"]
+        photo = photo_path(image_name(fields), record.base)
+        sidecars = []
+        # All are prepared before the first is written: a bad one leaves the others alone too.
+        if options.xmp:
+            sidecars += xmp_sidecars(photo, tags, prefix=options.prefix, style=options.style)
+        if options.text:
+            sidecars.append(text_sidecar(photo, tags, existing=options.existing_text))
+        self._write(sidecars)
 
     def remove(self, record: Record) -> JsonObject:
         """The unchanged record, once its photo's XMP sidecars hold no machine tags."""
         photo = photo_path(image_name(record.fields), record.base)
-        self._write(xmp_without_tags(photo, prefix=self._options.prefix))
+        self._write(xmp_without_tags(photo, prefix=self.options.prefix))
         return record.fields
 
     def _write(self, sidecars: Sequence[Sidecar]) -> None:
         for sidecar in sidecars:
-            if not self._options.dry_run:
+            if not self.options.dry_run:
                 write_sidecar(sidecar)
             elif sidecar.content is not None:
-                self._say(f"would {'write' if sidecar.content else 'delete'} {sidecar.path}")
+                self.say(f"would {'write' if sidecar.content else 'delete'} {sidecar.path}")
 
 
 def photo_path(name: str, base: Path) -> Path:
     """The photo's path on disk; RecordProblem when it is inside an archive."""
     if split_member(name) and not (base / name).is_file():
-        raise _problem("a photo in an archive has no place for a sidecar")
+        message = "a photo in an archive has no place for a sidecar"
+        raise RecordProblem(message, code="write_failed")
     return base / name
 
 
@@ -113,11 +108,8 @@ def _edited(
 ) -> list[Sidecar]:
     sidecars = []
     for path in xmp_paths(photo, style):
-        content = _read(path)
-        try:
-            sidecars.append(Sidecar(path, edit(content)))
-        except ValueError as error:
-            raise _problem(f"{path}: {error}") from error
+        with _problems_of(path):
+            sidecars.append(Sidecar(path, edit(_read(path))))
     return sidecars
 
 
@@ -127,20 +119,15 @@ def text_sidecar(photo: Path, tags: Sequence[str], *, existing: Existing = "appe
     `append` keeps an existing file's tags in their order and puts the ones it lacks after them.
     """
     path = photo.with_suffix(".txt")
-    content = _read(path)
-    if content is None or existing == "replace":
-        line = join_tags(tags)
-    elif existing == "keep":
-        return Sidecar(path, None)
-    else:
-        try:
-            line = content.decode("utf-8-sig").strip()
-        except UnicodeDecodeError as error:
-            raise _problem(f"{path}: not UTF-8 text") from error
-        # NUL stands for an escaped comma while the line is split at the others.
-        present = {tag.strip() for tag in line.replace("\\,", "\0").split(",")}
-        new = [tag for tag in tags if tag.replace(",", "\0") not in present]
-        line = ", ".join(part for part in (line, join_tags(new)) if part)
+    with _problems_of(path):
+        content = _read(path)
+        if content is not None and existing == "keep":
+            return Sidecar(path, None)
+        old = (content or b"").decode("utf-8-sig").strip() if existing == "append" else ""
+    # NUL stands for an escaped comma while the line is split at the others.
+    present = {tag.strip() for tag in old.replace("\\,", "\0").split(",")}
+    new = [tag for tag in tags if tag.replace(",", "\0") not in present]
+    line = ", ".join(part for part in (old, join_tags(new)) if part)
     new_content = f"{line}\n".encode()
     return Sidecar(path, None if new_content == content else new_content)
 
@@ -150,7 +137,7 @@ def write_sidecar(sidecar: Sidecar) -> None:
     if sidecar.content is None:
         return
     path = sidecar.path.resolve()  # a link stays one: its target is replaced
-    try:
+    with _problems_of(sidecar.path):
         if not sidecar.content:
             path.unlink(missing_ok=True)
             return
@@ -158,30 +145,26 @@ def write_sidecar(sidecar: Sidecar) -> None:
         write_atomic(path, sidecar.content)
         if mode is not None:
             path.chmod(mode & 0o7777)
-    except RunProblem as problem:
-        raise _problem(problem.message) from problem
-    except OSError as error:
-        raise _problem(f"{sidecar.path}: {error.strerror or error}") from error
 
 
-def add_photo_size(record: Record, outcome: Outcome) -> Outcome:
-    """The outcome with the photo's own `image_size`, [width, height], which kohya's rows hold."""
-    if not isinstance(outcome, RecordProblem):
-        try:
-            outcome["image_size"] = list(photo_size(image_name(outcome), record.base))
-        except RecordProblem as problem:
-            return problem
-    return outcome
+def add_photo_size(record: Record, fields: JsonObject) -> None:
+    """Add the photo's own `image_size`, [width, height], which kohya's rows hold."""
+    fields["image_size"] = list(photo_size(image_name(fields), record.base))
 
 
 def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+@contextmanager
+def _problems_of(path: Path) -> Iterator[None]:
+    """Make what goes wrong with a sidecar the RecordProblem of its photo."""
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _problem(f"{path}: {error.strerror or error}") from error
-
-
-def _problem(message: str) -> RecordProblem:
-    return RecordProblem(message, code="write_failed")
+        yield
+    except (RunProblem, OSError, ValueError) as error:
+        message = f"{path}: {getattr(error, 'strerror', None) or error}"
+        if isinstance(error, RunProblem):
+            message = error.message
+        elif isinstance(error, UnicodeDecodeError):
+            message = f"{path}: not UTF-8 text"
+        raise RecordProblem(message, code="write_failed") from error

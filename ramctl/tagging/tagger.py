@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +17,12 @@ from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.labels import LabelSystem
 from ramctl.photos.decoding import record_photo
 from ramctl.records.record import JsonObject, Record, encode_name, set_tags
-from ramctl.tagging.scorers import BundleScorer, PeerScorer, Scorer, TaggedPhoto, TaggerOptions
+from ramctl.tagging.scorers import BundleScorer, Decoded, PeerScorer, Scorer, TaggerOptions
 from ramctl.tagging.selection import TagSelector
 
 Outcome = JsonObject | RecordProblem
 Batch = list[Record]
 DENSE_DIGITS = 6
-
-
-class Decoded(NamedTuple):
-    """A photo as the model takes it, and its original width and height."""
-
-    pixels: NDArray[np.uint8]  # (H, W, 3)
-    size: tuple[int, int]
 
 
 class Tagger:
@@ -161,10 +154,7 @@ class Tagger:
             for fields, row in zip(added, scores, strict=True):
                 fields |= {"dense": significant(row, DENSE_DIGITS), "labels": named}
         if self.options.boxes or self.options.caption:
-            tagged = [
-                TaggedPhoto(*photo, tags) for photo, tags in zip(decoded, chosen, strict=True)
-            ]
-            found = self.scorer.annotate(tagged, self._choose.ids)
+            found = self.scorer.annotate(decoded, chosen, self._choose.ids)
             for fields, annotations in zip(added, found, strict=True):
                 fields |= annotations
         return added

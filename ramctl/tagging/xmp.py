@@ -64,17 +64,6 @@ def remove_tags(content: bytes | None, prefix: str) -> bytes | None:
     return _serialise(document) if _has_content(document) else b""
 
 
-def tags_of(content: bytes) -> dict[str, list[str]]:
-    """The items of each keyword field that the sidecar has, by `prefix:name`."""
-    document = _parse(content)
-    found = {}
-    for field in FIELDS:
-        element = _find(document, field)
-        if element is not None:
-            found[f"{field.prefix}:{field.name}"] = [_text(item) for item in _items(element)]
-    return found
-
-
 def _parse(content: bytes) -> minidom.Document:
     if not content.startswith(_UTF16):
         # Packets are padded, and some writers put white space before the XML declaration.
@@ -114,8 +103,8 @@ def _find(document: minidom.Document, field: _Field) -> Any | None:
     return None
 
 
-def _items(element: Any) -> list[Any]:
-    return list(element.getElementsByTagNameNS(RDF, "li"))
+def _items(element: Any | None) -> list[Any]:
+    return [] if element is None else list(element.getElementsByTagNameNS(RDF, "li"))
 
 
 def _text(node: Any) -> str:
@@ -126,24 +115,19 @@ def _text(node: Any) -> str:
 def _set_field(document: minidom.Document, field: _Field, tags: Sequence[str], prefix: str) -> bool:
     """Make the field's machine tags exactly these; whether anything changed."""
     element = _find(document, field)
-    items = [] if element is None else _items(element)
-    present = {_text(item) for item in items}
-    wanted = [_item_text(tag, field, prefix) for tag in tags]
-    missing = [text for text in dict.fromkeys(wanted) if text not in present]
+    present = [(item, _text(item)) for item in _items(element)]
+    wanted = dict.fromkeys(_item_text(tag, field, prefix) for tag in tags)
+    texts = {text for _, text in present}
+    missing = [text for text in wanted if text not in texts]
     machine = f"{prefix}{field.separator}"
-    stale = [
-        item
-        for item in items
-        if prefix and _text(item).startswith(machine) and _text(item) not in wanted
-    ]
+    stale = [item for item, text in present if text.startswith(machine) and text not in wanted]
+    if not prefix:
+        stale = []  # nothing tells machine tags from the user's own
     for item in stale:
         _drop(item)
     if missing:
-        element = _create(document, field) if element is None else element
-        container = _container(document, element, field)
-        for text in missing:
-            _append_item(document, container, text)
-    elif stale and element is not None and not _items(element):
+        _add_items(document, element, field, missing)
+    elif stale and not _items(element):
         _drop(element)
     return bool(stale or missing)
 
@@ -194,6 +178,15 @@ def _container(document: minidom.Document, element: Any, field: _Field) -> Any:
     if text:
         _append_item(document, container, text)
     return element.appendChild(container)
+
+
+def _add_items(
+    document: minidom.Document, element: Any | None, field: _Field, texts: Sequence[str]
+) -> None:
+    element = _create(document, field) if element is None else element
+    container = _container(document, element, field)
+    for text in texts:
+        _append_item(document, container, text)
 
 
 def _append_item(document: minidom.Document, container: Any, text: str) -> None:

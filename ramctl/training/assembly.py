@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import TOKENIZER, Bundle, resolve_model
 from ramctl.device import Runtime, choose_device, uses_bf16
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.labels import LabelSystem
+from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import (
     CaptionTokenizer,
     clean_caption,
@@ -45,7 +45,6 @@ from ramctl.training.text_vectors import open_text_encoder
 from ramctl.training.train import Trainer
 from ramctl.training.validation import ValidationSet
 
-LABELS = "labels.jsonl"
 MOST_TEXTS = 500_000  # records whose captions decide the word pieces
 UNCHANGED = AugmentConfig((1.0, 1.0), 0.0, 0, 0)
 

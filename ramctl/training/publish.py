@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from ramctl import __version__
-from ramctl.checkpoints.bundle import CARD, GRAPH, LABELS, TEXT_FOLDER, WEIGHTS, BundleWriter
+from ramctl.checkpoints.bundle import CARD, GRAPH, TEXT_FOLDER, WEIGHTS, BundleWriter
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
 from ramctl.inference.label_set import borrowed
-from ramctl.labels import LabelSystem
+from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM

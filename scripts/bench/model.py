@@ -30,12 +30,12 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ramctl.checkpoints.bundle import LABELS, WEIGHTS, Bundle, BundleWriter
+from ramctl.checkpoints.bundle import WEIGHTS, Bundle, BundleWriter
 from ramctl.checkpoints.load import write_model
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.inference.label_set import own_labels
 from ramctl.inference.torch_engine import TorchEngine
-from ramctl.labels import LabelSystem
+from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.config import Preset, finetuning_preset, load_preset
 from ramctl.model.ram import RAM

@@ -67,9 +67,9 @@ def test_figures_of_an_older_page_stay_unless_shown_anew(folder):
 
 
 def test_a_photo_that_is_gone_is_a_problem_of_its_record(folder):
-    with open_gallery(folder / "page.html") as gallery:
-        outcome = gallery(*tagged(folder, "gone.png"))
-    assert isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
+    with open_gallery(folder / "page.html") as gallery, pytest.raises(RecordProblem) as caught:
+        gallery(*tagged(folder, "gone.png"))
+    assert caught.value.code == "missing_image"
     assert shown(folder / "page.html") == []
 
 

@@ -164,5 +164,5 @@ def test_weights_without_the_head_say_so(tmp_path, resnet):
 
 def test_another_backbone_than_the_weights_say_so(tmp_path, resnet):
     folder = write_folder(tmp_path, resnet, "resnet18", "fc")
-    with pytest.raises(RunProblem, match=r"lacks|shape"):
+    with pytest.raises(RunProblem, match=r"missing|shape"):
         open_peer(f"ml-decoder:{folder}", [], device="cpu")

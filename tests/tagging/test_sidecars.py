@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -16,7 +17,7 @@ from ramctl.tagging.sidecars import (
     xmp_sidecars,
     xmp_without_tags,
 )
-from ramctl.tagging.xmp import merge_tags, remove_tags, tags_of
+from ramctl.tagging.xmp import FIELDS, RDF, merge_tags, remove_tags
 
 DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 4.4.0-Exiv2">
@@ -56,6 +57,17 @@ ODD_PREFIXES = (
     "<k:subject><r:Bag><r:li>mine</r:li></r:Bag></k:subject></r:Description>"
     '</r:RDF><?xpacket end="w"?>'
 )
+
+
+def tags_of(content):
+    """The items of each keyword field that the sidecar has, by `prefix:name`."""
+    root = ElementTree.fromstring(content)
+    found = {}
+    for field in FIELDS:
+        for element in root.iter(f"{{{field.namespace}}}{field.name}"):
+            items = [(item.text or "").strip() for item in element.iter(f"{{{RDF}}}li")]
+            found[f"{field.prefix}:{field.name}"] = items
+    return found
 
 
 def test_a_new_sidecar_has_all_three_fields():
