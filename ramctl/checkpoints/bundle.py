@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -187,8 +186,8 @@ def resolve_model(name: str) -> Path:
     """The folder of a bundle named on the command line.
 
     `mini` is the embedded one, a name with a `/` or of a bundle in the working directory a folder;
-    `hf://owner/name` is downloaded; any other name is looked up under `$RAMCTL_MODELS`. Raises
-    UsageProblem that says where it was looked for.
+    `hf://owner/name` is downloaded; any other name is looked up under `$RAMCTL_MODELS`, else
+    in `ramctl/models` in the user's data folder. Raises UsageProblem that says where.
     """
     if name == EMBEDDED:
         return embedded_bundle()
@@ -198,7 +197,8 @@ def resolve_model(name: str) -> Path:
         if not Path(name).is_dir():
             raise UsageProblem(f"model {name}: no such folder")
         return Path(name)
-    shelf = models_folder()
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    shelf = Path(os.environ.get("RAMCTL_MODELS", Path(data) / "ramctl" / "models"))
     if (shelf / name / META).is_file():
         return shelf / name
     raise UsageProblem(f"model {name!r}: no bundle here under that name, none in {shelf}")
@@ -207,14 +207,6 @@ def resolve_model(name: str) -> Path:
 def embedded_bundle() -> Path:
     """The bundle that comes with the package."""
     return Path(str(files("ramctl") / "bundles" / EMBEDDED))
-
-
-def models_folder() -> Path:
-    """`$RAMCTL_MODELS`, else `ramctl/models` in the user's data folder."""
-    if "RAMCTL_MODELS" in os.environ:
-        return Path(os.environ["RAMCTL_MODELS"])
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "ramctl" / "models"
 
 
 class BundleWriter:
@@ -241,12 +233,7 @@ class BundleWriter:
     def __enter__(self) -> "BundleWriter":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             shutil.rmtree(self.path, ignore_errors=True)
             return
@@ -270,14 +257,10 @@ def _link(source: Path, target: Path) -> None:
 
 def write_meta(path: Path, meta: JsonObject) -> None:
     """Write the folder's bundle.json: `meta`, and the size and hash of every file in it now."""
-    names = sorted(
-        str(file.relative_to(path))
+    listed = {
+        str(file.relative_to(path)): {"sha256": file_sha256(file), "bytes": file.stat().st_size}
         for file in path.rglob("*")
         if file.is_file() and file.name != META
-    )
-    listed = {
-        name: {"sha256": file_sha256(path / name), "bytes": (path / name).stat().st_size}
-        for name in names
     }
-    content = {"format": FORMAT} | meta | {"files": listed}
+    content = {"format": FORMAT} | meta | {"files": dict(sorted(listed.items()))}
     (path / META).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")

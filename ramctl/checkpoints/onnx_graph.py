@@ -31,7 +31,6 @@ _TYPES: dict[str, tuple[Any, int]] = {
     "I64": (np.int64, 7),
     "F16": (np.float16, 10),
 }
-_EXTERNAL = 1  # onnx's TensorProto.EXTERNAL
 Pads = list[int]  # top, left, bottom, right
 
 
@@ -94,9 +93,8 @@ def _export(model: RAM, image_size: int, path: Path) -> None:
     free = {PHOTOS: {0: "batch"}, LABEL_QUERIES: {0: "labels"}, LOGITS: {0: "batch", 1: "labels"}}
     if rows.dim() == 3:
         free[LABEL_QUERIES][1] = "descriptions"
-    with warnings.catch_warnings(), torch.no_grad():
-        # The tracer warns of shape checks inside timm, which are constants for one photo size.
-        warnings.simplefilter("ignore")
+    # The tracer warns of shape checks inside timm, which are constants for one photo size.
+    with warnings.catch_warnings(action="ignore"), torch.no_grad():
         torch.onnx.export(
             TaggingGraph(model),
             (photos, rows),
@@ -183,6 +181,7 @@ def share_weights(graph: Any, weights: Path, folder: Path) -> None:
     A tensor stored as fp16 is cast when the graph is loaded. `folder` is where the graph will be.
     """
     from onnx import helper
+    from onnx.external_data_helper import set_external_data
 
     header, start = _read_header(weights)
     location = weights.relative_to(folder).as_posix()
@@ -196,8 +195,12 @@ def share_weights(graph: Any, weights: Path, folder: Path) -> None:
             name, wanted_type = initialiser.name, initialiser.data_type
             initialiser.name = f"{name}_stored"
             casts.append(helper.make_node("Cast", [initialiser.name], [name], to=wanted_type))
+        initialiser.data_type = stored_type
+        initialiser.ClearField("float_data")
+        initialiser.raw_data = b""  # onnx refuses to refer to data of a tensor that has no field
         first, end = entry["data_offsets"]
-        _refer(initialiser, stored_type, location, start + first, end - first)
+        set_external_data(initialiser, location, start + first, end - first)
+        initialiser.ClearField("raw_data")
     for cast in reversed(casts):
         graph.graph.node.insert(0, cast)
 
@@ -218,14 +221,3 @@ def _same_values(initialiser: Any, entry: dict[str, Any], weights: Path, start: 
     values, kind = numpy_helper.to_array(initialiser), _TYPES[entry["dtype"]][0]
     stored = np.memmap(weights, kind, "r", start + entry["data_offsets"][0], tuple(values.shape))
     return bool(np.array_equal(stored.astype(values.dtype), values))
-
-
-def _refer(initialiser: Any, stored_type: int, location: str, offset: int, length: int) -> None:
-    initialiser.ClearField("raw_data")
-    initialiser.ClearField("float_data")
-    initialiser.data_type = stored_type
-    initialiser.data_location = _EXTERNAL
-    del initialiser.external_data[:]
-    for key, value in {"location": location, "offset": offset, "length": length}.items():
-        entry = initialiser.external_data.add()
-        entry.key, entry.value = key, str(value)

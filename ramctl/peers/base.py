@@ -62,12 +62,13 @@ class Peer(ABC):
         """Scores of exactly `batch` photos."""
 
 
-def pixel_values(processor: Any, photos: Sequence[Photo], runtime: Runtime) -> torch.Tensor:
+def pixel_values(
+    processor: Any, photos: Sequence[Photo], runtime: Runtime, **inputs: Any
+) -> torch.Tensor:
     """Photos resized and normalised by transformers' processor (B, 3, H, W), on the device."""
     # The order of the axes cannot be guessed from a photo that is 3 pixels high.
-    inputs = processor(images=list(photos), return_tensors="pt", input_data_format="channels_last")
-    pixels: torch.Tensor = inputs["pixel_values"]
-    return pixels.to(runtime.device)
+    inputs |= {"return_tensors": "pt", "input_data_format": "channels_last"}
+    return processor(images=list(photos), **inputs)["pixel_values"].to(runtime.device)
 
 
 def transformed(transform: Any, photos: Sequence[Photo], runtime: Runtime) -> torch.Tensor:

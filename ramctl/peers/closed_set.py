@@ -17,6 +17,7 @@ from ramctl.device import Runtime
 from ramctl.errors import RunProblem
 from ramctl.labels import normalise
 from ramctl.peers.base import Peer, Photo, Scores
+from ramctl.records.record import JsonObject
 
 # How COCO's panoptic classes name what they were put together from.
 _SUFFIX = re.compile(r"(-other)?(-merged|-stuff)?$")
@@ -83,6 +84,14 @@ class ClassColumns:
         """Scores (B, L) out of those of the classes (B, C); an unknown label scores 0."""
         padded = np.pad(scores, [(0, 0), (0, 1)])  # (B, C + 1)
         return padded[:, self.ids].max(-1).astype(np.float32)
+
+
+def class_names(facts: JsonObject, field: str, where: Path) -> list[str]:
+    """The class names that a table gives by number; RunProblem when it is not there."""
+    names = facts.get(field)
+    if not isinstance(names, dict) or not names:
+        raise RunProblem(f"{where}: no class names ({field})")
+    return [str(names[key]) for key in sorted(names, key=int)]
 
 
 def _spellings(name: str) -> list[str]:

@@ -25,7 +25,7 @@ from ramctl.checkpoints.weights import (
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
 from ramctl.peers.base import Photo, Scores, crop_strip, transformed
-from ramctl.peers.closed_set import ClosedSetPeer
+from ramctl.peers.closed_set import ClosedSetPeer, class_names
 from ramctl.pretrained.transformers_folder import read_config
 
 # Tells the head's weights from the backbone's: they lie below the attribute that timm replaces,
@@ -144,7 +144,7 @@ def _take_apart(path: Path) -> _Parts:
         if not isinstance(architecture, str) or not isinstance(names, list):
             raise RunProblem(f"{path / 'config.json'}: no architecture or no label_names")
     else:
-        names = _authors_names(content, file)
+        names = class_names(content, "idx_to_class", file)
         architecture = _authors_tresnet(backbone, file)
         preprocessing, arguments = _AUTHORS_INPUT, {}
     if len(names) != len(head["duplicate_pooling_bias"]):
@@ -173,13 +173,6 @@ def _split(
     if missing:
         raise RunProblem(f"{file}: the ML-Decoder head lacks {min(missing)}")
     return backbone, head
-
-
-def _authors_names(content: Mapping[str, Any], file: Path) -> list[Any]:
-    names = content.get("idx_to_class")
-    if not isinstance(names, dict):
-        raise RunProblem(f"{file}: no class names (idx_to_class), and no config.json beside it")
-    return [names[key] for key in sorted(names, key=int)]
 
 
 def _authors_tresnet(backbone: Mapping[str, Tensor], file: Path) -> str:

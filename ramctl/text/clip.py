@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pretrained.hub import local_path
 from ramctl.text.cache import cached_rows
-from ramctl.text.prompts import TEMPLATES, label_prompts
+from ramctl.text.prompts import label_prompts, templates
 
 if TYPE_CHECKING:
     from ramctl.device import Runtime
@@ -90,7 +90,7 @@ class ClipTextEncoder:
         if self.prompts == "ram-plus":
             return self.embed_sentences([f"a photo of a {name}." for name in names])
         dtype = "fp32" if self.runtime is None else self.runtime.dtype
-        facts = [self._content_hash, dtype, list(TEMPLATES)]
+        facts = [self._content_hash, dtype, templates()]
         source = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         return cached_rows(source, names, self._embed_by_templates)
 
@@ -104,7 +104,7 @@ class ClipTextEncoder:
             some = labels[start : start + _LABELS_AT_ONCE]
             texts = [text for label in some for text in label_prompts(label)]
             vectors = self._embed(texts, truncate=False)
-            means = vectors.reshape(len(some), len(TEMPLATES), self.width).mean(1)
+            means = vectors.reshape(len(some), len(templates()), self.width).mean(1)
             rows[start : start + len(some)] = means / np.linalg.norm(means, axis=1, keepdims=True)
         return rows
 

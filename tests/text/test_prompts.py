@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ramctl.text.prompts import TEMPLATES, label_prompts
+from ramctl.text.prompts import label_prompts, templates
 
 
 @pytest.mark.shared
@@ -17,5 +17,5 @@ def test_prompts_equal_the_authors_for_every_name_of_the_fixture(shared):
 
 
 def test_there_are_63_templates_and_an_empty_label_gets_them_all():
-    assert len(set(TEMPLATES)) == 63
+    assert len(set(templates())) == 63
     assert len(label_prompts("")) == 63
