@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import write_atomic
+from ramctl.records.files import read_lines, write_atomic
 from ramctl.records.record import KINDS, JsonObject
 
 LABELS = "labels.jsonl"  # its name in a bundle
@@ -192,10 +192,7 @@ def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[flo
 
     Labels that a JSONL file does not name take `default`. Raises RunProblem naming file and line.
     """
-    try:
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise RunProblem(f"{path}: {error.strerror or error}") from error
+    lines = [line for line in read_lines(path) if line.strip()]
     if lines and not lines[0].lstrip().startswith("{"):
         return _thresholds_by_position(path, lines, len(labels))
     thresholds = [default] * len(labels)

@@ -25,6 +25,7 @@ from ramctl.errors import RunProblem
 from ramctl.labels import LABELS, LabelSystem, read_thresholds
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import Preset
+from ramctl.records.files import read_lines
 from ramctl.records.record import JsonObject
 from ramctl.text.clip import ClipTextEncoder
 
@@ -105,25 +106,17 @@ def read_official_labels(checkpoint: Checkpoint) -> LabelSystem:
                 labels[index] = replace(labels[index], threshold=threshold)
     if checkpoint.thresholds is not None:
         values = read_thresholds(checkpoint.thresholds, LabelSystem(labels), THRESHOLD)
-        labels = [
-            replace(label, threshold=value) for label, value in zip(labels, values, strict=True)
-        ]
+        pairs = zip(labels, values, strict=True)
+        labels = [replace(label, threshold=value) for label, value in pairs]
     if checkpoint.translations is not None:
-        names = _read_lines(checkpoint.translations, len(labels))
-        labels = [
-            replace(label, names={"zh": name}) for label, name in zip(labels, names, strict=True)
-        ]
+        names = [line.strip() for line in read_lines(checkpoint.translations)]
+        if len(names) != len(labels):
+            raise RunProblem(
+                f"{checkpoint.translations}: {len(names)} lines for {len(labels)} tags"
+            )
+        named = zip(labels, names, strict=True)
+        labels = [replace(label, names={"zh": name}) for label, name in named]
     return LabelSystem(labels)
-
-
-def _read_lines(path: Path, number: int) -> list[str]:
-    try:
-        lines = path.read_text("utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunProblem(f"{path}: {error}") from error
-    if len(lines) != number:
-        raise RunProblem(f"{path}: {len(lines)} lines for {number} tags")
-    return [line.strip() for line in lines]
 
 
 def _tokenizer(checkpoint: Checkpoint, preset: Preset) -> CaptionTokenizer | None:

@@ -250,22 +250,21 @@ def _label_embedding(tensors: Tensors) -> Tensor:
 
 def _infer_tag_decoder(tensors: Tensors, base: TagDecoderConfig) -> TagDecoderConfig:
     prefix = "tagging_head.encoder.layer."
-    expand = tensors[f"{prefix}0.intermediate.dense.weight"]
+    ffn_width, width = tensors[f"{prefix}0.intermediate.dense.weight"].shape
+    layers = count_blocks(tensors, prefix)
     # The number of heads is in no shape; it is 4 in all published models.
-    return dataclasses.replace(
-        base, width=expand.shape[1], ffn_width=expand.shape[0], layers=count_blocks(tensors, prefix)
-    )
+    return dataclasses.replace(base, width=width, ffn_width=ffn_width, layers=layers)
 
 
 def _infer_captioning(tensors: Tensors, base: CaptioningConfig | None) -> CaptioningConfig | None:
     if base is None:
         return None
     prefix = "tag_encoder.encoder.layer."
-    expand = tensors[f"{prefix}0.intermediate.dense.weight"]
+    ffn_width, width = tensors[f"{prefix}0.intermediate.dense.weight"].shape
     return dataclasses.replace(
         base,
-        width=expand.shape[1],
-        ffn_width=expand.shape[0],
+        width=width,
+        ffn_width=ffn_width,
         tag_layers=count_blocks(tensors, prefix),
         layers=count_blocks(tensors, "text_decoder.bert.encoder.layer."),
         vocabulary=len(tensors["text_decoder.bert.embeddings.word_embeddings.weight"]),

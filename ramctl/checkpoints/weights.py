@@ -186,8 +186,8 @@ def count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
 
 def load_strictly(
     module: nn.Module, tensors: Mapping[str, Tensor], where: Path, *, unused: Collection[str] = ()
-) -> None:
-    """Load the tensors; RunProblem unless all are there, with none left over but `unused`."""
+) -> nn.Module:
+    """The module with the tensors; RunProblem unless all are there, and no other but `unused`."""
     wanted = module.state_dict()
     # Not every normalisation layer counts its batches, and inference does not use the count.
     counts = {name for name in wanted if name.endswith(".num_batches_tracked")}
@@ -195,3 +195,4 @@ def load_strictly(
     given = {name: tensor for name, tensor in tensors.items() if name not in unused}
     check_shapes(str(where), needed, {name: tensor.shape for name, tensor in given.items()})
     module.load_state_dict(given, strict=False)
+    return module

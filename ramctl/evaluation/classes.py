@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem, normalise
+from ramctl.records.files import read_lines
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,7 @@ def _lines(path: Path | None, form: str) -> Iterator[tuple[str, str, list[str]]]
     """(place, name, words) of each line; nothing without a file."""
     if path is None:
         return
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise RunProblem(f"{path}: not UTF-8 text at byte {error.start}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, tab, rest = line.partition("\t")

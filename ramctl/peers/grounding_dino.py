@@ -126,17 +126,14 @@ class GroundingDino(Peer):
         One pass for each prompt that a photo's labels fill. A label without a token (`...`) gets
         the whole photo and 0.
         """
-        found = []
-        for photo, wanted in zip(photos, labels, strict=True):
-            prompts = pack_prompts(wanted, self._tokenize)
-            found.append(self._detect(photo, prompts, len(wanted)))
-        return found
+        return [
+            self._detect(photo, pack_prompts(wanted, self._tokenize), len(wanted))
+            for photo, wanted in zip(photos, labels, strict=True)
+        ]
 
     def _score(self, photos: Sequence[Photo]) -> Scores:
-        n_labels = len(self.labels)
-        rows = [self._detect(photo, self._prompts, n_labels) for photo in photos]
-        scores = [label.score for row in rows for label in row]
-        return np.array(scores, np.float32).reshape(len(photos), n_labels)
+        rows = [self._detect(photo, self._prompts, len(self.labels)) for photo in photos]
+        return np.array([[label.score for label in row] for row in rows], np.float32)
 
     @torch.inference_mode()
     def _detect(self, photo: Photo, prompts: Sequence[Prompt], n_labels: int) -> list[Detection]:
@@ -147,18 +144,14 @@ class GroundingDino(Peer):
         for prompt in prompts:
             with self._runtime.precision():
                 tokens, boxes = self._backend.detect(prepared, prompt.text)
-            scores = label_scores(tokens.float(), prompt)  # (Q, L)
+            means = [tokens[:, start:end].float().mean(1) for start, end in prompt.spans]
+            scores = torch.stack(means, 1)  # (Q, L)
             best = scores.argmax(0)
             corners = _corners(boxes.float()[best]).cpu().tolist()
             values = scores.amax(0).cpu().tolist()
             for label, box, value in zip(prompt.labels, corners, values, strict=True):
                 found[label] = Detection(tuple(box), value)
         return found
-
-
-def label_scores(tokens: Tensor, prompt: Prompt) -> Tensor:
-    """Scores (Q, L) of boxes out of their token probabilities (Q, T)."""
-    return torch.stack([tokens[:, start:end].mean(1) for start, end in prompt.spans], 1)
 
 
 def _corners(boxes: Tensor) -> Tensor:

@@ -51,8 +51,8 @@ class OriginalBackend:
         self._runtime = runtime
         self.tokenizer = load_tokenizer(text_folder)
         model = _build(weights, text_folder, self.tokenizer, checkpoint)
-        load_strictly(model, weights, checkpoint, unused=_UNUSED)
-        self._model = model.eval().to(runtime.device)
+        loaded = load_strictly(model, weights, checkpoint, unused=_UNUSED)
+        self._model = loaded.eval().to(runtime.device)
         import groundingdino.datasets.transforms as steps  # here, because the package is an extra
 
         # Source: the authors' demo.

@@ -96,12 +96,9 @@ class MKTPeer(Peer):
 
 def _both_stages(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The image encoder's weights (stage one) and the text encoder's (stage two)."""
-    found: dict[str, dict[str, Tensor]] = {}
-    for file in weight_files(folder):
-        weights = tensors_of(read_checkpoint(file))
-        for mark in (_IMAGE_MARK, _TEXT_MARK):
-            if mark in weights:
-                found[mark] = weights
+    files = [tensors_of(read_checkpoint(file)) for file in weight_files(folder)]
+    marks = (_IMAGE_MARK, _TEXT_MARK)
+    found = {mark: weights for weights in files for mark in marks if mark in weights}
     for mark, stage in ((_IMAGE_MARK, "first (image encoder)"), (_TEXT_MARK, "second (text)")):
         if mark not in found:
             raise RunProblem(f"{folder}: no checkpoint of MKT's {stage} stage, which has {mark}")
@@ -131,8 +128,7 @@ def _image_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
     }
     model = CLIPVisionModelWithProjection(config)
     renamed = _rename(weights, names, projection=(_IMAGE_MARK, "visual_projection.weight"))
-    load_strictly(model, renamed, where)
-    return model.eval()
+    return load_strictly(model, renamed, where).eval()
 
 
 def _text_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
@@ -153,8 +149,7 @@ def _text_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
     }
     model = CLIPTextModelWithProjection(config)
     renamed = _rename(weights, names, projection=("text_projection", "text_projection.weight"))
-    load_strictly(model, renamed, where)
-    return model.eval()
+    return load_strictly(model, renamed, where).eval()
 
 
 def _transformer_sizes(weights: Mapping[str, Tensor], width: int) -> dict[str, Any]:

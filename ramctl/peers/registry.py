@@ -21,7 +21,7 @@ class _Kind(NamedTuple):
     is_fine: bool = False
 
 
-_KINDS = {
+KINDS = {  # by the word that a spec starts with
     "clip": _Kind("image_text", "ClipPeer"),
     "siglip": _Kind("image_text", "SiglipPeer"),
     "blip": _Kind("image_text", "BlipMatchingPeer"),
@@ -34,15 +34,10 @@ _KINDS = {
 }
 
 
-def peer_kinds() -> tuple[str, ...]:
-    """The words that a spec may start with."""
-    return tuple(_KINDS)
-
-
 def is_peer(spec: str) -> bool:
     """Whether a model's name is a peer's spec."""
     kind, _, path = spec.partition(":")
-    return bool(path) and kind in _KINDS
+    return bool(path) and kind in KINDS
 
 
 def open_peer(
@@ -56,12 +51,12 @@ def open_peer(
     """
     kind, _, name = spec.partition(":")
     if not is_peer(spec):
-        raise UsageProblem(f"model {spec!r}: expected KIND:PATH with {', '.join(_KINDS)}")
-    if not labels and not _KINDS[kind].is_closed:
+        raise UsageProblem(f"model {spec!r}: expected KIND:PATH with {', '.join(KINDS)}")
+    if not labels and not KINDS[kind].is_closed:
         raise UsageProblem(f"model {spec}: has no labels of its own; name some with --labels")
     path = local_path(name)
-    module = import_module(f"ramctl.peers.{_KINDS[kind].module}")
-    return getattr(module, _KINDS[kind].name)(path, labels, _runtime(kind, device, dtype))
+    module = import_module(f"ramctl.peers.{KINDS[kind].module}")
+    return getattr(module, KINDS[kind].name)(path, labels, _runtime(kind, device, dtype))
 
 
 def open_detector(weights: str, *, device: str = "auto", dtype: str = "auto") -> "GroundingDino":
@@ -78,4 +73,4 @@ def open_detector(weights: str, *, device: str = "auto", dtype: str = "auto") ->
 def _runtime(kind: str, device: str, dtype: str) -> "Runtime":
     from ramctl.device import Runtime
 
-    return Runtime.choose(device, "fp32" if dtype == "auto" and _KINDS[kind].is_fine else dtype)
+    return Runtime.choose(device, "fp32" if dtype == "auto" and KINDS[kind].is_fine else dtype)

@@ -29,6 +29,16 @@ def is_device(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, without a byte-order mark; RunProblem when it cannot be read."""
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise RunProblem(f"{path}: not UTF-8 text at byte {error.start}") from error
+    except OSError as error:
+        raise RunProblem(f"{path}: {error.strerror or error}") from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends without an error."""

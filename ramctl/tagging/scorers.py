@@ -22,7 +22,7 @@ from ramctl.inference.regions import View, label_boxes
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import MAX_PIXELS
 from ramctl.records.record import JsonObject
-from ramctl.tagging.selection import SelectionOptions
+from ramctl.tagging.selection import DECIMALS, SelectionOptions
 
 if TYPE_CHECKING:  # an installation that only tags has no torch
     from ramctl.device import Runtime
@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # an installation that only tags has no torch
     from ramctl.model.ram import Encoded
 
 DEFAULT_BATCH = 8
-DECIMALS = 4
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Scores = NDArray[np.float32]  # (n, L)
 Tags = Mapping[str, float]  # a photo's, with their scores
@@ -118,6 +117,8 @@ class BundleScorer(Scorer):
         self.preprocess = Preprocess(bundle.preprocess)
         self._bundle = bundle
         self._options = options
+        # Boxes and captions are made batch by batch, by one torch model.
+        self._annotates = options.boxes or options.caption
         self._loading = threading.Lock()
 
     @property
@@ -140,8 +141,7 @@ class BundleScorer(Scorer):
         options = self._options
         # For small operations several batches with one thread each are faster than one batch whose
         # threads wait for each other.
-        side_by_side = self._side_by_side
-        set_up_cpu((options.threads or 1) if side_by_side else options.threads)
+        set_up_cpu(options.threads or (1 if self._side_by_side else None))
         return TorchEngine.open(
             self._bundle, self._torch_runtime, rows=self.label_set.rows,
             captioning=options.caption, fold=True, say=options.say,
@@ -152,11 +152,6 @@ class BundleScorer(Scorer):
         from ramctl.device import Runtime
 
         return Runtime.choose(self._options.device, self._options.dtype)
-
-    @property
-    def _annotates(self) -> bool:
-        """Whether boxes or captions are wanted, which one torch model makes batch by batch."""
-        return self._options.boxes or self._options.caption
 
     @property
     def _side_by_side(self) -> bool:
@@ -170,9 +165,7 @@ class BundleScorer(Scorer):
     @property
     def concurrent(self) -> bool:
         """Whether several threads may score at once; a large torch model takes all cores itself."""
-        if self._annotates:
-            return False
-        return self._runtime != TORCH or self._side_by_side
+        return not self._annotates and (self._runtime != TORCH or self._side_by_side)
 
     @property
     def description(self) -> str:

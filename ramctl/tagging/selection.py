@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem
+from ramctl.records.files import read_lines
 
 DECIMALS = 4
 
@@ -94,13 +95,13 @@ def unknown_tags(labels: LabelSystem, options: SelectionOptions) -> list[str]:
 
 def read_tag_list(path: Path) -> list[str]:
     """The tags of a file, one a line; blank lines and lines that start with `#` are skipped."""
-    return [line for line in map(str.strip, _lines(path)) if line and not line.startswith("#")]
+    return [line for line in map(str.strip, read_lines(path)) if line and not line.startswith("#")]
 
 
 def read_renames(path: Path) -> dict[str, str]:
     """New names by tag, from `tag<TAB>name` lines; RunProblem names a malformed line."""
     renames = {}
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip() or line.startswith("#"):
             continue
         old, _, new = line.partition("\t")
@@ -109,12 +110,3 @@ def read_renames(path: Path) -> dict[str, str]:
             raise RunProblem(f"{path}:{number}: expected a tag, a tab and its new name")
         renames[old] = new
     return renames
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise RunProblem(f"{path}: not UTF-8 text at byte {error.start}") from error
-    except OSError as error:
-        raise RunProblem(f"{path}: {error.strerror or error}") from error

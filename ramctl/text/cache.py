@@ -21,12 +21,6 @@ from ramctl.records.files import write_atomic
 Rows = NDArray[np.float32]
 
 
-def cache_folder() -> Path:
-    """`ramctl` in `$XDG_CACHE_HOME`, else in the user's `.cache`."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "ramctl"
-
-
 def cached_rows(
     source: str, texts: Sequence[str], compute: Callable[[Sequence[str]], Rows]
 ) -> Rows:
@@ -35,7 +29,8 @@ def cached_rows(
     `source` is a hash of everything that a row depends on besides its text. A cache that cannot be
     read or written costs time, nothing else.
     """
-    path = cache_folder() / "text" / f"{source}.safetensors"
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(home) / "ramctl" / "text" / f"{source}.safetensors"
     known = _read(path)
     new = [text for text in dict.fromkeys(texts) if text not in known]
     if new:

@@ -8,7 +8,8 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pretrained.hub import local_path
 from ramctl.text.cache import cached_rows
-from ramctl.text.prompts import label_prompts, templates
 
 if TYPE_CHECKING:
     from ramctl.device import Runtime
@@ -161,3 +161,22 @@ class ClipTextEncoder:
         kinds = ("clip", "clip_text_model")
         model = load_pretrained(CLIPTextModelWithProjection, self._folder, device, kinds=kinds)
         return tokenizer, model
+
+
+@cache
+def templates() -> tuple[str, ...]:
+    """The templates of the authors' openset_utils.py, in their order; `{a}` is the article."""
+    return tuple((files("ramctl.text") / "templates.txt").read_text("utf-8").splitlines())
+
+
+def label_prompts(label: str) -> list[str]:
+    """The texts whose mean embedding stands for a label.
+
+    Source: the authors' build_openset_label_embedding, quirks included: the article depends on the
+    first letter of the unprocessed name, where only lower-case vowels count, and "This is" precedes
+    every text that begins with "a" or "the" (so also "an embroidered ...").
+    """
+    name = label.replace("_", " ").replace("/", " or ").lower().rstrip(".")
+    article = "an" if label[:1] in tuple("aeiou") else "a"
+    texts = [template.format(a=article, name=name) for template in templates()]
+    return [f"This is {text}" if text.startswith(("a", "the")) else text for text in texts]

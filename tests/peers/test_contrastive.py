@@ -12,7 +12,7 @@ from ramctl import Tagger
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.peers import open_peer
 from ramctl.peers.base import crop_strip
-from ramctl.text.prompts import label_prompts
+from ramctl.text.clip import label_prompts
 from tests.peers.support import LABELS, randomise
 
 TEXT = {

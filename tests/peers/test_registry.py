@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.peers import is_peer, open_peer, peer_kinds
+from ramctl.peers import is_peer, open_peer
+from ramctl.peers.registry import KINDS
 
 
 def test_looking_at_a_spec_loads_no_model_library():
@@ -23,14 +24,14 @@ def test_names_of_bundles_are_no_peers(name):
     assert not is_peer(name)
 
 
-@pytest.mark.parametrize("kind", peer_kinds())
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_empty_folder_is_refused_in_one_line(kind, tmp_path):
     with pytest.raises(RunProblem) as problem:
         open_peer(f"{kind}:{tmp_path}", ["dog"], device="cpu")
     assert "\n" not in str(problem.value) and str(tmp_path) in str(problem.value)
 
 
-@pytest.mark.parametrize("kind", peer_kinds())
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_hub_name_is_looked_for_on_the_hub_alone(kind, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(RunProblem, match="hf://owner/name: cannot be downloaded"):

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.text.clip import ClipTextEncoder
-from ramctl.text.prompts import label_prompts
+from ramctl.text.clip import ClipTextEncoder, label_prompts
 from tests.peers.support import LABELS, randomise
 
 

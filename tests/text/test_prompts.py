@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ramctl.text.prompts import label_prompts, templates
+from ramctl.text.clip import label_prompts, templates
 
 
 @pytest.mark.shared
