@@ -44,7 +44,7 @@ class ConvertOptions:
     root: str | None = None
     info: bool = False
     quiet: bool = False
-    command_line: tuple[str, ...] = ()  # for the bundle's provenance
+    argv: tuple[str, ...] = ()  # the command line, for the bundle's provenance
 
 
 def run(options: ConvertOptions) -> Report:
@@ -100,7 +100,7 @@ def _convert(options: ConvertOptions, report: Report) -> None:
         translations=_path(options.translations),
         text_encoder=options.text_encoder,
     )
-    bundle = convert_checkpoint(checkpoint, out, options.command_line)
+    bundle = convert_checkpoint(checkpoint, out, ("ramctl", *options.argv))
     report.say(f"{out}: {len(bundle.labels)} labels, {bundle.preset.model.encoder.backbone}")
     if bundle.preset.model.captioning and not bundle.has(TOKENIZER):
         report.say("without --vocab the bundle writes no captions")

@@ -1,9 +1,12 @@
 """The click classes behind every command: help in two sizes, configuration, typed options."""
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import MISSING, fields, is_dataclass, replace
+from functools import partial
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,33 +26,24 @@ _ORIGINS = {
     "DEFAULT_MAP": "ramctl.toml",
     "DEFAULT": "default",
 }
-
-
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]
-    """Seconds, or a number with s, m, h or d."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The duration in seconds."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
-        if not match:
-            self.fail(f"{value!r} is not a duration such as 90, 15m or 2h", param, ctx)
-        return float(match[1]) * _UNIT_S[match[2]]
+def read_duration(text: str) -> float:
+    """The seconds of a number with s, m, h or d, or without: seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if not match:
+        raise click.BadParameter(f"{text!r} is not a duration such as 90, 15m or 2h")
+    return float(match[1]) * _UNIT_S[match[2]]
 
 
 # The types of values that are named so in a help.
-_TYPES: dict[str, click.ParamType[Any]] = {
+_TYPES: dict[str, click.ParamType[Any] | Callable[[str], Any]] = {
     "FILE": click.Path(dir_okay=False, path_type=Path),
     "DIR": click.Path(file_okay=False, path_type=Path),
     "N": click.IntRange(1),
     "SHARE": click.FloatRange(0, 1),
-    "TIME": Duration(),
+    "TIME": read_duration,
 }
 
 
@@ -92,14 +86,18 @@ def option(spec: str, help: str, *, name: str | None = None, **attributes: Any) 
     return Option(declarations, help=help, **attributes)
 
 
-def filled(kind: type[T], values: Mapping[str, Any], **more: Any) -> T:
+common = partial(option, common=True)
+
+
+def filled(kind: type[T], values: Mapping[str, Any], **context: Any) -> T:
     """A command's dataclass, each field filled with the value of its name.
 
     In a field that is itself a dataclass, the values that are left replace its defaults. A value
-    of None was not given: the field keeps its default. TypeError for a value without a field.
+    of None was not given: the field keeps its default. TypeError for a value without a field;
+    what is in `context` need not have one.
     """
     used = {"verbose"}  # main() reads it
-    given = _given(kind, {**values, **more}, used)
+    given = _given(kind, {**values, **context}, used)
     unknown = values.keys() - used
     if unknown:
         raise TypeError(f"{kind.__name__} has no field {min(unknown)!r}")
@@ -160,20 +158,22 @@ class TwoHelps(click.Command):
 class RamctlCommand(TwoHelps):
     """A command whose options also come from `ramctl.toml` and `RAMCTL_*`.
 
-    `options` stand under the headings of `--help`.
+    `target` names the module of its `run` and of the dataclass that run takes, as
+    `package.module:Options`; it is imported when the command is called. `options` stand under the
+    headings of `--help`.
     """
 
     def __init__(
         self,
         name: str,
-        call: Callable[..., int],
+        target: str,
         argument: click.Argument,
         options: Mapping[str, Sequence[Option]],
-        *,
         help: str,
         examples: str,
         notes: str,
     ) -> None:
+        self.target = target
         self.summary = COMMANDS[name]
         self.examples = [f"  {line}" for line in examples.strip().splitlines()]
         self.notes = notes.strip()
@@ -183,29 +183,22 @@ class RamctlCommand(TwoHelps):
         # Copies: an option that several commands share has other variables in each.
         self.options = {heading: [copy(one) for one in own] for heading, own in options.items()}
         self.options["run"].append(show_config)
-        parameters = [argument, *self._all_options()]
-        for one in self._all_options():
+        self.all_options = [*chain.from_iterable(self.options.values())]
+        for one in self.all_options:
             one.envvar = environment_names(name, one.name or "")
         super().__init__(
             name,
-            callback=call,
-            params=parameters,
+            params=[argument, *self.all_options],
             help=help,
             short_help=self.summary,
             context_settings={"max_content_width": 100},
         )
 
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
+    def make_context(self, *args: Any, **attributes: Any) -> click.Context:
         """The context with the configuration files' defaults in place."""
         names = [parameter.name or "" for parameter in self.params]
-        extra["default_map"] = load_defaults(self.name or "", names)
-        return super().make_context(info_name, args, parent, **extra)
+        defaults = load_defaults(self.name or "", names)
+        return super().make_context(*args, default_map=defaults, **attributes)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Notice `--show-config` before required values are asked for."""
@@ -222,13 +215,16 @@ class RamctlCommand(TwoHelps):
 
     def field_values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters under the names of the fields that they fill."""
-        fields = {one.name: one.field for one in self._all_options()}
+        fields = {one.name: one.field for one in self.all_options}
         return {fields.get(name) or name: value for name, value in parameters.items()}
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call the command with the values of its dataclass's fields."""
-        ctx.params = self.field_values(ctx.params)
-        return super().invoke(ctx)
+        """Call the command's `run` with its dataclass; the exit code."""
+        module_name, _, options_name = self.target.partition(":")
+        module = import_module(module_name)
+        values = self.field_values(ctx.params)
+        context = {"command": self.name, "argv": tuple(sys.argv[1:])}
+        return module.run(filled(getattr(module, options_name), values, **context)).exit_code
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write everything; texts stand as they are, so that examples keep their form."""
@@ -244,15 +240,12 @@ class RamctlCommand(TwoHelps):
     def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the summary, the examples and the common options."""
         write_lines(formatter, ["", self.summary, "", *self.examples])
-        common = [one for one in self._all_options() if one.common]
+        shown = [one for one in self.all_options if one.common]
         with formatter.section("Options"):
-            formatter.write_dl([*help_rows(ctx, common), HELP_ROW], col_max=BRIEF_COLUMN)
-        n_more = len(self._all_options()) - len(common)
+            formatter.write_dl([*help_rows(ctx, shown), HELP_ROW], col_max=BRIEF_COLUMN)
+        n_more = len(self.all_options) - len(shown)
         more = f"{n_more} more options, fields and exit codes: {ctx.command_path} --help"
         formatter.write(f"\n{more}\n")
-
-    def _all_options(self) -> list[Option]:
-        return [*chain.from_iterable(self.options.values())]
 
 
 def help_rows(ctx: click.Context, options: Iterable[click.Parameter]) -> list[tuple[str, str]]:

@@ -1,11 +1,11 @@
 """`ramctl clean`: the data engine's cleaning as a filter."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, filled, option
+from ramctl.commands.base import RamctlCommand, common, option
 from ramctl.records.record import KINDS, SOURCES
 
 HELP = """
@@ -23,42 +23,24 @@ Buffers on disk: records come out after the last one has been read.
 """
 
 
-class Part(click.ParamType):  # type: ignore[type-arg]
-    """`I/N`, the I-th of N parts."""
-
-    name = "part"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """(I, N)."""
-        if isinstance(value, tuple):
-            return value
-        index, slash, number = str(value).partition("/")
-        if not (slash and index.isdecimal() and number.isdecimal() and int(index) < int(number)):
-            self.fail(f"{value!r} is not a part such as 0/4", param, ctx)
-        return int(index), int(number)
+def read_part(text: str) -> tuple[int, int]:
+    """(I, N) of `I/N`, the I-th of N parts."""
+    index, slash, number = text.partition("/")
+    if not (slash and index.isdecimal() and number.isdecimal() and int(index) < int(number)):
+        raise click.BadParameter(f"{text!r} is not a part such as 0/4")
+    return int(index), int(number)
 
 
-class Words(click.ParamType):  # type: ignore[type-arg]
-    """Words of a fixed list, separated by commas; `none` and `all` for the extremes."""
+def words_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Reads words of a list, given in any order; `none` and `all` for the extremes."""
 
-    name = "words"
+    def read(text: str) -> tuple[str, ...]:
+        words = {"none": set(), "all": set(known)}.get(text, set(text.split(",")))
+        if unknown := words - set(known):
+            raise click.BadParameter(f"{min(unknown)!r} is not one of {', '.join(known)}")
+        return tuple(word for word in known if word in words)
 
-    def __init__(self, known: tuple[str, ...]) -> None:
-        self.known = known
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """The words in the list's order."""
-        if isinstance(value, tuple):
-            return value
-        words = {"none": set(), "all": set(self.known)}.get(value, set(str(value).split(",")))
-        unknown = words - set(self.known)
-        if unknown:
-            self.fail(f"{min(unknown)!r} is not one of {', '.join(self.known)}", param, ctx)
-        return tuple(word for word in self.known if word in words)
+    return read
 
 
 OPTIONS = {
@@ -76,20 +58,14 @@ OPTIONS = {
         ),
     ],
     "cleaning": [
-        option(
+        common(
             "--kinds KIND,...",
             "Kinds of tags to clean.",
-            type=Words(KINDS),
+            type=words_of(KINDS),
             default="object,scene",
-            common=True,
         ),
-        option("--only FILE|top:K", "Only these tags, or the K most frequent.", common=True),
-        option(
-            "--outliers SHARE",
-            "Share of a tag's regions to drop as outliers.",
-            default=0.10,
-            common=True,
-        ),
+        common("--only FILE|top:K", "Only these tags, or the K most frequent."),
+        common("--outliers SHARE", "Share of a tag's regions to drop as outliers.", default=0.10),
         option(
             "--clusters N",
             "Clusters per tag [default: one per 50 regions, at most 8].",
@@ -102,22 +78,19 @@ OPTIONS = {
             "deviations below the mean logit of the tag's regions.",
             default="deviations:1",
         ),
-        option(
+        common(
             "--protect SOURCE,...|none",
             "Never remove tags from these sources.",
-            type=Words(SOURCES),
+            type=words_of(SOURCES),
             default="human",
-            common=True,
         ),
     ],
     "output": [
         *options.stream,
-        option(
-            "--report FILE", "Write a page of removed and kept regions.", name="page", common=True
-        ),
+        common("--report FILE", "Write a page of removed and kept regions.", name="page"),
     ],
     "stages": [
-        option("--work DIR", "Keep regions and decisions; continue from them.", common=True),
+        common("--work DIR", "Keep regions and decisions; continue from them."),
         option(
             "--stage [detect|cluster|apply]",
             "Run one stage on --work; cluster and apply read nothing else.",
@@ -125,20 +98,13 @@ OPTIONS = {
         option(
             "--part I/N",
             "Do the I-th of N shares of detect or cluster; any N gives the same result.",
-            type=Part(),
+            type=read_part,
             default="0/1",
         ),
     ],
     "run": [*options.engine_run, *options.messages],
 }
 
-
-def call(**values: Any) -> int:
-    from ramctl.data_engine.clean import CleanOptions, run
-
-    return run(filled(CleanOptions, values)).exit_code
-
-
 command = RamctlCommand(
-    "clean", call, options.inputs, OPTIONS, help=HELP, examples=EXAMPLES, notes=NOTES
+    "clean", "ramctl.data_engine.clean:CleanOptions", options.inputs, OPTIONS, HELP, EXAMPLES, NOTES
 )

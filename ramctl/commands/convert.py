@@ -1,12 +1,9 @@
 """`ramctl convert`: the authors' checkpoints to bundles, bundles to ONNX, cards of bundles."""
 
-import sys
-from typing import Any
-
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, filled, option
+from ramctl.commands.base import RamctlCommand, common, option
 
 HELP = """
 Nothing in a checkpoint is executed: a file that holds more than weights is refused.
@@ -25,17 +22,12 @@ Exit codes: 0 done; 1 failed; 2 wrong usage.
 NAME = click.Path(dir_okay=False)  # a string: it may be hf://owner/name:file
 OPTIONS = {
     "checkpoint": [
-        option("--arch [ram|ram-plus|tag2text]", "Architecture of the checkpoint.", common=True),
-        option("--tags FILE", "Tag list, one tag per line.", type=NAME, common=True),
-        option(
-            "--thresholds FILE",
-            "Numbers, or JSONL with tag, threshold [default: 0.68].",
-            type=NAME,
-            common=True,
+        common("--arch [ram|ram-plus|tag2text]", "Architecture of the checkpoint."),
+        common("--tags FILE", "Tag list, one tag per line.", type=NAME),
+        common(
+            "--thresholds FILE", "Numbers, or JSONL with tag, threshold [default: 0.68].", type=NAME
         ),
-        option(
-            "--vocab FILE", "BERT's word pieces; without them no captions.", type=NAME, common=True
-        ),
+        common("--vocab FILE", "BERT's word pieces; without them no captions.", type=NAME),
         option(
             "--translations FILE",
             "Chinese names in the order of the tag list, for tag --lang zh.",
@@ -47,47 +39,33 @@ OPTIONS = {
         ),
     ],
     "graph": [
-        option("--to [onnx]", "Add model.onnx to a bundle.", name="target", common=True),
-        option(
+        common("--to [onnx]", "Add model.onnx to a bundle.", name="target"),
+        common(
             "--dtype [fp32|int8]",
             "Number format of the graph; int8: model.int8.onnx.",
             default="fp32",
-            common=True,
         ),
-        option(
-            "--calibrate PHOTOS",
-            "Training photos (folder, tar, JSONL) for int8's ranges.",
-            common=True,
-        ),
-        option(
+        common("--calibrate PHOTOS", "Training photos (folder, tar, JSONL) for int8's ranges."),
+        common(
             "--val FILE",
             "Records with tags: they set int8's thresholds, and whether it is the default.",
             type=NAME,
-            common=True,
         ),
         options.root,
     ],
     "output": [
-        option("--out DIR", "Bundle to write [with --to onnx: BUNDLE itself].", common=True),
-        option("--info", "Print the card of a bundle; change nothing.", common=True),
+        common("--out DIR", "Bundle to write [with --to onnx: BUNDLE itself]."),
+        common("--info", "Print the card of a bundle; change nothing."),
     ],
     "run": [options.quiet, options.verbose],
 }
 
-
-def call(**values: Any) -> int:
-    from ramctl.convert import ConvertOptions, run
-
-    command_line = ("ramctl", *sys.argv[1:])
-    return run(filled(ConvertOptions, values, command_line=command_line)).exit_code
-
-
 command = RamctlCommand(
     "convert",
-    call,
+    "ramctl.convert:ConvertOptions",
     click.Argument(["source"], metavar="CHECKPOINT|BUNDLE"),
     OPTIONS,
-    help=HELP,
-    examples=EXAMPLES,
-    notes=NOTES,
+    HELP,
+    EXAMPLES,
+    NOTES,
 )

@@ -1,11 +1,9 @@
 """`ramctl eval`: predictions and truth in, figures out."""
 
-from typing import Any
-
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, filled, option
+from ramctl.commands.base import RamctlCommand, common, option
 
 HELP = """
 PREDICTIONS is JSONL, or - for stdin. Photos are matched by image as written, else by path,
@@ -25,37 +23,26 @@ Exit:     0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines 
 """
 OPTIONS = {
     "input": [
-        option("--truth FILE", "Records with the true tags.", type=str, required=True, common=True),
-        option(
+        common("--truth FILE", "Records with the true tags.", type=str, required=True),
+        common(
             "--classes FILE",
             "Word list or bundle [default: the truth's tags].",
             type=options.FILE_OR_FOLDER,
-            common=True,
         ),
-        option(
-            "--map FILE",
-            "Lines of class<TAB>tag|tag; the best score counts.",
-            name="map_file",
-            common=True,
-        ),
+        common("--map FILE", "Lines of class<TAB>tag|tag; the best score counts.", name="map_file"),
         option("--groups FILE", "Lines of group<TAB>class|class: add the mAP of each group."),
         option(
             "--labels FILE",
             "Label system of the predictions, for its synonyms.",
             type=options.FILE_OR_FOLDER,
         ),
-        option(
-            "--baseline PREDICTIONS",
-            "Compare with these: mAP difference and interval.",
-            common=True,
-        ),
+        common("--baseline PREDICTIONS", "Compare with these: mAP difference and interval."),
         option("--key [image|path|name]", "Match photos by this only."),
     ],
     "metrics": [
-        option(
+        common(
             "--threshold X|FILE",
             "Score above which a tag counts [default: the predictions' tags, else 0.5].",
-            common=True,
         ),
         option(
             "--metric-style [exact|ram]",
@@ -63,26 +50,22 @@ OPTIONS = {
             name="style",
             default="exact",
         ),
-        option("--ci", "Add 95 % bootstrap intervals.", common=True),
+        common("--ci", "Add 95 % bootstrap intervals."),
         option("--resamples N", "Bootstrap resamples.", type=click.IntRange(10), default=1000),
         options.seed,
     ],
     "output": [
-        option(
+        common(
             "-f, --format [json|table|csv|md]",
             "Format of the figures.",
             name="form",
             default="json",
-            common=True,
         ),
-        option("-o, --output FILE", "Write FILE, not stdout.", common=True),
-        option(
-            "--report FILE",
-            "Write a table of classes (.csv, .md, else TSV).",
-            name="report_file",
-            common=True,
+        common("-o, --output FILE", "Write FILE, not stdout."),
+        common(
+            "--report FILE", "Write a table of classes (.csv, .md, else TSV).", name="report_file"
         ),
-        option("--calibrate FILE", "Write the thresholds of the best F1, as JSONL.", common=True),
+        common("--calibrate FILE", "Write the thresholds of the best F1, as JSONL."),
         options.rejects,
         options.strict,
         options.stats,
@@ -90,19 +73,12 @@ OPTIONS = {
     "run": [options.quiet, options.verbose],
 }
 
-
-def call(**values: Any) -> int:
-    from ramctl.evaluation.run import EvalOptions, run
-
-    return run(filled(EvalOptions, values)).exit_code
-
-
 command = RamctlCommand(
     "eval",
-    call,
+    "ramctl.evaluation.run:EvalOptions",
     click.Argument(["predictions"], metavar="[PREDICTIONS]", default="-", type=click.Path()),
     OPTIONS,
-    help=HELP,
-    examples=EXAMPLES,
-    notes=NOTES,
+    HELP,
+    EXAMPLES,
+    NOTES,
 )

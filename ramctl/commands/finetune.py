@@ -1,10 +1,10 @@
 """`ramctl finetune`: `train` from a bundle, with its preset's settings for fine-tuning."""
 
-from typing import Any
+from copy import copy
 
 from ramctl.commands import options
 from ramctl.commands.base import RamctlCommand
-from ramctl.commands.train import NOTES, start, training_options
+from ramctl.commands.train import NOTES, training_options
 
 HELP = """
 The model keeps its labels (--labels +FILE adds some); its preset gives the
@@ -14,18 +14,16 @@ EXAMPLES = """
 ramctl finetune --model model good.jsonl --out model-finetuned
 ramctl finetune --model model --labels +birds.txt birds.jsonl
 """
-
-
-def call(model: str, **values: Any) -> int:
-    return start("finetune", values | {"init": model})
+START = copy(options.model)
+START.field = "init"
 
 
 command = RamctlCommand(
     "finetune",
-    call,
+    "ramctl.training.run:TrainOptions",
     options.inputs,
-    training_options([options.model], "model-finetuned"),
-    help=HELP,
-    examples=EXAMPLES,
-    notes=NOTES,
+    training_options([START], "model-finetuned"),
+    HELP,
+    EXAMPLES,
+    NOTES,
 )

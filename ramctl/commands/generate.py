@@ -1,11 +1,9 @@
 """`ramctl generate`: the data engine's generation as a filter."""
 
-from typing import Any
-
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, filled, option
+from ramctl.commands.base import RamctlCommand, common
 
 HELP = "Tags are only added; a tag that clean has removed is not added again."
 EXAMPLES = """
@@ -21,44 +19,36 @@ OPTIONS = {
     "input": [options.root],
     "model": [
         options.model,
-        option(
+        common(
             "--captions N",
             "Captions per photo; beam search may find fewer.",
             name="n_captions",
             type=click.IntRange(0),
             default=1,
-            common=True,
             field="captions",
         ),
-        option(
+        common(
             "--decode beam:K|nucleus:P",
             "Beam search or nucleus sampling of captions.",
             default="beam:3",
-            common=True,
         ),
-        option(
-            "--threshold NUMBER|FILE",
-            "Add tags above this score [default: the model's].",
-            common=True,
-        ),
-        option(
+        common("--threshold NUMBER|FILE", "Add tags above this score [default: the model's]."),
+        common(
             "--confirm SHARE",
             "Share of its threshold that a caption's tag must reach.",
             default=0.5,
-            common=True,
         ),
     ],
     "output": options.stream,
     "run": [*options.engine_run, *options.messages],
 }
 
-
-def call(**values: Any) -> int:
-    from ramctl.data_engine.generate import GenerateOptions, run
-
-    return run(filled(GenerateOptions, values)).exit_code
-
-
 command = RamctlCommand(
-    "generate", call, options.inputs, OPTIONS, help=HELP, examples=EXAMPLES, notes=NOTES
+    "generate",
+    "ramctl.data_engine.generate:GenerateOptions",
+    options.inputs,
+    OPTIONS,
+    HELP,
+    EXAMPLES,
+    NOTES,
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ramctl.commands.base import option
+from ramctl.commands.base import common, option
 
 FILE_OR_FOLDER = click.Path(path_type=Path)
 EXIT_CODES = """\
@@ -18,22 +18,17 @@ root = option(
     "Folder of relative photo names [default: that of the input file].",
     type=click.Path(file_okay=False),
 )
-model = option(
-    "--model BUNDLE",
-    "Folder, hf://owner/name, or name in $RAMCTL_MODELS.",
-    default="mini",
-    common=True,
+model = common(
+    "--model BUNDLE", "Folder, hf://owner/name, or name in $RAMCTL_MODELS.", default="mini"
 )
 
-rejects = option(
-    "--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", type=str, common=True
-)
+rejects = common("--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", type=str)
 strict = option("--strict", "Fail at the first rejected input.")
 stats = option("--stats FILE", "Write counts, seconds and versions as JSON.")
 max_time = option("--max-time TIME", "Stop cleanly after 90 (s), 15m, 2h; --resume continues.")
 stream = [
-    option("-o, --output FILE", "Write FILE, by way of FILE.part [default: stdout].", common=True),
-    option("--resume", "Continue an earlier -o FILE.", common=True),
+    common("-o, --output FILE", "Write FILE, by way of FILE.part [default: stdout]."),
+    common("--resume", "Continue an earlier -o FILE."),
     option("--retry-rejects", "With --resume: try rejected inputs again, last."),
     rejects,
     strict,
@@ -41,21 +36,17 @@ stream = [
     stats,
 ]
 
-jobs = option(
-    "-j, --jobs N",
-    "Work in parallel; the output stays the same.",
-    default=1,
-    field="workers",
-    common=True,
+jobs = common(
+    "-j, --jobs N", "Work in parallel; the output stays the same.", default=1, field="workers"
 )
 batch = option("-b, --batch N", "Records per batch [default: suits the model].")
 threads = option("--threads N", "CPU threads of the model [default: all cores].")
-device = option("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto", common=True)
+device = common("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto")
 dtype = option("--dtype [auto|fp32|bf16|int8]", "Number format of the computation.", default="auto")
 seed = option("--seed N", "Random seed.", type=int, default=0)
 engine_run = [jobs, batch, threads, device, dtype, seed]
 
-quiet = option("-q, --quiet", "Print nothing on stderr but errors.", common=True)
+quiet = common("-q, --quiet", "Print nothing on stderr but errors.")
 verbose = option("-v, --verbose", "Twice (-vv): show the traceback of an error.", count=True)
 messages = [
     option(

@@ -1,11 +1,9 @@
 """`ramctl parse`: captions to tags, and captions to a label system."""
 
-from typing import Any
-
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, filled, option
+from ramctl.commands.base import RamctlCommand, common, option
 from ramctl.readers.detect import FORMATS
 
 HELP = """
@@ -25,30 +23,22 @@ Streams; --build-labels holds four bytes per mention, --group spools text to tem
 OPTIONS = {
     "input": [
         options.root,
-        option(
+        common(
             "--from FORMAT",
             f"{', '.join(FORMATS)} [default: recognised].",
             name="source_format",
             type=click.Choice(FORMATS),
-            common=True,
         ),
-        option("--group", "Join the captions of each image.", common=True),
+        common("--group", "Join the captions of each image."),
     ],
     "labels": [
-        option(
+        common(
             "--labels FILE",
             "Give only the labels of a file, bundle or word list.",
             type=options.FILE_OR_FOLDER,
-            common=True,
         ),
-        option(
-            "--build-labels FILE",
-            "Write a label system of all captions, and no records.",
-            common=True,
-        ),
-        option(
-            "--review FILE", "With --build-labels: decisions; your edits win later.", common=True
-        ),
+        common("--build-labels FILE", "Write a label system of all captions, and no records."),
+        common("--review FILE", "With --build-labels: decisions; your edits win later."),
     ],
     "output": [
         option(
@@ -58,19 +48,12 @@ OPTIONS = {
             default="jsonl",
         ),
         option("--keep-tags", "Keep tags that come with the captions, as human ones."),
-        option("--explain", "Add the words and the rule behind each tag.", common=True),
+        common("--explain", "Add the words and the rule behind each tag."),
         *options.stream,
     ],
     "run": [options.jobs, options.batch, *options.messages],
 }
 
-
-def call(**values: Any) -> int:
-    from ramctl.parsing.run import ParseOptions, run
-
-    return run(filled(ParseOptions, values)).exit_code
-
-
 command = RamctlCommand(
-    "parse", call, options.inputs, OPTIONS, help=HELP, examples=EXAMPLES, notes=NOTES
+    "parse", "ramctl.parsing.run:ParseOptions", options.inputs, OPTIONS, HELP, EXAMPLES, NOTES
 )

@@ -1,12 +1,11 @@
 """`ramctl tag`: photos to tags."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, filled, option
+from ramctl.commands.base import RamctlCommand, common, option
 from ramctl.tagging.formats import FORMATS
 
 HELP = """
@@ -25,7 +24,7 @@ Streams: the output is flushed after each batch.
 TEXT = click.Path(exists=True, dir_okay=False, path_type=Path)
 OPTIONS = {
     "input": [
-        option("-R, --recursive", "Tag the photos in folders.", common=True),
+        common("-R, --recursive", "Tag the photos in folders."),
         option("-0, --null", "Names on stdin end with NUL."),
         option("--by-content", "With --resume: know photos by content, not by size and time."),
         option("--max-pixels N", "Reject larger photos.", default=200_000_000),
@@ -33,21 +32,12 @@ OPTIONS = {
     ],
     "model": [
         options.model,
-        option(
-            "--labels FILE",
-            "Look for these words; +FILE: besides the model's.",
-            type=str,
-            common=True,
-        ),
+        common("--labels FILE", "Look for these words; +FILE: besides the model's.", type=str),
         option("--runtime [auto|onnx|torch]", "What runs the model.", default="auto"),
     ],
     "selection": [
-        option(
-            "--threshold NUMBER|FILE",
-            "Give tags above this score [default: the model's].",
-            common=True,
-        ),
-        option("--top N", "At most N of them.", common=True),
+        common("--threshold NUMBER|FILE", "Give tags above this score [default: the model's]."),
+        common("--top N", "At most N of them."),
         option("--include FILE", "Give only the tags in FILE.", type=TEXT),
         option("--exclude FILE", "Never give the tags in FILE.", type=TEXT),
         option("--rename FILE", "Rename tags, by lines of tag<TAB>name.", type=TEXT),
@@ -55,23 +45,22 @@ OPTIONS = {
         option("--lang CODE", "Name tags in this language, where known.", field="language"),
     ],
     "output": [
-        option(
+        common(
             "-f, --format FORMAT",
             f"{', '.join(FORMATS)}.",
             name="form",
             type=click.Choice(FORMATS),
             default="jsonl",
             show_default=False,
-            common=True,
         ),
-        option("--dense", "Add the scores of all labels.", common=True),
+        common("--dense", "Add the scores of all labels."),
         option("--boxes", "Add the region of each tag."),
-        option("--caption", "Add a caption.", common=True),
-        option("--gallery FILE", "Write an HTML page of the photos.", common=True),
+        common("--caption", "Add a caption."),
+        common("--gallery FILE", "Write an HTML page of the photos."),
         *options.stream,
     ],
     "sidecars": [
-        option("--xmp", "Merge the tags into XMP sidecars.", common=True),
+        common("--xmp", "Merge the tags into XMP sidecars."),
         option(
             "--xmp-prefix WORD",
             "Marks machine tags, as in auto|dog.",
@@ -95,18 +84,8 @@ OPTIONS = {
         option("--dry-run", "Only say which sidecars would change."),
     ],
     "run": [
-        option(
-            "-j, --jobs N",
-            "Photos done in parallel [default: all cores].",
-            common=True,
-            field="workers",
-        ),
-        option(
-            "--device DEVICE",
-            "auto, cpu, mps, cuda:0, or several: cuda:0,1.",
-            default="auto",
-            common=True,
-        ),
+        common("-j, --jobs N", "Photos done in parallel [default: all cores].", field="workers"),
+        common("--device DEVICE", "auto, cpu, mps, cuda:0, or several: cuda:0,1.", default="auto"),
         options.dtype,
         options.batch,
         options.threads,
@@ -115,13 +94,6 @@ OPTIONS = {
     ],
 }
 
-
-def call(**values: Any) -> int:
-    from ramctl.tagging.run import TagOptions, run
-
-    return run(filled(TagOptions, values)).exit_code
-
-
 command = RamctlCommand(
-    "tag", call, options.inputs, OPTIONS, help=HELP, examples=EXAMPLES, notes=NOTES
+    "tag", "ramctl.tagging.run:TagOptions", options.inputs, OPTIONS, HELP, EXAMPLES, NOTES
 )

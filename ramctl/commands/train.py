@@ -1,12 +1,9 @@
 """`ramctl train`: parsed records to a bundle; `finetune` shares its options."""
 
-import sys
-from typing import Any
-
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import Option, RamctlCommand, filled, option
+from ramctl.commands.base import Option, RamctlCommand, common, option
 
 HELP = """
 The labels are those of --labels, else of --init, else they are built from the records' tags.
@@ -24,12 +21,11 @@ Exit codes: 0 done, or stopped by --max-time; 1 failed; 2 wrong usage; 3 done, b
 were rejected; 130 interrupted, 143 terminated (the state is saved, --resume continues).
 """
 STARTS = [
-    option(
+    common(
         "--preset NAME|FILE",
         "Architecture and training settings [default: those of --init, or mini].",
-        common=True,
     ),
-    option("--init BUNDLE", "Start from a bundle's weights and labels.", common=True),
+    common("--init BUNDLE", "Start from a bundle's weights and labels."),
 ]
 
 
@@ -38,16 +34,12 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
     return {
         "input": [
             options.root,
-            option(
-                "--val FILE", "Validation records [default: hold 2 % out].", type=str, common=True
-            ),
+            common("--val FILE", "Validation records [default: hold 2 % out].", type=str),
         ],
         "model": [
             *starts,
-            option(
-                "--labels [+]FILE",
-                "Label file, bundle or word list; +FILE adds to the bundle's.",
-                common=True,
+            common(
+                "--labels [+]FILE", "Label file, bundle or word list; +FILE adds to the bundle's."
             ),
             option(
                 "--text DIR|clip:DIR",
@@ -56,18 +48,14 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
         ],
         "training": [
             option("--steps N", "Optimiser steps, instead of epochs."),
-            option(
-                "--epochs N",
-                "Passes over the records.",
-                type=click.FloatRange(0, min_open=True),
-                common=True,
+            common(
+                "--epochs N", "Passes over the records.", type=click.FloatRange(0, min_open=True)
             ),
-            option(
+            common(
                 "--set KEY=VALUE",
                 "Override a setting, as in training.lr=1e-4; repeatable.",
                 name="overrides",
                 multiple=True,
-                common=True,
             ),
             option(
                 "--distill TEACHER",
@@ -77,9 +65,9 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             option("--seed N", "Random seed [default: the preset's].", type=int),
         ],
         "output": [
-            option("--out DIR", "Bundle to write.", default=out, common=True),
-            option("--resume", "Continue the unfinished run in OUT.work.", common=True),
-            option("--restart", "Discard the unfinished run in OUT.work.", common=True),
+            common("--out DIR", "Bundle to write.", default=out),
+            common("--resume", "Continue the unfinished run in OUT.work."),
+            common("--restart", "Discard the unfinished run in OUT.work."),
             option(
                 "--save-every STEPS",
                 "Steps between checkpoints [default: one every 5 minutes].",
@@ -96,7 +84,7 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             ),
         ],
         "run": [
-            option("--dry-run", "Build the model, time a few steps, write nothing.", common=True),
+            common("--dry-run", "Build the model, time a few steps, write nothing."),
             option("--compile", "Use torch.compile, if a compiler is installed."),
             option("--cache DIR", "Keep the features of frozen encoders in DIR.", type=str),
             option(
@@ -115,24 +103,12 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
     }
 
 
-def start(name: str, values: dict[str, Any]) -> int:
-    """Run a training command; its exit code."""
-    from ramctl.training.plan import TrainOptions
-    from ramctl.training.run import run
-
-    return run(filled(TrainOptions, values, command=name, argv=tuple(sys.argv[1:]))).exit_code
-
-
-def call(**values: Any) -> int:
-    return start("train", values)
-
-
 command = RamctlCommand(
     "train",
-    call,
+    "ramctl.training.run:TrainOptions",
     options.inputs,
     training_options(STARTS, "model"),
-    help=HELP,
-    examples=EXAMPLES,
-    notes=NOTES,
+    HELP,
+    EXAMPLES,
+    NOTES,
 )

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
+# Protobuf's wire types; the messages read here have no fields of the fixed sizes.
+VARINT, DELIMITED = 0, 2
 MODEL_GRAPH = 7
 GRAPH_INITIALIZER, GRAPH_INPUT = 5, 11
 INPUT_NAME = 1
@@ -25,44 +26,40 @@ def bind_input(model: bytes, name: str, values: NDArray[np.float32]) -> bytes:
 
     Raises ValueError when `model` has no such input.
     """
-    out, is_bound = bytearray(), False
-    for number, kind, start, content, end in _fields(model):
-        if number != MODEL_GRAPH or kind != DELIMITED:
-            out += model[start:end]
-            continue
-        graph = bytes(model[content:end])
-        kept = [
-            graph[s:e] for n, k, s, c, e in _fields(graph) if not _is_input(graph[c:e], n, name)
-        ]
-        is_bound = sum(map(len, kept)) < len(graph)
-        kept.append(_message(GRAPH_INITIALIZER, _tensor(name, values)))
-        out += _message(MODEL_GRAPH, b"".join(kept))
+    out, is_bound = b"", False
+    for number, field, content in _fields(model):
+        if number == MODEL_GRAPH:
+            kept = [whole for n, whole, inner in _fields(content) if not _is_input(n, inner, name)]
+            graph = b"".join(kept)
+            is_bound = len(graph) < len(content)
+            field = _message(
+                MODEL_GRAPH, graph + _message(GRAPH_INITIALIZER, _tensor(name, values))
+            )
+        out += field
     if not is_bound:
         raise ValueError(f"no graph with an input {name}")
-    return bytes(out)
+    return out
 
 
-def _is_input(content: bytes, number: int, name: str) -> bool:
+def _is_input(number: int, content: bytes, name: str) -> bool:
     if number != GRAPH_INPUT:
         return False
-    return any(
-        n == INPUT_NAME and content[c:e] == name.encode() for n, _, _, c, e in _fields(content)
-    )
+    return any(n == INPUT_NAME and inner == name.encode() for n, _, inner in _fields(content))
 
 
 def _tensor(name: str, values: NDArray[np.float32]) -> bytes:
-    dims = b"".join(_key(TENSOR_DIMS, VARINT) + _varint(size) for size in values.shape)
-    kind = _key(TENSOR_TYPE, VARINT) + _varint(FLOAT)
+    dims = b"".join(_number(TENSOR_DIMS, size) for size in values.shape)
     data = np.ascontiguousarray(values, "<f4").tobytes()
-    return dims + kind + _message(TENSOR_NAME, name.encode()) + _message(TENSOR_DATA, data)
+    named = _message(TENSOR_NAME, name.encode())
+    return dims + _number(TENSOR_TYPE, FLOAT) + named + _message(TENSOR_DATA, data)
 
 
-def _message(number: int, content: bytes) -> bytes:
-    return _key(number, DELIMITED) + _varint(len(content)) + content
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3 | VARINT) + _varint(value)
 
 
-def _key(number: int, kind: int) -> bytes:
-    return _varint(number << 3 | kind)
+def _message(field: int, content: bytes) -> bytes:
+    return _varint(field << 3 | DELIMITED) + _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:
@@ -70,39 +67,30 @@ def _varint(value: int) -> bytes:
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes([*out, value])
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int, int, int, int]]:
-    """(number, wire type, start of the field, start of its content, end) of each field."""
-    place = 0
-    while place < len(message):
-        start = place
-        key, place = _read_varint(message, place)
-        kind = key & 7
-        content = place
-        if kind == DELIMITED:
-            size, content = _read_varint(message, place)
-            place = content + size
-        elif kind == VARINT:
-            _, place = _read_varint(message, place)
-        elif kind in (FIXED32, FIXED64):
-            place += 4 if kind == FIXED32 else 8
-        else:
+def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """The number, all bytes and the content of each field; a number has no content."""
+    end = 0
+    while end < len(message):
+        start = end
+        key, end = _read_varint(message, start)
+        if key & 7 not in (VARINT, DELIMITED):
             raise ValueError("not a protobuf message")
-        if place > len(message):
+        value, content = _read_varint(message, end)
+        end = content + value if key & 7 == DELIMITED else content
+        if end > len(message):
             raise ValueError("a truncated protobuf message")
-        yield key >> 3, kind, start, content, place
+        yield key >> 3, message[start:end], message[content:end]
 
 
 def _read_varint(message: bytes, place: int) -> tuple[int, int]:
+    """The number that starts at a place, and where it ends."""
     value = shift = 0
-    while True:
-        if place >= len(message):
-            raise ValueError("a truncated protobuf message")
-        byte = message[place]
+    for end, byte in enumerate(message[place : place + 10], place + 1):
         value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
+        shift += 7
         if byte < 0x80:
-            return value, place
+            return value, end
+    raise ValueError("a truncated protobuf message")

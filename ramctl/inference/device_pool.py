@@ -1,10 +1,13 @@
 """Several devices: a process on each, results in order; when one dies, another does its photos."""
 
 import multiprocessing
+import re
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
@@ -22,11 +25,20 @@ MOST_DEATHS = 2  # processes that one batch may kill before the run fails
 
 
 def split_devices(names: str) -> list[str]:
-    """The devices of `cuda:0,1` or `cpu,cpu`; a bare number takes the kind of the one before."""
+    """The devices of `cuda:0,1` or `cpu,cpu`; a bare number takes the kind of the one before.
+
+    Raises UsageProblem when one of several is no device's name.
+    """
     devices: list[str] = []
     for name in names.split(","):
         kind = devices[-1].partition(":")[0] if devices and name.isdigit() else ""
         devices.append(f"{kind}:{name}" if kind else name)
+    for name in devices if len(devices) > 1 else ():
+        # The names that everyone uses are known without torch, which takes seconds to import.
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+            from ramctl.device import choose_device
+
+            choose_device(name)
     return devices
 
 
@@ -73,12 +85,21 @@ class DevicePool:
                 worker.stop()
 
 
+@dataclass(eq=False, slots=True)
+class _Task:
+    """A batch on its way."""
+
+    batch: Batch
+    outcomes: Outcomes | None = None
+    n_deaths: int = 0  # processes that died at it
+
+
 class _Process:
     """A process that works on the batches it is sent, one after the other."""
 
     def __init__(self, context: Any, load: Callable[..., BatchWorker], device: str) -> None:
         self.device = device
-        self.tasks: deque[int] = deque()
+        self.tasks: deque[_Task] = deque()
         self.connection: Connection
         self.connection, theirs = context.Pipe()
         arguments = (theirs, load, device)
@@ -86,12 +107,11 @@ class _Process:
         self.process.start()
         theirs.close()
 
-    def send(self, number: int, batch: Batch) -> None:
-        self.tasks.append(number)
-        try:
-            self.connection.send(batch)
-        except OSError:
-            return  # it died: `_listen` will notice and hand its batches on
+    def send(self, task: _Task) -> None:
+        self.tasks.append(task)
+        # When it has died, `_listen` will notice and hand its batches on.
+        with suppress(OSError):
+            self.connection.send(task.batch)
 
     def stop(self) -> None:
         self.connection.close()
@@ -105,24 +125,20 @@ class _Schedule:
     def __init__(self, workers: list[_Process], say: Callable[[str], None]) -> None:
         self._workers = list(workers)
         self._say = say
-        self._batches: dict[int, Batch] = {}  # without outcomes so far
-        self._again: deque[int] = deque()  # batches to hand out, those of dead processes included
-        self._deaths: dict[int, int] = {}
-        self._done: dict[int, Outcomes] = {}
-        self._taken = 0
-        self._given = 0
+        self._taken: deque[_Task] = deque()  # in order, until their outcomes are given
+        self._again: deque[_Task] = deque()  # to hand out, those of dead processes included
 
     def run(self, batches: Iterator[Batch]) -> Iterator[Outcomes]:
         more = True
-        while more or self._batches or self._done:
+        while more or self._taken:
             try:
-                more = self._hand_out(batches) if more else more
+                more = more and self._hand_out(batches)
             except Interrupted:
                 yield from self._in_order()
                 raise
             self._hand_on()
             yield from self._in_order()
-            if self._batches:
+            if self._taken:
                 self._listen()
 
     def _hand_out(self, batches: Iterator[Batch]) -> bool:
@@ -131,9 +147,9 @@ class _Schedule:
             batch = next(batches, None)
             if batch is None:
                 return False
-            self._batches[self._taken] = batch
-            self._again.append(self._taken)
-            self._taken += 1
+            task = _Task(batch)
+            self._taken.append(task)
+            self._again.append(task)
             self._hand_on()
         return True
 
@@ -142,8 +158,7 @@ class _Schedule:
             worker = min(self._workers, key=lambda worker: len(worker.tasks))
             if len(worker.tasks) >= AHEAD:
                 return
-            number = self._again.popleft()
-            worker.send(number, self._batches[number])
+            worker.send(self._again.popleft())
 
     def _listen(self) -> None:
         """Receive outcomes and messages, and notice dead processes."""
@@ -161,9 +176,7 @@ class _Schedule:
             elif isinstance(answer, RamctlError) and not isinstance(answer, RecordProblem):
                 raise answer
             else:
-                number = worker.tasks.popleft()
-                del self._batches[number]
-                self._done[number] = answer
+                worker.tasks.popleft().outcomes = answer
 
     def _hand_back_tasks(self, worker: _Process) -> None:
         """Queue the batches of a dead process again, unless one of them killed two processes."""
@@ -171,9 +184,8 @@ class _Schedule:
         worker.process.join()
         how = f"the process on {worker.device} died (exit code {worker.process.exitcode})"
         if worker.tasks:
-            killer = worker.tasks[0]
-            self._deaths[killer] = self._deaths.get(killer, 0) + 1
-            if self._deaths[killer] >= MOST_DEATHS:
+            worker.tasks[0].n_deaths += 1
+            if worker.tasks[0].n_deaths >= MOST_DEATHS:
                 raise RunProblem(f"{how}, the second one at the same photos")
         if not self._workers:
             raise RunProblem(f"{how}, and no other is left")
@@ -181,9 +193,9 @@ class _Schedule:
         self._again.extendleft(reversed(worker.tasks))
 
     def _in_order(self) -> Iterator[Outcomes]:
-        while self._given in self._done:
-            yield self._done.pop(self._given)
-            self._given += 1
+        while self._taken and (outcomes := self._taken[0].outcomes) is not None:
+            self._taken.popleft()
+            yield outcomes
 
 
 def _work(connection: Connection, load: Callable[..., BatchWorker], device: str) -> None:

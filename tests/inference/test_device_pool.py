@@ -29,6 +29,11 @@ def test_devices_are_listed_by_name_or_number():
     assert split_devices("auto") == ["auto"]
 
 
+def test_a_name_that_is_no_device_is_wrong_usage_before_a_process_starts(ramctl):
+    done = ramctl("tag", "--device", "cpu,gpu0", "no-photo.jpg")
+    assert (done.returncode, b"--device gpu0: not a device" in done.stderr) == (2, True)
+
+
 def test_two_processes_give_what_one_gives_in_the_same_order(colours, many):
     many[7].write_bytes(b"no photo")
     one = [str(o) for o in load(colours, "cpu").outcomes(many)]
