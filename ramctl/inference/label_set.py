@@ -3,8 +3,8 @@
 L labels, M descriptions of one label, E width of text embeddings, W width of a label's row.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +46,17 @@ def label_rows(bundle: Bundle) -> Rows:
     counts = tensors.pop("labels.counts")
     if len(tensors["labels.text"]) != len(counts):
         text = tensors["labels.text"].astype(np.float32, copy=False)
-        return _stack_descriptions(text, counts.tolist())
+        if len(text) == len(counts) * max(counts):
+            return text.reshape(len(counts), max(counts), -1)
+        return _padded(np.split(text, np.cumsum(counts)[:-1]), max(counts), text.shape[1])
     return np.concatenate([tensors[name].astype(np.float32) for name in _ROW_PARTS], 1)
 
 
-def _stack_descriptions(text: Rows, counts: Sequence[int]) -> Rows:
-    """(L, M, E) of descriptions (sum of M, E) in label order; missing ones are zeros."""
-    if len(text) == len(counts) * max(counts):
-        return text.reshape(len(counts), max(counts), -1)
-    rows = np.zeros((len(counts), max(counts), text.shape[1]), np.float32)
-    starts = np.cumsum([0, *counts])
-    for index, count in enumerate(counts):
-        rows[index, :count] = text[starts[index] : starts[index + 1]]
+def _padded(vectors: Sequence[Rows], most: int, width: int) -> Rows:
+    """(L, M, E) of the descriptions (m, E) of each label; missing ones are zeros."""
+    rows = np.zeros((len(vectors), most, width), np.float32)
+    for row, described in zip(rows, vectors, strict=True):
+        row[: len(described)] = described
     return rows
 
 
@@ -75,7 +74,7 @@ def choose_labels(
     if named is not None:
         words = read_words(named.removeprefix("+"))
         chosen = _with_words(bundle, own, words, keep_own=named.startswith("+"))
-    return LabelSet(chosen.labels, chosen.rows, _thresholds(threshold, own, chosen))
+    return replace(chosen, thresholds=_thresholds(threshold, own, chosen))
 
 
 def read_words(name: str) -> LabelSystem:
@@ -98,75 +97,56 @@ def read_words(name: str) -> LabelSystem:
     return LabelSystem(labels)
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    label: Label
-    own_id: int | None  # of the bundle's label that the word is, None for a new word
-    threshold: float
-
-
 def _with_words(bundle: Bundle, own: LabelSet, words: LabelSystem, *, keep_own: bool) -> LabelSet:
-    entries = []
-    if keep_own:
-        limits = own.thresholds.tolist()
-        entries = [_Entry(label, i, limits[i]) for i, label in enumerate(own.labels)]
+    """The words, behind the bundle's own labels or alone."""
+    labels = list(own.labels) if keep_own else []
+    limits = own.thresholds[: len(labels)].tolist()
+    own_ids: list[int | None] = list(range(len(labels)))  # None for a new word
     for word in words:
         ids = () if word.descriptions else own.labels.ids(word.tag)
         if ids and keep_own:
             continue
         usual = float(own.thresholds[ids[0]]) if ids else bundle.open_set_threshold
-        limit = usual if word.threshold is None else word.threshold
-        entries.append(_Entry(word, ids[0] if ids else None, limit))
-    return LabelSet(
-        LabelSystem(entry.label for entry in entries),
-        _assemble(bundle, own.rows, entries),
-        np.array([entry.threshold for entry in entries], np.float64),
-    )
-
-
-def _assemble(bundle: Bundle, own: Rows, entries: Sequence[_Entry]) -> Rows:
-    """Rows in the order of the entries; new words have their text and what they borrow."""
-    new = {i: entry.label for i, entry in enumerate(entries) if entry.own_id is None}
-    texts = _embed(bundle, new) if new else {}
-    if own.ndim == 2:
-        rows = np.zeros((len(entries), own.shape[1]), np.float32)
-        for index, vectors in texts.items():
-            width = vectors.shape[1]
-            text = unit(unit(vectors).mean(0, keepdims=True))  # (1, E)
-            rows[index, :width] = text
-            rows[index, width:] = borrowed(text, own[:, :width], own[:, width:])
+        labels.append(word)
+        limits.append(usual if word.threshold is None else word.threshold)
+        own_ids.append(ids[0] if ids else None)
+    new = [label for label, own_id in zip(labels, own_ids, strict=True) if own_id is None]
+    texts = iter(_embed(bundle, new) if new else ())
+    if own.rows.ndim == 2:
+        parts = [_new_row(next(texts), own.rows) if i is None else own.rows[i] for i in own_ids]
+        rows = np.stack(parts)
     else:
-        most = max([own.shape[1], *(len(vectors) for vectors in texts.values())])
-        rows = np.zeros((len(entries), most, own.shape[2]), np.float32)
-        for index, vectors in texts.items():
-            rows[index, : len(vectors)] = vectors
-    for index, entry in enumerate(entries):
-        if entry.own_id is not None:
-            known = own[entry.own_id]
-            rows[index, : len(known)] = known
-    return rows
+        parts = [next(texts) if i is None else own.rows[i] for i in own_ids]
+        most = max(own.rows.shape[1], *map(len, parts))
+        rows = _padded(parts, most, own.rows.shape[2])
+    return LabelSet(LabelSystem(labels), rows, np.array(limits, np.float64))
 
 
-def _embed(bundle: Bundle, labels: Mapping[int, Label]) -> dict[int, Rows]:
+def _new_row(vectors: Rows, own: Rows) -> Rows:
+    """The row (W) of a new word: its text, the mean of its vectors (M, E), and what it borrows."""
+    width = vectors.shape[1]
+    text = unit(unit(vectors).mean(0, keepdims=True))  # (1, E)
+    row: Rows = np.concatenate([text, borrowed(text, own[:, :width], own[:, width:])], 1)[0]
+    return row
+
+
+def _embed(bundle: Bundle, labels: Sequence[Label]) -> Iterator[Rows]:
     """The vectors (M, E) of each label: of its descriptions, else (1, E) of its name."""
     encoder = read_text_encoder(bundle.path / TEXT_FOLDER)
     if encoder is None:
         raise RunProblem(f"{bundle.path}: has no text encoder, so it cannot take new words")
-    named = [index for index, label in labels.items() if not label.descriptions]
-    texts: dict[int, Rows] = {}
-    if named:
-        vectors = encoder.embed_names([labels[index].tag for index in named])
-        texts = {index: vectors[i : i + 1] for i, index in enumerate(named)}
-    for index, label in labels.items():
-        if label.descriptions:
-            texts[index] = encoder.embed_sentences(label.descriptions)
-    for index, vectors in texts.items():
+    names = [label.tag for label in labels if not label.descriptions]
+    named = iter(encoder.embed_names(names) if names else ())
+    for label in labels:
+        texts = label.descriptions
+        vectors = encoder.embed_sentences(texts) if texts else next(named)[None]
         empty = ~vectors.any(1)
         if empty.any():
-            tag = labels[index].tag
-            text = (labels[index].descriptions or [tag])[int(empty.argmax())]
-            raise RunProblem(f"label {tag!r}: the model's text encoder knows no part of {text!r}")
-    return texts
+            unknown = (texts or [label.tag])[int(empty.argmax())]
+            raise RunProblem(
+                f"label {label.tag!r}: the model's text encoder knows no part of {unknown!r}"
+            )
+        yield vectors
 
 
 def borrowed(words: Rows, texts: Rows, owned: Rows) -> Rows:
@@ -189,7 +169,7 @@ def peer_label_set(tags: Sequence[str], usual: float, threshold: str | None) -> 
     """The labels of a tagger that takes no rows; `usual` is the threshold of each."""
     labels = LabelSystem.from_tags(tags)
     plain = LabelSet(labels, np.zeros((len(labels), 0), np.float32), np.full(len(labels), usual))
-    return LabelSet(labels, plain.rows, _thresholds(threshold, plain, plain))
+    return replace(plain, thresholds=_thresholds(threshold, plain, plain))
 
 
 def _thresholds(threshold: str | None, own: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:

@@ -100,16 +100,8 @@ def heat_map_box(heat: Floats, *, peak_share: float = PEAK_SHARE) -> Floats:
     regions, _ = ndimage.label(fine >= low + peak_share * (high - low))
     peak = np.unravel_index(int(fine.argmax()), fine.shape)
     rows, columns = ndimage.find_objects(regions)[regions[peak] - 1]
-    n_rows, n_columns = fine.shape
-    return np.array(
-        [
-            columns.start / n_columns,
-            rows.start / n_rows,
-            columns.stop / n_columns,
-            rows.stop / n_rows,
-        ],
-        np.float32,
-    )
+    corners = [columns.start, rows.start, columns.stop, rows.stop]
+    return (np.array(corners) / (fine.shape[::-1] * 2)).astype(np.float32)
 
 
 def tokens_under(box: Sequence[float] | Floats, rows: int, columns: int) -> Floats:
