@@ -26,22 +26,22 @@ def bind_input(model: bytes, name: str, values: NDArray[np.float32]) -> bytes:
 
     Raises ValueError when `model` has no such input.
     """
-    out, is_bound = b"", False
-    for number, field, content in _fields(model):
+    constant = _message(GRAPH_INITIALIZER, _tensor(name, values))
+    out: list[bytes | memoryview] = []
+    is_bound = False
+    for number, field, content in _fields(memoryview(model)):  # slices of it are no copies
         if number == MODEL_GRAPH:
             kept = [whole for n, whole, inner in _fields(content) if not _is_input(n, inner, name)]
-            graph = b"".join(kept)
-            is_bound = len(graph) < len(content)
-            field = _message(
-                MODEL_GRAPH, graph + _message(GRAPH_INITIALIZER, _tensor(name, values))
-            )
-        out += field
+            is_bound = sum(map(len, kept)) < len(content)
+            out.append(_message(MODEL_GRAPH, b"".join([*kept, constant])))
+        else:
+            out.append(field)
     if not is_bound:
         raise ValueError(f"no graph with an input {name}")
-    return out
+    return b"".join(out)
 
 
-def _is_input(number: int, content: bytes, name: str) -> bool:
+def _is_input(number: int, content: memoryview, name: str) -> bool:
     if number != GRAPH_INPUT:
         return False
     return any(n == INPUT_NAME and inner == name.encode() for n, _, inner in _fields(content))
@@ -70,7 +70,7 @@ def _varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
     """The number, all bytes and the content of each field; a number has no content."""
     end = 0
     while end < len(message):
@@ -85,7 +85,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         yield key >> 3, message[start:end], message[content:end]
 
 
-def _read_varint(message: bytes, place: int) -> tuple[int, int]:
+def _read_varint(message: memoryview, place: int) -> tuple[int, int]:
     """The number that starts at a place, and where it ends."""
     value = shift = 0
     for end, byte in enumerate(message[place : place + 10], place + 1):

@@ -110,16 +110,20 @@ def _with_words(bundle: Bundle, own: LabelSet, words: LabelSystem, *, keep_own: 
         labels.append(word)
         limits.append(usual if word.threshold is None else word.threshold)
         own_ids.append(ids[0] if ids else None)
+    rows = _rows(bundle, own.rows, labels, own_ids)
+    return LabelSet(LabelSystem(labels), rows, np.array(limits, np.float64))
+
+
+def _rows(
+    bundle: Bundle, own: Rows, labels: Sequence[Label], own_ids: Sequence[int | None]
+) -> Rows:
+    """The rows of labels: known ones have theirs, new words their text and what they borrow."""
     new = [label for label, own_id in zip(labels, own_ids, strict=True) if own_id is None]
     texts = iter(_embed(bundle, new) if new else ())
-    if own.rows.ndim == 2:
-        parts = [_new_row(next(texts), own.rows) if i is None else own.rows[i] for i in own_ids]
-        rows = np.stack(parts)
-    else:
-        parts = [next(texts) if i is None else own.rows[i] for i in own_ids]
-        most = max(own.rows.shape[1], *map(len, parts))
-        rows = _padded(parts, most, own.rows.shape[2])
-    return LabelSet(LabelSystem(labels), rows, np.array(limits, np.float64))
+    if own.ndim == 2:
+        return np.stack([_new_row(next(texts), own) if i is None else own[i] for i in own_ids])
+    parts = [next(texts) if i is None else own[i] for i in own_ids]
+    return _padded(parts, max(own.shape[1], *map(len, parts)), own.shape[2])
 
 
 def _new_row(vectors: Rows, own: Rows) -> Rows:
