@@ -73,10 +73,8 @@ class CaptionTokenizer:
     def encode_tags(self, tags: Sequence[Sequence[str] | str]) -> tuple[Ids, Ids]:
         """Word pieces and mask (B, G) of each photo's tags; what does not fit is cut."""
         longest = self.config.tag_tokens
-        rows = []
-        for names in tags:
-            text = names if isinstance(names, str) else " | ".join(names)
-            rows.append([self.start_tags, *self._pieces(text)[: longest - 2], self.end])
+        texts = [names if isinstance(names, str) else " | ".join(names) for names in tags]
+        rows = [[self.start_tags, *self._pieces(text)[: longest - 2], self.end] for text in texts]
         return self._pad(rows, longest), self._pad([[1] * len(row) for row in rows], longest, 0)
 
     def prompts(self, number: int) -> Ids:

@@ -70,13 +70,10 @@ def write_table(value: Any) -> JsonObject:
 
 def merge_tables(base: Mapping[str, Any], top: Mapping[str, Any]) -> JsonObject:
     """`base` with the keys of `top` replaced; tables in both are merged, not replaced."""
-    merged = dict(base)
-    for key, value in top.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            merged[key] = merge_tables(below, value)
-        else:
-            merged[key] = value
+    merged = {**base, **top}
+    for key in base.keys() & top.keys():
+        if isinstance(base[key], Mapping) and isinstance(top[key], Mapping):
+            merged[key] = merge_tables(base[key], top[key])
     return merged
 
 

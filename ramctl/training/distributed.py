@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from ramctl.model.ram import RAM
 
@@ -103,12 +103,8 @@ class CompiledParts:
 def why_not_compiled(device: torch.device) -> str | None:
     """Why torch.compile does not work on a device, in one line; None when it does."""
     try:
-        torch.compile(_probe, fullgraph=True)(torch.ones(8, device=device))
+        torch.compile(lambda x: (x * 2).sigmoid() + 1, fullgraph=True)(torch.ones(8, device=device))
     except Exception as error:  # whatever the compiler, its driver or the linker reports
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return lines[0] if lines else type(error).__name__
     return None
-
-
-def _probe(x: Tensor) -> Tensor:
-    return (x * 2).sigmoid() + 1

@@ -64,7 +64,7 @@ def _measure(job: Job, work: WorkFolder) -> JsonObject:
     for event in islice(trainer.events(loader, pace), pace.total_steps):
         assert isinstance(event, StepEvent)
         rate = event.rate_img_s
-        step_s.append((1 - event.wait_share) * event.n_photos / rate if rate else 0.0)
+        step_s.append((1 - event.wait_share) * event.photos / rate if rate else 0.0)
     seconds = statistics.median(step_s[1:] or step_s)  # the first step allocates memory
     n_records, parameters = len(job.records.records), list(trainer.model.parameters())
     facts = {

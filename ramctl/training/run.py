@@ -258,7 +258,7 @@ class _Run:
             {
                 "validation": self.plan.val or "2 % of the photos, never trained on",
                 "validation_mAP": round(event.map, 4),
-                "validation_labels": event.n_classes,
-                "validation_photos": event.n_photos,
+                "validation_labels": event.classes,
+                "validation_photos": event.photos,
             },
         )

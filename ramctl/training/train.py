@@ -101,12 +101,12 @@ class Trainer:
             waited = time.monotonic() - started
             event = self._step(plan, batches, pace)
             seconds = max(time.monotonic() - started, 1e-9)
-            rate = event.n_photos / seconds
+            rate = event.photos / seconds
             yield replace(event, rate_img_s=rate, wait_share=waited / seconds)
             is_last = self.step == pace.total_steps or self.was_stopped
             if is_last or _is_save_due(pace, self.step - saved_step, saved_at):
                 if self.world.is_main:
-                    yield CheckpointEvent(self.step, self.save(pace.checkpoints))
+                    yield CheckpointEvent(self.step, str(self.save(pace.checkpoints)))
                 saved_at, saved_step = time.monotonic(), self.step
             if pace.validate and self.position.epoch > epoch and not is_last:
                 with self.final_weights():
@@ -162,9 +162,9 @@ class Trainer:
         self.step += 1
         self.position = plan.after
         return StepEvent(
-            step=self.step, epoch=plan.epoch, losses=means, total=total, lr=lr,
-            grad_norm=grad_norm, n_photos=n_photos, rate_img_s=0.0, wait_share=0.0,
-            is_skipped=not is_finite, rejected=rejected,
+            step=self.step, epoch=plan.epoch, loss=total, losses=means, lr=lr,
+            grad_norm=grad_norm, photos=n_photos, rate_img_s=0.0, wait_share=0.0,
+            skipped=not is_finite, rejected=rejected,
         )  # fmt: skip
 
     def _global_counts(

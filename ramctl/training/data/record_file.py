@@ -45,29 +45,25 @@ class RecordFile:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = list(sources)
-        self._owner = array("H")
-        self._offset = array("q")
-        self._length = array("I")
-        self._line = array("I")
+        # Of each record: the number of its source, offset, length in bytes, line number.
+        self._columns = tuple(array(code) for code in "HqII")
         self._descriptors: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return len(self._offset)
+        return len(self._columns[0])
 
     def add(self, source: int, offset: int, length: int, line: int) -> None:
         """Append the record at `offset` of a source."""
-        self._owner.append(source)
-        self._offset.append(offset)
-        self._length.append(length)
-        self._line.append(line)
+        for column, value in zip(self._columns, (source, offset, length, line), strict=True):
+            column.append(value)
 
     def __getitem__(self, index: int) -> Record:
-        number = self._owner[index]
+        number, offset, length, line = (column[index] for column in self._columns)
         source = self.sources[number]
         if number not in self._descriptors:
             self._descriptors[number] = os.open(source.path, os.O_RDONLY)
-        line = os.pread(self._descriptors[number], self._length[index], self._offset[index])
-        record = parse_line(line, source.name, self._line[index], source.base, "train")
+        content = os.pread(self._descriptors[number], length, offset)
+        record = parse_line(content, source.name, line, source.base, "train")
         if isinstance(record, Reject):
             raise RunProblem(f"{source.name} changed while it was being read")
         return record
