@@ -21,7 +21,7 @@ from ramctl.inference.batches import chunks, map_good
 from ramctl.inference.regions import Floats
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import stamp_of
-from ramctl.records.record import Item, Record, Reject, string_list
+from ramctl.records.record import Item, Record, Reject, object_in, string_list
 
 Tick = Callable[[int], object]
 STAGE = "clean"
@@ -60,7 +60,7 @@ class Scope:
     def wanted(self, record: Record, counts: Counter[str]) -> list[WantedTag]:
         """The tags that get a region; the others are counted by reason."""
         tags = string_list(record.fields, "tags")
-        kinds, sources = (_table(record, name) for name in ("kinds", "sources"))
+        kinds, sources = (object_in(record.fields, name) for name in ("kinds", "sources"))
         found = []
         for place, tag in enumerate(tags):
             if tag in tags[:place]:
@@ -150,27 +150,31 @@ class RegionFinder:
     def _find(self, wanted: list[Wanted]) -> list[list[Found]]:
         if not wanted:
             return []
-        photos, asked = [photo for photo, _ in wanted], [tags for _, tags in wanted]
-        looked_for = [[(tag, label) for tag in tags for label in tag.labels] for tags in asked]
-        labels = [[label for _, label in own] for own in looked_for]
-        batch = PhotoBatch(self.baseline, photos, labels)
-        tags, regions = [], []
-        for index, boxes in enumerate(self.detector.find(batch)):
-            for (tag, label), box in zip(looked_for[index], boxes, strict=True):
-                if box is not None:
-                    tags.append(tag)
-                    regions.append(Region(index, label, box))
-        found: list[dict[int, Found]] = [{} for _ in photos]
-        if regions:
-            seen = self.embedder.embed(batch, regions)
+        asked = [[(tag, label) for tag in tags for label in tag.labels] for _, tags in wanted]
+        labels = [[label for _, label in own] for own in asked]
+        batch = PhotoBatch(self.baseline, [photo for photo, _ in wanted], labels)
+        boxed = self._boxed(batch, asked)
+        best: list[dict[int, Found]] = [{} for _ in wanted]
+        if boxed:
+            seen = self.embedder.embed(batch, [region for _, region in boxed])
             features = seen.features.astype(np.float16)
-            for tag, region, score, feature in zip(
-                tags, regions, seen.scores, features, strict=True
-            ):
-                own, earlier = found[region.photo], found[region.photo].get(tag.place)
-                if earlier is None or earlier.score < score:
+            for (tag, region), score, feature in zip(boxed, seen.scores, features, strict=True):
+                # A string with several ids is looked for under each; its best region counts.
+                own = best[region.photo]
+                if tag.place not in own or own[tag.place].score < score:
                     own[tag.place] = Found(tag, region.box, float(score), feature)
-        return [list(own.values()) for own in found]
+        return [list(own.values()) for own in best]
+
+    def _boxed(
+        self, batch: PhotoBatch, asked: list[list[tuple[WantedTag, int]]]
+    ) -> list[tuple[WantedTag, Region]]:
+        """The tags that the detector finds, with their regions."""
+        return [
+            (tag, Region(index, label, box))
+            for index, boxes in enumerate(self.detector.find(batch))
+            for (tag, label), box in zip(asked[index], boxes, strict=True)
+            if box is not None
+        ]
 
 
 def detect(
@@ -230,11 +234,6 @@ def _fail_at_reject(items: Sequence[Item]) -> None:
     for item in items:
         if isinstance(item, Reject):
             item.fail()
-
-
-def _table(record: Record, name: str) -> dict[str, object]:
-    value = record.fields.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 def _source_bits(named: object) -> int:

@@ -1,13 +1,14 @@
 """Records with what the baseline adds: tags with their sources and scores, captions."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.data_engine.captions import Caption
 from ramctl.labels import LabelSystem
-from ramctl.records.record import BY_CAPTION, BY_TAG, HUMAN, JsonObject, string_list
+from ramctl.records.record import BY_CAPTION, BY_TAG, HUMAN, JsonObject, object_in, string_list
 
 SCORE_DIGITS = 4
 
@@ -26,31 +27,10 @@ def merge_generated(
     was `removed` from this record stays out. Without `captions` that field is left alone; of
     the captions' tags only the `confirmed` (L) are added (None: all).
     """
-    tags = list(string_list(fields, "tags"))
-    sources = _sources(fields, tags)
-    known = {index: tag for tag in reversed(tags) for index in labels.ids(tag)}
-    barred = {index for tag in _removed(fields) for index in labels.ids(tag)}
-
-    def add(index: int, source: str) -> None:
-        if index in barred and index not in known:
-            return
-        tag = known.setdefault(index, labels[index].tag)
-        if tag not in sources:
-            tags.append(tag)
-            sources[tag] = []
-        if source not in sources[tag]:
-            sources[tag].append(source)
-
-    for caption in captions or ():
-        for tag in caption.tags:
-            ids = labels.ids(tag)
-            if ids and (confirmed is None or ids[0] in known or confirmed[list(ids)].any()):
-                add(ids[0], BY_CAPTION)
-    for index in predicted:
-        add(index, BY_TAG)
-    kinds = fields.get("kinds")
-    kinds = kinds if isinstance(kinds, dict) else {}
-    fields["tags"] = tags
+    sources = _with_new_tags(fields, labels, predicted, captions or (), confirmed)
+    given = string_list(fields, "tags")
+    fields["tags"] = tags = [*given, *(tag for tag in sources if tag not in set(given))]
+    kinds = object_in(fields, "kinds")
     fields["kinds"] = {tag: kinds.get(tag) or _kind(labels, tag) for tag in tags}
     fields["sources"] = {tag: sources[tag] for tag in tags}
     fields["scores"] = _scores(labels, tags, probabilities)
@@ -60,9 +40,41 @@ def merge_generated(
     return fields
 
 
+def _with_new_tags(
+    fields: JsonObject,
+    labels: LabelSystem,
+    predicted: Sequence[int],
+    captions: Sequence[Caption],
+    confirmed: NDArray[np.bool_] | None,
+) -> dict[str, list[str]]:
+    """The sources of the record's tags and of those that are added, in order."""
+    tags = string_list(fields, "tags")
+    sources = _sources(fields, tags)
+    known = {index: tag for tag in reversed(tags) for index in labels.ids(tag)}
+    barred = {index for tag in _removed(fields) for index in labels.ids(tag)} - known.keys()
+    named = _named(labels, captions, known, confirmed)
+    for index, source in [*((i, BY_CAPTION) for i in named), *((i, BY_TAG) for i in predicted)]:
+        if index not in barred:
+            own = sources.setdefault(known.setdefault(index, labels[index].tag), [])
+            own += [source] if source not in own else []
+    return sources
+
+
+def _named(
+    labels: LabelSystem,
+    captions: Sequence[Caption],
+    known: Container[int],
+    confirmed: NDArray[np.bool_] | None,
+) -> Iterator[int]:
+    """The labels that captions name, as far as they are `known` or `confirmed`."""
+    for tag in chain.from_iterable(caption.tags for caption in captions):
+        ids = labels.ids(tag)
+        if ids and (confirmed is None or ids[0] in known or confirmed[list(ids)].any()):
+            yield ids[0]
+
+
 def _sources(fields: JsonObject, tags: Sequence[str]) -> dict[str, list[str]]:
-    given = fields.get("sources")
-    given = given if isinstance(given, dict) else {}
+    given = object_in(fields, "sources")
     named = {tag: given.get(tag) for tag in tags}
     # A tag that came in without a source was given by a person.
     return {tag: list(own) if isinstance(own, list) else [HUMAN] for tag, own in named.items()}

@@ -1,6 +1,6 @@
 """Builds a RAM from a configuration, with random weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
@@ -67,29 +67,47 @@ def _ties(config: ModelConfig) -> bool:
 def _check(
     config: ModelConfig, n_labels: int, vocabulary: int, counts: Sequence[int] | None
 ) -> None:
-    labels, decoder, captioning = config.labels, config.tag_decoder, config.captioning
-    own_parts = labels.own_width or labels.own_head or labels.own_bias
-    if labels.kind == "descriptions":
-        if counts is None or len(counts) != n_labels or min(counts, default=0) < 1:
-            raise UsageProblem("every label needs one description or more")
-        if own_parts or config.prior:
-            raise UsageProblem("described labels have no parts of their own and no prior")
-    if labels.projection == "none" and labels.width != decoder.width:
-        raise UsageProblem("model.labels.projection none: width must be the tag decoder's")
-    if labels.own_width and config.prior is None:
-        raise UsageProblem("model.labels.own_width needs [model.prior]")
-    if config.prior and not config.prior.classes:
+    """UsageProblem for the first contradiction."""
+    if config.labels.kind == "descriptions" and (
+        counts is None or len(counts) != n_labels or min(counts, default=0) < 1
+    ):
+        raise UsageProblem("every label needs one description or more")
+    contradictions = [*_label_contradictions(config), *_decoder_contradictions(config, vocabulary)]
+    for is_contradiction, message in contradictions:
+        if is_contradiction:
+            raise UsageProblem(message)
+
+
+def _label_contradictions(config: ModelConfig) -> Iterator[tuple[object, str]]:
+    labels, prior = config.labels, config.prior
+    own = labels.own_width or labels.own_head or labels.own_bias
+    yield (
+        labels.kind == "descriptions" and (own or prior),
+        "described labels have no parts of their own and no prior",
+    )
+    yield (
+        labels.projection == "none" and labels.width != config.tag_decoder.width,
+        "model.labels.projection none: width must be the tag decoder's",
+    )
+    yield labels.own_width and prior is None, "model.labels.own_width needs [model.prior]"
+    if prior is not None and not prior.classes:
         for name in ("class_token", "class_residual", "class_sharpness"):
-            if getattr(config.prior, name):
-                raise UsageProblem(f"model.prior.{name} needs model.prior.classes")
-    if decoder.width % decoder.heads:
-        raise UsageProblem("model.tag_decoder.width must be a multiple of its heads")
+            yield getattr(prior, name), f"model.prior.{name} needs model.prior.classes"
+
+
+def _decoder_contradictions(config: ModelConfig, vocabulary: int) -> Iterator[tuple[object, str]]:
+    decoder, captioning = config.tag_decoder, config.captioning
+    yield decoder.width % decoder.heads, "model.tag_decoder.width must be a multiple of its heads"
     if captioning is None:
         return
-    if vocabulary < 1:
-        raise UsageProblem("a captioning branch needs a tokenizer")
-    if captioning.width % captioning.heads:
-        raise UsageProblem("model.captioning.width must be a multiple of its heads")
-    tied_shape = (captioning.width, captioning.ffn_width, captioning.layer_norm_eps)
-    if _ties(config) and tied_shape != (decoder.width, decoder.ffn_width, decoder.layer_norm_eps):
-        raise UsageProblem("model.captioning.tie_tag_decoder: widths must be the tag decoder's")
+    yield vocabulary < 1, "a captioning branch needs a tokenizer"
+    yield (
+        captioning.width % captioning.heads,
+        "model.captioning.width must be a multiple of its heads",
+    )
+    names = ("width", "ffn_width", "layer_norm_eps")
+    differ = any(getattr(captioning, name) != getattr(decoder, name) for name in names)
+    yield (
+        captioning.tie_tag_decoder and differ,
+        "model.captioning.tie_tag_decoder: widths must be the tag decoder's",
+    )

@@ -139,6 +139,12 @@ def string_list(fields: JsonObject, name: str) -> list[str]:
     return value
 
 
+def object_in(fields: JsonObject, name: str) -> JsonObject:
+    """The object in a field; an empty one where the field is absent or of another type."""
+    value = fields.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def captions_of(fields: JsonObject) -> list[str]:
     """The human captions: `captions`, else `caption` as one; RecordProblem for other types."""
     if "captions" in fields or "caption" not in fields:
