@@ -198,3 +198,9 @@ def test_captions_of_a_photo_are_joined_where_its_first_stood():
     ]
     joined = [(item.fields["n"], item.fields["captions"]) for item in group_by_image(iter(items))]
     assert joined == [(1, ["1", "3"]), (2, ["2", "5"]), (4, ["4"]), (6, ["6"])]
+
+
+def test_tags_of_a_photo_are_joined_each_once():
+    rows = [{"image": "a", "tags": ["dog", "sky"]}, {"image": "a", "tags": ["sky", "tree"]}]
+    (joined,) = group_by_image(iter([Record(row) for row in rows]))
+    assert joined.fields["tags"] == ["dog", "sky", "tree"]
