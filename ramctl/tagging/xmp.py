@@ -5,7 +5,7 @@ digiKam and Immich `digiKam:TagsList`, darktable `lr:hierarchicalSubject`. Machi
 prefix, `auto|dog`, which tells them from the user's own, so that they can be replaced and removed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.dom import minidom
@@ -119,10 +119,7 @@ def _set_field(document: minidom.Document, field: _Field, tags: Sequence[str], p
     wanted = dict.fromkeys(_item_text(tag, field, prefix) for tag in tags)
     texts = {text for _, text in present}
     missing = [text for text in wanted if text not in texts]
-    machine = f"{prefix}{field.separator}"
-    stale = [item for item, text in present if text.startswith(machine) and text not in wanted]
-    if not prefix:
-        stale = []  # nothing tells machine tags from the user's own
+    stale = _stale_items(present, wanted, f"{prefix}{field.separator}") if prefix else []
     for item in stale:
         _drop(item)
     if missing:
@@ -130,6 +127,13 @@ def _set_field(document: minidom.Document, field: _Field, tags: Sequence[str], p
     elif stale and not _items(element):
         _drop(element)
     return bool(stale or missing)
+
+
+def _stale_items(
+    present: Sequence[tuple[Any, str]], wanted: Container[str], machine: str
+) -> list[Any]:
+    """The machine's own items, known by how they start, that are wanted no longer."""
+    return [item for item, text in present if text.startswith(machine) and text not in wanted]
 
 
 def _item_text(tag: str, field: _Field, prefix: str) -> str:
