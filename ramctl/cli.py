@@ -17,7 +17,6 @@ from ramctl.commands.base import HELP_ROW, TwoHelps, help_rows, write_lines
 from ramctl.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
-    EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_USAGE,
     Interrupted,
@@ -126,8 +125,8 @@ def _run(arguments: list[str], name: str) -> int:
     except click.ClickException as error:
         _say(name, error.format_message())
         return EXIT_FAILED
-    except click.Abort:
-        return EXIT_INTERRUPTED
+    except click.Abort as error:  # what click makes of a signal that comes before ours are set up
+        raise KeyboardInterrupt from error
     except (Interrupted, KeyboardInterrupt, BrokenPipeError):
         raise
     except RamctlError as error:
