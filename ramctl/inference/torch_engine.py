@@ -137,8 +137,9 @@ class TorchEngine:
         """Where the model looks for labels or their rows: heat maps (B, L, rows, columns)."""
 
         def look(some: slice) -> Floats:
-            _, maps = self.model.tag_logits_with_maps(encoded[some], labels)
-            return heat_maps(maps, self.model.encoder.extra_tokens)
+            maps: list[Tensor] = []
+            self.model.tag_logit_parts(encoded[some], labels, maps)
+            return heat_maps(torch.stack(maps, 1), self.model.encoder.extra_tokens)
 
         return np.concatenate(self._run(look, len(encoded)))
 
@@ -148,9 +149,9 @@ class TorchEngine:
         """Each region's probability of its label, and what it is compared by."""
 
         def score(some: slice) -> tuple[Floats, Floats]:
-            seen = self.model.look_at_regions(features, regions[some].to(self.device), labels)
-            score = seen.logits.sigmoid().float()
-            return score.cpu().numpy(), seen.feature.float().cpu().numpy()
+            asked = regions[some].to(self.device)
+            logits, feature = self.model.look_at_regions(features, asked, labels)
+            return logits.sigmoid().float().cpu().numpy(), feature.float().cpu().numpy()
 
         parts = self._run(score, len(regions), "regions")
         return ScoredRegions(*(np.concatenate(part) for part in zip(*parts, strict=True)))

@@ -1,17 +1,10 @@
-"""Builds a RAM from a configuration, with random weights."""
+"""Builds a RAM from a configuration that does not contradict itself."""
 
 from collections.abc import Iterator, Sequence
 
-from torch import nn
-
 from ramctl.errors import UsageProblem
-from ramctl.model.captioning import Captioning
 from ramctl.model.config import ModelConfig
-from ramctl.model.encoder import build_encoder
-from ramctl.model.global_branch import GlobalBranch
-from ramctl.model.label_queries import DescriptionWeighting, LabelQueries, LabelTable, RowLayout
 from ramctl.model.ram import RAM
-from ramctl.model.tag_decoder import TagDecoder
 
 
 def build_ram(
@@ -29,39 +22,7 @@ def build_ram(
     `labels.set_text`. Raises UsageProblem when the configuration contradicts itself.
     """
     _check(config, n_labels, vocabulary, description_counts)
-    encoder = config.encoder
-    token_width = encoder.projection or encoder.width
-    layout = RowLayout.of(config.labels, config.tag_decoder.width)
-    described = config.labels.kind == "descriptions"
-    tag_decoder = TagDecoder(
-        config.tag_decoder, token_width, shared_head=not config.labels.own_head
-    )
-    tied = list(tag_decoder.layers) if config.captioning and _ties(config) else []
-    return RAM(
-        encoder=build_encoder(encoder, image_size),
-        token_projection=nn.Linear(encoder.width, token_width) if encoder.projection else None,
-        labels=LabelTable(
-            layout,
-            n_labels,
-            counts=description_counts if described else None,
-            train_text=config.labels.kind == "learnt",
-        ),
-        label_queries=LabelQueries(
-            config.labels.width, config.tag_decoder.width, config.labels.projection
-        ),
-        tag_decoder=tag_decoder,
-        weighting=DescriptionWeighting() if described else None,
-        prior=GlobalBranch(config.prior, config.labels, encoder.width, token_width)
-        if config.prior
-        else None,
-        captioning=Captioning(config.captioning, vocabulary, token_width, tied)
-        if config.captioning
-        else None,
-    )
-
-
-def _ties(config: ModelConfig) -> bool:
-    return config.captioning is not None and config.captioning.tie_tag_decoder
+    return RAM(config, image_size, n_labels, vocabulary, description_counts)
 
 
 def _check(

@@ -20,7 +20,8 @@ from ramctl.model.attention import (
     run_layer,
 )
 from ramctl.model.config import CaptioningConfig
-from ramctl.model.tag_decoder import TagDecoderLayer
+from ramctl.model.nested import map_tensors
+from ramctl.model.tag_decoder import TagDecoder, TagDecoderLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,7 @@ class CaptionInputs:
 
     def to(self, device: torch.device | str) -> "CaptionInputs":
         """The same on another device."""
-        return CaptionInputs(
-            self.tag_ids.to(device),
-            self.tag_mask.to(device),
-            self.caption_ids.to(device),
-            self.caption_mask.to(device),
-        )
+        return map_tensors(lambda tensor: tensor.to(device), self)
 
 
 class TextEmbedding(nn.Module):
@@ -140,12 +136,7 @@ class DecoderState:
 
     def select(self, rows: Tensor) -> "DecoderState":
         """The state of the sequences `rows`, repeated or reordered as beams are."""
-        return DecoderState(
-            [_select(kv, rows) for kv in self.memory],
-            None if self.memory_mask is None else self.memory_mask[rows],
-            [None if kv is None else _select(kv, rows) for kv in self.past],
-            self.length,
-        )
+        return map_tensors(lambda tensor: tensor[rows], self)
 
 
 class CaptionDecoder(nn.Module):
@@ -209,16 +200,13 @@ class Captioning(nn.Module):
     """
 
     def __init__(
-        self,
-        config: CaptioningConfig,
-        vocabulary: int,
-        token_width: int,
-        tied: Sequence[TagDecoderLayer],
+        self, config: CaptioningConfig, vocabulary: int, token_width: int, tag_decoder: TagDecoder
     ) -> None:
         super().__init__()
         self.mask_tag_padding = config.mask_tag_padding
         embedding = TextEmbedding(config, vocabulary)
         own = embedding if config.share_embeddings else TextEmbedding(config, vocabulary)
+        tied = tag_decoder.layers if config.tie_tag_decoder else ()
         self.tag_encoder = TagEncoder(config, embedding, token_width, tied)
         self.decoder = CaptionDecoder(config, own, vocabulary)
         self.apply(initialise_bert)
@@ -233,7 +221,3 @@ class Captioning(nn.Module):
         """The decoder's state before the first word piece, for `generation`."""
         memory = self.tag_encoder(tag_ids, tag_mask, tokens)
         return self.decoder.start(memory, tag_mask if self.mask_tag_padding else None)
-
-
-def _select(keys_values: KeysValues, rows: Tensor) -> KeysValues:
-    return KeysValues(keys_values.keys[rows], keys_values.values[rows])

@@ -5,7 +5,6 @@ thousand classes, and in the label queries' space they say something about every
 B batch, T tokens, C channels, L labels, E text width, R own width, K classes of the backbone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,20 +31,6 @@ class GlobalFeatures:
     token: Tensor | None = None  # (B, 1, D) one more token for the tag decoder
     own: Tensor | None = None  # (B, R) meets the vectors that seen labels own
     classes: Tensor | None = None  # (B, K) probabilities of the backbone's classes
-
-    def __getitem__(self, photos: slice | Tensor) -> "GlobalFeatures":
-        """The features of some photos of the batch."""
-        rest = (self.token, self.own, self.classes)
-        return GlobalFeatures(
-            self.feature[photos], *(None if part is None else part[photos] for part in rest)
-        )
-
-    @classmethod
-    def join(cls, parts: Sequence["GlobalFeatures"]) -> "GlobalFeatures":
-        """The features of several batches as those of one."""
-        rest = zip(*((part.token, part.own, part.classes) for part in parts), strict=True)
-        joined = (None if some[0] is None else torch.cat(some) for some in rest)
-        return cls(torch.cat([part.feature for part in parts]), *joined)
 
 
 class GlobalBranch(nn.Module):

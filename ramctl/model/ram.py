@@ -5,7 +5,7 @@ V vocabulary, P regions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,18 @@ from torch import Tensor, nn
 
 from ramctl.model.attention import KeysValues
 from ramctl.model.captioning import Captioning, CaptionInputs, TextLayer
-from ramctl.model.encoder import ImageEncoder
+from ramctl.model.config import ModelConfig
+from ramctl.model.encoder import build_encoder
 from ramctl.model.generation import Decoding, Ends, generate
 from ramctl.model.global_branch import GlobalBranch, GlobalFeatures
-from ramctl.model.label_queries import DescriptionWeighting, LabelParts, LabelQueries, LabelTable
+from ramctl.model.label_queries import (
+    DescriptionWeighting,
+    LabelParts,
+    LabelQueries,
+    LabelTable,
+    RowLayout,
+)
+from ramctl.model.nested import map_tensors
 from ramctl.model.tag_decoder import Queries, TagDecoder, TagDecoderLayer
 
 # Labels are independent, so long lists go through the decoder in pieces: the feed-forward's
@@ -38,7 +46,7 @@ class Encoded:
 
     def __getitem__(self, photos: slice | Tensor) -> "Encoded":
         """Some photos of the batch."""
-        return Encoded(self.tokens[photos], None if self.photo is None else self.photo[photos])
+        return map_tensors(lambda part: part[photos], self)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -46,11 +54,7 @@ class Encoded:
     @classmethod
     def join(cls, parts: Sequence["Encoded"]) -> "Encoded":
         """The photos of several batches as one."""
-        if len(parts) == 1:
-            return parts[0]
-        photos = [part.photo for part in parts if part.photo is not None]
-        photo = GlobalFeatures.join(photos) if photos else None
-        return cls(torch.cat([part.tokens for part in parts]), photo)
+        return parts[0] if len(parts) == 1 else map_tensors(lambda *part: torch.cat(part), *parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,10 @@ class PreparedLabels:
 
     def __len__(self) -> int:
         return len(self.parts.text)
+
+    def __getitem__(self, some: slice) -> "PreparedLabels":
+        rows = map_tensors(lambda part: part[some], replace(self, queries=None))
+        return replace(rows, queries=map_tensors(lambda part: part[:, some], self.queries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,48 +102,52 @@ class Regions:
         return len(self.photo)
 
     def __getitem__(self, some: slice) -> "Regions":
-        return Regions(self.photo[some], self.cover[some], self.label[some])
+        return map_tensors(lambda part: part[some], self)
 
     def to(self, device: torch.device) -> "Regions":
         """The same on another device."""
-        return Regions(self.photo.to(device), self.cover.to(device), self.label.to(device))
-
-
-@dataclass(frozen=True, slots=True)
-class RegionOutput:
-    """Regions as the model sees them."""
-
-    logits: Tensor  # (P) of each region's label
-    feature: Tensor  # (P, F) of unit length: what regions are compared by
+        return map_tensors(lambda part: part.to(device), self)
 
 
 class RAM(nn.Module):
     """Image encoder, label queries, tag decoder and captioning branch.
 
-    The parts are built outside (`build.build_ram`); a part that a model does not have is None.
+    Built by `build.build_ram`, which checks the configuration; a part that a model does not have is
+    None.
     """
 
     def __init__(
         self,
-        *,
-        encoder: ImageEncoder,
-        token_projection: nn.Linear | None,
-        labels: LabelTable,
-        label_queries: LabelQueries,
-        tag_decoder: TagDecoder,
-        weighting: DescriptionWeighting | None = None,
-        prior: GlobalBranch | None = None,
-        captioning: Captioning | None = None,
+        config: ModelConfig,
+        image_size: int,
+        n_labels: int,
+        vocabulary: int,
+        description_counts: Sequence[int] | None,
     ) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.token_projection = token_projection
-        self.labels = labels
-        self.label_queries = label_queries
+        encoder, labels, width = config.encoder, config.labels, config.tag_decoder.width
+        channels, token_width = encoder.width, encoder.projection or encoder.width
+        described = labels.kind == "descriptions"
+        # The tag decoder draws its weights first: seeds keep giving what they gave.
+        tag_decoder = TagDecoder(config.tag_decoder, token_width, shared_head=not labels.own_head)
+        self.encoder = build_encoder(encoder, image_size)
+        self.token_projection: nn.Module = (
+            nn.Linear(channels, token_width) if encoder.projection else nn.Identity()
+        )
+        self.labels = LabelTable(
+            RowLayout.of(labels, width),
+            n_labels,
+            counts=description_counts if described else None,
+            train_text=labels.kind == "learnt",
+        )
+        self.label_queries = LabelQueries(labels.width, width, labels.projection)
         self.tag_decoder = tag_decoder
-        self.weighting = weighting
-        self.prior = prior
-        self.captioning = captioning
+        self.weighting = DescriptionWeighting() if described else None
+        self.prior = self.captioning = None
+        if config.prior is not None:
+            self.prior = GlobalBranch(config.prior, labels, channels, token_width)
+        if config.captioning is not None:
+            self.captioning = Captioning(config.captioning, vocabulary, token_width, tag_decoder)
 
     def forward(
         self,
@@ -171,8 +183,7 @@ class RAM(nn.Module):
 
     def encode(self, features: Tensor) -> Encoded:
         """The decoders' tokens and the global feature of the encoder's features (B, T, C)."""
-        project = self.token_projection
-        return self._with_global(features if project is None else project(features), features)
+        return self._with_global(self.token_projection(features), features)
 
     def _with_global(self, tokens: Tensor, features: Tensor) -> Encoded:
         """Projected tokens with the global features, which the prior takes from `features`."""
@@ -201,19 +212,26 @@ class RAM(nn.Module):
         return text + own
 
     def tag_logit_parts(
-        self, encoded: Encoded, labels: Tensor | PreparedLabels
+        self,
+        encoded: Encoded,
+        labels: Tensor | PreparedLabels,
+        maps: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | float]:
         """The same logits as a sum: what the labels' texts say, and what labels own besides.
 
-        The second part is 0 for words that were not trained on.
+        The second part is 0 for words that were not trained on. Each layer's attention (B, heads,
+        L, T) is appended to `maps`, which changes logits by 1e-5 at most: the first
+        `encoder.extra_tokens` and, with a class token, the last one stand for no place in the
+        photo; the others are its grid, row by row.
         """
         if isinstance(labels, Tensor):
             labels = self.prepare_labels(labels)
         contexts = self.tag_decoder.contexts(encoded.tokens)
         size = max(1, ROWS_AT_ONCE // len(encoded.tokens))
-        if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export() or len(labels) <= size:
-            return self._tag_logit_parts(encoded, contexts, labels)
-        pieces = [_slice(labels, i, i + size) for i in range(0, len(labels), size)]
+        at_once = torch.is_grad_enabled() or torch.onnx.is_in_onnx_export() or maps is not None
+        if at_once or len(labels) <= size:
+            return self._tag_logit_parts(encoded, contexts, labels, maps)
+        pieces = [labels[i : i + size] for i in range(0, len(labels), size)]
         text, own = zip(*(self._tag_logit_parts(encoded, contexts, p) for p in pieces), strict=True)
         return torch.cat(text, 1), torch.cat(own, -1) if isinstance(own[0], Tensor) else 0.0
 
@@ -234,35 +252,20 @@ class RAM(nn.Module):
             own = own + self.prior.own_logits(photo, parts)
         return text, own
 
-    def tag_logits_with_maps(
-        self, encoded: Encoded, labels: Tensor | PreparedLabels
-    ) -> tuple[Tensor, Tensor]:
-        """The same logits (to 1e-5), and the attention (B, layers, heads, L, T) behind them.
-
-        The first `encoder.extra_tokens` and, with a class token, the last one stand for no place
-        in the photo; the others are its grid, row by row.
-        """
-        if isinstance(labels, Tensor):
-            labels = self.prepare_labels(labels)
-        maps: list[Tensor] = []
-        contexts = self.tag_decoder.contexts(encoded.tokens)
-        text, own = self._tag_logit_parts(encoded, contexts, labels, maps)
-        return text + own, torch.stack(maps, 1)
-
     def look_at_regions(
         self, features: Tensor, regions: Regions, labels: PreparedLabels
-    ) -> RegionOutput:
-        """What the model makes of regions of photos with features (B, T, C) of the encoder.
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (P) of regions, each of its label, and what regions are compared by, (P, F).
 
-        A token counts as much as `regions.cover` says: the tag decoder attends to it and the
-        global branch pools it accordingly.
+        `features` (B, T, C) are the encoder's. A token counts as much as `regions.cover` says: the
+        tag decoder attends to it and the global branch pools it accordingly.
         """
         pooled, encoded = self._encode_regions(features, regions)
         # Class and mean token stand for the region as a whole, and are always seen.
         n_before = self.encoder.extra_tokens
         n_after = encoded.tokens.shape[1] - n_before - regions.cover.shape[1]
         mask = F.pad(regions.cover.log(), (n_before, n_after))[:, None, None]  # (P, 1, 1, T)
-        queries = self._own_queries(encoded, labels, regions.label)
+        queries = self._queries(encoded, labels, regions.label)
         states = self.tag_decoder(queries, self.tag_decoder.contexts(encoded.tokens), mask)
         parts, photo = labels.parts, encoded.photo
         logits = self.tag_decoder.head(states, parts.head[regions.label][:, None]).squeeze(1)
@@ -273,17 +276,16 @@ class RAM(nn.Module):
             of_all = of_all + self.prior.own_logits(photo, parts)
             if isinstance(of_all, Tensor):  # (P, L)
                 logits = logits + of_all.gather(1, regions.label[:, None]).squeeze(1)
-        return RegionOutput(logits, _region_feature(pooled, photo))
+        return logits, _region_feature(pooled, photo)
 
     def _encode_regions(self, features: Tensor, regions: Regions) -> tuple[Tensor, Encoded]:
         """The features pooled under each box (P, C), and the region as the decoders see it."""
         weights = regions.cover / regions.cover.sum(1, keepdim=True)
         grid = features[:, self.encoder.extra_tokens :]
         pooled = torch.einsum("pt,ptc->pc", weights, grid[regions.photo])
-        project = self.token_projection
-        tokens = (features if project is None else project(features))[regions.photo]
+        tokens = self.token_projection(features)[regions.photo]
         if self.encoder.mean_token:
-            mean = pooled if project is None else project(pooled)
+            mean = self.token_projection(pooled)
             tokens = torch.cat([mean[:, None], tokens[:, 1:]], 1)
         return pooled, self._with_global(tokens, pooled[:, None])
 
@@ -310,32 +312,20 @@ class RAM(nn.Module):
         state = self.captioning.start(encoded.tokens, tag_ids, tag_mask)
         return generate(self.captioning.decoder, state, prompt, decoding, ends, generator)
 
-    def _queries(self, encoded: Encoded, labels: PreparedLabels) -> Queries:
+    def _queries(
+        self, encoded: Encoded, labels: PreparedLabels, one: Tensor | None = None
+    ) -> Queries:
+        """The labels' queries (1 or B, L, D), or those of `one` (B) label a photo, (B, 1, D)."""
         if labels.queries is not None:
-            return labels.queries
+            if one is None:
+                return labels.queries
+            return self.tag_decoder.prepare(labels.queries.states[0, one][:, None])
         if self.weighting is None or encoded.global_feature is None:
             raise ValueError("only a model with weighted descriptions takes rows (L, M, E)")
         text = self.weighting(labels.parts.text, labels.absent, encoded.global_feature)
+        if one is not None:
+            text = text.gather(1, one[:, None, None].expand(-1, 1, text.shape[-1]))
         return self.tag_decoder.prepare(self.label_queries(text))
-
-    def _own_queries(self, encoded: Encoded, labels: PreparedLabels, label: Tensor) -> Queries:
-        """The query (P, 1, D) of one label a region."""
-        if labels.queries is not None:
-            return self.tag_decoder.prepare(labels.queries.states[0, label][:, None])
-        assert self.weighting is not None and encoded.photo is not None
-        text = self.weighting(labels.parts.text, labels.absent, encoded.photo.feature)  # (P, L, E)
-        own = text.gather(1, label[:, None, None].expand(-1, 1, text.shape[-1]))
-        return self.tag_decoder.prepare(self.label_queries(own))
-
-
-def _slice(labels: PreparedLabels, start: int, end: int) -> PreparedLabels:
-    parts = LabelParts(*(part[start:end] for part in labels.parts))
-    queries = labels.queries
-    if queries is not None:
-        queries = Queries(*(states[:, start:end] for states in queries))
-    absent = None if labels.absent is None else labels.absent[start:end]
-    likeness = None if labels.likeness is None else labels.likeness[start:end]
-    return PreparedLabels(parts, queries, absent, likeness)
 
 
 def _region_feature(pooled: Tensor, photo: GlobalFeatures | None) -> Tensor:
