@@ -130,10 +130,3 @@ def initialise_bert(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
-
-
-def concatenate(past: KeysValues | None, new: KeysValues) -> KeysValues:
-    """Keys and values of all positions so far."""
-    if past is None:
-        return new
-    return KeysValues(torch.cat([past.keys, new.keys], 2), torch.cat([past.values, new.values], 2))

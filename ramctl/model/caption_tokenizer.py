@@ -64,8 +64,7 @@ class CaptionTokenizer:
             [self.start_caption, *self._pieces(prompt + text)[:longest], self.end]
             for text in captions
         ]
-        ids = self._pad(rows, max(map(len, rows)))
-        mask = self._pad([[1] * len(row) for row in rows], ids.shape[1], 0)
+        ids, mask = self._pad(rows, max(map(len, rows)))
         targets = np.where(mask == 1, ids, IGNORED)
         targets[:, : len(self.prompt_ids)] = IGNORED
         return CaptionBatch(ids, mask, targets)
@@ -75,7 +74,7 @@ class CaptionTokenizer:
         longest = self.config.tag_tokens
         texts = [names if isinstance(names, str) else " | ".join(names) for names in tags]
         rows = [[self.start_tags, *self._pieces(text)[: longest - 2], self.end] for text in texts]
-        return self._pad(rows, longest), self._pad([[1] * len(row) for row in rows], longest, 0)
+        return self._pad(rows, longest)
 
     def prompts(self, number: int) -> Ids:
         """The word pieces (number, P) that `number` captions start with."""
@@ -99,12 +98,14 @@ class CaptionTokenizer:
     def _pieces(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def _pad(self, rows: list[list[int]], length: int, value: int | None = None) -> Ids:
-        filler = self.pad if value is None else value
-        padded = np.full((len(rows), length), filler, np.int64)
-        for row, pieces in zip(padded, rows, strict=True):
-            row[: len(pieces)] = pieces
-        return padded
+    def _pad(self, rows: list[list[int]], length: int) -> tuple[Ids, Ids]:
+        """Word pieces (B, length), and 1 where they are not padding."""
+        ids = np.full((len(rows), length), self.pad, np.int64)
+        mask = np.zeros_like(ids)
+        for row, pieces in enumerate(rows):
+            ids[row, : len(pieces)] = pieces
+            mask[row, : len(pieces)] = 1
+        return ids, mask
 
 
 def bert_tokenizer(vocabulary: Path) -> Tokenizer:

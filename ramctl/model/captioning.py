@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from ramctl.model.attention import (
     AttentionBlock,
-    FeedForwardBlock,
     KeysValues,
-    concatenate,
     dropout,
     initialise_bert,
     run_layer,
@@ -68,20 +66,13 @@ class TextLayer(nn.Module):
         self, config: CaptioningConfig, context_width: int, tied: TagDecoderLayer | None = None
     ) -> None:
         super().__init__()
-        share, eps = config.dropout, config.layer_norm_eps
         self.recompute = False
         self.heads = config.heads
-        self.self_attention = AttentionBlock(config.width, config.width, dropout=share, eps=eps)
-        if tied is None:
-            self.cross_attention = AttentionBlock(
-                config.width, context_width, dropout=share, eps=eps
-            )
-            self.feed_forward = FeedForwardBlock(
-                config.width, config.ffn_width, dropout=share, eps=eps
-            )
-        else:
-            self.cross_attention = tied.cross_attention
-            self.feed_forward = tied.feed_forward
+        self.self_attention = AttentionBlock(
+            config.width, config.width, dropout=config.dropout, eps=config.layer_norm_eps
+        )
+        rest = tied or TagDecoderLayer(config, context_width)
+        self.cross_attention, self.feed_forward = rest.cross_attention, rest.feed_forward
 
     def forward(
         self,
@@ -93,7 +84,9 @@ class TextLayer(nn.Module):
         past: KeysValues | None = None,
     ) -> tuple[Tensor, KeysValues]:
         """(B, S, D), and the self-attention's keys and values of all positions so far."""
-        own = concatenate(past, self.self_attention.keys_values(x, self.heads))
+        own = self.self_attention.keys_values(x, self.heads)
+        if past is not None:
+            own = map_tensors(lambda *both: torch.cat(both, 2), past, own)
         x = self.self_attention(x, own, mask=mask)
         return self.feed_forward(self.cross_attention(x, context, mask=context_mask)), own
 
@@ -154,12 +147,9 @@ class CaptionDecoder(nn.Module):
 
     def start(self, memory: Tensor, memory_mask: Tensor | None) -> DecoderState:
         """The state before the first word piece of captions of `memory` (B, G, D)."""
-        keys_values = [
-            layer.cross_attention.keys_values(memory, layer.heads) for layer in self.layers
-        ]
-        if memory_mask is not None:
-            memory_mask = memory_mask.bool()[:, None, None]
-        return DecoderState(keys_values, memory_mask, [None] * len(self.layers), 0)
+        seen = [layer.cross_attention.keys_values(memory, layer.heads) for layer in self.layers]
+        mask = None if memory_mask is None else memory_mask.bool()[:, None, None]
+        return DecoderState(seen, mask, [None] * len(self.layers), 0)
 
     def forward(
         self, ids: Tensor, state: DecoderState, mask: Tensor | None = None

@@ -4,13 +4,16 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
 from ramctl.errors import UsageProblem
 from ramctl.model.tables import FLAT, merge_tables, read_table, write_table
 from ramctl.records.record import JsonObject
+
+_PRESETS = files("ramctl.model") / "presets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +228,7 @@ class Preset:
 
 def preset_names() -> list[str]:
     """The names of the presets that come with the package, sorted."""
-    folder = resources.files("ramctl.model") / "presets"
-    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml"))
+    return sorted(p.name[:-5] for p in _PRESETS.iterdir() if p.name.endswith(".toml"))
 
 
 def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
@@ -248,19 +250,17 @@ def preset_from_table(table: Mapping[str, Any]) -> Preset:
     return read_table(Preset, table, "preset")
 
 
-def preset_to_table(preset: Preset) -> JsonObject:
-    """The preset as nested tables of plain values, as a bundle stores it."""
-    return write_table(preset)
+preset_to_table = write_table  # what `preset_from_table` reads
+
+
+_META = {"architecture": "model", "preprocess": "preprocess"}  # bundle.json -> preset's table
 
 
 def preset_to_meta(preset: Preset) -> JsonObject:
     """The preset as keys of a bundle's bundle.json: `architecture`, `preprocess`, `preset`."""
     table = preset_to_table(preset)
-    return {
-        "architecture": table.pop("model"),
-        "preprocess": table.pop("preprocess"),
-        "preset": table,
-    }
+    parts = {name: table.pop(table_name) for name, table_name in _META.items()}
+    return parts | {"preset": table}
 
 
 def preset_from_meta(meta: Mapping[str, Any]) -> Preset:
@@ -268,11 +268,8 @@ def preset_from_meta(meta: Mapping[str, Any]) -> Preset:
 
     Raises UsageProblem that names what is missing or unknown.
     """
-    table = {**meta.get("preset", {})}
-    for key, name in (("architecture", "model"), ("preprocess", "preprocess")):
-        if key in meta:
-            table[name] = meta[key]
-    return preset_from_table(table)
+    parts = {table_name: meta[name] for name, table_name in _META.items() if name in meta}
+    return preset_from_table(meta.get("preset", {}) | parts)
 
 
 def finetuning_preset(preset: Preset) -> Preset:
@@ -299,26 +296,21 @@ def change_preset(preset: Preset, changes: Mapping[str, Any]) -> Preset:
 
 
 def _read_preset(name_or_path: str) -> JsonObject:
+    file: Traversable = Path(name_or_path)
     if "/" in name_or_path or name_or_path.endswith(".toml"):
-        path = Path(name_or_path)
-        if not path.is_file():
+        if not file.is_file():
             raise UsageProblem(f"preset file {name_or_path} does not exist")
-        table = _parse_toml(path.read_text(encoding="utf-8"), name_or_path)
     elif name_or_path in preset_names():
-        file = resources.files("ramctl.model") / "presets" / f"{name_or_path}.toml"
-        table = _parse_toml(file.read_text(encoding="utf-8"), name_or_path)
+        file = _PRESETS / f"{name_or_path}.toml"
     else:
         known = ", ".join(preset_names())
         raise UsageProblem(f"unknown preset {name_or_path!r}; known: {known}, or a .toml file")
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageProblem(f"{name_or_path}: {error}") from error
     base = table.pop("base", None)
     return table if base is None else merge_tables(_read_preset(base), table)
-
-
-def _parse_toml(text: str, where: str) -> JsonObject:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageProblem(f"{where}: {error}") from error
 
 
 def _parse_overrides(overrides: Sequence[str]) -> JsonObject:

@@ -17,18 +17,18 @@ from ramctl.model.config import EncoderConfig
 class ImageEncoder(nn.Module):
     """A timm backbone whose feature map becomes a sequence of tokens, row by row.
 
-    With `mean_token` their mean comes first: RAM's "cls" token.
+    With `mean_token` their mean comes first: RAM's "cls" token. Weights are random; UsageProblem
+    when timm does not know the backbone, or its width is another.
     """
 
-    def __init__(
-        self, backbone: nn.Module, *, mean_token: bool = False, freeze_batchnorm: bool = False
-    ) -> None:
+    def __init__(self, config: EncoderConfig, image_size: int) -> None:
         super().__init__()
-        self.backbone: Any = backbone  # timm's models share no base class
-        self.mean_token = mean_token
-        self.freeze_batchnorm = freeze_batchnorm
-        self.channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
-        self.prefix_tokens = int(getattr(backbone, "num_prefix_tokens", 0))
+        self.backbone = _build_backbone(config, image_size)
+        self.mean_token = config.mean_token
+        self.freeze_batchnorm = config.freeze_batchnorm
+        self.channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
+        # How many tokens come before those of the photo's grid.
+        self.extra_tokens = self.mean_token + getattr(self.backbone, "num_prefix_tokens", 0)
         self.frozen_stages = 0
 
     def forward(self, photos: Tensor) -> Tensor:
@@ -93,11 +93,6 @@ class ImageEncoder(nn.Module):
             tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
         return tokens
 
-    @property
-    def extra_tokens(self) -> int:
-        """How many tokens come before those of the photo's grid."""
-        return int(self.mean_token) + self.prefix_tokens
-
     def train(self, mode: bool = True) -> "ImageEncoder":
         """As in torch, but frozen batch norms stay in evaluation mode."""
         super().train(mode)
@@ -107,17 +102,9 @@ class ImageEncoder(nn.Module):
                     module.eval()
         return self
 
-    def set_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the backbone's activations in the backward pass instead of keeping them."""
-        self.backbone.set_grad_checkpointing(enable)
 
-
-def build_encoder(config: EncoderConfig, image_size: int) -> ImageEncoder:
-    """The encoder with random weights, for photos of `image_size` px.
-
-    Raises UsageProblem when timm does not know the backbone, or its width is another.
-    """
-    options: dict[str, Any] = dict(config.options)
+def _build_backbone(config: EncoderConfig, image_size: int) -> Any:  # timm has no base class
+    options = dict(config.options)
     if config.image_size_option:
         options["img_size"] = image_size
     if config.window_size:
@@ -130,6 +117,4 @@ def build_encoder(config: EncoderConfig, image_size: int) -> ImageEncoder:
         raise UsageProblem(
             f"model.encoder.width is {config.width}, {config.backbone} has {backbone.num_features}"
         )
-    return ImageEncoder(
-        backbone, mean_token=config.mean_token, freeze_batchnorm=config.freeze_batchnorm
-    )
+    return backbone

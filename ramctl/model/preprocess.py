@@ -10,10 +10,6 @@ from PIL import Image
 from ramctl.model.config import PreprocessConfig
 
 Photo = TypeVar("Photo")
-_INTERPOLATIONS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
 
 
 class Preprocess:
@@ -37,8 +33,8 @@ class Preprocess:
         size = self.config.size
         box = self._middle(photo) if self.config.fit == "crop" else None
         # Pillow widens its filters when it shrinks a photo, which avoids aliasing.
-        resized = photo.resize((size, size), _INTERPOLATIONS[self.config.interpolation], box)
-        return np.asarray(resized)
+        filter_ = Image.Resampling[self.config.interpolation.upper()]
+        return np.asarray(photo.resize((size, size), filter_, box))
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., 3, S, S) of pixels (..., S, S, 3)."""

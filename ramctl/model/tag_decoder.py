@@ -15,7 +15,7 @@ from ramctl.model.attention import (
     initialise_bert,
     run_layer,
 )
-from ramctl.model.config import TagDecoderConfig
+from ramctl.model.config import CaptioningConfig, TagDecoderConfig
 
 
 class Queries(NamedTuple):
@@ -31,7 +31,7 @@ class TagDecoderLayer(nn.Module):
     Labels never see each other, so a score does not depend on which others are asked for.
     """
 
-    def __init__(self, config: TagDecoderConfig, token_width: int) -> None:
+    def __init__(self, config: TagDecoderConfig | CaptioningConfig, token_width: int) -> None:
         super().__init__()
         self.recompute = False
         self.heads = config.heads

@@ -259,7 +259,7 @@ def test_checkpointed_backbone_gives_the_same_gradients(photos):
     model = build(["model.encoder.freeze_batchnorm=true"]).train()
     gradients = []
     for enable in (False, True):
-        model.encoder.set_checkpointing(enable)
+        model.encoder.backbone.set_grad_checkpointing(enable)
         model.zero_grad()
         model(photos).tag_logits.sum().backward()
         gradients.append(model.encoder.backbone.conv_stem.weight.grad.clone())

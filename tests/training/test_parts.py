@@ -8,7 +8,7 @@ import torch
 
 from ramctl.errors import RunProblem
 from ramctl.model.config import load_preset
-from ramctl.model.encoder import build_encoder
+from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.pretrained import imagenet
 from ramctl.records.record import Record
@@ -26,7 +26,7 @@ from tests.training.conftest import DATA, training_records
 def encoder():
     torch.manual_seed(0)
     preset = load_preset("tiny")
-    return build_encoder(preset.model.encoder, preset.preprocess.size).eval()
+    return ImageEncoder(preset.model.encoder, preset.preprocess.size).eval()
 
 
 def annotations():
@@ -54,7 +54,7 @@ def test_features_are_computed_once_a_photo_and_encoder(encoder, tmp_path, monke
     monkeypatch.setattr(again, "_encode", lambda photos: pytest.fail("computed again"))
     assert np.array_equal(again.fill(annotations(), lambda i, p: None, lambda n: None), rows)
     torch.manual_seed(5)
-    other = build_encoder(load_preset("tiny").model.encoder, config.size).eval()
+    other = ImageEncoder(load_preset("tiny").model.encoder, config.size).eval()
     assert len(FeatureCache(tmp_path, other, config, flip=False).stores[0]) == 0
 
 
