@@ -14,16 +14,10 @@ import torch
 
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
-from ramctl.training.assembly import (
-    Job,
-    RunContext,
-    build_job,
-    can_keep_features,
-    runtime_of,
-)
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import StepPlan
 from ramctl.training.distributed import World
+from ramctl.training.job import Job, RunContext, can_keep_features, runtime_of
 from ramctl.training.logs import StepEvent
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
 from ramctl.training.train import Pace
@@ -42,24 +36,25 @@ def dry_run(options: TrainOptions, report: Report) -> JsonObject:
         open_plan(replace(options, resume=False, restart=False), work, report)
         plan = replace(work.read_plan(), cache=None)
         runtime = runtime_of(options, plan.preset.training.backbone.precision)
-        context = RunContext(World(), runtime, report.say, report.reject, lambda n: None)
-        job = build_job(plan, work, context, keeps_features=False)
-        return _measure(job, work)
+        context = RunContext(
+            World(), runtime, report.say, report.reject, lambda n: None, workers=0, is_dry=True
+        )
+        return _measure(Job(plan, work, context))
 
 
-def _measure(job: Job, work: WorkFolder) -> JsonObject:
+def _measure(job: Job) -> JsonObject:
     trainer, total = job.trainer, job.trainer.total_steps
-    keeps_features = can_keep_features(job.plan.preset)
+    keeps_features = can_keep_features(job.preset)
     encode_s: list[float] = []
 
     def loader(plans: Iterator[StepPlan]) -> Iterator[tuple[StepPlan, list[Batch]]]:
-        for plan, batches in replace(job.loader, workers=0)(plans):
+        for plan, batches in job.training_set.batches(plans):
             if keeps_features:
                 batches = [_encode(job, batch, encode_s) for batch in batches]
             yield plan, batches
 
     step_s = []
-    pace = Pace(min(total, TIMED_STEPS + 1), work.checkpoints, save_every=total + 1)
+    pace = Pace(min(total, TIMED_STEPS + 1), job.work.checkpoints, save_every=total + 1)
     # Cut off before the event of a checkpoint, which would be written for nothing.
     for event in islice(trainer.events(loader, pace), pace.total_steps):
         assert isinstance(event, StepEvent)
@@ -80,7 +75,7 @@ def _measure(job: Job, work: WorkFolder) -> JsonObject:
         "peak_memory_mb": round(_peak_memory_mb(trainer.runtime.device)),
     }
     if encode_s:
-        views = 2 if job.plan.preset.training.data.augment.flip else 1
+        views = 2 if job.training.data.augment.flip else 1
         a_photo = statistics.median(encode_s) * views
         facts["seconds_to_keep_features"] = round(a_photo * n_records, 1)
     return facts

@@ -14,7 +14,7 @@ from ramctl.labels import LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
-from ramctl.pretrained.imagenet import PACKAGED, PackagedBackbone, class_names, load_packaged
+from ramctl.pretrained.imagenet import PACKAGED, class_names, load_packaged
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.text_vectors import embed_class_names, label_vectors, rows_in
 
@@ -70,7 +70,10 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
     name, prior = preset.model.encoder.backbone, preset.model.prior
     packaged = PACKAGED.get(name)
     if packaged is not None and packaged.is_installed:
-        _load_packaged_backbone(model, packaged, encoder)
+        weight, bias = load_packaged(model.encoder.backbone, packaged)
+        if model.prior is not None and model.prior.classifier is not None:
+            vectors = embed_class_names(class_names(), _required(encoder))
+            model.prior.set_classes(weight, bias, torch.from_numpy(vectors))
         return f"backbone {name} from the package {packaged.project}"
     if (embedded_bundle() / META).is_file():
         embedded = Bundle.open(embedded_bundle())
@@ -88,15 +91,6 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
     return f"backbone {name} with random weights"
 
 
-def _load_packaged_backbone(
-    model: RAM, packaged: PackagedBackbone, encoder: TextEncoder | None
-) -> None:
-    weight, bias = load_packaged(model.encoder.backbone, packaged)
-    if model.prior is not None and model.prior.classifier is not None:
-        vectors = embed_class_names(class_names(), _required(encoder))
-        model.prior.set_classes(weight, bias, torch.from_numpy(vectors))
-
-
 def _copy_bundle_weights(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle) -> None:
     """Copy all weights; rows of labels go by their tags, and new labels keep their text."""
     captioning = preset.model.captioning is not None
@@ -104,23 +98,19 @@ def _copy_bundle_weights(model: RAM, preset: Preset, labels: LabelSystem, init: 
     rows = rows_in(init.labels, labels)
     moved = rows != list(range(len(init.labels)))
     has_texts = preset.model.labels.kind != "learnt"
+    known = [index for index, row in enumerate(rows) if row >= 0]
     copies = {}
     for name, own in weights_of(model).items():
         if name not in source:
             raise RunProblem(f"{init.path}: has no {name}; is it of another preset?")
-        copies[name] = source[name].detach()
+        value = source[name].detach()
         if has_texts and name in ("labels.text", "labels.counts"):
-            copies[name] = own  # set from the label vectors already
+            value = own  # set from the label vectors already
         elif moved and name.startswith("labels."):
-            copies[name] = _rows_by_label(own.detach(), copies[name], rows)
+            stored, value = value, own.detach().clone()
+            value[known] = stored[[rows[index] for index in known]]
+        copies[name] = value
     _copy_weights(model, copies)
-
-
-def _rows_by_label(own: Tensor, stored: Tensor, rows: list[int]) -> Tensor:
-    value = own.clone()
-    known = [index for index, row in enumerate(rows) if row >= 0]
-    value[known] = stored[[rows[index] for index in known]]
-    return value
 
 
 def _copy_weights(model: RAM, tensors: dict[str, Tensor]) -> None:

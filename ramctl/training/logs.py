@@ -1,9 +1,10 @@
 """What a training run reports as it goes: events, and where they are written."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.jsonl import dumps
@@ -102,7 +103,7 @@ def require_tensorboard() -> None:
         raise RunProblem("--tensorboard needs the extra: pip install 'ramctl[tensorboard]'")
 
 
-class EventLogs:
+class EventLogs(ExitStack):
     """The log files that were asked for: JSONL, and TensorBoard's event files in a folder.
 
     A run that resumes after step `resumed_at` continues them (None: written anew); TensorBoard then
@@ -110,15 +111,16 @@ class EventLogs:
     """
 
     def __init__(self, events: Path | None, board: Path | None, *, resumed_at: int | None) -> None:
+        super().__init__()
         self._lines: BinaryIO | None = None
         self._board: Any = None
         if events is not None:
-            self._lines = events.open("wb" if resumed_at is None else "ab")
+            self._lines = self.enter_context(events.open("wb" if resumed_at is None else "ab"))
         if board is not None:
             from torch.utils.tensorboard import SummaryWriter
 
             purged = None if resumed_at is None else resumed_at + 1
-            self._board = SummaryWriter(str(board), purge_step=purged)
+            self._board = self.enter_context(SummaryWriter(str(board), purge_step=purged))
 
     def write(self, event: Event) -> None:
         """Add an event to each file."""
@@ -130,11 +132,3 @@ class EventLogs:
                 self._board.add_scalar(name, value, event.step)
             if isinstance(event, CheckpointEvent):
                 self._board.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for file in (self._lines, self._board):
-            if file is not None:
-                file.close()

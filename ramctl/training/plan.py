@@ -1,7 +1,8 @@
 """What a run is asked to do: the command's options, and the plan that `--resume` reads again."""
 
+import shlex
 import shutil
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,9 @@ from ramctl.model.config import (
 )
 from ramctl.records.files import work_path, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
-from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
-from ramctl.training.data.record_file import Source, needs_spool, spool
+from ramctl.training.data.record_file import Source, spool
 from ramctl.training.distributed import is_torchrun
-from ramctl.training.publish import command_line
 
 DEFAULT_PRESET = "mini"
 PLAN = "run.json"
@@ -85,21 +84,7 @@ class Plan(RunPaths):
     command: str
     preset: Preset
     sources: list[Source]
-    commands: list[str] = field(default_factory=list)
-
-    def to_json(self) -> JsonObject:
-        """The plan as run.json has it."""
-        table = {f.name: getattr(self, f.name) for f in fields(self)}
-        return table | {"preset": preset_to_table(self.preset)}
-
-    @classmethod
-    def from_json(cls, table: JsonObject) -> "Plan":
-        """The plan of a run.json; KeyError where something is missing."""
-        sources = [
-            Source(Path(row["path"]), row["name"], Path(row["base"])) for row in table["sources"]
-        ]
-        table = table | {"preset": preset_from_table(table["preset"]), "sources": sources}
-        return cls(**{f.name: table[f.name] for f in fields(cls)})
+    commands: list[str]
 
 
 class WorkFolder:
@@ -141,25 +126,24 @@ class WorkFolder:
             )
         return True
 
-    def take_inputs(self, inputs: tuple[str, ...], root: str | None) -> list[Source]:
-        """The records' files; what cannot be read again is copied into the folder."""
-        sources = []
-        for name in inputs:
-            path = spool(name, self.path) if needs_spool(name) else Path(name)
-            base = Path(root) if root else Path() if name == STDIN else Path(name).parent
-            sources.append(Source(path, name, base))
-        return sources
-
     def write_plan(self, plan: Plan) -> None:
         """Keep the plan."""
+        table = {f.name: getattr(plan, f.name) for f in fields(plan)}
+        table["preset"] = preset_to_table(plan.preset)
         # orjson writes the sources, which are dataclasses, itself; str is for their paths.
-        content = orjson.dumps(plan.to_json(), default=str, option=orjson.OPT_INDENT_2)
+        content = orjson.dumps(table, default=str, option=orjson.OPT_INDENT_2)
         write_atomic(self.plan_file, content + b"\n")
 
     def read_plan(self) -> Plan:
         """The plan of the run in this folder."""
         try:
-            return Plan.from_json(orjson.loads(self.plan_file.read_bytes()))
+            table = orjson.loads(self.plan_file.read_bytes())
+            table["preset"] = preset_from_table(table["preset"])
+            table["sources"] = [
+                Source(Path(row["path"]), row["name"], Path(row["base"]))
+                for row in table["sources"]
+            ]
+            return Plan(**{f.name: table[f.name] for f in fields(Plan)})
         except (OSError, ValueError, KeyError) as error:
             raise RunProblem(f"{self.plan_file}: {error}; use --restart") from error
 
@@ -173,7 +157,7 @@ def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
 
     Raises UsageProblem when an unfinished run is in the way, or is a different one.
     """
-    commands = [command_line(list(options.argv))]
+    commands = [shlex.join(["ramctl", *options.argv])]
     if work.prepare(resume=options.resume, restart=options.restart):
         plan = work.read_plan()
         _check_resumed(options, plan)
@@ -196,7 +180,7 @@ def _new_plan(options: TrainOptions, work: WorkFolder, commands: list[str]) -> P
     return Plan(
         command=options.command,
         preset=preset,
-        sources=work.take_inputs(inputs, options.root),
+        sources=[Source.of(name, options.root, spool(name, work.path)) for name in inputs],
         commands=commands,
         **{f.name: getattr(options, f.name) for f in fields(RunPaths)},
     )
@@ -232,13 +216,10 @@ def _base_preset(options: TrainOptions) -> Preset:
 
 def _with_options(preset: Preset, options: TrainOptions) -> Preset:
     """The preset with what the command line says about the run."""
-    changes: dict[str, Any] = {}
-    if options.steps is not None:
-        changes["steps"] = options.steps
+    given = {"steps": options.steps, "seed": options.seed}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.epochs is not None:
         changes |= {"epochs": options.epochs, "steps": 0}
-    if options.seed is not None:
-        changes["seed"] = options.seed
     if options.distill:
         changes["distill"] = [name for name in options.distill if name != "none"]
     return change_preset(override_preset(preset, options.overrides), {"training": changes})

@@ -1,9 +1,8 @@
 """A trained model as a bundle: weights, labels with thresholds, graph and model card."""
 
-import shlex
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,13 +16,11 @@ from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
 from ramctl.inference.label_set import borrowed
 from ramctl.labels import LABELS, LabelSystem
-from ramctl.model.caption_tokenizer import CaptionTokenizer
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from ramctl.records.record import JsonObject
-from ramctl.text.encoder import TextEncoder
+from ramctl.training.job import Job
 
-Say = Callable[[str], None]
 THRESHOLD_DIGITS = 4
 LIMITS = """\
 - It names what its captions named: no counting, no fine-grained classes (breeds, makes, species),
@@ -33,23 +30,6 @@ LIMITS = """\
 - A tag that is missing from the captions of photos that show it was learnt as absent.
 - Scores of words outside the label system rest on the text embedding alone and are less sure.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """What goes into a bundle."""
-
-    preset: Preset
-    model: RAM
-    labels: LabelSystem
-    tokenizer: CaptionTokenizer | None
-    encoder: TextEncoder | None
-    thresholds: list[float]
-    threshold: float
-    commands: list[str]
-    data: JsonObject  # counts of records, captions, tags
-    measured: JsonObject  # what validation gave
-    parent: str | None  # fingerprint of the bundle that training started from
 
 
 def round_weights(model: RAM) -> None:
@@ -79,46 +59,59 @@ def fill_untrained_labels(model: RAM, trained: torch.Tensor | None) -> None:
                 part[words.to(part.device)] = torch.from_numpy(rows).to(part.device)
 
 
-def publish(out: Path, product: Product, say: Say) -> None:
-    """Write the bundle; an older one at `out` is replaced only when the new one is complete."""
-    model, preset = product.model.cpu().eval(), product.preset
+def publish(
+    out: Path, job: Job, thresholds: Sequence[float], shared: float, measured: JsonObject
+) -> None:
+    """Write the bundle; an older one at `out` is replaced only when the new one is complete.
+
+    `thresholds` are those of the labels, `shared` is the one for all, and `measured` what the model
+    card says of the validation.
+    """
+    model, preset = job.trainer.model.cpu().eval(), job.preset
+    shared = round(shared, THRESHOLD_DIGITS)
+    own = (round(threshold, THRESHOLD_DIGITS) for threshold in thresholds)
+    labels = LabelSystem(
+        replace(label, threshold=None if threshold == shared else threshold)
+        for label, threshold in zip(job.targets.labels, own, strict=True)
+    )
     with BundleWriter(out) as writer:
-        writer.meta = write_model(writer.path, preset, model, product.tokenizer, half=True)
-        labels = _with_thresholds(product)
+        writer.meta = write_model(writer.path, preset, model, job.tokenizer, half=True)
         labels.write(writer.path / LABELS)
-        if product.encoder is not None:
-            product.encoder.save(writer.path / TEXT_FOLDER)
+        if job.encoder is not None:
+            job.encoder.save(writer.path / TEXT_FOLDER)
         writer.meta["thresholds"] = {
-            "threshold": round(product.threshold, THRESHOLD_DIGITS),
+            "threshold": shared,
             "open_set_threshold": preset.open_set_threshold,
         }
-        writer.meta["provenance"] = _provenance(product)
+        writer.meta["provenance"] = _provenance(job, measured)
         if find_spec("onnx"):
             export_graph(
                 model, preset.preprocess.size, writer.path / GRAPH, weights=writer.path / WEIGHTS
             )
         else:
-            say("no model.onnx written: it needs the extra [onnx] (ramctl convert adds it later)")
+            job.context.say(
+                "no model.onnx written: it needs the extra [onnx] (ramctl convert adds it later)"
+            )
         card = _model_card(out.name, preset, labels, writer.meta["provenance"])
         (writer.path / CARD).write_text(card, encoding="utf-8")
 
 
-def _with_thresholds(product: Product) -> LabelSystem:
-    shared = round(product.threshold, THRESHOLD_DIGITS)
-    labels = []
-    for label, threshold in zip(product.labels, product.thresholds, strict=True):
-        own = round(threshold, THRESHOLD_DIGITS)
-        labels.append(replace(label, threshold=None if own == shared else own))
-    return LabelSystem(labels)
-
-
-def _provenance(product: Product) -> JsonObject:
+def _provenance(job: Job, measured: JsonObject) -> JsonObject:
+    counts = job.records.counts
+    n_tags, n_mentions = job.outside
     return {
-        "commands": product.commands,
-        "seed": product.preset.training.data.seed,
-        "data": product.data,
-        "measured": product.measured,
-        "parent": product.parent,
+        "commands": job.plan.commands,
+        "seed": job.training.data.seed,
+        "data": {
+            "records": len(job.records.records),
+            "records_trained_on": len(job.trainer.sampler.ids),
+            "captions": counts.n_captions,
+            "tag_mentions": sum(counts.tags.values()),
+            "tags_outside_the_labels": n_tags,
+            "mentions_outside_the_labels": n_mentions,
+        },
+        "measured": measured,
+        "parent": None if job.init is None else job.init.fingerprint,
         "versions": {"ramctl": __version__} | {name: version(name) for name in ("torch", "timm")},
     }
 
@@ -163,8 +156,3 @@ Seed {provenance["seed"]}; {versions}.
 
 def _bullets(facts: JsonObject) -> str:
     return "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in facts.items())
-
-
-def command_line(argv: list[str]) -> str:
-    """The command line, quoted so that it can be pasted into a shell."""
-    return shlex.join(["ramctl", *argv])

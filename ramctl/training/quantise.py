@@ -1,8 +1,9 @@
 """Adds an int8 graph to a bundle: ranges from training photos, thresholds from held-out ones."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import record_photo
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 from ramctl.records.inputs import read_inputs
-from ramctl.records.record import Record
+from ramctl.records.record import Item, Record
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.targets import Targets
@@ -33,20 +34,16 @@ CALIBRATION_PHOTOS = 128
 CALIBRATION_BATCH = 4
 MOST_LOST = 0.003  # mAP; a graph that loses less becomes the default
 DIGITS = 4
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """mAP of both graphs on the held-out photos, and whether int8 becomes the default."""
+    """mAP of both graphs on the held-out photos."""
 
     fp32: float
     int8: float
     photos: int
-
-    @property
-    def passes(self) -> bool:
-        """Whether int8 loses little enough to be the default."""
-        return self.fp32 - self.int8 < MOST_LOST
 
 
 def add_int8_graph(
@@ -58,9 +55,12 @@ def add_int8_graph(
     With `validation`, records with `tags`, thresholds are picked for this graph and the bundle
     names the default number format; without it both stay. Raises RunProblem.
     """
-    preset = bundle.preset
-    preprocess = Preprocess(preset.preprocess)
-    photos = list(_calibration_photos(preprocess, calibration, root))
+    preprocess = Preprocess(bundle.preset.preprocess)
+    size = preprocess.config.size
+    inputs = PhotoInputs([calibration], root, recursive=True, stage="convert")
+    records = [item for item in read_photo_inputs(inputs) if isinstance(item, Record)]
+    some = records[:: max(1, len(records) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]
+    photos = list(_good(some, lambda r: preprocess.resize(record_photo(r, target=size))))
     if not photos:
         raise RunProblem(f"{calibration}: none of its photos can be read")
     model = load_model(bundle, captioning=False)
@@ -70,23 +70,21 @@ def add_int8_graph(
         writer.link_files(bundle, without={INT8_GRAPH, INT8_THRESHOLDS})
         writer.meta.pop("dtype", None)
         batches = (preprocess.normalise(np.stack(p)) for p in chunks(photos, CALIBRATION_BATCH))
-        size, path = preset.preprocess.size, writer.path / INT8_GRAPH
-        export_int8_graph(model, size, path, batches, weights=writer.path / WEIGHTS)
+        path, weights = writer.path / INT8_GRAPH, writer.path / WEIGHTS
+        export_int8_graph(model, size, path, batches, weights=weights)
         if validation is not None:
             verdict = _judge(writer, validation, root)
     return Bundle.open(target), verdict
 
 
-def _calibration_photos(
-    preprocess: Preprocess, name: str, root: str | None
-) -> Iterator[NDArray[np.uint8]]:
-    inputs = PhotoInputs([name], root, recursive=True, stage="convert")
-    records = [item for item in read_photo_inputs(inputs) if isinstance(item, Record)]
-    for record in records[:: max(1, len(records) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]:
-        try:
-            yield preprocess.resize(record_photo(record, target=preprocess.config.size))
-        except RecordProblem:
-            continue
+def _good(records: Iterable[Item], prepare: Callable[[Record], Result]) -> Iterator[Result]:
+    """What `prepare` makes of the records that it does not reject."""
+    for record in records:
+        if isinstance(record, Record):
+            try:
+                yield prepare(record)
+            except RecordProblem:
+                continue
 
 
 def _judge(writer: BundleWriter, validation: str, root: str | None) -> Verdict:
@@ -94,34 +92,26 @@ def _judge(writer: BundleWriter, validation: str, root: str | None) -> Verdict:
     write_meta(writer.path, writer.meta)
     fp32, int8 = (_score(Bundle.open(writer.path), validation, root, d) for d in ("fp32", "int8"))
     before, after = fp32.mean_average_precision(), int8.mean_average_precision()
-    verdict = Verdict(before, after, len(fp32.scores))
     lines = [f"{round(float(value), DIGITS)}\n" for value in int8.thresholds()[0]]
     (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")
-    writer.meta["dtype"] = "int8" if verdict.passes else "fp32"
-    measured = {"validation": validation, "photos": verdict.photos}
+    writer.meta["dtype"] = "int8" if before - after < MOST_LOST else "fp32"
+    measured = {"validation": validation, "photos": len(fp32.scores)}
     measured |= {"mAP_fp32": round(before, DIGITS), "mAP_int8": round(after, DIGITS)}
     writer.meta["provenance"] = writer.meta.get("provenance", {}) | {"int8": measured}
-    return verdict
+    return Verdict(before, after, len(fp32.scores))
 
 
 def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Scored:
     """Scores and truth of the validation photos that can be read."""
     scorer = BundleScorer(bundle, TaggerOptions(dtype=dtype, device="cpu"))
-    photos = _validation_photos(validation, root, scorer, Targets(bundle.labels))
-    scored = score_blocks(photos, scorer.scores, scorer.batch, len(bundle.labels))
+    targets = Targets(bundle.labels)
+
+    def prepare(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+        truth = truth_of(read_annotation(record), targets)
+        return scorer.prepare(record_photo(record, target=scorer.target)), truth
+
+    photos = _good(read_inputs([validation], root, "convert"), prepare)
+    scored = score_blocks(photos, scorer.scores, scorer.batch, len(targets))
     if not len(scored.scores):
         raise RunProblem(f"{validation}: no record has tags and a photo that can be read")
     return scored
-
-
-def _validation_photos(
-    name: str, root: str | None, scorer: BundleScorer, targets: Targets
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int8]]]:
-    for record in read_inputs([name], root, "convert"):
-        if not isinstance(record, Record):
-            continue
-        try:
-            truth = truth_of(read_annotation(record), targets)
-            yield scorer.prepare(record_photo(record, target=scorer.target)), truth
-        except RecordProblem:
-            continue

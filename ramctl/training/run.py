@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 
@@ -14,10 +13,10 @@ from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Reject
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import Deadline, StopRequest, TimeIsUp
-from ramctl.training.assembly import Job, RunContext, build_job, runtime_of
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.distributed import CompiledParts, World, join_world, why_not_compiled
 from ramctl.training.dry_run import dry_run
+from ramctl.training.job import Job, RunContext, runtime_of
 from ramctl.training.logs import (
     Event,
     EventLogs,
@@ -26,9 +25,9 @@ from ramctl.training.logs import (
     require_tensorboard,
 )
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
-from ramctl.training.publish import Product, fill_untrained_labels, publish, round_weights
+from ramctl.training.publish import fill_untrained_labels, publish, round_weights
 from ramctl.training.train import Pace
-from ramctl.training.validation import Scored, score
+from ramctl.training.validation import Scored
 
 LOG_EVERY_S = 60.0
 RESUME_HINT = "continue with --resume"
@@ -120,22 +119,22 @@ class _Run:
 
     def _build(self, runtime: Runtime) -> Job:
         """The job; the first process prepares the work folder before the others read it."""
-        shown = self.options.progress
-        with self.report.progress(shown, title="reading", unit="records") as advance:
+        options = self.options
+        with self.report.progress(options.progress, title="reading", unit="records") as advance:
 
             def on_read(number: int) -> None:
                 advance(number)
                 self.stop.raise_if_due()
 
-            context = RunContext(self.world, runtime, self.report.say, self._reject, on_read)
+            context = RunContext(
+                self.world, runtime, self.report.say, self._reject, on_read, options.workers
+            )
             if not self.world.is_main:
                 self.world.wait()
-            job = build_job(self.plan, self.work, context)
+            job = Job(self.plan, self.work, context)
             if self.world.is_main:
                 self.world.wait()
         self.report.n_in = job.n_lines
-        if self.options.workers is not None:
-            job = replace(job, loader=replace(job.loader, workers=self.options.workers))
         return job
 
     def _train(self, job: Job) -> bool:
@@ -145,17 +144,21 @@ class _Run:
             total = trainer.total_steps  # known only now: another world size changes it
             self.report.say(f"continuing after step {trainer.step} of {total}")
             self._reject_photos(job.records.records, trainer.rejected)
-        if self.options.compile:
-            self._compile(job)
-        validates = self.world.is_main and job.validation is not None
+        options = self.options
+        if options.compile:
+            reason = why_not_compiled(trainer.runtime.device)
+            if reason is None:
+                trainer.compiled = CompiledParts(trainer.model)
+            else:
+                self.report.say(f"--compile does not work here, continuing without it: {reason}")
+        validates = self.world.is_main and len(job.validation)
         pace = Pace(
             total_steps=trainer.total_steps,
             checkpoints=self.work.checkpoints,
-            save_every=self.options.save_every,
-            validate=(lambda step: self._validate(job, step)[1]) if validates else None,
+            save_every=options.save_every,
+            validate=(lambda: self._validate(job)[1]) if validates else None,
             should_stop=lambda: self.stop.is_due,
         )
-        options = self.options
         log_files = (options.events, options.tensorboard) if self.world.is_main else (None, None)
         with (
             self.report.progress(
@@ -164,7 +167,7 @@ class _Run:
             EventLogs(*log_files, resumed_at=trainer.step if resumed else None) as logs,
         ):
             advance(trainer.step)
-            for event in trainer.events(job.loader, pace):
+            for event in trainer.events(job.training_set.batches, pace):
                 logs.write(event)
                 if isinstance(event, StepEvent):
                     advance(1)
@@ -174,13 +177,6 @@ class _Run:
         if left:
             self.report.say(f"stopped after step {trainer.step}, {left} left; {RESUME_HINT}")
         return not left
-
-    def _compile(self, job: Job) -> None:
-        reason = why_not_compiled(job.trainer.runtime.device)
-        if reason is None:
-            job.trainer.compiled = CompiledParts(job.trainer.model)
-        else:
-            self.report.say(f"--compile does not work here, continuing without it: {reason}")
 
     def _say_event(self, event: Event, total_steps: int) -> None:
         if isinstance(event, ValidationEvent):
@@ -203,17 +199,13 @@ class _Run:
                 self.rejected_photos.add(key)
                 self._reject(Reject.of(records[index], problem, self.plan.command))
 
-    def _validate(self, job: Job, step: int) -> tuple[Scored, ValidationEvent]:
-        assert job.validation is not None
-        records = job.validation.records
-        scored = score(
-            job.trainer.model, job.validation, job.trainer.runtime.device,
-            lambda index, problem: self._reject_photos(records, {index: problem}),
+    def _validate(self, job: Job) -> tuple[Scored, ValidationEvent]:
+        scored = job.validation.score(
+            job.trainer.model, job.trainer.runtime.device,
+            lambda index, why: self._reject_photos(job.validation.records, {index: why}),
         )  # fmt: skip
-        event = ValidationEvent(
-            step, scored.mean_average_precision(), len(scored.occurring), len(scored.scores)
-        )
-        return scored, event
+        numbers = scored.mean_average_precision(), len(scored.occurring), len(scored.scores)
+        return scored, ValidationEvent(job.trainer.step, *numbers)
 
     def _publish(self, job: Job) -> None:
         """Give the model its final weights, measure them, write the bundle, tidy up."""
@@ -222,43 +214,24 @@ class _Run:
             fill_untrained_labels(model, trainer.task.tagging.trained)
             round_weights(model)
             thresholds, shared, measured = self._measure(job)
-            publish(
-                self.options.out,
-                Product(
-                    preset=self.plan.preset,
-                    model=model,
-                    labels=job.targets.labels,
-                    tokenizer=job.tokenizer,
-                    encoder=job.encoder,
-                    thresholds=thresholds,
-                    threshold=shared,
-                    commands=self.plan.commands,
-                    data=job.data_counts(),
-                    measured=measured,
-                    parent=None if job.init is None else job.init.fingerprint,
-                ),
-                self.report.say,
-            )
+            publish(self.options.out, job, thresholds, shared, measured)
         self.report.extra |= {"out": str(self.options.out), "steps": trainer.step, **measured}
         self.work.remove()
         self.report.say(f"wrote {self.options.out}")
 
     def _measure(self, job: Job) -> tuple[list[float], float, JsonObject]:
         """Each label's threshold, the one for all, and what the model card says of validation."""
-        if job.validation is None:
+        if not len(job.validation):
             defaults = [DEFAULT_THRESHOLD] * len(job.targets)
-            measured = {"validation": "none: too few photos to hold some out"}
-            return defaults, DEFAULT_THRESHOLD, measured
-        scored, event = self._validate(job, job.trainer.step)
+            why = "none: too few photos to hold some out"
+            return defaults, DEFAULT_THRESHOLD, {"validation": why}
+        scored, event = self._validate(job)
         own, shared = scored.thresholds()
         self.report.say(f"final {event.describe()}")
-        return (
-            own.tolist(),
-            shared,
-            {
-                "validation": self.plan.val or "2 % of the photos, never trained on",
-                "validation_mAP": round(event.map, 4),
-                "validation_labels": event.classes,
-                "validation_photos": event.photos,
-            },
-        )
+        measured = {
+            "validation": self.plan.val or "2 % of the photos, never trained on",
+            "validation_mAP": round(event.map, 4),
+            "validation_labels": event.classes,
+            "validation_photos": event.photos,
+        }
+        return own.tolist(), shared, measured

@@ -29,42 +29,37 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
     RunProblem when there is no table.
     """
     labels = preset.model.labels
+    own: TextEncoder | None = None
+    teachers = preset.training.losses.distill if init is None else ()
+    place = clip_place(teachers if text is None else [text])
+    if place is not None:
+        clip = ClipTextEncoder(place, "ram-plus" if labels.kind == "descriptions" else "ram")
+        if clip.width != labels.width:
+            raise UsageProblem(f"model.labels.width is {labels.width}, {place} has {clip.width}")
+        return clip
     if text is not None:
-        if text.startswith(PREFIX):
-            return _open_clip(text, labels)
-        return _open_table(StaticTextEncoder.read(Path(text)), labels)
-    if init is not None:
+        own = StaticTextEncoder.read(Path(text))
+    elif init is not None:
         own = read_text_encoder(init.path / TEXT_FOLDER)
-        if isinstance(own, StaticTextEncoder):
-            return _open_table(own, labels)
-        if own is not None:
-            return own
-    else:
-        for teacher in preset.training.losses.distill:
-            if teacher.startswith(PREFIX):
-                return _open_clip(teacher, labels)
-    embedded = read_text_encoder(embedded_bundle() / TEXT_FOLDER)
-    if not isinstance(embedded, StaticTextEncoder):
-        raise RunProblem(
-            "no text embedding for the labels: name the folder of a static table with --text "
-            "(scripts/build_text_table makes one)"
-        )
-    return _open_table(replace(embedded, source="the embedded model"), labels)
-
-
-def _open_clip(name: str, labels: LabelConfig) -> ClipTextEncoder:
-    place = name.removeprefix(PREFIX)
-    encoder = ClipTextEncoder(place, "ram-plus" if labels.kind == "descriptions" else "ram")
-    if encoder.width != labels.width:
-        raise UsageProblem(f"model.labels.width is {labels.width}, {place} has {encoder.width}")
-    return encoder
-
-
-def _open_table(table: StaticTextEncoder, labels: LabelConfig) -> StaticTextEncoder:
+    if own is None:
+        embedded = read_text_encoder(embedded_bundle() / TEXT_FOLDER)
+        if not isinstance(embedded, StaticTextEncoder):
+            raise RunProblem(
+                "no text embedding for the labels: name the folder of a static table with --text "
+                "(scripts/build_text_table makes one)"
+            )
+        own = replace(embedded, source="the embedded model")
+    if not isinstance(own, StaticTextEncoder):
+        return own
     from ramctl.pretrained.sentence_encoder import WIDTH, is_installed  # transformers: slow
 
-    use_encoder = len(table.projection) == WIDTH and is_installed()
-    return replace(table.cut_to(labels.width), with_sentence_encoder=use_encoder)
+    use_encoder = len(own.projection) == WIDTH and is_installed()
+    return replace(own.cut_to(labels.width), with_sentence_encoder=use_encoder)
+
+
+def clip_place(teachers: Sequence[str]) -> str | None:
+    """The place of the CLIP that is named among teachers, if one is."""
+    return next((t.removeprefix(PREFIX) for t in teachers if t.startswith(PREFIX)), None)
 
 
 def label_vectors(

@@ -48,7 +48,7 @@ class Pace:
     total_steps: int
     checkpoints: Path
     save_every: int | None = None  # steps; None: every five minutes
-    validate: Callable[[int], ValidationEvent] | None = None
+    validate: Callable[[], ValidationEvent] | None = None
     should_stop: Callable[[], bool] = field(default=lambda: False)
 
 
@@ -110,7 +110,7 @@ class Trainer:
                 saved_at, saved_step = time.monotonic(), self.step
             if pace.validate and self.position.epoch > epoch and not is_last:
                 with self.final_weights():
-                    yield pace.validate(self.step)
+                    yield pace.validate()
         steps.close()  # type: ignore[attr-defined]
 
     def _step(self, plan: StepPlan, batches: list[Batch], pace: Pace) -> StepEvent:

@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 
 from ramctl.device import Runtime
 from ramctl.errors import RecordProblem
-from ramctl.evaluation.metrics import (
-    NEGATIVE,
-    POSITIVE,
-    UNKNOWN,
-    average_precisions,
-    rank,
-)
+from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
 from ramctl.evaluation.thresholds import max_f1_thresholds, shrunk_thresholds
 from ramctl.inference.batches import chunks
 from ramctl.inference.torch_engine import TorchEngine
@@ -27,7 +21,7 @@ from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.model.ram import RAM
 from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto
-from ramctl.training.data.batches import CachedFeatures
+from ramctl.training.data.features import CachedFeatures
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.targets import Targets
 
@@ -44,10 +38,41 @@ class ValidationSet:
     ids: NDArray[np.int64]
     targets: Targets
     photo: TrainingPhoto
-    features: CachedFeatures | None = None
+    features: CachedFeatures | None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def score(
+        self, model: RAM, device: torch.device, on_problem: Callable[[int, RecordProblem], None]
+    ) -> "Scored":
+        """Scores of the photos by the model, which is in evaluation mode."""
+        engine = TorchEngine(model, Runtime(device))
+        return score_blocks(
+            self._photos(on_problem),
+            lambda arrays: engine.scores(np.stack(arrays).astype(np.float32)),
+            PHOTOS_AT_ONCE,
+            len(self.targets),
+        )
+
+    def _photos(
+        self, on_problem: Callable[[int, RecordProblem], None]
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int8]]]:
+        random = np.random.default_rng(0)
+        for index in self.ids[:MOST_PHOTOS].tolist():
+            annotation = read_annotation(self.records[index])
+            photo: NDArray[Any]
+            try:
+                if self.features is None:
+                    photo = self.photo(annotation, random)
+                elif self.features.rows[index, 0] >= 0:
+                    photo = self.features.of(index)
+                else:
+                    continue
+            except RecordProblem as problem:
+                on_problem(index, problem)
+                continue
+            yield photo, truth_of(annotation, self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +89,10 @@ class Scored:
 
     def mean_average_precision(self) -> float:
         """Mean over the labels that occur; NaN when none does."""
-        ones = np.ones((len(self.scores), 1), np.float32)
-        scores = self.scores.astype(np.float64)
-        values = [
-            float(average_precisions(rank(scores[:, c], self.truth[:, c]), ones)[0])
-            for c in self.occurring
-        ]
-        return float(np.mean(values)) if values else float("nan")
+        found = self.occurring
+        return mean_average_precision(
+            self.scores[:, found].astype(np.float64), self.truth[:, found]
+        )
 
     def thresholds(self) -> tuple[NDArray[np.float64], float]:
         """A threshold for each label and the one for all, by F1.
@@ -78,32 +100,14 @@ class Scored:
         The one for all is chosen over the labels that occur, because truth may list some classes
         only. Labels with fewer than 10 positives take it, the others are drawn towards it.
         """
-        occurring = self.occurring
-        if not len(occurring):
-            return np.full(self.truth.shape[1], DEFAULT_THRESHOLD), DEFAULT_THRESHOLD
-        some, shared = max_f1_thresholds(
-            self.scores[:, occurring].astype(np.float64), self.truth[:, occurring]
-        )
-        own = np.full(self.truth.shape[1], shared)
-        positives = (self.truth[:, occurring] == POSITIVE).sum(0)
-        own[occurring] = shrunk_thresholds(some, shared, positives)
+        found, own = self.occurring, np.full(self.truth.shape[1], DEFAULT_THRESHOLD)
+        if not len(found):
+            return own, DEFAULT_THRESHOLD
+        truth = self.truth[:, found]
+        some, shared = max_f1_thresholds(self.scores[:, found].astype(np.float64), truth)
+        own[:] = shared
+        own[found] = shrunk_thresholds(some, shared, (truth == POSITIVE).sum(0))
         return own, float(shared)
-
-
-def score(
-    model: RAM,
-    photos: ValidationSet,
-    device: torch.device,
-    on_problem: Callable[[int, RecordProblem], None],
-) -> Scored:
-    """Scores of the validation photos by the model, which is in evaluation mode."""
-    engine = TorchEngine(model, Runtime(device))
-    return score_blocks(
-        _photos(photos, on_problem),
-        lambda arrays: engine.scores(np.stack(arrays).astype(np.float32)),
-        PHOTOS_AT_ONCE,
-        len(photos.targets),
-    )
 
 
 def score_blocks(
@@ -128,22 +132,3 @@ def truth_of(annotation: Annotation, targets: Targets) -> NDArray[np.int8]:
         known[target.unknown] = UNKNOWN
     known[target.present] = POSITIVE
     return known
-
-
-def _photos(
-    photos: ValidationSet, on_problem: Callable[[int, RecordProblem], None]
-) -> Iterator[tuple[NDArray[Any], NDArray[np.int8]]]:
-    random = np.random.default_rng(0)
-    for index in photos.ids[:MOST_PHOTOS].tolist():
-        annotation = read_annotation(photos.records[index])
-        if photos.features is not None:
-            row = int(photos.features.rows[index, 0])
-            if row >= 0:
-                yield photos.features.cache[row, 0], truth_of(annotation, photos.targets)
-            continue
-        try:
-            photo = photos.photo(annotation, random)
-        except RecordProblem as problem:
-            on_problem(index, problem)
-            continue
-        yield photo, truth_of(annotation, photos.targets)

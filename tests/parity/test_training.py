@@ -9,11 +9,10 @@ import torch
 from ramctl.checkpoints.official import official_targets
 from ramctl.model.caption_tokenizer import IGNORED, clean_caption
 from ramctl.model.captioning import CaptionInputs
-from ramctl.training.objectives.alignment import alignment_loss
 from ramctl.training.objectives.captioning import caption_loss
 from ramctl.training.objectives.distillation import distillation_loss
 from ramctl.training.objectives.reduction import Counts, ram_official
-from ramctl.training.objectives.tagging import asymmetric_loss
+from ramctl.training.objectives.tagging import alignment_loss, asymmetric_loss
 from tests.parity.conftest import capture
 
 pytestmark = pytest.mark.shared

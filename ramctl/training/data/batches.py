@@ -4,7 +4,7 @@ B photos, L labels, T tokens, C channels, E text width, S word pieces.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import TrainingConfig
 from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto
-from ramctl.training.data.features import FeatureCache
+from ramctl.training.data.features import CachedFeatures
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.sampler import StepPlan
 from ramctl.training.data.targets import Target, Targets
@@ -64,32 +64,26 @@ class Batch:
         """The batch on a device."""
         if device.type == "cpu":
             return self
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device)
             for name in self.__slots__
             if isinstance(value := getattr(self, name), Tensor | CaptionInputs)
         }
-        return Batch(**{name: getattr(self, name) for name in self.__slots__} | moved)
-
-
-@dataclass(frozen=True, slots=True)
-class CachedFeatures:
-    """The features of each record: rows of the cache (records, views), -1 for none."""
-
-    cache: FeatureCache
-    rows: NDArray[np.int64]
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet(Dataset[Sample | Unreadable]):
-    """Records as samples, by (epoch, record)."""
+    """Records as samples, by (epoch, record), and samples as the batches of each step."""
 
     records: RecordFile
     targets: Targets
     config: TrainingConfig
     photo: TrainingPhoto
-    features: CachedFeatures | None = None  # in place of photos
-    texts: NDArray[np.float16] | None = None  # (records, E) caption vectors
+    tokenizer: CaptionTokenizer | None
+    features: CachedFeatures | None  # in place of photos
+    texts: NDArray[np.float16] | None  # (records, E) caption vectors
+    workers: int  # processes that make batches ahead; 0: this one makes them
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
         epoch, index = key
@@ -97,7 +91,12 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         random = np.random.default_rng([self.config.data.seed, epoch, index])
         annotation = read_annotation(self.records[index])
         try:
-            photo = self._photo(index, random) if self.features else self.photo(annotation, random)
+            photo: Array
+            if self.features is None:
+                photo = self.photo(annotation, random)
+            else:
+                flipped = random.random() < self.config.data.augment.flip
+                photo = self.features.of(index, int(flipped))
         except RecordProblem as problem:
             return index, problem
         caption, tags = None, []
@@ -108,30 +107,15 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         text = None if self.texts is None else np.asarray(self.texts[index], np.float32)
         return Sample(photo, self.targets.of(annotation), caption or None, tags, text)
 
-    def _photo(self, index: int, random: np.random.Generator) -> Array:
-        assert self.features is not None
-        flipped = random.random() < self.config.data.augment.flip
-        return self.features.cache[int(self.features.rows[index, int(flipped)]), int(flipped)]
-
-
-@dataclass(frozen=True, slots=True)
-class Collate:
-    """Joins samples to a batch."""
-
-    n_labels: int
-    tokenizer: CaptionTokenizer | None
-    config: TrainingConfig
-    photo_shape: tuple[int, ...]  # of a stand-in
-
-    def __call__(self, items: Sequence[Sample | Unreadable]) -> Batch:
+    def collate(self, items: Sequence[Sample | Unreadable]) -> Batch:
         """The batch of those samples that could be read."""
         samples = [item for item in items if isinstance(item, Sample)]
         rejected = tuple(item for item in items if not isinstance(item, Sample))
         if not samples:
-            return Batch(
-                torch.zeros(1, *self.photo_shape), torch.zeros(1, self.n_labels),
-                is_real=False, rejected=rejected,
-            )  # fmt: skip
+            size = self.photo.preprocess.config.size
+            shape = self.features.shape if self.features else (3, size, size)
+            photos, targets = torch.zeros(1, *shape), torch.zeros(1, len(self.targets))
+            return Batch(photos, targets, is_real=False, rejected=rejected)
         photos = torch.from_numpy(np.stack([sample.photo for sample in samples])).float()
         targets, weights = self._targets(samples)
         captions, caption_targets = self._captions(samples)
@@ -149,8 +133,8 @@ class Collate:
 
     def _targets(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None]:
         doubt = self.config.losses.single_mention_weight
-        present = torch.zeros(len(samples), self.n_labels)
-        weights = torch.ones(len(samples), self.n_labels)
+        present = torch.zeros(len(samples), len(self.targets))
+        weights = torch.ones_like(present)
         for row, sample in enumerate(samples):
             present[row, torch.from_numpy(sample.target.present)] = 1
             weights[row, torch.from_numpy(sample.target.doubtful)] = doubt
@@ -171,17 +155,8 @@ class Collate:
         inputs = CaptionInputs(*map(torch.from_numpy, (*tags, pieces.ids, pieces.mask)))
         return inputs, torch.from_numpy(pieces.targets)
 
-
-@dataclass(frozen=True, slots=True)
-class StepLoader:
-    """Makes the batches of each step, in order, in this process or ahead in worker processes."""
-
-    training_set: TrainingSet
-    collate: Collate
-    workers: int
-
-    def __call__(self, plans: Iterator[StepPlan]) -> Iterator[tuple[StepPlan, list[Batch]]]:
-        """Each plan with its batches, one a forward pass."""
+    def batches(self, plans: Iterator[StepPlan]) -> Iterator[tuple[StepPlan, list[Batch]]]:
+        """Each step's plan with its batches, one a forward pass."""
         ahead: list[StepPlan] = []  # plans whose batches the workers are still making
 
         def keys() -> Iterator[list[tuple[int, int]]]:
@@ -191,12 +166,9 @@ class StepLoader:
                     yield [(plan.epoch, int(index)) for index in records]
 
         loader = DataLoader(
-            self.training_set,
-            batch_sampler=keys(),
-            collate_fn=self.collate,
-            num_workers=self.workers,
-            prefetch_factor=4 if self.workers else None,
-        )
+            self, batch_sampler=keys(), collate_fn=self.collate,
+            num_workers=self.workers, prefetch_factor=4 if self.workers else None,
+        )  # fmt: skip
         made = iter(loader)
         while (first := next(made, None)) is not None:
             plan = ahead.pop(0)

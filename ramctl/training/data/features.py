@@ -6,12 +6,11 @@ them. T tokens, C channels.
 """
 
 import copy
-import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,12 @@ import orjson
 import torch
 from numpy.typing import NDArray
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem
 from ramctl.model.config import PreprocessConfig
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import decode_photo, read_photo
+from ramctl.records.files import locked
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.record_file import RecordFile
@@ -41,6 +41,7 @@ class FeatureStore:
     def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
         self.shape = shape
         self._rows_path, self._keys_path = folder / "features.f16", folder / "keys.bin"
+        self._lock_path = folder / "lock"
         self._row_bytes = 2 * shape[0] * shape[1]
         folder.mkdir(parents=True, exist_ok=True)
         for path in (self._rows_path, self._keys_path):
@@ -67,11 +68,7 @@ class FeatureStore:
 
         Raises RunProblem when another run holds the lock.
         """
-        with self._keys_path.open("rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunProblem(f"{self._keys_path}: another run is filling it") from error
+        with locked(self._lock_path):
             self._read_keys()
             os.truncate(self._rows_path, self._count * self._row_bytes)
             os.truncate(self._keys_path, self._count * KEY_BYTES)
@@ -86,7 +83,6 @@ class FeatureStore:
         for key in keys:
             self._places[key] = self._count
             self._count += 1
-        self._map = None
 
     def __getitem__(self, row: int) -> Features:
         if self._map is None or len(self._map) != self._count:
@@ -114,10 +110,12 @@ class FeatureCache:
     ) -> None:
         self.encoder = encoder
         self.preprocess = Preprocess(preprocess)
-        shape = _feature_shape(encoder, preprocess.size)
+        encoder.eval()
+        blank = np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)
+        _, tokens, channels = self._encode(blank).shape
         place = folder / store_name(encoder, preprocess)
         views = ("plain", "flipped") if flip else ("plain",)
-        self.stores = [FeatureStore(place / view, shape) for view in views]
+        self.stores = [FeatureStore(place / view, (tokens, channels)) for view in views]
 
     def fill(
         self,
@@ -140,10 +138,12 @@ class FeatureCache:
                     content = read_photo(annotation.image, annotation.base)
                     key = hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
                     if self._is_missing(key) and not is_held:
-                        self._hold(held)
+                        for store in self.stores:
+                            held.enter_context(store.filling())
                         is_held = True
                     if self._is_missing(key) and key not in waiting:
-                        waiting[key] = self._prepare(content)
+                        photo = decode_photo(content, target=self.preprocess.config.size)
+                        waiting[key] = self.preprocess(photo)
                     keys.append(key)
                 except RecordProblem as problem:
                     keys.append(None)
@@ -167,15 +167,8 @@ class FeatureCache:
         plain.stores = self.stores[:1]
         return plain
 
-    def _hold(self, held: ExitStack) -> None:
-        for store in self.stores:
-            held.enter_context(store.filling())
-
     def _is_missing(self, key: bytes) -> bool:
         return any(store.row(key) is None for store in self.stores)
-
-    def _prepare(self, content: bytes) -> NDArray[np.float32]:
-        return self.preprocess(decode_photo(content, target=self.preprocess.config.size))
 
     def _compute(self, waiting: dict[bytes, NDArray[np.float32]]) -> None:
         for view, store in enumerate(self.stores):
@@ -194,12 +187,21 @@ class FeatureCache:
         return features
 
 
-def _feature_shape(encoder: ImageEncoder, size: int) -> tuple[int, int]:
-    encoder.eval()
-    parameter = next(encoder.parameters())
-    with torch.inference_mode():
-        tokens = encoder.frozen_features(torch.zeros(1, 3, size, size, device=parameter.device))
-    return tokens.shape[1], tokens.shape[2]
+@dataclass(frozen=True, slots=True)
+class CachedFeatures:
+    """The features of each record: rows of the cache (records, views), -1 for none."""
+
+    cache: FeatureCache
+    rows: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(T, C)."""
+        return self.cache.stores[0].shape
+
+    def of(self, index: int, view: int = 0) -> Features:
+        """(T, C) of a record's photo, which must have been read."""
+        return self.cache[int(self.rows[index, view]), view]
 
 
 def keep_caption_vectors(

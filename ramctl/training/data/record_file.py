@@ -36,6 +36,12 @@ class Source:
     name: str
     base: Path
 
+    @classmethod
+    def of(cls, name: str, root: str | None, path: Path | None = None) -> "Source":
+        """The source that the user named; `path` is of its copy, if it had to be copied."""
+        base = Path(root) if root else Path(name).parent
+        return cls(path or Path(name), name, base)
+
 
 class RecordFile:
     """The records of some files by number; reading one parses its line again.
@@ -73,14 +79,11 @@ class RecordFile:
         return self.__dict__ | {"_descriptors": {}}
 
 
-def needs_spool(name: str) -> bool:
-    """Whether an input must be copied before it can be read by offset."""
-    return name == STDIN or name.endswith(".gz") or not Path(name).is_file()
-
-
-def spool(name: str, folder: Path) -> Path:
-    """A plain copy in `folder` of what cannot be read twice or by offset (stdin, `.gz`)."""
-    target = folder / ("records.jsonl" if name == STDIN else f"{Path(name).stem}")
+def spool(name: str, folder: Path) -> Path | None:
+    """A plain copy in `folder` of what cannot be read twice or by offset (stdin, `.gz`, a pipe)."""
+    if name != STDIN and not name.endswith(".gz") and Path(name).is_file():
+        return None
+    target = folder / ("records.jsonl" if name == STDIN else Path(name).stem)
     number = 1
     while target.exists():
         number += 1
@@ -95,25 +98,11 @@ class ScannedRecords:
     """The good records of a run, and what one pass over all lines tells."""
 
     records: RecordFile
+    counts: TagCounts
     sha256: str  # of all lines, good and bad
     n_lines: int
-    counts: TagCounts
-    n_captions: int
-    held_out: NDArray[np.bool_]
-
-    @property
-    def training_ids(self) -> NDArray[np.int64]:
-        """Numbers of the records that are trained on."""
-        return np.flatnonzero(~self.held_out)
-
-    @property
-    def held_out_ids(self) -> NDArray[np.int64]:
-        """Numbers of the records that are only validated on."""
-        return np.flatnonzero(self.held_out)
-
-    def annotation(self, index: int) -> Annotation:
-        """The annotation of a record."""
-        return read_annotation(self.records[index])
+    training_ids: NDArray[np.int64]  # the records that are trained on
+    held_out_ids: NDArray[np.int64]  # those that are only validated on
 
 
 def scan_records(
@@ -125,7 +114,7 @@ def scan_records(
     thresholds on.
     """
     records, counts, root_check = RecordFile(sources), TagCounts(), RootCheck()
-    digest, n_lines, n_captions, held_out = hashlib.sha256(), 0, 0, bytearray()
+    digest, n_lines, held_out = hashlib.sha256(), 0, bytearray()
     for number, source in enumerate(sources):
         for line, offset, content in _lines(source.path):
             digest.update(content)
@@ -140,10 +129,8 @@ def scan_records(
                 on_reject(Reject.of(record, problem, stage))
                 continue
             if len(records) < ROOT_CHECK_RECORDS:
-                exists = _exists(annotation.base, annotation.image)
-                root_check.count(annotation.image, exists=exists)
+                root_check.count(annotation.image, exists=_exists(annotation))
             counts.add(record, annotation)
-            n_captions += len(annotation.captions)
             held_out.append(hold_out and _is_held_out(annotation.image))
             records.add(number, offset, len(content), line)
     if not len(records):
@@ -151,7 +138,8 @@ def scan_records(
     mask = np.frombuffer(bytes(held_out), np.uint8).astype(bool)
     if mask.sum() < FEWEST_HELD_OUT:
         mask[:] = False
-    return ScannedRecords(records, digest.hexdigest(), n_lines, counts, n_captions, mask)
+    ids = np.flatnonzero(~mask), np.flatnonzero(mask)
+    return ScannedRecords(records, counts, digest.hexdigest(), n_lines, *ids)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
@@ -165,9 +153,10 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
             offset += len(line)
 
 
-def _exists(base: Path, image: str) -> bool:
-    inside = split_member(image)
-    return (base / image).exists() or (inside is not None and (base / inside[0]).exists())
+def _exists(photo: Annotation) -> bool:
+    inside = split_member(photo.image)
+    names = [photo.image] if inside is None else [photo.image, inside[0]]
+    return any((photo.base / name).exists() for name in names)
 
 
 def _is_held_out(image: str) -> bool:

@@ -24,15 +24,17 @@ Ids = NDArray[np.int64]
 
 @dataclass(slots=True)
 class TagCounts:
-    """How many records name each tag, and as which kind."""
+    """How many records name each tag, and as which kind; how many records and captions."""
 
     n_records: int = 0
     tags: Counter[str] = field(default_factory=Counter)
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+    n_captions: int = 0
 
     def add(self, record: Record, annotation: Annotation) -> None:
         """Count one record."""
         self.n_records += 1
+        self.n_captions += len(annotation.captions)
         kinds = record.fields.get("kinds")
         # Several spellings of one tag count once a record; the last one looks up the kind.
         for tag, spelling in {normalise(t): t for t in annotation.tags if t.strip()}.items():

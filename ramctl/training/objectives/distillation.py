@@ -1,22 +1,26 @@
-"""The distillation objective: the global image feature is drawn towards a teacher's vector.
+"""What the image side is held to: the vectors of teachers, and the classes it came with.
 
-B photos, E text width.
+B photos, E text width, K classes of the backbone.
 """
 
+import copy
+
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ramctl.errors import UsageProblem
-from ramctl.model.config import LossConfig
+from ramctl.model.config import LossConfig, TrainingConfig
 from ramctl.model.ram import RAM
 from ramctl.training.data.batches import Batch
 from ramctl.training.objectives.base import Forward, Objective
-from ramctl.training.objectives.class_memory import has_classes
 from ramctl.training.objectives.clip_teacher import ClipTeacher
 
 
 class Distillation(Objective):
-    """What one teacher says of a photo: its captions, the backbone's own classifier, or CLIP."""
+    """The global feature is drawn to what one teacher says of the photo.
+
+    Teachers are the photo's captions, the backbone's own classifier, and CLIP.
+    """
 
     def __init__(
         self, model: RAM, config: LossConfig, teacher: str, clip: ClipTeacher | None
@@ -57,6 +61,43 @@ class Distillation(Objective):
         return {self.names[0]: distillation_loss(feature, vector, kind=self.kind, present=present)}
 
 
+class ClassMemory(Objective):
+    """The backbone's own class probabilities stay near those from before training."""
+
+    def __init__(self, model: RAM, config: TrainingConfig) -> None:
+        if not has_classes(model) or not config.backbone.backbone_lr_factor:
+            raise UsageProblem(
+                "training.classes_weight needs model.prior.classes and a backbone that is trained"
+            )
+        super().__init__("classes", weight=config.losses.classes_weight)
+
+    def sums(self, model: RAM, forward: Forward) -> dict[str, Tensor]:
+        """The divergence from the former probabilities, summed over photos."""
+        assert model.prior is not None and forward.former is not None
+        logits = model.prior.class_logits(forward.output.features)
+        return {"classes": class_memory_loss(logits, forward.former[1])}
+
+
+class FormerBackbone(nn.Module):
+    """A copy of the encoder and its classifier from before training."""
+
+    def __init__(self, model: RAM) -> None:
+        super().__init__()
+        assert model.prior is not None
+        self.encoder = copy.deepcopy(model.encoder)
+        self.prior = copy.deepcopy(model.prior)
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "FormerBackbone":
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+
+def has_classes(model: RAM) -> bool:
+    """Whether the model keeps the backbone's own classifier."""
+    return model.prior is not None and model.prior.classifier is not None
+
+
 def distillation_loss(
     feature: Tensor, teacher: Tensor, *, kind: str = "l1", present: Tensor | None = None
 ) -> Tensor:
@@ -71,3 +112,10 @@ def distillation_loss(
     else:
         distance = 1 - F.cosine_similarity(feature, teacher, dim=-1)
     return (distance if present is None else distance * present.float()).sum()
+
+
+def class_memory_loss(logits: Tensor, former: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of class logits (B, K) from the former ones, over photos."""
+    said = former.detach().float().log_softmax(-1)
+    now = logits.float().log_softmax(-1)
+    return F.kl_div(now, said, reduction="sum", log_target=True)

@@ -1,4 +1,4 @@
-"""The tagging objective: asymmetric loss over all labels, or over a sample of them.
+"""Tagging and RAM++'s image-text alignment, both by the asymmetric loss.
 
 B photos, L labels, n labels of a pass.
 """
@@ -9,13 +9,15 @@ from torch import Tensor
 from ramctl.errors import UsageProblem
 from ramctl.model.config import LossConfig
 from ramctl.model.ram import RAM
+from ramctl.training.data.batches import Batch
 from ramctl.training.objectives.base import Forward, Objective, SampledLabels
+from ramctl.training.objectives.clip_teacher import ClipTeacher
 
 LEAST_SHARE_OF_OTHERS = 4  # at least one in four sampled labels is absent from the batch
 
 
 class Tagging(Objective):
-    """Which labels a photo shows."""
+    """Which labels a photo shows: of all labels, or of a sample of them."""
 
     trained: Tensor | None
 
@@ -88,6 +90,41 @@ def _unweighted(ids: Tensor) -> SampledLabels:
     return SampledLabels(ids, torch.ones(len(ids), device=ids.device))
 
 
+class Alignment(Objective):
+    """Each photo against all captions of the pass, asked as if they were labels."""
+
+    def __init__(self, config: LossConfig, clip: ClipTeacher | None) -> None:
+        if clip is None:
+            raise UsageProblem(
+                "training.alignment_weight needs --distill clip:FOLDER: captions' texts"
+            )
+        super().__init__("alignment", weight=config.alignment_weight)
+        self.config = config
+        self.clip = clip
+
+    def count(self, batch: Batch) -> float:
+        """Photos with a caption."""
+        return float(len(batch.caption_texts))
+
+    def sums(self, model: RAM, forward: Forward) -> dict[str, Tensor]:
+        """The sum over pairs of a photo and a text; nothing where no photo has a caption."""
+        batch, same = forward.batch, None
+        if batch.caption_rows is None:
+            return {}
+        texts = self.clip.text_features(batch.caption_texts)
+        logits = model.tag_logits(forward.output.encoded[batch.caption_rows], texts)
+        if self.config.loss != "ram-official":
+            same = torch.tensor(
+                [[a == b for b in batch.caption_texts] for a in batch.caption_texts],
+                device=logits.device,
+            )
+        return {
+            "alignment": alignment_loss(
+                logits, same, gamma_neg=self.config.alignment_gamma_neg, clip=self.config.clip
+            )
+        }
+
+
 def asymmetric_loss(
     logits: Tensor,
     targets: Tensor,
@@ -114,3 +151,16 @@ def asymmetric_loss(
     if weights is not None:
         loss = loss * weights
     return loss.sum()
+
+
+def alignment_loss(
+    logits: Tensor, same: Tensor | None = None, *, gamma_neg: float = 4.0, clip: float = 0.05
+) -> Tensor:
+    """The asymmetric loss of logits (B, B), whose diagonal is positive, summed over pairs.
+
+    `same` (B, B) is true for texts that say the same: off the diagonal they are neither positive
+    nor negative. The authors take them for negatives: leave it out to repeat that.
+    """
+    own = torch.eye(len(logits), device=logits.device)
+    weights = None if same is None else (~same.bool()).float().maximum(own)
+    return asymmetric_loss(logits, own, gamma_neg=gamma_neg, clip=clip, weights=weights)

@@ -6,14 +6,12 @@ from torch import Tensor, nn
 from ramctl.model.config import TrainingConfig
 from ramctl.model.ram import RAM
 from ramctl.training.data.batches import Batch
-from ramctl.training.objectives.alignment import Alignment
 from ramctl.training.objectives.base import Forward, Objective
 from ramctl.training.objectives.captioning import Captioning
-from ramctl.training.objectives.class_memory import ClassMemory, FormerBackbone
 from ramctl.training.objectives.clip_teacher import ClipTeacher
-from ramctl.training.objectives.distillation import Distillation
+from ramctl.training.objectives.distillation import ClassMemory, Distillation, FormerBackbone
 from ramctl.training.objectives.reduction import choose_reduction
-from ramctl.training.objectives.tagging import Tagging
+from ramctl.training.objectives.tagging import Alignment, Tagging
 
 
 class TrainingTask(nn.Module):
@@ -79,9 +77,8 @@ class TrainingTask(nn.Module):
         """What the backbone's classifier said before training, where an objective asks for it."""
         if not self.asks_former:
             return None
-        if self.former is not None:
-            former: tuple[Tensor, Tensor] = self.former(batch.photos)
-            return former
         prior = self.model.prior
+        if self.former is not None:
+            prior, features = self.former.prior, self.former.encoder(batch.photos)
         assert prior is not None
         return prior.class_mixture(features), prior.class_logits(features)

@@ -1,0 +1,243 @@
+"""A training job put together from its plan: records, labels, model, teachers, trainer."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ramctl.checkpoints.bundle import TOKENIZER, Bundle, resolve_model
+from ramctl.device import Runtime, choose_device, uses_bf16
+from ramctl.errors import RecordProblem, RunProblem
+from ramctl.labels import LABELS, LabelSystem
+from ramctl.model.caption_tokenizer import (
+    CaptionTokenizer,
+    clean_caption,
+    load_tokenizer,
+    train_tokenizer,
+)
+from ramctl.model.config import AugmentConfig, Preset
+from ramctl.pretrained.hub import local_path
+from ramctl.records.files import write_atomic
+from ramctl.records.record import Reject
+from ramctl.text.encoder import TextEncoder
+from ramctl.training.data.annotations import read_annotation
+from ramctl.training.data.augmentation import TrainingPhoto, is_only_flipped, training_preprocess
+from ramctl.training.data.batches import TrainingSet
+from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors
+from ramctl.training.data.record_file import RecordFile, ScannedRecords, Source, scan_records
+from ramctl.training.data.sampler import Sampler
+from ramctl.training.data.targets import Targets, append_labels, build_labels
+from ramctl.training.distributed import World
+from ramctl.training.initial import initial_model
+from ramctl.training.objectives.clip_teacher import ClipTeacher
+from ramctl.training.objectives.task import TrainingTask
+from ramctl.training.plan import Plan, TrainOptions, WorkFolder
+from ramctl.training.text_vectors import clip_place, open_text_encoder
+from ramctl.training.train import Trainer
+from ramctl.training.validation import ValidationSet
+
+MOST_TEXTS = 500_000  # records whose captions decide the word pieces
+UNCHANGED = AugmentConfig((1.0, 1.0), 0.0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """Where a job runs, and whom it tells: nothing here changes its result."""
+
+    world: World
+    runtime: Runtime
+    say: Callable[[str], None]
+    on_reject: Callable[[Reject], None]
+    on_read: Callable[[int], None]  # number of records read; may raise to stop
+    workers: int | None = None  # processes that read photos; None: as many as the preset says
+    is_dry: bool = False  # nothing is computed ahead: no features, no caption vectors
+
+
+def runtime_of(options: TrainOptions, precision: str, local_rank: int = 0) -> Runtime:
+    """The device and number format of a run; `--dtype` outranks the preset's precision."""
+    device = choose_device(options.device, local_rank=local_rank)
+    wanted = precision if options.dtype == "auto" else options.dtype
+    return Runtime(device, uses_bf16(wanted, device, on_cpu=True))
+
+
+def can_keep_features(preset: Preset) -> bool:
+    """Whether what the frozen stages make of a photo never changes, so that it can be kept."""
+    training = preset.training
+    is_frozen = training.backbone.backbone_lr_factor == 0 or training.backbone.frozen_stages > 0
+    is_plain = (
+        is_only_flipped(training.data.augment) and training_preprocess(preset) == preset.preprocess
+    )
+    return is_frozen and is_plain and clip_place(training.losses.distill) is None
+
+
+class Job:
+    """Everything that a run trains, and trains on.
+
+    The parts are made in the order in which they depend on each other. Slow results are stored in
+    the work folder, so that a resume finds them.
+    """
+
+    def __init__(self, plan: Plan, work: WorkFolder, context: RunContext) -> None:
+        self.plan, self.work, self.context = plan, work, context
+        self.preset, self.training = plan.preset, plan.preset.training
+        self.init = Bundle.open(resolve_model(plan.init)) if plan.init else None
+        self.records = self._scan(plan.sources, hold_out=plan.val is None)
+        self._check_unchanged()
+        self.targets = Targets(self._labels())
+        self.outside = self.targets.outside(self.records.counts.tags)
+        if self.outside[1]:
+            tags = "{} tags ({} mentions)".format(*self.outside)
+            context.say(f"{tags} are not in the label system: ignored")
+        self.tokenizer = self._tokenizer()
+        self.encoder: TextEncoder | None = None
+        if self.preset.model.labels.kind != "learnt":
+            self.encoder = open_text_encoder(plan.text, self.init, self.preset)
+        task = self._task()
+        val = self._scan_val()
+        self.n_lines = self.records.n_lines + (val.n_lines if val else 0)  # good or bad
+        ids, features, val_features = self.records.training_ids, None, None
+        if can_keep_features(self.preset) and not context.is_dry:
+            cache = FeatureCache(
+                Path(plan.cache or work.features), task.model.encoder, self.preset.preprocess,
+                flip=self.training.data.augment.flip > 0,
+            )  # fmt: skip
+            features = self._kept(cache, self.records.records)
+            ids = ids[features.rows[ids, 0] >= 0]
+            val_features = self._kept(cache.without_flip(), val.records) if val else features
+        workers = context.workers
+        if workers is None:
+            # Kept features are read faster than worker processes could hand them over.
+            workers = 0 if features else self.training.data.workers
+        self.training_set = TrainingSet(
+            self.records.records, self.targets, self.training,
+            TrainingPhoto(training_preprocess(self.preset), self.training.data.augment),
+            self.tokenizer, features, self._caption_vectors(), workers,
+        )  # fmt: skip
+        val_ids = np.arange(len(val.records)) if val else self.records.held_out_ids
+        self.validation = ValidationSet(  # without photos where too few could be held out
+            (val or self.records).records, val_ids, self.targets,
+            TrainingPhoto(self.preset.preprocess, UNCHANGED), val_features,
+        )  # fmt: skip
+        self.trainer = self._trainer(task, ids)
+
+    def _scan_val(self) -> ScannedRecords | None:
+        name = self.plan.val
+        if name is None:
+            return None
+        if not Path(name).is_file():
+            raise RunProblem(f"{name}: no such file")
+        return self._scan([Source.of(name, self.plan.root)], hold_out=False)
+
+    def _scan(self, sources: list[Source], *, hold_out: bool) -> ScannedRecords:
+        return scan_records(sources, self.context.on_reject, self.plan.command, hold_out=hold_out)
+
+    def _check_unchanged(self) -> None:
+        """RunProblem when a resumed run's records are not what they were."""
+        kept = self.work.path / "records.sha256"
+        if kept.is_file():
+            if kept.read_text("ascii") != self.records.sha256:
+                raise RunProblem("the records changed since the run began: use --restart")
+        elif self.context.world.is_main:
+            write_atomic(kept, self.records.sha256.encode("ascii"))
+
+    def _labels(self) -> LabelSystem:
+        kept, given, say = self.work.path / LABELS, self.plan.labels, self.context.say
+        if kept.is_file():
+            return LabelSystem.read(kept)
+        if given is not None and given.startswith("+"):
+            if self.init is None:
+                raise RunProblem("--labels +FILE appends to the labels of a bundle: name one")
+            labels = append_labels(self.init.labels, Path(given[1:]))
+            n_before = len(self.init.labels)
+            say(f"{len(labels) - n_before} labels appended to {n_before}")
+        elif given is not None:
+            labels = LabelSystem.read(Path(given))
+        elif self.init is not None:
+            labels = self.init.labels
+        else:
+            labels = build_labels(self.records.counts)
+            say(f"no --labels: {len(labels)} labels built from the records' tags")
+        if self.context.world.is_main:
+            labels.write(kept)
+        return labels
+
+    def _tokenizer(self) -> CaptionTokenizer | None:
+        captioning, init = self.preset.model.captioning, self.init
+        if captioning is None:
+            return None
+        kept = self.work.path / TOKENIZER
+        if not kept.is_file():
+            if init is None:
+                train_tokenizer(self._caption_texts(), captioning.vocabulary).save(str(kept))
+            elif init.has(TOKENIZER):
+                kept.write_bytes((init.path / TOKENIZER).read_bytes())
+            else:
+                raise RunProblem(
+                    f"{init.path} has no word pieces for its captions: convert it with --vocab, "
+                    "or train without them (--set model.captioning=false)"
+                )
+        return CaptionTokenizer(load_tokenizer(kept), captioning)
+
+    def _caption_texts(self) -> Iterator[str]:
+        yield from self.targets.labels.tags
+        ids = self.records.training_ids
+        stride = -(-len(ids) // MOST_TEXTS)
+        for index in ids[::stride].tolist():
+            for caption in read_annotation(self.records.records[index]).captions:
+                yield clean_caption(caption.text, self.training.data.caption_words)
+
+    def _task(self) -> TrainingTask:
+        """The model with its objectives, on its device."""
+        device, labels, say = self.context.runtime.device, self.targets.labels, self.context.say
+        model = initial_model(
+            self.preset, labels, len(self.tokenizer or ()), self.encoder, self.init, say
+        ).to(device)
+        if self.training.backbone.checkpointing:
+            model.recompute_activations()
+        place, clip = clip_place(self.training.losses.distill), None
+        if place is not None:
+            clip = ClipTeacher(local_path(place), training_preprocess(self.preset))
+        # Labels that too few records name are not trained, unless all are so rare.
+        counts, trained = self.targets.counts(self.records.counts.tags), None
+        fewest = self.training.losses.fewest_positives
+        if 0 < fewest <= counts.max(initial=0):
+            trained = torch.from_numpy(counts >= fewest)
+        task = TrainingTask(model, self.training, clip, trained).to(device)
+        if trained is not None:
+            say(f"{int(trained.sum())} of {len(labels)} labels are named often enough to train")
+        return task
+
+    def _kept(self, cache: FeatureCache, records: RecordFile) -> CachedFeatures:
+        """The features of all records whose photo can be read, computed where they are missing."""
+
+        def reject(position: int, problem: RecordProblem) -> None:
+            self.context.on_reject(Reject.of(records[position], problem, self.plan.command))
+
+        annotations = (read_annotation(records[index]) for index in range(len(records)))
+        return CachedFeatures(cache, cache.fill(annotations, reject, self.context.on_read))
+
+    def _caption_vectors(self) -> NDArray[np.float16] | None:
+        """The caption teacher's vectors, where it is asked for."""
+        losses, encoder, records = self.training.losses, self.encoder, self.records
+        if self.context.is_dry or encoder is None or not losses.distill_weight:
+            return None
+        if "caption" not in losses.distill:
+            return None
+        name = f"captions-{records.sha256[:16]}-{encoder.fingerprint}-{encoder.width}.f16"
+        path = Path(self.plan.cache or self.work.path) / name
+        self.context.say(f"embedding {records.counts.n_captions} captions (kept for the next run)")
+        return keep_caption_vectors(path, records.records, encoder, self.context.on_read)
+
+    def _trainer(self, task: TrainingTask, ids: NDArray[np.int64]) -> Trainer:
+        data, context = self.training.data, self.context
+        if not len(ids):
+            raise RunProblem("no photo to train on could be read")
+        a_step = data.batch_size * data.accumulation * context.world.size
+        sampler = Sampler(
+            ids, data.batch_size, data.accumulation, data.seed,
+            data.drop_last and len(ids) >= a_step, context.world.rank, context.world.size,
+        )  # fmt: skip
+        return Trainer(task, self.training, sampler, runtime=context.runtime, world=context.world)
