@@ -56,7 +56,7 @@ class CaptionParser:
         """
         lexicon, frequent = Lexicon.shared(), FrequentReadings.shared()
         if vague := _vague_nouns(labels, lexicon):
-            lexicon, frequent = lexicon.accepting(vague), frequent.without(vague)
+            lexicon, frequent = Lexicon(lexicon.wordnet, vague), frequent.without(vague)
         return cls(lexicon, PosTagger.shared(), LabelMapper(labels, lexicon), frequent)
 
     def tags(self, caption: str) -> list[str]:

@@ -18,108 +18,69 @@ VISIBLE_FILES = frozenset(
 # The first character past the Latin alphabets.
 AFTER_LATIN = "\u0250"
 NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
-# First words of synsets under which every place is a scene.
-SCENE_ROOTS = (
-    ("room", 0), ("shop", 0), ("mercantile establishment", 0), ("restaurant", 0), ("road", 0),
-    ("body of water", 0), ("geographical area", 0), ("tract", 0), ("building complex", 0),
-    ("place of worship", 0), ("shore", 0), ("season", 0), ("stadium", 0), ("meal", 0),
-    ("social event", 0), ("hotel", 0), ("medical building", 0), ("school", 1), ("theater", 0),
-    ("way", 0), ("natural elevation", 0), ("building", 0),
-)  # fmt: skip
-# The same for everything that is played.
-GAME_ROOTS = (("athletic game", 0), ("board game", 0), ("card game", 0))
 
 
 @cache
-def word_lists() -> dict[str, dict[str, list[str]]]:
-    """All word lists of `lexicon.toml` by section and name; `_` in an entry stands for a space."""
+def _word_lists() -> dict[str, list[str]]:
+    """All word lists of `lexicon.toml` by name; `_` in an entry stands for a space."""
     text = resources.files("ramctl.parsing").joinpath("data/lexicon.toml").read_text("utf-8")
     return {
-        section: {
-            name: [entry.replace("_", " ") for entry in entries.split()]
-            for name, entries in lists.items()
-        }
-        for section, lists in tomllib.loads(text).items()
+        name: [entry.replace("_", " ") for entry in entries.split()]
+        for section in tomllib.loads(text).values()
+        for name, entries in section.items()
     }
 
 
 @cache
 def word_set(name: str) -> frozenset[str]:
-    """One of the word sets that a single rule needs."""
-    return frozenset(word_lists()["rules"][name])
+    """One of the word lists."""
+    return frozenset(_word_lists()[name])
 
 
-def _pairs(entries: list[str]) -> dict[str, str]:
+def _pairs(name: str) -> dict[str, str]:
     """The mapping that a list of "form=lemma" entries stands for."""
-    return dict(entry.split("=", 1) for entry in entries)
+    return dict(entry.split("=", 1) for entry in _word_lists()[name])
 
 
 class Lexicon:
-    """Word knowledge with bounded caches.
+    """Word knowledge with bounded caches; a word set of `lexicon.toml` is an attribute.
 
     `accepted` nouns count as things although the lists call them vague.
     """
 
-    def __init__(
-        self,
-        words: dict[str, dict[str, list[str]]],
-        wordnet: WordNet,
-        accepted: frozenset[str] = frozenset(),
-    ) -> None:
+    def __init__(self, wordnet: WordNet, accepted: frozenset[str] = frozenset()) -> None:
         self.wordnet = wordnet
-        nouns, verbs, adjectives = words["nouns"], words["verbs"], words["adjectives"]
-        self.plural_only = frozenset(nouns["plural_only"])
-        self.invariant = frozenset(nouns["invariant"])
-        self.irregular = _pairs(nouns["irregular"])
-        self.ing_things = frozenset(nouns["ing_things"])
-        self.stop_nouns = frozenset(nouns["stop"]) - accepted
-        self.objects = frozenset(nouns["objects"]) | (accepted & frozenset(nouns["stop"]))
-        self.things = frozenset(nouns["things"])
-        self.scenes = frozenset(nouns["scenes"])
-        self.actions = frozenset(nouns["actions"])
-        self.attribute_nouns = frozenset(nouns["attributes"])
-        self.modifier_tags = frozenset(nouns["modifier_tags"])
-        self.stop_adjectives = frozenset(adjectives["stop"])
-        self.visible_adjectives = frozenset(adjectives["visible"])
-        self.colors = frozenset(adjectives["colors"])
-        self.stop_participles = frozenset(words["participles"]["stop"])
-        self.states = frozenset(words["participles"]["states"])
-        self.stop_verbs = frozenset(verbs["stop"])
-        self.light_verbs = frozenset(verbs["light"])
-        self.terrain_verbs = frozenset(verbs["terrain"])
-        self.act_nouns = _pairs(verbs["act_nouns"])
-        self.extra_verbs = frozenset(verbs["extra"])
-        self.course_verbs = frozenset(verbs["course"])
+        vague = word_set("stop_nouns")
+        self.stop_nouns = vague - accepted
+        self.objects = word_set("objects") | (accepted & vague)
+        self.irregular = _pairs("irregular")
+        self.act_nouns = _pairs("act_nouns")
         # Actions named by nouns that are no tags otherwise: "take a photograph".
         self.noun_actions = frozenset(self.act_nouns.values())
-        self.standalone_actions = frozenset(verbs["alone"])
-        self.verb_forms = frozenset(verbs["forms"])
-        self.attribute_phrases = frozenset(words["phrases"]["attributes"])
-        self.spelling = _pairs(words["spelling"]["same"])
-        self.british = _pairs(words["spelling"]["british"])
-        self.spelling |= self.british
-        self.vague_labels = {kind: frozenset(listed) for kind, listed in words["labels"].items()}
-        self.added_compounds = frozenset(words["compounds"]["add"])
-        self.idioms = PhraseIndex(words["idioms"]["drop"])
-        listed = {word for word in wordnet.compounds() if _is_noun_compound(word)}
-        removed = frozenset(words["compounds"]["remove"])
-        self.compounds = PhraseIndex((self.added_compounds | listed) - removed)
-        self._scene_roots = self._find_roots(SCENE_ROOTS)
-        self._games = self._find_roots(GAME_ROOTS)
+        self.british = _pairs("british")
+        self.spelling = _pairs("spelling") | self.british
+        self.idioms = PhraseIndex(word_set("idioms"))
+        listed = {word for word in wordnet.compounds() if self._is_noun_compound(word)}
+        self.compounds = PhraseIndex((self.added_compounds | listed) - self.removed_compounds)
+        self._scene_roots = self._find_roots("scene_roots")
+        self._games = self._find_roots("game_roots")
         self.noun = lru_cache(maxsize=50_000)(self._noun)
         self.verb = lru_cache(maxsize=20_000)(self._verb)
         self.noun_kind = lru_cache(maxsize=50_000)(self._noun_kind)
         self.is_attribute = lru_cache(maxsize=20_000)(self._is_attribute)
 
+    def __getattr__(self, name: str) -> frozenset[str]:
+        if name not in _word_lists():
+            raise AttributeError(f"no word list {name!r}")
+        words = word_set(name)
+        setattr(self, name, words)  # found without this method from now on
+        return words
+
     @staticmethod
     @cache
     def shared() -> "Lexicon":
         """The lexicon of the package, opened once per process."""
-        return Lexicon(word_lists(), WordNet.shared())
-
-    def accepting(self, nouns: frozenset[str]) -> "Lexicon":
-        """A lexicon in which these vague nouns are things."""
-        return Lexicon(word_lists(), self.wordnet, nouns)
+        return Lexicon(WordNet.shared())
 
     def _noun(self, word: str) -> str:
         if word in self.irregular:
@@ -276,20 +237,25 @@ class Lexicon:
                 other += count
         return visible > other
 
+    def _is_noun_compound(self, word: str) -> bool:
+        """Whether it is a compound noun, unlike "walk in", "the city", "cup of tea"."""
+        first, *middle, last = word.split(" ")
+        return (
+            first not in self.no_first_word
+            and last not in self.no_last_word
+            and self.no_middle_word.isdisjoint(middle)
+        )
+
     def _is_scene(self, number: int) -> bool:
         return self._is_below(number, self._scene_roots)
 
     def _is_below(self, number: int, roots: frozenset[int]) -> bool:
         return not roots.isdisjoint([number, *self.wordnet.hypernym_path(number)])
 
-    def _find_roots(self, words: tuple[tuple[str, int], ...]) -> frozenset[int]:
-        """The synsets of (word, index of its sense) pairs."""
-        found = (self.wordnet.entry(word).senses.get(NOUN, ()) for word, _ in words)
-        return frozenset(
-            senses[place][0]
-            for senses, (_, place) in zip(found, words, strict=True)
-            if len(senses) > place
-        )
+    def _find_roots(self, name: str) -> frozenset[int]:
+        """The synsets of a list of "word=index of its sense" entries."""
+        roots = _pairs(name).items()
+        return frozenset(self.wordnet.entry(w).senses[NOUN][int(i)][0] for w, i in roots)
 
     def _is_attribute(self, word: str) -> bool:
         if word in self.visible_adjectives or word in self.colors:
@@ -309,26 +275,15 @@ class Lexicon:
 class PhraseIndex:
     """Phrases of several words; `longest` maps a first word to the length of its longest phrase."""
 
-    def __init__(self, phrases: frozenset[str] | set[str] | list[str]) -> None:
-        self.phrases = frozenset(phrases)
-        longest: dict[str, int] = {}
-        for phrase in self.phrases:
-            first, _, rest = phrase.partition(" ")
-            longest[first] = max(longest.get(first, 0), rest.count(" ") + 2 if rest else 1)
-        self.longest = longest
+    def __init__(self, phrases: frozenset[str]) -> None:
+        self.phrases = phrases
+        self.longest: dict[str, int] = {}
+        for phrase in phrases:
+            first = phrase.partition(" ")[0]
+            self.longest[first] = max(self.longest.get(first, 0), phrase.count(" ") + 1)
 
     def __contains__(self, phrase: str) -> bool:
         return phrase in self.phrases
-
-
-def _is_noun_compound(word: str) -> bool:
-    """Whether it is a compound noun, unlike "walk in", "the city", "cup of tea"."""
-    first, *middle, last = word.split(" ")
-    return (
-        first not in word_set("no_first_word")
-        and last not in word_set("no_last_word")
-        and word_set("no_middle_word").isdisjoint(middle)
-    )
 
 
 def _is_name(synset: Synset, lemma: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem
-from ramctl.parsing.dictionary.lexicon import VISIBLE_FILES, Lexicon
+from ramctl.parsing.dictionary.lexicon import VISIBLE_FILES, Lexicon, word_set
 from ramctl.parsing.dictionary.wordnet import NOUN, VERB
 from ramctl.parsing.label_building.synonyms import POS_OF_KIND, Merge, find_merges, rare_synonyms
 from ramctl.parsing.label_building.tag_counts import TagCounts
@@ -164,7 +164,7 @@ class _Builder:
             return "not a word"
         if tag.isascii() and len(tag) < 3 and not self.lexicon.is_plain_noun(tag):
             return "too short"
-        return f"vague {kind}" if tag in self.lexicon.vague_labels[kind] else ""
+        return f"vague {kind}" if tag in word_set(f"vague_{kind}") else ""
 
     def _weight(self, tag: str, kind: str) -> float:
         """How much a mention of a label counts towards its rank."""

@@ -3,17 +3,9 @@
 from ramctl.parsing.dictionary.lexicon import word_set
 from ramctl.parsing.rules.sentence import ADJECTIVES, NOUNS, Findings, Sentence
 
-# Second parts of "snow covered", "heart shaped", "red haired".
-SECOND_PARTS = frozenset({"colored", "shaped", "haired", "covered", "capped", "toned", "faced",
-                          "patterned", "themed", "sleeved", "clad", "lined", "topped", "filled",
-                          "uniformed", "eyed", "skinned", "wrapped", "flavored",
-                          "encrusted", "studded", "tipped", "hued", "backed",
-                          "necked", "legged", "tailed", "winged", "edged", "bodied"})  # fmt: skip
-GIVES_FIRST_PART = frozenset({"colored", "covered", "capped", "toned", "patterned", "lined",
-                              "topped", "filled", "uniformed", "clad", "wrapped",
-                              "encrusted", "studded", "tipped", "hued"})  # fmt: skip
-NO_ATTRIBUTE = frozenset({"aged", "sized", "looking", "based", "style", "length", "size", "made",
-                          "related", "like", "owned", "year", "fashioned"})  # fmt: skip
+SECOND_PARTS = word_set("second_parts")
+GIVES_FIRST_PART = word_set("gives_first_part")
+NO_ATTRIBUTE = word_set("no_attribute")
 # Tags that may stand before a participle that describes the noun after it.
 BEFORE_PARTICIPLE = ADJECTIVES | {"DT", "PRP$", "IN", "CD", "", ",", "CC", "VBG", "RB", "VBN",
                                   "VBZ", "VBP", "POS", "NN", "."}  # fmt: skip

@@ -3,23 +3,15 @@
 from ramctl.parsing.dictionary.lexicon import Lexicon, word_set
 from ramctl.parsing.rules.sentence import ADJECTIVES, BOUNDARIES, NOUNS, VERBS, Sentence
 
-NEGATORS = frozenset({"no", "without", "not", "n't", "never", "nor", "neither", "lacking", "lacks",
-                      "except", "minus", "hardly", "barely", "nobody"})  # fmt: skip
+NEGATORS = word_set("negators")
 FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "absent"})
 # Words before "to" and an action that does not happen.
 UNDONE = frozenset({"fail", "refuse", "decline", "unable", "forget"})
 QUOTES_OPEN = frozenset({"``", "''"})
 QUOTES = frozenset({'"', "\u201c", "\u201d"})
 WRITES = frozenset({"say", "read", "spell", "state"})
-WRITTEN_ON = frozenset(
-    {"sign", "shirt", "banner", "word", "poster", "words", "letter", "billboard", "t-shirt", "text",
-     "label", "that", "which", "board", "letters", "plaque", "logo", "signs", "shirts"}
-)  # fmt: skip
-AWAITED = {
-    ("wait", "for"), ("search", "for"), ("look", "for"), ("dream", "of"), ("dream", "about"),
-    ("think", "of"), ("think", "about"), ("hope", "for"), ("wish", "for"), ("ask", "for"),
-    ("prepare", "for"), ("long", "for"), ("search", "of"), ("ready", "for"), ("name", "after"),
-}  # fmt: skip
+WRITTEN_ON = word_set("written_on")
+AWAITED = word_set("awaited")
 BARE_PHRASE_STARTS = NOUNS | {"DT", "PRP$", "CD"}
 # Words between a noun and itself: "hand in hand", "face to face".
 BETWEEN_REPEATED = frozenset({"in", "to"})
@@ -51,7 +43,7 @@ def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
         elif word == "like" and sentence.tags[i] == "IN":
             _exclude_compared(sentence, i, lexicon)
         elif word in ("for", "of", "about", "after"):
-            if (_verb_before(sentence, i, lexicon), word) in AWAITED:
+            if f"{_verb_before(sentence, i, lexicon)}={word}" in AWAITED:
                 sentence.exclude(i, sentence.phrase_end(i + 1), "awaited")
         elif word == "shades" and sentence.tag(i - 1) in ADJECTIVES:
             sentence.exclude(i, i + 1, "shade of a colour")

@@ -24,11 +24,8 @@ BALL_GAMES = frozenset({"baseball", "basketball", "football", "softball", "volle
 # Lexicographer files of a colour and of a compound that ends in it.
 COLOR_FILES = (("noun.attribute", "noun.attribute"), ("noun.attribute", "noun.substance"))
 WORN = frozenset({"wear", "wears", "wearing", "wore", "dressed"})
-WEARERS = frozenset({"wear", "wears", "wearing", "wore", "with", "in", "has", "his", "her", "their",
-                     "dark", "reading", "and", "sun", "safety"})  # fmt: skip
-DRINKS = frozenset({"wine", "beer", "drinking", "champagne", "water", "juice", "milk", "cocktail",
-                    "martini", "shot", "empty", "full", "filled", "table", "bottle", "bottles",
-                    "drink", "drinks", "pitcher", "plates", "plate"})  # fmt: skip
+WEARERS = word_set("wearers")
+DRINKS = word_set("drinks")
 
 
 def find_compounds(sentence: Sentence, lexicon: Lexicon) -> None:

@@ -15,17 +15,11 @@ BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
 PLACES_OF_PEOPLE = frozenset({"left", "right", "center", "centre", "above", "below", "pictured"})
 ONE = frozenset({"a", "an", "this", "one", "another", "each", "every"})
 MAKES_NOUN = DETERMINERS | ADJECTIVES
-# Determiners that may be a whole subject: "another walks".
-BARE_SUBJECTS = frozenset(
-    {"that", "this", "another", "each", "all", "both", "some", "these", "those"}
-)
-BE = frozenset(
-    {"is", "are", "was", "were", "be", "being", "been", "'s", "'re", "am", "gets", "get"}
-)
+BARE_SUBJECTS = word_set("bare_subjects")
+BE = word_set("be")
 # Tags that spaCy gives words it does not know.
 RARELY_NOUNS = frozenset({"RB", "RBR", "RBS", "PRP", "XX", "AFX", "RP", "MD"})
-NEVER_NOUNS = frozenset({"have", "has", "had", "do", "does", "be", "may", "must", "might", "will",
-                         "mine", "i", "he", "it", "thus", "trough"})  # fmt: skip
+NEVER_NOUNS = word_set("never_nouns")
 # Before "to" and a place: "next to pole", "the path leading to sand".
 LEADING_TO = frozenset({"next", "close", "adjacent", "attached", "leading", "connected", "tied"})
 PHRASE = NOUNS | ADJECTIVES | {"VBN", "HYPH"}

@@ -1,5 +1,6 @@
 """Verbs to tags: actions, gerunds, light verbs, figures of speech (guidelines: actions)."""
 
+from ramctl.parsing.dictionary.lexicon import word_set
 from ramctl.parsing.rules import attributes
 from ramctl.parsing.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, Findings
 
@@ -15,8 +16,7 @@ POSTURES = frozenset({"position", "pose", "posture"})
 OWN_PARTICIPLES = frozenset({"cut", "shut", "split", "open"})
 # How many words away the subject of a verb may be.
 NEAR = 40
-SHAPES_OF_LAND = frozenset({"roll", "wind", "slope", "tower", "loom", "sprawl", "undulate",
-                            "meander", "snake", "sweep"})  # fmt: skip
+SHAPES_OF_LAND = word_set("shapes_of_land")
 TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
 
 
