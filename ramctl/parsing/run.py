@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ramctl.errors import UsageProblem
 from ramctl.labels import LabelSystem
-from ramctl.parsing.stage import BATCH, ParseStage, StageOptions, build_label_file, ram_encoder
+from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
 from ramctl.readers.detect import read_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.records.inputs import named_or_stdin, require_files
@@ -51,7 +52,17 @@ def run(options: ParseOptions) -> Report:
     if options.group:
         items = group_by_image(items)
     if options.build_labels:
-        return _build(options, options.build_labels, items, report)
+        build_label_file(
+            items,
+            report,
+            options.build_labels,
+            review=options.review,
+            jobs=options.workers,
+            strict=options.stream.strict,
+            progress=options.stream.progress,
+        )
+        report.finish(options.stream.stats)
+        return report
     return _parse(options, items, labels, report)
 
 
@@ -73,32 +84,10 @@ def _parse(
     options: ParseOptions, items: Iterator[Item], labels: LabelSystem | None, report: Report
 ) -> Report:
     to_ram = options.target_format == "ram"
-    stage = ParseStage(
-        StageOptions(
-            labels, options.workers, options.keep_tags, options.explain, needs_image=to_ram
-        )
-    )
+    stage = ParseStage(labels, options.workers, options.keep_tags, options.explain, to_ram)
     report.extra = stage.stats
-    fingerprint = {"labels": labels.sha256} if labels else {}
+    form: dict[str, Any] = {}
     if to_ram and labels is not None:
-        encode = ram_encoder(labels)
-        return run_stream(
-            report, items, stage, options.stream, fingerprint=fingerprint,
-            encode=encode, header=b"[\n", footer=b"\n]\n",
-        )  # fmt: skip
-    return run_stream(report, items, stage, options.stream, fingerprint=fingerprint)
-
-
-def _build(options: ParseOptions, path: Path, items: Iterator[Item], report: Report) -> Report:
-    built = build_label_file(
-        items,
-        report,
-        path,
-        review=options.review,
-        jobs=options.workers,
-        strict=options.stream.strict,
-        progress=options.stream.progress,
-    )
-    report.say(f"{len(built.labels)} labels in {path}")
-    report.finish(options.stream.stats)
-    return report
+        form = {"encode": ram_encoder(labels), "header": b"[\n", "footer": b"\n]\n"}
+    fingerprint = {"labels": labels.sha256} if labels else {}
+    return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, **form)

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ramctl.errors import RecordProblem, RunProblem
+from ramctl.inference.batches import map_good
 from ramctl.labels import LabelSystem
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.dictionary.lexicon import Lexicon
@@ -28,73 +29,53 @@ from ramctl.records.record import (
 from ramctl.records.report import Report
 from ramctl.records.stream import Batch, Outcome
 
-if TYPE_CHECKING:
-    from ramctl.parsing.label_building.build import BuiltLabels, Sizes
-
 BATCH = 256
+Work = tuple[Record, int]  # a record and the number of its captions
 # Longer texts are no captions: the dense descriptions have about 2,000 characters.
 MAX_CAPTION = 100_000
 # The tables of the RAM paper count the mentions of the 10,000 most frequent tags.
 COMMON_TAGS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class StageOptions:
-    """How records are parsed."""
+@dataclass
+class ParseStage:
+    """A stage of `run_stream` that adds tags; `stats` is filled when the last record is done."""
 
     labels: LabelSystem | None = None
     jobs: int = 1
     keep_tags: bool = False
     explain: bool = False
     needs_image: bool = False
+    stats: JsonObject = field(default_factory=dict)
 
-
-class ParseStage:
-    """A stage of `run_stream` that adds tags; `stats` is filled when the last record is done."""
-
-    def __init__(self, options: StageOptions) -> None:
-        self.options = options
-        self.stats: JsonObject = {}
+    def __post_init__(self) -> None:
         self._counts = _Counts()
-        self._mapper: LabelMapper | None = None
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """One list of outcomes a batch, in order."""
-        with parsed_batches(self.options.labels, self.options.jobs) as parse:
+        with parsed_batches(self.labels, self.jobs) as parse:
             for work, parsed in parse(self._split(batch) for batch in batches):
-                yield self._outcomes(work, parsed)
+                yield map_good(work, partial(self._outcomes, iter(parsed)))
         self.stats.update(self._counts.to_json())
 
-    def _split(self, batch: Batch) -> tuple[list[tuple[Record, int | RecordProblem]], list[str]]:
-        """Each record with the number of its captions or its problem, and all captions."""
-        work: list[tuple[Record, int | RecordProblem]] = []
+    def _split(self, batch: Batch) -> tuple[list[Work | RecordProblem], list[str]]:
+        """What there is to do with each record, and the captions of all."""
+        work: list[Work | RecordProblem] = []
         captions: list[str] = []
         for record in batch:
             try:
                 mine = _captions_to_parse(record)
-                if self.options.needs_image:
+                if self.needs_image:
                     image_name(record.fields)
             except RecordProblem as problem:
-                work.append((record, problem))
+                work.append(problem)
                 continue
             work.append((record, len(mine)))
             captions += mine
         return work, captions
 
-    def _outcomes(
-        self, work: list[tuple[Record, int | RecordProblem]], parsed: list[ParsedCaption]
-    ) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        place = 0
-        for record, n_captions in work:
-            if isinstance(n_captions, RecordProblem):
-                outcomes.append(n_captions)
-                continue
-            fields = self._with_tags(record, parsed[place : place + n_captions])
-            place += n_captions
-            self._counts.add(fields)
-            outcomes.append(fields)
-        return outcomes
+    def _outcomes(self, parsed: Iterator[ParsedCaption], work: list[Work]) -> list[JsonObject]:
+        return [self._with_tags(record, list(islice(parsed, n))) for record, n in work]
 
     def _with_tags(self, record: Record, parsed: Sequence[ParsedCaption]) -> JsonObject:
         """The record's fields with the tags of its parsed captions.
@@ -103,38 +84,36 @@ class ParseStage:
         `keep_tags`.
         """
         fields = record.fields
-        caption_tags = [caption.tags for caption in parsed]
         kinds: dict[str, str] = {}
         for caption in parsed:
             for tag, kind in caption.kinds.items():
                 kinds.setdefault(tag, kind)
         sources: dict[str, list[str]] = {tag: [PARSED] for tag in kinds}
-        if self.options.keep_tags or not parsed:
+        if self.keep_tags or not parsed:
             given = fields.get("kinds")
             given_kinds: dict[str, str] = given if isinstance(given, dict) else {}
             for tag in string_list(fields, "tags"):
                 kinds.setdefault(tag, given_kinds.get(tag) or self._kind_of(tag))
                 sources.setdefault(tag, []).append(HUMAN)
         fields["tags"] = list(kinds)
-        fields["caption_tags"] = caption_tags
+        fields["caption_tags"] = [caption.tags for caption in parsed]
         fields["kinds"] = kinds
         fields["sources"] = sources
         if isinstance(fields.get("scores"), dict):
             fields["scores"] = {t: fields["scores"][t] for t in kinds if t in fields["scores"]}
-        if self.options.explain:
+        if self.explain:
             fields["explain"] = _explain(parsed)
+        self._counts.add(fields)
         return fields
+
+    @cached_property
+    def _mapper(self) -> LabelMapper:
+        return LabelMapper(self.labels or LabelSystem(()), Lexicon.shared())
 
     def _kind_of(self, tag: str) -> str:
         """The kind of a tag that came in: its label's, else the lexicon's."""
-        lexicon = Lexicon.shared()
-        if self.options.labels is not None:
-            if self._mapper is None:
-                self._mapper = LabelMapper(self.options.labels, lexicon)
-            label = self._mapper.find(tag)
-            if label is not None:
-                return label.kind
-        return lexicon.kind(tag)
+        label = self._mapper.find(tag)
+        return label.kind if label else Lexicon.shared().kind(tag)
 
 
 def _captions_to_parse(record: Record) -> list[str]:
@@ -192,22 +171,19 @@ def ram_encoder(labels: LabelSystem) -> Callable[[JsonObject], bytes]:
     `union_label_id` holds all tags of the photo, `parse_label_id` those of each caption; tags
     outside the label system have no id and are left out.
     """
-    first = True
+    separators = iter([b""])
 
     def ids(tags: list[str]) -> list[int]:
         return sorted({number for tag in tags for number in labels.ids(tag)})
 
     def encode(fields: JsonObject) -> bytes:
-        nonlocal first
         row = {
             "image_path": image_name(fields),
             "caption": captions_of(fields),
             "union_label_id": ids(fields["tags"]),
             "parse_label_id": [ids(tags) for tags in fields["caption_tags"]],
         }
-        line = (b"" if first else b",\n") + dumps(row).rstrip(b"\n")
-        first = False
-        return line
+        return next(separators, b",\n") + dumps(row).rstrip(b"\n")
 
     return encode
 
@@ -220,28 +196,20 @@ def build_label_file(
     review: Path | None = None,
     jobs: int = 1,
     strict: bool = False,
-    sizes: "Sizes | None" = None,
     progress: bool | None = None,
-) -> "BuiltLabels":
+) -> None:
     """Write the label system of all captions to `path`, and the review table if asked for.
 
     A `review` table that exists is read first and its decisions win. Raises RunProblem when there
     is no caption, and at the first reject with `strict`. Buffers four bytes per mention.
     """
     # Imported here: building compares contexts with scipy, which parsing records does not need.
-    from ramctl.parsing.label_building.build import (
-        Sizes,
-        build_labels,
-        read_review,
-        write_review,
-    )
+    from ramctl.parsing.label_building.build import LabelBuilder, read_review, write_review
     from ramctl.parsing.label_building.tag_counts import TagCounts
 
     counts = TagCounts()
     decisions = read_review(review) if review else {}
-    with ExitStack() as stack:
-        advance = stack.enter_context(report.progress(progress))
-        parse = stack.enter_context(parsed_batches(None, jobs))
+    with report.progress(progress) as advance, parsed_batches(None, jobs) as parse:
         for n_records, parsed in parse(_caption_batches(items, report, strict)):
             for caption in parsed:
                 counts.add(caption)
@@ -249,13 +217,13 @@ def build_label_file(
             advance(n_records)
     if not counts.captions:
         raise RunProblem("no tags in the input: nothing to build a label system from")
-    built = build_labels(counts, Lexicon.shared(), sizes or Sizes(), decisions)
-    built.labels.write(path)
+    labels, candidates = LabelBuilder(counts, Lexicon.shared()).build(decisions)
+    labels.write(path)
     if review:
-        write_review(review, built.candidates)
-    report.extra["labels"] = len(built.labels)
-    report.extra["strings"] = sum(1 + len(label.synonyms) for label in built.labels)
-    return built
+        write_review(review, candidates)
+    report.extra["labels"] = len(labels)
+    report.extra["strings"] = sum(1 + len(label.synonyms) for label in labels)
+    report.say(f"{len(labels)} labels in {path}")
 
 
 def _caption_batches(

@@ -1,5 +1,7 @@
 """Label systems from captions: counts, merges, limits, review, mapping, closed mode."""
 
+from typing import NamedTuple
+
 import pytest
 
 from ramctl.errors import RunProblem
@@ -7,7 +9,7 @@ from ramctl.labels import Label, LabelSystem
 from ramctl.parsing import CaptionParser
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.dictionary.lexicon import Lexicon
-from ramctl.parsing.label_building.build import Sizes, build_labels, read_review, write_review
+from ramctl.parsing.label_building.build import LabelBuilder, Sizes, read_review, write_review
 from ramctl.parsing.label_building.tag_counts import TagCounts
 
 CAPTIONS = [
@@ -25,10 +27,22 @@ CAPTIONS = [
 ]
 
 
+class Built(NamedTuple):
+    labels: LabelSystem
+    candidates: list
+
+
+DEFAULTS = Sizes()
+
+
+def build(sizes: Sizes = DEFAULTS, decisions=()) -> Built:
+    counts = TagCounts(CaptionParser.open().parse(CAPTIONS))
+    return Built(*LabelBuilder(counts, Lexicon.shared(), sizes).build(dict(decisions)))
+
+
 @pytest.fixture(scope="module")
 def built():
-    counts = TagCounts.of(CaptionParser.open().parse(CAPTIONS))
-    return build_labels(counts, Lexicon.shared(), Sizes())
+    return build()
 
 
 def test_synonyms_and_spellings_are_merged(built):
@@ -70,15 +84,11 @@ def test_a_doing_that_is_a_thing_too_has_a_label_of_its_own(built):
 
 
 def test_the_same_captions_give_the_same_system(built):
-    counts = TagCounts.of(CaptionParser.open().parse(CAPTIONS))
-    assert build_labels(counts, Lexicon.shared(), Sizes()).labels.to_bytes() == (
-        built.labels.to_bytes()
-    )
+    assert build().labels.to_bytes() == built.labels.to_bytes()
 
 
 def test_sizes_drop_the_rarest():
-    counts = TagCounts.of(CaptionParser.open().parse(CAPTIONS))
-    small = build_labels(counts, Lexicon.shared(), Sizes(max_labels=3, max_strings=4))
+    small = build(Sizes(max_labels=3, max_strings=4))
     assert len(small.labels) == 3
     assert sum(1 + len(label.synonyms) for label in small.labels) <= 4
 
@@ -88,8 +98,7 @@ def test_an_edited_review_wins_and_is_stable(built, tmp_path):
     write_review(path, built.candidates)
     edited = path.read_text().replace("sand\tlabel\t\t", "sand\tdrop\t\t")
     path.write_text(edited)
-    counts = TagCounts.of(CaptionParser.open().parse(CAPTIONS))
-    again = build_labels(counts, Lexicon.shared(), Sizes(), read_review(path))
+    again = build(decisions=read_review(path))
     assert not again.labels.ids("sand")
     assert built.labels.ids("sand")
     write_review(path, again.candidates)

@@ -1,9 +1,12 @@
 """Label systems from counts made by hand: merges, ranks, limits, parents, reviews."""
 
+from typing import NamedTuple
+
 import pytest
 
+from ramctl.labels import LabelSystem
 from ramctl.parsing.dictionary.lexicon import Lexicon
-from ramctl.parsing.label_building.build import Candidate, Sizes, build_labels
+from ramctl.parsing.label_building.build import Candidate, LabelBuilder, Sizes
 from ramctl.parsing.label_building.synonyms import main_sense
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.parsing.rules.sentence import Found, ParsedCaption
@@ -21,8 +24,14 @@ def caption(tags: str, *phrases: str, kind: str = "object") -> ParsedCaption:
     return ParsedCaption(tuple(found), phrases)
 
 
+class Built(NamedTuple):
+    labels: LabelSystem
+    candidates: list[Candidate]
+
+
 def build(*captions: ParsedCaption, sizes=EVERYTHING, decisions=None):
-    return build_labels(TagCounts.of(captions), Lexicon.shared(), sizes, decisions)
+    builder = LabelBuilder(TagCounts(captions), Lexicon.shared(), sizes)
+    return Built(*builder.build(decisions or {}))
 
 
 def by_tag(built):
@@ -34,13 +43,13 @@ def fates(built):
 
 
 def test_a_tag_has_the_kind_that_most_mentions_have():
-    counts = TagCounts.of([caption("fish/object fish/action"), caption("fish/object")])
+    counts = TagCounts([caption("fish/object fish/action"), caption("fish/object")])
     assert counts.kind("fish") == "object"
     assert counts.kind("unknown") == "object"
 
 
 def test_contexts_are_the_other_tags_of_the_same_captions():
-    counts = TagCounts.of([*[caption("sofa cat")] * 3, *[caption("couch cat")] * 3, caption("dog")])
+    counts = TagCounts([*[caption("sofa cat")] * 3, *[caption("couch cat")] * 3, caption("dog")])
     vectors = counts.contexts(["sofa", "couch", "dog", "cat"])
     likeness = (vectors @ vectors.T).toarray()
     assert likeness[0, 1] == pytest.approx(1.0)  # both stand beside a cat, never beside the other
@@ -101,7 +110,7 @@ def test_rare_words_become_synonyms_of_labels_not_of_other_words():
         *[caption("sport_utility_vehicle road")], *[caption("suv road")] * 4, sizes=sizes,
     )  # fmt: skip
     assert fates(chain)["sport utility vehicle"] == ("synonym", "suv", "one sense")
-    reviewed = {"suv": Candidate("suv", 0, "object", "synonym", "car", "by hand")}
+    reviewed = {"suv": Candidate("suv", "synonym", "car", "object", 0, "by hand")}
     chain = build(
         *[caption("car road")] * 9, *[caption("suv road")] * 4,
         caption("sport_utility_vehicle road"), sizes=sizes, decisions=reviewed,
@@ -172,9 +181,9 @@ def test_activities_have_labels_beside_the_things_they_are_named_like():
 
 def test_a_review_wins_and_its_counts_are_new():
     decisions = {
-        "dog": Candidate("dog", 999, "scene", "label", "", "by hand"),
-        "cat": Candidate("cat", 999, "object", "synonym", "dog", "by hand"),
-        "unseen": Candidate("unseen", 2, "object", "label", "", "by hand"),
+        "dog": Candidate("dog", "label", "", "scene", 999, "by hand"),
+        "cat": Candidate("cat", "synonym", "dog", "object", 999, "by hand"),
+        "unseen": Candidate("unseen", "label", "", "object", 2, "by hand"),
     }
     built = build(*[caption("dog cat")] * 3, decisions=decisions)
     assert by_tag(built)["dog"].kind == "scene"

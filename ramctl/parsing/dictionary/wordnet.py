@@ -5,6 +5,7 @@ Source: Princeton WordNet 3.0; `scripts/build_lexicon` describes the file.
 
 import gzip
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
@@ -83,9 +84,6 @@ class WordNet:
         packed = resources.files("ramctl.parsing").joinpath("data/wordnet.gz").read_bytes()
         return WordNet(gzip.decompress(packed))
 
-    def __contains__(self, word: str) -> bool:
-        return bool(self.entry(word).senses)
-
     def has(self, word: str, pos: str) -> bool:
         """Whether the word has a sense in this part of speech."""
         return pos in self.entry(word).senses
@@ -117,33 +115,21 @@ class WordNet:
         words = self._data[int(self._ends[0]) + 1 : int(self._ends[self._n_words])]
         return {found.decode() for found in COMPOUND_NOUN.findall(words)}
 
-    def words(self) -> list[str]:
-        """All words, sorted by their bytes."""
-        return [self._line(i).partition("\t")[0] for i in range(1, self._n_words + 1)]
-
-    def _line(self, i: int) -> str:
-        return self._data[int(self._ends[i - 1]) + 1 : int(self._ends[i])].decode()
+    def _line(self, i: int) -> bytes:
+        return self._data[int(self._ends[i - 1]) + 1 : int(self._ends[i])]
 
     def _entry(self, word: str) -> Entry:
-        wanted = word.encode("utf-8", "replace") + b"\t"
-        low, high = 1, self._n_words + 1
-        while low < high:
-            middle = (low + high) // 2
-            start = int(self._ends[middle - 1]) + 1
-            line = self._data[start : int(self._ends[middle])]
-            if line.partition(b"\t")[0] < wanted[:-1]:
-                low = middle + 1
-            else:
-                high = middle
-        line = self._data[int(self._ends[low - 1]) + 1 : int(self._ends[low])]
-        if low > self._n_words or not line.startswith(wanted):
+        wanted = word.encode("utf-8", "replace")
+        words = range(1, self._n_words + 1)  # the lines that hold them, sorted by their bytes
+        place = bisect_left(words, wanted, key=lambda i: self._line(i).partition(b"\t")[0])
+        if place == len(words) or not self._line(words[place]).startswith(wanted + b"\t"):
             return NO_ENTRY
-        return _read_entry(line.decode().split("\t")[1:])
+        return _read_entry(self._line(words[place]).decode().split("\t")[1:])
 
     def _synset(self, number: int) -> Synset:
         if not 0 <= number < self._n_synsets:
             raise RunProblem(f"WordNet has no synset {number}")
-        file, hypernyms, lemmas = self._line(self._n_words + 1 + number).split("\t")
+        file, hypernyms, lemmas = self._line(self._n_words + 1 + number).decode().split("\t")
         return Synset(
             number,
             LEXICOGRAPHER_FILES[int(file.removesuffix("i"))],
@@ -160,10 +146,7 @@ def _read_entry(fields: list[str]) -> Entry:
         pos, value = field[0], field[1:]
         if pos.isupper():
             base_forms[pos.lower()] = tuple(value.split("|"))
-            continue
-        pairs = []
-        for sense in value.split():
-            number, _, count = sense.partition(":")
-            pairs.append((int(number), int(count or 0)))
-        senses[pos] = tuple(pairs)
+        else:
+            pairs = (sense.partition(":") for sense in value.split())
+            senses[pos] = tuple((int(number), int(count or 0)) for number, _, count in pairs)
     return Entry(senses, base_forms)

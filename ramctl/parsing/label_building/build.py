@@ -7,7 +7,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from ramctl.errors import RunProblem
@@ -20,10 +20,6 @@ from ramctl.records.files import write_atomic
 from ramctl.records.record import KINDS
 
 DECISIONS = ("label", "synonym", "drop")
-COLUMNS = ("tag", "decision", "of", "kind", "count", "reason")
-MAX_LABELS = 4585  # the paper's
-MAX_STRINGS = 6500  # about the paper's 6,449 words and phrases
-MIN_COUNT = 5
 # The most general hypernyms that people search by; "artifact" and "organism" are not among them.
 EVERYDAY = frozenset({"person", "animal", "plant", "food"})
 # A free compound must occur this often to be a label, more than a word must.
@@ -40,51 +36,39 @@ TOO_RARE = "too rare for the size"
 class Sizes:
     """How large a label system may grow, and how often a tag must occur."""
 
-    max_labels: int = MAX_LABELS
-    max_strings: int = MAX_STRINGS
-    min_count: int = MIN_COUNT
+    max_labels: int = 4585  # the paper's
+    max_strings: int = 6500  # about the paper's 6,449 words and phrases
+    min_count: int = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What became of one frequent tag: `decision` is label, synonym or drop, with the reason."""
+    """What became of one frequent tag, as a row of the review table."""
 
     tag: str
-    count: int
+    decision: str  # one of DECISIONS
+    of: str  # the label of a synonym
     kind: str
-    decision: str
-    of: str
+    count: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltLabels:
-    """A label system, and every candidate with what became of it, in order of rank."""
-
-    labels: LabelSystem
-    candidates: list[Candidate]
-
-
-def build_labels(
-    counts: TagCounts,
-    lexicon: Lexicon,
-    sizes: Sizes,
-    decisions: Mapping[str, Candidate] | None = None,
-) -> BuiltLabels:
-    """The label system of a corpus; `decisions` (tag to what a person decided) override ours.
-
-    The same counts give the same system.
-    """
-    return _Builder(counts, lexicon, sizes).build(decisions or {})
+COLUMNS = tuple(field.name for field in fields(Candidate))
 
 
 @dataclass(frozen=True, slots=True)
-class _Builder:
+class LabelBuilder:
+    """The label system of a corpus; the same counts give the same system."""
+
     counts: TagCounts
     lexicon: Lexicon
-    sizes: Sizes
+    sizes: Sizes = Sizes()
 
-    def build(self, decisions: Mapping[str, Candidate]) -> BuiltLabels:
+    def build(self, decisions: Mapping[str, Candidate]) -> tuple[LabelSystem, list[Candidate]]:
+        """The system, and every candidate with what became of it, by rank.
+
+        `decisions`, what a person decided on a tag, override ours.
+        """
         ranked = self._rank()
         tags = [tag for tag, _ in ranked]
         merges = {merge.word: merge for merge in find_merges(self.counts, self.lexicon, tags)}
@@ -97,7 +81,7 @@ class _Builder:
         candidates += [decisions[tag] for tag in sorted(decisions.keys() - dict(ranked).keys())]
         candidates = self._limit(candidates)
         candidates += self._rare(candidates)
-        return BuiltLabels(self._system(candidates), candidates)
+        return self._system(candidates), candidates
 
     def _rank(self) -> list[tuple[str, int]]:
         """(tag, count) of all tags and free compounds that are frequent enough, by rank."""
@@ -153,11 +137,11 @@ class _Builder:
         if tag not in self.counts.kinds:
             kind = "action" if tag.endswith("ing") else self.lexicon.noun_kind(tag) or "object"
         if reason := self._why_dropped(tag, kind):
-            return Candidate(tag, count, kind, "drop", "", reason)
+            return Candidate(tag, "drop", "", kind, count, reason)
         if merge := merges.get(tag):
             reason = f"{merge.rule} {merge.similarity}"
-            return Candidate(tag, count, kind, "synonym", merge.tag, reason)
-        return Candidate(tag, count, kind, "label", "", "frequent")
+            return Candidate(tag, "synonym", merge.tag, kind, count, reason)
+        return Candidate(tag, "label", "", kind, count, "frequent")
 
     def _why_dropped(self, tag: str, kind: str) -> str:
         if not all(part.replace("'", "").isalpha() for part in tag.split()):
@@ -208,7 +192,7 @@ class _Builder:
         merges = rare_synonyms(counts, self.lexicon, words, strings)
         return [
             Candidate(
-                m.word, counts.captions[m.word], counts.kind(m.word), "synonym", m.tag, m.rule
+                m.word, "synonym", m.tag, counts.kind(m.word), counts.captions[m.word], m.rule
             )
             for m in merges[: max(self.sizes.max_strings - len(strings), 0)]
         ]
@@ -311,9 +295,8 @@ def read_review(path: Path) -> dict[str, Candidate]:
                 )
             if decision == "synonym" and not of:
                 raise RunProblem(f"{path}:{number}: a synonym of nothing: the column 'of' is empty")
-            decided[tag] = Candidate(
-                tag, int(count) if count.isdigit() else 0, kind, decision, of, row["reason"] or ""
-            )
+            number = int(count) if count.isdigit() else 0
+            decided[tag] = Candidate(tag, decision, of, kind, number, row["reason"] or "")
     return decided
 
 
@@ -321,7 +304,5 @@ def write_review(path: Path, candidates: Iterable[Candidate]) -> None:
     """Write the table, tab-separated, one candidate a line; whole or not at all."""
     text = io.StringIO()
     rows = csv.writer(text, delimiter="\t", quoting=csv.QUOTE_NONE, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    for c in candidates:
-        rows.writerow([c.tag, c.decision, c.of, c.kind, c.count, c.reason])
+    rows.writerows([COLUMNS, *map(astuple, candidates)])
     write_atomic(path, text.getvalue().encode())

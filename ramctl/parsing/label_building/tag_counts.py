@@ -19,7 +19,7 @@ class TagCounts:
     A free compound counts as a mention of its own besides that of its head.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, captions: Iterable[ParsedCaption] = ()) -> None:
         self.captions: Counter[str] = Counter()
         self.kinds: dict[str, Counter[str]] = {}
         self.phrases: Counter[str] = Counter()
@@ -28,6 +28,8 @@ class TagCounts:
         self._ids: dict[str, int] = {}
         self._mentions = array("i")
         self._starts = array("q", [0])
+        for parsed in captions:
+            self.add(parsed)
 
     def add(self, parsed: ParsedCaption) -> None:
         """Count one caption."""
@@ -44,14 +46,6 @@ class TagCounts:
 
     def _id(self, tag: str) -> int:
         return self._ids.setdefault(tag, len(self._ids))
-
-    @classmethod
-    def of(cls, captions: Iterable[ParsedCaption]) -> "TagCounts":
-        """The counts of all captions."""
-        counts = cls()
-        for parsed in captions:
-            counts.add(parsed)
-        return counts
 
     def kind(self, tag: str) -> str:
         """The kind that most mentions of a tag have."""

@@ -12,7 +12,6 @@ from ramctl.parsing.dictionary.lexicon import Lexicon
 NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})
 ADJECTIVES = frozenset({"JJ", "JJR", "JJS"})
 VERBS = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"})
-FINITE = frozenset({"VBD", "VBP", "VBZ", "MD"})
 DETERMINERS = frozenset({"DT", "PRP$", "PDT", "WP$", "CD", "POS"})
 BOUNDARIES = frozenset({".", ":", "``", "''", "-LRB-", "-RRB-"})
 
