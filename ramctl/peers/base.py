@@ -29,22 +29,17 @@ _BLANK: Photo = np.zeros((32, 32, 3), np.uint8)
 
 
 class Peer(ABC):
-    """A tagger of another architecture, opened for a list of labels.
-
-    `labels`: the columns of its scores. `unknown`: those that it was not trained on and cannot
-    learn from their name; they score 0. `batch`: how many photos go through it at once; a
-    photo's scores do not depend on the others. `threshold`: the score above which a label is
-    given unless the user says otherwise. `fingerprint`: a hash of all that its scores depend on.
-    """
+    """A tagger of another architecture, opened for a list of labels."""
 
     kind: ClassVar[str]  # its name in the fingerprint, which state files hold: never to be changed
-    threshold: ClassVar[float] = 0.5
+    threshold: ClassVar[float] = 0.5  # the score above which a label is given by default
 
     def __init__(
         self, path: Path, labels: Sequence[str], runtime: Runtime, *, batch: int | None = None
     ) -> None:
-        self.labels = tuple(labels)
-        self.unknown: tuple[str, ...] = ()
+        self.labels = tuple(labels)  # the columns of the scores
+        self.unknown: tuple[str, ...] = ()  # labels that it was not trained on: they score 0
+        # A hash of all that the scores depend on.
         self.fingerprint = fingerprint([path], self.kind, labels, runtime.dtype)
         # On a CPU a larger batch makes models of this size no faster.
         self.batch = batch or (1 if runtime.device.type == "cpu" else GPU_BATCH)
@@ -87,8 +82,7 @@ def token_batches(
 def crop_strip(photo: Photo) -> Photo:
     """The middle of a photo more than 16 times as long as wide; any other photo as it is.
 
-    For models that see the middle square only: resized whole, a photo of 2000 x 3 pixels would
-    be 150,000 wide.
+    For models that see the middle only: resized whole, 2000 x 3 pixels would be 150,000 wide.
     """
     height, width = photo.shape[:2]
     longest = _LONGEST_CROPPED * min(height, width)
@@ -99,8 +93,8 @@ def crop_strip(photo: Photo) -> Photo:
 def widen_strip(photo: Photo) -> Photo:
     """A photo more than 32 times as long as wide with its lines repeated; others as they are.
 
-    For models that see the whole photo in its own shape: with the longer side brought to their
-    limit, nothing would be left of the shorter. Boxes as shares of the sides stay the same.
+    For models that limit the longer side, where nothing would be left of the shorter. Boxes as
+    shares of the sides stay the same.
     """
     for axis in (0, 1):
         times = -(-photo.shape[1 - axis] // (_LONGEST_WHOLE * photo.shape[axis]))

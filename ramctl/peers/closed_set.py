@@ -58,11 +58,10 @@ class ClassColumns:
 
     @classmethod
     def match(cls, names: Sequence[str], labels: Sequence[str]) -> "ClassColumns":
-        """The columns of `labels` among a model's class names; of all classes without labels.
+        """The columns of `labels`, if any, else of all classes; RunProblem when none is known.
 
         A class name may hold synonyms between commas and one of COCO's endings ("floor-other-
-        merged"); case, hyphens and underscores do not matter. Raises RunProblem when the model
-        knows none of the labels.
+        merged"); case, hyphens and underscores do not matter.
         """
         spellings = [_spellings(name) for name in names]
         if not labels:

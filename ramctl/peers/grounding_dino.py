@@ -45,14 +45,11 @@ class Detection(NamedTuple):
 
 @dataclass(slots=True)
 class Prompt:
-    """One text for the detector, and what it asks for: `dog. traffic light.`
-
-    `labels`: positions in the list of labels. `spans`: for each of them the first token and the
-    one after the last, without the full stop.
-    """
+    """One text for the detector, and what it asks for: `dog. traffic light.`"""
 
     text: str = ""
-    labels: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)  # positions in the list of labels
+    # The first token of each and the one after the last, without the full stop.
     spans: list[tuple[int, int]] = field(default_factory=list)
     n_tokens: int = 1  # [CLS]
 
@@ -71,8 +68,8 @@ class Prompt:
 def pack_prompts(labels: Sequence[str], tokenize: Callable[[str], list[int]]) -> list[Prompt]:
     """Prompts, filled up in the order of the labels, that hold every label whole.
 
-    `tokenize` gives a text's token ids without [CLS] and [SEP]. A label without a token (`...`)
-    is in no prompt. Raises UsageProblem for a label that does not fit into a prompt.
+    `tokenize` leaves out [CLS] and [SEP]. A label without a token (`...`) is in no prompt; one
+    that does not fit into a prompt raises UsageProblem.
     """
     prompts: list[Prompt] = []
     for index, label in enumerate(labels):
@@ -89,12 +86,10 @@ def pack_prompts(labels: Sequence[str], tokenize: Callable[[str], list[int]]) ->
 
 
 class GroundingDino(Peer):
-    """Score: the highest score of any box, which is the mean probability of the label's tokens.
+    """Score: the highest of any box: the label's tokens' mean probability, as the authors' on COCO.
 
-    The mean is what the authors use for COCO. All labels go into one prompt if they fit into its
-    256 tokens, else into several, each a pass of the model; a label's score depends a little on
-    the others in its prompt, so the grouping is fixed by the labels' order. One photo at a time:
-    padding a smaller one would change its scores.
+    Labels that do not fit into one prompt make several, each a pass of the model. One photo at a
+    time: padding a smaller one would change its scores.
     """
 
     kind = "grounding-dino"
@@ -102,10 +97,7 @@ class GroundingDino(Peer):
     _backend: "PortBackend | OriginalBackend"
 
     def __init__(self, path: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        """The detector in a folder of transformers, or in the authors' `.pth` (or its folder).
-
-        `labels` are those of `scores`; `detect` is told its own.
-        """
+        """`path`: a folder of transformers, or the authors' `.pth` or its folder."""
         super().__init__(path, labels, runtime, batch=1)
         if path.is_file() or any(file.suffix == ".pth" for file in weight_files(path)):
             from ramctl.peers.grounding_dino_original import OriginalBackend
@@ -121,11 +113,7 @@ class GroundingDino(Peer):
     def detect(
         self, photos: Sequence[Photo], labels: Sequence[Sequence[str]]
     ) -> list[list[Detection]]:
-        """For each photo and each of its own labels the best box and its score.
-
-        One pass for each prompt that a photo's labels fill. A label without a token (`...`) gets
-        the whole photo and 0.
-        """
+        """The best box of each of a photo's own labels; the whole photo and 0 without a token."""
         return [
             self._detect(photo, pack_prompts(wanted, self._tokenize), len(wanted))
             for photo, wanted in zip(photos, labels, strict=True)

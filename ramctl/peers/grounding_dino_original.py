@@ -72,20 +72,19 @@ class OriginalBackend:
 def with_phrase_mask(bert_model: Any) -> Any:
     """The BERT, which now also takes a mask (B, T, T) that is true where a token may look.
 
-    It stands in for the package's own wrapper, which needs functions that transformers 5 no longer
-    has.
+    The package's own wrapper needs functions that transformers 5 no longer has.
     """
-    bert_model.register_forward_pre_hook(_additive_mask, with_kwargs=True)
+
+    def make_additive(bert: Any, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        allowed = named["attention_mask"]
+        if allowed.dim() == 3:
+            # The eager attention would add a boolean mask as 0 and 1.
+            blocked = torch.finfo(bert.dtype).min * (~allowed).to(bert.dtype)
+            named["attention_mask"] = blocked[:, None]  # (B, 1, T, T)
+        return inputs, named
+
+    bert_model.register_forward_pre_hook(make_additive, with_kwargs=True)
     return bert_model
-
-
-def _additive_mask(bert: Any, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    allowed = named["attention_mask"]
-    if allowed.dim() == 3:
-        # The eager attention would add a boolean mask as 0 and 1.
-        blocked = torch.finfo(bert.dtype).min * (~allowed).to(bert.dtype)
-        named["attention_mask"] = blocked[:, None]  # (B, 1, T, T)
-    return inputs, named
 
 
 def _build(
@@ -100,8 +99,7 @@ def _build(
             f"{checkpoint}: an original checkpoint needs the extra ramctl[grounding-dino]: {error}"
         ) from error
     settings, bert = _settings(weights, checkpoint), _bert(weights, text_folder)
-    # The package would look for a text encoder by name, on the hub, and wrap it in a way that
-    # transformers 5 breaks. It is given ours while a model is built, and gets its own back.
+    # The package would look for a text encoder on the hub, and wrap it in its own way.
     with mock.patch.multiple(
         groundingdino,
         BertModelWarper=with_phrase_mask,

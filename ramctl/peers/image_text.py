@@ -3,7 +3,7 @@
 B photos, L labels, N image tokens, E width of the space that photos and texts share.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,18 +52,14 @@ class ContrastivePeer(Peer):
         return self._from_cosine(normalize(vectors.float(), dim=-1) @ self._texts.T)
 
     @torch.inference_mode()
-    def _embed_labels(self, batches: Iterable[Any]) -> Tensor:
-        """Unit vectors (L, E) of the labels' tokens."""
+    def _embed_labels(self, batches: Iterable[Any], embed: Callable[..., Tensor]) -> Tensor:
+        """Unit vectors (L, E) of the labels' tokens, which `embed` makes vectors of any length."""
         with self._runtime.precision():
-            rows = [self._embed_texts(tokens).float() for tokens in batches]
+            rows = [embed(**tokens).float() for tokens in batches]
         return normalize(torch.cat(rows), dim=-1)
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
         """The photos in the shared space (B, E), of any length."""
-        raise NotImplementedError
-
-    def _embed_texts(self, tokens: Any) -> Tensor:
-        """Texts in the shared space, of any length."""
         raise NotImplementedError
 
     def _from_cosine(self, cosines: Tensor) -> Scores:
@@ -113,13 +109,11 @@ class SiglipPeer(ContrastivePeer):
             max_length=min(self._TEXT_TOKENS, positions),
             truncation=True,
         )
-        self._texts = self._embed_labels(tokens)
+        texts = self._model.text_model
+        self._texts = self._embed_labels(tokens, lambda **inputs: texts(**inputs).pooler_output)
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
         return self._model.vision_model(pixel_values=pixels).pooler_output
-
-    def _embed_texts(self, tokens: Any) -> Tensor:
-        return self._model.text_model(**tokens).pooler_output
 
     def _from_cosine(self, cosines: Tensor) -> Scores:
         logits = cosines * self._model.logit_scale.exp() + self._model.logit_bias
@@ -146,10 +140,7 @@ class _BlipPeer(ContrastivePeer):
 
 
 class BlipMatchingPeer(_BlipPeer):
-    """Score: the matching head's probability that the text fits the photo.
-
-    Each label is read together with the photo, so the cost grows with photos times labels.
-    """
+    """Score: the matching head's probability that the text fits the photo; L passes per photo."""
 
     kind = "BlipMatchingPeer"
 
@@ -182,11 +173,10 @@ class BlipContrastivePeer(_BlipPeer):
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
-        self._texts = self._embed_labels(self._tokens)
+        read, project = self._model.text_encoder, self._model.text_proj
+        self._texts = self._embed_labels(
+            self._tokens, lambda **inputs: project(read(**inputs).last_hidden_state[:, 0])
+        )
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
         return self._model.vision_proj(self._image_tokens(pixels)[:, 0])
-
-    def _embed_texts(self, tokens: Any) -> Tensor:
-        read = self._model.text_encoder(**tokens).last_hidden_state
-        return self._model.text_proj(read[:, 0])

@@ -49,11 +49,10 @@ _UNUSED = re.compile(r"projection\.fc\d\.")  # a layer of stage one that no scor
 
 
 class MKTPeer(Peer):
-    """Score: (1 + s) / 2 of the authors' score s.
+    """Score: (1 + s) / 2; s is the mean of two similarities, of the photo and its 16 best patches.
 
-    s is the mean of two similarities, of the whole photo and of its 16 best patches, each scaled
-    to length 1 *over the labels*: it tells which of the given labels fit best, and depends on
-    which labels were given. `folder` holds the checkpoints of both stages and CLIP's tokenizer.
+    Each is scaled to length 1 *over the labels*: it depends on which labels were given. `folder`
+    holds the checkpoints of both stages and CLIP's tokenizer.
     """
 
     kind = "mkt"

@@ -68,7 +68,9 @@ class MLDecoderPeer(ClosedSetPeer):
     def __init__(self, path: Path, labels: Sequence[str], runtime: Runtime) -> None:
         parts = _take_apart(path)
         super().__init__(path, parts.names, labels, runtime)
-        self._model = _build(parts, path).to(runtime.device)
+        self._backbone, self._head = (
+            part.eval().to(runtime.device) for part in _build(parts, path)
+        )
         config = resolve_data_config(pretrained_cfg=parts.preprocessing)
         self._transform = create_transform(**config)
         self._crops = config["crop_mode"] == "center"
@@ -79,7 +81,10 @@ class MLDecoderPeer(ClosedSetPeer):
             photos = [crop_strip(photo) for photo in photos]
         pixels = transformed(self._transform, photos, self._runtime)
         with self._runtime.precision():
-            logits = self._model(pixels)  # (B, C)
+            features = self._backbone.forward_features(pixels)
+            if features.dim() == 4 and features.shape[1] != self._head.embed_standart.in_features:
+                features = features.flatten(1, 2)  # (B, H, W, width) -> (B, N, width)
+            logits = self._head(features)  # (B, C)
         return logits.float().sigmoid().cpu().numpy()
 
 
@@ -100,37 +105,23 @@ class _Layers(nn.Module):
         return queries
 
 
-class _Classifier(nn.Module):
-    """The head on the tokens of the backbone's feature map."""
-
-    def __init__(self, backbone: nn.Module, head: nn.Module, width: int) -> None:
-        super().__init__()
-        self.backbone, self.head, self.width = backbone, head, width
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        features = self.backbone.forward_features(pixels)  # type: ignore[operator]
-        if features.dim() == 4 and features.shape[1] != self.width:
-            features = features.flatten(1, 2)  # (B, H, W, width) -> (B, N, width)
-        return self.head(features)
-
-
-def _build(parts: _Parts, path: Path) -> nn.Module:
+def _build(parts: _Parts, path: Path) -> tuple[Any, Any]:
+    """The backbone and the head on the tokens of its feature map."""
     try:
         backbone = timm.create_model(parts.architecture, num_classes=0, **parts.model_args)
     except (RuntimeError, ValueError, TypeError) as error:
         raise RunProblem(f"{path}: no backbone {parts.architecture!r}: {error}") from error
-    width = parts.head["embed_standart.weight"].shape[1]
     groups, decoder_width, _ = parts.head["duplicate_pooling"].shape
     head: Any = MLDecoder(
         num_classes=len(parts.head["duplicate_pooling_bias"]),
         num_of_groups=groups,
         decoder_embedding=decoder_width,
-        initial_num_features=width,
+        initial_num_features=parts.head["embed_standart.weight"].shape[1],
     )
     load_strictly(backbone, parts.backbone, path)
     load_strictly(head, parts.head, path)
     head.decoder = _Layers(head.decoder.layers)
-    return _Classifier(backbone, head, width).eval()
+    return backbone, head
 
 
 def _take_apart(path: Path) -> _Parts:

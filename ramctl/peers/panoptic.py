@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import Mask2FormerForUniversalSegmentation, OneFormerForUniversalSegmentation
+from transformers import AutoModelForUniversalSegmentation
 
 from ramctl.device import Runtime
 from ramctl.peers.base import Photo, Scores, pixel_values, widen_strip
@@ -22,14 +22,13 @@ from ramctl.pretrained.transformers_folder import (
 )
 
 
-class _PanopticPeer(ClosedSetPeer):
+class Mask2FormerPeer(ClosedSetPeer):
     """Score: the highest probability that any segment has for the class.
 
     One photo at a time: in a batch the smaller photos would be padded, which moves their scores.
     """
 
-    model_class: ClassVar[Any]
-    model_type: ClassVar[str]
+    kind, model_type = "Mask2FormerPeer", "mask2former"
     processor_options: ClassVar[Mapping[str, Any]] = {}
     processor_inputs: ClassVar[Mapping[str, Any]] = {}  # with every photo
 
@@ -38,7 +37,7 @@ class _PanopticPeer(ClosedSetPeer):
         super().__init__(folder, names, labels, runtime, batch=1)
         self._processor = load_image_processor(folder, **self.processor_options)
         self._model: Any = load_pretrained(
-            self.model_class, folder, runtime.device, kinds=(self.model_type,)
+            AutoModelForUniversalSegmentation, folder, runtime.device, kinds=(self.model_type,)
         )
         self._model_inputs: dict[str, Any] = {}  # with every photo
 
@@ -55,18 +54,10 @@ class _PanopticPeer(ClosedSetPeer):
             return self._model(pixel_values=pixels, **self._model_inputs).class_queries_logits
 
 
-class Mask2FormerPeer(_PanopticPeer):
-    """A Mask2Former of the transformers library."""
+class OneFormerPeer(Mask2FormerPeer):
+    """The same with a OneFormer, which is asked for the panoptic task."""
 
-    kind = "Mask2FormerPeer"
-    model_class, model_type = Mask2FormerForUniversalSegmentation, "mask2former"
-
-
-class OneFormerPeer(_PanopticPeer):
-    """A OneFormer of the transformers library, asked for the panoptic task."""
-
-    kind = "OneFormerPeer"
-    model_class, model_type = OneFormerForUniversalSegmentation, "oneformer"
+    kind, model_type = "OneFormerPeer", "oneformer"
     # The class names of its training texts would be fetched from the hub; tagging needs none.
     processor_options: ClassVar[Mapping[str, Any]] = {"class_info_file": None}
     processor_inputs: ClassVar[Mapping[str, Any]] = {"task_inputs": ["panoptic"]}

@@ -43,11 +43,10 @@ def is_peer(spec: str) -> bool:
 def open_peer(
     spec: str, labels: Sequence[str], *, device: str = "auto", dtype: str = "auto"
 ) -> "Peer":
-    """The peer that `KIND:PATH` names, ready to score photos against `labels`.
+    """The peer that `KIND:PATH` names; a closed one takes an empty `labels` for its own.
 
-    PATH is a local folder (or a file, where the authors gave one) or an `hf://owner/name`. The
-    closed ones (`ml-decoder`, `mask2former`, `oneformer`) take an empty `labels` for their own.
-    Raises UsageProblem for a spec that names nothing, RunProblem when the weights do not fit.
+    PATH is a folder (or a file, where the authors gave one) or an `hf://owner/name`. Raises
+    UsageProblem for a spec that names nothing, RunProblem when the weights do not fit.
     """
     kind, _, name = spec.partition(":")
     if not is_peer(spec):
@@ -60,14 +59,10 @@ def open_peer(
 
 
 def open_detector(weights: str, *, device: str = "auto", dtype: str = "auto") -> "GroundingDino":
-    """Grounding DINO for its boxes: the model of `grounding-dino:WEIGHTS`, without labels.
-
-    Raises what `open_peer` raises.
-    """
+    """Grounding DINO for its boxes: the peer `grounding-dino:WEIGHTS`, without labels."""
     from ramctl.peers.grounding_dino import GroundingDino
 
-    runtime = _runtime("grounding-dino", device, dtype)
-    return GroundingDino(local_path(weights), (), runtime)
+    return GroundingDino(local_path(weights), (), _runtime("grounding-dino", device, dtype))
 
 
 def _runtime(kind: str, device: str, dtype: str) -> "Runtime":
