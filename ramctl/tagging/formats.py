@@ -36,9 +36,8 @@ def output_format(
     `labels` are the names of all labels (fiftyone lists them), `prefix` that of machine tags
     (exiftool-csv), `caption` asks for a column of captions (csv, tsv).
     """
-    lines: dict[str, Encoder] = {"jsonl": dumps, "text": text_line, "kohya": _kohya_line}
-    if name in lines:
-        return Format(b"", lines[name])
+    if encode := {"jsonl": dumps, "text": text_line, "kohya": _kohya_line}.get(name):
+        return Format(b"", encode)
     if name == "fiftyone":
         head = dumps({"classes": list(labels)}).removesuffix(b"}\n")
         return Format(head + b',"labels":{\n', _separated(_fiftyone_entry), b"\n}}\n")
@@ -65,10 +64,9 @@ def require_resumable(name: str, *, resume: bool) -> None:
 
 
 def naming_labels_once(encode: Encoder, names: list[str]) -> Encoder:
-    """The encoder, with `label_names` added to the first record only.
+    """The encoder, with `label_names` added to the first record only, for `--dense`.
 
-    Records of `--dense` hold a score for each label; the names, in the same order, would be as
-    long as the scores.
+    The names, in the order of the scores, would be as long as these.
     """
     unwritten = [names]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from ramctl.errors import UsageProblem
 from ramctl.pages.gallery import open_gallery
@@ -48,13 +49,8 @@ def run(options: TagOptions) -> Report:
     """Tag the photos, or take machine tags out of their sidecars; the report of the run."""
     require_resumable(options.form, resume=options.stream.resume)
     report = Report("tag", quiet=options.quiet, unit="images")
-    photos = PhotoInputs(
-        named_or_stdin(options.inputs, "photos"),
-        options.root,
-        options.recursive,
-        options.null,
-        options.by_content,
-    )
+    named = named_or_stdin(options.inputs, "photos")
+    photos = PhotoInputs(named, options.root, options.recursive, options.null, options.by_content)
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         # A damaged photo is reported once, in our own words.
@@ -83,16 +79,11 @@ def _tag(options: TagOptions, source: Iterator[Item], report: Report, stack: Exi
     # A photo that is done gets no other sidecar on resuming, so these are part of what must agree.
     xmp = f"xmp {sidecars.prefix}" if sidecars.xmp else ""
     written = f"{xmp} {'txt' if sidecars.text else ''}".strip()
+    fingerprint = tagger.fingerprint | {"form": options.form, "sidecars": written}
     return run_stream(
-        report,
-        source,
-        stage,
-        replace(stream, batch=tagger.batch),
-        fingerprint=tagger.fingerprint | {"form": options.form, "sidecars": written},
-        encode=encode,
-        header=form.header,
-        footer=form.footer,
-    )
+        report, source, stage, replace(stream, batch=tagger.batch), fingerprint=fingerprint,
+        encode=encode, header=form.header, footer=form.footer,
+    )  # fmt: skip
 
 
 def _additions(
@@ -120,28 +111,19 @@ def _load(options: TagOptions, report: Report) -> Tagger:
     given = {one.name: getattr(wanted, one.name) for one in fields(wanted)}
     tagger = Tagger.load(options.model, **given)
     report.device = tagger.description
-    _tell(
-        report,
-        unknown_tags(tagger.labels, choice),
-        "tags that you named are not in the label system",
-    )
-    _tell(
-        report,
-        tagger.scorer.unknown,
-        f"labels always score 0: {options.model} was not trained on them",
-    )
+    named = unknown_tags(tagger.labels, choice)
+    _tell(report, named, "tags that you named are not in the label system")
+    untrained = f"labels always score 0: {options.model} was not trained on them"
+    _tell(report, tagger.scorer.unknown, untrained)
     return tagger
 
 
 def _selection(options: TagOptions) -> SelectionOptions:
-    selection = options.tagger.choice
-    if options.include:
-        selection = replace(selection, include=read_tag_list(options.include))
-    if options.exclude:
-        selection = replace(selection, exclude=read_tag_list(options.exclude))
-    if options.rename:
-        selection = replace(selection, rename=read_renames(options.rename))
-    return selection
+    read: dict[str, Callable[[Path], Any]]
+    read = {"include": read_tag_list, "exclude": read_tag_list, "rename": read_renames}
+    files = {name: getattr(options, name) for name in read}
+    given = {name: read[name](file) for name, file in files.items() if file}
+    return replace(options.tagger.choice, **given)
 
 
 def _tell(report: Report, names: Sequence[str], what: str) -> None:

@@ -69,22 +69,14 @@ class Scorer(ABC):
     label_set: LabelSet
     unknown: Sequence[str] = ()  # labels that it was not trained on: their score is 0
     batch: int  # most photos at a time
+    description: str  # device, runtime and batch size, for people
+    fingerprint: dict[str, str]  # what the scores depend on besides the photos, as hashes
     target: int | None = None  # pixels a side: larger photos may be decoded at a reduced scale
 
     @property
     def concurrent(self) -> bool:
         """Whether several threads may score at once."""
         return False
-
-    @property
-    @abstractmethod
-    def description(self) -> str:
-        """Device, runtime and batch size, for people; loads no model."""
-
-    @property
-    @abstractmethod
-    def fingerprint(self) -> dict[str, str]:
-        """What the scores depend on besides the photos, as hashes."""
 
     @abstractmethod
     def prepare(self, photo: Image.Image) -> Pixels:
@@ -113,6 +105,10 @@ class BundleScorer(Scorer):
         self.label_set = choose_labels(bundle, options.labels, options.threshold, dtype)
         self._usual_batch = bundle.batch_size or DEFAULT_BATCH
         self.batch = options.batch or self._usual_batch
+        how = f"torch {options.device}" if self._runtime == TORCH else f"cpu, onnxruntime {dtype}"
+        self.description = f"{how}, batch {self.batch}"
+        kind = f"{self._runtime} {options.dtype}"
+        self.fingerprint = {"model": bundle.fingerprint, "runtime": kind}
         self.target = bundle.preprocess.size
         self.preprocess = Preprocess(bundle.preprocess)
         self._bundle = bundle
@@ -167,31 +163,16 @@ class BundleScorer(Scorer):
         """Whether several threads may score at once; a large torch model takes all cores itself."""
         return not self._annotates and (self._runtime != TORCH or self._side_by_side)
 
-    @property
-    def description(self) -> str:
-        """Device, runtime and batch size; loads no model."""
-        if self._runtime == TORCH:
-            return f"torch {self._options.device}, batch {self.batch}"
-        return f"cpu, onnxruntime {number_format(self._runtime)}, batch {self.batch}"
-
-    @property
-    def fingerprint(self) -> dict[str, str]:
-        """Hashes of the bundle and of how it runs."""
-        how = f"{self._runtime} {self._options.dtype}"
-        return {"model": self._bundle.fingerprint, "runtime": how}
-
     def prepare(self, photo: Image.Image) -> Pixels:
-        """The photo at the model's size (S, S, 3)."""
-        return self.preprocess.resize(photo)
+        return self.preprocess.resize(photo)  # (S, S, 3)
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
-        """Probabilities (n, L) of n resized photos, n at most the batch size."""
         return self.engine.scores(self.preprocess.full_batch(photos, self.batch))[: len(photos)]
 
     def annotate(
         self, photos: Sequence[Decoded], tags: Sequence[Tags], ids: Mapping[str, int]
     ) -> list[JsonObject]:
-        """Boxes and captions, by the torch model even where a graph gives the scores."""
+        # By the torch model even where a graph gives the scores.
         pixels = self.preprocess.full_batch([photo.pixels for photo in photos], self.batch)
         encoded = self._torch.encode(pixels)
         found: list[JsonObject] = [{} for _ in photos]
@@ -249,23 +230,12 @@ class PeerScorer(Scorer):
         self.unknown = self._peer.unknown
         self.label_set = peer_label_set(self._peer.labels, self._peer.threshold, options.threshold)
         self.batch = options.batch or max(self._peer.batch, 1)
-        self._spec = spec
-        self._options = options
-
-    @property
-    def description(self) -> str:
-        """The spec, its device and batch size."""
-        return f"{self._spec}, torch {self._options.device}, batch {self.batch}"
-
-    @property
-    def fingerprint(self) -> dict[str, str]:
-        """The peer's own hash and its number format."""
-        return {"model": self._peer.fingerprint, "runtime": f"torch {self._options.dtype}"}
+        self.description = f"{spec}, torch {options.device}, batch {self.batch}"
+        self.fingerprint = {"model": self._peer.fingerprint, "runtime": f"torch {options.dtype}"}
 
     def prepare(self, photo: Image.Image) -> Pixels:
-        """The photo as it is: each peer has its own way of resizing."""
-        return np.array(photo)  # a copy, because torch warns of arrays that are read-only
+        # Each peer has its own way of resizing. A copy, because torch warns of read-only arrays.
+        return np.array(photo)
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
-        """The peer's scores (n, L)."""
         return self._peer.scores(photos)

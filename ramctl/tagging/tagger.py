@@ -14,7 +14,6 @@ from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem
 from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.device_pool import DevicePool, split_devices
-from ramctl.labels import LabelSystem
 from ramctl.photos.decoding import record_photo
 from ramctl.records.record import JsonObject, Record, encode_name, set_tags
 from ramctl.tagging.scorers import BundleScorer, Decoded, PeerScorer, Scorer, TaggerOptions
@@ -36,8 +35,9 @@ class Tagger:
         self.options = options
         self.workers = options.workers or _cores()
         self.pool: DevicePool | None = None  # processes that tag instead of this one
-        labels = scorer.label_set
-        self._choose = TagSelector(labels.labels, labels.thresholds, options.choice)
+        self.batch = scorer.batch  # most photos at a time
+        self.labels = scorer.label_set.labels
+        self._choose = TagSelector(self.labels, scorer.label_set.thresholds, options.choice)
 
     @classmethod
     def load(cls, model: str = "mini", **options: Any) -> "Tagger":
@@ -60,29 +60,17 @@ class Tagger:
         return cls(BundleScorer(Bundle.open(resolve_model(model)), wanted), wanted)
 
     @property
-    def labels(self) -> LabelSystem:
-        """The labels that photos are scored against."""
-        return self.scorer.label_set.labels
-
-    @property
     def description(self) -> str:
         """Device, runtime and batch size, for people."""
         one = self.scorer.description
         return one if self.pool is None else f"{self.options.device}, {one} each"
 
     @property
-    def batch(self) -> int:
-        """Photos a batch."""
-        return self.scorer.batch
-
-    @property
     def fingerprint(self) -> dict[str, str]:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
         options, thresholds = self.options, self.scorer.label_set.thresholds
-        choice = [
-            *(options.choice.key, options.dense, options.boxes, options.caption),
-            options.max_pixels,
-        ]
+        choice = [options.choice.key, options.dense, options.boxes, options.caption]
+        choice.append(options.max_pixels)
         return self.scorer.fingerprint | {
             "labels": self.labels.sha256,
             "thresholds": blake2b(thresholds.tobytes(), digest_size=16).hexdigest(),
