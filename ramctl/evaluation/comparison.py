@@ -13,7 +13,6 @@ from ramctl.errors import RunProblem
 from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.matching import Photo, match
 from ramctl.evaluation.metrics import (
-    LEVEL,
     POSITIVE,
     Counts,
     Floats,
@@ -40,10 +39,6 @@ class Bootstrap:
 
     n: int
     seed: int
-
-    def to_json(self) -> JsonObject:
-        """How the intervals were made."""
-        return {"level": LEVEL, "resamples": self.n, "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -118,8 +113,7 @@ class Comparison:
 
     def resampled(self, bootstrap: Bootstrap) -> Floats:
         """Average precision of every class in every resample of the photos [B, C]."""
-        n_photos = len(self.photos)
-        return resampled_precisions(self.rankings, n_photos, bootstrap.n, bootstrap.seed)
+        return resampled_precisions(self.rankings, len(self.photos), bootstrap.n, bootstrap.seed)
 
     def only(self, names: set[str]) -> "Comparison":
         """The same comparison on the photos with these names."""

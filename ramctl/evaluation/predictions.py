@@ -8,14 +8,16 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem
 from ramctl.evaluation.classes import Classes
+from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import Floats
-from ramctl.evaluation.reading import Intake, PhotoTable
+from ramctl.evaluation.reading import Intake
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, normalise
 from ramctl.records.record import JsonObject, json_type, string_list
@@ -31,8 +33,7 @@ class _Columns:
     which: NDArray[np.intp]
     labels: NDArray[np.intp]
     starts: NDArray[np.intp]
-    thresholds: Floats
-    n_labels: int
+    thresholds: Floats  # of all labels
 
     @classmethod
     def of(cls, system: LabelSystem, classes: Classes, cut: Cut) -> "_Columns":
@@ -41,11 +42,19 @@ class _Columns:
         labels = np.array([label for c in which for label in ids[c]], np.intp)
         starts = np.cumsum([0, *(len(ids[c]) for c in which)])[:-1]
         thresholds = cut.for_tags(system, classes.n_listed)
-        return cls(np.array(which, np.intp), labels, starts, thresholds, len(system))
+        return cls(np.array(which, np.intp), labels, starts, thresholds)
+
+
+class Prediction(NamedTuple):
+    """What a record says about each class [C]."""
+
+    scores: Floats
+    decided: NDArray[np.bool_]  # by the thresholds of the tags
+    given: NDArray[np.bool_] | None  # by the record's own `tags`, where it has any
 
 
 class ScoreReader:
-    """Turns prediction records into class scores [C] and class decisions [C]."""
+    """Turns records into predictions; `matched` are the classes [C] that some tag counts for."""
 
     def __init__(self, classes: Classes, cut: Cut) -> None:
         self.classes = classes
@@ -55,30 +64,24 @@ class ScoreReader:
         self._latest: _Columns | None = None
         self._classes_of: dict[str, tuple[int, ...]] = {}
 
-    def read(self, fields: JsonObject) -> tuple[Floats, NDArray[np.bool_]]:
-        """A record's class scores and the decisions by its tags' own thresholds.
-
-        Raises RecordProblem for a record without usable scores.
-        """
-        if fields.get("dense") is not None:
-            return self._dense(fields)
+    def read(self, fields: JsonObject) -> Prediction:
+        """What a record says; RecordProblem for one without usable scores."""
         scores = np.zeros(len(self.classes))
         decided = np.zeros(len(self.classes), bool)
-        for tag, score in _tag_scores(fields).items():
-            for c in self.classes_of(tag):
-                scores[c] = max(scores[c], score)
-                decided[c] |= score > self._tag_thresholds.get(tag, DEFAULT_THRESHOLD)
-                self.matched[c] = True
-        return scores, decided
-
-    def given(self, fields: JsonObject) -> NDArray[np.bool_] | None:
-        """The decisions [C] that a record's own `tags` state; None when it has none."""
-        if fields.get("tags") is None:
-            return None
-        decided = np.zeros(len(self.classes), bool)
-        for tag in string_list(fields, "tags"):
-            decided[list(self.classes_of(tag))] = True
-        return decided
+        if fields.get("dense") is not None:
+            self._read_dense(fields, scores, decided)
+        else:
+            for tag, score in _tag_scores(fields).items():
+                for c in self.classes_of(tag):
+                    scores[c] = max(scores[c], score)
+                    decided[c] |= score > self._tag_thresholds.get(tag, DEFAULT_THRESHOLD)
+                    self.matched[c] = True
+        given = None
+        if fields.get("tags") is not None:
+            given = np.zeros(len(self.classes), bool)
+            for tag in string_list(fields, "tags"):
+                given[list(self.classes_of(tag))] = True
+        return Prediction(scores, decided, given)
 
     def classes_of(self, tag: str) -> tuple[int, ...]:
         """The classes that a tag counts for."""
@@ -111,26 +114,23 @@ class ScoreReader:
         thresholds = self.cut.for_tags(system, self.classes.n_listed)
         return dict(zip(system.tags, thresholds.tolist(), strict=True))
 
-    def _dense(self, fields: JsonObject) -> tuple[Floats, NDArray[np.bool_]]:
+    def _read_dense(self, fields: JsonObject, scores: Floats, decided: NDArray[np.bool_]) -> None:
         columns = self._columns_for(fields)
         dense = fields["dense"]
         values = np.array(dense) if isinstance(dense, list) else None
         if values is None or values.ndim != 1 or values.dtype.kind not in "if":
             raise RecordProblem("dense is not a list of numbers", code="bad_field")
-        if len(values) != columns.n_labels:
-            message = f"dense has {len(values)} numbers for {columns.n_labels} labels"
+        if len(values) != len(columns.thresholds):
+            message = f"dense has {len(values)} numbers for {len(columns.thresholds)} labels"
             raise RecordProblem(message, code="bad_field")
         if not np.isfinite(values).all():
             raise RecordProblem("dense holds a number that is not finite", code="bad_field")
-        scores = np.zeros(len(self.classes))
-        decided = np.zeros(len(self.classes), bool)
         if len(columns.labels):
             mine = values[columns.labels].astype(np.float64)
             above = mine > columns.thresholds[columns.labels]
             scores[columns.which] = np.maximum.reduceat(mine, columns.starts)
             decided[columns.which] = np.logical_or.reduceat(above, columns.starts)
         self.matched[columns.which] = True
-        return scores, decided
 
     def _columns_for(self, fields: JsonObject) -> _Columns:
         """The columns of the label system that a record's `dense` refers to.
@@ -139,23 +139,19 @@ class ScoreReader:
         """
         key = fields.get("labels")
         key = key if isinstance(key, str) else ""
-        names = fields.get("label_names")
-        if names is not None:
-            system = self._system_of(string_list(fields, "label_names"))
+        known = self.classes.tag_system
+        if fields.get("label_names") is not None:
+            names = string_list(fields, "label_names")
+            # The system of `--labels` also has synonyms.
+            system = known if known and known.tags == names else LabelSystem.from_tags(names)
             self._latest = self._columns[key] = _Columns.of(system, self.classes, self.cut)
         columns = self._columns.get(key) if key else self._latest
-        if columns is None and self.classes.tag_system is not None:
-            system = self.classes.tag_system
-            columns = self._columns[key] = _Columns.of(system, self.classes, self.cut)
+        if columns is None and known is not None:
+            columns = self._columns[key] = _Columns.of(known, self.classes, self.cut)
         if columns is None:
             message = "dense without label_names: no line before names its labels (see --labels)"
             raise RecordProblem(message, code="missing_field")
         return columns
-
-    def _system_of(self, names: list[str]) -> LabelSystem:
-        """The names as a label system; that of `--labels`, with synonyms, where the names agree."""
-        known = self.classes.tag_system
-        return known if known and known.tags == names else LabelSystem.from_tags(names)
 
 
 def _tag_scores(fields: JsonObject) -> dict[str, float]:
@@ -177,26 +173,23 @@ def _tag_scores(fields: JsonObject) -> dict[str, float]:
     return scores
 
 
-class PredictionTable(PhotoTable):
+@dataclass(frozen=True, slots=True)
+class PredictionTable:
     """The photos of a prediction file with a score and a decision for each class."""
 
-    def __init__(self, reader: ScoreReader) -> None:
-        super().__init__()
-        self.reader = reader
-        self._scores: list[Floats] = []
-        self._decided: list[NDArray[np.bool_]] = []
-        self._given: list[NDArray[np.bool_] | None] = []
+    reader: ScoreReader
+    photos: list[Photo]
+    predictions: list[Prediction]
 
     @classmethod
     def read(cls, name: str, classes: Classes, cut: Cut, intake: Intake) -> "PredictionTable":
         """The table of a file or, for `-`, of standard input."""
-        table = cls(ScoreReader(classes, cut))
-        table.fill(name, intake)
-        return table
+        reader = ScoreReader(classes, cut)
+        return cls(reader, *intake.photos(name, reader.read))
 
     def scores(self, rows: list[int]) -> Floats:
         """The class scores [N, C] of some photos."""
-        return np.array([self._scores[row] for row in rows])
+        return np.array([self.predictions[row].scores for row in rows])
 
     def decisions(self, rows: list[int]) -> tuple[NDArray[np.bool_], str]:
         """The decisions [N, C] about some photos, and in words what made them.
@@ -204,10 +197,10 @@ class PredictionTable(PhotoTable):
         `--threshold` where there is one; else the records' own `tags`, if all have them; else 0.5.
         """
         cut, classes = self.reader.cut, self.reader.classes
-        given = [self._given[row] for row in rows]
+        given = [self.predictions[row].given for row in rows]
         if cut.is_default and all(g is not None for g in given):
             return np.array(given, bool), "the predictions' own tags"
-        decided = np.array([self._decided[row] for row in rows])
+        decided = np.array([self.predictions[row].decided for row in rows])
         own = cut.for_classes(classes.system, classes.n_listed)
         return np.where(np.isnan(own), decided, self.scores(rows) > own), cut.description
 
@@ -215,10 +208,3 @@ class PredictionTable(PhotoTable):
         """Whether scores [N, C] seem to be cut off: then their mAP is a lower bound."""
         scores = scores[:, self.reader.matched]
         return bool(scores.size) and float(np.mean(scores == 0)) > _MAX_ZERO_SHARE
-
-    def _keep(self, fields: JsonObject) -> None:
-        scores, decided = self.reader.read(fields)
-        given = self.reader.given(fields)
-        self._scores.append(scores)
-        self._decided.append(decided)
-        self._given.append(given)

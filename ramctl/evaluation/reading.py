@@ -3,9 +3,10 @@
 Both sides are JSONL, or the RAM authors' lists with lines `id,tag,tag`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ramctl.records.record import JsonObject, Record, Reject, image_name, string
 from ramctl.records.report import Rejects, Report
 
 LIST_SUFFIXES = (".txt", ".csv")
+Taken = TypeVar("Taken")
 
 
 @dataclass(slots=True)
@@ -27,84 +29,76 @@ class Intake:
     report: Report
     rejects: Rejects
 
-    def reject(self, reject: Reject) -> None:
-        """Count and write a reject; RunProblem with `--strict`."""
-        self.report.n_in += 1
-        self.rejects.add(reject)
+    def photos(
+        self, name: str, take: Callable[[JsonObject], Taken]
+    ) -> tuple[list[Photo], list[Taken]]:
+        """The photos of a file or, for `-`, of standard input, and what `take` makes of each.
 
-    def records(self, name: str) -> Iterator[Record]:
-        """The records of a file or, for `-`, of standard input; other lines are rejected."""
-        if name.endswith(LIST_SUFFIXES):
-            yield from _read_list(name)
-            return
-        for item in read_inputs([name], None, self.report.command):
+        Rejected are lines without a record, records for which `take` raises RecordProblem, and
+        photos that were there already. RunProblem at the first of them with `--strict`.
+        """
+        photos: list[Photo] = []
+        taken: list[Taken] = []
+        places: dict[str, str] = {}
+        stage = self.report.command
+        is_list = name.endswith(LIST_SUFFIXES)
+        for item in _read_list(name) if is_list else read_inputs([name], None, stage):
+            self.report.n_in += 1
             if isinstance(item, Reject):
-                self.reject(item)
-            else:
-                yield item
-
-
-class PhotoTable:
-    """The photos of one side in order, each once; `_keep` takes what a record says about its photo.
-
-    `_keep` raises RecordProblem for a record that is unusable, and then keeps nothing of it.
-    """
-
-    def __init__(self) -> None:
-        self.photos: list[Photo] = []
-        self._places: dict[str, str] = {}
-
-    def fill(self, name: str, intake: Intake) -> None:
-        """Take all usable records of a file or, for `-`, of standard input."""
-        for record in intake.records(name):
-            try:
-                image = image_name(record.fields)
-                if image in self._places:
-                    message = f"image {image!r} is there already ({self._places[image]})"
-                    raise RecordProblem(message, code="bad_field")
-                self._keep(record.fields)
-            except RecordProblem as problem:
-                intake.reject(Reject.of(record, problem, intake.report.command))
+                self.rejects.add(item)
                 continue
-            self._places[image] = record.place
-            self.photos.append(Photo(image, record.base))
-            intake.report.n_in += 1
+            try:
+                image = image_name(item.fields)
+                if image in places:
+                    message = f"image {image!r} is there already ({places[image]})"
+                    raise RecordProblem(message, code="bad_field")
+                taken.append(take(item.fields))
+            except RecordProblem as problem:
+                self.rejects.add(Reject.of(item, problem, stage))
+                continue
+            places[image] = item.place
+            photos.append(Photo(image, item.base))
+        return photos, taken
 
-    def _keep(self, fields: JsonObject) -> None:
-        raise NotImplementedError
 
+class Statement(NamedTuple):
+    """What a record says is true, uncertain and, None where it says nothing of it, not true."""
 
-@dataclass(frozen=True, slots=True)
-class _Statement:
     tags: list[str]
     uncertain: list[str]
     negatives: list[str] | None
 
+    @classmethod
+    def of(cls, fields: JsonObject) -> "Statement":
+        """The statement of a record; RecordProblem without `tags` and for wrong types."""
+        if fields.get("tags") is None:
+            raise RecordProblem("no tags field", code="missing_field")
+        negatives = None if fields.get("negatives") is None else string_list(fields, "negatives")
+        return cls(string_list(fields, "tags"), string_list(fields, "uncertain"), negatives)
 
-class TruthTable(PhotoTable):
-    """The photos of a truth file with what it says about them."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._statements: list[_Statement] = []
+@dataclass(frozen=True, slots=True)
+class TruthTable:
+    """The photos of a truth file with what it says about each."""
+
+    photos: list[Photo]
+    statements: list[Statement]
 
     @classmethod
     def read(cls, name: str, intake: Intake) -> "TruthTable":
-        """The table of a file; records without `tags` or with wrong types are rejected."""
-        table = cls()
-        table.fill(name, intake)
-        return table
+        """The table of a file or, for `-`, of standard input."""
+        return cls(*intake.photos(name, Statement.of))
 
     def named(self) -> list[str]:
         """Every tag that the table names in any way, sorted."""
         names: set[str] = set()
-        for statement in self._statements:
+        for statement in self.statements:
             names.update(statement.tags, statement.uncertain, statement.negatives or ())
         return sorted(names)
 
     def tags_outside(self, classes: LabelSystem) -> list[str]:
         """The positive tags that are not classes, sorted."""
-        tags = {tag for statement in self._statements for tag in statement.tags}
+        tags = {tag for statement in self.statements for tag in statement.tags}
         return sorted(tag for tag in tags if not classes.ids(tag))
 
     def code(self, classes: LabelSystem) -> Truth:
@@ -113,7 +107,7 @@ class TruthTable(PhotoTable):
         A record with `negatives` says nothing about other classes; one without is complete.
         """
         truth = np.full((len(self.photos), len(classes)), NEGATIVE, np.int8)
-        for row, statement in zip(truth, self._statements, strict=True):
+        for row, statement in zip(truth, self.statements, strict=True):
             if statement.negatives is not None:
                 row[:] = UNKNOWN
             # Later ones win: a tag that is positive and uncertain is positive.
@@ -125,13 +119,6 @@ class TruthTable(PhotoTable):
                 for tag in tags:
                     row[list(classes.ids(tag))] = value
         return truth
-
-    def _keep(self, fields: JsonObject) -> None:
-        if fields.get("tags") is None:
-            raise RecordProblem("no tags field", code="missing_field")
-        negatives = None if fields.get("negatives") is None else string_list(fields, "negatives")
-        tags, uncertain = string_list(fields, "tags"), string_list(fields, "uncertain")
-        self._statements.append(_Statement(tags, uncertain, negatives))
 
 
 def _read_list(name: str) -> Iterator[Record]:

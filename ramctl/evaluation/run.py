@@ -13,7 +13,7 @@ from ramctl.evaluation.comparison import (
     group_figures,
     headline,
 )
-from ramctl.evaluation.metrics import Floats, Style, interval, mean_over_classes
+from ramctl.evaluation.metrics import LEVEL, Floats, Style, interval, mean_over_classes
 from ramctl.evaluation.output import (
     CLASS_COLUMNS,
     class_rows,
@@ -119,7 +119,7 @@ def _result(
         theirs = Comparison.of(truth, baseline, ours.classes, key=options.key, style=options.style)
         result["baseline"] = difference(ours, theirs, bootstrap)
     if options.ci or baseline is not None:
-        result["bootstrap"] = bootstrap.to_json()
+        result["bootstrap"] = {"level": LEVEL, "resamples": bootstrap.n, "seed": bootstrap.seed}
     result["looks_thresholded"] = predictions.looks_thresholded(ours.scores)
     result |= conditions(ours, predictions.reader.matched)
     result["classes"]["truth_tags_outside"] = truth.tags_outside(ours.classes.system)
@@ -147,18 +147,13 @@ def _explain(report: Report, ours: Comparison, result: JsonObject) -> None:
     one_sided = (len(ours.only_in_truth), len(ours.only_in_predictions))
     if any(one_sided):
         report.say(f"photos in the truth only: {one_sided[0]}, predictions only: {one_sided[1]}")
-    without_tag = result["classes"]["without_tag"]
-    if without_tag:
-        report.say(f"no predicted tag stands for: {_first(without_tag)}")
-    outside = result["classes"]["truth_tags_outside"]
-    if outside:
-        report.say(f"tags of the truth that are not classes: {_first(outside)}")
-    if unused := ours.classes.unused_map_lines():
-        report.say(f"lines of --map for no class: {_first(unused)}")
+    for names, what in (
+        (result["classes"]["without_tag"], "no predicted tag stands for"),
+        (result["classes"]["truth_tags_outside"], "tags of the truth that are not classes"),
+        (ours.classes.unused_map_lines(), "lines of --map for no class"),
+    ):
+        if names:
+            more = f" ... ({len(names)})" if len(names) > 5 else ""
+            report.say(f"{what}: {', '.join(names[:5])}{more}")
     if result["looks_thresholded"]:
         report.say("the predictions look thresholded, so mAP is a lower bound (use --dense)")
-
-
-def _first(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown} ... ({len(names)})" if len(names) > 5 else shown

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.metrics import POSITIVE, UNKNOWN, Floats, Truth, rank
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
+from ramctl.records.files import read_lines
 
 Counts = NDArray[np.integer]
 # With fewer positives than this, a threshold of its own says more about luck than about the tag.
@@ -112,10 +113,8 @@ class Cut:
         A line that names a class wins over lines for its tags. A bare list of numbers is in class
         order if there are as many as classes that the user listed (`n_listed`, None without).
         """
-        if self.value is not None:
-            return np.full(len(classes), self.value)
-        if self.path is None or (self._is_positional and self._n_lines != n_listed):
-            return np.full(len(classes), np.nan)
+        if self.path is None or self._n_numbers not in (None, n_listed):
+            return np.full(len(classes), np.nan if self.value is None else self.value)
         return np.array(read_thresholds(self.path, classes, float("nan")))
 
     def for_tags(self, tags: LabelSystem, n_listed: int | None) -> Floats:
@@ -124,29 +123,16 @@ class Cut:
         A bare list of numbers that is not in class order is in the order of the label system;
         RunProblem when it does not fit that either.
         """
-        is_for_classes = self._is_positional and self._n_lines == n_listed
-        if self.path is None or is_for_classes:
+        numbers = self._n_numbers
+        if self.path is None or (numbers is not None and numbers == n_listed):
             return np.full(len(tags), DEFAULT_THRESHOLD)
-        if self._is_positional and self._n_lines != len(tags):
-            message = f"{self._n_lines} thresholds fit neither the classes nor the {len(tags)} tags"
+        if numbers not in (None, len(tags)):
+            message = f"{numbers} thresholds fit neither the classes nor the {len(tags)} tags"
             raise RunProblem(f"{self.path}: {message}")
         return np.array(read_thresholds(self.path, tags, DEFAULT_THRESHOLD))
 
     @property
-    def _is_positional(self) -> bool:
-        lines = self._lines
-        return bool(lines) and not lines[0].startswith("{")
-
-    @property
-    def _n_lines(self) -> int:
-        return len(self._lines)
-
-    @property
-    def _lines(self) -> list[str]:
-        if self.path is None:
-            return []
-        try:
-            text = self.path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise RunProblem(f"{self.path}: not UTF-8 text at byte {error.start}") from error
-        return [line.strip() for line in text.splitlines() if line.strip()]
+    def _n_numbers(self) -> int | None:
+        """The length of a bare list; None for JSONL, and without a file."""
+        lines = [] if self.path is None else [x for x in read_lines(self.path) if x.strip()]
+        return len(lines) if lines and not lines[0].lstrip().startswith("{") else None
