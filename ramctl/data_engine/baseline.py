@@ -23,7 +23,7 @@ from ramctl.model.preprocess import Preprocess
 from ramctl.model.ram import PreparedLabels
 from ramctl.photos.decoding import record_photo
 from ramctl.records.inputs import RootCheck
-from ramctl.records.record import Record, image_name
+from ramctl.records.record import Record
 
 Photo = Image.Image
 Decoded = tuple[Record, Photo] | RecordProblem
@@ -91,12 +91,8 @@ class Baseline:
         def decode(records: Sequence[Record]) -> tuple[Sequence[Record], list[Decoded]]:
             return records, [_decode(record, target) for record in records]
 
-        for records, batch in ordered_map(decode, batches, self.options.workers):
-            for record, decoded in zip(records, batch, strict=True):
-                problem = decoded.code if isinstance(decoded, RecordProblem) else None
-                if problem in (None, "missing_image"):
-                    self._root_check.count(image_name(record.fields), exists=problem is None)
-            yield batch
+        for batch in ordered_map(decode, batches, self.options.workers):
+            yield list(map(self._root_check.notice, *batch))
 
     def features(self, photos: Sequence[Photo]) -> Tensor:
         """Features (B, extra + T, C) of any number of photos, in full batches."""

@@ -37,7 +37,7 @@ from ramctl.records.files import part_path, work_path, write_atomic
 from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
 from ramctl.records.record import HUMAN, Item, JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.signals import Deadline, StopRequest, TimeIsUp
+from ramctl.records.signals import StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, StreamOptions, each, run_stream
 
@@ -194,7 +194,7 @@ class Cleaning:
         self.options = options
         self.report = Report("clean", quiet=options.quiet)
         self.bundle = Bundle.open(resolve_model(options.model))
-        self._deadline = Deadline(options.stream.max_time)
+        self._deadline = deadline(options.stream.max_time)
 
     @cached_property
     def settings(self) -> JsonObject:

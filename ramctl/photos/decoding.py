@@ -1,6 +1,7 @@
 """Photos by name, decoded to upright RGB pixels; RecordProblem says why one cannot be."""
 
 import io
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -12,12 +13,10 @@ from ramctl.photos.archives import open_archive, split_member
 from ramctl.records.record import Record, image_name, shown_name
 
 MAX_PIXELS = 200_000_000  # the largest phone photos have just under 200 megapixels
-SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff"),
-        *(".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".avif"),
-    }
-)
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff",
+    ".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".avif",
+})  # fmt: skip
 # Not all formats of Pillow: some start other programs (EPS), some are not photos (WMF).
 # Pillow knows the first five from the start; only the others make it load all its plugins.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF")
@@ -112,33 +111,13 @@ def _decode_jpeg(data: bytes, target: int, max_pixels: int) -> Image.Image | Non
     except ValueError:
         return None
     photo = Image.fromarray(pixels)
-    orientation = _jpeg_orientation(data)
-    turn = _TURNS.get(orientation)
-    return photo if turn is None else photo.transpose(turn)
-
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _jpeg_orientation(data: bytes) -> int:
     start = data.find(b"Exif\x00\x00", 0, 1 << 17)
-    if start < 0:
-        return 1
-    exif = Image.Exif()
-    try:
-        exif.load(data[start : start + (1 << 16)])
-        value = exif.get(_ORIENTATION, 1)
-    except (ValueError, KeyError, TypeError, SyntaxError, OSError, IndexError):
-        return 1  # damaged EXIF data say nothing about the pixels
-    return value if isinstance(value, int) else 1
+    if start >= 0:
+        # Damaged EXIF data say nothing about the pixels.
+        with suppress(ValueError, KeyError, TypeError, SyntaxError, OSError, IndexError):
+            photo.getexif().load(data[start : start + (1 << 16)])
+            ImageOps.exif_transpose(photo, in_place=True)
+    return photo
 
 
 def _decode_by_pillow(data: bytes, max_pixels: int) -> Image.Image:

@@ -12,8 +12,8 @@ from typing import BinaryIO
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import open_archive, split_member
 from ramctl.photos.decoding import is_photo_name, read_photo
-from ramctl.records.inputs import STDIN, open_input
-from ramctl.records.jsonl import content_stamp, parse_line, read_records
+from ramctl.records.inputs import STDIN, open_input, read_inputs
+from ramctl.records.jsonl import content_stamp, parse_line
 from ramctl.records.record import Item, Record, Reject, encode_name, shown_name
 
 _BLOCK = 1 << 16
@@ -44,9 +44,7 @@ def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
         if name == STDIN:
             yield from _from_stdin(inputs)
         elif name.lower().endswith(_RECORDS):
-            base = Path(inputs.root) if inputs.root else Path(name).parent
-            with open_input(name) as stream:
-                yield from read_records(stream, name, base, inputs.stage)
+            yield from read_inputs([name], inputs.root, inputs.stage)
         else:
             for found in _globbed(name):
                 yield from _expand(found, Path(), inputs)

@@ -1,9 +1,8 @@
 """Captions beside their photos: webdataset and img2dataset tars, folders of `.txt` files."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 import orjson
@@ -24,28 +23,25 @@ def read_tar(source: Source) -> Iterator[Item]:
     `shard.tar#member`; photos are skipped unread.
     """
     shard = PurePosixPath(source.name).name
-    key, sample, number = "", JsonObject(), 0
+    number = 0
     with open_input(source.name) as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r|") as archive:
-                for member in archive:
-                    if not member.isfile():
-                        continue
-                    stem, suffix = _split(member.name)
-                    if stem != key and sample:
+                files = (member for member in archive if member.isfile())
+                for _, members in groupby(files, lambda member: _split(member.name)[0]):
+                    sample: JsonObject = {}
+                    for member in members:
+                        suffix = _split(member.name)[1]
+                        if suffix in PHOTO_SUFFIXES:
+                            sample["image"] = f"{shard}#{member.name}"
+                        elif suffix in ("txt", "json") and member.size <= MAX_TEXT:
+                            opened = archive.extractfile(member)
+                            sample[suffix] = opened.read() if opened else b""
+                    if sample:
                         number += 1
                         yield _sample(source, sample, number)
-                        sample = {}
-                    key = stem
-                    if suffix in PHOTO_SUFFIXES:
-                        sample["image"] = f"{shard}#{member.name}"
-                    elif suffix in ("txt", "json") and member.size <= MAX_TEXT:
-                        opened = archive.extractfile(member)
-                        sample[suffix] = opened.read() if opened else b""
         except tarfile.TarError as error:
             raise RunProblem(f"{source.name}: {error}") from error
-    if sample:
-        yield _sample(source, sample, number + 1)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -82,10 +78,7 @@ def read_sidecars(source: Source, *, as_tags: bool = False) -> Iterator[Item]:
         if path.suffix[1:].lower() not in PHOTO_SUFFIXES or not text.is_file():
             continue
         number += 1
-        name = encode_name(str(path))
         content = text.read_text("utf-8", errors="replace")
-        if as_tags:
-            yield source.record({"image": name, "tags": split_tags(content)}, number)
-        else:
-            lines = [line.strip() for line in content.splitlines() if line.strip()]
-            yield source.record({"image": name, "captions": lines}, number)
+        captions = [line.strip() for line in content.splitlines() if line.strip()]
+        said = {"tags": split_tags(content)} if as_tags else {"captions": captions}
+        yield source.record({"image": encode_name(str(path)), **said}, number)

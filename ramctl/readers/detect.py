@@ -1,7 +1,5 @@
 """Which format an input has, and its records."""
 
-from __future__ import annotations
-
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +8,7 @@ from pathlib import Path
 from ramctl.errors import UsageProblem
 from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import Source
-from ramctl.records.inputs import STDIN, open_input
-from ramctl.records.jsonl import read_records
+from ramctl.records.inputs import STDIN, open_input, read_inputs
 from ramctl.records.record import Item
 
 Reader = Callable[[Source], Iterator[Item]]
@@ -49,22 +46,18 @@ def read_any(
     """
     for name in inputs:
         kind = form or recognise(name)
-        base = Path(root) if root else Path() if name == STDIN else _folder(Path(name))
+        # The photos of a folder of sidecars are named with the folder.
+        is_place = name == STDIN or Path(name).is_dir()
+        base = Path(root) if root else Path() if is_place else Path(name).parent
         if name == STDIN and kind in NEEDS_A_FILE:
             raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
         source = Source(name, base, stage)
         if kind == "jsonl":
-            with open_input(name) as stream:
-                yield from read_records(stream, name, base, stage)
+            yield from read_inputs([name], root, stage)
         elif kind == "ram":
             yield from json_lists.read_ram(source, tag_list)
         else:
             yield from READERS[kind](source)
-
-
-def _folder(path: Path) -> Path:
-    # The photos of a folder of sidecars are named with the folder.
-    return Path() if path.is_dir() else path.parent
 
 
 def recognise(name: str) -> str:

@@ -1,7 +1,5 @@
 """Joins the records of each photo, wherever they stand, in bounded memory."""
 
-from __future__ import annotations
-
 import hashlib
 import heapq
 import tempfile

@@ -3,8 +3,6 @@
 Read item by item, so that a file of any size takes constant memory.
 """
 
-from __future__ import annotations
-
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from io import BufferedReader

@@ -1,7 +1,5 @@
 """What readers share: the named input, its records and rejects, and the usual field names."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

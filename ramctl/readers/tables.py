@@ -1,11 +1,10 @@
 """Tables of captions: CC3M and CC12M, CSV and TSV with a header, Flickr token files, parquet."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from ramctl.errors import RunProblem
@@ -82,12 +81,11 @@ def read_parquet(source: Source) -> Iterator[Item]:
         raise RunProblem(f"{source.name}: reading parquet needs the package pyarrow") from error
     try:
         table = parquet.ParquetFile(source.name)
-        number = 0
-        for batch in table.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                plain = {k: v for k, v in row.items() if not isinstance(v, bytes)}
-                yield source.record(with_usual_names(plain), number)
+        batches = table.iter_batches(batch_size=1024)
+        rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+        for number, row in enumerate(rows, 1):
+            plain = {k: v for k, v in row.items() if not isinstance(v, bytes)}
+            yield source.record(with_usual_names(plain), number)
     except (ArrowInvalid, OSError) as error:
         raise RunProblem(f"{source.name}: {str(error).splitlines()[0]}") from error
 

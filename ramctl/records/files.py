@@ -47,11 +47,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with part.open("wb") as stream:
             yield stream
         part.replace(path)
-    except OSError as error:
+    except BaseException as error:
         part.unlink(missing_ok=True)
-        raise RunProblem(f"{path}: {error.strerror or error}") from error
-    except BaseException:
-        part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RunProblem(f"{path}: {error.strerror or error}") from error
         raise
 
 

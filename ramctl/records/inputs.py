@@ -7,12 +7,13 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records.jsonl import read_records
-from ramctl.records.record import Item
+from ramctl.records.record import Item, Record, image_name
 
+Seen = TypeVar("Seen")
 STDIN = "-"
 ROOT_CHECK_RECORDS = 100
 
@@ -41,11 +42,9 @@ def open_input(name: str) -> Iterator[BinaryIO]:
 
 def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
     """The named inputs, or `-`; UsageProblem when nothing was named and nothing is piped in."""
-    if inputs:
-        return tuple(inputs)
-    if sys.stdin is None or sys.stdin.isatty():
+    if not inputs and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageProblem(f"nothing to read: name {expected}, or pipe them in (see --help)")
-    return (STDIN,)
+    return tuple(inputs) or (STDIN,)
 
 
 def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Item]:
@@ -72,6 +71,20 @@ class RootCheck:
     def __init__(self) -> None:
         self._missing = 0
         self._decided = False
+
+    def notice(self, record: Record, outcome: Seen) -> Seen:
+        """Count the photo of a record from a list by what became of it, which is handed on.
+
+        Photos that were named one by one (records without a line) do not count.
+        """
+        try:
+            name = image_name(record.fields)
+        except RecordProblem:
+            return outcome
+        missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
+        if record.line is not None:
+            self.count(name, exists=not missing)
+        return outcome
 
     def count(self, name: str, *, exists: bool) -> None:
         """Count one photo name; RunProblem at the hundredth relative one if none exists."""

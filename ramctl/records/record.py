@@ -164,14 +164,12 @@ def set_tags(fields: JsonObject, tags: list[str]) -> None:
             fields[name] = {tag: per_tag[tag] for tag in tags if tag in per_tag}
 
 
+_JSON_TYPES = {
+    type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string",
+    list: "a list",
+}  # fmt: skip
+
+
 def json_type(value: Any) -> str:
     """The JSON name of a value's type, with its article."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, str):
-        return "a string"
-    return "a list" if isinstance(value, list) else "an object"
+    return _JSON_TYPES.get(type(value), "an object")

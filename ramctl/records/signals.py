@@ -1,5 +1,6 @@
 """When a run has to stop: at a signal (the first one asks, the second one kills) or in time."""
 
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -27,16 +28,9 @@ class TimeIsUp(Exception):
     """The limit of `--max-time` has passed."""
 
 
-class Deadline:
-    """The limit of `--max-time`, counted from here on; without one it never passes."""
-
-    def __init__(self, seconds: float | None = None) -> None:
-        self._end = None if seconds is None else time.monotonic() + seconds
-
-    @property
-    def has_passed(self) -> bool:
-        """Whether the time is up."""
-        return self._end is not None and time.monotonic() >= self._end
+def deadline(max_time: float | None) -> float:
+    """When `--max-time`, counted from here on, is over; never without one."""
+    return math.inf if max_time is None else time.monotonic() + max_time
 
 
 class StopRequest:
@@ -45,21 +39,21 @@ class StopRequest:
     A signal that arrives inside `waiting()`, where nothing is in flight, raises Interrupted.
     """
 
-    def __init__(self, deadline: Deadline | None = None) -> None:
+    def __init__(self, deadline: float = math.inf) -> None:
         self.signum: int | None = None
-        self._deadline = deadline or Deadline()
+        self._deadline = deadline
         self._is_waiting = False
         self._old: dict[int, Any] = {}
 
     @property
     def is_due(self) -> bool:
         """Whether a signal came or the time is up."""
-        return self.signum is not None or self._deadline.has_passed
+        return self.signum is not None or time.monotonic() >= self._deadline
 
     def raise_if_due(self) -> None:
         """Raise Interrupted after a signal, TimeIsUp after the deadline."""
         self.raise_if_signalled()
-        if self._deadline.has_passed:
+        if self.is_due:
             raise TimeIsUp
 
     def raise_if_signalled(self) -> None:

@@ -51,11 +51,6 @@ class ResumeState:
         self._pending: list[bytes] = []
         self.ends: dict[Status, int] = {"done": 0, "rejected": 0}
 
-    @classmethod
-    def beside(cls, output: Path, command: str, fingerprint: Mapping[str, str]) -> "ResumeState":
-        """The state of an output file: `FILE.state.jsonl`."""
-        return cls(state_path(output), command, fingerprint)
-
     def start(self) -> None:
         """Begin a new state and discard an older one."""
         head = {"format": FORMAT, "command": self._command, "fingerprint": self._fingerprint}

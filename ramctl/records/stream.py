@@ -13,13 +13,12 @@ from itertools import count
 from pathlib import Path
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem
-from ramctl.records.files import is_device, part_path
-from ramctl.records.inputs import RootCheck
+from ramctl.records.files import is_device, part_path, state_path
 from ramctl.records.jsonl import dumps, stamp_of
 from ramctl.records.outputs import PartFile, Sink, StreamSink, records_to_stdout
-from ramctl.records.record import Item, JsonObject, Record, Reject, image_name
+from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Rejects, Report
-from ramctl.records.signals import Deadline, StopRequest
+from ramctl.records.signals import StopRequest, deadline
 from ramctl.records.state import Entry, ResumeState, Status
 
 Outcome = JsonObject | RecordProblem
@@ -103,33 +102,6 @@ def and_then(stage: Stage, act: Callable[[Record, JsonObject], object]) -> Stage
     return watched(stage, notice)
 
 
-def with_root_check(stage: Stage) -> Stage:
-    """The stage, ended by RunProblem when its first hundred relative photo names all miss.
-
-    Photos that were named one by one (records without a line) do not count.
-    """
-
-    check = RootCheck()
-
-    def notice(record: Record, outcome: Outcome) -> Outcome:
-        name = _listed_name(record)
-        if name is not None:
-            missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
-            check.count(name, exists=not missing)
-        return outcome
-
-    return watched(stage, notice)
-
-
-def _listed_name(record: Record) -> str | None:
-    if record.line is None:
-        return None
-    try:
-        return image_name(record.fields)
-    except RecordProblem:
-        return None
-
-
 def run_stream(
     report: Report,
     source: Iterable[Item],
@@ -150,7 +122,7 @@ def run_stream(
     written, and at the first reject with `strict`.
     """
     with ExitStack() as stack:
-        stop = stack.enter_context(StopRequest(Deadline(options.max_time)))
+        stop = stack.enter_context(StopRequest(deadline(options.max_time)))
         outputs = _Outputs.open(report, options, fingerprint or {}, stack)
         run = _Run(iter(source), report, options, outputs, encode, stop)
         output = outputs.sinks["done"]
@@ -202,7 +174,7 @@ class _Outputs:
             sink = StreamSink(stack.enter_context(opened))
         else:
             sink = file = PartFile(options.output, resume=options.resume)
-            state = ResumeState.beside(options.output, report.command, fingerprint)
+            state = ResumeState(state_path(options.output), report.command, fingerprint)
             if options.resume:
                 state.load(file.end)
                 file.cut(state.ends["done"])

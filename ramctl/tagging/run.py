@@ -11,10 +11,10 @@ from ramctl.errors import UsageProblem
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 from ramctl.records.files import locked
-from ramctl.records.inputs import named_or_stdin
+from ramctl.records.inputs import RootCheck, named_or_stdin
 from ramctl.records.record import Item, JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.stream import StreamOptions, and_then, each, run_stream, with_root_check
+from ramctl.records.stream import StreamOptions, and_then, each, run_stream, watched
 from ramctl.tagging.formats import naming_labels_once, output_format, require_resumable
 from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, read_renames, read_tag_list, unknown_tags
@@ -66,7 +66,7 @@ def run(options: TagOptions) -> Report:
 def _tag(options: TagOptions, source: Iterator[Item], report: Report, stack: ExitStack) -> Report:
     tagger = _load(options, report)
     labels = tagger.labels.tags
-    stage = with_root_check(tagger.stage)
+    stage = watched(tagger.stage, RootCheck().notice)
     for act in _additions(options, report, stack):
         stage = and_then(stage, act)
     stream, sidecars = options.stream, options.sidecars

@@ -12,7 +12,7 @@ from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Reject
 from ramctl.records.report import Rejects, Report
-from ramctl.records.signals import Deadline, StopRequest, TimeIsUp
+from ramctl.records.signals import StopRequest, TimeIsUp, deadline
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.distributed import CompiledParts, World, join_world, why_not_compiled
 from ramctl.training.dry_run import dry_run
@@ -62,7 +62,7 @@ def _train(options: TrainOptions, report: Report) -> None:
             open_plan(options, work, report)
         world.wait()
         try:
-            with StopRequest(Deadline(options.max_time)) as stop:
+            with StopRequest(deadline(options.max_time)) as stop:
                 _Run(options, report, work, world, stop).run()
         except RamctlError as error:
             # A run that failed during set-up must not stand in the way of the next one.

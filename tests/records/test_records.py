@@ -19,7 +19,7 @@ from ramctl.records.record import (
 )
 from ramctl.records.report import Report
 from ramctl.records.state import ResumeState
-from ramctl.records.stream import StreamOptions, each, run_stream, with_root_check
+from ramctl.records.stream import StreamOptions, each, run_stream, watched
 
 
 def records_of(content: bytes):
@@ -211,11 +211,15 @@ def test_damaged_photos_do_not_count_as_missing(tmp_path):
     def damaged(record):
         raise RecordProblem("damaged", code="unreadable_image")
 
-    report = run(tmp_path, b'{"image":"a.jpg"}\n' * 150, stage=with_root_check(each(damaged)))
+    report = run(
+        tmp_path, b'{"image":"a.jpg"}\n' * 150, stage=watched(each(damaged), RootCheck().notice)
+    )
     assert report.n_rejected == 150
 
     def missing(record):
         raise RecordProblem("no such file", code="missing_image")
 
     with pytest.raises(RunProblem, match="--root"):
-        run(tmp_path, b'{"image":"a.jpg"}\n' * 150, stage=with_root_check(each(missing)))
+        run(
+            tmp_path, b'{"image":"a.jpg"}\n' * 150, stage=watched(each(missing), RootCheck().notice)
+        )

@@ -13,7 +13,7 @@ from ramctl.records.files import write_atomic
 from ramctl.records.inputs import RootCheck
 from ramctl.records.record import Record, Reject
 from ramctl.records.report import Rejects, Report
-from ramctl.records.signals import Deadline, StopRequest, TimeIsUp
+from ramctl.records.signals import StopRequest, TimeIsUp, deadline
 
 
 @pytest.fixture
@@ -67,10 +67,10 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
 
 
 def test_a_run_has_to_stop_when_its_time_is_up():
-    with StopRequest(Deadline(1000)) as stop:
+    with StopRequest(deadline(1000)) as stop:
         assert not stop.is_due
         stop.raise_if_due()
-    with StopRequest(Deadline(0)) as stop:
+    with StopRequest(deadline(0)) as stop:
         assert stop.is_due
         stop.raise_if_signalled()
         with pytest.raises(TimeIsUp):
@@ -78,7 +78,7 @@ def test_a_run_has_to_stop_when_its_time_is_up():
 
 
 def test_a_signal_counts_before_the_time():
-    with StopRequest(Deadline(0)) as stop:
+    with StopRequest(deadline(0)) as stop:
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Interrupted) as ended:
             stop.raise_if_due()
