@@ -18,7 +18,6 @@ from ramctl.errors import RecordProblem
 from ramctl.inference.batches import chunks, ordered_map
 from ramctl.inference.regions import View
 from ramctl.inference.torch_engine import TorchEngine
-from ramctl.labels import LabelSystem
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.ram import PreparedLabels
 from ramctl.photos.decoding import record_photo
@@ -47,6 +46,7 @@ class Baseline:
         set_up_cpu(options.threads)
         preset = bundle.preset
         self.bundle = bundle
+        self.labels = bundle.labels
         self.preset = preset
         self.options = options
         self.batch = options.batch or preset.batch_size
@@ -60,16 +60,6 @@ class Baseline:
     def load(cls, name: str, options: BaselineOptions, *, captioning: bool = False) -> "Baseline":
         """The baseline in a bundle."""
         return cls(Bundle.open(resolve_model(name)), options, captioning=captioning)
-
-    @property
-    def labels(self) -> LabelSystem:
-        """The model's label system."""
-        return self.bundle.labels
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model runs."""
-        return self.runtime.device
 
     @cached_property
     def engine(self) -> TorchEngine:

@@ -1,14 +1,14 @@
 """Several captions per photo, written by the baseline from the tags that it predicts."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ramctl.data_engine.baseline import Baseline
 from ramctl.inference.captions import CaptionWriter
 from ramctl.model.ram import Encoded
-
-ParseTags = Callable[[list[str]], list[list[str]]]
+from ramctl.parsing.parser import CaptionParser
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,16 @@ class Captioner:
     caption again, so each further one is prompted by the tags that no caption has named yet.
     """
 
-    def __init__(
-        self, baseline: Baseline, parse: ParseTags, *, number: int, decode: str, seed: int
-    ) -> None:
+    def __init__(self, baseline: Baseline, *, number: int, decode: str, seed: int) -> None:
         self.writer = CaptionWriter(baseline.bundle, decode)
         self.number = number
         self.seed = seed
         self._baseline = baseline
-        self._parse = parse
+
+    @cached_property
+    def _parser(self) -> CaptionParser:
+        """What turns captions into tags of the label system; loaded for the first caption."""
+        return CaptionParser.closed(self._baseline.labels)
 
     def captions(
         self, encoded: Encoded, tags: Sequence[list[str]], names: Sequence[str]
@@ -69,8 +71,8 @@ class Captioner:
         return [list({caption.text: caption for caption in row}.values()) for row in rows]
 
     def _parsed(self, texts: list[str]) -> list[Caption]:
-        tags = self._parse(texts)
-        return [Caption(text, own) for text, own in zip(texts, tags, strict=True)]
+        parsed = self._parser.parse(texts)
+        return [Caption(text, own.tags) for text, own in zip(texts, parsed, strict=True)]
 
 
 def _seed(seed: int, name: str) -> int:

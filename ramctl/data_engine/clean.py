@@ -30,6 +30,7 @@ from ramctl.data_engine.region_store import (
     spool_line,
     unspool,
 )
+from ramctl.data_engine.report import cleaning_page
 from ramctl.data_engine.thresholds import DEFAULT_TO_KEEP, by_own_regions, to_keep
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
@@ -98,7 +99,7 @@ def run(options: CleanOptions) -> Report:
     try:
         if options.stage == "detect":
             cleaning.detect(folder, source)
-            rejects = cleaning.rejects(folder)
+            rejects = folder.rejects(options.part)
             report.rejects.update(rejects)
             report.say(f"{rejects.total()} inputs will be rejected by --stage apply")
         else:
@@ -131,7 +132,8 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
     with _work_folder(options) as folder, tempfile.TemporaryFile() as spool:
         if _is_finished(options.stream, folder):
             hashes = _spool(source, spool)
-            if _was_made_of(options.stream.output, hashes):
+            assert options.stream.output is not None  # else there is none that is finished
+            if recorded_fingerprint(options.stream.output).get("input") == hashes:
                 return cleaning.count_done(hashes, unspool(iter(spool)))
             source = unspool(iter(spool))
         try:
@@ -142,7 +144,7 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
             return report
         cleaning.apply(folder)
         if options.work is None and report.n_left == 0:
-            folder.remove()
+            shutil.rmtree(folder.path, ignore_errors=True)
     return report
 
 
@@ -180,11 +182,6 @@ def _spool(source: Iterable[Item], spool: BinaryIO) -> str:
         hashes.append(stamp)
     spool.seek(0)
     return input_hash(hashes)
-
-
-def _was_made_of(output: Path | None, hashes: str) -> bool:
-    """Whether a finished output comes from these inputs."""
-    return output is not None and recorded_fingerprint(output).get("input") == hashes
 
 
 class Cleaning:
@@ -247,7 +244,7 @@ class Cleaning:
             Scope(self.bundle.labels, frozenset(options.kinds), self._only),
             whole_photos=options.embed_kind == "crop" or options.detector != "attention",
         )
-        self.report.device = str(baseline.device)
+        self.report.device = str(baseline.runtime.device)
         baseline.say = self.report.say
         with self._stopping("records") as (stop, tick):
             items = _stoppable(source, stop)
@@ -264,11 +261,12 @@ class Cleaning:
 
     def apply(self, work: WorkFolder) -> Report:
         """Write the page, where asked for, and the records without the tags that they lose."""
-        if self.options.page is not None:
-            self._write_page(work, self.options.page)
-        shards = work.shards()
-        decisions = Decisions.current(work)
-        cleaner = Cleaner(RegionIndex(shards), removals_of(decisions))
+        shards, options = work.shards(), self.options
+        index, decisions = RegionIndex(shards), Decisions.current(work)
+        if options.page is not None:
+            page = cleaning_page(index, decisions, self.bundle.labels, options.clustering.seed)
+            write_atomic(options.page, page.encode("utf-8"))
+        cleaner = Cleaner(index, removals_of(decisions))
 
         def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
             yield from each(cleaner)(batches)
@@ -278,7 +276,7 @@ class Cleaning:
         settings = {name: work.settings()[name] for name in self.settings}
         fingerprint = _fingerprint(inputs, settings, decisions.folder.name)
         source = work.inputs(shards)
-        return run_stream(self.report, source, stage, self.options.stream, fingerprint=fingerprint)
+        return run_stream(self.report, source, stage, options.stream, fingerprint=fingerprint)
 
     def count_done(self, inputs: str, source: Iterable[Item]) -> Report:
         """The run over an output that is complete: counts what was done before."""
@@ -290,23 +288,6 @@ class Cleaning:
         return run_stream(
             self.report, source, each(unexpected), self.options.stream, fingerprint=fingerprint
         )
-
-    def _write_page(self, work: WorkFolder, path: Path) -> None:
-        """Write the page that shows what is removed and what is kept."""
-        from ramctl.data_engine.report import cleaning_report
-        from ramctl.pages.cleaning import cleaning_page
-
-        index, decisions = RegionIndex(work.shards()), Decisions.current(work)
-        seed = self.options.clustering.seed
-        report = cleaning_report(index, decisions, self.bundle.labels, seed)
-        write_atomic(path, cleaning_page(report).encode("utf-8"))
-
-    def rejects(self, work: WorkFolder) -> Counter[str]:
-        """The inputs of this part that cannot be done, by reject code."""
-        codes: Counter[str] = Counter()
-        for shard in work.shards_of(*self.options.part):
-            codes.update(shard.facts["rejects"])
-        return codes
 
     def _summarise(self, cleaner: Cleaner, decisions: Decisions) -> None:
         """Say what was removed, and what was left alone and why."""

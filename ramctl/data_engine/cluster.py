@@ -6,11 +6,11 @@ outlying 10 % are dropped; tags that the baseline does not predict on their regi
 Holds one number per region and the features of one tag's sample; features are memory-mapped.
 """
 
-import hashlib
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -20,6 +20,7 @@ from ramctl.data_engine import thresholds
 from ramctl.data_engine.region_store import RegionIndex, Rows, WorkFolder, source_bits
 from ramctl.errors import RunProblem
 from ramctl.records.files import replacing, write_atomic
+from ramctl.records.jsonl import content_stamp
 
 OUTLIER, NOT_PREDICTED = 1, 2
 REASONS = {
@@ -68,7 +69,7 @@ class Rules:
             self.thresholds if self.of_own is None else self.of_own,
             self.min_regions, self.top, self.protect,
         ]  # fmt: skip
-        return hashlib.blake2b(orjson.dumps(parts), digest_size=8).hexdigest()
+        return content_stamp(orjson.dumps(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,7 @@ class Decision:
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
         with replacing(path) as stream:
-            np.savez(
-                stream, label=np.int64(self.label), row=self.row, cluster=self.cluster,
-                distance=self.distance, reason=self.reason,
-            )  # fmt: skip
+            np.savez(stream, **{name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
     def load(cls, path: Path) -> "Decision":
@@ -109,10 +107,7 @@ class Decisions:
     @classmethod
     def current(cls, work: WorkFolder) -> "Decisions":
         """Those of the last `cluster` stage; RunProblem when there are none or some are missing."""
-        path = work.path / "cluster.json"
-        if not path.exists():
-            raise RunProblem(f"{work.path}: nothing decided yet; run --stage cluster first")
-        facts = orjson.loads(path.read_bytes())
+        facts = work.facts("cluster.json", "nothing decided yet; run --stage cluster first")
         found = cls(work.path / "clusters" / facts["rules"], tuple(facts["labels"]))
         missing = [label for label in found.labels if not found.path(label).exists()]
         if missing:
@@ -166,23 +161,21 @@ def decide_label(label: int, index: RegionIndex, rules: Rules) -> Decision:
     """Cluster a label's regions and apply both rules."""
     rows = index.rows(label)
     regions = index.regions(rows)
-    clusters = cluster_regions(
+    cluster, distance = cluster_regions(
         len(rows), lambda places: index.features(rows[places]), rules.clustering
     )
-    outlying = farthest(clusters.distance, rules.clustering.outliers)
+    outlying = farthest(distance, rules.clustering.outliers)
     unseen = _not_predicted(label, regions["score"], rules)
     reason = (outlying * OUTLIER + unseen * NOT_PREDICTED).astype(np.uint8)
     reason[(regions["sources"] & source_bits(rules.protect)) > 0] = 0
-    return Decision(label, rows, clusters.cluster, clusters.distance, reason)
+    return Decision(label, rows, cluster, distance, reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Clusters:
+class Clusters(NamedTuple):
     """The clusters of one tag; arrays are parallel to its regions."""
 
     cluster: NDArray[np.uint8]
     distance: NDArray[np.float32]  # to the centre of the region's cluster
-    sizes: list[int]
 
 
 def cluster_regions(n_regions: int, read: ReadRows, settings: ClusterSettings) -> Clusters:
@@ -200,8 +193,7 @@ def cluster_regions(n_regions: int, read: ReadRows, settings: ClusterSettings) -
         gaps = np.linalg.norm(read(rows)[:, None] - centres[None], axis=2)  # (rows, K)
         cluster[rows] = gaps.argmin(1)
         distance[rows] = gaps.min(1)
-    sizes = np.bincount(cluster, minlength=len(centres)).tolist()
-    return Clusters(cluster, distance, sizes)
+    return Clusters(cluster, distance)
 
 
 def _centres(n_regions: int, read: ReadRows, settings: ClusterSettings) -> NDArray[np.float32]:
@@ -227,16 +219,13 @@ def _centres(n_regions: int, read: ReadRows, settings: ClusterSettings) -> NDArr
 
 
 def farthest(distance: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
-    """Marks the farthest `share` of regions, rounded down; among equals the later ones go first."""
-    return _first(np.lexsort((-np.arange(len(distance)), -distance)), share)
+    """Marks the farthest `share` of regions, as `lowest`."""
+    return lowest(-distance, share)
 
 
 def lowest(score: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
-    """Marks the `share` of regions that score lowest, as `farthest`."""
-    return _first(np.lexsort((-np.arange(len(score)), score)), share)
-
-
-def _first(order: Rows, share: float) -> NDArray[np.bool_]:
+    """Marks the lowest `share` of regions, rounded down; among equals the later ones go first."""
+    order = np.lexsort((-np.arange(len(score)), score))
     marked = np.zeros(len(order), bool)
     # The added billionth keeps 0.1 * 30 from becoming 2.
     marked[order[: int(share * len(order) + 1e-9)]] = True

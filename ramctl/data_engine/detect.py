@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.baseline import Baseline, Decoded, Photo, PhotoBatch
+from ramctl.data_engine.baseline import Baseline, Photo, PhotoBatch
 from ramctl.data_engine.detectors import Detector, Embedder, Region
 from ramctl.data_engine.region_store import (
     ShardWriter,
@@ -70,7 +70,9 @@ class Scope:
             if why_not:
                 counts[why_not] += 1
             else:
-                found.append(WantedTag(place, labels, _source_bits(sources.get(tag))))
+                named = sources.get(tag)
+                bits = source_bits(named if isinstance(named, list) else ())
+                found.append(WantedTag(place, labels, bits))
         return found
 
     def _labels(self, tag: str, kind: object) -> tuple[tuple[int, ...], str]:
@@ -106,8 +108,7 @@ class RegionFinder:
         for position, item in enumerate(items[first:], first):
             regions = [] if isinstance(item, Reject) else next(found)
             if isinstance(item, Record) and isinstance(regions, RecordProblem):
-                shard.add(Reject.of(item, regions, STAGE))
-                continue
+                item, regions = Reject.of(item, regions, STAGE), []
             shard.add(item)
             for region in regions if isinstance(regions, list) else []:
                 tag, box = region.tag, tuple(region.box.tolist())
@@ -123,18 +124,13 @@ class RegionFinder:
         batches = chunks(records, self.baseline.batch)
         for decoded in self.baseline.decoded(batches, whole=self.whole_photos):
             of_batch = Counter[str]()
-            yield from self._of_batch(decoded, of_batch)
+            wanted = [
+                item if isinstance(item, RecordProblem) else self._wanted(*item, of_batch)
+                for item in decoded
+            ]
+            yield from map_good(wanted, self._regions)
             counts.update(of_batch)
             tick(len(decoded))
-
-    def _of_batch(
-        self, decoded: list[Decoded], counts: Counter[str]
-    ) -> list[list[Found] | RecordProblem]:
-        wanted = [
-            item if isinstance(item, RecordProblem) else self._wanted(*item, counts)
-            for item in decoded
-        ]
-        return map_good(wanted, self._regions)
 
     def _wanted(self, record: Record, photo: Photo, counts: Counter[str]) -> Wanted | RecordProblem:
         try:
@@ -143,17 +139,21 @@ class RegionFinder:
             return problem
 
     def _regions(self, wanted: list[Wanted]) -> list[list[Found]]:
-        """The regions of each photo's tags."""
-        found = iter(self._find([(photo, tags) for photo, tags in wanted if tags]))
+        """The regions of each photo's tags; a photo without any is not looked at."""
+        tagged = [(photo, tags) for photo, tags in wanted if tags]
+        found = iter(self._find(tagged) if tagged else ())
         return [next(found) if tags else [] for _, tags in wanted]
 
     def _find(self, wanted: list[Wanted]) -> list[list[Found]]:
-        if not wanted:
-            return []
         asked = [[(tag, label) for tag in tags for label in tag.labels] for _, tags in wanted]
         labels = [[label for _, label in own] for own in asked]
         batch = PhotoBatch(self.baseline, [photo for photo, _ in wanted], labels)
-        boxed = self._boxed(batch, asked)
+        boxed = [
+            (tag, Region(index, label, box))
+            for index, boxes in enumerate(self.detector.find(batch))
+            for (tag, label), box in zip(asked[index], boxes, strict=True)
+            if box is not None
+        ]
         best: list[dict[int, Found]] = [{} for _ in wanted]
         if boxed:
             seen = self.embedder.embed(batch, [region for _, region in boxed])
@@ -164,17 +164,6 @@ class RegionFinder:
                 if tag.place not in own or own[tag.place].score < score:
                     own[tag.place] = Found(tag, region.box, float(score), feature)
         return [list(own.values()) for own in best]
-
-    def _boxed(
-        self, batch: PhotoBatch, asked: list[list[tuple[WantedTag, int]]]
-    ) -> list[tuple[WantedTag, Region]]:
-        """The tags that the detector finds, with their regions."""
-        return [
-            (tag, Region(index, label, box))
-            for index, boxes in enumerate(self.detector.find(batch))
-            for (tag, label), box in zip(asked[index], boxes, strict=True)
-            if box is not None
-        ]
 
 
 def detect(
@@ -234,7 +223,3 @@ def _fail_at_reject(items: Sequence[Item]) -> None:
     for item in items:
         if isinstance(item, Reject):
             item.fail()
-
-
-def _source_bits(named: object) -> int:
-    return source_bits(named if isinstance(named, list) else [])

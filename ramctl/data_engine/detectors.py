@@ -55,7 +55,6 @@ class AttentionDetector:
     """
 
     def find(self, batch: PhotoBatch) -> Boxes:
-        """For each photo and each of its labels a box of the photo."""
         heat, places = attention_maps(batch), batch.distinct[1]
         return [
             list(label_boxes(maps[[places[label] for label in labels]], view))
@@ -81,7 +80,6 @@ class GroundingDinoDetector:
     baseline: Baseline
 
     def find(self, batch: PhotoBatch) -> Boxes:
-        """For each photo and each of its labels a box of the photo."""
         photos = [np.array(photo.convert("RGB")) for photo in batch.photos]
         tags = [[self.baseline.labels[label].tag for label in own] for own in batch.labels]
         return [
@@ -101,7 +99,6 @@ class PoolEmbedder:
     context: float = CONTEXT
 
     def embed(self, batch: PhotoBatch, regions: list[Region]) -> ScoredRegions:
-        """Score and feature of each region."""
         grid = batch.grid
         cover = [
             np.maximum(
@@ -118,11 +115,11 @@ class CropEmbedder:
     """Regions as crops, each of which goes through the encoder: the paper's way."""
 
     def embed(self, batch: PhotoBatch, regions: list[Region]) -> ScoredRegions:
-        """Score and feature of each region."""
-        crops = []
-        for region in regions:
-            photo = batch.photos[region.photo]
-            crops.append(photo.crop(crop_pixels(region.box, photo.width, photo.height)))
+        photos = [batch.photos[region.photo] for region in regions]
+        crops = [
+            photo.crop(crop_pixels(region.box, photo.width, photo.height))
+            for photo, region in zip(photos, regions, strict=True)
+        ]
         features = batch.baseline.features(crops)
         n_tokens = features.shape[1] - batch.baseline.engine.model.encoder.extra_tokens
         cover = torch.ones(len(regions), n_tokens)

@@ -6,20 +6,21 @@ Source: RAM sec. 3.3.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, Photo
-from ramctl.data_engine.captions import Caption, Captioner, ParseTags
+from ramctl.data_engine.captions import Caption, Captioner
 from ramctl.data_engine.merge import merge_generated
-from ramctl.data_engine.thresholds import global_or_file, thresholds_hash
+from ramctl.data_engine.thresholds import global_or_file
 from ramctl.errors import RecordProblem
 from ramctl.inference.batches import map_good
-from ramctl.labels import LabelSystem
 from ramctl.model.ram import Encoded
-from ramctl.parsing.parser import CaptionParser
 from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
+from ramctl.records.jsonl import content_stamp
 from ramctl.records.record import Record, string_list
 from ramctl.records.report import Report
 from ramctl.records.stream import Batch, Outcome, StreamOptions, run_stream
@@ -46,38 +47,6 @@ class GenerateOptions:
     quiet: bool = False
 
 
-@dataclass
-class TagCounts:
-    """Counts tags before and after, by source."""
-
-    records: int = 0
-    before: int = 0
-    after: int = 0
-    by_source: Counter[str] = field(default_factory=Counter)
-
-    def add(self, n_before: int, sources: dict[str, list[str]]) -> None:
-        """Count one record."""
-        self.records += 1
-        self.before += n_before
-        self.after += len(sources)
-        for named in sources.values():
-            self.by_source.update(named)
-
-    def tell(self, report: Report) -> None:
-        """Say the tags per record, and add the counts to `--stats`."""
-        report.extra |= {
-            "tags_before": self.before,
-            "tags_after": self.after,
-            "tags_by_source": dict(sorted(self.by_source.items())),
-        }
-        n = max(self.records, 1)
-        by = ", ".join(f"{name} {count / n:.2f}" for name, count in sorted(self.by_source.items()))
-        report.say(
-            f"tags a record: {self.before / n:.2f} before, {self.after / n:.2f} after"
-            + (f" ({by})" if by else "")
-        )
-
-
 class Generator:
     """The stage that adds tags and captions to records, in batches."""
 
@@ -94,13 +63,14 @@ class Generator:
         self.lowest = self.thresholds * confirm if confirm else np.full(len(thresholds), -1.0)
         self.captioner = captioner
         self.report = report
-        self.counts = TagCounts()
+        self.n_records = self.n_before = self.n_after = 0
+        self.by_source: Counter[str] = Counter()  # tags after
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `baseline.batch` records, in order."""
         for decoded in self.baseline.decoded(batches):
             yield map_good(decoded, self._generate)
-        self.counts.tell(self.report)
+        self._tell()
 
     def _generate(self, good: list[tuple[Record, Photo]]) -> Iterator[Outcome]:
         """The outcomes of records whose photos were decoded."""
@@ -139,8 +109,23 @@ class Generator:
             )
         except RecordProblem as problem:
             return problem
-        self.counts.add(n_before, fields["sources"])
+        self.n_records += 1
+        self.n_before += n_before
+        self.n_after += len(fields["sources"])
+        self.by_source.update(chain.from_iterable(fields["sources"].values()))
         return fields
+
+    def _tell(self) -> None:
+        """Say the tags per record, and add the counts to `--stats`."""
+        by_source, n = dict(sorted(self.by_source.items())), max(self.n_records, 1)
+        self.report.extra |= {
+            "tags_before": self.n_before, "tags_after": self.n_after, "tags_by_source": by_source,
+        }  # fmt: skip
+        by = ", ".join(f"{name} {count / n:.2f}" for name, count in by_source.items())
+        self.report.say(
+            f"tags a record: {self.n_before / n:.2f} before, {self.n_after / n:.2f} after"
+            + (f" ({by})" if by else "")
+        )
 
 
 def run(options: GenerateOptions) -> Report:
@@ -153,29 +138,16 @@ def run(options: GenerateOptions) -> Report:
     thresholds = global_or_file(options.threshold, baseline.bundle)
     captioner = None
     if options.captions:
-        parse = caption_parser(baseline.labels)
         captioner = Captioner(
-            baseline, parse, number=options.captions, decode=options.decode, seed=options.seed
+            baseline, number=options.captions, decode=options.decode, seed=options.seed
         )
-    report.device = str(baseline.device)
+    report.device = str(baseline.runtime.device)
     baseline.say = report.say
     fingerprint = {
         "model": baseline.bundle.fingerprint,
-        "thresholds": thresholds_hash(thresholds),
+        "thresholds": content_stamp(orjson.dumps(thresholds)),
         "captions": f"{options.captions} {options.decode} {options.seed} {options.confirm}",
     }
     generator = Generator(baseline, thresholds, captioner, report, options.confirm)
     stream = replace(options.stream, batch=baseline.batch)
     return run_stream(report, source, generator.stage, stream, fingerprint=fingerprint)
-
-
-def caption_parser(labels: LabelSystem) -> ParseTags:
-    """Captions to tags of the label system; the parser is loaded for the first caption."""
-    parsers: list[CaptionParser] = []
-
-    def parse(captions: list[str]) -> list[list[str]]:
-        if not parsers:
-            parsers.append(CaptionParser.closed(labels))
-        return [parsed.tags for parsed in parsers[0].parse(captions)]
-
-    return parse

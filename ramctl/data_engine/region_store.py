@@ -172,13 +172,17 @@ class WorkFolder:
                 "or remove this one"
             )
 
+    def facts(self, name: str, otherwise: str) -> JsonObject:
+        """What a file says; RunProblem, saying `otherwise`, when there is none."""
+        path = self.path / name
+        if not path.exists():
+            raise RunProblem(f"{self.path}: {otherwise}")
+        facts: JsonObject = orjson.loads(path.read_bytes())
+        return facts
+
     def settings(self) -> JsonObject:
         """What the regions were found with; RunProblem when there are none."""
-        path = self.path / "detect.json"
-        if not path.exists():
-            raise RunProblem(f"{self.path}: no regions in it; run --stage detect first")
-        settings: JsonObject = orjson.loads(path.read_bytes())
-        return settings
+        return self.facts("detect.json", "no regions in it; run --stage detect first")
 
     def shard(self, index: int) -> Shard:
         """The shard with this number, finished or not."""
@@ -218,10 +222,8 @@ class WorkFolder:
 
     def shards(self) -> list[Shard]:
         """All shards; RunProblem when the input was not read to its end or shards are missing."""
-        path = self.path / "complete.json"
-        if not path.exists():
-            raise RunProblem(f"{self.path}: detection is not complete; run --stage detect again")
-        n_shards = orjson.loads(path.read_bytes())["shards"]
+        unfinished = "detection is not complete; run --stage detect again"
+        n_shards = self.facts("complete.json", unfinished)["shards"]
         missing = [i for i in range(n_shards) if not self.has_shard(i)]
         if missing:
             named = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
@@ -231,10 +233,11 @@ class WorkFolder:
             )
         return [self.shard(i) for i in range(n_shards)]
 
-    def shards_of(self, index: int, number: int) -> list[Shard]:
-        """The finished shards in the share of one of `number` processes."""
-        folders = sorted((self.path / "shards").glob("[0-9]*"))
-        return [Shard(path) for path in folders if int(path.name) % number == index]
+    def rejects(self, part: tuple[int, int]) -> Counter[str]:
+        """The rejects in the finished shards of one process's share, by code."""
+        folders = (self.path / "shards").glob("[0-9]*")
+        own = (Shard(path) for path in folders if int(path.name) % part[1] == part[0])
+        return sum((Counter(shard.facts["rejects"]) for shard in own), Counter())
 
     def inputs(self, shards: Sequence[Shard]) -> Iterator[Item]:
         """All records and rejects in input order; a record's `key` is its position."""
@@ -245,10 +248,6 @@ class WorkFolder:
                     item.key = str(position)
                 position += 1
                 yield item
-
-    def remove(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -306,14 +305,13 @@ class RegionIndex:
         first, last = np.searchsorted(regions["input"], [place, place + 1])
         return int(self.offsets[number] + first), regions[first:last]
 
-    def locate(self, row: int) -> tuple[int, int]:
-        """Shard and row in it."""
-        shard = int(np.searchsorted(self.offsets, row, side="right")) - 1
-        return shard, row - int(self.offsets[shard])
+    def shards_of(self, rows: Rows) -> Rows:
+        """The number of each row's shard."""
+        return np.searchsorted(self.offsets, rows, side="right") - 1
 
     def _located(self, rows: Rows) -> Iterator[tuple[Shard, Rows, Rows]]:
         """By shard: the places in `rows` and the rows in the shard."""
-        of = np.searchsorted(self.offsets, rows, side="right") - 1
+        of = self.shards_of(rows)
         for index in np.unique(of).tolist():
             place = np.flatnonzero(of == index)
             yield self.shards[index], place, rows[place] - self.offsets[index]

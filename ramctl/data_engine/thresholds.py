@@ -1,11 +1,8 @@
 """`--threshold` of the data engine's commands."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-
-import orjson
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import UsageProblem
@@ -68,11 +65,6 @@ def lowest_of_doubles(thresholds: Sequence[float], labels: LabelSystem) -> list[
         else thresholds[index]
         for index, label in enumerate(labels)
     ]
-
-
-def thresholds_hash(thresholds: Sequence[float]) -> str:
-    """A hash of thresholds, for `--resume`."""
-    return hashlib.blake2b(orjson.dumps(list(thresholds)), digest_size=8).hexdigest()
 
 
 def _share(number: str, text: str) -> float:

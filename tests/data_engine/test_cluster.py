@@ -6,6 +6,7 @@ import pytest
 from ramctl.data_engine.cluster import (
     FIT_REGIONS,
     ClusterSettings,
+    _centres,
     cluster_regions,
     farthest,
     lowest,
@@ -24,7 +25,7 @@ def blobs(n: int, seed: int = 0) -> np.ndarray:
 def test_the_outlying_points_are_the_farthest():
     points = blobs(200)
     clusters = cluster_regions(200, lambda rows: points[rows], ClusterSettings(clusters=2, seed=1))
-    assert sum(clusters.sizes) == 200
+    assert len(clusters.cluster) == 200
     assert np.flatnonzero(farthest(clusters.distance, 0.10)).tolist() == list(range(180, 200))
 
 
@@ -46,10 +47,14 @@ def test_there_is_a_cluster_for_every_fifty_regions_and_eight_at_most(n, expecte
 
 
 def test_equal_regions_make_one_cluster():
-    clusters = cluster_regions(
-        30, lambda rows: np.ones((len(rows), 4), np.float32), ClusterSettings(clusters=4)
-    )
-    assert clusters.sizes == [30]
+    settings = ClusterSettings(clusters=4)
+
+    def read(rows):
+        return np.ones((len(rows), 4), np.float32)
+
+    clusters = cluster_regions(30, read, settings)
+    assert len(_centres(30, read, settings)) == 1
+    assert not clusters.cluster.any()
     assert not clusters.distance.any()
 
 

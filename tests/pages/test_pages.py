@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from ramctl.errors import RecordProblem
-from ramctl.pages.cleaning import CleanedLabel, CleaningReport, Region, cleaning_page
 from ramctl.pages.gallery import open_gallery
 from ramctl.records.record import Record
 
@@ -80,25 +79,3 @@ def test_a_page_that_fails_leaves_the_older_one(folder):
         raise RuntimeError
     assert path.read_text() == "older"
     assert not list(folder.glob("*.part"))
-
-
-def test_the_cleaning_page_counts_all_and_shows_what_can_be_read(folder):
-    def region(name, reason):
-        record = Record({"image": name, "tags": ["a<b", "c"]}, base=folder)
-        return Region(record, (0.0, 0.25, 0.5, 1.0), 0.125, 0.75, reason)
-
-    changed = CleanedLabel(
-        id=7, tag="a<b", kind="object", n_regions=9, reasons={"outlier": 2, "not-predicted": 1},
-        cluster_sizes=[6, 3], removed=[region(ODD, "outlier"), region("gone.png", "outlier")],
-        kept=[region("plain.png", "")],
-    )  # fmt: skip
-    same = CleanedLabel(8, "c", "scene", 4, {"outlier": 0, "not-predicted": 0}, [4], [], [])
-    page = cleaning_page(CleaningReport(5, 40, 10, ["outlier", "not-predicted"], [changed, same]))
-    assert "5 labels, 40 regions; 10 regions\n(25.0%)" in page
-    assert page.count("<section") == 1 and page.count('href="#label-7"') == 1
-    assert page.count("<figure") == page.count("data:image/jpeg;base64,") == 2
-    assert 'style="left:0.0%;top:25.0%;width:50.0%;height:75.0%"' in page.replace("%;\n", "%;")
-    assert "0.12 · 0.75" in page and "removed: 3" in page and "kept: 6" in page
-    assert "clusters of 6, 3" in page and "a<b" not in page and "http" not in page
-    cells = re.findall(r'class="number">(\d+)<', page)
-    assert cells == ["9", "2", "1", "4", "0", "0"]
