@@ -6,14 +6,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from ramctl import __version__
 from ramctl.commands import COMMANDS
-from ramctl.commands.base import HELP_ROW, TwoHelps, help_rows, write_lines
+from ramctl.commands.base import HELP_ROW, RamctlCommand, TwoHelps, help_rows, write_lines
 from ramctl.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
@@ -43,10 +42,7 @@ class LazyGroup(TwoHelps, click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now; None for an unknown name."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"ramctl.commands.{cmd_name}").command
-        return command
+        return RamctlCommand(cmd_name) if cmd_name in COMMANDS else None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its result is the exit code."""

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import partial
@@ -155,41 +155,36 @@ class TwoHelps(click.Command):
         raise NotImplementedError
 
 
+INPUTS = click.Argument(["inputs"], nargs=-1, metavar="[FILE]...", type=click.Path())
+
+
 class RamctlCommand(TwoHelps):
     """A command whose options also come from `ramctl.toml` and `RAMCTL_*`.
 
-    `target` names the module of its `run` and of the dataclass that run takes, as
-    `package.module:Options`; it is imported when the command is called. `options` stand under the
-    headings of `--help`.
+    Its module in this package holds TARGET, the module of its `run` and of the dataclass that run
+    takes, as `package.module:Options`, which is imported when the command is called; OPTIONS,
+    under the headings of `--help`; HELP, EXAMPLES and NOTES; and ARGUMENT where it is not INPUTS.
     """
 
-    def __init__(
-        self,
-        name: str,
-        target: str,
-        argument: click.Argument,
-        options: Mapping[str, Sequence[Option]],
-        help: str,
-        examples: str,
-        notes: str,
-    ) -> None:
-        self.target = target
+    def __init__(self, name: str) -> None:
+        module = import_module(f"ramctl.commands.{name}")
+        self.target = module.TARGET
         self.summary = COMMANDS[name]
-        self.examples = [f"  {line}" for line in examples.strip().splitlines()]
-        self.notes = notes.strip()
+        self.examples = [f"  {line}" for line in module.EXAMPLES.strip().splitlines()]
+        self.notes = module.NOTES.strip()
         show_config = option(
             "--show-config", "Print every option's value and its origin.", expose_value=False
         )
         # Copies: an option that several commands share has other variables in each.
-        self.options = {heading: [copy(one) for one in own] for heading, own in options.items()}
+        self.options = {heading: [*map(copy, own)] for heading, own in module.OPTIONS.items()}
         self.options["run"].append(show_config)
         self.all_options = [*chain.from_iterable(self.options.values())]
         for one in self.all_options:
             one.envvar = environment_names(name, one.name or "")
         super().__init__(
             name,
-            params=[argument, *self.all_options],
-            help=help,
+            params=[getattr(module, "ARGUMENT", INPUTS), *self.all_options],
+            help=module.HELP,
             short_help=self.summary,
             context_settings={"max_content_width": 100},
         )

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, common, option
+from ramctl.commands.base import common, option
 from ramctl.records.record import KINDS, SOURCES
 
+TARGET = "ramctl.data_engine.clean:CleanOptions"
 HELP = """
 A tag is removed where its region is an outlier among the regions of that tag, or where
 the model scores its region too low.
@@ -104,7 +105,3 @@ OPTIONS = {
     ],
     "run": [*options.engine_run, *options.messages],
 }
-
-command = RamctlCommand(
-    "clean", "ramctl.data_engine.clean:CleanOptions", options.inputs, OPTIONS, HELP, EXAMPLES, NOTES
-)

@@ -3,8 +3,9 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, common, option
+from ramctl.commands.base import common, option
 
+TARGET = "ramctl.convert:ConvertOptions"
 HELP = """
 Nothing in a checkpoint is executed: a file that holds more than weights is refused.
 hf://owner/name:file stands for any file, if the hub can be reached.
@@ -20,6 +21,7 @@ Reads no records; --info writes its card to stdout.
 Exit codes: 0 done; 1 failed; 2 wrong usage.
 """
 NAME = click.Path(dir_okay=False)  # a string: it may be hf://owner/name:file
+ARGUMENT = click.Argument(["source"], metavar="CHECKPOINT|BUNDLE")
 OPTIONS = {
     "checkpoint": [
         common("--arch [ram|ram-plus|tag2text]", "Architecture of the checkpoint."),
@@ -59,13 +61,3 @@ OPTIONS = {
     ],
     "run": [options.quiet, options.verbose],
 }
-
-command = RamctlCommand(
-    "convert",
-    "ramctl.convert:ConvertOptions",
-    click.Argument(["source"], metavar="CHECKPOINT|BUNDLE"),
-    OPTIONS,
-    HELP,
-    EXAMPLES,
-    NOTES,
-)

@@ -3,8 +3,9 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, common, option
+from ramctl.commands.base import common, option
 
+TARGET = "ramctl.evaluation.run:EvalOptions"
 HELP = """
 PREDICTIONS is JSONL, or - for stdin. Photos are matched by image as written, else by path,
 else by unique base name. AP equals scikit-learn's average_precision_score.
@@ -21,6 +22,7 @@ Writes:   one JSON object (or -f table, csv, md) with figures, classes, unmatche
 Memory:   numbers, not photos: about ten bytes per photo and class
 Exit:     0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines were rejected
 """
+ARGUMENT = click.Argument(["predictions"], metavar="[PREDICTIONS]", default="-", type=click.Path())
 OPTIONS = {
     "input": [
         common("--truth FILE", "Records with the true tags.", type=str, required=True),
@@ -72,13 +74,3 @@ OPTIONS = {
     ],
     "run": [options.quiet, options.verbose],
 }
-
-command = RamctlCommand(
-    "eval",
-    "ramctl.evaluation.run:EvalOptions",
-    click.Argument(["predictions"], metavar="[PREDICTIONS]", default="-", type=click.Path()),
-    OPTIONS,
-    HELP,
-    EXAMPLES,
-    NOTES,
-)

@@ -2,10 +2,9 @@
 
 from copy import copy
 
-from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand
-from ramctl.commands.train import NOTES, training_options
+from ramctl.commands import options, train
 
+TARGET, NOTES = train.TARGET, train.NOTES
 HELP = """
 The model keeps its labels (--labels +FILE adds some); its preset gives the
 settings of fine-tuning. All records are read before the first step.
@@ -16,14 +15,4 @@ ramctl finetune --model model --labels +birds.txt birds.jsonl
 """
 START = copy(options.model)
 START.field = "init"
-
-
-command = RamctlCommand(
-    "finetune",
-    "ramctl.training.run:TrainOptions",
-    options.inputs,
-    training_options([START], "model-finetuned"),
-    HELP,
-    EXAMPLES,
-    NOTES,
-)
+OPTIONS = train.training_options([START], "model-finetuned")

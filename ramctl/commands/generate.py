@@ -3,8 +3,9 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, common
+from ramctl.commands.base import common
 
+TARGET = "ramctl.data_engine.generate:GenerateOptions"
 HELP = "Tags are only added; a tag that clean has removed is not added again."
 EXAMPLES = """
 ramctl parse captions.jsonl | ramctl generate --model model/ > more.jsonl
@@ -42,13 +43,3 @@ OPTIONS = {
     "output": options.stream,
     "run": [*options.engine_run, *options.messages],
 }
-
-command = RamctlCommand(
-    "generate",
-    "ramctl.data_engine.generate:GenerateOptions",
-    options.inputs,
-    OPTIONS,
-    HELP,
-    EXAMPLES,
-    NOTES,
-)

@@ -11,8 +11,6 @@ EXIT_CODES = """\
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
 130 interrupted, 143 terminated (what is written is complete, --resume continues)."""
 
-inputs = click.Argument(["inputs"], nargs=-1, metavar="[FILE]...", type=click.Path())
-
 root = option(
     "--root DIR",
     "Folder of relative photo names [default: that of the input file].",

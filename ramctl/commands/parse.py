@@ -3,9 +3,10 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, common, option
+from ramctl.commands.base import common, option
 from ramctl.readers.detect import FORMATS
 
+TARGET = "ramctl.parsing.run:ParseOptions"
 HELP = """
 Without --labels any visible thing, place, property or action can be a tag; with it, only
 the labels of that system. Input formats are recognised; --from forces one.
@@ -53,7 +54,3 @@ OPTIONS = {
     ],
     "run": [options.jobs, options.batch, *options.messages],
 }
-
-command = RamctlCommand(
-    "parse", "ramctl.parsing.run:ParseOptions", options.inputs, OPTIONS, HELP, EXAMPLES, NOTES
-)

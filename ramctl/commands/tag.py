@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import RamctlCommand, common, option
+from ramctl.commands.base import common, option
 from ramctl.tagging.formats import FORMATS
 
+TARGET = "ramctl.tagging.run:TagOptions"
 HELP = """
 Inputs are photos, folders (-R), *.tar, and *.jsonl[.gz] with image. On - (stdin), a line
 that starts with { is a record, any other line a path.
@@ -93,7 +94,3 @@ OPTIONS = {
         *options.messages,
     ],
 }
-
-command = RamctlCommand(
-    "tag", "ramctl.tagging.run:TagOptions", options.inputs, OPTIONS, HELP, EXAMPLES, NOTES
-)

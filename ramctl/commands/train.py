@@ -3,8 +3,9 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import Option, RamctlCommand, common, option
+from ramctl.commands.base import Option, common, option
 
+TARGET = "ramctl.training.run:TrainOptions"
 HELP = """
 The labels are those of --labels, else of --init, else they are built from the records' tags.
 All records are read before the first step.
@@ -103,12 +104,4 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
     }
 
 
-command = RamctlCommand(
-    "train",
-    "ramctl.training.run:TrainOptions",
-    options.inputs,
-    training_options(STARTS, "model"),
-    HELP,
-    EXAMPLES,
-    NOTES,
-)
+OPTIONS = training_options(STARTS, "model")
