@@ -5,7 +5,7 @@ B photos a batch, T tokens, C channels of the backbone.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -112,10 +112,11 @@ class PhotoBatch:
     baseline: Baseline
     photos: list[Photo]
     labels: list[list[int]]
-    views: list[View] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.views = [self.baseline.view(photo) for photo in self.photos]
+    @cached_property
+    def views(self) -> list[View]:
+        """The part of each photo that the model sees."""
+        return [self.baseline.view(photo) for photo in self.photos]
 
     @cached_property
     def features(self) -> Tensor:

@@ -21,7 +21,7 @@ from ramctl.data_engine.apply import Cleaner, removals_of
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.cluster import ClusterSettings, Decisions, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
-from ramctl.data_engine.detectors import detector_facts, open_detector, open_embedder
+from ramctl.data_engine.detectors import CropEmbedder, PoolEmbedder, detector_facts, open_detector
 from ramctl.data_engine.region_store import (
     RegionIndex,
     WorkFolder,
@@ -240,7 +240,7 @@ class Cleaning:
         finder = RegionFinder(
             baseline,
             open_detector(options.detector, baseline),
-            open_embedder(options.embed_kind),
+            PoolEmbedder() if options.embed_kind == "pool" else CropEmbedder(),
             Scope(self.bundle.labels, frozenset(options.kinds), self._only),
             whole_photos=options.embed_kind == "crop" or options.detector != "attention",
         )

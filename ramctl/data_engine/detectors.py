@@ -159,8 +159,3 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
 
     device, dtype = baseline.options.device, baseline.options.dtype
     return GroundingDinoDetector(open_grounding_dino(weights, device=device, dtype=dtype), baseline)
-
-
-def open_embedder(kind: str) -> Embedder:
-    """The embedder that `--embed` names."""
-    return PoolEmbedder() if kind == "pool" else CropEmbedder()

@@ -120,34 +120,24 @@ def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
 
 
 def _photo(name: str, base: Path, inputs: PhotoInputs) -> Record:
-    stamp = _content_stamp if inputs.by_content else _file_stamp
-    return Record(
-        {"image": encode_name(name)}, shown_name(name), None, base, _key(name), stamp(name, base)
-    )
+    image = encode_name(name)
+    key = image if isinstance(image, str) else f"bytes:{image['bytes']}"
+    stamp = _stamp(name, base, by_content=inputs.by_content)
+    return Record({"image": image}, shown_name(name), None, base, key, stamp)
 
 
-def _key(name: str) -> str:
-    encoded = encode_name(name)
-    return encoded if isinstance(encoded, str) else f"bytes:{encoded['bytes']}"
-
-
-def _file_stamp(name: str, base: Path) -> str:
-    """Size and time of a file or an archive's member; empty for a missing photo."""
+def _stamp(name: str, base: Path, *, by_content: bool) -> str:
+    """A hash of a photo's content, or its size and time; empty for a missing photo."""
     inside = split_member(name)
     try:
+        if by_content:
+            return content_stamp(read_photo(name, base))
         if inside and not (base / name).exists():
             return open_archive(base / inside[0]).stamp(inside[1])
         facts = (base / name).stat()
     except (OSError, ValueError, RecordProblem):
         return ""
     return f"{facts.st_size}-{facts.st_mtime_ns}"
-
-
-def _content_stamp(name: str, base: Path) -> str:
-    try:
-        return content_stamp(read_photo(name, base))
-    except RecordProblem:
-        return ""
 
 
 def _from_stdin(inputs: PhotoInputs) -> Iterator[Item]:

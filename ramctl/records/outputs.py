@@ -57,12 +57,6 @@ class StreamSink(Sink):
         self._stream.flush()
 
 
-class _StderrSink(Sink):
-    def write(self, data: bytes) -> int:
-        sys.stderr.write(data.decode("utf-8"))
-        return super().write(data)
-
-
 class PartFile(Sink):
     """An output that grows as `FILE.part` and is renamed to FILE when complete.
 
@@ -145,7 +139,7 @@ def open_rejects(name: str | None, *, resume: bool) -> Sink:
     if name is None:
         return Sink()
     if name == "-":
-        return _StderrSink()
+        return StreamSink(sys.stderr.buffer)
     path = Path(name)
     return StreamSink(path.open("wb")) if is_device(path) else PartFile(path, resume=resume)
 

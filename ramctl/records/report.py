@@ -159,13 +159,9 @@ class Rejects:
         if self._strict:
             reject.fail()
 
-    def finish(self) -> None:
-        """Complete the file."""
-        self.sink.flush()
-        self.sink.finish()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.finish()
+        self.sink.flush()
+        self.sink.finish()
