@@ -68,7 +68,6 @@ class CleanOptions:
 
     @property
     def embed_kind(self) -> str:
-        """`pool` or `crop`."""
         return self.embed or ("pool" if self.detector == "attention" else "crop")
 
     @property
@@ -207,7 +206,6 @@ class Cleaning:
 
     @cached_property
     def _only(self) -> frozenset[int] | None:
-        """The label ids of `--only FILE`."""
         if self.options.only is None or self.options.top is not None:
             return None
         asked = LabelSystem.read(Path(self.options.only)).tags

@@ -13,7 +13,6 @@ from ramctl.data_engine.region_store import (
     ShardWriter,
     WorkFolder,
     cut_into_shards,
-    input_hash,
     source_bits,
 )
 from ramctl.errors import RecordProblem, RunProblem
@@ -174,13 +173,13 @@ def detect(
     part: tuple[int, int] = (0, 1),
     strict: bool = False,
     tick: Tick = lambda n: None,
-) -> str:
-    """Fill every missing shard; returns one hash of all inputs.
+) -> None:
+    """Fill every missing shard.
 
     `part` (i, n) is this process's share: every n-th shard. Raises RunProblem when the folder was
     filled from other input, and with `strict` at the first reject.
     """
-    n_shards, n_inputs, hashes = 0, 0, []
+    n_shards = n_inputs = 0
     for number, (items, stamp) in enumerate(cut_into_shards(source)):
         if work.has_shard(number):
             if work.shard(number).facts["stamp"] != stamp:
@@ -198,9 +197,7 @@ def detect(
             shard.save(work.shard(number).folder, stamp)
             work.forget_unfinished(number)
         n_shards, n_inputs = number + 1, n_inputs + len(items)
-        hashes.append(stamp)
     work.complete(n_shards, n_inputs)
-    return input_hash(hashes)
 
 
 def _filled(

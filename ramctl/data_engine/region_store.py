@@ -77,7 +77,6 @@ class ShardWriter:
     rejects: list[Reject] = field(default_factory=list)
 
     def add(self, item: Item) -> None:
-        """Add the next input."""
         self.inputs.append(spool_line(item))
         if isinstance(item, Reject):
             self.rejects.append(item)
@@ -189,7 +188,6 @@ class WorkFolder:
         return Shard(self.path / "shards" / f"{index:05d}")
 
     def has_shard(self, index: int) -> bool:
-        """Whether the shard is finished."""
         return self.shard(index).folder.is_dir()
 
     def unfinished(self, index: int, stamps: Sequence[str]) -> ShardWriter:
@@ -209,7 +207,6 @@ class WorkFolder:
             shard.save(folder, input_hash(stamps[: len(shard.inputs)]))
 
     def forget_unfinished(self, index: int) -> None:
-        """Delete the beginning of a shard."""
         shutil.rmtree(self._unfinished(index).folder, ignore_errors=True)
 
     def _unfinished(self, index: int) -> Shard:

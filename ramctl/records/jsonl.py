@@ -64,17 +64,16 @@ def read_records(stream: BinaryIO, source: str, base: Path, stage: str) -> Itera
 
 def parse_line(line: bytes, source: str, number: int, base: Path, stage: str) -> Item:
     """The record of one line, or the Reject that says why there is none."""
-    code = "bad_json"
     try:
         fields, base = _unwrap(loads(line), base)
     except (ValueError, RecursionError) as error:
         reason = str(error).split(": line 1", 1)[0] or "too deeply nested"
+        code, message = "bad_json", f"bad JSON: {reason}"
         try:
             line.decode("utf-8")
         except UnicodeDecodeError as bad:
-            code, reason = "bad_utf8", f"invalid UTF-8 at byte {bad.start}"
+            code, message = "bad_utf8", f"invalid UTF-8 at byte {bad.start}"
         shown = line.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
-        message = reason if code == "bad_utf8" else f"bad JSON: {reason}"
         return Reject(source, number, stage, code, message, raw=shown)
     return Record(fields, source, number, base, stamp=content_stamp(line.strip()))
 

@@ -137,25 +137,15 @@ class Rejects:
     With `strict` the first one ends the run. As a context it completes the file at its end.
     """
 
-    def __init__(
-        self, report: Report, name: str | None, *, strict: bool = False, resume: bool = False
-    ) -> None:
-        self.sink = open_rejects(name, resume=resume)
+    def __init__(self, report: Report, name: str | None, *, strict: bool = False) -> None:
+        self.sink = open_rejects(name, resume=False)
         self._report = report
         self._strict = strict
 
     def add(self, reject: Reject) -> None:
         """Count and write a reject; RunProblem with `strict`."""
-        self.write(reject)
-        self.check(reject)
-
-    def write(self, reject: Reject) -> int:
-        """Count and write a reject, and return the offset after it."""
         self._report.reject(reject)
-        return self.sink.write(dumps(reject.to_json()))
-
-    def check(self, reject: Reject) -> None:
-        """RunProblem with `strict`."""
+        self.sink.write(dumps(reject.to_json()))
         if self._strict:
             reject.fail()
 

@@ -57,7 +57,6 @@ class StopRequest:
             raise TimeIsUp
 
     def raise_if_signalled(self) -> None:
-        """Raise Interrupted after a signal."""
         if self.signum is not None:
             raise Interrupted(self.signum)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from ramctl.errors import Interrupted, RecordProblem, RunProblem
 from ramctl.records.files import is_device, part_path, state_path
 from ramctl.records.jsonl import dumps, stamp_of
-from ramctl.records.outputs import PartFile, Sink, StreamSink, records_to_stdout
+from ramctl.records.outputs import PartFile, Sink, StreamSink, open_rejects, records_to_stdout
 from ramctl.records.record import Item, JsonObject, Record, Reject
-from ramctl.records.report import Rejects, Report
+from ramctl.records.report import Report
 from ramctl.records.signals import StopRequest, deadline
 from ramctl.records.state import Entry, ResumeState, Status
 
@@ -153,7 +153,6 @@ class _Outputs:
     """
 
     sinks: dict[Status, Sink]
-    rejects: Rejects
     state: ResumeState | None
 
     @classmethod
@@ -180,10 +179,10 @@ class _Outputs:
                 file.cut(state.ends["done"])
             else:
                 state.start()
-        rejects = Rejects(report, options.rejects, strict=options.strict, resume=options.resume)
+        rejects = open_rejects(options.rejects, resume=options.resume)
         if state and options.resume:
-            rejects.sink.cut(state.ends["rejected"])
-        return cls({"done": sink, "rejected": rejects.sink}, rejects, state)
+            rejects.cut(state.ends["rejected"])
+        return cls({"done": sink, "rejected": rejects}, state)
 
     def earlier(self, key: str) -> Entry | None:
         """What an earlier run did with an input."""
@@ -193,18 +192,11 @@ class _Outputs:
         """Leave out what an earlier run wrote for an input that is to be done again."""
         self.sinks[entry.status].forget(entry.start, entry.end)
 
-    def write(self, record: Record, line: bytes) -> None:
-        """Write the output of a record."""
-        end = self.sinks["done"].write(line)
+    def write(self, status: Status, key: str, stamp: str, line: bytes) -> None:
+        """Write what became of an input."""
+        end = self.sinks[status].write(line)
         if self.state:
-            self.state.add(record.key, record.stamp, "done", end)
-
-    def reject(self, reject: Reject, key: str, stamp: str) -> None:
-        """Write the reject of an input; RunProblem with `--strict`."""
-        end = self.rejects.write(reject)
-        if self.state:
-            self.state.add(key, stamp, "rejected", end)
-        self.rejects.check(reject)
+            self.state.add(key, stamp, status, end)
 
     def flush(self) -> None:
         """Hand everything to the operating system."""
@@ -270,17 +262,16 @@ class _Run:
                 return
             if item is None:
                 break
-            position = str(next(self.positions))
-            if isinstance(item, Reject):
-                stamp = stamp_of(item)
-                if not self._is_done(position, stamp, None):
-                    self.report.n_in += 1
-                    self.outputs.reject(item, position, stamp)
+            key = self._key(item)
+            if isinstance(item, Record):
+                item.key = key
+            if self._is_done(key, item):
                 continue
-            item.key = item.key or position
-            if not self._is_done(item.key, item.stamp, item):
-                self.report.n_in += 1
+            self.report.n_in += 1
+            if isinstance(item, Record):
                 yield item
+            else:
+                self._reject(item, key, stamp_of(item))
         for record, entry in self.retried:
             if self.stop.is_due:
                 return
@@ -288,16 +279,28 @@ class _Run:
             self.report.n_in += 1
             yield record
 
-    def _is_done(self, key: str, stamp: str, record: Record | None) -> bool:
+    def _key(self, item: Item) -> str:
+        """What names an input in the state: its own key, else its position."""
+        position = str(next(self.positions))
+        return (item.key if isinstance(item, Record) else "") or position
+
+    def _reject(self, reject: Reject, key: str, stamp: str) -> None:
+        self.report.reject(reject)
+        self.outputs.write("rejected", key, stamp, dumps(reject.to_json()))
+        if self.options.strict:
+            reject.fail()
+
+    def _is_done(self, key: str, item: Item) -> bool:
         """Whether an input needs nothing now; a reject that is to be retried waits for the end."""
         entry = self.outputs.earlier(key)
         if entry is None:
             return False
-        if entry.stamp != stamp:
+        if entry.stamp != stamp_of(item):
             self.outputs.forget(entry)
             return False
-        if entry.status == "rejected" and self.options.retry_rejects and record is not None:
-            self.retried.append((record, entry))
+        retries = entry.status == "rejected" and self.options.retry_rejects
+        if retries and isinstance(item, Record):
+            self.retried.append((item, entry))
         else:
             self.report.n_skipped += 1
         return True
@@ -310,20 +313,17 @@ class _Run:
         for record, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, RecordProblem):
                 reject = Reject.of(record, outcome, self.report.command)
-                self.outputs.reject(reject, record.key, record.stamp)
+                self._reject(reject, record.key, record.stamp)
             else:
-                self.outputs.write(record, self.encode(outcome))
+                self.outputs.write("done", record.key, record.stamp, self.encode(outcome))
                 self.report.n_out += 1
         self.outputs.flush()
 
     def finish(self, footer: bytes) -> None:
         """Count what the time limit left undone, and complete the outputs."""
         if self.stop.is_due:
-            self.report.n_left = sum(not self._was_done(item) for item in self.items)
+            keys = map(self._key, self.items)
+            self.report.n_left = sum(self.outputs.earlier(key) is None for key in keys)
         if footer:
             self.outputs.sinks["done"].write(footer)
         self.outputs.finish()
-
-    def _was_done(self, item: Item) -> bool:
-        key = (item.key if isinstance(item, Record) else "") or str(next(self.positions))
-        return self.outputs.earlier(key) is not None
