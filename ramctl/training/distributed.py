@@ -1,7 +1,7 @@
 """How training is spread and compiled: processes that torchrun started, and torch.compile."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,13 +29,13 @@ class World:
         """Whether this process writes the files and messages."""
         return self.rank == 0
 
-    def sums(self, values: Sequence[float], device: torch.device) -> list[float]:
+    def sums(self, values: Mapping[str, float], device: torch.device) -> dict[str, float]:
         """Each value summed over all processes."""
         if self.size == 1:
-            return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64, device=device)
+            return dict(values)
+        tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
         dist.all_reduce(tensor)
-        return [float(value) for value in tensor]
+        return dict(zip(values, tensor.tolist(), strict=True))
 
     def wait(self) -> None:
         """Wait until every process is here."""

@@ -24,7 +24,7 @@ from ramctl.records.files import write_atomic
 from ramctl.records.record import Reject
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.data.annotations import read_annotation
-from ramctl.training.data.augmentation import TrainingPhoto, is_only_flipped, training_preprocess
+from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
 from ramctl.training.data.batches import TrainingSet
 from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors
 from ramctl.training.data.record_file import RecordFile, ScannedRecords, Source, scan_records
@@ -65,11 +65,10 @@ def runtime_of(options: TrainOptions, precision: str, local_rank: int = 0) -> Ru
 
 def can_keep_features(preset: Preset) -> bool:
     """Whether what the frozen stages make of a photo never changes, so that it can be kept."""
-    training = preset.training
+    training, augment = preset.training, preset.training.data.augment
     is_frozen = training.backbone.backbone_lr_factor == 0 or training.backbone.frozen_stages > 0
-    is_plain = (
-        is_only_flipped(training.data.augment) and training_preprocess(preset) == preset.preprocess
-    )
+    is_only_flipped = augment.crop_scale == (1.0, 1.0) and augment.operations == 0
+    is_plain = is_only_flipped and training_preprocess(preset) == preset.preprocess
     return is_frozen and is_plain and clip_place(training.losses.distill) is None
 
 
@@ -217,7 +216,7 @@ class Job:
             self.context.on_reject(Reject.of(records[position], problem, self.plan.command))
 
         annotations = (read_annotation(records[index]) for index in range(len(records)))
-        return CachedFeatures(cache, cache.fill(annotations, reject, self.context.on_read))
+        return cache.fill(annotations, reject, self.context.on_read)
 
     def _caption_vectors(self) -> NDArray[np.float16] | None:
         """The caption teacher's vectors, where it is asked for."""

@@ -106,26 +106,6 @@ class WorkFolder:
         made = [*self.checkpoints.glob("*"), *self.features.glob("*"), *self.path.glob("*.f16")]
         return bool(made)
 
-    def prepare(self, *, resume: bool, restart: bool) -> bool:
-        """Create the folder for a new run, or find an unfinished run to continue (True).
-
-        Raises UsageProblem when there is an unfinished run and neither was asked for.
-        """
-        if restart and self.path.exists():
-            self.remove()
-        if not self.path.exists():
-            self.path.mkdir(parents=True)
-            return False
-        if not resume:
-            raise UsageProblem(
-                f"{self.path} holds an unfinished run: --resume continues it, --restart discards it"
-            )
-        if not self.plan_file.is_file():
-            raise RunProblem(
-                f"{self.path}: no {PLAN}: the earlier run failed during set-up; use --restart"
-            )
-        return True
-
     def write_plan(self, plan: Plan) -> None:
         """Keep the plan."""
         table = {f.name: getattr(plan, f.name) for f in fields(plan)}
@@ -157,21 +137,32 @@ def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
 
     Raises UsageProblem when an unfinished run is in the way, or is a different one.
     """
-    commands = [shlex.join(["ramctl", *options.argv])]
-    if work.prepare(resume=options.resume, restart=options.restart):
-        plan = work.read_plan()
-        _check_resumed(options, plan)
-        report.say(f"resuming {work.path}")
-        work.write_plan(replace(plan, commands=[*plan.commands, *commands]))
-        return
-    try:
-        work.write_plan(_new_plan(options, work, commands))
-    except BaseException:
+    command = shlex.join(["ramctl", *options.argv])
+    if options.restart and work.path.exists():
         work.remove()
-        raise
+    if not work.path.exists():
+        work.path.mkdir(parents=True)
+        try:
+            work.write_plan(_new_plan(options, work, command))
+        except BaseException:
+            work.remove()
+            raise
+        return
+    if not options.resume:
+        raise UsageProblem(
+            f"{work.path} holds an unfinished run: --resume continues it, --restart discards it"
+        )
+    if not work.plan_file.is_file():
+        raise RunProblem(
+            f"{work.path}: no {PLAN}: the earlier run failed during set-up; use --restart"
+        )
+    plan = work.read_plan()
+    _check_resumed(options, plan)
+    report.say(f"resuming {work.path}")
+    work.write_plan(replace(plan, commands=[*plan.commands, command]))
 
 
-def _new_plan(options: TrainOptions, work: WorkFolder, commands: list[str]) -> Plan:
+def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
     preset = _with_options(_base_preset(options), options)
     inputs = named_or_stdin(options.inputs, "JSONL files of parsed records")
     require_files(inputs)
@@ -181,7 +172,7 @@ def _new_plan(options: TrainOptions, work: WorkFolder, commands: list[str]) -> P
         command=options.command,
         preset=preset,
         sources=[Source.of(name, options.root, spool(name, work.path)) for name in inputs],
-        commands=commands,
+        commands=[command],
         **{f.name: getattr(options, f.name) for f in fields(RunPaths)},
     )
 

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from jinja2 import StrictUndefined, Template
 
 from ramctl import __version__
 from ramctl.checkpoints.bundle import CARD, GRAPH, TEXT_FOLDER, WEIGHTS, BundleWriter
@@ -22,14 +24,6 @@ from ramctl.records.record import JsonObject
 from ramctl.training.job import Job
 
 THRESHOLD_DIGITS = 4
-LIMITS = """\
-- It names what its captions named: no counting, no fine-grained classes (breeds, makes, species),
-  no text in the photo.
-- It inherits the bias of its photos and captions: whom and what they show, and how people are
-  described.
-- A tag that is missing from the captions of photos that show it was learnt as absent.
-- Scores of words outside the label system rest on the text embedding alone and are less sure.
-"""
 
 
 def round_weights(model: RAM) -> None:
@@ -118,41 +112,12 @@ def _provenance(job: Job, measured: JsonObject) -> JsonObject:
 
 def _model_card(name: str, preset: Preset, labels: LabelSystem, provenance: JsonObject) -> str:
     """Markdown: how the model was made, from what, what was measured, what it cannot do."""
-    kinds = Counter(label.kind for label in labels)
-    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-    commands = "\n".join(f"$ {command}" for command in provenance["commands"])
-    versions = ", ".join(f"{part} {number}" for part, number in provenance["versions"].items())
-    return f"""\
-# {name}
-
-An image tagger in the manner of RAM (Recognize Anything): {preset.description}.
-
-## Labels
-
-{len(labels)} labels ({counts}), stored in `labels.jsonl` with their thresholds.
-
-## Data
-
-{_bullets(provenance["data"])}
-
-The photos and captions keep the licences of their origin; see where the data came from.
-
-## Made by
-
-```console
-{commands}
-```
-
-Seed {provenance["seed"]}; {versions}.
-
-## Measured
-
-{_bullets(provenance["measured"])}
-
-## Limits
-
-{LIMITS}"""
-
-
-def _bullets(facts: JsonObject) -> str:
-    return "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in facts.items())
+    text = (files("ramctl.training") / "model_card.txt").read_text("utf-8")
+    card = Template(text, trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
+    kinds = Counter(label.kind for label in labels).most_common()
+    versions = provenance["versions"].items()
+    facts = provenance | {
+        "kinds": ", ".join(f"{number} {kind}" for kind, number in kinds),
+        "versions": ", ".join(f"{part} {number}" for part, number in versions),
+    }
+    return card.render(facts, name=name, preset=preset, labels=labels)

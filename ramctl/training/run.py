@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -76,22 +77,20 @@ def _is_cuda(device: str) -> bool:
     return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
 
 
+@dataclass
 class _Run:
     """One process of a run."""
 
-    def __init__(
-        self,
-        options: TrainOptions,
-        report: Report,
-        work: WorkFolder,
-        world: World,
-        stop: StopRequest,
-    ) -> None:
-        self.options, self.report, self.work = options, report, work
-        self.world, self.stop = world, stop
-        self.plan = work.read_plan()
-        name = options.rejects if world.is_main else None
-        self.rejects = Rejects(report, name, strict=options.strict)
+    options: TrainOptions
+    report: Report
+    work: WorkFolder
+    world: World
+    stop: StopRequest
+
+    def __post_init__(self) -> None:
+        self.plan = self.work.read_plan()
+        name = self.options.rejects if self.world.is_main else None
+        self.rejects = Rejects(self.report, name, strict=self.options.strict)
         self.logged = time.monotonic()
         self.rejected_photos: set[tuple[int, int]] = set()
 

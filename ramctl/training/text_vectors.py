@@ -74,8 +74,12 @@ def label_vectors(
     Labels of `init` keep theirs, so that only new ones are embedded, unless its labels are of
     another kind or width.
     """
-    stored = [] if init is None else _stored_vectors(init, config)
-    rows = rows_in(init.labels, labels) if init is not None and stored else [-1] * len(labels)
+    stored, rows = [], [-1] * len(labels)
+    own = None if init is None else init.preset.model.labels
+    if init and own and (own.kind, own.width) == (config.kind, config.width):
+        tensors = init.tensors(["labels.text", "labels.counts"])
+        text, counts = tensors["labels.text"].astype(np.float32), tensors["labels.counts"].tolist()
+        stored, rows = _split(text, counts), rows_in(init.labels, labels)
     new = LabelSystem(label for label, row in zip(labels, rows, strict=True) if row < 0)
     embedded: Iterator[Rows] = iter(())
     if len(new):
@@ -94,14 +98,6 @@ def rows_in(known: LabelSystem, labels: LabelSystem) -> list[int]:
         same = index < len(tags) and tags[index] == label.tag
         rows.append(index if same else found[0] if found else -1)
     return rows
-
-
-def _stored_vectors(init: Bundle, config: LabelConfig) -> list[Rows]:
-    own = init.preset.model.labels
-    if (own.kind, own.width) != (config.kind, config.width):
-        return []
-    tensors = init.tensors(["labels.text", "labels.counts"])
-    return _split(tensors["labels.text"].astype(np.float32), tensors["labels.counts"].tolist())
 
 
 def _embed_labels(labels: LabelSystem, config: LabelConfig, encoder: TextEncoder) -> list[Rows]:

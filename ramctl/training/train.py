@@ -5,10 +5,10 @@ are seeded anew for each step, so that a resumed run repeats an uninterrupted on
 can continue with another number of processes.
 """
 
-import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,7 @@ from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import Position, Sampler, StepPlan
 from ramctl.training.distributed import CompiledParts, World
 from ramctl.training.logs import CheckpointEvent, Event, StepEvent, ValidationEvent
-from ramctl.training.objectives.reduction import Counts
-from ramctl.training.objectives.task import TrainingTask
+from ramctl.training.objectives.task import Counts, TrainingTask
 from ramctl.training.optimiser import (
     AveragedWeights,
     build_optimiser,
@@ -64,12 +63,9 @@ class Trainer:
         runtime: Runtime,
         world: World | None = None,
     ) -> None:
-        self.task = task
-        self.model = task.model
-        self.config = config
-        self.sampler = sampler
-        self.runtime = runtime
-        self.world = world or World()
+        self.task, self.model = task, task.model
+        self.config, self.sampler = config, sampler
+        self.runtime, self.world = runtime, world or World()
         self.module: nn.Module = task  # wrapped when there are several processes
         self.optimiser = build_optimiser(self.model, config)
         ema = config.optimiser.ema
@@ -104,7 +100,10 @@ class Trainer:
             rate = event.photos / seconds
             yield replace(event, rate_img_s=rate, wait_share=waited / seconds)
             is_last = self.step == pace.total_steps or self.was_stopped
-            if is_last or _is_save_due(pace, self.step - saved_step, saved_at):
+            is_due = time.monotonic() - saved_at >= SAVE_EVERY_S
+            if pace.save_every:
+                is_due = self.step - saved_step >= pace.save_every
+            if is_last or is_due:
                 if self.world.is_main:
                     yield CheckpointEvent(self.step, str(self.save(pace.checkpoints)))
                 saved_at, saved_step = time.monotonic(), self.step
@@ -132,8 +131,9 @@ class Trainer:
         if config.backbone.backbone_lr_factor == 0:
             task.model.encoder.eval()
         for number, batch in enumerate(batches):
-            is_last = number == len(batches) - 1
-            with self._exchanging_gradients(is_last):
+            # Processes exchange gradients once a step, in the backward of the last pass.
+            has_more = self.world.size > 1 and number < len(batches) - 1
+            with self.module.no_sync() if has_more else nullcontext():  # type: ignore[operator]
                 with self.runtime.precision():
                     losses = self.module(batch.to(device))
                 loss = task.reduce(
@@ -154,7 +154,7 @@ class Trainer:
         self._count_skipped(is_finite)
         self.optimiser.zero_grad(set_to_none=True)
 
-        sums = dict(zip(sums, self.world.sums(list(sums.values()), device), strict=True))
+        sums = self.world.sums(sums, device)
         means = {name: value / max(counts[name], 1.0) for name, value in sums.items()}
         total = sum(task.weights[name] * value for name, value in means.items())
         rejected = dict(problem for batch in batches for problem in batch.rejected)
@@ -174,19 +174,11 @@ class Trainer:
 
         The same exchange tells every process that one wants to stop, so that all stop together.
         """
-        values = [sum(counts[name] for counts in own) for name in own[0]]
-        photos = float(sum(batch.n_photos for batch in batches))
-        *summed, n_photos, stops = self.world.sums(
-            [*values, photos, float(pace.should_stop())], self.runtime.device
-        )
-        self.was_stopped = stops > 0
-        return dict(zip(own[0], summed, strict=True)), int(n_photos)
-
-    def _exchanging_gradients(self, is_last: bool) -> contextlib.AbstractContextManager[object]:
-        """Processes exchange gradients once a step, in the backward of the last pass."""
-        if is_last or self.world.size == 1:
-            return contextlib.nullcontext()
-        return self.module.no_sync()  # type: ignore[operator]
+        values = {name: sum(counts[name] for counts in own) for name in own[0]}
+        values |= {"photos": sum(b.n_photos for b in batches), "stops": pace.should_stop()}
+        counts = self.world.sums(values, self.runtime.device)
+        self.was_stopped = counts.pop("stops") > 0
+        return counts, int(counts.pop("photos"))
 
     def _count_skipped(self, is_finite: bool) -> None:
         self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
@@ -196,7 +188,7 @@ class Trainer:
                 f"(at step {self.step}); a lower training.lr may help"
             )
 
-    @contextlib.contextmanager
+    @contextmanager
     def final_weights(self) -> Iterator[None]:
         """The model in evaluation mode with the weights that a bundle would get now."""
         own = AveragedWeights(self.model, 0.0) if self.averaged else None
@@ -204,7 +196,7 @@ class Trainer:
             self.averaged.copy_to(self.model)
         self.model.eval()
         try:
-            with self.compiled.off() if self.compiled else contextlib.nullcontext():
+            with self.compiled.off() if self.compiled else nullcontext():
                 yield
         finally:
             if own:
@@ -246,10 +238,8 @@ class Trainer:
             # processes changed.
             self.shift = self.step - self.sampler.steps_until(self.position)
         self.skipped_in_a_row = state["skipped_in_a_row"]
-        self.rejected = {
-            index: RecordProblem(message, code=code)
-            for index, (code, message) in state["rejected"].items()
-        }
+        for index, (code, message) in state["rejected"].items():
+            self.rejected[index] = RecordProblem(message, code=code)
         return True
 
 
@@ -264,9 +254,3 @@ def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
         torch.cuda.manual_seed(state)
     elif device.type == "mps":
         torch.mps.manual_seed(state)
-
-
-def _is_save_due(pace: Pace, steps_since: int, saved_at: float) -> bool:
-    if pace.save_every:
-        return steps_since >= pace.save_every
-    return time.monotonic() - saved_at >= SAVE_EVERY_S

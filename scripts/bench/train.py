@@ -30,8 +30,7 @@ from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import Sampler
-from ramctl.training.objectives.reduction import Counts
-from ramctl.training.objectives.task import TrainingTask
+from ramctl.training.objectives.task import Counts, TrainingTask
 from ramctl.training.optimiser import build_optimiser
 from ramctl.training.train import Pace, Trainer
 

@@ -97,12 +97,12 @@ def predict(records: Path, model: Path, words: Path, cache: Path, out: Path) -> 
     features = FeatureCache(cache, engine.model.encoder, config, flip=False)
     found = list(read_inputs((str(records),), str(records.parent), "tag"))
     photos = [Annotation(r.fields["image"], r.base, (), (), None, ()) for r in found]
-    rows = features.fill(photos, _give_up, lambda done: None)[:, 0]
+    kept = features.fill(photos, _give_up, lambda done: None)
     names = [label.tag for label in labels.labels]
     lines = []
-    for start in range(0, len(rows), AT_ONCE):
-        kept = np.stack([features[int(row), 0] for row in rows[start : start + AT_ONCE]])
-        probabilities = engine.scores(kept.astype(np.float32)).tolist()
+    for start in range(0, len(found), AT_ONCE):
+        some = [kept.of(index) for index in range(start, min(start + AT_ONCE, len(found)))]
+        probabilities = engine.scores(np.stack(some).astype(np.float32)).tolist()
         for record, own in zip(found[start:], probabilities, strict=False):
             first = {} if lines else {"label_names": names}
             lines.append(dumps({"image": record.fields["image"], "dense": own, **first}))

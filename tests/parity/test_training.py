@@ -11,8 +11,8 @@ from ramctl.model.caption_tokenizer import IGNORED, clean_caption
 from ramctl.model.captioning import CaptionInputs
 from ramctl.training.objectives.captioning import caption_loss
 from ramctl.training.objectives.distillation import distillation_loss
-from ramctl.training.objectives.reduction import Counts, ram_official
 from ramctl.training.objectives.tagging import alignment_loss, asymmetric_loss
+from ramctl.training.objectives.task import Counts, ram_official
 from tests.parity.conftest import capture
 
 pytestmark = pytest.mark.shared

@@ -8,8 +8,8 @@ import torch
 from ramctl.model.caption_tokenizer import IGNORED
 from ramctl.training.objectives.captioning import caption_loss
 from ramctl.training.objectives.distillation import distillation_loss
-from ramctl.training.objectives.reduction import Counts, global_mean, ram_official
 from ramctl.training.objectives.tagging import alignment_loss, asymmetric_loss
+from ramctl.training.objectives.task import Counts, global_mean, ram_official
 
 
 def slow_asymmetric(logits, targets, gamma_neg, gamma_pos, clip, weights=None):

@@ -9,8 +9,7 @@ import torch
 from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
 from ramctl.training.data.record_file import RecordFile, Source, scan_records
-from ramctl.training.objectives.reduction import Counts
-from ramctl.training.objectives.task import TrainingTask
+from ramctl.training.objectives.task import Counts, TrainingTask
 from tests.training.test_objective import N_LABELS, VOCABULARY, make_batch
 
 

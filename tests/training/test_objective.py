@@ -10,9 +10,8 @@ from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.training.data.batches import Batch
 from ramctl.training.objectives.base import SampledLabels
-from ramctl.training.objectives.reduction import Counts
 from ramctl.training.objectives.tagging import asymmetric_loss, sample_labels
-from ramctl.training.objectives.task import TrainingTask
+from ramctl.training.objectives.task import Counts, TrainingTask
 
 N_LABELS, VOCABULARY = 12, 40
 

@@ -16,7 +16,7 @@ from ramctl.training.data.augmentation import (
     random_operations,
     training_preprocess,
 )
-from ramctl.training.objectives.reduction import Counts
+from ramctl.training.objectives.task import Counts
 from tests.training.test_objective import make_batch, make_task
 
 BY_HALF = {"ShearX", "ShearY", "Rotate"}  # another interpolation than OpenCV's

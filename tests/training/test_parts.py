@@ -38,21 +38,22 @@ def test_kept_features_are_the_encoder_s_of_both_views(encoder, tmp_path):
 
     config = load_preset("tiny").preprocess
     cache = FeatureCache(tmp_path, encoder, config, flip=True)
-    rows = cache.fill(annotations(), lambda i, p: pytest.fail(str(p)), lambda n: None)
+    kept = cache.fill(annotations(), lambda i, p: pytest.fail(str(p)), lambda n: None)
     photo = Preprocess(config)(load_photo("photos/kite.jpg", DATA))
     for view, pixels in enumerate([photo, photo[..., ::-1].copy()]):
         with torch.no_grad():
             expected = encoder(torch.from_numpy(pixels)[None])[0].numpy()
-        assert np.allclose(cache[int(rows[3, view]), view], expected, rtol=2e-3, atol=2e-3)
+        assert np.allclose(kept.of(3, view), expected, rtol=2e-3, atol=2e-3)
 
 
 def test_features_are_computed_once_a_photo_and_encoder(encoder, tmp_path, monkeypatch):
     config = load_preset("tiny").preprocess
     first = FeatureCache(tmp_path, encoder, config, flip=False)
-    rows = first.fill(annotations(), lambda i, p: None, lambda n: None)
+    rows = first.fill(annotations(), lambda i, p: None, lambda n: None).rows
     again = FeatureCache(tmp_path, encoder, config, flip=False)
     monkeypatch.setattr(again, "_encode", lambda photos: pytest.fail("computed again"))
-    assert np.array_equal(again.fill(annotations(), lambda i, p: None, lambda n: None), rows)
+    found = again.fill(annotations(), lambda i, p: None, lambda n: None)
+    assert np.array_equal(found.rows, rows)
     torch.manual_seed(5)
     other = ImageEncoder(load_preset("tiny").model.encoder, config.size).eval()
     assert len(FeatureCache(tmp_path, other, config, flip=False).stores[0]) == 0
@@ -97,12 +98,14 @@ def test_runs_that_lack_no_photo_share_a_store_and_one_that_waited_takes_what_ca
 ):
     config = load_preset("tiny").preprocess
     early, other = (FeatureCache(tmp_path, encoder, config, flip=True) for _ in range(2))
-    rows = other.fill(annotations(), lambda i, p: None, lambda n: None)
+    kept = other.fill(annotations(), lambda i, p: None, lambda n: None)
     monkeypatch.setattr(early, "_encode", lambda photos: pytest.fail("computed again"))
-    assert np.array_equal(early.fill(annotations(), lambda i, p: None, lambda n: None), rows)
+    found = early.fill(annotations(), lambda i, p: None, lambda n: None)
+    assert np.array_equal(found.rows, kept.rows)
     with other.stores[0].filling():
-        assert np.array_equal(early.fill(annotations(), lambda i, p: None, lambda n: None), rows)
-        assert np.array_equal(early[int(rows[0, 1]), 1], other[int(rows[0, 1]), 1])
+        found = early.fill(annotations(), lambda i, p: None, lambda n: None)
+        assert np.array_equal(found.rows, kept.rows)
+        assert np.array_equal(found.of(0, 1), kept.of(0, 1))
 
 
 def test_records_are_read_by_offset_with_their_line_numbers(tmp_path):

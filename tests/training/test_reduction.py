@@ -7,8 +7,8 @@ import torch
 
 from ramctl.model.config import load_preset
 from ramctl.training.objectives.base import SampledLabels
-from ramctl.training.objectives.reduction import Counts, ram_official
 from ramctl.training.objectives.tagging import Tagging, asymmetric_loss, sample_labels
+from ramctl.training.objectives.task import Counts, ram_official
 
 
 def official(objective, sums, own, passes=1):

@@ -57,11 +57,6 @@ def training_preprocess(preset: Preset) -> PreprocessConfig:
     return replace(preset.preprocess, mean=CLIP_MEAN, std=CLIP_STD)
 
 
-def is_only_flipped(augment: AugmentConfig) -> bool:
-    """Whether a photo has at most two views, so that features of all of them can be kept."""
-    return augment.crop_scale == (1.0, 1.0) and augment.operations == 0
-
-
 def random_crop(
     photo: Image.Image, scale: tuple[float, float], size: int, random: np.random.Generator
 ) -> Image.Image:

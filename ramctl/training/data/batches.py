@@ -113,7 +113,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         rejected = tuple(item for item in items if not isinstance(item, Sample))
         if not samples:
             size = self.photo.preprocess.config.size
-            shape = self.features.shape if self.features else (3, size, size)
+            shape = self.features.stores[0].shape if self.features else (3, size, size)
             photos, targets = torch.zeros(1, *shape), torch.zeros(1, len(self.targets))
             return Batch(photos, targets, is_real=False, rejected=rejected)
         photos = torch.from_numpy(np.stack([sample.photo for sample in samples])).float()

@@ -38,7 +38,7 @@ Features = NDArray[np.float16]
 class FeatureStore:
     """Rows (T, C) of fp16 in a file that only grows; a torn end is cut off on opening."""
 
-    def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
         self.shape = shape
         self._rows_path, self._keys_path = folder / "features.f16", folder / "keys.bin"
         self._lock_path = folder / "lock"
@@ -112,18 +112,18 @@ class FeatureCache:
         self.preprocess = Preprocess(preprocess)
         encoder.eval()
         blank = np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)
-        _, tokens, channels = self._encode(blank).shape
+        shape = self._encode(blank).shape[1:]
         place = folder / store_name(encoder, preprocess)
         views = ("plain", "flipped") if flip else ("plain",)
-        self.stores = [FeatureStore(place / view, (tokens, channels)) for view in views]
+        self.stores = [FeatureStore(place / view, shape) for view in views]
 
     def fill(
         self,
         annotations: Iterable[Annotation],
         on_problem: Callable[[int, RecordProblem], None],
         on_done: Callable[[int], None],
-    ) -> NDArray[np.int64]:
-        """The row of each photo in each store (N, views), -1: rejected; missing ones are computed.
+    ) -> "CachedFeatures":
+        """The features of all photos; those that are missing are computed.
 
         `on_problem` is called with the position and the reason of each unreadable photo, `on_done`
         with the number of photos done after each batch; it may raise to stop, and nothing is lost.
@@ -154,12 +154,8 @@ class FeatureCache:
                     on_done(PHOTOS_AT_ONCE)
             self._compute(waiting)
         rows = [[-1 if key is None else store.row(key) for store in self.stores] for key in keys]
-        return np.array(rows, np.int64).reshape(len(keys), len(self.stores))
-
-    def __getitem__(self, place: tuple[int, int]) -> Features:
-        """(T, C) of a row in the store of a view."""
-        row, view = place
-        return self.stores[view][row]
+        places = np.array(rows, np.int64).reshape(len(keys), len(self.stores))
+        return CachedFeatures(self.stores, places)
 
     def without_flip(self) -> "FeatureCache":
         """The same cache of plain views only: validation does not use the mirrored ones."""
@@ -189,19 +185,14 @@ class FeatureCache:
 
 @dataclass(frozen=True, slots=True)
 class CachedFeatures:
-    """The features of each record: rows of the cache (records, views), -1 for none."""
+    """Features of photos: a store for each view, and rows of them (N, views), -1: rejected."""
 
-    cache: FeatureCache
+    stores: Sequence[FeatureStore]
     rows: NDArray[np.int64]
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(T, C)."""
-        return self.cache.stores[0].shape
-
     def of(self, index: int, view: int = 0) -> Features:
-        """(T, C) of a record's photo, which must have been read."""
-        return self.cache[int(self.rows[index, view]), view]
+        """(T, C) of a photo that was not rejected."""
+        return self.stores[view][int(self.rows[index, view])]
 
 
 def keep_caption_vectors(

@@ -51,13 +51,11 @@ class Sampler:
     @property
     def steps_an_epoch(self) -> int:
         """Optimiser steps in which every record is used once."""
-        return max(1, self._steps_of(len(self.ids)))
+        return self._steps_after(0)
 
     def steps_until(self, position: Position) -> int:
         """Optimiser steps up to a position: those of all begun epochs less those still to do."""
-        left = self._steps_of(len(self.ids) - position.done)
-        left = self.steps_an_epoch if position.done == 0 else left
-        return (position.epoch + 1) * self.steps_an_epoch - left
+        return (position.epoch + 1) * self.steps_an_epoch - self._steps_after(position.done)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The records in the order of an epoch."""
@@ -69,21 +67,18 @@ class Sampler:
         epoch, done = start.epoch, start.done
         while True:
             order = self.order(epoch)
-            size = self.records_a_step
-            while done < len(order) and (done == 0 or not self._is_dropped(len(order) - done)):
-                records = order[done : done + size]
+            for left in reversed(range(self._steps_after(done))):
+                records = order[done : done + self.records_a_step]
                 done += len(records)
-                finished = done >= len(order) or self._is_dropped(len(order) - done)
-                after = Position(epoch + 1, 0) if finished else Position(epoch, done)
+                after = Position(epoch, done) if left else Position(epoch + 1, 0)
                 yield StepPlan(epoch, self._passes(records), after)
             epoch, done = epoch + 1, 0
 
-    def _steps_of(self, n_records: int) -> int:
-        whole, left = divmod(n_records, self.records_a_step)
-        return whole + (left > 0 and not self.drop_last)
-
-    def _is_dropped(self, left: int) -> bool:
-        return self.drop_last and left < self.records_a_step
+    def _steps_after(self, done: int) -> int:
+        """Steps that an epoch still has after so many records."""
+        whole, rest = divmod(len(self.ids) - done, self.records_a_step)
+        is_dropped = self.drop_last and (done > 0 or whole > 0)
+        return whole + (rest > 0 and not is_dropped)
 
     def _passes(self, records: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
         """This rank's share of a step, pass by pass; a pass may be empty on some ranks."""

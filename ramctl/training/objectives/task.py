@@ -1,8 +1,15 @@
-"""The model with its objectives: one forward gives the sum of every loss."""
+"""The model with its objectives: one forward gives the sum of every loss.
+
+The sums become the loss of a pass: global means, or the authors' sums of one process.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ramctl.errors import UsageProblem
 from ramctl.model.config import TrainingConfig
 from ramctl.model.ram import RAM
 from ramctl.training.data.batches import Batch
@@ -10,8 +17,17 @@ from ramctl.training.objectives.base import Forward, Objective
 from ramctl.training.objectives.captioning import Captioning
 from ramctl.training.objectives.clip_teacher import ClipTeacher
 from ramctl.training.objectives.distillation import ClassMemory, Distillation, FormerBackbone
-from ramctl.training.objectives.reduction import choose_reduction
 from ramctl.training.objectives.tagging import Alignment, Tagging
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What each loss's sum runs over, by name: in this pass, and in the whole step."""
+
+    own: Mapping[str, float]  # this pass of this process
+    step: Mapping[str, float]  # all passes of all processes
+    n_passes: int
+    n_processes: int
 
 
 class TrainingTask(nn.Module):
@@ -28,7 +44,12 @@ class TrainingTask(nn.Module):
         trained: Tensor | None = None,
     ) -> None:
         super().__init__()
-        losses = config.losses
+        losses = self.config = config.losses
+        if losses.loss == "ram-official":
+            if losses.decouple_own:
+                raise UsageProblem("training.loss ram-official does not decouple what labels own")
+            if losses.objective != "ram-plus" and not model.captioning:
+                raise UsageProblem("training.loss ram-official needs the captioning branch")
         teachers = [name.partition(":")[0] for name in losses.distill]
         distillations = [Distillation(model, losses, name, clip) for name in teachers]
         self.model = model
@@ -45,7 +66,6 @@ class TrainingTask(nn.Module):
         self.objectives = objectives
         self.submodules = nn.ModuleList(objectives)  # moves their buffers with the model
         self.weights = {name: o.weight for o in objectives for name in o.names}
-        self.reduce = choose_reduction(model, losses, self.weights)
         self.asks_former = "imagenet" in teachers or losses.classes_weight > 0
         # A frozen backbone is its own former self: only one that is trained needs a copy.
         is_trained = config.backbone.backbone_lr_factor > 0
@@ -54,6 +74,12 @@ class TrainingTask(nn.Module):
     def counts(self, batch: Batch) -> dict[str, float]:
         """What each sum runs over, by name: photos or word pieces. The batch alone decides."""
         return {name: o.count(batch) for o in self.objectives for name in o.names}
+
+    def reduce(self, sums: Mapping[str, Tensor], counts: Counts) -> Tensor:
+        """The loss of a pass, as `training.loss` says."""
+        if self.config.loss == "ram-official":
+            return ram_official(self.config.objective, sums, counts)
+        return global_mean(self.weights, sums, counts)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The sum of each loss over the batch, by name; `reduce` makes a loss of them."""
@@ -82,3 +108,35 @@ class TrainingTask(nn.Module):
             prior, features = self.former.prior, self.former.encoder(batch.photos)
         assert prior is not None
         return prior.class_mixture(features), prior.class_logits(features)
+
+
+def global_mean(weights: Mapping[str, float], sums: Mapping[str, Tensor], counts: Counts) -> Tensor:
+    """The weighted sum of the means over the step, as far as this pass contributes to it.
+
+    The gradients of all passes add up to that of one large batch, however it is split.
+    """
+    parts = [weights[name] / max(counts.step[name], 1.0) * value for name, value in sums.items()]
+    # DDP averages gradients over the processes, but these counts are global already.
+    return torch.stack(parts).sum() * counts.n_processes
+
+
+def ram_official(objective: str, sums: Mapping[str, Tensor], counts: Counts) -> Tensor:
+    """The authors' objective of one pass of one process: sums over photos and labels.
+
+    RAM and Tag2Text scale the tag loss to the caption loss's value; RAM++ adds plain sums.
+    Source: authors' forward, ram_official A4.
+    """
+
+    def mean(name: str) -> Tensor:
+        return sums[name] / max(counts.own[name], 1.0)
+
+    tag = sums["tag"]
+    if objective == "ram-plus":
+        total = tag + sums["alignment"]
+    else:
+        caption = mean("caption")
+        total = caption + tag / (tag / caption).detach()
+    distilled = [name for name in sums if name.startswith("distill")]
+    if distilled:  # the authors have one teacher; of several, the last one counts
+        total = total + mean(distilled[-1])
+    return total / counts.n_passes
