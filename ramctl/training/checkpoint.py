@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from ramctl.records.files import write_atomic
 
 KEPT = 2
 State = dict[str, Any]  # plain values and tensors by name
-_NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
 
 
 def save_checkpoint(folder: Path, step: int, state: State) -> Path:
@@ -34,7 +32,7 @@ def save_checkpoint(folder: Path, step: int, state: State) -> Path:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    return sorted(path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
+    return sorted(folder.glob("step-*-*.pt"))
 
 
 def load_checkpoint(folder: Path) -> State | None:
@@ -45,8 +43,7 @@ def load_checkpoint(folder: Path) -> State | None:
     paths = list_checkpoints(folder)
     for path in reversed(paths):
         content = path.read_bytes()
-        match = _NAME.fullmatch(path.name)
-        if match and match[2] == _hash(content):
+        if path.stem.endswith(f"-{_hash(content)}"):
             state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             return state
     if paths:

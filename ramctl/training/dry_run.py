@@ -44,14 +44,23 @@ def dry_run(options: TrainOptions, report: Report) -> JsonObject:
 
 def _measure(job: Job) -> JsonObject:
     trainer, total = job.trainer, job.trainer.total_steps
-    keeps_features = can_keep_features(job.preset)
-    encode_s: list[float] = []
+    keeps_features, encode_s = can_keep_features(job.preset), []
+
+    def encoded(batch: Batch) -> Batch:
+        """The batch as training would see it, with kept features in place of photos."""
+        if not (keeps_features and batch.is_real):
+            return batch
+        started = time.monotonic()
+        with torch.inference_mode():
+            photos = batch.photos.to(trainer.runtime.device)
+            features = trainer.model.encoder.eval().frozen_features(photos)
+        encode_s.append((time.monotonic() - started) / len(photos))
+        # Cloned: tensors of inference mode cannot take part in a gradient.
+        return replace(batch, photos=features.clone())
 
     def loader(plans: Iterator[StepPlan]) -> Iterator[tuple[StepPlan, list[Batch]]]:
         for plan, batches in job.training_set.batches(plans):
-            if keeps_features:
-                batches = [_encode(job, batch, encode_s) for batch in batches]
-            yield plan, batches
+            yield plan, [encoded(batch) for batch in batches]
 
     step_s = []
     pace = Pace(min(total, TIMED_STEPS + 1), job.work.checkpoints, save_every=total + 1)
@@ -79,20 +88,6 @@ def _measure(job: Job) -> JsonObject:
         a_photo = statistics.median(encode_s) * views
         facts["seconds_to_keep_features"] = round(a_photo * n_records, 1)
     return facts
-
-
-def _encode(job: Job, batch: Batch, seconds: list[float]) -> Batch:
-    """The batch as training would see it, with kept features in place of photos."""
-    if not batch.is_real:
-        return batch
-    started = time.monotonic()
-    encoder = job.trainer.model.encoder.eval()
-    with torch.inference_mode():
-        photos = batch.photos.to(job.trainer.runtime.device)
-        features = encoder.frozen_features(photos)
-    seconds.append((time.monotonic() - started) / len(photos))
-    # Cloned: tensors of inference mode cannot take part in a gradient.
-    return replace(batch, photos=features.clone())
 
 
 def _peak_memory_mb(device: torch.device) -> float:

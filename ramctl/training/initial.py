@@ -16,7 +16,7 @@ from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from ramctl.pretrained.imagenet import PACKAGED, class_names, load_packaged
 from ramctl.text.encoder import TextEncoder
-from ramctl.training.text_vectors import embed_class_names, label_vectors, rows_in
+from ramctl.training.text_vectors import embed_groups, label_vectors, rows_in
 
 Say = Callable[[str], None]
 
@@ -72,7 +72,8 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
     if packaged is not None and packaged.is_installed:
         weight, bias = load_packaged(model.encoder.backbone, packaged)
         if model.prior is not None and model.prior.classifier is not None:
-            vectors = embed_class_names(class_names(), _required(encoder))
+            names = [[part.strip() for part in name.split(",")] for name in class_names()]
+            vectors = embed_groups(names, _required(encoder))
             model.prior.set_classes(weight, bias, torch.from_numpy(vectors))
         return f"backbone {name} from the package {packaged.project}"
     if (embedded_bundle() / META).is_file():

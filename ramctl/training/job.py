@@ -99,13 +99,11 @@ class Job:
         self.n_lines = self.records.n_lines + (val.n_lines if val else 0)  # good or bad
         ids, features, val_features = self.records.training_ids, None, None
         if can_keep_features(self.preset) and not context.is_dry:
-            cache = FeatureCache(
-                Path(plan.cache or work.features), task.model.encoder, self.preset.preprocess,
-                flip=self.training.data.augment.flip > 0,
-            )  # fmt: skip
-            features = self._kept(cache, self.records.records)
+            flip = self.training.data.augment.flip > 0
+            features = val_features = self._kept(task, self.records.records, flip=flip)
             ids = ids[features.rows[ids, 0] >= 0]
-            val_features = self._kept(cache.without_flip(), val.records) if val else features
+            if val is not None:
+                val_features = self._kept(task, val.records, flip=False)
         workers = context.workers
         if workers is None:
             # Kept features are read faster than worker processes could hand them over.
@@ -189,7 +187,6 @@ class Job:
                 yield clean_caption(caption.text, self.training.data.caption_words)
 
     def _task(self) -> TrainingTask:
-        """The model with its objectives, on its device."""
         device, labels, say = self.context.runtime.device, self.targets.labels, self.context.say
         model = initial_model(
             self.preset, labels, len(self.tokenizer or ()), self.encoder, self.init, say
@@ -209,8 +206,10 @@ class Job:
             say(f"{int(trained.sum())} of {len(labels)} labels are named often enough to train")
         return task
 
-    def _kept(self, cache: FeatureCache, records: RecordFile) -> CachedFeatures:
+    def _kept(self, task: TrainingTask, records: RecordFile, *, flip: bool) -> CachedFeatures:
         """The features of all records whose photo can be read, computed where they are missing."""
+        folder = Path(self.plan.cache or self.work.features)
+        cache = FeatureCache(folder, task.model.encoder, self.preset.preprocess, flip=flip)
 
         def reject(position: int, problem: RecordProblem) -> None:
             self.context.on_reject(Reject.of(records[position], problem, self.plan.command))

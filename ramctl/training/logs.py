@@ -11,7 +11,7 @@ from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
     """What happened after a step; a log's line has the fields under their own names."""
 
@@ -27,7 +27,7 @@ class Event:
         return {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StepEvent(Event):
     """One optimiser step; losses are means over the global batch."""
 
@@ -44,8 +44,7 @@ class StepEvent(Event):
 
     def to_json(self) -> JsonObject:
         """The event as a line of a log; rejected photos have a stream of their own."""
-        # Not super(): a dataclass with slots is another class than the one it was written as.
-        table = Event.to_json(self)
+        table = super().to_json()
         del table["rejected"]
         rounded = {"rate_img_s": round(self.rate_img_s, 2), "wait_share": round(self.wait_share, 4)}
         return table | rounded
@@ -73,7 +72,7 @@ class StepEvent(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ValidationEvent(Event):
     """Scores on the validation photos after a step."""
 
@@ -90,7 +89,7 @@ class ValidationEvent(Event):
         return f"mAP {self.map:.4f} over {self.classes} labels, {self.photos} validation photos"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CheckpointEvent(Event):
     """The state was saved."""
 

@@ -69,10 +69,7 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
 
 
 class AveragedWeights:
-    """An exponential moving average of the trainable weights.
-
-    The decay starts small, so that the random start is soon forgotten.
-    """
+    """An exponential moving average of the trainable weights, which soon forgets its start."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay

@@ -76,13 +76,10 @@ class TrainOptions(RunPaths):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(RunPaths):
-    """All that decides a run's result: written once, read again by `--resume`.
-
-    `preset` has all overrides merged in.
-    """
+    """All that decides a run's result: written once, read again by `--resume`."""
 
     command: str
-    preset: Preset
+    preset: Preset  # with all overrides merged in
     sources: list[Source]
     commands: list[str]
 
@@ -107,7 +104,6 @@ class WorkFolder:
         return bool(made)
 
     def write_plan(self, plan: Plan) -> None:
-        """Keep the plan."""
         table = {f.name: getattr(plan, f.name) for f in fields(plan)}
         table["preset"] = preset_to_table(plan.preset)
         # orjson writes the sources, which are dataclasses, itself; str is for their paths.
@@ -163,7 +159,13 @@ def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
 
 
 def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
-    preset = _with_options(_base_preset(options), options)
+    if options.preset is None and options.init is not None:
+        preset = Bundle.open(resolve_model(options.init)).preset
+    else:
+        preset = load_preset(options.preset or DEFAULT_PRESET)
+    if options.command == "finetune":
+        preset = finetuning_preset(preset)
+    preset = _with_options(preset, options)
     inputs = named_or_stdin(options.inputs, "JSONL files of parsed records")
     require_files(inputs)
     if is_torchrun() and STDIN in inputs:
@@ -197,16 +199,7 @@ def _check_resumed(options: TrainOptions, plan: Plan) -> None:
         )
 
 
-def _base_preset(options: TrainOptions) -> Preset:
-    if options.preset is None and options.init is not None:
-        preset = Bundle.open(resolve_model(options.init)).preset
-    else:
-        preset = load_preset(options.preset or DEFAULT_PRESET)
-    return finetuning_preset(preset) if options.command == "finetune" else preset
-
-
 def _with_options(preset: Preset, options: TrainOptions) -> Preset:
-    """The preset with what the command line says about the run."""
     given = {"steps": options.steps, "seed": options.seed}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.epochs is not None:

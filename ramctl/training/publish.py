@@ -111,7 +111,6 @@ def _provenance(job: Job, measured: JsonObject) -> JsonObject:
 
 
 def _model_card(name: str, preset: Preset, labels: LabelSystem, provenance: JsonObject) -> str:
-    """Markdown: how the model was made, from what, what was measured, what it cannot do."""
     text = (files("ramctl.training") / "model_card.txt").read_text("utf-8")
     card = Template(text, trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     kinds = Counter(label.kind for label in labels).most_common()

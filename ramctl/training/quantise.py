@@ -102,7 +102,6 @@ def _judge(writer: BundleWriter, validation: str, root: str | None) -> Verdict:
 
 
 def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Scored:
-    """Scores and truth of the validation photos that can be read."""
     scorer = BundleScorer(bundle, TaggerOptions(dtype=dtype, device="cpu"))
     targets = Targets(bundle.labels)
 

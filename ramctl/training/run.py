@@ -53,7 +53,9 @@ def _train(options: TrainOptions, report: Report) -> None:
     if options.tensorboard is not None:
         require_tensorboard()
     set_up_cpu(options.threads)
-    with join_world("cuda" if _is_cuda(options.device) else "cpu") as world:
+    device = options.device
+    is_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    with join_world("cuda" if is_cuda else "cpu") as world:
         report.quiet = report.quiet or not world.is_main
         work = WorkFolder(options.out)
         if options.resume and work.is_finished():
@@ -71,10 +73,6 @@ def _train(options: TrainOptions, report: Report) -> None:
             if world.is_main and is_failed:
                 work.remove()
             raise
-
-
-def _is_cuda(device: str) -> bool:
-    return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
 
 
 @dataclass
@@ -95,7 +93,6 @@ class _Run:
         self.rejected_photos: set[tuple[int, int]] = set()
 
     def run(self) -> None:
-        """Build the job, train, publish."""
         precision = self.plan.preset.training.backbone.precision
         runtime = runtime_of(self.options, precision, self.world.local_rank)
         self.report.device = f"{runtime.device}, {runtime.dtype}"

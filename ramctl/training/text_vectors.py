@@ -1,6 +1,6 @@
 """Text vectors of a training run: of label systems, class names and captions.
 
-N texts, M vectors of one label, K classes, E text width.
+N texts, M vectors of one label, E text width.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -109,19 +109,12 @@ def _embed_labels(labels: LabelSystem, config: LabelConfig, encoder: TextEncoder
     return _split(vectors, [len(group) for group in texts])
 
 
-def embed_class_names(names: Sequence[str], encoder: TextEncoder) -> Rows:
-    """Unit vectors (K, E) of a backbone's classes, each the mean over its names ("a, b")."""
-    split = [[part.strip() for part in name.split(",")] for name in names]
-    vectors = encoder.embed_sentences([part for parts in split for part in parts])
-    return unit(np.stack([group.mean(0) for group in _split(vectors, [len(p) for p in split])]))
-
-
-def embed_captions(captions: Sequence[Sequence[str]], encoder: TextEncoder) -> Rows:
-    """Mean unit vectors (N, E) of each photo's captions; zeros where it has none."""
-    flat = [text for texts in captions for text in texts]
-    means = np.zeros((len(captions), encoder.width), np.float32)
+def embed_groups(groups: Sequence[Sequence[str]], encoder: TextEncoder) -> Rows:
+    """Mean unit vectors (N, E) of a photo's captions, or of a class's names; zeros for none."""
+    flat = [text for texts in groups for text in texts]
+    means = np.zeros((len(groups), encoder.width), np.float32)
     vectors = encoder.embed_sentences(flat) if flat else means[:0]
-    for row, group in enumerate(_split(vectors, [len(texts) for texts in captions])):
+    for row, group in enumerate(_split(vectors, [len(texts) for texts in groups])):
         if len(group):
             means[row] = group.mean(0)
     return unit(means)

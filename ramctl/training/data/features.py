@@ -5,7 +5,6 @@ view); its rows are found by the content of the photo, so that runs over the sam
 them. T tokens, C channels.
 """
 
-import copy
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +26,7 @@ from ramctl.records.files import locked
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.record_file import RecordFile
-from ramctl.training.text_vectors import embed_captions
+from ramctl.training.text_vectors import embed_groups
 
 KEY_BYTES = 16
 PHOTOS_AT_ONCE = 8  # a larger batch leaves the processor's cache
@@ -157,12 +156,6 @@ class FeatureCache:
         places = np.array(rows, np.int64).reshape(len(keys), len(self.stores))
         return CachedFeatures(self.stores, places)
 
-    def without_flip(self) -> "FeatureCache":
-        """The same cache of plain views only: validation does not use the mirrored ones."""
-        plain = copy.copy(self)
-        plain.stores = self.stores[:1]
-        return plain
-
     def _is_missing(self, key: bytes) -> bool:
         return any(store.row(key) is None for store in self.stores)
 
@@ -210,7 +203,7 @@ def keep_caption_vectors(
         for start in range(done, len(records), CAPTIONED_AT_ONCE):
             block = range(start, min(start + CAPTIONED_AT_ONCE, len(records)))
             captions = [read_annotation(records[index]).captions for index in block]
-            vectors = embed_captions([[c.text for c in texts] for texts in captions], encoder)
+            vectors = embed_groups([[c.text for c in texts] for texts in captions], encoder)
             stream.write(vectors.astype(np.float16).tobytes())
             stream.flush()
             on_done(len(block))

@@ -17,10 +17,7 @@ from ramctl.training.objectives.clip_teacher import ClipTeacher
 
 
 class Distillation(Objective):
-    """The global feature is drawn to what one teacher says of the photo.
-
-    Teachers are the photo's captions, the backbone's own classifier, and CLIP.
-    """
+    """The global feature is drawn to what a teacher says: captions, the own classifier, or CLIP."""
 
     def __init__(
         self, model: RAM, config: LossConfig, teacher: str, clip: ClipTeacher | None

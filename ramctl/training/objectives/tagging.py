@@ -3,6 +3,8 @@
 B photos, L labels, n labels of a pass.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -43,22 +45,16 @@ class Tagging(Objective):
             targets = targets[:, sampled.ids]
             weights = None if weights is None else weights[:, sampled.ids]
             weights = sampled.weights if weights is None else weights * sampled.weights
+        loss = partial(
+            asymmetric_loss, targets=targets, gamma_neg=self.config.gamma_neg,
+            gamma_pos=self.config.gamma_pos, clip=self.config.clip, weights=weights,
+        )  # fmt: skip
         if not self.config.decouple_own:
-            return {"tag": self._sum(output.tag_logits, targets, weights)}
+            return {"tag": loss(output.tag_logits)}
         # The gradient of the first sum does not reach the text logits: they cannot lean on what
         # labels own, so that words that were not trained on are scored better.
         logits = output.text_logits.detach() + output.own_logits
-        return {
-            "tag": self._sum(logits, targets, weights),
-            "tag text": self._sum(output.text_logits, targets, weights),
-        }
-
-    def _sum(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        config = self.config
-        return asymmetric_loss(
-            logits, targets, gamma_neg=config.gamma_neg, gamma_pos=config.gamma_pos,
-            clip=config.clip, weights=weights,
-        )  # fmt: skip
+        return {"tag": loss(logits), "tag text": loss(output.text_logits)}
 
 
 def sample_labels(
@@ -70,7 +66,10 @@ def sample_labels(
     over all labels, or over those that are `trained` (L,).
     """
     n_labels = targets.shape[1] if trained is None else int(trained.sum())
-    everything = None if trained is None else _unweighted(trained.nonzero()[:, 0])
+    everything = None
+    if trained is not None:
+        ids = trained.nonzero()[:, 0]
+        everything = SampledLabels(ids, torch.ones(len(ids), device=ids.device))
     if not number or number >= n_labels:
         return everything
     present, absent = targets.any(0), ~targets.any(0)
@@ -84,10 +83,6 @@ def sample_labels(
     drawn = others[order.to(others.device)]
     weights = torch.cat([torch.ones(len(own)), torch.full((n_drawn,), len(others) / n_drawn)])
     return SampledLabels(torch.cat([own, drawn]), weights.to(targets.device))
-
-
-def _unweighted(ids: Tensor) -> SampledLabels:
-    return SampledLabels(ids, torch.ones(len(ids), device=ids.device))
 
 
 class Alignment(Objective):
