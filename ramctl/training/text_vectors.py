@@ -76,7 +76,7 @@ def label_vectors(
     """
     stored, rows = [], [-1] * len(labels)
     own = None if init is None else init.preset.model.labels
-    if init and own and (own.kind, own.width) == (config.kind, config.width):
+    if init is not None and own and (own.kind, own.width) == (config.kind, config.width):
         tensors = init.tensors(["labels.text", "labels.counts"])
         text, counts = tensors["labels.text"].astype(np.float32), tensors["labels.counts"].tolist()
         stored, rows = _split(text, counts), rows_in(init.labels, labels)

@@ -110,11 +110,9 @@ def _whitened(photo: Image.Image) -> Image.Image:
     channels = []
     for channel in photo.convert("RGB").split():
         low, high = cast(tuple[int, int], channel.getextrema())
-        if 0 < low < high:
-            channel = Image.new("L", channel.size, 255)
-        elif low < high:
-            channel = ImageOps.autocontrast(channel)
-        channels.append(channel)
+        is_white = 0 < low < high
+        white = Image.new("L", channel.size, 255)
+        channels.append(white if is_white else ImageOps.autocontrast(channel))
     return Image.merge("RGB", channels)
 
 
