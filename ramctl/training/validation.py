@@ -128,7 +128,6 @@ def truth_of(annotation: Annotation, targets: Targets) -> NDArray[np.int8]:
     """What is known of each label in a photo: 1, 0, or -1 where nothing is (L)."""
     target = targets.of(annotation)
     known = np.full(len(targets), NEGATIVE, np.int8)
-    if target.unknown is not None:
-        known[target.unknown] = UNKNOWN
+    known[target.unknown] = UNKNOWN
     known[target.present] = POSITIVE
     return known

@@ -73,7 +73,7 @@ def target_of(**fields):
 def test_targets_are_ids_of_tags_and_synonyms_and_leave_others_out():
     target = target_of(tags=["puppy", "Grass", "spaceship", "dog"])
     assert target.present.tolist() == [0, 2]
-    assert target.unknown is None
+    assert target.unknown.tolist() == []
     outside = Targets(LABELS).outside(counts_of([{"tags": ["ufo", "dog"]}, {"tags": ["ufo"]}]).tags)
     assert outside == (1, 2)
 

@@ -138,9 +138,8 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         for row, sample in enumerate(samples):
             present[row, torch.from_numpy(sample.target.present)] = 1
             weights[row, torch.from_numpy(sample.target.doubtful)] = doubt
-            if sample.target.unknown is not None:
-                weights[row, torch.from_numpy(sample.target.unknown)] = 0
-        are_equal = doubt == 1 and all(s.target.unknown is None for s in samples)
+            weights[row, torch.from_numpy(sample.target.unknown)] = 0
+        are_equal = doubt == 1 and not any(len(s.target.unknown) for s in samples)
         return present, None if are_equal else weights
 
     def _captions(self, samples: Sequence[Sample]) -> tuple[CaptionInputs | None, Tensor | None]:

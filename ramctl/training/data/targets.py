@@ -80,7 +80,7 @@ class Target:
     """
 
     present: Ids
-    unknown: Ids | None  # None: the truth of every label is known
+    unknown: Ids
     doubtful: Ids
 
 
@@ -102,7 +102,7 @@ class Targets:
             unknown = np.setdiff1d(np.arange(len(self.labels)), known)
         else:
             unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
-        return Target(present, unknown if len(unknown) else None, self._doubtful(annotation))
+        return Target(present, unknown, self._doubtful(annotation))
 
     def _doubtful(self, annotation: Annotation) -> Ids:
         written = [caption for caption in annotation.captions if not caption.generated]
