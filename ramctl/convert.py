@@ -24,10 +24,7 @@ from ramctl.training.quantise import MOST_LOST, add_int8_graph
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """What `ramctl convert` is asked for; the defaults are its own.
-
-    A file may be named `hf://owner/name:file`.
-    """
+    """What `ramctl convert` is asked for; a file may be named `hf://owner/name:file`."""
 
     source: str  # the authors' checkpoint, or a bundle
     arch: Architecture | None = None

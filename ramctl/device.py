@@ -1,7 +1,4 @@
-"""Where and how a torch model runs: device, number format, threads and memory.
-
-Every command that runs torch (`tag`, `generate`, `clean`, `train`, `convert`) asks here.
-"""
+"""Where and how a torch model runs: device, number format, threads and memory."""
 
 import ctypes
 from collections.abc import Callable
@@ -22,11 +19,7 @@ class Runtime:
 
     @classmethod
     def choose(cls, device: str = "auto", dtype: str = "auto") -> "Runtime":
-        """The runtime that `--device` and `--dtype` ask for.
-
-        Raises UsageProblem for a name that is no device or number format, RunProblem for a device
-        that this machine does not have.
-        """
+        """The runtime that `--device` and `--dtype` ask for; raises what `choose_device` raises."""
         if dtype not in ("auto", "fp32", "bf16"):
             raise UsageProblem(f"--dtype {dtype}: this model runs in fp32 or bf16")
         chosen = choose_device(device)
@@ -43,10 +36,9 @@ class Runtime:
 
 
 def choose_device(name: str, *, local_rank: int | None = None) -> torch.device:
-    """The device called `name`; for `auto` the best one there is.
+    """The device called `name`, on which `local_rank` picks the GPU; for `auto` the best one.
 
-    `local_rank` picks the GPU where the name gives no number. Raises UsageProblem when the name is
-    no device's, RunProblem when the machine has no such device.
+    UsageProblem when the name is no device's, RunProblem when the machine has no such device.
     """
     if name == "auto":
         has_mps = torch.backends.mps.is_available()

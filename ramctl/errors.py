@@ -6,9 +6,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_REJECTS = 3
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-EXIT_TERMINATED = 143
 
 REJECT_CODES = {
     "bad_json": "the line is not a JSON object",
@@ -47,10 +45,7 @@ class RunProblem(RamctlError):
 
 
 class RecordProblem(RamctlError):
-    """One record cannot be processed: it goes to the rejects and the run continues.
-
-    `code` is one of `REJECT_CODES`.
-    """
+    """One record cannot be processed: it goes to the rejects (REJECT_CODES) and the run goes on."""
 
     exit_code = EXIT_REJECTS
 

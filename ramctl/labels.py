@@ -41,17 +41,11 @@ class Label:
     def to_json(self) -> JsonObject:
         """The label as a line of `labels.jsonl`, without empty fields."""
         row: JsonObject = {"tag": self.tag, "kind": self.kind}
-        optional = {
-            "synonyms": list(self.synonyms),
-            "parents": list(self.parents),
-            "count": self.count,
-            "threshold": self.threshold,
-            "names": self.names,
-            "descriptions": list(self.descriptions),
-        }
-        return row | {
-            name: value for name, value in optional.items() if value not in ([], {}, None)
-        }
+        for name in ("synonyms", "parents", "count", "threshold", "names", "descriptions"):
+            value = getattr(self, name)
+            if value not in ((), {}, None):
+                row[name] = list(value) if isinstance(value, tuple) else value
+        return row
 
     @classmethod
     def from_json(cls, row: JsonObject) -> "Label":
@@ -183,8 +177,7 @@ class LabelSystem(Sequence[Label]):
 def _read_line(line: str) -> Label:
     if not line.lstrip().startswith("{"):
         return Label(line.strip())
-    row = orjson.loads(line)
-    return Label.from_json(row)
+    return Label.from_json(orjson.loads(line))
 
 
 def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[float]:

@@ -48,17 +48,14 @@ _TYPES: dict[str, click.ParamType[Any] | Callable[[str], Any]] = {
 
 
 class Option(click.Option):
-    """An option that knows whether it is a common one, which `-h` shows too.
-
-    `field` names the field that it fills in the command's dataclass, where that is not its name.
-    """
+    """One of click's options with two more facts."""
 
     def __init__(
         self, *args: Any, common: bool = False, field: str | None = None, **attributes: Any
     ) -> None:
         super().__init__(*args, **attributes)
-        self.common = common
-        self.field = field
+        self.common = common  # `-h` shows it too
+        self.field = field  # that it fills in the command's dataclass; None: that of its name
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         """What click adds to a help text, but for ranges: the error message names them."""
@@ -133,11 +130,9 @@ class TwoHelps(click.Command):
         super().__init__(*args, **attributes | {"add_help_option": False})
         shared: dict[str, Any] = {"is_eager": True, "expose_value": False}
         self._helps = [
-            option("-h", "", name="brief_help", **shared),
-            option("--help", "", name="full_help", **shared),
+            option("-h", "", name="brief_help", callback=_show(self.brief_help), **shared),
+            option("--help", "", name="full_help", callback=_show(self.get_help), **shared),
         ]
-        self._helps[0].callback = _show(self.brief_help)
-        self._helps[1].callback = _show(self.get_help)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The parameters, and both helps, which no file or variable can ask for."""

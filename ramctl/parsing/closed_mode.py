@@ -1,9 +1,8 @@
 """Closed mode: captions to the tags of a label system, most of them without part-of-speech tags.
 
-`scripts/build_readings` counts, over caption corpora, which tags open mode gives each word (and
-each idiom and compound), alone and beside each neighbour. Where nearly all counts agree on one
-reading, no part-of-speech tagger is needed; a caption with any ambiguous word goes through the
-tagger and the rules. The result does not depend on what was read before.
+`scripts/build_readings` counts, over caption corpora, which tags open mode gives each word, idiom
+and compound, alone and beside each neighbour. A caption of which nearly all counts agree on one
+reading of every word needs no tagger and rules. No result depends on what was read before.
 
 The file, after gunzip, has a line for each form: form TAB reading TAB share TAB contexts. A reading
 is "tag/kind" joined by "|" (empty: no tag), the share is in thousandths; a context is
@@ -18,7 +17,7 @@ from functools import cache
 from importlib import resources
 
 from ramctl.labels import Label, LabelSystem, normalise
-from ramctl.parsing.dictionary.lexicon import Lexicon, word_set
+from ramctl.parsing.dictionary.lexicon import Lexicon, PhraseIndex, word_set
 from ramctl.parsing.dictionary.wordnet import NOUN
 from ramctl.parsing.rules.sentence import Found, ParsedCaption
 
@@ -29,7 +28,6 @@ START, END = "^", "$"
 CERTAIN = 0.985
 # The share that one reading must have beside a neighbour to be taken there.
 LIKELY = 0.7
-NO_READING: Reading = ()
 # These start the object of a verb.
 OBJECT_STARTS = frozenset({"a", "an", "the", "his", "her", "their", "its", "another"})
 
@@ -43,18 +41,14 @@ class FrequentReadings:
         self._always: dict[str, Reading] = {}
         self._mostly: dict[str, Reading] = {}
         self._beside: dict[tuple[str, str], Reading] = {}
-        self._longest: dict[str, int] = {}
         for line in lines:
             form, reading, share, *contexts = line.split("\t")
-            if " " in form:
-                first = form.partition(" ")[0]
-                self._longest[first] = max(self._longest.get(first, 0), form.count(" ") + 1)
             if int(share) >= LIKELY * 1000:
                 (self._mostly if contexts else self._always)[form] = _reading(reading)
             for context in contexts:
                 neighbour, _, other = context.rpartition("=")
                 self._beside[form, neighbour] = _reading(other)
-        self._forms = self._always.keys() | {form for form, _ in self._beside}
+        self._forms = PhraseIndex(self._always.keys() | {form for form, _ in self._beside})
 
     @staticmethod
     @cache
@@ -66,7 +60,7 @@ class FrequentReadings:
     def without(self, nouns: frozenset[str]) -> "FrequentReadings":
         """A reader to which every caption with one of the nouns is ambiguous."""
         reader = copy(self)
-        forms = {form for form in self._forms if self._lexicon.noun(form) in nouns}
+        forms = {form for form in self._forms.phrases if self._lexicon.noun(form) in nouns}
         reader._ambiguous = self._ambiguous | nouns | forms
         return reader
 
@@ -96,13 +90,10 @@ class FrequentReadings:
 
     def _joined(self, words: list[str]) -> list[str]:
         """The words with idioms and compounds of the table as one form each, longest first."""
-        longest, forms, i, n = self._longest, list[str](), 0, len(words)
-        while i < n:
-            reach = longest.get(words[i], 1)
-            length = min(reach, n - i)
-            while length > 1 and " ".join(words[i : i + length]) not in self._forms:
-                length -= 1
-            forms.append(" ".join(words[i : i + length]) if length > 1 else words[i])
+        forms, i = list[str](), 0
+        while i < len(words):
+            length = self._forms.length_at(words, i)
+            forms.append(" ".join(words[i : i + length]))
             i += length
         return forms
 
@@ -117,7 +108,7 @@ class FrequentReadings:
         if reading is None:
             reading = self._mostly.get(form)
         if reading is None and form not in self._forms and not self._may_be_tag(form):
-            return NO_READING
+            return ()
         return reading
 
     def _may_be_tag(self, word: str) -> bool:
@@ -130,9 +121,7 @@ class FrequentReadings:
 
 
 def _reading(text: str) -> Reading:
-    if not text:
-        return NO_READING
-    pairs = (pair.rpartition("/") for pair in text.split("|"))
+    pairs = (pair.rpartition("/") for pair in text.split("|") if pair)
     return tuple((tag, kind) for tag, _, kind in pairs)
 
 

@@ -51,8 +51,7 @@ class CaptionParser:
     def closed(cls, labels: LabelSystem) -> "CaptionParser":
         """A parser whose tags are the labels of a system: closed mode.
 
-        Nouns that are too vague for open mode ("photo") are found if they stand in a plain word
-        list, since the user asked for them.
+        A plain word list may ask for nouns that are too vague for open mode ("photo").
         """
         lexicon, frequent = Lexicon.shared(), FrequentReadings.shared()
         if vague := _vague_nouns(labels, lexicon):
@@ -64,10 +63,7 @@ class CaptionParser:
         return next(self.parse([caption])).tags
 
     def parse(self, captions: Iterable[str]) -> Iterator[ParsedCaption]:
-        """Each caption's tags with kinds and evidence, in order; memory does not grow.
-
-        A text that was parsed recently is not parsed again.
-        """
+        """Each caption's tags with kinds and evidence, in order; memory does not grow."""
         for batch in chunks(captions, BATCH):
             new = dict.fromkeys(text for text in batch if text not in self._known)
             parsed = dict(zip(new, self._parse_texts(new), strict=True))
@@ -123,8 +119,7 @@ def parsed_batches(
 ) -> Iterator[Callable[[Iterator[tuple[T, list[str]]]], Iterator[tuple[T, list[ParsedCaption]]]]]:
     """A function from (anything, captions) pairs to (anything, parsed captions), in order.
 
-    With more than one job, a few pairs are read ahead; results are passed on as soon as possible.
-    The results do not depend on the number of jobs.
+    Several jobs read a few pairs ahead; the results are the same and passed on when they are there.
     """
     if jobs == 1:
         parser = _open_parser(labels)

@@ -42,12 +42,9 @@ def run(options: ParseOptions) -> Report:
     labels = LabelSystem.read(options.labels) if options.labels else None
     named = named_or_stdin(options.inputs, "captions")
     require_files(named)
+    tags = labels.tags if labels else ()
     items: Iterator[Item] = read_any(
-        named,
-        options.root,
-        "parse",
-        form=options.source_format,
-        tag_list=labels.tags if labels else (),
+        named, options.root, "parse", form=options.source_format, tag_list=tags
     )
     if options.group:
         items = group_by_image(items)
@@ -63,7 +60,14 @@ def run(options: ParseOptions) -> Report:
         )
         report.finish(options.stream.stats)
         return report
-    return _parse(options, items, labels, report)
+    to_ram = options.target_format == "ram"
+    stage = ParseStage(labels, options.workers, options.keep_tags, options.explain, to_ram)
+    report.extra = stage.stats
+    form: dict[str, Any] = {}
+    if to_ram and labels is not None:
+        form = {"encode": ram_encoder(labels), "header": b"[\n", "footer": b"\n]\n"}
+    fingerprint = {"labels": labels.sha256} if labels else {}
+    return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, **form)
 
 
 def _check(options: ParseOptions) -> None:
@@ -78,16 +82,3 @@ def _check(options: ParseOptions) -> None:
             raise UsageProblem("--to ram needs --labels: the tag list that its ids refer to")
         if options.stream.resume:
             raise UsageProblem("--to ram writes one JSON list, which --resume cannot continue")
-
-
-def _parse(
-    options: ParseOptions, items: Iterator[Item], labels: LabelSystem | None, report: Report
-) -> Report:
-    to_ram = options.target_format == "ram"
-    stage = ParseStage(labels, options.workers, options.keep_tags, options.explain, to_ram)
-    report.extra = stage.stats
-    form: dict[str, Any] = {}
-    if to_ram and labels is not None:
-        form = {"encode": ram_encoder(labels), "header": b"[\n", "footer": b"\n]\n"}
-    fingerprint = {"labels": labels.sha256} if labels else {}
-    return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, **form)

@@ -78,11 +78,7 @@ class ParseStage:
         return [self._with_tags(record, list(islice(parsed, n))) for record, n in work]
 
     def _with_tags(self, record: Record, parsed: Sequence[ParsedCaption]) -> JsonObject:
-        """The record's fields with the tags of its parsed captions.
-
-        Tags that came in stay, with the source `human`, where there are no captions and with
-        `keep_tags`.
-        """
+        """The record's fields with its captions' tags; without captions, tags that came in stay."""
         fields = record.fields
         kinds: dict[str, str] = {}
         for caption in parsed:
@@ -168,8 +164,7 @@ class _Counts:
 def ram_encoder(labels: LabelSystem) -> Callable[[JsonObject], bytes]:
     """An encoder of records as items of the RAM authors' JSON list, without its brackets.
 
-    `union_label_id` holds all tags of the photo, `parse_label_id` those of each caption; tags
-    outside the label system have no id and are left out.
+    Tags outside the label system have no id and are left out.
     """
     separators = iter([b""])
 

@@ -125,9 +125,8 @@ def _image_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
         "ln_post.": "vision_model.post_layernorm.",
         "transformer.resblocks.": "vision_model.encoder.layers.",
     }
-    model = CLIPVisionModelWithProjection(config)
     renamed = _rename(weights, names, projection=(_IMAGE_MARK, "visual_projection.weight"))
-    return load_strictly(model, renamed, where).eval()
+    return load_strictly(CLIPVisionModelWithProjection(config), renamed, where).eval()
 
 
 def _text_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
@@ -146,9 +145,8 @@ def _text_encoder(weights: Mapping[str, Tensor], where: Path) -> Any:
         "ln_final.": "text_model.final_layer_norm.",
         "transformer.resblocks.": "text_model.encoder.layers.",
     }
-    model = CLIPTextModelWithProjection(config)
     renamed = _rename(weights, names, projection=("text_projection", "text_projection.weight"))
-    return load_strictly(model, renamed, where).eval()
+    return load_strictly(CLIPTextModelWithProjection(config), renamed, where).eval()
 
 
 def _transformer_sizes(weights: Mapping[str, Tensor], width: int) -> dict[str, Any]:

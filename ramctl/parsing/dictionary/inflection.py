@@ -54,11 +54,7 @@ def _singulars(word: str) -> list[str]:
 
 
 def verb_lemma(word: str, wordnet: WordNet) -> str:
-    """The base form of a verb; the word itself where it is one or nothing better is known.
-
-    The stem is checked by spelling before WordNet's word list: "riding" cannot come from
-    "rid", which would double its d.
-    """
+    """The base form of a verb; the word itself where it is one or nothing better is known."""
     for lemma in wordnet.entry(word).base_forms.get(VERB, ()):
         if wordnet.has(lemma, VERB):
             return lemma

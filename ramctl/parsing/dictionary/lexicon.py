@@ -4,6 +4,7 @@ WordNet answers first; `data/lexicon.toml` holds what it lacks or gets wrong for
 """
 
 import tomllib
+from collections.abc import Set
 from functools import cache, lru_cache
 from importlib import resources
 
@@ -229,13 +230,9 @@ class Lexicon:
         return self.noun_kind(head)
 
     def _mostly_visible(self, lemma: str) -> bool:
-        visible = other = 0
-        for number, count in self.wordnet.entry(lemma).senses.get(NOUN, ()):
-            if self.wordnet.synset(number).file in VISIBLE_FILES:
-                visible += count
-            else:
-                other += count
-        return visible > other
+        senses = self.wordnet.entry(lemma).senses.get(NOUN, ())
+        seen = sum(n for number, n in senses if self.wordnet.synset(number).file in VISIBLE_FILES)
+        return 2 * seen > self.wordnet.count(lemma, NOUN)
 
     def _is_noun_compound(self, word: str) -> bool:
         """Whether it is a compound noun, unlike "walk in", "the city", "cup of tea"."""
@@ -275,7 +272,7 @@ class Lexicon:
 class PhraseIndex:
     """Phrases of several words; `longest` maps a first word to the length of its longest phrase."""
 
-    def __init__(self, phrases: frozenset[str]) -> None:
+    def __init__(self, phrases: Set[str]) -> None:
         self.phrases = phrases
         self.longest: dict[str, int] = {}
         for phrase in phrases:
@@ -284,6 +281,13 @@ class PhraseIndex:
 
     def __contains__(self, phrase: str) -> bool:
         return phrase in self.phrases
+
+    def length_at(self, words: list[str], i: int) -> int:
+        """The number of words of the longest phrase that starts at an index; 1 without one."""
+        for length in range(min(self.longest.get(words[i], 1), len(words) - i), 1, -1):
+            if " ".join(words[i : i + length]) in self.phrases:
+                return length
+        return 1
 
 
 def _is_name(synset: Synset, lemma: str) -> bool:

@@ -49,14 +49,10 @@ class Synset:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What WordNet knows about one word.
+    """What WordNet knows about one word, by part of speech."""
 
-    `senses` maps a part of speech to (synset number, count) pairs, most frequent first;
-    `base_forms` maps it to the lemmas that the word is an irregular form of.
-    """
-
-    senses: dict[str, tuple[tuple[int, int], ...]]
-    base_forms: dict[str, tuple[str, ...]]
+    senses: dict[str, tuple[tuple[int, int], ...]]  # (synset number, count), most frequent first
+    base_forms: dict[str, tuple[str, ...]]  # the lemmas that it is an irregular form of
 
 
 NO_ENTRY: Final = Entry({}, {})

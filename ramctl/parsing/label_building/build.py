@@ -65,10 +65,7 @@ class LabelBuilder:
     sizes: Sizes = Sizes()
 
     def build(self, decisions: Mapping[str, Candidate]) -> tuple[LabelSystem, list[Candidate]]:
-        """The system, and every candidate with what became of it, by rank.
-
-        `decisions`, what a person decided on a tag, override ours.
-        """
+        """The system, and every candidate by rank; `decisions` of a person override ours."""
         ranked = self._rank()
         tags = [tag for tag, _ in ranked]
         merges = {merge.word: merge for merge in find_merges(self.counts, self.lexicon, tags)}
@@ -102,10 +99,7 @@ class LabelBuilder:
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))
 
     def _activities(self) -> dict[str, int]:
-        """-ing names of actions whose base form is mostly a thing: "fishing" beside the `fish`.
-
-        WordNet must know the name: nobody calls an activity "sticking".
-        """
+        """-ing names of actions whose base form is mostly a thing: "fishing", not "sticking"."""
         counts, names = self.counts, {}
         for tag, gerunds in counts.gerunds.items():
             form, count = min(gerunds.items(), key=lambda item: (-item[1], item[0]))
@@ -115,11 +109,7 @@ class LabelBuilder:
         return names
 
     def _parts(self) -> Counter[str]:
-        """Mentions of words inside compounds.
-
-        The head of a dictionary compound, if the compound is a kind of it ("golden retriever"),
-        and the first noun of a free one ("banquet table").
-        """
+        """Mentions of the heads of dictionary compounds, and of the first nouns of free ones."""
         lexicon, parts = self.lexicon, Counter[str]()
         for tag, count in self.counts.captions.items():
             head = tag.rpartition(" ")[2]
@@ -277,10 +267,7 @@ class LabelBuilder:
 
 
 def read_review(path: Path) -> dict[str, Candidate]:
-    """What each line of a review table decides, by tag; empty if there is no such file.
-
-    Raises RunProblem naming file and line where a line is not a valid decision.
-    """
+    """The decisions of a review table, if there is one, by tag; RunProblem for a bad line."""
     if not path.exists():
         return {}
     decided: dict[str, Candidate] = {}

@@ -83,9 +83,9 @@ def find_merges(counts: TagCounts, lexicon: Lexicon, tags: list[str]) -> list[Me
 def rare_synonyms(
     counts: TagCounts, lexicon: Lexicon, words: list[str], labels: Mapping[str, str]
 ) -> list[Merge]:
-    """The merges of words too rare to judge by their contexts; `labels` maps strings to labels.
+    """Merges of words too rare to judge by contexts: other spellings, and nouns of one sense.
 
-    Only other spellings, and nouns of which WordNet has one sense.
+    `labels` maps strings to labels.
     """
     merges = []
     for word in words:
@@ -99,15 +99,12 @@ def rare_synonyms(
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """That a word may be a synonym of `tag` if they are at least so similar.
-
-    With a `sense`, the captions must use `tag` in that sense.
-    """
+    """That a word may be a synonym of `tag`."""
 
     tag: str
     rule: str
-    least: float
-    sense: int | None = None
+    least: float  # the similarity that it takes
+    sense: int | None = None  # in which the captions must use `tag`
 
 
 class Contexts:
@@ -125,10 +122,7 @@ class Contexts:
         return float((rows[0] @ rows[1].T).sum())
 
     def mean(self, tag: str, sense: int, word: str) -> bool:
-        """Whether a tag's contexts are those of a sense, judged by a `word` that has the sense.
-
-        WordNet's first bike is a motorcycle, but in captions bikes are more like bicycles.
-        """
+        """Whether a tag's contexts are those of a sense, judged by a `word` that has the sense."""
         pos = POS_OF_KIND[self._counts.kind(tag)]
         shown = self.similarity(word, tag)
         for number, _ in _senses(tag, pos, self._lexicon):

@@ -32,10 +32,7 @@ def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findin
 
 
 def tag_of_whole_text(read: Sentence, lexicon: Lexicon) -> Found | None:
-    """The tag that the whole text is; None where it is not one.
-
-    A bare word has no sentence that its part of speech could be read from.
-    """
+    """The tag that the whole text is, without a sentence to read a part of speech from, or None."""
     if not 0 < len(read) <= LONGEST_TAG:
         return None
     text = " ".join(read.words)

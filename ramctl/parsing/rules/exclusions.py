@@ -54,15 +54,12 @@ def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
 
 
 def _exclude_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
-    words, idioms = sentence.words, lexicon.idioms
     i = 0
-    while i < len(words):
-        for length in range(min(idioms.longest.get(words[i], 0), len(words) - i), 1, -1):
-            if " ".join(words[i : i + length]) in idioms:
-                sentence.exclude(i, i + length, "idiom")
-                i += length - 1
-                break
-        i += 1
+    while i < len(sentence):
+        length = lexicon.idioms.length_at(sentence.words, i)
+        if length > 1:
+            sentence.exclude(i, i + length, "idiom")
+        i += length
 
 
 def _exclude_figure(sentence: Sentence, i: int, lexicon: Lexicon) -> None:

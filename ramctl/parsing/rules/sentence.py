@@ -44,16 +44,13 @@ def clean(text: str) -> str:
 
 @dataclass(slots=True)
 class Sentence:
-    """A caption's words; the four lists are parallel.
-
-    `excluded` names the rule that keeps a word from giving a tag (empty: none does). `compounds`
-    maps the index where a compound starts to the index after its end and its lemma.
-    """
+    """A caption's words; the four lists are parallel."""
 
     written: list[str]
     words: list[str]
     tags: list[str]
-    excluded: list[str]
+    excluded: list[str]  # the rule that keeps a word from giving a tag; empty: none does
+    # From the index where a compound starts to the index after its end and its lemma.
     compounds: dict[int, tuple[int, str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -143,14 +140,10 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class ParsedCaption:
-    """A caption's tags in order of first mention, each with its evidence.
-
-    `phrases` are free compounds of which only the head is a tag ("soccer field" beside
-    `field`): candidates for a label system.
-    """
+    """A caption's tags in order of first mention, each with its evidence."""
 
     found: tuple[Found, ...]
-    phrases: tuple[str, ...] = ()
+    phrases: tuple[str, ...] = ()  # as in `Findings`
 
     @classmethod
     def of(cls, found: Iterable[Found], phrases: Iterable[str]) -> "ParsedCaption":
