@@ -60,7 +60,7 @@ class FrequentReadings:
     def without(self, nouns: frozenset[str]) -> "FrequentReadings":
         """A reader to which every caption with one of the nouns is ambiguous."""
         reader = copy(self)
-        forms = {form for form in self._forms.phrases if self._lexicon.noun(form) in nouns}
+        forms = {form for form in self._forms if self._lexicon.noun(form) in nouns}
         reader._ambiguous = self._ambiguous | nouns | forms
         return reader
 
@@ -92,8 +92,11 @@ class FrequentReadings:
         """The words with idioms and compounds of the table as one form each, longest first."""
         forms, i = list[str](), 0
         while i < len(words):
-            length = self._forms.length_at(words, i)
-            forms.append(" ".join(words[i : i + length]))
+            form, length = words[i], 1
+            if form in self._forms.longest:
+                length = self._forms.length_at(words, i)
+                form = " ".join(words[i : i + length])
+            forms.append(form)
             i += length
         return forms
 

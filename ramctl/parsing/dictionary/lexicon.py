@@ -4,7 +4,7 @@ WordNet answers first; `data/lexicon.toml` holds what it lacks or gets wrong for
 """
 
 import tomllib
-from collections.abc import Set
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib import resources
 
@@ -269,23 +269,20 @@ class Lexicon:
         return word.endswith("ed") and self.wordnet.has(self.verb(word), VERB)
 
 
-class PhraseIndex:
-    """Phrases of several words; `longest` maps a first word to the length of its longest phrase."""
+class PhraseIndex(frozenset[str]):
+    """Phrases; `longest` maps a first word to the length of its longest phrase of several words."""
 
-    def __init__(self, phrases: Set[str]) -> None:
-        self.phrases = phrases
+    def __init__(self, phrases: Iterable[str]) -> None:
         self.longest: dict[str, int] = {}
-        for phrase in phrases:
-            first = phrase.partition(" ")[0]
-            self.longest[first] = max(self.longest.get(first, 0), phrase.count(" ") + 1)
-
-    def __contains__(self, phrase: str) -> bool:
-        return phrase in self.phrases
+        for phrase in self:
+            first, _, rest = phrase.partition(" ")
+            if rest:
+                self.longest[first] = max(self.longest.get(first, 0), rest.count(" ") + 2)
 
     def length_at(self, words: list[str], i: int) -> int:
         """The number of words of the longest phrase that starts at an index; 1 without one."""
         for length in range(min(self.longest.get(words[i], 1), len(words) - i), 1, -1):
-            if " ".join(words[i : i + length]) in self.phrases:
+            if " ".join(words[i : i + length]) in self:
                 return length
         return 1
 
