@@ -109,9 +109,8 @@ class Bundle:
     @cached_property
     def thresholds(self) -> list[float]:
         """One threshold per label, in id order."""
-        return [
-            self.threshold if label.threshold is None else label.threshold for label in self.labels
-        ]
+        usual = self.threshold
+        return [usual if label.threshold is None else label.threshold for label in self.labels]
 
     def thresholds_of(self, dtype: str) -> list[float]:
         """One threshold per label, in id order; those of int8 are its own where there are any."""

@@ -118,9 +118,8 @@ def read_official_labels(checkpoint: Checkpoint) -> LabelSystem:
     if checkpoint.translations is not None:
         names = [line.strip() for line in read_lines(checkpoint.translations)]
         if len(names) != len(labels):
-            raise RunProblem(
-                f"{checkpoint.translations}: {len(names)} lines for {len(labels)} tags"
-            )
+            counts = f"{len(names)} lines for {len(labels)} tags"
+            raise RunProblem(f"{checkpoint.translations}: {counts}")
         named = zip(labels, names, strict=True)
         labels = [replace(label, names={"zh": name}) for label, name in named]
     return LabelSystem(labels)

@@ -47,14 +47,12 @@ def _pairs(module: nn.Module, photos: Tensor) -> list[tuple[nn.Conv2d, nn.Module
         if id(inputs[0]) in made:
             pairs.append((made[id(inputs[0])][0], norm))
 
-    hooks = [
-        m.register_forward_hook(note_output) for m in module.modules() if isinstance(m, nn.Conv2d)
-    ]
-    hooks += [
-        m.register_forward_pre_hook(note_input)
-        for m in module.modules()
-        if isinstance(m, nn.BatchNorm2d)
-    ]
+    hooks = []
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            hooks.append(part.register_forward_hook(note_output))
+        if isinstance(part, nn.BatchNorm2d):
+            hooks.append(part.register_forward_pre_hook(note_input))
     with torch.inference_mode():
         module(photos)
     for hook in hooks:

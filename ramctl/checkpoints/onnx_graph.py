@@ -65,9 +65,8 @@ def require_onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise RunProblem("writing a graph needs the extra [onnx]: pip install ramctl[onnx]") from (
-            error
-        )
+        message = "writing a graph needs the extra [onnx]: pip install ramctl[onnx]"
+        raise RunProblem(message) from error
     return onnx
 
 

@@ -129,9 +129,8 @@ class Comparison:
 
 def headline(comparison: Comparison) -> JsonObject:
     """mAP, and precision, recall and F1 of the decisions: averaged over classes and pooled."""
-    counts, over = comparison.counts, comparison.is_averaged
+    counts, over, pooled = comparison.counts, comparison.is_averaged, comparison.counts.pooled
     precision, recall = (float(v[over].mean()) for v in (counts.precision, counts.recall))
-    pooled = counts.pooled
     pooled_precision, pooled_recall = float(pooled.precision[0]), float(pooled.recall[0])
     pooled_f1 = harmonic_mean(pooled_precision, pooled_recall)
     return {
@@ -148,10 +147,7 @@ def headline(comparison: Comparison) -> JsonObject:
 
 
 def conditions(comparison: Comparison, matched: NDArray[np.bool_]) -> JsonObject:
-    """What the figures are based on: photos, classes, averaging, thresholds.
-
-    `matched` says which classes some tag of the predictions counts for.
-    """
+    """What the figures are based on; `matched` [C]: some tag of the predictions counts for it."""
     names = np.array(comparison.classes.names, object)
     has_positives = (comparison.truth == POSITIVE).any(axis=0)
     is_ram = comparison.style == "ram"
@@ -197,10 +193,7 @@ def group_figures(
 
 
 def difference(ours: Comparison, theirs: Comparison, bootstrap: Bootstrap) -> JsonObject:
-    """The difference of two models' mAP on the photos that both predicted; above 0, ours is better.
-
-    The interval is of the difference on the same resamples (paired).
-    """
+    """The difference of two models' mAP on the photos of both, on the same resamples (paired)."""
     our_names, their_names = ({photo.name for photo in side.photos} for side in (ours, theirs))
     shared = our_names & their_names
     if not shared:

@@ -70,7 +70,7 @@ def rank(scores: Floats, truth: Truth, style: Style = "exact") -> Ranking:
 
 
 def rank_classes(scores: Floats, truth: Truth, style: Style = "exact") -> list[Ranking]:
-    """The ranking of every class, a column of scores [N, C] and truth [N, C] each."""
+    """The ranking of every class: a column of scores [N, C] and truth [N, C]."""
     return [rank(scores[:, c], truth[:, c], style) for c in range(scores.shape[1])]
 
 
@@ -190,10 +190,7 @@ def resamples(n_photos: int, n: int, seed: int) -> Iterator[Weights]:
 
 
 def resampled_precisions(rankings: Sequence[Ranking], n_photos: int, n: int, seed: int) -> Floats:
-    """Average precision of every class in every resample [n, C].
-
-    NaN where a resample has no positive of the class.
-    """
+    """Average precision of every class in every resample [n, C]; NaN where none has it."""
     blocks = []
     for weights in resamples(n_photos, n, seed):
         columns = [average_precisions(ranking, weights) for ranking in rankings]

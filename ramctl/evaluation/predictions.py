@@ -1,7 +1,6 @@
 """What a model says about each photo: a score and a decision for each class.
 
-Only these numbers are kept, about ten bytes per photo and class; the rest of a record is dropped
-as soon as it is read.
+Only these are kept, about ten bytes per photo and class, not the records.
 """
 
 import math

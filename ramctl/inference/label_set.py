@@ -63,11 +63,11 @@ def _padded(vectors: Sequence[Rows], most: int, width: int) -> Rows:
 def choose_labels(
     bundle: Bundle, named: str | None, threshold: str | None, dtype: str = "fp32"
 ) -> LabelSet:
-    """The labels of `--labels` with the thresholds of `--threshold`.
+    """The labels of `--labels` with the thresholds of `--threshold`, a number or a file.
 
     `named` is a word list, a `labels.jsonl`, a bundle or a JSON file of descriptions; `+FILE` adds
     to the bundle's own labels. Words that the bundle knows keep what it learnt of them; others are
-    embedded by its text encoder and take `open_set_threshold`. `threshold` is a number or a file.
+    embedded by its text encoder and take `open_set_threshold`.
     """
     own = own_labels(bundle, dtype)
     chosen = own
@@ -128,10 +128,9 @@ def _rows(
 
 def _new_row(vectors: Rows, own: Rows) -> Rows:
     """The row (W) of a new word: its text, the mean of its vectors (M, E), and what it borrows."""
-    width = vectors.shape[1]
+    texts, owned = np.split(own, [vectors.shape[1]], 1)
     text = unit(unit(vectors).mean(0, keepdims=True))  # (1, E)
-    row: Rows = np.concatenate([text, borrowed(text, own[:, :width], own[:, width:])], 1)[0]
-    return row
+    return np.asarray(np.concatenate([text, borrowed(text, texts, owned)], 1)[0])
 
 
 def _embed(bundle: Bundle, labels: Sequence[Label]) -> Iterator[Rows]:
@@ -147,9 +146,8 @@ def _embed(bundle: Bundle, labels: Sequence[Label]) -> Iterator[Rows]:
         empty = ~vectors.any(1)
         if empty.any():
             unknown = (texts or [label.tag])[int(empty.argmax())]
-            raise RunProblem(
-                f"label {label.tag!r}: the model's text encoder knows no part of {unknown!r}"
-            )
+            message = f"the model's text encoder knows no part of {unknown!r}"
+            raise RunProblem(f"label {label.tag!r}: {message}")
         yield vectors
 
 
@@ -165,8 +163,7 @@ def borrowed(words: Rows, texts: Rows, owned: Rows) -> Rows:
     best = cosines.max(axis=1, keepdims=True, initial=0.0)
     weights = np.exp(SHARPNESS * (cosines - best))
     weights /= weights.sum(axis=1, keepdims=True) + np.finfo(np.float32).tiny
-    mixed: Rows = (best**2 * (weights @ owned)).astype(np.float32)
-    return mixed
+    return np.asarray(best**2 * (weights @ owned), np.float32)
 
 
 def peer_label_set(tags: Sequence[str], usual: float, threshold: str | None) -> LabelSet:

@@ -43,13 +43,11 @@ class View:
 
     def to_photo(self, box: Floats) -> Floats:
         """A box of the view as a box of the photo."""
-        inside: Floats = self._origin + box * self._size
-        return inside
+        return np.asarray(self._origin + box * self._size)
 
     def from_photo(self, box: Floats) -> Floats:
         """A box of the photo as a box of the view, cut at its border."""
-        outside: Floats = (box - self._origin) / self._size
-        return np.clip(outside, 0, 1)
+        return np.asarray(((box - self._origin) / self._size).clip(0, 1))
 
     @property
     def _origin(self) -> Floats:
@@ -67,12 +65,9 @@ def heat_maps(attention: "Tensor", extra_tokens: int) -> NDArray[np.float32]:
     `extra_tokens` come before the grid of the photo; what comes behind it is left out. On planted
     errors regions of all layers told wrong tags from right ones better than those of the last one.
     """
-    heat = attention.float().mean((1, 2))[..., extra_tokens:]
+    heat: Floats = attention.float().mean((1, 2))[..., extra_tokens:].cpu().numpy()
     side = math.isqrt(heat.shape[-1])
-    grid: NDArray[np.float32] = (
-        heat[..., : side * side].reshape(*heat.shape[:2], side, side).cpu().numpy()
-    )
-    return grid
+    return heat[..., : side * side].reshape(*heat.shape[:2], side, side)
 
 
 def label_boxes(maps: NDArray[np.float32], view: View) -> Sequence[Floats]:
@@ -105,9 +100,7 @@ def tokens_under(box: Sequence[float] | Floats, rows: int, columns: int) -> Floa
     A box that is smaller than a cell still covers a part of one, so that the sum is above zero.
     """
     x0, y0, x1, y1 = (float(value) for value in box)
-    across = _cover(x0, x1, columns)
-    down = _cover(y0, y1, rows)
-    return np.outer(down, across).ravel().astype(np.float32)
+    return np.outer(_cover(y0, y1, rows), _cover(x0, x1, columns)).ravel().astype(np.float32)
 
 
 def _cover(start: float, end: float, cells: int) -> NDArray[np.float64]:

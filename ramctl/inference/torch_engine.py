@@ -124,13 +124,13 @@ class TorchEngine:
 
     def features(self, photos: Floats) -> Tensor:
         """What the encoder gives for photos, (B, T, C) in fp32."""
-        parts = self._run(lambda some: self._features(photos[some]).float(), len(photos))
-        return torch.cat(parts)
+        return torch.cat(self._run(lambda some: self._features(photos[some]).float(), len(photos)))
 
     def encode(self, photos: Floats | Tensor) -> Encoded:
         """The photos as the decoders see them."""
+        encode = self.model.encode
         return Encoded.join(
-            self._run(lambda some: self.model.encode(self._features(photos[some])), len(photos))
+            self._run(lambda some: encode(self._features(photos[some])), len(photos))
         )
 
     def attention_maps(self, encoded: Encoded, labels: Tensor | PreparedLabels) -> Floats:
@@ -154,7 +154,7 @@ class TorchEngine:
             return logits.sigmoid().float().cpu().numpy(), feature.float().cpu().numpy()
 
         parts = self._run(score, len(regions), "regions")
-        return ScoredRegions(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        return ScoredRegions(*map(np.concatenate, zip(*parts, strict=True)))
 
     def write(
         self,
@@ -175,8 +175,7 @@ class TorchEngine:
             written = self.model.generate(
                 encoded[some], ids[some], mask[some], start[some], decoding, ends, generator
             )
-            pieces: NDArray[np.int64] = written.cpu().numpy()
-            return pieces
+            return np.asarray(written.cpu())
 
         return [row for part in self._run(write, len(prompt)) for row in part]
 

@@ -33,31 +33,27 @@ def _check(
         counts is None or len(counts) != n_labels or min(counts, default=0) < 1
     ):
         raise UsageProblem("every label needs one description or more")
-    contradictions = [*_label_contradictions(config), *_decoder_contradictions(config, vocabulary)]
-    for is_contradiction, message in contradictions:
+    for is_contradiction, message in _contradictions(config, vocabulary):
         if is_contradiction:
             raise UsageProblem(message)
 
 
-def _label_contradictions(config: ModelConfig) -> Iterator[tuple[object, str]]:
+def _contradictions(config: ModelConfig, vocabulary: int) -> Iterator[tuple[object, str]]:
     labels, prior = config.labels, config.prior
+    decoder, captioning = config.tag_decoder, config.captioning
     own = labels.own_width or labels.own_head or labels.own_bias
     yield (
         labels.kind == "descriptions" and (own or prior),
         "described labels have no parts of their own and no prior",
     )
     yield (
-        labels.projection == "none" and labels.width != config.tag_decoder.width,
+        labels.projection == "none" and labels.width != decoder.width,
         "model.labels.projection none: width must be the tag decoder's",
     )
     yield labels.own_width and prior is None, "model.labels.own_width needs [model.prior]"
     if prior is not None and not prior.classes:
         for name in ("class_token", "class_residual", "class_sharpness"):
             yield getattr(prior, name), f"model.prior.{name} needs model.prior.classes"
-
-
-def _decoder_contradictions(config: ModelConfig, vocabulary: int) -> Iterator[tuple[object, str]]:
-    decoder, captioning = config.tag_decoder, config.captioning
     yield decoder.width % decoder.heads, "model.tag_decoder.width must be a multiple of its heads"
     if captioning is None:
         return

@@ -50,16 +50,14 @@ class TextEmbedding(nn.Module):
     def forward(self, ids: Tensor, start: int = 0) -> Tensor:
         """(B, S, D) of word pieces (B, S), the first of them at position `start`."""
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
-        return dropout(
-            self.norm(self.words(ids) + self.positions(positions)), self.dropout, self.training
-        )
+        x = self.norm(self.words(ids) + self.positions(positions))
+        return dropout(x, self.dropout, self.training)
 
 
 class TextLayer(nn.Module):
-    """Self-attention, cross-attention, feed-forward: one BERT layer.
+    """One BERT layer: self-attention, then what a layer of the tag decoder does.
 
-    With `tied` the last two are the tag decoder's own modules (RAM and Tag2Text tie the tag
-    encoder's first layers), used here with this branch's number of heads.
+    RAM and Tag2Text have the very modules of a `tied` one, with this branch's number of heads.
     """
 
     def __init__(
@@ -78,7 +76,6 @@ class TextLayer(nn.Module):
         self,
         x: Tensor,
         context: KeysValues,
-        *,
         mask: Tensor | None,
         context_mask: Tensor | None,
         past: KeysValues | None = None,
@@ -114,7 +111,7 @@ class TagEncoder(nn.Module):
         mask = tag_mask.bool()[:, None, None]  # (B, 1, 1, G)
         for layer in self.layers:
             context = layer.cross_attention.keys_values(tokens, layer.heads)
-            x, _ = run_layer(layer, x, context, mask=mask, context_mask=None)
+            x, _ = run_layer(layer, x, context, mask, None)
         return x
 
 
@@ -162,9 +159,7 @@ class CaptionDecoder(nn.Module):
         visible = self._visible(ids, state, mask)
         past = []
         for layer, memory, before in zip(self.layers, state.memory, state.past, strict=True):
-            x, own = run_layer(
-                layer, x, memory, mask=visible, context_mask=state.memory_mask, past=before
-            )
+            x, own = run_layer(layer, x, memory, visible, state.memory_mask, before)
             past.append(own)
         x = self.norm(F.gelu(self.transform(x)))
         logits = F.linear(x, self.embedding.words.weight, self.word_bias)

@@ -234,7 +234,7 @@ def preset_names() -> list[str]:
 def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
     """A preset of the package by name, or a TOML file, with `key.key=value` overrides.
 
-    Raises UsageProblem for an unknown preset, unknown or missing keys and values of a wrong kind.
+    UsageProblem for an unknown preset, unknown or missing keys and values of a wrong kind.
     """
     return preset_from_table(merge_tables(_read_preset(name_or_path), _parse_overrides(overrides)))
 
@@ -264,10 +264,7 @@ def preset_to_meta(preset: Preset) -> JsonObject:
 
 
 def preset_from_meta(meta: Mapping[str, Any]) -> Preset:
-    """The preset that `preset_to_meta` put into a bundle.json.
-
-    Raises UsageProblem that names what is missing or unknown.
-    """
+    """What `preset_to_meta` put into a bundle.json; UsageProblem names what does not fit."""
     parts = {table_name: meta[name] for name, table_name in _META.items() if name in meta}
     return preset_from_table(meta.get("preset", {}) | parts)
 
@@ -276,13 +273,8 @@ def finetuning_preset(preset: Preset) -> Preset:
     """The preset for fine-tuning: its sizes and `training` replaced by the fine-tuning ones."""
     size = preset.finetuning_size or preset.preprocess.size
     window = preset.finetuning_window or preset.model.encoder.window_size
-    encoder = dataclasses.replace(preset.model.encoder, window_size=window)
-    return dataclasses.replace(
-        preset,
-        model=dataclasses.replace(preset.model, encoder=encoder),
-        preprocess=dataclasses.replace(preset.preprocess, size=size),
-        training=preset.finetuning,
-    )
+    sizes = {"preprocess": {"size": size}, "model": {"encoder": {"window_size": window}}}
+    return dataclasses.replace(change_preset(preset, sizes), training=preset.finetuning)
 
 
 def override_preset(preset: Preset, overrides: Sequence[str]) -> Preset:
@@ -318,15 +310,13 @@ def _parse_overrides(overrides: Sequence[str]) -> JsonObject:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            raise UsageProblem(
-                f"--set {override}: expected KEY=VALUE, for example training.lr=1e-4"
-            )
-        table = merge_tables(table, _nest(key.strip().split("."), _parse_value(text.strip())))
+            expected = "expected KEY=VALUE, for example training.lr=1e-4"
+            raise UsageProblem(f"--set {override}: {expected}")
+        value = _parse_value(text.strip())
+        for part in reversed(key.strip().split(".")):
+            value = {part: value}
+        table = merge_tables(table, value)
     return table
-
-
-def _nest(keys: list[str], value: Any) -> JsonObject:
-    return {keys[0]: value if len(keys) == 1 else _nest(keys[1:], value)}
 
 
 def _parse_value(text: str) -> Any:

@@ -167,9 +167,8 @@ def _advance(
         if done[photo]:
             continue
         kept = 0
-        for rank, (score, where) in enumerate(
-            zip(best_list[photo], place_list[photo], strict=True)
-        ):
+        candidates = zip(best_list[photo], place_list[photo], strict=True)
+        for rank, (score, where) in enumerate(candidates):
             row, word = photo * beams + where // vocabulary, where % vocabulary
             if word == ends.end:
                 if rank < beams:

@@ -46,7 +46,11 @@ class GlobalBranch(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.to_label_space = _mlp(channels, config.mlp_width, labels.width)
+        hidden = config.mlp_width
+        self.to_label_space: nn.Module = nn.Linear(channels, hidden or labels.width)
+        if hidden:
+            last = nn.Linear(hidden, labels.width)
+            self.to_label_space = nn.Sequential(self.to_label_space, nn.GELU(), last)
         self.own_projection = nn.Linear(channels, labels.own_width) if labels.own_width else None
         if self.own_projection is not None:
             nn.init.normal_(self.own_projection.weight, std=OWN_STD)
@@ -120,9 +124,3 @@ class GlobalBranch(nn.Module):
     def own_logits(self, photo: GlobalFeatures, labels: LabelParts) -> Tensor | float:
         """What a seen label's own vector adds to its logit, (B, L): <own, U f>."""
         return 0.0 if photo.own is None else photo.own @ labels.own.t()
-
-
-def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Module:
-    if not hidden:
-        return nn.Linear(inputs, outputs)
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))

@@ -110,11 +110,7 @@ class Regions:
 
 
 class RAM(nn.Module):
-    """Image encoder, label queries, tag decoder and captioning branch.
-
-    Built by `build.build_ram`, which checks the configuration; a part that a model does not have is
-    None.
-    """
+    """The parts of a model, None where it has none; `build_ram` checks the configuration first."""
 
     def __init__(
         self,
@@ -172,10 +168,7 @@ class RAM(nn.Module):
         return RamOutput(features, encoded, text, own, caption_logits)
 
     def recompute_activations(self) -> None:
-        """Recompute every layer's activations in the backward pass, to save memory.
-
-        Gradients are unchanged; a step takes about a third longer.
-        """
+        """Recompute activations in the backward pass: less memory, but steps a third longer."""
         self.encoder.backbone.set_grad_checkpointing(True)
         for module in self.modules():
             if isinstance(module, TagDecoderLayer | TextLayer):
@@ -212,10 +205,7 @@ class RAM(nn.Module):
         return text + own
 
     def tag_logit_parts(
-        self,
-        encoded: Encoded,
-        labels: Tensor | PreparedLabels,
-        maps: list[Tensor] | None = None,
+        self, encoded: Encoded, labels: Tensor | PreparedLabels, maps: list[Tensor] | None = None
     ) -> tuple[Tensor, Tensor | float]:
         """The same logits as a sum: what the labels' texts say, and what labels own besides.
 
@@ -291,9 +281,7 @@ class RAM(nn.Module):
 
     def caption_logits(self, encoded: Encoded, inputs: CaptionInputs) -> Tensor:
         """Logits (B, S, V); those at position i are of word piece i + 1."""
-        if self.captioning is None:
-            raise ValueError("this model has no captioning branch")
-        return self.captioning(encoded.tokens, inputs)
+        return self._captioner(encoded.tokens, inputs)
 
     @torch.no_grad()
     def generate(
@@ -307,10 +295,14 @@ class RAM(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Captions (B, length) as word pieces, from tags (B, G) and a prompt (B, P)."""
+        state = self._captioner.start(encoded.tokens, tag_ids, tag_mask)
+        return generate(self._captioner.decoder, state, prompt, decoding, ends, generator)
+
+    @property
+    def _captioner(self) -> Captioning:
         if self.captioning is None:
             raise ValueError("this model has no captioning branch")
-        state = self.captioning.start(encoded.tokens, tag_ids, tag_mask)
-        return generate(self.captioning.decoder, state, prompt, decoding, ends, generator)
+        return self.captioning
 
     def _queries(
         self, encoded: Encoded, labels: PreparedLabels, one: Tensor | None = None

@@ -11,11 +11,10 @@ _FOREIGN = ["*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "coreml/*"]
 
 
 def local_path(name: str) -> Path:
-    """The folder or file that a name stands for.
+    """The folder or file of a path, of `hf://owner/name` or of `hf://owner/name:file`.
 
-    `hf://owner/name` is the folder of a hub repository, `hf://owner/name:file` one file of it; both
-    come from the hub's cache where the hub cannot be reached. Any other name is a path. Raises
-    UsageProblem when nothing is at that path, RunProblem when the download fails.
+    The last two come from the hub's cache where the hub cannot be reached. UsageProblem when
+    nothing is at a path, RunProblem when a download fails.
     """
     if name.startswith(HUB):
         return _fetch(name)

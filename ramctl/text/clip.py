@@ -55,8 +55,8 @@ class ClipTextEncoder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunProblem(f"{path}: names no text encoder: {error}") from error
         if prompts not in PROMPTS:
-            expected = ", ".join(PROMPTS)
-            raise RunProblem(f"{path}: prompts must be one of {expected}, not {prompts!r}")
+            known = ", ".join(PROMPTS)
+            raise RunProblem(f"{path}: prompts must be one of {known}, not {prompts!r}")
         return cls(name, prompts)
 
     def save(self, folder: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.float32]
 TABLE, TOKENIZER = "table.safetensors", "tokenizer.json"
+ARRAYS = ("vectors", "scales", "projection")  # in the table
 
 
 @dataclass(frozen=True)
@@ -48,20 +49,14 @@ class StaticTextEncoder:
         for name in (TABLE, TOKENIZER):
             if not (folder / name).is_file():
                 raise RunProblem(f"{folder / name}: missing, so new words cannot be embedded")
-        table = load_file(folder / TABLE)
-        return cls(
-            table["vectors"],
-            table["scales"],
-            table["projection"],
-            (folder / TOKENIZER).read_text(encoding="utf-8"),
-            source or str(folder),
-        )
+        table, tokenizer = load_file(folder / TABLE), (folder / TOKENIZER).read_text("utf-8")
+        vectors, scales, projection = (table[name] for name in ARRAYS)
+        return cls(vectors, scales, projection, tokenizer, source or str(folder))
 
     def save(self, folder: Path) -> None:
         """Write the table's two files."""
         folder.mkdir(parents=True, exist_ok=True)
-        names = ("vectors", "scales", "projection")
-        (folder / TABLE).write_bytes(save({name: getattr(self, name) for name in names}))
+        (folder / TABLE).write_bytes(save({name: getattr(self, name) for name in ARRAYS}))
         (folder / TOKENIZER).write_text(self.tokenizer_json, encoding="utf-8")
 
     @property
@@ -102,20 +97,13 @@ class StaticTextEncoder:
         return unit(vectors @ self.projection.astype(np.float32))
 
     def cut_to(self, width: int) -> "StaticTextEncoder":
-        """The table with its first `width` axes, which are ordered by importance.
-
-        Raises UsageProblem when it has fewer.
-        """
+        """The table with its first, most important `width` axes; UsageProblem if it has fewer."""
         if self.width < width:
             raise UsageProblem(
                 f"model.labels.width is {width}, the text table of {self.source} has {self.width}"
             )
-        vectors, projection = self.vectors[:, :width], self.projection[:, :width]
-        return replace(
-            self,
-            vectors=np.ascontiguousarray(vectors),
-            projection=np.ascontiguousarray(projection),
-        )
+        cut = {name: getattr(self, name)[:, :width].copy("C") for name in ("vectors", "projection")}
+        return replace(self, **cut)
 
     @cached_property
     def _tokenizer(self) -> "Tokenizer":
