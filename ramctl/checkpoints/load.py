@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ramctl.checkpoints.bundle import TOKENIZER, WEIGHTS, Bundle
 from ramctl.checkpoints.weights import load_weights, save_weights
 from ramctl.errors import RunProblem
-from ramctl.model.build import build_ram
 from ramctl.model.config import Preset, preset_to_meta
 from ramctl.model.ram import RAM
 from ramctl.records.record import JsonObject
@@ -32,7 +31,7 @@ def load_model(bundle: Bundle, *, preset: Preset | None = None, captioning: bool
     described = wanted.model.labels.kind == "descriptions"
     counts = bundle.tensors(["labels.counts"])["labels.counts"].tolist() if described else None
     config = wanted.model if captioning else replace(wanted.model, captioning=None)
-    model = build_ram(
+    model = RAM(
         config,
         image_size=wanted.preprocess.size,
         n_labels=shapes["labels.counts"][0],

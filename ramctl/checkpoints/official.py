@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ramctl.checkpoints.weights import check_shapes, count_blocks, read_checkpoint
 from ramctl.errors import RunProblem
-from ramctl.model.build import build_ram
 from ramctl.model.config import (
     CaptioningConfig,
     EncoderConfig,
@@ -145,7 +144,7 @@ def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
     elif rows != n_labels:
         raise RunProblem(f"the checkpoint has {rows} labels, the tag list {n_labels}")
     words = tensors.get("text_decoder.bert.embeddings.word_embeddings.weight")
-    return build_ram(
+    return RAM(
         preset.model,
         image_size=preset.preprocess.size,
         n_labels=n_labels,

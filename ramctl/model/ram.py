@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ramctl.model.attention import KeysValues
 from ramctl.model.captioning import Captioning, CaptionInputs, TextLayer
-from ramctl.model.config import ModelConfig
+from ramctl.model.config import ModelConfig, check_model
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.generation import Decoding, Ends, generate
 from ramctl.model.global_branch import GlobalBranch, GlobalFeatures
@@ -110,17 +110,24 @@ class Regions:
 
 
 class RAM(nn.Module):
-    """The parts of a model, None where it has none; `build_ram` checks the configuration first."""
+    """The model for `n_labels` labels and photos of `image_size` px, with random weights.
+
+    `vocabulary` is the caption tokenizer's size; `description_counts` the number of descriptions
+    of each label, for a model that weighs them. The label table's text is zero until
+    `labels.set_text`. Raises UsageProblem when the configuration contradicts itself.
+    """
 
     def __init__(
         self,
         config: ModelConfig,
+        *,
         image_size: int,
         n_labels: int,
-        vocabulary: int,
-        description_counts: Sequence[int] | None,
+        vocabulary: int = 0,
+        description_counts: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        check_model(config, n_labels, vocabulary, description_counts)
         encoder, labels, width = config.encoder, config.labels, config.tag_decoder.width
         channels, token_width = encoder.width, encoder.projection or encoder.width
         described = labels.kind == "descriptions"

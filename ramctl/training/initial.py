@@ -11,7 +11,6 @@ from ramctl.checkpoints.load import load_model
 from ramctl.checkpoints.weights import weights_of
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
-from ramctl.model.build import build_ram
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from ramctl.pretrained.imagenet import PACKAGED, class_names, load_packaged
@@ -38,7 +37,7 @@ def initial_model(
     kind, texts = preset.model.labels.kind, []
     if kind != "learnt":
         texts = label_vectors(labels, preset.model.labels, _required(encoder), init, say)
-    model = build_ram(
+    model = RAM(
         preset.model,
         image_size=preset.preprocess.size,
         n_labels=len(labels),

@@ -36,7 +36,6 @@ from ramctl.device import Runtime, set_up_cpu
 from ramctl.inference.label_set import own_labels
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import LABELS, LabelSystem
-from ramctl.model.build import build_ram
 from ramctl.model.config import Preset, finetuning_preset, load_preset
 from ramctl.model.ram import RAM
 
@@ -75,7 +74,7 @@ def build(options: argparse.Namespace) -> tuple[RAM, Preset]:
     preset = finetuning_preset(load_preset(options.preset, options.set))
     preset = replace(preset, model=replace(preset.model, captioning=None))
     described = preset.model.labels.kind == "descriptions"
-    model = build_ram(
+    model = RAM(
         preset.model, image_size=preset.preprocess.size, n_labels=options.labels,
         description_counts=[DESCRIPTIONS] * options.labels if described else None,
     )  # fmt: skip

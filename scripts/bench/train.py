@@ -25,9 +25,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ramctl.device import Runtime
-from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
+from ramctl.model.ram import RAM
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import Sampler
 from ramctl.training.objectives.task import Counts, TrainingTask
@@ -41,7 +41,7 @@ def build(options: argparse.Namespace) -> TrainingTask:
     """The preset's model and losses, random weights; a frozen encoder's features are the input."""
     preset = read_preset(options)
     captioning = preset.model.captioning
-    model = build_ram(
+    model = RAM(
         preset.model,
         image_size=preset.preprocess.size,
         n_labels=options.labels,

@@ -10,9 +10,9 @@ from ramctl.checkpoints.load import load_caption_tokenizer, load_model, write_mo
 from ramctl.checkpoints.weights import load_weights, save_weights
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem
-from ramctl.model.build import build_ram
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
 from ramctl.model.config import finetuning_preset, load_preset
+from ramctl.model.ram import RAM
 
 TAGS = ["dog", "cat", "tree", "sky", "grass"]
 SMALL_SWIN = [
@@ -34,7 +34,7 @@ def tiny():
     preset = load_preset("tiny")
     words = train_tokenizer(["a dog on the grass", "a cat in a tree"] * 3, 80)
     tokenizer = CaptionTokenizer(words, preset.model.captioning)
-    model = build_ram(preset.model, image_size=64, n_labels=5, vocabulary=len(tokenizer)).eval()
+    model = RAM(preset.model, image_size=64, n_labels=5, vocabulary=len(tokenizer)).eval()
     model.labels.set_text(torch.randn(5, 32))
     return preset, model, tokenizer
 
@@ -81,7 +81,7 @@ def test_tagging_neither_builds_nor_reads_the_captioning_branch(tmp_path):
 
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):
     preset = load_preset("tiny", ["model.captioning.tie_tag_decoder=true"])
-    model = build_ram(preset.model, image_size=64, n_labels=5, vocabulary=40).eval()
+    model = RAM(preset.model, image_size=64, n_labels=5, vocabulary=40).eval()
     bundle = write(tmp_path / "m", preset, model)
     names = bundle.tensors()
     assert "captioning.tag_encoder.layers.0.cross_attention.query.weight" not in names
@@ -92,7 +92,7 @@ def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):
 
 def test_fine_tuning_resizes_swin_to_its_window(tmp_path):
     preset = load_preset("ram-swin-b", SMALL_SWIN)
-    model = build_ram(preset.model, image_size=96, n_labels=5).eval()
+    model = RAM(preset.model, image_size=96, n_labels=5).eval()
     bundle = write(tmp_path / "m", preset, model)
     larger = load_model(bundle, preset=finetuning_preset(preset))
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_weights_that_do_not_fit_are_an_error_that_names_them(tmp_path):
     path = tmp_path / "model.safetensors"
     save_weights(model, path)
     wider = replace(preset.model.tag_decoder, ffn_width=65)
-    other = build_ram(
+    other = RAM(
         replace(preset.model, tag_decoder=wider, prior=None, labels=replace(
             preset.model.labels, own_width=0)), image_size=64, n_labels=5, vocabulary=9
     )  # fmt: skip

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from ramctl.errors import UsageProblem
-from ramctl.model.build import build_ram
 from ramctl.model.config import (
     finetuning_preset,
     load_preset,
@@ -17,6 +16,7 @@ from ramctl.model.config import (
     preset_to_meta,
     preset_to_table,
 )
+from ramctl.model.ram import RAM
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -32,7 +32,7 @@ def test_every_preset_builds(name):
     preset = load_preset(name)
     described = preset.model.labels.kind == "descriptions"
     with torch.device("meta"):
-        model = build_ram(
+        model = RAM(
             preset.model,
             image_size=preset.preprocess.size,
             n_labels=10,
@@ -57,7 +57,7 @@ def test_official_presets_have_the_authors_number_of_parameters(
 ):
     preset = finetuning_preset(load_preset(name))
     with torch.device("meta"):
-        model = build_ram(
+        model = RAM(
             preset.model,
             image_size=preset.preprocess.size,
             n_labels=n_labels,
@@ -162,7 +162,7 @@ def test_a_contradiction_is_named_when_the_model_is_built(override, complaint):
         overrides.append("model.labels.width=16")
     preset = load_preset("tiny", overrides)
     with pytest.raises(UsageProblem, match=complaint):
-        build_ram(preset.model, image_size=64, n_labels=3, vocabulary=10)
+        RAM(preset.model, image_size=64, n_labels=3, vocabulary=10)
 
 
 @pytest.mark.parametrize("module", ["config", "preprocess", "caption_tokenizer"])

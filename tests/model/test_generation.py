@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
 from ramctl.model.generation import Decoding, Ends, _Finished, generate
+from ramctl.model.ram import RAM
 
 END, PAD = 3, 0
 
@@ -91,7 +91,7 @@ def test_nucleus_draws_only_from_the_nucleus():
 @pytest.mark.parametrize("beams", [1, 3])
 def test_step_by_step_logits_equal_those_of_whole_captions(beams):
     preset = load_preset("tiny")
-    model = build_ram(preset.model, image_size=64, n_labels=3, vocabulary=30).eval()
+    model = RAM(preset.model, image_size=64, n_labels=3, vocabulary=30).eval()
     with torch.no_grad():
         for parameter in model.captioning.parameters():
             parameter.mul_(8)  # so that captions differ

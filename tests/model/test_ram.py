@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import load_preset
 from ramctl.model.label_queries import DescriptionWeighting, LabelTable, RowLayout
+from ramctl.model.ram import RAM
 
 PRIOR = [
     "model.prior.classes=10",
@@ -20,7 +20,7 @@ PRIOR = [
 
 def build(overrides=(), n_labels=6, **options):
     preset = load_preset("tiny", overrides)
-    model = build_ram(preset.model, image_size=64, n_labels=n_labels, vocabulary=20, **options)
+    model = RAM(preset.model, image_size=64, n_labels=n_labels, vocabulary=20, **options)
     with torch.no_grad():
         model.labels.text.normal_()
         model.labels.own.normal_()

@@ -6,8 +6,8 @@ import torch
 
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import load_weights, save_weights
-from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
+from ramctl.model.ram import RAM
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -54,7 +54,7 @@ def tiny():
         "tiny", ["model.prior.classes=10", "model.prior.class_token=true",
                  "model.prior.class_residual=true"]
     )  # fmt: skip
-    model = build_ram(preset.model, image_size=64, n_labels=7, vocabulary=20).eval()
+    model = RAM(preset.model, image_size=64, n_labels=7, vocabulary=20).eval()
     model.labels.set_text(torch.randn(7, 32))
     with torch.no_grad():
         model.labels.own.normal_()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
+from ramctl.model.ram import RAM
 from ramctl.training.distributed import CompiledParts
 
 
@@ -89,7 +89,7 @@ def test_without_a_compiler_compile_says_so_and_trains_as_ever(
 def model():
     preset = load_preset("tiny")
     torch.manual_seed(0)
-    return build_ram(preset.model, image_size=64, n_labels=5, vocabulary=20).eval()
+    return RAM(preset.model, image_size=64, n_labels=5, vocabulary=20).eval()
 
 
 def test_compiled_parts_compute_the_same_and_can_be_switched_off(model, monkeypatch):

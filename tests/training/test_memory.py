@@ -6,8 +6,8 @@ import tracemalloc
 import pytest
 import torch
 
-from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
+from ramctl.model.ram import RAM
 from ramctl.training.data.record_file import RecordFile, Source, scan_records
 from ramctl.training.objectives.task import Counts, TrainingTask
 from tests.training.test_objective import N_LABELS, VOCABULARY, make_batch
@@ -18,7 +18,7 @@ def swin_task(small_swin) -> TrainingTask:
     changes += ["model.encoder.options.drop_path_rate=0.3", "training.distill=[]"]
     preset = load_preset(str(small_swin), changes)
     torch.manual_seed(0)
-    model = build_ram(
+    model = RAM(
         preset.model, image_size=preset.preprocess.size, n_labels=N_LABELS, vocabulary=VOCABULARY
     )
     model.labels.set_text(torch.nn.functional.normalize(torch.randn(N_LABELS, 32), dim=1))

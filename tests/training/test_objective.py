@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ramctl.errors import UsageProblem
-from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
+from ramctl.model.ram import RAM
 from ramctl.training.data.batches import Batch
 from ramctl.training.objectives.base import SampledLabels
 from ramctl.training.objectives.tagging import asymmetric_loss, sample_labels
@@ -23,7 +23,7 @@ def make_preset(*overrides: str) -> Preset:
 def make_task(*overrides: str) -> TrainingTask:
     torch.manual_seed(0)
     preset = make_preset(*overrides)
-    model = build_ram(
+    model = RAM(
         preset.model, image_size=preset.preprocess.size, n_labels=N_LABELS, vocabulary=VOCABULARY
     )
     model.labels.set_text(torch.nn.functional.normalize(torch.randn(N_LABELS, 32), dim=1))

@@ -182,10 +182,10 @@ def test_the_authors_schedules_change_once_an_epoch():
 
 
 def test_weight_decay_spares_vectors_and_embeddings_and_the_backbone_learns_slower():
-    from ramctl.model.build import build_ram
+    from ramctl.model.ram import RAM
 
     preset = load_preset("tiny", ["training.backbone_lr_factor=0.1"])
-    model = build_ram(preset.model, image_size=64, n_labels=4, vocabulary=30)
+    model = RAM(preset.model, image_size=64, n_labels=4, vocabulary=30)
     groups = build_optimiser(model, preset.training).param_groups
     seen = {id(p): (g["weight_decay"], g["scale"]) for g in groups for p in g["params"]}
     assert seen[id(model.captioning.decoder.embedding.words.weight)] == (0.0, 1.0)
