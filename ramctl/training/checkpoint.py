@@ -44,8 +44,7 @@ def load_checkpoint(folder: Path) -> State | None:
     for path in reversed(paths):
         content = path.read_bytes()
         if path.stem.endswith(f"-{_hash(content)}"):
-            state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            return state
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if paths:
         raise RunProblem(f"{folder}: every checkpoint is damaged; start again with --restart")
     return None

@@ -18,13 +18,7 @@ from ramctl.training.data.record_file import RecordFile
 from ramctl.training.distributed import CompiledParts, World, join_world, why_not_compiled
 from ramctl.training.dry_run import dry_run
 from ramctl.training.job import Job, RunContext, runtime_of
-from ramctl.training.logs import (
-    Event,
-    EventLogs,
-    StepEvent,
-    ValidationEvent,
-    require_tensorboard,
-)
+from ramctl.training.logs import EventLogs, StepEvent, ValidationEvent, require_tensorboard
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
 from ramctl.training.publish import fill_untrained_labels, publish, round_weights
 from ramctl.training.train import Pace
@@ -165,23 +159,19 @@ class _Run:
             advance(trainer.step)
             for event in trainer.events(job.training_set.batches, pace):
                 logs.write(event)
-                if isinstance(event, StepEvent):
+                if isinstance(event, ValidationEvent):
+                    self.report.say(f"step {event.step}: {event.describe()}")
+                elif isinstance(event, StepEvent):
                     advance(1)
                     self._reject_photos(job.records.records, event.rejected)
-                self._say_event(event, pace.total_steps)
+                    is_last = event.step == pace.total_steps
+                    if is_last or time.monotonic() - self.logged >= LOG_EVERY_S:
+                        self.logged = time.monotonic()
+                        self.report.say(event.describe(pace.total_steps))
         left = pace.total_steps - trainer.step
         if left:
             self.report.say(f"stopped after step {trainer.step}, {left} left; {RESUME_HINT}")
         return not left
-
-    def _say_event(self, event: Event, total_steps: int) -> None:
-        if isinstance(event, ValidationEvent):
-            self.report.say(f"step {event.step}: {event.describe()}")
-        elif isinstance(event, StepEvent):
-            is_last = event.step == total_steps
-            if is_last or time.monotonic() - self.logged >= LOG_EVERY_S:
-                self.logged = time.monotonic()
-                self.report.say(event.describe(total_steps))
 
     def _reject(self, reject: Reject) -> None:
         if self.world.is_main:

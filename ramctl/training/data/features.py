@@ -88,8 +88,7 @@ class FeatureStore:
             self._map = np.memmap(
                 self._rows_path, np.float16, "r", shape=(self._count, *self.shape)
             )
-        features: Features = self._map[row]
-        return features
+        return self._map[row]
 
 
 def store_name(encoder: ImageEncoder, preprocess: PreprocessConfig) -> str:
@@ -172,8 +171,7 @@ class FeatureCache:
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(photos)).to(device)
             batch = batch.contiguous(memory_format=torch.channels_last)
-            features: Features = self.encoder.frozen_features(batch).half().cpu().numpy()
-        return features
+            return self.encoder.frozen_features(batch).half().cpu().numpy()
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,8 +110,7 @@ class Targets:
             return np.zeros(0, np.int64)
         named = np.concatenate([self._all_ids(caption.tags) for caption in annotation.captions])
         ids, times = np.unique(named, return_counts=True)
-        doubtful: Ids = ids[times == 1]
-        return doubtful
+        return ids[times == 1]
 
     def guiding_tags(self, caption: Caption) -> list[str]:
         """The caption's tags as the label system spells them, each once."""

@@ -56,8 +56,7 @@ class ClipTeacher(nn.Module):
         if photos.shape[-1] != self.size:
             photos = F.interpolate(photos, (self.size, self.size), mode="bicubic", antialias=True)
         pooled = self.clip.vision_model(pixel_values=photos).pooler_output
-        features: Tensor = self.clip.visual_projection(pooled)
-        return features
+        return self.clip.visual_projection(pooled)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
