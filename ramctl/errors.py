@@ -1,6 +1,11 @@
 """Exceptions, exit codes and reject codes."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -57,6 +62,16 @@ class RecordProblem(RamctlError):
     def __reduce__(self) -> tuple[object, ...]:
         # Worker processes send it; by default pickle would leave the keyword out.
         return partial(RecordProblem, code=self.code), (self.message,)
+
+
+def attempt(
+    do: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result | RecordProblem:
+    """What the function returns, or the RecordProblem that it raises."""
+    try:
+        return do(*args, **kwargs)
+    except RecordProblem as problem:
+        return problem
 
 
 class Interrupted(RamctlError):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.device import Runtime, set_up_cpu
-from ramctl.errors import RecordProblem
+from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.batches import chunks, ordered_map
 from ramctl.inference.regions import View
 from ramctl.inference.torch_engine import TorchEngine
@@ -78,8 +78,11 @@ class Baseline:
         """
         target = None if whole else self.preset.preprocess.size
 
+        def decode_one(record: Record) -> tuple[Record, Photo]:
+            return record, record_photo(record, target=target)
+
         def decode(records: Sequence[Record]) -> tuple[Sequence[Record], list[Decoded]]:
-            return records, [_decode(record, target) for record in records]
+            return records, [attempt(decode_one, record) for record in records]
 
         for batch in ordered_map(decode, batches, self.options.workers):
             yield list(map(self._root_check.notice, *batch))
@@ -96,13 +99,6 @@ class Baseline:
     def view(self, photo: Photo) -> View:
         """The part of a photo that the model sees."""
         return View.of(photo.width, photo.height, self.preset.preprocess)
-
-
-def _decode(record: Record, target: int | None) -> Decoded:
-    try:
-        return record, record_photo(record, target=target)
-    except RecordProblem as problem:
-        return problem
 
 
 @dataclass

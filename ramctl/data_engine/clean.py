@@ -40,7 +40,7 @@ from ramctl.records.record import HUMAN, Item, JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.signals import StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
-from ramctl.records.stream import Batch, Outcome, StreamOptions, each, run_stream
+from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, each, run_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +272,8 @@ class Cleaning:
 
         inputs = input_hash([shard.facts["stamp"] for shard in shards])
         settings = {name: work.settings()[name] for name in self.settings}
-        fingerprint = _fingerprint(inputs, settings, decisions.folder.name)
-        source = work.inputs(shards)
-        return run_stream(self.report, source, stage, options.stream, fingerprint=fingerprint)
+        found_by = settings, decisions.folder.name
+        return self._stream(work.inputs(shards), stage, inputs, *found_by)
 
     def count_done(self, inputs: str, source: Iterable[Item]) -> Report:
         """The run over an output that is complete: counts what was done before."""
@@ -282,10 +281,17 @@ class Cleaning:
         def unexpected(record: Record) -> JsonObject:
             raise RunProblem(f"{record.place}: should be done already; run without --resume")
 
-        fingerprint = _fingerprint(inputs, self.settings, self.rules.key)
-        return run_stream(
-            self.report, source, each(unexpected), self.options.stream, fingerprint=fingerprint
-        )
+        return self._stream(source, each(unexpected), inputs, self.settings, self.rules.key)
+
+    def _stream(
+        self, source: Iterable[Item], stage: Stage, inputs: str, settings: JsonObject, rules: str
+    ) -> Report:
+        """Run the stage with what its output depends on; a changed input changes every decision."""
+        found_with = input_hash([orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode()])
+        fingerprint = {
+            "model": settings["model"], "input": inputs, "settings": found_with + rules,
+        }  # fmt: skip
+        return run_stream(self.report, source, stage, self.options.stream, fingerprint=fingerprint)
 
     def _summarise(self, cleaner: Cleaner, decisions: Decisions) -> None:
         """Say what was removed, and what was left alone and why."""
@@ -327,12 +333,6 @@ class Cleaning:
                 stop.raise_if_due()
 
             yield stop, tick
-
-
-def _fingerprint(inputs: str, settings: JsonObject, rules: str) -> dict[str, str]:
-    """What the output depends on, for `--resume`; a changed input changes every decision."""
-    found_with = input_hash([orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode()])
-    return {"model": settings["model"], "input": inputs, "settings": found_with + rules}
 
 
 def _stoppable(source: Iterable[Item], stop: StopRequest) -> Iterator[Item]:

@@ -15,7 +15,7 @@ from ramctl.data_engine.region_store import (
     cut_into_shards,
     source_bits,
 )
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem, RunProblem, attempt
 from ramctl.inference.batches import chunks, map_good
 from ramctl.inference.regions import Floats
 from ramctl.labels import LabelSystem
@@ -124,18 +124,15 @@ class RegionFinder:
         for decoded in self.baseline.decoded(batches, whole=self.whole_photos):
             of_batch = Counter[str]()
             wanted = [
-                item if isinstance(item, RecordProblem) else self._wanted(*item, of_batch)
+                item if isinstance(item, RecordProblem) else attempt(self._wanted, *item, of_batch)
                 for item in decoded
             ]
             yield from map_good(wanted, self._regions)
             counts.update(of_batch)
             tick(len(decoded))
 
-    def _wanted(self, record: Record, photo: Photo, counts: Counter[str]) -> Wanted | RecordProblem:
-        try:
-            return photo, self.scope.wanted(record, counts)
-        except RecordProblem as problem:
-            return problem
+    def _wanted(self, record: Record, photo: Photo, counts: Counter[str]) -> Wanted:
+        return photo, self.scope.wanted(record, counts)
 
     def _regions(self, wanted: list[Wanted]) -> list[list[Found]]:
         """The regions of each photo's tags; a photo without any is not looked at."""

@@ -16,12 +16,12 @@ from ramctl.data_engine.baseline import Baseline, BaselineOptions, Photo
 from ramctl.data_engine.captions import Caption, Captioner
 from ramctl.data_engine.merge import merge_generated
 from ramctl.data_engine.thresholds import global_or_file
-from ramctl.errors import RecordProblem
+from ramctl.errors import attempt
 from ramctl.inference.batches import map_good
 from ramctl.model.ram import Encoded
 from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import content_stamp
-from ramctl.records.record import Record, string_list
+from ramctl.records.record import JsonObject, Record, string_list
 from ramctl.records.report import Report
 from ramctl.records.stream import Batch, Outcome, StreamOptions, run_stream
 
@@ -72,7 +72,7 @@ class Generator:
             yield map_good(decoded, self._generate)
         self._tell()
 
-    def _generate(self, good: list[tuple[Record, Photo]]) -> Iterator[Outcome]:
+    def _generate(self, good: list[tuple[Record, Photo]]) -> list[Outcome]:
         """The outcomes of records whose photos were decoded."""
         records, photos = zip(*good, strict=True)
         preprocess = self.baseline.preprocess
@@ -80,7 +80,9 @@ class Generator:
         pixels = preprocess.full_batch(resized, self.baseline.batch)
         encoded, scores = self.baseline.engine.encode_and_score(pixels)
         scores = scores[: len(records)]
-        return map(self._merge, records, scores, self._captions(encoded, scores, records))
+        captions = self._captions(encoded, scores, records)
+        each = zip(records, scores, captions, strict=True)
+        return [attempt(self._merge, *photo) for photo in each]
 
     def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
         """The ids of labels above their thresholds, by falling probability."""
@@ -99,16 +101,13 @@ class Generator:
 
     def _merge(
         self, record: Record, probabilities: NDArray[np.float32], captions: list[Caption] | None
-    ) -> Outcome:
-        try:
-            n_before = len(string_list(record.fields, "tags"))
-            labels, predicted = self.baseline.labels, self._predicted(probabilities)
-            confirmed = probabilities > self.lowest
-            fields = merge_generated(
-                record.fields, labels, probabilities, predicted, captions, confirmed
-            )
-        except RecordProblem as problem:
-            return problem
+    ) -> JsonObject:
+        n_before = len(string_list(record.fields, "tags"))
+        labels, predicted = self.baseline.labels, self._predicted(probabilities)
+        confirmed = probabilities > self.lowest
+        fields = merge_generated(
+            record.fields, labels, probabilities, predicted, captions, confirmed
+        )
         self.n_records += 1
         self.n_before += n_before
         self.n_after += len(fields["sources"])

@@ -193,11 +193,10 @@ class WorkFolder:
     def unfinished(self, index: int, stamps: Sequence[str]) -> ShardWriter:
         """What an interrupted run had of the shard with these inputs; may be empty."""
         saved = self._unfinished(index)
-        if not saved.folder.is_dir():
-            return ShardWriter()
-        if saved.facts["stamp"] != input_hash(stamps[: saved.facts["inputs"]]):
-            return ShardWriter()
-        return ShardWriter.of(saved)
+        fits = saved.folder.is_dir() and (
+            saved.facts["stamp"] == input_hash(stamps[: saved.facts["inputs"]])
+        )
+        return ShardWriter.of(saved) if fits else ShardWriter()
 
     def keep_unfinished(self, index: int, shard: ShardWriter, stamps: Sequence[str]) -> None:
         """Save the beginning of a shard, for `unfinished` to find."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from ramctl.errors import Interrupted, RecordProblem, RunProblem
+from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
 from ramctl.records.files import is_device, part_path, state_path
 from ramctl.records.jsonl import dumps, stamp_of
 from ramctl.records.outputs import PartFile, Sink, StreamSink, open_rejects, records_to_stdout
@@ -56,13 +56,7 @@ def each(do: Callable[[Record], JsonObject]) -> Stage:
 
     def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         for batch in batches:
-            outcomes: list[Outcome] = []
-            for record in batch:
-                try:
-                    outcomes.append(do(record))
-                except RecordProblem as problem:
-                    outcomes.append(problem)
-            yield outcomes
+            yield [attempt(do, record) for record in batch]
 
     return stage
 
@@ -92,12 +86,8 @@ def and_then(stage: Stage, act: Callable[[Record, JsonObject], object]) -> Stage
     """
 
     def notice(record: Record, outcome: Outcome) -> Outcome:
-        try:
-            if not isinstance(outcome, RecordProblem):
-                act(record, outcome)
-        except RecordProblem as problem:
-            return problem
-        return outcome
+        problem = None if isinstance(outcome, RecordProblem) else attempt(act, record, outcome)
+        return problem if isinstance(problem, RecordProblem) else outcome
 
     return watched(stage, notice)
 

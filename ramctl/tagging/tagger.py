@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.errors import RecordProblem
+from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.photos.decoding import record_photo
@@ -113,16 +113,12 @@ class Tagger:
 
     def decode(self, records: Batch) -> tuple[Batch, list[Decoded | RecordProblem]]:
         """The records, and for each its photo as the model takes it or why there is none."""
-        decoded: list[Decoded | RecordProblem] = []
-        for record in records:
-            try:
-                photo = record_photo(
-                    record, target=self.scorer.target, max_pixels=self.options.max_pixels
-                )
-                decoded.append(Decoded(self.scorer.prepare(photo), photo.size))
-            except RecordProblem as problem:
-                decoded.append(problem)
-        return records, decoded
+        return records, [attempt(self._decode, record) for record in records]
+
+    def _decode(self, record: Record) -> Decoded:
+        target, max_pixels = self.scorer.target, self.options.max_pixels
+        photo = record_photo(record, target=target, max_pixels=max_pixels)
+        return Decoded(self.scorer.prepare(photo), photo.size)
 
     def score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:
         """The outcomes of a batch of records whose photos were decoded."""
