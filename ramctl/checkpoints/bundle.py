@@ -52,10 +52,7 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path, *, verify: bool = False) -> "Bundle":
-        """The bundle in a folder, its version and file sizes checked (with `verify` hashes too).
-
-        Raises RunProblem that says which file is wrong.
-        """
+        """The bundle in a folder; RunProblem names a file of wrong size or, with `verify`, hash."""
         meta_path = path / META
         try:
             meta = orjson.loads(meta_path.read_bytes())
@@ -140,10 +137,7 @@ class Bundle:
         return name in self.meta.get("files", {})
 
     def tensors(self, names: Iterable[str] | None = None) -> dict[str, "np.ndarray"]:
-        """The named tensors (all without `names`) as stored, read without torch.
-
-        Raises RunProblem naming a tensor that is not there.
-        """
+        """The named tensors, or all, as stored; RunProblem names one that is not there."""
         with self._weights() as weights:
             wanted = list(weights.keys()) if names is None else list(names)
             return {name: weights.get_tensor(name) for name in wanted}

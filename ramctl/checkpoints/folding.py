@@ -1,7 +1,4 @@
-"""Batch norms folded into the convolutions before them, which saves a pass over the activations.
-
-Only for inference, where statistics and weights are constants.
-"""
+"""Batch norms folded into the convolutions before them: a pass less, for inference only."""
 
 from typing import Any
 

@@ -175,9 +175,9 @@ def drop_unused(graph: Any) -> None:
 
 
 def share_weights(graph: Any, weights: Path, folder: Path) -> None:
-    """Let the graph's initialisers refer to the tensors of the same name in `weights`.
+    """Let initialisers of a graph in `folder` refer to the tensors of the same name in `weights`.
 
-    A tensor stored as fp16 is cast when the graph is loaded. `folder` is where the graph will be.
+    A tensor stored as fp16 is cast when the graph is loaded.
     """
     from onnx import helper
     from onnx.external_data_helper import set_external_data

@@ -28,14 +28,11 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def save_weights(module: nn.Module, path: Path, *, half: bool = False) -> None:
-    """Write the module's weights; with `half` matrices are stored as fp16.
-
-    Vectors (biases, norms, running statistics) stay in fp32: they are small, and variances can
-    leave fp16's range.
-    """
+    """Write the module's weights; with `half` matrices are stored as fp16."""
     tensors = {}
     for name, tensor in weights_of(module).items():
         tensor = tensor.detach().cpu().contiguous()
+        # Vectors (biases, norms, statistics) are small, and variances can leave fp16's range.
         if half and tensor.dim() > 1 and tensor.is_floating_point():
             tensor = tensor.half()
         tensors[name] = tensor

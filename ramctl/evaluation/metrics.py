@@ -203,9 +203,8 @@ def interval(
 ) -> tuple[float, float] | None:
     """The 95 % bootstrap interval of an estimate from its resampled values; None without any.
 
-    It tells how far the figure would move with as many other photos; it cannot tell that mAP over
-    few positives is higher than over many (chance ranks some positive first). It stays between the
-    `lowest` and the `highest` value that the figure can have.
+    It tells how far the figure, from `lowest` to `highest`, would move with as many other photos;
+    not that mAP over few positives is higher than over many (chance ranks some positive first).
     """
     values = resampled[~np.isnan(resampled)]
     if np.isnan(estimate) or not len(values):

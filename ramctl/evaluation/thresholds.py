@@ -42,7 +42,7 @@ def max_f1_thresholds(
 ) -> tuple[Floats, float]:
     """The best threshold of each class [C] and the best single one shared by all.
 
-    Classes with fewer than `min_positives` positives take the shared one (design 2).
+    Classes with fewer than `min_positives` positives take the shared one.
     """
     shared = max_f1_threshold(scores.ravel(), truth.ravel())
     own = np.full(scores.shape[1], shared)

@@ -14,11 +14,7 @@ BEAM_SEARCH = "beam:3"  # authors' tag2text.py
 
 
 class CaptionWriter:
-    """Writes one caption for each photo of a batch.
-
-    Raises UsageProblem for a search that there is not, RunProblem for a model without a
-    captioning branch.
-    """
+    """Writes a caption a photo; UsageProblem for an unknown search, RunProblem without a branch."""
 
     def __init__(self, bundle: Bundle, decode: str = BEAM_SEARCH) -> None:
         self._tokenizer = load_caption_tokenizer(bundle)
@@ -33,10 +29,7 @@ class CaptionWriter:
         tags: Sequence[Sequence[str]],
         seed: int | None = None,
     ) -> list[str]:
-        """The captions of the first photos of a batch, from the model's own tags of each.
-
-        The others only fill the batch up. `seed` is for sampling.
-        """
+        """Captions of a batch's first photos from the tags of each; the rest only fills it."""
         tokenizer = self._tokenizer
         texts = [*tags, *[()] * (len(encoded) - len(tags))]
         ends = Ends(tokenizer.end, tokenizer.pad)

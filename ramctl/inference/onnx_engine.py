@@ -88,8 +88,7 @@ def sigmoid(logits: Floats) -> Floats:
 def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str:
     """The graph's file name, or `torch`: what `--runtime`, `--device` and `--dtype` come to.
 
-    Raises UsageProblem when they contradict each other, RunProblem when the bundle has no such
-    graph.
+    UsageProblem when they contradict each other, RunProblem when the bundle has no such graph.
     """
     wanted = bundle.dtype if dtype == "auto" else dtype
     graph = INT8_GRAPH if wanted == "int8" else GRAPH

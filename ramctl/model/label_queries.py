@@ -56,8 +56,7 @@ class LabelTable(nn.Module):
     """The rows of a label system: text embeddings, and what trained labels have learnt besides.
 
     `text` (L, E), or with descriptions (sum of M, E) in label order, M of each in `counts`. It is
-    a constant unless `train_text` (Tag2Text's learnt queries). Words outside the label system have
-    rows of their text embedding followed by zeros.
+    a constant unless `train_text` (Tag2Text's learnt queries).
     """
 
     text: Tensor
@@ -96,9 +95,9 @@ class LabelTable(nn.Module):
             self.text.copy_(embeddings)
 
     def forward(self, ids: Tensor | None = None) -> Tensor:
-        """Rows (L, width) of all labels or of those with `ids`; described labels (L, M, E).
+        """Rows (L, width) of all labels or of those with `ids`.
 
-        Labels with fewer descriptions than the others are filled up with rows of zeros.
+        Described labels give (L, M, E), filled up with rows of zeros.
         """
         if self.described:
             return self._described_rows(ids)

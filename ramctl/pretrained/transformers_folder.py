@@ -28,12 +28,7 @@ def read_config(folder: Path) -> JsonObject:
 
 
 def load_pretrained(
-    model_class: Any,
-    folder: Path,
-    device: torch.device,
-    *,
-    kinds: Collection[str],
-    **options: Any,
+    model_class: Any, folder: Path, device: torch.device, *, kinds: Collection[str], **options: Any
 ) -> Any:
     """The folder's model, ready for inference.
 

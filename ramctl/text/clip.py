@@ -34,11 +34,10 @@ _LABELS_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class ClipTextEncoder:
-    """The text half of the CLIP `place`, a folder or an `hf://` name.
+    """The text half of the CLIP `place`, a folder (of that half at least) or an `hf://` name.
 
-    A folder of the text half alone will do. Nothing is opened before the first text that is not in
-    the cache: a bundle's labels have their vectors, and the CLIP of a converted model need not be
-    on this machine to tag with it.
+    Nothing is opened before the first text that is not in the cache: the CLIP of a converted model
+    need not be on this machine to tag with it.
     """
 
     place: str

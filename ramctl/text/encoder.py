@@ -43,10 +43,7 @@ class TextEncoder(Protocol):
 
 
 def read_text_encoder(folder: Path) -> TextEncoder | None:
-    """The encoder of a bundle's `text` folder; None where there is none (Tag2Text needs none).
-
-    Raises RunProblem for one that cannot be read.
-    """
+    """The encoder in a `text` folder, None without (Tag2Text); RunProblem if it is unreadable."""
     if (folder / NAMED_ENCODER).is_file():
         return ClipTextEncoder.read(folder)
     if (folder / TABLE).is_file():
