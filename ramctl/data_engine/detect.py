@@ -155,11 +155,15 @@ class RegionFinder:
             seen = self.embedder.embed(batch, [region for _, region in boxed])
             features = seen.features.astype(np.float16)
             for (tag, region), score, feature in zip(boxed, seen.scores, features, strict=True):
-                # A string with several ids is looked for under each; its best region counts.
-                own = best[region.photo]
-                if tag.place not in own or own[tag.place].score < score:
-                    own[tag.place] = Found(tag, region.box, float(score), feature)
+                _keep_best(best[region.photo], Found(tag, region.box, float(score), feature))
         return [list(own.values()) for own in best]
+
+
+def _keep_best(best: dict[int, Found], found: Found) -> None:
+    """Of a string with several ids, which is looked for under each, keep the best region."""
+    known = best.get(found.tag.place)
+    if known is None or known.score < found.score:
+        best[found.tag.place] = found
 
 
 def detect(

@@ -143,17 +143,7 @@ class Trainer:
             for name, value in losses.items():
                 sums[name] += float(value.detach())
 
-        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-        limit = config.optimiser.clip_norm or float("inf")
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
-        is_finite = bool(np.isfinite(grad_norm))
-        if is_finite:
-            self.optimiser.step()
-            if self.averaged:
-                self.averaged.update(self.model)
-        self._count_skipped(is_finite)
-        self.optimiser.zero_grad(set_to_none=True)
-
+        grad_norm, is_finite = self._update()
         sums = self.world.sums(sums, device)
         means = {name: value / max(counts[name], 1.0) for name, value in sums.items()}
         total = sum(task.weights[name] * value for name, value in means.items())
@@ -166,6 +156,20 @@ class Trainer:
             grad_norm=grad_norm, photos=n_photos, rate_img_s=0.0, wait_share=0.0,
             skipped=not is_finite, rejected=rejected,
         )  # fmt: skip
+
+    def _update(self) -> tuple[float, bool]:
+        """Change the weights by their clipped gradients; the norm, and whether it was finite."""
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        limit = self.config.optimiser.clip_norm or float("inf")
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        is_finite = bool(np.isfinite(grad_norm))
+        if is_finite:
+            self.optimiser.step()
+            if self.averaged:
+                self.averaged.update(self.model)
+        self._count_skipped(is_finite)
+        self.optimiser.zero_grad(set_to_none=True)
+        return grad_norm, is_finite
 
     def _global_counts(
         self, own: list[dict[str, float]], batches: list[Batch], pace: Pace

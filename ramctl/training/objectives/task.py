@@ -3,14 +3,14 @@
 The sums become the loss of a pass: global means, or the authors' sums of one process.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ramctl.errors import UsageProblem
-from ramctl.model.config import TrainingConfig
+from ramctl.model.config import LossConfig, TrainingConfig
 from ramctl.model.ram import RAM
 from ramctl.training.data.batches import Batch
 from ramctl.training.objectives.base import Forward, Objective
@@ -30,6 +30,30 @@ class Counts:
     n_processes: int
 
 
+def _check_official(model: RAM, losses: LossConfig) -> None:
+    """UsageProblem where the authors' reduction does not fit the model."""
+    if losses.decouple_own:
+        raise UsageProblem("training.loss ram-official does not decouple what labels own")
+    if losses.objective != "ram-plus" and not model.captioning:
+        raise UsageProblem("training.loss ram-official needs the captioning branch")
+
+
+def _other_objectives(
+    model: RAM, config: TrainingConfig, teachers: Sequence[str], clip: ClipTeacher | None
+) -> Iterator[Objective]:
+    """The objectives beside tagging that have a weight."""
+    losses = config.losses
+    distillations = [Distillation(model, losses, name, clip) for name in teachers]
+    if model.captioning is not None and losses.caption_weight:
+        yield Captioning(losses)
+    if losses.distill_weight:
+        yield from distillations
+    if losses.classes_weight:
+        yield ClassMemory(model, config)
+    if losses.alignment_weight:
+        yield Alignment(losses, clip)
+
+
 class TrainingTask(nn.Module):
     """The module that is trained, and that is wrapped when there are several processes.
 
@@ -46,26 +70,13 @@ class TrainingTask(nn.Module):
         super().__init__()
         losses = self.config = config.losses
         if losses.loss == "ram-official":
-            if losses.decouple_own:
-                raise UsageProblem("training.loss ram-official does not decouple what labels own")
-            if losses.objective != "ram-plus" and not model.captioning:
-                raise UsageProblem("training.loss ram-official needs the captioning branch")
+            _check_official(model, losses)
         teachers = [name.partition(":")[0] for name in losses.distill]
-        distillations = [Distillation(model, losses, name, clip) for name in teachers]
         self.model = model
         self.tagging = Tagging(model, losses, trained)
-        objectives: list[Objective] = [self.tagging]
-        if model.captioning is not None and losses.caption_weight:
-            objectives.append(Captioning(losses))
-        if losses.distill_weight:
-            objectives += distillations
-        if losses.classes_weight:
-            objectives.append(ClassMemory(model, config))
-        if losses.alignment_weight:
-            objectives.append(Alignment(losses, clip))
-        self.objectives = objectives
-        self.submodules = nn.ModuleList(objectives)  # moves their buffers with the model
-        self.weights = {name: o.weight for o in objectives for name in o.names}
+        self.objectives = [self.tagging, *_other_objectives(model, config, teachers, clip)]
+        self.submodules = nn.ModuleList(self.objectives)  # moves their buffers with the model
+        self.weights = {name: o.weight for o in self.objectives for name in o.names}
         self.asks_former = "imagenet" in teachers or losses.classes_weight > 0
         # A frozen backbone is its own former self: only one that is trained needs a copy.
         is_trained = config.backbone.backbone_lr_factor > 0
