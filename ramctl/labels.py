@@ -27,7 +27,11 @@ DEFAULT_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One label; `parents` are tags, nearest first."""
+    """One label; `parents` are tags, nearest first.
+
+    A label that is not `validated` has no evidence (never trained, no teacher): it is given only
+    when it is asked for.
+    """
 
     tag: str
     kind: str = "object"
@@ -37,6 +41,7 @@ class Label:
     threshold: float | None = None
     names: dict[str, str] = field(default_factory=dict)
     descriptions: tuple[str, ...] = ()
+    validated: bool = True
 
     def to_json(self) -> JsonObject:
         """The label as a line of `labels.jsonl`, without empty fields."""
@@ -45,7 +50,7 @@ class Label:
             value = getattr(self, name)
             if value not in ((), {}, None):
                 row[name] = list(value) if isinstance(value, tuple) else value
-        return row
+        return row if self.validated else row | {"validated": False}
 
     @classmethod
     def from_json(cls, row: JsonObject) -> "Label":
@@ -66,7 +71,7 @@ class Label:
             raise ValueError("threshold is not a number")
         return cls(
             tag, kind, count=row.get("count"), threshold=threshold,
-            names=row.get("names") or {}, **lists,
+            names=row.get("names") or {}, validated=row.get("validated") is not False, **lists,
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ramctl.calibration import NEVER, Calibration
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, read_thresholds
 from ramctl.pretrained.hub import HUB, local_path
@@ -32,6 +33,8 @@ TEXT_FOLDER = "text"  # embeds words that the model was not trained on, see `ram
 GRAPH = "model.onnx"
 INT8_GRAPH = "model.int8.onnx"
 INT8_THRESHOLDS = "thresholds.int8.txt"  # one number per line in id order, chosen for that graph
+# What the scores of a number format are worth, where judged photos told it.
+CALIBRATIONS = {"fp32": "calibration.json", "int8": "calibration.int8.json"}
 CARD = "README.md"
 PHOTOS, LABEL_QUERIES, LOGITS = "photos", "label_queries", "logits"  # a graph's inputs and output
 EMBEDDED = "mini"
@@ -105,15 +108,38 @@ class Bundle:
 
     @cached_property
     def thresholds(self) -> list[float]:
-        """One threshold per label, in id order."""
+        """One threshold per label, in id order; labels without evidence are never given."""
         usual = self.threshold
-        return [usual if label.threshold is None else label.threshold for label in self.labels]
+        own = [usual if label.threshold is None else label.threshold for label in self.labels]
+        return [
+            value if label.validated else NEVER
+            for label, value in zip(self.labels, own, strict=True)
+        ]
 
-    def thresholds_of(self, dtype: str) -> list[float]:
-        """One threshold per label, in id order; those of int8 are its own where there are any."""
+    def thresholds_of(self, dtype: str, precision: float | None = None) -> list[float]:
+        """One threshold per label, in id order; those of int8 are its own where there are any.
+
+        With `precision`, those at which that share of the tags given is right; RunProblem where the
+        bundle does not know, or no threshold reaches it.
+        """
+        if precision is not None:
+            return self.calibration(dtype).thresholds(precision).tolist()
         if dtype == "int8" and self.has(INT8_THRESHOLDS):
             return read_thresholds(self.path / INT8_THRESHOLDS, self.labels, self.threshold)
         return self.thresholds
+
+    def calibration(self, dtype: str) -> Calibration:
+        """What the scores of a number format are worth; RunProblem where the bundle does not know.
+
+        bf16 differs from fp32 in the last digits only.
+        """
+        name = CALIBRATIONS["int8" if dtype == "int8" else "fp32"]
+        if not self.has(name):
+            raise RunProblem(
+                f"{self.path}: does not know what its scores are worth ({name} is missing): "
+                "use --threshold in place of --precision"
+            )
+        return Calibration.read(self.path / name)
 
     @property
     def dtype(self) -> str:

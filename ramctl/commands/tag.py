@@ -38,6 +38,11 @@ OPTIONS = {
     ],
     "selection": [
         common("--threshold NUMBER|FILE", "Give tags above this score [default: the model's]."),
+        common(
+            "--precision P",
+            "Give the tags of which this share is right [default: the model's choice].",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        ),
         common("--top N", "At most N of them."),
         option("--include FILE", "Give only the tags in FILE.", type=TEXT),
         option("--exclude FILE", "Never give the tags in FILE.", type=TEXT),

@@ -70,7 +70,7 @@ class ScoreReader:
         if fields.get("dense") is not None:
             self._read_dense(fields, scores, decided)
         else:
-            for tag, score in _tag_scores(fields).items():
+            for tag, score in tag_scores(fields).items():
                 for c in self.classes_of(tag):
                     scores[c] = max(scores[c], score)
                     decided[c] |= score > self._tag_thresholds.get(tag, DEFAULT_THRESHOLD)
@@ -153,7 +153,7 @@ class ScoreReader:
         return columns
 
 
-def _tag_scores(fields: JsonObject) -> dict[str, float]:
+def tag_scores(fields: JsonObject) -> dict[str, float]:
     """The scores by tag of a prediction; 1 for each tag where there are no scores.
 
     Raises RecordProblem when there is neither, and for a score that is not a number.

@@ -13,7 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem, read_thresholds
 from ramctl.text.encoder import read_text_encoder
 from ramctl.text.static_table import unit
@@ -34,9 +34,9 @@ class LabelSet:
     thresholds: NDArray[np.float64]  # (L,)
 
 
-def own_labels(bundle: Bundle, dtype: str = "fp32") -> LabelSet:
+def own_labels(bundle: Bundle, dtype: str = "fp32", precision: float | None = None) -> LabelSet:
     """The bundle's label system with its per-tag thresholds for a number format."""
-    thresholds = np.array(bundle.thresholds_of(dtype), np.float64)
+    thresholds = np.array(bundle.thresholds_of(dtype, precision), np.float64)
     return LabelSet(bundle.labels, label_rows(bundle), thresholds)
 
 
@@ -61,15 +61,18 @@ def _padded(vectors: Sequence[Rows], most: int, width: int) -> Rows:
 
 
 def choose_labels(
-    bundle: Bundle, named: str | None, threshold: str | None, dtype: str = "fp32"
-) -> LabelSet:
-    """The labels of `--labels` with the thresholds of `--threshold`, a number or a file.
+    bundle: Bundle, named: str | None, threshold: str | None, dtype: str = "fp32",
+    precision: float | None = None,
+) -> LabelSet:  # fmt: skip
+    """The labels of `--labels` with the thresholds of `--threshold` or `--precision`.
 
     `named` is a word list, a `labels.jsonl`, a bundle or a JSON file of descriptions; `+FILE` adds
     to the bundle's own labels. Words that the bundle knows keep what it learnt of them; others are
     embedded by its text encoder and take `open_set_threshold`.
     """
-    own = own_labels(bundle, dtype)
+    if precision is not None and threshold is not None:
+        raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
+    own = own_labels(bundle, dtype, precision)
     chosen = own
     if named is not None:
         words = read_words(named.removeprefix("+"))
@@ -106,7 +109,9 @@ def _with_words(bundle: Bundle, own: LabelSet, words: LabelSystem, *, keep_own: 
         ids = () if word.descriptions else own.labels.ids(word.tag)
         if ids and keep_own:
             continue
-        usual = float(own.thresholds[ids[0]]) if ids else bundle.open_set_threshold
+        # Without evidence, a label that is asked for by name is as good as a new word.
+        is_known = bool(ids) and own.labels[ids[0]].validated
+        usual = float(own.thresholds[ids[0]]) if is_known else bundle.open_set_threshold
         labels.append(word)
         limits.append(usual if word.threshold is None else word.threshold)
         own_ids.append(ids[0] if ids else None)

@@ -126,13 +126,14 @@ class LossConfig:
     clip: float  # the asymmetric loss's probability margin
     decouple_own: bool  # train what labels own on top of text logits that stand alone
     single_mention_weight: float  # of positives that only one of several captions names
-    fewest_positives: int  # labels that fewer photos show are not trained but borrow from others
+    fewest_positives: int  # a label that fewer photos show has no evidence, without a teacher
     alignment_gamma_neg: float
     label_smoothing: float
-    distill: tuple[str, ...]  # teachers: clip:NAME, caption, imagenet; empty: none
+    distill: tuple[str, ...]  # teachers: clip:NAME, caption, imagenet, scores:FILE; empty: none
     distill_loss: Literal["l1", "cosine"]
     sampled_labels: int  # labels a step that the tag decoder sees; 0: all
     classes_weight: float = 0.0  # keeps the backbone's own class probabilities as they were
+    absent_weight: float = 1.0  # of labels that neither a caption nor a teacher supports
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,8 @@ class Preset:
     finetuning: TrainingConfig
     finetuning_size: int  # px of the photos in fine-tuning; 0: as in training
     finetuning_window: int  # Swin's window in fine-tuning; 0: as in training
+    precision: float = 0.0  # share of right tags that thresholds are chosen for; 0: the best F1
+    most_share: float = 1.0  # of the judged photos: a label is not given on more than these
 
 
 def preset_names() -> list[str]:

@@ -42,6 +42,7 @@ class TaggerOptions:
 
     labels: str | None = None  # a file of words instead of the model's labels, or +FILE: besides
     threshold: str | None = None  # a number or a file; None: the model's, per tag
+    precision: float | None = None  # the share of the tags that shall be right; None: the model's
     choice: SelectionOptions = field(default_factory=SelectionOptions)
     dense: bool = False  # give the scores of all labels too
     boxes: bool = False  # give where the model looked for each tag
@@ -102,7 +103,9 @@ class BundleScorer(Scorer):
     def __init__(self, bundle: Bundle, options: TaggerOptions) -> None:
         self._runtime = choose_runtime(bundle, options.runtime, options.device, options.dtype)
         dtype = number_format(self._runtime)
-        self.label_set = choose_labels(bundle, options.labels, options.threshold, dtype)
+        self.label_set = choose_labels(
+            bundle, options.labels, options.threshold, dtype, options.precision
+        )
         self._usual_batch = bundle.batch_size or DEFAULT_BATCH
         self.batch = options.batch or self._usual_batch
         how = f"torch {options.device}" if self._runtime == TORCH else f"cpu, onnxruntime {dtype}"
@@ -223,6 +226,8 @@ class PeerScorer(Scorer):
             raise UsageProblem(f"--boxes and --caption need a bundle, not {spec}")
         if options.runtime == "onnx":
             raise UsageProblem(f"--runtime onnx needs a bundle, not {spec}")
+        if options.precision is not None:
+            raise UsageProblem(f"--precision needs a bundle, not {spec}")
         words = None if options.labels is None else read_words(options.labels)
         self._peer = open_peer(
             spec, words.tags if words else [], device=options.device, dtype=options.dtype

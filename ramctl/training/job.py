@@ -1,6 +1,6 @@
 """A training job put together from its plan: records, labels, model, teachers, trainer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import TOKENIZER, Bundle, resolve_model
 from ramctl.device import Runtime, choose_device, uses_bf16
 from ramctl.errors import RecordProblem, RunProblem
+from ramctl.evaluation.matching import Photo
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import (
     CaptionTokenizer,
@@ -23,13 +24,19 @@ from ramctl.pretrained.hub import local_path
 from ramctl.records.files import write_atomic
 from ramctl.records.record import Reject
 from ramctl.text.encoder import TextEncoder
-from ramctl.training.data.annotations import read_annotation
+from ramctl.training.data.annotations import read_annotation, require_tags
 from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
 from ramctl.training.data.batches import TrainingSet
 from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors
 from ramctl.training.data.record_file import RecordFile, ScannedRecords, Source, scan_records
 from ramctl.training.data.sampler import Sampler
 from ramctl.training.data.targets import Targets, append_labels, build_labels
+from ramctl.training.data.teacher_scores import (
+    ScoresTeacher,
+    SoftTargets,
+    TeacherScores,
+    scores_teachers,
+)
 from ramctl.training.distributed import World
 from ramctl.training.initial import initial_model
 from ramctl.training.objectives.clip_teacher import ClipTeacher
@@ -83,8 +90,12 @@ class Job:
         self.plan, self.work, self.context = plan, work, context
         self.preset, self.training = plan.preset, plan.preset.training
         self.init = Bundle.open(resolve_model(plan.init)) if plan.init else None
-        self.records = self._scan(plan.sources, hold_out=plan.val is None)
+        teachers = scores_teachers(self.training.losses.distill)
+        self.records = self._scan(
+            plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers)
+        )
         self._check_unchanged()
+        scores = self._teacher_scores(teachers)
         self.targets = Targets(self._labels())
         self.outside = self.targets.outside(self.records.counts.tags)
         if self.outside[1]:
@@ -94,7 +105,15 @@ class Job:
         self.encoder: TextEncoder | None = None
         if self.preset.model.labels.kind != "learnt":
             self.encoder = open_text_encoder(plan.text, self.init, self.preset)
-        task = self._task()
+        self.teachers = tuple(SoftTargets(s, self.targets.labels, rows) for s, rows in scores)
+        counts = self.targets.counts(self.records.counts.tags)
+        is_taught = np.zeros(len(counts), bool)
+        for teacher in self.teachers:
+            is_taught[teacher.known] = True
+        fewest = self.training.losses.fewest_positives
+        # Where all labels are rare, none is too rare.
+        self.evidence = is_taught | (counts >= min(fewest, counts.max(initial=0)))
+        task = self._task(is_taught | (counts > 0))
         val = self._scan_val()
         self.n_lines = self.records.n_lines + (val.n_lines if val else 0)  # good or bad
         ids, features, val_features = self.records.training_ids, None, None
@@ -111,7 +130,7 @@ class Job:
         self.training_set = TrainingSet(
             self.records.records, self.targets, self.training,
             TrainingPhoto(training_preprocess(self.preset), self.training.data.augment),
-            self.tokenizer, features, self._caption_vectors(), workers,
+            self.tokenizer, features, self._caption_vectors(), self.teachers, workers,
         )  # fmt: skip
         val_ids = np.arange(len(val.records)) if val else self.records.held_out_ids
         self.validation = ValidationSet(  # without photos where too few could be held out
@@ -128,8 +147,42 @@ class Job:
             raise RunProblem(f"{name}: no such file")
         return self._scan([Source.of(name, self.plan.root)], hold_out=False)
 
-    def _scan(self, sources: list[Source], *, hold_out: bool) -> ScannedRecords:
-        return scan_records(sources, self.context.on_reject, self.plan.command, hold_out=hold_out)
+    def _scan(
+        self, sources: list[Source], *, hold_out: bool, takes_untagged: bool = False
+    ) -> ScannedRecords:
+        return scan_records(
+            sources, self.context.on_reject, self.plan.command,
+            hold_out=hold_out, takes_untagged=takes_untagged,
+        )  # fmt: skip
+
+    def _teacher_scores(
+        self, teachers: Sequence[ScoresTeacher]
+    ) -> list[tuple[TeacherScores, NDArray[np.int64]]]:
+        """What each teacher scored, and its row of each record's photo.
+
+        Records that nobody tagged and no teacher saw are rejected.
+        """
+        if not teachers:
+            return []
+        records, found = self.records.records, []
+        notes = [read_annotation(records[index]) for index in range(len(records))]
+        is_usable = np.array([note.is_tagged for note in notes])
+        for teacher in teachers:
+            scores = TeacherScores.read(teacher)
+            rows = scores.rows_of([Photo(note.image, note.base) for note in notes])
+            n_seen = int((rows >= 0).sum())
+            self.context.say(f"{teacher.path}: scores of {n_seen} of {len(rows)} photos")
+            self.records.counts.tags.update(scores.given)
+            is_usable |= rows >= 0
+            found.append((scores, rows))
+        for index in np.flatnonzero(~is_usable).tolist():
+            try:
+                require_tags(notes[index])
+            except RecordProblem as problem:
+                self.context.on_reject(Reject.of(records[index], problem, self.plan.command))
+        ids = self.records.training_ids
+        self.records.training_ids = ids[is_usable[ids]]
+        return found
 
     def _check_unchanged(self) -> None:
         """RunProblem when a resumed run's records are not what they were."""
@@ -186,7 +239,8 @@ class Job:
             for caption in read_annotation(self.records.records[index]).captions:
                 yield clean_caption(caption.text, self.training.data.caption_words)
 
-    def _task(self) -> TrainingTask:
+    def _task(self, trained: NDArray[np.bool_]) -> TrainingTask:
+        """The model with its objectives, on its device; `trained` (L,) are the labels to train."""
         device, labels, say = self.context.runtime.device, self.targets.labels, self.context.say
         model = initial_model(
             self.preset, labels, len(self.tokenizer or ()), self.encoder, self.init, say
@@ -196,15 +250,11 @@ class Job:
         place, clip = clip_place(self.training.losses.distill), None
         if place is not None:
             clip = ClipTeacher(local_path(place), training_preprocess(self.preset))
-        # Labels that too few records name are not trained, unless all are so rare.
-        counts, trained = self.targets.counts(self.records.counts.tags), None
-        fewest = self.training.losses.fewest_positives
-        if 0 < fewest <= counts.max(initial=0):
-            trained = torch.from_numpy(counts >= fewest)
-        task = TrainingTask(model, self.training, clip, trained).to(device)
-        if trained is not None:
-            say(f"{int(trained.sum())} of {len(labels)} labels are named often enough to train")
-        return task
+        some = self.training.losses.fewest_positives and trained.any() and not trained.all()
+        if some:
+            say(f"{int(trained.sum())} of {len(labels)} labels can be trained")
+        mask = torch.from_numpy(trained) if some else None
+        return TrainingTask(model, self.training, clip, mask).to(device)
 
     def _kept(self, task: TrainingTask, records: RecordFile, *, flip: bool) -> CachedFeatures:
         """The features of all records whose photo can be read, computed where they are missing."""

@@ -76,8 +76,10 @@ class StepEvent(Event):
 class ValidationEvent(Event):
     """Scores on the validation photos after a step."""
 
-    map: float
-    classes: int  # labels that occur in the validation photos
+    map: float  # over the labels with evidence
+    classes: int  # labels with evidence that occur in the validation photos
+    map_all: float  # labels that were never trained, or next to never, included
+    classes_all: int
     photos: int
 
     def scalars(self) -> dict[str, float]:
@@ -86,7 +88,11 @@ class ValidationEvent(Event):
 
     def describe(self) -> str:
         """The event as a line for people."""
-        return f"mAP {self.map:.4f} over {self.classes} labels, {self.photos} validation photos"
+        others = ""
+        if self.classes < self.classes_all:
+            others = f" ({self.map_all:.4f} over all {self.classes_all})"
+        labels = f"{self.classes} labels{others}"
+        return f"mAP {self.map:.4f} over {labels}, {self.photos} validation photos"
 
 
 @dataclass(frozen=True)

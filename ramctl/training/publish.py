@@ -1,7 +1,6 @@
 """A trained model as a bundle: weights, labels with thresholds, graph and model card."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.resources import files
@@ -12,7 +11,7 @@ import torch
 from jinja2 import StrictUndefined, Template
 
 from ramctl import __version__
-from ramctl.checkpoints.bundle import CARD, GRAPH, TEXT_FOLDER, WEIGHTS, BundleWriter
+from ramctl.checkpoints.bundle import CALIBRATIONS, CARD, GRAPH, TEXT_FOLDER, WEIGHTS, BundleWriter
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
@@ -22,6 +21,7 @@ from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from ramctl.records.record import JsonObject
 from ramctl.training.job import Job
+from ramctl.training.validation import Scored, choose_thresholds
 
 THRESHOLD_DIGITS = 4
 
@@ -53,22 +53,25 @@ def fill_untrained_labels(model: RAM, trained: torch.Tensor | None) -> None:
                 part[words.to(part.device)] = torch.from_numpy(rows).to(part.device)
 
 
-def publish(
-    out: Path, job: Job, thresholds: Sequence[float], shared: float, measured: JsonObject
-) -> None:
+def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) -> None:
     """Write the bundle; an older one at `out` is replaced only when the new one is complete.
 
-    `thresholds` are those of the labels, `shared` is the one for all, and `measured` what the model
-    card says of the validation.
+    `scored` are the validation photos, which choose the thresholds, and `measured` is what the
+    model card says of them. RunProblem when no threshold has the preset's precision.
     """
     model, preset = job.trainer.model.cpu().eval(), job.preset
-    shared = round(shared, THRESHOLD_DIGITS)
-    own = (round(threshold, THRESHOLD_DIGITS) for threshold in thresholds)
+    choice = choose_thresholds(scored, job.evidence, preset)
+    shared = round(choice.shared, THRESHOLD_DIGITS)
+    own = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)
     labels = LabelSystem(
-        replace(label, threshold=None if threshold == shared else threshold)
-        for label, threshold in zip(job.targets.labels, own, strict=True)
+        replace(
+            label, validated=bool(known), threshold=None if not known or value == shared else value
+        )
+        for label, value, known in zip(job.targets.labels, own, job.evidence, strict=True)
     )
     with BundleWriter(out) as writer:
+        if choice.calibration is not None:
+            choice.calibration.write(writer.path / CALIBRATIONS["fp32"])
         writer.meta = write_model(writer.path, preset, model, job.tokenizer, half=True)
         labels.write(writer.path / LABELS)
         if job.encoder is not None:

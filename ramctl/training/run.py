@@ -9,7 +9,6 @@ import torch
 
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem
-from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Reject
 from ramctl.records.report import Rejects, Report
@@ -190,8 +189,15 @@ class _Run:
             job.trainer.model, job.trainer.runtime.device,
             lambda index, why: self._reject_photos(job.validation.records, {index: why}),
         )  # fmt: skip
-        numbers = scored.mean_average_precision(), len(scored.occurring), len(scored.scores)
-        return scored, ValidationEvent(job.trainer.step, *numbers)
+        event = ValidationEvent(
+            job.trainer.step,
+            scored.mean_average_precision(job.evidence),
+            int(job.evidence[scored.occurring].sum()),
+            scored.mean_average_precision(),
+            len(scored.occurring),
+            len(scored.scores),
+        )
+        return scored, event
 
     def _publish(self, job: Job) -> None:
         """Give the model its final weights, measure them, write the bundle, tidy up."""
@@ -199,20 +205,17 @@ class _Run:
         with trainer.final_weights():
             fill_untrained_labels(model, trainer.task.tagging.trained)
             round_weights(model)
-            thresholds, shared, measured = self._measure(job)
-            publish(self.options.out, job, thresholds, shared, measured)
+            scored, measured = self._measure(job)
+            publish(self.options.out, job, scored, measured)
         self.report.extra |= {"out": str(self.options.out), "steps": trainer.step, **measured}
         self.work.remove()
         self.report.say(f"wrote {self.options.out}")
 
-    def _measure(self, job: Job) -> tuple[list[float], float, JsonObject]:
-        """Each label's threshold, the one for all, and what the model card says of validation."""
+    def _measure(self, job: Job) -> tuple[Scored | None, JsonObject]:
+        """The scored validation photos, if there are any, and what the model card says of them."""
         if not len(job.validation):
-            defaults = [DEFAULT_THRESHOLD] * len(job.targets)
-            why = "none: too few photos to hold some out"
-            return defaults, DEFAULT_THRESHOLD, {"validation": why}
+            return None, {"validation": "none: too few photos to hold some out"}
         scored, event = self._validate(job)
-        own, shared = scored.thresholds()
         self.report.say(f"final {event.describe()}")
         measured = {
             "validation": self.plan.val or "2 % of the photos, never trained on",
@@ -220,4 +223,4 @@ class _Run:
             "validation_labels": event.classes,
             "validation_photos": event.photos,
         }
-        return own.tolist(), shared, measured
+        return scored, measured

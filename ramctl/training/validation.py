@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ramctl.calibration import Calibration
 from ramctl.device import Runtime
 from ramctl.errors import RecordProblem
+from ramctl.evaluation.calibration import calibrate
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
 from ramctl.evaluation.thresholds import max_f1_thresholds, shrunk_thresholds
 from ramctl.inference.batches import chunks
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import DEFAULT_THRESHOLD
+from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto
@@ -87,12 +90,18 @@ class Scored:
         """Ids of the labels that occur."""
         return np.flatnonzero((self.truth == POSITIVE).any(0))
 
-    def mean_average_precision(self) -> float:
-        """Mean over the labels that occur; NaN when none does."""
+    def mean_average_precision(self, among: NDArray[np.bool_] | None = None) -> float:
+        """Mean over the labels that occur, of those `among` (L,); NaN when none does."""
         found = self.occurring
+        if among is not None:
+            found = found[among[found]]
         return mean_average_precision(
             self.scores[:, found].astype(np.float64), self.truth[:, found]
         )
+
+    def calibration(self, evidence: NDArray[np.bool_], most_share: float) -> Calibration:
+        """What the scores are worth, told by these photos; see `calibrate`."""
+        return calibrate(self.scores.astype(np.float64), self.truth, evidence, most_share)
 
     def thresholds(self) -> tuple[NDArray[np.float64], float]:
         """A threshold for each label and the one for all, by F1.
@@ -108,6 +117,28 @@ class Scored:
         own[:] = shared
         own[found] = shrunk_thresholds(some, shared, (truth == POSITIVE).sum(0))
         return own, float(shared)
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdChoice:
+    """The thresholds of the labels (L,), the one for all, and what they rest on."""
+
+    own: NDArray[np.float64]
+    shared: float  # of a label that nothing else is known of
+    calibration: Calibration | None  # None: chosen by F1, or not at all
+
+
+def choose_thresholds(
+    scored: Scored | None, evidence: NDArray[np.bool_], preset: Preset
+) -> ThresholdChoice:
+    """For the preset's precision, else for the best F1; 0.5 without validation photos."""
+    if scored is None:
+        return ThresholdChoice(np.full(len(evidence), DEFAULT_THRESHOLD), DEFAULT_THRESHOLD, None)
+    if not preset.precision:
+        return ThresholdChoice(*scored.thresholds(), None)
+    calibration = scored.calibration(evidence, preset.most_share)
+    shared = float(calibration.score_at(calibration.cut(preset.precision)))
+    return ThresholdChoice(calibration.thresholds(preset.precision), shared, calibration)
 
 
 def score_blocks(

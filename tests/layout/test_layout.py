@@ -19,7 +19,7 @@ ORDER = [
     {"model"},
     {"pretrained"},
     {"device"},
-    {"labels"},
+    {"labels", "calibration"},
     {"photos", "readers"},
     {"records"},
     {"errors", "config", "about"},

@@ -6,7 +6,7 @@ import pytest
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
-from ramctl.training.data.annotations import read_annotation
+from ramctl.training.data.annotations import read_annotation, require_tags
 from ramctl.training.data.targets import TagCounts, Targets, append_labels, build_labels
 
 
@@ -134,7 +134,7 @@ def test_captions_are_guided_by_their_own_tags_that_the_record_still_has():
 )
 def test_records_that_cannot_teach_are_rejected(fields, code):
     with pytest.raises(RecordProblem) as caught:
-        read_annotation(Record(fields))
+        require_tags(read_annotation(Record(fields)))
     assert caught.value.code == code
 
 

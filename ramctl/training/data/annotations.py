@@ -20,6 +20,8 @@ class Caption:
 class Annotation:
     """What a record says about its photo.
 
+    `is_tagged` is False where nobody said what the photo shows: the record has no `tags`, or those
+    of a tagger, which come with `scores` and without `sources`. Only a teacher can tell then.
     `negatives`, where given, are the only tags known to be absent: unlisted ones are unknown.
     `uncertain` tags count neither way.
     """
@@ -30,15 +32,15 @@ class Annotation:
     captions: tuple[Caption, ...]
     negatives: tuple[str, ...] | None
     uncertain: tuple[str, ...]
+    is_tagged: bool = True
 
 
 def read_annotation(record: Record) -> Annotation:
     """The annotation of a record; RecordProblem for missing fields and fields of a wrong type."""
     fields = record.fields
     image = image_name(fields)
-    if "tags" not in fields:
-        raise RecordProblem("no tags field (ramctl parse writes it)", code="missing_field")
-    tags = tuple(string_list(fields, "tags"))
+    is_tagged = "tags" in fields and ("scores" not in fields or "sources" in fields)
+    tags = tuple(string_list(fields, "tags")) if is_tagged else ()
     written = _captions(captions_of(fields), fields, "caption_tags", tags)
     generated = _captions(
         string_list(fields, "generated_captions"), fields, "generated_caption_tags", tags,
@@ -46,7 +48,15 @@ def read_annotation(record: Record) -> Annotation:
     )  # fmt: skip
     negatives = tuple(string_list(fields, "negatives")) if "negatives" in fields else None
     uncertain = tuple(string_list(fields, "uncertain"))
-    return Annotation(image, record.base, tags, written + generated, negatives, uncertain)
+    captions = written + generated
+    return Annotation(image, record.base, tags, captions, negatives, uncertain, is_tagged)
+
+
+def require_tags(annotation: Annotation) -> None:
+    """RecordProblem where nobody said what the photo shows."""
+    if not annotation.is_tagged:
+        message = "no tags field (ramctl parse writes it), or only a tagger's, beside its scores"
+        raise RecordProblem(message, code="missing_field")
 
 
 def _captions(

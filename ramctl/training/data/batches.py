@@ -23,6 +23,7 @@ from ramctl.training.data.features import CachedFeatures
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.sampler import StepPlan
 from ramctl.training.data.targets import Target, Targets
+from ramctl.training.data.teacher_scores import SoftTargets, soft_targets
 
 Array = NDArray[Any]
 Unreadable = tuple[int, RecordProblem]  # number of a record, and what is wrong with its photo
@@ -37,6 +38,7 @@ class Sample:
     caption: str | None
     caption_tags: list[str]
     text: Array | None  # (E,) of the photo's captions, for distillation
+    soft: tuple[tuple[SoftTargets, Array], ...]  # the teachers that saw the photo: (K,) targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
     tokenizer: CaptionTokenizer | None
     features: CachedFeatures | None  # in place of photos
     texts: NDArray[np.float16] | None  # (records, E) caption vectors
+    teachers: tuple[SoftTargets, ...]
     workers: int  # processes that make batches ahead; 0: this one makes them
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
@@ -105,7 +108,9 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             caption = clean_caption(chosen.text, self.config.data.caption_words)
             tags = self.targets.guiding_tags(chosen)
         text = None if self.texts is None else np.asarray(self.texts[index], np.float32)
-        return Sample(photo, self.targets.of(annotation), caption or None, tags, text)
+        seen = ((teacher, teacher.of(index)) for teacher in self.teachers)
+        soft = tuple((teacher, scores) for teacher, scores in seen if scores is not None)
+        return Sample(photo, self.targets.of(annotation), caption or None, tags, text, soft)
 
     def collate(self, items: Sequence[Sample | Unreadable]) -> Batch:
         """The batch of those samples that could be read."""
@@ -132,15 +137,23 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         )  # fmt: skip
 
     def _targets(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None]:
-        doubt = self.config.losses.single_mention_weight
-        present = torch.zeros(len(samples), len(self.targets))
-        weights = torch.ones_like(present)
+        """What captions say, else teachers, else absence at a low weight."""
+        losses, n_labels = self.config.losses, len(self.targets)
+        targets = np.zeros((len(samples), n_labels), np.float32)
+        weights = np.full_like(targets, losses.absent_weight)
         for row, sample in enumerate(samples):
-            present[row, torch.from_numpy(sample.target.present)] = 1
-            weights[row, torch.from_numpy(sample.target.doubtful)] = doubt
-            weights[row, torch.from_numpy(sample.target.unknown)] = 0
-        are_equal = doubt == 1 and not any(len(s.target.unknown) for s in samples)
-        return present, None if are_equal else weights
+            target = sample.target
+            if losses.absent_weight != 1:
+                # Nobody names the animal where a dog is named: it is no negative.
+                weights[row, target.implied] = 0
+            if sample.soft:
+                targets[row], taught = soft_targets(sample.soft, n_labels)
+                np.copyto(weights[row], taught, where=taught > 0)
+            targets[row, target.present] = weights[row, target.present] = 1
+            weights[row, target.doubtful] = losses.single_mention_weight
+            weights[row, target.unknown] = 0
+        are_equal = bool((weights == 1).all())
+        return torch.from_numpy(targets), None if are_equal else torch.from_numpy(weights)
 
     def _captions(self, samples: Sequence[Sample]) -> tuple[CaptionInputs | None, Tensor | None]:
         captioned = [sample for sample in samples if sample.caption]

@@ -21,7 +21,7 @@ from ramctl.photos.archives import split_member
 from ramctl.records.inputs import ROOT_CHECK_RECORDS, STDIN, RootCheck, open_input
 from ramctl.records.jsonl import parse_line
 from ramctl.records.record import Record, Reject
-from ramctl.training.data.annotations import Annotation, read_annotation
+from ramctl.training.data.annotations import Annotation, read_annotation, require_tags
 from ramctl.training.data.targets import TagCounts
 
 HELD_OUT_ONE_IN = 50  # 2 % of the photos choose the thresholds and are never trained on
@@ -106,12 +106,13 @@ class ScannedRecords:
 
 
 def scan_records(
-    sources: Sequence[Source], on_reject: Callable[[Reject], None], stage: str, *, hold_out: bool
-) -> ScannedRecords:
+    sources: Sequence[Source], on_reject: Callable[[Reject], None], stage: str, *,
+    hold_out: bool, takes_untagged: bool = False,
+) -> ScannedRecords:  # fmt: skip
     """Read all records once; RunProblem when there is none, or none of the first photos exists.
 
     With `hold_out`, the photos of the 2 % split are set aside, unless they are too few to choose
-    thresholds on.
+    thresholds on. With `takes_untagged`, records that nobody tagged are trained on too.
     """
     records, counts, root_check = RecordFile(sources), TagCounts(), RootCheck()
     digest, n_lines, held_out = hashlib.sha256(), 0, bytearray()
@@ -125,13 +126,16 @@ def scan_records(
                 continue
             try:
                 annotation = read_annotation(record)
+                if not takes_untagged:
+                    require_tags(annotation)
             except RecordProblem as problem:
                 on_reject(Reject.of(record, problem, stage))
                 continue
             if len(records) < ROOT_CHECK_RECORDS:
                 root_check.count(annotation.image, exists=_exists(annotation))
             counts.add(record, annotation)
-            held_out.append(hold_out and _is_held_out(annotation.image))
+            tells = hold_out and annotation.is_tagged
+            held_out.append(tells and _is_held_out(annotation.image))
             records.add(number, offset, len(content), line)
     if not len(records):
         raise RunProblem("no records to train on")

@@ -82,6 +82,7 @@ class Target:
     present: Ids
     unknown: Ids
     doubtful: Ids
+    implied: Ids  # ancestors of the present labels, unless they are present too
 
 
 class Targets:
@@ -102,7 +103,10 @@ class Targets:
             unknown = np.setdiff1d(np.arange(len(self.labels)), known)
         else:
             unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
-        return Target(present, unknown, self._doubtful(annotation))
+        ancestors = tuple(tag for i in present.tolist() for tag in self.labels[i].parents)
+        implied = np.setdiff1d(self._all_ids(ancestors), present)
+        doubtful = self._doubtful(annotation)
+        return Target(present, unknown, doubtful, implied)
 
     def _doubtful(self, annotation: Annotation) -> Ids:
         written = [caption for caption in annotation.captions if not caption.generated]

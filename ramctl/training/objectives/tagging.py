@@ -16,6 +16,7 @@ from ramctl.training.objectives.base import Forward, Objective, SampledLabels
 from ramctl.training.objectives.clip_teacher import ClipTeacher
 
 LEAST_SHARE_OF_OTHERS = 4  # at least one in four sampled labels is absent from the batch
+LIKELY = 0.1  # with a target above it, a label counts as present in the batch
 
 
 class Tagging(Objective):
@@ -72,7 +73,8 @@ def sample_labels(
         everything = SampledLabels(ids, torch.ones(len(ids), device=ids.device))
     if not number or number >= n_labels:
         return everything
-    present, absent = targets.any(0), ~targets.any(0)
+    present = (targets > LIKELY).any(0)
+    absent = ~present
     if trained is not None:
         present, absent = present & trained, absent & trained
     own, others = present.nonzero()[:, 0], absent.nonzero()[:, 0]

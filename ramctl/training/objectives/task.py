@@ -13,6 +13,7 @@ from ramctl.errors import UsageProblem
 from ramctl.model.config import LossConfig, TrainingConfig
 from ramctl.model.ram import RAM
 from ramctl.training.data.batches import Batch
+from ramctl.training.data.teacher_scores import PREFIX as SCORES
 from ramctl.training.objectives.base import Forward, Objective
 from ramctl.training.objectives.captioning import Captioning
 from ramctl.training.objectives.clip_teacher import ClipTeacher
@@ -71,7 +72,8 @@ class TrainingTask(nn.Module):
         losses = self.config = config.losses
         if losses.loss == "ram-official":
             _check_official(model, losses)
-        teachers = [name.partition(":")[0] for name in losses.distill]
+        # Files of scores are in the targets already.
+        teachers = [n.partition(":")[0] for n in losses.distill if not n.startswith(SCORES)]
         self.model = model
         self.tagging = Tagging(model, losses, trained)
         self.objectives = [self.tagging, *_other_objectives(model, config, teachers, clip)]

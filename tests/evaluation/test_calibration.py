@@ -1,0 +1,110 @@
+"""What scores are worth: the fit against another optimiser, thresholds against what they give."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from ramctl.calibration import Calibration, log_odds_of, sigmoid
+from ramctl.errors import RunProblem
+from ramctl.evaluation.calibration import RIDGE, calibrate
+from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN
+
+
+def judged(n_photos=200, n_labels=12, seed=0):
+    """Scores that overstate by a factor, more for some labels, and what is right."""
+    random = np.random.default_rng(seed)
+    log_odds = random.normal(-1, 2, (n_photos, n_labels))
+    offsets = random.normal(0, 1, n_labels)
+    chance = sigmoid(0.7 * log_odds - 0.5 + offsets)
+    truth = np.where(random.random(chance.shape) < chance, POSITIVE, NEGATIVE).astype(np.int8)
+    return sigmoid(log_odds), truth
+
+
+def given(calibration: Calibration, scores, precision):
+    return scores > calibration.thresholds(precision)
+
+
+def test_the_fit_is_the_most_likely_one():
+    scores, truth = judged()
+    truth[3, :5] = UNKNOWN
+    known, right = truth != UNKNOWN, truth == POSITIVE
+    log_odds = log_odds_of(scores)
+
+    def cost(x):
+        z = x[0] * log_odds + x[1] + x[2:]
+        nll = np.logaddexp(0, z) - right * z
+        return nll[known].sum() + 0.5 * RIDGE * (x[2:] ** 2).sum()
+
+    best = minimize(cost, np.r_[1, 0, np.zeros(truth.shape[1])], method="BFGS").x
+    ours = calibrate(scores, truth, np.ones(truth.shape[1], bool))
+    assert ours.slope == pytest.approx(best[0], abs=5e-3)
+    np.testing.assert_allclose(ours.intercept + ours.offsets, best[1] + best[2:], atol=1e-2)
+
+
+def test_calibrated_scores_are_the_share_that_is_right():
+    scores, truth = judged(n_photos=4000)
+    ours = calibrate(scores, truth, np.ones(truth.shape[1], bool))
+    probabilities = ours.probabilities(scores)
+    for low in (0.2, 0.5, 0.8):
+        inside = (probabilities >= low) & (probabilities < low + 0.1)
+        assert (truth == POSITIVE)[inside].mean() == pytest.approx(low + 0.05, abs=0.02)
+
+
+@pytest.mark.parametrize("precision", [0.6, 0.8, 0.9])
+def test_thresholds_keep_their_precision_on_other_photos(precision):
+    scores, truth = judged(n_photos=3000)
+    ours = calibrate(scores[:2000], truth[:2000], np.ones(truth.shape[1], bool))
+    chosen = given(ours, scores[2000:], precision)
+    assert (truth[2000:] == POSITIVE)[chosen].mean() == pytest.approx(precision, abs=0.03)
+
+
+def test_more_precision_gives_fewer_tags():
+    scores, truth = judged()
+    ours = calibrate(scores, truth, np.ones(truth.shape[1], bool))
+    numbers = [given(ours, scores, p).sum() for p in (0.5, 0.7, 0.9)]
+    assert numbers == sorted(numbers, reverse=True)
+    assert numbers[0] > numbers[-1] > 0
+
+
+def test_labels_without_evidence_are_never_given():
+    scores, truth = judged()
+    evidence = np.ones(truth.shape[1], bool)
+    evidence[[2, 7]] = False
+    ours = calibrate(scores, truth, evidence)
+    assert ours.thresholds(0.5)[[2, 7]].tolist() == [1, 1]
+    assert not ours.probabilities(scores)[:, [2, 7]].any()
+
+
+def test_no_label_is_given_on_more_than_its_share_of_the_photos():
+    scores, truth = judged()
+    scores[:, 4], truth[:, 4] = np.linspace(0.9, 0.99, len(scores)), POSITIVE
+    everywhere = given(calibrate(scores, truth, np.ones(12, bool)), scores, 0.8)
+    seldom = given(calibrate(scores, truth, np.ones(12, bool), most_share=0.25), scores, 0.8)
+    assert everywhere[:, 4].mean() == 1
+    assert 0.2 < seldom[:, 4].mean() <= 0.25
+    assert seldom.mean(0).max() <= 0.25
+
+
+def test_a_precision_out_of_reach_is_one_line():
+    random = np.random.default_rng(0)
+    scores = random.random((50, 4))
+    truth = np.where(random.random((50, 4)) < 0.3, POSITIVE, NEGATIVE).astype(np.int8)
+    ours = calibrate(scores, truth, np.ones(4, bool))
+    with pytest.raises(RunProblem, match=r"no threshold reaches precision 0\.999: at most 0\."):
+        ours.thresholds(0.9999 if ours.curve[0].precision == 1 else 0.999)
+
+
+@pytest.mark.parametrize("n_photos", [0, 4])
+def test_too_few_photos_are_one_line(n_photos):
+    scores, truth = judged(n_photos=10)
+    with pytest.raises(RunProblem, match="judged photos are too few"):
+        calibrate(scores[:n_photos], truth[:n_photos], np.ones(12, bool))
+
+
+def test_a_stored_calibration_gives_the_same_thresholds(tmp_path):
+    scores, truth = judged()
+    evidence = np.arange(12) != 3
+    ours = calibrate(scores, truth, evidence, most_share=0.5)
+    ours.write(tmp_path / "calibration.json")
+    read = Calibration.read(tmp_path / "calibration.json")
+    np.testing.assert_allclose(read.thresholds(0.8), ours.thresholds(0.8), atol=1e-3)
