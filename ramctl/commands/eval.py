@@ -68,6 +68,11 @@ OPTIONS = {
             "--report FILE", "Write a table of classes (.csv, .md, else TSV).", name="report_file"
         ),
         common("--calibrate FILE", "Write the thresholds of the best F1, as JSONL."),
+        option(
+            "--calibrate-for P",
+            "Write those at which this share of the tags is right.",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        ),
         options.rejects,
         options.strict,
         options.stats,

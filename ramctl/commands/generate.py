@@ -33,7 +33,12 @@ OPTIONS = {
             "Beam search or nucleus sampling of captions.",
             default="beam:3",
         ),
-        common("--threshold NUMBER|FILE", "Add tags above this score [default: the model's]."),
+        common("--threshold NUMBER|FILE", "Add tags above this score."),
+        common(
+            "--precision P",
+            "Add the tags of which this share is right [default: 0.8, if the model knows].",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        ),
         common(
             "--confirm SHARE",
             "Share of its threshold that a caption's tag must reach.",

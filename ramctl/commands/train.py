@@ -60,7 +60,7 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             ),
             option(
                 "--distill TEACHER",
-                "Teacher: caption, imagenet, clip:FOLDER or none; repeatable.",
+                "Teacher: caption, imagenet, clip:FOLDER, scores:FILE or none; repeatable.",
                 multiple=True,
             ),
             option("--seed N", "Random seed [default: the preset's].", type=int),

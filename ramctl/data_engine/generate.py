@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, Photo
 from ramctl.data_engine.captions import Caption, Captioner
 from ramctl.data_engine.merge import merge_generated
-from ramctl.data_engine.thresholds import global_or_file
+from ramctl.data_engine.thresholds import to_add
 from ramctl.errors import attempt
 from ramctl.inference.batches import map_good
 from ramctl.model.ram import Encoded
@@ -39,7 +39,8 @@ class GenerateOptions:
     model: str = "mini"
     captions: int = 1
     decode: str = "beam:3"
-    threshold: str | None = None  # a number or a file; None: the model's, per tag
+    threshold: str | None = None  # a number or a file; None: those of `precision`
+    precision: float | None = None  # share of the added tags that shall be right
     confirm: float = CONFIRM  # a caption's tag must reach this share of its threshold
     seed: int = 0
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
@@ -134,7 +135,7 @@ def run(options: GenerateOptions) -> Report:
     report = Report("generate", quiet=options.quiet)
     source = read_inputs(inputs, options.root, report.command)
     baseline = Baseline.load(options.model, options.baseline, captioning=options.captions > 0)
-    thresholds = global_or_file(options.threshold, baseline.bundle)
+    thresholds = to_add(options.threshold, options.precision, baseline.bundle)
     captioner = None
     if options.captions:
         captioner = Captioner(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ramctl.checkpoints.bundle import Bundle
+from ramctl.checkpoints.bundle import CALIBRATIONS, Bundle
 from ramctl.errors import UsageProblem
 from ramctl.labels import LabelSystem, read_thresholds
 
@@ -18,6 +18,7 @@ LOWEST, MEAN, DEVIATIONS = "lowest", "mean", "deviations"
 # makes it the default (scripts/reproduce/planted.mk).
 # Source of the idea: confident learning, Northcutt et al. 2021, arXiv 1911.00068.
 DEFAULT_TO_KEEP = "deviations:1"
+PRECISION = 0.8  # of the tags that `generate` adds
 
 
 def global_or_file(text: str | None, bundle: Bundle) -> list[float]:
@@ -28,6 +29,21 @@ def global_or_file(text: str | None, bundle: Bundle) -> list[float]:
         return [_share(text, text)] * len(bundle.labels)
     except ValueError:
         return read_thresholds(Path(text), bundle.labels, bundle.threshold)
+
+
+def to_add(text: str | None, precision: float | None, bundle: Bundle) -> list[float]:
+    """One threshold per label, which scores must exceed to add it.
+
+    By default those at which `PRECISION` of the tags are right, where the model knows what its
+    scores are worth, else the model's own.
+    """
+    if text is not None and precision is not None:
+        raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
+    if text is None and precision is None and bundle.has(CALIBRATIONS["fp32"]):
+        precision = PRECISION
+    if precision is not None:
+        return bundle.thresholds_of("fp32", precision)
+    return global_or_file(text, bundle)
 
 
 def to_keep(text: str, bundle: Bundle) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ramctl.evaluation.calibration import calibrate
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats
 from ramctl.evaluation.thresholds import max_f1_thresholds
@@ -68,9 +69,19 @@ def report_format(path: Path) -> str:
     return {".csv": "csv", ".md": "md"}.get(path.suffix, "tsv")
 
 
-def threshold_lines(comparison: Comparison) -> bytes:
-    """The thresholds with the best F1 as JSONL `{"tag", "threshold"}`, a line for each class."""
-    thresholds, _ = max_f1_thresholds(comparison.scores, comparison.truth)
+def threshold_lines(comparison: Comparison, precision: float | None) -> bytes:
+    """Thresholds as JSONL `{"tag", "threshold"}`, a line for each class.
+
+    Those at which that share of the tags given is right, or those of the best F1. RunProblem when
+    no threshold reaches the precision.
+    """
+    scores, truth = comparison.scores, comparison.truth
+    if precision is None:
+        thresholds, _ = max_f1_thresholds(scores, truth)
+    else:
+        thresholds = calibrate(scores, truth, np.ones(len(comparison.classes), bool)).thresholds(
+            precision
+        )
     names = comparison.classes.names
     lines = zip(names, thresholds.tolist(), strict=True)
     return b"".join(dumps({"tag": name, "threshold": value}) for name, value in lines)

@@ -49,6 +49,7 @@ class EvalOptions:
     output: Path | None = None
     report_file: Path | None = None
     calibrate: Path | None = None
+    calibrate_for: float | None = None  # the precision of the thresholds; None: the best F1
     rejects: str | None = None
     strict: bool = False
     threshold: str | None = None
@@ -126,7 +127,7 @@ def _result(
     if options.report_file:
         _write_classes(options.report_file, ours, resampled)
     if options.calibrate:
-        write_atomic(options.calibrate, threshold_lines(ours))
+        write_atomic(options.calibrate, threshold_lines(ours, options.calibrate_for))
     return result
 
 

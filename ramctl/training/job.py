@@ -1,7 +1,8 @@
 """A training job put together from its plan: records, labels, model, teachers, trainer."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,8 @@ class Job:
         )
         self._check_unchanged()
         scores = self._teacher_scores(teachers)
-        self.targets = Targets(self._labels())
+        taught = sum((seen.given for seen, _ in scores), Counter())
+        self.targets = Targets(self._labels(taught))
         self.outside = self.targets.outside(self.records.counts.tags)
         if self.outside[1]:
             tags = "{} tags ({} mentions)".format(*self.outside)
@@ -172,7 +174,6 @@ class Job:
             rows = scores.rows_of([Photo(note.image, note.base) for note in notes])
             n_seen = int((rows >= 0).sum())
             self.context.say(f"{teacher.path}: scores of {n_seen} of {len(rows)} photos")
-            self.records.counts.tags.update(scores.given)
             is_usable |= rows >= 0
             found.append((scores, rows))
         for index in np.flatnonzero(~is_usable).tolist():
@@ -193,7 +194,8 @@ class Job:
         elif self.context.world.is_main:
             write_atomic(kept, self.records.sha256.encode("ascii"))
 
-    def _labels(self) -> LabelSystem:
+    def _labels(self, taught: Counter[str]) -> LabelSystem:
+        """The label system; `taught` counts the photos that teachers give each of their names."""
         kept, given, say = self.work.path / LABELS, self.plan.labels, self.context.say
         if kept.is_file():
             return LabelSystem.read(kept)
@@ -208,8 +210,10 @@ class Job:
         elif self.init is not None:
             labels = self.init.labels
         else:
-            labels = build_labels(self.records.counts)
-            say(f"no --labels: {len(labels)} labels built from the records' tags")
+            counts = self.records.counts
+            labels = build_labels(replace(counts, tags=counts.tags + taught))
+            whose = "records' tags and teachers' names" if taught else "records' tags"
+            say(f"no --labels: {len(labels)} labels built from the {whose}")
         if self.context.world.is_main:
             labels.write(kept)
         return labels
