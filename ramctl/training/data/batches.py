@@ -137,7 +137,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         )  # fmt: skip
 
     def _targets(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None]:
-        """What captions say, else teachers, else absence at a low weight."""
+        """What the record says, else teachers, else absence at a low weight."""
         losses, n_labels = self.config.losses, len(self.targets)
         targets = np.zeros((len(samples), n_labels), np.float32)
         weights = np.full_like(targets, losses.absent_weight)
@@ -146,12 +146,13 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             if losses.absent_weight != 1:
                 # Nobody names the animal where a dog is named: it is no negative.
                 weights[row, target.implied] = 0
+            weights[row, target.unknown] = 0
             if sample.soft:
                 targets[row], taught = soft_targets(sample.soft, n_labels)
                 np.copyto(weights[row], taught, where=taught > 0)
+            targets[row, target.denied], weights[row, target.denied] = 0, 1
             targets[row, target.present] = weights[row, target.present] = 1
             weights[row, target.doubtful] = losses.single_mention_weight
-            weights[row, target.unknown] = 0
         are_equal = bool((weights == 1).all())
         return torch.from_numpy(targets), None if are_equal else torch.from_numpy(weights)
 

@@ -83,6 +83,7 @@ class Target:
     unknown: Ids
     doubtful: Ids
     implied: Ids  # ancestors of the present labels, unless they are present too
+    denied: Ids  # known to be absent
 
 
 class Targets:
@@ -97,16 +98,16 @@ class Targets:
 
     def of(self, annotation: Annotation) -> Target:
         """The training or validation target of a record."""
-        present = self._all_ids(annotation.tags)
+        present, denied = self._all_ids(annotation.tags), np.zeros(0, np.int64)
         if annotation.negatives is not None:
-            known = np.union1d(present, self._all_ids(annotation.negatives))
+            denied = np.setdiff1d(self._all_ids(annotation.negatives), present)
+            known = np.union1d(present, denied)
             unknown = np.setdiff1d(np.arange(len(self.labels)), known)
         else:
             unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
         ancestors = tuple(tag for i in present.tolist() for tag in self.labels[i].parents)
         implied = np.setdiff1d(self._all_ids(ancestors), present)
-        doubtful = self._doubtful(annotation)
-        return Target(present, unknown, doubtful, implied)
+        return Target(present, unknown, self._doubtful(annotation), implied, denied)
 
     def _doubtful(self, annotation: Annotation) -> Ids:
         written = [caption for caption in annotation.captions if not caption.generated]
