@@ -85,6 +85,8 @@ def _curve(calibrated: Floats, right: NDArray[np.bool_]) -> tuple[CurvePoint, ..
     order = np.argsort(-calibrated[can_be_given], kind="stable")
     values, hits = calibrated[can_be_given][order], np.cumsum(right[can_be_given][order])
     ends = np.flatnonzero(np.diff(values, append=-np.inf))
+    if not len(ends):
+        return ()
     # As many points for the first tag of a photo as for those after the tenth.
     wanted = np.geomspace(1, len(ends), CURVE_POINTS).astype(int) - 1
     return tuple(

@@ -108,3 +108,22 @@ def test_a_stored_calibration_gives_the_same_thresholds(tmp_path):
     ours.write(tmp_path / "calibration.json")
     read = Calibration.read(tmp_path / "calibration.json")
     np.testing.assert_allclose(read.thresholds(0.8), ours.thresholds(0.8), atol=1e-3)
+
+
+def test_the_curve_does_not_flatter():
+    """Scores that say nothing of labels that are right half of the time: precision is a half."""
+    random = np.random.default_rng(5)
+    scores = random.random((60, 40))
+    truth = np.where(random.random((60, 40)) < 0.5, POSITIVE, NEGATIVE).astype(np.int8)
+    curve = calibrate(scores, truth, np.ones(40, bool)).curve
+    many = [point.precision for point in curve if point.tags > 2]
+    assert min(many) > 0.4 and max(many) < 0.6
+
+
+def test_the_curve_counts_only_labels_that_are_given():
+    scores, truth = judged()
+    scores[:, 0], truth[:, 0] = 0.999, POSITIVE
+    evidence = np.arange(12) != 0
+    with_it = calibrate(scores, truth, np.ones(12, bool)).curve
+    without = calibrate(scores, truth, evidence).curve
+    assert without[-1].tags == with_it[-1].tags - 1 == 11

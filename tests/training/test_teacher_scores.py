@@ -9,6 +9,10 @@ import pytest
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.matching import Photo
 from ramctl.labels import Label, LabelSystem
+from ramctl.model.config import load_preset
+from ramctl.training.data.annotations import Annotation
+from ramctl.training.data.batches import Sample, TrainingSet
+from ramctl.training.data.targets import Targets
 from ramctl.training.data.teacher_scores import (
     ScoresTeacher,
     SoftTargets,
@@ -106,3 +110,43 @@ def test_a_teacher_that_names_no_label_is_one_line(tmp_path):
     scores = teacher(tmp_path, {"image": "a", "scores": {"submarine": 0.5}})
     with pytest.raises(RunProblem, match="names none of the labels"):
         SoftTargets(scores, LABELS, scores.rows_of(photos("a")))
+
+
+def test_what_a_batch_is_taught(tmp_path):
+    """Captions over teachers, teachers over silence, and silence at a low weight."""
+    labels = LabelSystem([*LABELS, Label("tree"), Label("puppy", parents=("dog", "animal"))])
+    scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.6}}, weight=2.0)
+    soft = SoftTargets(scores, labels, scores.rows_of(photos("a")))
+    targets = Targets(labels)
+
+    def sample(tags, negatives=None, seen=True):
+        annotation = Annotation("a", Path(), tags, (), negatives, ())
+        taught = ((soft, soft.of(0)),) if seen else ()
+        return Sample(np.zeros((3, 2, 2)), targets.of(annotation), None, [], None, taught)
+
+    preset = load_preset("mini", ["training.absent_weight=0.25"])
+    training_set = TrainingSet(None, targets, preset.training, None, None, None, None, (soft,), 0)
+    batch = training_set.collate(
+        [sample(("puppy",)), sample(("dog",)), sample(("puppy",), seen=False), sample((), ("red",))]
+    )
+    # dog, animal, sit, red, tree, puppy
+    expected = [
+        [0.2, 0, 0, 0.6, 0, 1],
+        [1, 0, 0, 0.6, 0, 0],
+        [0, 0, 0, 0, 0, 1],
+        [0.2, 0, 0, 0, 0, 0],
+    ]
+    np.testing.assert_allclose(batch.targets, expected, rtol=1e-6)
+    assert batch.weights.tolist() == [
+        [
+            2,
+            0,
+            0.25,
+            2,
+            0.25,
+            1,
+        ],  # the ancestors of a puppy: the teacher knows one, no one the other
+        [1, 0, 0.25, 2, 0.25, 0.25],
+        [0, 0, 0.25, 0.25, 0.25, 1],
+        [2, 0, 0, 1, 0, 0],  # with verified negatives all else is unknown, but for the teacher
+    ]
