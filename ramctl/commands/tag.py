@@ -40,7 +40,7 @@ OPTIONS = {
         common("--threshold NUMBER|FILE", "Give tags above this score [default: the model's]."),
         common(
             "--precision P",
-            "Give the tags of which this share is right [default: the model's choice].",
+            "Give the tags of which this share is right.",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
         ),
         common("--top N", "At most N of them."),
@@ -59,7 +59,7 @@ OPTIONS = {
             default="jsonl",
             show_default=False,
         ),
-        common("--dense", "Add the scores of all labels."),
+        option("--dense", "Add the scores of all labels."),
         option("--boxes", "Add the region of each tag."),
         common("--caption", "Add a caption."),
         common("--gallery FILE", "Write an HTML page of the photos."),
