@@ -57,10 +57,12 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
     """Write the bundle; an older one at `out` is replaced only when the new one is complete.
 
     `scored` are the validation photos, which choose the thresholds, and `measured` is what the
-    model card says of them. RunProblem when no threshold has the preset's precision.
+    model card says of them.
     """
     model, preset = job.trainer.model.cpu().eval(), job.preset
     choice = choose_thresholds(scored, job.evidence, preset)
+    if choice.why_not:
+        job.context.say(f"thresholds of the best F1: {choice.why_not}")
     shared = round(choice.shared, THRESHOLD_DIGITS)
     own = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)
     labels = LabelSystem(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ramctl.calibration import Calibration
 from ramctl.device import Runtime
-from ramctl.errors import RecordProblem
+from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.calibration import calibrate
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
 from ramctl.evaluation.thresholds import max_f1_thresholds, shrunk_thresholds
@@ -125,7 +125,8 @@ class ThresholdChoice:
 
     own: NDArray[np.float64]
     shared: float  # of a label that nothing else is known of
-    calibration: Calibration | None  # None: chosen by F1, or not at all
+    calibration: Calibration | None = None  # None: chosen by F1, or not at all
+    why_not: str | None = None  # the precision that the preset asks for cannot be had
 
 
 def choose_thresholds(
@@ -133,11 +134,14 @@ def choose_thresholds(
 ) -> ThresholdChoice:
     """For the preset's precision, else for the best F1; 0.5 without validation photos."""
     if scored is None:
-        return ThresholdChoice(np.full(len(evidence), DEFAULT_THRESHOLD), DEFAULT_THRESHOLD, None)
+        return ThresholdChoice(np.full(len(evidence), DEFAULT_THRESHOLD), DEFAULT_THRESHOLD)
     if not preset.precision:
-        return ThresholdChoice(*scored.thresholds(), None)
-    calibration = scored.calibration(evidence, preset.most_share)
-    shared = float(calibration.score_at(calibration.cut(preset.precision)))
+        return ThresholdChoice(*scored.thresholds())
+    try:
+        calibration = scored.calibration(evidence, preset.most_share)
+        shared = float(calibration.score_at(calibration.cut(preset.precision)))
+    except RunProblem as problem:
+        return ThresholdChoice(*scored.thresholds(), why_not=str(problem))
     return ThresholdChoice(calibration.thresholds(preset.precision), shared, calibration)
 
 
