@@ -4,7 +4,7 @@ One logistic curve for all labels and an offset for each: a cut through calibrat
 better than thresholds chosen for each label alone. N photos, L labels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,8 @@ class Calibration:
 
     `offsets` (L,) are NaN for labels without evidence, which are never given by default. A label
     is given only above its floor (L,), a score: above it, it stands on few enough photos to say
-    something. `curve` falls with the number of tags.
+    something. `curve` falls with the number of tags. Once it is `folded`, the model's biases hold
+    intercept and offsets: a score means the same of every label.
     """
 
     slope: float
@@ -43,11 +44,22 @@ class Calibration:
     offsets: Floats
     floors: Floats
     curve: tuple[CurvePoint, ...]
+    folded: bool = False
+
+    @property
+    def shifts(self) -> Floats:
+        """What folding adds to the labels' logits (L,)."""
+        return (self.intercept + np.nan_to_num(self.offsets)) / self.slope
+
+    def fold(self) -> "Calibration":
+        """The calibration of a model to whose logits the shifts were added."""
+        floors = sigmoid(log_odds_of(self.floors) + self.shifts)
+        return replace(self, floors=floors, folded=True)
 
     def probabilities(self, scores: Floats) -> Floats:
         """Of tags being right, (N, L) from scores (N, L); 0 for labels without evidence."""
-        log_odds = self.slope * log_odds_of(scores) + self.intercept + self.offsets
-        return np.nan_to_num(sigmoid(log_odds))
+        log_odds = log_odds_of(scores) + (0 if self.folded else self.shifts)
+        return np.where(np.isnan(self.offsets), 0, sigmoid(self.slope * log_odds))
 
     def cut(self, precision: float) -> float:
         """The lowest probability at which the tags above it have the precision asked for.
@@ -60,19 +72,23 @@ class Calibration:
             raise RunProblem(f"no threshold reaches precision {precision:g}: at most {best:.3f}")
         return min(reached)
 
-    def score_at(self, probability: float, offsets: Floats | float = 0.0) -> Floats:
-        """The score that means a probability, for labels with these offsets."""
-        log_odds = log_odds_of(np.array(probability)) - self.intercept - offsets
-        return sigmoid(log_odds / self.slope)
+    def shared_threshold(self, precision: float) -> float:
+        """The score above which a tag is given of which nothing but its score is known."""
+        log_odds = float(log_odds_of(np.array(self.cut(precision)))) / self.slope
+        shift = 0.0 if self.folded else self.intercept / self.slope
+        return float(sigmoid(np.array(log_odds - shift)))
 
     def thresholds(self, precision: float) -> Floats:
         """The score (L,) above which each tag is given; 1 for labels without evidence."""
-        scores = self.score_at(self.cut(precision), self.offsets)
-        return np.maximum(np.nan_to_num(scores, nan=NEVER), self.floors)
+        log_odds = log_odds_of(np.array(self.cut(precision))) / self.slope
+        scores = sigmoid(log_odds - (0 if self.folded else self.shifts))
+        given = np.maximum(np.broadcast_to(scores, self.offsets.shape), self.floors)
+        return np.where(np.isnan(self.offsets), NEVER, given)
 
     def write(self, path: Path) -> None:
         """Write the calibration, whole or not at all."""
         table: JsonObject = {
+            "folded": self.folded,
             "slope": round(self.slope, 5),
             "intercept": round(self.intercept, 5),
             "offsets": [None if np.isnan(o) else round(float(o), 4) for o in self.offsets],
@@ -91,7 +107,8 @@ class Calibration:
             offsets = np.array([np.nan if o is None else float(o) for o in table["offsets"]])
             floors = np.array([float(floor) for floor in table["floors"]])
             curve = tuple(CurvePoint(*map(float, point)) for point in table["curve"])
-            return cls(float(table["slope"]), float(table["intercept"]), offsets, floors, curve)
+            shared = float(table["slope"]), float(table["intercept"])
+            return cls(*shared, offsets, floors, curve, folded=table["folded"] is True)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunProblem(f"{path}: not a calibration: {error}") from error
 

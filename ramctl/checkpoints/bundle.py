@@ -33,8 +33,7 @@ TEXT_FOLDER = "text"  # embeds words that the model was not trained on, see `ram
 GRAPH = "model.onnx"
 INT8_GRAPH = "model.int8.onnx"
 INT8_THRESHOLDS = "thresholds.int8.txt"  # one number per line in id order, chosen for that graph
-# What the scores of a number format are worth, where judged photos told it.
-CALIBRATIONS = {"fp32": "calibration.json", "int8": "calibration.int8.json"}
+CALIBRATION = "calibration.json"  # what scores are worth, where judged photos told it
 CARD = "README.md"
 PHOTOS, LABEL_QUERIES, LOGITS = "photos", "label_queries", "logits"  # a graph's inputs and output
 EMBEDDED = "mini"
@@ -123,23 +122,20 @@ class Bundle:
         bundle does not know, or no threshold reaches it.
         """
         if precision is not None:
-            return self.calibration(dtype).thresholds(precision).tolist()
+            return self.calibration.thresholds(precision).tolist()
         if dtype == "int8" and self.has(INT8_THRESHOLDS):
             return read_thresholds(self.path / INT8_THRESHOLDS, self.labels, self.threshold)
         return self.thresholds
 
-    def calibration(self, dtype: str) -> Calibration:
-        """What the scores of a number format are worth; RunProblem where the bundle does not know.
-
-        bf16 differs from fp32 in the last digits only.
-        """
-        name = CALIBRATIONS["int8" if dtype == "int8" else "fp32"]
-        if not self.has(name):
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What scores are worth, in every number format; RunProblem where the bundle lacks it."""
+        if not self.has(CALIBRATION):
             raise RunProblem(
-                f"{self.path}: does not know what its scores are worth ({name} is missing): "
+                f"{self.path}: does not know what its scores are worth ({CALIBRATION} is missing): "
                 "use --threshold in place of --precision"
             )
-        return Calibration.read(self.path / name)
+        return Calibration.read(self.path / CALIBRATION)
 
     @property
     def dtype(self) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ramctl.checkpoints.bundle import CALIBRATIONS, Bundle
+from ramctl.checkpoints.bundle import CALIBRATION, Bundle
 from ramctl.errors import UsageProblem
 from ramctl.labels import LabelSystem, read_thresholds
 
@@ -39,7 +39,7 @@ def to_add(text: str | None, precision: float | None, bundle: Bundle) -> list[fl
     """
     if text is not None and precision is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
-    if text is None and precision is None and bundle.has(CALIBRATIONS["fp32"]):
+    if text is None and precision is None and bundle.has(CALIBRATION):
         precision = PRECISION
     if precision is not None:
         return bundle.thresholds_of("fp32", precision)

@@ -115,6 +115,8 @@ class Job:
         fewest = self.training.losses.fewest_positives
         # Where all labels are rare, none is too rare.
         self.evidence = is_taught | (counts >= min(fewest, counts.max(initial=0)))
+        # A label that is said to be without evidence in the file stays so.
+        self.evidence &= np.array([label.validated for label in self.targets.labels])
         task = self._task(is_taught | (counts > 0))
         val = self._scan_val()
         self.n_lines = self.records.n_lines + (val.n_lines if val else 0)  # good or bad

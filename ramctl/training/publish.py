@@ -11,7 +11,7 @@ import torch
 from jinja2 import StrictUndefined, Template
 
 from ramctl import __version__
-from ramctl.checkpoints.bundle import CALIBRATIONS, CARD, GRAPH, TEXT_FOLDER, WEIGHTS, BundleWriter
+from ramctl.checkpoints.bundle import CALIBRATION, CARD, GRAPH, TEXT_FOLDER, WEIGHTS, BundleWriter
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
@@ -21,7 +21,7 @@ from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from ramctl.records.record import JsonObject
 from ramctl.training.job import Job
-from ramctl.training.validation import Scored, choose_thresholds
+from ramctl.training.validation import Scored, ThresholdChoice, choose_thresholds
 
 THRESHOLD_DIGITS = 4
 
@@ -63,6 +63,12 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
     choice = choose_thresholds(scored, job.evidence, preset)
     if choice.why_not:
         job.context.say(f"thresholds of the best F1: {choice.why_not}")
+    if choice.calibration is not None and model.labels.bias.shape[1]:
+        # A score then means the same of every label, and tags come in the order of their worth.
+        shifts = torch.from_numpy(choice.calibration.shifts)
+        with torch.no_grad():
+            model.labels.bias.add_(shifts[:, None])
+        choice = ThresholdChoice.of(choice.calibration.fold(), preset.precision)
     shared = round(choice.shared, THRESHOLD_DIGITS)
     own = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)
     labels = LabelSystem(
@@ -73,7 +79,7 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
     )
     with BundleWriter(out) as writer:
         if choice.calibration is not None:
-            choice.calibration.write(writer.path / CALIBRATIONS["fp32"])
+            choice.calibration.write(writer.path / CALIBRATION)
         writer.meta = write_model(writer.path, preset, model, job.tokenizer, half=True)
         labels.write(writer.path / LABELS)
         if job.encoder is not None:

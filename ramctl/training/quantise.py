@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ramctl.calibration import NEVER
 from ramctl.checkpoints.bundle import (
-    CALIBRATIONS,
+    CALIBRATION,
     INT8_GRAPH,
     INT8_THRESHOLDS,
     WEIGHTS,
@@ -30,7 +30,7 @@ from ramctl.records.record import Item, Record
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.targets import Targets
-from ramctl.training.validation import Scored, choose_thresholds, score_blocks, truth_of
+from ramctl.training.validation import Scored, score_blocks, truth_of
 
 CALIBRATION_PHOTOS = 128
 CALIBRATION_BATCH = 4
@@ -69,7 +69,7 @@ def add_int8_graph(
     target = bundle.path if out is None else out
     verdict = None
     with BundleWriter(target) as writer:
-        writer.link_files(bundle, without={INT8_GRAPH, INT8_THRESHOLDS, CALIBRATIONS["int8"]})
+        writer.link_files(bundle, without={INT8_GRAPH, INT8_THRESHOLDS})
         writer.meta.pop("dtype", None)
         batches = (preprocess.normalise(np.stack(p)) for p in chunks(photos, CALIBRATION_BATCH))
         path, weights = writer.path / INT8_GRAPH, writer.path / WEIGHTS
@@ -95,13 +95,11 @@ def _judge(writer: BundleWriter, validation: str, root: str | None) -> Verdict:
     fp32, int8 = (_score(Bundle.open(writer.path), validation, root, d) for d in ("fp32", "int8"))
     before, after = fp32.mean_average_precision(), int8.mean_average_precision()
     bundle = Bundle.open(writer.path)
-    evidence = np.array([label.validated for label in bundle.labels])
-    choice = choose_thresholds(int8, evidence, bundle.preset)
-    if choice.calibration is not None:
-        choice.calibration.write(writer.path / CALIBRATIONS["int8"])
-    own = np.where(evidence, choice.own, NEVER)
-    lines = [f"{round(float(value), DIGITS)}\n" for value in own]
-    (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")
+    if not bundle.has(CALIBRATION):  # what was told by judged photos is told of both graphs
+        known = np.array([label.validated for label in bundle.labels])
+        own = np.where(known, int8.thresholds()[0], NEVER)
+        lines = [f"{round(float(value), DIGITS)}\n" for value in own]
+        (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")
     writer.meta["dtype"] = "int8" if before - after < MOST_LOST else "fp32"
     measured = {"validation": validation, "photos": len(fp32.scores)}
     measured |= {"mAP_fp32": round(before, DIGITS), "mAP_int8": round(after, DIGITS)}

@@ -128,6 +128,12 @@ class ThresholdChoice:
     calibration: Calibration | None = None  # None: chosen by F1, or not at all
     why_not: str | None = None  # the precision that the preset asks for cannot be had
 
+    @classmethod
+    def of(cls, calibration: Calibration, precision: float) -> "ThresholdChoice":
+        """Those of a precision; RunProblem when none reaches it."""
+        shared = calibration.shared_threshold(precision)
+        return cls(calibration.thresholds(precision), shared, calibration)
+
 
 def choose_thresholds(
     scored: Scored | None, evidence: NDArray[np.bool_], preset: Preset
@@ -139,10 +145,9 @@ def choose_thresholds(
         return ThresholdChoice(*scored.thresholds())
     try:
         calibration = scored.calibration(evidence, preset.most_share)
-        shared = float(calibration.score_at(calibration.cut(preset.precision)))
+        return ThresholdChoice.of(calibration, preset.precision)
     except RunProblem as problem:
         return ThresholdChoice(*scored.thresholds(), why_not=str(problem))
-    return ThresholdChoice(calibration.thresholds(preset.precision), shared, calibration)
 
 
 def score_blocks(
