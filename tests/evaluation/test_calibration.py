@@ -127,3 +127,13 @@ def test_the_curve_counts_only_labels_that_are_given():
     with_it = calibrate(scores, truth, np.ones(12, bool)).curve
     without = calibrate(scores, truth, evidence).curve
     assert without[-1].tags == with_it[-1].tags - 1 == 11
+
+
+def test_folding_changes_no_decision_and_leaves_one_threshold():
+    scores, truth = judged()
+    ours = calibrate(scores, truth, np.arange(12) != 5, most_share=0.5)
+    shifted, folded = sigmoid(log_odds_of(scores) + ours.shifts), ours.fold()
+    assert np.array_equal(given(folded, shifted, 0.7), given(ours, scores, 0.7))
+    np.testing.assert_allclose(folded.probabilities(shifted), ours.probabilities(scores), atol=1e-9)
+    plain = calibrate(scores, truth, np.ones(12, bool)).fold()
+    np.testing.assert_allclose(plain.thresholds(0.7), plain.shared_threshold(0.7))
