@@ -113,11 +113,10 @@ def test_a_stored_calibration_gives_the_same_thresholds(tmp_path):
 def test_the_curve_does_not_flatter():
     """Scores that say nothing of labels that are right half of the time: precision is a half."""
     random = np.random.default_rng(5)
-    scores = random.random((60, 40))
-    truth = np.where(random.random((60, 40)) < 0.5, POSITIVE, NEGATIVE).astype(np.int8)
-    curve = calibrate(scores, truth, np.ones(40, bool)).curve
-    many = [point.precision for point in curve if point.tags > 2]
-    assert min(many) > 0.4 and max(many) < 0.6
+    scores = random.random((20, 400))
+    truth = np.where(random.random(scores.shape) < 0.5, POSITIVE, NEGATIVE).astype(np.int8)
+    curve = calibrate(scores, truth, np.ones(400, bool)).curve
+    assert max(point.precision for point in curve if point.tags > 10) < 0.6
 
 
 def test_the_curve_counts_only_labels_that_are_given():
