@@ -68,6 +68,8 @@ def run(options: EvalOptions) -> Report:
     sources = [options.predictions, options.truth, options.baseline or ""]
     if sources.count(STDIN) > 1:
         raise UsageProblem("only one of PREDICTIONS, --truth and --baseline can be stdin (-)")
+    if options.calibrate_for is not None and options.calibrate is None:
+        raise UsageProblem("--calibrate-for P goes with --calibrate FILE")
     require_files([name for name in sources if name])
     cut = Cut.parse(options.threshold)
     report = Report("eval", quiet=options.quiet, unit="photos")

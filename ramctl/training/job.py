@@ -1,5 +1,6 @@
 """A training job put together from its plan: records, labels, model, teachers, trainer."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -95,8 +96,8 @@ class Job:
         self.records = self._scan(
             plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers)
         )
-        self._check_unchanged()
         scores = self._teacher_scores(teachers)
+        self._check_unchanged(teachers)
         taught = sum((seen.given for seen, _ in scores), Counter())
         self.targets = Targets(self._labels(taught))
         self.outside = self.targets.outside(self.records.counts.tags)
@@ -187,14 +188,19 @@ class Job:
         self.records.training_ids = ids[is_usable[ids]]
         return found
 
-    def _check_unchanged(self) -> None:
-        """RunProblem when a resumed run's records are not what they were."""
-        kept = self.work.path / "records.sha256"
+    def _check_unchanged(self, teachers: Sequence[ScoresTeacher]) -> None:
+        """RunProblem when a resumed run's records or teachers are not what they were."""
+        kept, hashes = self.work.path / "records.sha256", [self.records.sha256]
+        for path in (path for teacher in teachers for path in teacher.files):
+            with path.open("rb") as stream:
+                hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
+        content = "\n".join(hashes)
         if kept.is_file():
-            if kept.read_text("ascii") != self.records.sha256:
-                raise RunProblem("the records changed since the run began: use --restart")
+            if kept.read_text("ascii") != content:
+                what = "records or the teachers' scores" if teachers else "records"
+                raise RunProblem(f"the {what} changed since the run began: use --restart")
         elif self.context.world.is_main:
-            write_atomic(kept, self.records.sha256.encode("ascii"))
+            write_atomic(kept, content.encode("ascii"))
 
     def _labels(self, taught: Counter[str]) -> LabelSystem:
         """The label system; `taught` counts the photos that teachers give each of their names."""

@@ -104,6 +104,16 @@ def test_tags_are_added_never_removed_and_the_statistics_tell(generate, photo_re
     assert "parsed 4.00)" in done.stderr.decode()
 
 
+def test_precision_says_how_many_tags_are_added(run_here, photo_records):
+    """By the embedded model, which knows what its scores are worth; 0.8 where nothing is said."""
+    generate = partial(run_here, "generate", "--captions", 0, stdin=lines(photo_records))
+    added = [generate("--precision", p).stdout.count(b"generated-tag") for p in (0.95, 0.8, 0.6)]
+    assert 0 < added[0] < added[1] < added[2]
+    assert generate().stdout == generate("--precision", 0.8).stdout
+    refused = generate("--precision", 0.8, "--threshold", 0.5, code=2)
+    assert b"leave out --threshold" in refused.stderr
+
+
 @pytest.mark.parametrize(("threshold", "confirm"), [(0.9, 0.5), (1, 1), (1, 0)])
 def test_tags_of_captions_need_a_share_of_their_threshold(
     generate, photo_records, threshold, confirm

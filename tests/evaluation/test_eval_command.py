@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
@@ -151,6 +152,30 @@ def test_calibrated_thresholds_can_be_read_back(evaluated, tmp_path):
     best, _ = evaluated(dense_rows(), "--threshold", "thresholds.jsonl")
     assert best["decided_by"] == "thresholds.jsonl"
     assert best["OF1"] == pytest.approx(6 / 7)
+
+
+def test_thresholds_for_a_precision_have_it(evaluated, tmp_path):
+    """Scores that are the chance of being right: a cut is known, and fewer tags are righter."""
+    random, rows, truth = np.random.default_rng(0), [], []
+    for number in range(300):
+        scores = random.random(2).tolist()
+        given = {"cat": scores[0], "dog": scores[1]}
+        right = [tag for tag, score in given.items() if random.random() < score]
+        rows.append({"image": f"{number}.jpg", "scores": given})
+        truth.append({"image": f"{number}.jpg", "tags": right})
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in truth))
+    precisions = []
+    for asked in ("0.6", "0.9"):
+        options = ["--truth", "many.jsonl", "--calibrate", "t.jsonl", "--calibrate-for", asked]
+        evaluated(rows, *options)
+        again, _ = evaluated(rows, "--truth", "many.jsonl", "--threshold", "t.jsonl")
+        precisions.append(again["OP"])
+    assert precisions == [pytest.approx(0.6, abs=0.05), pytest.approx(0.9, abs=0.05)]
+
+
+def test_a_precision_without_a_file_for_its_thresholds_is_wrong_usage(ramctl, truth):
+    done = ramctl("eval", "-", "--truth", truth, "--calibrate-for", 0.9, stdin=b"")
+    assert (done.returncode, b"goes with --calibrate FILE" in done.stderr) == (2, True)
 
 
 def test_thresholds_of_tags_decide_for_their_class(evaluated, tmp_path):

@@ -60,6 +60,16 @@ def test_a_tagger_s_tags_are_not_learnt_as_certain(train):
     assert train(generated, "--out", "m", "--steps", 1).returncode == 0
 
 
+def test_a_resumed_run_notices_other_scores(train, teacher):
+    path = write_records(Path("in.jsonl"), training_records())
+    options = [path, "--distill", f"scores:{teacher}", "--out", "m", "--steps", 3]
+    assert train(*options, "--max-time", "0s").returncode == 0
+    teacher.write_text(teacher.read_text().replace("0.6", "0.7"))
+    done = train("--resume", "--out", "m")
+    assert done.returncode == 1, done.stderr
+    assert "the records or the teachers' scores changed since the run began" in done.stderr
+
+
 def test_labels_without_evidence_are_given_only_when_asked_for(train, command, teacher, tmp_path):
     labels = Path("labels.txt")
     labels.write_text("horse\ngrass\nzeppelin\nunicorn\ntractor\nsky\n")
