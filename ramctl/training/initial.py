@@ -36,7 +36,8 @@ def initial_model(
     torch.manual_seed(preset.training.data.seed)
     kind, texts = preset.model.labels.kind, []
     if kind != "learnt":
-        texts = label_vectors(labels, preset.model.labels, _required(encoder), init, say)
+        assert encoder is not None
+        texts = label_vectors(labels, preset.model.labels, encoder, init, say)
     model = RAM(
         preset.model,
         image_size=preset.preprocess.size,
@@ -58,12 +59,6 @@ def initial_model(
     return model
 
 
-def _required(encoder: TextEncoder | None) -> TextEncoder:
-    if encoder is None:
-        raise UsageProblem("this preset's label queries need a text embedding")
-    return encoder
-
-
 def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None) -> str:
     """Load ImageNet weights into backbone and prior where there are any; what was loaded."""
     name, prior = preset.model.encoder.backbone, preset.model.prior
@@ -71,8 +66,13 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
     if packaged is not None and packaged.is_installed:
         weight, bias = load_packaged(model.encoder.backbone, packaged)
         if model.prior is not None and model.prior.classifier is not None:
+            if encoder is None:
+                raise UsageProblem(
+                    "model.prior.classes needs a text embedding of the backbone's classes, and "
+                    "learnt label queries have none: set model.prior.classes=0"
+                )
             names = [[part.strip() for part in name.split(",")] for name in class_names()]
-            vectors = embed_groups(names, _required(encoder))
+            vectors = embed_groups(names, encoder)
             model.prior.set_classes(weight, bias, torch.from_numpy(vectors))
         return f"backbone {name} from the package {packaged.project}"
     if (embedded_bundle() / META).is_file():

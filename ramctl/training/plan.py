@@ -181,11 +181,12 @@ def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
 
 def _check_resumed(options: TrainOptions, plan: Plan) -> None:
     """UsageProblem when what was given beside `--resume` contradicts the unfinished run."""
-    for name in ("labels", "val", "init", "text"):
+    for name in (field.name for field in fields(RunPaths)):
         given, planned = getattr(options, name), getattr(plan, name)
         if given is not None and given != planned:
+            has = f"no --{name}" if planned is None else f"--{name} {planned}"
             raise UsageProblem(
-                f"the unfinished run has --{name} {planned}, not {given}: leave it out to resume, "
+                f"the unfinished run has {has}, not {given}: leave it out to resume, "
                 "or start over with --restart"
             )
     names = [source.name for source in plan.sources]

@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """mAP of both graphs on the held-out photos."""
+    """mAP of both graphs on the held-out photos, over the labels that were trained."""
 
     fp32: float
     int8: float
@@ -93,10 +93,10 @@ def _judge(writer: BundleWriter, validation: str, root: str | None) -> Verdict:
     """Score the held-out photos by both graphs; write thresholds and verdict to the bundle."""
     write_meta(writer.path, writer.meta)
     fp32, int8 = (_score(Bundle.open(writer.path), validation, root, d) for d in ("fp32", "int8"))
-    before, after = fp32.mean_average_precision(), int8.mean_average_precision()
     bundle = Bundle.open(writer.path)
+    known = np.array([label.validated for label in bundle.labels])
+    before, after = (scored.mean_average_precision(known) for scored in (fp32, int8))
     if not bundle.has(CALIBRATION):  # what was told by judged photos is told of both graphs
-        known = np.array([label.validated for label in bundle.labels])
         own = np.where(known, int8.thresholds()[0], NEVER)
         lines = [f"{round(float(value), DIGITS)}\n" for value in own]
         (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")

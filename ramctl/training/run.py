@@ -145,7 +145,7 @@ class _Run:
             total_steps=trainer.total_steps,
             checkpoints=self.work.checkpoints,
             save_every=options.save_every,
-            validate=(lambda: self._validate(job)[1]) if validates else None,
+            validate=(lambda: self._validation_event(job)) if validates else None,
             should_stop=lambda: self.stop.is_due,
         )
         log_files = (options.events, options.tensorboard) if self.world.is_main else (None, None)
@@ -184,11 +184,21 @@ class _Run:
                 self.rejected_photos.add(key)
                 self._reject(Reject.of(records[index], problem, self.plan.command))
 
-    def _validate(self, job: Job) -> tuple[Scored, ValidationEvent]:
+    def _validation_event(self, job: Job) -> ValidationEvent | None:
+        validated = self._validate(job)
+        return None if validated is None else validated[1]
+
+    def _validate(self, job: Job) -> tuple[Scored, ValidationEvent] | None:
+        """The scored validation photos; None when they tell nothing, which is said."""
         scored = job.validation.score(
             job.trainer.model, job.trainer.runtime.device,
             lambda index, why: self._reject_photos(job.validation.records, {index: why}),
         )  # fmt: skip
+        if not job.evidence[scored.occurring].any():
+            n_read = len(scored.scores)
+            why = "none of their tags was trained" if n_read else "none can be read"
+            self.report.say(f"{len(job.validation)} validation photos tell nothing: {why}")
+            return None
         event = ValidationEvent(
             job.trainer.step,
             scored.mean_average_precision(job.evidence),
@@ -215,7 +225,10 @@ class _Run:
         """The scored validation photos, if there are any, and what the model card says of them."""
         if not len(job.validation):
             return None, {"validation": "none: too few photos to hold some out"}
-        scored, event = self._validate(job)
+        validated = self._validate(job)
+        if validated is None:
+            return None, {"validation": "none: the photos held out tell nothing"}
+        scored, event = validated
         self.report.say(f"final {event.describe()}")
         measured = {
             "validation": self.plan.val or "2 % of the photos, never trained on",
@@ -223,4 +236,7 @@ class _Run:
             "validation_labels": event.classes,
             "validation_photos": event.photos,
         }
+        if event.classes < event.classes_all:
+            measured["validation_mAP_with_untrained"] = round(event.map_all, 4)
+            measured["validation_labels_with_untrained"] = event.classes_all
         return scored, measured

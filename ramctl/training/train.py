@@ -47,7 +47,7 @@ class Pace:
     total_steps: int
     checkpoints: Path
     save_every: int | None = None  # steps; None: every five minutes
-    validate: Callable[[], ValidationEvent] | None = None
+    validate: Callable[[], ValidationEvent | None] | None = None
     should_stop: Callable[[], bool] = field(default=lambda: False)
 
 
@@ -109,7 +109,9 @@ class Trainer:
                 saved_at, saved_step = time.monotonic(), self.step
             if pace.validate and self.position.epoch > epoch and not is_last:
                 with self.final_weights():
-                    yield pace.validate()
+                    validated = pace.validate()
+                if validated is not None:
+                    yield validated
         steps.close()  # type: ignore[attr-defined]
 
     def _step(self, plan: StepPlan, batches: list[Batch], pace: Pace) -> StepEvent:

@@ -161,8 +161,9 @@ def test_what_labels_own_is_trained_apart_from_their_text():
     assert sums["tag"].item() == pytest.approx(plain["tag"].item(), rel=1e-6)
 
 
-def test_a_stand_in_for_missing_photos_counts_nothing_and_pulls_nothing():
-    task = make_task()
+@pytest.mark.parametrize("loss", ["mean", "ram-official"])
+def test_a_stand_in_for_missing_photos_counts_nothing_and_pulls_nothing(loss):
+    task = make_task(f"training.loss={loss}")
     batch = make_batch(1, is_real=False, captions=None, caption_targets=None, caption_rows=None)
     sums, counts = task(batch), task.counts(batch)
     assert {value.item() for value in sums.values()} == {0.0}
@@ -205,3 +206,15 @@ def test_teachers_that_do_not_fit_the_model_are_refused():
                        "training.classes_weight=1.0")  # fmt: skip
     with pytest.raises(UsageProblem, match="known are"):
         make_task('training.distill=["oracle"]')
+
+
+def test_the_authors_reduction_refuses_what_it_would_not_count():
+    official = "training.loss=ram-official"
+    two = 'training.distill=["caption", "imagenet"]'
+    with pytest.raises(UsageProblem, match=r"has one teacher.*caption, imagenet"):
+        make_task(*CLASSES, official, two)
+    with pytest.raises(UsageProblem, match="classes_weight=0"):
+        make_task(*CLASSES, official, "training.classes_weight=1.0")
+    with pytest.raises(UsageProblem, match="needs the captioning branch"):
+        make_task(official, "training.caption_weight=0")
+    make_task(*CLASSES, official, 'training.distill=["imagenet", "scores:a.jsonl"]')

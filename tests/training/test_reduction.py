@@ -22,10 +22,29 @@ def test_the_authors_loss_is_a_mean_over_passes():
     assert official("ram", sums, own, passes=2) == pytest.approx(4.0)
 
 
-def test_ram_plus_adds_the_alignment_and_the_last_teacher():
-    sums = {"tag": 2.0, "alignment": 3.0, "distill caption": 8.0, "distill clip": 10.0}
-    own = {"tag": 2.0, "alignment": 2.0, "distill caption": 2.0, "distill clip": 2.0}
+def test_ram_plus_adds_the_alignment_and_the_teacher():
+    sums = {"tag": 2.0, "alignment": 3.0, "distill clip": 10.0}
+    own = {"tag": 2.0, "alignment": 2.0, "distill clip": 2.0}
     assert official("ram-plus", sums, own) == pytest.approx(2 + 3 + 10 / 2)
+    assert official("ram-plus", {"tag": 2.0}, {"tag": 2.0, "alignment": 0.0}) == 2
+
+
+@pytest.mark.parametrize(
+    ("sums", "own", "expected"),
+    [
+        ({"tag": 0.0, "caption": 0.0}, {"tag": 0.0, "caption": 0.0}, 0.0),  # no photo
+        ({"tag": 0.0}, {"tag": 0.0, "caption": 0.0}, 0.0),  # the stand-in for one
+        ({"tag": 50.0}, {"tag": 2.0, "caption": 0.0}, 25.0),  # photos without captions
+        ({"tag": 0.0, "caption": 6.0}, {"tag": 2.0, "caption": 3.0}, 2.0),
+        ({"tag": 50.0, "caption": 0.0}, {"tag": 2.0, "caption": 3.0}, 0.0),
+    ],
+)
+def test_the_ratio_of_losses_of_an_empty_pass_is_a_number(sums, own, expected):
+    tensors = {name: torch.tensor(value, requires_grad=True) for name, value in sums.items()}
+    total = ram_official("ram", tensors, Counts(own, own, 1, 2))
+    total.backward()
+    assert total.item() == expected
+    assert all(torch.isfinite(t.grad).all() for t in tensors.values() if t.grad is not None)
 
 
 def test_a_quarter_of_the_sampled_labels_is_absent_from_the_batch():

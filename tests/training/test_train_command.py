@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle
+from ramctl.training import initial
 from tests.conftest import REPOSITORY
 from tests.training.conftest import DATA, training_records, write_records
 
@@ -254,11 +256,17 @@ def test_a_failed_start_does_not_stand_in_the_way_of_the_next_one(train, parsed,
     assert not (tmp_path / "x.work").exists()
 
 
-def test_resume_refuses_another_run_and_takes_the_same_command_line(train, parsed, tmp_path):
+def test_resume_refuses_another_run_and_takes_the_same_command_line(
+    train, command, parsed, tmp_path
+):
     train(parsed, "--out", "x", "--steps", 2, "--max-time", "0s")
     assert train("--out", "x", "--resume", "--steps", 3).returncode == 2
     assert train(__file__, "--out", "x", "--resume").returncode == 2
     assert train("--out", "x", "--resume", "--labels", "other.txt").returncode == 2
+    elsewhere = train("--out", "x", "--resume", "--cache", "kept")
+    assert elsewhere.returncode == 2 and "has no --cache, not kept" in elsewhere.stderr
+    moved = command("train", "--out", "x", "--resume", "--root", tmp_path)
+    assert moved.returncode == 2 and f"has --root {DATA}, not {tmp_path}" in moved.stderr
     assert train(parsed, "--out", "x", "--steps", 2, "--resume").returncode == 0
 
 
@@ -268,3 +276,45 @@ def test_resume_notices_that_the_records_changed(train, tmp_path):
     write_records(path, training_records()[:-1])
     done = train("--out", "x", "--resume")
     assert (done.returncode, "records changed" in done.stderr) == (1, True)
+
+
+def test_held_out_photos_that_tell_nothing_are_said_in_a_line(train, parsed, tmp_path):
+    row = training_records()[0]
+    missing = write_records(tmp_path / "missing.jsonl", [{**row, "image": "nowhere.jpg"}])
+    done = train(parsed, "--out", "x", "--val", missing, "--epochs", 2, "--events", "log.jsonl")
+    assert done.returncode == 3 and "nan" not in done.stderr.lower()
+    assert "1 validation photos tell nothing: none can be read" in done.stderr
+    bundle = Bundle.open(tmp_path / "x")
+    assert bundle.meta["provenance"]["measured"] == {
+        "validation": "none: the photos held out tell nothing"
+    }
+    assert bundle.threshold == 0.5
+    other = write_records(tmp_path / "other.jsonl", [{**row, "tags": ["zeppelin"]}])
+    done = train(parsed, "--out", "x", "--val", other, "--steps", 1)
+    assert done.returncode == 0 and "nan" not in done.stderr.lower()
+    assert "1 validation photos tell nothing: none of their tags was trained" in done.stderr
+
+
+def test_map_without_untrained_labels_comes_first_and_the_other_is_told(train, parsed, tmp_path):
+    rare = ["--set", "training.fewest_positives=3"]
+    done = train(parsed, "--out", "x", "--val", parsed, "--steps", 2, *rare)
+    assert done.returncode == 0, done.stderr
+    measured = Bundle.open(tmp_path / "x").meta["provenance"]["measured"]
+    n_trained, n_all = (
+        measured["validation_labels"], measured["validation_labels_with_untrained"]
+    )  # fmt: skip
+    assert 0 < n_trained < n_all == 3
+    first, both = measured["validation_mAP"], measured["validation_mAP_with_untrained"]
+    assert f"mAP {first:.4f} over {n_trained} labels ({both:.4f} over all 3)" in done.stderr
+    card = (tmp_path / "x" / "README.md").read_text()
+    assert card.index(f"validation mAP: {first}") < card.index(f"with untrained: {both}")
+
+
+def test_a_prior_without_text_embedding_is_refused_by_its_own_name(train, parsed, monkeypatch):
+    package = SimpleNamespace(is_installed=True, project="weights")
+    monkeypatch.setattr(initial, "PACKAGED", {"test_efficientnet": package})
+    monkeypatch.setattr(initial, "load_packaged", lambda *_: (np.zeros((9, 256)), np.zeros(9)))
+    changes = ["model.labels.kind=learnt", "model.prior.classes=9", "training.distill=[]"]
+    settings = [part for change in changes for part in ("--set", change)]
+    done = train(parsed, "--out", "x", "--steps", 1, *settings)
+    assert done.returncode == 2 and "model.prior.classes needs a text embedding" in done.stderr

@@ -31,12 +31,19 @@ class Counts:
     n_processes: int
 
 
-def _check_official(model: RAM, losses: LossConfig) -> None:
-    """UsageProblem where the authors' reduction does not fit the model."""
+def _check_official(model: RAM, losses: LossConfig, teachers: Sequence[str]) -> None:
+    """UsageProblem where the authors' reduction does not fit the model or its objectives."""
+    if len(teachers) > 1 and losses.distill_weight:
+        raise UsageProblem(
+            f"training.loss ram-official has one teacher: leave out all but one of "
+            f"--distill {', '.join(teachers)}"
+        )
+    if losses.classes_weight:
+        raise UsageProblem("training.loss ram-official needs training.classes_weight=0")
     if losses.decouple_own:
         raise UsageProblem("training.loss ram-official does not decouple what labels own")
-    if losses.objective != "ram-plus" and not model.captioning:
-        raise UsageProblem("training.loss ram-official needs the captioning branch")
+    if losses.objective != "ram-plus" and not (model.captioning and losses.caption_weight):
+        raise UsageProblem("training.loss ram-official needs the captioning branch and its loss")
 
 
 def _other_objectives(
@@ -70,10 +77,10 @@ class TrainingTask(nn.Module):
     ) -> None:
         super().__init__()
         losses = self.config = config.losses
-        if losses.loss == "ram-official":
-            _check_official(model, losses)
         # Files of scores are in the targets already.
         teachers = [n.partition(":")[0] for n in losses.distill if not n.startswith(SCORES)]
+        if losses.loss == "ram-official":
+            _check_official(model, losses, teachers)
         self.model = model
         self.tagging = Tagging(model, losses, trained)
         self.objectives = [self.tagging, *_other_objectives(model, config, teachers, clip)]
@@ -137,7 +144,8 @@ def ram_official(objective: str, sums: Mapping[str, Tensor], counts: Counts) -> 
     """The authors' objective of one pass of one process: sums over photos and labels.
 
     RAM and Tag2Text scale the tag loss to the caption loss's value; RAM++ adds plain sums.
-    Source: authors' forward, ram_official A4.
+    Source: authors' forward, ram_official A4. Theirs always has captions: a pass without any has no
+    such value, and its tag loss is the mean over photos; a loss of 0 stays 0.
     """
 
     def mean(name: str) -> Tensor:
@@ -145,11 +153,14 @@ def ram_official(objective: str, sums: Mapping[str, Tensor], counts: Counts) -> 
 
     tag = sums["tag"]
     if objective == "ram-plus":
-        total = tag + sums["alignment"]
-    else:
+        total = tag + sums["alignment"] if "alignment" in sums else tag
+    elif counts.own["caption"]:
         caption = mean("caption")
-        total = caption + tag / (tag / caption).detach()
-    distilled = [name for name in sums if name.startswith("distill")]
-    if distilled:  # the authors have one teacher; of several, the last one counts
-        total = total + mean(distilled[-1])
+        # 0/0 would be NaN, which one process hands to all others.
+        total = caption + tag / torch.where(tag > 0, tag / caption, 1.0).detach()
+    else:
+        total = mean("tag")
+    for name in sums:
+        if name.startswith("distill"):  # one at most, as the authors have
+            total = total + mean(name)
     return total / counts.n_passes
