@@ -46,5 +46,13 @@ OPTIONS = {
         ),
     ],
     "output": options.stream,
-    "run": [*options.engine_run, *options.messages],
+    "run": [
+        options.jobs,
+        options.batch,
+        options.threads,
+        options.devices,
+        options.dtype,
+        options.seed,
+        *options.messages,
+    ],
 }

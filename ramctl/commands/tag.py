@@ -91,7 +91,7 @@ OPTIONS = {
     ],
     "run": [
         common("-j, --jobs N", "Photos done in parallel [default: all cores].", field="workers"),
-        common("--device DEVICE", "auto, cpu, mps, cuda:0, or several: cuda:0,1.", default="auto"),
+        options.devices,
         options.dtype,
         options.batch,
         options.threads,

@@ -6,7 +6,7 @@ B photos a batch, T tokens, C channels of the backbone.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from PIL import Image
@@ -76,16 +76,20 @@ class Baseline:
         Photos may be decoded at a reduced scale, unless they are wanted `whole`. Raises RunProblem
         when no relative photo name exists, which means that `--root` is missing.
         """
+        decode = partial(self.decode, whole=whole)
+        for batch in ordered_map(decode, batches, self.options.workers):
+            yield list(map(self._root_check.notice, *batch))
+
+    def decode(
+        self, records: Sequence[Record], *, whole: bool = False
+    ) -> tuple[Sequence[Record], list[Decoded]]:
+        """The records, and each with its photo or the problem in place of one."""
         target = None if whole else self.preset.preprocess.size
 
         def decode_one(record: Record) -> tuple[Record, Photo]:
             return record, record_photo(record, target=target)
 
-        def decode(records: Sequence[Record]) -> tuple[Sequence[Record], list[Decoded]]:
-            return records, [attempt(decode_one, record) for record in records]
-
-        for batch in ordered_map(decode, batches, self.options.workers):
-            yield list(map(self._root_check.notice, *batch))
+        return records, [attempt(decode_one, record) for record in records]
 
     def features(self, photos: Sequence[Photo]) -> Tensor:
         """Features (B, extra + T, C) of any number of photos, in full batches."""

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+
 from ramctl.data_engine.baseline import Baseline
 from ramctl.inference.captions import CaptionWriter
 from ramctl.model.ram import Encoded
@@ -60,21 +62,20 @@ class Captioner:
     def _sampled(
         self, encoded: Encoded, tags: Sequence[list[str]], names: Sequence[str]
     ) -> list[list[Caption]]:
-        texts: list[str] = []
-        for index, (own, name) in enumerate(zip(tags, names, strict=True)):
-            tokens = encoded.tokens[index : index + 1].expand(self.number, -1, -1)
-            photo = Encoded(tokens, None)
-            seed = _seed(self.seed, name)
-            texts += self.writer.write(self._baseline.engine, photo, [own] * self.number, seed)
-        parsed = self._parsed(texts)
-        rows = [parsed[i : i + self.number] for i in range(0, len(parsed), self.number)]
-        return [list({caption.text: caption for caption in row}.values()) for row in rows]
+        number = self.number
+        rows = torch.arange(len(encoded), device=encoded.tokens.device).repeat_interleave(number)
+        prompts = [own for own in tags for _ in range(number)]
+        seeds = [_seed(self.seed, name, which) for name in names for which in range(number)]
+        photos = Encoded(encoded.tokens[rows], None)
+        parsed = self._parsed(self.writer.write(self._baseline.engine, photos, prompts, seeds))
+        own = [parsed[i : i + number] for i in range(0, len(parsed), number)]
+        return [list({caption.text: caption for caption in few}.values()) for few in own]
 
     def _parsed(self, texts: list[str]) -> list[Caption]:
         parsed = self._parser.parse(texts)
         return [Caption(text, own.tags) for text, own in zip(texts, parsed, strict=True)]
 
 
-def _seed(seed: int, name: str) -> int:
-    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=7).digest()
+def _seed(seed: int, name: str, which: int) -> int:
+    digest = hashlib.blake2b(f"{seed}:{which}:{name}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big")

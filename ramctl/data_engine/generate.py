@@ -3,27 +3,29 @@
 Source: RAM sec. 3.3.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
-import orjson
+import torch
 from numpy.typing import NDArray
 
-from ramctl.data_engine.baseline import Baseline, BaselineOptions, Photo
+from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded, Photo
 from ramctl.data_engine.captions import Caption, Captioner
 from ramctl.data_engine.merge import merge_generated
 from ramctl.data_engine.thresholds import to_add
-from ramctl.errors import attempt
+from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.batches import map_good
+from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.model.ram import Encoded
-from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
+from ramctl.records.inputs import RootCheck, named_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import content_stamp
-from ramctl.records.record import JsonObject, Record, string_list
+from ramctl.records.record import JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.stream import Batch, Outcome, StreamOptions, run_stream
+from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
 
 # Of the tags that a baseline's captions added, 35 % were right where the model also scored them
 # above their threshold, and 4 % where it did not (judged by the photos' other captions).
@@ -49,29 +51,49 @@ class GenerateOptions:
 
 
 class Generator:
-    """The stage that adds tags and captions to records, in batches."""
+    """Adds tags and captions to records, in batches: a worker of a DevicePool."""
 
     def __init__(
         self,
         baseline: Baseline,
         thresholds: list[float],
         captioner: Captioner | None,
-        report: Report,
         confirm: float = CONFIRM,
     ) -> None:
         self.baseline = baseline
+        self.workers = baseline.options.workers
         self.thresholds = np.array(thresholds, np.float32)
         self.lowest = self.thresholds * confirm if confirm else np.full(len(thresholds), -1.0)
         self.captioner = captioner
-        self.report = report
-        self.n_records = self.n_before = self.n_after = 0
-        self.by_source: Counter[str] = Counter()  # tags after
+
+    @classmethod
+    def load(
+        cls, options: GenerateOptions, *, device: str, say: Callable[[str], None]
+    ) -> "Generator":
+        """The generator that the options ask for, on one device."""
+        on_device = replace(options.baseline, device=device)
+        baseline = Baseline.load(options.model, on_device, captioning=options.captions > 0)
+        baseline.say = say
+        thresholds = to_add(options.threshold, options.precision, baseline.bundle)
+        captioner = None
+        if options.captions:
+            captioner = Captioner(
+                baseline, number=options.captions, decode=options.decode, seed=options.seed
+            )
+        return cls(baseline, thresholds, captioner, options.confirm)
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `baseline.batch` records, in order."""
         for decoded in self.baseline.decoded(batches):
             yield map_good(decoded, self._generate)
-        self._tell()
+
+    def decode(self, records: Batch) -> tuple[Batch, list[Decoded]]:
+        """The records, and for each its photo or why there is none."""
+        return records, self.baseline.decode(records)[1]
+
+    def score(self, records: Batch, decoded: Sequence[Decoded]) -> list[Outcome]:
+        """The outcomes of records whose photos were decoded."""
+        return map_good(decoded, self._generate)
 
     def _generate(self, good: list[tuple[Record, Photo]]) -> list[Outcome]:
         """The outcomes of records whose photos were decoded."""
@@ -103,17 +125,43 @@ class Generator:
     def _merge(
         self, record: Record, probabilities: NDArray[np.float32], captions: list[Caption] | None
     ) -> JsonObject:
-        n_before = len(string_list(record.fields, "tags"))
         labels, predicted = self.baseline.labels, self._predicted(probabilities)
         confirmed = probabilities > self.lowest
-        fields = merge_generated(
-            record.fields, labels, probabilities, predicted, captions, confirmed
-        )
+        return merge_generated(record.fields, labels, probabilities, predicted, captions, confirmed)
+
+
+class Tally:
+    """Counts the tags before and after a stage, and tells the report at its end."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.n_records = self.n_before = self.n_after = 0
+        self.by_source: Counter[str] = Counter()  # tags after
+        self._given: deque[list[int]] = deque()
+
+    def counted(self, stage: Stage) -> Stage:
+        """The stage, with all that passes through it counted."""
+
+        def run(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
+            for outcomes in stage(map(self._before, batches)):
+                for n_tags, outcome in zip(self._given.popleft(), outcomes, strict=True):
+                    if not isinstance(outcome, RecordProblem):
+                        self._count(n_tags, outcome)
+                yield outcomes
+            self._tell()
+
+        return run
+
+    def _before(self, batch: Batch) -> Batch:
+        tags = [record.fields.get("tags") for record in batch]
+        self._given.append([len(own) if isinstance(own, list) else 0 for own in tags])
+        return batch
+
+    def _count(self, n_before: int, fields: JsonObject) -> None:
         self.n_records += 1
         self.n_before += n_before
         self.n_after += len(fields["sources"])
         self.by_source.update(chain.from_iterable(fields["sources"].values()))
-        return fields
 
     def _tell(self) -> None:
         """Say the tags per record, and add the counts to `--stats`."""
@@ -134,20 +182,28 @@ def run(options: GenerateOptions) -> Report:
     require_files(inputs)
     report = Report("generate", quiet=options.quiet)
     source = read_inputs(inputs, options.root, report.command)
-    baseline = Baseline.load(options.model, options.baseline, captioning=options.captions > 0)
-    thresholds = to_add(options.threshold, options.precision, baseline.bundle)
-    captioner = None
-    if options.captions:
-        captioner = Captioner(
-            baseline, number=options.captions, decode=options.decode, seed=options.seed
-        )
+    devices = split_devices(options.baseline.device)
+    generator = Generator.load(options, device=devices[0], say=report.say)
+    baseline = generator.baseline
+    stage: Stage = generator.stage
     report.device = str(baseline.runtime.device)
-    baseline.say = report.say
+    if len(devices) > 1:
+        report.device = options.baseline.device
+        pool = DevicePool(partial(Generator.load, _shared(options, devices)), devices, report.say)
+        stage = watched(pool.run, RootCheck().notice)
     fingerprint = {
         "model": baseline.bundle.fingerprint,
-        "thresholds": content_stamp(orjson.dumps(thresholds)),
+        "thresholds": content_stamp(generator.thresholds.tobytes()),
         "captions": f"{options.captions} {options.decode} {options.seed} {options.confirm}",
     }
-    generator = Generator(baseline, thresholds, captioner, report, options.confirm)
-    stream = replace(options.stream, batch=baseline.batch)
-    return run_stream(report, source, generator.stage, stream, fingerprint=fingerprint)
+    stage, stream = Tally(report).counted(stage), replace(options.stream, batch=baseline.batch)
+    return run_stream(report, source, stage, stream, fingerprint=fingerprint)
+
+
+def _shared(options: GenerateOptions, devices: Sequence[str]) -> GenerateOptions:
+    """The options of one of several processes: those on the CPU share its cores."""
+    n_on_cpu = sum(device == "cpu" for device in devices)
+    if options.baseline.threads is not None or n_on_cpu < 2:
+        return options
+    threads = max(1, torch.get_num_threads() // n_on_cpu)
+    return replace(options, baseline=replace(options.baseline, threads=threads))

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer
 from ramctl.errors import UsageProblem
@@ -11,6 +13,7 @@ from ramctl.model.ram import Encoded
 
 LONGEST = 30  # word pieces; authors' tag2text.py
 BEAM_SEARCH = "beam:3"  # authors' tag2text.py
+DRAW_BITS = 23  # of the random numbers: what single precision holds below 1
 
 
 class CaptionWriter:
@@ -27,15 +30,23 @@ class CaptionWriter:
         engine: TorchEngine,
         encoded: Encoded,
         tags: Sequence[Sequence[str]],
-        seed: int | None = None,
+        seeds: Sequence[int] = (),
     ) -> list[str]:
-        """Captions of a batch's first photos from the tags of each; the rest only fills it."""
-        tokenizer = self._tokenizer
+        """Captions of a batch's first photos from the tags of each; the rest only fills it.
+
+        A sampled caption has a seed of its own, and does not depend on its neighbours.
+        """
+        tokenizer, draws = self._tokenizer, None
+        if self.decoding.top_p is not None:
+            draws = np.zeros((len(encoded), self.decoding.max_length), np.float32)
+            for row, seed in zip(draws, seeds, strict=False):
+                row[:] = np.random.default_rng(seed).integers(2**DRAW_BITS, size=row.shape)
+            draws /= 2**DRAW_BITS
         texts = [*tags, *[()] * (len(encoded) - len(tags))]
         ends = Ends(tokenizer.end, tokenizer.pad)
         rows = engine.write(
             encoded, tokenizer.encode_tags(texts), tokenizer.prompts(len(texts)),
-            self.decoding, ends, seed,
+            self.decoding, ends, draws,
         )  # fmt: skip
         return [tokenizer.decode(row[None])[0].strip() for row in rows[: len(tags)]]
 

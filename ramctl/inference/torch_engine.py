@@ -163,17 +163,19 @@ class TorchEngine:
         prompt: NDArray[np.int64],
         decoding: Decoding,
         ends: Ends,
-        seed: int | None = None,
+        draws: Floats | None = None,
     ) -> list[NDArray[np.int64]]:
-        """The word pieces of a caption a photo, from tags and their mask (B, G) and a prompt."""
+        """The word pieces of a caption a photo, from tags and their mask (B, G) and a prompt.
+
+        Sampling takes `draws` (B, length) in [0, 1).
+        """
         ids, mask, start = (torch.from_numpy(x).to(self.device) for x in (*tags, prompt))
+        numbers = None if draws is None else torch.from_numpy(draws).to(self.device)
 
         def write(some: slice) -> NDArray[np.int64]:
-            generator = None
-            if seed is not None:
-                generator = torch.Generator(self.device).manual_seed(seed + some.start)
+            drawn = None if numbers is None else numbers[some]
             written = self.model.generate(
-                encoded[some], ids[some], mask[some], start[some], decoding, ends, generator
+                encoded[some], ids[some], mask[some], start[some], decoding, ends, drawn
             )
             return np.asarray(written.cpu())
 

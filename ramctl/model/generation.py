@@ -56,14 +56,15 @@ def generate(
     prompt: Tensor,
     decoding: Decoding,
     ends: Ends,
-    generator: torch.Generator | None = None,
+    draws: Tensor | None = None,
 ) -> Tensor:
     """Captions (N, length) that start with `prompt` (N, P), padded after their end.
 
-    `step(ids, state)` gives logits (N, positions, V) and the next state.
+    `step(ids, state)` gives logits (N, positions, V) and the next state. Sampling takes `draws`
+    (N, max_length), uniform on [0, 1): a row of them alone decides about its caption.
     """
     if decoding.top_p is not None or decoding.beams == 1:
-        return _one_by_one(step, state, prompt, decoding, ends, generator)
+        return _one_by_one(step, state, prompt, decoding, ends, draws)
     return _beam_search(step, state, prompt, decoding, ends)
 
 
@@ -73,7 +74,7 @@ def _one_by_one(
     ids: Tensor,
     decoding: Decoding,
     ends: Ends,
-    generator: torch.Generator | None,
+    draws: Tensor | None,
 ) -> Tensor:
     logits, state = step(ids, state)
     open_rows = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
@@ -82,8 +83,9 @@ def _one_by_one(
         if decoding.top_p is None:
             word = scores.argmax(-1)
         else:
-            probabilities = _nucleus(scores, decoding.top_p, decoding.top_k).softmax(-1)
-            word = torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+            assert draws is not None
+            scores = _nucleus(scores, decoding.top_p, decoding.top_k)
+            word = _drawn(scores, draws[:, ids.shape[1]])
         word = word.where(open_rows, ends.pad)
         ids = torch.cat([ids, word[:, None]], 1)
         open_rows &= word != ends.end
@@ -204,6 +206,13 @@ def _nucleus(scores: Tensor, top_p: float, top_k: int) -> Tensor:
     probabilities = ordered.softmax(-1)
     outside = probabilities.cumsum(-1) - probabilities >= top_p  # the best always stays
     return scores.masked_fill(torch.zeros_like(outside).scatter(1, order, outside), NEVER)
+
+
+def _drawn(scores: Tensor, draws: Tensor) -> Tensor:
+    """The word piece (N) at each draw (N) on the scale of cumulated probability."""
+    below = scores.softmax(-1).cumsum(-1)
+    # Draws of 23 bits stay below the total in single precision, so that one is always above.
+    return (below > draws[:, None] * below[:, -1:]).int().argmax(-1)
 
 
 def _join(captions: list[Tensor], max_length: int, ends: Ends) -> Tensor:

@@ -299,11 +299,11 @@ class RAM(nn.Module):
         prompt: Tensor,
         decoding: Decoding,
         ends: Ends,
-        generator: torch.Generator | None = None,
+        draws: Tensor | None = None,
     ) -> Tensor:
         """Captions (B, length) as word pieces, from tags (B, G) and a prompt (B, P)."""
         state = self._captioner.start(encoded.tokens, tag_ids, tag_mask)
-        return generate(self._captioner.decoder, state, prompt, decoding, ends, generator)
+        return generate(self._captioner.decoder, state, prompt, decoding, ends, draws)
 
     @property
     def _captioner(self) -> Captioning:

@@ -140,6 +140,8 @@ def test_captions_do_not_depend_on_the_batch_the_workers_or_the_neighbours(
         assert len(row["generated_caption_tags"]) == len(texts)
     again = generate(*arguments, "-j", 2, stdin=lines(photo_records[5:])).stdout
     assert read(again) == whole[5:]
+    for size in (1, 3, 8):
+        assert read(generate(*arguments, "-b", size, stdin=lines(photo_records)).stdout) == whole
 
 
 def test_another_seed_samples_other_captions(generate, photo_records):
@@ -167,3 +169,24 @@ def test_an_unreadable_photo_is_a_reject_and_its_batch_goes_on(generate, photo_r
     done = generate("--captions", 0, "--rejects", "r.jsonl", stdin=lines(rows), code=3)
     assert [row["id"] for row in read(done.stdout)] == [0, 1]
     assert json.loads((tmp_path / "r.jsonl").read_bytes())["code"] == "missing_image"
+
+
+def test_several_devices_give_what_one_gives_and_count_the_same(generate, photo_records, tmp_path):
+    rows = [*photo_records[:3], {"image": "none.jpg", "tags": []}, *photo_records[3:]]
+    arguments = ["--captions", 2, "--decode", "nucleus:0.9", "--rejects", "r.jsonl", "-b", 2]
+    one = generate(*arguments, "--stats", "one.json", stdin=lines(rows), code=3)
+    several = [*arguments, "--stats", "two.json", "--device", "cpu,cpu"]
+    two = generate(*several, stdin=lines(rows), code=3)
+    assert two.stdout == one.stdout
+    assert json.loads((tmp_path / "r.jsonl").read_bytes())["code"] == "missing_image"
+    told = [json.loads((tmp_path / name).read_bytes()) for name in ("one.json", "two.json")]
+    names = ("tags_before", "tags_after", "tags_by_source")
+    assert [told[0][name] for name in names] == [told[1][name] for name in names]
+    assert told[0]["tags_before"] == 4 * len(photo_records)
+    assert generate("--device", "cpu,gpu0", code=2).stdout == b""
+
+
+def test_several_devices_ask_for_a_missing_root(generate):
+    rows = [{"image": f"nowhere/{number}.jpg", "tags": []} for number in range(120)]
+    done = generate("--captions", 0, "--device", "cpu,cpu", stdin=lines(rows), code=1)
+    assert b"--root" in done.stderr

@@ -82,10 +82,23 @@ def test_nucleus_draws_only_from_the_nucleus():
     table = torch.zeros(6, 6)
     table[:, 4], table[:, 5] = 9.0, 8.5
     decoding = Decoding(top_p=0.9, max_length=30, min_length=0)
-    generator = torch.Generator().manual_seed(0)
+    draws = torch.rand(20, 30, generator=torch.Generator().manual_seed(0))
     prompt = torch.ones(20, 1, dtype=torch.long)
-    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), generator)
+    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), draws)
     assert set(ids[:, 1:].flatten().tolist()) == {4, 5}
+
+
+def test_sampled_word_pieces_come_as_often_as_they_are_likely():
+    likely = torch.tensor([0.0, 0.0, 0.1, 0.0, 0.6, 0.3])
+    table = likely.log().repeat(6, 1)
+    decoding = Decoding(top_p=1.0, max_length=2, min_length=0)
+    # Evenly spaced draws, up to the last one below 1: each word piece gets its share of them.
+    draws = torch.arange(1000).div(1000).add(2**-23)[:, None].expand(-1, 2).clone()
+    draws[-1] = 1 - 2**-23
+    prompt = torch.ones(1000, 1, dtype=torch.long)
+    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), draws)
+    shares = torch.bincount(ids[:, 1], minlength=6) / 1000
+    torch.testing.assert_close(shares, likely, atol=0.002, rtol=0)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -135,9 +148,9 @@ def test_sampling_draws_from_the_best_word_pieces_only():
     table = torch.zeros(6, 6)
     table[:, 4], table[:, 5] = 0.2, 0.1
     decoding = Decoding(top_p=0.999, top_k=2, max_length=30, min_length=0)
-    generator = torch.Generator().manual_seed(0)
+    draws = torch.rand(20, 30, generator=torch.Generator().manual_seed(0))
     prompt = torch.ones(20, 1, dtype=torch.long)
-    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), generator)
+    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), draws)
     assert set(ids[:, 1:].flatten().tolist()) == {4, 5}
 
 
