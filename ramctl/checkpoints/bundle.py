@@ -1,11 +1,11 @@
 """The bundle: a folder with a model and all that tagging with it needs, but no code."""
 
+import ctypes
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -18,6 +18,7 @@ from ramctl.calibration import NEVER, Calibration
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, read_thresholds
 from ramctl.pretrained.hub import HUB, local_path
+from ramctl.records.files import output_lock, sync_folder, sync_tree
 from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
@@ -225,18 +226,18 @@ def embedded_bundle() -> Path:
 
 
 class BundleWriter:
-    """Collects a bundle's files in a temporary sibling of the target and renames that into place.
+    """Collects a bundle's files in a hidden sibling of the target and renames that into place.
 
     As a context manager: write files below `path`, set `meta`, leave the block. An older bundle at
-    the target is deleted only when the new one is in place; after an error it stays.
+    the target is deleted only when the new one is in place; after an error it stays. The target is
+    locked meanwhile: RunProblem when another run writes it.
     """
 
     def __init__(self, target: Path) -> None:
         self.target = target
+        self.path = target.with_name(f".{target.name}.new")
         self.meta: JsonObject = {}
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.path = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        self.path.chmod(0o755)
+        self._lock = ExitStack()
 
     def link_files(self, source: Bundle, *, without: Collection[str] = ()) -> None:
         """Take over a bundle's files, hard-linked where possible, and its `meta`."""
@@ -246,20 +247,47 @@ class BundleWriter:
         self.meta = {key: value for key, value in source.meta.items() if key != "files"}
 
     def __enter__(self) -> "BundleWriter":
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        self._lock.enter_context(output_lock(self.target))
+        shutil.rmtree(self.path, ignore_errors=True)  # of a killed run
+        self.path.mkdir()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self.path, ignore_errors=True)
-            return
+        with self._lock:
+            try:
+                if kind is None:
+                    self._complete()
+            finally:
+                shutil.rmtree(self.path, ignore_errors=True)
+
+    def _complete(self) -> None:
         write_meta(self.path, self.meta)
         for file in self.path.rglob("*"):
             file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors makes private files
-        aside = self.target.with_name(f".{self.target.name}.old-{os.getpid()}")
-        if self.target.exists():
-            self.target.rename(aside)
-        self.path.rename(self.target)
+        sync_tree(self.path)
+        aside = self.target.with_name(f".{self.target.name}.old")
         shutil.rmtree(aside, ignore_errors=True)
+        if self.target.exists() and not _exchange(self.path, self.target):
+            self.target.rename(aside)
+        if not self.target.exists():
+            self.path.rename(self.target)
+        sync_folder(self.target.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, so that each name is always there; False where not possible."""
+    at_working_directory, exchange = -100, 2
+    names = (os.fsencode(one), os.fsencode(other))
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return False
+    swapped: int = rename(
+        at_working_directory, names[0], at_working_directory, names[1], ctypes.c_uint(exchange)
+    )
+    return swapped == 0
 
 
 def _link(source: Path, target: Path) -> None:

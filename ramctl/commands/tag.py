@@ -95,7 +95,7 @@ OPTIONS = {
         options.dtype,
         options.batch,
         options.threads,
-        option("--lock FILE", "Fail at once if another run holds this lock."),
+        option("--lock FILE", "Wait for another run that holds this lock."),
         *options.messages,
     ],
 }

@@ -34,7 +34,7 @@ from ramctl.data_engine.report import cleaning_page
 from ramctl.data_engine.thresholds import DEFAULT_TO_KEEP, by_own_regions, to_keep
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
-from ramctl.records.files import part_path, work_path, write_atomic
+from ramctl.records.files import output_lock, part_path, work_path, write_atomic
 from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
 from ramctl.records.record import HUMAN, Item, JsonObject, Record
 from ramctl.records.report import Report
@@ -88,6 +88,20 @@ def run(options: CleanOptions) -> Report:
     beside the output until that is complete.
     """
     source = _source(options)
+    with output_lock(*_written(options)):
+        return _run(options, source)
+
+
+def _written(options: CleanOptions) -> list[Path | None]:
+    """What no other run may write at the same time; the shares of one stage may side by side."""
+    work = options.work
+    if work is not None and options.part != (0, 1):
+        work = work / f"part-{options.part[0]}-{options.part[1]}"
+        work.parent.mkdir(parents=True, exist_ok=True)
+    return [options.stream.output, options.page, None if options.stage == "apply" else work]
+
+
+def _run(options: CleanOptions, source: Iterator[Item]) -> Report:
     cleaning = Cleaning(options)
     if options.stage is None:
         return _run_all(cleaning, source)

@@ -26,7 +26,7 @@ from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem
-from ramctl.records.files import write_atomic
+from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.outputs import records_to_stdout
 from ramctl.records.record import JsonObject
@@ -71,6 +71,11 @@ def run(options: EvalOptions) -> Report:
     if options.calibrate_for is not None and options.calibrate is None:
         raise UsageProblem("--calibrate-for P goes with --calibrate FILE")
     require_files([name for name in sources if name])
+    with output_lock(options.output, options.report_file, options.calibrate):
+        return _run(options)
+
+
+def _run(options: EvalOptions) -> Report:
     cut = Cut.parse(options.threshold)
     report = Report("eval", quiet=options.quiet, unit="photos")
     baseline = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ramctl.pages.render import render, thumbnail
-from ramctl.records.files import replacing
+from ramctl.records.files import output_lock, replacing
 from ramctl.records.record import JsonObject, Record
 
 THUMBNAIL_PX = 240  # the longer side
@@ -30,7 +30,11 @@ def open_gallery(path: Path, *, add: bool = False) -> Iterator[Adder]:
     head, tail = render("gallery.html").split(_PLACE_OF_PHOTOS)
     # New figures wait in a file: only at the end is it known which old ones they replace, and
     # memory must not grow with the number of photos.
-    with replacing(path) as stream, tempfile.TemporaryFile(dir=path.parent) as new:
+    with (
+        output_lock(path),
+        replacing(path) as stream,
+        tempfile.TemporaryFile(dir=path.parent) as new,
+    ):
         shown: set[str] = set()
 
         def show(record: Record, fields: JsonObject) -> None:

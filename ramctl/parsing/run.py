@@ -10,6 +10,7 @@ from ramctl.labels import LabelSystem
 from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
 from ramctl.readers.detect import read_any
 from ramctl.readers.grouping import group_by_image
+from ramctl.records.files import output_lock
 from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.record import Item
 from ramctl.records.report import Report
@@ -49,15 +50,16 @@ def run(options: ParseOptions) -> Report:
     if options.group:
         items = group_by_image(items)
     if options.build_labels:
-        build_label_file(
-            items,
-            report,
-            options.build_labels,
-            review=options.review,
-            jobs=options.workers,
-            strict=options.stream.strict,
-            progress=options.stream.progress,
-        )
+        with output_lock(options.build_labels, options.review, say=report.say):
+            build_label_file(
+                items,
+                report,
+                options.build_labels,
+                review=options.review,
+                jobs=options.workers,
+                strict=options.stream.strict,
+                progress=options.stream.progress,
+            )
         report.finish(options.stream.stats)
         return report
     to_ram = options.target_format == "ram"

@@ -1,12 +1,13 @@
-"""Files that appear whole or not at all, the names of what stands beside an output, and locks."""
+"""Files that appear whole or not at all, and what stands beside an output."""
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from ramctl.errors import RunProblem
+from ramctl.records.locks import Say, held, open_alone
 
 
 def part_path(output: Path) -> Path:
@@ -22,6 +23,14 @@ def state_path(output: Path) -> Path:
 def work_path(output: Path) -> Path:
     """`OUT.work`, the folder of what a run makes on its way to OUT."""
     return output.with_name(output.name + ".work")
+
+
+def lock_path(output: Path) -> Path:
+    """`OUT.part.lock`, which is there, and locked, while a run writes OUT.
+
+    The part itself is no lock: it is renamed, and `--resume` goes by whether it is there.
+    """
+    return output.parent.resolve() / (output.name + ".part.lock")
 
 
 def is_device(path: Path) -> bool:
@@ -40,18 +49,72 @@ def read_lines(path: Path) -> list[str]:
 
 
 @contextmanager
+def output_lock(*outputs: Path | None, say: Say = lambda message: None) -> Iterator[None]:
+    """Hold the locks of some outputs, with their parts, states and work folders, for a block.
+
+    RunProblem that names the holder when another run writes one of them. None, pipes and devices
+    need no lock, and a thread may lock again what it has locked. `say` is told of an output on a
+    file system without locks.
+    """
+    with ExitStack() as stack:
+        for output in outputs:
+            if output is not None and not is_device(output):
+                stack.enter_context(held(lock_path(output), output, say))
+        yield
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in a folder on the disk, where its file system can do that."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Have the content of a file on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """Have a folder with everything in it on the disk."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            sync_file(Path(folder) / name)
+        sync_folder(Path(folder))
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Rename a complete file, whose content is on the disk, so that the new name is there too."""
+    source.replace(target)
+    sync_folder(target.parent)
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends without an error."""
+    """A binary file that takes the place of `path` when the block ends without an error.
+
+    It is on the disk by then. Two processes that replace one file do so one after the other.
+    """
     part = part_path(path)
     try:
-        with part.open("wb") as stream:
-            yield stream
-        part.replace(path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise RunProblem(f"{path}: {error.strerror or error}") from error
-        raise
+        with open_alone(part) as stream:
+            try:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+                move_into_place(part, path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise RunProblem(f"{path}: {error.strerror or error}") from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -61,31 +124,3 @@ def write_atomic(path: Path, content: bytes) -> None:
         return
     with replacing(path) as stream:
         stream.write(content)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock while the block runs; RunProblem at once when another process holds it.
-
-    The lock is the kernel's, the file only its name: a killed process leaves no lock behind.
-    """
-    import fcntl  # not on Windows
-
-    try:
-        stream = path.open("a+")
-    except OSError as error:
-        raise RunProblem(f"{path}: {error.strerror or error}") from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            owner = stream.read(20).strip()
-            by = f" by process {owner}" if owner.isdigit() else ""
-            raise RunProblem(f"{path}: locked{by}; another run is in progress") from error
-        except OSError as error:
-            raise RunProblem(f"{path}: cannot be locked: {error.strerror}") from error
-        stream.truncate(0)
-        stream.write(f"{os.getpid()}\n")
-        stream.flush()
-        yield

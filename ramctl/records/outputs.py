@@ -134,13 +134,16 @@ class PartFile(Sink):
         kept.replace(self.part)
 
 
+def rejects_file(name: str | None) -> Path | None:
+    """The file that `--rejects` names, if any: `-` is stderr."""
+    return None if name in (None, "-") else Path(name)
+
+
 def open_rejects(name: str | None, *, resume: bool) -> Sink:
     """The sink for rejects: a file, `-` for stderr, or nowhere."""
-    if name is None:
-        return Sink()
-    if name == "-":
-        return StreamSink(sys.stderr.buffer)
-    path = Path(name)
+    path = rejects_file(name)
+    if path is None:
+        return StreamSink(sys.stderr.buffer) if name else Sink()
     return StreamSink(path.open("wb")) if is_device(path) else PartFile(path, resume=resume)
 
 

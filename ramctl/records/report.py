@@ -5,16 +5,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from ramctl import __version__
 from ramctl.errors import EXIT_OK, EXIT_REJECTS
-from ramctl.records.files import write_atomic
+from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.jsonl import dumps
-from ramctl.records.outputs import open_rejects
+from ramctl.records.outputs import Sink, open_rejects, rejects_file
 from ramctl.records.record import JsonObject, Reject
 
 NAMED_REJECTS = 20
@@ -134,13 +134,16 @@ class Report:
 class Rejects:
     """Where the rejects of a run go: counted, named on stderr, written to `--rejects`.
 
-    With `strict` the first one ends the run. As a context it completes the file at its end.
+    With `strict` the first one ends the run. As a context it locks the file, and completes it at
+    its end.
     """
 
     def __init__(self, report: Report, name: str | None, *, strict: bool = False) -> None:
-        self.sink = open_rejects(name, resume=False)
+        self.sink = Sink()
+        self._name = name
         self._report = report
         self._strict = strict
+        self._lock = ExitStack()
 
     def add(self, reject: Reject) -> None:
         """Count and write a reject; RunProblem with `strict`."""
@@ -150,8 +153,11 @@ class Rejects:
             reject.fail()
 
     def __enter__(self) -> Self:
+        self._lock.enter_context(output_lock(rejects_file(self._name), say=self._report.say))
+        self.sink = open_rejects(self._name, resume=False)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.sink.flush()
-        self.sink.finish()
+        with self._lock:
+            self.sink.flush()
+            self.sink.finish()

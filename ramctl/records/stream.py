@@ -13,9 +13,16 @@ from itertools import count
 from pathlib import Path
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
-from ramctl.records.files import is_device, part_path, state_path
+from ramctl.records.files import is_device, output_lock, part_path, state_path
 from ramctl.records.jsonl import dumps, stamp_of
-from ramctl.records.outputs import PartFile, Sink, StreamSink, open_rejects, records_to_stdout
+from ramctl.records.outputs import (
+    PartFile,
+    Sink,
+    StreamSink,
+    open_rejects,
+    records_to_stdout,
+    rejects_file,
+)
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Report
 from ramctl.records.signals import StopRequest, deadline
@@ -109,9 +116,11 @@ def run_stream(
     `encode` makes the bytes of one output object, `header` comes before the first,
     `footer` after the last of a finished run.
     Raises Interrupted after saving when a signal asked to stop, RunProblem when output cannot be
-    written, and at the first reject with `strict`.
+    written or another run is writing it, and at the first reject with `strict`.
     """
     with ExitStack() as stack:
+        files = options.output, rejects_file(options.rejects)
+        stack.enter_context(output_lock(*files, say=report.say))
         stop = stack.enter_context(StopRequest(deadline(options.max_time)))
         outputs = _Outputs.open(report, options, fingerprint or {}, stack)
         run = _Run(iter(source), report, options, outputs, encode, stop)

@@ -10,8 +10,8 @@ from typing import Any
 from ramctl.errors import UsageProblem
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
-from ramctl.records.files import locked
 from ramctl.records.inputs import RootCheck, named_or_stdin
+from ramctl.records.locks import locked
 from ramctl.records.record import Item, JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, and_then, each, run_stream, watched
@@ -41,7 +41,7 @@ class TagOptions:
     sidecars: SidecarOptions = field(default_factory=SidecarOptions)
     xmp_remove: bool = False
     stream: StreamOptions = field(default_factory=StreamOptions)
-    lock: Path | None = None
+    lock: Path | None = None  # wait for another run that holds it
     quiet: bool = False
 
 
@@ -56,7 +56,7 @@ def run(options: TagOptions) -> Report:
         # A damaged photo is reported once, in our own words.
         warnings.filterwarnings("ignore", module="PIL")
         if options.lock:
-            stack.enter_context(locked(options.lock))
+            stack.enter_context(locked(options.lock, wait=report.say))
         source = read_photo_inputs(photos)
         if options.xmp_remove:
             return _remove(options, source, report)

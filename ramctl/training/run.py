@@ -9,6 +9,7 @@ import torch
 
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem
+from ramctl.records.files import output_lock
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Reject
 from ramctl.records.report import Rejects, Report
@@ -54,18 +55,24 @@ def _train(options: TrainOptions, report: Report) -> None:
         if options.resume and work.is_finished():
             report.say(f"{options.out} is complete: nothing to resume")
             return
-        if world.is_main:
-            open_plan(options, work, report)
-        world.wait()
-        try:
-            with StopRequest(deadline(options.max_time)) as stop:
-                _Run(options, report, work, world, stop).run()
-        except RamctlError as error:
-            # A run that failed during set-up must not stand in the way of the next one.
-            is_failed = not isinstance(error, Interrupted) and not work.has_progress()
-            if world.is_main and is_failed:
-                work.remove()
-            raise
+        with output_lock(options.out if world.is_main else None, say=report.say):
+            _train_in(work, options, report, world)
+
+
+def _train_in(work: WorkFolder, options: TrainOptions, report: Report, world: World) -> None:
+    """Start or continue the run of a work folder."""
+    if world.is_main:
+        open_plan(options, work, report)
+    world.wait()
+    try:
+        with StopRequest(deadline(options.max_time)) as stop:
+            _Run(options, report, work, world, stop).run()
+    except RamctlError as error:
+        # A run that failed during set-up must not stand in the way of the next one.
+        is_failed = not isinstance(error, Interrupted) and not work.has_progress()
+        if world.is_main and is_failed:
+            work.remove()
+        raise
 
 
 @dataclass

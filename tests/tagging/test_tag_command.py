@@ -359,17 +359,6 @@ def test_a_resumed_run_adds_to_the_gallery(tag, photos):
     assert 'data-tag="red"' not in page
 
 
-def test_two_runs_with_one_lock_do_not_meet(tag, photos):
-    import fcntl
-
-    with (photos / "tag.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        done = tag("--lock", "tag.lock", "red.png")
-    assert done.returncode == 1
-    assert b"tag.lock: locked" in done.stderr
-    assert tag("--lock", "tag.lock", "red.png").returncode == 0
-
-
 def test_of_many_links_the_good_ones_are_tagged_and_the_broken_ones_rejected(tag, photos):
     (photos / "links").mkdir()
     for number in range(200):

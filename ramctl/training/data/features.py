@@ -22,7 +22,7 @@ from ramctl.model.config import PreprocessConfig
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import decode_photo, read_photo
-from ramctl.records.files import locked
+from ramctl.records.locks import locked
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.record_file import RecordFile

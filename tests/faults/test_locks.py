@@ -1,0 +1,233 @@
+"""One run at a time on an output: the second one is refused, naming the first."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ramctl.cli import main
+from ramctl.errors import RunProblem
+from ramctl.records.files import lock_path, output_lock, write_atomic
+from ramctl.records.locks import locked
+from tests.conftest import REPOSITORY
+
+DATA = REPOSITORY / "tests" / "data"
+CAPTIONS, PARSED = str(DATA / "captions.jsonl"), str(DATA / "parse_gold.jsonl")
+
+
+@pytest.fixture
+def lock_elsewhere():
+    """Holds the lock of an output as another run would, until the test ends."""
+    end = threading.Event()
+    threads = []
+
+    def hold(output: Path) -> None:
+        is_held = threading.Event()
+
+        def holding() -> None:
+            with output_lock(output):
+                is_held.set()
+                end.wait()
+
+        threads.append(threading.Thread(target=holding))
+        threads[-1].start()
+        assert is_held.wait(10)
+
+    yield hold
+    end.set()
+    for thread in threads:
+        thread.join()
+
+
+OUTPUTS = [  # the last option names what is written
+    ["parse", CAPTIONS, "-o"],
+    ["parse", CAPTIONS, "--rejects"],
+    ["parse", CAPTIONS, "--build-labels"],
+    ["generate", PARSED, "--captions", "0", "-o"],
+    ["clean", PARSED, "-o"],
+    ["clean", PARSED, "--report"],
+    ["clean", PARSED, "--stage", "detect", "--work"],
+    ["tag", str(DATA / "photos" / "steps.jpg"), "-o"],
+    ["tag", str(DATA / "photos" / "steps.jpg"), "--gallery"],
+    ["eval", CAPTIONS, "--truth", str(DATA / "truth.jsonl"), "-o"],
+    ["train", PARSED, "--steps", "1", "--out"],
+    ["convert", "mini", "--to", "onnx", "--out"],
+]
+
+
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=lambda words: f"{words[0]} {words[-1]}")
+def test_an_output_that_another_run_writes_is_refused(
+    arguments, lock_elsewhere, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    lock_elsewhere(tmp_path / "out")
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "out"])
+    err = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert f"out: locked by process {os.getpid()}; another run is in progress" in err
+    assert [line for line in err.splitlines() if "locked" in line] == err.splitlines()[-1:]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.part.lock"]
+
+
+def start(*words: object, cwd: Path, **options) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ramctl", *map(str, words)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=cwd, env=environment, **options,
+    )  # fmt: skip
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def first(tmp_path, request):
+    """A run of `parse -o c.out` that has written a record and waits for the next."""
+    jobs = getattr(request, "param", "-j1")
+    run = start("parse", "-", "-o", "c.out", "-b1", jobs, cwd=tmp_path)
+    run.stdin.write(b'{"captions":["a horse"]}\n' * 40)
+    run.stdin.flush()
+    state = tmp_path / "c.out.state.jsonl"
+    wait_for(lambda: state.exists() and state.read_bytes().count(b"\n") > 1)
+    yield run
+    run.kill()
+    run.communicate()
+
+
+def test_two_runs_at_once_write_one_output_once(first, tmp_path):
+    second = start("parse", CAPTIONS, "-o", "c.out", cwd=tmp_path)
+    _, err = second.communicate()
+    assert second.returncode == 1
+    assert err.decode() == (
+        f"ramctl parse: c.out: locked by process {first.pid}; another run is in progress\n"
+    )
+    first.communicate(b'{"captions":["a boat"]}\n')
+    assert first.returncode == 0
+    assert (tmp_path / "c.out").read_bytes().count(b"\n") == 41
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.out", "c.out.state.jsonl"]
+
+
+@pytest.mark.parametrize("first", ["-j2"], indirect=True)
+def test_a_killed_run_leaves_no_lock_though_its_workers_may_live_on(first, tmp_path):
+    workers = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(first.pid)]).split()
+    assert len(workers) >= 2
+    for worker in workers:  # they would end when the parent does
+        os.kill(int(worker), signal.SIGSTOP)
+    first.kill()
+    first.wait()
+    assert (tmp_path / "c.out.part.lock").exists()
+    second = start("parse", CAPTIONS, "-o", "c.out", cwd=tmp_path)
+    _, err = second.communicate()
+    for worker in workers:
+        os.kill(int(worker), signal.SIGKILL)
+    assert second.returncode == 0, err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.out", "c.out.state.jsonl"]
+
+
+def test_a_lock_that_was_given_back_while_it_was_waited_for_is_not_taken_for_the_new_one(tmp_path):
+    """The holder removes its file: who has opened that one meanwhile must lock the next."""
+    import fcntl
+
+    path = lock_path(tmp_path / "out")
+    old = path.open("w")
+    path.unlink()
+    with output_lock(tmp_path / "out"):
+        fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)  # another file: no conflict
+        assert path.read_text().split()[0] == str(os.getpid())
+    old.close()
+
+
+def test_the_same_thread_may_lock_again(tmp_path):
+    with output_lock(tmp_path / "out"), output_lock(tmp_path / "out", None):
+        pass
+    assert not lock_path(tmp_path / "out").exists()
+
+
+def test_a_named_lock_is_waited_for(tmp_path):
+    order = []
+    with locked(tmp_path / "lock"):
+        run = start(
+            "tag", "--lock", "lock", "-f", "text", DATA / "photos" / "steps.jpg", cwd=tmp_path
+        )
+        said = run.stderr.readline().decode()
+        assert said == (
+            f"ramctl tag: lock: locked by process {os.getpid()}; waiting for that run to end\n"
+        )
+        assert run.poll() is None
+        order.append("released")
+    out, _ = run.communicate()
+    assert run.returncode == 0 and b"steps.jpg" in out
+    assert (tmp_path / "lock").exists()
+
+
+def test_a_wait_for_a_lock_can_be_interrupted(tmp_path):
+    with locked(tmp_path / "lock"):
+        run = start("tag", "--lock", "lock", DATA / "photos" / "steps.jpg", cwd=tmp_path)
+        run.stderr.readline()
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=60)
+    assert run.returncode == -signal.SIGINT
+
+
+def test_where_there_are_no_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    said = []
+    with output_lock(tmp_path / "out", say=said.append):
+        write_atomic(tmp_path / "out", b"content")
+    assert len(said) == 1 and "no locks on this file system" in said[0]
+    assert (tmp_path / "out").read_bytes() == b"content"
+    with pytest.raises(RunProblem, match="cannot be locked"), locked(tmp_path / "lock"):
+        pass
+
+
+def test_files_replaced_at_once_are_whole(tmp_path):
+    """Two runs may write one sidecar: the last one wins, and nobody sees a mixture."""
+    contents = [bytes([letter]) * 300_000 for letter in b"abcd"]
+
+    def write(content: bytes) -> None:
+        for _ in range(5):
+            write_atomic(tmp_path / "file", content)
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        if (tmp_path / "file").exists():
+            assert (tmp_path / "file").read_bytes() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_shares_of_a_stage_run_side_by_side(tmp_path, monkeypatch, lock_elsewhere, capsys):
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        {**json.loads(line), "tags": ["horse"]}
+        for line in Path(CAPTIONS).read_text().splitlines()[:2]
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    share = ["clean", "in.jsonl", "--root", str(DATA), "--work", "work", "--stage", "detect"]
+    (tmp_path / "work").mkdir()
+    lock_elsewhere(tmp_path / "work" / "part-0-2")
+    with pytest.raises(SystemExit) as ended:
+        main([*share, "--part", "0/2"])
+    assert ended.value.code == 1
+    with pytest.raises(SystemExit) as ended:
+        main([*share, "--part", "1/2"])
+    assert ended.value.code == 0
