@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import browser as real_browser
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RAMCTL_SHARED", REPOSITORY.parent / "shared")).resolve()
 
@@ -63,3 +65,20 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support import write_tiny_bundle
 
     return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A real browser; starting one takes a second."""
+    if real_browser.PROGRAM is None:
+        pytest.skip(f"needs one of {', '.join(real_browser.PROGRAMS)}")
+    started = real_browser.Browser(tmp_path_factory.mktemp("chromium"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def browser(chromium, tmp_path: Path):
+    """A real browser, which puts what it downloads into `tmp_path`."""
+    chromium.renew(tmp_path)
+    return chromium

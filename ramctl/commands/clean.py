@@ -15,7 +15,8 @@ the model scores its region too low.
 """
 EXAMPLES = """
 ramctl generate tagged.jsonl | ramctl clean > clean.jsonl
-ramctl clean tagged.jsonl -o clean.jsonl --report removed.html --outliers 0.05
+ramctl clean more.jsonl -o clean.jsonl --report page.html
+ramctl clean more.jsonl -o clean.jsonl --decisions decisions.jsonl
 """
 NOTES = f"""
 Reads image, tags, kinds, sources; writes tags, kinds, scores, sources, removed.
@@ -85,10 +86,15 @@ OPTIONS = {
             type=words_of(SOURCES),
             default="human",
         ),
+        common(
+            "--decisions FILE",
+            "Decisions made on the page of --report; repeatable.",
+            multiple=True,
+        ),
     ],
     "output": [
         *options.stream,
-        common("--report FILE", "Write a page of removed and kept regions.", name="page"),
+        common("--report FILE", "Write a page to judge removed and added tags.", name="page"),
     ],
     "stages": [
         common("--work DIR", "Keep regions and decisions; continue from them."),

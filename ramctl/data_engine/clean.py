@@ -30,12 +30,14 @@ from ramctl.data_engine.region_store import (
     spool_line,
     unspool,
 )
-from ramctl.data_engine.report import cleaning_page
+from ramctl.data_engine.report import Doubts, Review
 from ramctl.data_engine.thresholds import DEFAULT_TO_KEEP, by_own_regions, to_keep
+from ramctl.data_engine.verdicts import Verdicts
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
-from ramctl.records.files import output_lock, part_path, work_path, write_atomic
-from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
+from ramctl.pages.review import review_page
+from ramctl.records.files import output_lock, part_path, replacing, work_path
+from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
 from ramctl.records.record import HUMAN, Item, JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.signals import StopRequest, TimeIsUp, deadline
@@ -58,7 +60,8 @@ class CleanOptions:
     clustering: ClusterSettings = field(default_factory=ClusterSettings)
     min_regions: int = 5
     protect: tuple[str, ...] = (HUMAN,)
-    page: Path | None = None  # HTML that shows what is removed and what stays
+    decisions: tuple[Path, ...] = ()  # JSONL; what a person decided outranks all of the above
+    page: Path | None = None  # HTML that shows what was removed and added, to decide on
     work: Path | None = None  # a folder that keeps regions and decisions
     stage: str | None = None  # detect, cluster or apply alone, on `work`
     part: tuple[int, int] = (0, 1)  # this process's share of detect or cluster: i of n
@@ -136,6 +139,8 @@ def _source(options: CleanOptions) -> Iterator[Item]:
             raise UsageProblem(f"--stage {stage} reads --work, not {options.inputs[0]}")
         return iter(())
     inputs = named_or_stdin(options.inputs, "records (JSONL)")
+    if STDIN in inputs and Path(STDIN) in options.decisions:
+        raise UsageProblem("records and --decisions cannot both be standard input")
     require_files(inputs)
     return read_inputs(inputs, options.root, "clean")
 
@@ -203,6 +208,7 @@ class Cleaning:
     def __init__(self, options: CleanOptions) -> None:
         self.options = options
         self.report = Report("clean", quiet=options.quiet)
+        self.verdicts = Verdicts.read(options.decisions)
         self.bundle = Bundle.open(resolve_model(options.model))
         self._deadline = deadline(options.stream.max_time)
 
@@ -275,19 +281,32 @@ class Cleaning:
         """Write the page, where asked for, and the records without the tags that they lose."""
         shards, options = work.shards(), self.options
         index, decisions = RegionIndex(shards), Decisions.current(work)
+        cleaner = Cleaner(index, removals_of(decisions), self.verdicts)
+        inputs = input_hash([shard.facts["stamp"] for shard in shards])
         if options.page is not None:
-            page = cleaning_page(index, decisions, self.bundle.labels, options.clustering.seed)
-            write_atomic(options.page, page.encode("utf-8"))
-        cleaner = Cleaner(index, removals_of(decisions))
+            review = Review(cleaner, Doubts.of(decisions, index))
+            self._write_page(options.page, review, work.inputs(shards), inputs)
 
         def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
             yield from each(cleaner)(batches)
             self._summarise(cleaner, decisions)
+            if self.verdicts.of_photo:
+                self.verdicts.tell(self.report, work.inputs(shards))
 
-        inputs = input_hash([shard.facts["stamp"] for shard in shards])
         settings = {name: work.settings()[name] for name in self.settings}
         found_by = settings, decisions.folder.name
         return self._stream(work.inputs(shards), stage, inputs, *found_by)
+
+    def _write_page(self, path: Path, review: Review, records: Iterable[Item], name: str) -> None:
+        """Write the page; decisions made on it are kept by the browser under `name`."""
+        judged = review.judged(records)
+        n_photos = len({own.record.file for own in judged})
+        progress = self.report.progress(self.options.stream.progress, unit="photos", total=n_photos)
+        jobs = self.options.baseline.workers
+        with progress as tick, replacing(path) as stream:
+            for piece in review_page(judged, review.totals, name, jobs=jobs, tick=tick):
+                stream.write(piece.encode("utf-8"))
+        self.report.say(f"{path}: {len(judged)} tags to judge on {n_photos} photos")
 
     def count_done(self, inputs: str, source: Iterable[Item]) -> Report:
         """The run over an output that is complete: counts what was done before."""
@@ -305,6 +324,8 @@ class Cleaning:
         fingerprint = {
             "model": settings["model"], "input": inputs, "settings": found_with + rules,
         }  # fmt: skip
+        if self.verdicts.of_photo:
+            fingerprint["decisions file"] = self.verdicts.stamp
         return run_stream(self.report, source, stage, self.options.stream, fingerprint=fingerprint)
 
     def _summarise(self, cleaner: Cleaner, decisions: Decisions) -> None:

@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 
 from ramctl.data_engine.captions import Caption
 from ramctl.labels import LabelSystem
-from ramctl.records.record import BY_CAPTION, BY_TAG, HUMAN, JsonObject, object_in, string_list
+from ramctl.records.record import (
+    BY_CAPTION,
+    BY_TAG,
+    HUMAN,
+    JsonObject,
+    object_in,
+    removed_before,
+    string_list,
+)
 
 SCORE_DIGITS = 4
 
@@ -51,7 +59,7 @@ def _with_new_tags(
     tags = string_list(fields, "tags")
     sources = _sources(fields, tags)
     known = {index: tag for tag in reversed(tags) for index in labels.ids(tag)}
-    barred = {index for tag in _removed(fields) for index in labels.ids(tag)} - known.keys()
+    barred = {index for tag in removed_before(fields) for index in labels.ids(tag)} - known.keys()
     named = _named(labels, captions, known, confirmed)
     for index, source in [*((i, BY_CAPTION) for i in named), *((i, BY_TAG) for i in predicted)]:
         if index not in barred:
@@ -78,13 +86,6 @@ def _sources(fields: JsonObject, tags: Sequence[str]) -> dict[str, list[str]]:
     named = {tag: given.get(tag) for tag in tags}
     # A tag that came in without a source was given by a person.
     return {tag: list(own) if isinstance(own, list) else [HUMAN] for tag, own in named.items()}
-
-
-def _removed(fields: JsonObject) -> list[str]:
-    entries = fields.get("removed")
-    entries = entries if isinstance(entries, list) else []
-    tags = [entry.get("tag") for entry in entries if isinstance(entry, dict)]
-    return [tag for tag in tags if isinstance(tag, str)]
 
 
 def _kind(labels: LabelSystem, tag: str) -> str:

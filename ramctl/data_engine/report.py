@@ -1,102 +1,136 @@
-"""The page on which a person decides whether to trust a cleaning: removed and kept regions."""
+"""What a person should look at after the data engine: tags that were removed, tags that were added.
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+Sorted by doubt. The photos of one tag are ranked by the model's score; if the score were all there
+is, the removed ones would be the lowest. A removed one above this border, or another one below it,
+is doubtful, the more the farther: the score speaks against what was done.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.cluster import REASONS, Decision
+from ramctl.data_engine.apply import Cleaner, seen
+from ramctl.data_engine.cluster import Decision
 from ramctl.data_engine.region_store import RegionIndex
-from ramctl.errors import RecordProblem
-from ramctl.labels import LabelSystem
-from ramctl.pages.render import Thumbnail, render, thumbnail
-from ramctl.records.record import JsonObject, Record
+from ramctl.errors import RecordProblem, attempt
+from ramctl.pages.review import ADDED, KEPT, REMOVED, Judged, Pictured
+from ramctl.records.record import (
+    BY_CAPTION,
+    BY_TAG,
+    Item,
+    JsonObject,
+    Record,
+    captions_of,
+    object_in,
+    string_list,
+)
 
-LABELS_SHOWN = 60
-REGIONS_SHOWN = 12  # removed ones of a label, and as many kept ones
-THUMBNAIL_PX = 132  # the longer side; style.css knows it as a figure's width
-QUALITY = 70
+GENERATED = {BY_CAPTION, BY_TAG}
+MOST_JUDGED = 20_000  # tags; of more, those in the greatest doubt
+MOST_KEPT = 12  # of each tag that photos lost, to compare with: those in the greatest doubt
 
 
-def cleaning_page(
-    index: RegionIndex, decisions: Iterable[Decision], labels: LabelSystem, seed: int
-) -> str:
-    """A self-contained HTML page: counts over all decisions, and the labels that lost most.
+@dataclass(frozen=True)
+class Doubts:
+    """What was decided, by row of the regions; nan where nothing was."""
 
-    `seed` draws the kept regions. The photos are read again; one that no longer can be is left out.
-    """
-    every = sorted(decisions, key=lambda d: (-np.count_nonzero(d.reason), d.label))
-    random = np.random.default_rng(seed)
-    return render(
-        "cleaning.html",
-        n_labels=len(every),
-        n_regions=sum(len(decision.row) for decision in every),
-        n_removed=sum(int(np.count_nonzero(decision.reason)) for decision in every),
-        reasons=list(REASONS.values()),
-        labels=[_label(d, index, labels, random) for d in every[:LABELS_SHOWN]],
-        thumbnail=_thumbnail,
+    doubt: NDArray[np.float32]  # -1 to 1
+    distance: NDArray[np.float32]
+    compared: NDArray[np.bool_]  # kept, and worth a look beside the removed ones
+
+    @classmethod
+    def of(cls, decisions: Iterable[Decision], index: RegionIndex) -> "Doubts":
+        """Those of all decisions."""
+        n_rows = int(index.offsets[-1])
+        unknown = np.full((2, n_rows), np.nan, np.float32)
+        found = cls(unknown[0], unknown[1], np.zeros(n_rows, bool))
+        for decision in decisions:
+            gone = decision.reason > 0
+            doubt = doubts(index.regions(decision.row)["score"], gone)
+            found.doubt[decision.row] = doubt
+            found.distance[decision.row] = decision.distance
+            kept = np.flatnonzero(~gone) if gone.any() else np.zeros(0, np.intp)
+            first = kept[np.argsort(-doubt[kept], kind="stable")[:MOST_KEPT]]
+            found.compared[decision.row[first]] = True
+        return found
+
+
+def doubts(score: NDArray[np.float32], gone: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """By what share of a tag's regions each is on the wrong side of the border; below 0: right."""
+    rank = np.empty(len(score))
+    rank[np.argsort(score, kind="stable")] = (np.arange(len(score)) + 0.5) / len(score)
+    above = rank - gone.mean()
+    return np.where(gone, above, -above).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Review:
+    """Finds what there is to judge; `totals` counts by tag what was done, when that is over."""
+
+    cleaner: Cleaner
+    doubts: Doubts
+    totals: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def judged(self, inputs: Iterable[Item]) -> list[Judged]:
+        """The most doubtful of all records, in input order; a record's `key` is its position."""
+        every = (own for item in inputs if isinstance(item, Record) for own in self._of(item))
+        numbered = enumerate(every)
+        most = heapq.nlargest(MOST_JUDGED, numbered, key=lambda pair: pair[1].doubt)
+        return [own for _, own in sorted(most, key=lambda pair: pair[0])]
+
+    def _of(self, record: Record) -> Iterator[Judged]:
+        """The removed, added and compared tags of one record, and those that were decided on."""
+        fields, tags = record.fields, string_list(record.fields, "tags")
+        kinds, sources, scores = (object_in(fields, n) for n in ("kinds", "sources", "scores"))
+        verdicts, pictured = self.cleaner.verdicts.of(fields), _pictured(record)
+        reasons = {entry["tag"]: entry["reason"] for entry in self.cleaner.removed(record)}
+        first, regions = self.cleaner.index.of_input(int(record.key))
+        rows = {tags[int(region["place"])]: row for row, region in enumerate(regions, first)}
+        for tag in dict.fromkeys(tags):
+            row, own = rows.get(tag), _strings(sources.get(tag))
+            added = own and GENERATED.issuperset(own)
+            state = REMOVED if tag in reasons else ADDED if added else KEPT
+            self.totals[tag][state] += 1
+            compared = tag in verdicts or (row is not None and self.doubts.compared[row])
+            if state == KEPT and not compared:
+                continue
+            facts = (
+                _unseen(scores.get(tag)) if row is None else self._seen(row, regions[row - first])
+            )
+            kind, reason, verdict = str(kinds.get(tag, "")), reasons.get(tag), verdicts.get(tag)
+            yield Judged(
+                tag, kind, state, record=pictured, sources=own, reason=reason, verdict=verdict,
+                **facts,
+            )  # fmt: skip
+
+    def _seen(self, row: int, region: Any) -> JsonObject:
+        """What is known of a tag with a region."""
+        facts, doubt = seen(region), float(self.doubts.doubt[row])
+        if np.isnan(doubt):
+            return facts | {"doubt": -facts["score"]}
+        return facts | {"doubt": doubt, "distance": round(float(self.doubts.distance[row]), 4)}
+
+
+def _unseen(score: object) -> JsonObject:
+    """What is known of a tag without a region: at most its score on the whole photo."""
+    known = float(score) if isinstance(score, int | float) else None
+    return {"score": known, "doubt": -(known or 0.0)}
+
+
+def _pictured(record: Record) -> Pictured:
+    captions = attempt(captions_of, record.fields)
+    return Pictured(
+        Record({"image": record.fields["image"]}, base=record.base),
+        [] if isinstance(captions, RecordProblem) else captions,
+        _strings(record.fields.get("generated_captions")),
     )
 
 
-def _label(
-    decision: Decision, index: RegionIndex, labels: LabelSystem, random: np.random.Generator
-) -> JsonObject:
-    """What the page says of one label: how many regions it has, and those to be shown."""
-    removed, kept = np.flatnonzero(decision.reason), np.flatnonzero(decision.reason == 0)
-    n_removed = len(removed)
-    removed = removed[np.argsort(-decision.distance[removed], kind="stable")]
-    if n_removed > REGIONS_SHOWN:
-        # The farthest and the nearest of those removed: the border is where trust is decided.
-        half = REGIONS_SHOWN // 2
-        removed = np.concatenate([removed[:half], removed[-half:]])
-    # A label that lost nothing is only counted.
-    kept = np.sort(random.permutation(kept)[:REGIONS_SHOWN]) if n_removed else kept[:0]
-    counts = {why: int(np.count_nonzero(decision.reason == bits)) for bits, why in REASONS.items()}
-    return {
-        "id": decision.label,
-        "label": labels[decision.label],
-        "n_regions": len(decision.row),
-        "n_removed": n_removed,
-        "reasons": counts,
-        "cluster_sizes": np.bincount(decision.cluster).tolist(),
-        "removed": _regions(decision, removed, index),
-        "kept": _regions(decision, kept, index),
-    }
-
-
-def _regions(decision: Decision, places: NDArray[np.intp], index: RegionIndex) -> list[JsonObject]:
-    rows = decision.row[places]
-    found = index.regions(rows)
-    keys = list(zip(index.shards_of(rows).tolist(), found["input"].tolist(), strict=True))
-    records = _records(index, keys)
-    return [
-        {
-            "record": records[key],
-            "box": region["box"].tolist(),
-            "score": float(region["score"]),
-            "distance": float(decision.distance[place]),
-            "reason": REASONS.get(int(decision.reason[place]), ""),
-        }
-        for key, region, place in zip(keys, found, places, strict=True)
-    ]
-
-
-def _records(index: RegionIndex, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Record]:
-    """The records at some places (shard, input in it); a shard's inputs are read once."""
-    wanted: dict[int, set[int]] = defaultdict(set)
-    for shard, place in keys:
-        wanted[shard].add(place)
-    return {
-        (shard, place): item
-        for shard, places in wanted.items()
-        for place, item in enumerate(index.shards[shard].inputs())
-        if place in places and isinstance(item, Record)
-    }
-
-
-def _thumbnail(record: Record) -> Thumbnail | None:
-    try:
-        return thumbnail(record, THUMBNAIL_PX, QUALITY)
-    except RecordProblem:
-        return None
+def _strings(value: object) -> list[str]:
+    """The strings of a list in a field that `clean` does not check."""
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []

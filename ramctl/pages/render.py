@@ -5,6 +5,7 @@ A page is one file that shows everything without a network: no fonts, scripts or
 
 import base64
 import io
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +27,11 @@ class Thumbnail(NamedTuple):
 def render(template: str, **values: Any) -> str:
     """The text of a file of `templates/` with these values, escaped for HTML."""
     return _environment().get_template(template).render(values)
+
+
+def render_pieces(template: str, **values: Any) -> Iterator[str]:
+    """As `render`, in pieces, so that what an iterator among the values gives is held but once."""
+    return _environment().get_template(template).generate(values)
 
 
 @cache

@@ -35,7 +35,9 @@ def lock_path(output: Path) -> Path:
 
 def is_device(path: Path) -> bool:
     """Whether a path is a pipe or a device, which is written to directly, never renamed over."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+    # /dev/stdout counts as a file where the shell sends it into one.
+    is_plain = path.is_file() and path.absolute().parent not in (Path("/dev"), Path("/dev/fd"))
+    return path.exists() and not is_plain and not path.is_dir()
 
 
 def read_lines(path: Path) -> list[str]:
@@ -100,8 +102,13 @@ def move_into_place(source: Path, target: Path) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends without an error.
 
-    It is on the disk by then. Two processes that replace one file do so one after the other.
+    It is on the disk by then. Two processes that replace one file do so one after the other. A
+    pipe or device is written to directly.
     """
+    if is_device(path):
+        with path.open("wb") as stream:
+            yield stream
+        return
     part = part_path(path)
     try:
         with open_alone(part) as stream:
@@ -119,8 +126,5 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a whole file so that no reader sees half of it; a pipe or device directly."""
-    if is_device(path):
-        path.write_bytes(content)
-        return
     with replacing(path) as stream:
         stream.write(content)

@@ -155,6 +155,14 @@ def captions_of(fields: JsonObject) -> list[str]:
     return [caption]
 
 
+def removed_before(fields: JsonObject) -> list[str]:
+    """The tags that `removed` names."""
+    entries = fields.get("removed")
+    entries = entries if isinstance(entries, list) else []
+    tags = [entry.get("tag") for entry in entries if isinstance(entry, dict)]
+    return [tag for tag in tags if isinstance(tag, str)]
+
+
 def set_tags(fields: JsonObject, tags: list[str]) -> None:
     """Replace `tags` and keep `kinds`, `scores` and `sources` to exactly those tags."""
     fields["tags"] = tags

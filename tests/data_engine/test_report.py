@@ -1,50 +1,215 @@
-"""The page of a cleaning by itself: what it counts and shows, every name escaped."""
+"""What a person is shown of a cleaning: which tags, in what order, and that decisions come back."""
 
+import json
 import re
-from types import SimpleNamespace
 
 import numpy as np
-from PIL import Image
+import pytest
 
+from ramctl.data_engine import report
+from ramctl.data_engine.apply import Cleaner, removals_of
 from ramctl.data_engine.cluster import NOT_PREDICTED, OUTLIER, Decision
 from ramctl.data_engine.region_store import REGION
-from ramctl.data_engine.report import cleaning_page
-from ramctl.labels import Label, LabelSystem
-from ramctl.records.record import Record
-
-ODD = "<b> 'n' \"q\" & co.png"
-LABELS = LabelSystem([Label("x"), Label("a<b"), Label("c", "scene")])
+from ramctl.data_engine.report import Doubts, Review, doubts
+from ramctl.data_engine.verdicts import Verdicts
+from ramctl.records.record import Record, Reject
+from tests.data_engine.conftest import lines, read
 
 
-def decision(label, row, cluster, reason) -> Decision:
-    distance = np.full(len(row), 0.75, np.float32)
-    return Decision(
-        label, np.array(row), np.array(cluster, np.uint8), distance, np.array(reason, np.uint8)
-    )
+def test_doubt_is_the_share_of_regions_between_a_region_and_the_border():
+    scores = np.array([0.1, 0.9, 0.3, 0.2, 0.8], np.float32)
+    # In order of scores: removed, kept, removed, kept, kept; two are removed.
+    gone = np.array([True, False, True, False, False])
+    assert doubts(scores, gone) == pytest.approx([-0.3, -0.5, 0.1, 0.1, -0.3])
+    none = doubts(scores, np.zeros(5, bool))
+    assert none == pytest.approx([-0.1, -0.9, -0.5, -0.3, -0.7])
 
 
-def test_the_page_counts_all_and_shows_what_can_be_read(tmp_path):
-    for name in (ODD, "plain.png"):
-        Image.new("RGB", (300, 200), "red").save(tmp_path / name)
-    names = [ODD, "gone.png", "plain.png", *["gone.png"] * 6]
-    records = [Record({"image": name, "tags": ["a<b", "c"]}, base=tmp_path) for name in names]
-    regions = np.zeros(13, REGION)
-    regions["input"][:9] = range(9)
-    regions["box"], regions["score"] = [0.0, 0.25, 0.5, 1.0], 0.125
-    index = SimpleNamespace(
-        regions=lambda rows: regions[rows],
-        shards_of=lambda rows: np.zeros(len(rows), np.int64),
-        shards=[SimpleNamespace(inputs=lambda: iter(records))],
-    )
-    reasons = [OUTLIER, OUTLIER, 0, NOT_PREDICTED, 0, 0, 0, 0, 0]
-    changed = decision(1, range(9), [0] * 6 + [1] * 3, reasons)
-    same = decision(2, range(9, 13), [0] * 4, [0] * 4)
-    page = cleaning_page(index, [same, changed], LABELS, 0)
-    assert "2 labels, 13 regions; 3 regions\n(23.1%)" in page
-    assert page.count("<section") == 1 and page.count('href="#label-1"') == 1
-    assert page.count("<figure") == page.count("data:image/jpeg;base64,") == 2
-    assert 'style="left:0.0%;top:25.0%;width:50.0%;height:75.0%"' in page.replace("%;\n", "%;")
-    assert "0.12 · 0.75" in page and "removed: 3" in page and "kept: 6" in page
-    assert "clusters of 6, 3" in page and "a<b" not in page and "http" not in page
-    cells = re.findall(r'class="number">(\d+)<', page)
-    assert cells == ["9", "2", "1", "0", "4", "0", "0", "0"]
+class Index:
+    """Regions in memory, some of them on each input, as `RegionIndex` gives them."""
+
+    def __init__(self, *of_input):
+        self.firsts = np.cumsum([0, *map(len, of_input)])
+        self.offsets = np.array([0, self.firsts[-1]])
+        self.table = np.zeros(self.firsts[-1], REGION)
+        self.table["box"] = [0.0, 0.25, 0.5, 1.0]
+        for row, (place, score) in enumerate(one for own in of_input for one in own):
+            self.table["place"][row], self.table["score"][row] = place, score
+
+    def regions(self, rows):
+        return self.table[rows]
+
+    def of_input(self, position):
+        first, last = self.firsts[position], self.firsts[position + 1]
+        return int(first), self.table[first:last]
+
+
+def decision(label, rows, reasons) -> Decision:
+    n = len(rows)
+    distance = np.full(n, 0.75, np.float32)
+    return Decision(label, np.array(rows), np.zeros(n, np.uint8), distance, np.array(reasons))
+
+
+def reviewed(index, decisions, records, verdicts=None):
+    for position, record in enumerate(records):
+        if isinstance(record, Record):
+            record.key = str(position)
+    cleaner = Cleaner(index, removals_of(decisions), Verdicts(verdicts or {}))
+    review = Review(cleaner, Doubts.of(decisions, index))
+    return review, review.judged(records)
+
+
+def record(**fields):
+    return Record({"image": "a.jpg", "dense": [0.5] * 9, **fields})
+
+
+def test_removed_added_and_a_few_kept_tags_are_judged():
+    sources = {
+        "horse": ["parsed"], "sky": ["generated-tag", "generated-caption"],
+        "field": ["parsed", "generated-tag"], "red": ["generated-tag"], "tall": ["parsed"],
+    }  # fmt: skip
+    one = record(
+        tags=list(sources), sources=sources, captions=["A horse."], generated_captions=["a field"],
+        kinds={"horse": "object", "red": "attribute"}, scores={"red": 0.25, "tall": 0.5},
+    )  # fmt: skip
+    index = Index([(0, 0.125), (1, 0.5), (2, 0.75)])
+    decisions = [decision(0, [0, 2], [OUTLIER | NOT_PREDICTED, 0])]
+    unread = Reject("in.jsonl", 2, "clean", "missing_image", "no such file")
+    review, judged = reviewed(index, decisions, [one, unread])
+    told = [(own.tag, own.state, own.reason) for own in judged]
+    assert told == [
+        ("horse", "removed", "outlier+not-predicted"), ("sky", "added", None),
+        ("field", "kept", None), ("red", "added", None),
+    ]  # fmt: skip
+    horse, sky, _, red = judged
+    assert (horse.kind, horse.score, horse.distance) == ("object", 0.125, 0.75)
+    assert horse.box == [0.0, 0.25, 0.5, 1.0] and horse.sources == ["parsed"]
+    assert horse.doubt == pytest.approx(-0.25)
+    # Nothing was decided on these: the lower the score, the more doubtful.
+    assert (sky.doubt, sky.score, sky.distance) == (-0.5, 0.5, None)
+    assert (red.doubt, red.score, red.box) == (-0.25, 0.25, None)
+    assert horse.record is red.record and horse.record.photo.fields == {"image": "a.jpg"}
+    assert (horse.record.captions, horse.record.generated) == (["A horse."], ["a field"])
+    totals = {tag: dict(counts) for tag, counts in review.totals.items()}
+    assert totals == {
+        "horse": {"removed": 1}, "sky": {"added": 1}, "field": {"kept": 1}, "red": {"added": 1},
+        "tall": {"kept": 1},
+    }  # fmt: skip
+
+
+def test_of_more_than_fit_those_in_the_greatest_doubt_are_judged(monkeypatch):
+    scores = [0.5, 0.9, 0.1, 0.7, 0.3]
+    records = [record(tags=["sky"], sources={"sky": ["generated-tag"]}) for _ in scores]
+    index = Index(*([(0, score)] for score in scores))
+    monkeypatch.setattr(report, "MOST_JUDGED", 3)
+    _, judged = reviewed(index, [decision(0, range(5), [0] * 5)], records)
+    assert [round(own.score, 2) for own in judged] == [0.5, 0.1, 0.3]
+
+
+def test_of_kept_tags_those_nearest_to_the_border_are_compared(monkeypatch):
+    scores = [0.5, 0.9, 0.1, 0.7, 0.3]
+    records = [record(tags=["sky"], sources={"sky": ["parsed"]}) for _ in scores]
+    index = Index(*([(0, score)] for score in scores))
+    monkeypatch.setattr(report, "MOST_KEPT", 2)
+    _, judged = reviewed(index, [decision(0, range(5), [0, 0, OUTLIER, 0, 0])], records)
+    assert [(own.state, round(own.score, 2)) for own in judged] == [
+        ("kept", 0.5), ("removed", 0.1), ("kept", 0.3),
+    ]  # fmt: skip
+    _, judged = reviewed(index, [decision(0, range(5), [0] * 5)], records)
+    assert judged == []
+
+
+def test_what_was_decided_before_is_shown_as_it_now_is():
+    one = record(tags=["horse", "sky", "red"])
+    verdicts = {"a.jpg": {"horse": "keep", "sky": "remove", "red": "keep", "boat": "keep"}}
+    index = Index([(0, 0.125), (1, 0.5)])
+    _, judged = reviewed(index, [decision(0, [0], [OUTLIER])], [one], verdicts)
+    assert [(own.tag, own.state, own.reason, own.verdict) for own in judged] == [
+        ("horse", "kept", None, "keep"),
+        ("sky", "removed", "decision", "remove"),
+        ("red", "kept", None, "keep"),
+    ]
+
+
+def test_fields_that_clean_does_not_check_do_not_stop_the_page():
+    odd = record(
+        tags=["horse", "sky"], sources={"horse": "parsed", "sky": ["generated-tag", 3]},
+        captions="A horse", generated_captions=[None, "a"], scores={"sky": "high"},
+    )  # fmt: skip
+    _, (sky,) = reviewed(Index([]), [], [odd])
+    assert (sky.score, sky.doubt, sky.sources) == (None, 0, ["generated-tag"])
+    assert (sky.record.captions, sky.record.generated) == ([], ["a"])
+
+
+def data_of(path):
+    return json.loads(re.search(r'id="data">(.*)</script>', path.read_text("utf-8"))[1])
+
+
+@pytest.fixture
+def clean(run_here, engine_bundle, photo_records):
+    """Cleans records of which two tags were added, one of these without a region."""
+    for row in photo_records:
+        row["sources"] |= {"sky": ["generated-tag"], "red": ["generated-tag"]}
+        row["captions"] = [f"Photo {row['id']}"]
+    given = lines(photo_records)
+
+    def run(*more):
+        return run_here(
+            "clean", "--model", engine_bundle, "--min-regions", 5, "--outliers", 0.3, *more,
+            stdin=given,
+        )  # fmt: skip
+
+    return run
+
+
+def test_the_page_has_what_was_removed_and_added(clean, tmp_path):
+    done = clean("--report", "page.html", "--threshold", 0)
+    data = data_of(tmp_path / "page.html")
+    states = [(data["tags"][one["tag"]]["tag"], one["state"]) for one in data["entries"]]
+    removed = [(e["tag"], "removed") for row in read(done.stdout) for e in row.get("removed", [])]
+    assert sorted(one for one in states if one[1] == "removed") == sorted(removed)
+    assert states.count(("red", "added")) == 8
+    assert states.count(("sky", "added")) + states.count(("sky", "removed")) == 8
+    assert ("horse", "kept") in states and ("red", "kept") not in states
+    assert all("box" in one for one in data["entries"] if data["tags"][one["tag"]]["tag"] != "red")
+    assert b"page.html: " in done.stderr and b"tags to judge on 8 photos" in done.stderr
+
+
+def test_with_all_protected_the_page_is_of_what_generate_added(clean, tmp_path):
+    done = clean("--report", "page.html", "--protect", "all", "-j", 2)
+    assert not any("removed" in row for row in read(done.stdout))
+    data = data_of(tmp_path / "page.html")
+    assert {one["state"] for one in data["entries"]} == {"added"}
+    assert len(data["entries"]) == 16
+
+
+def test_decisions_made_in_a_browser_come_back_to_clean(clean, browser, tmp_path):
+    before = read(clean("--report", "page.html").stdout)
+    browser.open(tmp_path / "page.html")
+    entries = [
+        (data["records"][one["record"]]["image"], data["tags"][one["tag"]]["tag"], one["state"])
+        for data in [data_of(tmp_path / "page.html")]
+        for one in data["entries"]
+    ]
+    # Refuses all that was done on the page.
+    browser.press(*"r" * len(entries))
+    browser.value("document.getElementById('save').click()")
+    while not (tmp_path / "decisions.jsonl").exists():
+        browser.value("0")
+    done = clean("--decisions", "decisions.jsonl")
+    after = {row["image"]: row for row in read(done.stdout)}
+    assert f"{len(entries)} of {len(entries)}" in browser.value("progress.value")
+    for image, tag, state in entries:
+        assert (tag in after[image]["tags"]) == (state == "removed")
+        reasons = {e["tag"]: e["reason"] for e in after[image].get("removed", [])}
+        assert reasons.get(tag) == (None if state == "removed" else "decision")
+    decided = {(image, tag) for image, tag, _ in entries}
+    for row in before:
+        for tag in row["tags"]:
+            assert (row["image"], tag) in decided or tag in after[row["image"]]["tags"]
+
+
+def test_standard_output_takes_the_page(clean, tmp_path):
+    done = clean("-o", "out.jsonl", "--report", "/dev/stdout")
+    assert done.stdout.startswith(b"<!doctype html>") and done.stdout.endswith(b"</html>")
+    assert (tmp_path / "out.jsonl").exists()

@@ -66,6 +66,13 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     assert read == [b"content"] and not pipe.is_file()
 
 
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs /dev/fd")
+def test_standard_output_is_written_to_where_it_is_a_file(tmp_path):
+    with (tmp_path / "file").open("wb") as file:
+        write_atomic(Path(f"/dev/fd/{file.fileno()}"), b"content")
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
 def test_a_run_has_to_stop_when_its_time_is_up():
     with StopRequest(deadline(1000)) as stop:
         assert not stop.is_due

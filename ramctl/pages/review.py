@@ -1,0 +1,129 @@
+"""The review: one self-contained page on which a person judges tags, and which saves what was said.
+
+Photos wait in the page as text until they are shown, and few are shown at a time, so that the page
+holds thousands of tags.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ramctl.errors import RecordProblem
+from ramctl.inference.batches import ordered_map
+from ramctl.pages.render import Thumbnail, render_pieces, thumbnail
+from ramctl.records.record import JsonObject, Record, image_name
+
+THUMBNAIL_PX = 240  # the longer side
+QUALITY = 60
+ADDED, REMOVED, KEPT = STATES = ("added", "removed", "kept")
+
+
+@dataclass(frozen=True, slots=True)
+class Pictured:
+    """What the page tells of a record; `photo` needs no field but `image`."""
+
+    photo: Record
+    captions: Sequence[str] = ()
+    generated: Sequence[str] = ()  # captions by a model
+
+    @property
+    def file(self) -> tuple[Path, str]:
+        """What records of one photo have in common."""
+        return self.photo.base, image_name(self.photo.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One tag of one record: what was done with it, and on what grounds."""
+
+    tag: str
+    kind: str
+    state: str  # one of STATES
+    doubt: float
+    record: Pictured
+    sources: Sequence[str] = ()
+    reason: str | None = None
+    box: Sequence[float] | None = None  # [x0, y0, x1, y1] as shares of width and height
+    score: float | None = None
+    distance: float | None = None
+    verdict: str | None = None  # keep or remove, where that was decided before
+
+
+Totals = Mapping[str, Mapping[str, int]]
+
+
+def review_page(
+    judged: Sequence[Judged],
+    totals: Totals,
+    name: str,
+    *,
+    jobs: int = 1,
+    tick: Callable[[int], object] = lambda n: None,
+) -> Iterator[str]:
+    """The page in pieces: the most doubtful tags first, and of each tag the most doubtful photos.
+
+    `totals` counts the states of each tag, with what is not shown. The browser keeps decisions
+    under `name`, which must change when the records do. `jobs` threads read the photos, `tick(1)`
+    follows each; a photo that can no longer be read is shown as missing.
+    """
+    records = list({id(own.record): own.record for own in judged}.values())
+    photos = {record.file: record.photo for record in records}
+    return render_pieces(
+        "review.html",
+        states={state: sum(of_tag.get(state, 0) for of_tag in totals.values()) for state in STATES},
+        n_shown=len(judged),
+        photos=_thumbnails(list(photos.values()), jobs, tick),
+        data={"name": name} | _data(judged, totals, records, list(photos)),
+    )
+
+
+def _thumbnails(
+    photos: Sequence[Record], jobs: int, tick: Callable[[int], object]
+) -> Iterator[Thumbnail | None]:
+    def read(photo: Record) -> Thumbnail | None:
+        try:
+            return thumbnail(photo, THUMBNAIL_PX, QUALITY)
+        except RecordProblem:
+            return None
+
+    for picture in ordered_map(read, photos, jobs):
+        yield picture
+        tick(1)
+
+
+def _data(
+    judged: Sequence[Judged],
+    totals: Totals,
+    records: Sequence[Pictured],
+    files: Sequence[tuple[Path, str]],
+) -> JsonObject:
+    """What review.js reads: entries name their tag and record, records their photo, by place."""
+    falling = sorted(judged, key=lambda own: (-own.doubt, own.tag))
+    kinds = {own.tag: own.kind for own in falling}  # by falling doubt of a tag's first entry
+    place = {tag: number for number, tag in enumerate(kinds)}
+    photo = {file: number for number, file in enumerate(files)}
+    row = {id(record): number for number, record in enumerate(records)}
+    return {
+        "tags": [{"tag": tag, "kind": kind, **totals[tag]} for tag, kind in kinds.items()],
+        "records": [_record(record, photo[record.file]) for record in records],
+        "entries": [
+            {"tag": place[own.tag], "record": row[id(own.record)], **_entry(own)}
+            for own in sorted(falling, key=lambda own: place[own.tag])
+        ],
+    }
+
+
+def _record(record: Pictured, photo: int) -> JsonObject:
+    captions = {"captions": list(record.captions), "generated": list(record.generated)}
+    return {"image": record.photo.fields["image"], "photo": photo, **captions}
+
+
+def _entry(own: Judged) -> dict[str, Any]:
+    """What is known of it."""
+    facts: dict[str, Any] = {"state": own.state, "sources": list(own.sources)}
+    for field in ("reason", "box", "score", "distance", "verdict"):
+        value = getattr(own, field)
+        if value is not None:
+            facts[field] = value
+    return facts

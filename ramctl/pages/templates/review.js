@@ -1,0 +1,310 @@
+"use strict";
+const byId = (id) => document.getElementById(id);
+const { name, tags, records, entries } = JSON.parse(byId("data").textContent);
+const PER_PAGE = 60;
+const OPPOSITE = { keep: "remove", remove: "keep" };
+
+// What is decided: a log of [image, tag, verdict or null], kept by the browser. It is all there is,
+// so that undoing is forgetting the last line.
+const storage = "ramctl review " + name;
+const keyOf = (image, tag) => JSON.stringify([image, tag]);
+for (const entry of entries) {
+  entry.image = records[entry.record].image;
+  entry.key = keyOf(entry.image, tags[entry.tag].tag);
+}
+const before = new Map();
+for (const { key, image, tag, verdict } of entries)
+  if (verdict) before.set(key, [image, tags[tag].tag, verdict]);
+let log = [];
+let decided = new Map(before);
+try {
+  log = JSON.parse(localStorage.getItem(storage)) || [];
+} catch (error) {
+  warn(error);
+}
+log.forEach(apply);
+
+function apply(line) {
+  const key = keyOf(line[0], line[1]);
+  decided.delete(key);
+  if (line[2]) decided.set(key, line);
+}
+
+function keepLog() {
+  try {
+    localStorage.setItem(storage, JSON.stringify(log));
+  } catch (error) {
+    warn(error);
+  }
+}
+
+let isKept = true;
+function warn(error) {
+  isKept = false;
+  byId("trouble").textContent =
+    `This browser keeps nothing (${error.message}): download the decisions before you leave.`;
+  byId("trouble").hidden = false;
+}
+
+// What accepting and refusing mean for a tag that was removed, added or kept.
+const accepted = (entry) => (entry.state === "removed" ? "remove" : "keep");
+const verdictOf = (entry) => (decided.get(entry.key) || [])[2];
+
+// What is shown: the places of the entries that pass the filters, a page of them as cards.
+let shown = [];
+let current = 0;
+let cards = new Map();
+
+function filter() {
+  const at = shown[current];
+  const tag = byId("tag").value;
+  const state = byId("state").value;
+  const openOnly = byId("open").checked;
+  shown = [...entries.keys()].filter((i) =>
+    (tag === "" || entries[i].tag === Number(tag)) &&
+    (state === "" || entries[i].state === state) &&
+    !(openOnly && decided.has(entries[i].key)));
+  current = Math.max(0, shown.indexOf(at));
+  showPage();
+}
+
+const pageOf = (place) => Math.floor(place / PER_PAGE);
+let pageShown = -1;
+
+function showPage() {
+  pageShown = pageOf(current);
+  cards = new Map();
+  const parts = [];
+  let tag, grid;
+  for (const i of shown.slice(pageShown * PER_PAGE, (pageShown + 1) * PER_PAGE)) {
+    if (entries[i].tag !== tag) {
+      tag = entries[i].tag;
+      const part = sectionOf(tags[tag]);
+      grid = part.querySelector(".grid");
+      parts.push(part);
+    }
+    const card = cardOf(i);
+    cards.set(i, card);
+    grid.append(card);
+  }
+  byId("cards").replaceChildren(...parts);
+  if (!parts.length) byId("cards").textContent = "Nothing passes these filters.";
+  const n = Math.max(1, Math.ceil(shown.length / PER_PAGE));
+  byId("page").value = `page ${pageShown + 1} of ${n}`;
+  byId("back").disabled = pageShown === 0;
+  byId("forth").disabled = pageShown === n - 1;
+  mark();
+  count();
+}
+
+function sectionOf({ tag, kind, added = 0, removed = 0, kept = 0 }) {
+  const part = byId("section").content.cloneNode(true).firstElementChild;
+  part.querySelector("h2").textContent = tag;
+  part.querySelector(".facts").textContent =
+    [kind, `${removed} removed`, `${added} added`, `${kept} others`].filter(Boolean).join(" · ");
+  return part;
+}
+
+function cardOf(i) {
+  const entry = entries[i];
+  const record = records[entry.record];
+  const card = byId("card").content.cloneNode(true).firstElementChild;
+  const find = (selector) => card.querySelector(selector);
+  showPhoto(record, find("img"));
+  if (entry.box) {
+    const [x0, y0, x1, y1] = entry.box.map((share) => 100 * share);
+    find(".box").hidden = false;
+    Object.assign(find(".box").style,
+      { left: `${x0}%`, top: `${y0}%`, width: `${x1 - x0}%`, height: `${y1 - y0}%` });
+  }
+  card.classList.add(entry.state);
+  find(".state b").textContent = tags[entry.tag].tag;
+  find(".state span").textContent = entry.state + (entry.reason ? `: ${entry.reason}` : "");
+  find("figcaption .facts").textContent = [
+    entry.score === undefined ? "" : `score ${entry.score.toFixed(2)}`,
+    entry.distance === undefined ? "" : `distance ${entry.distance.toFixed(2)}`,
+    entry.sources.join(", "),
+    entry.box ? "" : "no region",
+  ].filter(Boolean).join(" · ");
+  for (const [kind, texts] of [["", record.captions], ["generated", record.generated]])
+    for (const text of texts) {
+      const line = document.createElement("span");
+      line.className = kind;
+      line.textContent = text;
+      find(".captions").append(line);
+    }
+  const { image } = record;
+  find(".name").textContent = typeof image === "string" ? image : "(a name that is not UTF-8)";
+  const verdict = accepted(entry);
+  find("[data-choice=accept] small").textContent = `(${verdict})`;
+  find("[data-choice=refuse] small").textContent = `(${OPPOSITE[verdict]})`;
+  card.setAttribute("aria-label", `${tags[entry.tag].tag}: ${entry.state}`);
+  card.dataset.place = i;
+  showVerdict(card, entry);
+  return card;
+}
+
+function showPhoto(record, img) {
+  const photo = byId("photo-" + record.photo);
+  if (!photo.dataset.size) {
+    img.replaceWith("This photo can no longer be read.");
+    return;
+  }
+  [img.width, img.height] = photo.dataset.size.split(" ").map(Number);
+  img.src = photo.textContent;
+  img.alt = record.captions[0] || "photo";
+}
+
+function showVerdict(card, entry) {
+  const verdict = verdictOf(entry);
+  const choice = verdict && (verdict === accepted(entry) ? "accept" : "refuse");
+  card.classList.toggle("decided", Boolean(verdict));
+  for (const button of card.querySelectorAll("[data-choice]"))
+    button.setAttribute("aria-pressed", button.dataset.choice === choice);
+}
+
+function mark(focus) {
+  for (const [i, card] of cards) {
+    const isCurrent = i === shown[current];
+    card.tabIndex = isCurrent ? 0 : -1;
+    card.toggleAttribute("aria-current", isCurrent);
+    if (isCurrent && focus) {
+      card.focus({ preventScroll: true });
+      card.scrollIntoView({ block: "nearest" });
+    }
+  }
+}
+
+function count() {
+  const n = entries.filter((entry) => decided.has(entry.key)).length;
+  byId("progress").value = `${n} of ${entries.length} decided`;
+  byId("meter").max = entries.length || 1;
+  byId("meter").value = n;
+  byId("save").disabled = !decided.size;
+  byId("undo").disabled = !log.length;
+}
+
+function goTo(place) {
+  if (!shown.length) return;
+  current = Math.min(Math.max(place, 0), shown.length - 1);
+  if (pageOf(current) !== pageShown) showPage();
+  mark(true);
+}
+
+function goToRow(step) {
+  // The nearest card of the next row of the grid, else the next card in that direction.
+  const box = (card) => card.getBoundingClientRect();
+  const from = box(cards.get(shown[current]));
+  const lies = (card) => (step > 0 ? box(card).top >= from.bottom : box(card).bottom <= from.top);
+  let best, far = Infinity;
+  for (const [i, card] of cards) {
+    if (!lies(card)) continue;
+    const gap = 1000 * Math.abs(box(card).top - from.top) + Math.abs(box(card).left - from.left);
+    if (gap < far) [best, far] = [i, gap];
+  }
+  const edge = step > 0 ? (pageShown + 1) * PER_PAGE : pageShown * PER_PAGE - 1;
+  goTo(best === undefined ? edge : shown.indexOf(best));
+}
+
+function goToTag(step) {
+  const tagAt = (place) => entries[shown[place]].tag;
+  let place = current;
+  while (place + step >= 0 && place + step < shown.length && tagAt(place) === tagAt(current))
+    place += step;
+  // Backwards to the tag's first photo, not its last.
+  while (step < 0 && place > 0 && tagAt(place - 1) === tagAt(place)) place -= 1;
+  goTo(place);
+}
+
+function decide(choice, toggle) {
+  const entry = entries[shown[current]];
+  if (!entry) return;
+  const verdict = choice === "accept" ? accepted(entry) : OPPOSITE[accepted(entry)];
+  const isSo = verdictOf(entry) === verdict;
+  if (isSo && !toggle) return;
+  const line = [entry.image, tags[entry.tag].tag, isSo ? null : verdict];
+  log.push(line);
+  apply(line);
+  keepLog();
+  refresh();
+}
+
+function decideAndGo(choice) {
+  decide(choice);
+  goTo(current + 1);
+}
+
+function undo() {
+  const line = log.pop();
+  if (!line) return;
+  const key = keyOf(line[0], line[1]);
+  decided = new Map(before);
+  log.forEach(apply);
+  keepLog();
+  refresh();
+  const undone = entries.findIndex((entry) => entry.key === key);
+  if (undone < 0) return;
+  if (!shown.includes(undone)) {
+    byId("filters").reset();
+    filter();
+  }
+  goTo(shown.indexOf(undone));
+}
+
+function refresh() {
+  for (const [i, card] of cards) showVerdict(card, entries[i]);
+  count();
+}
+
+function save() {
+  const lines = [...decided.values()].map(
+    ([image, tag, verdict]) => JSON.stringify({ image, tag, verdict }) + "\n");
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(lines, { type: "application/x-ndjson" }));
+  link.download = "decisions.jsonl";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+const KEYS = {
+  j: () => goTo(current + 1),
+  k: () => goTo(current - 1),
+  ArrowRight: () => goTo(current + 1),
+  ArrowLeft: () => goTo(current - 1),
+  ArrowDown: () => goToRow(1),
+  ArrowUp: () => goToRow(-1),
+  a: () => decideAndGo("accept"),
+  r: () => decideAndGo("refuse"),
+  u: undo,
+  n: () => goToTag(1),
+  p: () => goToTag(-1),
+};
+document.addEventListener("keydown", (event) => {
+  const act = KEYS[event.key];
+  if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("select, input")) return;
+  event.preventDefault();
+  act();
+});
+byId("cards").addEventListener("click", (event) => {
+  const card = event.target.closest("figure");
+  if (!card) return;
+  current = shown.indexOf(Number(card.dataset.place));
+  const button = event.target.closest("[data-choice]");
+  if (button) decide(button.dataset.choice, true);
+  mark(!button);
+});
+byId("back").addEventListener("click", () => goTo((pageShown - 1) * PER_PAGE));
+byId("forth").addEventListener("click", () => goTo((pageShown + 1) * PER_PAGE));
+byId("undo").addEventListener("click", undo);
+byId("save").addEventListener("click", save);
+byId("filters").addEventListener("change", filter);
+byId("filters").addEventListener("submit", (event) => event.preventDefault());
+window.addEventListener("beforeunload", (event) => {
+  if (!isKept && log.length) event.preventDefault();
+});
+const n = new Map();
+for (const { tag } of entries) n.set(tag, (n.get(tag) || 0) + 1);
+for (const [tag, many] of n)
+  byId("tag").append(new Option(`${tags[tag].tag} (${many})`, tag));
+filter();

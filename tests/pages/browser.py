@@ -1,0 +1,107 @@
+"""A real browser for the tests of pages: Chromium without a window, driven by its own protocol."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+PROGRAM = next(filter(None, map(shutil.which, PROGRAMS)), None)
+PATIENCE_S = 20
+
+
+class Browser:
+    """One tab. Commands and answers go through pipes, so that no port is taken."""
+
+    def __init__(self, profile: Path) -> None:
+        commands, self._commands = os.pipe()
+        self._answers, answers = os.pipe()
+
+        def hand_over() -> None:
+            # The protocol asks for the descriptors 3 and 4; copies keep one from closing the other.
+            copies = os.dup(commands), os.dup(answers)
+            os.dup2(copies[0], 3)
+            os.dup2(copies[1], 4)
+
+        self._process = subprocess.Popen(
+            [
+                PROGRAM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                "--disable-dev-shm-usage", "--remote-debugging-pipe",
+                f"--user-data-dir={profile}", "about:blank",
+            ],
+            preexec_fn=hand_over, close_fds=False, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(commands)
+        os.close(answers)
+        self._number, self._rest, self._session = 0, b"", {}
+
+    def renew(self, downloads: Path) -> None:
+        """Go on in another tab that knows nothing of those before."""
+        self._session = {}
+        own = self.do("Target.createBrowserContext")
+        place = {"behavior": "allow", "downloadPath": str(downloads)}
+        self.do("Browser.setDownloadBehavior", **place, **own)
+        tab = self.do("Target.createTarget", url="about:blank", **own)
+        attached = self.do("Target.attachToTarget", **tab, flatten=True)
+        self._session = {"sessionId": attached["sessionId"]}
+        self.do("Page.enable")
+
+    def do(self, method: str, **parameters) -> dict:
+        """The answer to a command."""
+        self._number += 1
+        command = {"id": self._number, "method": method, "params": parameters, **self._session}
+        os.write(self._commands, json.dumps(command).encode() + b"\0")
+        while True:
+            while b"\0" not in self._rest:
+                more = os.read(self._answers, 1 << 16)
+                assert more, "the browser has ended"
+                self._rest += more
+            message, _, self._rest = self._rest.partition(b"\0")
+            answer = json.loads(message)
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def open(self, path: Path) -> None:
+        """Load a page from a file."""
+        self.do("Page.navigate", url=path.as_uri())
+        here = f"location.href === {json.dumps(path.as_uri())}"
+        self.wait(f"{here} && document.readyState === 'complete'")
+
+    def value(self, expression: str):
+        """What a JavaScript expression gives."""
+        done = self.do("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in done, done
+        return done["result"].get("value")
+
+    def wait(self, expression: str) -> None:
+        """Return when the expression is true."""
+        end = time.monotonic() + PATIENCE_S
+        while not self.value(expression):
+            assert time.monotonic() < end, expression
+            time.sleep(0.02)
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other, named as in KeyboardEvent.key."""
+        for key in keys:
+            text = {"text": key} if len(key) == 1 else {}
+            self.do("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+            self.do("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def look(self, width: int = 1280, *, scheme: str = "light") -> None:
+        """Show the page at another width of the window, or in another colour scheme."""
+        self.do(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=900, deviceScaleFactor=1, mobile=width < 600,
+        )  # fmt: skip
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.do("Emulation.setEmulatedMedia", features=features)
+
+    def close(self) -> None:
+        """End the browser."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._commands)
+        os.close(self._answers)
