@@ -2,6 +2,7 @@
 const byId = (id) => document.getElementById(id);
 const { name, tags, records, entries } = JSON.parse(byId("data").textContent);
 const PER_PAGE = 60;
+const LONGER_SIDE = 240; // of a photo, in pixels
 const OPPOSITE = { keep: "remove", remove: "keep" };
 
 // What is decided: a log of [image, tag, verdict or null], kept by the browser. It is all there is,
@@ -150,7 +151,9 @@ function showPhoto(record, img) {
     img.replaceWith("This photo can no longer be read.");
     return;
   }
-  [img.width, img.height] = photo.dataset.size.split(" ").map(Number);
+  const size = photo.dataset.size.split(" ").map(Number);
+  // A smaller photo is shown as large as the others.
+  [img.width, img.height] = size.map((side) => Math.round((side * LONGER_SIDE) / Math.max(...size)));
   img.src = photo.textContent;
   img.alt = record.captions[0] || "photo";
 }
