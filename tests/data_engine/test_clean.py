@@ -237,14 +237,3 @@ def test_a_second_run_with_resume_looks_at_no_photo(clean, records, tmp_path):
     assert (tmp_path / "out.jsonl").read_bytes() == before
     done = clean("-o", "out.jsonl", "--resume", stdin=lines(rows[1:]), code=1)
     assert b"made with another input" in done.stderr
-
-
-def test_the_page_shows_removed_and_kept_regions(clean, records, tmp_path):
-    clean(
-        "--min-regions", 5, "--threshold", 0, "--outliers", 0.3, "--report", "page.html",
-        stdin=lines(records),
-    )  # fmt: skip
-    page = (tmp_path / "page.html").read_text("utf-8")
-    assert page.count("<section") == 4  # horse, field, sky, man
-    assert page.count("data:image/jpeg;base64,") > 20
-    assert "http" not in page
