@@ -46,7 +46,7 @@ def words_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 OPTIONS = {
-    "input": [options.root],
+    "input": [options.root, options.max_line],
     "model": [
         options.model,
         option(

@@ -17,7 +17,7 @@ generated_captions, generated_caption_tags. Streams.
 {options.EXIT_CODES}
 """
 OPTIONS = {
-    "input": [options.root],
+    "input": [options.root, options.max_line],
     "model": [
         options.model,
         common(

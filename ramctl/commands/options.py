@@ -20,6 +20,7 @@ model = common(
     "--model BUNDLE", "Folder, hf://owner/name, or name in $RAMCTL_MODELS.", default="mini"
 )
 
+max_line = option("--max-line N", "Reject JSONL lines of more bytes.", default=64_000_000)
 rejects = common("--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", type=str)
 strict = option("--strict", "Fail at the first rejected input.")
 stats = option("--stats FILE", "Write counts, seconds and versions as JSON.")

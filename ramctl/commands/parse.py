@@ -24,6 +24,7 @@ Streams; --build-labels holds four bytes per mention, --group spools text to tem
 OPTIONS = {
     "input": [
         options.root,
+        options.max_line,
         common(
             "--from FORMAT",
             f"{', '.join(FORMATS)} [default: recognised].",

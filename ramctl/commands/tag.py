@@ -29,6 +29,9 @@ OPTIONS = {
         option("-0, --null", "Names on stdin end with NUL."),
         option("--by-content", "With --resume: know photos by content, not by size and time."),
         option("--max-pixels N", "Reject larger photos.", default=200_000_000),
+        option("--max-bytes N", "Reject photos in larger files.", default=1_000_000_000),
+        option("--max-seconds N", "Reject photos that take longer to decode.", default=60),
+        options.max_line,
         options.root,
     ],
     "model": [

@@ -22,7 +22,7 @@ from ramctl.inference.batches import map_good
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.model.ram import Encoded
 from ramctl.records.inputs import RootCheck, named_or_stdin, read_inputs, require_files
-from ramctl.records.jsonl import content_stamp
+from ramctl.records.jsonl import MAX_LINE, content_stamp
 from ramctl.records.record import JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
@@ -38,6 +38,7 @@ class GenerateOptions:
 
     inputs: tuple[str, ...] = ()  # JSONL; none or `-`: stdin
     root: str | None = None  # the folder of relative photo names
+    max_line: int = MAX_LINE  # bytes of an input line
     model: str = "mini"
     captions: int = 1
     decode: str = "beam:3"
@@ -181,7 +182,7 @@ def run(options: GenerateOptions) -> Report:
     inputs = named_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
     report = Report("generate", quiet=options.quiet)
-    source = read_inputs(inputs, options.root, report.command)
+    source = read_inputs(inputs, options.root, report.command, options.max_line)
     devices = split_devices(options.baseline.device)
     generator = Generator.load(options, device=devices[0], say=report.say)
     baseline = generator.baseline

@@ -12,6 +12,7 @@ from ramctl.readers.detect import read_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.records.files import output_lock
 from ramctl.records.inputs import named_or_stdin, require_files
+from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import Item
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, run_stream
@@ -23,6 +24,7 @@ class ParseOptions:
 
     inputs: tuple[str, ...] = ()  # none or `-`: stdin
     root: str | None = None
+    max_line: int = MAX_LINE  # bytes of a JSONL line
     source_format: str | None = None  # None: recognised
     group: bool = False
     labels: Path | None = None
@@ -45,8 +47,9 @@ def run(options: ParseOptions) -> Report:
     require_files(named)
     tags = labels.tags if labels else ()
     items: Iterator[Item] = read_any(
-        named, options.root, "parse", form=options.source_format, tag_list=tags
-    )
+        named, options.root, "parse", form=options.source_format, tag_list=tags,
+        max_line=options.max_line,
+    )  # fmt: skip
     if options.group:
         items = group_by_image(items)
     if options.build_labels:

@@ -1,22 +1,46 @@
 """Members of tar archives (webdataset shards) by name, without a scan for each photo."""
 
 import os
+import stat
 import tarfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO, cast
 
 from ramctl.errors import RecordProblem
 
 MARK = ".tar#"
 _OPEN_ARCHIVES = 16
+_MOST_HEADER = 1 << 20  # bytes of one header: long names and their like
+_DAMAGE = (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError)
 
 
 def split_member(name: str) -> tuple[str, str] | None:
     """Archive and member of `shard.tar#member`; None for the name of a plain file."""
     archive, mark, member = name.partition(MARK)
     return (f"{archive}.tar", member) if mark else None
+
+
+def check_bytes(size: int, max_bytes: int) -> None:
+    """RecordProblem when a photo's file is larger than the limit."""
+    if size > max_bytes:
+        message = f"{size} bytes, more than the limit of {max_bytes} (--max-bytes)"
+        raise RecordProblem(message, code="too_large")
+
+
+class _Headers:
+    """An archive for tarfile, which would read headers of whatever length they claim."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _MOST_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._stream.read(size)
 
 
 class TarIndex:
@@ -31,7 +55,9 @@ class TarIndex:
         self._places: dict[str, tuple[int, int, float]] = {}
         self._names: list[str] = []
         self._stream = path.open("rb")
+        self._size = os.fstat(self._stream.fileno()).st_size
         self._tar: tarfile.TarFile | None = None
+        self._problem = ""  # that ended the index
 
     def members(self) -> Iterator[str]:
         """The names in archive order; RecordProblem where the archive is damaged."""
@@ -40,10 +66,13 @@ class TarIndex:
             yield self._names[position]
             position += 1
 
-    def read(self, member: str) -> bytes:
-        """The bytes of a member; RecordProblem when it is missing or cut short."""
+    def read(self, member: str, max_bytes: int) -> bytes:
+        """The bytes of a member; RecordProblem when it is missing, cut short or too large."""
         start, size, _ = self._find(member)
-        data = os.pread(self._stream.fileno(), size, start)
+        data = b""
+        if start + size <= self._size:  # else its header claims what is not there
+            check_bytes(size, max_bytes)
+            data = os.pread(self._stream.fileno(), size, start)
         if len(data) < size:
             raise RecordProblem("the archive ends inside this member", code="unreadable_image")
         return data
@@ -62,21 +91,26 @@ class TarIndex:
     def _read_on(self) -> bool:
         """Index one more file; False at the archive's end."""
         with self._lock:
+            if self._problem:
+                raise RecordProblem(self._problem, code="unreadable_image")
             try:
                 if self._tar is None:
-                    self._tar = tarfile.open(fileobj=self._path.open("rb"), mode="r:")  # noqa: SIM115
+                    headers = cast(BinaryIO, _Headers(self._path.open("rb")))
+                    self._tar = tarfile.open(fileobj=headers, mode="r:")  # noqa: SIM115
                 while (found := self._tar.next()) is not None:
                     # tarfile would keep every header: gigabytes for a large shard.
                     self._tar.members = []  # type: ignore[attr-defined]
-                    if found.isfile():
+                    if found.size < 0:  # it would lead back to a member that was read
+                        raise tarfile.ReadError(f"a member of {found.size} bytes")
+                    if found.isfile() and not found.issparse():  # its bytes are in pieces
                         if found.name not in self._places:
                             place = (found.offset_data, found.size, found.mtime)
                             self._places[found.name] = place
                             self._names.append(found.name)
                         return True
-            except (tarfile.TarError, OSError) as error:
-                message = f"not a readable tar archive: {error}"
-                raise RecordProblem(message, code="unreadable_image") from error
+            except _DAMAGE as error:
+                self._problem = f"not a readable tar archive: {error}"
+                raise RecordProblem(self._problem, code="unreadable_image") from error
         return False
 
 
@@ -92,6 +126,8 @@ def open_archive(path: Path) -> TarIndex:
     """
     try:
         facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise RecordProblem("not a regular file", code="unreadable_image")
         return _index(path, facts.st_size, facts.st_mtime_ns)
     except FileNotFoundError as error:
         raise RecordProblem("no such archive", code="missing_image") from error

@@ -1,18 +1,24 @@
 """Photos by name, decoded to upright RGB pixels; RecordProblem says why one cannot be."""
 
 import io
+import math
+import os
+import queue
+import stat
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ramctl.errors import RecordProblem
-from ramctl.photos.archives import open_archive, split_member
+from ramctl.photos.archives import check_bytes, open_archive, split_member
 from ramctl.records.record import Record, image_name, shown_name
 
-MAX_PIXELS = 200_000_000  # the largest phone photos have just under 200 megapixels
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff",
     ".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".avif",
@@ -22,7 +28,23 @@ SUFFIXES = frozenset({
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF")
 _HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis")
 _ORIENTATION = 0x0112
+# Without waiting, should a pipe take the place of a file at the last moment.
+_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_BLOCK = 1 << 14  # bytes after which Pillow looks at the clock
+_USUAL_SCANS = 100  # of a progressive JPEG; programs write about ten
 _pillow_limit = Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoLimits:
+    """What a photo may cost; one that needs more is a reject (too_large, too_slow)."""
+
+    pixels: int = 200_000_000  # the largest phone photos have just under 200 megapixels
+    bytes: int = 1_000_000_000  # of the file
+    seconds: float = 60.0  # of decoding
+
+
+LIMITS = PhotoLimits()
 
 
 def is_photo_name(name: str) -> bool:
@@ -31,12 +53,12 @@ def is_photo_name(name: str) -> bool:
 
 
 def record_photo(
-    record: Record, *, target: int | None = None, max_pixels: int = MAX_PIXELS
+    record: Record, *, target: int | None = None, limits: PhotoLimits = LIMITS
 ) -> Image.Image:
     """The photo of a record, as `load_photo`; problems of a photo from a list name it."""
     name = image_name(record.fields)
     try:
-        return load_photo(name, record.base, target=target, max_pixels=max_pixels)
+        return load_photo(name, record.base, target=target, limits=limits)
     except RecordProblem as problem:
         if record.line is None:
             raise
@@ -46,15 +68,16 @@ def record_photo(
 
 
 def load_photo(
-    name: str, base: Path = Path(), *, target: int | None = None, max_pixels: int = MAX_PIXELS
+    name: str, base: Path = Path(), *, target: int | None = None, limits: PhotoLimits = LIMITS
 ) -> Image.Image:
     """The photo's upright RGB pixels: a path or `shard.tar#member`, relative to `base`.
 
     A JPEG at least twice as large as `target` (px, both sides) is decoded at a reduced scale, and
     both sides stay at `target` or more. Raises RecordProblem (missing_image, unreadable_image,
-    too_large).
+    too_large, too_slow), whatever the decoder raises.
     """
-    return decode_photo(read_photo(name, base), target=target, max_pixels=max_pixels)
+    data = read_photo(name, base, max_bytes=limits.bytes)
+    return decode_photo(data, target=target, limits=limits)
 
 
 def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
@@ -63,18 +86,28 @@ def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
     try:
         photo = _open(data)
         turned = photo.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:
         raise RecordProblem(_what_it_is(data), code="unreadable_image") from error
     return (photo.height, photo.width) if turned else photo.size
 
 
-def read_photo(name: str, base: Path = Path()) -> bytes:
-    """The photo's file as it is; RecordProblem when it is missing or cannot be read."""
+def read_photo(name: str, base: Path = Path(), *, max_bytes: int = LIMITS.bytes) -> bytes:
+    """The photo's file as it is; RecordProblem when it is missing, too large or cannot be read.
+
+    Only regular files are opened: a pipe may never end, and a device may do anything.
+    """
     inside = split_member(name)
     if inside and not (base / name).is_file():
-        return open_archive(base / inside[0]).read(inside[1])
+        return open_archive(base / inside[0]).read(inside[1], max_bytes)
+    path = base / name
     try:
-        return (base / name).read_bytes()
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            what = "is a directory" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
+            raise RecordProblem(what, code="unreadable_image")
+        check_bytes(facts.st_size, max_bytes)
+        with os.fdopen(os.open(path, _OPEN), "rb") as stream:
+            return stream.read(facts.st_size)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RecordProblem("no such file", code="missing_image") from error
     except (OSError, ValueError) as error:
@@ -83,7 +116,7 @@ def read_photo(name: str, base: Path = Path()) -> bytes:
 
 
 def decode_photo(
-    data: bytes, *, target: int | None = None, max_pixels: int = MAX_PIXELS
+    data: bytes, *, target: int | None = None, limits: PhotoLimits = LIMITS
 ) -> Image.Image:
     """The upright RGB picture of a file's content, as `load_photo`.
 
@@ -91,11 +124,75 @@ def decode_photo(
     """
     if not data:
         raise RecordProblem("the file is empty", code="unreadable_image")
-    if data.startswith(b"\xff\xd8"):
-        photo = _decode_jpeg(data, target or 0, max_pixels)
+    is_jpeg = data.startswith(b"\xff\xd8")
+    if is_jpeg and not _is_progressive(data):  # cannot take long: nothing in it is read twice
+        photo = _decode_jpeg(data, target or 0, limits.pixels)
         if photo is not None:
             return photo
-    return _decode_by_pillow(data, max_pixels)
+        is_jpeg = False
+    end = time.monotonic() + limits.seconds
+
+    def decode() -> Image.Image:
+        # Pillow looks at the clock between blocks, libjpeg-turbo would go through all scans.
+        if is_jpeg and data.count(b"\xff\xda") <= _USUAL_SCANS:
+            photo = _decode_jpeg(data, target or 0, limits.pixels)
+            if photo is not None:
+                return photo
+        return _decode_by_pillow(data, limits.pixels, end)
+
+    return _in_time(decode, limits.seconds)
+
+
+def _in_time(decode: Callable[[], Image.Image], seconds: float) -> Image.Image:
+    """The photo, decoded in a thread of its own; RecordProblem (too_slow) after `seconds`.
+
+    A thread cannot be stopped: it ends with its decoder, which has no more than the limit on
+    pixels to do, or where that asks for more data.
+    """
+    outcomes: queue.SimpleQueue[Image.Image | BaseException] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcomes.put(decode())
+        except BaseException as error:
+            outcomes.put(error)
+
+    Thread(target=work, name="ramctl-decoder", daemon=True).start()
+    try:
+        outcome = outcomes.get(timeout=seconds)
+    except queue.Empty:
+        outcome = TimeoutError()
+    if isinstance(outcome, TimeoutError):
+        message = f"not decoded after {seconds:g} seconds (--max-seconds)"
+        raise RecordProblem(message, code="too_slow") from outcome
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+class _Timed(io.BytesIO):
+    """A file's content that cannot be read after some time."""
+
+    def __init__(self, data: bytes, end: float) -> None:
+        super().__init__(data)
+        self._end = end
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.monotonic() > self._end:
+            raise TimeoutError
+        return super().read(size)
+
+
+def _is_progressive(data: bytes) -> bool:
+    """Whether a JPEG is decoded scan by scan, each of which may go over all of the photo."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return marker not in (0xC0, 0xC1)
+        is_padding = marker == 0xFF
+        place += 1 if is_padding else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def _decode_jpeg(data: bytes, target: int, max_pixels: int) -> Image.Image | None:
@@ -108,34 +205,40 @@ def _decode_jpeg(data: bytes, target: int, max_pixels: int) -> Image.Image | Non
         pixels = simplejpeg.decode_jpeg(
             data, "RGB", min_height=target, min_width=target, min_factor=2 if target else 1
         )
-    except ValueError:
+    except RecordProblem:
+        raise
+    except Exception:
         return None
     photo = Image.fromarray(pixels)
     start = data.find(b"Exif\x00\x00", 0, 1 << 17)
     if start >= 0:
         # Damaged EXIF data say nothing about the pixels.
-        with suppress(ValueError, KeyError, TypeError, SyntaxError, OSError, IndexError):
+        with suppress(Exception):
             photo.getexif().load(data[start : start + (1 << 16)])
             ImageOps.exif_transpose(photo, in_place=True)
     return photo
 
 
-def _decode_by_pillow(data: bytes, max_pixels: int) -> Image.Image:
+def _decode_by_pillow(data: bytes, max_pixels: int, end: float) -> Image.Image:
+    """The photo; RecordProblem whatever a decoder raises, but TimeoutError after `end`."""
     try:
-        photo = _open(data)
+        photo = _open(data, end)
         _check_size(photo.width, photo.height, max_pixels)
+        photo.decodermaxblock = _BLOCK
         photo.load()
         return _to_rgb(ImageOps.exif_transpose(photo))
+    except (RecordProblem, TimeoutError):
+        raise
     except UnidentifiedImageError as error:
         raise RecordProblem(_what_it_is(data), code="unreadable_image") from error
     except MemoryError as error:
         raise RecordProblem("not enough memory to decode it", code="too_large") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:
+    except Exception as error:
         reason = " ".join(str(error).lower().split()) or type(error).__name__
         raise RecordProblem(f"damaged: {reason}", code="unreadable_image") from error
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, end: float = math.inf) -> ImageFile.ImageFile:
     """The photo with its header read; for this call our limit on pixels replaces Pillow's."""
     formats: tuple[str, ...] = _FORMATS
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and _has_heif():
@@ -144,7 +247,7 @@ def _open(data: bytes) -> Image.Image:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(io.BytesIO(data), formats=formats)
+            return Image.open(_Timed(data, end), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = before
 

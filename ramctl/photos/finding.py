@@ -13,7 +13,7 @@ from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import open_archive, split_member
 from ramctl.photos.decoding import is_photo_name, read_photo
 from ramctl.records.inputs import STDIN, open_input, read_inputs
-from ramctl.records.jsonl import content_stamp, parse_line
+from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
 from ramctl.records.record import Item, Record, Reject, encode_name, shown_name
 
 _BLOCK = 1 << 16
@@ -29,6 +29,7 @@ class PhotoInputs:
     recursive: bool = False
     null: bool = False  # names on standard input end with NUL instead of newline
     by_content: bool = False  # compare content, not size and time, to see whether a photo changed
+    max_line: int = MAX_LINE  # bytes of a JSONL line, or of a name on standard input
     stage: str = "tag"
 
 
@@ -44,7 +45,7 @@ def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
         if name == STDIN:
             yield from _from_stdin(inputs)
         elif name.lower().endswith(_RECORDS):
-            yield from read_inputs([name], inputs.root, inputs.stage)
+            yield from read_inputs([name], inputs.root, inputs.stage, inputs.max_line)
         else:
             for found in _globbed(name):
                 yield from _expand(found, Path(), inputs)
@@ -143,24 +144,28 @@ def _stamp(name: str, base: Path, *, by_content: bool) -> str:
 def _from_stdin(inputs: PhotoInputs) -> Iterator[Item]:
     base = Path(inputs.root) if inputs.root else Path()
     with open_input(STDIN) as stream:
-        for number, entry in enumerate(_entries(stream, null=inputs.null), 1):
+        for number, entry in enumerate(_entries(stream, inputs), 1):
             line = entry.removeprefix(BOM_UTF8) if number == 1 else entry
-            if line.lstrip().startswith(b"{"):
-                yield parse_line(line, STDIN, number, base, inputs.stage)
+            if line.lstrip().startswith(b"{") or len(line) > inputs.max_line:
+                yield parse_line(line, STDIN, number, base, inputs.stage, inputs.max_line)
             elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):
                 yield from _expand(name, base, inputs)
 
 
-def _entries(stream: BinaryIO, *, null: bool) -> Iterator[bytes]:
-    """The entries of a list as soon as they arrive, without their terminators."""
-    if not null:
-        for line in stream:
-            yield line.removesuffix(b"\n")
+def _entries(stream: BinaryIO, inputs: PhotoInputs) -> Iterator[bytes]:
+    """The entries of a list as soon as they arrive, without their terminators.
+
+    Of one that is longer than `max_line` no more is kept than tells that it is.
+    """
+    if not inputs.null:
+        for line in bounded_lines(stream, inputs.max_line):
+            yield line if len(line) > inputs.max_line else line.removesuffix(b"\n")
         return
     read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
     rest = b""
     while block := read(_BLOCK):
         *complete, rest = (rest + block).split(b"\0")
+        rest = rest[: inputs.max_line + 1]
         yield from (entry for entry in complete if entry)
     if rest:
         yield rest

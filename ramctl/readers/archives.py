@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 
 import orjson
 
-from ramctl.errors import RunProblem
 from ramctl.readers.source import Source, split_tags, with_usual_names
 from ramctl.records.inputs import open_input
 from ramctl.records.record import Item, JsonObject, encode_name
@@ -40,8 +39,10 @@ def read_tar(source: Source) -> Iterator[Item]:
                     if sample:
                         number += 1
                         yield _sample(source, sample, number)
-        except tarfile.TarError as error:
-            raise RunProblem(f"{source.name}: {error}") from error
+        except (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError) as error:
+            # The archive is damaged here; what came before is good.
+            message = f"not a readable tar archive: {error}"
+            yield source.reject(number + 1, "unreadable_image", message, "")
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from ramctl.errors import UsageProblem
 from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import Source
 from ramctl.records.inputs import STDIN, open_input, read_inputs
+from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import Item
 
 Reader = Callable[[Source], Iterator[Item]]
@@ -39,6 +40,7 @@ def read_any(
     *,
     form: str | None = None,
     tag_list: Sequence[str] = (),
+    max_line: int = MAX_LINE,
 ) -> Iterator[Item]:
     """The records of inputs one after the other; `form` None means each is recognised.
 
@@ -53,7 +55,7 @@ def read_any(
             raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
         source = Source(name, base, stage)
         if kind == "jsonl":
-            yield from read_inputs([name], root, stage)
+            yield from read_inputs([name], root, stage, max_line)
         elif kind == "ram":
             yield from json_lists.read_ram(source, tag_list)
         else:

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramctl.records.jsonl import content_stamp, dumps
-from ramctl.records.record import Item, JsonObject, Record, Reject
+from ramctl.records.jsonl import content_stamp, dumps, require_writable
+from ramctl.records.record import Item, JsonObject, Record, Reject, shown_name
 
 #: Names that other projects give to photo, caption and tags (BLIP, img2dataset, kohya, datasets).
 IMAGE_FIELDS = ("image", "image_path", "file_name", "filepath", "url", "path")
@@ -24,14 +24,20 @@ class Source:
     def record(self, fields: JsonObject, line: int) -> Item:
         """The record of one row, or a reject where it cannot be written; `line` counts from 1."""
         try:
-            stamp = content_stamp(dumps(fields))
-        except TypeError as error:  # nested more than 254 levels deep
+            content = dumps(fields)
+            require_writable(fields, content)
+        except (TypeError, ValueError) as error:
             return self.reject(line, "bad_json", f"cannot be written again: {error}", fields)
-        return Record(fields, self.name, line, self.base, stamp=stamp)
+        name, stamp = shown_name(self.name), content_stamp(content)
+        return Record(fields, name, line, self.base, stamp=stamp)
 
     def reject(self, line: int, code: str, message: str, raw: object) -> Reject:
         """The reject of one row that holds no record."""
-        return Reject(self.name, line, self.stage, code, message, raw=str(raw)[:2000])
+        try:
+            shown = str(raw)[:2000]
+        except RecursionError:
+            shown = ""
+        return Reject(shown_name(self.name), line, self.stage, code, message, raw=shown)
 
 
 def with_usual_names(row: JsonObject) -> JsonObject:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.records.jsonl import read_records
-from ramctl.records.record import Item, Record, image_name
+from ramctl.records.jsonl import MAX_LINE, read_records
+from ramctl.records.record import Item, Record, image_name, shown_name
 
 Seen = TypeVar("Seen")
 STDIN = "-"
@@ -47,7 +47,9 @@ def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
     return tuple(inputs) or (STDIN,)
 
 
-def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Item]:
+def read_inputs(
+    inputs: Sequence[str], root: str | None, stage: str, max_line: int = MAX_LINE
+) -> Iterator[Item]:
     """The records of JSONL inputs one after the other.
 
     `root` replaces the folder of each input as the base of relative photo names.
@@ -55,7 +57,7 @@ def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator
     for name in inputs:
         base = Path(root) if root else Path() if name == STDIN else Path(name).parent
         with open_input(name) as stream:
-            yield from read_records(stream, name, base, stage)
+            yield from read_records(stream, shown_name(name), base, stage, max_line)
 
 
 def require_files(inputs: Sequence[str]) -> None:

@@ -14,6 +14,10 @@ from ramctl.records.record import Item, JsonObject, Record, Reject
 
 # Numbers that may not come back as written from a double or a 64-bit integer.
 _RISKY_NUMBER = re.compile(rb"[0-9][eE]|[0-9.]{16}|-0")
+MAX_LINE = 64_000_000  # bytes of one line
+_SHOWN_OF_LINE = 1000  # bytes of a longer line that its reject holds
+# orjson reads 1,024 levels of nesting and writes 254, some of them around the record.
+_SAFE_LEVELS = 200
 _OWN_FIELDS = frozenset({
     "image", "captions", "caption", "tags", "caption_tags", "kinds", "scores", "dense", "sources",
     "generated_captions", "generated_caption_tags", "removed", "boxes", "negatives", "uncertain",
@@ -34,6 +38,7 @@ def loads(line: bytes) -> JsonObject:
     fields = orjson.loads(line)
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")
+    require_writable(fields, line)
     if _RISKY_NUMBER.search(line):
         return _with_exact_numbers(line, fields)
     return dict(fields)
@@ -48,22 +53,47 @@ def _with_exact_numbers(line: bytes, fields: JsonObject) -> JsonObject:
     return {key: fields[key] if key in _OWN_FIELDS else raw[key] for key in fields}
 
 
-def read_records(stream: BinaryIO, source: str, base: Path, stage: str) -> Iterator[Item]:
+def require_writable(fields: JsonObject, content: bytes) -> None:
+    """ValueError when an object, read from or written as `content`, is nested too deeply."""
+    if content.count(b"{") + content.count(b"[") > _SAFE_LEVELS:
+        try:
+            orjson.dumps([[[[fields]]]], option=orjson.OPT_SERIALIZE_NUMPY)
+        except TypeError as error:
+            raise ValueError("nested too deeply to be written again") from error
+
+
+def bounded_lines(stream: BinaryIO, max_bytes: int) -> Iterator[bytes]:
+    """The lines of a stream; of one of more than `max_bytes` only the first `max_bytes` + 1."""
+    while line := stream.readline(max_bytes + 1):
+        yield line
+        while len(line) > max_bytes and not line.endswith(b"\n"):
+            line = stream.readline(max_bytes + 1)
+
+
+def read_records(
+    stream: BinaryIO, source: str, base: Path, stage: str, max_line: int = MAX_LINE
+) -> Iterator[Item]:
     """Records of a JSONL stream in order; any other line gives a Reject.
 
     Blank lines and a byte order mark at the start are skipped; an object written by `--rejects`
-    is unwrapped.
+    is unwrapped. A line of more than `max_line` bytes is not read to its end.
     """
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(bounded_lines(stream, max_line), 1):
         if number == 1:
             line = line.removeprefix(BOM_UTF8)
         if not line.strip():
             continue
-        yield parse_line(line, source, number, base, stage)
+        yield parse_line(line, source, number, base, stage, max_line)
 
 
-def parse_line(line: bytes, source: str, number: int, base: Path, stage: str) -> Item:
+def parse_line(
+    line: bytes, source: str, number: int, base: Path, stage: str, max_line: int = MAX_LINE
+) -> Item:
     """The record of one line, or the Reject that says why there is none."""
+    if len(line) > max_line:
+        message = f"a line of more than {max_line} bytes (--max-line)"
+        shown = line[:_SHOWN_OF_LINE].decode("utf-8", "backslashreplace")
+        return Reject(source, number, stage, "too_large", message, raw=shown)
     try:
         fields, base = _unwrap(loads(line), base)
     except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from ramctl.errors import UsageProblem
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 from ramctl.records.inputs import RootCheck, named_or_stdin
+from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.locks import locked
 from ramctl.records.record import Item, JsonObject, Record
 from ramctl.records.report import Report
@@ -31,6 +32,7 @@ class TagOptions:
     null: bool = False
     by_content: bool = False
     root: str | None = None
+    max_line: int = MAX_LINE  # bytes of a JSONL line
     model: str = "mini"
     tagger: TaggerOptions = field(default_factory=TaggerOptions)
     include: Path | None = None  # files for the tags and names in `tagger.choice`
@@ -50,7 +52,9 @@ def run(options: TagOptions) -> Report:
     require_resumable(options.form, resume=options.stream.resume)
     report = Report("tag", quiet=options.quiet, unit="images")
     named = named_or_stdin(options.inputs, "photos")
-    photos = PhotoInputs(named, options.root, options.recursive, options.null, options.by_content)
+    photos = PhotoInputs(
+        named, options.root, options.recursive, options.null, options.by_content, options.max_line
+    )
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         # A damaged photo is reported once, in our own words.

@@ -20,7 +20,7 @@ from ramctl.inference.label_set import LabelSet, choose_labels, peer_label_set, 
 from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, number_format
 from ramctl.inference.regions import View, label_boxes
 from ramctl.model.preprocess import Preprocess
-from ramctl.photos.decoding import MAX_PIXELS
+from ramctl.photos.decoding import LIMITS
 from ramctl.records.record import JsonObject
 from ramctl.tagging.selection import DECIMALS, SelectionOptions
 
@@ -53,7 +53,9 @@ class TaggerOptions:
     batch: int | None = None  # photos a batch; None: what fits the model
     workers: int | None = None  # threads that decode (and run the graph); None: one a core
     threads: int | None = None  # threads of one run of the model
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int = LIMITS.pixels
+    max_bytes: int = LIMITS.bytes  # of a photo's file
+    max_seconds: float = LIMITS.seconds  # of decoding it
     say: Callable[[str], None] = lambda message: None  # told what the user should know
 
 

@@ -153,6 +153,8 @@ def add_photo_size(record: Record, fields: JsonObject) -> None:
 
 
 def _read(path: Path) -> bytes | None:
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
     return path.read_bytes() if path.exists() else None
 
 

@@ -14,7 +14,7 @@ from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.device_pool import DevicePool, split_devices
-from ramctl.photos.decoding import record_photo
+from ramctl.photos.decoding import PhotoLimits, record_photo
 from ramctl.records.record import JsonObject, Record, encode_name, set_tags
 from ramctl.tagging.scorers import BundleScorer, Decoded, PeerScorer, Scorer, TaggerOptions
 from ramctl.tagging.selection import TagSelector
@@ -37,6 +37,7 @@ class Tagger:
         self.pool: DevicePool | None = None  # processes that tag instead of this one
         self.batch = scorer.batch  # most photos at a time
         self.labels = scorer.label_set.labels
+        self._limits = PhotoLimits(options.max_pixels, options.max_bytes, options.max_seconds)
         self._choose = TagSelector(self.labels, scorer.label_set.thresholds, options.choice)
 
     @classmethod
@@ -116,8 +117,7 @@ class Tagger:
         return records, [attempt(self._decode, record) for record in records]
 
     def _decode(self, record: Record) -> Decoded:
-        target, max_pixels = self.scorer.target, self.options.max_pixels
-        photo = record_photo(record, target=target, max_pixels=max_pixels)
+        photo = record_photo(record, target=self.scorer.target, limits=self._limits)
         return Decoded(self.scorer.prepare(photo), photo.size)
 
     def score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:

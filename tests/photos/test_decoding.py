@@ -13,7 +13,7 @@ from PIL import Image
 
 from ramctl.errors import RecordProblem
 from ramctl.photos.archives import open_archive
-from ramctl.photos.decoding import decode_photo, load_photo, record_photo
+from ramctl.photos.decoding import PhotoLimits, decode_photo, load_photo, record_photo
 from ramctl.records.record import Record
 
 BROKEN_BUT_SHOWN = {"error or partial"}
@@ -143,7 +143,7 @@ def test_the_first_frame_of_an_animation_counts():
 
 def test_a_photo_above_the_limit_is_too_large_before_it_is_decoded():
     for kind in ("PNG", "JPEG"):
-        problem = problem_of(encoded(picture((100, 100)), kind), max_pixels=9_999)
+        problem = problem_of(encoded(picture((100, 100)), kind), limits=PhotoLimits(pixels=9_999))
         assert problem.code == "too_large"
         assert "100x100" in problem.message
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ramctl.errors import RecordProblem
-from ramctl.photos.decoding import decode_photo, load_photo, photo_size
+from ramctl.photos.decoding import PhotoLimits, decode_photo, load_photo, photo_size
 
 ORIENTATION = 0x0112
 
@@ -48,9 +48,9 @@ def test_transparency_is_on_white():
 
 def test_the_limit_is_the_most_pixels_that_are_decoded():
     data = encoded(half_red((20, 10)), "PNG")
-    assert decode_photo(data, max_pixels=200).size == (20, 10)
+    assert decode_photo(data, limits=PhotoLimits(pixels=200)).size == (20, 10)
     with pytest.raises(RecordProblem, match="20x10 pixels, more than the limit of 199"):
-        decode_photo(data, max_pixels=199)
+        decode_photo(data, limits=PhotoLimits(pixels=199))
 
 
 def test_a_reduced_decode_covers_its_target():

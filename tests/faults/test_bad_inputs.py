@@ -1,0 +1,315 @@
+"""Inputs that crash, hang or fill the memory of a careless reader: each is a reject, and alone."""
+
+import io
+import json
+import os
+import random
+import tarfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image, features
+
+from ramctl.cli import main
+from ramctl.errors import RecordProblem
+from ramctl.photos.archives import open_archive
+from ramctl.photos.decoding import PhotoLimits, decode_photo, load_photo, photo_size, read_photo
+from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+from ramctl.records.jsonl import bounded_lines, dumps, read_records
+from ramctl.records.record import Record, Reject
+from tests.conftest import REPOSITORY
+
+PHOTO = REPOSITORY / "tests" / "data" / "photos" / "steps.jpg"
+
+
+def picture(form: str, size: tuple[int, int] = (64, 48), **options) -> bytes:
+    """An encoded photo with some structure."""
+    gradient = Image.linear_gradient("L").resize(size)
+    stream = io.BytesIO()
+    Image.merge("RGB", [gradient, gradient.rotate(90), gradient]).save(stream, form, **options)
+    return stream.getvalue()
+
+
+def problem_of(do, *arguments, **options) -> RecordProblem:
+    with pytest.raises(RecordProblem) as caught:
+        do(*arguments, **options)
+    return caught.value
+
+
+FORMS = ["JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_whatever_a_decoder_raises_is_the_photo_s_own_problem(form):
+    if form == "AVIF" and not features.check("avif"):
+        pytest.skip("Pillow without AVIF")
+    good, draw = picture(form), random.Random(form)
+    for number in range(60):
+        data = bytearray(good[: draw.randrange(1, len(good))] if number % 3 == 0 else good)
+        for _ in range(draw.randrange(1, 30)):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        for read in (decode_photo, lambda data: photo_size_of(bytes(data))):
+            try:
+                read(bytes(data))
+            except RecordProblem as problem:
+                assert problem.code in ("unreadable_image", "too_large")
+
+
+def photo_size_of(data: bytes) -> None:
+    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"photo-{os.getpid()}"
+    path.write_bytes(data)
+    try:
+        photo_size(str(path))
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyError("x"), ZeroDivisionError()])
+def test_errors_of_a_kind_that_no_decoder_documents(error, monkeypatch):
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image, "open", broken)
+    assert problem_of(decode_photo, picture("PNG")).code == "unreadable_image"
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "link.jpg").symlink_to("/dev/zero")
+    started = time.monotonic()
+    for name, message in {
+        "pipe.jpg": "not a regular file", "link.jpg": "not a regular file",
+        "/dev/zero": "not a regular file", "folder.jpg": "is a directory",
+    }.items():  # fmt: skip
+        problem = problem_of(load_photo, name, tmp_path)
+        assert (problem.code, problem.message) == ("unreadable_image", message)
+    os.mkfifo(tmp_path / "pipe.tar")
+    assert problem_of(load_photo, "pipe.tar#a.jpg", tmp_path).message == "not a regular file"
+    assert time.monotonic() - started < 5
+
+
+def test_the_photos_of_a_folder_with_pipes_and_devices_are_tagged(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("a.jpg")
+    Path("b.jpg").symlink_to("/dev/zero")
+    Path("c.jpg").write_bytes(PHOTO.read_bytes())
+    Path("d.avif").write_bytes(b"\0\0\0\x1cftypavif" + bytes(range(256)))
+    with pytest.raises(SystemExit) as ended:
+        main(["tag", "-R", ".", "-o", "out", "--rejects", "rejects"])
+    assert ended.value.code == 3
+    assert [json.loads(line)["image"] for line in Path("out").read_text().splitlines()] == [
+        "./c.jpg"
+    ]
+    rejects = [json.loads(line) for line in Path("rejects").read_text().splitlines()]
+    assert [(row["source"], row["code"]) for row in rejects] == [
+        (name, "unreadable_image") for name in ("./a.jpg", "./b.jpg", "./d.avif")
+    ]
+
+
+def test_the_bytes_of_a_photo_are_limited(tmp_path):
+    (tmp_path / "a.png").write_bytes(data := picture("PNG"))
+    assert read_photo("a.png", tmp_path, max_bytes=len(data)) == data
+    problem = problem_of(read_photo, "a.png", tmp_path, max_bytes=len(data) - 1)
+    assert problem.code == "too_large" and "--max-bytes" in problem.message
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "a.png", "a.png")
+    assert read_photo("a.tar#a.png", tmp_path, max_bytes=len(data)) == data
+    assert problem_of(read_photo, "a.tar#a.png", tmp_path, max_bytes=9).code == "too_large"
+    with (tmp_path / "huge.jpg").open("wb") as stream:
+        stream.truncate(1 << 40)  # a sparse file: it takes no place on the disk
+    assert problem_of(load_photo, "huge.jpg", tmp_path).code == "too_large"
+
+
+def many_scans(size: int, number: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again, each time over all of it."""
+    stream = io.BytesIO()
+    Image.new("L", (size, size), 128).save(stream, "JPEG", progressive=True)
+    data = stream.getvalue()
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * number + data[-2:]
+
+
+def test_the_time_of_a_photo_is_limited_and_its_decoder_ends():
+    assert decode_photo(many_scans(64, 5)).size == (64, 64)
+    data, started = many_scans(1500, 3000), time.monotonic()
+    problem = problem_of(decode_photo, data, limits=PhotoLimits(seconds=0.05))
+    assert problem.code == "too_slow" and "--max-seconds" in problem.message
+    assert time.monotonic() - started < 20
+    while any(thread.name == "ramctl-decoder" for thread in threading.enumerate()):
+        assert time.monotonic() - started < 60
+        time.sleep(0.05)
+
+
+def test_a_decoder_that_hangs_is_left_behind(monkeypatch):
+    end = threading.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        end.wait(60)
+
+    monkeypatch.setattr(Image, "open", hang)
+    problem = problem_of(decode_photo, picture("PNG"), limits=PhotoLimits(seconds=0.1))
+    end.set()
+    assert problem.code == "too_slow"
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A tar header; a size beyond what octal digits hold, or below 0, in base 256."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    digits = size.to_bytes(11, "big", signed=True) if size < 0 else size.to_bytes(11, "big")
+    block[124:136] = (b"\xff" if size < 0 else b"\x80") + digits
+    block[148:156] = b" " * 8
+    block[148:156] = f"{sum(block):06o}\0 ".encode()
+    return bytes(block)
+
+
+def archive_of(tmp_path: Path, *parts: bytes) -> str:
+    """An archive with a good photo, then these."""
+    photo = picture("PNG")
+    info = tarfile.TarInfo("good.png")
+    info.size = len(photo)
+    good = info.tobuf() + photo + bytes(-len(photo) % 512)
+    (tmp_path / "a.tar").write_bytes(good + b"".join(parts))
+    return str(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([header("bad.png", 1 << 40), b"x" * 1024], "the archive ends inside this member"),
+        ([header("bad.png", -1024), bytes(1024)], "a member of -1024 bytes"),
+        ([header("bad.png", -(1 << 40)), bytes(1024)], "a member of -"),
+        ([header("x", 1 << 40, tarfile.GNUTYPE_LONGNAME), b"y" * 4096], "a header of"),
+        ([header("x", -512, tarfile.XHDTYPE), b"y" * 4096], "not a readable tar archive"),
+        ([header("x", 512, tarfile.GNUTYPE_LONGNAME) + b"y" * 512] * 3000, "not a readable tar"),
+    ],
+    ids=["1 TB", "negative", "far negative", "long name", "pax", "chain"],
+)
+def test_headers_that_lie_are_rejects_of_their_own(parts, message, tmp_path):
+    name = archive_of(tmp_path, *parts)
+    assert load_photo(f"{name}#good.png").size == (64, 48)
+    problem = problem_of(load_photo, f"{name}#bad.png")
+    assert problem.code == "unreadable_image" and message in problem.message
+    found = list(read_photo_inputs(PhotoInputs([name])))
+    assert isinstance(found[0], Record) and found[0].fields == {"image": f"{name}#good.png"}
+    assert isinstance(found[-1], Reject) and len(found) <= 3
+
+
+def test_a_sparse_member_is_no_photo(tmp_path):
+    name = archive_of(tmp_path, header("sparse.png", 0, tarfile.GNUTYPE_SPARSE), bytes(1024))
+    assert list(open_archive(Path(name)).members()) == ["good.png"]
+
+
+def test_a_damaged_archive_of_captions_is_a_reject_after_its_good_samples(tmp_path, capsys):
+    info = tarfile.TarInfo("a.txt")
+    info.size = 7
+    good = info.tobuf() + b"a horse" + bytes(505)
+    (tmp_path / "a.tar").write_bytes(good + header("b.jpg", 1 << 40))
+    with pytest.raises(SystemExit) as ended:
+        main(["parse", str(tmp_path / "a.tar"), "--rejects", str(tmp_path / "rejects")])
+    assert ended.value.code == 3
+    assert json.loads(capsys.readouterr().out)["tags"] == ["horse"]
+    assert b"not a readable tar archive" in (tmp_path / "rejects").read_bytes()
+
+
+def records_of(content: bytes, **options) -> list[Record | Reject]:
+    return list(read_records(io.BytesIO(content), "in.jsonl", Path(), "test", **options))
+
+
+@pytest.mark.parametrize("levels", [10, 199, 240, 260, 400, 1000, 1100, 100_000])
+@pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_a_field_that_cannot_be_written_again_is_a_reject(levels, brackets):
+    opening, closing = brackets
+    line = f'{{"mine":{opening * levels}1{closing * levels}}}'.encode()
+    (item,) = records_of(line + b"\n")
+    deep = levels * (opening.count("[") + opening.count("{"))
+    if isinstance(item, Reject):
+        assert deep > 200 and item.code == "bad_json" and item.raw == line.decode()
+        dumps(item.to_json())
+    else:
+        assert deep < 255
+        assert dumps(item.fields) == line + b"\n"
+        dumps({"record": item.fields})
+
+
+def test_many_brackets_are_not_deep():
+    line = b'{"mine":[' + b"[1]," * 1000 + b"[1]]}"
+    assert isinstance(records_of(line)[0], Record)
+
+
+def test_deep_fields_end_no_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    deep = '{"captions":["a horse"],"mine":' + "[" * 400 + "]" * 400 + "}"
+    Path("in.jsonl").write_text(f'{deep}\n{{"captions":["a boat"]}}\n')
+    with pytest.raises(SystemExit) as ended:
+        main(["parse", "in.jsonl", "-o", "out", "--rejects", "rejects"])
+    assert ended.value.code == 3
+    assert json.loads(Path("out").read_bytes())["tags"] == ["boat"]
+    (reject,) = map(json.loads, Path("rejects").read_text().splitlines())
+    assert (reject["line"], reject["code"], reject["raw"]) == (1, "bad_json", deep)
+
+
+def test_the_bytes_of_a_line_are_limited():
+    good = b'{"a":1}\n'
+    long = b'{"a":"' + b"x" * 100 + b'"}\n'
+    items = records_of(good + long + good + long[:-1], max_line=50)
+    assert [type(item) for item in items] == [Record, Reject, Record, Reject]
+    assert [item.line for item in items] == [1, 2, 3, 4]
+    assert items[1].code == "too_large" and "--max-line" in items[1].message
+    exact = b'{"a":"' + b"x" * 41 + b'"}\n'
+    assert len(exact) == 50
+    assert [type(item) for item in records_of(exact + exact, max_line=50)] == [Record, Record]
+
+
+class Endless(io.RawIOBase):
+    """A stream that says how much was asked of it at a time."""
+
+    most = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        self.most = max(self.most, len(buffer))
+        buffer[:] = b"x" * len(buffer)
+        return len(buffer)
+
+
+def test_no_more_of_a_line_is_held_than_the_limit():
+    stream = io.BufferedReader(Endless(), 100)
+    assert len(next(bounded_lines(stream, 1000))) == 1001
+    lines = bounded_lines(io.BytesIO(b"x" * 5001 + b"\nab\n" + b"y" * 1001 + b"\n\n"), 1000)
+    assert [len(line) for line in lines] == [1001, 3, 1001, 1]
+
+
+def test_a_name_on_stdin_is_limited_too(monkeypatch):
+    class Stdin:
+        buffer = io.BytesIO(b"a.jpg\0" + b"x" * 200_000 + b"\0b.jpg\0")
+
+    monkeypatch.setattr("sys.stdin", Stdin)
+    items = list(read_photo_inputs(PhotoInputs(["-"], null=True, max_line=1000)))
+    assert [getattr(item, "code", None) for item in items] == [None, "too_large", None]
+
+
+def test_a_pipe_in_the_place_of_a_sidecar_is_a_reject(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a.jpg").write_bytes(PHOTO.read_bytes())
+    os.mkfifo("a.jpg.xmp")
+    with pytest.raises(SystemExit) as ended:
+        main(["tag", "--xmp", "a.jpg"])
+    assert ended.value.code == 3
+    assert "a.jpg.xmp: not a regular file" in capsys.readouterr().err
+
+
+def test_a_list_whose_name_is_not_utf8_has_rejects_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"\xff.jsonl")
+    Path(name).write_text('{oops\n{"captions":["a horse"]}\n')
+    with pytest.raises(SystemExit) as ended:
+        main(["parse", name, "-o", "out", "--rejects", "rejects"])
+    assert ended.value.code == 3
+    assert json.loads(Path("rejects").read_bytes())["source"] == "\\xff.jsonl"
