@@ -117,7 +117,7 @@ class LossConfig:
 
     objective: Literal["ram", "ram-plus", "tag2text"]
     loss: Literal["mean", "ram-official"]  # global means, or the authors' sums a process
-    tag_weight: float
+    tag_weight: float  # 0: the tagger stays as it is, captioning alone is trained
     caption_weight: float
     distill_weight: float
     alignment_weight: float

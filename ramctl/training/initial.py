@@ -52,11 +52,29 @@ def initial_model(
         say(f"weights from {init.path}")
     else:
         say(_initialise_backbone(model, preset, encoder))
-    if preset.training.backbone.backbone_lr_factor == 0:
+    if not preset.training.losses.tag_weight:
+        _freeze_tagger(model, preset, init)
+    elif preset.training.backbone.backbone_lr_factor == 0:
         model.encoder.requires_grad_(False)
     elif preset.training.backbone.frozen_stages:
         model.encoder.freeze(preset.training.backbone.frozen_stages)
     return model
+
+
+def _freeze_tagger(model: RAM, preset: Preset, init: Bundle | None) -> None:
+    """Leave only the captioning branch to be trained; UsageProblem where that cannot be."""
+    training = preset.training
+    if init is None:
+        raise UsageProblem("training.tag_weight = 0 trains captions alone: name a tagger to keep")
+    if model.captioning is None or not training.losses.caption_weight:
+        raise UsageProblem("training.tag_weight = 0 trains captions alone: there are none")
+    if training.backbone.backbone_lr_factor or preset.model.captioning.tie_tag_decoder:
+        raise UsageProblem(
+            "training.tag_weight = 0 trains captions alone: it needs "
+            "training.backbone_lr_factor = 0 and model.captioning.tie_tag_decoder = false"
+        )
+    model.requires_grad_(False)
+    model.captioning.requires_grad_(True)
 
 
 def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None) -> str:

@@ -32,6 +32,7 @@ from ramctl.training.data.batches import TrainingSet
 from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors
 from ramctl.training.data.record_file import RecordFile, ScannedRecords, Source, scan_records
 from ramctl.training.data.sampler import Sampler
+from ramctl.training.data.silence import learn_mention_rates
 from ramctl.training.data.targets import Targets, append_labels, build_labels
 from ramctl.training.data.teacher_scores import (
     ScoresTeacher,
@@ -110,15 +111,18 @@ class Job:
             self.encoder = open_text_encoder(plan.text, self.init, self.preset)
         self.teachers = tuple(SoftTargets(s, self.targets.labels, rows) for s, rows in scores)
         counts = self.targets.counts(self.records.counts.tags)
-        is_taught = np.zeros(len(counts), bool)
+        is_trained = np.zeros(len(counts), bool)
         for teacher in self.teachers:
-            is_taught[teacher.known] = True
+            is_trained[teacher.known] = True
         fewest = self.training.losses.fewest_positives
         # Where all labels are rare, none is too rare.
-        self.evidence = is_taught | (counts >= min(fewest, counts.max(initial=0)))
+        self.evidence = is_trained | (counts >= min(fewest, counts.max(initial=0)))
+        is_trained |= counts > 0
+        if not self.training.losses.tag_weight:  # the tagger comes with what it has
+            self.evidence[:] = is_trained[:] = True
         # A label that is said to be without evidence in the file stays so.
         self.evidence &= np.array([label.validated for label in self.targets.labels])
-        task = self._task(is_taught | (counts > 0))
+        task = self._task(is_trained)
         val = self._scan_val()
         self.n_lines = self.records.n_lines + (val.n_lines if val else 0)  # good or bad
         ids, features, val_features = self.records.training_ids, None, None
@@ -135,7 +139,8 @@ class Job:
         self.training_set = TrainingSet(
             self.records.records, self.targets, self.training,
             TrainingPhoto(training_preprocess(self.preset), self.training.data.augment),
-            self.tokenizer, features, self._caption_vectors(), self.teachers, workers,
+            self.tokenizer, features, self._caption_vectors(), self.teachers,
+            self._mention_rates(), workers,
         )  # fmt: skip
         val_ids = np.arange(len(val.records)) if val else self.records.held_out_ids
         self.validation = ValidationSet(  # without photos where too few could be held out
@@ -256,7 +261,7 @@ class Job:
         device, labels, say = self.context.runtime.device, self.targets.labels, self.context.say
         model = initial_model(
             self.preset, labels, len(self.tokenizer or ()), self.encoder, self.init, say
-        ).to(device)
+        ).to(device, memory_format=torch.channels_last)  # a third less time in convolutions
         if self.training.backbone.checkpointing:
             model.recompute_activations()
         place, clip = clip_place(self.training.losses.distill), None
@@ -290,6 +295,12 @@ class Job:
         path = Path(self.plan.cache or self.work.path) / name
         self.context.say(f"embedding {records.counts.n_captions} captions (kept for the next run)")
         return keep_caption_vectors(path, records.records, encoder, self.context.on_read)
+
+    def _mention_rates(self) -> NDArray[np.float32]:
+        """How often captions name what teachers see, (2, L)."""
+        records = self.records.records
+        notes = ((i, read_annotation(records[i])) for i in self.records.training_ids.tolist())
+        return learn_mention_rates(notes if self.teachers else (), self.targets, self.teachers)
 
     def _trainer(self, task: TrainingTask, ids: NDArray[np.int64]) -> Trainer:
         data, context = self.training.data, self.context

@@ -11,6 +11,7 @@ import torch
 from jinja2 import StrictUndefined, Template
 
 from ramctl import __version__
+from ramctl.calibration import Calibration
 from ramctl.checkpoints.bundle import CALIBRATION, CARD, GRAPH, TEXT_FOLDER, WEIGHTS, BundleWriter
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.onnx_graph import export_graph
@@ -60,26 +61,16 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
     model card says of them.
     """
     model, preset = job.trainer.model.cpu().eval(), job.preset
-    choice = choose_thresholds(scored, job.evidence, preset)
-    if choice.why_not:
-        job.context.say(f"thresholds of the best F1: {choice.why_not}")
-    if choice.calibration is not None and model.labels.bias.shape[1]:
-        # A score then means the same of every label, and tags come in the order of their worth.
-        shifts = torch.from_numpy(choice.calibration.shifts)
-        with torch.no_grad():
-            model.labels.bias.add_(shifts[:, None])
-        choice = ThresholdChoice.of(choice.calibration.fold(), preset.precision)
-    shared = round(choice.shared, THRESHOLD_DIGITS)
-    own = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)
-    labels = LabelSystem(
-        replace(
-            label, validated=bool(known), threshold=None if not known or value == shared else value
-        )
-        for label, value, known in zip(job.targets.labels, own, job.evidence, strict=True)
-    )
+    if preset.training.losses.tag_weight:
+        labels, shared, calibration = _thresholds(job, scored)
+    else:  # the tagger is its parent's
+        assert job.init is not None
+        labels = job.init.labels
+        calibration = job.init.calibration if job.init.has(CALIBRATION) else None
+        shared = job.init.meta["thresholds"]["threshold"]
     with BundleWriter(out) as writer:
-        if choice.calibration is not None:
-            choice.calibration.write(writer.path / CALIBRATION)
+        if calibration is not None:
+            calibration.write(writer.path / CALIBRATION)
         writer.meta = write_model(writer.path, preset, model, job.tokenizer, half=True)
         labels.write(writer.path / LABELS)
         if job.encoder is not None:
@@ -99,6 +90,32 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
             )
         card = _model_card(out.name, preset, labels, writer.meta["provenance"])
         (writer.path / CARD).write_text(card, encoding="utf-8")
+
+
+def _thresholds(job: Job, scored: Scored | None) -> tuple[LabelSystem, float, Calibration | None]:
+    """The labels with their thresholds, the one for all, and what these rest on.
+
+    Calibrated offsets become part of the labels' biases.
+    """
+    model, preset = job.trainer.model, job.preset
+    choice = choose_thresholds(scored, job.evidence, preset)
+    if choice.why_not:
+        job.context.say(f"thresholds of the best F1: {choice.why_not}")
+    if choice.calibration is not None and model.labels.bias.shape[1]:
+        # A score then means the same of every label, and tags come in the order of their worth.
+        shifts = torch.from_numpy(choice.calibration.shifts)
+        with torch.no_grad():
+            model.labels.bias.add_(shifts[:, None])
+        choice = ThresholdChoice.of(choice.calibration.fold(), preset.precision)
+    shared = round(choice.shared, THRESHOLD_DIGITS)
+    own = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)
+    labels = LabelSystem(
+        replace(
+            label, validated=bool(known), threshold=None if not known or value == shared else value
+        )
+        for label, value, known in zip(job.targets.labels, own, job.evidence, strict=True)
+    )
+    return labels, shared, choice.calibration
 
 
 def _provenance(job: Job, measured: JsonObject) -> JsonObject:

@@ -119,13 +119,18 @@ def test_what_a_batch_is_taught(tmp_path):
     soft = SoftTargets(scores, labels, scores.rows_of(photos("a")))
     targets = Targets(labels)
 
-    def sample(tags, negatives=None, seen=True):
+    def sample(tags, negatives=None, seen=True, n_written=0):
         annotation = Annotation("a", Path(), tags, (), negatives, ())
         taught = ((soft, soft.of(0)),) if seen else ()
-        return Sample(np.zeros((3, 2, 2)), targets.of(annotation), None, [], None, taught)
+        target = targets.of(annotation)
+        return Sample(np.zeros((3, 2, 2)), target, None, [], None, taught, n_written)
 
     preset = load_preset("mini", ["training.absent_weight=0.25"])
-    training_set = TrainingSet(None, targets, preset.training, None, None, None, None, (soft,), 0)
+    mentioned = np.zeros((2, len(labels)), np.float32)
+    mentioned[1] = 0.5  # of several captions, that is
+    training_set = TrainingSet(
+        None, targets, preset.training, None, None, None, None, (soft,), mentioned, 0
+    )
     batch = training_set.collate(
         [sample(("puppy",)), sample(("dog",)), sample(("puppy",), seen=False), sample((), ("red",))]
     )
@@ -150,3 +155,7 @@ def test_what_a_batch_is_taught(tmp_path):
         [0, 0, 0.25, 0.25, 0.25, 1],
         [2, 0, 0, 1, 0, 0],  # with verified negatives all else is unknown, but for the teacher
     ]
+    captioned = training_set.collate([sample(("puppy",), n_written=n) for n in (1, 2)])
+    # Who names a puppy names a dog, and half of the captions would have named the red.
+    np.testing.assert_allclose(captioned.targets[:, [0, 3]], [[1, 0.6], [1, 0.3 / 0.7]], rtol=1e-6)
+    assert captioned.weights[:, 0].tolist() == [2, 2]

@@ -169,6 +169,38 @@ def test_finetune_keeps_labels_and_appends_new_ones(train, parsed, command, tmp_
     assert np.linalg.norm(new[-1].astype(float)) == pytest.approx(1, abs=1e-2)
 
 
+CAPTIONS_ALONE = ("--set", "training.tag_weight=0", "--set", "training.backbone_lr_factor=0")
+
+
+def test_without_a_weight_on_tags_captions_alone_are_learnt(train, parsed, command, tmp_path):
+    train(parsed, "--out", "x", "--steps", 2)
+    done = train(parsed, "--out", "y", "--init", "x/", "--steps", 2, *CAPTIONS_ALONE)
+    assert done.returncode == 0, done.stderr
+    before, after = (Bundle.open(tmp_path / name) for name in "xy")
+    old, new = before.tensors(), after.tensors()
+    changed = {name.split(".")[0] for name in old if not np.array_equal(old[name], new[name])}
+    assert changed == {"captioning"}
+    assert list(after.labels) == list(before.labels)
+    photo = DATA / "photos" / "kite.jpg"
+    tagged = [command("tag", "--model", f"{name}/", "--dense", photo).stdout for name in "xy"]
+    assert tagged[0] == tagged[1] != ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (CAPTIONS_ALONE, "name a tagger to keep"),
+        ((*CAPTIONS_ALONE[:2], "--init", "x/"), "it needs training.backbone_lr_factor = 0"),
+        ((*CAPTIONS_ALONE, "--init", "x/", "--set", "training.caption_weight=0"), "there are none"),
+    ],
+)
+def test_what_captions_alone_cannot_be_learnt_with_is_one_line(train, parsed, arguments, message):
+    if "--init" in arguments:
+        train(parsed, "--out", "x", "--steps", 1)
+    done = train(parsed, "--out", "y", "--steps", 1, *arguments)
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
 def test_time_that_is_up_while_photos_are_read_ends_in_a_resumable_run(train, command, parsed):
     frozen = ["--set", "training.backbone_lr_factor=0.0"]
     done = train(parsed, "--out", "x", "--steps", 1, "--max-time", "0s", *frozen)

@@ -34,6 +34,11 @@ class Annotation:
     uncertain: tuple[str, ...]
     is_tagged: bool = True
 
+    @property
+    def n_written(self) -> int:
+        """Captions that are not a model's."""
+        return sum(not caption.generated for caption in self.captions)
+
 
 def read_annotation(record: Record) -> Annotation:
     """The annotation of a record; RecordProblem for missing fields and fields of a wrong type."""

@@ -22,6 +22,7 @@ from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.sampler import StepPlan
+from ramctl.training.data.silence import unsaid
 from ramctl.training.data.targets import Target, Targets
 from ramctl.training.data.teacher_scores import SoftTargets, soft_targets
 
@@ -39,6 +40,7 @@ class Sample:
     caption_tags: list[str]
     text: Array | None  # (E,) of the photo's captions, for distillation
     soft: tuple[tuple[SoftTargets, Array], ...]  # the teachers that saw the photo: (K,) targets
+    n_written: int = 0  # captions by people
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
     features: CachedFeatures | None  # in place of photos
     texts: NDArray[np.float16] | None  # (records, E) caption vectors
     teachers: tuple[SoftTargets, ...]
+    mentioned: NDArray[np.float32]  # (2, L) rates at which one caption, and several, name a label
     workers: int  # processes that make batches ahead; 0: this one makes them
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
@@ -110,7 +113,8 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         text = None if self.texts is None else np.asarray(self.texts[index], np.float32)
         seen = ((teacher, teacher.of(index)) for teacher in self.teachers)
         soft = tuple((teacher, scores) for teacher, scores in seen if scores is not None)
-        return Sample(photo, self.targets.of(annotation), caption or None, tags, text, soft)
+        target, n_written = self.targets.of(annotation), annotation.n_written
+        return Sample(photo, target, caption or None, tags, text, soft, n_written)
 
     def collate(self, items: Sequence[Sample | Unreadable]) -> Batch:
         """The batch of those samples that could be read."""
@@ -148,7 +152,12 @@ class TrainingSet(Dataset[Sample | Unreadable]):
                 weights[row, target.implied] = 0
             weights[row, target.unknown] = 0
             if sample.soft:
-                targets[row], taught = soft_targets(sample.soft, n_labels)
+                shown, taught = soft_targets(sample.soft, n_labels)
+                if sample.n_written:
+                    shown = unsaid(shown, self.mentioned[int(sample.n_written > 1)])
+                    # Who names a dog has seen the animal that the teacher speaks of.
+                    shown[target.implied] = taught[target.implied] > 0
+                targets[row] = shown
                 np.copyto(weights[row], taught, where=taught > 0)
             targets[row, target.denied], weights[row, target.denied] = 0, 1
             targets[row, target.present] = weights[row, target.present] = 1

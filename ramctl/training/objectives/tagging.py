@@ -33,7 +33,9 @@ class Tagging(Objective):
         self.register_buffer("trained", trained, persistent=False)  # (L,) bool; None: all labels
 
     def sample(self, targets: Tensor) -> SampledLabels | None:
-        """The labels of a pass; None for all of them."""
+        """The labels of a pass; None for all of them. Without a weight nobody asks for any."""
+        if not self.weight:
+            return SampledLabels(torch.zeros(0, dtype=torch.long), torch.zeros(0))
         # Not torch's own stream: sampling must not shift the random numbers of dropout.
         generator = torch.Generator().manual_seed(torch.initial_seed() & 0x7FFFFFFF)
         return sample_labels(targets, self.config.sampled_labels, generator, self.trained)

@@ -49,8 +49,11 @@ def _check_official(model: RAM, losses: LossConfig, teachers: Sequence[str]) -> 
 def _other_objectives(
     model: RAM, config: TrainingConfig, teachers: Sequence[str], clip: ClipTeacher | None
 ) -> Iterator[Objective]:
-    """The objectives beside tagging that have a weight."""
+    """The objectives beside tagging that have a weight; captioning alone where tagging has none."""
     losses = config.losses
+    if not losses.tag_weight:
+        yield Captioning(losses)
+        return
     distillations = [Distillation(model, losses, name, clip) for name in teachers]
     if model.captioning is not None and losses.caption_weight:
         yield Captioning(losses)
@@ -83,10 +86,12 @@ class TrainingTask(nn.Module):
             _check_official(model, losses, teachers)
         self.model = model
         self.tagging = Tagging(model, losses, trained)
-        self.objectives = [self.tagging, *_other_objectives(model, config, teachers, clip)]
+        tagging = [self.tagging] if losses.tag_weight else []
+        self.objectives = [*tagging, *_other_objectives(model, config, teachers, clip)]
         self.submodules = nn.ModuleList(self.objectives)  # moves their buffers with the model
         self.weights = {name: o.weight for o in self.objectives for name in o.names}
         self.asks_former = "imagenet" in teachers or losses.classes_weight > 0
+        self.asks_former &= losses.tag_weight > 0
         # A frozen backbone is its own former self: only one that is trained needs a copy.
         is_trained = config.backbone.backbone_lr_factor > 0
         self.former = FormerBackbone(model) if self.asks_former and is_trained else None
@@ -104,13 +109,17 @@ class TrainingTask(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The sum of each loss over the batch, by name; `reduce` makes a loss of them."""
         model, sampled = self.model, self.tagging.sample(batch.targets)
+        photos = batch.photos
+        if model.encoder.frozen_stages and photos.dim() == 4:
+            with torch.no_grad():  # what stays as it was is computed once for both backbones
+                photos = model.encoder.frozen_features(photos)
         output = model(
-            batch.photos,
+            photos,
             labels=None if sampled is None else model.labels(sampled.ids),
             captions=batch.captions if "caption" in self.weights else None,
             captioned=batch.caption_rows,
         )
-        forward = Forward(batch, sampled, output, self._former(batch, output.features))
+        forward = Forward(batch, sampled, output, self._former(photos, output.features))
         sums: dict[str, Tensor] = {}
         for objective in self.objectives:
             sums |= objective.sums(model, forward)
@@ -119,13 +128,13 @@ class TrainingTask(nn.Module):
         return sums
 
     @torch.no_grad()
-    def _former(self, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor] | None:
+    def _former(self, photos: Tensor, features: Tensor) -> tuple[Tensor, Tensor] | None:
         """What the backbone's classifier said before training, where an objective asks for it."""
         if not self.asks_former:
             return None
         prior = self.model.prior
         if self.former is not None:
-            prior, features = self.former.prior, self.former.encoder(batch.photos)
+            prior, features = self.former.prior, self.former.encoder(photos)
         assert prior is not None
         return prior.class_mixture(features), prior.class_logits(features)
 

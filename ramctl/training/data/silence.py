@@ -1,0 +1,75 @@
+"""What it says about a label that no caption names it: learnt from what teachers see on the photos.
+
+N records, L labels, n pairs of a captioned photo and a label that a teacher scored on it.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.training.data.annotations import Annotation
+from ramctl.training.data.targets import Targets
+from ramctl.training.data.teacher_scores import SoftTargets, soft_targets
+
+Floats = NDArray[np.float32]
+
+ROUNDS = 50
+PRIOR = 5.0  # photos' worth of the rate of all labels in the rate of each
+LEAST = 1e-4
+
+
+def learn_mention_rates(
+    annotations: Iterable[tuple[int, Annotation]],
+    targets: Targets,
+    teachers: Sequence[SoftTargets],
+) -> Floats:
+    """P(named | shown) of each label on photos with one written caption, and with several (2, L).
+
+    `annotations` are records with their numbers.
+    """
+    n_labels = len(targets)
+    scores, cells, is_named = [], [], []
+    for index, annotation in annotations:
+        seen = [(t, of) for t in teachers if (of := t.of(index)) is not None]
+        if not seen or not annotation.n_written:
+            continue
+        soft, _ = soft_targets(seen, n_labels)
+        target, ids = targets.of(annotation), np.flatnonzero(soft)
+        named = np.zeros(n_labels, bool)
+        named[target.present] = named[target.implied] = True
+        scores.append(soft[ids])
+        cells.append(ids + n_labels * (annotation.n_written > 1))
+        is_named.append(named[ids])
+    if not scores:
+        return np.zeros((2, n_labels), np.float32)
+    pairs = (np.concatenate(part) for part in (scores, cells, is_named))
+    return mention_rates(*pairs, 2 * n_labels).reshape(2, n_labels)
+
+
+def mention_rates(
+    scores: Floats, cells: NDArray[np.int64], is_named: NDArray[np.bool_], n_cells: int
+) -> Floats:
+    """P(named | shown) of each cell (n_cells), from n scores, taken as P(shown), and their cells.
+
+    The greatest likelihood of P(named) = P(named | shown) P(shown) by expectation maximisation,
+    drawn to the rate of all cells where there are few pairs.
+    """
+    named = np.bincount(cells, is_named, n_cells)
+    silent_cells, silent_scores = cells[~is_named], scores[~is_named]
+    rates = np.full(n_cells, 0.5, np.float32)
+    for _ in range(ROUNDS):
+        unnamed = np.bincount(silent_cells, unsaid(silent_scores, rates[silent_cells]), n_cells)
+        of_all = named.sum() / max(named.sum() + unnamed.sum(), LEAST)
+        rates = ((named + PRIOR * of_all) / (named + unnamed + PRIOR)).astype(np.float32)
+    return rates
+
+
+def unsaid(shown: Floats, rates: Floats) -> Floats:
+    """P(shown | no caption names it), from P(shown) and P(named | shown), by Bayes' rule.
+
+    Captions that would have named a dog and do not are evidence against the dog; that they do not
+    name the sky says little.
+    """
+    silent: Floats = shown * (1 - rates)
+    return silent / np.maximum(silent + 1 - shown, LEAST)

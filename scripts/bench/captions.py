@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""CIDEr of generated captions against people's, by the package pycocoevalcap.
+
+    pip install --no-deps pycocoevalcap
+    ramctl tag --caption photos.jsonl | scripts/bench/captions.py --truth photos.jsonl -
+
+Captions are compared as lower-case words without punctuation, as Flickr8k's own are written. The
+weights of words come from the captions of the truth, so compare only figures of the same photos.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+from pycocoevalcap.cider.cider_scorer import CiderScorer
+
+WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
+
+
+def words(caption: str) -> str:
+    """The caption's words, joined by spaces."""
+    return " ".join(WORD.findall(caption.lower()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("captions", nargs="+", help="JSONL with generated_captions; -: stdin")
+    args = parser.parse_args()
+    truth = {}
+    for line in args.truth.open(encoding="utf-8"):
+        record = json.loads(line)
+        truth[record["image"]] = [words(caption) for caption in record["captions"]]
+    for name in args.captions:
+        scorer, lengths, different = CiderScorer(), [], set()
+        for line in sys.stdin if name == "-" else Path(name).open(encoding="utf-8"):
+            record = json.loads(line)
+            caption = words(record["generated_captions"][0])
+            scorer += (caption, truth[record["image"]])
+            lengths.append(len(caption.split()))
+            different.add(caption)
+        mean, _ = scorer.compute_score()
+        print(
+            f"{name}: CIDEr {100 * mean:.1f}, {sum(lengths) / len(lengths):.1f} words, "
+            f"{len(different)} different captions of {len(lengths)} photos"
+        )
+
+
+if __name__ == "__main__":
+    main()
