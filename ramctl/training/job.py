@@ -32,7 +32,7 @@ from ramctl.training.data.batches import TrainingSet
 from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors
 from ramctl.training.data.record_file import RecordFile, ScannedRecords, Source, scan_records
 from ramctl.training.data.sampler import Sampler
-from ramctl.training.data.silence import learn_mention_rates
+from ramctl.training.data.silence import Silence
 from ramctl.training.data.targets import Targets, append_labels, build_labels
 from ramctl.training.data.teacher_scores import (
     ScoresTeacher,
@@ -140,7 +140,7 @@ class Job:
             self.records.records, self.targets, self.training,
             TrainingPhoto(training_preprocess(self.preset), self.training.data.augment),
             self.tokenizer, features, self._caption_vectors(), self.teachers,
-            self._mention_rates(), workers,
+            self._silence(), workers,
         )  # fmt: skip
         val_ids = np.arange(len(val.records)) if val else self.records.held_out_ids
         self.validation = ValidationSet(  # without photos where too few could be held out
@@ -296,11 +296,13 @@ class Job:
         self.context.say(f"embedding {records.counts.n_captions} captions (kept for the next run)")
         return keep_caption_vectors(path, records.records, encoder, self.context.on_read)
 
-    def _mention_rates(self) -> NDArray[np.float32]:
-        """How often captions name what teachers see, (2, L)."""
+    def _silence(self) -> Silence:
+        """What it says that captions do not name a label, or teachers do not see it."""
         records = self.records.records
+        if not self.teachers:
+            return Silence.of_nobody(len(self.targets))
         notes = ((i, read_annotation(records[i])) for i in self.records.training_ids.tolist())
-        return learn_mention_rates(notes if self.teachers else (), self.targets, self.teachers)
+        return Silence.learn(notes, self.targets, self.teachers)
 
     def _trainer(self, task: TrainingTask, ids: NDArray[np.int64]) -> Trainer:
         data, context = self.training.data, self.context

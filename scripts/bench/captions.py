@@ -35,7 +35,8 @@ def main() -> None:
         truth[record["image"]] = [words(caption) for caption in record["captions"]]
     for name in args.captions:
         scorer, lengths, different = CiderScorer(), [], set()
-        for line in sys.stdin if name == "-" else Path(name).open(encoding="utf-8"):
+        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+        for line in text.splitlines():
             record = json.loads(line)
             caption = words(record["generated_captions"][0])
             scorer += (caption, truth[record["image"]])

@@ -9,7 +9,7 @@ import pytest
 from ramctl.evaluation.matching import Photo
 from ramctl.labels import Label, LabelSystem
 from ramctl.training.data.annotations import Annotation, Caption
-from ramctl.training.data.silence import learn_mention_rates, mention_rates, unsaid
+from ramctl.training.data.silence import Silence, mention_rates, unsaid
 from ramctl.training.data.targets import Targets
 from ramctl.training.data.teacher_scores import ScoresTeacher, SoftTargets, TeacherScores
 
@@ -54,8 +54,28 @@ def test_a_kind_that_is_named_names_its_parents(tmp_path):
         written = (Caption("a dog", tags, generated),) * (1 if index < 100 else 2)
         return index, Annotation(str(index), Path(), tags, written, None, ())
 
-    rates = learn_mention_rates(map(note, range(200)), Targets(labels), [teacher])
+    learnt = Silence.learn(map(note, range(200)), Targets(labels), [teacher])
+    rates = learnt.mentioned
     assert rates.shape == (2, 3)
     assert (rates[:, 0] > 0.9).all() and (rates[:, 2] < 0.1).all()
-    silent = learn_mention_rates((note(i, True) for i in range(200)), Targets(labels), [teacher])
-    assert not silent.any()  # what a model leaves out says nothing
+    unheard = Silence.learn((note(i, True) for i in range(200)), Targets(labels), [teacher])
+    assert not unheard.mentioned.any()  # what a model leaves out says nothing
+
+
+def test_a_teacher_that_overlooks_a_label_is_found_out(tmp_path):
+    labels = LabelSystem([Label("dog"), Label("hat")])
+    path = tmp_path / "teacher.jsonl"
+    records = [
+        {"image": str(i), "scores": {"dog": 0.9, "hat": 0.9 if i < 10 else 0.05}}
+        for i in range(100)
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    scores = TeacherScores.read(ScoresTeacher(path))
+    teacher = SoftTargets(
+        scores, labels, scores.rows_of([Photo(str(i), Path()) for i in range(100)])
+    )
+    tags = ("dog", "hat")
+    note = Annotation("", Path(), tags, (Caption("", tags),), None, ())
+    learnt = Silence.learn(((i, note) for i in range(100)), Targets(labels), [teacher])
+    # 100 of 100 and 10 of 100, each with five photos of the mean, 0.55.
+    np.testing.assert_allclose(learnt.noticed, [102.75 / 105, 12.75 / 105], rtol=1e-5)

@@ -12,6 +12,7 @@ from ramctl.labels import Label, LabelSystem
 from ramctl.model.config import load_preset
 from ramctl.training.data.annotations import Annotation
 from ramctl.training.data.batches import Sample, TrainingSet
+from ramctl.training.data.silence import Silence
 from ramctl.training.data.targets import Targets
 from ramctl.training.data.teacher_scores import (
     ScoresTeacher,
@@ -126,10 +127,10 @@ def test_what_a_batch_is_taught(tmp_path):
         return Sample(np.zeros((3, 2, 2)), target, None, [], None, taught, n_written)
 
     preset = load_preset("mini", ["training.absent_weight=0.25"])
-    mentioned = np.zeros((2, len(labels)), np.float32)
-    mentioned[1] = 0.5  # of several captions, that is
+    silence = Silence.of_nobody(len(labels))
+    silence.mentioned[1] = 0.5  # of several captions, that is
     training_set = TrainingSet(
-        None, targets, preset.training, None, None, None, None, (soft,), mentioned, 0
+        None, targets, preset.training, None, None, None, None, (soft,), silence, 0
     )
     batch = training_set.collate(
         [sample(("puppy",)), sample(("dog",)), sample(("puppy",), seen=False), sample((), ("red",))]
@@ -159,3 +160,10 @@ def test_what_a_batch_is_taught(tmp_path):
     # Who names a puppy names a dog, and half of the captions would have named the red.
     np.testing.assert_allclose(captioned.targets[:, [0, 3]], [[1, 0.6], [1, 0.3 / 0.7]], rtol=1e-6)
     assert captioned.weights[:, 0].tolist() == [2, 2]
+    silence.noticed[3] = 0.2
+    assert training_set.collate([sample(())]).weights[0, 3] == 2  # it has seen the red
+    scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.05}}, weight=2.0)
+    soft = SoftTargets(scores, labels, scores.rows_of(photos("a")))
+    # Between a teacher's weight and that of mere absence.
+    unseen = training_set.collate([sample(())]).weights[0, 3]
+    assert unseen == pytest.approx(0.25 + 0.2 * (2 - 0.25))

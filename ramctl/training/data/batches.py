@@ -22,7 +22,7 @@ from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.sampler import StepPlan
-from ramctl.training.data.silence import unsaid
+from ramctl.training.data.silence import NOTICED, Silence, unsaid
 from ramctl.training.data.targets import Target, Targets
 from ramctl.training.data.teacher_scores import SoftTargets, soft_targets
 
@@ -88,7 +88,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
     features: CachedFeatures | None  # in place of photos
     texts: NDArray[np.float16] | None  # (records, E) caption vectors
     teachers: tuple[SoftTargets, ...]
-    mentioned: NDArray[np.float32]  # (2, L) rates at which one caption, and several, name a label
+    silence: Silence
     workers: int  # processes that make batches ahead; 0: this one makes them
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
@@ -153,12 +153,16 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             weights[row, target.unknown] = 0
             if sample.soft:
                 shown, taught = soft_targets(sample.soft, n_labels)
+                # A teacher that overlooks most hats says little where it sees none.
+                overlooked = np.where(shown > NOTICED, 0, 1 - self.silence.noticed)
+                trust = taught - overlooked * np.maximum(taught - losses.absent_weight, 0)
                 if sample.n_written:
-                    shown = unsaid(shown, self.mentioned[int(sample.n_written > 1)])
+                    shown = unsaid(shown, self.silence.mentioned[int(sample.n_written > 1)])
                     # Who names a dog has seen the animal that the teacher speaks of.
-                    shown[target.implied] = taught[target.implied] > 0
+                    is_implied = target.implied[taught[target.implied] > 0]
+                    shown[is_implied], trust[is_implied] = 1, taught[is_implied]
                 targets[row] = shown
-                np.copyto(weights[row], taught, where=taught > 0)
+                np.copyto(weights[row], trust, where=taught > 0)
             targets[row, target.denied], weights[row, target.denied] = 0, 1
             targets[row, target.present] = weights[row, target.present] = 1
             weights[row, target.doubtful] = losses.single_mention_weight

@@ -1,9 +1,10 @@
-"""What it says about a label that no caption names it: learnt from what teachers see on the photos.
+"""What silence says of a label, of captions and of teachers, learnt where one of them speaks.
 
 N records, L labels, n pairs of a captioned photo and a label that a teacher scored on it.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,34 +18,56 @@ Floats = NDArray[np.float32]
 ROUNDS = 50
 PRIOR = 5.0  # photos' worth of the rate of all labels in the rate of each
 LEAST = 1e-4
+NOTICED = 0.1  # a teacher with a score above it has noticed the label
 
 
-def learn_mention_rates(
-    annotations: Iterable[tuple[int, Annotation]],
-    targets: Targets,
-    teachers: Sequence[SoftTargets],
-) -> Floats:
-    """P(named | shown) of each label on photos with one written caption, and with several (2, L).
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """How often captions name what is shown, and teachers notice what captions name.
 
-    `annotations` are records with their numbers.
+    `mentioned` (2, L) is for photos with one written caption, and with several.
     """
-    n_labels = len(targets)
-    scores, cells, is_named = [], [], []
-    for index, annotation in annotations:
-        seen = [(t, of) for t in teachers if (of := t.of(index)) is not None]
-        if not seen or not annotation.n_written:
-            continue
-        soft, _ = soft_targets(seen, n_labels)
-        target, ids = targets.of(annotation), np.flatnonzero(soft)
-        named = np.zeros(n_labels, bool)
-        named[target.present] = named[target.implied] = True
-        scores.append(soft[ids])
-        cells.append(ids + n_labels * (annotation.n_written > 1))
-        is_named.append(named[ids])
-    if not scores:
-        return np.zeros((2, n_labels), np.float32)
-    pairs = (np.concatenate(part) for part in (scores, cells, is_named))
-    return mention_rates(*pairs, 2 * n_labels).reshape(2, n_labels)
+
+    mentioned: Floats
+    noticed: Floats  # (L,)
+
+    @classmethod
+    def of_nobody(cls, n_labels: int) -> "Silence":
+        """Without teachers."""
+        return cls(np.zeros((2, n_labels), np.float32), np.ones(n_labels, np.float32))
+
+    @classmethod
+    def learn(
+        cls,
+        annotations: Iterable[tuple[int, Annotation]],
+        targets: Targets,
+        teachers: Sequence[SoftTargets],
+    ) -> "Silence":
+        """From records with their numbers: those with captions whose photo a teacher saw."""
+        n_labels = len(targets)
+        scores, cells, is_named = [], [], []
+        n_named, n_noticed = np.zeros(n_labels), np.zeros(n_labels)
+        for index, annotation in annotations:
+            seen = [(t, of) for t in teachers if (of := t.of(index)) is not None]
+            if not seen or not annotation.n_written:
+                continue
+            soft, known = soft_targets(seen, n_labels)
+            target, ids = targets.of(annotation), np.flatnonzero(soft)
+            named = np.zeros(n_labels, bool)
+            named[target.present] = named[target.implied] = True
+            named &= known > 0
+            n_named += named
+            n_noticed += named & (soft > NOTICED)
+            scores.append(soft[ids])
+            cells.append(ids + n_labels * (annotation.n_written > 1))
+            is_named.append(named[ids])
+        if not scores:
+            return cls.of_nobody(n_labels)
+        pairs = (np.concatenate(part) for part in (scores, cells, is_named))
+        mentioned = mention_rates(*pairs, 2 * n_labels).reshape(2, n_labels)
+        of_all = n_noticed.sum() / max(n_named.sum(), 1)
+        noticed = (n_noticed + PRIOR * of_all) / (n_named + PRIOR)
+        return cls(mentioned, noticed.astype(np.float32))
 
 
 def mention_rates(
