@@ -79,7 +79,11 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
             "threshold": shared,
             "open_set_threshold": preset.open_set_threshold,
         }
-        writer.meta["provenance"] = _provenance(job, measured)
+        writer.meta["provenance"] = provenance = _provenance(job, measured)
+        if not preset.training.losses.tag_weight and job.init is not None:
+            parent = job.init.meta["provenance"]
+            provenance["data"] = parent["data"]
+            provenance["commands"] = [*parent["commands"], *provenance["commands"]]
         if find_spec("onnx"):
             export_graph(
                 model, preset.preprocess.size, writer.path / GRAPH, weights=writer.path / WEIGHTS
@@ -88,7 +92,7 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
             job.context.say(
                 "no model.onnx written: it needs the extra [onnx] (ramctl convert adds it later)"
             )
-        card = _model_card(out.name, preset, labels, writer.meta["provenance"])
+        card = _model_card(out.name, preset, labels, provenance)
         (writer.path / CARD).write_text(card, encoding="utf-8")
 
 

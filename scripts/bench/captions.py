@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """CIDEr of generated captions against people's, by the package pycocoevalcap.
 
-    pip install --no-deps pycocoevalcap
     ramctl tag --caption photos.jsonl | scripts/bench/captions.py --truth photos.jsonl -
 
 Captions are compared as lower-case words without punctuation, as Flickr8k's own are written. The
@@ -27,6 +26,7 @@ def words(caption: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("captions", nargs="+", help="JSONL with generated_captions; -: stdin")
     args = parser.parse_args()
     truth = {}
@@ -43,10 +43,16 @@ def main() -> None:
             lengths.append(len(caption.split()))
             different.add(caption)
         mean, _ = scorer.compute_score()
-        print(
-            f"{name}: CIDEr {100 * mean:.1f}, {sum(lengths) / len(lengths):.1f} words, "
-            f"{len(different)} different captions of {len(lengths)} photos"
-        )
+        facts = {
+            "CIDEr": round(100 * float(mean), 1),
+            "words": round(sum(lengths) / len(lengths), 1),
+            "different": len(different),
+            "photos": len(lengths),
+        }
+        if args.json:
+            print(json.dumps(facts))
+        else:
+            print(f"{name}: " + ", ".join(f"{key} {number}" for key, number in facts.items()))
 
 
 if __name__ == "__main__":
