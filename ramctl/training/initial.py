@@ -63,12 +63,12 @@ def initial_model(
 
 def _freeze_tagger(model: RAM, preset: Preset, init: Bundle | None) -> None:
     """Leave only the captioning branch to be trained; UsageProblem where that cannot be."""
-    training = preset.training
+    training, captioning = preset.training, preset.model.captioning
     if init is None:
         raise UsageProblem("training.tag_weight = 0 trains captions alone: name a tagger to keep")
-    if model.captioning is None or not training.losses.caption_weight:
+    if model.captioning is None or captioning is None or not training.losses.caption_weight:
         raise UsageProblem("training.tag_weight = 0 trains captions alone: there are none")
-    if training.backbone.backbone_lr_factor or preset.model.captioning.tie_tag_decoder:
+    if training.backbone.backbone_lr_factor or captioning.tie_tag_decoder:
         raise UsageProblem(
             "training.tag_weight = 0 trains captions alone: it needs "
             "training.backbone_lr_factor = 0 and model.captioning.tie_tag_decoder = false"

@@ -63,11 +63,12 @@ class Silence:
             is_named.append(named[ids])
         if not scores:
             return cls.of_nobody(n_labels)
-        pairs = (np.concatenate(part) for part in (scores, cells, is_named))
-        mentioned = mention_rates(*pairs, 2 * n_labels).reshape(2, n_labels)
+        rates = mention_rates(
+            np.concatenate(scores), np.concatenate(cells), np.concatenate(is_named), 2 * n_labels
+        )
         of_all = n_noticed.sum() / max(n_named.sum(), 1)
         noticed = (n_noticed + PRIOR * of_all) / (n_named + PRIOR)
-        return cls(mentioned, noticed.astype(np.float32))
+        return cls(rates.reshape(2, n_labels), noticed.astype(np.float32))
 
 
 def mention_rates(
