@@ -35,7 +35,7 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
     return {
         "input": [
             options.root,
-            common("--val FILE", "Validation records [default: hold 2 % out].", type=str),
+            common("--val FILE", "Validation records [default: hold some out].", type=str),
         ],
         "model": [
             *starts,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ramctl.checkpoints.bundle import CALIBRATION
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded, Photo
 from ramctl.data_engine.captions import Caption, Captioner
 from ramctl.data_engine.merge import merge_generated
@@ -188,6 +189,8 @@ def run(options: GenerateOptions) -> Report:
     baseline = generator.baseline
     stage: Stage = generator.stage
     report.device = str(baseline.runtime.device)
+    if options.threshold is None and not baseline.bundle.has(CALIBRATION):
+        report.say(f"{options.model} does not know what its scores are worth: using its thresholds")
     if len(devices) > 1:
         report.device = options.baseline.device
         pool = DevicePool(partial(Generator.load, _shared(options, devices)), devices, report.say)

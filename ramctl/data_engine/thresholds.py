@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle
-from ramctl.errors import UsageProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem, read_thresholds
 
 # The forms of `--threshold` that compare a region with all regions of its tag.
@@ -39,11 +39,14 @@ def to_add(text: str | None, precision: float | None, bundle: Bundle) -> list[fl
     """
     if text is not None and precision is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
-    if text is None and precision is None and bundle.has(CALIBRATION):
-        precision = PRECISION
     if precision is not None:
         return bundle.thresholds_of("fp32", precision)
-    return global_or_file(text, bundle)
+    if text is not None or not bundle.has(CALIBRATION):
+        return global_or_file(text, bundle)
+    try:
+        return bundle.thresholds_of("fp32", PRECISION)
+    except RunProblem as problem:
+        raise RunProblem(f"{problem}; --precision or --threshold chooses another") from problem
 
 
 def to_keep(text: str, bundle: Bundle) -> list[float]:

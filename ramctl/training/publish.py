@@ -105,7 +105,7 @@ def _thresholds(job: Job, scored: Scored | None) -> tuple[LabelSystem, float, Ca
     choice = choose_thresholds(scored, job.evidence, preset)
     if choice.why_not:
         job.context.say(f"thresholds of the best F1: {choice.why_not}")
-    if choice.calibration is not None and model.labels.bias.shape[1]:
+    if choice.calibration is not None and choice.is_calibrated and model.labels.bias.shape[1]:
         # A score then means the same of every label, and tags come in the order of their worth.
         shifts = torch.from_numpy(choice.calibration.shifts)
         with torch.no_grad():

@@ -96,7 +96,8 @@ def _judge(writer: BundleWriter, validation: str, root: str | None) -> Verdict:
     bundle = Bundle.open(writer.path)
     known = np.array([label.validated for label in bundle.labels])
     before, after = (scored.mean_average_precision(known) for scored in (fp32, int8))
-    if not bundle.has(CALIBRATION):  # what was told by judged photos is told of both graphs
+    # Thresholds for a precision come from the calibration, which is told of both graphs.
+    if not (bundle.has(CALIBRATION) and bundle.preset.precision):
         own = np.where(known, int8.thresholds()[0], NEVER)
         lines = [f"{round(float(value), DIGITS)}\n" for value in own]
         (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")

@@ -231,6 +231,9 @@ class _Run:
     def _measure(self, job: Job) -> tuple[Scored | None, JsonObject]:
         """The scored validation photos, if there are any, and what the model card says of them."""
         if not len(job.validation):
+            self.report.say(
+                "too few photos to hold some out: thresholds are not chosen (see --val)"
+            )
             return None, {"validation": "none: too few photos to hold some out"}
         validated = self._validate(job)
         if validated is None:
@@ -238,7 +241,7 @@ class _Run:
         scored, event = validated
         self.report.say(f"final {event.describe()}")
         measured = {
-            "validation": self.plan.val or "2 % of the photos, never trained on",
+            "validation": self.plan.val or "photos held out of the records, never trained on",
             "validation_mAP": round(event.map, 4),
             "validation_labels": event.classes,
             "validation_photos": event.photos,

@@ -29,6 +29,7 @@ from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.targets import Targets
 
 MOST_PHOTOS = 20_000  # scores of all photos are held in memory
+MOST_SCORES = 5_000_000  # that a calibration rests on: more of them cost minutes and say the same
 PHOTOS_AT_ONCE = 32
 Photo = TypeVar("Photo")
 
@@ -101,7 +102,10 @@ class Scored:
 
     def calibration(self, evidence: NDArray[np.bool_], most_share: float) -> Calibration:
         """What the scores are worth, told by these photos; see `calibrate`."""
-        return calibrate(self.scores.astype(np.float64), self.truth, evidence, most_share)
+        some = slice(None, None, -(-self.scores.size // MOST_SCORES) or None)
+        return calibrate(
+            self.scores[some].astype(np.float64), self.truth[some], evidence, most_share
+        )
 
     def thresholds(self) -> tuple[NDArray[np.float64], float]:
         """A threshold for each label and the one for all, by F1.
@@ -125,14 +129,15 @@ class ThresholdChoice:
 
     own: NDArray[np.float64]
     shared: float  # of a label that nothing else is known of
-    calibration: Calibration | None = None  # None: chosen by F1, or not at all
+    calibration: Calibration | None = None  # what scores are worth, where photos can tell
+    is_calibrated: bool = False  # the thresholds are the calibration's, for a precision
     why_not: str | None = None  # the precision that the preset asks for cannot be had
 
     @classmethod
     def of(cls, calibration: Calibration, precision: float) -> "ThresholdChoice":
         """Those of a precision; RunProblem when none reaches it."""
         shared = calibration.shared_threshold(precision)
-        return cls(calibration.thresholds(precision), shared, calibration)
+        return cls(calibration.thresholds(precision), shared, calibration, is_calibrated=True)
 
 
 def choose_thresholds(
@@ -141,13 +146,15 @@ def choose_thresholds(
     """For the preset's precision, else for the best F1; 0.5 without validation photos."""
     if scored is None:
         return ThresholdChoice(np.full(len(evidence), DEFAULT_THRESHOLD), DEFAULT_THRESHOLD)
-    if not preset.precision:
-        return ThresholdChoice(*scored.thresholds())
+    calibration: Calibration | None = None
     try:
         calibration = scored.calibration(evidence, preset.most_share)
-        return ThresholdChoice.of(calibration, preset.precision)
+        if preset.precision:
+            return ThresholdChoice.of(calibration, preset.precision)
+        why_not = None
     except RunProblem as problem:
-        return ThresholdChoice(*scored.thresholds(), why_not=str(problem))
+        why_not = str(problem) if preset.precision else None
+    return ThresholdChoice(*scored.thresholds(), calibration, why_not=why_not)
 
 
 def score_blocks(

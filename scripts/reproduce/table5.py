@@ -5,6 +5,8 @@
     table5.py good captions.jsonl --photos 1000          photos with all their captions
     table5.py third cleaned.jsonl                        a third of the records
     table5.py words classes.txt map.tsv ...              all names that the truths ask for
+    table5.py confirmed generated.jsonl cleaned.jsonl --captions C --labels L
+                                                         what the photos' other captions say of tags
     table5.py predict SET... --model M --words W --cache C --out DIR
     table5.py put final.md --into scripts/reproduce/README.md   the tables into the document
     table5.py table --truth T --rows parsed generated --pairs generated:parsed ...
@@ -16,7 +18,8 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import kept
@@ -30,6 +33,7 @@ from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem
+from ramctl.parsing.parser import CaptionParser
 from ramctl.records.report import Rejects, Report
 
 N_RESAMPLES = 1000
@@ -47,6 +51,11 @@ def main() -> None:
     good.add_argument("--photos", type=int, required=True)
     commands.add_parser("third").add_argument("records", type=Path)
     commands.add_parser("words").add_argument("files", type=Path, nargs="+")
+    confirm = commands.add_parser("confirmed")
+    confirm.add_argument("before", type=Path)
+    confirm.add_argument("after", type=Path)
+    confirm.add_argument("--captions", type=Path, required=True)
+    confirm.add_argument("--labels", type=Path, required=True)
     predict = commands.add_parser("predict")
     predict.add_argument("sets", type=Path, nargs="+")
     for name in ("model", "words", "cache", "out"):
@@ -68,6 +77,9 @@ def main() -> None:
     if options.command == "put":
         write_table(options.tables.read_text("utf-8").strip(), options.into, "table5")
         return
+    if options.command == "confirmed":
+        print(confirmed(options))
+        return
     if options.command == "words":
         print("\n".join(words(options.files)))
         return
@@ -83,7 +95,7 @@ def main() -> None:
 
 def chosen(options: argparse.Namespace) -> list[dict]:
     """The records that a command keeps."""
-    rows = [json.loads(line) for line in options.records.open(encoding="utf-8")]
+    rows = list(read(options.records))
     if options.command == "good":
         first = sorted(rows, key=lambda row: draw("good", row))[: options.photos]
         names = {row["image"] for row in first}
@@ -93,6 +105,38 @@ def chosen(options: argparse.Namespace) -> list[dict]:
     for row in rows:
         row["captions"] = [row["captions"][int(draw("caption", row) * len(row["captions"]))]]
     return rows
+
+
+def read(path: Path) -> Iterator[dict]:
+    """The records of a file."""
+    with path.open(encoding="utf-8") as stream:
+        yield from map(json.loads, stream)
+
+
+def confirmed(options: argparse.Namespace) -> str:
+    """How many tags that stay, and that go, are named by another caption of their photo.
+
+    Another than the record's own: the caption that a tag came from names it in any case. Of the
+    objects and scenes among the labels: others are not cleaned by default.
+    """
+    labels = LabelSystem.read(options.labels)
+    parser = CaptionParser.closed(labels)
+    examined = {label.tag for label in labels if label.kind in ("object", "scene")}
+    captions = {row["image"]: row["captions"] for row in read(options.captions)}
+    after = {row["image"]: row["tags"] for row in read(options.after)}
+    counts: Counter[tuple[str, str, bool]] = Counter()
+    for row in read(options.before):
+        others = [text for text in captions[row["image"]] if text not in row["captions"]]
+        named = {tag for own in parser.parse(others) for tag in own.tags}
+        for tag in examined.intersection(row["tags"]):
+            is_given = {"parsed", "human"}.intersection(row["sources"][tag])
+            fate = "kept" if tag in after[row["image"]] else "removed"
+            counts["given" if is_given else "generated", fate, tag in named] += 1
+    lines = ["| tags | | number | named by another caption |", "|---|---|---|---|"]
+    for source, fate in sorted({key[:2] for key in counts}):
+        yes, no = (counts[source, fate, is_named] for is_named in (True, False))
+        lines.append(f"| {source} | {fate} | {yes + no} | {yes / (yes + no):.1%} |")
+    return "\n".join(lines)
 
 
 def words(files: Sequence[Path]) -> list[str]:

@@ -6,6 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 
+from ramctl.calibration import Calibration, CurvePoint
+from ramctl.checkpoints.bundle import CALIBRATION, Bundle, BundleWriter
 from ramctl.data_engine.captions import Caption
 from ramctl.data_engine.merge import merge_generated
 from ramctl.errors import UsageProblem
@@ -190,3 +192,29 @@ def test_several_devices_ask_for_a_missing_root(generate):
     rows = [{"image": f"nowhere/{number}.jpg", "tags": []} for number in range(120)]
     done = generate("--captions", 0, "--device", "cpu,cpu", stdin=lines(rows), code=1)
     assert b"--root" in done.stderr
+
+
+def with_calibration(bundle, path, curve):
+    """The bundle with a calibration of that curve."""
+    offsets = np.zeros(len(Bundle.open(bundle).labels))
+    with BundleWriter(path) as writer:
+        writer.link_files(Bundle.open(bundle))
+        Calibration(1.0, 0.0, offsets, offsets, curve).write(writer.path / CALIBRATION)
+    return path
+
+
+def test_a_model_that_knows_its_scores_worth_adds_by_precision(
+    run_here, engine_bundle, photo_records, tmp_path
+):
+    curve = (CurvePoint(0.9, 0.95, 0.1), CurvePoint(0.45, 0.8, 3.0), CurvePoint(0.1, 0.3, 9.0))
+    knows = with_calibration(engine_bundle, tmp_path / "knows", curve)
+    generate = partial(run_here, "generate", "--captions", 0, stdin=lines(photo_records))
+    done = generate("--model", knows)
+    assert b"does not know" not in done.stderr
+    assert done.stdout == generate("--model", engine_bundle, "--threshold", 0.45).stdout
+    assert b"does not know what its scores are worth" in generate("--model", engine_bundle).stderr
+    unsure = with_calibration(engine_bundle, tmp_path / "unsure", curve[2:])
+    done = generate("--model", unsure, code=1)
+    told = b"reaches precision 0.8: at most 0.300; --precision or --threshold chooses another"
+    assert told in done.stderr
+    assert generate("--model", unsure, "--precision", 0.3).stdout

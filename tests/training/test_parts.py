@@ -1,5 +1,6 @@
 """Kept features, validation, thresholds, schedules, checkpoints."""
 
+import json
 import math
 
 import numpy as np
@@ -12,13 +13,13 @@ from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.pretrained import imagenet
 from ramctl.records.record import Record
-from ramctl.training import initial
+from ramctl.training import initial, validation
 from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.features import FeatureCache, FeatureStore
 from ramctl.training.data.record_file import RecordFile, Source, scan_records
 from ramctl.training.optimiser import AveragedWeights, build_optimiser, learning_rate
-from ramctl.training.validation import Scored
+from ramctl.training.validation import Scored, choose_thresholds
 from tests.training.conftest import DATA, training_records
 
 
@@ -230,3 +231,48 @@ def test_photos_are_augmented_the_same_way_for_the_same_seed():
     assert looks[0].shape == (3, 64, 64)
     assert np.array_equal(looks[0], looks[1])
     assert not np.array_equal(looks[0], looks[2])
+
+
+@pytest.mark.parametrize(
+    ("n_photos", "share"),
+    [(300, 0), (700, 0.1), (1500, 0.08), (3000, 0.04), (9000, 0.02)],
+)
+def test_as_many_photos_are_held_out_as_thresholds_need_and_no_more(tmp_path, n_photos, share):
+    path = tmp_path / "in.jsonl"
+    rows = [{"image": f"/nowhere/{n}.jpg", "tags": ["dog"]} for n in range(n_photos)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *rows[:90]]))
+    source = Source(path, "in.jsonl", tmp_path)
+    found = scan_records([source], lambda r: pytest.fail(str(r)), "train", hold_out=True)
+    held, trained = ({found.records[i].fields["image"] for i in ids.tolist()}
+                     for ids in (found.held_out_ids, found.training_ids))  # fmt: skip
+    assert not held & trained
+    assert len(held) / n_photos == pytest.approx(share, abs=0.015)
+    if share:
+        assert len(found.held_out_ids) >= 50
+
+
+def test_what_scores_are_worth_is_stored_beside_thresholds_of_the_best_f1():
+    rng = np.random.default_rng(0)
+    worth = rng.random((400, 6))
+    truth = (rng.random((400, 6)) < worth).astype(np.int8)
+    scored, evidence = Scored(worth.astype(np.float32), truth), np.ones(6, bool)
+    choice = choose_thresholds(scored, evidence, load_preset("tiny"))
+    assert np.array_equal(choice.own, scored.thresholds()[0]) and not choice.is_calibrated
+    assert choice.why_not is None
+    chosen = worth > choice.calibration.thresholds(0.8)
+    assert truth[chosen].mean() == pytest.approx(0.8, abs=0.05)
+    asked = choose_thresholds(scored, evidence, load_preset("tiny", ["precision=0.8"]))
+    assert asked.is_calibrated
+    assert np.array_equal(asked.own, choice.calibration.thresholds(0.8))
+    few = Scored(scored.scores[:3], truth[:3])
+    assert choose_thresholds(few, evidence, load_preset("tiny")).calibration is None
+    assert choose_thresholds(None, evidence, load_preset("tiny")).calibration is None
+
+
+def test_a_calibration_rests_on_some_of_very_many_scores_from_all_over(monkeypatch):
+    seen = []
+    monkeypatch.setattr(validation, "MOST_SCORES", 100)
+    monkeypatch.setattr(validation, "calibrate", lambda scores, *_: seen.append(scores[:, 0]))
+    scores = np.repeat(np.arange(60, dtype=np.float32)[:, None], 4, 1)
+    Scored(scores, np.ones((60, 4), np.int8)).calibration(np.ones(4, bool), 1.0)
+    assert seen[0].tolist() == list(range(0, 60, 3))

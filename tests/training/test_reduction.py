@@ -1,5 +1,6 @@
 """The authors' objective, and the labels of a pass, in the cases that other tests leave out."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from ramctl.model.config import load_preset
 from ramctl.training.objectives.base import SampledLabels
 from ramctl.training.objectives.tagging import Tagging, asymmetric_loss, sample_labels
-from ramctl.training.objectives.task import Counts, ram_official
+from ramctl.training.objectives.task import Counts, global_mean, ram_official
 
 
 def official(objective, sums, own, passes=1):
@@ -73,3 +74,16 @@ def test_sampled_labels_weigh_for_those_left_out_and_unknown_ones_nothing():
         clip=config.clip, weights=weights[:, [4, 1]] * torch.tensor([1.0, 5.0]),
     )  # fmt: skip
     torch.testing.assert_close(found, expected)
+
+
+def test_weight_one_at_the_authors_labels_weighs_tags_a_third_more_than_they_do_at_first():
+    """A number of ramctl/training/README.md: scores of one half, five tags, every word alike."""
+    logits = torch.zeros(2, 4585, requires_grad=True)
+    tag = asymmetric_loss(logits, (torch.arange(4585) < 5).expand(2, -1))
+    words = torch.full((7,), math.log(30524.0))
+    sums, own = {"tag": tag, "caption": words.sum()}, {"tag": 2.0, "caption": 7.0}
+    counts = Counts(own, own, 1, 1)
+    ours = global_mean({"tag": 1.0, "caption": 1.0}, sums, counts)
+    theirs = ram_official("ram", sums, counts)
+    gradients = [torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(gradients[0], 1.326 * gradients[1], rtol=1e-3, atol=0)

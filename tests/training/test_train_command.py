@@ -336,6 +336,7 @@ def test_map_without_untrained_labels_comes_first_and_the_other_is_told(train, p
         measured["validation_labels"], measured["validation_labels_with_untrained"]
     )  # fmt: skip
     assert 0 < n_trained < n_all == 3
+    assert Bundle.open(tmp_path / "x").calibration.curve  # of eight photos, but told by them
     first, both = measured["validation_mAP"], measured["validation_mAP_with_untrained"]
     assert f"mAP {first:.4f} over {n_trained} labels ({both:.4f} over all 3)" in done.stderr
     card = (tmp_path / "x" / "README.md").read_text()
