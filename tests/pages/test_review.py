@@ -247,6 +247,8 @@ def test_what_is_current_is_seen_and_the_page_fits_a_phone(browser, tmp_path, ju
     assert current(browser) == "a<b: added"
     assert browser.value("document.documentElement.scrollWidth") <= 390
     assert browser.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    marked = "[...document.querySelectorAll('[aria-current=true]')]"
+    assert browser.value(f"{marked}.length === 1 && {marked}[0] === document.activeElement")
     header = "document.querySelector('header').getBoundingClientRect().bottom"
     assert browser.value(f"document.activeElement.getBoundingClientRect().top >= {header}")
     background = browser.value("getComputedStyle(document.querySelector('header')).backgroundColor")

@@ -170,7 +170,7 @@ function mark(focus) {
   for (const [i, card] of cards) {
     const isCurrent = i === shown[current];
     card.tabIndex = isCurrent ? 0 : -1;
-    card.toggleAttribute("aria-current", isCurrent);
+    card.setAttribute("aria-current", isCurrent);
     if (isCurrent && focus) {
       card.focus({ preventScroll: true });
       card.scrollIntoView({ block: "nearest" });
