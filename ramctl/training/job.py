@@ -14,6 +14,7 @@ from ramctl.checkpoints.bundle import TOKENIZER, Bundle, resolve_model
 from ramctl.device import Runtime, choose_device, uses_bf16
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.matching import Photo
+from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import (
     CaptionTokenizer,
@@ -34,12 +35,7 @@ from ramctl.training.data.record_file import RecordFile, ScannedRecords, Source,
 from ramctl.training.data.sampler import Sampler
 from ramctl.training.data.silence import Silence
 from ramctl.training.data.targets import Targets, append_labels, build_labels
-from ramctl.training.data.teacher_scores import (
-    ScoresTeacher,
-    SoftTargets,
-    TeacherScores,
-    scores_teachers,
-)
+from ramctl.training.data.teacher_scores import ScoresTeacher, SoftTargets, scores_teachers
 from ramctl.training.distributed import World
 from ramctl.training.initial import initial_model
 from ramctl.training.objectives.clip_teacher import ClipTeacher
@@ -109,7 +105,10 @@ class Job:
         self.encoder: TextEncoder | None = None
         if self.preset.model.labels.kind != "learnt":
             self.encoder = open_text_encoder(plan.text, self.init, self.preset)
-        self.teachers = tuple(SoftTargets(s, self.targets.labels, rows) for s, rows in scores)
+        self.teachers = tuple(
+            SoftTargets(teacher, seen, self.targets.labels, rows)
+            for teacher, (seen, rows) in zip(teachers, scores, strict=True)
+        )
         counts = self.targets.counts(self.records.counts.tags)
         is_trained = np.zeros(len(counts), bool)
         for teacher in self.teachers:
@@ -167,7 +166,7 @@ class Job:
 
     def _teacher_scores(
         self, teachers: Sequence[ScoresTeacher]
-    ) -> list[tuple[TeacherScores, NDArray[np.int64]]]:
+    ) -> list[tuple[TaggerScores, NDArray[np.int64]]]:
         """What each teacher scored, and its row of each record's photo.
 
         Records that nobody tagged and no teacher saw are rejected.
@@ -178,7 +177,7 @@ class Job:
         notes = [read_annotation(records[index]) for index in range(len(records))]
         is_usable = np.array([note.is_tagged for note in notes])
         for teacher in teachers:
-            scores = TeacherScores.read(teacher)
+            scores = TaggerScores.read(teacher.path, self.plan.command)
             rows = scores.rows_of([Photo(note.image, note.base) for note in notes])
             n_seen = int((rows >= 0).sum())
             self.context.say(f"{teacher.path}: scores of {n_seen} of {len(rows)} photos")

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from ramctl.evaluation.matching import Photo
+from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.labels import Label, LabelSystem
 from ramctl.training.data.annotations import Annotation, Caption
 from ramctl.training.data.silence import Silence, mention_rates, unsaid
 from ramctl.training.data.targets import Targets
-from ramctl.training.data.teacher_scores import ScoresTeacher, SoftTargets, TeacherScores
+from ramctl.training.data.teacher_scores import ScoresTeacher, SoftTargets
 
 
 def test_rates_are_found_where_scores_are_true():
@@ -45,9 +46,9 @@ def test_a_kind_that_is_named_names_its_parents(tmp_path):
     path = tmp_path / "teacher.jsonl"
     records = [{"image": str(i), "scores": {"dog": 0.9, "sky": 0.9}} for i in range(200)]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    scores = TeacherScores.read(ScoresTeacher(path))
+    scores = TaggerScores.read(path, "train")
     photos = [Photo(str(i), Path()) for i in range(200)]
-    teacher = SoftTargets(scores, labels, scores.rows_of(photos))
+    teacher = SoftTargets(ScoresTeacher(path), scores, labels, scores.rows_of(photos))
 
     def note(index, generated=False):
         tags = ("puppy",) if index % 2 else ("dog",)
@@ -70,10 +71,9 @@ def test_a_teacher_that_overlooks_a_label_is_found_out(tmp_path):
         for i in range(100)
     ]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    scores = TeacherScores.read(ScoresTeacher(path))
-    teacher = SoftTargets(
-        scores, labels, scores.rows_of([Photo(str(i), Path()) for i in range(100)])
-    )
+    scores = TaggerScores.read(path, "train")
+    rows = scores.rows_of([Photo(str(i), Path()) for i in range(100)])
+    teacher = SoftTargets(ScoresTeacher(path), scores, labels, rows)
     tags = ("dog", "hat")
     note = Annotation("", Path(), tags, (Caption("", tags),), None, ())
     learnt = Silence.learn(((i, note) for i in range(100)), Targets(labels), [teacher])

@@ -8,6 +8,7 @@ import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.matching import Photo
+from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.config import load_preset
 from ramctl.training.data.annotations import Annotation
@@ -17,7 +18,6 @@ from ramctl.training.data.targets import Targets
 from ramctl.training.data.teacher_scores import (
     ScoresTeacher,
     SoftTargets,
-    TeacherScores,
     scores_teachers,
     soft_targets,
 )
@@ -32,10 +32,15 @@ LABELS = LabelSystem(
 )
 
 
-def teacher(folder: Path, *records, text="", **settings) -> TeacherScores:
+def teacher(folder: Path, *records, text="", **settings):
     path = folder / f"teacher{len(list(folder.iterdir()))}.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records) + text)
-    return TeacherScores.read(ScoresTeacher(path, **settings))
+    return ScoresTeacher(path, **settings), TaggerScores.read(path, "train")
+
+
+def soft_of(taught, rows, labels=LABELS) -> SoftTargets:
+    told, scores = taught
+    return SoftTargets(told, scores, labels, scores.rows_of(rows))
 
 
 def photos(*names):
@@ -72,7 +77,7 @@ def test_names_are_labels_by_their_own_name_synonyms_and_the_map(tmp_path):
         {"image": "b.jpg", "scores": {"submarine": 0.9}},
         map=mapping,
     )
-    soft = SoftTargets(scores, LABELS, scores.rows_of(photos("b.jpg", "c.jpg", "a.jpg")))
+    soft = soft_of(scores, photos("b.jpg", "c.jpg", "a.jpg"))
     assert [LABELS[i].tag for i in soft.known] == ["dog", "sit"]
     assert soft.of(0).tolist() == [0, 0]  # it knows both, and sees neither
     assert soft.of(1) is None
@@ -84,7 +89,7 @@ def test_several_teachers_are_averaged_by_weight(tmp_path):
     two = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2}}, weight=3.0)
     seen = []
     for scores in (one, two):
-        soft = SoftTargets(scores, LABELS, scores.rows_of(photos("a")))
+        soft = soft_of(scores, photos("a"))
         seen.append((soft, soft.of(0)))
     targets, weights = soft_targets(seen, len(LABELS))
     np.testing.assert_allclose(targets, [(0.8 + 3 * 0.2) / 4, 0, 0, 0.5], rtol=1e-6)
@@ -92,13 +97,13 @@ def test_several_teachers_are_averaged_by_weight(tmp_path):
 
 
 def test_photos_meet_by_base_name_as_in_eval(tmp_path):
-    scores = teacher(tmp_path, {"image": "elsewhere/a.jpg", "scores": {"dog": 1}})
+    _, scores = teacher(tmp_path, {"image": "elsewhere/a.jpg", "scores": {"dog": 1}})
     assert scores.rows_of(photos("photos.tar#a.jpg", "b.jpg")).tolist() == [0, -1]
 
 
 def test_tags_without_scores_are_certain(tmp_path):
     scores = teacher(tmp_path, {"image": "a", "tags": ["dog"]})
-    assert SoftTargets(scores, LABELS, scores.rows_of(photos("a"))).of(0).tolist() == [1]
+    assert soft_of(scores, photos("a")).of(0).tolist() == [1]
 
 
 @pytest.mark.parametrize("line", ["{", '{"image": "a"}\n', '{"image": "a", "scores": [1]}\n'])
@@ -110,14 +115,14 @@ def test_a_bad_line_is_named(tmp_path, line):
 def test_a_teacher_that_names_no_label_is_one_line(tmp_path):
     scores = teacher(tmp_path, {"image": "a", "scores": {"submarine": 0.5}})
     with pytest.raises(RunProblem, match="names none of the labels"):
-        SoftTargets(scores, LABELS, scores.rows_of(photos("a")))
+        soft_of(scores, photos("a"))
 
 
 def test_what_a_batch_is_taught(tmp_path):
     """Captions over teachers, teachers over silence, and silence at a low weight."""
     labels = LabelSystem([*LABELS, Label("tree"), Label("puppy", parents=("dog", "animal"))])
     scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.6}}, weight=2.0)
-    soft = SoftTargets(scores, labels, scores.rows_of(photos("a")))
+    soft = soft_of(scores, photos("a"), labels)
     targets = Targets(labels)
 
     def sample(tags, negatives=None, seen=True, n_written=0):

@@ -3,7 +3,6 @@
 N records, L labels, K labels that a teacher knows.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,11 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.classes import Classes, read_map
-from ramctl.evaluation.matching import Photo, match
-from ramctl.evaluation.predictions import ScoreReader, tag_scores
-from ramctl.evaluation.reading import Intake
+from ramctl.evaluation.predictions import ScoreReader
+from ramctl.evaluation.tagger_scores import PREFIX, TaggerScores
 from ramctl.evaluation.thresholds import Cut
-from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
-from ramctl.records.record import JsonObject
-from ramctl.records.report import Rejects, Report
+from ramctl.labels import LabelSystem
 
-PREFIX = "scores:"
 FORM = "scores:FILE[,weight=W][,map=FILE]"
 
 
@@ -62,41 +57,6 @@ def scores_teachers(distill: Sequence[str]) -> list[ScoresTeacher]:
     return [ScoresTeacher.parse(name) for name in distill if name.startswith(PREFIX)]
 
 
-@dataclass(frozen=True, slots=True)
-class TeacherScores:
-    """The scores in a teacher's file: of each photo, the numbers of its names and their scores."""
-
-    teacher: ScoresTeacher
-    photos: list[Photo]
-    scores: list[tuple[NDArray[np.int32], NDArray[np.float32]]]
-    names: dict[str, int]
-    given: Counter[str]  # photos on which a name has more than 0.5
-
-    @classmethod
-    def read(cls, teacher: ScoresTeacher) -> "TeacherScores":
-        """The scores in the file; RunProblem naming its first bad line."""
-        names: dict[str, int] = {}
-        given: Counter[str] = Counter()
-
-        def take(fields: JsonObject) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-            scores = tag_scores(fields)
-            given.update(name for name, score in scores.items() if score > DEFAULT_THRESHOLD)
-            ids = [names.setdefault(name, len(names)) for name in scores]
-            return np.array(ids, np.int32), np.array(list(scores.values()), np.float32)
-
-        report = Report("train", quiet=True)
-        with Rejects(report, None, strict=True) as rejects:
-            photos, scores = Intake(report, rejects).photos(str(teacher.path), take)
-        return cls(teacher, photos, scores, names, given)
-
-    def rows_of(self, photos: Sequence[Photo]) -> NDArray[np.int64]:
-        """The row of each photo (N,), -1 where it is not in the file; photos meet as in `eval`."""
-        rows = np.full(len(photos), -1)
-        for index, row in match(photos, self.photos).pairs:
-            rows[index] = row
-        return rows
-
-
 class SoftTargets:
     """A teacher's scores as targets of the labels that it knows, `known` (K,).
 
@@ -104,12 +64,18 @@ class SoftTargets:
     greatest score. `rows` (N,) are the records' rows in its file, -1 for none.
     """
 
-    def __init__(self, scores: TeacherScores, labels: LabelSystem, rows: NDArray[np.int64]) -> None:
-        self.weight, self._scores, self._rows = scores.teacher.weight, scores.scores, rows
-        reader = ScoreReader(Classes(labels, None, read_map(scores.teacher.map)), Cut())
+    def __init__(
+        self,
+        teacher: ScoresTeacher,
+        scores: TaggerScores,
+        labels: LabelSystem,
+        rows: NDArray[np.int64],
+    ) -> None:
+        self.weight, self._scores, self._rows = teacher.weight, scores.scores, rows
+        reader = ScoreReader(Classes(labels, None, read_map(teacher.map)), Cut())
         pairs = [(n, c) for name, n in scores.names.items() for c in reader.classes_of(name)]
         if not pairs:
-            raise RunProblem(f"{scores.teacher.path}: names none of the labels")
+            raise RunProblem(f"{teacher.path}: names none of the labels")
         name_ids, label_ids = np.array(pairs).T
         self.known, columns = np.unique(label_ids, return_inverse=True)
         # The columns of the labels that each name stands for.
