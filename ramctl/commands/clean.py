@@ -10,17 +10,19 @@ from ramctl.records.record import KINDS, SOURCES
 
 TARGET = "ramctl.data_engine.clean:CleanOptions"
 HELP = """
-A tag is removed where its region is an outlier among the regions of that tag, or where
-the model scores its region too low.
+A tag is removed where it is likely to be wrong: by the model's score of its region, by
+predictions learnt from the other records, and by what other taggers said of the photo.
 """
 EXAMPLES = """
 ramctl generate tagged.jsonl | ramctl clean > clean.jsonl
-ramctl clean more.jsonl -o clean.jsonl --report page.html
+ramctl clean more.jsonl -o clean.jsonl --report page.html --evidence scores:a.jsonl
 ramctl clean more.jsonl -o clean.jsonl --decisions decisions.jsonl
 """
 NOTES = f"""
 Reads image, tags, kinds, sources; writes tags, kinds, scores, sources, removed.
-Buffers on disk: records come out after the last one has been read.
+Buffers on disk: records come out after the last one has been read. In memory: three
+numbers per tag, and 5 x (features x (features + labels)) for the predictions.
+--outliers and --threshold take the place of --least-chance, unless that is given too.
 {options.EXIT_CODES}
 """
 
@@ -45,6 +47,18 @@ def words_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     return read
 
 
+def read_protected(text: str) -> tuple[str, ...]:
+    """Reads sources, some with a number of kinds of evidence; `none` and `all` for the extremes."""
+    parts = {"none": (), "all": SOURCES}.get(text, tuple(text.split(",")))
+    for part in parts:
+        source, colon, number = part.partition(":")
+        if source not in SOURCES:
+            raise click.BadParameter(f"{source!r} is not one of {', '.join(SOURCES)}")
+        if colon and not (number.isdecimal() and int(number) > 0):
+            raise click.BadParameter(f"{part!r}: expected {source}:N, as parsed:2")
+    return parts
+
+
 OPTIONS = {
     "input": [options.root, options.max_line],
     "model": [
@@ -60,14 +74,23 @@ OPTIONS = {
         ),
     ],
     "cleaning": [
-        common(
+        option(
             "--kinds KIND,...",
             "Kinds of tags to clean.",
             type=words_of(KINDS),
             default="object,scene",
         ),
-        common("--only FILE|top:K", "Only these tags, or the K most frequent."),
-        common("--outliers SHARE", "Share of a tag's regions to drop as outliers.", default=0.10),
+        option("--only FILE|top:K", "Only these tags, or the K most frequent."),
+        common(
+            "--evidence scores:FILE",
+            "Scores by another tagger; repeatable.",
+            multiple=True,
+        ),
+        common(
+            "--least-chance SHARE",
+            "Drop tags less likely right [default: 0.2].",
+        ),
+        option("--outliers SHARE", "Share of a tag's regions to drop as outliers."),
         option(
             "--clusters N",
             "Clusters per tag [default: one per 50 regions, at most 8].",
@@ -78,17 +101,16 @@ OPTIONS = {
             "--threshold deviations:N|mean:SHARE|lowest:SHARE|NUMBER|FILE",
             "Score that a region must exceed for its tag to stay; deviations:N is N standard "
             "deviations below the mean logit of the tag's regions.",
-            default="deviations:1",
         ),
         common(
-            "--protect SOURCE,...|none",
-            "Never remove tags from these sources.",
-            type=words_of(SOURCES),
-            default="human",
+            "--protect SOURCE[:N],...|none",
+            "Keep tags from these sources; with :N, unless N kinds of evidence are against.",
+            type=read_protected,
+            default="human,parsed:2",
         ),
         common(
             "--decisions FILE",
-            "Decisions made on the page of --report; repeatable.",
+            "Decisions made on a --report page; repeatable.",
             multiple=True,
         ),
     ],

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ramctl.data_engine.cluster import REASONS, Decision
+from ramctl.data_engine.chances import reason
+from ramctl.data_engine.cluster import Decision
 from ramctl.data_engine.region_store import Array, RegionIndex
 from ramctl.data_engine.verdicts import DECISION, REMOVE, Verdicts
 from ramctl.records.record import JsonObject, Record, set_tags, string_list
 
-REMOVAL = np.dtype([("row", "<i8"), ("reason", "u1"), ("distance", "<f4")])
+REMOVAL = np.dtype([("row", "<i8"), ("reason", "u1"), ("distance", "<f4"), ("chance", "<f4")])
 
 
 def removals_of(decisions: Iterable[Decision]) -> Array:
@@ -71,14 +72,15 @@ class Cleaner:
         entries = []
         for removal in self.removals[start:end]:
             region = regions[int(removal["row"]) - first]
-            entries.append(
-                {
-                    "tag": tags[int(region["place"])],
-                    "reason": REASONS[int(removal["reason"])],
-                    **seen(region),
-                    "distance": round(float(removal["distance"]), 4),
-                }
-            )
+            entry = {
+                "tag": tags[int(region["place"])],
+                "reason": reason(int(removal["reason"])),
+                **seen(region),
+                "distance": round(float(removal["distance"]), 4),
+            }
+            if not np.isnan(removal["chance"]):
+                entry["chance"] = round(float(removal["chance"]), 4)
+            entries.append(entry)
         return entries
 
 

@@ -4,24 +4,44 @@ No stage holds more than a shard, or one tag's sample of regions, at a time; eve
 the work folder, from which a killed run continues.
 """
 
+import hashlib
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import Bundle, resolve_model
+from ramctl.calibration import Calibration
+from ramctl.checkpoints.bundle import CALIBRATION, Bundle, resolve_model
 from ramctl.data_engine.apply import Cleaner, removals_of
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
-from ramctl.data_engine.cluster import ClusterSettings, Decisions, Rules, chosen_labels, decide
+from ramctl.data_engine.chances import (
+    LEAST_CHANCE,
+    OUT_OF_FOLD,
+    SCORES,
+    Chances,
+    estimate,
+    own_log_odds,
+)
+from ramctl.data_engine.cluster import (
+    PROTECT,
+    ClusterSettings,
+    Decisions,
+    Rules,
+    chosen_labels,
+    decide,
+)
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
 from ramctl.data_engine.detectors import CropEmbedder, PoolEmbedder, detector_facts, open_detector
+from ramctl.data_engine.evidence import Witnesses
 from ramctl.data_engine.region_store import (
     RegionIndex,
     WorkFolder,
@@ -31,15 +51,16 @@ from ramctl.data_engine.region_store import (
     unspool,
 )
 from ramctl.data_engine.report import Doubts, Review
-from ramctl.data_engine.thresholds import DEFAULT_TO_KEEP, by_own_regions, to_keep
+from ramctl.data_engine.thresholds import by_own_regions, to_keep
 from ramctl.data_engine.verdicts import Verdicts
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.evaluation.tagger_scores import PREFIX
 from ramctl.labels import LabelSystem
 from ramctl.pages.review import review_page
 from ramctl.records.files import output_lock, part_path, replacing, work_path
 from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import MAX_LINE
-from ramctl.records.record import HUMAN, Item, JsonObject, Record
+from ramctl.records.record import Item, JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.signals import StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
@@ -58,10 +79,12 @@ class CleanOptions:
     embed: str | None = None  # pool or crop; None: pool where the detector is the model's own
     kinds: Collection[str] = ("object", "scene")
     only: str | None = None  # a file of tags, or top:K
-    threshold: str = DEFAULT_TO_KEEP  # as --threshold
+    evidence: tuple[str, ...] = ()  # scores:FILE, what other taggers said of the photos
+    least_chance: float | None = None  # of being right; None: LEAST_CHANCE unless a rule is given
+    threshold: str | None = None  # as --threshold
     clustering: ClusterSettings = field(default_factory=ClusterSettings)
     min_regions: int = 5
-    protect: tuple[str, ...] = (HUMAN,)
+    protect: tuple[str, ...] = PROTECT
     decisions: tuple[Path, ...] = ()  # JSONL; what a person decided outranks all of the above
     page: Path | None = None  # HTML that shows what was removed and added, to decide on
     work: Path | None = None  # a folder that keeps regions and decisions
@@ -74,6 +97,24 @@ class CleanOptions:
     @property
     def embed_kind(self) -> str:
         return self.embed or ("pool" if self.detector == "attention" else "crop")
+
+    @property
+    def scores_files(self) -> list[Path]:
+        """The files of `--evidence`."""
+        for name in self.evidence:
+            if not name.startswith(PREFIX) or name == PREFIX:
+                raise UsageProblem(f"--evidence {name}: expected scores:FILE")
+        return [Path(name.removeprefix(PREFIX)) for name in self.evidence]
+
+    @property
+    def chance(self) -> float | None:
+        """The chance of being right below which a tag goes; None where it is not estimated."""
+        given = self.threshold is not None or self.clustering.outliers is not None
+        if self.least_chance is None and given:
+            if self.evidence:
+                raise UsageProblem("--evidence needs --least-chance beside --threshold, --outliers")
+            return None
+        return LEAST_CHANCE if self.least_chance is None else self.least_chance
 
     @property
     def top(self) -> int | None:
@@ -239,12 +280,14 @@ class Cleaning:
     @cached_property
     def rules(self) -> Rules:
         """What the decisions depend on besides the regions."""
-        options, bundle = self.options, self.bundle
-        of_own = by_own_regions(options.threshold)
-        thresholds = () if of_own else tuple(to_keep(options.threshold, bundle))
+        options, threshold = self.options, self.options.threshold
+        of_own = None if threshold is None else by_own_regions(threshold)
+        thresholds: tuple[float, ...] = ()
+        if threshold is not None and of_own is None:
+            thresholds = tuple(to_keep(threshold, self.bundle))
         return Rules(
             options.clustering, thresholds, of_own, options.min_regions, options.top,
-            options.protect,
+            options.protect, options.chance, tuple(map(_content, options.scores_files)),
         )  # fmt: skip
 
     def detect(
@@ -277,7 +320,31 @@ class Cleaning:
             raise RunProblem(f"{work.path}: the regions were found with another model")
         index = RegionIndex(work.shards())
         with self._stopping("tags", len(chosen_labels(index, self.rules))) as (_, tick):
-            decide(work, index, self.rules, part=self.options.part, tick=lambda: tick(1))
+            chances = None if self.rules.least_chance is None else partial(self._chances, index)
+            decide(
+                work, index, self.rules, part=self.options.part, tick=lambda: tick(1),
+                chances=chances,
+            )  # fmt: skip
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the model's scores are worth, where it knows."""
+        return self.bundle.calibration if self.bundle.has(CALIBRATION) else None
+
+    def witnesses(self, index: RegionIndex) -> list[tuple[int, NDArray[np.float32]]]:
+        """What speaks of all regions' tags besides the model: kinds with log-odds (R,)."""
+        asked = Witnesses(index)
+        files = self.options.scores_files
+        return [
+            (OUT_OF_FOLD, asked.by_features()),
+            *((SCORES, asked.by_scores(path)) for path in files),
+        ]
+
+    def _chances(self, index: RegionIndex) -> Chances:
+        """How likely the tag of each region is right."""
+        regions = index.columns()
+        own = own_log_odds(regions["score"], regions["label"], self.calibration)
+        return estimate(own, regions["label"], regions["sources"], self.witnesses(index))
 
     def apply(self, work: WorkFolder) -> Report:
         """Write the page, where asked for, and the records without the tags that they lose."""
@@ -370,6 +437,13 @@ class Cleaning:
                 stop.raise_if_due()
 
             yield stop, tick
+
+
+def _content(path: Path) -> str:
+    """The hash of a file; RunProblem where there is none."""
+    require_files([str(path)])
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _stoppable(source: Iterable[Item], stop: StopRequest) -> Iterator[Item]:

@@ -1,7 +1,8 @@
 """The stage `cluster`: for every tag, which of its regions lose it and why.
 
-Source: RAM sec. 3.3: the regions of a category are clustered (K-Means++) and the tags of the
-outlying 10 % are dropped; tags that the baseline does not predict on their region are dropped too.
+By default those whose tag is estimated to be wrong (chances.py). Source of the rules that can be
+asked for instead: RAM sec. 3.3: the regions of a category are clustered (K-Means++) and the tags of
+the outlying 10 % are dropped; tags that the baseline does not predict on their region are too.
 
 Holds one number per region and the features of one tag's sample; features are memory-mapped.
 """
@@ -17,21 +18,17 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.data_engine import thresholds
+from ramctl.data_engine.chances import NOT_PREDICTED, OUTLIER, Chances
 from ramctl.data_engine.region_store import RegionIndex, Rows, WorkFolder, source_bits
 from ramctl.errors import RunProblem
 from ramctl.records.files import replacing, write_atomic
 from ramctl.records.jsonl import content_stamp
 
-OUTLIER, NOT_PREDICTED = 1, 2
-REASONS = {
-    OUTLIER: "outlier",
-    NOT_PREDICTED: "not-predicted",
-    OUTLIER | NOT_PREDICTED: "outlier+not-predicted",
-}
 # Centres are fitted to a sample of this size, so that memory does not grow with the tag.
 FIT_REGIONS = 20_000
 CHUNK = 8192
 LEAST_SCORE, ADDED_VARIANCE = 1e-6, 0.05
+PROTECT = ("human", "parsed:2")
 
 ReadRows = Callable[[Rows], NDArray[np.float32]]
 
@@ -40,7 +37,7 @@ ReadRows = Callable[[Rows], NDArray[np.float32]]
 class ClusterSettings:
     """How the regions of a tag are clustered and which of them are outliers."""
 
-    outliers: float = 0.10  # the share that is dropped
+    outliers: float | None = None  # the share that is dropped; None: none
     clusters: int | None = None  # None: by the number of regions
     seed: int = 0
 
@@ -59,7 +56,10 @@ class Rules:
     of_own: tuple[str, float] | None = None  # instead: a form that compares a tag's own regions
     min_regions: int = 5  # a tag with fewer is left alone
     top: int | None = None  # only the tags with the most regions
-    protect: tuple[str, ...] = ("human",)  # sources whose tags stay
+    # Sources whose tags stay; SOURCE:N: unless N kinds of evidence are against them.
+    protect: tuple[str, ...] = PROTECT
+    least_chance: float | None = None  # a tag that is less likely right goes; None: not estimated
+    evidence: tuple[str, ...] = ()  # hashes of the files of scores
 
     @property
     def key(self) -> str:
@@ -67,20 +67,24 @@ class Rules:
         parts = [
             self.clustering.outliers, self.clustering.clusters, self.clustering.seed,
             self.thresholds if self.of_own is None else self.of_own,
-            self.min_regions, self.top, self.protect,
+            self.min_regions, self.top, self.protect, self.least_chance, self.evidence,
         ]  # fmt: skip
         return content_stamp(orjson.dumps(parts))
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was decided for one label; arrays are parallel, `reason` 0 keeps the tag."""
+    """What was decided for one label; arrays are parallel, `reason` 0 keeps the tag.
+
+    A reason has a bit for each kind of evidence (chances.py).
+    """
 
     label: int
     row: Rows
     cluster: NDArray[np.uint8]
     distance: NDArray[np.float32]
     reason: NDArray[np.uint8]
+    chance: NDArray[np.float32]  # that the tag is right; NaN where it was not estimated
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -133,20 +137,25 @@ def decide(
     *,
     part: tuple[int, int] = (0, 1),
     tick: Callable[[], object] = lambda: None,
+    chances: Callable[[], Chances] | None = None,
 ) -> None:
     """Decide on every label that has not been decided on yet.
 
     `part` (i, n) takes every n-th label; `tick` is called after each and may raise to stop.
+    `chances` estimates those of all regions, when the first label is to be decided on.
     """
     labels = chosen_labels(index, rules)
     decisions = Decisions(work.path / "clusters" / rules.key, tuple(labels))
     decisions.folder.mkdir(parents=True, exist_ok=True)
     facts = {"rules": rules.key, "labels": labels}
     write_atomic(work.path / "cluster.json", orjson.dumps(facts) + b"\n")
+    estimated: Chances | None = None
     for label in labels[part[0] :: part[1]]:
         path = decisions.path(label)
         if not path.exists():
-            decide_label(label, index, rules).save(path)
+            if chances is not None and estimated is None:
+                estimated = chances()
+            decide_label(label, index, rules, estimated).save(path)
         tick()
 
 
@@ -157,18 +166,27 @@ def chosen_labels(index: RegionIndex, rules: Rules) -> list[int]:
     return sorted(label for label in frequent if counts[label] >= rules.min_regions)
 
 
-def decide_label(label: int, index: RegionIndex, rules: Rules) -> Decision:
-    """Cluster a label's regions and apply both rules."""
+def decide_label(
+    label: int, index: RegionIndex, rules: Rules, chances: Chances | None = None
+) -> Decision:
+    """Cluster a label's regions and apply the rules; `chances` are those of all regions."""
     rows = index.rows(label)
     regions = index.regions(rows)
     cluster, distance = cluster_regions(
         len(rows), lambda places: index.features(rows[places]), rules.clustering
     )
-    outlying = farthest(distance, rules.clustering.outliers)
+    outlying = farthest(distance, rules.clustering.outliers or 0.0)
     unseen = _not_predicted(label, regions["score"], rules)
     reason = (outlying * OUTLIER + unseen * NOT_PREDICTED).astype(np.uint8)
-    reason[(regions["sources"] & source_bits(rules.protect)) > 0] = 0
-    return Decision(label, rows, cluster, distance, reason)
+    chance = np.full(len(rows), np.nan, np.float32)
+    if chances is not None and rules.least_chance is not None:
+        chance = chances.right[rows]
+        reason |= np.where(chance < rules.least_chance, chances.against[rows], 0).astype(np.uint8)
+    for protected in rules.protect:
+        source, _, number = protected.partition(":")
+        is_its = (regions["sources"] & source_bits((source,))) > 0
+        reason[is_its & (np.bitwise_count(reason) < int(number or 9))] = 0
+    return Decision(label, rows, cluster, distance, reason, chance)
 
 
 class Clusters(NamedTuple):
@@ -234,6 +252,8 @@ def lowest(score: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
 
 def _not_predicted(label: int, score: NDArray[np.float32], rules: Rules) -> NDArray[np.bool_]:
     """Marks the regions of a label on which the baseline does not see it."""
+    if rules.of_own is None and not rules.thresholds:
+        return np.zeros(len(score), bool)
     if rules.of_own is None:
         return ~(score > rules.thresholds[label])
     form, number = rules.of_own

@@ -17,7 +17,7 @@ from ramctl.data_engine.region_store import (
 )
 from ramctl.errors import RecordProblem, RunProblem, attempt
 from ramctl.inference.batches import chunks, map_good
-from ramctl.inference.regions import Floats
+from ramctl.inference.regions import WHOLE, Floats
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import stamp_of
 from ramctl.records.record import Item, Record, Reject, object_in, string_list
@@ -46,6 +46,14 @@ class Found:
     box: Floats
     score: float
     feature: NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found in a photo."""
+
+    regions: Sequence[Found] = ()
+    feature: NDArray[np.float16] | None = None  # of the whole photo; None where nothing is wanted
 
 
 @dataclass(frozen=True)
@@ -105,11 +113,12 @@ class RegionFinder:
         records = (item for item in items[first:] if isinstance(item, Record))
         found = self._found(records, shard.counts, tick)
         for position, item in enumerate(items[first:], first):
-            regions = [] if isinstance(item, Reject) else next(found)
-            if isinstance(item, Record) and isinstance(regions, RecordProblem):
-                item, regions = Reject.of(item, regions, STAGE), []
-            shard.add(item)
-            for region in regions if isinstance(regions, list) else []:
+            seen = Seen() if isinstance(item, Reject) else next(found)
+            if isinstance(item, Record) and isinstance(seen, RecordProblem):
+                item, seen = Reject.of(item, seen, STAGE), Seen()
+            assert isinstance(seen, Seen)
+            shard.add(item, seen.feature)
+            for region in seen.regions:
                 tag, box = region.tag, tuple(region.box.tolist())
                 row = (position, tag.place, tag.labels[0], tag.sources, box, region.score)
                 shard.regions.append(row)
@@ -118,8 +127,8 @@ class RegionFinder:
 
     def _found(
         self, records: Iterable[Record], counts: Counter[str], tick: Tick
-    ) -> Iterator[list[Found] | RecordProblem]:
-        """Each record's regions in order."""
+    ) -> Iterator[Seen | RecordProblem]:
+        """What is in each record's photo, in order."""
         batches = chunks(records, self.baseline.batch)
         for decoded in self.baseline.decoded(batches, whole=self.whole_photos):
             of_batch = Counter[str]()
@@ -134,13 +143,13 @@ class RegionFinder:
     def _wanted(self, record: Record, photo: Photo, counts: Counter[str]) -> Wanted:
         return photo, self.scope.wanted(record, counts)
 
-    def _regions(self, wanted: list[Wanted]) -> list[list[Found]]:
+    def _regions(self, wanted: list[Wanted]) -> list[Seen]:
         """The regions of each photo's tags; a photo without any is not looked at."""
         tagged = [(photo, tags) for photo, tags in wanted if tags]
         found = iter(self._find(tagged) if tagged else ())
-        return [next(found) if tags else [] for _, tags in wanted]
+        return [next(found) if tags else Seen() for _, tags in wanted]
 
-    def _find(self, wanted: list[Wanted]) -> list[list[Found]]:
+    def _find(self, wanted: list[Wanted]) -> list[Seen]:
         asked = [[(tag, label) for tag in tags for label in tag.labels] for _, tags in wanted]
         labels = [[label for _, label in own] for own in asked]
         batch = PhotoBatch(self.baseline, [photo for photo, _ in wanted], labels)
@@ -150,13 +159,16 @@ class RegionFinder:
             for (tag, label), box in zip(asked[index], boxes, strict=True)
             if box is not None
         ]
+        # The whole photo is a region too; which of its labels is asked for does not matter.
+        whole = np.array(WHOLE, np.float32)
+        photos = [Region(index, own[0], whole) for index, own in enumerate(labels)]
+        seen = self.embedder.embed(batch, [*(region for _, region in boxed), *photos])
+        features = seen.features.astype(np.float16)
         best: list[dict[int, Found]] = [{} for _ in wanted]
-        if boxed:
-            seen = self.embedder.embed(batch, [region for _, region in boxed])
-            features = seen.features.astype(np.float16)
-            for (tag, region), score, feature in zip(boxed, seen.scores, features, strict=True):
-                _keep_best(best[region.photo], Found(tag, region.box, float(score), feature))
-        return [list(own.values()) for own in best]
+        for (tag, region), score, feature in zip(boxed, seen.scores, features, strict=False):
+            _keep_best(best[region.photo], Found(tag, region.box, float(score), feature))
+        of_photos = features[len(boxed) :]
+        return [Seen(list(own.values()), of) for own, of in zip(best, of_photos, strict=True)]
 
 
 def _keep_best(best: dict[int, Found], found: Found) -> None:

@@ -5,6 +5,8 @@ complete.json        {"shards", "inputs"}, once the input has ended
 shards/00000/        inputs.jsonl   the records (and rejects) of the shard, in input order
                      regions.npy    one `REGION` per region, in input order
                      features.npy   float16, one row per region
+                     photos.npy     float16, one row per input: the whole photo as a region; zeros
+                                    for a reject, or a photo without regions
                      shard.json     hash of the inputs, counts
 unfinished/00001/    the beginning of a shard, left by an interrupted run
 cluster.json         what the decisions depend on; changed settings decide again
@@ -41,7 +43,7 @@ from ramctl.records.record import (
     Reject,
 )
 
-FORMAT = 1
+FORMAT = 2
 SHARD_INPUTS = 512
 
 REGION = np.dtype(
@@ -73,11 +75,14 @@ class ShardWriter:
     inputs: list[bytes] = field(default_factory=list)
     regions: list[tuple[Any, ...]] = field(default_factory=list)
     features: list[NDArray[np.float16]] = field(default_factory=list)
+    photos: list[NDArray[np.float16] | None] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     rejects: list[Reject] = field(default_factory=list)
 
-    def add(self, item: Item) -> None:
+    def add(self, item: Item, photo: NDArray[np.float16] | None) -> None:
+        """Add an input and its photo's feature."""
         self.inputs.append(spool_line(item))
+        self.photos.append(photo)
         if isinstance(item, Reject):
             self.rejects.append(item)
 
@@ -89,6 +94,11 @@ class ShardWriter:
         np.save(part / "regions.npy", np.array(self.regions, REGION))
         rows = np.stack(self.features) if self.features else np.zeros((0, 0), np.float16)
         np.save(part / "features.npy", rows)
+        width = next((len(photo) for photo in self.photos if photo is not None), 0)
+        photos = np.zeros((len(self.photos), width), np.float16)
+        for place, photo in enumerate(self.photos):
+            photos[place] = 0 if photo is None else photo
+        np.save(part / "photos.npy", photos)
         facts = {
             "stamp": stamp,
             "inputs": len(self.inputs),
@@ -111,6 +121,7 @@ class ShardWriter:
             [spool_line(item) for item in items],
             shard.regions.tolist(),
             list(shard.features),
+            [photo if photo.any() else None for photo in shard.photos],
             counts,
             [item for item in items if isinstance(item, Reject)],
         )
@@ -137,6 +148,11 @@ class Shard:
     def features(self) -> NDArray[np.float16]:
         """The regions' features, (regions, D)."""
         return self._load("features.npy")
+
+    @cached_property
+    def photos(self) -> NDArray[np.float16]:
+        """The features of the inputs' photos, (inputs, D)."""
+        return self._load("photos.npy")
 
     def _load(self, name: str) -> Array:
         # An array without elements cannot be mapped.
@@ -257,6 +273,16 @@ class RegionIndex:
         """The first row of each shard, and the number of rows."""
         sizes = [shard.facts["counts"].get("regions", 0) for shard in self.shards]
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    def columns(self) -> Array:
+        """Label, sources and score of all regions, in order of rows."""
+        names = ["label", "sources", "score"]
+        kept = np.dtype([(name, REGION[name]) for name in names])
+        out = np.zeros(int(self.offsets[-1]), kept)
+        for start, shard in zip(self.offsets.tolist(), self.shards, strict=False):
+            for name in names:
+                out[name][start : start + len(shard.regions)] = shard.regions[name]
+        return out
 
     @cached_property
     def _by_label(self) -> tuple[NDArray[np.uint32], Rows]:

@@ -51,7 +51,8 @@ class Doubts:
         found = cls(unknown[0], unknown[1], np.zeros(n_rows, bool))
         for decision in decisions:
             gone = decision.reason > 0
-            doubt = doubts(index.regions(decision.row)["score"], gone)
+            score, chance = index.regions(decision.row)["score"], decision.chance
+            doubt = doubts(np.where(np.isnan(chance), score, chance), gone)
             found.doubt[decision.row] = doubt
             found.distance[decision.row] = decision.distance
             kept = np.flatnonzero(~gone) if gone.any() else np.zeros(0, np.intp)

@@ -14,10 +14,8 @@ LOWEST, MEAN, DEVIATIONS = "lowest", "mean", "deviations"
 # that a tag's regions are compared with each other: on planted errors a number, or a share of the
 # model's own thresholds, found fewer of the wrong tags at the same loss of right ones. The best
 # share of the mean score depends on the loss (0.74 after the asymmetric one, 0.23 after
-# cross-entropy, for 10 % of right tags), the number of deviations does not (0.73 and 0.80), which
-# makes it the default (scripts/reproduce/planted.mk).
-# Source of the idea: confident learning, Northcutt et al. 2021, arXiv 1911.00068.
-DEFAULT_TO_KEEP = "deviations:1"
+# cross-entropy, for 10 % of right tags), the number of deviations does not (0.73 and 0.80)
+# (scripts/reproduce/planted.mk).
 PRECISION = 0.8  # of the tags that `generate` adds
 
 
@@ -69,7 +67,7 @@ def by_own_regions(text: str) -> tuple[str, float] | None:
         pass
     raise UsageProblem(
         f"--threshold {text}: expected deviations:NUMBER, mean:SHARE or lowest:SHARE, "
-        f"as {DEFAULT_TO_KEEP}"
+        "as deviations:1"
     )
 
 

@@ -139,7 +139,7 @@ ROWS = [
     ("outlier alone, pool, Lite2 trained", "removed-wide", ["outlier"]),
     ("not-predicted alone, pool, Lite2 trained", "removed-wide", ["not-predicted"]),
     ("**both, pool, Lite2 trained**", "removed-wide", ["both"]),
-    ("`clean` with its defaults", "cleaned", []),
+    ("`clean --outliers 0.1 --threshold deviations:1`", "cleaned", []),
     ("`clean` at the model's own thresholds", "cleaned-own", []),
     ("linear probe (floor)", "probe", ["not-predicted"]),
 ]

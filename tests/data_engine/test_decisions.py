@@ -8,9 +8,8 @@ import pytest
 from ramctl.data_engine import cluster, thresholds
 from ramctl.data_engine.apply import Cleaner, removals_of
 from ramctl.data_engine.captions import Caption
+from ramctl.data_engine.chances import NOT_PREDICTED, OUT_OF_FOLD, OUTLIER, SCORES, Chances
 from ramctl.data_engine.cluster import (
-    NOT_PREDICTED,
-    OUTLIER,
     ClusterSettings,
     Decision,
     Rules,
@@ -51,7 +50,8 @@ class Regions:
 
 
 def reasons(regions, **rules) -> list[int]:
-    settings = rules.pop("clustering", ClusterSettings(outliers=0.0))
+    settings = rules.pop("clustering", ClusterSettings())
+    rules = {"protect": ("human",), **rules}
     return decide_label(0, regions, Rules(settings, **rules)).reason.tolist()
 
 
@@ -91,6 +91,21 @@ def test_tags_of_protected_sources_stay():
     assert found == [NOT_PREDICTED, NOT_PREDICTED, 0]
 
 
+def test_what_a_caption_names_goes_only_where_two_kinds_of_evidence_are_against_it():
+    against = np.array([NOT_PREDICTED, OUT_OF_FOLD | SCORES, SCORES, 0, SCORES], np.uint8)
+    # Rows of the index count over all labels; this label's come behind 100 others.
+    chances = Chances(np.full(105, 0.1, np.float32), np.r_[np.zeros(100, np.uint8), against])
+    chances.right[104] = 0.3
+    regions = Regions([0.1] * 5, sources={2: ["generated-tag"], 4: ["generated-tag"]})
+    rules = Rules(ClusterSettings(), least_chance=0.2)
+    found = decide_label(0, regions, rules, chances)
+    assert found.reason.tolist() == [0, OUT_OF_FOLD | SCORES, SCORES, 0, 0]
+    assert found.chance.tolist() == pytest.approx([0.1] * 4 + [0.3])
+    human = Regions([0.1] * 5, sources={1: ["parsed", "human"]})
+    assert decide_label(0, human, rules, chances).reason[1] == 0
+    assert not decide_label(0, regions, Rules(ClusterSettings()), chances).reason.any()
+
+
 def test_labels_with_enough_regions_are_chosen_the_most_frequent_with_top():
     regions = Regions([], counts={7: 9, 3: 5, 2: 4, 5: 9})
     rules = Rules(ClusterSettings())
@@ -116,9 +131,9 @@ def test_parts_share_the_labels_and_what_is_decided_is_not_decided_again(tmp_pat
 
 
 def decision(label, rows, reason, distance=0.25) -> Decision:
-    rows, reason = np.array(rows), np.array(reason, np.uint8)
+    rows, reason, same = np.array(rows), np.array(reason, np.uint8), np.ones(len(rows), np.float32)
     return Decision(
-        label, rows, np.zeros(len(rows), np.uint8), np.full(len(rows), distance, np.float32), reason
+        label, rows, np.zeros(len(rows), np.uint8), distance * same, reason, np.nan * same
     )
 
 

@@ -35,7 +35,7 @@ def test_records_are_cleaned_by_the_crops_of_its_boxes(
 ):
     done = run_here(
         "clean", "--model", engine_bundle, "--detector", f"grounding-dino:{weights}",
-        "--threshold", 1, stdin=lines(photo_records),
+        "--threshold", 1, "--protect", "human", stdin=lines(photo_records),
     )  # fmt: skip
     out = read(done.stdout)
     assert [row["id"] for row in out] == [row["id"] for row in photo_records]
@@ -62,6 +62,7 @@ def test_an_original_checkpoint_serves_as_well(
     save_original(folder, bert_base_tokenizer())
     done = run_here(
         "clean", "--model", engine_bundle, "--threshold", 1, "--min-regions", 1,
+        "--protect", "human",
         "--detector", f"grounding-dino:{folder / 'groundingdino_tiny.pth'}",
         stdin=lines(photo_records[:1]),
     )  # fmt: skip

@@ -8,7 +8,8 @@ import pytest
 
 from ramctl.data_engine import report
 from ramctl.data_engine.apply import Cleaner, removals_of
-from ramctl.data_engine.cluster import NOT_PREDICTED, OUTLIER, Decision
+from ramctl.data_engine.chances import NOT_PREDICTED, OUTLIER
+from ramctl.data_engine.cluster import Decision
 from ramctl.data_engine.region_store import REGION
 from ramctl.data_engine.report import Doubts, Review, doubts
 from ramctl.data_engine.verdicts import Verdicts
@@ -46,8 +47,10 @@ class Index:
 
 def decision(label, rows, reasons) -> Decision:
     n = len(rows)
-    distance = np.full(n, 0.75, np.float32)
-    return Decision(label, np.array(rows), np.zeros(n, np.uint8), distance, np.array(reasons))
+    distance, chance = np.full(n, 0.75, np.float32), np.full(n, np.nan, np.float32)
+    return Decision(
+        label, np.array(rows), np.zeros(n, np.uint8), distance, np.array(reasons), chance
+    )
 
 
 def reviewed(index, decisions, records, verdicts=None):
@@ -155,8 +158,8 @@ def clean(run_here, engine_bundle, photo_records):
 
     def run(*more):
         return run_here(
-            "clean", "--model", engine_bundle, "--min-regions", 5, "--outliers", 0.3, *more,
-            stdin=given,
+            "clean", "--model", engine_bundle, "--min-regions", 5, "--outliers", 0.3,
+            "--protect", "human", *more, stdin=given,
         )  # fmt: skip
 
     return run

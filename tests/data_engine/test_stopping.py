@@ -164,10 +164,11 @@ def test_a_doubled_string_scores_the_maximum_over_its_ids(
     run_here, doubled_bundle, engine_bundle, photo_records
 ):
     rows = [{**row, "tags": ["horse", "train"]} for row in photo_records]
-    by_id = run_here("clean", "--model", engine_bundle, "--threshold", 1, stdin=lines(rows)).stdout
+    rule = ["--threshold", 1, "--protect", "human"]
+    by_id = run_here("clean", "--model", engine_bundle, *rule, stdin=lines(rows)).stdout
     apart = [{e["tag"]: e["score"] for e in row["removed"]} for row in read(by_id)]
     rows = [{**row, "tags": ["horse"]} for row in photo_records]
-    joined = run_here("clean", "--model", doubled_bundle, "--threshold", 1, stdin=lines(rows))
+    joined = run_here("clean", "--model", doubled_bundle, *rule, stdin=lines(rows))
     for scores, row in zip(apart, read(joined.stdout), strict=True):
         (entry,) = row["removed"]
         assert entry["score"] == max(scores["horse"], scores["train"])

@@ -104,7 +104,8 @@ def test_a_rule_removes_what_the_command_removes(
     clean = partial(run_here, "clean", "--model", engine_bundle, "-q", "--work", "regions")
     threshold = f"{form}:{number}" if form else number or 0
     clean("--stage", "detect", stdin=lines(rows))
-    clean("--stage", "cluster", "--outliers", outliers, "--threshold", threshold)
+    rule = ["--outliers", outliers, "--threshold", threshold, "--protect", "human"]
+    clean("--stage", "cluster", *rule)
     out = read(clean("--stage", "apply").stdout)
     removed = [
         tag in {entry["tag"] for entry in after.get("removed", [])}

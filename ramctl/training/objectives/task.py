@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ramctl.errors import UsageProblem
+from ramctl.evaluation.tagger_scores import PREFIX as SCORES
 from ramctl.model.config import LossConfig, TrainingConfig
 from ramctl.model.ram import RAM
 from ramctl.training.data.batches import Batch
-from ramctl.training.data.teacher_scores import PREFIX as SCORES
 from ramctl.training.objectives.base import Forward, Objective
 from ramctl.training.objectives.captioning import Captioning
 from ramctl.training.objectives.clip_teacher import ClipTeacher

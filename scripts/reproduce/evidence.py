@@ -1,0 +1,141 @@
+#!/usr/bin/env python
+"""How well each kind of evidence tells the right ones among the tags that `generate` added.
+
+    evidence.py draw photos.jsonl --number 1200 --one one.jsonl --others others.jsonl
+        one caption of each photo for the engine, the other ones for the judgement
+    evidence.py measure WORK --judged judged_generated.jsonl --captions others-parsed.jsonl \\
+        [--evidence scores:FILE ...]
+        WORK comes from `ramctl clean --kinds all --work WORK --stage detect`
+
+A generated tag is right if whoever judged the photo said so (doubtful ones do not count), or if one
+of the other captions names it: the caption that the engine saw never judges. Prints the area under
+the ROC curve of the model's own score, of each kind of evidence alone and of what they add up to;
+how many tags the rule removes, and how many of these and of the others are right; then what becomes
+of the tags that the caption itself named.
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from ramctl.data_engine.chances import LEAST_CHANCE, estimate, own_log_odds
+from ramctl.data_engine.clean import Cleaning, CleanOptions
+from ramctl.data_engine.evidence import is_named
+from ramctl.data_engine.region_store import RegionIndex, WorkFolder
+
+CAUTIOUS = 2  # kinds of evidence that must be against what a caption names
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    part = commands.add_parser("draw")
+    part.add_argument("photos", type=Path, help="records with several captions")
+    part.add_argument("--number", type=int, default=1200)
+    part.add_argument("--seed", type=int, default=0)
+    part.add_argument("--one", type=Path, required=True)
+    part.add_argument("--others", type=Path, required=True)
+    told = commands.add_parser("measure")
+    told.add_argument("work", type=Path)
+    told.add_argument("--model", default="mini")
+    told.add_argument("--evidence", action="append", default=[], metavar="scores:FILE")
+    told.add_argument("--judged", type=Path)
+    told.add_argument("--captions", type=Path, help="the other captions, parsed")
+    options = parser.parse_args()
+    if options.command == "draw":
+        draw(options)
+    else:
+        print(json.dumps(measure(options), indent=1))
+
+
+def draw(options: argparse.Namespace) -> None:
+    """Part the captions of photos drawn at random."""
+    rows = [json.loads(line) for line in options.photos.open()]
+    chosen = random.Random(options.seed).sample(rows, options.number)
+    for path, captions in ((options.one, slice(1)), (options.others, slice(1, None))):
+        with path.open("w") as out:
+            for row in chosen:
+                found = {"image": row["image"], "captions": row["captions"][captions]}
+                out.write(json.dumps(found) + "\n")
+
+
+def measure(options: argparse.Namespace) -> dict:
+    """The figures of one work folder by each judgement that is there."""
+    cleaning = Cleaning(
+        CleanOptions(model=options.model, evidence=tuple(options.evidence), quiet=True)
+    )
+    work = WorkFolder(options.work)
+    index = RegionIndex(work.shards())
+    regions = index.columns()
+    said = cleaning.witnesses(index)
+    own = own_log_odds(regions["score"], regions["label"], cleaning.calibration)
+    kinds = {"own score": ()} | {
+        f"with {n} {kind}": ((kind, x),) for n, (kind, x) in enumerate(said)
+    }
+    found = {
+        name: estimate(own, regions["label"], regions["sources"], some)
+        for name, some in {**kinds, "all": tuple(said)}.items()
+    }
+    places = tags_of(work, index)
+    result: dict = {"regions": len(regions), "least chance": LEAST_CHANCE}
+    named = is_named(regions["sources"])
+    for judge, right in judgements(options).items():
+        truth = np.array([right(*place) for place in places])  # 1, 0, -1 for unknown
+        new, old = (truth >= 0) & ~named, (truth >= 0) & named
+        result[judge] = {"tags": int(new.sum()), "right": round(float(truth[new].mean()), 3)}
+        for name, chances in found.items():
+            auc = roc_auc_score(truth[new], chances.right[new])
+            gone = chances.right < LEAST_CHANCE
+            result[judge][name] = {"auc": round(float(auc), 3)} | shares(truth, gone, new)
+        if old.any():
+            against = np.bitwise_count(found["all"].against) >= CAUTIOUS
+            gone = (found["all"].right < LEAST_CHANCE) & against
+            result[judge]["named by the caption"] = shares(truth, gone, old)
+    return result
+
+
+def shares(truth: np.ndarray, gone: np.ndarray, among: np.ndarray) -> dict:
+    """How many of some tags go, and the right ones among those that go and that stay."""
+    parts = {"of those that go": among & gone, "of those that stay": among & ~gone}
+    told = {f"right {k}": round(float(truth[m].mean()), 3) for k, m in parts.items() if m.any()}
+    return {"go": int((among & gone).sum()), **told}
+
+
+def tags_of(work: WorkFolder, index: RegionIndex) -> list[tuple[str, str]]:
+    """The photo and the tag of each region."""
+    records = iter(work.inputs(index.shards))
+    found = []
+    for shard in index.shards:
+        own = [next(records) for _ in range(shard.facts["inputs"])]
+        for region in shard.regions:
+            fields = own[region["input"]].fields
+            found.append((fields["image"], fields["tags"][region["place"]]))
+    return found
+
+
+def judgements(options: argparse.Namespace) -> dict:
+    """By judge a function of photo and tag: 1 right, 0 wrong, -1 unknown."""
+    judges = {}
+    if options.judged:
+        rows = [json.loads(line) for line in options.judged.open()]
+        verdicts = {(row["image"], row["tag"]): row["verdict"] for row in rows}
+        number = {"right": 1, "wrong": 0}
+        judges["looked at"] = lambda image, tag: number.get(verdicts.get((image, tag)), -1)
+    if options.captions:
+        rows = [json.loads(line) for line in options.captions.open()]
+        named = {row["image"]: set(row["tags"]) for row in rows}
+        judges["other captions"] = lambda image, tag: (
+            int(tag in named[image]) if image in named else -1
+        )
+    return judges
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Evidence from outside the model: predictions out of fold, other taggers, what they add up to."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+from sklearn.linear_model import Ridge
+
+from ramctl.calibration import Calibration
+from ramctl.data_engine import chances
+from ramctl.data_engine.chances import NOT_PREDICTED, OUT_OF_FOLD, SCORES, estimate, own_log_odds
+from ramctl.data_engine.evidence import FOLDS, RIDGE, Witnesses, _fold, is_named
+from ramctl.data_engine.region_store import REGION, RegionIndex, source_bits
+from ramctl.errors import RunProblem
+from ramctl.evaluation.matching import Photo
+from ramctl.records.record import Record
+
+CAT, DOG, NOISE = 3, 5, 8
+N, PER_SHARD = 300, 128
+NAMES = [f"{number:04d}.jpg" for number in range(N)]
+PARSED, GENERATED = source_bits(["parsed"]), source_bits(["generated-tag"])
+
+
+def index_of(features, tags) -> RegionIndex:
+    """Photos with features (N, F) and their tags, `(photo, label, sources)` in order of photos."""
+    shards = []
+    for start in range(0, len(features), PER_SHARD):
+        own = [tag for tag in tags if start <= tag[0] < start + PER_SHARD]
+        regions = np.zeros(len(own), REGION)
+        for place, (photo, label, sources) in enumerate(own):
+            regions[place]["input"], regions[place]["label"] = photo - start, label
+            regions[place]["sources"] = sources
+        records = [
+            Record({"image": name}, base=Path("x"))
+            for name in NAMES[: len(features)][start:][:PER_SHARD]
+        ]
+        shards.append(
+            SimpleNamespace(
+                regions=regions, photos=features[start : start + PER_SHARD],
+                inputs=lambda records=records: iter(records),
+                facts={"counts": {"regions": len(own)}},
+            )
+        )  # fmt: skip
+    return RegionIndex(shards)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Cats and dogs that features tell apart, wrong cats from a model, and a label at random."""
+    random = np.random.default_rng(0)
+    is_cat = random.random(N) < 0.4
+    features = random.normal(size=(N, 6)).astype(np.float16)
+    features[:, 0] += 4 * is_cat
+    features[7] = 0  # not looked at
+    tags = []
+    for photo in range(N):
+        tags.append((photo, CAT if is_cat[photo] else DOG, PARSED))
+        if not is_cat[photo] and photo % 3 == 0:
+            tags.append((photo, CAT, GENERATED))
+        if random.random() < 0.3:
+            tags.append((photo, NOISE, PARSED))
+    return features, is_cat, tags
+
+
+def test_predictions_are_those_of_ridge_regression_on_the_other_folds(photos):
+    features, is_cat, tags = photos
+    said = Witnesses(index_of(features, tags)).by_features()
+    fold = np.array([_fold(Photo(name, Path("y"))) for name in NAMES])  # whatever the folder
+    assert set(fold) == set(range(FOLDS))
+    known = features.any(axis=1)
+    expected = np.zeros(N)
+    for own in range(FOLDS):
+        train = known & (fold != own)
+        spread = features[train].astype(float).std(0)
+        ridge = Ridge(alpha=RIDGE * train.sum())
+        ridge.fit(features[train] / spread, is_cat[train])
+        expected[fold == own] = ridge.predict(features[fold == own] / spread)
+    base = is_cat[known].mean()
+    for row, (photo, label, _) in enumerate(tags):
+        if label == CAT and photo != 7:
+            assert said[row] == pytest.approx(logit(np.clip(expected[photo], base, 0.99)), abs=1e-3)
+
+
+def test_wrong_tags_are_told_and_what_cannot_be_told_is_left_open(photos):
+    features, _, tags = photos
+    said = Witnesses(index_of(features, tags)).by_features()
+    of = np.array(tags)
+    wrong = said[(of[:, 1] == CAT) & (of[:, 2] == GENERATED)]
+    right = said[(of[:, 1] == CAT) & (of[:, 2] == PARSED) & (of[:, 0] != 7)]
+    assert np.mean(wrong[:, None] < right) > 0.97
+    assert np.isnan(said[of[:, 1] == NOISE]).all()  # features do not tell it
+    assert np.isnan(said[of[:, 0] == 7]).all()
+
+
+def test_another_tagger_may_use_words_of_its_own_and_miss_photos(photos, tmp_path):
+    features, is_cat, tags = photos
+    random = np.random.default_rng(1)
+    rows = [
+        {"image": f"elsewhere/{name}", "scores": {"feline": float(score)}}
+        for name, score in zip(NAMES, np.clip(is_cat + random.normal(0, 0.3, N), 0, 1), strict=True)
+    ]
+    path = tmp_path / "other.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[:250]))
+    said = Witnesses(index_of(features, tags)).by_scores(path)
+    of = np.array(tags)
+    told = of[:, 0] < 250
+    wrong = said[told & (of[:, 1] == CAT) & (of[:, 2] == GENERATED)]
+    right = said[told & (of[:, 1] == CAT) & (of[:, 2] == PARSED)]
+    assert np.mean(wrong[:, None] < right) > 0.9
+    assert np.isnan(said[~told]).all()
+    path.write_text('{"image": "a", "scores": {"cat": "much"}}\n')
+    with pytest.raises(RunProblem, match=r"other\.jsonl:1: the score of 'cat' is not a number"):
+        Witnesses(index_of(features, tags)).by_scores(path)
+
+
+def test_folders_without_regions_have_nothing_to_say():
+    assert len(Witnesses(index_of(np.zeros((3, 4), np.float16), [])).by_features()) == 0
+    unseen = Witnesses(index_of(np.zeros((3, 4), np.float16), [(1, CAT, PARSED)])).by_features()
+    assert np.isnan(unseen).all() and len(unseen) == 1
+
+
+def test_who_named_a_tag():
+    bits = [
+        source_bits(s)
+        for s in (["parsed"], ["human"], [], ["generated-tag"], ["generated-caption"])
+    ]
+    both = source_bits(["parsed", "generated-tag"])
+    assert is_named(np.array([*bits, both], np.uint8)).tolist() == [True] * 3 + [False] * 2 + [True]
+
+
+def test_chances_add_up(monkeypatch):
+    """Own log-odds, a caption's word, and a part of what witnesses say beyond the usual."""
+    monkeypatch.setattr(chances, "SHRINK", 1e-9)
+    part = 0.7 / 2**0.5
+    own = np.array([-1.0, 1.0, 0.5, -3.0])
+    labels = np.array([CAT] * 3 + [DOG], np.uint32)
+    sources = np.array([PARSED, GENERATED, GENERATED, PARSED], np.uint8)
+    folds = np.array(
+        [2.0, -3.0, 1.0, np.nan], np.float32
+    )  # the usual: 2 of cats named, -1 of others
+    scores = np.array([np.nan, 4.0, 4.0, -5.0], np.float32)
+    found = estimate(own, labels, sources, [(OUT_OF_FOLD, folds), (SCORES, scores)])
+    expected = [-1 + 3, 1 - part * 2, 0.5 + part * 2, -3 + 3]
+    assert found.right == pytest.approx(expit(expected), abs=1e-6)
+    assert found.against.tolist() == [NOT_PREDICTED, OUT_OF_FOLD, 0, NOT_PREDICTED]
+
+
+def test_few_regions_of_a_tag_are_compared_with_those_of_all():
+    own, sources = np.zeros(31), np.full(31, GENERATED, np.uint8)
+    labels = np.array([CAT] * 30 + [DOG], np.uint32)
+    said = np.array([0.0] * 30 + [31.0], np.float32)
+    right = estimate(own, labels, sources, [(SCORES, said)]).right
+    # All: 1 on average. 30 cats at 0 and 5 at that: 5 / 35. A dog at 31 and 5 at 1: 6.
+    assert right[0] == pytest.approx(expit(0.7 * (0 - 5 / 35)))
+    assert right[30] == pytest.approx(expit(0.7 * (31 - 6)))
+
+
+def test_the_model_s_score_is_worth_what_its_calibration_says():
+    scores, labels = np.array([0.2, 0.9], np.float32), np.array([1, 0], np.uint32)
+    assert own_log_odds(scores, labels, None) == pytest.approx(logit([0.2, 0.9]), abs=1e-5)
+    told = Calibration(2.0, 0.5, np.array([np.nan, 1.0]), np.zeros(2), ())
+    expected = 2 * logit([0.2, 0.9]) + [0.5 + 1.0, 0.5]
+    assert own_log_odds(scores, labels, told) == pytest.approx(expected, abs=1e-4)
+    assert own_log_odds(scores, labels, told.fold()) == pytest.approx(
+        2 * logit([0.2, 0.9]), abs=1e-4
+    )
