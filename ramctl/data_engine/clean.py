@@ -5,7 +5,6 @@ the work folder, from which a killed run continues.
 """
 
 import hashlib
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -57,9 +56,17 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.tagger_scores import PREFIX
 from ramctl.labels import LabelSystem
 from ramctl.pages.review import review_page
-from ramctl.records.files import output_lock, part_path, replacing, work_path
+from ramctl.records.files import (
+    output_lock,
+    part_path,
+    remove_folder,
+    replacing,
+    require_distinct,
+    work_path,
+)
 from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import MAX_LINE
+from ramctl.records.outputs import rejects_file
 from ramctl.records.record import Item, JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.signals import StopRequest, TimeIsUp, deadline
@@ -134,6 +141,11 @@ def run(options: CleanOptions) -> Report:
     beside the output until that is complete.
     """
     source = _source(options)
+    stream = options.stream
+    require_distinct(
+        output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats,
+        report=options.page,
+    )  # fmt: skip
     with output_lock(*_written(options)):
         return _run(options, source)
 
@@ -205,7 +217,7 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
             return report
         cleaning.apply(folder)
         if options.work is None and report.n_left == 0:
-            shutil.rmtree(folder.path, ignore_errors=True)
+            remove_folder(folder.path)
     return report
 
 
@@ -223,7 +235,7 @@ def _work_folder(options: CleanOptions) -> Iterator[WorkFolder]:
         assert stream.output is not None
         work = work_path(stream.output)
         if not stream.resume:
-            shutil.rmtree(work, ignore_errors=True)
+            remove_folder(work)
     yield WorkFolder(work)
 
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
 from ramctl.inference.batches import chunks
-from ramctl.records.files import write_atomic
+from ramctl.records.files import remove_folder, sync_folder, sync_tree, write_atomic
 from ramctl.records.jsonl import dumps, loads, stamp_of
 from ramctl.records.record import (
     BY_CAPTION,
@@ -88,6 +88,12 @@ class ShardWriter:
 
     def save(self, folder: Path, stamp: str) -> None:
         """Write the shard under another name and rename it."""
+        try:
+            self._save(folder, stamp)
+        except OSError as error:
+            raise RunProblem(f"{folder}: {error.strerror or error}") from error
+
+    def _save(self, folder: Path, stamp: str) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         (part / "inputs.jsonl").write_bytes(b"".join(self.inputs))
@@ -106,10 +112,12 @@ class ShardWriter:
             "rejects": Counter(reject.code for reject in self.rejects),
         }
         (part / "shard.json").write_bytes(orjson.dumps(facts) + b"\n")
+        sync_tree(part)
         try:
             part.rename(folder)
         except OSError:  # another process finished the same shard first
             shutil.rmtree(part)
+        sync_folder(folder.parent)
 
     @classmethod
     def of(cls, shard: "Shard") -> "ShardWriter":
@@ -222,7 +230,7 @@ class WorkFolder:
             shard.save(folder, input_hash(stamps[: len(shard.inputs)]))
 
     def forget_unfinished(self, index: int) -> None:
-        shutil.rmtree(self._unfinished(index).folder, ignore_errors=True)
+        remove_folder(self._unfinished(index).folder)
 
     def _unfinished(self, index: int) -> Shard:
         return Shard(self.path / "unfinished" / f"{index:05d}")

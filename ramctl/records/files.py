@@ -1,12 +1,14 @@
 """Files that appear whole or not at all, and what stands beside an output."""
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.locks import Say, held, open_alone
 
 
@@ -18,6 +20,11 @@ def part_path(output: Path) -> Path:
 def state_path(output: Path) -> Path:
     """`FILE.state.jsonl`, which tells `--resume` what FILE holds."""
     return output.with_name(output.name + ".state.jsonl")
+
+
+def kept_path(path: Path) -> Path:
+    """`FILE.kept`, a file without what is to be dropped, before it takes its place."""
+    return path.with_name(path.name + ".kept")
 
 
 def work_path(output: Path) -> Path:
@@ -40,6 +47,12 @@ def is_device(path: Path) -> bool:
     return path.exists() and not is_plain and not path.is_dir()
 
 
+def is_full_disk(error: BaseException) -> bool:
+    """Whether something could not be written for want of space; safetensors only says so."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return getattr(error, "errno", None) in full or "No space left" in str(error)
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without a byte-order mark; RunProblem when it cannot be read."""
     try:
@@ -48,6 +61,18 @@ def read_lines(path: Path) -> list[str]:
         raise RunProblem(f"{path}: not UTF-8 text at byte {error.start}") from error
     except OSError as error:
         raise RunProblem(f"{path}: {error.strerror or error}") from error
+
+
+def require_distinct(**options: Path | None) -> None:
+    """UsageProblem when two options name one file, which both would write."""
+    named: dict[Path, str] = {}
+    for name, path in options.items():
+        if path is None or is_device(path):
+            continue
+        option = "-o" if name == "output" else f"--{name.replace('_', '-')}"
+        other = named.setdefault(path.resolve(), option)
+        if other != option:
+            raise UsageProblem(f"{other} and {option} name one file, {path}")
 
 
 @contextmanager
@@ -90,6 +115,15 @@ def sync_tree(path: Path) -> None:
         for name in names:
             sync_file(Path(folder) / name)
         sync_folder(Path(folder))
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder so that no crash leaves half of it under its name."""
+    gone = path.with_name(f".{path.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if path.exists():
+        path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def move_into_place(source: Path, target: Path) -> None:

@@ -2,26 +2,24 @@
 
 import errno
 import os
-import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import is_device, part_path
+from ramctl.records.files import is_device, kept_path, move_into_place, part_path, sync_file
 
 
 class Sink:
-    """Something that lines are appended to; as it is, one that only counts their bytes."""
+    """Something that lines are appended to; as it is, it takes them nowhere."""
 
     def __init__(self) -> None:
-        self.end = 0  # the number of bytes so far
+        self.end = 0  # bytes in the file; none are counted where there is no file
 
     def write(self, data: bytes) -> int:
         """Append and return the offset after the data."""
-        self.end += len(data)
         return self.end
 
     def flush(self) -> None:
@@ -31,15 +29,14 @@ class Sink:
         """Drop everything after byte `end`: what a killed run wrote but did not record."""
         self.end = end
 
-    def forget(self, start: int, end: int) -> None:
-        """Leave a range that was written earlier out of the finished file."""
+    def compact(self, stale: Sequence[tuple[int, int]]) -> None:
+        """Write a copy of what is in the file, without these ranges, beside it."""
 
     def close(self) -> None:
         """Stop here; a file stays unfinished, to be continued."""
 
-    def finish(self) -> list[tuple[int, int]]:
-        """Make the file visible under its name; returns the ranges that were left out."""
-        return []
+    def finish(self) -> None:
+        """Make the file visible under its name."""
 
 
 class StreamSink(Sink):
@@ -51,7 +48,7 @@ class StreamSink(Sink):
 
     def write(self, data: bytes) -> int:
         self._stream.write(data)
-        return super().write(data)
+        return self.end
 
     def flush(self) -> None:
         self._stream.flush()
@@ -61,7 +58,8 @@ class PartFile(Sink):
     """An output that grows as `FILE.part` and is renamed to FILE when complete.
 
     With `resume`, an unfinished part is continued, else a copy of the finished FILE; the copy is
-    made at the first write, so that a run with nothing to do touches nothing.
+    made at the first write, so that a run with nothing to do touches nothing. RunProblem, with
+    the file's name, where it cannot be written.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
@@ -69,12 +67,12 @@ class PartFile(Sink):
         self.path = path
         self.part = part_path(path)
         self._stream: BinaryIO | None = None
-        self._stale: list[tuple[int, int]] = []
         if resume:
             self._source = self.part if self.part.exists() else path
             self.end = self._source.stat().st_size if self._source.exists() else 0
         else:
             self._source = self.part
+            kept_path(self.part).unlink(missing_ok=True)
             self._open()
 
     def cut(self, end: int) -> None:
@@ -82,61 +80,77 @@ class PartFile(Sink):
             self.end = end
             self._open()
 
-    def forget(self, start: int, end: int) -> None:
-        self._stale.append((start, end))
-
     def write(self, data: bytes) -> int:
         if self._stream is None:
             self._open()
         assert self._stream is not None
-        self._stream.write(data)
-        return super().write(data)
+        with self._problems():
+            self._stream.write(data)
+        self.end += len(data)
+        return self.end
 
     def flush(self) -> None:
         if self._stream is not None:
-            self._stream.flush()
+            with self._problems():
+                self._stream.flush()
 
     def _open(self) -> None:
-        try:
+        with self._problems():
             if self._source == self.path and self.path.exists():
-                shutil.copyfile(self.path, self.part)
+                self._copy([])
+                kept_path(self.part).replace(self.part)
             if self.end == 0:
                 self.part.write_bytes(b"")
             os.truncate(self.part, self.end)
+            self._source = self.part
             self._stream = self.part.open("ab")
-        except OSError as error:
-            raise RunProblem(f"{self.part}: {error.strerror or error}") from error
 
     def close(self) -> None:
         if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+            stream, self._stream = self._stream, None
+            with self._problems():
+                stream.close()
 
-    def finish(self) -> list[tuple[int, int]]:
-        if self._stale and self._stream is None:
-            self._open()
-        self.close()
-        if not self.part.exists():
-            return []
-        stale = sorted(self._stale)
+    def compact(self, stale: Sequence[tuple[int, int]]) -> None:
         if stale:
-            self._drop(stale)
-        self.part.replace(self.path)
-        return stale
+            self.close()
+            with self._problems():
+                self._copy(sorted(stale))
 
-    def _drop(self, stale: list[tuple[int, int]]) -> None:
-        kept = self.part.with_name(self.part.name + ".kept")
-        with self.part.open("rb") as source, kept.open("wb") as target:
+    def finish(self) -> None:
+        self.close()
+        with self._problems():
+            if self.part.exists():
+                sync_file(self.part)
+                move_into_place(self.part, self.path)
+
+    def _copy(self, stale: Sequence[tuple[int, int]]) -> None:
+        """Write what is there to `FILE.part.kept`, without some ranges."""
+        with self._source.open("rb") as source, kept_path(self.part).open("wb") as target:
             for start, end in [*stale, (self.end, self.end)]:
                 while block := source.read(min(start - source.tell(), 1 << 20)):
                     target.write(block)
                 source.seek(end)
-        kept.replace(self.part)
+            target.flush()
+            os.fsync(target.fileno())
+
+    @contextmanager
+    def _problems(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunProblem(f"{self.part}: {error.strerror or error}") from error
 
 
 def rejects_file(name: str | None) -> Path | None:
     """The file that `--rejects` names, if any: `-` is stderr."""
     return None if name in (None, "-") else Path(name)
+
+
+def unfinished_bytes(path: Path | None) -> int:
+    """The size of the part of a file, or of the file where it is finished; 0 where neither is."""
+    found = [] if path is None else [one for one in (part_path(path), path) if one.is_file()]
+    return found[0].stat().st_size if found else 0
 
 
 def open_rejects(name: str | None, *, resume: bool) -> Sink:

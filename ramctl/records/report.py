@@ -30,7 +30,8 @@ class Report:
     device: str = "cpu"
     n_in: int = 0
     n_out: int = 0
-    n_skipped: int = 0
+    n_skipped: int = 0  # done before, or rejected
+    n_rejected_before: int = 0  # of these
     n_left: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
     extra: JsonObject = field(default_factory=dict)
@@ -43,8 +44,8 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 when all was done, 3 when some inputs were rejected."""
-        return EXIT_REJECTS if self.rejects else EXIT_OK
+        """0 when all was done, 3 when some inputs were rejected, now or in an earlier stretch."""
+        return EXIT_REJECTS if self.rejects or self.n_rejected_before else EXIT_OK
 
     def say(self, message: str) -> None:
         """One line on stderr, named after the command; silent with `-q`."""
@@ -69,7 +70,9 @@ class Report:
         seconds = time.monotonic() - self.started
         parts = [f"{self.n_in} in", f"{self.n_out} out", f"{self.n_rejected} rejected"]
         if self.n_skipped:
-            parts.append(f"{self.n_skipped} done before")
+            before = self.n_rejected_before
+            of_them = f" ({before} of them rejected)" if before else ""
+            parts.append(f"{self.n_skipped} done before{of_them}")
         if self.n_left:
             parts.append(f"{self.n_left} left")
         rate = self.n_out / seconds if seconds > 0 else 0.0
@@ -85,6 +88,7 @@ class Report:
             "out": self.n_out,
             "rejected": self.n_rejected,
             "skipped": self.n_skipped,
+            "rejected_before": self.n_rejected_before,
             "left": self.n_left,
             "rejects": dict(sorted(self.rejects.items())),
             "seconds": round(seconds, 3),

@@ -7,13 +7,13 @@ object or the RecordProblem that sends the record to the rejects.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
-from ramctl.records.files import is_device, output_lock, part_path, state_path
+from ramctl.records.files import is_device, output_lock, part_path, require_distinct, state_path
 from ramctl.records.jsonl import dumps, stamp_of
 from ramctl.records.outputs import (
     PartFile,
@@ -22,16 +22,18 @@ from ramctl.records.outputs import (
     open_rejects,
     records_to_stdout,
     rejects_file,
+    unfinished_bytes,
 )
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Report
 from ramctl.records.signals import StopRequest, deadline
-from ramctl.records.state import Entry, ResumeState, Status
+from ramctl.records.state import Entry, Problem, ResumeState, Status, roll_forward
 
 Outcome = JsonObject | RecordProblem
 Batch = list[Record]
 Stage = Callable[[Iterator[Batch]], Iterator[list[Outcome]]]
 Encoder = Callable[[JsonObject], bytes]
+_Work = tuple[Record, Entry | None]  # a record, and what it takes the place of
 BATCH = 256
 
 
@@ -115,14 +117,16 @@ def run_stream(
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`;
     `encode` makes the bytes of one output object, `header` comes before the first,
     `footer` after the last of a finished run.
-    Raises Interrupted after saving when a signal asked to stop, RunProblem when output cannot be
-    written or another run is writing it, and at the first reject with `strict`.
+    Raises Interrupted after saving when a signal asked to stop, UsageProblem when two outputs are
+    one file, RunProblem when output cannot be written or another run is writing it, and at the
+    first reject with `strict`.
     """
     with ExitStack() as stack:
-        files = options.output, rejects_file(options.rejects)
-        stack.enter_context(output_lock(*files, say=report.say))
+        rejects = rejects_file(options.rejects)
+        require_distinct(output=options.output, rejects=rejects, stats=options.stats)
+        stack.enter_context(output_lock(options.output, rejects, say=report.say))
         stop = stack.enter_context(StopRequest(deadline(options.max_time)))
-        outputs = _Outputs.open(report, options, fingerprint or {}, stack)
+        outputs = _Outputs.open(report, options, fingerprint or {}, len(header), stack)
         run = _Run(iter(source), report, options, outputs, encode, stop)
         output = outputs.sinks["done"]
         if header and output.end == 0:
@@ -135,7 +139,8 @@ def run_stream(
         except Interrupted:
             outputs.save()
         except BaseException:
-            outputs.save()
+            with suppress(OSError, RunProblem):  # the first problem is the one to tell
+                outputs.save()
             raise
         if stop.signum is None:
             run.finish(footer)
@@ -153,6 +158,7 @@ class _Outputs:
 
     sinks: dict[Status, Sink]
     state: ResumeState | None
+    output: Path | None
 
     @classmethod
     def open(
@@ -160,42 +166,60 @@ class _Outputs:
         report: Report,
         options: StreamOptions,
         fingerprint: Mapping[str, str],
+        n_header: int,
         stack: ExitStack,
     ) -> "_Outputs":
         """New outputs, or with `resume` those of an earlier run, cut where its state ends."""
-        state: ResumeState | None = None
-        sink: Sink
-        if options.output is None or is_device(options.output):
+        output, rejects = options.output, rejects_file(options.rejects)
+        if output is None or is_device(output):
             if options.resume:
                 raise RunProblem("--resume needs -o FILE: only a file can be continued")
-            opened = options.output.open("wb") if options.output else records_to_stdout()
+            opened = output.open("wb") if output else records_to_stdout()
             sink = StreamSink(stack.enter_context(opened))
-        else:
-            sink = file = PartFile(options.output, resume=options.resume)
-            state = ResumeState(state_path(options.output), report.command, fingerprint)
-            if options.resume:
-                state.load(file.end)
-                file.cut(state.ends["done"])
-            else:
-                state.start()
-        rejects = open_rejects(options.rejects, resume=options.resume)
-        if state and options.resume:
-            rejects.cut(state.ends["rejected"])
-        return cls({"done": sink, "rejected": rejects}, state)
+            sinks: dict[Status, Sink]
+            sinks = {"done": sink, "rejected": open_rejects(options.rejects, resume=False)}
+            return cls(sinks, None, output)
+        file = rejects if rejects is not None and not is_device(rejects) else None
+        state = ResumeState(state_path(output), report.command, fingerprint, file, n_header)
+        if not options.resume:
+            # First, so that no crash leaves the old state beside a new part.
+            state.start()
+            opened_rejects = open_rejects(options.rejects, resume=False)
+            return cls({"done": PartFile(output), "rejected": opened_rejects}, state, output)
+        roll_forward(output)
+        state.load(unfinished_bytes(output), unfinished_bytes(file))
+        sinks = {
+            "done": PartFile(output, resume=True),
+            "rejected": open_rejects(options.rejects, resume=state.continues_rejects),
+        }
+        for status, end in state.ends.items():
+            is_there = sinks[status].end >= end  # all of it, the header included
+            sinks[status].cut(end if is_there or status == "rejected" else 0)
+        return cls(sinks, state, output)
 
     def earlier(self, key: str) -> Entry | None:
         """What an earlier run did with an input."""
         return self.state.take(key) if self.state else None
 
-    def forget(self, entry: Entry) -> None:
-        """Leave out what an earlier run wrote for an input that is to be done again."""
-        self.sinks[entry.status].forget(entry.start, entry.end)
+    @property
+    def keeps_rejects(self) -> bool:
+        """Whether rejects go to a file that a later run may continue."""
+        return isinstance(self.sinks["rejected"], PartFile)
 
-    def write(self, status: Status, key: str, stamp: str, line: bytes) -> None:
-        """Write what became of an input."""
+    def write(
+        self,
+        status: Status,
+        key: str,
+        stamp: str,
+        line: bytes,
+        *,
+        problem: Problem | None = None,
+        drops: Entry | None = None,
+    ) -> None:
+        """Write what became of an input, in place of what an earlier run has written of it."""
         end = self.sinks[status].write(line)
         if self.state:
-            self.state.add(key, stamp, status, end)
+            self.state.add(key, stamp, status, end, problem=problem, drops=drops)
 
     def flush(self) -> None:
         """Hand everything to the operating system."""
@@ -214,11 +238,17 @@ class _Outputs:
             self.sinks["rejected"].finish()
 
     def finish(self) -> None:
-        """Give the files their names, without what was to be forgotten."""
+        """Give the files their names, without what was dropped."""
         self.flush()
-        stale = {status: sink.finish() for status, sink in self.sinks.items()}
-        if self.state:
-            self.state.rewrite(stale)
+        if self.state and self.output:
+            if self.state.has_dropped:
+                for status, sink in self.sinks.items():
+                    sink.compact(self.state.stale[status])
+                self.state.compact()
+                roll_forward(self.output)
+            self.state.sync()
+        for sink in self.sinks.values():
+            sink.finish()
 
 
 @dataclass(slots=True)
@@ -232,26 +262,26 @@ class _Run:
     encode: Encoder
     stop: StopRequest
     positions: Iterator[int] = field(default_factory=count)
-    in_flight: deque[Batch] = field(default_factory=deque)
-    retried: list[tuple[Record, Entry]] = field(default_factory=list)
+    in_flight: deque[list[_Work]] = field(default_factory=deque)
+    retried: deque[_Work] = field(default_factory=deque)
 
     def batches(self) -> Iterator[Batch]:
         """The records that are still to do, in batches."""
         size = self.options.batch or BATCH
-        batch: Batch = []
-        for record in self._wanted():
-            batch.append(record)
+        batch: list[_Work] = []
+        for work in self._wanted():
+            batch.append(work)
             if len(batch) == size:
                 self.in_flight.append(batch)
-                yield batch
+                yield [record for record, _ in batch]
                 batch = []
         # Ends a stage that works ahead at once; what it has not handed over is done on resuming.
         self.stop.raise_if_signalled()
         if batch:
             self.in_flight.append(batch)
-            yield batch
+            yield [record for record, _ in batch]
 
-    def _wanted(self) -> Iterator[Record]:
+    def _wanted(self) -> Iterator[_Work]:
         """The records that are still to do, earlier rejects last."""
         while not self.stop.is_due:
             try:
@@ -264,65 +294,85 @@ class _Run:
             key = self._key(item)
             if isinstance(item, Record):
                 item.key = key
-            if self._is_done(key, item):
+            entry = self.outputs.earlier(key)
+            if entry is not None and self._is_done(key, item, entry):
                 continue
             self.report.n_in += 1
             if isinstance(item, Record):
-                yield item
+                yield item, entry
             else:
-                self._reject(item, key, stamp_of(item))
-        for record, entry in self.retried:
-            if self.stop.is_due:
-                return
-            self.outputs.forget(entry)
+                self.report.reject(item)
+                self._write_reject(item, key, stamp_of(item), entry)
+        while self.retried and not self.stop.is_due:
             self.report.n_in += 1
-            yield record
+            yield self.retried.popleft()
 
     def _key(self, item: Item) -> str:
         """What names an input in the state: its own key, else its position."""
         position = str(next(self.positions))
         return (item.key if isinstance(item, Record) else "") or position
 
-    def _reject(self, reject: Reject, key: str, stamp: str) -> None:
-        self.report.reject(reject)
-        self.outputs.write("rejected", key, stamp, dumps(reject.to_json()))
+    def _write_reject(self, reject: Reject, key: str, stamp: str, drops: Entry | None) -> None:
+        problem, line = (reject.code, reject.message), dumps(reject.to_json())
+        self.outputs.write("rejected", key, stamp, line, problem=problem, drops=drops)
         if self.options.strict:
             reject.fail()
 
-    def _is_done(self, key: str, item: Item) -> bool:
+    def _is_done(self, key: str, item: Item, entry: Entry) -> bool:
         """Whether an input needs nothing now; a reject that is to be retried waits for the end."""
-        entry = self.outputs.earlier(key)
-        if entry is None:
-            return False
         if entry.stamp != stamp_of(item):
-            self.outputs.forget(entry)
             return False
-        retries = entry.status == "rejected" and self.options.retry_rejects
-        if retries and isinstance(item, Record):
-            self.retried.append((item, entry))
-        else:
-            self.report.n_skipped += 1
+        if entry.status == "rejected":
+            if self.options.retry_rejects and isinstance(item, Record):
+                self.retried.append((item, entry))
+                return True
+            if self.outputs.keeps_rejects and not entry.is_written:
+                if entry.problem is None:
+                    return False
+                self._write_earlier_reject(key, item, entry, *entry.problem)
+            self.report.n_rejected_before += 1
+        self.report.n_skipped += 1
         return True
+
+    def _write_earlier_reject(
+        self, key: str, item: Item, entry: Entry, code: str, message: str
+    ) -> None:
+        """Write the line of a reject that an earlier run had no file for."""
+        reject = item
+        if isinstance(item, Record):
+            command = self.report.command
+            reject = Reject(item.source, item.line, command, code, message, record=item.fields)
+        assert isinstance(reject, Reject)
+        line = dumps(reject.to_json())
+        self.outputs.write("rejected", key, entry.stamp, line, problem=(code, message), drops=entry)
 
     def write(self, outcomes: list[Outcome]) -> None:
         """Write the outcomes of the batch that went in first."""
         batch = self.in_flight.popleft()
         if len(batch) != len(outcomes):
             raise RuntimeError("a stage must give one outcome for each record")
-        for record, outcome in zip(batch, outcomes, strict=True):
+        for (record, earlier), outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, RecordProblem):
                 reject = Reject.of(record, outcome, self.report.command)
-                self._reject(reject, record.key, record.stamp)
+                self.report.reject(reject)
+                self._write_reject(reject, record.key, record.stamp, earlier)
             else:
-                self.outputs.write("done", record.key, record.stamp, self.encode(outcome))
+                line = self.encode(outcome)
+                self.outputs.write("done", record.key, record.stamp, line, drops=earlier)
                 self.report.n_out += 1
         self.outputs.flush()
 
     def finish(self, footer: bytes) -> None:
         """Count what the time limit left undone, and complete the outputs."""
         if self.stop.is_due:
-            keys = map(self._key, self.items)
-            self.report.n_left = sum(self.outputs.earlier(key) is None for key in keys)
+            for item in self.items:
+                entry = self.outputs.earlier(self._key(item))
+                if entry is None or entry.stamp != stamp_of(item):
+                    self.report.n_left += 1
+                elif entry.status == "rejected":
+                    self.report.n_rejected_before += 1
+        # Those that the time did not suffice to try again are rejects still.
+        self.report.n_rejected_before += len(self.retried)
         if footer:
             self.outputs.sinks["done"].write(footer)
         self.outputs.finish()

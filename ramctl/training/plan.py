@@ -1,7 +1,6 @@
 """What a run is asked to do: the command's options, and the plan that `--resume` reads again."""
 
 import shlex
-import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ramctl.model.config import (
     preset_from_table,
     preset_to_table,
 )
-from ramctl.records.files import work_path, write_atomic
+from ramctl.records.files import remove_folder, work_path, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.report import Report
 from ramctl.training.data.record_file import Source, spool
@@ -125,7 +124,7 @@ class WorkFolder:
 
     def remove(self) -> None:
         """Delete the folder."""
-        shutil.rmtree(self.path)
+        remove_folder(self.path)
 
 
 def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:

@@ -196,8 +196,8 @@ def test_a_second_run_with_resume_does_nothing(command, tiny_bundle, ordinary):
     first.communicate()
     second = start(arguments, cwd=folder)
     _, err = second.communicate()
-    assert (first.returncode, second.returncode) == (3, 0)
-    assert b": 0 in, 0 out, 0 rejected, 10 done before" in err
+    assert (first.returncode, second.returncode) == (3, 3)
+    assert b": 0 in, 0 out, 0 rejected, 10 done before (2 of them rejected)" in err
     assert (folder / "out.jsonl").read_bytes() == ordinary[0].stdout
 
 

@@ -170,16 +170,28 @@ def test_repeated_inputs_take_one_entry_each(tmp_path):
     assert cut.take("a.jpg") is None
 
 
-def test_entries_of_dropped_bytes_go_and_later_ones_move(tmp_path):
+def test_entries_that_were_dropped_go_and_later_ones_move(tmp_path):
     state = ResumeState(tmp_path / "state", "test", {})
     state.start()
     for key, status, end in (("a", "done", 10), ("b", "rejected", 4), ("c", "done", 25),
                              ("d", "done", 30)):  # fmt: skip
         state.add(key, "s", status, end)
     state.flush()
-    state.rewrite({"done": [(10, 25)], "rejected": []})
-    rows = [orjson.loads(line) for line in (tmp_path / "state").read_bytes().splitlines()[1:]]
-    assert [(row["key"], row["end"]) for row in rows] == [("a", 10), ("b", 4), ("d", 15)]
+    again = ResumeState(tmp_path / "state", "test", {})
+    again.load(30)
+    again.add("c", "t", "done", 37, drops=again.take("c"))
+    again.flush()
+    assert again.stale == {"done": [(10, 25)], "rejected": []}
+    third = ResumeState(tmp_path / "state", "test", {})
+    third.load(37)
+    assert third.stale == again.stale
+    assert (third.take("c").stamp, third.take("c")) == ("t", None)
+    third.compact()
+    lines = (tmp_path / "state.kept").read_bytes().splitlines()[1:]
+    rows = [orjson.loads(line) for line in lines]
+    assert [(row["key"], row["end"]) for row in rows] == [
+        ("a", 10), ("b", 4), ("d", 15), ("c", 22),
+    ]  # fmt: skip
 
 
 def test_done_inputs_are_skipped_and_changed_ones_are_done_again(tmp_path):

@@ -108,7 +108,8 @@ def test_a_second_run_with_resume_does_nothing(tmp_path):
         raise AssertionError("done before")
 
     report = run(lines, tmp_path, stage=never, resume=True, rejects=str(tmp_path / "rejects"))
-    assert (report.n_in, report.n_skipped, report.exit_code) == (0, 2, 0)
+    assert (report.n_in, report.n_skipped, report.n_rejected_before) == (0, 2, 1)
+    assert report.exit_code == 3
     after = (tmp_path / "out.jsonl").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 

@@ -1,0 +1,160 @@
+"""Runs a command in a fork of this process, which can be made to die before any of its steps.
+
+A step is whatever changes a name or the size of a file, opens one to write, or waits for the disk:
+what lies between two steps is only in the memory of the process, and lost with it.
+"""
+
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ramctl.cli import main
+
+Work = Sequence[object] | Callable[[], int]  # the words of a command, or what gives an exit status
+KILLED = 137
+PATIENCE_S = 300
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_NAMES = {"os.rename", "os.remove", "os.truncate", "os.mkdir", "os.rmdir", "os.link"}
+
+
+class Steps:
+    """An audit hook that writes down the steps of a process and ends it before one of them."""
+
+    def __init__(self, folder: Path, log: Path, crash_before: int | None) -> None:
+        self.folder, self.crash_before = str(folder), crash_before
+        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        self.number = 0
+
+    def __call__(self, event: str, arguments: tuple) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            if isinstance(path, str | bytes | os.PathLike) and flags & _WRITES:
+                self.take(event, path)
+        elif event in _NAMES:
+            self.take(event, arguments[0])
+        elif event == "ctypes.dlsym" and arguments[1] == "renameat2":
+            self.take("exchange", ".")
+
+    def take(self, event: str, path: object) -> None:
+        name = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else "."
+        if os.path.isabs(name) and not name.startswith(self.folder):  # noqa: PTH117
+            return
+        if self.number == self.crash_before:
+            os._exit(KILLED)
+        self.number += 1
+        with suppress(OSError):  # the log may not grow either
+            os.write(self.log, f"{event} {Path(name).name}\n".encode("utf-8", "replace"))
+
+
+def run(
+    folder: Path,
+    work: Work,
+    *,
+    crash_before: int | None = None,
+    most_bytes: int | None = None,
+) -> tuple[int, list[str], str]:
+    """Exit status, steps and stderr of some work in a folder; files may grow to `most_bytes`."""
+    log, err = folder.parent / "steps", folder.parent / "stderr"
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        try:
+            _be(folder, work, log, err, crash_before, most_bytes)
+        finally:
+            os._exit(99)
+    _, status = os.waitpid(child, 0)
+    steps = log.read_text().splitlines()
+    return os.waitstatus_to_exitcode(status), steps, err.read_text(errors="replace")
+
+
+def _be(
+    folder: Path, work: Work, log: Path, err: Path, crash_before: int | None,
+    most_bytes: int | None,
+) -> None:  # fmt: skip
+    signal.alarm(PATIENCE_S)
+    null = os.open(os.devnull, os.O_RDWR)
+    messages = os.open(err, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    for descriptor, target in ((null, 0), (null, 1), (messages, 2)):
+        os.dup2(descriptor, target)
+    sys.stdin, sys.stdout = os.fdopen(0, "r", closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False)
+    os.chdir(folder)
+    steps = Steps(folder, log, crash_before)
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        steps.take("fsync", ".")
+        sync(descriptor)
+
+    os.fsync = fsync
+    sys.addaudithook(steps)
+    if most_bytes is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    try:
+        if callable(work):
+            sys.exit(work())
+        main([str(word) for word in work])
+    except SystemExit as ended:
+        sys.stderr.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else 1)
+
+
+def resumed_by(work: Work) -> Callable[[Path], tuple[int, str]]:
+    """The exit status and stderr of some work in a folder."""
+
+    def again(folder: Path) -> tuple[int, str]:
+        status, _, err = run(folder, work)
+        return status, err
+
+    return again
+
+
+def contents(folder: Path, *, ignored: Sequence[str] = ()) -> dict[str, bytes]:
+    """What is in a folder, without the content of states, which hold places and times."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_file() and not any(path.match(pattern) for pattern in ignored):
+            found[name] = b"" if name.endswith(".state.jsonl") else path.read_bytes()
+    return found
+
+
+def crash_matrix(
+    folder: Path,
+    prepare: Callable[[Path], None],
+    work: Work,
+    again: Callable[[Path], tuple[int, str]],
+    *,
+    ignored: Sequence[str] = (),
+) -> int:
+    """Crash `work` before each of its steps, run `again`, and compare with a run that was not.
+
+    `prepare` fills the folder. Returns the number of steps.
+    """
+    template = folder.with_name("template")
+    folder.mkdir()
+    prepare(folder)
+    shutil.copytree(folder, template, symlinks=True)
+    code, steps, err = run(folder, work)
+    assert code in (0, 3), err
+    whole = contents(folder, ignored=ignored)
+    for number, step in enumerate(steps):
+        shutil.rmtree(folder)
+        shutil.copytree(template, folder, symlinks=True)
+        where = f"killed before step {number}, {step} (after {steps[max(0, number - 3) : number]})"
+        killed, _, err = run(folder, work, crash_before=number)
+        assert killed == KILLED, f"{where}: {killed} {err}"
+        ended, err = again(folder)
+        assert ended == code, f"{where}: {ended} {err}"
+        left = contents(folder, ignored=ignored)
+        assert left.keys() == whole.keys(), f"{where}: {left.keys() ^ whole.keys()}"
+        different = [name for name in whole if left[name] != whole[name]]
+        assert not different, f"{where}: {different}"
+    shutil.rmtree(template)
+    return len(steps)

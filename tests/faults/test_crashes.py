@@ -1,0 +1,247 @@
+"""Every command, killed before each step that it makes on the disk, is as good as never killed."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ramctl.errors import RecordProblem, RunProblem
+from ramctl.parsing.parser import CaptionParser
+from ramctl.records.inputs import read_inputs
+from ramctl.records.record import JsonObject, Record
+from ramctl.records.report import Report
+from ramctl.records.stream import StreamOptions, each, run_stream
+from tests.conftest import REPOSITORY
+from tests.faults.crashes import KILLED, Work, crash_matrix, resumed_by, run
+
+DATA = REPOSITORY / "tests" / "data"
+GOOD = ['{"captions":["a horse"]}', '{"captions":["a boat"]}', '{"captions":["a red house"]}']
+LINES = [GOOD[0], "{oops", GOOD[1], '{"none":1}', GOOD[2]]
+PARSE = ["parse", "in.jsonl", "-o", "out", "--rejects", "rejects", "-b1"]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> None:
+    """Lexicon and tagger in this process, whose forks need not load them again."""
+    CaptionParser.open()
+
+
+def with_lines(*lines: str):
+    def prepare(folder: Path) -> None:
+        (folder / "in.jsonl").write_text("".join(line + "\n" for line in lines))
+
+    return prepare
+
+
+def words_of(record: Record) -> JsonObject:
+    """What stands for a command here: cheap, with rejects of its own."""
+    if "none" in record.fields:
+        raise RecordProblem("no captions", code="missing_field")
+    return {**record.fields, "tags": record.fields["captions"][0].split()[1:]}
+
+
+def stream(**options) -> Callable[[], int]:
+    """A run of the loop that all record commands share, over in.jsonl."""
+    settings = StreamOptions(Path("out"), rejects="rejects", batch=1, progress=False, **options)
+
+    def work() -> int:
+        report = Report("test", quiet=True)
+        source = read_inputs(["in.jsonl"], None, "test")
+        try:
+            form = {"header": b"[head]\n"}
+            return run_stream(report, source, each(words_of), settings, **form).exit_code
+        except RunProblem as problem:
+            report.warn(problem.message)
+            return 1
+
+    return work
+
+
+def changed(folder: Path, work: Work = stream()) -> None:  # noqa: B008
+    """A finished run of which an input was changed, one mended, one added, and one is bad now."""
+    with_lines(*LINES, GOOD[0])(folder)
+    assert run(folder, work)[0] == 3
+    again = [LINES[0], LINES[1], '{"captions":["a green boat"]}', '{"captions":["a dog"]}']
+    with_lines(*again, LINES[4], "{worse", GOOD[1])(folder)
+
+
+def test_a_first_run(tmp_path):
+    work, again = stream(stats=Path("stats")), resumed_by(stream(stats=Path("stats"), resume=True))
+    n = crash_matrix(tmp_path / "run", with_lines(*LINES), work, again, ignored=["stats"])
+    assert n > 15
+
+
+@pytest.mark.parametrize("options", [{}, {"retry_rejects": True}], ids=["resume", "retry"])
+def test_a_resumed_run_with_changed_inputs(options, tmp_path):
+    work = stream(resume=True, **options)
+    assert crash_matrix(tmp_path / "run", changed, work, resumed_by(work)) > 15
+    head, *lines = (tmp_path / "run" / "out").read_text().splitlines()
+    tags = [json.loads(line)["tags"] for line in lines]
+    assert head == "[head]"
+    assert tags == [["horse"], ["red", "house"], ["green", "boat"], ["dog"], ["boat"]]
+    rejects = (tmp_path / "run" / "rejects").read_text().splitlines()
+    assert [json.loads(line)["line"] for line in rejects] == [2, 6]
+
+
+def test_a_rejects_file_that_comes_later(tmp_path):
+    def first(folder: Path) -> None:
+        with_lines(*LINES)(folder)
+        assert run(folder, plain)[0] == 3
+
+    settings = StreamOptions(Path("out"), batch=1, progress=False)
+
+    def plain() -> int:
+        source = read_inputs(["in.jsonl"], None, "test")
+        form = {"header": b"[head]\n"}
+        report = Report("test", quiet=True)
+        return run_stream(report, source, each(words_of), settings, **form).exit_code
+
+    work = stream(resume=True)
+    assert crash_matrix(tmp_path / "run", first, work, resumed_by(work)) > 8
+    rejects = (tmp_path / "run" / "rejects").read_text().splitlines()
+    assert [json.loads(line)["line"] for line in rejects] == [2, 4]
+
+
+@pytest.mark.slow
+def test_a_mending_that_is_killed_is_mended(tmp_path):
+    """Killed while output and state were exchanged, and again at each step of what mends that."""
+    folder, work = tmp_path / "run", stream(resume=True)
+    folder.mkdir()
+    changed(folder)
+    shutil.copytree(folder, tmp_path / "before")
+    _, steps, _ = run(folder, work)
+    whole = [(folder / name).read_bytes() for name in ("out", "rejects")]
+    commit = steps.index("os.rename out.part.kept")
+    for first in range(commit - 3, len(steps)):
+        for second in range(100):
+            shutil.rmtree(folder)
+            shutil.copytree(tmp_path / "before", folder)
+            run(folder, work, crash_before=first)
+            status, _, err = run(folder, work, crash_before=second)
+            was_killed = status == KILLED
+            if was_killed:
+                status, _, err = run(folder, work)
+            assert status == 3, err
+            assert [(folder / name).read_bytes() for name in ("out", "rejects")] == whole
+            if not was_killed:  # it had no more steps
+                break
+
+
+@pytest.mark.slow
+def test_a_first_run_of_parse(loaded, tmp_path):
+    again = resumed_by([*PARSE, "--resume"])
+    assert crash_matrix(tmp_path / "run", with_lines(*LINES), PARSE, again) > 15
+
+
+@pytest.mark.slow
+def test_a_resumed_run_of_parse(loaded, tmp_path):
+    words = [*PARSE, "--resume", "--retry-rejects"]
+    n = crash_matrix(
+        tmp_path / "run", lambda folder: changed(folder, PARSE), words, resumed_by(words)
+    )
+    assert n > 15
+
+
+def photos(folder: Path) -> None:
+    for name in ("steps", "horses"):
+        shutil.copy2(DATA / "photos" / f"{name}.jpg", folder / f"{name}.jpg")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+
+
+@pytest.mark.slow
+def test_tag_with_sidecars(tmp_path):
+    words = ["tag", "-R", ".", "-f", "csv", "-b1", "-j1", "--xmp", "--txt", "-o", "out"]
+    words += ["--rejects", "rejects"]
+    assert crash_matrix(tmp_path / "run", photos, words, resumed_by([*words, "--resume"])) > 30
+
+
+def records(folder: Path) -> None:
+    lines = (DATA / "captions.jsonl").read_text().splitlines()[:3]
+    rows = [{**json.loads(line), "tags": ["horse", "field"]} for line in lines]
+    rows.insert(1, {"image": "no-such.jpg", "tags": ["horse"]})
+    with_lines(*map(json.dumps, rows))(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["generate", "clean"])
+def test_the_data_engine(command, tiny_bundle, tmp_path):
+    words = [command, "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-b1", "-o", "out"]
+    words += ["--rejects", "rejects"]
+    if command == "clean":
+        words += ["--min-regions", "1", "--report", "page.html"]
+    assert crash_matrix(tmp_path / "run", records, words, resumed_by([*words, "--resume"])) > 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eval", DATA / "captions.jsonl", "--truth", DATA / "truth.jsonl", "-o", "out"],
+        ["parse", DATA / "captions.jsonl", "--build-labels", "labels", "--review", "review"],
+    ],
+    ids=["eval", "labels"],
+)
+def test_commands_that_are_run_again(words, tmp_path):
+    """They have nothing to resume: what they left must not stand in the way of the next run."""
+
+    def prepare(folder: Path) -> None:
+        pass
+
+    assert crash_matrix(tmp_path / "run", prepare, words, resumed_by(words)) > 3
+
+
+@pytest.mark.slow
+def test_a_bundle_is_the_old_or_the_new_one(tiny_bundle, tmp_path):
+    """Each step of `convert` leaves a whole bundle under the name."""
+    from ramctl.checkpoints.bundle import Bundle
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copytree(tiny_bundle, folder / "model")
+    words = ["convert", "model", "--to", "onnx"]
+    code, steps, err = run(folder, words)
+    assert code == 0, err
+    for number, step in enumerate(steps):
+        assert run(folder, words, crash_before=number)[0] == 137
+        assert Bundle.open(folder / "model", verify=True), step
+    assert run(folder, words)[0] == 0
+    assert [path.name for path in folder.iterdir()] == ["model"]
+
+
+@pytest.mark.slow
+def test_train(tmp_path):
+    lines = (DATA / "captions.jsonl").read_text().splitlines()
+    rows = [{**json.loads(line), "tags": ["horse", "field"]} for line in lines]
+    words = ["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--steps", "2"]
+    words += ["--save-every", "1", "-j0", "--out", "model"]
+
+    def again(folder: Path) -> tuple[int, str]:
+        status, err = resumed_by([*words, "--resume"])(folder)
+        if "--restart" in err:  # killed before there was anything to continue
+            status, err = resumed_by([*words, "--restart"])(folder)
+        return status, err
+
+    n = crash_matrix(
+        tmp_path / "run", with_lines(*map(json.dumps, rows)), words, again,
+        ignored=["bundle.json", "README.md"],  # they hold the command lines
+    )  # fmt: skip
+    assert n > 30
+
+
+@pytest.mark.parametrize("most_bytes", [150, 260, 400, 700, 1000, 1300])
+def test_a_full_disk_is_named_with_the_file_and_the_run_can_be_resumed(most_bytes, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with_lines(*LINES * 3)(folder)
+    assert run(folder, stream())[0] == 3
+    whole = [(folder / name).read_bytes() for name in ("out", "rejects")]
+    for path in folder.iterdir():
+        if path.name != "in.jsonl":
+            path.unlink()
+    status, _, err = run(folder, stream(), most_bytes=most_bytes)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "File too large" in err and ("out" in err or "rejects" in err)
+    assert run(folder, stream(resume=True))[0] == 3
+    assert [(folder / name).read_bytes() for name in ("out", "rejects")] == whole

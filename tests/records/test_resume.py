@@ -1,0 +1,147 @@
+"""What `--resume` says and writes of the inputs that earlier runs rejected."""
+
+import json
+
+import pytest
+
+from ramctl.records.files import kept_path, part_path
+from ramctl.records.stream import StreamOptions, each, run_stream
+from tests.records.test_stream import Report, mark, rows, source_of
+
+LINES = [b'{"a":1}', b"{oops", b'{"a":2}', b'{"bad":1}', b'{"a":3}']
+
+
+def run(folder, lines=LINES, *, stage=mark, form=None, **options):
+    if "rejects" in options:
+        options["rejects"] = str(folder / options["rejects"])
+    settings = StreamOptions(output=folder / "out", batch=1, progress=False, **options)
+    report = Report("test", quiet=True)
+    return run_stream(report, source_of(*lines), each(stage), settings, **form or {})
+
+
+def never(record):
+    raise AssertionError("done before")
+
+
+def lines_of(path):
+    return [row["line"] for row in rows(path)]
+
+
+def test_rejects_of_an_earlier_run_count(tmp_path):
+    assert run(tmp_path).exit_code == 3
+    report = run(tmp_path, resume=True, stage=never)
+    assert (report.n_rejected, report.n_rejected_before, report.exit_code) == (0, 2, 3)
+    assert "0 rejected, 5 done before (2 of them rejected)" in report.summary()
+    assert report.stats()["rejected_before"] == 2
+
+
+def test_rejects_of_an_earlier_stretch_count(tmp_path):
+    def crash(record):
+        if record.fields.get("a") == 3:
+            raise OSError("power cut")
+        return mark(record)
+
+    with pytest.raises(OSError, match="power cut"):
+        run(tmp_path, stage=crash)
+    report = run(tmp_path, resume=True)
+    assert (report.n_out, report.n_rejected, report.exit_code) == (1, 0, 3)
+
+
+def test_an_input_that_is_gone_or_mended_is_no_reject(tmp_path):
+    run(tmp_path)
+    report = run(tmp_path, [LINES[0], b'{"a":9}', LINES[2]], resume=True)
+    assert (report.n_rejected_before, report.exit_code) == (0, 0)
+
+
+def test_rejects_beyond_the_time_limit_count_too(tmp_path):
+    run(tmp_path)
+    report = run(tmp_path, resume=True, max_time=0.0)
+    assert (report.n_left, report.n_rejected_before, report.exit_code) == (0, 2, 3)
+    report = run(tmp_path, [*LINES, b'{"a":4}'], resume=True, retry_rejects=True, max_time=0.0)
+    assert (report.n_left, report.exit_code) == (1, 3)
+
+
+def test_a_rejects_file_that_comes_later_has_the_earlier_rejects(tmp_path):
+    run(tmp_path, rejects="expected")
+    expected = (tmp_path / "expected").read_bytes()
+    run(tmp_path)
+    report = run(tmp_path, resume=True, rejects="rejects", stage=never)
+    assert (tmp_path / "rejects").read_bytes() == expected
+    assert (report.n_in, report.exit_code) == (0, 3)
+    before = (tmp_path / "rejects").stat().st_ino
+    run(tmp_path, resume=True, rejects="rejects", stage=never)
+    assert (tmp_path / "rejects").read_bytes() == expected
+    assert (tmp_path / "rejects").stat().st_ino == before
+
+
+@pytest.mark.parametrize("loss", ["deleted", "cut", "another", "unrelated"])
+def test_rejects_are_written_again_where_their_file_is_another(loss, tmp_path):
+    run(tmp_path, rejects="rejects")
+    path = tmp_path / "rejects"
+    expected, name = path.read_bytes(), "rejects"
+    if loss == "deleted":
+        path.unlink()
+    elif loss == "cut":
+        path.write_bytes(expected[:-5])
+    else:
+        name = "other"
+        if loss == "unrelated":
+            (tmp_path / name).write_bytes(b"something else\n" * 100)
+    run(tmp_path, resume=True, rejects=name, stage=never)
+    assert (tmp_path / name).read_bytes() == expected
+    run(tmp_path, resume=True, retry_rejects=True, rejects=name, stage=lambda r: r.fields)
+    assert lines_of(tmp_path / name) == [2]
+
+
+def test_a_rejects_file_that_is_left_out_once_is_made_whole_later(tmp_path):
+    run(tmp_path, LINES[:2], rejects="rejects")
+    run(tmp_path, resume=True)
+    assert lines_of(tmp_path / "rejects") == [2]
+    run(tmp_path, resume=True, rejects="rejects")
+    assert lines_of(tmp_path / "rejects") == [2, 4]
+
+
+def test_a_state_of_an_earlier_version_has_no_messages_and_its_rejects_are_done_again(tmp_path):
+    run(tmp_path)
+    state = tmp_path / "out.state.jsonl"
+    head, *entries = map(json.loads, state.read_text().splitlines())
+    del head["rejects"], head["header"]
+    for place, entry in enumerate(entries):
+        if entry["status"] == "rejected":
+            entry |= {"end": 100 * (place + 1)}
+            del entry["code"], entry["message"]
+    state.write_text("".join(json.dumps(row) + "\n" for row in [head, *entries]))
+    report = run(tmp_path, resume=True, rejects="rejects")
+    assert (report.n_in, report.n_rejected, report.n_skipped) == (2, 2, 3)
+    assert lines_of(tmp_path / "rejects") == [2, 4]
+
+
+def test_a_changed_first_record_does_not_take_the_header_with_it(tmp_path):
+    form = {"header": b"[head]\n"}
+    run(tmp_path, LINES[:3], form=form)
+    run(tmp_path, [b'{"a":7}', *LINES[1:3]], form=form, resume=True)
+    assert (tmp_path / "out").read_bytes().splitlines() == [
+        b"[head]", b'{"a":2,"seen":true}', b'{"a":7,"seen":true}',
+    ]  # fmt: skip
+
+
+def test_a_changed_input_is_done_again_once_however_often_the_run_is_stopped(tmp_path):
+    run(tmp_path, [b'{"a":1}', b'{"a":2}'])
+    for stop in (8, 9):
+
+        def crash(record, stop=stop):
+            if record.fields["a"] == stop:
+                raise OSError("power cut")
+            return mark(record)
+
+        with pytest.raises(OSError, match="power cut"):
+            run(tmp_path, [b'{"a":7}', b'{"a":8}', b'{"a":9}'], stage=crash, resume=True)
+    run(tmp_path, [b'{"a":7}', b'{"a":8}', b'{"a":9}'], resume=True)
+    assert [row["a"] for row in rows(tmp_path / "out")] == [7, 8, 9]
+
+
+def test_what_an_earlier_run_left_over_is_no_part_of_a_new_one(tmp_path):
+    for path in (part_path(tmp_path / "out"), tmp_path / "out.state.jsonl"):
+        kept_path(path).write_bytes(b'{"format":1}\n')
+    run(tmp_path, LINES[:1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.state.jsonl"]
