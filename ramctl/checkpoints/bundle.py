@@ -18,7 +18,7 @@ from ramctl.calibration import NEVER, Calibration
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, read_thresholds
 from ramctl.pretrained.hub import HUB, local_path
-from ramctl.records.files import output_lock, sync_folder, sync_tree
+from ramctl.records.files import is_full_disk, output_lock, sync_folder, sync_tree
 from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
@@ -253,13 +253,21 @@ class BundleWriter:
         self.path.mkdir()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
         with self._lock:
             try:
-                if kind is None:
+                if error is None:
                     self._complete()
-            finally:
-                shutil.rmtree(self.path, ignore_errors=True)
+            except OSError as failure:
+                error = failure
+            shutil.rmtree(self.path, ignore_errors=True)
+            if error is not None and is_full_disk(error):
+                reason = getattr(error, "strerror", None) or "No space left on device"
+                raise RunProblem(f"{self.target}: {reason}") from error
+            if error is not None and kind is None:
+                raise error
 
     def _complete(self) -> None:
         write_meta(self.path, self.meta)

@@ -62,6 +62,7 @@ OPTIONS = {
             default="jsonl",
             show_default=False,
         ),
+        option("--spreadsheet", "With csv, tsv: put ' before cells that would be formulas."),
         option("--dense", "Add the scores of all labels."),
         option("--boxes", "Add the region of each tag."),
         common("--caption", "Add a caption."),

@@ -26,9 +26,9 @@ from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem
-from ramctl.records.files import output_lock, write_atomic
+from ramctl.records.files import output_lock, require_distinct, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
-from ramctl.records.outputs import records_to_stdout
+from ramctl.records.outputs import records_to_stdout, rejects_file
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Rejects, Report
 
@@ -71,6 +71,10 @@ def run(options: EvalOptions) -> Report:
     if options.calibrate_for is not None and options.calibrate is None:
         raise UsageProblem("--calibrate-for P goes with --calibrate FILE")
     require_files([name for name in sources if name])
+    require_distinct(
+        output=options.output, report=options.report_file, calibrate=options.calibrate,
+        rejects=rejects_file(options.rejects), stats=options.stats,
+    )  # fmt: skip
     with output_lock(options.output, options.report_file, options.calibrate):
         return _run(options)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
 from ramctl.records.record import JsonObject, Record
-from ramctl.records.signals import PATIENCE_S, raise_if_stopped
+from ramctl.records.signals import PATIENCE_S, end_with_parent, raise_if_stopped
 
 Batch = list[Record]
 Outcomes = list[JsonObject | RecordProblem]
@@ -188,7 +188,7 @@ class DevicePool:
 def _work(connection: Connection, load: Callable[..., BatchWorker], device: str) -> None:
     """Work on batches until the other end is closed; signals are left to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
+    end_with_parent()
     try:
         # What the worker says travels as its results do, and the parent tells the user.
         worker = load(device=device, say=connection.send)

@@ -1,62 +1,98 @@
 """The gallery: one self-contained page of thumbnails with their tags, to look through."""
 
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from ramctl.errors import RunProblem
 from ramctl.pages.render import render, thumbnail
 from ramctl.records.files import output_lock, replacing
 from ramctl.records.record import JsonObject, Record
 
 THUMBNAIL_PX = 240  # the longer side
 QUALITY = 72
+_NO_NAME = "(a name that is not UTF-8)"
 _PLACE_OF_PHOTOS = "<!-- photos -->\n"
 Adder = Callable[[Record, JsonObject], None]
 _NAME = re.compile(r"<figcaption><b>([^<]*)</b>")
 
 
 @contextmanager
-def open_gallery(path: Path, *, add: bool = False) -> Iterator[Adder]:
+def open_gallery(path: Path, *, add: bool = False, keep: bool = False) -> Iterator[Adder]:
     """A function that adds a photo to the page, which replaces `path` at the end of the block.
 
     It raises RecordProblem for a photo that cannot be read. With `add` the photos of the page at
-    `path` come first, without those that are shown anew. After an error `path` is as it was.
+    `path` come first, without those that are shown anew. After an error `path` is as it was; with
+    `keep`, a later call with `add` then shows the photos of this one too. RunProblem when another
+    run writes the page, or it cannot be written.
     """
     head, tail = render("gallery.html").split(_PLACE_OF_PHOTOS)
-    # New figures wait in a file: only at the end is it known which old ones they replace, and
-    # memory must not grow with the number of photos.
-    with (
-        output_lock(path),
-        replacing(path) as stream,
-        tempfile.TemporaryFile(dir=path.parent) as new,
-    ):
-        shown: set[str] = set()
+    # Figures are on file before their records: memory must not grow with the number of photos, and
+    # a killed run has recorded as done what the next one will not show.
+    figures = path.with_name(path.name + ".figures")
+    with output_lock(path):
+        try:
+            with _lines_added(figures, keep=add) as new:
 
-        def show(record: Record, fields: JsonObject) -> None:
-            new.write(_figure(record, fields).encode())
-            shown.add(_name(fields["image"]))
+                def show(record: Record, fields: JsonObject) -> None:
+                    line = _figure(record, fields).encode()
+                    with _problems_of(figures):
+                        new.write(line)
+                        new.flush()
 
-        yield show
-        stream.write(head.encode())
-        if add and path.exists():
-            stream.writelines(_older_figures(path, shown))
-        new.seek(0)
-        shutil.copyfileobj(new, stream)
-        stream.write(tail.encode())
+                yield show
+            with replacing(path) as stream:
+                stream.write(head.encode())
+                older = path if add and path.exists() else None
+                stream.writelines(_all_figures(older, figures))
+                stream.write(tail.encode())
+        except BaseException:
+            if not keep:
+                figures.unlink(missing_ok=True)
+            raise
+        figures.unlink()
 
 
-def _older_figures(path: Path, shown_anew: Collection[str]) -> Iterator[bytes]:
-    """The figures of a page, one a line, but for those of photos that are shown anew."""
+@contextmanager
+def _lines_added(path: Path, *, keep: bool) -> Iterator[BinaryIO]:
+    """A file to which lines are added; with `keep` after those that it has."""
+    with _problems_of(path):
+        stream = path.open("ab" if keep else "wb")
+    with stream:
+        if stream.tell() and not path.read_bytes().endswith(b"\n"):
+            stream.write(b"\n")  # after a line that a killed run has left unfinished
+        yield stream
+
+
+@contextmanager
+def _problems_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunProblem(f"{path}: {error.strerror or error}") from error
+
+
+def _all_figures(page: Path | None, figures: Path) -> Iterator[bytes]:
+    """The figures of an older page and the new ones; of those with one name only the last."""
+    last = {name: number for number, (name, _) in enumerate(_named_figures(figures))}
+    if page is not None:
+        yield from (line for name, line in _named_figures(page) if name not in last)
+    for number, (name, line) in enumerate(_named_figures(figures)):
+        if last[name] == number or name == _NO_NAME:
+            yield line
+
+
+def _named_figures(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The photos' names and figures in a page, or a file of figures, one a line."""
     with path.open("rb") as stream:
         for line in stream:
-            found = _NAME.search(line.decode()) if line.startswith(b"<figure>") else None
-            if found and unescape(found[1]) not in shown_anew:
-                yield line
+            if line.startswith(b"<figure>") and line.endswith(b"</figure>\n"):
+                found = _NAME.search(line.decode())
+                if found:
+                    yield unescape(found[1]), line
 
 
 def _figure(record: Record, fields: JsonObject) -> str:
@@ -74,5 +110,5 @@ def _figure(record: Record, fields: JsonObject) -> str:
 
 def _name(image: Any) -> str:
     if not isinstance(image, str):
-        return "(a name that is not UTF-8)"
+        return _NO_NAME
     return image.replace("\n", "\\n")

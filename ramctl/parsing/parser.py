@@ -18,6 +18,7 @@ from ramctl.parsing.dictionary.lexicon import Lexicon
 from ramctl.parsing.pos_tagger import BATCH, PosTagger
 from ramctl.parsing.rules.apply import apply_rules, tag_of_whole_text
 from ramctl.parsing.rules.sentence import ParsedCaption, clean
+from ramctl.records.signals import end_with_parent
 
 T = TypeVar("T")
 # Parsed texts that are remembered: captions repeat within a data set.
@@ -150,6 +151,7 @@ def _start_worker(labels: LabelSystem | None) -> None:
     # pool's own SIGTERM, whatever handlers it inherited.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()
     _worker_parser = _open_parser(labels)
 
 

@@ -10,9 +10,10 @@ from ramctl.labels import LabelSystem
 from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
 from ramctl.readers.detect import read_any
 from ramctl.readers.grouping import group_by_image
-from ramctl.records.files import output_lock
+from ramctl.records.files import output_lock, require_distinct
 from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.jsonl import MAX_LINE
+from ramctl.records.outputs import rejects_file
 from ramctl.records.record import Item
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, run_stream
@@ -82,6 +83,11 @@ def _check(options: ParseOptions) -> None:
         raise UsageProblem(
             "--build-labels builds a label system, --labels uses one: give one of them"
         )
+    stream = options.stream
+    require_distinct(
+        build_labels=options.build_labels, review=options.review, output=stream.output,
+        rejects=rejects_file(stream.rejects), stats=stream.stats,
+    )  # fmt: skip
     if options.target_format == "ram":
         if not options.labels:
             raise UsageProblem("--to ram needs --labels: the tag list that its ids refer to")

@@ -1,16 +1,22 @@
 """When a run has to stop: at a signal (the first one asks, the second one kills) or in time."""
 
+import ctypes
 import math
+import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
+from threading import Thread
 from types import FrameType
 from typing import Any, Self
 
 from ramctl.errors import Interrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1
 PATIENCE_S = 0.1  # between looks at the request while waiting for work done elsewhere
 _active: list["StopRequest"] = []
 
@@ -22,6 +28,23 @@ def raise_if_stopped() -> None:
     """
     if _active:
         _active[-1].raise_if_signalled()
+
+
+def end_with_parent() -> None:
+    """End this worker process as soon as its parent is gone: without it there is nothing to say."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    gone = parent.sentinel
+
+    def watch() -> None:
+        wait([gone])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+    # On Linux the system ends it at once, before it can fail to send a result.
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 class TimeIsUp(Exception):

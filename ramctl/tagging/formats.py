@@ -29,13 +29,21 @@ class Format:
 
 
 def output_format(
-    name: str, *, labels: Sequence[str] = (), prefix: str = "", caption: bool = False
+    name: str,
+    *,
+    labels: Sequence[str] = (),
+    prefix: str = "",
+    caption: bool = False,
+    spreadsheet: bool = False,
 ) -> Format:
     """The format of that name, one of FORMATS.
 
     `labels` are the names of all labels (fiftyone lists them), `prefix` that of machine tags
-    (exiftool-csv), `caption` asks for a column of captions (csv, tsv).
+    (exiftool-csv); `caption` asks for a column of captions (csv, tsv), `spreadsheet` for cells
+    that are no formulas in one (csv, tsv). UsageProblem for `spreadsheet` with another format.
     """
+    if spreadsheet and name not in ("csv", "tsv"):
+        raise UsageProblem(f"--spreadsheet is for -f csv and -f tsv, not {name}")
     if encode := {"jsonl": dumps, "text": text_line, "kohya": _kohya_line}.get(name):
         return Format(b"", encode)
     if name == "fiftyone":
@@ -54,7 +62,7 @@ def output_format(
     columns = {"image": _name, "tags": lambda record: join_tags(record["tags"]), "scores": _scores}
     if caption:
         columns["caption"] = lambda record: " ".join(record.get("generated_captions", []))
-    return _table(columns, {"csv": ",", "tsv": "\t"}[name])
+    return _table(columns, {"csv": ",", "tsv": "\t"}[name], _no_formula if spreadsheet else str)
 
 
 def require_resumable(name: str, *, resume: bool) -> None:
@@ -101,10 +109,20 @@ def _scores(record: JsonObject) -> str:
     return ", ".join(f"{score:.4f}" for score in record["scores"].values())
 
 
-def _table(columns: Mapping[str, Callable[[JsonObject], str]], delimiter: str) -> Format:
+def _no_formula(cell: str) -> str:
+    """The cell, after an apostrophe where a spreadsheet would compute it (OWASP, CSV injection)."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def _table(
+    columns: Mapping[str, Callable[[JsonObject], str]],
+    delimiter: str,
+    cell: Callable[[str], str] = str,
+) -> Format:
     def row(cells: list[str]) -> bytes:
         line = io.StringIO()
-        csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(cells)
+        writer = csv.writer(line, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(map(cell, cells))
         return os.fsencode(line.getvalue())
 
     return Format(row(list(columns)), lambda record: row([c(record) for c in columns.values()]))

@@ -10,9 +10,11 @@ from typing import Any
 from ramctl.errors import UsageProblem
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.locks import locked
+from ramctl.records.outputs import rejects_file
 from ramctl.records.record import Item, JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, and_then, each, run_stream, watched
@@ -39,6 +41,7 @@ class TagOptions:
     exclude: Path | None = None
     rename: Path | None = None
     form: str = "jsonl"
+    spreadsheet: bool = False  # no cell of a table is a formula
     gallery: Path | None = None
     sidecars: SidecarOptions = field(default_factory=SidecarOptions)
     xmp_remove: bool = False
@@ -50,6 +53,11 @@ class TagOptions:
 def run(options: TagOptions) -> Report:
     """Tag the photos, or take machine tags out of their sidecars; the report of the run."""
     require_resumable(options.form, resume=options.stream.resume)
+    stream = options.stream
+    require_distinct(
+        output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats,
+        gallery=options.gallery, lock=options.lock,
+    )  # fmt: skip
     report = Report("tag", quiet=options.quiet, unit="images")
     named = named_or_stdin(options.inputs, "photos")
     photos = PhotoInputs(
@@ -75,15 +83,17 @@ def _tag(options: TagOptions, source: Iterator[Item], report: Report, stack: Exi
         stage = and_then(stage, act)
     stream, sidecars = options.stream, options.sidecars
     form = output_format(
-        options.form, labels=labels, prefix=sidecars.prefix, caption=options.tagger.caption
-    )
+        options.form, labels=labels, prefix=sidecars.prefix, caption=options.tagger.caption,
+        spreadsheet=options.spreadsheet,
+    )  # fmt: skip
     encode = form.encode
     if options.tagger.dense and not stream.continues:
         encode = naming_labels_once(encode, labels)
     # A photo that is done gets no other sidecar on resuming, so these are part of what must agree.
     xmp = f"xmp {sidecars.prefix}" if sidecars.xmp else ""
     written = f"{xmp} {'txt' if sidecars.text else ''}".strip()
-    fingerprint = tagger.fingerprint | {"form": options.form, "sidecars": written}
+    cells = " spreadsheet" if options.spreadsheet else ""
+    fingerprint = tagger.fingerprint | {"form": options.form + cells, "sidecars": written}
     return run_stream(
         report, source, stage, replace(stream, batch=tagger.batch), fingerprint=fingerprint,
         encode=encode, header=form.header, footer=form.footer,
@@ -99,7 +109,9 @@ def _additions(
     if options.sidecars.xmp or options.sidecars.text:
         yield SidecarWriter(options.sidecars, report.say).write
     if options.gallery:
-        yield stack.enter_context(open_gallery(options.gallery, add=options.stream.resume))
+        stream = options.stream
+        gallery = open_gallery(options.gallery, add=stream.resume, keep=stream.output is not None)
+        yield stack.enter_context(gallery)
 
 
 def _remove(options: TagOptions, source: Iterator[Item], report: Report) -> Report:

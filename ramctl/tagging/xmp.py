@@ -5,6 +5,7 @@ digiKam and Immich `digiKam:TagsList`, darktable `lr:hierarchicalSubject`. Machi
 prefix, `auto|dog`, which tells them from the user's own, so that they can be replaced and removed.
 """
 
+import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from xml.parsers.expat import ExpatError
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _META = "adobe:ns:meta/"
 _XMLNS = "http://www.w3.org/2000/xmlns/"
+_NO_XML = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # and white space it changes
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _EMPTY = (
     f'<x:xmpmeta xmlns:x="{_META}"><rdf:RDF xmlns:rdf="{RDF}">'
@@ -47,7 +49,7 @@ def merge_tags(content: bytes | None, tags: Sequence[str], prefix: str) -> bytes
         return None
     document = _parse(_EMPTY.encode() if content is None else content)
     changes = [_set_field(document, field, tags, prefix) for field in FIELDS]
-    return _serialise(document) if any(changes) else None
+    return _checked(document) if any(changes) else None
 
 
 def remove_tags(content: bytes | None, prefix: str) -> bytes | None:
@@ -61,7 +63,7 @@ def remove_tags(content: bytes | None, prefix: str) -> bytes | None:
     changes = [_set_field(document, field, (), prefix) for field in FIELDS]
     if not any(changes):
         return None
-    return _serialise(document) if _has_content(document) else b""
+    return _checked(document) if _has_content(document) else b""
 
 
 def _parse(content: bytes) -> minidom.Document:
@@ -77,8 +79,18 @@ def _parse(content: bytes) -> minidom.Document:
     return document
 
 
-def _serialise(document: minidom.Document) -> bytes:
-    return bytes(document.toxml(encoding="UTF-8")) + b"\n"
+def _checked(document: minidom.Document) -> bytes:
+    """The sidecar; ValueError where it could not be read again, which minidom does not check."""
+    content = bytes(document.toxml(encoding="UTF-8")) + b"\n"
+    again = _parse(content)
+    for field in FIELDS:
+        if _texts(again, field) != _texts(document, field):
+            raise ValueError(f"{field.prefix}:{field.name} would not be read as it was written")
+    return content
+
+
+def _texts(document: minidom.Document, field: _Field) -> list[str]:
+    return [_text(item) for item in _items(_find(document, field))]
 
 
 def _root(document: minidom.Document) -> Any:
@@ -116,7 +128,8 @@ def _set_field(document: minidom.Document, field: _Field, tags: Sequence[str], p
     """Make the field's machine tags exactly these; whether anything changed."""
     element = _find(document, field)
     present = [(item, _text(item)) for item in _items(element)]
-    wanted = dict.fromkeys(_item_text(tag, field, prefix) for tag in tags)
+    writable = (_NO_XML.sub(" ", tag).strip() for tag in tags)
+    wanted = dict.fromkeys(_item_text(tag, field, prefix) for tag in writable if tag)
     texts = {text for _, text in present}
     missing = [text for text in wanted if text not in texts]
     stale = _stale_items(present, wanted, f"{prefix}{field.separator}") if prefix else []

@@ -1,0 +1,181 @@
+"""Galleries, sidecars, tables and messages of runs that go wrong."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ramctl.checkpoints.bundle import BundleWriter
+from ramctl.cli import main
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.pages.gallery import open_gallery
+from ramctl.records.record import Record
+from ramctl.tagging.formats import output_format
+from ramctl.tagging.xmp import merge_tags, remove_tags
+from tests.conftest import REPOSITORY
+from tests.faults.crashes import run
+
+DATA = REPOSITORY / "tests" / "data"
+NAMES = ["steps.jpg", "horses.jpg", "kite.jpg"]
+
+
+def photo(name: str) -> tuple[Record, dict]:
+    fields = {"image": name, "scores": {"sky": 0.5}}
+    return Record(fields, base=DATA / "photos"), fields
+
+
+def shown(page: Path) -> list[str]:
+    return re.findall(r"<figcaption><b>([^<]*)</b>", page.read_text())
+
+
+def stopped_after(page: Path, *names: str, add: bool = False) -> None:
+    with pytest.raises(KeyboardInterrupt), open_gallery(page, add=add, keep=True) as gallery:
+        for name in names:
+            gallery(*photo(name))
+        raise KeyboardInterrupt
+
+
+def test_a_gallery_after_interruptions_shows_the_photos_of_all_runs(tmp_path):
+    page = tmp_path / "page.html"
+    stopped_after(page, "steps.jpg")
+    stopped_after(page, "horses.jpg", add=True)
+    assert not page.exists()
+    with open_gallery(page, add=True, keep=True) as gallery:
+        gallery(*photo("kite.jpg"))
+    assert shown(page) == NAMES
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_figure_that_a_killed_run_left_unfinished_is_no_part_of_the_page(tmp_path):
+    page = tmp_path / "page.html"
+    stopped_after(page, "steps.jpg", "horses.jpg")
+    figures = tmp_path / "page.html.figures"
+    figures.write_bytes(figures.read_bytes()[:-100])
+    with open_gallery(page, add=True, keep=True) as gallery:
+        gallery(*photo("horses.jpg"))
+        gallery(*photo("kite.jpg"))
+    assert shown(page) == NAMES
+
+
+def test_a_new_gallery_has_nothing_of_a_stopped_one(tmp_path):
+    page = tmp_path / "page.html"
+    stopped_after(page, "steps.jpg")
+    with open_gallery(page) as gallery:
+        gallery(*photo("kite.jpg"))
+    assert shown(page) == ["kite.jpg"]
+
+
+@pytest.mark.slow
+def test_tag_killed_at_each_step_shows_every_photo_that_is_done(tmp_path):
+    folder = tmp_path / "run"
+    words = ["tag", *(DATA / "photos" / name for name in NAMES), "-b1", "-j1", "-o", "out"]
+    words += ["--gallery", "page.html"]
+    folder.mkdir()
+    _, steps, err = run(folder, words)
+    assert shown(folder / "page.html") == [str(word) for word in words[1:4]], err
+    whole = (folder / "page.html").read_bytes()
+    for number, step in enumerate(steps):
+        for path in folder.iterdir():
+            path.unlink()
+        run(folder, words, crash_before=number)
+        status, _, err = run(folder, [*words, "--resume"])
+        assert (status, (folder / "page.html").read_bytes() == whole) == (0, True), (step, err)
+
+
+CONTROL = "bell\x07 and\x00null"
+
+
+def test_a_control_character_in_a_label_does_not_break_a_sidecar():
+    old = merge_tags(None, ["horse"], "")
+    new = merge_tags(old, [CONTROL, "a\r\nb", "\ufffe", "\ud800"], "auto")
+    assert b"horse" in new and b"bell  and null" in new
+    again = merge_tags(new, [CONTROL, "a\r\nb", "\ufffe", "\ud800"], "auto")
+    assert again is None  # nothing to change: what was written is what is read
+    assert remove_tags(new, "auto") is not None
+
+
+def test_what_could_not_be_read_again_is_not_written(monkeypatch):
+    from ramctl.tagging import xmp
+
+    monkeypatch.setattr(xmp, "_NO_XML", re.compile("(?!)"))
+    with pytest.raises(ValueError, match="not well-formed"):
+        merge_tags(None, [CONTROL], "auto")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["parse", "in", "-o", "x", "--rejects", "./x"],
+        ["parse", "in", "--rejects", "x", "--stats", "x"],
+        ["parse", "in", "--build-labels", "x", "--review", "x"],
+        ["generate", "in", "-o", "x", "--rejects", "x"],
+        ["clean", "in", "-o", "x", "--report", "x"],
+        ["tag", "in.jpg", "-o", "x", "--rejects", "x"],
+        ["tag", "in.jpg", "-o", "x", "--gallery", "x"],
+        ["eval", "in", "--truth", "in", "-o", "x", "--calibrate", "x"],
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_two_outputs_in_one_file_are_wrong_usage(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("in").write_text('{"captions":["a horse"],"image":"a.jpg","tags":[]}\n')
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "name one file" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_two_outputs_may_go_to_one_device(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("in").write_text('{"captions":["a horse"]}\n')
+    with pytest.raises(SystemExit) as ended:
+        main(["parse", "in", "-o", "/dev/null", "--rejects", "/dev/null"])
+    assert ended.value.code == 0
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv"])
+def test_cells_for_a_spreadsheet_are_no_formulas(form):
+    record = {"image": "=cmd|'/C calc'!A0", "tags": ["@x", "y"], "scores": {"@x": 0.5, "y": 0.4}}
+    comma = "," if form == "csv" else "\t"
+    plain = output_format(form).encode(record).decode()
+    assert plain.startswith("=cmd") or plain.startswith('"=cmd')
+    safe = output_format(form, spreadsheet=True).encode(record).decode()
+    assert "'=cmd" in safe.split(comma)[0] and "'@x" in safe
+    assert "'" not in output_format(form, spreadsheet=True).header.decode()
+    with pytest.raises(UsageProblem, match="--spreadsheet"):
+        output_format("jsonl", spreadsheet=True)
+
+
+def test_a_full_disk_is_named_with_the_bundle(tmp_path):
+    import errno
+
+    with (
+        pytest.raises(RunProblem, match=r"model: No space left on device"),
+        BundleWriter(tmp_path / "model"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError), BundleWriter(tmp_path / "model"):
+        raise FileNotFoundError(errno.ENOENT, "No such file", "elsewhere")
+
+
+def test_the_workers_of_a_killed_run_end_without_a_word(tmp_path):
+    lines = json.dumps({"captions": ["a horse in a field near a house by the river"] * 50}) + "\n"
+    (tmp_path / "in.jsonl").write_text(lines * 400)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "ramctl", "parse", "in.jsonl", "-o", "out", "-j2", "-b2"],
+        cwd=tmp_path, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    state = tmp_path / "out.state.jsonl"
+    while not (state.exists() and state.stat().st_size > 300):
+        time.sleep(0.05)
+    run.send_signal(signal.SIGKILL)
+    assert run.stderr.read() == b""  # its end comes when the last worker has gone
