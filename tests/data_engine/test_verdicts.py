@@ -16,7 +16,9 @@ from tests.data_engine.conftest import lines, read
 @pytest.fixture
 def clean(run_here, engine_bundle):
     """Cleans by a rule that takes every object and scene, or with `--threshold 0` none."""
-    return partial(run_here, "clean", "--model", engine_bundle, "--min-regions", 5, "--outliers", 0)
+    return partial(
+        run_here, "clean", "--model", engine_bundle, "--min-regions", 5, "--protect", "human"
+    )
 
 
 @pytest.fixture
