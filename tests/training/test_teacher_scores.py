@@ -168,7 +168,7 @@ def test_what_a_batch_is_taught(tmp_path):
     silence.noticed[3] = 0.2
     assert training_set.collate([sample(())]).weights[0, 3] == 2  # it has seen the red
     scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.05}}, weight=2.0)
-    soft = SoftTargets(scores, labels, scores.rows_of(photos("a")))
+    soft = soft_of(scores, photos("a"), labels)
     # Between a teacher's weight and that of mere absence.
     unseen = training_set.collate([sample(())]).weights[0, 3]
     assert unseen == pytest.approx(0.25 + 0.2 * (2 - 0.25))
