@@ -1,8 +1,8 @@
 """What a person should look at after the data engine: tags that were removed, tags that were added.
 
-Sorted by doubt. The photos of one tag are ranked by the model's score; if the score were all there
-is, the removed ones would be the lowest. A removed one above this border, or another one below it,
-is doubtful, the more the farther: the score speaks against what was done.
+Sorted by doubt. The photos of one tag are ranked by the chance that the tag is right, where it was
+estimated, else by the model's score; if that were all there is, the removed ones would be the
+lowest. A removed one above this border, or another one below it, is doubtful, the more the farther.
 """
 
 import heapq
@@ -41,20 +41,21 @@ class Doubts:
 
     doubt: NDArray[np.float32]  # -1 to 1
     distance: NDArray[np.float32]
+    chance: NDArray[np.float32]  # that the tag is right; nan also where it was not estimated
     compared: NDArray[np.bool_]  # kept, and worth a look beside the removed ones
 
     @classmethod
     def of(cls, decisions: Iterable[Decision], index: RegionIndex) -> "Doubts":
         """Those of all decisions."""
         n_rows = int(index.offsets[-1])
-        unknown = np.full((2, n_rows), np.nan, np.float32)
-        found = cls(unknown[0], unknown[1], np.zeros(n_rows, bool))
+        unknown = np.full((3, n_rows), np.nan, np.float32)
+        found = cls(unknown[0], unknown[1], unknown[2], np.zeros(n_rows, bool))
         for decision in decisions:
             gone = decision.reason > 0
             score, chance = index.regions(decision.row)["score"], decision.chance
             doubt = doubts(np.where(np.isnan(chance), score, chance), gone)
             found.doubt[decision.row] = doubt
-            found.distance[decision.row] = decision.distance
+            found.distance[decision.row], found.chance[decision.row] = decision.distance, chance
             kept = np.flatnonzero(~gone) if gone.any() else np.zeros(0, np.intp)
             first = kept[np.argsort(-doubt[kept], kind="stable")[:MOST_KEPT]]
             found.compared[decision.row[first]] = True
@@ -114,7 +115,9 @@ class Review:
         facts, doubt = seen(region), float(self.doubts.doubt[row])
         if np.isnan(doubt):
             return facts | {"doubt": -facts["score"]}
-        return facts | {"doubt": doubt, "distance": round(float(self.doubts.distance[row]), 4)}
+        distance, chance = float(self.doubts.distance[row]), float(self.doubts.chance[row])
+        facts |= {"chance": None if np.isnan(chance) else round(chance, 4)}
+        return facts | {"doubt": doubt, "distance": round(distance, 4)}
 
 
 def _unseen(score: object) -> JsonObject:

@@ -47,6 +47,7 @@ class Judged:
     box: Sequence[float] | None = None  # [x0, y0, x1, y1] as shares of width and height
     score: float | None = None
     distance: float | None = None
+    chance: float | None = None  # that the tag is right
     verdict: str | None = None  # keep or remove, where that was decided before
 
 
@@ -122,7 +123,7 @@ def _record(record: Pictured, photo: int) -> JsonObject:
 def _entry(own: Judged) -> dict[str, Any]:
     """What is known of it."""
     facts: dict[str, Any] = {"state": own.state, "sources": list(own.sources)}
-    for field in ("reason", "box", "score", "distance", "verdict"):
+    for field in ("reason", "box", "score", "distance", "chance", "verdict"):
         value = getattr(own, field)
         if value is not None:
             facts[field] = value

@@ -88,6 +88,7 @@ def test_removed_added_and_a_few_kept_tags_are_judged():
     assert (horse.kind, horse.score, horse.distance) == ("object", 0.125, 0.75)
     assert horse.box == [0.0, 0.25, 0.5, 1.0] and horse.sources == ["parsed"]
     assert horse.doubt == pytest.approx(-0.25)
+    assert horse.chance is None
     # Nothing was decided on these: the lower the score, the more doubtful.
     assert (sky.doubt, sky.score, sky.distance) == (-0.5, 0.5, None)
     assert (red.doubt, red.score, red.box) == (-0.25, 0.25, None)
@@ -98,6 +99,15 @@ def test_removed_added_and_a_few_kept_tags_are_judged():
         "horse": {"removed": 1}, "sky": {"added": 1}, "field": {"kept": 1}, "red": {"added": 1},
         "tall": {"kept": 1},
     }  # fmt: skip
+
+
+def test_a_chance_goes_before_the_score_and_is_shown():
+    records = [record(tags=["sky"], sources={"sky": ["generated-tag"]}) for _ in range(2)]
+    index = Index([(0, 0.1)], [(0, 0.9)])
+    decided = decision(0, range(2), [0, 0])
+    decided.chance[:] = [0.75, 0.25]
+    _, judged = reviewed(index, [decided], records)
+    assert [(own.chance, own.doubt) for own in judged] == [(0.75, -0.75), (0.25, -0.25)]
 
 
 def test_of_more_than_fit_those_in_the_greatest_doubt_are_judged(monkeypatch):

@@ -122,6 +122,7 @@ function cardOf(i) {
   find(".state b").textContent = tags[entry.tag].tag;
   find(".state span").textContent = entry.state + (entry.reason ? `: ${entry.reason}` : "");
   find("figcaption .facts").textContent = [
+    entry.chance === undefined ? "" : `chance ${entry.chance.toFixed(2)}`,
     entry.score === undefined ? "" : `score ${entry.score.toFixed(2)}`,
     entry.distance === undefined ? "" : `distance ${entry.distance.toFixed(2)}`,
     entry.sources.join(", "),
