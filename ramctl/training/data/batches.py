@@ -157,10 +157,9 @@ class TrainingSet(Dataset[Sample | Unreadable]):
                 overlooked = np.where(shown > NOTICED, 0, 1 - self.silence.noticed)
                 trust = taught - overlooked * np.maximum(taught - losses.absent_weight, 0)
                 if sample.n_written:
-                    shown = unsaid(shown, self.silence.mentioned[int(sample.n_written > 1)])
-                    # Who names a dog has seen the animal that the teacher speaks of.
-                    is_implied = target.implied[taught[target.implied] > 0]
-                    shown[is_implied], trust[is_implied] = 1, taught[is_implied]
+                    rates = self.silence.mentioned[int(sample.n_written > 1)].copy()
+                    rates[target.implied] = 0  # a caption that names the dog says it is an animal
+                    shown = unsaid(shown, rates)
                 targets[row] = shown
                 np.copyto(weights[row], trust, where=taught > 0)
             targets[row, target.denied], weights[row, target.denied] = 0, 1

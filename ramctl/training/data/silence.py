@@ -52,10 +52,12 @@ class Silence:
             if not seen or not annotation.n_written:
                 continue
             soft, known = soft_targets(seen, n_labels)
-            target, ids = targets.of(annotation), np.flatnonzero(soft)
+            target = targets.of(annotation)
             named = np.zeros(n_labels, bool)
-            named[target.present] = named[target.implied] = True
+            named[target.present] = True
             named &= known > 0
+            soft[target.implied] = 0  # whether captions name these is anyone's guess
+            ids = np.flatnonzero(soft)
             n_named += named
             n_noticed += named & (soft > NOTICED)
             scores.append(soft[ids])
