@@ -185,6 +185,8 @@ def _run(options: CleanOptions, source: Iterator[Item]) -> Report:
 def _source(options: CleanOptions) -> Iterator[Item]:
     """The inputs; UsageProblem where the options contradict each other."""
     stage = options.stage
+    _ = options.chance  # raises where rules contradict each other
+    require_files([str(path) for path in options.scores_files])
     if stage and options.work is None:
         raise UsageProblem(f"--stage {stage} needs --work DIR")
     if options.part != (0, 1) and stage not in ("detect", "cluster"):
@@ -452,8 +454,7 @@ class Cleaning:
 
 
 def _content(path: Path) -> str:
-    """The hash of a file; RunProblem where there is none."""
-    require_files([str(path)])
+    """The hash of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -1,0 +1,82 @@
+"""scripts/reproduce/evidence.py: who judges a generated tag, and what is counted."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.data_engine.conftest import lines
+
+JUDGED = REPOSITORY / "scripts" / "reproduce" / "judged_generated.jsonl"
+
+
+@pytest.fixture
+def script(monkeypatch) -> Iterator:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts" / "reproduce"))
+    import evidence
+
+    yield evidence
+    sys.modules.pop("evidence")
+
+
+def test_the_caption_that_the_engine_saw_never_judges(script, tmp_path):
+    rows = [{"image": str(n), "captions": [f"a{n}", f"b{n}", f"c{n}"]} for n in range(9)]
+    (tmp_path / "photos.jsonl").write_bytes(lines(rows))
+    one, others = tmp_path / "one.jsonl", tmp_path / "others.jsonl"
+    script.draw(
+        Namespace(photos=tmp_path / "photos.jsonl", number=5, seed=3, one=one, others=others)
+    )
+    seen, judges = ([json.loads(x) for x in path.open()] for path in (one, others))
+    assert len({row["image"] for row in seen}) == 5
+    assert [row["image"] for row in seen] == [row["image"] for row in judges]
+    for row, judge in zip(seen, judges, strict=True):
+        n = row["image"]
+        assert (row["captions"], judge["captions"]) == ([f"a{n}"], [f"b{n}", f"c{n}"])
+
+
+def test_generated_tags_are_judged_and_removals_counted(
+    script, run_here, engine_bundle, photo_records, tmp_path
+):
+    for row in photo_records:
+        row["sources"]["sky"] = row["sources"]["field"] = ["generated-tag"]
+    work = ["--work", "work", "--stage", "detect"]
+    run_here("clean", "--model", engine_bundle, *work, stdin=lines(photo_records))
+    judged, captions = tmp_path / "judged.jsonl", tmp_path / "captions.jsonl"
+    names = [row["image"] for row in photo_records]
+    verdicts = ["right", "wrong", "doubtful", "right"]
+    judged.write_bytes(
+        lines(
+            {"image": name, "tag": "sky", "verdict": verdict}
+            for name, verdict in zip(names, verdicts, strict=False)
+        )
+    )
+    captions.write_bytes(lines([{"image": names[0], "tags": ["sky", "horse"]}]))
+    told = script.measure(
+        Namespace(
+            work=tmp_path / "work", model=str(engine_bundle), evidence=[], judged=judged,
+            captions=captions,
+        )
+    )  # fmt: skip
+    assert told["regions"] == 3 * len(photo_records)
+    assert told["looked at"]["tags"] == 3 and told["looked at"]["right"] == pytest.approx(0.667)
+    assert told["looked at"]["own score"]["auc"] in (0, 0.5, 1)
+    assert told["other captions"]["tags"] == 2 and told["other captions"]["right"] == 0.5
+    assert told["other captions"]["named by the caption"]["go"] == 0
+    truth, gone = np.array([1, 0, 0, 1, -1]), np.array([0, 1, 1, 1, 1], bool)
+    shares = script.shares(truth, gone, truth >= 0)
+    assert shares == {
+        "go": 3, "right of those that go": 0.333, "right of those that stay": 1.0,
+    }  # fmt: skip
+
+
+def test_the_judged_sample_is_what_the_documents_say():
+    rows = [json.loads(line) for line in JUDGED.open()]
+    assert len({(row["image"], row["tag"]) for row in rows}) == len(rows) == 450
+    number = {v: sum(row["verdict"] == v for row in rows) for v in ("right", "wrong", "doubtful")}
+    assert number == {"right": 221, "wrong": 132, "doubtful": 97}
+    assert not any(Path(row["image"]).is_absolute() for row in rows)
