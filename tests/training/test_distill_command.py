@@ -120,12 +120,14 @@ def test_precision_chooses_thresholds_and_travels_with_the_bundle(train, command
     assert few < many
 
 
-def test_a_precision_that_cannot_be_had_costs_no_training(train, tmp_path):
+def test_a_precision_that_cannot_be_had_costs_no_training(train, command, tmp_path):
     path = write_records(Path("in.jsonl"), training_records())
     done = train(path, "--val", path, "--out", "m", "--steps", 1, "--set", "precision=0.99")
     assert done.returncode == 0, done.stderr
     assert "thresholds of the best F1: no threshold reaches precision 0.99" in done.stderr
-    assert not Bundle.open(tmp_path / "m").has("calibration.json")
+    photo = DATA / training_records()[0]["image"]
+    done = command("tag", "--model", "m/", "--precision", "0.99", photo)
+    assert (done.returncode, "no threshold reaches precision 0.99" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
