@@ -126,7 +126,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             photos, targets = torch.zeros(1, *shape), torch.zeros(1, len(self.targets))
             return Batch(photos, targets, is_real=False, rejected=rejected)
         photos = torch.from_numpy(np.stack([sample.photo for sample in samples])).float()
-        targets, weights = self._targets(samples)
+        targets, weights = self.targets_of(samples)
         captions, caption_targets = self._captions(samples)
         rows = [row for row, sample in enumerate(samples) if sample.caption]
         teacher = taught = None
@@ -140,7 +140,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             teacher=teacher, taught=taught, rejected=rejected,
         )  # fmt: skip
 
-    def _targets(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None]:
+    def targets_of(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None]:
         """What the record says, else teachers, else absence at a low weight."""
         losses, n_labels = self.config.losses, len(self.targets)
         targets = np.zeros((len(samples), n_labels), np.float32)
