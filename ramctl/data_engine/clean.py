@@ -209,6 +209,8 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
             hashes = _spool(source, spool)
             assert options.stream.output is not None  # else there is none that is finished
             if recorded_fingerprint(options.stream.output).get("input") == hashes:
+                if options.work is None:
+                    remove_folder(folder.path)  # what is left of one that was being removed
                 return cleaning.count_done(hashes, unspool(iter(spool)))
             source = unspool(iter(spool))
         try:

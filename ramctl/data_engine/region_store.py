@@ -362,7 +362,7 @@ def spool_line(item: Item) -> bytes:
     """An input as two lines, where it came from and what it is, for `unspool`."""
     if isinstance(item, Reject):
         said = {key: value for key, value in item.to_json().items() if key != "record"}
-        return dumps({"reject": said}) + dumps(item.record or {})
+        return dumps({"reject": said | {"stamp": item.stamp}}) + dumps(item.record or {})
     place = {"source": item.source, "line": item.line, "base": os.fsencode(item.base).hex()}
     return dumps({"at": place, "stamp": item.stamp}) + dumps(item.fields)
 

@@ -115,7 +115,7 @@ def content_stamp(content: bytes) -> str:
 
 def stamp_of(item: Item) -> str:
     """What changes when an input does: a record's stamp, else a hash of what was read."""
-    if isinstance(item, Record):
+    if item.stamp or isinstance(item, Record):
         return item.stamp
     return content_stamp((item.raw or "").encode("utf-8", "surrogatepass"))
 

@@ -51,13 +51,15 @@ class Reject:
     message: str
     record: JsonObject | None = None
     raw: str | None = None
+    stamp: str = ""  # the record's, for `--resume`
 
     @classmethod
     def of(cls, record: Record, problem: RecordProblem, stage: str) -> Self:
         """The reject of a record that a stage could not process because of `problem`."""
         return cls(
-            record.source, record.line, stage, problem.code, problem.message, record=record.fields
-        )
+            record.source, record.line, stage, problem.code, problem.message,
+            record=record.fields, stamp=record.stamp,
+        )  # fmt: skip
 
     @property
     def place(self) -> str:

@@ -53,6 +53,9 @@ def _train(options: TrainOptions, report: Report) -> None:
         report.quiet = report.quiet or not world.is_main
         work = WorkFolder(options.out)
         if options.resume and work.is_finished():
+            if world.is_main:
+                with output_lock(options.out):
+                    work.remove()  # what a run that was killed at its very end left of it
             report.say(f"{options.out} is complete: nothing to resume")
             return
         with output_lock(options.out if world.is_main else None, say=report.say):

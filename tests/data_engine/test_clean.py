@@ -229,6 +229,13 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_bytes(
     assert clean("in.jsonl", "--min-regions", 5).stdout == resumed
 
 
+def test_a_second_run_with_resume_knows_the_rejects_too(clean, records, tmp_path):
+    rows = [*records[:2], {"image": "gone.jpg", "tags": ["horse"]}]
+    clean("-o", "out.jsonl", stdin=lines(rows), code=3)
+    done = clean("-o", "out.jsonl", "--resume", stdin=lines(rows), code=3)
+    assert b"0 in, 0 out, 0 rejected, 3 done before (1 of them rejected)" in done.stderr
+
+
 def test_a_second_run_with_resume_looks_at_no_photo(clean, records, tmp_path):
     rows = [{**row, "image": os.path.relpath(row["image"], tmp_path)} for row in records[:4]]
     clean("-o", "out.jsonl", stdin=lines(rows))

@@ -17,6 +17,7 @@ from ramctl.cli import main
 
 Work = Sequence[object] | Callable[[], int]  # the words of a command, or what gives an exit status
 KILLED = 137
+LAST = 6  # steps, in which what was made gets its names
 PATIENCE_S = 300
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NAMES = {"os.rename", "os.remove", "os.truncate", "os.mkdir", "os.rmdir", "os.link"}
@@ -125,6 +126,14 @@ def contents(folder: Path, *, ignored: Sequence[str] = ()) -> dict[str, bytes]:
     return found
 
 
+def some_of(steps: Sequence[str], every: int) -> list[tuple[int, str]]:
+    """Numbers and names of every N-th step and the last ones; of all with RAMCTL_EVERY_STEP."""
+    if os.environ.get("RAMCTL_EVERY_STEP"):
+        every = 1
+    numbered = list(enumerate(steps))
+    return [one for one in numbered if one[0] % every == 0 or one[0] >= len(steps) - LAST]
+
+
 def crash_matrix(
     folder: Path,
     prepare: Callable[[Path], None],
@@ -132,10 +141,12 @@ def crash_matrix(
     again: Callable[[Path], tuple[int, str]],
     *,
     ignored: Sequence[str] = (),
+    every: int = 1,
 ) -> int:
     """Crash `work` before each of its steps, run `again`, and compare with a run that was not.
 
-    `prepare` fills the folder. Returns the number of steps.
+    `prepare` fills the folder. Of slow work only some steps are taken, as `some_of` says. Returns
+    the number of all.
     """
     template = folder.with_name("template")
     folder.mkdir()
@@ -144,7 +155,7 @@ def crash_matrix(
     code, steps, err = run(folder, work)
     assert code in (0, 3), err
     whole = contents(folder, ignored=ignored)
-    for number, step in enumerate(steps):
+    for number, step in some_of(steps, every):
         shutil.rmtree(folder)
         shutil.copytree(template, folder, symlinks=True)
         where = f"killed before step {number}, {step} (after {steps[max(0, number - 3) : number]})"
