@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from ramctl.data_engine.chances import LEAST_CHANCE, estimate, own_log_odds
+from ramctl.data_engine.chances import LEAST_CHANCE, NAMES, estimate, own_log_odds
 from ramctl.data_engine.clean import Cleaning, CleanOptions
 from ramctl.data_engine.evidence import is_named
 from ramctl.data_engine.region_store import RegionIndex, WorkFolder
@@ -76,9 +76,8 @@ def measure(options: argparse.Namespace) -> dict:
     regions = index.columns()
     said = cleaning.witnesses(index)
     own = own_log_odds(regions["score"], regions["label"], cleaning.calibration)
-    kinds = {"own score": ()} | {
-        f"with {n} {kind}": ((kind, x),) for n, (kind, x) in enumerate(said)
-    }
+    alone = {f"with {n} {NAMES[kind]}": ((kind, x),) for n, (kind, x) in enumerate(said)}
+    kinds = {"own score": ()} | alone
     found = {
         name: estimate(own, regions["label"], regions["sources"], some)
         for name, some in {**kinds, "all": tuple(said)}.items()
