@@ -64,12 +64,12 @@ class Option(click.Option):
         return extra
 
 
-def option(spec: str, help: str, *, name: str | None = None, **attributes: Any) -> Option:
+def option(spec: str, help: str, **attributes: Any) -> Option:
     """An option declared as its help shows it.
 
     `-o, --output FILE` takes a value, `--to [a|b]` one of these, `--dry-run` none. FILE, DIR, N
-    (from 1), SHARE and TIME are also types, unless another is given. `name` is the parameter's,
-    where it is not the long option's; the rest is `Option`'s and click's.
+    (from 1), SHARE and TIME are also types, unless another is given. The parameter, and with it the
+    variable and the key in a file, has the long option's name; the rest is `Option`'s and click's.
     """
     names, _, metavar = spec.replace(", ", ",").partition(" ")
     if metavar.startswith("[") and metavar.endswith("]"):
@@ -79,8 +79,12 @@ def option(spec: str, help: str, *, name: str | None = None, **attributes: Any) 
     elif "count" not in attributes:
         attributes["is_flag"] = True
     attributes.setdefault("show_default", "default" in attributes)
-    declarations = [*names.split(","), *([name] if name else [])]
-    return Option(declarations, help=help, **attributes)
+    *_, last = declarations = names.split(",")
+    return Option([*declarations, _parameter(last)], help=help, **attributes)
+
+
+def _parameter(long_option: str) -> str:
+    return long_option.partition("/")[0].lstrip("-").replace("-", "_")
 
 
 common = partial(option, common=True)
@@ -130,8 +134,8 @@ class TwoHelps(click.Command):
         super().__init__(*args, **attributes | {"add_help_option": False})
         shared: dict[str, Any] = {"is_eager": True, "expose_value": False}
         self._helps = [
-            option("-h", "", name="brief_help", callback=_show(self.brief_help), **shared),
-            option("--help", "", name="full_help", callback=_show(self.get_help), **shared),
+            option("-h", "", callback=_show(self.brief_help), **shared),
+            option("--help", "", callback=_show(self.get_help), **shared),
         ]
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:

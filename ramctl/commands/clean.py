@@ -116,7 +116,7 @@ OPTIONS = {
     ],
     "output": [
         *options.stream,
-        common("--report FILE", "Write a page to judge removed and added tags.", name="page"),
+        common("--report FILE", "Write a page to judge removed and added tags.", field="page"),
     ],
     "stages": [
         common("--work DIR", "Keep regions and decisions; continue from them."),

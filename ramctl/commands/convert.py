@@ -41,7 +41,7 @@ OPTIONS = {
         ),
     ],
     "graph": [
-        common("--to [onnx]", "Add model.onnx to a bundle.", name="target"),
+        common("--to [onnx]", "Add model.onnx to a bundle.", field="target"),
         common(
             "--dtype [fp32|int8]",
             "Number format of the graph; int8: model.int8.onnx.",

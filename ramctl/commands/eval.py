@@ -31,7 +31,9 @@ OPTIONS = {
             "Word list or bundle [default: the truth's tags].",
             type=options.FILE_OR_FOLDER,
         ),
-        common("--map FILE", "Lines of class<TAB>tag|tag; the best score counts.", name="map_file"),
+        common(
+            "--map FILE", "Lines of class<TAB>tag|tag; the best score counts.", field="map_file"
+        ),
         option("--groups FILE", "Lines of group<TAB>class|class: add the mAP of each group."),
         option(
             "--labels FILE",
@@ -49,7 +51,7 @@ OPTIONS = {
         option(
             "--metric-style [exact|ram]",
             "ram: as the RAM authors compute it (order breaks ties, absent classes count 0).",
-            name="style",
+            field="style",
             default="exact",
         ),
         common("--ci", "Add 95 % bootstrap intervals."),
@@ -60,12 +62,12 @@ OPTIONS = {
         common(
             "-f, --format [json|table|csv|md]",
             "Format of the figures.",
-            name="form",
+            field="form",
             default="json",
         ),
         common("-o, --output FILE", "Write FILE, not stdout."),
         common(
-            "--report FILE", "Write a table of classes (.csv, .md, else TSV).", name="report_file"
+            "--report FILE", "Write a table of classes (.csv, .md, else TSV).", field="report_file"
         ),
         common("--calibrate FILE", "Write the thresholds of the best F1, as JSONL."),
         option(

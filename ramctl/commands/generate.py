@@ -23,10 +23,8 @@ OPTIONS = {
         common(
             "--captions N",
             "Captions per photo; beam search may find fewer.",
-            name="n_captions",
             type=click.IntRange(0),
             default=1,
-            field="captions",
         ),
         common(
             "--decode beam:K|nucleus:P",

@@ -28,7 +28,7 @@ OPTIONS = {
         common(
             "--from FORMAT",
             f"{', '.join(FORMATS)} [default: recognised].",
-            name="source_format",
+            field="source_format",
             type=click.Choice(FORMATS),
         ),
         common("--group", "Join the captions of each image."),
@@ -46,7 +46,7 @@ OPTIONS = {
         option(
             "--to [jsonl|ram]",
             "ram: training JSON of the RAM authors; needs --labels.",
-            name="target_format",
+            field="target_format",
             default="jsonl",
         ),
         option("--keep-tags", "Keep tags that come with the captions, as human ones."),

@@ -57,7 +57,7 @@ OPTIONS = {
         common(
             "-f, --format FORMAT",
             f"{', '.join(FORMATS)}.",
-            name="form",
+            field="form",
             type=click.Choice(FORMATS),
             default="jsonl",
             show_default=False,

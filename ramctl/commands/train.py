@@ -55,7 +55,7 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             common(
                 "--set KEY=VALUE",
                 "Override a setting, as in training.lr=1e-4; repeatable.",
-                name="overrides",
+                field="overrides",
                 multiple=True,
             ),
             option(

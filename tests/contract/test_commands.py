@@ -39,6 +39,23 @@ def command_of(name: str) -> click.Command:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_variables_and_keys_are_named_as_the_options_are(command):
+    for parameter in command_of(command).params:
+        if isinstance(parameter, click.Option):
+            name = parameter.opts[-1].removeprefix("--").replace("-", "_")
+            assert parameter.name == name
+            variables = [f"RAMCTL_{command.upper()}_{name.upper()}", f"RAMCTL_{name.upper()}"]
+            assert parameter.envvar == variables
+
+
+def test_a_variable_chooses_the_format(tmp_path):
+    photo = str(DATA / "photos" / "kite.jpg")
+    for variable in ("RAMCTL_TAG_FORMAT", "RAMCTL_FORMAT"):
+        done = CliRunner().invoke(cli, ["tag", photo], env={variable: "text"})
+        assert (done.exit_code, done.output.startswith(photo + "\t")) == (0, True), done.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_brief_help_fits_a_screen(command):
     lines = printed(command, "-h").splitlines()
     assert 15 <= len(lines) <= 30
