@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +18,7 @@ from ramctl.errors import RunProblem
 
 # What file systems without locks answer: some mounts of NFS and Lustre, and FUSE.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+WAIT_S = 0.1  # between two looks at a lock that is waited for
 Say = Callable[[str], None]
 
 
@@ -154,12 +155,26 @@ def _flock(descriptor: int, output: Path, wait: Say | None) -> bool:
                 message = f"{output}: locked{holder}; another run is in progress"
                 raise RunProblem(message) from error
             wait(f"{output}: locked{holder}; waiting for that run to end")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _wait_for(descriptor)
     except OSError as error:
         if error.errno in _NO_LOCKS:
             return False
         raise RunProblem(f"{output}: cannot be locked: {error.strerror}") from error
     return True
+
+
+def _wait_for(descriptor: int) -> None:
+    """Lock a file when its holder lets go of it.
+
+    Not by one blocking call: a signal just before that would only be noticed after it.
+    """
+    import fcntl
+
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(WAIT_S)
 
 
 def _is_current(descriptor: int, path: Path) -> bool:

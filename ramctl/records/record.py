@@ -98,7 +98,11 @@ def encode_name(name: str) -> str | dict[str, str]:
 
 def shown_name(name: str) -> str:
     """A file name for messages: bytes that are not UTF-8 as `\\xNN`."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    try:
+        content = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # from JSON, and no file's name
+        content = name.encode("utf-8", "backslashreplace")
+    return content.decode("utf-8", "backslashreplace")
 
 
 def decode_name(value: Any) -> str:

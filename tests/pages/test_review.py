@@ -102,7 +102,7 @@ def downloaded(browser, folder):
     path = folder / "decisions.jsonl"
     path.unlink(missing_ok=True)
     browser.value("document.getElementById('save').click()")
-    while not path.exists():
+    while not path.exists() or not path.read_bytes().endswith(b"\n"):
         browser.value("0")
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
