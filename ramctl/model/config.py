@@ -117,7 +117,7 @@ class LossConfig:
 
     objective: Literal["ram", "ram-plus", "tag2text"]
     loss: Literal["mean", "ram-official"]  # global means, or the authors' sums a process
-    tag_weight: float  # 0: the tagger stays as it is, captioning alone is trained
+    tag_weight: float  # 0: captions alone
     caption_weight: float
     distill_weight: float
     alignment_weight: float
@@ -134,6 +134,11 @@ class LossConfig:
     sampled_labels: int  # labels a step that the tag decoder sees; 0: all
     classes_weight: float = 0.0  # keeps the backbone's own class probabilities as they were
     absent_weight: float = 1.0  # of labels that neither a caption nor a teacher supports
+
+    @property
+    def captions_alone(self) -> bool:
+        """Whether only the captioning branch is trained, and the tagger stays as it is."""
+        return self.tag_weight == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,12 +92,8 @@ def output_lock(*outputs: Path | None, say: Say = lambda message: None) -> Itera
 
 def sync_folder(path: Path) -> None:
     """Have the names in a folder on the disk, where its file system can do that."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with suppress(OSError):
+        sync_file(path)
 
 
 def sync_file(path: Path) -> None:

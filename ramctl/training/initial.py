@@ -52,8 +52,8 @@ def initial_model(
         say(f"weights from {init.path}")
     else:
         say(_initialise_backbone(model, preset, encoder))
-    if not preset.training.losses.tag_weight:
-        _freeze_tagger(model, preset, init)
+    if preset.training.losses.captions_alone:
+        _freeze_tagger(model, preset, labels, init)
     elif preset.training.backbone.backbone_lr_factor == 0:
         model.encoder.requires_grad_(False)
     elif preset.training.backbone.frozen_stages:
@@ -61,11 +61,13 @@ def initial_model(
     return model
 
 
-def _freeze_tagger(model: RAM, preset: Preset, init: Bundle | None) -> None:
+def _freeze_tagger(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle | None) -> None:
     """Leave only the captioning branch to be trained; UsageProblem where that cannot be."""
     training, captioning = preset.training, preset.model.captioning
     if init is None:
         raise UsageProblem("training.tag_weight = 0 trains captions alone: name a tagger to keep")
+    if list(labels) != list(init.labels):
+        raise UsageProblem("training.tag_weight = 0 trains captions alone: leave out --labels")
     if model.captioning is None or captioning is None or not training.losses.caption_weight:
         raise UsageProblem("training.tag_weight = 0 trains captions alone: there are none")
     if training.backbone.backbone_lr_factor or captioning.tie_tag_decoder:

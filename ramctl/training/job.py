@@ -117,7 +117,7 @@ class Job:
         # Where all labels are rare, none is too rare.
         self.evidence = is_trained | (counts >= min(fewest, counts.max(initial=0)))
         is_trained |= counts > 0
-        if not self.training.losses.tag_weight:  # the tagger comes with what it has
+        if self.training.losses.captions_alone:  # the tagger comes with what it has
             self.evidence[:] = is_trained[:] = True
         # A label that is said to be without evidence in the file stays so.
         self.evidence &= np.array([label.validated for label in self.targets.labels])

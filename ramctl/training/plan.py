@@ -9,6 +9,7 @@ import orjson
 
 from ramctl.checkpoints.bundle import META, Bundle, resolve_model
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.evaluation.tagger_scores import PREFIX as SCORES
 from ramctl.model.config import (
     Preset,
     change_preset,
@@ -159,7 +160,7 @@ def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
 
 def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
     if options.preset is None and options.init is not None:
-        preset = Bundle.open(resolve_model(options.init)).preset
+        preset = _without_scores(Bundle.open(resolve_model(options.init)).preset)
     else:
         preset = load_preset(options.preset or DEFAULT_PRESET)
     if options.command == "finetune":
@@ -176,6 +177,12 @@ def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
         commands=[command],
         **{f.name: getattr(options, f.name) for f in fields(RunPaths)},
     )
+
+
+def _without_scores(preset: Preset) -> Preset:
+    """A bundle's preset without the files of scores that taught it: they are not its user's."""
+    teachers = [n for n in preset.training.losses.distill if not n.startswith(SCORES)]
+    return change_preset(preset, {"training": {"distill": teachers}})
 
 
 def _check_resumed(options: TrainOptions, plan: Plan) -> None:

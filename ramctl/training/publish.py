@@ -61,13 +61,17 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
     model card says of them.
     """
     model, preset = job.trainer.model.cpu().eval(), job.preset
-    if preset.training.losses.tag_weight:
+    provenance = _provenance(job, measured)
+    if preset.training.losses.captions_alone:  # the tagger is its parent's
+        parent = job.init
+        assert parent is not None
+        labels, shared = parent.labels, parent.threshold
+        calibration = parent.calibration if parent.has(CALIBRATION) else None
+        history = parent.meta["provenance"]
+        commands = [*history["commands"], *provenance["commands"]]
+        provenance |= {"data": history["data"], "commands": commands}
+    else:
         labels, shared, calibration = _thresholds(job, scored)
-    else:  # the tagger is its parent's
-        assert job.init is not None
-        labels = job.init.labels
-        calibration = job.init.calibration if job.init.has(CALIBRATION) else None
-        shared = job.init.meta["thresholds"]["threshold"]
     with BundleWriter(out) as writer:
         if calibration is not None:
             calibration.write(writer.path / CALIBRATION)
@@ -79,11 +83,7 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
             "threshold": shared,
             "open_set_threshold": preset.open_set_threshold,
         }
-        writer.meta["provenance"] = provenance = _provenance(job, measured)
-        if not preset.training.losses.tag_weight and job.init is not None:
-            parent = job.init.meta["provenance"]
-            provenance["data"] = parent["data"]
-            provenance["commands"] = [*parent["commands"], *provenance["commands"]]
+        writer.meta["provenance"] = provenance
         if find_spec("onnx"):
             export_graph(
                 model, preset.preprocess.size, writer.path / GRAPH, weights=writer.path / WEIGHTS

@@ -70,7 +70,7 @@ def test_the_page_holds_everything_sorted_by_doubt_and_nothing_from_elsewhere(tm
     assert first["box"] == BOX and (first["reason"], first["score"]) == ("outlier", 0.8123)
     assert page.count("data:image/jpeg;base64,") == 2 and ticks == [1, 1, 1]
     assert "a </script>" not in page and "http" not in page
-    assert "has removed 1 tags, and 2 that" in page and "All are here" in page
+    assert "has removed 1 tag, and 2 that" in page and "All are here" in page
 
 
 def test_a_page_of_a_part_says_so(tmp_path, judged):

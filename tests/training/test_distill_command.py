@@ -70,6 +70,16 @@ def test_a_resumed_run_notices_other_scores(train, teacher):
     assert "the records or the teachers' scores changed since the run began" in done.stderr
 
 
+def test_a_model_that_scores_taught_is_trained_on_without_their_file(train, command, teacher):
+    path = write_records(Path("in.jsonl"), training_records())
+    assert train(path, "--distill", f"scores:{teacher}", "--out", "m", "--steps", 1).returncode == 0
+    teacher.unlink()
+    done = command(
+        "train", path, "--init", "m/", "--out", "n", "--steps", 1, "--root", DATA, "--threads", 1
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_labels_without_evidence_are_given_only_when_asked_for(train, command, teacher, tmp_path):
     labels = Path("labels.txt")
     labels.write_text("horse\ngrass\nzeppelin\nunicorn\ntractor\nsky\n")

@@ -191,12 +191,14 @@ def test_without_a_weight_on_tags_captions_alone_are_learnt(train, parsed, comma
     [
         (CAPTIONS_ALONE, "name a tagger to keep"),
         ((*CAPTIONS_ALONE[:2], "--init", "x/"), "it needs training.backbone_lr_factor = 0"),
+        ((*CAPTIONS_ALONE, "--init", "x/", "--labels", "+more.txt"), "leave out --labels"),
         ((*CAPTIONS_ALONE, "--init", "x/", "--set", "training.caption_weight=0"), "there are none"),
     ],
 )
 def test_what_captions_alone_cannot_be_learnt_with_is_one_line(train, parsed, arguments, message):
     if "--init" in arguments:
         train(parsed, "--out", "x", "--steps", 1)
+    Path("more.txt").write_text("zeppelin\n")
     done = train(parsed, "--out", "y", "--steps", 1, *arguments)
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 

@@ -34,7 +34,7 @@ class Tagging(Objective):
 
     def sample(self, targets: Tensor) -> SampledLabels | None:
         """The labels of a pass; None for all of them. Without a weight nobody asks for any."""
-        if not self.weight:
+        if self.config.captions_alone:
             return SampledLabels(torch.zeros(0, dtype=torch.long), torch.zeros(0))
         # Not torch's own stream: sampling must not shift the random numbers of dropout.
         generator = torch.Generator().manual_seed(torch.initial_seed() & 0x7FFFFFFF)

@@ -51,7 +51,7 @@ def _other_objectives(
 ) -> Iterator[Objective]:
     """The objectives beside tagging that have a weight; captioning alone where tagging has none."""
     losses = config.losses
-    if not losses.tag_weight:
+    if losses.captions_alone:
         yield Captioning(losses)
         return
     distillations = [Distillation(model, losses, name, clip) for name in teachers]
@@ -86,12 +86,12 @@ class TrainingTask(nn.Module):
             _check_official(model, losses, teachers)
         self.model = model
         self.tagging = Tagging(model, losses, trained)
-        tagging = [self.tagging] if losses.tag_weight else []
+        tagging = [] if losses.captions_alone else [self.tagging]
         self.objectives = [*tagging, *_other_objectives(model, config, teachers, clip)]
         self.submodules = nn.ModuleList(self.objectives)  # moves their buffers with the model
         self.weights = {name: o.weight for o in self.objectives for name in o.names}
         self.asks_former = "imagenet" in teachers or losses.classes_weight > 0
-        self.asks_former &= losses.tag_weight > 0
+        self.asks_former &= not losses.captions_alone
         # A frozen backbone is its own former self: only one that is trained needs a copy.
         is_trained = config.backbone.backbone_lr_factor > 0
         self.former = FormerBackbone(model) if self.asks_former and is_trained else None
