@@ -65,6 +65,7 @@ class PriorConfig:
     mlp_width: int  # hidden width of pooled feature -> label space; 0: none
     similarity: bool  # logits get scale * <normalised global feature, text embedding>
     class_sharpness: float  # k of log sum p exp(k <class name, label>) in the logits; 0: without
+    dropout: float = 0.0  # of the pooled feature, in training
 
 
 @dataclass(frozen=True, slots=True)

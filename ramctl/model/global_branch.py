@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ramctl.model.attention import dropout
 from ramctl.model.config import LabelConfig, PriorConfig
 from ramctl.model.label_queries import LabelParts
 
@@ -89,7 +90,7 @@ class GlobalBranch(nn.Module):
 
     def forward(self, features: Tensor) -> GlobalFeatures:
         """The global features of the backbone's tokens (B, T, C)."""
-        pooled = features.mean(1)  # (B, C)
+        pooled = dropout(features.mean(1), self.config.dropout, self.training)  # (B, C)
         feature, token, classes = self.to_label_space(pooled), None, None
         if self.classifier is not None:
             classes = self.class_probabilities(features)
