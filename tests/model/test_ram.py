@@ -51,6 +51,19 @@ def test_cached_features_give_what_photos_give(photos):
         assert torch.equal(model(features).tag_logits, model(photos).tag_logits)
 
 
+def test_the_pooled_feature_is_dropped_in_training_alone_and_classes_keep_what_they_know(photos):
+    model = build([*PRIOR, "model.prior.dropout=0.5"])
+    with torch.no_grad():
+        features = model.encoder(photos)
+        known = model.prior(features)
+        assert torch.equal(model.prior(features).own, known.own)
+        model.train()
+        dropped = model.prior(features)
+    assert not torch.allclose(dropped.own, known.own)
+    assert torch.equal(dropped.classes, known.classes)
+    assert load_preset("tiny", PRIOR).model.prior.dropout == 0  # as bundles of earlier versions
+
+
 def test_what_frozen_stages_keep_gives_what_photos_give(photos):
     model = build(PRIOR)
     model.encoder.freeze(3)
