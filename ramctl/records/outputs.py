@@ -3,8 +3,9 @@
 import errno
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -29,7 +30,7 @@ class Sink:
         """Drop everything after byte `end`: what a killed run wrote but did not record."""
         self.end = end
 
-    def compact(self, stale: Sequence[tuple[int, int]]) -> None:
+    def compact(self, stale: Iterator[tuple[int, int]]) -> None:
         """Write a copy of what is in the file, without these ranges, beside it."""
 
     def close(self) -> None:
@@ -113,11 +114,12 @@ class PartFile(Sink):
             with self._problems():
                 stream.close()
 
-    def compact(self, stale: Sequence[tuple[int, int]]) -> None:
-        if stale:
+    def compact(self, stale: Iterator[tuple[int, int]]) -> None:
+        first = next(stale, None)
+        if first is not None:
             self.close()
             with self._problems():
-                self._copy(sorted(stale))
+                self._copy(chain([first], stale))
 
     def finish(self) -> None:
         self.close()
@@ -126,10 +128,10 @@ class PartFile(Sink):
                 sync_file(self.part)
                 move_into_place(self.part, self.path)
 
-    def _copy(self, stale: Sequence[tuple[int, int]]) -> None:
-        """Write what is there to `FILE.part.kept`, without some ranges."""
+    def _copy(self, stale: Iterable[tuple[int, int]]) -> None:
+        """Write what is there to `FILE.part.kept`, without some ranges, which are in order."""
         with self._source.open("rb") as source, kept_path(self.part).open("wb") as target:
-            for start, end in [*stale, (self.end, self.end)]:
+            for start, end in chain(stale, [(self.end, self.end)]):
                 while block := source.read(min(start - source.tell(), 1 << 20)):
                     target.write(block)
                 source.seek(end)

@@ -12,8 +12,7 @@ is complete, output and state lose what was dropped: see `compact`.
 """
 
 import os
-from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,14 @@ from typing import Literal
 import orjson
 
 from ramctl.errors import RunProblem
+from ramctl.records.entries import RowIndex, parsed, read_rows
 from ramctl.records.files import (
     kept_path,
     move_into_place,
     part_path,
+    replacing,
     state_path,
     sync_file,
-    write_atomic,
 )
 from ramctl.records.record import JsonObject
 
@@ -40,19 +40,14 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One recorded input; `start` and `end` are its bytes in the output or the rejects file."""
+    """One recorded input, by its row; `end` is where its line ends in the output or the rejects."""
 
     row: int
     status: Status
     stamp: str
-    start: int
     end: int
+    is_written: bool  # the file of its status has a line for it
     problem: Problem | None = None
-
-    @property
-    def is_written(self) -> bool:
-        """Whether the file of its status has a line for it."""
-        return self.end > self.start
 
 
 def recorded_fingerprint(output: Path) -> dict[str, str]:
@@ -61,7 +56,7 @@ def recorded_fingerprint(output: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     with path.open("rb") as lines:
-        head: JsonObject = _parsed(next(lines, b"")) or {}
+        head: JsonObject = parsed(next(lines, b"")) or {}
     return dict(head.get("fingerprint", {}))
 
 
@@ -86,23 +81,23 @@ class ResumeState:
             "rejects": None if rejects is None else os.path.abspath(rejects),  # noqa: PTH100
             "header": n_header,
         }  # fmt: skip
-        self._earlier: dict[str, deque[Entry]] = defaultdict(deque)
-        self._dropped: set[int] = set()  # rows
+        self._index = RowIndex()
         self._pending: list[bytes] = []
-        self._n_rows = self._size = 0
+        self._size = 0
         self.ends: dict[Status, int] = {"done": n_header, "rejected": 0}
-        self.stale: dict[Status, list[Range]] = {"done": [], "rejected": []}
         self.continues_rejects = True  # the rejects file is that of the earlier run
 
     def start(self) -> None:
         """Begin a new state and discard an older one."""
         kept_path(self._path).unlink(missing_ok=True)
-        self._rewrite([])
+        self._size = self._write(self._path, [])
 
-    def _rewrite(self, rows: list[bytes]) -> None:
-        content = b"".join([orjson.dumps(self._head) + b"\n", *rows])
-        write_atomic(self._path, content)
-        self._size = len(content)
+    def _write(self, path: Path, rows: Iterable[bytes]) -> int:
+        """Write a whole state so that no reader sees half of it; the bytes that it has."""
+        with replacing(path) as stream:
+            stream.write(orjson.dumps(self._head) + b"\n")
+            stream.writelines(rows)
+            return stream.tell()
 
     def load(self, n_output_bytes: int, n_reject_bytes: int = 0) -> None:
         """Read the earlier state of an output and a rejects file that now have so many bytes.
@@ -111,8 +106,8 @@ class ResumeState:
         become unwritten. Raises RunProblem when the state belongs to another command, model, label
         system or thresholds.
         """
-        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
-        if not lines:
+        self._size = self._path.stat().st_size if self._path.exists() else 0
+        if not self._size:
             if n_output_bytes:
                 raise RunProblem(
                     f"{self._path}: not found, so --resume cannot tell what is done; "
@@ -120,34 +115,53 @@ class ResumeState:
                 )
             self.start()
             return
-        n_valid = self._take_head(lines[0], n_reject_bytes)
-        rows, keys, entries = list[bytes](), list[str](), list[Entry]()
-        for line in lines[1:]:
-            row = _parsed(line)
-            if row is None or (row["status"] == "done" and row["end"] > n_output_bytes):
-                break
-            status: Status = row["status"]
-            if status == "rejected" and n_valid is not None and row["end"] > n_valid:
-                row["end"] = self.ends["rejected"]
-                line = orjson.dumps(row) + b"\n"
-            keys.append(row["key"])
-            entries.append(_entry(row, len(entries), self.ends[status]))
-            rows.append(line)
-            self.ends[status] = row["end"]
-            if "drops" in row:
-                self._drop(entries[row["drops"]])
-        for key, entry in zip(keys, entries, strict=True):
-            if entry.row not in self._dropped:
-                self._earlier[key].append(entry)
-        self._n_rows = len(rows)
+        with self._path.open("rb") as stream:
+            old_head = stream.readline()
+        n_valid = self._take_head(old_head, n_reject_bytes)
         head = orjson.dumps(self._head) + b"\n"
-        if [head, *rows] != lines:
-            self._rewrite(rows)
-        self._size = len(head) + sum(map(len, rows))
+        self._index = RowIndex(self._size, len(head))
+        is_changed = head != old_head
+        try:
+            for line, row, was_unwritten in self._valid_rows(n_output_bytes, n_valid):
+                self._add_earlier(line, row)
+                is_changed |= was_unwritten
+        except (LookupError, TypeError) as error:
+            raise RunProblem(
+                f"{self._path}: line {len(self._index) + 2} is none of a state; "
+                "run without --resume to start over"
+            ) from error
+        if is_changed or self._size != self._index.n_bytes:
+            rows = self._valid_rows(n_output_bytes, n_valid)
+            self._size = self._write(self._path, (line for line, *_ in rows))
+        self._index.open(self._path)
+
+    def _valid_rows(
+        self, n_output: int, n_rejects: int | None
+    ) -> Iterator[tuple[bytes, JsonObject, bool]]:
+        """The lines and rows that count, and whether a row's reject has become unwritten."""
+        written = 0  # bytes of the rejects file that count
+        for line, row in read_rows(self._path):
+            if row["status"] == "done":
+                if row["end"] > n_output:
+                    return
+            elif n_rejects is not None and row["end"] > n_rejects:
+                row["end"] = written
+                yield orjson.dumps(row) + b"\n", row, True
+                continue
+            else:
+                written = row["end"]
+            yield line, row, False
+
+    def _add_earlier(self, line: bytes, row: JsonObject) -> None:
+        status: Status = row["status"]
+        self._index.add(row["key"], line, is_written=row["end"] > self.ends[status])
+        self.ends[status] = row["end"]
+        if "drops" in row:
+            self._index.drop(row["drops"])
 
     def _take_head(self, line: bytes, n_reject_bytes: int) -> int | None:
         """Check the first line; the bytes of the rejects file that count, None: as recorded."""
-        head = _parsed(line) or {}
+        head = parsed(line) or {}
         if head.get("format") != FORMAT or head.get("command") != self._head["command"]:
             raise RunProblem(f"{self._path}: written by another command or version")
         old, new = head.get("fingerprint", {}), self._head["fingerprint"]
@@ -167,8 +181,13 @@ class ResumeState:
 
     def take(self, key: str) -> Entry | None:
         """The earlier entry of this input; a repeated input takes one entry each time."""
-        entries = self._earlier.get(key)
-        return entries.popleft() if entries else None
+        found = self._index.take(key)
+        if found is None:
+            return None
+        number, row = found
+        problem = (row["code"], row["message"]) if "code" in row else None
+        is_written = self._index.is_written(number)
+        return Entry(number, row["status"], row["stamp"], row["end"], is_written, problem)
 
     def add(
         self,
@@ -186,14 +205,8 @@ class ResumeState:
             row |= {"code": problem[0], "message": problem[1]}
         if drops is not None:
             row["drops"] = drops.row
-            self._drop(drops)
-        self._n_rows += 1
+            self._index.drop(drops.row)
         self._pending.append(orjson.dumps(row) + b"\n")
-
-    def _drop(self, entry: Entry) -> None:
-        self._dropped.add(entry.row)
-        if entry.is_written:
-            self.stale[entry.status].append((entry.start, entry.end))
 
     def flush(self) -> None:
         """Append the pending entries; call after flushing the outputs that they name."""
@@ -213,7 +226,20 @@ class ResumeState:
     @property
     def has_dropped(self) -> bool:
         """Whether the outputs hold lines that are to be left out when they are complete."""
-        return bool(self._dropped)
+        return self._index.n_dropped > 0
+
+    def _spans(self) -> Iterator[tuple[JsonObject, int, bool]]:
+        """The rows of the file, where each begins in its output, and whether it was dropped."""
+        starts: dict[Status, int] = {"done": self._head["header"], "rejected": 0}
+        for number, (_, row) in enumerate(read_rows(self._path)):
+            yield row, starts[row["status"]], self._index.is_dropped(number)
+            starts[row["status"]] = row["end"]
+
+    def stale(self, status: Status) -> Iterator[Range]:
+        """The bytes of what was dropped in the file of a status, in order."""
+        for row, start, is_dropped in self._spans():
+            if is_dropped and row["status"] == status and row["end"] > start:
+                yield start, row["end"]
 
     def compact(self) -> None:
         """Leave out what was dropped, once each output has a compacted copy, `FILE.part.kept`.
@@ -221,22 +247,23 @@ class ResumeState:
         From the moment that the new state is there, under the name `STATE.kept`, the copies count;
         a crash before it leaves everything as it was, and one after it is mended by `roll_forward`.
         """
-        rows = list[bytes]()
+        self._write(kept_path(self._path), self._kept_rows())
+        self._index = RowIndex()
+
+    def _kept_rows(self) -> Iterator[bytes]:
         removed: dict[Status, int] = {"done": 0, "rejected": 0}
-        ends: dict[Status, int] = {"done": self._head["header"], "rejected": 0}
-        for number, line in enumerate(self._path.read_bytes().splitlines(keepends=True)[1:]):
-            row = _parsed(line) or {}
+        for row, start, is_dropped in self._spans():
             status: Status = row["status"]
-            start, ends[status] = ends[status], row["end"]
-            if number in self._dropped:
+            if is_dropped:
                 removed[status] += row["end"] - start
                 continue
             row.pop("drops", None)
             row["end"] -= removed[status]
-            rows.append(orjson.dumps(row) + b"\n")
-        content = b"".join([orjson.dumps(self._head) + b"\n", *rows])
-        write_atomic(kept_path(self._path), content)
-        self._dropped.clear()
+            yield orjson.dumps(row) + b"\n"
+
+    def close(self) -> None:
+        """Look up no earlier entries any more."""
+        self._index.close()
 
     def sync(self) -> None:
         """Have the state on the disk."""
@@ -250,23 +277,9 @@ def roll_forward(output: Path) -> None:
     if not kept.exists():
         return
     with kept.open("rb") as lines:
-        head = _parsed(next(lines, b"")) or {}
+        head = parsed(next(lines, b"")) or {}
     files = [output, *([Path(head["rejects"])] if head.get("rejects") else [])]
     for part in map(part_path, files):
         if kept_path(part).exists():
             move_into_place(kept_path(part), part)
     move_into_place(kept, state)
-
-
-def _parsed(line: bytes) -> JsonObject | None:
-    """The object of a whole line; None for one that a crash has torn."""
-    try:
-        row = orjson.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _entry(row: JsonObject, number: int, start: int) -> Entry:
-    problem = (row["code"], row["message"]) if "code" in row else None
-    return Entry(number, row["status"], row["stamp"], start, row["end"], problem)

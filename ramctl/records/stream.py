@@ -234,6 +234,7 @@ class _Outputs:
         self.sinks["done"].close()
         if self.state:
             self.sinks["rejected"].close()
+            self.state.close()
         else:
             self.sinks["rejected"].finish()
 
@@ -243,9 +244,11 @@ class _Outputs:
         if self.state and self.output:
             if self.state.has_dropped:
                 for status, sink in self.sinks.items():
-                    sink.compact(self.state.stale[status])
+                    sink.compact(self.state.stale(status))
+                self.state.close()
                 self.state.compact()
                 roll_forward(self.output)
+            self.state.close()
             self.state.sync()
         for sink in self.sinks.values():
             sink.finish()

@@ -1,0 +1,91 @@
+"""What the entries of a resume state cost, and that each is found once, in order."""
+
+import tracemalloc
+
+import pytest
+
+from ramctl.errors import RunProblem
+from ramctl.records import entries
+from ramctl.records.entries import RowIndex
+from ramctl.records.state import ResumeState
+
+N = 20_000
+
+
+def state_of(path, keys):
+    state = ResumeState(path, "test", {})
+    state.start()
+    for place, key in enumerate(keys, 1):
+        state.add(key, "stamp", "done", place)
+    state.flush()
+    return state
+
+
+def test_an_entry_takes_few_bytes_of_memory(tmp_path):
+    state_of(tmp_path / "state", [f"/photos/of/a/folder/{place}.jpg" for place in range(N)])
+    ResumeState(tmp_path / "state", "test", {}).load(N)  # what is imported then does not count
+    tracemalloc.start()
+    try:
+        again = ResumeState(tmp_path / "state", "test", {})
+        again.load(N)
+        n_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert n_bytes / N < 40
+    assert again.take("/photos/of/a/folder/7.jpg").end == 8
+
+
+def test_the_entries_of_one_key_are_not_searched_from_the_first_each_time(tmp_path):
+    state_of(tmp_path / "state", ["a.jpg"] * 3000 + ["b.jpg"])
+    again = ResumeState(tmp_path / "state", "test", {})
+    again.load(N)
+    n_flags = 0
+
+    class Flags(bytearray):
+        def __getitem__(self, place):
+            nonlocal n_flags
+            n_flags += 1
+            return super().__getitem__(place)
+
+    again._index._flags = Flags(again._index._flags)
+    assert [again.take("a.jpg").end for _ in range(3000)] == list(range(1, 3001))
+    assert again.take("a.jpg") is None
+    assert again.take("b.jpg").end == 3001
+    assert n_flags < 5 * 3001  # some a search, not one for each of the others
+
+
+def test_keys_of_one_hash_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(entries, "hash", lambda key: 5 << 40, raising=False)
+    state_of(tmp_path / "state", ["a", "b", "a", "c", "b", "a"])
+    again = ResumeState(tmp_path / "state", "test", {})
+    again.load(N)
+    taken = [again.take(key) for key in "bcabaaacd"]
+    assert [entry and entry.end for entry in taken] == [2, 4, 1, 5, 3, 6, None, None, None]
+
+
+def test_an_empty_index_finds_nothing():
+    assert RowIndex().take("a") is None
+
+
+@pytest.mark.parametrize("line", ["{}", '{"key":"b","status":"done","end":"x"}', '{"drops":9}'])
+def test_a_line_that_is_none_of_a_state_is_named(line, tmp_path):
+    state_of(tmp_path / "state", ["a"])
+    with (tmp_path / "state").open("a") as stream:
+        stream.write(line + "\n")
+    with pytest.raises(RunProblem, match="state: line 3 is none of a state"):
+        ResumeState(tmp_path / "state", "test", {}).load(N)
+
+
+def test_what_follows_a_torn_line_in_a_large_state_does_not_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(entries, "_BLOCK", 200)
+    path = tmp_path / "state"
+    state_of(path, map(str, range(20)))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:9], b'{"key":\n', *lines[9:]]))
+    again = ResumeState(path, "test", {})
+    again.load(N)
+    assert (again.ends["done"], again.take("8")) == (8, None)
+    assert path.read_bytes() == b"".join(lines[:9])
+    again.add("new", "stamp", "done", 9)
+    again.flush()
+    assert path.read_bytes().count(b"\n") == 10
