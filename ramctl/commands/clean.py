@@ -27,14 +27,6 @@ numbers per tag, and 5 x (features x (features + labels)) for the predictions.
 """
 
 
-def read_part(text: str) -> tuple[int, int]:
-    """(I, N) of `I/N`, the I-th of N parts."""
-    index, slash, number = text.partition("/")
-    if not (slash and index.isdecimal() and number.isdecimal() and int(index) < int(number)):
-        raise click.BadParameter(f"{text!r} is not a part such as 0/4")
-    return int(index), int(number)
-
-
 def words_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """Reads words of a list, given in any order; `none` and `all` for the extremes."""
 
@@ -125,10 +117,11 @@ OPTIONS = {
             "Run one stage on --work; cluster and apply read nothing else.",
         ),
         option(
-            "--part I/N",
-            "Do the I-th of N shares of detect or cluster; any N gives the same result.",
-            type=read_part,
-            default="0/1",
+            "--shard I/N",
+            "Do the I-th of N parts of detect or cluster; any N gives the same result.",
+            type=options.read_shard,
+            default="1/1",
+            show_default=False,
         ),
     ],
     "run": [*options.engine_run, *options.messages],

@@ -17,7 +17,7 @@ generated_captions, generated_caption_tags. Streams.
 {options.EXIT_CODES}
 """
 OPTIONS = {
-    "input": [options.root, options.max_line],
+    "input": [options.root, options.max_line, options.shard],
     "model": [
         options.model,
         common(

@@ -5,12 +5,29 @@ from pathlib import Path
 import click
 
 from ramctl.commands.base import common, option
+from ramctl.records.shards import ALL, Shard
 
 FILE_OR_FOLDER = click.Path(path_type=Path)
 EXIT_CODES = """\
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
 130 interrupted, 143 terminated (what is written is complete, --resume continues)."""
 
+
+def read_shard(text: str) -> Shard:
+    """The shard of `I/N`."""
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+shard = option(
+    "--shard I/N",
+    "Do the I-th of N parts of the input; cat joins the outputs.",
+    type=read_shard,
+    default=str(ALL),
+    show_default=False,
+)
 root = option(
     "--root DIR",
     "Folder of relative photo names [default: that of the input file].",

@@ -25,6 +25,7 @@ OPTIONS = {
     "input": [
         options.root,
         options.max_line,
+        options.shard,
         common(
             "--from FORMAT",
             f"{', '.join(FORMATS)} [default: recognised].",

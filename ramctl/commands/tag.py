@@ -32,6 +32,7 @@ OPTIONS = {
         option("--max-bytes N", "Reject photos in larger files.", default=1_000_000_000),
         option("--max-seconds N", "Reject photos that take longer to decode.", default=60),
         options.max_line,
+        options.shard,
         options.root,
     ],
     "model": [

@@ -96,10 +96,14 @@ class CleanOptions:
     page: Path | None = None  # HTML that shows what was removed and added, to decide on
     work: Path | None = None  # a folder that keeps regions and decisions
     stage: str | None = None  # detect, cluster or apply alone, on `work`
-    part: tuple[int, int] = (0, 1)  # this process's share of detect or cluster: i of n
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """This process's share of detect or cluster: i of n, from 0."""
+        return self.stream.shard.index - 1, self.stream.shard.number
 
     @property
     def embed_kind(self) -> str:
@@ -189,8 +193,8 @@ def _source(options: CleanOptions) -> Iterator[Item]:
     require_files([str(path) for path in options.scores_files])
     if stage and options.work is None:
         raise UsageProblem(f"--stage {stage} needs --work DIR")
-    if options.part != (0, 1) and stage not in ("detect", "cluster"):
-        raise UsageProblem("--part needs --stage detect or --stage cluster")
+    if not options.stream.shard.is_all and stage not in ("detect", "cluster"):
+        raise UsageProblem("--shard needs --stage detect or --stage cluster: apply is one run")
     if stage in ("cluster", "apply"):
         if options.inputs:
             raise UsageProblem(f"--stage {stage} reads --work, not {options.inputs[0]}")

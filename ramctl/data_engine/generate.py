@@ -22,10 +22,11 @@ from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.batches import map_good
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.model.ram import Encoded
-from ramctl.records.inputs import RootCheck, named_or_stdin, read_inputs, require_files
+from ramctl.records.inputs import RootCheck, named_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, content_stamp
 from ramctl.records.record import JsonObject, Record
 from ramctl.records.report import Report
+from ramctl.records.shards import shard_of
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
 
 # Of the tags that a baseline's captions added, 35 % were right where the model also scored them
@@ -183,7 +184,8 @@ def run(options: GenerateOptions) -> Report:
     inputs = named_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
     report = Report("generate", quiet=options.quiet)
-    source = read_inputs(inputs, options.root, report.command, options.max_line)
+    read = partial(unread_inputs, inputs, options.root, report.command, options.max_line)
+    source, shard = shard_of(options.stream.shard, inputs, read)
     devices = split_devices(options.baseline.device)
     generator = Generator.load(options, device=devices[0], say=report.say)
     baseline = generator.baseline
@@ -199,7 +201,7 @@ def run(options: GenerateOptions) -> Report:
         "model": baseline.bundle.fingerprint,
         "thresholds": content_stamp(generator.thresholds.tobytes()),
         "captions": f"{options.captions} {options.decode} {options.seed} {options.confirm}",
-    }
+    } | shard
     stage, stream = Tally(report).counted(stage), replace(options.stream, batch=baseline.batch)
     return run_stream(report, source, stage, stream, fingerprint=fingerprint)
 

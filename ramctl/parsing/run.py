@@ -1,21 +1,21 @@
 """`ramctl parse`: captions to tagged records, or to a label system."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ramctl.errors import UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
-from ramctl.readers.detect import read_any
+from ramctl.readers.detect import unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.records.files import output_lock, require_distinct
 from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.outputs import rejects_file
-from ramctl.records.record import Item
 from ramctl.records.report import Report
+from ramctl.records.shards import shard_of
 from ramctl.records.stream import StreamOptions, run_stream
 
 
@@ -47,10 +47,11 @@ def run(options: ParseOptions) -> Report:
     named = named_or_stdin(options.inputs, "captions")
     require_files(named)
     tags = labels.tags if labels else ()
-    items: Iterator[Item] = read_any(
-        named, options.root, "parse", form=options.source_format, tag_list=tags,
+    read = partial(
+        unread_any, named, options.root, "parse", form=options.source_format, tag_list=tags,
         max_line=options.max_line,
     )  # fmt: skip
+    items, shard = shard_of(options.stream.shard, named, read)
     if options.group:
         items = group_by_image(items)
     if options.build_labels:
@@ -72,7 +73,7 @@ def run(options: ParseOptions) -> Report:
     form: dict[str, Any] = {}
     if to_ram and labels is not None:
         form = {"encode": ram_encoder(labels), "header": b"[\n", "footer": b"\n]\n"}
-    fingerprint = {"labels": labels.sha256} if labels else {}
+    fingerprint = ({"labels": labels.sha256} if labels else {}) | shard
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, **form)
 
 
@@ -84,6 +85,13 @@ def _check(options: ParseOptions) -> None:
             "--build-labels builds a label system, --labels uses one: give one of them"
         )
     stream = options.stream
+    if not stream.shard.is_all:
+        needs_all = {
+            "--group": options.group, "--build-labels": options.build_labels,
+            "--to ram": options.target_format == "ram",
+        }  # fmt: skip
+        for name in (name for name, given in needs_all.items() if given):
+            raise UsageProblem(f"{name} needs all records in one run, so not with --shard")
     require_distinct(
         build_labels=options.build_labels, review=options.review, output=stream.output,
         rejects=rejects_file(stream.rejects), stats=stream.stats,

@@ -5,6 +5,7 @@ import os
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
@@ -12,9 +13,9 @@ from typing import BinaryIO
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import open_archive, split_member
 from ramctl.photos.decoding import is_photo_name, read_photo
-from ramctl.records.inputs import STDIN, open_input, read_inputs
+from ramctl.records.inputs import STDIN, open_input, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
-from ramctl.records.record import Item, Record, Reject, encode_name, shown_name
+from ramctl.records.record import Item, Record, Reject, Unread, encode_name, shown_name
 
 _BLOCK = 1 << 16
 _RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
@@ -39,13 +40,19 @@ def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
     The record of a photo has only `image`, as it was named. Raises UsageProblem for a folder
     without `recursive`, RunProblem for a list or archive that does not exist.
     """
+    for make in unread_photo_inputs(inputs):
+        yield make()
+
+
+def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
+    """As `read_photo_inputs`, with photos that are not looked at and lines that are not parsed."""
     for name in inputs.names:
         _require(name, inputs)
     for name in inputs.names:
         if name == STDIN:
             yield from _from_stdin(inputs)
         elif name.lower().endswith(_RECORDS):
-            yield from read_inputs([name], inputs.root, inputs.stage, inputs.max_line)
+            yield from unread_inputs([name], inputs.root, inputs.stage, inputs.max_line)
         else:
             for found in _globbed(name):
                 yield from _expand(found, Path(), inputs)
@@ -78,17 +85,17 @@ def _globbed(name: str) -> Iterator[str]:
         yield name
 
 
-def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
+def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     place = base / name
     if inputs.recursive and place.is_dir():
         yield from _walk(name, base, inputs)
     elif name.lower().endswith(".tar") and place.is_file():
         yield from _archive(name, base, inputs)
     else:
-        yield _photo(name, base, inputs)
+        yield partial(_photo, name, base, inputs)
 
 
-def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
+def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     """Photos and archives below a folder; hidden names and links to folders are skipped."""
     try:
         with os.scandir(base / folder) as listing:
@@ -99,25 +106,30 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
             )
     except OSError as error:
         message = f"cannot list the folder: {error.strerror}"
-        yield Reject(shown_name(folder), None, inputs.stage, "unreadable_image", message, raw="")
+        yield _unreadable(folder, "unreadable_image", message, inputs)
         return
     for name, is_folder in entries:
         path = os.path.join(folder, name)  # noqa: PTH118 (keeps ./ as the user wrote it)
         if is_folder:
             yield from _walk(path, base, inputs)
         elif is_photo_name(name):
-            yield _photo(path, base, inputs)
+            yield partial(_photo, path, base, inputs)
         elif name.lower().endswith(".tar"):
             yield from _archive(path, base, inputs)
 
 
-def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
+def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     try:
         for member in open_archive(base / name).members():
             if is_photo_name(member):
-                yield _photo(f"{name}#{member}", base, inputs)
+                yield partial(_photo, f"{name}#{member}", base, inputs)
     except RecordProblem as problem:
-        yield Reject(shown_name(name), None, inputs.stage, problem.code, problem.message, raw="")
+        yield _unreadable(name, problem.code, problem.message, inputs)
+
+
+def _unreadable(name: str, code: str, message: str, inputs: PhotoInputs) -> Unread:
+    """The reject in the place of what is in a folder or an archive."""
+    return partial(Reject, shown_name(name), None, inputs.stage, code, message, raw="")
 
 
 def _photo(name: str, base: Path, inputs: PhotoInputs) -> Record:
@@ -141,13 +153,14 @@ def _stamp(name: str, base: Path, *, by_content: bool) -> str:
     return f"{facts.st_size}-{facts.st_mtime_ns}"
 
 
-def _from_stdin(inputs: PhotoInputs) -> Iterator[Item]:
+def _from_stdin(inputs: PhotoInputs) -> Iterator[Unread]:
     base = Path(inputs.root) if inputs.root else Path()
     with open_input(STDIN) as stream:
         for number, entry in enumerate(_entries(stream, inputs), 1):
             line = entry.removeprefix(BOM_UTF8) if number == 1 else entry
             if line.lstrip().startswith(b"{") or len(line) > inputs.max_line:
-                yield parse_line(line, STDIN, number, base, inputs.stage, inputs.max_line)
+                stage, max_line = inputs.stage, inputs.max_line
+                yield partial(parse_line, line, STDIN, number, base, stage, max_line)
             elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):
                 yield from _expand(name, base, inputs)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from ramctl.errors import UsageProblem
 from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import Source
-from ramctl.records.inputs import STDIN, open_input, read_inputs
+from ramctl.records.inputs import STDIN, open_input, unread_inputs
 from ramctl.records.jsonl import MAX_LINE
-from ramctl.records.record import Item
+from ramctl.records.record import Item, Unread
 
 Reader = Callable[[Source], Iterator[Item]]
 PEEK = 1 << 16
@@ -46,6 +46,21 @@ def read_any(
 
     `tag_list` turns the ids of the RAM authors' JSON into tags.
     """
+    unread = unread_any(inputs, root, stage, form=form, tag_list=tag_list, max_line=max_line)
+    for make in unread:
+        yield make()
+
+
+def unread_any(
+    inputs: Sequence[str],
+    root: str | None,
+    stage: str,
+    *,
+    form: str | None = None,
+    tag_list: Sequence[str] = (),
+    max_line: int = MAX_LINE,
+) -> Iterator[Unread]:
+    """As `read_any`, with lines of JSONL that are not parsed yet."""
     for name in inputs:
         kind = form or recognise(name)
         # The photos of a folder of sidecars are named with the folder.
@@ -55,11 +70,15 @@ def read_any(
             raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
         source = Source(name, base, stage)
         if kind == "jsonl":
-            yield from read_inputs([name], root, stage, max_line)
+            yield from unread_inputs([name], root, stage, max_line)
         elif kind == "ram":
-            yield from json_lists.read_ram(source, tag_list)
+            yield from map(_made, json_lists.read_ram(source, tag_list))
         else:
-            yield from READERS[kind](source)
+            yield from map(_made, READERS[kind](source))
+
+
+def _made(item: Item) -> Unread:
+    return lambda: item
 
 
 def recognise(name: str) -> str:

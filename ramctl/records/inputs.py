@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.records.jsonl import MAX_LINE, read_records
-from ramctl.records.record import Item, Record, image_name, shown_name
+from ramctl.records.jsonl import MAX_LINE, unread_records
+from ramctl.records.record import Item, Record, Unread, image_name, shown_name
 
 Seen = TypeVar("Seen")
 STDIN = "-"
@@ -54,10 +54,18 @@ def read_inputs(
 
     `root` replaces the folder of each input as the base of relative photo names.
     """
+    for make in unread_inputs(inputs, root, stage, max_line):
+        yield make()
+
+
+def unread_inputs(
+    inputs: Sequence[str], root: str | None, stage: str, max_line: int = MAX_LINE
+) -> Iterator[Unread]:
+    """As `read_inputs`, with lines that are not parsed yet."""
     for name in inputs:
         base = Path(root) if root else Path() if name == STDIN else Path(name).parent
         with open_input(name) as stream:
-            yield from read_records(stream, shown_name(name), base, stage, max_line)
+            yield from unread_records(stream, shown_name(name), base, stage, max_line)
 
 
 def require_files(inputs: Sequence[str]) -> None:

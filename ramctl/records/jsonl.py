@@ -5,12 +5,13 @@ import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from ramctl.records.record import Item, JsonObject, Record, Reject
+from ramctl.records.record import Item, JsonObject, Record, Reject, Unread
 
 # Numbers that may not come back as written from a double or a 64-bit integer.
 _RISKY_NUMBER = re.compile(rb"[0-9][eE]|[0-9.]{16}|-0")
@@ -78,12 +79,20 @@ def read_records(
     Blank lines and a byte order mark at the start are skipped; an object written by `--rejects`
     is unwrapped. A line of more than `max_line` bytes is not read to its end.
     """
+    for make in unread_records(stream, source, base, stage, max_line):
+        yield make()
+
+
+def unread_records(
+    stream: BinaryIO, source: str, base: Path, stage: str, max_line: int = MAX_LINE
+) -> Iterator[Unread]:
+    """As `read_records`, with lines that are not parsed yet."""
     for number, line in enumerate(bounded_lines(stream, max_line), 1):
         if number == 1:
             line = line.removeprefix(BOM_UTF8)
         if not line.strip():
             continue
-        yield parse_line(line, source, number, base, stage, max_line)
+        yield partial(parse_line, line, source, number, base, stage, max_line)
 
 
 def parse_line(

@@ -2,6 +2,7 @@
 
 import base64
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -81,6 +82,8 @@ class Reject:
 
 #: What readers give, in input order.
 Item = Record | Reject
+#: An item that was found in an input but is not made yet, so that it costs little to pass over.
+Unread = Callable[[], Item]
 
 
 def _place(source: str, line: int | None) -> str:

@@ -26,6 +26,7 @@ from ramctl.records.outputs import (
 )
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Report
+from ramctl.records.shards import ALL, Shard
 from ramctl.records.signals import StopRequest, deadline
 from ramctl.records.state import Entry, Problem, ResumeState, Status, roll_forward
 
@@ -50,6 +51,7 @@ class StreamOptions:
     max_time: float | None = None
     progress: bool | None = None
     batch: int | None = None  # None: as the stage likes it, else BATCH
+    shard: Shard = ALL  # the part of the inputs that is read; see `shard_of`
 
     @property
     def continues(self) -> bool:

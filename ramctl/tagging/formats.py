@@ -12,6 +12,7 @@ from pathlib import PurePath
 from ramctl.errors import UsageProblem
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, decode_name, encode_name, shown_name
+from ramctl.records.shards import Shard
 from ramctl.records.stream import Encoder
 
 FORMATS = ("jsonl", "text", "csv", "tsv", "kohya", "fiftyone", "label-studio", "exiftool-csv")
@@ -65,10 +66,12 @@ def output_format(
     return _table(columns, {"csv": ",", "tsv": "\t"}[name], _no_formula if spreadsheet else str)
 
 
-def require_resumable(name: str, *, resume: bool) -> None:
-    """UsageProblem when a format that is one document is to be continued."""
-    if resume and name in DOCUMENTS:
+def require_lines(name: str, *, resume: bool, shard: Shard) -> None:
+    """UsageProblem when a format that is one document is to be continued, or made in parts."""
+    if name in DOCUMENTS and resume:
         raise UsageProblem(f"-f {name} is one document and cannot be continued; use jsonl")
+    if name in DOCUMENTS and not shard.is_all:
+        raise UsageProblem(f"-f {name} is one document and cannot be made in shards; use jsonl")
 
 
 def naming_labels_once(encode: Encoder, names: list[str]) -> Encoder:

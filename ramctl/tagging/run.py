@@ -4,12 +4,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ramctl.errors import UsageProblem
 from ramctl.pages.gallery import open_gallery
-from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin
 from ramctl.records.jsonl import MAX_LINE
@@ -17,8 +18,9 @@ from ramctl.records.locks import locked
 from ramctl.records.outputs import rejects_file
 from ramctl.records.record import Item, JsonObject, Record
 from ramctl.records.report import Report
+from ramctl.records.shards import shard_of
 from ramctl.records.stream import StreamOptions, and_then, each, run_stream, watched
-from ramctl.tagging.formats import naming_labels_once, output_format, require_resumable
+from ramctl.tagging.formats import naming_labels_once, output_format, require_lines
 from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, read_renames, read_tag_list, unknown_tags
 from ramctl.tagging.sidecars import SidecarOptions, SidecarWriter, add_photo_size
@@ -52,8 +54,8 @@ class TagOptions:
 
 def run(options: TagOptions) -> Report:
     """Tag the photos, or take machine tags out of their sidecars; the report of the run."""
-    require_resumable(options.form, resume=options.stream.resume)
     stream = options.stream
+    require_lines(options.form, resume=stream.resume, shard=stream.shard)
     require_distinct(
         output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats,
         gallery=options.gallery, lock=options.lock,
@@ -69,13 +71,19 @@ def run(options: TagOptions) -> Report:
         warnings.filterwarnings("ignore", module="PIL")
         if options.lock:
             stack.enter_context(locked(options.lock, wait=report.say))
-        source = read_photo_inputs(photos)
+        source, shard = shard_of(stream.shard, named, partial(unread_photo_inputs, photos))
         if options.xmp_remove:
-            return _remove(options, source, report)
-        return _tag(options, source, report, stack)
+            return _remove(options, source, shard, report)
+        return _tag(options, source, shard, report, stack)
 
 
-def _tag(options: TagOptions, source: Iterator[Item], report: Report, stack: ExitStack) -> Report:
+def _tag(
+    options: TagOptions,
+    source: Iterator[Item],
+    shard: dict[str, str],
+    report: Report,
+    stack: ExitStack,
+) -> Report:
     tagger = _load(options, report)
     labels = tagger.labels.tags
     stage = watched(tagger.stage, RootCheck().notice)
@@ -93,10 +101,11 @@ def _tag(options: TagOptions, source: Iterator[Item], report: Report, stack: Exi
     xmp = f"xmp {sidecars.prefix}" if sidecars.xmp else ""
     written = f"{xmp} {'txt' if sidecars.text else ''}".strip()
     cells = " spreadsheet" if options.spreadsheet else ""
-    fingerprint = tagger.fingerprint | {"form": options.form + cells, "sidecars": written}
+    fingerprint = tagger.fingerprint | {"form": options.form + cells, "sidecars": written} | shard
+    header = form.header if stream.shard.index == 1 else b""  # one in all shards together
     return run_stream(
         report, source, stage, replace(stream, batch=tagger.batch), fingerprint=fingerprint,
-        encode=encode, header=form.header, footer=form.footer,
+        encode=encode, header=header, footer=form.footer,
     )  # fmt: skip
 
 
@@ -114,11 +123,13 @@ def _additions(
         yield stack.enter_context(gallery)
 
 
-def _remove(options: TagOptions, source: Iterator[Item], report: Report) -> Report:
+def _remove(
+    options: TagOptions, source: Iterator[Item], shard: dict[str, str], report: Report
+) -> Report:
     if not options.sidecars.prefix:
         raise UsageProblem("--xmp-remove finds machine tags by --xmp-prefix, which is empty")
     stage = each(SidecarWriter(options.sidecars, report.say).remove)
-    return run_stream(report, source, stage, options.stream)
+    return run_stream(report, source, stage, options.stream, fingerprint=shard)
 
 
 def _load(options: TagOptions, report: Report) -> Tagger:

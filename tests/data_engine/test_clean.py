@@ -172,10 +172,10 @@ def test_split_and_staged_work_gives_the_same_bytes(clean, records, tmp_path, mo
     (tmp_path / "in.jsonl").write_bytes(lines(records * 30))
     whole = clean("in.jsonl", "--min-regions", 5, "--clusters", 3).stdout
     work = ["--work", "work", "--clusters", 3]
-    for part in ("1/2", "0/2"):
-        clean("in.jsonl", *work, "--stage", "detect", "--part", part, "-j", 2)
-    for part in ("2/3", "0/3", "1/3"):
-        clean(*work, "--min-regions", 5, "--stage", "cluster", "--part", part)
+    for shard in ("2/2", "1/2"):
+        clean("in.jsonl", *work, "--stage", "detect", "--shard", shard, "-j", 2)
+    for shard in ("3/3", "1/3", "2/3"):
+        clean(*work, "--min-regions", 5, "--stage", "cluster", "--shard", shard)
     assert clean(*work, "--stage", "apply").stdout == whole
     again = clean("in.jsonl", *work, "--min-regions", 5).stdout
     assert again == whole
@@ -192,7 +192,7 @@ def test_the_result_does_not_depend_on_the_number_of_shards(clean, records, monk
 def test_stages_say_what_is_missing(clean, records, tmp_path):
     done = clean("--stage", "cluster", "--work", "work", code=1)
     assert b"run --stage detect first" in done.stderr
-    clean("--stage", "detect", "--work", "work", "--part", "1/2", stdin=lines(records))
+    clean("--stage", "detect", "--work", "work", "--shard", "2/2", stdin=lines(records))
     done = clean("--stage", "cluster", "--work", "work", code=1)
     assert b"1 of 1 shards are missing (0)" in done.stderr
     clean("--stage", "detect", "--work", "work", stdin=lines(records))

@@ -232,8 +232,8 @@ def test_shares_of_a_stage_run_side_by_side(tmp_path, monkeypatch, lock_elsewher
     (tmp_path / "work").mkdir()
     lock_elsewhere(tmp_path / "work" / "part-0-2")
     with pytest.raises(SystemExit) as ended:
-        main([*share, "--part", "0/2"])
+        main([*share, "--shard", "1/2"])
     assert ended.value.code == 1
     with pytest.raises(SystemExit) as ended:
-        main([*share, "--part", "1/2"])
+        main([*share, "--shard", "2/2"])
     assert ended.value.code == 0

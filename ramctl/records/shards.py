@@ -1,0 +1,97 @@
+"""Shards of an input: N processes, or machines, share what all of them can read.
+
+A shard is a consecutive run of positions, so that the outputs of all shards, one after the other,
+are the output of one run, and so that each process reads photos and archives that lie together.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.records.inputs import STDIN, open_input
+from ramctl.records.record import Item, Unread
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The I-th of N parts of an input, counted from 1."""
+
+    index: int = 1
+    number: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """The shard of `I/N`; ValueError where there is no such shard."""
+        index, slash, number = text.partition("/")
+        if not (slash and _is_number(index) and _is_number(number)):
+            raise ValueError(f"{text!r} is not a shard such as 1/4")
+        if not 1 <= int(index) <= int(number):
+            raise ValueError(f"{text!r}: shards count from 1/{number} to {number}/{number}")
+        return cls(int(index), int(number))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.number}"
+
+    @property
+    def is_all(self) -> bool:
+        """Whether this is the whole input."""
+        return self.number == 1
+
+    def positions(self, total: int) -> range:
+        """Which of `total` inputs are its own; the first shard is empty only where all are."""
+        start, stop = (-(-total * end // self.number) for end in (self.index - 1, self.index))
+        return range(start, stop)
+
+
+ALL = Shard()
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def shard_of(
+    shard: Shard, names: Sequence[str], read: Callable[[], Iterator[Unread]]
+) -> tuple[Iterator[Item], dict[str, str]]:
+    """The items of one shard of the inputs, and what `--resume` must find unchanged.
+
+    `read` starts to read the inputs of these names. It is called twice, the first time to count
+    them, without making items. UsageProblem for an input that can be read only once, RunProblem
+    (as late as at the last item) for one that became shorter.
+    """
+    if shard.is_all:
+        return (make() for make in read()), {}
+    start = _start_of_stdin(names)
+    total = sum(1 for _ in read())
+    if start is not None:
+        with open_input(STDIN) as stream:
+            stream.seek(start)
+    own = shard.positions(total)
+    return _items(read(), own), {"shard": f"{shard} of {total} inputs"}
+
+
+def _items(unread: Iterator[Unread], own: range) -> Iterator[Item]:
+    n_left = len(own)
+    for make in islice(unread, own.start, own.stop):
+        yield make()
+        n_left -= 1
+    if n_left:
+        raise RunProblem(f"the inputs have become fewer since they were counted, by {n_left}")
+
+
+def _start_of_stdin(names: Sequence[str]) -> int | None:
+    """Where standard input stands, if it is read; UsageProblem for pipes."""
+    for name in names:
+        place = Path(name)
+        if name != STDIN and place.exists() and not (place.is_file() or place.is_dir()):
+            raise UsageProblem(f"--shard reads inputs twice, to count them: {name} is not a file")
+    if STDIN not in names:
+        return None
+    with open_input(STDIN) as stream:
+        if not stream.seekable():
+            raise UsageProblem(
+                "--shard reads inputs twice, to count them: name a file, or redirect one (< FILE)"
+            )
+        return stream.tell()
