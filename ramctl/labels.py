@@ -8,6 +8,7 @@ identify labels and a string stands for all ids that have it.
 import gzip
 import hashlib
 import unicodedata
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -164,8 +165,8 @@ class LabelSystem(Sequence[Label]):
             lines = content.decode("utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise RunProblem(f"{path}: not UTF-8 text at byte {error.start}") from error
-        except OSError as error:
-            raise RunProblem(f"{path}: {error.strerror or error}") from error
+        except (OSError, EOFError, zlib.error) as error:
+            raise RunProblem(f"{path}: {getattr(error, 'strerror', None) or error}") from error
         labels = []
         for number, line in enumerate(lines, 1):
             if not line.strip():

@@ -1,5 +1,7 @@
 """The label system: lookup, doubles, files, thresholds."""
 
+import gzip
+
 import pytest
 
 from ramctl.errors import RunProblem
@@ -57,3 +59,11 @@ def test_thresholds_come_by_tag_or_by_position(tmp_path):
     by_position.write_text("0.1\n")
     with pytest.raises(RunProblem, match="1 thresholds for 2 labels"):
         read_thresholds(by_position, system, 0.5)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 12, 30])
+def test_a_damaged_gz_file_is_said_in_a_line(tmp_path, cut):
+    path = tmp_path / "labels.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"tag":"dog"}\n{"tag":"cat"}\n')[:-cut])
+    with pytest.raises(RunProblem, match=str(path)):
+        LabelSystem.read(path)

@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
-from pathlib import Path
+from math import isfinite
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -66,6 +67,7 @@ class Bundle:
         version = meta.get("format") if isinstance(meta, dict) else None
         if not isinstance(version, int) or version > FORMAT:
             raise RunProblem(f"{meta_path}: format {version!r}; this ramctl reads up to {FORMAT}")
+        _check_meta(meta_path, meta)
         for name, facts in meta.get("files", {}).items():
             _check_file(path / name, facts, verify=verify)
         return cls(path, meta)
@@ -146,7 +148,8 @@ class Bundle:
     @property
     def fingerprint(self) -> str:
         """A hash of everything that outputs depend on, which is all but the model card."""
-        hashes = [[n, f["sha256"]] for n, f in sorted(self.meta["files"].items()) if n != CARD]
+        listed = sorted(self.meta.get("files", {}).items())
+        hashes = [[name, facts["sha256"]] for name, facts in listed if name != CARD]
         parts = [hashes, self.meta.get("preprocess"), self.meta.get("thresholds")]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -180,6 +183,22 @@ class Bundle:
                 yield weights
         except (SafetensorError, OSError) as error:
             raise RunProblem(f"{path}: cannot read the weights: {error}") from error
+
+
+def _check_meta(path: Path, meta: JsonObject) -> None:
+    """RunProblem for values that no bundle has; the preset's own tables are checked when read."""
+    listed, thresholds = meta.get("files", {}), meta.get("thresholds", {})
+    preset = meta.get("preset", {})
+    if not all(isinstance(table, dict) for table in (listed, thresholds, preset)):
+        raise RunProblem(f"{path}: files, thresholds and preset must be tables")
+    for name, facts in listed.items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
+            raise RunProblem(f"{path}: {name!r} leads outside the bundle")
+        if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), str):
+            raise RunProblem(f"{path}: {name!r} has no size and hash")
+    numbers = [*thresholds.values(), preset.get("batch_size", 1)]
+    if not all(isinstance(number, int | float) and isfinite(number) for number in numbers):
+        raise RunProblem(f"{path}: thresholds and batch_size must be numbers")
 
 
 def _check_file(path: Path, facts: JsonObject, *, verify: bool) -> None:

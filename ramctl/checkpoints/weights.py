@@ -135,8 +135,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise RunProblem(f"{path}: refused, the file holds more than weights: {reason}") from error
-    except (OSError, RuntimeError, ValueError, SafetensorError, EOFError) as error:
-        reason = str(error).strip().partition("\n")[0]
+    except Exception as error:  # of a damaged file torch raises what its parts raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RunProblem(f"{path}: cannot read the checkpoint: {reason}") from error
     if not isinstance(content, dict):
         raise RunProblem(f"{path}: not a dictionary of weights")

@@ -102,11 +102,12 @@ class TarIndex:
                     self._tar.members = []  # type: ignore[attr-defined]
                     if found.size < 0:  # it would lead back to a member that was read
                         raise tarfile.ReadError(f"a member of {found.size} bytes")
-                    if found.isfile() and not found.issparse():  # its bytes are in pieces
-                        if found.name not in self._places:
-                            place = (found.offset_data, found.size, found.mtime)
-                            self._places[found.name] = place
-                            self._names.append(found.name)
+                    # A sparse file's bytes are in pieces.
+                    is_whole = found.isfile() and not found.issparse()
+                    if is_whole and found.name not in self._places:
+                        place = (found.offset_data, found.size, found.mtime)
+                        self._places[found.name] = place
+                        self._names.append(found.name)
                         return True
             except _DAMAGE as error:
                 self._problem = f"not a readable tar archive: {error}"
