@@ -16,6 +16,7 @@ from ramctl.records.record import Item, Record, Unread, image_name, shown_name
 Seen = TypeVar("Seen")
 STDIN = "-"
 ROOT_CHECK_RECORDS = 100
+_BUFFER_BYTES = 1 << 17  # several lines of `tag --dense`
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        with Path(name).open("rb") as plain:
+        with Path(name).open("rb", buffering=_BUFFER_BYTES) as plain:
             if name.endswith(".gz"):
                 with gzip.open(plain) as unpacked:
                     yield cast(BinaryIO, unpacked)

@@ -19,6 +19,7 @@ MAX_LINE = 64_000_000  # bytes of one line
 _SHOWN_OF_LINE = 1000  # bytes of a longer line that its reject holds
 # orjson reads 1,024 levels of nesting and writes 254, some of them around the record.
 _SAFE_LEVELS = 200
+_OF_REJECTS = frozenset({"source", "line", "stage", "code", "message"})
 _OWN_FIELDS = frozenset({
     "image", "captions", "caption", "tags", "caption_tags", "kinds", "scores", "dense", "sources",
     "generated_captions", "generated_caption_tags", "removed", "boxes", "negatives", "uncertain",
@@ -40,9 +41,30 @@ def loads(line: bytes) -> JsonObject:
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")
     require_writable(fields, line)
-    if _RISKY_NUMBER.search(line):
-        return _with_exact_numbers(line, fields)
+    foreign = [value for key, value in fields.items() if key not in _OWN_FIELDS]
+    if _may_be_inexact(foreign) and _RISKY_NUMBER.search(short := _without_dense(line, fields)):
+        return _with_exact_numbers(short, fields)
     return dict(fields)
+
+
+def _may_be_inexact(value: Any) -> bool:
+    """Whether a number in a value may have been written otherwise: an integer but 0 may not."""
+    if isinstance(value, dict):
+        return any(map(_may_be_inexact, value.values()))
+    if isinstance(value, list):
+        return any(map(_may_be_inexact, value))
+    return value == 0 if type(value) is int else isinstance(value, float)
+
+
+def _without_dense(line: bytes, fields: JsonObject) -> bytes:
+    """The line with another value for a long `dense`, which is ours and full of risky numbers."""
+    before, key, after = line.partition(b'"dense"')
+    short = before + key + b":0" + after[after.find(b"]") + 1 :]
+    try:
+        same = key and orjson.loads(short) == {**fields, "dense": 0}
+    except ValueError:
+        same = False
+    return short if same else line
 
 
 def _with_exact_numbers(line: bytes, fields: JsonObject) -> JsonObject:
@@ -56,11 +78,21 @@ def _with_exact_numbers(line: bytes, fields: JsonObject) -> JsonObject:
 
 def require_writable(fields: JsonObject, content: bytes) -> None:
     """ValueError when an object, read from or written as `content`, is nested too deeply."""
-    if content.count(b"{") + content.count(b"[") > _SAFE_LEVELS:
+    if _has_many(content, b"{") or _has_many(content, b"["):
         try:
             orjson.dumps([[[[fields]]]], option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError as error:
             raise ValueError("nested too deeply to be written again") from error
+
+
+def _has_many(content: bytes, bracket: bytes) -> bool:
+    """Whether a bracket may open half of the levels that are safe: faster than counting all."""
+    place = -1
+    for _ in range(_SAFE_LEVELS // 2):
+        place = content.find(bracket, place + 1)
+        if place < 0:
+            return False
+    return True
 
 
 def bounded_lines(stream: BinaryIO, max_bytes: int) -> Iterator[bytes]:
@@ -131,7 +163,7 @@ def stamp_of(item: Item) -> str:
 
 def _unwrap(fields: JsonObject, base: Path) -> tuple[JsonObject, Path]:
     """The record inside a reject and the folder its photo is relative to; else both as given."""
-    if not {"source", "line", "stage", "code", "message"} <= fields.keys():
+    if "stage" not in fields or not fields.keys() >= _OF_REJECTS:
         return fields, base
     source, line = fields["source"], fields["line"]
     if isinstance(source, str):

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -49,6 +50,35 @@ def test_records_come_out_in_order_with_unknown_fields_in_place(tmp_path):
 def test_numbers_of_unknown_fields_pass_through_digit_by_digit(number):
     line = f'{{"x":{number},"tags":["a"]}}'.encode()
     assert dumps(loads(line)) == line + b"\n"
+
+
+FOREIGN = ["1e5", "0.10000000000000000001", "-0", "0", "[[1.50e-05]]", '{"dense":[-0.0,1e2]}']
+
+
+@pytest.mark.parametrize("dense", ["[0.5,1.5e-05]", "[ 1e-05, 2 ]", "[]", "null", '"]"'])
+@pytest.mark.parametrize("value", FOREIGN)
+def test_numbers_beside_dense_pass_through_digit_by_digit(value, dense):
+    own = json.dumps(json.loads(dense), separators=(",", ":")).replace("1.5e-05", "0.000015")
+    own = own.replace("1e-05", "0.00001")
+    for line in (f'{{"x":{value},"dense":%s}}', f'{{"dense":%s,"x":{value}}}'):
+        for space in ("", " "):
+            spaced = (line % dense).replace(":", f":{space}")
+            assert dumps(loads(spaced.encode())) == (line % own).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "others",
+    ['"image":"a-0.jpg","labels":"sha256:1e5"', '"id":139,"image":"1e5.jpg"', '"width":6.40e2'],
+)
+def test_long_lists_of_our_own_numbers_are_read_once(monkeypatch, others):
+    """Python's json reads a tenth as fast; it is for other people's numbers alone."""
+    read = []
+    monkeypatch.setattr("ramctl.records.jsonl.json.loads", lambda line, **_: read.append(line))
+    line = f'{{{others},"dense": [{",".join(["1.23456e-05"] * 1000)}]}}'.encode()
+    with suppress(TypeError):  # what the spy gives is no object
+        loads(line)
+    assert sum(map(len, read)) < 100
+    assert bool(read) is ("width" in others)
 
 
 def test_bad_lines_and_bad_records_are_rejected_and_the_rest_is_done(tmp_path):
