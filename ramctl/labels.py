@@ -7,6 +7,7 @@ identify labels and a string stands for all ids that have it.
 
 import gzip
 import hashlib
+import math
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -198,7 +199,7 @@ def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[flo
     for number, line in enumerate(lines, 1):
         try:
             row = orjson.loads(line)
-            ids, value = labels.ids(row["tag"]), float(row["threshold"])
+            ids, value = labels.ids(row["tag"]), _finite(row["threshold"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             message = 'expected {"tag": ..., "threshold": number}'
             raise RunProblem(f"{path}:{number}: {message}") from error
@@ -207,13 +208,20 @@ def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[flo
     return thresholds
 
 
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number
+
+
 def _thresholds_by_position(path: Path, lines: list[str], n_labels: int) -> list[float]:
     values = []
     for number, line in enumerate(lines, 1):
         try:
-            values.append(float(line))
+            values.append(_finite(line))
         except ValueError as error:
-            raise RunProblem(f"{path}:{number}: not a number: {line.strip()!r}") from error
+            raise RunProblem(f"{path}:{number}: not a finite number: {line.strip()!r}") from error
     if len(values) != n_labels:
         raise RunProblem(f"{path}: {len(values)} thresholds for {n_labels} labels")
     return values

@@ -17,9 +17,9 @@ ramctl eval new.jsonl --baseline old.jsonl --truth truth.jsonl -f table
 NOTES = """
 Reads:    image; dense with label_names (first line), else scores, else tags (score 1);
           truth: image, tags, uncertain (counts neither way), negatives (the rest unknown);
-          both also as FILE.txt or .csv with lines id,tag,tag
+          both also as FILE.txt or .csv with lines id,tag,tag; all also as FILE.gz
 Writes:   one JSON object (or -f table, csv, md) with figures, classes, unmatched photos
-Memory:   numbers, not photos: about ten bytes per photo and class
+Memory:   numbers, not photos: about six bytes per photo and class
 Exit:     0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines were rejected
 """
 ARGUMENT = click.Argument(["predictions"], metavar="[PREDICTIONS]", default="-", type=click.Path())
@@ -67,7 +67,9 @@ OPTIONS = {
         ),
         common("-o, --output FILE", "Write FILE, not stdout."),
         common(
-            "--report FILE", "Write a table of classes (.csv, .md, else TSV).", field="report_file"
+            "--report FILE",
+            "Write a table of classes (.csv, .md, else TSV; - stdout).",
+            field="report_file",
         ),
         common("--calibrate FILE", "Write the thresholds of the best F1, as JSONL."),
         option(

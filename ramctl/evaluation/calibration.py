@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ramctl.calibration import Calibration, CurvePoint, log_odds_of, sigmoid
 from ramctl.errors import RunProblem
-from ramctl.evaluation.metrics import POSITIVE, UNKNOWN, Floats, Truth
+from ramctl.evaluation.metrics import POSITIVE, UNKNOWN, Floats, Scores, Truth
 
 FOLDS = 5  # parts of the photos; what is right of a part is told by the others
 # Chosen on folds of judged_dev: 0.3 and 3 do as well within 0.002 of precision.
@@ -43,6 +43,22 @@ def calibrate(
         slope, intercept, np.where(evidence, offsets, np.nan), _floors(scores, most_share),
         _curve(held_out, right),
     )  # fmt: skip
+
+
+def thresholds_for(scores: Scores, truth: Truth, precision: float) -> Floats:
+    """The score (L,) above which each tag is given, so that this share of all given is right.
+
+    Scores (N, L) that are no probabilities are read as log-odds, whatever their unit. RunProblem
+    where no threshold reaches the precision, and when the photos are too few.
+    """
+    evidence = np.ones(scores.shape[1], bool)
+    values: Floats = scores.astype(np.float64)
+    if not len(scores) or (values.min() >= 0 and values.max() <= 1):
+        return calibrate(values, truth, evidence).thresholds(precision)
+    centre, unit = float(values.mean()), float(values.std()) or 1.0
+    found = calibrate(sigmoid((values - centre) / unit), truth, evidence).thresholds(precision)
+    log_odds: Floats = centre + unit * log_odds_of(found)
+    return log_odds
 
 
 def _fit(

@@ -48,6 +48,10 @@ class Classes:
         label = self.system[index]
         return self._mapped(index) or [label.tag, *label.synonyms]
 
+    def strings(self) -> list[str]:
+        """Every string that stands for some class."""
+        return list(dict.fromkeys(tag for c in range(len(self)) for tag in self.tags(c)))
+
     def _mapped(self, index: int) -> list[str] | None:
         name = self.system[index].tag
         return self._mapping.get(name) or self._mapping.get(normalise(name))
@@ -60,18 +64,45 @@ class Classes:
         """The names in the map that are not classes."""
         return [name for name in self.mapping if not self.system.ids(name)]
 
-    def label_ids(self, system: LabelSystem) -> list[tuple[int, ...]]:
-        """For each class the ids of a label system that count for it; empty where none does.
+    def of_tag(self, tag: str) -> tuple[int, ...]:
+        """The classes that a predicted tag counts for, in order.
 
-        All tags of a map line count; without a line, only the first string that is found.
+        Those whose line of the map names it, and those without a line that it stands for in the
+        truth; where the predictions' label system is known, its label's other names count as well.
         """
-        found: list[tuple[int, ...]] = []
-        for index in range(len(self)):
-            hits = [ids for tag in self.tags(index) if (ids := system.ids(tag))]
-            if self._mapped(index) is None:
-                hits = hits[:1]
-            found.append(tuple(sorted({number for ids in hits for number in ids})))
+        found = self._found.get(tag)
+        if found is None:
+            named = {c for name in self._names_of(tag) for c in self._of_name(name)}
+            found = self._found[tag] = tuple(sorted(named))
         return found
+
+    @cached_property
+    def _found(self) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    def _names_of(self, tag: str) -> Iterator[str]:
+        yield tag
+        system = self.tag_system or LabelSystem(())
+        for number in system.ids(tag):
+            names = (system[number].tag, *system[number].synonyms)
+            # A synonym that is a tag too stands for that tag alone.
+            yield from (name for name in names if number in system.ids(name))
+
+    def _of_name(self, name: str) -> Iterator[int]:
+        exact, loose = self._lines_with
+        yield from exact.get(name) or loose.get(normalise(name), [])
+        yield from (c for c in self.system.ids(name) if self._mapped(c) is None)
+
+    @cached_property
+    def _lines_with(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """The classes whose lines of the map hold a string: as written, and normalised."""
+        exact: dict[str, list[int]] = {}
+        loose: dict[str, list[int]] = {}
+        for c in range(len(self)):
+            for tag in self._mapped(c) or ():
+                exact.setdefault(tag, []).append(c)
+                loose.setdefault(normalise(tag), []).append(c)
+        return exact, loose
 
 
 def read_map(path: Path | None) -> dict[str, list[str]]:

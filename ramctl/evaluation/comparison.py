@@ -17,12 +17,13 @@ from ramctl.evaluation.metrics import (
     Counts,
     Floats,
     Ranking,
+    Scores,
     Style,
     Truth,
-    class_average_precisions,
     harmonic_mean,
     interval,
     mean_over_classes,
+    plain_average_precisions,
     rank_classes,
     resampled_precisions,
 )
@@ -48,9 +49,11 @@ class Comparison:
     classes: Classes
     photos: list[Photo]
     truth: Truth
-    scores: Floats
-    decided: NDArray[np.bool_]
+    scores: Scores
+    packed: NDArray[np.uint8]  # the decisions, eight classes to a byte
     decided_by: str
+    known: NDArray[np.bool_]  # the classes [C] that some tag of the predictions counts for
+    unknown_count: bool  # the others count as 0; they are left out where labels are stated
     matched_by: Counter[str]
     only_in_truth: list[Photo]
     only_in_predictions: list[Photo]
@@ -66,30 +69,35 @@ class Comparison:
         key: str | None = None,
         style: Style = "exact",
     ) -> "Comparison":
-        """The comparison of two tables; RunProblem when there is nothing to compare."""
+        """The comparison of two tables, which spends the predictions.
+
+        RunProblem when there is nothing to compare.
+        """
         matches = match(truth.photos, predictions.photos, key)
         if not matches.pairs:
             raise RunProblem(_why_nothing(truth, predictions))
         left = [t for t, _ in matches.pairs]
         right = [p for _, p in matches.pairs]
-        coded = truth.code(classes.system)[left]
+        coded = truth.code(classes.system, left)
         if not (coded == POSITIVE).any():
             raise RunProblem("nothing to evaluate: no photo has a tag of the class list")
-        decided, decided_by = predictions.decisions(right)
+        scores, packed, decided_by = predictions.select(right)
         return cls(
             classes=classes,
             photos=[truth.photos[t] for t in left],
             truth=coded,
-            scores=predictions.scores(right),
-            decided=decided,
+            scores=scores,
+            packed=packed,
             decided_by=decided_by,
+            known=predictions.reader.matched,
+            unknown_count=style == "ram" or not predictions.reader.are_stated,
             matched_by=matches.by_key,
             only_in_truth=_others(truth.photos, left),
             only_in_predictions=_others(predictions.photos, right),
             style=style,
         )
 
-    @cached_property
+    @property
     def rankings(self) -> list[Ranking]:
         """The ranking of every class."""
         return rank_classes(self.scores, self.truth, self.style)
@@ -97,23 +105,38 @@ class Comparison:
     @cached_property
     def precisions(self) -> Floats:
         """Average precision of every class [C]; NaN (`ram`: 0) without positives."""
-        return class_average_precisions(self.rankings, len(self.photos))
+        plain = plain_average_precisions(self.scores, self.truth, self.style)
+        return self.with_unknown(plain, 0.0 if self.unknown_count else np.nan)
+
+    def with_unknown(self, precisions: Floats, value: float) -> Floats:
+        """Average precisions [..., C] with a value for classes that predictions do not know.
+
+        Their photos are all tied there: what is measured is how frequent they are.
+        """
+        return np.where(self.known | ~self.has_positives, precisions, value)
+
+    @cached_property
+    def has_positives(self) -> NDArray[np.bool_]:
+        """The classes [C] that are true of some photo."""
+        return np.asarray((self.truth == POSITIVE).any(axis=0))
 
     @cached_property
     def counts(self) -> Counts:
         """The right and wrong decisions on every class."""
-        return Counts.of(self.decided, self.truth, self.style)
+        return Counts.of_packed(self.packed, self.truth, self.style)
 
     @cached_property
     def is_averaged(self) -> NDArray[np.bool_]:
         """The classes [C] that a mean over classes includes."""
         if self.style == "ram":
             return np.ones(len(self.classes), bool)
-        return np.asarray((self.truth == POSITIVE).any(axis=0))
+        return self.has_positives & (self.known | self.unknown_count)
 
     def resampled(self, bootstrap: Bootstrap) -> Floats:
         """Average precision of every class in every resample of the photos [B, C]."""
-        return resampled_precisions(self.rankings, len(self.photos), bootstrap.n, bootstrap.seed)
+        n, seed = bootstrap.n, bootstrap.seed
+        plain = resampled_precisions(self.rankings, len(self.photos), n, seed)
+        return self.with_unknown(plain, 0.0 if self.unknown_count else np.nan)
 
     def only(self, names: set[str]) -> "Comparison":
         """The same comparison on the photos with these names."""
@@ -123,18 +146,25 @@ class Comparison:
             photos=[self.photos[i] for i in rows],
             truth=self.truth[rows],
             scores=self.scores[rows],
-            decided=self.decided[rows],
+            packed=self.packed[rows],
         )
 
 
 def headline(comparison: Comparison) -> JsonObject:
     """mAP, and precision, recall and F1 of the decisions: averaged over classes and pooled."""
-    counts, over, pooled = comparison.counts, comparison.is_averaged, comparison.counts.pooled
+    counts, over = comparison.counts, comparison.is_averaged
+    pooled = counts.among(comparison.known | comparison.unknown_count).pooled
     precision, recall = (float(v[over].mean()) for v in (counts.precision, counts.recall))
     pooled_precision, pooled_recall = float(pooled.precision[0]), float(pooled.recall[0])
     pooled_f1 = harmonic_mean(pooled_precision, pooled_recall)
+    left_out, as_zero = (
+        float(mean_over_classes(comparison.with_unknown(comparison.precisions, value)))
+        for value in (np.nan, 0.0)
+    )
     return {
         "mAP": float(mean_over_classes(comparison.precisions)),
+        "mAP_unknown_left_out": left_out,
+        "mAP_unknown_zero": as_zero,
         "CP": precision,
         "CR": recall,
         "CF1": harmonic_mean(precision, recall),
@@ -146,16 +176,16 @@ def headline(comparison: Comparison) -> JsonObject:
     }
 
 
-def conditions(comparison: Comparison, matched: NDArray[np.bool_]) -> JsonObject:
-    """What the figures are based on; `matched` [C]: some tag of the predictions counts for it."""
+def conditions(comparison: Comparison) -> JsonObject:
+    """What the figures are based on."""
     names = np.array(comparison.classes.names, object)
-    has_positives = (comparison.truth == POSITIVE).any(axis=0)
     is_ram = comparison.style == "ram"
     return {
         "metric_style": comparison.style,
         "averaging": (
             "all classes, 0 for one without positives" if is_ram else "classes with positives"
         ),
+        "unknown_classes": "0" if comparison.unknown_count else "left out",
         "averaged_classes": int(comparison.is_averaged.sum()),
         "decided_by": comparison.decided_by,
         "photos": {
@@ -170,8 +200,8 @@ def conditions(comparison: Comparison, matched: NDArray[np.bool_]) -> JsonObject
             "count": len(names),
             "sha256": comparison.classes.sha256,
             "from": comparison.classes.origin or "the truth",
-            "without_positives": names[~has_positives].tolist(),
-            "without_tag": names[~matched].tolist(),
+            "without_positives": names[~comparison.has_positives].tolist(),
+            "without_tag": names[~comparison.known].tolist(),
             "names": names.tolist(),
         },
     }

@@ -16,9 +16,15 @@ class Photo:
     name: str
     base: Path
 
-    def located(self) -> str:
-        """The absolute path, whatever the working directory was."""
-        return os.path.abspath(self.base / self.name)  # noqa: PTH100 - resolve() follows links
+    def folder(self) -> str:
+        """The absolute folder that a relative name is relative to."""
+        return os.path.abspath(self.base)  # noqa: PTH100 - resolve() follows links
+
+    def located(self, folder: str | None = None) -> str:
+        """The absolute path, whatever the working directory was; `folder` is `folder()`."""
+        is_absolute = self.name.startswith("/")
+        path = self.name if is_absolute else f"{folder or self.folder()}/{self.name}"
+        return os.path.normpath(path)
 
     def normal(self) -> str:
         """The name without `./`, doubled slashes and `x/..`."""

@@ -6,14 +6,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Style = Literal["exact", "ram"]
 Floats = NDArray[np.float64]
+Scores = NDArray[np.floating[Any]]  # single precision where that is enough
 Truth = NDArray[np.int8]
+Decisions = NDArray[np.bool_]
 # How often a photo counts; sums of single precision are exact up to 16 million photos.
 Weights = NDArray[np.float32]
 
@@ -23,6 +25,8 @@ RAM_AP_EPSILON = 1e-8
 RAM_PR_EPSILON = 1e-9
 LEVEL = 0.95  # of the intervals
 _RESAMPLES_PER_BLOCK = 64  # whose photo weights are in memory at once
+_BYTES_AT_ONCE = 1 << 22
+_CLASSES_AT_ONCE = 16  # of single scores, a line of the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +38,9 @@ class Ranking:
     in `order`, `positive_starts` where its positives begin in `positives`.
     """
 
-    order: NDArray[np.intp]
+    order: NDArray[np.int32]
     starts: NDArray[np.intp]
-    positives: NDArray[np.intp]
+    positives: NDArray[np.int32]
     positive_starts: NDArray[np.intp]
     style: Style
 
@@ -48,7 +52,7 @@ class Ranking:
         return hits, np.cumsum(passed, axis=0, dtype=np.float64)
 
 
-def rank(scores: Floats, truth: Truth, style: Style = "exact") -> Ranking:
+def rank(scores: Scores, truth: Truth, style: Style = "exact") -> Ranking:
     """The photos of one class in the order in which average precision reads them.
 
     `exact` takes equal scores as one group, so that input order never matters; `ram` repeats the
@@ -60,16 +64,18 @@ def rank(scores: Floats, truth: Truth, style: Style = "exact") -> Ranking:
         group = np.arange(len(order))
     else:
         order = known[np.argsort(-scores[known], kind="stable")]
-        group = np.cumsum(np.diff(scores[order], prepend=np.inf) != 0)
+        ordered = scores[order]
+        group = np.cumsum(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(order)])
     places = np.flatnonzero(truth[order] == POSITIVE)
     groups, positive_starts = np.unique(group[places], return_index=True)
     ends = np.searchsorted(group, groups, side="right")
     last = ends[-1] if len(ends) else 0
     starts = np.concatenate([[0], ends[:-1]]).astype(np.intp)[: len(ends)]
-    return Ranking(order[:last], starts, order[places], positive_starts, style)
+    photos: NDArray[np.int32] = order.astype(np.int32)
+    return Ranking(photos[:last], starts, photos[places], positive_starts, style)
 
 
-def rank_classes(scores: Floats, truth: Truth, style: Style = "exact") -> list[Ranking]:
+def rank_classes(scores: Scores, truth: Truth, style: Style = "exact") -> list[Ranking]:
     """The ranking of every class: a column of scores [N, C] and truth [N, C]."""
     return [rank(scores[:, c], truth[:, c], style) for c in range(scores.shape[1])]
 
@@ -112,10 +118,42 @@ def mean_over_classes(values: Floats) -> Floats:
     return mean
 
 
-def mean_average_precision(scores: Floats, truth: Truth, style: Style = "exact") -> float:
+def plain_average_precisions(scores: Scores, truth: Truth, style: Style = "exact") -> Floats:
+    """Average precision of every class [C] of scores and truth [N, C], each photo counted once.
+
+    What `class_average_precisions` says of `rank_classes`, without putting photos into order.
+    """
+    found = np.empty(scores.shape[1])
+    for start in range(0, scores.shape[1], _CLASSES_AT_ONCE):
+        classes = slice(start, start + _CLASSES_AT_ONCE)
+        columns = (np.ascontiguousarray(values[:, classes].T) for values in (scores, truth))
+        for c, (own, true) in enumerate(zip(*columns, strict=True), start):
+            if style == "ram":
+                found[c] = class_average_precisions([rank(own, true, style)], len(own))[0]
+            else:
+                found[c] = _average_precision(own, true)
+    return found
+
+
+def _average_precision(scores: Scores, truth: Truth) -> float:
+    positives = np.sort(scores[truth == POSITIVE])
+    if not len(positives):
+        return float("nan")
+    known = np.sort(scores if truth.min() > UNKNOWN else scores[truth > UNKNOWN])
+    hits = len(positives) - np.searchsorted(positives, positives)
+    seen = len(known) - np.searchsorted(known, positives)
+    return float((hits / seen).mean())
+
+
+def mean_average_precision(scores: Scores, truth: Truth, style: Style = "exact") -> float:
     """mAP of scores [N, C] against truth [N, C]: over classes with positives, or all (`ram`)."""
-    rankings = rank_classes(scores, truth, style)
-    return float(mean_over_classes(class_average_precisions(rankings, len(scores))))
+    return float(mean_over_classes(plain_average_precisions(scores, truth, style)))
+
+
+def row_blocks(values: NDArray[Any]) -> Iterator[slice]:
+    """Slices of the rows of an array [N, C], a few megabytes each."""
+    step = max(1, _BYTES_AT_ONCE // max(1, values.itemsize * values.shape[1]))
+    return (slice(start, start + step) for start in range(0, len(values), step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +166,7 @@ class Counts:
     style: Style = "exact"
 
     @classmethod
-    def of(cls, decided: NDArray[np.bool_], truth: Truth, style: Style = "exact") -> "Counts":
+    def of(cls, decided: Decisions, truth: Truth, style: Style = "exact") -> "Counts":
         """The counts of decisions [N, C] against truth [N, C]; unknown cells do not count."""
         is_positive, is_negative = truth == POSITIVE, truth == NEGATIVE
         return cls(
@@ -137,6 +175,16 @@ class Counts:
             (~decided & is_positive).sum(axis=0).astype(np.float64),
             style,
         )
+
+    @classmethod
+    def of_packed(cls, packed: NDArray[np.uint8], truth: Truth, style: Style = "exact") -> "Counts":
+        """The counts of decisions that are packed, eight classes to a byte."""
+        sums = np.zeros((3, truth.shape[1]))
+        for part in row_blocks(truth):
+            decided = np.unpackbits(packed[part], axis=1, count=truth.shape[1]).view(np.bool_)
+            found = cls.of(decided, truth[part])
+            sums += found.true_positives, found.false_positives, found.false_negatives
+        return cls(sums[0], sums[1], sums[2], style)
 
     @property
     def precision(self) -> Floats:
@@ -154,11 +202,21 @@ class Counts:
         errors = self.false_positives + self.false_negatives
         return _divide(2 * self.true_positives, 2 * self.true_positives + errors)
 
+    def among(self, classes: NDArray[np.bool_]) -> "Counts":
+        """The counts of some of the classes."""
+        return Counts(
+            self.true_positives[classes],
+            self.false_positives[classes],
+            self.false_negatives[classes],
+            self.style,
+        )
+
     @property
     def pooled(self) -> "Counts":
         """The counts of all classes together, as one class."""
         sums = (self.true_positives, self.false_positives, self.false_negatives)
-        return Counts(*(values.sum(keepdims=True) for values in sums))
+        hits, false, missed = (values.sum(keepdims=True) for values in sums)
+        return Counts(hits, false, missed)
 
     def _ratio(self, part: Floats, whole: Floats) -> Floats:
         if self.style == "ram":

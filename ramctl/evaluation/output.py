@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ramctl.evaluation.calibration import calibrate
+from ramctl.evaluation.calibration import thresholds_for
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats
 from ramctl.evaluation.thresholds import max_f1_thresholds
@@ -75,13 +75,10 @@ def threshold_lines(comparison: Comparison, precision: float | None) -> bytes:
     Those at which that share of the tags given is right, or those of the best F1. RunProblem when
     no threshold reaches the precision.
     """
-    scores, truth = comparison.scores, comparison.truth
     if precision is None:
-        thresholds, _ = max_f1_thresholds(scores, truth)
+        thresholds, _ = max_f1_thresholds(comparison.scores, comparison.truth)
     else:
-        thresholds = calibrate(scores, truth, np.ones(len(comparison.classes), bool)).thresholds(
-            precision
-        )
+        thresholds = thresholds_for(comparison.scores, comparison.truth, precision)
     names = comparison.classes.names
     lines = zip(names, thresholds.tolist(), strict=True)
     return b"".join(dumps({"tag": name, "threshold": value}) for name, value in lines)

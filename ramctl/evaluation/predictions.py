@@ -1,13 +1,14 @@
 """What a model says about each photo: a score and a decision for each class.
 
-Only these are kept, about ten bytes per photo and class, not the records.
+Only these are kept, about four bytes per photo and class, not the records.
 """
 
 import math
-from collections.abc import Iterable
+import struct
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from itertools import groupby
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,21 @@ from numpy.typing import NDArray
 from ramctl.errors import RecordProblem
 from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.matching import Photo
-from ramctl.evaluation.metrics import Floats
+from ramctl.evaluation.metrics import Decisions, Floats, Scores, row_blocks
 from ramctl.evaluation.reading import Intake
+from ramctl.evaluation.score_store import ScoreStore, take_rows
 from ramctl.evaluation.thresholds import Cut
-from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, normalise
+from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
 from ramctl.records.record import JsonObject, json_type, string_list
 
 # Tags that a threshold or a top-k cut off have score 0 here; a sigmoid is almost never exactly 0.
 _MAX_ZERO_SHARE = 0.1
+_BYTES_AT_ONCE = 1 << 20
+
+Number = TypeVar("Number", np.float64, np.bool_)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Columns:
     """The labels that count for the classes `which`, one after the other from `starts` on."""
 
@@ -33,103 +38,96 @@ class _Columns:
     labels: NDArray[np.intp]
     starts: NDArray[np.intp]
     thresholds: Floats  # of all labels
+    packed: struct.Struct  # doubles of all labels
 
     @classmethod
     def of(cls, system: LabelSystem, classes: Classes, cut: Cut) -> "_Columns":
-        ids = classes.label_ids(system)
-        which = [c for c, labels in enumerate(ids) if labels]
-        labels = np.array([label for c in which for label in ids[c]], np.intp)
-        starts = np.cumsum([0, *(len(ids[c]) for c in which)])[:-1]
+        pairs = [(c, label) for label, tag in enumerate(system.tags) for c in classes.of_tag(tag)]
+        by_class, labels = np.array(sorted(pairs), np.intp).reshape(-1, 2).T
+        which, starts = np.unique(by_class, return_index=True)
         thresholds = cut.for_tags(system, classes.n_listed)
-        return cls(np.array(which, np.intp), labels, starts, thresholds)
+        return cls(which, labels, starts, thresholds, struct.Struct(f"{len(system)}d"))
+
+    def best(self, values: NDArray[Number]) -> NDArray[Number]:
+        """The highest value [n, len(which)] of each class's labels, from those of all [n, L]."""
+        if len(self.which) == len(self.labels):
+            return values.take(self.labels, axis=1)
+        mine = values[:, self.labels]
+        best: NDArray[Number] = np.maximum.reduceat(mine, self.starts, axis=1)
+        return best
 
 
 class Prediction(NamedTuple):
-    """What a record says about each class [C]."""
+    """What a record says: doubles by label, or numbers by tag, and the classes of its `tags`."""
 
-    scores: Floats
-    decided: NDArray[np.bool_]  # by the thresholds of the tags
-    given: NDArray[np.bool_] | None  # by the record's own `tags`, where it has any
+    columns: _Columns | None
+    packed: bytes
+    by_tag: dict[str, float]
+    given: list[int] | None
 
 
 class ScoreReader:
-    """Turns records into predictions; `matched` are the classes [C] that some tag counts for."""
+    """Turns records into predictions; `matched` are the classes [C] that some tag counts for.
+
+    The predictions' labels `are_stated` where some line, or `--labels`, lists them all.
+    """
 
     def __init__(self, classes: Classes, cut: Cut) -> None:
         self.classes = classes
         self.cut = cut
         self.matched = np.zeros(len(classes), bool)
+        self.are_stated = classes.tag_system is not None
         self._columns: dict[str, _Columns] = {}
         self._latest: _Columns | None = None
-        self._classes_of: dict[str, tuple[int, ...]] = {}
+        self._thresholds: dict[str, float] = {}
 
     def read(self, fields: JsonObject) -> Prediction:
         """What a record says; RecordProblem for one without usable scores."""
-        scores = np.zeros(len(self.classes))
-        decided = np.zeros(len(self.classes), bool)
+        columns, packed, by_tag = None, b"", {}
         if fields.get("dense") is not None:
-            self._read_dense(fields, scores, decided)
+            columns, packed = self._read_dense(fields)
         else:
-            for tag, score in tag_scores(fields).items():
-                for c in self.classes_of(tag):
-                    scores[c] = max(scores[c], score)
-                    decided[c] |= score > self._tag_thresholds.get(tag, DEFAULT_THRESHOLD)
-                    self.matched[c] = True
+            by_tag = tag_scores(fields)
         given = None
         if fields.get("tags") is not None:
-            given = np.zeros(len(self.classes), bool)
-            for tag in string_list(fields, "tags"):
-                given[list(self.classes_of(tag))] = True
-        return Prediction(scores, decided, given)
+            tags = string_list(fields, "tags")
+            given = [c for tag in tags for c in self.classes.of_tag(tag)]
+        return Prediction(columns, packed, by_tag, given)
 
-    def classes_of(self, tag: str) -> tuple[int, ...]:
-        """The classes that a tag counts for."""
-        found = self._classes_of.get(tag)
+    def threshold(self, tag: str) -> float:
+        """The score above which a tag counts as given."""
+        found = self._thresholds.get(tag)
         if found is None:
-            exact, loose = self._classes_by_tag
-            found = self._classes_of[tag] = exact.get(tag) or loose.get(normalise(tag), ())
+            ids = self._tag_system.ids(tag)
+            found = float(self._tag_thresholds[ids[0]]) if ids else DEFAULT_THRESHOLD
+            self._thresholds[tag] = found
         return found
 
     @cached_property
-    def _classes_by_tag(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-        exact: dict[str, tuple[int, ...]] = {}
-        loose: dict[str, tuple[int, ...]] = {}
-        for c, tags in enumerate(self._tags_of_classes()):
-            for tag in tags:
-                for table, form in ((exact, tag), (loose, normalise(tag))):
-                    if c not in table.get(form, ()):
-                        table[form] = (*table.get(form, ()), c)
-        return exact, loose
-
-    def _tags_of_classes(self) -> Iterable[list[str]]:
-        system = self.classes.tag_system
-        if system is None:
-            return [self.classes.tags(c) for c in range(len(self.classes))]
-        return [[system[i].tag for i in ids] for ids in self.classes.label_ids(system)]
+    def _tag_system(self) -> LabelSystem:
+        return self.classes.tag_system or LabelSystem.from_tags(self.classes.strings())
 
     @cached_property
-    def _tag_thresholds(self) -> dict[str, float]:
-        system = self.classes.tag_system or LabelSystem.from_tags(self._classes_by_tag[0])
-        thresholds = self.cut.for_tags(system, self.classes.n_listed)
-        return dict(zip(system.tags, thresholds.tolist(), strict=True))
+    def _tag_thresholds(self) -> Floats:
+        in_order = self.classes.tag_system is not None
+        return self.cut.for_tags(self._tag_system, self.classes.n_listed, in_order=in_order)
 
-    def _read_dense(self, fields: JsonObject, scores: Floats, decided: NDArray[np.bool_]) -> None:
+    def _read_dense(self, fields: JsonObject) -> tuple[_Columns, bytes]:
         columns = self._columns_for(fields)
         dense = fields["dense"]
-        values = np.array(dense) if isinstance(dense, list) else None
-        if values is None or values.ndim != 1 or values.dtype.kind not in "if":
+        n_labels = len(columns.thresholds)
+        if not isinstance(dense, list) or not dense or isinstance(dense[0], bool):
             raise RecordProblem("dense is not a list of numbers", code="bad_field")
-        if len(values) != len(columns.thresholds):
-            message = f"dense has {len(values)} numbers for {len(columns.thresholds)} labels"
+        if len(dense) != n_labels:
+            message = f"dense has {len(dense)} numbers for {n_labels} labels"
             raise RecordProblem(message, code="bad_field")
-        if not np.isfinite(values).all():
+        try:
+            numbers = columns.packed.pack(*dense)
+        except (struct.error, OverflowError) as error:
+            raise RecordProblem("dense is not a list of numbers", code="bad_field") from error
+        if not math.isfinite(sum(dense)) and not np.isfinite(np.frombuffer(numbers)).all():
             raise RecordProblem("dense holds a number that is not finite", code="bad_field")
-        if len(columns.labels):
-            mine = values[columns.labels].astype(np.float64)
-            above = mine > columns.thresholds[columns.labels]
-            scores[columns.which] = np.maximum.reduceat(mine, columns.starts)
-            decided[columns.which] = np.logical_or.reduceat(above, columns.starts)
-        self.matched[columns.which] = True
+        return columns, numbers
 
     def _columns_for(self, fields: JsonObject) -> _Columns:
         """The columns of the label system that a record's `dense` refers to.
@@ -140,16 +138,22 @@ class ScoreReader:
         key = key if isinstance(key, str) else ""
         known = self.classes.tag_system
         if fields.get("label_names") is not None:
+            self._latest = None
             names = string_list(fields, "label_names")
-            # The system of `--labels` also has synonyms.
+            # Thresholds may name the synonyms that the system of `--labels` has.
             system = known if known and known.tags == names else LabelSystem.from_tags(names)
-            self._latest = self._columns[key] = _Columns.of(system, self.classes, self.cut)
+            self._latest = self._add(key, system)
         columns = self._columns.get(key) if key else self._latest
         if columns is None and known is not None:
-            columns = self._columns[key] = _Columns.of(known, self.classes, self.cut)
+            columns = self._add(key, known)
         if columns is None:
             message = "dense without label_names: no line before names its labels (see --labels)"
             raise RecordProblem(message, code="missing_field")
+        return columns
+
+    def _add(self, key: str, system: LabelSystem) -> _Columns:
+        columns = self._columns[key] = _Columns.of(system, self.classes, self.cut)
+        self.matched[columns.which] = self.are_stated = True
         return columns
 
 
@@ -172,38 +176,117 @@ def tag_scores(fields: JsonObject) -> dict[str, float]:
     return scores
 
 
-@dataclass(frozen=True, slots=True)
 class PredictionTable:
     """The photos of a prediction file with a score and a decision for each class."""
 
-    reader: ScoreReader
-    photos: list[Photo]
-    predictions: list[Prediction]
+    def __init__(self, reader: ScoreReader, n_expected: int = 0) -> None:
+        self.reader = reader
+        self.photos: list[Photo] = []
+        self._store = ScoreStore(len(reader.classes), n_expected)
+        # By the thresholds of `--threshold`, else by the records' own tags; eight to a byte.
+        self._decided: list[NDArray[np.uint8]] = []
+        self._has_tags = bytearray()
+        self._waiting: list[Prediction] = []
+        self._n_waiting = 0
+        self._most_waiting = max(1, _BYTES_AT_ONCE // (8 * max(1, len(reader.classes))))
 
     @classmethod
-    def read(cls, name: str, classes: Classes, cut: Cut, intake: Intake) -> "PredictionTable":
-        """The table of a file or, for `-`, of standard input."""
-        reader = ScoreReader(classes, cut)
-        return cls(reader, *intake.photos(name, reader.read))
+    def read(
+        cls, name: str, classes: Classes, cut: Cut, intake: Intake, n_expected: int = 0
+    ) -> "PredictionTable":
+        """The table of a file or, for `-`, of standard input, of about so many photos."""
+        table = cls(ScoreReader(classes, cut), n_expected)
+        table.photos = intake.photos(name, table.reader.read, table._keep)
+        table._store_waiting()
+        return table
 
-    def scores(self, rows: list[int]) -> Floats:
-        """The class scores [N, C] of some photos."""
-        return np.array([self.predictions[row].scores for row in rows])
+    def _keep(self, prediction: Prediction) -> None:
+        self._waiting.append(prediction)
+        self._n_waiting += len(prediction.packed)
+        if self._n_waiting >= _BYTES_AT_ONCE or len(self._waiting) >= self._most_waiting:
+            self._store_waiting()
 
-    def decisions(self, rows: list[int]) -> tuple[NDArray[np.bool_], str]:
-        """The decisions [N, C] about some photos, and in words what made them.
+    def _store_waiting(self) -> None:
+        for columns, group in groupby(self._waiting, lambda prediction: prediction.columns):
+            predictions = list(group)
+            shape = len(predictions), len(self.reader.classes)
+            scores, decided = np.full(shape, -np.inf), np.zeros(shape, bool)
+            if columns is None:
+                self._spread(predictions, scores, decided)
+            else:
+                numbers = b"".join(prediction.packed for prediction in predictions)
+                values = np.frombuffer(numbers).reshape(len(predictions), -1)
+                scores[:, columns.which] = columns.best(values)
+                if not self._cut.is_default:
+                    above = self._cut.passed_by(values, columns.thresholds)
+                    decided[:, columns.which] = columns.best(above)
+            self._store.append(scores)
+            self._note_decisions(predictions, scores, decided)
+        self._waiting.clear()
+        self._n_waiting = 0
 
-        `--threshold` where there is one; else the records' own `tags`, if all have them; else 0.5.
+    def _spread(self, predictions: list[Prediction], scores: Floats, decided: Decisions) -> None:
+        reader = self.reader
+        for row, prediction in enumerate(predictions):
+            for tag, score in prediction.by_tag.items():
+                for c in reader.classes.of_tag(tag):
+                    scores[row, c] = max(scores[row, c], score)
+                    decided[row, c] |= self._cut.passed_by(score, reader.threshold(tag))
+                    reader.matched[c] = True
+
+    def _note_decisions(
+        self, predictions: list[Prediction], scores: Floats, decided: Decisions
+    ) -> None:
+        if self._cut.is_default:
+            for row, prediction in enumerate(predictions):
+                self._has_tags.append(prediction.given is not None)
+                decided[row] = False
+                decided[row, prediction.given or ()] = True
+        else:
+            own = self._class_thresholds
+            decided = np.where(np.isnan(own), decided, self._cut.passed_by(scores, own))
+        self._decided.append(np.packbits(decided, axis=1))
+
+    @property
+    def _cut(self) -> Cut:
+        return self.reader.cut
+
+    @cached_property
+    def _class_thresholds(self) -> Floats:
+        classes = self.reader.classes
+        return self._cut.for_classes(classes.system, classes.n_listed)
+
+    @property
+    def score_range(self) -> tuple[float, float] | None:
+        """The lowest and the highest score; None without any."""
+        lowest, highest = self._store.lowest, self._store.highest
+        return (lowest, highest) if lowest <= highest else None
+
+    @property
+    def are_probabilities(self) -> bool:
+        """Whether no score is below 0 or above 1."""
+        return self._store.are_probabilities
+
+    def select(self, rows: list[int]) -> tuple[Scores, NDArray[np.uint8], str]:
+        """The class scores [N, C] of some photos, the decisions about them, and what made these.
+
+        Decisions are packed, eight to a byte. They are those of `--threshold` where there is one;
+        else the records' own `tags`, if all have them; else those of 0.5, or 0 where scores are no
+        probabilities. The table is spent: scores of other photos are lost.
         """
-        cut, classes = self.reader.cut, self.reader.classes
-        given = [self.predictions[row].given for row in rows]
-        if cut.is_default and all(g is not None for g in given):
-            return np.array(given, bool), "the predictions' own tags"
-        decided = np.array([self.predictions[row].decided for row in rows])
-        own = cut.for_classes(classes.system, classes.n_listed)
-        return np.where(np.isnan(own), decided, self.scores(rows) > own), cut.description
+        packed = np.concatenate(self._decided)[rows]
+        scores = take_rows(self._store.finish(), rows)
+        if not self._cut.is_default:
+            return scores, packed, self._cut.description
+        if all(self._has_tags[row] for row in rows):
+            return scores, packed, "the predictions' own tags"
+        threshold = DEFAULT_THRESHOLD if self.are_probabilities else 0.0
+        for part in row_blocks(scores):
+            packed[part] = np.packbits(self._cut.passed_by(scores[part], threshold), axis=1)
+        return scores, packed, f"{threshold:g}"
 
-    def looks_thresholded(self, scores: Floats) -> bool:
+    def looks_thresholded(self, scores: Scores) -> bool:
         """Whether scores [N, C] seem to be cut off: then their mAP is a lower bound."""
-        scores = scores[:, self.reader.matched]
-        return bool(scores.size) and float(np.mean(scores == 0)) > _MAX_ZERO_SHARE
+        none, matched = self._store.for_none, self.reader.matched
+        n_none = sum(int((scores[part] == none)[:, matched].sum()) for part in row_blocks(scores))
+        return bool(n_none > _MAX_ZERO_SHARE * len(scores) * matched.sum())

@@ -3,7 +3,7 @@
 Both sides are JSONL, or the RAM authors' lists with lines `id,tag,tag`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -15,7 +15,7 @@ from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Truth
 from ramctl.labels import LabelSystem
 from ramctl.records.inputs import open_input, read_inputs
-from ramctl.records.record import JsonObject, Record, Reject, image_name, string_list
+from ramctl.records.record import Item, JsonObject, Record, Reject, image_name, string_list
 from ramctl.records.report import Rejects, Report
 
 LIST_SUFFIXES = (".txt", ".csv")
@@ -30,35 +30,40 @@ class Intake:
     rejects: Rejects
 
     def photos(
-        self, name: str, take: Callable[[JsonObject], Taken]
-    ) -> tuple[list[Photo], list[Taken]]:
-        """The photos of a file or, for `-`, of standard input, and what `take` makes of each.
+        self, name: str, take: Callable[[JsonObject], Taken], keep: Callable[[Taken], object]
+    ) -> list[Photo]:
+        """The photos of a file or, for `-`, of stdin; `keep` gets what `take` makes of each.
 
         Rejected are lines without a record, records for which `take` raises RecordProblem, and
         photos that were there already. RunProblem at the first of them with `--strict`.
         """
         photos: list[Photo] = []
-        taken: list[Taken] = []
-        places: dict[str, str] = {}
+        lines: dict[str, int | None] = {}
+        base, folder = None, ""
         stage = self.report.command
-        is_list = name.endswith(LIST_SUFFIXES)
-        for item in _read_list(name) if is_list else read_inputs([name], None, stage):
+        items = _read_list if _is_list(name) else _read_jsonl
+        for item in items(name, stage):
             self.report.n_in += 1
             if isinstance(item, Reject):
                 self.rejects.add(item)
                 continue
             try:
-                image = image_name(item.fields)
-                if image in places:
-                    message = f"image {image!r} is there already ({places[image]})"
+                # First of all: a record may name the labels of those after it.
+                taken = take(item.fields)
+                photo = Photo(image_name(item.fields), item.base)
+                if photo.base is not base:
+                    base, folder = photo.base, photo.folder()
+                path = photo.located(folder)
+                if path in lines:
+                    message = f"image {photo.name!r} is there already ({item.source}:{lines[path]})"
                     raise RecordProblem(message, code="bad_field")
-                taken.append(take(item.fields))
             except RecordProblem as problem:
                 self.rejects.add(Reject.of(item, problem, stage))
                 continue
-            places[image] = item.place
-            photos.append(Photo(image, item.base))
-        return photos, taken
+            lines[path] = item.line
+            keep(taken)
+            photos.append(photo)
+        return photos
 
 
 class Statement(NamedTuple):
@@ -87,7 +92,8 @@ class TruthTable:
     @classmethod
     def read(cls, name: str, intake: Intake) -> "TruthTable":
         """The table of a file or, for `-`, of standard input."""
-        return cls(*intake.photos(name, Statement.of))
+        statements: list[Statement] = []
+        return cls(intake.photos(name, Statement.of, statements.append), statements)
 
     def named(self) -> list[str]:
         """Every tag that the table names in any way, sorted."""
@@ -101,13 +107,13 @@ class TruthTable:
         tags = {tag for statement in self.statements for tag in statement.tags}
         return sorted(tag for tag in tags if not classes.ids(tag))
 
-    def code(self, classes: LabelSystem) -> Truth:
-        """Positive, negative or unknown for each photo and class [N, C].
+    def code(self, classes: LabelSystem, rows: Sequence[int]) -> Truth:
+        """Positive, negative or unknown for some of the photos and each class [N, C].
 
         A record with `negatives` says nothing about other classes; one without is complete.
         """
-        truth = np.full((len(self.photos), len(classes)), NEGATIVE, np.int8)
-        for row, statement in zip(truth, self.statements, strict=True):
+        truth = np.full((len(rows), len(classes)), NEGATIVE, np.int8)
+        for row, statement in zip(truth, (self.statements[row] for row in rows), strict=True):
             if statement.negatives is not None:
                 row[:] = UNKNOWN
             # Later ones win: a tag that is positive and uncertain is positive.
@@ -121,7 +127,15 @@ class TruthTable:
         return truth
 
 
-def _read_list(name: str) -> Iterator[Record]:
+def _is_list(name: str) -> bool:
+    return name.removesuffix(".gz").endswith(LIST_SUFFIXES)
+
+
+def _read_jsonl(name: str, stage: str) -> Iterator[Item]:
+    return read_inputs([name], None, stage)
+
+
+def _read_list(name: str, stage: str) -> Iterator[Item]:
     """The lines `id,tag,tag` of the authors' annotation and prediction files."""
     with open_input(name) as stream:
         for number, line in enumerate(stream, 1):

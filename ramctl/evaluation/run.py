@@ -70,36 +70,59 @@ def run(options: EvalOptions) -> Report:
         raise UsageProblem("only one of PREDICTIONS, --truth and --baseline can be stdin (-)")
     if options.calibrate_for is not None and options.calibrate is None:
         raise UsageProblem("--calibrate-for P goes with --calibrate FILE")
+    _require_one_stdout(options)
     require_files([name for name in sources if name])
+    report, calibrate = _file(options.report_file), _file(options.calibrate)
     require_distinct(
-        output=options.output, report=options.report_file, calibrate=options.calibrate,
+        output=options.output, report=report, calibrate=calibrate,
         rejects=rejects_file(options.rejects), stats=options.stats,
     )  # fmt: skip
-    with output_lock(options.output, options.report_file, options.calibrate):
+    with output_lock(options.output, report, calibrate):
         return _run(options)
 
 
+def _file(path: Path | None) -> Path | None:
+    """The file that an option names, if any: `-` is standard output."""
+    return None if path is None or str(path) == STDIN else path
+
+
+def _require_one_stdout(options: EvalOptions) -> None:
+    figures = None if options.output else "the figures (see -o)"
+    tables = {"--report": options.report_file, "--calibrate": options.calibrate}
+    on_stdout = [name for name, path in tables.items() if str(path) == STDIN]
+    others = [figures, *on_stdout[1:]] if figures else on_stdout[1:]
+    if on_stdout and others:
+        raise UsageProblem(f"{on_stdout[0]} -: standard output is for {others[0]}")
+
+
+def _write(path: Path | None, content: bytes) -> None:
+    """Write a file, or standard output for None and `-`."""
+    if (file := _file(path)) is not None:
+        write_atomic(file, content)
+        return
+    with records_to_stdout() as stream:
+        stream.write(content)
+
+
 def _run(options: EvalOptions) -> Report:
-    cut = Cut.parse(options.threshold)
+    cut = Cut.parse(options.threshold, inclusive=options.style == "ram")
     report = Report("eval", quiet=options.quiet, unit="photos")
     baseline = None
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
         intake = Intake(report, rejects)
         truth = TruthTable.read(options.truth, intake)
         classes = _classes(options, truth)
-        predictions = PredictionTable.read(options.predictions, classes, cut, intake)
+        n = len(truth.photos)
+        predictions = PredictionTable.read(options.predictions, classes, cut, intake, n)
         if options.baseline:
-            baseline = PredictionTable.read(options.baseline, classes, cut, intake)
+            baseline = PredictionTable.read(options.baseline, classes, cut, intake, n)
+    if predictions.are_probabilities or predictions.score_range is None:
+        cut.require_probability()
     ours = Comparison.of(truth, predictions, classes, key=options.key, style=options.style)
     result = _result(options, ours, predictions, truth, baseline)
-    _explain(report, ours, result)
+    _explain(report, ours, predictions, result)
     report.n_out = len(ours.photos)
-    content = render(result, options.form)
-    if options.output:
-        write_atomic(options.output, content)
-    else:
-        with records_to_stdout() as stream:
-            stream.write(content)
+    _write(options.output, render(result, options.form))
     report.finish(options.stats)
     return report
 
@@ -133,12 +156,13 @@ def _result(
     if options.ci or baseline is not None:
         result["bootstrap"] = {"level": LEVEL, "resamples": bootstrap.n, "seed": bootstrap.seed}
     result["looks_thresholded"] = predictions.looks_thresholded(ours.scores)
-    result |= conditions(ours, predictions.reader.matched)
+    result["score_range"] = predictions.score_range
+    result |= conditions(ours)
     result["classes"]["truth_tags_outside"] = truth.tags_outside(ours.classes.system)
     if options.report_file:
         _write_classes(options.report_file, ours, resampled)
     if options.calibrate:
-        write_atomic(options.calibrate, threshold_lines(ours, options.calibrate_for))
+        _write(options.calibrate, threshold_lines(ours, options.calibrate_for))
     return result
 
 
@@ -148,10 +172,12 @@ def _write_classes(path: Path, ours: Comparison, resampled: Floats | None) -> No
         pairs = zip(ours.precisions.tolist(), resampled.T, strict=True)
         intervals = [interval(estimate, column) for estimate, column in pairs]
     rows = class_rows(ours, intervals)
-    write_atomic(path, write_rows(CLASS_COLUMNS, rows, report_format(path)))
+    _write(path, write_rows(CLASS_COLUMNS, rows, report_format(path)))
 
 
-def _explain(report: Report, ours: Comparison, result: JsonObject) -> None:
+def _explain(
+    report: Report, ours: Comparison, predictions: PredictionTable, result: JsonObject
+) -> None:
     """Say on stderr what may surprise: how photos were matched, what is missing or looks wrong."""
     if set(ours.matched_by) != {"image"}:
         matched = ", ".join(f"{count} by {key}" for key, count in ours.matched_by.items())
@@ -167,5 +193,9 @@ def _explain(report: Report, ours: Comparison, result: JsonObject) -> None:
         if names:
             more = f" ... ({len(names)})" if len(names) > 5 else ""
             report.say(f"{what}: {', '.join(names[:5])}{more}")
+    if (span := predictions.score_range) and not predictions.are_probabilities:
+        report.say(
+            f"scores are no probabilities ({span[0]:g} to {span[1]:g}), and thresholds neither"
+        )
     if result["looks_thresholded"]:
         report.say("the predictions look thresholded, so mAP is a lower bound (use --dense)")

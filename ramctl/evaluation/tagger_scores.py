@@ -46,7 +46,8 @@ class TaggerScores:
 
         report = Report(command, quiet=True)
         with Rejects(report, None, strict=True) as rejects:
-            photos, scores = Intake(report, rejects).photos(str(path), take)
+            scores: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
+            photos = Intake(report, rejects).photos(str(path), take, scores.append)
         return cls(path, photos, scores, names, given)
 
     def rows_of(self, photos: Sequence[Photo]) -> NDArray[np.int64]:

@@ -88,12 +88,12 @@ def test_map_lines_for_no_class_are_named(evaluate, tmp_path, capsys):
     assert "lines of --map for no class: zebra\n" in capsys.readouterr().err
 
 
-def test_without_a_map_line_only_the_first_string_that_is_found_counts(evaluate, tmp_path):
+def test_without_a_map_line_all_strings_of_a_class_count(evaluate, tmp_path):
     classes = {"tag": "a", "synonyms": ["x", "y"]}
     (tmp_path / "classes.jsonl").write_text(json.dumps(classes) + "\n")
     truth = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": []}]
     predictions = dense([[0.7, 0.1], [0.2, 0.9]], "xy")
-    assert evaluate(predictions, truth, classes=Path("classes.jsonl"))["mAP"] == 1.0
+    assert evaluate(predictions, truth, classes=Path("classes.jsonl"))["mAP"] == 0.5
 
 
 def test_synonyms_of_the_predictions_labels_count(evaluate, tmp_path):

@@ -61,8 +61,8 @@ def test_thresholds_are_drawn_to_the_common_one_by_how_few_positives_they_rest_o
     assert many == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("text", ["1.5", "-0.1", "nowhere.jsonl"])
-def test_a_threshold_that_is_neither_probability_nor_file_is_wrong_usage(text):
+@pytest.mark.parametrize("text", ["nan", "-inf", "nowhere.jsonl"])
+def test_a_threshold_that_is_neither_number_nor_file_is_wrong_usage(text):
     with pytest.raises(UsageProblem):
         Cut.parse(text)
 
@@ -102,7 +102,14 @@ def test_ten_positives_are_enough_for_a_threshold_of_its_own(positives, is_own):
     assert own[1] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("text", ["1.5", "-0.1"])
+def test_only_logits_have_thresholds_beyond_probabilities(text):
+    with pytest.raises(UsageProblem, match="a probability is between 0 and 1"):
+        Cut.parse(text).require_probability()
+
+
 @pytest.mark.parametrize("text", ["0", "1", "0.25"])
 def test_a_threshold_may_be_any_probability(text):
     cut = Cut.parse(text)
+    cut.require_probability()
     assert (cut.value, cut.is_default, cut.description) == (float(text), False, str(float(text)))

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.classes import Classes, read_map
-from ramctl.evaluation.predictions import ScoreReader
 from ramctl.evaluation.tagger_scores import PREFIX, TaggerScores
-from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem
 
 FORM = "scores:FILE[,weight=W][,map=FILE]"
@@ -72,8 +70,8 @@ class SoftTargets:
         rows: NDArray[np.int64],
     ) -> None:
         self.weight, self._scores, self._rows = teacher.weight, scores.scores, rows
-        reader = ScoreReader(Classes(labels, None, read_map(teacher.map)), Cut())
-        pairs = [(n, c) for name, n in scores.names.items() for c in reader.classes_of(name)]
+        classes = Classes(labels, None, read_map(teacher.map))
+        pairs = [(n, c) for name, n in scores.names.items() for c in classes.of_tag(name)]
         if not pairs:
             raise RunProblem(f"{teacher.path}: names none of the labels")
         name_ids, label_ids = np.array(pairs).T

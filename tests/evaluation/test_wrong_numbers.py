@@ -1,0 +1,210 @@
+"""Inputs that once gave a wrong number without a word, or ended the run."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from ramctl.errors import RunProblem, UsageProblem
+
+TRUTH = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": ["b"]}, {"image": "3", "tags": []}]
+
+
+def dense(values, names) -> list[dict]:
+    rows = [{"image": str(i), "dense": row} for i, row in enumerate(values, 1)]
+    rows[0]["label_names"] = list(names)
+    return rows
+
+
+def sparse(values, names) -> list[dict]:
+    return [
+        {"image": str(i), "scores": dict(zip(names, row, strict=True))}
+        for i, row in enumerate(values, 1)
+    ]
+
+
+def write(name: str, *rows: dict) -> Path:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Path(name)
+
+
+@pytest.mark.parametrize("bad", [[1, [2]], [[1, 2]], [1, None], [True, False], {}, "ab", []])
+def test_dense_that_is_no_list_of_numbers_is_rejected(evaluate, bad):
+    rows = [*dense([[0.9, 0], [0, 0.9]], "ab"), {"image": "3", "dense": bad}]
+    assert evaluate(rows, TRUTH, code=3)["photos"]["compared"] == 2
+
+
+@pytest.mark.parametrize("form", [dense, sparse])
+def test_a_class_with_synonyms_takes_the_highest_of_their_scores(evaluate, form):
+    rows = [[0.2, 0.9, 0], [0.5, 0.1, 0.9], [0.6, 0.1, 0.1]]
+    classes = write("classes.jsonl", {"tag": "a", "synonyms": ["x"]}, {"tag": "b"})
+    assert evaluate(form(rows, "axb"), TRUTH, classes=classes)["mAP"] == 1.0
+
+
+@pytest.mark.parametrize("form", [dense, sparse])
+def test_names_that_differ_in_case_and_hyphens_are_found_alike(evaluate, form):
+    truth = [{"image": "1", "tags": ["T shirt", "Dog"]}, {"image": "2", "tags": ["t-shirt"]}]
+    for names in (["T shirt", "t-shirt", "dog"], ["T shirt", "t-shirt", "DOG"]):
+        assert evaluate(form([[0.9, 0.3, 0.8], [0.8, 0.7, 0.1]], names), truth)["mAP"] == 1.0
+    both = evaluate(form([[0.9, 0.8], [0.3, 0.1]], ["T-Shirt", "dog"]), truth)
+    assert (both["mAP"], both["classes"]["without_tag"]) == ((1 + 1 / 2 + 1) / 3, [])
+
+
+@pytest.mark.parametrize("form", [dense, sparse])
+def test_scores_by_a_synonym_of_their_own_label_system_count(evaluate, form):
+    labels = write("labels.jsonl", {"tag": "feline", "synonyms": ["a"]}, {"tag": "b"})
+    rows = [[0.9, 0.1], [0.1, 0.9], [0.2, 0.2]]
+    for names in (["a", "b"], ["feline", "b"]):
+        result = evaluate(form(rows, names), TRUTH, labels=labels)
+        assert (result["mAP"], result["classes"]["without_tag"]) == (1.0, [])
+
+
+def test_a_synonym_that_is_a_label_too_stands_for_that_label_alone(evaluate):
+    labels = write("labels.jsonl", {"tag": "feline", "synonyms": ["a"]}, {"tag": "a"}, {"tag": "b"})
+    rows = sparse([[0.1, 0.9, 0], [0.8, 0.1, 0.9], [0.8, 0.2, 0]], ["feline", "a", "b"])
+    assert evaluate(rows, TRUTH, labels=labels)["mAP"] == 1.0
+
+
+@pytest.mark.parametrize("form", [dense, sparse])
+def test_scores_are_any_finite_numbers(evaluate, form, capsys):
+    rows = [[-2, -9], [-3, -1.5], [-7, -8]]
+    result = evaluate(form(rows, "ab"), TRUTH, calibrate=Path("t.jsonl"))
+    assert (result["mAP"], result["score_range"]) == (1.0, [-9.0, -1.5])
+    assert (result["decided_by"], result["OR"]) == ("0", 0.0)
+    assert capsys.readouterr().err.count("scores are no probabilities (-9 to -1.5)") == 1
+    for threshold in ("t.jsonl", "-2.5"):
+        assert evaluate(form(rows, "ab"), TRUTH, threshold=threshold)["OF1"] == 1.0
+    thresholds = [json.loads(line)["threshold"] for line in Path("t.jsonl").read_text().split()]
+    assert all(-3 < threshold < -1.5 for threshold in thresholds)
+
+
+def test_a_logit_that_is_not_there_is_below_all_others(evaluate):
+    rows = [{"image": "1", "scores": {"a": -5}}, {"image": "2", "scores": {"b": -1}}]
+    result = evaluate([*rows, {"image": "3", "scores": {}}], TRUTH)
+    assert (result["mAP"], result["looks_thresholded"]) == (1.0, True)
+
+
+def test_thresholds_for_a_precision_are_in_the_scores_own_unit(evaluate):
+    numbers = [(n * 37 % 100, n) for n in range(100)]
+    truth = [{"image": str(n), "tags": ["a"] if score >= 40 else []} for score, n in numbers]
+    for unit, zero in ((1.0, -50), (0.01, -0.5), (100.0, -5000)):
+        rows = [{"image": str(n), "scores": {"a": unit * score + zero}} for score, n in numbers]
+        evaluate(rows, truth, calibrate=Path("t.jsonl"), calibrate_for=0.9)
+        result = evaluate(rows, truth, threshold="t.jsonl")
+        assert result["OP"] >= 0.85
+        assert result["OR"] > 0.9
+
+
+def test_a_threshold_beyond_probabilities_is_wrong_usage_for_these_alone(evaluate):
+    rows = dense([[0.9, 0], [0, 0.9], [0, 0]], "ab")
+    for threshold in ("7", "-0.5"):
+        with pytest.raises(UsageProblem, match="a probability is between 0 and 1"):
+            evaluate(rows, TRUTH, threshold=threshold)
+
+
+def test_names_of_labels_count_even_where_their_record_is_rejected(evaluate):
+    first = dense([[0.9, 0.1]], "ab")
+    for bad in ({"image": "./1"}, {}, {"image": "2", "dense": [1]}):
+        second = {**first[0], "label_names": ["b", "a"], **bad}
+        if not bad:
+            del second["image"]
+        rows = [*first, second, {"image": "2", "dense": [0.9, 0.1]}]
+        assert evaluate(rows, TRUTH, code=3)["OF1"] == 1.0
+
+
+def test_names_of_labels_that_are_none_leave_what_follows_without(evaluate):
+    rows = [*dense([[0.9, 0.1]], "ab"), {"image": "2", "dense": [0, 1], "label_names": ["b", 1]}]
+    rows.append({"image": "3", "dense": [0.9, 0.1]})
+    assert evaluate(rows, TRUTH, code=3)["photos"]["compared"] == 1
+
+
+def test_packed_lists_are_read(evaluate, tmp_path):
+    from ramctl.evaluation.run import EvalOptions, run
+
+    evaluate("1,a\n2,b\n", "1,a\n2,b\n", lists=True)
+    for name in ("truth", "predictions"):
+        content = Path(f"{name}.txt").read_bytes()
+        Path(f"{name}.txt.gz").write_bytes(gzip.compress(content))
+    run(EvalOptions("truth.txt.gz", "predictions.txt.gz", output=Path("packed.json")))
+    assert json.loads(Path("packed.json").read_text())["mAP"] == 1.0
+
+
+def test_a_dash_for_a_report_is_standard_output(evaluate, capsysbinary):
+    rows = [{"image": "1", "tags": ["a"]}]
+    evaluate(rows, TRUTH, report_file=Path("-"))
+    assert capsysbinary.readouterr().out.startswith(b"class\tpositives\t")
+    evaluate(rows, TRUTH, calibrate=Path("-"))
+    assert capsysbinary.readouterr().out.startswith(b'{"tag":"a","threshold":')
+    assert not Path("-").exists()
+    with pytest.raises(UsageProblem, match="--report -: standard output is for --calibrate"):
+        evaluate(rows, TRUTH, report_file=Path("-"), calibrate=Path("-"))
+
+
+def test_a_report_on_standard_output_needs_a_file_for_the_figures(ramctl, tmp_path):
+    write(str(tmp_path / "t.jsonl"), *TRUTH)
+    done = ramctl("eval", "t.jsonl", "--truth", "t.jsonl", "--report", "-")
+    assert (done.returncode, b"standard output is for the figures (see -o)" in done.stderr) == (
+        2, True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", '{"tag": "a", "threshold": "nan"}'])
+def test_thresholds_are_finite(evaluate, value):
+    rows = [{"image": "1", "tags": ["a"]}]
+    Path("t").write_text(f"{value}\n{value}\n")
+    with pytest.raises(RunProblem, match="t:1: "):
+        evaluate(rows, TRUTH, threshold="t", classes=write("c.jsonl", {"tag": "a"}, {"tag": "b"}))
+    if "{" not in value:
+        with pytest.raises(UsageProblem, match="not a finite number"):
+            evaluate(rows, TRUTH, threshold=value)
+
+
+def test_thresholds_by_position_need_the_labels_of_the_predictions(evaluate):
+    Path("t").write_text("0.1\n0.9\n")
+    with pytest.raises(RunProblem, match="2 thresholds for labels that are not known"):
+        evaluate(sparse([[0.5, 0.5]], "ab"), TRUTH, threshold="t")
+    labels = write("labels.jsonl", {"tag": "b"}, {"tag": "a"})
+    rows = sparse([[0.5, 0.5], [0, 0.5], [0, 0]], "ab")
+    result = evaluate(rows, TRUTH, threshold="t", labels=labels, report_file=Path("r.csv"))
+    assert result["OR"] == 0.5
+    assert "\nb,1,2,0,1.0000,,,0.5000,1.0000" in Path("r.csv").read_text() or result["OP"] == 0.5
+
+
+def test_a_photo_written_in_two_ways_is_one(evaluate):
+    folder = Path.cwd()
+    for name in ("./1", "x/../1", str(folder / "1")):
+        rows = [{"image": "1", "tags": ["a"]}, {"image": name, "tags": ["b"]}]
+        assert evaluate(rows, TRUTH, code=3)["photos"]["compared"] == 1
+
+
+@pytest.mark.parametrize("form", [dense, sparse])
+def test_the_ram_style_gives_a_tag_at_its_threshold(evaluate, form):
+    """As the authors' batch_inference.py does, where their models do not."""
+    rows = form([[0.4, 0.1], [0.1, 0.3], [0, 0]], "ab")
+    write("t.jsonl", {"tag": "a", "threshold": 0.4}, {"tag": "b", "threshold": 0.3})
+    assert evaluate(rows, TRUTH, threshold="t.jsonl", style="ram")["OR"] == 1.0
+    assert evaluate(rows, TRUTH, threshold="0.4", style="ram")["OR"] == 0.5
+    assert evaluate(rows, TRUTH, threshold="t.jsonl")["OR"] == 0.0
+
+
+def test_a_class_that_predictions_do_not_know_is_left_out_or_counts_as_0(evaluate):
+    rows = dense([[0.9], [0.1], [0.2]], "a")
+    result = evaluate(rows, TRUTH, report_file=Path("r.csv"))
+    figures = [result[name] for name in ("mAP", "mAP_unknown_left_out", "mAP_unknown_zero")]
+    assert figures == [1.0, 1.0, 0.5]
+    assert (result["unknown_classes"], result["averaged_classes"]) == ("left out", 1)
+    assert (result["CR"], result["OR"], result["macro"]["f1"]) == (1.0, 1.0, 1.0)
+    assert "\nb,1,2,0,,,,0.0000,0.0000,0.0000,b\n" in Path("r.csv").read_text()
+
+
+def test_where_no_list_tells_what_predictions_know_a_tag_never_given_counts_as_0(evaluate):
+    rows = sparse([[0.9], [0.1], [0.2]], "a")
+    result = evaluate(rows, TRUTH, ci=True, resamples=10)
+    figures = [result[name] for name in ("mAP", "mAP_unknown_left_out", "mAP_unknown_zero")]
+    assert figures == [0.5, 1.0, 0.5]
+    assert (result["unknown_classes"], result["averaged_classes"], result["OR"]) == ("0", 2, 0.5)
+    labels = write("labels.jsonl", {"tag": "a"})
+    assert evaluate(rows, TRUTH, labels=labels)["unknown_classes"] == "left out"
+    ram = evaluate(dense([[0.9], [0.1], [0.2]], "a"), TRUTH, style="ram")
+    assert ram["mAP"] == pytest.approx(0.5)
