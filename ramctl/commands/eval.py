@@ -7,8 +7,9 @@ from ramctl.commands.base import common, option
 
 TARGET = "ramctl.evaluation.run:EvalOptions"
 HELP = """
-PREDICTIONS is JSONL, or - for stdin. Photos are matched by image as written, else by path,
-else by unique base name. AP equals scikit-learn's average_precision_score.
+PREDICTIONS is JSONL, or - for stdin; several files are compared with each other. Photos are
+matched by image as written, else by path, else by unique base name. AP equals scikit-learn's
+average_precision_score; of few photos it is higher than of many: compare at equal photos only.
 """
 EXAMPLES = """
 ramctl tag --dense photos/*.jpg | ramctl eval - --truth truth.jsonl
@@ -22,7 +23,7 @@ Writes:   one JSON object (or -f table, csv, md) with figures, classes, unmatche
 Memory:   numbers, not photos: about six bytes per photo and class
 Exit:     0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines were rejected
 """
-ARGUMENT = click.Argument(["predictions"], metavar="[PREDICTIONS]", default="-", type=click.Path())
+ARGUMENT = click.Argument(["predictions"], metavar="[PREDICTIONS]...", nargs=-1, type=click.Path())
 OPTIONS = {
     "input": [
         common("--truth FILE", "Records with the true tags.", type=str, required=True),
@@ -45,16 +46,17 @@ OPTIONS = {
     ],
     "metrics": [
         common(
-            "--threshold X|FILE",
+            "--threshold X|FILE|best|match-precision=P",
             "Score above which a tag counts [default: the predictions' tags, else 0.5].",
         ),
+        option("--top N", "Add figures of the N highest-scored tags.", type=click.IntRange(1)),
         option(
             "--metric-style [exact|ram]",
             "ram: as the RAM authors compute it (order breaks ties, absent classes count 0).",
             field="style",
             default="exact",
         ),
-        common("--ci", "Add 95 % bootstrap intervals."),
+        common("--ci", "Add 95 % bootstrap intervals of all figures."),
         option("--resamples N", "Bootstrap resamples.", type=click.IntRange(10), default=1000),
         options.seed,
     ],

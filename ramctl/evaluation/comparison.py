@@ -20,12 +20,12 @@ from ramctl.evaluation.metrics import (
     Scores,
     Style,
     Truth,
-    harmonic_mean,
     interval,
     mean_over_classes,
     plain_average_precisions,
     rank_classes,
     resampled_precisions,
+    row_blocks,
 )
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.reading import TruthTable
@@ -53,6 +53,7 @@ class Comparison:
     packed: NDArray[np.uint8]  # the decisions, eight classes to a byte
     decided_by: str
     known: NDArray[np.bool_]  # the classes [C] that some tag of the predictions counts for
+    score_of_none: float  # what a tag without a score has
     unknown_count: bool  # the others count as 0; they are left out where labels are stated
     matched_by: Counter[str]
     only_in_truth: list[Photo]
@@ -90,6 +91,7 @@ class Comparison:
             packed=packed,
             decided_by=decided_by,
             known=predictions.reader.matched,
+            score_of_none=predictions.score_of_none,
             unknown_count=style == "ram" or not predictions.reader.are_stated,
             matched_by=matches.by_key,
             only_in_truth=_others(truth.photos, left),
@@ -103,17 +105,25 @@ class Comparison:
         return rank_classes(self.scores, self.truth, self.style)
 
     @cached_property
+    def ranked(self) -> Floats:
+        """Average precision of every class [C] by its scores; NaN (`ram`: 0) without positives."""
+        return plain_average_precisions(self.scores, self.truth, self.style)
+
+    @property
     def precisions(self) -> Floats:
-        """Average precision of every class [C]; NaN (`ram`: 0) without positives."""
-        plain = plain_average_precisions(self.scores, self.truth, self.style)
-        return self.with_unknown(plain, 0.0 if self.unknown_count else np.nan)
+        """The same, with 0 or NaN for classes that predictions do not know."""
+        return self.with_unknown_counted(self.ranked)
 
     def with_unknown(self, precisions: Floats, value: float) -> Floats:
         """Average precisions [..., C] with a value for classes that predictions do not know.
 
         Their photos are all tied there: what is measured is how frequent they are.
         """
-        return np.where(self.known | ~self.has_positives, precisions, value)
+        return np.where(self.known | np.isnan(precisions), precisions, value)
+
+    def with_unknown_counted(self, precisions: Floats) -> Floats:
+        """Average precisions [..., C] with 0 or NaN for classes that predictions do not know."""
+        return self.with_unknown(precisions, 0.0 if self.unknown_count else np.nan)
 
     @cached_property
     def has_positives(self) -> NDArray[np.bool_]:
@@ -130,17 +140,36 @@ class Comparison:
         """The classes [C] that a mean over classes includes."""
         if self.style == "ram":
             return np.ones(len(self.classes), bool)
-        return self.has_positives & (self.known | self.unknown_count)
+        return self.has_positives & self.counted
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """The classes [C] that are not left out because predictions do not know them."""
+        return self.known | self.unknown_count
+
+    @property
+    def unknown_classes(self) -> str:
+        """What becomes of classes that predictions do not know, in words."""
+        return "0" if self.unknown_count else "left out"
 
     def resampled(self, bootstrap: Bootstrap) -> Floats:
         """Average precision of every class in every resample of the photos [B, C]."""
         n, seed = bootstrap.n, bootstrap.seed
         plain = resampled_precisions(self.rankings, len(self.photos), n, seed)
-        return self.with_unknown(plain, 0.0 if self.unknown_count else np.nan)
+        return self.with_unknown_counted(plain)
+
+    def from_score(self, score: float, by: str) -> "Comparison":
+        """The same comparison, with every tag given that has this score or more."""
+        packed = [
+            np.packbits(self.scores[part] >= score, axis=1) for part in row_blocks(self.truth)
+        ]
+        return replace(self, packed=np.concatenate(packed), decided_by=by)
 
     def only(self, names: set[str]) -> "Comparison":
         """The same comparison on the photos with these names."""
         rows = [i for i, photo in enumerate(self.photos) if photo.name in names]
+        if len(rows) == len(self.photos):
+            return self
         return replace(
             self,
             photos=[self.photos[i] for i in rows],
@@ -150,42 +179,17 @@ class Comparison:
         )
 
 
-def headline(comparison: Comparison) -> JsonObject:
-    """mAP, and precision, recall and F1 of the decisions: averaged over classes and pooled."""
-    counts, over = comparison.counts, comparison.is_averaged
-    pooled = counts.among(comparison.known | comparison.unknown_count).pooled
-    precision, recall = (float(v[over].mean()) for v in (counts.precision, counts.recall))
-    pooled_precision, pooled_recall = float(pooled.precision[0]), float(pooled.recall[0])
-    pooled_f1 = harmonic_mean(pooled_precision, pooled_recall)
-    left_out, as_zero = (
-        float(mean_over_classes(comparison.with_unknown(comparison.precisions, value)))
-        for value in (np.nan, 0.0)
-    )
-    return {
-        "mAP": float(mean_over_classes(comparison.precisions)),
-        "mAP_unknown_left_out": left_out,
-        "mAP_unknown_zero": as_zero,
-        "CP": precision,
-        "CR": recall,
-        "CF1": harmonic_mean(precision, recall),
-        "OP": pooled_precision,
-        "OR": pooled_recall,
-        "OF1": pooled_f1,
-        "macro": {"precision": precision, "recall": recall, "f1": float(counts.f1[over].mean())},
-        "micro": {"precision": pooled_precision, "recall": pooled_recall, "f1": pooled_f1},
-    }
-
-
 def conditions(comparison: Comparison) -> JsonObject:
     """What the figures are based on."""
     names = np.array(comparison.classes.names, object)
     is_ram = comparison.style == "ram"
     return {
         "metric_style": comparison.style,
+        "note": "mAP of few photos is higher than of many: compare at equal photos only",
         "averaging": (
             "all classes, 0 for one without positives" if is_ram else "classes with positives"
         ),
-        "unknown_classes": "0" if comparison.unknown_count else "left out",
+        "unknown_classes": comparison.unknown_classes,
         "averaged_classes": int(comparison.is_averaged.sum()),
         "decided_by": comparison.decided_by,
         "photos": {
@@ -222,13 +226,24 @@ def group_figures(
     return figures
 
 
+def on_equal_terms(compared: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons on the photos of all; RunProblem without any.
+
+    Where they do not leave out the same classes, those that one does not know count 0 for it.
+    """
+    shared = set.intersection(*({photo.name for photo in one.photos} for one in compared))
+    if not shared:
+        raise RunProblem("nothing to compare: no photo is in all predictions")
+    first, *others = (one.counted for one in compared)
+    if all(np.array_equal(first, other) for other in others):
+        return [one.only(shared) for one in compared]
+    return [replace(one.only(shared), unknown_count=True) for one in compared]
+
+
 def difference(ours: Comparison, theirs: Comparison, bootstrap: Bootstrap) -> JsonObject:
     """The difference of two models' mAP on the photos of both, on the same resamples (paired)."""
     our_names, their_names = ({photo.name for photo in side.photos} for side in (ours, theirs))
-    shared = our_names & their_names
-    if not shared:
-        raise RunProblem("nothing to compare: --baseline has no photo in common")
-    ours, theirs = ours.only(shared), theirs.only(shared)
+    ours, theirs = on_equal_terms([ours, theirs])
     here, there = (float(mean_over_classes(side.precisions)) for side in (ours, theirs))
     gains = mean_over_classes(ours.resampled(bootstrap)) - mean_over_classes(
         theirs.resampled(bootstrap)
@@ -238,7 +253,7 @@ def difference(ours: Comparison, theirs: Comparison, bootstrap: Bootstrap) -> Js
         "mAP_here": here,
         "difference": here - there,
         "difference_ci": interval(here - there, gains, lowest=-1.0),
-        "photos": len(shared),
+        "photos": len(ours.photos),
         "only_in_one": len(our_names ^ their_names),
     }
 

@@ -79,6 +79,8 @@ def match(truth: Sequence[Photo], predictions: Sequence[Photo], key: str | None 
 
 
 def _unique(photos: Sequence[Photo], key_of: Callable[[Photo], str]) -> dict[str, int]:
-    keys = [key_of(photo) for photo in photos]
-    counts = Counter(keys)
-    return {key: index for index, key in enumerate(keys) if counts[key] == 1}
+    found: dict[str, int] = {}
+    for index, photo in enumerate(photos):
+        key = key_of(photo)
+        found[key] = -1 if key in found else index
+    return {key: index for key, index in found.items() if index >= 0}

@@ -25,7 +25,7 @@ RAM_AP_EPSILON = 1e-8
 RAM_PR_EPSILON = 1e-9
 LEVEL = 0.95  # of the intervals
 _RESAMPLES_PER_BLOCK = 64  # whose photo weights are in memory at once
-_BYTES_AT_ONCE = 1 << 22
+_BYTES_AT_ONCE = 1 << 20
 _CLASSES_AT_ONCE = 16  # of single scores, a line of the processor's cache
 
 
@@ -151,14 +151,14 @@ def mean_average_precision(scores: Scores, truth: Truth, style: Style = "exact")
 
 
 def row_blocks(values: NDArray[Any]) -> Iterator[slice]:
-    """Slices of the rows of an array [N, C], a few megabytes each."""
+    """Slices of the rows of an array [N, C], a megabyte each."""
     step = max(1, _BYTES_AT_ONCE // max(1, values.itemsize * values.shape[1]))
     return (slice(start, start + step) for start in range(0, len(values), step))
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """True positives, false positives and false negatives of each class [C]."""
+    """True positives, false positives and false negatives of each class [..., C]."""
 
     true_positives: Floats
     false_positives: Floats
@@ -205,9 +205,9 @@ class Counts:
     def among(self, classes: NDArray[np.bool_]) -> "Counts":
         """The counts of some of the classes."""
         return Counts(
-            self.true_positives[classes],
-            self.false_positives[classes],
-            self.false_negatives[classes],
+            self.true_positives[..., classes],
+            self.false_positives[..., classes],
+            self.false_negatives[..., classes],
             self.style,
         )
 
@@ -215,7 +215,7 @@ class Counts:
     def pooled(self) -> "Counts":
         """The counts of all classes together, as one class."""
         sums = (self.true_positives, self.false_positives, self.false_negatives)
-        hits, false, missed = (values.sum(keepdims=True) for values in sums)
+        hits, false, missed = (values.sum(axis=-1, keepdims=True) for values in sums)
         return Counts(hits, false, missed)
 
     def _ratio(self, part: Floats, whole: Floats) -> Floats:

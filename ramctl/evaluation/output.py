@@ -88,6 +88,9 @@ def _flat(value: Any, name: str) -> Iterator[Row]:
     if isinstance(value, dict) and "bytes" not in value:
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for number, inner in enumerate(value, 1):
+            yield from _flat(inner, f"{name}.{number}")
     elif isinstance(value, list | tuple):
         is_interval = len(value) == 2 and all(isinstance(item, float) for item in value)
         yield name, (" to " if is_interval else "|").join(_cell(item) for item in value)

@@ -267,6 +267,11 @@ class PredictionTable:
         """Whether no score is below 0 or above 1."""
         return self._store.are_probabilities
 
+    @property
+    def score_of_none(self) -> float:
+        """What a tag without a score counts as."""
+        return self._store.for_none
+
     def select(self, rows: list[int]) -> tuple[Scores, NDArray[np.uint8], str]:
         """The class scores [N, C] of some photos, the decisions about them, and what made these.
 
@@ -287,6 +292,6 @@ class PredictionTable:
 
     def looks_thresholded(self, scores: Scores) -> bool:
         """Whether scores [N, C] seem to be cut off: then their mAP is a lower bound."""
-        none, matched = self._store.for_none, self.reader.matched
+        none, matched = self.score_of_none, self.reader.matched
         n_none = sum(int((scores[part] == none)[:, matched].sum()) for part in row_blocks(scores))
         return bool(n_none > _MAX_ZERO_SHARE * len(scores) * matched.sum())

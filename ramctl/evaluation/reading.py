@@ -3,6 +3,7 @@
 Both sides are JSONL, or the RAM authors' lists with lines `id,tag,tag`.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,8 @@ class Statement(NamedTuple):
         if fields.get("tags") is None:
             raise RecordProblem("no tags field", code="missing_field")
         negatives = None if fields.get("negatives") is None else string_list(fields, "negatives")
-        return cls(string_list(fields, "tags"), string_list(fields, "uncertain"), negatives)
+        tags = [sys.intern(tag) for tag in string_list(fields, "tags")]  # few, of many photos
+        return cls(tags, string_list(fields, "uncertain"), negatives)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from ramctl.evaluation.comparison import (
     conditions,
     difference,
     group_figures,
-    headline,
 )
-from ramctl.evaluation.metrics import LEVEL, Floats, Style, interval, mean_over_classes
+from ramctl.evaluation.figures import Figures, nested
+from ramctl.evaluation.metrics import LEVEL, Floats, Style, interval
+from ramctl.evaluation.operating_point import Goal
 from ramctl.evaluation.output import (
     CLASS_COLUMNS,
     class_rows,
@@ -24,6 +25,7 @@ from ramctl.evaluation.output import (
 )
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.reading import Intake, TruthTable
+from ramctl.evaluation.systems import compare_systems, intervals
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem
 from ramctl.records.files import output_lock, require_distinct, write_atomic
@@ -38,7 +40,7 @@ class EvalOptions:
     """What the command line asks for; `-` is standard input."""
 
     truth: str
-    predictions: str = STDIN
+    predictions: str | tuple[str, ...] = ()  # nothing is standard input too
     classes: Path | None = None
     map_file: Path | None = None
     groups: Path | None = None
@@ -53,6 +55,7 @@ class EvalOptions:
     rejects: str | None = None
     strict: bool = False
     threshold: str | None = None
+    top: int | None = None  # the highest scores of a photo whose figures are added
     style: Style = "exact"
     ci: bool = False
     resamples: int = 1000
@@ -60,12 +63,20 @@ class EvalOptions:
     stats: Path | None = None
     quiet: bool = False
 
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The files of predictions: one system each."""
+        named = self.predictions
+        return ((named,) if isinstance(named, str) else named) or (STDIN,)
+
 
 def run(options: EvalOptions) -> Report:
     """Evaluate and write; the report of the run, which counts the lines that were rejected."""
-    if options.predictions == STDIN:
+    if STDIN in options.systems:
         named_or_stdin((), "a file of predictions")
-    sources = [options.predictions, options.truth, options.baseline or ""]
+    if len(set(options.systems)) < len(options.systems):
+        raise UsageProblem("a file of predictions is named twice")
+    sources = [*options.systems, options.truth, options.baseline or ""]
     if sources.count(STDIN) > 1:
         raise UsageProblem("only one of PREDICTIONS, --truth and --baseline can be stdin (-)")
     if options.calibrate_for is not None and options.calibrate is None:
@@ -105,21 +116,29 @@ def _write(path: Path | None, content: bytes) -> None:
 
 
 def _run(options: EvalOptions) -> Report:
-    cut = Cut.parse(options.threshold, inclusive=options.style == "ram")
+    goal = Goal.parse(options.threshold)
+    cut = Cut.parse(None if goal else options.threshold, inclusive=options.style == "ram")
     report = Report("eval", quiet=options.quiet, unit="photos")
-    baseline = None
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
         intake = Intake(report, rejects)
         truth = TruthTable.read(options.truth, intake)
         classes = _classes(options, truth)
-        n = len(truth.photos)
-        predictions = PredictionTable.read(options.predictions, classes, cut, intake, n)
-        if options.baseline:
-            baseline = PredictionTable.read(options.baseline, classes, cut, intake, n)
+        names = [*options.systems, *filter(None, [options.baseline])]
+        tables = [
+            PredictionTable.read(name, classes, cut, intake, len(truth.photos)) for name in names
+        ]
+    predictions = tables[0]
     if predictions.are_probabilities or predictions.score_range is None:
         cut.require_probability()
-    ours = Comparison.of(truth, predictions, classes, key=options.key, style=options.style)
-    result = _result(options, ours, predictions, truth, baseline)
+    compared = [
+        Comparison.of(truth, table, classes, key=options.key, style=options.style)
+        for table in tables
+    ]
+    if goal is not None:
+        compared = [goal.decide(comparison) for comparison in compared]
+    ours = compared[0]
+    result = _result(options, compared, predictions)
+    result["classes"]["truth_tags_outside"] = truth.tags_outside(classes.system)
     _explain(report, ours, predictions, result)
     report.n_out = len(ours.photos)
     _write(options.output, render(result, options.form))
@@ -136,31 +155,32 @@ def _classes(options: EvalOptions, truth: TruthTable) -> Classes:
 
 
 def _result(
-    options: EvalOptions,
-    ours: Comparison,
-    predictions: PredictionTable,
-    truth: TruthTable,
-    baseline: PredictionTable | None,
+    options: EvalOptions, compared: list[Comparison], predictions: PredictionTable
 ) -> JsonObject:
     bootstrap = Bootstrap(options.resamples, options.seed)
+    ours, n_systems = compared[0], len(options.systems)
     groups = read_groups(options.groups, ours.classes.system)
-    resampled = ours.resampled(bootstrap) if options.ci else None
-    result = headline(ours)
-    if resampled is not None:
-        result["mAP_ci"] = interval(result["mAP"], mean_over_classes(resampled))
+    figures = Figures(ours, options.top)
+    plain = figures.plain()
+    result, classwise = nested(plain), None
+    if options.ci:
+        resampled, classwise = figures.resampled(bootstrap)
+        result["mAP_ci"] = interval(plain["mAP"], resampled["mAP"])
+        result["ci"] = intervals(plain, resampled)
     if groups:
-        result["groups"] = group_figures(ours, groups, resampled)
-    if baseline is not None:
-        theirs = Comparison.of(truth, baseline, ours.classes, key=options.key, style=options.style)
-        result["baseline"] = difference(ours, theirs, bootstrap)
-    if options.ci or baseline is not None:
+        result["groups"] = group_figures(ours, groups, classwise)
+    if options.baseline:
+        result["baseline"] = difference(ours, compared[-1], bootstrap)
+    if n_systems > 1:
+        named = dict(zip(options.systems, compared[:n_systems], strict=True))
+        result["comparison"] = compare_systems(named, bootstrap, options.top)
+    if options.ci or len(compared) > 1:
         result["bootstrap"] = {"level": LEVEL, "resamples": bootstrap.n, "seed": bootstrap.seed}
     result["looks_thresholded"] = predictions.looks_thresholded(ours.scores)
     result["score_range"] = predictions.score_range
     result |= conditions(ours)
-    result["classes"]["truth_tags_outside"] = truth.tags_outside(ours.classes.system)
     if options.report_file:
-        _write_classes(options.report_file, ours, resampled)
+        _write_classes(options.report_file, ours, classwise)
     if options.calibrate:
         _write(options.calibrate, threshold_lines(ours, options.calibrate_for))
     return result

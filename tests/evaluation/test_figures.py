@@ -1,0 +1,237 @@
+"""Every figure against an implementation of its own, scikit-learn, and repeated photos."""
+
+import os
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import (
+    average_precision_score,
+    label_ranking_average_precision_score,
+    precision_recall_fscore_support,
+)
+
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.evaluation.classes import Classes
+from ramctl.evaluation.comparison import Bootstrap, Comparison
+from ramctl.evaluation.figures import Figures, nested, top_decisions, unpacked
+from ramctl.evaluation.matching import Photo
+from ramctl.evaluation.metrics import resamples
+from ramctl.evaluation.operating_point import Goal
+from ramctl.labels import LabelSystem
+
+CASES = int(os.environ.get("RAMCTL_CASES", "2000"))  # RAMCTL_CASES=200000 is the long form
+
+
+def comparison(scores, truth, decided, known=None, *, unknown_count=True, style="exact"):
+    n_photos, n_classes = truth.shape
+    known = np.ones(n_classes, bool) if known is None else known
+    return Comparison(
+        classes=Classes(LabelSystem.from_tags(f"c{c}" for c in range(n_classes)), None, {}),
+        photos=[Photo(str(n), Path()) for n in range(n_photos)],
+        truth=truth, scores=scores, packed=np.packbits(decided, axis=1), decided_by="a test",
+        known=known, score_of_none=0.0, unknown_count=unknown_count, matched_by=Counter(),
+        only_in_truth=[], only_in_predictions=[], style=style,
+    )  # fmt: skip
+
+
+def draw(random, most_photos=9, most_classes=5, *, unknown=True):
+    """A few photos and classes, with ties, unknown cells and classes without positives."""
+    shape = random.integers(1, most_photos), random.integers(1, most_classes)
+    scores = np.round(random.random(shape), random.integers(1, 4)).astype(np.float32)
+    lowest = -1 if unknown and random.random() < 0.5 else 0
+    truth = np.where(random.random(shape) < 0.4, 1, random.integers(lowest, 1, shape))
+    return scores, truth.astype(np.int8), random.random(shape) < 0.4
+
+
+def share(part, whole):
+    return part / whole if whole else 0.0
+
+
+def f1(tp, fp, fn):
+    return share(2 * tp, 2 * tp + fp + fn)
+
+
+def plainly(scores, truth, decided):
+    """The figures by counting, cell for cell."""
+    n_photos, n_classes = truth.shape
+    cells = [
+        (n, c, scores[n, c], truth[n, c] == 1, decided[n, c])
+        for n in range(n_photos)
+        for c in range(n_classes)
+        if truth[n, c] >= 0
+    ]
+
+    def counts(chosen):
+        kinds = Counter((bool(true), bool(given)) for *_, true, given in chosen)
+        return kinds[True, True], kinds[False, True], kinds[True, False]
+
+    by_class = [[cell for cell in cells if cell[1] == c] for c in range(n_classes)]
+    found, averaged = [], []
+    for own in by_class:
+        true = [score for _, _, score, is_true, _ in own if is_true]
+        if true:
+            seen = [sum(cell[2] >= score for cell in own) for score in true]
+            right = [sum(other >= score for other in true) for score in true]
+            found.append(np.mean([r / s for r, s in zip(right, seen, strict=True)]))
+            tp, fp, fn = counts(own)
+            averaged.append((share(tp, tp + fp), share(tp, tp + fn), f1(tp, fp, fn)))
+    precision, recall, macro = np.mean(averaged, axis=0) if averaged else [np.nan] * 3
+    tp, fp, fn = counts(cells)
+    ranked, photos = [], []
+    for n in range(n_photos):
+        own = [cell for cell in cells if cell[0] == n]
+        true = [cell[2] for cell in own if cell[3]]
+        shares = [sum(t >= s for t in true) / sum(c[2] >= s for c in own) for s in true]
+        ranked.append(np.mean(shares) if true else 1.0)
+        right, false, missed = counts(own)
+        values = share(right, right + false), share(right, right + missed), f1(right, false, missed)
+        photos.append(values)
+    photo = np.mean(photos, axis=0)
+    return {
+        "mAP": np.mean(found) if found else np.nan,
+        "CP": precision, "CR": recall, "macro.f1": macro,
+        "CF1": share(2 * precision * recall, precision + recall),
+        "OP": share(tp, tp + fp), "OR": share(tp, tp + fn), "OF1": f1(tp, fp, fn),
+        "LRAP": np.mean(ranked),
+        "photo.precision": photo[0], "photo.recall": photo[1], "photo.f1": photo[2],
+    }  # fmt: skip
+
+
+def test_every_figure_equals_a_count_cell_for_cell():
+    random = np.random.default_rng(0)
+    for case in range(CASES):
+        scores, truth, decided = draw(random)
+        ours = Figures(comparison(scores, truth, decided)).plain()
+        for name, expected in plainly(scores, truth, decided).items():
+            assert ours[name] == pytest.approx(expected, abs=1e-12, nan_ok=True), (case, name)
+
+
+def test_the_figures_equal_scikit_learns():
+    random = np.random.default_rng(1)
+    for _ in range(40):
+        scores, truth, decided = draw(random, 40, 8, unknown=False)
+        with_positives = truth.any(axis=0)
+        if not with_positives.any():
+            continue
+        ours = Figures(comparison(scores, truth, decided)).plain()
+        some = truth[:, with_positives], decided[:, with_positives]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            means = {
+                name: precision_recall_fscore_support(*pair, average=how, zero_division=0)[:3]
+                for name, how, pair in (
+                    ("macro", "macro", some),
+                    ("micro", "micro", (truth, decided)),
+                    ("photo", "samples", (truth, decided)),
+                )
+            } if truth.shape[1] > 1 and with_positives.sum() > 1 else {}  # fmt: skip
+            mean = average_precision_score(some[0], scores[:, with_positives], average="macro")
+        shown = nested(ours)
+        for name, expected in means.items():
+            assert [shown[name][k] for k in ("precision", "recall", "f1")] == pytest.approx(
+                expected
+            )
+        assert ours["mAP"] == pytest.approx(mean)
+        if truth.shape[1] > 1:
+            lrap = label_ranking_average_precision_score(truth, scores)
+            assert ours["LRAP"] == pytest.approx(lrap)
+
+
+@pytest.mark.parametrize("style", ["exact", "ram"])
+def test_a_resample_has_the_figures_of_its_photos_repeated(style):
+    random = np.random.default_rng(2)
+    for seed in range(8):
+        scores, truth, decided = draw(random, 30, 6)
+        scores += random.random(scores.shape).astype(np.float32) / 100  # the ram style has no ties
+        known = random.random(truth.shape[1]) < 0.7
+        options = {"style": style, "known": known, "unknown_count": style == "ram"}
+        figures = Figures(comparison(scores, truth, decided, **options), top=2)
+        resampled, _ = figures.resampled(Bootstrap(3, seed))
+        weights = next(resamples(len(truth), 3, seed)).astype(int)
+        for b in range(3):
+            often = np.repeat(np.arange(len(truth)), weights[:, b])
+            repeated = comparison(scores[often], truth[often], decided[often], **options)
+            for name, expected in Figures(repeated, top=2).plain().items():
+                if style == "ram" and name.startswith("mAP"):
+                    continue  # ties of a photo with itself
+                value = resampled[name][b]
+                assert value == pytest.approx(expected, abs=1e-6, nan_ok=True), name
+
+
+def test_the_top_tags_are_those_of_the_highest_scores():
+    scores = np.array([[0.5, 0.9, 0.5, 0.1], [0, 0, 0.3, 0]], np.float32)
+    top = unpacked(top_decisions(scores, 2, 0.0), 4)
+    assert top.tolist() == [[True, True, False, False], [False, False, True, False]]
+    truth = np.array([[0, 1, 0, 1], [0, 0, 1, 0]], np.int8)
+    shown = nested(Figures(comparison(scores, truth, np.zeros((2, 4), bool)), top=2).plain())
+    assert (shown["top_2"]["OP"], shown["top_2"]["OR"]) == pytest.approx((2 / 3, 2 / 3))
+    assert shown["OF1"] == 0
+
+
+def decisions_at(scores, threshold):
+    return scores > threshold
+
+
+def test_the_best_threshold_has_the_highest_pooled_f1():
+    random = np.random.default_rng(3)
+    for _ in range(60):
+        scores, truth, decided = draw(random)
+        scores = np.maximum(scores, 0.001)
+        if not (truth == 1).any():
+            continue
+        ours = comparison(scores, truth, decided)
+        found = Goal().decide(ours)
+        every = [Figures(ours.from_score(s, "")).plain()["OF1"] for s in np.unique(scores)]
+        assert Figures(found).plain()["OF1"] == pytest.approx(max(every))
+        threshold = float(found.decided_by.split()[0])
+        assert (unpacked(found.packed, truth.shape[1]) == (scores > threshold)).all()
+
+
+def test_a_matched_precision_is_reached_by_the_lowest_threshold_that_has_it():
+    random = np.random.default_rng(4)
+    reached = 0
+    for _ in range(60):
+        scores, truth, decided = draw(random, 20, 4)
+        scores = np.maximum(scores, 0.001)
+        if not (truth == 1).any():
+            continue
+        ours = comparison(scores, truth, decided)
+        every = {s: Figures(ours.from_score(s, "")).plain()["CP"] for s in np.unique(scores)}
+        enough = [score for score, precision in every.items() if precision >= 0.6]
+        if not enough:
+            with pytest.raises(RunProblem, match=r"no threshold reaches precision 0\.6: at most"):
+                Goal(0.6).decide(ours)
+            continue
+        found = Goal(0.6).decide(ours)
+        assert (unpacked(found.packed, truth.shape[1]) == (scores >= min(enough))).all()
+        assert found.decided_by.endswith("(match-precision=0.6 on these photos)")
+        reached += 1
+    assert reached > 20
+
+
+def test_among_many_scores_the_threshold_is_as_good():
+    random = np.random.default_rng(5)
+    truth = (random.random((4000, 5)) < 0.1).astype(np.int8)
+    scores = (random.random(truth.shape) * 0.7 + truth * 0.3).astype(np.float32)
+    ours = comparison(scores, truth, scores > 2)
+    tried = [Figures(ours.from_score(s, "")).plain() for s in np.linspace(0.3, 1, 200)]
+    best, matched = (Figures(goal.decide(ours)).plain() for goal in (Goal(), Goal(0.7)))
+    assert best["OF1"] >= max(one["OF1"] for one in tried)
+    assert matched["CP"] == pytest.approx(0.7, abs=0.002)
+
+
+def test_the_goals_of_the_option():
+    assert Goal.parse("best") == Goal()
+    assert Goal.parse("match-precision=0.8") == Goal(0.8)
+    assert Goal.parse("0.5") is Goal.parse(None) is Goal.parse("best.jsonl") is None
+    for wrong in ("match-precision=2", "match-precision=", "match-precision=nan"):
+        with pytest.raises(UsageProblem, match="a precision is above 0 and at most 1"):
+            Goal.parse(wrong)
+    nothing = comparison(
+        np.zeros((2, 1), np.float32), np.ones((2, 1), np.int8), np.ones((2, 1)) > 2
+    )
+    with pytest.raises(RunProblem, match="no score to choose a threshold from"):
+        Goal().decide(nothing)

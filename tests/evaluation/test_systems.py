@@ -1,0 +1,132 @@
+"""Several systems at once: paired differences, Holm's adjustment, what can be told apart."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.evaluation.run import EvalOptions, run
+from ramctl.evaluation.systems import TOLD, holm, paired_difference
+
+RANDOM = np.random.default_rng(0)
+TRUTH = RANDOM.random((60, 3)) < 0.3
+NOISE = RANDOM.random((60, 3))
+
+
+def write(name, skill, photos=range(60)):
+    rows = [
+        {
+            "image": str(n),
+            "scores": dict(zip("abc", (NOISE[n] + skill * TRUTH[n]).tolist(), strict=True)),
+        }
+        for n in photos
+    ]
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return name
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    truth = [
+        {"image": str(n), "tags": [t for t, x in zip("abc", row, strict=True) if x]}
+        for n, row in enumerate(TRUTH)
+    ]
+    Path("truth").write_text("".join(json.dumps(row) + "\n" for row in truth))
+
+    def go(*systems, **options):
+        run(EvalOptions("truth", systems, output=Path("out"), resamples=200, **options))
+        return json.loads(Path("out").read_text())
+
+    return go
+
+
+def test_systems_are_compared_pair_by_pair_on_the_photos_of_all(compared):
+    systems = [write("good", 1), write("same", 1), write("poor", 0, range(50))]
+    result = compared(*systems)
+    table = result["comparison"]
+    assert (table["photos"], list(table["systems"])) == (50, systems)
+    assert result["photos"]["compared"] == 60
+    pairs = {tuple(row["systems"]): row for row in table["differences"]}
+    assert list(pairs) == [("good", "same"), ("good", "poor"), ("same", "poor")]
+    same, better = pairs["good", "same"]["mAP"], pairs["good", "poor"]["mAP"]
+    assert (same["difference"], same["ci"], same["p"], same["detectable"]) == (0, [0, 0], 1, 0)
+    good, poor = (table["systems"][name]["mAP"] for name in ("good", "poor"))
+    assert better["difference"] == pytest.approx(good - poor)
+    low, high = better["ci"]
+    assert 0 < low < better["difference"] < high
+    assert better["p"] == pytest.approx(2 / 201)
+    assert better["p_holm"] == pytest.approx(3 * 2 / 201)
+    figures = {"mAP", "CP", "CF1", "OF1", "LRAP", "photo.f1"}
+    assert figures <= set(table["systems"]["good"]["ci"])
+    assert figures <= pairs["good", "poor"].keys()
+    assert result["bootstrap"]["resamples"] == 200
+
+
+def test_systems_that_know_different_classes_are_compared_on_the_same(compared):
+    for name, labels in (("all", "abc"), ("few", "ab")):
+        scores = (NOISE + TRUTH)[:, : len(labels)].tolist()
+        rows = [{"image": str(n), "dense": row} for n, row in enumerate(scores)]
+        rows[0]["label_names"] = list(labels)
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = compared("few", "all", baseline="all")
+    assert (result["mAP"], result["unknown_classes"]) == (1.0, "left out")
+    table = result["comparison"]
+    assert table["unknown_classes"] == "0"
+    assert [table["systems"][name]["mAP"] for name in ("few", "all")] == pytest.approx([2 / 3, 1.0])
+    assert result["baseline"]["difference"] == pytest.approx(-1 / 3)
+    assert compared("few", write("good", 1))["comparison"]["unknown_classes"] == "0"
+
+
+def test_a_table_has_a_line_for_each_figure_of_each_difference(compared):
+    run(EvalOptions("truth", (write("good", 1), write("poor", 0)), output=Path("t"), form="csv"))
+    lines = dict(line.split(",", 1) for line in Path("t").read_text().splitlines())
+    assert lines["comparison.differences.1.systems"] == "good|poor"
+    assert 0 < float(lines["comparison.differences.1.mAP.difference"]) < 1
+    assert " to " in lines["comparison.systems.good.ci.CF1"]
+
+
+def test_every_figure_has_an_interval(compared):
+    result = compared(write("good", 0.6), ci=True, top=1, threshold="0.8")
+    assert result["mAP_ci"] == result["ci"]["mAP"]
+    assert {"OP", "CR", "macro.f1", "photo.recall", "top_1.OF1"} <= set(result["ci"])
+    for name in ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1", "LRAP"):
+        low, high = result["ci"][name]
+        assert low < result[name] < high, name
+
+
+def test_each_system_has_its_own_threshold_for_a_precision(compared):
+    result = compared(write("good", 1), write("poor", 0.3), threshold="match-precision=0.7")
+    shown = result["comparison"]["systems"]
+    for name in ("good", "poor"):
+        assert 0.7 <= shown[name]["CP"] < 0.8
+    assert shown["good"]["CR"] > shown["poor"]["CR"]
+    assert "match-precision=0.7 on these photos" in result["decided_by"]
+
+
+def test_systems_without_a_shared_photo_are_an_error(compared):
+    systems = write("good", 1, range(30)), write("poor", 0, range(30, 60))
+    with pytest.raises(RunProblem, match="no photo is in all predictions"):
+        compared(*systems)
+    with pytest.raises(UsageProblem, match="named twice"):
+        compared("good", "good")
+
+
+def test_holms_adjustment():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.02, 0.5]) == pytest.approx([1.0, 0.06, 1.0])
+    assert holm([]) == []
+
+
+def test_what_is_called_detectable_is_told_in_80_of_100_tries():
+    random = np.random.default_rng(1)
+    resampled = random.normal(0, 0.01, 4000)
+    detectable = paired_difference(0.0, resampled)["detectable"]
+    assert detectable == pytest.approx(TOLD * 0.01, rel=0.05)
+    tries = [
+        paired_difference(d, d + random.normal(0, 0.01, 400))["p"] < 0.05
+        for d in detectable + random.normal(0, 0.01, 300)
+    ]
+    assert 0.7 < np.mean(tries) < 0.9
