@@ -1,0 +1,106 @@
+"""scripts/scale_plan.py: the arithmetic by hand-computed values, and a measurement at toy size."""
+
+import json
+
+import pytest
+import scale_plan
+from scale_plan import Machines, Rate, plan, plan_stage, read_rate, stage_limits
+
+from tests.conftest import REPOSITORY
+
+DATA = REPOSITORY / "tests" / "data"
+EIGHT = Machines(cores=256, gpus=8, storage_bytes_s=1e9)
+DETECT = Rate(core_s=0.012, gpu_s=0.004, bytes_in=330_000, bytes_out=900)
+
+
+def test_each_resource_alone_needs_its_time():
+    limits = stage_limits(DETECT, 4e6, EIGHT, one=False)
+    # 48,000 core-seconds on 256; 16,000 GPU-seconds on 8; 1.3236 TB at 1 GB/s
+    assert limits == pytest.approx({"cores": 187.5, "gpus": 2000, "storage": 1323.6})
+
+
+def test_the_slowest_resource_decides_and_twice_of_it_saves_up_to_the_next():
+    one = plan_stage(DETECT, 4e6, EIGHT)
+    assert one.bottleneck == "gpus"
+    assert one.hours == pytest.approx(2000 / 3600)
+    assert one.saved_hours == pytest.approx((2000 - 1323.6) / 3600)  # not 1000: storage is next
+    assert (one.bytes_in, one.bytes_out) == (1.32e12, 3.6e9)
+    more = plan_stage(DETECT, 4e6, Machines(256, 16, 1e9))
+    assert more.bottleneck == "storage" and more.hours == pytest.approx(1323.6 / 3600)
+    assert more.saved_hours == pytest.approx((1323.6 - 1000) / 3600)
+
+
+def test_a_shard_takes_one_worker_half_an_hour_and_every_worker_has_one():
+    assert plan_stage(DETECT, 4e6, EIGHT).shards == 9  # 16,000 s / 1,800 s
+    assert plan_stage(DETECT, 1000, EIGHT).shards == 8
+    assert plan_stage(DETECT, 3, EIGHT).shards == 3
+    # 14e6 x 5 ms = 70,000 core-seconds on 4 cores, without a GPU
+    assert plan_stage(Rate(0.005), 14e6, Machines(4)).shards == 39
+    # one GPU with 2 cores that need 3 s an image: 3 s / 2 of each, not the GPU's 1 s
+    assert plan_stage(Rate(3, 1), 3600, Machines(2, 1)).shards == 3
+
+
+def test_what_is_one_process_gains_nothing_from_machines():
+    rates = {"parse": Rate(0.001), "apply": Rate(0.0001)}
+    plans = plan(rates, 1e9, Machines(100), epochs=1)
+    assert plans["parse"].hours == pytest.approx(1e4 / 3600)
+    assert plans["parse"].saved_hours == pytest.approx(5e3 / 3600)
+    assert plans["apply"].hours == pytest.approx(1e5 / 3600)
+    assert (plans["apply"].bottleneck, plans["apply"].saved_hours) == ("one process", 0)
+    assert scale_plan.next_doubling(plans) == ("cores", pytest.approx(5e3 / 3600))
+
+
+def test_training_reads_the_photos_in_every_epoch_and_writes_once():
+    rates = {"train": Rate(0.01, 0.002, 1e5, 10)}
+    one = plan(rates, 1e6, Machines(64, 4), epochs=5)["train"]
+    assert one.hours == pytest.approx(2500 / 3600)  # 5 x 1e6 x 2 ms / 4
+    assert (one.bytes_in, one.bytes_out) == (5e11, 1e7)
+
+
+def test_a_rate_is_read_in_milliseconds_and_bytes():
+    assert read_rate("detect=12,4,330000,900") == ("detect", DETECT)
+    assert read_rate("parse=5") == ("parse", Rate(0.005))
+    for text in ("detect", "paint=1", "parse=fast", "parse=-1", "parse=nan"):
+        with pytest.raises(ValueError):
+            read_rate(text)
+
+
+def test_the_plan_is_printed_for_the_papers_sizes_and_a_billion(capsys):
+    arguments = ["--gpus", "8", "--cores", "256", "--rate", "parse=0.5,0,300,600"]
+    assert scale_plan.main([*arguments, "--rate", "detect=12,4,330000,900"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if " images, " in line] == [
+        "4,000,000", "14,000,000", "1,000,000,000",
+    ]  # fmt: skip
+    assert lines[3].split() == (
+        ["detect", "0.556", "1.32", "TB", "3.6", "GB", "9", "gpus", "(0.188", "h)"]
+    )
+    assert "twice the gpus saves 0.188" in lines[4]
+
+
+def test_a_stage_that_needs_a_gpu_is_named_in_one_line(capsys):
+    assert scale_plan.main(["--cores", "4", "--rate", "detect=12,4"]) == 1
+    said = capsys.readouterr()
+    assert said.err == "scale_plan.py: detect needs GPUs: give --gpus, or a rate without them\n"
+    assert said.out == ""
+    with pytest.raises(SystemExit) as ended:
+        scale_plan.main(["--cores", "4"])
+    assert ended.value.code == 2
+
+
+@pytest.mark.slow
+def test_a_few_records_give_rates_of_all_stages(tmp_path, tiny_bundle, capsys):
+    lines = (DATA / "captions.jsonl").read_text().splitlines(keepends=True)[:4]
+    (tmp_path / "sample.jsonl").write_text("".join(lines))
+    saved = tmp_path / "rates.json"
+    sample = ["--sample", str(tmp_path / "sample.jsonl"), "--root", str(DATA)]
+    model = ["--model", str(tiny_bundle), "--preset", "tiny", "--save", str(saved)]
+    assert scale_plan.main(["--cores", "4", *sample, *model]) == 0
+    rates = json.loads(saved.read_text())
+    assert list(rates) == list(scale_plan.STAGES)
+    photo_bytes = sum((DATA / json.loads(line)["image"]).stat().st_size for line in lines) / 4
+    assert rates["train"]["bytes_in"] == photo_bytes and rates["train"]["core_s"] > 0
+    assert rates["generate"]["bytes_in"] > photo_bytes > rates["parse"]["bytes_in"] > 0
+    first = capsys.readouterr().out
+    assert scale_plan.main(["--cores", "4", "--rates", str(saved)]) == 0
+    assert capsys.readouterr().out == first
