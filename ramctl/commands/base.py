@@ -218,7 +218,15 @@ class RamctlCommand(TwoHelps):
         module = import_module(module_name)
         values = self.field_values(ctx.params)
         context = {"command": self.name, "argv": tuple(sys.argv[1:])}
-        return module.run(filled(getattr(module, options_name), values, **context)).exit_code
+        options = filled(getattr(module, options_name), values, **context)
+        stream = getattr(options, "stream", None)
+        if stream is not None and stream.ray is not None:
+            from ramctl.ray_engine import run
+
+            return run(module_name, self.name or "", options).exit_code
+        if stream is not None and stream.output is not None and stream.output.is_dir():
+            raise click.UsageError(f"-o {stream.output} is a folder")
+        return module.run(options).exit_code
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write everything; texts stand as they are, so that examples keep their form."""

@@ -124,5 +124,5 @@ OPTIONS = {
             show_default=False,
         ),
     ],
-    "run": [*options.engine_run, *options.messages],
+    "run": [*options.engine_run, options.ray, *options.messages],
 }

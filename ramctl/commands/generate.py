@@ -51,6 +51,7 @@ OPTIONS = {
         options.devices,
         options.dtype,
         options.seed,
+        options.ray,
         *options.messages,
     ],
 }

@@ -43,7 +43,11 @@ strict = option("--strict", "Fail at the first rejected input.")
 stats = option("--stats FILE", "Write counts, seconds and versions as JSON.")
 max_time = option("--max-time TIME", "Stop cleanly after 90 (s), 15m, 2h; --resume continues.")
 stream = [
-    common("-o, --output FILE", "Write FILE, by way of FILE.part [default: stdout]."),
+    common(
+        "-o, --output FILE",
+        "Write FILE, by way of FILE.part [default: stdout].",
+        type=FILE_OR_FOLDER,  # a folder with --ray
+    ),
     common("--resume", "Continue an earlier -o FILE."),
     option("--retry-rejects", "With --resume: try rejected inputs again, last."),
     rejects,
@@ -52,6 +56,7 @@ stream = [
     stats,
 ]
 
+ray = option("--ray ADDRESS", "Do input files on a Ray cluster (local: here) into the folder -o.")
 jobs = common(
     "-j, --jobs N", "Work in parallel; the output stays the same.", default=1, field="workers"
 )

@@ -54,5 +54,5 @@ OPTIONS = {
         common("--explain", "Add the words and the rule behind each tag."),
         *options.stream,
     ],
-    "run": [options.jobs, options.batch, *options.messages],
+    "run": [options.jobs, options.batch, options.ray, *options.messages],
 }

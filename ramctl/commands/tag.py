@@ -100,6 +100,7 @@ OPTIONS = {
         options.dtype,
         options.batch,
         options.threads,
+        options.ray,
         option("--lock FILE", "Wait for another run that holds this lock."),
         *options.messages,
     ],

@@ -138,11 +138,17 @@ class CleanOptions:
         return int(number)
 
 
-def run(options: CleanOptions) -> Report:
+def loaded(options: CleanOptions) -> Callable[[CleanOptions], Report]:
+    """`run` for several shares of `detect` with one model."""
+    return partial(run, baseline=Baseline.load(options.model, options.baseline))
+
+
+def run(options: CleanOptions, baseline: Baseline | None = None) -> Report:
     """Clean the inputs, or run one stage on a work folder; returns the report of the run.
 
     Only detection reads the inputs, only `apply` writes records. Without `work` the folder stands
-    beside the output until that is complete.
+    beside the output until that is complete. `baseline` is what `loaded` has loaded; None: it is
+    loaded.
     """
     source = _source(options)
     stream = options.stream
@@ -151,7 +157,7 @@ def run(options: CleanOptions) -> Report:
         report=options.page,
     )  # fmt: skip
     with output_lock(*_written(options)):
-        return _run(options, source)
+        return _run(options, source, baseline)
 
 
 def _written(options: CleanOptions) -> list[Path | None]:
@@ -163,7 +169,7 @@ def _written(options: CleanOptions) -> list[Path | None]:
     return [options.stream.output, options.page, None if options.stage == "apply" else work]
 
 
-def _run(options: CleanOptions, source: Iterator[Item]) -> Report:
+def _run(options: CleanOptions, source: Iterator[Item], baseline: Baseline | None) -> Report:
     cleaning = Cleaning(options)
     if options.stage is None:
         return _run_all(cleaning, source)
@@ -173,7 +179,7 @@ def _run(options: CleanOptions, source: Iterator[Item]) -> Report:
         return cleaning.apply(folder)
     try:
         if options.stage == "detect":
-            cleaning.detect(folder, source)
+            cleaning.detect(folder, source, baseline)
             rejects = folder.rejects(options.part)
             report.rejects.update(rejects)
             report.say(f"{rejects.total()} inputs will be rejected by --stage apply")

@@ -179,15 +179,25 @@ class Tally:
         )
 
 
-def run(options: GenerateOptions) -> Report:
-    """Generate for every record of the inputs; returns the report of the run."""
+def loaded(options: GenerateOptions) -> Callable[[GenerateOptions], Report]:
+    """`run` for several inputs with one model, on one device, which is loaded now."""
+    device = options.baseline.device
+    generator = Generator.load(options, device=device, say=lambda message: None)
+    return partial(run, generator=generator)
+
+
+def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
+    """Generate for every record of the inputs; returns the report of the run.
+
+    `generator` is what `loaded` has loaded; None: it is loaded.
+    """
     inputs = named_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
     report = Report("generate", quiet=options.quiet)
     read = partial(unread_inputs, inputs, options.root, report.command, options.max_line)
     source, shard = shard_of(options.stream.shard, inputs, read)
     devices = split_devices(options.baseline.device)
-    generator = Generator.load(options, device=devices[0], say=report.say)
+    generator = generator or Generator.load(options, device=devices[0], say=report.say)
     baseline = generator.baseline
     stage: Stage = generator.stage
     report.device = str(baseline.runtime.device)

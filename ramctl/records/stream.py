@@ -51,6 +51,7 @@ class StreamOptions:
     max_time: float | None = None
     progress: bool | None = None
     batch: int | None = None  # None: as the stage likes it, else BATCH
+    ray: str | None = None  # the cluster that does the inputs; see `ray_engine`
     shard: Shard = ALL  # the part of the inputs that is read; see `shard_of`
 
     @property

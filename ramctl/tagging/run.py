@@ -52,8 +52,16 @@ class TagOptions:
     quiet: bool = False
 
 
-def run(options: TagOptions) -> Report:
-    """Tag the photos, or take machine tags out of their sidecars; the report of the run."""
+def loaded(options: TagOptions) -> Callable[[TagOptions], Report]:
+    """`run` for several inputs with one tagger, which is loaded now."""
+    return partial(run, tagger=_load(options, Report("tag", quiet=True)))
+
+
+def run(options: TagOptions, tagger: Tagger | None = None) -> Report:
+    """Tag the photos, or take machine tags out of their sidecars; the report of the run.
+
+    `tagger` is what `loaded` has loaded; None: it is loaded.
+    """
     stream = options.stream
     require_lines(options.form, resume=stream.resume, shard=stream.shard)
     require_distinct(
@@ -74,17 +82,19 @@ def run(options: TagOptions) -> Report:
         source, shard = shard_of(stream.shard, named, partial(unread_photo_inputs, photos))
         if options.xmp_remove:
             return _remove(options, source, shard, report)
-        return _tag(options, source, shard, report, stack)
+        tagger = tagger or _load(options, report)
+        report.device = tagger.description
+        return _tag(options, tagger, source, shard, report, stack)
 
 
 def _tag(
     options: TagOptions,
+    tagger: Tagger,
     source: Iterator[Item],
     shard: dict[str, str],
     report: Report,
     stack: ExitStack,
 ) -> Report:
-    tagger = _load(options, report)
     labels = tagger.labels.tags
     stage = watched(tagger.stage, RootCheck().notice)
     for act in _additions(options, report, stack):
@@ -137,7 +147,6 @@ def _load(options: TagOptions, report: Report) -> Tagger:
     wanted = replace(options.tagger, choice=choice, say=report.say)
     given = {one.name: getattr(wanted, one.name) for one in fields(wanted)}
     tagger = Tagger.load(options.model, **given)
-    report.device = tagger.description
     named = unknown_tags(tagger.labels, choice)
     _tell(report, named, "tags that you named are not in the label system")
     untrained = f"labels always score 0: {options.model} was not trained on them"

@@ -1,0 +1,298 @@
+"""`--ray`: shards on workers give what one process gives; what is complete is left alone.
+
+What Ray itself does is tested where it is installed; elsewhere a stand-in, which runs each worker
+in this process, shows what we ask of it.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ramctl.cli import main
+from ramctl.data_engine.generate import GenerateOptions
+from ramctl.errors import RunProblem
+from ramctl.inference.device_pool import split_devices
+from ramctl.parsing.run import ParseOptions
+from ramctl.ray_engine import Resources, is_complete
+from ramctl.tagging.run import TagOptions
+from tests.conftest import REPOSITORY
+
+DATA = REPOSITORY / "tests" / "data"
+
+
+class StandIn:
+    """As much of Ray as is used: the workers are objects here, and each may fail."""
+
+    def __init__(self) -> None:
+        self.util = self
+        self.exceptions = SimpleNamespace(RayError=ChildProcessError)
+        self.asked: dict[str, object] = {}
+        self.done: list[str] = []
+        self.dies_at: set[str] = set()
+
+    def init(self, **arguments):
+        if arguments["address"] != "local":
+            raise ConnectionError("nobody is there\nat all")
+        self.asked |= arguments
+
+    def shutdown(self):
+        self.asked["ended"] = True
+
+    def cluster_resources(self):
+        return {"CPU": 4.0}
+
+    def remote(self, **needs):
+        self.asked |= needs
+
+        def kind(worker):
+            return SimpleNamespace(remote=lambda *args: self._actor(worker(*args)))
+
+        return kind
+
+    def _actor(self, worker):
+        def remote(options):
+            name = options.stream.output.name if options.stream.output else "part"
+            if name in self.dies_at:
+                raise ChildProcessError("The actor died")
+            self.done.append(name)
+            return worker.do(options)
+
+        return SimpleNamespace(do=SimpleNamespace(remote=remote))
+
+    def ActorPool(self, actors):
+        waiting = []
+
+        def take():
+            do, actor, task = waiting.pop(0)
+            return do(actor, task)
+
+        return SimpleNamespace(
+            submit=lambda do, task: waiting.append((do, actors[len(waiting) % len(actors)], task)),
+            has_next=lambda: bool(waiting),
+            get_next_unordered=take,
+        )
+
+
+@pytest.fixture
+def stand_in(monkeypatch) -> StandIn:
+    ray = StandIn()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.util", ray)
+    return ray
+
+
+@pytest.fixture
+def shards(tmp_path, monkeypatch) -> list[str]:
+    """Three shards, with rejects in two of them; the last one has none and no record either."""
+    monkeypatch.chdir(tmp_path)
+    lines = (DATA / "captions.jsonl").read_text().splitlines()
+    contents = [[*lines[:3], "{oops"], ['{"image":"none.jpg"}', *lines[3:5]], []]
+    for number, content in enumerate(contents):
+        Path(f"in{number}.jsonl").write_text("".join(line + "\n" for line in content))
+    return [f"in{number}.jsonl" for number in range(len(contents))]
+
+
+def run(*arguments: object, code: int = 0) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    assert ended.value.code == code
+
+
+def one_process(*arguments: object, shards: list[str]) -> tuple[list[bytes], list[bytes]]:
+    """Outputs and rejects of each shard by the command without Ray."""
+    for name in shards:
+        run(*arguments, name, "-o", f"own-{name}", "--rejects", f"rejected-{name}", "-q",
+            code=0 if name == "in2.jsonl" else 3)  # fmt: skip
+    return tuple([Path(f"{kind}-{name}").read_bytes() for name in shards]
+                 for kind in ("own", "rejected"))  # fmt: skip
+
+
+def by_ray(shards: list[str]) -> tuple[list[bytes], list[bytes]]:
+    """Outputs and rejects that are in the folder; nothing else is."""
+    expected = {"rejects", *shards}
+    assert {path.name for path in Path("out").iterdir()} == expected
+    return tuple([(folder / name).read_bytes() for name in shards]
+                 for folder in (Path("out"), Path("out/rejects")))  # fmt: skip
+
+
+def test_shards_give_the_records_and_rejects_of_one_process(shards, stand_in, capfd):
+    expected = one_process("parse", shards=shards)
+    capfd.readouterr()
+    run("parse", *shards, "--ray", "local", "-o", "out", code=3)
+    assert by_ray(shards) == expected
+    said = capfd.readouterr().err
+    assert "ramctl parse: 7 in, 5 out, 2 rejected" in said and "3 workers of 1 cores" in said
+    assert stand_in.asked["ended"] and stand_in.asked["num_gpus"] == 0
+
+
+def test_a_second_run_does_what_is_missing(shards, stand_in, capfd):
+    run("parse", *shards, "--ray", "local", "-o", "out", code=3)
+    expected = by_ray(shards)
+    stand_in.done.clear()
+    run("parse", *shards, "--ray", "local", "-o", "out")
+    assert stand_in.done == [] and "3 of 3 shards are complete" in capfd.readouterr().err
+    Path("out/in1.jsonl").unlink()
+    run("parse", *shards, "--ray", "local", "-o", "out", code=3)
+    assert stand_in.done == ["in1.jsonl"] and by_ray(shards) == expected
+
+
+def test_what_a_dead_worker_left_is_continued(shards, stand_in, capfd):
+    expected = one_process("parse", "-b1", shards=shards)
+    stand_in.dies_at = {"in0.jsonl", "in2.jsonl"}
+    run("parse", "-b1", *shards, "--ray", "local", "-o", "out", code=1)
+    assert stand_in.done == ["in1.jsonl"]
+    # The first shard as a kill after two records leaves it, the state included.
+    for kind, folder in (("own", "out"), ("rejected", "out/rejects")):
+        Path(f"{kind}-in0.jsonl").replace(f"{folder}/in0.jsonl.part")
+    part = Path("out/in0.jsonl.part")
+    part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:2]))
+    state = Path("own-in0.jsonl.state.jsonl").read_bytes().splitlines(keepends=True)
+    head = json.loads(state[0]) | {"rejects": os.path.abspath("out/rejects/in0.jsonl")}  # noqa: PTH100
+    state[0] = json.dumps(head).encode() + b"\n"
+    Path("out/in0.jsonl.state.jsonl").write_bytes(b"".join(state[:3]))
+    Path("out/rejects/in0.jsonl.part").write_bytes(b"")
+    stand_in.dies_at = set()
+    capfd.readouterr()
+    run("parse", "-b1", *shards, "--ray", "local", "-o", "out", code=3)
+    assert by_ray(shards) == expected
+    assert "2 done before" in capfd.readouterr().err
+
+
+def test_a_worker_that_died_before_it_opened_anything_leaves_no_file_missing(shards, stand_in):
+    Path("out").mkdir()
+    head = {"format": 1, "command": "parse", "fingerprint": {}, "rejects": None, "header": 0}
+    Path("out/in2.jsonl.state.jsonl").write_text(json.dumps(head) + "\n")
+    run("parse", "in2.jsonl", "--ray", "local", "-o", "out")
+    assert by_ray(["in2.jsonl"]) == ([b""], [b""])
+
+
+def test_an_output_is_complete_when_its_state_is_gone(tmp_path):
+    output = tmp_path / "a.jsonl"
+    assert not is_complete(output)
+    output.write_bytes(b"")
+    assert is_complete(output)
+    for left in ("a.jsonl.part", "a.jsonl.state.jsonl"):
+        (tmp_path / left).write_bytes(b"")
+        assert not is_complete(output)
+        (tmp_path / left).unlink()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["parse", "in0.jsonl"], "--ray needs -o DIR"),
+        (["parse", "-", "-o", "out"], "not standard input"),
+        (["parse", "in0.jsonl", "sub/in0.jsonl", "-o", "out"], "would become one output"),
+        (["parse", "in0.jsonl", "-o", "out", "--shard", "1/2"], "--shard does not go with --ray"),
+        (["parse", "in0.jsonl", "-o", "out", "--group"], "--group does not go with --ray"),
+        (["parse", "in0.jsonl", "-o", "out", "--rejects", "r"], "--rejects does not go with"),
+        (["tag", "photo.jpg", "-o", "out"], "photo.jpg is neither"),
+        (["clean", "in0.jsonl"], "--ray needs --stage detect"),
+    ],
+)
+def test_what_cannot_be_shared_is_wrong_usage_in_one_line(shards, stand_in, capfd, arguments, says):
+    Path("sub").mkdir()
+    Path("sub/in0.jsonl").write_text("")
+    Path("photo.jpg").write_text("")
+    run(*arguments, "--ray", "local", code=2)
+    said = capfd.readouterr().err
+    assert says in said and said.count("\n") == 1
+
+
+def test_what_is_not_there_is_said_in_one_line(shards, stand_in, capfd, monkeypatch):
+    run("parse", "nowhere.jsonl", "--ray", "local", "-o", "out", code=1)
+    assert capfd.readouterr().err == "ramctl parse: nowhere.jsonl: no such file\n"
+    run("parse", *shards, "--ray", "far:1", "-o", "out", code=1)
+    assert capfd.readouterr().err == "ramctl parse: --ray far:1: nobody is there\n"
+    monkeypatch.setitem(sys.modules, "ray", None)
+    run("parse", *shards, "--ray", "local", "-o", "out", code=1)
+    said = capfd.readouterr().err
+    assert said == "ramctl parse: --ray needs the extra: pip install 'ramctl[ray]'\n"
+    run("parse", *shards, "-o", "out", code=2)
+    assert "-o out is a folder" in capfd.readouterr().err
+
+
+def test_workers_share_the_cores_and_have_a_gpu_each():
+    cluster = {"CPU": 32.0, "GPU": 4.0}
+    parse, tag = ParseOptions(workers=2), TagOptions()
+    assert Resources.shared(parse, cluster, 100) == Resources(16, 2, 0)
+    assert Resources.shared(tag, cluster, 100) == Resources(4, 8, 1)
+    assert Resources.shared(tag, cluster, 3).number == 3
+    on_cpu = GenerateOptions()
+    on_cpu = on_cpu.__class__(baseline=on_cpu.baseline.__class__(device="cpu", threads=4))
+    assert Resources.shared(on_cpu, cluster, 100) == Resources(8, 4, 0)
+    given = Resources(4, 8, 1).given_to(tag).tagger
+    assert (given.threads, given.workers, given.device) == (8, 8, "auto")
+    several = GenerateOptions(baseline=on_cpu.baseline.__class__(device="cuda:0,1"))
+    assert split_devices(Resources(4, 8, 1).given_to(several).baseline.device) == ["cuda"]
+
+
+@pytest.fixture
+def real_ray(monkeypatch):
+    pytest.importorskip("ray", reason="needs Ray (extra [ray])")
+    # A busy machine takes longer than Ray expects.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
+    monkeypatch.setenv("RAY_agent_register_timeout_ms", "300000")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["parse", "tag"])
+def test_two_workers_give_what_one_process_gives(shards, real_ray, command):
+    options = ["--root", DATA] if command == "tag" else []
+    expected = one_process(command, *options, shards=shards)
+    run(command, *options, *shards, "--ray", "local", "-o", "out", code=3)
+    assert by_ray(shards) == expected
+    run(command, *options, *shards, "--ray", "local", "-o", "out")
+    assert by_ray(shards) == expected
+
+
+@pytest.mark.slow
+def test_a_killed_worker_changes_nothing(shards, real_ray, monkeypatch):
+    """The first time that it is in the middle of a shard, a worker kills itself."""
+    expected = one_process("parse", "-b1", shards=shards)
+    Path("deadly.py").write_text(
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from ramctl.parsing.run import loaded as ours\n"
+        "def loaded(options):\n"
+        "    from ramctl.records import stream\n"
+        "    write = stream._Run.write\n"
+        "    def deadly(self, outcomes):\n"
+        "        write(self, outcomes)\n"
+        "        if not Path('killed').exists():\n"
+        "            Path('killed').touch()\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    stream._Run.write = deadly\n"
+        "    return ours(options)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    from ramctl import ray_engine
+    from ramctl.records.stream import StreamOptions
+
+    stream = StreamOptions(Path("out"), batch=1, ray="local")
+    options = ParseOptions(tuple(shards), stream=stream, quiet=True)
+    report = ray_engine.run("deadly", "parse", options)
+    assert Path("killed").exists() and report.exit_code == 3
+    assert by_ray(shards) == expected
+
+
+def test_a_shard_that_fails_leaves_the_others(shards, stand_in, capfd, monkeypatch):
+    def failing(options):
+        from ramctl.parsing.run import run as ours
+
+        if "in1.jsonl" in options.inputs:
+            raise RunProblem("no space")
+        return ours(options)
+
+    monkeypatch.setattr("ramctl.parsing.run.loaded", lambda options: failing)
+    run("parse", *shards, "--ray", "local", "-o", "out", code=1)
+    assert capfd.readouterr().err.splitlines() == [
+        "ramctl parse: no space",
+        "ramctl parse: 1 shards failed; the same command does what is missing",
+    ]
+    assert Path("out/in0.jsonl").exists() and not Path("out/in1.jsonl").exists()
