@@ -232,8 +232,8 @@ class ResumeState:
         """The rows of the file, where each begins in its output, and whether it was dropped."""
         starts: dict[Status, int] = {"done": self._head["header"], "rejected": 0}
         for number, (_, row) in enumerate(read_rows(self._path)):
-            yield row, starts[row["status"]], self._index.is_dropped(number)
-            starts[row["status"]] = row["end"]
+            start, starts[row["status"]] = starts[row["status"]], row["end"]
+            yield row, start, self._index.is_dropped(number)
 
     def stale(self, status: Status) -> Iterator[Range]:
         """The bytes of what was dropped in the file of a status, in order."""

@@ -1,5 +1,6 @@
 """What the entries of a resume state cost, and that each is found once, in order."""
 
+import json
 import tracemalloc
 
 import pytest
@@ -89,3 +90,19 @@ def test_what_follows_a_torn_line_in_a_large_state_does_not_count(tmp_path, monk
     again.add("new", "stamp", "done", 9)
     again.flush()
     assert path.read_bytes().count(b"\n") == 10
+
+
+def test_each_entry_that_is_dropped_moves_those_after_it_by_its_own_bytes(tmp_path):
+    state_of(tmp_path / "state", "abcdef")
+    again = ResumeState(tmp_path / "state", "test", {})
+    again.load(N)
+    for end, key in enumerate("bce", 7):
+        again.add(key, "new", "done", end, drops=again.take(key))
+    again.flush()
+    assert list(again.stale("done")) == [(1, 2), (2, 3), (4, 5)]
+    again.compact()
+    lines = (tmp_path / "state.kept").read_bytes().splitlines()[1:]
+    rows = [json.loads(line) for line in lines]
+    assert [(row["key"], row["end"]) for row in rows] == list(
+        zip("adfbce", range(1, 7), strict=True)
+    )
