@@ -25,6 +25,7 @@ from ramctl.model.caption_tokenizer import (
 from ramctl.model.config import AugmentConfig, Preset
 from ramctl.pretrained.hub import local_path
 from ramctl.records.files import write_atomic
+from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import Reject
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.data.annotations import read_annotation, require_tags
@@ -162,6 +163,7 @@ class Job:
         return scan_records(
             sources, self.context.on_reject, self.plan.command,
             hold_out=hold_out, takes_untagged=takes_untagged,
+            max_line=self.plan.max_line or MAX_LINE,
         )  # fmt: skip
 
     def _teacher_scores(

@@ -31,7 +31,7 @@ PLAN = "run.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPaths:
-    """What a run reads besides its records, as the user named it."""
+    """What a run reads besides its records, and how much of these, as the user said it."""
 
     labels: str | None = None
     val: str | None = None
@@ -39,6 +39,7 @@ class RunPaths:
     init: str | None = None
     text: str | None = None
     cache: str | None = None
+    max_line: int | None = None  # bytes of a JSONL line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +191,8 @@ def _check_resumed(options: TrainOptions, plan: Plan) -> None:
     for name in (field.name for field in fields(RunPaths)):
         given, planned = getattr(options, name), getattr(plan, name)
         if given is not None and given != planned:
-            has = f"no --{name}" if planned is None else f"--{name} {planned}"
+            option = f"--{name.replace('_', '-')}"
+            has = f"no {option}" if planned is None else f"{option} {planned}"
             raise UsageProblem(
                 f"the unfinished run has {has}, not {given}: leave it out to resume, "
                 "or start over with --restart"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from ramctl.training import initial, validation
 from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.features import FeatureCache, FeatureStore
-from ramctl.training.data.record_file import RecordFile, Source, scan_records
+from ramctl.training.data.record_file import OPEN_SOURCES, RecordFile, Source, scan_records
 from ramctl.training.optimiser import AveragedWeights, build_optimiser, learning_rate
 from ramctl.training.validation import Scored, choose_thresholds
+from tests.support import n_open_files
 from tests.training.conftest import DATA, training_records
 
 
@@ -122,6 +124,41 @@ def test_records_are_read_by_offset_with_their_line_numbers(tmp_path):
     assert [(r.line, r.fields["image"]) for r in map(records.__getitem__, range(2))] == [
         (1, "a"), (4, "ü"),
     ]  # fmt: skip
+
+
+def test_a_line_of_too_many_bytes_is_a_reject_and_what_follows_is_read(tmp_path):
+    path = tmp_path / "in.jsonl"
+    lines = [
+        {"image": "a", "tags": []},
+        {"image": "b", "tags": ["x" * 300]},
+        {"image": "c", "tags": []},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rejects = []
+    found = scan_records(
+        [Source(path, "in.jsonl", tmp_path)], rejects.append, "train", hold_out=False, max_line=100
+    )
+    assert [(r.line, r.code) for r in rejects] == [(2, "too_large")]
+    assert [found.records[place].fields["image"] for place in range(2)] == ["a", "c"]
+
+
+def test_of_many_input_files_few_are_open_at_a_time(tmp_path):
+    sources = []
+    for number in range(3 * OPEN_SOURCES):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(json.dumps({"image": str(number), "tags": []}) + "\n")
+        sources.append(Source(path, path.name, tmp_path))
+    found = scan_records(sources, lambda r: pytest.fail(str(r)), "train", hold_out=False)
+    before, limits = n_open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + OPEN_SOURCES + 5, limits[1]))
+    try:
+        for _ in range(2):
+            read = [found.records[place].fields["image"] for place in range(len(sources))]
+            assert read == [str(number) for number in range(len(sources))]
+        del found
+        assert n_open_files() == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_thresholds_follow_the_rule():

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
 from ramctl.records.inputs import ROOT_CHECK_RECORDS, STDIN, RootCheck, open_input
-from ramctl.records.jsonl import parse_line
+from ramctl.records.jsonl import MAX_LINE, bounded_lines, parse_line
 from ramctl.records.record import Record, Reject
 from ramctl.training.data.annotations import Annotation, read_annotation, require_tags
 from ramctl.training.data.targets import TagCounts
@@ -34,6 +34,7 @@ MOST_PARTS = 5
 ENOUGH_HELD_OUT = 100
 FEWEST_HELD_OUT = 50  # with fewer photos, thresholds would be guesses: nothing is held out
 NO_PART = 255  # of photos without tags, which tell nothing
+OPEN_SOURCES = 32  # files that are open at a time in each process
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,21 @@ class Source:
         return cls(path or Path(name), name, base)
 
 
+class _Descriptor:
+    """A file that is open to be read by offset for as long as someone refers to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):  # it could be opened
+            os.close(self.number)
+
+
 class RecordFile:
     """The records of some files by number; reading one parses its line again.
+
+    Of however many files, those that were read last are open.
 
     Safe in forked worker processes: lines are read by offset, not from a shared position.
     """
@@ -61,7 +75,7 @@ class RecordFile:
         self.sources = list(sources)
         # Of each record: the number of its source, offset, length in bytes, line number.
         self._columns = tuple(array(code) for code in "HqII")
-        self._descriptors: dict[int, int] = {}
+        self._open: dict[int, _Descriptor] = {}  # by source, the last used last
 
     def __len__(self) -> int:
         return len(self._columns[0])
@@ -74,17 +88,24 @@ class RecordFile:
     def __getitem__(self, index: int) -> Record:
         number, offset, length, line = (column[index] for column in self._columns)
         source = self.sources[number]
-        if number not in self._descriptors:
-            self._descriptors[number] = os.open(source.path, os.O_RDONLY)
-        content = os.pread(self._descriptors[number], length, offset)
-        record = parse_line(content, source.name, line, source.base, "train")
+        content = os.pread(self._opened(number).number, length, offset)
+        record = parse_line(content, source.name, line, source.base, "train", length)
         if isinstance(record, Reject):
             raise RunProblem(f"{source.name} changed while it was being read")
         return record
 
+    def _opened(self, number: int) -> _Descriptor:
+        source = self._open.pop(number, None)
+        if source is None:
+            source = _Descriptor(self.sources[number].path)
+        self._open[number] = source
+        for oldest in list(self._open)[:-OPEN_SOURCES]:
+            self._open.pop(oldest, None)
+        return source
+
     def __getstate__(self) -> dict[str, Any]:
         # A descriptor means nothing in a spawned worker process: each opens its own.
-        return self.__dict__ | {"_descriptors": {}}
+        return self.__dict__ | {"_open": {}}
 
 
 def spool(name: str, folder: Path) -> Path | None:
@@ -115,20 +136,21 @@ class ScannedRecords:
 
 def scan_records(
     sources: Sequence[Source], on_reject: Callable[[Reject], None], stage: str, *,
-    hold_out: bool, takes_untagged: bool = False,
+    hold_out: bool, takes_untagged: bool = False, max_line: int = MAX_LINE,
 ) -> ScannedRecords:  # fmt: skip
     """Read all records once; RunProblem when there is none, or none of the first photos exists.
 
     With `hold_out`, 2 to 10 % of the photos are set aside, unless these are too few to choose
     thresholds on. With `takes_untagged`, records that nobody tagged are trained on too.
+    Lines of more than `max_line` bytes are rejects, of which the first bytes are read.
     """
     records, counts, root_check = RecordFile(sources), TagCounts(), RootCheck()
     digest, n_lines, parts = hashlib.sha256(), 0, array("B")
     for number, source in enumerate(sources):
-        for line, offset, content in _lines(source.path):
+        for line, offset, content in _lines(source.path, max_line):
             digest.update(content)
             n_lines += 1
-            record = parse_line(content, source.name, line, source.base, stage)
+            record = parse_line(content, source.name, line, source.base, stage, max_line)
             if isinstance(record, Reject):
                 on_reject(record)
                 continue
@@ -152,15 +174,13 @@ def scan_records(
     return ScannedRecords(records, counts, digest.hexdigest(), n_lines, *ids)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """(line number, offset, line) of all lines that are not blank."""
-    offset = 0
+def _lines(path: Path, max_line: int) -> Iterator[tuple[int, int, bytes]]:
+    """(line number, offset, line) of all lines that are not blank, as `bounded_lines`."""
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(bounded_lines(stream, max_line), 1):
             content = line.removeprefix(BOM_UTF8) if number == 1 else line
             if content.strip():
-                yield number, offset + len(line) - len(content), content
-            offset += len(line)
+                yield number, stream.tell() - len(content), content
 
 
 def _exists(photo: Annotation) -> bool:
