@@ -123,12 +123,13 @@ class Witnesses:
         for number, shard in enumerate(self.index.shards):
             x, known = inputs(number, shard)
             folds = [_fold(photo) if photo else FOLDS for photo in self._photos[number]]
+            regions = shard.regions
             yield _Part(
                 np.concatenate([x, np.ones((len(x), 1))], 1, dtype=np.float64),
                 np.where(known, np.array(folds, np.uint8), FOLDS).astype(np.uint8),
-                shard.regions["input"].astype(np.int64),
-                np.searchsorted(labels, shard.regions["label"]),
-                is_named(shard.regions["sources"]),
+                regions["input"].astype(np.int64),
+                np.searchsorted(labels, regions["label"]),
+                is_named(regions["sources"]),
             )
 
     @cached_property

@@ -45,6 +45,8 @@ from ramctl.records.record import (
 
 FORMAT = 2
 SHARD_INPUTS = 512
+# Each takes a descriptor, of which a process often may have 1,024.
+MOST_MAPS = 128
 
 REGION = np.dtype(
     [
@@ -135,11 +137,29 @@ class ShardWriter:
         )
 
 
+class Maps:
+    """Arrays in files, of which those that were used last stay mapped."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[Path, Array] = {}  # the last used last
+
+    def open(self, path: Path) -> Array:
+        """The array in a file."""
+        array = self._arrays.pop(path, None)
+        if array is None:
+            array = np.load(path, mmap_mode="r")
+        self._arrays[path] = array
+        for oldest in list(self._arrays)[:-MOST_MAPS]:
+            self._arrays.pop(oldest, None)
+        return array
+
+
 @dataclass(frozen=True)
 class Shard:
-    """One finished shard, read by memory map."""
+    """One finished shard, read by memory map; what is read must not be kept uncopied."""
 
     folder: Path
+    maps: Maps = field(default_factory=Maps, compare=False)
 
     @cached_property
     def facts(self) -> JsonObject:
@@ -147,25 +167,25 @@ class Shard:
         facts: JsonObject = orjson.loads((self.folder / "shard.json").read_bytes())
         return facts
 
-    @cached_property
+    @property
     def regions(self) -> Array:
         """The regions, `REGION`."""
         return self._load("regions.npy")
 
-    @cached_property
+    @property
     def features(self) -> NDArray[np.float16]:
         """The regions' features, (regions, D)."""
         return self._load("features.npy")
 
-    @cached_property
+    @property
     def photos(self) -> NDArray[np.float16]:
         """The features of the inputs' photos, (inputs, D)."""
         return self._load("photos.npy")
 
     def _load(self, name: str) -> Array:
-        # An array without elements cannot be mapped.
-        is_empty = not self.facts["counts"].get("regions", 0)
-        array: Array = np.load(self.folder / name, mmap_mode=None if is_empty else "r")
+        if self.facts["counts"].get("regions", 0):
+            return self.maps.open(self.folder / name)
+        array: Array = np.load(self.folder / name)  # one without elements cannot be mapped
         return array
 
     def inputs(self) -> Iterator[Item]:
@@ -251,7 +271,8 @@ class WorkFolder:
                 f"{self.path}: {len(missing)} of {n_shards} shards are missing ({named}); "
                 "run --stage detect for them"
             )
-        return [self.shard(i) for i in range(n_shards)]
+        maps = Maps()
+        return [Shard(self.shard(i).folder, maps) for i in range(n_shards)]
 
     def rejects(self, part: tuple[int, int]) -> Counter[str]:
         """The rejects in the finished shards of one process's share, by code."""
@@ -288,13 +309,14 @@ class RegionIndex:
         kept = np.dtype([(name, REGION[name]) for name in names])
         out = np.zeros(int(self.offsets[-1]), kept)
         for start, shard in zip(self.offsets.tolist(), self.shards, strict=False):
+            regions = shard.regions
             for name in names:
-                out[name][start : start + len(shard.regions)] = shard.regions[name]
+                out[name][start : start + len(regions)] = regions[name]
         return out
 
     @cached_property
     def _by_label(self) -> tuple[NDArray[np.uint32], Rows]:
-        labels = [np.asarray(shard.regions["label"]) for shard in self.shards]
+        labels = [np.array(shard.regions["label"]) for shard in self.shards]
         joined = np.concatenate([np.zeros(0, np.uint32), *labels])
         order = np.argsort(joined, kind="stable")
         return joined[order], order
