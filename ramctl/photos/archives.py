@@ -1,19 +1,26 @@
-"""Members of tar archives (webdataset shards) by name, without a scan for each photo."""
+"""Members of tar archives (webdataset shards) by name, without a scan for each photo.
+
+An archive that is opened for the second time, because many others were in between, is indexed in a
+file (tar_index.py), by which it is opened from then on.
+"""
 
 import os
 import stat
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, cast
 
 from ramctl.errors import RecordProblem
+from ramctl.photos.tar_index import Place, TarPlaces, save_places
 
 MARK = ".tar#"
 _OPEN_ARCHIVES = 16
 _MOST_HEADER = 1 << 20  # bytes of one header: long names and their like
+_opened_before = set[tuple[Path, int, int]]()
 _DAMAGE = (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError)
 
 
@@ -46,18 +53,29 @@ class _Headers:
 class TarIndex:
     """Where the regular files of an archive lie; read only as far as the names asked for so far.
 
-    Safe to share between threads. If two members have one name, the first counts.
+    With `save`, if no index of it is kept in a file, one is made. Safe to share between threads. If
+    two members have one name, the first counts.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, save: bool = False) -> None:
         self._path = path
         self._lock = Lock()
-        self._places: dict[str, tuple[int, int, float]] = {}
+        self._places: dict[str, Place] = {}
         self._names: list[str] = []
         self._stream = path.open("rb")
-        self._size = os.fstat(self._stream.fileno()).st_size
+        facts = os.fstat(self._stream.fileno())
+        self._size = facts.st_size
         self._tar: tarfile.TarFile | None = None
         self._problem = ""  # that ended the index
+        self._kept = TarPlaces.load(path, facts)
+        if save and self._kept is None:
+            self._save(facts)
+
+    def _save(self, facts: os.stat_result) -> None:
+        with suppress(RecordProblem):  # a damaged archive has no index
+            while self._read_on():
+                pass
+            save_places(self._path, facts, self._places)
 
     def members(self) -> Iterator[str]:
         """The names in archive order; RecordProblem where the archive is damaged."""
@@ -82,7 +100,12 @@ class TarIndex:
         _, size, mtime = self._find(member)
         return f"{size}-{mtime}"
 
-    def _find(self, member: str) -> tuple[int, int, float]:
+    def _find(self, member: str) -> Place:
+        if self._kept is not None:
+            place = self._kept.find(member)
+            if place is None:
+                raise RecordProblem("no such member in the archive", code="missing_image")
+            return place
         while member not in self._places:
             if not self._read_on():
                 raise RecordProblem("no such member in the archive", code="missing_image")
@@ -117,7 +140,9 @@ class TarIndex:
 
 @lru_cache(_OPEN_ARCHIVES)
 def _index(path: Path, size: int, mtime_ns: int) -> TarIndex:
-    return TarIndex(path)
+    was_open = (path, size, mtime_ns) in _opened_before
+    _opened_before.add((path, size, mtime_ns))
+    return TarIndex(path, save=was_open)
 
 
 def open_archive(path: Path) -> TarIndex:

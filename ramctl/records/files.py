@@ -27,6 +27,11 @@ def kept_path(path: Path) -> Path:
     return path.with_name(path.name + ".kept")
 
 
+def user_cache(name: str) -> Path:
+    """A folder for what can be made again, in the user's cache folder; it may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ramctl" / name
+
+
 def work_path(output: Path) -> Path:
     """`OUT.work`, the folder of what a run makes on its way to OUT."""
     return output.with_name(output.name + ".work")

@@ -5,7 +5,6 @@ thousands of labels is used again and again, often with a few words more.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import write_atomic
+from ramctl.records.files import user_cache, write_atomic
 
 Rows = NDArray[np.float32]
 
@@ -29,8 +28,7 @@ def cached_rows(
     `source` is a hash of everything that a row depends on besides its text. A cache that cannot be
     read or written costs time, nothing else.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(home) / "ramctl" / "text" / f"{source}.safetensors"
+    path = user_cache("text") / f"{source}.safetensors"
     known = _read(path)
     new = [text for text in dict.fromkeys(texts) if text not in known]
     if new:
