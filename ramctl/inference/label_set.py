@@ -14,14 +14,19 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.batches import chunks
 from ramctl.labels import Label, LabelSystem, read_thresholds
-from ramctl.text.encoder import read_text_encoder
+from ramctl.text.encoder import TextEncoder, read_text_encoder
 from ramctl.text.static_table import unit
 
 Rows = NDArray[np.float32]
 # Chosen on flickr8k-dev with a fifth of the labels left out of training (scripts/reproduce): mAP of
 # those labels 0.15 without borrowing, 0.20 to 0.23 with sharpness 20 to 40.
 SHARPNESS = 20.0
+# New words whose texts are embedded, and whose loans are computed, at a time: what the rows of a
+# million words need besides themselves.
+EMBEDDED_AT_ONCE = 8192
+BLOCK = 128
 _ROW_PARTS = ("labels.text", "labels.own", "labels.head", "labels.bias")
 
 
@@ -124,18 +129,29 @@ def _rows(
 ) -> Rows:
     """The rows of labels: known ones have theirs, new words their text and what they borrow."""
     new = [label for label, own_id in zip(labels, own_ids, strict=True) if own_id is None]
-    texts = iter(_embed(bundle, new) if new else ())
-    if own.ndim == 2:
-        return np.stack([_new_row(next(texts), own) if i is None else own[i] for i in own_ids])
-    parts = [next(texts) if i is None else own[i] for i in own_ids]
-    return _padded(parts, max(own.shape[1], *map(len, parts)), own.shape[2])
+    vectors = _embed(bundle, new) if new else iter(())
+    if own.ndim == 3:
+        parts = [next(vectors) if i is None else own[i] for i in own_ids]
+        return _padded(parts, max(own.shape[1], *map(len, parts)), own.shape[2])
+    rows = np.empty((len(labels), own.shape[1]), np.float32)
+    source = np.array([-1 if i is None else i for i in own_ids])
+    rows[source >= 0] = own[source[source >= 0]]
+    places = iter(np.flatnonzero(source < 0).tolist())
+    for block in chunks(vectors, BLOCK):
+        rows[[next(places) for _ in block]] = _new_rows(block, own)
+    return rows
 
 
-def _new_row(vectors: Rows, own: Rows) -> Rows:
-    """The row (W) of a new word: its text, the mean of its vectors (M, E), and what it borrows."""
-    texts, owned = np.split(own, [vectors.shape[1]], 1)
-    text = unit(unit(vectors).mean(0, keepdims=True))  # (1, E)
-    return np.asarray(np.concatenate([text, borrowed(text, texts, owned)], 1)[0])
+def _new_rows(vectors: Sequence[Rows], own: Rows) -> Rows:
+    """The rows (N, W) of at most `BLOCK` new words: text, the mean of vectors (M, E), and loans."""
+    width = vectors[0].shape[1]
+    texts, owned = np.split(own, [width], 1)
+    # Always as many at once, so that a word's last digits do not depend on the words beside it.
+    words = np.zeros((BLOCK, width), np.float32)
+    for word, described in zip(words, vectors, strict=False):
+        word[:] = unit(described).mean(0)
+    words = unit(words)
+    return np.concatenate([words, borrowed(words, texts, owned)], 1)[: len(vectors)]
 
 
 def _embed(bundle: Bundle, labels: Sequence[Label]) -> Iterator[Rows]:
@@ -143,6 +159,11 @@ def _embed(bundle: Bundle, labels: Sequence[Label]) -> Iterator[Rows]:
     encoder = read_text_encoder(bundle.path / TEXT_FOLDER)
     if encoder is None:
         raise RunProblem(f"{bundle.path}: has no text encoder, so it cannot take new words")
+    for part in chunks(labels, EMBEDDED_AT_ONCE):
+        yield from _embed_part(encoder, part)
+
+
+def _embed_part(encoder: TextEncoder, labels: Sequence[Label]) -> Iterator[Rows]:
     names = [label.tag for label in labels if not label.descriptions]
     named = iter(encoder.embed_names(names) if names else ())
     for label in labels:

@@ -1,8 +1,13 @@
 """What new words borrow from the labels nearest to them."""
 
+import tracemalloc
+
 import numpy as np
 
-from ramctl.inference.label_set import borrowed
+from ramctl.checkpoints.bundle import Bundle
+from ramctl.inference import label_set
+from ramctl.inference.label_set import borrowed, choose_labels, label_rows
+from tests.support import TAGS
 
 TEXTS = np.eye(3, 4, dtype=np.float32)
 OWNED = np.array([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]], np.float32)
@@ -26,3 +31,27 @@ def test_a_word_without_neighbours_borrows_nothing():
 
 def test_no_labels_lend_nothing():
     assert borrowed(TEXTS, TEXTS[:0], OWNED[:0]).tolist() == [[0, 0]] * 3
+
+
+def test_many_words_take_little_more_than_their_rows_and_none_depends_on_the_others(
+    tiny_bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(label_set, "EMBEDDED_AT_ONCE", 500)
+    bundle, path = Bundle.open(tiny_bundle), tmp_path / "words.txt"
+    words = [f"{TAGS[n % len(TAGS)]} {TAGS[n * 7 % 9]} {'o' * (n % 4)}" for n in range(5000)]
+    words = list(dict.fromkeys(words)) + [f"a {word}" for word in words]
+    path.write_text("\n".join(["one", *words, TAGS[0]]))
+    choose_labels(bundle, str(path), None)  # what is loaded then does not count
+    tracemalloc.start()
+    try:
+        chosen = choose_labels(bundle, str(path), None)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    n = len(chosen.labels)
+    assert chosen.rows.shape == (n, chosen.rows.shape[1])
+    assert (most - chosen.rows.nbytes) / n < 900
+    assert np.array_equal(chosen.rows[-1], label_rows(bundle)[0])
+    for place in (0, 1, 200, n - 2):
+        path.write_text(chosen.labels.tags[place])
+        assert np.array_equal(choose_labels(bundle, str(path), None).rows[0], chosen.rows[place])
