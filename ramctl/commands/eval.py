@@ -67,6 +67,7 @@ OPTIONS = {
             field="form",
             default="json",
         ),
+        option("--spreadsheet", "In csv and tsv: put ' before cells that would be formulas."),
         common("-o, --output FILE", "Write FILE, not stdout."),
         common(
             "--report FILE",

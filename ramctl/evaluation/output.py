@@ -13,7 +13,7 @@ from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats
 from ramctl.evaluation.thresholds import max_f1_thresholds
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject
+from ramctl.records.record import JsonObject, no_formula
 
 Row = Sequence[str]
 FORMATS = ("json", "table", "csv", "md")
@@ -23,16 +23,21 @@ CLASS_COLUMNS = (
 )  # fmt: skip
 
 
-def render(result: JsonObject, form: str) -> bytes:
+def render(result: JsonObject, form: str, *, spreadsheet: bool = False) -> bytes:
     """The result as one JSON object, or as rows `figure, value` in another format."""
     if form == "json":
         return dumps(result)
-    return write_rows(["figure", "value"], list(_flat(result, "")), form)
+    return write_rows(["figure", "value"], list(_flat(result, "")), form, spreadsheet=spreadsheet)
 
 
-def write_rows(header: Row, rows: Sequence[Row], form: str) -> bytes:
-    """Rows as `csv`, `tsv`, `md` or an aligned `table`, UTF-8."""
+def write_rows(header: Row, rows: Sequence[Row], form: str, *, spreadsheet: bool = False) -> bytes:
+    """Rows as `csv`, `tsv`, `md` or an aligned `table`, UTF-8.
+
+    With `spreadsheet`, no cell of `csv` and `tsv` is a formula in one.
+    """
     if form in ("csv", "tsv"):
+        if spreadsheet:
+            rows = [[no_formula(cell) for cell in row] for row in rows]
         text = io.StringIO()
         delimiter = "," if form == "csv" else "\t"
         csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows([header, *rows])

@@ -48,6 +48,7 @@ class EvalOptions:
     baseline: str | None = None
     key: str | None = None
     form: str = "json"
+    spreadsheet: bool = False  # no cell of csv and tsv is a formula
     output: Path | None = None
     report_file: Path | None = None
     calibrate: Path | None = None
@@ -82,6 +83,9 @@ def run(options: EvalOptions) -> Report:
     if options.calibrate_for is not None and options.calibrate is None:
         raise UsageProblem("--calibrate-for P goes with --calibrate FILE")
     _require_one_stdout(options)
+    tables = [options.form] + [report_format(path) for path in (options.report_file,) if path]
+    if options.spreadsheet and not {"csv", "tsv"} & {*tables}:
+        raise UsageProblem("--spreadsheet goes with -f csv, or --report FILE.csv or .tsv")
     require_files([name for name in sources if name])
     report, calibrate = _file(options.report_file), _file(options.calibrate)
     require_distinct(
@@ -141,7 +145,7 @@ def _run(options: EvalOptions) -> Report:
     result["classes"]["truth_tags_outside"] = truth.tags_outside(classes.system)
     _explain(report, ours, predictions, result)
     report.n_out = len(ours.photos)
-    _write(options.output, render(result, options.form))
+    _write(options.output, render(result, options.form, spreadsheet=options.spreadsheet))
     report.finish(options.stats)
     return report
 
@@ -180,19 +184,22 @@ def _result(
     result["score_range"] = predictions.score_range
     result |= conditions(ours)
     if options.report_file:
-        _write_classes(options.report_file, ours, classwise)
+        _write_classes(options.report_file, ours, classwise, spreadsheet=options.spreadsheet)
     if options.calibrate:
         _write(options.calibrate, threshold_lines(ours, options.calibrate_for))
     return result
 
 
-def _write_classes(path: Path, ours: Comparison, resampled: Floats | None) -> None:
+def _write_classes(
+    path: Path, ours: Comparison, resampled: Floats | None, *, spreadsheet: bool
+) -> None:
     intervals: list[tuple[float, float] | None] = [None] * len(ours.classes)
     if resampled is not None:
         pairs = zip(ours.precisions.tolist(), resampled.T, strict=True)
         intervals = [interval(estimate, column) for estimate, column in pairs]
     rows = class_rows(ours, intervals)
-    _write(path, write_rows(CLASS_COLUMNS, rows, report_format(path)))
+    table = write_rows(CLASS_COLUMNS, rows, report_format(path), spreadsheet=spreadsheet)
+    _write(path, table)
 
 
 def _explain(

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from ramctl.errors import RecordProblem, RunProblem
 JsonObject = dict[str, Any]
 
 KINDS = ("object", "scene", "attribute", "action")
+
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 # Where a tag comes from, as in the field `sources`.
 HUMAN, PARSED = "human", "parsed"
@@ -106,6 +109,12 @@ def shown_name(name: str) -> str:
     except UnicodeEncodeError:  # from JSON, and no file's name
         content = name.encode("utf-8", "backslashreplace")
     return content.decode("utf-8", "backslashreplace")
+
+
+def no_formula(cell: str) -> str:
+    """The cell, after an apostrophe where a spreadsheet would compute it (OWASP, CSV injection)."""
+    is_formula = cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{cell}" if is_formula and not _NUMBER.fullmatch(cell) else cell
 
 
 def decode_name(value: Any) -> str:

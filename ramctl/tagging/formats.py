@@ -11,7 +11,13 @@ from pathlib import PurePath
 
 from ramctl.errors import UsageProblem
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject, decode_name, encode_name, shown_name
+from ramctl.records.record import (
+    JsonObject,
+    decode_name,
+    encode_name,
+    no_formula,
+    shown_name,
+)
 from ramctl.records.shards import Shard
 from ramctl.records.stream import Encoder
 
@@ -63,7 +69,7 @@ def output_format(
     columns = {"image": _name, "tags": lambda record: join_tags(record["tags"]), "scores": _scores}
     if caption:
         columns["caption"] = lambda record: " ".join(record.get("generated_captions", []))
-    return _table(columns, {"csv": ",", "tsv": "\t"}[name], _no_formula if spreadsheet else str)
+    return _table(columns, {"csv": ",", "tsv": "\t"}[name], no_formula if spreadsheet else str)
 
 
 def require_lines(name: str, *, resume: bool, shard: Shard) -> None:
@@ -110,11 +116,6 @@ def _name(record: JsonObject) -> str:
 
 def _scores(record: JsonObject) -> str:
     return ", ".join(f"{score:.4f}" for score in record["scores"].values())
-
-
-def _no_formula(cell: str) -> str:
-    """The cell, after an apostrophe where a spreadsheet would compute it (OWASP, CSV injection)."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _table(

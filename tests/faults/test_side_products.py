@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ import pytest
 from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.cli import main
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.evaluation.run import EvalOptions
+from ramctl.evaluation.run import run as run_eval
 from ramctl.pages.gallery import open_gallery
-from ramctl.records.record import Record
+from ramctl.records.record import Record, no_formula
 from ramctl.tagging.formats import output_format
 from ramctl.tagging.xmp import merge_tags, remove_tags
 from tests.conftest import REPOSITORY
@@ -151,6 +154,33 @@ def test_cells_for_a_spreadsheet_are_no_formulas(form):
     assert "'" not in output_format(form, spreadsheet=True).header.decode()
     with pytest.raises(UsageProblem, match="--spreadsheet"):
         output_format("jsonl", spreadsheet=True)
+
+
+def test_cells_of_figures_for_a_spreadsheet_are_no_formulas(tmp_path):
+    lines = [{"image": "a.jpg", "tags": ["=1+1", "dog"], "scores": {"=1+1": 0.9, "dog": 0.8}}]
+    path, report = tmp_path / "truth.jsonl", tmp_path / "classes.csv"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tables = EvalOptions(
+        str(path),
+        str(path),
+        form="csv",
+        output=tmp_path / "out.csv",
+        report_file=report,
+        quiet=True,
+    )
+    for spreadsheet, name in (False, "=1+1"), (True, "'=1+1"):
+        run_eval(replace(tables, spreadsheet=spreadsheet))
+        assert name in [line.split(",")[0] for line in report.read_text().splitlines()]
+        figures = (tmp_path / "out.csv").read_text()
+        assert "'-" not in figures and f",{name}|dog" in figures
+    with pytest.raises(UsageProblem, match="--spreadsheet"):
+        run_eval(EvalOptions(str(path), str(path), spreadsheet=True))
+
+
+def test_numbers_below_zero_are_no_formulas():
+    assert [no_formula(cell) for cell in ("-0.25", "+3", "-1+2", "-", "@a", "a=b")] == [
+        "-0.25", "+3", "'-1+2", "'-", "'@a", "a=b",
+    ]  # fmt: skip
 
 
 def test_a_full_disk_is_named_with_the_bundle(tmp_path):
