@@ -74,9 +74,12 @@ OPTIONS = {
         common("--xmp", "Merge the tags into XMP sidecars."),
         option(
             "--xmp-prefix WORD",
-            "Marks machine tags, as in auto|dog.",
+            "Parent of machine tags, as in auto|dog.",
             default="auto",
             field="prefix",
+        ),
+        option(
+            "--xmp-prefix-flat", "Mark plain keywords too, not only paths.", field="flat_prefix"
         ),
         option(
             "--xmp-name [full|stem]",

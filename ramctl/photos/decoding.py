@@ -84,7 +84,7 @@ def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
     """Width and height of the upright photo, from its header; RecordProblem as `load_photo`."""
     data = read_photo(name, base)
     try:
-        photo = _open(data)
+        photo = open_photo(data)
         turned = photo.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     except Exception as error:
         raise RecordProblem(_what_it_is(data), code="unreadable_image") from error
@@ -222,7 +222,7 @@ def _decode_jpeg(data: bytes, target: int, max_pixels: int) -> Image.Image | Non
 def _decode_by_pillow(data: bytes, max_pixels: int, end: float) -> Image.Image:
     """The photo; RecordProblem whatever a decoder raises, but TimeoutError after `end`."""
     try:
-        photo = _open(data, end)
+        photo = open_photo(data, end)
         _check_size(photo.width, photo.height, max_pixels)
         photo.decodermaxblock = _BLOCK
         photo.load()
@@ -238,7 +238,7 @@ def _decode_by_pillow(data: bytes, max_pixels: int, end: float) -> Image.Image:
         raise RecordProblem(f"damaged: {reason}", code="unreadable_image") from error
 
 
-def _open(data: bytes, end: float = math.inf) -> ImageFile.ImageFile:
+def open_photo(data: bytes, end: float = math.inf) -> ImageFile.ImageFile:
     """The photo with its header read; for this call our limit on pixels replaces Pillow's."""
     formats: tuple[str, ...] = _FORMATS
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and _has_heif():

@@ -20,9 +20,11 @@ from ramctl.records.record import (
 )
 from ramctl.records.shards import Shard
 from ramctl.records.stream import Encoder
+from ramctl.tagging.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
 
 FORMATS = ("jsonl", "text", "csv", "tsv", "kohya", "fiftyone", "label-studio", "exiftool-csv")
 DOCUMENTS = ("fiftyone", "label-studio")  # one JSON document, whose end closes what its head opens
+EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # that Lightroom reads
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
@@ -40,14 +42,16 @@ def output_format(
     *,
     labels: Sequence[str] = (),
     prefix: str = "",
+    flat_prefix: bool = False,
     caption: bool = False,
     spreadsheet: bool = False,
 ) -> Format:
     """The format of that name, one of FORMATS.
 
-    `labels` are the names of all labels (fiftyone lists them), `prefix` that of machine tags
-    (exiftool-csv); `caption` asks for a column of captions (csv, tsv), `spreadsheet` for cells
-    that are no formulas in one (csv, tsv). UsageProblem for `spreadsheet` with another format.
+    `labels` are the names of all labels (fiftyone lists them), `prefix` that of machine tags,
+    before plain words too with `flat_prefix` (exiftool-csv); `caption` asks for a column of
+    captions (csv, tsv), `spreadsheet` for cells that are no formulas in one (csv, tsv).
+    UsageProblem for `spreadsheet` with another format.
     """
     if spreadsheet and name not in ("csv", "tsv"):
         raise UsageProblem(f"--spreadsheet is for -f csv and -f tsv, not {name}")
@@ -59,13 +63,7 @@ def output_format(
     if name == "label-studio":
         return Format(b"[\n", _separated(_label_studio_task), b"\n]\n")
     if name == "exiftool-csv":
-        before = f"{prefix}|" if prefix else ""
-
-        def keywords(record: JsonObject) -> str:
-            return join_tags([before + tag for tag in record["tags"]])
-
-        names = {"SourceFile": _name, "Subject": keywords, "HierarchicalSubject": keywords}
-        return _table(names, ",")
+        return _exiftool_table(prefix, flat_prefix)
     columns = {"image": _name, "tags": lambda record: join_tags(record["tags"]), "scores": _scores}
     if caption:
         columns["caption"] = lambda record: " ".join(record.get("generated_captions", []))
@@ -130,6 +128,22 @@ def _table(
         return os.fsencode(line.getvalue())
 
     return Format(row(list(columns)), lambda record: row([c(record) for c in columns.values()]))
+
+
+def _exiftool_table(prefix: str, flat_prefix: bool) -> Format:
+    """What exiftool is to add to a photo's fields, the items of one joined by `;`."""
+
+    def column(field: Field) -> Callable[[JsonObject], str]:
+        def cell(record: JsonObject) -> str:
+            tags = machine_items(record["tags"], prefix, flat_prefix=flat_prefix)[field]
+            items = dict.fromkeys([*record["keywords"].get(field.name, ()), *tags])
+            # Windows separates keywords by it, so that hardly any holds one.
+            return ";".join(item.replace(";", ",") for item in items)
+
+        return cell
+
+    names = {"SourceFile": _name, **{field.name: column(field) for field in EXIFTOOL_FIELDS}}
+    return _table(names, ",")
 
 
 def _separated(entry: Encoder) -> Encoder:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ramctl.errors import UsageProblem
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.files import require_distinct
@@ -23,7 +22,12 @@ from ramctl.records.stream import StreamOptions, and_then, each, run_stream, wat
 from ramctl.tagging.formats import naming_labels_once, output_format, require_lines
 from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, read_renames, read_tag_list, unknown_tags
-from ramctl.tagging.sidecars import SidecarOptions, SidecarWriter, add_photo_size
+from ramctl.tagging.sidecars import (
+    SidecarOptions,
+    SidecarWriter,
+    add_photo_keywords,
+    add_photo_size,
+)
 from ramctl.tagging.tagger import Tagger
 
 
@@ -101,14 +105,15 @@ def _tag(
         stage = and_then(stage, act)
     stream, sidecars = options.stream, options.sidecars
     form = output_format(
-        options.form, labels=labels, prefix=sidecars.prefix, caption=options.tagger.caption,
-        spreadsheet=options.spreadsheet,
+        options.form, labels=labels, prefix=sidecars.prefix, flat_prefix=sidecars.flat_prefix,
+        caption=options.tagger.caption, spreadsheet=options.spreadsheet,
     )  # fmt: skip
     encode = form.encode
     if options.tagger.dense and not stream.continues:
         encode = naming_labels_once(encode, labels)
     # A photo that is done gets no other sidecar on resuming, so these are part of what must agree.
-    xmp = f"xmp {sidecars.prefix}" if sidecars.xmp else ""
+    flat = " flat" if sidecars.flat_prefix else ""
+    xmp = f"xmp {sidecars.prefix}{flat}" if sidecars.xmp else ""
     written = f"{xmp} {'txt' if sidecars.text else ''}".strip()
     cells = " spreadsheet" if options.spreadsheet else ""
     fingerprint = tagger.fingerprint | {"form": options.form + cells, "sidecars": written} | shard
@@ -125,6 +130,8 @@ def _additions(
     """What is done with each tagged photo before its record is written."""
     if options.form == "kohya":
         yield add_photo_size
+    if options.form == "exiftool-csv":
+        yield add_photo_keywords
     if options.sidecars.xmp or options.sidecars.text:
         yield SidecarWriter(options.sidecars, report.say).write
     if options.gallery:
@@ -136,8 +143,6 @@ def _additions(
 def _remove(
     options: TagOptions, source: Iterator[Item], shard: dict[str, str], report: Report
 ) -> Report:
-    if not options.sidecars.prefix:
-        raise UsageProblem("--xmp-remove finds machine tags by --xmp-prefix, which is empty")
     stage = each(SidecarWriter(options.sidecars, report.say).remove)
     return run_stream(report, source, stage, options.stream, fingerprint=shard)
 

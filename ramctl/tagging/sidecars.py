@@ -1,18 +1,31 @@
 """Sidecars: files beside a photo that hold its tags, XMP for photo managers, text for trainers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
 from ramctl.photos.decoding import photo_size
+from ramctl.photos.embedded import read_embedded
+from ramctl.photos.neighbours import Neighbours, is_raw_name
 from ramctl.records.files import write_atomic
 from ramctl.records.record import JsonObject, Record, image_name
 from ramctl.tagging.formats import join_tags
-from ramctl.tagging.xmp import merge_tags, remove_tags
+from ramctl.tagging.xmp import (
+    FIELDS,
+    KEYWORDS,
+    Field,
+    Keywords,
+    keyword_changes,
+    merge_tags,
+    new_items,
+    remove_tags,
+    xmp_keywords,
+)
+from ramctl.tagging.xmp_document import XmpDocument
 
 XMP_PREFIX = "auto"
 NameStyle = Literal["full", "stem"]
@@ -33,6 +46,7 @@ class SidecarOptions:
 
     xmp: bool = False
     prefix: str = XMP_PREFIX  # of machine tags in XMP; empty: none
+    flat_prefix: bool = False  # before plain words too
     style: NameStyle = "full"  # name of a new XMP file: IMG.JPG.xmp, or IMG.xmp for `stem`
     text: bool = False
     existing_text: Existing = "append"
@@ -45,6 +59,7 @@ class SidecarWriter:
 
     options: SidecarOptions
     say: Callable[[str], None]
+    neighbours: Neighbours = field(default_factory=Neighbours)
 
     def write(self, record: Record, fields: JsonObject) -> None:
         """Write a tagged photo's sidecars; RecordProblem for one that cannot be written."""
@@ -53,15 +68,18 @@ class SidecarWriter:
         sidecars = []
         # All are prepared before the first is written: a bad one leaves the others alone too.
         if options.xmp:
-            sidecars += xmp_sidecars(photo, tags, prefix=options.prefix, style=options.style)
+            sidecars += xmp_sidecars(photo, tags, options, self.neighbours)
         if options.text:
+            if others := self.neighbours(photo):
+                message = f"{photo.with_suffix('.txt')} would be the sidecar of {others[0]} as well"
+                raise RecordProblem(message, code="write_failed")
             sidecars.append(text_sidecar(photo, tags, existing=options.existing_text))
         self._write(sidecars)
 
     def remove(self, record: Record) -> JsonObject:
         """The unchanged record, once its photo's XMP sidecars hold no machine tags."""
         photo = photo_path(image_name(record.fields), record.base)
-        self._write(xmp_without_tags(photo, prefix=self.options.prefix))
+        self._write(xmp_without_tags(photo))
         return record.fields
 
     def _write(self, sidecars: Sequence[Sidecar]) -> None:
@@ -69,7 +87,7 @@ class SidecarWriter:
             if not self.options.dry_run:
                 write_sidecar(sidecar)
             elif sidecar.content is not None:
-                self.say(f"would {'write' if sidecar.content else 'delete'} {sidecar.path}")
+                self.say(_planned(sidecar))
 
 
 def photo_path(name: str, base: Path) -> Path:
@@ -80,37 +98,103 @@ def photo_path(name: str, base: Path) -> Path:
     return base / name
 
 
-def xmp_paths(photo: Path, style: NameStyle) -> list[Path]:
-    """The photo's XMP sidecars: those that exist under either name, else the one to create."""
-    full = photo.with_name(photo.name + ".xmp")
-    stem = photo.with_suffix(".xmp")
+def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = None) -> list[Path]:
+    """The photo's XMP sidecars: those that exist under either name, else the one to create.
+
+    `IMG.xmp` is nobody's where several photos are named IMG, except a raw file's.
+    """
+    full, stem = _xmp_names(photo)
+    if not _has_stem(photo, neighbours or Neighbours()):
+        return [full]
     existing = [path for path in (full, stem) if path.exists()]
     return existing or [full if style == "full" else stem]
 
 
 def xmp_sidecars(
-    photo: Path, tags: Sequence[str], *, prefix: str = XMP_PREFIX, style: NameStyle = "full"
+    photo: Path,
+    tags: Sequence[str],
+    options: SidecarOptions | None = None,
+    neighbours: Neighbours | None = None,
 ) -> list[Sidecar]:
     """The photo's sidecars with these machine tags and everything else they hold.
 
     Raises RecordProblem when one cannot be read or understood; it is then left as it is.
     """
-    return _edited(photo, style, lambda content: merge_tags(content, tags, prefix))
+    options = options or SidecarOptions()
+
+    def edit(path: Path, content: bytes | None) -> bytes | None:
+        return merge_tags(
+            content, tags, options.prefix, flat_prefix=options.flat_prefix,
+            embedded=lambda: photo_keywords(photo, path),
+        )  # fmt: skip
+
+    return _edited(xmp_paths(photo, options.style, neighbours), edit)
 
 
-def xmp_without_tags(photo: Path, *, prefix: str = XMP_PREFIX) -> list[Sidecar]:
+def xmp_without_tags(photo: Path) -> list[Sidecar]:
     """The photo's sidecars without machine tags; those that hold nothing else are to be deleted."""
-    return _edited(photo, "full", lambda content: remove_tags(content, prefix))
+    return _edited(_xmp_names(photo), lambda _, content: remove_tags(content))
+
+
+def photo_keywords(photo: Path, sidecar: Path) -> Keywords:
+    """The keywords that programs find without the photo's XMP sidecar.
+
+    They are in the photo, and in an `IMG.xmp` that counts as long as there is no `IMG.JPG.xmp`.
+    """
+    found = embedded_keywords(str(photo))
+    _, stem = _xmp_names(photo)
+    if sidecar == stem:
+        return found
+    with _problems_of(stem):
+        content = _read(stem)
+        without = remove_tags(content)
+        return found | _keywords(content if without is None else without)
+
+
+def embedded_keywords(name: str, base: Path = Path()) -> dict[Field, Sequence[str]]:
+    """The keywords in the photo's own file, `name` as `load_photo` takes it."""
+    inside = read_embedded(name, base)
+    found = _keywords(inside.xmp)
+    return {**found, KEYWORDS: inside.keywords} if inside.keywords else found
+
+
+def _keywords(content: bytes | None) -> dict[Field, Sequence[str]]:
+    with suppress(ValueError):  # what no program can read hides nothing
+        return dict(xmp_keywords(XmpDocument(content)))
+    return {}
+
+
+def _xmp_names(photo: Path) -> tuple[Path, Path]:
+    return photo.with_name(photo.name + ".xmp"), photo.with_suffix(".xmp")
+
+
+def _has_stem(photo: Path, neighbours: Neighbours) -> bool:
+    """Whether `IMG.xmp` is this photo's alone; of several, it is the raw file's (Adobe)."""
+    others = neighbours(photo)
+    return not others or (is_raw_name(photo.name) and not any(map(is_raw_name, others)))
 
 
 def _edited(
-    photo: Path, style: NameStyle, edit: Callable[[bytes | None], bytes | None]
+    paths: Sequence[Path], edit: Callable[[Path, bytes | None], bytes | None]
 ) -> list[Sidecar]:
     sidecars = []
-    for path in xmp_paths(photo, style):
+    for path in paths:
         with _problems_of(path):
-            sidecars.append(Sidecar(path, edit(_read(path))))
+            sidecars.append(Sidecar(path, edit(path, _read(path))))
     return sidecars
+
+
+def _planned(sidecar: Sidecar) -> str:
+    """What would happen to a sidecar: `would write a.jpg.xmp: + auto|dog, - auto|cat`."""
+    before = _read(sidecar.path)
+    if sidecar.path.suffix == ".xmp":
+        added, removed = keyword_changes(before, sidecar.content)
+    else:
+        old, new = _text_tags(_as_text(before)), _text_tags(_as_text(sidecar.content))
+        added, removed = [t for t in new if t not in old], [t for t in old if t not in new]
+    changes = [f"+ {tag}" for tag in added] + [f"- {tag}" for tag in removed]
+    verb = "write" if sidecar.content else "delete"
+    return f"would {verb} {sidecar.path}" + (f": {', '.join(changes)}" if changes else "")
 
 
 def text_sidecar(photo: Path, tags: Sequence[str], *, existing: Existing = "append") -> Sidecar:
@@ -123,13 +207,22 @@ def text_sidecar(photo: Path, tags: Sequence[str], *, existing: Existing = "appe
         content = _read(path)
         if content is not None and existing == "keep":
             return Sidecar(path, None)
-        old = (content or b"").decode("utf-8-sig").strip() if existing == "append" else ""
-    # NUL stands for an escaped comma while the line is split at the others.
-    present = {tag.strip() for tag in old.replace("\\,", "\0").split(",")}
-    new = [tag for tag in tags if tag.replace(",", "\0") not in present]
+        old = _as_text(content) if existing == "append" else ""
+    present = _text_tags(old)
+    new = [tag for tag in tags if tag not in present]
     line = ", ".join(part for part in (old, join_tags(new)) if part)
     new_content = f"{line}\n".encode()
     return Sidecar(path, None if new_content == content else new_content)
+
+
+def _as_text(content: bytes | None) -> str:
+    return (content or b"").decode("utf-8-sig").strip()
+
+
+def _text_tags(line: str) -> list[str]:
+    # NUL stands for an escaped comma while the line is split at the others.
+    parts = line.replace("\\,", "\0").split(",")
+    return [tag.strip().replace("\0", ",") for tag in parts if tag.strip()]
 
 
 def write_sidecar(sidecar: Sidecar) -> None:
@@ -150,6 +243,13 @@ def write_sidecar(sidecar: Sidecar) -> None:
 def add_photo_size(record: Record, fields: JsonObject) -> None:
     """Add the photo's own `image_size`, [width, height], which kohya's rows hold."""
     fields["image_size"] = list(photo_size(image_name(fields), record.base))
+
+
+def add_photo_keywords(record: Record, fields: JsonObject) -> None:
+    """Add `keywords`: by field, what the photo's own must first hold where it lacks the field."""
+    inside = embedded_keywords(image_name(fields), record.base)
+    new = [field for field in FIELDS if field not in inside]
+    fields["keywords"] = {field.name: new_items(field, inside, inside) for field in new}
 
 
 def _read(path: Path) -> bytes | None:

@@ -1,233 +1,225 @@
-"""XMP: tags merged into the keywords of a sidecar, everything else in it untouched.
+"""XMP sidecars: tags beside the owner's keywords, which no program may lose sight of.
 
-Which fields programs read: Lightroom and Bridge `dc:subject` and `lr:hierarchicalSubject`,
-digiKam and Immich `digiKam:TagsList`, darktable `lr:hierarchicalSubject`. Machine tags carry a
-prefix, `auto|dog`, which tells them from the user's own, so that they can be replaced and removed.
+Programs read the first keyword field that they know (the README of this room lists them), so a
+field that is new in a sidecar first gets what the fields beside it hold. What was written is
+recorded in the sidecar, in a namespace of ours: it can be taken out again, and nothing else.
 """
 
-import re
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from xml.dom import minidom
-from xml.parsers.expat import ExpatError
 
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_META = "adobe:ns:meta/"
-_XMLNS = "http://www.w3.org/2000/xmlns/"
-_NO_XML = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # and white space it changes
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_EMPTY = (
-    f'<x:xmpmeta xmlns:x="{_META}"><rdf:RDF xmlns:rdf="{RDF}">'
-    '<rdf:Description rdf:about=""/></rdf:RDF></x:xmpmeta>'
-)
+from ramctl.tagging.xmp_document import RDF as RDF
+from ramctl.tagging.xmp_document import Property, XmpDocument, writable_text
+
+_OURS = "urn:ramctl:sidecar:1.0/"  # exiv2 wants the slash
+_SWAPPED = str.maketrans("|/", "/|")
 
 
 @dataclass(frozen=True, slots=True)
-class _Field:
-    namespace: str
-    prefix: str
+class Field:
+    """A field of keywords: plain words, or with a separator paths, such as `people|Anna`."""
+
     name: str
-    container: str  # of a new list; any of Bag, Seq and Alt is read
-    separator: str  # between a tag and its parent
+    property: Property | None = None  # where it is in XMP
+    separator: str = ""
+
+    def path(self, item: str) -> str:
+        """An item of a field of paths, in the words of `lr:hierarchicalSubject`.
+
+        A separator inside a word is written as the other one: `auto|and/or` is `auto/and|or`.
+        """
+        return item.translate(_SWAPPED) if self.separator == "/" else item
+
+    def item(self, path: str) -> str:
+        """The item for such a path: the last word of it where the field holds plain words."""
+        return self.path(path) if self.separator else path.rsplit("|", 1)[-1]
 
 
-FIELDS = (
-    _Field("http://purl.org/dc/elements/1.1/", "dc", "subject", "Bag", "|"),
-    _Field("http://ns.adobe.com/lightroom/1.0/", "lr", "hierarchicalSubject", "Bag", "|"),
-    _Field("http://www.digikam.org/ns/1.0/", "digiKam", "TagsList", "Seq", "/"),
+SUBJECT = Field("Subject", Property("http://purl.org/dc/elements/1.1/", "dc", "subject"))
+HIERARCHICAL = Field(
+    "HierarchicalSubject",
+    Property("http://ns.adobe.com/lightroom/1.0/", "lr", "hierarchicalSubject"),
+    "|",
 )
+TAGS_LIST = Field(
+    "TagsList", Property("http://www.digikam.org/ns/1.0/", "digiKam", "TagsList", "Seq"), "/"
+)
+_MICROSOFT = tuple(  # the namespace is written with a slash at its end, and without
+    Field(name, Property(f"http://ns.microsoft.com/photo/1.0{end}", name, "LastKeywordXMP"), "/")
+    for name, end in (("MicrosoftPhoto", "/"), ("MicrosoftPhoto_1_", ""))
+)
+_MEDIAPRO = Property("http://ns.iview-multimedia.com/mediapro/1.0/", "mediapro", "CatalogSets")
+
+#: The fields that are written.
+FIELDS = (SUBJECT, HIERARCHICAL, TAGS_LIST)
+#: Fields that other programs write as well, digiKam all of them; they are only read, and cleared.
+MIRRORS = (*_MICROSOFT, Field("CatalogSets", _MEDIAPRO, "|"))
+#: Keywords that a photo holds outside of XMP: IPTC's, and those of Windows.
+KEYWORDS = Field("Keywords")
+
+#: The keywords of a sidecar or photo; fields without any are not in it.
+Keywords = Mapping[Field, Sequence[str]]
 
 
-def merge_tags(content: bytes | None, tags: Sequence[str], prefix: str) -> bytes | None:
+def xmp_keywords(document: XmpDocument) -> Keywords:
+    """The keywords of a document."""
+    found = {}
+    for field in (*FIELDS, *MIRRORS):
+        if field.property and (items := document.items(field.property)):
+            found[field] = items
+    return found
+
+
+def merge_tags(
+    content: bytes | None,
+    tags: Sequence[str],
+    prefix: str,
+    *,
+    flat_prefix: bool = False,
+    embedded: Callable[[], Keywords] = dict,
+) -> bytes | None:
     """The sidecar with exactly `tags` as its machine tags; None when nothing has to change.
 
-    `content` is the existing sidecar, None for a new one. With an empty prefix tags are only
-    added. Raises ValueError, saying why, when `content` is not XMP.
+    `content` is the existing sidecar, None for a new one; `embedded` gives the photo's own
+    keywords. Paths begin with `prefix`, plain words do so with `flat_prefix`. Empty bytes when
+    nothing is left. Raises ValueError, saying why, when `content` is not XMP.
     """
     if content is None and not tags:
         return None
-    document = _parse(_EMPTY.encode() if content is None else content)
-    changes = [_set_field(document, field, tags, prefix) for field in FIELDS]
-    return _checked(document) if any(changes) else None
+    document = XmpDocument(content)
+    before = _state(document)
+    gone = _take_out(document)
+    items = machine_items(tags, prefix, flat_prefix=flat_prefix)
+    if any(items.values()):
+        _Merge(document, embedded, gone).write(items)
+    return None if _state(document) == before else document.to_bytes()
 
 
-def remove_tags(content: bytes | None, prefix: str) -> bytes | None:
-    """The sidecar without machine tags: None when it had none, empty when nothing else is left.
+def remove_tags(content: bytes | None) -> bytes | None:
+    """The sidecar as it was without us: None when it is, empty when nothing else is left.
 
     Raises ValueError as `merge_tags`.
     """
-    if content is None:
-        return None
-    document = _parse(content)
-    changes = [_set_field(document, field, (), prefix) for field in FIELDS]
-    if not any(changes):
-        return None
-    return _checked(document) if _has_content(document) else b""
+    return merge_tags(content, (), "")
 
 
-def _parse(content: bytes) -> minidom.Document:
-    if not content.startswith(_UTF16):
-        # Packets are padded, and some writers put white space before the XML declaration.
-        content = content.strip(b" \t\r\n\0")
-    try:
-        document = minidom.parseString(content)
-    except (ExpatError, LookupError, ValueError) as error:
-        raise ValueError(f"not well-formed XML ({error})") from error
-    if not document.getElementsByTagNameNS(RDF, "RDF"):
-        raise ValueError("XML, but not XMP (no rdf:RDF)")
-    return document
+def keyword_changes(before: bytes | None, after: bytes | None) -> tuple[list[str], list[str]]:
+    """The keywords that a sidecar gains and loses, in order, paths as `people|Anna`."""
+    old, new = (_shown(XmpDocument(content or None)) for content in (before, after))
+    return [text for text in new if text not in old], [text for text in old if text not in new]
 
 
-def _checked(document: minidom.Document) -> bytes:
-    """The sidecar; ValueError where it could not be read again, which minidom does not check."""
-    content = bytes(document.toxml(encoding="UTF-8")) + b"\n"
-    again = _parse(content)
+def machine_items(
+    tags: Sequence[str], prefix: str, *, flat_prefix: bool = False
+) -> dict[Field, list[str]]:
+    """What each field says of the tags: `auto|dog` where it has paths, else `dog`."""
+    words = [word.replace("|", "/") for word in map(writable_text, tags) if word]
+    paths = [f"{prefix}|{word}" if prefix else word for word in words]
+    plain = paths if flat_prefix else words
+    return {
+        field: list(dict.fromkeys(map(field.item, paths) if field.separator else plain))
+        for field in FIELDS
+    }
+
+
+def new_items(field: Field, own: Keywords, others: Keywords) -> list[str]:
+    """What a field that is to be created must first hold.
+
+    `own` are the keywords elsewhere that programs read as long as there is no such field here,
+    `others` those of the fields beside it.
+    """
+    same = {SUBJECT: (SUBJECT, KEYWORDS), TAGS_LIST: (TAGS_LIST, *_MICROSOFT)}
+    items = [item for of in same.get(field, (field,)) for item in own.get(of, ())]
+    paths = [of.path(text) for of, texts in others.items() if of.separator for text in texts]
+    words = [text for of, texts in others.items() if not of.separator for text in texts]
+    items += [field.item(path) for path in paths]
+    if not field.separator:
+        return list(dict.fromkeys(items + words))
+    held = [*paths, *map(field.path, items)]
+    # Programs repeat the words of a path as plain words.
+    known = {word for path in held for word in (path, *path.split("|"), path.replace("|", "/"))}
+    return list(dict.fromkeys(items + [word for word in words if word not in known]))
+
+
+class _Merge:
+    """Tags on their way into a sidecar that holds none of ours."""
+
+    def __init__(
+        self, document: XmpDocument, embedded: Callable[[], Keywords], gone: set[str]
+    ) -> None:
+        self._document = document
+        self._sidecar = xmp_keywords(document)
+        self._gone = gone
+        self._embedded = {} if all(f in self._sidecar for f in FIELDS) else embedded()
+
+    def write(self, tags: Mapping[Field, Sequence[str]]) -> None:
+        """Add tags to each field, and keywords to a new one, and record which."""
+        for field in FIELDS:
+            self._write(field, tags[field])
+
+    def _write(self, field: Field, tags: Sequence[str]) -> None:
+        present = self._sidecar.get(field, ())
+        copied = [] if present else self._copied(field)
+        kept = [item for item in copied if field.path(item) not in self._gone]
+        added = [tag for tag in tags if tag not in present and tag not in kept]
+        _set(self._document, field, [*present, *kept, *added])
+        self._document.set_items(_record("added", field), added)
+        self._document.set_items(_record("copied", field), copied)
+
+    def _copied(self, field: Field) -> list[str]:
+        """The owner's keywords for a field that the sidecar lacks.
+
+        A sidecar with the paths that photo managers write is their last word; any other leaves
+        a program those fields of the photo that it does not have itself.
+        """
+        is_complete = HIERARCHICAL in self._sidecar or TAGS_LIST in self._sidecar
+        others = self._sidecar if is_complete else {**self._embedded, **self._sidecar}
+        items = map(writable_text, new_items(field, self._embedded, others))
+        return [item for item in items if item]
+
+
+def _take_out(document: XmpDocument) -> set[str]:
+    """Take out what was written before; the copied keywords that somebody else took out since."""
+    gone: set[str] = set()
+    machine: set[str] = set()
+    ever_copied: set[str] = set()
     for field in FIELDS:
-        if _texts(again, field) != _texts(document, field):
-            raise ValueError(f"{field.prefix}:{field.name} would not be read as it was written")
-    return content
+        added, copied = (document.items(_record(what, field)) for what in ("added", "copied"))
+        ever_copied.update(copied)
+        if field.separator:
+            machine.update(map(field.path, added))
+        present = xmp_keywords(document).get(field, ())
+        if present:
+            gone.update(field.path(item) for item in copied if item not in present)
+        own = [item for item in present if item not in added]
+        # A field that nobody else added to is not one of the owner's.
+        _set(document, field, [] if all(item in copied for item in own) else own)
+        for what in ("added", "copied"):
+            document.set_items(_record(what, field), ())
+    for field, items in xmp_keywords(document).items():
+        if field in MIRRORS:
+            _set(document, field, [item for item in items if field.path(item) not in machine])
+    # darktable and others repeat the words of a path as plain ones: the prefix is no keyword.
+    parents = {word for path in machine for word in path.split("|")[:-1]}
+    return gone | (parents - ever_copied)
 
 
-def _texts(document: minidom.Document, field: _Field) -> list[str]:
-    return [_text(item) for item in _items(_find(document, field))]
+def _set(document: XmpDocument, field: Field, items: Iterable[str]) -> None:
+    if field.property:
+        document.set_items(field.property, items)
 
 
-def _root(document: minidom.Document) -> Any:
-    return document.getElementsByTagNameNS(RDF, "RDF")[0]
+def _record(what: str, field: Field) -> Property:
+    """Where a sidecar says what we added to a field or, when it was new, copied into it."""
+    return Property(_OURS, "ramctl", f"{what}{field.name}")
 
 
-def _descriptions(document: minidom.Document) -> list[Any]:
-    return [node for node in _root(document).childNodes if _is(node, RDF, "Description")]
+def _state(document: XmpDocument) -> object:
+    records = [_record(what, field) for what in ("added", "copied") for field in FIELDS]
+    recorded = {name: frozenset(document.items(name)) for name in records}
+    return recorded, {field: frozenset(items) for field, items in xmp_keywords(document).items()}
 
 
-def _is(node: Any, namespace: str, name: str) -> bool:
-    # Only elements are asked for their names: a text node has none.
-    is_element: bool = node.nodeType == node.ELEMENT_NODE
-    return is_element and (node.namespaceURI, node.localName) == (namespace, name)
-
-
-def _find(document: minidom.Document, field: _Field) -> Any | None:
-    for description in _descriptions(document):
-        for node in description.childNodes:
-            if _is(node, field.namespace, field.name):
-                return node
-    return None
-
-
-def _items(element: Any | None) -> list[Any]:
-    return [] if element is None else list(element.getElementsByTagNameNS(RDF, "li"))
-
-
-def _text(node: Any) -> str:
-    kinds = (node.TEXT_NODE, node.CDATA_SECTION_NODE)
-    return "".join(child.data for child in node.childNodes if child.nodeType in kinds).strip()
-
-
-def _set_field(document: minidom.Document, field: _Field, tags: Sequence[str], prefix: str) -> bool:
-    """Make the field's machine tags exactly these; whether anything changed."""
-    element = _find(document, field)
-    present = [(item, _text(item)) for item in _items(element)]
-    writable = (_NO_XML.sub(" ", tag).strip() for tag in tags)
-    wanted = dict.fromkeys(_item_text(tag, field, prefix) for tag in writable if tag)
-    texts = {text for _, text in present}
-    missing = [text for text in wanted if text not in texts]
-    stale = _stale_items(present, wanted, f"{prefix}{field.separator}") if prefix else []
-    for item in stale:
-        _drop(item)
-    if missing:
-        _add_items(document, element, field, missing)
-    elif stale and not _items(element):
-        _drop(element)
-    return bool(stale or missing)
-
-
-def _stale_items(
-    present: Sequence[tuple[Any, str]], wanted: Container[str], machine: str
-) -> list[Any]:
-    """The machine's own items, known by how they start, that are wanted no longer."""
-    return [item for item, text in present if text.startswith(machine) and text not in wanted]
-
-
-def _item_text(tag: str, field: _Field, prefix: str) -> str:
-    if field.name != "subject":
-        tag = tag.replace(field.separator, " ")  # there is no way to escape a separator
-    return f"{prefix}{field.separator}{tag}" if prefix else tag
-
-
-def _drop(node: Any) -> None:
-    """Remove a node and the white space that indented it."""
-    before = node.previousSibling
-    if before is not None and before.nodeType == node.TEXT_NODE and not before.data.strip():
-        node.parentNode.removeChild(before)
-    node.parentNode.removeChild(node)
-
-
-def _create(document: minidom.Document, field: _Field) -> Any:
-    """The field's new element, with the value of an attribute that stood for it."""
-    descriptions = _descriptions(document)
-    if descriptions:
-        parent = descriptions[0]
-    else:
-        parent = _root(document).appendChild(_rdf_element(document, "Description"))
-        parent.setAttributeNS(RDF, _rdf_name(document, "about"), "")
-    element = document.createElementNS(field.namespace, f"{field.prefix}:{field.name}")
-    # Declared on the element itself: the prefix may mean something else further up.
-    element.setAttributeNS(_XMLNS, f"xmlns:{field.prefix}", field.namespace)
-    for description in descriptions:  # a property may also be an attribute, with one value
-        value = description.getAttributeNS(field.namespace, field.name)
-        if value:
-            description.removeAttributeNS(field.namespace, field.name)
-            element.appendChild(document.createTextNode(value))
-    return parent.appendChild(element)
-
-
-def _container(document: minidom.Document, element: Any, field: _Field) -> Any:
-    """The list inside a keyword element; a bare text (a faulty writer's) becomes its first item."""
-    for name in ("Bag", "Seq", "Alt"):
-        for node in element.childNodes:
-            if _is(node, RDF, name):
-                return node
-    container = _rdf_element(document, field.container)
-    text = _text(element)
-    for child in list(element.childNodes):
-        element.removeChild(child)
-    if text:
-        _append_item(document, container, text)
-    return element.appendChild(container)
-
-
-def _add_items(
-    document: minidom.Document, element: Any | None, field: _Field, texts: Sequence[str]
-) -> None:
-    element = _create(document, field) if element is None else element
-    container = _container(document, element, field)
-    for text in texts:
-        _append_item(document, container, text)
-
-
-def _append_item(document: minidom.Document, container: Any, text: str) -> None:
-    item = _rdf_element(document, "li")
-    item.appendChild(document.createTextNode(text))
-    container.appendChild(item)
-
-
-def _rdf_element(document: minidom.Document, name: str) -> Any:
-    return document.createElementNS(RDF, _rdf_name(document, name))
-
-
-def _rdf_name(document: minidom.Document, name: str) -> str:
-    """The name with the prefix that the document itself uses for the RDF namespace."""
-    prefix = _root(document).prefix
-    return f"{prefix}:{name}" if prefix else name
-
-
-def _has_content(document: minidom.Document) -> bool:
-    """Whether anything but empty descriptions is left."""
-    for description in _descriptions(document):
-        if any(node.nodeType == node.ELEMENT_NODE for node in description.childNodes):
-            return True
-        attributes = description.attributes.values()
-        if any(a.namespaceURI not in (RDF, _XMLNS) for a in attributes):
-            return True
-    return False
+def _shown(document: XmpDocument) -> dict[str, None]:
+    found = xmp_keywords(document)
+    return dict.fromkeys(field.path(item) for field in found for item in found[field])

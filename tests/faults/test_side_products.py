@@ -95,18 +95,17 @@ CONTROL = "bell\x07 and\x00null"
 
 
 def test_a_control_character_in_a_label_does_not_break_a_sidecar():
-    old = merge_tags(None, ["horse"], "")
-    new = merge_tags(old, [CONTROL, "a\r\nb", "\ufffe", "\ud800"], "auto")
-    assert b"horse" in new and b"bell  and null" in new
+    new = merge_tags(None, [CONTROL, "a\r\nb", "\ufffe", "\ud800"], "auto")
+    assert b"bell  and null" in new
     again = merge_tags(new, [CONTROL, "a\r\nb", "\ufffe", "\ud800"], "auto")
     assert again is None  # nothing to change: what was written is what is read
-    assert remove_tags(new, "auto") is not None
+    assert remove_tags(new) is not None
 
 
 def test_what_could_not_be_read_again_is_not_written(monkeypatch):
-    from ramctl.tagging import xmp
+    from ramctl.tagging import xmp_document
 
-    monkeypatch.setattr(xmp, "_NO_XML", re.compile("(?!)"))
+    monkeypatch.setattr(xmp_document, "_NO_XML", re.compile("(?!)"))
     with pytest.raises(ValueError, match="not well-formed"):
         merge_tags(None, [CONTROL], "auto")
 

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -278,7 +280,8 @@ def test_output_does_not_depend_on_workers_or_neighbours(tag, photos):
 
 def test_xmp_sidecars_are_merged_told_in_a_dry_run_and_removed(tag, photos):
     dry = tag("--xmp", "--dry-run", "red.png", "blue.png")
-    assert b"would write red.png.xmp" in dry.stderr
+    said = "would write red.png.xmp: + red, + colour, + auto|red, + auto|colour\n"
+    assert said in dry.stderr.decode()
     assert not list(photos.glob("*.xmp"))
     assert tag("--xmp", "red.png", "blue.png").returncode == 0
     assert "auto|red" in (photos / "red.png.xmp").read_text()
@@ -289,6 +292,50 @@ def test_xmp_sidecars_are_merged_told_in_a_dry_run_and_removed(tag, photos):
     assert removed.returncode == 0
     assert names(removed) == ["red.png", "blue.png", "green.png"]
     assert not list(photos.glob("*.xmp"))
+
+
+def test_a_dry_run_shows_additions_and_removals(tag, photos):
+    tag("--xmp", "--txt", "red.png")
+    (photos / "red.txt").write_text("my wall, red\n")
+    only = ["--top", "1", "--rename", "names.tsv"]
+    (photos / "names.tsv").write_text("red\tscarlet\n")
+    dry = tag("--xmp", "--txt", "--dry-run", *only, "red.png").stderr.decode()
+    line = "+ scarlet, + auto|scarlet, - red, - colour, - auto|red, - auto|colour"
+    assert f"would write red.png.xmp: {line}\n" in dry
+    assert "would write red.txt: + scarlet\n" in dry
+    dry = tag("--xmp-remove", "--dry-run", "red.png").stderr.decode()
+    assert "would delete red.png.xmp: - red, - colour, - auto|red, - auto|colour\n" in dry
+    assert (photos / "red.png.xmp").exists()
+
+
+def test_photos_of_one_name_do_not_share_a_text_in_silence(tag, photos):
+    shutil.copy(photos / "blue.png", photos / "red.webp")
+    done = tag("--txt", "red.png", "red.webp", "blue.png")
+    assert done.returncode == 3
+    assert b"red.txt would be the sidecar of red.webp as well" in done.stderr
+    assert not (photos / "red.txt").exists()
+    assert (photos / "blue.txt").exists()
+
+
+@pytest.mark.skipif(not shutil.which("exiftool"), reason="needs exiftool")
+def test_the_readmes_exiftool_line_adds_and_may_run_twice(tag, photos):
+    readme = (Path(__file__).parents[2] / "ramctl" / "tagging" / "README.md").read_text("utf-8")
+    text = readme.split("```sh\nexiftool")[1].split("```")[0].replace("\\\n", " ")
+    line = ["exiftool", *shlex.split(text)]
+    (photos / "photos").mkdir()
+    photo = photos / "photos" / "red.jpg"
+    Image.open(photos / "red.png").save(photo)
+    own = ["-IPTC:Keywords=Anna", "-XMP-dc:Subject=Paris, France", "-XMP-dc:Subject=red"]
+    subprocess.run(["exiftool", "-q", "-overwrite_original", *own, photo], check=True)
+    assert tag("-f", "exiftool-csv", "photos/red.jpg", "-o", "tags.csv").returncode == 0
+    for _ in range(2):
+        subprocess.run(line, check=True, capture_output=True, cwd=photos)
+        done = subprocess.run(["exiftool", "-j", "-G1", photo], check=True, capture_output=True)
+        (facts,) = json.loads(done.stdout)
+        assert facts["XMP-dc:Subject"] == ["Paris, France", "red", "colour"]
+        paths = ["Paris, France", "red", "Anna", "auto|red", "auto|colour"]
+        assert facts["XMP-lr:HierarchicalSubject"] == paths
+        assert facts["IPTC:Keywords"] == "Anna"
 
 
 def test_a_sidecar_that_cannot_be_written_rejects_its_photo_only(tag, photos):
@@ -325,8 +372,8 @@ def test_forms_of_other_programs_have_their_exact_names(tag):
     assert list(csv.DictReader(table)) == [
         {
             "SourceFile": "red.png",
-            "Subject": "auto|red, auto|colour",
-            "HierarchicalSubject": "auto|red, auto|colour",
+            "Subject": "red;colour",
+            "HierarchicalSubject": "auto|red;auto|colour",
         }
     ]
 

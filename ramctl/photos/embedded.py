@@ -1,0 +1,66 @@
+"""What a photo's own file says about it: its XMP packet and its keywords outside of XMP."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import IptcImagePlugin
+
+from ramctl.errors import RecordProblem
+from ramctl.photos.decoding import open_photo, read_photo
+
+_CHARSET, _KEYWORDS = (1, 90), (2, 25)  # IPTC-IIM, record and data set
+_UTF8 = b"\x1b%G"
+_XMP, _XP_KEYWORDS = 700, 0x9C9E  # TIFF and Exif tags
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """An XMP packet, and the keywords of IPTC-IIM and of Windows (Exif XPKeywords)."""
+
+    xmp: bytes | None = None
+    keywords: tuple[str, ...] = ()
+
+
+def read_embedded(name: str, base: Path = Path()) -> Embedded:
+    """What the photo holds; nothing where it cannot be read or is damaged."""
+    try:
+        photo = open_photo(read_photo(name, base))
+    except (RecordProblem, OSError, ValueError, SyntaxError):
+        return Embedded()
+    xmp = None
+    words: list[str] = []
+    # Damaged metadata are no programs' keywords; what decoders raise for them is anything.
+    with suppress(Exception):
+        if photo.format == "PNG":
+            photo.load()  # exiftool puts its text behind the pixels
+        packet = photo.info.get("xmp") or photo.info.get("XML:com.adobe.xmp") or _tiff(photo)
+        xmp = packet.encode() if isinstance(packet, str) else packet
+    with suppress(Exception):
+        words += _iptc_keywords(IptcImagePlugin.getiptcinfo(photo) or {})
+    with suppress(Exception):
+        value = photo.getexif().get(_XP_KEYWORDS, b"")
+        words += bytes(value).decode("utf-16-le").rstrip("\0").split(";")
+    return Embedded(xmp or None, tuple(word.strip() for word in words if word.strip()))
+
+
+def _tiff(photo: Any) -> bytes | None:
+    tags = getattr(photo, "tag_v2", {})
+    found: bytes | None = tags.get(_XMP)
+    return found
+
+
+def _iptc_keywords(facts: dict[tuple[int, int], Any]) -> Iterator[str]:
+    values = facts.get(_KEYWORDS, [])
+    for value in values if isinstance(values, list) else [values]:
+        yield _decoded(value, declared=facts.get(_CHARSET) == _UTF8)
+
+
+def _decoded(value: bytes, *, declared: bool) -> str:
+    """IPTC text: UTF-8 where the photo says so or it is; else what old Windows programs wrote."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("utf-8" if declared else "cp1252", "replace")
