@@ -129,6 +129,25 @@ def test_shards_give_the_records_and_rejects_of_one_process(shards, stand_in, ca
     assert stand_in.asked["ended"] and stand_in.asked["num_gpus"] == 0
 
 
+@pytest.mark.slow
+def test_the_data_engine_gives_what_it_gives_in_one_process(shards, stand_in, tiny_bundle):
+    model = ["--model", tiny_bundle, "--threads", 1]
+    options = [*model, "--root", DATA, "--decode", "nucleus:0.9", "--threshold", "0"]
+    expected = one_process("generate", *options, shards=shards)
+    run("generate", *options, *shards, "--ray", "local", "-o", "out", code=3)
+    assert by_ray(shards) == expected
+    stage = ["clean", "-q", *model, "--stage"]
+    inputs = ["--root", DATA, *(f"out/{name}" for name in shards)]
+    run(*stage, "detect", "--work", "own", *inputs)
+    run(*stage, "detect", "--work", "shared", *inputs, "--ray", "local")
+    assert stand_in.done[-4:] == ["part"] * 4  # shares of one folder, one for each core
+    for work in ("own", "shared"):
+        run(*stage, "cluster", "--work", work, "--min-regions", 1)
+        run(*stage, "apply", "--work", work, "-o", f"{work}.jsonl")
+    assert Path("shared.jsonl").read_bytes() == Path("own.jsonl").read_bytes()
+    assert Path("own.jsonl").stat().st_size > 0
+
+
 def test_a_second_run_does_what_is_missing(shards, stand_in, capfd):
     run("parse", *shards, "--ray", "local", "-o", "out", code=3)
     expected = by_ray(shards)
