@@ -27,6 +27,7 @@ OPTIONS = {
     "input": [
         common("-R, --recursive", "Tag the photos in folders."),
         option("-0, --null", "Names on stdin end with NUL."),
+        option("--from-tags", "The inputs are records of an earlier run: take their tags."),
         option("--by-content", "With --resume: know photos by content, not by size and time."),
         option("--max-pixels N", "Reject larger photos.", default=200_000_000),
         option("--max-bytes N", "Reject photos in larger files.", default=1_000_000_000),
@@ -64,6 +65,10 @@ OPTIONS = {
             show_default=False,
         ),
         option("--spreadsheet", "With csv, tsv: put ' before cells that would be formulas."),
+        option(
+            "--photos-at PLACE", "Folder or URL where fiftyone, label-studio, coco find photos."
+        ),
+        option("--label-config FILE", "Write Label Studio's labelling configuration."),
         option("--dense", "Add the scores of all labels."),
         option("--boxes", "Add the region of each tag."),
         common("--caption", "Add a caption."),

@@ -103,7 +103,7 @@ def _figure(record: Record, fields: JsonObject) -> str:
         boxes=fields.get("boxes", {}),
         name=_name(fields["image"]),
         captions=fields.get("generated_captions", []),
-        scores=fields["scores"],
+        scores=fields.get("scores") or dict.fromkeys(fields["tags"], 1.0),
     )
     return "".join(line.strip() for line in figure.split("\n")) + "\n"
 

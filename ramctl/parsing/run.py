@@ -73,7 +73,7 @@ def run(options: ParseOptions) -> Report:
     report.extra = stage.stats
     form: dict[str, Any] = {}
     if to_ram and labels is not None:
-        form = {"encode": ram_encoder(labels), "header": b"[\n", "footer": b"\n]\n"}
+        form = {"encode": ram_encoder(labels), "header": b"[\n", "footer": lambda: (b"\n]\n",)}
     fingerprint = ({"labels": labels.sha256} if labels else {}) | shard
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, **form)
 

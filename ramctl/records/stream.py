@@ -113,13 +113,13 @@ def run_stream(
     fingerprint: Mapping[str, str] | None = None,
     encode: Encoder = dumps,
     header: bytes = b"",
-    footer: bytes = b"",
+    footer: Callable[[], Iterable[bytes]] = tuple,
 ) -> Report:
     """Run `stage` over `source` and write what comes out; returns the filled report.
 
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`;
     `encode` makes the bytes of one output object, `header` comes before the first,
-    `footer` after the last of a finished run.
+    what `footer` gives after the last of a finished run.
     Raises Interrupted after saving when a signal asked to stop, UsageProblem when two outputs are
     one file, RunProblem when output cannot be written or another run is writing it, and at the
     first reject with `strict`.
@@ -146,7 +146,7 @@ def run_stream(
                 outputs.save()
             raise
         if stop.signum is None:
-            run.finish(footer)
+            run.finish(footer())
     report.finish(options.stats)
     stop.raise_if_signalled()
     return report
@@ -368,7 +368,7 @@ class _Run:
                 self.report.n_out += 1
         self.outputs.flush()
 
-    def finish(self, footer: bytes) -> None:
+    def finish(self, footer: Iterable[bytes]) -> None:
         """Count what the time limit left undone, and complete the outputs."""
         if self.stop.is_due:
             for item in self.items:
@@ -379,6 +379,6 @@ class _Run:
                     self.report.n_rejected_before += 1
         # Those that the time did not suffice to try again are rejects still.
         self.report.n_rejected_before += len(self.retried)
-        if footer:
-            self.outputs.sinks["done"].write(footer)
+        for part in footer:
+            self.outputs.sinks["done"].write(part)
         self.outputs.finish()

@@ -4,27 +4,26 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from pathlib import PurePath
 
 from ramctl.errors import UsageProblem
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import (
-    JsonObject,
-    decode_name,
-    encode_name,
-    no_formula,
-    shown_name,
-)
+from ramctl.records.record import JsonObject, decode_name, encode_name, no_formula
 from ramctl.records.shards import Shard
 from ramctl.records.stream import Encoder
+from ramctl.tagging.exports import Coco, FiftyOne, WebDataset, label_studio_task
 from ramctl.tagging.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
 
-FORMATS = ("jsonl", "text", "csv", "tsv", "kohya", "fiftyone", "label-studio", "exiftool-csv")
-DOCUMENTS = ("fiftyone", "label-studio")  # one JSON document, whose end closes what its head opens
+FORMATS = (
+    "jsonl", "text", "csv", "tsv", "kohya", "exiftool-csv", "open-images", "coco", "fiftyone",
+    "label-studio", "webdataset",
+)  # fmt: skip
+# One document, whose end closes what its head opens.
+DOCUMENTS = ("coco", "fiftyone", "label-studio", "webdataset")
+PLACED = ("coco", "fiftyone", "label-studio")  # that say where a program finds a photo
 EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # that Lightroom reads
+_OPEN_IMAGES = ("ImageID", "Source", "LabelName", "Confidence")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
@@ -34,47 +33,59 @@ class Format:
 
     header: bytes
     encode: Encoder
-    footer: bytes = b""
+    footer: Callable[[], Iterable[bytes]] = tuple
 
 
-def output_format(
-    name: str,
-    *,
-    labels: Sequence[str] = (),
-    prefix: str = "",
-    flat_prefix: bool = False,
-    caption: bool = False,
-    spreadsheet: bool = False,
-) -> Format:
+@dataclass(frozen=True, slots=True)
+class FormatOptions:
+    """What the formats of other programs depend on besides the records."""
+
+    labels: Sequence[str] = ()  # the names of all labels: coco and fiftyone list them
+    prefix: str = ""  # of machine tags (exiftool-csv)
+    flat_prefix: bool = False  # before plain words too
+    caption: bool = False  # a column of captions (csv, tsv)
+    spreadsheet: bool = False  # no cell is a formula (csv, tsv)
+    photos_at: str | None = None  # where other programs find the photos (PLACED)
+
+
+def output_format(name: str, options: FormatOptions) -> Format:
     """The format of that name, one of FORMATS.
 
-    `labels` are the names of all labels (fiftyone lists them), `prefix` that of machine tags,
-    before plain words too with `flat_prefix` (exiftool-csv); `caption` asks for a column of
-    captions (csv, tsv), `spreadsheet` for cells that are no formulas in one (csv, tsv).
-    UsageProblem for `spreadsheet` with another format.
+    UsageProblem for an option of other formats.
     """
-    if spreadsheet and name not in ("csv", "tsv"):
+    if options.spreadsheet and name not in ("csv", "tsv"):
         raise UsageProblem(f"--spreadsheet is for -f csv and -f tsv, not {name}")
+    if options.photos_at is not None and name not in PLACED:
+        raise UsageProblem(f"--photos-at is for -f {', '.join(PLACED)}, not {name}")
     if encode := {"jsonl": dumps, "text": text_line, "kohya": _kohya_line}.get(name):
         return Format(b"", encode)
     if name == "fiftyone":
-        head = dumps({"classes": list(labels)}).removesuffix(b"}\n")
-        return Format(head + b',"labels":{\n', _separated(_fiftyone_entry), b"\n}}\n")
+        fiftyone = FiftyOne(options.labels, options.photos_at)
+        return Format(fiftyone.header, fiftyone.encode, fiftyone.footer)
+    if name == "coco":
+        coco = Coco(options.labels, options.photos_at)
+        return Format(coco.header, coco.encode, coco.footer)
+    if name == "webdataset":
+        samples = WebDataset(_sample_text)
+        return Format(samples.header, samples.encode, samples.footer)
     if name == "label-studio":
-        return Format(b"[\n", _separated(_label_studio_task), b"\n]\n")
+        return Format(b"[\n", label_studio_task(options.photos_at), lambda: (b"\n]\n",))
+    if name == "open-images":
+        return Format(_row(_OPEN_IMAGES), _open_images_rows)
     if name == "exiftool-csv":
-        return _exiftool_table(prefix, flat_prefix)
+        return _exiftool_table(options.prefix, options.flat_prefix)
     columns = {"image": _name, "tags": lambda record: join_tags(record["tags"]), "scores": _scores}
-    if caption:
+    if options.caption:
         columns["caption"] = lambda record: " ".join(record.get("generated_captions", []))
-    return _table(columns, {"csv": ",", "tsv": "\t"}[name], no_formula if spreadsheet else str)
+    cell = no_formula if options.spreadsheet else str
+    return _table(columns, {"csv": ",", "tsv": "\t"}[name], cell)
 
 
 def require_lines(name: str, *, resume: bool, shard: Shard) -> None:
     """UsageProblem when a format that is one document is to be continued, or made in parts."""
     if name in DOCUMENTS and resume:
         raise UsageProblem(f"-f {name} is one document and cannot be continued; use jsonl")
-    if name in DOCUMENTS and not shard.is_all:
+    if name in DOCUMENTS and name != "webdataset" and not shard.is_all:
         raise UsageProblem(f"-f {name} is one document and cannot be made in shards; use jsonl")
 
 
@@ -113,7 +124,7 @@ def _name(record: JsonObject) -> str:
 
 
 def _scores(record: JsonObject) -> str:
-    return ", ".join(f"{score:.4f}" for score in record["scores"].values())
+    return ", ".join(f"{score:.4f}" for score in record.get("scores", {}).values())
 
 
 def _table(
@@ -121,13 +132,28 @@ def _table(
     delimiter: str,
     cell: Callable[[str], str] = str,
 ) -> Format:
-    def row(cells: list[str]) -> bytes:
-        line = io.StringIO()
-        writer = csv.writer(line, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(map(cell, cells))
-        return os.fsencode(line.getvalue())
+    def row(cells: Iterable[str]) -> bytes:
+        return _row(map(cell, cells), delimiter)
 
-    return Format(row(list(columns)), lambda record: row([c(record) for c in columns.values()]))
+    return Format(row(columns), lambda record: row(c(record) for c in columns.values()))
+
+
+def _row(cells: Iterable[str], delimiter: str = ",") -> bytes:
+    line = io.StringIO()
+    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(cells)
+    return os.fsencode(line.getvalue())
+
+
+def _open_images_rows(record: JsonObject) -> bytes:
+    """Rows of Open Images' image labels; a tag without a score is somebody's, and certain."""
+    name, scores = _name(record), record.get("scores", {})
+    rows = [
+        (name, "machine", tag, f"{scores[tag]:.4f}")
+        if tag in scores
+        else (name, "verification", tag, "1")
+        for tag in record["tags"]
+    ]
+    return b"".join(map(_row, rows))
 
 
 def _exiftool_table(prefix: str, flat_prefix: bool) -> Format:
@@ -146,16 +172,6 @@ def _exiftool_table(prefix: str, flat_prefix: bool) -> Format:
     return _table(names, ",")
 
 
-def _separated(entry: Encoder) -> Encoder:
-    """Entries with a comma between them."""
-    separators = iter([b""])
-
-    def encode(record: JsonObject) -> bytes:
-        return next(separators, b",\n") + entry(record)
-
-    return encode
-
-
 def _kohya_line(record: JsonObject) -> bytes:
     """A row of sd-scripts' metadata JSONL, with `image_size` where the record has it."""
     row = {"image_path": encode_name(_name(record)), "caption": join_tags(record["tags"])}
@@ -163,28 +179,6 @@ def _kohya_line(record: JsonObject) -> bytes:
     return dumps(row | size)
 
 
-def _fiftyone_entry(record: JsonObject) -> bytes:
-    """`"<stem>": [{"label", "confidence"}]` of FiftyOne's multilabel classification dataset."""
-    # FiftyOne looks for `data/KEY.*` below the dataset's folder.
-    path = PurePath(shown_name(_name(record)))
-    key = path.stem if path.is_absolute() else str(path.with_suffix(""))
-    targets = [{"label": tag, "confidence": score} for tag, score in record["scores"].items()]
-    return dumps({key: targets})[1:-2]  # without the object's own braces and newline
-
-
-def _label_studio_task(record: JsonObject) -> bytes:
-    """A task with one prediction, scored by the mean: sorted by it, doubtful photos come first."""
-    name, scores = shown_name(_name(record)), list(record["scores"].values())
-    result = {
-        "id": blake2b(name.encode(), digest_size=5).hexdigest(),
-        "from_name": "tags",
-        "to_name": "image",
-        "type": "choices",
-        "value": {"choices": record["tags"]},
-    }
-    prediction = {
-        "model_version": "ramctl",
-        "score": round(sum(scores) / len(scores), 4) if scores else 0.0,
-        "result": [result],
-    }
-    return dumps({"data": {"image": name}, "predictions": [prediction]}).rstrip(b"\n")
+def _sample_text(record: JsonObject) -> str:
+    captions = record.get("generated_captions") or record.get("captions")
+    return captions[0] if captions else join_tags(record["tags"])

@@ -1,34 +1,57 @@
 """`ramctl tag`: photos in; records, sidecars and a gallery out."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.files import require_distinct
-from ramctl.records.inputs import RootCheck, named_or_stdin
+from ramctl.records.inputs import RootCheck, named_or_stdin, unread_inputs
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.locks import locked
 from ramctl.records.outputs import rejects_file
-from ramctl.records.record import Item, JsonObject, Record
+from ramctl.records.record import Item
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
-from ramctl.records.stream import StreamOptions, and_then, each, run_stream, watched
-from ramctl.tagging.formats import naming_labels_once, output_format, require_lines
+from ramctl.records.stream import Stage, StreamOptions, and_then, each, run_stream, watched
+from ramctl.tagging.exports import (
+    Adder,
+    add_photo_content,
+    add_photo_path,
+    add_photo_size,
+    open_label_config,
+)
+from ramctl.tagging.formats import (
+    FormatOptions,
+    naming_labels_once,
+    output_format,
+    require_lines,
+)
+from ramctl.tagging.results import read_results
 from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, read_renames, read_tag_list, unknown_tags
 from ramctl.tagging.sidecars import (
     SidecarOptions,
     SidecarWriter,
     add_photo_keywords,
-    add_photo_size,
 )
-from ramctl.tagging.tagger import Tagger
+
+if TYPE_CHECKING:
+    from ramctl.tagging.tagger import Tagger
+
+_PHOTOS = 16  # in memory at once
+_ADDED: dict[str, Adder] = {
+    "kohya": add_photo_size,
+    "coco": add_photo_size,
+    "fiftyone": add_photo_path,
+    "webdataset": add_photo_content,
+    "exiftool-csv": add_photo_keywords,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +74,9 @@ class TagOptions:
     gallery: Path | None = None
     sidecars: SidecarOptions = field(default_factory=SidecarOptions)
     xmp_remove: bool = False
+    from_tags: bool = False  # the inputs are records that have tags; no model
+    photos_at: str | None = None  # folder or URL at which other programs find the photos
+    label_config: Path | None = None  # of Label Studio
     stream: StreamOptions = field(default_factory=StreamOptions)
     lock: Path | None = None  # wait for another run that holds it
     quiet: bool = False
@@ -61,7 +87,7 @@ def loaded(options: TagOptions) -> Callable[[TagOptions], Report]:
     return partial(run, tagger=_load(options, Report("tag", quiet=True)))
 
 
-def run(options: TagOptions, tagger: Tagger | None = None) -> Report:
+def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
     """Tag the photos, or take machine tags out of their sidecars; the report of the run.
 
     `tagger` is what `loaded` has loaded; None: it is loaded.
@@ -70,7 +96,7 @@ def run(options: TagOptions, tagger: Tagger | None = None) -> Report:
     require_lines(options.form, resume=stream.resume, shard=stream.shard)
     require_distinct(
         output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats,
-        gallery=options.gallery, lock=options.lock,
+        gallery=options.gallery, lock=options.lock, label_config=options.label_config,
     )  # fmt: skip
     report = Report("tag", quiet=options.quiet, unit="images")
     named = named_or_stdin(options.inputs, "photos")
@@ -83,9 +109,14 @@ def run(options: TagOptions, tagger: Tagger | None = None) -> Report:
         warnings.filterwarnings("ignore", module="PIL")
         if options.lock:
             stack.enter_context(locked(options.lock, wait=report.say))
-        source, shard = shard_of(stream.shard, named, partial(unread_photo_inputs, photos))
+        read = partial(unread_photo_inputs, photos)
+        if options.from_tags:
+            read = partial(unread_inputs, named, options.root, report.command, options.max_line)
+        source, shard = shard_of(stream.shard, named, read)
         if options.xmp_remove:
             return _remove(options, source, shard, report)
+        if options.from_tags:
+            return _from_tags(options, source, shard, report, stack)
         tagger = tagger or _load(options, report)
         report.device = tagger.description
         return _tag(options, tagger, source, shard, report, stack)
@@ -93,51 +124,85 @@ def run(options: TagOptions, tagger: Tagger | None = None) -> Report:
 
 def _tag(
     options: TagOptions,
-    tagger: Tagger,
+    tagger: "Tagger",
     source: Iterator[Item],
     shard: dict[str, str],
     report: Report,
     stack: ExitStack,
 ) -> Report:
     labels = tagger.labels.tags
-    stage = watched(tagger.stage, RootCheck().notice)
-    for act in _additions(options, report, stack):
+    options = replace(options, stream=replace(options.stream, batch=tagger.batch))
+    depends = tagger.fingerprint | shard
+    return _write(options, source, tagger.stage, labels, depends, report, stack)
+
+
+def _from_tags(
+    options: TagOptions,
+    source: Iterator[Item],
+    shard: dict[str, str],
+    report: Report,
+    stack: ExitStack,
+) -> Report:
+    """Write what an earlier run has found."""
+    wanted = replace(options.tagger, choice=_selection(options))
+    stage = each(read_results(wanted))
+    fingerprint = {"choice of tags": f"{wanted.threshold} {wanted.choice.key}"} | shard
+    if options.form == "webdataset":  # whose photos are in memory
+        options = replace(options, stream=replace(options.stream, batch=_PHOTOS))
+    return _write(options, source, stage, (), fingerprint, report, stack)
+
+
+def _write(
+    options: TagOptions,
+    source: Iterator[Item],
+    stage: Stage,
+    labels: Sequence[str],
+    fingerprint: Mapping[str, str],
+    report: Report,
+    stack: ExitStack,
+) -> Report:
+    """Run the stage, and write its records and what belongs to each."""
+    for act in _additions(options, labels, report, stack):
         stage = and_then(stage, act)
-    stream, sidecars = options.stream, options.sidecars
+    stage = watched(stage, RootCheck().notice)
+    sidecars = options.sidecars
     form = output_format(
-        options.form, labels=labels, prefix=sidecars.prefix, flat_prefix=sidecars.flat_prefix,
-        caption=options.tagger.caption, spreadsheet=options.spreadsheet,
+        options.form,
+        FormatOptions(
+            labels, sidecars.prefix, sidecars.flat_prefix, options.tagger.caption,
+            options.spreadsheet, options.photos_at,
+        ),
     )  # fmt: skip
     encode = form.encode
-    if options.tagger.dense and not stream.continues:
-        encode = naming_labels_once(encode, labels)
+    if options.tagger.dense and not options.stream.continues:
+        encode = naming_labels_once(encode, list(labels))
     # A photo that is done gets no other sidecar on resuming, so these are part of what must agree.
     flat = " flat" if sidecars.flat_prefix else ""
     xmp = f"xmp {sidecars.prefix}{flat}" if sidecars.xmp else ""
     written = f"{xmp} {'txt' if sidecars.text else ''}".strip()
     cells = " spreadsheet" if options.spreadsheet else ""
-    fingerprint = tagger.fingerprint | {"form": options.form + cells, "sidecars": written} | shard
-    header = form.header if stream.shard.index == 1 else b""  # one in all shards together
+    depends = {**fingerprint, "form": options.form + cells, "sidecars": written}
+    header = form.header if options.stream.shard.index == 1 else b""  # one in all shards together
     return run_stream(
-        report, source, stage, replace(stream, batch=tagger.batch), fingerprint=fingerprint,
-        encode=encode, header=header, footer=form.footer,
+        report, source, stage, options.stream, fingerprint=depends, encode=encode,
+        header=header, footer=form.footer,
     )  # fmt: skip
 
 
 def _additions(
-    options: TagOptions, report: Report, stack: ExitStack
-) -> Iterator[Callable[[Record, JsonObject], None]]:
+    options: TagOptions, labels: Sequence[str], report: Report, stack: ExitStack
+) -> Iterator[Adder]:
     """What is done with each tagged photo before its record is written."""
-    if options.form == "kohya":
-        yield add_photo_size
-    if options.form == "exiftool-csv":
-        yield add_photo_keywords
+    if adder := _ADDED.get(options.form):
+        yield adder
     if options.sidecars.xmp or options.sidecars.text:
         yield SidecarWriter(options.sidecars, report.say).write
     if options.gallery:
         stream = options.stream
         gallery = open_gallery(options.gallery, add=stream.resume, keep=stream.output is not None)
         yield stack.enter_context(gallery)
+    if options.label_config:
+        yield stack.enter_context(open_label_config(options.label_config, labels))
 
 
 def _remove(
@@ -147,10 +212,12 @@ def _remove(
     return run_stream(report, source, stage, options.stream, fingerprint=shard)
 
 
-def _load(options: TagOptions, report: Report) -> Tagger:
+def _load(options: TagOptions, report: Report) -> "Tagger":
     choice = _selection(options)
     wanted = replace(options.tagger, choice=choice, say=report.say)
     given = {one.name: getattr(wanted, one.name) for one in fields(wanted)}
+    from ramctl.tagging.tagger import Tagger
+
     tagger = Tagger.load(options.model, **given)
     named = unknown_tags(tagger.labels, choice)
     _tell(report, named, "tags that you named are not in the label system")

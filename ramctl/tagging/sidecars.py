@@ -8,7 +8,6 @@ from typing import Literal
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
-from ramctl.photos.decoding import photo_size
 from ramctl.photos.embedded import read_embedded
 from ramctl.photos.neighbours import Neighbours, is_raw_name
 from ramctl.records.files import write_atomic
@@ -65,6 +64,8 @@ class SidecarWriter:
         """Write a tagged photo's sidecars; RecordProblem for one that cannot be written."""
         options, tags = self.options, fields["tags"]
         photo = photo_path(image_name(fields), record.base)
+        if not photo.exists():  # the record is an earlier run's
+            raise RecordProblem(f"{photo}: no such file", code="missing_image")
         sidecars = []
         # All are prepared before the first is written: a bad one leaves the others alone too.
         if options.xmp:
@@ -238,11 +239,6 @@ def write_sidecar(sidecar: Sidecar) -> None:
         write_atomic(path, sidecar.content)
         if mode is not None:
             path.chmod(mode & 0o7777)
-
-
-def add_photo_size(record: Record, fields: JsonObject) -> None:
-    """Add the photo's own `image_size`, [width, height], which kohya's rows hold."""
-    fields["image_size"] = list(photo_size(image_name(fields), record.base))
 
 
 def add_photo_keywords(record: Record, fields: JsonObject) -> None:

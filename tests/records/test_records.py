@@ -138,7 +138,7 @@ def test_batches_have_the_size_that_was_asked_for(tmp_path):
 
 
 def test_a_header_comes_first_and_a_footer_last_once(tmp_path):
-    run(tmp_path, b'{"a":1}\n', header=b"[\n", footer=b"]\n")
+    run(tmp_path, b'{"a":1}\n', header=b"[\n", footer=lambda: [b"]\n"])
     assert (tmp_path / "out").read_bytes() == b'[\n{"a":1}\n]\n'
 
 

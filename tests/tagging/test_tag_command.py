@@ -359,9 +359,10 @@ def test_forms_of_other_programs_have_their_exact_names(tag):
     assert kohya == [{"image_path": "red.png", "caption": "red, colour", "image_size": [40, 30]}]
     fiftyone = json.loads(tag("-f", "fiftyone", "red.png", "sub/white.png").stdout)
     assert fiftyone["classes"] == ["red", "green", "blue", "colour"]
-    assert list(fiftyone["labels"]) == ["red", "sub/white"]
-    assert [target["label"] for target in fiftyone["labels"]["red"]] == ["red", "colour"]
-    assert set(fiftyone["labels"]["red"][0]) == {"label", "confidence"}
+    red, white = fiftyone["labels"]
+    assert (red, white) == (str(Path.cwd() / "red.png"), str(Path.cwd() / "sub" / "white.png"))
+    assert [target["label"] for target in fiftyone["labels"][red]] == ["red", "colour"]
+    assert set(fiftyone["labels"][red][0]) == {"label", "confidence"}
     first, second = json.loads(tag("-f", "label-studio", "red.png", "blue.png").stdout)
     assert first["data"] == {"image": "red.png"}
     (prediction,) = second["predictions"]
