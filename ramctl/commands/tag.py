@@ -100,6 +100,12 @@ OPTIONS = {
             default="append",
             field="existing_text",
         ),
+        option("--txt-caption", "Put the caption before the tags.", field="with_caption"),
+        option("--txt-first TAGS", "Put these first where they are given: a,b.", field="first"),
+        option("--txt-separator TEXT", "Between tags.", default=", ", field="separator", type=str),
+        option("--txt-extension WORD", "Name it IMG.WORD.", default=".txt", field="extension"),
+        option("--txt-underscores", "Write hot_dog.", field="underscores"),
+        option("--tag-counts FILE", "Write a table of how many photos have each tag."),
         option("--dry-run", "Only say which sidecars would change."),
     ],
     "run": [

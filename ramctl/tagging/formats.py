@@ -5,7 +5,8 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from ramctl.errors import UsageProblem
 from ramctl.records.jsonl import dumps
@@ -13,6 +14,7 @@ from ramctl.records.record import JsonObject, decode_name, encode_name, no_formu
 from ramctl.records.shards import Shard
 from ramctl.records.stream import Encoder
 from ramctl.tagging.exports import Coco, FiftyOne, WebDataset, label_studio_task
+from ramctl.tagging.text_style import TextStyle, caption_of
 from ramctl.tagging.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
 
 FORMATS = (
@@ -45,6 +47,7 @@ class FormatOptions:
     flat_prefix: bool = False  # before plain words too
     caption: bool = False  # a column of captions (csv, tsv)
     spreadsheet: bool = False  # no cell is a formula (csv, tsv)
+    text: TextStyle = field(default_factory=TextStyle)  # of kohya, and in webdataset
     photos_at: str | None = None  # where other programs find the photos (PLACED)
 
 
@@ -57,7 +60,9 @@ def output_format(name: str, options: FormatOptions) -> Format:
         raise UsageProblem(f"--spreadsheet is for -f csv and -f tsv, not {name}")
     if options.photos_at is not None and name not in PLACED:
         raise UsageProblem(f"--photos-at is for -f {', '.join(PLACED)}, not {name}")
-    if encode := {"jsonl": dumps, "text": text_line, "kohya": _kohya_line}.get(name):
+    lines: dict[str, Encoder] = {"jsonl": dumps, "text": text_line}
+    lines["kohya"] = partial(_kohya_line, style=options.text)
+    if encode := lines.get(name):
         return Format(b"", encode)
     if name == "fiftyone":
         fiftyone = FiftyOne(options.labels, options.photos_at)
@@ -66,7 +71,7 @@ def output_format(name: str, options: FormatOptions) -> Format:
         coco = Coco(options.labels, options.photos_at)
         return Format(coco.header, coco.encode, coco.footer)
     if name == "webdataset":
-        samples = WebDataset(_sample_text)
+        samples = WebDataset(partial(_sample_text, style=options.text))
         return Format(samples.header, samples.encode, samples.footer)
     if name == "label-studio":
         return Format(b"[\n", label_studio_task(options.photos_at), lambda: (b"\n]\n",))
@@ -172,13 +177,12 @@ def _exiftool_table(prefix: str, flat_prefix: bool) -> Format:
     return _table(names, ",")
 
 
-def _kohya_line(record: JsonObject) -> bytes:
+def _kohya_line(record: JsonObject, style: TextStyle) -> bytes:
     """A row of sd-scripts' metadata JSONL, with `image_size` where the record has it."""
-    row = {"image_path": encode_name(_name(record)), "caption": join_tags(record["tags"])}
+    row = {"image_path": encode_name(_name(record)), "caption": style.line(record)}
     size = {"image_size": record["image_size"]} if "image_size" in record else {}
     return dumps(row | size)
 
 
-def _sample_text(record: JsonObject) -> str:
-    captions = record.get("generated_captions") or record.get("captions")
-    return captions[0] if captions else join_tags(record["tags"])
+def _sample_text(record: JsonObject, style: TextStyle) -> str:
+    return style.line(record) if style.with_caption else caption_of(record) or style.line(record)

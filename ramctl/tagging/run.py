@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ramctl.errors import UsageProblem
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.files import require_distinct
@@ -40,6 +41,7 @@ from ramctl.tagging.sidecars import (
     SidecarWriter,
     add_photo_keywords,
 )
+from ramctl.tagging.text_style import TextStyle, open_tag_counts, require_caption
 
 if TYPE_CHECKING:
     from ramctl.tagging.tagger import Tagger
@@ -77,6 +79,7 @@ class TagOptions:
     from_tags: bool = False  # the inputs are records that have tags; no model
     photos_at: str | None = None  # folder or URL at which other programs find the photos
     label_config: Path | None = None  # of Label Studio
+    tag_counts: Path | None = None  # a table of how many photos have each tag
     stream: StreamOptions = field(default_factory=StreamOptions)
     lock: Path | None = None  # wait for another run that holds it
     quiet: bool = False
@@ -92,11 +95,15 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
 
     `tagger` is what `loaded` has loaded; None: it is loaded.
     """
+    if options.tag_counts and options.stream.resume:
+        raise UsageProblem("--tag-counts counts one run; --from-tags counts all of a result")
+    options.sidecars.text_style.check()
     stream = options.stream
     require_lines(options.form, resume=stream.resume, shard=stream.shard)
     require_distinct(
         output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats,
         gallery=options.gallery, lock=options.lock, label_config=options.label_config,
+        tag_counts=options.tag_counts,
     )  # fmt: skip
     report = Report("tag", quiet=options.quiet, unit="images")
     named = named_or_stdin(options.inputs, "photos")
@@ -170,7 +177,7 @@ def _write(
         options.form,
         FormatOptions(
             labels, sidecars.prefix, sidecars.flat_prefix, options.tagger.caption,
-            options.spreadsheet, options.photos_at,
+            options.spreadsheet, sidecars.text_style, options.photos_at,
         ),
     )  # fmt: skip
     encode = form.encode
@@ -179,7 +186,8 @@ def _write(
     # A photo that is done gets no other sidecar on resuming, so these are part of what must agree.
     flat = " flat" if sidecars.flat_prefix else ""
     xmp = f"xmp {sidecars.prefix}{flat}" if sidecars.xmp else ""
-    written = f"{xmp} {'txt' if sidecars.text else ''}".strip()
+    style = "" if sidecars.text_style == TextStyle() else f" {sidecars.text_style}"
+    written = f"{xmp} {f'txt{style}' if sidecars.text else ''}".strip()
     cells = " spreadsheet" if options.spreadsheet else ""
     depends = {**fingerprint, "form": options.form + cells, "sidecars": written}
     header = form.header if options.stream.shard.index == 1 else b""  # one in all shards together
@@ -193,6 +201,8 @@ def _additions(
     options: TagOptions, labels: Sequence[str], report: Report, stack: ExitStack
 ) -> Iterator[Adder]:
     """What is done with each tagged photo before its record is written."""
+    if options.sidecars.text_style.with_caption:
+        yield require_caption
     if adder := _ADDED.get(options.form):
         yield adder
     if options.sidecars.xmp or options.sidecars.text:
@@ -203,6 +213,8 @@ def _additions(
         yield stack.enter_context(gallery)
     if options.label_config:
         yield stack.enter_context(open_label_config(options.label_config, labels))
+    if options.tag_counts:
+        yield stack.enter_context(open_tag_counts(options.tag_counts))
 
 
 def _remove(

@@ -12,7 +12,7 @@ from ramctl.photos.embedded import read_embedded
 from ramctl.photos.neighbours import Neighbours, is_raw_name
 from ramctl.records.files import write_atomic
 from ramctl.records.record import JsonObject, Record, image_name
-from ramctl.tagging.formats import join_tags
+from ramctl.tagging.text_style import TextStyle
 from ramctl.tagging.xmp import (
     FIELDS,
     KEYWORDS,
@@ -49,6 +49,7 @@ class SidecarOptions:
     style: NameStyle = "full"  # name of a new XMP file: IMG.JPG.xmp, or IMG.xmp for `stem`
     text: bool = False
     existing_text: Existing = "append"
+    text_style: TextStyle = field(default_factory=TextStyle)
     dry_run: bool = False
 
 
@@ -72,9 +73,10 @@ class SidecarWriter:
             sidecars += xmp_sidecars(photo, tags, options, self.neighbours)
         if options.text:
             if others := self.neighbours(photo):
-                message = f"{photo.with_suffix('.txt')} would be the sidecar of {others[0]} as well"
+                path = photo.with_suffix(options.text_style.suffix)
+                message = f"{path} would be the sidecar of {others[0]} as well"
                 raise RecordProblem(message, code="write_failed")
-            sidecars.append(text_sidecar(photo, tags, existing=options.existing_text))
+            sidecars.append(text_sidecar(photo, fields, options.existing_text, options.text_style))
         self._write(sidecars)
 
     def remove(self, record: Record) -> JsonObject:
@@ -88,7 +90,7 @@ class SidecarWriter:
             if not self.options.dry_run:
                 write_sidecar(sidecar)
             elif sidecar.content is not None:
-                self.say(_planned(sidecar))
+                self.say(_planned(sidecar, self.options.text_style))
 
 
 def photo_path(name: str, base: Path) -> Path:
@@ -185,45 +187,46 @@ def _edited(
     return sidecars
 
 
-def _planned(sidecar: Sidecar) -> str:
+def _planned(sidecar: Sidecar, style: TextStyle) -> str:
     """What would happen to a sidecar: `would write a.jpg.xmp: + auto|dog, - auto|cat`."""
     before = _read(sidecar.path)
     if sidecar.path.suffix == ".xmp":
         added, removed = keyword_changes(before, sidecar.content)
     else:
-        old, new = _text_tags(_as_text(before)), _text_tags(_as_text(sidecar.content))
+        old, new = style.split(_as_text(before)), style.split(_as_text(sidecar.content))
         added, removed = [t for t in new if t not in old], [t for t in old if t not in new]
     changes = [f"+ {tag}" for tag in added] + [f"- {tag}" for tag in removed]
     verb = "write" if sidecar.content else "delete"
     return f"would {verb} {sidecar.path}" + (f": {', '.join(changes)}" if changes else "")
 
 
-def text_sidecar(photo: Path, tags: Sequence[str], *, existing: Existing = "append") -> Sidecar:
-    """`IMG.txt` with the tags on one line, joined by `, `.
+def text_sidecar(
+    photo: Path,
+    record: JsonObject,
+    existing: Existing = "append",
+    style: TextStyle = TextStyle(),  # noqa: B008 (frozen)
+) -> Sidecar:
+    """`IMG.txt` with the record's tags on one line, after its caption where the style has it.
 
-    `append` keeps an existing file's tags in their order and puts the ones it lacks after them.
+    `append` keeps an existing file's line and puts what it lacks after it.
     """
-    path = photo.with_suffix(".txt")
+    path = photo.with_suffix(style.suffix)
     with _problems_of(path):
         content = _read(path)
         if content is not None and existing == "keep":
             return Sidecar(path, None)
         old = _as_text(content) if existing == "append" else ""
-    present = _text_tags(old)
-    new = [tag for tag in tags if tag not in present]
-    line = ", ".join(part for part in (old, join_tags(new)) if part)
+    present = style.split(old)
+    caption = style.caption(record)
+    new = [tag for tag in style.tags(record["tags"]) if tag not in present]
+    parts = (old, "" if caption in old else caption, style.join(new))
+    line = style.separator.join(part for part in parts if part)
     new_content = f"{line}\n".encode()
     return Sidecar(path, None if new_content == content else new_content)
 
 
 def _as_text(content: bytes | None) -> str:
     return (content or b"").decode("utf-8-sig").strip()
-
-
-def _text_tags(line: str) -> list[str]:
-    # NUL stands for an escaped comma while the line is split at the others.
-    parts = line.replace("\\,", "\0").split(",")
-    return [tag.strip().replace("\0", ",") for tag in parts if tag.strip()]
 
 
 def write_sidecar(sidecar: Sidecar) -> None:

@@ -155,3 +155,19 @@ def test_webdataset(tag):
     assert members["000002_b_c.txt"] == b"a dog"
     assert json.loads(members["000000_a.json"]) == RESULTS[0]
     assert "cannot be continued" in tag("-f", "webdataset", "-o", "samples.tar", "--resume", code=2)
+
+
+def test_texts_and_counts_for_trainers(tag):
+    words = ["--txt-caption", "--txt-first", "<sofa>", "--txt-extension", "caption"]
+    told = tag("--txt", *words, "--tag-counts", "counts.tsv", code=3)
+    assert "no caption for --txt-caption" in told  # of two; the third has one
+    assert Path("sub/b c.caption").read_text() == "a dog, <sofa>, dog\n"
+    assert not Path("a.caption").exists()
+    tag("-q", "--tag-counts", "counts.tsv")
+    assert Path("counts.tsv").read_text() == "dog\t2\n<sofa>\t1\ncat\t1\ngrass\t1\n"
+    last = json.loads(tag("-q", "-f", "kohya", "--txt-first", "<sofa>").splitlines()[2])
+    assert last == {
+        "image_path": "sub/b c.jpg", "caption": "<sofa>, dog", "image_size": [40, 30],
+    }  # fmt: skip
+    assert "--tag-counts" in tag("--tag-counts", "c", "-o", "out", "--resume", code=2)
+    assert "--txt-extension" in tag("--txt", "--txt-extension", "jpg", code=2)

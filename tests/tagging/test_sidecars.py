@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from ramctl.errors import RecordProblem
+from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.tagging.sidecars import (
     Sidecar,
     text_sidecar,
@@ -20,6 +20,7 @@ from ramctl.tagging.sidecars import (
     xmp_sidecars,
     xmp_without_tags,
 )
+from ramctl.tagging.text_style import TextStyle
 from ramctl.tagging.xmp import (
     FIELDS,
     KEYWORDS,
@@ -368,13 +369,29 @@ def test_photos_of_one_name_do_not_share_a_sidecar(tmp_path):
 
 def test_text_sidecars_append_replace_or_keep(tmp_path):
     photo = tmp_path / "a.png"
-    assert text_sidecar(photo, ["dog", "salt, pepper"]).content == b"dog, salt\\, pepper\n"
+
+    def text(*tags, **options):
+        return text_sidecar(photo, {"tags": list(tags)}, **options)
+
+    assert text("dog", "salt, pepper").content == b"dog, salt\\, pepper\n"
     (tmp_path / "a.txt").write_text("my dog, grass\n")
-    appended = text_sidecar(photo, ["grass", "dog"])
-    assert appended == Sidecar(tmp_path / "a.txt", b"my dog, grass, dog\n")
-    assert text_sidecar(photo, ["dog"], existing="replace").content == b"dog\n"
-    assert text_sidecar(photo, ["dog"], existing="keep").content is None
-    assert text_sidecar(photo, ["grass"]).content is None
+    assert text("grass", "dog") == Sidecar(tmp_path / "a.txt", b"my dog, grass, dog\n")
+    assert text("dog", existing="replace").content == b"dog\n"
+    assert text("dog", existing="keep").content is None
+    assert text("grass").content is None
+
+
+def test_text_sidecars_in_other_styles(tmp_path):
+    style = TextStyle(True, "grass, sky", " | ", underscores=True, extension="caption")
+    record = {"tags": ["hot dog", "a|b", "grass"], "captions": ["a dog,\nasleep"]}
+    written = text_sidecar(tmp_path / "a.png", record, style=style)
+    line = "a dog, asleep | grass | hot_dog | a\\|b\n"
+    assert written == Sidecar(tmp_path / "a.caption", line.encode())
+    write_sidecar(written)
+    assert text_sidecar(tmp_path / "a.png", record, style=style).content is None
+    for extension in ("jpg", ".CR2", "xmp", "a/b", ""):
+        with pytest.raises(UsageProblem):
+            TextStyle(extension=extension).check()
 
 
 def needs(program):
