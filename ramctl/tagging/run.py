@@ -86,7 +86,9 @@ class TagOptions:
 
 
 def loaded(options: TagOptions) -> Callable[[TagOptions], Report]:
-    """`run` for several inputs with one tagger, which is loaded now."""
+    """`run` for several inputs with one tagger, which is loaded now where one is needed."""
+    if options.from_tags or options.xmp_remove:
+        return run
     return partial(run, tagger=_load(options, Report("tag", quiet=True)))
 
 

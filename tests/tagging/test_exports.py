@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ramctl.cli import main
+from ramctl.tagging.run import TagOptions, loaded, run
 from tests.conftest import REPOSITORY
 
 RESULTS = [
@@ -171,3 +172,8 @@ def test_texts_and_counts_for_trainers(tag):
     }  # fmt: skip
     assert "--tag-counts" in tag("--tag-counts", "c", "-o", "out", "--resume", code=2)
     assert "--txt-extension" in tag("--txt", "--txt-extension", "jpg", code=2)
+
+
+def test_workers_load_no_model_for_results():
+    assert loaded(TagOptions(model="nowhere", from_tags=True)) is run
+    assert loaded(TagOptions(model="nowhere", xmp_remove=True)) is run
