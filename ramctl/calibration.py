@@ -1,11 +1,13 @@
 """What a score is worth: the probability that its tag is right, and the thresholds that follow.
 
-One logistic curve for all labels and an offset for each: a cut through calibrated scores does
-better than thresholds chosen for each label alone. N photos, L labels.
+A logistic curve for all labels, with an offset and a slope of each that differ little: a cut through
+calibrated scores does better than thresholds chosen for each label alone. N photos, L labels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -31,35 +33,48 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores to probabilities of being right: sigmoid(slope * log-odds + intercept + offset).
+    """Scores to log-odds of being right: own slope * log-odds + own offset of each label (L,).
 
-    `offsets` (L,) are NaN for labels without evidence, which are never given by default. A label
-    is given only above its floor (L,), a score: above it, it stands on few enough photos to say
-    something. `curve` falls with the number of tags. Once it is `folded`, the model's biases hold
-    intercept and offsets: a score means the same of every label.
+    `slope` and `intercept` are those of all labels together: for words that nothing is known of.
+    `offsets` are NaN for labels without evidence, which are never given by default. A label is
+    given only above its floor (L,), a score: above it, it stands on few enough photos to say
+    something. `curve` falls with the number of tags. `shifts` (L,) are what the model's biases hold
+    already, so that a score at the cut is the same of every label.
     """
 
     slope: float
     intercept: float
+    slopes: Floats
     offsets: Floats
     floors: Floats
+    shifts: Floats
     curve: tuple[CurvePoint, ...]
-    folded: bool = False
 
-    @property
-    def shifts(self) -> Floats:
-        """What folding adds to the labels' logits (L,)."""
-        return (self.intercept + np.nan_to_num(self.offsets)) / self.slope
+    def shifts_for(self, precision: float) -> Floats:
+        """What biases (L,) need on top, for one score at that precision's cut of every label."""
+        shared = log_odds_of(np.array(self.shared_threshold(precision)))
+        return np.nan_to_num(shared - self._log_odds_at(self.cut(precision)))
 
-    def fold(self) -> "Calibration":
-        """The calibration of a model to whose logits the shifts were added."""
-        floors = sigmoid(log_odds_of(self.floors) + self.shifts)
-        return replace(self, floors=floors, folded=True)
+    def fold(self, shifts: Floats) -> "Calibration":
+        """The calibration of a model to whose biases the shifts were added."""
+        return replace(
+            self,
+            offsets=self.offsets - self.slopes * shifts,
+            floors=sigmoid(log_odds_of(self.floors) + shifts),
+            shifts=self.shifts + shifts,
+        )
+
+    def log_odds(self, of_scores: Floats, labels: NDArray[Any] | slice = slice(None)) -> Floats:
+        """Log-odds of being right, of the log-odds of scores of the labels, one each."""
+        return self.slopes[labels] * of_scores + self.offsets[labels]
 
     def probabilities(self, scores: Floats) -> Floats:
         """Of tags being right, (N, L) from scores (N, L); 0 for labels without evidence."""
-        log_odds = log_odds_of(scores) + (0 if self.folded else self.shifts)
-        return np.where(np.isnan(self.offsets), 0, sigmoid(self.slope * log_odds))
+        return np.where(np.isnan(self.offsets), 0, sigmoid(self.log_odds(log_odds_of(scores))))
+
+    def _log_odds_at(self, probability: float) -> Floats:
+        """The log-odds (L,) of the scores that are worth a probability."""
+        return (log_odds_of(np.array(probability)) - self.offsets) / self.slopes
 
     def cut(self, precision: float) -> float:
         """The lowest probability at which the tags above it have the precision asked for.
@@ -74,25 +89,28 @@ class Calibration:
 
     def shared_threshold(self, precision: float) -> float:
         """The score above which a tag is given of which nothing but its score is known."""
-        log_odds = float(log_odds_of(np.array(self.cut(precision)))) / self.slope
-        shift = 0.0 if self.folded else self.intercept / self.slope
-        return float(sigmoid(np.array(log_odds - shift)))
+        log_odds = float(log_odds_of(np.array(self.cut(precision))))
+        return float(sigmoid(np.array((log_odds - self.intercept) / self.slope)))
 
-    def thresholds(self, precision: float) -> Floats:
-        """The score (L,) above which each tag is given; 1 for labels without evidence."""
-        log_odds = log_odds_of(np.array(self.cut(precision))) / self.slope
-        scores = sigmoid(log_odds - (0 if self.folded else self.shifts))
-        given = np.maximum(np.broadcast_to(scores, self.offsets.shape), self.floors)
-        return np.where(np.isnan(self.offsets), NEVER, given)
+    def thresholds(self, precision: float, eager: Sequence[int] = ()) -> Floats:
+        """The score (L,) above which each tag is given; 1 for labels without evidence.
+
+        Those of `eager` are given wherever they are more likely right than not.
+        """
+        wanted = self._log_odds_at(self.cut(precision))
+        some = list(eager)
+        wanted[some] = np.minimum(wanted[some], self._log_odds_at(0.5)[some])
+        return np.where(np.isnan(wanted), NEVER, np.maximum(sigmoid(wanted), self.floors))
 
     def write(self, path: Path) -> None:
         """Write the calibration, whole or not at all."""
         table: JsonObject = {
-            "folded": self.folded,
             "slope": round(self.slope, 5),
             "intercept": round(self.intercept, 5),
+            "slopes": [round(float(slope), 4) for slope in self.slopes],
             "offsets": [None if np.isnan(o) else round(float(o), 4) for o in self.offsets],
             "floors": [round(float(floor), 4) for floor in self.floors],
+            "shifts": [round(float(shift), 4) for shift in self.shifts],
             "curve": [
                 [round(p.cut, 5), round(p.precision, 4), round(p.tags, 3)] for p in self.curve
             ],
@@ -104,11 +122,13 @@ class Calibration:
         """A written calibration; RunProblem naming the file where it is damaged."""
         try:
             table = orjson.loads(path.read_bytes())
-            offsets = np.array([np.nan if o is None else float(o) for o in table["offsets"]])
-            floors = np.array([float(floor) for floor in table["floors"]])
+            slopes, offsets, floors, shifts = (
+                np.array([np.nan if value is None else float(value) for value in table[name]])
+                for name in ("slopes", "offsets", "floors", "shifts")
+            )
             curve = tuple(CurvePoint(*map(float, point)) for point in table["curve"])
             shared = float(table["slope"]), float(table["intercept"])
-            return cls(*shared, offsets, floors, curve, folded=table["folded"] is True)
+            return cls(*shared, slopes, offsets, floors, shifts, curve)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunProblem(f"{path}: not a calibration: {error}") from error
 

@@ -49,8 +49,10 @@ def own_log_odds(
     log_odds = log_odds_of(scores.astype(np.float64))
     if calibration is None:
         return log_odds
-    shifts = 0.0 if calibration.folded else calibration.shifts[labels]
-    return calibration.slope * (log_odds + shifts)
+    of_right = calibration.log_odds(log_odds, labels)
+    # Without evidence only what holds of all labels is known.
+    of_any = calibration.slope * log_odds + calibration.intercept
+    return np.where(np.isnan(of_right), of_any, of_right)
 
 
 def estimate(

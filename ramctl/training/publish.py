@@ -62,9 +62,8 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
     """
     model, preset = job.trainer.model.cpu().eval(), job.preset
     provenance = _provenance(job, measured)
-    if preset.training.losses.captions_alone:  # the tagger is its parent's
-        parent = job.init
-        assert parent is not None
+    parent = job.init if preset.training.losses.captions_alone else None
+    if parent is not None and parent.preprocess == preset.preprocess:  # its tagger, as it was
         labels, shared = parent.labels, parent.threshold
         calibration = parent.calibration if parent.has(CALIBRATION) else None
         history = parent.meta["provenance"]
@@ -102,15 +101,15 @@ def _thresholds(job: Job, scored: Scored | None) -> tuple[LabelSystem, float, Ca
     Calibrated offsets become part of the labels' biases.
     """
     model, preset = job.trainer.model, job.preset
-    choice = choose_thresholds(scored, job.evidence, preset)
+    choice = choose_thresholds(scored, job.evidence, preset, job.targets.labels)
     if choice.why_not:
         job.context.say(f"thresholds of the best F1: {choice.why_not}")
     if choice.calibration is not None and choice.is_calibrated and model.labels.bias.shape[1]:
         # A score then means the same of every label, and tags come in the order of their worth.
-        shifts = torch.from_numpy(choice.calibration.shifts)
+        shifts = choice.calibration.shifts_for(preset.precision)
         with torch.no_grad():
-            model.labels.bias.add_(shifts[:, None])
-        choice = ThresholdChoice.of(choice.calibration.fold(), preset.precision)
+            model.labels.bias.add_(torch.from_numpy(shifts)[:, None])
+        choice = ThresholdChoice.of(choice.calibration.fold(shifts), preset.precision, choice.eager)
     shared = round(choice.shared, THRESHOLD_DIGITS)
     own = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)
     labels = LabelSystem(

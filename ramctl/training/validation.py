@@ -19,7 +19,7 @@ from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_
 from ramctl.evaluation.thresholds import max_f1_thresholds, shrunk_thresholds
 from ramctl.inference.batches import chunks
 from ramctl.inference.torch_engine import TorchEngine
-from ramctl.labels import DEFAULT_THRESHOLD
+from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from ramctl.training.data.annotations import Annotation, read_annotation
@@ -132,16 +132,20 @@ class ThresholdChoice:
     calibration: Calibration | None = None  # what scores are worth, where photos can tell
     is_calibrated: bool = False  # the thresholds are the calibration's, for a precision
     why_not: str | None = None  # the precision that the preset asks for cannot be had
+    eager: tuple[int, ...] = ()  # labels that are given where they are likelier right than not
 
     @classmethod
-    def of(cls, calibration: Calibration, precision: float) -> "ThresholdChoice":
+    def of(
+        cls, calibration: Calibration, precision: float, eager: tuple[int, ...]
+    ) -> "ThresholdChoice":
         """Those of a precision; RunProblem when none reaches it."""
         shared = calibration.shared_threshold(precision)
-        return cls(calibration.thresholds(precision), shared, calibration, is_calibrated=True)
+        own = calibration.thresholds(precision, eager)
+        return cls(own, shared, calibration, is_calibrated=True, eager=eager)
 
 
 def choose_thresholds(
-    scored: Scored | None, evidence: NDArray[np.bool_], preset: Preset
+    scored: Scored | None, evidence: NDArray[np.bool_], preset: Preset, labels: LabelSystem
 ) -> ThresholdChoice:
     """For the preset's precision, else for the best F1; 0.5 without validation photos."""
     if scored is None:
@@ -150,7 +154,8 @@ def choose_thresholds(
     try:
         calibration = scored.calibration(evidence, preset.most_share)
         if preset.precision:
-            return ThresholdChoice.of(calibration, preset.precision)
+            eager = tuple(index for tag in preset.eager for index in labels.ids(tag))
+            return ThresholdChoice.of(calibration, preset.precision, eager)
         why_not = None
     except RunProblem as problem:
         why_not = str(problem) if preset.precision else None

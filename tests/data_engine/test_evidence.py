@@ -161,9 +161,10 @@ def test_few_regions_of_a_tag_are_compared_with_those_of_all():
 def test_the_model_s_score_is_worth_what_its_calibration_says():
     scores, labels = np.array([0.2, 0.9], np.float32), np.array([1, 0], np.uint32)
     assert own_log_odds(scores, labels, None) == pytest.approx(logit([0.2, 0.9]), abs=1e-5)
-    told = Calibration(2.0, 0.5, np.array([np.nan, 1.0]), np.zeros(2), ())
-    expected = 2 * logit([0.2, 0.9]) + [0.5 + 1.0, 0.5]
-    assert own_log_odds(scores, labels, told) == pytest.approx(expected, abs=1e-4)
-    assert own_log_odds(scores, labels, told.fold()) == pytest.approx(
-        2 * logit([0.2, 0.9]), abs=1e-4
+    nothing = np.zeros(2)
+    told = Calibration(
+        2.0, 0.5, np.array([9.0, 3.0]), np.array([np.nan, 1.0]), nothing, nothing, ()
     )
+    # Of a label without evidence what holds of all is known.
+    expected = [3 * logit(0.2) + 1.0, 2 * logit(0.9) + 0.5]
+    assert own_log_odds(scores, labels, told) == pytest.approx(expected, abs=1e-4)

@@ -196,10 +196,11 @@ def test_several_devices_ask_for_a_missing_root(generate):
 
 def with_calibration(bundle, path, curve):
     """The bundle with a calibration of that curve."""
-    offsets = np.zeros(len(Bundle.open(bundle).labels))
+    none = np.zeros(len(Bundle.open(bundle).labels))
     with BundleWriter(path) as writer:
         writer.link_files(Bundle.open(bundle))
-        Calibration(1.0, 0.0, offsets, offsets, curve).write(writer.path / CALIBRATION)
+        calibration = Calibration(1.0, 0.0, none + 1, none, none, none, curve)
+        calibration.write(writer.path / CALIBRATION)
     return path
 
 

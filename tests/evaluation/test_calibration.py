@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 from ramctl.calibration import Calibration, log_odds_of, sigmoid
 from ramctl.errors import RunProblem
-from ramctl.evaluation.calibration import RIDGE, calibrate
+from ramctl.evaluation.calibration import PIVOT, RIDGE, calibrate
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN
 
 
@@ -31,14 +31,46 @@ def test_the_fit_is_the_most_likely_one():
     log_odds = log_odds_of(scores)
 
     def cost(x):
-        z = x[0] * log_odds + x[1] + x[2:]
+        offsets, slopes = x[2:14], x[14:]
+        z = (x[0] + slopes) * (log_odds - PIVOT) + x[1] + offsets
         nll = np.logaddexp(0, z) - right * z
-        return nll[known].sum() + 0.5 * RIDGE * (x[2:] ** 2).sum()
+        own = RIDGE[0] * (offsets**2).sum() + RIDGE[1] * (slopes**2).sum()
+        return nll[known].sum() + 0.5 * own
 
-    best = minimize(cost, np.r_[1, 0, np.zeros(truth.shape[1])], method="BFGS").x
+    best = minimize(cost, np.r_[1, 0, np.zeros(24)], method="BFGS").x
+    slopes = best[0] + best[14:]
     ours = calibrate(scores, truth, np.ones(truth.shape[1], bool))
     assert ours.slope == pytest.approx(best[0], abs=5e-3)
-    np.testing.assert_allclose(ours.intercept + ours.offsets, best[1] + best[2:], atol=1e-2)
+    assert ours.intercept == pytest.approx(best[1] - best[0] * PIVOT, abs=2e-2)
+    np.testing.assert_allclose(ours.slopes, slopes, atol=5e-3)
+    np.testing.assert_allclose(ours.offsets, best[1] + best[2:14] - slopes * PIVOT, atol=2e-2)
+
+
+def test_a_label_s_own_slope_is_learnt_from_many_photos_and_hardly_from_few():
+    scores, truth = judged(n_photos=3000)
+    random, log_odds = np.random.default_rng(1), log_odds_of(scores)
+    chance = sigmoid(2.0 * log_odds[:, 0] + 0.5)  # the other labels' slope is 0.7
+    truth[:, 0] = np.where(random.random(len(scores)) < chance, POSITIVE, NEGATIVE)
+    many = calibrate(scores, truth, np.ones(12, bool)).slopes
+    few = calibrate(scores[:15], truth[:15], np.ones(12, bool)).slopes
+    assert many[0] == pytest.approx(2, abs=0.2) and many[1:] == pytest.approx(0.7, abs=0.15)
+    assert np.ptp(few) < 0.7
+
+
+def test_a_higher_score_never_speaks_against_a_tag():
+    scores, truth = judged(n_photos=2000)
+    truth[:, 0] = np.where(scores[:, 0] < 0.3, POSITIVE, NEGATIVE)
+    assert calibrate(scores, truth, np.ones(12, bool)).slopes.min() > 0
+
+
+def test_eager_labels_are_given_where_they_are_likelier_right_than_not():
+    scores, truth = judged(n_photos=2000)
+    ours = calibrate(scores, truth, np.ones(12, bool))
+    usual, eager = ours.thresholds(0.9), ours.thresholds(0.9, [4])
+    assert np.flatnonzero(usual != eager).tolist() == [4]
+    assert ours.probabilities(np.tile(eager, (1, 1)))[0, 4] == pytest.approx(0.5)
+    low = ours.thresholds(0.3, [4])  # given more freely already
+    assert np.array_equal(low, ours.thresholds(0.3))
 
 
 def test_calibrated_scores_are_the_share_that_is_right():
@@ -131,8 +163,13 @@ def test_the_curve_counts_only_labels_that_are_given():
 def test_folding_changes_no_decision_and_leaves_one_threshold():
     scores, truth = judged()
     ours = calibrate(scores, truth, np.arange(12) != 5, most_share=0.5)
-    shifted, folded = sigmoid(log_odds_of(scores) + ours.shifts), ours.fold()
+    shifts = ours.shifts_for(0.7)
+    shifted, folded = sigmoid(log_odds_of(scores) + shifts), ours.fold(shifts)
     assert np.array_equal(given(folded, shifted, 0.7), given(ours, scores, 0.7))
+    assert np.array_equal(given(folded, shifted, 0.5), given(ours, scores, 0.5))
     np.testing.assert_allclose(folded.probabilities(shifted), ours.probabilities(scores), atol=1e-9)
-    plain = calibrate(scores, truth, np.ones(12, bool)).fold()
+    np.testing.assert_allclose(folded.shifts, shifts)
+    plain = calibrate(scores, truth, np.ones(12, bool))
+    plain = plain.fold(plain.shifts_for(0.7))
     np.testing.assert_allclose(plain.thresholds(0.7), plain.shared_threshold(0.7))
+    np.testing.assert_allclose(plain.shifts_for(0.7), 0, atol=1e-9)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ramctl.errors import RunProblem
+from ramctl.labels import LabelSystem
 from ramctl.model.config import load_preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
@@ -293,17 +294,26 @@ def test_what_scores_are_worth_is_stored_beside_thresholds_of_the_best_f1():
     worth = rng.random((400, 6))
     truth = (rng.random((400, 6)) < worth).astype(np.int8)
     scored, evidence = Scored(worth.astype(np.float32), truth), np.ones(6, bool)
-    choice = choose_thresholds(scored, evidence, load_preset("tiny"))
+    labels = LabelSystem.from_tags("abcdef")
+    choice = choose_thresholds(scored, evidence, load_preset("tiny"), labels)
     assert np.array_equal(choice.own, scored.thresholds()[0]) and not choice.is_calibrated
     assert choice.why_not is None
     chosen = worth > choice.calibration.thresholds(0.8)
     assert truth[chosen].mean() == pytest.approx(0.8, abs=0.05)
-    asked = choose_thresholds(scored, evidence, load_preset("tiny", ["precision=0.8"]))
+    asked = choose_thresholds(scored, evidence, load_preset("tiny", ["precision=0.8"]), labels)
     assert asked.is_calibrated
     assert np.array_equal(asked.own, choice.calibration.thresholds(0.8))
+    eager = choose_thresholds(
+        scored, evidence, load_preset("tiny", ["precision=0.95", 'eager=["b","none"]']), labels
+    )
+    usual = choose_thresholds(scored, evidence, load_preset("tiny", ["precision=0.95"]), labels)
+    assert np.flatnonzero(eager.own != usual.own).tolist() == [1]
+    assert truth[:, 1][np.abs(worth[:, 1] - eager.own[1]) < 0.1].mean() == pytest.approx(
+        0.5, abs=0.1
+    )
     few = Scored(scored.scores[:3], truth[:3])
-    assert choose_thresholds(few, evidence, load_preset("tiny")).calibration is None
-    assert choose_thresholds(None, evidence, load_preset("tiny")).calibration is None
+    assert choose_thresholds(few, evidence, load_preset("tiny"), labels).calibration is None
+    assert choose_thresholds(None, evidence, load_preset("tiny"), labels).calibration is None
 
 
 def test_a_calibration_rests_on_some_of_very_many_scores_from_all_over(monkeypatch):
