@@ -19,6 +19,7 @@ from ramctl.records.record import JsonObject
 
 Floats = NDArray[np.float64]
 NEVER = 1.0  # the threshold of a label that is not given by default
+LARGEST_SHIFT = 5.0  # of a label's bias, in log-odds
 CLOSEST = 1e-6  # probabilities are kept this far from 0 and 1
 
 
@@ -53,7 +54,9 @@ class Calibration:
     def shifts_for(self, precision: float) -> Floats:
         """What biases (L,) need on top, for one score at that precision's cut of every label."""
         shared = log_odds_of(np.array(self.shared_threshold(precision)))
-        return np.nan_to_num(shared - self._log_odds_at(self.cut(precision)))
+        wanted = np.nan_to_num(shared - self._log_odds_at(self.cut(precision)))
+        # More would leave nothing to tell scores apart by, of a label that is nearly always right.
+        return np.clip(wanted, -LARGEST_SHIFT, LARGEST_SHIFT)
 
     def fold(self, shifts: Floats) -> "Calibration":
         """The calibration of a model to whose biases the shifts were added."""
