@@ -19,7 +19,7 @@ from ramctl.evaluation.run import EvalOptions
 from ramctl.evaluation.run import run as run_eval
 from ramctl.pages.gallery import open_gallery
 from ramctl.records.record import Record, no_formula
-from ramctl.tagging.formats import output_format
+from ramctl.tagging.formats import FormatOptions, output_format
 from ramctl.tagging.xmp import merge_tags, remove_tags
 from tests.conftest import REPOSITORY
 from tests.faults.crashes import run, some_of
@@ -146,13 +146,13 @@ def test_two_outputs_may_go_to_one_device(tmp_path, monkeypatch, capsys):
 def test_cells_for_a_spreadsheet_are_no_formulas(form):
     record = {"image": "=cmd|'/C calc'!A0", "tags": ["@x", "y"], "scores": {"@x": 0.5, "y": 0.4}}
     comma = "," if form == "csv" else "\t"
-    plain = output_format(form).encode(record).decode()
+    plain = output_format(form, FormatOptions()).encode(record).decode()
     assert plain.startswith("=cmd") or plain.startswith('"=cmd')
-    safe = output_format(form, spreadsheet=True).encode(record).decode()
+    safe = output_format(form, FormatOptions(spreadsheet=True)).encode(record).decode()
     assert "'=cmd" in safe.split(comma)[0] and "'@x" in safe
-    assert "'" not in output_format(form, spreadsheet=True).header.decode()
+    assert "'" not in output_format(form, FormatOptions(spreadsheet=True)).header.decode()
     with pytest.raises(UsageProblem, match="--spreadsheet"):
-        output_format("jsonl", spreadsheet=True)
+        output_format("jsonl", FormatOptions(spreadsheet=True))
 
 
 def test_cells_of_figures_for_a_spreadsheet_are_no_formulas(tmp_path):
