@@ -1,7 +1,7 @@
 """What a score is worth: the probability that its tag is right, and the thresholds that follow.
 
-A logistic curve for all labels, with an offset and a slope of each that differ little: a cut through
-calibrated scores does better than thresholds chosen for each label alone. N photos, L labels.
+A logistic curve for all labels, with an offset and a slope of each that differ little: one cut
+through calibrated scores does better than thresholds chosen for each label. N photos, L labels.
 """
 
 from collections.abc import Sequence

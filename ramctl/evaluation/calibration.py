@@ -16,8 +16,8 @@ from ramctl.evaluation.metrics import POSITIVE, UNKNOWN, Floats, Scores, Truth
 
 FOLDS = 5  # parts of the photos; what is right of a part is told by the others
 # What an own offset costs, as much as one photo that speaks against it, and an own slope. Chosen on
-# folds of judged_dev: slopes of their own are worth 0.02 of precision at 6 to 8 tags a photo. Half or
-# twice an offset's cost does as well within 0.007, a slope's of 5 or 30 within 0.002.
+# folds of judged_dev: own slopes are worth 0.02 of precision at 6 to 8 tags a photo. Half or twice
+# an offset's cost does as well within 0.007, a slope's of 5 or 30 within 0.002.
 RIDGE = np.array([1.0, 10.0])
 LOWEST_SLOPE = 0.1  # a higher score never speaks against a tag
 PIVOT = -4.0  # log-odds at which an own slope changes nothing

@@ -12,7 +12,15 @@ from jinja2 import StrictUndefined, Template
 
 from ramctl import __version__
 from ramctl.calibration import Calibration
-from ramctl.checkpoints.bundle import CALIBRATION, CARD, GRAPH, TEXT_FOLDER, WEIGHTS, BundleWriter
+from ramctl.checkpoints.bundle import (
+    CALIBRATION,
+    CARD,
+    GRAPH,
+    TEXT_FOLDER,
+    WEIGHTS,
+    Bundle,
+    BundleWriter,
+)
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
@@ -63,14 +71,15 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
     model, preset = job.trainer.model.cpu().eval(), job.preset
     provenance = _provenance(job, measured)
     parent = job.init if preset.training.losses.captions_alone else None
-    if parent is not None and parent.preprocess == preset.preprocess:  # its tagger, as it was
-        labels, shared = parent.labels, parent.threshold
-        calibration = parent.calibration if parent.has(CALIBRATION) else None
+    if parent is not None:  # the tagger is its parent's
         history = parent.meta["provenance"]
         commands = [*history["commands"], *provenance["commands"]]
         provenance |= {"data": history["data"], "commands": commands}
-    else:
-        labels, shared, calibration = _thresholds(job, scored)
+    if parent is not None and parent.preprocess == preset.preprocess:
+        labels, shared = parent.labels, parent.threshold
+        calibration = parent.calibration if parent.has(CALIBRATION) else None
+    else:  # a tagger that sees photos at another size has other scores
+        labels, shared, calibration = _thresholds(job, scored, parent)
     with BundleWriter(out) as writer:
         if calibration is not None:
             calibration.write(writer.path / CALIBRATION)
@@ -95,10 +104,13 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
         (writer.path / CARD).write_text(card, encoding="utf-8")
 
 
-def _thresholds(job: Job, scored: Scored | None) -> tuple[LabelSystem, float, Calibration | None]:
+def _thresholds(
+    job: Job, scored: Scored | None, parent: Bundle | None
+) -> tuple[LabelSystem, float, Calibration | None]:
     """The labels with their thresholds, the one for all, and what these rest on.
 
-    Calibrated offsets become part of the labels' biases.
+    Calibrated offsets become part of the labels' biases, beside those of the `parent` whose tagger
+    it is.
     """
     model, preset = job.trainer.model, job.preset
     choice = choose_thresholds(scored, job.evidence, preset, job.targets.labels)
@@ -109,7 +121,10 @@ def _thresholds(job: Job, scored: Scored | None) -> tuple[LabelSystem, float, Ca
         shifts = choice.calibration.shifts_for(preset.precision)
         with torch.no_grad():
             model.labels.bias.add_(torch.from_numpy(shifts)[:, None])
-        choice = ThresholdChoice.of(choice.calibration.fold(shifts), preset.precision, choice.eager)
+        told = choice.calibration.fold(shifts)
+        if parent is not None and parent.has(CALIBRATION):
+            told = replace(told, shifts=told.shifts + parent.calibration.shifts)
+        choice = ThresholdChoice.of(told, preset.precision, choice.eager)
     shared = round(choice.shared, THRESHOLD_DIGITS)
     own = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)
     labels = LabelSystem(

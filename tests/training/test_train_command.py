@@ -186,6 +186,28 @@ def test_without_a_weight_on_tags_captions_alone_are_learnt(train, parsed, comma
     assert tagged[0] == tagged[1] != ""
 
 
+def test_a_tagger_that_is_to_see_photos_at_another_size_is_calibrated_anew(train, tmp_path):
+    path = write_records(tmp_path / "in.jsonl", training_records())
+    judged = ("--val", path, "--steps", 3, "--set", "precision=0.3", "--set", "training.lr=0.01")
+    done = train(path, "--out", "x", *judged)
+    assert done.returncode == 0, done.stderr
+    size = ("--set", "preprocess.size=96")
+    done = train(path, "--out", "y", "--init", "x/", *judged, *size, *CAPTIONS_ALONE)
+    assert done.returncode == 0, done.stderr
+    before, after = (Bundle.open(tmp_path / name) for name in "xy")
+    changed = {
+        name for name, old in before.tensors().items() if (old != after.tensors()[name]).any()
+    }
+    assert {name for name in changed if "captioning" not in name} <= {"labels.bias"}
+    biases = [bundle.tensors()["labels.bias"][:, 0].astype(float) for bundle in (before, after)]
+    shifts = after.calibration.shifts - before.calibration.shifts
+    np.testing.assert_allclose(biases[1] - biases[0], shifts, atol=2e-2)
+    wanted = after.calibration.thresholds(0.3)
+    assert after.thresholds == pytest.approx(wanted.tolist(), abs=2e-3)
+    commands = after.meta["provenance"]["commands"]
+    assert len(commands) == 2 and commands[:1] == before.meta["provenance"]["commands"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
