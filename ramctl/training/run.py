@@ -58,6 +58,8 @@ def _train(options: TrainOptions, report: Report) -> None:
                     work.remove()  # what a run that was killed at its very end left of it
             report.say(f"{options.out} is complete: nothing to resume")
             return
+        if world.is_main:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
         with output_lock(options.out if world.is_main else None, say=report.say):
             _train_in(work, options, report, world)
 

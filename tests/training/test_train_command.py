@@ -186,6 +186,12 @@ def test_without_a_weight_on_tags_captions_alone_are_learnt(train, parsed, comma
     assert tagged[0] == tagged[1] != ""
 
 
+def test_folders_above_the_bundle_are_made(train, parsed, tmp_path):
+    done = train(parsed, "--out", "some/new/model", "--steps", 1)
+    assert done.returncode == 0, done.stderr
+    assert Bundle.open(tmp_path / "some" / "new" / "model", verify=True)
+
+
 def test_a_tagger_that_is_to_see_photos_at_another_size_is_calibrated_anew(train, tmp_path):
     path = write_records(tmp_path / "in.jsonl", training_records())
     judged = ("--val", path, "--steps", 3, "--set", "precision=0.3", "--set", "training.lr=0.01")
