@@ -15,7 +15,7 @@ from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Truth
 from ramctl.labels import LabelSystem
-from ramctl.records.inputs import open_input, read_inputs
+from ramctl.records.inputs import open_input, unread_inputs
 from ramctl.records.record import Item, JsonObject, Record, Reject, image_name, string_list
 from ramctl.records.report import Rejects, Report
 
@@ -134,7 +134,7 @@ def _is_list(name: str) -> bool:
 
 
 def _read_jsonl(name: str, stage: str) -> Iterator[Item]:
-    return read_inputs([name], None, stage)
+    return (read(stamped=False) for read in unread_inputs([name], None, stage))
 
 
 def _read_list(name: str, stage: str) -> Iterator[Item]:

@@ -6,12 +6,13 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records.jsonl import MAX_LINE, unread_records
-from ramctl.records.record import Item, Record, Unread, image_name, shown_name
+from ramctl.records.record import Item, Record, image_name, shown_name
 
 Seen = TypeVar("Seen")
 STDIN = "-"
@@ -61,7 +62,7 @@ def read_inputs(
 
 def unread_inputs(
     inputs: Sequence[str], root: str | None, stage: str, max_line: int = MAX_LINE
-) -> Iterator[Unread]:
+) -> Iterator[partial[Item]]:
     """As `read_inputs`, with lines that are not parsed yet."""
     for name in inputs:
         base = Path(root) if root else Path() if name == STDIN else Path(name).parent

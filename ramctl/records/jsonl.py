@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from ramctl.records.record import Item, JsonObject, Record, Reject, Unread
+from ramctl.records.record import Item, JsonObject, Record, Reject
 
 # Numbers that may not come back as written from a double or a 64-bit integer.
 _RISKY_NUMBER = re.compile(rb"[0-9][eE]|[0-9.]{16}|-0")
@@ -117,7 +117,7 @@ def read_records(
 
 def unread_records(
     stream: BinaryIO, source: str, base: Path, stage: str, max_line: int = MAX_LINE
-) -> Iterator[Unread]:
+) -> Iterator[partial[Item]]:
     """As `read_records`, with lines that are not parsed yet."""
     for number, line in enumerate(bounded_lines(stream, max_line), 1):
         if number == 1:
@@ -128,9 +128,16 @@ def unread_records(
 
 
 def parse_line(
-    line: bytes, source: str, number: int, base: Path, stage: str, max_line: int = MAX_LINE
+    line: bytes,
+    source: str,
+    number: int,
+    base: Path,
+    stage: str,
+    max_line: int = MAX_LINE,
+    *,
+    stamped: bool = True,
 ) -> Item:
-    """The record of one line, or the Reject that says why there is none."""
+    """The record of one line, `stamped` for `--resume`, or the Reject that says why not."""
     if len(line) > max_line:
         message = f"a line of more than {max_line} bytes (--max-line)"
         shown = line[:_SHOWN_OF_LINE].decode("utf-8", "backslashreplace")
@@ -146,7 +153,8 @@ def parse_line(
             code, message = "bad_utf8", f"invalid UTF-8 at byte {bad.start}"
         shown = line.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
         return Reject(source, number, stage, code, message, raw=shown)
-    return Record(fields, source, number, base, stamp=content_stamp(line.strip()))
+    stamp = content_stamp(line.strip()) if stamped else ""
+    return Record(fields, source, number, base, stamp=stamp)
 
 
 def content_stamp(content: bytes) -> str:
