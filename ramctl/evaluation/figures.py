@@ -29,6 +29,7 @@ from ramctl.evaluation.metrics import (
 from ramctl.records.record import JsonObject
 
 Packed = NDArray[np.uint8]  # decisions, eight classes to a byte
+OF_CLASSES = ("AP", "precision", "recall", "F1")
 OF_DECISIONS = ("CP", "CR", "CF1", "macro.f1", "OP", "OR", "OF1")
 
 
@@ -167,29 +168,40 @@ class Figures:
         figures |= {name: np.asarray(values.mean()) for name, values in self._of_photos.items()}
         return {name: float(value) for name, value in figures.items()}
 
-    def resampled(self, bootstrap: Bootstrap) -> tuple[dict[str, Floats], Floats]:
-        """Each figure [B], and every class's average precision [B, C], on resamples."""
+    def resampled(self, bootstrap: Bootstrap) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """Each figure [B], and those of every class [B, C] by `OF_CLASSES`, on resamples.
+
+        A class without positives in a resample has no figures there.
+        """
         ours, rankings = self.comparison, self.comparison.rankings
         cells = {
             name: list(_cells(packed, ours.truth, ours.style))
             for name, packed in self._decisions.items()
         }
-        blocks, classes = [], []
+        blocks, classwise = [], []
         for weights in resamples(len(ours.photos), bootstrap.n, bootstrap.seed):
             columns = [average_precisions(ranking, weights) for ranking in rankings]
             ranked = np.stack(columns, axis=1)
             figures = self._means(ranked)
+            tallies = {}
             for name, kinds in cells.items():
                 right, false, missed = (kind.sums(weights) for kind in kinds)
-                counts = Counts(right, false, missed, ours.style)
+                tallies[name] = Counts(right, false, missed, ours.style)
+            for name, counts in tallies.items():
                 found = decision_figures(counts, ours.is_averaged, ours.counted)
                 figures |= {_joined(name, figure): value for figure, value in found.items()}
             share = weights / np.float64(len(ours.photos))
             figures |= {name: values @ share for name, values in self._of_photos.items()}
             blocks.append(figures)
-            classes.append(ours.with_unknown_counted(ranked))
-        joined = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-        return joined, np.concatenate(classes)
+            own = tallies[""]
+            has_positives = own.true_positives + own.false_negatives > 0
+            of_decisions = (
+                np.where(has_positives, values, np.nan)
+                for values in (own.precision, own.recall, own.f1)
+            )
+            of_classes = (ours.with_unknown_counted(ranked), *of_decisions)
+            classwise.append(dict(zip(OF_CLASSES, of_classes, strict=True)))
+        return _concatenated(blocks), _concatenated(classwise)
 
     def _means(self, ranked: Floats) -> dict[str, Floats]:
         ours = self.comparison
@@ -199,6 +211,10 @@ class Figures:
             "mAP_unknown_zero": ours.with_unknown(ranked, 0.0),
         }
         return {name: mean_over_classes(values) for name, values in variants.items()}
+
+
+def _concatenated(blocks: list[dict[str, Floats]]) -> dict[str, Floats]:
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def _joined(group: str, figure: str) -> str:

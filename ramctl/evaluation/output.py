@@ -10,7 +10,8 @@ import numpy as np
 
 from ramctl.evaluation.calibration import thresholds_for
 from ramctl.evaluation.comparison import Comparison
-from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats
+from ramctl.evaluation.figures import OF_CLASSES
+from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats, interval
 from ramctl.evaluation.thresholds import max_f1_thresholds
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, no_formula
@@ -54,19 +55,29 @@ def write_rows(header: Row, rows: Sequence[Row], form: str, *, spreadsheet: bool
     return _encode("\n".join(aligned) + "\n")
 
 
-def class_rows(comparison: Comparison, intervals: list[tuple[float, float] | None]) -> list[Row]:
-    """A row for every class under `CLASS_COLUMNS`; a cell without a value is empty."""
-    counts = comparison.counts
-    columns: list[Floats] = [comparison.precisions]
-    columns += [np.array([pair[i] if pair else np.nan for pair in intervals]) for i in (0, 1)]
-    columns += [counts.precision, counts.recall, counts.f1]
-    amounts = [(comparison.truth == value).sum(axis=0) for value in (POSITIVE, NEGATIVE, UNKNOWN)]
-    rows: list[Row] = []
-    for c, name in enumerate(comparison.classes.names):
-        numbers = [str(int(amount[c])) for amount in amounts]
-        figures = ["" if np.isnan(column[c]) else _number(float(column[c])) for column in columns]
-        rows.append([name, *numbers, *figures, "|".join(comparison.classes.tags(c))])
-    return rows
+def class_table(
+    comparison: Comparison, resampled: dict[str, Floats] | None
+) -> tuple[Row, list[Row]]:
+    """The columns, and a row for every class; a cell without a value is empty.
+
+    The bounds of the other intervals come last, where figures [B, C] of resamples are given.
+    """
+    counts, amounts = comparison.counts, {}
+    for name, value in (("positives", POSITIVE), ("negatives", NEGATIVE), ("unknown", UNKNOWN)):
+        amounts[name] = [str(n) for n in (comparison.truth == value).sum(axis=0).tolist()]
+    values = (comparison.precisions, counts.precision, counts.recall, counts.f1)
+    figures = dict(zip(OF_CLASSES, values, strict=True))
+    for name, own in list(figures.items()):
+        for end in ("low", "high"):
+            figures[f"{name}_{end}"] = np.full(len(own), np.nan)
+        for c, column in enumerate([] if resampled is None else resampled[name].T):
+            if (bounds := interval(float(own[c]), column)) is not None:
+                figures[f"{name}_low"][c], figures[f"{name}_high"][c] = bounds
+    cells = {name: [_number(value) for value in own.tolist()] for name, own in figures.items()}
+    tags = ["|".join(comparison.classes.tags(c)) for c in range(len(comparison.classes))]
+    columns = {"class": comparison.classes.names, **amounts, **cells, "tags": tags}
+    header = [*CLASS_COLUMNS, *(sorted(columns.keys() - {*CLASS_COLUMNS}) if resampled else ())]
+    return header, list(zip(*(columns[name] for name in header), strict=True))
 
 
 def report_format(path: Path) -> str:

@@ -13,11 +13,10 @@ from ramctl.evaluation.comparison import (
     group_figures,
 )
 from ramctl.evaluation.figures import Figures, nested
-from ramctl.evaluation.metrics import LEVEL, Floats, Style, interval
+from ramctl.evaluation.metrics import LEVEL, Style, interval
 from ramctl.evaluation.operating_point import Goal
 from ramctl.evaluation.output import (
-    CLASS_COLUMNS,
-    class_rows,
+    class_table,
     render,
     report_format,
     threshold_lines,
@@ -172,7 +171,7 @@ def _result(
         result["mAP_ci"] = interval(plain["mAP"], resampled["mAP"])
         result["ci"] = intervals(plain, resampled)
     if groups:
-        result["groups"] = group_figures(ours, groups, classwise)
+        result["groups"] = group_figures(ours, groups, classwise["AP"] if classwise else None)
     if options.baseline:
         result["baseline"] = difference(ours, compared[-1], bootstrap)
     if n_systems > 1:
@@ -184,22 +183,12 @@ def _result(
     result["score_range"] = predictions.score_range
     result |= conditions(ours)
     if options.report_file:
-        _write_classes(options.report_file, ours, classwise, spreadsheet=options.spreadsheet)
+        form, table = report_format(options.report_file), class_table(ours, classwise)
+        content = write_rows(*table, form, spreadsheet=options.spreadsheet)
+        _write(options.report_file, content)
     if options.calibrate:
         _write(options.calibrate, threshold_lines(ours, options.calibrate_for))
     return result
-
-
-def _write_classes(
-    path: Path, ours: Comparison, resampled: Floats | None, *, spreadsheet: bool
-) -> None:
-    intervals: list[tuple[float, float] | None] = [None] * len(ours.classes)
-    if resampled is not None:
-        pairs = zip(ours.precisions.tolist(), resampled.T, strict=True)
-        intervals = [interval(estimate, column) for estimate, column in pairs]
-    rows = class_rows(ours, intervals)
-    table = write_rows(CLASS_COLUMNS, rows, report_format(path), spreadsheet=spreadsheet)
-    _write(path, table)
 
 
 def _explain(

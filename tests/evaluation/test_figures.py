@@ -149,11 +149,16 @@ def test_a_resample_has_the_figures_of_its_photos_repeated(style):
         known = random.random(truth.shape[1]) < 0.7
         options = {"style": style, "known": known, "unknown_count": style == "ram"}
         figures = Figures(comparison(scores, truth, decided, **options), top=2)
-        resampled, _ = figures.resampled(Bootstrap(3, seed))
+        resampled, classwise = figures.resampled(Bootstrap(3, seed))
         weights = next(resamples(len(truth), 3, seed)).astype(int)
         for b in range(3):
             often = np.repeat(np.arange(len(truth)), weights[:, b])
             repeated = comparison(scores[often], truth[often], decided[often], **options)
+            some = repeated.has_positives
+            for name in ("precision", "recall", "f1"):
+                ours = classwise["F1" if name == "f1" else name][b]
+                assert np.isnan(ours[~some]).all()
+                assert ours[some] == pytest.approx(getattr(repeated.counts, name)[some])
             for name, expected in Figures(repeated, top=2).plain().items():
                 if style == "ram" and name.startswith("mAP"):
                     continue  # ties of a photo with itself
