@@ -16,7 +16,7 @@ from ramctl.records.inputs import RootCheck, named_or_stdin, unread_inputs
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.locks import locked
 from ramctl.records.outputs import rejects_file
-from ramctl.records.record import Item
+from ramctl.records.record import Item, Unread
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
 from ramctl.records.stream import Stage, StreamOptions, and_then, each, run_stream, watched
@@ -118,7 +118,7 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
         warnings.filterwarnings("ignore", module="PIL")
         if options.lock:
             stack.enter_context(locked(options.lock, wait=report.say))
-        read = partial(unread_photo_inputs, photos)
+        read: Callable[[], Iterator[Unread]] = partial(unread_photo_inputs, photos)
         if options.from_tags:
             read = partial(unread_inputs, named, options.root, report.command, options.max_line)
         source, shard = shard_of(stream.shard, named, read)
