@@ -25,7 +25,8 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     known = _keys(cls)
     unknown = sorted(set(table) - set(known))
     if unknown:
-        names = ", ".join(f"{where}.{key}" for key in unknown)
+        shown = (key if key.isprintable() else repr(key) for key in unknown)
+        names = ", ".join(f"{where}.{key}" for key in shown)
         raise UsageProblem(f"unknown setting {names}; known here: {', '.join(known)}")
     return _read_fields(cls, table, where)
 

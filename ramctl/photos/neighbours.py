@@ -3,8 +3,6 @@
 from functools import lru_cache
 from pathlib import Path
 
-from ramctl.photos.decoding import is_photo_name
-
 _RAW = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf",
     ".raw", ".rw2", ".srw", ".x3f",
@@ -30,6 +28,8 @@ def is_raw_name(name: str) -> bool:
 
 
 def _names_by_stem(folder: Path) -> dict[str, list[str]]:
+    from ramctl.photos.decoding import is_photo_name
+
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError:

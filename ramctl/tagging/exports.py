@@ -10,7 +10,6 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from ramctl.photos.archives import split_member
-from ramctl.photos.decoding import photo_size, read_photo
 from ramctl.records.files import write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Record, decode_name, image_name, shown_name
@@ -230,6 +229,8 @@ def _tar_member(name: str, data: bytes) -> bytes:
 
 def add_photo_size(record: Record, fields: JsonObject) -> None:
     """Add the photo's own `image_size`, [width, height]."""
+    from ramctl.photos.decoding import photo_size
+
     fields["image_size"] = list(photo_size(image_name(fields), record.base))
 
 
@@ -240,4 +241,6 @@ def add_photo_path(record: Record, fields: JsonObject) -> None:
 
 def add_photo_content(record: Record, fields: JsonObject) -> None:
     """Add the bytes of the photo's file, `content`."""
+    from ramctl.photos.decoding import read_photo
+
     fields["content"] = read_photo(image_name(fields), record.base)

@@ -8,7 +8,6 @@ from typing import Literal
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
-from ramctl.photos.embedded import read_embedded
 from ramctl.photos.neighbours import Neighbours, is_raw_name
 from ramctl.records.files import write_atomic
 from ramctl.records.record import JsonObject, Record, image_name
@@ -156,6 +155,8 @@ def photo_keywords(photo: Path, sidecar: Path) -> Keywords:
 
 def embedded_keywords(name: str, base: Path = Path()) -> dict[Field, Sequence[str]]:
     """The keywords in the photo's own file, `name` as `load_photo` takes it."""
+    from ramctl.photos.embedded import read_embedded
+
     inside = read_embedded(name, base)
     found = _keywords(inside.xmp)
     return {**found, KEYWORDS: inside.keywords} if inside.keywords else found

@@ -23,7 +23,7 @@ def mini():
 
 def test_scores_equal_those_of_the_graph_as_stored(mini):
     rows = own_labels(mini).rows[:50]
-    photos = np.random.default_rng(0).uniform(-1, 1, (2, 3, 224, 224)).astype(np.float32)
+    photos = np.random.default_rng(0).uniform(-1, 1, (2, 3, 256, 256)).astype(np.float32)
     session = onnxruntime.InferenceSession(mini.path / GRAPH, providers=["CPUExecutionProvider"])
     (logits,) = session.run([LOGITS], {PHOTOS: photos, LABEL_QUERIES: rows})
     scores = OnnxEngine(mini, GRAPH, rows, 1).scores(photos)

@@ -59,7 +59,7 @@ def test_info_prints_labels_thresholds_sizes_and_provenance(files, ramctl, tmp_p
     [
         ({"tags": "short.txt", "thresholds": None, "translations": None}, "24 labels, the tag"),
         ({"tags": "short.txt"}, "24 thresholds for 2 labels"),
-        ({"thresholds": "short.txt"}, "not a number"),
+        ({"thresholds": "short.txt"}, "not a finite number"),
         ({"translations": "short.txt"}, "2 lines for 24 tags"),
         ({"vocabulary": "short.txt"}, "short.txt: not BERT's word pieces"),
         ({"architecture": "ram-plus"}, "not a ram-plus checkpoint: missing reweight_scale"),
