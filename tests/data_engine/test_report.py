@@ -207,7 +207,9 @@ def test_decisions_made_in_a_browser_come_back_to_clean(clean, browser, tmp_path
     # Refuses all that was done on the page.
     browser.press(*"r" * len(entries))
     browser.value("document.getElementById('save').click()")
-    while not (tmp_path / "decisions.jsonl").exists():
+    saved = tmp_path / "decisions.jsonl"
+    # A browser makes an empty file before it has the content.
+    while not saved.exists() or saved.read_bytes().count(b"\n") < len(entries):
         browser.value("0")
     done = clean("--decisions", "decisions.jsonl")
     after = {row["image"]: row for row in read(done.stdout)}
