@@ -33,24 +33,6 @@ FORMATS = ("jsonl", *READERS, "ram")
 NEEDS_A_FILE = frozenset({"coco", "sbu", "csv", "parquet", "txt", "tags"})
 
 
-def read_any(
-    inputs: Sequence[str],
-    root: str | None,
-    stage: str,
-    *,
-    form: str | None = None,
-    tag_list: Sequence[str] = (),
-    max_line: int = MAX_LINE,
-) -> Iterator[Item]:
-    """The records of inputs one after the other; `form` None means each is recognised.
-
-    `tag_list` turns the ids of the RAM authors' JSON into tags.
-    """
-    unread = unread_any(inputs, root, stage, form=form, tag_list=tag_list, max_line=max_line)
-    for make in unread:
-        yield make()
-
-
 def unread_any(
     inputs: Sequence[str],
     root: str | None,
@@ -60,7 +42,11 @@ def unread_any(
     tag_list: Sequence[str] = (),
     max_line: int = MAX_LINE,
 ) -> Iterator[Unread]:
-    """As `read_any`, with lines of JSONL that are not parsed yet."""
+    """The records of inputs one after the other, each made when it is called.
+
+    Lines of JSONL are not parsed before. `form` None means that each input is recognised;
+    `tag_list` turns the ids of the RAM authors' JSON into tags.
+    """
     for name in inputs:
         kind = form or recognise(name)
         # The photos of a folder of sidecars are named with the folder.

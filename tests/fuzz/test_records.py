@@ -17,13 +17,12 @@ from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import Label, LabelSystem, read_thresholds
 from ramctl.parsing import CaptionParser
-from ramctl.readers.detect import read_any
 from ramctl.records.jsonl import dumps, read_records
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 from ramctl.tagging.selection import read_renames, read_tag_list
 from tests.fuzz.damage import damaged, survive
-from tests.readers.test_readers import FILES
+from tests.readers.test_readers import FILES, read_any
 
 LABELS = LabelSystem([Label("dog"), Label("cat", synonyms=("kitten",)), Label("run", "action")])
 RECORDS = [

@@ -7,9 +7,15 @@ import tarfile
 import pytest
 
 from ramctl.errors import RunProblem
-from ramctl.readers.detect import read_any, recognise
+from ramctl.readers.detect import recognise, unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.records.record import Record, Reject
+
+
+def read_any(*arguments, **options):
+    """The records, made."""
+    return (make() for make in unread_any(*arguments, **options))
+
 
 COCO = {
     "info": {"x": [1, "]"]},
