@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -47,9 +48,13 @@ def lock_path(output: Path) -> Path:
 
 def is_device(path: Path) -> bool:
     """Whether a path is a pipe or a device, which is written to directly, never renamed over."""
+    try:
+        mode = path.stat().st_mode  # once: another process may make the file between two looks
+    except OSError:
+        return False
     # /dev/stdout counts as a file where the shell sends it into one.
-    is_plain = path.is_file() and path.absolute().parent not in (Path("/dev"), Path("/dev/fd"))
-    return path.exists() and not is_plain and not path.is_dir()
+    is_plain = stat.S_ISREG(mode) and path.absolute().parent not in (Path("/dev"), Path("/dev/fd"))
+    return not is_plain and not stat.S_ISDIR(mode)
 
 
 def is_full_disk(error: BaseException) -> bool:

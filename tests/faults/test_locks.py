@@ -14,7 +14,7 @@ import pytest
 
 from ramctl.cli import main
 from ramctl.errors import RunProblem
-from ramctl.records.files import lock_path, output_lock, write_atomic
+from ramctl.records.files import is_device, lock_path, output_lock, write_atomic
 from ramctl.records.locks import locked
 from tests.conftest import REPOSITORY
 
@@ -207,18 +207,36 @@ def test_where_there_are_no_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatc
 def test_files_replaced_at_once_are_whole(tmp_path):
     """Two runs may write one sidecar: the last one wins, and nobody sees a mixture."""
     contents = [bytes([letter]) * 300_000 for letter in b"abcd"]
+    files = [tmp_path / str(number) for number in range(10)]  # the first of each is a new file
 
     def write(content: bytes) -> None:
-        for _ in range(5):
-            write_atomic(tmp_path / "file", content)
+        for file in files:
+            for _ in range(3):
+                write_atomic(file, content)
 
     threads = [threading.Thread(target=write, args=(content,)) for content in contents]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        if (tmp_path / "file").exists():
-            assert (tmp_path / "file").read_bytes() in contents
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+        for file in files:
+            if file.exists():
+                assert file.read_bytes() in contents
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+def test_a_file_made_between_two_looks_is_no_device(tmp_path, monkeypatch):
+    """It would be written to directly, not replaced."""
+    (tmp_path / "made").touch()
+    looks = [FileNotFoundError(), (tmp_path / "made").stat()]
+
+    def stat(path, **options):
+        look = looks.pop(0) if len(looks) > 1 else looks[0]
+        if isinstance(look, OSError):
+            raise look
+        return look
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert not is_device(tmp_path / "file")
 
 
 def test_shares_of_a_stage_run_side_by_side(tmp_path, monkeypatch, lock_elsewhere, capsys):
