@@ -67,20 +67,6 @@ def test_official_presets_have_the_authors_number_of_parameters(
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
-def test_official_numbers_are_the_authors():
-    preset = load_preset("ram-swin-l")
-    training, finetuning = preset.training, preset.finetuning
-    first, second = training.schedule, finetuning.schedule
-    assert (first.lr, first.min_lr, first.decay, first.epochs) == (1e-4, 5e-7, 0.9, 5)
-    assert (first.warmup_steps, first.warmup_lr) == (3000, 5e-7)
-    assert (second.lr, second.epochs, second.warmup_steps) == (5e-6, 2, 0)
-    assert (training.data.batch_size, finetuning.data.batch_size) == (52, 26)
-    assert training.optimiser.weight_decay == finetuning.optimiser.weight_decay == 0.05
-    assert load_preset("tag2text-swin-b").training.data.batch_size == 80
-    sizes = finetuning_preset(preset)
-    assert (sizes.preprocess.size, sizes.model.encoder.window_size) == (384, 12)
-
-
 def test_overrides_replace_single_values():
     preset = load_preset("mini", ["training.lr=5e-5", "training.loss=ram-official"])
     assert preset.training.schedule.lr == 5e-5
