@@ -284,7 +284,7 @@ class Job:
             self.context.on_reject(Reject.of(records[position], problem, self.plan.command))
 
         annotations = (read_annotation(records[index]) for index in range(len(records)))
-        return cache.fill(annotations, reject, self.context.on_read)
+        return cache.fill(annotations, reject, self.context.on_read, self.context.say)
 
     def _caption_vectors(self) -> NDArray[np.float16] | None:
         """The caption teacher's vectors, where it is asked for."""

@@ -97,7 +97,7 @@ def predict(records: Path, model: Path, words: Path, cache: Path, out: Path) -> 
     features = FeatureCache(cache, engine.model.encoder, config, flip=False)
     found = list(read_inputs((str(records),), str(records.parent), "tag"))
     photos = [Annotation(r.fields["image"], r.base, (), (), None, ()) for r in found]
-    kept = features.fill(photos, _give_up, lambda done: None)
+    kept = features.fill(photos, _give_up, lambda done: None, lambda message: None)
     names = [label.tag for label in labels.labels]
     lines = []
     for start in range(0, len(found), AT_ONCE):

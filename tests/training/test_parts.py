@@ -3,6 +3,8 @@
 import json
 import math
 import resource
+from queue import Queue
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -42,7 +44,7 @@ def test_kept_features_are_the_encoder_s_of_both_views(encoder, tmp_path):
 
     config = load_preset("tiny").preprocess
     cache = FeatureCache(tmp_path, encoder, config, flip=True)
-    kept = cache.fill(annotations(), lambda i, p: pytest.fail(str(p)), lambda n: None)
+    kept = cache.fill(annotations(), lambda i, p: pytest.fail(str(p)), lambda n: None, print)
     photo = Preprocess(config)(load_photo("photos/kite.jpg", DATA))
     for view, pixels in enumerate([photo, photo[..., ::-1].copy()]):
         with torch.no_grad():
@@ -53,10 +55,10 @@ def test_kept_features_are_the_encoder_s_of_both_views(encoder, tmp_path):
 def test_features_are_computed_once_a_photo_and_encoder(encoder, tmp_path, monkeypatch):
     config = load_preset("tiny").preprocess
     first = FeatureCache(tmp_path, encoder, config, flip=False)
-    rows = first.fill(annotations(), lambda i, p: None, lambda n: None).rows
+    rows = first.fill(annotations(), lambda i, p: None, lambda n: None, print).rows
     again = FeatureCache(tmp_path, encoder, config, flip=False)
     monkeypatch.setattr(again, "_encode", lambda photos: pytest.fail("computed again"))
-    found = again.fill(annotations(), lambda i, p: None, lambda n: None)
+    found = again.fill(annotations(), lambda i, p: None, lambda n: None, print)
     assert np.array_equal(found.rows, rows)
     torch.manual_seed(5)
     other = ImageEncoder(load_preset("tiny").model.encoder, config.size).eval()
@@ -72,7 +74,7 @@ def test_a_backbone_whose_weights_are_missing_names_their_package(monkeypatch):
 def test_a_torn_feature_file_is_cut_and_continued(tmp_path):
     store = FeatureStore(tmp_path, (2, 3))
     values = np.arange(18, dtype=np.float16).reshape(3, 2, 3)
-    with store.filling():
+    with store.filling(print):
         store.append([bytes([n]) * 16 for n in range(3)], values)
     with (tmp_path / "features.f16").open("ab") as stream:
         stream.write(b"torn")
@@ -80,34 +82,41 @@ def test_a_torn_feature_file_is_cut_and_continued(tmp_path):
         stream.truncate(40)
     store = FeatureStore(tmp_path, (2, 3))
     assert len(store) == 2
-    with store.filling():
+    with store.filling(print):
         store.append([b"x" * 16], values[:1] + 1)
     again = FeatureStore(tmp_path, (2, 3))
     assert np.array_equal(again[again.row(b"x" * 16)], values[0] + 1)
     assert np.array_equal(again[1], values[1])
 
 
-def test_a_store_that_is_being_filled_is_refused_to_a_second_run(tmp_path):
+def test_a_run_that_lacks_photos_waits_for_the_one_that_adds_them(tmp_path):
+    row = np.ones((1, 2, 3), np.float16)
+    messages: Queue[str] = Queue()
+    later = FeatureStore(tmp_path, (2, 3))
+
+    def fill() -> None:
+        with later.filling(messages.put):
+            pass
+
+    waiting = Thread(target=fill)
     store = FeatureStore(tmp_path, (2, 3))
-    with (
-        store.filling(),
-        pytest.raises(RunProblem, match="another run"),
-        FeatureStore(tmp_path, (2, 3)).filling(),
-    ):
-        pass
+    with store.filling(print):
+        waiting.start()
+        assert "waiting" in messages.get(timeout=60)
+        store.append([b"x" * 16], row)
+    waiting.join(60)
+    assert later.row(b"x" * 16) == 0
 
 
-def test_runs_that_lack_no_photo_share_a_store_and_one_that_waited_takes_what_came(
-    encoder, tmp_path, monkeypatch
-):
+def test_runs_that_lack_no_photo_share_a_store(encoder, tmp_path, monkeypatch):
     config = load_preset("tiny").preprocess
     early, other = (FeatureCache(tmp_path, encoder, config, flip=True) for _ in range(2))
-    kept = other.fill(annotations(), lambda i, p: None, lambda n: None)
+    kept = other.fill(annotations(), lambda i, p: None, lambda n: None, print)
     monkeypatch.setattr(early, "_encode", lambda photos: pytest.fail("computed again"))
-    found = early.fill(annotations(), lambda i, p: None, lambda n: None)
+    found = early.fill(annotations(), lambda i, p: None, lambda n: None, print)
     assert np.array_equal(found.rows, kept.rows)
-    with other.stores[0].filling():
-        found = early.fill(annotations(), lambda i, p: None, lambda n: None)
+    with other.stores[0].filling(print):
+        found = early.fill(annotations(), lambda i, p: None, lambda n: None, print)
         assert np.array_equal(found.rows, kept.rows)
         assert np.array_equal(found.of(0, 1), kept.of(0, 1))
 

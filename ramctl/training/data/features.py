@@ -22,7 +22,7 @@ from ramctl.model.config import PreprocessConfig
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import decode_photo, read_photo
-from ramctl.records.locks import locked
+from ramctl.records.locks import Say, locked
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.record_file import RecordFile
@@ -62,12 +62,12 @@ class FeatureStore:
         return self._places.get(key)
 
     @contextmanager
-    def filling(self) -> Iterator[None]:
+    def filling(self, say: Say) -> Iterator[None]:
         """Lock the store for writing and take in what other runs added meanwhile.
 
-        Raises RunProblem when another run holds the lock.
+        Another run that holds the lock is waited for; `say` is told.
         """
-        with locked(self._lock_path):
+        with locked(self._lock_path, wait=say):
             self._read_keys()
             os.truncate(self._rows_path, self._count * self._row_bytes)
             os.truncate(self._keys_path, self._count * KEY_BYTES)
@@ -120,12 +120,14 @@ class FeatureCache:
         annotations: Iterable[Annotation],
         on_problem: Callable[[int, RecordProblem], None],
         on_done: Callable[[int], None],
+        say: Say,
     ) -> "CachedFeatures":
         """The features of all photos; those that are missing are computed.
 
         `on_problem` is called with the position and the reason of each unreadable photo, `on_done`
         with the number of photos done after each batch; it may raise to stop, and nothing is lost.
-        The stores are locked only once a photo is missing, so that runs that lack none share them.
+        The stores are locked only once a photo is missing, so that runs that lack none share them;
+        `say` is told when another run is waited for.
         """
         keys: list[bytes | None] = []
         waiting: dict[bytes, NDArray[np.float32]] = {}
@@ -137,7 +139,7 @@ class FeatureCache:
                     key = hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
                     if self._is_missing(key) and not is_held:
                         for store in self.stores:
-                            held.enter_context(store.filling())
+                            held.enter_context(store.filling(say))
                         is_held = True
                     if self._is_missing(key) and key not in waiting:
                         photo = decode_photo(content, target=self.preprocess.config.size)
