@@ -4,6 +4,7 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.base import common, option
+from ramctl.readers.predictions import FORMS
 
 TARGET = "ramctl.evaluation.run:EvalOptions"
 HELP = """
@@ -18,7 +19,8 @@ ramctl eval new.jsonl --baseline old.jsonl --truth truth.jsonl -f table
 NOTES = """
 Reads:    image; dense with label_names (first line), else scores, else tags (score 1);
           truth: image, tags, uncertain (counts neither way), negatives (the rest unknown);
-          both also as FILE.txt or .csv with lines id,tag,tag; all also as FILE.gz
+          both also as FILE.txt or .csv with lines id,tag,tag, or as another program wrote them
+          (--from), a file or a folder; all also as FILE.gz
 Writes:   one JSON object (or -f table, csv, md) with figures, classes, unmatched photos
 Memory:   numbers, not photos: about six bytes per photo and class
 Exit:     0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines were rejected
@@ -42,6 +44,12 @@ OPTIONS = {
             type=options.FILE_OR_FOLDER,
         ),
         common("--baseline PREDICTIONS", "Compare with these: mAP difference and interval."),
+        option(
+            "--from FORMAT",
+            f"Format of the predictions: {', '.join(FORMS)} [default: recognised].",
+            field="source_format",
+            type=click.Choice(FORMS),
+        ),
         option("--key [image|path|name]", "Match photos by this only."),
     ],
     "metrics": [

@@ -39,6 +39,12 @@ class Classes:
         return None if self.origin is None else len(self)
 
     @property
+    def lists(self) -> list[list[str]]:
+        """The names that the user listed: of the classes, and of the predictions' labels."""
+        classes = [] if self.origin is None else [self.names]
+        return classes + ([] if self.tag_system is None else [self.tag_system.tags])
+
+    @property
     def sha256(self) -> str:
         """The hash of the names, one a line: what `sha256sum` says about such a file."""
         return hashlib.sha256("".join(f"{name}\n" for name in self.names).encode()).hexdigest()

@@ -192,11 +192,20 @@ class PredictionTable:
 
     @classmethod
     def read(
-        cls, name: str, classes: Classes, cut: Cut, intake: Intake, n_expected: int = 0
+        cls,
+        name: str,
+        classes: Classes,
+        cut: Cut,
+        intake: Intake,
+        n_expected: int = 0,
+        form: str | None = None,
     ) -> "PredictionTable":
-        """The table of a file or, for `-`, of standard input, of about so many photos."""
+        """The table of a file or, for `-`, of standard input, of about so many photos.
+
+        `form` is one of `ramctl.readers.predictions`; None: it is recognised.
+        """
         table = cls(ScoreReader(classes, cut), n_expected)
-        table.photos = intake.photos(name, table.reader.read, table._keep)
+        table.photos = intake.photos(name, table.reader.read, table._keep, form, classes.lists)
         table._store_waiting()
         return table
 

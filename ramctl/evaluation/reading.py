@@ -1,25 +1,23 @@
 """The records of truth and predictions, photo by photo, and what the truth says about each.
 
-Both sides are JSONL, or the RAM authors' lists with lines `id,tag,tag`.
+Both sides are JSONL, or of another form that `ramctl.readers.predictions` knows.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Truth
 from ramctl.labels import LabelSystem
-from ramctl.records.inputs import open_input, unread_inputs
-from ramctl.records.record import Item, JsonObject, Record, Reject, image_name, string_list
+from ramctl.readers.predictions import read_predictions
+from ramctl.records.record import JsonObject, Reject, image_name, string_list
 from ramctl.records.report import Rejects, Report
 
-LIST_SUFFIXES = (".txt", ".csv")
 Taken = TypeVar("Taken")
 
 
@@ -31,9 +29,16 @@ class Intake:
     rejects: Rejects
 
     def photos(
-        self, name: str, take: Callable[[JsonObject], Taken], keep: Callable[[Taken], object]
+        self,
+        name: str,
+        take: Callable[[JsonObject], Taken],
+        keep: Callable[[Taken], object],
+        form: str | None = None,
+        label_lists: Sequence[Sequence[str]] = (),
     ) -> list[Photo]:
         """The photos of a file or, for `-`, of stdin; `keep` gets what `take` makes of each.
+
+        `form` and `label_lists` are those of `read_predictions`.
 
         Rejected are lines without a record, records for which `take` raises RecordProblem, and
         photos that were there already. RunProblem at the first of them with `--strict`.
@@ -42,8 +47,7 @@ class Intake:
         lines: dict[str, int | None] = {}
         base, folder = None, ""
         stage = self.report.command
-        items = _read_list if _is_list(name) else _read_jsonl
-        for item in items(name, stage):
+        for item in read_predictions(name, stage, form, label_lists):
             self.report.n_in += 1
             if isinstance(item, Reject):
                 self.rejects.add(item)
@@ -127,24 +131,3 @@ class TruthTable:
                 for tag in tags:
                     row[list(classes.ids(tag))] = value
         return truth
-
-
-def _is_list(name: str) -> bool:
-    return name.removesuffix(".gz").endswith(LIST_SUFFIXES)
-
-
-def _read_jsonl(name: str, stage: str) -> Iterator[Item]:
-    return (read(stamped=False) for read in unread_inputs([name], None, stage))
-
-
-def _read_list(name: str, stage: str) -> Iterator[Item]:
-    """The lines `id,tag,tag` of the authors' annotation and prediction files."""
-    with open_input(name) as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                image, *tags = line.decode("utf-8-sig").rstrip("\r\n").split(",")
-            except UnicodeDecodeError as error:
-                raise RunProblem(f"{name}:{number}: not UTF-8 text") from error
-            if image.strip():
-                fields = {"image": image, "tags": [tag for tag in tags if tag]}
-                yield Record(fields, name, number, Path(name).parent)

@@ -45,6 +45,7 @@ class EvalOptions:
     groups: Path | None = None
     labels: Path | None = None
     baseline: str | None = None
+    source_format: str | None = None  # of the predictions; None: it is recognised
     key: str | None = None
     form: str = "json"
     spreadsheet: bool = False  # no cell of csv and tsv is a formula
@@ -128,7 +129,10 @@ def _run(options: EvalOptions) -> Report:
         classes = _classes(options, truth)
         names = [*options.systems, *filter(None, [options.baseline])]
         tables = [
-            PredictionTable.read(name, classes, cut, intake, len(truth.photos)) for name in names
+            PredictionTable.read(
+                name, classes, cut, intake, len(truth.photos), options.source_format
+            )
+            for name in names
         ]
     predictions = tables[0]
     if predictions.are_probabilities or predictions.score_range is None:

@@ -4,7 +4,7 @@ Read item by item, so that a file of any size takes constant memory.
 """
 
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader
 from typing import Any
 
@@ -18,10 +18,10 @@ def read_coco(source: Source) -> Iterator[Item]:
     """One record per annotation of a COCO captions file; the photos' names are in memory."""
     names = {
         str(row["id"]): row["file_name"]
-        for row in _items(source, "images")
+        for row in items_of(source, "images")
         if isinstance(row, dict) and "id" in row and isinstance(row.get("file_name"), str)
     }
-    for number, row in enumerate(_items(source, "annotations"), 1):
+    for number, row in enumerate(items_of(source, "annotations"), 1):
         if not isinstance(row, dict) or not isinstance(row.get("caption"), str):
             yield source.reject(number, "missing_field", "annotation without caption", row)
             continue
@@ -32,7 +32,7 @@ def read_coco(source: Source) -> Iterator[Item]:
 
 def read_visual_genome(source: Source) -> Iterator[Item]:
     """One record per photo of Visual Genome's region_descriptions.json, phrases as captions."""
-    for number, row in enumerate(_items(source, None), 1):
+    for number, row in enumerate(items_of(source, None), 1):
         regions = row.get("regions") if isinstance(row, dict) else None
         if not isinstance(regions, list) or not all(isinstance(r, dict) for r in regions):
             yield source.reject(number, "missing_field", "no regions", row)
@@ -44,14 +44,14 @@ def read_visual_genome(source: Source) -> Iterator[Item]:
 
 def read_sbu(source: Source) -> Iterator[Item]:
     """One record per photo of SBU's parallel lists `image_urls` and `captions`."""
-    pairs = zip(_items(source, "image_urls"), _items(source, "captions"), strict=False)
+    pairs = zip(items_of(source, "image_urls"), items_of(source, "captions"), strict=False)
     for number, (url, caption) in enumerate(pairs, 1):
         yield source.record({"image": url, "captions": [caption]}, number)
 
 
 def read_objects(source: Source) -> Iterator[Item]:
     """One record per object of a JSON list; photo and caption go by their usual names."""
-    for number, row in enumerate(_items(source, None), 1):
+    for number, row in enumerate(items_of(source, None), 1):
         if not isinstance(row, dict):
             yield source.reject(number, "bad_json", "not a JSON object", row)
             continue
@@ -65,7 +65,7 @@ def read_ram(source: Source, labels: Sequence[str]) -> Iterator[Item]:
     """
     if not labels:
         raise RunProblem("--from ram needs --labels: the tag list that the ids refer to")
-    for number, row in enumerate(_items(source, None), 1):
+    for number, row in enumerate(items_of(source, None), 1):
         try:
             caption = row["caption"]
             captions = caption if isinstance(caption, list) else [caption]
@@ -87,13 +87,30 @@ def _tags(ids: list[int] | None, labels: Sequence[str]) -> list[str]:
     return [labels[i] for i in ids or []]
 
 
-def _items(source: Source, key: str | None) -> Iterator[Any]:
-    """The items of the top-level list, or of the list under `key` of the top-level object."""
+def items_of(source: Source, key: str | None) -> Iterator[Any]:
+    """The items of the top-level list, or of the list under `key` of the top-level object.
+
+    RunProblem where the text is not of that shape.
+    """
     import ijson
 
-    opening, kind, prefix = (
-        (b"[", "list", "item") if key is None else (b"{", "object", f"{key}.item")
-    )
+    prefix = "item" if key is None else f"{key}.item"
+    opening, kind = (b"[", "list") if key is None else (b"{", "object")
+    return _parsed(source, lambda text: ijson.items(text, prefix, use_float=True), opening, kind)
+
+
+def pairs_of(source: Source, key: str) -> Iterator[tuple[str, Any]]:
+    """The names and values of the object under `key` of the top-level object, as `items_of`."""
+    import ijson
+
+    return _parsed(source, lambda text: ijson.kvitems(text, key, use_float=True), b"{", "object")
+
+
+def _parsed(
+    source: Source, parse: Callable[[Any], Iterator[Any]], opening: bytes, kind: str
+) -> Iterator[Any]:
+    import ijson
+
     with open_input(source.name) as stream:
         text = BufferedReader(stream)  # type: ignore[type-var]
         try:
@@ -101,7 +118,7 @@ def _items(source: Source, key: str | None) -> Iterator[Any]:
             text.read(len(BOM_UTF8) if text.peek(1).startswith(BOM_UTF8) else 0)
             if text.peek(1).lstrip()[:1] != opening:
                 raise RunProblem(f"{source.name}: not the expected JSON: not a JSON {kind}")
-            yield from ijson.items(text, prefix, use_float=True)
+            yield from parse(text)
         except ijson.JSONError as error:
             reason = " ".join(str(error).split())[:200]
             raise RunProblem(f"{source.name}: not the expected JSON: {reason}") from error

@@ -17,13 +17,14 @@ def write_lines(path, rows) -> str:
 
 @pytest.fixture
 def evaluate(tmp_path, monkeypatch):
-    """Evaluates rows below `tmp_path`; options as `EvalOptions` has them."""
+    """Evaluates rows below `tmp_path`, or predictions at `source`; options as in `EvalOptions`."""
     monkeypatch.chdir(tmp_path)
 
-    def go(predictions, truth, code=0, baseline=None, lists=False, **options):
+    def go(predictions, truth, code=0, baseline=None, lists=False, source=None, **options):
         suffix = "txt" if lists else "jsonl"
+        rows = tmp_path / f"predictions.{suffix}"
         names = {
-            "predictions": write_lines(tmp_path / f"predictions.{suffix}", predictions),
+            "predictions": str(source) if source else write_lines(rows, predictions),
             "truth": write_lines(tmp_path / f"truth.{suffix}", truth),
         }
         if baseline is not None:

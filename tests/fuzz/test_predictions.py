@@ -1,0 +1,38 @@
+"""Damaged answers of services and exports of other programs, read as `eval` reads them."""
+
+import shutil
+
+import pytest
+
+from ramctl.evaluation.predictions import PredictionTable
+from ramctl.evaluation.thresholds import Cut
+from tests.fuzz.damage import survive
+from tests.fuzz.test_records import classes, in_file, intake
+from tests.readers.test_predictions import DATA, READ
+
+FORMS = {name: form for name, (form, _) in READ.items() if (DATA / name).is_file()}
+FORMS |= {"google/pasture.json": "google", "fiftyone/samples.json": "fiftyone"}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("is_named", [True, False])
+def test_predictions_of_other_systems(name, is_named, tmp_path):
+    form = FORMS[name] if is_named else None
+
+    def read(path) -> None:
+        PredictionTable.read(str(path), classes(), Cut.parse(None), intake(), form=form)
+
+    place = tmp_path / (DATA / name).name
+    survive(in_file(place, read), [(DATA / name).read_bytes()], f"{name} {is_named}")
+
+
+def test_logits(tmp_path):
+    torch = pytest.importorskip("torch")
+    shutil.copy(DATA / "ram" / "pred.txt", tmp_path)
+    path = tmp_path / "logits.pth"
+    torch.save(torch.rand(3, 3), path)
+
+    def read(path) -> None:
+        PredictionTable.read(str(path), classes(), Cut.parse(None), intake())
+
+    survive(in_file(path, read), [path.read_bytes()], "logits.pth")
