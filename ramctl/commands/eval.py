@@ -1,5 +1,7 @@
 """`ramctl eval`: predictions and truth in, figures out."""
 
+from pathlib import Path
+
 import click
 
 from ramctl.commands import options
@@ -28,7 +30,9 @@ Exit:     0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines 
 ARGUMENT = click.Argument(["predictions"], metavar="[PREDICTIONS]...", nargs=-1, type=click.Path())
 OPTIONS = {
     "input": [
-        common("--truth FILE", "Records with the true tags.", type=str, required=True),
+        common("--truth FILE", "Records with the true tags.", type=str),
+        common("--benchmark NAME", "Or: a published benchmark, by its owners' files in --data."),
+        option("--data DIR", "Folder of the benchmark's files.", type=click.Path(path_type=Path)),
         common(
             "--classes FILE",
             "Word list or bundle [default: the truth's tags].",

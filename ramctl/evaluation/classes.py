@@ -1,7 +1,7 @@
 """The classes of an evaluation: their list, the tags that stand for them, groups of them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ class Classes:
     origin: str | None
     mapping: dict[str, list[str]]
     tag_system: LabelSystem | None = None
+    truth_ids: Mapping[str, int] | None = None  # of each string in the truth that is no name
 
     def __len__(self) -> int:
         return len(self.system)
@@ -65,6 +66,12 @@ class Classes:
     @cached_property
     def _mapping(self) -> dict[str, list[str]]:
         return {normalise(name): tags for name, tags in self.mapping.items()} | self.mapping
+
+    def in_truth(self, text: str) -> tuple[int, ...]:
+        """The classes that a string in the truth stands for."""
+        if self.truth_ids is None:
+            return self.system.ids(text)
+        return (self.truth_ids[text],) if text in self.truth_ids else ()
 
     def unused_map_lines(self) -> list[str]:
         """The names in the map that are not classes."""

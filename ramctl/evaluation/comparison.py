@@ -79,7 +79,7 @@ class Comparison:
             raise RunProblem(_why_nothing(truth, predictions))
         left = [t for t, _ in matches.pairs]
         right = [p for _, p in matches.pairs]
-        coded = truth.code(classes.system, left)
+        coded = truth.code(classes, left)
         if not (coded == POSITIVE).any():
             raise RunProblem("nothing to evaluate: no photo has a tag of the class list")
         scores, packed, decided_by = predictions.select(right)

@@ -21,6 +21,7 @@ from ramctl.evaluation.reading import Intake
 from ramctl.evaluation.score_store import ScoreStore, take_rows
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
+from ramctl.readers.predictions import read_predictions
 from ramctl.records.record import JsonObject, json_type, string_list
 
 # Tags that a threshold or a top-k cut off have score 0 here; a sigmoid is almost never exactly 0.
@@ -43,6 +44,12 @@ class _Columns:
     @classmethod
     def of(cls, system: LabelSystem, classes: Classes, cut: Cut) -> "_Columns":
         pairs = [(c, label) for label, tag in enumerate(system.tags) for c in classes.of_tag(tag)]
+        if classes.truth_ids and system.tags == classes.names:  # a doubled name is two labels
+            pairs = [
+                (c, label)
+                for c, label in pairs
+                if c == label or system.tags[c] != system.tags[label]
+            ]
         by_class, labels = np.array(sorted(pairs), np.intp).reshape(-1, 2).T
         which, starts = np.unique(by_class, return_index=True)
         thresholds = cut.for_tags(system, classes.n_listed)
@@ -205,7 +212,8 @@ class PredictionTable:
         `form` is one of `ramctl.readers.predictions`; None: it is recognised.
         """
         table = cls(ScoreReader(classes, cut), n_expected)
-        table.photos = intake.photos(name, table.reader.read, table._keep, form, classes.lists)
+        items = read_predictions(name, intake.stage, form, classes.lists)
+        table.photos = intake.photos(items, table.reader.read, table._keep)
         table._store_waiting()
         return table
 

@@ -4,18 +4,18 @@ Both sides are JSONL, or of another form that `ramctl.readers.predictions` knows
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from ramctl.errors import RecordProblem
+from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Truth
-from ramctl.labels import LabelSystem
 from ramctl.readers.predictions import read_predictions
-from ramctl.records.record import JsonObject, Reject, image_name, string_list
+from ramctl.records.record import Item, JsonObject, Reject, image_name, string_list
 from ramctl.records.report import Rejects, Report
 
 Taken = TypeVar("Taken")
@@ -28,17 +28,18 @@ class Intake:
     report: Report
     rejects: Rejects
 
+    @property
+    def stage(self) -> str:
+        """The command that reads."""
+        return self.report.command
+
     def photos(
         self,
-        name: str,
+        items: Iterable[Item],
         take: Callable[[JsonObject], Taken],
         keep: Callable[[Taken], object],
-        form: str | None = None,
-        label_lists: Sequence[Sequence[str]] = (),
     ) -> list[Photo]:
-        """The photos of a file or, for `-`, of stdin; `keep` gets what `take` makes of each.
-
-        `form` and `label_lists` are those of `read_predictions`.
+        """The photos of records; `keep` gets what `take` makes of each.
 
         Rejected are lines without a record, records for which `take` raises RecordProblem, and
         photos that were there already. RunProblem at the first of them with `--strict`.
@@ -46,8 +47,7 @@ class Intake:
         photos: list[Photo] = []
         lines: dict[str, int | None] = {}
         base, folder = None, ""
-        stage = self.report.command
-        for item in read_predictions(name, stage, form, label_lists):
+        for item in items:
             self.report.n_in += 1
             if isinstance(item, Reject):
                 self.rejects.add(item)
@@ -63,7 +63,7 @@ class Intake:
                     message = f"image {photo.name!r} is there already ({item.source}:{lines[path]})"
                     raise RecordProblem(message, code="bad_field")
             except RecordProblem as problem:
-                self.rejects.add(Reject.of(item, problem, stage))
+                self.rejects.add(Reject.of(item, problem, self.stage))
                 continue
             lines[path] = item.line
             keep(taken)
@@ -98,8 +98,13 @@ class TruthTable:
     @classmethod
     def read(cls, name: str, intake: Intake) -> "TruthTable":
         """The table of a file or, for `-`, of standard input."""
+        return cls.of(read_predictions(name, intake.stage), intake)
+
+    @classmethod
+    def of(cls, items: Iterable[Item], intake: Intake) -> "TruthTable":
+        """The table of records."""
         statements: list[Statement] = []
-        return cls(intake.photos(name, Statement.of, statements.append), statements)
+        return cls(intake.photos(items, Statement.of, statements.append), statements)
 
     def named(self) -> list[str]:
         """Every tag that the table names in any way, sorted."""
@@ -108,12 +113,12 @@ class TruthTable:
             names.update(statement.tags, statement.uncertain, statement.negatives or ())
         return sorted(names)
 
-    def tags_outside(self, classes: LabelSystem) -> list[str]:
+    def tags_outside(self, classes: Classes) -> list[str]:
         """The positive tags that are not classes, sorted."""
         tags = {tag for statement in self.statements for tag in statement.tags}
-        return sorted(tag for tag in tags if not classes.ids(tag))
+        return sorted(tag for tag in tags if not classes.in_truth(tag))
 
-    def code(self, classes: LabelSystem, rows: Sequence[int]) -> Truth:
+    def code(self, classes: Classes, rows: Sequence[int]) -> Truth:
         """Positive, negative or unknown for some of the photos and each class [N, C].
 
         A record with `negatives` says nothing about other classes; one without is complete.
@@ -129,5 +134,5 @@ class TruthTable:
                 (POSITIVE, statement.tags),
             ):
                 for tag in tags:
-                    row[list(classes.ids(tag))] = value
+                    row[list(classes.in_truth(tag))] = value
         return truth

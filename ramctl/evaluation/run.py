@@ -1,9 +1,11 @@
 """`ramctl eval`: read both sides, compare them, write what was asked for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.errors import UsageProblem
+from ramctl.evaluation.benchmarks import open_benchmark
 from ramctl.evaluation.classes import Classes, read_groups, read_map
 from ramctl.evaluation.comparison import (
     Bootstrap,
@@ -38,8 +40,10 @@ from ramctl.records.report import Rejects, Report
 class EvalOptions:
     """What the command line asks for; `-` is standard input."""
 
-    truth: str
+    truth: str | None = None  # or a benchmark, by the files in a folder
     predictions: str | tuple[str, ...] = ()  # nothing is standard input too
+    benchmark: str | None = None
+    data: Path | None = None
     classes: Path | None = None
     map_file: Path | None = None
     groups: Path | None = None
@@ -77,7 +81,8 @@ def run(options: EvalOptions) -> Report:
         named_or_stdin((), "a file of predictions")
     if len(set(options.systems)) < len(options.systems):
         raise UsageProblem("a file of predictions is named twice")
-    sources = [*options.systems, options.truth, options.baseline or ""]
+    _require_one_truth(options)
+    sources = [*options.systems, options.truth or "", options.baseline or ""]
     if sources.count(STDIN) > 1:
         raise UsageProblem("only one of PREDICTIONS, --truth and --baseline can be stdin (-)")
     if options.calibrate_for is not None and options.calibrate is None:
@@ -94,6 +99,15 @@ def run(options: EvalOptions) -> Report:
     )  # fmt: skip
     with output_lock(options.output, report, calibrate):
         return _run(options)
+
+
+def _require_one_truth(options: EvalOptions) -> None:
+    if (options.truth is None) == (options.benchmark is None):
+        raise UsageProblem("name what is true: --truth FILE or --benchmark NAME, one of these")
+    if (options.benchmark is None) != (options.data is None):
+        raise UsageProblem("--benchmark NAME and --data DIR go together")
+    if options.benchmark and options.classes:
+        raise UsageProblem("--benchmark brings its own classes: leave --classes out")
 
 
 def _file(path: Path | None) -> Path | None:
@@ -125,8 +139,7 @@ def _run(options: EvalOptions) -> Report:
     report = Report("eval", quiet=options.quiet, unit="photos")
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
         intake = Intake(report, rejects)
-        truth = TruthTable.read(options.truth, intake)
-        classes = _classes(options, truth)
+        truth, classes = _truth(options, intake)
         names = [*options.systems, *filter(None, [options.baseline])]
         tables = [
             PredictionTable.read(
@@ -145,7 +158,7 @@ def _run(options: EvalOptions) -> Report:
         compared = [goal.decide(comparison) for comparison in compared]
     ours = compared[0]
     result = _result(options, compared, predictions)
-    result["classes"]["truth_tags_outside"] = truth.tags_outside(classes.system)
+    result["classes"]["truth_tags_outside"] = truth.tags_outside(classes)
     _explain(report, ours, predictions, result)
     report.n_out = len(ours.photos)
     _write(options.output, render(result, options.form, spreadsheet=options.spreadsheet))
@@ -153,12 +166,20 @@ def _run(options: EvalOptions) -> Report:
     return report
 
 
-def _classes(options: EvalOptions, truth: TruthTable) -> Classes:
-    listed = options.classes
-    system = LabelSystem.read(listed) if listed else LabelSystem.from_tags(truth.named())
-    origin = str(listed) if listed else None
+def _truth(options: EvalOptions, intake: Intake) -> tuple[TruthTable, Classes]:
+    """What is true of each photo, and the classes that are evaluated."""
+    origin: Path | None
+    ids: Mapping[str, int] | None = None
+    if options.benchmark and options.data:
+        benchmark = open_benchmark(options.benchmark, options.data)
+        truth = TruthTable.of(benchmark.items, intake)
+        system, origin, ids = benchmark.classes, benchmark.origin, benchmark.ids
+    else:
+        truth, origin = TruthTable.read(options.truth or STDIN, intake), options.classes
+        system = LabelSystem.read(origin) if origin else LabelSystem.from_tags(truth.named())
     tag_system = LabelSystem.read(options.labels) if options.labels else None
-    return Classes(system, origin, read_map(options.map_file), tag_system)
+    listed = str(origin) if origin else None
+    return truth, Classes(system, listed, read_map(options.map_file), tag_system, ids)
 
 
 def _result(

@@ -16,6 +16,7 @@ from ramctl.evaluation.matching import Photo, match
 from ramctl.evaluation.predictions import tag_scores
 from ramctl.evaluation.reading import Intake
 from ramctl.labels import DEFAULT_THRESHOLD
+from ramctl.readers.predictions import read_predictions
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Rejects, Report
 
@@ -47,7 +48,8 @@ class TaggerScores:
         report = Report(command, quiet=True)
         with Rejects(report, None, strict=True) as rejects:
             scores: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
-            photos = Intake(report, rejects).photos(str(path), take, scores.append)
+            items = read_predictions(str(path), command)
+            photos = Intake(report, rejects).photos(items, take, scores.append)
         return cls(path, photos, scores, names, given)
 
     def rows_of(self, photos: Sequence[Photo]) -> NDArray[np.int64]:

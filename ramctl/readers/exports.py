@@ -95,8 +95,8 @@ def read_panoptic(source: Source) -> Iterator[Item]:
     Source: `predictions.json` of detectron2's COCOPanopticEvaluator, with which ODISE and SEEM
     evaluate, and COCO's own panoptic annotations: `file_name` is the mask's.
     """
-    names = {row["id"]: row["name"] for row in _rows(source, "categories", "id", "name")}
-    photos = {row["id"]: row["file_name"] for row in _rows(source, "images", "id", "file_name")}
+    names = _by_id(source, "categories", "name")
+    photos = _by_id(source, "images", "file_name")
     for number, row in enumerate(items_of(source, "annotations"), 1):
         try:
             image = photos.get(row["image_id"]) or PurePosixPath(row["file_name"]).stem
@@ -107,9 +107,11 @@ def read_panoptic(source: Source) -> Iterator[Item]:
         yield source.record({"image": image, "tags": list(dict.fromkeys(tags))}, number)
 
 
-def _rows(source: Source, key: str, *fields: str) -> Iterator[JsonObject]:
-    rows = (row for row in items_of(source, key) if isinstance(row, dict))
-    return (row for row in rows if row.keys() >= {*fields})
+def _by_id(source: Source, key: str, field: str) -> JsonObject:
+    try:
+        return {row["id"]: row[field] for row in items_of(source, key)}
+    except (KeyError, TypeError) as error:
+        raise RunProblem(f"{source.name}: not COCO's {key}: {error!r}") from error
 
 
 def read_list(source: Source) -> Iterator[Item]:

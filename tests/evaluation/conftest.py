@@ -25,8 +25,9 @@ def evaluate(tmp_path, monkeypatch):
         rows = tmp_path / f"predictions.{suffix}"
         names = {
             "predictions": str(source) if source else write_lines(rows, predictions),
-            "truth": write_lines(tmp_path / f"truth.{suffix}", truth),
         }
+        if truth is not None:
+            names["truth"] = write_lines(tmp_path / f"truth.{suffix}", truth)
         if baseline is not None:
             names["baseline"] = write_lines(tmp_path / "baseline.jsonl", baseline)
         out = Path("out.txt")

@@ -1,0 +1,198 @@
+"""Published benchmarks, from small files of ours in the forms of their owners."""
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.evaluation.benchmarks import BENCHMARKS, open_benchmark
+from ramctl.records.record import Reject
+from tests.conftest import SHARED
+
+CATEGORIES = [{"supercategory": "animal", "id": 18, "name": "dog"},
+              {"supercategory": "animal", "id": 17, "name": "cat"}]  # fmt: skip
+IMAGES = [{"id": 7, "file_name": "000000000007.jpg", "height": 4, "width": 4},
+          {"id": 5, "file_name": "000000000005.jpg", "height": 4, "width": 4}]  # fmt: skip
+OBJECTS = [
+    {"id": 1, "image_id": 7, "category_id": 17, "bbox": [0, 0, 1, 1], "iscrowd": 0},
+    {"id": 2, "image_id": 7, "category_id": 17, "bbox": [1, 1, 1, 1], "iscrowd": 1},
+]
+SEGMENTS = [
+    {"image_id": 7, "file_name": "7.png", "segments_info": [{"id": 1, "category_id": 17}]},
+    {"image_id": 5, "file_name": "5.png", "segments_info": []},
+]
+XML = """<annotation><folder>VOC2007</folder><filename>{0}.jpg</filename>
+<object><name>dog</name><difficult>0</difficult><bndbox><xmin>1</xmin></bndbox></object>
+<object><name>dog</name><difficult>1</difficult></object>
+<object><name>person</name><difficult>1</difficult></object></annotation>"""
+HIERARCHY = {"LabelName": "/m/0bl9f", "Subcategory": [
+    {"LabelName": "/m/animal", "Subcategory": [
+        {"LabelName": "/m/dog", "Part": [{"LabelName": "/m/tail"}]}, {"LabelName": "/m/cat"}]},
+    {"LabelName": "/m/tail"}]}  # fmt: skip
+NAMES = "/m/animal,Animal\n/m/dog,Dog\n/m/cat,Cat\n/m/tail,Tail\n"
+VERIFIED = """ImageID,Source,LabelName,Confidence
+a1,verification,/m/dog,1
+b2,verification,/m/animal,0
+a1,verification,/m/tail,0
+b2,crowdsource-verification,/m/other,1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Writes files below a folder; text, or what becomes JSON."""
+
+    def write(files) -> Path:
+        for name, content in files.items():
+            path = tmp_path / "data" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = content if isinstance(content, str) else json.dumps(content)
+            packed = gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
+            path.write_bytes(packed)
+        return tmp_path / "data"
+
+    return write
+
+
+def truth(name, folder):
+    """The classes, and of each photo what is true, uncertain and not true; a reject's code."""
+    benchmark = open_benchmark(name, folder)
+    said = [
+        item.code
+        if isinstance(item, Reject)
+        else [item.fields.get(key) for key in ("image", "tags", "uncertain", "negatives")]
+        for item in benchmark.items
+    ]
+    return benchmark.classes.tags, said
+
+
+@pytest.mark.parametrize("place", ["", "openimages_rare_200/"])
+def test_the_authors_lists(folder, place):
+    stem = f"{place}openimages_rare_200_ram"
+    data = folder({
+        f"{stem}_taglist.txt": "dog\ncat\n",
+        f"{stem}_annots.txt.gz": "test/a,cat\ntest/b\n",
+    })  # fmt: skip
+    expected = [["test/a", ["cat"], None, None], ["test/b", [], None, None]]
+    assert truth("openimages-rare-200", data) == (["dog", "cat"], expected)
+
+
+def test_numbered_classes_of_one_name_are_two(folder, evaluate):
+    data = folder({
+        "imagenet_multi_1000_taglist.txt": "missile\ncat\nmissile\n",
+        "imagenet_multi_1000_annots.txt": "a.JPEG,2 1\nb.JPEG\nc.JPEG,0\nd.JPEG,3\n",
+    })  # fmt: skip
+    said = [["a.JPEG", ["2", "1"], None, None], ["b.JPEG", [], None, None],
+            ["c.JPEG", ["0"], None, None], "bad_field"]  # fmt: skip
+    assert truth("imagenet-multi-1000", data) == (["missile", "cat", "missile"], said)
+    dense = [[0.1, 0.9, 0.8], [0.2, 0.1, 0.1], [0.9, 0.2, 0.1]]
+    rows = [{"image": f"{name}.JPEG", "dense": row} for name, row in zip("abc", dense, strict=True)]
+    rows[0]["label_names"] = ["missile", "cat", "missile"]
+    options = {"benchmark": "imagenet-multi-1000", "data": data, "code": 3}
+    result = evaluate(rows, None, **options)
+    assert (result["mAP"], result["averaged_classes"]) == (1.0, 3)
+    # By name alone they cannot be told apart: each is as likely as the likelier one.
+    by_name = [{"image": row["image"], "scores": {"missile": max(row["dense"][::2]),
+                "cat": row["dense"][1]}} for row in rows]  # fmt: skip
+    assert evaluate(by_name, None, **options)["mAP"] == pytest.approx((0.5 + 1 + 1) / 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "annotations"),
+    [
+        ("coco-80", "annotations/instances_val2017.json", OBJECTS),
+        ("coco-80", "instances_val2017.json.gz", OBJECTS),
+        ("coco-133", "annotations/panoptic_val2017.json", SEGMENTS),
+    ],
+)
+def test_coco(folder, name, file, annotations):
+    """Photos without any object count."""
+    known = {"info": {}, "images": IMAGES, "annotations": annotations, "categories": CATEGORIES}
+    photos = [["000000000007.jpg", ["cat"], None, None], ["000000000005.jpg", [], None, None]]
+    assert truth(name, folder({file: known})) == (["dog", "cat"], photos)
+
+
+@pytest.mark.parametrize("place", ["VOCdevkit/VOC2007/", "VOC2007/", ""])
+def test_voc_objects_that_are_difficult_to_see_count_neither_way(folder, place):
+    data = folder({
+        f"{place}ImageSets/Main/test.txt": "000001\n000002\n",
+        f"{place}Annotations/000001.xml": XML.format("000001"),
+        f"{place}Annotations/000009.xml": XML.format("000009"),
+    })  # fmt: skip
+    classes, said = truth("voc2007", data)
+    assert (len(classes), classes[0], classes[-1]) == (20, "aeroplane", "tvmonitor")
+    assert said == [["000001.jpg", ["dog"], ["person"], None], "bad_field"]
+
+
+def test_open_images_verdicts_spread_over_the_hierarchy(folder, evaluate):
+    data = folder({
+        "class-descriptions-boxable.csv": NAMES,
+        "bbox_labels_600_hierarchy.json": HIERARCHY,
+        "test-annotations-human-imagelabels.csv": VERIFIED,
+    })  # fmt: skip
+    said = [["a1", ["/m/animal", "/m/dog"], None, ["/m/tail"]],
+            ["b2", [], None, ["/m/animal", "/m/cat", "/m/dog"]]]  # fmt: skip
+    assert truth("open-images-v6", data) == (["Animal", "Dog", "Cat", "Tail"], said)
+    scores = {"Animal": 0.9, "Dog": 0.8, "Cat": 0.7, "Tail": 0.6}
+    rows = [{"image": "a1.jpg", "scores": scores}, {"image": "b2.jpg", "scores": scores}]
+    result = evaluate(rows, None, benchmark="open-images-v6", data=data)
+    # Cat is nowhere true, Tail is: wrong. Of a1 nobody asked for a cat.
+    assert (result["OP"], result["classes"]["without_positives"]) == (2 / 6, ["Cat", "Tail"])
+
+
+def test_what_is_missing_is_named(tmp_path):
+    for name in BENCHMARKS.keys() - {"oppo-common"}:
+        with pytest.raises(RunProblem, match=r"no \S+\.(txt|json|csv)"):
+            open_benchmark(name, tmp_path)
+
+
+def test_a_benchmark_is_private_or_unknown_or_half_named(evaluate, tmp_path):
+    with pytest.raises(UsageProblem, match="private"):
+        open_benchmark("oppo-common", tmp_path)
+    with pytest.raises(UsageProblem, match="none of openimages-common-214"):
+        open_benchmark("nothing", tmp_path)
+    for options, message in (
+        ({"benchmark": "coco-80"}, "go together"),
+        ({"benchmark": "coco-80", "data": tmp_path, "classes": tmp_path}, "its own classes"),
+        ({}, "name what is true"),
+    ):
+        with pytest.raises(UsageProblem, match=message):
+            evaluate([], None, **options)
+    with pytest.raises(UsageProblem, match="one of these"):
+        evaluate([], [], benchmark="coco-80", data=tmp_path)
+
+
+def test_damaged_files_are_an_error_in_a_line(folder):
+    bad = {"images": [{}], "annotations": [], "categories": CATEGORIES}
+    with pytest.raises(RunProblem, match="not COCO's instances: KeyError"):
+        truth("coco-80", folder({"instances_val2017.json": bad}))
+    files = {"class-descriptions-boxable.csv": "/m/dog,Dog\n"}
+    files["test-annotations-human-imagelabels.csv"] = "ImageID,Source\na,b\n"
+    with pytest.raises(RunProblem, match="not a hierarchy"):
+        truth("open-images-v6", folder(files | {"bbox_labels_600_hierarchy.json": [1]}))
+    with pytest.raises(RunProblem, match="csv:2: not a label"):
+        truth("open-images-v6", folder({"bbox_labels_600_hierarchy.json": HIERARCHY}))
+
+
+#: photos, photos without any class, positives, classes, distinct names
+COUNTS = {
+    "openimages-common-214": (57224, 157, 67866, 214, 214),
+    "openimages-rare-200": (21991, 0, 29519, 200, 200),
+    "hico-600": (9658, 0, 20268, 600, 600),
+    "imagenet-multi-1000": (50000, 3163, 57553, 1000, 998),
+}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_authors_files_as_published(name):
+    benchmark = open_benchmark(name, SHARED / "labels" / "ram")
+    photos = [item.fields["tags"] for item in benchmark.items]
+    tags = Counter(tag for tags in photos for tag in tags)
+    classes = benchmark.classes
+    counts = (len(photos), photos.count([]), tags.total(), len(classes), len({*classes.tags}))
+    assert counts == COUNTS[name]
+    assert all(classes.ids(tag) or tag in (benchmark.ids or {}) for tag in tags)
