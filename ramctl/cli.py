@@ -30,7 +30,7 @@ NOTES = """\
 Defaults come from RAMCTL_<COMMAND>_<OPTION>, RAMCTL_<OPTION>, ./ramctl.toml and
 ~/.config/ramctl/ramctl.toml, in this order; --show-config prints a command's.
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
-130 interrupted, 141 the reader closed the pipe, 143 terminated."""
+4 stopped by --max-time; 130 interrupted, 141 the reader closed the pipe, 143 terminated."""
 
 
 class LazyGroup(TwoHelps, click.Group):

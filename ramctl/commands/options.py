@@ -10,7 +10,8 @@ from ramctl.records.shards import ALL, Shard
 FILE_OR_FOLDER = click.Path(path_type=Path)
 EXIT_CODES = """\
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
-130 interrupted, 143 terminated (what is written is complete, --resume continues)."""
+4 stopped by --max-time, inputs are left; 130 interrupted, 143 terminated (in these three cases
+what is written is complete, and --resume continues)."""
 
 
 def read_shard(text: str) -> Shard:

@@ -18,8 +18,8 @@ NOTES = """
 Reads image, tags, captions, caption_tags, generated_captions, generated_caption_tags, kinds.
 Writes a bundle to OUT; OUT.work holds the unfinished run (checkpoints, features, records).
 Several processes: torchrun ... -m ramctl train ...
-Exit codes: 0 done, or stopped by --max-time; 1 failed; 2 wrong usage; 3 done, but some records
-were rejected; 130 interrupted, 143 terminated (the state is saved, --resume continues).
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some records were rejected; 4 stopped by
+--max-time; 130 interrupted, 143 terminated (in these three cases --resume continues).
 """
 STARTS = [
     common(

@@ -186,8 +186,7 @@ def _run(options: CleanOptions, source: Iterator[Item], baseline: Baseline | Non
         else:
             cleaning.cluster(folder)
     except TimeIsUp:
-        report.say(f"--max-time is over; the same command continues in {folder.path}")
-        return report
+        return cleaning.out_of_time(f"the same command continues in {folder.path}")
     report.say(f"{options.stage} done in {folder.path}")
     return report
 
@@ -227,8 +226,7 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
             cleaning.detect(folder, source)
             cleaning.cluster(folder)
         except TimeIsUp:
-            report.say("--max-time is over; the same command with --resume continues")
-            return report
+            return cleaning.out_of_time("the same command with --resume continues")
         cleaning.apply(folder)
         if options.work is None and report.n_left == 0:
             remove_folder(folder.path)
@@ -315,6 +313,13 @@ class Cleaning:
             options.clustering, thresholds, of_own, options.min_regions, options.top,
             options.protect, options.chance, tuple(map(_content, options.scores_files)),
         )  # fmt: skip
+
+    def out_of_time(self, how_to_go_on: str) -> Report:
+        """The report of a run that `--max-time` ended before the last stage, which it has said."""
+        self.report.time_is_up = True
+        self.report.say(f"--max-time is over; {how_to_go_on}")
+        self.report.write_stats(self.options.stream.stats)
+        return self.report
 
     def detect(
         self, work: WorkFolder, source: Iterable[Item], baseline: Baseline | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from ramctl import __version__
-from ramctl.errors import EXIT_OK, EXIT_REJECTS
+from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import Sink, open_rejects, rejects_file
@@ -33,6 +33,7 @@ class Report:
     n_skipped: int = 0  # done before, or rejected
     n_rejected_before: int = 0  # of these
     n_left: int = 0
+    time_is_up: bool = False  # `--max-time` ended the run before its end
     rejects: Counter[str] = field(default_factory=Counter)
     extra: JsonObject = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -44,7 +45,9 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 when all was done, 3 when some inputs were rejected, now or in an earlier stretch."""
+        """4 when time did not suffice, 3 when inputs were rejected, now or in an earlier stretch."""
+        if self.time_is_up:
+            return EXIT_TIME_IS_UP
         return EXIT_REJECTS if self.rejects or self.n_rejected_before else EXIT_OK
 
     def say(self, message: str) -> None:
@@ -90,6 +93,7 @@ class Report:
             "skipped": self.n_skipped,
             "rejected_before": self.n_rejected_before,
             "left": self.n_left,
+            "time_is_up": self.time_is_up,
             "rejects": dict(sorted(self.rejects.items())),
             "seconds": round(seconds, 3),
             "rate": round(self.n_out / seconds, 3) if seconds > 0 else 0.0,

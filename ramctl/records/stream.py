@@ -377,6 +377,7 @@ class _Run:
                     self.report.n_left += 1
                 elif entry.status == "rejected":
                     self.report.n_rejected_before += 1
+            self.report.time_is_up = self.report.n_left > 0
         # Those that the time did not suffice to try again are rejects still.
         self.report.n_rejected_before += len(self.retried)
         for part in footer:

@@ -112,6 +112,7 @@ class _Run:
             self.report.say(f"interrupted while reading photos; {RESUME_HINT}")
             raise
         except TimeIsUp:
+            self.report.time_is_up = True
             self.report.say(f"stopped while reading photos; {RESUME_HINT}")
             return
         self.report.n_out = self.report.n_in - self.report.n_rejected
@@ -181,6 +182,8 @@ class _Run:
                         self.report.say(event.describe(pace.total_steps))
         left = pace.total_steps - trainer.step
         if left:
+            self.report.time_is_up = self.stop.signum is None
+            self.report.extra |= {"steps": trainer.step, "steps_left": left}
             self.report.say(f"stopped after step {trainer.step}, {left} left; {RESUME_HINT}")
         return not left
 

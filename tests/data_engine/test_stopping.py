@@ -1,6 +1,7 @@
 """What a stopped run keeps, what stays in memory, and strings that a label system has twice."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -108,6 +109,19 @@ def test_a_signal_while_photos_are_looked_at_loses_nothing(
     assert not list((work / "shards").glob(".*"))
     clean(*arguments, "--resume")
     assert (tmp_path / "out.jsonl").read_bytes() == clean("in.jsonl").stdout
+
+
+def test_time_that_is_up_is_said_in_the_exit_code_and_in_the_statistics(
+    clean, photo_records, tmp_path
+):
+    (tmp_path / "in.jsonl").write_bytes(lines(photo_records))
+    stats = ["--stats", "stats.json", "--resume"]
+    for options in (["-o", "out.jsonl"], ["--work", "work", "--stage", "detect"]):
+        done = clean("in.jsonl", *options, *stats, "--max-time", "0s", code=4)
+        assert b"--max-time is over" in done.stderr
+        assert json.loads((tmp_path / "stats.json").read_text())["time_is_up"] is True
+    assert not (tmp_path / "out.jsonl").exists()
+    clean("in.jsonl", "-o", "out.jsonl", "--resume")
 
 
 @pytest.mark.slow

@@ -175,9 +175,11 @@ def test_resume_with_another_model_is_an_error_that_says_so(tmp_path):
 
 def test_max_time_stops_after_a_batch_and_says_how_many_are_left(tmp_path):
     report = run([b'{"a":1}', b'{"a":2}', b'{"a":3}'], tmp_path, max_time=0.0)
-    assert (report.n_out, report.n_left, report.exit_code) == (0, 3, 0)
+    assert (report.n_out, report.n_left, report.exit_code) == (0, 3, 4)
+    assert (report.stats()["left"], report.stats()["time_is_up"]) == (3, True)
     report = run([b'{"a":1}', b'{"a":2}', b'{"a":3}'], tmp_path, resume=True)
     assert [row["a"] for row in rows(tmp_path / "out.jsonl")] == [1, 2, 3]
+    assert (report.exit_code, report.stats()["time_is_up"]) == (0, False)
 
 
 def test_an_existing_output_is_replaced_only_when_the_new_one_is_complete(tmp_path):

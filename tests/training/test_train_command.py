@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle
+from ramctl.records.signals import StopRequest
 from ramctl.training import initial
 from tests.conftest import REPOSITORY
 from tests.training.conftest import DATA, training_records, write_records
@@ -56,7 +57,7 @@ def test_the_trained_bundle_tags(train, parsed, command):
 def test_records_from_a_pipe_train_and_resume_without_the_pipe(train, tmp_path):
     lines = [json.dumps({**row, "image": str(DATA / row["image"])}) for row in training_records()]
     done = train("--out", "x", "--steps", 2, "--max-time", "0s", stdin="\n".join(lines))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 4, done.stderr
     assert "continue with --resume" in done.stderr
     assert (tmp_path / "x.work" / "records.jsonl").is_file()
     again = train("--out", "x", "--steps", 2)
@@ -234,10 +235,24 @@ def test_what_captions_alone_cannot_be_learnt_with_is_one_line(train, parsed, ar
 def test_time_that_is_up_while_photos_are_read_ends_in_a_resumable_run(train, command, parsed):
     frozen = ["--set", "training.backbone_lr_factor=0.0"]
     done = train(parsed, "--out", "x", "--steps", 1, "--max-time", "0s", *frozen)
-    assert (done.returncode, "stopped while reading" in done.stderr) == (0, True)
+    assert (done.returncode, "stopped while reading" in done.stderr) == (4, True)
     assert not Path("x").exists()
     done = command("train", "--out", "x", "--resume", "--threads", 1)
     assert (done.returncode, Path("x/bundle.json").is_file()) == (0, True)
+
+
+def test_steps_that_time_leaves_are_in_the_exit_code_and_the_statistics(
+    train, parsed, tmp_path, monkeypatch
+):
+    def stats_of(*options) -> tuple[int, bool, int | None]:
+        done = train(*options, "--out", "x", "--stats", "stats.json")
+        stats = json.loads((tmp_path / "stats.json").read_text())
+        return done.returncode, stats["time_is_up"], stats.get("steps_left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StopRequest, "raise_if_due", lambda self: None)  # photos are read in time
+        assert stats_of(parsed, "--steps", 2, "--max-time", "0s") == (4, True, 1)
+    assert stats_of("--resume") == (0, False, None)
 
 
 def test_an_existing_bundle_is_replaced_when_the_new_one_is_complete(train, parsed, tmp_path):

@@ -1,0 +1,36 @@
+"""How scripts/mini/Makefile goes on after a training run that time has ended."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PROBE = """\
+include scripts/mini/Makefile
+probe:
+\t$(call begun,$(WORK)/x,records.jsonl)
+\ttouch $(WORK)/done
+"""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("ends", "code", "message"),
+    [
+        ("mkdir -p {work}/x.work; exit 4", 2, "not finished: scripts/train_mini again continues"),
+        ("mkdir -p {work}/x.work; exit 1", 2, ""),
+        ("exit 0", 0, ""),
+    ],
+)
+def test_time_that_is_up_is_said_and_no_target_is_made(ends, code, message, tmp_path):
+    ramctl = tmp_path / "ramctl"
+    ramctl.write_text(f"#!/bin/sh\n{ends.format(work=tmp_path)}\n")
+    ramctl.chmod(0o755)
+    given = ["-f", "-", f"RAMCTL={ramctl}", f"WORK={tmp_path}", "probe"]
+    done = subprocess.run(
+        ["make", *given], input=PROBE, cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert (done.returncode, "not finished" in done.stderr) == (code, bool(message)), done.stderr
+    assert message in done.stderr and (tmp_path / "done").exists() == (code == 0)
