@@ -162,7 +162,8 @@ def _count(report: Report, found: JsonObject | str) -> None:
 
 def _check(command: str, options: Any) -> None:
     """UsageProblem for what cannot be shared."""
-    stream, names = options.stream, ("group", "build_labels", "gallery", "xmp_remove", "page")
+    stream = options.stream
+    names = ("group", "build_labels", "gallery", "xmp_remove", "page", "prune")
     refused = {f"--{name.replace('_', '-')}": getattr(options, name, None) for name in names}
     refused |= {"--retry-rejects": stream.retry_rejects, "--max-time": stream.max_time}
     refused["--report"] = refused.pop("--page")

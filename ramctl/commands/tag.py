@@ -29,6 +29,7 @@ OPTIONS = {
         option("-0, --null", "Names on stdin end with NUL."),
         option("--from-tags", "The inputs are records of an earlier run: take their tags."),
         option("--by-content", "With --resume: know photos by content, not by size and time."),
+        option("--prune", "With --resume: drop the records of photos that are gone."),
         option("--max-pixels N", "Reject larger photos.", default=200_000_000),
         option("--max-bytes N", "Reject photos in larger files.", default=1_000_000_000),
         option("--max-seconds N", "Reject photos that take longer to decode.", default=60),

@@ -21,13 +21,19 @@ _NAME = re.compile(r"<figcaption><b>([^<]*)</b>")
 
 
 @contextmanager
-def open_gallery(path: Path, *, add: bool = False, keep: bool = False) -> Iterator[Adder]:
+def open_gallery(
+    path: Path,
+    *,
+    add: bool = False,
+    keep: bool = False,
+    is_shown: Callable[[str], bool] = lambda name: True,
+) -> Iterator[Adder]:
     """A function that adds a photo to the page, which replaces `path` at the end of the block.
 
     It raises RecordProblem for a photo that cannot be read. With `add` the photos of the page at
-    `path` come first, without those that are shown anew. After an error `path` is as it was; with
-    `keep`, a later call with `add` then shows the photos of this one too. RunProblem when another
-    run writes the page, or it cannot be written.
+    `path` come first, without those that are shown anew, or not at all (`is_shown`, by their
+    names). After an error `path` is as it was; with `keep`, a later call with `add` then shows the
+    photos of this one too. RunProblem when another run writes the page, or it cannot be written.
     """
     head, tail = render("gallery.html").split(_PLACE_OF_PHOTOS)
     # Figures are on file before their records: memory must not grow with the number of photos, and
@@ -47,7 +53,7 @@ def open_gallery(path: Path, *, add: bool = False, keep: bool = False) -> Iterat
             with replacing(path) as stream:
                 stream.write(head.encode())
                 older = path if add and path.exists() else None
-                stream.writelines(_all_figures(older, figures))
+                stream.writelines(_all_figures(older, figures, is_shown))
                 stream.write(tail.encode())
         except BaseException:
             if not keep:
@@ -75,11 +81,18 @@ def _problems_of(path: Path) -> Iterator[None]:
         raise RunProblem(f"{path}: {error.strerror or error}") from error
 
 
-def _all_figures(page: Path | None, figures: Path) -> Iterator[bytes]:
+def _all_figures(
+    page: Path | None, figures: Path, is_shown: Callable[[str], bool]
+) -> Iterator[bytes]:
     """The figures of an older page and the new ones; of those with one name only the last."""
+
+    def is_kept(name: str) -> bool:
+        is_exact = name != _NO_NAME and "\\n" not in name
+        return name not in last and (not is_exact or is_shown(name))
+
     last = {name: number for number, (name, _) in enumerate(_named_figures(figures))}
     if page is not None:
-        yield from (line for name, line in _named_figures(page) if name not in last)
+        yield from (line for name, line in _named_figures(page) if is_kept(name))
     for number, (name, line) in enumerate(_named_figures(figures)):
         if last[name] == number or name == _NO_NAME:
             yield line

@@ -15,9 +15,18 @@ from ramctl.photos.archives import open_archive, split_member
 from ramctl.photos.decoding import is_photo_name, read_photo
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
-from ramctl.records.record import Item, Record, Reject, Unread, encode_name, shown_name
+from ramctl.records.record import (
+    Item,
+    Record,
+    Reject,
+    Unread,
+    decode_name,
+    encode_name,
+    shown_name,
+)
 
 _BLOCK = 1 << 16
+_BYTES = "bytes:"  # of a key, before a name that is not UTF-8
 _RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
 
@@ -56,6 +65,52 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
         else:
             for found in _globbed(name):
                 yield from _expand(found, Path(), inputs)
+
+
+def require_some(names: Sequence[str]) -> None:
+    """RunProblem for an input where nothing is, as on a disk that is not mounted.
+
+    All that an earlier run has found there would count as gone.
+    """
+    for name in names:
+        place = Path(name)
+        if name == STDIN or (is_photo_name(name) and not glob.has_magic(name)):
+            continue
+        if place.is_dir():
+            is_empty = not any(place.iterdir())
+        else:
+            is_empty = not place.exists() and not any(glob.iglob(name, recursive=True))  # noqa: PTH207
+        if is_empty:
+            raise RunProblem(f"{name}: nothing is there (--prune; is the disk mounted?)")
+
+
+def is_gone(key: str, root: str | None = None) -> bool:
+    """Whether there is no photo of the name in a record's key any more, nor below `root`.
+
+    Never for the position of a record in a list, and where that cannot be known.
+    """
+    if key.isdecimal():
+        return False
+    if key.startswith(_BYTES):
+        key = decode_name({"bytes": key.removeprefix(_BYTES)})
+    return all(_is_missing(key, Path(base)) for base in {"", root or ""})
+
+
+def _is_missing(name: str, base: Path) -> bool:
+    try:
+        (base / name).lstat()
+        return False
+    except (FileNotFoundError, NotADirectoryError):
+        inside = split_member(name)
+    except (OSError, ValueError):
+        return False
+    if inside is None:
+        return True
+    try:
+        open_archive(base / inside[0]).stamp(inside[1])
+    except RecordProblem as problem:
+        return problem.code == "missing_image"
+    return False
 
 
 def _require(name: str, inputs: PhotoInputs) -> None:
@@ -134,7 +189,7 @@ def _unreadable(name: str, code: str, message: str, inputs: PhotoInputs) -> Unre
 
 def _photo(name: str, base: Path, inputs: PhotoInputs) -> Record:
     image = encode_name(name)
-    key = image if isinstance(image, str) else f"bytes:{image['bytes']}"
+    key = image if isinstance(image, str) else _BYTES + image["bytes"]
     stamp = _stamp(name, base, by_content=inputs.by_content)
     return Record({"image": image}, shown_name(name), None, base, key, stamp)
 

@@ -51,13 +51,14 @@ def _parsed_block(lines: list[bytes]) -> list[JsonObject]:
 
 
 class RowIndex:
-    """Finds the rows of a state file by key; they stay in the file, 21 bytes of each here.
+    """Finds the rows of a state file by a field; they stay in the file, 21 bytes of each here.
 
     The hash of a key and the row share a number, hash first: sorted, they are sorted by key, and
     rows of one key keep their order. `n_bytes` are the file's, `start` those of its first line.
     """
 
-    def __init__(self, n_bytes: int = 0, start: int = 0) -> None:
+    def __init__(self, n_bytes: int = 0, start: int = 0, field: str = "key") -> None:
+        self._field = field
         self._row_mask = (1 << (n_bytes // _SHORTEST).bit_length()) - 1
         self._hash_mask = (1 << 64) - 1 - self._row_mask
         self._keys = array("Q")
@@ -100,9 +101,9 @@ class RowIndex:
         place = first + self._n_gone[first]
         while place < len(self) and self._keys[place] & self._hash_mask == wanted:
             number = self._keys[place] & self._row_mask
-            is_gone = bool(self._flags[number] & (_DROPPED | _TAKEN))
+            is_gone = not self.is_left(number)
             row = {} if is_gone else self._read(number)
-            is_found = row.get("key") == key
+            is_found = row.get(self._field) == key
             if (is_gone or is_found) and place == first + self._n_gone[first]:
                 self._n_gone[first] += 1  # so that a key of many rows is not searched each time
             if is_found:
@@ -124,6 +125,10 @@ class RowIndex:
         """Have a row count no more."""
         self.n_dropped += not self.is_dropped(number)
         self._flags[number] |= _DROPPED
+
+    def is_left(self, number: int) -> bool:
+        """Whether a row was neither dropped nor taken."""
+        return not self._flags[number] & (_DROPPED | _TAKEN)
 
     def is_dropped(self, number: int) -> bool:
         """Whether a row was dropped; one that came after the last `add` was not."""

@@ -12,6 +12,8 @@ from typing import BinaryIO, cast
 from ramctl.errors import RunProblem
 from ramctl.records.files import is_device, kept_path, move_into_place, part_path, sync_file
 
+_BLOCK = 1 << 16
+
 
 class Sink:
     """Something that lines are appended to; as it is, it takes them nowhere."""
@@ -29,6 +31,10 @@ class Sink:
     def cut(self, end: int) -> None:
         """Drop everything after byte `end`: what a killed run wrote but did not record."""
         self.end = end
+
+    def line_before(self, end: int) -> bytes:
+        """The line of an earlier run that ends at this byte."""
+        raise NotImplementedError
 
     def compact(self, stale: Iterator[tuple[int, int]]) -> None:
         """Write a copy of what is in the file, without these ranges, beside it."""
@@ -80,6 +86,16 @@ class PartFile(Sink):
         if end < self.end:
             self.end = end
             self._open()
+
+    def line_before(self, end: int) -> bytes:
+        line, start = b"", end
+        with self._problems(), self._source.open("rb") as stream:
+            while start and b"\n" not in line[:-1]:
+                size = min(start, _BLOCK)
+                start -= size
+                stream.seek(start)
+                line = stream.read(size) + line
+        return line[line.rfind(b"\n", 0, -1) + 1 :]
 
     def write(self, data: bytes) -> int:
         if self._stream is None:

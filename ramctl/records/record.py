@@ -37,6 +37,7 @@ class Record:
     base: Path = field(default_factory=Path)
     key: str = ""
     stamp: str = ""
+    known: JsonObject | None = None  # its output, which an earlier run has found
 
     @property
     def place(self) -> str:

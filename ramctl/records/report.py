@@ -32,6 +32,8 @@ class Report:
     n_out: int = 0
     n_skipped: int = 0  # done before, or rejected
     n_rejected_before: int = 0  # of these
+    n_renamed: int = 0  # whose earlier records were moved to new names
+    n_pruned: int = 0  # earlier records that were dropped
     n_left: int = 0
     time_is_up: bool = False  # `--max-time` ended the run before its end
     rejects: Counter[str] = field(default_factory=Counter)
@@ -44,8 +46,13 @@ class Report:
         return sum(self.rejects.values())
 
     @property
+    def has_found(self) -> bool:
+        """Whether there was any input."""
+        return self.n_in + self.n_skipped > 0
+
+    @property
     def exit_code(self) -> int:
-        """4 when time did not suffice, 3 when inputs were rejected, now or in an earlier stretch."""
+        """4 when time was up before the end, 3 when inputs were rejected, now or earlier."""
         if self.time_is_up:
             return EXIT_TIME_IS_UP
         return EXIT_REJECTS if self.rejects or self.n_rejected_before else EXIT_OK
@@ -76,8 +83,8 @@ class Report:
             before = self.n_rejected_before
             of_them = f" ({before} of them rejected)" if before else ""
             parts.append(f"{self.n_skipped} done before{of_them}")
-        if self.n_left:
-            parts.append(f"{self.n_left} left")
+        later = {"renamed": self.n_renamed, "pruned": self.n_pruned, "left": self.n_left}
+        parts += [f"{number} {what}" for what, number in later.items() if number]
         rate = self.n_out / seconds if seconds > 0 else 0.0
         parts += [f"{seconds:.1f} s", f"{rate:.{0 if rate >= 10 else 1}f} {self.unit}/s"]
         return ", ".join(parts) + f" ({self.device})"
@@ -92,6 +99,8 @@ class Report:
             "rejected": self.n_rejected,
             "skipped": self.n_skipped,
             "rejected_before": self.n_rejected_before,
+            "renamed": self.n_renamed,
+            "pruned": self.n_pruned,
             "left": self.n_left,
             "time_is_up": self.time_is_up,
             "rejects": dict(sorted(self.rejects.items())),

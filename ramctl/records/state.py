@@ -12,9 +12,10 @@ is complete, output and state lose what was dropped: see `compact`.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +31,7 @@ from ramctl.records.files import (
     state_path,
     sync_file,
 )
-from ramctl.records.record import JsonObject
+from ramctl.records.record import JsonObject, Record
 
 Status = Literal["done", "rejected"]
 Range = tuple[int, int]
@@ -50,6 +51,17 @@ class Entry:
     problem: Problem | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What `--resume` asks about the photos behind an earlier run's records."""
+
+    is_gone: Callable[[str], bool]  # whether no photo has the name in a key any more
+    prune: bool = False  # drop the records of those that are gone
+    by_content: bool = False  # stamps are of content: a record moves to the photo's new name
+    # Whether what stands beside a photo is missing, by its record and what gives its output.
+    lacks: Callable[[Record, Callable[[], JsonObject]], bool] = lambda record, known: False
+
+
 def recorded_fingerprint(output: Path) -> dict[str, str]:
     """The fingerprint in the state of an output; empty where there is none."""
     path = state_path(output)
@@ -64,7 +76,7 @@ class ResumeState:
     """Looks up earlier entries by input key and appends new ones.
 
     `rejects` is the rejects file of this run, if there is one; `n_header` are the output's bytes
-    before the first record.
+    before the first record. With `by_stamp` entries are found by their stamps too.
     """
 
     def __init__(
@@ -74,6 +86,8 @@ class ResumeState:
         fingerprint: Mapping[str, str],
         rejects: Path | None = None,
         n_header: int = 0,
+        *,
+        by_stamp: bool = False,
     ) -> None:
         self._path = path
         self._head: JsonObject = {
@@ -82,6 +96,7 @@ class ResumeState:
             "header": n_header,
         }  # fmt: skip
         self._index = RowIndex()
+        self._stamps = RowIndex() if by_stamp else None
         self._pending: list[bytes] = []
         self._size = 0
         self.ends: dict[Status, int] = {"done": n_header, "rejected": 0}
@@ -120,6 +135,8 @@ class ResumeState:
         n_valid = self._take_head(old_head, n_reject_bytes)
         head = orjson.dumps(self._head) + b"\n"
         self._index = RowIndex(self._size, len(head))
+        if self._stamps is not None:
+            self._stamps = RowIndex(self._size, len(head), field="stamp")
         is_changed = head != old_head
         try:
             for line, row, was_unwritten in self._valid_rows(n_output_bytes, n_valid):
@@ -133,7 +150,12 @@ class ResumeState:
         if is_changed or self._size != self._index.n_bytes:
             rows = self._valid_rows(n_output_bytes, n_valid)
             self._size = self._write(self._path, (line for line, *_ in rows))
-        self._index.open(self._path)
+        for index in self._indexes:
+            index.open(self._path)
+
+    @property
+    def _indexes(self) -> list[RowIndex]:
+        return [self._index] if self._stamps is None else [self._index, self._stamps]
 
     def _valid_rows(
         self, n_output: int, n_rejects: int | None
@@ -154,7 +176,10 @@ class ResumeState:
 
     def _add_earlier(self, line: bytes, row: JsonObject) -> None:
         status: Status = row["status"]
-        self._index.add(row["key"], line, is_written=row["end"] > self.ends[status])
+        is_written = row["end"] > self.ends[status]
+        self._index.add(row["key"], line, is_written=is_written)
+        if self._stamps is not None:
+            self._stamps.add(row["stamp"], line, is_written=is_written)
         self.ends[status] = row["end"]
         if "drops" in row:
             self._index.drop(row["drops"])
@@ -184,7 +209,27 @@ class ResumeState:
         found = self._index.take(key)
         if found is None:
             return None
-        number, row = found
+        return self._entry(*found)
+
+    def take_renamed(self, stamp: str, is_gone: Callable[[str], bool]) -> Entry | None:
+        """The entry of an input of the same content that is done, and whose key is gone."""
+        while self._stamps is not None and (found := self._stamps.take(stamp)) is not None:
+            number, row = found
+            is_done = row["status"] == "done" and self._index.is_left(number)
+            if is_done and is_gone(row["key"]):
+                return self._entry(number, row)
+        return None
+
+    def prune(self, is_gone: Callable[[str], bool]) -> int:
+        """Drop the entries of inputs that were not taken and are gone; how many these are."""
+        n_pruned = 0
+        for number, (_, row) in enumerate(islice(read_rows(self._path), len(self._index))):
+            if self._index.is_left(number) and is_gone(row["key"]):
+                self._index.drop(number)
+                n_pruned += 1
+        return n_pruned
+
+    def _entry(self, number: int, row: JsonObject) -> Entry:
         problem = (row["code"], row["message"]) if "code" in row else None
         is_written = self._index.is_written(number)
         return Entry(number, row["status"], row["stamp"], row["end"], is_written, problem)
@@ -263,7 +308,8 @@ class ResumeState:
 
     def close(self) -> None:
         """Look up no earlier entries any more."""
-        self._index.close()
+        for index in self._indexes:
+            index.close()
 
     def sync(self) -> None:
         """Have the state on the disk."""

@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
 from ramctl.records.files import is_device, output_lock, part_path, require_distinct, state_path
-from ramctl.records.jsonl import dumps, stamp_of
+from ramctl.records.jsonl import dumps, loads, stamp_of
 from ramctl.records.outputs import (
     PartFile,
     Sink,
@@ -28,7 +29,7 @@ from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Report
 from ramctl.records.shards import ALL, Shard
 from ramctl.records.signals import StopRequest, deadline
-from ramctl.records.state import Entry, Problem, ResumeState, Status, roll_forward
+from ramctl.records.state import Collection, Entry, Problem, ResumeState, Status, roll_forward
 
 Outcome = JsonObject | RecordProblem
 Batch = list[Record]
@@ -104,6 +105,33 @@ def and_then(stage: Stage, act: Callable[[Record, JsonObject], object]) -> Stage
     return watched(stage, notice)
 
 
+def unless_known(stage: Stage) -> Stage:
+    """The stage for the records whose output is not known from an earlier run."""
+
+    def staged(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
+        ahead: deque[Batch] = deque()
+
+        def unknown() -> Iterator[Batch]:
+            for batch in batches:
+                ahead.append(batch)
+                if to_do := [record for record in batch if record.known is None]:
+                    yield to_do
+
+        for outcomes in stage(unknown()):
+            while all(record.known is not None for record in ahead[0]):
+                yield _known(ahead.popleft(), iter(()))
+            yield _known(ahead.popleft(), iter(outcomes))
+        while ahead:
+            yield _known(ahead.popleft(), iter(()))
+
+    return staged
+
+
+def _known(batch: Batch, found: Iterator[Outcome]) -> list[Outcome]:
+    """What is known of each record, else the next outcome that was found."""
+    return [next(found) if record.known is None else record.known for record in batch]
+
+
 def run_stream(
     report: Report,
     source: Iterable[Item],
@@ -114,12 +142,14 @@ def run_stream(
     encode: Encoder = dumps,
     header: bytes = b"",
     footer: Callable[[], Iterable[bytes]] = tuple,
+    collection: Collection | None = None,
 ) -> Report:
     """Run `stage` over `source` and write what comes out; returns the filled report.
 
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`;
     `encode` makes the bytes of one output object, `header` comes before the first,
-    what `footer` gives after the last of a finished run.
+    what `footer` gives after the last of a finished run. With a `collection`, whose stage is
+    `unless_known`, the output is JSONL.
     Raises Interrupted after saving when a signal asked to stop, UsageProblem when two outputs are
     one file, RunProblem when output cannot be written or another run is writing it, and at the
     first reject with `strict`.
@@ -129,8 +159,11 @@ def run_stream(
         require_distinct(output=options.output, rejects=rejects, stats=options.stats)
         stack.enter_context(output_lock(options.output, rejects, say=report.say))
         stop = stack.enter_context(StopRequest(deadline(options.max_time)))
-        outputs = _Outputs.open(report, options, fingerprint or {}, len(header), stack)
-        run = _Run(iter(source), report, options, outputs, encode, stop)
+        by_stamp = collection is not None and collection.by_content
+        outputs = _Outputs.open(
+            report, options, fingerprint or {}, len(header), stack, by_stamp=by_stamp
+        )
+        run = _Run(iter(source), report, options, outputs, encode, stop, collection)
         output = outputs.sinks["done"]
         if header and output.end == 0:
             output.write(header)
@@ -171,6 +204,8 @@ class _Outputs:
         fingerprint: Mapping[str, str],
         n_header: int,
         stack: ExitStack,
+        *,
+        by_stamp: bool = False,
     ) -> "_Outputs":
         """New outputs, or with `resume` those of an earlier run, cut where its state ends."""
         output, rejects = options.output, rejects_file(options.rejects)
@@ -183,7 +218,9 @@ class _Outputs:
             sinks = {"done": sink, "rejected": open_rejects(options.rejects, resume=False)}
             return cls(sinks, None, output)
         file = rejects if rejects is not None and not is_device(rejects) else None
-        state = ResumeState(state_path(output), report.command, fingerprint, file, n_header)
+        state = ResumeState(
+            state_path(output), report.command, fingerprint, file, n_header, by_stamp=by_stamp
+        )
         if not options.resume:
             # First, so that no crash leaves the old state beside a new part.
             state.start()
@@ -203,6 +240,10 @@ class _Outputs:
     def earlier(self, key: str) -> Entry | None:
         """What an earlier run did with an input."""
         return self.state.take(key) if self.state else None
+
+    def record_of(self, entry: Entry) -> JsonObject:
+        """What an earlier run has written of an input that is done."""
+        return loads(self.sinks["done"].line_before(entry.end))
 
     @property
     def keeps_rejects(self) -> bool:
@@ -267,6 +308,7 @@ class _Run:
     outputs: _Outputs
     encode: Encoder
     stop: StopRequest
+    collection: Collection | None = None
     positions: Iterator[int] = field(default_factory=count)
     in_flight: deque[list[_Work]] = field(default_factory=deque)
     retried: deque[_Work] = field(default_factory=deque)
@@ -305,7 +347,7 @@ class _Run:
                 continue
             self.report.n_in += 1
             if isinstance(item, Record):
-                yield item, entry
+                yield item, entry or self._renamed(item)
             else:
                 self.report.reject(item)
                 self._write_reject(item, key, stamp_of(item), entry)
@@ -337,8 +379,29 @@ class _Run:
                     return False
                 self._write_earlier_reject(key, item, entry, *entry.problem)
             self.report.n_rejected_before += 1
+        elif self._is_incomplete(item, entry):
+            return False
         self.report.n_skipped += 1
         return True
+
+    def _is_incomplete(self, item: Item, entry: Entry) -> bool:
+        """Whether something beside a photo that is done is missing; its output is then known."""
+        known = partial(self.outputs.record_of, entry)
+        if self.collection and isinstance(item, Record) and self.collection.lacks(item, known):
+            item.known = known()
+            return True
+        return False
+
+    def _renamed(self, record: Record) -> Entry | None:
+        """The entry of a photo that had another name; what it found is known of the record."""
+        state, collection = self.outputs.state, self.collection
+        if state is None or collection is None or not record.stamp:
+            return None
+        entry = state.take_renamed(record.stamp, collection.is_gone)
+        if entry is not None:
+            record.known = self.outputs.record_of(entry) | {"image": record.fields["image"]}
+            self.report.n_renamed += 1
+        return entry
 
     def _write_earlier_reject(
         self, key: str, item: Item, entry: Entry, code: str, message: str
@@ -368,6 +431,14 @@ class _Run:
                 self.report.n_out += 1
         self.outputs.flush()
 
+    def _prune(self, collection: Collection) -> None:
+        """Drop the records of photos that are gone, once those with new names have theirs."""
+        report, state = self.report, self.outputs.state
+        if not report.has_found:
+            report.warn("no photo was found, so --prune drops nothing (is the disk mounted?)")
+        elif state is not None and not report.time_is_up:
+            report.n_pruned = state.prune(collection.is_gone)
+
     def finish(self, footer: Iterable[bytes]) -> None:
         """Count what the time limit left undone, and complete the outputs."""
         if self.stop.is_due:
@@ -378,6 +449,8 @@ class _Run:
                 elif entry.status == "rejected":
                     self.report.n_rejected_before += 1
             self.report.time_is_up = self.report.n_left > 0
+        if self.collection is not None and self.collection.prune:
+            self._prune(self.collection)
         # Those that the time did not suffice to try again are rejects still.
         self.report.n_rejected_before += len(self.retried)
         for part in footer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ramctl.errors import UsageProblem
 from ramctl.pages.gallery import open_gallery
-from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
+from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
 from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin, unread_inputs
 from ramctl.records.jsonl import MAX_LINE
@@ -19,7 +19,16 @@ from ramctl.records.outputs import rejects_file
 from ramctl.records.record import Item, Unread
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
-from ramctl.records.stream import Stage, StreamOptions, and_then, each, run_stream, watched
+from ramctl.records.state import Collection
+from ramctl.records.stream import (
+    Stage,
+    StreamOptions,
+    and_then,
+    each,
+    run_stream,
+    unless_known,
+    watched,
+)
 from ramctl.tagging.exports import (
     Adder,
     add_photo_content,
@@ -64,6 +73,7 @@ class TagOptions:
     recursive: bool = False
     null: bool = False
     by_content: bool = False
+    prune: bool = False  # drop the records of photos that are gone
     root: str | None = None
     max_line: int = MAX_LINE  # bytes of a JSONL line
     model: str = "mini"
@@ -101,6 +111,12 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
         raise UsageProblem("--tag-counts counts one run; --from-tags counts all of a result")
     options.sidecars.text_style.check()
     stream = options.stream
+    if options.prune and not (stream.resume and options.form == "jsonl"):
+        raise UsageProblem("--prune needs --resume and -f jsonl")
+    if options.prune and (options.from_tags or options.xmp_remove):
+        raise UsageProblem(
+            "--prune is for photos that are tagged, not for --from-tags, --xmp-remove"
+        )
     require_lines(options.form, resume=stream.resume, shard=stream.shard)
     require_distinct(
         output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats,
@@ -109,6 +125,8 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
     )  # fmt: skip
     report = Report("tag", quiet=options.quiet, unit="images")
     named = named_or_stdin(options.inputs, "photos")
+    if options.prune:
+        require_some(named)
     photos = PhotoInputs(
         named, options.root, options.recursive, options.null, options.by_content, options.max_line
     )
@@ -171,6 +189,7 @@ def _write(
     stack: ExitStack,
 ) -> Report:
     """Run the stage, and write its records and what belongs to each."""
+    stage = unless_known(stage)
     for act in _additions(options, labels, report, stack):
         stage = and_then(stage, act)
     stage = watched(stage, RootCheck().notice)
@@ -195,8 +214,19 @@ def _write(
     header = form.header if options.stream.shard.index == 1 else b""  # one in all shards together
     return run_stream(
         report, source, stage, options.stream, fingerprint=depends, encode=encode,
-        header=header, footer=form.footer,
+        header=header, footer=form.footer, collection=_collection(options, report),
     )  # fmt: skip
+
+
+def _collection(options: TagOptions, report: Report) -> Collection | None:
+    """What `--resume` looks after besides the photos that are new, where records can be read."""
+    if options.form != "jsonl":
+        return None
+    collection = Collection(partial(is_gone, root=options.root), options.prune, options.by_content)
+    if options.sidecars.xmp or options.sidecars.text:
+        lacks = SidecarWriter(options.sidecars, report.say).lacks
+        collection = replace(collection, lacks=lacks)
+    return collection
 
 
 def _additions(
@@ -211,7 +241,14 @@ def _additions(
         yield SidecarWriter(options.sidecars, report.say).write
     if options.gallery:
         stream = options.stream
-        gallery = open_gallery(options.gallery, add=stream.resume, keep=stream.output is not None)
+
+        def is_shown(name: str) -> bool:
+            is_pruned = options.prune and report.has_found
+            return not (is_pruned and is_gone(name, options.root))
+
+        gallery = open_gallery(
+            options.gallery, add=stream.resume, keep=stream.output is not None, is_shown=is_shown
+        )
         yield stack.enter_context(gallery)
     if options.label_config:
         yield stack.enter_context(open_label_config(options.label_config, labels))

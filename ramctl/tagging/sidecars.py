@@ -17,6 +17,7 @@ from ramctl.tagging.xmp import (
     KEYWORDS,
     Field,
     Keywords,
+    is_ours,
     keyword_changes,
     merge_tags,
     new_items,
@@ -62,21 +63,42 @@ class SidecarWriter:
 
     def write(self, record: Record, fields: JsonObject) -> None:
         """Write a tagged photo's sidecars; RecordProblem for one that cannot be written."""
-        options, tags = self.options, fields["tags"]
         photo = photo_path(image_name(fields), record.base)
         if not photo.exists():  # the record is an earlier run's
             raise RecordProblem(f"{photo}: no such file", code="missing_image")
-        sidecars = []
         # All are prepared before the first is written: a bad one leaves the others alone too.
+        self._write(self._sidecars(photo, fields))
+
+    def _sidecars(self, photo: Path, fields: JsonObject) -> list[Sidecar]:
+        options, sidecars = self.options, []
         if options.xmp:
-            sidecars += xmp_sidecars(photo, tags, options, self.neighbours)
+            sidecars += xmp_sidecars(photo, fields["tags"], options, self.neighbours)
         if options.text:
             if others := self.neighbours(photo):
                 path = photo.with_suffix(options.text_style.suffix)
                 message = f"{path} would be the sidecar of {others[0]} as well"
                 raise RecordProblem(message, code="write_failed")
             sidecars.append(text_sidecar(photo, fields, options.existing_text, options.text_style))
-        self._write(sidecars)
+        return sidecars
+
+    def lacks(self, record: Record, known: Callable[[], JsonObject]) -> bool:
+        """Whether a photo has no sidecar of ours any more that the record of its tags asks for.
+
+        A sidecar that cannot be read is left alone.
+        """
+        try:
+            photo = photo_path(image_name(record.fields), record.base)
+            is_there = all(map(_is_ours, self._paths(photo)))
+            sidecars = [] if is_there else self._sidecars(photo, known())
+        except (RecordProblem, OSError, ValueError):
+            return False
+        return any(sidecar.content is not None for sidecar in sidecars)
+
+    def _paths(self, photo: Path) -> Iterator[Path]:
+        if self.options.xmp:
+            yield from xmp_paths(photo, self.options.style, self.neighbours)
+        if self.options.text:
+            yield photo.with_suffix(self.options.text_style.suffix)
 
     def remove(self, record: Record) -> JsonObject:
         """The unchanged record, once its photo's XMP sidecars hold no machine tags."""
@@ -224,6 +246,12 @@ def text_sidecar(
     line = style.separator.join(part for part in parts if part)
     new_content = f"{line}\n".encode()
     return Sidecar(path, None if new_content == content else new_content)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a sidecar is there and, where that can be told, holds something that we wrote."""
+    content = _read(path)
+    return content is not None and (path.suffix != ".xmp" or is_ours(content))
 
 
 def _as_text(content: bytes | None) -> str:

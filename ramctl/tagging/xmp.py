@@ -103,6 +103,11 @@ def remove_tags(content: bytes | None) -> bytes | None:
     return merge_tags(content, (), "")
 
 
+def is_ours(content: bytes) -> bool:
+    """Whether a sidecar says that something in it was written by us: a quick look."""
+    return _OURS.encode() in content
+
+
 def keyword_changes(before: bytes | None, after: bytes | None) -> tuple[list[str], list[str]]:
     """The keywords that a sidecar gains and loses, in order, paths as `people|Anna`."""
     old, new = (_shown(XmpDocument(content or None)) for content in (before, after))

@@ -12,7 +12,8 @@ from ramctl.parsing.parser import CaptionParser
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.stream import StreamOptions, each, run_stream
+from ramctl.records.state import Collection
+from ramctl.records.stream import StreamOptions, each, run_stream, unless_known
 from tests.conftest import REPOSITORY
 from tests.faults.crashes import KILLED, Work, crash_matrix, resumed_by, run, some_of
 
@@ -83,6 +84,37 @@ def test_a_resumed_run_with_changed_inputs(options, tmp_path):
     assert tags == [["horse"], ["red", "house"], ["green", "boat"], ["dog"], ["boat"]]
     rejects = (tmp_path / "run" / "rejects").read_text().splitlines()
     assert [json.loads(line)["line"] for line in rejects] == [2, 6]
+
+
+def test_photos_that_were_renamed_and_deleted(tmp_path):
+    def work() -> int:
+        files = sorted(Path().glob("*.jpg"))
+        items = [
+            Record(
+                {"image": str(f), "captions": ["a " + f.read_text()]},
+                key=str(f),
+                stamp=f.read_text(),
+            )
+            for f in files
+        ]
+        collection = Collection(lambda key: not Path(key).exists(), prune=True, by_content=True)
+        settings = StreamOptions(Path("out"), resume=True, batch=1, progress=False)
+        report, stage = Report("test", quiet=True), unless_known(each(words_of))
+        return run_stream(report, items, stage, settings, collection=collection).exit_code
+
+    def first(folder: Path) -> None:
+        for name in ("boat", "dog", "horse"):
+            (folder / f"{name}.jpg").write_text(name)
+        assert run(folder, work)[0] == 0
+        (folder / "boat.jpg").rename(folder / "old.jpg")
+        (folder / "dog.jpg").unlink()
+        (folder / "new.jpg").write_text("house")
+
+    assert crash_matrix(tmp_path / "run", first, work, resumed_by(work)) > 15
+    rows = map(json.loads, (tmp_path / "run" / "out").read_text().splitlines())
+    tags = {row["image"]: (row["tags"], row["captions"]) for row in rows}
+    assert list(tags) == ["horse.jpg", "new.jpg", "old.jpg"]
+    assert tags["old.jpg"] == (["boat"], ["a boat"])
 
 
 def test_a_rejects_file_that_comes_later(tmp_path):

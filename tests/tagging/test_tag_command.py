@@ -11,45 +11,14 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from PIL import Image
 
-from ramctl.cli import main
 from tests.conftest import REPOSITORY
 from tests.tagging.conftest import save_photo
 
 HEAVY = ("torch", "torchvision", "timm", "transformers", "onnx", "scipy", "sklearn")
-
-
-class Done(NamedTuple):
-    """What a run left behind."""
-
-    returncode: int
-    stdout: bytes
-    stderr: bytes
-
-
-@pytest.fixture
-def tag(colours, photos, monkeypatch):
-    """Runs `ramctl tag` with the colour model in the folder of photos, in this process."""
-    monkeypatch.chdir(photos)
-
-    def run(*arguments, stdin: bytes = b"") -> Done:
-        streams = {
-            "stdin": io.TextIOWrapper(io.BytesIO(stdin)),
-            "stdout": io.TextIOWrapper(io.BytesIO(), write_through=True),
-            "stderr": io.TextIOWrapper(io.BytesIO(), errors="backslashreplace", write_through=True),
-        }
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
-            for name, stream in streams.items():
-                patch.setattr(sys, name, stream)
-            main(["tag", "--model", str(colours), *map(str, arguments)])
-        out, err = (streams[name].buffer.getvalue() for name in ("stdout", "stderr"))
-        return Done(int(ended.value.code), out, err)
-
-    return run
 
 
 def rows(done) -> list[dict]:

@@ -1,0 +1,184 @@
+"""`tag --resume` on a collection that changes: photos renamed, deleted, sidecars taken away."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ramctl.photos.finding import is_gone
+from ramctl.tagging.scorers import BundleScorer
+from tests.tagging.conftest import save_photo
+
+RESUMED = ("-o", "tags.jsonl", "--resume")
+
+
+def records() -> dict[str, dict]:
+    rows = [json.loads(line) for line in Path("tags.jsonl").read_bytes().splitlines()]
+    assert len({row["image"] for row in rows}) == len(rows)
+    return {row["image"]: row for row in rows}
+
+
+@pytest.fixture
+def scored(monkeypatch) -> list[int]:
+    """How many photos the model was asked about, batch by batch."""
+    counts: list[int] = []
+    scores = BundleScorer.scores
+
+    def counting(self, photos):
+        counts.append(len(photos))
+        return scores(self, photos)
+
+    monkeypatch.setattr(BundleScorer, "scores", counting)
+    return counts
+
+
+def test_the_record_of_a_renamed_photo_moves_with_it(tag, scored):
+    arguments = ["-R", ".", *RESUMED, "--by-content", "--dense"]
+    tag(*arguments)
+    before, n_scored = records(), sum(scored)
+    Path("old").mkdir()
+    Path("red.png").rename("old/scarlet.png")
+    save_photo(Path("new.png"), "blue", size=(9, 9))
+    Path("copy.png").write_bytes(Path("blue.png").read_bytes())
+    done = tag(*arguments, "--stats", "stats.json")
+    assert (done.returncode, sum(scored)) == (3, n_scored + 2)  # a copy is another photo
+    assert b"3 in, 3 out, 0 rejected, 4 done before (1 of them rejected), 1 renamed" in done.stderr
+    after = records()
+    assert after["./old/scarlet.png"] == before["./red.png"] | {"image": "./old/scarlet.png"}
+    assert "./red.png" not in after and len(after) == len(before) + 2
+    assert json.loads(Path("stats.json").read_text())["renamed"] == 1
+    lines = Path("tags.jsonl").read_bytes()
+    assert b"0 in, 0 out, 0 rejected, 7 done before" in tag(*arguments).stderr
+    assert Path("tags.jsonl").read_bytes() == lines
+
+
+def test_two_photos_of_one_content_that_swap_their_names_with_others_keep_their_records(tag):
+    arguments = ["-R", "pair", *RESUMED, "--by-content"]
+    for name in ("a", "b"):
+        save_photo(Path("pair") / f"{name}.png", "red")
+    tag(*arguments)
+    for name in ("a", "b"):
+        Path("pair", f"{name}.png").rename(f"pair/{name}{name}.png")
+    assert b"2 renamed" in tag(*arguments).stderr
+    assert list(records()) == ["pair/aa.png", "pair/bb.png"]
+
+
+def test_a_renamed_photo_gets_its_sidecars_without_being_tagged_again(tag, scored):
+    arguments = ["red.png", "scarlet.png", *RESUMED, "--by-content", "--xmp", "--txt"]
+    tag(arguments[0], *arguments[2:])
+    n_scored = sum(scored)
+    Path("red.png").rename("scarlet.png")
+    assert tag(*arguments[1:]).returncode == 0
+    assert sum(scored) == n_scored
+    assert "auto|red" in Path("scarlet.png.xmp").read_text()
+    assert Path("scarlet.txt").read_text() == Path("red.txt").read_text()
+
+
+def test_photos_that_are_gone_are_pruned_where_that_is_asked_for(tag):
+    arguments = ["-R", ".", *RESUMED, "--gallery", "page.html", "--rejects", "rejects"]
+    tag(*arguments)
+    n_before = len(records())
+    for name in ("red.png", "broken.jpg"):
+        Path(name).unlink()
+    tag(*arguments)
+    assert len(records()) == n_before and Path("rejects").read_text()
+    done = tag(*arguments, "--prune", "--stats", "stats.json")
+    assert b"0 in, 0 out, 0 rejected, 3 done before, 2 pruned" in done.stderr
+    assert done.returncode == 0
+    assert json.loads(Path("stats.json").read_text())["pruned"] == 2
+    assert "./red.png" not in records() and len(records()) == n_before - 1
+    assert Path("rejects").read_text() == ""
+    shown = re.findall(r"<figcaption><b>(.*?)</b>", Path("page.html").read_text())
+    assert shown == ["./blue.png", "./green.png", "./sub/white.png"]
+    assert b"3 done before, " in tag(*arguments, "--prune").stderr
+
+
+def test_only_photos_that_are_gone_are_pruned_not_those_that_this_run_leaves_out(tag):
+    tag("red.png", "blue.png", *RESUMED)
+    Path("red.png").unlink()
+    assert b"1 in, 1 out, 0 rejected, 1 pruned" in tag("green.png", *RESUMED, "--prune").stderr
+    assert list(records()) == ["blue.png", "green.png"]
+
+
+def test_a_photo_that_time_left_without_its_record_is_not_pruned_meanwhile(tag):
+    arguments = ["-R", ".", *RESUMED, "--by-content", "--prune"]
+    tag(*arguments)
+    Path("red.png").rename("scarlet.png")
+    done = tag(*arguments, "--max-time", "0s")
+    assert done.returncode == 4 and "./red.png" in records()
+    assert b"1 renamed" in tag(*arguments).stderr
+    assert "./scarlet.png" in records() and "./red.png" not in records()
+
+
+def test_a_disk_that_is_not_mounted_prunes_nothing(tag, photos):
+    arguments = ["-R", "sub", *RESUMED, "--prune"]
+    tag(*arguments)
+    before = Path("tags.jsonl").read_bytes()
+    Path("sub/white.png").unlink()
+    for names in (["sub"], ["nowhere"], ["sub/*.png"]):
+        done = tag("-R", "red.png", *names, *RESUMED, "--prune")
+        assert (done.returncode, b"is the disk mounted?" in done.stderr) == (1, True)
+    done = tag("-", *RESUMED, "--prune", stdin=b"")
+    assert b"no photo was found, so --prune drops nothing" in done.stderr
+    assert Path("tags.jsonl").read_bytes() == before
+    shutil.rmtree("sub")
+    assert tag("-R", "sub", "red.png", *RESUMED, "--prune").returncode == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-o", "tags.jsonl", "--prune"],
+        [*RESUMED, "--prune", "-f", "text"],
+        [*RESUMED, "--prune", "--from-tags"],
+    ],
+)
+def test_prune_says_what_it_needs(tag, arguments):
+    done = tag("red.png", *arguments)
+    assert (done.returncode, b"--prune" in done.stderr) == (2, True)
+
+
+def test_what_is_gone_is_told_from_what_cannot_be_known(photos, tmp_path):
+    assert is_gone(str(photos / "red.jpg")) and not is_gone(str(photos / "red.png"))
+    assert is_gone("red.png") and not is_gone("red.png", str(photos))
+    assert is_gone("bytes:/2EvYg==") and not is_gone("17")
+    (photos / "link.png").symlink_to("not mounted")
+    assert not is_gone(str(photos / "link.png"))
+    shutil.make_archive(str(tmp_path / "shard"), "tar", photos)
+    assert not is_gone(f"{tmp_path}/shard.tar#./red.png")
+    assert is_gone(f"{tmp_path}/shard.tar#./no.png") and is_gone(f"{tmp_path}/no.tar#./red.png")
+    (tmp_path / "bad.tar").write_bytes(b"no archive" * 100)
+    assert not is_gone(f"{tmp_path}/bad.tar#./red.png")
+
+
+def test_resuming_writes_sidecars_that_were_taken_away(tag, scored):
+    photos = ("red.png", "blue.png", "green.png")
+    arguments = [*photos, *RESUMED, "--xmp", "--txt"]
+    tag(*arguments)
+    before, n_scored = records(), sum(scored)
+    assert tag("--xmp-remove", "red.png").returncode == 0
+    Path("blue.txt").unlink()
+    done = tag(*arguments)
+    assert b"2 in, 2 out, 0 rejected, 1 done before" in done.stderr
+    assert sum(scored) == n_scored and records() == before
+    assert "auto|red" in Path("red.png.xmp").read_text()
+    assert Path("blue.txt").read_text() == "blue, colour\n"
+    assert b"0 in, 0 out, 0 rejected, 3 done before" in tag(*arguments).stderr
+
+
+def test_a_photo_without_tags_lacks_no_sidecar(tag):
+    arguments = ["red.png", *RESUMED, "--xmp", "--threshold", "1"]
+    tag(*arguments)
+    assert not Path("red.png.xmp").exists()
+    assert b"1 done before" in tag(*arguments).stderr
+
+
+def test_a_sidecar_that_another_program_has_broken_leaves_the_record_alone(tag):
+    arguments = ["red.png", *RESUMED, "--xmp"]
+    tag(*arguments)
+    Path("red.png.xmp").write_text("<broken")
+    done = tag(*arguments)
+    assert (done.returncode, Path("red.png.xmp").read_text()) == (0, "<broken")
+    assert list(records()) == ["red.png"]
