@@ -8,6 +8,7 @@ identify labels and a string stands for all ids that have it.
 import gzip
 import hashlib
 import math
+import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,13 +19,18 @@ from typing import Any
 
 import orjson
 
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.files import read_lines, write_atomic
 from ramctl.records.record import KINDS, JsonObject
 
 LABELS = "labels.jsonl"  # its name in a bundle
 # A tag is given above this probability where neither a model nor the user says otherwise.
 DEFAULT_THRESHOLD = 0.5
+MOST_NAMED = 5  # in one line of a message
+_CELL_ENDS = re.compile("[,;\t]")
+_HEADERS = frozenset(
+    f"{word}{end}" for word in ("tag", "label", "word", "keyword", "name") for end in ("", "s")
+) | {"class", "classes", "class_name", "category", "categories", "id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,33 @@ def _read_line(line: str) -> Label:
     if not line.lstrip().startswith("{"):
         return Label(line.strip())
     return Label.from_json(orjson.loads(line))
+
+
+def read_threshold(text: str) -> float | None:
+    """The number of `--threshold NUMBER`, None for a file's name; UsageProblem outside [0, 1]."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if not 0 <= value <= 1:
+        raise UsageProblem(f"--threshold {text}: not between 0 and 1")
+    return value
+
+
+def list_doubts(words: Sequence[Label]) -> Iterator[str]:
+    """What looks wrong in a user's list of words: a table's header, words that are there twice."""
+    if not words:
+        return
+    first = words[0].tag
+    cells = [cell.strip(' "') for cell in _CELL_ENDS.split(first)]
+    if cells[0].casefold() in _HEADERS:
+        yield f"the first line, {first!r}, looks like a table's header, and is looked for as a word"
+    seen: dict[str, str] = {}
+    pairs = [(seen.setdefault(normalise(word.tag), word.tag), word.tag) for word in words]
+    if doubles := [f"{one!r} and {other!r}" for one, other in pairs if one != other]:
+        more = ", ..." if len(doubles) > MOST_NAMED else ""
+        shown = ", ".join(doubles[:MOST_NAMED]) + more
+        yield f"words that differ only in case or hyphens get the same scores: {shown}"
 
 
 def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[float]:

@@ -1,7 +1,5 @@
 """`ramctl clean`: the data engine's cleaning as a filter."""
 
-from collections.abc import Callable, Sequence
-
 import click
 
 from ramctl.commands import options
@@ -25,18 +23,6 @@ numbers per tag, and 5 x (features x (features + labels)) for the predictions.
 --outliers and --threshold take the place of --least-chance, unless that is given too.
 {options.EXIT_CODES}
 """
-
-
-def words_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """Reads words of a list, given in any order; `none` and `all` for the extremes."""
-
-    def read(text: str) -> tuple[str, ...]:
-        words = {"none": set(), "all": set(known)}.get(text, set(text.split(",")))
-        if unknown := words - set(known):
-            raise click.BadParameter(f"{min(unknown)!r} is not one of {', '.join(known)}")
-        return tuple(word for word in known if word in words)
-
-    return read
 
 
 def read_protected(text: str) -> tuple[str, ...]:
@@ -69,7 +55,7 @@ OPTIONS = {
         option(
             "--kinds KIND,...",
             "Kinds of tags to clean.",
-            type=words_of(KINDS),
+            type=options.words_of(KINDS),
             default="object,scene",
         ),
         option("--only FILE|top:K", "Only these tags, or the K most frequent."),

@@ -1,5 +1,6 @@
 """The options that several commands share, declared once, and the types of their values."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -20,6 +21,18 @@ def read_shard(text: str) -> Shard:
         return Shard.parse(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def words_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Reads words of a list, given in any order; `none` and `all` for the extremes."""
+
+    def read(text: str) -> tuple[str, ...]:
+        words = {"none": set(), "all": set(known)}.get(text, set(text.split(",")))
+        if unknown := words - set(known):
+            raise click.BadParameter(f"{min(unknown)!r} is not one of {', '.join(known)}")
+        return tuple(word for word in known if word in words)
+
+    return read
 
 
 shard = option(

@@ -6,6 +6,7 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.base import common, option
+from ramctl.records.record import KINDS
 from ramctl.tagging.formats import FORMATS
 
 TARGET = "ramctl.tagging.run:TagOptions"
@@ -50,6 +51,11 @@ OPTIONS = {
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
         ),
         common("--top N", "At most N of them."),
+        option(
+            "--kinds KIND,...",
+            f"Only these kinds of tags: {', '.join(KINDS)}.",
+            type=options.words_of(KINDS),
+        ),
         option("--include FILE", "Give only the tags in FILE.", type=TEXT),
         option("--exclude FILE", "Never give the tags in FILE.", type=TEXT),
         option("--rename FILE", "Rename tags, by lines of tag<TAB>name.", type=TEXT),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import LabelSystem, read_thresholds
+from ramctl.labels import LabelSystem, read_threshold, read_thresholds
 
 # The forms of `--threshold` that compare a region with all regions of its tag.
 LOWEST, MEAN, DEVIATIONS = "lowest", "mean", "deviations"
@@ -23,10 +23,10 @@ def global_or_file(text: str | None, bundle: Bundle) -> list[float]:
     """One threshold per label: the number, the file's, or by default the model's own."""
     if text is None:
         return bundle.thresholds
-    try:
-        return [_share(text, text)] * len(bundle.labels)
-    except ValueError:
-        return read_thresholds(Path(text), bundle.labels, bundle.threshold)
+    number = read_threshold(text)
+    if number is not None:
+        return [number] * len(bundle.labels)
+    return read_thresholds(Path(text), bundle.labels, bundle.threshold)
 
 
 def to_add(text: str | None, precision: float | None, bundle: Bundle) -> list[float]:

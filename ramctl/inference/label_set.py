@@ -3,7 +3,7 @@
 L labels, M descriptions of one label, E width of text embeddings, W width of a label's row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.batches import chunks
-from ramctl.labels import Label, LabelSystem, read_thresholds
+from ramctl.labels import Label, LabelSystem, list_doubts, read_threshold, read_thresholds
 from ramctl.text.encoder import TextEncoder, read_text_encoder
 from ramctl.text.static_table import unit
 
@@ -67,13 +67,13 @@ def _padded(vectors: Sequence[Rows], most: int, width: int) -> Rows:
 
 def choose_labels(
     bundle: Bundle, named: str | None, threshold: str | None, dtype: str = "fp32",
-    precision: float | None = None,
+    precision: float | None = None, say: Callable[[str], None] = lambda message: None,
 ) -> LabelSet:  # fmt: skip
     """The labels of `--labels` with the thresholds of `--threshold` or `--precision`.
 
     `named` is a word list, a `labels.jsonl`, a bundle or a JSON file of descriptions; `+FILE` adds
     to the bundle's own labels. Words that the bundle knows keep what it learnt of them; others are
-    embedded by its text encoder and take `open_set_threshold`.
+    embedded by its text encoder and take `open_set_threshold`. `say` is told what looks wrong.
     """
     if precision is not None and threshold is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
@@ -81,6 +81,8 @@ def choose_labels(
     chosen = own
     if named is not None:
         words = read_words(named.removeprefix("+"))
+        for doubt in list_doubts(words):
+            say(f"{named.removeprefix('+')}: {doubt}")
         chosen = _with_words(bundle, own, words, keep_own=named.startswith("+"))
     return replace(chosen, thresholds=_thresholds(threshold, own, chosen))
 
@@ -117,6 +119,9 @@ def _with_words(bundle: Bundle, own: LabelSet, words: LabelSystem, *, keep_own: 
         # Without evidence, a label that is asked for by name is as good as a new word.
         is_known = bool(ids) and own.labels[ids[0]].validated
         usual = float(own.thresholds[ids[0]]) if is_known else bundle.open_set_threshold
+        if ids and word == Label(word.tag):  # of a plain list
+            known = own.labels[ids[0]]
+            word = Label(word.tag, known.kind, names=known.names)
         labels.append(word)
         limits.append(usual if word.threshold is None else word.threshold)
         own_ids.append(ids[0] if ids else None)
@@ -203,10 +208,18 @@ def _thresholds(threshold: str | None, own: LabelSet, chosen: LabelSet) -> NDArr
     """One number for all, a file's numbers, or what each label came with."""
     if threshold is None:
         return chosen.thresholds
-    try:
-        return np.full(len(chosen.labels), float(threshold))
-    except ValueError:
-        path = Path(threshold)
+    number = read_threshold(threshold)
+    if number is not None:
+        return np.full(len(chosen.labels), number)
+    thresholds = _from_file(Path(threshold), own, chosen)
+    for tag, value in zip(chosen.labels.tags, thresholds.tolist(), strict=True):
+        if not 0 <= value <= 1:
+            raise RunProblem(f"{threshold}: {value:g}, of {tag!r}, is no score from 0 to 1")
+    return thresholds
+
+
+def _from_file(path: Path, own: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:
+    """A file's number for each label that it names, else what the label came with."""
     first = path.read_bytes()[:1] if path.is_file() else b"{"
     if first != b"{" and len(chosen.labels) != len(own.labels):
         # Numbers in id order belong to the bundle's own labels; added words keep theirs.

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 
 from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.labels import read_threshold
 from ramctl.records.record import JsonObject, Record, json_type, set_tags, string_list
 from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import SelectionOptions
 
 _NEED_THE_MODEL = ("labels", "precision", "dense", "boxes", "caption")
+_CHOICES_OF_LABELS = {"leaf": "--leaf", "language": "--lang", "kinds": "--kinds"}
 
 
 def read_results(options: TaggerOptions) -> Callable[[Record], JsonObject]:
@@ -21,9 +23,9 @@ def read_results(options: TaggerOptions) -> Callable[[Record], JsonObject]:
         if getattr(options, name) != getattr(defaults, name):
             raise UsageProblem(f"--from-tags has no model for --{name}")
     choice = options.choice
-    if choice.leaf or choice.language:
-        name = "leaf" if choice.leaf else "lang"
-        raise UsageProblem(f"--from-tags has no model for --{name}")
+    for name, option in _CHOICES_OF_LABELS.items():
+        if getattr(choice, name) not in (None, False):
+            raise UsageProblem(f"--from-tags has no model for {option}")
     threshold = _number(options.threshold)
 
     def read(record: Record) -> JsonObject:
@@ -42,10 +44,12 @@ def read_results(options: TaggerOptions) -> Callable[[Record], JsonObject]:
 
 
 def _number(threshold: str | None) -> float | None:
-    try:
-        return None if threshold is None else float(threshold)
-    except ValueError:
-        raise UsageProblem("--from-tags takes a number as --threshold") from None
+    if threshold is None:
+        return None
+    number = read_threshold(threshold)
+    if number is None:
+        raise UsageProblem("--from-tags takes a number as --threshold")
+    return number
 
 
 def _scores(fields: JsonObject) -> Mapping[str, float]:

@@ -19,6 +19,7 @@ from ramctl.errors import UsageProblem
 from ramctl.inference.label_set import LabelSet, choose_labels, peer_label_set, read_words
 from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, number_format
 from ramctl.inference.regions import View, label_boxes
+from ramctl.labels import list_doubts
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import LIMITS
 from ramctl.records.record import JsonObject
@@ -106,7 +107,7 @@ class BundleScorer(Scorer):
         self._runtime = choose_runtime(bundle, options.runtime, options.device, options.dtype)
         dtype = number_format(self._runtime)
         self.label_set = choose_labels(
-            bundle, options.labels, options.threshold, dtype, options.precision
+            bundle, options.labels, options.threshold, dtype, options.precision, options.say
         )
         self._usual_batch = bundle.batch_size or DEFAULT_BATCH
         self.batch = options.batch or self._usual_batch
@@ -231,6 +232,8 @@ class PeerScorer(Scorer):
         if options.precision is not None:
             raise UsageProblem(f"--precision needs a bundle, not {spec}")
         words = None if options.labels is None else read_words(options.labels)
+        for doubt in list_doubts(words or ()):
+            options.say(f"{options.labels}: {doubt}")
         self._peer = open_peer(
             spec, words.tags if words else [], device=options.device, dtype=options.dtype
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.records.files import read_lines
 
@@ -24,20 +24,26 @@ class SelectionOptions:
     rename: Mapping[str, str] = field(default_factory=dict)
     leaf: bool = False  # drop parent tags (animal) when a child (dog) is given
     language: str | None = None  # of the tags' names, where the label system has them
+    kinds: Collection[str] | None = field(default=None, repr=False)  # only tags of these
 
     @property
     def key(self) -> str:
         """A text that changes with any option, for `--resume`."""
         # State files hold a hash of this text, so it keeps the name the class first had.
-        return repr(self).replace("SelectionOptions", "ChoiceOptions", 1)
+        key = repr(self).replace("SelectionOptions", "ChoiceOptions", 1)
+        return key if self.kinds is None else f"{key} kinds {','.join(sorted(self.kinds))}"
 
 
 class TagSelector:
-    """Selects the tags of a photo from the scores of all labels."""
+    """Selects the tags of a photo from the scores of all labels.
+
+    UsageProblem for a language in which no label has a name.
+    """
 
     def __init__(
         self, labels: LabelSystem, thresholds: NDArray[np.float64], options: SelectionOptions
     ) -> None:
+        _require_language(labels, options.language)
         self._top = options.top
         self._names = _names(labels, options)
         self._parents = [frozenset(label.parents) for label in labels] if options.leaf else []
@@ -53,6 +59,9 @@ class TagSelector:
             wanted = _ids(labels, options.include)
             self._thresholds[[index not in wanted for index in range(len(labels))]] = np.inf
         self._thresholds[sorted(_ids(labels, options.exclude))] = np.inf
+        if options.kinds is not None:
+            wrong = [label.kind not in options.kinds for label in labels]
+            self._thresholds[wrong] = np.inf
 
     def __call__(self, scores: NDArray[np.float32]) -> dict[str, float]:
         """Tags with their scores (4 decimals), highest first, ties in label order.
@@ -72,6 +81,13 @@ class TagSelector:
             if self._top is not None and len(selected) >= self._top:
                 break
         return selected
+
+
+def _require_language(labels: LabelSystem, language: str | None) -> None:
+    known = sorted({code for label in labels for code in label.names})
+    if language is not None and language not in known:
+        have = f"names in {', '.join(known)}" if known else "no names in other languages"
+        raise UsageProblem(f"--lang {language}: the labels have {have}")
 
 
 def _names(labels: LabelSystem, options: SelectionOptions) -> list[str]:

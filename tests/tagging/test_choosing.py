@@ -1,0 +1,86 @@
+"""Which tags `tag` gives: kinds, and what it says of thresholds, languages and lists of words."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ramctl.labels import LabelSystem, list_doubts
+from ramctl.tagging.selection import SelectionOptions
+
+
+def tags(done) -> list[str]:
+    return json.loads(done.stdout)["tags"]
+
+
+def test_kinds_leaves_only_tags_of_these_kinds(tag):
+    assert tags(tag("red.png", "--kinds", "attribute,scene")) == ["red", "colour"]
+    assert tags(tag("red.png", "--kinds", "object")) == []
+    done = tag("red.png", "--kinds", "object,thing")
+    assert (done.returncode, b"'thing' is not one of object, scene" in done.stderr) == (2, True)
+    done = tag("red.png", "--from-tags", "--kinds", "none")
+    assert (done.returncode, b"no model for --kinds" in done.stderr) == (2, True)
+
+
+def test_a_listed_word_that_the_model_knows_has_its_kind(tag):
+    Path("words.txt").write_text("red\npurple\n")
+    arguments = ["red.png", "--labels", "words.txt", "--threshold", "0"]
+    assert sorted(tags(tag(*arguments))) == ["purple", "red"]
+    assert tags(tag(*arguments, "--kinds", "attribute")) == ["red"]
+    assert tags(tag(*arguments, "--kinds", "object")) == ["purple"]
+
+
+def test_results_of_versions_without_kinds_can_be_resumed():
+    assert "kinds" not in SelectionOptions().key
+    assert SelectionOptions(kinds=("object",)).key != SelectionOptions().key
+
+
+@pytest.mark.parametrize("text", ["1.5", "-0.1", "nan", "inf"])
+def test_a_threshold_that_is_no_score_is_wrong_usage(text, tag):
+    for inputs in (["red.png"], ["red.png", "--from-tags"]):
+        done = tag(*inputs, f"--threshold={text}")
+        assert (done.returncode, b"not between 0 and 1" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("content", ['{"tag": "red", "threshold": 1.5}\n', "0.1\n2\n0.3\n0.4\n"])
+def test_a_threshold_in_a_file_that_is_no_score_is_named(content, tag):
+    Path("thresholds").write_text(content)
+    done = tag("red.png", "--threshold", "thresholds")
+    assert done.returncode == 1
+    assert b"thresholds: " in done.stderr and b"is no score from 0 to 1" in done.stderr
+
+
+def test_an_unknown_language_is_wrong_usage_that_names_the_known_ones(tag):
+    assert tags(tag("blue.png", "--lang", "zh")) == ["蓝色", "colour"]
+    done = tag("blue.png", "--lang", "xx")
+    assert (done.returncode, b"--lang xx: the labels have names in zh" in done.stderr) == (2, True)
+    Path("words.txt").write_text("red\n")
+    done = tag("blue.png", "--labels", "words.txt", "--lang", "zh")
+    assert b"the labels have no names in other languages" in done.stderr
+    Path("words.txt").write_text("blue\npurple\n")
+    assert "蓝色" in tags(tag("blue.png", "--labels", "words.txt", "--lang", "zh"))
+
+
+def test_a_header_and_doubled_words_in_a_list_are_said(tag):
+    Path("words.csv").write_text("Red\nred\nblue\n")
+    done = tag("red.png", "--labels", "words.csv")
+    message = b"words.csv: words that differ only in case or hyphens get the same scores: 'Red'"
+    assert (done.returncode, message in done.stderr) == (0, True)
+    assert tag("red.png", "--labels", "words.csv", "-q").stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["dog", "cat"], []),
+        (["tag", "dog"], ["'tag', looks like a table's header"]),
+        (["Label,count", "dog,3"], ["'Label,count', looks like a table's header"]),
+        (["tench, tinca tinca", "name tag"], []),
+        (["dog", "dog", "t-shirt", "cat", "T Shirt"], ["'t-shirt' and 'T Shirt'"]),
+        ([word for n in range(7) for word in (f"w{n}", f"W{n}")], ["'w4' and 'W4', ..."]),
+    ],
+)
+def test_what_looks_wrong_in_a_list(words, told):
+    doubts = list(list_doubts(LabelSystem.from_tags(words)))
+    assert len(doubts) == len(told)
+    assert all(part in doubt for part, doubt in zip(told, doubts, strict=True))
