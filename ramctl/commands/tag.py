@@ -27,6 +27,12 @@ TEXT = click.Path(exists=True, dir_okay=False, path_type=Path)
 OPTIONS = {
     "input": [
         common("-R, --recursive", "Tag the photos in folders."),
+        option(
+            "--ignore GLOB",
+            "Pass over such files and folders with -R, as .ramctlignore does.",
+            multiple=True,
+            type=str,
+        ),
         option("-0, --null", "Names on stdin end with NUL."),
         option("--from-tags", "The inputs are records of an earlier run: take their tags."),
         option("--by-content", "With --resume: know photos by content, not by size and time."),

@@ -9,24 +9,24 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock, Thread
 
 import simplejpeg
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from ramctl.errors import RecordProblem
 from ramctl.photos.archives import check_bytes, open_archive, split_member
+from ramctl.photos.raw import decode_raw, is_raw, raw_size
 from ramctl.records.record import Record, image_name, shown_name
 
-SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff",
-    ".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".avif",
-})  # fmt: skip
 # Not all formats of Pillow: some start other programs (EPS), some are not photos (WMF).
 # Pillow knows the first five from the start; only the others make it load all its plugins.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF")
-_HEIF_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis")
+_HEIF_BRANDS = frozenset((b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis"))
+_AVIF_BRANDS = frozenset((b"avif", b"avis"))
+_JXL_MAGIC = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 _ORIENTATION = 0x0112
 # Without waiting, should a pipe take the place of a file at the last moment.
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -45,11 +45,6 @@ class PhotoLimits:
 
 
 LIMITS = PhotoLimits()
-
-
-def is_photo_name(name: str) -> bool:
-    """Whether a file name has a photo's extension, in either case."""
-    return Path(name).suffix.lower() in SUFFIXES
 
 
 def record_photo(
@@ -84,8 +79,12 @@ def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
     """Width and height of the upright photo, from its header; RecordProblem as `load_photo`."""
     data = read_photo(name, base)
     try:
+        if is_raw(data):
+            return raw_size(data)
         photo = open_photo(data)
         turned = photo.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except RecordProblem:
+        raise
     except Exception as error:
         raise RecordProblem(_what_it_is(data), code="unreadable_image") from error
     return (photo.height, photo.width) if turned else photo.size
@@ -138,7 +137,7 @@ def decode_photo(
             photo = _decode_jpeg(data, target or 0, limits.pixels)
             if photo is not None:
                 return photo
-        return _decode_by_pillow(data, limits.pixels, end)
+        return _decode_others(data, target, limits.pixels, end)
 
     return _in_time(decode, limits.seconds)
 
@@ -219,9 +218,18 @@ def _decode_jpeg(data: bytes, target: int, max_pixels: int) -> Image.Image | Non
     return photo
 
 
-def _decode_by_pillow(data: bytes, max_pixels: int, end: float) -> Image.Image:
-    """The photo; RecordProblem whatever a decoder raises, but TimeoutError after `end`."""
+def _decode_others(data: bytes, target: int | None, max_pixels: int, end: float) -> Image.Image:
+    """The photo by Pillow, its plugins or LibRaw.
+
+    RecordProblem whatever a decoder raises, but TimeoutError after `end`.
+    """
     try:
+        if is_raw(data):
+            limits = PhotoLimits(max_pixels, seconds=end - time.monotonic())
+            return decode_raw(
+                data, target, partial(_check_size, max_pixels=max_pixels),
+                partial(decode_photo, target=target, limits=limits),
+            )  # fmt: skip
         photo = open_photo(data, end)
         _check_size(photo.width, photo.height, max_pixels)
         photo.decodermaxblock = _BLOCK
@@ -241,8 +249,10 @@ def _decode_by_pillow(data: bytes, max_pixels: int, end: float) -> Image.Image:
 def open_photo(data: bytes, end: float = math.inf) -> ImageFile.ImageFile:
     """The photo with its header read; for this call our limit on pixels replaces Pillow's."""
     formats: tuple[str, ...] = _FORMATS
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and _has_heif():
+    if _is_heif(data) and _has_heif():
         formats = ("HEIF",)
+    elif data.startswith(_JXL_MAGIC) and _has_jxl():
+        formats = ("JXL",)
     with _pillow_limit:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -261,6 +271,27 @@ def _has_heif() -> bool:
     return True
 
 
+def _has_jxl() -> bool:
+    try:
+        import pillow_jxl  # noqa: F401 (makes Pillow know the format)
+    except ImportError:
+        return False
+    return True
+
+
+def _is_heif(data: bytes) -> bool:
+    brands = _brands(data)
+    return bool(brands & _HEIF_BRANDS) and not brands & _AVIF_BRANDS
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """What an ISO media file says that it can be read as."""
+    if data[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    return {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
+
+
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         message = f"{width}x{height} pixels, more than the limit of {max_pixels} (--max-pixels)"
@@ -270,8 +301,12 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 def _what_it_is(data: bytes) -> str:
     """What is wrong with content that no decoder knows, in the user's terms."""
     head = data[:512].lstrip().lower()
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+    if _is_heif(data) and not _has_heif():
         return "HEIC needs the extra heif: pip install 'ramctl[heif]'"
+    if data.startswith(_JXL_MAGIC) and not _has_jxl():
+        return "JPEG XL needs the extra jxl: pip install 'ramctl[jxl]'"
+    if _brands(data) & _AVIF_BRANDS and not features.check("avif"):
+        return "AVIF needs a Pillow that was built with it: pip install --upgrade pillow"
     if head.startswith((b"<!doctype html", b"<html")):
         return "not a photo: an HTML page"
     if data.startswith((b"\xff\xd8", b"\x89PNG")):

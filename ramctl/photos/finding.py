@@ -12,7 +12,9 @@ from typing import BinaryIO
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import open_archive, split_member
-from ramctl.photos.decoding import is_photo_name, read_photo
+from ramctl.photos.decoding import read_photo
+from ramctl.photos.ignoring import Ignored
+from ramctl.photos.names import is_photo_name
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
 from ramctl.records.record import (
@@ -40,6 +42,7 @@ class PhotoInputs:
     null: bool = False  # names on standard input end with NUL instead of newline
     by_content: bool = False  # compare content, not size and time, to see whether a photo changed
     max_line: int = MAX_LINE  # bytes of a JSONL line, or of a name on standard input
+    ignore: Sequence[str] = ()  # patterns of what is passed over in folders
     stage: str = "tag"
 
 
@@ -55,6 +58,7 @@ def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
 
 def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
     """As `read_photo_inputs`, with photos that are not looked at and lines that are not parsed."""
+    Ignored.of(inputs.ignore)  # raises before anything is read
     for name in inputs.names:
         _require(name, inputs)
     for name in inputs.names:
@@ -143,30 +147,29 @@ def _globbed(name: str) -> Iterator[str]:
 def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     place = base / name
     if inputs.recursive and place.is_dir():
-        yield from _walk(name, base, inputs)
+        yield from _walk(name, base, inputs, Ignored.of(inputs.ignore))
     elif name.lower().endswith(".tar") and place.is_file():
         yield from _archive(name, base, inputs)
     else:
         yield partial(_photo, name, base, inputs)
 
 
-def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
-    """Photos and archives below a folder; hidden names and links to folders are skipped."""
+def _walk(folder: str, base: Path, inputs: PhotoInputs, ignored: Ignored) -> Iterator[Unread]:
+    """Photos and archives below a folder; links to folders are skipped."""
+    ignored = ignored.with_file(base / folder)
     try:
         with os.scandir(base / folder) as listing:
-            entries = sorted(
-                (entry.name, entry.is_dir(follow_symlinks=False))
-                for entry in listing
-                if not entry.name.startswith(".")
-            )
+            entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing)
     except OSError as error:
         message = f"cannot list the folder: {error.strerror}"
         yield _unreadable(folder, "unreadable_image", message, inputs)
         return
     for name, is_folder in entries:
+        if ignored(name, is_folder=is_folder):
+            continue
         path = os.path.join(folder, name)  # noqa: PTH118 (keeps ./ as the user wrote it)
         if is_folder:
-            yield from _walk(path, base, inputs)
+            yield from _walk(path, base, inputs, ignored.inside(name))
         elif is_photo_name(name):
             yield partial(_photo, path, base, inputs)
         elif name.lower().endswith(".tar"):

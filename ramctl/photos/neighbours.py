@@ -3,10 +3,8 @@
 from functools import lru_cache
 from pathlib import Path
 
-_RAW = frozenset({
-    ".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf",
-    ".raw", ".rw2", ".srw", ".x3f",
-})  # fmt: skip
+from ramctl.photos.names import is_photo_name
+
 _FOLDERS = 16  # whose listings are kept; photos usually come one folder at a time
 
 
@@ -22,20 +20,13 @@ class Neighbours:
         return [name for name in names if name != photo.name]
 
 
-def is_raw_name(name: str) -> bool:
-    """Whether a file name has the extension of a camera's raw files."""
-    return Path(name).suffix.lower() in _RAW
-
-
 def _names_by_stem(folder: Path) -> dict[str, list[str]]:
-    from ramctl.photos.decoding import is_photo_name
-
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError:
         return {}  # nothing is written there either
     found: dict[str, list[str]] = {}
     for name in names:
-        if is_photo_name(name) or is_raw_name(name):
+        if is_photo_name(name):
             found.setdefault(Path(name).stem, []).append(name)
     return {stem: names for stem, names in found.items() if len(names) > 1}

@@ -76,6 +76,7 @@ class TagOptions:
     prune: bool = False  # drop the records of photos that are gone
     root: str | None = None
     max_line: int = MAX_LINE  # bytes of a JSONL line
+    ignore: tuple[str, ...] = ()  # patterns of what is passed over in folders
     model: str = "mini"
     tagger: TaggerOptions = field(default_factory=TaggerOptions)
     include: Path | None = None  # files for the tags and names in `tagger.choice`
@@ -128,8 +129,9 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
     if options.prune:
         require_some(named)
     photos = PhotoInputs(
-        named, options.root, options.recursive, options.null, options.by_content, options.max_line
-    )
+        named, options.root, options.recursive, options.null, options.by_content,
+        options.max_line, options.ignore,
+    )  # fmt: skip
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         # A damaged photo is reported once, in our own words.

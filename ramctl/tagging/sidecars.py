@@ -8,7 +8,8 @@ from typing import Literal
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
-from ramctl.photos.neighbours import Neighbours, is_raw_name
+from ramctl.photos.names import is_raw_name
+from ramctl.photos.neighbours import Neighbours
 from ramctl.records.files import write_atomic
 from ramctl.records.record import JsonObject, Record, image_name
 from ramctl.tagging.text_style import TextStyle

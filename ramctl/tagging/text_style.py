@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, UsageProblem
-from ramctl.photos.neighbours import is_raw_name
+from ramctl.photos.names import is_photo_name
 from ramctl.records.files import write_atomic
 from ramctl.records.record import JsonObject, Record
 from ramctl.tagging.exports import Adder
@@ -26,10 +26,8 @@ class TextStyle:
 
     def check(self) -> None:
         """UsageProblem for an extension that other files have, or no separator."""
-        from ramctl.photos.decoding import is_photo_name
-
         name = f"photo{self.suffix}"
-        is_taken = is_photo_name(name) or is_raw_name(name) or self.suffix in _TAKEN
+        is_taken = is_photo_name(name) or self.suffix in _TAKEN
         if is_taken or Path(name).suffix != self.suffix:
             raise UsageProblem(f"--txt-extension {self.extension}: not the name of a text file")
         if not self.separator or "\n" in self.separator:

@@ -32,6 +32,61 @@ def test_a_folder_s_photos_come_by_name_without_hidden_and_other_files(folder):
         images("in")
 
 
+def test_folders_that_programs_leave_are_passed_over(folder):
+    for name in ("@eaDir/b.jpg", "#recycle", "sub/.thumbnails", "sub/$RECYCLE.BIN"):
+        path = folder / "in" / name / "x.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    (folder / "in/#recycle.jpg").write_bytes(b"")
+    listed = ["in/#recycle.jpg", "in/a.PNG", "in/b.jpg", "in/sub/c.webp"]
+    assert images("in", recursive=True) == listed
+    assert images("in/#recycle", recursive=True) == ["in/#recycle/x.jpg"]  # named by the user
+
+
+@pytest.mark.parametrize(
+    ("patterns", "listed"),
+    [
+        (["*.PNG"], ["b.jpg", "sub/c.webp"]),
+        (["sub"], ["a.PNG", "b.jpg"]),
+        (["sub/", "b.jpg/"], ["a.PNG", "b.jpg"]),
+        (["/c.webp", "sub/*.jpg"], ["a.PNG", "b.jpg", "sub/c.webp"]),
+        (["**/c.*", "!b.jpg"], ["a.PNG", "b.jpg"]),
+        (["[ab].*"], ["sub/c.webp"]),
+    ],
+)
+def test_what_matches_a_pattern_is_passed_over(folder, patterns, listed):
+    listed = [f"in/{name}" for name in listed]
+    assert images("in", recursive=True, ignore=patterns) == listed
+    assert images("./in", recursive=True, ignore=patterns) == [f"./{name}" for name in listed]
+    assert images("in/a.PNG", ignore=["*.PNG"]) == ["in/a.PNG"]  # named by the user
+    (folder / "in/.ramctlignore").write_text("# mine\n\n" + "\n".join(patterns))
+    assert images("in", recursive=True) == listed
+
+
+def test_patterns_of_the_command_line_and_of_deeper_folders_decide(folder):
+    (folder / "in/.ramctlignore").write_text("*.jpg\n*.webp\n")
+    (folder / "in/sub/.ramctlignore").write_text("!c.webp\n")
+    assert images("in", recursive=True) == ["in/a.PNG", "in/sub/c.webp"]
+    assert images("in", recursive=True, ignore=["!b.jpg", "sub"]) == ["in/a.PNG", "in/b.jpg"]
+
+
+def test_what_is_no_pattern_is_named(folder):
+    with pytest.raises(UsageProblem, match=r"--ignore: .*'!'"):
+        images("in", recursive=True, ignore=["!"])
+    (folder / "in/.ramctlignore").write_text("*.jpg\n!\n")
+    with pytest.raises(RunProblem, match=r"in/\.ramctlignore:2: "):
+        images("in", recursive=True)
+    (folder / "in/.ramctlignore").write_bytes(b"\xff\n")
+    with pytest.raises(RunProblem, match="not UTF-8"):
+        images("in", recursive=True)
+
+
+def test_raw_files_are_photos_in_folders(folder):
+    for name in ("IMG_1.CR2", "IMG_2.dng", "IMG_3.jxl"):
+        (folder / name).write_bytes(b"")
+    assert images(".", recursive=True)[:3] == ["./IMG_1.CR2", "./IMG_2.dng", "./IMG_3.jxl"]
+
+
 def test_named_files_are_photos_whatever_they_are_called(folder):
     assert images("in/notes.txt", "nowhere.jpg") == ["in/notes.txt", "nowhere.jpg"]
     with pytest.raises(RunProblem, match="no such file"):

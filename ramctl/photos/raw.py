@@ -1,0 +1,142 @@
+"""Raw files of cameras: the JPEG that the camera has put into them, else what the sensor saw.
+
+Read by LibRaw, which rawpy (extra `[raw]`) brings.
+"""
+
+import io
+import re
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+
+from ramctl.errors import RecordProblem
+
+_MAGIC = re.compile(
+    rb"FUJIFILMCCD-RAW|FOVb|\0MRM|IIRO|IIRS|MMOR|IIU\0|II\x1a\0\0\0HEAP|....ftypcrx "
+    rb"|II\*\0....(?:CR\x02|IIII)|MM\0\*....MMMM",
+    re.DOTALL,
+)
+_SUBFILE, _COMPRESSION, _SUB_IFDS, _DNG_VERSION = 254, 259, 330, 50706  # TIFF tags
+_REDUCED = 1  # a subfile that is the small form of another
+_OF_CAMERAS = (32767, 34713, 65535)  # compressions: Sony, Nikon, Pentax
+_ORIENTATION = 0x0112
+# How LibRaw says that the camera was held.
+_UPSIDE_DOWN, _ANTICLOCKWISE, _CLOCKWISE = 3, 5, 6
+_TURNS = {
+    _UPSIDE_DOWN: Image.Transpose.ROTATE_180,
+    _ANTICLOCKWISE: Image.Transpose.ROTATE_90,
+    _CLOCKWISE: Image.Transpose.ROTATE_270,
+}
+
+
+def is_raw(data: bytes) -> bool:
+    """Whether a file's content is a camera's: many are TIFFs, whose first page is a stamp."""
+    if _MAGIC.match(data):
+        return True
+    tags = _first_tags(data) if data[:4] in (b"II*\0", b"MM\0*") else {}
+    is_stamp = tags.get(_SUBFILE) == _REDUCED and _SUB_IFDS in tags
+    return is_stamp or _DNG_VERSION in tags or tags.get(_COMPRESSION) in _OF_CAMERAS
+
+
+def _first_tags(data: bytes) -> dict[int, int]:
+    """The tags of a TIFF's first page, with the first value of each (or where that is)."""
+    order = "<" if data[:2] == b"II" else ">"
+    tags = {}
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (number,) = struct.unpack_from(f"{order}H", data, start)
+        for place in range(start + 2, start + 2 + 12 * number, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", data, place)
+            value = "H" if kind == 3 else "I"
+            (tags[tag],) = struct.unpack_from(order + value, data, place + 8)
+    except struct.error:  # it is cut
+        pass
+    return tags
+
+
+def raw_size(data: bytes) -> tuple[int, int]:
+    """Width and height of the upright photo; ValueError for damage, RecordProblem as below."""
+    with _opened(data) as raw:
+        sizes = raw.sizes
+    is_turned = sizes.flip in (_ANTICLOCKWISE, _CLOCKWISE)
+    return (sizes.height, sizes.width) if is_turned else (sizes.width, sizes.height)
+
+
+def decode_raw(
+    data: bytes,
+    target: int | None,
+    check_size: Callable[[int, int], None],
+    decode: Callable[[bytes], Image.Image],
+) -> Image.Image:
+    """The upright photo, by its preview where that is large enough.
+
+    That is `target` (px, both sides), or without one half of the photo. `check_size` raises for too
+    many pixels, `decode` gives the upright preview of a JPEG. ValueError for damage; RecordProblem
+    without rawpy.
+    """
+    with _opened(data) as raw:
+        import rawpy
+
+        size = raw.sizes.width, raw.sizes.height
+        check_size(*size)
+        least = target or min(size) // 2
+        try:
+            preview = _preview(raw, least, decode)
+            if preview is not None:
+                return preview
+            half = target is not None and min(size) >= 2 * target
+            pixels = raw.postprocess(use_camera_wb=True, half_size=half)
+        except rawpy.LibRawError as error:
+            raise ValueError(_reason(error)) from error
+    return Image.fromarray(pixels)
+
+
+def _opened(data: bytes) -> Any:
+    try:
+        import rawpy
+    except ImportError as error:
+        message = "raw files need the extra raw: pip install 'ramctl[raw]'"
+        raise RecordProblem(message, code="unreadable_image") from error
+    try:
+        return rawpy.imread(io.BytesIO(data))
+    except rawpy.LibRawError as error:
+        raise ValueError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    reason = error.args[0] if error.args else ""
+    return reason.decode("ascii", "replace") if isinstance(reason, bytes) else str(reason)
+
+
+def _preview(raw: Any, least: int, decode: Callable[[bytes], Image.Image]) -> Image.Image | None:
+    """The upright preview; None where there is none, or it is too small or damaged."""
+    import rawpy
+
+    try:
+        found = raw.extract_thumb()
+    except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
+        return None
+    if found.format != rawpy.ThumbFormat.JPEG:
+        photo = Image.fromarray(found.data)
+        return _upright(photo, raw.sizes) if min(photo.size) >= least else None
+    try:
+        with Image.open(io.BytesIO(found.data), formats=("JPEG",)) as header:
+            is_small = min(header.size) < least
+            # LibRaw adds it to a preview that has no Exif data.
+            says_turn = _ORIENTATION in header.getexif()
+        upright = None if is_small else decode(found.data)
+    except (RecordProblem, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return upright if upright is None or says_turn else _upright(upright, raw.sizes)
+
+
+def _upright(photo: Image.Image, sizes: Any) -> Image.Image:
+    """A preview that does not say how it is turned, turned as the raw data are.
+
+    Some cameras have turned it already: it then has another shape than the sensor.
+    """
+    is_like_sensor = (photo.width > photo.height) == (sizes.width > sizes.height)
+    turn = _TURNS.get(sizes.flip) if is_like_sensor else None
+    return photo if turn is None else photo.transpose(turn)

@@ -1,0 +1,70 @@
+"""Raw files as cameras write them, small and of one colour."""
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image, ImageColor
+
+_FORMS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 10: "ii"}  # of TIFF's types
+_IDENTITY = [(1, 1), (0, 1), (0, 1), (0, 1), (1, 1), (0, 1), (0, 1), (0, 1), (1, 1)]
+Tags = dict[int, tuple[int, object]]  # by number, with type and values
+
+
+class _Tiff(bytearray):
+    """A little-endian TIFF that grows at its end."""
+
+    def put(self, data: bytes) -> int:
+        """Append and return the place."""
+        self.extend(b"\0" * (-len(self) % 4))
+        place = len(self)
+        self.extend(data)
+        return place
+
+    def page(self, tags: Tags) -> int:
+        """Append a page's tags and return the place."""
+        rows = [self._row(tag, kind, values) for tag, (kind, values) in sorted(tags.items())]
+        return self.put(struct.pack("<H", len(rows)) + b"".join(rows) + bytes(4))
+
+    def _row(self, tag: int, kind: int, values) -> bytes:
+        pairs = [value if isinstance(value, tuple) else (value,) for value in values]
+        data = values if kind == 2 else b"".join(struct.pack(f"<{_FORMS[kind]}", *p) for p in pairs)
+        field = data.ljust(4, b"\0") if len(data) <= 4 else struct.pack("<I", self.put(data))
+        return struct.pack("<HHI", tag, kind, len(values)) + field
+
+
+def dng(size=(640, 480), preview: Image.Image | None = None, flip: int = 1, colour="red") -> bytes:
+    """A DNG of one colour, with a JPEG preview or without; `flip` is Exif's orientation."""
+    width, height = size
+    red, green, blue = (value * 200 for value in ImageColor.getrgb(colour))
+    sensor = np.empty((height, width), "<u2")
+    sensor[0::2, 0::2], sensor[1::2, 1::2] = red, blue
+    sensor[0::2, 1::2] = sensor[1::2, 0::2] = green
+    tiff = _Tiff(b"II*\0\0\0\0\0")
+    pixels = tiff.put(sensor.tobytes())
+    raw = tiff.page({
+        254: (4, [0]), 256: (4, [width]), 257: (4, [height]), 258: (3, [16]), 259: (3, [1]),
+        262: (3, [32803]), 273: (4, [pixels]), 277: (3, [1]), 278: (4, [height]),
+        279: (4, [sensor.nbytes]), 33421: (3, [2, 2]), 33422: (1, [0, 1, 1, 2]),
+    })  # fmt: skip
+    tags: Tags = {
+        254: (4, [1]), 271: (2, b"Test\0"), 272: (2, b"Camera\0"), 274: (3, [flip]),
+        330: (4, [raw]), 50706: (1, [1, 4, 0, 0]), 50708: (2, b"Test Camera\0"),
+        50721: (10, _IDENTITY), 50728: (5, [(1, 1)] * 3), 50778: (3, [21]),
+    }  # fmt: skip
+    if preview is None:
+        shown, size, form = bytes(48), (4, 4), (1, 2)
+    else:
+        stream = io.BytesIO()
+        exif = preview.getexif()
+        preview.save(stream, "JPEG", quality=95, exif=exif)
+        shown, size, form = stream.getvalue(), preview.size, (7, 6)
+        if exif:  # comes first in a camera's, where LibRaw looks for it
+            shown = shown[:2] + shown[20:]
+    tags |= {
+        256: (4, [size[0]]), 257: (4, [size[1]]), 258: (3, [8, 8, 8]), 259: (3, [form[0]]),
+        262: (3, [form[1]]), 273: (4, [tiff.put(shown)]), 277: (3, [3]), 278: (4, [size[1]]),
+        279: (4, [len(shown)]),
+    }  # fmt: skip
+    tiff[4:8] = struct.pack("<I", tiff.page(tags))
+    return bytes(tiff)

@@ -1,0 +1,156 @@
+"""Raw files of cameras, HEIC, AVIF and JPEG XL: read with their extras, named without them."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from ramctl.errors import RecordProblem
+from ramctl.photos.decoding import PhotoLimits, decode_photo, load_photo, photo_size
+from ramctl.photos.raw import is_raw
+from tests.photos.raw_files import dng
+
+
+def marked(size, *, corner=(0, 0)) -> Image.Image:
+    """Green, with a blue corner by which its turn is known."""
+    photo = Image.new("RGB", size, (0, 200, 0))
+    x, y = (size[0] // 2 * corner[0], size[1] // 2 * corner[1])
+    photo.paste((0, 0, 200), (x, y, x + size[0] // 2, y + size[1] // 2))
+    return photo
+
+
+def blue_corner(photo: Image.Image) -> tuple[int, int]:
+    small = np.asarray(photo.resize((2, 2), Image.Resampling.BOX)).astype(int)
+    y, x = np.unravel_index((small[..., 2] - small[..., 1]).argmax(), (2, 2))
+    return int(x), int(y)
+
+
+def problem_of(data: bytes, **options) -> RecordProblem:
+    with pytest.raises(RecordProblem) as caught:
+        decode_photo(data, **options)
+    return caught.value
+
+
+@pytest.fixture
+def rawpy():
+    return pytest.importorskip("rawpy", reason="needs the extra raw")
+
+
+def test_a_large_preview_is_taken_and_a_small_one_is_not(rawpy):
+    data = dng(preview=marked((320, 240)))
+    photo = decode_photo(data, target=224)
+    assert (photo.size, blue_corner(photo)) == ((320, 240), (0, 0))
+    assert decode_photo(data).size == (320, 240)  # half of the photo
+    for small in (dng(preview=marked((160, 120))), dng()):
+        for target, size in ((224, (320, 240)), (300, (640, 480)), (None, (640, 480))):
+            photo = decode_photo(small, target=target)
+            red, _, blue = np.asarray(photo).mean((0, 1))
+            assert photo.size == size and red > 200 > blue + 100
+
+
+@pytest.mark.parametrize(("flip", "corner"), [(1, (0, 0)), (3, (1, 1)), (6, (1, 0)), (8, (0, 1))])
+def test_photos_are_upright(rawpy, flip, corner, tmp_path):
+    upright = (240, 320) if flip > 4 else (320, 240)
+    data = dng(preview=marked((320, 240)), flip=flip)
+    photo = decode_photo(data, target=150)
+    assert (photo.size, blue_corner(photo)) == (upright, corner)
+    (tmp_path / "a.dng").write_bytes(data)
+    assert photo_size("a.dng", tmp_path) == tuple(2 * side for side in upright)
+    assert decode_photo(dng(flip=flip), target=200).size == upright
+
+
+def test_a_preview_that_says_how_it_is_turned_is_turned_once(rawpy):
+    preview = marked((320, 240))
+    preview.getexif()[0x0112] = 6
+    photo = decode_photo(dng(preview=preview, flip=6), target=150)
+    assert (photo.size, blue_corner(photo)) == ((240, 320), (1, 0))
+
+
+@pytest.mark.parametrize(("size", "corner"), [((320, 240), (1, 0)), ((240, 320), (0, 0))])
+def test_a_preview_that_does_not_say_it_is_turned_unless_the_camera_has_done_so(
+    rawpy, size, corner
+):
+    preview = marked(size)
+    preview.getexif()[0x010F] = "Test"
+    photo = decode_photo(dng(preview=preview, flip=6), target=150)
+    assert (photo.size, blue_corner(photo)) == ((240, 320), corner)
+
+
+def test_a_damaged_preview_leaves_the_photo(rawpy):
+    data = bytearray(dng(preview=marked((320, 240))))
+    start = data.index(b"\xff\xd8\xff")
+    data[start + 20 : start + 400] = bytes(380)
+    assert np.asarray(decode_photo(bytes(data), target=224)).mean((0, 1))[0] > 200
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_and_too_large_raw_files_are_problems(rawpy):
+    data = dng()
+    problem = problem_of(data, limits=PhotoLimits(pixels=640 * 480 - 1))
+    assert (problem.code, "640x480" in problem.message) == ("too_large", True)
+    problem = problem_of(b"FUJIFILMCCD-RAW " + bytes(1000))
+    assert problem.code == "unreadable_image"
+    assert problem.message.startswith("damaged: ") and "b'" not in problem.message
+    for cut in range(8, len(data), len(data) // 20):
+        try:
+            decode_photo(data[:cut], target=224)
+        except RecordProblem as problem:
+            assert problem.code == "unreadable_image"
+
+
+def test_without_its_extra_a_raw_file_is_named_not_taken_for_its_stamp(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    (tmp_path / "a.dng").write_bytes(dng(preview=marked((320, 240))))
+    for read in (load_photo, photo_size):
+        with pytest.raises(RecordProblem) as caught:
+            read("a.dng", tmp_path)
+        assert caught.value.message == "raw files need the extra raw: pip install 'ramctl[raw]'"
+        assert caught.value.code == "unreadable_image"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"II*\0\x10\0\0\0CR\x02\0", b"\0\0\0\x18ftypcrx \0\0\0\1", b"II\x1a\0\0\0HEAPCCDR",
+        b"FUJIFILMCCD-RAW ", b"\0MRM\0\0\n\x0c", b"IIU\0\x18\0\0\0", b"II*\0\x08\n\0\0IIIICwaR",
+        b"FOVb\2\0\2\0", b"IIRO\x08\0\0\0",
+        b"II*\0\x08\0\0\0\2\0\xfe\0\4\0\1\0\0\0\1\0\0\0\x4a\1\4\0\1\0\0\0\0\0\0\0",  # as Nikon's
+        b"MM\0*\0\0\0\x08\0\1\1\3\0\3\0\0\0\1\xff\xff\0\0",  # as Pentax'
+    ],
+)  # fmt: skip
+def test_raw_files_are_known_by_what_is_in_them(head):
+    assert is_raw(head + bytes(100))
+
+
+def test_other_files_are_not_taken_for_raw_ones():
+    for form in ("TIFF", "JPEG", "PNG", "WEBP"):
+        stream = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(stream, form)
+        assert not is_raw(stream.getvalue())
+    for cut in (b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff\1\1"):
+        assert not is_raw(cut)
+
+
+def test_jpeg_xl_is_read_with_its_extra_and_named_without(monkeypatch):
+    pytest.importorskip("pillow_jxl", reason="needs the extra jxl")
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48), (20, 200, 20)).save(stream, "JXL", lossless=True)
+    photo = decode_photo(stream.getvalue())
+    assert (photo.size, photo.getpixel((5, 5))) == ((64, 48), (20, 200, 20))
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
+    for data in (stream.getvalue(), b"\xff\x0a" + bytes(50)):
+        assert problem_of(data).message == "JPEG XL needs the extra jxl: pip install 'ramctl[jxl]'"
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_avif_is_read_whatever_brand_comes_first(monkeypatch):
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48), (20, 200, 20)).save(stream, "AVIF")
+    data = stream.getvalue()
+    assert decode_photo(data).size == (64, 48)
+    renamed = data[:8] + b"mif1" + data[12:]
+    assert b"avif" in data[16:40] and decode_photo(renamed).size == (64, 48)
+    monkeypatch.setattr("PIL.features.check", lambda name: False)
+    assert problem_of(data[:60]).message.startswith("AVIF needs a Pillow")
