@@ -8,6 +8,19 @@ from ramctl.commands import options
 from ramctl.commands.base import common, option
 from ramctl.readers.predictions import FORMS
 
+
+def read_precision(text: str) -> float:
+    """The share P of `precision=P`."""
+    name, _, share = text.partition("=")
+    try:
+        precision = float(share)
+    except ValueError:
+        precision = 0.0
+    if name != "precision" or not 0 < precision < 1:
+        raise click.BadParameter(f"{text}: expected precision=P, P above 0 and below 1")
+    return precision
+
+
 TARGET = "ramctl.evaluation.run:EvalOptions"
 HELP = """
 PREDICTIONS is JSONL, or - for stdin; several files are compared with each other. Photos are
@@ -88,9 +101,9 @@ OPTIONS = {
         ),
         common("--calibrate FILE", "Write the thresholds of the best F1, as JSONL."),
         option(
-            "--calibrate-for P",
+            "--calibrate-for precision=P",
             "Write those at which this share of the tags is right.",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            type=read_precision,
         ),
         options.rejects,
         options.strict,

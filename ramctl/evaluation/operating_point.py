@@ -10,7 +10,8 @@ import numpy as np
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import decision_figures
-from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, Counts, Floats, Scores, row_blocks
+from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, Counts, Scores, row_blocks
+from ramctl.evaluation.thresholds import at_least
 
 _CANDIDATES = 2000
 _SAMPLED = 1 << 21  # numbers of which the first candidates are drawn
@@ -105,11 +106,7 @@ def _counts(comparison: Comparison, candidates: Scores) -> Counts:
     right, false, missed = (np.zeros(shape) for _ in range(3))
     for c in np.flatnonzero(comparison.counted):
         scores, truth = comparison.scores[:, c], comparison.truth[:, c]
-        right[:, c] = _at_least(scores[truth == POSITIVE], candidates)
-        false[:, c] = _at_least(scores[truth == NEGATIVE], candidates)
+        right[:, c] = at_least(scores[truth == POSITIVE], candidates)
+        false[:, c] = at_least(scores[truth == NEGATIVE], candidates)
         missed[:, c] = (truth == POSITIVE).sum() - right[:, c]
     return Counts(right, false, missed, comparison.style)
-
-
-def _at_least(scores: Scores, candidates: Scores) -> Floats:
-    return np.asarray(len(scores) - np.searchsorted(np.sort(scores), candidates), np.float64)

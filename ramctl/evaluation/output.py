@@ -12,7 +12,7 @@ from ramctl.evaluation.calibration import thresholds_for
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import OF_CLASSES
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats, interval
-from ramctl.evaluation.thresholds import max_f1_thresholds
+from ramctl.evaluation.thresholds import F1Thresholds
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, no_formula
 
@@ -85,17 +85,27 @@ def report_format(path: Path) -> str:
     return {".csv": "csv", ".md": "md"}.get(path.suffix, "tsv")
 
 
-def threshold_lines(comparison: Comparison, precision: float | None) -> bytes:
-    """Thresholds as JSONL `{"tag", "threshold"}`, a line for each class.
+def calibrate(comparison: Comparison, precision: float | None) -> tuple[bytes, JsonObject]:
+    """Thresholds as JSONL `{"tag", "threshold"}`, a line for each class, and what to expect.
 
     Those at which that share of the tags given is right, or those of the best F1. RunProblem when
     no threshold reaches the precision.
     """
-    if precision is None:
-        thresholds, _ = max_f1_thresholds(comparison.scores, comparison.truth)
-    else:
-        thresholds = thresholds_for(comparison.scores, comparison.truth, precision)
-    names = comparison.classes.names
+    names, scores, truth = comparison.classes.names, comparison.scores, comparison.truth
+    if precision is not None:
+        thresholds = thresholds_for(scores, truth, precision)
+        return _threshold_lines(names, thresholds), {"for": f"precision={precision:g}"}
+    found = F1Thresholds.choose(scores, truth)
+    return _threshold_lines(names, found.best), {
+        "for": "macro F1",
+        "thresholds": "one a class" if found.gains else "one for all",
+        "for_all": found.shared,
+        "macro_f1_one_a_class": _known(found.macro_f1),
+        "macro_f1_one_for_all": _known(found.macro_f1_shared),
+    }
+
+
+def _threshold_lines(names: list[str], thresholds: Floats) -> bytes:
     lines = zip(names, thresholds.tolist(), strict=True)
     return b"".join(dumps({"tag": name, "threshold": value}) for name, value in lines)
 
@@ -120,6 +130,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return _number(value) if isinstance(value, float) else str(value)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _number(value: float) -> str:

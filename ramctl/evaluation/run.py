@@ -18,10 +18,10 @@ from ramctl.evaluation.figures import Figures, nested
 from ramctl.evaluation.metrics import LEVEL, Style, interval
 from ramctl.evaluation.operating_point import Goal
 from ramctl.evaluation.output import (
+    calibrate,
     class_table,
     render,
     report_format,
-    threshold_lines,
     write_rows,
 )
 from ramctl.evaluation.predictions import PredictionTable
@@ -86,7 +86,7 @@ def run(options: EvalOptions) -> Report:
     if sources.count(STDIN) > 1:
         raise UsageProblem("only one of PREDICTIONS, --truth and --baseline can be stdin (-)")
     if options.calibrate_for is not None and options.calibrate is None:
-        raise UsageProblem("--calibrate-for P goes with --calibrate FILE")
+        raise UsageProblem("--calibrate-for precision=P goes with --calibrate FILE")
     _require_one_stdout(options)
     tables = [options.form] + [report_format(path) for path in (options.report_file,) if path]
     if options.spreadsheet and not {"csv", "tsv"} & {*tables}:
@@ -212,7 +212,8 @@ def _result(
         content = write_rows(*table, form, spreadsheet=options.spreadsheet)
         _write(options.report_file, content)
     if options.calibrate:
-        _write(options.calibrate, threshold_lines(ours, options.calibrate_for))
+        lines, result["calibration"] = calibrate(ours, options.calibrate_for)
+        _write(options.calibrate, lines)
     return result
 
 
@@ -238,5 +239,9 @@ def _explain(
         report.say(
             f"scores are no probabilities ({span[0]:g} to {span[1]:g}), and thresholds neither"
         )
+    if (own := (found := result.get("calibration", {})).get("macro_f1_one_a_class")) is not None:
+        expected = f"a macro F1 of {own:.3f} is expected of one a class"
+        for_all = f"{found['macro_f1_one_for_all']:.3f} of {found['for_all']:.4g} for all"
+        report.say(f"calibrated with {found['thresholds']}: on other photos {expected}, {for_all}")
     if result["looks_thresholded"]:
         report.say("the predictions look thresholded, so mAP is a lower bound (use --dense)")

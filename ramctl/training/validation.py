@@ -16,7 +16,7 @@ from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.calibration import calibrate
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
-from ramctl.evaluation.thresholds import max_f1_thresholds, shrunk_thresholds
+from ramctl.evaluation.thresholds import F1Thresholds
 from ramctl.inference.batches import chunks
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
@@ -111,16 +111,17 @@ class Scored:
         """A threshold for each label and the one for all, by F1.
 
         The one for all is chosen over the labels that occur, because truth may list some classes
-        only. Labels with fewer than 10 positives take it, the others are drawn towards it.
+        only. The labels' own are drawn towards it the fewer positives they rest on; all take it
+        where their own are not expected to do better.
         """
         found, own = self.occurring, np.full(self.truth.shape[1], DEFAULT_THRESHOLD)
         if not len(found):
             return own, DEFAULT_THRESHOLD
         truth = self.truth[:, found]
-        some, shared = max_f1_thresholds(self.scores[:, found].astype(np.float64), truth)
-        own[:] = shared
-        own[found] = shrunk_thresholds(some, shared, (truth == POSITIVE).sum(0))
-        return own, float(shared)
+        chosen = F1Thresholds.choose(self.scores[:, found].astype(np.float64), truth)
+        own[:] = chosen.shared
+        own[found] = chosen.best
+        return own, chosen.shared
 
 
 @dataclass(frozen=True, slots=True)

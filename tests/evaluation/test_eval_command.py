@@ -147,6 +147,8 @@ def test_a_record_with_negatives_is_silent_on_the_rest(evaluated, truth):
 def test_calibrated_thresholds_can_be_read_back(evaluated, tmp_path):
     result, _ = evaluated(dense_rows(), "--calibrate", "thresholds.jsonl", "--threshold", "0.99")
     assert result["OF1"] == 0
+    assert result["calibration"]["thresholds"] == "one for all"  # too few photos for others
+    assert result["calibration"]["macro_f1_one_a_class"] is None
     written = [json.loads(line) for line in (tmp_path / "thresholds.jsonl").open()]
     assert [row["tag"] for row in written] == ["cat", "dog"]
     best, _ = evaluated(dense_rows(), "--threshold", "thresholds.jsonl")
@@ -166,15 +168,50 @@ def test_thresholds_for_a_precision_have_it(evaluated, tmp_path):
     (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in truth))
     precisions = []
     for asked in ("0.6", "0.9"):
-        options = ["--truth", "many.jsonl", "--calibrate", "t.jsonl", "--calibrate-for", asked]
+        options = [
+            "--truth",
+            "many.jsonl",
+            "--calibrate",
+            "t.jsonl",
+            "--calibrate-for",
+            f"precision={asked}",
+        ]
         evaluated(rows, *options)
         again, _ = evaluated(rows, "--truth", "many.jsonl", "--threshold", "t.jsonl")
         precisions.append(again["OP"])
     assert precisions == [pytest.approx(0.6, abs=0.05), pytest.approx(0.9, abs=0.05)]
 
 
+def test_calibration_says_what_it_expects(evaluated, tmp_path):
+    random, rows, truth = np.random.default_rng(0), [], []
+    for number in range(200):
+        scores = random.random(2)
+        right = [tag for tag, score in zip(("cat", "dog"), scores, strict=True) if score > 0.5]
+        given = {"cat": scores[0] / 10, "dog": scores[1]}
+        rows.append({"image": f"{number}.jpg", "scores": given})
+        truth.append({"image": f"{number}.jpg", "tags": right})
+    (tmp_path / "many.jsonl").write_text(lines(truth))
+    result, done = evaluated(rows, "--truth", "many.jsonl", "--calibrate", "t.jsonl")
+    found = result["calibration"]
+    assert (found["for"], found["thresholds"]) == ("macro F1", "one a class")
+    assert found["macro_f1_one_a_class"] > found["macro_f1_one_for_all"] + 0.05
+    assert b"calibrated with one a class: on other photos a macro F1 of 0." in done.stderr
+    again, _ = evaluated(rows, "--truth", "many.jsonl", "--threshold", "t.jsonl")
+    assert again["macro"]["f1"] == pytest.approx(found["macro_f1_one_a_class"], abs=0.03)
+    asked = ("--truth", "many.jsonl", "--calibrate", "t.jsonl", "--calibrate-for", "precision=0.9")
+    assert evaluated(rows, *asked)[0]["calibration"] == {"for": "precision=0.9"}
+
+
+@pytest.mark.parametrize("text", ["0.9", "precision=", "precision=1", "recall=0.5"])
+def test_what_is_calibrated_for_is_a_precision(ramctl, truth, text):
+    done = ramctl(
+        "eval", "-", "--truth", truth, "--calibrate", "t", "--calibrate-for", text, stdin=b""
+    )
+    assert (done.returncode, b"expected precision=P" in done.stderr) == (2, True)
+
+
 def test_a_precision_without_a_file_for_its_thresholds_is_wrong_usage(ramctl, truth):
-    done = ramctl("eval", "-", "--truth", truth, "--calibrate-for", 0.9, stdin=b"")
+    done = ramctl("eval", "-", "--truth", truth, "--calibrate-for", "precision=0.9", stdin=b"")
     assert (done.returncode, b"goes with --calibrate FILE" in done.stderr) == (2, True)
 
 

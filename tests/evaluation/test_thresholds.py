@@ -9,8 +9,9 @@ from sklearn.metrics import f1_score
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.thresholds import (
     Cut,
+    F1Thresholds,
+    macro_f1_threshold,
     max_f1_threshold,
-    max_f1_thresholds,
     shrunk_thresholds,
 )
 from ramctl.labels import LabelSystem
@@ -43,19 +44,92 @@ def test_a_positive_without_a_score_does_not_lower_the_threshold_below_zero():
     assert max_f1_threshold(np.zeros(3), truth) == 0.5
 
 
-def test_classes_with_few_positives_share_one_threshold():
+def test_the_fewer_positives_the_closer_to_the_shared_threshold():
     rng = np.random.default_rng(0)
-    truth = np.zeros((100, 2), np.int8)
+    truth = np.zeros((100, 3), np.int8)
     truth[:50, 0], truth[:3, 1] = 1, 1
-    scores = np.clip(truth * 0.4 + rng.random((100, 2)) * 0.5, 0, 1)
-    own, shared = max_f1_thresholds(scores, truth)
-    assert own[1] == shared == max_f1_threshold(scores.ravel(), truth.ravel())
-    assert own[0] == max_f1_threshold(scores[:, 0], truth[:, 0])
+    scores = np.clip(truth * 0.4 + rng.random((100, 3)) * 0.5, 0, 1)
+    found = F1Thresholds.choose(scores, truth)
+    assert found.shared == macro_f1_threshold(scores, truth)
+    best = np.array([max_f1_threshold(scores[:, c], truth[:, c]) for c in range(2)] + [0.9])
+    assert found.own == pytest.approx(shrunk_thresholds(best, found.shared, np.array([50, 3, 0])))
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 9), st.integers(-1, 1)] * 2), min_size=1, max_size=20))
+@settings(deadline=None, max_examples=150)
+def test_no_single_threshold_has_a_better_macro_f1(rows):
+    table = np.array(rows)
+    scores, truth = table[:, ::2] / 10, table[:, 1::2].astype(np.int8)
+
+    def macro_f1(threshold):
+        return np.mean([
+            f1_score(column[known] == 1, given[known] > threshold, zero_division=0)
+            for column, given in zip(truth.T, scores.T, strict=True)
+            if ((known := column >= 0) & (column == 1)).any()
+        ])  # fmt: skip
+
+    found = macro_f1_threshold(scores, truth)
+    if not (truth == 1).any():
+        assert found == 0.5
+    else:
+        best = max(macro_f1(candidate) for candidate in [0.0, *scores.ravel()])
+        assert macro_f1(found) == pytest.approx(best)
+
+
+def noisy(shifts, n=400, seed=0, signed=False):
+    """Scores of classes that are right more often the higher they are, each shifted."""
+    rng = np.random.default_rng(seed)
+    log_odds = rng.normal(-1, 2, (n, len(shifts)))
+    truth = (rng.random(log_odds.shape) < 1 / (1 + np.exp(-log_odds))).astype(np.int8)
+    shifted = log_odds + np.array(shifts)
+    return (shifted if signed else 1 / (1 + np.exp(-shifted))), truth
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_classes_that_differ_have_their_own_thresholds_and_others_one(signed):
+    found = F1Thresholds.choose(*noisy([-3, 0, 3], signed=signed))
+    assert found.gains and np.array_equal(found.best, found.own)
+    assert found.own[0] < found.shared < found.own[2]
+    # What was expected is had, within luck, on other photos.
+    scores, truth = noisy([-3, 0, 3], n=4000, seed=1, signed=signed)
+    assert macro(scores > found.own, truth) == pytest.approx(found.macro_f1, abs=0.02)
+    assert macro(scores > found.shared, truth) == pytest.approx(found.macro_f1_shared, abs=0.02)
+    alike = F1Thresholds.choose(*noisy([0] * 20, n=100, signed=signed))
+    assert not alike.gains and np.array_equal(alike.best, np.full(20, alike.shared))
+
+
+def macro(given, truth):
+    return f1_score(truth, given, average="macro")
+
+
+def test_what_is_expected_is_counted_on_photos_that_did_not_choose():
+    """Of scores that say nothing, thresholds look better than chance on the photos they fit."""
+    rng = np.random.default_rng(0)
+    truth = (rng.random((60, 30)) < 0.3).astype(np.int8)
+    scores = rng.random(truth.shape)
+    found = F1Thresholds.choose(scores, truth)
+    by_hand = np.zeros_like(truth)
+    for part in range(5):
+        others = np.arange(60) % 5 != part
+        by_hand[~others] = scores[~others] > F1Thresholds.choose(scores[others], truth[others]).own
+    assert found.macro_f1 == pytest.approx(macro(by_hand, truth))
+    assert found.macro_f1 < macro(scores > found.own, truth)
+
+
+def test_too_few_photos_have_the_one_threshold():
+    found = F1Thresholds.choose(np.array([[0.9], [0.1]]), np.array([[1], [0]], np.int8))
+    assert (found.best.tolist(), found.gains) == ([0.5], False)
+    nothing = F1Thresholds.choose(np.full((9, 2), 0.3), np.zeros((9, 2), np.int8))
+    assert (nothing.best.tolist(), nothing.gains) == ([0.5, 0.5], False)
+
+
+def test_thresholds_of_logits_are_drawn_together_as_they_are():
+    assert shrunk_thresholds(np.array([-3.0]), 1.0, np.array([2])).tolist() == [-1.0]
 
 
 def test_thresholds_are_drawn_to_the_common_one_by_how_few_positives_they_rest_on():
     own = np.array([0.2, 0.2, 0.2])
-    few, some, many = shrunk_thresholds(own, 0.8, np.array([0, 40, 10**9]))
+    few, some, many = shrunk_thresholds(own, 0.8, np.array([0, 2, 10**9]))
     assert few == pytest.approx(0.8)
     assert some == pytest.approx(0.5)  # log-odds -1.39 and 1.39, weighing the same
     assert many == pytest.approx(0.2)
@@ -90,16 +164,6 @@ def test_a_bare_list_of_numbers_must_fit_classes_or_tags(tmp_path):
     np.testing.assert_equal(cut.for_classes(three, n_listed=3), [np.nan] * 3)
     with pytest.raises(RunProblem, match="2 thresholds fit neither"):
         cut.for_tags(three, n_listed=3)
-
-
-@pytest.mark.parametrize(("positives", "is_own"), [(9, False), (10, True)])
-def test_ten_positives_are_enough_for_a_threshold_of_its_own(positives, is_own):
-    truth = np.zeros((40, 2), np.int8)
-    truth[:positives, 0], truth[:, 1] = 1, 1
-    scores = np.stack([np.where(truth[:, 0] > 0, 0.9, 0.7), np.full(40, 0.2)], axis=1)
-    own, shared = max_f1_thresholds(scores, truth)
-    assert own[0] == pytest.approx(0.8 if is_own else shared)
-    assert own[1] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("text", ["1.5", "-0.1"])
