@@ -13,6 +13,7 @@ import click
 from ramctl import __version__
 from ramctl.commands import COMMANDS
 from ramctl.commands.base import HELP_ROW, RamctlCommand, TwoHelps, help_rows, write_lines
+from ramctl.config import did_you_mean
 from ramctl.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
@@ -43,6 +44,15 @@ class LazyGroup(TwoHelps, click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now; None for an unknown name."""
         return RamctlCommand(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names; for none, the nearest is suggested."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            ctx.fail(f"no command {name!r}{did_you_mean(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its result is the exit code."""

@@ -2,7 +2,8 @@
 
 import os
 import tomllib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,52 @@ def config_files() -> list[Path]:
     return [path for path in candidates if path.is_file()]
 
 
-def load_defaults(command: str, options: Collection[str]) -> dict[str, Any]:
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """What follows the complaint about a word that is not known: the nearest one that is."""
+    near = get_close_matches(word, sorted(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def load_defaults(
+    command: str,
+    options: Collection[str],
+    commands: Collection[str] = (),
+    options_of_all: Callable[[], Collection[str]] = tuple,
+) -> dict[str, Any]:
     """A command's defaults from the configuration files, by parameter name.
 
     `[common]` applies to every command that has the option. Raises UsageProblem for a file that
-    cannot be read, and for an option in a command's own table that the command does not have.
+    cannot be read, a table that is none of `commands`, and an option that the command, or for
+    `[common]` every command, does not have.
     """
     merged: dict[str, Any] = {}
     for path in reversed(config_files()):
         tables = _read(path)
+        for name in tables.keys() - {command, COMMON, *commands}:
+            hint = did_you_mean(name, {COMMON, *commands})
+            raise UsageProblem(f"{path}: {name!r} is neither [{COMMON}] nor a command{hint}")
         common = _table(path, tables, COMMON)
         own = _table(path, tables, command)
-        unknown = sorted(own.keys() - set(options))
-        if unknown:
-            raise UsageProblem(f"{path}: [{command}] has no option {unknown[0]!r}")
+        _require_known(path, command, own, options)
+        if common.keys() - set(options):
+            _require_known(path, COMMON, common, {*options, *options_of_all()})
         merged |= {name: value for name, value in common.items() if name in options} | own
     return merged
+
+
+def _require_known(path: Path, table: str, given: Collection[str], known: Collection[str]) -> None:
+    for name in sorted(set(given) - set(known)):
+        hint = did_you_mean(name, known)
+        raise UsageProblem(f"{path}: [{table}] has no option {name!r}{hint}")
+
+
+def require_known_variables(command: str, options: Collection[str]) -> None:
+    """UsageProblem for a variable `RAMCTL_<COMMAND>_...` that names no option."""
+    known = {name for option in options for name in environment_names(command, option)}
+    own = f"RAMCTL_{command.upper()}_"
+    for name in sorted(name for name in os.environ if name.startswith(own)):
+        if name not in known:
+            raise UsageProblem(f"{name}: {command} has no such option{did_you_mean(name, known)}")
 
 
 def _table(path: Path, tables: dict[str, Any], name: str) -> dict[str, Any]:

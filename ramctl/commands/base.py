@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from ramctl.commands import COMMANDS
-from ramctl.config import environment_names, load_defaults
+from ramctl.config import environment_names, load_defaults, require_known_variables
 
 T = TypeVar("T")
 
@@ -191,7 +191,8 @@ class RamctlCommand(TwoHelps):
     def make_context(self, *args: Any, **attributes: Any) -> click.Context:
         """The context with the configuration files' defaults in place."""
         names = [parameter.name or "" for parameter in self.params]
-        defaults = load_defaults(self.name or "", names)
+        defaults = load_defaults(self.name or "", names, COMMANDS, _options_of_all)
+        require_known_variables(self.name or "", names)
         return super().make_context(*args, default_map=defaults, **attributes)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -248,6 +249,12 @@ class RamctlCommand(TwoHelps):
         n_more = len(self.all_options) - len(shown)
         more = f"{n_more} more options, fields and exit codes: {ctx.command_path} --help"
         formatter.write(f"\n{more}\n")
+
+
+def _options_of_all() -> set[str]:
+    """The parameters of all commands."""
+    options = chain.from_iterable(RamctlCommand(name).all_options for name in COMMANDS)
+    return {one.name or "" for one in options}
 
 
 def help_rows(ctx: click.Context, options: Iterable[click.Parameter]) -> list[tuple[str, str]]:

@@ -1,0 +1,59 @@
+"""Commands, options, keys and variables that are mistyped are named, with what was meant."""
+
+from pathlib import Path
+
+import pytest
+
+from ramctl.cli import main
+
+
+@pytest.fixture
+def problem(tmp_path, monkeypatch, capsys):
+    """What wrong usage says, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+
+    def run(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    return run
+
+
+def test_a_mistyped_command_or_option_gets_a_suggestion(problem):
+    assert problem("tga", "a.jpg") == (
+        "ramctl: no command 'tga'; did you mean 'tag'? (see ramctl --help)\n"
+    )
+    assert problem("photo.jpg") == "ramctl: no command 'photo.jpg' (see ramctl --help)\n"
+    assert "--threshold" in problem("tag", "--thresold", "0.5", "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[tga]\ntop = 3\n", "ramctl.toml: 'tga' is neither [common] nor a command; "),
+        ("threshold = 0.5\n", "ramctl.toml: 'threshold' is neither [common] nor a command"),
+        ("[tag]\nthresold = 0.5\n", "[tag] has no option 'thresold'; did you mean 'threshold'?"),
+        ("[common]\nquite = true\n", "[common] has no option 'quite'; did you mean 'quiet'?"),
+    ],
+)
+def test_a_mistyped_key_is_told(content, message, problem):
+    Path("ramctl.toml").write_text(content)
+    assert message in problem("tag", "a.jpg")
+
+
+def test_keys_are_named_as_the_options_are_and_may_be_other_commands(problem, capsys):
+    Path("ramctl.toml").write_text("[common]\nsteps = 3\n[tag]\nformat = 'text'\ntxt-first = 'a'\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["tag", "--show-config"])
+    assert ended.value.code == 0
+    assert "format = 'text'  # ramctl.toml" in capsys.readouterr().out
+
+
+def test_a_mistyped_variable_of_a_command_is_told(problem, monkeypatch):
+    monkeypatch.setenv("RAMCTL_TAG_COUNTS", "counts.tsv")  # of every command: --tag-counts
+    monkeypatch.setenv("RAMCTL_TAG_THRESOLD", "0.5")
+    message = "RAMCTL_TAG_THRESOLD: tag has no such option; did you mean 'RAMCTL_TAG_THRESHOLD'?"
+    assert message in problem("tag", "a.jpg")
