@@ -36,8 +36,11 @@ class Sink:
         """The line of an earlier run that ends at this byte."""
         raise NotImplementedError
 
-    def compact(self, stale: Iterator[tuple[int, int]]) -> None:
-        """Write a copy of what is in the file, without these ranges, beside it."""
+    def compact(self, stale: Iterator[tuple[int, int]], lead: bytes = b"") -> None:
+        """Write a copy of what is in the file, without these ranges, beside it.
+
+        What is then its first line gets the `lead`.
+        """
 
     def close(self) -> None:
         """Stop here; a file stays unfinished, to be continued."""
@@ -130,12 +133,12 @@ class PartFile(Sink):
             with self._problems():
                 stream.close()
 
-    def compact(self, stale: Iterator[tuple[int, int]]) -> None:
+    def compact(self, stale: Iterator[tuple[int, int]], lead: bytes = b"") -> None:
         first = next(stale, None)
         if first is not None:
             self.close()
             with self._problems():
-                self._copy(chain([first], stale))
+                self._copy(chain([first], stale), lead)
 
     def finish(self) -> None:
         self.close()
@@ -144,10 +147,13 @@ class PartFile(Sink):
                 sync_file(self.part)
                 move_into_place(self.part, self.path)
 
-    def _copy(self, stale: Iterable[tuple[int, int]]) -> None:
+    def _copy(self, stale: Iterable[tuple[int, int]], lead: bytes = b"") -> None:
         """Write what is there to `FILE.part.kept`, without some ranges, which are in order."""
         with self._source.open("rb") as source, kept_path(self.part).open("wb") as target:
             for start, end in chain(stale, [(self.end, self.end)]):
+                if lead and source.tell() < start:
+                    target.write(led(source.readline(), lead))
+                    lead = b""
                 while block := source.read(min(start - source.tell(), 1 << 20)):
                     target.write(block)
                 source.seek(end)
@@ -160,6 +166,11 @@ class PartFile(Sink):
             yield
         except OSError as error:
             raise RunProblem(f"{self.part}: {error.strerror or error}") from error
+
+
+def led(line: bytes, lead: bytes) -> bytes:
+    """A line of JSON with more fields, `,"name":value`, at its end."""
+    return line[:-2] + lead + b"}\n"
 
 
 def rejects_file(name: str | None) -> Path | None:

@@ -286,17 +286,24 @@ class ResumeState:
             if is_dropped and row["status"] == status and row["end"] > start:
                 yield start, row["end"]
 
-    def compact(self) -> None:
+    @property
+    def loses_first(self) -> bool:
+        """Whether the output's first line is among what is to be left out."""
+        n_header: int = self._head["header"]
+        return next(self.stale("done"), (-1, 0))[0] == n_header
+
+    def compact(self, n_lead: int = 0) -> None:
         """Leave out what was dropped, once each output has a compacted copy, `FILE.part.kept`.
 
+        In that of the output the first line has become longer by `n_lead` bytes.
         From the moment that the new state is there, under the name `STATE.kept`, the copies count;
         a crash before it leaves everything as it was, and one after it is mended by `roll_forward`.
         """
-        self._write(kept_path(self._path), self._kept_rows())
+        self._write(kept_path(self._path), self._kept_rows(n_lead))
         self._index = RowIndex()
 
-    def _kept_rows(self) -> Iterator[bytes]:
-        removed: dict[Status, int] = {"done": 0, "rejected": 0}
+    def _kept_rows(self, n_lead: int) -> Iterator[bytes]:
+        removed: dict[Status, int] = {"done": -n_lead, "rejected": 0}
         for row, start, is_dropped in self._spans():
             status: Status = row["status"]
             if is_dropped:

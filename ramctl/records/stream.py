@@ -14,12 +14,13 @@ from itertools import count
 from pathlib import Path
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
-from ramctl.records.files import is_device, output_lock, part_path, require_distinct, state_path
+from ramctl.records.files import is_device, output_lock, require_distinct, state_path
 from ramctl.records.jsonl import dumps, loads, stamp_of
 from ramctl.records.outputs import (
     PartFile,
     Sink,
     StreamSink,
+    led,
     open_rejects,
     records_to_stdout,
     rejects_file,
@@ -54,14 +55,6 @@ class StreamOptions:
     batch: int | None = None  # None: as the stage likes it, else BATCH
     ray: str | None = None  # the cluster that does the inputs; see `ray_engine`
     shard: Shard = ALL  # the part of the inputs that is read; see `shard_of`
-
-    @property
-    def continues(self) -> bool:
-        """Whether the run adds to an earlier one's output, so that the first line exists."""
-        if not self.resume or self.output is None:
-            return False
-        part = part_path(self.output)
-        return any(file.is_file() and file.stat().st_size for file in (part, self.output))
 
 
 def each(do: Callable[[Record], JsonObject]) -> Stage:
@@ -141,6 +134,7 @@ def run_stream(
     fingerprint: Mapping[str, str] | None = None,
     encode: Encoder = dumps,
     header: bytes = b"",
+    lead: bytes = b"",
     footer: Callable[[], Iterable[bytes]] = tuple,
     collection: Collection | None = None,
 ) -> Report:
@@ -148,8 +142,9 @@ def run_stream(
 
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`;
     `encode` makes the bytes of one output object, `header` comes before the first,
-    what `footer` gives after the last of a finished run. With a `collection`, whose stage is
-    `unless_known`, the output is JSONL.
+    what `footer` gives after the last of a finished run. `lead` are fields, `,"name":value`, that
+    the first line has besides its own. With a `collection`, whose stage is `unless_known`, the
+    output is JSONL.
     Raises Interrupted after saving when a signal asked to stop, UsageProblem when two outputs are
     one file, RunProblem when output cannot be written or another run is writing it, and at the
     first reject with `strict`.
@@ -163,8 +158,9 @@ def run_stream(
         outputs = _Outputs.open(
             report, options, fingerprint or {}, len(header), stack, by_stamp=by_stamp
         )
-        run = _Run(iter(source), report, options, outputs, encode, stop, collection)
         output = outputs.sinks["done"]
+        needs = lead, not output.end
+        run = _Run(iter(source), report, options, outputs, encode, stop, *needs, collection)
         if header and output.end == 0:
             output.write(header)
         advance = stack.enter_context(report.progress(options.progress))
@@ -282,15 +278,16 @@ class _Outputs:
         else:
             self.sinks["rejected"].finish()
 
-    def finish(self) -> None:
-        """Give the files their names, without what was dropped."""
+    def finish(self, lead: bytes) -> None:
+        """Give the files their names, without what was dropped; the first line has the `lead`."""
         self.flush()
         if self.state and self.output:
             if self.state.has_dropped:
-                for status, sink in self.sinks.items():
-                    sink.compact(self.state.stale(status))
+                lead = lead if self.state.loses_first else b""
+                self.sinks["done"].compact(self.state.stale("done"), lead)
+                self.sinks["rejected"].compact(self.state.stale("rejected"))
                 self.state.close()
-                self.state.compact()
+                self.state.compact(len(lead))
                 roll_forward(self.output)
             self.state.close()
             self.state.sync()
@@ -308,6 +305,8 @@ class _Run:
     outputs: _Outputs
     encode: Encoder
     stop: StopRequest
+    lead: bytes
+    needs_lead: bool  # the output has no first line yet
     collection: Collection | None = None
     positions: Iterator[int] = field(default_factory=count)
     in_flight: deque[list[_Work]] = field(default_factory=deque)
@@ -427,9 +426,20 @@ class _Run:
                 self._write_reject(reject, record.key, record.stamp, earlier)
             else:
                 line = self.encode(outcome)
+                if self.lead:
+                    line = self._led(line)
                 self.outputs.write("done", record.key, record.stamp, line, drops=earlier)
                 self.report.n_out += 1
         self.outputs.flush()
+
+    def _led(self, line: bytes) -> bytes:
+        """The line with the lead if it is the first; else without that of a photo now renamed."""
+        bare = line.removesuffix(self.lead + b"}\n")
+        if bare != line:
+            line = bare + b"}\n"
+        if self.needs_lead:
+            line, self.needs_lead = led(line, self.lead), False
+        return line
 
     def _prune(self, collection: Collection) -> None:
         """Drop the records of photos that are gone, once those with new names have theirs."""
@@ -455,4 +465,4 @@ class _Run:
         self.report.n_rejected_before += len(self.retried)
         for part in footer:
             self.outputs.sinks["done"].write(part)
-        self.outputs.finish()
+        self.outputs.finish(self.lead)

@@ -94,19 +94,6 @@ def require_lines(name: str, *, resume: bool, shard: Shard) -> None:
         raise UsageProblem(f"-f {name} is one document and cannot be made in shards; use jsonl")
 
 
-def naming_labels_once(encode: Encoder, names: list[str]) -> Encoder:
-    """The encoder, with `label_names` added to the first record only, for `--dense`.
-
-    The names, in the order of the scores, would be as long as these.
-    """
-    unwritten = [names]
-
-    def encode_first(record: JsonObject) -> bytes:
-        return encode(record | {"label_names": unwritten.pop()} if unwritten else record)
-
-    return encode_first
-
-
 def text_line(record: JsonObject) -> bytes:
     """Path, tab, tags joined by `, `; control characters as `\\n`, a tag's own comma as `\\,`."""
     name = _CONTROL.sub(_escape, _name(record))

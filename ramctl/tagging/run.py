@@ -13,7 +13,7 @@ from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
 from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin, unread_inputs
-from ramctl.records.jsonl import MAX_LINE
+from ramctl.records.jsonl import MAX_LINE, dumps
 from ramctl.records.locks import locked
 from ramctl.records.outputs import rejects_file
 from ramctl.records.record import Item, Unread
@@ -38,7 +38,6 @@ from ramctl.tagging.exports import (
 )
 from ramctl.tagging.formats import (
     FormatOptions,
-    naming_labels_once,
     output_format,
     require_lines,
 )
@@ -203,9 +202,10 @@ def _write(
             options.spreadsheet, sidecars.text_style, options.photos_at,
         ),
     )  # fmt: skip
-    encode = form.encode
-    if options.tagger.dense and not options.stream.continues:
-        encode = naming_labels_once(encode, list(labels))
+    lead = b""
+    if options.tagger.dense and options.form == "jsonl":
+        # On the first line only: the names, in the order of the scores, are as long as these.
+        lead = b"," + dumps({"label_names": list(labels)})[1:-2]
     # A photo that is done gets no other sidecar on resuming, so these are part of what must agree.
     flat = " flat" if sidecars.flat_prefix else ""
     xmp = f"xmp {sidecars.prefix}{flat}" if sidecars.xmp else ""
@@ -215,8 +215,8 @@ def _write(
     depends = {**fingerprint, "form": options.form + cells, "sidecars": written}
     header = form.header if options.stream.shard.index == 1 else b""  # one in all shards together
     return run_stream(
-        report, source, stage, options.stream, fingerprint=depends, encode=encode,
-        header=header, footer=form.footer, collection=_collection(options, report),
+        report, source, stage, options.stream, fingerprint=depends, encode=form.encode,
+        header=header, lead=lead, footer=form.footer, collection=_collection(options, report),
     )  # fmt: skip
 
 
