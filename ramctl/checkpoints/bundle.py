@@ -19,7 +19,7 @@ from ramctl.calibration import NEVER, Calibration
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, read_thresholds
 from ramctl.pretrained.hub import HUB, local_path
-from ramctl.records.files import is_full_disk, output_lock, sync_folder, sync_tree
+from ramctl.records.files import full_disk, output_lock, sync_folder, sync_tree
 from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
@@ -282,8 +282,7 @@ class BundleWriter:
             except OSError as failure:
                 error = failure
             shutil.rmtree(self.path, ignore_errors=True)
-            if error is not None and is_full_disk(error):
-                reason = getattr(error, "strerror", None) or "No space left on device"
+            if error is not None and (reason := full_disk(error)):
                 raise RunProblem(f"{self.target}: {reason}") from error
             if error is not None and kind is None:
                 raise error

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
 from ramctl.inference.batches import chunks
-from ramctl.records.files import remove_folder, sync_folder, sync_tree, write_atomic
+from ramctl.records.files import naming, remove_folder, sync_folder, sync_tree, write_atomic
 from ramctl.records.jsonl import dumps, loads, stamp_of
 from ramctl.records.record import (
     BY_CAPTION,
@@ -90,14 +90,19 @@ class ShardWriter:
 
     def save(self, folder: Path, stamp: str) -> None:
         """Write the shard under another name and rename it."""
-        try:
-            self._save(folder, stamp)
-        except OSError as error:
-            raise RunProblem(f"{folder}: {error.strerror or error}") from error
+        with naming(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            try:
+                self._write(part, stamp)
+                part.rename(folder)
+            except OSError:
+                shutil.rmtree(part, ignore_errors=True)
+                if not folder.exists():  # else another process finished the same shard first
+                    raise
+            sync_folder(folder.parent)
 
-    def _save(self, folder: Path, stamp: str) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    def _write(self, part: Path, stamp: str) -> None:
         (part / "inputs.jsonl").write_bytes(b"".join(self.inputs))
         np.save(part / "regions.npy", np.array(self.regions, REGION))
         rows = np.stack(self.features) if self.features else np.zeros((0, 0), np.float16)
@@ -115,11 +120,6 @@ class ShardWriter:
         }
         (part / "shard.json").write_bytes(orjson.dumps(facts) + b"\n")
         sync_tree(part)
-        try:
-            part.rename(folder)
-        except OSError:  # another process finished the same shard first
-            shutil.rmtree(part)
-        sync_folder(folder.parent)
 
     @classmethod
     def of(cls, shard: "Shard") -> "ShardWriter":

@@ -7,9 +7,8 @@ from html import unescape
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ramctl.errors import RunProblem
 from ramctl.pages.render import render, thumbnail
-from ramctl.records.files import output_lock, replacing
+from ramctl.records.files import naming, output_lock, replacing
 from ramctl.records.record import JsonObject, Record
 
 THUMBNAIL_PX = 240  # the longer side
@@ -45,7 +44,7 @@ def open_gallery(
 
                 def show(record: Record, fields: JsonObject) -> None:
                     line = _figure(record, fields).encode()
-                    with _problems_of(figures):
+                    with naming(figures):
                         new.write(line)
                         new.flush()
 
@@ -65,20 +64,15 @@ def open_gallery(
 @contextmanager
 def _lines_added(path: Path, *, keep: bool) -> Iterator[BinaryIO]:
     """A file to which lines are added; with `keep` after those that it has."""
-    with _problems_of(path):
+    with naming(path):
         stream = path.open("ab" if keep else "wb")
-    with stream:
+    try:
         if stream.tell() and not path.read_bytes().endswith(b"\n"):
             stream.write(b"\n")  # after a line that a killed run has left unfinished
         yield stream
-
-
-@contextmanager
-def _problems_of(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunProblem(f"{path}: {error.strerror or error}") from error
+    finally:
+        with naming(path):  # it writes what could not be written before
+            stream.close()
 
 
 def _all_figures(

@@ -57,10 +57,23 @@ def is_device(path: Path) -> bool:
     return not is_plain and not stat.S_ISDIR(mode)
 
 
-def is_full_disk(error: BaseException) -> bool:
-    """Whether something could not be written for want of space; safetensors only says so."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return getattr(error, "errno", None) in full or "No space left" in str(error)
+def full_disk(error: BaseException) -> str | None:
+    """What the system says when there is no space to write; None for another error.
+
+    Libraries that are not in Python, such as safetensors, have it in their messages only.
+    """
+    says = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+    number, text = getattr(error, "errno", None), str(error)
+    return next((why for code, why in says.items() if number == code or why in text), None)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make what goes wrong with a file in the block a RunProblem with its name."""
+    try:
+        yield
+    except OSError as error:
+        raise RunProblem(f"{path}: {error.strerror or error}") from error
 
 
 def read_lines(path: Path) -> list[str]:
@@ -150,18 +163,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield stream
         return
     part = part_path(path)
-    try:
-        with open_alone(part) as stream:
-            try:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-                move_into_place(part, path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise RunProblem(f"{path}: {error.strerror or error}") from error
+    with naming(path), open_alone(part) as stream:
+        try:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            move_into_place(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def write_atomic(path: Path, content: bytes) -> None:

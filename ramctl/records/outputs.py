@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import is_device, kept_path, move_into_place, part_path, sync_file
+from ramctl.records.files import (
+    is_device,
+    kept_path,
+    move_into_place,
+    naming,
+    part_path,
+    sync_file,
+)
 
 _BLOCK = 1 << 16
 
@@ -92,7 +99,7 @@ class PartFile(Sink):
 
     def line_before(self, end: int) -> bytes:
         line, start = b"", end
-        with self._problems(), self._source.open("rb") as stream:
+        with naming(self.part), self._source.open("rb") as stream:
             while start and b"\n" not in line[:-1]:
                 size = min(start, _BLOCK)
                 start -= size
@@ -104,7 +111,7 @@ class PartFile(Sink):
         if self._stream is None:
             self._open()
         assert self._stream is not None
-        try:  # not `_problems`, which would cost a microsecond a record
+        try:  # not `naming`, which would cost a microsecond a record
             self._stream.write(data)
         except OSError as error:
             raise RunProblem(f"{self.part}: {error.strerror or error}") from error
@@ -113,11 +120,11 @@ class PartFile(Sink):
 
     def flush(self) -> None:
         if self._stream is not None:
-            with self._problems():
+            with naming(self.part):
                 self._stream.flush()
 
     def _open(self) -> None:
-        with self._problems():
+        with naming(self.part):
             if self._source == self.path and self.path.exists():
                 self._copy([])
                 kept_path(self.part).replace(self.part)
@@ -130,19 +137,19 @@ class PartFile(Sink):
     def close(self) -> None:
         if self._stream is not None:
             stream, self._stream = self._stream, None
-            with self._problems():
+            with naming(self.part):
                 stream.close()
 
     def compact(self, stale: Iterator[tuple[int, int]], lead: bytes = b"") -> None:
         first = next(stale, None)
         if first is not None:
             self.close()
-            with self._problems():
+            with naming(self.part):
                 self._copy(chain([first], stale), lead)
 
     def finish(self) -> None:
         self.close()
-        with self._problems():
+        with naming(self.part):
             if self.part.exists():
                 sync_file(self.part)
                 move_into_place(self.part, self.path)
@@ -159,13 +166,6 @@ class PartFile(Sink):
                 source.seek(end)
             target.flush()
             os.fsync(target.fileno())
-
-    @contextmanager
-    def _problems(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise RunProblem(f"{self.part}: {error.strerror or error}") from error
 
 
 def led(line: bytes, lead: bytes) -> bytes:

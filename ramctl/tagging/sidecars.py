@@ -10,7 +10,7 @@ from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
 from ramctl.photos.names import is_raw_name
 from ramctl.photos.neighbours import Neighbours
-from ramctl.records.files import write_atomic
+from ramctl.records.files import full_disk, write_atomic
 from ramctl.records.record import JsonObject, Record, image_name
 from ramctl.tagging.text_style import TextStyle
 from ramctl.tagging.xmp import (
@@ -289,10 +289,15 @@ def _read(path: Path) -> bytes | None:
 
 @contextmanager
 def _problems_of(path: Path) -> Iterator[None]:
-    """Make what goes wrong with a sidecar the RecordProblem of its photo."""
+    """Make what goes wrong with a sidecar the RecordProblem of its photo.
+
+    A full disk is no photo's own: it is a RunProblem, or a resumed run would leave out the rest.
+    """
     try:
         yield
     except (RunProblem, OSError, ValueError) as error:
+        if reason := full_disk(error):
+            raise RunProblem(f"{path}: {reason}") from error
         message = f"{path}: {getattr(error, 'strerror', None) or error}"
         if isinstance(error, RunProblem):
             message = error.message

@@ -239,9 +239,10 @@ class Job:
         kept = self.work.path / TOKENIZER
         if not kept.is_file():
             if init is None:
-                train_tokenizer(self._caption_texts(), captioning.vocabulary).save(str(kept))
+                words = train_tokenizer(self._caption_texts(), captioning.vocabulary)
+                write_atomic(kept, words.to_str(pretty=True).encode("utf-8"))
             elif init.has(TOKENIZER):
-                kept.write_bytes((init.path / TOKENIZER).read_bytes())
+                write_atomic(kept, (init.path / TOKENIZER).read_bytes())
             else:
                 raise RunProblem(
                     f"{init.path} has no word pieces for its captions: convert it with --vocab, "

@@ -1,14 +1,17 @@
-"""Runs a command in a fork of this process, which can be made to die before any of its steps.
+"""Runs a command in a fork of this process, to which something happens before any of its steps.
 
-A step is whatever changes a name or the size of a file, opens one to write, or waits for the disk:
-what lies between two steps is only in the memory of the process, and lost with it.
+Usually it dies there. A step is whatever changes a name or the size of a file, opens one to
+write, or waits for the disk: what lies between two steps is only in the memory of the process, and
+lost with it.
 """
 
+import ctypes
 import os
 import resource
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,11 +26,25 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NAMES = {"os.rename", "os.remove", "os.truncate", "os.mkdir", "os.rmdir", "os.link"}
 
 
-class Steps:
-    """An audit hook that writes down the steps of a process and ends it before one of them."""
+def die() -> None:
+    """End this process as SIGKILL would."""
+    os._exit(KILLED)
 
-    def __init__(self, folder: Path, log: Path, crash_before: int | None) -> None:
-        self.folder, self.crash_before = str(folder), crash_before
+
+class Steps:
+    """An audit hook that writes down the steps of a process and lets it die before one of them.
+
+    Or `accident` happens there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        log: Path,
+        crash_before: int | str | None,
+        accident: Callable[[], object],
+    ) -> None:
+        self.folder, self.crash_before, self.accident = str(folder), crash_before, accident
         self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         self.number = 0
 
@@ -45,47 +62,65 @@ class Steps:
         name = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else "."
         if os.path.isabs(name) and not name.startswith(self.folder):  # noqa: PTH117
             return
-        if self.number == self.crash_before:
-            os._exit(KILLED)
+        step = f"{event} {Path(name).name}"
         self.number += 1
+        if self.crash_before in (self.number - 1, step):
+            self.crash_before = None
+            self.accident()
         with suppress(OSError):  # the log may not grow either
-            os.write(self.log, f"{event} {Path(name).name}\n".encode("utf-8", "replace"))
+            os.write(self.log, f"{step}\n".encode("utf-8", "replace"))
 
 
 def run(
     folder: Path,
     work: Work,
     *,
-    crash_before: int | None = None,
+    crash_before: int | str | None = None,
+    accident: Callable[[], object] = die,
     most_bytes: int | None = None,
+    kill_after_s: float | None = None,
+    signum: int = signal.SIGKILL,
+    is_powerless: bool = False,
 ) -> tuple[int, list[str], str]:
-    """Exit status, steps and stderr of some work in a folder; files may grow to `most_bytes`."""
-    log, err = folder.parent / "steps", folder.parent / "stderr"
+    """Exit status, steps and stderr of some work in a folder; files may grow to `most_bytes`.
+
+    `crash_before` is a step's number or name, before which `accident` happens; `signum` is sent
+    after some seconds. A powerless process is refused what is read-only, even if it is root's.
+    """
+    log = folder.parent / "steps"
+    err, messages = os.pipe()  # a file may not grow either
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         try:
-            _be(folder, work, log, err, crash_before, most_bytes)
+            if is_powerless:
+                _give_up_power()
+            _be(folder, work, log, messages, crash_before, accident, most_bytes)
         finally:
             os._exit(99)
+    os.close(messages)
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        os.kill(child, signum)  # its number is its own until it is waited for
+    with os.fdopen(err, errors="replace") as stream:
+        said = stream.read()
     _, status = os.waitpid(child, 0)
-    steps = log.read_text().splitlines()
-    return os.waitstatus_to_exitcode(status), steps, err.read_text(errors="replace")
+    steps = log.read_text().splitlines() if log.exists() else []
+    return os.waitstatus_to_exitcode(status), steps, said
 
 
 def _be(
-    folder: Path, work: Work, log: Path, err: Path, crash_before: int | None,
-    most_bytes: int | None,
+    folder: Path, work: Work, log: Path, messages: int, crash_before: int | str | None,
+    accident: Callable[[], object], most_bytes: int | None,
 ) -> None:  # fmt: skip
     signal.alarm(PATIENCE_S)
     null = os.open(os.devnull, os.O_RDWR)
-    messages = os.open(err, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     for descriptor, target in ((null, 0), (null, 1), (messages, 2)):
         os.dup2(descriptor, target)
     sys.stdin, sys.stdout = os.fdopen(0, "r", closefd=False), os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", closefd=False)
     os.chdir(folder)
-    steps = Steps(folder, log, crash_before)
+    steps = Steps(folder, log, crash_before, accident)
     sync = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -104,6 +139,13 @@ def _be(
     except SystemExit as ended:
         sys.stderr.flush()
         os._exit(ended.code if isinstance(ended.code, int) else 1)
+
+
+def _give_up_power() -> None:
+    """Drop all capabilities, so that permissions count for root as well."""
+    version, none = 0x20080522, (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(version, 0), none):
+        raise OSError("capset failed")
 
 
 def resumed_by(work: Work) -> Callable[[Path], tuple[int, str]]:

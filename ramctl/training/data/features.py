@@ -22,6 +22,7 @@ from ramctl.model.config import PreprocessConfig
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import decode_photo, read_photo
+from ramctl.records.files import naming
 from ramctl.records.locks import Say, locked
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.data.annotations import Annotation, read_annotation
@@ -75,9 +76,9 @@ class FeatureStore:
 
     def append(self, keys: Sequence[bytes], features: Features) -> None:
         """Add rows. Keys are written last, so that a crash leaves no key without its row."""
-        with self._rows_path.open("ab") as stream:
+        with naming(self._rows_path), self._rows_path.open("ab") as stream:
             stream.write(np.ascontiguousarray(features, np.float16).tobytes())
-        with self._keys_path.open("ab") as stream:
+        with naming(self._keys_path), self._keys_path.open("ab") as stream:
             stream.write(b"".join(keys))
         for key in keys:
             self._places[key] = self._count
@@ -198,13 +199,13 @@ def keep_caption_vectors(
     path.parent.mkdir(parents=True, exist_ok=True)
     row_bytes = 2 * encoder.width
     done = path.stat().st_size // row_bytes if path.is_file() else 0
-    with path.open("ab") as stream:
-        stream.truncate(done * row_bytes)
-        for start in range(done, len(records), CAPTIONED_AT_ONCE):
-            block = range(start, min(start + CAPTIONED_AT_ONCE, len(records)))
-            captions = [read_annotation(records[index]).captions for index in block]
-            vectors = embed_groups([[c.text for c in texts] for texts in captions], encoder)
+    path.touch()
+    os.truncate(path, done * row_bytes)
+    for start in range(done, len(records), CAPTIONED_AT_ONCE):
+        block = range(start, min(start + CAPTIONED_AT_ONCE, len(records)))
+        captions = [read_annotation(records[index]).captions for index in block]
+        vectors = embed_groups([[c.text for c in texts] for texts in captions], encoder)
+        with naming(path), path.open("ab") as stream:
             stream.write(vectors.astype(np.float16).tobytes())
-            stream.flush()
-            on_done(len(block))
+        on_done(len(block))
     return np.memmap(path, np.float16, "r", shape=(len(records), encoder.width))

@@ -1,0 +1,152 @@
+"""Folders that may not be written to, and folders that vanish while a run writes into them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.faults.crashes import contents, run
+from tests.faults.test_crashes import DATA, LINES, photos, records, stream, with_lines
+from tests.faults.test_full_disks import tagged_photos
+
+TRUTH = DATA / "truth.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["tag", "--from-tags", "in.jsonl", "-o", "shut/out"], "shut/out"),
+        (["tag", "--from-tags", "in.jsonl", "--rejects", "shut/rejects"], "shut/rejects"),
+        (["tag", "--from-tags", "in.jsonl", "--gallery", "shut/page.html"], "shut/page.html"),
+        (["tag", "--from-tags", "in.jsonl", "--tag-counts", "shut/counts"], "shut/counts"),
+        (["tag", "--from-tags", "in.jsonl", "--lock", "shut/lock"], "shut/lock"),
+        (["eval", TRUTH, "--truth", TRUTH, "-o", "shut/out"], "shut/out"),
+        (["eval", TRUTH, "--truth", TRUTH, "--report", "shut/classes"], "shut/classes"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_a_read_only_folder_is_named(words, named, tmp_path):
+    refused(words, named, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["clean", "in.jsonl", "--root", DATA, "-o", "out", "--work", "shut/work"], "shut/work"),
+        (["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--out", "shut/m"], "shut/m"),
+        (["convert", "mini", "--to", "onnx", "--out", "shut/new"], "shut/new"),
+    ],
+    ids=["clean", "train", "convert"],
+)
+def test_a_read_only_folder_is_named_by_heavy_commands(words, named, tmp_path):
+    refused(words, named, tmp_path)
+
+
+def refused(words: list[object], named: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    tagged_photos(folder)
+    (folder / "shut").mkdir()
+    (folder / "shut").chmod(0o555)
+    status, _, err = run(folder, words, is_powerless=True)
+    assert status == 1
+    assert err.splitlines()[-1] == f"ramctl {words[0]}: {named}: Permission denied"
+
+
+def test_photos_in_a_read_only_folder_are_rejects_where_they_are_to_have_sidecars(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    tagged_photos(folder)
+    folder.chmod(0o555)
+    words = ["tag", "--from-tags", "in.jsonl", "--xmp", "--rejects", "../rejects"]
+    status, _, err = run(folder, words, is_powerless=True)
+    assert status == 3 and err.count("Permission denied") == 2
+    rejects = [json.loads(line) for line in (tmp_path / "rejects").read_text().splitlines()]
+    assert [row["code"] for row in rejects] == ["write_failed"] * 2
+
+
+def vanished_and_back(
+    folder: Path, words: list[object] | object, again: object, steps: list[int | str]
+) -> None:
+    """`outs` is moved away before each of some steps; when it is back, the run is continued."""
+    outs, gone, before = folder / "outs", folder.with_name("gone"), folder.with_name("before")
+    outs.mkdir()
+    shutil.copytree(folder, before)
+    code, all_steps, err = run(folder, words)
+    assert code in (0, 3), err
+    whole = contents(folder)
+    for step in steps or range(len(all_steps)):
+        shutil.rmtree(folder)
+        shutil.copytree(before, folder)
+        status, _, err = run(folder, words, crash_before=step, accident=lambda: outs.rename(gone))
+        assert gone.exists(), step
+        assert status in (1, code) and "internal error" not in err, (step, err)
+        if status == 1:
+            assert "outs/" in err.splitlines()[-1] and "No such file" in err.splitlines()[-1]
+        shutil.rmtree(outs, ignore_errors=True)  # a new one
+        gone.rename(outs)
+        status, _, err = run(folder, again)
+        assert status == code, (step, err)
+        assert contents(folder) == whole, step
+
+
+def test_a_folder_that_vanishes_at_any_step_is_named_and_the_run_goes_on_when_it_is_back(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with_lines(*LINES)(folder)
+    vanished_and_back(folder, stream(inside="outs"), stream(inside="outs", resume=True), [])
+
+
+def test_the_folder_of_a_gallery_vanishes(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    tagged_photos(folder)
+    words = ["tag", "--from-tags", "in.jsonl", "-b1", "-o", "out", "--gallery", "outs/page.html"]
+    steps = ["open page.html.figures", "open page.html.part", "os.rename page.html.part"]
+    vanished_and_back(folder, words, [*words, "--resume"], steps)
+
+
+def test_photos_that_vanish_are_rejects_and_done_when_they_are_back(tmp_path):
+    folder, away = tmp_path / "run", tmp_path / "away"
+    folder.mkdir()
+    away.mkdir()
+    photos(away)
+    rows = [{"image": f"photos/{name}.jpg", "tags": ["sky"]} for name in ("horses", "steps")]
+    with_lines(*map(json.dumps, rows))(folder)
+    words = ["tag", "--from-tags", "in.jsonl", "--xmp", "-o", "out"]
+    status, _, err = run(folder, words)
+    assert status == 3 and err.count("no such file") == 2
+    away.rename(folder / "photos")
+    assert run(folder, [*words, "--resume", "--retry-rejects"])[0] == 0
+    lines = (folder / "out").read_text().splitlines()
+    assert [json.loads(line)["image"] for line in lines] == [row["image"] for row in rows]
+
+
+@pytest.mark.slow
+def test_the_work_folder_of_clean_vanishes(tiny_bundle, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    records(folder)
+    words = ["clean", "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-o", "outs/out"]
+    words += ["--min-regions", "1"]
+    vanished_and_back(folder, words, [*words, "--resume"], ["os.rename detect.json.part"])
+
+
+@pytest.mark.slow
+def test_the_work_folder_of_train_vanishes(tiny_bundle, tmp_path):
+    folder = tmp_path / "run"
+    (folder / "outs").mkdir(parents=True)
+    with_lines(*[json.dumps({"image": "photos/steps.jpg", "tags": ["a", "b"]})] * 2)(folder)
+    words = ["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--steps", "1", "-j0"]
+    words += ["--text", tiny_bundle / "text", "--out", "outs/model"]
+    accident = (folder / "outs").rename
+    status, _, err = run(
+        folder,
+        words,
+        crash_before="open labels.jsonl.part",
+        accident=lambda: accident(folder / "gone"),
+    )
+    assert status == 1 and "internal error" not in err
+    assert "outs/model" in err.splitlines()[-1], err

@@ -1,0 +1,144 @@
+"""A disk that is full at one kind of file after the other: its name is told, and nothing is lost.
+
+A limit to the size of files stands for the disk: each kind has its own size.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ramctl.checkpoints.bundle import Bundle
+from tests.faults.crashes import KILLED, contents, run
+from tests.faults.test_crashes import DATA, GOOD, LINES, photos, records, stream, with_lines
+
+FULL = "File too large"
+LONG = ',"mine":"' + "x" * 1500 + '"}'
+
+
+def spoilt_and_mended(
+    folder: Path, words: list[object], most_bytes: int, *, again: list[object] | None = None
+) -> tuple[str, bool]:
+    """The last line of a run on a full disk, and whether what follows it makes up for it.
+
+    The folder is as before, then as an undisturbed run leaves it.
+    """
+    before = folder.with_name("before")
+    shutil.copytree(folder, before)
+    status, _, err = run(folder, words, most_bytes=most_bytes)
+    last = err.splitlines()[-1]
+    assert status == 1 and "internal error" not in err, err
+    done, _, err = run(folder, [*words, "--resume"] if again is None else again)
+    assert done in (0, 3), err
+    left = contents(folder)
+    shutil.rmtree(folder)
+    before.rename(folder)
+    status, _, err = run(folder, words)
+    assert status == done, err
+    return last, left == contents(folder)
+
+
+@pytest.mark.parametrize(
+    ("lines", "most_bytes", "named"),
+    [
+        (LINES, 150, "out.state.jsonl"),
+        (LINES, 1000, "out.state.jsonl"),
+        ([GOOD[0][:-1] + LONG, *LINES], 1500, "out.part"),
+        (["{oops" + LONG, *LINES], 1500, "rejects.part"),
+    ],
+)
+def test_output_rejects_and_state(lines, most_bytes, named, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with_lines(*lines * 3)(folder)
+    status, _, err = run(folder, stream(), most_bytes=most_bytes)
+    assert (status, err) == (1, f"ramctl test: {named}: {FULL}\n")
+    assert run(folder, stream(resume=True))[0] == 3
+    resumed = contents(folder)
+    assert run(folder, stream())[0] == 3
+    assert resumed == contents(folder)
+
+
+def tagged_photos(folder: Path) -> None:
+    photos(folder)
+    rows = [{"image": f"{name}.jpg", "tags": ["sky"]} for name in ("horses", "steps")]
+    with_lines(*map(json.dumps, rows))(folder)
+
+
+@pytest.mark.parametrize(
+    ("option", "most_bytes", "named"),
+    [
+        (["--xmp"], 600, "horses.jpg.xmp"),
+        (["--gallery", "page.html"], 3000, "page.html.figures"),
+        (["--gallery", "page.html"], 15_000, "page.html"),
+    ],
+)
+def test_sidecars_and_galleries(option, most_bytes, named, tmp_path):
+    """The photos that follow a sidecar that could not be written are no rejects: they wait."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    tagged_photos(folder)
+    words = ["tag", "--from-tags", "in.jsonl", "-b1", "-o", "out", *option]
+    last, is_whole = spoilt_and_mended(folder, words, most_bytes)
+    assert last.startswith("ramctl tag: ") and last.endswith(f"{named}: {FULL}")
+    assert is_whole
+
+
+@pytest.mark.parametrize(
+    ("words", "most_bytes", "named"),
+    [
+        (["eval", DATA / "truth.jsonl", "--truth", DATA / "truth.jsonl", "-o", "out"], 100, "out"),
+        (["convert", "model", "--to", "onnx", "--out", "new"], 50_000, "new"),
+    ],
+    ids=["figures", "bundle"],
+)
+def test_what_is_written_at_once(words, most_bytes, named, tiny_bundle, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copytree(tiny_bundle, folder / "model")
+    last, is_whole = spoilt_and_mended(folder, words, most_bytes, again=words)
+    assert (last.split(": ", 1)[1], is_whole) == (f"{named}: {FULL}", True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("most_bytes", "named"),
+    [(700, "out.work/shards/00000"), (1500, "out.work/clusters"), (9000, "page.html")],
+    ids=["regions", "clusters", "page"],
+)
+def test_what_clean_keeps(most_bytes, named, tiny_bundle, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    records(folder)
+    words = ["clean", "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-o", "out"]
+    words += ["--min-regions", "1", "--report", "page.html"]
+    last, is_whole = spoilt_and_mended(folder, words, most_bytes)
+    assert last.startswith(f"ramctl clean: {named}") and last.endswith(FULL)
+    assert is_whole
+
+
+@pytest.mark.slow
+def test_word_pieces_checkpoints_and_bundles_of_train(tiny_bundle, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lines = (DATA / "captions.jsonl").read_text().splitlines()
+    rows = [{**json.loads(line), "tags": ["horse", "field"]} for line in lines]
+    with_lines(*map(json.dumps, rows))(folder)
+    words = ["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--steps", "2", "-j0"]
+    words += ["--text", tiny_bundle / "text", "--save-every", "1", "--out", "model", "--resume"]
+    for most_bytes, named in (
+        (6500, "model.work/tokenizer.json"),
+        (200_000, "model.work/checkpoints/step-00000001-"),
+    ):
+        status, _, err = run(folder, words, most_bytes=most_bytes)
+        last = err.splitlines()[-1]
+        assert (status, FULL in last) == (1, True) and last.startswith(f"ramctl train: {named}")
+    assert run(folder, words, crash_before="os.mkdir .model.new")[0] == KILLED
+    for most_bytes in (50_000, 300_000):  # less than the weights, and than the graph
+        status, _, err = run(folder, words, most_bytes=most_bytes)
+        assert (status, err.splitlines()[-1]) == (1, f"ramctl train: model: {FULL}")
+        assert not (folder / ".model.new").exists()
+    status, _, err = run(folder, words)
+    assert status == 0 and "continuing after step 2 of 2" in err
+    assert Bundle.open(folder / "model", verify=True).has("model.onnx")
