@@ -145,7 +145,12 @@ def _run(arguments: list[str], name: str) -> int:
         _show_traceback(arguments)
         return EXIT_FAILED
     except Exception as error:
-        _say(name, f"internal error: {type(error).__name__}: {error} (-vv shows where)")
+        # torch, whose own kind this is on a GPU, need not be there.
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            first = next(iter(str(error).splitlines()), "it is all taken")
+            _say(name, f"out of memory: {first} (smaller batches or fewer workers take less)")
+        else:
+            _say(name, f"internal error: {type(error).__name__}: {error} (-vv shows where)")
         _show_traceback(arguments)
         return EXIT_FAILED
     return result if isinstance(result, int) else EXIT_OK

@@ -8,9 +8,12 @@ import multiprocessing
 import signal
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
+from ramctl.errors import RunProblem
 from ramctl.inference.batches import chunks
 from ramctl.labels import LabelSystem, normalise
 from ramctl.parsing.closed_mode import FrequentReadings, LabelMapper
@@ -121,28 +124,33 @@ def parsed_batches(
     """A function from (anything, captions) pairs to (anything, parsed captions), in order.
 
     Several jobs read a few pairs ahead; the results are the same and passed on when they are there.
+    RunProblem when a job's process dies.
     """
     if jobs == 1:
         parser = _open_parser(labels)
         yield lambda pairs: ((what, list(parser.parse(captions))) for what, captions in pairs)
         return
-    with multiprocessing.get_context().Pool(jobs, _start_worker, (labels,)) as pool:
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(), _start_worker, (labels,))
 
-        def run(
-            pairs: Iterator[tuple[T, list[str]]],
-        ) -> Iterator[tuple[T, list[ParsedCaption]]]:
-            pending: deque[tuple[T, multiprocessing.pool.AsyncResult[list[ParsedCaption]]]]
-            pending = deque()
-            for what, captions in pairs:
-                pending.append((what, pool.apply_async(_parse_in_worker, (captions,))))
-                while pending and (len(pending) > BATCHES_AHEAD * jobs or pending[0][1].ready()):
-                    done, result = pending.popleft()
-                    yield done, result.get()
-            while pending:
+    def run(
+        pairs: Iterator[tuple[T, list[str]]],
+    ) -> Iterator[tuple[T, list[ParsedCaption]]]:
+        pending: deque[tuple[T, Future[list[ParsedCaption]]]] = deque()
+        for what, captions in pairs:
+            pending.append((what, pool.submit(_parse_in_worker, captions)))
+            while pending and (len(pending) > BATCHES_AHEAD * jobs or pending[0][1].done()):
                 done, result = pending.popleft()
-                yield done, result.get()
+                yield done, result.result()
+        while pending:
+            done, result = pending.popleft()
+            yield done, result.result()
 
+    try:
         yield run
+    except BrokenProcessPool as error:
+        raise RunProblem("a worker process was killed; is memory short? (fewer: -j)") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _start_worker(labels: LabelSystem | None) -> None:

@@ -2,13 +2,14 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from ramctl.device import Runtime, set_up_cpu
-from ramctl.errors import Interrupted, RamctlError, RecordProblem
+from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
 from ramctl.records.files import output_lock
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Reject
@@ -80,6 +81,25 @@ def _train_in(work: WorkFolder, options: TrainOptions, report: Report, world: Wo
         raise
 
 
+@contextmanager
+def _explained(runtime: Runtime) -> Iterator[None]:
+    """Make a RunProblem, which says how to go on, of memory that ran out and readers that died."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunProblem(
+            f"{runtime.device}: out of memory; {RESUME_HINT} where more is free, or start over "
+            "with --restart and a smaller training.batch_size"
+        ) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunProblem(
+            f"a process that reads photos died ({str(error).strip().rstrip('.')}): is memory "
+            f"short? {RESUME_HINT}, with a lower -j"
+        ) from error
+
+
 @dataclass
 class _Run:
     """One process of a run."""
@@ -102,7 +122,7 @@ class _Run:
         runtime = runtime_of(self.options, precision, self.world.local_rank)
         self.report.device = f"{runtime.device}, {runtime.dtype}"
         try:
-            with self.rejects:
+            with self.rejects, _explained(runtime):
                 job = self._build(runtime)
                 if self._train(job):
                     if self.world.is_main:

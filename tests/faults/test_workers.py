@@ -1,0 +1,65 @@
+"""A worker process that is killed, and memory that runs out: one line, and the run can go on."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from ramctl.cli import main
+from tests.faults.test_locks import start, wait_for
+
+LINE = b'{"captions":["a horse in a field near a house by the river"]}\n'
+
+
+def workers_of(process: subprocess.Popen) -> list[int]:
+    """The processes that a run has started, newest last."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], stdout=subprocess.PIPE, check=False
+    )
+    return [int(number) for number in listed.stdout.split()]
+
+
+def test_a_killed_worker_of_parse_ends_the_run_in_one_line(tmp_path):
+    """It waited for the answer of the dead one, for ever."""
+    words = ["parse", "-", "-o", "out", "-j2", "-b2"]
+    run = start(*words, cwd=tmp_path)
+    run.stdin.write(LINE * 20)
+    run.stdin.flush()
+    state = tmp_path / "out.state.jsonl"
+    wait_for(lambda: state.exists() and state.read_bytes().count(b"\n") > 2)
+    os.kill(workers_of(run)[0], signal.SIGKILL)
+    _, err = run.communicate(LINE * 20, timeout=60)
+    assert (run.returncode, err) == (
+        1, b"ramctl parse: a worker process was killed; is memory short? (fewer: -j)\n",
+    )  # fmt: skip
+    again = start(*words, "--resume", cwd=tmp_path)
+    _, err = again.communicate(LINE * 40)
+    assert again.returncode == 0 and b" done before" in err
+    lines = (tmp_path / "out").read_bytes().splitlines()
+    assert len(lines) == 40 and len(set(lines)) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "it is all taken"),
+        (MemoryError("Unable to allocate 9 TiB\nfor an array"), "Unable to allocate 9 TiB"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory."), "CUDA out of me"),
+    ],
+    ids=["python", "numpy", "torch"],
+)
+def test_memory_that_runs_out_is_one_line(error, said, tmp_path, monkeypatch, capsys):
+    from ramctl.parsing import run
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(run, "run", fail)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text("{}\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["parse", "in.jsonl", "-o", "out"])
+    err = capsys.readouterr().err
+    assert ended.value.code == 1 and err.count("\n") == 1
+    assert err.startswith(f"ramctl parse: out of memory: {said}") and "smaller batches" in err
