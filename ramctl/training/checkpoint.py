@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,17 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*-*.pt"))
 
 
-def load_checkpoint(folder: Path) -> State | None:
+def load_checkpoint(folder: Path, say: Callable[[str], None]) -> State | None:
     """The state of the newest intact checkpoint; None where a run has saved none yet.
 
-    Raises RunProblem when every checkpoint is damaged.
+    `say` is told of each that is damaged; RunProblem when all are.
     """
     paths = list_checkpoints(folder)
     for path in reversed(paths):
         content = path.read_bytes()
         if path.stem.endswith(f"-{_hash(content)}"):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        say(f"{path}: content differs from the hash in its name: not used")
     if paths:
         raise RunProblem(f"{folder}: every checkpoint is damaged; start again with --restart")
     return None

@@ -162,7 +162,7 @@ class _Run:
     def _train(self, job: Job) -> bool:
         """Train to the end, True; or as far as signals and `--max-time` allow."""
         trainer = job.trainer
-        if resumed := trainer.restore(self.work.checkpoints):
+        if resumed := trainer.restore(self.work.checkpoints, self.report.say):
             total = trainer.total_steps  # known only now: another world size changes it
             self.report.say(f"continuing after step {trainer.step} of {total}")
             self._reject_photos(job.records.records, trainer.rejected)

@@ -224,9 +224,9 @@ class Trainer:
             state["averaged_updates"] = self.averaged.updates
         return save_checkpoint(folder, self.step, state)
 
-    def restore(self, folder: Path) -> bool:
-        """Go back to the last saved state; False where there is none."""
-        state = load_checkpoint(folder)
+    def restore(self, folder: Path, say: Callable[[str], None]) -> bool:
+        """Go back to the last saved state that is intact; False where there is none."""
+        state = load_checkpoint(folder, say)
         if state is None:
             return False
         with torch.no_grad():

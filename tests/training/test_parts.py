@@ -259,13 +259,15 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, {"step": step})
     first, second = list_checkpoints(tmp_path)
-    assert load_checkpoint(tmp_path) == {"step": 3}
+    said: list[str] = []
+    assert load_checkpoint(tmp_path, said.append) == {"step": 3} and not said
     second.write_bytes(second.read_bytes()[:-9])
-    assert load_checkpoint(tmp_path) == {"step": 2}
+    assert load_checkpoint(tmp_path, said.append) == {"step": 2}
+    assert said == [f"{second}: content differs from the hash in its name: not used"]
     first.write_bytes(b"")
     with pytest.raises(RunProblem, match="damaged"):
-        load_checkpoint(tmp_path)
-    assert load_checkpoint(tmp_path / "nothing") is None
+        load_checkpoint(tmp_path, said.append)
+    assert load_checkpoint(tmp_path / "nothing", said.append) is None
 
 
 def test_photos_are_augmented_the_same_way_for_the_same_seed():

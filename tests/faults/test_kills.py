@@ -1,0 +1,86 @@
+"""Commands that are killed at any moment, by kill -9 or SIGTERM, and resumed.
+
+Once each; RAMCTL_KILLS=20 does it twenty times, at other moments.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.crashes import contents, run
+from tests.faults.test_crashes import DATA, LINES, photos, records, stream, with_lines
+
+KILLS = int(os.environ.get("RAMCTL_KILLS", "1"))
+SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+
+
+def killed_and_resumed(folder: Path, words: object, again: object, *ignored: str) -> None:
+    """Kill at random moments of a run; each time what is resumed equals an undisturbed run."""
+    before = folder.with_name("before")
+    shutil.copytree(folder, before)
+    started = time.monotonic()
+    code, _, err = run(folder, words)
+    seconds = time.monotonic() - started
+    assert code in (0, 3), err
+    whole, draw = contents(folder, ignored=ignored), random.Random()
+    for _ in range(KILLS):
+        shutil.rmtree(folder)
+        shutil.copytree(before, folder)
+        moment, signum = draw.uniform(0, seconds), draw.choice(SIGNALS)
+        status, _, err = run(folder, words, kill_after_s=moment, signum=signum)
+        where = f"{signum.name} after {moment:.3f} of {seconds:.3f} s"
+        assert status in (-signum, 128 + signum, code) and "Traceback" not in err, (where, err)
+        status, _, err = run(folder, again)
+        assert status == code, (where, err)
+        assert contents(folder, ignored=ignored) == whole, where
+
+
+def test_the_loop_of_all_record_commands(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with_lines(*LINES * 300)(folder)
+    killed_and_resumed(folder, stream(), stream(resume=True))
+
+
+def test_tag(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    photos(folder)
+    words = ["tag", "-R", ".", "-b1", "-j1", "--xmp", "--txt", "-o", "out", "--rejects", "rejects"]
+    killed_and_resumed(folder, words, [*words, "--resume"], "*.part")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["generate", "clean"])
+def test_the_data_engine(command, tiny_bundle, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    records(folder)
+    words = [command, "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-b1", "-o", "out"]
+    words += ["--rejects", "rejects", *(["--min-regions", "1"] if command == "clean" else [])]
+    killed_and_resumed(folder, words, [*words, "--resume"])
+
+
+@pytest.mark.slow
+def test_train(tiny_bundle, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lines = (DATA / "captions.jsonl").read_text().splitlines()
+    rows = [{**json.loads(line), "tags": ["horse", "field"]} for line in lines]
+    with_lines(*map(json.dumps, rows))(folder)
+    words = ["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--steps", "3", "-j0"]
+    words += ["--text", tiny_bundle / "text", "--save-every", "1", "--out", "model"]
+
+    def again() -> int:
+        from ramctl.cli import main
+
+        begun = Path("model.work/run.json").exists() or not Path("model.work").exists()
+        main([str(word) for word in (*words, "--resume" if begun else "--restart")])
+
+    killed_and_resumed(folder, words, again, "bundle.json", "README.md")  # hold command lines

@@ -1,0 +1,54 @@
+"""Training that ends too early, whatever ends it: one line, and `--resume` as if nothing was."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from ramctl.training.checkpoint import list_checkpoints
+from ramctl.training.objectives.task import TrainingTask
+from tests.faults.test_workers import workers_of
+from tests.training.test_train_command import assert_same_weights, start
+
+
+def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_path, monkeypatch):
+    arguments = [parsed, "--steps", 4, "--save-every", 1, "--set", "training.batch_size=8"]
+    assert train(*arguments, "--out", "whole").returncode == 0
+    forward, calls = TrainingTask.forward, []
+
+    def full(self, batch):
+        calls.append(1)
+        if len(calls) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nGPU 0 has")
+        return forward(self, batch)
+
+    monkeypatch.setattr(TrainingTask, "forward", full)
+    failed = train(*arguments, "--out", "again")
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1] == (
+        "cpu: out of memory; continue with --resume where more is free, or start over with "
+        "--restart and a smaller training.batch_size"
+    )
+    _, newest = list_checkpoints(tmp_path / "again.work" / "checkpoints")
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    resumed = train(*arguments, "--out", "again", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    named = f"{newest.relative_to(tmp_path)}: content differs from the hash in its name: not used"
+    assert named in resumed.stderr and "continuing after step 2 of 4" in resumed.stderr
+    assert_same_weights(tmp_path / "whole", tmp_path / "again")
+
+
+@pytest.mark.slow
+def test_a_killed_reader_of_photos_is_one_line(parsed, tiny_options, tmp_path):
+    arguments = [parsed, "--steps", 5000, "--out", "x", "--save-every", 1, "-j", 1, *tiny_options]
+    process = start(arguments, tmp_path / "x.work")
+    os.kill(workers_of(process)[-1], signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    last = errors.decode().splitlines()[-1]
+    assert last.startswith("ramctl train: a process that reads photos died (DataLoader worker")
+    assert last.endswith("is memory short? continue with --resume, with a lower -j")
+    assert list_checkpoints(tmp_path / "x.work" / "checkpoints")
