@@ -125,6 +125,8 @@ def run(module: str, command: str, options: Any) -> Report:
 def _run_on_cluster(module: str, todo: list[Any], options: Any, report: Report) -> int:
     """Run the shards, add up their counts; how many failed."""
     with _cluster(options.stream.ray) as ray:
+        for task in todo:
+            Path(task.stream.rejects).parent.mkdir(parents=True, exist_ok=True)
         each = Resources.shared(options, ray.cluster_resources(), len(todo) or 1 << 30)
         tasks = todo or list(_parts(options, each.number))
         kind = ray.remote(
@@ -190,7 +192,6 @@ def _check(command: str, options: Any) -> None:
 def _shards(options: Any) -> Iterator[Any]:
     """The options of each input alone, with the files that it becomes."""
     folder, form = options.stream.output, getattr(options, "form", "jsonl")
-    (folder / "rejects").mkdir(parents=True, exist_ok=True)
     taken: dict[str, str] = {}
     for name in options.inputs:
         suffix = next((end for end in RECORDS if name.lower().endswith(end)), "")

@@ -41,8 +41,9 @@ def to_add(text: str | None, precision: float | None, bundle: Bundle) -> list[fl
         return bundle.thresholds_of("fp32", precision)
     if text is not None or not bundle.has(CALIBRATION):
         return global_or_file(text, bundle)
+    calibration = bundle.calibration
     try:
-        return bundle.thresholds_of("fp32", PRECISION)
+        return calibration.thresholds(PRECISION).tolist()
     except RunProblem as problem:
         raise RunProblem(f"{problem}; --precision or --threshold chooses another") from problem
 
