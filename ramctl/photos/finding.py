@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ from ramctl.records.record import (
 )
 
 _BLOCK = 1 << 16
+# How the common formats begin; no name does.
+_PHOTO = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r|GIF8[79]a[^.]|RIFF.{4}WEBP|II\*\0|MM\0\*|\0.{3}ftyp|\xff\n", re.DOTALL
+)
 _BYTES = "bytes:"  # of a key, before a name that is not UTF-8
 _RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
@@ -216,6 +221,10 @@ def _from_stdin(inputs: PhotoInputs) -> Iterator[Unread]:
     with open_input(STDIN) as stream:
         for number, entry in enumerate(_entries(stream, inputs), 1):
             line = entry.removeprefix(BOM_UTF8) if number == 1 else entry
+            if number == 1 and _PHOTO.match(line):
+                raise UsageProblem(
+                    "standard input is a photo; - reads names of photos, and records"
+                )
             if line.lstrip().startswith(b"{") or len(line) > inputs.max_line:
                 stage, max_line = inputs.stage, inputs.max_line
                 yield partial(parse_line, line, STDIN, number, base, stage, max_line)

@@ -211,6 +211,16 @@ def test_resume_refuses_other_thresholds_in_the_same_file(tag):
     assert b"another sidecars" in tag(*arguments, "--xmp").stderr
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF"])
+def test_a_photo_on_standard_input_is_refused_in_a_line_without_its_bytes(form, tag):
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48), "red").save(stream, form)
+    done = tag("-", stdin=stream.getvalue())
+    message = "ramctl tag: standard input is a photo; - reads names of photos, and records"
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == f"{message}\n"
+
+
 def test_a_hundred_missing_names_ask_for_the_root(tag, photos):
     lines = b"".join(b'{"image": "elsewhere/%d.jpg"}\n' % n for n in range(120))
     done = tag("-", stdin=lines)
