@@ -1,6 +1,7 @@
 """`ramctl convert`: checkpoints to bundles, bundles to ONNX graphs, the card of a bundle.
 
-It is not part of `checkpoints` because an int8 graph is judged as `training` judges a model.
+It is not part of `checkpoints` because an int8 graph is judged as `training` judges a model, and
+labels have the kinds that `parsing` gives them.
 """
 
 import sys
@@ -17,6 +18,7 @@ from ramctl.checkpoints.convert import (
 )
 from ramctl.checkpoints.official import Architecture
 from ramctl.errors import UsageProblem
+from ramctl.parsing.parser import label_kinds
 from ramctl.pretrained.hub import local_path
 from ramctl.records.report import Report
 from ramctl.training.quantise import MOST_LOST, add_int8_graph
@@ -97,9 +99,12 @@ def _convert(options: ConvertOptions, report: Report) -> None:
         translations=_path(options.translations),
         text_encoder=options.text_encoder,
     )
-    bundle = convert_checkpoint(checkpoint, out, ("ramctl", *options.argv))
-    report.say(f"{out}: {len(bundle.labels)} labels, {bundle.preset.model.encoder.backbone}")
-    if bundle.preset.model.captioning and not bundle.has(TOKENIZER):
+    bundle = convert_checkpoint(checkpoint, out, ("ramctl", *options.argv), label_kinds)
+    model = bundle.preset.model
+    report.say(f"{out}: {len(bundle.labels)} labels, {model.encoder.backbone}")
+    if model.captioning is None and (arch != "ram-plus" or options.vocab):
+        report.say("the checkpoint has no captioning branch: the bundle writes no captions")
+    elif model.captioning is not None and not bundle.has(TOKENIZER):
         report.say("without --vocab the bundle writes no captions")
 
 

@@ -1,6 +1,6 @@
 """Bundles made of the authors' checkpoints, a graph added to a bundle, and a bundle's summary."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,8 +31,10 @@ from ramctl.text.clip import ClipTextEncoder
 CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
 THRESHOLD = 0.68  # the authors' class_threshold where no file says otherwise
 
-# Tag2Text's own list: the ids of actions and attributes, and the authors' thresholds by id
-# (tag2text.py).
+KindsOf = Callable[[LabelSystem], Sequence[str]]  # a kind for each label of a list without kinds
+
+# Tag2Text's own list: things and scenes first, then actions, then attributes (the authors' issue
+# 150), and the authors' thresholds by id (tag2text.py).
 TAG2TEXT_LABELS = 3429
 _ACTIONS, _ATTRIBUTES = range(3012, 3252), range(3252, 3429)
 _CAREFUL = {2701: 0.7, 2828: 0.7, 1167: 0.7}  # person, man, woman
@@ -53,13 +55,15 @@ class Checkpoint:
     text_encoder: str = CLIP  # what embeds new words: a folder, or hf://owner/name
 
 
-def convert_checkpoint(checkpoint: Checkpoint, out: Path, command: Sequence[str]) -> Bundle:
+def convert_checkpoint(
+    checkpoint: Checkpoint, out: Path, command: Sequence[str], kinds_of: KindsOf
+) -> Bundle:
     """The bundle of an authors' checkpoint, written to `out`.
 
-    Tags keep their spelling, order and duplicates. `command` is recorded in the bundle. Raises
-    RunProblem that names the file and key that do not fit.
+    Tags keep their spelling, order and duplicates; `kinds_of` says their kinds. `command` is
+    recorded in the bundle. Raises RunProblem that names the file and key that do not fit.
     """
-    labels = read_official_labels(checkpoint)
+    labels = read_official_labels(checkpoint, kinds_of)
     tensors = read_official(checkpoint.weights)
     preset, model = convert_official(checkpoint.architecture, tensors, len(labels))
     tokenizer = _tokenizer(checkpoint, preset)
@@ -100,14 +104,16 @@ def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
     return Bundle.open(target)
 
 
-def read_official_labels(checkpoint: Checkpoint) -> LabelSystem:
+def read_official_labels(checkpoint: Checkpoint, kinds_of: KindsOf) -> LabelSystem:
     """The authors' tag list, with kinds, thresholds and Chinese names where they are known."""
-    labels = list(LabelSystem.read(checkpoint.tags).labels)
+    listed = LabelSystem.read(checkpoint.tags)
+    labels = list(listed.labels)
+    if all(label.kind == "object" for label in labels):  # a plain list
+        judged = zip(labels, kinds_of(listed), strict=True)
+        labels = [replace(label, kind=kind) for label, kind in judged]
     if checkpoint.architecture == "tag2text" and len(labels) == TAG2TEXT_LABELS:
-        for index in _ACTIONS:
-            labels[index] = replace(labels[index], kind="action")
-        for index in _ATTRIBUTES:
-            labels[index] = replace(labels[index], kind="attribute")
+        numbered = enumerate(labels)
+        labels = [replace(label, kind=_tag2text_kind(i, label.kind)) for i, label in numbered]
         if checkpoint.thresholds is None:
             for index, threshold in (_CAREFUL | dict.fromkeys(_NEVER, 1.0)).items():
                 labels[index] = replace(labels[index], threshold=threshold)
@@ -123,6 +129,15 @@ def read_official_labels(checkpoint: Checkpoint) -> LabelSystem:
         named = zip(labels, names, strict=True)
         labels = [replace(label, names={"zh": name}) for label, name in named]
     return LabelSystem(labels)
+
+
+def _tag2text_kind(index: int, kind: str) -> str:
+    """The kind that Tag2Text's list tells by its order, where a double is another meaning."""
+    if index in _ACTIONS:
+        return "action"
+    if index in _ATTRIBUTES:
+        return "attribute"
+    return "scene" if kind == "scene" else "object"
 
 
 def _tokenizer(checkpoint: Checkpoint, preset: Preset) -> CaptionTokenizer | None:
@@ -155,6 +170,8 @@ def describe_bundle(bundle: Bundle) -> list[str]:
     kinds = [label.kind for label in bundle.labels]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     captions = "with captions" if bundle.has(TOKENIZER) else "no captions"
+    encoder = preset.model.encoder
+    window = f", window {encoder.window_size}" if encoder.window_size else ""
     lines = [
         f"{bundle.path}: {preset.name}, {preset.description}",
         f"labels      {len(bundle.labels)} ({counts})",
@@ -162,7 +179,7 @@ def describe_bundle(bundle: Bundle) -> list[str]:
         f"open set {bundle.open_set_threshold:g}",
         f"photos      {preset.preprocess.size} px, {preset.preprocess.interpolation}, "
         f"{preset.preprocess.fit}",
-        f"encoder     {preset.model.encoder.backbone}",
+        f"encoder     {encoder.backbone}{window}",
         f"decoder     {preset.model.tag_decoder.layers} layers of width "
         f"{preset.model.tag_decoder.width}, {captions}",
         f"fingerprint {bundle.fingerprint}",

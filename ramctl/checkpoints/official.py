@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import timm
 import torch
 from torch import Tensor
 
-from ramctl.checkpoints.weights import check_shapes, count_blocks, read_checkpoint
+from ramctl.checkpoints.foreign_file import read_checkpoint, tensors_of
+from ramctl.checkpoints.weights import check_shapes, count_blocks
 from ramctl.errors import RunProblem
 from ramctl.model.config import (
     CaptioningConfig,
@@ -27,17 +29,18 @@ from ramctl.model.ram import RAM
 Architecture = Literal["ram", "ram-plus", "tag2text"]
 Tensors = Mapping[str, Tensor]
 
-BASE_PRESETS: dict[str, str] = {
-    "ram": "ram-swin-l",
-    "ram-plus": "ram-plus-swin-l",
-    "tag2text": "tag2text-swin-b",
+_BASE_PRESETS: dict[Architecture, tuple[str, ...]] = {
+    "ram": ("ram-swin-l", "ram-swin-b"),
+    "ram-plus": ("ram-plus-swin-l",),
+    "tag2text": ("tag2text-swin-b",),
 }
+_SWINS = {128: "base", 192: "large"}  # by the width of a patch
 
-# Keys that tell the three apart.
-_MARKS = {
-    "ram": ("label_embed", "wordvec_proj.weight", "text_decoder.cls.predictions.bias"),
+# Keys that tell the three apart; RAM++ has all of RAM's.
+_MARKS: dict[Architecture, tuple[str, ...]] = {
     "ram-plus": ("label_embed", "wordvec_proj.weight", "reweight_scale"),
-    "tag2text": ("label_embed.weight", "fc.W", "text_decoder.cls.predictions.bias"),
+    "ram": ("label_embed", "wordvec_proj.weight"),
+    "tag2text": ("label_embed.weight", "fc.W"),
 }
 
 # Index and mask buffers: rebuilt from the sizes, or never used.
@@ -76,21 +79,46 @@ _PREFIXES = {
 
 _EMBEDDINGS = {"words": "word_embeddings", "positions": "position_embeddings", "norm": "LayerNorm"}
 
+# What the tag encoder's first layers share with the tag decoder, under either name.
+_SHARED_LAYER = re.compile(
+    r"(tag_encoder|tagging_head)\.(encoder\.layer\.(\d+)\.(?:crossattention|intermediate|output)\..+)"
+)
+_SHARED_LAYERS = 2  # where a file has them as the tag encoder's alone
 # The word matrix of the language model's last layer is its word embedding, under a second name.
-_COPIES = {
-    "text_decoder.cls.predictions.decoder.weight": "captioning.decoder.embedding.words.weight",
-    "text_decoder.cls.predictions.decoder.bias": "captioning.decoder.word_bias",
+_WORDS = "text_decoder.bert.embeddings.word_embeddings.weight"
+_COPIES_OF_WORDS = {
+    "text_decoder.cls.predictions.decoder.weight": _WORDS,
+    "text_decoder.cls.predictions.decoder.bias": "text_decoder.cls.predictions.bias",
 }
+_CAPTIONING = ("tag_encoder.", "text_decoder.")
 
 
 def read_official(path: Path) -> dict[str, Tensor]:
-    """The tensors of an authors' file, under the authors' names; raises as `read_checkpoint`."""
-    content = read_checkpoint(path)
-    tensors = content.get("model", content)
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+    """The tensors of an authors' file, under all of the authors' names.
+
+    A file may have the names of DistributedDataParallel, and shared tensors under one name only.
+    Raises RunProblem as `read_checkpoint`, and for a file without tensors.
+    """
+    tensors = tensors_of(read_checkpoint(path))
+    if not tensors:
         raise RunProblem(f"{path}: no table of tensors in the file, at top level or as `model`")
     # Older files name the tag decoder after the vision-text model that it came from.
-    return {re.sub(r"^vision_multi\.", "tagging_head.", key): t for key, t in tensors.items()}
+    named = {re.sub(r"^vision_multi\.", "tagging_head.", key): t for key, t in tensors.items()}
+    return _with_copies(named)
+
+
+def _with_copies(tensors: Tensors) -> dict[str, Tensor]:
+    """The tensors, those that share memory in the authors' models under each of their names."""
+    twins = _COPIES_OF_WORDS | {copy: name for name, copy in _COPIES_OF_WORDS.items()}
+    named = {twins[name]: tensor for name, tensor in tensors.items() if name in twins}
+    if any(name.startswith("tag_encoder.") for name in tensors):
+        layers = count_blocks(tensors, "tagging_head.encoder.layer.") or _SHARED_LAYERS
+        other = {"tag_encoder": "tagging_head", "tagging_head": "tag_encoder"}
+        for name, tensor in tensors.items():
+            shared = _SHARED_LAYER.fullmatch(name)
+            if shared and int(shared[3]) < layers:
+                named[f"{other[shared[1]]}.{shared[2]}"] = tensor
+    return named | dict(tensors)
 
 
 def convert_official(
@@ -109,10 +137,10 @@ def convert_official(
 
 def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
     """The authors' preset, with all sizes taken from the tensors."""
-    base = load_preset(BASE_PRESETS[architecture])
-    missing = [key for key in _MARKS[architecture] if key not in tensors]
-    if missing:
-        raise RunProblem(f"not a {architecture} checkpoint: missing {', '.join(missing)}")
+    _check_architecture(architecture, tensors)
+    bases = [load_preset(name) for name in _BASE_PRESETS[architecture]]
+    width = len(tensors.get("visual_encoder.norm.weight", ()))
+    base = next((preset for preset in bases if preset.model.encoder.width == width), bases[0])
     try:
         model = ModelConfig(
             _infer_encoder(tensors, base.model.encoder),
@@ -133,6 +161,21 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
     )
 
 
+def _check_architecture(architecture: Architecture, tensors: Tensors) -> None:
+    fitting = (name for name, marks in _MARKS.items() if all(mark in tensors for mark in marks))
+    found = next(fitting, None)
+    if found is None:
+        missing = ", ".join(key for key in _MARKS[architecture] if key not in tensors)
+        held = ", ".join(list(tensors)[:3])
+        raise RunProblem(
+            f"not a {architecture} checkpoint: missing {missing}; it holds {held}, ..."
+        )
+    if found != architecture:
+        raise RunProblem(
+            f"a {found} checkpoint, not {architecture}: convert it with --arch {found}"
+        )
+
+
 def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
     """The model of `infer_preset`, with random weights, for a tag list of `n_labels`."""
     rows = len(_label_embedding(tensors))
@@ -143,7 +186,7 @@ def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
         counts = [rows // n_labels] * n_labels
     elif rows != n_labels:
         raise RunProblem(f"the checkpoint has {rows} labels, the tag list {n_labels}")
-    words = tensors.get("text_decoder.bert.embeddings.word_embeddings.weight")
+    words = tensors.get(_WORDS)
     return RAM(
         preset.model,
         image_size=preset.preprocess.size,
@@ -176,8 +219,8 @@ def official_targets(model: RAM) -> dict[str, Tensor]:
         if name != "labels.counts" and tensor.numel()
     }
     targets = {_official_name(name, model): tensor for name, tensor in ours.items()}
-    targets.update({copy: ours[name] for copy, name in _COPIES.items() if name in ours})
-    return targets
+    copies = _COPIES_OF_WORDS.items()
+    return targets | {copy: targets[name] for copy, name in copies if name in targets}
 
 
 def check_official_keys(targets: Tensors, tensors: Tensors) -> None:
@@ -225,18 +268,22 @@ def _infer_encoder(tensors: Tensors, base: EncoderConfig) -> EncoderConfig:
         tensors[f"visual_encoder.layers.{i}.blocks.0.attn.relative_position_bias_table"]
         for i in range(n_stages)
     ]
+    embed_dim = len(tensors["visual_encoder.patch_embed.proj.weight"])
+    window_size = (round(len(tables[0]) ** 0.5) + 1) // 2  # tables have (2w - 1)^2 rows
+    named = f"swin_{_SWINS.get(embed_dim)}_patch4_window{window_size}_{32 * window_size}"
     options = {
         **base.options,
-        "embed_dim": len(tensors["visual_encoder.patch_embed.proj.weight"]),
+        "embed_dim": embed_dim,
         "depths": depths,
         "num_heads": [table.shape[1] for table in tables],
     }
     projection = tensors.get("image_proj.weight")
     return dataclasses.replace(
         base,
+        backbone=named if timm.is_model(named) else base.backbone,
         width=len(tensors["visual_encoder.norm.weight"]),
         options=options,
-        window_size=(round(len(tables[0]) ** 0.5) + 1) // 2,  # tables have (2w - 1)^2 rows
+        window_size=window_size,
         projection=0 if projection is None else len(projection),
     )
 
@@ -254,12 +301,12 @@ def _layer_sizes(tensors: Tensors, prefix: str, number: str) -> dict[str, Any]:
 
 
 def _infer_captioning(tensors: Tensors, base: CaptioningConfig | None) -> CaptioningConfig | None:
-    if base is None:
-        return None
+    if base is None or not any(name.startswith(_CAPTIONING) for name in tensors):
+        return None  # RAM++, or a file that was made smaller
     return dataclasses.replace(
         base,
         **_layer_sizes(tensors, "tag_encoder.encoder.layer.", "tag_layers"),
         layers=count_blocks(tensors, "text_decoder.bert.encoder.layer."),
-        vocabulary=len(tensors["text_decoder.bert.embeddings.word_embeddings.weight"]),
+        vocabulary=len(tensors[_WORDS]),
         max_positions=len(tensors["tag_encoder.embeddings.position_embeddings.weight"]),
     )

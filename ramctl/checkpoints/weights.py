@@ -1,16 +1,13 @@
 """Weights in files, ours and those of other projects: every name and shape checked when read."""
 
-import pickle
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ramctl.errors import RunProblem
@@ -118,41 +115,6 @@ def _source_positions(source: int, target: int) -> NDArray[np.float64]:
             low = ratio
     steps = np.cumsum(ratio ** np.arange(half))
     return np.concatenate([-steps[::-1], [0.0], steps])
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of another project's file (a pickle of torch, or `.safetensors`).
-
-    Nothing in the file is executed: a pickle that holds anything but tensors and plain containers
-    is refused. Raises RunProblem for such a file, and for one that cannot be read.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        # Only torch's newer format, which is a zip archive, can be mapped into memory.
-        is_zip = zipfile.is_zipfile(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise RunProblem(f"{path}: refused, the file holds more than weights: {reason}") from error
-    except Exception as error:  # of a damaged file torch raises what its parts raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RunProblem(f"{path}: cannot read the checkpoint: {reason}") from error
-    if not isinstance(content, dict):
-        raise RunProblem(f"{path}: not a dictionary of weights")
-    return content
-
-
-def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, at its top, in `model` or `state_dict`, without `module.`."""
-    for key in ("model", "state_dict"):
-        if isinstance(content.get(key), dict):
-            content = content[key]
-    return {
-        name.removeprefix("module."): tensor  # what DistributedDataParallel puts before each name
-        for name, tensor in content.items()
-        if isinstance(tensor, Tensor)
-    }
 
 
 def folder_of(path: Path) -> Path:

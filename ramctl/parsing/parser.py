@@ -95,11 +95,19 @@ class CaptionParser:
         return ParsedCaption.of(findings.found, findings.phrases)
 
 
+def label_kinds(labels: LabelSystem) -> list[str]:
+    """The kinds that closed mode gives the labels of a plain word list."""
+    lexicon = Lexicon.shared()
+    lexicon = Lexicon(lexicon.wordnet, _vague_nouns(labels, lexicon))
+    return [lexicon.kind(normalise(label.tag)) for label in labels]
+
+
 def _vague_nouns(labels: LabelSystem, lexicon: Lexicon) -> frozenset[str]:
-    """The vague nouns that a plain word list asks for; built systems have them as actions only."""
-    if any(label.kind != "object" or label.count for label in labels):
+    """The vague nouns that a word list asks for; systems built of captions have them as actions."""
+    if any(label.count for label in labels):
         return frozenset()
-    names = {normalise(name) for label in labels for name in (label.tag, *label.synonyms)}
+    things = [label for label in labels if label.kind != "action"]
+    names = {normalise(name) for label in things for name in (label.tag, *label.synonyms)}
     return (lexicon.stop_nouns & names) - lexicon.noun_actions - lexicon.standalone_actions
 
 

@@ -10,6 +10,7 @@ from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.convert import Checkpoint, convert_checkpoint, read_official_labels
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.errors import RunProblem
+from ramctl.parsing.parser import label_kinds
 from tests.parity.conftest import FILES
 
 pytestmark = pytest.mark.shared
@@ -50,8 +51,28 @@ def test_info_prints_labels_thresholds_sizes_and_provenance(files, ramctl, tmp_p
     arguments, _, _ = files("ram")
     assert ramctl("convert", *arguments, "-q").stderr == b""
     card = ramctl("convert", "--info", tmp_path / "bundle").stdout.decode()
-    for fact in ("labels      24", "24 labels have their own", "model.safetensors", "ram_tiny.pth"):
+    for fact in (
+        "labels      24 (",
+        " scene",
+        ", window 3\n",
+        "24 labels have their own",
+        "model.safetensors",
+        "ram_tiny.pth",
+    ):
         assert fact in card
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_only_tags_is_a_bundle_that_says_so(files, ramctl, tmp_path):
+    arguments, _, _ = files("ram")
+    tensors = torch.load(arguments[0], weights_only=True)["model"]
+    left_out = ("tag_encoder.", "text_decoder.")
+    part = {f"module.{k}": v for k, v in tensors.items() if not k.startswith(left_out)}
+    torch.save({"model": part}, arguments[0])
+    done = ramctl("convert", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert b"no captioning branch: the bundle writes no captions" in done.stderr
+    assert not Bundle.open(tmp_path / "bundle", verify=True).has("tokenizer.json")
 
 
 @pytest.mark.parametrize(
@@ -62,8 +83,7 @@ def test_info_prints_labels_thresholds_sizes_and_provenance(files, ramctl, tmp_p
         ({"thresholds": "short.txt"}, "not a finite number"),
         ({"translations": "short.txt"}, "2 lines for 24 tags"),
         ({"vocabulary": "short.txt"}, "short.txt: not BERT's word pieces"),
-        ({"architecture": "ram-plus"}, "not a ram-plus checkpoint: missing reweight_scale"),
-        ({"architecture": "tag2text"}, "not a tag2text checkpoint: missing label_embed.weight"),
+        ({"architecture": "ram-plus"}, "a ram checkpoint, not ram-plus: .*--arch ram"),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_written(files, tmp_path, change, complaint):
@@ -79,7 +99,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(files, tmp_path, chan
     )
     change = {k: tmp_path / v if v == "short.txt" else v for k, v in change.items()}
     with pytest.raises(RunProblem, match=complaint):
-        convert_checkpoint(replace(checkpoint, **change), tmp_path / "bundle", [])
+        convert_checkpoint(replace(checkpoint, **change), tmp_path / "bundle", [], label_kinds)
     assert not (tmp_path / "bundle").exists()
 
 
@@ -92,11 +112,12 @@ def test_wrong_usage_is_one_line_and_exit_code_2(ramctl):
 
 def test_tag2text_labels_keep_their_doubles_and_know_their_kinds(parity):
     tags = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
-    labels = read_official_labels(Checkpoint(tags, "tag2text", tags))
+    labels = read_official_labels(Checkpoint(tags, "tag2text", tags), label_kinds)
     assert len(labels) == 3429
     assert len(set(labels.tags)) == 3313
     kinds = [label.kind for label in labels]
     assert (kinds.count("action"), kinds.count("attribute")) == (240, 177)
+    assert kinds.count("scene") > 400 and set(kinds[:3012]) == {"object", "scene"}
     assert {labels[i].tag: labels[i].threshold for i in (2701, 2828, 1167, 127, 3351)} == {
         "person": 0.7, "man": 0.7, "woman": 0.7, "quarter": 1.0, "two": 1.0,
     }  # fmt: skip
@@ -112,9 +133,30 @@ def test_ram_labels_keep_the_authors_strings_order_and_thresholds(parity):
             tags,
             thresholds=folder / "ram_tag_list_threshold.txt",
             translations=folder / "ram_tag_list_chinese.txt",
-        )
+        ),
+        label_kinds,
     )
     assert labels.tags == tags.read_text("utf-8").split("\n")
     assert {"t shirt", "t-shirt"} <= set(labels.tags)
     assert sum(label.threshold == 0.65 for label in labels) == 3414
     assert all(label.names["zh"] for label in labels)
+
+
+def test_ram_labels_have_the_kinds_that_the_parser_gives_them(parity):
+    tags = parity.parent / "labels" / "ram" / "ram_tag_list.txt"
+    kinds = {
+        x.tag: x.kind for x in read_official_labels(Checkpoint(tags, "ram", tags), label_kinds)
+    }
+    expected = {
+        "dog": "object", "picture": "object", "monastery": "scene", "lake": "scene",
+        "swim": "action", "kick": "action", "red": "attribute", "wet": "attribute",
+    }  # fmt: skip
+    assert {tag: kinds[tag] for tag in expected} == expected
+    assert len(kinds) == 4585 and list(kinds.values()).count("scene") > 500
+
+
+def test_a_label_file_with_kinds_keeps_them(tmp_path):
+    (tmp_path / "labels.jsonl").write_text('{"tag": "dog", "kind": "action"}\n{"tag": "red"}\n')
+    checkpoint = Checkpoint(tmp_path, "ram", tmp_path / "labels.jsonl")
+    labels = read_official_labels(checkpoint, label_kinds)
+    assert [label.kind for label in labels] == ["action", "object"]

@@ -1,6 +1,7 @@
 """Full-size checkpoints: every key of the authors' state dicts is used or derivable."""
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ramctl.checkpoints.official import (
     read_official,
 )
 from ramctl.errors import RunProblem
+from tests.parity.conftest import FILES, N_LABELS
 
 FULL_SIZE = {
     "ram": ("full_size_keys_ram_swin_large.txt", 4585, 384),
@@ -68,6 +70,104 @@ def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(parity, c
         convert_official("ram", tensors, 24)
 
 
+def save(tensors, path):
+    torch.save({"model": tensors}, path)
+    return path
+
+
+WORDS = "text_decoder.bert.embeddings.word_embeddings.weight"
+SHARED = r"encoder\.layer\.[01]\.(crossattention|intermediate|output)\."
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        rf"tagging_head\.{SHARED}",
+        rf"tag_encoder\.{SHARED}",
+        r"text_decoder\.cls\.predictions\.decoder\.",
+        re.escape(WORDS),
+    ],
+)
+def test_shared_tensors_may_be_stored_once_and_under_names_of_a_distributed_run(
+    parity, tmp_path, left_out
+):
+    whole = read_official(parity / "ram_tiny.safetensors")
+    part = {f"module.{k}": v for k, v in whole.items() if not re.match(left_out, k)}
+    assert len(part) < len(whole)
+    tensors = read_official(save(part, tmp_path / "x.pth"))
+    assert tensors.keys() == whole.keys()
+    preset, model = convert_official("ram", tensors, 24)
+    expected_preset, expected = convert_official("ram", whole, 24)
+    assert preset == expected_preset
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("architecture", ["ram", "tag2text"])
+def test_a_file_without_the_captioning_branch_tags_as_the_whole_one(
+    load_recorded, parity, tmp_path, architecture
+):
+    recorded = load_recorded(architecture)
+    name = FILES[architecture]
+    whole = read_official(parity / f"{name}.safetensors")
+    part = {k: v for k, v in whole.items() if not k.startswith(("tag_encoder.", "text_decoder."))}
+    tensors = read_official(save(part, tmp_path / "x.pth"))
+    preset, model = convert_official(architecture, tensors, N_LABELS[architecture])
+    assert preset.model.captioning is None
+    with torch.no_grad():
+        logits = model.eval()(recorded.io["image"]).tag_logits
+    torch.testing.assert_close(logits, recorded.io["eval.logits"], rtol=1e-4, atol=1e-4)
+    half = {k: v for k, v in whole.items() if not k.startswith("text_decoder.")}
+    with pytest.raises(RunProblem, match="missing text_decoder"):
+        convert_official(architecture, half, N_LABELS[architecture])
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("held", list(FILES))
+@pytest.mark.parametrize("asked", list(FILES))
+def test_another_architecture_is_named(parity, held, asked):
+    tensors = read_official(parity / f"{FILES[held]}.safetensors")
+    if held == asked:
+        infer_preset(asked, tensors)
+        return
+    with pytest.raises(RunProblem, match=f"a {held} checkpoint, not {asked}: .+--arch {held}$"):
+        infer_preset(asked, tensors)
+
+
+def test_weights_of_another_project_are_named_by_what_they_hold():
+    swin = {"patch_embed.proj.weight": torch.ones(1), "norm.bias": torch.ones(1)}
+    with pytest.raises(RunProblem, match=r"not a ram .+ it holds patch_embed.proj.weight, norm.bi"):
+        infer_preset("ram", swin)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("architecture", "backbone", "name"),
+    [
+        ("ram", "swin_large_patch4_window12_384", "ram-swin-l"),
+        ("ram-plus", "swin_large_patch4_window12_384", "ram-plus-swin-l"),
+        ("tag2text", "swin_base_patch4_window12_384", "tag2text-swin-b"),
+    ],
+)
+def test_the_backbone_is_the_one_in_the_file(parity, architecture, backbone, name):
+    preset = infer_preset(architecture, full_size_tensors(parity / FULL_SIZE[architecture][0]))
+    encoder = preset.model.encoder
+    assert (encoder.backbone, encoder.window_size, preset.name) == (backbone, 12, name)
+
+
+@pytest.mark.shared
+def test_ram_with_swin_b_is_the_preset_of_that_name(parity):
+    tensors = full_size_tensors(parity / FULL_SIZE["ram"][0])
+    small = full_size_tensors(parity / FULL_SIZE["tag2text"][0])
+    tensors = {k: v for k, v in tensors.items() if not k.startswith("visual_encoder.")}
+    tensors |= {k: v for k, v in small.items() if k.startswith("visual_encoder.")}
+    preset = infer_preset("ram", tensors)
+    assert preset.name == "ram-swin-b"
+    assert preset.model.encoder.backbone == "swin_base_patch4_window12_384"
+
+
 @pytest.mark.shared
 def test_a_tag_list_of_another_length_is_an_error(parity):
     tensors = read_official(parity / "ram_tiny.safetensors")
@@ -106,6 +206,3 @@ def test_a_checkpoint_file_without_tensors_is_an_error(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "x.pth")
     with pytest.raises(RunProblem, match="no table of tensors"):
         read_official(tmp_path / "x.pth")
-    (tmp_path / "y.pth").write_bytes(b"not a checkpoint")
-    with pytest.raises(RunProblem):
-        read_official(tmp_path / "y.pth")

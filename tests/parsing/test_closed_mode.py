@@ -6,6 +6,7 @@ from ramctl.labels import Label, LabelSystem
 from ramctl.parsing import CaptionParser
 from ramctl.parsing.closed_mode import FrequentReadings, LabelMapper
 from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.parser import label_kinds
 from ramctl.parsing.rules.sentence import Found, ParsedCaption
 
 LABELS = LabelSystem(
@@ -133,6 +134,16 @@ def test_vague_nouns_are_found_if_a_plain_word_list_has_them():
     assert plain.tags("two photos of a dog in a house") == ["photo", "dog"]
     built = LabelSystem([Label("photo", "object", count=9), Label("dog", "object", count=9)])
     assert CaptionParser.closed(built).tags("two photos of a dog in a house") == ["dog"]
+
+
+def test_a_plain_list_parses_the_same_once_its_labels_have_their_kinds():
+    plain = LabelSystem.from_tags(["photo", "dog", "run", "snow-field", "red", "lake"])
+    kinds = label_kinds(plain)
+    assert kinds == ["object", "object", "action", "scene", "attribute", "scene"]
+    named = LabelSystem(Label(tag, kind) for tag, kind in zip(plain.tags, kinds, strict=True))
+    caption = "two photos of a dog that runs in a red snow field by the lake"
+    found = [CaptionParser.closed(labels).tags(caption) for labels in (plain, named)]
+    assert found[0] == found[1] and "photo" in found[0]
 
 
 def test_nouns_that_are_meant_as_actions_stay_actions():
