@@ -1,0 +1,51 @@
+"""A reader that leaves, at once or after a line: the command ends by that, without a word."""
+
+import os
+import subprocess
+import sys
+from threading import Thread
+
+import pytest
+
+from tests.faults.test_crashes import DATA
+from tests.faults.test_locks import start
+
+TRUTH = DATA / "truth.jsonl"
+
+
+def test_a_reader_that_leaves_after_a_line_ends_a_run_over_an_endless_input(tmp_path):
+    run = start("tag", "--from-tags", "-", "-f", "text", "-b", "1", cwd=tmp_path)
+    lines = b'{"image":"a.jpg","tags":["sky"]}\n' * 1000
+
+    def feed() -> None:
+        try:
+            while True:
+                run.stdin.write(lines)
+        except OSError:  # it has ended
+            pass
+
+    feeder = Thread(target=feed, daemon=True)
+    feeder.start()
+    assert run.stdout.readline() == b"a.jpg\tsky\n"
+    run.stdout.close()
+    assert run.wait(60) == 141
+    feeder.join(60)
+    assert run.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["eval", TRUTH, "--truth", TRUTH, "-q"], ["tag", "--help"], ["--version"]],
+    ids=lambda words: str(words[0]),
+)
+def test_a_reader_that_is_not_there(words, tmp_path):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-m", "ramctl", *map(str, words)],
+        stdout=write_end, stderr=subprocess.PIPE, cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONPATH": str(DATA.parent.parent), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    os.close(write_end)
+    assert b"Traceback" not in done.stderr and b"Broken" not in done.stderr
+    assert done.returncode in (0, 141)
