@@ -1,24 +1,20 @@
 #!/usr/bin/env python
 """The records and the figures of table5.mk.
 
-    table5.py one-caption captions.jsonl                 photos with one caption each
-    table5.py good captions.jsonl --photos 1000          photos with all their captions
-    table5.py third cleaned.jsonl                        a third of the records
+    table5.py dropped parsed.jsonl ... --share 0.5       records without a share of their tags
+    table5.py good parsed.jsonl --photos 1000            some photos
     table5.py words classes.txt map.tsv ...              all names that the truths ask for
-    table5.py confirmed generated.jsonl cleaned.jsonl --captions C --labels L
-                                                         what the photos' other captions say of tags
     table5.py predict SET... --model M --words W --cache C --out DIR
     table5.py put final.md --into scripts/reproduce/README.md   the tables into the document
     table5.py table --truth T --rows parsed generated --pairs generated:parsed ...
 
-Which photos and which caption is decided by the photo's name alone.
+Which photos and which tags is decided by the photo's name alone.
 """
 
 import argparse
 import hashlib
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,7 +29,6 @@ from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem
-from ramctl.parsing.parser import CaptionParser
 from ramctl.records.report import Rejects, Report
 
 N_RESAMPLES = 1000
@@ -45,17 +40,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("one-caption").add_argument("records", type=Path)
+    dropped = commands.add_parser("dropped")
+    dropped.add_argument("records", type=Path, nargs="+")
+    dropped.add_argument("--share", type=float, required=True)
     good = commands.add_parser("good")
     good.add_argument("records", type=Path)
     good.add_argument("--photos", type=int, required=True)
-    commands.add_parser("third").add_argument("records", type=Path)
     commands.add_parser("words").add_argument("files", type=Path, nargs="+")
-    confirm = commands.add_parser("confirmed")
-    confirm.add_argument("before", type=Path)
-    confirm.add_argument("after", type=Path)
-    confirm.add_argument("--captions", type=Path, required=True)
-    confirm.add_argument("--labels", type=Path, required=True)
     predict = commands.add_parser("predict")
     predict.add_argument("sets", type=Path, nargs="+")
     for name in ("model", "words", "cache", "out"):
@@ -68,17 +59,12 @@ def main() -> None:
         table.add_argument(f"--{name}", type=Path, required=True)
     for name in ("seeds", "rows", "pairs"):
         table.add_argument(f"--{name}", nargs="+", required=True)
-    table.add_argument("--once", nargs="+", default=[], help="rows with the first seed alone")
-    table.add_argument("--once-pairs", nargs="+", default=[])
     options = parser.parse_args()
     if options.command == "table":
         print(figures(options))
         return
     if options.command == "put":
         write_table(options.tables.read_text("utf-8").strip(), options.into, "table5")
-        return
-    if options.command == "confirmed":
-        print(confirmed(options))
         return
     if options.command == "words":
         print("\n".join(words(options.files)))
@@ -89,54 +75,34 @@ def main() -> None:
             if not out.exists():
                 kept.predict(records, options.model, options.words, options.cache, out)
         return
-    for row in chosen(options):
+    rows = good_photos(options) if options.command == "good" else dropped_tags(options)
+    for row in rows:
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def chosen(options: argparse.Namespace) -> list[dict]:
-    """The records that a command keeps."""
+def good_photos(options: argparse.Namespace) -> Iterator[dict]:
+    """The records of `--photos` photos, in the order of the file."""
     rows = list(read(options.records))
-    if options.command == "good":
-        first = sorted(rows, key=lambda row: draw("good", row))[: options.photos]
-        names = {row["image"] for row in first}
-        return [row for row in rows if row["image"] in names]
-    if options.command == "third":
-        return [row for row in rows if draw("third", row) < 1 / 3]
-    for row in rows:
-        row["captions"] = [row["captions"][int(draw("caption", row) * len(row["captions"]))]]
-    return rows
+    first = sorted(rows, key=lambda row: draw("good", row))[: options.photos]
+    names = {row["image"] for row in first}
+    return (row for row in rows if row["image"] in names)
+
+
+def dropped_tags(options: argparse.Namespace) -> Iterator[dict]:
+    """The records without a share of their tags, whichever captions name them."""
+    for row in (row for path in options.records for row in read(path)):
+        stay = {tag for tag in row["tags"] if draw(f"drop:{tag}", row) >= options.share}
+        row["tags"] = [tag for tag in row["tags"] if tag in stay]
+        row["caption_tags"] = [[t for t in own if t in stay] for own in row["caption_tags"]]
+        for field in ("kinds", "sources"):
+            row[field] = {tag: value for tag, value in row[field].items() if tag in stay}
+        yield row
 
 
 def read(path: Path) -> Iterator[dict]:
     """The records of a file."""
     with path.open(encoding="utf-8") as stream:
         yield from map(json.loads, stream)
-
-
-def confirmed(options: argparse.Namespace) -> str:
-    """How many tags that stay, and that go, are named by another caption of their photo.
-
-    Another than the record's own: the caption that a tag came from names it in any case. Of the
-    objects and scenes among the labels: others are not cleaned by default.
-    """
-    labels = LabelSystem.read(options.labels)
-    parser = CaptionParser.closed(labels)
-    examined = {label.tag for label in labels if label.kind in ("object", "scene")}
-    captions = {row["image"]: row["captions"] for row in read(options.captions)}
-    after = {row["image"]: row["tags"] for row in read(options.after)}
-    counts: Counter[tuple[str, str, bool]] = Counter()
-    for row in read(options.before):
-        others = [text for text in captions[row["image"]] if text not in row["captions"]]
-        named = {tag for own in parser.parse(others) for tag in own.tags}
-        for tag in examined.intersection(row["tags"]):
-            is_given = {"parsed", "human"}.intersection(row["sources"][tag])
-            fate = "kept" if tag in after[row["image"]] else "removed"
-            counts["given" if is_given else "generated", fate, tag in named] += 1
-    lines = ["| tags | | number | named by another caption |", "|---|---|---|---|"]
-    for source, fate in sorted({key[:2] for key in counts}):
-        yes, no = (counts[source, fate, is_named] for is_named in (True, False))
-        lines.append(f"| {source} | {fate} | {yes + no} | {yes / (yes + no):.1%} |")
-    return "\n".join(lines)
 
 
 def words(files: Sequence[Path]) -> list[str]:
@@ -159,7 +125,6 @@ def draw(what: str, row: dict) -> float:
 def figures(options: argparse.Namespace) -> str:
     """mAP of each row over its seeds, and each difference with its interval, as Markdown."""
     runs = {row: [Run(options, f"{row}-{seed}") for seed in options.seeds] for row in options.rows}
-    runs |= {row: [Run(options, f"{row}-{options.seeds[0]}")] for row in options.once}
     lines = [
         f"**{options.truth.stem}** ({len(runs[options.rows[0]][0].comparison.photos)} photos)",
         "",
@@ -174,7 +139,7 @@ def figures(options: argparse.Namespace) -> str:
         "| difference | mAP | spread of seeds | 95 % over photos | |",
         "|---|---|---|---|---|",
     ]
-    for pair in [*options.pairs, *options.once_pairs]:
+    for pair in options.pairs:
         row, base = pair.split(":")
         if row in runs and base in runs:
             lines.append(difference(row, runs[row], base, runs[base]))

@@ -1,12 +1,11 @@
-"""The measures of scripts/reproduce/table5.mk."""
+"""The records of scripts/reproduce/table5.mk."""
 
 import argparse
+import json
 
 import pytest
 
-from ramctl.labels import Label, LabelSystem
 from tests.conftest import REPOSITORY
-from tests.data_engine.conftest import lines
 
 
 @pytest.fixture
@@ -17,28 +16,34 @@ def table5(monkeypatch):
     return table5
 
 
-def test_the_caption_that_a_tag_came_from_does_not_confirm_it(table5, tmp_path):
-    tags = ["dog", "lawn", "man", "cat", "boat"]
-    others = [Label("run", "action")]
-    LabelSystem([Label(tag) for tag in tags] + others).write(tmp_path / "labels.jsonl")
-    captions = ["A dog on a lawn .", "A man with his dog .", "A man ."]
-    before = {
-        "image": "a.jpg",
-        "captions": captions[:1],
-        "tags": [*tags, "run", "unheard of"],
-        "sources": {"dog": ["parsed"], "lawn": ["parsed"], "man": ["generated-tag"],
-                    "cat": ["generated-tag"], "boat": ["generated-caption"],
-                    "run": ["parsed"], "unheard of": ["parsed"]},
-    }  # fmt: skip
-    after = before | {"tags": ["dog", "man", "cat", "run"]}
-    files = {"captions": {"image": "a.jpg", "captions": captions}, "before": before, "after": after}
-    for name, row in files.items():
-        (tmp_path / name).write_bytes(lines([row]))
-    options = argparse.Namespace(labels=tmp_path / "labels.jsonl")
-    vars(options).update({name: tmp_path / name for name in files})
-    assert table5.confirmed(options).splitlines()[2:] == [
-        "| generated | kept | 2 | 50.0% |",
-        "| generated | removed | 1 | 0.0% |",
-        "| given | kept | 1 | 100.0% |",
-        "| given | removed | 1 | 0.0% |",
-    ]
+def parsed(number):
+    tags = [f"tag{i}" for i in range(40)]
+    return {
+        "image": f"{number}.jpg",
+        "captions": ["what people wrote", "stays"],
+        "tags": tags,
+        "caption_tags": [tags[:30], tags[20:]],
+        "kinds": dict.fromkeys(tags, "object"),
+        "sources": {tag: ["parsed"] for tag in tags},
+    }
+
+
+def dropped(table5, path, share):
+    options = argparse.Namespace(records=[path], share=share)
+    return list(table5.dropped_tags(options))
+
+
+def test_a_dropped_tag_is_gone_from_every_field_and_the_more_are_dropped_the_fewer_stay(
+    table5, tmp_path
+):
+    path = tmp_path / "parsed.jsonl"
+    path.write_text("".join(json.dumps(parsed(number)) + "\n" for number in range(50)))
+    whole, half, quarter = (dropped(table5, path, share) for share in (0.0, 0.5, 0.75))
+    assert whole == [parsed(number) for number in range(50)]
+    assert sum(len(row["tags"]) for row in half) == pytest.approx(1000, abs=70)
+    assert sum(len(row["tags"]) for row in quarter) == pytest.approx(500, abs=60)
+    for row, fewer in zip(half, quarter, strict=True):
+        assert set(fewer["tags"]) < set(row["tags"])
+        assert [*row["kinds"]] == [*row["sources"]] == row["tags"]
+        assert {tag for own in row["caption_tags"] for tag in own} == set(row["tags"])
+        assert row["captions"] == parsed(0)["captions"]
