@@ -47,7 +47,7 @@ RUNS := $(foreach s,$(SEEDS),$(foreach r,$(ROWS),$(r)-$(s)))
 comma := ,
 TEACHERS := $(foreach t,ica447 coco80,\
   --distill scores:$(ALL)/teachers/$(t).jsonl$(comma)map=scripts/mini/names.tsv)
-TRAINED := --root $(PHOTOS) --cache $(CACHE) --distill imagenet \
+TRAINED := --root $(PHOTOS) --cache $(CACHE) --val $(ALL)/judged.jsonl --distill imagenet \
   $(if $(filter 1,$(TAUGHT)),$(TEACHERS)) --set training.frozen_stages=0 \
   --set training.backbone_lr_factor=0 --set training.classes_weight=0 \
   --set training.augment.flip=0 --set training.sampled_labels=128 --set training.warmup_steps=50 --set model.captioning=false
@@ -56,7 +56,6 @@ export OMP_NUM_THREADS := 1
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: dev final missing models
-.NOTPARALLEL:
 
 define figures
 $(TABLE) table --truth $(EVAL)/$(1).jsonl --classes $(EVAL)/$(1)_classes.txt \
@@ -90,6 +89,10 @@ $(ALL)/good.jsonl: $(ALL)/parsed/flickr8k-train.jsonl $(ALL)/parsed/coco-train.j
 	$(TABLE) good $< --photos 1000 > $@
 	cat $(ALL)/parsed/coco-train.jsonl >> $@
 
+# Photos with all tags that a careful judge accepts: they say how many of a model's tags are right.
+$(ALL)/judged.jsonl: $(ALL)/labels.jsonl
+	$(PYTHON) scripts/mini/judged $(EVAL)/judged_dev.jsonl $(EVAL)/judge.py $< --root $(PHOTOS) > $@
+
 $(ALL)/teachers/%.jsonl:
 	mkdir -p $(@D)
 	cat $(CAPTIONED:%=$(RAMCTL_SHARED)/data/pseudo/%.$*.jsonl) \
@@ -100,14 +103,13 @@ $(WORK)/records/parsed.jsonl: $(CAPTIONED:%=$(ALL)/parsed/%.jsonl)
 	$(TABLE) dropped $^ --share $(DROP) > $@
 
 # $(call trained,RECORDS,OPTIONS): a model of $@'s folder, begun or gone on with.
-trained = if [ -d $(@D).work ]; then $(RAMCTL) train --out $(@D) --resume; \
+trained = if [ -f $(@D).work/run.json ]; then $(RAMCTL) train --out $(@D) --resume; \
   else $(RAMCTL) train $(1) --preset mini --labels $(ALL)/labels.jsonl --steps $(STEPS) $(TRAINED) --out $(@D) $(2); fi
 ifeq ($(TAUGHT),1)
 $(ALL)/labels.jsonl: $(ALL)/teachers/ica447.jsonl $(ALL)/teachers/coco80.jsonl
 endif
 
-# A round's baseline is the last one's model of the first seed. By the photos that it held out
-# `generate` knows how many tags are right.
+# A round's baseline is the last one's model of the first seed.
 FIRST := $(firstword $(SEEDS))
 BASELINE_1 := $(WORK)/models/parsed-$(FIRST)
 BASELINE_2 := $(WORK)/models/cleaned-$(FIRST)
@@ -132,7 +134,7 @@ $(WORK)/records/generated.jsonl $(WORK)/records/cleaned.jsonl: $(WORK)/records/%
 
 # $(call row,ROW,SEED)
 define row
-$(WORK)/models/$(1)-$(2)/bundle.json: $(WORK)/records/$(1).jsonl
+$(WORK)/models/$(1)-$(2)/bundle.json: $(WORK)/records/$(1).jsonl $(ALL)/judged.jsonl
 	$$(call trained,$$<,--seed $(2))
 endef
 $(foreach s,$(SEEDS),$(foreach r,parsed generated cleaned $(LATER:%=round%),$(eval $(call row,$(r),$(s)))))
@@ -140,7 +142,7 @@ $(foreach s,$(SEEDS),$(foreach r,parsed generated cleaned $(LATER:%=round%),$(ev
 # $(call finetuned,SEED)
 define finetuned
 $(WORK)/models/finetuned-$(1)/bundle.json: $(WORK)/models/cleaned-$(1)/bundle.json $(ALL)/good.jsonl
-	if [ -d $$(@D).work ]; then $(RAMCTL) train --out $$(@D) --resume; \
+	if [ -f $$(@D).work/run.json ]; then $(RAMCTL) train --out $$(@D) --resume; \
 	else $(RAMCTL) finetune --model $(WORK)/models/cleaned-$(1) $(ALL)/good.jsonl \
 	  --out $$(@D) --seed $(1) $(TRAINED); fi
 endef
