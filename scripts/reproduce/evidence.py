@@ -1,11 +1,15 @@
 #!/usr/bin/env python
 """How well each kind of evidence tells the right ones among the tags that `generate` added.
 
-    evidence.py draw photos.jsonl --number 1200 --one one.jsonl --others others.jsonl
-        one caption of each photo for the engine, the other ones for the judgement
+    evidence.py draw photos.jsonl ... --judged judged_generated.jsonl --number 1200 \\
+        --one one.jsonl --others others.jsonl
+        of the judged photos and of so many others a file: one caption for the engine, the other
+        ones for the judgement
     evidence.py measure WORK --judged judged_generated.jsonl --captions others-parsed.jsonl \\
         [--evidence scores:FILE ...]
         WORK comes from `ramctl clean --kinds all --work WORK --stage detect`
+
+evidence.mk does all of it.
 
 A generated tag is right if whoever judged the photo said so (doubtful ones do not count), or if one
 of the other captions names it: the caption that the engine saw never judges. Prints the area under
@@ -37,7 +41,8 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     part = commands.add_parser("draw")
-    part.add_argument("photos", type=Path, help="records with several captions")
+    part.add_argument("photos", type=Path, nargs="+", help="records with captions")
+    part.add_argument("--judged", type=Path, required=True)
     part.add_argument("--number", type=int, default=1200)
     part.add_argument("--seed", type=int, default=0)
     part.add_argument("--one", type=Path, required=True)
@@ -57,13 +62,19 @@ def main() -> None:
 
 def draw(options: argparse.Namespace) -> None:
     """Part the captions of photos drawn at random."""
-    rows = [json.loads(line) for line in options.photos.open()]
-    chosen = random.Random(options.seed).sample(rows, options.number)
-    for path, captions in ((options.one, slice(1)), (options.others, slice(1, None))):
-        with path.open("w") as out:
-            for row in chosen:
-                found = {"image": row["image"], "captions": row["captions"][captions]}
-                out.write(json.dumps(found) + "\n")
+    judged = {json.loads(line)["image"] for line in options.judged.open()}
+    random_ = random.Random(options.seed)
+    with options.one.open("w") as one, options.others.open("w") as others:
+        for path in options.photos:
+            rows = [json.loads(line) for line in path.open()]
+            drawn = {row["image"] for row in random_.sample(rows, min(options.number, len(rows)))}
+            for row in rows:
+                if row["image"] not in drawn | judged:
+                    continue
+                for out, captions in ((one, row["captions"][:1]), (others, row["captions"][1:])):
+                    if captions:
+                        found = {"image": row["image"], "captions": captions}
+                        out.write(json.dumps(found) + "\n")
 
 
 def measure(options: argparse.Namespace) -> dict:

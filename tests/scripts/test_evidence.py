@@ -27,12 +27,23 @@ def script(monkeypatch) -> Iterator:
 def test_the_caption_that_the_engine_saw_never_judges(script, tmp_path):
     rows = [{"image": str(n), "captions": [f"a{n}", f"b{n}", f"c{n}"]} for n in range(9)]
     (tmp_path / "photos.jsonl").write_bytes(lines(rows))
+    (tmp_path / "single.jsonl").write_bytes(lines([{"image": "x", "captions": ["y"]}]))
+    (tmp_path / "judged.jsonl").write_bytes(lines([{"image": "7", "tag": "t", "verdict": "right"}]))
     one, others = tmp_path / "one.jsonl", tmp_path / "others.jsonl"
     script.draw(
-        Namespace(photos=tmp_path / "photos.jsonl", number=5, seed=3, one=one, others=others)
+        Namespace(
+            photos=[tmp_path / "photos.jsonl", tmp_path / "single.jsonl"],
+            judged=tmp_path / "judged.jsonl",
+            number=5,
+            seed=3,
+            one=one,
+            others=others,
+        )
     )
     seen, judges = ([json.loads(x) for x in path.open()] for path in (one, others))
-    assert len({row["image"] for row in seen}) == 5
+    assert "7" in {row["image"] for row in seen}
+    assert 5 <= len({row["image"] for row in seen} - {"x"}) <= 6
+    assert seen.pop() == {"image": "x", "captions": ["y"]}  # nothing is left that could judge
     assert [row["image"] for row in seen] == [row["image"] for row in judges]
     for row, judge in zip(seen, judges, strict=True):
         n = row["image"]
