@@ -126,7 +126,7 @@ class LossConfig:
     gamma_pos: float
     clip: float  # the asymmetric loss's probability margin
     decouple_own: bool  # train what labels own on top of text logits that stand alone
-    single_mention_weight: float  # of positives that only one of several captions names
+    single_mention_weight: float  # of positives named by one of several captions, or only generated
     fewest_positives: int  # a label that fewer photos show has no evidence, without a teacher
     alignment_gamma_neg: float
     label_smoothing: float

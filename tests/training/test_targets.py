@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ramctl.labels import Label, LabelSystem
-from ramctl.training.data.annotations import Annotation, Caption
+from ramctl.records.record import Record
+from ramctl.training.data.annotations import Annotation, Caption, read_annotation
 from ramctl.training.data.targets import TagCounts, Targets, append_labels, build_labels
 
 LABELS = LabelSystem([Label("dog", synonyms=("puppy",)), Label("cat"), Label("sky"), Label("sea")])
@@ -42,6 +43,20 @@ def test_a_label_in_one_of_several_written_captions_is_doubtful():
     assert target(captions=confirmed).doubtful.tolist() == [2]
     one = [written("dog"), written("cat", generated=True)]
     assert target(captions=one).doubtful.tolist() == []
+
+
+def test_a_label_that_only_the_data_engine_gave_is_doubtful():
+    sources = {"dog": ["parsed"], "cat": ["generated-tag"], "sky": ["generated-caption", "parsed"]}
+    fields = {"image": "x.jpg", "tags": ["dog", "cat", "sky", "sea"], "sources": sources}
+
+    def doubtful(**more):
+        record = Record({**fields, **more})
+        return Targets(LABELS).of(read_annotation(record)).doubtful.tolist()
+
+    assert doubtful() == [1]
+    captions = {"captions": ["a", "b"], "caption_tags": [["dog", "sky"], ["dog"]]}
+    assert doubtful(**captions) == [1, 2]
+    assert doubtful(sources="of another program") == []
 
 
 def test_mentions_of_a_label_and_its_synonyms_add_up():

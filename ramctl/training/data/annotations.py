@@ -4,7 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.errors import RecordProblem
-from ramctl.records.record import JsonObject, Record, captions_of, image_name, string_list
+from ramctl.records.record import (
+    BY_CAPTION,
+    BY_TAG,
+    JsonObject,
+    Record,
+    captions_of,
+    image_name,
+    string_list,
+)
+
+GUESSES = {BY_CAPTION, BY_TAG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +33,7 @@ class Annotation:
     `is_tagged` is False where nobody said what the photo shows: the record has no `tags`, or those
     of a tagger, which come with `scores` and without `sources`. Only a teacher can tell then.
     `negatives`, where given, are the only tags known to be absent: unlisted ones are unknown.
-    `uncertain` tags count neither way.
+    `uncertain` tags count neither way. `guessed` are those of the tags that only `generate` gave.
     """
 
     image: str
@@ -33,6 +43,7 @@ class Annotation:
     negatives: tuple[str, ...] | None
     uncertain: tuple[str, ...]
     is_tagged: bool = True
+    guessed: tuple[str, ...] = ()
 
     @property
     def n_written(self) -> int:
@@ -53,8 +64,15 @@ def read_annotation(record: Record) -> Annotation:
     )  # fmt: skip
     negatives = tuple(string_list(fields, "negatives")) if "negatives" in fields else None
     uncertain = tuple(string_list(fields, "uncertain"))
+    guessed = tuple(tag for tag in tags if _is_guessed(fields.get("sources"), tag))
     captions = written + generated
-    return Annotation(image, record.base, tags, captions, negatives, uncertain, is_tagged)
+    return Annotation(image, record.base, tags, captions, negatives, uncertain, is_tagged, guessed)
+
+
+def _is_guessed(sources: object, tag: str) -> bool:
+    """Whether `sources` says that nobody but a model of the data engine gave the tag."""
+    own = sources.get(tag) if isinstance(sources, dict) else None
+    return bool(own) and isinstance(own, list) and {*map(str, own)} <= GUESSES
 
 
 def require_tags(annotation: Annotation) -> None:

@@ -75,8 +75,8 @@ class Target:
     """What a record says about the labels: ids of present, unknown and doubtful ones.
 
     A present label is doubtful when a photo has several human-written captions and only one
-    caption names the label. A generated caption can confirm a label, but its silence casts no
-    doubt: models leave out more than people do.
+    caption names the label, or when only the data engine's model gave it. A generated caption can
+    confirm a label, but its silence casts no doubt: models leave out more than people do.
     """
 
     present: Ids
@@ -110,12 +110,12 @@ class Targets:
         return Target(present, unknown, self._doubtful(annotation), implied, denied)
 
     def _doubtful(self, annotation: Annotation) -> Ids:
-        written = [caption for caption in annotation.captions if not caption.generated]
-        if len(written) < 2:
-            return np.zeros(0, np.int64)
+        guessed = self._all_ids(annotation.guessed)
+        if annotation.n_written < 2:
+            return guessed
         named = np.concatenate([self._all_ids(caption.tags) for caption in annotation.captions])
         ids, times = np.unique(named, return_counts=True)
-        return ids[times == 1]
+        return np.union1d(guessed, ids[times == 1])
 
     def guiding_tags(self, caption: Caption) -> list[str]:
         """The caption's tags as the label system spells them, each once."""
