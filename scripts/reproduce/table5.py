@@ -3,6 +3,7 @@
 
     table5.py dropped parsed.jsonl ... --share 0.5       records without a share of their tags
     table5.py good parsed.jsonl --photos 1000            some photos
+    table5.py classes truth.jsonl --fewest 4             tags of so many photos
     table5.py words classes.txt map.tsv ...              all names that the truths ask for
     table5.py predict SET... --model M --words W --cache C --out DIR
     table5.py put final.md --into scripts/reproduce/README.md   the tables into the document
@@ -15,6 +16,7 @@ import argparse
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -46,6 +48,9 @@ def main() -> None:
     good = commands.add_parser("good")
     good.add_argument("records", type=Path)
     good.add_argument("--photos", type=int, required=True)
+    classes = commands.add_parser("classes")
+    classes.add_argument("truth", type=Path)
+    classes.add_argument("--fewest", type=int, required=True)
     commands.add_parser("words").add_argument("files", type=Path, nargs="+")
     predict = commands.add_parser("predict")
     predict.add_argument("sets", type=Path, nargs="+")
@@ -55,8 +60,9 @@ def main() -> None:
     put.add_argument("tables", type=Path)
     put.add_argument("--into", type=Path, required=True)
     table = commands.add_parser("table")
-    for name in ("truth", "classes", "map", "labels", "predictions"):
+    for name in ("truth", "classes", "labels", "predictions"):
         table.add_argument(f"--{name}", type=Path, required=True)
+    table.add_argument("--map", type=Path)
     for name in ("seeds", "rows", "pairs"):
         table.add_argument(f"--{name}", nargs="+", required=True)
     options = parser.parse_args()
@@ -68,6 +74,10 @@ def main() -> None:
         return
     if options.command == "words":
         print("\n".join(words(options.files)))
+        return
+    if options.command == "classes":
+        counts = Counter(tag for row in read(options.truth) for tag in row["tags"])
+        print("\n".join(tag for tag, n in counts.items() if n >= options.fewest))
         return
     if options.command == "predict":
         for records in options.sets:
@@ -159,7 +169,8 @@ class Run:
         intake = Intake(report, Rejects(report, None))
         truth = TruthTable.read(str(options.truth), intake)
         classes = Classes(
-            LabelSystem.read(options.classes), str(options.classes), read_map(options.map),
+            LabelSystem.read(options.classes), str(options.classes),
+            read_map(options.map) if options.map else {},
             LabelSystem.read(options.labels),
         )  # fmt: skip
         path = str(options.predictions / f"{name}.jsonl")
