@@ -57,6 +57,7 @@ def test_a_label_that_only_the_data_engine_gave_is_doubtful():
     captions = {"captions": ["a", "b"], "caption_tags": [["dog", "sky"], ["dog"]]}
     assert doubtful(**captions) == [1, 2]
     assert doubtful(sources="of another program") == []
+    assert doubtful(tags=["dog", "puppy"], sources={"puppy": ["generated-tag"]}) == []
 
 
 def test_mentions_of_a_label_and_its_synonyms_add_up():

@@ -110,7 +110,8 @@ class Targets:
         return Target(present, unknown, self._doubtful(annotation), implied, denied)
 
     def _doubtful(self, annotation: Annotation) -> Ids:
-        guessed = self._all_ids(annotation.guessed)
+        told = tuple(tag for tag in annotation.tags if tag not in annotation.guessed)
+        guessed = np.setdiff1d(self._all_ids(annotation.guessed), self._all_ids(told))
         if annotation.n_written < 2:
             return guessed
         named = np.concatenate([self._all_ids(caption.tags) for caption in annotation.captions])
