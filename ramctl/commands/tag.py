@@ -85,6 +85,12 @@ OPTIONS = {
         option("--dense", "Add the scores of all labels."),
         option("--boxes", "Add the region of each tag."),
         common("--caption", "Add a caption."),
+        option("--specified-tags TAGS", "Guide the caption by these instead: a,b.", type=str),
+        option(
+            "--caption-length N",
+            "Word pieces of the caption at most [default: 30].",
+            type=click.IntRange(1),
+        ),
         common("--gallery FILE", "Write an HTML page of the photos."),
         *options.stream,
     ],

@@ -52,7 +52,8 @@ class Captioner:
         captions: list[list[Caption]] = [[] for _ in names]
         prompts = [list(own) for own in tags]
         for _ in range(self.number):
-            texts = self.writer.write(self._baseline.engine, encoded, prompts)
+            guides = [self.writer.ordered(own) for own in prompts]
+            texts = self.writer.write(self._baseline.engine, encoded, guides)
             for index, caption in enumerate(self._parsed(texts)):
                 if caption.text not in {earlier.text for earlier in captions[index]}:
                     captions[index].append(caption)
@@ -64,7 +65,7 @@ class Captioner:
     ) -> list[list[Caption]]:
         number = self.number
         rows = torch.arange(len(encoded), device=encoded.tokens.device).repeat_interleave(number)
-        prompts = [own for own in tags for _ in range(number)]
+        prompts = [self.writer.ordered(own) for own in tags for _ in range(number)]
         seeds = [_seed(self.seed, name, which) for name in names for which in range(number)]
         photos = Encoded(encoded.tokens[rows], None)
         parsed = self._parsed(self.writer.write(self._baseline.engine, photos, prompts, seeds))

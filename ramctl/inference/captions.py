@@ -17,13 +17,30 @@ DRAW_BITS = 23  # of the random numbers: what single precision holds below 1
 
 
 class CaptionWriter:
-    """Writes a caption a photo; UsageProblem for an unknown search, RunProblem without a branch."""
+    """Writes a caption a photo, of `length` word pieces at most, those of the prompt included.
 
-    def __init__(self, bundle: Bundle, decode: str = BEAM_SEARCH) -> None:
+    UsageProblem for an unknown search or an impossible length, RunProblem without a branch.
+    """
+
+    def __init__(
+        self, bundle: Bundle, decode: str = BEAM_SEARCH, length: int | None = None
+    ) -> None:
+        self._labels = bundle.labels
         self._tokenizer = load_caption_tokenizer(bundle)
-        config = self._tokenizer.config
-        longest = min(LONGEST, config.max_positions, config.caption_tokens)
-        self.decoding = read_decoding(decode, longest)
+        config, prompt = self._tokenizer.config, len(self._tokenizer.prompt_ids)
+        self.in_label_order = config.tag_order == "labels"  # the tags that guide a caption
+        if length is None:
+            length = min(LONGEST, config.max_positions, config.caption_tokens)
+        elif not prompt < length <= config.max_positions:
+            possible = f"{prompt + 1} to {config.max_positions} word pieces are possible"
+            raise UsageProblem(f"--caption-length {length}: {possible}")
+        self.decoding = read_decoding(decode, length)
+
+    def ordered(self, tags: Sequence[str]) -> list[str]:
+        """Tags of the label system by falling score, in the order that the branch has learnt."""
+        if not self.in_label_order:
+            return list(tags)
+        return sorted(tags, key=self._labels.ids)
 
     def write(
         self,

@@ -88,7 +88,10 @@ def choose_labels(
 
 
 def read_words(name: str) -> LabelSystem:
-    """A file's label system, or a JSON object that gives each tag its describing sentences."""
+    """A file's label system, or a JSON object that gives each tag its describing sentences.
+
+    A list of such objects is one too: the authors' `*_llm_tag_descriptions.json`.
+    """
     path = Path(name)
     if path.suffix != ".json":
         return LabelSystem.read(path)
@@ -96,10 +99,11 @@ def read_words(name: str) -> LabelSystem:
         table: Any = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         raise RunProblem(f"{path}: {error}") from error
-    if not isinstance(table, dict) or not table:
-        raise RunProblem(f"{path}: expected an object: tag -> list of sentences")
+    tables = table if isinstance(table, list) else [table]
+    if not all(isinstance(one, dict) for one in tables) or not any(tables):
+        raise RunProblem(f"{path}: expected an object: tag -> list of sentences, or a list of such")
     labels = []
-    for tag, sentences in table.items():
+    for tag, sentences in (pair for one in tables for pair in one.items()):
         sentences = [sentences] if isinstance(sentences, str) else sentences
         if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
             raise RunProblem(f"{path}: {tag!r}: expected a list of sentences")

@@ -87,6 +87,9 @@ class CaptioningConfig:
     share_embeddings: bool  # one word embedding for tag encoder and caption decoder
     tie_tag_decoder: bool  # the tag encoder's first layers share the tag decoder's weights
     mask_tag_padding: bool  # the caption decoder does not see padded tag positions
+    # Of the tags that guide a caption. given: in training as the caption names them, then by
+    # falling score; labels: always that of the label system.
+    tag_order: Literal["given", "labels"] = "given"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ from ramctl.records.record import JsonObject, Record, json_type, set_tags, strin
 from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import SelectionOptions
 
-_NEED_THE_MODEL = ("labels", "precision", "dense", "boxes", "caption")
+_NEED_THE_MODEL = (
+    "labels", "precision", "dense", "boxes", "caption", "specified_tags", "caption_length",
+)  # fmt: skip
 _CHOICES_OF_LABELS = {"leaf": "--leaf", "language": "--lang", "kinds": "--kinds"}
 
 
@@ -21,7 +23,7 @@ def read_results(options: TaggerOptions) -> Callable[[Record], JsonObject]:
     defaults = TaggerOptions()
     for name in _NEED_THE_MODEL:
         if getattr(options, name) != getattr(defaults, name):
-            raise UsageProblem(f"--from-tags has no model for --{name}")
+            raise UsageProblem(f"--from-tags has no model for --{name.replace('_', '-')}")
     choice = options.choice
     for name, option in _CHOICES_OF_LABELS.items():
         if getattr(choice, name) not in (None, False):

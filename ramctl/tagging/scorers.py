@@ -48,6 +48,8 @@ class TaggerOptions:
     dense: bool = False  # give the scores of all labels too
     boxes: bool = False  # give where the model looked for each tag
     caption: bool = False  # give a caption
+    specified_tags: str | None = None  # tags, with commas between them, that guide it instead
+    caption_length: int | None = None  # word pieces at most, the prompt's too; None: the model's
     runtime: str = "auto"  # or onnx, torch
     device: str = "auto"  # or cpu, cuda, cuda:N, mps
     dtype: str = "auto"  # or fp32, bf16, int8
@@ -58,6 +60,12 @@ class TaggerOptions:
     max_bytes: int = LIMITS.bytes  # of a photo's file
     max_seconds: float = LIMITS.seconds  # of decoding it
     say: Callable[[str], None] = lambda message: None  # told what the user should know
+
+    def check(self) -> None:
+        """UsageProblem for options of captions without a caption."""
+        for name in ("specified_tags", "caption_length"):
+            if getattr(self, name) is not None and not self.caption:
+                raise UsageProblem(f"--{name.replace('_', '-')} needs --caption")
 
 
 class Decoded(NamedTuple):
@@ -91,11 +99,16 @@ class Scorer(ABC):
         """Probabilities (n, L) of n prepared photos, n at most `batch`."""
 
     def annotate(
-        self, photos: Sequence[Decoded], tags: Sequence[Tags], ids: Mapping[str, int]
+        self,
+        photos: Sequence[Decoded],
+        tags: Sequence[Tags],
+        ids: Mapping[str, int],
+        fired: Sequence[Sequence[int]],
     ) -> list[JsonObject]:
         """`boxes` and `generated_captions` of tagged photos, as far as the options ask for them.
 
-        `ids` maps the name of a tag to its label.
+        `ids` maps the name of a tag to its label; `fired` are the labels of each photo's tags, in
+        the order of the label system: more than one may have given a tag.
         """
         return [{} for _ in photos]
 
@@ -122,6 +135,8 @@ class BundleScorer(Scorer):
         # Boxes and captions are made batch by batch, by one torch model.
         self._annotates = options.boxes or options.caption
         self._loading = threading.Lock()
+        if options.caption_length is not None:
+            _ = self._writer  # an impossible length is an error before the first photo
 
     @property
     def engine(self) -> "OnnxEngine | TorchEngine":
@@ -176,7 +191,11 @@ class BundleScorer(Scorer):
         return self.engine.scores(self.preprocess.full_batch(photos, self.batch))[: len(photos)]
 
     def annotate(
-        self, photos: Sequence[Decoded], tags: Sequence[Tags], ids: Mapping[str, int]
+        self,
+        photos: Sequence[Decoded],
+        tags: Sequence[Tags],
+        ids: Mapping[str, int],
+        fired: Sequence[Sequence[int]],
     ) -> list[JsonObject]:
         # By the torch model even where a graph gives the scores.
         pixels = self.preprocess.full_batch([photo.pixels for photo in photos], self.batch)
@@ -188,13 +207,24 @@ class BundleScorer(Scorer):
                 one = encoded[index : index + 1]
                 found[index]["boxes"] = self._boxes(one, photo.size, given, ids)
         if self._options.caption:
-            # The branch has learnt the model's own tag strings, not those of --rename or --lang.
-            labels = self.label_set.labels
-            own = [[labels[ids[tag]].tag for tag in given] for given in tags]
-            captions = self._writer.write(self._torch, encoded, own)
+            guides = self._guides(tags, ids, fired)
+            captions = self._writer.write(self._torch, encoded, guides)
             for added, caption in zip(found, captions, strict=True):
                 added["generated_captions"] = [caption]
         return found
+
+    def _guides(
+        self, tags: Sequence[Tags], ids: Mapping[str, int], fired: Sequence[Sequence[int]]
+    ) -> list[list[str]]:
+        """The tags that guide each photo's caption."""
+        if self._options.specified_tags is not None:
+            words = [word.strip() for word in self._options.specified_tags.split(",")]
+            return [[word for word in words if word]] * len(tags)
+        # The branch has learnt the model's own tag strings, not those of --rename or --lang.
+        labels = self.label_set.labels
+        if not self._writer.in_label_order:
+            fired = [[ids[tag] for tag in given] for given in tags]
+        return [[labels[index].tag for index in own] for own in fired]
 
     def _boxes(
         self, encoded: "Encoded", size: tuple[int, int], tags: Tags, ids: Mapping[str, int]
@@ -216,7 +246,7 @@ class BundleScorer(Scorer):
     def _writer(self) -> "CaptionWriter":
         from ramctl.inference.captions import CaptionWriter
 
-        return CaptionWriter(self._bundle)
+        return CaptionWriter(self._bundle, length=self._options.caption_length)
 
 
 class PeerScorer(Scorer):

@@ -82,6 +82,11 @@ class TagSelector:
                 break
         return selected
 
+    def fired(self, scores: NDArray[np.float32], given: Collection[str]) -> list[int]:
+        """The labels, in their order, that gave the photo its tags."""
+        above = np.flatnonzero(scores > self._thresholds).tolist()
+        return [index for index in above if self._names[index] in given]
+
 
 def _require_language(labels: LabelSystem, language: str | None) -> None:
     known = sorted({code for label in labels for code in label.names})

@@ -48,6 +48,7 @@ class Tagger:
         what is missing.
         """
         wanted = TaggerOptions(**options)
+        wanted.check()
         devices = split_devices(wanted.device)
         if len(devices) > 1:
             one = cls.load(model, **options | {"device": devices[0]})
@@ -72,6 +73,7 @@ class Tagger:
         options, thresholds = self.options, self.scorer.label_set.thresholds
         choice = [options.choice.key, options.dense, options.boxes, options.caption]
         choice.append(options.max_pixels)
+        choice += [x for x in (options.specified_tags, options.caption_length) if x is not None]
         return self.scorer.fingerprint | {
             "labels": self.labels.sha256,
             "thresholds": blake2b(thresholds.tobytes(), digest_size=16).hexdigest(),
@@ -138,7 +140,9 @@ class Tagger:
             for fields, row in zip(added, scores, strict=True):
                 fields |= {"dense": significant(row, DENSE_DIGITS), "labels": named}
         if self.options.boxes or self.options.caption:
-            found = self.scorer.annotate(decoded, chosen, self._choose.ids)
+            pairs = zip(scores, chosen, strict=True)
+            fired = [self._choose.fired(row, tags) for row, tags in pairs]
+            found = self.scorer.annotate(decoded, chosen, self._choose.ids, fired)
             for fields, annotations in zip(added, found, strict=True):
                 fields |= annotations
         return added

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from ramctl.checkpoints.convert import Checkpoint, convert_checkpoint
+from ramctl.errors import UsageProblem
+from ramctl.inference.captions import CaptionWriter
 from ramctl.model.generation import Decoding, Ends
+from ramctl.records.record import Record
+from ramctl.tagging.scorers import BundleScorer, Decoded, TaggerOptions
+from ramctl.tagging.tagger import Tagger
 
 pytestmark = pytest.mark.shared
 
@@ -78,3 +84,59 @@ def test_a_nucleus_of_nothing_but_the_best_piece_is_greedy_search(tag2text):
     draws = torch.rand(3, 30)
     sampled, _ = generate(tag2text, images, tags, Decoding(top_p=1e-6), draws)
     assert np.array_equal(greedy, sampled)
+
+
+class RecordedInputs:
+    """Stands for the preprocessing: a prepared photo is the number of a recorded input."""
+
+    def __init__(self, images):
+        self.images = images.numpy()
+
+    def full_batch(self, photos, number):
+        blank = np.zeros_like(self.images[0])
+        rows = [self.images[photo.item()] for photo in photos]
+        return np.stack(rows + [blank] * (number - len(rows)))
+
+
+@pytest.fixture
+def tagged(files, tmp_path, parity):
+    """The captions that `ramctl tag` gives the recorded inputs, with the files of a user."""
+    arguments, _, io = files("tag2text")
+    tags = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
+    checkpoint = Checkpoint(arguments[0], "tag2text", tags, vocabulary=parity / "tiny_vocab.txt")
+    kinds = ["object"] * 3429
+    bundle = convert_checkpoint(checkpoint, tmp_path / "bundle", [], lambda labels: kinds)
+
+    def captions(**options):
+        wanted = TaggerOptions(caption=True, runtime="torch", device="cpu", batch=3, **options)
+        wanted.check()
+        scorer = BundleScorer(bundle, wanted)
+        scorer.preprocess = RecordedInputs(io["image"])
+        photos = [Decoded(np.array(i, np.uint8), (96, 96)) for i in range(3)]
+        records = [Record({"image": f"{i}.jpg"}, "list", i, tmp_path) for i in range(3)]
+        outcomes = Tagger(scorer, wanted).score(records, photos)
+        return bundle, [outcome["generated_captions"][0] for outcome in outcomes]
+
+    return captions
+
+
+def test_the_command_writes_the_recorded_captions_of_any_length(tagged, tag2text):
+    runs = tag2text.facts["runs"]
+    # Of 18, 9 and 9 tags: in another order than that of the labels two of three differ.
+    bundle, captions = tagged()
+    assert captions == runs["batch3_default"]["captions"]
+    _, longer = tagged(caption_length=50)
+    assert longer == runs["batch3_max50"]["captions"] != captions
+    names = runs["batch3_default"]["tags"][0].split(" | ")
+    assert CaptionWriter(bundle).ordered(sorted(names)) == names
+    for length in (4, 65):
+        with pytest.raises(UsageProblem, match="5 to 64 word pieces are possible"):
+            CaptionWriter(bundle, length=length)
+
+
+def test_the_command_writes_the_recorded_captions_of_specified_tags(tagged, tag2text):
+    run = tag2text.facts["runs"]["batch3_user_tags"]
+    for index, specified in enumerate(["dog,grass", "man, book,table", ""]):
+        assert run["tags"][index] == " | ".join(specified.replace(", ", ",").split(","))
+        _, captions = tagged(specified_tags=specified)
+        assert captions[index] == run["captions"][index]

@@ -142,6 +142,13 @@ def test_top_include_exclude_rename_and_language(tag, photos):
     assert rows(tag("--leaf", "red.png"))[0]["tags"] == ["red"]
 
 
+@pytest.mark.parametrize("option", ["--specified-tags=dog", "--caption-length=20"])
+def test_what_shapes_a_caption_needs_a_caption(tag, option):
+    done = tag(option, "blue.png")
+    assert done.returncode == 2
+    assert f"{option.partition('=')[0]} needs --caption\n".encode() in done.stderr
+
+
 def test_thresholds_come_from_a_file(tag, photos):
     (photos / "by-tag.jsonl").write_text('{"tag": "colour", "threshold": 0.99}\n')
     assert rows(tag("--threshold", "by-tag.jsonl", "red.png"))[0]["tags"] == ["red"]

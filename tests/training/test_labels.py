@@ -6,7 +6,7 @@ import pytest
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
-from ramctl.training.data.annotations import read_annotation, require_tags
+from ramctl.training.data.annotations import Caption, read_annotation, require_tags
 from ramctl.training.data.targets import TagCounts, Targets, append_labels, build_labels
 
 
@@ -120,6 +120,13 @@ def test_captions_are_guided_by_their_own_tags_that_the_record_still_has():
         ("a dog on grass", ("dog", "grass")),
     ]
     assert Targets(LABELS).guiding_tags(annotation.captions[2]) == ["dog", "grass"]
+
+
+def test_guiding_tags_come_as_they_are_named_or_as_the_labels_stand():
+    targets = Targets(LabelSystem.from_tags(["grass", "dog", "ball"]))
+    caption = Caption("a ball, a dog on grass", ("ball", "dog", "grass", "ball"))
+    assert targets.guiding_tags(caption) == ["ball", "dog", "grass"]
+    assert targets.guiding_tags(caption, in_label_order=True) == ["grass", "dog", "ball"]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,8 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         if annotation.captions:
             chosen = annotation.captions[random.integers(len(annotation.captions))]
             caption = clean_caption(chosen.text, self.config.data.caption_words)
-            tags = self.targets.guiding_tags(chosen)
+            in_order = self.tokenizer is not None and self.tokenizer.config.tag_order == "labels"
+            tags = self.targets.guiding_tags(chosen, in_label_order=in_order)
         text = None if self.texts is None else np.asarray(self.texts[index], np.float32)
         seen = ((teacher, teacher.of(index)) for teacher in self.teachers)
         soft = tuple((teacher, scores) for teacher, scores in seen if scores is not None)

@@ -118,10 +118,11 @@ class Targets:
         ids, times = np.unique(named, return_counts=True)
         return np.union1d(guessed, ids[times == 1])
 
-    def guiding_tags(self, caption: Caption) -> list[str]:
+    def guiding_tags(self, caption: Caption, *, in_label_order: bool = False) -> list[str]:
         """The caption's tags as the label system spells them, each once."""
-        ids = (self._ids(tag) for tag in caption.tags)
-        return list(dict.fromkeys(self.labels[found[0]].tag for found in ids if found))
+        ids = [found[0] for tag in caption.tags if (found := self._ids(tag))]
+        ordered = sorted(ids) if in_label_order else ids
+        return list(dict.fromkeys(self.labels[index].tag for index in ordered))
 
     def outside(self, counts: Counter[str]) -> tuple[int, int]:
         """(distinct tags, mentions) that the label system does not have."""
