@@ -157,7 +157,9 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
     # The last stage is a single window, and the photo's sides are halved five times before it.
     size = 32 * model.encoder.window_size
     return dataclasses.replace(
-        base, model=model, preprocess=dataclasses.replace(base.preprocess, size=size)
+        base,
+        model=model,
+        preprocess=dataclasses.replace(base.preprocess, size=size, loader="official"),
     )
 
 

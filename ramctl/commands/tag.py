@@ -47,6 +47,10 @@ OPTIONS = {
     "model": [
         options.model,
         common("--labels FILE", "Look for these words; +FILE: besides the model's.", type=str),
+        option(
+            "--preprocess [official|fast]",
+            "Read photos as the authors' code does, or upright and faster [default: the model's].",
+        ),
         option("--runtime [auto|onnx|torch]", "What runs the model.", default="auto"),
     ],
     "selection": [

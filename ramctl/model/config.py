@@ -113,6 +113,8 @@ class PreprocessConfig:
     interpolation: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    # official: as the authors' code; fast: upright, on white, large JPEGs at a reduced scale.
+    loader: Literal["fast", "official"] = "fast"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,12 +48,16 @@ LIMITS = PhotoLimits()
 
 
 def record_photo(
-    record: Record, *, target: int | None = None, limits: PhotoLimits = LIMITS
+    record: Record,
+    *,
+    target: int | None = None,
+    limits: PhotoLimits = LIMITS,
+    official: bool = False,
 ) -> Image.Image:
     """The photo of a record, as `load_photo`; problems of a photo from a list name it."""
     name = image_name(record.fields)
     try:
-        return load_photo(name, record.base, target=target, limits=limits)
+        return load_photo(name, record.base, target=target, limits=limits, official=official)
     except RecordProblem as problem:
         if record.line is None:
             raise
@@ -63,16 +67,23 @@ def record_photo(
 
 
 def load_photo(
-    name: str, base: Path = Path(), *, target: int | None = None, limits: PhotoLimits = LIMITS
+    name: str,
+    base: Path = Path(),
+    *,
+    target: int | None = None,
+    limits: PhotoLimits = LIMITS,
+    official: bool = False,
 ) -> Image.Image:
     """The photo's upright RGB pixels: a path or `shard.tar#member`, relative to `base`.
 
     A JPEG at least twice as large as `target` (px, both sides) is decoded at a reduced scale, and
-    both sides stay at `target` or more. Raises RecordProblem (missing_image, unreadable_image,
-    too_large, too_slow), whatever the decoder raises.
+    both sides stay at `target` or more. With `official` the pixels are those that the authors' code
+    sees, `Image.open(...).convert("RGB")`: neither reduced, nor turned upright, nor put on white.
+    Raises RecordProblem (missing_image, unreadable_image, too_large, too_slow), whatever the
+    decoder raises.
     """
     data = read_photo(name, base, max_bytes=limits.bytes)
-    return decode_photo(data, target=target, limits=limits)
+    return decode_photo(data, target=target, limits=limits, official=official)
 
 
 def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
@@ -115,7 +126,11 @@ def read_photo(name: str, base: Path = Path(), *, max_bytes: int = LIMITS.bytes)
 
 
 def decode_photo(
-    data: bytes, *, target: int | None = None, limits: PhotoLimits = LIMITS
+    data: bytes,
+    *,
+    target: int | None = None,
+    limits: PhotoLimits = LIMITS,
+    official: bool = False,
 ) -> Image.Image:
     """The upright RGB picture of a file's content, as `load_photo`.
 
@@ -123,7 +138,7 @@ def decode_photo(
     """
     if not data:
         raise RecordProblem("the file is empty", code="unreadable_image")
-    is_jpeg = data.startswith(b"\xff\xd8")
+    is_jpeg = data.startswith(b"\xff\xd8") and not official  # Pillow is what the authors use
     if is_jpeg and not _is_progressive(data):  # cannot take long: nothing in it is read twice
         photo = _decode_jpeg(data, target or 0, limits.pixels)
         if photo is not None:
@@ -137,7 +152,7 @@ def decode_photo(
             photo = _decode_jpeg(data, target or 0, limits.pixels)
             if photo is not None:
                 return photo
-        return _decode_others(data, target, limits.pixels, end)
+        return _decode_others(data, target, limits.pixels, end, official)
 
     return _in_time(decode, limits.seconds)
 
@@ -218,7 +233,9 @@ def _decode_jpeg(data: bytes, target: int, max_pixels: int) -> Image.Image | Non
     return photo
 
 
-def _decode_others(data: bytes, target: int | None, max_pixels: int, end: float) -> Image.Image:
+def _decode_others(
+    data: bytes, target: int | None, max_pixels: int, end: float, official: bool
+) -> Image.Image:
     """The photo by Pillow, its plugins or LibRaw.
 
     RecordProblem whatever a decoder raises, but TimeoutError after `end`.
@@ -234,7 +251,7 @@ def _decode_others(data: bytes, target: int | None, max_pixels: int, end: float)
         _check_size(photo.width, photo.height, max_pixels)
         photo.decodermaxblock = _BLOCK
         photo.load()
-        return _to_rgb(ImageOps.exif_transpose(photo))
+        return photo.convert("RGB") if official else _to_rgb(ImageOps.exif_transpose(photo))
     except (RecordProblem, TimeoutError):
         raise
     except UnidentifiedImageError as error:

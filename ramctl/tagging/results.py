@@ -9,7 +9,8 @@ from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import SelectionOptions
 
 _NEED_THE_MODEL = (
-    "labels", "precision", "dense", "boxes", "caption", "specified_tags", "caption_length",
+    "labels", "precision", "preprocess", "dense", "boxes", "caption", "specified_tags",
+    "caption_length",
 )  # fmt: skip
 _CHOICES_OF_LABELS = {"leaf": "--leaf", "language": "--lang", "kinds": "--kinds"}
 

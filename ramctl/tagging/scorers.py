@@ -50,6 +50,7 @@ class TaggerOptions:
     caption: bool = False  # give a caption
     specified_tags: str | None = None  # tags, with commas between them, that guide it instead
     caption_length: int | None = None  # word pieces at most, the prompt's too; None: the model's
+    preprocess: str | None = None  # official, fast: how photos are read; None: the model's way
     runtime: str = "auto"  # or onnx, torch
     device: str = "auto"  # or cpu, cuda, cuda:N, mps
     dtype: str = "auto"  # or fp32, bf16, int8
@@ -84,6 +85,7 @@ class Scorer(ABC):
     description: str  # device, runtime and batch size, for people
     fingerprint: dict[str, str]  # what the scores depend on besides the photos, as hashes
     target: int | None = None  # pixels a side: larger photos may be decoded at a reduced scale
+    official: bool = False  # photos are read as the authors' code reads them
 
     @property
     def concurrent(self) -> bool:
@@ -128,6 +130,10 @@ class BundleScorer(Scorer):
         self.description = f"{how}, batch {self.batch}"
         kind = f"{self._runtime} {options.dtype}"
         self.fingerprint = {"model": bundle.fingerprint, "runtime": kind}
+        loader = options.preprocess or bundle.preprocess.loader
+        self.official = loader == "official"
+        if loader != bundle.preprocess.loader:
+            self.fingerprint["preprocess"] = loader
         self.target = bundle.preprocess.size
         self.preprocess = Preprocess(bundle.preprocess)
         self._bundle = bundle
@@ -259,8 +265,9 @@ class PeerScorer(Scorer):
             raise UsageProblem(f"--boxes and --caption need a bundle, not {spec}")
         if options.runtime == "onnx":
             raise UsageProblem(f"--runtime onnx needs a bundle, not {spec}")
-        if options.precision is not None:
-            raise UsageProblem(f"--precision needs a bundle, not {spec}")
+        for name in ("precision", "preprocess"):
+            if getattr(options, name) is not None:
+                raise UsageProblem(f"--{name} needs a bundle, not {spec}")
         words = None if options.labels is None else read_words(options.labels)
         for doubt in list_doubts(words or ()):
             options.say(f"{options.labels}: {doubt}")

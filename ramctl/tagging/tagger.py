@@ -119,7 +119,12 @@ class Tagger:
         return records, [attempt(self._decode, record) for record in records]
 
     def _decode(self, record: Record) -> Decoded:
-        photo = record_photo(record, target=self.scorer.target, limits=self._limits)
+        photo = record_photo(
+            record,
+            target=self.scorer.target,
+            limits=self._limits,
+            official=self.scorer.official,
+        )
         return Decoded(self.scorer.prepare(photo), photo.size)
 
     def score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:

@@ -62,7 +62,12 @@ def add_int8_graph(
     inputs = PhotoInputs([calibration], root, recursive=True, stage="convert")
     records = [item for item in read_photo_inputs(inputs) if isinstance(item, Record)]
     some = records[:: max(1, len(records) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]
-    photos = list(_good(some, lambda r: preprocess.resize(record_photo(r, target=size))))
+    official = preprocess.config.loader == "official"
+
+    def prepare(record: Record) -> NDArray[np.uint8]:
+        return preprocess.resize(record_photo(record, target=size, official=official))
+
+    photos = list(_good(some, prepare))
     if not photos:
         raise RunProblem(f"{calibration}: none of its photos can be read")
     model = load_model(bundle, captioning=False)
@@ -114,7 +119,8 @@ def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Sco
 
     def prepare(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         truth = truth_of(read_annotation(record), targets)
-        return scorer.prepare(record_photo(record, target=scorer.target)), truth
+        photo = record_photo(record, target=scorer.target, official=scorer.official)
+        return scorer.prepare(photo), truth
 
     photos = _good(read_inputs([validation], root, "convert"), prepare)
     scored = score_blocks(photos, scorer.scores, scorer.batch, len(targets))

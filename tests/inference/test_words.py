@@ -28,7 +28,7 @@ def test_the_authors_descriptions_are_read_as_published(shared, tmp_path):
     words = read_words(str(tmp_path / name))
     assert len(set(words.tags)) == 200
     assert {len(word.descriptions) for word in words} == {51}
-    assert words[0].descriptions[0] == f"a photo of a {words[0].tag}."
+    assert words[0].descriptions[0] == f"a photo of a {words[0].tag.lower()}."
 
 
 @pytest.mark.parametrize("content", [[], {}, [{}], ["heron"], [{"heron": ["a"]}, 3], "heron", 3])

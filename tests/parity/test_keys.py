@@ -155,6 +155,7 @@ def test_the_backbone_is_the_one_in_the_file(parity, architecture, backbone, nam
     preset = infer_preset(architecture, full_size_tensors(parity / FULL_SIZE[architecture][0]))
     encoder = preset.model.encoder
     assert (encoder.backbone, encoder.window_size, preset.name) == (backbone, 12, name)
+    assert (preset.preprocess.size, preset.preprocess.loader) == (384, "official")
 
 
 @pytest.mark.shared

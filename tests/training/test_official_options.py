@@ -1,5 +1,6 @@
 """The authors' behaviour, where it changes results, stands behind a named option."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,13 +10,17 @@ from PIL import Image
 
 from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer, train_tokenizer
 from ramctl.model.config import AugmentConfig, load_preset
+from ramctl.records.record import Record
+from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.augmentation import (
     OFFICIAL,
     OPERATIONS,
     STYLES,
+    TrainingPhoto,
     random_operations,
     training_preprocess,
 )
+from ramctl.training.job import UNCHANGED
 from ramctl.training.objectives.task import Counts
 from tests.training.test_objective import make_batch, make_task
 
@@ -78,6 +83,16 @@ def test_photos_are_trained_on_as_they_are_tagged_unless_the_authors_numbers_are
     assert changed.std == (0.26862954, 0.26130258, 0.27577711)
     assert changed.size == official.preprocess.size
     assert official.preprocess == preset.preprocess
+
+
+@pytest.mark.parametrize(("loader", "expected"), [("official", (255, 0, 0)), ("fast", (255,) * 3)])
+def test_photos_are_read_in_training_as_in_tagging(tmp_path, loader, expected):
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    changes = {"size": 8, "loader": loader, "mean": (0.0,) * 3, "std": (1 / 255,) * 3}
+    preprocess = dataclasses.replace(load_preset("ram-swin-b").preprocess, **changes)
+    annotation = read_annotation(Record({"image": "clear.png", "tags": []}, "list", 1, tmp_path))
+    photo = TrainingPhoto(preprocess, UNCHANGED)(annotation, np.random.default_rng(0))
+    assert np.round(photo[:, 4, 4]).tolist() == list(expected)
 
 
 def test_the_first_words_of_a_caption_are_learnt_unless_the_authors_way_is_asked_for(tmp_path):

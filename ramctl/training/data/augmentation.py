@@ -36,7 +36,10 @@ class TrainingPhoto:
 
     def __call__(self, annotation: Annotation, random: np.random.Generator) -> NDArray[np.float32]:
         """(3, S, S); RecordProblem when the photo is missing or broken."""
-        photo = load_photo(annotation.image, annotation.base, target=self.decode_px)
+        official = self.preprocess.config.loader == "official"
+        photo = load_photo(
+            annotation.image, annotation.base, target=self.decode_px, official=official
+        )
         if self.augment.crop_scale != (1.0, 1.0):
             photo = random_crop(photo, self.augment.crop_scale, self.preprocess.config.size, random)
         if random.random() < self.augment.flip:

@@ -94,7 +94,10 @@ class FeatureStore:
 
 def store_name(encoder: ImageEncoder, preprocess: PreprocessConfig) -> str:
     """A name that changes with everything that the features depend on, except the photo."""
-    digest = hashlib.sha256(orjson.dumps(asdict(preprocess)))
+    facts = asdict(preprocess)
+    if preprocess.loader == "fast":
+        del facts["loader"]  # stores keep the name that they had when there was no other
+    digest = hashlib.sha256(orjson.dumps(facts))
     for name, tensor in sorted(encoder.frozen_weights().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -143,7 +146,10 @@ class FeatureCache:
                             held.enter_context(store.filling(say))
                         is_held = True
                     if self._is_missing(key) and key not in waiting:
-                        photo = decode_photo(content, target=self.preprocess.config.size)
+                        config = self.preprocess.config
+                        photo = decode_photo(
+                            content, target=config.size, official=config.loader == "official"
+                        )
                         waiting[key] = self.preprocess(photo)
                     keys.append(key)
                 except RecordProblem as problem:
