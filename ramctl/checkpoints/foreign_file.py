@@ -84,8 +84,11 @@ def _what_instead(path: Path, head: bytes) -> str:
     if head.startswith(_ZIP):
         if not zipfile.is_zipfile(path):
             return f"cut off after {path.stat().st_size} bytes; download it again"
-        with zipfile.ZipFile(path) as archive:
-            has_weights = any(name.endswith("data.pkl") for name in archive.namelist())
+        try:
+            with zipfile.ZipFile(path) as archive:
+                has_weights = any(name.endswith("data.pkl") for name in archive.namelist())
+        except Exception:  # of a damaged archive zipfile raises what its parts raise
+            return "damaged; download it again"
         return "" if has_weights else "a zip archive, but not one of torch's; unpack it"
     if head.startswith(_PICKLE) or _is_safetensors(head):
         return ""

@@ -62,6 +62,11 @@ def tar_of_text(path):
         archive.add(path.with_suffix(".txt"), "weights.txt")
 
 
+def damaged_zip(path):
+    torch.save(WEIGHTS, path)
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x03"))
+
+
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5625634877\n"
 WRONG = {
     "page": (lambda p: p.write_text("\n<!DOCTYPE html>\n<html>"), "an HTML page.*/resolve/"),
@@ -73,6 +78,7 @@ WRONG = {
     ),
     "empty": (lambda p: p.write_bytes(b""), "the file is empty; download it again"),
     "cut zip": (cut(lambda p: torch.save(WEIGHTS, p)), r"cut off after \d+ bytes; download"),
+    "damaged zip": (damaged_zip, "damaged; download it again"),
     "cut pickle": (
         cut(lambda p: torch.save(WEIGHTS, p, _use_new_zipfile_serialization=False)),
         r"damaged or cut off \(.+\); download it again",
