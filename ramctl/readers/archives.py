@@ -4,6 +4,7 @@ import tarfile
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import orjson
 
@@ -13,6 +14,7 @@ from ramctl.records.record import Item, JsonObject, encode_name
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 MAX_TEXT = 1 << 22
+EMPTY_READS = 3  # that a sound archive may cause at its end
 
 
 def read_tar(source: Source) -> Iterator[Item]:
@@ -25,7 +27,7 @@ def read_tar(source: Source) -> Iterator[Item]:
     number = 0
     with open_input(source.name) as stream:
         try:
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
+            with tarfile.open(fileobj=_Ending(stream), mode="r|") as archive:  # type: ignore[call-overload]
                 files = (member for member in archive if member.isfile())
                 for _, members in groupby(files, lambda member: _split(member.name)[0]):
                     sample: JsonObject = {}
@@ -43,6 +45,24 @@ def read_tar(source: Source) -> Iterator[Item]:
             # The archive is damaged here; what came before is good.
             message = f"not a readable tar archive: {error}"
             yield source.reject(number + 1, "unreadable_image", message, "")
+
+
+class _Ending:
+    """A stream that fails when it is read on and on beyond its end.
+
+    `tarfile` skips a member by reads, and would go on for hours where a header claims terabytes.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._n_empty = stream, 0
+
+    def read(self, size: int) -> bytes:
+        """Up to so many bytes; `tarfile.ReadError` after some reads that gave none."""
+        content = self._stream.read(size)
+        self._n_empty = 0 if content else self._n_empty + 1
+        if self._n_empty > EMPTY_READS:
+            raise tarfile.ReadError("unexpected end of data")
+        return content
 
 
 def _split(name: str) -> tuple[str, str]:

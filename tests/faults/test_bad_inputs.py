@@ -213,7 +213,8 @@ def test_a_damaged_archive_of_captions_is_a_reject_after_its_good_samples(tmp_pa
         main(["parse", str(tmp_path / "a.tar"), "--rejects", str(tmp_path / "rejects")])
     assert ended.value.code == 3
     assert json.loads(capsys.readouterr().out)["tags"] == ["horse"]
-    assert b"not a readable tar archive" in (tmp_path / "rejects").read_bytes()
+    # Known at once: skipping a member that claims a terabyte by reads took two minutes.
+    assert b"not a readable tar archive: unexpected end" in (tmp_path / "rejects").read_bytes()
 
 
 def records_of(content: bytes, **options) -> list[Record | Reject]:
