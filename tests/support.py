@@ -1,5 +1,6 @@
 """What several tests build: a small bundle with random weights of the real architecture."""
 
+import json
 from pathlib import Path
 
 TAGS = ["horse", "field", "sky", "train", "boy", "tree", "house", "chicken", "stand", "red"]
@@ -43,6 +44,17 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
         weights = writer.path / "model.safetensors"
         export_graph(model, size, writer.path / "model.onnx", weights=weights)
     return path
+
+
+def gallery_photos(page: Path) -> list[dict]:
+    """What the page of a gallery holds of its photos."""
+    lines = page.read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.startswith('{"image":')]
+
+
+def gallery_names(page: Path) -> list:
+    """The photos of a gallery as they are named."""
+    return [photo["image"] for photo in gallery_photos(page)]
 
 
 def n_open_files() -> int:

@@ -1,22 +1,36 @@
-"""The gallery: one self-contained page of thumbnails with their tags, to look through."""
+"""The gallery: one page of thumbnails with their tags, to search, sort and look through.
 
+The page holds a line of JSON for each photo, of which its script makes what is looked at.
+"""
+
+import os
 import re
+from base64 import b64decode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from html import unescape
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
+from urllib.parse import quote
 
+import orjson
+
+from ramctl.errors import RunProblem
 from ramctl.pages.render import render, thumbnail
-from ramctl.records.files import naming, output_lock, replacing
-from ramctl.records.record import JsonObject, Record
+from ramctl.photos.archives import split_member
+from ramctl.photos.ignoring import IGNORE_FILE
+from ramctl.records.files import is_device, naming, output_lock, replacing
+from ramctl.records.jsonl import dumps
+from ramctl.records.record import JsonObject, Record, decode_name, image_name, object_in
 
 THUMBNAIL_PX = 240  # the longer side
 QUALITY = 72
-_NO_NAME = "(a name that is not UTF-8)"
+MOST_INSIDE = 2000  # thumbnails; of more photos all are files in a folder beside the page
 _PLACE_OF_PHOTOS = "<!-- photos -->\n"
+_START = b'{"image":'
+_INSIDE = "data:image/jpeg;base64,"
+_FILE_NAME = re.compile(r"[0-9a-f]{32}\.jpg")
 Adder = Callable[[Record, JsonObject], None]
-_NAME = re.compile(r"<figcaption><b>([^<]*)</b>")
 
 
 @contextmanager
@@ -32,33 +46,51 @@ def open_gallery(
     It raises RecordProblem for a photo that cannot be read. With `add` the photos of the page at
     `path` come first, without those that are shown anew, or not at all (`is_shown`, by their
     names). After an error `path` is as it was; with `keep`, a later call with `add` then shows the
-    photos of this one too. RunProblem when another run writes the page, or it cannot be written.
+    photos of this one too. RunProblem when another run writes the page, it cannot be written, or
+    what is to be added to is no gallery.
     """
-    head, tail = render("gallery.html").split(_PLACE_OF_PHOTOS)
-    # Figures are on file before their records: memory must not grow with the number of photos, and
-    # a killed run has recorded as done what the next one will not show.
-    figures = path.with_name(path.name + ".figures")
+    head, tail = (part.encode() for part in render("gallery.html").split(_PLACE_OF_PHOTOS))
+    # Photos are on file before their records: memory must not grow with their number, and a killed
+    # run has recorded as done what the next one will not show.
+    new = path.with_name(path.name + ".figures")
     with output_lock(path):
+        older = path if add and path.exists() and not is_device(path) else None
+        if older is not None:
+            _require_gallery(older, head)
         try:
-            with _lines_added(figures, keep=add) as new:
+            with _lines_added(new, keep=add) as lines:
 
                 def show(record: Record, fields: JsonObject) -> None:
-                    line = _figure(record, fields).encode()
-                    with naming(figures):
-                        new.write(line)
-                        new.flush()
+                    line = _line(record, fields, path)
+                    with naming(new):
+                        lines.write(line)
+                        lines.flush()
 
                 yield show
+            number = sum(1 for _ in _photos(older, new, is_shown))
+            thumbnails = _Thumbnails(path, outside=number > MOST_INSIDE and not is_device(path))
             with replacing(path) as stream:
-                stream.write(head.encode())
-                older = path if add and path.exists() else None
-                stream.writelines(_all_figures(older, figures, is_shown))
-                stream.write(tail.encode())
+                stream.write(head)
+                for photo, line in _photos(older, new, is_shown):
+                    stream.write(thumbnails.place(photo, line))
+                stream.write(tail)
+            thumbnails.clear()
         except BaseException:
             if not keep:
-                figures.unlink(missing_ok=True)
+                new.unlink(missing_ok=True)
             raise
-        figures.unlink()
+        new.unlink()
+
+
+def _require_gallery(page: Path, head: bytes) -> None:
+    """RunProblem for a page that does not hold photos as lines."""
+    mark = head.splitlines()[-1]
+    with naming(page), page.open("rb") as stream:
+        if not any(line.rstrip(b"\n") == mark for line in stream):
+            raise RunProblem(
+                f"{page}: no gallery that photos can be added to; "
+                "ramctl tag --from-tags FILE --gallery writes one of the records in FILE"
+            )
 
 
 @contextmanager
@@ -75,47 +107,96 @@ def _lines_added(path: Path, *, keep: bool) -> Iterator[BinaryIO]:
             stream.close()
 
 
-def _all_figures(
-    page: Path | None, figures: Path, is_shown: Callable[[str], bool]
-) -> Iterator[bytes]:
-    """The figures of an older page and the new ones; of those with one name only the last."""
-
-    def is_kept(name: str) -> bool:
-        is_exact = name != _NO_NAME and "\\n" not in name
-        return name not in last and (not is_exact or is_shown(name))
-
-    last = {name: number for number, (name, _) in enumerate(_named_figures(figures))}
+def _photos(
+    page: Path | None, new: Path, is_shown: Callable[[str], bool]
+) -> Iterator[tuple[JsonObject, bytes]]:
+    """The photos of an older page and the new ones with their lines; of each the last line."""
+    last = {dumps(photo["image"]): number for number, (photo, _) in enumerate(_lines_of(new))}
     if page is not None:
-        yield from (line for name, line in _named_figures(page) if is_kept(name))
-    for number, (name, line) in enumerate(_named_figures(figures)):
-        if last[name] == number or name == _NO_NAME:
-            yield line
+        for photo, line in _lines_of(page):
+            if dumps(photo["image"]) not in last and is_shown(decode_name(photo["image"])):
+                yield photo, line
+    for number, (photo, line) in enumerate(_lines_of(new)):
+        if last[dumps(photo["image"])] == number:
+            yield photo, line
 
 
-def _named_figures(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The photos' names and figures in a page, or a file of figures, one a line."""
+def _lines_of(path: Path) -> Iterator[tuple[JsonObject, bytes]]:
+    """The photos in a page, or in a file of such lines."""
     with path.open("rb") as stream:
         for line in stream:
-            if line.startswith(b"<figure>") and line.endswith(b"</figure>\n"):
-                found = _NAME.search(line.decode())
-                if found:
-                    yield unescape(found[1]), line
+            if line.startswith(_START) and line.endswith(b"}\n"):
+                with suppress(orjson.JSONDecodeError):  # a killed run has left it unfinished
+                    photo = orjson.loads(line)
+                    yield photo, line
 
 
-def _figure(record: Record, fields: JsonObject) -> str:
-    """One line, so that a later run can copy it to a new page without parsing HTML."""
-    figure = render(
-        "gallery_figure.html",
-        thumbnail=thumbnail(record, THUMBNAIL_PX, QUALITY),
-        boxes=fields.get("boxes", {}),
-        name=_name(fields["image"]),
-        captions=fields.get("generated_captions", []),
-        scores=fields.get("scores") or dict.fromkeys(fields["tags"], 1.0),
+class _Thumbnails:
+    """The folder of thumbnails beside a page, named by their content."""
+
+    def __init__(self, page: Path, *, outside: bool) -> None:
+        self._folder = page.with_name(page.name + ".thumbnails")
+        self._outside = outside
+        self._used: set[str] = set()
+        if outside:
+            with naming(self._folder):
+                self._folder.mkdir(exist_ok=True)
+                (self._folder / IGNORE_FILE).write_text("*\n")  # no photos for `tag -R`
+
+    def place(self, photo: JsonObject, line: bytes) -> bytes:
+        """The photo's line with its thumbnail where it belongs; one outside stays there."""
+        where = photo["thumbnail"]
+        if not where.startswith(_INSIDE):
+            self._used.add(where.rpartition("/")[2])
+            return line
+        if not self._outside:
+            return line
+        content = b64decode(where.removeprefix(_INSIDE))
+        name = blake2b(content, digest_size=16).hexdigest() + ".jpg"
+        file = self._folder / name
+        with naming(file):
+            if not (file.exists() and file.stat().st_size == len(content)):
+                file.write_bytes(content)
+        self._used.add(name)
+        return _html_safe(photo | {"thumbnail": f"{quote(self._folder.name)}/{name}"})
+
+    def clear(self) -> None:
+        """Delete the thumbnails that no photo of the page has, as far as that can be done."""
+        with suppress(OSError):
+            for file in self._folder.iterdir():
+                if _FILE_NAME.fullmatch(file.name) and file.name not in self._used:
+                    file.unlink()
+            if not self._used:
+                (self._folder / IGNORE_FILE).unlink(missing_ok=True)
+                self._folder.rmdir()
+
+
+def _line(record: Record, fields: JsonObject, page: Path) -> bytes:
+    """What the page holds of a photo, in one line that a later run can copy to a new page."""
+    picture = thumbnail(record, THUMBNAIL_PX, QUALITY)
+    scores = object_in(fields, "scores")
+    return _html_safe(
+        {
+            "image": fields["image"],
+            "link": _link(record, page),
+            "thumbnail": picture.source,
+            "size": [picture.width, picture.height],
+            "tags": {tag: scores.get(tag) for tag in fields["tags"]},
+            "boxes": object_in(fields, "boxes"),
+            "captions": fields.get("generated_captions") or [],
+        }
     )
-    return "".join(line.strip() for line in figure.split("\n")) + "\n"
 
 
-def _name(image: Any) -> str:
-    if not isinstance(image, str):
-        return _NO_NAME
-    return image.replace("\n", "\\n")
+def _html_safe(photo: JsonObject) -> bytes:
+    """JSON that cannot end the element of the page in which it stands."""
+    return dumps(photo).replace(b"<", b"\\u003c")
+
+
+def _link(record: Record, page: Path) -> str | None:
+    """The way from the page to the photo, for a browser; None for one inside an archive."""
+    name = image_name(record.fields)
+    photo = record.base / name
+    if split_member(name) and not photo.exists():
+        return None
+    return quote(os.fsencode(os.path.relpath(photo, page.parent)))

@@ -23,18 +23,15 @@ from ramctl.tagging.formats import FormatOptions, output_format
 from ramctl.tagging.xmp import merge_tags, remove_tags
 from tests.conftest import REPOSITORY
 from tests.faults.crashes import run, some_of
+from tests.support import gallery_names
 
 DATA = REPOSITORY / "tests" / "data"
 NAMES = ["steps.jpg", "horses.jpg", "kite.jpg"]
 
 
 def photo(name: str) -> tuple[Record, dict]:
-    fields = {"image": name, "scores": {"sky": 0.5}}
+    fields = {"image": name, "tags": ["sky"], "scores": {"sky": 0.5}}
     return Record(fields, base=DATA / "photos"), fields
-
-
-def shown(page: Path) -> list[str]:
-    return re.findall(r"<figcaption><b>([^<]*)</b>", page.read_text())
 
 
 def stopped_after(page: Path, *names: str, add: bool = False) -> None:
@@ -51,7 +48,7 @@ def test_a_gallery_after_interruptions_shows_the_photos_of_all_runs(tmp_path):
     assert not page.exists()
     with open_gallery(page, add=True, keep=True) as gallery:
         gallery(*photo("kite.jpg"))
-    assert shown(page) == NAMES
+    assert gallery_names(page) == NAMES
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
@@ -63,7 +60,7 @@ def test_a_figure_that_a_killed_run_left_unfinished_is_no_part_of_the_page(tmp_p
     with open_gallery(page, add=True, keep=True) as gallery:
         gallery(*photo("horses.jpg"))
         gallery(*photo("kite.jpg"))
-    assert shown(page) == NAMES
+    assert gallery_names(page) == NAMES
 
 
 def test_a_new_gallery_has_nothing_of_a_stopped_one(tmp_path):
@@ -71,7 +68,7 @@ def test_a_new_gallery_has_nothing_of_a_stopped_one(tmp_path):
     stopped_after(page, "steps.jpg")
     with open_gallery(page) as gallery:
         gallery(*photo("kite.jpg"))
-    assert shown(page) == ["kite.jpg"]
+    assert gallery_names(page) == ["kite.jpg"]
 
 
 @pytest.mark.slow
@@ -81,7 +78,7 @@ def test_tag_killed_at_each_step_shows_every_photo_that_is_done(tmp_path):
     words += ["--gallery", "page.html"]
     folder.mkdir()
     _, steps, err = run(folder, words)
-    assert shown(folder / "page.html") == [str(word) for word in words[1:4]], err
+    assert gallery_names(folder / "page.html") == [str(word) for word in words[1:4]], err
     whole = (folder / "page.html").read_bytes()
     for number, step in some_of(steps, 3):
         for path in folder.iterdir():

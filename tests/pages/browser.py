@@ -35,12 +35,14 @@ class Browser:
         )  # fmt: skip
         os.close(commands)
         os.close(answers)
-        self._number, self._rest, self._session = 0, b"", {}
+        self._number, self._rest, self._session, self._own = 0, b"", {}, {}
 
     def renew(self, downloads: Path) -> None:
         """Go on in another tab that knows nothing of those before."""
         self._session = {}
-        own = self.do("Target.createBrowserContext")
+        if self._own:
+            self.do("Target.disposeBrowserContext", **self._own)  # with its tabs
+        own = self._own = self.do("Target.createBrowserContext")
         place = {"behavior": "allow", "downloadPath": str(downloads)}
         self.do("Browser.setDownloadBehavior", **place, **own)
         tab = self.do("Target.createTarget", url="about:blank", **own)

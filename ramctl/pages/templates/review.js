@@ -1,5 +1,3 @@
-"use strict";
-const byId = (id) => document.getElementById(id);
 const { name, tags, records, entries } = JSON.parse(byId("data").textContent);
 const PER_PAGE = 60;
 const LONGER_SIDE = 240; // of a photo, in pixels
@@ -99,7 +97,7 @@ function showPage() {
 }
 
 function sectionOf({ tag, kind, added = 0, removed = 0, kept = 0 }) {
-  const part = byId("section").content.cloneNode(true).firstElementChild;
+  const part = copyOf("section");
   part.querySelector("h2").textContent = tag;
   part.querySelector(".facts").textContent =
     [kind, `${removed} removed`, `${added} added`, `${kept} others`].filter(Boolean).join(" · ");
@@ -109,14 +107,12 @@ function sectionOf({ tag, kind, added = 0, removed = 0, kept = 0 }) {
 function cardOf(i) {
   const entry = entries[i];
   const record = records[entry.record];
-  const card = byId("card").content.cloneNode(true).firstElementChild;
+  const card = copyOf("card");
   const find = (selector) => card.querySelector(selector);
   showPhoto(record, find("img"));
   if (entry.box) {
-    const [x0, y0, x1, y1] = entry.box.map((share) => 100 * share);
     find(".box").hidden = false;
-    Object.assign(find(".box").style,
-      { left: `${x0}%`, top: `${y0}%`, width: `${x1 - x0}%`, height: `${y1 - y0}%` });
+    place(find(".box"), entry.box);
   }
   card.classList.add(entry.state);
   find(".state b").textContent = tags[entry.tag].tag;
@@ -135,8 +131,7 @@ function cardOf(i) {
       line.textContent = text;
       find(".captions").append(line);
     }
-  const { image } = record;
-  find(".name").textContent = typeof image === "string" ? image : "(a name that is not UTF-8)";
+  find(".name").textContent = nameOf(record.image);
   const verdict = accepted(entry);
   find("[data-choice=accept] small").textContent = `(${verdict})`;
   find("[data-choice=refuse] small").textContent = `(${OPPOSITE[verdict]})`;

@@ -1,0 +1,10 @@
+"use strict";
+const byId = (id) => document.getElementById(id);
+const copyOf = (id) => byId(id).content.cloneNode(true).firstElementChild;
+const nameOf = (image) => (typeof image === "string" ? image : "(a name that is not UTF-8)");
+
+// Corners are shares of the photo's width and height.
+function place(box, [x0, y0, x1, y1]) {
+  const [left, top, width, height] = [x0, y0, x1 - x0, y1 - y0].map((share) => `${100 * share}%`);
+  Object.assign(box.style, { left, top, width, height });
+}

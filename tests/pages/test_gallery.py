@@ -1,0 +1,258 @@
+"""The gallery by itself: what it holds, and what it does in a real browser."""
+
+import pytest
+from PIL import Image
+
+from ramctl.errors import RecordProblem, RunProblem
+from ramctl.pages import gallery as gallery_module
+from ramctl.pages.gallery import open_gallery
+from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+from ramctl.records.record import Record
+from tests.support import gallery_names, gallery_photos
+
+ODD = "<b> 'n' \"q\" & </script> %23#co?.png"
+BYTES = {"bytes": "/w=="}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "<b> 'n' \"q\" & <").mkdir()
+    for name in (ODD, "plain.png"):
+        Image.new("RGB", (300, 200), "red").save(tmp_path / name)
+    return tmp_path
+
+
+def tagged(folder, name, **fields):
+    record = Record({"image": name}, base=folder)
+    return record, {"image": name, "tags": ["a<b"], "scores": {"a<b": 0.5}} | fields
+
+
+def written(folder, rows, name="page.html", **options):
+    """A page of one photo for each `{tag: score}`, named by its number."""
+    with open_gallery(folder / name, **options) as gallery:
+        for number, scores in enumerate(rows):
+            image = f"{number}.png"
+            Image.new("RGB", (30, 20), (number * 40 % 256, number % 250, 0)).save(folder / image)
+            gallery(*tagged(folder, image, tags=list(scores), scores=scores))
+    return folder / name
+
+
+def test_a_gallery_holds_tags_boxes_captions_and_a_link_with_a_photo_a_line(folder):
+    boxes = {"a<b": [[0.1, 0.2, 0.6, 0.9], 0.5]}
+    (folder / "pages").mkdir()
+    with open_gallery(folder / "pages" / "page.html") as gallery:
+        gallery(*tagged(folder, ODD, boxes=boxes, generated_captions=["a & b"]))
+        gallery(*tagged(folder, "plain.png", tags=["red", "sky"], scores={"sky": 0.25}))
+    page = (folder / "pages" / "page.html").read_text("utf-8")
+    odd, plain = gallery_photos(folder / "pages" / "page.html")
+    assert odd["thumbnail"].startswith("data:image/jpeg;base64,")
+    del odd["thumbnail"]
+    assert odd == {
+        "image": ODD, "size": [240, 160], "tags": {"a<b": 0.5}, "boxes": boxes,
+        "link": "../%3Cb%3E%20%27n%27%20%22q%22%20%26%20%3C/script%3E%20%2523%23co%3F.png",
+        "captions": ["a & b"],
+    }  # fmt: skip
+    assert plain["tags"] == {"red": None, "sky": 0.25}
+    assert page.startswith("<!doctype html>") and "http" not in page
+    assert "<b>" not in page.partition("ndjson")[2].partition("</script>")[0]
+
+
+def test_photos_of_an_older_page_stay_unless_shown_anew(folder):
+    path = folder / "page.html"
+    with open_gallery(path) as gallery:
+        for name in (ODD, "plain.png"):
+            gallery(*tagged(folder, name))
+    with open_gallery(path, add=True) as gallery:
+        gallery(*tagged(folder, ODD))
+    assert gallery_names(path) == ["plain.png", ODD]
+    with open_gallery(path) as gallery:
+        gallery(*tagged(folder, "plain.png"))
+    assert gallery_names(path) == ["plain.png"]
+
+
+def test_a_page_that_is_no_gallery_is_not_added_to(folder):
+    path = folder / "page.html"
+    path.write_text("<figure><figcaption><b>of an earlier version</b></figcaption></figure>\n")
+    with (
+        pytest.raises(RunProblem, match=r"page\.html: no gallery that .*--from-tags"),
+        open_gallery(path, add=True),
+    ):
+        pass
+    assert "earlier version" in path.read_text() and [*folder.glob("page*")] == [path]
+
+
+def test_a_photo_that_is_gone_is_a_problem_of_its_record(folder):
+    with open_gallery(folder / "page.html") as gallery, pytest.raises(RecordProblem) as caught:
+        gallery(*tagged(folder, "gone.png"))
+    assert caught.value.code == "missing_image"
+    assert gallery_photos(folder / "page.html") == []
+
+
+def test_a_page_that_fails_leaves_the_older_one(folder):
+    path = folder / "page.html"
+    path.write_text("older")
+    with pytest.raises(RuntimeError), open_gallery(path):
+        raise RuntimeError
+    assert path.read_text() == "older"
+    assert not list(folder.glob("*.part"))
+
+
+def test_thumbnails_of_many_photos_are_files_beside_the_page(folder, monkeypatch):
+    monkeypatch.setattr(gallery_module, "MOST_INSIDE", 3)
+    beside = folder / "page.html.thumbnails"
+
+    def outside():
+        return [photo["thumbnail"] for photo in gallery_photos(folder / "page.html")]
+
+    def there():
+        return {f"{beside.name}/{path.name}" for path in beside.glob("*.jpg")}
+
+    path = written(folder, [{"sky": 0.5}] * 3)
+    assert not beside.exists() and path.read_text().count("data:image") == 3
+    with open_gallery(path, add=True) as gallery:
+        gallery(*tagged(folder, "plain.png"))
+    assert path.read_text().count("data:image") == 0
+    assert len(set(outside())) == 4 and set(outside()) == there()
+    (beside / "mine.jpg").write_bytes(b"not ours")
+    with open_gallery(path, add=True, is_shown=lambda name: name != "0.png") as gallery:
+        gallery(*tagged(folder, ODD))
+    assert len(outside()) == 4 and there() == {*outside(), f"{beside.name}/mine.jpg"}
+    inputs = PhotoInputs([str(folder)], recursive=True)
+    assert len(list(read_photo_inputs(inputs))) == 5  # no thumbnail
+    (beside / "mine.jpg").unlink()
+    written(folder, [{"sky": 0.5}])
+    assert not beside.exists()
+
+
+# In a real browser.
+
+ROWS = [
+    {"dog": 0.9, "grass": 0.3},
+    {"Hot Dog": 0.8, "plate": 0.95},
+    {"row house": 0.5, "grass": 0.7, "dog": 0.6},
+    {"house": 0.4, "brown": 0.2},
+    {},
+]
+
+
+def shown(browser):
+    """The numbers of the photos that are shown, in order."""
+    names = "[...document.querySelectorAll('figure b')].map((name) => name.textContent)"
+    return [int(name.removesuffix(".png")) for name in browser.value(names)]
+
+
+def search(browser, text):
+    browser.value(
+        f"const s = byId('search'); s.value = {text!r}; s.dispatchEvent(new Event('input'))"
+        .replace("const s", "var s")
+    )  # fmt: skip
+    return shown(browser)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("", [0, 1, 2, 3, 4]),
+        ("do", [0, 1, 2]),
+        ("DOG grass", [0, 2]),
+        ("dog, grass", [0, 2]),
+        ('"dog"', [0, 2]),
+        ('"hot dog"', [1]),
+        ("-dog", [3, 4]),
+        ("dog -hot", [0, 2]),
+        ('house -"row house"', [3]),
+        ("zebra", []),
+        ("- ,", [0, 1, 2, 3, 4]),
+        ('"', [0, 1, 2, 3, 4]),
+    ],
+)
+def test_photos_are_found_by_parts_of_tags_and_by_what_they_lack(browser, tmp_path, asked, found):
+    browser.open(written(tmp_path, ROWS))
+    assert search(browser, asked) == found
+    assert browser.value("byId('count').value") == f"{len(found)} of 5 photos"
+
+
+def test_photos_are_sorted_by_the_score_of_what_was_asked_for(browser, tmp_path):
+    browser.open(written(tmp_path, ROWS))
+
+    def sort(order):
+        browser.value(f"byId('order').value = {order}")
+        browser.value("byId('order').dispatchEvent(new Event('change'))")
+        return shown(browser)
+
+    assert sort(-1) == [1, 0, 2, 3, 4]
+    search(browser, "dog")
+    assert sort(-1) == [0, 1, 2] and sort(1) == [2, 1, 0] and sort(0) == [0, 1, 2]
+    search(browser, "dog grass")
+    assert sort(-1) == [2, 0]  # by the less sure of both
+
+
+def test_a_click_asks_for_a_tag_then_for_photos_without_it_then_for_neither(browser, tmp_path):
+    browser.open(written(tmp_path, ROWS))
+    button = "document.querySelector('#common [data-tag=dog]')"
+    states = []
+    for _ in range(3):
+        browser.value(f"{button}.click()")
+        states.append((browser.value("byId('search').value"), shown(browser)))
+    assert states == [
+        ('"dog"', [0, 2]), ('-"dog"', [1, 3, 4]), ("", [0, 1, 2, 3, 4]),
+    ]  # fmt: skip
+    browser.value("document.querySelector('figure [data-tag=grass]').click()")
+    browser.value(f"{button}.click()")
+    assert browser.value("byId('search').value") == '"grass" "dog"'
+    assert browser.value(f"{button}.className") == "on"
+
+
+def test_a_photo_links_to_its_original_and_shows_what_is_known(browser, folder):
+    boxes = {"a<b": [[0.1, 0.25, 0.6, 1.0], 0.5]}
+    with open_gallery(folder / "page.html") as gallery:
+        gallery(*tagged(folder, ODD, boxes=boxes, generated_captions=["a & b"]))
+        gallery(Record({"image": "plain.png"}, base=folder), {"image": BYTES, "tags": ["sky"]})
+    browser.open(folder / "page.html")
+    texts = "[...document.querySelectorAll('figcaption')].map((one) => one.textContent)"
+    assert browser.value(texts) == [f"{ODD}a & ba<b0.50", "(a name that is not UTF-8)sky"]
+    browser.wait("[...document.images].every((img) => img.naturalWidth === 240)")
+    places = browser.value(
+        """document.querySelector('.box').classList.add('shown'),
+           ['img', '.box'].map((one) => {
+             const at = document.querySelector(one).getBoundingClientRect();
+             return [at.left, at.top, at.width, at.height]; })"""
+    )
+    (left, top, width, height), box = places
+    expected = [left + 0.1 * width, top + 0.25 * height, 0.5 * width, 0.75 * height]
+    assert box == pytest.approx(expected, abs=1)
+    original = browser.value("document.querySelector('a.photo').href")
+    browser.do("Page.navigate", url=original)
+    browser.wait("document.images[0]?.naturalWidth === 300")
+
+
+def test_a_photo_in_an_archive_has_no_link(browser, tmp_path):
+    import tarfile
+
+    Image.new("RGB", (30, 20)).save(tmp_path / "in.png")
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        tar.add(tmp_path / "in.png", "in.png")
+    with open_gallery(tmp_path / "page.html") as gallery:
+        gallery(*tagged(tmp_path, "shard.tar#in.png"))
+    browser.open(tmp_path / "page.html")
+    assert not browser.value("document.querySelector('a.photo').hasAttribute('href')")
+
+
+def test_more_photos_follow_when_the_end_comes_near(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery_module, "MOST_INSIDE", 100)
+    browser.open(written(tmp_path, [{"sky": 0.5}] * 300))
+    browser.look()
+    n_shown = "document.querySelectorAll('figure').length"
+    assert 60 <= browser.value(n_shown) < 300
+    browser.wait(f"scrollTo(0, document.body.scrollHeight), {n_shown} === 300")
+    browser.wait("[...document.images].at(-1).naturalWidth === 30")
+    assert len(search(browser, "sky")) < 300
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone_in_both_schemes(browser, tmp_path, scheme):
+    browser.open(written(tmp_path, ROWS))
+    browser.look(390, scheme=scheme)
+    assert browser.value("document.documentElement.scrollWidth") <= 390
+    background = browser.value("getComputedStyle(document.querySelector('header')).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") == (scheme == "light")
