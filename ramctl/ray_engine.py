@@ -191,7 +191,7 @@ def _check(command: str, options: Any) -> None:
 
 def _shards(options: Any) -> Iterator[Any]:
     """The options of each input alone, with the files that it becomes."""
-    folder, form = options.stream.output, getattr(options, "form", "jsonl")
+    folder, form = options.stream.output, getattr(options, "form", "") or "jsonl"
     taken: dict[str, str] = {}
     for name in options.inputs:
         suffix = next((end for end in RECORDS if name.lower().endswith(end)), "")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from ramctl.commands import COMMANDS
+from ramctl.commands.completion import names_offered
 from ramctl.config import environment_names, load_defaults, require_known_variables
 
 T = TypeVar("T")
@@ -72,6 +73,8 @@ def option(spec: str, help: str, **attributes: Any) -> Option:
     variable and the key in a file, has the long option's name; the rest is `Option`'s and click's.
     """
     names, _, metavar = spec.replace(", ", ",").partition(" ")
+    if offered := names_offered(metavar):
+        attributes.setdefault("shell_complete", offered)
     if metavar.startswith("[") and metavar.endswith("]"):
         attributes["type"] = click.Choice(metavar[1:-1].split("|"))
     elif metavar:

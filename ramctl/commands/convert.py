@@ -4,6 +4,7 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.base import common, option
+from ramctl.commands.completion import names_offered
 
 TARGET = "ramctl.convert:ConvertOptions"
 HELP = """
@@ -21,7 +22,9 @@ Reads no records; --info writes its card to stdout.
 Exit codes: 0 done; 1 failed; 2 wrong usage.
 """
 NAME = click.Path(dir_okay=False)  # a string: it may be hf://owner/name:file
-ARGUMENT = click.Argument(["source"], metavar="CHECKPOINT|BUNDLE")
+ARGUMENT = click.Argument(
+    ["source"], metavar="CHECKPOINT|BUNDLE", shell_complete=names_offered("CHECKPOINT")
+)
 OPTIONS = {
     "checkpoint": [
         common("--arch [ram|ram-plus|tag2text]", "Architecture of the checkpoint."),

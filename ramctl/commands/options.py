@@ -77,7 +77,12 @@ jobs = common(
 batch = option("-b, --batch N", "Records per batch [default: suits the model].")
 threads = option("--threads N", "CPU threads of the model [default: all cores].")
 device = common("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto")
-devices = common("--device DEVICE", "auto, cpu, mps, cuda:0, or several: cuda:0,1.", default="auto")
+devices = common(
+    "--device DEVICE",
+    "auto, cpu, mps, cuda:0 or cuda:0,1 [default: auto].",
+    default="auto",
+    show_default=False,
+)
 dtype = option("--dtype [auto|fp32|bf16|int8]", "Number format of the computation.", default="auto")
 seed = option("--seed N", "Random seed.", type=int, default=0)
 engine_run = [jobs, batch, threads, device, dtype, seed]

@@ -75,11 +75,9 @@ OPTIONS = {
     "output": [
         common(
             "-f, --format FORMAT",
-            f"{', '.join(FORMATS)}.",
+            f"{', '.join(FORMATS)} [default: jsonl; terminal: table].",
             field="form",
             type=click.Choice(FORMATS),
-            default="jsonl",
-            show_default=False,
         ),
         option("--spreadsheet", "With csv, tsv: put ' before cells that would be formulas."),
         option(

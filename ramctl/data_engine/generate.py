@@ -26,7 +26,7 @@ from ramctl.records.inputs import RootCheck, named_or_stdin, require_files, unre
 from ramctl.records.jsonl import MAX_LINE, content_stamp
 from ramctl.records.record import JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.shards import shard_of
+from ramctl.records.shards import countable, shard_of
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
 
 # Of the tags that a baseline's captions added, 35 % were right where the model also scored them
@@ -196,6 +196,7 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     report = Report("generate", quiet=options.quiet)
     read = partial(unread_inputs, inputs, options.root, report.command, options.max_line)
     source, shard = shard_of(options.stream.shard, inputs, read)
+    report.count = countable(options.stream.shard, inputs, read)
     devices = split_devices(options.baseline.device)
     generator = generator or Generator.load(options, device=devices[0], say=report.say)
     baseline = generator.baseline

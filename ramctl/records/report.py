@@ -2,16 +2,17 @@
 
 import platform
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from ramctl import __version__
-from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP
+from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP, RamctlError
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import Sink, open_rejects, rejects_file
@@ -35,6 +36,7 @@ class Report:
     n_renamed: int = 0  # whose earlier records were moved to new names
     n_pruned: int = 0  # earlier records that were dropped
     n_left: int = 0
+    count: Callable[[], Iterator[object]] | None = None  # the inputs, to count for the progress
     time_is_up: bool = False  # `--max-time` ended the run before its end
     rejects: Counter[str] = field(default_factory=Counter)
     extra: JsonObject = field(default_factory=dict)
@@ -121,21 +123,34 @@ class Report:
         unit: str | None = None,
         total: int | None = None,
     ) -> Iterator[Callable[[int], object]]:
-        """What counts units as done, on a bar on stderr; `shown` None: if that is a terminal."""
+        """What counts units as done, on a bar on stderr; `shown` None: if that is a terminal.
+
+        Where no `total` is known the inputs are counted meanwhile, so that the bar has one soon.
+        """
         if self.quiet or not (sys.stderr.isatty() if shown is None else shown):
             yield lambda n: None
             return
         from tqdm import tqdm
 
-        with tqdm(
-            desc=title or self.command,
-            unit=f" {unit or self.unit}",
-            total=total,
-            file=sys.stderr,
-            dynamic_ncols=True,
-            leave=False,
-        ) as bar:
-            yield bar.update
+        with (
+            _counting(self.count if total is None else None) as counted,
+            tqdm(
+                desc=title or self.command,
+                unit=f" {unit or self.unit}",
+                total=total,
+                file=sys.stderr,
+                dynamic_ncols=True,
+                leave=False,
+            ) as bar,
+        ):
+
+            def advance(n: int) -> None:
+                if (number := counted()) is not None:
+                    bar.total = number - self.n_skipped
+                    n = self.n_out + self.n_rejected - bar.n  # with those rejected unread
+                bar.update(n)
+
+            yield advance
 
     def write_stats(self, path: Path | None) -> None:
         """Write the file of `--stats`, where one was asked for."""
@@ -146,6 +161,31 @@ class Report:
         """Write the file of `--stats`, where asked for, and say the closing line."""
         self.write_stats(stats)
         self.say(self.summary())
+
+
+@contextmanager
+def _counting(items: Callable[[], Iterator[object]] | None) -> Iterator[Callable[[], int | None]]:
+    """What says how many items there are, counted in another thread; None until that is known."""
+    found: list[int] = []
+    ended = threading.Event()
+
+    def count() -> None:
+        assert items is not None
+        number = 0
+        # Who processes the inputs says what is wrong with them.
+        with suppress(RamctlError, OSError, ValueError):
+            for _ in items():
+                number += 1
+                if ended.is_set():
+                    return
+            found.append(number)
+
+    if items is not None:
+        threading.Thread(target=count, daemon=True).start()
+    try:
+        yield lambda: found[0] if found else None
+    finally:
+        ended.set()
 
 
 class Rejects:

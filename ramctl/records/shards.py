@@ -72,6 +72,18 @@ def shard_of(
     return _items(read(), own), {"shard": f"{shard} of {total} inputs"}
 
 
+def countable(
+    shard: Shard, names: Sequence[str], read: Callable[[], Iterator[Unread]]
+) -> Callable[[], Iterator[object]] | None:
+    """What reads the inputs of a shard once more to count them; None where that cannot be done."""
+    places = [Path(name) for name in names]
+    if STDIN in names or any(p.exists() and not (p.is_file() or p.is_dir()) for p in places):
+        return None
+    if shard.is_all:
+        return read
+    return lambda: iter(shard.positions(sum(1 for _ in read())))
+
+
 def _items(unread: Iterator[Unread], own: range) -> Iterator[Item]:
     n_left = len(own)
     for make in islice(unread, own.start, own.stop):

@@ -5,6 +5,7 @@ an iterator so that it may work ahead (decode while the model runs); each outcom
 object or the RecordProblem that sends the record to the rejects.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -163,7 +164,7 @@ def run_stream(
         run = _Run(iter(source), report, options, outputs, encode, stop, *needs, collection)
         if header and output.end == 0:
             output.write(header)
-        advance = stack.enter_context(report.progress(options.progress))
+        advance = stack.enter_context(report.progress(_is_bar_shown(options)))
         try:
             for outcomes in stage(run.batches()):
                 run.write(outcomes)
@@ -179,6 +180,13 @@ def run_stream(
     report.finish(options.stats)
     stop.raise_if_signalled()
     return report
+
+
+def _is_bar_shown(options: StreamOptions) -> bool | None:
+    """As asked for; not between records that are written to the same screen."""
+    if options.progress is None and options.output is None and sys.stdout and sys.stdout.isatty():
+        return False
+    return options.progress
 
 
 @dataclass(slots=True)

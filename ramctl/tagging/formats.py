@@ -18,8 +18,8 @@ from ramctl.tagging.text_style import TextStyle, caption_of
 from ramctl.tagging.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
 
 FORMATS = (
-    "jsonl", "text", "csv", "tsv", "kohya", "exiftool-csv", "open-images", "coco", "fiftyone",
-    "label-studio", "webdataset",
+    "jsonl", "table", "text", "csv", "tsv", "kohya", "exiftool-csv", "open-images", "coco",
+    "fiftyone", "label-studio", "webdataset",
 )  # fmt: skip
 # One document, whose end closes what its head opens.
 DOCUMENTS = ("coco", "fiftyone", "label-studio", "webdataset")
@@ -60,7 +60,7 @@ def output_format(name: str, options: FormatOptions) -> Format:
         raise UsageProblem(f"--spreadsheet is for -f csv and -f tsv, not {name}")
     if options.photos_at is not None and name not in PLACED:
         raise UsageProblem(f"--photos-at is for -f {', '.join(PLACED)}, not {name}")
-    lines: dict[str, Encoder] = {"jsonl": dumps, "text": text_line}
+    lines: dict[str, Encoder] = {"jsonl": dumps, "table": table_lines, "text": text_line}
     lines["kohya"] = partial(_kohya_line, style=options.text)
     if encode := lines.get(name):
         return Format(b"", encode)
@@ -92,6 +92,18 @@ def require_lines(name: str, *, resume: bool, shard: Shard) -> None:
         raise UsageProblem(f"-f {name} is one document and cannot be continued; use jsonl")
     if name in DOCUMENTS and name != "webdataset" and not shard.is_all:
         raise UsageProblem(f"-f {name} is one document and cannot be made in shards; use jsonl")
+
+
+def table_lines(record: JsonObject) -> bytes:
+    """For people: the path, a caption, and under it the tags, each after its score."""
+    scores = record.get("scores", {})
+    rows = [_name(record)]
+    rows += [f"  {caption}" for caption in record.get("generated_captions", [])]
+    for tag in record["tags"]:
+        score = f"{scores[tag]:.2f}" if tag in scores else ""
+        rows.append(f"  {score:4}  {tag}")
+    rows += [] if record["tags"] else ["  no tags"]
+    return os.fsencode("".join(_CONTROL.sub(_escape, row) + "\n" for row in rows))
 
 
 def text_line(record: JsonObject) -> bytes:

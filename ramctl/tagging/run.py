@@ -1,5 +1,6 @@
 """`ramctl tag`: photos in; records, sidecars and a gallery out."""
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from ramctl.records.locks import locked
 from ramctl.records.outputs import rejects_file
 from ramctl.records.record import Item, Unread
 from ramctl.records.report import Report
-from ramctl.records.shards import shard_of
+from ramctl.records.shards import countable, shard_of
 from ramctl.records.state import Collection
 from ramctl.records.stream import (
     Stage,
@@ -81,7 +82,7 @@ class TagOptions:
     include: Path | None = None  # files for the tags and names in `tagger.choice`
     exclude: Path | None = None
     rename: Path | None = None
-    form: str = "jsonl"
+    form: str = ""  # of FORMATS; empty: what suits the output
     spreadsheet: bool = False  # no cell of a table is a formula
     gallery: Path | None = None
     sidecars: SidecarOptions = field(default_factory=SidecarOptions)
@@ -111,6 +112,8 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
         raise UsageProblem("--tag-counts counts one run; --from-tags counts all of a result")
     options.sidecars.text_style.check()
     stream = options.stream
+    is_read = stream.output is None and sys.stdout is not None and sys.stdout.isatty()
+    options = replace(options, form=options.form or ("table" if is_read else "jsonl"))
     if options.prune and not (stream.resume and options.form == "jsonl"):
         raise UsageProblem("--prune needs --resume and -f jsonl")
     if options.prune and (options.from_tags or options.xmp_remove):
@@ -141,6 +144,7 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
         if options.from_tags:
             read = partial(unread_inputs, named, options.root, report.command, options.max_line)
         source, shard = shard_of(stream.shard, named, read)
+        report.count = countable(stream.shard, named, read)
         if options.xmp_remove:
             return _remove(options, source, shard, report)
         if options.from_tags:

@@ -1,9 +1,11 @@
 """`ramctl tag` from the outside: inputs, outputs, choices, resume."""
 
+import contextlib
 import csv
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -419,3 +421,59 @@ def test_a_reader_that_takes_three_lines_ends_the_run_quietly(colours, photos):
     )
     assert done.stdout.decode().splitlines() == ["red.png\tred, colour"] * 3 + ["141"]
     assert done.stderr == b""
+
+
+def on_a_terminal(*words: object, folder: Path) -> str:
+    """What the command shows on a terminal that is its standard output and standard error."""
+    import pty
+    import termios
+
+    screen, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    with subprocess.Popen(
+        [sys.executable, "-m", "ramctl", *map(str, words)],
+        stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    ):  # fmt: skip
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while block := os.read(screen, 1 << 16):
+                shown += block
+    os.close(screen)
+    return shown.decode().replace("\r\n", "\n")
+
+
+def test_on_a_terminal_tags_are_shown_for_people_and_in_pipes_as_records(colours, photos, tag):
+    shown = on_a_terminal("tag", "--model", colours, "red.png", "blue.png", folder=photos)
+    assert shown.split("ramctl tag: 2 in")[0] == (
+        "red.png\n  1.00  red\n  0.95  colour\nblue.png\n  1.00  blue\n  0.95  colour\n"
+    )
+    words = ["tag", "-q", "--model", colours, "red.png"]
+    assert on_a_terminal(*words, "-f", "text", folder=photos) == "red.png\tred, colour\n"
+    assert on_a_terminal(*words, "-f", "jsonl", folder=photos).startswith('{"image":"red.png"')
+    assert tag("red.png").stdout.startswith(b'{"image":"red.png"')
+    assert tag("red.png", "-f", "table").stdout.startswith(b"red.png\n  1.00  red\n")
+    assert on_a_terminal(*words, "-o", "tags.jsonl", folder=photos) == ""
+    assert (photos / "tags.jsonl").read_bytes().startswith(b'{"image":"red.png"')
+
+
+def test_a_table_shows_captions_and_what_has_no_score_and_escapes_what_controls(tag, photos):
+    row = {"image": "a\u001b[2J.jpg", "tags": ["sky", "sea"], "scores": {"sea": 0.5}}
+    row["generated_captions"] = ["the sea"]
+    lines = [json.dumps(row), json.dumps({"image": "b.jpg", "tags": []})]
+    (photos / "in.jsonl").write_text("\n".join(lines))
+    done = tag("--from-tags", "in.jsonl", "-f", "table")
+    assert done.stdout.decode() == (
+        "a\\x1b[2J.jpg\n  the sea\n        sky\n  0.50  sea\nb.jpg\n  no tags\n"
+    )
+
+
+def test_progress_is_shown_with_a_total_beside_a_file_not_between_records(colours, photos):
+    (photos / "many").mkdir()
+    for number in range(400):
+        (photos / "many" / f"{number:03}.png").symlink_to(photos / "red.png")
+    words = ["tag", "--model", colours, "-R", "many", "-b1"]
+    shown = on_a_terminal(*words, "-o", "tags.jsonl", folder=photos)
+    assert re.search(r"\d+/400 \[00:0\d<00:0\d, ", shown)
+    assert "/400" not in on_a_terminal(*words, folder=photos)
