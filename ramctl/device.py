@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -73,6 +74,12 @@ def uses_bf16(dtype: str, device: torch.device, *, on_cpu: bool = False) -> bool
     return on_cpu and device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
 
 
+@cache
+def usual_threads() -> int:
+    """As many threads as torch takes by itself, whatever `set_up_cpu` has said since."""
+    return torch.get_num_threads()
+
+
 def set_up_cpu(threads: int | None) -> None:
     """Let torch use so many threads (None: as many as it likes), and keep freed memory.
 
@@ -84,5 +91,6 @@ def set_up_cpu(threads: int | None) -> None:
     if mallopt is not None:
         for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 256 * 2**20)):
             mallopt(parameter, value)
+    usual_threads()
     if threads is not None:
         torch.set_num_threads(threads)

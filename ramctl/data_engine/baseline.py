@@ -4,6 +4,7 @@ B photos a batch, T tokens, C channels of the backbone.
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.device import Runtime, set_up_cpu
+from ramctl.device import Runtime, set_up_cpu, usual_threads
 from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.batches import chunks, ordered_map
 from ramctl.inference.regions import View
@@ -34,16 +35,19 @@ class BaselineOptions:
 
     device: str = "auto"
     dtype: str = "auto"
-    threads: int | None = None
-    batch: int | None = None  # None: what fits the model
+    threads: int | None = None  # of the model on a CPU; None: as many as torch takes
+    batch: int | None = None  # records; None: what fits the model
     workers: int = 1  # threads that decode
 
 
 class Baseline:
-    """A bundle's model for the data engine; its weights are read when they are first needed."""
+    """A bundle's model for the data engine; its weights are read when they are first needed.
+
+    Sums of more threads, or of batches of another shape, are rounded in another way. On a CPU the
+    model therefore runs in one thread on batches of one shape, several of them side by side.
+    """
 
     def __init__(self, bundle: Bundle, options: BaselineOptions, *, captioning: bool) -> None:
-        set_up_cpu(options.threads)
         preset = bundle.preset
         self.bundle = bundle
         self.labels = bundle.labels
@@ -52,8 +56,13 @@ class Baseline:
         self.batch = options.batch or preset.batch_size
         self.preprocess = Preprocess(preset.preprocess)
         self.runtime = Runtime.choose(options.device, options.dtype)
+        on_cpu = self.runtime.device.type == "cpu"
+        self.at_once = preset.batch_size if on_cpu else self.batch  # photos
+        self.side_by_side = (options.threads or usual_threads()) if on_cpu else 1  # batches
+        set_up_cpu(1 if on_cpu else options.threads)
         self.say: Callable[[str], None] = lambda message: None  # told what the user should know
         self._captioning = captioning
+        self._loading = threading.Lock()
         self._root_check = RootCheck()
 
     @classmethod
@@ -61,12 +70,23 @@ class Baseline:
         """The baseline in a bundle."""
         return cls(Bundle.open(resolve_model(name)), options, captioning=captioning)
 
-    @cached_property
+    @property
     def engine(self) -> TorchEngine:
         """What runs the model."""
+        with self._loading:
+            return self._engine
+
+    @cached_property
+    def _engine(self) -> TorchEngine:
         return TorchEngine.open(
             self.bundle, self.runtime, captioning=self._captioning, say=self.say
         )
+
+    def run_alone(self) -> None:
+        """Give all threads of a CPU to one batch, beside which there is no memory for another."""
+        if self.runtime.device.type == "cpu":
+            set_up_cpu(self.side_by_side)
+            self.side_by_side = 1
 
     def decoded(
         self, batches: Iterable[Sequence[Record]], *, whole: bool = False
@@ -94,9 +114,9 @@ class Baseline:
     def features(self, photos: Sequence[Photo]) -> Tensor:
         """Features (B, extra + T, C) of any number of photos, in full batches."""
         parts = []
-        for some in chunks(photos, self.batch):
+        for some in chunks(photos, self.at_once):
             resized = [self.preprocess.resize(photo) for photo in some]
-            features = self.engine.features(self.preprocess.full_batch(resized, self.batch))
+            features = self.engine.features(self.preprocess.full_batch(resized, self.at_once))
             parts.append(features[: len(some)])
         return torch.cat(parts)
 
@@ -112,6 +132,13 @@ class PhotoBatch:
     baseline: Baseline
     photos: list[Photo]
     labels: list[list[int]]
+
+    def one_by_one(self) -> Iterator["PhotoBatch"]:
+        """Each photo alone, with its features, so that nothing depends on its neighbours."""
+        for index, (photo, labels) in enumerate(zip(self.photos, self.labels, strict=True)):
+            one = PhotoBatch(self.baseline, [photo], [labels])
+            one.features = self.features[index : index + 1]
+            yield one
 
     @cached_property
     def views(self) -> list[View]:

@@ -1,6 +1,7 @@
 """Several captions per photo, written by the baseline from the tags that it predicts."""
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,7 @@ class Captioner:
         self.number = number
         self.seed = seed
         self._baseline = baseline
+        self._parsing = threading.Lock()  # captions of one batch at a time
 
     @cached_property
     def _parser(self) -> CaptionParser:
@@ -73,7 +75,8 @@ class Captioner:
         return [list({caption.text: caption for caption in few}.values()) for few in own]
 
     def _parsed(self, texts: list[str]) -> list[Caption]:
-        parsed = self._parser.parse(texts)
+        with self._parsing:
+            parsed = list(self._parser.parse(texts))
         return [Caption(text, own.tags) for text, own in zip(texts, parsed, strict=True)]
 
 

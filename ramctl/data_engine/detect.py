@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.baseline import Baseline, Photo, PhotoBatch
+from ramctl.data_engine.baseline import Baseline, Decoded, Photo, PhotoBatch
 from ramctl.data_engine.detectors import Detector, Embedder, Region
 from ramctl.data_engine.region_store import (
     ShardWriter,
@@ -16,7 +16,7 @@ from ramctl.data_engine.region_store import (
     source_bits,
 )
 from ramctl.errors import RecordProblem, RunProblem, attempt
-from ramctl.inference.batches import chunks, map_good
+from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.regions import WHOLE, Floats
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import stamp_of
@@ -130,15 +130,20 @@ class RegionFinder:
     ) -> Iterator[Seen | RecordProblem]:
         """What is in each record's photo, in order."""
         batches = chunks(records, self.baseline.batch)
-        for decoded in self.baseline.decoded(batches, whole=self.whole_photos):
-            of_batch = Counter[str]()
-            wanted = [
-                item if isinstance(item, RecordProblem) else attempt(self._wanted, *item, of_batch)
-                for item in decoded
-            ]
-            yield from map_good(wanted, self._regions)
+        decoded = self.baseline.decoded(batches, whole=self.whole_photos)
+        for seen, of_batch in ordered_map(self._seen, decoded, self.baseline.side_by_side):
+            yield from seen
             counts.update(of_batch)
-            tick(len(decoded))
+            tick(len(seen))
+
+    def _seen(self, decoded: Sequence[Decoded]) -> tuple[list[Seen | RecordProblem], Counter[str]]:
+        """What is in each photo of a batch, and the counts of its tags."""
+        counts = Counter[str]()
+        wanted = [
+            item if isinstance(item, RecordProblem) else attempt(self._wanted, *item, counts)
+            for item in decoded
+        ]
+        return map_good(wanted, self._regions), counts
 
     def _wanted(self, record: Record, photo: Photo, counts: Counter[str]) -> Wanted:
         return photo, self.scope.wanted(record, counts)
@@ -146,29 +151,28 @@ class RegionFinder:
     def _regions(self, wanted: list[Wanted]) -> list[Seen]:
         """The regions of each photo's tags; a photo without any is not looked at."""
         tagged = [(photo, tags) for photo, tags in wanted if tags]
-        found = iter(self._find(tagged) if tagged else ())
+        asked = [[(tag, label) for tag in tags for label in tag.labels] for _, tags in tagged]
+        labels = [[label for _, label in own] for own in asked]
+        batch = PhotoBatch(self.baseline, [photo for photo, _ in tagged], labels)
+        found = map(self._find, batch.one_by_one(), asked)
         return [next(found) if tags else Seen() for _, tags in wanted]
 
-    def _find(self, wanted: list[Wanted]) -> list[Seen]:
-        asked = [[(tag, label) for tag in tags for label in tag.labels] for _, tags in wanted]
-        labels = [[label for _, label in own] for own in asked]
-        batch = PhotoBatch(self.baseline, [photo for photo, _ in wanted], labels)
+    def _find(self, one: PhotoBatch, asked: Sequence[tuple[WantedTag, int]]) -> Seen:
+        """The regions of one photo's tags, each of which may be several labels."""
+        (boxes,) = self.detector.find(one)
         boxed = [
-            (tag, Region(index, label, box))
-            for index, boxes in enumerate(self.detector.find(batch))
-            for (tag, label), box in zip(asked[index], boxes, strict=True)
+            (tag, Region(0, label, box))
+            for (tag, label), box in zip(asked, boxes, strict=True)
             if box is not None
         ]
         # The whole photo is a region too; which of its labels is asked for does not matter.
-        whole = np.array(WHOLE, np.float32)
-        photos = [Region(index, own[0], whole) for index, own in enumerate(labels)]
-        seen = self.embedder.embed(batch, [*(region for _, region in boxed), *photos])
+        whole = Region(0, one.labels[0][0], np.array(WHOLE, np.float32))
+        seen = self.embedder.embed(one, [*(region for _, region in boxed), whole])
         features = seen.features.astype(np.float16)
-        best: list[dict[int, Found]] = [{} for _ in wanted]
+        best: dict[int, Found] = {}
         for (tag, region), score, feature in zip(boxed, seen.scores, features, strict=False):
-            _keep_best(best[region.photo], Found(tag, region.box, float(score), feature))
-        of_photos = features[len(boxed) :]
-        return [Seen(list(own.values()), of) for own, of in zip(best, of_photos, strict=True)]
+            _keep_best(best, Found(tag, region.box, float(score), feature))
+        return Seen(list(best.values()), features[-1])
 
 
 def _keep_best(best: dict[int, Found], found: Found) -> None:

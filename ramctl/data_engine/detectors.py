@@ -158,4 +158,5 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
     from ramctl.peers import open_detector as open_grounding_dino
 
     device, dtype = baseline.options.device, baseline.options.dtype
+    baseline.run_alone()
     return GroundingDinoDetector(open_grounding_dino(weights, device=device, dtype=dtype), baseline)

@@ -10,7 +10,6 @@ from functools import partial
 from itertools import chain
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import CALIBRATION
@@ -19,7 +18,7 @@ from ramctl.data_engine.captions import Caption, Captioner
 from ramctl.data_engine.merge import merge_generated
 from ramctl.data_engine.thresholds import to_add
 from ramctl.errors import RecordProblem, attempt
-from ramctl.inference.batches import map_good
+from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.model.ram import Encoded
 from ramctl.records.inputs import RootCheck, named_or_stdin, require_files, unread_inputs
@@ -87,8 +86,8 @@ class Generator:
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `baseline.batch` records, in order."""
-        for decoded in self.baseline.decoded(batches):
-            yield map_good(decoded, self._generate)
+        decoded = self.baseline.decoded(batches)
+        yield from ordered_map(self._outcomes, decoded, self.baseline.side_by_side)
 
     def decode(self, records: Batch) -> tuple[Batch, list[Decoded]]:
         """The records, and for each its photo or why there is none."""
@@ -96,14 +95,21 @@ class Generator:
 
     def score(self, records: Batch, decoded: Sequence[Decoded]) -> list[Outcome]:
         """The outcomes of records whose photos were decoded."""
+        return self._outcomes(decoded)
+
+    def _outcomes(self, decoded: Sequence[Decoded]) -> list[Outcome]:
         return map_good(decoded, self._generate)
 
-    def _generate(self, good: list[tuple[Record, Photo]]) -> list[Outcome]:
+    def _generate(self, good: list[tuple[Record, Photo]]) -> Iterator[Outcome]:
         """The outcomes of records whose photos were decoded."""
+        for some in chunks(good, self.baseline.at_once):
+            yield from self._generate_at_once(some)
+
+    def _generate_at_once(self, good: list[tuple[Record, Photo]]) -> list[Outcome]:
         records, photos = zip(*good, strict=True)
         preprocess = self.baseline.preprocess
         resized = [preprocess.resize(photo) for photo in photos]
-        pixels = preprocess.full_batch(resized, self.baseline.batch)
+        pixels = preprocess.full_batch(resized, self.baseline.at_once)
         encoded, scores = self.baseline.engine.encode_and_score(pixels)
         scores = scores[: len(records)]
         captions = self._captions(encoded, scores, records)
@@ -206,7 +212,7 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
         report.say(f"{options.model} does not know what its scores are worth: using its thresholds")
     if len(devices) > 1:
         report.device = options.baseline.device
-        pool = DevicePool(partial(Generator.load, _shared(options, devices)), devices, report.say)
+        pool = DevicePool(partial(Generator.load, options), devices, report.say)
         stage = watched(pool.run, RootCheck().notice)
     fingerprint = {
         "model": baseline.bundle.fingerprint,
@@ -215,12 +221,3 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     } | shard
     stage, stream = Tally(report).counted(stage), replace(options.stream, batch=baseline.batch)
     return run_stream(report, source, stage, stream, fingerprint=fingerprint)
-
-
-def _shared(options: GenerateOptions, devices: Sequence[str]) -> GenerateOptions:
-    """The options of one of several processes: those on the CPU share its cores."""
-    n_on_cpu = sum(device == "cpu" for device in devices)
-    if options.baseline.threads is not None or n_on_cpu < 2:
-        return options
-    threads = max(1, torch.get_num_threads() // n_on_cpu)
-    return replace(options, baseline=replace(options.baseline, threads=threads))

@@ -18,6 +18,7 @@ from ramctl.checkpoints.folding import fold_batchnorms
 from ramctl.checkpoints.load import load_model
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
+from ramctl.inference.onnx_engine import sigmoid
 from ramctl.inference.regions import heat_maps
 from ramctl.model.generation import Decoding, Ends
 from ramctl.model.ram import RAM, Encoded, PreparedLabels, Regions
@@ -117,7 +118,8 @@ class TorchEngine:
 
         def score(some: slice) -> tuple[Encoded, Floats]:
             output = self.model(self._inputs(photos[some]), asked)
-            return output.encoded, output.tag_logits.float().sigmoid().cpu().numpy()
+            # Not torch's sigmoid, which rounds by where in the batch a score stands.
+            return output.encoded, sigmoid(output.tag_logits.float().cpu().numpy())
 
         encoded, scores = zip(*self._run(score, len(photos)), strict=True)
         return Encoded.join(encoded), np.concatenate(scores)

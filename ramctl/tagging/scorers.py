@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import UsageProblem
+from ramctl.inference.batches import chunks
 from ramctl.inference.label_set import LabelSet, choose_labels, peer_label_set, read_words
 from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, number_format
 from ramctl.inference.regions import View, label_boxes
@@ -138,7 +140,7 @@ class BundleScorer(Scorer):
         self.preprocess = Preprocess(bundle.preprocess)
         self._bundle = bundle
         self._options = options
-        # Boxes and captions are made batch by batch, by one torch model.
+        # Boxes and captions are made by a torch model, whatever gives the scores.
         self._annotates = options.boxes or options.caption
         self._loading = threading.Lock()
         if options.caption_length is not None:
@@ -147,8 +149,15 @@ class BundleScorer(Scorer):
     @property
     def engine(self) -> "OnnxEngine | TorchEngine":
         """What scores, loaded when the first photo asks for it."""
+        if self._runtime == TORCH:
+            return self._torch
         with self._loading:
-            return self._torch if self._runtime == TORCH else self._onnx
+            return self._onnx
+
+    @property
+    def _torch(self) -> "TorchEngine":
+        with self._loading:
+            return self._torch_engine
 
     @cached_property
     def _onnx(self) -> OnnxEngine:
@@ -157,14 +166,14 @@ class BundleScorer(Scorer):
         return OnnxEngine(self._bundle, self._runtime, self.label_set.rows, threads)
 
     @cached_property
-    def _torch(self) -> "TorchEngine":
+    def _torch_engine(self) -> "TorchEngine":
         from ramctl.device import set_up_cpu
         from ramctl.inference.torch_engine import TorchEngine
 
         options = self._options
         # For small operations several batches with one thread each are faster than one batch whose
-        # threads wait for each other.
-        set_up_cpu(options.threads or (1 if self._side_by_side else None))
+        # threads wait for each other, and sums of more threads are rounded in another way.
+        set_up_cpu(1 if self._side_by_side else options.threads)
         return TorchEngine.open(
             self._bundle, self._torch_runtime, rows=self.label_set.rows,
             captioning=options.caption, fold=True, say=options.say,
@@ -176,25 +185,41 @@ class BundleScorer(Scorer):
 
         return Runtime.choose(self._options.device, self._options.dtype)
 
+    @cached_property
+    def _on_cpu(self) -> bool:
+        return self._runtime != TORCH or self._torch_runtime.device.type == "cpu"
+
+    @property
+    def _at_once(self) -> int:
+        """Photos a run of the model: on a CPU always as many, so that scores are the same."""
+        return self._usual_batch if self._on_cpu else self.batch
+
     @property
     def _side_by_side(self) -> bool:
         """Whether several threads may run the torch model.
 
         Only for presets with several photos a batch: their models need little memory on a CPU.
         """
-        small = self._usual_batch > 1
-        return small and not self._annotates and self._torch_runtime.device.type == "cpu"
+        return self._usual_batch > 1 and self._torch_runtime.device.type == "cpu"
 
     @property
     def concurrent(self) -> bool:
         """Whether several threads may score at once; a large torch model takes all cores itself."""
-        return not self._annotates and (self._runtime != TORCH or self._side_by_side)
+        uses_torch = self._annotates or self._runtime == TORCH
+        return not uses_torch or self._side_by_side
 
     def prepare(self, photo: Image.Image) -> Pixels:
         return self.preprocess.resize(photo)  # (S, S, 3)
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
-        return self.engine.scores(self.preprocess.full_batch(photos, self.batch))[: len(photos)]
+        parts = [
+            self.engine.scores(self._full_batch(some))[: len(some)]
+            for some in chunks(photos, self._at_once)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _full_batch(self, photos: Sequence[Pixels]) -> Scores:
+        return self.preprocess.full_batch(photos, self._at_once)
 
     def annotate(
         self,
@@ -203,9 +228,20 @@ class BundleScorer(Scorer):
         ids: Mapping[str, int],
         fired: Sequence[Sequence[int]],
     ) -> list[JsonObject]:
+        size = self._at_once
+        parts = (slice(i, i + size) for i in range(0, len(photos), size))
+        each = (self._annotate_at_once(photos[p], tags[p], ids, fired[p]) for p in parts)
+        return list(chain.from_iterable(each))
+
+    def _annotate_at_once(
+        self,
+        photos: Sequence[Decoded],
+        tags: Sequence[Tags],
+        ids: Mapping[str, int],
+        fired: Sequence[Sequence[int]],
+    ) -> list[JsonObject]:
         # By the torch model even where a graph gives the scores.
-        pixels = self.preprocess.full_batch([photo.pixels for photo in photos], self.batch)
-        encoded = self._torch.encode(pixels)
+        encoded = self._torch.encode(self._full_batch([photo.pixels for photo in photos]))
         found: list[JsonObject] = [{} for _ in photos]
         if self._options.boxes:
             for index, (photo, given) in enumerate(zip(photos, tags, strict=True)):

@@ -1,0 +1,68 @@
+"""The embedded model gives the same bytes whatever `-b`, `--threads` and `-j`, digit by digit."""
+
+from pathlib import Path
+
+import pytest
+
+from ramctl.data_engine import merge
+from ramctl.tagging import selection
+from tests.data_engine.conftest import DATA, lines
+
+DIGITS = 9  # more than single precision has, so that no rounding hides a difference
+WAYS = [(1, 1, 2), (7, 2, 1), (4, 2, 2)]  # photos a batch, threads, jobs
+
+
+@pytest.fixture(autouse=True)
+def all_digits(monkeypatch):
+    monkeypatch.setattr(merge, "SCORE_DIGITS", DIGITS)
+    monkeypatch.setattr(selection, "DECIMALS", DIGITS)
+
+
+@pytest.fixture
+def records(tmp_path) -> Path:
+    """Photos with different tags, one that is not there among them."""
+    photos = sorted((DATA / "photos").glob("*.jpg"))
+    names = [*map(str, photos[:3]), "none.jpg", *map(str, photos[3:])]
+    tags = ["animal", "field", "sky", "train", "tree", "person", "outdoor", "water", "grass"]
+    path = tmp_path / "in.jsonl"
+    rows = ({"image": name, "tags": tags[i : i + 4]} for i, name in enumerate(names))
+    path.write_bytes(lines(rows))
+    return path
+
+
+def options(batch: int, threads: int, jobs: int) -> list[object]:
+    return ["--device", "cpu", "-b", batch, "--threads", threads, "-j", jobs]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["generate", "--threshold", 0.001, "--captions", 2],
+        ["generate", "--threshold", 0.3, "--captions", 2, "--decode", "nucleus:0.9"],
+        ["tag", "--dense", "--threshold", 0.01],
+        ["tag", "--threshold", 0.001, "--runtime", "torch", "--boxes", "--caption"],
+    ],
+    ids=["beam", "nucleus", "graph", "torch"],
+)
+def test_records(run_here, records, words):
+    def output(*way: int) -> bytes:
+        return run_here(*words, records, *options(*way), code=3).stdout
+
+    whole = output(4, 1, 1)
+    assert whole.count(b"\n") == 8
+    for way in WAYS:
+        assert output(*way) == whole, way
+
+
+@pytest.mark.parametrize("embed", ["pool", "crop"])
+def test_regions(run_here, records, tmp_path, embed):
+    def found(*way: int) -> dict[str, bytes]:
+        work = tmp_path / "-".join(map(str, way))
+        words = ["clean", records, "--stage", "detect", "--work", work, "--embed", embed]
+        run_here(*words, *options(*way), code=3)
+        return {path.name: path.read_bytes() for path in work.rglob("*.npy")}
+
+    whole = found(4, 1, 1)
+    assert whole
+    for way in WAYS:
+        assert found(*way) == whole, way
