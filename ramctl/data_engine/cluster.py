@@ -54,7 +54,7 @@ class Rules:
     clustering: ClusterSettings
     thresholds: tuple[float, ...] = ()  # by label id; not predicted: the score is not above it
     of_own: tuple[str, float] | None = None  # instead: a form that compares a tag's own regions
-    min_regions: int = 5  # a tag with fewer is left alone
+    min_regions: int = 5  # the likeliest that a tag keeps; one with fewer is left alone
     top: int | None = None  # only the tags with the most regions
     # Sources whose tags stay; SOURCE:N: unless N kinds of evidence are against them.
     protect: tuple[str, ...] = PROTECT
@@ -186,6 +186,8 @@ def decide_label(
         source, _, number = protected.partition(":")
         is_its = (regions["sources"] & source_bits((source,))) > 0
         reason[is_its & (np.bitwise_count(reason) < int(number or 9))] = 0
+    if chances is not None:
+        reason[likeliest(chance, rules.min_regions)] = 0
     return Decision(label, rows, cluster, distance, reason, chance)
 
 
@@ -239,6 +241,11 @@ def _centres(n_regions: int, read: ReadRows, settings: ClusterSettings) -> NDArr
 def farthest(distance: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
     """Marks the farthest `share` of regions, as `lowest`."""
     return lowest(-distance, share)
+
+
+def likeliest(score: NDArray[np.float32], number: int) -> NDArray[np.int64]:
+    """The places of the `number` highest scores: what a tag keeps, to be learnt at all."""
+    return np.argsort(-score, kind="stable")[:number]
 
 
 def lowest(score: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
