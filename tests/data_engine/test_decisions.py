@@ -97,13 +97,29 @@ def test_what_a_caption_names_goes_only_where_two_kinds_of_evidence_are_against_
     chances = Chances(np.full(105, 0.1, np.float32), np.r_[np.zeros(100, np.uint8), against])
     chances.right[104] = 0.3
     regions = Regions([0.1] * 5, sources={2: ["generated-tag"], 4: ["generated-tag"]})
-    rules = Rules(ClusterSettings(), least_chance=0.2)
+    rules = Rules(ClusterSettings(), least_chance=0.2, min_regions=1)
     found = decide_label(0, regions, rules, chances)
     assert found.reason.tolist() == [0, OUT_OF_FOLD | SCORES, SCORES, 0, 0]
     assert found.chance.tolist() == pytest.approx([0.1] * 4 + [0.3])
     human = Regions([0.1] * 5, sources={1: ["parsed", "human"]})
     assert decide_label(0, human, rules, chances).reason[1] == 0
     assert not decide_label(0, regions, Rules(ClusterSettings()), chances).reason.any()
+
+
+def test_the_likeliest_regions_of_a_tag_stay_that_it_can_be_learnt():
+    regions = Regions([0.1] * 4, sources=dict.fromkeys(range(4), ["generated-tag"]))
+    right = np.r_[np.zeros(100), 0.02, 0.15, 0.01, 0.15].astype(np.float32)
+    chances = Chances(right, np.full(104, SCORES, np.uint8))
+
+    def removed(**rules) -> list[int]:
+        found = decide_label(0, regions, Rules(ClusterSettings(), **rules), chances)
+        return np.flatnonzero(found.reason).tolist()
+
+    assert removed(least_chance=0.2, min_regions=1) == [0, 2, 3]
+    assert removed(least_chance=0.2, min_regions=3) == [2]
+    assert removed(least_chance=0.2, min_regions=4) == []
+    # A rule that was asked for does what it says.
+    assert reasons(regions, thresholds=(0.5,), min_regions=4) == [NOT_PREDICTED] * 4
 
 
 def test_labels_with_enough_regions_are_chosen_the_most_frequent_with_top():
