@@ -74,7 +74,11 @@ OPTIONS = {
             "Clusters per tag [default: one per 50 regions, at most 8].",
             type=click.IntRange(1, 255),
         ),
-        option("--min-regions N", "Leave tags with fewer regions alone, and others their N likeliest.", default=5),
+        option(
+            "--min-regions N",
+            "Leave tags with fewer regions alone, and others their N likeliest.",
+            default=5,
+        ),
         option(
             "--threshold deviations:N|mean:SHARE|lowest:SHARE|NUMBER|FILE",
             "Score that a region must exceed for its tag to stay; deviations:N is N standard "

@@ -107,7 +107,7 @@ def test_what_a_caption_names_goes_only_where_two_kinds_of_evidence_are_against_
 
 
 def test_the_likeliest_regions_of_a_tag_stay_that_it_can_be_learnt():
-    regions = Regions([0.1] * 4, sources=dict.fromkeys(range(4), ["generated-tag"]))
+    regions = Regions([0.1] * 4, sources={place: ["generated-tag"] for place in range(4)})
     right = np.r_[np.zeros(100), 0.02, 0.15, 0.01, 0.15].astype(np.float32)
     chances = Chances(right, np.full(104, SCORES, np.uint8))
 
