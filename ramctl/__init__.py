@@ -1,25 +1,57 @@
 """Image tagging from captions: Recognize Anything (RAM) as Unix filters over JSONL."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
+
+if TYPE_CHECKING:
+    from ramctl.checkpoints.bundle import Bundle
+    from ramctl.labels import Label, LabelSystem
+    from ramctl.parsing.parser import CaptionParser
+    from ramctl.parsing.rules.sentence import ParsedCaption
+    from ramctl.photos.given import Photo
+    from ramctl.tagging.tag_result import Box, TagResult
+    from ramctl.tagging.tagger import Tagger
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Tagger": "ramctl.tagging.tagger",
-    "CaptionParser": "ramctl.parsing",
-    "LabelSystem": "ramctl.labels",
+    "Box": "ramctl.tagging.tag_result",
     "Bundle": "ramctl.checkpoints.bundle",
+    "CaptionParser": "ramctl.parsing.parser",
+    "Label": "ramctl.labels",
+    "LabelSystem": "ramctl.labels",
+    "ParsedCaption": "ramctl.parsing.rules.sentence",
+    "Photo": "ramctl.photos.given",
+    "TagResult": "ramctl.tagging.tag_result",
+    "Tagger": "ramctl.tagging.tagger",
 }
 
-__all__ = ["Bundle", "CaptionParser", "LabelSystem", "Tagger", "__version__"]
+__all__ = [
+    "Box",
+    "Bundle",
+    "CaptionParser",
+    "Label",
+    "LabelSystem",
+    "ParsedCaption",
+    "Photo",
+    "RamctlError",
+    "RecordProblem",
+    "RunProblem",
+    "TagResult",
+    "Tagger",
+    "UsageProblem",
+    "__version__",
+]
 
+if not TYPE_CHECKING:  # a type checker would take any name for one of these
 
-def __getattr__(name: str) -> Any:
-    """The public classes, imported on first use so that `import ramctl` stays light."""
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """The public classes, imported on first use so that `import ramctl` stays light."""
+        if name in _LAZY:
+            return getattr(import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

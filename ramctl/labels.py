@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import orjson
 
@@ -104,7 +104,13 @@ class LabelSystem(Sequence[Label]):
     def __iter__(self) -> Iterator[Label]:
         return iter(self.labels)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Label: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Label, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Label | tuple[Label, ...]:
         return self.labels[index]
 
     @property

@@ -3,7 +3,8 @@
 L labels, M descriptions of one label, E width of text embeddings, W width of a label's row.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from ramctl.text.encoder import TextEncoder, read_text_encoder
 from ramctl.text.static_table import unit
 
 Rows = NDArray[np.float32]
+#: Labels to look for: their words, or a file or bundle that holds them.
+Words = str | os.PathLike[str] | Iterable[str] | LabelSystem
+#: One threshold, one for each of some tags, or a file of them.
+Threshold = float | str | os.PathLike[str] | Mapping[str, float]
 # Chosen on flickr8k-dev with a fifth of the labels left out of training (scripts/reproduce): mAP of
 # those labels 0.15 without borrowing, 0.20 to 0.23 with sharpness 20 to 40.
 SHARPNESS = 20.0
@@ -66,33 +71,48 @@ def _padded(vectors: Sequence[Rows], most: int, width: int) -> Rows:
 
 
 def choose_labels(
-    bundle: Bundle, named: str | None, threshold: str | None, dtype: str = "fp32",
+    bundle: Bundle, named: Words | None, threshold: Threshold | None, dtype: str = "fp32",
     precision: float | None = None, say: Callable[[str], None] = lambda message: None,
+    *, keep_own: bool = False,
 ) -> LabelSet:  # fmt: skip
     """The labels of `--labels` with the thresholds of `--threshold` or `--precision`.
 
-    `named` is a word list, a `labels.jsonl`, a bundle or a JSON file of descriptions; `+FILE` adds
-    to the bundle's own labels. Words that the bundle knows keep what it learnt of them; others are
-    embedded by its text encoder and take `open_set_threshold`. `say` is told what looks wrong.
+    `named` are words, or the name of a word list, a `labels.jsonl`, a bundle or a JSON file of
+    descriptions; `+FILE`, as `keep_own`, adds to the bundle's own labels. Words that the bundle
+    knows keep what it learnt of them; others are embedded by its text encoder and take
+    `open_set_threshold`. `say` is told what looks wrong.
     """
     if precision is not None and threshold is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
     own = own_labels(bundle, dtype, precision)
     chosen = own
     if named is not None:
-        words = read_words(named.removeprefix("+"))
-        for doubt in list_doubts(words):
-            say(f"{named.removeprefix('+')}: {doubt}")
-        chosen = _with_words(bundle, own, words, keep_own=named.startswith("+"))
+        if isinstance(named, str) and named.startswith("+"):
+            named, keep_own = named[1:], True
+        words = read_words(named, say)
+        chosen = _with_words(bundle, own, words, keep_own=keep_own)
     return replace(chosen, thresholds=_thresholds(threshold, own, chosen))
 
 
-def read_words(name: str) -> LabelSystem:
-    """A file's label system, or a JSON object that gives each tag its describing sentences.
+def read_words(given: Words, say: Callable[[str], None] = lambda message: None) -> LabelSystem:
+    """Words as a label system, or that of a file: it may give each tag its describing sentences.
 
-    A list of such objects is one too: the authors' `*_llm_tag_descriptions.json`.
+    Then it holds a JSON object, or a list of such: the authors' `*_llm_tag_descriptions.json`.
+    `say` is told what looks wrong.
     """
-    path = Path(name)
+    words = given if isinstance(given, LabelSystem) else _read_words(given)
+    for doubt in list_doubts(words):
+        say(f"{given if isinstance(given, str | os.PathLike) else 'labels'}: {doubt}")
+    return words
+
+
+def _read_words(given: str | os.PathLike[str] | Iterable[str]) -> LabelSystem:
+    if not isinstance(given, str | os.PathLike):
+        words: list[Any] = list(given)
+        if not words or not all(isinstance(word, str) and word.strip() for word in words):
+            raise UsageProblem("labels: not a list of words")
+        return LabelSystem.from_tags(word.strip() for word in words)
+    path = Path(given)
     if path.suffix != ".json":
         return LabelSystem.read(path)
     try:
@@ -201,24 +221,39 @@ def borrowed(words: Rows, texts: Rows, owned: Rows) -> Rows:
     return np.asarray(best**2 * (weights @ owned), np.float32)
 
 
-def peer_label_set(tags: Sequence[str], usual: float, threshold: str | None) -> LabelSet:
+def peer_label_set(tags: Sequence[str], usual: float, threshold: Threshold | None) -> LabelSet:
     """The labels of a tagger that takes no rows; `usual` is the threshold of each."""
     labels = LabelSystem.from_tags(tags)
     plain = LabelSet(labels, np.zeros((len(labels), 0), np.float32), np.full(len(labels), usual))
     return replace(plain, thresholds=_thresholds(threshold, plain, plain))
 
 
-def _thresholds(threshold: str | None, own: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:
-    """One number for all, a file's numbers, or what each label came with."""
+def _thresholds(
+    threshold: Threshold | None, own: LabelSet, chosen: LabelSet
+) -> NDArray[np.float64]:
+    """One number for all, numbers for some, or what each label came with."""
     if threshold is None:
         return chosen.thresholds
-    number = read_threshold(threshold)
-    if number is not None:
+    if isinstance(threshold, Mapping):
+        thresholds = _of_tags(threshold, chosen)
+        threshold = "threshold"
+    elif (number := read_threshold(str(threshold))) is not None:
         return np.full(len(chosen.labels), number)
-    thresholds = _from_file(Path(threshold), own, chosen)
+    else:
+        thresholds = _from_file(Path(str(threshold)), own, chosen)
     for tag, value in zip(chosen.labels.tags, thresholds.tolist(), strict=True):
         if not 0 <= value <= 1:
             raise RunProblem(f"{threshold}: {value:g}, of {tag!r}, is no score from 0 to 1")
+    return thresholds
+
+
+def _of_tags(numbers: Mapping[str, float], chosen: LabelSet) -> NDArray[np.float64]:
+    thresholds = chosen.thresholds.copy()
+    for tag, number in numbers.items():
+        ids = chosen.labels.ids(tag)
+        if not ids:
+            raise UsageProblem(f"threshold: no label is called {tag!r}")
+        thresholds[list(ids)] = number
     return thresholds
 
 

@@ -215,7 +215,7 @@ def _decode_jpeg(data: bytes, target: int, max_pixels: int) -> Image.Image | Non
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours not in ("YCbCr", "Gray", "RGB"):
             return None
-        _check_size(width, height, max_pixels)
+        check_size(width, height, max_pixels)
         pixels = simplejpeg.decode_jpeg(
             data, "RGB", min_height=target, min_width=target, min_factor=2 if target else 1
         )
@@ -244,14 +244,14 @@ def _decode_others(
         if is_raw(data):
             limits = PhotoLimits(max_pixels, seconds=end - time.monotonic())
             return decode_raw(
-                data, target, partial(_check_size, max_pixels=max_pixels),
+                data, target, partial(check_size, max_pixels=max_pixels),
                 partial(decode_photo, target=target, limits=limits),
             )  # fmt: skip
         photo = open_photo(data, end)
-        _check_size(photo.width, photo.height, max_pixels)
+        check_size(photo.width, photo.height, max_pixels)
         photo.decodermaxblock = _BLOCK
         photo.load()
-        return photo.convert("RGB") if official else _to_rgb(ImageOps.exif_transpose(photo))
+        return rgb(photo, official)
     except (RecordProblem, TimeoutError):
         raise
     except UnidentifiedImageError as error:
@@ -309,7 +309,8 @@ def _brands(data: bytes) -> set[bytes]:
     return {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """RecordProblem for a photo that has more pixels."""
     if width * height > max_pixels:
         message = f"{width}x{height} pixels, more than the limit of {max_pixels} (--max-pixels)"
         raise RecordProblem(message, code="too_large")
@@ -331,6 +332,11 @@ def _what_it_is(data: bytes) -> str:
     if not any(byte < 9 for byte in data[:512]):
         return "not a photo: text"
     return "not a photo in a known format"
+
+
+def rgb(photo: Image.Image, official: bool = False) -> Image.Image:
+    """A copy in RGB: upright, over white, 16 bits scaled to 8; or, `official`, Pillow's way."""
+    return photo.convert("RGB") if official else _to_rgb(ImageOps.exif_transpose(photo))
 
 
 def _to_rgb(photo: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.inference.label_set import Threshold
 from ramctl.labels import read_threshold
 from ramctl.records.record import JsonObject, Record, json_type, set_tags, string_list
 from ramctl.tagging.scorers import TaggerOptions
@@ -46,10 +47,10 @@ def read_results(options: TaggerOptions) -> Callable[[Record], JsonObject]:
     return read
 
 
-def _number(threshold: str | None) -> float | None:
+def _number(threshold: Threshold | None) -> float | None:
     if threshold is None:
         return None
-    number = read_threshold(threshold)
+    number = read_threshold(str(threshold))
     if number is None:
         raise UsageProblem("--from-tags takes a number as --threshold")
     return number

@@ -4,7 +4,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -271,11 +271,10 @@ def _remove(
 
 def _load(options: TagOptions, report: Report) -> "Tagger":
     choice = _selection(options)
-    wanted = replace(options.tagger, choice=choice, say=report.say)
-    given = {one.name: getattr(wanted, one.name) for one in fields(wanted)}
     from ramctl.tagging.tagger import Tagger
 
-    tagger = Tagger.load(options.model, **given)
+    wanted = replace(options.tagger, choice=choice, say=report.say)
+    tagger = Tagger.open(options.model, wanted)
     named = unknown_tags(tagger.labels, choice)
     _tell(report, named, "tags that you named are not in the label system")
     untrained = f"labels always score 0: {options.model} was not trained on them"

@@ -18,10 +18,16 @@ from PIL import Image
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import UsageProblem
 from ramctl.inference.batches import chunks
-from ramctl.inference.label_set import LabelSet, choose_labels, peer_label_set, read_words
+from ramctl.inference.label_set import (
+    LabelSet,
+    Threshold,
+    Words,
+    choose_labels,
+    peer_label_set,
+    read_words,
+)
 from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, number_format
 from ramctl.inference.regions import View, label_boxes
-from ramctl.labels import list_doubts
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import LIMITS
 from ramctl.records.record import JsonObject
@@ -37,14 +43,24 @@ DEFAULT_BATCH = 8
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Scores = NDArray[np.float32]  # (n, L)
 Tags = Mapping[str, float]  # a photo's, with their scores
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "runtime": ("auto", "onnx", "torch"),
+    "dtype": ("auto", "fp32", "bf16", "int8"),
+    "preprocess": (None, "official", "fast"),
+}
+
+
+def tell_nobody(message: str) -> None:
+    """Drop a message: a function of its own, as it must travel between processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaggerOptions:
     """How photos are tagged; the defaults are those of `ramctl tag`."""
 
-    labels: str | None = None  # a file of words instead of the model's labels, or +FILE: besides
-    threshold: str | None = None  # a number or a file; None: the model's, per tag
+    labels: Words | None = None  # what to look for instead of the model's labels; +FILE: besides
+    keep_labels: bool = False  # besides
+    threshold: Threshold | None = None  # None: the model's, per tag
     precision: float | None = None  # the share of the tags that shall be right; None: the model's
     choice: SelectionOptions = field(default_factory=SelectionOptions)
     dense: bool = False  # give the scores of all labels too
@@ -62,10 +78,20 @@ class TaggerOptions:
     max_pixels: int = LIMITS.pixels
     max_bytes: int = LIMITS.bytes  # of a photo's file
     max_seconds: float = LIMITS.seconds  # of decoding it
-    say: Callable[[str], None] = lambda message: None  # told what the user should know
+    say: Callable[[str], None] = tell_nobody  # told what the user should know
 
     def check(self) -> None:
-        """UsageProblem for options of captions without a caption."""
+        """UsageProblem for unknown choices, and for options of captions without a caption."""
+        for name, known in _CHOICES.items():
+            if (value := getattr(self, name)) not in known:
+                named = ", ".join(word for word in known if word)
+                raise UsageProblem(f"{name} {value!r} is not one of {named}")
+        for name in ("batch", "workers", "threads", "max_pixels", "max_bytes", "caption_length"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UsageProblem(f"{name} {value} is less than 1")
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise UsageProblem(f"precision {self.precision:g} is not between 0 and 1")
+        self.choice.check()
         for name in ("specified_tags", "caption_length"):
             if getattr(self, name) is not None and not self.caption:
                 raise UsageProblem(f"--{name.replace('_', '-')} needs --caption")
@@ -124,8 +150,9 @@ class BundleScorer(Scorer):
         self._runtime = choose_runtime(bundle, options.runtime, options.device, options.dtype)
         dtype = number_format(self._runtime)
         self.label_set = choose_labels(
-            bundle, options.labels, options.threshold, dtype, options.precision, options.say
-        )
+            bundle, options.labels, options.threshold, dtype, options.precision, options.say,
+            keep_own=options.keep_labels,
+        )  # fmt: skip
         self._usual_batch = bundle.batch_size or DEFAULT_BATCH
         self.batch = options.batch or self._usual_batch
         how = f"torch {options.device}" if self._runtime == TORCH else f"cpu, onnxruntime {dtype}"
@@ -304,9 +331,7 @@ class PeerScorer(Scorer):
         for name in ("precision", "preprocess"):
             if getattr(options, name) is not None:
                 raise UsageProblem(f"--{name} needs a bundle, not {spec}")
-        words = None if options.labels is None else read_words(options.labels)
-        for doubt in list_doubts(words or ()):
-            options.say(f"{options.labels}: {doubt}")
+        words = None if options.labels is None else read_words(options.labels, options.say)
         self._peer = open_peer(
             spec, words.tags if words else [], device=options.device, dtype=options.dtype
         )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.records.files import read_lines
+from ramctl.records.record import KINDS
 
 DECIMALS = 4
 
@@ -25,6 +26,16 @@ class SelectionOptions:
     leaf: bool = False  # drop parent tags (animal) when a child (dog) is given
     language: str | None = None  # of the tags' names, where the label system has them
     kinds: Collection[str] | None = field(default=None, repr=False)  # only tags of these
+
+    def check(self) -> None:
+        """UsageProblem for an unknown kind, and for a word in the place of several."""
+        for name in ("include", "exclude", "kinds"):
+            if isinstance(getattr(self, name), str):
+                raise UsageProblem(f"{name}: not a list of words")
+        if unknown := set(self.kinds or ()) - set(KINDS):
+            raise UsageProblem(f"kinds: {min(unknown)!r} is not one of {', '.join(KINDS)}")
+        if self.top is not None and self.top < 1:
+            raise UsageProblem(f"at most {self.top} tags: less than 1")
 
     @property
     def key(self) -> str:

@@ -1,11 +1,11 @@
 """Photos in, records with tags out: the library behind `ramctl tag`."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any
+from typing import Literal, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +14,31 @@ from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.device_pool import DevicePool, split_devices
-from ramctl.photos.decoding import PhotoLimits, record_photo
-from ramctl.records.record import JsonObject, Record, encode_name, set_tags
-from ramctl.tagging.scorers import BundleScorer, Decoded, PeerScorer, Scorer, TaggerOptions
-from ramctl.tagging.selection import TagSelector
+from ramctl.inference.label_set import Threshold, Words
+from ramctl.photos.decoding import LIMITS, PhotoLimits, record_photo
+from ramctl.photos.given import Photo, PhotoRecord, is_photo, photo_record
+from ramctl.records.record import JsonObject, Record, set_tags
+from ramctl.tagging.scorers import (
+    BundleScorer,
+    Decoded,
+    PeerScorer,
+    Scorer,
+    TaggerOptions,
+    tell_nobody,
+)
+from ramctl.tagging.selection import SelectionOptions, TagSelector
+from ramctl.tagging.tag_result import TagResult
 
 Outcome = JsonObject | RecordProblem
 Batch = list[Record]
+Kind = Literal["object", "scene", "attribute", "action"]
 DENSE_DIGITS = 6
 
 
 class Tagger:
     """A loaded model with its labels.
 
-    `Tagger.load("mini").tag(["photo.jpg"])` yields `{"image", "tags", "scores"}`.
+    `Tagger.from_pretrained("mini").tag("photo.jpg").tags` are the tags of a photo.
     """
 
     def __init__(self, scorer: Scorer, options: TaggerOptions) -> None:
@@ -41,25 +52,87 @@ class Tagger:
         self._choose = TagSelector(self.labels, scorer.label_set.thresholds, options.choice)
 
     @classmethod
-    def load(cls, model: str = "mini", **options: Any) -> "Tagger":
-        """A tagger for a bundle's name or folder, or a peer such as `clip:FOLDER`.
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str] = "mini",
+        *,
+        labels: Words | None = None,
+        keep_labels: bool = False,
+        threshold: Threshold | None = None,
+        precision: float | None = None,
+        top_k: int | None = None,
+        kinds: Collection[Kind] | None = None,
+        include: Collection[str] | None = None,
+        exclude: Collection[str] = (),
+        rename: Mapping[str, str] | None = None,
+        leaf: bool = False,
+        language: str | None = None,
+        dense: bool = False,
+        boxes: bool = False,
+        caption: bool = False,
+        specified_tags: Collection[str] | None = None,
+        caption_length: int | None = None,
+        preprocess: Literal["official", "fast"] | None = None,
+        runtime: Literal["auto", "onnx", "torch"] = "auto",
+        device: str = "auto",
+        dtype: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+        batch_size: int | None = None,
+        num_workers: int | None = None,
+        threads: int | None = None,
+        max_pixels: int = LIMITS.pixels,
+        max_bytes: int = LIMITS.bytes,
+        max_seconds: float = LIMITS.seconds,
+        say: Callable[[str], None] = tell_nobody,
+    ) -> "Tagger":
+        """A tagger for a bundle's name or folder, `hf://owner/name`, or a peer (`clip:FOLDER`).
 
-        `options` are the fields of `TaggerOptions`. Raises UsageProblem or RunProblem that says
-        what is missing.
+        The options are those of `ramctl tag`:
+
+        labels: words to look for instead of the model's labels, or a file of them (`--labels`);
+            keep_labels: besides the model's labels.
+        threshold: tags score more than this: a number, one for each of some tags, or a file;
+            precision: the share of tags that shall be right, instead.
+        top_k: at most so many tags. kinds, include, exclude, rename, leaf, language: which.
+        boxes, caption, dense: what to give besides tags and their scores;
+            specified_tags, caption_length: of the caption.
+        device: auto, cpu, cuda, cuda:0, mps, or several: cuda:0,1.
+        batch_size: photos at a time; num_workers: threads that decode, and run the graph;
+            threads: of one run of the model.
+        max_pixels, max_bytes, max_seconds: what a photo may cost.
+        say: called with what the user should know.
+
+        Raises UsageProblem for options that are wrong, RunProblem for a model or a part that is
+        missing; both are RamctlErrors.
         """
-        wanted = TaggerOptions(**options)
-        wanted.check()
-        devices = split_devices(wanted.device)
+        choice = SelectionOptions(
+            top=top_k, include=include, exclude=exclude, rename=rename or {}, leaf=leaf,
+            language=language, kinds=kinds,
+        )  # fmt: skip
+        options = TaggerOptions(
+            labels=labels, keep_labels=keep_labels, threshold=threshold, precision=precision,
+            choice=choice, dense=dense, boxes=boxes, caption=caption,
+            specified_tags=None if specified_tags is None else ",".join(specified_tags),
+            caption_length=caption_length, preprocess=preprocess, runtime=runtime, device=device,
+            dtype=dtype, batch=batch_size, workers=num_workers, threads=threads,
+            max_pixels=max_pixels, max_bytes=max_bytes, max_seconds=max_seconds, say=say,
+        )  # fmt: skip
+        return cls.open(os.fspath(model), options)
+
+    @classmethod
+    def open(cls, model: str, options: TaggerOptions) -> "Tagger":
+        """As `from_pretrained`, with the options in one piece."""
+        options.check()
+        devices = split_devices(options.device)
         if len(devices) > 1:
-            one = cls.load(model, **options | {"device": devices[0]})
-            one.options = wanted
-            shared = {name: options[name] for name in options if name not in ("device", "say")}
-            one.pool = DevicePool(partial(cls.load, model, **shared), devices, wanted.say)
+            one = cls.open(model, replace(options, device=devices[0]))
+            one.options = options
+            load = partial(_open_on, model, replace(options, say=tell_nobody))
+            one.pool = DevicePool(load, devices, options.say)
             return one
         kind, colon, _ = model.partition(":")
         if colon and "/" not in kind and kind != "hf":
-            return cls(PeerScorer(model, wanted), wanted)
-        return cls(BundleScorer(Bundle.open(resolve_model(model)), wanted), wanted)
+            return cls(PeerScorer(model, options), options)
+        return cls(BundleScorer(Bundle.open(resolve_model(model)), options), options)
 
     @property
     def description(self) -> str:
@@ -80,22 +153,47 @@ class Tagger:
             "choice of tags": blake2b(repr(choice).encode(), digest_size=16).hexdigest(),
         }
 
-    def tag(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[JsonObject]:
-        """The record of each photo in order; raises RecordProblem at one that cannot be tagged.
+    @overload
+    def tag(self, photos: Photo) -> TagResult: ...  # type: ignore[overload-overlap]
 
-        A photo is a path or `shard.tar#member`. `outcomes` goes on after such a photo.
+    @overload
+    def tag(self, photos: Sequence[Photo]) -> list[TagResult]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def tag(self, photos: Iterable[Photo]) -> Iterator[TagResult]: ...
+
+    def tag(
+        self, photos: Photo | Iterable[Photo]
+    ) -> TagResult | list[TagResult] | Iterator[TagResult]:
+        """The result of one photo, of each in a list, or of each that an iterator gives.
+
+        A photo is a path, `shard.tar#member`, the content of a file, an open file, a PIL image, or
+        an array of bytes (height, width, 3) in the order RGB. From an iterator photos are taken as
+        results are asked for, so that any number needs little memory.
+
+        Raises RecordProblem at a photo that cannot be tagged (`outcomes` goes on after it), and
+        TypeError for what is no photo.
         """
-        for outcome in self.outcomes(photos):
-            if isinstance(outcome, RecordProblem):
-                raise outcome
-            yield outcome
+        if is_photo(photos):
+            (outcome,) = self._outcomes([(cast(Photo, photos), "the photo")])
+            return _raised(outcome)
+        results = map(_raised, self.outcomes(cast(Iterable[Photo], photos)))
+        return list(results) if isinstance(photos, Sequence) else results
 
-    def outcomes(self, photos: Iterable[str | os.PathLike[str]]) -> Iterator[Outcome]:
-        """For each photo in order its record, or a RecordProblem that says why there is none."""
-        names = (os.fspath(photo) for photo in photos)
-        records = (Record({"image": encode_name(name)}, "python", 1, Path()) for name in names)
+    def outcomes(self, photos: Iterable[Photo]) -> Iterator[TagResult | RecordProblem]:
+        """For each photo in order its result, or a RecordProblem that says why there is none."""
+        if is_photo(photos):
+            raise TypeError("one photo, where a list or an iterator of photos is expected")
+        return self._outcomes((photo, f"photos[{n}]") for n, photo in enumerate(photos))
+
+    def _outcomes(self, photos: Iterable[tuple[Photo, str]]) -> Iterator[TagResult | RecordProblem]:
+        """The outcomes of photos, each with what it is called where it has no name."""
+        limits, official = self._limits, self.scorer.official
+        records = (photo_record(photo, place, limits, official) for photo, place in photos)
         for batch in self.stage(chunks(records, self.batch)):
-            yield from batch
+            yield from (
+                one if isinstance(one, RecordProblem) else TagResult.of(one) for one in batch
+            )
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `self.batch` records, in order: a `records.stream.Stage`.
@@ -119,12 +217,11 @@ class Tagger:
         return records, [attempt(self._decode, record) for record in records]
 
     def _decode(self, record: Record) -> Decoded:
-        photo = record_photo(
-            record,
-            target=self.scorer.target,
-            limits=self._limits,
-            official=self.scorer.official,
-        )
+        target, limits, official = self.scorer.target, self._limits, self.scorer.official
+        if isinstance(record, PhotoRecord):
+            photo = record.decode(target, limits, official)
+        else:
+            photo = record_photo(record, target=target, limits=limits, official=official)
         return Decoded(self.scorer.prepare(photo), photo.size)
 
     def score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:
@@ -159,6 +256,18 @@ class Tagger:
         if "kinds" in fields:
             fields["kinds"] = {tag: self._choose.kinds[tag] for tag in added["tags"]}
         return fields
+
+
+def _open_on(
+    model: str, options: TaggerOptions, *, device: str, say: Callable[[str], None]
+) -> Tagger:
+    return Tagger.open(model, replace(options, device=device, say=say))
+
+
+def _raised(outcome: TagResult | RecordProblem) -> TagResult:
+    if isinstance(outcome, RecordProblem):
+        raise outcome
+    return outcome
 
 
 def significant(values: NDArray[np.float32], digits: int) -> NDArray[np.float64]:

@@ -44,7 +44,9 @@ def predict(
     """Scores (photos, labels), written to `out` as `ramctl tag --dense` writes them."""
     options, full = way
     words = f"+{given.data / name}_classes.txt"
-    tagger = Tagger.load(given.model, labels=words, dense=True, threads=1, device="cpu", **options)
+    tagger = Tagger.from_pretrained(
+        given.model, labels=words, dense=True, threads=1, device="cpu", **options
+    )
     if full:
         tagger.scorer.target = None
     with (given.data / f"{name}.jsonl").open("rb") as stream:

@@ -167,7 +167,7 @@ def measure(
 ) -> None:
     """Print the ratios of one graph on photos of one size; `plain` is (photos/s, core ms)."""
     try:
-        tagger = Tagger.load(given.model, dtype=dtype, runtime="onnx")
+        tagger = Tagger.from_pretrained(given.model, dtype=dtype, runtime="onnx")
     except RamctlError as error:
         print(f"  {dtype}: {error}")
         return
@@ -207,7 +207,7 @@ def main() -> int:
             print(f"  plain loop {theirs:.1f} photos/s, {their_ms:.1f} core ms")
             for dtype in ("int8", "fp32"):
                 measure(given, size, photos[size], dtype, (theirs, their_ms), cores)
-            torch_fp32 = Tagger.load(given.model, runtime="torch", dtype="fp32")
+            torch_fp32 = Tagger.from_pretrained(given.model, runtime="torch", dtype="fp32")
             ours, our_ms = rate(torch_fp32.tag, photos[size], given.seconds)
             verdict(f"{size}, torch fp32: against the plain loop", ours / theirs, 2.0)
             print(f"     in core-time {their_ms / our_ms:.2f}")

@@ -39,8 +39,8 @@ def int8_bundle(tiny_bundle, tmp_path_factory):
 
 
 def dense(bundle, dtype):
-    tagger = Tagger.load(str(bundle.path), dtype=dtype, dense=True, threshold="0")
-    return np.array([row["dense"] for row in tagger.tag(PHOTOS)])
+    tagger = Tagger.from_pretrained(str(bundle.path), dtype=dtype, dense=True, threshold=0)
+    return np.array([row.dense for row in tagger.tag(PHOTOS)])
 
 
 def test_scores_stay_close_to_those_of_the_fp32_graph(int8_bundle):
@@ -68,10 +68,10 @@ def test_thresholds_and_the_default_format_belong_to_the_bundle(int8_bundle, tin
     own = int8_bundle.thresholds_of("int8")
     assert own == [float(line) for line in (int8_bundle.path / INT8_THRESHOLDS).open()]
     assert int8_bundle.thresholds_of("fp32") == int8_bundle.thresholds
-    tagger = Tagger.load(str(int8_bundle.path))
+    tagger = Tagger.from_pretrained(str(int8_bundle.path))
     assert "int8" in tagger.scorer.description
     assert tagger.scorer.label_set.thresholds.tolist() == own
-    fp32 = Tagger.load(str(int8_bundle.path), dtype="fp32")
+    fp32 = Tagger.from_pretrained(str(int8_bundle.path), dtype="fp32")
     assert fp32.scorer.label_set.thresholds.tolist() == int8_bundle.thresholds
 
 
@@ -89,8 +89,9 @@ def test_scores_do_not_depend_on_the_place_in_the_batch(int8_bundle):
 
 def test_new_words_can_be_asked_of_the_int8_graph(int8_bundle, tmp_path):
     (tmp_path / "words.txt").write_text("horse train\nsky\n")
-    tagger = Tagger.load(str(int8_bundle.path), labels=str(tmp_path / "words.txt"), threshold="0")
-    assert sorted(next(tagger.tag(PHOTOS))["tags"]) == ["horse train", "sky"]
+    words = tmp_path / "words.txt"
+    tagger = Tagger.from_pretrained(str(int8_bundle.path), labels=words, threshold=0)
+    assert sorted(tagger.tag(PHOTOS[0]).tags) == ["horse train", "sky"]
 
 
 def test_photos_are_needed_for_the_ranges(tiny_bundle, tmp_path):

@@ -20,7 +20,7 @@ def many(tmp_path):
 
 
 def load(colours, device):
-    return Tagger.load(str(colours), device=device, batch=4, workers=1)
+    return Tagger.from_pretrained(str(colours), device=device, batch_size=4, num_workers=1)
 
 
 def test_devices_are_listed_by_name_or_number():
@@ -44,9 +44,11 @@ def test_a_dead_process_s_photos_are_done_by_another(colours, many):
     said = []
     photos = many * 20  # far more than a process may have in flight
     expected = list(load(colours, "cpu").tag(photos))
-    tagger = Tagger.load(str(colours), device="cpu,cpu", batch=4, workers=1, say=said.append)
+    tagger = Tagger.from_pretrained(
+        colours, device="cpu,cpu", batch_size=4, num_workers=1, say=said.append
+    )
     found = []
-    for record in tagger.tag(photos):
+    for record in tagger.tag(iter(photos)):
         if len(found) == 9:
             os.kill(tagger.pool.workers[0].process.pid, signal.SIGKILL)
         found.append(record)
@@ -57,11 +59,11 @@ def test_a_dead_process_s_photos_are_done_by_another(colours, many):
 def test_when_all_processes_are_dead_the_run_fails(colours, many):
     tagger = load(colours, "cpu,cpu")
     with pytest.raises(RunProblem, match="died"):
-        for _ in tagger.tag(many * 5):
+        for _ in tagger.tag(iter(many * 5)):
             for worker in tagger.pool.workers:
                 os.kill(worker.process.pid, signal.SIGKILL)
 
 
 def test_what_a_process_cannot_open_is_told_as_usual(colours, many):
     with pytest.raises(RunProblem, match=r"none|GPUs"):
-        list(Tagger.load(str(colours), device="cuda:0,1").tag(many))
+        list(Tagger.from_pretrained(str(colours), device="cuda:0,1").tag(many))

@@ -21,7 +21,7 @@ PHOTO = DATA / "photos" / "kite.jpg"
 LOOK = """
 import sys
 from ramctl import Tagger
-(record,) = Tagger.load(sys.argv[1], runtime="torch", threshold="0").tag([sys.argv[2]])
+(record,) = Tagger.from_pretrained(sys.argv[1], runtime="torch", threshold=0).tag([sys.argv[2]])
 print(len(record["tags"]), sorted({"transformers", "tokenizers", "spacy"} & set(sys.modules)))
 """
 

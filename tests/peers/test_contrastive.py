@@ -223,11 +223,11 @@ def test_the_tagger_runs_a_peer_as_it_runs_a_bundle(clip_folder, photos, tmp_pat
         paths.append(tmp_path / f"{number}.png")
         Image.fromarray(photo).save(paths[-1])
     words = str(tmp_path / "words.txt")
-    tagger = Tagger.load(f"clip:{clip_folder}", labels=words, threshold="0", dense=True)
+    tagger = Tagger.from_pretrained(f"clip:{clip_folder}", labels=words, threshold=0, dense=True)
     expected = open_peer(f"clip:{clip_folder}", LABELS, device="cpu").scores(photos)
-    found = np.array([row["dense"] for row in tagger.tag(paths)])
+    found = np.array([row.dense for row in tagger.tag(paths)])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     with pytest.raises(UsageProblem, match="--labels"):
-        Tagger.load(f"clip:{clip_folder}")
+        Tagger.from_pretrained(f"clip:{clip_folder}")
     with pytest.raises(UsageProblem, match="--boxes"):
-        Tagger.load(f"clip:{clip_folder}", labels=words, boxes=True)
+        Tagger.from_pretrained(f"clip:{clip_folder}", labels=words, boxes=True)

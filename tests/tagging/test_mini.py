@@ -36,9 +36,9 @@ def test_nobody_is_seen_on_pictures_of_nothing(tmp_path):
         make = makers[number % len(makers)]
         paths.append(tmp_path / f"{make.__name__}-{number}.png")
         make(rng).save(paths[-1])
-    records = list(Tagger.load("mini").tag(paths))
+    records = list(Tagger.from_pretrained("mini").tag(paths))
     assert len(records) == 40
-    assert not [r for r in records if PEOPLE & set(r["tags"])]
+    assert not [r for r in records if PEOPLE & set(r.tags)]
 
 
 @pytest.mark.shared
@@ -49,12 +49,12 @@ def test_printed_tags_are_right_as_often_as_the_card_says(shared):
     folder = shared / "data" / "eval"
     judge = script("judge", folder / "judge.py")
     truth = [json.loads(line) for line in (folder / "judged_dev.jsonl").open()]
-    tagger = Tagger.load("mini", dtype="int8")
+    tagger = Tagger.from_pretrained("mini", dtype="int8")
     records = tagger.tag([folder / record["image"] for record in truth])
     n_right = n_printed = 0
     for judged, record in zip(truth, records, strict=True):
         right = {judge.fold(tag) for tag in judged["right"]}
-        n_printed += len(record["tags"])
-        n_right += sum(judge.fold(tag) in right for tag in record["tags"])
+        n_printed += len(record.tags)
+        n_right += sum(judge.fold(tag) in right for tag in record.tags)
     assert n_printed / len(truth) > 5
     assert n_right / n_printed > float(stated[1]) - 0.02

@@ -129,7 +129,7 @@ def test_official_is_a_bundles_or_the_users_choice(tagger):
     ]
     assert "preprocess" not in tagger("official").fingerprint
     assert tagger("fast").fingerprint["preprocess"] == "fast"
-    mini = Tagger.load("mini")
+    mini = Tagger.from_pretrained("mini")
     assert not mini.scorer.official
-    chosen = Tagger.load("mini", preprocess="official")
+    chosen = Tagger.from_pretrained("mini", preprocess="official")
     assert chosen.scorer.official and chosen.fingerprint != mini.fingerprint

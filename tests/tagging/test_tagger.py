@@ -19,21 +19,26 @@ PHOTOS = sorted((REPOSITORY / "tests" / "data" / "photos").iterdir())
 def test_onnx_and_torch_scores_are_the_same(tiny_bundle):
     rows = {}
     for runtime in ("onnx", "torch"):
-        tagger = Tagger.load(
-            str(tiny_bundle), runtime=runtime, threshold="0", dense=True, threads=1
+        tagger = Tagger.from_pretrained(
+            str(tiny_bundle), runtime=runtime, threshold=0, dense=True, threads=1
         )
-        rows[runtime] = [row["dense"] for row in tagger.tag(PHOTOS)]
+        rows[runtime] = [row.dense for row in tagger.tag(PHOTOS)]
     assert len(rows["onnx"]) == len(PHOTOS) > 4
     np.testing.assert_allclose(rows["onnx"], rows["torch"], atol=1e-4)
 
 
 def test_a_small_torch_model_scores_batches_side_by_side_with_the_same_result(tiny_bundle):
     def tag(workers):
-        tagger = Tagger.load(
-            str(tiny_bundle), runtime="torch", device="cpu", workers=workers, batch=1, dense=True
+        tagger = Tagger.from_pretrained(
+            str(tiny_bundle),
+            runtime="torch",
+            device="cpu",
+            num_workers=workers,
+            batch_size=1,
+            dense=True,
         )
         assert tagger.scorer.concurrent
-        return [(row["image"], list(row["dense"])) for row in tagger.tag(PHOTOS)]
+        return [(row.image, list(row.dense)) for row in tagger.tag(PHOTOS)]
 
     assert tag(3) == tag(1)
 
@@ -47,19 +52,19 @@ def test_a_large_torch_model_takes_one_batch_at_a_time(tiny_bundle):
 
 
 def test_tagger_yields_records_and_raises_what_the_command_rejects(colours, photos):
-    tagger = Tagger.load(str(colours))
+    tagger = Tagger.from_pretrained(str(colours))
     paths = [photos / "red.png", photos / "blue.png"]
-    assert [row["tags"] for row in tagger.tag(paths)] == [["red", "colour"], ["blue", "colour"]]
+    assert [row.tags for row in tagger.tag(paths)] == [["red", "colour"], ["blue", "colour"]]
     with pytest.raises(RecordProblem, match=r"broken\.jpg: damaged"):
         list(tagger.tag([photos / "red.png", photos / "broken.jpg"]))
     good, bad, missing = tagger.outcomes([paths[0], photos / "broken.jpg", photos / "none.jpg"])
-    assert good["tags"] == ["red", "colour"]
+    assert good.tags == ["red", "colour"]
     assert (bad.code, missing.code) == ("unreadable_image", "missing_image")
 
 
 def test_tagger_takes_more_photos_than_a_batch_from_a_generator(colours, tmp_path):
     photo = save_photo(tmp_path / "red.png", "red")
-    tagger = Tagger.load(str(colours), workers=2)
+    tagger = Tagger.from_pretrained(str(colours), num_workers=2)
     assert sum(1 for _ in tagger.tag(photo for _ in range(37))) == 37
 
 
@@ -99,20 +104,20 @@ def test_leaf_keeps_the_special_tag_only():
 
 
 def test_boxes_and_captions_come_beside_the_same_tags(tiny_bundle):
-    plain = Tagger.load(str(tiny_bundle), threshold="0.3")
-    looking = Tagger.load(str(tiny_bundle), threshold="0.3", boxes=True, caption=True)
+    plain = Tagger.from_pretrained(str(tiny_bundle), threshold=0.3)
+    looking = Tagger.from_pretrained(str(tiny_bundle), threshold=0.3, boxes=True, caption=True)
     for before, after in zip(plain.tag(PHOTOS), looking.tag(PHOTOS), strict=True):
-        assert {name: after[name] for name in before} == before
-        assert list(after["boxes"]) == after["tags"]
-        for tag, ((x0, y0, x1, y1), score) in after["boxes"].items():
+        assert {name: after.record[name] for name in before.record} == before.record
+        assert list(after.boxes) == after.tags
+        for tag, ((x0, y0, x1, y1), score) in after.record["boxes"].items():
             assert 0 <= x0 < x1 <= 1
             assert 0 <= y0 < y1 <= 1
-            assert score == after["scores"][tag]
-        (caption,) = after["generated_captions"]
-        assert isinstance(caption, str)
+            assert after.boxes[tag] == (x0, y0, x1, y1)
+            assert score == after.scores[tag]
+        assert after.record["generated_captions"] == [after.caption]
 
 
 def test_boxes_and_captions_do_not_depend_on_neighbours(tiny_bundle):
-    tagger = Tagger.load(str(tiny_bundle), threshold="0.3", boxes=True, caption=True)
-    together = list(tagger.tag(PHOTOS))
-    assert [next(tagger.tag([photo])) for photo in PHOTOS] == together
+    tagger = Tagger.from_pretrained(str(tiny_bundle), threshold=0.3, boxes=True, caption=True)
+    together = tagger.tag(PHOTOS)
+    assert [tagger.tag(photo) for photo in PHOTOS] == together

@@ -1,0 +1,111 @@
+"""`py.typed` holds: a user's script passes strict type checkers, and its mistakes are found."""
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+SCRIPT = """\
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ramctl import (
+    Box, CaptionParser, Label, LabelSystem, Photo, RamctlError, RecordProblem, Tagger, TagResult,
+)
+
+tagger = Tagger.from_pretrained(
+    Path("model"), labels=["zebra", "horse"], keep_labels=True, threshold={"zebra": 0.4}, top_k=5,
+    kinds=["object"], boxes=True, caption=True, device="cpu", dtype="int8", batch_size=4, say=print,
+)
+array: NDArray[np.uint8] = np.zeros((4, 4, 3), np.uint8)
+with open("a.jpg", "rb") as stream:
+    photos: list[Photo] = [
+        "a.jpg", Path("a.jpg"), b"", bytearray(), stream, io.BytesIO(),
+        array, Image.new("L", (1, 1)),
+    ]
+    assert_type(tagger.tag(stream), TagResult)
+paths = sorted(Path().glob("*.jpg"))
+assert_type(tagger.tag("a.jpg"), TagResult)
+assert_type(tagger.tag(paths[0]), TagResult)
+assert_type(tagger.tag(array), TagResult)
+assert_type(tagger.tag(Image.open("a.jpg")), TagResult)
+assert_type(tagger.tag(b"..."), TagResult)
+assert_type(tagger.tag(paths), list[TagResult])
+assert_type(tagger.tag(["a.jpg", "b.jpg"]), list[TagResult])
+assert_type(tagger.tag(photos), list[TagResult])
+assert_type(tagger.tag(Path().glob("*.jpg")), Iterator[TagResult])
+assert_type(tagger.tag(iter(photos)), Iterator[TagResult])
+try:
+    result = tagger.tag("a.jpg")
+    assert_type(result.tags, list[str])
+    assert_type(result.scores, dict[str, float])
+    assert_type(result.boxes["horse"], Box)
+    assert_type(result.boxes["horse"].x0, float)
+    assert_type(result.caption, str | None)
+    assert_type(result.image, str | None)
+    record: dict[str, Any] = result.record
+except RamctlError as error:
+    assert_type(error.message, str)
+for outcome in tagger.outcomes(paths):
+    if isinstance(outcome, RecordProblem):
+        assert_type(outcome.code, str)
+    else:
+        assert_type(outcome, TagResult)
+assert_type(tagger.labels, LabelSystem)
+assert_type(tagger.labels[0], Label)
+assert_type([label.tag for label in LabelSystem.from_tags(["dog"])], list[str])
+assert_type(CaptionParser.open().tags("A dog on a beach"), list[str])
+"""
+MISTAKES = """\
+from ramctl import Tagger, Taggr
+Tagger.from_pretrained(top=5)
+Tagger.from_pretrained(kinds=["thing"])
+Tagger.from_pretrained(runtime="onx")
+tagger = Tagger.from_pretrained("mini")
+tagger.tag(3)
+tagger.tag("a.jpg")["tags"]
+tagger.tag("a.jpg").tag
+tagger.tag(["a.jpg"]).tags
+tagger.tag("a.jpg").caption.upper()
+"""
+MYPY = f"""\
+[mypy]
+mypy_path = {REPOSITORY}
+strict = true
+follow_imports = silent
+[mypy-torch.*,torchvision.*,timm.*,transformers.*,spacy.*,sklearn.*,scipy.*,ray.*]
+follow_imports = skip
+ignore_missing_imports = true
+"""
+PYRIGHT = f"""\
+{{"typeCheckingMode": "strict", "pythonVersion": "3.11", "extraPaths": ["{REPOSITORY}"]}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_a_right_script_passes_and_each_mistake_of_a_wrong_one_is_found(checker, tmp_path):
+    if find_spec(checker) is None:
+        pytest.skip(f"{checker} is not installed (the extra test brings it)")
+    (tmp_path / "right.py").write_text(SCRIPT)
+    (tmp_path / "wrong.py").write_text(MISTAKES)
+    (tmp_path / "mypy.ini").write_text(MYPY)
+    (tmp_path / "pyrightconfig.json").write_text(PYRIGHT)
+    python = ["--pythonpath", sys.executable] if checker == "pyright" else []
+    done = subprocess.run(
+        [sys.executable, "-m", checker, *python, "right.py", "wrong.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    errors = re.findall(r"(\w+)\.py:(\d+):.*error.*", done.stdout)
+    assert {int(line) for name, line in errors if name == "wrong"} == {1, 2, 3, 4, 6, 7, 8, 9, 10}
+    assert not [line for name, line in errors if name != "wrong"], done.stdout

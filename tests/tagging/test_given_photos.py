@@ -1,0 +1,238 @@
+"""Photos as a Python program has them: names, contents, open files, pictures, arrays."""
+
+import io
+import os
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ramctl
+from ramctl import RamctlError, RecordProblem, RunProblem, Tagger, TagResult, UsageProblem
+from ramctl.labels import LabelSystem
+from ramctl.tagging.scorers import TaggerOptions
+from tests.tagging.conftest import save_photo
+
+RED = ["red", "colour"]
+ALL = ["colour", "red", "blue"]
+PURPLE = np.full((30, 40, 3), (255, 0, 255), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def tagger(colours):
+    return Tagger.from_pretrained(colours)
+
+
+@pytest.fixture
+def red(tmp_path) -> Path:
+    return save_photo(tmp_path / "red.png", "red")
+
+
+def test_every_form_of_a_photo_has_the_same_tags(tagger, red, tmp_path):
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        archive.add(red, "red.png")
+    content = red.read_bytes()
+    picture = Image.open(red)
+    array = np.asarray(picture.convert("RGB"))
+    with red.open("rb") as stream:
+        forms = [
+            str(red), red, f"{tmp_path}/photos.tar#red.png", content, bytearray(content), stream,
+            io.BytesIO(content), picture, picture.convert("P"), array, array[:, ::-1],
+            np.dstack([array, np.full(array.shape[:2], 255, np.uint8)]),
+        ]  # fmt: skip
+        results = tagger.tag(forms)
+    assert [result.tags for result in results] == [RED] * len(forms)
+    assert {tuple(result.scores.values()) for result in results} == {(0.9975, 0.9526)}
+    named = [result.image for result in results]
+    assert named[:6] == [str(red), str(red), f"{tmp_path}/photos.tar#red.png", None, None, str(red)]
+    assert named[6:] == [None, str(red), None, None, None, None]
+
+
+def test_one_photo_gives_one_result_and_is_not_taken_for_several(tagger, red):
+    for photo in (str(red), red, red.read_bytes(), Image.open(red), io.BytesIO(red.read_bytes())):
+        result = tagger.tag(photo)
+        assert isinstance(result, TagResult)
+        assert result.tags == RED
+        assert list(result.scores) == RED
+        assert (result.boxes, result.caption, result.dense) == ({}, None, None)
+        with pytest.raises(TypeError, match="one photo, where a list"):
+            tagger.outcomes(photo)
+
+
+def test_a_list_gives_a_list_and_an_iterator_is_followed(tagger, red):
+    assert [one.tags for one in tagger.tag([red, PURPLE])] == [RED, ALL]
+    assert tagger.tag([]) == []
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(red)
+            yield red
+
+    assert next(tagger.tag(endless())).tags == RED
+    assert len(taken) < 1000
+
+
+def test_pictures_are_turned_upright_and_put_on_white(tagger, colours):
+    clear = Image.new("RGBA", (30, 30), (255, 0, 0, 0))
+    dense = Tagger.from_pretrained(colours, dense=True)
+    white = dense.tag(Image.new("RGB", (30, 30), "white")).dense
+    assert dense.tag(clear).dense == white
+    assert dense.tag(np.asarray(clear)).dense == white
+    wide = Image.new("RGB", (40, 20), "red")
+    wide.paste("blue", (0, 0, 20, 20))
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide.save(turned, "PNG", exif=exif)
+    opened = Image.open(io.BytesIO(turned.getvalue()))
+    _, (by_content, by_picture) = tagger.decode(records_of(tagger, [turned.getvalue(), opened]))
+    assert by_content.size == by_picture.size == (20, 40)
+    assert np.array_equal(by_content.pixels, by_picture.pixels)
+    assert opened.size == (40, 20)  # the caller's own
+
+
+def records_of(tagger, photos):
+    batches = []
+    tagger = Tagger(tagger.scorer, tagger.options)
+    tagger.stage = lambda given: iter(batches.extend(given) or [])
+    list(tagger.outcomes(photos))
+    return batches[0]
+
+
+@pytest.mark.parametrize(
+    ("photo", "code", "message"),
+    [
+        (b"", "unreadable_image", r"photos\[1\]: the file is empty"),
+        (b"hello, world", "unreadable_image", r"photos\[1\]: not a photo: text"),
+        (io.BytesIO(b"\xff\xd8\xff"), "unreadable_image", r"photos\[1\]: damaged"),
+        ("none.png", "missing_image", "none.png: no such file"),
+        (".", "unreadable_image", r"\.: is a directory"),
+        (PURPLE.astype(np.float32), "unreadable_image", r"photos\[1\]: .*float32 \(30, 40, 3\)"),
+        (PURPLE.transpose(2, 0, 1), "unreadable_image", r"uint8 \(3, 30, 40\) is no picture"),
+        (PURPLE[None], "unreadable_image", r"uint8 \(1, 30, 40, 3\) is no picture"),
+        (PURPLE[:0], "unreadable_image", "the array is empty"),
+        (np.zeros((200, 200), np.uint8), "too_large", r"photos\[1\]: 200x200 pixels"),
+        (b"\xff" * 30_001, "too_large", r"photos\[1\]: 30001 bytes"),
+        (io.BytesIO(b"\xff" * 40_000), "too_large", r"photos\[1\]: 30001 bytes"),
+    ],
+)
+def test_what_cannot_be_tagged_is_a_record_problem_and_the_rest_is_done(
+    photo, code, message, colours, red
+):
+    tagger = Tagger.from_pretrained(colours, max_pixels=30_000, max_bytes=30_000)
+    before, problem, after = tagger.outcomes([red, photo, red])
+    assert before.tags == after.tags == RED
+    assert isinstance(problem, RecordProblem)
+    assert problem.code == code
+    if isinstance(photo, io.BytesIO):
+        photo.seek(0)
+    with pytest.raises(RecordProblem, match=message):
+        tagger.tag([red, photo])
+
+
+def test_a_picture_that_is_damaged_is_a_record_problem(tagger, tmp_path):
+    path = save_photo(tmp_path / "cut.png", "red", size=(500, 500))
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(RecordProblem, match=r"cut\.png: damaged"):
+        tagger.tag(Image.open(path))
+
+
+@pytest.mark.parametrize("thing", [3, None, ["red.png"], {"image": "red.png"}])
+def test_what_is_no_photo_is_a_type_error(thing, tagger, red):
+    with pytest.raises(TypeError, match="not a photo"):
+        tagger.tag([red, thing])
+    if not isinstance(thing, list | dict):
+        with pytest.raises(TypeError):
+            tagger.tag(thing)
+
+
+def test_a_file_that_is_open_as_text_is_a_type_error(tagger, tmp_path):
+    (tmp_path / "text").write_text("red")
+    with (tmp_path / "text").open() as stream, pytest.raises(TypeError, match="open it as 'rb'"):
+        tagger.tag(stream)
+
+
+def test_several_processes_take_photos_in_memory(colours, red):
+    two = Tagger.from_pretrained(colours, device="cpu,cpu", num_workers=1)
+    results = two.tag([red.read_bytes(), PURPLE, Image.open(red)])
+    assert [one.tags for one in results] == [RED, ALL, RED]
+
+
+def test_labels_are_words_files_or_systems(colours, tmp_path):
+    (tmp_path / "words.txt").write_text("purple\n")
+    for labels in (["purple"], tmp_path / "words.txt", LabelSystem.from_tags(["purple"])):
+        assert Tagger.from_pretrained(colours, labels=labels).tag(PURPLE).tags == ["purple"]
+    besides = Tagger.from_pretrained(colours, labels=["purple"], keep_labels=True)
+    assert besides.tag(PURPLE).tags == ["purple", *ALL]
+    named = Tagger.from_pretrained(colours, labels=f"+{tmp_path / 'words.txt'}")
+    assert named.tag(PURPLE) == besides.tag(PURPLE)
+
+
+def test_thresholds_are_a_number_numbers_of_tags_or_a_file(colours, tmp_path):
+    def tags(threshold):
+        return Tagger.from_pretrained(colours, threshold=threshold).tag(PURPLE).tags
+
+    (tmp_path / "thresholds").write_text('{"tag": "red", "threshold": 0.99}\n')
+    assert tags(0.9) == ["colour"]
+    assert tags({"red": 0.99}) == tags(tmp_path / "thresholds") == ["colour", "blue"]
+
+
+def test_options_choose_tags(colours):
+    def tags(**options):
+        return Tagger.from_pretrained(colours, **options).tag(PURPLE).tags
+
+    assert tags(top_k=1) == ["colour"]
+    assert tags(include=["blue"]) == ["blue"]
+    assert tags(exclude={"red", "colour"}) == ["blue"]
+    assert tags(rename={"red": "rot"}) == ["colour", "rot", "blue"]
+    assert tags(leaf=True, language="zh") == ["red", "蓝色"]
+    assert tags(kinds=["object"]) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "problem", "message"),
+    [
+        ({"model": "no-such"}, UsageProblem, "no-such"),
+        ({"labels": "zebra"}, RunProblem, "zebra: No such file"),
+        ({"labels": []}, UsageProblem, "labels: not a list of words"),
+        ({"labels": ["dog", 3]}, UsageProblem, "labels: not a list of words"),
+        ({"threshold": 1.5}, UsageProblem, "not between 0 and 1"),
+        ({"threshold": {"dog": 0.5}}, UsageProblem, "no label is called 'dog'"),
+        ({"threshold": {"red": 2}}, RunProblem, "threshold: 2, of 'red', is no score"),
+        ({"threshold": 0.5, "precision": 0.8}, UsageProblem, "precision"),
+        ({"precision": 1.5}, UsageProblem, r"precision 1\.5 is not between"),
+        ({"top_k": 0}, UsageProblem, "at most 0 tags"),
+        ({"include": "red"}, UsageProblem, "include: not a list"),
+        ({"kinds": ["thing"]}, UsageProblem, "'thing' is not one of object"),
+        ({"runtime": "onx"}, UsageProblem, "runtime 'onx' is not one of auto, onnx, torch"),
+        ({"preprocess": "slow"}, UsageProblem, "preprocess 'slow' is not one of official, fast"),
+        ({"batch_size": 0}, UsageProblem, "batch 0 is less than 1"),
+        ({"caption_length": 9}, UsageProblem, "needs --caption"),
+        ({"device": "cpu,gpu0"}, UsageProblem, "gpu0"),
+    ],
+)
+def test_wrong_options_are_problems_of_ramctl(options, problem, message, colours):
+    with pytest.raises(problem, match=message) as raised:
+        Tagger.from_pretrained(options.pop("model", colours), **options)
+    assert isinstance(raised.value, RamctlError)
+
+
+def test_defaults_of_python_are_those_of_the_command(monkeypatch):
+    opened = []
+    monkeypatch.setattr(Tagger, "open", lambda model, options: opened.append((model, options)))
+    Tagger.from_pretrained()
+    assert opened == [("mini", TaggerOptions())]
+
+
+def test_public_names_are_there_and_pickle(tagger, red):
+    assert set(ramctl.__all__) == {name for name in dir(ramctl)}
+    assert all(getattr(ramctl, name) for name in ramctl.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Taggr'"):
+        _ = ramctl.Taggr
+    result = tagger.tag(os.fspath(red))
+    assert pickle.loads(pickle.dumps(result)) == result
+    assert result.record == {"image": str(red), "tags": RED, "scores": result.scores}
