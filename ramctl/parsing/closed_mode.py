@@ -13,11 +13,11 @@ import gzip
 import re
 from copy import copy
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 from ramctl.labels import Label, LabelSystem, normalise
-from ramctl.parsing.dictionary.lexicon import Lexicon, PhraseIndex, word_set
+from ramctl.parsing.dictionary.lexicon import POS_OF_KIND, Lexicon, PhraseIndex, word_set
 from ramctl.parsing.dictionary.wordnet import NOUN
 from ramctl.parsing.rules.sentence import Found, ParsedCaption
 
@@ -132,12 +132,14 @@ class LabelMapper:
     """Open tags to the tags of a label system: free compounds first, then words, then hypernyms.
 
     Kinds must agree: a word that is an action here and a thing in the system ("train") is no label.
+    A plain word list has no kinds, inflections and synonyms of its own: there any kind agrees, and
+    an inflection or a synonym serves for a word that the list does not have.
     """
 
     def __init__(self, labels: LabelSystem, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
-        if all(label.kind == "object" for label in labels):
-            # A plain word list has no kinds: the lexicon supplies them.
+        self._is_plain = all(label.kind == "object" for label in labels)
+        if self._is_plain:
             labels = LabelSystem(replace(x, kind=lexicon.kind(normalise(x.tag))) for x in labels)
         self._by_string: dict[str, Label] = {}
         for label in labels:
@@ -146,6 +148,13 @@ class LabelMapper:
         for label in reversed(labels.labels):
             self._by_string[normalise(label.tag)] = label
         self._longest = max(map(len, self._by_string), default=0)
+        # By base form, as an action and as anything else: "clogs" by "clog", "casting" by "cast".
+        self._by_form: dict[tuple[str, bool], Label] = {}
+        for label in labels if self._is_plain else ():
+            name = normalise(label.tag)
+            self._by_form.setdefault((lexicon.noun(name), False), label)
+            self._by_form.setdefault((lexicon.verb(name), True), label)
+        self._stand_in = lru_cache(maxsize=20_000)(self._find_stand_in)
 
     def find(self, text: str) -> Label | None:
         """The label that a string stands for, whatever its kind."""
@@ -163,22 +172,41 @@ class LabelMapper:
         whole = {phrase.rpartition(" ")[2]: phrase for phrase in parsed.phrases}
         unique: dict[str, Found] = {}
         for found in parsed.found:
-            label = self._label(whole.get(found.tag, ""), found) or self._label(found.tag, found)
+            phrase = whole.get(found.tag)
+            label = self._label(phrase, found) if phrase else None
+            label = label or self._label(found.tag, found)
             if label is None:
                 label = self._label_of_head(found)
             if label is not None:
-                new = Found(found.place, label.tag, label.kind, found.words, found.rule)
+                kind = found.kind if self._is_plain else label.kind
+                new = Found(found.place, label.tag, kind, found.words, found.rule)
                 unique.setdefault(label.tag, new)
         return ParsedCaption(tuple(unique.values()))
 
     def _label(self, text: str, found: Found) -> Label | None:
         label = self._by_string.get(text)
-        if label is not None and (label.kind == "action") == (found.kind == "action"):
+        if label is not None and (
+            self._is_plain or (label.kind == "action") == (found.kind == "action")
+        ):
             return label
         if found.kind == "action" and " " not in found.words:
             activity = self._by_string.get(found.words.lower())
-            if activity is not None and activity.kind == "action":
+            if activity is not None and (self._is_plain or activity.kind == "action"):
                 return activity
+        return self._stand_in(text, found.kind) if self._is_plain else None
+
+    def _find_stand_in(self, text: str, kind: str) -> Label | None:
+        """The label of a plain list that stands for a word which the list does not have."""
+        if label := self._by_form.get((text, kind == "action")):
+            return label
+        plain = self._lexicon.plain_words.get(text) or self._lexicon.material(text)
+        if label := self._by_string.get(plain):
+            return label
+        for word in self._lexicon.synonyms(text, kind):
+            label = self._by_string.get(word)
+            # A label that mostly is something else is no synonym: "quail" for wincing.
+            if label and POS_OF_KIND[self._lexicon.kind(word)] == POS_OF_KIND[kind]:
+                return label
         return None
 
     def _label_of_head(self, found: Found) -> Label | None:

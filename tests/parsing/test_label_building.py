@@ -7,7 +7,6 @@ import pytest
 from ramctl.labels import LabelSystem
 from ramctl.parsing.dictionary.lexicon import Lexicon
 from ramctl.parsing.label_building.build import Candidate, LabelBuilder, Sizes
-from ramctl.parsing.label_building.synonyms import main_sense
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.parsing.rules.sentence import Found, ParsedCaption
 
@@ -72,9 +71,9 @@ def test_words_of_one_synset_in_other_contexts_stay_apart():
 
 def test_a_word_means_a_sense_only_if_most_of_its_uses_do():
     lexicon = Lexicon.shared()
-    assert main_sense("bank", "n", lexicon) is None  # of a river, of money
-    assert main_sense("court", "n", lexicon) is not None
-    assert main_sense("zzz", "n", lexicon) is None
+    assert lexicon.main_sense("bank", "n") is None  # of a river, of money
+    assert lexicon.main_sense("court", "n") is not None
+    assert lexicon.main_sense("zzz", "n") is None
 
 
 def test_no_word_is_merged_into_one_that_is_merged_itself():

@@ -4,7 +4,7 @@ WordNet answers first; `data/lexicon.toml` holds what it lacks or gets wrong for
 """
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from importlib import resources
 
@@ -18,6 +18,10 @@ VISIBLE_FILES = frozenset(
 )  # fmt: skip
 # The first character past the Latin alphabets.
 AFTER_LATIN = "\u0250"
+# The part of speech in which WordNet has the tags of a kind.
+POS_OF_KIND = {"object": NOUN, "scene": NOUN, "action": VERB, "attribute": ADJECTIVE}
+# The share of a word's tagged uses from which a sense is its main one.
+MIN_SENSE_SHARE = 0.6
 NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
 
 
@@ -58,6 +62,7 @@ class Lexicon:
         self.act_nouns = _pairs("act_nouns")
         # Actions named by nouns that are no tags otherwise: "take a photograph".
         self.noun_actions = frozenset(self.act_nouns.values())
+        self.plain_words = _pairs("plain_words")
         self.british = _pairs("british")
         self.spelling = _pairs("spelling") | self.british
         self.idioms = PhraseIndex(word_set("idioms"))
@@ -165,6 +170,39 @@ class Lexicon:
     def is_also_name(self, word: str) -> bool:
         """Whether WordNet also has the word as a proper name: China, Turkey."""
         return any(_is_name(synset, word) for synset in self.wordnet.synsets(word, NOUN))
+
+    def senses(self, word: str, pos: str) -> tuple[tuple[int, int], ...]:
+        """The word's senses; WordNet lists plural-only garments ("blue jeans") in the singular."""
+        senses = self.wordnet.entry(word).senses
+        if pos == NOUN and word in self.plural_only and NOUN not in senses:
+            senses = self.wordnet.entry(word.removesuffix("s")).senses
+        return senses.get(pos, ())
+
+    def main_sense(self, word: str, pos: str) -> int | None:
+        """The synset that a word means most of the time; None if no sense is that frequent."""
+        senses = self.senses(word, pos)
+        if not senses:
+            return None
+        total = sum(count for _, count in senses)
+        number, count = senses[0]
+        is_main = len(senses) == 1 or (total and count / total >= MIN_SENSE_SHARE)
+        return number if is_main else None
+
+    def synonyms(self, tag: str, kind: str) -> Iterator[str]:
+        """Words that mean the same as a tag by both words' main sense."""
+        pos = POS_OF_KIND[kind]
+        sense = self.main_sense(tag, pos)
+        if sense is None:
+            return
+        for lemma in self.wordnet.synset(sense).lemmas:
+            other = lemma.lower().replace("-", " ")
+            if other != tag and self.main_sense(other, pos) == sense:
+                yield other
+
+    def material(self, adjective: str) -> str:
+        """The material that an adjective names ("wooden"); empty if it names none."""
+        noun = adjective.removesuffix("en")
+        return noun if noun != adjective and self.first_file(noun) == "noun.substance" else ""
 
     def first_file(self, lemma: str) -> str:
         """The lexicographer file of the noun's first sense; empty if it has none."""

@@ -7,13 +7,10 @@ mean the shared synset most of the time, and must occur in similar contexts in t
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.dictionary.lexicon import POS_OF_KIND, Lexicon
 from ramctl.parsing.dictionary.wordnet import ADJECTIVE, NOUN, VERB
 from ramctl.parsing.label_building.tag_counts import TagCounts
 
-POS_OF_KIND = {"object": NOUN, "scene": NOUN, "action": VERB, "attribute": ADJECTIVE}
-# The share of a word's tagged uses that must have the shared sense.
-MIN_SENSE_SHARE = 0.6
 # The least similarity (cosine) of two words' contexts.
 MIN_SIMILARITY = 0.2
 # The same for looser rules: the other word's first sense, the short form of a compound, and
@@ -125,7 +122,7 @@ class Contexts:
         """Whether a tag's contexts are those of a sense, judged by a `word` that has the sense."""
         pos = POS_OF_KIND[self._counts.kind(tag)]
         shown = self.similarity(word, tag)
-        for number, _ in _senses(tag, pos, self._lexicon):
+        for number, _ in self._lexicon.senses(tag, pos):
             if number == sense:
                 continue
             for lemma in self._lexicon.wordnet.synset(number).lemmas:
@@ -139,24 +136,23 @@ def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Propo
     """Other spellings, then words of the same synset."""
     pos = POS_OF_KIND[counts.kind(word)]
     yield from _other_spellings(word, counts, lexicon)
-    noun = word.removesuffix("en")  # "wooden", "woolen": the material is the tag
-    if pos == ADJECTIVE and noun != word and lexicon.first_file(noun) == "noun.substance":
+    if pos == ADJECTIVE and (noun := lexicon.material(word)):
         yield Proposal(noun, "made of it", 0.0)
     if word not in counts.kinds:
         return  # the name of an activity: "tracking" is no trail
-    sense = main_sense(word, pos, lexicon)
+    sense = lexicon.main_sense(word, pos)
     for tag in PERSONS:
         if _is_kind_of(sense, tag, lexicon):
             yield Proposal(tag, "kind of person", SAME_PERSON)
-    for number, _ in _senses(word, pos, lexicon):
+    for number, _ in lexicon.senses(word, pos):
         for lemma in lexicon.wordnet.synset(number).lemmas:
             other = _spelled(lemma)
             same_pos = POS_OF_KIND[counts.kind(other)] == pos
             if other == word or not same_pos or _are_siblings(word, other):
                 continue
-            senses = [n for n, _ in _senses(other, pos, lexicon)]
+            senses = [n for n, _ in lexicon.senses(other, pos)]
             same_kind = counts.kind(word) == counts.kind(other)
-            is_main = number == sense == main_sense(other, pos, lexicon)
+            is_main = number == sense == lexicon.main_sense(other, pos)
             if is_main and _has_one_sense(word, lexicon):
                 known = counts.captions[word] >= ENOUGH_CAPTIONS
                 yield Proposal(
@@ -208,28 +204,9 @@ def _splits(word: str, counts: TagCounts) -> list[str]:
     return [split for split in found if split in counts.captions or split in counts.phrases]
 
 
-def _senses(word: str, pos: str, lexicon: Lexicon) -> tuple[tuple[int, int], ...]:
-    """The word's senses; WordNet lists plural-only garments ("blue jeans") in the singular."""
-    senses = lexicon.wordnet.entry(word).senses
-    if pos == NOUN and word in lexicon.plural_only and NOUN not in senses:
-        senses = lexicon.wordnet.entry(word.removesuffix("s")).senses
-    return senses.get(pos, ())
-
-
 def _is_kind_of(sense: int | None, tag: str, lexicon: Lexicon) -> bool:
     """Whether a noun's sense is directly below a person's main sense."""
     if sense is None or lexicon.wordnet.synset(sense).file != "noun.person":
         return False
     first = lexicon.wordnet.entry(tag).senses[NOUN][0][0]
     return first in lexicon.wordnet.synset(sense).hypernyms
-
-
-def main_sense(word: str, pos: str, lexicon: Lexicon) -> int | None:
-    """The synset that a word means most of the time; None if no sense is that frequent."""
-    senses = _senses(word, pos, lexicon)
-    if not senses:
-        return None
-    total = sum(count for _, count in senses)
-    number, count = senses[0]
-    is_main = len(senses) == 1 or (total and count / total >= MIN_SENSE_SHARE)
-    return number if is_main else None
