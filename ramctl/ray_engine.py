@@ -1,15 +1,17 @@
 """`--ray`: the shards of an input on the workers of a Ray cluster, one machine or many.
 
-Ray starts processes, hands them shards and starts again what has died. All else is the commands'
+Ray starts processes, hands them shards and says which have died. All else is the commands'
 own: a worker runs the command with one shard as its input and one file as its output, so that
 order, rejects, locks and resuming are those of one process. (Ray Data would take the records of a
 shard apart and leave open what is complete.) All machines see the same files.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
 from ramctl.records.shards import ALL, Shard
 
-RETRIES = 3  # of a shard whose worker has died
+RETRIES = 3  # of a shard whose worker has died, and of workers that do not start
 RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".tar")
 
 
@@ -32,6 +34,10 @@ class Worker:
         os.chdir(folder)
         self._module = import_module(module)
         self._run: Callable[[Any], Report] | None = None
+
+    def is_there(self) -> bool:
+        """True, once this process runs."""
+        return True
 
     def do(self, options: Any) -> JsonObject | str:
         """The counts of a shard that is complete now, or why it is not."""
@@ -129,25 +135,73 @@ def _run_on_cluster(module: str, todo: list[Any], options: Any, report: Report) 
             Path(task.stream.rejects).parent.mkdir(parents=True, exist_ok=True)
         each = Resources.shared(options, ray.cluster_resources(), len(todo) or 1 << 30)
         tasks = todo or list(_parts(options, each.number))
-        kind = ray.remote(
-            num_cpus=each.cores, num_gpus=each.gpus, max_restarts=-1, max_task_retries=RETRIES
-        )(Worker)
-        workers = [kind.remote(module, os.getcwd()) for _ in range(each.number)]  # noqa: PTH109
+        kind = ray.remote(num_cpus=each.cores, num_gpus=each.gpus)(Worker)
+        start = partial(kind.remote, module, os.getcwd())  # noqa: PTH109
         report.device = f"{each.number} workers of {each.cores} cores, {each.gpus} GPUs"
-        pool = ray.util.ActorPool(workers)
-        for task in map(each.given_to, tasks):
-            pool.submit(lambda worker, task: worker.do.remote(task), task)
+        outcomes = _outcomes(ray, start, each.number, map(each.given_to, tasks), report.say)
         failed = 0
         with report.progress(options.stream.progress, unit="shards", total=len(tasks)) as advance:
-            while pool.has_next():
-                try:
-                    found = pool.get_next_unordered()
-                except ray.exceptions.RayError as error:
-                    found = f"a worker died, or failed: {str(error).strip().splitlines()[-1]}"
+            for found in outcomes:
                 failed += isinstance(found, str)
                 _count(report, found)
                 advance(1)
     return failed
+
+
+def _outcomes(
+    ray: Any,
+    start: Callable[[], Any],
+    number: int,
+    tasks: Iterable[Any],
+    say: Callable[[str], None],
+) -> Iterator[JsonObject | str]:
+    """What comes of each task, as soon as it is there, done by `number` workers.
+
+    Where a worker dies another one starts, and whichever is free does its task. A new one gets none
+    before it is there: a machine that is lost takes its cores along, and the others go on. (Ray
+    would keep the task for the worker that cannot start.) RunProblem where no worker starts.
+    """
+    waiting = deque((task, RETRIES) for task in tasks)
+    n_left, starts_left = len(waiting), RETRIES
+    free: list[Any] = []
+    busy: dict[Any, tuple[Any, tuple[Any, int] | None]] = {}
+
+    def start_one() -> None:
+        worker = start()
+        busy[worker.is_there.remote()] = worker, None
+
+    for _ in range(number):
+        start_one()
+    while n_left:
+        while free and waiting:
+            worker, task = free.pop(), waiting.popleft()
+            busy[worker.do.remote(task[0])] = worker, task
+        (done,), _ = ray.wait(list(busy))
+        worker, own = busy.pop(done)
+        found: JsonObject | str = ""
+        try:
+            found = ray.get(done)
+            free.append(worker)
+        except ray.exceptions.RayActorError as error:
+            if own is None and not starts_left:
+                raise RunProblem(f"workers do not start: {_last_line(error)}") from error
+            starts_left -= own is None
+            start_one()
+            if own is not None and own[1]:
+                say("a worker died; its shard goes to another one")
+                waiting.appendleft((own[0], own[1] - 1))
+                continue
+            found = f"workers died: {_last_line(error)}"
+        except ray.exceptions.RayError as error:
+            found = f"a worker failed: {_last_line(error)}"
+            free.append(worker)
+        if own is not None:
+            n_left -= 1
+            yield found
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
 
 
 def _count(report: Report, found: JsonObject | str) -> None:
@@ -220,7 +274,6 @@ def _cluster(address: str) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     try:
         import ray
-        import ray.util
     except ImportError as error:
         raise RunProblem("--ray needs the extra: pip install 'ramctl[ray]'") from error
     own = {"include_dashboard": False} if address == "local" else {}

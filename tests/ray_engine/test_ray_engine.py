@@ -7,17 +7,20 @@ in this process, shows what we ask of it.
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from ramctl import ray_engine
 from ramctl.cli import main
 from ramctl.data_engine.generate import GenerateOptions
 from ramctl.errors import RunProblem
 from ramctl.inference.device_pool import split_devices
 from ramctl.parsing.run import ParseOptions
-from ramctl.ray_engine import Resources, is_complete
+from ramctl.ray_engine import RETRIES, Resources, is_complete
+from ramctl.records.stream import StreamOptions
 from ramctl.tagging.run import TagOptions
 from tests.conftest import REPOSITORY
 
@@ -28,11 +31,11 @@ class StandIn:
     """As much of Ray as is used: the workers are objects here, and each may fail."""
 
     def __init__(self) -> None:
-        self.util = self
-        self.exceptions = SimpleNamespace(RayError=ChildProcessError)
+        self.exceptions = SimpleNamespace(RayError=RuntimeError, RayActorError=ChildProcessError)
         self.asked: dict[str, object] = {}
         self.done: list[str] = []
         self.dies_at: set[str] = set()
+        self.started, self.most_workers = 0, 100
 
     def init(self, **arguments):
         if arguments["address"] != "local":
@@ -54,34 +57,36 @@ class StandIn:
         return kind
 
     def _actor(self, worker):
-        def remote(options):
+        def do(options):
             name = options.stream.output.name if options.stream.output else "part"
             if name in self.dies_at:
                 raise ChildProcessError("The actor died")
             self.done.append(name)
             return worker.do(options)
 
-        return SimpleNamespace(do=SimpleNamespace(remote=remote))
-
-    def ActorPool(self, actors):
-        waiting = []
-
-        def take():
-            do, actor, task = waiting.pop(0)
-            return do(actor, task)
+        def start():
+            self.started += 1
+            if self.started > self.most_workers:
+                raise ChildProcessError("no such module")
+            return worker.is_there()
 
         return SimpleNamespace(
-            submit=lambda do, task: waiting.append((do, actors[len(waiting) % len(actors)], task)),
-            has_next=lambda: bool(waiting),
-            get_next_unordered=take,
+            do=SimpleNamespace(remote=lambda options: partial(do, options)),
+            is_there=SimpleNamespace(remote=lambda: partial(start)),
         )
+
+    def wait(self, references):
+        assert references  # else it would wait for ever
+        return references[:1], references[1:]
+
+    def get(self, reference):
+        return reference()
 
 
 @pytest.fixture
 def stand_in(monkeypatch) -> StandIn:
     ray = StandIn()
     monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setitem(sys.modules, "ray.util", ray)
     return ray
 
 
@@ -164,6 +169,9 @@ def test_what_a_dead_worker_left_is_continued(shards, stand_in, capfd):
     stand_in.dies_at = {"in0.jsonl", "in2.jsonl"}
     run("parse", "-b1", *shards, "--ray", "local", "-o", "out", code=1)
     assert stand_in.done == ["in1.jsonl"]
+    said = capfd.readouterr().err
+    assert said.count("a worker died; its shard goes to another one") == 2 * RETRIES
+    assert said.count("workers died: The actor died") == 2
     # The first shard as a kill after two records leaves it, the state included.
     for kind, folder in (("own", "out"), ("rejected", "out/rejects")):
         Path(f"{kind}-in0.jsonl").replace(f"{folder}/in0.jsonl.part")
@@ -272,10 +280,15 @@ def test_two_workers_give_what_one_process_gives(shards, real_ray, command):
     assert by_ray(shards) == expected
 
 
-@pytest.mark.slow
-def test_a_killed_worker_changes_nothing(shards, real_ray, monkeypatch):
-    """The first time that it is in the middle of a shard, a worker kills itself."""
-    expected = one_process("parse", "-b1", shards=shards)
+def test_workers_that_do_not_start_end_the_run(shards, stand_in, capfd):
+    stand_in.most_workers = 0
+    run("parse", *shards, "--ray", "local", "-o", "out", code=1)
+    assert capfd.readouterr().err == "ramctl parse: workers do not start: no such module\n"
+
+
+@pytest.fixture
+def deadly(shards, monkeypatch):
+    """A module whose `parse` writes a batch of a shard and dies, once."""
     Path("deadly.py").write_text(
         "import os, signal\n"
         "from pathlib import Path\n"
@@ -287,19 +300,46 @@ def test_a_killed_worker_changes_nothing(shards, real_ray, monkeypatch):
         "        write(self, outcomes)\n"
         "        if not Path('killed').exists():\n"
         "            Path('killed').touch()\n"
+        "            if Path('node').exists():\n"
+        "                os.kill(os.getppid(), signal.SIGKILL)\n"
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
         "    stream._Run.write = deadly\n"
         "    return ours(options)\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    from ramctl import ray_engine
-    from ramctl.records.stream import StreamOptions
 
-    stream = StreamOptions(Path("out"), batch=1, ray="local")
+
+def parse_deadly(shards: list[str], address: str) -> None:
+    expected = one_process("parse", "-b1", shards=shards)
+    stream = StreamOptions(Path("out"), batch=1, ray=address)
     options = ParseOptions(tuple(shards), stream=stream, quiet=True)
     report = ray_engine.run("deadly", "parse", options)
     assert Path("killed").exists() and report.exit_code == 3
     assert by_ray(shards) == expected
+
+
+@pytest.mark.slow
+def test_a_killed_worker_changes_nothing(shards, real_ray, deadly):
+    """The first time that it is in the middle of a shard, a worker kills itself."""
+    parse_deadly(shards, "local")
+
+
+@pytest.mark.slow
+def test_a_killed_node_changes_nothing(shards, real_ray, deadly):
+    """It dies with the worker, whose core nobody replaces: the other node does all that is left."""
+    from ray.cluster_utils import Cluster
+
+    Path("node").touch()
+    memory = {"object_store_memory": 80_000_000}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory}
+    )
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, **memory)
+        parse_deadly(shards, cluster.address)
+    finally:
+        cluster.shutdown()
 
 
 def test_a_shard_that_fails_leaves_the_others(shards, stand_in, capfd, monkeypatch):
