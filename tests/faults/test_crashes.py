@@ -71,6 +71,23 @@ def changed(folder: Path, work: Work = stream()) -> None:  # noqa: B008
     with_lines(*again, LINES[4], "{worse", GOOD[1])(folder)
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["first", "resumed"])
+def test_files_are_on_the_disk_before_they_have_their_names_and_then_their_folder(again, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    if again:
+        changed(folder)
+    else:
+        with_lines(*LINES)(folder)
+    _, steps, err = run(folder, stream(resume=again))
+    renames = {f"os.rename {name}" for name in ("out.part", "rejects.part", "out.state.jsonl.kept")}
+    renamed = [place for place, step in enumerate(steps) if step in renames]
+    assert len(renamed) == 2 + again, err
+    for place in renamed:
+        around = steps[place - 1 : place + 2]
+        assert around == ["fsync ", steps[place], "fsync "], steps
+
+
 def test_a_first_run(tmp_path):
     work, again = stream(stats=Path("stats")), resumed_by(stream(stats=Path("stats"), resume=True))
     n = crash_matrix(tmp_path / "run", with_lines(*LINES), work, again, ignored=["stats"])

@@ -1,0 +1,68 @@
+"""Pages of records with any text in them hold that text, and run nothing of it."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from ramctl.pages.gallery import open_gallery
+from ramctl.records.record import Record
+from tests.fuzz.damage import survive
+from tests.pages.test_review import ADDED, BOX, Judged, Pictured, data_of, written
+from tests.support import gallery_photos
+
+SEEDS = [
+    b"dog", b"a </script> & <b onload='x()'>", b"<!--<script>", b"]]>\\u003c/script>\xe2\x80\xa8",
+    "犬 🐕 &lt;img src=x&gt;".encode(),
+]  # fmt: skip
+
+
+@pytest.fixture
+def photo(tmp_path) -> str:
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "a.png")
+    return "a.png"
+
+
+def n_elements(page: str) -> int:
+    """What the page itself is made of: data adds none."""
+    lower = page.lower()
+    return sum(lower.count(start) for start in ("<script", "</script", "<!--", "<img", "<b"))
+
+
+def test_galleries(tmp_path, photo):
+    def page_of(text: str) -> str:
+        path = tmp_path / "page.html"
+        fields = {"image": photo, "tags": [text], "scores": {text: 0.5}}
+        with open_gallery(path) as gallery:
+            gallery(
+                Record({"image": photo}, base=tmp_path), {**fields, "generated_captions": [text]}
+            )
+        (shown,) = gallery_photos(path)
+        assert (shown["tags"], shown["captions"]) == ({text: 0.5}, [text])
+        return path.read_text("utf-8")
+
+    own = n_elements(page_of("plain"))
+
+    def read(data: bytes) -> None:
+        assert n_elements(page_of(data.decode("utf-8", "replace"))) == own
+
+    survive(read, SEEDS, "galleries")
+
+
+def test_pages_of_cleaning(tmp_path, photo):
+    def page_of(text: str) -> str:
+        pictured = Pictured(Record({"image": photo}, base=tmp_path), [text], generated=[text])
+        judged = Judged(text, text, ADDED, 0.1, pictured, [text], reason=text, score=0.5, box=BOX)
+        path = written(tmp_path, [judged], name=text)
+        data = data_of(path)
+        assert data["tags"][0]["tag"] == data["tags"][0]["kind"] == text
+        assert data["records"][0]["captions"] == data["records"][0]["generated"] == [text]
+        assert json.dumps(data)
+        return path.read_text("utf-8")
+
+    own = n_elements(page_of("plain"))
+
+    def read(data: bytes) -> None:
+        assert n_elements(page_of(data.decode("utf-8", "replace"))) == own
+
+    survive(read, SEEDS, "pages of cleaning")
