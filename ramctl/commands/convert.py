@@ -22,9 +22,11 @@ Reads no records; --info writes its card to stdout.
 Exit codes: 0 done; 1 failed; 2 wrong usage.
 """
 NAME = click.Path(dir_okay=False)  # a string: it may be hf://owner/name:file
-ARGUMENT = click.Argument(
-    ["source"], metavar="CHECKPOINT|BUNDLE", shell_complete=names_offered("CHECKPOINT")
-)
+ARGUMENTS = [
+    click.Argument(
+        ["source"], metavar="CHECKPOINT|BUNDLE", shell_complete=names_offered("CHECKPOINT")
+    )
+]
 OPTIONS = {
     "checkpoint": [
         common("--arch [ram|ram-plus|tag2text]", "Architecture of the checkpoint."),

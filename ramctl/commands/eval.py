@@ -40,7 +40,9 @@ Writes:   one JSON object (or -f table, csv, md) with figures, classes, unmatche
 Memory:   numbers, not photos: about six bytes per photo and class
 Exit:     0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines were rejected
 """
-ARGUMENT = click.Argument(["predictions"], metavar="[PREDICTIONS]...", nargs=-1, type=click.Path())
+ARGUMENTS = [
+    click.Argument(["predictions"], metavar="[PREDICTIONS]...", nargs=-1, type=click.Path())
+]
 OPTIONS = {
     "input": [
         common("--truth FILE", "Records with the true tags.", type=str),

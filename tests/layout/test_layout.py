@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "ramctl"
 ORDER = [
     {"cli", "commands", "__main__"},
-    {"convert", "ray_engine"},
+    {"convert", "ray_engine", "serving"},
     {"training", "data_engine"},
     {"tagging", "evaluation", "parsing"},
     {"peers"},

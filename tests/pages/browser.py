@@ -66,10 +66,11 @@ class Browser:
                 assert "error" not in answer, answer
                 return answer["result"]
 
-    def open(self, path: Path) -> None:
-        """Load a page from a file."""
-        self.do("Page.navigate", url=path.as_uri())
-        here = f"location.href === {json.dumps(path.as_uri())}"
+    def open(self, page: Path | str) -> None:
+        """Load a page from a file, or an address."""
+        url = page if isinstance(page, str) else page.as_uri()
+        self.do("Page.navigate", url=url)
+        here = f"location.href === {json.dumps(url)}"
         self.wait(f"{here} && document.readyState === 'complete'")
 
     def value(self, expression: str):

@@ -1,0 +1,42 @@
+"""`ramctl serve`: a page to try a model on, and the same over HTTP."""
+
+import click
+
+from ramctl.commands import options
+from ramctl.commands.base import common, option
+
+ARGUMENTS: list[click.Argument] = []
+TARGET = "ramctl.serving.run:ServeOptions"
+HELP = """
+The page takes a photo, and shows its tags, where they are, and a caption. POST /tag takes a
+photo's bytes and answers with what tag writes. No file of this machine can be read through it.
+"""
+EXAMPLES = """
+ramctl serve
+curl --data-binary @photo.jpg 'http://127.0.0.1:8000/tag?labels=cat,dog'
+"""
+NOTES = """
+POST /tag?threshold=0.5&top=9&labels=cat,dog&boxes=1&caption=1, all of them optional. An answer
+that is not 200 is {"code", "message"}: 400 wrong request, 403 from another page, 408 sent too
+slowly, 413 too large, 422 no photo that can be read, 501 not with this model, 503 too busy.
+Exit codes: 1 failed; 2 wrong usage; 130 interrupted, 143 terminated.
+"""
+OPTIONS = {
+    "address": [
+        common("--host NAME", "Address to listen at.", default="127.0.0.1"),
+        common("--port N", "0: any that is free.", type=click.IntRange(0, 65535), default=8000),
+    ],
+    "model": [options.model],
+    "limits": [
+        common("--max-bytes N", "Refuse photos in larger files.", default=30_000_000),
+        option("--max-pixels N", "Refuse larger photos.", default=100_000_000),
+        option("--max-seconds N", "For sending, decoding, and tagging a photo.", default=30),
+    ],
+    "run": [
+        options.device,
+        options.dtype,
+        options.threads,
+        options.quiet,
+        options.verbose,
+    ],
+}

@@ -1,0 +1,95 @@
+"""`ramctl serve`: a page on which photos are tagged, and the same for programs."""
+
+import signal
+import socket
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from PIL import Image
+
+from ramctl.errors import Interrupted, RunProblem
+from ramctl.records.report import Report
+from ramctl.tagging.tagger import Tagger
+
+if TYPE_CHECKING:
+    from ramctl.serving.batcher import Wanted
+
+MOST_CONNECTIONS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `ramctl serve` is asked for."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000  # 0: any that is free
+    model: str = "mini"
+    device: str = "auto"
+    dtype: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    threads: int | None = None
+    max_bytes: int = 30_000_000
+    max_pixels: int = 100_000_000
+    max_seconds: float = 30.0
+    quiet: bool = False
+
+
+def run(options: ServeOptions) -> Report:
+    """Serve until a signal ends it; RunProblem when the address is taken or a part is missing."""
+    try:
+        import uvicorn
+
+        from ramctl.serving.app import LOOPBACK, Limits, make_app
+        from ramctl.serving.batcher import Batchers, Wanted
+        from ramctl.serving.protocol import Protocol
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn", "h11"):
+            raise
+        raise RunProblem("serve needs the extra: pip install 'ramctl[serve]'") from error
+    report = Report("serve", quiet=options.quiet)
+    load = partial(_load, options)
+    batchers = Batchers(load, load(Wanted()))
+    is_here = options.host in LOOPBACK
+    limits = Limits(options.max_bytes, options.max_seconds)
+    app = make_app(options.model, batchers, limits, only_here=is_here)
+    config = uvicorn.Config(
+        app, http=partial(Protocol, seconds=options.max_seconds), ws="none", lifespan="off",
+        log_level="critical" if options.quiet else "error", access_log=False, server_header=False,
+        limit_concurrency=MOST_CONNECTIONS, headers=[("connection", "close")],
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    try:
+        with _listening(options.host, options.port) as place:
+            port = place.getsockname()[1]
+            name = f"[{options.host}]" if ":" in options.host else options.host
+            report.say(f"http://{name}:{port}/ tags photos with {options.model}; Ctrl-C ends it")
+            if not is_here:
+                report.warn("there is no password: all who reach this address can use it")
+            uvicorn.Server(config).run(sockets=[place])
+    except KeyboardInterrupt as stopped:
+        raise Interrupted(signal.SIGINT) from stopped
+    return report
+
+
+def _load(options: ServeOptions, wanted: "Wanted") -> Tagger:
+    more: dict[str, Any] = {"labels": list(wanted.words), "threshold": 0.0} if wanted.words else {}
+    try:
+        tagger = Tagger.from_pretrained(
+            options.model, boxes=wanted.boxes, caption=wanted.caption, dense=True,
+            device=options.device, dtype=options.dtype, threads=options.threads,
+            max_pixels=options.max_pixels, max_bytes=options.max_bytes,
+            max_seconds=options.max_seconds, **more,
+        )  # fmt: skip
+        tagger.tag(Image.new("RGB", (8, 8)))  # what is loaded with the first photo is loaded now
+    except ModuleNotFoundError as error:
+        raise RunProblem(f"this needs {error.name}, which is not installed") from error
+    return tagger
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunProblem(f"{host}:{port}: {reason}") from error

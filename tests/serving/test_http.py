@@ -1,0 +1,228 @@
+"""`POST /tag`: what it answers, and what it refuses."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.serving.conftest import MOST_BYTES, MOST_SECONDS, photo, served
+
+RED = photo("red")
+
+
+def test_a_photo_gets_what_tag_writes(server):
+    answer = server.ask(body=RED)
+    assert answer.status == 200
+    assert list(answer.fields) == ["tags", "scores"]
+    assert answer.fields["tags"] == ["red", "colour"]
+    assert answer.fields["scores"] == {"red": 0.9975, "colour": 0.9526}
+
+
+def test_a_request_chooses_threshold_number_and_words(server):
+    low = server.ask(path="/tag?threshold=0&top=3", body=RED).fields["scores"]
+    assert list(low)[:2] == ["red", "colour"] and len(low) == 3
+    high = server.ask(path="/tag?threshold=0.99", body=RED).fields
+    assert high["tags"] == ["red"]
+    words = server.ask(path="/tag?labels=purple,red&labels=+purple", body=RED).fields["scores"]
+    assert list(words) == ["red", "purple"]  # all of them, whatever their scores
+    one = server.ask(path="/tag?labels=purple,red&threshold=0.99", body=RED).fields["tags"]
+    assert one == ["red"]
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("threshold=high", "threshold: 'high' is not a number"),
+        ("threshold=1.5", "threshold: "), ("threshold=nan", "threshold: "),
+        ("top=0", "top: "), ("top=1.5", "top: "), ("top=inf", "top: "), ("boxes=maybe", "boxes: "),
+        ("path=red.png", "'path' is not one of boxes, caption, labels, threshold, top"),
+        ("labels=" + "x" * 101, "labels: at most 100"),
+        ("labels=" + ",".join(map(str, range(101))), "labels: at most 100"),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_is_told_what_is_wrong(server, query, named):
+    answer = server.ask(path=f"/tag?{query}", body=RED)
+    assert (answer.status, answer.fields["code"]) == (400, "bad_request")
+    assert answer.fields["message"].startswith(named)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/tag", 405), ("PUT", "/tag", 405), ("POST", "/", 405), ("DELETE", "/", 405),
+        ("GET", "/red.png", 404), ("POST", "/tag/red.png", 404), ("GET", "/../../etc/passwd", 404),
+        ("GET", "/static/..%2f..%2fetc/passwd", 404), ("GET", "//etc/passwd", 404),
+    ],
+)  # fmt: skip
+def test_there_is_nothing_but_the_page_and_tag(server, method, path, status):
+    answer = server.ask(method, path)
+    assert answer.status == status and "message" in answer.fields
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "named"),
+    [
+        (b"", 400, "bad_request", "no photo"),
+        (b"red.png", 422, "unreadable_image", "the photo: "),
+        (b"/etc/passwd", 422, "unreadable_image", "the photo: "),
+        (RED[:100], 422, "unreadable_image", "the photo: "),
+        (bytes(MOST_BYTES + 1), 413, "too_large", f"the photo has more than {MOST_BYTES} bytes"),
+    ],
+    ids=["empty", "name", "path", "half", "large"],
+)
+def test_what_is_no_photo_is_refused(server, body, status, code, named):
+    answer = server.ask(body=body)
+    assert (answer.status, answer.fields["code"]) == (status, code)
+    assert answer.fields["message"].startswith(named)
+
+
+def test_words_are_words_and_no_names_of_files(server):
+    answer = server.ask(path="/tag?labels=%2Bred.png,red", body=RED)
+    assert set(answer.fields["tags"]) == {"+red.png", "red"}
+    answer = server.ask(path="/tag?labels=/etc/passwd", body=RED)
+    assert (answer.status, answer.fields["message"]) == (
+        400, "label '/etc/passwd': the model's text encoder knows no part of '/etc/passwd'",
+    )  # fmt: skip
+
+
+def test_what_the_model_cannot_do_here_is_said(server):
+    for query in ("boxes=1", "caption=1&boxes=true"):
+        answer = server.ask(path=f"/tag?{query}", body=RED)
+        assert answer.status == 501
+        assert answer.fields["message"] == "this needs torch, which is not installed"
+    assert server.ask(path="/tag?boxes=0&caption=false", body=RED).status == 200
+
+
+def test_a_form_is_refused(server):
+    answer = server.ask(body=RED, content_type="multipart/form-data; boundary=x")
+    assert answer.status == 415 and "--data-binary" in answer.fields["message"]
+
+
+def test_a_photo_that_is_too_large_is_refused_before_it_is_sent(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
+        head = f"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: {10**12}\r\n\r\n"
+        line.sendall(head.encode())
+        assert line.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_photo_without_a_length_is_refused_once_it_is_too_large(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
+        line.sendall(b"POST /tag HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(MOST_BYTES // 1000 + 1):
+            line.sendall(b"3e8\r\n" + bytes(1000) + b"\r\n")
+        assert line.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"}, {"host": "evil.example:8000"}, {"host": "localhost.evil.example"},
+        {"host": "evil@localhost"}, {"host": ""}, {"origin": "http://evil.example"},
+        {"origin": "null"}, {"origin": "http://127.0.0.1:1"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_other_pages_make_a_browser_send_is_refused(server, headers):
+    for method, path, body in (("POST", "/tag", RED), ("GET", "/", None)):
+        answer = server.ask(method, path, body, **headers)
+        assert (answer.status, answer.fields["code"]) == (403, "forbidden")
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_this_machine_may_be_named_as_it_is(server):
+    for host in (f"localhost:{server.port}", "127.0.0.1", "[::1]:9", "LOCALHOST"):
+        assert server.ask(body=RED, host=host, origin=f"http://{host}").status == 200
+
+
+def test_who_sends_a_photo_too_slowly_is_told_so(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
+        line.sendall(b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+        started = time.monotonic()
+        line.sendall(bytes(10))
+        assert line.recv(100).startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - started > MOST_SECONDS - 1
+    assert server.ask(body=RED).status == 200
+
+
+@pytest.mark.parametrize("head", [b"", b"POST /tag HTTP/1.1\r\nHost: loc"])
+def test_who_never_asks_is_hung_up_on(server, head):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
+        line.sendall(head)
+        assert line.recv(100) == b""
+
+
+def test_who_leaves_in_the_middle_harms_nobody(server):
+    for _ in range(40):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
+            line.sendall(b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nx")
+    time.sleep(0.5)  # less than their time
+    assert server.ask(body=RED).status == 200
+
+
+def test_many_at_once_get_each_their_own_answer(server):
+    colours = ["red", "green", "blue"] * 8
+
+    def ask(colour):
+        return server.ask(body=photo(colour, "JPEG")).fields["tags"][0]
+
+    with ThreadPoolExecutor(len(colours)) as pool:
+        assert list(pool.map(ask, colours)) == colours
+
+
+def test_more_photos_than_are_held_at_once_are_to_wait(server):
+    waiting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(32)]
+    try:
+        for line in waiting:
+            line.sendall(b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
+        time.sleep(0.5)
+        answer = server.ask(body=RED)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    finally:
+        for line in waiting:
+            line.close()
+
+
+def test_answers_are_not_kept_nor_sniffed_nor_framed(server):
+    for answer in (server.ask("GET", "/"), server.ask(body=RED), server.ask(body=b"x")):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] == "no-store"
+        assert "server" not in answer.headers
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it(colours, tmp_path, signum):
+    with served("--model", colours, folder=tmp_path) as running:
+        running.process.send_signal(signum)
+        assert running.process.wait(30) == -signum
+        assert running.process.stderr.read() == ""
+
+
+def run(*words, code="from ramctl.cli import main; main(sys.argv[1:])"):
+    return subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}", "serve", *map(str, words)],
+        capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
+    )  # fmt: skip
+
+
+def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_a_line(server, colours):
+    done = run("--model", colours, "--port", server.port)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"127.0.0.1:{server.port}: Address already in use" in done.stderr
+    done = run("--model", "no-such-model", "--port", 0)
+    assert done.returncode in (1, 2) and "no-such-model" in done.stderr
+
+
+def test_without_its_extra_it_names_it():
+    missing = "sys.modules['uvicorn'] = None; from ramctl.cli import main; main(sys.argv[1:])"
+    done = run(code=missing)
+    assert (done.returncode, done.stderr) == (
+        1, "ramctl serve: serve needs the extra: pip install 'ramctl[serve]'\n",
+    )  # fmt: skip
