@@ -86,7 +86,8 @@ OPTIONS = {
         ),
         common(
             "--protect SOURCE[:N],...|none",
-            "Keep tags from these sources; with :N, unless N kinds of evidence are against.",
+            "Keep tags from these sources; with :N, unless N independent kinds of evidence "
+            "are against.",
             type=read_protected,
             default="human,parsed:2",
         ),

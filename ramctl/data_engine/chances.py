@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.calibration import Calibration, log_odds_of, sigmoid
-from ramctl.data_engine.evidence import is_named
+from ramctl.data_engine.evidence import is_named, is_named_twice
 
 # The kinds of evidence, each a bit; part of the work folder's format.
 OUTLIER, NOT_PREDICTED, OUT_OF_FOLD, SCORES = KINDS = 1, 2, 4, 8
@@ -18,20 +18,29 @@ NAMES = {
     OUTLIER: "outlier", NOT_PREDICTED: "not-predicted", OUT_OF_FOLD: "out-of-fold",
     SCORES: "scores",
 }  # fmt: skip
+# Both ask the same features of the same model: where one is wrong, the other mostly is too.
+SAME_MODEL = NOT_PREDICTED | OUT_OF_FOLD
 LEAST_CHANCE = 0.2  # of being right: below it a tag goes
 # Of what witnesses say beside the model, over the root of their number: they all look at the same
 # photo. On tags that `generate` added (scripts/reproduce/evidence.py), 0.5 and 1 rank them as well
 # within 0.01 of AUC.
 WEIGHT = 0.7
 SHRINK = 5  # regions whose mean is that of all tags, beside a tag's own
-# A caption's word: 20 to 1. On 1,200 photos, 70 % of the tags that one caption names are named by
-# another one too, and 25 % of those that two witnesses together outweigh.
+# A caption's word: 20 to 1, and a second one's as much again. On 1,200 photos, 70 % of the tags
+# that one caption names are named by another one too, and 25 % of those that two witnesses
+# together outweigh.
 NAMED = 3.0
 
 
 def reason(bits: int) -> str:
     """The kinds of evidence against a tag, joined by `+`; empty where it stays."""
     return "+".join(NAMES[kind] for kind in KINDS if bits & kind)
+
+
+def independent(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many kinds of evidence there are among some bits that do not repeat each other."""
+    others = np.bitwise_count(bits & ~np.uint8(SAME_MODEL)).astype(np.int64)
+    return others + ((bits & SAME_MODEL) > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,8 @@ def estimate(
     for kind, said in witnesses:
         change = weight * (said - _usual(said, labels, named))
         parts[kind] = parts.get(kind, 0.0) + np.nan_to_num(change)
-    log_odds = sum(parts.values()) + np.where(named, NAMED, 0.0)
+    words = np.where(named, NAMED, 0.0) + np.where(is_named_twice(sources), NAMED, 0.0)
+    log_odds = sum(parts.values()) + words
     against = np.zeros(len(own), np.uint8)
     for kind, part in parts.items():
         against[part < 0] |= kind

@@ -18,7 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.data_engine import thresholds
-from ramctl.data_engine.chances import NOT_PREDICTED, OUTLIER, Chances
+from ramctl.data_engine.chances import NOT_PREDICTED, OUTLIER, Chances, independent
 from ramctl.data_engine.region_store import RegionIndex, Rows, WorkFolder, source_bits
 from ramctl.errors import RunProblem
 from ramctl.records.files import replacing, write_atomic
@@ -56,7 +56,7 @@ class Rules:
     of_own: tuple[str, float] | None = None  # instead: a form that compares a tag's own regions
     min_regions: int = 5  # the likeliest that a tag keeps; one with fewer is left alone
     top: int | None = None  # only the tags with the most regions
-    # Sources whose tags stay; SOURCE:N: unless N kinds of evidence are against them.
+    # Sources whose tags stay; SOURCE:N: unless N independent kinds of evidence are against them.
     protect: tuple[str, ...] = PROTECT
     least_chance: float | None = None  # a tag that is less likely right goes; None: not estimated
     evidence: tuple[str, ...] = ()  # hashes of the files of scores
@@ -185,7 +185,7 @@ def decide_label(
     for protected in rules.protect:
         source, _, number = protected.partition(":")
         is_its = (regions["sources"] & source_bits((source,))) > 0
-        reason[is_its & (np.bitwise_count(reason) < int(number or 9))] = 0
+        reason[is_its & (independent(reason) < int(number or 9))] = 0
     if chances is not None:
         reason[likeliest(chance, rules.min_regions)] = 0
     return Decision(label, rows, cluster, distance, reason, chance)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ramctl.data_engine.baseline import Baseline, Decoded, Photo, PhotoBatch
 from ramctl.data_engine.detectors import Detector, Embedder, Region
 from ramctl.data_engine.region_store import (
+    TWICE,
     ShardWriter,
     WorkFolder,
     cut_into_shards,
@@ -20,7 +22,7 @@ from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.regions import WHOLE, Floats
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import stamp_of
-from ramctl.records.record import Item, Record, Reject, object_in, string_list
+from ramctl.records.record import Item, JsonObject, Record, Reject, object_in, string_list
 
 Tick = Callable[[int], object]
 STAGE = "clean"
@@ -68,6 +70,7 @@ class Scope:
         """The tags that get a region; the others are counted by reason."""
         tags = string_list(record.fields, "tags")
         kinds, sources = (object_in(record.fields, name) for name in ("kinds", "sources"))
+        named_by = _captions_naming(record.fields)
         found = []
         for place, tag in enumerate(tags):
             if tag in tags[:place]:
@@ -78,7 +81,8 @@ class Scope:
                 counts[why_not] += 1
             else:
                 named = sources.get(tag)
-                bits = source_bits(named if isinstance(named, list) else ())
+                twice = [TWICE] if named_by[tag] > 1 else []
+                bits = source_bits([*(named if isinstance(named, list) else ()), *twice])
                 found.append(WantedTag(place, labels, bits))
         return found
 
@@ -173,6 +177,13 @@ class RegionFinder:
         for (tag, region), score, feature in zip(boxed, seen.scores, features, strict=False):
             _keep_best(best, Found(tag, region.box, float(score), feature))
         return Seen(list(best.values()), features[-1])
+
+
+def _captions_naming(fields: JsonObject) -> Counter[str]:
+    """How many of a record's captions name each tag, as far as it tells."""
+    own = fields.get("caption_tags")
+    told = [tags for tags in own if isinstance(tags, list)] if isinstance(own, list) else []
+    return Counter(chain.from_iterable({*map(str, tags)} for tags in told))
 
 
 def _keep_best(best: dict[int, Found], found: Found) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.region_store import RegionIndex, Shard, source_bits
+from ramctl.data_engine.region_store import TWICE, RegionIndex, Shard, source_bits
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.records.record import BY_CAPTION, BY_TAG, Record, image_name
@@ -50,6 +50,11 @@ def is_named(sources: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """
     generated = np.uint8(source_bits((BY_CAPTION, BY_TAG)))
     return (sources == 0) | (sources & ~generated > 0)
+
+
+def is_named_twice(sources: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Whether two captions or more name a tag with these bits of sources."""
+    return (sources & np.uint8(source_bits((TWICE,)))) > 0
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from ramctl.records.record import (
     Reject,
 )
 
-FORMAT = 2
+FORMAT = 3
 SHARD_INPUTS = 512
 # Each takes a descriptor, of which a process often may have 1,024.
 MOST_MAPS = 128
@@ -58,8 +58,9 @@ REGION = np.dtype(
         ("score", "<f4"),
     ]
 )
+TWICE = "parsed twice"  # beside `parsed`, of a tag that two captions or more name
 # Part of the file format: never renumber.
-_SOURCE_BITS = {PARSED: 1, HUMAN: 2, BY_CAPTION: 4, BY_TAG: 8}
+_SOURCE_BITS = {PARSED: 1, HUMAN: 2, BY_CAPTION: 4, BY_TAG: 8, TWICE: 16}
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]

@@ -134,10 +134,25 @@ $(WORK)/records/generated-$(1).jsonl: $(WORK)/records/parsed.jsonl $(PLAIN:%=$(A
 endef
 $(foreach n,1 $(LATER) taught,$(eval $(call generated,$(n))))
 
+# Witnesses from outside the baseline: two models of the rows' size, each trained on one half of the
+# photos and asked about the other. Plain photos are in neither half.
+$(WORK)/folds/0.jsonl $(WORK)/folds/1.jsonl: $(WORK)/folds/%.jsonl: $(WORK)/records/parsed.jsonl
+	mkdir -p $(@D)
+	awk 'NR % 2 == $*' $< > $@
+
+$(WORK)/folds/0/bundle.json $(WORK)/folds/1/bundle.json: $(WORK)/folds/%/bundle.json: $(WORK)/folds/%.jsonl
+	$(call trained,$<,mini,--seed 0)
+
+$(WORK)/folds/scores.jsonl: $(WORK)/folds/0/bundle.json $(WORK)/folds/1/bundle.json
+	$(RAMCTL) tag --model $(@D)/1 --threshold 0.01 --root $(PHOTOS) $(@D)/0.jsonl \
+	  $(PLAIN:%=$(ALL)/parsed/%.jsonl) > $@
+	$(RAMCTL) tag --model $(@D)/0 --threshold 0.01 --root $(PHOTOS) $(@D)/1.jsonl >> $@
+
 # $(call cleaned,NUMBER)
 define cleaned
-$(WORK)/records/cleaned-$(1).jsonl: $(WORK)/records/generated-$(1).jsonl
-	$(RAMCTL) clean $$< --model $(WORK)/baselines/$(1) --root $(PHOTOS) --work $(WORK)/regions-$(1) -o $$@
+$(WORK)/records/cleaned-$(1).jsonl: $(WORK)/records/generated-$(1).jsonl $(WORK)/folds/scores.jsonl
+	$(RAMCTL) clean $$< --model $(WORK)/baselines/$(1) --root $(PHOTOS) --work $(WORK)/regions-$(1) \
+	  --evidence scores:$(WORK)/folds/scores.jsonl -o $$@
 endef
 $(foreach n,1 $(LATER),$(eval $(call cleaned,$(n))))
 

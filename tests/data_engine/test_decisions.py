@@ -92,7 +92,8 @@ def test_tags_of_protected_sources_stay():
 
 
 def test_what_a_caption_names_goes_only_where_two_kinds_of_evidence_are_against_it():
-    against = np.array([NOT_PREDICTED, OUT_OF_FOLD | SCORES, SCORES, 0, SCORES], np.uint8)
+    own = NOT_PREDICTED | OUT_OF_FOLD  # the same model's: one kind
+    against = np.array([own, OUT_OF_FOLD | SCORES, SCORES, 0, SCORES], np.uint8)
     # Rows of the index count over all labels; this label's come behind 100 others.
     chances = Chances(np.full(105, 0.1, np.float32), np.r_[np.zeros(100, np.uint8), against])
     chances.right[104] = 0.3

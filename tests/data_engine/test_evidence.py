@@ -13,7 +13,7 @@ from ramctl.calibration import Calibration
 from ramctl.data_engine import chances
 from ramctl.data_engine.chances import NOT_PREDICTED, OUT_OF_FOLD, SCORES, estimate, own_log_odds
 from ramctl.data_engine.evidence import FOLDS, RIDGE, Witnesses, _fold, is_named
-from ramctl.data_engine.region_store import REGION, RegionIndex, source_bits
+from ramctl.data_engine.region_store import REGION, TWICE, RegionIndex, source_bits
 from ramctl.errors import RunProblem
 from ramctl.evaluation.matching import Photo
 from ramctl.records.record import Record
@@ -146,6 +146,13 @@ def test_chances_add_up(monkeypatch):
     expected = [-1 + 3, 1 - part * 2, 0.5 + part * 2, -3 + 3]
     assert found.right == pytest.approx(expit(expected), abs=1e-6)
     assert found.against.tolist() == [NOT_PREDICTED, OUT_OF_FOLD, 0, NOT_PREDICTED]
+
+
+def test_a_second_caption_s_word_counts_as_the_first():
+    sources = np.array([source_bits(["parsed", TWICE]), PARSED, GENERATED], np.uint8)
+    assert is_named(sources).tolist() == [True, True, False]
+    found = estimate(np.full(3, -4.0), np.full(3, CAT, np.uint32), sources, [])
+    assert found.right == pytest.approx(expit([2, -1, -4]), abs=1e-6)
 
 
 def test_few_regions_of_a_tag_are_compared_with_those_of_all():
