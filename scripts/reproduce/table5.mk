@@ -72,7 +72,7 @@ final: $(RUNS:%=$(WORK)/predictions/final/%)
 
 missing:
 	$(foreach share,0.5 0.75,$(MAKE) -f scripts/reproduce/table5.mk dev DROP=$(share) \
-	  ROWS="parsed generated" ROUNDS=1 SEEDS="0 1" &&) true
+	  ROWS="parsed generated" ROUNDS=1 SEEDS=0 &&) true
 
 models: $(RUNS:%=$(WORK)/models/%/bundle.json)
 
