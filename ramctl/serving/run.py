@@ -41,7 +41,7 @@ def run(options: ServeOptions) -> Report:
 
         from ramctl.serving.app import LOOPBACK, Limits, make_app
         from ramctl.serving.batcher import Batchers, Wanted
-        from ramctl.serving.protocol import Protocol
+        from ramctl.serving.protocol import closing_after
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn", "h11"):
             raise
@@ -53,7 +53,7 @@ def run(options: ServeOptions) -> Report:
     limits = Limits(options.max_bytes, options.max_seconds)
     app = make_app(options.model, batchers, limits, only_here=is_here)
     config = uvicorn.Config(
-        app, http=partial(Protocol, seconds=options.max_seconds), ws="none", lifespan="off",
+        app, http=closing_after(options.max_seconds), ws="none", lifespan="off",
         log_level="critical" if options.quiet else "error", access_log=False, server_header=False,
         limit_concurrency=MOST_CONNECTIONS, headers=[("connection", "close")],
         timeout_graceful_shutdown=5,
