@@ -26,12 +26,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from ramctl.data_engine.chances import LEAST_CHANCE, NAMES, estimate, own_log_odds
+from ramctl.data_engine.chances import LEAST_CHANCE, NAMES, estimate, independent, own_log_odds
 from ramctl.data_engine.clean import Cleaning, CleanOptions
 from ramctl.data_engine.evidence import is_named
 from ramctl.data_engine.region_store import RegionIndex, WorkFolder
 
-CAUTIOUS = 2  # kinds of evidence that must be against what a caption names
+CAUTIOUS = 2  # independent kinds of evidence that must be against what a caption names
 
 
 def main() -> None:
@@ -105,7 +105,7 @@ def measure(options: argparse.Namespace) -> dict:
             gone = chances.right < LEAST_CHANCE
             result[judge][name] = {"auc": round(float(auc), 3)} | shares(truth, gone, new)
         if old.any():
-            against = np.bitwise_count(found["all"].against) >= CAUTIOUS
+            against = independent(found["all"].against) >= CAUTIOUS
             gone = (found["all"].right < LEAST_CHANCE) & against
             result[judge]["named by the caption"] = shares(truth, gone, old)
     return result
