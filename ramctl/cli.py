@@ -22,6 +22,7 @@ from ramctl.errors import (
     Interrupted,
     RamctlError,
 )
+from ramctl.parts import extra_of, pip_line
 
 PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | eval"
 TEXT = """\
@@ -88,16 +89,11 @@ class LazyGroup(TwoHelps, click.Group):
     invoke_without_command=True,
     short_help="Train an image tagger from captioned photos, then tag photos with it.",
 )
-@click.option("--version", is_flag=True, help="Print the version; with -v, parts and devices too.")
-@click.option("-v", "--verbose", count=True, help="With --version: what works on this machine.")
+@click.option("--version", is_flag=True, help="Print the version; `ramctl doctor` says the rest.")
 @click.pass_context
-def cli(ctx: click.Context, version: bool, verbose: int) -> None:
+def cli(ctx: click.Context, version: bool) -> None:
     if version:
         click.echo(f"ramctl {__version__}")
-        if verbose:
-            from ramctl.about import describe
-
-            click.echo("\n".join(describe()))
         ctx.exit(EXIT_OK)
     if ctx.invoked_subcommand is None:
         click.echo(cli.brief_help(ctx), err=True)
@@ -145,8 +141,11 @@ def _run(arguments: list[str], name: str) -> int:
         _show_traceback(arguments)
         return EXIT_FAILED
     except Exception as error:
+        extra = extra_of(error.name) if isinstance(error, ModuleNotFoundError) else None
         # torch, whose own kind this is on a GPU, need not be there.
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        if extra:
+            _say(name, f"this needs the extra {extra}: {pip_line(extra)}")
+        elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             first = next(iter(str(error).splitlines()), "it is all taken")
             _say(name, f"out of memory: {first} (smaller batches or fewer workers take less)")
         else:

@@ -232,11 +232,16 @@ def resolve_model(name: str) -> Path:
         if not Path(name).is_dir():
             raise UsageProblem(f"model {name}: no such folder")
         return Path(name)
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    shelf = Path(os.environ.get("RAMCTL_MODELS", Path(data) / "ramctl" / "models"))
+    shelf = model_shelf()
     if (shelf / name / META).is_file():
         return shelf / name
     raise UsageProblem(f"model {name!r}: no bundle here under that name, none in {shelf}")
+
+
+def model_shelf() -> Path:
+    """The folder of bundles that are known by name."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(os.environ.get("RAMCTL_MODELS", Path(data) / "ramctl" / "models"))
 
 
 def embedded_bundle() -> Path:

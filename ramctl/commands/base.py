@@ -16,6 +16,7 @@ import click
 from ramctl.commands import COMMANDS
 from ramctl.commands.completion import names_offered
 from ramctl.config import environment_names, load_defaults, require_known_variables
+from ramctl.parts import require
 
 T = TypeVar("T")
 
@@ -165,13 +166,14 @@ class RamctlCommand(TwoHelps):
 
     Its module in this package holds TARGET, the module of its `run` and of the dataclass that run
     takes, as `package.module:Options`, which is imported when the command is called; OPTIONS,
-    under the headings of `--help`; HELP, EXAMPLES and NOTES; and ARGUMENTS where these are not
-    INPUTS.
+    under the headings of `--help`; HELP, EXAMPLES and NOTES; ARGUMENTS where these are not INPUTS;
+    and EXTRA where it needs one of the package's.
     """
 
     def __init__(self, name: str) -> None:
         module = import_module(f"ramctl.commands.{name}")
         self.target = module.TARGET
+        self.extra: str | None = getattr(module, "EXTRA", None)
         self.summary = COMMANDS[name]
         self.examples = [f"  {line}" for line in module.EXAMPLES.strip().splitlines()]
         self.notes = module.NOTES.strip()
@@ -219,6 +221,8 @@ class RamctlCommand(TwoHelps):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command's `run` with its dataclass; the exit code."""
+        if self.extra:
+            require(self.extra, "this command")
         module_name, _, options_name = self.target.partition(":")
         module = import_module(module_name)
         values = self.field_values(ctx.params)

@@ -7,6 +7,7 @@ from ramctl.commands.base import common, option
 from ramctl.records.record import KINDS, SOURCES
 
 TARGET = "ramctl.data_engine.clean:CleanOptions"
+EXTRA = "train"
 HELP = """
 A tag is removed where it is likely to be wrong: by the model's score of its region, by
 predictions learnt from the other records, and by what other taggers said of the photo.

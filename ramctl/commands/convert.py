@@ -7,6 +7,7 @@ from ramctl.commands.base import common, option
 from ramctl.commands.completion import names_offered
 
 TARGET = "ramctl.convert:ConvertOptions"
+EXTRA = "train"
 HELP = """
 Nothing in a checkpoint is executed: a file that holds more than weights is refused.
 hf://owner/name:file stands for any file, if the hub can be reached.

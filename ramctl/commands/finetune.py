@@ -4,7 +4,7 @@ from copy import copy
 
 from ramctl.commands import options, train
 
-TARGET, NOTES = train.TARGET, train.NOTES
+TARGET, EXTRA, NOTES = train.TARGET, train.EXTRA, train.NOTES
 HELP = """
 The model keeps its labels (--labels +FILE adds some); its preset gives the
 settings of fine-tuning. All records are read before the first step.

@@ -6,6 +6,7 @@ from ramctl.commands import options
 from ramctl.commands.base import common
 
 TARGET = "ramctl.data_engine.generate:GenerateOptions"
+EXTRA = "train"
 HELP = "Tags are only added; a tag that clean has removed is not added again."
 EXAMPLES = """
 ramctl parse captions.jsonl | ramctl generate --model model/ > more.jsonl

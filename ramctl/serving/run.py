@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image
 
 from ramctl.errors import Interrupted, RunProblem
+from ramctl.parts import require
 from ramctl.records.report import Report
 from ramctl.tagging.tagger import Tagger
 
@@ -36,16 +37,13 @@ class ServeOptions:
 
 def run(options: ServeOptions) -> Report:
     """Serve until a signal ends it; RunProblem when the address is taken or a part is missing."""
-    try:
-        import uvicorn
+    require("serve", "ramctl serve")
+    import uvicorn
 
-        from ramctl.serving.app import LOOPBACK, Limits, make_app
-        from ramctl.serving.batcher import Batchers, Wanted
-        from ramctl.serving.protocol import closing_after
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn", "h11"):
-            raise
-        raise RunProblem("serve needs the extra: pip install 'ramctl[serve]'") from error
+    from ramctl.serving.app import LOOPBACK, Limits, make_app
+    from ramctl.serving.batcher import Batchers, Wanted
+    from ramctl.serving.protocol import closing_after
+
     report = Report("serve", quiet=options.quiet)
     load = partial(_load, options)
     batchers = Batchers(load, load(Wanted()))

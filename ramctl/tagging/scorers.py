@@ -29,6 +29,7 @@ from ramctl.inference.label_set import (
 from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, number_format
 from ramctl.inference.regions import View, label_boxes
 from ramctl.model.preprocess import Preprocess
+from ramctl.parts import require
 from ramctl.photos.decoding import LIMITS
 from ramctl.records.record import JsonObject
 from ramctl.tagging.selection import DECIMALS, SelectionOptions
@@ -148,6 +149,9 @@ class BundleScorer(Scorer):
 
     def __init__(self, bundle: Bundle, options: TaggerOptions) -> None:
         self._runtime = choose_runtime(bundle, options.runtime, options.device, options.dtype)
+        asked = [f"--{name}" for name in ("boxes", "caption") if getattr(options, name)]
+        if asked or self._runtime == TORCH:
+            require("train", asked[0] if asked else "running this model in torch")
         dtype = number_format(self._runtime)
         self.label_set = choose_labels(
             bundle, options.labels, options.threshold, dtype, options.precision, options.say,
@@ -332,6 +336,7 @@ class PeerScorer(Scorer):
             if getattr(options, name) is not None:
                 raise UsageProblem(f"--{name} needs a bundle, not {spec}")
         words = None if options.labels is None else read_words(options.labels, options.say)
+        require("train", f"model {spec}")
         self._peer = open_peer(
             spec, words.tags if words else [], device=options.device, dtype=options.dtype
         )

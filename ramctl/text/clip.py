@@ -18,6 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.parts import require
 from ramctl.pretrained.hub import local_path
 from ramctl.text.cache import cached_rows
 
@@ -117,9 +118,9 @@ class ClipTextEncoder:
         return rows
 
     def _embed_batch(self, texts: list[str], truncate: bool) -> Rows:
+        tokenizer, model = self._loaded
         import torch
 
-        tokenizer, model = self._loaded
         longest = int(model.config.max_position_embeddings)  # 77, start and end included
         limit = longest if truncate else None
         tokens = tokenizer(
@@ -150,6 +151,7 @@ class ClipTextEncoder:
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """Tokenizer and model; RunProblem when the folder lacks one of them."""
+        require("train", f"embedding words by {self.place}")
         import torch
         from transformers import CLIPTextModelWithProjection
 

@@ -28,6 +28,7 @@ OPTIONS = {
     "eval": ("ramctl.evaluation.run", "EvalOptions", {"truth": "truth.jsonl"}),
     "serve": ("ramctl.serving.run", "ServeOptions", {}),
     "convert": ("ramctl.convert", "ConvertOptions", {"source": "ram.pth"}),
+    "doctor": ("ramctl.doctor", "DoctorOptions", {}),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "ramctl"
 ORDER = [
     {"cli", "commands", "__main__"},
-    {"convert", "ray_engine", "serving"},
+    {"convert", "doctor", "ray_engine", "serving"},
     {"training", "data_engine"},
     {"tagging", "evaluation", "parsing"},
     {"peers"},
@@ -22,12 +22,12 @@ ORDER = [
     {"labels", "calibration"},
     {"photos", "readers"},
     {"records"},
-    {"errors", "config", "about"},
+    {"errors", "config", "parts"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
-SAME_ROOM = {("cli", "commands"), ("__main__", "cli"), ("cli", "about"), ("config", "errors")}
+SAME_ROOM = {("cli", "commands"), ("__main__", "cli"), ("config", "errors"), ("parts", "errors")}
 HEAVY = {"torch", "torchvision", "timm", "transformers", "spacy", "sklearn", "groundingdino"}
-LIGHT = ["cli.py", "about.py", "errors.py", "config.py", "__init__.py", "labels.py", "commands"]
+LIGHT = ["cli.py", "parts.py", "errors.py", "config.py", "__init__.py", "labels.py", "commands"]
 LIGHT += ["records", "photos", "readers", "pages", "checkpoints/bundle.py"]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -224,5 +224,5 @@ def test_without_its_extra_it_names_it():
     missing = "sys.modules['uvicorn'] = None; from ramctl.cli import main; main(sys.argv[1:])"
     done = run(code=missing)
     assert (done.returncode, done.stderr) == (
-        1, "ramctl serve: serve needs the extra: pip install 'ramctl[serve]'\n",
+        1, "ramctl serve: ramctl serve needs the extra serve: pip install 'ramctl[serve]'\n",
     )  # fmt: skip

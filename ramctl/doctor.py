@@ -1,0 +1,188 @@
+"""`ramctl doctor`: what is installed and found on this machine, and how fast it tags."""
+
+import io
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import orjson
+from PIL import Image
+
+from ramctl import __version__
+from ramctl.checkpoints.bundle import EMBEDDED, META, Bundle, embedded_bundle, model_shelf
+from ramctl.errors import RamctlError
+from ramctl.parts import EXTRAS, pip_line
+from ramctl.records.files import user_cache
+from ramctl.records.record import JsonObject
+from ramctl.records.report import Report
+from ramctl.tagging.tagger import Tagger
+
+PACKAGES = (
+    "onnxruntime", "numpy", "pillow", "simplejpeg", "tokenizers", "torch", "timm", "transformers",
+    "spacy", "scikit-learn",
+)  # fmt: skip
+SIZE = (1024, 768)  # of the photos that are tagged: what a web page shows
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorOptions:
+    """What `ramctl doctor` is asked for."""
+
+    model: str = EMBEDDED  # whose speed is measured
+    seconds: float = 5.0  # of that
+    device: str = "auto"
+    json: bool = False
+    command: str = "doctor"
+    argv: tuple[str, ...] = ()
+
+
+def run(options: DoctorOptions) -> Report:
+    """Examine the machine and write what is found to stdout; the report of the run."""
+    found = examine(options.model, options.seconds, options.device)
+    text = orjson.dumps(found).decode() if options.json else "\n".join(describe(found))
+    sys.stdout.write(text + "\n")
+    return Report("doctor")
+
+
+def examine(model: str = EMBEDDED, seconds: float = 5.0, device: str = "auto") -> JsonObject:
+    """Versions, extras, devices, models, folders, and photos/s measured for so many seconds.
+
+    RamctlError for a model that cannot be opened; 0 seconds measure nothing.
+    """
+    return {
+        "ramctl": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "extras": {
+            name: {"purpose": extra.purpose, "missing": extra.missing, "install": pip_line(name)}
+            for name, extra in EXTRAS.items()
+        },
+        "devices": _devices(),
+        "models": [_model(path) for path in _bundles()],
+        "folders": [_folder(path) for path in _folders()],
+        "speed": measure(Tagger.from_pretrained(model, device=device), seconds)
+        if seconds
+        else None,
+    }
+
+
+def describe(found: JsonObject) -> list[str]:
+    """The lines for people of what `examine` found."""
+    rows = [("ramctl", f"{found['ramctl']}, Python {found['python']}, {found['platform']}")]
+    rows += [(name, number or "not installed") for name, number in found["packages"].items()]
+    for name, extra in found["extras"].items():
+        if not extra["missing"]:
+            rows.append((f"[{name}]", f"yes: {extra['purpose']}"))
+        else:
+            rows.append((f"[{name}]", f"no: {extra['install']} ({extra['purpose']})"))
+    rows += [("device", device) for device in found["devices"]]
+    for model in found["models"]:
+        what = model.get("problem") or f"{model['labels']} labels, {_size(model['bytes'])}"
+        rows.append(("model", f"{model['name']}: {what}, {model['path']}"))
+    for folder in found["folders"]:
+        sizes = f"{_size(folder['bytes'])}, {_size(folder['free_bytes'])} free"
+        rows.append((folder["purpose"], f"{folder['path']}: {sizes}"))
+    if speed := found["speed"]:
+        what = f"{speed['photos_per_s']:.4g} photos/s ({speed['how']}; {speed['photos']})"
+        rows.append(("speed", what))
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:{width}}  {text}" for name, text in rows]
+
+
+def measure(tagger: Tagger, seconds: float) -> JsonObject:
+    """How many photos a second the tagger tags, decoding included, start-up not."""
+    stream = io.BytesIO()
+    # No photo comes with the package; what decoding and tagging take depends on the size alone.
+    Image.effect_mandelbrot(SIZE, (-2, -1, 0.7, 1), 90).convert("RGB").save(stream, "JPEG")
+    photo = stream.getvalue()
+    for _ in tagger.tag([photo] * tagger.batch):  # loads the model
+        pass
+    start = time.perf_counter()
+    end = start + seconds
+
+    def photos() -> Iterator[bytes]:
+        while time.perf_counter() < end:
+            yield photo
+
+    n_photos = sum(1 for _ in tagger.tag(photos()))
+    rate = n_photos / (time.perf_counter() - start)
+    what = f"JPEGs of {SIZE[0]}x{SIZE[1]}"
+    return {"photos_per_s": round(rate, 2), "how": tagger.description, "photos": what}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> list[str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    devices = [f"cpu ({cores} cores)"]
+    if find_spec("torch") is None:
+        return devices
+    import torch
+
+    if torch.cuda.is_available():
+        names = (torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        devices += [f"cuda:{index} ({name})" for index, name in enumerate(names)]
+    return devices + ["mps"] * torch.backends.mps.is_available()
+
+
+def _bundles() -> list[Path]:
+    """The bundles that a bare name finds: embedded, here, and on the shelf."""
+    metas = [*Path().glob(f"*/{META}"), *model_shelf().glob(f"*/{META}")]
+    return [embedded_bundle(), *(meta.parent for meta in sorted(metas))]
+
+
+def _model(path: Path) -> JsonObject:
+    facts: JsonObject = {"name": path.name, "path": str(path.absolute())}
+    try:
+        return facts | {"labels": len(Bundle.open(path).labels), "bytes": _bytes(path)}
+    except RamctlError as problem:
+        return facts | {"problem": problem.message}
+
+
+def _folders() -> list[tuple[str, Path]]:
+    """Where something is kept that takes space, and what for."""
+    folders = [("models", model_shelf()), ("cache", user_cache("text").parent)]
+    if find_spec("huggingface_hub"):
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        folders.append(("downloads", Path(HF_HUB_CACHE)))
+    return folders
+
+
+def _folder(purpose_and_path: tuple[str, Path]) -> JsonObject:
+    purpose, path = purpose_and_path
+    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    return {"purpose": purpose, "path": str(path), "bytes": _bytes(path), "free_bytes": free}
+
+
+def _bytes(path: Path) -> int:
+    """The size of a folder's files; one behind several links counts once."""
+    files = {facts.st_ino: facts.st_size for facts in _files(path)}
+    return sum(files.values())
+
+
+def _files(path: Path) -> Iterator[Any]:
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder, name)
+            if file.is_file():
+                yield file.stat()
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

