@@ -1,0 +1,156 @@
+"""Figures of systems on sets of photos, kept in files, and a log of each time that one was made.
+
+Who looks at evaluation photos often enough finds what he wishes to: each look is a line of
+looks.jsonl, written by what looks.
+"""
+
+import datetime
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ramctl.evaluation.benchmarks import open_benchmark
+from ramctl.evaluation.classes import Classes, read_map
+from ramctl.evaluation.comparison import Bootstrap, Comparison
+from ramctl.evaluation.metrics import interval, mean_over_classes
+from ramctl.evaluation.predictions import PredictionTable
+from ramctl.evaluation.reading import Intake, TruthTable
+from ramctl.evaluation.thresholds import Cut
+from ramctl.labels import LabelSystem
+from ramctl.records.report import Rejects, Report
+
+HERE = Path(__file__).parent
+LOG = HERE / "looks.jsonl"
+DEVELOPMENT = ("flickr8k_dev", "judged")  # sets that may be looked at as often as one likes
+RESAMPLES = Bootstrap(1000, 0)
+
+
+def log(set_name: str, model: str, looked_at: str, path: Path = LOG) -> None:
+    """Note that a set's truth was compared with a model's predictions."""
+    if set_name in DEVELOPMENT:
+        return
+    found = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True
+    )
+    look = {
+        "date": datetime.date.today().isoformat(),
+        "commit": found.stdout.strip() or "unknown",
+        "set": set_name,
+        "model": model,
+        "looked_at": looked_at,
+    }
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(look) + "\n")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of a set's photos, and how its classes are asked for."""
+
+    name: str
+    table: TruthTable
+    system: LabelSystem
+    origin: Path | None
+    mapping: Mapping[str, list[str]]
+    ids: Mapping[str, int] | None = None
+
+    @classmethod
+    def of_set(cls, name: str, folder: Path, mapping: Path | None) -> "Truth":
+        """The truth of a shared set."""
+        origin = folder / f"{name}_classes.txt"
+        table = TruthTable.read(str(folder / f"{name}.jsonl"), intake())
+        system = LabelSystem.read(origin)
+        return cls(name, table, system, origin, read_map(mapping) if mapping else {})
+
+    @classmethod
+    def of_benchmark(cls, name: str, data: Path) -> "Truth":
+        """That of a published benchmark; RunProblem naming the file that is missing."""
+        found = open_benchmark(name, data)
+        table = TruthTable.of(found.items, intake())
+        return cls(name, table, found.classes, found.origin, {}, found.ids)
+
+    @property
+    def words(self) -> list[str]:
+        """All strings that the classes are asked for by."""
+        named = (tag for name in self.system.tags for tag in [name, *self.mapping.get(name, [])])
+        return list(dict.fromkeys(named))
+
+    def classes(self, tags: LabelSystem | None = None) -> Classes:
+        """The classes; `tags` is the predictions' label system where its synonyms count."""
+        origin = str(self.origin) if self.origin else None
+        return Classes(self.system, origin, dict(self.mapping), tags, self.ids)
+
+    def compared(self, predictions: Path, tags: LabelSystem | None = None) -> Comparison:
+        """Predictions against the truth."""
+        classes = self.classes(tags)
+        table = PredictionTable.read(str(predictions), classes, Cut.parse(None), intake())
+        return Comparison.of(self.table, table, classes)
+
+
+def intake() -> Intake:
+    report = Report("eval", quiet=True)
+    return Intake(report, Rejects(report, None))
+
+
+def kept(
+    path: Path, predictions: Path, make: Callable[[], dict], look: tuple[str, str, str]
+) -> dict:
+    """The figures in `path`, made anew, and the look noted, where predictions are newer."""
+    if path.exists() and path.stat().st_mtime >= predictions.stat().st_mtime:
+        return json.loads(path.read_text("utf-8"))
+    figures = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures), "utf-8")
+    log(*look)
+    return figures
+
+
+def average_precisions(comparison: Comparison) -> dict:
+    """What can be said later about mAP without looking again: AP by class, and mAP by resample."""
+    resampled = comparison.resampled(RESAMPLES)
+    means = mean_over_classes(resampled)
+    value = float(mean_over_classes(comparison.precisions))
+    # On equal terms with systems that know other classes.
+    all_classes = comparison.with_unknown(comparison.ranked, 0.0)
+    of_all = mean_over_classes(
+        comparison.with_unknown(
+            np.where(
+                np.isnan(resampled) & comparison.has_positives & ~comparison.known, 0.0, resampled
+            ),
+            0.0,
+        )
+    )
+    names = comparison.classes.names
+    ap = (None if np.isnan(p) else float(p) for p in comparison.precisions)
+    return {
+        "photos": len(comparison.photos),
+        "mAP": value,
+        "ci": interval(value, means),
+        "left_out": int((comparison.has_positives & ~comparison.known).sum()),
+        "AP": dict(zip(names, ap, strict=True)),
+        "mAP_unknown_zero": float(mean_over_classes(all_classes)),
+        "resampled": [None if np.isnan(mean) else float(mean) for mean in of_all],
+    }
+
+
+def mean_difference(ours: list[dict], theirs: list[dict]) -> dict:
+    """The endpoint: the mean over the sets of the paired difference in mAP, with its interval.
+
+    Classes that one does not know count 0 for it. Each set's photos are resampled for both systems
+    alike, and apart from the other sets'.
+    """
+    gains = [
+        a["mAP_unknown_zero"] - b["mAP_unknown_zero"] for a, b in zip(ours, theirs, strict=True)
+    ]
+    pairs = [
+        np.array(a["resampled"], float) - np.array(b["resampled"], float)
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    random = np.random.default_rng(0)
+    mean = float(np.mean(gains))
+    resampled = np.mean([random.permutation(own) for own in pairs], axis=0)
+    return {"difference": mean, "ci": interval(mean, resampled, lowest=-1.0), "sets": gains}

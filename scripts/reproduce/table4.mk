@@ -1,0 +1,92 @@
+# The paper's table 4 at small scale: what captioning, text queries, distillation and more labels
+# are worth. The paper's model (no prior of the backbone's classes) on kept features, three seeds.
+#
+#   make -f scripts/reproduce/table4.mk dev      on flickr8k-dev, where choices are made
+#   make -f scripts/reproduce/table4.mk final    on the evaluation photos: once, at the end
+#
+# Needs the shared photos (RAMCTL_SHARED) and all-MiniLM-L6-v2 of the extra [mini]. A run that was
+# stopped goes on. At most 4 core-minutes a model, and 15 models; features are table 5's.
+RAMCTL_SHARED ?= ../shared
+WORK ?= build/table4
+CACHE ?= build/table5/cache
+# Where the other tables are put.
+TABLES ?= build/tables
+SEEDS ?= 0 1 2
+STEPS ?= 600
+# Labels of the smaller label system: the most frequent ones.
+SMALL ?= 300
+SETS ?= flickr8k_test coco80_val voc5_val
+PYTHON ?= python
+RAMCTL ?= $(PYTHON) -m ramctl
+TABLE := $(PYTHON) scripts/reproduce/table4.py
+PHOTOS ?= $(RAMCTL_SHARED)/data/photos
+EVAL ?= $(RAMCTL_SHARED)/data/eval
+CAPTIONED ?= flickr8k-train coco-train diverse-captioned
+# Anything else for `train`.
+MORE ?=
+
+ROWS := plain captioned queries distilled larger
+RUNS := $(foreach s,$(SEEDS),$(foreach r,$(ROWS),$(r)-$(s)))
+
+# One kind of label query and nothing else: what a label owns besides, and the backbone's classes,
+# are no part of the paper's model.
+PAPERS := --set model.prior.classes=0 --set model.prior.class_token=false \
+  --set model.prior.class_sharpness=0 --set model.prior.similarity=false \
+  --set model.labels.own_width=0 --set model.labels.own_bias=false \
+  --set training.decouple_own=false
+TRAINED := --preset mini --root $(PHOTOS) --cache $(CACHE) --steps $(STEPS) $(PAPERS) \
+  --set training.frozen_stages=0 --set training.backbone_lr_factor=0 \
+  --set training.classes_weight=0 --set training.augment.flip=0 \
+  --set training.sampled_labels=64 --set training.warmup_steps=50 $(MORE)
+LEARNT := --set model.labels.kind=learnt --distill none
+WITHOUT := --set model.captioning=false
+OF_plain := $(LEARNT) $(WITHOUT)
+OF_captioned := $(LEARNT)
+OF_queries := --distill none
+OF_distilled := --distill caption
+OF_larger := --distill caption
+
+export OMP_NUM_THREADS := 1
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: dev final models
+dev: $(RUNS:%=$(WORK)/predictions/dev/%)
+	$(TABLE) table --rows $(ROWS) --seeds $(SEEDS) --sets flickr8k_dev --eval $(EVAL) \
+	  --work $(WORK) --out $(WORK)/dev
+
+final: $(RUNS:%=$(WORK)/predictions/final/%)
+	$(TABLE) table --rows $(ROWS) --seeds $(SEEDS) --sets $(SETS) --eval $(EVAL) \
+	  --work $(WORK) --out $(TABLES)/table4
+
+models: $(RUNS:%=$(WORK)/models/%/bundle.json)
+
+$(WORK)/all.jsonl:
+	mkdir -p $(@D)
+	$(RAMCTL) parse $(CAPTIONED:%=$(PHOTOS)/%.jsonl) --build-labels $@
+
+$(WORK)/small.jsonl: $(WORK)/all.jsonl
+	$(TABLE) labels $< --most $(SMALL) > $@
+
+$(WORK)/parsed-%.jsonl: $(WORK)/%.jsonl
+	$(RAMCTL) parse $(CAPTIONED:%=$(PHOTOS)/%.jsonl) --labels $< -o $@
+
+# $(call row,ROW,SEED,LABELS)
+define row
+$(WORK)/models/$(1)-$(2)/bundle.json: $(WORK)/parsed-$(3).jsonl $(WORK)/$(3).jsonl
+	if [ -f $$(@D).work/run.json ]; then $(RAMCTL) train --out $$(@D) --resume; \
+	else $(RAMCTL) train $$< --labels $(WORK)/$(3).jsonl --seed $(2) $(TRAINED) $(OF_$(1)) \
+	  --out $$(@D); fi
+endef
+$(foreach s,$(SEEDS),$(foreach r,plain captioned queries distilled,$(eval $(call row,$(r),$(s),small))))
+$(foreach s,$(SEEDS),$(eval $(call row,larger,$(s),all)))
+
+# $(call predicted,STAMP,SETS)
+define predicted
+$(WORK)/predictions/$(1)/%: $(WORK)/models/%/bundle.json $(WORK)/small.jsonl
+	$(TABLE) predict $(2) --model $(WORK)/models/$$* --small $(WORK)/small.jsonl --eval $(EVAL) \
+	  --cache $(CACHE) --work $(WORK)
+	mkdir -p $$(@D)
+	touch $$@
+endef
+$(eval $(call predicted,dev,flickr8k_dev))
+$(eval $(call predicted,final,$(SETS)))

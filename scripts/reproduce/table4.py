@@ -1,0 +1,211 @@
+#!/usr/bin/env python
+"""The labels, predictions and figures of table4.mk.
+
+    table4.py labels all.jsonl --most 300                 the most frequent labels
+    table4.py predict SET... --model M --small L ...      what a model says of sets
+    table4.py table --rows R... --seeds S... --sets SET... --out W/table4
+
+A class is seen where the smaller label system holds it; others are asked for as words. The
+endpoint: the mean over the sets of the paired difference in mAP of seen classes from the row
+before.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import kept
+import looks
+import numpy as np
+from cells import MEASURED, NONE, Cell, legend, markdown, write
+from looks import Truth
+from tables import PAPER
+
+from ramctl.checkpoints.bundle import Bundle
+from ramctl.evaluation.comparison import Comparison
+from ramctl.evaluation.metrics import interval, mean_over_classes
+from ramctl.labels import LabelSystem
+from ramctl.records.jsonl import dumps
+
+COLUMNS = ("seen categories", "captioning", "textual queries", "distillation")
+SETS = {own["name"]: own for own in PAPER["sets"]}
+BENCHMARKS = ("OPPO-common", "OpenImages-common", "OpenImages-rare")
+
+
+def truth_of(name: str, folder: Path) -> Truth:
+    """The truth of a shared set."""
+    return Truth.of_set(name, folder, looks.HERE / "maps" / f"{SETS[name]['map']}.tsv")
+
+
+def seen(truth: Truth, small: LabelSystem) -> np.ndarray:
+    """Which classes (C,) the smaller label system holds, by any word that they are asked for."""
+    names = truth.system.tags
+    asked = ([name, *truth.mapping.get(name, [])] for name in names)
+    return np.array([any(small.ids(word) for word in words) for words in asked])
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Predictions of sets by a model; learnt queries know no other words than their labels."""
+    bundle = Bundle.open(options.model)
+    is_learnt = bundle.preset.model.labels.kind == "learnt"
+    for name in options.sets:
+        truth = truth_of(name, options.eval)
+        words = [word for word in truth.words if not is_learnt or bundle.labels.ids(word)]
+        asked = options.work / "words" / f"{options.model.name}.{name}.txt"
+        asked.parent.mkdir(parents=True, exist_ok=True)
+        asked.write_text("".join(f"{word}\n" for word in words), "utf-8")
+        out = predictions(options.work, options.model.name, name)
+        if not out.exists():
+            records = options.eval / f"{name}.jsonl"
+            kept.predict(records, options.model, asked, options.cache, out)
+
+
+def predictions(work: Path, run: str, name: str) -> Path:
+    """Where a run's predictions of a set are."""
+    return work / "predictions" / name / f"{run}.jsonl"
+
+
+class Figures:
+    """The figures of all runs; each is kept, and each look noted."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.work, self.seeds = options.work, options.seeds
+        self.small = LabelSystem.read(options.work / "small.jsonl")
+        self.truths = {name: truth_of(name, options.eval) for name in options.sets}
+
+    def of(self, row: str, seed: str, name: str) -> dict:
+        """mAP of seen and of other classes, as they are and resampled."""
+        truth, run = self.truths[name], f"{row}-{seed}"
+        path = predictions(self.work, run, name)
+
+        def make() -> dict:
+            return self._measure(truth, truth.compared(path))
+
+        look = (name, run, "mAP of seen and unseen classes (table 4)")
+        return looks.kept(self.work / "figures" / name / f"{run}.json", path, make, look)
+
+    def _measure(self, truth: Truth, comparison: Comparison) -> dict:
+        resampled, is_seen = comparison.resampled(looks.RESAMPLES), seen(truth, self.small)
+        found = {}
+        for kind, classes in (("seen", is_seen), ("unseen", ~is_seen & comparison.known)):
+            value = float(mean_over_classes(comparison.precisions[classes]))
+            means = mean_over_classes(resampled[:, classes]).tolist()
+            found[kind] = None if np.isnan(value) else {"mAP": value, "resampled": means}
+        return found
+
+    def mean(self, row: str, name: str, kind: str) -> tuple[float, float] | None:
+        """Mean mAP over the seeds and its spread; None where the row cannot be asked."""
+        found = [self.of(row, seed, name)[kind] for seed in self.seeds]
+        if None in found:
+            return None
+        values = [own["mAP"] for own in found]
+        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+    def difference(self, row: str, base: str, kind: str) -> dict | None:
+        """The endpoint: over the sets, of the mean over the seeds; photos and seeds resampled."""
+        gains, resampled, random = [], [], np.random.default_rng(0)
+        for name in self.truths:
+            pairs = [
+                (self.of(row, s, name)[kind], self.of(base, s, name)[kind]) for s in self.seeds
+            ]
+            if any(None in pair for pair in pairs):
+                return None
+            gains.append(np.mean([a["mAP"] - b["mAP"] for a, b in pairs]))
+            own = np.array([np.array(a["resampled"]) - b["resampled"] for a, b in pairs])
+            drawn = random.integers(len(own), size=(own.shape[1], len(own)))
+            by_photos = random.permutation(own.shape[1])
+            resampled.append([own[drawn[i], by_photos[i]].mean() for i in range(own.shape[1])])
+        mean = float(np.mean(gains))
+        means = np.mean(resampled, axis=0)
+        return {"difference": mean, "ci": interval(mean, means, lowest=-1.0)}
+
+
+def table(options: argparse.Namespace) -> None:
+    """Table 4 as Markdown, CSV and JSON."""
+    figures, paper = Figures(options), {own["row"]: own["paper"] for own in PAPER["table4"]}
+    sizes = dict.fromkeys(options.rows, str(len(figures.small)))
+    sizes["larger"] = str(len(LabelSystem.read(options.work / "all.jsonl")))
+    columns = [
+        f"{SETS[name]['title']}, {kind}" for name in options.sets for kind in ("seen", "unseen")
+    ]
+    ours, theirs = [], []
+    for row in options.rows:
+        cells = []
+        for name in options.sets:
+            for kind in ("seen", "unseen"):
+                found = figures.mean(row, name, kind)
+                shown = f"{100 * found[0]:.1f} ± {100 * found[1]:.1f}" if found else "x"
+                title, status = f"{SETS[name]['title']}, {kind}", MEASURED if found else NONE
+                cells.append(Cell(row, title, f"labels: {kind}", "", status, shown))
+        ours.append(([row, sizes[row], *paper[row][1:4]], cells))
+        paper_cells = [
+            Cell(row, title, "", number, NONE)
+            for title, number in zip(BENCHMARKS, paper[row][4:], strict=True)
+        ]
+        theirs.append(([row, *paper[row][:4]], paper_cells))
+    lines = [
+        "The endpoint, fixed beforehand: mean over the sets of the paired difference in mAP.",
+        "",
+    ]
+    differences = {}
+    for base, row in zip(options.rows, options.rows[1:], strict=False):
+        for kind in ("seen", "unseen"):
+            own = figures.difference(row, base, kind)
+            if own is not None:
+                differences[f"{row} - {base}, {kind}"] = own
+                low, high = own["ci"] or (-1.0, 1.0)
+                told = "" if low > 0 or high < 0 else ", cannot tell"
+                lines.append(
+                    f"- {row} - {base}, {kind} classes: {100 * own['difference']:+.1f} points "
+                    f"(95 % {100 * low:+.1f} to {100 * high:+.1f}{told})"
+                )
+    lead = ("case", *COLUMNS)
+    cells = [cell for _, row in ours + theirs for cell in row]
+    text = "\n".join(
+        (
+            markdown(
+                "Table 4, the shared photos: mAP, mean and spread of seeds",
+                columns,
+                ours,
+                lead=lead,
+            ),
+            "\n".join([*lines, "", ""])
+            + markdown("Table 4 of the paper", BENCHMARKS, theirs, lead=lead),
+            legend(cells),
+        )
+    )
+    write(options.out, text, cells, differences=differences)
+    print(text)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    labels = commands.add_parser("labels")
+    labels.add_argument("labels", type=Path)
+    labels.add_argument("--most", type=int, required=True)
+    one = commands.add_parser("predict")
+    one.add_argument("sets", nargs="+")
+    for name in ("model", "small", "eval", "cache", "work"):
+        one.add_argument(f"--{name}", type=Path, required=True)
+    whole = commands.add_parser("table")
+    for name in ("rows", "seeds", "sets"):
+        whole.add_argument(f"--{name}", nargs="+", required=True)
+    for name in ("eval", "work", "out"):
+        whole.add_argument(f"--{name}", type=Path, required=True)
+    options = parser.parse_args()
+    if options.command == "labels":
+        system = LabelSystem.read(options.labels)
+        most = sorted(system, key=lambda label: -(label.count or 0))[: options.most]
+        sys.stdout.buffer.write(b"".join(dumps(label.to_json()) for label in most))
+    elif options.command == "predict":
+        predict(options)
+    else:
+        table(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,404 @@
+#!/usr/bin/env python
+"""The paper's tables 1 to 3 and what class lists cover, as far as files and weights are there.
+
+    tables.py table1 --shared S --data D --work W         classes and photos found
+    tables.py table2 table3 --shared S --data D ...       mAP; precision/recall
+    tables.py coverage --shared S --data D --work W       what label systems hold of class lists
+    tables.py put W --into scripts/reproduce/README.md    the tables into the document
+
+Each writes W/NAME.md, .csv and .json. paper.toml says what a cell needs. A system's predictions and
+figures are kept in W: a second run makes what is missing. Each look at photos of an evaluation set
+is noted in looks.jsonl.
+"""
+
+import argparse
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import looks
+import numpy as np
+import rivals
+from cells import MEASURED, NEEDS, NONE, PRIVATE, Cell, legend, markdown, setting_in_words, write
+from looks import Truth
+from planted import write_table
+
+from ramctl.checkpoints.bundle import Bundle, embedded_bundle
+from ramctl.errors import RunProblem
+from ramctl.evaluation.benchmarks import BENCHMARKS, open_benchmark
+from ramctl.evaluation.comparison import Comparison
+from ramctl.evaluation.figures import decision_figures
+from ramctl.evaluation.metrics import Counts
+from ramctl.evaluation.operating_point import Goal
+from ramctl.labels import LabelSystem
+from ramctl.records.jsonl import dumps
+
+PAPER = tomllib.loads((looks.HERE / "paper.toml").read_text("utf-8"))
+OWN = ("mini", "probe", "imagenet")  # systems that need no weights but the embedded model's
+TITLES = {
+    "mini": "mini, the embedded model",
+    "probe": "linear probe of its features, 5-fold (a peer)",
+    "imagenet": "names of its ImageNet classes",
+}
+PRINTED = ("table1", "table2", "table3", "table4", "coverage", "limits")
+
+
+class Missing(Exception):
+    """What a cell needs."""
+
+
+class Tables:
+    """What is there: data, weights, predictions; what is made goes into `work`."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.shared: Path = options.shared
+        self.data: Path = options.data
+        self.weights: Path | None = options.weights
+        self.predictions: Path | None = options.predictions
+        self.work: Path = options.work
+        chosen = [own for own in PAPER["sets"] if own["name"] in options.sets]
+        self.sets = {own["name"]: own for own in chosen}
+        self.benchmarks = {own["name"]: own for own in PAPER["benchmarks"]}
+        self.systems = {own["name"]: own for own in PAPER["systems"]}
+
+    def truth(self, name: str) -> Truth:
+        """The truth of a shared set or a benchmark; Missing its files."""
+        if name in self.sets:
+            mapping = looks.HERE / "maps" / f"{self.sets[name]['map']}.tsv"
+            return Truth.of_set(name, self.shared / "data" / "eval", mapping)
+        if name not in BENCHMARKS:
+            raise Missing(f"`eval --benchmark {name}`, which does not exist yet")
+        try:
+            return Truth.of_benchmark(name, self.annotations)
+        except RunProblem as problem:
+            raise Missing(missing_file(problem)) from problem
+
+    @cached_property
+    def annotations(self) -> Path:
+        """Owners' files: the user's folder, else the lists that are shared."""
+        return self.data if self.data.is_dir() else self.shared / "labels" / "ram"
+
+    def predicted(self, system: str, name: str, truth: Truth) -> Path:
+        """A system's predictions for a set or benchmark, made where that can be; else Missing."""
+        given = [] if self.predictions is None else [*(self.predictions / system).glob("*")]
+        for path in sorted(given):
+            if path.name.partition(".")[0] == name:
+                return path
+        path = self.work / "predictions" / system / f"{name}.jsonl"
+        if path.exists():
+            return path
+        if system in ("probe", "imagenet"):
+            self._write_rival(system, name, truth, path)
+        else:
+            self._tag(self._model(system), name, truth, path)
+        return path
+
+    def _model(self, system: str) -> str:
+        own = self.systems[system]
+        if system == "mini":
+            return "mini"
+        file = own.get("weights")
+        weights = (self.weights or Path("WEIGHTS")) / file if file else None
+        if weights is None or not weights.exists():
+            raise Missing(f"`{file}` in WEIGHTS" if file else f"`{system}/` in PREDICTIONS")
+        if "convert" not in own:
+            return str(own["model"].format(weights))
+        bundle = self.work / "bundles" / system
+        if not bundle.exists():
+            tags = self.shared / "labels" / "ram"
+            options = [str(tags / o) if o.endswith(".txt") else o for o in own["convert"]]
+            ramctl("convert", str(weights), *options, "--out", str(bundle))
+        return f"{bundle}/"
+
+    def _photos(self, name: str) -> Path:
+        if name in self.sets:
+            return self.shared / "data" / "eval"
+        folder = self.data / self.benchmarks[name]["photos"]
+        if not folder.is_dir():
+            raise Missing(f"`{self.benchmarks[name]['photos']}/` in DATA, the photos")
+        return folder
+
+    def _tag(self, model: str, name: str, truth: Truth, path: Path) -> None:
+        root = self._photos(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        words, asked = path.with_suffix(".words"), path.with_suffix(".photos.jsonl")
+        words.write_text("".join(f"{word}\n" for word in truth.words), "utf-8")
+        asked.write_bytes(b"".join(photo_lines(truth)))
+        ramctl(
+            "tag", str(asked), "--root", str(root), "--model", model, "--labels", str(words),
+            "--dense", "--resume", "-o", str(path),
+        )  # fmt: skip
+
+    def _write_rival(self, system: str, name: str, truth: Truth, path: Path) -> None:
+        if name not in self.sets:
+            raise Missing("a shared set: it is trained on the photos themselves")
+        records = self.shared / "data" / "eval" / f"{name}.jsonl"
+        keep = self.work / "features" / f"{name}.npz"
+        names, features, probabilities = rivals.pooled(records, embedded_bundle(), keep)
+        if system == "imagenet":
+            words = {own: [own, *truth.mapping.get(own, [])] for own in truth.system.tags}
+            found = rivals.by_names(probabilities, words)
+        else:
+            rows = [[photo.name for photo in truth.table.photos].index(n) for n in names]
+            classes = truth.classes()
+            scores = rivals.out_of_fold(features, truth.table.code(classes, rows))
+            found = dict(zip(truth.system.tags, scores.T, strict=True))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = np.stack(list(found.values()), 1)
+        path.write_text("".join(rivals.lines(names, list(found), columns)), "utf-8")
+
+    def figures(self, system: str, name: str) -> dict:
+        """mAP, precision and recall of a system on a set or benchmark, kept; else Missing."""
+        if name == "oppo-common":
+            raise Missing(PRIVATE)
+        truth = self.truth(name)
+        predictions = self.predicted(system, name, truth)
+        path = self.work / "figures" / system / f"{name}.json"
+        look = (name, system, "mAP, precision and recall (tables 2 and 3)")
+        return looks.kept(
+            path, predictions, lambda: self._measure(system, name, truth, predictions), look
+        )
+
+    def _measure(self, system: str, name: str, truth: Truth, predictions: Path) -> dict:
+        tags = Bundle.open(embedded_bundle()).labels if system == "mini" else None
+        comparison = truth.compared(predictions, tags)
+        wanted = self._precision(system, name, comparison)
+        try:
+            decided, note = Goal(wanted).decide(comparison), f"at precision {wanted:.3f}"
+        except RunProblem as problem:  # tags without scores, or none is so precise
+            decided, note = comparison, f"as given: {problem}"
+        return looks.average_precisions(comparison) | precision_recall(decided) | {"note": note}
+
+    def _precision(self, system: str, name: str, comparison: Comparison) -> float:
+        """What all systems' precision is to be: RAM's in the paper, on shared sets mini's own."""
+        if name in self.benchmarks:
+            place = list(self.benchmarks).index(name)
+            return float(self.systems["RAM-14M"]["pr"][place].split("/")[0]) / 100
+        if system == "mini":
+            return precision_recall(Goal().decide(comparison))["CP"]
+        return float(self.figures("mini", name)["CP"])
+
+    def cell(self, system: str, name: str, column: str, kind: str) -> Cell:
+        """A cell of table 2 (`map`) or 3 (`pr`)."""
+        paper, marks = "", self.sets.get(name, {}).get("seen", {}).get(system, "")
+        if name in self.benchmarks:
+            values = self.systems[system].get(kind)
+            paper = marks = values[list(self.benchmarks).index(name)] if values else ""
+        about = (system, column, setting_in_words(marks), paper)
+        if paper in ("x", "*"):
+            return Cell(*about, NONE)
+        try:
+            found = self.figures(system, name)
+        except Missing as missing:
+            status = PRIVATE if str(missing) == PRIVATE else NEEDS
+            return Cell(*about, status, needs="" if status == PRIVATE else str(missing))
+        plus = "+" if found["left_out"] else ""
+        end = "" if paper or not marks else f" {marks}"
+        if kind == "map":
+            return Cell(*about, MEASURED, f"{100 * found['mAP']:.1f}{plus}{end}")
+        return Cell(*about, MEASURED, f"{100 * found['CP']:.1f}/{100 * found['CR']:.1f}{plus}{end}")
+
+    def rows(self, kind: str, names: Sequence[str], systems: Sequence[str], columns: dict) -> list:
+        """The rows of a table: words in front, and cells."""
+        found = []
+        for system in systems:
+            own = self.systems.get(system, {})
+            lead = [
+                TITLES.get(system, system),
+                own.get("tags" if kind == "map" else "backbone", ""),
+            ]
+            found.append((lead, [self.cell(system, name, columns[name], kind) for name in names]))
+        return found
+
+    def table(self, kind: str) -> None:
+        """Table 2 (`map`) or 3 (`pr`): the paper's sets, and ours."""
+        number, what = ("table2", "mAP") if kind == "map" else ("table3", "precision/recall")
+        lead = ("method", "tags" if kind == "map" else "backbone")
+        benchmarks = {name: own["title"] for name, own in self.benchmarks.items()}
+        sets = {name: own["title"] for name, own in self.sets.items()}
+        listed = [name for name, own in self.systems.items() if kind in own]
+        given = [name for name in self.systems if name not in OWN and self._is_there(name)]
+        big = self.rows(kind, list(benchmarks), [*listed, "mini"], benchmarks)
+        small = self.rows(kind, list(sets), [*OWN, *given], sets)
+        cells = [cell for _, row in big + small for cell in row]
+        ends, more = "", {}
+        if kind == "map":
+            ours = [self.figures("mini", name) for name in sets]
+            others = [s for s in (*OWN[1:], *given) if all(self._has(s, name) for name in sets)]
+            theirs = {s: [self.figures(s, name) for name in sets] for s in others}
+            more = {s: looks.mean_difference(ours, own) for s, own in theirs.items()}
+            ends = endpoint(more)
+        text = "\n".join(
+            (
+                markdown(
+                    f"{number.capitalize()[:5]} {number[5:]}: {what}, the paper's sets",
+                    list(benchmarks.values()),
+                    big,
+                    lead=lead,
+                ),
+                markdown(f"{what}, the shared sets", list(sets.values()), small, lead=lead),
+                ends + legend(cells),
+            )
+        )
+        write(self.work / number, text, cells, differences=more)
+
+    def _is_there(self, system: str) -> bool:
+        try:
+            self._model(system)
+        except Missing:
+            return bool(self.predictions and (self.predictions / system).is_dir())
+        return True
+
+    def _has(self, system: str, name: str) -> bool:
+        return (self.work / "figures" / system / f"{name}.json").exists()
+
+    def table1(self) -> None:
+        """Classes and photos of each set, the paper's and those that are found."""
+        rows = []
+        for name, own in self.benchmarks.items():
+            paper = (str(own["classes"]), own["images"])
+            rows.append(([own["title"]], self._sizes(name, own["title"], paper)))
+        for name in ("hico-600", "imagenet-multi-1000"):
+            rows.append(([f"{name} (RAM++'s)"], self._sizes(name, name, ("", ""))))
+        for name, own in self.sets.items():
+            rows.append(([own["title"]], self._sizes(name, own["title"], ("", ""))))
+        cells = [cell for _, row in rows for cell in row]
+        text = markdown("Table 1: test sets", ["classes", "photos"], rows, lead=("set",))
+        write(self.work / "table1", text + "\nIn brackets: the paper's number.\n", cells)
+
+    def _sizes(self, name: str, title: str, paper: tuple[str, str]) -> list[Cell]:
+        columns = list(zip(("classes", "photos"), paper, strict=True))
+        if name == "oppo-common":
+            return [Cell(title, column, "", number, PRIVATE) for column, number in columns]
+        try:
+            truth = self.truth(name)
+        except Missing as missing:
+            return [Cell(title, c, "", number, NEEDS, needs=str(missing)) for c, number in columns]
+        found = f"{len(truth.system):,}", f"{len(truth.table.photos):,}"
+        return [
+            Cell(title, c, "", number, MEASURED, own)
+            for (c, number), own in zip(columns, found, strict=True)
+        ]
+
+    def coverage(self) -> None:
+        """How much of each class list the label systems hold, by name or synonym."""
+        lists = self.shared / "labels" / "ram"
+        systems = {
+            "mini": Bundle.open(embedded_bundle()).labels,
+            "RAM": LabelSystem.read(lists / "ram_tag_list.txt"),
+            "Tag2Text": LabelSystem.read(lists / "tag2text_ori_tag_list.txt"),
+        }
+        rows = []
+        for name, title in self._class_lists():
+            try:
+                classes = self._classes(name, lists)
+            except Missing as missing:
+                cells = [Cell(title, s, "", "", NEEDS, needs=str(missing)) for s in systems]
+                rows.append(([title, ""], cells))
+                continue
+            cells = []
+            for system, labels in systems.items():
+                held = sum(bool(labels.ids(tag)) for tag in classes)
+                ours = f"{held} ({held / len(classes):.0%})"
+                cells.append(Cell(title, system, "", "", MEASURED, ours))
+            rows.append(([title, str(len(classes))], cells))
+        columns = [f"{name}, {len(labels):,} labels" for name, labels in systems.items()]
+        text = markdown("Coverage of class lists", columns, rows, lead=("class list", "classes"))
+        text += (
+            "\nClasses that a label system names, ours by synonyms too: theirs are not published.\n"
+        )
+        write(self.work / "coverage", text, [cell for _, row in rows for cell in row])
+
+    def _class_lists(self) -> list[tuple[str, str]]:
+        own = [(name, own["title"]) for name, own in (self.benchmarks | self.sets).items()]
+        return [*own, ("imagenet1k_sample", "ImageNet-1k"), ("hico-600", "HICO")]
+
+    def _classes(self, name: str, lists: Path) -> list[str]:
+        if name == "oppo-common":
+            raise Missing("its owners, who publish nothing")
+        if name == "ade20k-clean":
+            listed = LabelSystem.read(lists / "ade20k_clean_labels_issue84.txt").tags
+        elif (path := self.shared / "data" / "eval" / f"{name}_classes.txt").exists():
+            listed = LabelSystem.read(path).tags
+        elif name == "coco-80":
+            listed = LabelSystem.read(path.with_name("coco80_val_classes.txt")).tags
+        elif name not in BENCHMARKS:
+            raise Missing(f"`eval --benchmark {name}`, which does not exist yet")
+        else:
+            try:
+                listed = open_benchmark(name, self.annotations).classes.tags
+            except RunProblem as problem:
+                raise Missing(missing_file(problem)) from problem
+        return list(dict.fromkeys(listed))
+
+
+def missing_file(problem: RunProblem) -> str:
+    """What a benchmark's folder lacks, as a cell says it."""
+    return f"{str(problem).partition(': no ')[2].removesuffix(' in it') or problem} in DATA"
+
+
+def photo_lines(truth: Truth) -> list[bytes]:
+    """Records that name the truth's photos and nothing else."""
+    return [dumps({"image": photo.name}) for photo in truth.table.photos]
+
+
+def precision_recall(comparison: Comparison) -> dict:
+    """CP and CR of decisions."""
+    counts = Counts.of_packed(comparison.packed, comparison.truth, comparison.style)
+    found = decision_figures(counts, comparison.is_averaged, comparison.counted)
+    return {name: float(found[name]) for name in ("CP", "CR")}
+
+
+def endpoint(differences: dict[str, dict]) -> str:
+    """The one figure that was fixed beforehand, in words."""
+    lines = [
+        "The endpoint, fixed beforehand: mean over the sets of the paired difference in mAP.",
+        "",
+    ]
+    for system, own in differences.items():
+        low, high = own["ci"]
+        told = "" if low > 0 or high < 0 else ", cannot tell"
+        lines.append(
+            f"- mini - {system}: {100 * own['difference']:+.1f} points "
+            f"(95 % {100 * low:+.1f} to {100 * high:+.1f}{told})"
+        )
+    return "\n".join([*lines, "", ""])
+
+
+def ramctl(*arguments: str) -> None:
+    """Run the command; its messages are shown."""
+    subprocess.run([sys.executable, "-m", "ramctl", *arguments], check=True)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("what", nargs="+")
+    for name in ("shared", "data", "weights", "predictions", "work", "into"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--sets", nargs="+", default=["flickr8k_test", "coco80_val", "voc5_val"])
+    options = parser.parse_args()
+    if options.what[0] == "put":
+        texts = [(Path(options.what[1]) / f"{name}.md") for name in PRINTED]
+        text = "\n".join(path.read_text("utf-8") for path in texts if path.exists())
+        write_table(text.strip(), options.into, "tables")
+        return
+    tables = Tables(options)
+    works = {
+        "table1": tables.table1,
+        "table2": lambda: tables.table("map"),
+        "table3": lambda: tables.table("pr"),
+        "coverage": tables.coverage,
+    }
+    for name in options.what:
+        works[name]()
+        print((options.work / f"{name}.md").read_text("utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The paper's tables beside our figures: scripts/reproduce/tables.mk and table4.mk."""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+
+FOLDER = REPOSITORY / "scripts" / "reproduce"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch, tmp_path):
+    """The scripts can be imported, and note looks in a file of the test's own."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import looks
+
+    log = tmp_path / "looks.jsonl"
+    monkeypatch.setattr(looks.log, "__defaults__", (log,))
+    return log
+
+
+def noted(log: Path) -> list[tuple[str, str]]:
+    lines = log.read_text("utf-8").splitlines() if log.exists() else []
+    return [(line["set"], line["model"]) for line in map(json.loads, lines)]
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A shared folder with one small set, in the form of flickr8k_test."""
+    folder = tmp_path / "shared" / "data" / "eval"
+    folder.mkdir(parents=True)
+    rows = [
+        {"image": f"{n}.jpg", "tags": [["dog"], ["sea"], ["dog", "sea"], []][n % 4]}
+        for n in range(40)
+    ]
+    for name in ("flickr8k_test", "coco80_val"):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / f"{name}_classes.txt").write_text("dog\nsea\n")
+    return tmp_path / "shared"
+
+
+def given(folder: Path, system: str, name: str, skill: float) -> None:
+    """Predictions that are right by `skill`."""
+    random = np.random.default_rng(1)
+    (folder / system).mkdir(parents=True, exist_ok=True)
+    lines = []
+    for n in range(40):
+        right = np.array([n % 4 in (0, 2), n % 4 in (1, 2)])
+        scores = np.clip(skill * right + (1 - skill) * random.random(2), 0, 1).round(4).tolist()
+        first = {} if n else {"label_names": ["dog", "sea"]}
+        lines.append(json.dumps({"image": f"{n}.jpg", "dense": scores, **first}))
+    (folder / system / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def options(tmp_path, shared):
+    found = tmp_path / "predictions"
+    for system, skill in (("mini", 0.9), ("probe", 0.2), ("imagenet", 0.1), ("RAM-14M", 0.95)):
+        for name in ("flickr8k_test", "coco80_val"):
+            given(found, system, name, skill)
+    return argparse.Namespace(
+        shared=shared, data=tmp_path / "data", weights=None, predictions=found,
+        work=tmp_path / "work", sets=["flickr8k_test", "coco80_val"],
+    )  # fmt: skip
+
+
+def test_a_cell_says_what_was_measured_what_it_needs_and_what_the_paper_has(options, scripts):
+    from tables import Tables
+
+    Tables(options).table("map")
+    text = (options.work / "table2.md").read_text("utf-8")
+    lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if "|" in line}
+    assert "| private (86.9) | needs [" in lines["ML-Decoder"].replace("82.4+", "86.9")
+    assert "`ram_swin_large_14m.pth` in WEIGHTS" not in text.split("Needs:")[0]
+    rows = list(csv.DictReader((options.work / "table2.csv").open(encoding="utf-8")))
+    by = {(row["row"], row["column"]): row for row in rows}
+    assert by["ML-Decoder", "OpenImages-common"]["setting"].startswith("supervised")
+    assert by["RAM-4M", "COCO-80"]["setting"].startswith("has seen training photos")
+    assert by["RAM-4M", "ADE20k"]["setting"] == "zero-shot"
+    assert by["MKT", "OPPO-common"]["status"] == "private"
+    assert by["Tag2Text-4M", "ADE20k"]["status"] == "not evaluated"
+    assert by["MKT", "COCO-80"]["status"] == "needs"
+    assert by["MKT", "COCO-80"]["needs"] == "annotations/instances_val2017.json in DATA"
+    measured = by["RAM-14M", "Flickr8k"]
+    assert (measured["status"], measured["ours"]) == ("measured", "100.0")
+    assert by["mini", "Flickr8k"]["ours"].endswith(" t")
+    content = json.loads((options.work / "table2.json").read_text("utf-8"))
+    assert content["cells"][0].keys() == rows[0].keys()
+    gains = content["differences"]
+    assert gains["probe"]["difference"] > 0.05 and gains["probe"]["ci"][0] > 0
+    assert abs(gains["RAM-14M"]["difference"]) < 0.02
+    assert "- mini - probe: +" in text
+
+
+def test_each_look_is_noted_once_and_a_second_table_looks_no_more(options, scripts):
+    from tables import Tables
+
+    Tables(options).table("map")
+    expected = {
+        (name, system)
+        for name in ("flickr8k_test", "coco80_val")
+        for system in ("mini", "probe", "imagenet", "RAM-14M")
+    }
+    assert len(noted(scripts)) == len(expected) and set(noted(scripts)) == expected
+    Tables(options).table("map")
+    Tables(options).table("pr")
+    assert len(noted(scripts)) == len(expected)
+    given(options.predictions, "RAM-14M", "coco80_val", 0.3)  # new predictions: a new look
+    Tables(options).table("map")
+    assert noted(scripts)[len(expected) :] == [("coco80_val", "RAM-14M")]
+
+
+def test_development_photos_may_be_looked_at_without_a_note(scripts):
+    import looks
+
+    looks.log("flickr8k_dev", "mini", "anything")
+    assert noted(scripts) == []
+    looks.log("voc5_val", "mini", "mAP")
+    assert noted(scripts) == [("voc5_val", "mini")]
+
+
+def test_every_look_on_file_has_all_fields():
+    lines = (FOLDER / "looks.jsonl").read_text("utf-8").splitlines()
+    for look in map(json.loads, lines):
+        assert list(look) == ["date", "commit", "set", "model", "looked_at"]
+
+
+def test_precision_is_matched_to_that_of_mini_on_shared_sets(options):
+    from tables import Tables
+
+    tables = Tables(options)
+    tables.table("pr")
+    wanted = tables.figures("mini", "coco80_val")["CP"]
+    for system in ("probe", "RAM-14M"):
+        found = tables.figures(system, "coco80_val")
+        assert found["CP"] >= wanted or found["note"].startswith("as given")
+    assert "/" in json.loads((options.work / "table3.json").read_text())["cells"][-1]["ours"]
+
+
+def test_the_probe_never_sees_the_photo_that_it_scores():
+    import rivals
+
+    random = np.random.default_rng(0)
+    features = random.normal(size=(100, 20)).astype(np.float32)
+    noise = random.integers(0, 2, (100, 3)).astype(np.int8)
+    own = rivals.out_of_fold(features, noise, 1e-6)
+    right = [np.corrcoef(own[:, c], noise[:, c])[0, 1] for c in range(3)]
+    assert max(np.abs(right)) < 0.35  # fitted on themselves it is 1
+    real = (features[:, :3] > 0).astype(np.int8)
+    own = rivals.out_of_fold(features, real, 1e-2)
+    assert min(np.corrcoef(own[:, c], real[:, c])[0, 1] for c in range(3)) > 0.6
+
+
+def test_imagenet_names_stand_for_the_class_that_they_are_a_kind_of(monkeypatch):
+    import rivals
+
+    names = ["sports car, sport car", "car wheel", "freight car", "tabby, tabby cat", "oar"]
+    monkeypatch.setattr(rivals, "class_names", lambda: names)
+    probabilities = np.array([[0.1, 0.2, 0.3, 0.15, 0.25]])
+    found = rivals.by_names(probabilities, {"car": ["car"], "cat": ["cat"], "sea": ["sea"]})
+    assert {name: own.tolist() for name, own in found.items()} == {
+        "car": pytest.approx([0.4]), "cat": pytest.approx([0.15]),
+    }  # fmt: skip
+
+
+def test_classes_that_one_system_does_not_know_count_nothing_for_it():
+    import looks
+
+    full = {"mAP_unknown_zero": 0.5, "resampled": [0.4, 0.5, 0.6]}
+    half = {"mAP_unknown_zero": 0.25, "resampled": [0.2, 0.25, 0.3]}
+    found = looks.mean_difference([full, full], [half, full])
+    assert found["sets"] == [0.25, 0.0] and found["difference"] == 0.125
+
+
+def test_counting_words_are_true_where_two_captions_use_them(tmp_path):
+    import limits
+
+    photos = tmp_path / "data" / "photos"
+    photos.mkdir(parents=True)
+    captions = ["Two dogs", "two dogs run", "three dogs run", "a dog", "dogs"]
+    (photos / "flickr8k-dev.jsonl").write_text(json.dumps({"image": "a", "captions": captions}))
+    where = limits.counting_truth(argparse.Namespace(shared=tmp_path, work=tmp_path / "work"))
+    (row,) = map(json.loads, where.read_text("utf-8").splitlines())
+    assert (row["tags"], row["uncertain"]) == (["two"], ["three"])
+
+
+def test_a_tagger_that_sees_the_companion_in_place_of_the_thing_is_found_out(tmp_path):
+    import limits
+    from looks import Truth
+
+    truth, own = tmp_path / "t.jsonl", tmp_path / "p.jsonl"
+    (tmp_path / "t_classes.txt").write_text("fork\nplate\n")
+    kinds = [["fork", "plate"], ["fork"], ["plate"], []]
+    rows = [{"image": f"{n}.jpg", "tags": kinds[n % 4]} for n in range(80)]
+    rows += [{"image": f"more{n}.jpg", "tags": ["fork", "plate"]} for n in range(20)]
+    rows += [{"image": f"none{n}.jpg", "tags": []} for n in range(20)]
+    truth.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = []  # a plate is always seen; so is a fork wherever a plate is
+    for row in rows:
+        plate = 0.9 if "plate" in row["tags"] else 0.1
+        lines.append({"image": row["image"], "scores": {"plate": plate, "fork": plate}})
+    own.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    comparison = Truth.of_set("t", tmp_path, None).compared(own)
+    assert limits.companions(comparison) == [(0, 1), (1, 0)]
+    found = limits.co_occurrence(comparison)
+    assert (found["classes"], found["recall_with"], found["recall_without"]) == (2, 1.0, 0.5)
+    assert (found["false_with"], found["false_without"]) == (0.5, 0.0)
+
+
+@pytest.mark.slow
+def test_table_4_trains_predicts_and_says_which_step_helps(tmp_path, scripts):
+    """A toy run of the makefile: one seed, four steps, on a few made photos."""
+    from PIL import Image
+
+    photos, evaluation = tmp_path / "photos", tmp_path / "eval"
+    photos.mkdir()
+    evaluation.mkdir()
+    colours = ("red", "blue", "green")
+    rows = []
+    for n in range(12):
+        colour = colours[n % 3]
+        Image.new("RGB", (64, 64), colour).save(photos / f"{n}.jpg")
+        captions = [f"a {colour} dog on a {colour} ball", "a dog near a ball in the sea"]
+        rows.append({"image": f"{n}.jpg", "captions": captions})
+    (photos / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    truth = [{"image": f"../photos/{n}.jpg", "tags": ["dog", "sofa"][: n % 3]} for n in range(12)]
+    (evaluation / "flickr8k_dev.jsonl").write_text("".join(json.dumps(t) + "\n" for t in truth))
+    (evaluation / "flickr8k_dev_classes.txt").write_text("dog\nsofa\n")
+    make = [
+        "make", "-f", "scripts/reproduce/table4.mk", "dev", f"PYTHON={sys.executable}",
+        f"WORK={tmp_path}/work", f"CACHE={tmp_path}/cache", f"PHOTOS={photos}",
+        f"EVAL={evaluation}", "CAPTIONED=some", "SEEDS=0", "STEPS=4", "SMALL=4",
+        "ROWS=plain captioned queries distilled larger",
+        "MORE=--set training.batch_size=4 --set training.workers=0"
+        " --set training.fewest_positives=1 --set model.captioning.vocabulary=100",
+    ]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(make, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = (tmp_path / "work" / "dev.md").read_text("utf-8")
+    lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if "|" in line}
+    assert lines["plain"].count("x |")  # learnt queries know no other words
+    assert "- larger - distilled, seen classes:" in text and "81.70" in text
+    assert not scripts.exists()  # development photos
