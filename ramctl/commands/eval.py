@@ -98,8 +98,13 @@ OPTIONS = {
         common("-o, --output FILE", "Write FILE, not stdout."),
         common(
             "--report FILE",
-            "Write a table of classes (.csv, .md, else TSV; - stdout).",
+            "Write a page with charts (.html), or a table of classes (.csv, .md, else TSV; -).",
             field="report_file",
+        ),
+        option(
+            "--root DIR",
+            "Folder of the photos that the page shows [default: that of the truth].",
+            type=click.Path(file_okay=False, path_type=Path),
         ),
         common("--calibrate FILE", "Write the thresholds of the best F1, as JSONL."),
         option(

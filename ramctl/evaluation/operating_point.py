@@ -72,7 +72,7 @@ class Goal:
 
     def _best_of(self, comparison: Comparison, candidates: Scores) -> int:
         found = decision_figures(
-            _counts(comparison, candidates), comparison.is_averaged, comparison.counted
+            counts_at(comparison, candidates), comparison.is_averaged, comparison.counted
         )
         if self.precision is None:
             return int(np.argmax(found["OF1"]))
@@ -100,7 +100,7 @@ def _thinned(ascending: Scores) -> Scores:
     return ascending[np.unique(places)]
 
 
-def _counts(comparison: Comparison, candidates: Scores) -> Counts:
+def counts_at(comparison: Comparison, candidates: Scores) -> Counts:
     """The counts [K, C] of what scores at least as much as each candidate."""
     shape = len(candidates), len(comparison.classes)
     right, false, missed = (np.zeros(shape) for _ in range(3))

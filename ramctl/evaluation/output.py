@@ -18,6 +18,7 @@ from ramctl.records.record import JsonObject, no_formula
 
 Row = Sequence[str]
 FORMATS = ("json", "table", "csv", "md")
+_WIDTH, _NAME_WIDTH = 80, 50  # of a table: in all, and of its first column
 CLASS_COLUMNS = (
     "class", "positives", "negatives", "unknown", "AP", "AP_low", "AP_high",
     "precision", "recall", "F1", "tags",
@@ -32,7 +33,7 @@ def render(result: JsonObject, form: str, *, spreadsheet: bool = False) -> bytes
 
 
 def write_rows(header: Row, rows: Sequence[Row], form: str, *, spreadsheet: bool = False) -> bytes:
-    """Rows as `csv`, `tsv`, `md` or an aligned `table`, UTF-8.
+    """Rows as `csv`, `tsv`, `md` or, of two columns, an aligned `table`, UTF-8.
 
     With `spreadsheet`, no cell of `csv` and `tsv` is a formula in one.
     """
@@ -47,12 +48,31 @@ def write_rows(header: Row, rows: Sequence[Row], form: str, *, spreadsheet: bool
         rule = ["---"] * len(header)
         lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
         return _encode("".join(f"| {' | '.join(line)} |\n" for line in lines))
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    aligned = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [header, *rows]
-    ]
-    return _encode("\n".join(aligned) + "\n")
+    return _encode("".join(f"{line}\n" for line in _aligned([header, *rows])))
+
+
+def _aligned(rows: Sequence[Row]) -> Iterator[str]:
+    """Lines of two columns, at most 80 wide; a longer name has lines of its own."""
+    width = max((len(name) for name, _ in rows if len(name) <= _NAME_WIDTH), default=0)
+    for name, value in rows:
+        wrapped = _wrapped(value, _WIDTH - width - 2)
+        if len(name) > width:
+            yield from _wrapped(name, _WIDTH)
+            name = ""
+        for line in wrapped:
+            yield f"{name.ljust(width)}  {line}".rstrip()
+            name = ""
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """The text in lines of at most that width, broken behind a blank, `|`, `.` or `/` if it can."""
+    lines = []
+    while len(text) > width:
+        end = max(text.rfind(mark, 0, width) for mark in (" ", "|")) + 1
+        end = end or max(text.rfind(mark, 0, width) for mark in "./") + 1 or width
+        lines.append(text[:end].rstrip())
+        text = text[end:]
+    return [*lines, text]
 
 
 def class_table(
@@ -82,7 +102,7 @@ def class_table(
 
 def report_format(path: Path) -> str:
     """The format of a table of classes by the name of its file: `.csv`, `.md`, else TSV."""
-    return {".csv": "csv", ".md": "md"}.get(path.suffix, "tsv")
+    return {".csv": "csv", ".md": "md", ".html": "html"}.get(path.suffix, "tsv")
 
 
 def calibrate(comparison: Comparison, precision: float | None) -> tuple[bytes, JsonObject]:

@@ -13,6 +13,7 @@ from ramctl.evaluation.comparison import (
     conditions,
     difference,
     group_figures,
+    on_equal_terms,
 )
 from ramctl.evaluation.figures import Figures, nested
 from ramctl.evaluation.metrics import LEVEL, Style, interval
@@ -26,6 +27,7 @@ from ramctl.evaluation.output import (
 )
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.reading import Intake, TruthTable
+from ramctl.evaluation.report import write_report
 from ramctl.evaluation.systems import compare_systems, intervals
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem
@@ -55,6 +57,7 @@ class EvalOptions:
     spreadsheet: bool = False  # no cell of csv and tsv is a formula
     output: Path | None = None
     report_file: Path | None = None
+    root: Path | None = None  # of the photos that a report shows; None: the truth's
     calibrate: Path | None = None
     calibrate_for: float | None = None  # the precision of the thresholds; None: the best F1
     rejects: str | None = None
@@ -89,6 +92,8 @@ def run(options: EvalOptions) -> Report:
         raise UsageProblem("--calibrate-for precision=P goes with --calibrate FILE")
     _require_one_stdout(options)
     tables = [options.form] + [report_format(path) for path in (options.report_file,) if path]
+    if options.root is not None and "html" not in tables:
+        raise UsageProblem("--root goes with --report FILE.html: it says where the photos are")
     if options.spreadsheet and not {"csv", "tsv"} & {*tables}:
         raise UsageProblem("--spreadsheet goes with -f csv, or --report FILE.csv or .tsv")
     require_files([name for name in sources if name])
@@ -208,8 +213,14 @@ def _result(
     result["score_range"] = predictions.score_range
     result |= conditions(ours)
     if options.report_file:
-        form, table = report_format(options.report_file), class_table(ours, classwise)
-        content = write_rows(*table, form, spreadsheet=options.spreadsheet)
+        form = report_format(options.report_file)
+        if form == "html":
+            names = [*options.systems, *filter(None, [options.baseline])]
+            named = dict(zip(names, on_equal_terms(compared), strict=True))
+            content = write_report(named, options.root, result.get("ci", {}))
+        else:
+            table = class_table(ours, classwise)
+            content = write_rows(*table, form, spreadsheet=options.spreadsheet)
         _write(options.report_file, content)
     if options.calibrate:
         lines, result["calibration"] = calibrate(ours, options.calibrate_for)

@@ -387,3 +387,20 @@ def test_evaluation_loads_no_model_library(ramctl, truth, monkeypatch):
     imported = {line.rsplit(b"|", 1)[-1].strip() for line in done.stderr.splitlines()}
     assert b"numpy" in imported
     assert not imported & {b"torch", b"sklearn", b"transformers", b"spacy", b"onnxruntime"}
+
+
+def test_the_table_fits_80_columns_and_loses_nothing(ramctl, truth):
+    names = [f"a class with a rather long name, number {n}" for n in range(30)]
+    truth.with_name("classes.txt").write_text("cat\ndog\n" + "\n".join(names) + "\n")
+    long = f"{'folder' * 12}/{'file' * 8}.jsonl"
+    truth.with_name(long.split("/")[0]).mkdir()
+    for name in (long, "b.jsonl"):
+        truth.with_name(long.split("/")[0]).parent.joinpath(name).write_text(lines(dense_rows()))
+    arguments = ("eval", long, "b.jsonl", "--truth", truth, "--classes", "classes.txt")
+    done = ramctl(*arguments, "--resamples", "10", "-f", "table")
+    shown = done.stdout.decode().splitlines()
+    assert max(map(len, shown)) <= 80
+    text = "".join(line.strip() for line in shown)
+    for name in names:
+        assert name.replace(" ", "") in text.replace(" ", "")
+    assert f"comparison.systems.{long}.ci.OF1" in text
