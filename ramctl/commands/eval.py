@@ -48,6 +48,11 @@ OPTIONS = {
         common("--truth FILE", "Records with the true tags.", type=str),
         common("--benchmark NAME", "Or: a published benchmark, by its owners' files in --data."),
         option("--data DIR", "Folder of the benchmark's files.", type=click.Path(path_type=Path)),
+        option(
+            "--min-area SHARE",
+            "In ade20k: classes on less of a photo count neither way.",
+            type=click.FloatRange(0, 1),
+        ),
         common(
             "--classes FILE",
             "Word list or bundle [default: the truth's tags].",

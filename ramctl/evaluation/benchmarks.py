@@ -4,12 +4,13 @@ Nothing is downloaded; photos are not needed.
 """
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, LabelSystem, normalise
 from ramctl.readers import annotations
 from ramctl.readers.exports import read_list, read_panoptic
 from ramctl.readers.json_lists import items_of
@@ -33,9 +34,10 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A folder of published files."""
+    """A folder of published files; what covers less than `min_area` of a photo is not sure."""
 
     folder: Path
+    min_area: float = 0.0
 
     def find(self, *names: str) -> Path:
         """The first of some files (or `.gz`), at its published place or in the folder itself.
@@ -111,6 +113,29 @@ def _open_images(data: Data) -> Benchmark:
     return Benchmark(classes, listed, records, ids)
 
 
+def _ade(data: Data, *, clean: bool) -> Benchmark:
+    """The scene parsing benchmark's masks; with `clean` the classes that the RAM authors kept.
+
+    A clean name stands for all classes that have it among their names.
+    """
+    listed = data.find("objectInfo150.txt", "object150_info.csv")
+    first = data.find("annotations/validation/ADE_val_00000001.png")
+    rows = [re.split(r"\t|,(?! )", line, maxsplit=5) for line in _lines(listed) if line.strip()]
+    names = {row[0].strip(): re.split(r"[;,] *", row[-1].strip()) for row in rows[1:]}
+    labels = [Label(own[0], synonyms=tuple(own[1:])) for own in names.values()]
+    ids = {number: place for place, number in enumerate(names)}
+    if clean:
+        path = data.find("ade20k_clean_labels_issue84.txt")
+        kept = list(dict.fromkeys(LabelSystem.read(path).tags))
+        place = {normalise(name): number for number, name in enumerate(kept)}
+        found = {id: [place.get(normalise(name)) for name in own] for id, own in names.items()}
+        ids = {id: n for id, own in found.items() for n in own[::-1] if n is not None}
+        labels, listed = [Label(name) for name in kept], path
+    masks = sorted(path.name for path in first.parent.glob("ADE_val_*.png"))
+    records = annotations.read_masks(_source(first.parent), masks, data.min_area)
+    return Benchmark(LabelSystem(labels), listed, records, ids)
+
+
 def _lines(path: Path) -> list[str]:
     with open_input(str(path)) as stream:
         return stream.read().decode("utf-8-sig", "replace").splitlines()
@@ -133,13 +158,20 @@ BENCHMARKS: dict[str, Callable[[Data], Benchmark]] = {
     "coco-133": lambda data: _coco(data, "panoptic", read_panoptic),
     "voc2007": lambda data: _voc(data, "2007", "test"),
     "voc2012": lambda data: _voc(data, "2012", "val"),
+    "ade20k": lambda data: _ade(data, clean=False),
+    "ade20k-clean": lambda data: _ade(data, clean=True),
     "open-images-v6": _open_images,
     "oppo-common": _private,
 }
 
+MASKED = ("ade20k", "ade20k-clean")
 
-def open_benchmark(name: str, folder: Path) -> Benchmark:
-    """The benchmark of that name by the files in a folder; RunProblem naming what is missing."""
+
+def open_benchmark(name: str, folder: Path, min_area: float = 0.0) -> Benchmark:
+    """The benchmark of that name by the files in a folder; RunProblem naming what is missing.
+
+    In masks, a class on less than the share `min_area` of a photo counts neither way.
+    """
     if name not in BENCHMARKS:
         raise UsageProblem(f"--benchmark {name}: none of {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name](Data(folder))
+    return BENCHMARKS[name](Data(folder, min_area))

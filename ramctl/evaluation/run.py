@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.errors import UsageProblem
-from ramctl.evaluation.benchmarks import open_benchmark
+from ramctl.evaluation.benchmarks import MASKED, open_benchmark
 from ramctl.evaluation.classes import Classes, read_groups, read_map
 from ramctl.evaluation.comparison import (
     Bootstrap,
@@ -46,6 +46,7 @@ class EvalOptions:
     predictions: str | tuple[str, ...] = ()  # nothing is standard input too
     benchmark: str | None = None
     data: Path | None = None
+    min_area: float | None = None  # share of a photo that a class must cover, in masks
     classes: Path | None = None
     map_file: Path | None = None
     groups: Path | None = None
@@ -111,6 +112,8 @@ def _require_one_truth(options: EvalOptions) -> None:
         raise UsageProblem("name what is true: --truth FILE or --benchmark NAME, one of these")
     if (options.benchmark is None) != (options.data is None):
         raise UsageProblem("--benchmark NAME and --data DIR go together")
+    if options.min_area is not None and options.benchmark not in MASKED:
+        raise UsageProblem(f"--min-area goes with --benchmark {' or '.join(MASKED)}")
     if options.benchmark and options.classes:
         raise UsageProblem("--benchmark brings its own classes: leave --classes out")
 
@@ -176,7 +179,7 @@ def _truth(options: EvalOptions, intake: Intake) -> tuple[TruthTable, Classes]:
     origin: Path | None
     ids: Mapping[str, int] | None = None
     if options.benchmark and options.data:
-        benchmark = open_benchmark(options.benchmark, options.data)
+        benchmark = open_benchmark(options.benchmark, options.data, options.min_area or 0.0)
         truth = TruthTable.of(benchmark.items, intake)
         system, origin, ids = benchmark.classes, benchmark.origin, benchmark.ids
     else:

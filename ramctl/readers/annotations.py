@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
+from PIL import Image
 
 from ramctl.errors import RunProblem
 from ramctl.readers.json_lists import items_of
@@ -71,6 +73,32 @@ def read_voc(source: Source, names: list[str]) -> Iterator[Item]:
             },
             number,
         )
+
+
+def read_masks(source: Source, names: list[str], least: float) -> Iterator[Item]:
+    """One record per named mask of the scene parsing benchmark: the ids of its pixels' classes.
+
+    A class on less than the share `least` of the photo counts neither way; pixels of 0 are none's.
+    """
+    for number, name in enumerate(names, 1):
+        path = Path(source.name) / name
+        try:
+            with Image.open(path) as mask:
+                if mask.mode not in ("L", "P"):
+                    raise ValueError(f"a mask has one byte a pixel (got {mask.mode})")
+                ids, pixels = np.unique(np.asarray(mask), return_counts=True)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            reason = getattr(error, "strerror", None) or error
+            yield source.reject(number, "bad_field", f"{name}: {reason}", "")
+            continue
+        shares = dict(zip(map(str, ids.tolist()), (pixels / pixels.sum()).tolist(), strict=True))
+        shares.pop("0", None)
+        record = {
+            "image": f"{path.stem}.jpg",
+            "tags": [tag for tag, share in shares.items() if share >= least],
+            "uncertain": [tag for tag, share in shares.items() if share < least],
+        }
+        yield source.record(record, number)
 
 
 def read_open_images(

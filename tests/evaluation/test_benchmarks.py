@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.benchmarks import BENCHMARKS, open_benchmark
@@ -125,6 +126,62 @@ def test_voc_objects_that_are_difficult_to_see_count_neither_way(folder, place):
     classes, said = truth("voc2007", data)
     assert (len(classes), classes[0], classes[-1]) == (20, "aeroplane", "tvmonitor")
     assert said == [["000001.jpg", ["dog"], ["person"], None], "bad_field"]
+
+
+ADE = """Idx	Ratio	Train	Val	Stuff	Name
+1	0.15	11664	1172	1	wall
+2	0.1	6046	612	1	building, edifice
+3	0	1	1	0	house
+"""
+ADE_CSV = ADE.replace("	", ",").replace("building, ", "building;")
+
+
+def masks(data, *shares):
+    """Masks of 100 pixels, of which each class has so many."""
+    place = data / "annotations" / "validation"
+    place.mkdir(parents=True)
+    for number, own in enumerate(shares, 1):
+        pixels = [id for id, many in own.items() for _ in range(many)]
+        mask = Image.new("L", (10, 10))
+        mask.putdata(pixels + [0] * (100 - len(pixels)))
+        mask.save(place / f"ADE_val_{number:08}.png")
+    return place
+
+
+@pytest.mark.parametrize("listed", [("objectInfo150.txt", ADE), ("object150_info.csv", ADE_CSV)])
+def test_ade20k_classes_are_those_of_pixels_and_small_ones_count_neither_way(folder, listed):
+    data = folder(dict([listed]))
+    place = masks(data, {1: 60, 2: 4}, {3: 30}, {})
+    Image.new("RGB", (4, 4)).save(place / "ADE_val_00000004.png")
+    (place / "ADE_val_00000005.png").write_bytes(b"no picture")
+    classes, said = truth("ade20k", data)
+    assert classes == ["wall", "building", "house"]
+    assert said[:3] == [
+        ["ADE_val_00000001.jpg", ["1", "2"], [], None],
+        ["ADE_val_00000002.jpg", ["3"], [], None],
+        ["ADE_val_00000003.jpg", [], [], None],
+    ]  # fmt: skip
+    assert said[3:] == ["bad_field", "bad_field"]
+    items = list(open_benchmark("ade20k", data, 0.05).items)
+    assert (items[0].fields["tags"], items[0].fields["uncertain"]) == (["1"], ["2"])
+
+
+def test_a_clean_name_stands_for_all_ade20k_classes_that_have_it(folder, evaluate):
+    lines = ADE.replace("house", "house, edifice")
+    listed = "edifice\nwall\nwall\n"
+    data = folder({"objectInfo150.txt": lines, "ade20k_clean_labels_issue84.txt": listed})
+    masks(data, {1: 60, 2: 4}, {3: 30}, {1: 5})
+    found = open_benchmark("ade20k-clean", data)
+    assert (found.classes.tags, found.ids) == (["edifice", "wall"], {"1": 1, "2": 0, "3": 0})
+    rows = [
+        {"image": f"ADE_val_0000000{n}.jpg", "scores": {"edifice": score, "wall": 1 - score}}
+        for n, score in ((1, 0.9), (2, 0.8), (3, 0.1))
+    ]
+    result = evaluate(rows, None, benchmark="ade20k-clean", data=data)
+    # Edifices come first; walls are on the first and the last photo: 1 and 2 of 3.
+    assert result["mAP"] == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
+    with pytest.raises(UsageProblem, match="--min-area goes with"):
+        evaluate(rows, None, benchmark="coco-80", data=data, min_area=0.1)
 
 
 def test_open_images_verdicts_spread_over_the_hierarchy(folder, evaluate):
