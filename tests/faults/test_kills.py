@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from ramctl.parsing.parser import CaptionParser
 from tests.faults.crashes import contents, run
-from tests.faults.test_crashes import DATA, LINES, photos, records, stream, with_lines
+from tests.faults.test_crashes import DATA, LINES, PARSE, photos, records, stream, with_lines
 
 KILLS = int(os.environ.get("RAMCTL_KILLS", "1"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
@@ -46,6 +47,17 @@ def test_the_loop_of_all_record_commands(tmp_path):
     folder.mkdir()
     with_lines(*LINES * 300)(folder)
     killed_and_resumed(folder, stream(), stream(resume=True))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_parse(jobs, tmp_path):
+    CaptionParser.open()  # in this process, whose forks need not load it
+    folder = tmp_path / "run"
+    folder.mkdir()
+    # Of what is no JSON, several workers may note the reject a little earlier.
+    with_lines(*[line for line in LINES if line != "{oops"] * 20)(folder)
+    words = [*PARSE, f"-j{jobs}"]
+    killed_and_resumed(folder, words, [*words, "--resume"])
 
 
 def test_tag(tmp_path):
