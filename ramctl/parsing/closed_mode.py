@@ -37,7 +37,7 @@ class FrequentReadings:
 
     def __init__(self, lines: list[str], lexicon: Lexicon) -> None:
         self._lexicon = lexicon
-        self._ambiguous = word_set("needs_pos_tagger")
+        self._ambiguous = word_set("needs_pos_tagger") | word_set("foreign")
         self._always: dict[str, Reading] = {}
         self._mostly: dict[str, Reading] = {}
         self._beside: dict[tuple[str, str], Reading] = {}

@@ -65,7 +65,7 @@ class Lexicon:
         self.plain_words = _pairs("plain_words")
         self.british = _pairs("british")
         self.spelling = _pairs("spelling") | self.british
-        self.idioms = PhraseIndex(word_set("idioms"))
+        self.idioms = PhraseIndex(word_set("idioms") | word_set("jargon"))
         listed = {word for word in wordnet.compounds() if self._is_noun_compound(word)}
         self.compounds = PhraseIndex((self.added_compounds | listed) - self.removed_compounds)
         self._scene_roots = self._find_roots("scene_roots")
@@ -110,7 +110,9 @@ class Lexicon:
 
     def is_plain_noun(self, word: str) -> bool:
         """Whether WordNet or a list has the word as a common noun."""
-        return word in self.objects or word in self.scenes or self.wordnet.has(word, NOUN)
+        if word in self.objects or word in self.scenes or word in self.plural_only:
+            return True
+        return self.wordnet.has(word, NOUN)
 
     def is_plain_adjective(self, word: str) -> bool:
         """Whether WordNet or a list has the word as an adjective."""
@@ -133,9 +135,8 @@ class Lexicon:
 
     def is_known(self, word: str) -> bool:
         """Whether WordNet or a list has the word."""
-        listed = self.objects | self.scenes | self.colors | self.visible_adjectives
-        entry = self.wordnet.entry(word)
-        return word in listed or word in self.extra_verbs or bool(entry.senses)
+        lists = (self.objects, self.scenes, self.colors, self.visible_adjectives, self.extra_verbs)
+        return bool(self.wordnet.entry(word).senses) or any(word in words for words in lists)
 
     def is_listed(self, phrase: str) -> bool:
         """Whether WordNet or a list has the phrase as a compound."""

@@ -2,7 +2,14 @@
 
 from ramctl.parsing.dictionary.lexicon import Lexicon
 from ramctl.parsing.dictionary.wordnet import VERB
-from ramctl.parsing.rules import attributes, exclusions, nouns, pos_correction, verbs
+from ramctl.parsing.rules import (
+    attributes,
+    corrections,
+    exclusions,
+    nouns,
+    pos_correction,
+    verbs,
+)
 from ramctl.parsing.rules.sentence import (
     ADJECTIVES,
     NOUNS,
@@ -22,6 +29,7 @@ def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findin
     # The order matters: exclusions and compounds rely on corrected tags, and a compound must not
     # contain an excluded word.
     pos_correction.correct_tags(read, lexicon)
+    corrections.correct(read, lexicon)
     exclusions.exclude_words(read, lexicon)
     nouns.find_compounds(read, lexicon)
     findings = Findings(read, lexicon)

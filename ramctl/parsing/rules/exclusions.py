@@ -1,10 +1,22 @@
 """Words that give no tags: idioms, negated, compared and awaited things, written text."""
 
 from ramctl.parsing.dictionary.lexicon import Lexicon, word_set
-from ramctl.parsing.rules.sentence import ADJECTIVES, BOUNDARIES, NOUNS, VERBS, Sentence
+from ramctl.parsing.rules.sentence import (
+    ADJECTIVES,
+    BOUNDARIES,
+    DETERMINERS,
+    NOUNS,
+    VERBS,
+    Sentence,
+    subject_of,
+)
+from ramctl.parsing.rules.table import Exclusion, RuleTable
+
+Span = tuple[int, int] | None
 
 NEGATORS = word_set("negators")
-FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "absent"})
+FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "absent",
+                     "reminiscent", "evocative"})  # fmt: skip
 # Words before "to" and an action that does not happen.
 UNDONE = frozenset({"fail", "refuse", "decline", "unable", "forget"})
 QUOTES_OPEN = frozenset({"``", "''"})
@@ -15,7 +27,14 @@ AWAITED = word_set("awaited")
 BARE_PHRASE_STARTS = NOUNS | {"DT", "PRP$", "CD"}
 # Words between a noun and itself: "hand in hand", "face to face".
 BETWEEN_REPEATED = frozenset({"in", "to"})
-AFTER_FIGURE = BETWEEN_REPEATED | {"of"}
+# What a figure of speech is made of: a waterfall of curls, a forest of cranes.
+FIGURED = frozenset({"noun.body", "noun.artifact", "noun.person", "noun.animal", "noun.plant",
+                      "noun.shape"})  # fmt: skip
+# Tags after "gone" that go on: "gone to the beach".
+GOES_ON = frozenset({"IN", "TO", "VBG", "RP"}) | NOUNS
+TURN = frozenset({"turn", "transform"})
+# How many words after "nobody" its verb may be.
+NEAR_VERB = 6
 SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
 
@@ -23,34 +42,12 @@ def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
     """Mark the words that give no tags, each with the name of the rule."""
     _exclude_idioms(sentence, lexicon)
     _exclude_quotations(sentence)
-    for i, word in enumerate(sentence.words):
-        if sentence.excluded[i]:
-            continue
-        if sentence.word(i + 1) in AFTER_FIGURE and sentence.tags[i] in NOUNS:
-            _exclude_figure(sentence, i, lexicon)
-        elif word in NEGATORS:
-            _exclude_negated(sentence, i)
-        elif (word == "of" and sentence.word(i - 1) in FREE_OF) or (
-            word == "than" and sentence.word(i - 1) == "rather"
-        ):
-            sentence.exclude(i, _bare_list_end(sentence, i), "negation")
-        elif word == "free" and sentence.tag(i - 1) in NOUNS and sentence.tag(i + 1) in NOUNS:
-            sentence.exclude(i - 1, i + 1, "negation")  # "a traffic free zone"
-        elif word == "missing" and sentence.tag(i + 1) in BARE_PHRASE_STARTS:
-            sentence.exclude(i, sentence.phrase_end(i + 1), "negation")
-        elif word == "to" and _verb_before(sentence, i, lexicon) in UNDONE:
-            sentence.exclude(i, max(sentence.phrase_end(i + 2), i + 2), "negation")
-        elif word == "like" and sentence.tags[i] == "IN":
-            _exclude_compared(sentence, i, lexicon)
-        elif word in ("for", "of", "about", "after"):
-            if f"{_verb_before(sentence, i, lexicon)}={word}" in AWAITED:
-                sentence.exclude(i, sentence.phrase_end(i + 1), "awaited")
-        elif word == "shades" and sentence.tag(i - 1) in ADJECTIVES:
-            sentence.exclude(i, i + 1, "shade of a colour")
-        elif word == "blues" and not _is_beside_color(sentence, i, lexicon):
-            sentence.exclude(i, i + 1, "music style")
-        elif sentence.tags[i] in VERBS and lexicon.verb(word) in WRITES:
-            _exclude_written(sentence, i, lexicon)
+    for i in range(len(sentence)):
+        for rule in RULES.rows_at(sentence.words[i], sentence.tags[i]):
+            if sentence.excluded[i]:
+                break
+            if span := rule.pattern(sentence, i, lexicon):
+                sentence.exclude(span[0], span[1], rule.name)
 
 
 def _exclude_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
@@ -62,16 +59,23 @@ def _exclude_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
         i += length
 
 
-def _exclude_figure(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
-    """Exclude a noun that is no thing here: "hand in hand", "a sea of people", "ears of corn"."""
-    words, lemma = sentence.words, lexicon.noun(sentence.words[i])
-    if sentence.word(i + 1) != "of":
-        if words[i] == sentence.word(i + 2) and sentence.word(i - 1) != "from":
-            sentence.exclude(i, i + 3, "idiom")
-        return
-    end = sentence.phrase_end(i + 2)
-    if f"{lemma}={lexicon.noun(words[end - 1])}" in word_set("figures"):
-        sentence.exclude(i, i + 1, "figure of speech")
+def _repeated_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.word(i + 1) not in BETWEEN_REPEATED or sentence.tags[i] not in NOUNS:
+        return None
+    repeated = sentence.words[i] == sentence.word(i + 2) and sentence.word(i - 1) != "from"
+    return (i, i + 3) if repeated else None
+
+
+def _figure(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.word(i + 1) != "of" or sentence.tags[i] not in NOUNS:
+        return None
+    head = lexicon.noun(sentence.words[i])
+    of = lexicon.noun(sentence.words[sentence.phrase_end(i + 2) - 1])
+    if f"{head}={of}" in lexicon.figures:
+        return i, i + 1
+    # A waterfall of curls, but a waterfall of water, a rainbow of light, a river of ice.
+    is_figure = head in lexicon.figure_heads and lexicon.first_file(of) in FIGURED
+    return (i, i + 1) if is_figure else None
 
 
 def _exclude_quotations(sentence: Sentence) -> None:
@@ -86,15 +90,14 @@ def _exclude_quotations(sentence: Sentence) -> None:
             opened = None
 
 
-def _exclude_negated(sentence: Sentence, i: int) -> None:
+def _negated(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     words, start = sentence.words, i
-    if sentence.word(i + 1) in ("only", "just"):
-        return
+    if words[i] not in NEGATORS or sentence.word(i + 1) in ("only", "just"):
+        return None
     i = sentence.skip(i + 1, ("RB", "RBR")) - 1  # "no longer holding", "not really wet"
     end = sentence.phrase_end(i + 1)
     if words[start] == "no" and words[end - 1] in SIGNS:
-        sentence.exclude(start, end - 1, "negation")
-        return
+        return start, end - 1
     to_do = sentence.tag(i + 1) == "TO"  # "hoping not to fall"
     if end == i + 1 and sentence.tag(end + to_do) in VERBS:
         end += to_do
@@ -107,7 +110,209 @@ def _exclude_negated(sentence: Sentence, i: int) -> None:
         and _continues(sentence, end)
     ):
         end = max(sentence.phrase_end(end + 1), end + 1)
-    sentence.exclude(start, end, "negation")
+    return start, end
+
+
+def _free_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    word, before = sentence.words[i], sentence.word(i - 1)
+    if (word == "of" and before in FREE_OF) or (word == "than" and before == "rather"):
+        return i, _bare_list_end(sentence, i)
+    return None
+
+
+def _noun_free(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_free = sentence.words[i] == "free" and sentence.tag(i - 1) in NOUNS
+    return (i - 1, i + 1) if is_free and sentence.tag(i + 1) in NOUNS else None
+
+
+def _missing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    lacks = sentence.words[i] == "missing" and sentence.tag(i - 1) not in DETERMINERS
+    if lacks and sentence.tag(i + 1) in BARE_PHRASE_STARTS:
+        return i, sentence.phrase_end(i + 1)
+    return None
+
+
+def _gone(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.words[i] not in lexicon.gone or sentence.tag(i + 1) in GOES_ON:
+        return None
+    start = i
+    while sentence.tag(start - 1) in NOUNS | ADJECTIVES | {"RB", "CD"}:
+        start -= 1
+    is_owned = sentence.tag(start - 1) == "PRP$" or sentence.word(start - 1) == "with"
+    return (start, i + 1) if is_owned and start < i else None
+
+
+def _undone(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.words[i] != "to" or _verb_before(sentence, i, lexicon) not in UNDONE:
+        return None
+    return i, max(sentence.phrase_end(i + 2), i + 2)
+
+
+def _nobody_does(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    word, after = sentence.words[i], sentence.word(i + 1)
+    if word == "none" and after == "of":
+        start = i
+    elif word in ("nobody", "noone") or (word in ("no", "none") and after == "one"):
+        start = i + (after == "one")
+    else:
+        return None
+    verb = start + 1
+    while verb < min(start + NEAR_VERB, len(sentence)) and sentence.tags[verb] not in VERBS:
+        verb += 1
+    if sentence.tag(verb) not in VERBS:
+        return i, start + 1
+    whom = word != "none" or sentence.word(i + 2) in ("whom", "which", "them")
+    end = _clause_end(sentence, verb)
+    return (i if whom else verb), end
+
+
+def _clause_end(sentence: Sentence, verb: int) -> int:
+    """The index after a verb's group and its object: "is wearing a hat"."""
+    end = sentence.skip(verb, VERBS | {"RB", "RP", "MD"})
+    return max(sentence.phrase_end(end), end)
+
+
+def _would(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.words[i] != "would" or sentence.word(i + 1) == "like":
+        return None
+    end = i + 1
+    while end < len(sentence) and sentence.tags[end] not in BOUNDARIES | {",", "CC"}:
+        end += 1
+    return i, end
+
+
+def _no_more(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.words[i] != "where":
+        return None
+    end = sentence.phrase_end(i + 1)
+    was = sentence.word(end) == "once" or sentence.words[end : end + 2] == ["used", "to"]
+    return (i, _clause_end(sentence, end)) if was and end > i + 1 else None
+
+
+def _simile(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.words[i] != "as" or sentence.word(i - 2) != "as":
+        return None
+    is_simile = sentence.tag(i - 1) in ADJECTIVES | {"RB"} and sentence.word(i + 1) in ("a", "an")
+    return (i, sentence.phrase_end(i + 1)) if is_simile else None
+
+
+def _metaphor(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.words[i] not in ("a", "an") or sentence.word(i - 1) not in ("is", "becomes"):
+        return None
+    end = sentence.phrase_end(i)
+    subject, predicate = lexicon.noun(sentence.word(i - 2)), lexicon.noun(sentence.words[end - 1])
+    of_nature = subject in lexicon.nature and sentence.tag(i - 2) in NOUNS
+    made = lexicon.first_file(predicate) == "noun.artifact"
+    return (i, end) if of_nature and made and lexicon.noun_kind(predicate) == "object" else None
+
+
+def _evoked(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.tags[i] not in VERBS or lexicon.verb(sentence.words[i]) not in lexicon.evoking:
+        return None
+    if sentence.word(i + 1) in ("that", ","):
+        return i, i + 1
+    start = i + 2 if sentence.word(i + 1) in ("at", "of", "up") else i + 1
+    return i, max(sentence.phrase_end(start), i + 1)
+
+
+def _impression(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if lexicon.noun(sentence.words[i]) not in lexicon.impressions:
+        return None
+    if sentence.word(i + 1) != "of":
+        return None
+    end = sentence.phrase_end(i + 2)
+    if not lexicon.colors.isdisjoint(sentence.words[i:end]):
+        return i, i + 1  # "a hint of red"
+    while sentence.word(end) == "and":
+        end = max(sentence.phrase_end(end + 1), end + 1)
+    return i, end
+
+
+def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.tags[i] not in VERBS:
+        return None
+    if lexicon.verb(sentence.words[i]) not in lexicon.reporting:
+        return None
+    file = lexicon.first_file(subject_of(sentence, i, lexicon))
+    return None if file in ("noun.person", "noun.animal") else (i, i + 1)
+
+
+def _turned_into(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.tags[i] not in VERBS or lexicon.verb(sentence.words[i]) not in TURN:
+        return None
+    return (i, i + 1) if "into" in sentence.words[i + 1 : i + 6] else None
+
+
+def _for_whom(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.words[i] not in lexicon.for_whom or sentence.word(i + 1) not in ("'s", "'"):
+        return None
+    if sentence.tag(i - 1) in DETERMINERS and sentence.word(i - 1) not in ("a", "an"):
+        return None
+    end = sentence.phrase_end(i + 2)
+    is_body = lexicon.first_file(lexicon.noun(sentence.words[end - 1])) == "noun.body"
+    return None if is_body else (i, i + 2)
+
+
+def _rival(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_name = sentence.written[i][:1].isupper() and sentence.word(i - 1) in lexicon.rivals
+    return (i, i + 1) if is_name else None
+
+
+def _firm(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.words[i] != "&" or not 0 < i < len(sentence) - 1:
+        return None
+    pair = sentence.words[i - 1], sentence.words[i + 1]
+    named = all(sentence.written[k][:1].isupper() for k in (i - 1, i + 1))
+    unknown = any(not lexicon.is_known(word) for word in pair)
+    return (i - 1, i + 2) if named and unknown else None
+
+
+def _hashtag(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_unknown = sentence.word(i - 1) == "#" and not lexicon.is_known(sentence.words[i])
+    return (i, i + 1) if is_unknown else None
+
+
+def _drawn_eye(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.tags[i] not in VERBS or lexicon.verb(sentence.words[i]) not in lexicon.draws:
+        return None
+    near = range(i + 1, min(i + 6, len(sentence)))
+    end = max((k for k in near if lexicon.noun(sentence.words[k]) in lexicon.drawn), default=0)
+    return (i, end + 1) if end else None
+
+
+def _measure(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_measure = sentence.words[i] in lexicon.measures and sentence.word(i - 1) == "the"
+    return (i, sentence.phrase_end(i + 2)) if is_measure and sentence.word(i + 1) == "of" else None
+
+
+def _foreign(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    words = sentence.words
+    if words[i] not in lexicon.foreign or sum(word in lexicon.foreign for word in words) < 2:
+        return None
+    if lexicon.english.isdisjoint(words):
+        return 0, len(words)
+    end = i + 1
+    while end < len(words) and words[end] not in lexicon.english:
+        end += 1
+    return i, end
+
+
+def _awaited(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    word = sentence.words[i]
+    if word not in ("for", "of", "about", "after"):
+        return None
+    is_awaited = f"{_verb_before(sentence, i, lexicon)}={word}" in AWAITED
+    return (i, sentence.phrase_end(i + 1)) if is_awaited else None
+
+
+def _shade(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_shade = sentence.words[i] == "shades" and sentence.tag(i - 1) in ADJECTIVES
+    return (i, i + 1) if is_shade else None
+
+
+def _blues(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_music = sentence.words[i] == "blues" and not _is_beside_color(sentence, i, lexicon)
+    return (i, i + 1) if is_music else None
 
 
 def _bare_list_end(sentence: Sentence, i: int) -> int:
@@ -124,11 +329,13 @@ def _continues(sentence: Sentence, comma: int) -> bool:
     return end > comma + 1 and sentence.word(end) == "or"
 
 
-def _exclude_compared(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
+def _compared(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.words[i] != "like" or sentence.tags[i] != "IN":
+        return None
     # "looks like clear plastic" only hedges: the plastic is there.
     if lexicon.verb(sentence.word(i - 1)) in ("look", "feel", "appear", "seem"):
-        return
-    sentence.exclude(i, sentence.phrase_end(i + 1), "comparison")
+        return None
+    return i, sentence.phrase_end(i + 1)
 
 
 def _verb_before(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
@@ -144,7 +351,9 @@ def _is_beside_color(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     return any(word in lexicon.colors or lexicon.noun(word) in lexicon.colors for word in near)
 
 
-def _exclude_written(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
+def _written(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.tags[i] not in VERBS or lexicon.verb(sentence.words[i]) not in WRITES:
+        return None
     k = i - 1
     while k >= 0 and sentence.tags[k] in ("RB", "WDT", "MD", "VBZ", "DT", "IN"):
         if sentence.words[k] in ("that", "which"):
@@ -154,9 +363,9 @@ def _exclude_written(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
     if writer in ("that", "which"):
         writer = sentence.word(k - 1)
     if sentence.tag(i + 1) in ("DT", "PRP$"):
-        return
+        return None
     if lexicon.noun(writer) not in WRITTEN_ON and sentence.tag(i + 1) not in QUOTES_OPEN:
-        return
+        return None
     end = i + 1
     if sentence.word(end) == ",":
         end = len(sentence)
@@ -164,4 +373,64 @@ def _exclude_written(sentence: Sentence, i: int, lexicon: Lexicon) -> None:
         end < len(sentence) and sentence.tags[end] not in BOUNDARIES and sentence.tags[end] != "IN"
     ):
         end += 1
-    sentence.exclude(i, end, "written text")
+    return i, end
+
+
+RULES = RuleTable((
+    Exclusion("noun and itself", _repeated_noun, "A couple walks hand in hand.",
+              "A bird flies from tree to tree.", NOUNS),
+    Exclusion("figure of speech", _figure, "A sea of people in a stadium.", "A river of water.",
+              NOUNS),
+    Exclusion("nobody does it", _nobody_does, "Nobody is sitting on the bench.",
+              "Somebody is sitting on the bench.", frozenset({"nobody", "noone", "no", "none"})),
+    Exclusion("negation", _negated, "A man without a hat.", "A man not only with a hat.", NEGATORS),
+    Exclusion("free of", _free_of, "A street empty of cars.", "A street full of cars.",
+              frozenset({"of", "than"})),
+    Exclusion("a noun and free", _noun_free, "A traffic free zone.", "A free ride for a dog.",
+              frozenset({"free"})),
+    Exclusion("missing", _missing, "A car missing a wheel.", "A missing dog on a poster.",
+              frozenset({"missing"})),
+    Exclusion("what is gone", _gone, "A swing with its seat gone.", "A dog that is gone.",
+              word_set("gone")),
+    Exclusion("undone", _undone, "A man fails to catch a ball.", "A man runs to catch a ball.",
+              frozenset({"to"})),
+    Exclusion("would", _would, "He would rather have tea, but drinks coffee.",
+              "A man would like a beer.", frozenset({"would"})),
+    Exclusion("no more", _no_more, "A field where a barn once stood.", "A field where a barn is.",
+              frozenset({"where"})),
+    Exclusion("simile", _simile, "A dog as big as a horse.", "A dog as well as a horse.",
+              frozenset({"as"})),
+    Exclusion("metaphor", _metaphor, "The lake is a mirror.", "The building is a church.",
+              frozenset({"a", "an"})),
+    Exclusion("comparison", _compared, "Clouds like mountains.", "It looks like plastic.",
+              frozenset({"like"})),
+    Exclusion("evoked", _evoked, "A cloud resembling a rabbit.", "A cloud hiding a rabbit.", VERBS),
+    Exclusion("impression", _impression, "A room with a sense of space and freedom.",
+              "A room with a bowl of fruit.", NOUNS),
+    Exclusion("drawn eye", _drawn_eye, "The path draws the viewer's eye to a house.",
+              "A girl draws a cat with a blue eye.", VERBS),
+    Exclusion("measure", _measure, "A cat the size of a dog.", "A cat and the tail of a dog.",
+              word_set("measures")),
+    Exclusion("reported", _reported, "The picture captures a cat.", "A cat captures a mouse.",
+              VERBS),
+    Exclusion("turned into", _turned_into, "Fog turns the hill into an island.",
+              "A car turns at the hill.", VERBS),
+    Exclusion("for whom", _for_whom, "A children's book on a table.", "The children's hands.",
+              word_set("for_whom")),
+    Exclusion("awaited", _awaited, "A man waiting for a bus.", "A man looking at a bus.",
+              frozenset({"for", "of", "about", "after"})),
+    Exclusion("shade of a colour", _shade, "A vase in green shades.",
+              "A man in shades and a hat.", frozenset({"shades"})),
+    Exclusion("music style", _blues, "A blues band on a stage.", "Greens and blues on a wall.",
+              frozenset({"blues"})),
+    Exclusion("rival", _rival, "A player scores against City.", "A boy leans against a wall.",
+              NOUNS),
+    Exclusion("firm", _firm, "Marlow & Finch Leather Bag", "Salt & Pepper Shakers",
+              frozenset({"&"})),
+    Exclusion("not English", _foreign, "ein Hund und eine Katze auf dem Sofa",
+              "a cafe beside the Rue de Rivoli", word_set("foreign")),
+    Exclusion("unknown hashtag", _hashtag, "a bride on a beach #weddinginspo",
+              "a bride on a beach #sunset", NOUNS),
+    Exclusion("written text", _written, "A sign that says welcome.", "A man that says a prayer.",
+              VERBS),
+))  # fmt: skip

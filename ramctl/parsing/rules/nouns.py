@@ -177,6 +177,8 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
             return False
         findings.add(start, end, verb, "action", "gerund")
         return True
+    if end - start == 1 and not _is_evident(findings, start, lemma):
+        return False
     kind = "object" if lemma == "top" and _is_garment(findings, start) else lexicon.noun_kind(lemma)
     if end - start > 1 and _shade(findings, start, end, lemma):
         return True
@@ -190,6 +192,16 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
         _first_part(findings, start, lemma)
     findings.add(start, end, lemma, kind, "compound" if end - start > 1 else "noun")
     return True
+
+
+def _is_evident(findings: Findings, i: int, lemma: str) -> bool:
+    """Whether a word is known, or stands where English names a thing: after "a", "red", "her"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    if lexicon.is_known(lemma) or lemma in lexicon.coined or lemma in lexicon.plural_only:
+        return True
+    before = sentence.word(i - 1)
+    described = sentence.tag(i - 1) in ADJECTIVES and lexicon.is_plain_adjective(before)
+    return before in lexicon.determiners or before in lexicon.colors or described
 
 
 def _shade(findings: Findings, start: int, end: int, lemma: str) -> bool:
@@ -225,7 +237,7 @@ def _first_part(findings: Findings, start: int, lemma: str) -> None:
     elif (
         word in lexicon.colors
         and len(lemma.split()) == 2
-        and lexicon.first_file(lemma) == "noun.animal"
+        and lexicon.first_file(lemma) in ("noun.animal", "noun.plant")
     ):
         findings.add(start, start + 1, word, "attribute", "colour")
 

@@ -15,6 +15,9 @@ VERBS = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"})
 DETERMINERS = frozenset({"DT", "PRP$", "PDT", "WP$", "CD", "POS"})
 BOUNDARIES = frozenset({".", ":", "``", "''", "-LRB-", "-RRB-"})
 
+# How many words away the subject of a verb may be.
+NEAR = 40
+
 URL = re.compile(r"(?:https?://|www\.)\S+")
 MARKUP = re.compile(r"<[^<>]{1,200}>")
 CURLY_APOSTROPHE = str.maketrans({"\u2019": "'", "\u2018": "'", "\u00a0": " ", "_": " "})
@@ -52,6 +55,8 @@ class Sentence:
     excluded: list[str]  # the rule that keeps a word from giving a tag; empty: none does
     # From the index where a compound starts to the index after its end and its lemma.
     compounds: dict[int, tuple[int, str]] = field(default_factory=dict)
+    # The rules that corrected tags, by index.
+    corrected: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -107,6 +112,22 @@ def read_sentence(written: list[str], tags: list[str], spelling: dict[str, str])
             words.append(part)
             kept_tags.append(tag)
     return Sentence(kept_written, words, kept_tags, [""] * len(words))
+
+
+def subject_of(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
+    """The noun before a verb that no preposition governs; empty if none is near."""
+    subject, k = "", i - 1
+    while k >= max(i - NEAR, 0) and sentence.tags[k] not in (",", ".", ":", "CC"):
+        if sentence.tags[k] in NOUNS:
+            subject = lexicon.noun(sentence.words[k])
+            start = k
+            while start > 0 and sentence.tags[start - 1] in NOUNS | ADJECTIVES | DETERMINERS:
+                start -= 1
+            if sentence.tag(start - 1) != "IN":
+                break
+            k = start - 1
+        k -= 1
+    return subject
 
 
 @dataclass(frozen=True, slots=True)

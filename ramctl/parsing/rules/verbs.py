@@ -2,7 +2,7 @@
 
 from ramctl.parsing.dictionary.lexicon import word_set
 from ramctl.parsing.rules import attributes
-from ramctl.parsing.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, Findings
+from ramctl.parsing.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, Findings, subject_of
 
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
 PARTICLES = frozenset({"up", "out", "down", "over", "through", "off"})
@@ -14,8 +14,6 @@ LAND = frozenset({"noun.location", "noun.object"})
 POSTURES = frozenset({"position", "pose", "posture"})
 # Verbs that are their own participles or adjectives.
 OWN_PARTICIPLES = frozenset({"cut", "shut", "split", "open"})
-# How many words away the subject of a verb may be.
-NEAR = 40
 SHAPES_OF_LAND = word_set("shapes_of_land")
 TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
 
@@ -47,7 +45,8 @@ def verb(findings: Findings, i: int) -> int:
     ):
         return i + 1
     if tag == "VBG" and (_is_purpose(findings, i) or _is_lie_of_land(findings, i, lemma)):
-        return i + 1
+        is_look = word in lexicon.visible_adjectives  # "a winding road"
+        return attributes.as_attribute(findings, i) if is_look else i + 1
     if _is_modifier(findings, i) or (word == "held" and _is_held_event(findings, i)):
         return i + 1
     if not lexicon.is_plain_verb(word):
@@ -89,30 +88,13 @@ def _is_seeming(findings: Findings, i: int) -> bool:
 def _subject_is(findings: Findings, i: int, lifeless: bool) -> bool:
     """Whether the verb's subject is land or a building; with `lifeless`, anything not alive."""
     lexicon = findings.lexicon
-    subject = _subject(findings, i)
+    subject = subject_of(findings.sentence, i, lexicon)
     if not subject:
         return False
     file = lexicon.first_file(subject)
     if lexicon.noun_kind(subject) == "scene" or file in LAND or subject in TALL_THINGS:
         return True
     return lifeless and file in ("noun.artifact", "noun.shape", "noun.substance", "noun.body")
-
-
-def _subject(findings: Findings, i: int) -> str:
-    """The noun before a verb that no preposition governs; empty if none is near."""
-    sentence, lexicon = findings.sentence, findings.lexicon
-    subject, k = "", i - 1
-    while k >= max(i - NEAR, 0) and sentence.tags[k] not in (",", ".", ":", "CC"):
-        if sentence.tags[k] in NOUNS:
-            subject = lexicon.noun(sentence.words[k])
-            start = k
-            while start > 0 and sentence.tags[start - 1] in NOUNS | ADJECTIVES | DETERMINERS:
-                start -= 1
-            if sentence.tag(start - 1) != "IN":
-                break
-            k = start - 1
-        k -= 1
-    return subject
 
 
 def _is_purpose(findings: Findings, i: int) -> bool:
@@ -153,4 +135,4 @@ def _is_held_event(findings: Findings, i: int) -> bool:
     """Whether what is held is an event: "a premiere held during the festival"."""
     sentence, lexicon = findings.sentence, findings.lexicon
     is_passive = sentence.tag(i + 1) in ("IN", "")
-    return is_passive and lexicon.noun_kind(_subject(findings, i)) == "scene"
+    return is_passive and lexicon.noun_kind(subject_of(sentence, i, lexicon)) == "scene"

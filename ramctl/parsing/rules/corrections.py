@@ -1,0 +1,116 @@
+"""Corrections of part-of-speech tags as rows of a table; `pos_correction` has the older ones."""
+
+from ramctl.parsing.dictionary.lexicon import VISIBLE_FILES, Lexicon
+from ramctl.parsing.dictionary.wordnet import ADJECTIVE, NOUN, VERB
+from ramctl.parsing.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, VERBS, Sentence
+from ramctl.parsing.rules.table import Correction, RuleTable
+
+SIDES = frozenset({"left", "right"})
+# Tags after a doing without an object.
+AFTER_DOING = frozenset({"IN", "RB", "RP", "TO"})
+
+
+def correct(sentence: Sentence, lexicon: Lexicon) -> None:
+    """Correct the tags of a sentence in place, and note which rule did."""
+    for i in range(len(sentence)):
+        for rule in RULES.rows_at(sentence.words[i], sentence.tags[i]):
+            if tag := rule.pattern(sentence, i, lexicon):
+                sentence.tags[i] = tag
+                sentence.corrected[i] = rule.name
+                break
+
+
+def _participle_before_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    if sentence.tags[i] != "VBD" or sentence.words[i] not in lexicon.states:
+        return None
+    k = sentence.skip(i + 1, ADJECTIVES | {"VBN"})
+    if sentence.tag(k) == "VBG":
+        k += 1
+    starts = sentence.tag(i - 1) in DETERMINERS | {"IN", ",", "CC", ""}
+    return "VBN" if starts and sentence.tag(k) in NOUNS else None
+
+
+def _doing_of_one(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word = sentence.words[i]
+    if sentence.tags[i] != "NNS" or sentence.tag(i - 1) != "NN" or not lexicon.is_plain_verb(word):
+        return None
+    subject = lexicon.first_file(lexicon.noun(sentence.word(i - 1)))
+    if subject not in ("noun.person", "noun.animal"):
+        return None
+    if sentence.tag(i + 1) in NOUNS:  # "a farmer herds sheep"
+        return "VBZ" if sentence.word(i - 2) in ("a", "an") else None
+    if sentence.tag(i + 1) not in AFTER_DOING and sentence.word(i + 1) not in SIDES:
+        return None
+    lemma = lexicon.noun(word)
+    is_seen = lexicon.first_file(lemma) in VISIBLE_FILES or lemma in lexicon.objects
+    more_often = lexicon.wordnet.count(lexicon.verb(word), VERB) > lexicon.wordnet.count(
+        lemma, NOUN
+    )
+    return "VBZ" if more_often or not is_seen else None
+
+
+def _to_the_side(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    if sentence.words[i] != "left" or sentence.tag(i - 1) not in VERBS | {"IN"}:
+        return None
+    leaves = sentence.tag(i + 1) in DETERMINERS | NOUNS or sentence.word(i - 1) in lexicon.be
+    return None if leaves else "RB"
+
+
+def _course_before_object(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    if sentence.tags[i] != "NN" or sentence.words[i] not in lexicon.terrain_verbs:
+        return None
+    has_object = sentence.tag(i + 1) in ("DT", "PRP$") and sentence.tag(i - 1) in NOUNS
+    return "VBP" if has_object else None
+
+
+def _adjective_before_year(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    is_adjective = sentence.words[i] in lexicon.visible_adjectives and sentence.tags[i] == "NN"
+    return "JJ" if is_adjective and sentence.tag(i + 1) == "CD" else None
+
+
+def _looks(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word = sentence.words[i]
+    is_look = word in lexicon.stop_adjectives or word in lexicon.visible_adjectives
+    if sentence.tags[i] != "VBG" or not is_look or sentence.tag(i - 1) != "DT":
+        return None
+    return "JJ" if sentence.tag(i + 1) in NOUNS | ADJECTIVES else None
+
+
+def _adjective_in_title(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word = sentence.words[i]
+    if sentence.tags[i] not in ("NNP", "NN") or not sentence.written[i].istitle():
+        return None
+    if sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) in NOUNS:
+        return None
+    if not lexicon.is_attribute(word):
+        return None
+    count = lexicon.wordnet.count
+    return "JJ" if count(word, ADJECTIVE) > 2 * count(word, NOUN) else None
+
+
+def _surname(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    named = sentence.word(i - 1) in lexicon.given_names and sentence.written[i][:1].isupper()
+    is_name = named and sentence.written[i - 1][:1].isupper() and sentence.tag(i) != "POS"
+    return "NNP" if is_name and sentence.tag(i + 1) not in NOUNS - {"NNP"} else None
+
+
+RULES = RuleTable((
+    Correction("looks", _looks, "A striking red barn.", "A man striking red iron.",
+               frozenset({"VBG"})),
+    Correction("adjective in a title", _adjective_in_title, "Empty Room with Wooden Floor",
+               "Oak Table with Drawers", frozenset({"NNP", "NN"})),
+    Correction("surname", _surname, "Portrait of John Green, a baker", "A portrait of a green man"),
+    Correction("participle before its noun", _participle_before_noun,
+               "Around it, crumpled wrapping paper.", "A man crumpled wrapping paper.",
+               frozenset({"VBD"})),
+    Correction("doing of one", _doing_of_one,
+               "A farmer herds sheep down a lane.", "The dog bowls on the floor.",
+               frozenset({"NNS"})),
+    Correction("to the side", _to_the_side, "A man turns left.", "A man who left the room.",
+               frozenset({"left"})),
+    Correction("course before an object", _course_before_object,
+               "Bags and a machine line the counter.", "A fishing line in the water.",
+               frozenset({"NN"})),
+    Correction("adjective before a year", _adjective_before_year,
+               "Vintage 1962 Fender Guitar", "A vintage guitar", frozenset({"NN"})),
+))  # fmt: skip

@@ -1,0 +1,33 @@
+"""Every row of the rule tables does what its examples say."""
+
+import pytest
+
+from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.pos_tagger import PosTagger
+from ramctl.parsing.rules import corrections, exclusions
+from ramctl.parsing.rules.apply import apply_rules
+from ramctl.parsing.rules.sentence import clean
+
+ROWS = [*corrections.RULES, *exclusions.RULES]
+
+
+@pytest.fixture(scope="module")
+def acting() -> dict[str, set[str]]:
+    """The names of the rules that act in each example."""
+    captions = [caption for row in ROWS for caption in (row.fires, row.spares)]
+    tagged = PosTagger.shared().tag(clean(caption) for caption in captions)
+    names = {}
+    for caption, (words, tags) in zip(captions, tagged, strict=True):
+        read = apply_rules(words, tags, Lexicon.shared()).sentence
+        names[caption] = {*read.excluded, *read.corrected.values()}
+    return names
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_rule_fires_where_it_says_and_spares_what_it_must(acting, row):
+    assert row.name in acting[row.fires]
+    assert row.name not in acting[row.spares]
+
+
+def test_rules_have_names_of_their_own():
+    assert len({row.name for row in ROWS}) == len(ROWS)
