@@ -118,8 +118,10 @@ def _ade(data: Data, *, clean: bool) -> Benchmark:
 
     A clean name stands for all classes that have it among their names.
     """
-    listed = data.find("objectInfo150.txt", "object150_info.csv")
-    first = data.find("annotations/validation/ADE_val_00000001.png")
+    at = "ADEChallengeData2016"
+    listed = data.find(f"{at}/objectInfo150.txt", "object150_info.csv")
+    first = "annotations/validation/ADE_val_00000001.png"
+    masks = data.find(f"{at}/{first}", first).parent
     rows = [re.split(r"\t|,(?! )", line, maxsplit=5) for line in _lines(listed) if line.strip()]
     names = {row[0].strip(): re.split(r"[;,] *", row[-1].strip()) for row in rows[1:]}
     labels = [Label(own[0], synonyms=tuple(own[1:])) for own in names.values()]
@@ -131,8 +133,8 @@ def _ade(data: Data, *, clean: bool) -> Benchmark:
         found = {id: [place.get(normalise(name)) for name in own] for id, own in names.items()}
         ids = {id: n for id, own in found.items() for n in own[::-1] if n is not None}
         labels, listed = [Label(name) for name in kept], path
-    masks = sorted(path.name for path in first.parent.glob("ADE_val_*.png"))
-    records = annotations.read_masks(_source(first.parent), masks, data.min_area)
+    names_of_masks = sorted(path.name for path in masks.glob("ADE_val_*.png"))
+    records = annotations.read_masks(_source(masks), names_of_masks, data.min_area)
     return Benchmark(LabelSystem(labels), listed, records, ids)
 
 

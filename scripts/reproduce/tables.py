@@ -15,9 +15,10 @@ import argparse
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import looks
 import numpy as np
@@ -28,7 +29,7 @@ from planted import write_table
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.errors import RunProblem
-from ramctl.evaluation.benchmarks import BENCHMARKS, open_benchmark
+from ramctl.evaluation.benchmarks import open_benchmark
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import decision_figures
 from ramctl.evaluation.metrics import Counts
@@ -36,6 +37,7 @@ from ramctl.evaluation.operating_point import Goal
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import dumps
 
+Opened = TypeVar("Opened")
 PAPER = tomllib.loads((looks.HERE / "paper.toml").read_text("utf-8"))
 OWN = ("mini", "probe", "imagenet")  # systems that need no weights but the embedded model's
 TITLES = {
@@ -69,17 +71,16 @@ class Tables:
         if name in self.sets:
             mapping = looks.HERE / "maps" / f"{self.sets[name]['map']}.tsv"
             return Truth.of_set(name, self.shared / "data" / "eval", mapping)
-        if name not in BENCHMARKS:
-            raise Missing(f"`eval --benchmark {name}`, which does not exist yet")
-        try:
-            return Truth.of_benchmark(name, self.annotations)
-        except RunProblem as problem:
-            raise Missing(missing_file(problem)) from problem
+        return self._published(lambda data: Truth.of_benchmark(name, data))
 
-    @cached_property
-    def annotations(self) -> Path:
-        """Owners' files: the user's folder, else the lists that are shared."""
-        return self.data if self.data.is_dir() else self.shared / "labels" / "ram"
+    def _published(self, read: Callable[[Path], Opened]) -> Opened:
+        """What owners' files say: the user's, else those of the shared folder; Missing a file."""
+        try:
+            return read(self.data)
+        except RunProblem as problem:
+            with suppress(RunProblem):
+                return read(self.shared / "labels" / "ram")
+            raise Missing(missing_file(problem)) from problem
 
     def predicted(self, system: str, name: str, truth: Truth) -> Path:
         """A system's predictions for a set or benchmark, made where that can be; else Missing."""
@@ -325,13 +326,8 @@ class Tables:
             listed = LabelSystem.read(path).tags
         elif name == "coco-80":
             listed = LabelSystem.read(path.with_name("coco80_val_classes.txt")).tags
-        elif name not in BENCHMARKS:
-            raise Missing(f"`eval --benchmark {name}`, which does not exist yet")
         else:
-            try:
-                listed = open_benchmark(name, self.annotations).classes.tags
-            except RunProblem as problem:
-                raise Missing(missing_file(problem)) from problem
+            listed = self._published(lambda data: open_benchmark(name, data).classes.tags)
         return list(dict.fromkeys(listed))
 
 
@@ -384,8 +380,10 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["flickr8k_test", "coco80_val", "voc5_val"])
     options = parser.parse_args()
     if options.what[0] == "put":
-        texts = [(Path(options.what[1]) / f"{name}.md") for name in PRINTED]
-        text = "\n".join(path.read_text("utf-8") for path in texts if path.exists())
+        paths = {name: Path(options.what[1]) / f"{name}.md" for name in PRINTED}
+        text = "\n".join(path.read_text("utf-8") for path in paths.values() if path.exists())
+        if missing := [name for name, path in paths.items() if not path.exists()]:
+            text += f"\n**Not run yet: {', '.join(missing)}.**"
         write_table(text.strip(), options.into, "tables")
         return
     tables = Tables(options)

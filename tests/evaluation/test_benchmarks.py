@@ -136,9 +136,9 @@ ADE = """Idx	Ratio	Train	Val	Stuff	Name
 ADE_CSV = ADE.replace("	", ",").replace("building, ", "building;")
 
 
-def masks(data, *shares):
+def masks(data, *shares, inside=""):
     """Masks of 100 pixels, of which each class has so many."""
-    place = data / "annotations" / "validation"
+    place = data / inside / "annotations" / "validation"
     place.mkdir(parents=True)
     for number, own in enumerate(shares, 1):
         pixels = [id for id, many in own.items() for _ in range(many)]
@@ -169,8 +169,9 @@ def test_ade20k_classes_are_those_of_pixels_and_small_ones_count_neither_way(fol
 def test_a_clean_name_stands_for_all_ade20k_classes_that_have_it(folder, evaluate):
     lines = ADE.replace("house", "house, edifice")
     listed = "edifice\nwall\nwall\n"
-    data = folder({"objectInfo150.txt": lines, "ade20k_clean_labels_issue84.txt": listed})
-    masks(data, {1: 60, 2: 4}, {3: 30}, {1: 5})
+    place = "ADEChallengeData2016"  # as it is unpacked
+    data = folder({f"{place}/objectInfo150.txt": lines, "ade20k_clean_labels_issue84.txt": listed})
+    masks(data, {1: 60, 2: 4}, {3: 30}, {1: 5}, inside=place)
     found = open_benchmark("ade20k-clean", data)
     assert (found.classes.tags, found.ids) == (["edifice", "wall"], {"1": 1, "2": 0, "3": 0})
     rows = [
