@@ -108,13 +108,8 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
         is_verb = lexicon.is_plain_verb(word) and lexicon.verb(word) != word
         if is_verb and (after not in NOUNS or before in BEFORE_GERUND):
             return "VBG"
-    if not lexicon.is_plain_noun(lexicon.noun(word)):
-        if lexicon.is_plain_adjective(word):
-            return "JJ"
-        if tag == "NNS" and lexicon.is_plain_verb(word):
-            return "VBZ"
-        if tag == "NN" and before == "CC" and lexicon.is_plain_verb(word):
-            return "VBP"  # "stand or recline"
+    if not lexicon.is_plain_noun(lexicon.noun(word)) and (other := _no_noun(sentence, i, lexicon)):
+        return other
     if (
         word in lexicon.colors
         and (word not in ("orange", "gold", "silver", "salmon") or after in ADJECTIVES | {"VBN"})
@@ -144,6 +139,18 @@ def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
         doing = has_object or not is_noun or _is_person_or_animal(sentence, i - 1, lexicon)
         return "VBZ" if doing else tag
     return tag
+
+
+def _no_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """The tag of a "noun" that no dictionary has as one; None where it has it as nothing else."""
+    word, tag = sentence.words[i], sentence.tags[i]
+    if lexicon.is_plain_adjective(word):
+        return "JJ"
+    if tag == "NNS" and lexicon.is_plain_verb(word):
+        return "VBZ"
+    if tag == "NN" and sentence.tag(i - 1) == "CC" and lexicon.is_plain_verb(word):
+        return "VBP"  # "stand or recline"
+    return None
 
 
 def _is_among_colors(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
