@@ -400,6 +400,8 @@ def test_the_table_fits_80_columns_and_loses_nothing(ramctl, truth):
     done = ramctl(*arguments, "--resamples", "10", "-f", "table")
     shown = done.stdout.decode().splitlines()
     assert max(map(len, shown)) <= 80
+    short = [line for line in shown if line.split(" ")[0] in ("mAP", "CP", "macro.f1", "LRAP")]
+    assert len({line.index(line.split()[1], 9) for line in short}) == 1  # one column of values
     text = "".join(line.strip() for line in shown)
     for name in names:
         assert name.replace(" ", "") in text.replace(" ", "")
