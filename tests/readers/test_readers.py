@@ -3,12 +3,15 @@
 import io
 import json
 import tarfile
+import tracemalloc
 
 import pytest
 
 from ramctl.errors import RunProblem
 from ramctl.readers.detect import recognise, unread_any
 from ramctl.readers.grouping import group_by_image
+from ramctl.readers.json_lists import read_objects
+from ramctl.readers.source import Source
 from ramctl.records.record import Record, Reject
 
 
@@ -210,3 +213,17 @@ def test_tags_of_a_photo_are_joined_each_once():
     rows = [{"image": "a", "tags": ["dog", "sky"]}, {"image": "a", "tags": ["sky", "tree"]}]
     (joined,) = group_by_image(iter([Record(row) for row in rows]))
     assert joined.fields["tags"] == ["dog", "sky", "tree"]
+
+
+@pytest.mark.slow
+def test_a_long_json_list_takes_no_memory(tmp_path):
+    """A file of 2 MB, item by item."""
+    row = json.dumps({"image": "photo.jpg", "caption": "a dog " * 10})
+    (tmp_path / "long.json").write_text(f"[{','.join([row] * 20_000)}]")
+    source = Source(str(tmp_path / "long.json"), tmp_path, "parse")
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in read_objects(source)) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
