@@ -36,7 +36,7 @@ def handlers():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["parse", "tag", "engine"])
+@pytest.mark.parametrize("what", ["parse", "tag"])
 def test_a_soak_goes_on_where_its_last_piece_ended(
     soak, handlers, what, tmp_path, monkeypatch, capsys
 ):
