@@ -21,8 +21,8 @@ PHOTO = DATA / "photos" / "kite.jpg"
 LOOK = """
 import sys
 from ramctl import Tagger
-(record,) = Tagger.from_pretrained(sys.argv[1], runtime="torch", threshold=0).tag([sys.argv[2]])
-print(len(record["tags"]), sorted({"transformers", "tokenizers", "spacy"} & set(sys.modules)))
+(found,) = Tagger.from_pretrained(sys.argv[1], runtime="torch", threshold=0).tag([sys.argv[2]])
+print(len(found.tags), sorted({"transformers", "tokenizers", "spacy"} & set(sys.modules)))
 """
 
 
