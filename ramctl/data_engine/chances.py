@@ -26,10 +26,10 @@ LEAST_CHANCE = 0.2  # of being right: below it a tag goes
 # within 0.01 of AUC.
 WEIGHT = 0.7
 SHRINK = 5  # regions whose mean is that of all tags, beside a tag's own
-# A caption's word: 20 to 1, and a second one's as much again. On 1,200 photos, 70 % of the tags
-# that one caption names are named by another one too, and 25 % of those that two witnesses
-# together outweigh.
-NAMED = 3.0
+# A caption's word: 3,000 to 1, and a second one's as much again. Captions rarely name what is not
+# there. With 20 to 1, of 24 tags that one caption names and all witnesses together outweighed,
+# looked at, 13 are in the picture: 4 of the 12 that seemed least likely, 9 of the others.
+NAMED = 8.0
 
 
 def reason(bits: int) -> str:

@@ -135,7 +135,7 @@ def test_chances_add_up(monkeypatch):
     """Own log-odds, a caption's word, and a part of what witnesses say beyond the usual."""
     monkeypatch.setattr(chances, "SHRINK", 1e-9)
     part = 0.7 / 2**0.5
-    own = np.array([-1.0, 1.0, 0.5, -3.0])
+    own = np.array([-1.0, 1.0, 0.5, -9.0])
     labels = np.array([CAT] * 3 + [DOG], np.uint32)
     sources = np.array([PARSED, GENERATED, GENERATED, PARSED], np.uint8)
     folds = np.array(
@@ -143,7 +143,7 @@ def test_chances_add_up(monkeypatch):
     )  # the usual: 2 of cats named, -1 of others
     scores = np.array([np.nan, 4.0, 4.0, -5.0], np.float32)
     found = estimate(own, labels, sources, [(OUT_OF_FOLD, folds), (SCORES, scores)])
-    expected = [-1 + 3, 1 - part * 2, 0.5 + part * 2, -3 + 3]
+    expected = [-1 + 8, 1 - part * 2, 0.5 + part * 2, -9 + 8]
     assert found.right == pytest.approx(expit(expected), abs=1e-6)
     assert found.against.tolist() == [NOT_PREDICTED, OUT_OF_FOLD, 0, NOT_PREDICTED]
 
@@ -151,8 +151,8 @@ def test_chances_add_up(monkeypatch):
 def test_a_second_caption_s_word_counts_as_the_first():
     sources = np.array([source_bits(["parsed", TWICE]), PARSED, GENERATED], np.uint8)
     assert is_named(sources).tolist() == [True, True, False]
-    found = estimate(np.full(3, -4.0), np.full(3, CAT, np.uint32), sources, [])
-    assert found.right == pytest.approx(expit([2, -1, -4]), abs=1e-6)
+    found = estimate(np.full(3, -9.0), np.full(3, CAT, np.uint32), sources, [])
+    assert found.right == pytest.approx(expit([7, -1, -9]), abs=1e-6)
 
 
 def test_few_regions_of_a_tag_are_compared_with_those_of_all():
