@@ -29,7 +29,8 @@ async function learn(name, parameters, turn) {
     show();
   } catch (error) {
     if (turn !== latest) return;
-    complain(error.message);
+    // That boxes cannot be had does not hide that there is no photo.
+    if (name === "own" || byId("trouble").hidden) complain(error.message);
     show();
   }
 }
