@@ -1,5 +1,6 @@
 """`ramctl serve`: a page on which photos are tagged, and the same for programs."""
 
+import asyncio
 import signal
 import socket
 from dataclasses import dataclass
@@ -42,7 +43,6 @@ def run(options: ServeOptions) -> Report:
 
     from ramctl.serving.app import LOOPBACK, Limits, make_app
     from ramctl.serving.batcher import Batchers, Wanted
-    from ramctl.serving.protocol import closing_after
 
     report = Report("serve", quiet=options.quiet)
     load = partial(_load, options)
@@ -51,22 +51,45 @@ def run(options: ServeOptions) -> Report:
     limits = Limits(options.max_bytes, options.max_seconds)
     app = make_app(options.model, batchers, limits, only_here=is_here)
     config = uvicorn.Config(
-        app, http=closing_after(options.max_seconds), ws="none", lifespan="off",
+        app, http=_closing_after(options.max_seconds), ws="none", lifespan="off",
         log_level="critical" if options.quiet else "error", access_log=False, server_header=False,
         limit_concurrency=MOST_CONNECTIONS, headers=[("connection", "close")],
         timeout_graceful_shutdown=5,
     )  # fmt: skip
-    try:
-        with _listening(options.host, options.port) as place:
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Say where it serves once it does: signals before that have nothing to end."""
+            await super().startup(sockets)
             port = place.getsockname()[1]
             name = f"[{options.host}]" if ":" in options.host else options.host
             report.say(f"http://{name}:{port}/ tags photos with {options.model}; Ctrl-C ends it")
             if not is_here:
                 report.warn("there is no password: all who reach this address can use it")
-            uvicorn.Server(config).run(sockets=[place])
+
+    try:
+        with _listening(options.host, options.port) as place:
+            Server(config).run(sockets=[place])
     except KeyboardInterrupt as stopped:
         raise Interrupted(signal.SIGINT) from stopped
     return report
+
+
+def _closing_after(seconds: float) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP/1.1, which by itself would wait for the head of a request for ever."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Protocol(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            """Close the connection if its request has not begun in time."""
+            super().connection_made(transport)
+            self.loop.call_later(seconds, self._close_if_silent)
+
+        def _close_if_silent(self) -> None:
+            if self.cycle is None:
+                self.transport.close()
+
+    return Protocol
 
 
 def _load(options: ServeOptions, wanted: "Wanted") -> Tagger:
