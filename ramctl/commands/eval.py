@@ -121,5 +121,5 @@ OPTIONS = {
         options.strict,
         options.stats,
     ],
-    "run": [options.quiet, options.verbose],
+    "run": [options.jobs, options.quiet, options.verbose],
 }

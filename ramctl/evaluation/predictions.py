@@ -5,7 +5,8 @@ Only these are kept, about four bytes per photo and class, not the records.
 
 import math
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple, TypeVar
@@ -15,14 +16,12 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem
 from ramctl.evaluation.classes import Classes
-from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import Decisions, Floats, Scores, row_blocks
-from ramctl.evaluation.reading import Intake
+from ramctl.evaluation.reading import Intake, PhotoList
 from ramctl.evaluation.score_store import ScoreStore, take_rows
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
-from ramctl.readers.predictions import read_predictions
-from ramctl.records.record import JsonObject, json_type, string_list
+from ramctl.records.record import Item, JsonObject, json_type, string_list
 
 # Tags that a threshold or a top-k cut off have score 0 here; a sigmoid is almost never exactly 0.
 _MAX_ZERO_SHARE = 0.1
@@ -183,47 +182,49 @@ def tag_scores(fields: JsonObject) -> dict[str, float]:
     return scores
 
 
+@dataclass(slots=True)
+class Rows:
+    """What predictions say of photos: the scores, and the decisions, eight to a byte.
+
+    Decided by the thresholds of `--threshold`, else by the records' own tags.
+    """
+
+    scores: ScoreStore
+    decided: list[NDArray[np.uint8]] = field(default_factory=list)
+    has_tags: bytearray = field(default_factory=bytearray)
+
+    def extend(self, others: "Rows") -> None:
+        """Add the rows of more photos."""
+        self.scores.extend(others.scores)
+        self.decided += others.decided
+        self.has_tags += others.has_tags
+
+
 class PredictionTable:
     """The photos of a prediction file with a score and a decision for each class."""
 
     def __init__(self, reader: ScoreReader, n_expected: int = 0) -> None:
         self.reader = reader
-        self.photos: list[Photo] = []
-        self._store = ScoreStore(len(reader.classes), n_expected)
-        # By the thresholds of `--threshold`, else by the records' own tags; eight to a byte.
-        self._decided: list[NDArray[np.uint8]] = []
-        self._has_tags = bytearray()
+        self.photos = PhotoList()
+        self.rows = Rows(ScoreStore(len(reader.classes), n_expected))
         self._waiting: list[Prediction] = []
         self._n_waiting = 0
         self._most_waiting = max(1, _BYTES_AT_ONCE // (8 * max(1, len(reader.classes))))
 
-    @classmethod
-    def read(
-        cls,
-        name: str,
-        classes: Classes,
-        cut: Cut,
-        intake: Intake,
-        n_expected: int = 0,
-        form: str | None = None,
-    ) -> "PredictionTable":
-        """The table of a file or, for `-`, of standard input, of about so many photos.
+    def take(self, items: Iterable[Item], intake: Intake) -> None:
+        """Add what records say."""
+        intake.fill(self.photos, items, self.reader.read, self.keep)
+        self.store_kept()
 
-        `form` is one of `ramctl.readers.predictions`; None: it is recognised.
-        """
-        table = cls(ScoreReader(classes, cut), n_expected)
-        items = read_predictions(name, intake.stage, form, classes.lists)
-        table.photos = intake.photos(items, table.reader.read, table._keep)
-        table._store_waiting()
-        return table
-
-    def _keep(self, prediction: Prediction) -> None:
+    def keep(self, prediction: Prediction) -> None:
+        """Add what one photo's record says, at the latest with `store_kept`."""
         self._waiting.append(prediction)
         self._n_waiting += len(prediction.packed)
         if self._n_waiting >= _BYTES_AT_ONCE or len(self._waiting) >= self._most_waiting:
-            self._store_waiting()
+            self.store_kept()
 
-    def _store_waiting(self) -> None:
+    def store_kept(self) -> None:
+        """Turn what was kept into rows."""
         for columns, group in groupby(self._waiting, lambda prediction: prediction.columns):
             predictions = list(group)
             shape = len(predictions), len(self.reader.classes)
@@ -237,7 +238,7 @@ class PredictionTable:
                 if not self._cut.is_default:
                     above = self._cut.passed_by(values, columns.thresholds)
                     decided[:, columns.which] = columns.best(above)
-            self._store.append(scores)
+            self.rows.scores.append(scores)
             self._note_decisions(predictions, scores, decided)
         self._waiting.clear()
         self._n_waiting = 0
@@ -256,13 +257,13 @@ class PredictionTable:
     ) -> None:
         if self._cut.is_default:
             for row, prediction in enumerate(predictions):
-                self._has_tags.append(prediction.given is not None)
+                self.rows.has_tags.append(prediction.given is not None)
                 decided[row] = False
                 decided[row, prediction.given or ()] = True
         else:
             own = self._class_thresholds
             decided = np.where(np.isnan(own), decided, self._cut.passed_by(scores, own))
-        self._decided.append(np.packbits(decided, axis=1))
+        self.rows.decided.append(np.packbits(decided, axis=1))
 
     @property
     def _cut(self) -> Cut:
@@ -276,18 +277,18 @@ class PredictionTable:
     @property
     def score_range(self) -> tuple[float, float] | None:
         """The lowest and the highest score; None without any."""
-        lowest, highest = self._store.lowest, self._store.highest
+        lowest, highest = self.rows.scores.lowest, self.rows.scores.highest
         return (lowest, highest) if lowest <= highest else None
 
     @property
     def are_probabilities(self) -> bool:
         """Whether no score is below 0 or above 1."""
-        return self._store.are_probabilities
+        return self.rows.scores.are_probabilities
 
     @property
     def score_of_none(self) -> float:
         """What a tag without a score counts as."""
-        return self._store.for_none
+        return self.rows.scores.for_none
 
     def select(self, rows: list[int]) -> tuple[Scores, NDArray[np.uint8], str]:
         """The class scores [N, C] of some photos, the decisions about them, and what made these.
@@ -296,11 +297,11 @@ class PredictionTable:
         else the records' own `tags`, if all have them; else those of 0.5, or 0 where scores are no
         probabilities. The table is spent: scores of other photos are lost.
         """
-        packed = np.concatenate(self._decided)[rows]
-        scores = take_rows(self._store.finish(), rows)
+        packed = np.concatenate(self.rows.decided)[rows]
+        scores = take_rows(self.rows.scores.finish(), rows)
         if not self._cut.is_default:
             return scores, packed, self._cut.description
-        if all(self._has_tags[row] for row in rows):
+        if all(self.rows.has_tags[row] for row in rows):
             return scores, packed, "the predictions' own tags"
         threshold = DEFAULT_THRESHOLD if self.are_probabilities else 0.0
         for part in row_blocks(scores):

@@ -6,6 +6,7 @@ Both sides are JSONL, or of another form that `ramctl.readers.predictions` knows
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Truth
 from ramctl.readers.predictions import read_predictions
-from ramctl.records.record import Item, JsonObject, Reject, image_name, string_list
+from ramctl.records.record import Item, JsonObject, Record, Reject, image_name, string_list
 from ramctl.records.report import Rejects, Report
 
 Taken = TypeVar("Taken")
@@ -33,20 +34,24 @@ class Intake:
         """The command that reads."""
         return self.report.command
 
-    def photos(
+    def count(self, n_in: int, rejects: Iterable[Reject]) -> None:
+        """Count records that were read elsewhere, and take what was rejected of them."""
+        self.report.n_in += n_in
+        for reject in rejects:
+            self.rejects.add(reject)
+
+    def fill(
         self,
+        photos: "PhotoList",
         items: Iterable[Item],
         take: Callable[[JsonObject], Taken],
         keep: Callable[[Taken], object],
-    ) -> list[Photo]:
-        """The photos of records; `keep` gets what `take` makes of each.
+    ) -> None:
+        """Add the photos of records to a list; `keep` gets what `take` makes of each.
 
         Rejected are lines without a record, records for which `take` raises RecordProblem, and
         photos that were there already. RunProblem at the first of them with `--strict`.
         """
-        photos: list[Photo] = []
-        lines: dict[str, int | None] = {}
-        base, folder = None, ""
         for item in items:
             self.report.n_in += 1
             if isinstance(item, Reject):
@@ -55,20 +60,45 @@ class Intake:
             try:
                 # First of all: a record may name the labels of those after it.
                 taken = take(item.fields)
-                photo = Photo(image_name(item.fields), item.base)
-                if photo.base is not base:
-                    base, folder = photo.base, photo.folder()
-                path = photo.located(folder)
-                if path in lines:
-                    message = f"image {photo.name!r} is there already ({item.source}:{lines[path]})"
-                    raise RecordProblem(message, code="bad_field")
+                photos.add(Photo(image_name(item.fields), item.base), item)
             except RecordProblem as problem:
                 self.rejects.add(Reject.of(item, problem, self.stage))
                 continue
-            lines[path] = item.line
             keep(taken)
-            photos.append(photo)
-        return photos
+
+
+class PhotoList(list[Photo]):
+    """Photos in order, each once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: dict[str, int | None] = {}
+        self._base: Path | None = None
+        self._folder = ""
+
+    def add(self, photo: Photo, record: Record) -> None:
+        """Add the photo of a record; RecordProblem where it is there already."""
+        path = self._path(photo)
+        if path in self._lines:
+            place = f"{record.source}:{self._lines[path]}"
+            message = f"image {photo.name!r} is there already ({place})"
+            raise RecordProblem(message, code="bad_field")
+        self._lines[path] = record.line
+        self.append(photo)
+
+    def add_all(self, photos: Sequence[Photo], lines: Sequence[int | None]) -> bool:
+        """Add the photos of some lines; False, and none is added, where one is there already."""
+        added = dict(zip(map(self._path, photos), lines, strict=True))
+        if len(added) < len(photos) or not self._lines.keys().isdisjoint(added):
+            return False
+        self._lines |= added
+        self.extend(photos)
+        return True
+
+    def _path(self, photo: Photo) -> str:
+        if photo.base is not self._base:
+            self._base, self._folder = photo.base, photo.folder()
+        return photo.located(self._folder)
 
 
 class Statement(NamedTuple):
@@ -103,8 +133,9 @@ class TruthTable:
     @classmethod
     def of(cls, items: Iterable[Item], intake: Intake) -> "TruthTable":
         """The table of records."""
-        statements: list[Statement] = []
-        return cls(intake.photos(items, Statement.of, statements.append), statements)
+        photos, statements = PhotoList(), list[Statement]()
+        intake.fill(photos, items, Statement.of, statements.append)
+        return cls(photos, statements)
 
     def named(self) -> list[str]:
         """Every tag that the table names in any way, sorted."""

@@ -25,6 +25,7 @@ from ramctl.evaluation.output import (
     report_format,
     write_rows,
 )
+from ramctl.evaluation.parts import read_table
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.report import write_report
@@ -69,6 +70,7 @@ class EvalOptions:
     ci: bool = False
     resamples: int = 1000
     seed: int = 0
+    workers: int = 1
     stats: Path | None = None
     quiet: bool = False
 
@@ -150,11 +152,12 @@ def _run(options: EvalOptions) -> Report:
         truth, classes = _truth(options, intake)
         names = [*options.systems, *filter(None, [options.baseline])]
         tables = [
-            PredictionTable.read(
-                name, classes, cut, intake, len(truth.photos), options.source_format
+            read_table(
+                name, classes, cut, intake,
+                n_expected=len(truth.photos), form=options.source_format, jobs=options.workers,
             )
             for name in names
-        ]
+        ]  # fmt: skip
     predictions = tables[0]
     if predictions.are_probabilities or predictions.score_range is None:
         cut.require_probability()

@@ -4,6 +4,7 @@
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ramctl.evaluation.metrics import Floats, Scores
 
@@ -31,20 +32,47 @@ class ScoreStore:
 
     def append(self, block: Floats) -> None:
         """Add the scores [n, C] of some photos."""
+        if self._values.dtype == np.float32 and not self._fits(block):
+            exact = self.doubles(slice(self._n))
+            self._values = np.empty(self._values.shape)
+            self._values[: self._n] = exact
+        self._put(block)
+        if block.size:
+            self._note_range(block)
+
+    def extend(self, other: "ScoreStore") -> None:
+        """Add the scores of another store."""
+        if not self._n:
+            self._is_decimal = other._is_decimal
+            self._values = self._values.astype(other._values.dtype, copy=False)
+        if (self._values.dtype, self._is_decimal) == (other._values.dtype, other._is_decimal):
+            self._put(other._values[: other._n])
+            self._has_gaps |= other._has_gaps
+            self.lowest = min(self.lowest, other.lowest)
+            self.highest = max(self.highest, other.highest)
+            return
+        for start in range(0, other._n, _ROWS_AT_ONCE):
+            self.append(other.doubles(slice(start, min(start + _ROWS_AT_ONCE, other._n))))
+
+    def close(self) -> None:
+        """Give back the memory of photos that did not come; none can be added any more."""
+        self._values = self._values[: self._n]
+
+    def doubles(self, rows: slice) -> Floats:
+        """The scores of some photos as they came."""
+        values = self._values[rows]
+        if values.dtype == np.float32 and self._is_decimal:
+            return _six_digits(values)
+        return values.astype(np.float64)
+
+    def _put(self, block: NDArray[np.floating]) -> None:
         needed = self._n + len(block)
         if needed > len(self._values):
             # In place where the system can move pages; an eighth more, so that it is seldom.
             rows = max(needed, len(self._values) * 9 // 8)
             self._values.resize((rows, self._values.shape[1]), refcheck=False)
-        if self._values.dtype == np.float32 and not self._fits(block):
-            exact = _six_digits if self._is_decimal else np.float64
-            before, shape = self._values[: self._n], self._values.shape
-            self._values = np.empty(shape)
-            self._values[: self._n] = exact(before)
         self._values[self._n : needed] = block
         self._n = needed
-        if block.size:
-            self._note_range(block)
 
     def _fits(self, block: Floats) -> bool:
         """Whether single precision is enough for a block, by the form that the first one has."""

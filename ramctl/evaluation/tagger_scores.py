@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ramctl.evaluation.matching import Photo, match
 from ramctl.evaluation.predictions import tag_scores
-from ramctl.evaluation.reading import Intake
+from ramctl.evaluation.reading import Intake, PhotoList
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.readers.predictions import read_predictions
 from ramctl.records.record import JsonObject
@@ -49,7 +49,8 @@ class TaggerScores:
         with Rejects(report, None, strict=True) as rejects:
             scores: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
             items = read_predictions(str(path), command)
-            photos = Intake(report, rejects).photos(items, take, scores.append)
+            photos = PhotoList()
+            Intake(report, rejects).fill(photos, items, take, scores.append)
         return cls(path, photos, scores, names, given)
 
     def rows_of(self, photos: Sequence[Photo]) -> NDArray[np.int64]:

@@ -4,16 +4,11 @@ Source: RAM sec. 3.1 mentions such a parser; the authors' own was not released.
 """
 
 import gc
-import multiprocessing
-import signal
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ramctl.errors import RunProblem
 from ramctl.inference.batches import chunks
 from ramctl.labels import LabelSystem, normalise
 from ramctl.parsing.closed_mode import FrequentReadings, LabelMapper
@@ -21,13 +16,11 @@ from ramctl.parsing.dictionary.lexicon import Lexicon
 from ramctl.parsing.pos_tagger import BATCH, PosTagger
 from ramctl.parsing.rules.apply import apply_rules, tag_of_whole_text
 from ramctl.parsing.rules.sentence import ParsedCaption, clean
-from ramctl.records.signals import end_with_parent
+from ramctl.records.workers import ordered_workers
 
 T = TypeVar("T")
 # Parsed texts that are remembered: captions repeat within a data set.
 KNOWN_TEXTS = 20_000
-# Batches that are handed out in advance, per worker.
-BATCHES_AHEAD = 2
 
 
 class CaptionParser:
@@ -138,36 +131,12 @@ def parsed_batches(
         parser = _open_parser(labels)
         yield lambda pairs: ((what, list(parser.parse(captions))) for what, captions in pairs)
         return
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(), _start_worker, (labels,))
-
-    def run(
-        pairs: Iterator[tuple[T, list[str]]],
-    ) -> Iterator[tuple[T, list[ParsedCaption]]]:
-        pending: deque[tuple[T, Future[list[ParsedCaption]]]] = deque()
-        for what, captions in pairs:
-            pending.append((what, pool.submit(_parse_in_worker, captions)))
-            while pending and (len(pending) > BATCHES_AHEAD * jobs or pending[0][1].done()):
-                done, result = pending.popleft()
-                yield done, result.result()
-        while pending:
-            done, result = pending.popleft()
-            yield done, result.result()
-
-    try:
-        yield run
-    except BrokenProcessPool as error:
-        raise RunProblem("a worker process was killed; is memory short? (fewer: -j)") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ordered_workers(jobs, _start_worker, labels) as run:
+        yield lambda pairs: run(_parse_in_worker, pairs)
 
 
 def _start_worker(labels: LabelSystem | None) -> None:
     global _worker_parser
-    # The parent decides when to stop: a worker must not die of Ctrl-C, and must die of the
-    # pool's own SIGTERM, whatever handlers it inherited.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    end_with_parent()
     _worker_parser = _open_parser(labels)
 
 

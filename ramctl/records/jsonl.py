@@ -116,15 +116,26 @@ def read_records(
 
 
 def unread_records(
-    stream: BinaryIO, source: str, base: Path, stage: str, max_line: int = MAX_LINE
+    stream: BinaryIO,
+    source: str,
+    base: Path,
+    stage: str,
+    max_line: int = MAX_LINE,
+    *,
+    first: int = 1,
+    stop: int | None = None,
 ) -> Iterator[partial[Item]]:
-    """As `read_records`, with lines that are not parsed yet."""
-    for number, line in enumerate(bounded_lines(stream, max_line), 1):
+    """As `read_records`, with lines that are not parsed yet.
+
+    Of a part of a file: its first line has the number `first`, and it ends at the offset `stop`.
+    """
+    for number, line in enumerate(bounded_lines(stream, max_line), first):
         if number == 1:
             line = line.removeprefix(BOM_UTF8)
-        if not line.strip():
-            continue
-        yield partial(parse_line, line, source, number, base, stage, max_line)
+        if line.strip():
+            yield partial(parse_line, line, source, number, base, stage, max_line)
+        if stop is not None and stream.tell() >= stop:
+            return
 
 
 def parse_line(

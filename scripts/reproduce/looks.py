@@ -17,7 +17,7 @@ from ramctl.evaluation.benchmarks import open_benchmark
 from ramctl.evaluation.classes import Classes, read_map
 from ramctl.evaluation.comparison import Bootstrap, Comparison
 from ramctl.evaluation.metrics import interval, mean_over_classes
-from ramctl.evaluation.predictions import PredictionTable
+from ramctl.evaluation.parts import read_table
 from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem
@@ -87,7 +87,7 @@ class Truth:
     def compared(self, predictions: Path, tags: LabelSystem | None = None) -> Comparison:
         """Predictions against the truth."""
         classes = self.classes(tags)
-        table = PredictionTable.read(str(predictions), classes, Cut.parse(None), intake())
+        table = read_table(str(predictions), classes, Cut.parse(None), intake())
         return Comparison.of(self.table, table, classes)
 
 

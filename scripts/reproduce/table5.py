@@ -27,7 +27,7 @@ from planted import write_table
 from ramctl.evaluation.classes import Classes, read_map
 from ramctl.evaluation.comparison import Bootstrap, Comparison
 from ramctl.evaluation.metrics import interval, mean_over_classes
-from ramctl.evaluation.predictions import PredictionTable
+from ramctl.evaluation.parts import read_table
 from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem
@@ -174,7 +174,7 @@ class Run:
             LabelSystem.read(options.labels),
         )  # fmt: skip
         path = str(options.predictions / f"{name}.jsonl")
-        table = PredictionTable.read(path, classes, Cut.parse(None), intake)
+        table = read_table(path, classes, Cut.parse(None), intake)
         self.comparison = Comparison.of(truth, table, classes)
         self.map = float(mean_over_classes(self.comparison.precisions))
         self.resampled = mean_over_classes(self.comparison.resampled(Bootstrap(N_RESAMPLES, 0)))

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from ramctl.evaluation.benchmarks import open_benchmark
-from ramctl.evaluation.predictions import PredictionTable
+from ramctl.evaluation.parts import read_table
 from ramctl.evaluation.reading import TruthTable
 from ramctl.evaluation.thresholds import Cut
 from tests.evaluation import test_benchmarks as published
@@ -24,7 +24,7 @@ def test_predictions_of_other_systems(name, is_named, tmp_path):
     form = FORMS[name] if is_named else None
 
     def read(path) -> None:
-        PredictionTable.read(str(path), classes(), Cut.parse(None), intake(), form=form)
+        read_table(str(path), classes(), Cut.parse(None), intake(), form=form)
 
     place = tmp_path / (DATA / name).name
     survive(in_file(place, read), [(DATA / name).read_bytes()], f"{name} {is_named}")
@@ -37,7 +37,7 @@ def test_logits(tmp_path):
     torch.save(torch.rand(3, 3), path)
 
     def read(path) -> None:
-        PredictionTable.read(str(path), classes(), Cut.parse(None), intake())
+        read_table(str(path), classes(), Cut.parse(None), intake())
 
     survive(in_file(path, read), [path.read_bytes()], "logits.pth")
 

@@ -11,7 +11,7 @@ import pytest
 from ramctl.config import load_defaults
 from ramctl.data_engine.verdicts import Verdicts
 from ramctl.evaluation.classes import Classes, read_map
-from ramctl.evaluation.predictions import PredictionTable
+from ramctl.evaluation.parts import read_table
 from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.evaluation.thresholds import Cut
@@ -105,7 +105,7 @@ SMALL = {
     "decisions.jsonl": ([DECISIONS], lambda path: Verdicts.read([path])),
     "scores.jsonl": (JSONL, lambda path: TaggerScores.read(path, "train")),
     "truth.jsonl": (JSONL, lambda path: TruthTable.read(str(path), intake())),
-    "predictions.jsonl": (JSONL, lambda path: PredictionTable.read(
+    "predictions.jsonl": (JSONL, lambda path: read_table(
         str(path), classes(), Cut.parse(None), intake())),
 }  # fmt: skip
 
