@@ -75,10 +75,9 @@ class Comparison:
         RunProblem when there is nothing to compare.
         """
         matches = match(truth.photos, predictions.photos, key)
-        if not matches.pairs:
+        if not len(matches.pairs):
             raise RunProblem(_why_nothing(truth, predictions))
-        left = [t for t, _ in matches.pairs]
-        right = [p for _, p in matches.pairs]
+        left, right = matches.pairs.T
         coded = truth.code(classes, left)
         if not (coded == POSITIVE).any():
             raise RunProblem("nothing to evaluate: no photo has a tag of the class list")
@@ -258,9 +257,10 @@ def difference(ours: Comparison, theirs: Comparison, bootstrap: Bootstrap) -> Js
     }
 
 
-def _others(photos: Sequence[Photo], indices: list[int]) -> list[Photo]:
-    used = set(indices)
-    return [photo for index, photo in enumerate(photos) if index not in used]
+def _others(photos: Sequence[Photo], indices: NDArray[np.int64]) -> list[Photo]:
+    is_other = np.ones(len(photos), bool)
+    is_other[indices] = False
+    return [photos[index] for index in np.flatnonzero(is_other).tolist()]
 
 
 def _names(photos: list[Photo]) -> list[Any]:

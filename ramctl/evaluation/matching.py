@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+from numpy.typing import NDArray
+
 KEYS = ("image", "path", "name")
 
 
@@ -41,9 +44,9 @@ class Photo:
 
 @dataclass(slots=True)
 class Matches:
-    """Pairs of (truth index, prediction index) in truth order, and how many met by which key."""
+    """Pairs of (truth index, prediction index) [n, 2] in truth order, how many met by which key."""
 
-    pairs: list[tuple[int, int]]
+    pairs: NDArray[np.int64]
     by_key: Counter[str] = field(default_factory=Counter)
 
 
@@ -62,20 +65,20 @@ def match(truth: Sequence[Photo], predictions: Sequence[Photo], key: str | None 
     By the name as written, else by path, else by base name; `key` allows one of these only. A
     key counts where it is unique on each side, so that no photo is guessed.
     """
-    partner: dict[int, int] = {}
-    taken: set[int] = set()
+    partner = np.full(len(truth), -1)
+    taken = np.zeros(len(predictions), bool)
     by_key: Counter[str] = Counter()
     for name, key_of in _ROUNDS:
-        if key not in (None, name) or len(partner) == len(truth):
+        if key not in (None, name) or (partner >= 0).all():
             continue
         left, right = _unique(truth, key_of), _unique(predictions, key_of)
         for text, t in left.items():
             p = right.get(text)
-            if p is not None and t not in partner and p not in taken:
-                partner[t] = p
-                taken.add(p)
+            if p is not None and partner[t] < 0 and not taken[p]:
+                partner[t], taken[p] = p, True
                 by_key[name] += 1
-    return Matches(sorted(partner.items()), by_key)
+    found = np.flatnonzero(partner >= 0)
+    return Matches(np.stack([found, partner[found]], axis=1), by_key)
 
 
 def _unique(photos: Sequence[Photo], key_of: Callable[[Photo], str]) -> dict[str, int]:

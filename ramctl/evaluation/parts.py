@@ -43,12 +43,21 @@ def read_table(
     the same.
     """
     table = PredictionTable(ScoreReader(classes, cut), n_expected)
+    _fill(table, name, intake, form, jobs, part_bytes)
+    table.photos.close()
+    return table
+
+
+def _fill(
+    table: PredictionTable, name: str, intake: Intake, form: str | None, jobs: int, part_bytes: int
+) -> None:
+    classes, cut = table.reader.classes, table.reader.cut
     form = form or recognise(name)
     path = Path(name)
     is_cut = form == "jsonl" and path.is_file() and path.suffix != ".gz"
     if jobs == 1 or not is_cut or path.stat().st_size < 2 * part_bytes:
         table.take(read_predictions(name, intake.stage, form, classes.lists), intake)
-        return table
+        return
     file = _File(name, intake.stage)
     file.read_labels(table.reader)
     parts = file.parts(part_bytes)
@@ -63,7 +72,6 @@ def read_table(
             intake.count(found.n_in, found.rejects)
             table.rows.extend(found.rows)
             table.reader.matched |= found.matched
-    return table
 
 
 class _Part(NamedTuple):

@@ -290,7 +290,7 @@ class PredictionTable:
         """What a tag without a score counts as."""
         return self.rows.scores.for_none
 
-    def select(self, rows: list[int]) -> tuple[Scores, NDArray[np.uint8], str]:
+    def select(self, rows: NDArray[np.int64]) -> tuple[Scores, NDArray[np.uint8], str]:
         """The class scores [N, C] of some photos, the decisions about them, and what made these.
 
         Decisions are packed, eight to a byte. They are those of `--threshold` where there is one;
@@ -301,7 +301,7 @@ class PredictionTable:
         scores = take_rows(self.rows.scores.finish(), rows)
         if not self._cut.is_default:
             return scores, packed, self._cut.description
-        if all(self.rows.has_tags[row] for row in rows):
+        if np.frombuffer(self.rows.has_tags, bool)[rows].all():
             return scores, packed, "the predictions' own tags"
         threshold = DEFAULT_THRESHOLD if self.are_probabilities else 0.0
         for part in row_blocks(scores):

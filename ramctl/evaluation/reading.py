@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem
 from ramctl.evaluation.classes import Classes
@@ -95,6 +96,10 @@ class PhotoList(list[Photo]):
         self.extend(photos)
         return True
 
+    def close(self) -> None:
+        """Forget what tells whether a photo is there already; none can be added any more."""
+        self._lines.clear()
+
     def _path(self, photo: Photo) -> str:
         if photo.base is not self._base:
             self._base, self._folder = photo.base, photo.folder()
@@ -104,18 +109,22 @@ class PhotoList(list[Photo]):
 class Statement(NamedTuple):
     """What a record says is true, uncertain and, None where it says nothing of it, not true."""
 
-    tags: list[str]
-    uncertain: list[str]
-    negatives: list[str] | None
+    tags: tuple[str, ...]
+    uncertain: tuple[str, ...]
+    negatives: tuple[str, ...] | None
 
     @classmethod
     def of(cls, fields: JsonObject) -> "Statement":
         """The statement of a record; RecordProblem without `tags` and for wrong types."""
         if fields.get("tags") is None:
             raise RecordProblem("no tags field", code="missing_field")
-        negatives = None if fields.get("negatives") is None else string_list(fields, "negatives")
-        tags = [sys.intern(tag) for tag in string_list(fields, "tags")]  # few, of many photos
-        return cls(tags, string_list(fields, "uncertain"), negatives)
+        negatives = None if fields.get("negatives") is None else _few(fields, "negatives")
+        return cls(_few(fields, "tags"), _few(fields, "uncertain"), negatives)
+
+
+def _few(fields: JsonObject, name: str) -> tuple[str, ...]:
+    """The strings of a list, each kept once however many records have it."""
+    return tuple(map(sys.intern, string_list(fields, name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,7 @@ class TruthTable:
         """The table of records."""
         photos, statements = PhotoList(), list[Statement]()
         intake.fill(photos, items, Statement.of, statements.append)
+        photos.close()
         return cls(photos, statements)
 
     def named(self) -> list[str]:
@@ -149,7 +159,7 @@ class TruthTable:
         tags = {tag for statement in self.statements for tag in statement.tags}
         return sorted(tag for tag in tags if not classes.in_truth(tag))
 
-    def code(self, classes: Classes, rows: Sequence[int]) -> Truth:
+    def code(self, classes: Classes, rows: NDArray[np.int64]) -> Truth:
         """Positive, negative or unknown for some of the photos and each class [N, C].
 
         A record with `negatives` says nothing about other classes; one without is complete.

@@ -117,9 +117,9 @@ def _six_digits(singles: Scores) -> Floats:
     return decimal
 
 
-def take_rows(values: Scores, rows: list[int]) -> Scores:
+def take_rows(values: Scores, rows: NDArray[np.int64]) -> Scores:
     """Some rows of an array, each at most once, in the array's own memory: its content is lost."""
-    if rows != list(range(len(rows))):
+    if not np.array_equal(rows, np.arange(len(rows))):
         for start in range(0, values.shape[1], _COLUMNS_AT_ONCE):
             columns = slice(start, start + _COLUMNS_AT_ONCE)
             values[: len(rows), columns] = values[rows, columns]

@@ -49,7 +49,7 @@ def read(path, tmp_path, jobs, threshold=None, strict=False):
     with Rejects(report, str(rejected), strict=strict) as rejects:
         intake, cut = Intake(report, rejects), Cut.parse(threshold)
         table = read_table(str(path), classes, cut, intake, jobs=jobs, part_bytes=300)
-    scores, packed, decided_by = table.select(list(range(len(table.photos))))
+    scores, packed, decided_by = table.select(np.arange(len(table.photos)))
     return {
         "photos": list(table.photos),
         "scores": scores.tolist(),

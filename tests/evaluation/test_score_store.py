@@ -57,9 +57,9 @@ def test_what_is_missing_has_the_lowest_score(values, number):
 
 def test_an_array_gives_up_its_rows_in_place():
     values = np.arange(600.0).reshape(6, 100)
-    taken = take_rows(values.copy(), [4, 0, 5])
+    taken = take_rows(values.copy(), np.array([4, 0, 5]))
     assert (taken == values[[4, 0, 5]]).all()
-    assert (take_rows(values, [0, 1]) == values[:2]).all()
+    assert (take_rows(values, np.array([0, 1])) == values[:2]).all()
 
 
 @pytest.mark.parametrize("rounded", [True, False])
