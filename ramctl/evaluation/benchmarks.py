@@ -6,7 +6,9 @@ Nothing is downloaded; photos are not needed.
 import csv
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from ramctl.errors import RunProblem, UsageProblem
@@ -50,6 +52,12 @@ class Data:
                     if found.exists():
                         return found
         raise RunProblem(f"{self.folder}: no {' or '.join(names)} in it")
+
+    def has(self, *names: str) -> bool:
+        """Whether `find` finds one of some files."""
+        with suppress(RunProblem):
+            return self.find(*names).exists()
+        return False
 
 
 def _named(data: Data, name: str) -> Benchmark:
@@ -114,14 +122,12 @@ def _open_images(data: Data) -> Benchmark:
 
 
 def _ade(data: Data, *, clean: bool) -> Benchmark:
-    """The scene parsing benchmark's masks; with `clean` the classes that the RAM authors kept.
+    """ADE20K's 150 classes: by the scene parsing benchmark's masks, else by lists of objects.
 
-    A clean name stands for all classes that have it among their names.
+    With `clean` the classes that the RAM authors kept; a clean name stands for all classes that
+    have it among their names.
     """
-    at = "ADEChallengeData2016"
-    listed = data.find(f"{at}/objectInfo150.txt", "object150_info.csv")
-    first = "annotations/validation/ADE_val_00000001.png"
-    masks = data.find(f"{at}/{first}", first).parent
+    listed = data.find(f"{_ADE}/objectInfo150.txt", "object150_info.csv")
     rows = [re.split(r"\t|,(?! )", line, maxsplit=5) for line in _lines(listed) if line.strip()]
     names = {row[0].strip(): re.split(r"[;,] *", row[-1].strip()) for row in rows[1:]}
     labels = [Label(own[0], synonyms=tuple(own[1:])) for own in names.values()]
@@ -133,9 +139,37 @@ def _ade(data: Data, *, clean: bool) -> Benchmark:
         found = {id: [place.get(normalise(name)) for name in own] for id, own in names.items()}
         ids = {id: n for id, own in found.items() for n in own[::-1] if n is not None}
         labels, listed = [Label(name) for name in kept], path
-    names_of_masks = sorted(path.name for path in masks.glob("ADE_val_*.png"))
-    records = annotations.read_masks(_source(masks), names_of_masks, data.min_area)
+    lists = sorted(str(path.relative_to(data.folder)) for path in data.folder.rglob(_ADE_LISTS))
+    if lists and not data.has(f"{_ADE}/{_ADE_MASK}", _ADE_MASK):
+        ids = {", ".join(own): ids[id] for id, own in names.items() if id in ids}
+        records = annotations.read_object_lists(_source(data.folder), lists)
+    else:
+        masks = data.find(f"{_ADE}/{_ADE_MASK}", _ADE_MASK).parent
+        names_of_masks = sorted(path.name for path in masks.glob("ADE_val_*.png"))
+        records = annotations.read_masks(_source(masks), names_of_masks, data.min_area)
     return Benchmark(LabelSystem(labels), listed, records, ids)
+
+
+_ADE = "ADEChallengeData2016"
+_ADE_MASK = "annotations/validation/ADE_val_00000001.png"
+_ADE_LISTS = "ADE_val_*_atr.txt"
+
+
+def _webdataset(data: Data) -> Benchmark:
+    """Shards with labels, as CLIP_benchmark has them; a doubled name stays two classes."""
+    listed = data.find("classnames.txt")
+    shards = sorted((*data.folder.glob("test/*.tar"), *data.folder.glob("*.tar")), key=_in_order)
+    if not shards:
+        raise RunProblem(f"{data.folder}: no test/0.tar in it")
+    classes = LabelSystem.read(listed)
+    ids = {str(number): number for number in range(len(classes))}
+    read = (annotations.read_label_members(_source(path), len(classes)) for path in shards)
+    return Benchmark(classes, listed, chain.from_iterable(read), ids)
+
+
+def _in_order(shard: Path) -> tuple[int, str]:
+    """10.tar comes after 9.tar."""
+    return len(shard.name), str(shard)
 
 
 def _lines(path: Path) -> list[str]:
@@ -163,6 +197,7 @@ BENCHMARKS: dict[str, Callable[[Data], Benchmark]] = {
     "ade20k": lambda data: _ade(data, clean=False),
     "ade20k-clean": lambda data: _ade(data, clean=True),
     "open-images-v6": _open_images,
+    "wds": _webdataset,
     "oppo-common": _private,
 }
 

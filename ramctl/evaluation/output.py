@@ -19,6 +19,8 @@ from ramctl.records.record import JsonObject, no_formula
 Row = Sequence[str]
 FORMATS = ("json", "table", "csv", "md")
 _WIDTH, _NAME_WIDTH = 80, 50  # of a table: in all, and of its first column
+_SYSTEMS_BESIDE = 7  # of a table of that width
+_HEADLINES = ("mAP", "CF1", "OF1", "LRAP")  # whose differences are a table's
 CLASS_COLUMNS = (
     "class", "positives", "negatives", "unknown", "AP", "AP_low", "AP_high",
     "precision", "recall", "F1", "tags",
@@ -26,14 +28,55 @@ CLASS_COLUMNS = (
 
 
 def render(result: JsonObject, form: str, *, spreadsheet: bool = False) -> bytes:
-    """The result as one JSON object, or as rows `figure, value` in another format."""
+    """The result as one JSON object, or as rows `figure, value` in another format.
+
+    For people (`table`, `md`) several systems are columns beside each other.
+    """
     if form == "json":
         return dumps(result)
-    return write_rows(["figure", "value"], list(_flat(result, "")), form, spreadsheet=spreadsheet)
+    parts: list[tuple[Row, list[Row]]] = []
+    if form in ("table", "md") and (comparison := result.get("comparison")):
+        parts = list(_beside_each_other(comparison))
+        said = {*next(iter(comparison["systems"].values())), "comparison"}
+        result = {name: value for name, value in result.items() if name not in said}
+    parts.append((["figure", "value"], list(_flat(result, ""))))
+    return b"\n".join(write_rows(*part, form, spreadsheet=spreadsheet) for part in parts)
+
+
+def _beside_each_other(comparison: JsonObject) -> Iterator[tuple[Row, list[Row]]]:
+    """Tables of `compare_systems`: the systems' letters, a column for each, their differences."""
+    systems: dict[str, JsonObject] = comparison["systems"]
+    differences: list[JsonObject] = comparison["differences"]
+    letters = dict(zip(systems, _letters(len(systems)), strict=True))
+    yield ["system", ""], [[letter, name] for name, letter in letters.items()]
+    rows = [_by_name(nested) for nested in systems.values()]
+    names = [name for name in rows[0] if not name.startswith("ci.")]
+    for start in range(0, len(rows), _SYSTEMS_BESIDE):
+        part = slice(start, start + _SYSTEMS_BESIDE)
+        header = ["figure", *list(letters.values())[part]]
+        yield header, [[name, *(row[name] for row in rows[part])] for name in names]
+    yield (
+        ["difference", "of", "", "95 % interval", "p (Holm)", "detectable"],
+        [
+            [figure, " - ".join(letters[name] for name in found["systems"]),
+             f"{found[figure]['difference']:+.4f}", _by_name(found[figure])["ci"],
+             _cell(found[figure]["p_holm"]), _cell(found[figure]["detectable"])]
+            for figure in _HEADLINES
+            for found in differences
+        ],
+    )  # fmt: skip
+
+
+def _by_name(figures: JsonObject) -> dict[str, str]:
+    return {name: value for name, value in _flat(figures, "")}
+
+
+def _letters(n: int) -> list[str]:
+    return [chr(ord("A") + i) if n <= 26 else f"S{i + 1}" for i in range(n)]
 
 
 def write_rows(header: Row, rows: Sequence[Row], form: str, *, spreadsheet: bool = False) -> bytes:
-    """Rows as `csv`, `tsv`, `md` or, of two columns, an aligned `table`, UTF-8.
+    """Rows as `csv`, `tsv`, `md` or an aligned `table`, UTF-8.
 
     With `spreadsheet`, no cell of `csv` and `tsv` is a formula in one.
     """
@@ -52,7 +95,13 @@ def write_rows(header: Row, rows: Sequence[Row], form: str, *, spreadsheet: bool
 
 
 def _aligned(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of two columns, at most 80 wide; a longer name has lines of its own."""
+    """Lines at most 80 wide; of two columns, a longer name has lines of its own."""
+    if len(rows[0]) > 2:
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+            yield "  ".join([row[0].ljust(widths[0]), *cells])
+        return
     width = max((len(name) for name, _ in rows if len(name) <= _NAME_WIDTH), default=0)
     for name, value in rows:
         wrapped = _wrapped(value, _WIDTH - width - 2)

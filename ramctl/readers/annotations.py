@@ -12,10 +12,11 @@ import orjson
 from PIL import Image
 
 from ramctl.errors import RunProblem
+from ramctl.readers.archives import read_samples
 from ramctl.readers.json_lists import items_of
 from ramctl.readers.source import Source
 from ramctl.records.inputs import open_input
-from ramctl.records.record import Item, JsonObject
+from ramctl.records.record import Item, JsonObject, Reject
 
 
 def read_ids(source: Source, classes: Collection[str]) -> Iterator[Item]:
@@ -99,6 +100,59 @@ def read_masks(source: Source, names: list[str], least: float) -> Iterator[Item]
             "uncertain": [tag for tag, share in shares.items() if share < least],
         }
         yield source.record(record, number)
+
+
+def read_object_lists(source: Source, names: list[str]) -> Iterator[Item]:
+    """One record per named `*_atr.txt` of ADE20K: the class names of its objects, not of parts.
+
+    A line is `instance # level # occluded # class name # raw name # "attributes"`; parts have
+    levels above 0. A class has several names, joined by commas.
+    """
+    for number, name in enumerate(names, 1):
+        path = Path(source.name) / name
+        try:
+            lines = path.read_text("utf-8", errors="replace").splitlines()
+            rows = [[cell.strip() for cell in line.split("#")] for line in lines if line.strip()]
+            tags = dict.fromkeys(row[3] for row in rows if int(row[1]) == 0)
+        except (OSError, ValueError, IndexError) as error:
+            reason = getattr(error, "strerror", None) or f"not a list of objects: {error}"
+            yield source.reject(number, "bad_field", f"{name}: {reason}", "")
+            continue
+        image = f"{path.name.removesuffix('_atr.txt')}.jpg"
+        yield source.record({"image": image, "tags": list(tags)}, number)
+
+
+def read_label_members(source: Source, n_classes: int) -> Iterator[Item]:
+    """One record per sample of a webdataset tar with labels; its tags are the ids from 0 on.
+
+    `.npy` holds a 1 for each class that is true and 0 for the others, `.cls` the id of one class.
+    """
+    for number, sample in enumerate(read_samples(source, ("npy", "cls")), 1):
+        if isinstance(sample, Reject):
+            yield sample
+            continue
+        try:
+            ids = _label_ids(sample, n_classes)
+        except (KeyError, ValueError, EOFError) as error:
+            message = f"no labels of {n_classes} classes: {error}"
+            yield source.reject(number, "bad_field", message, sample.get("image", ""))
+            continue
+        yield source.record({"image": sample["image"], "tags": ids}, number)
+
+
+def _label_ids(sample: JsonObject, n_classes: int) -> list[str]:
+    if "image" not in sample:
+        raise ValueError("a sample without a photo")
+    if "npy" not in sample:
+        ids = [int(sample["cls"])]
+    else:
+        given = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
+        if given.shape != (n_classes,) or not np.isin(given, (0, 1)).all():
+            raise ValueError(f"an array {given.shape} of other numbers than 0 and 1, or other size")
+        ids = np.flatnonzero(given).tolist()
+    if not all(0 <= id < n_classes for id in ids):
+        raise ValueError(f"no class has the id {ids[0]}")
+    return [str(id) for id in ids]
 
 
 def read_open_images(

@@ -1,7 +1,7 @@
 """Captions beside their photos: webdataset and img2dataset tars, folders of `.txt` files."""
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -10,7 +10,7 @@ import orjson
 
 from ramctl.readers.source import Source, split_tags, with_usual_names
 from ramctl.records.inputs import open_input
-from ramctl.records.record import Item, JsonObject, encode_name
+from ramctl.records.record import Item, JsonObject, Reject, encode_name
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 MAX_TEXT = 1 << 22
@@ -20,8 +20,17 @@ EMPTY_READS = 3  # that a sound archive may cause at its end
 def read_tar(source: Source) -> Iterator[Item]:
     """One record per sample of a webdataset tar; captions from `.txt` or `.json` members.
 
+    The photo is `shard.tar#member`; photos are skipped unread.
+    """
+    for number, sample in enumerate(read_samples(source, ("txt", "json")), 1):
+        yield sample if isinstance(sample, Reject) else _sample(source, sample, number)
+
+
+def read_samples(source: Source, wanted: Collection[str]) -> Iterator[JsonObject | Reject]:
+    """The samples of a webdataset tar: the contents of members by suffix, and `image`.
+
     Members of one sample share the name up to the first dot and stand together. The photo is
-    `shard.tar#member`; photos are skipped unread.
+    named `shard.tar#member` and skipped unread. Where the archive is damaged, a reject comes last.
     """
     shard = PurePosixPath(source.name).name
     number = 0
@@ -35,12 +44,12 @@ def read_tar(source: Source) -> Iterator[Item]:
                         suffix = _split(member.name)[1]
                         if suffix in PHOTO_SUFFIXES:
                             sample["image"] = f"{shard}#{member.name}"
-                        elif suffix in ("txt", "json") and member.size <= MAX_TEXT:
+                        elif suffix in wanted and member.size <= MAX_TEXT:
                             opened = archive.extractfile(member)
                             sample[suffix] = opened.read() if opened else b""
                     if sample:
                         number += 1
-                        yield _sample(source, sample, number)
+                        yield sample
         except (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError) as error:
             # The archive is damaged here; what came before is good.
             message = f"not a readable tar archive: {error}"

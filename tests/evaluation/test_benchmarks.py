@@ -1,10 +1,13 @@
 """Published benchmarks, from small files of ours in the forms of their owners."""
 
 import gzip
+import io
 import json
+import tarfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -183,6 +186,82 @@ def test_a_clean_name_stands_for_all_ade20k_classes_that_have_it(folder, evaluat
     assert result["mAP"] == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
     with pytest.raises(UsageProblem, match="--min-area goes with"):
         evaluate(rows, None, benchmark="coco-80", data=data, min_area=0.1)
+
+
+ATTRIBUTES = """001 # 0 # 0 # wall # wall # ""
+002 # 0 # 1 # building, edifice # tower block # "tall, grey"
+003 # 1 # 0 # house # window # ""
+004 # 0 # 0 # wall # wall # ""
+005 # 0 # 0 # snail # snail # ""
+"""
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_ade20k_is_read_from_lists_of_objects_where_there_are_no_masks(folder, clean):
+    place = "ADE20K_2016_07_26/images/validation"
+    data = folder({
+        "objectInfo150.txt": ADE,
+        "ade20k_clean_labels_issue84.txt": "edifice\nwall\n",
+        f"{place}/b/ADE_val_00000002_atr.txt": "no list\n",
+        f"{place}/a/abbey/ADE_val_00000001_atr.txt": ATTRIBUTES,
+        "ADE20K_2016_07_26/images/training/ADE_train_00000001_atr.txt": ATTRIBUTES,
+    })  # fmt: skip
+    found = open_benchmark("ade20k-clean" if clean else "ade20k", data)
+    (first, reject) = found.items
+    assert first.fields["image"] == "ADE_val_00000001.jpg"
+    names = {found.classes[found.ids[tag]].tag for tag in first.fields["tags"] if tag in found.ids}
+    assert names == ({"wall", "edifice"} if clean else {"wall", "building"})
+    assert reject.message.startswith(f"{place}/b/ADE_val_00000002_atr.txt: not a list of objects")
+
+
+def array(*values, dtype="int64"):
+    content = io.BytesIO()
+    np.save(content, np.array(values, dtype))
+    return content.getvalue()
+
+
+def shard(path, samples):
+    """A webdataset tar of {name: content}."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in samples.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def test_webdatasets_with_labels(folder, evaluate):
+    data = folder({"classnames.txt": "dog\ncat\ncrane\ncrane\n"})
+    first = {
+        "s0.webp": b"x", "s0.npy": array(1, 0, 0, 1),
+        "s1.webp": b"x", "s1.npy": array(0, 0, 0, 0, dtype="float32"),
+        "s2.webp": b"x", "s2.npy": array(0, 0, 1),
+        "s3.webp": b"x", "s3.npy": array(0, 2, 0, 0),
+        "s4.webp": b"x", "s4.npy": b"no array",
+        "s5.npy": array(1, 0, 0, 0),
+        "s6.webp": b"x",
+        "s7.webp": b"x", "s7.cls": b"9",
+    }  # fmt: skip
+    shard(data / "test" / "2.tar", first)
+    shard(data / "test" / "10.tar", {"t0.jpg": b"x", "t0.cls": b"1"})
+    (data / "test" / "11.tar").write_bytes(b"no archive" * 100)
+    classes, said = truth("wds", data)
+    assert classes == ["dog", "cat", "crane", "crane"]
+    assert said == [
+        ["2.tar#s0.webp", ["0", "3"], None, None],
+        ["2.tar#s1.webp", [], None, None],
+        *["bad_field"] * 6,
+        ["10.tar#t0.jpg", ["1"], None, None],
+        "unreadable_image",
+    ]
+    rows = [
+        {"image": "s0.webp", "scores": {"dog": 0.9, "crane": 0.8}},
+        {"image": "t0.jpg", "scores": {"dog": 0.1, "cat": 0.7}},
+    ]
+    assert evaluate(rows, None, code=3, benchmark="wds", data=data)["mAP"] == 1
+    (data / "classnames.txt").unlink()
+    with pytest.raises(RunProblem, match=r"no classnames.txt in it"):
+        open_benchmark("wds", data)
 
 
 def test_open_images_verdicts_spread_over_the_hierarchy(folder, evaluate):
