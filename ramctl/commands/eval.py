@@ -121,5 +121,14 @@ OPTIONS = {
         options.strict,
         options.stats,
     ],
-    "run": [options.jobs, options.quiet, options.verbose],
+    "run": [
+        option(
+            "-j, --jobs N",
+            "Read files of JSON lines by N processes; the output stays the same.",
+            default=1,
+            field="workers",
+        ),
+        options.quiet,
+        options.verbose,
+    ],
 }
