@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import common
+from ramctl.commands.base import common, option
 
 TARGET = "ramctl.data_engine.generate:GenerateOptions"
 EXTRA = "train"
@@ -31,6 +31,11 @@ OPTIONS = {
             "--decode beam:K|nucleus:P",
             "Beam search or nucleus sampling of captions.",
             default="beam:3",
+        ),
+        option(
+            "--caption-length N",
+            "Word pieces of a caption at most [default: 30].",
+            type=click.IntRange(1),
         ),
         common("--threshold NUMBER|FILE", "Add tags above this score."),
         common(

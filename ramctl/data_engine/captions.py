@@ -29,8 +29,10 @@ class Captioner:
     caption again, so each further one is prompted by the tags that no caption has named yet.
     """
 
-    def __init__(self, baseline: Baseline, *, number: int, decode: str, seed: int) -> None:
-        self.writer = CaptionWriter(baseline.bundle, decode)
+    def __init__(
+        self, baseline: Baseline, *, number: int, decode: str, seed: int, length: int | None = None
+    ) -> None:
+        self.writer = CaptionWriter(baseline.bundle, decode, length)
         self.number = number
         self.seed = seed
         self._baseline = baseline

@@ -43,6 +43,7 @@ class GenerateOptions:
     model: str = "mini"
     captions: int = 1
     decode: str = "beam:3"
+    caption_length: int | None = None  # word pieces at most, the prompt's too; None: the model's
     threshold: str | None = None  # a number or a file; None: those of `precision`
     precision: float | None = None  # share of the added tags that shall be right
     confirm: float = CONFIRM  # a caption's tag must reach this share of its threshold
@@ -80,8 +81,9 @@ class Generator:
         captioner = None
         if options.captions:
             captioner = Captioner(
-                baseline, number=options.captions, decode=options.decode, seed=options.seed
-            )
+                baseline, number=options.captions, decode=options.decode, seed=options.seed,
+                length=options.caption_length,
+            )  # fmt: skip
         return cls(baseline, thresholds, captioner, options.confirm)
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
@@ -218,6 +220,7 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
         "model": baseline.bundle.fingerprint,
         "thresholds": content_stamp(generator.thresholds.tobytes()),
         "captions": f"{options.captions} {options.decode} {options.seed} {options.confirm}",
+        "caption_length": options.caption_length,
     } | shard
     stage, stream = Tally(report).counted(stage), replace(options.stream, batch=baseline.batch)
     return run_stream(report, source, stage, stream, fingerprint=fingerprint)

@@ -130,6 +130,18 @@ def test_tags_of_captions_need_a_share_of_their_threshold(
 
 
 @pytest.mark.parametrize("decode", ["beam:2", "nucleus:0.9"])
+def test_captions_have_as_many_word_pieces_as_asked_for(generate, photo_records, decode):
+    arguments = ["--captions", 1, "--decode", decode]
+
+    def lengths(*more):
+        rows = read(generate(*arguments, *more, stdin=lines(photo_records)).stdout)
+        return [len(text.split()) for row in rows for text in row["generated_captions"]]
+
+    prompt = 4
+    assert max(lengths("--caption-length", prompt + 3)) <= 3 < max(lengths())
+
+
+@pytest.mark.parametrize("decode", ["beam:2", "nucleus:0.9"])
 def test_captions_do_not_depend_on_the_batch_the_workers_or_the_neighbours(
     generate, photo_records, decode
 ):
