@@ -219,8 +219,18 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     fingerprint = {
         "model": baseline.bundle.fingerprint,
         "thresholds": content_stamp(generator.thresholds.tobytes()),
-        "captions": f"{options.captions} {options.decode} {options.seed} {options.confirm}",
-        "caption_length": options.caption_length,
+        "captions": " ".join(
+            map(
+                str,
+                (
+                    options.captions,
+                    options.decode,
+                    options.caption_length,
+                    options.seed,
+                    options.confirm,
+                ),
+            )
+        ),
     } | shard
     stage, stream = Tally(report).counted(stage), replace(options.stream, batch=baseline.batch)
     return run_stream(report, source, stage, stream, fingerprint=fingerprint)
