@@ -141,10 +141,14 @@ def test_the_figures_equal_scikit_learns():
 
 
 @pytest.mark.parametrize("style", ["exact", "ram"])
-def test_a_resample_has_the_figures_of_its_photos_repeated(style):
+def test_a_resample_has_the_figures_of_its_photos_repeated(style, monkeypatch):
+    monkeypatch.setattr("ramctl.evaluation.metrics._BYTES_AT_ONCE", 40)  # some rows at a time
     random = np.random.default_rng(2)
+    n_without = 0
     for seed in range(8):
         scores, truth, decided = draw(random, 30, 6)
+        truth[:, 0] = 0
+        truth[0, 0] = 1  # true of one photo, which a third of the resamples do not have
         scores += random.random(scores.shape).astype(np.float32) / 100  # the ram style has no ties
         known = random.random(truth.shape[1]) < 0.7
         options = {"style": style, "known": known, "unknown_count": style == "ram"}
@@ -155,6 +159,7 @@ def test_a_resample_has_the_figures_of_its_photos_repeated(style):
             often = np.repeat(np.arange(len(truth)), weights[:, b])
             repeated = comparison(scores[often], truth[often], decided[often], **options)
             some = repeated.has_positives
+            n_without += not some[0]
             for name in ("precision", "recall", "f1"):
                 ours = classwise["F1" if name == "f1" else name][b]
                 assert np.isnan(ours[~some]).all()
@@ -164,6 +169,7 @@ def test_a_resample_has_the_figures_of_its_photos_repeated(style):
                     continue  # ties of a photo with itself
                 value = resampled[name][b]
                 assert value == pytest.approx(expected, abs=1e-6, nan_ok=True), name
+    assert n_without > 3
 
 
 def test_the_top_tags_are_those_of_the_highest_scores():
