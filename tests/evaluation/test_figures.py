@@ -223,7 +223,7 @@ def test_a_matched_precision_is_reached_by_the_lowest_threshold_that_has_it():
     assert reached > 20
 
 
-def test_among_many_scores_the_threshold_is_as_good():
+def test_among_many_scores_the_threshold_is_as_good(monkeypatch):
     random = np.random.default_rng(5)
     truth = (random.random((4000, 5)) < 0.1).astype(np.int8)
     scores = (random.random(truth.shape) * 0.7 + truth * 0.3).astype(np.float32)
@@ -231,6 +231,10 @@ def test_among_many_scores_the_threshold_is_as_good():
     tried = [Figures(ours.from_score(s, "")).plain() for s in np.linspace(0.3, 1, 200)]
     best, matched = (Figures(goal.decide(ours)).plain() for goal in (Goal(), Goal(0.7)))
     assert best["OF1"] >= max(one["OF1"] for one in tried)
+    assert matched["CP"] == pytest.approx(0.7, abs=0.002)
+    monkeypatch.setattr("ramctl.evaluation.operating_point._CANDIDATES", 200)  # of 20,000 scores
+    best_of_few, matched = (Figures(goal.decide(ours)).plain() for goal in (Goal(), Goal(0.7)))
+    assert best_of_few["OF1"] == pytest.approx(best["OF1"], abs=0.0002)
     assert matched["CP"] == pytest.approx(0.7, abs=0.002)
 
 
