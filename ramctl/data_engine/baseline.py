@@ -17,7 +17,7 @@ from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.device import Runtime, set_up_cpu, usual_threads
 from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.batches import chunks, ordered_map
-from ramctl.inference.regions import View, looking
+from ramctl.inference.regions import View
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.ram import PreparedLabels
@@ -55,7 +55,6 @@ class Baseline:
         self.options = options
         self.batch = options.batch or preset.batch_size
         self.preprocess = Preprocess(preset.preprocess)
-        self.looking = Preprocess(looking(preset.preprocess, preset.model))
         self.runtime = Runtime.choose(options.device, options.dtype)
         on_cpu = self.runtime.device.type == "cpu"
         self.at_once = preset.batch_size if on_cpu else self.batch  # photos
@@ -112,13 +111,12 @@ class Baseline:
 
         return records, [attempt(decode_one, record) for record in records]
 
-    def features(self, photos: Sequence[Photo], preprocess: Preprocess | None = None) -> Tensor:
+    def features(self, photos: Sequence[Photo]) -> Tensor:
         """Features (B, extra + T, C) of any number of photos, in full batches."""
-        preprocess = preprocess or self.preprocess
         parts = []
         for some in chunks(photos, self.at_once):
-            resized = [preprocess.resize(photo) for photo in some]
-            features = self.engine.features(preprocess.full_batch(resized, self.at_once))
+            resized = [self.preprocess.resize(photo) for photo in some]
+            features = self.engine.features(self.preprocess.full_batch(resized, self.at_once))
             parts.append(features[: len(some)])
         return torch.cat(parts)
 
@@ -134,12 +132,13 @@ class PhotoBatch:
     baseline: Baseline
     photos: list[Photo]
     labels: list[list[int]]
-    part_of: "tuple[PhotoBatch, slice] | None" = None  # a batch, and which of its photos these are
 
     def one_by_one(self) -> Iterator["PhotoBatch"]:
         """Each photo alone, with its features, so that nothing depends on its neighbours."""
         for index, (photo, labels) in enumerate(zip(self.photos, self.labels, strict=True)):
-            yield PhotoBatch(self.baseline, [photo], [labels], (self, slice(index, index + 1)))
+            one = PhotoBatch(self.baseline, [photo], [labels])
+            one.features = self.features[index : index + 1]
+            yield one
 
     @cached_property
     def views(self) -> list[View]:
@@ -149,20 +148,7 @@ class PhotoBatch:
     @cached_property
     def features(self) -> Tensor:
         """Features (B, extra + T, C)."""
-        if self.part_of is not None:
-            batch, own = self.part_of
-            return batch.features[own]
         return self.baseline.features(self.photos)
-
-    @cached_property
-    def closer(self) -> Tensor:
-        """Features by which labels are found in the photos: of another size than theirs."""
-        if self.part_of is not None:
-            batch, own = self.part_of
-            return batch.closer[own]
-        if self.baseline.looking.config == self.baseline.preprocess.config:
-            return self.features
-        return self.baseline.features(self.photos, self.baseline.looking)
 
     @cached_property
     def distinct(self) -> tuple[PreparedLabels, dict[int, int]]:

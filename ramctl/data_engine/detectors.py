@@ -48,14 +48,15 @@ class Embedder(Protocol):
 
 
 class AttentionDetector:
-    """The model itself: where it looks for each tag, as `tag --boxes` tells.
+    """The model itself: where it finds each tag, as `tag --boxes`.
 
-    One forward pass per photo, however many tags it has.
+    One forward pass per photo, however many tags it has: in photos of the usual size, as scores of
+    regions from larger ones told right tags from wrong ones no better (AUC 0.725, 0.722).
     """
 
     def find(self, batch: PhotoBatch) -> Boxes:
         prepared, places = batch.distinct
-        maps = batch.baseline.engine.heat_maps(batch.closer, prepared)
+        maps = batch.baseline.engine.heat_maps(batch.features, prepared)
         return [
             list(maps.boxes(photo, [places[label] for label in labels], view))
             for photo, (labels, view) in enumerate(zip(batch.labels, batch.views, strict=True))

@@ -129,9 +129,8 @@ def show(name: str, seen: Sequence[Seen]) -> None:
         points = share(is_in(found.by_people, found.peak) for found in some)
         middle = share(is_in(found.by_people, (0.5, 0.5)) for found in some)
         chance = np.mean([area(found.by_people) for found in some])
-        print(
-            f"  {title}: {len(some)}; right {points:.1%}, middle {middle:.1%}, {chance:.1%} by chance"
-        )
+        beside = f"the middle {middle:.1%}, chance {chance:.1%}"
+        print(f"  {title}: {points:.1%} of {len(some)} right, {beside}")
     best = [max(iou(found.box, box) for box in found.by_people) for found in every if found.is_tag]
     pairs = [iou(*pair) for one in seen for pair in combinations(one.boxes, 2)]
     print(f"  tags: IoU with people's boxes {np.mean(best):.3f}, between tags {np.mean(pairs):.3f}")

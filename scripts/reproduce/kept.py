@@ -63,7 +63,6 @@ class KeptBaseline(Baseline):
     def __init__(self, model: Path, cache: Path) -> None:
         super().__init__(Bundle.open(model), BaselineOptions(threads=1), captioning=False)
         self.batch = AT_ONCE
-        self.looking = self.preprocess  # only features at the usual size are kept
         grid = self.preset.preprocess.size // 32
         self._kept = Kept(cache, (grid * grid, self.preset.model.encoder.width))
 

@@ -144,14 +144,13 @@ def test_every_tag_of_every_photo_gets_a_box_in_its_photo(batch):
 
 
 def maps_of(batch):
-    return batch.baseline.engine.heat_maps(batch.closer, batch.distinct[0])
+    return batch.baseline.engine.heat_maps(batch.features, batch.distinct[0])
 
 
 def test_a_box_is_where_a_label_finds_what_it_owns(batch):
     """Of two things in opposite corners of a photo each label finds its own."""
-    engine, features = batch.baseline.engine, batch.closer.clone()
-    model, side = engine.model, int(features.shape[1] ** 0.5)
-    assert side * side == features.shape[1] > batch.grid**2
+    engine, features = batch.baseline.engine, batch.features.clone()
+    model = engine.model
     with torch.no_grad():
         model.labels.own.zero_()
         model.labels.own[2, 0] = model.labels.own[4, 1] = 300.0
@@ -170,7 +169,7 @@ def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(batch):
     engine = batch.baseline.engine
     engine.model.scores_cells = False
     heat, share = maps_of(batch).heat, maps_of(batch).peak_share
-    encoded, seen = engine.encode(batch.closer), []
+    encoded, seen = engine.encode(batch.features), []
     with torch.inference_mode():
         engine.model.tag_logit_parts(encoded, batch.distinct[0], seen)
     mean = torch.stack(seen).mean((0, 2)).detach().numpy()  # (B, L, tokens)
