@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ramctl.data_engine.baseline import Baseline, PhotoBatch
 from ramctl.errors import UsageProblem
-from ramctl.inference.regions import Floats, crop_pixels, label_boxes, tokens_under
+from ramctl.inference.regions import Floats, crop_pixels, tokens_under
 from ramctl.inference.torch_engine import ScoredRegions
 from ramctl.model.ram import Regions
 
@@ -49,23 +48,19 @@ class Embedder(Protocol):
 
 
 class AttentionDetector:
-    """The tag decoder's own cross-attention: where the model looks for each tag.
+    """The model itself: where it finds each tag, as `tag --boxes`.
 
-    One forward pass per photo, however many tags it has.
+    One forward pass per photo, however many tags it has: in photos of the usual size, as scores of
+    regions from larger ones told right tags from wrong ones no better (AUC 0.725, 0.722).
     """
 
     def find(self, batch: PhotoBatch) -> Boxes:
-        heat, places = attention_maps(batch), batch.distinct[1]
+        prepared, places = batch.distinct
+        maps = batch.baseline.engine.heat_maps(batch.features, prepared)
         return [
-            list(label_boxes(maps[[places[label] for label in labels]], view))
-            for maps, labels, view in zip(heat, batch.labels, batch.views, strict=True)
+            list(maps.boxes(photo, [places[label] for label in labels], view))
+            for photo, (labels, view) in enumerate(zip(batch.labels, batch.views, strict=True))
         ]
-
-
-def attention_maps(batch: PhotoBatch) -> NDArray[np.float32]:
-    """Heat maps (B, L, rows, columns) of the batch's distinct labels."""
-    engine = batch.baseline.engine
-    return engine.attention_maps(engine.encode(batch.features), batch.distinct[0])
 
 
 @dataclass(frozen=True, slots=True)

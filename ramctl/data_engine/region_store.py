@@ -43,7 +43,7 @@ from ramctl.records.record import (
     Reject,
 )
 
-FORMAT = 3
+FORMAT = 4
 SHARD_INPUTS = 512
 # Each takes a descriptor, of which a process often may have 1,024.
 MOST_MAPS = 128

@@ -6,13 +6,13 @@ of the photo's width and height.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.model.config import PreprocessConfig
+from ramctl.model.config import ModelConfig, PreprocessConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +22,13 @@ Floats = NDArray[np.float32]
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 # The map is made finer before it is cut, so that a box need not end at the border of a token.
 FINER = 4
-# Of its range: low enough that a box holds the thing, not only the part that gives it away.
-PEAK_SHARE = 0.3
+# Of its range: low enough that a box holds the thing, not only the part that gives it away. For
+# cells: where boxes met those of people best, on half of the photos that have them.
+PEAK_SHARE, CELL_PEAK_SHARE = 0.3, 0.6
+# Cells are scored in photos of so many times the usual size: their peak was in the thing on 88 and
+# 85 % of the tags then, on 84 and 72 % at the usual size (VOC and COCO, that half of the photos).
+CLOSER = 1.75
+STRIDE = 32  # pixels a cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,43 @@ class View:
         return np.array([x1 - x0, y1 - y0] * 2, np.float32)
 
 
-def heat_maps(attention: "Tensor", extra_tokens: int) -> NDArray[np.float32]:
+def looking(preprocess: PreprocessConfig, model: ModelConfig) -> PreprocessConfig:
+    """How photos are prepared to find labels in them: larger, where the model scores cells."""
+    if not model.scores_cells or model.encoder.image_size_option:
+        return preprocess
+    size = round(preprocess.size * CLOSER / STRIDE) * STRIDE
+    return replace(preprocess, size=max(size, preprocess.size))
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMaps:
+    """Where a model finds labels in photos."""
+
+    heat: Floats  # (B, L, rows, columns)
+    peak_share: float  # of a map's range, that a box is cut at
+
+    def boxes(self, photo: int, labels: Sequence[int], view: View) -> list[Floats]:
+        """The box of a photo for each of some labels, from what the model saw of it."""
+        return [
+            view.to_photo(heat_map_box(self.heat[photo, label], peak_share=self.peak_share))
+            for label in labels
+        ]
+
+
+def cell_heat(logits: Floats) -> Floats:
+    """Heat maps (B, L, rows, columns) of cells' logits (B, L, cells).
+
+    A cell counts with its eight neighbours: one alone is more often wrong (its peak was in the
+    thing on 83 and 74 % of the tags where that of the means was on 88 and 85 %).
+    """
+    from scipy import ndimage
+
+    side = math.isqrt(logits.shape[-1])
+    maps = logits.reshape(*logits.shape[:2], side, side)
+    return np.asarray(ndimage.uniform_filter(maps, (0, 0, 3, 3), mode="nearest"), np.float32)
+
+
+def attention_heat(attention: "Tensor", extra_tokens: int) -> Floats:
     """Heat maps (B, L, rows, columns) of attention (B, layers, h, L, T), its mean over both.
 
     `extra_tokens` come before the grid of the photo; what comes behind it is left out. On planted
@@ -70,12 +111,7 @@ def heat_maps(attention: "Tensor", extra_tokens: int) -> NDArray[np.float32]:
     return heat[..., : side * side].reshape(*heat.shape[:2], side, side)
 
 
-def label_boxes(maps: NDArray[np.float32], view: View) -> Sequence[Floats]:
-    """The box of the photo for each heat map (L, rows, columns) of what the model saw of it."""
-    return [view.to_photo(heat_map_box(heat)) for heat in maps]
-
-
-def heat_map_box(heat: Floats, *, peak_share: float = PEAK_SHARE) -> Floats:
+def heat_map_box(heat: Floats, *, peak_share: float) -> Floats:
     """The box around the connected region of a heat map (rows, columns) that holds its peak.
 
     The region is where the map, interpolated, is at least `peak_share` between its lowest and
@@ -83,7 +119,7 @@ def heat_map_box(heat: Floats, *, peak_share: float = PEAK_SHARE) -> Floats:
     """
     from scipy import ndimage
 
-    fine = np.maximum(ndimage.zoom(heat, FINER, order=1, mode="nearest", grid_mode=True), 0)
+    fine = ndimage.zoom(heat, FINER, order=1, mode="nearest", grid_mode=True)
     low, high = fine.min(), fine.max()
     if high - low <= 1e-12:
         return np.array(WHOLE, np.float32)

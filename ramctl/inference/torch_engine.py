@@ -19,7 +19,13 @@ from ramctl.checkpoints.load import load_model
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
 from ramctl.inference.onnx_engine import sigmoid
-from ramctl.inference.regions import heat_maps
+from ramctl.inference.regions import (
+    CELL_PEAK_SHARE,
+    PEAK_SHARE,
+    HeatMaps,
+    attention_heat,
+    cell_heat,
+)
 from ramctl.model.generation import Decoding, Ends
 from ramctl.model.ram import RAM, Encoded, PreparedLabels, Regions
 
@@ -124,7 +130,7 @@ class TorchEngine:
         encoded, scores = zip(*self._run(score, len(photos)), strict=True)
         return Encoded.join(encoded), np.concatenate(scores)
 
-    def features(self, photos: Floats) -> Tensor:
+    def features(self, photos: Floats | Tensor) -> Tensor:
         """What the encoder gives for photos, (B, T, C) in fp32."""
         return torch.cat(self._run(lambda some: self._features(photos[some]).float(), len(photos)))
 
@@ -135,15 +141,26 @@ class TorchEngine:
             self._run(lambda some: encode(self._features(photos[some])), len(photos))
         )
 
-    def attention_maps(self, encoded: Encoded, labels: Tensor | PreparedLabels) -> Floats:
-        """Where the model looks for labels or their rows: heat maps (B, L, rows, columns)."""
+    def heat_maps(self, features: Tensor, labels: PreparedLabels) -> HeatMaps:
+        """Where labels are in photos, of the encoder's features for them at `looking`'s size.
 
-        def look(some: slice) -> Floats:
+        By the cells of the grid where the model scores them. Else, as in RAM and its kin, by the
+        tag decoder's attention.
+        """
+
+        def cells(some: slice) -> Floats:
+            logits = self.model.cell_logits(self._on_device(features[some]), labels)
+            return cell_heat(logits.float().cpu().numpy())
+
+        def attention(some: slice) -> Floats:
             maps: list[Tensor] = []
-            self.model.tag_logit_parts(encoded[some], labels, maps)
-            return heat_maps(torch.stack(maps, 1), self.model.encoder.extra_tokens)
+            encoded = self.model.encode(self._on_device(features[some]))
+            self.model.tag_logit_parts(encoded, labels, maps)
+            return attention_heat(torch.stack(maps, 1), self.model.encoder.extra_tokens)
 
-        return np.concatenate(self._run(look, len(encoded)))
+        if self.model.scores_cells:
+            return HeatMaps(np.concatenate(self._run(cells, len(features))), CELL_PEAK_SHARE)
+        return HeatMaps(np.concatenate(self._run(attention, len(features))), PEAK_SHARE)
 
     def score_regions(
         self, features: Tensor, regions: Regions, labels: PreparedLabels

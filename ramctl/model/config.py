@@ -102,6 +102,13 @@ class ModelConfig:
     prior: PriorConfig | None
     captioning: CaptioningConfig | None
 
+    @property
+    def scores_cells(self) -> bool:
+        """Whether the global branch scores labels: of a photo, and so of one cell of its grid."""
+        if self.prior is None:
+            return False
+        return bool(self.prior.similarity or self.prior.class_sharpness or self.labels.own_width)
+
 
 @dataclass(frozen=True, slots=True)
 class PreprocessConfig:

@@ -122,6 +122,12 @@ class GlobalBranch(nn.Module):
             total = total + self.class_scale * (photo.classes @ likeness.t()).log() + self.offset
         return total
 
+    def logits(
+        self, photo: GlobalFeatures, labels: LabelParts, likeness: Tensor | None
+    ) -> Tensor | float:
+        """All that the branch adds to labels' logits, (B, L)."""
+        return self.text_logits(photo, labels, likeness) + self.own_logits(photo, labels)
+
     def own_logits(self, photo: GlobalFeatures, labels: LabelParts) -> Tensor | float:
         """What a seen label's own vector adds to its logit, (B, L): <own, U f>."""
         return 0.0 if photo.own is None else photo.own @ labels.own.t()

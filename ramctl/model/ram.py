@@ -147,6 +147,7 @@ class RAM(nn.Module):
         self.tag_decoder = tag_decoder
         self.weighting = DescriptionWeighting() if described else None
         self.prior = self.captioning = None
+        self.scores_cells = config.scores_cells
         if config.prior is not None:
             self.prior = GlobalBranch(config.prior, labels, channels, token_width)
         if config.captioning is not None:
@@ -249,6 +250,20 @@ class RAM(nn.Module):
             own = own + self.prior.own_logits(photo, parts)
         return text, own
 
+    def cell_logits(self, features: Tensor, labels: PreparedLabels) -> Tensor:
+        """What the global branch says of each cell of the grid alone, (B, L, cells) row by row.
+
+        The class activation of Zhou et al. 2016 (arXiv 1512.04150) for a branch that need not be
+        linear: a cell is pooled as a photo that has no other. `features` (B, T, C) are the
+        encoder's; only for a model that `scores_cells`.
+        """
+        assert self.prior is not None
+        grid = features[:, self.encoder.extra_tokens :]
+        cells = self.prior(grid.flatten(0, 1)[:, None])
+        logits = self.prior.logits(cells, labels.parts, labels.likeness)
+        assert isinstance(logits, Tensor)
+        return logits.unflatten(0, grid.shape[:2]).transpose(1, 2)
+
     def look_at_regions(
         self, features: Tensor, regions: Regions, labels: PreparedLabels
     ) -> tuple[Tensor, Tensor]:
@@ -269,8 +284,7 @@ class RAM(nn.Module):
         if parts.bias.shape[-1]:
             logits = logits + parts.bias[regions.label].squeeze(-1)
         if self.prior is not None and photo is not None:
-            of_all = self.prior.text_logits(photo, parts, labels.likeness)
-            of_all = of_all + self.prior.own_logits(photo, parts)
+            of_all = self.prior.logits(photo, parts, labels.likeness)
             if isinstance(of_all, Tensor):  # (P, L)
                 logits = logits + of_all.gather(1, regions.label[:, None]).squeeze(1)
         return logits, _region_feature(pooled, photo)

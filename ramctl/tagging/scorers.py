@@ -27,7 +27,7 @@ from ramctl.inference.label_set import (
     read_words,
 )
 from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, number_format
-from ramctl.inference.regions import View, label_boxes
+from ramctl.inference.regions import View, looking
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
 from ramctl.photos.decoding import LIMITS
@@ -35,10 +35,11 @@ from ramctl.records.record import JsonObject
 from ramctl.tagging.selection import DECIMALS, SelectionOptions
 
 if TYPE_CHECKING:  # an installation that only tags has no torch
+    from torch import Tensor
+
     from ramctl.device import Runtime
     from ramctl.inference.captions import CaptionWriter
     from ramctl.inference.torch_engine import TorchEngine
-    from ramctl.model.ram import Encoded
 
 DEFAULT_BATCH = 8
 Pixels = NDArray[np.uint8]  # (H, W, 3)
@@ -103,6 +104,7 @@ class Decoded(NamedTuple):
 
     pixels: Pixels
     size: tuple[int, int]
+    closer: Pixels | None = None  # larger, where the model finds labels better so
 
 
 class Scorer(ABC):
@@ -124,6 +126,10 @@ class Scorer(ABC):
     @abstractmethod
     def prepare(self, photo: Image.Image) -> Pixels:
         """A decoded photo as `scores` takes it; called in the decoding threads."""
+
+    def closer(self, photo: Image.Image) -> Pixels | None:
+        """A decoded photo as boxes are found in it, where that is another size."""
+        return None
 
     @abstractmethod
     def scores(self, photos: Sequence[Pixels]) -> Scores:
@@ -169,6 +175,9 @@ class BundleScorer(Scorer):
             self.fingerprint["preprocess"] = loader
         self.target = bundle.preprocess.size
         self.preprocess = Preprocess(bundle.preprocess)
+        self._looking = self.preprocess
+        if options.boxes:
+            self._looking = Preprocess(looking(bundle.preprocess, bundle.preset.model))
         self._bundle = bundle
         self._options = options
         # Boxes and captions are made by a torch model, whatever gives the scores.
@@ -242,6 +251,14 @@ class BundleScorer(Scorer):
     def prepare(self, photo: Image.Image) -> Pixels:
         return self.preprocess.resize(photo)  # (S, S, 3)
 
+    def closer(self, photo: Image.Image) -> Pixels | None:
+        # Of the same decoded photo, so that scores do not depend on whether boxes are asked for.
+        return self._looking.resize(photo) if self._looks_closer else None
+
+    @property
+    def _looks_closer(self) -> bool:
+        return self._looking.config != self.preprocess.config
+
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         parts = [
             self.engine.scores(self._full_batch(some))[: len(some)]
@@ -272,16 +289,18 @@ class BundleScorer(Scorer):
         fired: Sequence[Sequence[int]],
     ) -> list[JsonObject]:
         # By the torch model even where a graph gives the scores.
-        encoded = self._torch.encode(self._full_batch([photo.pixels for photo in photos]))
         found: list[JsonObject] = [{} for _ in photos]
+        inputs: Scores | Tensor = self._full_batch([photo.pixels for photo in photos])
         if self._options.boxes:
+            features = self._torch.features(self._larger(photos) if self._looks_closer else inputs)
+            inputs = inputs if self._looks_closer else features  # the encoder runs once
             for index, (photo, given) in enumerate(zip(photos, tags, strict=True)):
                 # One by one, so that a photo's boxes do not depend on the tags of the others.
-                one = encoded[index : index + 1]
+                one = features[index : index + 1]
                 found[index]["boxes"] = self._boxes(one, photo.size, given, ids)
         if self._options.caption:
             guides = self._guides(tags, ids, fired)
-            captions = self._writer.write(self._torch, encoded, guides)
+            captions = self._writer.write(self._torch, self._torch.encode(inputs), guides)
             for added, caption in zip(found, captions, strict=True):
                 added["generated_captions"] = [caption]
         return found
@@ -299,20 +318,30 @@ class BundleScorer(Scorer):
             fired = [[ids[tag] for tag in given] for given in tags]
         return [[labels[index].tag for index in own] for own in fired]
 
+    def _larger(self, photos: Sequence[Decoded]) -> Scores:
+        """A batch of the photos as boxes are found in them."""
+        larger = [photo.closer for photo in photos if photo.closer is not None]
+        return self._looking.full_batch(larger, self._at_once)
+
     def _boxes(
-        self, encoded: "Encoded", size: tuple[int, int], tags: Tags, ids: Mapping[str, int]
+        self, features: "Tensor", size: tuple[int, int], tags: Tags, ids: Mapping[str, int]
     ) -> JsonObject:
-        """`{tag: [[x0, y0, x1, y1], score]}` of one photo, corners as shares of its sides."""
-        if not tags:
+        """`{tag: [[x0, y0, x1, y1], score]}` of one photo, corners as shares of its sides.
+
+        Of things only: there is no telling whether a box of a scene or a colour is right.
+        """
+        labels = self.label_set.labels
+        things = [tag for tag in tags if labels[ids[tag]].kind == "object"]
+        if not things:
             return {}
         import torch
 
-        rows = torch.from_numpy(self.label_set.rows)[[ids[tag] for tag in tags]]
-        (maps,) = self._torch.attention_maps(encoded, rows.to(self._torch.device))
-        boxes = label_boxes(maps, View.of(*size, self.preprocess.config))
+        rows = torch.from_numpy(self.label_set.rows)[[ids[tag] for tag in things]]
+        maps = self._torch.heat_maps(features, self._torch.prepare(rows))
+        boxes = maps.boxes(0, range(len(things)), View.of(*size, self.preprocess.config))
         return {
-            tag: [[round(corner, DECIMALS) for corner in box.tolist()], score]
-            for (tag, score), box in zip(tags.items(), boxes, strict=True)
+            tag: [[round(corner, DECIMALS) for corner in box.tolist()], tags[tag]]
+            for tag, box in zip(things, boxes, strict=True)
         }
 
     @cached_property

@@ -222,7 +222,7 @@ class Tagger:
             photo = record.decode(target, limits, official)
         else:
             photo = record_photo(record, target=target, limits=limits, official=official)
-        return Decoded(self.scorer.prepare(photo), photo.size)
+        return Decoded(self.scorer.prepare(photo), photo.size, self.scorer.closer(photo))
 
     def score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:
         """The outcomes of a batch of records whose photos were decoded."""

@@ -202,7 +202,19 @@ def soak_tag(folder: Path, given: argparse.Namespace) -> tuple[Readings, list[st
     rejected = sum(1 for _ in _rows(folder / "rejects.jsonl")) if broken else 0
     if rejected != len(broken):
         problems.append(f"{rejected} rejects for {len(broken)} damaged photos")
-    return readings, [*_exits(process, EXIT_REJECTS if broken else 0), *problems]
+    problems += _exits(process, EXIT_REJECTS if broken else 0)
+    return readings, problems or _resumed(command, folder)
+
+
+def _resumed(command: list[str], folder: Path) -> list[str]:
+    """How long a resume of a finished run takes, and what is wrong with it."""
+    before = (folder / "out.jsonl").read_bytes()
+    began = time.monotonic()
+    again = start([*command, *(() if "--resume" in command else ("--resume",))], folder)
+    code = again.wait()
+    print(f"  the same again with --resume: {time.monotonic() - began:.1f} s, exit code {code}")
+    same = (folder / "out.jsonl").read_bytes() == before
+    return [] if same else ["a resume of the finished run changed the output"]
 
 
 def soak_engine(folder: Path, given: argparse.Namespace) -> tuple[Readings, list[str]]:

@@ -13,10 +13,18 @@ from ramctl.data_engine.detectors import (
     CropEmbedder,
     PoolEmbedder,
     Region,
-    attention_maps,
 )
 from ramctl.inference.captions import CaptionWriter
-from ramctl.inference.regions import View, crop_pixels, heat_map_box, tokens_under
+from ramctl.inference.regions import (
+    CELL_PEAK_SHARE,
+    PEAK_SHARE,
+    View,
+    cell_heat,
+    crop_pixels,
+    heat_map_box,
+    looking,
+    tokens_under,
+)
 from ramctl.model.config import load_preset
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
@@ -35,6 +43,34 @@ def test_a_box_holds_the_region_around_the_peak_and_no_other():
 
 def test_a_flat_map_gives_the_whole_photo():
     assert heat_map_box(np.full((7, 7), 0.02, np.float32), peak_share=0.5).tolist() == [0, 0, 1, 1]
+
+
+def test_a_map_below_zero_has_a_box_as_the_same_map_above_it():
+    heat = np.random.default_rng(0).normal(size=(7, 7)).astype(np.float32)
+    above = heat_map_box(heat + 10, peak_share=0.6).tolist()
+    assert heat_map_box(heat - 10, peak_share=0.6).tolist() == above != [0, 0, 1, 1]
+
+
+def test_a_cell_counts_with_its_neighbours():
+    logits = np.zeros((2, 3, 16), np.float32)
+    logits[0, 1, 0] = 9.0  # a corner stands for what would be beside it
+    logits[1, 2, 6] = 9.0  # row 1, column 2
+    heat = cell_heat(logits)
+    assert heat.shape == (2, 3, 4, 4)
+    corner = [[4, 2, 0, 0], [2, 1, 0, 0], [0] * 4, [0] * 4]
+    middle = [[0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1], [0] * 4]
+    np.testing.assert_allclose(heat[0, 1], corner, atol=1e-5)
+    np.testing.assert_allclose(heat[1, 2], middle, atol=1e-5)
+    heat[0, 1], heat[1, 2] = 0, 0
+    assert np.abs(heat).max() < 1e-5
+
+
+def test_labels_are_looked_for_in_larger_photos_where_cells_are_scored():
+    mini, swin = load_preset("mini"), load_preset("ram-swin-b")
+    at_256 = replace(mini.preprocess, size=256)
+    assert looking(at_256, mini.model) == replace(mini.preprocess, size=448)
+    assert looking(swin.preprocess, swin.model) == swin.preprocess
+    assert looking(at_256, replace(mini.model, prior=None)) == at_256
 
 
 def test_tokens_under_a_box_are_weighted_by_what_it_covers():
@@ -105,9 +141,41 @@ def test_every_tag_of_every_photo_gets_a_box_in_its_photo(batch):
     for box in (box for own in boxes for box in own):
         assert 0 <= box[0] < box[2] <= 1
         assert 0 <= box[1] < box[3] <= 1
-    heat = attention_maps(batch)
-    assert heat.shape == (3, 5, batch.grid, batch.grid)
-    assert (heat.sum((2, 3)) <= 1.0001).all()
+
+
+def maps_of(batch):
+    return batch.baseline.engine.heat_maps(batch.features, batch.distinct[0])
+
+
+def test_a_box_is_where_a_label_finds_what_it_owns(batch):
+    """Of two things in opposite corners of a photo each label finds its own."""
+    engine, features = batch.baseline.engine, batch.features.clone()
+    model = engine.model
+    with torch.no_grad():
+        model.labels.own.zero_()
+        model.labels.own[2, 0] = model.labels.own[4, 1] = 300.0
+        towards = torch.linalg.pinv(model.prior.own_projection.weight)  # (C, R)
+        features[0, 0] += towards[:, 0]
+        features[0, -1] += towards[:, 1]
+    maps = engine.heat_maps(features, engine.labels_of([2, 4]))
+    assert maps.peak_share == CELL_PEAK_SHARE
+    first, last = maps.boxes(0, [0, 1], View())
+    assert first[:2].tolist() == [0, 0]
+    assert last[2:].tolist() == [1, 1]
+    assert max(first[2:]) < min(last[:2])
+
+
+def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(batch):
+    engine = batch.baseline.engine
+    engine.model.scores_cells = False
+    heat, share = maps_of(batch).heat, maps_of(batch).peak_share
+    encoded, seen = engine.encode(batch.features), []
+    with torch.inference_mode():
+        engine.model.tag_logit_parts(encoded, batch.distinct[0], seen)
+    mean = torch.stack(seen).mean((0, 2)).detach().numpy()  # (B, L, tokens)
+    side = heat.shape[-1]
+    np.testing.assert_allclose(heat, mean[..., : side * side].reshape(heat.shape), atol=1e-6)
+    assert share == PEAK_SHARE
 
 
 def test_a_short_batch_gives_the_features_of_a_full_one(engine_bundle):
@@ -131,7 +199,7 @@ def fits(function, most, size):
 
 def test_regions_that_do_not_fit_in_memory_are_done_in_parts(batch, monkeypatch):
     regions = [Region(photo, label, WHOLE) for photo, label in full_scores(batch)]
-    maps, seen = attention_maps(batch), PoolEmbedder().embed(batch, regions)
+    maps, seen = maps_of(batch).heat, PoolEmbedder().embed(batch, regions)
     engine, said = batch.baseline.engine, []
     monkeypatch.setattr(engine, "say", said.append)
     model = engine.model
@@ -140,7 +208,7 @@ def test_regions_that_do_not_fit_in_memory_are_done_in_parts(batch, monkeypatch)
         model, "look_at_regions", fits(model.look_at_regions, 4, lambda _, some, labels: len(some))
     )
     again = PhotoBatch(batch.baseline, batch.photos, batch.labels)
-    np.testing.assert_allclose(attention_maps(again), maps, atol=1e-6)
+    np.testing.assert_allclose(maps_of(again).heat, maps, atol=1e-5)
     parts = PoolEmbedder().embed(again, regions)
     np.testing.assert_allclose(parts.scores, seen.scores, atol=1e-6)
     np.testing.assert_allclose(parts.features, seen.features, atol=1e-6)

@@ -121,6 +121,38 @@ def test_logits_are_the_sum_of_decoder_prior_and_own_parts(photos):
         assert encoded.tokens.shape[1] == features.shape[1] + 1
 
 
+def test_a_cell_is_scored_as_the_global_branch_scores_a_photo_that_has_no_other(photos):
+    model = build(["model.prior.class_sharpness=3.0", *PRIOR])
+    with torch.no_grad():
+        features = model.encoder(photos)
+        logits = model.cell_logits(features, model.prepare_labels(model.labels()))
+        assert logits.shape == (2, 6, features.shape[1])
+        for cell in range(features.shape[1]):
+            alone = features[:, cell]  # (B, C)
+            likely = (model.prior.classifier(alone) / model.prior.config.temperature).softmax(-1)
+            names = model.prior.class_names
+            feature = model.prior.to_label_space(alone) + likely @ names
+            expected = model.prior.own_projection(alone) @ model.labels.own.T
+            similarity = torch.nn.functional.normalize(feature, dim=-1) @ model.labels.text.T
+            expected += model.prior.scale * similarity + model.prior.offset
+            mixture = likely @ torch.exp(3 * names @ model.labels.text.T)
+            expected += model.prior.class_scale * torch.log(mixture)
+            torch.testing.assert_close(logits[..., cell], expected)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], True),
+        (["model.prior.similarity=false"], True),  # what labels own is left
+        (["model.prior.similarity=false", "model.labels.own_width=0"], False),
+        (["model.prior=false", "model.labels.own_width=0"], False),
+    ],
+)
+def test_cells_are_scored_where_the_global_branch_scores_labels(overrides, expected):
+    assert load_preset("tiny", overrides).model.scores_cells == expected
+
+
 def test_a_sharp_mixture_of_class_names_is_added_to_the_text_logits(photos):
     model = build([*PRIOR, "model.prior.class_sharpness=3.0", "model.prior.temperature=2.0"])
     plain = build(PRIOR)
