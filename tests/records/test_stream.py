@@ -110,9 +110,9 @@ def test_rejects_are_in_the_order_of_the_input_however_far_a_stage_works_ahead(t
         def staged(batches):
             for batch in batches:
                 held.append([record.line for record in batch])
-                if len(held) > ahead:
-                    yield from next_of(staged.waiting)
                 staged.waiting.append(batch)
+                if len(staged.waiting) > ahead:
+                    yield from next_of(staged.waiting)
             while staged.waiting:
                 yield from next_of(staged.waiting)
 
