@@ -178,7 +178,7 @@ def _new_rows(vectors: Sequence[Rows], own: Rows) -> Rows:
     # Always as many at once, so that a word's last digits do not depend on the words beside it.
     words = np.zeros((BLOCK, width), np.float32)
     for word, described in zip(words, vectors, strict=False):
-        word[:] = unit(described).mean(0)
+        word[:] = described[0] if len(described) == 1 else unit(described).mean(0)
     words = unit(words)
     return np.concatenate([words, borrowed(words, texts, owned)], 1)[: len(vectors)]
 

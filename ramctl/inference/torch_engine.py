@@ -18,7 +18,7 @@ from ramctl.checkpoints.folding import fold_batchnorms
 from ramctl.checkpoints.load import load_model
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
-from ramctl.inference.onnx_engine import sigmoid
+from ramctl.inference.onnx_engine import LABELS_AT_ONCE, sigmoid
 from ramctl.inference.regions import (
     CELL_PEAK_SHARE,
     PEAK_SHARE,
@@ -86,7 +86,9 @@ class TorchEngine:
         engine._layout = torch.channels_last
         engine._pixels_at_once = PIXELS_AT_ONCE if runtime.device.type == "cpu" else None
         if rows is not None:
-            engine.labels = engine.prepare(torch.from_numpy(rows))
+            given = torch.from_numpy(rows)
+            is_long = rows.ndim == 2 and len(rows) > LABELS_AT_ONCE
+            engine.labels = given.to(runtime.device) if is_long else engine.prepare(given)
             # A second copy of the descriptions would be a third of RAM++'s memory.
             model.labels.text = torch.nn.Parameter(torch.empty(0), requires_grad=False)
         return engine
@@ -97,8 +99,11 @@ class TorchEngine:
         return self.runtime.device
 
     @cached_property
-    def labels(self) -> PreparedLabels:
-        """The labels that photos are scored against where no others are given."""
+    def labels(self) -> PreparedLabels | Tensor:
+        """The labels that photos are scored against where no others are given.
+
+        Prepared, or the rows of a long list, which are prepared piece by piece for each batch.
+        """
         return self.labels_of(None)
 
     def labels_of(self, ids: Sequence[int] | None) -> PreparedLabels:

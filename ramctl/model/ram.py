@@ -222,14 +222,12 @@ class RAM(nn.Module):
         `encoder.extra_tokens` and, with a class token, the last one stand for no place in the
         photo; the others are its grid, row by row.
         """
-        if isinstance(labels, Tensor):
-            labels = self.prepare_labels(labels)
         contexts = self.tag_decoder.contexts(encoded.tokens)
         size = max(1, ROWS_AT_ONCE // len(encoded.tokens))
         at_once = torch.is_grad_enabled() or torch.onnx.is_in_onnx_export() or maps is not None
         if at_once or len(labels) <= size:
             return self._tag_logit_parts(encoded, contexts, labels, maps)
-        pieces = [labels[i : i + size] for i in range(0, len(labels), size)]
+        pieces = (labels[i : i + size] for i in range(0, len(labels), size))
         text, own = zip(*(self._tag_logit_parts(encoded, contexts, p) for p in pieces), strict=True)
         return torch.cat(text, 1), torch.cat(own, -1) if isinstance(own[0], Tensor) else 0.0
 
@@ -237,9 +235,11 @@ class RAM(nn.Module):
         self,
         encoded: Encoded,
         contexts: list[KeysValues],
-        labels: PreparedLabels,
+        labels: Tensor | PreparedLabels,
         maps: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | float]:
+        if isinstance(labels, Tensor):
+            labels = self.prepare_labels(labels)
         states = self.tag_decoder(self._queries(encoded, labels), contexts, maps=maps)
         parts, photo = labels.parts, encoded.photo
         text = self.tag_decoder.head(states, parts.head)

@@ -37,7 +37,8 @@ Outcome = JsonObject | RecordProblem
 Batch = list[Record]
 Stage = Callable[[Iterator[Batch]], Iterator[list[Outcome]]]
 Encoder = Callable[[JsonObject], bytes]
-_Work = tuple[Record, Entry | None]  # a record, and what it takes the place of
+_Wanted = tuple[Record, Entry | None]  # a record, and what it takes the place of
+_Work = _Wanted | Callable[[], None]  # or what writes a reject once all before it is written
 BATCH = 256
 
 
@@ -303,6 +304,10 @@ class _Outputs:
             sink.finish()
 
 
+def _records(batch: list[_Work]) -> Batch:
+    return [work[0] for work in batch if not callable(work)]
+
+
 @dataclass(slots=True)
 class _Run:
     """The loop's two ends: records on their way into the stage, outcomes on their way out."""
@@ -318,26 +323,33 @@ class _Run:
     collection: Collection | None = None
     positions: Iterator[int] = field(default_factory=count)
     in_flight: deque[list[_Work]] = field(default_factory=deque)
-    retried: deque[_Work] = field(default_factory=deque)
+    retried: deque[_Wanted] = field(default_factory=deque)
 
     def batches(self) -> Iterator[Batch]:
-        """The records that are still to do, in batches."""
+        """The records that are still to do, in batches.
+
+        Rejects among them wait for what was read before, so that all are in the order of the
+        input; of many in a row a batch is empty, which lets the stage hand over what it has.
+        """
         size = self.options.batch or BATCH
         batch: list[_Work] = []
         for work in self._wanted():
+            if callable(work) and not batch and not self.in_flight:
+                work()
+                continue
             batch.append(work)
             if len(batch) == size:
                 self.in_flight.append(batch)
-                yield [record for record, _ in batch]
+                yield _records(batch)
                 batch = []
         # Ends a stage that works ahead at once; what it has not handed over is done on resuming.
         self.stop.raise_if_signalled()
         if batch:
             self.in_flight.append(batch)
-            yield [record for record, _ in batch]
+            yield _records(batch)
 
     def _wanted(self) -> Iterator[_Work]:
-        """The records that are still to do, earlier rejects last."""
+        """The records that are still to do, and rejects to write; earlier rejects last."""
         while not self.stop.is_due:
             try:
                 with self.stop.waiting():
@@ -350,14 +362,15 @@ class _Run:
             if isinstance(item, Record):
                 item.key = key
             entry = self.outputs.earlier(key)
-            if entry is not None and self._is_done(key, item, entry):
+            if entry is not None and self._is_done(item, entry):
+                if entry.problem is not None and self._lacks_line(item, entry):
+                    yield partial(self._write_earlier_reject, key, item, entry, entry.problem)
                 continue
             self.report.n_in += 1
             if isinstance(item, Record):
                 yield item, entry or self._renamed(item)
             else:
-                self.report.reject(item)
-                self._write_reject(item, key, stamp_of(item), entry)
+                yield partial(self._write_reject, item, key, stamp_of(item), entry)
         while self.retried and not self.stop.is_due:
             self.report.n_in += 1
             yield self.retried.popleft()
@@ -368,23 +381,31 @@ class _Run:
         return (item.key if isinstance(item, Record) else "") or position
 
     def _write_reject(self, reject: Reject, key: str, stamp: str, drops: Entry | None) -> None:
+        self.report.reject(reject)
         problem, line = (reject.code, reject.message), dumps(reject.to_json())
         self.outputs.write("rejected", key, stamp, line, problem=problem, drops=drops)
         if self.options.strict:
             reject.fail()
 
-    def _is_done(self, key: str, item: Item, entry: Entry) -> bool:
+    def _is_retried(self, item: Item, entry: Entry) -> bool:
+        again = self.options.retry_rejects
+        return again and isinstance(item, Record) and entry.status == "rejected"
+
+    def _lacks_line(self, item: Item, entry: Entry) -> bool:
+        """Whether an earlier run had no file for a reject, for which there is one now."""
+        is_bare = entry.status == "rejected" and not entry.is_written
+        return is_bare and self.outputs.keeps_rejects and not self._is_retried(item, entry)
+
+    def _is_done(self, item: Item, entry: Entry) -> bool:
         """Whether an input needs nothing now; a reject that is to be retried waits for the end."""
         if entry.stamp != stamp_of(item):
             return False
+        if isinstance(item, Record) and self._is_retried(item, entry):
+            self.retried.append((item, entry))
+            return True
         if entry.status == "rejected":
-            if self.options.retry_rejects and isinstance(item, Record):
-                self.retried.append((item, entry))
-                return True
-            if self.outputs.keeps_rejects and not entry.is_written:
-                if entry.problem is None:
-                    return False
-                self._write_earlier_reject(key, item, entry, *entry.problem)
+            if entry.problem is None and self._lacks_line(item, entry):
+                return False
             self.report.n_rejected_before += 1
         elif self._is_incomplete(item, entry):
             return False
@@ -410,35 +431,38 @@ class _Run:
             self.report.n_renamed += 1
         return entry
 
-    def _write_earlier_reject(
-        self, key: str, item: Item, entry: Entry, code: str, message: str
-    ) -> None:
+    def _write_earlier_reject(self, key: str, item: Item, entry: Entry, problem: Problem) -> None:
         """Write the line of a reject that an earlier run had no file for."""
         reject = item
         if isinstance(item, Record):
             command = self.report.command
-            reject = Reject(item.source, item.line, command, code, message, record=item.fields)
+            reject = Reject(item.source, item.line, command, *problem, record=item.fields)
         assert isinstance(reject, Reject)
         line = dumps(reject.to_json())
-        self.outputs.write("rejected", key, entry.stamp, line, problem=(code, message), drops=entry)
+        self.outputs.write("rejected", key, entry.stamp, line, problem=problem, drops=entry)
 
     def write(self, outcomes: list[Outcome]) -> None:
         """Write the outcomes of the batch that went in first."""
-        batch = self.in_flight.popleft()
-        if len(batch) != len(outcomes):
+        batch, left = self.in_flight.popleft(), iter(outcomes)
+        if len(_records(batch)) != len(outcomes):
             raise RuntimeError("a stage must give one outcome for each record")
-        for (record, earlier), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, RecordProblem):
-                reject = Reject.of(record, outcome, self.report.command)
-                self.report.reject(reject)
-                self._write_reject(reject, record.key, record.stamp, earlier)
+        for work in batch:
+            if callable(work):
+                work()
             else:
-                line = self.encode(outcome)
-                if self.lead:
-                    line = self._led(line)
-                self.outputs.write("done", record.key, record.stamp, line, drops=earlier)
-                self.report.n_out += 1
+                self._write(*work, next(left))
         self.outputs.flush()
+
+    def _write(self, record: Record, earlier: Entry | None, outcome: Outcome) -> None:
+        if isinstance(outcome, RecordProblem):
+            reject = Reject.of(record, outcome, self.report.command)
+            self._write_reject(reject, record.key, record.stamp, earlier)
+            return
+        line = self.encode(outcome)
+        if self.lead:
+            line = self._led(line)
+        self.outputs.write("done", record.key, record.stamp, line, drops=earlier)
+        self.report.n_out += 1
 
     def _led(self, line: bytes) -> bytes:
         """The line with the lead if it is the first; else without that of a photo now renamed."""

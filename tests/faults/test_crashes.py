@@ -1,14 +1,17 @@
 """Every command, killed before each step that it makes on the disk, is as good as never killed."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.errors import Interrupted, RecordProblem, RunProblem
 from ramctl.parsing.parser import CaptionParser
+from ramctl.records.files import write_atomic
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import JsonObject, Record
 from ramctl.records.report import Report
@@ -86,6 +89,34 @@ def test_files_are_on_the_disk_before_they_have_their_names_and_then_their_folde
     for place in renamed:
         around = steps[place - 1 : place + 2]
         assert around == ["fsync ", steps[place], "fsync "], steps
+
+
+@pytest.fixture
+def synced(monkeypatch) -> list[str]:
+    """The names under which files and folders were when they were put on the disk, in order."""
+    names: list[str] = []
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        names.append(str(Path(f"/dev/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return names
+
+
+def test_all_of_a_bundle_is_on_the_disk_before_it_has_its_name(tiny_bundle, synced, tmp_path):
+    with BundleWriter(tmp_path / "model") as writer:
+        writer.link_files(Bundle.open(tiny_bundle))
+    inside = {str(path.relative_to(tmp_path / "model")) for path in writer.target.rglob("*")}
+    unnamed = tmp_path / ".model.new"
+    assert set(synced[:-1]) == {str(unnamed), *(str(unnamed / name) for name in inside)}
+    assert synced[-1] == str(tmp_path)
+
+
+def test_a_file_that_is_replaced_is_on_the_disk_before_it_has_its_name(synced, tmp_path):
+    write_atomic(tmp_path / "labels.jsonl", b"{}")
+    assert synced == [str(tmp_path / "labels.jsonl.part"), str(tmp_path)]
 
 
 def test_a_first_run(tmp_path):
@@ -264,8 +295,6 @@ def test_commands_that_are_run_again(words, tmp_path):
 @pytest.mark.slow
 def test_a_bundle_is_the_old_or_the_new_one(tiny_bundle, tmp_path):
     """Each step of `convert` leaves a whole bundle under the name."""
-    from ramctl.checkpoints.bundle import Bundle
-
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copytree(tiny_bundle, folder / "model")

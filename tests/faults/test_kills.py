@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,13 @@ KILLS = int(os.environ.get("RAMCTL_KILLS", "1"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
-def killed_and_resumed(folder: Path, words: object, again: object, *ignored: str) -> None:
-    """Kill at random moments of a run; each time what is resumed equals an undisturbed run."""
+def killed_and_resumed(
+    folder: Path, words: object, again: object, *ignored: str, final: Sequence[str] = ()
+) -> None:
+    """Kill at random moments of a run; each time what is resumed equals an undisturbed run.
+
+    Of the files with `final` names a killed run leaves none that is not whole.
+    """
     before = folder.with_name("before")
     shutil.copytree(folder, before)
     started = time.monotonic()
@@ -37,6 +43,8 @@ def killed_and_resumed(folder: Path, words: object, again: object, *ignored: str
         status, _, err = run(folder, words, kill_after_s=moment, signum=signum)
         where = f"{signum.name} after {moment:.3f} of {seconds:.3f} s"
         assert status in (-signum, 128 + signum, code) and "Traceback" not in err, (where, err)
+        left = contents(folder, ignored=ignored)
+        assert all(left[name] == whole[name] for name in final if name in left), where
         status, _, err = run(folder, again)
         assert status == code, (where, err)
         assert contents(folder, ignored=ignored) == whole, where
@@ -54,8 +62,7 @@ def test_parse(jobs, tmp_path):
     CaptionParser.open()  # in this process, whose forks need not load it
     folder = tmp_path / "run"
     folder.mkdir()
-    # Of what is no JSON, several workers may note the reject a little earlier.
-    with_lines(*[line for line in LINES if line != "{oops"] * 20)(folder)
+    with_lines(*LINES * 20)(folder)
     words = [*PARSE, f"-j{jobs}"]
     killed_and_resumed(folder, words, [*words, "--resume"])
 
@@ -80,14 +87,19 @@ def test_the_data_engine(command, tiny_bundle, tmp_path):
 
 
 @pytest.mark.slow
-def test_train(tiny_bundle, tmp_path):
+@pytest.mark.parametrize("command", ["train", "finetune"])
+def test_training(command, tiny_bundle, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     lines = (DATA / "captions.jsonl").read_text().splitlines()
     rows = [{**json.loads(line), "tags": ["horse", "field"]} for line in lines]
     with_lines(*map(json.dumps, rows))(folder)
-    words = ["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--steps", "3", "-j0"]
-    words += ["--text", tiny_bundle / "text", "--save-every", "1", "--out", "model"]
+    words = [command, "in.jsonl", "--root", DATA, "--steps", "3", "-j0", "--save-every", "1"]
+    words += ["--out", "model"]
+    if command == "train":
+        words += ["--preset", "tiny", "--text", tiny_bundle / "text"]
+    else:
+        words += ["--model", tiny_bundle]
 
     def again() -> int:
         from ramctl.cli import main
@@ -96,3 +108,30 @@ def test_train(tiny_bundle, tmp_path):
         main([str(word) for word in (*words, "--resume" if begun else "--restart")])
 
     killed_and_resumed(folder, words, again, "bundle.json", "README.md")  # hold command lines
+
+
+def test_eval(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    words = ["eval", DATA / "truth.jsonl", "--truth", DATA / "truth.jsonl", "--ci", "-o", "out"]
+    words += ["--report", "page.html", "--calibrate", "thresholds"]
+    killed_and_resumed(folder, words, words, final=["out", "page.html", "thresholds"])
+
+
+@pytest.mark.slow
+def test_convert(tiny_bundle, tmp_path):
+    from ramctl.checkpoints.bundle import Bundle
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copytree(tiny_bundle, folder / "old")
+    words = ["convert", "old", "--to", "onnx", "--out", "new"]
+
+    def again() -> int:
+        from ramctl.cli import main
+
+        if Path("new").exists():
+            Bundle.open(Path("new"), verify=True)
+        main([str(word) for word in words])
+
+    killed_and_resumed(folder, words, again)

@@ -101,6 +101,41 @@ def test_a_reject_file_is_input_for_a_second_try(tmp_path):
     assert next(again).fields == {"bad": 1, "image": "a.jpg"}
 
 
+def test_rejects_are_in_the_order_of_the_input_however_far_a_stage_works_ahead(tmp_path):
+    good, bad, broken = b'{"image":"a.jpg"}', b'{"bad":1}', b"{oops"
+    lines = [good, broken, bad, *[broken] * 7, good, bad, good, broken, bad, broken]
+    held = []
+
+    def stage(ahead):
+        def staged(batches):
+            for batch in batches:
+                held.append([record.line for record in batch])
+                staged.waiting.append(batch)
+                if len(staged.waiting) > ahead:
+                    yield from next_of(staged.waiting)
+            while staged.waiting:
+                yield from next_of(staged.waiting)
+
+        staged.waiting = []
+        return staged
+
+    def next_of(waiting):
+        return each(mark)(iter([waiting.pop(0)]))
+
+    for ahead in (0, 1, 3):
+        held.clear()
+        settings = StreamOptions(tmp_path / "out", rejects=str(tmp_path / "rejects"), batch=2)
+        report = run_stream(Report("test", quiet=True), source_of(*lines), stage(ahead), settings)
+        assert [row["line"] for row in rows(tmp_path / "rejects")] == [
+            number for number, line in enumerate(lines, 1) if line != good
+        ]
+        assert (report.n_in, report.n_out, report.n_rejected) == (16, 3, 13)
+        # What waits is bounded by batches, of rejects as well.
+        assert [line for batch in held for line in batch] == [1, 3, 11, 12, 13, 15]
+        assert max(map(len, held)) <= 2
+        assert held[:2] == [[1], [3]]
+
+
 def test_strict_fails_at_the_first_reject(tmp_path):
     with pytest.raises(RunProblem, match=r"in\.jsonl:2: bad JSON"):
         run([b'{"a":1}', b"{oops", b'{"a":2}'], tmp_path, strict=True)
