@@ -147,10 +147,10 @@ class TorchEngine:
         )
 
     def heat_maps(self, features: Tensor, labels: PreparedLabels) -> HeatMaps:
-        """Where labels are in photos, of the encoder's features for them at `looking`'s size.
+        """Where labels are in photos, by the features that the encoder gives for them.
 
-        By the cells of the grid where the model scores them. Else, as in RAM and its kin, by the
-        tag decoder's attention.
+        The cells of the grid say it where the model scores them: best in photos as `looking` makes
+        them. Else, as in RAM and its kin, the tag decoder's attention.
         """
 
         def cells(some: slice) -> Floats:

@@ -210,7 +210,8 @@ def _stamp(name: str, base: Path, *, by_content: bool) -> str:
             return content_stamp(read_photo(name, base))
         if inside and not (base / name).exists():
             return open_archive(base / inside[0]).stamp(inside[1])
-        facts = (base / name).stat()
+        # Of paths half the time of a resume of 100,000 photos would go into taking them apart.
+        facts = os.stat(os.path.join(base, name))  # noqa: PTH116, PTH118
     except (OSError, ValueError, RecordProblem):
         return ""
     return f"{facts.st_size}-{facts.st_mtime_ns}"

@@ -16,7 +16,8 @@ _FOLDERS = 16  # whose listings are kept; photos usually come one folder at a ti
 
 def is_photo_name(name: str) -> bool:
     """Whether a file name has a photo's extension, in either case."""
-    return Path(name).suffix.lower() in SUFFIXES
+    stem, dot, suffix = name.rpartition(".")  # a path takes ten times as long
+    return bool(stem) and stem[-1] != "/" and (dot + suffix).lower() in SUFFIXES
 
 
 def is_raw_name(name: str) -> bool:

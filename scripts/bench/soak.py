@@ -209,10 +209,12 @@ def soak_tag(folder: Path, given: argparse.Namespace) -> tuple[Readings, list[st
 def _resumed(command: list[str], folder: Path) -> list[str]:
     """How long a resume of a finished run takes, and what is wrong with it."""
     before = (folder / "out.jsonl").read_bytes()
-    began = time.monotonic()
+    began, used = time.monotonic(), os.times()
     again = start([*command, *(() if "--resume" in command else ("--resume",))], folder)
-    code = again.wait()
-    print(f"  the same again with --resume: {time.monotonic() - began:.1f} s, exit code {code}")
+    code, now = again.wait(), os.times()
+    cpu = now.children_user + now.children_system - used.children_user - used.children_system
+    taken = f"{time.monotonic() - began:.1f} s, {cpu:.1f} s of CPU"
+    print(f"  the same again with --resume: {taken}, exit code {code}")
     same = (folder / "out.jsonl").read_bytes() == before
     return [] if same else ["a resume of the finished run changed the output"]
 

@@ -51,7 +51,7 @@ def test_other_weights_do_not_continue_the_work(
     run_here(*arguments, stdin=lines(photo_records[:1]))
     detector = ["--detector", f"grounding-dino:{weights}"]
     done = run_here(*arguments, *detector, stdin=lines(photo_records[:1]), code=1)
-    assert b"begun with another detector, embed" in done.stderr
+    assert b"started with other detector, embed" in done.stderr
 
 
 @pytest.mark.slow
