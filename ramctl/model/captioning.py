@@ -4,7 +4,7 @@ B batch, T image tokens, G tag word pieces, S caption word pieces, D width, V vo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -125,8 +125,12 @@ class DecoderState:
     length: int
 
     def select(self, rows: Tensor) -> "DecoderState":
-        """The state of the sequences `rows`, repeated or reordered as beams are."""
+        """The state of the sequences `rows`."""
         return map_tensors(lambda tensor: tensor[rows], self)
+
+    def reorder(self, rows: Tensor) -> "DecoderState":
+        """As `select`; all beams of a photo have the same memory, which is not copied."""
+        return replace(self, past=map_tensors(lambda tensor: tensor[rows], self.past))
 
 
 class CaptionDecoder(nn.Module):

@@ -20,6 +20,9 @@ class State(Protocol):
     def select(self, rows: Tensor) -> Self:
         """The state of the sequences `rows`."""
 
+    def reorder(self, rows: Tensor) -> Self:
+        """The state of the sequences `rows`, each of them of the photo whose place it takes."""
+
 
 S = TypeVar("S", bound=State)
 Step = Callable[[Tensor, S], tuple[Tensor, S]]
@@ -142,7 +145,7 @@ def _beam_search(step: Step[S], state: S, prompt: Tensor, decoding: Decoding, en
         ids = torch.cat([ids[origin], words[:, None]], 1)
         if all(done) or ids.shape[1] >= decoding.max_length:
             break
-        logits, state = step(words[:, None], state.select(origin))
+        logits, state = step(words[:, None], state.reorder(origin))
     for photo, hypotheses in enumerate(finished):
         if not done[photo]:
             for beam in range(beams):

@@ -307,7 +307,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="between readings of the engine")
     parser.add_argument("--folder", type=Path, help="keep all in it, and go on with what is there")
     parser.add_argument("--max-time", help="of this piece, as ramctl's: 20m; needs --folder")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()  # files may stand behind options
     if given.max_time and not given.folder:
         parser.error("--max-time needs --folder")
     given.files = [path.resolve() for path in given.files]
