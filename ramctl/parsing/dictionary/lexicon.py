@@ -172,6 +172,11 @@ class Lexicon:
         """Whether WordNet also has the word as a proper name: China, Turkey."""
         return any(_is_name(synset, word) for synset in self.wordnet.synsets(word, NOUN))
 
+    def is_only_name(self, word: str) -> bool:
+        """Whether WordNet has the word as a proper name only: England, Salt Lake City."""
+        synsets = self.wordnet.synsets(word, NOUN)
+        return bool(synsets) and all(_is_name(synset, word) for synset in synsets)
+
     def senses(self, word: str, pos: str) -> tuple[tuple[int, int], ...]:
         """The word's senses; WordNet lists plural-only garments ("blue jeans") in the singular."""
         senses = self.wordnet.entry(word).senses

@@ -1,11 +1,13 @@
 """Corrections of part-of-speech tags as rows of a table; `pos_correction` has the older ones."""
 
-from ramctl.parsing.dictionary.lexicon import VISIBLE_FILES, Lexicon
+from ramctl.parsing.dictionary.lexicon import VISIBLE_FILES, Lexicon, word_set
 from ramctl.parsing.dictionary.wordnet import ADJECTIVE, NOUN, VERB
 from ramctl.parsing.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, VERBS, Sentence
 from ramctl.parsing.rules.table import Correction, RuleTable
 
 SIDES = frozenset({"left", "right"})
+# Tags before the object of a doing.
+OBJECT_STARTS = frozenset({"DT", "PRP$"})
 # Tags after a doing without an object.
 AFTER_DOING = frozenset({"IN", "RB", "RP", "TO"})
 
@@ -49,6 +51,72 @@ def _doing_of_one(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     return "VBZ" if more_often or not is_seen else None
 
 
+def _doing_to_it(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A noun phrase does not follow another without a comma: "his hand grips a wrench"."""
+    word = sentence.words[i]
+    if sentence.tags[i] != "NNS" or sentence.tag(i - 1) not in ("NN", "NNP"):
+        return None
+    is_free = sentence.tag(i + 1) in OBJECT_STARTS and sentence.word(i + 1) not in ("all", "both")
+    return "VBZ" if is_free and word.endswith("s") and lexicon.is_plain_verb(word) else None
+
+
+def _doing_of_many(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A plural is no first part of a compound: "seeds drift across"."""
+    word = sentence.words[i]
+    if sentence.tags[i] != "NN" or sentence.tag(i - 1) != "NNS" or lexicon.verb(word) != word:
+        return None
+    goes_on = sentence.tag(i + 1) in AFTER_DOING and sentence.word(i + 1) != "of"
+    if not goes_on or not lexicon.is_plain_verb(word) or lexicon.is_listed(
+        f"{sentence.word(i - 1)} {word}"
+    ):
+        return None
+    count = lexicon.wordnet.count
+    return "VBP" if count(word, VERB) > count(word, NOUN) else None
+
+
+def _lie_of_land(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """The course of a road, of a hose: "a road forks beyond", "hoses snake across"."""
+    word, subject = sentence.words[i], lexicon.noun(sentence.word(i - 1))
+    if lexicon.verb(word) not in lexicon.shapes_of_land or sentence.tag(i + 1) != "IN":
+        return None
+    agrees = (sentence.tag(i - 1), sentence.tags[i]) in (("NN", "NNS"), ("NNS", "NN"))
+    if not agrees or sentence.word(i + 1) == "of":
+        return None
+    living = lexicon.first_file(subject) in ("noun.person", "noun.animal")
+    return None if living else ("VBZ" if sentence.tags[i] == "NNS" else "VBP")
+
+
+def _headline(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """News leave out articles: "Mayor cuts ribbon", "Firefighters rescue dog"."""
+    before = sentence.tag(i - 1), sentence.tags[i]
+    if before not in (("NN", "NNS"), ("NNS", "NN"), ("NNP", "NNS")) or i > 3:
+        return None
+    word = sentence.words[i]
+    starts = all(tag in NOUNS | ADJECTIVES for tag in sentence.tags[:i]) and sentence.is_capital(0)
+    has_object = sentence.tag(i + 1) in NOUNS | ADJECTIVES | {"CD"} and not sentence.is_title
+    if not starts or not has_object or not lexicon.is_plain_verb(word):
+        return None
+    subject = lexicon.noun(sentence.word(i - 1))
+    acts = lexicon.first_file(subject) == "noun.person" or before[0] == "NNP"
+    count = lexicon.wordnet.count
+    often = count(lexicon.verb(word), VERB) > count(lexicon.noun(word), NOUN)
+    return ("VBZ" if before[1] == "NNS" else "VBP") if acts and often else None
+
+
+def _place_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A word that is also the name of a place, where a place is named: "Bath, England"."""
+    if sentence.tags[i] not in ("NN", "NNS") or not sentence.is_capital(i):
+        return None
+    if not lexicon.is_also_name(sentence.words[i]):
+        return None
+    if i == 0 and sentence.word(1) == ":":
+        return "NNP"
+    country = sentence.word(i + 2)
+    named = sentence.is_capital(i + 2) and lexicon.is_also_name(country)
+    is_only_name = named and lexicon.noun_kind(country) is None
+    return "NNP" if sentence.word(i + 1) == "," and is_only_name else None
+
+
 def _to_the_side(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     if sentence.words[i] != "left" or sentence.tag(i - 1) not in VERBS | {"IN"}:
         return None
@@ -89,9 +157,15 @@ def _adjective_in_title(sentence: Sentence, i: int, lexicon: Lexicon) -> str | N
 
 
 def _surname(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    named = sentence.word(i - 1) in lexicon.given_names and sentence.written[i][:1].isupper()
-    is_name = named and sentence.written[i - 1][:1].isupper() and sentence.tag(i) != "POS"
+    named = sentence.word(i - 1) in lexicon.given_names and sentence.is_capital(i)
+    is_name = named and sentence.is_capital(i - 1) and sentence.tag(i) != "POS"
     return "NNP" if is_name and sentence.tag(i + 1) not in NOUNS - {"NNP"} else None
+
+
+def _given_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    is_name = sentence.is_capital(i) and sentence.is_capital(i + 1)
+    named = is_name and sentence.tags[i] in ("NN", "NNP") and sentence.tag(i + 1) in NOUNS | {"JJ"}
+    return "NNP" if named and sentence.tag(i + 2) not in NOUNS - {"NNP"} else None
 
 
 RULES = RuleTable((
@@ -99,6 +173,10 @@ RULES = RuleTable((
                frozenset({"VBG"})),
     Correction("adjective in a title", _adjective_in_title, "Empty Room with Wooden Floor",
                "Oak Table with Drawers", frozenset({"NNP", "NN"})),
+    Correction("given name", _given_name, "Jack Black plays the guitar", "A jack and a black cat",
+               word_set("given_names")),
+    Correction("place name", _place_name, "Turkey: a market in the rain",
+               "Turkey on a plate", NOUNS),
     Correction("surname", _surname, "Portrait of John Green, a baker", "A portrait of a green man"),
     Correction("participle before its noun", _participle_before_noun,
                "Around it, crumpled wrapping paper.", "A man crumpled wrapping paper.",
@@ -106,6 +184,14 @@ RULES = RuleTable((
     Correction("doing of one", _doing_of_one,
                "A farmer herds sheep down a lane.", "The dog bowls on the floor.",
                frozenset({"NNS"})),
+    Correction("doing to it", _doing_to_it, "His left hand grips a wrench.",
+               "He sells flowers the whole day.", frozenset({"NNS"})),
+    Correction("lie of the land", _lie_of_land, "The road forks beyond the barn.",
+               "A woman eats with forks.", frozenset({"NN", "NNS"})),
+    Correction("doing of many", _doing_of_many, "Its seeds drift across the field.",
+               "A sports car in a garage.", frozenset({"NN"})),
+    Correction("headline", _headline, "Mayor cuts ribbon at a new bridge",
+               "Gardener gloves in a box", frozenset({"NN", "NNS"})),
     Correction("to the side", _to_the_side, "A man turns left.", "A man who left the room.",
                frozenset({"left"})),
     Correction("course before an object", _course_before_object,

@@ -33,11 +33,10 @@ AFTER_SURE_HEAD = AFTER_HEAD | {",", "CC", "VBG", "TO", "DT"}
 def correct_tags(sentence: Sentence, lexicon: Lexicon) -> None:
     """Correct the tags of a sentence in place."""
     words, tags = sentence.words, sentence.tags
-    title_case = _is_title_case(sentence)
     for i, word in enumerate(words):
         tag = tags[i]
         if tag in ("NNP", "NNPS"):
-            tag = tags[i] = _common_noun(sentence, i, lexicon, title_case)
+            tag = tags[i] = _common_noun(sentence, i, lexicon)
         if tag in ("NN", "NNS"):
             tags[i] = _noun_reading(sentence, i, lexicon)
         elif tag == "VBG":
@@ -59,15 +58,9 @@ def correct_tags(sentence: Sentence, lexicon: Lexicon) -> None:
             tags[i] = "NN" if lexicon.noun(word) == word else "NNS"
 
 
-def _is_title_case(sentence: Sentence) -> bool:
-    long_words = [w for w in sentence.written if len(w) > 3 and w.isalpha()]
-    upper = sum(w[0].isupper() for w in long_words)
-    return len(long_words) > 1 and upper > 0.7 * len(long_words)
-
-
-def _common_noun(sentence: Sentence, i: int, lexicon: Lexicon, title_case: bool) -> str:
+def _common_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     word, shown = sentence.words[i], sentence.written[i]
-    lower = shown[:1].islower() or title_case or i == 0
+    lower = shown[:1].islower() or sentence.is_title or i == 0
     next_to_name = any(
         sentence.tag(k) in ("NNP", "NNPS") and sentence.written[k][:1].isupper()
         for k in (i - 1, i + 1)

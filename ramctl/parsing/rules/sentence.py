@@ -20,6 +20,11 @@ NEAR = 40
 
 URL = re.compile(r"(?:https?://|www\.)\S+")
 MARKUP = re.compile(r"<[^<>]{1,200}>")
+# IMG_4821, DSC_0192.JPG, profile_pic_v2, London.jpg.
+FILE_NAME = re.compile(
+    r"(?<!\S)(?:\w*_\w*\d\w*|\S*\.(?:jpe?g|png|gif|webp|tiff?|svg|eps|psd))(?:\.\w{3,4})?(?!\w)",
+    re.IGNORECASE,
+)
 CURLY_APOSTROPHE = str.maketrans({"\u2019": "'", "\u2018": "'", "\u00a0": " ", "_": " "})
 # Text in single quotes; an apostrophe inside a word does not count as one.
 SINGLE_QUOTED = re.compile(r"(?<!\w)'(?!(?:s|t|m|re|ve|ll|d)\b)((?:[^'\n]|(?<=\w)'(?=\w))+)'(?!\w)")
@@ -35,6 +40,8 @@ def clean(text: str) -> str:
         text = MARKUP.sub(" ", text)
     if "://" in text or "www." in text:
         text = URL.sub(" ", text)
+    if "_" in text or "." in text:
+        text = FILE_NAME.sub(" ", text)
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     text = text.translate(CURLY_APOSTROPHE).replace("``", '"').replace("''", '"')
@@ -57,6 +64,7 @@ class Sentence:
     compounds: dict[int, tuple[int, str]] = field(default_factory=dict)
     # The rules that corrected tags, by index.
     corrected: dict[int, str] = field(default_factory=dict)
+    is_title: bool = False  # most of its words are capitalised
 
     def __len__(self) -> int:
         return len(self.words)
@@ -73,6 +81,10 @@ class Sentence:
         """Keep the words of a span from giving tags; the first rule to do so is remembered."""
         for i in range(max(start, 0), min(end, len(self.words))):
             self.excluded[i] = self.excluded[i] or rule
+
+    def is_capital(self, i: int) -> bool:
+        """Whether the word at an index is capitalised."""
+        return 0 <= i < len(self.written) and self.written[i][:1].isupper()
 
     def skip(self, i: int, tags: Collection[str]) -> int:
         """The first index from `i` on whose tag is not one of `tags`."""
@@ -111,7 +123,15 @@ def read_sentence(written: list[str], tags: list[str], spelling: dict[str, str])
             kept_written.append(word)
             words.append(part)
             kept_tags.append(tag)
-    return Sentence(kept_written, words, kept_tags, [""] * len(words))
+    sentence = Sentence(kept_written, words, kept_tags, [""] * len(words))
+    sentence.is_title = _is_title(kept_written)
+    return sentence
+
+
+def _is_title(written: list[str]) -> bool:
+    long_words = [word for word in written if len(word) > 3 and word.isalpha()]
+    upper = sum(word[0].isupper() for word in long_words)
+    return len(long_words) > 1 and upper > 0.7 * len(long_words)
 
 
 def subject_of(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
