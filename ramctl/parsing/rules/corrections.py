@@ -40,7 +40,9 @@ def _doing_of_one(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     if subject not in ("noun.person", "noun.animal"):
         return None
     if sentence.tag(i + 1) in NOUNS:  # "a farmer herds sheep"
-        return "VBZ" if sentence.word(i - 2) in ("a", "an") else None
+        is_thing = lexicon.noun_kind(lexicon.noun(word)) is not None
+        has_subject = sentence.word(i - 2) in ("a", "an") or not is_thing
+        return "VBZ" if has_subject and sentence.word(i - 2) else None
     if sentence.tag(i + 1) not in AFTER_DOING and sentence.word(i + 1) not in SIDES:
         return None
     lemma = lexicon.noun(word)
@@ -111,6 +113,9 @@ def _place_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
         return None
     if i == 0 and sentence.word(1) == ":":
         return "NNP"
+    at_end = sentence.tag(i + 1) in ("", ".", ",") and sentence.words[i] not in lexicon.objects
+    if sentence.word(i - 1) == "in" and at_end:
+        return "NNP"  # "a march in Berlin"
     country = sentence.word(i + 2)
     named = sentence.is_capital(i + 2) and lexicon.is_also_name(country)
     is_only_name = named and lexicon.noun_kind(country) is None

@@ -137,11 +137,13 @@ def _missing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _gone(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.words[i] not in lexicon.gone or sentence.tag(i + 1) in GOES_ON:
         return None
-    start = i
+    end = i - (sentence.word(i - 1) in ("is", "are"))  # "and the roof is gone"
+    start = end
     while sentence.tag(start - 1) in NOUNS | ADJECTIVES | {"RB", "CD"}:
         start -= 1
-    is_owned = sentence.tag(start - 1) == "PRP$" or sentence.word(start - 1) == "with"
-    return (start, i + 1) if is_owned and start < i else None
+    before = sentence.word(start - 1)
+    is_owned = sentence.tag(start - 1) == "PRP$" or before == ("with" if end == i else "the")
+    return (start, i + 1) if is_owned and start < end else None
 
 
 def _undone(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -197,9 +199,14 @@ def _no_more(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _as_if(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.words[i] != "as" or sentence.word(i + 1) not in ("if", "though"):
         return None
-    end = i + 2
-    while end < len(sentence) and sentence.tags[end] not in BOUNDARIES | {","}:
-        end += 1
+    if i == 1 or sentence.word(i - 2) == "it":
+        return i, i + 2  # "It looks as if a man sleeps" only hedges
+    verb = i + 2
+    while verb < len(sentence) and sentence.tags[verb] not in VERBS | BOUNDARIES | {",", "IN"}:
+        verb += 1
+    end = _clause_end(sentence, verb)
+    if sentence.words[end : end + 2] == ["about", "to"]:
+        end = _clause_end(sentence, end + 2)
     return i, end
 
 
@@ -207,6 +214,11 @@ def _in_shape_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     is_shape = sentence.word(i - 1) in ("shape", "form") and sentence.words[i] == "of"
     is_likened = is_shape and sentence.words[i - 3 : i - 1] == ["in", "the"]
     return (i - 3, sentence.phrase_end(i + 1)) if is_likened else None
+
+
+def _pack(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_pack = sentence.word(i + 1) == "of" and sentence.tag(i + 2) == "CD"
+    return (i, i + 3) if is_pack else None
 
 
 def _lost(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -232,8 +244,11 @@ def _metaphor(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     end = sentence.phrase_end(i)
     subject, predicate = lexicon.noun(sentence.word(i - 2)), lexicon.noun(sentence.words[end - 1])
     of_nature = subject in lexicon.nature and sentence.tag(i - 2) in NOUNS
+    kind = lexicon.noun_kind(predicate)
     made = lexicon.first_file(predicate) in ("noun.artifact", "noun.object", "noun.animal")
-    return (i, end) if of_nature and made and lexicon.noun_kind(predicate) == "object" else None
+    is_place = lexicon.noun_kind(subject) == "scene"
+    likened = (made and kind == "object") or (kind == "scene" and not is_place)
+    return (i, end) if of_nature and likened else None
 
 
 def _evoked(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -261,6 +276,11 @@ def _impression(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.tags[i] not in VERBS:
         return None
+    k = i - 1
+    while sentence.tag(k) == "RB" or sentence.word(k) in lexicon.be:
+        k -= 1
+    if sentence.tags[i] != "VBG" and lexicon.noun(sentence.word(k)) in lexicon.of_the_picture:
+        return i, i + 1  # "the composition is balanced"
     if lexicon.verb(sentence.words[i]) not in lexicon.reporting:
         return None
     file = lexicon.first_file(subject_of(sentence, i, lexicon))
@@ -414,6 +434,8 @@ RULES = RuleTable((
               frozenset({"as"})),
     Exclusion("in the shape of", _in_shape_of, "A cake in the shape of a guitar.",
               "A cake and the sound of a guitar.", frozenset({"of"})),
+    Exclusion("pack of so many", _pack, "Pack of 3 shirts", "A pack of dogs",
+              frozenset({"pack", "box", "case", "bag"})),
     Exclusion("lost", _lost, "The cake has lost its candles.", "A man lost in the woods.", VERBS),
     Exclusion("simile", _simile, "A dog as big as a horse.", "A dog as well as a horse.",
               frozenset({"as", "than"})),

@@ -17,6 +17,9 @@ def _name(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     words = sentence.words[i:end]
     if len(words) < 2 or all(_is_common(word, lexicon) for word in words):
         return None
+    pairs = map(" ".join, zip(words, sentence.words[i + 1 : end + 1], strict=False))
+    if any(lexicon.is_listed(pair) and lexicon.noun_kind(pair) for pair in pairs):
+        return None  # "Christmas Tree"
     while i < end and _is_before_name(sentence, i, lexicon):
         i += 1
     if lexicon.noun_kind(sentence.words[end - 1]) == "scene":
@@ -42,12 +45,12 @@ def _is_before_name(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     word = sentence.words[i]
     if word in lexicon.given_names:
         return False
-    described = word in lexicon.colors or word in lexicon.visible_adjectives
+    described = word in lexicon.colors | lexicon.visible_adjectives | lexicon.scenes
     return described or lexicon.first_file(lexicon.noun(word)) == "noun.person"
 
 
 def _named_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    """A name of several words that WordNet has: "Salt Lake City"; the city is there."""
+    """A name of several words that WordNet has: "Little Rock"; in "Salt Lake City" is a city."""
     length = lexicon.compounds.length_at(sentence.words, i)
     if length == 1 or not all(sentence.is_capital(k) for k in (i, i + length - 1)):
         return None
@@ -55,7 +58,8 @@ def _named_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if not lexicon.is_only_name(name):
         return None
     head = sentence.words[i + length - 1]
-    return i, i + length - (lexicon.noun_kind(head) == "scene")
+    is_there = lexicon.noun_kind(head) == "scene" or lexicon.first_file(head) == "noun.artifact"
+    return i, i + length - is_there
 
 
 def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:

@@ -174,11 +174,8 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
         return True
     if sentence.tags[end - 1] in ("NNP", "NNPS") and start not in sentence.compounds:
         return False
-    if (
-        lemma in lexicon.colors
-        and sentence.tags[start] != "NNS"
-        and not _is_thing_of_color(findings, start)
-    ):
+    is_hue = sentence.tags[start] != "NNS" or lexicon.noun_kind(lemma) is None  # "muted blues"
+    if lemma in lexicon.colors and is_hue and not _is_thing_of_color(findings, start):
         findings.add(start, end, lemma, "attribute", "colour")
         return True
     if lemma.endswith("ing") and end - start == 1 and _is_gerund(findings, lemma):
@@ -293,6 +290,7 @@ def _modifier(
     elif (
         kind
         and lexicon.first_file(lemma) == "noun.animal"
+        and not lexicon.is_game(lemma)
         and lexicon.first_file(head) == "noun.person"
     ):
         findings.add(start, end, lemma, kind, "animal before a person")

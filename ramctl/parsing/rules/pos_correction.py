@@ -52,7 +52,7 @@ def correct_tags(sentence: Sentence, lexicon: Lexicon) -> None:
             tags[i] = "NNS" if word.endswith("s") else "NN"
         elif tag in ("FW", "UH") and lexicon.is_plain_noun(lexicon.noun(word)):
             tags[i] = "NN"
-        elif tag in ("FW", "UH", "RB") and word in lexicon.colors:
+        elif tag in ("FW", "UH", "RB") and word in lexicon.colors | lexicon.visible_adjectives:
             tags[i] = "JJ"
         elif tag in RARELY_NOUNS and _is_mistaken_noun(sentence, i, lexicon):
             tags[i] = "NN" if lexicon.noun(word) == word else "NNS"
@@ -71,6 +71,8 @@ def _common_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     lemma = lexicon.noun(word)
     if not lower and lexicon.is_also_name(word) and lemma not in lexicon.objects:
         return sentence.tags[i]
+    if sentence.tags[i] == "NNP" and not lower and _is_bare_subject(sentence, i, lexicon):
+        return "NNP"  # "as Arsenal beat Chelsea"
     if lexicon.noun_kind(lemma) and lexicon.is_plain_noun(lemma) and (lower or not next_to_name):
         return "NNS" if lemma != word else "NN"
     if lower and not lexicon.is_plain_noun(lemma) and lexicon.is_plain_adjective(word):
@@ -84,6 +86,14 @@ def _common_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     ):
         return "VBP"  # "a person march towards"
     return sentence.tags[i]
+
+
+def _is_bare_subject(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether a thing in the singular does something without an article."""
+    bare = sentence.tag(i - 1) not in MAKES_NOUN | NOUNS | {".", ":", "``"}
+    does = sentence.tag(i + 1) in ("VBZ", "VBD", "VBP")
+    made = lexicon.first_file(sentence.words[i]) in ("noun.artifact", "noun.animal", "noun.plant")
+    return bare and does and made
 
 
 def _noun_reading(sentence: Sentence, i: int, lexicon: Lexicon) -> str:

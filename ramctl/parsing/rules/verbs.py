@@ -94,7 +94,8 @@ def _subject_is(findings: Findings, i: int, lifeless: bool) -> bool:
     file = lexicon.first_file(subject)
     if lexicon.noun_kind(subject) == "scene" or file in LAND or subject in TALL_THINGS:
         return True
-    return lifeless and file in ("noun.artifact", "noun.shape", "noun.substance", "noun.body")
+    return lifeless and file in ("noun.artifact", "noun.shape", "noun.substance", "noun.body",
+                                 "noun.attribute")
 
 
 def _is_purpose(findings: Findings, i: int) -> bool:
