@@ -279,7 +279,8 @@ def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     k = i - 1
     while sentence.tag(k) == "RB" or sentence.word(k) in lexicon.be:
         k -= 1
-    if sentence.tags[i] != "VBG" and lexicon.noun(sentence.word(k)) in lexicon.of_the_picture:
+    is_subject = sentence.tags[i] != "VBG" and "IN" not in (sentence.tag(k - 1), sentence.tag(k - 2))
+    if is_subject and lexicon.noun(sentence.word(k)) in lexicon.of_the_picture:
         return i, i + 1  # "the composition is balanced"
     if lexicon.verb(sentence.words[i]) not in lexicon.reporting:
         return None
