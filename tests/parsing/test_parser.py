@@ -9,7 +9,7 @@ import pytest
 
 from ramctl.labels import LabelSystem
 from ramctl.parsing import CaptionParser
-from ramctl.parsing.rules.sentence import clean
+from ramctl.parsing.english.rules.sentence import clean
 
 DATA = Path(__file__).parent.parent / "data"
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from ramctl.parsing.dictionary.lexicon import Lexicon
-from ramctl.parsing.pos_tagger import PosTagger
-from ramctl.parsing.rules import corrections, exclusions
-from ramctl.parsing.rules.apply import apply_rules
-from ramctl.parsing.rules.sentence import clean
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.pos_tagger import PosTagger
+from ramctl.parsing.english.rules import corrections, exclusions
+from ramctl.parsing.english.rules.apply import apply_rules
+from ramctl.parsing.english.rules.sentence import clean
 
 ROWS = [*corrections.RULES, *exclusions.RULES]
 

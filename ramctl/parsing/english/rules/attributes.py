@@ -1,7 +1,7 @@
 """Adjectives, colours and participles to tags (guidelines: attributes)."""
 
-from ramctl.parsing.dictionary.lexicon import word_set
-from ramctl.parsing.rules.sentence import ADJECTIVES, NOUNS, Findings, Sentence
+from ramctl.parsing.english.dictionary.lexicon import word_set
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Findings, Sentence
 
 SECOND_PARTS = word_set("second_parts")
 GIVES_FIRST_PART = word_set("gives_first_part")

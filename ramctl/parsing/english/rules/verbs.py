@@ -1,8 +1,14 @@
 """Verbs to tags: actions, gerunds, light verbs, figures of speech (guidelines: actions)."""
 
-from ramctl.parsing.dictionary.lexicon import word_set
-from ramctl.parsing.rules import attributes
-from ramctl.parsing.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, Findings, subject_of
+from ramctl.parsing.english.dictionary.lexicon import word_set
+from ramctl.parsing.english.rules import attributes
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    DETERMINERS,
+    NOUNS,
+    Findings,
+    subject_of,
+)
 
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
 PARTICLES = frozenset({"up", "out", "down", "over", "through", "off"})
@@ -94,8 +100,13 @@ def _subject_is(findings: Findings, i: int, lifeless: bool) -> bool:
     file = lexicon.first_file(subject)
     if lexicon.noun_kind(subject) == "scene" or file in LAND or subject in TALL_THINGS:
         return True
-    return lifeless and file in ("noun.artifact", "noun.shape", "noun.substance", "noun.body",
-                                 "noun.attribute")
+    return lifeless and file in (
+        "noun.artifact",
+        "noun.shape",
+        "noun.substance",
+        "noun.body",
+        "noun.attribute",
+    )
 
 
 def _is_purpose(findings: Findings, i: int) -> bool:

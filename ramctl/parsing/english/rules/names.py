@@ -1,8 +1,8 @@
 """Names that are read as things: of people, places, makers, firms and programs."""
 
-from ramctl.parsing.dictionary.lexicon import Lexicon, word_set
-from ramctl.parsing.rules.sentence import ADJECTIVES, NOUNS, Sentence
-from ramctl.parsing.rules.table import Exclusion
+from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Sentence
+from ramctl.parsing.english.rules.table import Exclusion
 
 Span = tuple[int, int] | None
 
@@ -72,7 +72,7 @@ def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if lexicon.is_listed(f"{sentence.words[i]} {model}"):
         return None
     is_thing = lexicon.first_file(lexicon.noun(model)) not in ("noun.animal", "noun.plant", "")
-    return i, i + 1 + (not is_thing or sentence.tag(i + 1) == "NNP" and not sentence.is_title)
+    return i, i + 1 + (not is_thing or (sentence.tag(i + 1) == "NNP" and not sentence.is_title))
 
 
 def _program(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:

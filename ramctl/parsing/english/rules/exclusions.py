@@ -1,8 +1,8 @@
 """Words that give no tags: idioms, negated, compared and awaited things, written text."""
 
-from ramctl.parsing.dictionary.lexicon import Lexicon, word_set
-from ramctl.parsing.rules import names
-from ramctl.parsing.rules.sentence import (
+from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
+from ramctl.parsing.english.rules import names
+from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     BOUNDARIES,
     DETERMINERS,
@@ -11,7 +11,8 @@ from ramctl.parsing.rules.sentence import (
     Sentence,
     subject_of,
 )
-from ramctl.parsing.rules.table import Exclusion, RuleTable
+from ramctl.parsing.english.rules.table import Exclusion
+from ramctl.parsing.rule_table import RuleTable
 
 Span = tuple[int, int] | None
 
@@ -279,7 +280,10 @@ def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     k = i - 1
     while sentence.tag(k) == "RB" or sentence.word(k) in lexicon.be:
         k -= 1
-    is_subject = sentence.tags[i] != "VBG" and "IN" not in (sentence.tag(k - 1), sentence.tag(k - 2))
+    is_subject = sentence.tags[i] != "VBG" and "IN" not in (
+        sentence.tag(k - 1),
+        sentence.tag(k - 2),
+    )
     if is_subject and lexicon.noun(sentence.word(k)) in lexicon.of_the_picture:
         return i, i + 1  # "the composition is balanced"
     if lexicon.verb(sentence.words[i]) not in lexicon.reporting:

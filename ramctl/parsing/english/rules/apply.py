@@ -1,8 +1,9 @@
 """All rules on one caption: from part-of-speech tags to image tags, without a label system."""
 
-from ramctl.parsing.dictionary.lexicon import Lexicon
-from ramctl.parsing.dictionary.wordnet import VERB
-from ramctl.parsing.rules import (
+from ramctl.parsing.captions import Found
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.dictionary.wordnet import VERB
+from ramctl.parsing.english.rules import (
     attributes,
     corrections,
     exclusions,
@@ -10,12 +11,11 @@ from ramctl.parsing.rules import (
     pos_correction,
     verbs,
 )
-from ramctl.parsing.rules.sentence import (
+from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     NOUNS,
     VERBS,
     Findings,
-    Found,
     Sentence,
     read_sentence,
 )

@@ -1,9 +1,10 @@
 """Corrections of part-of-speech tags as rows of a table; `pos_correction` has the older ones."""
 
-from ramctl.parsing.dictionary.lexicon import VISIBLE_FILES, Lexicon, word_set
-from ramctl.parsing.dictionary.wordnet import ADJECTIVE, NOUN, VERB
-from ramctl.parsing.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, VERBS, Sentence
-from ramctl.parsing.rules.table import Correction, RuleTable
+from ramctl.parsing.english.dictionary.lexicon import VISIBLE_FILES, Lexicon, word_set
+from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, VERBS, Sentence
+from ramctl.parsing.english.rules.table import Correction
+from ramctl.parsing.rule_table import RuleTable
 
 SIDES = frozenset({"left", "right"})
 # Tags before the object of a doing.
@@ -68,8 +69,10 @@ def _doing_of_many(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     if sentence.tags[i] != "NN" or sentence.tag(i - 1) != "NNS" or lexicon.verb(word) != word:
         return None
     goes_on = sentence.tag(i + 1) in AFTER_DOING and sentence.word(i + 1) != "of"
-    if not goes_on or not lexicon.is_plain_verb(word) or lexicon.is_listed(
-        f"{sentence.word(i - 1)} {word}"
+    if (
+        not goes_on
+        or not lexicon.is_plain_verb(word)
+        or lexicon.is_listed(f"{sentence.word(i - 1)} {word}")
     ):
         return None
     count = lexicon.wordnet.count

@@ -3,9 +3,9 @@
 The second half is about nouns tagged as something else: "a locomotive/JJ at a station".
 """
 
-from ramctl.parsing.dictionary.lexicon import VISIBLE_FILES, Lexicon, word_set
-from ramctl.parsing.dictionary.wordnet import ADJECTIVE, ADVERB, NOUN, VERB
-from ramctl.parsing.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, VERBS, Sentence
+from ramctl.parsing.english.dictionary.lexicon import VISIBLE_FILES, Lexicon, word_set
+from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, ADVERB, NOUN, VERB
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, VERBS, Sentence
 
 # Tags that may follow a verb that was tagged as a noun.
 AFTER_VERB = frozenset({"DT", "PRP$", "IN", "RP", "TO", "RB", "PRP", "CC", "", ".", ",", "VBG"})

@@ -1,8 +1,8 @@
 """Nouns and noun compounds to tags (guidelines: forms, compounds, people, empty words)."""
 
-from ramctl.parsing.dictionary.lexicon import NATURAL_KINDS, Lexicon, word_set
-from ramctl.parsing.rules.attributes import SECOND_PARTS
-from ramctl.parsing.rules.sentence import (
+from ramctl.parsing.english.dictionary.lexicon import NATURAL_KINDS, Lexicon, word_set
+from ramctl.parsing.english.rules.attributes import SECOND_PARTS
+from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     DETERMINERS,
     NOUNS,
@@ -71,7 +71,9 @@ def _is_compound_here(sentence: Sentence, i: int, end: int, lemma: str, lexicon:
     if any(tag in (",", "CC", ".", "POS", "DT", "TO") for tag in tags[i:end]):
         return lemma in lexicon.added_compounds
     named = lemma in lexicon.added_compounds and tags[end - 1] in NOUNS
-    if named and (tags[i] == "VBN" or (tags[i] == "VBG" and _is_lifeless(sentence, i - 1, lexicon))):
+    if named and (
+        tags[i] == "VBN" or (tags[i] == "VBG" and _is_lifeless(sentence, i - 1, lexicon))
+    ):
         return True  # "stained glass windows", "a bamboo cutting board"
     if tags[i] in VERBS and sentence.tag(i - 1) in BEFORE_VERB:
         bare = tags[i] in ("VB", "VBP") and tags[end - 1] == "NN"
