@@ -37,7 +37,9 @@ CAPTIONS = {
     "Weder Autos noch Busse fahren auf der leeren Straße.": "fahren leer straße",
     "Ein Kellner trägt drei Teller mit Suppe.": "kellner tragen teller suppe",
     "Dunkelblaue Boote liegen im Hafen.": "blau boot liegen hafen",
-    "Das Mädchen im gestreiften Kleid füttert die Enten am Fluss.": "mädchen gestreift kleid füttern ente fluss",
+    "Das Mädchen im gestreiften Kleid füttert Enten am Fluss.": (
+        "mädchen gestreift kleid füttern ente fluss"
+    ),
     "Eine Gruppe von Menschen tanzt auf dem Marktplatz.": "person tanzen marktplatz",
     "Der alte Turm bei Sonnenuntergang": "turm sonnenuntergang",
     "Ein Reiter schaut in die Kamera.": "reiter schauen",
