@@ -8,7 +8,7 @@ from ramctl.parsing.english.rules import corrections, exclusions
 from ramctl.parsing.english.rules.apply import apply_rules
 from ramctl.parsing.english.rules.sentence import clean
 
-ROWS = [*corrections.RULES, *exclusions.RULES]
+ROWS = [*corrections.NAMES, *corrections.WORDS, *corrections.RULES, *exclusions.RULES]
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,10 @@ def acting() -> dict[str, set[str]]:
     names = {}
     for caption, (words, tags) in zip(captions, tagged, strict=True):
         read = apply_rules(words, tags, Lexicon.shared()).sentence
-        names[caption] = {*read.excluded, *read.corrected.values()}
+        names[caption] = {
+            *read.excluded,
+            *(name for row in read.corrected.values() for name in row),
+        }
     return names
 
 

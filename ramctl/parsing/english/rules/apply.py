@@ -8,7 +8,6 @@ from ramctl.parsing.english.rules import (
     corrections,
     exclusions,
     nouns,
-    pos_correction,
     verbs,
 )
 from ramctl.parsing.english.rules.sentence import (
@@ -28,7 +27,6 @@ def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findin
     read = read_sentence(written, tags, lexicon.spelling)
     # The order matters: exclusions and compounds rely on corrected tags, and a compound must not
     # contain an excluded word.
-    pos_correction.correct_tags(read, lexicon)
     corrections.correct(read, lexicon)
     exclusions.exclude_words(read, lexicon)
     nouns.find_compounds(read, lexicon)

@@ -1,7 +1,8 @@
-"""Corrections of part-of-speech tags as rows of a table; `pos_correction` has the older ones."""
+"""Corrections of part-of-speech tags that captions need, as rows of tables."""
 
 from ramctl.parsing.english.dictionary.lexicon import VISIBLE_FILES, Lexicon, word_set
 from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB
+from ramctl.parsing.english.rules import noun_tags, other_tags
 from ramctl.parsing.english.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, VERBS, Sentence
 from ramctl.parsing.english.rules.table import Correction
 from ramctl.parsing.rule_table import RuleTable
@@ -14,13 +15,26 @@ AFTER_DOING = frozenset({"IN", "RB", "RP", "TO"})
 
 
 def correct(sentence: Sentence, lexicon: Lexicon) -> None:
-    """Correct the tags of a sentence in place, and note which rule did."""
+    """Correct the tags of a sentence in place, and note which rules did.
+
+    Two passes: single words first, what is no name among them before all else; then what relies
+    on its neighbours' corrected tags.
+    """
     for i in range(len(sentence)):
-        for rule in RULES.rows_at(sentence.words[i], sentence.tags[i]):
-            if tag := rule.pattern(sentence, i, lexicon):
-                sentence.tags[i] = tag
-                sentence.corrected[i] = rule.name
-                break
+        for table in (NAMES, WORDS):
+            _correct_word(sentence, i, table, lexicon)
+    for i in range(len(sentence)):
+        _correct_word(sentence, i, RULES, lexicon)
+
+
+def _correct_word(
+    sentence: Sentence, i: int, table: RuleTable[Correction], lexicon: Lexicon
+) -> None:
+    for rule in table.rows_at(sentence.words[i], sentence.tags[i]):
+        if tag := rule.pattern(sentence, i, lexicon):
+            sentence.tags[i] = tag
+            sentence.corrected[i] = (*sentence.corrected.get(i, ()), rule.name)
+            break
 
 
 def _participle_before_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
@@ -176,6 +190,8 @@ def _given_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     return "NNP" if named and sentence.tag(i + 2) not in NOUNS - {"NNP"} else None
 
 
+NAMES = RuleTable(noun_tags.OF_NAMES)
+WORDS = RuleTable((*noun_tags.OF_NOUNS, *other_tags.OF_OTHERS))
 RULES = RuleTable((
     Correction("looks", _looks, "A striking red barn.", "A man striking red iron.",
                frozenset({"VBG"})),

@@ -38,7 +38,7 @@ class Sentence:
     # From the index where a compound starts to the index after its end and its lemma.
     compounds: dict[int, tuple[int, str]] = field(default_factory=dict)
     # The rules that corrected tags, by index.
-    corrected: dict[int, str] = field(default_factory=dict)
+    corrected: dict[int, tuple[str, ...]] = field(default_factory=dict)
     is_title: bool = False  # most of its words are capitalised
 
     def __len__(self) -> int:
@@ -140,4 +140,8 @@ class Findings:
     def add(self, start: int, end: int, tag: str, kind: str, rule: str) -> None:
         """Note a tag made of the words of a span."""
         written = " ".join(self.sentence.written[start:end])
+        corrected = self.sentence.corrected
+        if any(i in corrected for i in range(start, end)):
+            names = dict.fromkeys(name for i in range(start, end) for name in corrected.get(i, ()))
+            rule = f"{rule}, by {', '.join(names)}"
         self.found.append(Found(start, tag, kind, written, rule))
