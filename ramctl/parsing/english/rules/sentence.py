@@ -134,6 +134,8 @@ class Findings:
     found: list[Found] = field(default_factory=list)
     # Nouns by index that are actions here: "do a flip".
     actions_at: dict[int, str] = field(default_factory=dict)
+    # The rows that read a word, for their tests.
+    read: set[str] = field(default_factory=set)
     # Free compounds ("soccer field" beside the tag "field"): candidates for a label system.
     phrases: list[str] = field(default_factory=list)
 
