@@ -8,8 +8,8 @@ from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
 if TYPE_CHECKING:
     from ramctl.checkpoints.bundle import Bundle
     from ramctl.labels import Label, LabelSystem
+    from ramctl.parsing.captions import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
-    from ramctl.parsing.rules.sentence import ParsedCaption
     from ramctl.photos.given import Photo
     from ramctl.tagging.tag_result import Box, TagResult
     from ramctl.tagging.tagger import Tagger
@@ -22,7 +22,7 @@ _LAZY = {
     "CaptionParser": "ramctl.parsing.parser",
     "Label": "ramctl.labels",
     "LabelSystem": "ramctl.labels",
-    "ParsedCaption": "ramctl.parsing.rules.sentence",
+    "ParsedCaption": "ramctl.parsing.captions",
     "Photo": "ramctl.photos.given",
     "TagResult": "ramctl.tagging.tag_result",
     "Tagger": "ramctl.tagging.tagger",

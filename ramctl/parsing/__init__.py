@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ramctl.parsing.captions import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
-    from ramctl.parsing.rules.sentence import ParsedCaption
 
 __all__ = ["CaptionParser", "ParsedCaption"]
 

@@ -11,49 +11,39 @@ from typing import TypeVar
 
 from ramctl.inference.batches import chunks
 from ramctl.labels import LabelSystem, normalise
-from ramctl.parsing.closed_mode import FrequentReadings, LabelMapper
-from ramctl.parsing.dictionary.lexicon import Lexicon
-from ramctl.parsing.pos_tagger import BATCH, PosTagger
-from ramctl.parsing.rules.apply import apply_rules, tag_of_whole_text
-from ramctl.parsing.rules.sentence import ParsedCaption, clean
+from ramctl.parsing.captions import ParsedCaption
+from ramctl.parsing.closed_mode import LabelMapper
+from ramctl.parsing.language import DEFAULT, Language, open_language
 from ramctl.records.workers import ordered_workers
 
 T = TypeVar("T")
 # Parsed texts that are remembered: captions repeat within a data set.
 KNOWN_TEXTS = 20_000
+# Texts that a language reads together.
+BATCH = 256
 
 
 class CaptionParser:
     """Captions to tags: every visible thing, place, property and action that they name."""
 
-    def __init__(
-        self,
-        lexicon: Lexicon,
-        tagger: PosTagger,
-        mapper: LabelMapper | None = None,
-        frequent: FrequentReadings | None = None,
-    ) -> None:
-        self.lexicon = lexicon
-        self.tagger = tagger
+    def __init__(self, language: Language, mapper: LabelMapper | None = None) -> None:
+        self._language = language
         self._mapper = mapper
-        self._frequent = frequent
         self._known: OrderedDict[str, ParsedCaption] = OrderedDict()
 
     @classmethod
-    def open(cls) -> "CaptionParser":
+    def open(cls, language: str = DEFAULT) -> "CaptionParser":
         """A parser whose tags may be any words: open mode."""
-        return cls(Lexicon.shared(), PosTagger.shared())
+        return cls(open_language(language))
 
     @classmethod
-    def closed(cls, labels: LabelSystem) -> "CaptionParser":
+    def closed(cls, labels: LabelSystem, language: str = DEFAULT) -> "CaptionParser":
         """A parser whose tags are the labels of a system: closed mode.
 
         A plain word list may ask for nouns that are too vague for open mode ("photo").
         """
-        lexicon, frequent = Lexicon.shared(), FrequentReadings.shared()
-        if vague := _vague_nouns(labels, lexicon):
-            lexicon, frequent = Lexicon(lexicon.wordnet, vague), frequent.without(vague)
-        return cls(lexicon, PosTagger.shared(), LabelMapper(labels, lexicon), frequent)
+        pack = open_language(language).for_labels(labels)
+        return cls(pack, LabelMapper(labels, pack.vocabulary))
 
     def tags(self, caption: str) -> list[str]:
         """The tags of one caption in order of first mention."""
@@ -70,47 +60,35 @@ class CaptionParser:
                 self._known.popitem(last=False)
 
     def _parse_texts(self, texts: Iterable[str]) -> Iterator[ParsedCaption]:
-        cleaned = [clean(text) for text in texts]
-        read = [self._frequent.read(text) if self._frequent else None for text in cleaned]
-        # spaCy is fast on batches only: collect what it must read before anything is given out.
-        ambiguous = [text for text, done in zip(cleaned, read, strict=True) if done is None]
-        tagged = self.tagger.tag(ambiguous)
-        for text, done in zip(cleaned, read, strict=True):
-            parsed = done or self._parse_tagged(*next(tagged))
-            if self._mapper is not None:
-                parsed = self._mapper.label_of_whole_text(text) or self._mapper.map(parsed)
+        language, mapper = self._language, self._mapper
+        cleaned = [language.clean(text) for text in texts]
+        at_once = [language.read_at_once(text) if mapper else None for text in cleaned]
+        # A tagger is fast on batches only: collect what it must read before anything is given out.
+        rest = language.read(
+            [text for text, done in zip(cleaned, at_once, strict=True) if done is None]
+        )
+        for text, done in zip(cleaned, at_once, strict=True):
+            parsed = done or next(rest)
+            if mapper is not None:
+                parsed = mapper.label_of_whole_text(text) or mapper.map(parsed)
             yield parsed
-
-    def _parse_tagged(self, written: list[str], tags: list[str]) -> ParsedCaption:
-        findings = apply_rules(written, tags, self.lexicon)
-        if alone := tag_of_whole_text(findings.sentence, self.lexicon):
-            return ParsedCaption((alone,))
-        return ParsedCaption.of(findings.found, findings.phrases)
 
 
 def label_kinds(labels: LabelSystem) -> list[str]:
     """The kinds that closed mode gives the labels of a plain word list."""
-    lexicon = Lexicon.shared()
-    lexicon = Lexicon(lexicon.wordnet, _vague_nouns(labels, lexicon))
-    return [lexicon.kind(normalise(label.tag)) for label in labels]
+    vocabulary = open_language(DEFAULT).for_labels(labels).vocabulary
+    return [vocabulary.kind(normalise(label.tag)) for label in labels]
 
 
-def _vague_nouns(labels: LabelSystem, lexicon: Lexicon) -> frozenset[str]:
-    """The vague nouns that a word list asks for; systems built of captions have them as actions."""
-    if any(label.count for label in labels):
-        return frozenset()
-    things = [label for label in labels if label.kind != "action"]
-    names = {normalise(name) for label in things for name in (label.tag, *label.synonyms)}
-    return (lexicon.stop_nouns & names) - lexicon.noun_actions - lexicon.standalone_actions
-
-
-def _open_parser(labels: LabelSystem | None) -> CaptionParser:
+def _open_parser(labels: LabelSystem | None, language: str) -> CaptionParser:
     """The parser of the closed mode for `labels`, of the open mode without.
 
     The garbage collector leaves alone what the process holds by then, lexicon and model: scanning
     it took a fifth of a second each time, half of the closed mode's time on short streams.
     """
-    parser = CaptionParser.open() if labels is None else CaptionParser.closed(labels)
+    parser = (
+        CaptionParser.open(language) if labels is None else CaptionParser.closed(labels, language)
+    )
     gc.freeze()
     return parser
 
@@ -120,7 +98,7 @@ _worker_parser: CaptionParser | None = None
 
 @contextmanager
 def parsed_batches(
-    labels: LabelSystem | None, jobs: int
+    labels: LabelSystem | None, jobs: int, language: str = DEFAULT
 ) -> Iterator[Callable[[Iterator[tuple[T, list[str]]]], Iterator[tuple[T, list[ParsedCaption]]]]]:
     """A function from (anything, captions) pairs to (anything, parsed captions), in order.
 
@@ -128,16 +106,16 @@ def parsed_batches(
     RunProblem when a job's process dies.
     """
     if jobs == 1:
-        parser = _open_parser(labels)
+        parser = _open_parser(labels, language)
         yield lambda pairs: ((what, list(parser.parse(captions))) for what, captions in pairs)
         return
-    with ordered_workers(jobs, _start_worker, labels) as run:
+    with ordered_workers(jobs, _start_worker, labels, language) as run:
         yield lambda pairs: run(_parse_in_worker, pairs)
 
 
-def _start_worker(labels: LabelSystem | None) -> None:
+def _start_worker(labels: LabelSystem | None, language: str) -> None:
     global _worker_parser
-    _worker_parser = _open_parser(labels)
+    _worker_parser = _open_parser(labels, language)
 
 
 def _parse_in_worker(captions: list[str]) -> list[ParsedCaption]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.inference.batches import map_good
 from ramctl.labels import LabelSystem
+from ramctl.parsing.captions import ParsedCaption
 from ramctl.parsing.closed_mode import LabelMapper
-from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.language import DEFAULT, Vocabulary, open_language
 from ramctl.parsing.parser import parsed_batches
-from ramctl.parsing.rules.sentence import ParsedCaption
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import (
     HUMAN,
@@ -46,6 +46,7 @@ class ParseStage:
     keep_tags: bool = False
     explain: bool = False
     needs_image: bool = False
+    language: str = DEFAULT
     stats: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -53,7 +54,7 @@ class ParseStage:
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """One list of outcomes a batch, in order."""
-        with parsed_batches(self.labels, self.jobs) as parse:
+        with parsed_batches(self.labels, self.jobs, self.language) as parse:
             for work, parsed in parse(self._split(batch) for batch in batches):
                 yield map_good(work, partial(self._outcomes, iter(parsed)))
         self.stats.update(self._counts.to_json())
@@ -103,13 +104,17 @@ class ParseStage:
         return fields
 
     @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return open_language(self.language).vocabulary
+
+    @cached_property
     def _mapper(self) -> LabelMapper:
-        return LabelMapper(self.labels or LabelSystem(()), Lexicon.shared())
+        return LabelMapper(self.labels or LabelSystem(()), self._vocabulary)
 
     def _kind_of(self, tag: str) -> str:
         """The kind of a tag that came in: its label's, else the lexicon's."""
         label = self._mapper.find(tag)
-        return label.kind if label else Lexicon.shared().kind(tag)
+        return label.kind if label else self._vocabulary.kind(tag)
 
 
 def _captions_to_parse(record: Record) -> list[str]:
@@ -199,6 +204,7 @@ def build_label_file(
     is no caption, and at the first reject with `strict`. Buffers four bytes per mention.
     """
     # Imported here: building compares contexts with scipy, which parsing records does not need.
+    from ramctl.parsing.english.dictionary.lexicon import Lexicon
     from ramctl.parsing.label_building.build import LabelBuilder, read_review, write_review
     from ramctl.parsing.label_building.tag_counts import TagCounts
 

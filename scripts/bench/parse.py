@@ -23,11 +23,12 @@ import spacy
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ramctl.labels import LabelSystem
-from ramctl.parsing.closed_mode import FrequentReadings, LabelMapper
-from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.closed_mode import LabelMapper
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES
+from ramctl.parsing.english.readings import FrequentReadings
+from ramctl.parsing.english.rules.sentence import clean
 from ramctl.parsing.parser import CaptionParser
-from ramctl.parsing.pos_tagger import MODEL_PACKAGES
-from ramctl.parsing.rules.sentence import clean
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import captions_of
 

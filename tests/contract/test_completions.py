@@ -50,9 +50,9 @@ def installed(tmp_path_factory):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, folder)
     shutil.copytree(REPOSITORY / "completions", folder / "completions")
-    (folder / "ramctl" / "parsing" / "data").mkdir(parents=True)
+    (folder / "ramctl" / "parsing" / "english" / "data").mkdir(parents=True)
     (folder / "ramctl" / "__init__.py").touch()
-    (folder / "ramctl" / "parsing" / "data" / "WORDNET-LICENSE").touch()
+    (folder / "ramctl" / "parsing" / "english" / "data" / "WORDNET-LICENSE").touch()
     build = "from setuptools.build_meta import build_wheel; print(build_wheel('.'))"
     made = subprocess.run(
         [sys.executable, "-c", build], cwd=folder, capture_output=True, text=True, check=True

@@ -8,7 +8,7 @@ from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.parsing import CaptionParser
 from ramctl.parsing.closed_mode import LabelMapper
-from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.label_building.build import LabelBuilder, Sizes, read_review, write_review
 from ramctl.parsing.label_building.tag_counts import TagCounts
 

@@ -7,10 +7,11 @@ import pytest
 
 from ramctl.labels import Label, LabelSystem, normalise
 from ramctl.parsing import CaptionParser
-from ramctl.parsing.closed_mode import FrequentReadings, LabelMapper
-from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.captions import Found, ParsedCaption
+from ramctl.parsing.closed_mode import LabelMapper
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.readings import FrequentReadings
 from ramctl.parsing.parser import label_kinds
-from ramctl.parsing.rules.sentence import Found, ParsedCaption
 
 DATA = Path(__file__).parent.parent / "data"
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import pytest
 
 from ramctl.labels import LabelSystem
-from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing.captions import Found, ParsedCaption
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.label_building.build import Candidate, LabelBuilder, Sizes
 from ramctl.parsing.label_building.tag_counts import TagCounts
-from ramctl.parsing.rules.sentence import Found, ParsedCaption
 
 EVERYTHING = Sizes(max_labels=1000, max_strings=1000, min_count=2)
 

@@ -6,8 +6,8 @@ from importlib import resources
 import pytest
 
 from ramctl.errors import RunProblem
-from ramctl.parsing.dictionary.lexicon import Lexicon
-from ramctl.parsing.dictionary.wordnet import NO_ENTRY, WordNet
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.dictionary.wordnet import NO_ENTRY, WordNet
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_wordnet_knows_senses_hypernyms_and_irregular_forms():
 
 def test_every_word_is_found_again():
     wordnet = WordNet.shared()
-    packed = resources.files("ramctl.parsing").joinpath("data/wordnet.gz").read_bytes()
+    packed = resources.files("ramctl.parsing.english").joinpath("data/wordnet.gz").read_bytes()
     header, *lines = gzip.decompress(packed).decode().split("\n")
     words = [line.partition("\t")[0] for line in lines[: int(header.split()[2])]]
     assert words == sorted(words, key=str.encode)

@@ -9,7 +9,7 @@ import pytest
 
 from ramctl.labels import LabelSystem
 from ramctl.parsing import CaptionParser
-from ramctl.parsing.rules.sentence import clean
+from ramctl.parsing.english.rules.sentence import clean
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -104,6 +104,20 @@ EXAMPLES = {
     "a riding helmet on a shelf": "helmet shelf",
     "a warm welcome": "",
     "a man folded a shirt": "man fold shirt",
+    "muted blues and greens on a wall": "muted blue green wall",
+    "Jack Black plays guitar on the Late Show": "play guitar",
+    "Salt Lake City skyline at dusk": "skyline dusk",
+    "Dell XPS 13 laptop on a table": "laptop table",
+    "DSC_0192.JPG girl blowing bubbles": "girl blow bubble",
+    "Firefighters rescue dog from icy river": "firefighter rescue dog icy river",
+    "a bowl of bibimbap and a pixar style": "bowl bibimbap",
+    "A bamboo cutting board and stained glass windows": (
+        "bamboo cutting_board stained_glass_window"
+    ),
+    "The dog is as white as snow, no bigger than a teacup.": "dog white",
+    "The windows have no glass, and the roof is gone.": "window",
+    "The composition is balanced, and the image presents a cat.": "cat",
+    "a corgi astronaut and a cricket player": "corgi astronaut player",
 }
 
 

@@ -2,13 +2,19 @@
 
 import pytest
 
-from ramctl.parsing.dictionary.lexicon import Lexicon
-from ramctl.parsing.pos_tagger import PosTagger
-from ramctl.parsing.rules import corrections, exclusions
-from ramctl.parsing.rules.apply import apply_rules
-from ramctl.parsing.rules.sentence import clean
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.pos_tagger import PosTagger
+from ramctl.parsing.english.rules import corrections, exclusions, verbs
+from ramctl.parsing.english.rules.apply import apply_rules
+from ramctl.parsing.english.rules.sentence import clean
 
-ROWS = [*corrections.RULES, *exclusions.RULES]
+ROWS = [
+    *corrections.NAMES,
+    *corrections.WORDS,
+    *corrections.RULES,
+    *exclusions.RULES,
+    *verbs.RULES,
+]
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +24,10 @@ def acting() -> dict[str, set[str]]:
     tagged = PosTagger.shared().tag(clean(caption) for caption in captions)
     names = {}
     for caption, (words, tags) in zip(captions, tagged, strict=True):
-        read = apply_rules(words, tags, Lexicon.shared()).sentence
-        names[caption] = {*read.excluded, *read.corrected.values()}
+        findings = apply_rules(words, tags, Lexicon.shared())
+        read = findings.sentence
+        corrected = (name for names_there in read.corrected.values() for name in names_there)
+        names[caption] = {*read.excluded, *corrected, *findings.read}
     return names
 
 

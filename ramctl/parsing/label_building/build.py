@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem
-from ramctl.parsing.dictionary.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon, word_set
-from ramctl.parsing.dictionary.wordnet import NOUN, VERB
+from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon, word_set
+from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB
 from ramctl.parsing.label_building.synonyms import Merge, find_merges, rare_synonyms
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.records.files import write_atomic

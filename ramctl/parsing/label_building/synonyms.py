@@ -7,8 +7,8 @@ mean the shared synset most of the time, and must occur in similar contexts in t
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ramctl.parsing.dictionary.lexicon import POS_OF_KIND, Lexicon
-from ramctl.parsing.dictionary.wordnet import ADJECTIVE, NOUN, VERB
+from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, Lexicon
+from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB
 from ramctl.parsing.label_building.tag_counts import TagCounts
 
 # The least similarity (cosine) of two words' contexts.

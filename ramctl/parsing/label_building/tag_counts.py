@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import sparse
 
-from ramctl.parsing.rules.sentence import ParsedCaption
+from ramctl.parsing.captions import ParsedCaption
 
 # The number of tags that make up the contexts by which two words are compared.
 N_CONTEXTS = 2000

@@ -1,7 +1,7 @@
 """Adjectives, colours and participles to tags (guidelines: attributes)."""
 
-from ramctl.parsing.dictionary.lexicon import word_set
-from ramctl.parsing.rules.sentence import ADJECTIVES, NOUNS, Findings, Sentence
+from ramctl.parsing.english.dictionary.lexicon import word_set
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Findings, Sentence
 
 SECOND_PARTS = word_set("second_parts")
 GIVES_FIRST_PART = word_set("gives_first_part")
@@ -96,7 +96,7 @@ def _black_and_white(findings: Findings, i: int) -> int:
     at_end = sentence.tag(end) in ("", ".", ",", "IN", ":")
     of_picture = sentence.word(k) in word_set("pictures") or (
         at_end
-        and (sentence.word(i - 1) == "in" or i == 0)
+        and (sentence.word(i - 1) in ("in", ",") or i == 0)
         and not word_set("pictures").isdisjoint(sentence.words)
     )
     if of_picture or len(sentence) == 3:
@@ -121,7 +121,8 @@ def participle(findings: Findings, i: int) -> bool:
     if is_past and not attributive and has_object:
         return False
     if attributive or word in lexicon.states:
-        if sentence.word(i + 1) == "by" or sentence.word(i - 1) == "being":
+        after = sentence.skip(i + 1, {"RB"})
+        if sentence.word(after) == "by" or sentence.word(i - 1) == "being":
             return False
         if lexicon.is_attribute(word):
             findings.add(i, i + 1, word, "attribute", "participle")

@@ -1,13 +1,12 @@
-"""One caption as the rules see it, what they find in it, and the parsed caption that comes out."""
+"""One caption as the English rules see it, and what they find in it."""
 
-import html
 import re
-import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from operator import attrgetter
 
-from ramctl.parsing.dictionary.lexicon import Lexicon
+from ramctl.parsing import captions
+from ramctl.parsing.captions import Found
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
 
 NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})
 ADJECTIVES = frozenset({"JJ", "JJR", "JJS"})
@@ -18,31 +17,14 @@ BOUNDARIES = frozenset({".", ":", "``", "''", "-LRB-", "-RRB-"})
 # How many words away the subject of a verb may be.
 NEAR = 40
 
-URL = re.compile(r"(?:https?://|www\.)\S+")
-MARKUP = re.compile(r"<[^<>]{1,200}>")
-CURLY_APOSTROPHE = str.maketrans({"\u2019": "'", "\u2018": "'", "\u00a0": " ", "_": " "})
 # Text in single quotes; an apostrophe inside a word does not count as one.
 SINGLE_QUOTED = re.compile(r"(?<!\w)'(?!(?:s|t|m|re|ve|ll|d)\b)((?:[^'\n]|(?<=\w)'(?=\w))+)'(?!\w)")
-# Longer strings are no words, and the tokenizer's time grows with the square of their length.
-MAX_WORD = 100
-NO_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
 
 
 def clean(text: str) -> str:
-    """The caption without mark-up, entities, URLs and strings too long for a word; in NFC."""
-    text = html.unescape(text) if "&" in text else text
-    if "<" in text:
-        text = MARKUP.sub(" ", text)
-    if "://" in text or "www." in text:
-        text = URL.sub(" ", text)
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
-    text = text.translate(CURLY_APOSTROPHE).replace("``", '"').replace("''", '"')
-    if text.count("'") > 1:
-        text = SINGLE_QUOTED.sub(r'"\1"', text)
-    if len(text) > MAX_WORD:
-        text = NO_WORD.sub(" ", text)
-    return " ".join(text.split())
+    """The caption as `captions.clean` leaves it, with its single quotes as double ones."""
+    text = captions.clean(text)
+    return SINGLE_QUOTED.sub(r'"\1"', text) if text.count("'") > 1 else text
 
 
 @dataclass(slots=True)
@@ -56,7 +38,8 @@ class Sentence:
     # From the index where a compound starts to the index after its end and its lemma.
     compounds: dict[int, tuple[int, str]] = field(default_factory=dict)
     # The rules that corrected tags, by index.
-    corrected: dict[int, str] = field(default_factory=dict)
+    corrected: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    is_title: bool = False  # most of its words are capitalised
 
     def __len__(self) -> int:
         return len(self.words)
@@ -73,6 +56,10 @@ class Sentence:
         """Keep the words of a span from giving tags; the first rule to do so is remembered."""
         for i in range(max(start, 0), min(end, len(self.words))):
             self.excluded[i] = self.excluded[i] or rule
+
+    def is_capital(self, i: int) -> bool:
+        """Whether the word at an index is capitalised."""
+        return 0 <= i < len(self.written) and self.written[i][:1].isupper()
 
     def skip(self, i: int, tags: Collection[str]) -> int:
         """The first index from `i` on whose tag is not one of `tags`."""
@@ -111,7 +98,15 @@ def read_sentence(written: list[str], tags: list[str], spelling: dict[str, str])
             kept_written.append(word)
             words.append(part)
             kept_tags.append(tag)
-    return Sentence(kept_written, words, kept_tags, [""] * len(words))
+    sentence = Sentence(kept_written, words, kept_tags, [""] * len(words))
+    sentence.is_title = _is_title(kept_written)
+    return sentence
+
+
+def _is_title(written: list[str]) -> bool:
+    long_words = [word for word in written if len(word) > 3 and word.isalpha()]
+    upper = sum(word[0].isupper() for word in long_words)
+    return len(long_words) > 1 and upper > 0.7 * len(long_words)
 
 
 def subject_of(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
@@ -130,17 +125,6 @@ def subject_of(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     return subject
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A tag with its kind, the index and the words of the caption it comes from, and the rule."""
-
-    place: int
-    tag: str
-    kind: str
-    words: str
-    rule: str
-
-
 @dataclass(slots=True)
 class Findings:
     """The tags of one caption as they are found, and what the rules look at."""
@@ -150,36 +134,16 @@ class Findings:
     found: list[Found] = field(default_factory=list)
     # Nouns by index that are actions here: "do a flip".
     actions_at: dict[int, str] = field(default_factory=dict)
+    # The rows that read a word, for their tests.
+    read: set[str] = field(default_factory=set)
     # Free compounds ("soccer field" beside the tag "field"): candidates for a label system.
     phrases: list[str] = field(default_factory=list)
 
     def add(self, start: int, end: int, tag: str, kind: str, rule: str) -> None:
         """Note a tag made of the words of a span."""
         written = " ".join(self.sentence.written[start:end])
+        corrected = self.sentence.corrected
+        if any(i in corrected for i in range(start, end)):
+            names = dict.fromkeys(name for i in range(start, end) for name in corrected.get(i, ()))
+            rule = f"{rule}, by {', '.join(names)}"
         self.found.append(Found(start, tag, kind, written, rule))
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedCaption:
-    """A caption's tags in order of first mention, each with its evidence."""
-
-    found: tuple[Found, ...]
-    phrases: tuple[str, ...] = ()  # as in `Findings`
-
-    @classmethod
-    def of(cls, found: Iterable[Found], phrases: Iterable[str]) -> "ParsedCaption":
-        """The caption with each tag once, where it is mentioned first."""
-        unique: dict[str, Found] = {}
-        for one in sorted(found, key=attrgetter("place")):
-            unique.setdefault(one.tag, one)
-        return cls(tuple(unique.values()), tuple(phrases))
-
-    @property
-    def tags(self) -> list[str]:
-        """The tags in order of first mention, each once."""
-        return [found.tag for found in self.found]
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """The kind of each tag."""
-        return {found.tag: found.kind for found in self.found}

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from importlib import resources
 
-from ramctl.parsing.dictionary.inflection import noun_lemma, verb_lemma
-from ramctl.parsing.dictionary.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet
+from ramctl.parsing.english.dictionary.inflection import noun_lemma, verb_lemma
+from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet
 
 # Lexicographer files of what can be seen.
 VISIBLE_FILES = frozenset(
@@ -28,7 +28,9 @@ NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
 @cache
 def _word_lists() -> dict[str, list[str]]:
     """All word lists of `lexicon.toml` by name; `_` in an entry stands for a space."""
-    text = resources.files("ramctl.parsing").joinpath("data/lexicon.toml").read_text("utf-8")
+    text = (
+        resources.files("ramctl.parsing.english").joinpath("data/lexicon.toml").read_text("utf-8")
+    )
     return {
         name: [entry.replace("_", " ") for entry in entries.split()]
         for section in tomllib.loads(text).values()
@@ -172,6 +174,11 @@ class Lexicon:
         """Whether WordNet also has the word as a proper name: China, Turkey."""
         return any(_is_name(synset, word) for synset in self.wordnet.synsets(word, NOUN))
 
+    def is_only_name(self, word: str) -> bool:
+        """Whether WordNet has the word as a proper name only: England, Salt Lake City."""
+        synsets = self.wordnet.synsets(word, NOUN)
+        return bool(synsets) and all(_is_name(synset, word) for synset in synsets)
+
     def senses(self, word: str, pos: str) -> tuple[tuple[int, int], ...]:
         """The word's senses; WordNet lists plural-only garments ("blue jeans") in the singular."""
         senses = self.wordnet.entry(word).senses
@@ -199,6 +206,10 @@ class Lexicon:
             other = lemma.lower().replace("-", " ")
             if other != tag and self.main_sense(other, pos) == sense:
                 yield other
+
+    def may_be(self, compound: str, head: str) -> bool:
+        """Whether a compound may be a kind of its head: a hot dog is no dog."""
+        return not self.wordnet.has(compound, NOUN) or self.wordnet.is_kind_of(compound, head)
 
     def material(self, adjective: str) -> str:
         """The material that an adjective names ("wooden"); empty if it names none."""

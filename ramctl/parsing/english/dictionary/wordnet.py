@@ -77,7 +77,7 @@ class WordNet:
     @cache
     def shared() -> "WordNet":
         """The WordNet of the package, opened once per process."""
-        packed = resources.files("ramctl.parsing").joinpath("data/wordnet.gz").read_bytes()
+        packed = resources.files("ramctl.parsing.english").joinpath("data/wordnet.gz").read_bytes()
         return WordNet(gzip.decompress(packed))
 
     def has(self, word: str, pos: str) -> bool:

@@ -1,21 +1,20 @@
 """All rules on one caption: from part-of-speech tags to image tags, without a label system."""
 
-from ramctl.parsing.dictionary.lexicon import Lexicon
-from ramctl.parsing.dictionary.wordnet import VERB
-from ramctl.parsing.rules import (
+from ramctl.parsing.captions import Found
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.dictionary.wordnet import VERB
+from ramctl.parsing.english.rules import (
     attributes,
     corrections,
     exclusions,
     nouns,
-    pos_correction,
     verbs,
 )
-from ramctl.parsing.rules.sentence import (
+from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     NOUNS,
     VERBS,
     Findings,
-    Found,
     Sentence,
     read_sentence,
 )
@@ -28,7 +27,6 @@ def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findin
     read = read_sentence(written, tags, lexicon.spelling)
     # The order matters: exclusions and compounds rely on corrected tags, and a compound must not
     # contain an excluded word.
-    pos_correction.correct_tags(read, lexicon)
     corrections.correct(read, lexicon)
     exclusions.exclude_words(read, lexicon)
     nouns.find_compounds(read, lexicon)

@@ -1,7 +1,8 @@
 """Words that give no tags: idioms, negated, compared and awaited things, written text."""
 
-from ramctl.parsing.dictionary.lexicon import Lexicon, word_set
-from ramctl.parsing.rules.sentence import (
+from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
+from ramctl.parsing.english.rules import names
+from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     BOUNDARIES,
     DETERMINERS,
@@ -10,7 +11,8 @@ from ramctl.parsing.rules.sentence import (
     Sentence,
     subject_of,
 )
-from ramctl.parsing.rules.table import Exclusion, RuleTable
+from ramctl.parsing.english.rules.table import Exclusion
+from ramctl.parsing.rule_table import RuleTable
 
 Span = tuple[int, int] | None
 
@@ -18,7 +20,7 @@ NEGATORS = word_set("negators")
 FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "absent",
                      "reminiscent", "evocative"})  # fmt: skip
 # Words before "to" and an action that does not happen.
-UNDONE = frozenset({"fail", "refuse", "decline", "unable", "forget"})
+UNDONE = frozenset({"fail", "refuse", "pretend", "decline", "unable", "forget"})
 QUOTES_OPEN = frozenset({"``", "''"})
 QUOTES = frozenset({'"', "\u201c", "\u201d"})
 WRITES = frozenset({"say", "read", "spell", "state"})
@@ -35,6 +37,7 @@ GOES_ON = frozenset({"IN", "TO", "VBG", "RP"}) | NOUNS
 TURN = frozenset({"turn", "transform"})
 # How many words after "nobody" its verb may be.
 NEAR_VERB = 6
+HABIT = frozenset({"once", "usually", "normally", "often", "formerly"})
 SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
 
@@ -135,11 +138,13 @@ def _missing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _gone(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.words[i] not in lexicon.gone or sentence.tag(i + 1) in GOES_ON:
         return None
-    start = i
+    end = i - (sentence.word(i - 1) in ("is", "are"))  # "and the roof is gone"
+    start = end
     while sentence.tag(start - 1) in NOUNS | ADJECTIVES | {"RB", "CD"}:
         start -= 1
-    is_owned = sentence.tag(start - 1) == "PRP$" or sentence.word(start - 1) == "with"
-    return (start, i + 1) if is_owned and start < i else None
+    before = sentence.word(start - 1)
+    is_owned = sentence.tag(start - 1) == "PRP$" or before == ("with" if end == i else "the")
+    return (start, i + 1) if is_owned and start < end else None
 
 
 def _undone(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -185,14 +190,52 @@ def _no_more(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.words[i] != "where":
         return None
     end = sentence.phrase_end(i + 1)
-    was = sentence.word(end) == "once" or sentence.words[end : end + 2] == ["used", "to"]
-    return (i, _clause_end(sentence, end)) if was and end > i + 1 else None
+    if sentence.words[end : end + 2] == ["used", "to"]:
+        end += 2
+    elif sentence.word(end) not in HABIT:
+        return None
+    return (i, _clause_end(sentence, end)) if end > i + 1 else None
+
+
+def _as_if(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.words[i] != "as" or sentence.word(i + 1) not in ("if", "though"):
+        return None
+    if i == 1 or sentence.word(i - 2) == "it":
+        return i, i + 2  # "It looks as if a man sleeps" only hedges
+    verb = i + 2
+    while verb < len(sentence) and sentence.tags[verb] not in VERBS | BOUNDARIES | {",", "IN"}:
+        verb += 1
+    end = _clause_end(sentence, verb)
+    if sentence.words[end : end + 2] == ["about", "to"]:
+        end = _clause_end(sentence, end + 2)
+    return i, end
+
+
+def _in_shape_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_shape = sentence.word(i - 1) in ("shape", "form") and sentence.words[i] == "of"
+    is_likened = is_shape and sentence.words[i - 3 : i - 1] == ["in", "the"]
+    return (i - 3, sentence.phrase_end(i + 1)) if is_likened else None
+
+
+def _pack(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_pack = sentence.word(i + 1) == "of" and sentence.tag(i + 2) == "CD"
+    return (i, i + 3) if is_pack else None
+
+
+def _lost(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if lexicon.verb(sentence.words[i]) != "lose" or sentence.tag(i + 1) != "PRP$":
+        return None
+    return i, sentence.phrase_end(i + 1)
 
 
 def _simile(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] != "as" or sentence.word(i - 2) != "as":
+    if sentence.tag(i - 1) not in ADJECTIVES | {"RB"}:
         return None
-    is_simile = sentence.tag(i - 1) in ADJECTIVES | {"RB"} and sentence.word(i + 1) in ("a", "an")
+    starts = sentence.word(i + 1) in ("a", "an")
+    if sentence.words[i] == "as":
+        is_simile = sentence.word(i - 2) == "as" and (starts or sentence.tag(i + 1) in NOUNS)
+    else:
+        is_simile = starts and sentence.tag(i - 1) in ("JJR", "RBR")  # "no bigger than a teacup"
     return (i, sentence.phrase_end(i + 1)) if is_simile else None
 
 
@@ -202,8 +245,11 @@ def _metaphor(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     end = sentence.phrase_end(i)
     subject, predicate = lexicon.noun(sentence.word(i - 2)), lexicon.noun(sentence.words[end - 1])
     of_nature = subject in lexicon.nature and sentence.tag(i - 2) in NOUNS
-    made = lexicon.first_file(predicate) == "noun.artifact"
-    return (i, end) if of_nature and made and lexicon.noun_kind(predicate) == "object" else None
+    kind = lexicon.noun_kind(predicate)
+    made = lexicon.first_file(predicate) in ("noun.artifact", "noun.object", "noun.animal")
+    is_place = lexicon.noun_kind(subject) == "scene"
+    likened = (made and kind == "object") or (kind == "scene" and not is_place)
+    return (i, end) if of_nature and likened else None
 
 
 def _evoked(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -231,6 +277,15 @@ def _impression(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.tags[i] not in VERBS:
         return None
+    k = i - 1
+    while sentence.tag(k) == "RB" or sentence.word(k) in lexicon.be:
+        k -= 1
+    is_subject = sentence.tags[i] != "VBG" and "IN" not in (
+        sentence.tag(k - 1),
+        sentence.tag(k - 2),
+    )
+    if is_subject and lexicon.noun(sentence.word(k)) in lexicon.of_the_picture:
+        return i, i + 1  # "the composition is balanced"
     if lexicon.verb(sentence.words[i]) not in lexicon.reporting:
         return None
     file = lexicon.first_file(subject_of(sentence, i, lexicon))
@@ -246,30 +301,11 @@ def _turned_into(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _for_whom(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.words[i] not in lexicon.for_whom or sentence.word(i + 1) not in ("'s", "'"):
         return None
-    if sentence.tag(i - 1) in DETERMINERS and sentence.word(i - 1) not in ("a", "an"):
+    if sentence.tag(i - 1) in DETERMINERS - {"CD"} and sentence.word(i - 1) not in ("a", "an"):
         return None
     end = sentence.phrase_end(i + 2)
     is_body = lexicon.first_file(lexicon.noun(sentence.words[end - 1])) == "noun.body"
     return None if is_body else (i, i + 2)
-
-
-def _rival(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_name = sentence.written[i][:1].isupper() and sentence.word(i - 1) in lexicon.rivals
-    return (i, i + 1) if is_name else None
-
-
-def _firm(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] != "&" or not 0 < i < len(sentence) - 1:
-        return None
-    pair = sentence.words[i - 1], sentence.words[i + 1]
-    named = all(sentence.written[k][:1].isupper() for k in (i - 1, i + 1))
-    unknown = any(not lexicon.is_known(word) for word in pair)
-    return (i - 1, i + 2) if named and unknown else None
-
-
-def _hashtag(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_unknown = sentence.word(i - 1) == "#" and not lexicon.is_known(sentence.words[i])
-    return (i, i + 1) if is_unknown else None
 
 
 def _drawn_eye(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -364,7 +400,8 @@ def _written(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
         writer = sentence.word(k - 1)
     if sentence.tag(i + 1) in ("DT", "PRP$"):
         return None
-    if lexicon.noun(writer) not in WRITTEN_ON and sentence.tag(i + 1) not in QUOTES_OPEN:
+    writers = {lexicon.noun(writer), subject_of(sentence, i, lexicon)}
+    if writers.isdisjoint(WRITTEN_ON) and sentence.tag(i + 1) not in QUOTES_OPEN:
         return None
     end = i + 1
     if sentence.word(end) == ",":
@@ -398,8 +435,15 @@ RULES = RuleTable((
               "A man would like a beer.", frozenset({"would"})),
     Exclusion("no more", _no_more, "A field where a barn once stood.", "A field where a barn is.",
               frozenset({"where"})),
-    Exclusion("simile", _simile, "A dog as big as a horse.", "A dog as well as a horse.",
+    Exclusion("as if", _as_if, "She looks as if she held a baby.", "She looks as pale as before.",
               frozenset({"as"})),
+    Exclusion("in the shape of", _in_shape_of, "A cake in the shape of a guitar.",
+              "A cake and the sound of a guitar.", frozenset({"of"})),
+    Exclusion("pack of so many", _pack, "Pack of 3 shirts", "A pack of dogs",
+              frozenset({"pack", "box", "case", "bag"})),
+    Exclusion("lost", _lost, "The cake has lost its candles.", "A man lost in the woods.", VERBS),
+    Exclusion("simile", _simile, "A dog as big as a horse.", "A dog as well as a horse.",
+              frozenset({"as", "than"})),
     Exclusion("metaphor", _metaphor, "The lake is a mirror.", "The building is a church.",
               frozenset({"a", "an"})),
     Exclusion("comparison", _compared, "Clouds like mountains.", "It looks like plastic.",
@@ -423,14 +467,9 @@ RULES = RuleTable((
               "A man in shades and a hat.", frozenset({"shades"})),
     Exclusion("music style", _blues, "A blues band on a stage.", "Greens and blues on a wall.",
               frozenset({"blues"})),
-    Exclusion("rival", _rival, "A player scores against City.", "A boy leans against a wall.",
-              NOUNS),
-    Exclusion("firm", _firm, "Marlow & Finch Leather Bag", "Salt & Pepper Shakers",
-              frozenset({"&"})),
+    *names.RULES,
     Exclusion("not English", _foreign, "ein Hund und eine Katze auf dem Sofa",
               "a cafe beside the Rue de Rivoli", word_set("foreign")),
-    Exclusion("unknown hashtag", _hashtag, "a bride on a beach #weddinginspo",
-              "a bride on a beach #sunset", NOUNS),
     Exclusion("written text", _written, "A sign that says welcome.", "A man that says a prayer.",
               VERBS),
 ))  # fmt: skip

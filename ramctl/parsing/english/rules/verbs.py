@@ -1,8 +1,16 @@
 """Verbs to tags: actions, gerunds, light verbs, figures of speech (guidelines: actions)."""
 
-from ramctl.parsing.dictionary.lexicon import word_set
-from ramctl.parsing.rules import attributes
-from ramctl.parsing.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, Findings, subject_of
+from ramctl.parsing.english.dictionary.lexicon import word_set
+from ramctl.parsing.english.rules import attributes
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    DETERMINERS,
+    NOUNS,
+    Findings,
+    subject_of,
+)
+from ramctl.parsing.english.rules.table import Reading
+from ramctl.parsing.rule_table import RuleTable
 
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
 PARTICLES = frozenset({"up", "out", "down", "over", "through", "off"})
@@ -19,39 +27,77 @@ TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skys
 
 
 def verb(findings: Findings, i: int) -> int:
-    """Note the action at an index; returns the index after it."""
-    sentence, lexicon = findings.sentence, findings.lexicon
-    word, tag = sentence.words[i], sentence.tags[i]
-    if tag in ("VBN", "VBD") and attributes.participle(findings, i):
-        return i + 1
-    lemma = "sit" if word == "seated" else lexicon.verb(word)
-    if i == 0 and word in OWN_PARTICIPLES and sentence.tag(1) in NOUNS:
-        return attributes.as_attribute(findings, i)  # "cut branches"
-    if word in lexicon.colors:
-        findings.add(i, i + 1, word, "attribute", "colour")
-        return i + 1
+    """Note what a verb at an index gives; returns the index after it."""
+    sentence = findings.sentence
+    for rule in RULES.rows_at(sentence.words[i], sentence.tags[i]):
+        end = rule.pattern(findings, i)
+        if end is not None:
+            findings.read.add(rule.name)
+            return end
+    return i + 1
+
+
+def _lemma(findings: Findings, i: int) -> str:
+    word = findings.sentence.words[i]
+    return "sit" if word == "seated" else findings.lexicon.verb(word)
+
+
+def _participle(findings: Findings, i: int) -> int | None:
+    return i + 1 if attributes.participle(findings, i) else None
+
+
+def _own_participle(findings: Findings, i: int) -> int | None:
+    first = i == 0 and findings.sentence.tag(1) in NOUNS
+    return attributes.as_attribute(findings, i) if first else None  # "cut branches"
+
+
+def _color(findings: Findings, i: int) -> int | None:
+    word = findings.sentence.words[i]
+    if word not in findings.lexicon.colors:
+        return None
+    findings.add(i, i + 1, word, "attribute", "colour")
+    return i + 1
+
+
+def _no_doing(findings: Findings, i: int) -> int | None:
+    sentence, lexicon, lemma = findings.sentence, findings.lexicon, _lemma(findings, i)
     if lemma == "prepare" and sentence.word(i + 1) in ("to", "for"):
         return i + 1
     if lemma in lexicon.light_verbs:
         _note_act_noun(findings, i)
-    if lexicon.is_hardly_verb(lemma):
-        return i + 1  # "to front", "to picture"
-    if lemma in lexicon.stop_verbs or not lemma.isalpha() or len(lemma) < 2:
-        return i + 1
-    if lemma in SEEMING and _is_seeming(findings, i):
-        return i + 1
-    if lemma in lexicon.terrain_verbs | lexicon.course_verbs and _subject_is(
-        findings, i, lemma in lexicon.course_verbs
-    ):
-        return i + 1
-    if tag == "VBG" and (_is_purpose(findings, i) or _is_lie_of_land(findings, i, lemma)):
-        is_look = word in lexicon.visible_adjectives  # "a winding road"
-        return attributes.as_attribute(findings, i) if is_look else i + 1
-    if _is_modifier(findings, i) or (word == "held" and _is_held_event(findings, i)):
-        return i + 1
-    if not lexicon.is_plain_verb(word):
-        return i + 1
-    findings.add(i, i + 1, lemma, "action", "verb")
+    vague = lexicon.is_hardly_verb(lemma) or lemma in lexicon.stop_verbs  # "to front", "to be"
+    is_word = lemma.isalpha() and len(lemma) > 1 and lexicon.is_plain_verb(sentence.words[i])
+    return i + 1 if vague or not is_word else None
+
+
+def _seeming(findings: Findings, i: int) -> int | None:
+    return i + 1 if _lemma(findings, i) in SEEMING and _is_seeming(findings, i) else None
+
+
+def _course(findings: Findings, i: int) -> int | None:
+    lexicon, lemma = findings.lexicon, _lemma(findings, i)
+    if lemma not in lexicon.terrain_verbs | lexicon.course_verbs:
+        return None
+    return i + 1 if _subject_is(findings, i, lemma in lexicon.course_verbs) else None
+
+
+def _purpose(findings: Findings, i: int) -> int | None:
+    if not _is_purpose(findings, i) and not _is_lie_of_land(findings, i, _lemma(findings, i)):
+        return None
+    is_look = findings.sentence.words[i] in findings.lexicon.visible_adjectives  # "a winding road"
+    return attributes.as_attribute(findings, i) if is_look else i + 1
+
+
+def _modifier(findings: Findings, i: int) -> int | None:
+    return i + 1 if _is_modifier(findings, i) else None
+
+
+def _held_event(findings: Findings, i: int) -> int | None:
+    return i + 1 if _is_held_event(findings, i) else None
+
+
+def _action(findings: Findings, i: int) -> int | None:
+    findings.add(i, i + 1, _lemma(findings, i), "action", "verb")
     return i + 1
 
 
@@ -94,7 +140,13 @@ def _subject_is(findings: Findings, i: int, lifeless: bool) -> bool:
     file = lexicon.first_file(subject)
     if lexicon.noun_kind(subject) == "scene" or file in LAND or subject in TALL_THINGS:
         return True
-    return lifeless and file in ("noun.artifact", "noun.shape", "noun.substance", "noun.body")
+    return lifeless and file in (
+        "noun.artifact",
+        "noun.shape",
+        "noun.substance",
+        "noun.body",
+        "noun.attribute",
+    )
 
 
 def _is_purpose(findings: Findings, i: int) -> bool:
@@ -136,3 +188,22 @@ def _is_held_event(findings: Findings, i: int) -> bool:
     sentence, lexicon = findings.sentence, findings.lexicon
     is_passive = sentence.tag(i + 1) in ("IN", "")
     return is_passive and lexicon.noun_kind(subject_of(sentence, i, lexicon)) == "scene"
+
+
+RULES = RuleTable((
+    Reading("participle", _participle, "a parked car", "a man rides a horse",
+            frozenset({"VBN", "VBD"})),
+    Reading("own participle", _own_participle, "cut branches on the ground", "a man cuts a branch",
+            OWN_PARTICIPLES),
+    Reading("colour as a verb", _color, "yellow no stopping cones behind railings in the snow",
+            "a man sits"),
+    Reading("no doing", _no_doing, "a man is happy", "a man sits"),
+    Reading("seeming", _seeming, "a woman looks nice", "a woman looks at a dog"),
+    Reading("course", _course, "the road cuts through a forest", "a man cuts a cake"),
+    Reading("purpose", _purpose, "a riding helmet on a shelf", "a crashing wave", frozenset({"VBG"})),
+    Reading("verb as a modifier", _modifier, "living room with pull out sofa", "men pull a cart",
+            frozenset({"VB", "VBP"})),
+    Reading("held event", _held_event, "a premiere held during a festival", "a dog held by a boy",
+            frozenset({"held"})),
+    Reading("verb", _action, "a man rides a horse", "a man is happy"),
+))  # fmt: skip

@@ -1,8 +1,8 @@
 """Nouns and noun compounds to tags (guidelines: forms, compounds, people, empty words)."""
 
-from ramctl.parsing.dictionary.lexicon import NATURAL_KINDS, Lexicon, word_set
-from ramctl.parsing.rules.attributes import SECOND_PARTS
-from ramctl.parsing.rules.sentence import (
+from ramctl.parsing.english.dictionary.lexicon import NATURAL_KINDS, Lexicon, word_set
+from ramctl.parsing.english.rules.attributes import SECOND_PARTS
+from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     DETERMINERS,
     NOUNS,
@@ -70,6 +70,11 @@ def _is_compound_here(sentence: Sentence, i: int, end: int, lemma: str, lexicon:
         return False
     if any(tag in (",", "CC", ".", "POS", "DT", "TO") for tag in tags[i:end]):
         return lemma in lexicon.added_compounds
+    named = lemma in lexicon.added_compounds and tags[end - 1] in NOUNS
+    if named and (
+        tags[i] == "VBN" or (tags[i] == "VBG" and _is_lifeless(sentence, i - 1, lexicon))
+    ):
+        return True  # "stained glass windows", "a bamboo cutting board"
     if tags[i] in VERBS and sentence.tag(i - 1) in BEFORE_VERB:
         bare = tags[i] in ("VB", "VBP") and tags[end - 1] == "NN"
         return bare and lemma in lexicon.added_compounds
@@ -92,6 +97,13 @@ def _is_compound_here(sentence: Sentence, i: int, end: int, lemma: str, lexicon:
         synsets = lexicon.wordnet.synsets(lemma, "n")
         return any(s.file in NATURAL_KINDS for s in synsets)
     return True
+
+
+def _is_lifeless(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    if sentence.tag(i) not in NOUNS:
+        return False
+    file = lexicon.first_file(lexicon.noun(sentence.words[i]))
+    return file not in ("noun.person", "noun.animal", "noun.Tops", "noun.group")
 
 
 def noun_phrase(findings: Findings, start: int) -> int:
@@ -164,11 +176,8 @@ def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
         return True
     if sentence.tags[end - 1] in ("NNP", "NNPS") and start not in sentence.compounds:
         return False
-    if (
-        lemma in lexicon.colors
-        and sentence.tags[start] != "NNS"
-        and not _is_thing_of_color(findings, start)
-    ):
+    is_hue = sentence.tags[start] != "NNS" or lexicon.noun_kind(lemma) is None  # "muted blues"
+    if lemma in lexicon.colors and is_hue and not _is_thing_of_color(findings, start):
         findings.add(start, end, lemma, "attribute", "colour")
         return True
     if lemma.endswith("ing") and end - start == 1 and _is_gerund(findings, lemma):
@@ -201,6 +210,9 @@ def _is_evident(findings: Findings, i: int, lemma: str) -> bool:
         return True
     before = sentence.word(i - 1)
     described = sentence.tag(i - 1) in ADJECTIVES and lexicon.is_plain_adjective(before)
+    if before == "of":  # "a bowl of pho"
+        holder = lexicon.noun(sentence.word(i - 2))
+        return holder in lexicon.portions or lexicon.first_file(holder) == "noun.artifact"
     return before in lexicon.determiners or before in lexicon.colors or described
 
 
@@ -249,6 +261,8 @@ def _modifier(
     if is_thing and _is_name(findings, start) and sentence.written[start][:1].isupper():
         return  # "the Seattle Space Needle scene"
     kind = lexicon.noun_kind(lemma)
+    if end - start == 1 and not _is_evident(findings, start, lemma):
+        kind = None
     if lemma in lexicon.colors and end - start == 1:
         findings.add(start, end, lemma, "attribute", "colour")
     elif lemma in lexicon.visible_adjectives:
@@ -275,6 +289,13 @@ def _modifier(
         and lexicon.first_file(lemma) in ("noun.person", "noun.animal", "noun.Tops")
     ):
         findings.add(start, end, lemma, kind, "owner of a body part")
+    elif (
+        kind
+        and lexicon.first_file(lemma) == "noun.animal"
+        and not lexicon.is_game(lemma)
+        and lexicon.first_file(head) == "noun.person"
+    ):
+        findings.add(start, end, lemma, kind, "animal before a person")
     elif is_thing and kind:
         findings.add(start, end, lemma, kind, "thing before an empty head")
     elif end - start == 1 and kind and lexicon.first_file(lemma) == "noun.plant":

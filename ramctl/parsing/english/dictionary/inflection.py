@@ -2,7 +2,7 @@
 
 import re
 
-from ramctl.parsing.dictionary.wordnet import NOUN, VERB, WordNet
+from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB, WordNet
 
 # A stem that would double its last consonant before -ing and -ed ("rid", "hop", "sit").
 DOUBLING_STEM = re.compile(r"[^aeiou]*[aeiou][^aeiouwxy]$")

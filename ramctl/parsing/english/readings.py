@@ -1,0 +1,125 @@
+"""Frequent readings: most captions of closed mode are read without part-of-speech tags.
+
+`scripts/build_readings` counts, over caption corpora, which tags open mode gives each word, idiom
+and compound, alone and beside each neighbour. A caption of which nearly all counts agree on one
+reading of every word needs no tagger and rules. No result depends on what was read before.
+
+The file, after gunzip, has a line for each form: form TAB reading TAB share TAB contexts. A reading
+is "tag/kind" joined by "|" (empty: no tag), the share is in thousandths; a context is
+"<neighbour=reading" (the word before) or ">neighbour=reading", separated by TAB.
+"""
+
+import gzip
+import re
+from copy import copy
+from functools import cache
+from importlib import resources
+
+from ramctl.parsing.captions import Found, ParsedCaption
+from ramctl.parsing.english.dictionary.lexicon import Lexicon, PhraseIndex, word_set
+
+Reading = tuple[tuple[str, str], ...]
+TOKEN = re.compile(r"[a-z]+(?=n't)|n't|'s|[a-z]+|\d[\d.,]*|[^\sa-z0-9-]")
+START, END = "^", "$"
+# The share from which a word's commonest reading stands for all (`build_readings` uses it too).
+CERTAIN = 0.985
+# The share that one reading must have beside a neighbour to be taken there.
+LIKELY = 0.7
+# These start the object of a verb.
+OBJECT_STARTS = frozenset({"a", "an", "the", "his", "her", "their", "its", "another"})
+
+
+class FrequentReadings:
+    """Reads captions by the table of frequent readings; leaves ambiguous ones to the rules."""
+
+    def __init__(self, lines: list[str], lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
+        self._ambiguous = word_set("needs_pos_tagger") | word_set("foreign")
+        self._always: dict[str, Reading] = {}
+        self._mostly: dict[str, Reading] = {}
+        self._beside: dict[tuple[str, str], Reading] = {}
+        for line in lines:
+            form, reading, share, *contexts = line.split("\t")
+            if int(share) >= LIKELY * 1000:
+                (self._mostly if contexts else self._always)[form] = _reading(reading)
+            for context in contexts:
+                neighbour, _, other = context.rpartition("=")
+                self._beside[form, neighbour] = _reading(other)
+        self._forms = PhraseIndex(self._always.keys() | {form for form, _ in self._beside})
+
+    @staticmethod
+    @cache
+    def shared() -> "FrequentReadings":
+        """The reader with the table of the package."""
+        packed = resources.files("ramctl.parsing.english").joinpath("data/readings.gz").read_bytes()
+        return FrequentReadings(gzip.decompress(packed).decode().splitlines(), Lexicon.shared())
+
+    def without(self, nouns: frozenset[str]) -> "FrequentReadings":
+        """A reader to which every caption with one of the nouns is ambiguous."""
+        reader = copy(self)
+        forms = {form for form in self._forms if self._lexicon.noun(form) in nouns}
+        reader._ambiguous = self._ambiguous | nouns | forms
+        return reader
+
+    def read(self, text: str) -> ParsedCaption | None:
+        """The parse of a cleaned caption; None where a word is ambiguous."""
+        lower = text.lower()
+        if not lower.isascii() or '"' in lower:
+            return None
+        spelling = self._lexicon.spelling
+        words = [spelling.get(word, word) for word in TOKEN.findall(lower)]
+        if not self._ambiguous.isdisjoint(words) or len(words) < 2:
+            return None
+        forms = self._joined(words)
+        found: list[Found] = []
+        phrases: list[str] = []
+        for i, form in enumerate(forms):
+            reading = self._always.get(form)
+            if reading is None:
+                reading = self._read_beside(forms, i)
+                if reading is None:
+                    return None
+            for tag, kind in reading:
+                found.append(Found(i, tag, kind, form, "frequent reading"))
+                if i and kind != "action" and forms[i - 1].isalpha():
+                    phrases.append(f"{forms[i - 1]} {tag}")
+        return ParsedCaption.of(found, phrases)
+
+    def _joined(self, words: list[str]) -> list[str]:
+        """The words with idioms and compounds of the table as one form each, longest first."""
+        forms, i = list[str](), 0
+        while i < len(words):
+            form, length = words[i], 1
+            if form in self._forms.longest:
+                length = self._forms.length_at(words, i)
+                form = " ".join(words[i : i + length])
+            forms.append(form)
+            i += length
+        return forms
+
+    def _read_beside(self, forms: list[str], i: int) -> Reading | None:
+        form = forms[i]
+        reading = self._beside.get((form, "<" + (forms[i - 1] if i else START)))
+        if reading is None:
+            after = forms[i + 1] if i + 1 < len(forms) else END
+            reading = self._beside.get((form, ">" + after))
+            if reading is None and after in OBJECT_STARTS and self._lexicon.is_plain_verb(form):
+                return None  # "trains a puppy": what is a thing elsewhere may be an action here
+        if reading is None:
+            reading = self._mostly.get(form)
+        if reading is None and form not in self._forms and not self._may_be_tag(form):
+            return ()
+        return reading
+
+    def _may_be_tag(self, word: str) -> bool:
+        lexicon = self._lexicon
+        return word.isalpha() and (
+            lexicon.is_plain_noun(lexicon.noun(word))
+            or lexicon.is_plain_verb(word)
+            or lexicon.is_plain_adjective(word)
+        )
+
+
+def _reading(text: str) -> Reading:
+    pairs = (pair.rpartition("/") for pair in text.split("|") if pair)
+    return tuple((tag, kind) for tag, _, kind in pairs)

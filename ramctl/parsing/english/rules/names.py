@@ -1,0 +1,118 @@
+"""Names that are read as things: of people, places, makers, firms and programs."""
+
+from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Sentence
+from ramctl.parsing.english.rules.table import Exclusion
+
+Span = tuple[int, int] | None
+
+
+def _name(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    """Capitalised words beside each other, one of which is no common word: "Rose Byrne"."""
+    if sentence.is_title or not sentence.is_capital(i) or _is_in_name(sentence, i - 1):
+        return None
+    end = i + 1
+    while _is_in_name(sentence, end):
+        end += 1
+    words = sentence.words[i:end]
+    if len(words) < 2 or all(_is_common(word, lexicon) for word in words):
+        return None
+    pairs = map(" ".join, zip(words, sentence.words[i + 1 : end + 1], strict=False))
+    if any(lexicon.is_listed(pair) and lexicon.noun_kind(pair) for pair in pairs):
+        return None  # "Christmas Tree"
+    while i < end and _is_before_name(sentence, i, lexicon):
+        i += 1
+    if lexicon.noun_kind(sentence.words[end - 1]) == "scene":
+        end -= 1  # "Abbey Road": the road is there
+    return (i, end) if i < end else None
+
+
+def _is_in_name(sentence: Sentence, i: int) -> bool:
+    return sentence.is_capital(i) and sentence.tags[i] in NOUNS | ADJECTIVES | {"VBG", "VBN", "VB"}
+
+
+def _is_common(word: str, lexicon: Lexicon) -> bool:
+    """Whether a word is more than a name."""
+    lemma = lexicon.noun(word)
+    if lemma in lexicon.coined or lemma in lexicon.plural_only or lemma in lexicon.objects:
+        return True
+    known = lexicon.is_plain_adjective(word) or lexicon.is_plain_verb(word)
+    return known or (lexicon.is_plain_noun(lemma) and not lexicon.is_only_name(lemma))
+
+
+def _is_before_name(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether a word says what the name after it is of: "President", "Red"."""
+    word = sentence.words[i]
+    if word in lexicon.given_names:
+        return False
+    described = word in lexicon.colors | lexicon.visible_adjectives | lexicon.scenes
+    return described or lexicon.first_file(lexicon.noun(word)) == "noun.person"
+
+
+def _named_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    """A name of several words that WordNet has: "Little Rock"; in "Salt Lake City" is a city."""
+    length = lexicon.compounds.length_at(sentence.words, i)
+    if length == 1 or not all(sentence.is_capital(k) for k in (i, i + length - 1)):
+        return None
+    name = " ".join(sentence.words[i : i + length])
+    if not lexicon.is_only_name(name):
+        return None
+    head = sentence.words[i + length - 1]
+    is_there = lexicon.noun_kind(head) == "scene" or lexicon.first_file(head) == "noun.artifact"
+    return i, i + length - is_there
+
+
+def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    """A brand before its model: "Apple MacBook", "Dodge Ram"; "Apple Pie" is a pie."""
+    if sentence.words[i] not in lexicon.makers or not sentence.is_capital(i):
+        return None
+    model = sentence.word(i + 1)
+    if not sentence.is_capital(i + 1) and not model.isdigit():
+        return None
+    if lexicon.is_listed(f"{sentence.words[i]} {model}"):
+        return None
+    is_thing = lexicon.first_file(lexicon.noun(model)) not in ("noun.animal", "noun.plant", "")
+    return i, i + 1 + (not is_thing or (sentence.tag(i + 1) == "NNP" and not sentence.is_title))
+
+
+def _program(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    """A program among the keywords of a prompt: "a fox, blender, octane"."""
+    alone = sentence.tag(i - 1) in ("", ",") and sentence.tag(i + 1) in ("", ",", ".")
+    return (i, i + 1) if alone and sentence.words[i] in lexicon.programs else None
+
+
+def _rival(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_name = sentence.written[i][:1].isupper() and sentence.word(i - 1) in lexicon.rivals
+    return (i, i + 1) if is_name else None
+
+
+def _firm(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.words[i] != "&" or not 0 < i < len(sentence) - 1:
+        return None
+    pair = sentence.words[i - 1], sentence.words[i + 1]
+    named = all(sentence.written[k][:1].isupper() for k in (i - 1, i + 1))
+    unknown = any(not lexicon.is_known(word) for word in pair)
+    return (i - 1, i + 2) if named and unknown else None
+
+
+def _hashtag(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_unknown = sentence.word(i - 1) == "#" and not lexicon.is_known(sentence.words[i])
+    return (i, i + 1) if is_unknown else None
+
+
+RULES = (
+    Exclusion("named thing", _named_thing, "The skyline of Salt Lake City", "a lake and a city",
+              NOUNS | ADJECTIVES),
+    Exclusion("maker", _maker, "Apple MacBook on a desk", "Apple Pie on a Desk",
+              word_set("makers")),
+    Exclusion("name", _name, "Rose Byrne smiles at a child", "Rose and byre in a garden",
+              NOUNS | ADJECTIVES),
+    Exclusion("program", _program, "a fox in a forest, blender", "a blender on a counter",
+              word_set("programs")),
+    Exclusion("rival", _rival, "A player scores against City.", "A boy leans against a wall.",
+              NOUNS),
+    Exclusion("firm", _firm, "Marlow & Finch Leather Bag", "Salt & Pepper Shakers",
+              frozenset({"&"})),
+    Exclusion("unknown hashtag", _hashtag, "a bride on a beach #weddinginspo",
+              "a bride on a beach #sunset", NOUNS),
+)  # fmt: skip

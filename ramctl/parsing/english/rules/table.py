@@ -1,0 +1,25 @@
+"""The layers of the English rules, in their order: each relies on those before it."""
+
+from collections.abc import Callable
+
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.rules.sentence import Findings, Sentence
+from ramctl.parsing.rule_table import Rule
+
+
+class Correction(Rule[Callable[[Sentence, int, Lexicon], str | None]]):
+    """The word at an index has the tag that `pattern` returns."""
+
+    layer = "correction"
+
+
+class Exclusion(Rule[Callable[[Sentence, int, Lexicon], tuple[int, int] | None]]):
+    """The words of the span that `pattern` finds at an index give no tags."""
+
+    layer = "exclusion"
+
+
+class Reading(Rule[Callable[[Findings, int], int | None]]):
+    """What `pattern` notes of the word at an index is all; it returns the index after."""
+
+    layer = "reading"
