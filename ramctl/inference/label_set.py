@@ -177,8 +177,9 @@ def _new_rows(vectors: Sequence[Rows], own: Rows) -> Rows:
     texts, owned = np.split(own, [width], 1)
     # Always as many at once, so that a word's last digits do not depend on the words beside it.
     words = np.zeros((BLOCK, width), np.float32)
-    for word, described in zip(words, vectors, strict=False):
-        word[:] = described[0] if len(described) == 1 else unit(described).mean(0)
+    ends = np.cumsum([len(described) for described in vectors])
+    parts = np.split(unit(np.concatenate(vectors)), ends[:-1])
+    words[: len(vectors)] = [part[0] if len(part) == 1 else part.mean(0) for part in parts]
     words = unit(words)
     return np.concatenate([words, borrowed(words, texts, owned)], 1)[: len(vectors)]
 
