@@ -70,6 +70,18 @@ def test_the_authors_style_averages_over_all_classes(evaluate, classes):
     assert evaluate(predictions, one, classes=classes)["mAP"] == 1.0
 
 
+def test_resamples_in_the_authors_style_have_its_guards_too(evaluate, classes):
+    options = {"classes": classes, "style": "ram", "ci": True, "resamples": 50}
+    path = Path("classes.csv")
+    result = evaluate(GIVEN, TRUTH, report_file=path, **options)
+    low, high = result["mAP_ci"]
+    assert low <= result["mAP"] <= high <= 3 / 4  # class d is true of no photo: 0, not left out
+    rows = {row["class"]: row for row in csv.DictReader(path.open())}
+    # A class without positives has an average precision of 0 in that style, whatever the resample.
+    assert rows["d"]["AP"] == rows["d"]["AP_low"] == rows["d"]["AP_high"] == "0.0000"
+    assert evaluate(GIVEN, TRUTH, **options)["CP"] < evaluate(GIVEN, TRUTH, classes=classes)["CP"]
+
+
 def test_a_class_outside_of_any_truth_has_no_average_precision(evaluate, classes):
     evaluate(GIVEN, TRUTH, classes=classes, report_file=Path("classes.md"), ci=True, resamples=20)
     rows = Path("classes.md").read_text().splitlines()

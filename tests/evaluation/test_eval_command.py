@@ -416,3 +416,10 @@ def test_the_table_fits_80_columns_and_loses_nothing(ramctl, truth):
     difference = f"{pair['mAP']['difference']:+.4f}"
     assert shown_pair[4:8] == [difference, f"{low:.4f}", "to", f"{high:.4f}"]
     assert shown_pair[8:] == [f"{pair['mAP'][name]:.4f}" for name in ("p_holm", "detectable")]
+    alone = ramctl("eval", long, "--truth", truth, "--ci", "--resamples", "10", "-f", "table")
+    lines_alone = alone.stdout.decode().splitlines()
+    assert max(map(len, lines_alone)) <= 80
+    names = ("mAP", "CP", "macro.f1", "LRAP", "ci.OF1", "photos.compared")
+    short = [line for line in lines_alone if line.split(" ")[0] in names]
+    assert len(short) == len(names)
+    assert len({line.index(line.split()[1], len(line.split()[0])) for line in short}) == 1

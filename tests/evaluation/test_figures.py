@@ -160,6 +160,7 @@ def test_a_resample_has_the_figures_of_its_photos_repeated(style, monkeypatch):
             repeated = comparison(scores[often], truth[often], decided[often], **options)
             some = repeated.has_positives
             n_without += not some[0]
+            assert repeated.counts.style == style
             for name in ("precision", "recall", "f1"):
                 ours = classwise["F1" if name == "f1" else name][b]
                 assert np.isnan(ours[~some]).all()
