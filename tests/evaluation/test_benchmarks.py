@@ -212,6 +212,8 @@ def test_ade20k_is_read_from_lists_of_objects_where_there_are_no_masks(folder, c
     names = {found.classes[found.ids[tag]].tag for tag in first.fields["tags"] if tag in found.ids}
     assert names == ({"wall", "edifice"} if clean else {"wall", "building"})
     assert reject.message.startswith(f"{place}/b/ADE_val_00000002_atr.txt: not a list of objects")
+    masks(data, {1: 60})
+    assert [item.fields["tags"] for item in open_benchmark("ade20k", data).items] == [["1"]]
 
 
 def array(*values, dtype="int64"):

@@ -52,6 +52,14 @@ def test_a_score_at_the_threshold_of_its_own_tag_is_not_given(evaluate, tmp_path
         assert recall(evaluate(predictions, truth, threshold="below.jsonl", **options)) == 1
 
 
+def test_a_threshold_by_a_synonym_counts_where_the_labels_are_known(evaluate, tmp_path):
+    labels = [{"tag": "a", "synonyms": ["alpha"]}, {"tag": "b"}]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
+    (tmp_path / "by-synonym.jsonl").write_text('{"tag": "alpha", "threshold": 0.3}\n')
+    options = {"threshold": "by-synonym.jsonl", "labels": Path("labels.jsonl")}
+    assert recall(evaluate(dense([[0.4, 0.1], [0, 0.9], [0, 0]]), TRUTH, **options)) == 1
+
+
 @pytest.mark.parametrize("order", [("x", "y"), ("y", "x")])
 def test_a_class_takes_the_maximum_of_its_tags_whatever_their_order(evaluate, tmp_path, order):
     (tmp_path / "map.tsv").write_text("# tags of a class\na\tX|y\n")
