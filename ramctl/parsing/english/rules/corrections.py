@@ -20,17 +20,21 @@ def correct(sentence: Sentence, lexicon: Lexicon) -> None:
     Two passes: single words first, what is no name among them before all else; then what relies
     on its neighbours' corrected tags.
     """
-    for i in range(len(sentence)):
-        for table in (NAMES, WORDS):
-            _correct_word(sentence, i, table, lexicon)
-    for i in range(len(sentence)):
-        _correct_word(sentence, i, RULES, lexicon)
+    words, tags = sentence.words, sentence.tags
+    for i, word in enumerate(words):
+        if tags[i] in noun_tags.NAMES:
+            _correct_word(sentence, i, NAMES.rows_at(word, tags[i]), lexicon)
+        if rows := WORDS.rows_at(word, tags[i]):
+            _correct_word(sentence, i, rows, lexicon)
+    for i, word in enumerate(words):
+        if rows := RULES.rows_at(word, tags[i]):
+            _correct_word(sentence, i, rows, lexicon)
 
 
 def _correct_word(
-    sentence: Sentence, i: int, table: RuleTable[Correction], lexicon: Lexicon
+    sentence: Sentence, i: int, rows: tuple[Correction, ...], lexicon: Lexicon
 ) -> None:
-    for rule in table.rows_at(sentence.words[i], sentence.tags[i]):
+    for rule in rows:
         if tag := rule.pattern(sentence, i, lexicon):
             sentence.tags[i] = tag
             sentence.corrected[i] = (*sentence.corrected.get(i, ()), rule.name)
@@ -201,7 +205,8 @@ RULES = RuleTable((
                word_set("given_names")),
     Correction("place name", _place_name, "Turkey: a market in the rain",
                "Turkey on a plate", NOUNS),
-    Correction("surname", _surname, "Portrait of John Green, a baker", "A portrait of a green man"),
+    Correction("surname", _surname, "Portrait of John Green, a baker", "A portrait of a green man",
+               NOUNS | ADJECTIVES | VERBS),
     Correction("participle before its noun", _participle_before_noun,
                "Around it, crumpled wrapping paper.", "A man crumpled wrapping paper.",
                frozenset({"VBD"})),

@@ -45,9 +45,10 @@ def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
     """Mark the words that give no tags, each with the name of the rule."""
     _exclude_idioms(sentence, lexicon)
     _exclude_quotations(sentence)
-    for i in range(len(sentence)):
-        for rule in RULES.rows_at(sentence.words[i], sentence.tags[i]):
-            if sentence.excluded[i]:
+    excluded = sentence.excluded
+    for i, (word, tag) in enumerate(zip(sentence.words, sentence.tags, strict=True)):
+        for rule in () if excluded[i] else RULES.rows_at(word, tag):
+            if excluded[i]:
                 break
             if span := rule.pattern(sentence, i, lexicon):
                 sentence.exclude(span[0], span[1], rule.name)
