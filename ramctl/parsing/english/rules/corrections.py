@@ -172,7 +172,7 @@ def _looks(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 def _adjective_in_title(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
-    if sentence.tags[i] not in ("NNP", "NN") or not sentence.written[i].istitle():
+    if not sentence.written[i].istitle() or sentence.tags[i] not in ("NNP", "NN"):
         return None
     if sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) in NOUNS:
         return None
@@ -183,7 +183,7 @@ def _adjective_in_title(sentence: Sentence, i: int, lexicon: Lexicon) -> str | N
 
 
 def _surname(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    named = sentence.word(i - 1) in lexicon.given_names and sentence.is_capital(i)
+    named = sentence.is_capital(i) and sentence.word(i - 1) in lexicon.given_names
     is_name = named and sentence.is_capital(i - 1) and sentence.tag(i) != "POS"
     return "NNP" if is_name and sentence.tag(i + 1) not in NOUNS - {"NNP"} else None
 

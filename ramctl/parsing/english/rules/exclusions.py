@@ -263,9 +263,9 @@ def _evoked(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _impression(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if lexicon.noun(sentence.words[i]) not in lexicon.impressions:
-        return None
     if sentence.word(i + 1) != "of":
+        return None
+    if lexicon.noun(sentence.words[i]) not in lexicon.impressions:
         return None
     end = sentence.phrase_end(i + 2)
     if not lexicon.colors.isdisjoint(sentence.words[i:end]):
