@@ -13,7 +13,7 @@ from pathlib import Path
 from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon, word_set
-from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB
+from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB
 from ramctl.parsing.label_building.synonyms import Merge, find_merges, rare_synonyms
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.records.files import write_atomic
@@ -29,7 +29,7 @@ MIN_PHRASE_SHARE = 0.002
 # The weight, when labels are ranked, of attributes (a picture has many, and which of them a
 # caption names is chance), of words in no dictionary, and of free compounds of two tags.
 HALF = 0.5
-# WordNet's texts use a person sense before an animal's at most so much oftener: an ostrich, a cub.
+# How often WordNet's texts use a sense that captions hardly mean.
 RARE = 2
 # How much oftener than a label a doing must be named to be an activity that no text knows as one.
 OFTEN = 4
@@ -262,7 +262,9 @@ class LabelBuilder:
                 continue
             for lemma in synset.lemmas:
                 above = canonical.get(lemma.lower().replace("-", " "))
-                # A doing is no kind of thing, and tired people are not beaten.
+                # WordNet's adjectives are near others, not below them; only colours are.
+                if pos == ADJECTIVE and above not in self.lexicon.colors:
+                    continue
                 if above and above != label.tag and POS_OF_KIND[kinds[above]] == pos:
                     found.setdefault(above)
         head = label.tag.rpartition(" ")[2]
@@ -287,13 +289,14 @@ class LabelBuilder:
         if kind == "scene":
             return next((s.number for s in synsets if self.lexicon.is_place(s.number)), None)
         seen = [s.number for s in synsets if s.file in VISIBLE_FILES]
-        counts = dict(self.lexicon.senses(tag, NOUN))
-        animal = next((s.number for s in synsets if s.file == "noun.animal"), None)
-        first = seen[0] if seen else next((s.number for s in synsets), None)
-        if animal is not None and first is not None:
-            is_person = self.lexicon.wordnet.synset(first).file == "noun.person"
-            return animal if is_person and counts[first] <= counts[animal] + RARE else first
-        return first
+        if not seen:
+            return synsets[0].number if synsets else None
+        # Few people are meant where an animal or a tool has the name too: an ostrich, a toaster.
+        synset, counts = self.lexicon.wordnet.synset, dict(self.lexicon.senses(tag, NOUN))
+        if synset(seen[0]).file == "noun.person" and counts[seen[0]] <= RARE:
+            others = (n for n in seen if synset(n).file in ("noun.animal", "noun.artifact"))
+            return next((n for n in others if counts[n] >= counts[seen[0]]), seen[0])
+        return seen[0]
 
 
 def read_review(path: Path) -> dict[str, Candidate]:
