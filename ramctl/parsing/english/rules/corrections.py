@@ -8,6 +8,7 @@ from ramctl.parsing.english.rules.table import Correction
 from ramctl.parsing.rule_table import RuleTable
 
 SIDES = frozenset({"left", "right"})
+LAND_VERBS = frozenset(verb + end for verb in word_set("shapes_of_land") for end in ("", "s"))
 # Tags before the object of a doing.
 OBJECT_STARTS = frozenset({"DT", "PRP$"})
 # Tags after a doing without an object.
@@ -216,7 +217,7 @@ RULES = RuleTable((
     Correction("doing to it", _doing_to_it, "His left hand grips a wrench.",
                "He sells flowers the whole day.", frozenset({"NNS"})),
     Correction("lie of the land", _lie_of_land, "The road forks beyond the barn.",
-               "A woman eats with forks.", frozenset({"NN", "NNS"})),
+               "A woman eats with forks.", LAND_VERBS),
     Correction("doing of many", _doing_of_many, "Its seeds drift across the field.",
                "A sports car in a garage.", frozenset({"NN"})),
     Correction("headline", _headline, "Mayor cuts ribbon at a new bridge",
@@ -225,7 +226,7 @@ RULES = RuleTable((
                frozenset({"left"})),
     Correction("course before an object", _course_before_object,
                "Bags and a machine line the counter.", "A fishing line in the water.",
-               frozenset({"NN"})),
+               word_set("terrain_verbs")),
     Correction("adjective before a year", _adjective_before_year,
-               "Vintage 1962 Fender Guitar", "A vintage guitar", frozenset({"NN"})),
+               "Vintage 1962 Fender Guitar", "A vintage guitar", word_set("visible_adjectives")),
 ))  # fmt: skip

@@ -37,6 +37,7 @@ GOES_ON = frozenset({"IN", "TO", "VBG", "RP"}) | NOUNS
 TURN = frozenset({"turn", "transform"})
 # How many words after "nobody" its verb may be.
 NEAR_VERB = 6
+IMPRESSIONS = frozenset(noun + end for noun in word_set("impressions") for end in ("", "s"))
 HABIT = frozenset({"once", "usually", "normally", "often", "formerly"})
 SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
@@ -451,7 +452,7 @@ RULES = RuleTable((
               frozenset({"like"})),
     Exclusion("evoked", _evoked, "A cloud resembling a rabbit.", "A cloud hiding a rabbit.", VERBS),
     Exclusion("impression", _impression, "A room with a sense of space and freedom.",
-              "A room with a bowl of fruit.", NOUNS),
+              "A room with a bowl of fruit.", IMPRESSIONS),
     Exclusion("drawn eye", _drawn_eye, "The path draws the viewer's eye to a house.",
               "A girl draws a cat with a blue eye.", VERBS),
     Exclusion("measure", _measure, "A cat the size of a dog.", "A cat and the tail of a dog.",
