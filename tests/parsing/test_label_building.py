@@ -160,6 +160,27 @@ def test_vague_and_odd_tags_are_left_out():
     assert built.labels.tags == ["dog"]
 
 
+def test_parents_are_of_the_sense_that_captions_mean():
+    captions = [
+        caption("ostrich bird person"), caption("party/scene person"),
+        caption("tired/attribute beat/action"),
+    ]  # fmt: skip
+    built = by_tag(build(*captions * 3))
+    assert built["ostrich"].parents == ("bird",)  # and no person who closes his eyes
+    assert built["party"].parents == ()  # a feast, not a person
+    assert built["tired"].parents == ()  # "beat" is a doing here
+
+
+def test_activities_are_what_texts_or_many_captions_know_as_such():
+    def doing(word, n):
+        found = Found(0, word, "action", f"{word}ing", "verb")
+        return [ParsedCaption((found,))] * n + [caption(word)] * (n + 1)
+
+    built = by_tag(build(*doing("fish", 3), *doing("master", 3)))
+    assert "fishing" in built
+    assert "mastering" not in built
+
+
 def test_parents_are_what_people_search_by():
     tags = "dog animal organism run/action travel/action travel_rapidly/action move/action"
     built = by_tag(build(*[caption(tags)] * 3))

@@ -139,6 +139,12 @@ def test_every_tag_has_a_kind_and_its_words(parser):
     ]  # fmt: skip
 
 
+def test_a_tag_names_the_corrections_that_it_comes_from(parser):
+    (parsed,) = parser.parse(["His left hand grips a wrench."])
+    rules = {found.tag: found.rule for found in parsed.found}
+    assert rules == {"hand": "noun", "grip": "verb, by doing to it", "wrench": "noun"}
+
+
 def test_a_ball_is_a_game_only_where_it_is_played(parser):
     lying, played = parser.parse(["a basketball on the floor", "a boy playing basketball"])
     assert (lying.kinds["basketball"], played.kinds["basketball"]) == ("object", "action")

@@ -20,6 +20,8 @@ from ramctl.parsing.english.dictionary.lexicon import Lexicon, PhraseIndex, word
 
 Reading = tuple[tuple[str, str], ...]
 TOKEN = re.compile(r"[a-z]+(?=n't)|n't|'s|[a-z]+|\d[\d.,]*|[^\sa-z0-9-]")
+# A capital within a sentence: the rules tell Tiger Woods from woods.
+NAME = re.compile(r"[a-z,] [A-Z]")
 START, END = "^", "$"
 # The share from which a word's commonest reading stands for all (`build_readings` uses it too).
 CERTAIN = 0.985
@@ -62,7 +64,9 @@ class FrequentReadings:
         return reader
 
     def read(self, text: str) -> ParsedCaption | None:
-        """The parse of a cleaned caption; None where a word is ambiguous."""
+        """The parse of a cleaned caption; None where a word is ambiguous or may be a name."""
+        if NAME.search(text):
+            return None
         lower = text.lower()
         if not lower.isascii() or '"' in lower:
             return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon, word_set
-from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB
+from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB
 from ramctl.parsing.label_building.synonyms import Merge, find_merges, rare_synonyms
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.records.files import write_atomic
@@ -29,6 +29,10 @@ MIN_PHRASE_SHARE = 0.002
 # The weight, when labels are ranked, of attributes (a picture has many, and which of them a
 # caption names is chance), of words in no dictionary, and of free compounds of two tags.
 HALF = 0.5
+# How often WordNet's texts use a sense that captions hardly mean.
+RARE = 2
+# How much oftener than a label a doing must be named to be an activity that no text knows as one.
+OFTEN = 4
 TOO_RARE = "too rare for the size"
 
 
@@ -103,10 +107,17 @@ class LabelBuilder:
         counts, names = self.counts, {}
         for tag, gerunds in counts.gerunds.items():
             form, count = min(gerunds.items(), key=lambda item: (-item[1], item[0]))
-            is_name = self.lexicon.wordnet.has(form, NOUN) and form not in counts.captions
+            is_name = self._is_activity(form, count) and form not in counts.captions
             if counts.kind(tag) != "action" and is_name:
                 names[form] = count
         return names
+
+    def _is_activity(self, form: str, count: int) -> bool:
+        """Whether an -ing word names an activity, unlike "taping"."""
+        wordnet = self.lexicon.wordnet
+        is_sport = any(wordnet.is_kind_of(form, above) for above in ("sport", "diversion"))
+        often = count >= OFTEN * self.sizes.min_count or wordnet.count(form, NOUN) > 0
+        return wordnet.has(form, NOUN) and (is_sport or often)
 
     def _parts(self) -> Counter[str]:
         """Mentions of the heads of dictionary compounds, and of the first nouns of free ones."""
@@ -193,6 +204,7 @@ class LabelBuilder:
         for candidate in candidates:
             if candidate.decision == "synonym":
                 synonyms.setdefault(candidate.of, []).append(candidate)
+        kinds = {label.tag: label.kind for label in labels}
         canonical = {label.tag: label.tag for label in labels}
         canonical |= {c.tag: tag for tag, others in synonyms.items() for c in others}
         forms = self._other_forms(labels, canonical)
@@ -204,7 +216,7 @@ class LabelBuilder:
                     label.tag,
                     label.kind,
                     synonyms=(*(other.tag for other in others), *forms.get(label.tag, ())),
-                    parents=self._parents(label, canonical),
+                    parents=self._parents(label, canonical, kinds),
                     count=label.count + sum(other.count for other in others),
                 )
             )
@@ -238,32 +250,53 @@ class LabelBuilder:
             forms[label.tag] = tuple(free)
         return forms
 
-    def _parents(self, label: Candidate, canonical: Mapping[str, str]) -> tuple[str, ...]:
+    def _parents(
+        self, label: Candidate, canonical: Mapping[str, str], kinds: Mapping[str, str]
+    ) -> tuple[str, ...]:
         """The labels above one, nearest first: its hypernyms, else the head of the compound."""
         found: dict[str, None] = {}
         pos = POS_OF_KIND[label.kind]
-        for number in self._path_above(label.tag, pos):
+        for number in self._path_above(label.tag, label.kind):
             synset = self.lexicon.wordnet.synset(number)
             if synset.file == "noun.Tops" and EVERYDAY.isdisjoint(synset.lemmas):
                 continue
             for lemma in synset.lemmas:
                 above = canonical.get(lemma.lower().replace("-", " "))
-                if above and above != label.tag:
+                # WordNet's adjectives are near others, not below them; only colours are.
+                if pos == ADJECTIVE and above not in self.lexicon.colors:
+                    continue
+                if above and above != label.tag and POS_OF_KIND[kinds[above]] == pos:
                     found.setdefault(above)
         head = label.tag.rpartition(" ")[2]
         if not found and head != label.tag and pos == NOUN and head in canonical:
             found[canonical[head]] = None
         return tuple(found)
 
-    def _path_above(self, tag: str, pos: str) -> list[int]:
-        """The hypernyms of the sense that is meant: the first visible one of a noun."""
-        synsets = self.lexicon.wordnet.synsets(tag, pos)
-        if not synsets:
-            return []
-        meant = next((s for s in synsets if s.file in VISIBLE_FILES), synsets[0])
-        path = self.lexicon.wordnet.hypernym_path(meant.number)
-        # Verbs soon become too general: to run is to hurry is to travel is to move.
-        return path[:1] if pos == VERB else path
+    def _path_above(self, tag: str, kind: str) -> list[int]:
+        """The hypernyms of the sense that is meant, nearest first."""
+        pos = POS_OF_KIND[kind]
+        if pos != NOUN:
+            senses = self.lexicon.senses(tag, pos)
+            path = self.lexicon.wordnet.hypernym_path(senses[0][0]) if senses else []
+            # Verbs soon become too general: to run is to hurry is to travel is to move.
+            return path[:1] if pos == VERB else path
+        sense = self._visible_sense(tag, kind)
+        return [] if sense is None else self.lexicon.wordnet.hypernym_path(sense)
+
+    def _visible_sense(self, tag: str, kind: str) -> int | None:
+        """The sense of a noun that captions mean: a party is an event, an ostrich a bird."""
+        synsets = self.lexicon.wordnet.synsets(tag, NOUN)
+        if kind == "scene":
+            return next((s.number for s in synsets if self.lexicon.is_place(s.number)), None)
+        seen = [s.number for s in synsets if s.file in VISIBLE_FILES]
+        if not seen:
+            return synsets[0].number if synsets else None
+        # Few people are meant where an animal or a tool has the name too: an ostrich, a toaster.
+        synset, counts = self.lexicon.wordnet.synset, dict(self.lexicon.senses(tag, NOUN))
+        if synset(seen[0]).file == "noun.person" and counts[seen[0]] <= RARE:
+            others = (n for n in seen if synset(n).file in ("noun.animal", "noun.artifact"))
+            return next((n for n in others if counts[n] >= counts[seen[0]]), seen[0])
+        return seen[0]
 
 
 def read_review(path: Path) -> dict[str, Candidate]:

@@ -249,7 +249,7 @@ class Lexicon:
             return None
         if synsets[0].file not in VISIBLE_FILES and not self._mostly_visible(lemma):
             return self._kind_of_abstract(lemma, synsets[0].file)
-        is_place = self._is_scene(synsets[0].number) or self._is_kind_of_place(lemma)
+        is_place = self.is_place(synsets[0].number) or self._is_kind_of_place(lemma)
         return "scene" if is_place else "object"
 
     def _is_kind_of_place(self, lemma: str) -> bool:
@@ -262,7 +262,7 @@ class Lexicon:
         if lemma in self.objects:
             return "object"
         synsets = self.wordnet.synsets(lemma, NOUN)
-        return "scene" if synsets and self._is_scene(synsets[0].number) else "object"
+        return "scene" if synsets and self.is_place(synsets[0].number) else "object"
 
     def _kind_of_unlisted(self, lemma: str) -> str | None:
         if " " in lemma:
@@ -293,7 +293,8 @@ class Lexicon:
             and self.no_middle_word.isdisjoint(middle)
         )
 
-    def _is_scene(self, number: int) -> bool:
+    def is_place(self, number: int) -> bool:
+        """Whether a synset is a place or an event."""
         return self._is_below(number, self._scene_roots)
 
     def _is_below(self, number: int, roots: frozenset[int]) -> bool:

@@ -8,6 +8,7 @@ from ramctl.parsing.english.rules.table import Correction
 from ramctl.parsing.rule_table import RuleTable
 
 SIDES = frozenset({"left", "right"})
+LAND_VERBS = frozenset(verb + end for verb in word_set("shapes_of_land") for end in ("", "s"))
 # Tags before the object of a doing.
 OBJECT_STARTS = frozenset({"DT", "PRP$"})
 # Tags after a doing without an object.
@@ -20,17 +21,21 @@ def correct(sentence: Sentence, lexicon: Lexicon) -> None:
     Two passes: single words first, what is no name among them before all else; then what relies
     on its neighbours' corrected tags.
     """
-    for i in range(len(sentence)):
-        for table in (NAMES, WORDS):
-            _correct_word(sentence, i, table, lexicon)
-    for i in range(len(sentence)):
-        _correct_word(sentence, i, RULES, lexicon)
+    words, tags = sentence.words, sentence.tags
+    for i, word in enumerate(words):
+        if tags[i] in noun_tags.NAMES:
+            _correct_word(sentence, i, NAMES.rows_at(word, tags[i]), lexicon)
+        if rows := WORDS.rows_at(word, tags[i]):
+            _correct_word(sentence, i, rows, lexicon)
+    for i, word in enumerate(words):
+        if rows := RULES.rows_at(word, tags[i]):
+            _correct_word(sentence, i, rows, lexicon)
 
 
 def _correct_word(
-    sentence: Sentence, i: int, table: RuleTable[Correction], lexicon: Lexicon
+    sentence: Sentence, i: int, rows: tuple[Correction, ...], lexicon: Lexicon
 ) -> None:
-    for rule in table.rows_at(sentence.words[i], sentence.tags[i]):
+    for rule in rows:
         if tag := rule.pattern(sentence, i, lexicon):
             sentence.tags[i] = tag
             sentence.corrected[i] = (*sentence.corrected.get(i, ()), rule.name)
@@ -168,7 +173,7 @@ def _looks(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 def _adjective_in_title(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
-    if sentence.tags[i] not in ("NNP", "NN") or not sentence.written[i].istitle():
+    if not sentence.written[i].istitle() or sentence.tags[i] not in ("NNP", "NN"):
         return None
     if sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) in NOUNS:
         return None
@@ -179,7 +184,7 @@ def _adjective_in_title(sentence: Sentence, i: int, lexicon: Lexicon) -> str | N
 
 
 def _surname(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    named = sentence.word(i - 1) in lexicon.given_names and sentence.is_capital(i)
+    named = sentence.is_capital(i) and sentence.word(i - 1) in lexicon.given_names
     is_name = named and sentence.is_capital(i - 1) and sentence.tag(i) != "POS"
     return "NNP" if is_name and sentence.tag(i + 1) not in NOUNS - {"NNP"} else None
 
@@ -201,7 +206,8 @@ RULES = RuleTable((
                word_set("given_names")),
     Correction("place name", _place_name, "Turkey: a market in the rain",
                "Turkey on a plate", NOUNS),
-    Correction("surname", _surname, "Portrait of John Green, a baker", "A portrait of a green man"),
+    Correction("surname", _surname, "Portrait of John Green, a baker", "A portrait of a green man",
+               NOUNS | ADJECTIVES | VERBS),
     Correction("participle before its noun", _participle_before_noun,
                "Around it, crumpled wrapping paper.", "A man crumpled wrapping paper.",
                frozenset({"VBD"})),
@@ -211,7 +217,7 @@ RULES = RuleTable((
     Correction("doing to it", _doing_to_it, "His left hand grips a wrench.",
                "He sells flowers the whole day.", frozenset({"NNS"})),
     Correction("lie of the land", _lie_of_land, "The road forks beyond the barn.",
-               "A woman eats with forks.", frozenset({"NN", "NNS"})),
+               "A woman eats with forks.", LAND_VERBS),
     Correction("doing of many", _doing_of_many, "Its seeds drift across the field.",
                "A sports car in a garage.", frozenset({"NN"})),
     Correction("headline", _headline, "Mayor cuts ribbon at a new bridge",
@@ -220,7 +226,7 @@ RULES = RuleTable((
                frozenset({"left"})),
     Correction("course before an object", _course_before_object,
                "Bags and a machine line the counter.", "A fishing line in the water.",
-               frozenset({"NN"})),
+               word_set("terrain_verbs")),
     Correction("adjective before a year", _adjective_before_year,
-               "Vintage 1962 Fender Guitar", "A vintage guitar", frozenset({"NN"})),
+               "Vintage 1962 Fender Guitar", "A vintage guitar", word_set("visible_adjectives")),
 ))  # fmt: skip

@@ -37,6 +37,7 @@ GOES_ON = frozenset({"IN", "TO", "VBG", "RP"}) | NOUNS
 TURN = frozenset({"turn", "transform"})
 # How many words after "nobody" its verb may be.
 NEAR_VERB = 6
+IMPRESSIONS = frozenset(noun + end for noun in word_set("impressions") for end in ("", "s"))
 HABIT = frozenset({"once", "usually", "normally", "often", "formerly"})
 SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
@@ -45,9 +46,10 @@ def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
     """Mark the words that give no tags, each with the name of the rule."""
     _exclude_idioms(sentence, lexicon)
     _exclude_quotations(sentence)
-    for i in range(len(sentence)):
-        for rule in RULES.rows_at(sentence.words[i], sentence.tags[i]):
-            if sentence.excluded[i]:
+    excluded = sentence.excluded
+    for i, (word, tag) in enumerate(zip(sentence.words, sentence.tags, strict=True)):
+        for rule in () if excluded[i] else RULES.rows_at(word, tag):
+            if excluded[i]:
                 break
             if span := rule.pattern(sentence, i, lexicon):
                 sentence.exclude(span[0], span[1], rule.name)
@@ -262,9 +264,9 @@ def _evoked(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _impression(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if lexicon.noun(sentence.words[i]) not in lexicon.impressions:
-        return None
     if sentence.word(i + 1) != "of":
+        return None
+    if lexicon.noun(sentence.words[i]) not in lexicon.impressions:
         return None
     end = sentence.phrase_end(i + 2)
     if not lexicon.colors.isdisjoint(sentence.words[i:end]):
@@ -450,7 +452,7 @@ RULES = RuleTable((
               frozenset({"like"})),
     Exclusion("evoked", _evoked, "A cloud resembling a rabbit.", "A cloud hiding a rabbit.", VERBS),
     Exclusion("impression", _impression, "A room with a sense of space and freedom.",
-              "A room with a bowl of fruit.", NOUNS),
+              "A room with a bowl of fruit.", IMPRESSIONS),
     Exclusion("drawn eye", _drawn_eye, "The path draws the viewer's eye to a house.",
               "A girl draws a cat with a blue eye.", VERBS),
     Exclusion("measure", _measure, "A cat the size of a dog.", "A cat and the tail of a dog.",

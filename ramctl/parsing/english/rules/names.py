@@ -51,8 +51,10 @@ def _is_before_name(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
 
 def _named_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     """A name of several words that WordNet has: "Little Rock"; in "Salt Lake City" is a city."""
+    if not sentence.is_capital(i):
+        return None
     length = lexicon.compounds.length_at(sentence.words, i)
-    if length == 1 or not all(sentence.is_capital(k) for k in (i, i + length - 1)):
+    if length == 1 or not sentence.is_capital(i + length - 1):
         return None
     name = " ".join(sentence.words[i : i + length])
     if not lexicon.is_only_name(name):

@@ -89,8 +89,10 @@ def _among_colors(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 def _thing_in_ing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
+    if not _ends_in_ing(word):
+        return None
     is_thing = lexicon.noun(word) in lexicon.ing_things or word in lexicon.objects
-    return sentence.tags[i] if _ends_in_ing(word) and is_thing else None
+    return sentence.tags[i] if is_thing else None
 
 
 def _ends_in_ing(word: str) -> bool:
@@ -99,9 +101,11 @@ def _ends_in_ing(word: str) -> bool:
 
 def _doing_in_ing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
+    if not _ends_in_ing(word):
+        return None
     is_verb = lexicon.is_plain_verb(word) and lexicon.verb(word) != word
     stands = sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) in BEFORE_GERUND
-    return "VBG" if _ends_in_ing(word) and is_verb and stands else None
+    return "VBG" if is_verb and stands else None
 
 
 def _no_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:

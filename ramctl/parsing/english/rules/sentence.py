@@ -41,16 +41,22 @@ class Sentence:
     corrected: dict[int, tuple[str, ...]] = field(default_factory=dict)
     is_title: bool = False  # most of its words are capitalised
 
+    # Asked for at each look at a neighbour; it never changes.
+    n_words: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.n_words = len(self.words)
+
     def __len__(self) -> int:
-        return len(self.words)
+        return self.n_words
 
     def tag(self, i: int) -> str:
         """The tag at an index; empty outside the caption."""
-        return self.tags[i] if 0 <= i < len(self.tags) else ""
+        return self.tags[i] if 0 <= i < self.n_words else ""
 
     def word(self, i: int) -> str:
         """The word at an index; empty outside the caption."""
-        return self.words[i] if 0 <= i < len(self.words) else ""
+        return self.words[i] if 0 <= i < self.n_words else ""
 
     def exclude(self, start: int, end: int, rule: str) -> None:
         """Keep the words of a span from giving tags; the first rule to do so is remembered."""
@@ -59,7 +65,7 @@ class Sentence:
 
     def is_capital(self, i: int) -> bool:
         """Whether the word at an index is capitalised."""
-        return 0 <= i < len(self.written) and self.written[i][:1].isupper()
+        return 0 <= i < self.n_words and self.written[i][:1].isupper()
 
     def skip(self, i: int, tags: Collection[str]) -> int:
         """The first index from `i` on whose tag is not one of `tags`."""
