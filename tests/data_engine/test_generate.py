@@ -8,6 +8,7 @@ import pytest
 
 from ramctl.calibration import Calibration, CurvePoint
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, BundleWriter
+from ramctl.checkpoints.load import load_caption_tokenizer
 from ramctl.data_engine.captions import Caption
 from ramctl.data_engine.merge import merge_generated
 from ramctl.errors import UsageProblem
@@ -130,14 +131,16 @@ def test_tags_of_captions_need_a_share_of_their_threshold(
 
 
 @pytest.mark.parametrize("decode", ["beam:2", "nucleus:0.9"])
-def test_captions_have_as_many_word_pieces_as_asked_for(generate, photo_records, decode):
+def test_captions_have_as_many_word_pieces_as_asked_for(
+    generate, photo_records, engine_bundle, decode
+):
     arguments = ["--captions", 1, "--decode", decode]
 
     def lengths(*more):
         rows = read(generate(*arguments, *more, stdin=lines(photo_records)).stdout)
         return [len(text.split()) for row in rows for text in row["generated_captions"]]
 
-    prompt = 4
+    prompt = len(load_caption_tokenizer(Bundle.open(engine_bundle)).prompt_ids)
     assert max(lengths("--caption-length", prompt + 3)) <= 3 < max(lengths())
 
 
