@@ -13,7 +13,6 @@ from ramctl.errors import RunProblem
 from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.matching import Photo, match
 from ramctl.evaluation.metrics import (
-    POSITIVE,
     Counts,
     Floats,
     Ranking,
@@ -26,6 +25,7 @@ from ramctl.evaluation.metrics import (
     rank_classes,
     resampled_precisions,
     row_blocks,
+    with_positives,
 )
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.reading import TruthTable
@@ -79,7 +79,7 @@ class Comparison:
             raise RunProblem(_why_nothing(truth, predictions))
         left, right = matches.pairs.T
         coded = truth.code(classes, left)
-        if not (coded == POSITIVE).any():
+        if not with_positives(coded).any():
             raise RunProblem("nothing to evaluate: no photo has a tag of the class list")
         scores, packed, decided_by = predictions.select(right)
         return cls(
@@ -127,7 +127,7 @@ class Comparison:
     @cached_property
     def has_positives(self) -> NDArray[np.bool_]:
         """The classes [C] that are true of some photo."""
-        return np.asarray((self.truth == POSITIVE).any(axis=0))
+        return with_positives(self.truth)
 
     @cached_property
     def counts(self) -> Counts:

@@ -156,6 +156,14 @@ def row_blocks(values: NDArray[Any]) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(values), step))
 
 
+def with_positives(truth: Truth) -> NDArray[np.bool_]:
+    """The classes [C] of a truth [N, C] that are true of some photo."""
+    found = np.zeros(truth.shape[1], bool)
+    for part in row_blocks(truth):
+        found |= (truth[part] == POSITIVE).any(axis=0)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """True positives, false positives and false negatives of each class [..., C]."""

@@ -14,7 +14,7 @@ from ramctl.errors import RecordProblem
 from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.predictions import PredictionTable, Rows, ScoreReader
-from ramctl.evaluation.reading import Intake
+from ramctl.evaluation.reading import Intake, PhotoList
 from ramctl.evaluation.thresholds import Cut
 from ramctl.readers.predictions import read_predictions, recognise
 from ramctl.records.inputs import open_input
@@ -66,7 +66,7 @@ def _fill(
             if found.names_labels:
                 table.take(file.items(part._replace(stop=parts[-1].stop)), intake)
                 break
-            if not table.photos.add_all(found.photos, found.lines):
+            if not found.is_whole or not table.photos.add_all(found.photos):
                 table.take(file.items(part), intake)
                 continue
             intake.count(found.n_in, found.rejects)
@@ -131,10 +131,10 @@ class _Found:
 
     rows: Rows
     matched: NDArray[np.bool_]
-    photos: list[Photo] = field(default_factory=list)
-    lines: list[int | None] = field(default_factory=list)
+    photos: PhotoList
     rejects: list[Reject] = field(default_factory=list)
     names_labels: bool = False
+    is_whole: bool = True  # no photo is there twice
     n_in: int = 0
 
 
@@ -153,7 +153,7 @@ def _read_in_worker(part: _Part) -> _Found:
         raise RuntimeError("the worker has no file")
     file, reader = _worker
     table = PredictionTable(reader)
-    found = _Found(table.rows, reader.matched)
+    found = _Found(table.rows, reader.matched, table.photos)
     for item in file.items(part):
         found.n_in += 1
         if isinstance(item, Reject):
@@ -168,8 +168,11 @@ def _read_in_worker(part: _Part) -> _Found:
         except RecordProblem as problem:
             found.rejects.append(Reject.of(item, problem, file.stage))
             continue
-        found.photos.append(photo)
-        found.lines.append(item.line)
+        try:
+            found.photos.add(photo, item)
+        except RecordProblem:
+            found.is_whole = False  # who knows all parts says so
+            break
         table.keep(prediction)
     table.store_kept()
     table.rows.scores.close()
