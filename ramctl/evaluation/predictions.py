@@ -256,10 +256,11 @@ class PredictionTable:
         self, predictions: list[Prediction], scores: Floats, decided: Decisions
     ) -> None:
         if self._cut.is_default:
+            self.rows.has_tags.extend(one.given is not None for one in predictions)
+            decided[:] = False
             for row, prediction in enumerate(predictions):
-                self.rows.has_tags.append(prediction.given is not None)
-                decided[row] = False
-                decided[row, prediction.given or ()] = True
+                if prediction.given:
+                    decided[row, prediction.given] = True
         else:
             own = self._class_thresholds
             decided = np.where(np.isnan(own), decided, self._cut.passed_by(scores, own))
