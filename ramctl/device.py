@@ -5,35 +5,33 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal, cast
 
 import torch
 
 from ramctl.errors import RunProblem, UsageProblem
 
+Dtype = Literal["fp32", "bf16", "fp16"]
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A device, and whether matrices are multiplied in bfloat16 on it."""
+    """A device, and the number format in which matrices are multiplied on it."""
 
     device: torch.device
-    bf16: bool = False
+    dtype: Dtype = "fp32"
 
     @classmethod
     def choose(cls, device: str = "auto", dtype: str = "auto") -> "Runtime":
         """The runtime that `--device` and `--dtype` ask for; raises what `choose_device` raises."""
-        if dtype not in ("auto", "fp32", "bf16"):
-            raise UsageProblem(f"--dtype {dtype}: this model runs in fp32 or bf16")
         chosen = choose_device(device)
-        return cls(chosen, uses_bf16(dtype, chosen))
-
-    @property
-    def dtype(self) -> str:
-        """The number format as `--dtype` names it."""
-        return "bf16" if self.bf16 else "fp32"
+        return cls(chosen, number_format(dtype, chosen))
 
     def precision(self) -> AbstractContextManager[object]:
         """The context in which to call a model."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+        half = _HALF.get(self.dtype)
+        return nullcontext() if half is None else torch.autocast(self.device.type, half)
 
 
 def choose_device(name: str, *, local_rank: int | None = None) -> torch.device:
@@ -61,17 +59,25 @@ def choose_device(name: str, *, local_rank: int | None = None) -> torch.device:
     return device
 
 
-def uses_bf16(dtype: str, device: torch.device, *, on_cpu: bool = False) -> bool:
-    """Whether to compute in bf16: where `dtype` says so, and for `auto` where the GPU has it.
+def number_format(dtype: str, device: torch.device, *, is_training: bool = False) -> Dtype:
+    """The number format that `dtype` names; for `auto` what the device multiplies fastest.
 
-    `on_cpu` extends `auto` to processors with matrix units for bf16 (AMX). Training asks for that;
-    tagging does not, because its scores should be those of the fp32 graph on every CPU.
+    On a GPU that is bf16 where it has it. Older ones have fp16 only, which tagging takes; training
+    takes it when asked to, because small gradients vanish in it. Training takes bf16 also on
+    processors with matrix units for it (AMX); tagging does not, because its scores should be those
+    of the fp32 graph on every CPU. UsageProblem for other formats.
     """
+    if dtype in ("fp32", "bf16", "fp16"):
+        return cast(Dtype, dtype)
     if dtype != "auto":
-        return dtype == "bf16"
+        raise UsageProblem(f"--dtype {dtype}: this model runs in fp32, bf16 or fp16")
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return on_cpu and device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+        # Without emulation, which torch counts as support.
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp32" if is_training else "fp16"
+    has_units = device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+    return "bf16" if is_training and has_units else "fp32"
 
 
 @cache

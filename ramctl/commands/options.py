@@ -83,7 +83,9 @@ devices = common(
     default="auto",
     show_default=False,
 )
-dtype = option("--dtype [auto|fp32|bf16|int8]", "Number format of the computation.", default="auto")
+dtype = option(
+    "--dtype [auto|fp32|bf16|fp16|int8]", "Number format of the computation.", default="auto"
+)
 seed = option("--seed N", "Random seed.", type=int, default=0)
 engine_run = [jobs, batch, threads, device, dtype, seed]
 

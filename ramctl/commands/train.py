@@ -28,6 +28,10 @@ STARTS = [
         "Architecture and training settings [default: those of --init, or mini].",
     ),
     common("--init BUNDLE", "Start from a bundle's weights and labels."),
+    option(
+        "--encoder NAME|FILE",
+        "Start from a backbone of timm's, or from its weights in a file; none: from random ones.",
+    ),
 ]
 
 
@@ -103,7 +107,9 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             options.threads,
             options.device,
             option(
-                "--dtype [auto|fp32|bf16]", "Number format of the forward pass.", default="auto"
+                "--dtype [auto|fp32|bf16|fp16]",
+                "Number format of the forward pass.",
+                default="auto",
             ),
             *options.messages,
         ],

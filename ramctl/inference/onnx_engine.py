@@ -102,7 +102,7 @@ def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str
     """
     wanted = bundle.dtype if dtype == "auto" else dtype
     graph = INT8_GRAPH if wanted == "int8" else GRAPH
-    fits_graph = device in ("auto", "cpu") and dtype != "bf16"
+    fits_graph = device in ("auto", "cpu") and dtype not in ("bf16", "fp16")
     if runtime == TORCH or (runtime == "auto" and not (fits_graph and bundle.has(graph))):
         if dtype == "int8":
             raise RunProblem(f"{bundle.path}: has no {INT8_GRAPH}, and torch does not run int8")

@@ -182,10 +182,12 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, slots=True)
 class BackboneConfig:
-    """How much of the backbone is trained, in which number format, in how much memory."""
+    """What the backbone starts from, and how it is trained."""
 
     backbone_lr_factor: float  # the encoder's learning rate is lr times this; 0: frozen
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    encoder: str = ""  # timm's name, a file or none; empty: what a package or the bundle has
+    layer_decay: float = 1.0  # of the encoder's learning rate, from each layer to that below it
     frozen_stages: int = 0  # counted from the photo on; the stages above are trained
     checkpointing: bool = False  # recompute activations in the backward pass to save memory
 

@@ -4,6 +4,8 @@ B batch, T tokens, C channels of the backbone.
 """
 
 import math
+from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import timm
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 
 from ramctl.errors import UsageProblem
 from ramctl.model.config import EncoderConfig
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 class ImageEncoder(nn.Module):
@@ -30,6 +34,7 @@ class ImageEncoder(nn.Module):
         # How many tokens come before those of the photo's grid.
         self.extra_tokens = self.mean_token + getattr(self.backbone, "num_prefix_tokens", 0)
         self.frozen_stages = 0
+        self.frozen: list[nn.Module] = []
 
     def forward(self, photos: Tensor) -> Tensor:
         """(B, T, C) of photos (B, 3, H, W), or of their `frozen_features` (B, N, K).
@@ -38,14 +43,14 @@ class ImageEncoder(nn.Module):
         """
         if photos.dim() == 4:
             return self._tokens(self.backbone.forward_features(photos))
-        return self._tokens(self._upper(photos)) if self.frozen_stages else photos
+        return self._tokens(self._upper(photos)) if self._stores_stages else photos
 
     def frozen_features(self, photos: Tensor) -> Tensor:
-        """The output of the frozen stages (B, N, K), which training stores once a photo.
+        """The output of an EfficientNet's frozen stages (B, N, K), stored once a photo.
 
-        The finished tokens where the whole encoder, or none of it, is frozen.
+        The finished tokens of other encoders, and where no stage is frozen.
         """
-        if not self.frozen_stages:
+        if not self._stores_stages:
             return self(photos)
         backbone = self.backbone
         maps = backbone.bn1(backbone.conv_stem(photos))
@@ -53,28 +58,40 @@ class ImageEncoder(nn.Module):
             maps = stage(maps)
         return maps.flatten(2).transpose(1, 2)
 
+    @property
+    def keeps_stages(self) -> bool:
+        """Whether the output of its lower stages can be stored: that of EfficientNets."""
+        return hasattr(self.backbone, "conv_stem")
+
     def freeze(self, stages: int) -> None:
-        """Freeze the stem and the first stages; UsageProblem unless it is an EfficientNet."""
-        blocks = getattr(self.backbone, "blocks", ())
-        if not hasattr(self.backbone, "conv_stem") or not 0 < stages <= len(blocks):
+        """Freeze the stem and the first stages; UsageProblem where there are not so many."""
+        all_stages = stages_of(self.backbone)
+        if not 0 < stages <= len(all_stages):
             raise UsageProblem(
-                f"training.frozen_stages = {stages}: only EfficientNets, and not more than their "
-                "stages, can be frozen in part"
+                f"training.frozen_stages = {stages}: this backbone has {len(all_stages)} stages"
             )
-        if not self.freeze_batchnorm:
+        has_batchnorm = any(isinstance(m, BatchNorm) for m in self.backbone.modules())
+        if has_batchnorm and not self.freeze_batchnorm:
             raise UsageProblem("training.frozen_stages needs model.encoder.freeze_batchnorm")
         self.frozen_stages = stages
-        for module in (self.backbone.conv_stem, self.backbone.bn1, *blocks[:stages]):
+        self.frozen = [*_stem_of(self.backbone), *all_stages[:stages]]
+        for module in self.frozen:
             module.requires_grad_(False)
+        for parameter in self.backbone.parameters(recurse=False):  # a ViT's tokens and positions
+            parameter.requires_grad_(False)
 
     def frozen_weights(self) -> dict[str, Tensor]:
         """The weights that `frozen_features` depends on, by name."""
         weights = self.state_dict()
-        if not self.frozen_stages:
+        if not self._stores_stages:
             return weights
         lower: tuple[str, ...] = ("backbone.conv_stem.", "backbone.bn1.")
         lower += tuple(f"backbone.blocks.{index}." for index in range(self.frozen_stages))
         return {name: tensor for name, tensor in weights.items() if name.startswith(lower)}
+
+    @property
+    def _stores_stages(self) -> bool:
+        return self.frozen_stages > 0 and self.keeps_stages
 
     def _upper(self, kept: Tensor) -> Tensor:
         side = math.isqrt(kept.shape[1])
@@ -94,13 +111,31 @@ class ImageEncoder(nn.Module):
         return tokens
 
     def train(self, mode: bool = True) -> "ImageEncoder":
-        """As in torch, but frozen batch norms stay in evaluation mode."""
+        """As in torch, but frozen stages and batch norms stay in evaluation mode."""
         super().train(mode)
+        for module in self.frozen:
+            module.eval()
         if self.freeze_batchnorm:
             for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, BatchNorm):
                     module.eval()
         return self
+
+
+def stages_of(backbone: nn.Module) -> list[nn.Module]:
+    """The stages between stem and head, from the photo on: of a ViT its blocks."""
+    name = _stages_name(backbone)
+    return list(getattr(backbone, name)) if name else []
+
+
+def _stem_of(backbone: nn.Module) -> Iterator[nn.Module]:
+    """What comes before the stages, in the order of timm's models."""
+    last = _stages_name(backbone)
+    return (module for _, module in takewhile(lambda c: c[0] != last, backbone.named_children()))
+
+
+def _stages_name(backbone: nn.Module) -> str | None:
+    return next((name for name in ("blocks", "layers", "stages") if hasattr(backbone, name)), None)
 
 
 def _build_backbone(config: EncoderConfig, image_size: int) -> Any:  # timm has no base class

@@ -28,7 +28,7 @@ class ServeOptions:
     port: int = 8000  # 0: any that is free
     model: str = "mini"
     device: str = "auto"
-    dtype: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    dtype: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     threads: int | None = None
     max_bytes: int = 30_000_000
     max_pixels: int = 100_000_000

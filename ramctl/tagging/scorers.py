@@ -47,7 +47,7 @@ Scores = NDArray[np.float32]  # (n, L)
 Tags = Mapping[str, float]  # a photo's, with their scores
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "runtime": ("auto", "onnx", "torch"),
-    "dtype": ("auto", "fp32", "bf16", "int8"),
+    "dtype": ("auto", "fp32", "bf16", "fp16", "int8"),
     "preprocess": (None, "official", "fast"),
 }
 
@@ -73,7 +73,7 @@ class TaggerOptions:
     preprocess: str | None = None  # official, fast: how photos are read; None: the model's way
     runtime: str = "auto"  # or onnx, torch
     device: str = "auto"  # or cpu, cuda, cuda:N, mps
-    dtype: str = "auto"  # or fp32, bf16, int8
+    dtype: str = "auto"  # or fp32, bf16, fp16, int8
     batch: int | None = None  # photos a batch; None: what fits the model
     workers: int | None = None  # threads that decode (and run the graph); None: one a core
     threads: int | None = None  # threads of one run of the model

@@ -75,7 +75,7 @@ class Tagger:
         preprocess: Literal["official", "fast"] | None = None,
         runtime: Literal["auto", "onnx", "torch"] = "auto",
         device: str = "auto",
-        dtype: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+        dtype: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
         batch_size: int | None = None,
         num_workers: int | None = None,
         threads: int | None = None,

@@ -44,7 +44,7 @@ def dry_run(options: TrainOptions, report: Report) -> JsonObject:
 
 def _measure(job: Job) -> JsonObject:
     trainer, total = job.trainer, job.trainer.total_steps
-    keeps_features, encode_s = can_keep_features(job.preset), []
+    keeps_features, encode_s = can_keep_features(job.preset, trainer.model.encoder), []
 
     def encoded(batch: Batch) -> Batch:
         """The batch as training would see it, with kept features in place of photos."""

@@ -13,8 +13,9 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
-from ramctl.pretrained.imagenet import PACKAGED, class_names, load_packaged
+from ramctl.pretrained.imagenet import PACKAGED, class_names
 from ramctl.text.encoder import TextEncoder
+from ramctl.training.encoder_weights import RANDOM, load_encoder
 from ramctl.training.text_vectors import embed_groups, label_vectors, rows_in
 
 Say = Callable[[str], None]
@@ -82,19 +83,14 @@ def _freeze_tagger(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle
 def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None) -> str:
     """Load ImageNet weights into backbone and prior where there are any; what was loaded."""
     name, prior = preset.model.encoder.backbone, preset.model.prior
+    start = preset.training.backbone.encoder
     packaged = PACKAGED.get(name)
-    if packaged is not None and packaged.is_installed:
-        weight, bias = load_packaged(model.encoder.backbone, packaged)
-        if model.prior is not None and model.prior.classifier is not None:
-            if encoder is None:
-                raise UsageProblem(
-                    "model.prior.classes needs a text embedding of the backbone's classes, and "
-                    "learnt label queries have none: set model.prior.classes=0"
-                )
-            names = [[part.strip() for part in name.split(",")] for name in class_names()]
-            vectors = embed_groups(names, encoder)
-            model.prior.set_classes(weight, bias, torch.from_numpy(vectors))
-        return f"backbone {name} from the package {packaged.project}"
+    if start == RANDOM:
+        return f"backbone {name} with random weights"
+    if start or (packaged is not None and packaged.is_installed):
+        head, source = load_encoder(model.encoder, start or name)
+        _set_classes(model, head, encoder, source)
+        return f"backbone {name} from {source}"
     if (embedded_bundle() / META).is_file():
         embedded = Bundle.open(embedded_bundle())
         if embedded.preset.model.encoder.backbone == name:
@@ -109,6 +105,24 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
             f"no ImageNet weights of {name} for the prior: {install}name a bundle with --init"
         )
     return f"backbone {name} with random weights"
+
+
+def _set_classes(
+    model: RAM, head: tuple[Tensor, Tensor] | None, encoder: TextEncoder | None, source: str
+) -> None:
+    """Give the prior the backbone's own classifier (K, C), (K), and the names of its classes."""
+    if model.prior is None or model.prior.classifier is None:
+        return
+    without = "set model.prior.classes, class_token and class_sharpness to 0"
+    if head is None or head[0].shape != model.prior.classifier.weight.shape:
+        raise UsageProblem(f"{source}: no classifier of ImageNet for the prior: {without}")
+    if encoder is None:
+        raise UsageProblem(
+            "model.prior.classes needs a text embedding of the backbone's classes, and "
+            "learnt label queries have none: set model.prior.classes=0"
+        )
+    names = [[part.strip() for part in name.split(",")] for name in class_names()]
+    model.prior.set_classes(*head, torch.from_numpy(embed_groups(names, encoder)))
 
 
 def _copy_bundle_weights(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import TOKENIZER, Bundle, resolve_model
-from ramctl.device import Runtime, choose_device, uses_bf16
+from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.tagger_scores import TaggerScores
@@ -23,6 +23,7 @@ from ramctl.model.caption_tokenizer import (
     train_tokenizer,
 )
 from ramctl.model.config import AugmentConfig, Preset
+from ramctl.model.encoder import ImageEncoder
 from ramctl.pretrained.hub import local_path
 from ramctl.records.files import write_atomic
 from ramctl.records.jsonl import MAX_LINE
@@ -67,13 +68,14 @@ def runtime_of(options: TrainOptions, precision: str, local_rank: int = 0) -> Ru
     """The device and number format of a run; `--dtype` outranks the preset's precision."""
     device = choose_device(options.device, local_rank=local_rank)
     wanted = precision if options.dtype == "auto" else options.dtype
-    return Runtime(device, uses_bf16(wanted, device, on_cpu=True))
+    return Runtime(device, number_format(wanted, device, is_training=True))
 
 
-def can_keep_features(preset: Preset) -> bool:
+def can_keep_features(preset: Preset, encoder: ImageEncoder) -> bool:
     """Whether what the frozen stages make of a photo never changes, so that it can be kept."""
     training, augment = preset.training, preset.training.data.augment
-    is_frozen = training.backbone.backbone_lr_factor == 0 or training.backbone.frozen_stages > 0
+    has_frozen = training.backbone.frozen_stages > 0 and encoder.keeps_stages
+    is_frozen = training.backbone.backbone_lr_factor == 0 or has_frozen
     is_only_flipped = augment.crop_scale == (1.0, 1.0) and augment.operations == 0
     is_plain = is_only_flipped and training_preprocess(preset) == preset.preprocess
     return is_frozen and is_plain and clip_place(training.losses.distill) is None
@@ -126,7 +128,7 @@ class Job:
         val = self._scan_val()
         self.n_lines = self.records.n_lines + (val.n_lines if val else 0)  # good or bad
         ids, features, val_features = self.records.training_ids, None, None
-        if can_keep_features(self.preset) and not context.is_dry:
+        if can_keep_features(self.preset, task.model.encoder) and not context.is_dry:
             flip = self.training.data.augment.flip > 0
             features = val_features = self._kept(task, self.records.records, flip=flip)
             ids = ids[features.rows[ids, 0] >= 0]

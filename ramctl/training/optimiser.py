@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from ramctl.model.config import TrainingConfig
@@ -18,13 +19,14 @@ def build_optimiser(model: RAM, config: TrainingConfig) -> torch.optim.AdamW:
     embeddings = {
         id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
     }
+    scales = _encoder_scales(model, config)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         exempt = numbers.no_decay and (parameter.dim() < 2 or id(parameter) in embeddings)
         decay = 0.0 if exempt else numbers.weight_decay
-        scale = config.backbone.backbone_lr_factor if name.startswith("encoder.") else 1.0
+        scale = scales.get(name, 1.0)
         groups.setdefault((decay, scale), []).append(parameter)
     return torch.optim.AdamW(
         [
@@ -35,6 +37,24 @@ def build_optimiser(model: RAM, config: TrainingConfig) -> torch.optim.AdamW:
         betas=numbers.betas,
         eps=numbers.eps,
     )
+
+
+def _encoder_scales(model: RAM, config: TrainingConfig) -> dict[str, float]:
+    """What each weight of the encoder multiplies the learning rate by, by name.
+
+    With `layer_decay` (Clark et al. 2020, ELECTRA, appendix A) each layer learns by that factor
+    more slowly than the one above it, and the last as fast as the whole encoder without.
+    """
+    factor, decay = config.backbone.backbone_lr_factor, config.backbone.layer_decay
+    if decay == 1.0:
+        return {f"encoder.{name}": factor for name, _ in model.encoder.named_parameters()}
+    backbone = model.encoder.backbone
+    layers = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
+    last = max(layers.values())
+    return {
+        f"encoder.backbone.{name}": factor * decay ** (last - layer)
+        for name, layer in layers.items()
+    }
 
 
 def learning_rate(

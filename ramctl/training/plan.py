@@ -24,6 +24,7 @@ from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.report import Report
 from ramctl.training.data.record_file import Source, spool
 from ramctl.training.distributed import is_torchrun
+from ramctl.training.encoder_weights import with_encoder
 
 DEFAULT_PRESET = "mini"
 PLAN = "run.json"
@@ -53,6 +54,7 @@ class TrainOptions(RunPaths):
     preset: str | None = None
     overrides: tuple[str, ...] = ()
     distill: tuple[str, ...] = ()
+    encoder: str | None = None
     steps: int | None = None
     epochs: float | None = None
     seed: int | None = None
@@ -203,12 +205,17 @@ def _check_resumed(options: TrainOptions, plan: Plan) -> None:
     named = plan.preset if options.preset is None else load_preset(options.preset)
     if named.name != plan.preset.name or _with_options(plan.preset, options) != plan.preset:
         raise UsageProblem(
-            "the unfinished run has other settings than --preset, --set, --steps, --epochs, --seed "
-            "and --distill say: leave them out to resume, or start over with --restart"
+            "the unfinished run has other settings than --preset, --encoder, --set, --steps, "
+            "--epochs, --seed and --distill say: leave them out to resume, or start over with "
+            "--restart"
         )
 
 
 def _with_options(preset: Preset, options: TrainOptions) -> Preset:
+    if options.encoder is not None:
+        if options.init is not None:
+            raise UsageProblem("--encoder and --init: a bundle brings its own encoder")
+        preset = with_encoder(preset, options.encoder)
     given = {"steps": options.steps, "seed": options.seed}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.epochs is not None:

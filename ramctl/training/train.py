@@ -69,6 +69,8 @@ class Trainer:
         self.module: nn.Module = task  # wrapped when there are several processes
         self.optimiser = build_optimiser(self.model, config)
         ema = config.optimiser.ema
+        # Small gradients vanish in fp16, unless the loss is scaled up.
+        self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == "fp16")
         self.averaged = AveragedWeights(self.model, ema) if ema else None
         self.compiled: CompiledParts | None = None
         self.step = 0
@@ -141,7 +143,7 @@ class Trainer:
                 loss = task.reduce(
                     losses, Counts(own[number], counts, len(batches), self.world.size)
                 )
-                loss.backward()
+                self.scaler.scale(loss).backward()
             for name, value in losses.items():
                 sums[name] += float(value.detach())
 
@@ -163,12 +165,14 @@ class Trainer:
         """Change the weights by their clipped gradients; the norm, and whether it was finite."""
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         limit = self.config.optimiser.clip_norm or float("inf")
+        self.scaler.unscale_(self.optimiser)
         grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
         is_finite = bool(np.isfinite(grad_norm))
         if is_finite:
-            self.optimiser.step()
+            self.scaler.step(self.optimiser)
             if self.averaged:
                 self.averaged.update(self.model)
+        self.scaler.update()
         self._count_skipped(is_finite)
         self.optimiser.zero_grad(set_to_none=True)
         return grad_norm, is_finite
@@ -218,6 +222,7 @@ class Trainer:
             "rejected": {i: (p.code, p.message) for i, p in self.rejected.items()},
             "model": {name: tensor.detach() for name, tensor in weights_of(self.model).items()},
             "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
         if self.averaged:
             state["averaged"] = self.averaged.tensors
@@ -233,6 +238,7 @@ class Trainer:
             for name, tensor in weights_of(self.model).items():
                 tensor.copy_(state["model"][name])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
         if self.averaged:
             for name, tensor in self.averaged.tensors.items():
                 tensor.copy_(state["averaged"][name])

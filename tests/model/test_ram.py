@@ -89,9 +89,9 @@ def test_frozen_stages_get_no_gradient_and_alone_decide_what_is_kept(photos):
     assert torch.equal(model.encoder.frozen_features(photos), before)
 
 
-def test_only_efficientnets_with_frozen_statistics_are_frozen_in_part():
+def test_batch_norms_that_learn_and_too_many_stages_are_not_frozen():
     encoder = build(PRIOR).encoder
-    with pytest.raises(UsageProblem, match="their stages"):
+    with pytest.raises(UsageProblem, match="has 5 stages"):
         encoder.freeze(99)
     encoder.freeze_batchnorm = False
     with pytest.raises(UsageProblem, match="freeze_batchnorm"):

@@ -39,5 +39,5 @@ def test_a_hub_name_is_looked_for_on_the_hub_alone(kind, monkeypatch, tmp_path):
 
 
 def test_int8_is_no_precision_of_a_peer(tmp_path):
-    with pytest.raises(UsageProblem, match="fp32 or bf16"):
+    with pytest.raises(UsageProblem, match="fp32, bf16 or fp16"):
         open_peer(f"clip:{tmp_path}", ["dog"], dtype="int8")

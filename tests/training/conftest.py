@@ -65,6 +65,7 @@ vocabulary = 1000
 size = 64
 
 [training]
+encoder = "none"
 distill = ["caption"]
 batch_size = 4
 warmup_steps = 0

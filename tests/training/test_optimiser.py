@@ -4,9 +4,12 @@ import math
 
 import pytest
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from ramctl.model.config import load_preset
+from ramctl.model.encoder import ImageEncoder
+from ramctl.training.encoder_weights import with_encoder
 from ramctl.training.optimiser import (
     AveragedWeights,
     build_optimiser,
@@ -73,6 +76,21 @@ def test_groups_have_their_decay_and_their_share_of_the_rate():
     assert found[id(model.words.weight)] == (0.0, 1e-2)
     assert found[id(model.map.weight)] == (0.05, 1e-2)
     assert len(found) == 5  # nothing frozen
+
+
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_vit", "test_convnext"])
+def test_layers_learn_the_more_slowly_the_nearer_they_are_to_the_photo(backbone):
+    preset = with_encoder(load_preset("tiny", ["training.encoder=none"]), backbone)
+    model = nn.Module()
+    model.encoder = ImageEncoder(preset.model.encoder, preset.preprocess.size)
+    config = config_of("backbone_lr_factor=0.1", "layer_decay=0.5", "no_decay=false", "lr=1")
+    groups = build_optimiser(model, config).param_groups
+    found = {id(p): group["scale"] for group in groups for p in group["params"]}
+    expected = param_groups_layer_decay(model.encoder.backbone, layer_decay=0.5)
+    for group in expected:
+        for parameter in group["params"]:
+            assert found[id(parameter)] == pytest.approx(0.1 * group["lr_scale"])
+    assert len({group["scale"] for group in groups}) > 3
 
 
 def test_an_average_moves_a_little_more_slowly_each_time():

@@ -77,8 +77,9 @@ def test_records_from_a_pipe_train_and_resume_without_the_pipe(train, tmp_path):
         ("training.backbone_lr_factor=0.5",),
         ("training.backbone_lr_factor=0.0",),
         ("training.backbone_lr_factor=0.5", "training.frozen_stages=3"),
+        ("training.precision=fp16", "training.layer_decay=0.8"),
     ],
-    ids=["whole model", "kept features", "kept features of frozen stages"],
+    ids=["whole model", "kept features", "kept features of frozen stages", "fp16"],
 )
 def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
     train, command, parsed, tiny_options, tmp_path, backbone

@@ -1,0 +1,190 @@
+"""Training that starts from timm's backbones and from files of weights."""
+
+import json
+
+import pytest
+import timm
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ramctl.checkpoints.weights import resize_table
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.model.config import load_preset
+from ramctl.model.encoder import ImageEncoder
+from ramctl.training.encoder_weights import load_encoder, with_encoder
+
+# timm's name, its width, and whether it is built for one size of photos.
+BACKBONES = [
+    ("test_vit.r160_in1k", 64, True),
+    ("test_convnext.r160_in1k", 64, False),
+    ("swin_tiny_patch4_window7_224.ms_in1k", 768, True),
+    ("test_efficientnet.r160_in1k", 256, False),
+]
+MINI = ["model.encoder.backbone=test_efficientnet", "model.encoder.width=256"]
+SWIN = ["model.encoder.options={depths = [2, 2, 2, 2]}", "training.encoder=none"]
+
+
+def save(model: torch.nn.Module, path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+
+
+@pytest.fixture
+def photo() -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.randn(2, 3, 224, 224)
+
+
+@pytest.mark.parametrize(("name", "width", "takes_size"), BACKBONES)
+def test_a_name_brings_its_architecture_and_normalisation(name, width, takes_size):
+    preset = with_encoder(load_preset("tiny", ["training.frozen_stages=3"]), name)
+    known = timm.get_pretrained_cfg(name)
+    assert preset.model.encoder.backbone == name.partition(".")[0]
+    assert (preset.model.encoder.width, preset.model.encoder.image_size_option) == (
+        width, takes_size,
+    )  # fmt: skip
+    assert (preset.preprocess.mean, preset.preprocess.std) == (known.mean, known.std)
+    assert preset.training.backbone.encoder == name
+    encoder = ImageEncoder(preset.model.encoder, preset.preprocess.size)
+    encoder.freeze(preset.training.backbone.frozen_stages)
+    assert any(p.requires_grad for p in encoder.parameters())
+    assert with_encoder(preset, name) == preset  # so that --resume may repeat it
+
+
+@pytest.mark.parametrize(
+    ("name", "has_classes"),
+    [
+        ("swin_tiny_patch4_window7_224.ms_in1k", True),  # its classifier reads the tokens' mean
+        ("test_vit.r160_in1k", False),  # the class token
+        ("test_convnext.r160_in1k", False),  # a norm of the mean
+        ("vit_tiny_patch16_224.augreg_in21k", False),  # 21,843 classes
+        ("none", False),
+    ],
+)
+def test_the_prior_keeps_classes_that_the_backbone_says_by_its_tokens(name, has_classes):
+    preset = with_encoder(load_preset("mini", MINI), name)
+    assert preset.model.prior.classes == (1000 if has_classes else 0)
+    assert preset.model.prior.class_token == has_classes
+    assert ("imagenet" in preset.training.losses.distill) == has_classes
+    assert (preset.training.losses.classes_weight > 0) == has_classes
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in BACKBONES])
+def test_a_file_gives_the_features_of_timms_own_model(name, photo, tmp_path):
+    preset = with_encoder(load_preset("tiny", ["preprocess.size=224"]), name)
+    known = timm.create_model(preset.model.encoder.backbone, num_classes=1000).eval()
+    if "vit" in name:
+        known = timm.create_model("test_vit", num_classes=1000, img_size=224).eval()
+    save(known, tmp_path / "weights.safetensors")
+    encoder = ImageEncoder(preset.model.encoder, 224).eval()
+    (weight, bias), source = load_encoder(encoder, str(tmp_path / "weights.safetensors"))
+    assert torch.equal(weight, known.get_classifier().weight.flatten(1))
+    assert torch.equal(bias, known.get_classifier().bias) and "weights" in source
+    with torch.inference_mode():
+        expected = known.forward_features(photo)
+        found = encoder.backbone.forward_features(photo)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_vits_frozen_stages_learn_nothing(photo):
+    preset = with_encoder(load_preset("tiny", ["preprocess.size=224"]), "test_vit")
+    encoder = ImageEncoder(preset.model.encoder, 224)
+    encoder.freeze(2)
+    encoder.train()
+    encoder(photo).sum().backward()
+    learning = {name for name, p in encoder.named_parameters() if p.grad is not None}
+    stages = {name.split(".")[2] for name in learning if ".blocks." in name}
+    assert stages == {str(n) for n in range(2, len(encoder.backbone.blocks))}
+    assert not any("embed" in name or "token" in name for name in learning)
+    assert encoder.frozen_features(photo).shape == encoder(photo).shape  # tokens: nothing to keep
+
+
+def as_microsoft_names_them(swin: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Swin's weights as in the published files: a stage's downsampling at its end, not at the
+    start of the next, and two kinds of constants."""
+    tensors = {}
+    for name, tensor in swin.state_dict().items():
+        parts = name.split(".")
+        if parts[0] == "layers" and parts[2] == "downsample":
+            parts[1] = str(int(parts[1]) - 1)
+        tensors[".".join(parts).replace("head.fc.", "head.")] = tensor
+    tensors["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49)
+    tensors["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
+    return tensors
+
+
+def test_the_authors_swin_file_starts_their_preset(photo, tmp_path):
+    preset = load_preset("ram-swin-b", SWIN)
+    options = {"depths": [2, 2, 2, 2], "num_classes": 21841}
+    known = timm.create_model("swin_base_patch4_window7_224", **options).eval()
+    path = tmp_path / "swin_base_patch4_window7_224_22k.pth"
+    torch.save({"model": as_microsoft_names_them(known)}, path)
+    encoder = ImageEncoder(preset.model.encoder, 224).eval()
+    head, _ = load_encoder(encoder, str(path))
+    assert head is not None and len(head[0]) == 21841
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            encoder.backbone.forward_features(photo), known.forward_features(photo)
+        )
+    # At 384 px with window 12 as BEiT interpolates position tables, which bundles use too.
+    larger = load_preset("ram-swin-b", [*SWIN, "model.encoder.window_size=12"])
+    encoder = ImageEncoder(larger.model.encoder, 384)
+    load_encoder(encoder, str(path))
+    name = "layers.2.blocks.1.attn.relative_position_bias_table"
+    table = known.state_dict()[name]
+    assert torch.equal(encoder.backbone.state_dict()[name], resize_table(table, 23 * 23))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "problem"),
+    [
+        ("resnet_of_nobody", "neither a file nor a model that timm has weights of"),
+        ("vit_tiny_patch16_384", None),
+    ],
+)
+def test_a_name_that_timm_has_no_weights_of(encoder, problem):
+    preset = load_preset("tiny")
+    if problem is None:
+        assert with_encoder(preset, encoder).model.encoder.width == 192
+        return
+    with pytest.raises(UsageProblem, match=problem):
+        with_encoder(preset, encoder)
+
+
+def test_weights_of_another_backbone_are_named(tmp_path):
+    save(timm.create_model("test_vit"), tmp_path / "vit.safetensors")
+    encoder = ImageEncoder(load_preset("tiny").model.encoder, 64)
+    with pytest.raises(RunProblem, match=r"vit\.safetensors: missing conv_stem\.weight"):
+        load_encoder(encoder, str(tmp_path / "vit.safetensors"))
+
+
+def test_without_a_network_it_says_what_else_can_be_done(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    encoder = ImageEncoder(with_encoder(load_preset("tiny"), "test_vit").model.encoder, 64)
+    with pytest.raises(RunProblem, match=r"cannot be downloaded: .*--encoder none") as problem:
+        load_encoder(encoder, "test_vit.r160_in1k")
+    assert "\n" not in str(problem.value)
+
+
+def test_the_command_trains_on_from_a_file(command, parsed, tiny_options, tmp_path):
+    known = timm.create_model("test_efficientnet", num_classes=1000)
+    save(known, tmp_path / "start.safetensors")
+    options = ["--steps", 1, "--device", "cpu", "--dtype", "fp32", *tiny_options]
+    frozen = ["--set", "training.backbone_lr_factor=0"]
+    done = command(
+        "train", parsed, "--encoder", tmp_path / "start.safetensors", "--out", "m", *frozen,
+        *options,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"backbone test_efficientnet from {tmp_path / 'start.safetensors'}" in done.stderr
+    with safe_open(tmp_path / "m" / "model.safetensors", "pt") as file:
+        kept = file.get_tensor("encoder.backbone.conv_stem.weight")
+    assert torch.equal(kept, known.state_dict()["conv_stem.weight"].half())
+    meta = json.loads((tmp_path / "m" / "bundle.json").read_text())
+    assert meta["preset"]["training"]["encoder"].endswith("start.safetensors")
+
+
+def test_an_encoder_beside_a_bundle_is_refused(command, parsed, tiny_bundle):
+    done = command("train", parsed, "--init", tiny_bundle, "--encoder", "test_vit")
+    assert done.returncode == 2 and "--encoder and --init" in done.stderr
