@@ -8,10 +8,9 @@ can continue with another number of processes.
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from ramctl.checkpoints.weights import weights_of
 from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.model.config import TrainingConfig
-from ramctl.training.checkpoint import load_checkpoint, save_checkpoint
+from ramctl.training.checkpoint import CheckpointWriter, State, load_checkpoint
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import Position, Sampler, StepPlan
 from ramctl.training.distributed import CompiledParts, World
@@ -91,6 +90,19 @@ class Trainer:
     def events(self, loader: Loader, pace: Pace) -> Iterator[Event]:
         """Train to the last step, or until asked to stop; the state is saved in the end."""
         self.module = self.world.wrap(self.task, self.runtime.device)
+        writer = CheckpointWriter(pace.checkpoints)
+        try:
+            for event in self._events(loader, pace, writer):
+                yield from _saved(writer)
+                yield event
+            writer.wait()
+            yield from _saved(writer)
+        except BaseException:
+            with suppress(Exception):  # what ended the run says more
+                writer.wait()
+            raise
+
+    def _events(self, loader: Loader, pace: Pace, writer: CheckpointWriter) -> Iterator[Event]:
         saved_at, saved_step = time.monotonic(), self.step
         steps = loader(self.sampler.steps(self.position))
         while self.step < pace.total_steps and not self.was_stopped:
@@ -107,7 +119,7 @@ class Trainer:
                 is_due = self.step - saved_step >= pace.save_every
             if is_last or is_due:
                 if self.world.is_main:
-                    yield CheckpointEvent(self.step, str(self.save(pace.checkpoints)))
+                    writer.start(self.step, self.state())
                 saved_at, saved_step = time.monotonic(), self.step
             if pace.validate and self.position.epoch > epoch and not is_last:
                 with self.final_weights():
@@ -212,9 +224,9 @@ class Trainer:
             if own:
                 own.copy_to(self.model)
 
-    def save(self, folder: Path) -> Path:
-        """Save the state; the path of the checkpoint."""
-        state: dict[str, Any] = {
+    def state(self) -> State:
+        """Everything that the next step depends on; the tensors are the run's own."""
+        state: State = {
             "step": self.step,
             "epoch": self.position.epoch,
             "done": self.position.done,
@@ -227,7 +239,7 @@ class Trainer:
         if self.averaged:
             state["averaged"] = self.averaged.tensors
             state["averaged_updates"] = self.averaged.updates
-        return save_checkpoint(folder, self.step, state)
+        return state
 
     def restore(self, folder: Path, say: Callable[[str], None]) -> bool:
         """Go back to the last saved state that is intact; False where there is none."""
@@ -253,6 +265,11 @@ class Trainer:
         for index, (code, message) in state["rejected"].items():
             self.rejected[index] = RecordProblem(message, code=code)
         return True
+
+
+def _saved(writer: CheckpointWriter) -> Iterator[Event]:
+    for step, path in writer.written():
+        yield CheckpointEvent(step, str(path))
 
 
 def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:

@@ -18,7 +18,12 @@ from ramctl.model.preprocess import Preprocess
 from ramctl.pretrained import imagenet
 from ramctl.records.record import Record
 from ramctl.training import initial, validation
-from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from ramctl.training.checkpoint import (
+    CheckpointWriter,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.features import FeatureCache, FeatureStore
 from ramctl.training.data.record_file import OPEN_SOURCES, RecordFile, Source, scan_records
@@ -268,6 +273,26 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_
     with pytest.raises(RunProblem, match="damaged"):
         load_checkpoint(tmp_path, said.append)
     assert load_checkpoint(tmp_path / "nothing", said.append) is None
+
+
+def test_a_checkpoint_is_of_the_step_at_which_it_began_and_says_what_went_wrong(tmp_path):
+    weight, moment = torch.ones(3), torch.zeros(2)
+    writer = CheckpointWriter(tmp_path / "kept")
+    writer.start(1, {"model": {"w": weight}, "optimiser": [{"m": moment}]})
+    weight.fill_(7)  # the next step, while the file is written
+    moment.fill_(7)
+    writer.start(2, {"model": {"w": weight}, "optimiser": [{"m": moment}]})
+    writer.wait()
+    (first, path), (second, _) = writer.written()
+    assert (first, second) == (1, 2) and not list(writer.written())
+    stored = torch.load(path, weights_only=True)
+    assert stored["model"]["w"].tolist() == [1, 1, 1]
+    assert stored["optimiser"][0]["m"].tolist() == [0, 0]
+    (tmp_path / "file").touch()
+    broken = CheckpointWriter(tmp_path / "file" / "kept")
+    broken.start(1, {})
+    with pytest.raises(OSError, match="file"):
+        broken.wait()
 
 
 def test_photos_are_augmented_the_same_way_for_the_same_seed():
