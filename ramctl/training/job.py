@@ -27,13 +27,14 @@ from ramctl.model.encoder import ImageEncoder
 from ramctl.pretrained.hub import local_path
 from ramctl.records.files import write_atomic
 from ramctl.records.jsonl import MAX_LINE
-from ramctl.records.record import Reject
+from ramctl.records.record import JsonObject, Reject
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.data.annotations import read_annotation, require_tags
 from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
 from ramctl.training.data.batches import TrainingSet
 from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors
 from ramctl.training.data.record_file import RecordFile, ScannedRecords, Source, scan_records
+from ramctl.training.data.record_index import RecordIndex
 from ramctl.training.data.sampler import Sampler
 from ramctl.training.data.silence import Silence
 from ramctl.training.data.targets import Targets, append_labels, build_labels
@@ -94,7 +95,7 @@ class Job:
         self.init = Bundle.open(resolve_model(plan.init)) if plan.init else None
         teachers = scores_teachers(self.training.losses.distill)
         self.records = self._scan(
-            plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers)
+            "records", plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers)
         )
         scores = self._teacher_scores(teachers)
         self._check_unchanged(teachers)
@@ -157,16 +158,22 @@ class Job:
             return None
         if not Path(name).is_file():
             raise RunProblem(f"{name}: no such file")
-        return self._scan([Source.of(name, self.plan.root)], hold_out=False)
+        return self._scan("val", [Source.of(name, self.plan.root)], hold_out=False)
 
     def _scan(
-        self, sources: list[Source], *, hold_out: bool, takes_untagged: bool = False
+        self, name: str, sources: list[Source], *, hold_out: bool, takes_untagged: bool = False
     ) -> ScannedRecords:
-        return scan_records(
-            sources, self.context.on_reject, self.plan.command,
-            hold_out=hold_out, takes_untagged=takes_untagged,
-            max_line=self.plan.max_line or MAX_LINE,
-        )  # fmt: skip
+        options: JsonObject = {
+            "hold_out": hold_out,
+            "takes_untagged": takes_untagged,
+            "max_line": self.plan.max_line or MAX_LINE,
+        }
+        index = RecordIndex(self.work.path / f"{name}.index", sources, options)
+        return index.scanned(
+            lambda on_reject: scan_records(sources, on_reject, self.plan.command, **options),
+            self.context.on_reject,
+            keep=self.context.world.is_main,
+        )
 
     def _teacher_scores(
         self, teachers: Sequence[ScoresTeacher]

@@ -71,22 +71,26 @@ class RecordFile:
     Safe in forked worker processes: lines are read by offset, not from a shared position.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(
+        self, sources: Sequence[Source], columns: Sequence[NDArray[Any]] | None = None
+    ) -> None:
         self.sources = list(sources)
         # Of each record: the number of its source, offset, length in bytes, line number.
-        self._columns = tuple(array(code) for code in "HqII")
+        self.columns = tuple(array(code) for code in "HqII")
+        for own, given in zip(self.columns, columns or (), strict=False):
+            own.frombytes(given.tobytes())
         self._open: dict[int, _Descriptor] = {}  # by source, the last used last
 
     def __len__(self) -> int:
-        return len(self._columns[0])
+        return len(self.columns[0])
 
     def add(self, source: int, offset: int, length: int, line: int) -> None:
         """Append the record at `offset` of a source."""
-        for column, value in zip(self._columns, (source, offset, length, line), strict=True):
+        for column, value in zip(self.columns, (source, offset, length, line), strict=True):
             column.append(value)
 
     def __getitem__(self, index: int) -> Record:
-        number, offset, length, line = (column[index] for column in self._columns)
+        number, offset, length, line = (column[index] for column in self.columns)
         source = self.sources[number]
         content = os.pread(self._opened(number).number, length, offset)
         record = parse_line(content, source.name, line, source.base, "train", length)

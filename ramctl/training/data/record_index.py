@@ -1,0 +1,102 @@
+"""What a pass over all records found, kept in a file: a resumed run and the other processes of one
+that begins read it in seconds, however many records there are."""
+
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramctl.records.files import replacing
+from ramctl.records.record import JsonObject, Reject
+from ramctl.training.data.record_file import RecordFile, ScannedRecords, Source
+from ramctl.training.data.targets import TagCounts
+
+COLUMNS = ("source", "offset", "length", "line")
+OnReject = Callable[[Reject], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIndex:
+    """The file, and what it is an index of: sources, and how they are read."""
+
+    path: Path
+    sources: Sequence[Source]
+    options: JsonObject
+
+    def scanned(
+        self, scan: Callable[[OnReject], ScannedRecords], on_reject: OnReject, *, keep: bool
+    ) -> ScannedRecords:
+        """The scanned records: those of the file while the sources are unchanged, else by `scan`.
+
+        With `keep`, what `scan` found is written. Rejects are told either way.
+        """
+        facts = self._facts()
+        found = self._read(facts)
+        if found is None:
+            rejects: list[Reject] = []
+
+            def tell(reject: Reject) -> None:
+                rejects.append(reject)
+                on_reject(reject)
+
+            records = scan(tell)
+            if keep and self._facts() == facts:  # else a source grew meanwhile
+                self._write(facts, records, rejects)
+            return records
+        records, rejects = found
+        for reject in rejects:
+            on_reject(reject)
+        return records
+
+    def _facts(self) -> JsonObject:
+        stats = [source.path.stat() for source in self.sources]
+        names = [[str(source.path), source.name, str(source.base)] for source in self.sources]
+        return self.options | {
+            "sources": [
+                [*name, stat.st_size, stat.st_mtime_ns]
+                for name, stat in zip(names, stats, strict=True)
+            ]
+        }
+
+    def _write(self, facts: JsonObject, scanned: ScannedRecords, rejects: list[Reject]) -> None:
+        counts = scanned.counts
+        told = {
+            "facts": facts,
+            "rejects": [asdict(reject) for reject in rejects],
+            "sha256": scanned.sha256,
+            "n_lines": scanned.n_lines,
+            "n_records": counts.n_records,
+            "n_captions": counts.n_captions,
+            "tags": list(counts.tags.items()),
+            "kinds": [[*pair, number] for pair, number in counts.kinds.items()],
+        }
+        arrays: dict[str, Any] = {
+            **dict(zip(COLUMNS, map(np.asarray, scanned.records.columns), strict=True)),
+            "told": np.frombuffer(json.dumps(told).encode("ascii"), np.uint8),
+            "training": scanned.training_ids,
+            "held_out": scanned.held_out_ids,
+        }
+        with replacing(self.path) as stream:
+            np.savez(stream, **arrays)
+
+    def _read(self, facts: JsonObject) -> tuple[ScannedRecords, list[Reject]] | None:
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                told = json.loads(file["told"].tobytes())
+                if told["facts"] != facts:
+                    return None
+                records = RecordFile(self.sources, [file[name] for name in COLUMNS])
+                ids = file["training"], file["held_out"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None  # not written yet, or damaged
+        kinds = Counter({(tag, kind): number for tag, kind, number in told["kinds"]})
+        counts = TagCounts(
+            told["n_records"], Counter(dict(told["tags"])), kinds, told["n_captions"]
+        )
+        scanned = ScannedRecords(records, counts, told["sha256"], told["n_lines"], *ids)
+        return scanned, [Reject(**reject) for reject in told["rejects"]]

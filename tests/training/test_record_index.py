@@ -1,0 +1,84 @@
+"""The kept pass over all records: the same records, unless a file changed."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from ramctl.training.data.record_file import Source, scan_records
+from ramctl.training.data.record_index import RecordIndex
+from tests.training.conftest import training_records, write_records
+from tests.training.test_train_command import assert_same_weights
+
+OPTIONS = {"hold_out": True, "takes_untagged": False}
+
+
+@pytest.fixture
+def source(tmp_path) -> Source:
+    rows = [
+        {**row, "image": f"{n}-{row['image']}"} for n in range(20) for row in training_records()
+    ]
+    path = write_records(tmp_path / "in.jsonl", [*rows, {"image": "x.jpg"}])
+    with path.open("ab") as stream:
+        stream.write(b'{"image": "\\ud800.jpg"}\n{"image":\xff}\nnot json\n')
+    for name in {row["image"] for row in rows}:
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    return Source.of(str(path), None)
+
+
+def read(index: RecordIndex, *, is_kept: bool):
+    """What an index gives, and its rejects; a scan is an error where it should be kept."""
+    rejects = []
+
+    def scan(on_reject):
+        assert not is_kept
+        return scan_records(index.sources, on_reject, "train", **OPTIONS)
+
+    return index.scanned(scan, rejects.append, keep=True), rejects
+
+
+def test_a_kept_pass_is_the_pass_itself(source, tmp_path):
+    index = RecordIndex(tmp_path / "kept.index", [source], OPTIONS)
+    first, rejects = read(index, is_kept=False)
+    again, told = read(index, is_kept=True)
+    assert len(rejects) == 4 and list(map(asdict, told)) == list(map(asdict, rejects))
+    assert len(again.records) == len(first.records) == 160
+    assert [asdict(again.records[i]) for i in (0, 77, 159)] == [
+        asdict(first.records[i]) for i in (0, 77, 159)
+    ]
+    assert again.counts == first.counts and again.counts.kinds["horse", "object"]
+    assert (again.sha256, again.n_lines) == (first.sha256, first.n_lines)
+    np.testing.assert_array_equal(again.training_ids, first.training_ids)
+    np.testing.assert_array_equal(again.held_out_ids, first.held_out_ids)
+
+
+@pytest.mark.parametrize("change", ["source", "options", "damage"])
+def test_what_changed_is_read_anew(source, tmp_path, change):
+    path, options = tmp_path / "kept.index", OPTIONS
+    read(RecordIndex(path, [source], options), is_kept=False)
+    if change == "source":
+        with source.path.open("a") as stream:
+            stream.write("\n")
+    elif change == "options":
+        options = {**OPTIONS, "max_line": 100}
+    else:
+        path.write_bytes(path.read_bytes()[:-100])
+    read(RecordIndex(path, [source], options), is_kept=False)
+    read(RecordIndex(path, [source], options), is_kept=True)
+
+
+def test_a_resumed_run_does_not_read_its_records_again(train, parsed, tmp_path, monkeypatch):
+    records = [json.loads(line) for line in parsed.read_text().splitlines()]
+    path = write_records(tmp_path / "in.jsonl", [*records, {"image": "no.jpg"}])
+    arguments = [path, "--steps", 4, "--out", "whole"]
+    assert train(*arguments).returncode == 3
+    stopped = [path, "--steps", 4, "--out", "again", "--save-every", 1]
+    assert train(*stopped, "--max-time", "0.001s").returncode == 4
+    monkeypatch.setattr(
+        "ramctl.training.job.scan_records", lambda *a, **k: pytest.fail("read again")
+    )
+    resumed = train(*stopped, "--resume")
+    assert resumed.returncode == 3 and "1 rejected" in resumed.stderr
+    assert_same_weights(tmp_path / "whole", tmp_path / "again")
