@@ -142,10 +142,12 @@ def _tag2text_kind(index: int, kind: str) -> str:
 
 def _tokenizer(checkpoint: Checkpoint, preset: Preset) -> CaptionTokenizer | None:
     captioning = preset.model.captioning
-    if captioning is None or checkpoint.vocabulary is None:
+    if captioning is None:
         return None
     tokenizer = CaptionTokenizer(bert_tokenizer(checkpoint.vocabulary), captioning)
     if len(tokenizer) != captioning.vocabulary:
+        if checkpoint.vocabulary is None:  # not the model as published
+            return None
         raise RunProblem(
             f"{checkpoint.vocabulary}: {len(tokenizer)} word pieces with [DEC] and [ENC], "
             f"the checkpoint has {captioning.vocabulary}"

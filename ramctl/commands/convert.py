@@ -35,7 +35,9 @@ OPTIONS = {
         common(
             "--thresholds FILE", "Numbers, or JSONL with tag, threshold [default: 0.68].", type=NAME
         ),
-        common("--vocab FILE", "BERT's word pieces; without them no captions.", type=NAME),
+        option(
+            "--vocab FILE", "Word pieces of captions, one per line [default: BERT's].", type=NAME
+        ),
         option(
             "--translations FILE",
             "Chinese names in the order of the tag list, for tag --lang zh.",

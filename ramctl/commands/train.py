@@ -18,7 +18,7 @@ ramctl train parsed.jsonl --preset mini --val dev.jsonl --epochs 10
 NOTES = """
 Reads image, tags, captions, caption_tags, generated_captions, generated_caption_tags, kinds.
 Writes a bundle to OUT; OUT.work holds the unfinished run (checkpoints, features, records).
-Several processes: torchrun ... -m ramctl train ...
+Several processes: torchrun ... -m ramctl train ...; torchrun takes 3 for a failure, so it gets 0.
 Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some records were rejected; 4 stopped by
 --max-time; 130 interrupted, 143 terminated (in these three cases --resume continues).
 """
@@ -31,6 +31,10 @@ STARTS = [
     option(
         "--encoder NAME|FILE",
         "Start from a backbone of timm's, or from its weights in a file; none: from random ones.",
+    ),
+    option(
+        "--vocab FILE",
+        "Word pieces of captions, one per line [default: the preset's: learnt, or BERT's].",
     ),
 ]
 
@@ -46,6 +50,11 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
                 type=click.IntRange(1),
             ),
             common("--val FILE", "Validation records [default: hold some out].", type=str),
+            option(
+                "--val-every STEPS",
+                "Validate so often, besides the ends of epochs.",
+                type=click.IntRange(1),
+            ),
         ],
         "model": [
             *starts,

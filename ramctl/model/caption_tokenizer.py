@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 DECODE, ENCODE = "[DEC]", "[ENC]"  # first piece of a caption, first piece of the tags
 CONTINUED = "##"  # precedes pieces inside a word
 IGNORED = -100  # targets that the caption loss leaves out
+
+# BERT's (Devlin et al. 2018, Apache-2.0), with which the authors' models write captions.
+_BERT = files("ramctl.model") / "bert_uncased.txt"
 
 Ids = NDArray[np.int64]
 
@@ -108,13 +112,13 @@ class CaptionTokenizer:
         return ids, mask
 
 
-def bert_tokenizer(vocabulary: Path) -> Tokenizer:
-    """BERT's uncased word pieces of a vocabulary file, one per line, with `[DEC]`, `[ENC]` added.
+def bert_tokenizer(vocabulary: Path | None = None) -> Tokenizer:
+    """BERT's uncased word pieces, or those of another file in its format, with `[DEC]`, `[ENC]`.
 
-    Raises RunProblem when the file is not such a vocabulary.
+    Raises RunProblem when the file is not such a vocabulary: one piece a line.
     """
     try:
-        lines = vocabulary.read_text(encoding="utf-8").splitlines()
+        lines = (vocabulary or _BERT).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RunProblem(f"{vocabulary}: {error}") from error
     missing = [piece for piece in (PAD, UNKNOWN, START, END, MASK) if piece not in lines]

@@ -79,7 +79,7 @@ class CaptioningConfig:
     ffn_width: int
     dropout: float
     layer_norm_eps: float
-    vocabulary: int  # at most, when a tokenizer is built; a given one has its own number
+    vocabulary: int  # at most, when word pieces are learnt; given ones have their own number
     max_positions: int
     tag_tokens: int  # length of the tag text, padded and cut
     caption_tokens: int  # longest caption, prompt included
@@ -90,6 +90,7 @@ class CaptioningConfig:
     # Of the tags that guide a caption. given: in training as the caption names them, then by
     # falling score; labels: always that of the label system.
     tag_order: Literal["given", "labels"] = "given"
+    pieces: Literal["learnt", "bert"] = "learnt"  # from the captions, or BERT's uncased ones
 
 
 @dataclass(frozen=True, slots=True)

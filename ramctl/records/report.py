@@ -38,6 +38,7 @@ class Report:
     n_left: int = 0
     count: Callable[[], Iterator[object]] | None = None  # the inputs, to count for the progress
     time_is_up: bool = False  # `--max-time` ended the run before its end
+    forgives_rejects: bool = False  # to whom this process reports, 3 would be a failure
     rejects: Counter[str] = field(default_factory=Counter)
     extra: JsonObject = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -57,7 +58,8 @@ class Report:
         """4 when time was up before the end, 3 when inputs were rejected, now or earlier."""
         if self.time_is_up:
             return EXIT_TIME_IS_UP
-        return EXIT_REJECTS if self.rejects or self.n_rejected_before else EXIT_OK
+        has_rejects = self.rejects or self.n_rejected_before
+        return EXIT_REJECTS if has_rejects and not self.forgives_rejects else EXIT_OK
 
     def say(self, message: str) -> None:
         """One line on stderr, named after the command; silent with `-q`."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,8 @@ from ramctl.model.ram import RAM
 
 # The first process alone reads the records and embeds the labels while the others wait.
 LONGEST_WAIT = timedelta(hours=12)
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,22 @@ class World:
         tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
         dist.all_reduce(tensor)
         return dict(zip(values, tensor.tolist(), strict=True))
+
+    def union(self, values: Mapping[K, V]) -> dict[K, V]:
+        """All processes' values, in each of them."""
+        if self.size == 1:
+            return dict(values)
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, dict(values))
+        return {key: value for own in found for key, value in own.items()}
+
+    def collected(self, value: V) -> list[V] | None:
+        """What each process has, in the first; None in the others."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] | None = [None] * self.size if self.is_main else None
+        dist.gather_object(value, found)
+        return found
 
     def wait(self) -> None:
         """Wait until every process is here."""

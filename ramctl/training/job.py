@@ -18,6 +18,7 @@ from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import (
     CaptionTokenizer,
+    bert_tokenizer,
     clean_caption,
     load_tokenizer,
     train_tokenizer,
@@ -247,7 +248,10 @@ class Job:
             return None
         kept = self.work.path / TOKENIZER
         if not kept.is_file():
-            if init is None:
+            if init is None and (self.plan.vocab or captioning.pieces == "bert"):
+                file = Path(self.plan.vocab) if self.plan.vocab else None
+                write_atomic(kept, bert_tokenizer(file).to_str(pretty=True).encode("utf-8"))
+            elif init is None:
                 words = train_tokenizer(self._caption_texts(), captioning.vocabulary)
                 write_atomic(kept, words.to_str(pretty=True).encode("utf-8"))
             elif init.has(TOKENIZER):

@@ -39,6 +39,7 @@ class RunPaths:
     root: str | None = None
     init: str | None = None
     text: str | None = None
+    vocab: str | None = None
     cache: str | None = None
     max_line: int | None = None  # bytes of a JSONL line
 
@@ -61,6 +62,7 @@ class TrainOptions(RunPaths):
     resume: bool = False
     restart: bool = False
     save_every: int | None = None
+    val_every: int | None = None
     max_time: float | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -216,6 +218,8 @@ def _with_options(preset: Preset, options: TrainOptions) -> Preset:
         if options.init is not None:
             raise UsageProblem("--encoder and --init: a bundle brings its own encoder")
         preset = with_encoder(preset, options.encoder)
+    if options.vocab is not None and options.init is not None:
+        raise UsageProblem("--vocab and --init: a bundle brings its own word pieces")
     given = {"steps": options.steps, "seed": options.seed}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.epochs is not None:

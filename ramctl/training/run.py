@@ -16,7 +16,13 @@ from ramctl.records.record import JsonObject, Reject
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import StopRequest, TimeIsUp, deadline
 from ramctl.training.data.record_file import RecordFile
-from ramctl.training.distributed import CompiledParts, World, join_world, why_not_compiled
+from ramctl.training.distributed import (
+    CompiledParts,
+    World,
+    is_torchrun,
+    join_world,
+    why_not_compiled,
+)
 from ramctl.training.dry_run import dry_run
 from ramctl.training.job import Job, RunContext, runtime_of
 from ramctl.training.logs import EventLogs, StepEvent, ValidationEvent, require_tensorboard
@@ -50,6 +56,7 @@ def _train(options: TrainOptions, report: Report) -> None:
     set_up_cpu(options.threads)
     device = options.device
     is_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    report.forgives_rejects = is_torchrun()
     with join_world("cuda" if is_cuda else "cpu") as world:
         report.quiet = report.quiet or not world.is_main
         work = WorkFolder(options.out)
@@ -125,8 +132,7 @@ class _Run:
             with self.rejects, _explained(runtime):
                 job = self._build(runtime)
                 if self._train(job):
-                    if self.world.is_main:
-                        self._publish(job)
+                    self._publish(job)
                     self.world.wait()
         except Interrupted:
             self.report.say(f"interrupted while reading photos; {RESUME_HINT}")
@@ -173,12 +179,12 @@ class _Run:
                 trainer.compiled = CompiledParts(trainer.model)
             else:
                 self.report.say(f"--compile does not work here, continuing without it: {reason}")
-        validates = self.world.is_main and len(job.validation)
         pace = Pace(
             total_steps=trainer.total_steps,
             checkpoints=self.work.checkpoints,
             save_every=options.save_every,
-            validate=(lambda: self._validation_event(job)) if validates else None,
+            validate=(lambda: self._validation_event(job)) if len(job.validation) else None,
+            validate_every=options.val_every,
             should_stop=lambda: self.stop.is_due,
         )
         log_files = (options.events, options.tensorboard) if self.world.is_main else (None, None)
@@ -220,15 +226,18 @@ class _Run:
                 self._reject(Reject.of(records[index], problem, self.plan.command))
 
     def _validation_event(self, job: Job) -> ValidationEvent | None:
-        validated = self._validate(job)
+        validated = self._validate(job, job.trainer.runtime)
         return None if validated is None else validated[1]
 
-    def _validate(self, job: Job) -> tuple[Scored, ValidationEvent] | None:
-        """The scored validation photos; None when they tell nothing, which is said."""
+    def _validate(self, job: Job, runtime: Runtime) -> tuple[Scored, ValidationEvent] | None:
+        """The scored validation photos, in the first process; None also when they tell nothing,
+        which is said."""
         scored = job.validation.score(
-            job.trainer.model, job.trainer.runtime.device,
+            job.trainer.model, runtime, self.world,
             lambda index, why: self._reject_photos(job.validation.records, {index: why}),
         )  # fmt: skip
+        if scored is None:
+            return None
         if not job.evidence[scored.occurring].any():
             n_read = len(scored.scores)
             why = "none of their tags was trained" if n_read else "none can be read"
@@ -245,12 +254,17 @@ class _Run:
         return scored, event
 
     def _publish(self, job: Job) -> None:
-        """Give the model its final weights, measure them, write the bundle, tidy up."""
+        """Give the model its final weights, measure them, write the bundle, tidy up.
+
+        Every process measures; the first one writes.
+        """
         trainer, model = job.trainer, job.trainer.model
         with trainer.final_weights():
             fill_untrained_labels(model, trainer.task.tagging.trained)
             round_weights(model)
             scored, measured = self._measure(job)
+            if not self.world.is_main:
+                return
             publish(self.options.out, job, scored, measured)
         self.report.extra |= {"out": str(self.options.out), "steps": trainer.step, **measured}
         self.work.remove()
@@ -263,7 +277,8 @@ class _Run:
                 "too few photos to hold some out: thresholds are not chosen (see --val)"
             )
             return None, {"validation": "none: too few photos to hold some out"}
-        validated = self._validate(job)
+        # What tags must reach is decided by the scores that most users' machines compute.
+        validated = self._validate(job, Runtime(job.trainer.runtime.device))
         if validated is None:
             return None, {"validation": "none: the photos held out tell nothing"}
         scored, event = validated

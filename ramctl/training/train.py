@@ -46,7 +46,9 @@ class Pace:
     total_steps: int
     checkpoints: Path
     save_every: int | None = None  # steps; None: every five minutes
+    # Called in every process; the first has the event, if the photos tell anything.
     validate: Callable[[], ValidationEvent | None] | None = None
+    validate_every: int | None = None  # steps, besides the ends of epochs
     should_stop: Callable[[], bool] = field(default=lambda: False)
 
 
@@ -121,7 +123,10 @@ class Trainer:
                 if self.world.is_main:
                     writer.start(self.step, self.state())
                 saved_at, saved_step = time.monotonic(), self.step
-            if pace.validate and self.position.epoch > epoch and not is_last:
+            is_due = self.position.epoch > epoch
+            if pace.validate_every:
+                is_due |= self.step % pace.validate_every == 0
+            if pace.validate and is_due and not is_last:
                 with self.final_weights():
                     validated = pace.validate()
                 if validated is not None:
@@ -140,7 +145,7 @@ class Trainer:
 
         # A gradient is scaled by the counts of the whole step: they are needed before the first.
         own = [task.counts(batch) for batch in batches]
-        counts, n_photos = self._global_counts(own, batches, pace)
+        counts, n_photos, rejected = self._global_counts(own, batches, pace)
         sums = dict.fromkeys(counts, 0.0)
 
         self.module.train()
@@ -163,7 +168,6 @@ class Trainer:
         sums = self.world.sums(sums, device)
         means = {name: value / max(counts[name], 1.0) for name, value in sums.items()}
         total = sum(task.weights[name] * value for name, value in means.items())
-        rejected = dict(problem for batch in batches for problem in batch.rejected)
         self.rejected |= rejected
         self.step += 1
         self.position = plan.after
@@ -191,16 +195,20 @@ class Trainer:
 
     def _global_counts(
         self, own: list[dict[str, float]], batches: list[Batch], pace: Pace
-    ) -> tuple[dict[str, float], int]:
-        """Counts and photos of this step over all passes and processes.
+    ) -> tuple[dict[str, float], int, dict[int, RecordProblem]]:
+        """Counts, photos and rejected photos of this step over all passes and processes.
 
         The same exchange tells every process that one wants to stop, so that all stop together.
         """
+        rejected = dict(problem for batch in batches for problem in batch.rejected)
         values = {name: sum(counts[name] for counts in own) for name in own[0]}
         values |= {"photos": sum(b.n_photos for b in batches), "stops": pace.should_stop()}
-        counts = self.world.sums(values, self.runtime.device)
+        counts = self.world.sums(values | {"rejected": len(rejected)}, self.runtime.device)
         self.was_stopped = counts.pop("stops") > 0
-        return counts, int(counts.pop("photos"))
+        if counts.pop("rejected"):
+            told = self.world.union({i: (p.code, p.message) for i, p in rejected.items()})
+            rejected = {i: RecordProblem(text, code=code) for i, (code, text) in told.items()}
+        return counts, int(counts.pop("photos")), rejected
 
     def _count_skipped(self, is_finite: bool) -> None:
         self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1

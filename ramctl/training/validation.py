@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ramctl.calibration import Calibration
@@ -27,10 +26,13 @@ from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.targets import Targets
+from ramctl.training.distributed import World
 
 MOST_PHOTOS = 20_000  # scores of all photos are held in memory
 MOST_SCORES = 5_000_000  # that a calibration rests on: more of them cost minutes and say the same
 PHOTOS_AT_ONCE = 32
+Problem = tuple[int, str, str]  # a record's number, and the code and message of its reject
+OnProblem = Callable[[int, RecordProblem], None]
 Photo = TypeVar("Photo")
 
 
@@ -48,22 +50,38 @@ class ValidationSet:
         return len(self.ids)
 
     def score(
-        self, model: RAM, device: torch.device, on_problem: Callable[[int, RecordProblem], None]
-    ) -> "Scored":
-        """Scores of the photos by the model, which is in evaluation mode."""
-        engine = TorchEngine(model, Runtime(device))
-        return score_blocks(
-            self._photos(on_problem),
+        self, model: RAM, runtime: Runtime, world: World, on_problem: OnProblem
+    ) -> "Scored | None":
+        """Scores of the photos by the model, which is in evaluation mode.
+
+        Each process scores some of them; the first has all, and is told all problems. None in the
+        others.
+        """
+        engine, read, problems = TorchEngine(model, runtime), list[int](), list[Problem]()
+        own = self.ids[:MOST_PHOTOS][world.rank :: world.size].tolist()
+        scored = score_blocks(
+            self._photos(own, read, problems),
             lambda arrays: engine.scores(np.stack(arrays).astype(np.float32)),
             PHOTOS_AT_ONCE,
             len(self.targets),
         )
+        parts = world.collected((read, scored, problems))
+        if parts is None:
+            return None
+        for index, code, message in (problem for part in parts for problem in part[2]):
+            on_problem(index, RecordProblem(message, code=code))
+        order = np.argsort(np.concatenate([part[0] for part in parts]), kind="stable")
+        return Scored(
+            np.concatenate([part[1].scores for part in parts])[order],
+            np.concatenate([part[1].truth for part in parts])[order],
+        )
 
     def _photos(
-        self, on_problem: Callable[[int, RecordProblem], None]
+        self, ids: list[int], read: list[int], problems: list[Problem]
     ) -> Iterator[tuple[NDArray[Any], NDArray[np.int8]]]:
+        """Photos with their truth; `read` and `problems` say what became of each of the `ids`."""
         random = np.random.default_rng(0)
-        for index in self.ids[:MOST_PHOTOS].tolist():
+        for index in ids:
             annotation = read_annotation(self.records[index])
             photo: NDArray[Any]
             try:
@@ -74,8 +92,9 @@ class ValidationSet:
                 else:
                     continue
             except RecordProblem as problem:
-                on_problem(index, problem)
+                problems.append((index, problem.code, problem.message))
                 continue
+            read.append(index)
             yield photo, truth_of(annotation, self.targets)
 
 

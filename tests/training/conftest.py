@@ -60,6 +60,7 @@ heads = 4
 ffn_width = 64
 dropout = 0.0
 vocabulary = 1000
+pieces = "learnt"
 
 [preprocess]
 size = 64

@@ -10,6 +10,7 @@ import pytest
 
 from ramctl.checkpoints.bundle import Bundle
 from tests.conftest import REPOSITORY
+from tests.training.conftest import write_records
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 TORCHRUN = [
@@ -58,6 +59,39 @@ def test_two_processes_equal_one_with_the_doubled_batch(
         # Matrices are stored in fp16: its own step is the tolerance there.
         step = 1e-5 if value.dtype == np.float32 else 1e-3 * np.abs(value).max(initial=0) + 1e-5
         assert difference <= step, f"{name}: {difference}"
+
+
+@pytest.mark.slow
+def test_what_any_process_rejects_or_validates_counts(train, parsed, tiny_options, tmp_path):
+    records = [json.loads(line) for line in parsed.read_text().splitlines()]
+    lost = [{**records[0], "image": f"lost-{n}.jpg"} for n in range(4)]
+    path = write_records(tmp_path / "in.jsonl", [*records, *lost])
+    val = write_records(tmp_path / "val.jsonl", [*records[:5], lost[0]])
+    common = [
+        path, "--val", val, "--steps", 6, "--val-every", 2, "--device", "cpu",
+        "--set", "training.eps=1e-3", "--set", "training.augment.flip=0",
+    ]  # fmt: skip
+    options = ["--out", "one", "--events", "one.jsonl", "--rejects", "one.rejects"]
+    one = train(*common, *options, "--set", "training.batch_size=6")
+    assert one.returncode == 3, one.stderr
+    options = ["--out", "two", "--events", "two.jsonl", "--rejects", "two.rejects"]
+    two = torchrun([*common, *options, "--set", "training.batch_size=3", *tiny_options], tmp_path)
+    assert two.returncode == 0, two.stderr  # torchrun takes 3 for a failure
+    rejects = [
+        {json.loads(line)["record"]["image"] for line in (tmp_path / name).open()}
+        for name in ("one.rejects", "two.rejects")
+    ]
+    assert rejects[0] == rejects[1] == {row["image"] for row in lost}
+    assert "5 rejected" in one.stderr and "5 rejected" in two.stderr
+    events = [
+        [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        for name in ("one.jsonl", "two.jsonl")
+    ]
+    measured = [[e for e in own if e["event"] == "validation"] for own in events]
+    assert [e["step"] for e in measured[0]][:1] == [2] and len(measured[0]) >= 2
+    for one_event, two_event in zip(*measured, strict=True):
+        assert one_event["photos"] == two_event["photos"] == 5
+        assert two_event["map"] == pytest.approx(one_event["map"], abs=0.02)
 
 
 @pytest.mark.slow

@@ -130,8 +130,26 @@ def test_the_official_options_train_through_the_command(command, parsed, swin_op
     changes = ["loss=ram-official", "prompt_in_caption=false", "photo_constants=clip",
                "augment.style=ram-official", "augment.operations=2"]  # fmt: skip
     options = [part for change in changes for part in ("--set", f"training.{change}")]
+    options += ["--set", "model.captioning.pieces=bert"]
     done = command("train", parsed, "--out", "x", "--steps", 2, "--events", "e.jsonl",
                    *swin_options, *options)  # fmt: skip
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
     assert set(events[0]["losses"]) == {"tag", "caption", "distill caption"}
+    pieces = load_tokenizer(tmp_path / "x" / "tokenizer.json")
+    # As BERT's own tokenizer numbers them (ram_official A3).
+    assert pieces.encode("a brown dog", add_special_tokens=False).ids == [1037, 2829, 3899]
+    assert [pieces.token_to_id(piece) for piece in ("[CLS]", "[DEC]", "[ENC]")] == [
+        101, 30522, 30523,
+    ]  # fmt: skip
+
+
+def test_other_word_pieces_are_a_file(command, parsed, swin_options, tmp_path):
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (tmp_path / "pieces.txt").write_text("\n".join([*special, *"abcdefghijklmnopqrstuvwxyz"]))
+    arguments = [parsed, "--out", "x", "--steps", 1, "--vocab", tmp_path / "pieces.txt"]
+    done = command("train", *arguments, *swin_options)
+    assert done.returncode == 0, done.stderr
+    assert load_tokenizer(tmp_path / "x" / "tokenizer.json").get_vocab_size() == 5 + 26 + 2
+    refused = command("train", parsed, "--init", "x", "--vocab", tmp_path / "pieces.txt")
+    assert refused.returncode == 2 and "--vocab and --init" in refused.stderr

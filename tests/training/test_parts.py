@@ -325,6 +325,17 @@ def test_as_many_photos_are_held_out_as_thresholds_need_and_no_more(tmp_path, n_
         assert len(found.held_out_ids) >= 50
 
 
+def test_of_very_many_photos_a_fixed_number_is_held_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("ramctl.training.data.record_file.MOST_HELD_OUT", 60)
+    path = tmp_path / "in.jsonl"
+    rows = [{"image": f"/nowhere/{n}.jpg", "tags": ["dog"]} for n in range(9000)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(path, "in.jsonl", tmp_path)
+    found = scan_records([source], lambda r: pytest.fail(str(r)), "train", hold_out=True)
+    assert 55 <= len(found.held_out_ids) <= 60
+    assert len(found.training_ids) + len(found.held_out_ids) == 9000
+
+
 def test_what_scores_are_worth_is_stored_beside_thresholds_of_the_best_f1():
     rng = np.random.default_rng(0)
     worth = rng.random((400, 6))

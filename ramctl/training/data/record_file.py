@@ -31,9 +31,11 @@ from ramctl.training.data.targets import TagCounts
 # 0.77 +- 0.06.
 PARTS = 50  # of the photos, by a hash of their names
 MOST_PARTS = 5
+SHARES = 1000  # of a part, by which more than enough photos are cut
+MOST_HELD_OUT = 5000
 ENOUGH_HELD_OUT = 100
 FEWEST_HELD_OUT = 50  # with fewer photos, thresholds would be guesses: nothing is held out
-NO_PART = 255  # of photos without tags, which tell nothing
+NO_SHARE = 65535  # of photos without tags, which tell nothing
 OPEN_SOURCES = 32  # files that are open at a time in each process
 
 
@@ -144,12 +146,12 @@ def scan_records(
 ) -> ScannedRecords:  # fmt: skip
     """Read all records once; RunProblem when there is none, or none of the first photos exists.
 
-    With `hold_out`, 2 to 10 % of the photos are set aside, unless these are too few to choose
-    thresholds on. With `takes_untagged`, records that nobody tagged are trained on too.
+    With `hold_out`, 2 to 10 % of the photos are set aside, 5,000 at most, unless these are too few
+    to choose thresholds on. With `takes_untagged`, records that nobody tagged are trained on too.
     Lines of more than `max_line` bytes are rejects, of which the first bytes are read.
     """
     records, counts, root_check = RecordFile(sources), TagCounts(), RootCheck()
-    digest, n_lines, parts = hashlib.sha256(), 0, array("B")
+    digest, n_lines, shares = hashlib.sha256(), 0, array("H")
     for number, source in enumerate(sources):
         for line, offset, content in _lines(source.path, max_line):
             digest.update(content)
@@ -169,11 +171,11 @@ def scan_records(
                 root_check.count(annotation.image, exists=_exists(annotation))
             counts.add(record, annotation)
             tells = hold_out and annotation.is_tagged
-            parts.append(_part_of(annotation.image) if tells else NO_PART)
+            shares.append(_share_of(annotation.image) if tells else NO_SHARE)
             records.add(number, offset, len(content), line)
     if not len(records):
         raise RunProblem("no records to train on")
-    mask = _held_out(np.frombuffer(parts, np.uint8))
+    mask = _held_out(np.frombuffer(shares, np.uint16))
     ids = np.flatnonzero(~mask), np.flatnonzero(mask)
     return ScannedRecords(records, counts, digest.hexdigest(), n_lines, *ids)
 
@@ -193,17 +195,24 @@ def _exists(photo: Annotation) -> bool:
     return any((photo.base / name).exists() for name in names)
 
 
-def _held_out(parts: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _held_out(shares: NDArray[np.uint16]) -> NDArray[np.bool_]:
     """Which records (N) are held out: those of the first few parts of the photos."""
+    parts = np.minimum(shares // SHARES, MOST_PARTS)
     so_far = np.bincount(parts, minlength=MOST_PARTS)[:MOST_PARTS].cumsum()
     n_parts = min(int((so_far < ENOUGH_HELD_OUT).sum()) + 1, MOST_PARTS)
     if so_far[n_parts - 1] < FEWEST_HELD_OUT:
         n_parts = 0
-    return parts < n_parts
+    limit = n_parts * SHARES
+    found = shares[shares < limit]
+    if len(found) > MOST_HELD_OUT:
+        limit = int(np.partition(found, MOST_HELD_OUT)[MOST_HELD_OUT])
+    return shares < limit
 
 
-def _part_of(image: str) -> int:
+def _share_of(image: str) -> int:
+    """A photo's part and share of it; NO_SHARE in parts that are never held out."""
     # By a hash of the name, so that a photo stays on its side when records are added.
     name = image.encode("utf-8", "surrogateescape")
     digest = hashlib.blake2b(name, digest_size=8).digest()
-    return int.from_bytes(digest, "little") % PARTS
+    share, part = divmod(int.from_bytes(digest, "little"), PARTS)
+    return part * SHARES + share % SHARES if part < MOST_PARTS else NO_SHARE
