@@ -19,6 +19,7 @@ from PIL import Image
 from ramctl import __version__
 from ramctl.checkpoints.bundle import EMBEDDED, META, Bundle, embedded_bundle, model_shelf
 from ramctl.errors import RamctlError
+from ramctl.inference.onnx_engine import TORCH, choose_runtime, has_gpu, number_format
 from ramctl.parts import EXTRAS, pip_line
 from ramctl.records.files import user_cache
 from ramctl.records.record import JsonObject
@@ -86,7 +87,9 @@ def describe(found: JsonObject) -> list[str]:
             rows.append((f"[{name}]", f"no: {extra['install']} ({extra['purpose']})"))
     rows += [("device", device) for device in found["devices"]]
     for model in found["models"]:
-        what = model.get("problem") or f"{model['labels']} labels, {_size(model['bytes'])}"
+        what = model.get("problem")
+        if not what:
+            what = f"{model['labels']} labels, {_size(model['bytes'])}, {model['runs_in']}"
         rows.append(("model", f"{model['name']}: {what}, {model['path']}"))
     for folder in found["folders"]:
         sizes = f"{_size(folder['bytes'])}, {_size(folder['free_bytes'])} free"
@@ -148,7 +151,13 @@ def _bundles() -> list[Path]:
 def _model(path: Path) -> JsonObject:
     facts: JsonObject = {"name": path.name, "path": str(path.absolute())}
     try:
-        return facts | {"labels": len(Bundle.open(path).labels), "bytes": _bytes(path)}
+        bundle = Bundle.open(path)
+        chosen = choose_runtime(bundle, "auto", "auto", "auto")
+        if chosen == TORCH:
+            how = "torch, on the GPU" if has_gpu() else "torch, on the CPU"
+        else:
+            how = f"onnxruntime {number_format(chosen)}, on the CPU"
+        return facts | {"labels": len(bundle.labels), "bytes": _bytes(path), "runs_in": how}
     except RamctlError as problem:
         return facts | {"problem": problem.message}
 

@@ -4,16 +4,18 @@ B photos a batch, S pixels a side, L labels, W width of a label's row.
 """
 
 import platform
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, LABEL_QUERIES, PHOTOS, Bundle
+from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, LABEL_QUERIES, PHOTOS, WEIGHTS, Bundle
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.constant_input import bind_input
 
 TORCH = "torch"
+LARGE = 200_000_000  # bytes of weights, from which on decoding is no longer what takes the time
 # Constants made of a label's row take 4 to 8 KB, and four times as much while the graph is loaded.
 # Of longer lists nothing is kept but the rows, and the graph runs for one part after the other: by
 # half more work for a batch of four photos.
@@ -98,11 +100,15 @@ def sigmoid(logits: Floats) -> Floats:
 def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str:
     """The graph's file name, or `torch`: what `--runtime`, `--device` and `--dtype` come to.
 
-    UsageProblem when they contradict each other, RunProblem when the bundle has no such graph.
+    What is asked for; else torch on the GPU, where both are there and the model is large enough to
+    gain by it; else the graph on the CPU, or torch where there is none. UsageProblem when they
+    contradict each other, RunProblem when the bundle has no such graph.
     """
     wanted = bundle.dtype if dtype == "auto" else dtype
     graph = INT8_GRAPH if wanted == "int8" else GRAPH
     fits_graph = device in ("auto", "cpu") and dtype not in ("bf16", "fp16")
+    if fits_graph and (runtime, device) == ("auto", "auto") and dtype != "int8":
+        fits_graph = not (bundle.file_sizes.get(WEIGHTS, 0) >= LARGE and has_gpu())
     if runtime == TORCH or (runtime == "auto" and not (fits_graph and bundle.has(graph))):
         if dtype == "int8":
             raise RunProblem(f"{bundle.path}: has no {INT8_GRAPH}, and torch does not run int8")
@@ -114,6 +120,15 @@ def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str
             f"{bundle.path}: has no {graph}; `ramctl convert {bundle.path} --to onnx` adds it"
         )
     return graph
+
+
+def has_gpu() -> bool:
+    """Whether torch is there with a GPU that it can use."""
+    if find_spec("torch") is None:
+        return False
+    import torch  # seconds, which only those who ask pay
+
+    return bool(torch.cuda.is_available())
 
 
 def number_format(graph: str) -> str:

@@ -31,8 +31,19 @@ from ramctl.model.ram import RAM, Encoded, PreparedLabels, Regions
 
 # Photos of 384 px leave 160 MB each in Swin-L's first layers: three of them, or nine of 224 px.
 PIXELS_AT_ONCE = 3 * 384 * 384
+BYTES_A_PIXEL = 1100  # the same in fp32
+MOST_AT_ONCE = 64  # more gain nothing: a GPU is busy by then
 Floats = NDArray[np.float32]
 Part = TypeVar("Part")
+
+
+def photos_that_fit(device: torch.device, size: int, usual: int) -> int:
+    """How many photos of `size` pixels a side to give the model at a time: on a GPU as many as
+    half of its free memory holds, elsewhere as many as `usual`."""
+    if device.type != "cuda":
+        return usual
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(MOST_AT_ONCE, int(free / 2 / (BYTES_A_PIXEL * size**2))))
 
 
 class ScoredRegions(NamedTuple):
@@ -239,6 +250,8 @@ class TorchEngine:
 
     def _on_device(self, photos: Floats | Tensor) -> Tensor:
         tensor = torch.from_numpy(photos) if isinstance(photos, np.ndarray) else photos
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            tensor = tensor.pin_memory()  # only such memory is copied while the GPU computes
         tensor = tensor.to(self.device, non_blocking=True)
         if tensor.dim() == 4:
             tensor = tensor.contiguous(memory_format=self._layout)

@@ -163,9 +163,19 @@ class BundleScorer(Scorer):
             bundle, options.labels, options.threshold, dtype, options.precision, options.say,
             keep_own=options.keep_labels,
         )  # fmt: skip
+        self._bundle = bundle
+        self._options = options
         self._usual_batch = bundle.batch_size or DEFAULT_BATCH
         self.batch = options.batch or self._usual_batch
-        how = f"torch {options.device}" if self._runtime == TORCH else f"cpu, onnxruntime {dtype}"
+        how = f"cpu, onnxruntime {dtype}"
+        if self._runtime == TORCH:
+            from ramctl.inference.torch_engine import photos_that_fit
+
+            device = self._torch_runtime.device
+            how = f"{device}, torch {self._torch_runtime.dtype}"
+            self.batch = options.batch or photos_that_fit(
+                device, bundle.preprocess.size, self._usual_batch
+            )
         self.description = f"{how}, batch {self.batch}"
         kind = f"{self._runtime} {options.dtype}"
         self.fingerprint = {"model": bundle.fingerprint, "runtime": kind}
@@ -178,8 +188,6 @@ class BundleScorer(Scorer):
         self._looking = self.preprocess
         if options.boxes:
             self._looking = Preprocess(looking(bundle.preprocess, bundle.preset.model))
-        self._bundle = bundle
-        self._options = options
         # Boxes and captions are made by a torch model, whatever gives the scores.
         self._annotates = options.boxes or options.caption
         self._loading = threading.Lock()

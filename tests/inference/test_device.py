@@ -1,10 +1,15 @@
 """One policy for devices and number formats, whichever command asks."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from ramctl.device import Runtime, choose_device, uses_bf16
+from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, WEIGHTS, Bundle
+from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.onnx_engine import TORCH, choose_runtime
+from ramctl.inference.torch_engine import photos_that_fit
 
 
 def test_a_name_that_is_no_device_is_wrong_usage():
@@ -28,10 +33,61 @@ def test_every_command_says_so(ramctl, tmp_path, command):
 
 def test_auto_is_bf16_only_where_the_processor_has_it_and_the_caller_wants_it():
     cpu = torch.device("cpu")
-    assert not uses_bf16("auto", cpu)
-    assert uses_bf16("auto", cpu, on_cpu=True) == torch.cpu._is_amx_tile_supported()
-    assert uses_bf16("bf16", cpu)
-    assert not uses_bf16("fp32", cpu, on_cpu=True)
+    assert number_format("auto", cpu) == "fp32"
+    has_units = torch.cpu._is_amx_tile_supported()
+    assert number_format("auto", cpu, is_training=True) == ("bf16" if has_units else "fp32")
+    for asked in ("fp32", "bf16", "fp16"):
+        assert number_format(asked, cpu, is_training=True) == asked
     assert Runtime.choose("cpu", "bf16").dtype == "bf16"
-    with pytest.raises(UsageProblem, match="fp32 or bf16"):
+    with pytest.raises(UsageProblem, match="fp32, bf16 or fp16"):
         Runtime.choose("cpu", "int8")
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "tagging", "training"), [(True, "bf16", "bf16"), (False, "fp16", "fp32")]
+)
+def test_a_gpu_computes_in_what_it_does_well(monkeypatch, has_bf16, tagging, training):
+    asked = []
+
+    def is_supported(including_emulation=True):
+        asked.append(including_emulation)
+        return has_bf16
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    cuda = torch.device("cuda")
+    assert number_format("auto", cuda) == tagging
+    assert number_format("auto", cuda, is_training=True) == training
+    assert asked == [False, False]  # an emulated format is no gain
+
+
+def bundle_of(n_bytes: int) -> Bundle:
+    files = {name: {"bytes": 1000} for name in (GRAPH, INT8_GRAPH)}
+    meta = {"files": files | {WEIGHTS: {"bytes": n_bytes}}, "thresholds": {"threshold": 0.5}}
+    return Bundle(Path("x"), meta)
+
+
+@pytest.mark.parametrize(
+    ("asked", "n_bytes", "gpu", "expected"),
+    [
+        ({}, 800_000_000, True, TORCH),  # a large model gains by the GPU
+        ({}, 800_000_000, False, GRAPH),
+        ({}, 20_000_000, True, GRAPH),  # decoding takes longer than a small one
+        ({"device": "cpu"}, 800_000_000, True, GRAPH),
+        ({"runtime": "onnx"}, 800_000_000, True, GRAPH),
+        ({"dtype": "int8"}, 800_000_000, True, INT8_GRAPH),
+        ({"device": "cuda"}, 20_000_000, True, TORCH),
+        ({"dtype": "fp16"}, 20_000_000, False, TORCH),
+        ({"runtime": "torch"}, 20_000_000, False, TORCH),
+    ],
+)
+def test_one_rule_chooses_what_runs_a_model(monkeypatch, asked, n_bytes, gpu, expected):
+    monkeypatch.setattr("ramctl.inference.onnx_engine.has_gpu", lambda: gpu)
+    options = {"runtime": "auto", "device": "auto", "dtype": "auto"} | asked
+    assert choose_runtime(bundle_of(n_bytes), **options) == expected
+
+
+def test_a_gpu_takes_as_many_photos_as_half_of_its_free_memory_holds(monkeypatch):
+    assert photos_that_fit(torch.device("cpu"), 384, 4) == 4
+    for free, size, expected in ((80e9, 384, 64), (4e9, 384, 12), (1e6, 384, 1), (4e9, 224, 36)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80e9))
+        assert photos_that_fit(torch.device("cuda"), size, 1) == expected
