@@ -9,8 +9,11 @@ A rate is STAGE=CORE_MS,GPU_MS,BYTES_IN,BYTES_OUT, each for one image (of train:
 one epoch): milliseconds of one core, milliseconds of one GPU (0: the stage uses none, what its
 model needs is in the cores'), bytes read and written. `--sample` measures all stages by running
 them on a few records with captions, on one core without a GPU, start-up not counted; for training
-on GPUs take `seconds_a_step / photos_a_step` of `ramctl train --dry-run`. Rates that are given
-outrank measured ones. A plan is arithmetic: it knows nothing of machines that fail or wait.
+on GPUs take `seconds_a_step / photos_a_step` of `ramctl train --dry-run`, or let `--tflops` compute
+what the preset takes on GPUs that do so many TFLOP/s in practice (a third to a half of what their
+maker says): cores then only decode photos, in the time that `--decode-ms` says. Rates that are
+given outrank computed ones, and these measured ones. A plan is arithmetic: it knows nothing of
+machines that fail or wait.
 """
 
 import argparse
@@ -188,8 +191,11 @@ def run_stages(captions: Path, folder: Path, root: Path, model: str) -> dict[str
     return {name: (seconds[name], *moved[name]) for name in seconds}
 
 
-def measure(sample: Path, root: Path, model: str, preset: str) -> dict[str, Rate]:
-    """The rates of all stages: what the whole sample takes more than its first records do."""
+def measure(sample: Path, root: Path, model: str, preset: str | None) -> dict[str, Rate]:
+    """The rates of all stages: what the whole sample takes more than its first records do.
+
+    Without a preset nothing is trained, and the rate of that is 0.
+    """
     lines = [line for line in sample.read_bytes().splitlines(keepends=True) if line.strip()]
     n = len(lines) - FEW
     if n < 1:
@@ -202,7 +208,7 @@ def measure(sample: Path, root: Path, model: str, preset: str) -> dict[str, Rate
             captions = folder / "captions.jsonl"
             captions.write_bytes(b"".join(own))
             found.append(run_stages(captions, folder, root, model))
-        trained = train_rate(Path(place) / "all" / "parsed", root, preset)
+        trained = train_rate(Path(place) / "all" / "parsed", root, preset) if preset else 0.0
     photos = [root / json.loads(line)["image"] for line in lines]
     photo_bytes = sum(path.stat().st_size for path in photos) / len(photos)
     rates = {"train": Rate(trained, 0.0, photo_bytes)}
@@ -271,12 +277,17 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", type=Path, help="folder of its photos")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--preset", default="mini")
+    parser.add_argument("--tflops", type=float, help="of one GPU, in practice")
+    parser.add_argument("--labels", type=int, default=4585, help="of the model")
+    parser.add_argument("--decode-ms", type=float, default=10.0, help="of one core, for one photo")
     parser.add_argument("--save", type=Path, help="write the rates as JSON")
     given = parser.parse_args(arguments)
     if given.cores < 1 or given.gpus < 0 or given.storage <= 0 or min(given.images) < 1:
         parser.error("cores, storage and images are at least 1, GPUs at least 0")
-    if not (given.rate or given.rates or given.sample):
-        parser.error("no rates: give --rate, --rates or --sample")
+    if not (given.rate or given.rates or given.sample or given.tflops):
+        parser.error("no rates: give --rate, --rates, --sample or --tflops")
+    if min(given.tflops or 1, given.decode_ms, given.labels) <= 0:
+        parser.error("TFLOP/s, milliseconds and labels are more than 0")
     return given
 
 
@@ -287,7 +298,15 @@ def collect_rates(given: argparse.Namespace) -> dict[str, Rate]:
         rates |= {name: Rate(**own) for name, own in json.loads(given.rates.read_text()).items()}
     if given.sample:
         root = given.root or given.sample.parent
-        rates |= measure(given.sample, root, given.model, given.preset)
+        preset = None if given.tflops else given.preset
+        rates |= measure(given.sample, root, given.model, preset)
+    if given.tflops:
+        from flops import count  # torch
+
+        for stage, gflop in count(given.preset, given.labels).items():
+            moved = rates.get(stage, Rate(0.0))
+            core_s, gpu_s = given.decode_ms / 1e3, gflop / given.tflops / 1e3
+            rates[stage] = Rate(core_s, gpu_s, moved.bytes_in, moved.bytes_out)
     rates |= dict(given.rate)
     return {stage: rates[stage] for stage in STAGES if stage in rates}
 

@@ -2,6 +2,7 @@
 
 import json
 
+import flops
 import pytest
 import scale_plan
 from scale_plan import Machines, Rate, plan, plan_stage, read_rate, stage_limits
@@ -104,3 +105,20 @@ def test_a_few_records_give_rates_of_all_stages(tmp_path, tiny_bundle, capsys):
     first = capsys.readouterr().out
     assert scale_plan.main(["--cores", "4", "--rates", str(saved)]) == 0
     assert capsys.readouterr().out == first
+
+
+def test_gpus_take_the_products_of_the_model_and_cores_the_decoding(tmp_path):
+    # Swin-B takes 15.4 G multiply-adds at 224 px (Liu et al. 2021, table 1): with one label there
+    # is little beside it. Backward takes twice as much as forward.
+    preset = tmp_path / "swin.toml"
+    preset.write_text('base = "ram-swin-b"\n[model]\ncaptioning = false\n')
+    gflop = flops.count(str(preset), 8)
+    assert gflop["tag"] == gflop["detect"] == gflop["generate"]
+    assert 2 * 15.4 < gflop["tag"] < 2 * 15.4 * 1.06
+    assert gflop["train"] == pytest.approx(3 * gflop["tag"] + flops.CLIP_B16, rel=0.03)
+    arguments = ["--cores", "64", "--gpus", "8", "--tflops", "100", "--preset", str(preset)]
+    given = scale_plan.read_arguments([*arguments, "--labels", "8", "--rate", "parse=1"])
+    rates = scale_plan.collect_rates(given)
+    assert rates["train"].core_s == 0.01
+    assert rates["train"].gpu_s == pytest.approx(gflop["train"] / 1e5)
+    assert list(rates) == ["parse", "train", "generate", "detect", "tag"]
