@@ -217,6 +217,7 @@ class DataConfig:
     workers: int
     seed: int
     augment: AugmentConfig
+    shuffled_shards: int = 0  # archives whose photos are mixed at a time; 0: all photos are
     # clip: train with CLIP's mean and std but tag with those of [preprocess], as the authors do.
     photo_constants: Literal["preprocess", "clip"] = "preprocess"
 

@@ -328,5 +328,6 @@ class Job:
         sampler = Sampler(
             ids, data.batch_size, data.accumulation, data.seed,
             data.drop_last and len(ids) >= a_step, context.world.rank, context.world.size,
+            self.records.shards[ids], data.shuffled_shards,
         )  # fmt: skip
         return Trainer(task, self.training, sampler, runtime=context.runtime, world=context.world)

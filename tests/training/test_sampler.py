@@ -93,3 +93,21 @@ def test_at_another_number_of_processes_each_record_still_comes_once(
         assert sorted(taken) == ids.tolist()
     left = (position.epoch + 1) * later[0].steps_an_epoch - later[0].steps_until(position)
     assert left == len(rest[0])
+
+
+def test_shards_are_mixed_a_few_at_a_time_and_all_in_an_epoch():
+    shards = np.repeat(np.arange(10, dtype=np.uint32) * 7, 30)  # ten shards of thirty records
+    ids = np.arange(1000, 1300)
+    mixed = np.random.default_rng(0).permutation(300)  # records of a shard need not be neighbours
+    sampler = Sampler(ids[mixed], 8, seed=3, shards=shards[mixed], window=4)
+    of_record = dict(zip(ids[mixed].tolist(), shards[mixed].tolist(), strict=True))
+    for epoch in (0, 1):
+        order = sampler.order(epoch).tolist()
+        assert sorted(order) == ids.tolist()
+        windows = [{of_record[i] for i in order[at : at + 120]} for at in (0, 120, 240)]
+        assert list(map(len, windows)) == [4, 4, 2] and len(set.union(*windows)) == 10
+        first = [of_record[i] for i in order[:120]]
+        assert first != sorted(first)  # mixed within
+    assert sampler.order(0).tolist() != sampler.order(1).tolist()
+    again = Sampler(ids[mixed], 5, seed=3, rank=1, world=2, shards=shards[mixed], window=4)
+    assert again.order(1).tolist() == sampler.order(1).tolist()

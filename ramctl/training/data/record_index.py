@@ -80,6 +80,7 @@ class RecordIndex:
             "told": np.frombuffer(json.dumps(told).encode("ascii"), np.uint8),
             "training": scanned.training_ids,
             "held_out": scanned.held_out_ids,
+            "shards": scanned.shards,
         }
         with replacing(self.path) as stream:
             np.savez(stream, **arrays)
@@ -91,7 +92,7 @@ class RecordIndex:
                 if told["facts"] != facts:
                     return None
                 records = RecordFile(self.sources, [file[name] for name in COLUMNS])
-                ids = file["training"], file["held_out"]
+                ids = file["training"], file["held_out"], file["shards"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None  # not written yet, or damaged
         kinds = Counter({(tag, kind): number for tag, kind, number in told["kinds"]})

@@ -32,7 +32,8 @@ class Sampler:
     """Splits the shuffled records into steps, steps into passes, passes among the ranks.
 
     A step has `batch` * `accumulation` records a rank; the last step of an epoch has what is left,
-    or is dropped with `drop_last`, unless it is the only one.
+    or is dropped with `drop_last`, unless it is the only one. With `window`, the records of so many
+    shards are mixed at a time: photos of a few archives are read, and then of others.
     """
 
     ids: NDArray[np.int64]  # the records that are trained on
@@ -42,6 +43,8 @@ class Sampler:
     drop_last: bool = False
     rank: int = 0
     world: int = 1
+    shards: NDArray[np.uint32] | None = None  # of each record
+    window: int = 0  # 0: all records are mixed
 
     @property
     def records_a_step(self) -> int:
@@ -60,7 +63,12 @@ class Sampler:
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The records in the order of an epoch."""
         random = np.random.default_rng([self.seed, epoch])
-        return self.ids[random.permutation(len(self.ids))]
+        order = random.permutation(len(self.ids))
+        if self.window and self.shards is not None:
+            names, own = np.unique(self.shards, return_inverse=True)
+            windows = random.permutation(len(names)) // self.window
+            order = order[np.argsort(windows[own[order]], kind="stable")]
+        return self.ids[order]
 
     def steps(self, start: Position) -> Iterator[StepPlan]:
         """The steps from a position on, without end."""
