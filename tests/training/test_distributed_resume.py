@@ -1,6 +1,7 @@
 """Runs that are stopped and go on at another number of processes, and other people's shards."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,11 +9,13 @@ import tarfile
 import time
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from tests.faults.test_workers import workers_of
 from tests.training.conftest import DATA, training_records, write_records
-from tests.training.test_distributed import ENVIRONMENT, TORCHRUN
+from tests.training.test_distributed import ENVIRONMENT, TORCHRUN, torchrun
 from tests.training.test_train_command import assert_same_weights
 
 
@@ -70,14 +73,47 @@ def test_a_terminated_run_goes_on_at_another_number_of_processes(
     assert rates[-1] < 1.2e-5
 
 
-def test_photos_in_shards_and_in_files_train_alike(train, tmp_path):
+def write_shards(folder: Path, n_shards: int) -> list[dict]:
+    """Records whose photos are in that many archives, but for each second one, which is a file."""
     rows = training_records()
-    with tarfile.open(tmp_path / "shard-0000.tar", "w") as shard:
-        for row in rows[::2]:
-            shard.add(DATA / row["image"], row["image"].split("/")[-1])
-    mixed = [{**row, "image": str(DATA / row["image"])} for row in rows]
-    for row in mixed[::2]:
-        row["image"] = f"{tmp_path}/shard-0000.tar#{row['image'].split('/')[-1]}"
+    for number in range(n_shards):
+        with tarfile.open(folder / f"shard-000{number}.tar", "w") as shard:
+            for row in rows[::2][number::n_shards]:
+                name = row["image"].split("/")[-1]
+                shard.add(DATA / row["image"], name)
+                row["image"] = f"{folder}/shard-000{number}.tar#{name}"
+    for row in rows[1::2]:
+        row["image"] = str(DATA / row["image"])
+    return rows
+
+
+@pytest.mark.slow
+def test_two_killed_processes_resume_to_the_same_weights_bit_for_bit(tiny_options, tmp_path):
+    records = write_records(tmp_path / "shards.jsonl", write_shards(tmp_path, 3))
+    arguments = [
+        records, "--steps", 25, "--save-every", 2, "--device", "cpu", *tiny_options,
+        "--set", "training.batch_size=2", "--set", "training.ema=0.9", "-j", 1,
+        "--set", "model.tag_decoder.dropout=0.1", "--set", "training.shuffled_shards=2",
+    ]  # fmt: skip
+    whole = torchrun([*arguments, "--out", "whole"], tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        [*TORCHRUN, *map(str, arguments), "--out", "killed"],
+        cwd=tmp_path, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
+    )  # fmt: skip
+    while process.poll() is None and not list(tmp_path.glob("killed.work/checkpoints/*.pt")):
+        time.sleep(0.005)
+    for pid in (process.pid, *workers_of(process)):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    resumed = torchrun(["--out", "killed", "--resume", "--device", "cpu", "-j", 1], tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "continuing after step" in resumed.stderr
+    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_photos_in_shards_and_in_files_train_alike(train, tmp_path):
+    rows, mixed = training_records(), write_shards(tmp_path, 1)
     options = ["--steps", 3, "--set", "training.batch_size=4"]
     one = train(write_records(tmp_path / "files.jsonl", rows), "--out", "one", *options)
     shards = write_records(tmp_path / "shards.jsonl", mixed)
