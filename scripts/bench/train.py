@@ -2,8 +2,10 @@
 """Training speed of the loop against a bare PyTorch loop over the same modules, in one run.
 
 Two copies of one model see the same batches in turn, in alternating order; the bare loop is
-forward, losses, backward, clipping and AdamW and nothing else. Figures are medians. `--runs DIR`
-also writes them as JSON.
+forward, losses, backward, clipping and AdamW and nothing else. Figures are medians. Then:
+checkpoints (how long one stops training, how long it is written beside it), loading (photos with
+augmentation as batches, against decoding and augmenting alone), and start-up (reading records, and
+what a resumed run or a further process takes). `--runs DIR` also writes the figures as JSON.
 
     scripts/bench/train.py --preset mini --batch 64 --labels 1600 --repeat 15
 """
@@ -14,6 +16,7 @@ import json
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,14 +28,22 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ramctl.device import Runtime
+from ramctl.labels import LabelSystem
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.model.ram import RAM
-from ramctl.training.data.batches import Batch
-from ramctl.training.data.sampler import Sampler
+from ramctl.training.checkpoint import CheckpointWriter
+from ramctl.training.data.annotations import read_annotation
+from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
+from ramctl.training.data.batches import Batch, TrainingSet
+from ramctl.training.data.record_file import Source, scan_records
+from ramctl.training.data.record_index import RecordIndex
+from ramctl.training.data.sampler import Position, Sampler
+from ramctl.training.data.silence import Silence
+from ramctl.training.data.targets import Targets
 from ramctl.training.objectives.task import Counts, TrainingTask
 from ramctl.training.optimiser import build_optimiser
-from ramctl.training.train import Pace, Trainer
+from ramctl.training.train import SAVE_EVERY_S, Pace, Trainer
 
 VOCABULARY, PIECES = 4000, 16
 
@@ -137,6 +148,94 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     }  # fmt: skip
 
 
+def checkpoints(options: argparse.Namespace) -> dict[str, object]:
+    """What a checkpoint costs, of the model and its two moments."""
+    task = build(options)
+    batch = make_batch(task, options)
+    sampler = Sampler(np.arange(1 << 20), len(batch.targets))
+    runtime = Runtime(torch.device("cpu"))
+    trainer = Trainer(task, read_preset(options).training, sampler, runtime=runtime)
+    with tempfile.TemporaryDirectory() as folder:
+        pace = Pace(1 << 30, Path(folder), save_every=1 << 30)
+        next(trainer.events(lambda plans: ((plan, [batch]) for plan in plans), pace))
+        stops, whole, size = [], [], 0
+        for number in range(options.repeat):
+            writer = CheckpointWriter(Path(folder))
+            start = time.perf_counter()
+            writer.start(number, trainer.state())
+            stops.append(time.perf_counter() - start)
+            writer.wait()
+            whole.append(time.perf_counter() - start)
+            size = max(path.stat().st_size for path in Path(folder).iterdir())
+    stop = statistics.median(stops)
+    return {
+        "MB": round(size / 1e6, 1),
+        "seconds that stop training": stop,
+        "seconds until it is on the disk": statistics.median(whole),
+        "share of training's time, one every five minutes": stop / SAVE_EVERY_S,
+    }
+
+
+def loading(folder: Path, number: int) -> dict[str, float]:
+    """Photos/s as batches with augmentation, and decoded and augmented by a bare loop."""
+    preset = load_preset("ram-swin-b", ["training.distill=[]"])
+    photos = sorted(path for path in folder.rglob("*.jpg"))[:number]
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "records.jsonl"
+        rows = [{"image": str(photo.resolve()), "tags": ["dog"]} for photo in photos]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        found = scan_records([Source.of(str(path), None)], print, "train", hold_out=False)
+        augmented = TrainingPhoto(training_preprocess(preset), preset.training.data.augment)
+        targets = Targets(LabelSystem.from_tags(["dog"]))
+        training_set = TrainingSet(
+            found.records, targets, preset.training, augmented, None, None, None, (),
+            Silence.of_nobody(1), 0,
+        )  # fmt: skip
+        sampler = Sampler(found.training_ids, 32)
+        seconds: dict[str, list[float]] = {"ours": [], "bare": []}
+        for _ in range(3):
+            start = time.process_time()
+            steps = training_set.batches(sampler.steps(Position()))
+            for _ in range(sampler.steps_an_epoch):
+                next(steps)
+            seconds["ours"].append(time.process_time() - start)
+            notes = [read_annotation(found.records[i]) for i in range(len(photos))]
+            start = time.process_time()
+            for index, note in enumerate(notes):
+                augmented(note, np.random.default_rng([0, index]))
+            seconds["bare"].append(time.process_time() - start)
+    rates = {name: len(photos) / statistics.median(own) for name, own in seconds.items()}
+    return {f"{name}, photos/s": rate for name, rate in rates.items()} | {
+        "ours / bare": rates["ours"] / rates["bare"]
+    }
+
+
+def start_up(n_records: int) -> dict[str, float]:
+    """Seconds to read records, and to read what an earlier run or the first process found."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "records.jsonl"
+        Path(place, "0.jpg").touch()
+        with path.open("w") as stream:
+            for number in range(n_records):
+                row = {
+                    "image": f"{number}.jpg" if number else "0.jpg",
+                    "captions": ["A brown dog runs across a field of grass in the sun."],
+                    "caption_tags": [["dog", "field", "grass", "sun", "run", "brown"]],
+                    "tags": ["dog", "field", "grass", "sun", "run", "brown"],
+                }
+                stream.write(json.dumps(row) + "\n")
+        sources = [Source.of(str(path), None)]
+        index = RecordIndex(Path(place) / "kept.index", sources, {})
+        seconds = []
+        for _ in range(2):
+            start = time.perf_counter()
+            index.scanned(
+                lambda tell: scan_records(sources, tell, "train", hold_out=True), print, keep=True
+            )
+            seconds.append(time.perf_counter() - start)
+    return {"first": seconds[0], "resumed, or a further process": seconds[1]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="mini")
@@ -144,6 +243,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeat", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--photos", type=Path, help="folder of JPEGs, to measure loading")
+    parser.add_argument("--number", type=int, default=200, help="of them")
+    parser.add_argument("--records", type=int, nargs="*", default=[1000, 1_000_000])
     parser.add_argument("--runs", type=Path, help="folder for the record of this run")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -153,7 +255,13 @@ def main() -> None:
         "machine": platform.processor() or platform.machine(),
         "versions": {"torch": torch.__version__, "timm": timm.__version__},
         **measure(options),
+        "checkpoints": checkpoints(options),
+        "start-up, seconds": {
+            f"{number:,} records": start_up(number) for number in options.records
+        },
     }
+    if options.photos is not None:
+        facts["loading"] = loading(options.photos, options.number)
     shown = {key: value for key, value in facts.items() if not key.startswith("seconds")}
     print(json.dumps(shown, indent=2))
     if options.runs is not None:
