@@ -93,6 +93,11 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
                 "Steps between checkpoints [default: one every 5 minutes].",
                 type=click.IntRange(1),
             ),
+            option(
+                "--keep [epochs|best]",
+                "epochs: also write OUT-epoch-N; best: OUT is the model of the best validation.",
+                multiple=True,
+            ),
             options.max_time,
             options.rejects,
             options.strict,

@@ -63,6 +63,7 @@ class TrainOptions(RunPaths):
     restart: bool = False
     save_every: int | None = None
     val_every: int | None = None
+    keep: tuple[str, ...] = ()  # epochs: a bundle of each; best: that of the best validation
     max_time: float | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -97,6 +98,7 @@ class WorkFolder:
         self.path = work_path(out)
         self.plan_file = self.path / PLAN
         self.checkpoints = self.path / "checkpoints"
+        self.best = self.path / "best"  # the bundle of the best validation so far
         self.features = self.path / "features"  # unless `--cache` names a folder
 
     def is_finished(self) -> bool:

@@ -62,11 +62,13 @@ def fill_untrained_labels(model: RAM, trained: torch.Tensor | None) -> None:
                 part[words.to(part.device)] = torch.from_numpy(rows).to(part.device)
 
 
-def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) -> None:
+def publish(
+    out: Path, job: Job, scored: Scored | None, measured: JsonObject, name: str | None = None
+) -> None:
     """Write the bundle; an older one at `out` is replaced only when the new one is complete.
 
     `scored` are the validation photos, which choose the thresholds, and `measured` is what the
-    model card says of them.
+    model card says of them; `name` is its title, that of the folder if not given.
     """
     model, preset = job.trainer.model.cpu().eval(), job.preset
     provenance = _provenance(job, measured)
@@ -100,7 +102,7 @@ def publish(out: Path, job: Job, scored: Scored | None, measured: JsonObject) ->
             job.context.say(
                 "no model.onnx written: it needs the extra [onnx] (ramctl convert adds it later)"
             )
-        card = _model_card(out.name, preset, labels, provenance)
+        card = _model_card(name or out.name, preset, labels, provenance)
         (writer.path / CARD).write_text(card, encoding="utf-8")
 
 

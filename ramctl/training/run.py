@@ -5,9 +5,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from ramctl.checkpoints.bundle import META, Bundle, BundleWriter
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
 from ramctl.records.files import output_lock
@@ -32,6 +34,7 @@ from ramctl.training.train import Pace
 from ramctl.training.validation import Scored
 
 LOG_EVERY_S = 60.0
+MAP = "validation_mAP"  # in what is measured: over the labels with evidence
 RESUME_HINT = "continue with --resume"
 
 
@@ -185,6 +188,7 @@ class _Run:
             save_every=options.save_every,
             validate=(lambda: self._validation_event(job)) if len(job.validation) else None,
             validate_every=options.val_every,
+            on_epoch=(lambda: self._keep_epoch(job)) if "epochs" in options.keep else None,
             should_stop=lambda: self.stop.is_due,
         )
         log_files = (options.events, options.tensorboard) if self.world.is_main else (None, None)
@@ -227,7 +231,27 @@ class _Run:
 
     def _validation_event(self, job: Job) -> ValidationEvent | None:
         validated = self._validate(job, job.trainer.runtime)
-        return None if validated is None else validated[1]
+        event = None if validated is None else validated[1]
+        if "best" in self.options.keep:
+            is_better = event is not None and event.map > self._best_map()
+            if self.world.sums({"better": is_better}, job.trainer.runtime.device)["better"]:
+                self._write(job, self.work.best)
+        return event
+
+    def _best_map(self) -> float:
+        """The mAP of the best model that is kept; below all where none is."""
+        if not (self.work.best / META).is_file():
+            return -1.0
+        return float(Bundle.open(self.work.best).meta["provenance"]["measured"][MAP])
+
+    def _keep_epoch(self, job: Job) -> None:
+        out = self.options.out
+        self._write(job, out.with_name(f"{out.name}-epoch-{job.trainer.position.epoch}"))
+
+    def _write(self, job: Job, path: Path) -> None:
+        """Write the model as it is now as a bundle, and leave it as it was."""
+        with job.trainer.undoing(), job.trainer.final_weights():
+            self._publish_as(job, path)
 
     def _validate(self, job: Job, runtime: Runtime) -> tuple[Scored, ValidationEvent] | None:
         """The scored validation photos, in the first process; None also when they tell nothing,
@@ -258,19 +282,34 @@ class _Run:
 
         Every process measures; the first one writes.
         """
-        trainer, model = job.trainer, job.trainer.model
+        trainer, out = job.trainer, self.options.out
         with trainer.final_weights():
-            fill_untrained_labels(model, trainer.task.tagging.trained)
-            round_weights(model)
-            scored, measured = self._measure(job)
-            if not self.world.is_main:
-                return
-            publish(self.options.out, job, scored, measured)
-        self.report.extra |= {"out": str(self.options.out), "steps": trainer.step, **measured}
+            measured = self._publish_as(job, out)
+        if not self.world.is_main:
+            return
+        if self._best_map() > measured.get(MAP, -1.0):
+            best = Bundle.open(self.work.best)
+            with BundleWriter(out) as writer:
+                writer.link_files(best)
+            measured = best.meta["provenance"]["measured"]
+            self.report.say(f"best: mAP {measured[MAP]} after step {measured['step']}")
+        self.report.extra |= {"out": str(out), "steps": trainer.step, **measured}
         self.work.remove()
         self.report.say(f"wrote {self.options.out}")
 
-    def _measure(self, job: Job) -> tuple[Scored | None, JsonObject]:
+    def _publish_as(self, job: Job, path: Path) -> JsonObject:
+        """Round the model as a bundle stores it, measure it, and write it in the first process;
+        what the card says of it."""
+        trainer = job.trainer
+        fill_untrained_labels(trainer.model, trainer.task.tagging.trained)
+        round_weights(trainer.model)
+        name = "final" if path == self.options.out else path.name
+        scored, measured = self._measure(job, name)
+        if self.world.is_main:
+            publish(path, job, scored, {"step": trainer.step} | measured, self.options.out.name)
+        return measured
+
+    def _measure(self, job: Job, name: str) -> tuple[Scored | None, JsonObject]:
         """The scored validation photos, if there are any, and what the model card says of them."""
         if not len(job.validation):
             self.report.say(
@@ -282,10 +321,10 @@ class _Run:
         if validated is None:
             return None, {"validation": "none: the photos held out tell nothing"}
         scored, event = validated
-        self.report.say(f"final {event.describe()}")
+        self.report.say(f"{name} {event.describe()}")
         measured = {
             "validation": self.plan.val or "photos held out of the records, never trained on",
-            "validation_mAP": round(event.map, 4),
+            MAP: round(event.map, 4),
             "validation_labels": event.classes,
             "validation_photos": event.photos,
         }

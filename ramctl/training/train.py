@@ -49,6 +49,7 @@ class Pace:
     # Called in every process; the first has the event, if the photos tell anything.
     validate: Callable[[], ValidationEvent | None] | None = None
     validate_every: int | None = None  # steps, besides the ends of epochs
+    on_epoch: Callable[[], None] | None = None  # at each end but the last, in every process
     should_stop: Callable[[], bool] = field(default=lambda: False)
 
 
@@ -131,6 +132,8 @@ class Trainer:
                     validated = pace.validate()
                 if validated is not None:
                     yield validated
+            if pace.on_epoch and self.position.epoch > epoch and not is_last:
+                pace.on_epoch()
         steps.close()  # type: ignore[attr-defined]
 
     def _step(self, plan: StepPlan, batches: list[Batch], pace: Pace) -> StepEvent:
@@ -231,6 +234,18 @@ class Trainer:
         finally:
             if own:
                 own.copy_to(self.model)
+
+    @contextmanager
+    def undoing(self) -> Iterator[None]:
+        """Undo in the end whatever is done to the model's weights."""
+        kept = {name: tensor.detach().clone() for name, tensor in weights_of(self.model).items()}
+        try:
+            yield
+        finally:
+            self.model.to(self.runtime.device)
+            with torch.no_grad():
+                for name, tensor in weights_of(self.model).items():
+                    tensor.copy_(kept[name])
 
     def state(self) -> State:
         """Everything that the next step depends on; the tensors are the run's own."""

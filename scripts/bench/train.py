@@ -27,7 +27,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ramctl.device import Runtime
+from ramctl.device import Runtime, set_up_cpu
 from ramctl.labels import LabelSystem
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, nargs="*", default=[1000, 1_000_000])
     parser.add_argument("--runs", type=Path, help="folder for the record of this run")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    set_up_cpu(options.threads)
     torch.manual_seed(0)
     facts = {
         "command": " ".join(sys.argv),

@@ -256,6 +256,30 @@ def test_steps_that_time_leaves_are_in_the_exit_code_and_the_statistics(
     assert stats_of("--resume") == (0, False, None)
 
 
+def test_kept_epochs_and_the_best_model_change_nothing_of_the_run(train, command, parsed, tmp_path):
+    arguments = [
+        parsed, "--val", parsed, "--epochs", 4, "--set", "training.batch_size=3",
+        "--set", "training.ema=0.9", "--set", "training.lr=0.05", "--events", "e.jsonl",
+    ]  # fmt: skip
+    assert train(*arguments, "--out", "plain").returncode == 0
+    kept = train(*arguments, "--out", "kept", "--keep", "epochs", "--save-every", 1)
+    assert kept.returncode == 0, kept.stderr
+    assert_same_weights(tmp_path / "plain", tmp_path / "kept")
+    epochs = [Bundle.open(tmp_path / f"kept-epoch-{n}", verify=True) for n in (1, 2, 3)]
+    assert not (tmp_path / "kept-epoch-4").exists()  # that is the last
+    measured = [bundle.meta["provenance"]["measured"] for bundle in epochs]
+    assert [facts["step"] for facts in measured] == [3, 6, 9]
+    tagged = command("tag", "--model", epochs[0].path, DATA / "photos" / "horses.jpg")
+    assert tagged.returncode == 0, tagged.stderr
+    best = train(*arguments, "--out", "best", "--keep", "best")
+    assert best.returncode == 0, best.stderr
+    plain = Bundle.open(tmp_path / "plain").meta["provenance"]["measured"]
+    every = [*measured, plain]
+    found = Bundle.open(tmp_path / "best").meta["provenance"]["measured"]
+    assert found["validation_mAP"] == max(facts["validation_mAP"] for facts in every)
+    assert not (tmp_path / "best.work").exists()
+
+
 def test_an_existing_bundle_is_replaced_when_the_new_one_is_complete(train, parsed, tmp_path):
     train(parsed, "--out", "x", "--steps", 1)
     first = Bundle.open(tmp_path / "x").fingerprint
