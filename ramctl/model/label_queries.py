@@ -47,6 +47,9 @@ class RowLayout:
 
     def split(self, rows: Tensor) -> LabelParts:
         """The parts of rows (..., width); rows of text alone are unseen labels."""
+        if self.width == self.text:  # an exported split would copy hundreds of MB of descriptions
+            nothing = rows[..., :0]
+            return LabelParts(rows, nothing, nothing, nothing)
         if rows.shape[-1] == self.text:
             rows = F.pad(rows, (0, self.width - self.text))
         return LabelParts(*torch.split(rows, [self.text, self.own, self.head, self.bias], -1))
@@ -154,8 +157,9 @@ class DescriptionWeighting(nn.Module):
     ) -> Tensor:
         """Softmax over each label's descriptions, (B, L, M); `absent` (L, M) marks missing ones."""
         direction = F.normalize(global_feature, dim=-1)
-        scores = self.log_scale.exp() * (direction @ descriptions.flatten(0, 1).t())
-        scores = scores.view(-1, *descriptions.shape[:2])
+        # Descriptions come first: the other way round the exported graph would turn a copy of them.
+        scores = descriptions.flatten(0, 1) @ (self.log_scale.exp() * direction).t()  # (L M, B)
+        scores = scores.t().unflatten(1, descriptions.shape[:2])
         if absent is not None:
             scores = scores.masked_fill(absent, float("-inf"))
         return scores.softmax(-1)

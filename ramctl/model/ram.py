@@ -205,7 +205,9 @@ class RAM(nn.Module):
             states = self.label_queries(parts.text)[None]
             likeness = None if self.prior is None else self.prior.prepare(parts.text)
             return PreparedLabels(parts, self.tag_decoder.prepare(states), None, likeness)
-        return PreparedLabels(parts, None, (parts.text == 0).all(-1))
+        # Rows of zeros. A comparison of each number would be a copy of all in the exported graph.
+        absent = torch.linalg.vector_norm(parts.text, ord=1, dim=-1) == 0
+        return PreparedLabels(parts, None, absent)
 
     def tag_logits(self, encoded: Encoded, labels: Tensor | PreparedLabels) -> Tensor:
         """Logits (B, L) of rows or prepared labels."""
