@@ -273,7 +273,8 @@ class Trainer:
             for name, tensor in weights_of(self.model).items():
                 tensor.copy_(state["model"][name])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
+        if self.scaler.is_enabled() and state.get("scaler"):  # else the run had another format
+            self.scaler.load_state_dict(state["scaler"])
         if self.averaged:
             for name, tensor in self.averaged.tensors.items():
                 tensor.copy_(state["averaged"][name])
