@@ -4,7 +4,7 @@ import pytest
 
 from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.english.pos_tagger import PosTagger
-from ramctl.parsing.english.rules import corrections, exclusions, verbs
+from ramctl.parsing.english.rules import attributes, corrections, exclusions, nouns, verbs
 from ramctl.parsing.english.rules.apply import apply_rules
 from ramctl.parsing.english.rules.sentence import clean
 
@@ -13,6 +13,10 @@ ROWS = [
     *corrections.WORDS,
     *corrections.RULES,
     *exclusions.RULES,
+    *attributes.ADJECTIVE_RULES,
+    *attributes.PAIR_RULES,
+    *nouns.HEADS,
+    *nouns.MODIFIERS,
     *verbs.RULES,
 ]
 

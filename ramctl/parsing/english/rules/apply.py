@@ -5,6 +5,7 @@ from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.english.dictionary.wordnet import VERB
 from ramctl.parsing.english.rules import (
     attributes,
+    compounds,
     corrections,
     exclusions,
     nouns,
@@ -29,7 +30,7 @@ def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findin
     # contain an excluded word.
     corrections.correct(read, lexicon)
     exclusions.exclude_words(read, lexicon)
-    nouns.find_compounds(read, lexicon)
+    compounds.find_compounds(read, lexicon)
     findings = Findings(read, lexicon)
     i = 0
     while i < len(read):

@@ -2,6 +2,8 @@
 
 from ramctl.parsing.english.dictionary.lexicon import word_set
 from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Findings, Sentence
+from ramctl.parsing.english.rules.table import Reading
+from ramctl.parsing.rule_table import RuleTable
 
 SECOND_PARTS = word_set("second_parts")
 GIVES_FIRST_PART = word_set("gives_first_part")
@@ -15,23 +17,80 @@ LIGHTNESS = frozenset({"dark", "light", "bright", "pale", "deep"})
 
 def adjective(findings: Findings, i: int) -> int:
     """Note the attribute at an index; returns the index after it."""
+    return _by_rows(findings, ADJECTIVE_RULES, i)
+
+
+def with_second_part(findings: Findings, i: int) -> int:
+    """Note "snow" for "snow covered" but "heart shaped" whole; returns the index after both."""
+    return _by_rows(findings, PAIR_RULES, i)
+
+
+def _by_rows(findings: Findings, rules: "RuleTable[Reading]", i: int) -> int:
+    for rule in rules.rows_at(findings.sentence.words[i]):
+        end = rule.pattern(findings, i)
+        if end is not None:
+            findings.read.add(rule.name)
+            return end
+    return i + 1
+
+
+def _black_and_white(findings: Findings, i: int) -> int | None:
+    sentence, end = findings.sentence, i + 3
+    if sentence.words[i + 1 : end] != ["and", "white"]:
+        return None
+    if _is_of_picture(findings, i) or len(sentence) == 3:
+        findings.add(i, end, "black and white", "attribute", "black and white picture")
+    else:
+        findings.add(i, i + 1, "black", "attribute", "colour")
+        findings.add(i + 2, end, "white", "attribute", "colour")
+    return end
+
+
+def _is_of_picture(findings: Findings, i: int) -> bool:
+    """Whether "black and white" is how a picture is: "a black and white photo", "..., in ..."."""
+    sentence, end, pictures = findings.sentence, i + 3, word_set("pictures")
+    k = end
+    while sentence.tag(k) in ADJECTIVES | {"VBN", "VBG", "NN", "CD"} and (
+        sentence.word(k) not in pictures and k < end + 3
+    ):
+        k += 1
+    if sentence.word(k) in pictures:
+        return True
+    at_end = sentence.tag(end) in ("", ".", ",", "IN", ":")
+    stands_alone = at_end and (sentence.word(i - 1) in ("in", ",") or i == 0)
+    return stands_alone and not pictures.isdisjoint(sentence.words)
+
+
+def _phrase(findings: Findings, i: int) -> int | None:
+    pair = f"{findings.sentence.words[i]} {findings.sentence.word(i + 1)}"
+    if pair not in findings.lexicon.attribute_phrases:
+        return None
+    findings.add(i, i + 2, pair, "attribute", "attribute phrase")
+    return i + 2
+
+
+def _lightness(findings: Findings, i: int) -> int | None:
+    sentence, lexicon = findings.sentence, findings.lexicon
+    is_of_color = sentence.word(i + 1) in lexicon.colors or sentence.tag(i + 2) == "colored"
+    return i + 1 if is_of_color else None
+
+
+def _color(findings: Findings, i: int) -> int | None:
+    word = findings.sentence.words[i]
+    if word not in findings.lexicon.colors:
+        return None
+    findings.add(i, i + 1, word, "attribute", "colour")
+    return i + 1
+
+
+def _look(findings: Findings, i: int) -> int | None:
     sentence, lexicon = findings.sentence, findings.lexicon
     word = sentence.words[i]
-    if word == "black" and sentence.words[i + 1 : i + 3] == ["and", "white"]:
-        return _black_and_white(findings, i)
-    after = sentence.word(i + 1)
-    pair = f"{word} {after}"
-    if pair in lexicon.attribute_phrases:
-        findings.add(i, i + 2, pair, "attribute", "attribute phrase")
-        return i + 2
-    if word in LIGHTNESS and (after in lexicon.colors or sentence.tag(i + 2) == "colored"):
-        return i + 1
-    if word in lexicon.colors:
-        findings.add(i, i + 1, word, "attribute", "colour")
-    elif sentence.tags[i] == "JJ" and lexicon.is_attribute(word) and (
-        word in lexicon.visible_adjectives or not _describes_nothing(findings, i)
-    ):  # fmt: skip
-        findings.add(i, i + 1, word, "attribute", "adjective")
+    if sentence.tags[i] != "JJ" or not lexicon.is_attribute(word):
+        return None
+    if word not in lexicon.visible_adjectives and _describes_nothing(findings, i):
+        return None
+    findings.add(i, i + 1, word, "attribute", "adjective")
     return i + 1
 
 
@@ -64,47 +123,36 @@ def is_second_part(sentence: Sentence, i: int) -> bool:
     return word in NO_ATTRIBUTE and sentence.tag(i + 1) in NOUNS | ADJECTIVES
 
 
-def with_second_part(findings: Findings, i: int) -> int:
-    """Note "snow" for "snow covered" but "heart shaped" whole; returns the index after both."""
-    sentence, lexicon = findings.sentence, findings.lexicon
-    first, second = sentence.words[i], sentence.words[i + 1]
-    pair = f"{first} {second}"
-    if pair in lexicon.attribute_phrases:
-        findings.add(i, i + 2, pair, "attribute", "attribute phrase")
-        return i + 2
-    if first in LIGHTNESS or (first in lexicon.stop_adjectives and second in GIVES_FIRST_PART):
-        return i + 2
-    if second in GIVES_FIRST_PART:
-        lemma = first if lexicon.is_attribute(first) else lexicon.noun(first)
-        if first in lexicon.colors or lexicon.noun_kind(lemma) or lexicon.is_attribute(first):
-            findings.add(i, i + 2, lemma, "attribute", f"first part of {second}")
-    elif second == "haired" and first in BLOND:
-        findings.add(i, i + 2, first, "attribute", "first part of haired")
-    elif second not in NO_ATTRIBUTE and first not in lexicon.stop_adjectives:
-        findings.add(i, i + 2, pair, "attribute", "attribute of two parts")
+def _vague_pair(findings: Findings, i: int) -> int | None:
+    first, second = findings.sentence.words[i : i + 2]
+    is_vague = first in findings.lexicon.stop_adjectives and second in GIVES_FIRST_PART
+    return i + 2 if first in LIGHTNESS or is_vague else None
+
+
+def _first_part(findings: Findings, i: int) -> int | None:
+    lexicon = findings.lexicon
+    first, second = findings.sentence.words[i : i + 2]
+    if second not in GIVES_FIRST_PART:
+        return None
+    lemma = first if lexicon.is_attribute(first) else lexicon.noun(first)
+    if first in lexicon.colors or lexicon.noun_kind(lemma) or lexicon.is_attribute(first):
+        findings.add(i, i + 2, lemma, "attribute", f"first part of {second}")
     return i + 2
 
 
-def _black_and_white(findings: Findings, i: int) -> int:
-    sentence = findings.sentence
-    end = i + 3
-    k = end
-    while sentence.tag(k) in ADJECTIVES | {"VBN", "VBG", "NN", "CD"} and (
-        sentence.word(k) not in word_set("pictures") and k < end + 3
-    ):
-        k += 1
-    at_end = sentence.tag(end) in ("", ".", ",", "IN", ":")
-    of_picture = sentence.word(k) in word_set("pictures") or (
-        at_end
-        and (sentence.word(i - 1) in ("in", ",") or i == 0)
-        and not word_set("pictures").isdisjoint(sentence.words)
-    )
-    if of_picture or len(sentence) == 3:
-        findings.add(i, end, "black and white", "attribute", "black and white picture")
-    else:
-        findings.add(i, i + 1, "black", "attribute", "colour")
-        findings.add(i + 2, i + 3, "white", "attribute", "colour")
-    return end
+def _blond_haired(findings: Findings, i: int) -> int | None:
+    first, second = findings.sentence.words[i : i + 2]
+    if second != "haired" or first not in BLOND:
+        return None
+    findings.add(i, i + 2, first, "attribute", "first part of haired")
+    return i + 2
+
+
+def _two_parts(findings: Findings, i: int) -> int | None:
+    first, second = findings.sentence.words[i : i + 2]
+    if second not in NO_ATTRIBUTE and first not in findings.lexicon.stop_adjectives:
+        findings.add(i, i + 2, f"{first} {second}", "attribute", "attribute of two parts")
+    return i + 2
 
 
 def participle(findings: Findings, i: int) -> bool:
@@ -137,3 +185,21 @@ def _is_attributive(findings: Findings, i: int) -> bool:
     if sentence.tag(k) not in NOUNS and k not in sentence.compounds:
         return False
     return sentence.tag(i - 1) in BEFORE_PARTICIPLE
+
+
+ADJECTIVE_RULES = RuleTable((
+    Reading("black and white", _black_and_white, "a black and white photo", "a black and tan dog",
+            frozenset({"black"})),
+    Reading("lightness of a colour", _lightness, "a dark green wall", "a dark wall", LIGHTNESS),
+    Reading("word for a colour", _color, "a green wall", "a tall wall"),
+    Reading("adjective", _look, "a wooden chair", "a former chair"),
+))  # fmt: skip
+
+# Of a word and the second part after it: "snow covered".
+PAIR_RULES = RuleTable((
+    Reading("attribute phrase", _phrase, "a multi colored dog", "a snow covered hill"),
+    Reading("vague first part", _vague_pair, "light colored walls", "a snow covered hill"),
+    Reading("first part", _first_part, "a snow covered hill", "a heart shaped box"),
+    Reading("blond", _blond_haired, "a blonde haired girl", "a long haired cat"),
+    Reading("two parts", _two_parts, "a heart shaped box", "a snow covered hill"),
+))  # fmt: skip

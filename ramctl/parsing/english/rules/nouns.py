@@ -1,21 +1,19 @@
-"""Nouns and noun compounds to tags (guidelines: forms, compounds, people, empty words)."""
+"""Nouns and noun compounds to tags (guidelines: forms, compounds, people, empty words).
 
-from ramctl.parsing.english.dictionary.lexicon import NATURAL_KINDS, Lexicon, word_set
+A phrase is its last noun, the head, and the nouns before it. Each is read by the first row that
+matches: `HEADS` for the head, `MODIFIERS` for the others, of which most say what the head is.
+"""
+
+from dataclasses import dataclass
+
+from ramctl.parsing.english.dictionary.lexicon import word_set
 from ramctl.parsing.english.rules.attributes import SECOND_PARTS
-from ramctl.parsing.english.rules.sentence import (
-    ADJECTIVES,
-    DETERMINERS,
-    NOUNS,
-    VERBS,
-    Findings,
-    Sentence,
-)
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Findings
+from ramctl.parsing.english.rules.table import Naming
+from ramctl.parsing.rule_table import RuleTable
 
-ENDS_COMPOUND = NOUNS | {"VBG", "RB", "JJ", "VBN", "RP", "VBD", "VB", "MD", "VBZ", "VBP"}
-# Heads that keep their meaning after an adjective: "primitive people", "a working man".
-GENERAL_PEOPLE = frozenset({"person", "man", "woman", "boy", "girl", "child", "lady"})
-BEFORE_VERB = NOUNS | {",", "PRP", "VBZ", "VBP", "VBD", "RB", "TO", "MD"}
 PHRASE = NOUNS | ADJECTIVES
+NAMES = frozenset({"NNP", "NNPS"})
 # How many words away from its glasses a drink may be named.
 NEAR = 20
 # Substances that an artifact is used on rather than made of: "a snow shovel".
@@ -26,122 +24,84 @@ COLOR_FILES = (("noun.attribute", "noun.attribute"), ("noun.attribute", "noun.su
 WORN = frozenset({"wear", "wears", "wearing", "wore", "dressed"})
 WEARERS = word_set("wearers")
 DRINKS = word_set("drinks")
+LISTENERS = frozenset({"noun.person", "noun.group", "noun.event"})
+LIVING = frozenset({"noun.person", "noun.animal", "noun.Tops"})
+COLORED_KINDS = frozenset({"noun.animal", "noun.plant"})
 
 
-def find_compounds(sentence: Sentence, lexicon: Lexicon) -> None:
-    """Fill `sentence.compounds` with the lexicon's compounds, the longest first, left to right."""
-    words, tags, longest = sentence.words, sentence.tags, lexicon.compounds.longest
-    i, n = 0, len(words)
-    while i < n:
-        first = lexicon.noun(words[i]) if sentence.word(i + 1) == "of" else words[i]
-        reach = min(longest.get(first, 0), n - i)
-        for length in range(reach, 1, -1):
-            end = i + length
-            if any(sentence.excluded[i:end]) or tags[end - 1] not in ENDS_COMPOUND:
-                continue
-            lemma = _listed_compound(words[i:end], lexicon)
-            if lemma and _is_compound_here(sentence, i, end, lemma, lexicon):
-                sentence.compounds[i] = (end, lemma)
-                i = end - 1
-                break
-        i += 1
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """A noun or compound of a phrase: its span and lemma."""
 
+    start: int
+    end: int
+    lemma: str
+    head: str = ""  # of the phrase, before which it stands
+    is_thing: bool = False  # it is not what the head is, since the head is no tag
 
-def _listed_compound(words: list[str], lexicon: Lexicon) -> str | None:
-    phrase = " ".join(words)
-    if phrase in lexicon.irregular:
-        return lexicon.irregular[phrase]
-    if len(words) > 2 and words[1] == "of":  # "bodies of water"
-        phrase = " ".join([lexicon.noun(words[0]), *words[1:]])
-        return phrase if phrase in lexicon.compounds else None
-    last = "glass" if words[-1] == "glasses" else lexicon.noun(words[-1])
-    lemma = " ".join([*words[:-1], last])
-    if lemma in lexicon.plural_only or phrase in lexicon.plural_only:
-        return phrase
-    for form in (lemma, phrase):
-        if form in lexicon.compounds:
-            return form
-    return None
-
-
-def _is_compound_here(sentence: Sentence, i: int, end: int, lemma: str, lexicon: Lexicon) -> bool:
-    words, tags = sentence.words, sentence.tags
-    if lexicon.noun_kind(lemma) is None:
-        return False
-    if any(tag in (",", "CC", ".", "POS", "DT", "TO") for tag in tags[i:end]):
-        return lemma in lexicon.added_compounds
-    named = lemma in lexicon.added_compounds and tags[end - 1] in NOUNS
-    if named and (
-        tags[i] == "VBN" or (tags[i] == "VBG" and _is_lifeless(sentence, i - 1, lexicon))
-    ):
-        return True  # "stained glass windows", "a bamboo cutting board"
-    if tags[i] in VERBS and sentence.tag(i - 1) in BEFORE_VERB:
-        bare = tags[i] in ("VB", "VBP") and tags[end - 1] == "NN"
-        return bare and lemma in lexicon.added_compounds
-    # A longer noun phrase goes on: "drinking water spray", "cowboy hat rack".
-    if tags[end - 1] in VERBS | {"RB", "RP", "JJ", "MD"} and lemma not in lexicon.added_compounds:
-        return False
-    if tags[end - 1] in ("VBZ", "VBP", "VBG") and sentence.tag(end) in DETERMINERS:
-        return False
-    if lemma in lexicon.added_compounds:
-        return True
-    if tags[i] in ADJECTIVES and lemma.rpartition(" ")[2] in GENERAL_PEOPLE:
-        return False
-    if lexicon.is_relational(words[i]):
-        return True  # "military uniform"
-    if words[i] in lexicon.colors or words[i] in lexicon.stop_adjectives:
-        # A black bear and white wine are kinds, a blue flag (an iris) is a flag that is blue.
-        head = lexicon.first_file(lemma.rpartition(" ")[2])
-        if head not in NATURAL_KINDS and lexicon.first_file(words[i]) == "noun.attribute":
-            return False
-        synsets = lexicon.wordnet.synsets(lemma, "n")
-        return any(s.file in NATURAL_KINDS for s in synsets)
-    return True
-
-
-def _is_lifeless(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    if sentence.tag(i) not in NOUNS:
-        return False
-    file = lexicon.first_file(lexicon.noun(sentence.words[i]))
-    return file not in ("noun.person", "noun.animal", "noun.Tops", "noun.group")
+    @property
+    def is_word(self) -> bool:
+        """Whether it is no compound."""
+        return self.end - self.start == 1
 
 
 def noun_phrase(findings: Findings, start: int) -> int:
     """Note the tags of the nouns that start at an index; returns the index after them."""
+    parts, end = _parts(findings, start)
+    if not parts:
+        return end
+    *modifiers, head = parts
+    # "a kitchen design" is of a kitchen; "a shirt with designs" has them.
+    is_empty = bool(modifiers) and head.lemma == "design"
+    head_is_tag = not is_empty and _read(findings, HEADS, head)
+    if modifiers and head_is_tag:
+        findings.phrases.append(f"{modifiers[-1].lemma} {head.lemma}")
+    for part in modifiers:
+        is_thing = not head_is_tag and (
+            head.lemma in word_set("portions") or findings.sentence.tags[part.start] == "NNS"
+        )
+        _read(findings, MODIFIERS, Noun(part.start, part.end, part.lemma, head.lemma, is_thing))
+    return end
+
+
+def _parts(findings: Findings, start: int) -> tuple[list[Noun], int]:
+    """The nouns of the phrase that starts at an index, and the index after it."""
     sentence = findings.sentence
-    parts: list[tuple[int, int, str]] = []
+    parts: list[Noun] = []
     i = start
     while i < len(sentence) and not sentence.excluded[i]:
         if i in sentence.compounds:
             end, lemma = sentence.compounds[i]
             if parts and _is_action_of_noun(findings, i):
                 break
-            parts.append((i, end, lemma))
+            parts.append(Noun(i, end, lemma))
             i = end
         elif parts and sentence.word(i + 1) in SECOND_PARTS and sentence.tag(i + 2) in PHRASE:
             break  # "a robot themed party"
         elif sentence.tags[i] in NOUNS:
-            parts.append((i, i + 1, _singular(findings, i)))
+            parts.append(Noun(i, i + 1, _singular(findings, i)))
             i += 1
         else:
             break
-    while len(parts) > 1 and _is_name(findings, parts[-1][0]):
+    while len(parts) > 1 and _is_name(findings, parts[-1].start):
         parts.pop()
     if sentence.words[i - 1] in word_set("shades") and sentence.word(i) in findings.lexicon.colors:
         parts.pop()
-    if not parts:
-        return i
-    *modifiers, head = parts
-    # "a kitchen design" is of a kitchen; "a shirt with designs" has them.
-    head_is_tag = not (modifiers and head[2] == "design") and _head(findings, *head)
-    if modifiers and head_is_tag:
-        findings.phrases.append(f"{modifiers[-1][2]} {head[2]}")
-    for modifier in modifiers:
-        is_thing = not head_is_tag and (
-            head[2] in word_set("portions") or sentence.tags[modifier[0]] == "NNS"
-        )
-        _modifier(findings, *modifier, head=head[2], is_thing=is_thing)
-    return i
+    return parts, i
+
+
+def _read(findings: Findings, rows: "RuleTable[Naming[Noun]]", noun: Noun) -> bool:
+    """Note what the first row that matches finds; returns whether that is a tag."""
+    for row in rows:
+        tag = row.pattern(findings, noun)
+        if tag is not None:
+            findings.read.add(row.name)
+            if tag == NOTHING:
+                return False
+            name, kind = tag
+            findings.add(noun.start, noun.end, name, kind, row.name)
+            return True
+    return False
 
 
 def _is_action_of_noun(findings: Findings, i: int) -> bool:
@@ -152,7 +112,7 @@ def _is_action_of_noun(findings: Findings, i: int) -> bool:
 
 
 def _is_name(findings: Findings, i: int) -> bool:
-    return findings.sentence.tags[i] in ("NNP", "NNPS") and i not in findings.sentence.compounds
+    return findings.sentence.tags[i] in NAMES and i not in findings.sentence.compounds
 
 
 def _singular(findings: Findings, i: int) -> str:
@@ -169,43 +129,57 @@ def _singular(findings: Findings, i: int) -> str:
     return findings.lexicon.noun(word)
 
 
-def _head(findings: Findings, start: int, end: int, lemma: str) -> bool:
-    lexicon, sentence = findings.lexicon, findings.sentence
-    if start in findings.actions_at:
-        findings.add(start, end, findings.actions_at[start], "action", "light verb and noun")
-        return True
-    if sentence.tags[end - 1] in ("NNP", "NNPS") and start not in sentence.compounds:
-        return False
-    is_hue = sentence.tags[start] != "NNS" or lexicon.noun_kind(lemma) is None  # "muted blues"
-    if lemma in lexicon.colors and is_hue and not _is_thing_of_color(findings, start):
-        findings.add(start, end, lemma, "attribute", "colour")
-        return True
-    if lemma.endswith("ing") and end - start == 1 and _is_gerund(findings, lemma):
-        verb = lexicon.verb(lemma)
-        if verb in lexicon.stop_verbs:
-            return False
-        findings.add(start, end, verb, "action", "gerund")
-        return True
-    if end - start == 1 and not _is_evident(findings, start, lemma):
-        return False
-    kind = "object" if lemma == "top" and _is_garment(findings, start) else lexicon.noun_kind(lemma)
-    if end - start > 1 and _shade(findings, start, end, lemma):
-        return True
-    if kind is None:
-        return False
-    if lemma in BALL_GAMES and _is_played(findings, start):
-        kind = "action"
-    if lemma == "school" and [sentence.word(end), sentence.word(end + 2)] == ["of", "fish"]:
-        kind = "object"
-    if end - start > 1:
-        _first_part(findings, start, lemma)
-    findings.add(start, end, lemma, kind, "compound" if end - start > 1 else "noun")
-    return True
+# A tag with its kind; NOTHING where the noun gives no tag; None where the row does not match.
+Tag = tuple[str, str]
+NOTHING: Tag = ("", "")
 
 
-def _is_evident(findings: Findings, i: int, lemma: str) -> bool:
+def _light_verb(findings: Findings, noun: Noun) -> Tag | None:
+    action = findings.actions_at.get(noun.start)
+    return (action, "action") if action else None
+
+
+def _name(findings: Findings, noun: Noun) -> Tag | None:
+    tag = findings.sentence.tags[noun.end - 1]
+    is_name = tag in NAMES and noun.start not in findings.sentence.compounds
+    return NOTHING if is_name else None
+
+
+def _color(findings: Findings, noun: Noun) -> Tag | None:
+    lexicon, tags = findings.lexicon, findings.sentence.tags
+    if noun.lemma not in lexicon.colors:
+        return None
+    is_hue = tags[noun.start] != "NNS" or lexicon.noun_kind(noun.lemma) is None  # "muted blues"
+    return (noun.lemma, "attribute") if is_hue and not _is_thing_of_color(findings, noun) else None
+
+
+def _is_thing_of_color(findings: Findings, noun: Noun) -> bool:
+    sentence, lexicon, i = findings.sentence, findings.lexicon, noun.start
+    if sentence.word(i - 1) in ("in", "is", "are") or sentence.tag(i - 1) == "CC":
+        return False
+    file = lexicon.first_file(lexicon.noun(sentence.words[i]))
+    return file in ("noun.food", "noun.plant", "noun.animal", "noun.artifact")
+
+
+def _gerund(findings: Findings, noun: Noun) -> Tag | None:
+    lexicon, lemma = findings.lexicon, noun.lemma
+    if not (lemma.endswith("ing") and noun.is_word):
+        return None
+    if lemma in lexicon.ing_things or lemma in lexicon.objects or lemma in lexicon.scenes:
+        return None
+    verb = lexicon.verb(lemma)
+    if verb == lemma or not lexicon.is_plain_verb(lemma):
+        return None
+    return NOTHING if verb in lexicon.stop_verbs else (verb, "action")
+
+
+def _unknown(findings: Findings, noun: Noun) -> Tag | None:
+    return NOTHING if noun.is_word and not _is_evident(findings, noun) else None
+
+
+def _is_evident(findings: Findings, noun: Noun) -> bool:
     """Whether a word is known, or stands where English names a thing: after "a", "red", "her"."""
-    sentence, lexicon = findings.sentence, findings.lexicon
+    sentence, lexicon, i, lemma = findings.sentence, findings.lexicon, noun.start, noun.lemma
     if lexicon.is_known(lemma) or lemma in lexicon.coined or lemma in lexicon.plural_only:
         return True
     before = sentence.word(i - 1)
@@ -216,108 +190,158 @@ def _is_evident(findings: Findings, i: int, lemma: str) -> bool:
     return before in lexicon.determiners or before in lexicon.colors or described
 
 
-def _shade(findings: Findings, start: int, end: int, lemma: str) -> bool:
-    """Note the colour that a compound ends in ("cerulean blue"); returns whether it does."""
-    color = lemma.rpartition(" ")[2]
-    lexicon = findings.lexicon
-    files = (lexicon.first_file(color), lexicon.first_file(lemma))
-    if color not in lexicon.colors or files not in COLOR_FILES:
-        return False  # "ice cream", "brain coral"
-    findings.add(start, end, color, "attribute", "colour")
-    return True
+def _shade(findings: Findings, noun: Noun) -> Tag | None:
+    """The colour that a compound ends in."""
+    color, lexicon = noun.lemma.rpartition(" ")[2], findings.lexicon
+    files = (lexicon.first_file(color), lexicon.first_file(noun.lemma))
+    if noun.is_word or color not in lexicon.colors or files not in COLOR_FILES:
+        return None  # "ice cream", "brain coral"
+    return color, "attribute"
 
 
-def _is_played(findings: Findings, i: int) -> bool:
-    """Whether a ball's name means the game: "playing basketball", not "a basketball"."""
-    sentence, lexicon = findings.sentence, findings.lexicon
-    return lexicon.verb(sentence.word(i - 1)) == "play"
-
-
-def _is_garment(findings: Findings, i: int) -> bool:
-    """Whether "top" is a garment: "in a pink top", not "on the top of", "a red top of a box"."""
-    sentence, lexicon = findings.sentence, findings.lexicon
+def _garment(findings: Findings, noun: Noun) -> Tag | None:
+    """ "In a pink top", not "on the top of", "a red top of a box"."""
+    sentence, lexicon, i = findings.sentence, findings.lexicon, noun.start
+    if noun.lemma != "top":
+        return None
     before = sentence.words[max(i - 6, 0) : i]
     described = not lexicon.colors.isdisjoint(before[-3:]) and "on" not in before[-4:]
-    return sentence.word(i + 1) != "of" and (described or not WORN.isdisjoint(before))
+    is_garment = described or not WORN.isdisjoint(before)
+    return ("top", "object") if is_garment and sentence.word(i + 1) != "of" else None
 
 
-def _first_part(findings: Findings, start: int, lemma: str) -> None:
-    """Also note the material of a "straw hat" and the colour of a "black bear": both are true."""
-    word, lexicon = findings.sentence.words[start], findings.lexicon
-    if word in word_set("materials") and len(lemma.split()) == 2:
-        findings.add(start, start + 1, word, "attribute", "material")
-    elif (
-        word in lexicon.colors
-        and len(lemma.split()) == 2
-        and lexicon.first_file(lemma) in ("noun.animal", "noun.plant")
-    ):
-        findings.add(start, start + 1, word, "attribute", "colour")
+def _played(findings: Findings, noun: Noun) -> Tag | None:
+    before = findings.sentence.word(noun.start - 1)
+    is_played = noun.lemma in BALL_GAMES and findings.lexicon.verb(before) == "play"
+    return (noun.lemma, "action") if is_played else None
 
 
-def _modifier(
-    findings: Findings, start: int, end: int, lemma: str, head: str, is_thing: bool
-) -> None:
-    lexicon, sentence = findings.lexicon, findings.sentence
-    if is_thing and _is_name(findings, start) and sentence.written[start][:1].isupper():
-        return  # "the Seattle Space Needle scene"
-    kind = lexicon.noun_kind(lemma)
-    if end - start == 1 and not _is_evident(findings, start, lemma):
-        kind = None
-    if lemma in lexicon.colors and end - start == 1:
-        findings.add(start, end, lemma, "attribute", "colour")
-    elif lemma in lexicon.visible_adjectives:
-        findings.add(start, end, lemma, "attribute", "adjective")
-    elif end - start == 1 and (
-        lemma in lexicon.modifier_tags or (kind and lexicon.first_file(lemma) == "noun.substance")
-    ):
-        if lemma in STUFF_TO_USE_ON and lexicon.first_file(head) == "noun.artifact" and (
-            head not in word_set("made_of_it")
-        ):  # fmt: skip
-            return
-        if lemma == "rock" and lexicon.first_file(head) in (
-            "noun.person",
-            "noun.group",
-            "noun.event",
-        ):
-            return
-        if kind != "scene" and not is_thing:
-            kind = "attribute"
-        findings.add(start, end, lemma, kind or "attribute", "material")
-    elif (
-        kind
-        and lexicon.first_file(head) == "noun.body"
-        and lexicon.first_file(lemma) in ("noun.person", "noun.animal", "noun.Tops")
-    ):
-        findings.add(start, end, lemma, kind, "owner of a body part")
-    elif (
-        kind
-        and lexicon.first_file(lemma) == "noun.animal"
-        and not lexicon.is_game(lemma)
-        and lexicon.first_file(head) == "noun.person"
-    ):
-        findings.add(start, end, lemma, kind, "animal before a person")
-    elif is_thing and kind:
-        findings.add(start, end, lemma, kind, "thing before an empty head")
-    elif end - start == 1 and kind and lexicon.first_file(lemma) == "noun.plant":
-        findings.add(start, end, lemma, "object", "plant before a noun")
-    elif end - start > 1 and kind:
-        findings.add(start, end, lemma, kind, "compound before a noun")
+def _school_of_fish(findings: Findings, noun: Noun) -> Tag | None:
+    after = [findings.sentence.word(noun.end), findings.sentence.word(noun.end + 2)]
+    return ("school", "object") if noun.lemma == "school" and after == ["of", "fish"] else None
 
 
-def _is_gerund(findings: Findings, lemma: str) -> bool:
+def _noun(findings: Findings, noun: Noun) -> Tag | None:
+    kind = findings.lexicon.noun_kind(noun.lemma)
+    return (noun.lemma, kind) if kind and noun.is_word else None
+
+
+def _compound(findings: Findings, noun: Noun) -> Tag | None:
+    """Besides, the material of a "straw hat" and the colour of a "black bear": both are true."""
+    lexicon, lemma = findings.lexicon, noun.lemma
+    kind, first = lexicon.noun_kind(lemma), findings.sentence.words[noun.start]
+    if kind is None:
+        return None
+    if len(lemma.split()) == 2:
+        if first in word_set("materials"):
+            findings.add(noun.start, noun.start + 1, first, "attribute", "material")
+        elif first in lexicon.colors and lexicon.first_file(lemma) in COLORED_KINDS:
+            findings.add(noun.start, noun.start + 1, first, "attribute", "colour")
+    return lemma, kind
+
+
+def _name_of_scene(findings: Findings, noun: Noun) -> Tag | None:
+    is_capital = findings.sentence.is_capital(noun.start)
+    return NOTHING if noun.is_thing and is_capital and _is_name(findings, noun.start) else None
+
+
+def _color_before_noun(findings: Findings, noun: Noun) -> Tag | None:
+    is_color = noun.is_word and noun.lemma in findings.lexicon.colors
+    return (noun.lemma, "attribute") if is_color else None
+
+
+def _look(findings: Findings, noun: Noun) -> Tag | None:
+    is_look = noun.lemma in findings.lexicon.visible_adjectives
+    return (noun.lemma, "attribute") if is_look else None
+
+
+def _kind(findings: Findings, noun: Noun) -> str | None:
+    """The kind of a noun before the head, where it is one."""
+    if noun.is_word and not _is_evident(findings, noun):
+        return None
+    return findings.lexicon.noun_kind(noun.lemma)
+
+
+def _is_material(findings: Findings, noun: Noun) -> bool:
     lexicon = findings.lexicon
-    return (
-        lemma not in lexicon.ing_things
-        and lemma not in lexicon.objects
-        and lemma not in lexicon.scenes
-        and lexicon.verb(lemma) != lemma
-        and lexicon.is_plain_verb(lemma)
-    )
+    is_stuff = _kind(findings, noun) and lexicon.first_file(noun.lemma) == "noun.substance"
+    return noun.is_word and bool(noun.lemma in lexicon.modifier_tags or is_stuff)
 
 
-def _is_thing_of_color(findings: Findings, i: int) -> bool:
-    sentence, lexicon = findings.sentence, findings.lexicon
-    if sentence.word(i - 1) in ("in", "is", "are") or sentence.tag(i - 1) == "CC":
-        return False
-    file = lexicon.first_file(lexicon.noun(sentence.words[i]))
-    return file in ("noun.food", "noun.plant", "noun.animal", "noun.artifact")
+def _used_on(findings: Findings, noun: Noun) -> Tag | None:
+    is_tool = findings.lexicon.first_file(noun.head) == "noun.artifact"
+    is_used = is_tool and noun.head not in word_set("made_of_it")
+    return NOTHING if noun.lemma in STUFF_TO_USE_ON and is_used and noun.is_word else None
+
+
+def _rock_music(findings: Findings, noun: Noun) -> Tag | None:
+    is_music = noun.lemma == "rock" and findings.lexicon.first_file(noun.head) in LISTENERS
+    return NOTHING if is_music and noun.is_word else None
+
+
+def _material(findings: Findings, noun: Noun) -> Tag | None:
+    if not _is_material(findings, noun):
+        return None
+    kind = _kind(findings, noun)
+    is_of_head = kind != "scene" and not noun.is_thing
+    return noun.lemma, "attribute" if is_of_head else kind or "attribute"
+
+
+def _owner(findings: Findings, noun: Noun) -> Tag | None:
+    lexicon, kind = findings.lexicon, _kind(findings, noun)
+    is_owner = lexicon.first_file(noun.lemma) in LIVING
+    is_part = lexicon.first_file(noun.head) == "noun.body"
+    return (noun.lemma, kind) if kind and is_owner and is_part else None
+
+
+def _animal(findings: Findings, noun: Noun) -> Tag | None:
+    lexicon, kind = findings.lexicon, _kind(findings, noun)
+    is_animal = lexicon.first_file(noun.lemma) == "noun.animal" and not lexicon.is_game(noun.lemma)
+    has_person = lexicon.first_file(noun.head) == "noun.person"
+    return (noun.lemma, kind) if kind and is_animal and has_person else None
+
+
+def _thing(findings: Findings, noun: Noun) -> Tag | None:
+    kind = _kind(findings, noun)
+    return (noun.lemma, kind) if kind and noun.is_thing else None
+
+
+def _plant(findings: Findings, noun: Noun) -> Tag | None:
+    is_plant = findings.lexicon.first_file(noun.lemma) == "noun.plant"
+    is_word = noun.is_word and _kind(findings, noun)
+    return (noun.lemma, "object") if is_plant and is_word else None
+
+
+def _compound_before_noun(findings: Findings, noun: Noun) -> Tag | None:
+    kind = _kind(findings, noun)
+    return (noun.lemma, kind) if kind and not noun.is_word else None
+
+
+HEADS = RuleTable((
+    Naming("light verb and noun", _light_verb, "a man does a flip", "a flip chart"),
+    Naming("name of its own", _name, "a boy with Bryan", "a boy with a bat"),
+    Naming("colour", _color, "dressed in a deep red", "an orange on a table"),
+    Naming("gerund", _gerund, "two men eat bananas in peelings", "a building"),
+    Naming("unknown word", _unknown, "flibberation in style", "a flibberation"),
+    Naming("shade", _shade, "a wall of cerulean blue", "ice cream"),
+    Naming("garment", _garment, "a girl in a pink top", "a bird on the top of a tree"),
+    Naming("game of ball", _played, "boys play basketball", "a basketball on the floor"),
+    Naming("school of fish", _school_of_fish, "a school of silver fish", "a school in a town"),
+    Naming("noun", _noun, "a dog", "a stop sign"),
+    Naming("compound", _compound, "a stop sign", "a dog"),
+))  # fmt: skip
+
+MODIFIERS = RuleTable((
+    Naming("name before a scene", _name_of_scene, "the Eiffel Tower pieces", "a dog house"),
+    Naming("colour before a noun", _color_before_noun, "a gold ring", "a dog house"),
+    Naming("adjective for a noun", _look, "a girl in a polka dot dress",
+           "a dog house"),
+    Naming("used on it", _used_on, "an ice bucket", "an ice sculpture"),
+    Naming("rock music", _rock_music, "a rock singer on a stage", "a rock wall"),
+    Naming("material", _material, "a brick wall", "a dog house"),
+    Naming("owner of a body part", _owner, "a zebra ear", "a zebra crossing"),
+    Naming("animal before a person", _animal, "a dog owner", "a dog house"),
+    Naming("thing before an empty head", _thing, "a pizza slice", "a dog house"),
+    Naming("plant before a noun", _plant, "a tree limb on a lawn", "a dog house"),
+    Naming("compound before a noun", _compound_before_noun, "a cowboy hat rack", "a dog house"),
+))  # fmt: skip

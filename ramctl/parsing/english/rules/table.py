@@ -1,6 +1,7 @@
 """The layers of the English rules, in their order: each relies on those before it."""
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.english.rules.sentence import Findings, Sentence
@@ -17,6 +18,15 @@ class Exclusion(Rule[Callable[[Sentence, int, Lexicon], tuple[int, int] | None]]
     """The words of the span that `pattern` finds at an index give no tags."""
 
     layer = "exclusion"
+
+
+Word = TypeVar("Word")
+
+
+class Naming(Rule[Callable[[Findings, Word], tuple[str, str] | None]], Generic[Word]):
+    """A word of a phrase gives the tag and kind that `pattern` returns; empty ones: none."""
+
+    layer = "naming"
 
 
 class Reading(Rule[Callable[[Findings, int], int | None]]):
