@@ -4,7 +4,7 @@ A phrase is its last noun, the head, and the nouns before it. Each is read by th
 matches: `HEADS` for the head, `MODIFIERS` for the others, of which most say what the head is.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ramctl.parsing.english.dictionary.lexicon import word_set
 from ramctl.parsing.english.rules.attributes import SECOND_PARTS
@@ -26,11 +26,11 @@ WEARERS = word_set("wearers")
 DRINKS = word_set("drinks")
 LISTENERS = frozenset({"noun.person", "noun.group", "noun.event"})
 LIVING = frozenset({"noun.person", "noun.animal", "noun.Tops"})
+COLORS = word_set("colors")
 COLORED_KINDS = frozenset({"noun.animal", "noun.plant"})
 
 
-@dataclass(frozen=True, slots=True)
-class Noun:
+class Noun(NamedTuple):
     """A noun or compound of a phrase: its span and lemma."""
 
     start: int
@@ -92,7 +92,7 @@ def _parts(findings: Findings, start: int) -> tuple[list[Noun], int]:
 
 def _read(findings: Findings, rows: "RuleTable[Naming[Noun]]", noun: Noun) -> bool:
     """Note what the first row that matches finds; returns whether that is a tag."""
-    for row in rows:
+    for row in rows.rows_at(noun.lemma, findings.sentence.tags[noun.end - 1]):
         tag = row.pattern(findings, noun)
         if tag is not None:
             findings.read.add(row.name)
@@ -147,8 +147,6 @@ def _name(findings: Findings, noun: Noun) -> Tag | None:
 
 def _color(findings: Findings, noun: Noun) -> Tag | None:
     lexicon, tags = findings.lexicon, findings.sentence.tags
-    if noun.lemma not in lexicon.colors:
-        return None
     is_hue = tags[noun.start] != "NNS" or lexicon.noun_kind(noun.lemma) is None  # "muted blues"
     return (noun.lemma, "attribute") if is_hue and not _is_thing_of_color(findings, noun) else None
 
@@ -193,17 +191,15 @@ def _is_evident(findings: Findings, noun: Noun) -> bool:
 def _shade(findings: Findings, noun: Noun) -> Tag | None:
     """The colour that a compound ends in."""
     color, lexicon = noun.lemma.rpartition(" ")[2], findings.lexicon
+    if noun.is_word or color not in COLORS:
+        return None
     files = (lexicon.first_file(color), lexicon.first_file(noun.lemma))
-    if noun.is_word or color not in lexicon.colors or files not in COLOR_FILES:
-        return None  # "ice cream", "brain coral"
-    return color, "attribute"
+    return (color, "attribute") if files in COLOR_FILES else None  # not "ice cream"
 
 
 def _garment(findings: Findings, noun: Noun) -> Tag | None:
     """ "In a pink top", not "on the top of", "a red top of a box"."""
     sentence, lexicon, i = findings.sentence, findings.lexicon, noun.start
-    if noun.lemma != "top":
-        return None
     before = sentence.words[max(i - 6, 0) : i]
     described = not lexicon.colors.isdisjoint(before[-3:]) and "on" not in before[-4:]
     is_garment = described or not WORN.isdisjoint(before)
@@ -212,13 +208,12 @@ def _garment(findings: Findings, noun: Noun) -> Tag | None:
 
 def _played(findings: Findings, noun: Noun) -> Tag | None:
     before = findings.sentence.word(noun.start - 1)
-    is_played = noun.lemma in BALL_GAMES and findings.lexicon.verb(before) == "play"
-    return (noun.lemma, "action") if is_played else None
+    return (noun.lemma, "action") if findings.lexicon.verb(before) == "play" else None
 
 
 def _school_of_fish(findings: Findings, noun: Noun) -> Tag | None:
     after = [findings.sentence.word(noun.end), findings.sentence.word(noun.end + 2)]
-    return ("school", "object") if noun.lemma == "school" and after == ["of", "fish"] else None
+    return ("school", "object") if after == ["of", "fish"] else None
 
 
 def _noun(findings: Findings, noun: Noun) -> Tag | None:
@@ -246,13 +241,11 @@ def _name_of_scene(findings: Findings, noun: Noun) -> Tag | None:
 
 
 def _color_before_noun(findings: Findings, noun: Noun) -> Tag | None:
-    is_color = noun.is_word and noun.lemma in findings.lexicon.colors
-    return (noun.lemma, "attribute") if is_color else None
+    return (noun.lemma, "attribute") if noun.is_word else None
 
 
 def _look(findings: Findings, noun: Noun) -> Tag | None:
-    is_look = noun.lemma in findings.lexicon.visible_adjectives
-    return (noun.lemma, "attribute") if is_look else None
+    return noun.lemma, "attribute"
 
 
 def _kind(findings: Findings, noun: Noun) -> str | None:
@@ -271,11 +264,11 @@ def _is_material(findings: Findings, noun: Noun) -> bool:
 def _used_on(findings: Findings, noun: Noun) -> Tag | None:
     is_tool = findings.lexicon.first_file(noun.head) == "noun.artifact"
     is_used = is_tool and noun.head not in word_set("made_of_it")
-    return NOTHING if noun.lemma in STUFF_TO_USE_ON and is_used and noun.is_word else None
+    return NOTHING if is_used and noun.is_word else None
 
 
 def _rock_music(findings: Findings, noun: Noun) -> Tag | None:
-    is_music = noun.lemma == "rock" and findings.lexicon.first_file(noun.head) in LISTENERS
+    is_music = findings.lexicon.first_file(noun.head) in LISTENERS
     return NOTHING if is_music and noun.is_word else None
 
 
@@ -319,25 +312,29 @@ def _compound_before_noun(findings: Findings, noun: Noun) -> Tag | None:
 
 HEADS = RuleTable((
     Naming("light verb and noun", _light_verb, "a man does a flip", "a flip chart"),
-    Naming("name of its own", _name, "a boy with Bryan", "a boy with a bat"),
-    Naming("colour", _color, "dressed in a deep red", "an orange on a table"),
+    Naming("name of its own", _name, "a boy with Bryan", "a boy with a bat", NAMES),
+    Naming("colour", _color, "dressed in a deep red", "an orange on a table", COLORS),
     Naming("gerund", _gerund, "two men eat bananas in peelings", "a building"),
     Naming("unknown word", _unknown, "flibberation in style", "a flibberation"),
     Naming("shade", _shade, "a wall of cerulean blue", "ice cream"),
-    Naming("garment", _garment, "a girl in a pink top", "a bird on the top of a tree"),
-    Naming("game of ball", _played, "boys play basketball", "a basketball on the floor"),
-    Naming("school of fish", _school_of_fish, "a school of silver fish", "a school in a town"),
+    Naming("garment", _garment, "a girl in a pink top", "a bird on the top of a tree",
+           frozenset({"top"})),
+    Naming("game of ball", _played, "boys play basketball", "a basketball on the floor",
+           BALL_GAMES),
+    Naming("school of fish", _school_of_fish, "a school of silver fish", "a school in a town",
+           frozenset({"school"})),
     Naming("noun", _noun, "a dog", "a stop sign"),
     Naming("compound", _compound, "a stop sign", "a dog"),
 ))  # fmt: skip
 
 MODIFIERS = RuleTable((
-    Naming("name before a scene", _name_of_scene, "the Eiffel Tower pieces", "a dog house"),
-    Naming("colour before a noun", _color_before_noun, "a gold ring", "a dog house"),
-    Naming("adjective for a noun", _look, "a girl in a polka dot dress",
-           "a dog house"),
-    Naming("used on it", _used_on, "an ice bucket", "an ice sculpture"),
-    Naming("rock music", _rock_music, "a rock singer on a stage", "a rock wall"),
+    Naming("name before a scene", _name_of_scene, "the Eiffel Tower pieces", "a dog house", NAMES),
+    Naming("colour before a noun", _color_before_noun, "a gold ring", "a dog house", COLORS),
+    Naming("adjective for a noun", _look, "a girl in a polka dot dress", "a dog house",
+           word_set("visible_adjectives")),
+    Naming("used on it", _used_on, "an ice bucket", "an ice sculpture", STUFF_TO_USE_ON),
+    Naming("rock music", _rock_music, "a rock singer on a stage", "a rock wall",
+           frozenset({"rock"})),
     Naming("material", _material, "a brick wall", "a dog house"),
     Naming("owner of a body part", _owner, "a zebra ear", "a zebra crossing"),
     Naming("animal before a person", _animal, "a dog owner", "a dog house"),
