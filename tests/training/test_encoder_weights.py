@@ -13,6 +13,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.config import load_preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.training.encoder_weights import load_encoder, with_encoder
+from tests.training.conftest import DATA
 
 # timm's name, its width, and whether it is built for one size of photos.
 BACKBONES = [
@@ -188,3 +189,30 @@ def test_the_command_trains_on_from_a_file(command, parsed, tiny_options, tmp_pa
 def test_an_encoder_beside_a_bundle_is_refused(command, parsed, tiny_bundle):
     done = command("train", parsed, "--init", tiny_bundle, "--encoder", "test_vit")
     assert done.returncode == 2 and "--encoder and --init" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["test_vit.r160_in1k", "test_convnext.r160_in1k"])
+def test_a_named_encoder_trains_and_its_bundle_tags(
+    name, command, parsed, tiny_options, tmp_path, monkeypatch
+):
+    asked = []
+
+    def fetched(place):
+        asked.append(place)
+        return tmp_path / "hub.safetensors"
+
+    save(timm.create_model(name.partition(".")[0]), tmp_path / "hub.safetensors")
+    monkeypatch.setattr("ramctl.training.encoder_weights.local_path", fetched)
+    options = ["--steps", 2, "--device", "cpu", *tiny_options]
+    layers = ["--set", "training.layer_decay=0.7", "--set", "training.frozen_stages=1"]
+    done = command("train", parsed, "--encoder", name, "--out", "m", *layers, *options)
+    assert done.returncode == 0, done.stderr
+    assert asked == [f"hf://timm/{name}:model.safetensors"]
+    assert f"backbone {name.partition('.')[0]} from {name}" in done.stderr
+    for runtime in ("onnx", "torch"):
+        tagged = command(
+            "tag", "--model", "m", "--runtime", runtime, "--threshold", 0, "--top", 2, "--boxes",
+            DATA / "photos" / "horses.jpg",
+        )  # fmt: skip
+        assert tagged.returncode == 0, tagged.stderr
+        assert len(json.loads(tagged.stdout)["tags"]) == 2
