@@ -32,6 +32,7 @@ def test_models_extras_and_folders_are_found(shelf):
     assert list(models) == ["mini", "broken", "mine"]
     assert models["mine"]["labels"] == models["mini"]["labels"] > 2000
     assert models["mine"]["bytes"] == models["mini"]["bytes"] > 20_000_000
+    assert models["mini"]["runs_in"] == "onnxruntime int8, on the CPU"
     assert "bundle.json" in models["broken"]["problem"]
     folders = {folder["purpose"]: folder for folder in found["folders"]}
     assert folders["cache"]["bytes"] == 2_500_000
