@@ -171,6 +171,29 @@ def test_parents_are_of_the_sense_that_captions_mean():
     assert built["tired"].parents == ()  # "beat" is a doing here
 
 
+@pytest.mark.parametrize(
+    ("tags", "parents"),
+    [
+        ("diver person bird", {"diver": ("person",)}),  # though a loon has the name too
+        ("wooden_spoon spoon trophy", {"wooden spoon": ("spoon",)}),  # no booby prize
+        ("saxophone wood reed musical_instrument", {"saxophone": ("musical instrument",)}),
+        ("power_plant plant", {"power plant": ()}),
+        ("rock_face face", {"rock face": ("face",)}),  # no dictionary has it
+        ("shopping_cart cart go_cart vehicle", {"shopping cart": ("vehicle",)}),
+        ("pile hair", {"pile": ()}),
+        ("watermelon vine food plant", {"watermelon": ("food",)}),
+        ("football ball game", {"football": ("ball",)}),
+        ("blue/attribute amber/attribute look/attribute", {"blue": ()}),
+        ("navy/attribute blue/attribute amber/attribute", {"navy": ("blue",)}),
+        ("glitter/attribute look/attribute", {"glitter": ()}),
+        ("baby child person", {"baby": ("child", "person")}),  # the second sense of "child"
+    ],
+)
+def test_a_parent_is_meant_in_its_own_sense(tags, parents):
+    built = by_tag(build(*[caption(tags)] * 3))
+    assert {tag: built[tag].parents for tag in parents} == parents
+
+
 def test_activities_are_what_texts_or_many_captions_know_as_such():
     def doing(word, n):
         found = Found(0, word, "action", f"{word}ing", "verb")
