@@ -306,7 +306,7 @@ class _Run:
         name = "final" if path == self.options.out else path.name
         scored, measured = self._measure(job, name)
         if self.world.is_main:
-            publish(path, job, scored, {"step": trainer.step} | measured, self.options.out.name)
+            publish(path, job, scored, measured, self.options.out.name)
         return measured
 
     def _measure(self, job: Job, name: str) -> tuple[Scored | None, JsonObject]:
@@ -323,6 +323,7 @@ class _Run:
         scored, event = validated
         self.report.say(f"{name} {event.describe()}")
         measured = {
+            "step": job.trainer.step,
             "validation": self.plan.val or "photos held out of the records, never trained on",
             MAP: round(event.map, 4),
             "validation_labels": event.classes,

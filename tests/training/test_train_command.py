@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.records.signals import StopRequest
@@ -416,7 +417,8 @@ def test_map_without_untrained_labels_comes_first_and_the_other_is_told(train, p
 def test_a_prior_without_text_embedding_is_refused_by_its_own_name(train, parsed, monkeypatch):
     package = SimpleNamespace(is_installed=True, project="weights")
     monkeypatch.setattr(initial, "PACKAGED", {"test_efficientnet": package})
-    monkeypatch.setattr(initial, "load_packaged", lambda *_: (np.zeros((9, 256)), np.zeros(9)))
+    head = torch.zeros(9, 256), torch.zeros(9)
+    monkeypatch.setattr(initial, "load_encoder", lambda *_: (head, "the package weights"))
     changes = ["model.labels.kind=learnt", "model.prior.classes=9", "training.distill=[]"]
     settings = [part for change in changes for part in ("--set", change)]
     done = train(parsed, "--out", "x", "--steps", 1, *settings)
