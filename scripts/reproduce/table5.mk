@@ -17,7 +17,7 @@ ALL ?= build/table5
 DROP ?= 0
 WORK ?= $(ALL)/drop-$(DROP)
 SEEDS ?= 0 1 2
-STEPS ?= 1100
+STEPS ?= 500
 # Of the engine: in each after the first, the baseline is trained on the last one's tags.
 ROUNDS ?= 2
 BASELINE ?= mini-lite2

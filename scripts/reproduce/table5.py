@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import kept
+import looks
 import numpy as np
 from planted import write_table
 
@@ -134,6 +135,9 @@ def draw(what: str, row: dict) -> float:
 
 def figures(options: argparse.Namespace) -> str:
     """mAP of each row over its seeds, and each difference with its interval, as Markdown."""
+    for row in options.rows:
+        of = f"{row} of table 5, {len(options.seeds)} models"
+        looks.log(options.truth.stem, of, "mAP and differences between rows (table 5)")
     runs = {row: [Run(options, f"{row}-{seed}") for seed in options.seeds] for row in options.rows}
     lines = [
         f"**{options.truth.stem}** ({len(runs[options.rows[0]][0].comparison.photos)} photos)",
