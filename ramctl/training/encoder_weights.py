@@ -45,12 +45,7 @@ def with_encoder(preset: Preset, encoder: str) -> Preset:
         return _without_classes(change_preset(preset, start))
     if _is_file(encoder):
         return change_preset(preset, start)
-    if not timm.is_model_pretrained(encoder):
-        raise UsageProblem(
-            f"--encoder {encoder}: neither a file nor a model that timm has weights of"
-        )
-    seen = get_pretrained_cfg(encoder)
-    assert seen is not None
+    seen = _known(encoder)
     photos: JsonObject = {"mean": list(seen.mean), "std": list(seen.std)}
     if seen.interpolation in ("bilinear", "bicubic"):
         photos["interpolation"] = seen.interpolation
@@ -99,6 +94,13 @@ def load_encoder(encoder: ImageEncoder, name: str) -> tuple[tuple[Tensor, Tensor
     return (head[0].float().flatten(1), head[1].float()), name
 
 
+def _known(name: str) -> Any:  # timm's configuration of the weights
+    seen = get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
+    if seen is None:
+        raise UsageProblem(f"--encoder {name}: neither a file nor a model that timm has weights of")
+    return seen
+
+
 def _is_file(encoder: str) -> bool:
     return encoder.startswith(HUB) or "/" in encoder or encoder.endswith(_FILES)
 
@@ -139,8 +141,7 @@ def _is_channels_last(backbone: Any) -> bool:
 def _fetch(name: str) -> Path:
     if _is_file(name):
         return local_path(name)
-    seen = get_pretrained_cfg(name)
-    assert seen is not None
+    seen = _known(name)
     place = f"{HUB}{seen.hf_hub_id}:{seen.hf_hub_filename or _WEIGHTS}"
     try:
         return local_path(place)

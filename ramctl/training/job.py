@@ -168,6 +168,7 @@ class Job:
             "hold_out": hold_out,
             "takes_untagged": takes_untagged,
             "max_line": self.plan.max_line or MAX_LINE,
+            "with_shards": self.training.data.shuffled_shards > 0,
         }
         index = RecordIndex(self.work.path / f"{name}.index", sources, options)
         return index.scanned(
@@ -249,7 +250,7 @@ class Job:
         kept = self.work.path / TOKENIZER
         if not kept.is_file():
             if init is None and (self.plan.vocab or captioning.pieces == "bert"):
-                file = Path(self.plan.vocab) if self.plan.vocab else None
+                file = local_path(self.plan.vocab) if self.plan.vocab else None
                 write_atomic(kept, bert_tokenizer(file).to_str(pretty=True).encode("utf-8"))
             elif init is None:
                 words = train_tokenizer(self._caption_texts(), captioning.vocabulary)
@@ -324,10 +325,11 @@ class Job:
         data, context = self.training.data, self.context
         if not len(ids):
             raise RunProblem("no photo to train on could be read")
+        shards = self.records.shards
         a_step = data.batch_size * data.accumulation * context.world.size
         sampler = Sampler(
             ids, data.batch_size, data.accumulation, data.seed,
             data.drop_last and len(ids) >= a_step, context.world.rank, context.world.size,
-            self.records.shards[ids], data.shuffled_shards,
+            None if shards is None else shards[ids], data.shuffled_shards,
         )  # fmt: skip
         return Trainer(task, self.training, sampler, runtime=context.runtime, world=context.world)

@@ -191,6 +191,8 @@ class _Run:
             on_epoch=(lambda: self._keep_epoch(job)) if "epochs" in options.keep else None,
             should_stop=lambda: self.stop.is_due,
         )
+        if "best" in options.keep and not len(job.validation):
+            self.report.say("--keep best: no photos to validate on, so it will be the last model")
         log_files = (options.events, options.tensorboard) if self.world.is_main else (None, None)
         with (
             self.report.progress(

@@ -152,6 +152,13 @@ def test_a_name_that_timm_has_no_weights_of(encoder, problem):
         with_encoder(preset, encoder)
 
 
+def test_an_unknown_encoder_in_a_setting_is_one_line(command, parsed, tiny_options, tmp_path):
+    setting = ["--set", "training.encoder=nosuch"]
+    done = command("train", parsed, "--steps", 1, "--out", "m", *setting, *tiny_options)
+    assert done.returncode == 2 and "nosuch: neither a file nor a model" in done.stderr
+    assert not (tmp_path / "m.work").exists()
+
+
 def test_weights_of_another_backbone_are_named(tmp_path):
     save(timm.create_model("test_vit"), tmp_path / "vit.safetensors")
     encoder = ImageEncoder(load_preset("tiny").model.encoder, 64)

@@ -151,5 +151,7 @@ def test_other_word_pieces_are_a_file(command, parsed, swin_options, tmp_path):
     done = command("train", *arguments, *swin_options)
     assert done.returncode == 0, done.stderr
     assert load_tokenizer(tmp_path / "x" / "tokenizer.json").get_vocab_size() == 5 + 26 + 2
+    missing = command("train", parsed, "--out", "y", "--vocab", "no.txt", *swin_options)
+    assert missing.returncode == 2 and "no.txt: no such file" in missing.stderr
     refused = command("train", parsed, "--init", "x", "--vocab", tmp_path / "pieces.txt")
     assert refused.returncode == 2 and "--vocab and --init" in refused.stderr

@@ -1,6 +1,6 @@
 """Records on disk, addressed by number: offsets into their files instead of objects.
 
-A record costs 22 bytes of memory however long its line is, so that 14 million of them fit.
+A record costs 18 bytes of memory however long its line is, so that 14 million of them fit.
 """
 
 import hashlib
@@ -138,12 +138,14 @@ class ScannedRecords:
     n_lines: int
     training_ids: NDArray[np.int64]  # the records that are trained on
     held_out_ids: NDArray[np.int64]  # those that are only validated on
-    shards: NDArray[np.uint32]  # of each record: the archive of its photo, or else its source
+    # Of each record the archive of its photo, or else its source; None where nobody asks.
+    shards: NDArray[np.uint32] | None
 
 
 def scan_records(
     sources: Sequence[Source], on_reject: Callable[[Reject], None], stage: str, *,
     hold_out: bool, takes_untagged: bool = False, max_line: int = MAX_LINE,
+    with_shards: bool = False,
 ) -> ScannedRecords:  # fmt: skip
     """Read all records once; RunProblem when there is none, or none of the first photos exists.
 
@@ -174,15 +176,16 @@ def scan_records(
             counts.add(record, annotation)
             tells = hold_out and annotation.is_tagged
             shares.append(_share_of(annotation.image) if tells else NO_SHARE)
-            inside = split_member(annotation.image)
-            place = str(annotation.base / inside[0]) if inside else source.name
-            shards.append(numbers.setdefault(place, len(numbers)))
+            if with_shards:
+                inside = split_member(annotation.image)
+                place = str(annotation.base / inside[0]) if inside else source.name
+                shards.append(numbers.setdefault(place, len(numbers)))
             records.add(number, offset, len(content), line)
     if not len(records):
         raise RunProblem("no records to train on")
     mask = _held_out(np.frombuffer(shares, np.uint16))
     ids = np.flatnonzero(~mask), np.flatnonzero(mask)
-    own = np.frombuffer(shards, np.uint32)
+    own = np.frombuffer(shards, np.uint32) if with_shards else None
     return ScannedRecords(records, counts, digest.hexdigest(), n_lines, *ids, own)
 
 

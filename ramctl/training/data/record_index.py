@@ -80,8 +80,9 @@ class RecordIndex:
             "told": np.frombuffer(json.dumps(told).encode("ascii"), np.uint8),
             "training": scanned.training_ids,
             "held_out": scanned.held_out_ids,
-            "shards": scanned.shards,
         }
+        if scanned.shards is not None:
+            arrays["shards"] = scanned.shards
         with replacing(self.path) as stream:
             np.savez(stream, **arrays)
 
@@ -92,12 +93,13 @@ class RecordIndex:
                 if told["facts"] != facts:
                     return None
                 records = RecordFile(self.sources, [file[name] for name in COLUMNS])
-                ids = file["training"], file["held_out"], file["shards"]
+                ids = file["training"], file["held_out"]
+                shards = file.get("shards")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None  # not written yet, or damaged
         kinds = Counter({(tag, kind): number for tag, kind, number in told["kinds"]})
         counts = TagCounts(
             told["n_records"], Counter(dict(told["tags"])), kinds, told["n_captions"]
         )
-        scanned = ScannedRecords(records, counts, told["sha256"], told["n_lines"], *ids)
+        scanned = ScannedRecords(records, counts, told["sha256"], told["n_lines"], *ids, shards)
         return scanned, [Reject(**reject) for reject in told["rejects"]]

@@ -75,7 +75,8 @@ def _lightness(findings: Findings, i: int) -> int | None:
     return i + 1 if is_of_color else None
 
 
-def _color(findings: Findings, i: int) -> int | None:
+def color(findings: Findings, i: int) -> int | None:
+    """Note a word for a colour; returns the index after it, None where it is none."""
     word = findings.sentence.words[i]
     if word not in findings.lexicon.colors:
         return None
@@ -191,7 +192,7 @@ ADJECTIVE_RULES = RuleTable((
     Reading("black and white", _black_and_white, "a black and white photo", "a black and tan dog",
             frozenset({"black"})),
     Reading("lightness of a colour", _lightness, "a dark green wall", "a dark wall", LIGHTNESS),
-    Reading("word for a colour", _color, "a green wall", "a tall wall"),
+    Reading("word for a colour", color, "a green wall", "a tall wall"),
     Reading("adjective", _look, "a wooden chair", "a former chair"),
 ))  # fmt: skip
 

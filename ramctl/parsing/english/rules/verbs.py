@@ -51,14 +51,6 @@ def _own_participle(findings: Findings, i: int) -> int | None:
     return attributes.as_attribute(findings, i) if first else None  # "cut branches"
 
 
-def _color(findings: Findings, i: int) -> int | None:
-    word = findings.sentence.words[i]
-    if word not in findings.lexicon.colors:
-        return None
-    findings.add(i, i + 1, word, "attribute", "colour")
-    return i + 1
-
-
 def _no_doing(findings: Findings, i: int) -> int | None:
     sentence, lexicon, lemma = findings.sentence, findings.lexicon, _lemma(findings, i)
     if lemma == "prepare" and sentence.word(i + 1) in ("to", "for"):
@@ -195,8 +187,8 @@ RULES = RuleTable((
             frozenset({"VBN", "VBD"})),
     Reading("own participle", _own_participle, "cut branches on the ground", "a man cuts a branch",
             OWN_PARTICIPLES),
-    Reading("colour as a verb", _color, "yellow no stopping cones behind railings in the snow",
-            "a man sits"),
+    Reading("colour as a verb", attributes.color,
+            "yellow no stopping cones behind railings in the snow", "a man sits"),
     Reading("no doing", _no_doing, "a man is happy", "a man sits"),
     Reading("seeming", _seeming, "a woman looks nice", "a woman looks at a dog"),
     Reading("course", _course, "the road cuts through a forest", "a man cuts a cake"),
