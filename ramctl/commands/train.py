@@ -37,6 +37,48 @@ STARTS = [
         "Word pieces of captions, one per line [default: the preset's: learnt, or BERT's].",
     ),
 ]
+OUTPUT = [
+    common("--resume", "Continue the unfinished run in OUT.work."),
+    common("--restart", "Discard the unfinished run in OUT.work."),
+    option(
+        "--save-every STEPS",
+        "Steps between checkpoints [default: one every 5 minutes].",
+        type=click.IntRange(1),
+    ),
+    option(
+        "--keep [epochs|best]",
+        "epochs: also write OUT-epoch-N; best: OUT is the model of the best validation.",
+        multiple=True,
+    ),
+    options.max_time,
+    options.rejects,
+    options.strict,
+    options.stats,
+    option("--events FILE", "Write steps, validations and checkpoints as JSONL."),
+    option(
+        "--tensorboard DIR",
+        "Write the same as TensorBoard event files (extra [tensorboard]).",
+    ),
+]
+RUN = [
+    common("--dry-run", "Build the model, time a few steps, write nothing."),
+    option("--compile", "Use torch.compile, if a compiler is installed."),
+    option("--cache DIR", "Keep the features of frozen encoders in DIR.", type=str),
+    option(
+        "-j, --jobs N",
+        "Processes that read photos [default: the preset's].",
+        type=click.IntRange(0),
+        field="workers",
+    ),
+    options.threads,
+    options.device,
+    option(
+        "--dtype [auto|fp32|bf16|fp16]",
+        "Number format of the forward pass.",
+        default="auto",
+    ),
+    *options.messages,
+]
 
 
 def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
@@ -84,49 +126,8 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             ),
             option("--seed N", "Random seed [default: the preset's].", type=int),
         ],
-        "output": [
-            common("--out DIR", "Bundle to write.", default=out),
-            common("--resume", "Continue the unfinished run in OUT.work."),
-            common("--restart", "Discard the unfinished run in OUT.work."),
-            option(
-                "--save-every STEPS",
-                "Steps between checkpoints [default: one every 5 minutes].",
-                type=click.IntRange(1),
-            ),
-            option(
-                "--keep [epochs|best]",
-                "epochs: also write OUT-epoch-N; best: OUT is the model of the best validation.",
-                multiple=True,
-            ),
-            options.max_time,
-            options.rejects,
-            options.strict,
-            options.stats,
-            option("--events FILE", "Write steps, validations and checkpoints as JSONL."),
-            option(
-                "--tensorboard DIR",
-                "Write the same as TensorBoard event files (extra [tensorboard]).",
-            ),
-        ],
-        "run": [
-            common("--dry-run", "Build the model, time a few steps, write nothing."),
-            option("--compile", "Use torch.compile, if a compiler is installed."),
-            option("--cache DIR", "Keep the features of frozen encoders in DIR.", type=str),
-            option(
-                "-j, --jobs N",
-                "Processes that read photos [default: the preset's].",
-                type=click.IntRange(0),
-                field="workers",
-            ),
-            options.threads,
-            options.device,
-            option(
-                "--dtype [auto|fp32|bf16|fp16]",
-                "Number format of the forward pass.",
-                default="auto",
-            ),
-            *options.messages,
-        ],
+        "output": [common("--out DIR", "Bundle to write.", default=out), *OUTPUT],
+        "run": RUN,
     }
 
 
