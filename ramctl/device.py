@@ -28,9 +28,14 @@ class Runtime:
         chosen = choose_device(device)
         return cls(chosen, number_format(dtype, chosen))
 
+    @property
+    def half(self) -> torch.dtype | None:
+        """What matrices are multiplied in where that is not fp32."""
+        return _HALF.get(self.dtype)
+
     def precision(self) -> AbstractContextManager[object]:
         """The context in which to call a model."""
-        half = _HALF.get(self.dtype)
+        half = self.half
         return nullcontext() if half is None else torch.autocast(self.device.type, half)
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from ramctl import __version__
 from ramctl.checkpoints.bundle import EMBEDDED, META, Bundle, embedded_bundle, model_shelf
 from ramctl.errors import RamctlError
+from ramctl.inference.batches import usable_cores
 from ramctl.inference.onnx_engine import TORCH, choose_runtime, has_gpu, number_format
 from ramctl.parts import EXTRAS, pip_line
 from ramctl.records.files import user_cache
@@ -130,8 +131,7 @@ def _version(package: str) -> str | None:
 
 
 def _devices() -> list[str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    devices = [f"cpu ({cores} cores)"]
+    devices = [f"cpu ({usable_cores()} cores)"]
     if find_spec("torch") is None:
         return devices
     import torch

@@ -4,8 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
 from ramctl.checkpoints.bundle import TOKENIZER, WEIGHTS, Bundle
-from ramctl.checkpoints.weights import load_weights, save_weights
+from ramctl.checkpoints.weights import NoInitialValues, load_weights, save_weights
 from ramctl.errors import RunProblem
 from ramctl.model.config import Preset, preset_to_meta
 from ramctl.model.ram import RAM
@@ -17,12 +20,19 @@ if TYPE_CHECKING:
 CAPTIONING = "captioning."
 
 
-def load_model(bundle: Bundle, *, preset: Preset | None = None, captioning: bool = True) -> RAM:
+def load_model(
+    bundle: Bundle,
+    *,
+    preset: Preset | None = None,
+    captioning: bool = True,
+    products: torch.dtype | None = None,
+) -> RAM:
     """The bundle's model in evaluation mode.
 
     `preset` is the bundle's own with other sizes (`finetuning_preset`) and resizes Swin's window.
-    Without `captioning` that branch is neither built nor read. Raises RunProblem that names what
-    does not fit.
+    Without `captioning` that branch is neither built nor read. Linear layers and convolutions hold
+    their weights as `products`, the type that autocast multiplies in: else it would copy them in
+    each pass. Raises RunProblem that names what does not fit.
     """
     wanted = bundle.preset if preset is None else preset
     shapes = bundle.tensor_shapes()
@@ -31,13 +41,19 @@ def load_model(bundle: Bundle, *, preset: Preset | None = None, captioning: bool
     described = wanted.model.labels.kind == "descriptions"
     counts = bundle.tensors(["labels.counts"])["labels.counts"].tolist() if described else None
     config = wanted.model if captioning else replace(wanted.model, captioning=None)
-    model = RAM(
-        config,
-        image_size=wanted.preprocess.size,
-        n_labels=shapes["labels.counts"][0],
-        vocabulary=shapes.get("captioning.decoder.word_bias", [0])[0],
-        description_counts=counts,
-    )
+    with NoInitialValues():
+        model = RAM(
+            config,
+            image_size=wanted.preprocess.size,
+            n_labels=shapes["labels.counts"][0],
+            vocabulary=shapes.get("captioning.decoder.word_bias", [0])[0],
+            description_counts=counts,
+        )
+    if products is not None:
+        for module in model.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                for parameter in module.parameters(recurse=False):
+                    parameter.data = torch.empty_like(parameter, dtype=products)
     without = None if captioning else CAPTIONING
     load_weights(model, bundle.path / WEIGHTS, without=without, resize=preset is not None)
     return model.eval()

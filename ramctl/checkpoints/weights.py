@@ -1,7 +1,8 @@
 """Weights in files, ours and those of other projects: every name and shape checked when read."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,12 +10,33 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ramctl.errors import RunProblem
 
 TENSORS_AT_ONCE = 16
 RELATIVE_POSITIONS = "relative_position_bias_table"  # what the names of Swin's tables end with
+_REQUIRES_GRAD = Tensor.requires_grad_  # changes no value
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+class NoInitialValues(TorchFunctionMode):
+    """A context that leaves new parameters unset: those of a model whose weights are read next.
+
+    Random numbers for Swin-L take ten times as long as reading its weights, and memory that is
+    written once is not given back.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """The function's result, or the parameter that it was to change as it is."""
+        given = kwargs or {}
+        target = args[0] if args else given.get("tensor")
+        changes = function.__name__.endswith("_") and not function.__name__.endswith("__")
+        if isinstance(target, nn.Parameter) and changes and function is not _REQUIRES_GRAD:
+            return target
+        return function(*args, **given)
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Batches: items in chunks, worked on in parallel and in order, with the bad ones left out."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -11,6 +12,13 @@ from ramctl.records.signals import PATIENCE_S, raise_if_stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -20,6 +20,8 @@ LARGE = 200_000_000  # bytes of weights, from which on decoding is no longer wha
 # Of longer lists nothing is kept but the rows, and the graph runs for one part after the other: by
 # half more work for a batch of four photos.
 LABELS_AT_ONCE = 8192
+BYTES_A_PIXEL = 1700  # that a run of Swin-L with a RAM's decoders takes besides the weights
+MEMORY = Path("/proc/meminfo"), Path("/sys/fs/cgroup")  # the machine's, and a container's limit
 Floats = NDArray[np.float32]
 
 
@@ -120,6 +122,31 @@ def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str
             f"{bundle.path}: has no {graph}; `ramctl convert {bundle.path} --to onnx` adds it"
         )
     return graph
+
+
+def most_runs(bundle: Bundle, cores: int) -> int:
+    """How many runs of a graph at a time: one a core, and of a large model no more than half of
+    the free memory holds."""
+    free = free_memory()
+    if bundle.file_sizes.get(WEIGHTS, 0) < LARGE or free is None:
+        return cores
+    a_run = BYTES_A_PIXEL * bundle.preprocess.size**2 * (bundle.batch_size or 1)
+    return max(1, min(cores, free // 2 // a_run))
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take; None where the system does not say (not Linux)."""
+    machine, limits = MEMORY
+    try:
+        (line,) = [x for x in machine.read_text().splitlines() if x.startswith("MemAvailable")]
+    except (OSError, ValueError):
+        return None
+    free = int(line.split()[1]) * 1024
+    try:
+        most, taken = (int((limits / f"memory.{x}").read_text()) for x in ("max", "current"))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+    return min(free, max(0, most - taken))
 
 
 def has_gpu() -> bool:

@@ -29,8 +29,8 @@ from ramctl.inference.regions import (
 from ramctl.model.generation import Decoding, Ends
 from ramctl.model.ram import RAM, Encoded, PreparedLabels, Regions
 
-# Photos of 384 px leave 160 MB each in Swin-L's first layers: three of them, or nine of 224 px.
-PIXELS_AT_ONCE = 3 * 384 * 384
+# Photos of 384 px leave 160 MB each in Swin-L's first layers, and more at once are no faster.
+PIXELS_AT_ONCE = 384 * 384
 BYTES_A_PIXEL = 1100  # the same in fp32
 MOST_AT_ONCE = 64  # more gain nothing: a GPU is busy by then
 Floats = NDArray[np.float32]
@@ -88,10 +88,11 @@ class TorchEngine:
         than without it by rounding. The data engine and training do without, so that scores are
         those of the model that was trained.
         """
-        model = load_model(bundle, captioning=captioning)
+        model = load_model(bundle, captioning=captioning, products=runtime.half)
         if fold:
             size = bundle.preprocess.size
-            fold_batchnorms(model.encoder, torch.zeros(1, 3, size, size))
+            with torch.autocast("cpu", runtime.half, enabled=runtime.half is not None):
+                fold_batchnorms(model.encoder, torch.zeros(1, 3, size, size))
         model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         engine = cls(model, runtime, say)
         engine._layout = torch.channels_last
@@ -125,7 +126,7 @@ class TorchEngine:
 
     def prepare(self, rows: Tensor) -> PreparedLabels:
         """Labels of rows (L, W), or descriptions (L, M, E), with all work done that is theirs."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self.runtime.precision():
             return self.model.prepare_labels(rows.to(self.device))
 
     def scores(self, photos: Floats | Tensor, labels: PreparedLabels | None = None) -> Floats:

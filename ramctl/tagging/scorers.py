@@ -17,7 +17,7 @@ from PIL import Image
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import UsageProblem
-from ramctl.inference.batches import chunks
+from ramctl.inference.batches import chunks, usable_cores
 from ramctl.inference.label_set import (
     LabelSet,
     Threshold,
@@ -26,7 +26,7 @@ from ramctl.inference.label_set import (
     peer_label_set,
     read_words,
 )
-from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, number_format
+from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, most_runs, number_format
 from ramctl.inference.regions import View, looking
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
@@ -123,6 +123,10 @@ class Scorer(ABC):
         """Whether several threads may score at once."""
         return False
 
+    def most_workers(self, cores: int) -> int:
+        """How many threads are worth having."""
+        return cores
+
     @abstractmethod
     def prepare(self, photo: Image.Image) -> Pixels:
         """A decoded photo as `scores` takes it; called in the decoding threads."""
@@ -209,8 +213,10 @@ class BundleScorer(Scorer):
 
     @cached_property
     def _onnx(self) -> OnnxEngine:
-        # The workers keep all cores busy; more threads per run would wait for each other.
-        threads = self._options.threads or 1
+        # The workers keep all cores busy; more threads per run would wait for each other. Scores
+        # are the same to the bit with any number.
+        options, cores = self._options, usable_cores()
+        threads = options.threads or (1 if options.workers else cores // self.most_workers(cores))
         return OnnxEngine(self._bundle, self._runtime, self.label_set.rows, threads)
 
     @cached_property
@@ -255,6 +261,9 @@ class BundleScorer(Scorer):
         """Whether several threads may score at once; a large torch model takes all cores itself."""
         uses_torch = self._annotates or self._runtime == TORCH
         return not uses_torch or self._side_by_side
+
+    def most_workers(self, cores: int) -> int:
+        return cores if self._runtime == TORCH else most_runs(self._bundle, cores)
 
     def prepare(self, photo: Image.Image) -> Pixels:
         return self.preprocess.resize(photo)  # (S, S, 3)

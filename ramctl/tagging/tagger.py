@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem, attempt
-from ramctl.inference.batches import chunks, map_good, ordered_map
+from ramctl.inference.batches import chunks, map_good, ordered_map, usable_cores
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.inference.label_set import Threshold, Words
 from ramctl.photos.decoding import LIMITS, PhotoLimits, record_photo
@@ -44,7 +44,7 @@ class Tagger:
     def __init__(self, scorer: Scorer, options: TaggerOptions) -> None:
         self.scorer = scorer
         self.options = options
-        self.workers = options.workers or _cores()
+        self.workers = options.workers or scorer.most_workers(usable_cores())
         self.pool: DevicePool | None = None  # processes that tag instead of this one
         self.batch = scorer.batch  # most photos at a time
         self.labels = scorer.label_set.labels
@@ -280,9 +280,3 @@ def significant(values: NDArray[np.float32], digits: int) -> NDArray[np.float64]
     tiny = np.abs(wide) < 1e-12
     rounded[tiny] = [float(f"{value:.{digits}g}") for value in wide[tiny].tolist()]
     return rounded
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

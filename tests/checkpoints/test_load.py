@@ -56,6 +56,26 @@ def test_a_model_comes_back_bit_for_bit(tmp_path):
     assert load_caption_tokenizer(bundle).prompt_ids == tokenizer.prompt_ids
 
 
+def test_loading_draws_no_random_numbers(tmp_path):
+    bundle = write(tmp_path / "m", *tiny())
+    before = torch.get_rng_state()
+    load_model(bundle)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_products_in_bf16_are_those_that_autocast_makes(tmp_path):
+    preset = load_preset("ram-swin-b", SMALL_SWIN)
+    bundle = write(tmp_path / "m", preset, RAM(preset.model, image_size=96, n_labels=5).eval())
+    plain, stored = load_model(bundle), load_model(bundle, products=torch.bfloat16)
+    sizes = [sum(p.nbytes for p in model.parameters()) for model in (plain, stored)]
+    assert sizes[1] < 0.6 * sizes[0]
+    photos = torch.randn(2, 3, 96, 96)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = plain(photos, plain.prepare_labels(plain.labels())).tag_logits
+        logits = stored(photos, stored.prepare_labels(stored.labels())).tag_logits
+    assert torch.equal(logits, expected)
+
+
 def test_half_weights_keep_vectors_whole_and_logits_close(tmp_path):
     preset, model, tokenizer = tiny()
     bundle = write(tmp_path / "m", preset, model, tokenizer, half=True)

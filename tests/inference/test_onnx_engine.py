@@ -18,6 +18,16 @@ def test_scores_do_not_depend_on_the_place_in_the_batch(tiny_bundle):
     np.testing.assert_array_equal(engine.scores(photos[order]), scores[order])
 
 
+def test_scores_do_not_depend_on_the_number_of_threads(tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
+    photos = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32)
+    one, three = (
+        OnnxEngine(bundle, "model.onnx", own_labels(bundle).rows, threads).scores(photos)
+        for threads in (1, 3)
+    )
+    np.testing.assert_array_equal(one, three)
+
+
 def test_runtime_device_and_number_format_that_cannot_be_had_are_told(colours):
     bundle = Bundle.open(colours)
     assert choose_runtime(bundle, "auto", "auto", "auto") == "model.onnx"
