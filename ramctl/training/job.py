@@ -1,6 +1,7 @@
 """A training job put together from its plan: records, labels, model, teachers, trainer."""
 
 import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,9 +27,11 @@ from ramctl.model.caption_tokenizer import (
 from ramctl.model.config import AugmentConfig, Preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.pretrained.hub import local_path
-from ramctl.records.files import write_atomic
+from ramctl.records.files import replacing, write_atomic
+from ramctl.records.inputs import open_input, require_files
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import JsonObject, Reject
+from ramctl.records.remote import is_url
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.data.annotations import read_annotation, require_tags
 from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
@@ -157,9 +160,12 @@ class Job:
         name = self.plan.val
         if name is None:
             return None
-        if not Path(name).is_file():
-            raise RunProblem(f"{name}: no such file")
-        return self._scan("val", [Source.of(name, self.plan.root)], hold_out=False)
+        require_files([name])
+        copy = self.work.path / "val.jsonl" if is_url(name) else None
+        if copy is not None and not copy.exists():
+            with open_input(name) as stream, replacing(copy) as target:
+                shutil.copyfileobj(stream, target, 1 << 20)
+        return self._scan("val", [Source.of(name, self.plan.root, copy)], hold_out=False)
 
     def _scan(
         self, name: str, sources: list[Source], *, hold_out: bool, takes_untagged: bool = False
