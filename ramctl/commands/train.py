@@ -46,6 +46,11 @@ OUTPUT = [
         type=click.IntRange(1),
     ),
     option(
+        "--checkpoints URL",
+        "Also keep the last two there (or in a folder); --resume needs no more to go on.",
+        type=str,
+    ),
+    option(
         "--keep [epochs|best]",
         "epochs: also write OUT-epoch-N; best: OUT is the model of the best validation.",
         multiple=True,

@@ -17,12 +17,11 @@ from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import TarIndex, check_bytes, split_member
 from ramctl.records.files import full_disk, move_into_place, part_path, user_cache
 from ramctl.records.locks import is_open_alone, open_alone
-from ramctl.records.remote import facts_of, open_url, read_url, url_below
+from ramctl.records.remote import COPY_BYTES, facts_of, open_url, read_url, url_below
 
 VARIABLE = "RAMCTL_SHARD_CACHE"
 DEFAULT = "64G"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_BLOCK = 1 << 24  # bytes of an archive that are asked for at a time
 _OPEN_COPIES = 16
 _WAIT_S = 0.1
 _open: dict[str, TarIndex] = {}  # by URL, the last used last
@@ -95,8 +94,8 @@ def _copy_of(url: str) -> Path:
                     part.unlink()
                     return copy
                 _make_room(folder, size or 0, stream, url)
-                with open_url(url, _BLOCK) as source:
-                    shutil.copyfileobj(source, stream, _BLOCK)
+                with open_url(url, COPY_BYTES) as source:
+                    shutil.copyfileobj(source, stream, COPY_BYTES)
                 stream.truncate()
                 stream.flush()
                 move_into_place(part, copy)

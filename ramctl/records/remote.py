@@ -1,4 +1,4 @@
-"""Files at URLs (s3://, gs://, https:// ...), read through fsspec.
+"""Files at URLs (s3://, gs://, https:// ...), read and written through fsspec.
 
 The base of relative photo names is a Path, also where it is a URL: `s3:/bucket/folder`. What a
 record names lies below its base, so that no record has anything fetched from elsewhere.
@@ -7,8 +7,10 @@ record names lies below its base, so that no record has anything fetched from el
 import io
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from errno import ENOENT
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +19,11 @@ from urllib.parse import unquote
 
 from ramctl.errors import RamctlError, RecordProblem, RunProblem
 from ramctl.parts import require
+from ramctl.records.files import replacing
 
 Result = TypeVar("Result")
 WAITS_S = (1.0, 5.0, 20.0)  # between tries
+COPY_BYTES = 1 << 24  # of a whole file that are asked for at a time
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _BASE = re.compile(r"([a-z][a-z0-9+.-]+):(?:/(.*))?", re.IGNORECASE | re.DOTALL)
 _NO_HOST = "@"  # in a base, in the place of the host that `file:///folder` does not have
@@ -85,7 +89,7 @@ def attempted(url: str, do: Callable[[], Result]) -> Result:
                 raise RunProblem(f"{url}: {reason}") from error
             if wait is None:
                 tries = len(WAITS_S) + 1
-                raise RunProblem(f"{url}: cannot be read in {tries} tries: {reason}") from error
+                raise RunProblem(f"{url}: failed {tries} times: {reason}") from error
             time.sleep(wait)
     raise AssertionError
 
@@ -193,3 +197,46 @@ class _UrlFile(io.RawIOBase):
 def open_url(url: str, buffering: int) -> BinaryIO:
     """The file at a URL, to be read once; FileNotFoundError where there is none."""
     return io.BufferedReader(_UrlFile(url), buffering)
+
+
+def upload(source: Path, url: str) -> None:
+    """Copy a file to a URL or path, where it appears whole or not at all."""
+
+    def put() -> None:
+        system, path = file_system(url)
+        system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        system.put_file(str(source), f"{path}.part")
+        system.mv(f"{path}.part", path)
+
+    attempted(url, put)
+
+
+def download(url: str, target: Path) -> None:
+    """Copy a file from a URL or path; FileNotFoundError where there is none."""
+    with open_url(url, COPY_BYTES) as source, replacing(target) as stream:
+        shutil.copyfileobj(source, stream, COPY_BYTES)
+
+
+def names_at(url: str) -> list[str]:
+    """The names in a folder at a URL or path, sorted; none where there is no folder."""
+
+    def look() -> list[str]:
+        system, path = file_system(url)
+        found = system.ls(path, detail=False)
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
+
+    try:
+        return attempted(url, look)
+    except FileNotFoundError:
+        return []
+
+
+def delete(url: str) -> None:
+    """Delete a file, if it is there."""
+
+    def remove() -> None:
+        system, path = file_system(url)
+        system.rm_file(path)
+
+    with suppress(FileNotFoundError):
+        attempted(url, remove)

@@ -31,8 +31,9 @@ from ramctl.records.files import replacing, write_atomic
 from ramctl.records.inputs import open_input, require_files
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import JsonObject, Reject
-from ramctl.records.remote import is_url
+from ramctl.records.remote import COPY_BYTES, is_url
 from ramctl.text.encoder import TextEncoder
+from ramctl.training.checkpoint_store import RECORDS_HASH
 from ramctl.training.data.annotations import read_annotation, require_tags
 from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
 from ramctl.training.data.batches import TrainingSet
@@ -164,7 +165,7 @@ class Job:
         copy = self.work.path / "val.jsonl" if is_url(name) else None
         if copy is not None and not copy.exists():
             with open_input(name) as stream, replacing(copy) as target:
-                shutil.copyfileobj(stream, target, 1 << 20)
+                shutil.copyfileobj(stream, target, COPY_BYTES)
         return self._scan("val", [Source.of(name, self.plan.root, copy)], hold_out=False)
 
     def _scan(
@@ -213,7 +214,7 @@ class Job:
 
     def _check_unchanged(self, teachers: Sequence[ScoresTeacher]) -> None:
         """RunProblem when a resumed run's records or teachers are not what they were."""
-        kept, hashes = self.work.path / "records.sha256", [self.records.sha256]
+        kept, hashes = self.work.path / RECORDS_HASH, [self.records.sha256]
         for path in (path for teacher in teachers for path in teacher.files):
             with path.open("rb") as stream:
                 hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())

@@ -22,7 +22,7 @@ from ramctl.records.files import replacing
 from ramctl.records.inputs import ROOT_CHECK_RECORDS, STDIN, RootCheck, open_input
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, parse_line
 from ramctl.records.record import Record, Reject
-from ramctl.records.remote import base_url, exists_below, photo_base
+from ramctl.records.remote import COPY_BYTES, base_url, exists_below, photo_base
 from ramctl.training.data.annotations import Annotation, read_annotation, require_tags
 from ramctl.training.data.targets import TagCounts
 
@@ -116,9 +116,9 @@ class RecordFile:
 
 
 def spool(name: str, folder: Path) -> Path | None:
-    """A plain copy in `folder` of what cannot be read twice or by offset: stdin, URLs, `.gz`, pipes.
+    """A plain copy in `folder` of what cannot be read twice or by offset.
 
-    None for a plain file.
+    That is stdin, `.gz`, a pipe, or what is at a URL; None for a file.
     """
     if name != STDIN and not name.endswith(".gz") and Path(name).is_file():
         return None
@@ -128,7 +128,7 @@ def spool(name: str, folder: Path) -> Path | None:
         number += 1
         target = target.with_name(f"{target.stem}-{number}.jsonl")
     with open_input(name) as stream, replacing(target) as copy:
-        shutil.copyfileobj(stream, copy, 1 << 20)
+        shutil.copyfileobj(stream, copy, COPY_BYTES)
     return target
 
 
