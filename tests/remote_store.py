@@ -3,17 +3,19 @@
 Other processes know it by `environment`, through the entry point of an installed package.
 """
 
+import io
 import os
+import tarfile
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
 from fsspec.spec import AbstractFileSystem
 
-from tests.conftest import REPOSITORY
-
+REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = "COUNTED_FOLDER"
-LOG, FAILURES = "opened.log", "failures"
+LOG, FAILURES, SLOW = "opened.log", "failures", "slow"
 
 
 class CountedFileSystem(AbstractFileSystem):
@@ -49,11 +51,22 @@ class CountedFileSystem(AbstractFileSystem):
             log.write(f"{mode} {path}\n")
         return stream
 
+    def put_file(self, lpath: str, rpath: str, **_: Any) -> None:
+        with self.open(rpath, "wb") as target:
+            content = Path(lpath).read_bytes()
+            for start in range(0, len(content), 1 << 16):
+                target.write(content[start : start + (1 << 16)])
+                target.flush()
+                if (Path(os.environ[FOLDER]) / SLOW).exists():
+                    time.sleep(0.02)
+
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         self._place(path).mkdir(parents=True, exist_ok=exist_ok)
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
-        self._place(path2).write_bytes(self._place(path1).read_bytes())
+        whole = Path(os.environ[FOLDER]) / "copy"  # that of a store is there as a whole, or not
+        whole.write_bytes(self._place(path1).read_bytes())
+        whole.replace(self._place(path2))
 
     def rm_file(self, path: str) -> None:
         self._place(path).unlink()
@@ -89,3 +102,12 @@ class Store:
     def fail(self, times: int) -> None:
         """Have the next requests fail."""
         (self.folder / FAILURES).write_text(str(times))
+
+
+def write_tar(path: Path, **members: bytes) -> None:
+    """An archive of some files."""
+    with tarfile.open(path, "w") as shard:
+        for name, content in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            shard.addfile(header, io.BytesIO(content))

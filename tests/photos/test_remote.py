@@ -1,9 +1,7 @@
 """Records and photos at URLs: what is read, what is kept, and what a record cannot reach."""
 
 import gzip
-import io
 import os
-import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,30 +11,11 @@ import pytest
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos import shard_cache
 from ramctl.photos.decoding import read_photo
-from ramctl.records import remote
 from ramctl.records.inputs import open_input, read_inputs, require_files
 from ramctl.records.remote import base_url, photo_base, url_below
-from tests.remote_store import FOLDER, Store
+from tests.remote_store import write_tar
 
 BASE = photo_base("-", "counted://bucket")
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    made = Store(tmp_path / "store")
-    monkeypatch.setenv(FOLDER, str(made.folder))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "WAITS_S", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(shard_cache, "_open", {})
-    return made
-
-
-def write_tar(path: Path, **members: bytes) -> None:
-    with tarfile.open(path, "w") as shard:
-        for name, content in members.items():
-            header = tarfile.TarInfo(name)
-            header.size = len(content)
-            shard.addfile(header, io.BytesIO(content))
 
 
 def cached(tmp_path) -> list[Path]:
