@@ -80,7 +80,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "WAITS_S", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(shard_cache, "_open", {})
+    for name in ("_open", "_copies"):
+        monkeypatch.setattr(shard_cache, name, {})
     remote.exists_below.cache_clear()
     return made
 

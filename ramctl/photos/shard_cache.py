@@ -25,7 +25,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _OPEN_COPIES = 16
 _WAIT_S = 0.1
 _open: dict[str, TarIndex] = {}  # by URL, the last used last
-_opened_before = set[str]()
+_copies: dict[str, Path] = {}  # by URL, those that this process has asked for
 
 
 def read_remote_photo(name: str, base: Path, max_bytes: int) -> bytes:
@@ -69,9 +69,10 @@ def _archive(url: str) -> TarIndex:
 def _opened(url: str) -> TarIndex:
     while True:
         with suppress(FileNotFoundError):  # the copy was the oldest, for another process
-            index = TarIndex(_copy_of(url), save=url in _opened_before)
-            _opened_before.add(url)
-            return index
+            if url in _copies and _copies[url].exists():
+                return TarIndex(_copies[url], save=True)
+            _copies[url] = _copy_of(url)
+            return TarIndex(_copies[url])
 
 
 def _copy_of(url: str) -> Path:

@@ -31,7 +31,7 @@ from ramctl.records.files import replacing, write_atomic
 from ramctl.records.inputs import open_input, require_files
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import JsonObject, Reject
-from ramctl.records.remote import COPY_BYTES, is_url
+from ramctl.records.remote import COPY_BYTES, base_url, is_url
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.checkpoint_store import RECORDS_HASH
 from ramctl.training.data.annotations import read_annotation, require_tags
@@ -87,6 +87,10 @@ def can_keep_features(preset: Preset, encoder: ImageEncoder) -> bool:
     return is_frozen and is_plain and clip_place(training.losses.distill) is None
 
 
+def _are_remote(sources: list[Source]) -> bool:
+    return any(base_url(source.base) is not None for source in sources)
+
+
 class Job:
     """Everything that a run trains, and trains on.
 
@@ -102,6 +106,7 @@ class Job:
         self.records = self._scan(
             "records", plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers)
         )
+        self._warn_of_shards()
         scores = self._teacher_scores(teachers)
         self._check_unchanged(teachers)
         taught = sum((seen.given for seen, _ in scores), Counter())
@@ -175,7 +180,7 @@ class Job:
             "hold_out": hold_out,
             "takes_untagged": takes_untagged,
             "max_line": self.plan.max_line or MAX_LINE,
-            "with_shards": self.training.data.shuffled_shards > 0,
+            "with_shards": self.training.data.shuffled_shards > 0 or _are_remote(sources),
         }
         index = RecordIndex(self.work.path / f"{name}.index", sources, options)
         return index.scanned(
@@ -183,6 +188,16 @@ class Job:
             self.context.on_reject,
             keep=self.context.world.is_main,
         )
+
+    def _warn_of_shards(self) -> None:
+        """Say that all archives at a URL are needed all the time, unless a few are mixed."""
+        if _are_remote(self.plan.sources) and not self.training.data.shuffled_shards:
+            n_shards = int(self.records.shards.max()) + 1 if self.records.shards is not None else 0
+            if n_shards > 1:
+                self.context.say(
+                    f"photos of all {n_shards} archives are mixed, and so all are copied and kept: "
+                    "--set training.shuffled_shards=16 mixes those of 16 at a time"
+                )
 
     def _teacher_scores(
         self, teachers: Sequence[ScoresTeacher]

@@ -111,6 +111,7 @@ def test_an_outage_stops_the_run_and_rejects_nothing(
     with monkeypatch.context() as outage:
         outage.setattr(CountedFileSystem, "_open", open_or_fail)
         outage.setattr(shard_cache, "_open", {})
+        outage.setattr(shard_cache, "_copies", {})
         failed = command("train", *arguments, "--out", "again")
     assert failed.returncode == 1, failed.stderr
     assert failed.stderr.splitlines()[-1] == f"{BUCKET}/3.tar: failed 4 times: connection reset"
@@ -135,6 +136,23 @@ def test_a_root_at_a_url_and_records_beside(command, store, far, tmp_path, tiny_
         done = command("train", *arguments, "--out", out, "--steps", 2, "--val", far[0])
         assert done.returncode == 0, done.stderr
     assert_same_weights(tmp_path / "one", tmp_path / "two")
+
+
+def test_commands_that_stream_read_a_store(command, store, tiny_bundle, tmp_path):
+    rows = photos_in_shards(store.bucket)
+    records = write_records(store.bucket / "captions.jsonl", rows)
+    url = f"{BUCKET}/captions.jsonl"
+    parsed = [command("parse", place, "-q") for place in (url, records)]
+    assert parsed[0].returncode == 0 and parsed[0].stdout == parsed[1].stdout
+    tagged = [command("tag", place, "-q", "--model", tiny_bundle) for place in (url, records)]
+    assert tagged[0].returncode == 0, tagged[0].stderr
+    assert tagged[0].stdout == tagged[1].stdout and tagged[0].stdout.count("\n") == 8
+    (store.bucket / "tags.jsonl").write_text(tagged[0].stdout)
+    figures = command("eval", f"{BUCKET}/tags.jsonl", "--truth", url, "-q")
+    assert figures.returncode == 0, figures.stderr
+    refused = command("tag", url, "--xmp", "--model", tiny_bundle, "--rejects", "no.jsonl")
+    assert refused.returncode == 3 and "at a URL, has no place for a sidecar" in refused.stderr
+    assert not list(tmp_path.rglob("*.xmp"))
 
 
 PLACES = ["counted://runs/one", "runs/one"]
