@@ -99,6 +99,7 @@ def _copy_of(url: str) -> Path:
                     shutil.copyfileobj(source, stream, COPY_BYTES)
                 stream.truncate()
                 stream.flush()
+                os.fsync(stream.fileno())
                 move_into_place(part, copy)
             except BaseException:
                 part.unlink(missing_ok=True)

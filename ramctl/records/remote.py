@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from errno import ENOENT
+from errno import ENAMETOOLONG, ENOENT
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -28,6 +28,8 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _BASE = re.compile(r"([a-z][a-z0-9+.-]+):(?:/(.*))?", re.IGNORECASE | re.DOTALL)
 _NO_HOST = "@"  # in a base, in the place of the host that `file:///folder` does not have
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_LONGEST_NAME = 1000  # bytes; S3 takes 1024
+_BAD_REQUESTS = (400, 414)  # what a server says of a name that no file of it can have
 _HOPELESS = (PermissionError, NotImplementedError)
 # What tells that a file is another one now, by the names that file systems have for it.
 _VERSION = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated")
@@ -68,6 +70,8 @@ def url_below(base: Path, name: str) -> str | None:
     # fsspec takes `::` for what joins two URLs.
     if not inside or not parts[0] or ".." in parts or "::" in inside or is_url(inside):
         raise RecordProblem(f"not below {root}", code="missing_image")
+    if not inside.isprintable() or len(inside.encode("utf-8", "replace")) > _LONGEST_NAME:
+        raise RecordProblem("no name of a file at a URL", code="missing_image")
     return f"{root}/{inside}"
 
 
@@ -81,9 +85,9 @@ def attempted(url: str, do: Callable[[], Result]) -> Result:
             return do()
         except RamctlError:
             raise
-        except _ABSENT as error:
-            raise FileNotFoundError(ENOENT, os.strerror(ENOENT), url) from error
         except Exception as error:  # each file system raises its own
+            if _is_absent(error):
+                raise FileNotFoundError(ENOENT, os.strerror(ENOENT), url) from error
             reason = " ".join(str(error).split()) or type(error).__name__
             if isinstance(error, _HOPELESS):
                 raise RunProblem(f"{url}: {reason}") from error
@@ -92,6 +96,13 @@ def attempted(url: str, do: Callable[[], Result]) -> Result:
                 raise RunProblem(f"{url}: failed {tries} times: {reason}") from error
             time.sleep(wait)
     raise AssertionError
+
+
+def _is_absent(error: Exception) -> bool:
+    """Whether an error says that there is no such file, and no more."""
+    is_bad_name = getattr(error, "errno", None) == ENAMETOOLONG
+    is_bad_name |= getattr(error, "status", None) in _BAD_REQUESTS
+    return is_bad_name or isinstance(error, _ABSENT)
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -161,9 +172,10 @@ class _UrlFile(io.RawIOBase):
 
     def _open(self) -> None:
         system, path = file_system(self._url)
-        self._stream = system.open(path, "rb")
+        stream = system.open(path, "rb")
         if self._position:
-            self._stream.seek(self._position)
+            stream.seek(self._position)
+        self._stream = stream
 
     def _read(self, size: int) -> bytes:
         if self._stream is None:

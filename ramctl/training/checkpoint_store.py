@@ -73,6 +73,8 @@ class CheckpointStore:
         packed = self.work / f"{BEST}.tar"
         with tarfile.open(packed, "w") as archive:
             archive.add(best, BEST)
+        if meta.read_bytes() != content:
+            raise RunProblem(f"{best} changed while it was packed")
         upload(packed, self._at(f"{BEST}-{step:08d}-{file_sha256(packed)[:16]}.tar"))
         packed.unlink()
         self._stored[BEST] = content
@@ -103,7 +105,6 @@ class CheckpointStore:
             with tarfile.open(packed) as archive:
                 archive.extractall(self.work, filter="data")
             packed.unlink()
-            Bundle.open(self.work / BEST, verify=True)
 
     def _fetch_intact(self, names: list[str], folder: Path, say: Say) -> Path | None:
         """The copy of the newest file that is what its name says."""

@@ -28,7 +28,7 @@ from ramctl.model.config import AugmentConfig, Preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.pretrained.hub import local_path
 from ramctl.records.files import replacing, write_atomic
-from ramctl.records.inputs import open_input, require_files
+from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import JsonObject, Reject
 from ramctl.records.remote import COPY_BYTES, base_url, is_url
@@ -166,7 +166,8 @@ class Job:
         name = self.plan.val
         if name is None:
             return None
-        require_files([name])
+        if not is_url(name) and not Path(name).is_file():
+            raise RunProblem(f"{name}: no such file")
         copy = self.work.path / "val.jsonl" if is_url(name) else None
         if copy is not None and not copy.exists():
             with open_input(name) as stream, replacing(copy) as target:

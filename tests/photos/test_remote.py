@@ -1,6 +1,7 @@
 """Records and photos at URLs: what is read, what is kept, and what a record cannot reach."""
 
 import gzip
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
@@ -13,7 +14,7 @@ from ramctl.photos import shard_cache
 from ramctl.photos.decoding import read_photo
 from ramctl.records.inputs import open_input, read_inputs, require_files
 from ramctl.records.remote import base_url, photo_base, url_below
-from tests.remote_store import write_tar
+from tests.remote_store import CountedFileSystem, write_tar
 
 BASE = photo_base("-", "counted://bucket")
 
@@ -66,6 +67,14 @@ def test_no_record_has_anything_read_from_elsewhere(name):
     assert caught.value.code == "missing_image"
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "a" * 1001, "\udce9.jpg", "a" * 300, "", "a/"])
+def test_a_name_that_no_file_has_is_a_reject(name, tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(RecordProblem) as caught:
+        read_photo(name, photo_base("-", f"file://{tmp_path}"))
+    assert caught.value.code == "missing_image"
+
+
 @pytest.mark.parametrize("name", ["counted://bucket/a.jpg", "counted://bucket/shard.tar#a.jpg"])
 def test_where_the_base_is_a_folder_a_url_is_the_name_of_no_file(name, store):
     (store.bucket / "a.jpg").write_bytes(b"1")
@@ -106,6 +115,31 @@ def test_a_read_that_fails_goes_on_where_it_was(store):
         stream.raw._stream = None  # the connection is gone
         store.fail(2)
         assert start + stream.read() == content
+
+
+class Short(io.BytesIO):
+    """Content that is less than its size."""
+
+    size: int
+
+
+def test_a_file_that_is_cut_off_is_read_again(store, monkeypatch):
+    content = os.urandom(500_000)
+    (store.bucket / "a").write_bytes(content)
+    opened, cut = CountedFileSystem._open, []
+
+    def open_cut(self, path, *arguments, **options):
+        stream = opened(self, path, *arguments, **options)
+        if len(cut) == 2:
+            return stream
+        cut.append(path)
+        short = Short(content[: 100_000 * len(cut)])
+        short.size = len(content)
+        return short
+
+    monkeypatch.setattr(CountedFileSystem, "_open", open_cut)
+    with open_input("counted://bucket/a") as stream:
+        assert stream.read() == content
 
 
 def test_a_store_that_stays_away_ends_the_run_in_one_line(store):

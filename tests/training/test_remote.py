@@ -147,6 +147,11 @@ def test_commands_that_stream_read_a_store(command, store, tiny_bundle, tmp_path
     tagged = [command("tag", place, "-q", "--model", tiny_bundle) for place in (url, records)]
     assert tagged[0].returncode == 0, tagged[0].stderr
     assert tagged[0].stdout == tagged[1].stdout and tagged[0].stdout.count("\n") == 8
+    made = [
+        command("generate", place, "-q", "--captions", 0, "--model", tiny_bundle)
+        for place in (url, records)
+    ]
+    assert made[0].returncode == 0 and made[0].stdout == made[1].stdout
     (store.bucket / "tags.jsonl").write_text(tagged[0].stdout)
     figures = command("eval", f"{BUCKET}/tags.jsonl", "--truth", url, "-q")
     assert figures.returncode == 0, figures.stderr
