@@ -68,6 +68,24 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A store at `counted://`, below `tmp_path`, where copies of its archives are kept as well."""
+    from ramctl.photos import shard_cache
+    from ramctl.records import remote
+    from tests.remote_store import Store
+
+    made = Store(tmp_path / "store")
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "WAITS_S", (0.0, 0.0, 0.0))
+    for name in ("_open", "_copies"):
+        monkeypatch.setattr(shard_cache, name, {})
+    remote.exists_below.cache_clear()
+    return made
+
+
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
     """A real browser; starting one takes a second."""

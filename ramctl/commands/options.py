@@ -43,8 +43,8 @@ shard = option(
     show_default=False,
 )
 root = option(
-    "--root DIR",
-    "Folder of relative photo names [default: that of the input file].",
+    "--root DIR|URL",
+    "Where relative photo names are [default: beside the input file].",
     type=click.Path(file_okay=False),
 )
 model = common(

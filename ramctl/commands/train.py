@@ -17,6 +17,8 @@ ramctl train parsed.jsonl --preset mini --val dev.jsonl --epochs 10
 """
 NOTES = """
 Reads image, tags, captions, caption_tags, generated_captions, generated_caption_tags, kinds.
+FILE and --root may be URLs (s3://...: extra [remote]); photos then lie below that of --root, else
+beside FILE, and archives of them are copied once into the user's cache ($RAMCTL_SHARD_CACHE: 64G).
 Writes a bundle to OUT; OUT.work holds the unfinished run (checkpoints, features, records).
 Several processes: torchrun ... -m ramctl train ...; torchrun takes 3 for a failure, so it gets 0.
 Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some records were rejected; 4 stopped by
@@ -44,6 +46,11 @@ OUTPUT = [
         "--save-every STEPS",
         "Steps between checkpoints [default: one every 5 minutes].",
         type=click.IntRange(1),
+    ),
+    option(
+        "--checkpoints URL",
+        "Also keep the last two there (or in a folder); --resume needs no more to go on.",
+        type=str,
     ),
     option(
         "--keep [epochs|best]",

@@ -22,6 +22,7 @@ from ramctl.photos.ignoring import IGNORE_FILE
 from ramctl.records.files import is_device, naming, output_lock, replacing
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Record, decode_name, image_name, object_in
+from ramctl.records.remote import base_url
 
 THUMBNAIL_PX = 240  # the longer side
 QUALITY = 72
@@ -194,9 +195,9 @@ def _html_safe(photo: JsonObject) -> bytes:
 
 
 def _link(record: Record, page: Path) -> str | None:
-    """The way from the page to the photo, for a browser; None for one inside an archive."""
+    """The way from the page to the photo, for a browser; None for one in an archive or at a URL."""
     name = image_name(record.fields)
     photo = record.base / name
-    if split_member(name) and not photo.exists():
+    if base_url(record.base) or (split_member(name) and not photo.exists()):
         return None
     return quote(os.fsencode(os.path.relpath(photo, page.parent)))

@@ -7,6 +7,7 @@ file (tar_index.py), by which it is opened from then on.
 import os
 import stat
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -38,16 +39,28 @@ def check_bytes(size: int, max_bytes: int) -> None:
 
 
 class _Headers:
-    """An archive for tarfile, which would read headers of whatever length they claim."""
+    """An archive for tarfile, which would read headers of whatever length they claim.
+
+    It has a position of its own: that of the open file is shared with forked processes.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self.seek, self.tell = stream.seek, stream.tell
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        self._position = position
+        return position
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= _MOST_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        return self._stream.read(size)
+        data = os.pread(self._stream.fileno(), size, self._position)
+        self._position += len(data)
+        return data
 
 
 class TarIndex:
@@ -95,6 +108,12 @@ class TarIndex:
             raise RecordProblem("the archive ends inside this member", code="unreadable_image")
         return data
 
+    def touch(self) -> None:
+        """Note that the archive is in use, by its time of access."""
+        descriptor = self._stream.fileno()
+        with suppress(OSError):
+            os.utime(descriptor, ns=(time.time_ns(), os.fstat(descriptor).st_mtime_ns))
+
     def stamp(self, member: str) -> str:
         """Size and time of a member; they change when it does."""
         _, size, mtime = self._find(member)
@@ -118,7 +137,7 @@ class TarIndex:
                 raise RecordProblem(self._problem, code="unreadable_image")
             try:
                 if self._tar is None:
-                    headers = cast(BinaryIO, _Headers(self._path.open("rb")))
+                    headers = cast(BinaryIO, _Headers(self._stream))
                     self._tar = tarfile.open(fileobj=headers, mode="r:")  # noqa: SIM115
                 while (found := self._tar.next()) is not None:
                     # tarfile would keep every header: gigabytes for a large shard.

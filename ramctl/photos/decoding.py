@@ -19,7 +19,9 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 from ramctl.errors import RecordProblem
 from ramctl.photos.archives import check_bytes, open_archive, split_member
 from ramctl.photos.raw import decode_raw, is_raw, raw_size
+from ramctl.photos.shard_cache import read_remote_photo
 from ramctl.records.record import Record, image_name, shown_name
+from ramctl.records.remote import base_url
 
 # Not all formats of Pillow: some start other programs (EPS), some are not photos (WMF).
 # Pillow knows the first five from the start; only the others make it load all its plugins.
@@ -106,6 +108,8 @@ def read_photo(name: str, base: Path = Path(), *, max_bytes: int = LIMITS.bytes)
 
     Only regular files are opened: a pipe may never end, and a device may do anything.
     """
+    if base_url(base) is not None:
+        return read_remote_photo(name, base, max_bytes)
     inside = split_member(name)
     if inside and not (base / name).is_file():
         return open_archive(base / inside[0]).read(inside[1], max_bytes)

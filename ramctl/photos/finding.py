@@ -16,7 +16,7 @@ from ramctl.photos.archives import open_archive, split_member
 from ramctl.photos.decoding import read_photo
 from ramctl.photos.ignoring import Ignored
 from ramctl.photos.names import is_photo_name
-from ramctl.records.inputs import STDIN, open_input, unread_inputs
+from ramctl.records.inputs import STDIN, open_input, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
 from ramctl.records.record import (
     Item,
@@ -27,6 +27,7 @@ from ramctl.records.record import (
     encode_name,
     shown_name,
 )
+from ramctl.records.remote import photo_base
 
 _BLOCK = 1 << 16
 # How the common formats begin; no name does.
@@ -128,8 +129,8 @@ def _require(name: str, inputs: PhotoInputs) -> None:
     if Path(name).is_dir():
         if not inputs.recursive:
             raise UsageProblem(f"{name} is a folder; -R takes the photos in it")
-    elif name.lower().endswith((*_RECORDS, ".tar")) and not Path(name).exists():
-        raise RunProblem(f"{name}: no such file")
+    elif name.lower().endswith((*_RECORDS, ".tar")):
+        require_files([name])
 
 
 def _globbed(name: str) -> Iterator[str]:
@@ -218,7 +219,7 @@ def _stamp(name: str, base: Path, *, by_content: bool) -> str:
 
 
 def _from_stdin(inputs: PhotoInputs) -> Iterator[Unread]:
-    base = Path(inputs.root) if inputs.root else Path()
+    base = photo_base(STDIN, inputs.root)
     with open_input(STDIN) as stream:
         for number, entry in enumerate(_entries(stream, inputs), 1):
             line = entry.removeprefix(BOM_UTF8) if number == 1 else entry

@@ -11,6 +11,7 @@ from ramctl.readers.source import Source
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import Item, Unread
+from ramctl.records.remote import photo_base
 
 Reader = Callable[[Source], Iterator[Item]]
 PEEK = 1 << 16
@@ -50,8 +51,7 @@ def unread_any(
     for name in inputs:
         kind = form or recognise(name)
         # The photos of a folder of sidecars are named with the folder.
-        is_place = name == STDIN or Path(name).is_dir()
-        base = Path(root) if root else Path() if is_place else Path(name).parent
+        base = Path() if not root and Path(name).is_dir() else photo_base(name, root)
         if name == STDIN and kind in NEEDS_A_FILE:
             raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
         source = Source(name, base, stage)

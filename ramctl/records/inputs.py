@@ -13,6 +13,7 @@ from typing import BinaryIO, TypeVar, cast
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records.jsonl import MAX_LINE, unread_records
 from ramctl.records.record import Item, Record, image_name, shown_name
+from ramctl.records.remote import exists, is_url, open_url, photo_base
 
 Seen = TypeVar("Seen")
 STDIN = "-"
@@ -22,12 +23,12 @@ _BUFFER_BYTES = 1 << 17  # several lines of `tag --dense`
 
 @contextmanager
 def open_input(name: str) -> Iterator[BinaryIO]:
-    """The bytes of a file (`.gz` decompressed) or, for `-`, of standard input."""
+    """The bytes of a file or URL (`.gz` decompressed) or, for `-`, of standard input."""
     if name == STDIN:
         yield sys.stdin.buffer
         return
     try:
-        with Path(name).open("rb", buffering=_BUFFER_BYTES) as plain:
+        with _opened(name) as plain:
             if name.endswith(".gz"):
                 with gzip.open(plain) as unpacked:
                     yield cast(BinaryIO, unpacked)
@@ -36,10 +37,16 @@ def open_input(name: str) -> Iterator[BinaryIO]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise RunProblem(f"{name}: {error}") from error
     except OSError as error:
-        if error.filename is None or str(error.filename) != str(Path(name)):
+        if error.filename is None or str(error.filename) not in (name, str(Path(name))):
             raise
         reason = "no such file" if error.errno == errno.ENOENT else error.strerror
         raise RunProblem(f"{name}: {reason}") from error
+
+
+def _opened(name: str) -> BinaryIO:
+    if is_url(name):
+        return open_url(name, _BUFFER_BYTES)
+    return Path(name).open("rb", buffering=_BUFFER_BYTES)
 
 
 def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
@@ -65,7 +72,7 @@ def unread_inputs(
 ) -> Iterator[partial[Item]]:
     """As `read_inputs`, with lines that are not parsed yet."""
     for name in inputs:
-        base = Path(root) if root else Path() if name == STDIN else Path(name).parent
+        base = photo_base(name, root)
         with open_input(name) as stream:
             yield from unread_records(stream, shown_name(name), base, stage, max_line)
 
@@ -73,7 +80,7 @@ def unread_inputs(
 def require_files(inputs: Sequence[str]) -> None:
     """RunProblem naming the first missing input, before any work is done."""
     for name in inputs:
-        if name != STDIN and not Path(name).exists():
+        if name != STDIN and not (exists(name) if is_url(name) else Path(name).exists()):
             raise RunProblem(f"{name}: no such file")
 
 

@@ -116,6 +116,20 @@ def open_alone(path: Path) -> BinaryIO:
         os.close(descriptor)
 
 
+def is_open_alone(path: Path) -> bool:
+    """Whether somebody has a file open by `open_alone`; True also where that cannot be known."""
+    try:
+        import fcntl  # not on Windows
+
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except (ImportError, OSError):
+        return True
+    return False
+
+
 def _acquire(path: Path, output: Path, wait: Say | None = None) -> _Lock | None:
     """The lock of a file, which is made if it is not there; None where there are no locks.
 

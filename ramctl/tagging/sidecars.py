@@ -11,6 +11,7 @@ from ramctl.photos.archives import split_member
 from ramctl.photos.names import Neighbours, is_raw_name
 from ramctl.records.files import full_disk, write_atomic
 from ramctl.records.record import JsonObject, Record, image_name
+from ramctl.records.remote import base_url
 from ramctl.tagging.text_style import TextStyle
 from ramctl.tagging.xmp import (
     FIELDS,
@@ -116,8 +117,8 @@ class SidecarWriter:
 
 def photo_path(name: str, base: Path) -> Path:
     """The photo's path on disk; RecordProblem when it is inside an archive."""
-    if split_member(name) and not (base / name).is_file():
-        message = "a photo in an archive has no place for a sidecar"
+    if base_url(base) or (split_member(name) and not (base / name).is_file()):
+        message = "a photo in an archive, or at a URL, has no place for a sidecar"
         raise RecordProblem(message, code="write_failed")
     return base / name
 

@@ -12,6 +12,8 @@ from ramctl.errors import RunProblem
 from ramctl.records.files import move_into_place, replacing
 
 KEPT = 2
+PATTERN = "step-*-*.pt"
+DAMAGED = "content differs from the hash in its name: not used"
 State = dict[str, Any]  # plain values and tensors by name
 
 
@@ -19,11 +21,12 @@ class CheckpointWriter:
     """Writes states while training goes on: only copying them takes its time.
 
     The copies are in the host's memory, so that a GPU's is not needed. One state is written at a
-    time.
+    time. `on_written` is called in the thread that writes, with each file.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, on_written: Callable[[Path], None] | None = None) -> None:
         self.folder = folder
+        self._on_written = on_written
         self._thread: Thread | None = None
         self._written: list[tuple[int, Path]] = []
         self._problem: BaseException | None = None
@@ -50,7 +53,10 @@ class CheckpointWriter:
 
     def _write(self, step: int, state: State) -> None:
         try:
-            self._written.append((step, save_checkpoint(self.folder, step, state)))
+            path = save_checkpoint(self.folder, step, state)
+            self._written.append((step, path))
+            if self._on_written is not None:
+                self._on_written(path)
         except BaseException as error:  # raised by `wait`, in the thread that trains
             self._problem = error
 
@@ -97,7 +103,14 @@ def save_checkpoint(folder: Path, step: int, state: State) -> Path:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    return sorted(folder.glob("step-*-*.pt"))
+    return sorted(folder.glob(PATTERN))
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a checkpoint's content has the hash that its name says."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return path.stem.endswith(f"-{digest[:16]}")
 
 
 def load_checkpoint(folder: Path, say: Callable[[str], None]) -> State | None:
@@ -107,11 +120,9 @@ def load_checkpoint(folder: Path, say: Callable[[str], None]) -> State | None:
     """
     paths = list_checkpoints(folder)
     for path in reversed(paths):
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if path.stem.endswith(f"-{digest[:16]}"):
+        if is_intact(path):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        say(f"{path}: content differs from the hash in its name: not used")
+        say(f"{path}: {DAMAGED}")
     if paths:
         raise RunProblem(f"{folder}: every checkpoint is damaged; start again with --restart")
     return None

@@ -1,6 +1,7 @@
 """A training job put together from its plan: records, labels, model, teachers, trainer."""
 
 import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,10 +27,13 @@ from ramctl.model.caption_tokenizer import (
 from ramctl.model.config import AugmentConfig, Preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.pretrained.hub import local_path
-from ramctl.records.files import write_atomic
+from ramctl.records.files import replacing, write_atomic
+from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import JsonObject, Reject
+from ramctl.records.remote import COPY_BYTES, base_url, is_url
 from ramctl.text.encoder import TextEncoder
+from ramctl.training.checkpoint_store import RECORDS_HASH
 from ramctl.training.data.annotations import read_annotation, require_tags
 from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
 from ramctl.training.data.batches import TrainingSet
@@ -83,6 +87,10 @@ def can_keep_features(preset: Preset, encoder: ImageEncoder) -> bool:
     return is_frozen and is_plain and clip_place(training.losses.distill) is None
 
 
+def _are_remote(sources: list[Source]) -> bool:
+    return any(base_url(source.base) is not None for source in sources)
+
+
 class Job:
     """Everything that a run trains, and trains on.
 
@@ -98,6 +106,7 @@ class Job:
         self.records = self._scan(
             "records", plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers)
         )
+        self._warn_of_shards()
         scores = self._teacher_scores(teachers)
         self._check_unchanged(teachers)
         taught = sum((seen.given for seen, _ in scores), Counter())
@@ -157,9 +166,13 @@ class Job:
         name = self.plan.val
         if name is None:
             return None
-        if not Path(name).is_file():
+        if not is_url(name) and not Path(name).is_file():
             raise RunProblem(f"{name}: no such file")
-        return self._scan("val", [Source.of(name, self.plan.root)], hold_out=False)
+        copy = self.work.path / "val.jsonl" if is_url(name) else None
+        if copy is not None and not copy.exists():
+            with open_input(name) as stream, replacing(copy) as target:
+                shutil.copyfileobj(stream, target, COPY_BYTES)
+        return self._scan("val", [Source.of(name, self.plan.root, copy)], hold_out=False)
 
     def _scan(
         self, name: str, sources: list[Source], *, hold_out: bool, takes_untagged: bool = False
@@ -168,7 +181,7 @@ class Job:
             "hold_out": hold_out,
             "takes_untagged": takes_untagged,
             "max_line": self.plan.max_line or MAX_LINE,
-            "with_shards": self.training.data.shuffled_shards > 0,
+            "with_shards": self.training.data.shuffled_shards > 0 or _are_remote(sources),
         }
         index = RecordIndex(self.work.path / f"{name}.index", sources, options)
         return index.scanned(
@@ -176,6 +189,16 @@ class Job:
             self.context.on_reject,
             keep=self.context.world.is_main,
         )
+
+    def _warn_of_shards(self) -> None:
+        """Say that all archives at a URL are needed all the time, unless a few are mixed."""
+        if _are_remote(self.plan.sources) and not self.training.data.shuffled_shards:
+            n_shards = int(self.records.shards.max()) + 1 if self.records.shards is not None else 0
+            if n_shards > 1:
+                self.context.say(
+                    f"photos of all {n_shards} archives are mixed, and so all are copied and kept: "
+                    "--set training.shuffled_shards=16 mixes those of 16 at a time"
+                )
 
     def _teacher_scores(
         self, teachers: Sequence[ScoresTeacher]
@@ -207,7 +230,7 @@ class Job:
 
     def _check_unchanged(self, teachers: Sequence[ScoresTeacher]) -> None:
         """RunProblem when a resumed run's records or teachers are not what they were."""
-        kept, hashes = self.work.path / "records.sha256", [self.records.sha256]
+        kept, hashes = self.work.path / RECORDS_HASH, [self.records.sha256]
         for path in (path for teacher in teachers for path in teacher.files):
             with path.open("rb") as stream:
                 hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())

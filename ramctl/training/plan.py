@@ -22,12 +22,12 @@ from ramctl.model.config import (
 from ramctl.records.files import remove_folder, work_path, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.report import Report
+from ramctl.training.checkpoint_store import BEST, CHECKPOINTS, PLAN, CheckpointStore
 from ramctl.training.data.record_file import Source, spool
 from ramctl.training.distributed import is_torchrun
 from ramctl.training.encoder_weights import with_encoder
 
 DEFAULT_PRESET = "mini"
-PLAN = "run.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,7 @@ class TrainOptions(RunPaths):
     save_every: int | None = None
     val_every: int | None = None
     keep: tuple[str, ...] = ()  # epochs: a bundle of each; best: that of the best validation
+    checkpoints: str | None = None  # URL or folder of copies
     max_time: float | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -97,8 +98,8 @@ class WorkFolder:
         self.out = out
         self.path = work_path(out)
         self.plan_file = self.path / PLAN
-        self.checkpoints = self.path / "checkpoints"
-        self.best = self.path / "best"  # the bundle of the best validation so far
+        self.checkpoints = self.path / CHECKPOINTS
+        self.best = self.path / BEST  # the bundle of the best validation so far
         self.features = self.path / "features"  # unless `--cache` names a folder
 
     def is_finished(self) -> bool:
@@ -120,13 +121,7 @@ class WorkFolder:
     def read_plan(self) -> Plan:
         """The plan of the run in this folder."""
         try:
-            table = orjson.loads(self.plan_file.read_bytes())
-            table["preset"] = preset_from_table(table["preset"])
-            table["sources"] = [
-                Source(Path(row["path"]), row["name"], Path(row["base"]))
-                for row in table["sources"]
-            ]
-            return Plan(**{f.name: table[f.name] for f in fields(Plan)})
+            return _plan_of(self.plan_file.read_bytes())
         except (OSError, ValueError, KeyError) as error:
             raise RunProblem(f"{self.plan_file}: {error}; use --restart") from error
 
@@ -135,34 +130,87 @@ class WorkFolder:
         remove_folder(self.path)
 
 
-def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
+def _plan_of(content: bytes) -> Plan:
+    table = orjson.loads(content)
+    table["preset"] = preset_from_table(table["preset"])
+    table["sources"] = [
+        Source(Path(row["path"]), row["name"], Path(row["base"])) for row in table["sources"]
+    ]
+    return Plan(**{f.name: table[f.name] for f in fields(Plan)})
+
+
+def open_plan(
+    options: TrainOptions, work: WorkFolder, report: Report, store: CheckpointStore | None = None
+) -> None:
     """Write the plan of a new run, or add this command to that of an unfinished one.
 
-    Raises UsageProblem when an unfinished run is in the way, or is a different one.
+    That may be one in the store, which then is newer than the work folder, or all there is. Raises
+    UsageProblem when an unfinished run is in the way, or is a different one.
     """
     command = shlex.join(["ramctl", *options.argv])
-    if options.restart and work.path.exists():
-        work.remove()
+    if options.restart:
+        if work.path.exists():
+            work.remove()
+        if store is not None:
+            store.remove()
+    stored = store if store is not None and store.has_run() else None
+    for place in (work.path if work.path.exists() else None, stored.url if stored else None):
+        if place is not None and not options.resume:
+            raise UsageProblem(
+                f"{place} holds an unfinished run: --resume continues it, --restart discards it"
+            )
+    if stored is not None and not work.plan_file.is_file() and work.path.exists():
+        work.remove()  # it is being fetched again
     if not work.path.exists():
         work.path.mkdir(parents=True)
         try:
-            work.write_plan(_new_plan(options, work, command))
+            plan = _stored_plan(options, work, stored) if stored else None
+            work.write_plan(plan or _new_plan(options, work, command))
         except BaseException:
             work.remove()
             raise
-        return
-    if not options.resume:
-        raise UsageProblem(
-            f"{work.path} holds an unfinished run: --resume continues it, --restart discards it"
-        )
+        if stored is None:
+            return
     if not work.plan_file.is_file():
         raise RunProblem(
             f"{work.path}: no {PLAN}: the earlier run failed during set-up; use --restart"
         )
     plan = work.read_plan()
     _check_resumed(options, plan)
-    report.say(f"resuming {work.path}")
+    if stored is not None:
+        if _identity(_read_stored(stored)) != _identity(plan):
+            raise UsageProblem(f"{stored.url} holds another run than {work.path}")
+        stored.fetch_checkpoint(report.say)
+    report.say(f"resuming {work.path}" + (f", from {stored.url}" if stored else ""))
     work.write_plan(replace(plan, commands=[*plan.commands, command]))
+
+
+def _read_stored(store: CheckpointStore) -> Plan:
+    try:
+        return _plan_of(store.read_plan())
+    except (ValueError, KeyError) as error:
+        raise RunProblem(f"{store.url}/{PLAN}: {error}; use --restart") from error
+
+
+def _stored_plan(options: TrainOptions, work: WorkFolder, store: CheckpointStore) -> Plan:
+    """The plan of a run that is only in the store: its other files are fetched, and its records
+    copied anew where they cannot be read by offset."""
+    plan = _read_stored(store)
+    _check_resumed(options, plan)
+    store.fetch_run_files()
+    named_or_stdin([source.name for source in plan.sources], "the run's records")
+    sources = []
+    for source in plan.sources:
+        require_files([source.name])
+        copy = spool(source.name, work.path)
+        sources.append(replace(source, path=copy or Path(source.name)))
+    return replace(plan, sources=sources)
+
+
+def _identity(plan: Plan) -> Plan:
+    """What two plans of one run have in common, wherever it goes on."""
+    sources = [replace(source, path=Path(source.name)) for source in plan.sources]
+    return replace(plan, sources=sources, commands=[])
 
 
 def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:

@@ -17,6 +17,7 @@ from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Reject
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import StopRequest, TimeIsUp, deadline
+from ramctl.training.checkpoint_store import CheckpointStore
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.distributed import (
     CompiledParts,
@@ -63,6 +64,8 @@ def _train(options: TrainOptions, report: Report) -> None:
     with join_world("cuda" if is_cuda else "cpu") as world:
         report.quiet = report.quiet or not world.is_main
         work = WorkFolder(options.out)
+        place = options.checkpoints if world.is_main else None
+        store = CheckpointStore(place, work.path) if place else None
         if options.resume and work.is_finished():
             if world.is_main:
                 with output_lock(options.out):
@@ -72,17 +75,23 @@ def _train(options: TrainOptions, report: Report) -> None:
         if world.is_main:
             options.out.parent.mkdir(parents=True, exist_ok=True)
         with output_lock(options.out if world.is_main else None, say=report.say):
-            _train_in(work, options, report, world)
+            _train_in(work, options, report, world, store)
 
 
-def _train_in(work: WorkFolder, options: TrainOptions, report: Report, world: World) -> None:
+def _train_in(
+    work: WorkFolder,
+    options: TrainOptions,
+    report: Report,
+    world: World,
+    store: CheckpointStore | None,
+) -> None:
     """Start or continue the run of a work folder."""
     if world.is_main:
-        open_plan(options, work, report)
+        open_plan(options, work, report, store)
     world.wait()
     try:
         with StopRequest(deadline(options.max_time)) as stop:
-            _Run(options, report, work, world, stop).run()
+            _Run(options, report, work, world, stop, store).run()
     except RamctlError as error:
         # A run that failed during set-up must not stand in the way of the next one.
         is_failed = not isinstance(error, Interrupted) and not work.has_progress()
@@ -119,6 +128,7 @@ class _Run:
     work: WorkFolder
     world: World
     stop: StopRequest
+    store: CheckpointStore | None = None  # of copies of the checkpoints; in the first process
 
     def __post_init__(self) -> None:
         self.plan = self.work.read_plan()
@@ -185,6 +195,7 @@ class _Run:
         pace = Pace(
             total_steps=trainer.total_steps,
             checkpoints=self.work.checkpoints,
+            on_checkpoint=self._store if self.store else None,
             save_every=options.save_every,
             validate=(lambda: self._validation_event(job)) if len(job.validation) else None,
             validate_every=options.val_every,
@@ -230,6 +241,14 @@ class _Run:
             if key not in self.rejected_photos:
                 self.rejected_photos.add(key)
                 self._reject(Reject.of(records[index], problem, self.plan.command))
+
+    def _store(self, checkpoint: Path) -> None:
+        """Copy a checkpoint to the store; where that fails, the next one is tried."""
+        assert self.store is not None
+        try:
+            self.store.store(checkpoint)
+        except (RamctlError, OSError) as error:
+            self.report.warn(f"{checkpoint.name} is not stored, training goes on: {error}")
 
     def _validation_event(self, job: Job) -> ValidationEvent | None:
         validated = self._validate(job, job.trainer.runtime)

@@ -45,6 +45,7 @@ class Pace:
 
     total_steps: int
     checkpoints: Path
+    on_checkpoint: Callable[[Path], None] | None = None  # in the thread that has written it
     save_every: int | None = None  # steps; None: every five minutes
     # Called in every process; the first has the event, if the photos tell anything.
     validate: Callable[[], ValidationEvent | None] | None = None
@@ -93,7 +94,7 @@ class Trainer:
     def events(self, loader: Loader, pace: Pace) -> Iterator[Event]:
         """Train to the last step, or until asked to stop; the state is saved in the end."""
         self.module = self.world.wrap(self.task, self.runtime.device)
-        writer = CheckpointWriter(pace.checkpoints)
+        writer = CheckpointWriter(pace.checkpoints, pace.on_checkpoint)
         try:
             for event in self._events(loader, pace, writer):
                 yield from _saved(writer)

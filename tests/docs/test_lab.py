@@ -11,13 +11,23 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.training.conftest import DATA, SMALL_SWIN
+from tests.training.conftest import DATA, SMALL_SWIN, write_records
 from tests.training.test_distributed import ENVIRONMENT, TORCHRUN
+from tests.training.test_remote import photos_in_shards
+from tests.training.test_train_command import assert_same_weights
 
 TEXT = (REPOSITORY / "ramctl" / "training" / "README.md").read_text("utf-8")
-_, _, SECTION = TEXT.partition("### 14 million pairs on 8 GPUs")
-BLOCK = re.search(r"```console cluster\n(.*?)```", SECTION, re.DOTALL)
-COMMANDS = re.findall(r"^\$ ((?:.*\\\n)*.*)", BLOCK[1], re.MULTILINE)
+
+
+def commands_below(heading: str) -> list[str]:
+    """The commands of the first block below a heading."""
+    _, _, section = TEXT.partition(heading)
+    block = re.search(r"```console cluster\n(.*?)```", section, re.DOTALL)
+    return re.findall(r"^\$ ((?:.*\\\n)*.*)", block[1], re.MULTILINE)
+
+
+COMMANDS = commands_below("### 14 million pairs on 8 GPUs")
+STORE_COMMANDS = commands_below("### Shards and checkpoints in a store")
 # What is smaller here: the same options, with other values.
 SMALLER = {"-j": "2", "--nproc-per-node": "2", "--preset": "small-swin.toml"}
 TRAINING = ["--steps", "2", "--device", "cpu", "--set", "training.batch_size=2"]
@@ -72,3 +82,26 @@ def test_each_command_of_the_recipe_works(tiny_bundle, tmp_path):
         )  # fmt: skip
         assert done.returncode == 0, f"{line}: {done.stderr}"
     assert len((tmp_path / "tags.jsonl").read_text().splitlines()) == len(rows)
+
+
+@pytest.mark.slow
+def test_the_commands_with_a_store_work(tiny_bundle, tmp_path):
+    (tmp_path / "small-swin.toml").write_text(SMALL_SWIN)
+    bucket = tmp_path / "bucket"
+    (bucket / "shards").mkdir(parents=True)
+    rows = photos_in_shards(bucket / "shards")
+    for name in ("parsed.jsonl", "dev.jsonl"):
+        write_records(bucket / name, rows)
+    first, second = (line.replace("s3://bucket", f"file://{bucket}") for line in STORE_COMMANDS)
+    environment = ENVIRONMENT | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for line in (first, second):
+        words = at_toy_size(line.partition("  #")[0], tmp_path, str(tiny_bundle / "text"))
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        if line == first:
+            (tmp_path / "model").rename(tmp_path / "first")  # to another machine
+    assert "continuing after step 2 of 2" in done.stderr
+    assert_same_weights(tmp_path / "first", tmp_path / "model")
+    assert len(list((tmp_path / "cache" / "ramctl" / "shards").glob("*.tar"))) == 4

@@ -107,7 +107,7 @@ def start(arguments: list[object], work: Path) -> subprocess.Popen:
         [sys.executable, "-m", "ramctl", "train", *map(str, arguments)],
         cwd=work.parent,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(REPOSITORY))},
     )
     while process.poll() is None and not list(work.glob("checkpoints/step-*.pt")):
         time.sleep(0.005)

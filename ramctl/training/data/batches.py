@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ramctl.errors import RecordProblem
+from ramctl.errors import RecordProblem, RunProblem
 from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import TrainingConfig
@@ -117,10 +117,19 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         target, n_written = self.targets.of(annotation), annotation.n_written
         return Sample(photo, target, caption or None, tags, text, soft, n_written)
 
-    def collate(self, items: Sequence[Sample | Unreadable]) -> Batch:
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample | Unreadable | RunProblem]:
+        """The samples of a batch; or what ends the run, to which a worker would add its stack."""
+        try:
+            return [self[key] for key in keys]
+        except RunProblem as problem:
+            return [problem]
+
+    def collate(self, items: Sequence[Sample | Unreadable | RunProblem]) -> Batch | RunProblem:
         """The batch of those samples that could be read."""
+        if items and isinstance(items[0], RunProblem):
+            return items[0]
         samples = [item for item in items if isinstance(item, Sample)]
-        rejected = tuple(item for item in items if not isinstance(item, Sample))
+        rejected = tuple(item for item in items if isinstance(item, tuple))
         if not samples:
             size = self.photo.preprocess.config.size
             shape = self.features.stores[0].shape if self.features else (3, size, size)
@@ -195,7 +204,13 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             self, batch_sampler=keys(), collate_fn=self.collate,
             num_workers=self.workers, prefetch_factor=4 if self.workers else None,
         )  # fmt: skip
-        made = iter(loader)
+        made = map(_or_raise, loader)
         while (first := next(made, None)) is not None:
             plan = ahead.pop(0)
             yield plan, [first, *(next(made) for _ in plan.passes[1:])]
+
+
+def _or_raise(batch: Batch | RunProblem) -> Batch:
+    if isinstance(batch, RunProblem):
+        raise batch
+    return batch

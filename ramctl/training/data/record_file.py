@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
+from ramctl.records.files import replacing
 from ramctl.records.inputs import ROOT_CHECK_RECORDS, STDIN, RootCheck, open_input
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, parse_line
 from ramctl.records.record import Record, Reject
+from ramctl.records.remote import COPY_BYTES, base_url, exists_below, photo_base
 from ramctl.training.data.annotations import Annotation, read_annotation, require_tags
 from ramctl.training.data.targets import TagCounts
 
@@ -50,8 +52,7 @@ class Source:
     @classmethod
     def of(cls, name: str, root: str | None, path: Path | None = None) -> "Source":
         """The source that the user named; `path` is of its copy, if it had to be copied."""
-        base = Path(root) if root else Path(name).parent
-        return cls(path or Path(name), name, base)
+        return cls(path or Path(name), name, photo_base(name, root))
 
 
 class _Descriptor:
@@ -115,7 +116,10 @@ class RecordFile:
 
 
 def spool(name: str, folder: Path) -> Path | None:
-    """A plain copy in `folder` of what cannot be read twice or by offset (stdin, `.gz`, a pipe)."""
+    """A plain copy in `folder` of what cannot be read twice or by offset.
+
+    That is stdin, `.gz`, a pipe, or what is at a URL; None for a file.
+    """
     if name != STDIN and not name.endswith(".gz") and Path(name).is_file():
         return None
     target = folder / ("records.jsonl" if name == STDIN else Path(name).stem)
@@ -123,8 +127,8 @@ def spool(name: str, folder: Path) -> Path | None:
     while target.exists():
         number += 1
         target = target.with_name(f"{target.stem}-{number}.jsonl")
-    with open_input(name) as stream, target.open("wb") as copy:
-        shutil.copyfileobj(stream, copy, 1 << 20)
+    with open_input(name) as stream, replacing(target) as copy:
+        shutil.copyfileobj(stream, copy, COPY_BYTES)
     return target
 
 
@@ -200,6 +204,8 @@ def _lines(path: Path, max_line: int) -> Iterator[tuple[int, int, bytes]]:
 
 def _exists(photo: Annotation) -> bool:
     inside = split_member(photo.image)
+    if base_url(photo.base) is not None:
+        return exists_below(photo.base, photo.image if inside is None else inside[0])
     names = [photo.image] if inside is None else [photo.image, inside[0]]
     return any((photo.base / name).exists() for name in names)
 

@@ -1,0 +1,150 @@
+"""Photos at URLs; archives of them are copied as a whole, once, into the user's cache folder.
+
+Processes that need one archive at the same time wait for the one that copies it. When the copies
+would be more bytes than `RAMCTL_SHARD_CACHE`, those that were not read for the longest time go.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.photos.archives import TarIndex, check_bytes, split_member
+from ramctl.records.files import full_disk, move_into_place, part_path, user_cache
+from ramctl.records.locks import is_open_alone, open_alone
+from ramctl.records.remote import COPY_BYTES, facts_of, open_url, read_url, url_below
+
+VARIABLE = "RAMCTL_SHARD_CACHE"
+DEFAULT = "64G"
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_OPEN_COPIES = 16
+_WAIT_S = 0.1
+_open: dict[str, TarIndex] = {}  # by URL, the last used last
+_copies: dict[str, Path] = {}  # by URL, those that this process has asked for
+
+
+def read_remote_photo(name: str, base: Path, max_bytes: int) -> bytes:
+    """The file of a photo below the URL that `base` is; RecordProblem as of `read_photo`.
+
+    RunProblem when the URL cannot be reached: that is no problem of one photo.
+    """
+    inside = split_member(name)
+    url = url_below(base, inside[0] if inside else name)
+    if url is None:
+        raise ValueError(f"{base} is no URL")
+    if inside:
+        return _archive(url).read(inside[1], max_bytes)
+    try:
+        content = read_url(url, max_bytes + 1)
+    except FileNotFoundError as error:
+        raise RecordProblem("no such file", code="missing_image") from error
+    check_bytes(len(content), max_bytes)
+    return content
+
+
+def cache_limit() -> int:
+    """The bytes that copies may take, by `RAMCTL_SHARD_CACHE`: a number, with K, M, G or T."""
+    text = os.environ.get(VARIABLE) or DEFAULT
+    found = re.fullmatch(r"(\d+)([KMGT]?)", text.strip().upper().removesuffix("B"))
+    if not found:
+        raise UsageProblem(f"{VARIABLE}: {text!r} is not a number of bytes such as 200G")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _archive(url: str) -> TarIndex:
+    """The archive at a URL, by a copy that stays open; one that is deleted can still be read."""
+    index = _open.pop(url, None) or _opened(url)
+    index.touch()
+    _open[url] = index
+    for oldest in list(_open)[:-_OPEN_COPIES]:
+        _open.pop(oldest, None)
+    return index
+
+
+def _opened(url: str) -> TarIndex:
+    while True:
+        with suppress(FileNotFoundError):  # the copy was the oldest, for another process
+            if url in _copies and _copies[url].exists():
+                return TarIndex(_copies[url], save=True)
+            _copies[url] = _copy_of(url)
+            return TarIndex(_copies[url])
+
+
+def _copy_of(url: str) -> Path:
+    """The copy of an archive as it is now, made where there is none."""
+    try:
+        size, version = facts_of(url)
+    except FileNotFoundError as error:
+        raise RecordProblem("no such archive", code="missing_image") from error
+    folder = user_cache("shards")
+    key = hashlib.blake2b(f"{url}\n{version}".encode("utf-8", "surrogatepass"), digest_size=16)
+    copy = folder / f"{key.hexdigest()}.tar"
+    if copy.exists():
+        return copy
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = part_path(copy)
+        with open_alone(part) as stream:
+            try:
+                if copy.exists():  # by now
+                    part.unlink()
+                    return copy
+                _make_room(folder, size or 0, stream, url)
+                with open_url(url, COPY_BYTES) as source:
+                    shutil.copyfileobj(source, stream, COPY_BYTES)
+                stream.truncate()
+                stream.flush()
+                os.fsync(stream.fileno())
+                move_into_place(part, copy)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+    except FileNotFoundError as error:
+        if error.filename == url:
+            raise RecordProblem("no such archive", code="missing_image") from error
+        raise
+    except OSError as error:
+        reason = full_disk(error) or error.strerror or str(error)
+        raise RunProblem(f"{folder}: {reason} (copying {url}; see {VARIABLE})") from error
+    return copy
+
+
+def _make_room(folder: Path, size: int, stream: BinaryIO, url: str) -> None:
+    """Delete the oldest copies until one of `size` bytes fits in, and give its file that size.
+
+    Waits where other processes copy what fills the cache.
+    """
+    limit = cache_limit()
+    if size > limit:
+        raise RunProblem(
+            f"{url}: {size} bytes, more than all copies may take ({limit}): see {VARIABLE}"
+        )
+    while True:
+        with open_alone(folder / "lock"):
+            if _fits(folder, limit - size):
+                stream.truncate(size)
+                return
+        time.sleep(_WAIT_S)
+
+
+def _fits(folder: Path, limit: int) -> bool:
+    """Whether the files in the folder take so much at most, once the oldest have been deleted."""
+    found = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            facts = path.stat()
+            found.append((facts.st_atime_ns, path, facts.st_size))
+    total = sum(size for *_, size in found)
+    for _, path, size in sorted(found):
+        if total <= limit:
+            break
+        # The part of a process that was killed is as good as an old copy.
+        if size and not (path.suffix == ".part" and is_open_alone(path)):
+            path.unlink(missing_ok=True)
+            total -= size
+    return total <= limit
