@@ -74,6 +74,7 @@ class TrainOptions(RunPaths):
     events: Path | None = None
     tensorboard: Path | None = None
     compile: bool = False
+    shard_model: bool = False
     dry_run: bool = False
     stats: Path | None = None
     progress: bool | None = None

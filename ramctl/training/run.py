@@ -11,7 +11,8 @@ import torch
 
 from ramctl.checkpoints.bundle import META, Bundle, BundleWriter
 from ramctl.device import Runtime, set_up_cpu
-from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
+from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, UsageProblem
+from ramctl.model.ram import RAM
 from ramctl.records.files import output_lock
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Reject
@@ -44,6 +45,11 @@ def run(options: TrainOptions) -> Report:
     A dry run prints what a run would cost, as JSON, and writes nothing. Raises Interrupted when a
     signal asked to stop: the state is saved, and `resume` continues.
     """
+    if options.shard_model and (options.dry_run or not is_torchrun()):
+        raise UsageProblem(
+            "--shard-model spreads a model over the processes of a run: start several by torchrun, "
+            "without --dry-run"
+        )
     report = Report(options.command, quiet=options.quiet, unit="photos")
     if options.dry_run:
         sys.stdout.write(dumps(dry_run(options, report)).decode())
@@ -158,8 +164,9 @@ class _Run:
                 self.stop.raise_if_due()
 
             context = RunContext(
-                self.world, runtime, self.report.say, self._reject, on_read, options.workers
-            )
+                self.world, runtime, self.report.say, self._reject, on_read, options.workers,
+                options.shard_model,
+            )  # fmt: skip
             if not self.world.is_main:
                 self.world.wait()
             job = Job(self.plan, self.work, context)
@@ -186,7 +193,7 @@ class _Run:
             total_steps=trainer.total_steps,
             checkpoints=self.work.checkpoints,
             save_every=options.save_every,
-            validate=(lambda: self._validation_event(job)) if len(job.validation) else None,
+            validate=(lambda m: self._validation_event(job, m)) if len(job.validation) else None,
             validate_every=options.val_every,
             on_epoch=(lambda: self._keep_epoch(job)) if "epochs" in options.keep else None,
             should_stop=lambda: self.stop.is_due,
@@ -231,12 +238,12 @@ class _Run:
                 self.rejected_photos.add(key)
                 self._reject(Reject.of(records[index], problem, self.plan.command))
 
-    def _validation_event(self, job: Job) -> ValidationEvent | None:
-        validated = self._validate(job, job.trainer.runtime)
+    def _validation_event(self, job: Job, model: RAM) -> ValidationEvent | None:
+        validated = self._validate(job, model, job.trainer.runtime)
         event = None if validated is None else validated[1]
         if "best" in self.options.keep:
             is_better = event is not None and event.map > self._best_map()
-            if self.world.sums({"better": is_better}, job.trainer.runtime.device)["better"]:
+            if self.world.sums({"better": is_better})["better"]:
                 self._write(job, self.work.best)
         return event
 
@@ -252,14 +259,16 @@ class _Run:
 
     def _write(self, job: Job, path: Path) -> None:
         """Write the model as it is now as a bundle, and leave it as it was."""
-        with job.trainer.undoing(), job.trainer.final_weights():
-            self._publish_as(job, path)
+        with job.trainer.undoing(), job.trainer.final_weights() as model:
+            self._publish_as(job, model, path)
 
-    def _validate(self, job: Job, runtime: Runtime) -> tuple[Scored, ValidationEvent] | None:
+    def _validate(
+        self, job: Job, model: RAM, runtime: Runtime
+    ) -> tuple[Scored, ValidationEvent] | None:
         """The scored validation photos, in the first process; None also when they tell nothing,
         which is said."""
         scored = job.validation.score(
-            job.trainer.model, runtime, self.world,
+            model, runtime, self.world,
             lambda index, why: self._reject_photos(job.validation.records, {index: why}),
         )  # fmt: skip
         if scored is None:
@@ -285,8 +294,8 @@ class _Run:
         Every process measures; the first one writes.
         """
         trainer, out = job.trainer, self.options.out
-        with trainer.final_weights():
-            measured = self._publish_as(job, out)
+        with trainer.final_weights() as model:
+            measured = self._publish_as(job, model, out)
         if not self.world.is_main:
             return
         if self._best_map() > measured.get(MAP, -1.0):
@@ -299,19 +308,18 @@ class _Run:
         self.work.remove()
         self.report.say(f"wrote {self.options.out}")
 
-    def _publish_as(self, job: Job, path: Path) -> JsonObject:
+    def _publish_as(self, job: Job, model: RAM, path: Path) -> JsonObject:
         """Round the model as a bundle stores it, measure it, and write it in the first process;
         what the card says of it."""
-        trainer = job.trainer
-        fill_untrained_labels(trainer.model, trainer.task.tagging.trained)
-        round_weights(trainer.model)
+        fill_untrained_labels(model, job.trainer.task.tagging.trained)
+        round_weights(model)
         name = "final" if path == self.options.out else path.name
-        scored, measured = self._measure(job, name)
+        scored, measured = self._measure(job, model, name)
         if self.world.is_main:
-            publish(path, job, scored, measured, self.options.out.name)
+            publish(path, model, job, scored, measured, self.options.out.name)
         return measured
 
-    def _measure(self, job: Job, name: str) -> tuple[Scored | None, JsonObject]:
+    def _measure(self, job: Job, model: RAM, name: str) -> tuple[Scored | None, JsonObject]:
         """The scored validation photos, if there are any, and what the model card says of them."""
         if not len(job.validation):
             self.report.say(
@@ -319,7 +327,7 @@ class _Run:
             )
             return None, {"validation": "none: too few photos to hold some out"}
         # What tags must reach is decided by the scores that most users' machines compute.
-        validated = self._validate(job, Runtime(job.trainer.runtime.device))
+        validated = self._validate(job, model, Runtime(job.trainer.runtime.device))
         if validated is None:
             return None, {"validation": "none: the photos held out tell nothing"}
         scored, event = validated
