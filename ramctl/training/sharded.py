@@ -99,6 +99,8 @@ def local_part(whole: Tensor, like: Tensor) -> Tensor:
     """What this process keeps of a tensor that is spread as `like` is, if it is."""
     if not isinstance(like, DTensor):
         return whole
+    if not whole.numel():  # whose shape FSDP changes
+        return like.detach().clone()
     rows = whole.reshape(like.shape).chunk(like.device_mesh.size())
     rank = like.device_mesh.get_local_rank()
     own = (rows[rank] if rank < len(rows) else rows[0][:0]).to(like.device, copy=True)
