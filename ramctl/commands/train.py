@@ -59,6 +59,7 @@ OUTPUT = [
         "--tensorboard DIR",
         "Write the same as TensorBoard event files (extra [tensorboard]).",
     ),
+    option("--wandb PROJECT", "Log the same curves to Weights & Biases (extra [wandb]).", type=str),
 ]
 RUN = [
     common("--dry-run", "Build the model, time a few steps, write nothing."),

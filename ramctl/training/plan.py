@@ -1,5 +1,6 @@
 """What a run is asked to do: the command's options, and the plan that `--resume` reads again."""
 
+import secrets
 import shlex
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -73,6 +74,7 @@ class TrainOptions(RunPaths):
     strict: bool = False
     events: Path | None = None
     tensorboard: Path | None = None
+    wandb: str | None = None  # the project
     compile: bool = False
     shard_model: bool = False
     dry_run: bool = False
@@ -130,6 +132,13 @@ class WorkFolder:
             return Plan(**{f.name: table[f.name] for f in fields(Plan)})
         except (OSError, ValueError, KeyError) as error:
             raise RunProblem(f"{self.plan_file}: {error}; use --restart") from error
+
+    def wandb_id(self) -> str:
+        """What the run is called at Weights & Biases, also when it is resumed."""
+        kept = self.path / "wandb.id"
+        if not kept.is_file():
+            write_atomic(kept, secrets.token_hex(4).encode("ascii"))
+        return kept.read_text("ascii")
 
     def remove(self) -> None:
         """Delete the folder."""

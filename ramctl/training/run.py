@@ -12,6 +12,7 @@ import torch
 from ramctl.checkpoints.bundle import META, Bundle, BundleWriter
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, UsageProblem
+from ramctl.model.config import preset_to_table
 from ramctl.model.ram import RAM
 from ramctl.records.files import output_lock
 from ramctl.records.jsonl import dumps
@@ -28,7 +29,13 @@ from ramctl.training.distributed import (
 )
 from ramctl.training.dry_run import dry_run
 from ramctl.training.job import Job, RunContext, runtime_of
-from ramctl.training.logs import EventLogs, StepEvent, ValidationEvent, require_tensorboard
+from ramctl.training.logs import (
+    EventLogs,
+    StepEvent,
+    ValidationEvent,
+    WandbRun,
+    require_extra,
+)
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
 from ramctl.training.publish import fill_untrained_labels, publish, round_weights
 from ramctl.training.train import Pace
@@ -60,8 +67,9 @@ def run(options: TrainOptions) -> Report:
 
 
 def _train(options: TrainOptions, report: Report) -> None:
-    if options.tensorboard is not None:
-        require_tensorboard()
+    for name in ("tensorboard", "wandb"):
+        if getattr(options, name) is not None:
+            require_extra(name)
     set_up_cpu(options.threads)
     device = options.device
     is_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
@@ -200,16 +208,16 @@ class _Run:
         )
         if "best" in options.keep and not len(job.validation):
             self.report.say("--keep best: no photos to validate on, so it will be the last model")
-        log_files = (options.events, options.tensorboard) if self.world.is_main else (None, None)
+        logs = (options.events, options.tensorboard, self._wandb()) if self.world.is_main else ()
         with (
             self.report.progress(
                 options.progress, title="train", unit="steps", total=pace.total_steps
             ) as advance,
-            EventLogs(*log_files, resumed_at=trainer.step if resumed else None) as logs,
+            EventLogs(*logs, resumed_at=trainer.step if resumed else None) as log,
         ):
             advance(trainer.step)
             for event in trainer.events(job.training_set.batches, pace):
-                logs.write(event)
+                log.write(event)
                 if isinstance(event, ValidationEvent):
                     self.report.say(f"step {event.step}: {event.describe()}")
                 elif isinstance(event, StepEvent):
@@ -225,6 +233,15 @@ class _Run:
             self.report.extra |= {"steps": trainer.step, "steps_left": left}
             self.report.say(f"stopped after step {trainer.step}, {left} left; {RESUME_HINT}")
         return not left
+
+    def _wandb(self) -> WandbRun | None:
+        options, plan = self.options, self.plan
+        if options.wandb is None:
+            return None
+        config = preset_to_table(plan.preset) | {
+            "commands": plan.commands, "processes": self.world.size,
+        }  # fmt: skip
+        return WandbRun(options.wandb, options.out.name, self.work.wandb_id(), config)
 
     def _reject(self, reject: Reject) -> None:
         if self.world.is_main:
