@@ -238,9 +238,8 @@ class _Run:
         options, plan = self.options, self.plan
         if options.wandb is None:
             return None
-        config = preset_to_table(plan.preset) | {
-            "commands": plan.commands, "processes": self.world.size,
-        }  # fmt: skip
+        config: JsonObject = {"preset": preset_to_table(plan.preset), "commands": plan.commands}
+        config["processes"] = self.world.size
         return WandbRun(options.wandb, options.out.name, self.work.wandb_id(), config)
 
     def _reject(self, reject: Reject) -> None:

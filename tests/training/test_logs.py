@@ -116,7 +116,7 @@ def test_wandb_has_the_curves_and_settings_of_a_run(ramctl, parsed, tiny_options
     run = next(record.run for record in records if record.HasField("run"))
     assert (run.entity, run.project, run.display_name) == ("lab", "photos", "x")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
-    assert config["preset"] == "tiny" and config["training"]["steps"] == 3
+    assert config["preset"]["name"] == "tiny" and config["preset"]["training"]["steps"] == 3
     assert "--wandb photos" in config["commands"][0]
     curves, steps = wandb_curves(records), steps_of(tmp_path / "e.jsonl")
     assert [step["step"] for step in steps] == [1, 2, 3]

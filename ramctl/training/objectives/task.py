@@ -112,7 +112,7 @@ class TrainingTask(nn.Module):
         """The sum of each loss over the batch, by name; `reduce` makes a loss of them."""
         model, sampled = self.model, self.tagging.sample(batch.targets)
         photos = batch.photos
-        if model.encoder.frozen_stages and photos.dim() == 4:
+        if model.encoder.frozen_stages and model.encoder.keeps_stages and photos.dim() == 4:
             with torch.no_grad():  # what stays as it was is computed once for both backbones
                 photos = model.encoder.frozen_features(photos)
         output = model(
