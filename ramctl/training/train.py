@@ -26,7 +26,7 @@ from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import Position, Sampler, StepPlan
 from ramctl.training.distributed import CompiledParts, World
 from ramctl.training.logs import CheckpointEvent, Event, StepEvent, ValidationEvent
-from ramctl.training.objectives.task import Counts, TrainingTask
+from ramctl.training.objectives.task import CAPTIONED, Counts, TrainingTask
 from ramctl.training.optimiser import (
     AveragedWeights,
     build_optimiser,
@@ -158,7 +158,7 @@ class Trainer:
         # A gradient is scaled by the counts of the whole step: they are needed before the first.
         own = [task.counts(batch) for batch in batches]
         counts, n_photos, rejected = self._global_counts(own, batches, pace)
-        if self.sharded and counts.get("caption"):
+        if self.sharded and any(counts.get(name) for name in CAPTIONED):
             # What one process computes of a spread model, all have to.
             batches = [batch.with_caption() for batch in batches]
 

@@ -70,8 +70,8 @@ class Batch:
         """The batch on a device; from pinned memory it is copied while the host goes on."""
         if device.type == "cpu":
             return self
-        at_once = device.type != "cuda"
-        return map_tensors(lambda tensor: tensor.to(device, non_blocking=not at_once), self)
+        has_queue = device.type == "cuda"
+        return map_tensors(lambda tensor: tensor.to(device, non_blocking=has_queue), self)
 
     def pin_memory(self) -> "Batch":
         """The batch in memory that a GPU copies from by itself; torch's loader asks for it."""
@@ -79,7 +79,7 @@ class Batch:
 
     def with_caption(self) -> "Batch":
         """The batch with a stand-in for a caption where there is none."""
-        if self.captions is not None:
+        if self.caption_rows is not None:
             return self
         piece = torch.ones(1, 2, dtype=torch.long)
         return replace(
