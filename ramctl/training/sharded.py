@@ -39,13 +39,15 @@ class ShardedModel:
 
     def whole(self, averaged: Mapping[str, Tensor]) -> RAM:
         """A copy of the model that is not spread, with `averaged` weights where there are some."""
-        return _copy_with(
-            self._hollow,
-            [
-                (own, self._whole(name, averaged.get(name, self._weights[name])))
-                for name, own in weights_of(self._hollow).items()
-            ],
-        )
+        tensors = []
+        for name, own in weights_of(self._hollow).items():
+            spread = averaged.get(name, self._weights[name])
+            value = self._whole(name, spread)
+            if not isinstance(spread, DTensor):  # statistics of each process's own photos
+                value = value.clone()
+                dist.broadcast(value, 0)
+            tensors.append((own, value))
+        return _copy_with(self._hollow, tensors)
 
     def state(self, optimiser: torch.optim.Optimizer, averaged: Mapping[str, Tensor]) -> State:
         """Weights and the optimiser's numbers as a run of one process has them, on the host.

@@ -127,7 +127,8 @@ def test_gradients_equal_the_authors(recorded):
                     gradient.view_as(expected), expected, **GRADIENT, msg=key
                 )
         for name, norm in recorded.facts["grad_norm_total_loss"].items():
-            assert targets[name].grad.norm().item() == pytest.approx(norm, rel=1e-5, abs=1e-5), name
+            # RAM++'s texts are reached through 1,224 softmaxes in fp32: 3e-5 apart.
+            assert targets[name].grad.norm().item() == pytest.approx(norm, rel=1e-4, abs=1e-5), name
     finally:
         model.zero_grad()
         model.labels.text.requires_grad_(not frozen)
