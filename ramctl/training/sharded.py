@@ -6,7 +6,9 @@ asked for by all processes together.
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -67,9 +69,14 @@ class ShardedModel:
             "optimiser": table,
         }
 
-    def exchange(self, is_wanted: bool) -> None:
-        """Whether the coming backward pass hands the gradients to the processes that keep them."""
+    @contextmanager
+    def exchanging(self, is_wanted: bool) -> Iterator[None]:
+        """A pass that hands gradients to the processes that keep them, if that is wanted."""
         self._task.set_requires_gradient_sync(is_wanted)
+        with warnings.catch_warnings():
+            # Of views that are changed in place: Swin returns views, but nobody changes them.
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module")
+            yield
 
     def _on_host(self, named: Mapping[str, tuple[str, Tensor]]) -> dict[str, Tensor]:
         found = {}

@@ -196,8 +196,8 @@ class Trainer:
     def _exchanging(self, is_last: bool) -> AbstractContextManager[object]:
         """A pass; processes exchange gradients once a step, in the backward of the last one."""
         if self.sharded:
-            self.sharded.exchange(is_last)
-        elif self.world.size > 1 and not is_last:
+            return self.sharded.exchanging(is_last)
+        if self.world.size > 1 and not is_last:
             return self.module.no_sync()  # type: ignore[operator]
         return nullcontext()
 

@@ -72,6 +72,7 @@ def results(tmp_path_factory, tiny_bundle):
         timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     yield {
         run.name: torch.load(folder / f"{run.name}.pt", weights_only=True)
         | json.loads((folder / f"{run.name}.json").read_text())
