@@ -134,7 +134,7 @@ def test_wandb_has_the_curves_and_settings_of_a_run(ramctl, parsed, tiny_options
 
 @pytest.mark.slow
 def test_a_resumed_run_goes_on_as_the_same_run_of_wandb(tmp_path, monkeypatch):
-    pytest.importorskip("wandb", reason="needs the extra [wandb]")
+    wandb = pytest.importorskip("wandb", reason="needs the extra [wandb]")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     work = WorkFolder(tmp_path / "x")
@@ -144,6 +144,7 @@ def test_a_resumed_run_goes_on_as_the_same_run_of_wandb(tmp_path, monkeypatch):
         with EventLogs(wandb=run, resumed_at=resumed_at) as log:
             for step, value in values.items():
                 log.write(ValidationEvent(step, value, 1, value, 1, 1))
+    wandb.teardown()  # as a process does in the end: what is buffered comes to the disk
     paths = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert len(paths) == 2 and {path.name for path in paths} == {f"run-{work.wandb_id()}.wandb"}
     curves = wandb_curves([record for path in paths for record in wandb_records(path)])
