@@ -36,6 +36,7 @@ EXTRAS = {
     "jxl": Extra("JPEG XL photos", ("pillow_jxl",)),
     "raw": Extra("raw files of cameras", ("rawpy",)),
     "tensorboard": Extra("training logs for TensorBoard", ("tensorboard",)),
+    "wandb": Extra("training logs for Weights & Biases", ("wandb",)),
     "remote": Extra("records, photos and checkpoints at URLs", ("fsspec",)),
     "ray": Extra("many machines: --ray", ("ray",)),
 }

@@ -66,10 +66,12 @@ OUTPUT = [
         "--tensorboard DIR",
         "Write the same as TensorBoard event files (extra [tensorboard]).",
     ),
+    option("--wandb PROJECT", "Log the same curves to Weights & Biases (extra [wandb]).", type=str),
 ]
 RUN = [
     common("--dry-run", "Build the model, time a few steps, write nothing."),
     option("--compile", "Use torch.compile, if a compiler is installed."),
+    option("--shard-model", "Spread the weights over the processes, for models that do not fit."),
     option("--cache DIR", "Keep the features of frozen encoders in DIR.", type=str),
     option(
         "-j, --jobs N",

@@ -31,10 +31,6 @@ class CaptionInputs:
     caption_ids: Tensor  # (B, S)
     caption_mask: Tensor  # (B, S)
 
-    def to(self, device: torch.device | str) -> "CaptionInputs":
-        """The same on another device."""
-        return map_tensors(lambda tensor: tensor.to(device), self)
-
 
 class TextEmbedding(nn.Module):
     """Word and position embeddings, layer norm; no token types (as BLIP's BERT)."""

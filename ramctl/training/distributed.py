@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from ramctl.model.ram import RAM
 
@@ -32,13 +32,18 @@ class World:
         """Whether this process writes the files and messages."""
         return self.rank == 0
 
-    def sums(self, values: Mapping[str, float], device: torch.device) -> dict[str, float]:
-        """Each value summed over all processes."""
+    def sums(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Each value summed over all processes, without waiting for a GPU."""
+        total = self.total(torch.tensor(list(values.values()), dtype=torch.float64))
+        return dict(zip(values, total.tolist(), strict=True))
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The tensor summed over all processes, in double precision where there are several."""
         if self.size == 1:
-            return dict(values)
-        tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+            return tensor
+        tensor = tensor.double()
         dist.all_reduce(tensor)
-        return dict(zip(values, tensor.tolist(), strict=True))
+        return tensor
 
     def union(self, values: Mapping[K, V]) -> dict[K, V]:
         """All processes' values, in each of them."""
@@ -86,7 +91,9 @@ def join_world(device_type: str) -> Iterator[World]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device_type == "cuda":
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+    # Numbers on the host go by gloo also where gradients go by nccl: no wait for the GPU.
+    backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), local)
     finally:

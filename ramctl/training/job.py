@@ -67,6 +67,7 @@ class RunContext:
     on_reject: Callable[[Reject], None]
     on_read: Callable[[int], None]  # number of records read; may raise to stop
     workers: int | None = None  # processes that read photos; None: as many as the preset says
+    shard: bool = False  # the weights are spread over the processes
     is_dry: bool = False  # nothing is computed ahead: no features, no caption vectors
 
 
@@ -153,7 +154,7 @@ class Job:
             self.records.records, self.targets, self.training,
             TrainingPhoto(training_preprocess(self.preset), self.training.data.augment),
             self.tokenizer, features, self._caption_vectors(), self.teachers,
-            self._silence(), workers,
+            self._silence(), workers, pins=context.runtime.device.type == "cuda",
         )  # fmt: skip
         val_ids = np.arange(len(val.records)) if val else self.records.held_out_ids
         self.validation = ValidationSet(  # without photos where too few could be held out
@@ -355,4 +356,7 @@ class Job:
             data.drop_last and len(ids) >= a_step, context.world.rank, context.world.size,
             None if shards is None else shards[ids], data.shuffled_shards,
         )  # fmt: skip
-        return Trainer(task, self.training, sampler, runtime=context.runtime, world=context.world)
+        return Trainer(
+            task, self.training, sampler,
+            runtime=context.runtime, world=context.world, shard=context.shard,
+        )  # fmt: skip

@@ -102,23 +102,41 @@ class CheckpointEvent(Event):
     path: str
 
 
-def require_tensorboard() -> None:
-    """Raise RunProblem where the extra is not installed."""
-    if find_spec("tensorboard") is None:
-        raise RunProblem("--tensorboard needs the extra: pip install 'ramctl[tensorboard]'")
+@dataclass(frozen=True)
+class WandbRun:
+    """A run of Weights & Biases: its own variables (WANDB_MODE, WANDB_DIR ...) say the rest."""
+
+    project: str
+    name: str
+    id: str  # by which a resumed run goes on in the same curves
+    config: JsonObject
+
+
+def require_extra(name: str) -> None:
+    """Raise RunProblem where the extra of a kind of log is not installed."""
+    if find_spec(name) is None:
+        raise RunProblem(f"--{name} needs the extra: pip install 'ramctl[{name}]'")
 
 
 class EventLogs(ExitStack):
-    """The log files that were asked for: JSONL, and TensorBoard's event files in a folder.
+    """The logs that were asked for: a JSONL file, TensorBoard's files in a folder, and W&B's run.
 
-    A run that resumes after step `resumed_at` continues them (None: written anew); TensorBoard then
-    hides what the interrupted run wrote of later steps.
+    A run that resumes after step `resumed_at` continues them (None: written anew). TensorBoard then
+    hides what the interrupted run wrote of later steps; W&B keeps it, and is not told it again.
     """
 
-    def __init__(self, events: Path | None, board: Path | None, *, resumed_at: int | None) -> None:
+    def __init__(
+        self,
+        events: Path | None = None,
+        board: Path | None = None,
+        wandb: WandbRun | None = None,
+        *,
+        resumed_at: int | None,
+    ) -> None:
         super().__init__()
         self._lines: BinaryIO | None = None
         self._board: Any = None
+        self._wandb: Any = None
         if events is not None:
             self._lines = self.enter_context(events.open("wb" if resumed_at is None else "ab"))
         if board is not None:
@@ -126,14 +144,33 @@ class EventLogs(ExitStack):
 
             purged = None if resumed_at is None else resumed_at + 1
             self._board = self.enter_context(SummaryWriter(str(board), purge_step=purged))
+        if wandb is not None:
+            self._wandb = self.enter_context(_opened(wandb))
 
     def write(self, event: Event) -> None:
-        """Add an event to each file."""
+        """Add an event to each log."""
         if self._lines is not None:
             self._lines.write(dumps(event.to_json()))
             self._lines.flush()
+        scalars = event.scalars()
         if self._board is not None:
-            for name, value in event.scalars().items():
+            for name, value in scalars.items():
                 self._board.add_scalar(name, value, event.step)
             if isinstance(event, CheckpointEvent):
                 self._board.flush()
+        if self._wandb is not None and scalars and event.step >= self._wandb.step:
+            self._wandb.log(scalars, step=event.step)
+
+
+def _opened(run: WandbRun) -> Any:
+    """W&B's run, which writes nothing to our streams; RunProblem where W&B refuses it."""
+    import wandb
+
+    try:
+        return wandb.init(
+            project=run.project, name=run.name, id=run.id, config=run.config, resume="allow",
+            settings=wandb.Settings(silent=True, console="off"),
+        )  # fmt: skip
+    except wandb.errors.Error as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunProblem(f"--wandb: {reason} (WANDB_MODE=offline needs no account)") from error

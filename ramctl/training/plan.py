@@ -1,5 +1,6 @@
 """What a run is asked to do: the command's options, and the plan that `--resume` reads again."""
 
+import secrets
 import shlex
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -74,7 +75,9 @@ class TrainOptions(RunPaths):
     strict: bool = False
     events: Path | None = None
     tensorboard: Path | None = None
+    wandb: str | None = None  # the project
     compile: bool = False
+    shard_model: bool = False
     dry_run: bool = False
     stats: Path | None = None
     progress: bool | None = None
@@ -124,6 +127,13 @@ class WorkFolder:
             return _plan_of(self.plan_file.read_bytes())
         except (OSError, ValueError, KeyError) as error:
             raise RunProblem(f"{self.plan_file}: {error}; use --restart") from error
+
+    def wandb_id(self) -> str:
+        """What the run is called at Weights & Biases, also when it is resumed."""
+        kept = self.path / "wandb.id"
+        if not kept.is_file():
+            write_atomic(kept, secrets.token_hex(4).encode("ascii"))
+        return kept.read_text("ascii")
 
     def remove(self) -> None:
         """Delete the folder."""

@@ -63,14 +63,19 @@ def fill_untrained_labels(model: RAM, trained: torch.Tensor | None) -> None:
 
 
 def publish(
-    out: Path, job: Job, scored: Scored | None, measured: JsonObject, name: str | None = None
+    out: Path,
+    model: RAM,
+    job: Job,
+    scored: Scored | None,
+    measured: JsonObject,
+    name: str | None = None,
 ) -> None:
-    """Write the bundle; an older one at `out` is replaced only when the new one is complete.
+    """Write the job's model; an older bundle at `out` is replaced only when the new is complete.
 
     `scored` are the validation photos, which choose the thresholds, and `measured` is what the
     model card says of them; `name` is its title, that of the folder if not given.
     """
-    model, preset = job.trainer.model.cpu().eval(), job.preset
+    model, preset = model.cpu().eval(), job.preset
     provenance = _provenance(job, measured)
     parent = job.init if preset.training.losses.captions_alone else None
     if parent is not None:  # the tagger is its parent's
@@ -81,7 +86,7 @@ def publish(
         labels, shared = parent.labels, parent.threshold
         calibration = parent.calibration if parent.has(CALIBRATION) else None
     else:  # a tagger that sees photos at another size has other scores
-        labels, shared, calibration = _thresholds(job, scored, parent)
+        labels, shared, calibration = _thresholds(model, job, scored, parent)
     with BundleWriter(out) as writer:
         if calibration is not None:
             calibration.write(writer.path / CALIBRATION)
@@ -107,14 +112,14 @@ def publish(
 
 
 def _thresholds(
-    job: Job, scored: Scored | None, parent: Bundle | None
+    model: RAM, job: Job, scored: Scored | None, parent: Bundle | None
 ) -> tuple[LabelSystem, float, Calibration | None]:
     """The labels with their thresholds, the one for all, and what these rest on.
 
     Calibrated offsets become part of the labels' biases, beside those of the `parent` whose tagger
     it is.
     """
-    model, preset = job.trainer.model, job.preset
+    preset = job.preset
     choice = choose_thresholds(scored, job.evidence, preset, job.targets.labels)
     if choice.why_not:
         job.context.say(f"thresholds of the best F1: {choice.why_not}")

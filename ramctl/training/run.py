@@ -11,7 +11,9 @@ import torch
 
 from ramctl.checkpoints.bundle import META, Bundle, BundleWriter
 from ramctl.device import Runtime, set_up_cpu
-from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
+from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, UsageProblem
+from ramctl.model.config import preset_to_table
+from ramctl.model.ram import RAM
 from ramctl.records.files import output_lock
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Reject
@@ -28,7 +30,13 @@ from ramctl.training.distributed import (
 )
 from ramctl.training.dry_run import dry_run
 from ramctl.training.job import Job, RunContext, runtime_of
-from ramctl.training.logs import EventLogs, StepEvent, ValidationEvent, require_tensorboard
+from ramctl.training.logs import (
+    EventLogs,
+    StepEvent,
+    ValidationEvent,
+    WandbRun,
+    require_extra,
+)
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
 from ramctl.training.publish import fill_untrained_labels, publish, round_weights
 from ramctl.training.train import Pace
@@ -45,6 +53,11 @@ def run(options: TrainOptions) -> Report:
     A dry run prints what a run would cost, as JSON, and writes nothing. Raises Interrupted when a
     signal asked to stop: the state is saved, and `resume` continues.
     """
+    if options.shard_model and (options.dry_run or not is_torchrun()):
+        raise UsageProblem(
+            "--shard-model spreads a model over the processes of a run: start several by torchrun, "
+            "without --dry-run"
+        )
     report = Report(options.command, quiet=options.quiet, unit="photos")
     if options.dry_run:
         sys.stdout.write(dumps(dry_run(options, report)).decode())
@@ -55,8 +68,9 @@ def run(options: TrainOptions) -> Report:
 
 
 def _train(options: TrainOptions, report: Report) -> None:
-    if options.tensorboard is not None:
-        require_tensorboard()
+    for name in ("tensorboard", "wandb"):
+        if getattr(options, name) is not None:
+            require_extra(name)
     set_up_cpu(options.threads)
     device = options.device
     is_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
@@ -168,8 +182,9 @@ class _Run:
                 self.stop.raise_if_due()
 
             context = RunContext(
-                self.world, runtime, self.report.say, self._reject, on_read, options.workers
-            )
+                self.world, runtime, self.report.say, self._reject, on_read, options.workers,
+                options.shard_model,
+            )  # fmt: skip
             if not self.world.is_main:
                 self.world.wait()
             job = Job(self.plan, self.work, context)
@@ -197,23 +212,23 @@ class _Run:
             checkpoints=self.work.checkpoints,
             on_checkpoint=self._store if self.store else None,
             save_every=options.save_every,
-            validate=(lambda: self._validation_event(job)) if len(job.validation) else None,
+            validate=(lambda m: self._validation_event(job, m)) if len(job.validation) else None,
             validate_every=options.val_every,
             on_epoch=(lambda: self._keep_epoch(job)) if "epochs" in options.keep else None,
             should_stop=lambda: self.stop.is_due,
         )
         if "best" in options.keep and not len(job.validation):
             self.report.say("--keep best: no photos to validate on, so it will be the last model")
-        log_files = (options.events, options.tensorboard) if self.world.is_main else (None, None)
+        logs = (options.events, options.tensorboard, self._wandb()) if self.world.is_main else ()
         with (
             self.report.progress(
                 options.progress, title="train", unit="steps", total=pace.total_steps
             ) as advance,
-            EventLogs(*log_files, resumed_at=trainer.step if resumed else None) as logs,
+            EventLogs(*logs, resumed_at=trainer.step if resumed else None) as log,
         ):
             advance(trainer.step)
             for event in trainer.events(job.training_set.batches, pace):
-                logs.write(event)
+                log.write(event)
                 if isinstance(event, ValidationEvent):
                     self.report.say(f"step {event.step}: {event.describe()}")
                 elif isinstance(event, StepEvent):
@@ -229,6 +244,14 @@ class _Run:
             self.report.extra |= {"steps": trainer.step, "steps_left": left}
             self.report.say(f"stopped after step {trainer.step}, {left} left; {RESUME_HINT}")
         return not left
+
+    def _wandb(self) -> WandbRun | None:
+        options, plan = self.options, self.plan
+        if options.wandb is None:
+            return None
+        config: JsonObject = {"preset": preset_to_table(plan.preset), "commands": plan.commands}
+        config["processes"] = self.world.size
+        return WandbRun(options.wandb, options.out.name, self.work.wandb_id(), config)
 
     def _reject(self, reject: Reject) -> None:
         if self.world.is_main:
@@ -250,12 +273,12 @@ class _Run:
         except (RamctlError, OSError) as error:
             self.report.warn(f"{checkpoint.name} is not stored, training goes on: {error}")
 
-    def _validation_event(self, job: Job) -> ValidationEvent | None:
-        validated = self._validate(job, job.trainer.runtime)
+    def _validation_event(self, job: Job, model: RAM) -> ValidationEvent | None:
+        validated = self._validate(job, model, job.trainer.runtime)
         event = None if validated is None else validated[1]
         if "best" in self.options.keep:
             is_better = event is not None and event.map > self._best_map()
-            if self.world.sums({"better": is_better}, job.trainer.runtime.device)["better"]:
+            if self.world.sums({"better": is_better})["better"]:
                 self._write(job, self.work.best)
         return event
 
@@ -271,14 +294,16 @@ class _Run:
 
     def _write(self, job: Job, path: Path) -> None:
         """Write the model as it is now as a bundle, and leave it as it was."""
-        with job.trainer.undoing(), job.trainer.final_weights():
-            self._publish_as(job, path)
+        with job.trainer.undoing(), job.trainer.final_weights() as model:
+            self._publish_as(job, model, path)
 
-    def _validate(self, job: Job, runtime: Runtime) -> tuple[Scored, ValidationEvent] | None:
+    def _validate(
+        self, job: Job, model: RAM, runtime: Runtime
+    ) -> tuple[Scored, ValidationEvent] | None:
         """The scored validation photos, in the first process; None also when they tell nothing,
         which is said."""
         scored = job.validation.score(
-            job.trainer.model, runtime, self.world,
+            model, runtime, self.world,
             lambda index, why: self._reject_photos(job.validation.records, {index: why}),
         )  # fmt: skip
         if scored is None:
@@ -304,8 +329,8 @@ class _Run:
         Every process measures; the first one writes.
         """
         trainer, out = job.trainer, self.options.out
-        with trainer.final_weights():
-            measured = self._publish_as(job, out)
+        with trainer.final_weights() as model:
+            measured = self._publish_as(job, model, out)
         if not self.world.is_main:
             return
         if self._best_map() > measured.get(MAP, -1.0):
@@ -318,19 +343,18 @@ class _Run:
         self.work.remove()
         self.report.say(f"wrote {self.options.out}")
 
-    def _publish_as(self, job: Job, path: Path) -> JsonObject:
+    def _publish_as(self, job: Job, model: RAM, path: Path) -> JsonObject:
         """Round the model as a bundle stores it, measure it, and write it in the first process;
         what the card says of it."""
-        trainer = job.trainer
-        fill_untrained_labels(trainer.model, trainer.task.tagging.trained)
-        round_weights(trainer.model)
+        fill_untrained_labels(model, job.trainer.task.tagging.trained)
+        round_weights(model)
         name = "final" if path == self.options.out else path.name
-        scored, measured = self._measure(job, name)
+        scored, measured = self._measure(job, model, name)
         if self.world.is_main:
-            publish(path, job, scored, measured, self.options.out.name)
+            publish(path, model, job, scored, measured, self.options.out.name)
         return measured
 
-    def _measure(self, job: Job, name: str) -> tuple[Scored | None, JsonObject]:
+    def _measure(self, job: Job, model: RAM, name: str) -> tuple[Scored | None, JsonObject]:
         """The scored validation photos, if there are any, and what the model card says of them."""
         if not len(job.validation):
             self.report.say(
@@ -338,7 +362,7 @@ class _Run:
             )
             return None, {"validation": "none: too few photos to hold some out"}
         # What tags must reach is decided by the scores that most users' machines compute.
-        validated = self._validate(job, Runtime(job.trainer.runtime.device))
+        validated = self._validate(job, model, Runtime(job.trainer.runtime.device))
         if validated is None:
             return None, {"validation": "none: the photos held out tell nothing"}
         scored, event = validated

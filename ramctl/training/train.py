@@ -8,30 +8,32 @@ can continue with another number of processes.
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ramctl.checkpoints.weights import weights_of
 from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.model.config import TrainingConfig
+from ramctl.model.ram import RAM
 from ramctl.training.checkpoint import CheckpointWriter, State, load_checkpoint
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import Position, Sampler, StepPlan
 from ramctl.training.distributed import CompiledParts, World
 from ramctl.training.logs import CheckpointEvent, Event, StepEvent, ValidationEvent
-from ramctl.training.objectives.task import Counts, TrainingTask
+from ramctl.training.objectives.task import CAPTIONED, Counts, TrainingTask
 from ramctl.training.optimiser import (
     AveragedWeights,
     build_optimiser,
     learning_rate,
     set_learning_rate,
 )
+from ramctl.training.sharded import ShardedModel, local_part, spread_state, whole
 
 MOST_SKIPPED = 10  # steps in a row without a finite gradient
 SAVE_EVERY_S = 300.0
@@ -48,7 +50,7 @@ class Pace:
     on_checkpoint: Callable[[Path], None] | None = None  # in the thread that has written it
     save_every: int | None = None  # steps; None: every five minutes
     # Called in every process; the first has the event, if the photos tell anything.
-    validate: Callable[[], ValidationEvent | None] | None = None
+    validate: Callable[[RAM], ValidationEvent | None] | None = None
     validate_every: int | None = None  # steps, besides the ends of epochs
     on_epoch: Callable[[], None] | None = None  # at each end but the last, in every process
     should_stop: Callable[[], bool] = field(default=lambda: False)
@@ -65,11 +67,13 @@ class Trainer:
         *,
         runtime: Runtime,
         world: World | None = None,
+        shard: bool = False,
     ) -> None:
         self.task, self.model = task, task.model
         self.config, self.sampler = config, sampler
         self.runtime, self.world = runtime, world or World()
         self.module: nn.Module = task  # wrapped when there are several processes
+        self.sharded = ShardedModel(task, self.model, runtime.device) if shard else None
         self.optimiser = build_optimiser(self.model, config)
         ema = config.optimiser.ema
         # Small gradients vanish in fp16, unless the loss is scaled up.
@@ -81,6 +85,7 @@ class Trainer:
         self.position = Position()
         self.skipped_in_a_row = 0
         self.was_stopped = False
+        self.is_time_to_save = False
         self.rejected: dict[int, RecordProblem] = {}
 
     @property
@@ -93,7 +98,8 @@ class Trainer:
 
     def events(self, loader: Loader, pace: Pace) -> Iterator[Event]:
         """Train to the last step, or until asked to stop; the state is saved in the end."""
-        self.module = self.world.wrap(self.task, self.runtime.device)
+        if self.sharded is None:
+            self.module = self.world.wrap(self.task, self.runtime.device)
         writer = CheckpointWriter(pace.checkpoints, pace.on_checkpoint)
         try:
             for event in self._events(loader, pace, writer):
@@ -113,24 +119,27 @@ class Trainer:
             epoch, started = self.position.epoch, time.monotonic()
             plan, batches = next(steps)
             waited = time.monotonic() - started
+            self.is_time_to_save = started - saved_at >= SAVE_EVERY_S
             event = self._step(plan, batches, pace)
             seconds = max(time.monotonic() - started, 1e-9)
             rate = event.photos / seconds
             yield replace(event, rate_img_s=rate, wait_share=waited / seconds)
             is_last = self.step == pace.total_steps or self.was_stopped
-            is_due = time.monotonic() - saved_at >= SAVE_EVERY_S
+            is_due = self.is_time_to_save
             if pace.save_every:
                 is_due = self.step - saved_step >= pace.save_every
             if is_last or is_due:
+                if self.sharded or self.world.is_main:
+                    state = self.state()
                 if self.world.is_main:
-                    writer.start(self.step, self.state())
+                    writer.start(self.step, state, is_own=self.sharded is not None)
                 saved_at, saved_step = time.monotonic(), self.step
             is_due = self.position.epoch > epoch
             if pace.validate_every:
                 is_due |= self.step % pace.validate_every == 0
             if pace.validate and is_due and not is_last:
-                with self.final_weights():
-                    validated = pace.validate()
+                with self.final_weights() as model:
+                    validated = pace.validate(model)
                 if validated is not None:
                     yield validated
             if pace.on_epoch and self.position.epoch > epoch and not is_last:
@@ -150,26 +159,30 @@ class Trainer:
         # A gradient is scaled by the counts of the whole step: they are needed before the first.
         own = [task.counts(batch) for batch in batches]
         counts, n_photos, rejected = self._global_counts(own, batches, pace)
-        sums = dict.fromkeys(counts, 0.0)
+        if self.sharded and any(counts.get(name) for name in CAPTIONED):
+            # What one process computes of a spread model, all have to.
+            batches = [batch.with_caption() for batch in batches]
 
         self.module.train()
         if config.backbone.backbone_lr_factor == 0:
             task.model.encoder.eval()
+        table, nothing = [], torch.zeros((), device=device)
         for number, batch in enumerate(batches):
-            # Processes exchange gradients once a step, in the backward of the last pass.
-            has_more = self.world.size > 1 and number < len(batches) - 1
-            with self.module.no_sync() if has_more else nullcontext():  # type: ignore[operator]
+            with self._exchanging(number == len(batches) - 1):
                 with self.runtime.precision():
                     losses = self.module(batch.to(device))
                 loss = task.reduce(
                     losses, Counts(own[number], counts, len(batches), self.world.size)
                 )
                 self.scaler.scale(loss).backward()
-            for name, value in losses.items():
-                sums[name] += float(value.detach())
+            table.append(torch.stack([losses.get(n, nothing).detach().float() for n in counts]))
 
-        grad_norm, is_finite = self._update()
-        sums = self.world.sums(sums, device)
+        norm, told = self._clip(), self.world.total(torch.stack(table))
+        # Read at once: this is where the process waits for a GPU, once a step.
+        *values, grad_norm = torch.cat([told.flatten(), norm.to(told.dtype)[None]]).tolist()
+        is_finite = bool(np.isfinite(grad_norm))
+        self._update(is_finite)
+        sums = {name: sum(values[index :: len(counts)]) for index, name in enumerate(counts)}
         means = {name: value / max(counts[name], 1.0) for name, value in sums.items()}
         total = sum(task.weights[name] * value for name, value in means.items())
         self.rejected |= rejected
@@ -181,13 +194,23 @@ class Trainer:
             skipped=not is_finite, rejected=rejected,
         )  # fmt: skip
 
-    def _update(self) -> tuple[float, bool]:
-        """Change the weights by their clipped gradients; the norm, and whether it was finite."""
+    def _exchanging(self, is_last: bool) -> AbstractContextManager[object]:
+        """A pass; processes exchange gradients once a step, in the backward of the last one."""
+        if self.sharded:
+            return self.sharded.exchanging(is_last)
+        if self.world.size > 1 and not is_last:
+            return self.module.no_sync()  # type: ignore[operator]
+        return nullcontext()
+
+    def _clip(self) -> Tensor:
+        """Clip the gradients; the norm that they had."""
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         limit = self.config.optimiser.clip_norm or float("inf")
         self.scaler.unscale_(self.optimiser)
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
-        is_finite = bool(np.isfinite(grad_norm))
+        return whole(torch.nn.utils.clip_grad_norm_(parameters, limit))
+
+    def _update(self, is_finite: bool) -> None:
+        """Change the weights by their clipped gradients, if these are finite."""
         if is_finite:
             self.scaler.step(self.optimiser)
             if self.averaged:
@@ -195,20 +218,21 @@ class Trainer:
         self.scaler.update()
         self._count_skipped(is_finite)
         self.optimiser.zero_grad(set_to_none=True)
-        return grad_norm, is_finite
 
     def _global_counts(
         self, own: list[dict[str, float]], batches: list[Batch], pace: Pace
     ) -> tuple[dict[str, float], int, dict[int, RecordProblem]]:
         """Counts, photos and rejected photos of this step over all passes and processes.
 
-        The same exchange tells every process that one wants to stop, so that all stop together.
+        The same exchange tells every process that one wants to stop, or the first one to save, so
+        that all do so together.
         """
         rejected = dict(problem for batch in batches for problem in batch.rejected)
         values = {name: sum(counts[name] for counts in own) for name in own[0]}
         values |= {"photos": sum(b.n_photos for b in batches), "stops": pace.should_stop()}
-        counts = self.world.sums(values | {"rejected": len(rejected)}, self.runtime.device)
-        self.was_stopped = counts.pop("stops") > 0
+        values |= {"saves": self.world.is_main and self.is_time_to_save}
+        counts = self.world.sums(values | {"rejected": len(rejected)})
+        self.was_stopped, self.is_time_to_save = counts.pop("stops") > 0, counts.pop("saves") > 0
         if counts.pop("rejected"):
             told = self.world.union({i: (p.code, p.message) for i, p in rejected.items()})
             rejected = {i: RecordProblem(text, code=code) for i, (code, text) in told.items()}
@@ -223,15 +247,19 @@ class Trainer:
             )
 
     @contextmanager
-    def final_weights(self) -> Iterator[None]:
+    def final_weights(self) -> Iterator[RAM]:
         """The model in evaluation mode with the weights that a bundle would get now."""
+        averaged = self.averaged.tensors if self.averaged else {}
+        if self.sharded:
+            yield self.sharded.whole(averaged).eval()
+            return
         own = AveragedWeights(self.model, 0.0) if self.averaged else None
         if self.averaged:
             self.averaged.copy_to(self.model)
         self.model.eval()
         try:
             with self.compiled.off() if self.compiled else nullcontext():
-                yield
+                yield self.model
         finally:
             if own:
                 own.copy_to(self.model)
@@ -239,6 +267,9 @@ class Trainer:
     @contextmanager
     def undoing(self) -> Iterator[None]:
         """Undo in the end whatever is done to the model's weights."""
+        if self.sharded:  # what is changed is a copy
+            yield
+            return
         kept = {name: tensor.detach().clone() for name, tensor in weights_of(self.model).items()}
         try:
             yield
@@ -249,19 +280,27 @@ class Trainer:
                     tensor.copy_(kept[name])
 
     def state(self) -> State:
-        """Everything that the next step depends on; the tensors are the run's own."""
+        """Everything that the next step depends on; the tensors are the run's own.
+
+        Of a spread model they are copies, and the first process alone gets them: all have to ask.
+        """
+        averaged = self.averaged.tensors if self.averaged else {}
+        if self.sharded:
+            tensors = self.sharded.state(self.optimiser, averaged)
+        else:
+            model = {name: tensor.detach() for name, tensor in weights_of(self.model).items()}
+            tensors = {"model": model, "optimiser": self.optimiser.state_dict()}
+            tensors |= {"averaged": averaged}
         state: State = {
             "step": self.step,
             "epoch": self.position.epoch,
             "done": self.position.done,
             "skipped_in_a_row": self.skipped_in_a_row,
             "rejected": {i: (p.code, p.message) for i, p in self.rejected.items()},
-            "model": {name: tensor.detach() for name, tensor in weights_of(self.model).items()},
-            "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
+            **tensors,
         }
         if self.averaged:
-            state["averaged"] = self.averaged.tensors
             state["averaged_updates"] = self.averaged.updates
         return state
 
@@ -272,13 +311,15 @@ class Trainer:
             return False
         with torch.no_grad():
             for name, tensor in weights_of(self.model).items():
-                tensor.copy_(state["model"][name])
+                tensor.copy_(local_part(state["model"][name], tensor))
+        if self.sharded:
+            spread_state(state["optimiser"], self.optimiser)
         self.optimiser.load_state_dict(state["optimiser"])
         if self.scaler.is_enabled() and state.get("scaler"):  # else the run had another format
             self.scaler.load_state_dict(state["scaler"])
         if self.averaged:
             for name, tensor in self.averaged.tensors.items():
-                tensor.copy_(state["averaged"][name])
+                tensor.copy_(local_part(state["averaged"][name], tensor))
             self.averaged.updates = state["averaged_updates"]
         self.step = state["step"]
         self.position = Position(state["epoch"], state["done"])

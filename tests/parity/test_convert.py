@@ -9,6 +9,7 @@ import torch
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.convert import Checkpoint, convert_checkpoint, read_official_labels
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model
+from ramctl.checkpoints.weights import weights_of
 from ramctl.errors import RunProblem
 from ramctl.parsing.parser import label_kinds
 from tests.parity.conftest import FILES
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.shared
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", list(FILES))
 def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
-    architecture, files, ramctl, tmp_path
+    architecture, files, load_recorded, ramctl, tmp_path
 ):
     arguments, facts, io = files(architecture)
     done = ramctl("convert", *arguments)
@@ -28,6 +29,12 @@ def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
     done = ramctl("convert", f"{tmp_path / 'bundle'}", "--to", "onnx")
     assert done.returncode == 0, done.stderr
     bundle = Bundle.open(tmp_path / "bundle", verify=True)
+    recorded = load_recorded(architecture)
+    stored, given = bundle.tensors(), weights_of(recorded.model)
+    assert stored.keys() == given.keys()
+    for name, value in given.items():  # every bit, and no fp16 that a tolerance would let pass
+        np.testing.assert_array_equal(stored[name], value.detach().numpy(), err_msg=name)
+        assert stored[name].dtype == value.detach().numpy().dtype
     model = load_model(bundle, captioning=False)
     with torch.no_grad():
         probabilities = model(io["image"]).tag_logits.sigmoid()

@@ -67,3 +67,20 @@ def test_fine_tuning_at_384_resizes_the_tables_of_relative_positions(finetune, p
     expected = resize_table(official[f"visual_encoder.{name}"].float(), 23 * 23)
     assert stored.shape == (529, 2)
     torch.testing.assert_close(torch.from_numpy(stored).float(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_fine_tuning_at_the_authors_rate_learns(finetune):
+    # The same eight photos in each step, so that only learning changes the losses.
+    changes = [
+        "preprocess.size=96", "model.encoder.window_size=3", "training.batch_size=8",
+        "training.warmup_steps=0", "training.augment.crop_scale=[1.0, 1.0]",
+        "training.augment.flip=0", "training.augment.operations=0",
+        "model.tag_decoder.dropout=0", "model.captioning.dropout=0",
+        "model.encoder.options.drop_path_rate=0.0",
+    ]  # fmt: skip
+    _, events, _ = finetune("ram", "--steps", 8, *(f"--set={change}" for change in changes))
+    steps = [event for event in events if event["event"] == "step"]
+    assert steps[0]["lr"] == 5e-6
+    tag, caption = ([step["losses"][name] for step in steps] for name in ("tag", "caption"))
+    assert tag == sorted(tag, reverse=True) and tag[-1] < 0.8 * tag[0]
+    assert caption[-1] < 0.97 * caption[0]  # an epoch each, which draws other captions

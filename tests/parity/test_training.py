@@ -1,7 +1,6 @@
 """Losses and gradients of one training pass equal the authors'."""
 
 import json
-import math
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from tests.parity.conftest import capture
 pytestmark = pytest.mark.shared
 
 LOSS = {"rtol": 1e-5, "atol": 1e-6}
+GRADIENT = {"rtol": 1e-5, "atol": 1e-5}
 STATE = {"rtol": 1e-4, "atol": 1e-4}
 
 
@@ -124,10 +124,11 @@ def test_gradients_equal_the_authors(recorded):
             if key.startswith("train.grad."):
                 gradient = targets[key.removeprefix("train.grad.")].grad
                 torch.testing.assert_close(
-                    gradient.view_as(expected), expected, rtol=1e-3, atol=1e-4, msg=key
+                    gradient.view_as(expected), expected, **GRADIENT, msg=key
                 )
         for name, norm in recorded.facts["grad_norm_total_loss"].items():
-            assert math.isclose(targets[name].grad.norm(), norm, rel_tol=1e-3, abs_tol=1e-4), name
+            # RAM++'s texts are reached through 1,224 softmaxes in fp32: 3e-5 apart.
+            assert targets[name].grad.norm().item() == pytest.approx(norm, rel=1e-4, abs=1e-5), name
     finally:
         model.zero_grad()
         model.labels.text.requires_grad_(not frozen)

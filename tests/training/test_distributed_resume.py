@@ -92,7 +92,8 @@ def test_two_killed_processes_resume_to_the_same_weights_bit_for_bit(tiny_option
     records = write_records(tmp_path / "shards.jsonl", write_shards(tmp_path, 3))
     arguments = [
         records, "--steps", 25, "--save-every", 2, "--device", "cpu", *tiny_options,
-        "--set", "training.batch_size=2", "--set", "training.ema=0.9", "-j", 1,
+        "--set", "training.batch_size=1", "--set", "training.accumulation=2",
+        "--set", "training.ema=0.9", "-j", 1,
         "--set", "model.tag_decoder.dropout=0.1", "--set", "training.shuffled_shards=2",
     ]  # fmt: skip
     whole = torchrun([*arguments, "--out", "whole"], tmp_path)
@@ -106,7 +107,7 @@ def test_two_killed_processes_resume_to_the_same_weights_bit_for_bit(tiny_option
     for pid in (process.pid, *workers_of(process)):
         os.kill(pid, signal.SIGKILL)
     process.wait()
-    resumed = torchrun(["--out", "killed", "--resume", "--device", "cpu", "-j", 1], tmp_path)
+    resumed = torchrun(["--out", "killed", "--resume", "--device", "cpu", "-j", 0], tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert "continuing after step" in resumed.stderr
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")

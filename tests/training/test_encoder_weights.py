@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.weights import resize_table
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.config import load_preset
@@ -198,6 +200,19 @@ def test_an_encoder_beside_a_bundle_is_refused(command, parsed, tiny_bundle):
     assert done.returncode == 2 and "--encoder and --init" in done.stderr
 
 
+def learnt_stages(start: dict[str, torch.Tensor], bundle: Bundle) -> dict[str, bool]:
+    """Whether a bundle's matrices differ from those it started from, by the stage's number."""
+    stored, learnt = bundle.tensors(), {}
+    for name, value in start.items():
+        part, _, rest = name.partition(".")
+        if part in ("blocks", "stages") and value.dim() == 2:
+            is_same = np.array_equal(stored[f"encoder.backbone.{name}"], value.half().numpy())
+            learnt[rest.partition(".")[0]] = not is_same or learnt.get(
+                rest.partition(".")[0], False
+            )
+    return learnt
+
+
 @pytest.mark.parametrize("name", ["test_vit.r160_in1k", "test_convnext.r160_in1k"])
 def test_a_named_encoder_trains_and_its_bundle_tags(
     name, command, parsed, tiny_options, tmp_path, monkeypatch
@@ -216,6 +231,8 @@ def test_a_named_encoder_trains_and_its_bundle_tags(
     assert done.returncode == 0, done.stderr
     assert asked == [f"hf://timm/{name}:model.safetensors"]
     assert f"backbone {name.partition('.')[0]} from {name}" in done.stderr
+    learnt = learnt_stages(load_file(tmp_path / "hub.safetensors"), Bundle.open(tmp_path / "m"))
+    assert not learnt["0"] and all(learnt[stage] for stage in learnt.keys() - {"0"})
     for runtime in ("onnx", "torch"):
         tagged = command(
             "tag", "--model", "m", "--runtime", runtime, "--threshold", 0, "--top", 2, "--boxes",

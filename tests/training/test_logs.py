@@ -1,8 +1,11 @@
-"""TensorBoard files, speed in the events, and compilation where there is none."""
+"""TensorBoard files, runs of W&B, speed in the events, and compilation where there is none."""
 
 import importlib.util
 import json
+import struct
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +13,8 @@ import torch
 from ramctl.model.config import load_preset
 from ramctl.model.ram import RAM
 from ramctl.training.distributed import CompiledParts
+from ramctl.training.logs import EventLogs, ValidationEvent, WandbRun
+from ramctl.training.plan import WorkFolder
 
 
 def steps_of(path: Path) -> list[dict]:
@@ -53,19 +58,97 @@ def test_a_resumed_run_goes_on_in_its_tensorboard_files(train, command, parsed, 
     assert [step["step"] for step in steps_of(tmp_path / "e.jsonl")] == [1, 2, 3]
 
 
-def test_without_the_extra_tensorboard_is_refused_before_anything_is_done(
-    train, parsed, tmp_path, monkeypatch
+@pytest.mark.parametrize("extra", ["tensorboard", "wandb"])
+def test_without_the_extra_a_log_is_refused_before_anything_is_done(
+    train, parsed, tmp_path, monkeypatch, extra
 ):
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "ramctl.training.logs.find_spec",
-        lambda name: None if name == "tensorboard" else find(name),
+        "ramctl.training.logs.find_spec", lambda name: None if name == extra else find(name)
     )
     before = sorted(tmp_path.iterdir())
-    done = train(parsed, "--out", "x", "--steps", 1, "--tensorboard", "board")
+    done = train(parsed, "--out", "x", "--steps", 1, f"--{extra}", "board")
     assert done.returncode == 1
-    assert done.stderr == "--tensorboard needs the extra: pip install 'ramctl[tensorboard]'\n"
+    assert done.stderr == f"--{extra} needs the extra: pip install 'ramctl[{extra}]'\n"
     assert sorted(tmp_path.iterdir()) == before
+
+
+def wandb_records(path: Path) -> Iterator[Any]:
+    """The records of an offline run: LevelDB's log format behind a header of seven bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, place, parts = path.read_bytes(), 7, []
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:  # what is left of a block is padding
+            place += 32768 - place % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)
+        parts.append(data[place + 7 : place + 7 + length])
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield wandb_internal_pb2.Record.FromString(b"".join(parts))
+            parts = []
+
+
+def wandb_curves(records: list[Any]) -> dict[str, dict[int, float]]:
+    """Each curve's values by step."""
+    curves: dict[str, dict[int, float]] = {}
+    for record in records:
+        found = {(*item.nested_key, item.key)[0]: item.value_json for item in record.history.item}
+        for name, value in found.items():
+            curves.setdefault(name, {})[int(found["_step"])] = json.loads(value)
+    return curves
+
+
+@pytest.mark.slow
+def test_wandb_has_the_curves_and_settings_of_a_run(ramctl, parsed, tiny_options, tmp_path):
+    pytest.importorskip("wandb", reason="needs the extra [wandb]")
+    done = ramctl(
+        "train", parsed, "--out", "x", "--steps", 3, "--val", parsed, "--val-every", 2,
+        "--wandb", "photos", "--events", "e.jsonl", *tiny_options,
+        WANDB_MODE="offline", WANDB_DIR=str(tmp_path), WANDB_ENTITY="lab",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b""
+    assert all(line.startswith(b"ramctl train: ") for line in done.stderr.splitlines())
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    records = list(wandb_records(path))
+    run = next(record.run for record in records if record.HasField("run"))
+    assert (run.entity, run.project, run.display_name) == ("lab", "photos", "x")
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert config["preset"]["name"] == "tiny" and config["preset"]["training"]["steps"] == 3
+    assert "--wandb photos" in config["commands"][0]
+    curves, steps = wandb_curves(records), steps_of(tmp_path / "e.jsonl")
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    for name, value in {
+        "loss/total": lambda step: step["loss"],
+        "loss/caption": lambda step: step["losses"]["caption"],
+        "training/learning_rate": lambda step: step["lr"],
+        "training/gradient_norm": lambda step: step["grad_norm"],
+    }.items():
+        assert curves[name] == {step["step"]: value(step) for step in steps}
+    events = map(json.loads, (tmp_path / "e.jsonl").read_text().splitlines())
+    validated = {event["step"]: event["map"] for event in events if event["event"] == "validation"}
+    assert curves["validation/mAP"] == validated and 2 in validated
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_as_the_same_run_of_wandb(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="needs the extra [wandb]")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    work = WorkFolder(tmp_path / "x")
+    work.path.mkdir()
+    for resumed_at, values in ((None, {1: 0.5, 2: 0.25}), (1, {2: 0.25, 3: 0.125})):
+        run = WandbRun("photos", "x", work.wandb_id(), {})
+        with EventLogs(wandb=run, resumed_at=resumed_at) as log:
+            for step, value in values.items():
+                log.write(ValidationEvent(step, value, 1, value, 1, 1))
+    wandb.teardown()  # as a process does in the end: what is buffered comes to the disk
+    paths = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert len(paths) == 2 and {path.name for path in paths} == {f"run-{work.wandb_id()}.wandb"}
+    curves = wandb_curves([record for path in paths for record in wandb_records(path)])
+    assert curves["validation/mAP"] == {1: 0.5, 2: 0.25, 3: 0.125}
 
 
 @pytest.mark.slow

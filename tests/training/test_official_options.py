@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ramctl.labels import LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer, train_tokenizer
 from ramctl.model.config import AugmentConfig, load_preset
 from ramctl.records.record import Record
@@ -20,8 +21,12 @@ from ramctl.training.data.augmentation import (
     random_operations,
     training_preprocess,
 )
+from ramctl.training.data.batches import TrainingSet
+from ramctl.training.data.silence import Silence
+from ramctl.training.data.targets import Targets
 from ramctl.training.job import UNCHANGED
 from ramctl.training.objectives.task import Counts
+from tests.training.conftest import DATA
 from tests.training.test_objective import make_batch, make_task
 
 BY_HALF = {"ShearX", "ShearY", "Rotate"}  # another interpolation than OpenCV's
@@ -107,6 +112,29 @@ def test_the_first_words_of_a_caption_are_learnt_unless_the_authors_way_is_asked
     assert (official.targets[0, :hidden] == -100).all()
     words = learnt.targets[0][learnt.targets[0] != -100]
     assert len(words) > (official.targets[0] != -100).sum()
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"), [("given", "ball | dog | grass"), ("labels", "grass | dog | ball")]
+)
+def test_a_captions_tags_are_fed_as_they_are_named_or_as_the_authors_labels_stand(
+    order, expected, tmp_path
+):
+    preset = load_preset("tiny", [f"model.captioning.tag_order={order}"])
+    train_tokenizer(["ball dog grass |"] * 3, 60).save(str(tmp_path / "t.json"))
+    tokenizer = CaptionTokenizer(load_tokenizer(tmp_path / "t.json"), preset.model.captioning)
+    record = {
+        "image": str(DATA / "photos" / "kite.jpg"), "tags": ["ball", "dog", "grass"],
+        "captions": ["a ball and a dog on grass"], "caption_tags": [["ball", "dog", "grass"]],
+    }  # fmt: skip
+    targets = Targets(LabelSystem.from_tags(["grass", "dog", "ball"]))
+    photos = TrainingSet(
+        [Record(record, "list", 1, tmp_path)], targets, preset.training,
+        TrainingPhoto(preset.preprocess, UNCHANGED), tokenizer, None, None, (),
+        Silence.of_nobody(3), 0,
+    )  # fmt: skip
+    pieces = photos.collate([photos[0, 0]]).captions.tag_ids.numpy()
+    assert tokenizer.tokenizer.decode(pieces[0].tolist()) == expected
 
 
 @pytest.mark.parametrize("objective", ["ram", "tag2text"])

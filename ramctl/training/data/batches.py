@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
+from ramctl.model.caption_tokenizer import IGNORED, CaptionTokenizer, clean_caption
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import TrainingConfig
+from ramctl.model.nested import map_tensors
 from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures
@@ -57,6 +58,7 @@ class Batch:
     teacher: Tensor | None = None  # (B, E) caption vectors
     taught: Tensor | None = None  # (B,) 0 where a photo has no caption vector
     is_real: bool = True  # False: a stand-in for a rank that has no photos in this pass
+    is_caption_real: bool = True  # False: a stand-in for captions, of which nothing is learnt
     rejected: tuple[Unreadable, ...] = ()
 
     @property
@@ -65,15 +67,27 @@ class Batch:
         return len(self.photos) if self.is_real else 0
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
+        """The batch on a device; from pinned memory it is copied while the host goes on."""
         if device.type == "cpu":
             return self
-        moved: dict[str, Any] = {
-            name: value.to(device)
-            for name in self.__slots__
-            if isinstance(value := getattr(self, name), Tensor | CaptionInputs)
-        }
-        return replace(self, **moved)
+        has_queue = device.type == "cuda"
+        return map_tensors(lambda tensor: tensor.to(device, non_blocking=has_queue), self)
+
+    def pin_memory(self) -> "Batch":
+        """The batch in memory that a GPU copies from by itself; torch's loader asks for it."""
+        return map_tensors(Tensor.pin_memory, self)
+
+    def with_caption(self) -> "Batch":
+        """The batch with a stand-in for a caption where there is none."""
+        if self.caption_rows is not None:
+            return self
+        piece = torch.ones(1, 2, dtype=torch.long)
+        return replace(
+            self, captions=CaptionInputs(piece, piece, piece, piece),
+            caption_targets=torch.full_like(piece, IGNORED),
+            caption_rows=torch.zeros(1, dtype=torch.long), caption_texts=("",),
+            is_caption_real=False,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +104,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
     teachers: tuple[SoftTargets, ...]
     silence: Silence
     workers: int  # processes that make batches ahead; 0: this one makes them
+    pins: bool = False  # batches come in memory that a GPU copies from by itself
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
         epoch, index = key
@@ -203,6 +218,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         loader = DataLoader(
             self, batch_sampler=keys(), collate_fn=self.collate,
             num_workers=self.workers, prefetch_factor=4 if self.workers else None,
+            pin_memory=self.pins,
         )  # fmt: skip
         made = map(_or_raise, loader)
         while (first := next(made, None)) is not None:

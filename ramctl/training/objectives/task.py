@@ -20,6 +20,8 @@ from ramctl.training.objectives.clip_teacher import ClipTeacher
 from ramctl.training.objectives.distillation import ClassMemory, Distillation, FormerBackbone
 from ramctl.training.objectives.tagging import Alignment, Tagging
 
+CAPTIONED = {"caption", "alignment"}  # the losses of captions
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -110,7 +112,7 @@ class TrainingTask(nn.Module):
         """The sum of each loss over the batch, by name; `reduce` makes a loss of them."""
         model, sampled = self.model, self.tagging.sample(batch.targets)
         photos = batch.photos
-        if model.encoder.frozen_stages and photos.dim() == 4:
+        if model.encoder.frozen_stages and model.encoder.keeps_stages and photos.dim() == 4:
             with torch.no_grad():  # what stays as it was is computed once for both backbones
                 photos = model.encoder.frozen_features(photos)
         output = model(
@@ -125,6 +127,8 @@ class TrainingTask(nn.Module):
             sums |= objective.sums(model, forward)
         if not batch.is_real:  # no photo counts, yet every process must have every gradient
             return {name: value * 0 for name, value in sums.items()}
+        if not batch.is_caption_real:
+            sums |= {name: sums[name] * 0 for name in CAPTIONED & sums.keys()}
         return sums
 
     @torch.no_grad()
@@ -168,7 +172,7 @@ def ram_official(objective: str, sums: Mapping[str, Tensor], counts: Counts) -> 
         # 0/0 would be NaN, which one process hands to all others.
         total = caption + tag / torch.where(tag > 0, tag / caption, 1.0).detach()
     else:
-        total = mean("tag")
+        total = mean("tag") + sums.get("caption", 0)  # a stand-in's: 0, with its gradient
     for name in sums:
         if name.startswith("distill"):  # one at most, as the authors have
             total = total + mean(name)
