@@ -91,6 +91,52 @@ def test_bikes_are_bicycles_where_their_contexts_say_so():
     assert "bicycle" not in by_tag(built)
 
 
+@pytest.mark.parametrize(
+    ("label", "twin"),
+    [
+        ("stairs", "stair"),  # number
+        ("pants", "pant"),
+        ("headphones", "earphones"),
+        ("whiteboard", "white board"),  # spacing
+        ("top hat", "tophat"),
+        ("sidewalk", "side walk"),
+        ("goalie", "goalkeeper"),  # forms of one word
+        ("railroad", "railway"),
+        ("phone", "telephone"),
+        ("seagull", "gull"),  # WordNet orders the senses of "gull" by chance: a fool, a bird
+        ("sunlight", "sunshine"),  # one meaning only
+        ("airplane", "plane"),
+    ],
+)
+def test_twins_are_one_label_though_too_rare_to_be_compared(label, twin):
+    twin_tag, label_tag = (tag.replace(" ", "_") for tag in (twin, label))
+    built = build(*[caption(f"{label_tag} yard")] * 40, *[caption(f"{twin_tag} road")] * 3)
+    assert built.labels.canonical(twin) == label
+    assert twin not in by_tag(built)
+
+
+@pytest.mark.parametrize(
+    ("label", "other"),
+    [
+        ("glass", "glasses"),
+        ("plate", "home plate"),
+        ("door", "doorway"),
+        ("construction worker", "hard hat"),
+        ("water", "body of water"),
+    ],
+)
+def test_words_of_one_synset_that_mean_something_else_are_no_twins(label, other):
+    other_tag, label_tag = (tag.replace(" ", "_") for tag in (other, label))
+    built = build(*[caption(f"{label_tag} yard")] * 40, *[caption(f"{other_tag} road")] * 3)
+    assert {label, other} <= by_tag(built).keys()
+
+
+def test_the_short_form_of_a_compound_is_the_same_in_like_contexts():
+    beach = [caption("palm_tree beach")] * 6 + [caption("palm beach")] * 4
+    built = build(*beach, *[caption("dog")] * 9)
+    assert by_tag(built)["palm tree"].synonyms[:1] == ("palm",)
+
+
 def test_what_is_made_of_a_substance_is_a_synonym_of_it():
     built = build(*[caption("wooden/attribute bench")] * 5, *[caption("wood")] * 2)
     assert fates(built)["wooden"][:2] == ("synonym", "wood")

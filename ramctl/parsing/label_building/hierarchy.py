@@ -1,0 +1,203 @@
+"""Which labels are above a label: by the sense of WordNet in which captions use each.
+
+WordNet's first sense is often not the one that captions show (a cape is first of all a headland, a
+monitor a warship), so labels of one sense vote: beside them, or beside those of another sense?
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon
+from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB, Synset
+from ramctl.parsing.label_building.synonyms import Contexts
+
+# The most general hypernyms that people search by; "artifact" and "organism" are not among them.
+EVERYDAY = frozenset({"person", "animal", "plant", "food"})
+# How often WordNet's texts use a sense that captions hardly mean.
+RARE = 2
+# How much oftener WordNet's texts use a noun in another sense than in one that captions mean.
+OFTEN_MEANT = 4
+# Few people are meant where an animal or a tool has the name too: an ostrich, a toaster.
+NO_PEOPLE = ("noun.animal", "noun.artifact")
+HEAPS_AND_TEXTS = ("noun.group", "noun.communication")
+COLORS_FILE = "noun.attribute"
+# The share of a noun's uses in WordNet's texts from which its label votes with one sense only.
+SURE = 0.8
+# How many labels must vote below a hypernym (in the sense itself one, further up more), and the
+# share of them, those of the most similar contexts, whose votes count.
+VOTERS = 3
+COUNTED = 0.25
+# What similarity is too small to mean anything.
+NOISE = 0.02
+# How much better than WordNet's another sense must suit the contexts to be meant.
+CLEARLY = 1.75
+
+
+class Hierarchy:
+    """The senses of a system's labels, given with their kinds, and the parents that follow."""
+
+    def __init__(self, lexicon: Lexicon, contexts: Contexts, kinds: Mapping[str, str]) -> None:
+        self._lexicon = lexicon
+        self._wordnet = lexicon.wordnet
+        self._contexts = contexts
+        self._kinds = kinds
+        nouns = [tag for tag, kind in kinds.items() if POS_OF_KIND[kind] == NOUN]
+        self._senses = {tag: self._listed_sense(tag, kinds[tag]) for tag in nouns}
+        self._voters: dict[int, list[str]] = {}  # by hypernym
+        for tag in nouns:
+            sense = self._senses[tag]
+            if sense is not None and tag in contexts.rank and self._is_sure(tag, sense):
+                for number in (sense, *self._wordnet.hypernym_path(sense)):
+                    self._voters.setdefault(number, []).append(tag)
+        self._senses |= {tag: self._meant_sense(tag) for tag in nouns if kinds[tag] == "object"}
+
+    def parents(self, tag: str, canonical: Mapping[str, str]) -> tuple[str, ...]:
+        """The labels above one, nearest first: its hypernyms, else the head of the compound.
+
+        A label is above where its own sense is the hypernym: a woodwind is no "wood". WordNet's
+        adjectives are near others, not below them; colours are below others as nouns.
+        `canonical` maps strings to labels.
+        """
+        found: dict[str, None] = {}
+        kind = self._kinds[tag]
+        pos = POS_OF_KIND[kind]
+        for number in self._path_above(tag, kind):
+            synset = self._wordnet.synset(number)
+            is_everyday = not EVERYDAY.isdisjoint(synset.lemmas)
+            if synset.file == "noun.Tops" and not is_everyday:
+                continue
+            for lemma in synset.lemmas:
+                above = canonical.get(lemma.lower().replace("-", " "))
+                if above is None or above == tag:
+                    continue
+                other = self._kinds[above]
+                if other == "attribute" != kind or POS_OF_KIND[other] != pos:
+                    continue
+                if above in EVERYDAY or self._means(above, number):
+                    found.setdefault(above)
+        head = tag.rpartition(" ")[2]
+        is_free = head != tag and pos == NOUN
+        # What WordNet has it puts where it belongs: a power plant is no plant.
+        if not found and is_free and head in canonical and not self._synsets(tag):
+            found[canonical[head]] = None
+        return tuple(found)
+
+    def _means(self, tag: str, number: int) -> bool:
+        """Whether a synset is the sense of a label."""
+        kind = self._kinds[tag]
+        if POS_OF_KIND[kind] == NOUN:
+            meant = self._senses.get(tag)
+            if meant == number or meant is None:
+                return meant == number
+            counts = dict(self._lexicon.senses(tag, NOUN))
+            own = counts.get(number, 0)
+            is_usual = own > 0 and own * OFTEN_MEANT >= max(counts.values())
+            files = {self._wordnet.synset(n).file for n in (meant, number)}
+            return is_usual and len(files) == 1
+        if kind == "attribute":
+            return tag in self._lexicon.colors
+        senses = self._lexicon.senses(tag, POS_OF_KIND[kind])
+        return bool(senses) and senses[0][0] == number
+
+    def _path_above(self, tag: str, kind: str) -> list[int]:
+        """The hypernyms of the sense that is meant, nearest first."""
+        path = self._wordnet.hypernym_path
+        if kind == "attribute":
+            shades = (s for s in self._wordnet.synsets(tag, NOUN) if s.file == COLORS_FILE)
+            shade = next(shades, None) if tag in self._lexicon.colors else None
+            return [] if shade is None else path(shade.number)
+        if kind == "action":
+            senses = self._lexicon.senses(tag, VERB)
+            # Verbs soon become too general: to run is to hurry is to travel is to move.
+            return path(senses[0][0])[:1] if senses else []
+        sense = self._senses[tag]
+        return [] if sense is None else path(sense)
+
+    def _meant_sense(self, tag: str) -> int | None:
+        """The sense that the contexts of a label suit best, WordNet's where none does clearly."""
+        listed = self._senses[tag]
+        if listed is None or tag not in self._contexts.rank:
+            return listed
+        counts = dict(self._lexicon.senses(tag, NOUN))
+        may_be_person = self._wordnet.synset(listed).file not in NO_PEOPLE
+        seen = [
+            s.number
+            for s in self._synsets(tag)
+            if s.file in VISIBLE_FILES
+            and not s.is_named_thing
+            and (may_be_person or s.file != "noun.person" or counts[s.number] > RARE)
+        ]
+        if len({listed, *seen}) < 2:
+            return listed
+        similar = self._contexts.similarities(tag)
+        suits = {
+            sense: (self._vote(tag, sense, similar) + NOISE) * math.sqrt(1 + counts.get(sense, 0))
+            for sense in dict.fromkeys((listed, *seen))
+        }
+        best = max(suits, key=lambda sense: suits[sense])
+        return best if suits[best] >= CLEARLY * suits[listed] else listed
+
+    def _vote(self, tag: str, sense: int, similar: np.ndarray) -> float:
+        """How similar the contexts of labels near a sense are, the nearest that there are."""
+        parts = set(tag.split())
+        for fewest, number in enumerate((sense, *self._wordnet.hypernym_path(sense)), start=1):
+            near = [
+                similar[self._contexts.rank[voter]]
+                for voter in self._voters.get(number, ())
+                if voter != tag and parts.isdisjoint(voter.split())
+            ]
+            if len(near) >= min(fewest, VOTERS):
+                n_counted = max(VOTERS, round(COUNTED * len(near)))
+                return float(np.mean(np.sort(near)[-n_counted:]))
+        return 0.0
+
+    def _is_sure(self, tag: str, sense: int) -> bool:
+        """Whether a noun has one visible sense, or one that stands for nearly all its uses."""
+        seen = [s for s in self._synsets(tag) if s.file in VISIBLE_FILES]
+        counts = dict(self._lexicon.senses(tag, NOUN))
+        return len(seen) == 1 or counts.get(sense, 0) > SURE * sum(counts.values())
+
+    def _listed_sense(self, tag: str, kind: str) -> int | None:
+        """The sense that WordNet's order and files suggest: a party is an event, no person."""
+        synsets = self._synsets(tag)
+        if kind == "scene":
+            return next((s.number for s in synsets if self._lexicon.is_place(s.number)), None)
+        if " " in tag:
+            last = self._lexicon.noun(tag.rpartition(" ")[2])
+            named = [s for s in synsets if self._is_below(s.number, last)]
+            synsets = named or synsets  # a wooden spoon is a spoon, and no trophy
+        synset = self._wordnet.synset
+        seen = [s.number for s in synsets if s.file in VISIBLE_FILES]
+        counts = dict(self._lexicon.senses(tag, NOUN))
+        if not seen:
+            return synsets[0].number if synsets else None
+        first = synsets[0]
+        is_meant = counts.get(first.number, 0) > OFTEN_MEANT * counts.get(seen[0], 0)
+        if first.file in HEAPS_AND_TEXTS and first.number not in seen and is_meant:
+            return first.number  # a pile is a heap, not what velvet has
+        if synset(seen[0]).file == "noun.plant":  # a melon on a plate is no vine
+            foods = (n for n in seen if synset(n).file == "noun.food")
+            return next((n for n in foods if counts[n] >= counts[seen[0]]), seen[0])
+        if synset(seen[0]).file == "noun.person" and counts[seen[0]] <= RARE:
+            others = (n for n in seen if synset(n).file in NO_PEOPLE)
+            # A diver is not first of all a loon.
+            named_so = (n for n in others if _spaced(synset(n).lemmas[0]) == tag)
+            return next((n for n in named_so if counts[n] >= counts[seen[0]]), seen[0])
+        return seen[0]
+
+    def _synsets(self, tag: str) -> list[Synset]:
+        """The senses of a noun as it is spelt: with spaces or without."""
+        synsets = self._wordnet.synsets(tag, NOUN)
+        is_spaced = " " in tag
+        return [s for s in synsets if not is_spaced or tag in map(_spaced, s.lemmas)]
+
+    def _is_below(self, number: int, word: str) -> bool:
+        """Whether a hypernym of a synset has the word."""
+        wordnet = self._wordnet
+        return any(word in wordnet.synset(n).lemmas for n in wordnet.hypernym_path(number))
+
+
+def _spaced(lemma: str) -> str:
+    return lemma.lower().replace("-", " ").replace("_", " ")
