@@ -240,6 +240,22 @@ def test_a_parent_is_meant_in_its_own_sense(tags, parents):
     assert {tag: built[tag].parents for tag in parents} == parents
 
 
+@pytest.mark.parametrize(
+    ("beside", "parents"), [("street hat", ("clothing",)), ("sea cloud", ("land",))]
+)
+def test_the_labels_beside_which_a_word_stands_tell_its_sense(beside, parents):
+    dressed = [caption(f"{tag} street hat clothing") for tag in ("coat", "jacket", "shirt")]
+    coast = [caption(f"{tag} sea cloud land") for tag in ("island", "beach", "headland")]
+    built = by_tag(build(*dressed * 3, *coast * 3, *[caption(f"cape {beside}")] * 3))
+    assert built["cape"].parents == parents
+
+
+def test_a_word_for_people_too_stays_a_thing():
+    worn = [caption(f"{tag} worker site") for tag in ("foreman", "carpenter", "mason")]
+    built = by_tag(build(*worn * 3, *[caption("hard_hat worker site hat")] * 3))
+    assert "worker" not in built["hard hat"].parents
+
+
 def test_activities_are_what_texts_or_many_captions_know_as_such():
     def doing(word, n):
         found = Found(0, word, "action", f"{word}ing", "verb")

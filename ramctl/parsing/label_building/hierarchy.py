@@ -129,20 +129,23 @@ class Hierarchy:
             and not s.is_named_thing
             and (may_be_person or s.file != "noun.person" or counts[s.number] > RARE)
         ]
-        if len({listed, *seen}) < 2:
+        paths = {n: (n, *self._wordnet.hypernym_path(n)) for n in (listed, *seen)}
+        if len(paths) < 2:
             return listed
         similar = self._contexts.similarities(tag)
-        suits = {
-            sense: (self._vote(tag, sense, similar) + NOISE) * math.sqrt(1 + counts.get(sense, 0))
-            for sense in dict.fromkeys((listed, *seen))
+        shared = set.intersection(*map(set, paths.values()))
+        votes = {
+            sense: self._vote(tag, [number for number in path if number not in shared], similar)
+            for sense, path in paths.items()
         }
+        suits = {n: (vote + NOISE) * math.sqrt(1 + counts.get(n, 0)) for n, vote in votes.items()}
         best = max(suits, key=lambda sense: suits[sense])
         return best if suits[best] >= CLEARLY * suits[listed] else listed
 
-    def _vote(self, tag: str, sense: int, similar: np.ndarray) -> float:
-        """How similar the contexts of labels near a sense are, the nearest that there are."""
+    def _vote(self, tag: str, path: list[int], similar: np.ndarray) -> float:
+        """How similar the contexts of labels below a sense are, or below the nearest hypernym."""
         parts = set(tag.split())
-        for fewest, number in enumerate((sense, *self._wordnet.hypernym_path(sense)), start=1):
+        for fewest, number in enumerate(path, start=1):
             near = [
                 similar[self._contexts.rank[voter]]
                 for voter in self._voters.get(number, ())
