@@ -172,6 +172,20 @@ def test_free_compounds_are_labels_if_they_are_frequent():
     assert built.labels.canonical("green field") is None  # a colour and a thing
 
 
+def test_a_free_compound_has_the_kind_of_its_head():
+    phrases = "brick building", "tire swing", "hotel lobby", "skateboard trick"
+    heads = [caption("building swing lobby/scene trick/action", *phrases)]
+    kinds = {label.tag: label.kind for label in build(*heads * 15).labels}
+    assert [kinds[phrase] for phrase in phrases] == ["object", "object", "scene", "action"]
+
+
+def test_a_name_makes_no_compound():
+    field = [caption("football", "oklahoma football", "leather football")]
+    built = build(*field * 15)
+    assert built.labels.canonical("oklahoma football") is None
+    assert built.labels.canonical("leather football") == "leather football"
+
+
 def test_compounds_of_two_tags_weigh_half():
     wall = [caption("wall", "brick wall")] * 20
     built = build(*wall, *[caption("lamp")] * 15)
@@ -261,9 +275,10 @@ def test_activities_are_what_texts_or_many_captions_know_as_such():
         found = Found(0, word, "action", f"{word}ing", "verb")
         return [ParsedCaption((found,))] * n + [caption(word)] * (n + 1)
 
-    built = by_tag(build(*doing("fish", 3), *doing("master", 3)))
+    built = by_tag(build(*doing("fish", 3), *doing("master", 3), *doing("box", 1)))
     assert "fishing" in built
     assert "mastering" not in built
+    assert "boxing" not in built  # seen once
 
 
 def test_parents_are_what_people_search_by():

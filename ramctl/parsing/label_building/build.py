@@ -93,8 +93,9 @@ class LabelBuilder:
                 found[word] = found.get(word, 0) + count
         for phrase, count in counts.phrases.items():
             head = phrase.rpartition(" ")[2]
-            if phrase.partition(" ")[0] in self.lexicon.colors:
-                continue  # "tan dog": both parts are tags
+            first = phrase.partition(" ")[0]
+            if first in self.lexicon.colors or self.lexicon.is_only_name(first):
+                continue  # "tan dog": both parts are tags; "oklahoma football" is a name
             often = count >= max(MIN_PHRASE_COUNT, min_count)
             if often and count >= MIN_PHRASE_SHARE * counts.captions[head]:
                 found[phrase] = found.get(phrase, 0) + count
@@ -105,8 +106,8 @@ class LabelBuilder:
         counts, names = self.counts, {}
         for tag, gerunds in counts.gerunds.items():
             form, count = min(gerunds.items(), key=lambda item: (-item[1], item[0]))
-            is_name = self._is_activity(form, count) and form not in counts.captions
-            if counts.kind(tag) != "action" and is_name:
+            is_often = count >= self.sizes.min_count and form not in counts.captions
+            if is_often and counts.kind(tag) != "action" and self._is_activity(form, count):
                 names[form] = count
         return names
 
@@ -132,15 +133,20 @@ class LabelBuilder:
         return parts
 
     def _decide(self, tag: str, count: int, merges: Mapping[str, Merge]) -> Candidate:
-        kind = self.counts.kind(tag)
-        if tag not in self.counts.kinds:
-            kind = "action" if tag.endswith("ing") else self.lexicon.noun_kind(tag) or "object"
+        kind = self._kind(tag)
         if reason := self._why_dropped(tag, kind):
             return Candidate(tag, "drop", "", kind, count, reason)
         if merge := merges.get(tag):
             reason = f"{merge.rule} {merge.similarity}"
             return Candidate(tag, "synonym", merge.tag, kind, count, reason)
         return Candidate(tag, "label", "", kind, count, "frequent")
+
+    def _kind(self, tag: str) -> str:
+        """The kind of a tag; of a free compound its head's, of the name of an activity action."""
+        if tag in self.counts.kinds:
+            return self.counts.kind(tag)
+        is_activity = tag.endswith("ing") and tag not in self.counts.phrases
+        return "action" if is_activity else self.lexicon.noun_kind(tag) or "object"
 
     def _why_dropped(self, tag: str, kind: str) -> str:
         if not all(part.replace("'", "").isalpha() for part in tag.split()):
