@@ -112,7 +112,8 @@ class Lexicon:
 
     def is_plain_noun(self, word: str) -> bool:
         """Whether WordNet or a list has the word as a common noun."""
-        if word in self.objects or word in self.scenes or word in self.plural_only:
+        lists = (self.objects, self.scenes, self.plural_only, self.coined)
+        if any(word in words for words in lists):
             return True
         return self.wordnet.has(word, NOUN)
 
