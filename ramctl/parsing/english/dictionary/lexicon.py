@@ -93,7 +93,7 @@ class Lexicon:
     def _noun(self, word: str) -> str:
         if word in self.irregular:
             return self.irregular[word]
-        if word in self.plural_only or word in self.invariant:
+        if word in self.plural_only:
             return word
         if " " in word:
             if self.wordnet.has(word, NOUN):
