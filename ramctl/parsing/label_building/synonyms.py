@@ -18,10 +18,11 @@ from ramctl.parsing.label_building.tag_counts import TagCounts
 MIN_SIMILARITY = 0.2
 # The same for looser rules: the other word's first sense, and adjectives, which occur in similar
 # contexts even when they mean different things.
-MIN_LOOSE_SIMILARITY = {NOUN: 0.2, VERB: 0.35, ADJECTIVE: 0.35}
+MIN_LOOSE_SIMILARITY = {NOUN: 0.2, VERB: 0.4, ADJECTIVE: 0.35}
 MIN_ADJECTIVE_SIMILARITY = 0.3
-# The same where it is chance which sense is first.
-MIN_CHANCE_SIMILARITY = 0.35
+# The same where it is chance which sense is first, and for two forms of a word then.
+MIN_CHANCE_SIMILARITY = 0.4
+MIN_STEM_SIMILARITY = 0.3
 # The same for the short form of a compound: "water" is seldom a body of water.
 MIN_SHORT_SIMILARITY = 0.25
 # The same where WordNet has only one sense of a noun and enough captions name it.
@@ -176,8 +177,7 @@ def _of_one_synset(
     may_be_first = all(_may_mean_first(form, number, pos, lexicon) for form in (word, other))
     is_main = number == sense == other_sense
     if may_be_first and _share_stem(word, other):
-        least = MIN_ONE_SENSE_SIMILARITY if _is_short_form(word, other) else 0.0
-        yield Proposal(other, "same stem", least, number)
+        yield Proposal(other, "same stem", _least_of_stem(word, other, number, pos, lexicon), number)
     elif is_main and (_has_one_sense(word, lexicon) or _has_one_sense(other, lexicon)):
         known = counts.captions[word] >= ENOUGH_CAPTIONS
         yield Proposal(other, "one sense", MIN_ONE_SENSE_SIMILARITY if known else 0.0, number)
@@ -197,9 +197,30 @@ def _of_one_synset(
 
 def _may_mean_first(word: str, number: int, pos: str, lexicon: Lexicon) -> bool:
     """Whether a synset is a word's first; WordNet orders those that no text uses by chance."""
-    senses = dict(lexicon.senses(word, pos))
-    is_ordered = any(senses.values())
-    return number == next(iter(senses), None) if is_ordered else number in senses
+    senses = lexicon.senses(word, pos)
+    if _is_ordered(senses):
+        return number == senses[0][0]
+    head = lexicon.noun(word.rpartition(" ")[2])
+    named = [n for n, _ in senses if head != word and _is_below(n, head, lexicon)]
+    return number in named if named else number in dict(senses)  # a hard hat is a hat, no worker
+
+
+def _is_ordered(senses: tuple[tuple[int, int], ...]) -> bool:
+    return len(senses) == 1 or any(count for _, count in senses)
+
+
+def _is_below(number: int, word: str, lexicon: Lexicon) -> bool:
+    wordnet = lexicon.wordnet
+    return any(word in wordnet.synset(above).lemmas for above in wordnet.hypernym_path(number))
+
+
+def _least_of_stem(word: str, other: str, number: int, pos: str, lexicon: Lexicon) -> float:
+    """The similarity that it takes for two forms of a word to mean the same."""
+    both = [lexicon.senses(form, pos) for form in (word, other)]
+    if not all(number == senses[0][0] for senses in both):
+        return MIN_STEM_SIMILARITY
+    is_sure = all(map(_is_ordered, both)) and not _is_short_form(word, other)
+    return 0.0 if is_sure else MIN_ONE_SENSE_SIMILARITY
 
 
 def _share_stem(word: str, other: str) -> bool:
@@ -226,7 +247,7 @@ def _spelled(lemma: str) -> str:
 
 def _other_spellings(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Proposal]:
     if (plural := f"{word}s") in lexicon.plural_only:
-        is_slip = counts.captions[plural] >= SLIP * counts.captions[word]
+        is_slip = " " in word or counts.captions[plural] >= SLIP * counts.captions[word]
         yield Proposal(plural, "spelling", 0.0 if is_slip else MIN_SIMILARITY)
     for other in (word.replace(" ", ""), *_splits(word, counts)):
         if other != word:
