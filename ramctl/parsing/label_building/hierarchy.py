@@ -6,6 +6,7 @@ monitor a warship), so labels of one sense vote: beside them, or beside those of
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,8 @@ RARE = 2
 OFTEN_MEANT = 4
 # Few people are meant where an animal or a tool has the name too: an ostrich, a toaster.
 NO_PEOPLE = ("noun.animal", "noun.artifact")
-HEAPS_AND_TEXTS = ("noun.group", "noun.communication")
+# Of what can be seen though it is no thing: heaps, texts, weather.
+UNSEEN_FILES = ("noun.group", "noun.communication", "noun.phenomenon")
 COLORS_FILE = "noun.attribute"
 # The share of a noun's uses in WordNet's texts from which its label votes with one sense only.
 SURE = 0.8
@@ -31,8 +33,19 @@ VOTERS = 3
 COUNTED = 0.25
 # What similarity is too small to mean anything.
 NOISE = 0.02
-# How much better than WordNet's another sense must suit the contexts to be meant.
+# How much better than WordNet's another sense must suit the contexts to be meant; and than all
+# others where no text says which is frequent: else a label has no sense and no parents.
 CLEARLY = 1.75
+SLIGHTLY = 1.2
+# How similar the contexts of a doing and of one above it are: to haul is to draw, but seldom said.
+MIN_LIKENESS = 0.1
+
+
+class Meaning(NamedTuple):
+    """The sense of a noun, None where it is not clear, and the hypernyms that it has anyway."""
+
+    sense: int | None
+    above: list[int]
 
 
 class Hierarchy:
@@ -44,14 +57,13 @@ class Hierarchy:
         self._contexts = contexts
         self._kinds = kinds
         nouns = [tag for tag, kind in kinds.items() if POS_OF_KIND[kind] == NOUN]
-        self._senses = {tag: self._listed_sense(tag, kinds[tag]) for tag in nouns}
+        listed = {tag: self._listed_sense(tag, kinds[tag]) for tag in nouns}
         self._voters: dict[int, list[str]] = {}  # by hypernym
-        for tag in nouns:
-            sense = self._senses[tag]
+        for tag, sense in listed.items():
             if sense is not None and tag in contexts.rank and self._is_sure(tag, sense):
                 for number in (sense, *self._wordnet.hypernym_path(sense)):
                     self._voters.setdefault(number, []).append(tag)
-        self._senses |= {tag: self._meant_sense(tag) for tag in nouns if kinds[tag] == "object"}
+        self._meant = {tag: self._meaning(tag, sense) for tag, sense in listed.items()}
 
     def parents(self, tag: str, canonical: Mapping[str, str]) -> tuple[str, ...]:
         """The labels above one, nearest first: its hypernyms, else the head of the compound.
@@ -76,7 +88,8 @@ class Hierarchy:
                 if other == "attribute" != kind or POS_OF_KIND[other] != pos:
                     continue
                 if above in EVERYDAY or self._means(above, number):
-                    found.setdefault(above)
+                    if kind != "action" or self._is_alike(tag, above):
+                        found.setdefault(above)
         head = tag.rpartition(" ")[2]
         is_free = head != tag and pos == NOUN
         # What WordNet has it puts where it belongs: a power plant is no plant.
@@ -84,11 +97,19 @@ class Hierarchy:
             found[canonical[head]] = None
         return tuple(found)
 
+    def _is_alike(self, tag: str, above: str) -> bool:
+        """Whether two doings have like contexts, as far as they have any."""
+        contexts = self._contexts
+        if not {tag, above} <= contexts.rank.keys():
+            return False
+        known = all(contexts.similarity(doing, doing) > 0 for doing in (tag, above))
+        return not known or contexts.similarity(tag, above) >= MIN_LIKENESS
+
     def _means(self, tag: str, number: int) -> bool:
         """Whether a synset is the sense of a label."""
         kind = self._kinds[tag]
         if POS_OF_KIND[kind] == NOUN:
-            meant = self._senses.get(tag)
+            meant = self._meant[tag].sense
             if meant == number or meant is None:
                 return meant == number
             counts = dict(self._lexicon.senses(tag, NOUN))
@@ -112,37 +133,63 @@ class Hierarchy:
             senses = self._lexicon.senses(tag, VERB)
             # Verbs soon become too general: to run is to hurry is to travel is to move.
             return path(senses[0][0])[:1] if senses else []
-        sense = self._senses[tag]
-        return [] if sense is None else path(sense)
+        return self._meant[tag].above
 
-    def _meant_sense(self, tag: str) -> int | None:
-        """The sense that the contexts of a label suit best, WordNet's where none does clearly."""
-        listed = self._senses[tag]
-        if listed is None or tag not in self._contexts.rank:
-            return listed
+    def _meaning(self, tag: str, listed: int | None) -> Meaning:
+        """The sense that the contexts of a label suit best; WordNet's where none does clearly.
+
+        Where no text says which sense is frequent and the contexts do not either: what both are.
+        """
+        if listed is None:
+            return Meaning(None, [])
+        path = self._wordnet.hypernym_path
         counts = dict(self._lexicon.senses(tag, NOUN))
-        may_be_person = self._wordnet.synset(listed).file not in NO_PEOPLE
-        seen = [
-            s.number
-            for s in self._synsets(tag)
-            if s.file in VISIBLE_FILES
-            and not s.is_named_thing
-            and (may_be_person or s.file != "noun.person" or counts[s.number] > RARE)
-        ]
-        paths = {n: (n, *self._wordnet.hypernym_path(n)) for n in (listed, *seen)}
-        if len(paths) < 2:
-            return listed
-        similar = self._contexts.similarities(tag)
+        is_known = self._kinds[tag] == "object" and tag in self._contexts.rank
+        senses = self._seen(tag, listed, counts) if is_known else [listed]
+        weights = self._weights(tag, senses, counts) if len(senses) > 1 else {}
+        if not weights:
+            return Meaning(listed, path(listed))
+        second, best = sorted(weights, key=lambda n: (weights[n], n == listed))[-2:]
+        if any(counts.values()):
+            sense = best if weights[best] >= CLEARLY * weights[listed] else listed
+            return Meaning(sense, path(sense))
+        if weights[best] >= SLIGHTLY * weights[second]:
+            return Meaning(best, path(best))
+        return Meaning(None, [number for number in path(best) if number in path(second)])
+
+    def _weights(self, tag: str, senses: list[int], counts: Mapping[int, int]) -> dict[int, float]:
+        """How well each sense suits contexts and WordNet's texts; empty where no label votes."""
+        paths = {n: [n, *self._wordnet.hypernym_path(n)] for n in senses}
         shared = set.intersection(*map(set, paths.values()))
+        similar = self._contexts.similarities(tag)
         votes = {
             sense: self._vote(tag, [number for number in path if number not in shared], similar)
             for sense, path in paths.items()
         }
-        suits = {n: (vote + NOISE) * math.sqrt(1 + counts.get(n, 0)) for n, vote in votes.items()}
-        best = max(suits, key=lambda sense: suits[sense])
-        return best if suits[best] >= CLEARLY * suits[listed] else listed
+        cast = [vote for vote in votes.values() if vote is not None]
+        # Where nobody votes, what WordNet's texts often use may be meant as well as the rest.
+        usual = sum(cast) / max(len(cast), 1)
+        suits = {
+            n: usual * (counts.get(n, 0) > RARE) if vote is None else vote
+            for n, vote in votes.items()
+        }
+        return {
+            n: (suit + NOISE) * math.sqrt(1 + counts.get(n, 0)) for n, suit in suits.items() if cast
+        }
 
-    def _vote(self, tag: str, path: list[int], similar: np.ndarray) -> float:
+    def _seen(self, tag: str, listed: int, counts: Mapping[int, int]) -> list[int]:
+        """The senses that captions may mean, of which WordNet suggests one."""
+        may_be_person = self._wordnet.synset(listed).file not in NO_PEOPLE
+        others = (
+            s.number
+            for s in self._synsets(tag)
+            if s.file in VISIBLE_FILES
+            and not s.is_named_thing
+            and (may_be_person or s.file != "noun.person" or counts.get(s.number, 0) > RARE)
+        )
+        return list(dict.fromkeys((listed, *others)))
+
+    def _vote(self, tag: str, path: list[int], similar: np.ndarray) -> float | None:
         """How similar the contexts of labels below a sense are, or below the nearest hypernym."""
         parts = set(tag.split())
         for fewest, number in enumerate(path, start=1):
@@ -154,7 +201,7 @@ class Hierarchy:
             if len(near) >= min(fewest, VOTERS):
                 n_counted = max(VOTERS, round(COUNTED * len(near)))
                 return float(np.mean(np.sort(near)[-n_counted:]))
-        return 0.0
+        return None
 
     def _is_sure(self, tag: str, sense: int) -> bool:
         """Whether a noun has one visible sense, or one that stands for nearly all its uses."""
@@ -172,13 +219,16 @@ class Hierarchy:
             named = [s for s in synsets if self._is_below(s.number, last)]
             synsets = named or synsets  # a wooden spoon is a spoon, and no trophy
         synset = self._wordnet.synset
+        # Mobile is a river first of all; captions hardly name it.
+        synsets = [s for s in synsets if not s.is_named_thing] or synsets
         seen = [s.number for s in synsets if s.file in VISIBLE_FILES]
         counts = dict(self._lexicon.senses(tag, NOUN))
         if not seen:
             return synsets[0].number if synsets else None
         first = synsets[0]
         is_meant = counts.get(first.number, 0) > OFTEN_MEANT * counts.get(seen[0], 0)
-        if first.file in HEAPS_AND_TEXTS and first.number not in seen and is_meant:
+        is_meant = is_meant or not any(counts.values())
+        if first.file in UNSEEN_FILES and first.number not in seen and is_meant:
             return first.number  # a pile is a heap, not what velvet has
         if synset(seen[0]).file == "noun.plant":  # a melon on a plate is no vine
             foods = (n for n in seen if synset(n).file == "noun.food")

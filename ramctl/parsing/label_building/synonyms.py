@@ -177,7 +177,9 @@ def _of_one_synset(
     may_be_first = all(_may_mean_first(form, number, pos, lexicon) for form in (word, other))
     is_main = number == sense == other_sense
     if may_be_first and _share_stem(word, other):
-        yield Proposal(other, "same stem", _least_of_stem(word, other, number, pos, lexicon), number)
+        yield Proposal(
+            other, "same stem", _least_of_stem(word, other, number, pos, lexicon), number
+        )
     elif is_main and (_has_one_sense(word, lexicon) or _has_one_sense(other, lexicon)):
         known = counts.captions[word] >= ENOUGH_CAPTIONS
         yield Proposal(other, "one sense", MIN_ONE_SENSE_SIMILARITY if known else 0.0, number)
@@ -217,6 +219,8 @@ def _is_below(number: int, word: str, lexicon: Lexicon) -> bool:
 def _least_of_stem(word: str, other: str, number: int, pos: str, lexicon: Lexicon) -> float:
     """The similarity that it takes for two forms of a word to mean the same."""
     both = [lexicon.senses(form, pos) for form in (word, other)]
+    if dict(both[0]).keys() == dict(both[1]).keys():
+        return 0.0  # a goalkeeper is a goalie, of whatever sense
     if not all(number == senses[0][0] for senses in both):
         return MIN_STEM_SIMILARITY
     is_sure = all(map(_is_ordered, both)) and not _is_short_form(word, other)
