@@ -180,11 +180,17 @@ def test_a_free_compound_has_the_kind_of_its_head():
     assert [kinds[phrase] for phrase in phrases] == ["object", "object", "scene", "action"]
 
 
-def test_a_name_makes_no_compound():
-    field = [caption("football", "oklahoma football", "leather football")]
-    built = build(*field * 15)
-    assert built.labels.canonical("oklahoma football") is None
-    assert built.labels.canonical("leather football") == "leather football"
+def test_names_and_ends_of_longer_phrases_are_no_compounds():
+    phrases = "oklahoma football", "leather football", "story building", "office building"
+    built = build(*[caption("football building", *phrases)] * 15)
+    assert fates(built)["oklahoma football"] == ("drop", "", "a name")
+    found = [phrase for phrase in phrases if built.labels.canonical(phrase)]
+    assert found == ["leather football", "office building"]
+
+
+def test_a_game_with_its_verb_is_the_game():
+    built = build(*[caption("tennis/action")] * 5, *[caption("playing_tennis/action")] * 3)
+    assert built.labels.canonical("playing tennis") == "tennis"
 
 
 def test_compounds_of_two_tags_weigh_half():

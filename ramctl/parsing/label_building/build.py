@@ -94,8 +94,8 @@ class LabelBuilder:
         for phrase, count in counts.phrases.items():
             head = phrase.rpartition(" ")[2]
             first = phrase.partition(" ")[0]
-            if first in self.lexicon.colors or self.lexicon.is_only_name(first):
-                continue  # "tan dog": both parts are tags; "oklahoma football" is a name
+            if first in self.lexicon.colors or first in self.lexicon.cut_modifiers:
+                continue  # "tan dog": both parts are tags; "story building" has lost its number
             often = count >= max(MIN_PHRASE_COUNT, min_count)
             if often and count >= MIN_PHRASE_SHARE * counts.captions[head]:
                 found[phrase] = found.get(phrase, 0) + count
@@ -116,7 +116,7 @@ class LabelBuilder:
         wordnet = self.lexicon.wordnet
         is_sport = any(wordnet.is_kind_of(form, above) for above in ("sport", "diversion"))
         often = count >= OFTEN * self.sizes.min_count or wordnet.count(form, NOUN) > 0
-        return wordnet.has(form, NOUN) and (is_sport or often)
+        return self.lexicon.first_file(form) == "noun.act" and (is_sport or often)
 
     def _parts(self) -> Counter[str]:
         """Mentions of the heads of dictionary compounds, and of the first nouns of free ones."""
@@ -153,6 +153,9 @@ class LabelBuilder:
             return "not a word"
         if tag.isascii() and len(tag) < 3 and not self.lexicon.is_plain_noun(tag):
             return "too short"
+        first = tag.partition(" ")[0]
+        if first != tag and self.lexicon.is_only_name(first) and not self.lexicon.is_listed(tag):
+            return "a name"  # "oklahoma football"
         return f"vague {kind}" if tag in word_set(f"vague_{kind}") else ""
 
     def _weight(self, tag: str, kind: str) -> float:

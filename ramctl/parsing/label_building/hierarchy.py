@@ -22,8 +22,8 @@ RARE = 2
 OFTEN_MEANT = 4
 # Few people are meant where an animal or a tool has the name too: an ostrich, a toaster.
 NO_PEOPLE = ("noun.animal", "noun.artifact")
-# Of what can be seen though it is no thing: heaps, texts, weather.
-UNSEEN_FILES = ("noun.group", "noun.communication", "noun.phenomenon")
+# Of what can be seen though it is no thing: heaps, texts, weather, cubes.
+NO_THINGS = ("noun.group", "noun.communication", "noun.phenomenon", "noun.shape")
 COLORS_FILE = "noun.attribute"
 # The share of a noun's uses in WordNet's texts from which its label votes with one sense only.
 SURE = 0.8
@@ -87,9 +87,9 @@ class Hierarchy:
                 other = self._kinds[above]
                 if other == "attribute" != kind or POS_OF_KIND[other] != pos:
                     continue
-                if above in EVERYDAY or self._means(above, number):
-                    if kind != "action" or self._is_alike(tag, above):
-                        found.setdefault(above)
+                is_meant = above in EVERYDAY or self._means(above, number)
+                if is_meant and (kind != "action" or self._is_alike(tag, above)):
+                    found.setdefault(above)
         head = tag.rpartition(" ")[2]
         is_free = head != tag and pos == NOUN
         # What WordNet has it puts where it belongs: a power plant is no plant.
@@ -228,7 +228,7 @@ class Hierarchy:
         first = synsets[0]
         is_meant = counts.get(first.number, 0) > OFTEN_MEANT * counts.get(seen[0], 0)
         is_meant = is_meant or not any(counts.values())
-        if first.file in UNSEEN_FILES and first.number not in seen and is_meant:
+        if first.file in NO_THINGS and first.number not in seen and is_meant:
             return first.number  # a pile is a heap, not what velvet has
         if synset(seen[0]).file == "noun.plant":  # a melon on a plate is no vine
             foods = (n for n in seen if synset(n).file == "noun.food")

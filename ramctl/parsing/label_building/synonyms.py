@@ -6,7 +6,6 @@ mean the shared synset most of the time, and must occur in similar contexts in t
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from os.path import commonprefix
 
 import numpy as np
 
@@ -230,8 +229,8 @@ def _least_of_stem(word: str, other: str, number: int, pos: str, lexicon: Lexico
 def _share_stem(word: str, other: str) -> bool:
     """Whether two words are forms of one: goalie and goalkeeper, phone and telephone."""
     short, long = sorted((word, other), key=len)
-    ends = (commonprefix((word, other)), commonprefix((word[::-1], other[::-1])))
-    return long.startswith(short) or long.endswith(short) or len(max(ends, key=len)) > STEM
+    n = min(len(short), STEM + 1)
+    return long.startswith(short[:n]) or long.endswith(short[-n:])
 
 
 def _is_short_form(word: str, other: str) -> bool:
@@ -250,6 +249,8 @@ def _spelled(lemma: str) -> str:
 
 
 def _other_spellings(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Proposal]:
+    if lexicon.is_game(game := word.removeprefix("playing ")):
+        yield Proposal(game, "spelling", 0.0)  # "playing tennis"
     if (plural := f"{word}s") in lexicon.plural_only:
         is_slip = " " in word or counts.captions[plural] >= SLIP * counts.captions[word]
         yield Proposal(plural, "spelling", 0.0 if is_slip else MIN_SIMILARITY)
