@@ -1,7 +1,7 @@
 """Which of the word lists change the tags of their example: JSON {list: caption} to [list].
 
-Rules bind lists when they are imported, so each list is emptied in a process of its own, forked
-before the rules are there.
+Rules bind lists when they are imported, so each list is emptied in a process of its own, which
+imports them again.
 """
 
 import json
@@ -12,11 +12,16 @@ from ramctl.parsing.english.dictionary import lexicon
 from ramctl.parsing.english.dictionary.wordnet import WordNet
 from ramctl.parsing.english.pos_tagger import PosTagger
 
+RULES = "ramctl.parsing.english.rules"
+
 
 def parsed(emptied: str, captions: list[tuple[list[str], list[str]]]) -> list[object]:
     """The tags of tagged captions with a list emptied, or none."""
     if emptied:
         lexicon._word_lists()[emptied] = []
+        lexicon.word_set.cache_clear()
+        for module in [name for name in sys.modules if name.startswith(RULES)]:
+            del sys.modules[module]
     from ramctl.parsing.english.rules.apply import apply_rules, tag_of_whole_text
 
     known = lexicon.Lexicon.shared()

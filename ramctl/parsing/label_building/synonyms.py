@@ -222,8 +222,9 @@ def _least_of_stem(word: str, other: str, number: int, pos: str, lexicon: Lexico
         return 0.0  # a goalkeeper is a goalie, of whatever sense
     if not all(number == senses[0][0] for senses in both):
         return MIN_STEM_SIMILARITY
-    is_sure = all(map(_is_ordered, both)) and not _is_short_form(word, other)
-    return 0.0 if is_sure else MIN_ONE_SENSE_SIMILARITY
+    if _is_short_form(word, other):  # a commuter is no commuter train
+        return MIN_SIMILARITY if all(map(_is_ordered, both)) else MIN_ONE_SENSE_SIMILARITY
+    return 0.0 if all(map(_is_ordered, both)) else MIN_ONE_SENSE_SIMILARITY
 
 
 def _share_stem(word: str, other: str) -> bool:

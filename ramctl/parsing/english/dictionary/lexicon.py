@@ -286,13 +286,9 @@ class Lexicon:
         return 2 * seen > self.wordnet.count(lemma, NOUN)
 
     def _is_noun_compound(self, word: str) -> bool:
-        """Whether it is a compound noun, unlike "walk in", "the city", "cup of tea"."""
-        first, *middle, last = word.split(" ")
-        return (
-            first not in self.no_first_word
-            and last not in self.no_last_word
-            and self.no_middle_word.isdisjoint(middle)
-        )
+        """Whether it is a compound noun, unlike "the city", "cup of tea"."""
+        first, *middle, _ = word.split(" ")
+        return first not in self.no_first_word and self.no_middle_word.isdisjoint(middle)
 
     def is_place(self, number: int) -> bool:
         """Whether a synset is a place or an event."""

@@ -326,8 +326,8 @@ def _drawn_eye(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _measure(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_measure = sentence.words[i] in lexicon.measures and sentence.word(i - 1) == "the"
-    return (i, sentence.phrase_end(i + 2)) if is_measure and sentence.word(i + 1) == "of" else None
+    is_measure = sentence.word(i - 1) == "the" and sentence.word(i + 1) == "of"
+    return (i, sentence.phrase_end(i + 2)) if is_measure else None
 
 
 def _foreign(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -464,8 +464,8 @@ RULES = RuleTable((
               "A room with a bowl of fruit.", IMPRESSIONS),
     Exclusion("drawn eye", _drawn_eye, "The path draws the viewer's eye to a house.",
               "A girl draws a cat with a blue eye.", VERBS),
-    Exclusion("measure", _measure, "A cat the size of a dog.", "A cat and the tail of a dog.",
-              word_set("measures")),
+    Exclusion("measure", _measure, "A cat the size of a dog.", "A bridge the width of a river.",
+              frozenset({"size"})),
     Exclusion("reported", _reported, "The picture captures a cat.", "A cat captures a mouse.",
               VERBS),
     Exclusion("turned into", _turned_into, "Fog turns the hill into an island.",
