@@ -34,7 +34,7 @@ COUNTED = 0.25
 # What similarity is too small to mean anything.
 NOISE = 0.02
 # How much better than WordNet's another sense must suit the contexts to be meant; and than all
-# others where no text says which is frequent: else a label has no sense and no parents.
+# others where no text says which is frequent: else only what both senses are is above.
 CLEARLY = 1.75
 SLIGHTLY = 1.2
 # How similar the contexts of a doing and of one above it are: to haul is to draw, but seldom said.

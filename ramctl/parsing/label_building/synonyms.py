@@ -129,7 +129,8 @@ class Contexts:
 
     def similarities(self, tag: str) -> np.ndarray:
         """The cosine of a tag's contexts and those of all tags, by rank."""
-        return (self._vectors[self.rank[tag]] @ self._vectors.T).toarray().ravel()
+        row: np.ndarray = (self._vectors[self.rank[tag]] @ self._vectors.T).toarray()
+        return row.ravel()
 
     def mean(self, tag: str, sense: int, word: str) -> bool:
         """Whether a tag's contexts are those of a sense, judged by a `word` that has the sense."""
