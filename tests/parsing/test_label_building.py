@@ -91,6 +91,53 @@ def test_bikes_are_bicycles_where_their_contexts_say_so():
     assert "bicycle" not in by_tag(built)
 
 
+@pytest.mark.parametrize(
+    ("label", "twin"),
+    [
+        ("stairs", "stair"),  # number
+        ("pants", "pant"),
+        ("headphones", "earphones"),
+        ("whiteboard", "white board"),  # spacing
+        ("top hat", "tophat"),
+        ("sidewalk", "side walk"),
+        ("goalie", "goalkeeper"),  # forms of one word
+        ("railroad", "railway"),
+        ("phone", "telephone"),
+        ("flip flops", "flip flop"),
+        ("sunlight", "sunshine"),  # one meaning only
+        ("airplane", "plane"),
+    ],
+)
+def test_twins_are_one_label_though_too_rare_to_be_compared(label, twin):
+    twin_tag, label_tag = (tag.replace(" ", "_") for tag in (twin, label))
+    built = build(*[caption(f"{label_tag} yard")] * 40, *[caption(f"{twin_tag} road")] * 3)
+    assert built.labels.canonical(twin) == label
+    assert twin not in by_tag(built)
+
+
+@pytest.mark.parametrize(
+    ("label", "other"),
+    [
+        ("glass", "glasses"),
+        ("plate", "home plate"),
+        ("door", "doorway"),
+        ("construction worker", "hard hat"),
+        ("turtleneck", "turtle"),  # WordNet orders the senses of "turtle" by chance
+        ("water", "body of water"),
+    ],
+)
+def test_words_of_one_synset_that_mean_something_else_are_no_twins(label, other):
+    other_tag, label_tag = (tag.replace(" ", "_") for tag in (other, label))
+    built = build(*[caption(f"{label_tag} yard")] * 40, *[caption(f"{other_tag} road")] * 3)
+    assert {label, other} <= by_tag(built).keys()
+
+
+def test_the_short_form_of_a_compound_is_the_same_in_like_contexts():
+    beach = [caption("palm_tree beach")] * 6 + [caption("palm beach")] * 4
+    built = build(*beach, *[caption("dog")] * 9)
+    assert by_tag(built)["palm tree"].synonyms[:1] == ("palm",)
+
+
 def test_what_is_made_of_a_substance_is_a_synonym_of_it():
     built = build(*[caption("wooden/attribute bench")] * 5, *[caption("wood")] * 2)
     assert fates(built)["wooden"][:2] == ("synonym", "wood")
@@ -124,6 +171,26 @@ def test_free_compounds_are_labels_if_they_are_frequent():
     built = build(*field * 15)
     assert built.labels.canonical("soccer field") == "soccer field"
     assert built.labels.canonical("green field") is None  # a colour and a thing
+
+
+def test_a_free_compound_has_the_kind_of_its_head():
+    phrases = "brick building", "tire swing", "hotel lobby", "skateboard trick"
+    heads = [caption("building swing lobby/scene trick/action", *phrases)]
+    kinds = {label.tag: label.kind for label in build(*heads * 15).labels}
+    assert [kinds[phrase] for phrase in phrases] == ["object", "object", "scene", "action"]
+
+
+def test_names_and_ends_of_longer_phrases_are_no_compounds():
+    phrases = "oklahoma football", "leather football", "story building", "office building"
+    built = build(*[caption("football building", *phrases)] * 15)
+    assert fates(built)["oklahoma football"] == ("drop", "", "a name")
+    found = [phrase for phrase in phrases if built.labels.canonical(phrase)]
+    assert found == ["leather football", "office building"]
+
+
+def test_a_game_with_its_verb_is_the_game():
+    built = build(*[caption("tennis/action")] * 5, *[caption("playing_tennis/action")] * 3)
+    assert built.labels.canonical("playing tennis") == "tennis"
 
 
 def test_compounds_of_two_tags_weigh_half():
@@ -194,14 +261,31 @@ def test_a_parent_is_meant_in_its_own_sense(tags, parents):
     assert {tag: built[tag].parents for tag in parents} == parents
 
 
+@pytest.mark.parametrize(
+    ("beside", "parents"), [("street hat", ("clothing",)), ("sea cloud", ("land",))]
+)
+def test_the_labels_beside_which_a_word_stands_tell_its_sense(beside, parents):
+    dressed = [caption(f"{tag} street hat clothing") for tag in ("coat", "jacket", "shirt")]
+    coast = [caption(f"{tag} sea cloud land") for tag in ("island", "beach", "headland")]
+    built = by_tag(build(*dressed * 3, *coast * 3, *[caption(f"cape {beside}")] * 3))
+    assert built["cape"].parents == parents
+
+
+def test_a_word_for_people_too_stays_a_thing():
+    worn = [caption(f"{tag} worker site") for tag in ("foreman", "carpenter", "mason")]
+    built = by_tag(build(*worn * 3, *[caption("hard_hat worker site hat")] * 3))
+    assert "worker" not in built["hard hat"].parents
+
+
 def test_activities_are_what_texts_or_many_captions_know_as_such():
     def doing(word, n):
         found = Found(0, word, "action", f"{word}ing", "verb")
         return [ParsedCaption((found,))] * n + [caption(word)] * (n + 1)
 
-    built = by_tag(build(*doing("fish", 3), *doing("master", 3)))
+    built = by_tag(build(*doing("fish", 3), *doing("master", 3), *doing("box", 1)))
     assert "fishing" in built
     assert "mastering" not in built
+    assert "boxing" not in built  # seen once
 
 
 def test_parents_are_what_people_search_by():

@@ -9,6 +9,7 @@ import pytest
 
 from ramctl.labels import LabelSystem
 from ramctl.parsing import CaptionParser
+from ramctl.parsing.english.pos_tagger import CHARACTERS, _batches
 from ramctl.parsing.english.rules.sentence import clean
 
 DATA = Path(__file__).parent.parent / "data"
@@ -215,6 +216,14 @@ def test_the_gold_standards_are_reached(parser, shared, tmp_path, name, f1, forb
     assert score["f1"] >= f1
     assert score["forbidden_hits"] <= forbidden
     assert score["kind_accuracy"] >= 0.95
+
+
+def test_paragraphs_are_tagged_a_few_at_a_time_and_all_in_order():
+    texts = ["a dog"] * 300 + ["a cat on a mat " * 300] * 9 + ["x" * (CHARACTERS + 1), "a bird"]
+    batches = list(_batches(texts))
+    assert [text for batch in batches for text in batch] == texts
+    assert all(len(batch) == 1 or sum(map(len, batch)) <= CHARACTERS for batch in batches)
+    assert [len(batch) for batch in batches] == [256, 47, 3, 3, 1, 1]
 
 
 @pytest.mark.parametrize("part", ["\U0001f600", "a-", "\u732b", "runs ", "no dog or ", "' s "])

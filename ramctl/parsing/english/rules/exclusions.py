@@ -220,8 +220,15 @@ def _in_shape_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _pack(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_pack = sentence.word(i + 1) == "of" and sentence.tag(i + 2) == "CD"
-    return (i, i + 3) if is_pack else None
+    if sentence.word(i + 1) == "of" and sentence.tag(i + 2) == "CD":
+        return i, i + 3
+    is_sold = sentence.words[i] == "pack" and sentence.word(i - 1).isdigit()
+    return (i, i + 1) if is_sold else None  # "black [2-pack]"
+
+
+def _steps(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_manual = sentence.tag(i - 1) == "CD" and sentence.word(i - 2) == "in"
+    return (i, i + 1) if is_manual else None
 
 
 def _lost(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -319,8 +326,8 @@ def _drawn_eye(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _measure(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_measure = sentence.words[i] in lexicon.measures and sentence.word(i - 1) == "the"
-    return (i, sentence.phrase_end(i + 2)) if is_measure and sentence.word(i + 1) == "of" else None
+    is_measure = sentence.word(i - 1) == "the" and sentence.word(i + 1) == "of"
+    return (i, sentence.phrase_end(i + 2)) if is_measure else None
 
 
 def _foreign(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -443,6 +450,8 @@ RULES = RuleTable((
               "A cake and the sound of a guitar.", frozenset({"of"})),
     Exclusion("pack of so many", _pack, "Pack of 3 shirts", "A pack of dogs",
               frozenset({"pack", "box", "case", "bag"})),
+    Exclusion("in so many steps", _steps, "How to fold a shirt in 6 steps",
+              "A cat on the steps of a house", frozenset({"steps"})),
     Exclusion("lost", _lost, "The cake has lost its candles.", "A man lost in the woods.", VERBS),
     Exclusion("simile", _simile, "A dog as big as a horse.", "A dog as well as a horse.",
               frozenset({"as", "than"})),
@@ -455,8 +464,8 @@ RULES = RuleTable((
               "A room with a bowl of fruit.", IMPRESSIONS),
     Exclusion("drawn eye", _drawn_eye, "The path draws the viewer's eye to a house.",
               "A girl draws a cat with a blue eye.", VERBS),
-    Exclusion("measure", _measure, "A cat the size of a dog.", "A cat and the tail of a dog.",
-              word_set("measures")),
+    Exclusion("measure", _measure, "A cat the size of a dog.", "A bridge the width of a river.",
+              frozenset({"size"})),
     Exclusion("reported", _reported, "The picture captures a cat.", "A cat captures a mouse.",
               VERBS),
     Exclusion("turned into", _turned_into, "Fog turns the hill into an island.",

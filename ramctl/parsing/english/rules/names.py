@@ -5,6 +5,8 @@ from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Sentence
 from ramctl.parsing.english.rules.table import Exclusion
 
 Span = tuple[int, int] | None
+# How many words a maker and a model have before the model's number.
+LONGEST_MODEL = 3
 
 
 def _name(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -22,7 +24,8 @@ def _name(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
         return None  # "Christmas Tree"
     while i < end and _is_before_name(sentence, i, lexicon):
         i += 1
-    if lexicon.noun_kind(sentence.words[end - 1]) == "scene":
+    last = sentence.words[end - 1]
+    if lexicon.noun_kind(last) == "scene" or last in lexicon.landmarks:
         end -= 1  # "Abbey Road": the road is there
     return (i, end) if i < end else None
 
@@ -68,6 +71,10 @@ def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     """A brand before its model: "Apple MacBook", "Dodge Ram"; "Apple Pie" is a pie."""
     if sentence.words[i] not in lexicon.makers or not sentence.is_capital(i):
         return None
+    numbered = sentence.skip(i + 1, NOUNS | ADJECTIVES)
+    named = all(map(sentence.is_capital, range(i, numbered))) and numbered <= i + LONGEST_MODEL
+    if named and sentence.tag(numbered) == "CD":
+        return i, numbered  # "Nike Air Max 90"
     model = sentence.word(i + 1)
     if not sentence.is_capital(i + 1) and not model.isdigit():
         return None

@@ -58,7 +58,8 @@ def _name_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
     lemma = lexicon.noun(word)
     is_thing = lexicon.noun_kind(lemma) and lexicon.is_plain_noun(lemma)
-    return ("NNS" if lemma != word else "NN") if is_thing and _is_common(sentence, i) else None
+    is_common = _is_common(sentence, i) or word in lexicon.landmarks  # "Charles Bridge"
+    return ("NNS" if lemma != word else "NN") if is_thing and is_common else None
 
 
 def _name_adjective(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:

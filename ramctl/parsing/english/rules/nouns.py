@@ -328,7 +328,7 @@ HEADS = RuleTable((
 ))  # fmt: skip
 
 MODIFIERS = RuleTable((
-    Naming("name before a scene", _name_of_scene, "the Eiffel Tower pieces", "a dog house", NAMES),
+    Naming("name before a scene", _name_of_scene, "the Eiffel Garden pieces", "a dog house", NAMES),
     Naming("colour before a noun", _color_before_noun, "a gold ring", "a dog house", COLORS),
     Naming("adjective for a noun", _look, "a girl in a polka dot dress", "a dog house",
            word_set("visible_adjectives")),

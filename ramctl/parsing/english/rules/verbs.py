@@ -144,8 +144,12 @@ def _subject_is(findings: Findings, i: int, lifeless: bool) -> bool:
 def _is_purpose(findings: Findings, i: int) -> bool:
     """Whether an -ing word says what a thing is for: "a serving dish", not "a crashing wave"."""
     sentence, lexicon = findings.sentence, findings.lexicon
-    if sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) not in DETERMINERS | ADJECTIVES:
+    is_made_of = sentence.word(i - 1) in lexicon.modifier_tags  # "velvet dining chairs"
+    described = is_made_of or sentence.tag(i - 1) in DETERMINERS | ADJECTIVES
+    if sentence.tag(i + 1) not in NOUNS or not described:
         return False
+    if lexicon.verb(sentence.words[i]) in lexicon.seen_doings:
+        return False  # "a steaming cup"
     head = _head_after(findings, i)
     return head not in POSTURES and lexicon.thing_file(head) not in LIVING_OR_MOVING
 

@@ -1,0 +1,256 @@
+"""Which labels are above a label: by the sense of WordNet in which captions use each.
+
+WordNet's first sense is often not the one that captions show (a cape is first of all a headland, a
+monitor a warship), so labels of one sense vote: beside them, or beside those of another sense?
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon
+from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB, Synset
+from ramctl.parsing.label_building.synonyms import Contexts
+
+# The most general hypernyms that people search by; "artifact" and "organism" are not among them.
+EVERYDAY = frozenset({"person", "animal", "plant", "food"})
+# How often WordNet's texts use a sense that captions hardly mean.
+RARE = 2
+# How much oftener WordNet's texts use a noun in another sense than in one that captions mean.
+OFTEN_MEANT = 4
+# Few people are meant where an animal or a tool has the name too: an ostrich, a toaster.
+NO_PEOPLE = ("noun.animal", "noun.artifact")
+# Of what can be seen though it is no thing: heaps, texts, weather, cubes.
+NO_THINGS = ("noun.group", "noun.communication", "noun.phenomenon", "noun.shape")
+COLORS_FILE = "noun.attribute"
+# The share of a noun's uses in WordNet's texts from which its label votes with one sense only.
+SURE = 0.8
+# How many labels must vote below a hypernym (in the sense itself one, further up more), and the
+# share of them, those of the most similar contexts, whose votes count.
+VOTERS = 3
+COUNTED = 0.25
+# What similarity is too small to mean anything.
+NOISE = 0.02
+# How much better than WordNet's another sense must suit the contexts to be meant; and than all
+# others where no text says which is frequent: else only what both senses are is above.
+CLEARLY = 1.75
+SLIGHTLY = 1.2
+# How similar the contexts of a doing and of one above it are: to haul is to draw, but seldom said.
+MIN_LIKENESS = 0.1
+
+
+class Meaning(NamedTuple):
+    """The sense of a noun, None where it is not clear, and the hypernyms that it has anyway."""
+
+    sense: int | None
+    above: list[int]
+
+
+class Hierarchy:
+    """The senses of a system's labels, given with their kinds, and the parents that follow."""
+
+    def __init__(self, lexicon: Lexicon, contexts: Contexts, kinds: Mapping[str, str]) -> None:
+        self._lexicon = lexicon
+        self._wordnet = lexicon.wordnet
+        self._contexts = contexts
+        self._kinds = kinds
+        nouns = [tag for tag, kind in kinds.items() if POS_OF_KIND[kind] == NOUN]
+        listed = {tag: self._listed_sense(tag, kinds[tag]) for tag in nouns}
+        self._voters: dict[int, list[str]] = {}  # by hypernym
+        for tag, sense in listed.items():
+            if sense is not None and tag in contexts.rank and self._is_sure(tag, sense):
+                for number in (sense, *self._wordnet.hypernym_path(sense)):
+                    self._voters.setdefault(number, []).append(tag)
+        self._meant = {tag: self._meaning(tag, sense) for tag, sense in listed.items()}
+
+    def parents(self, tag: str, canonical: Mapping[str, str]) -> tuple[str, ...]:
+        """The labels above one, nearest first: its hypernyms, else the head of the compound.
+
+        A label is above where its own sense is the hypernym: a woodwind is no "wood". WordNet's
+        adjectives are near others, not below them; colours are below others as nouns.
+        `canonical` maps strings to labels.
+        """
+        found: dict[str, None] = {}
+        kind = self._kinds[tag]
+        pos = POS_OF_KIND[kind]
+        for number in self._path_above(tag, kind):
+            synset = self._wordnet.synset(number)
+            is_everyday = not EVERYDAY.isdisjoint(synset.lemmas)
+            if synset.file == "noun.Tops" and not is_everyday:
+                continue
+            for lemma in synset.lemmas:
+                above = canonical.get(lemma.lower().replace("-", " "))
+                if above is None or above == tag:
+                    continue
+                other = self._kinds[above]
+                if other == "attribute" != kind or POS_OF_KIND[other] != pos:
+                    continue
+                is_meant = above in EVERYDAY or self._means(above, number)
+                if is_meant and (kind != "action" or self._is_alike(tag, above)):
+                    found.setdefault(above)
+        head = tag.rpartition(" ")[2]
+        is_free = head != tag and pos == NOUN
+        # What WordNet has it puts where it belongs: a power plant is no plant.
+        if not found and is_free and head in canonical and not self._synsets(tag):
+            found[canonical[head]] = None
+        return tuple(found)
+
+    def _is_alike(self, tag: str, above: str) -> bool:
+        """Whether two doings have like contexts, as far as they have any."""
+        contexts = self._contexts
+        if not {tag, above} <= contexts.rank.keys():
+            return False
+        known = all(contexts.similarity(doing, doing) > 0 for doing in (tag, above))
+        return not known or contexts.similarity(tag, above) >= MIN_LIKENESS
+
+    def _means(self, tag: str, number: int) -> bool:
+        """Whether a synset is the sense of a label."""
+        kind = self._kinds[tag]
+        if POS_OF_KIND[kind] == NOUN:
+            meant = self._meant[tag].sense
+            if meant == number or meant is None:
+                return meant == number
+            counts = dict(self._lexicon.senses(tag, NOUN))
+            own = counts.get(number, 0)
+            is_usual = own > 0 and own * OFTEN_MEANT >= max(counts.values())
+            files = {self._wordnet.synset(n).file for n in (meant, number)}
+            return is_usual and len(files) == 1
+        if kind == "attribute":
+            return tag in self._lexicon.colors
+        senses = self._lexicon.senses(tag, POS_OF_KIND[kind])
+        return bool(senses) and senses[0][0] == number
+
+    def _path_above(self, tag: str, kind: str) -> list[int]:
+        """The hypernyms of the sense that is meant, nearest first."""
+        path = self._wordnet.hypernym_path
+        if kind == "attribute":
+            shades = (s for s in self._wordnet.synsets(tag, NOUN) if s.file == COLORS_FILE)
+            shade = next(shades, None) if tag in self._lexicon.colors else None
+            return [] if shade is None else path(shade.number)
+        if kind == "action":
+            senses = self._lexicon.senses(tag, VERB)
+            # Verbs soon become too general: to run is to hurry is to travel is to move.
+            return path(senses[0][0])[:1] if senses else []
+        return self._meant[tag].above
+
+    def _meaning(self, tag: str, listed: int | None) -> Meaning:
+        """The sense that the contexts of a label suit best; WordNet's where none does clearly.
+
+        Where no text says which sense is frequent and the contexts do not either: what both are.
+        """
+        if listed is None:
+            return Meaning(None, [])
+        path = self._wordnet.hypernym_path
+        counts = dict(self._lexicon.senses(tag, NOUN))
+        is_known = self._kinds[tag] == "object" and tag in self._contexts.rank
+        senses = self._seen(tag, listed, counts) if is_known else [listed]
+        weights = self._weights(tag, senses, counts) if len(senses) > 1 else {}
+        if not weights:
+            return Meaning(listed, path(listed))
+        second, best = sorted(weights, key=lambda n: (weights[n], n == listed))[-2:]
+        if any(counts.values()):
+            sense = best if weights[best] >= CLEARLY * weights[listed] else listed
+            return Meaning(sense, path(sense))
+        if weights[best] >= SLIGHTLY * weights[second]:
+            return Meaning(best, path(best))
+        return Meaning(None, [number for number in path(best) if number in path(second)])
+
+    def _weights(self, tag: str, senses: list[int], counts: Mapping[int, int]) -> dict[int, float]:
+        """How well each sense suits contexts and WordNet's texts; empty where no label votes."""
+        paths = {n: [n, *self._wordnet.hypernym_path(n)] for n in senses}
+        shared = set.intersection(*map(set, paths.values()))
+        similar = self._contexts.similarities(tag)
+        votes = {
+            sense: self._vote(tag, [number for number in path if number not in shared], similar)
+            for sense, path in paths.items()
+        }
+        cast = [vote for vote in votes.values() if vote is not None]
+        # Where nobody votes, what WordNet's texts often use may be meant as well as the rest.
+        usual = sum(cast) / max(len(cast), 1)
+        suits = {
+            n: usual * (counts.get(n, 0) > RARE) if vote is None else vote
+            for n, vote in votes.items()
+        }
+        return {
+            n: (suit + NOISE) * math.sqrt(1 + counts.get(n, 0)) for n, suit in suits.items() if cast
+        }
+
+    def _seen(self, tag: str, listed: int, counts: Mapping[int, int]) -> list[int]:
+        """The senses that captions may mean, of which WordNet suggests one."""
+        may_be_person = self._wordnet.synset(listed).file not in NO_PEOPLE
+        others = (
+            s.number
+            for s in self._synsets(tag)
+            if s.file in VISIBLE_FILES
+            and not s.is_named_thing
+            and (may_be_person or s.file != "noun.person" or counts.get(s.number, 0) > RARE)
+        )
+        return list(dict.fromkeys((listed, *others)))
+
+    def _vote(self, tag: str, path: list[int], similar: np.ndarray) -> float | None:
+        """How similar the contexts of labels below a sense are, or below the nearest hypernym."""
+        parts = set(tag.split())
+        for fewest, number in enumerate(path, start=1):
+            near = [
+                similar[self._contexts.rank[voter]]
+                for voter in self._voters.get(number, ())
+                if voter != tag and parts.isdisjoint(voter.split())
+            ]
+            if len(near) >= min(fewest, VOTERS):
+                n_counted = max(VOTERS, round(COUNTED * len(near)))
+                return float(np.mean(np.sort(near)[-n_counted:]))
+        return None
+
+    def _is_sure(self, tag: str, sense: int) -> bool:
+        """Whether a noun has one visible sense, or one that stands for nearly all its uses."""
+        seen = [s for s in self._synsets(tag) if s.file in VISIBLE_FILES]
+        counts = dict(self._lexicon.senses(tag, NOUN))
+        return len(seen) == 1 or counts.get(sense, 0) > SURE * sum(counts.values())
+
+    def _listed_sense(self, tag: str, kind: str) -> int | None:
+        """The sense that WordNet's order and files suggest: a party is an event, no person."""
+        synsets = self._synsets(tag)
+        if kind == "scene":
+            return next((s.number for s in synsets if self._lexicon.is_place(s.number)), None)
+        if " " in tag:
+            last = self._lexicon.noun(tag.rpartition(" ")[2])
+            named = [s for s in synsets if self._is_below(s.number, last)]
+            synsets = named or synsets  # a wooden spoon is a spoon, and no trophy
+        synset = self._wordnet.synset
+        # Mobile is a river first of all; captions hardly name it.
+        synsets = [s for s in synsets if not s.is_named_thing] or synsets
+        seen = [s.number for s in synsets if s.file in VISIBLE_FILES]
+        counts = dict(self._lexicon.senses(tag, NOUN))
+        if not seen:
+            return synsets[0].number if synsets else None
+        first = synsets[0]
+        is_meant = counts.get(first.number, 0) > OFTEN_MEANT * counts.get(seen[0], 0)
+        is_meant = is_meant or not any(counts.values())
+        if first.file in NO_THINGS and first.number not in seen and is_meant:
+            return first.number  # a pile is a heap, not what velvet has
+        if synset(seen[0]).file == "noun.plant":  # a melon on a plate is no vine
+            foods = (n for n in seen if synset(n).file == "noun.food")
+            return next((n for n in foods if counts[n] >= counts[seen[0]]), seen[0])
+        if synset(seen[0]).file == "noun.person" and counts[seen[0]] <= RARE:
+            others = (n for n in seen if synset(n).file in NO_PEOPLE)
+            # A diver is not first of all a loon.
+            named_so = (n for n in others if _spaced(synset(n).lemmas[0]) == tag)
+            return next((n for n in named_so if counts[n] >= counts[seen[0]]), seen[0])
+        return seen[0]
+
+    def _synsets(self, tag: str) -> list[Synset]:
+        """The senses of a noun as it is spelt: with spaces or without."""
+        synsets = self._wordnet.synsets(tag, NOUN)
+        is_spaced = " " in tag
+        return [s for s in synsets if not is_spaced or tag in map(_spaced, s.lemmas)]
+
+    def _is_below(self, number: int, word: str) -> bool:
+        """Whether a hypernym of a synset has the word."""
+        wordnet = self._wordnet
+        return any(word in wordnet.synset(n).lemmas for n in wordnet.hypernym_path(number))
+
+
+def _spaced(lemma: str) -> str:
+    return lemma.lower().replace("-", " ").replace("_", " ")

@@ -1,0 +1,107 @@
+"""Every word list does something: it changes the tags of an example."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from ramctl.parsing.english.dictionary import lexicon
+
+EXAMPLES = {
+    "plural_only": "man in white pants",
+    "irregular": "two men on a boat",
+    "ing_things": "drawing on the wall",
+    "stop_nouns": "space",
+    "objects": "fire",
+    "coined": "a wood treehouse in an oak tree",
+    "determiners": "a handpalm",
+    "english": "Annette del Sur publicizing salvage campaign in yard of Douglas Aircraft Company",
+    "foreign": "plat de pâtes aux fruits de mer",
+    "scenes": "a city",
+    "things": "a mountain",
+    "actions": "A hockey fight .",
+    "attribute_nouns": "Six Asian women dressed in pastels pose for a picture .",
+    "modifier_tags": "a stone path",
+    "stop_adjectives": "a present",
+    "visible_adjectives": "birds of the antique parts",
+    "colors": "the snow is bright white",
+    "stop_participles": "mushroom is attached",
+    "states": "A van parked on grass",
+    "standalone_actions": "a man cornering a motorcycle",
+    "stop_verbs": "hope",
+    "light_verbs": "cyclist taking a photograph of morning mist",
+    "terrain_verbs": "Man rock climbing looking up the rock",
+    "act_nouns": "cyclist taking a photograph of morning mist",
+    "verb_forms": "Young girl in jeans runs through desert",
+    "extra_verbs": "A person paraglides at sundown .",
+    "course_verbs": "car running in the road",
+    "idioms": "star wars lightsaber in hand",
+    "jargon": "pixel art of a knight fighting a slime, 16-bit, game boy palette",
+    "added_compounds": "a blue t-shirt",
+    "removed_compounds": "black hole",
+    "attribute_phrases": "a multi-colored bathroom",
+    "british": "grey sky above tents",
+    "spelling": "people in a restaraunt eating and wine glasses besides it",
+    "portions": "the ski area on the border .",
+    "figures": "[Man shovelling ears of dried corn from wagon through feed store window]",
+    "shades": "Emerald green velvet armchair with gold legs",
+    "made_of_it": "A child climbs a rock wall .",
+    "materials": "wide-brimmed straw hat on woman 's head",
+    "figure_heads": "A waterfall of blond curls hides the face of the girl who is asleep.",
+    "nature": "The lake is a mirror this morning, with the peaks doubled in it.",
+    "reporting": "this home is within walking distance has to offer",
+    "evoking": "a giraffe imitating a turtle",
+    "of_the_picture": "two couple and four kids pose for a family picture that was photo-bombed.",
+    "impressions": "hint of greenery inside the small bathroom",
+    "draws": "The path draws the viewer's eye to a house.",
+    "drawn": "The path draws the viewer's eye to a house.",
+    "given_names": "[Christiansted, Saint Croix, Virgin Islands]",
+    "makers": "A Coach Bag in Brown Leather",
+    "programs": "a cozy library, wooden shelves, warm lamplight, blender, trending on behance",
+    "gone": "A truck with its door missing.",
+    "for_whom": "men 's urinals in bathroom",
+    "landmarks": "A musician on Charles Bridge.",
+    "seen_doings": "Logo for a coffee shop featuring a steaming cup and beans",
+    "rivals": "Striker Tom Okafor celebrates after scoring the winning goal against City",
+    "vague_places": "a cross-section view of a walnut",
+    "pictures": "A black and white picture of a cat in a barn doorway.",
+    "placing": "two posts on building",
+    "no_first_word": "A man in a three piece suit.",
+    "no_middle_word": "A man in a hoodie is looking at a pad of paper , outside a window .",
+    "second_parts": "a dark haired lady holding an unbaked pie",
+    "gives_first_part": "person , represented by a flag colored herd",
+    "no_attribute": "a family owned shop",
+    "negators": "A boy without shoes.",
+    "written_on": "A sign that says dog.",
+    "awaited": "A man waiting for a bus.",
+    "wearers": "A woman in glasses at a table.",
+    "drinks": "glasses on a table with wine",
+    "bare_subjects": "One dog sits while another stands.",
+    "be": "a man is dressing",
+    "never_nouns": "wearing a fluffy coat in the winter is a must",
+    "shapes_of_land": "The road forks beyond the barn, where horses used to graze.",
+    "scene_roots": "a hill near an ocean",
+    "game_roots": "cricket player arrives for his wedding ceremony on a bike",
+}
+# What the parser itself does not read, and where it is tested.
+ELSEWHERE = {
+    "plain_words": "test_closed_mode.py",
+    "needs_pos_tagger": "test_closed_mode.py",
+    "vague_action": "test_label_building.py",
+    "vague_attribute": "test_label_building.py",
+    "vague_object": "test_label_building.py",
+    "vague_scene": "test_label_building.py",
+    "cut_modifiers": "test_label_building.py",
+}
+
+
+def test_every_list_changes_its_example():
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("emptied_lists.py")],
+        input=json.dumps(EXAMPLES), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == list(EXAMPLES)
+
+
+def test_every_list_has_an_example():
+    assert {*EXAMPLES, *ELSEWHERE} == lexicon._word_lists().keys()
