@@ -22,7 +22,11 @@ class PosTagger:
     """Words with Penn Treebank tags, caption by caption."""
 
     def __init__(self, nlp: Any) -> None:
+        from threadpoolctl import ThreadpoolController
+
         self._nlp = nlp
+        _multiply_by_numpy(nlp)
+        self._threads = ThreadpoolController()
         self._zone = ExitStack()
         self._texts_in_zone = TEXTS_PER_ZONE
 
@@ -49,8 +53,26 @@ class PosTagger:
                 self._zone.close()
                 self._zone.enter_context(self._nlp.memory_zone())
                 self._texts_in_zone = len(batch)
-            docs = self._nlp.pipe(batch, batch_size=BATCH)
-            yield from [([w.text for w in doc], [w.tag_ for w in doc]) for doc in docs]
+            # Products are too small for several threads, and the cores have other processes.
+            with self._threads.limit(limits=1, user_api="blas"):
+                docs = list(self._nlp.pipe(batch, batch_size=BATCH))
+            for doc in docs:
+                words = [(word.text, word.tag_) for word in doc]
+                yield [text for text, _ in words], [tag for _, tag in words]
+
+
+def _multiply_by_numpy(nlp: Any) -> None:
+    """Let numpy multiply matrices where spaCy would have its own BLIS do it: in half of the time.
+
+    The tags are the same. On a Mac, where Apple's library multiplies, nothing changes.
+    """
+    from thinc.backends import NumpyOps
+
+    ops = NumpyOps(use_blis=False)
+    for _, component in nlp.pipeline:
+        for layer in component.model.walk():
+            if type(layer.ops) is NumpyOps:
+                layer.ops = ops
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
