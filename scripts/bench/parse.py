@@ -33,6 +33,7 @@ from ramctl.records.inputs import read_inputs
 from ramctl.records.record import captions_of
 
 HOLD_OUT = 0.05
+MANY = 14_000_000  # captions of the paper's larger set
 
 
 def held_out_captions(files, n):
@@ -101,7 +102,8 @@ def main():
         rate = len(some) / statistics.median(taken)
         base = base or rate
         ms = 1e6 * statistics.median(taken) / sum(map(len, some))
-        print(f"{name:32s} {rate:8.0f} captions/s  {rate / base:5.1f} x  {ms:5.2f} ms a kilobyte")
+        print(f"{name:32s} {rate:8.0f} captions/s  {rate / base:5.1f} x  {ms:5.2f} ms a kilobyte, "
+              f"{MANY:,} in {MANY / rate / 3600:.1f} core-hours")  # fmt: skip
     print(f"captions without an ambiguous word: {len(sure) / len(captions):.3f}")
     mapper = LabelMapper(labels, Lexicon.shared())
     mapped = [mapper.map(parsed) for parsed in CaptionParser.open().parse(captions)]
