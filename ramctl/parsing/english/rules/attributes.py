@@ -11,6 +11,9 @@ NO_ATTRIBUTE = word_set("no_attribute")
 # Tags that may stand before a participle that describes the noun after it.
 BEFORE_PARTICIPLE = ADJECTIVES | {"DT", "PRP$", "IN", "CD", "", ",", "CC", "VBG", "RB", "VBN",
                                   "VBZ", "VBP", "POS", "NN", "."}  # fmt: skip
+# Lexicographer files of what only causes a state.
+LIFELESS_CAUSES = frozenset({"noun.time", "noun.phenomenon", "noun.act", "noun.state",
+                             "noun.attribute", "noun.process", "noun.event"})  # fmt: skip
 BLOND = frozenset({"blond", "blonde", "brunette", "auburn"})
 LIGHTNESS = frozenset({"dark", "light", "bright", "pale", "deep"})
 # Of a colour the same, of a thing a look: "dusty pink", "a dusty road".
@@ -174,12 +177,21 @@ def participle(findings: Findings, i: int) -> bool:
         return False
     if attributive or word in lexicon.states:
         after = sentence.skip(i + 1, {"RB"})
-        if sentence.word(after) == "by" or sentence.word(i - 1) == "being":
+        if sentence.word(i - 1) == "being" or _is_done_by(findings, after):
             return False
         if lexicon.is_attribute(word):
             findings.add(i, i + 1, word, "attribute", "participle")
         return True
     return False
+
+
+def _is_done_by(findings: Findings, i: int) -> bool:
+    """Whether somebody is named who does it: "carved by a man", not "scarred by years of use"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    if sentence.word(i) != "by":
+        return False
+    doer = lexicon.noun(sentence.words[sentence.phrase_end(i + 1) - 1])
+    return lexicon.first_file(doer) not in LIFELESS_CAUSES
 
 
 def _is_attributive(findings: Findings, i: int) -> bool:

@@ -1,7 +1,7 @@
 """Words that give no tags: idioms, negated, compared and awaited things, written text."""
 
 from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules import names
+from ramctl.parsing.english.rules import names, remarks
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     BOUNDARIES,
@@ -202,14 +202,12 @@ def _no_more(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _as_if(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.words[i] != "as" or sentence.word(i + 1) not in ("if", "though"):
         return None
-    if i == 1 or sentence.word(i - 2) == "it":
+    seems = lexicon.verb(sentence.word(i - 1))
+    if seems == "appear" or (seems != "feel" and (i == 1 or sentence.word(i - 2) == "it")):
         return i, i + 2  # "It looks as if a man sleeps" only hedges
-    verb = i + 2
-    while verb < len(sentence) and sentence.tags[verb] not in VERBS | BOUNDARIES | {",", "IN"}:
-        verb += 1
-    end = _clause_end(sentence, verb)
-    if sentence.words[end : end + 2] == ["about", "to"]:
-        end = _clause_end(sentence, end + 2)
+    end = i + 2
+    while end < len(sentence) and sentence.tags[end] not in BOUNDARIES | {","}:
+        end += 1
     return i, end
 
 
@@ -380,7 +378,10 @@ def _compared(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     # "looks like clear plastic" only hedges: the plastic is there.
     if lexicon.verb(sentence.word(i - 1)) in ("look", "feel", "appear", "seem"):
         return None
-    return i, sentence.phrase_end(i + 1)
+    end = sentence.phrase_end(i + 1)
+    if sentence.word(end) in ("of", "from"):
+        end = max(sentence.phrase_end(end + 1), end)  # "like a frame from a film"
+    return i, end
 
 
 def _verb_before(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
@@ -478,6 +479,7 @@ RULES = RuleTable((
               "A man in shades and a hat.", frozenset({"shades"})),
     Exclusion("music style", _blues, "A blues band on a stage.", "Greens and blues on a wall.",
               frozenset({"blues"})),
+    *remarks.RULES,
     *names.RULES,
     Exclusion("not English", _foreign, "ein Hund und eine Katze auf dem Sofa",
               "a cafe beside the Rue de Rivoli", word_set("foreign")),

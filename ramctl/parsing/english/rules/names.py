@@ -7,6 +7,7 @@ from ramctl.parsing.english.rules.table import Exclusion
 Span = tuple[int, int] | None
 # How many words a maker and a model have before the model's number.
 LONGEST_MODEL = 3
+AT_PLACE = word_set("at_place")
 
 
 def _name(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -76,12 +77,52 @@ def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if named and sentence.tag(numbered) == "CD":
         return i, numbered  # "Nike Air Max 90"
     model = sentence.word(i + 1)
-    if not sentence.is_capital(i + 1) and not model.isdigit():
+    if sentence.written[i + 1 : i + 2] == [model] and not model.isdigit():
         return None
     if lexicon.is_listed(f"{sentence.words[i]} {model}"):
         return None
     is_thing = lexicon.first_file(lexicon.noun(model)) not in ("noun.animal", "noun.plant", "")
     return i, i + 1 + (not is_thing or (sentence.tag(i + 1) == "NNP" and not sentence.is_title))
+
+
+def _place(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    """What a place is called: "at Brown Chapel" is a chapel."""
+    if sentence.is_title or not sentence.is_capital(i) or sentence.word(i - 1) not in AT_PLACE:
+        return None
+    end = i
+    while _is_in_name(sentence, end):
+        end += 1
+    if end < i + 2 or lexicon.is_listed(" ".join(sentence.words[end - 2 : end])):
+        return None
+    is_there = lexicon.noun_kind(lexicon.noun(sentence.words[end - 1])) == "scene"
+    return (i, end - 1) if is_there else None
+
+
+def _company(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    """The name before "Co." or "Inc.": "Blue Whale Brewing Co."."""
+    start = i
+    while _is_in_name(sentence, start - 1):
+        start -= 1
+    return (start, i + 1) if start < i and sentence.is_capital(i) else None
+
+
+def _aged(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    """A name before an age: "Rose Parks, 91,"."""
+    start = i
+    while sentence.is_capital(start - 1) and sentence.tags[start - 1] in NOUNS | ADJECTIVES:
+        start -= 1
+    is_age = sentence.word(i + 1).isdigit() and sentence.word(i + 2) == ","
+    return (start, i) if is_age and start == i - 2 else None
+
+
+def _officer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    """The surname after an office and an unknown name: "Minister Petra Stone"."""
+    named = all(map(sentence.is_capital, range(i, i + 3)))
+    if not named or lexicon.first_file(sentence.words[i]) != "noun.person":
+        return None
+    first, last = sentence.words[i + 1 : i + 3]
+    is_name = not _is_common(first, lexicon) and sentence.tags[i + 2] in NOUNS
+    return (i + 1, i + 3) if is_name and not lexicon.is_listed(f"{first} {last}") else None
 
 
 def _program(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -114,6 +155,14 @@ RULES = (
               NOUNS | ADJECTIVES),
     Exclusion("maker", _maker, "Apple MacBook on a desk", "Apple Pie on a Desk",
               word_set("makers")),
+    Exclusion("company", _company, "A bag of Blue Whale Brewing Co.", "A blue whale and co.",
+              frozenset({"co", "co.", "inc", "inc.", "ltd", "ltd.", "llc", "gmbh"})),
+    Exclusion("named place", _place, "a girl lights a candle at Brown Chapel",
+              "a girl lights a candle at a brown chapel", NOUNS | ADJECTIVES),
+    Exclusion("name and age", _aged, "Rose Parks, 91, lights a candle", "Two Parks, 3 lakes",
+              frozenset({","})),
+    Exclusion("officer", _officer, "Minister Petra Stone Opens a Bridge",
+              "Minister of Stone Opens a Bridge", NOUNS),
     Exclusion("name", _name, "Rose Byrne smiles at a child", "Rose and byre in a garden",
               NOUNS | ADJECTIVES),
     Exclusion("program", _program, "a fox in a forest, blender", "a blender on a counter",

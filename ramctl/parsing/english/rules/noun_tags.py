@@ -1,6 +1,6 @@
 """Corrections of the tags of nouns and names: what is a name, an adjective or a doing instead."""
 
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
 from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB
 from ramctl.parsing.english.rules.around import MAKES_NOUN, is_person_or_animal, starts_with_one
 from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, VERBS, Sentence
@@ -58,8 +58,18 @@ def _name_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
     lemma = lexicon.noun(word)
     is_thing = lexicon.noun_kind(lemma) and lexicon.is_plain_noun(lemma)
-    is_common = _is_common(sentence, i) or word in lexicon.landmarks  # "Charles Bridge"
+    is_place = word in lexicon.landmarks or _is_named_place(sentence, i, lexicon)
+    is_common = _is_common(sentence, i) or is_place  # "Charles Bridge"
     return ("NNS" if lemma != word else "NN") if is_thing and is_common else None
+
+
+def _is_named_place(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether a name before the word says which place it is: "at Bells Beach"."""
+    k = i - 1
+    while sentence.is_capital(k):
+        k -= 1
+    placed = k < i - 1 and sentence.word(k) in word_set("at_place")
+    return placed and lexicon.noun_kind(lexicon.noun(sentence.words[i])) == "scene"
 
 
 def _name_adjective(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:

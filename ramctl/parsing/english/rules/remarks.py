@@ -1,0 +1,147 @@
+"""What a caption says of its picture rather than what is in it: figures of doing, use, credit."""
+
+from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    BOUNDARIES,
+    DETERMINERS,
+    NOUNS,
+    VERBS,
+    Sentence,
+    subject_of,
+)
+from ramctl.parsing.english.rules.table import Exclusion
+
+Span = tuple[int, int] | None
+
+FINITE = frozenset({"VBZ", "VBP", "VBD"})
+DOES = FINITE | {"VBG"}
+# Lexicographer files of what can do nothing: "the softness of her pose stands in contrast".
+ABSTRACT = frozenset({"noun.attribute", "noun.cognition", "noun.feeling", "noun.state",
+                      "noun.relation", "noun.motive"})  # fmt: skip
+ALIVE = frozenset({"noun.person", "noun.animal", "noun.group", "noun.Tops"})
+GOOD_FOR = frozenset({"perfect", "ideal", "suitable"})
+OURS = frozenset({"gallery", "shop", "store", "website", "site", "blog", "page", "collection"})
+VIEWERS = frozenset({"viewer", "viewers", "observer", "onlooker", "beholder"})
+CHANGES = frozenset({"turn", "transform", "multiply"})
+KEEP = frozenset({"stand", "keep", "hold"})
+
+
+def _doer(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
+    """The noun right before a verb, or before that noun's "of": "the play of light hides"."""
+    k = i - 1
+    while sentence.tag(k) == "RB":
+        k -= 1
+    head = ""
+    while sentence.tag(k) in NOUNS and not sentence.excluded[k]:
+        head = lexicon.noun(sentence.words[k])
+        while sentence.tag(k) in NOUNS | ADJECTIVES | DETERMINERS:
+            k -= 1
+        if sentence.word(k) != "of" or lexicon.first_file(head) in ALIVE:
+            break
+        k -= 1
+    is_governed = sentence.tag(k) == "IN" or (k >= 0 and sentence.excluded[k])
+    return "" if is_governed else head  # "a boy in a shirt throwing a ball"
+
+
+def _abstract_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.tags[i] not in FINITE:
+        return None
+    doer = _doer(sentence, i, lexicon)
+    is_abstract = lexicon.first_file(doer) in ABSTRACT and lexicon.noun_kind(doer) is None
+    return (i, i + 1) if is_abstract else None
+
+
+def _lifeless_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.tags[i] not in DOES:
+        return None
+    if lexicon.verb(sentence.words[i]) not in lexicon.lifeless_doings:
+        return None
+    doer = _doer(sentence, i, lexicon)
+    return (i, i + 1) if doer and lexicon.first_file(doer) not in {*ALIVE, ""} else None
+
+
+def _light_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.tags[i] not in DOES or lexicon.verb(sentence.words[i]) not in lexicon.of_light:
+        return None
+    return (i, i + 1) if _doer(sentence, i, lexicon) in lexicon.lights else None
+
+
+def _to_viewer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_object = sentence.words[i + 1 : i + 2] == ["the"] and sentence.word(i + 2) in VIEWERS
+    is_moved = is_object and lexicon.verb(sentence.words[i]) in lexicon.to_viewers
+    return (i, i + 3) if is_moved and sentence.tags[i] in VERBS else None
+
+
+def _into(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    k = i - 1
+    while sentence.tag(k) in NOUNS | ADJECTIVES | DETERMINERS:
+        k -= 1
+    changed = k < i - 1 and lexicon.verb(sentence.word(k)) in CHANGES
+    if not changed or sentence.tag(k) not in DOES:
+        return None
+    if lexicon.first_file(subject_of(sentence, k, lexicon)) in ALIVE:
+        return None
+    return i, sentence.phrase_end(i + 1)
+
+
+def _becomes(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    start = i + 1 + (sentence.word(i + 1) == "both")
+    if sentence.tag(start) not in DETERMINERS | NOUNS:
+        return None
+    end = sentence.phrase_end(start)
+    while sentence.word(end) in ("and", "of") and end < sentence.phrase_end(end + 1):
+        end = sentence.phrase_end(end + 1)
+    return i, end
+
+
+def _guard(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    return (i, i + 1) if lexicon.verb(sentence.word(i - 1)) in KEEP else None
+
+
+def _used_for(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.word(i + 1) != "for":
+        return None
+    end = i + 2
+    while end < len(sentence) and sentence.tags[end] not in BOUNDARIES:
+        end += 1
+    return i, end
+
+
+def _ours(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    end = sentence.phrase_end(i)
+    return (i, end) if sentence.word(end - 1) in OURS else None
+
+
+def _credit(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_by = sentence.words[i] in lexicon.credited and sentence.word(i + 1) == "by"
+    if not is_by or not sentence.is_capital(i + 2):
+        return None
+    end = i + 2
+    while sentence.is_capital(end) and sentence.tags[end] not in VERBS:
+        end += 1
+    return i, end
+
+
+RULES = (
+    Exclusion("doing of an abstraction", _abstract_doer, "Her softness stands in contrast.",
+              "A number of people walking.", VERBS),
+    Exclusion("doing of the lifeless", _lifeless_doer, "A bowl fills the frame.",
+              "A man fills a bowl.", VERBS),
+    Exclusion("doing of light", _light_doer, "Sunlight dances on the water.",
+              "A girl dances on a stage.", VERBS),
+    Exclusion("done to the viewer", _to_viewer, "The road leaves the viewer to wonder.",
+              "A man leaves the house.", VERBS),
+    Exclusion("changed into", _into, "Fog turns the hill into an island.",
+              "A man turns the hill into an island.", frozenset({"into"})),
+    Exclusion("what it becomes", _becomes, "The city becomes a dream of color.",
+              "A dress becomes her.", frozenset({"become", "becomes", "becoming", "became"})),
+    Exclusion("guard", _guard, "Two dogs stand guard.", "A guard at a gate.",
+              frozenset({"guard"})),
+    Exclusion("good for", _used_for, "A cactus drawing, perfect for cards and posters.",
+              "A perfect cactus.", GOOD_FOR),
+    Exclusion("ours", _ours, "A bride, more in our gallery.", "Our dog in a gallery.",
+              frozenset({"our"})),
+    Exclusion("credit", _credit, "A bride, photography by Amber Fields",
+              "A house by the sea", word_set("credited")),
+)  # fmt: skip
