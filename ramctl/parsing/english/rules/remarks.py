@@ -49,7 +49,8 @@ def _abstract_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
         return None
     doer = _doer(sentence, i, lexicon)
     is_abstract = lexicon.first_file(doer) in ABSTRACT and lexicon.noun_kind(doer) is None
-    return (i, i + 1) if is_abstract else None
+    is_name = doer in lexicon.colors or sentence.is_capital(i - 1)  # "Jack Black plays"
+    return (i, i + 1) if is_abstract and not is_name else None
 
 
 def _lifeless_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
