@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -45,10 +47,22 @@ class Browser:
         own = self._own = self.do("Target.createBrowserContext")
         place = {"behavior": "allow", "downloadPath": str(downloads)}
         self.do("Browser.setDownloadBehavior", **place, **own)
-        tab = self.do("Target.createTarget", url="about:blank", **own)
+        self._session = self._new_tab()
+
+    def _new_tab(self) -> dict:
+        tab = self.do("Target.createTarget", url="about:blank", **self._own)
         attached = self.do("Target.attachToTarget", **tab, flatten=True)
-        self._session = {"sessionId": attached["sessionId"]}
-        self.do("Page.enable")
+        return {"sessionId": attached["sessionId"]}
+
+    @contextmanager
+    def another_tab(self) -> Iterator[None]:
+        """Be in a tab beside the one before, with what that keeps, and then in that again."""
+        before = self._session
+        self._session = {}
+        self._session = self._new_tab()
+        yield
+        self._session = before
+        self.do("Page.bringToFront")
 
     def do(self, method: str, **parameters) -> dict:
         """The answer to a command."""

@@ -97,6 +97,21 @@ def progress(browser):
     return browser.value("document.getElementById('progress').value")
 
 
+def wait_for(browser, expected):
+    """Return when the progress is the expected one."""
+    browser.wait(f"document.getElementById('progress').value === {json.dumps(expected)}")
+
+
+def open_after(browser, path, expected):
+    """Open a page with the expected progress; what was kept just before may not be there yet."""
+    for _ in range(50):
+        browser.open(path)
+        if progress(browser) == expected:
+            return
+        browser.open("about:blank")
+    raise AssertionError(f"never {expected}")
+
+
 def downloaded(browser, folder):
     """The decisions that the page's button saves."""
     path = folder / "decisions.jsonl"
@@ -184,11 +199,26 @@ def test_decisions_outlive_the_page_and_are_those_of_its_records(browser, tmp_pa
     path = written(tmp_path, judged)
     browser.open(path)
     browser.press("a", "r")
+    assert progress(browser) == "2 of 4 decided"
     # Another cleaning of the same records shows other tags; nothing that was decided is lost.
-    browser.open(written(tmp_path, judged[:2] + judged[3:]).rename(tmp_path / "again.html"))
-    assert progress(browser) == "1 of 3 decided"
+    again = written(tmp_path, judged[:2] + judged[3:]).rename(tmp_path / "again.html")
+    open_after(browser, again, "1 of 3 decided")
     assert len(downloaded(browser, tmp_path)) == 2
     browser.open(written(tmp_path, judged, name="other records").rename(tmp_path / "other.html"))
+    assert progress(browser) == "0 of 4 decided"
+
+
+def test_two_tabs_decide_together(browser, tmp_path, judged):
+    path = written(tmp_path, judged)
+    browser.open(path)
+    browser.press("a")
+    with browser.another_tab():
+        open_after(browser, path, "1 of 4 decided")
+        browser.press("j", "r")
+    wait_for(browser, "2 of 4 decided")
+    pressed = [pressed for *_, pressed in cards(browser)]
+    assert pressed == ["Accept(remove)", "Refuse(remove)", "", ""]
+    browser.press("u", "u")
     assert progress(browser) == "0 of 4 decided"
 
 

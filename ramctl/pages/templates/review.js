@@ -17,11 +17,16 @@ for (const { key, image, tag, verdict } of entries)
 let log = [];
 let decided = new Map(before);
 try {
-  log = JSON.parse(localStorage.getItem(storage)) || [];
+  take(JSON.parse(localStorage.getItem(storage)) || []);
 } catch (error) {
   warn(error);
 }
-log.forEach(apply);
+
+function take(lines) {
+  log = lines;
+  decided = new Map(before);
+  log.forEach(apply);
+}
 
 function apply(line) {
   const key = keyOf(line[0], line[1]);
@@ -234,11 +239,10 @@ function decideAndGo(choice) {
 }
 
 function undo() {
-  const line = log.pop();
+  const line = log.at(-1);
   if (!line) return;
   const key = keyOf(line[0], line[1]);
-  decided = new Map(before);
-  log.forEach(apply);
+  take(log.slice(0, -1));
   keepLog();
   refresh();
   const undone = entries.findIndex((entry) => entry.key === key);
@@ -299,6 +303,12 @@ byId("undo").addEventListener("click", undo);
 byId("save").addEventListener("click", save);
 byId("filters").addEventListener("change", filter);
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
+// Another tab with the same records: what is decided there would be lost by what is decided here.
+window.addEventListener("storage", (event) => {
+  if (event.key !== storage) return;
+  take(JSON.parse(event.newValue) || []);
+  refresh();
+});
 window.addEventListener("beforeunload", (event) => {
   if (!isKept && log.length) event.preventDefault();
 });
