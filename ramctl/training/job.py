@@ -16,6 +16,7 @@ from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.tagger_scores import TaggerScores
+from ramctl.inference.batches import usable_cores
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import (
     CaptionTokenizer,
@@ -38,8 +39,9 @@ from ramctl.training.data.annotations import read_annotation, require_tags
 from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
 from ramctl.training.data.batches import TrainingSet
 from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors
-from ramctl.training.data.record_file import RecordFile, ScannedRecords, Source, scan_records
+from ramctl.training.data.record_file import RecordFile, Source
 from ramctl.training.data.record_index import RecordIndex
+from ramctl.training.data.record_scan import ScannedRecords, scan_records
 from ramctl.training.data.sampler import Sampler
 from ramctl.training.data.silence import Silence
 from ramctl.training.data.targets import Targets, append_labels, build_labels
@@ -186,7 +188,9 @@ class Job:
         }
         index = RecordIndex(self.work.path / f"{name}.index", sources, options)
         return index.scanned(
-            lambda on_reject: scan_records(sources, on_reject, self.plan.command, **options),
+            lambda on_reject: scan_records(
+                sources, on_reject, self.plan.command, jobs=usable_cores(), **options
+            ),
             self.context.on_reject,
             keep=self.context.world.is_main,
         )

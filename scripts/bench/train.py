@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +29,19 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ramctl.device import Runtime, set_up_cpu
+from ramctl.inference.batches import usable_cores
 from ramctl.labels import LabelSystem
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.model.ram import RAM
+from ramctl.records.record import Reject
 from ramctl.training.checkpoint import CheckpointWriter
 from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
 from ramctl.training.data.batches import Batch, TrainingSet
-from ramctl.training.data.record_file import Source, scan_records
+from ramctl.training.data.record_file import Source
 from ramctl.training.data.record_index import RecordIndex
+from ramctl.training.data.record_scan import ScannedRecords, scan_records
 from ramctl.training.data.sampler import Position, Sampler
 from ramctl.training.data.silence import Silence
 from ramctl.training.data.targets import Targets
@@ -225,15 +229,21 @@ def start_up(n_records: int) -> dict[str, float]:
                 }
                 stream.write(json.dumps(row) + "\n")
         sources = [Source.of(str(path), None)]
+
+        def scan(tell: Callable[[Reject], None], jobs: int = usable_cores()) -> ScannedRecords:
+            return scan_records(sources, tell, "train", hold_out=True, jobs=jobs)
+
         index = RecordIndex(Path(place) / "kept.index", sources, {})
-        seconds = []
-        for _ in range(2):
+        took = {}
+        for what, read in {
+            "first, one core": partial(scan, print, 1),
+            f"first, {usable_cores()} cores": partial(index.scanned, scan, print, keep=True),
+            "resumed, or a further process": partial(index.scanned, scan, print, keep=True),
+        }.items():
             start = time.perf_counter()
-            index.scanned(
-                lambda tell: scan_records(sources, tell, "train", hold_out=True), print, keep=True
-            )
-            seconds.append(time.perf_counter() - start)
-    return {"first": seconds[0], "resumed, or a further process": seconds[1]}
+            read()
+            took[what] = time.perf_counter() - start
+    return took
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ import torch
 
 from ramctl.model.config import load_preset
 from ramctl.model.ram import RAM
-from ramctl.training.data.record_file import RecordFile, Source, scan_records
+from ramctl.training.data.record_file import RecordFile, Source
+from ramctl.training.data.record_scan import scan_records
 from ramctl.training.objectives.task import Counts, TrainingTask
 from tests.training.test_objective import N_LABELS, VOCABULARY, make_batch
 

@@ -26,7 +26,8 @@ from ramctl.training.checkpoint import (
 )
 from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.features import FeatureCache, FeatureStore
-from ramctl.training.data.record_file import OPEN_SOURCES, RecordFile, Source, scan_records
+from ramctl.training.data.record_file import OPEN_SOURCES, RecordFile, Source
+from ramctl.training.data.record_scan import scan_records
 from ramctl.training.optimiser import AveragedWeights, build_optimiser, learning_rate
 from ramctl.training.validation import Scored, choose_thresholds
 from tests.support import n_open_files
@@ -326,7 +327,7 @@ def test_as_many_photos_are_held_out_as_thresholds_need_and_no_more(tmp_path, n_
 
 
 def test_of_very_many_photos_a_fixed_number_is_held_out(tmp_path, monkeypatch):
-    monkeypatch.setattr("ramctl.training.data.record_file.MOST_HELD_OUT", 60)
+    monkeypatch.setattr("ramctl.training.data.record_scan.MOST_HELD_OUT", 60)
     path = tmp_path / "in.jsonl"
     rows = [{"image": f"/nowhere/{n}.jpg", "tags": ["dog"]} for n in range(9000)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

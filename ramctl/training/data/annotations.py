@@ -64,15 +64,17 @@ def read_annotation(record: Record) -> Annotation:
     )  # fmt: skip
     negatives = tuple(string_list(fields, "negatives")) if "negatives" in fields else None
     uncertain = tuple(string_list(fields, "uncertain"))
-    guessed = tuple(tag for tag in tags if _is_guessed(fields.get("sources"), tag))
+    sources = fields.get("sources")
+    guessed: tuple[str, ...] = ()
+    if isinstance(sources, dict):
+        guessed = tuple(tag for tag in tags if _is_guessed(sources.get(tag)))
     captions = written + generated
     return Annotation(image, record.base, tags, captions, negatives, uncertain, is_tagged, guessed)
 
 
-def _is_guessed(sources: object, tag: str) -> bool:
-    """Whether `sources` says that nobody but a model of the data engine gave the tag."""
-    own = sources.get(tag) if isinstance(sources, dict) else None
-    return bool(own) and isinstance(own, list) and {*map(str, own)} <= GUESSES
+def _is_guessed(sources: object) -> bool:
+    """Whether a tag's sources say that nobody but a model of the data engine gave it."""
+    return isinstance(sources, list) and bool(sources) and GUESSES.issuperset(map(str, sources))
 
 
 def require_tags(annotation: Annotation) -> None:

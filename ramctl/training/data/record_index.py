@@ -5,7 +5,7 @@ import json
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import numpy as np
 
 from ramctl.records.files import replacing
 from ramctl.records.record import JsonObject, Reject
-from ramctl.training.data.record_file import RecordFile, ScannedRecords, Source
+from ramctl.training.data.record_file import RecordFile, Source
+from ramctl.training.data.record_scan import BadLines, ScannedRecords
 from ramctl.training.data.targets import TagCounts
 
 COLUMNS = ("source", "offset", "length", "line")
+COLUMNS_OF_BAD = tuple(f"bad_{name}" for name in COLUMNS)
 OnReject = Callable[[Reject], None]
 
 
@@ -36,21 +38,14 @@ class RecordIndex:
         With `keep`, what `scan` found is written. Rejects are told either way.
         """
         facts = self._facts()
-        found = self._read(facts)
-        if found is None:
-            rejects: list[Reject] = []
-
-            def tell(reject: Reject) -> None:
-                rejects.append(reject)
+        records = self._read(facts)
+        if records is not None:
+            for reject in records.bad.rejects():
                 on_reject(reject)
-
-            records = scan(tell)
-            if keep and self._facts() == facts:  # else a source grew meanwhile
-                self._write(facts, records, rejects)
             return records
-        records, rejects = found
-        for reject in rejects:
-            on_reject(reject)
+        records = scan(on_reject)
+        if keep and self._facts() == facts:  # else a source grew meanwhile
+            self._write(facts, records)
         return records
 
     def _facts(self) -> JsonObject:
@@ -63,11 +58,11 @@ class RecordIndex:
             ]
         }
 
-    def _write(self, facts: JsonObject, scanned: ScannedRecords, rejects: list[Reject]) -> None:
-        counts = scanned.counts
+    def _write(self, facts: JsonObject, scanned: ScannedRecords) -> None:
+        counts, bad = scanned.counts, scanned.bad
         told = {
             "facts": facts,
-            "rejects": [asdict(reject) for reject in rejects],
+            "bad": [bad.stage, bad.max_line, bad.problems],
             "sha256": scanned.sha256,
             "n_lines": scanned.n_lines,
             "n_records": counts.n_records,
@@ -77,6 +72,7 @@ class RecordIndex:
         }
         arrays: dict[str, Any] = {
             **dict(zip(COLUMNS, map(np.asarray, scanned.records.columns), strict=True)),
+            **dict(zip(COLUMNS_OF_BAD, map(np.asarray, bad.lines.columns), strict=True)),
             "told": np.frombuffer(json.dumps(told).encode("ascii"), np.uint8),
             "training": scanned.training_ids,
             "held_out": scanned.held_out_ids,
@@ -86,13 +82,16 @@ class RecordIndex:
         with replacing(self.path) as stream:
             np.savez(stream, **arrays)
 
-    def _read(self, facts: JsonObject) -> tuple[ScannedRecords, list[Reject]] | None:
+    def _read(self, facts: JsonObject) -> ScannedRecords | None:
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 told = json.loads(file["told"].tobytes())
                 if told["facts"] != facts:
                     return None
-                records = RecordFile(self.sources, [file[name] for name in COLUMNS])
+                records, lines = (
+                    RecordFile(self.sources, [file[name] for name in columns])
+                    for columns in (COLUMNS, COLUMNS_OF_BAD)
+                )
                 ids = file["training"], file["held_out"]
                 shards = file.get("shards")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -101,5 +100,6 @@ class RecordIndex:
         counts = TagCounts(
             told["n_records"], Counter(dict(told["tags"])), kinds, told["n_captions"]
         )
-        scanned = ScannedRecords(records, counts, told["sha256"], told["n_lines"], *ids, shards)
-        return scanned, [Reject(**reject) for reject in told["rejects"]]
+        stage, max_line, problems = told["bad"]
+        bad = BadLines(lines, stage, max_line, problems)
+        return ScannedRecords(records, bad, counts, told["sha256"], told["n_lines"], *ids, shards)

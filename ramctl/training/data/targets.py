@@ -36,12 +36,21 @@ class TagCounts:
         self.n_records += 1
         self.n_captions += len(annotation.captions)
         kinds = record.fields.get("kinds")
+        known = self.tags
         # Several spellings of one tag count once a record; the last one looks up the kind.
-        for tag, spelling in {normalise(t): t for t in annotation.tags if t.strip()}.items():
-            self.tags[tag] += 1
+        spellings = {t if t in known else normalise(t): t for t in annotation.tags if t.strip()}
+        for tag, spelling in spellings.items():
+            known[tag] += 1
             kind = kinds.get(spelling) if isinstance(kinds, dict) else None
             if kind in KINDS:
                 self.kinds[tag, kind] += 1
+
+    def merge(self, others: "TagCounts") -> None:
+        """Add the counts of other records."""
+        self.n_records += others.n_records
+        self.tags.update(others.tags)
+        self.kinds.update(others.kinds)
+        self.n_captions += others.n_captions
 
 
 def build_labels(counts: TagCounts) -> LabelSystem:
