@@ -172,6 +172,9 @@ def open_plan(
     if stored is not None and not work.plan_file.is_file() and work.path.exists():
         work.remove()  # it is being fetched again
     if not work.path.exists():
+        if options.resume and stored is None:
+            where = f" or {store.url}" if store is not None else ""
+            report.say(f"nothing to resume in {work.path}{where}: a new run")
         work.path.mkdir(parents=True)
         try:
             plan = _stored_plan(options, work, stored) if stored else None

@@ -1,0 +1,94 @@
+"""Records, archives and checkpoints at real servers: HTTP, and S3 where `moto` and `s3fs` are."""
+
+import shutil
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.training.conftest import write_records
+from tests.training.test_remote import photos_in_shards, stop_after
+from tests.training.test_train_command import assert_same_weights
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def http(tmp_path):
+    """A folder, and its URL at a server of this process."""
+    pytest.importorskip("aiohttp")
+    folder = tmp_path / "www"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def s3(tmp_path, monkeypatch):
+    """A folder, a function that copies it into a bucket, and the bucket's URL."""
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    import fsspec
+
+    folder, system = tmp_path / "bucket", fsspec.filesystem("s3")
+    folder.mkdir()
+    system.mkdir("bucket")
+    yield folder, partial(system.put, str(folder), "bucket/", recursive=True), "s3://bucket/bucket"
+    server.stop()
+
+
+@pytest.fixture
+def arguments(tiny_options):
+    """Of two epochs of `train` whose records are yet to be named."""
+    small = ["--set", "training.batch_size=2", "-j", 1, "--epochs", 2]
+    return [*tiny_options[:2], *tiny_options[4:], *small]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_http_gives_what_a_folder_gives(command, http, arguments):
+    folder, url = http
+    write_records(folder / "parsed.jsonl", photos_in_shards(folder))
+    near = command("train", folder / "parsed.jsonl", "--out", "near", *arguments)
+    far = command("train", f"{url}/parsed.jsonl", "--out", "far", *arguments)
+    assert (near.returncode, far.returncode) == (0, 0), far.stderr
+    assert_same_weights(Path("near"), Path("far"))
+    tag = partial(command, "tag", "--model", "far/", "-j", 1)
+    assert tag(f"{url}/parsed.jsonl").stdout == tag(folder / "parsed.jsonl").stdout
+    absent = command("tag", "--model", "far/", f"{url}/absent.jsonl")
+    assert (absent.returncode, "no such file" in absent.stderr) == (1, True)
+
+
+def test_a_run_with_its_checkpoints_in_s3_goes_on_elsewhere(command, s3, arguments):
+    folder, put, url = s3
+    write_records(folder / "parsed.jsonl", photos_in_shards(folder))
+    put()
+    whole = command("train", f"{url}/parsed.jsonl", "--out", "whole", *arguments)
+    assert whole.returncode == 0, whole.stderr
+    kept = ["--out", "x", "--checkpoints", "s3://bucket/kept", "--save-every", 1]
+    own = [f"{url}/parsed.jsonl", *arguments, *kept, "--resume"]
+    stopped = stop_after(3, command, own)
+    assert stopped.returncode == 4, stopped.stderr
+    assert "nothing to resume in x.work or s3://bucket/kept: a new run" in stopped.stderr
+    shutil.rmtree("x.work")
+    shutil.rmtree("cache")
+    done = command("train", *kept, "--resume", "-j", 1)
+    assert done.returncode == 0, done.stderr
+    assert "continuing after step 3 of" in done.stderr
+    assert_same_weights(Path("whole"), Path("x"))
