@@ -1,7 +1,6 @@
 """A training job put together from its plan: records, labels, model, teachers, trainer."""
 
 import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,18 +27,17 @@ from ramctl.model.caption_tokenizer import (
 from ramctl.model.config import AugmentConfig, Preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.pretrained.hub import local_path
-from ramctl.records.files import replacing, write_atomic
-from ramctl.records.inputs import open_input
+from ramctl.records.files import write_atomic
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import JsonObject, Reject
-from ramctl.records.remote import COPY_BYTES, base_url, is_url
+from ramctl.records.remote import base_url, is_url
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.checkpoint_store import RECORDS_HASH
 from ramctl.training.data.annotations import read_annotation, require_tags
 from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
 from ramctl.training.data.batches import TrainingSet
 from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors
-from ramctl.training.data.record_file import RecordFile, Source
+from ramctl.training.data.record_file import RecordFile, Source, copy_records, is_read_by_offset
 from ramctl.training.data.record_index import RecordIndex
 from ramctl.training.data.record_scan import ScannedRecords, scan_records
 from ramctl.training.data.sampler import Sampler
@@ -171,10 +169,10 @@ class Job:
             return None
         if not is_url(name) and not Path(name).is_file():
             raise RunProblem(f"{name}: no such file")
-        copy = self.work.path / "val.jsonl" if is_url(name) else None
+        copy = None if is_read_by_offset(name) else self.work.path / "val" / "records.jsonl"
         if copy is not None and not copy.exists():
-            with open_input(name) as stream, replacing(copy) as target:
-                shutil.copyfileobj(stream, target, COPY_BYTES)
+            copy.parent.mkdir(exist_ok=True)
+            copy_records(name, copy)
         return self._scan("val", [Source.of(name, self.plan.root, copy)], hold_out=False)
 
     def _scan(

@@ -1,5 +1,6 @@
 """`ramctl train` and `finetune` end to end, on the repository's eight photos."""
 
+import gzip
 import json
 import os
 import signal
@@ -423,3 +424,15 @@ def test_a_prior_without_text_embedding_is_refused_by_its_own_name(train, parsed
     settings = [part for change in changes for part in ("--set", change)]
     done = train(parsed, "--out", "x", "--steps", 1, *settings)
     assert done.returncode == 2 and "model.prior.classes needs a text embedding" in done.stderr
+
+
+def test_photos_to_validate_on_may_be_packed(train, parsed, tmp_path):
+    content = Path(parsed).read_bytes()
+    with gzip.open(tmp_path / "records.jsonl.gz", "wb") as packed:
+        packed.write(content)
+    # Both are copied, and neither is taken for the other.
+    done = train("records.jsonl.gz", "--val", "records.jsonl.gz", "--out", "x", "--steps", 2)
+    assert done.returncode == 0, done.stderr
+    plain = train(parsed, "--val", parsed, "--out", "y", "--steps", 2)
+    assert plain.returncode == 0, plain.stderr
+    assert_same_weights(Path("x"), Path("y"))

@@ -111,17 +111,24 @@ class RecordFile:
 
 
 def spool(name: str, folder: Path) -> Path | None:
-    """A plain copy in `folder` of what cannot be read twice or by offset.
-
-    That is stdin, `.gz`, a pipe, or what is at a URL; None for a file.
-    """
-    if name != STDIN and not name.endswith(".gz") and Path(name).is_file():
+    """A plain copy in `folder` of what cannot be read twice or by offset; None for a file."""
+    if is_read_by_offset(name):
         return None
     target = folder / ("records.jsonl" if name == STDIN else Path(name).stem)
     number = 1
     while target.exists():
         number += 1
         target = target.with_name(f"{target.stem}-{number}.jsonl")
+    copy_records(name, target)
+    return target
+
+
+def is_read_by_offset(name: str) -> bool:
+    """Whether records can be read where they are: not from stdin, `.gz`, a pipe or a URL."""
+    return name != STDIN and not name.endswith(".gz") and Path(name).is_file()
+
+
+def copy_records(name: str, target: Path) -> None:
+    """Copy records to a plain file."""
     with open_input(name) as stream, replacing(target) as copy:
         shutil.copyfileobj(stream, copy, COPY_BYTES)
-    return target
