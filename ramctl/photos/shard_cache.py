@@ -11,13 +11,14 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO
 
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import TarIndex, check_bytes, split_member
 from ramctl.records.files import full_disk, move_into_place, part_path, user_cache
 from ramctl.records.locks import is_open_alone, open_alone
-from ramctl.records.remote import COPY_BYTES, facts_of, open_url, read_url, url_below
+from ramctl.records.remote import COPY_BYTES, base_url, facts_of, open_url, read_url, url_below
 
 VARIABLE = "RAMCTL_SHARD_CACHE"
 DEFAULT = "64G"
@@ -45,6 +46,26 @@ def read_remote_photo(name: str, base: Path, max_bytes: int) -> bytes:
         raise RecordProblem("no such file", code="missing_image") from error
     check_bytes(len(content), max_bytes)
     return content
+
+
+def copy_ahead(name: str, base: Path, mixed: int) -> None:
+    """Begin to copy the archive of a photo that is needed soon, in a thread.
+
+    Not where the cache cannot hold the `mixed` archives that are read now and as many more. What
+    goes wrong is told when the photo is read.
+    """
+    inside = split_member(name)
+    if inside is None or base_url(base) is None:
+        return
+
+    def copy() -> None:
+        with suppress(RamctlError, OSError):
+            url = url_below(base, inside[0]) or ""
+            size, _ = facts_of(url)
+            if 2 * mixed * (size or 0) <= cache_limit():
+                _copy_of(url)
+
+    Thread(target=copy, name="ramctl-archive", daemon=True).start()
 
 
 def cache_limit() -> int:

@@ -3,6 +3,8 @@
 import gzip
 import io
 import os
+import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -255,3 +257,20 @@ def test_processes_that_share_too_small_a_cache_keep_to_it(store, tmp_path, monk
         for order, one in zip(orders, found, strict=True):
             assert one.get(60) == [b"%d" % number * 50_000 for number in order]
     assert sum(path.stat().st_size for path in cached(tmp_path)) <= limit
+
+
+@pytest.mark.parametrize(("room", "is_copied"), [(4, True), (3, False)])
+def test_an_archive_is_copied_ahead_where_there_is_room(
+    store, tmp_path, monkeypatch, room, is_copied
+):
+    archive = store.bucket / "a.tar"
+    write_tar(archive, **{"1.jpg": b"one"})
+    monkeypatch.setenv(shard_cache.VARIABLE, str(room * archive.stat().st_size))
+    for name in ("a.tar#1.jpg", "plain.jpg", "absent.tar#1.jpg", "../a.tar#1.jpg"):
+        shard_cache.copy_ahead(name, BASE, mixed=2)
+    shard_cache.copy_ahead("a.tar#1.jpg", tmp_path, mixed=2)
+    for thread in [one for one in threading.enumerate() if one.name == "ramctl-archive"]:
+        thread.join()
+    assert len(cached(tmp_path)) == is_copied
+    assert read_photo("a.tar#1.jpg", BASE) == b"one"
+    assert Counter(store.opened())["a.tar"] == 1

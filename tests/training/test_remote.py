@@ -77,6 +77,24 @@ def test_a_cache_of_so_many_shards_as_are_mixed_copies_each_once_an_epoch(
     assert sum(path.stat().st_size for path in kept) <= limit
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_archives_of_the_next_window_are_copied_while_one_is_read(
+    command, store, far, parsed, tiny_options, monkeypatch, workers
+):
+    asked = []
+    ahead = shard_cache.copy_ahead
+    monkeypatch.setattr(
+        "ramctl.training.data.batches.copy_ahead",
+        lambda name, base, mixed: (asked.append(name[:5]), ahead(name, base, mixed)),
+    )
+    arguments = ["--epochs", 2, *STEP, "-j", workers, "--set", "training.shuffled_shards=1"]
+    done = command("train", *far, "--out", "x", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert shards_of(store) == dict.fromkeys(["0.tar", "1.tar", "2.tar", "3.tar"], 1)
+    if not workers:
+        assert len(asked) >= 2 * N_SHARDS and set(asked) == set(shards_of(store))
+
+
 @pytest.mark.slow
 def test_a_killed_run_from_a_store_resumes_to_the_same_weights(command, store, far, tmp_path):
     arguments = [

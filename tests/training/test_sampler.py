@@ -111,3 +111,19 @@ def test_shards_are_mixed_a_few_at_a_time_and_all_in_an_epoch():
     assert sampler.order(0).tolist() != sampler.order(1).tolist()
     again = Sampler(ids[mixed], 5, seed=3, rank=1, world=2, shards=shards[mixed], window=4)
     assert again.order(1).tolist() == sampler.order(1).tolist()
+
+
+def test_the_first_step_of_a_window_names_the_shards_of_the_next():
+    ids, shards = np.arange(100, 200), np.repeat(np.arange(10), 10).astype(np.uint32)
+    sampler = Sampler(ids, 10, seed=3, shards=shards, window=4)
+    steps = list(islice(sampler.steps(Position()), 20))
+    used = [{int(shards[i - 100]) for i in plan.passes[0]} for plan in steps]
+    ahead = [{int(shards[i - 100]) for i in plan.ahead} for plan in steps]
+    # Windows of 40, 40 and 20 records in each of the two epochs.
+    starts = {0: 4, 4: 8, 8: 10, 10: 14, 14: 18, 18: 20}
+    assert [n for n, names in enumerate(ahead) if names] == list(starts)
+    for first, after in list(starts.items())[:-1]:
+        assert ahead[first] == set.union(*used[after : after + (4 if after % 10 < 8 else 2)])
+    (resumed,) = islice(sampler.steps(steps[4].after), 1)
+    assert resumed.ahead.tolist() == steps[4].ahead.tolist()
+    assert not any(len(plan.ahead) for plan in islice(Sampler(ids, 10).steps(Position()), 20))

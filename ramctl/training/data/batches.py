@@ -18,6 +18,7 @@ from ramctl.model.caption_tokenizer import IGNORED, CaptionTokenizer, clean_capt
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import TrainingConfig
 from ramctl.model.nested import map_tensors
+from ramctl.photos.shard_cache import copy_ahead
 from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures
@@ -28,6 +29,7 @@ from ramctl.training.data.targets import Target, Targets
 from ramctl.training.data.teacher_scores import SoftTargets, soft_targets
 
 Array = NDArray[Any]
+AHEAD = -1  # in the place of an epoch: no sample, but an archive that is to be copied
 Unreadable = tuple[int, RecordProblem]  # number of a record, and what is wrong with its photo
 
 
@@ -135,7 +137,10 @@ class TrainingSet(Dataset[Sample | Unreadable]):
     def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample | Unreadable | RunProblem]:
         """The samples of a batch; or what ends the run, to which a worker would add its stack."""
         try:
-            return [self[key] for key in keys]
+            for _, index in (key for key in keys if key[0] == AHEAD):
+                soon = read_annotation(self.records[index])
+                copy_ahead(soon.image, soon.base, self.config.data.shuffled_shards)
+            return [self[key] for key in keys if key[0] != AHEAD]
         except RunProblem as problem:
             return [problem]
 
@@ -208,12 +213,15 @@ class TrainingSet(Dataset[Sample | Unreadable]):
     def batches(self, plans: Iterator[StepPlan]) -> Iterator[tuple[StepPlan, list[Batch]]]:
         """Each step's plan with its batches, one a forward pass."""
         ahead: list[StepPlan] = []  # plans whose batches the workers are still making
+        archives: list[int] = []  # that are needed soon, each by a record
 
         def keys() -> Iterator[list[tuple[int, int]]]:
             for plan in plans:
                 ahead.append(plan)
+                archives.extend(plan.ahead)
                 for records in plan.passes:
-                    yield [(plan.epoch, int(index)) for index in records]
+                    soon = [(AHEAD, int(archives.pop(0)))] if archives else []
+                    yield soon + [(plan.epoch, int(index)) for index in records]
 
         loader = DataLoader(
             self, batch_sampler=keys(), collate_fn=self.collate,

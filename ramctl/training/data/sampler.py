@@ -4,7 +4,7 @@ Positions count records, not steps, so that a run can resume with another number
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,32 @@ class Position:
     done: int = 0
 
 
+NO_RECORDS = np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """The records of one step of one rank, one array a forward pass, and the position after it."""
+    """The records of one step of one rank, one array a forward pass, and the position after it.
+
+    In the first step of a window, `ahead` has a record of each shard of the next one.
+    """
 
     epoch: int
     passes: tuple[NDArray[np.int64], ...]
     after: Position
+    ahead: NDArray[np.int64] = field(default_factory=NO_RECORDS.copy)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The records in the order of an epoch, where its windows start, and of each the shards.
+
+    These by a record of each.
+    """
+
+    records: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    shards: tuple[NDArray[np.int64], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +81,38 @@ class Sampler:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The records in the order of an epoch."""
+        return self._epoch(epoch).records
+
+    def _epoch(self, epoch: int) -> Epoch:
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.ids))
-        if self.window and self.shards is not None:
-            names, own = np.unique(self.shards, return_inverse=True)
-            windows = random.permutation(len(names)) // self.window
-            order = order[np.argsort(windows[own[order]], kind="stable")]
-        return self.ids[order]
+        if not self.window or self.shards is None:
+            return Epoch(self.ids[order], np.zeros(1, np.int64), (NO_RECORDS,))
+        names, first, own = np.unique(self.shards, return_index=True, return_inverse=True)
+        windows = random.permutation(len(names)) // self.window
+        order = order[np.argsort(windows[own[order]], kind="stable")]
+        n_windows = windows.max(initial=0) + 1
+        starts = np.searchsorted(windows[own[order]], np.arange(n_windows))
+        shards = tuple(self.ids[first[windows == number]] for number in range(n_windows))
+        return Epoch(self.ids[order], starts, shards)
 
     def steps(self, start: Position) -> Iterator[StepPlan]:
         """The steps from a position on, without end."""
-        epoch, done = start.epoch, start.done
+        number, done, epoch = start.epoch, start.done, self._epoch(start.epoch)
         while True:
-            order = self.order(epoch)
+            following, window = None, -1
             for left in reversed(range(self._steps_after(done))):
-                records = order[done : done + self.records_a_step]
+                records, ahead = epoch.records[done : done + self.records_a_step], NO_RECORDS
+                before, window = window, int(np.searchsorted(epoch.starts, done, "right")) - 1
+                if window != before and window + 1 < len(epoch.shards):
+                    ahead = epoch.shards[window + 1]
+                elif window != before:
+                    following = self._epoch(number + 1)
+                    ahead = following.shards[0]
                 done += len(records)
-                after = Position(epoch, done) if left else Position(epoch + 1, 0)
-                yield StepPlan(epoch, self._passes(records), after)
-            epoch, done = epoch + 1, 0
+                after = Position(number, done) if left else Position(number + 1, 0)
+                yield StepPlan(number, self._passes(records), after, ahead)
+            number, done, epoch = number + 1, 0, following or self._epoch(number + 1)
 
     def _steps_after(self, done: int) -> int:
         """Steps that an epoch still has after so many records."""
