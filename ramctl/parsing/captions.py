@@ -15,6 +15,8 @@ FILE_NAME = re.compile(
     re.IGNORECASE,
 )
 CURLY_APOSTROPHE = str.maketrans({"\u2019": "'", "\u2018": "'", "\u00a0": " ", "_": " "})
+# The name of a file, of which a plain word is what it shows: "beach.jpg".
+PLAIN_FILE = re.compile(r"(?<![\w.-])([a-z]{3,})\.(?:jpe?g|png|gif|webp|tiff?)(?!\w)")
 # Longer strings are no words, and the tokenizer's time grows with the square of their length.
 MAX_WORD = 100
 NO_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
@@ -28,6 +30,8 @@ def clean(text: str) -> str:
     if "://" in text or "www." in text:
         text = URL.sub(" ", text)
     if "_" in text or "." in text:
+        if " " in text:
+            text = PLAIN_FILE.sub(r"\1", text)
         text = FILE_NAME.sub(" ", text)
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
@@ -35,6 +39,14 @@ def clean(text: str) -> str:
     if len(text) > MAX_WORD:
         text = NO_WORD.sub(" ", text)
     return " ".join(text.split())
+
+
+def without_accents(word: str) -> str:
+    """The word as dictionaries have it: "coupe" for "coupé"."""
+    if word.isascii():
+        return word
+    parts = unicodedata.normalize("NFD", word)
+    return "".join(part for part in parts if not unicodedata.combining(part))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ramctl.labels import Label, LabelSystem, normalise
-from ramctl.parsing.captions import Found, ParsedCaption
+from ramctl.parsing.captions import Found, ParsedCaption, without_accents
 from ramctl.parsing.language import Vocabulary
 
 
@@ -27,6 +27,8 @@ class LabelMapper:
                 self._by_string.setdefault(normalise(synonym), label)
         for label in reversed(labels.labels):
             self._by_string[normalise(label.tag)] = label
+        for string, label in list(self._by_string.items()):
+            self._by_string.setdefault(without_accents(string), label)
         self._longest = max(map(len, self._by_string), default=0)
         # By base form, as an action and as anything else: "clogs" by "clog", "casting" by "cast".
         self._by_form: dict[tuple[str, bool], Label] = {}

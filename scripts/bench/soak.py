@@ -71,6 +71,11 @@ class Readings:
         memory, descriptors = (float(np.polyfit(share, later[:, c], 1)[0]) for c in (1, 2))
         return memory, descriptors
 
+    def most(self) -> tuple[float, float]:
+        """The most MiB and descriptors that were read; 0 where nothing was."""
+        memory, descriptors = (max((row[c] for row in self.rows), default=0) for c in (1, 2))
+        return memory, descriptors
+
 
 def _children(pid: int) -> list[int]:
     try:
@@ -235,7 +240,8 @@ def soak_engine(folder: Path, given: argparse.Namespace) -> tuple[Readings, list
 
     made_once(folder / "in.jsonl", make)
     model = ["--model", model_of(folder, given), "-q"]
-    generate, clean = ["generate", "in.jsonl", *model], ["clean", *model, "-o", "out.jsonl"]
+    generate = ["generate", "in.jsonl", *model]
+    clean = ["clean", *model, "-o", "out.jsonl", "--work", "work"]
     if given.folder:
         generated = [*generate, "-o", "generated.jsonl", *in_pieces(given)]
         first = start(generated, folder)
@@ -243,7 +249,7 @@ def soak_engine(folder: Path, given: argparse.Namespace) -> tuple[Readings, list
         if first.wait() == EXIT_LEFT:
             return readings, [LEFT]
         second = start([*clean, "generated.jsonl", *in_pieces(given)], folder)
-        readings = watch_by_time([second], given.seconds)
+        readings = watch_by_time([second], given.seconds, folder / "work")
         if second.wait() == EXIT_LEFT:
             return readings, [LEFT]
     else:
@@ -251,22 +257,29 @@ def soak_engine(folder: Path, given: argparse.Namespace) -> tuple[Readings, list
         second = start(clean, folder, stdin=first.stdout)
         assert first.stdout is not None
         first.stdout.close()
-        readings = watch_by_time([first, second], given.seconds)
+        readings = watch_by_time([first, second], given.seconds, folder / "work")
     mine = (row["mine"] for row in _rows(folder / "out.jsonl"))
     problems = _accounted(mine, given.records, lambda index: f"{index} " * 20)
     return readings, [*_exits(first, 0), *_exits(second, 0), *problems]
 
 
-def watch_by_time(processes: Sequence["subprocess.Popen[bytes]"], seconds: float) -> Readings:
-    """Read the processes every so many seconds until the last one ends.
+def watch_by_time(
+    processes: Sequence["subprocess.Popen[bytes]"], seconds: float, work: Path
+) -> Readings:
+    """Read the processes every so many seconds until `clean`, the last one, has seen all records.
 
-    `clean` writes when it has seen all: its reading shows in the regions that it keeps.
+    Then it groups and writes, with parts of its work folder mapped into memory: of that the most
+    is printed.
     """
-    readings, began = Readings(), time.monotonic()
+    readings, afterwards, began = Readings(), Readings(), time.monotonic()
     while processes[-1].poll() is None:
         time.sleep(0.2)
-        if time.monotonic() - began > len(readings.rows) * seconds:
-            readings.add(len(readings.rows), [process.pid for process in processes])
+        own = afterwards if any(work.rglob("complete.json")) else readings
+        n_read = len(readings.rows) + len(afterwards.rows)
+        if time.monotonic() - began > n_read * seconds:
+            own.add(n_read, [process.pid for process in processes])
+    memory, descriptors = afterwards.most()
+    print(f"  when all had been read: at most {memory:.0f} MiB, {descriptors:.0f} descriptors")
     return readings
 
 

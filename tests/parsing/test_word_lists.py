@@ -66,6 +66,8 @@ EXAMPLES = {
     "programs": "a cozy library, wooden shelves, warm lamplight, blender, trending on behance",
     "gone": "A truck with its door missing.",
     "for_whom": "men 's urinals in bathroom",
+    "agencies": "REUTERS/Max Stone",
+    "streets": "Spacious living room with hardwood floors at 1423 Maple Street",
     "landmarks": "A musician on Charles Bridge.",
     "seen_doings": "Logo for a coffee shop featuring a steaming cup and beans",
     "rivals": "Striker Tom Okafor celebrates after scoring the winning goal against City",

@@ -38,3 +38,11 @@ def is_comparative(word: str, lexicon: Lexicon) -> bool:
 def uses(word: str, pos: str, lexicon: Lexicon) -> int:
     """How often WordNet's texts use a word as this part of speech; -1 if it has no such sense."""
     return lexicon.wordnet.count(word, pos) if lexicon.wordnet.has(word, pos) else -1
+
+
+def verb_before(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
+    """The base form of the verb that a word belongs to."""
+    k = i - 1
+    while k > 0 and sentence.tags[k] in ("RB", "RP"):
+        k -= 1
+    return lexicon.verb(sentence.word(k))

@@ -1,7 +1,8 @@
-"""Words that give no tags: idioms, negated, compared and awaited things, written text."""
+"""Words that give no tags: idioms, compared and awaited things, written text, what is not there."""
 
 from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules import names, remarks
+from ramctl.parsing.english.rules import names, negation, remarks
+from ramctl.parsing.english.rules.around import verb_before
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     BOUNDARIES,
@@ -16,30 +17,18 @@ from ramctl.parsing.rule_table import RuleTable
 
 Span = tuple[int, int] | None
 
-NEGATORS = word_set("negators")
-FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "absent",
-                     "reminiscent", "evocative"})  # fmt: skip
-# Words before "to" and an action that does not happen.
-UNDONE = frozenset({"fail", "refuse", "pretend", "decline", "unable", "forget"})
 QUOTES_OPEN = frozenset({"``", "''"})
 QUOTES = frozenset({'"', "\u201c", "\u201d"})
 WRITES = frozenset({"say", "read", "spell", "state"})
 WRITTEN_ON = word_set("written_on")
 AWAITED = word_set("awaited")
-BARE_PHRASE_STARTS = NOUNS | {"DT", "PRP$", "CD"}
 # Words between a noun and itself: "hand in hand", "face to face".
 BETWEEN_REPEATED = frozenset({"in", "to"})
 # What a figure of speech is made of: a waterfall of curls, a forest of cranes.
 FIGURED = frozenset({"noun.body", "noun.artifact", "noun.person", "noun.animal", "noun.plant",
                       "noun.shape"})  # fmt: skip
-# Tags after "gone" that go on: "gone to the beach".
-GOES_ON = frozenset({"IN", "TO", "VBG", "RP"}) | NOUNS
 TURN = frozenset({"turn", "transform"})
-# How many words after "nobody" its verb may be.
-NEAR_VERB = 6
 IMPRESSIONS = frozenset(noun + end for noun in word_set("impressions") for end in ("", "s"))
-HABIT = frozenset({"once", "usually", "normally", "often", "formerly"})
-SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
 
 def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
@@ -95,110 +84,6 @@ def _exclude_quotations(sentence: Sentence) -> None:
             opened = None
 
 
-def _negated(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    words, start = sentence.words, i
-    if words[i] not in NEGATORS or sentence.word(i + 1) in ("only", "just"):
-        return None
-    i = sentence.skip(i + 1, ("RB", "RBR")) - 1  # "no longer holding", "not really wet"
-    end = sentence.phrase_end(i + 1)
-    if words[start] == "no" and words[end - 1] in SIGNS:
-        return start, end - 1
-    to_do = sentence.tag(i + 1) == "TO"  # "hoping not to fall"
-    if end == i + 1 and sentence.tag(end + to_do) in VERBS:
-        end += to_do
-        end = sentence.phrase_end(end + 1)
-    if end == i + 1 and sentence.tag(end).startswith("JJ"):
-        end += 1
-    while sentence.word(end) in ("or", "nor") or (
-        words[start] in ("no", "without")
-        and sentence.word(end) == ","
-        and _continues(sentence, end)
-    ):
-        end = max(sentence.phrase_end(end + 1), end + 1)
-    return start, end
-
-
-def _free_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    word, before = sentence.words[i], sentence.word(i - 1)
-    if (word == "of" and before in FREE_OF) or (word == "than" and before == "rather"):
-        return i, _bare_list_end(sentence, i)
-    return None
-
-
-def _noun_free(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_free = sentence.words[i] == "free" and sentence.tag(i - 1) in NOUNS
-    return (i - 1, i + 1) if is_free and sentence.tag(i + 1) in NOUNS else None
-
-
-def _missing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    lacks = sentence.words[i] == "missing" and sentence.tag(i - 1) not in DETERMINERS
-    if lacks and sentence.tag(i + 1) in BARE_PHRASE_STARTS:
-        return i, sentence.phrase_end(i + 1)
-    return None
-
-
-def _gone(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] not in lexicon.gone or sentence.tag(i + 1) in GOES_ON:
-        return None
-    end = i - (sentence.word(i - 1) in ("is", "are"))  # "and the roof is gone"
-    start = end
-    while sentence.tag(start - 1) in NOUNS | ADJECTIVES | {"RB", "CD"}:
-        start -= 1
-    before = sentence.word(start - 1)
-    is_owned = sentence.tag(start - 1) == "PRP$" or before == ("with" if end == i else "the")
-    return (start, i + 1) if is_owned and start < end else None
-
-
-def _undone(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] != "to" or _verb_before(sentence, i, lexicon) not in UNDONE:
-        return None
-    return i, max(sentence.phrase_end(i + 2), i + 2)
-
-
-def _nobody_does(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    word, after = sentence.words[i], sentence.word(i + 1)
-    if word == "none" and after == "of":
-        start = i
-    elif word in ("nobody", "noone") or (word in ("no", "none") and after == "one"):
-        start = i + (after == "one")
-    else:
-        return None
-    verb = start + 1
-    while verb < min(start + NEAR_VERB, len(sentence)) and sentence.tags[verb] not in VERBS:
-        verb += 1
-    if sentence.tag(verb) not in VERBS:
-        return i, start + 1
-    whom = word != "none" or sentence.word(i + 2) in ("whom", "which", "them")
-    end = _clause_end(sentence, verb)
-    return (i if whom else verb), end
-
-
-def _clause_end(sentence: Sentence, verb: int) -> int:
-    """The index after a verb's group and its object: "is wearing a hat"."""
-    end = sentence.skip(verb, VERBS | {"RB", "RP", "MD"})
-    return max(sentence.phrase_end(end), end)
-
-
-def _would(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] != "would" or sentence.word(i + 1) == "like":
-        return None
-    end = i + 1
-    while end < len(sentence) and sentence.tags[end] not in BOUNDARIES | {",", "CC"}:
-        end += 1
-    return i, end
-
-
-def _no_more(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] != "where":
-        return None
-    end = sentence.phrase_end(i + 1)
-    if sentence.words[end : end + 2] == ["used", "to"]:
-        end += 2
-    elif sentence.word(end) not in HABIT:
-        return None
-    return (i, _clause_end(sentence, end)) if end > i + 1 else None
-
-
 def _as_if(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.words[i] != "as" or sentence.word(i + 1) not in ("if", "though"):
         return None
@@ -227,12 +112,6 @@ def _pack(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _steps(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     is_manual = sentence.tag(i - 1) == "CD" and sentence.word(i - 2) == "in"
     return (i, i + 1) if is_manual else None
-
-
-def _lost(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if lexicon.verb(sentence.words[i]) != "lose" or sentence.tag(i + 1) != "PRP$":
-        return None
-    return i, sentence.phrase_end(i + 1)
 
 
 def _simile(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -302,7 +181,9 @@ def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _turned_into(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.tags[i] not in VERBS or lexicon.verb(sentence.words[i]) not in TURN:
         return None
-    return (i, i + 1) if "into" in sentence.words[i + 1 : i + 6] else None
+    head = lexicon.noun(sentence.word(sentence.phrase_end(i + 2) - 1))
+    is_way = sentence.word(i + 1) == "into" and head in lexicon.landmarks
+    return (i, i + 1) if "into" in sentence.words[i + 1 : i + 6] and not is_way else None
 
 
 def _for_whom(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -344,7 +225,7 @@ def _awaited(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     word = sentence.words[i]
     if word not in ("for", "of", "about", "after"):
         return None
-    is_awaited = f"{_verb_before(sentence, i, lexicon)}={word}" in AWAITED
+    is_awaited = f"{verb_before(sentence, i, lexicon)}={word}" in AWAITED
     return (i, sentence.phrase_end(i + 1)) if is_awaited else None
 
 
@@ -358,20 +239,6 @@ def _blues(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     return (i, i + 1) if is_music else None
 
 
-def _bare_list_end(sentence: Sentence, i: int) -> int:
-    """The index after the noun phrase that follows a word, and after bare nouns joined to it."""
-    end = sentence.phrase_end(i + 1)
-    while sentence.word(end) in ("and", "or") and sentence.tag(end + 1) in NOUNS:
-        end = sentence.phrase_end(end + 1)
-    return end
-
-
-def _continues(sentence: Sentence, comma: int) -> bool:
-    """Whether a list of bare nouns that ends in "or" goes on after a comma."""
-    end = sentence.phrase_end(comma + 1)
-    return end > comma + 1 and sentence.word(end) == "or"
-
-
 def _compared(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.words[i] != "like" or sentence.tags[i] != "IN":
         return None
@@ -382,13 +249,6 @@ def _compared(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.word(end) in ("of", "from"):
         end = max(sentence.phrase_end(end + 1), end)  # "like a frame from a film"
     return i, end
-
-
-def _verb_before(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
-    k = i - 1
-    while k > 0 and sentence.tags[k] in ("RB", "RP"):
-        k -= 1
-    return lexicon.verb(sentence.word(k))
 
 
 def _is_beside_color(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
@@ -428,23 +288,7 @@ RULES = RuleTable((
               "A bird flies from tree to tree.", NOUNS),
     Exclusion("figure of speech", _figure, "A sea of people in a stadium.", "A river of water.",
               NOUNS),
-    Exclusion("nobody does it", _nobody_does, "Nobody is sitting on the bench.",
-              "Somebody is sitting on the bench.", frozenset({"nobody", "noone", "no", "none"})),
-    Exclusion("negation", _negated, "A man without a hat.", "A man not only with a hat.", NEGATORS),
-    Exclusion("free of", _free_of, "A street empty of cars.", "A street full of cars.",
-              frozenset({"of", "than"})),
-    Exclusion("a noun and free", _noun_free, "A traffic free zone.", "A free ride for a dog.",
-              frozenset({"free"})),
-    Exclusion("missing", _missing, "A car missing a wheel.", "A missing dog on a poster.",
-              frozenset({"missing"})),
-    Exclusion("what is gone", _gone, "A swing with its seat gone.", "A dog that is gone.",
-              word_set("gone")),
-    Exclusion("undone", _undone, "A man fails to catch a ball.", "A man runs to catch a ball.",
-              frozenset({"to"})),
-    Exclusion("would", _would, "He would rather have tea, but drinks coffee.",
-              "A man would like a beer.", frozenset({"would"})),
-    Exclusion("no more", _no_more, "A field where a barn once stood.", "A field where a barn is.",
-              frozenset({"where"})),
+    *negation.RULES,
     Exclusion("as if", _as_if, "She looks as if she held a baby.", "She looks as pale as before.",
               frozenset({"as"})),
     Exclusion("in the shape of", _in_shape_of, "A cake in the shape of a guitar.",
@@ -453,7 +297,6 @@ RULES = RuleTable((
               frozenset({"pack", "box", "case", "bag"})),
     Exclusion("in so many steps", _steps, "How to fold a shirt in 6 steps",
               "A cat on the steps of a house", frozenset({"steps"})),
-    Exclusion("lost", _lost, "The cake has lost its candles.", "A man lost in the woods.", VERBS),
     Exclusion("simile", _simile, "A dog as big as a horse.", "A dog as well as a horse.",
               frozenset({"as", "than"})),
     Exclusion("metaphor", _metaphor, "The lake is a mirror.", "The building is a church.",

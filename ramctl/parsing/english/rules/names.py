@@ -49,7 +49,8 @@ def _is_before_name(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     word = sentence.words[i]
     if word in lexicon.given_names:
         return False
-    described = word in lexicon.colors | lexicon.visible_adjectives | lexicon.scenes
+    shown = lexicon.scenes | lexicon.landmarks
+    described = word in lexicon.colors | lexicon.visible_adjectives | shown
     return described or lexicon.first_file(lexicon.noun(word)) == "noun.person"
 
 
@@ -63,6 +64,8 @@ def _named_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     name = " ".join(sentence.words[i : i + length])
     if not lexicon.is_only_name(name):
         return None
+    if sentence.words[i] in lexicon.landmarks:
+        return i + 1, i + length  # "River Avon"
     head = sentence.words[i + length - 1]
     is_there = lexicon.noun_kind(head) == "scene" or lexicon.first_file(head) == "noun.artifact"
     return i, i + length - is_there
@@ -96,6 +99,23 @@ def _place(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
         return None
     is_there = lexicon.noun_kind(lexicon.noun(sentence.words[end - 1])) == "scene"
     return (i, end - 1) if is_there else None
+
+
+def _address(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    """The names of a street: "14 Maple Street"."""
+    start = i
+    while sentence.is_capital(start - 1):
+        start -= 1
+    is_street = sentence.words[i] in lexicon.streets and sentence.tag(start - 1) == "CD"
+    return (start, i) if start < i and is_street else None
+
+
+def _town(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    """A place before what it lies in: "in Orange, New South Wales"."""
+    placed = sentence.word(i - 1) in AT_PLACE and sentence.word(i + 1) == ","
+    within = sentence.tag(i + 2) == "NNP" and sentence.is_capital(i + 2)
+    is_name = sentence.is_capital(i) and not sentence.is_title
+    return (i, i + 1) if placed and is_name and within else None
 
 
 def _company(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -159,6 +179,11 @@ RULES = (
               frozenset({"co", "co.", "inc", "inc.", "ltd", "ltd.", "llc", "gmbh"})),
     Exclusion("named place", _place, "a girl lights a candle at Brown Chapel",
               "a girl lights a candle at a brown chapel", NOUNS | ADJECTIVES),
+    Exclusion("address", _address, "A house at 14 Maple Street", "A maple on 14 streets",
+              word_set("streets")),
+    Exclusion("town", _town, "Some guests of a bride in Orange, New South Wales",
+              "A bride in orange, a dog",
+              NOUNS | ADJECTIVES),
     Exclusion("name and age", _aged, "Rose Parks, 91, lights a candle", "Two Parks, 3 lakes",
               frozenset({","})),
     Exclusion("officer", _officer, "Minister Petra Stone Opens a Bridge",

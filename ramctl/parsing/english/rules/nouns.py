@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 from ramctl.parsing.english.dictionary.lexicon import word_set
 from ramctl.parsing.english.rules.attributes import SECOND_PARTS
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Findings
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    DETERMINERS,
+    NOUNS,
+    Findings,
+    subject_of,
+)
 from ramctl.parsing.english.rules.table import Naming
 from ramctl.parsing.rule_table import RuleTable
 
@@ -284,7 +290,20 @@ def _owner(findings: Findings, noun: Noun) -> Tag | None:
     lexicon, kind = findings.lexicon, _kind(findings, noun)
     is_owner = lexicon.first_file(noun.lemma) in LIVING
     is_part = lexicon.first_file(noun.head) == "noun.body"
-    return (noun.lemma, kind) if kind and is_owner and is_part else None
+    is_there = is_owner and is_part and not _is_worn(findings, noun)
+    return (noun.lemma, kind) if kind and is_there else None
+
+
+def _is_worn(findings: Findings, noun: Noun) -> bool:
+    """Whether a person has the ears of an animal: "a boy in zebra ears"."""
+    sentence, lexicon = findings.sentence, findings.lexicon
+    before = noun.start - 1
+    while sentence.tag(before) in ADJECTIVES | DETERMINERS:
+        before -= 1
+    is_worn = sentence.word(before) in WORN | {"in", "with"}
+    wearer = subject_of(sentence, before, lexicon) if is_worn else ""
+    is_animal = lexicon.first_file(noun.lemma) == "noun.animal"
+    return is_animal and lexicon.first_file(wearer) == "noun.person"
 
 
 def _animal(findings: Findings, noun: Noun) -> Tag | None:
@@ -336,7 +355,7 @@ MODIFIERS = RuleTable((
     Naming("rock music", _rock_music, "a rock singer on a stage", "a rock wall",
            frozenset({"rock"})),
     Naming("material", _material, "a brick wall", "a dog house"),
-    Naming("owner of a body part", _owner, "a zebra ear", "a zebra crossing"),
+    Naming("owner of a body part", _owner, "a zebra ear", "a girl with zebra ears"),
     Naming("animal before a person", _animal, "a dog owner", "a dog house"),
     Naming("thing before an empty head", _thing, "a pizza slice", "a dog house"),
     Naming("plant before a noun", _plant, "a tree limb on a lawn", "a dog house"),

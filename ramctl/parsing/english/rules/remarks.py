@@ -115,11 +115,33 @@ def _ours(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _credit(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_by = sentence.words[i] in lexicon.credited and sentence.word(i + 1) == "by"
-    if not is_by or not sentence.is_capital(i + 2):
-        return None
-    end = i + 2
-    while sentence.is_capital(end) and sentence.tags[end] not in VERBS:
+    is_by = sentence.words[i] in lexicon.credited and sentence.word(i + 1) in ("by", ":")
+    return (i, _names_end(sentence, i + 2)) if is_by and sentence.is_capital(i + 2) else None
+
+
+def _names_end(sentence: Sentence, i: int) -> int:
+    """The index after names, also of firms: "Tom Fields/Agency Pool"."""
+    while sentence.word(i) == "/" or (sentence.is_capital(i) and sentence.tags[i] not in VERBS):
+        i += 1
+    return i
+
+
+def _agency(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    start = i
+    while sentence.is_capital(start - 1):
+        start -= 1
+    known = sentence.word(i - 1) in lexicon.agencies and start < i
+    return (start, _names_end(sentence, i)) if known and sentence.is_capital(i + 1) else None
+
+
+def _unwanted(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    is_prompt = sentence.word(i - 1) == "negative" and sentence.word(i + 1) == ":"
+    return (i - 1, len(sentence)) if is_prompt else None
+
+
+def _unwanted_words(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    end = i + 1
+    while end < len(sentence) and not sentence.words[end].startswith("--"):
         end += 1
     return i, end
 
@@ -145,4 +167,10 @@ RULES = (
               frozenset({"our"})),
     Exclusion("credit", _credit, "A bride, photography by Amber Fields",
               "A house by the sea", word_set("credited")),
+    Exclusion("agency", _agency, "A bridge. REUTERS/Max Stone", "a man and/or a stone",
+              frozenset({"/"})),
+    Exclusion("negative prompt", _unwanted, "a lake, negative prompt: people, boats",
+              "a negative of a boat", frozenset({"prompt"})),
+    Exclusion("unwanted words", _unwanted_words, "a lake --no people, boats",
+              "a lake with no people", frozenset({"--no"})),
 )  # fmt: skip

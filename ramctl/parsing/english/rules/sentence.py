@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ramctl.parsing import captions
 from ramctl.parsing.captions import Found
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
 
 NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})
 ADJECTIVES = frozenset({"JJ", "JJR", "JJS"})
@@ -99,6 +99,8 @@ def read_sentence(written: list[str], tags: list[str], spelling: dict[str, str])
         if (tag in ("HYPH", "_SP", "AFX") and not word.isalpha()) or word == "-":
             continue
         lower = word.lower()
+        if not lower.isascii() and lower not in word_set("foreign"):
+            lower = captions.without_accents(lower)
         lower = spelling.get(lower, lower)
         for part in lower.split():
             kept_written.append(word)
