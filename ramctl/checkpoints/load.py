@@ -54,6 +54,9 @@ def load_model(
             if isinstance(module, nn.Linear | nn.Conv2d):
                 for parameter in module.parameters(recurse=False):
                     parameter.data = torch.empty_like(parameter, dtype=products)
+        for name, mask in model.named_buffers():
+            if name.endswith("attn_mask"):  # 0 and -100, the same in every format
+                mask.data = mask.to(products)
     without = None if captioning else CAPTIONING
     load_weights(model, bundle.path / WEIGHTS, without=without, resize=preset is not None)
     return model.eval()

@@ -10,12 +10,14 @@ from typing import Any
 
 import timm
 import torch
+from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
 from ramctl.errors import UsageProblem
 from ramctl.model.config import EncoderConfig
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
+WINDOWS = 8  # of Swin whose scores are held at a time
 
 
 class ImageEncoder(nn.Module):
@@ -152,4 +154,29 @@ def _build_backbone(config: EncoderConfig, image_size: int) -> Any:  # timm has 
         raise UsageProblem(
             f"model.encoder.width is {config.width}, {config.backbone} has {backbone.num_features}"
         )
+    for module in backbone.modules():
+        if type(module) is WindowAttention:
+            module.__class__ = FewWindowsAttention
     return backbone
+
+
+class FewWindowsAttention(WindowAttention):
+    """Swin's attention, on a CPU a few windows at a time where nothing is learnt.
+
+    The scores of all windows of the first stage take 130 MB for one photo of 384 px.
+    """
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The windows (B * W, N, C) as they attend; the mask (W, N, N) is added to the scores."""
+        n_windows = len(x) if mask is None else len(mask)
+        size = math.gcd(n_windows, WINDOWS)
+        is_whole = len(x) <= size or torch.is_grad_enabled() or torch.onnx.is_in_onnx_export()
+        if is_whole or not x.is_cpu:
+            return super().forward(x, mask)
+        return torch.cat([
+            super(FewWindowsAttention, self).forward(
+                x[start : start + size],
+                None if mask is None else mask[start % n_windows :][:size],
+            )
+            for start in range(0, len(x), size)
+        ])  # fmt: skip

@@ -29,7 +29,7 @@ from ramctl.model.tag_decoder import Queries, TagDecoder, TagDecoderLayer
 
 # Labels are independent, so long lists go through the decoder in pieces: the feed-forward's
 # intermediate result then stays in the cache, and memory does not grow with the list.
-ROWS_AT_ONCE = 2048
+ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True)

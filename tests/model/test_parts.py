@@ -1,6 +1,7 @@
 """The parts of the model one by one, against their formulas; regions against whole photos."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from ramctl.model import ram as ram_module
 from ramctl.model.attention import AttentionBlock, FeedForwardBlock, dropout, split_heads
 from ramctl.model.config import load_preset
+from ramctl.model.encoder import WINDOWS, ImageEncoder, WindowAttention
 from ramctl.model.label_queries import LabelQueries
 from ramctl.model.ram import Encoded, Regions
 from ramctl.model.tag_decoder import TagDecoder
@@ -24,8 +26,6 @@ def photos():
 
 @pytest.fixture
 def decoder():
-    from dataclasses import replace
-
     config = load_preset("tiny").model.tag_decoder
     config = replace(config, width=WIDTH, heads=4, layers=2, ffn_width=8, dropout=0.0)
     made = TagDecoder(config, WIDTH, shared_head=True).eval()
@@ -205,3 +205,24 @@ def test_padded_tags_do_not_guide_a_caption(photos):
         assert one.memory_mask is not None
         kept = one.memory[0].keys[:, :, :10]
         torch.testing.assert_close(kept, two.memory[0].keys[:, :, :10])
+
+
+@pytest.mark.parametrize("size", [96, 128])  # 9 and 16 windows a photo
+def test_windows_a_few_at_a_time_are_all_of_them(monkeypatch, size):
+    config = replace(load_preset("ram-swin-b").model.encoder, window_size=8)
+    encoder = ImageEncoder(config, size).eval()
+    photos, asked = torch.randn(2, 3, size, size), []
+    whole = encoder(photos)  # as in training, where gradients are kept
+    attend = WindowAttention.forward
+
+    def note(self, x, mask=None):
+        asked.append(len(x))
+        return attend(self, x, mask)
+
+    monkeypatch.setattr(WindowAttention, "forward", note)
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder(photos), whole, rtol=1e-5, atol=1e-5)
+    assert max(asked) <= WINDOWS and len(asked) > 24
+    asked.clear()
+    encoder(photos)
+    assert len(asked) == 24

@@ -1,5 +1,7 @@
 """What each number format changes of the authors' recorded probabilities and decisions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,10 @@ pytestmark = [pytest.mark.shared, pytest.mark.slow]
 # than seen (bf16: 0, 1 and 1 of 72, 72 and 10,287; int8: 1, 2 and 2), as processors round in
 # different orders.
 BOUNDS = {"fp32": (1e-5, 0), "fp16": (0.01, 1), "bf16": (0.06, 2), "int8": (0.1, 3)}
+# Where a processor multiplies fp16 by itself, oneDNN has it do so: 0.0103 in place of 0.0075.
+CPUINFO = Path("/proc/cpuinfo")
+if CPUINFO.exists() and "avx512_fp16" in CPUINFO.read_text("utf-8"):
+    BOUNDS["fp16"] = (0.015, 1)
 
 
 @pytest.mark.parametrize("architecture", FILES)

@@ -195,7 +195,10 @@ def test_a_parsed_tag_parses_to_itself(parser):
 @pytest.mark.parametrize(
     ("name", "f1", "forbidden"),
     [
-        ("public", 0.99, 3), ("random", 0.98, 4), ("written", 0.98, 3), ("trap", 0.93, 36),
+        ("public", 0.99, 3),
+        ("random", 0.98, 4),
+        ("written", 0.98, 3),
+        ("trap", 0.93, 36),
         ("apart", 0.96, 17),
     ],
 )
