@@ -10,7 +10,6 @@ from array import array
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +103,9 @@ def scan_records(
         for number, source in enumerate(sources)
         for start in range(0, source.path.stat().st_size, PIECE_BYTES)
     )
-    for piece, found in _all_found(pieces, jobs):
+    # Many processes for a few small files would take longer.
+    n_bytes = sum(source.path.stat().st_size for source in sources)
+    for piece, found in _all_found(pieces, min(jobs, -(-n_bytes // PIECE_BYTES))):
         if piece.number != source_before:
             source_before, lines_before = piece.number, 0
         for name, base in found.first[: max(0, ROOT_CHECK_RECORDS - len(records))]:
@@ -163,9 +164,7 @@ class _Found:
 
 
 def _all_found(pieces: Iterator[_Piece], jobs: int) -> Iterator[tuple[_Piece, _Found]]:
-    few = list(islice(pieces, 2))
-    pieces = chain(few, pieces)
-    if jobs == 1 or len(few) < 2:
+    if jobs < 2:
         yield from ((piece, _scan_piece(piece)) for piece in pieces)
         return
     with ordered_workers(jobs, gc.freeze) as run:
