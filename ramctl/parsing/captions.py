@@ -3,8 +3,8 @@
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 URL = re.compile(r"(?:https?://|www\.)\S+")
@@ -49,6 +49,26 @@ def without_accents(word: str) -> str:
     return "".join(part for part in parts if not unicodedata.combining(part))
 
 
+# Between sentences, not after "St." and "Mr.".
+SENTENCE_END = re.compile(r"(?<=[a-z]{3}[.!?]) (?=[A-Z])")
+MOST_PLACES = 1 << 20  # words of a sentence
+SHORTEST_SENTENCE = 30  # characters; a word or two by themselves might be read otherwise
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a paragraph; short ones stay with what follows."""
+    parts: list[str] = []
+    for part in SENTENCE_END.split(text):
+        if parts and len(parts[-1]) < SHORTEST_SENTENCE:
+            parts[-1] = f"{parts[-1]} {part}"
+        else:
+            parts.append(part)
+    if len(parts) > 1 and len(parts[-1]) < SHORTEST_SENTENCE:
+        last = parts.pop()
+        parts[-1] = f"{parts[-1]} {last}"
+    return parts
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A tag with its kind, the index and the words of the caption it comes from, and the rule."""
@@ -74,6 +94,19 @@ class ParsedCaption:
         for one in sorted(found, key=attrgetter("place")):
             unique.setdefault(one.tag, one)
         return cls(tuple(unique.values()), tuple(phrases))
+
+    @classmethod
+    def joined(cls, parts: Sequence["ParsedCaption"]) -> "ParsedCaption":
+        """The caption of its sentences."""
+        if len(parts) == 1:
+            return parts[0]
+        # Places only order the tags: those of a sentence come after those of the one before.
+        found = (
+            replace(one, place=one.place + number * MOST_PLACES)
+            for number, part in enumerate(parts)
+            for one in part.found
+        )
+        return cls.of(found, (phrase for part in parts for phrase in part.phrases))
 
     @property
     def tags(self) -> list[str]:

@@ -55,7 +55,8 @@ class LabelMapper:
         unique: dict[str, Found] = {}
         for found in parsed.found:
             phrase = whole.get(found.tag)
-            label = self._label(phrase, found) if phrase else None
+            # No synonym of it: "young woman" is a woman, and no "miss".
+            label = self._label(phrase, found, is_exact=True) if phrase else None
             label = label or self._label(found.tag, found)
             if label is None:
                 label = self._label_of_head(found)
@@ -65,7 +66,7 @@ class LabelMapper:
                 unique.setdefault(label.tag, new)
         return ParsedCaption(tuple(unique.values()))
 
-    def _label(self, text: str, found: Found) -> Label | None:
+    def _label(self, text: str, found: Found, *, is_exact: bool = False) -> Label | None:
         label = self._by_string.get(text)
         if label is not None and (
             self._is_plain or (label.kind == "action") == (found.kind == "action")
@@ -75,7 +76,7 @@ class LabelMapper:
             activity = self._by_string.get(found.words.lower())
             if activity is not None and (self._is_plain or activity.kind == "action"):
                 return activity
-        return self._stand_in(text, found.kind) if self._is_plain else None
+        return self._stand_in(text, found.kind) if self._is_plain and not is_exact else None
 
     def _find_stand_in(self, text: str, kind: str) -> Label | None:
         """The label of a plain list that stands for a word which the list does not have."""

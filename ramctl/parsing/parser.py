@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ramctl.inference.batches import chunks
 from ramctl.labels import LabelSystem, normalise
-from ramctl.parsing.captions import ParsedCaption
+from ramctl.parsing.captions import ParsedCaption, sentences
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.language import DEFAULT, Language, open_language
 from ramctl.records.workers import ordered_workers
@@ -62,16 +62,22 @@ class CaptionParser:
     def _parse_texts(self, texts: Iterable[str]) -> Iterator[ParsedCaption]:
         language, mapper = self._language, self._mapper
         cleaned = [language.clean(text) for text in texts]
-        at_once = [language.read_at_once(text) if mapper else None for text in cleaned]
+        if mapper is None:
+            yield from language.read(cleaned)
+            return
+        # Most paragraphs have an ambiguous word, most of their sentences have none.
+        parts = [sentences(text) for text in cleaned]
+        at_once = [[language.read_at_once(part) for part in own] for own in parts]
         # A tagger is fast on batches only: collect what it must read before anything is given out.
-        rest = language.read(
-            [text for text, done in zip(cleaned, at_once, strict=True) if done is None]
-        )
-        for text, done in zip(cleaned, at_once, strict=True):
-            parsed = done or next(rest)
-            if mapper is not None:
-                parsed = mapper.label_of_whole_text(text) or mapper.map(parsed)
-            yield parsed
+        rest = language.read([
+            part
+            for own, read in zip(parts, at_once, strict=True)
+            for part, done in zip(own, read, strict=True)
+            if done is None
+        ])  # fmt: skip
+        for text, read in zip(cleaned, at_once, strict=True):
+            whole = ParsedCaption.joined([done or next(rest) for done in read])
+            yield mapper.label_of_whole_text(text) or mapper.map(whole)
 
 
 def label_kinds(labels: LabelSystem) -> list[str]:

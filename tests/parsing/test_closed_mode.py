@@ -7,7 +7,7 @@ import pytest
 
 from ramctl.labels import Label, LabelSystem, normalise
 from ramctl.parsing import CaptionParser
-from ramctl.parsing.captions import Found, ParsedCaption
+from ramctl.parsing.captions import Found, ParsedCaption, sentences
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.english.readings import FrequentReadings
@@ -198,3 +198,20 @@ def test_the_list_of_the_authors_loses_no_mention(shared):
             lost += not any(label == tag or label.endswith(f" {tag}") for label in given)
     assert named > 1000
     assert lost <= 0.005 * named
+
+
+def test_paragraphs_are_read_sentence_by_sentence():
+    text = (
+        "A brown dog runs across the green grass of a park. It is at St. James Park. Behind the "
+        "dog stands a man in a red shirt, who saws a log. The dog has a ball."
+    )
+    assert " ".join(sentences(text)) == text and len(sentences(text)) == 2  # "St." ends none
+    labels = LabelSystem.from_tags(["ball", "dog", "log", "man", "park", "red", "grass"])
+    found = CaptionParser.closed(labels).tags(text)
+    assert found == ["dog", "grass", "park", "man", "red", "log", "ball"]
+    assert sentences("A dog.") == ["A dog."] and sentences("") == [""]
+
+
+def test_a_free_compound_is_no_synonym_of_another_label():
+    labels = LabelSystem.from_tags(["woman", "miss"])
+    assert CaptionParser.closed(labels).tags("a young woman guiding a horse") == ["woman"]
