@@ -1,7 +1,5 @@
 """What each number format changes of the authors' recorded probabilities and decisions."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -21,10 +19,6 @@ pytestmark = [pytest.mark.shared, pytest.mark.slow]
 # than seen (bf16: 0, 1 and 1 of 72, 72 and 10,287; int8: 1, 2 and 2), as processors round in
 # different orders.
 BOUNDS = {"fp32": (1e-5, 0), "fp16": (0.01, 1), "bf16": (0.06, 2), "int8": (0.1, 3)}
-# Where a processor multiplies fp16 by itself, oneDNN has it do so: 0.0103 in place of 0.0075.
-CPUINFO = Path("/proc/cpuinfo")
-if CPUINFO.exists() and "avx512_fp16" in CPUINFO.read_text("utf-8"):
-    BOUNDS["fp16"] = (0.015, 1)
 
 
 @pytest.mark.parametrize("architecture", FILES)
@@ -47,7 +41,10 @@ def test_probabilities_and_decisions_stay_near_the_authors(files, ramctl, archit
         else:
             runtime = Runtime(torch.device("cpu"), name)
             engine = TorchEngine.open(bundle, runtime, rows=rows, fold=True)
-        scores = engine.scores(photos)
+        # fp16 is a format of GPUs: here torch's own products stand for theirs, because oneDNN's
+        # differ from processor to processor (0.0075 without AVX-512 FP16, 0.0103 with it).
+        with torch.backends.mkldnn.flags(enabled=name != "fp16"):
+            scores = engine.scores(photos)
         changed = ((scores > io["class_threshold"].numpy()) != decided).sum()
         assert np.abs(scores - expected).max() < most_moved, name
         assert changed <= most_changed, name

@@ -238,6 +238,11 @@ def test_a_long_caption_of_anything_comes_to_an_end(parser, part):
     assert len(parser.tags((part * 50_000)[:50_000])) <= 2
 
 
+def test_a_credit_stands_behind_what_is_seen(parser):
+    assert parser.tags("Photo: Dog on a lawn") == ["dog", "lawn"]
+    assert parser.tags("A dog on a lawn. Photo: Martin Baker") == ["dog", "lawn"]
+
+
 def test_a_vague_word_that_a_label_system_asks_for_is_found():
     caption = "A black and white photo of a dog."
     assert CaptionParser.closed(LabelSystem.from_tags(["dog"])).tags(caption) == ["dog"]

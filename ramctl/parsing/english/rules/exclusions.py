@@ -12,10 +12,8 @@ from ramctl.parsing.english.rules.sentence import (
     Sentence,
     subject_of,
 )
-from ramctl.parsing.english.rules.table import Exclusion
+from ramctl.parsing.english.rules.table import Exclusion, Span
 from ramctl.parsing.rule_table import RuleTable
-
-Span = tuple[int, int] | None
 
 QUOTES_OPEN = frozenset({"``", "''"})
 QUOTES = frozenset({'"', "\u201c", "\u201d"})

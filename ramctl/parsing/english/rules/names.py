@@ -2,9 +2,8 @@
 
 from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
 from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Sentence
-from ramctl.parsing.english.rules.table import Exclusion
+from ramctl.parsing.english.rules.table import Exclusion, Span
 
-Span = tuple[int, int] | None
 # How many words a maker and a model have before the model's number.
 LONGEST_MODEL = 3
 AT_PLACE = word_set("at_place")

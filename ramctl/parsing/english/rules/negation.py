@@ -10,9 +10,7 @@ from ramctl.parsing.english.rules.sentence import (
     VERBS,
     Sentence,
 )
-from ramctl.parsing.english.rules.table import Exclusion
-
-Span = tuple[int, int] | None
+from ramctl.parsing.english.rules.table import Exclusion, Span
 
 NEGATORS = word_set("negators")
 FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "absent",
@@ -64,9 +62,9 @@ def _neither_does(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     verb = sentence.phrase_end(middle + 1)
     does = sentence.skip(verb, VERBS | {"RB", "MD"})
     is_doing = not lexicon.be.issuperset(sentence.words[verb:does])
-    return (
-        (verb, _clause_end(sentence, verb)) if sentence.word(middle) == "nor" and is_doing else None
-    )
+    if sentence.word(middle) != "nor" or not is_doing:
+        return None
+    return verb, _clause_end(sentence, verb)
 
 
 def _free_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:

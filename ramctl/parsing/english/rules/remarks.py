@@ -10,9 +10,7 @@ from ramctl.parsing.english.rules.sentence import (
     Sentence,
     subject_of,
 )
-from ramctl.parsing.english.rules.table import Exclusion
-
-Span = tuple[int, int] | None
+from ramctl.parsing.english.rules.table import Exclusion, Span
 
 FINITE = frozenset({"VBZ", "VBP", "VBD"})
 DOES = FINITE | {"VBG"}
@@ -115,8 +113,14 @@ def _ours(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _credit(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_by = sentence.words[i] in lexicon.credited and sentence.word(i + 1) in ("by", ":")
-    return (i, _names_end(sentence, i + 2)) if is_by and sentence.is_capital(i + 2) else None
+    if sentence.words[i] not in lexicon.credited or not sentence.is_capital(i + 2):
+        return None
+    end = _names_end(sentence, i + 2)
+    if sentence.word(i + 1) == "by":
+        return i, end
+    # Behind what is seen, at its end: "Photo: A dog" is no credit.
+    is_last = i > 0 and sentence.tag(end) in BOUNDARIES | {""}
+    return (i, end) if sentence.word(i + 1) == ":" and is_last else None
 
 
 def _names_end(sentence: Sentence, i: int) -> int:

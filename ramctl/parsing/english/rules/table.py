@@ -7,6 +7,8 @@ from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.english.rules.sentence import Findings, Sentence
 from ramctl.parsing.rule_table import Rule
 
+Span = tuple[int, int] | None  # from an index to the one after
+
 
 class Correction(Rule[Callable[[Sentence, int, Lexicon], str | None]]):
     """The word at an index has the tag that `pattern` returns."""
@@ -14,7 +16,7 @@ class Correction(Rule[Callable[[Sentence, int, Lexicon], str | None]]):
     layer = "correction"
 
 
-class Exclusion(Rule[Callable[[Sentence, int, Lexicon], tuple[int, int] | None]]):
+class Exclusion(Rule[Callable[[Sentence, int, Lexicon], Span]]):
     """The words of the span that `pattern` finds at an index give no tags."""
 
     layer = "exclusion"
