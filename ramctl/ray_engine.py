@@ -6,6 +6,7 @@ order, rejects, locks and resuming are those of one process. (Ray Data would tak
 shard apart and leave open what is complete.) All machines see the same files.
 """
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -276,9 +277,9 @@ def _cluster(address: str) -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise RunProblem("--ray needs the extra: pip install 'ramctl[ray]'") from error
-    own = {"include_dashboard": False} if address == "local" else {}
+    own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, logging_level="error", log_to_driver=False, **own)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError, Exception itself
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RunProblem(f"--ray {address}: {reason}") from error

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.resources import files
 from math import isfinite
@@ -20,6 +21,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, read_thresholds
 from ramctl.pretrained.hub import HUB, local_path
 from ramctl.records.files import full_disk, output_lock, sync_folder, sync_tree
+from ramctl.records.ownership import Mark, others_in, require_ours
 from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
@@ -37,6 +39,10 @@ INT8_GRAPH = "model.int8.onnx"
 INT8_THRESHOLDS = "thresholds.int8.txt"  # one number per line in id order, chosen for that graph
 CALIBRATION = "calibration.json"  # what scores are worth, where judged photos told it
 CARD = "README.md"
+_FILES = (
+    META, WEIGHTS, TOKENIZER, f"{TEXT_FOLDER}/*", GRAPH, INT8_GRAPH, INT8_THRESHOLDS, CALIBRATION,
+    CARD, LABELS,
+)  # fmt: skip
 PHOTOS, LABEL_QUERIES, LOGITS = "photos", "label_queries", "logits"  # a graph's inputs and output
 EMBEDDED = "mini"
 
@@ -253,15 +259,20 @@ class BundleWriter:
     """Collects a bundle's files in a hidden sibling of the target and renames that into place.
 
     As a context manager: write files below `path`, set `meta`, leave the block. An older bundle at
-    the target is deleted only when the new one is in place; after an error it stays. The target is
-    locked meanwhile: RunProblem when another run writes it.
+    the target is deleted only when the new one is in place; after an error it stays. Files in its
+    folder that are no part of it move to the new one. The target is locked meanwhile: RunProblem
+    when another run writes it; UsageProblem as of `require_bundle`.
     """
 
     def __init__(self, target: Path) -> None:
-        self.target = target
-        self.path = target.with_name(f".{target.name}.new")
+        require_bundle(target)
+        self.target = target.resolve()  # of a link, what it leads to
+        self.path = self._sibling("new")
         self.meta: JsonObject = {}
         self._lock = ExitStack()
+
+    def _sibling(self, what: str) -> Path:
+        return self.target.with_name(f".{self.target.name}.ramctl-{what}")
 
     def link_files(self, source: Bundle, *, without: Collection[str] = ()) -> None:
         """Take over a bundle's files, hard-linked where possible, and its `meta`."""
@@ -273,6 +284,8 @@ class BundleWriter:
     def __enter__(self) -> "BundleWriter":
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self._lock.enter_context(output_lock(self.target))
+        if not self.target.exists() and self._sibling("old").exists():
+            self._sibling("old").rename(self.target)  # a killed run had moved it aside
         shutil.rmtree(self.path, ignore_errors=True)  # of a killed run
         self.path.mkdir()
         return self
@@ -296,8 +309,10 @@ class BundleWriter:
         write_meta(self.path, self.meta)
         for file in self.path.rglob("*"):
             file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors makes private files
+        for file in _others_in(self.target):
+            _link(file, self.path / file.relative_to(self.target), follow=False)
         sync_tree(self.path)
-        aside = self.target.with_name(f".{self.target.name}.old")
+        aside = self._sibling("old")
         shutil.rmtree(aside, ignore_errors=True)
         if self.target.exists() and not _exchange(self.path, self.target):
             self.target.rename(aside)
@@ -321,12 +336,48 @@ def _exchange(one: Path, other: Path) -> bool:
     return swapped == 0
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: Path, target: Path, *, follow: bool = True) -> None:
+    """Have a file in a second place; of a link what it leads to, or with `follow` off the link."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source, target)
+        os.link(source.resolve() if follow else source, target, follow_symlinks=False)
     except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
+        shutil.copy2(source, target, follow_symlinks=follow)
+
+
+def _listed(folder: Path) -> JsonObject | None:
+    """The files that the bundle in a folder lists; None where there is no bundle."""
+    try:
+        meta = orjson.loads((folder / META).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    files = meta.get("files") if isinstance(meta, dict) and "format" in meta else None
+    is_one = isinstance(files, dict) and all(isinstance(facts, dict) for facts in files.values())
+    return files if is_one else None
+
+
+def _others_in(folder: Path) -> Iterator[Path]:
+    """The files in a bundle's folder that are no part of it."""
+    listed = _listed(folder)
+    return iter(()) if listed is None else others_in(folder, [META, *listed])
+
+
+def require_bundle(target: Path) -> None:
+    """UsageProblem where what is at `target` must not be replaced by a bundle.
+
+    It may be nothing, an empty folder or a bundle. Files that are no part of that must not have
+    the names of those that a bundle may have, and what it lists must be as it was written.
+    """
+    require_ours(target, Mark("a bundle", lambda folder: _listed(folder) is not None))
+    listed = _listed(target) or {}
+    for file in _others_in(target):
+        name = file.relative_to(target).as_posix()
+        if any(fnmatchcase(name, own) for own in _FILES):
+            raise UsageProblem(f"{file}: is no part of the bundle: move it away, or name another")
+    for name, facts in listed.items():
+        file = target / name
+        if file.is_file() and file_sha256(file) != facts.get("sha256"):
+            raise UsageProblem(f"{file}: was changed: move it away, or name another bundle")
 
 
 def write_meta(path: Path, meta: JsonObject) -> None:

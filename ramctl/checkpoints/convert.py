@@ -17,6 +17,7 @@ from ramctl.checkpoints.bundle import (
     Bundle,
     BundleWriter,
     file_sha256,
+    require_bundle,
 )
 from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.official import Architecture, convert_official, read_official
@@ -63,6 +64,7 @@ def convert_checkpoint(
     Tags keep their spelling, order and duplicates; `kinds_of` says their kinds. `command` is
     recorded in the bundle. Raises RunProblem that names the file and key that do not fit.
     """
+    require_bundle(out)
     labels = read_official_labels(checkpoint, kinds_of)
     tensors = read_official(checkpoint.weights)
     preset, model = convert_official(checkpoint.architecture, tensors, len(labels))
@@ -94,9 +96,10 @@ def convert_checkpoint(
 
 def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
     """The bundle with `model.onnx`, in place or at `out`; its files are linked, not copied."""
+    target = bundle.path if out is None else out
+    require_bundle(target)
     model = load_model(bundle, captioning=False)
     size = bundle.preprocess.size
-    target = bundle.path if out is None else out
     with BundleWriter(target) as writer:
         writer.link_files(bundle, without={GRAPH})
         graph = writer.path / GRAPH

@@ -1,8 +1,10 @@
 """The click classes behind every command: help in two sizes, configuration, typed options."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import partial
@@ -17,6 +19,8 @@ from ramctl.commands import COMMANDS
 from ramctl.commands.completion import names_offered
 from ramctl.config import environment_names, load_defaults, require_known_variables
 from ramctl.parts import require
+from ramctl.records.outputs import rejects_file
+from ramctl.records.ownership import require_own_outputs
 
 T = TypeVar("T")
 
@@ -50,13 +54,19 @@ _TYPES: dict[str, click.ParamType[Any] | Callable[[str], Any]] = {
 
 
 class Option(click.Option):
-    """One of click's options with two more facts."""
+    """One of click's options with three more facts."""
 
     def __init__(
-        self, *args: Any, common: bool = False, field: str | None = None, **attributes: Any
+        self,
+        *args: Any,
+        common: bool = False,
+        writes: bool = False,
+        field: str | None = None,
+        **attributes: Any,
     ) -> None:
         super().__init__(*args, **attributes)
         self.common = common  # `-h` shows it too
+        self.writes = writes  # it names a file that is replaced
         self.field = field  # that it fills in the command's dataclass; None: that of its name
 
     def get_help_extra(self, ctx: click.Context) -> Any:
@@ -219,8 +229,19 @@ class RamctlCommand(TwoHelps):
         fields = {one.name: one.field for one in self.all_options}
         return {fields.get(name) or name: value for name, value in parameters.items()}
 
+    def require_inputs_stay(self, parameters: Mapping[str, Any]) -> None:
+        """UsageError where an option names a file to write that another parameter names to read."""
+        written = {one.name or "": one.opts[-1] for one in self.all_options if one.writes}
+        for name, long_option in written.items():
+            if file := _files(parameters[name]):
+                values = (value for name, value in parameters.items() if name not in written)
+                if any(file & _files(value) for value in values):
+                    path = parameters[name]
+                    raise click.UsageError(f"{long_option} {path}: this run reads that file")
+
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command's `run` with its dataclass; the exit code."""
+        self.require_inputs_stay(ctx.params)
         if self.extra:
             require(self.extra, "this command")
         module_name, _, options_name = self.target.partition(":")
@@ -235,6 +256,8 @@ class RamctlCommand(TwoHelps):
             return run(module_name, self.name or "", options).exit_code
         if stream is not None and stream.output is not None and stream.output.is_dir():
             raise click.UsageError(f"-o {stream.output} is a folder")
+        if stream is not None:  # here, as `generate` and `clean` work before they open them
+            require_own_outputs(stream.output, rejects_file(stream.rejects), stream.stats)
         return module.run(options).exit_code
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -257,6 +280,17 @@ class RamctlCommand(TwoHelps):
         n_more = len(self.all_options) - len(shown)
         more = f"{n_more} more options, fields and exit codes: {ctx.command_path} --help"
         formatter.write(f"\n{more}\n")
+
+
+def _files(value: Any) -> set[tuple[int, int]]:
+    """What identifies the files that a parameter's value names, if it does."""
+    identities = set()
+    names = value if isinstance(value, tuple) else (value,)
+    for path in (Path(os.fsdecode(name)) for name in names if isinstance(name, str | bytes | Path)):
+        with suppress(OSError, ValueError):
+            if path.is_file():
+                identities.add((path.stat().st_dev, path.stat().st_ino))
+    return identities
 
 
 def _options_of_all() -> set[str]:

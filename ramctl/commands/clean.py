@@ -100,7 +100,12 @@ OPTIONS = {
     ],
     "output": [
         *options.stream,
-        common("--report FILE", "Write a page to judge removed and added tags.", field="page"),
+        common(
+            "--report FILE",
+            "Write a page to judge removed and added tags.",
+            field="page",
+            writes=True,
+        ),
     ],
     "stages": [
         common("--work DIR", "Keep regions and decisions; continue from them."),

@@ -100,18 +100,19 @@ OPTIONS = {
             default="json",
         ),
         option("--spreadsheet", "In csv and tsv: put ' before cells that would be formulas."),
-        common("-o, --output FILE", "Write FILE, not stdout."),
+        common("-o, --output FILE", "Write FILE, not stdout.", writes=True),
         common(
             "--report FILE",
             "Write a page with charts (.html), or a table of classes (.csv, .md, else TSV; -).",
             field="report_file",
+            writes=True,
         ),
         option(
             "--root DIR",
             "Folder of the photos that the page shows [default: that of the truth].",
             type=click.Path(file_okay=False, path_type=Path),
         ),
-        common("--calibrate FILE", "Write the thresholds of the best F1, as JSONL."),
+        common("--calibrate FILE", "Write the thresholds of the best F1, as JSONL.", writes=True),
         option(
             "--calibrate-for precision=P",
             "Write those at which this share of the tags is right.",

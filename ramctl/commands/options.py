@@ -52,15 +52,18 @@ model = common(
 )
 
 max_line = option("--max-line N", "Reject JSONL lines of more bytes.", default=64_000_000)
-rejects = common("--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", type=str)
+rejects = common(
+    "--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", type=str, writes=True
+)
 strict = option("--strict", "Fail at the first rejected input.")
-stats = option("--stats FILE", "Write counts, seconds and versions as JSON.")
+stats = option("--stats FILE", "Write counts, seconds and versions as JSON.", writes=True)
 max_time = option("--max-time TIME", "Stop cleanly after 90 (s), 15m, 2h; --resume continues.")
 stream = [
     common(
         "-o, --output FILE",
         "Write FILE, by way of FILE.part [default: stdout].",
         type=FILE_OR_FOLDER,  # a folder with --ray
+        writes=True,
     ),
     common("--resume", "Continue an earlier -o FILE."),
     option("--retry-rejects", "With --resume: try rejected inputs again, last."),

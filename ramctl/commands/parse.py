@@ -48,7 +48,11 @@ OPTIONS = {
             "Give only the labels of a file, bundle or word list.",
             type=options.FILE_OR_FOLDER,
         ),
-        common("--build-labels FILE", "Write a label system of all captions, and no records."),
+        common(
+            "--build-labels FILE",
+            "Write a label system of all captions, and no records.",
+            writes=True,
+        ),
         common("--review FILE", "With --build-labels: decisions; your edits win later."),
     ],
     "output": [

@@ -83,7 +83,7 @@ OPTIONS = {
         option(
             "--photos-at PLACE", "Folder or URL where fiftyone, label-studio, coco find photos."
         ),
-        option("--label-config FILE", "Write Label Studio's labelling configuration."),
+        option("--label-config FILE", "Write Label Studio's labelling configuration.", writes=True),
         option("--dense", "Add the scores of all labels."),
         option("--boxes", "Add the region of each thing (81 to 94 % right, mini)."),
         common("--caption", "Add a caption."),
@@ -93,7 +93,7 @@ OPTIONS = {
             "Word pieces of the caption at most [default: 30].",
             type=click.IntRange(1),
         ),
-        common("--gallery FILE", "Write an HTML page of the photos."),
+        common("--gallery FILE", "Write an HTML page of the photos.", writes=True),
         *options.stream,
     ],
     "sidecars": [
@@ -126,7 +126,7 @@ OPTIONS = {
         option("--txt-separator TEXT", "Between tags.", default=", ", field="separator", type=str),
         option("--txt-extension WORD", "Name it IMG.WORD.", default=".txt", field="extension"),
         option("--txt-underscores", "Write hot_dog.", field="underscores"),
-        option("--tag-counts FILE", "Write a table of how many photos have each tag."),
+        option("--tag-counts FILE", "Write a table of how many photos have each tag.", writes=True),
         option("--dry-run", "Only say which sidecars would change."),
     ],
     "run": [

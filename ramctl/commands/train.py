@@ -61,7 +61,7 @@ OUTPUT = [
     options.rejects,
     options.strict,
     options.stats,
-    option("--events FILE", "Write steps, validations and checkpoints as JSONL."),
+    option("--events FILE", "Write steps, validations and checkpoints as JSONL.", writes=True),
     option(
         "--tensorboard DIR",
         "Write the same as TensorBoard event files (extra [tensorboard]).",

@@ -42,6 +42,7 @@ from ramctl.data_engine.detect import RegionFinder, Scope, detect
 from ramctl.data_engine.detectors import CropEmbedder, PoolEmbedder, detector_facts, open_detector
 from ramctl.data_engine.evidence import Witnesses
 from ramctl.data_engine.region_store import (
+    WORK,
     RegionIndex,
     WorkFolder,
     cut_into_shards,
@@ -59,7 +60,6 @@ from ramctl.pages.review import review_page
 from ramctl.records.files import (
     output_lock,
     part_path,
-    remove_folder,
     replacing,
     require_distinct,
     work_path,
@@ -67,6 +67,7 @@ from ramctl.records.files import (
 from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.outputs import rejects_file
+from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import Item, JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.signals import StopRequest, TimeIsUp, deadline
@@ -156,6 +157,8 @@ def run(options: CleanOptions, baseline: Baseline | None = None) -> Report:
         output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats,
         report=options.page,
     )  # fmt: skip
+    require_ours(options.page, PAGE)
+    require_ours(options.work, WORK)
     with output_lock(*_written(options)):
         return _run(options, source, baseline)
 
@@ -219,7 +222,8 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
             assert options.stream.output is not None  # else there is none that is finished
             if recorded_fingerprint(options.stream.output).get("input") == hashes:
                 if options.work is None:
-                    remove_folder(folder.path)  # what is left of one that was being removed
+                    # what is left of one that was being removed
+                    WORK.remove(folder.path)
                 return cleaning.count_done(hashes, unspool(iter(spool)))
             source = unspool(iter(spool))
         try:
@@ -229,7 +233,7 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
             return cleaning.out_of_time("the same command with --resume continues")
         cleaning.apply(folder)
         if options.work is None and report.n_left == 0:
-            remove_folder(folder.path)
+            WORK.remove(folder.path)
     return report
 
 
@@ -246,8 +250,9 @@ def _work_folder(options: CleanOptions) -> Iterator[WorkFolder]:
     if work is None:
         assert stream.output is not None
         work = work_path(stream.output)
+        require_ours(work, WORK)
         if not stream.resume:
-            remove_folder(work)
+            WORK.remove(work)
     yield WorkFolder(work)
 
 

@@ -32,6 +32,7 @@ from ramctl.errors import RunProblem
 from ramctl.inference.batches import chunks
 from ramctl.records.files import naming, remove_folder, sync_folder, sync_tree, write_atomic
 from ramctl.records.jsonl import dumps, loads, stamp_of
+from ramctl.records.ownership import FolderMark, require_ours
 from ramctl.records.record import (
     BY_CAPTION,
     BY_TAG,
@@ -195,6 +196,22 @@ class Shard:
             yield from unspool(lines)
 
 
+WORK = FolderMark(
+    "a work folder of clean",
+    ".ramctl-clean",
+    (
+        ".ramctl-clean",
+        "detect.json*",
+        "complete.json*",
+        "cluster.json*",
+        "part-*.part.lock",
+        "shards/*",
+        "unfinished/*",
+        "clusters/*",
+    ),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class WorkFolder:
     """The folder of a run; several processes may fill it together."""
@@ -203,7 +220,8 @@ class WorkFolder:
 
     def start(self, settings: JsonObject) -> None:
         """Start, or continue what was started with the same settings; RunProblem with others."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        require_ours(self.path, WORK)
+        WORK.put_on(self.path)
         head = {"format": FORMAT, "shard_inputs": SHARD_INPUTS, **settings}
         path = self.path / "detect.json"
         if not path.exists():

@@ -35,6 +35,7 @@ from ramctl.labels import LabelSystem
 from ramctl.records.files import output_lock, require_distinct, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.outputs import records_to_stdout, rejects_file
+from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Rejects, Report
 
@@ -105,6 +106,8 @@ def run(options: EvalOptions) -> Report:
         output=options.output, report=report, calibrate=calibrate,
         rejects=rejects_file(options.rejects), stats=options.stats,
     )  # fmt: skip
+    if "html" in tables[1:]:
+        require_ours(report, PAGE)
     with output_lock(options.output, report, calibrate):
         return _run(options)
 

@@ -142,7 +142,8 @@ class _Thumbnails:
         if outside:
             with naming(self._folder):
                 self._folder.mkdir(exist_ok=True)
-                (self._folder / IGNORE_FILE).write_text("*\n")  # no photos for `tag -R`
+                if not (ignore := self._folder / IGNORE_FILE).exists():
+                    ignore.write_text("*\n")  # no photos for `tag -R`
 
     def place(self, photo: JsonObject, line: bytes) -> bytes:
         """The photo's line with its thumbnail where it belongs; one outside stays there."""
@@ -167,8 +168,8 @@ class _Thumbnails:
             for file in self._folder.iterdir():
                 if _FILE_NAME.fullmatch(file.name) and file.name not in self._used:
                     file.unlink()
-            if not self._used:
-                (self._folder / IGNORE_FILE).unlink(missing_ok=True)
+            if {file.name for file in self._folder.iterdir()} == {IGNORE_FILE}:
+                (self._folder / IGNORE_FILE).unlink()
                 self._folder.rmdir()
 
 

@@ -138,7 +138,7 @@ def sync_tree(path: Path) -> None:
 
 def remove_folder(path: Path) -> None:
     """Delete a folder so that no crash leaves half of it under its name."""
-    gone = path.with_name(f".{path.name}.gone")
+    gone = path.with_name(f".{path.name}.ramctl-gone")
     shutil.rmtree(gone, ignore_errors=True)
     if path.exists():
         path.rename(gone)

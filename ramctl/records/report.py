@@ -16,6 +16,7 @@ from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP, RamctlError
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import Sink, open_rejects, rejects_file
+from ramctl.records.ownership import REJECTS, require_ours
 from ramctl.records.record import JsonObject, Reject
 
 NAMED_REJECTS = 20
@@ -203,6 +204,7 @@ class Rejects:
         self._report = report
         self._strict = strict
         self._lock = ExitStack()
+        require_ours(rejects_file(name), REJECTS)
 
     def add(self, reject: Reject) -> None:
         """Count and write a reject; RunProblem with `strict`."""

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
-from ramctl.records.files import is_device, output_lock, require_distinct, state_path
+from ramctl.records.files import is_device, output_lock, state_path
 from ramctl.records.jsonl import dumps, loads, stamp_of
 from ramctl.records.outputs import (
     PartFile,
@@ -27,6 +27,7 @@ from ramctl.records.outputs import (
     rejects_file,
     unfinished_bytes,
 )
+from ramctl.records.ownership import require_own_outputs
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Report
 from ramctl.records.shards import ALL, Shard
@@ -153,7 +154,7 @@ def run_stream(
     """
     with ExitStack() as stack:
         rejects = rejects_file(options.rejects)
-        require_distinct(output=options.output, rejects=rejects, stats=options.stats)
+        require_own_outputs(options.output, rejects, options.stats)
         stack.enter_context(output_lock(options.output, rejects, say=report.say))
         stop = stack.enter_context(StopRequest(deadline(options.max_time)))
         by_stamp = collection is not None and collection.by_content
@@ -185,9 +186,8 @@ def run_stream(
 
 def _is_bar_shown(options: StreamOptions) -> bool | None:
     """As asked for; not between records that are written to the same screen."""
-    if options.progress is None and options.output is None and sys.stdout and sys.stdout.isatty():
-        return False
-    return options.progress
+    is_on_screen = options.output is None and sys.stdout and sys.stdout.isatty()
+    return False if options.progress is None and is_on_screen else options.progress
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from ramctl.records.inputs import RootCheck, named_or_stdin, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, dumps
 from ramctl.records.locks import locked
 from ramctl.records.outputs import rejects_file
+from ramctl.records.ownership import LOCK, PAGE, require_ours
 from ramctl.records.record import Item, Unread
 from ramctl.records.report import Report
 from ramctl.records.shards import countable, shard_of
@@ -126,6 +127,8 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
         gallery=options.gallery, lock=options.lock, label_config=options.label_config,
         tag_counts=options.tag_counts,
     )  # fmt: skip
+    require_ours(options.gallery, PAGE)
+    require_ours(options.lock, LOCK)
     report = Report("tag", quiet=options.quiet, unit="images")
     named = named_or_stdin(options.inputs, "photos")
     if options.prune:

@@ -10,9 +10,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ramctl.checkpoints.bundle import META, TOKENIZER, Bundle, file_sha256
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LABELS
 from ramctl.records.files import remove_folder
+from ramctl.records.ownership import FolderMark
 from ramctl.records.remote import delete, download, exists, names_at, upload
 from ramctl.training.checkpoint import DAMAGED, KEPT, PATTERN, is_intact, list_checkpoints
 
@@ -21,9 +22,21 @@ PLAN = "run.json"
 RECORDS_HASH = "records.sha256"
 CHECKPOINTS = "checkpoints"
 BEST = "best"
-
-RUN_FILES = (LABELS, TOKENIZER, RECORDS_HASH, PLAN)  # the plan last: with it there is a run
+FEATURES = "features"
 BEST_PATTERN = "best-*-*.tar"  # step and hash
+
+RUN = FolderMark(
+    "the folder of a training run",
+    ".ramctl-train",
+    (
+        ".ramctl-train", f"*{PLAN}*", f"{RECORDS_HASH}*", f"{LABELS}*", f"{TOKENIZER}*",
+        "wandb.id*", "records*.jsonl*", "*.index*", "*.f16", f"{BEST}.*", f"{BEST}/*",
+        f".{BEST}.*", BEST_PATTERN, f"{CHECKPOINTS}/step-*", "val/*", f"{FEATURES}/*",
+    ),
+)  # fmt: skip
+RUN_FILES = (RUN.file, LABELS, TOKENIZER, RECORDS_HASH, PLAN)  # the plan last: then it is a run
+_STORED = (*RUN_FILES, PATTERN, BEST_PATTERN)
+_PARTS = tuple(f"{name}.part" for name in _STORED)
 Say = Callable[[str], None]
 
 
@@ -33,6 +46,12 @@ class CheckpointStore:
     def __init__(self, url: str, work: Path) -> None:
         self.url, self.work = url.rstrip("/"), work
         self._stored: dict[str, bytes] = {}  # content of small files, by name
+
+    def require_ours(self) -> None:
+        """UsageProblem where something is stored here that no run has put there."""
+        names = names_at(self.url)
+        if names and RUN.file not in names:
+            raise UsageProblem(f"{self.url}: is not {RUN.kind}: name another place")
 
     def has_run(self) -> bool:
         """Whether a run is stored here."""
@@ -59,7 +78,7 @@ class CheckpointStore:
         # Before the checkpoint, which must not be newer than the best model.
         self._store_best()
         upload(checkpoint, self._at(checkpoint.name))
-        for pattern, kept in ((PATTERN, KEPT), (BEST_PATTERN, 1), ("*.part", 0)):
+        for pattern, kept in ((PATTERN, KEPT), (BEST_PATTERN, 1), *((part, 0) for part in _PARTS)):
             names = self._names(pattern)
             for name in names[: len(names) - kept]:
                 delete(self._at(name))
@@ -120,7 +139,7 @@ class CheckpointStore:
 
     def remove(self) -> None:
         """Delete the run that is stored here."""
-        for pattern in (PLAN, *RUN_FILES, PATTERN, BEST_PATTERN, "*.part"):
+        for pattern in (PLAN, *_PARTS, *reversed(_STORED)):  # the mark last
             for name in self._names(pattern):
                 delete(self._at(name))
 

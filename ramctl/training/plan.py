@@ -20,10 +20,18 @@ from ramctl.model.config import (
     preset_from_table,
     preset_to_table,
 )
-from ramctl.records.files import remove_folder, work_path, write_atomic
+from ramctl.records.files import work_path, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
+from ramctl.records.ownership import require_ours
 from ramctl.records.report import Report
-from ramctl.training.checkpoint_store import BEST, CHECKPOINTS, PLAN, CheckpointStore
+from ramctl.training.checkpoint_store import (
+    BEST,
+    CHECKPOINTS,
+    FEATURES,
+    PLAN,
+    RUN,
+    CheckpointStore,
+)
 from ramctl.training.data.record_file import Source, spool
 from ramctl.training.distributed import is_torchrun
 from ramctl.training.encoder_weights import with_encoder
@@ -103,11 +111,11 @@ class WorkFolder:
         self.plan_file = self.path / PLAN
         self.checkpoints = self.path / CHECKPOINTS
         self.best = self.path / BEST  # the bundle of the best validation so far
-        self.features = self.path / "features"  # unless `--cache` names a folder
+        self.features = self.path / FEATURES  # unless `--cache` names a folder
 
     def is_finished(self) -> bool:
         """Whether the bundle is written and nothing is left to do."""
-        return not self.path.exists() and (self.out / META).is_file()
+        return not RUN.is_on(self.path) and (self.out / META).is_file()
 
     def has_progress(self) -> bool:
         """Whether the folder holds something that took long to compute."""
@@ -135,9 +143,13 @@ class WorkFolder:
             write_atomic(kept, secrets.token_hex(4).encode("ascii"))
         return kept.read_text("ascii")
 
+    def make(self) -> None:
+        """Make the folder, with its mark."""
+        RUN.put_on(self.path)
+
     def remove(self) -> None:
-        """Delete the folder."""
-        remove_folder(self.path)
+        """Delete the folder, but for files that no run has made."""
+        RUN.remove(self.path)
 
 
 def _plan_of(content: bytes) -> Plan:
@@ -158,6 +170,9 @@ def open_plan(
     UsageProblem when an unfinished run is in the way, or is a different one.
     """
     command = shlex.join(["ramctl", *options.argv])
+    require_ours(work.path, RUN)
+    if store is not None:
+        store.require_ours()
     if options.restart:
         if work.path.exists():
             work.remove()
@@ -175,7 +190,7 @@ def open_plan(
         if options.resume and stored is None:
             where = f" or {store.url}" if store is not None else ""
             report.say(f"nothing to resume in {work.path}{where}: a new run")
-        work.path.mkdir(parents=True)
+        work.make()
         try:
             plan = _stored_plan(options, work, stored) if stored else None
             work.write_plan(plan or _new_plan(options, work, command))

@@ -16,6 +16,7 @@ from ramctl.checkpoints.bundle import (
     WEIGHTS,
     Bundle,
     BundleWriter,
+    require_bundle,
     write_meta,
 )
 from ramctl.checkpoints.int8 import export_int8_graph
@@ -57,6 +58,8 @@ def add_int8_graph(
     With `validation`, records with `tags`, thresholds are picked for this graph and the bundle
     names the default number format; without it both stay. Raises RunProblem.
     """
+    target = bundle.path if out is None else out
+    require_bundle(target)
     preprocess = Preprocess(bundle.preset.preprocess)
     size = preprocess.config.size
     inputs = PhotoInputs([calibration], root, recursive=True, stage="convert")
@@ -71,7 +74,6 @@ def add_int8_graph(
     if not photos:
         raise RunProblem(f"{calibration}: none of its photos can be read")
     model = load_model(bundle, captioning=False)
-    target = bundle.path if out is None else out
     verdict = None
     with BundleWriter(target) as writer:
         writer.link_files(bundle, without={INT8_GRAPH, INT8_THRESHOLDS})

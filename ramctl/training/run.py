@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import torch
 
-from ramctl.checkpoints.bundle import META, Bundle, BundleWriter
+from ramctl.checkpoints.bundle import META, Bundle, BundleWriter, require_bundle
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, UsageProblem
 from ramctl.model.config import preset_to_table
@@ -58,6 +59,9 @@ def run(options: TrainOptions) -> Report:
             "--shard-model spreads a model over the processes of a run: start several by torchrun, "
             "without --dry-run"
         )
+    for path in (options.out, *options.out.parent.glob(f"{escape(options.out.name)}-epoch-*")):
+        if path == options.out or "epochs" in options.keep:
+            require_bundle(path)
     report = Report(options.command, quiet=options.quiet, unit="photos")
     if options.dry_run:
         sys.stdout.write(dumps(dry_run(options, report)).decode())

@@ -114,11 +114,10 @@ def spool(name: str, folder: Path) -> Path | None:
     """A plain copy in `folder` of what cannot be read twice or by offset; None for a file."""
     if is_read_by_offset(name):
         return None
-    target = folder / ("records.jsonl" if name == STDIN else Path(name).stem)
-    number = 1
+    target, number = folder / "records.jsonl", 1
     while target.exists():
         number += 1
-        target = target.with_name(f"{target.stem}-{number}.jsonl")
+        target = folder / f"records-{number}.jsonl"
     copy_records(name, target)
     return target
 

@@ -1,0 +1,131 @@
+"""What may be replaced or removed: only what can be told to be ramctl's own work.
+
+Each kind of output has a mark by which it is known. What else stands in its place is somebody's:
+the run is refused before it has done anything.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import orjson
+
+from ramctl.errors import UsageProblem
+from ramctl.records.files import (
+    is_device,
+    naming,
+    part_path,
+    remove_folder,
+    require_distinct,
+    state_path,
+)
+
+_GENERATOR = b'<meta name="generator" content="ramctl">'  # in the head of each page
+_HEAD_BYTES = 2048
+_LOCK_NAME = re.compile(rb"(\d+ .*\n)?")  # see `locks`
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How outputs of one kind are recognised."""
+
+    kind: str  # for messages
+    is_on: Callable[[Path], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class FolderMark:
+    """An empty file, the first in each folder of a kind that ramctl makes and removes again.
+
+    `made` are patterns of the paths that ramctl makes in it: other files stay.
+    """
+
+    kind: str
+    file: str
+    made: tuple[str, ...]
+
+    def is_on(self, folder: Path) -> bool:
+        return (folder / self.file).is_file()
+
+    def put_on(self, folder: Path) -> None:
+        """Make the folder where it is not there, and mark it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / self.file).touch()
+
+    def remove(self, folder: Path) -> None:
+        """Delete a folder; where it holds files that ramctl has not made, all but these."""
+        others = set(others_in(folder, self.made))
+        if not others:
+            remove_folder(folder)
+            return
+        (folder / self.file).unlink(missing_ok=True)  # first: what is left is no whole folder
+        for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before it
+            with suppress(OSError):  # a folder that holds others
+                if path not in others:
+                    path.rmdir() if path.is_dir() else path.unlink()
+
+
+def require_ours(path: Path | None, mark: Mark | FolderMark) -> None:
+    """UsageProblem where something stands at a path that is neither empty nor has the mark.
+
+    None, a pipe or a device is nothing that could be replaced.
+    """
+    if path is None or not path.exists() or is_device(path):
+        return
+    with naming(path):
+        if path.is_dir():
+            # Processes that share a folder lock their parts of it before it is marked.
+            is_empty = all(file.name.endswith(".part.lock") for file in path.iterdir())
+        else:
+            is_empty = path.stat().st_size == 0
+        if not is_empty and not mark.is_on(path):
+            raise UsageProblem(f"{path}: is not {mark.kind}: move it away, or name another place")
+
+
+def require_own_outputs(output: Path | None, rejects: Path | None, stats: Path | None) -> None:
+    """As `require_ours`, of a file of records with its part and state, and of the rejects.
+
+    UsageProblem too where two of the three are one file.
+    """
+    require_distinct(output=output, rejects=rejects, stats=stats)
+    require_ours(rejects, REJECTS)
+    if output is not None:
+        state = state_path(output)
+        kind = f"an output of ramctl's (those have {state.name} beside them)"
+        for path in (output, part_path(output), state):
+            require_ours(path, Mark(kind, lambda _: _is_object(state, "command", "fingerprint")))
+
+
+def others_in(folder: Path, made: Sequence[str]) -> Iterator[Path]:
+    """The files and links below a folder that none of the patterns `made` fits."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        patterns = [p for p in made if "/" in p or "/" not in name]  # `*` stands for a / too
+        is_file = path.is_symlink() or not path.is_dir()
+        if is_file and not any(fnmatchcase(name, pattern) for pattern in patterns):
+            yield path
+
+
+def _is_object(path: Path, *keys: str) -> bool:
+    """Whether the first line of a file is a JSON object with these keys."""
+    try:
+        with path.open("rb") as stream:
+            content = orjson.loads(stream.readline())
+    except (OSError, orjson.JSONDecodeError):
+        return False
+    return isinstance(content, dict) and set(keys) <= content.keys()
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(_HEAD_BYTES)
+
+
+LOCK = Mark("a lock file", lambda path: _LOCK_NAME.fullmatch(_head(path)) is not None)
+PAGE = Mark("a page of ramctl's", lambda path: _GENERATOR in _head(path))
+REJECTS = Mark(
+    "a file of rejects", lambda path: _is_object(path, "source", "stage", "code", "message")
+)
