@@ -218,14 +218,14 @@ def test_max_time_stops_after_a_batch_and_says_how_many_are_left(tmp_path):
 
 
 def test_an_existing_output_is_replaced_only_when_the_new_one_is_complete(tmp_path):
-    (tmp_path / "out.jsonl").write_bytes(b"old\n")
+    run([b'{"old":1}'], tmp_path)
 
     def crash(record):
         raise OSError("power cut")
 
     with pytest.raises(OSError, match="power cut"):
         run([b'{"a":1}'], tmp_path, stage=crash)
-    assert (tmp_path / "out.jsonl").read_bytes() == b"old\n"
+    assert rows(tmp_path / "out.jsonl") == [{"old": 1, "seen": True}]
 
 
 def test_stats_hold_counts_and_reject_codes(tmp_path):
