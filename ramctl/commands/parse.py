@@ -4,7 +4,6 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.base import common, option
-from ramctl.parsing.language import PACKS
 from ramctl.readers.detect import FORMATS
 
 TARGET = "ramctl.parsing.run:ParseOptions"
@@ -33,12 +32,6 @@ OPTIONS = {
             f"{', '.join(FORMATS)} [default: recognised].",
             field="source_format",
             type=click.Choice(FORMATS),
-        ),
-        option(
-            "--lang CODE",
-            f"The captions' language: {', '.join(PACKS)}.",
-            default="en",
-            type=click.Choice(list(PACKS)),
         ),
         common("--group", "Join the captions of each image."),
     ],

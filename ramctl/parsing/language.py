@@ -7,15 +7,13 @@ from typing import Protocol
 from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import ParsedCaption
 
-# The packages of the languages by their codes; each has a function `open_pack`.
-PACKS = {"en": "ramctl.parsing.english", "de": "ramctl.parsing.german"}
-DEFAULT = "en"
-
 
 class Vocabulary(Protocol):
     """What closed mode asks about single words."""
 
-    plain_words: Mapping[str, str]  # the plainer word for a label list that has only that
+    @property
+    def plain_words(self) -> Mapping[str, str]:
+        """The plainer word for a label list that has only that."""
 
     def noun(self, word: str) -> str:
         """The singular of a noun; the word itself where nothing better is known."""
@@ -56,7 +54,7 @@ class Language(Protocol):
         """The language as the labels need it: with words that open mode finds too vague."""
 
 
-def open_language(code: str) -> Language:
-    """The pack of a language, opened once per process; RunProblem where something is missing."""
-    pack: Language = import_module(PACKS[code]).open_pack()
+def open_language() -> Language:
+    """The pack of English, opened once per process; RunProblem where something is missing."""
+    pack: Language = import_module("ramctl.parsing.english").open_pack()
     return pack

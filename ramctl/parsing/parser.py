@@ -13,7 +13,7 @@ from ramctl.inference.batches import chunks
 from ramctl.labels import LabelSystem, normalise
 from ramctl.parsing.captions import ParsedCaption, sentences
 from ramctl.parsing.closed_mode import LabelMapper
-from ramctl.parsing.language import DEFAULT, Language, open_language
+from ramctl.parsing.language import Language, open_language
 from ramctl.records.workers import ordered_workers
 
 T = TypeVar("T")
@@ -32,17 +32,17 @@ class CaptionParser:
         self._known: OrderedDict[str, ParsedCaption] = OrderedDict()
 
     @classmethod
-    def open(cls, language: str = DEFAULT) -> "CaptionParser":
+    def open(cls) -> "CaptionParser":
         """A parser whose tags may be any words: open mode."""
-        return cls(open_language(language))
+        return cls(open_language())
 
     @classmethod
-    def closed(cls, labels: LabelSystem, language: str = DEFAULT) -> "CaptionParser":
+    def closed(cls, labels: LabelSystem) -> "CaptionParser":
         """A parser whose tags are the labels of a system: closed mode.
 
         A plain word list may ask for nouns that are too vague for open mode ("photo").
         """
-        pack = open_language(language).for_labels(labels)
+        pack = open_language().for_labels(labels)
         return cls(pack, LabelMapper(labels, pack.vocabulary))
 
     def tags(self, caption: str) -> list[str]:
@@ -82,19 +82,17 @@ class CaptionParser:
 
 def label_kinds(labels: LabelSystem) -> list[str]:
     """The kinds that closed mode gives the labels of a plain word list."""
-    vocabulary = open_language(DEFAULT).for_labels(labels).vocabulary
+    vocabulary = open_language().for_labels(labels).vocabulary
     return [vocabulary.kind(normalise(label.tag)) for label in labels]
 
 
-def _open_parser(labels: LabelSystem | None, language: str) -> CaptionParser:
+def _open_parser(labels: LabelSystem | None) -> CaptionParser:
     """The parser of the closed mode for `labels`, of the open mode without.
 
     The garbage collector leaves alone what the process holds by then, lexicon and model: scanning
     it took a fifth of a second each time, half of the closed mode's time on short streams.
     """
-    parser = (
-        CaptionParser.open(language) if labels is None else CaptionParser.closed(labels, language)
-    )
+    parser = CaptionParser.open() if labels is None else CaptionParser.closed(labels)
     gc.freeze()
     return parser
 
@@ -104,7 +102,7 @@ _worker_parser: CaptionParser | None = None
 
 @contextmanager
 def parsed_batches(
-    labels: LabelSystem | None, jobs: int, language: str = DEFAULT
+    labels: LabelSystem | None, jobs: int
 ) -> Iterator[Callable[[Iterator[tuple[T, list[str]]]], Iterator[tuple[T, list[ParsedCaption]]]]]:
     """A function from (anything, captions) pairs to (anything, parsed captions), in order.
 
@@ -112,16 +110,16 @@ def parsed_batches(
     RunProblem when a job's process dies.
     """
     if jobs == 1:
-        parser = _open_parser(labels, language)
+        parser = _open_parser(labels)
         yield lambda pairs: ((what, list(parser.parse(captions))) for what, captions in pairs)
         return
-    with ordered_workers(jobs, _start_worker, labels, language) as run:
+    with ordered_workers(jobs, _start_worker, labels) as run:
         yield lambda pairs: run(_parse_in_worker, pairs)
 
 
-def _start_worker(labels: LabelSystem | None, language: str) -> None:
+def _start_worker(labels: LabelSystem | None) -> None:
     global _worker_parser
-    _worker_parser = _open_parser(labels, language)
+    _worker_parser = _open_parser(labels)
 
 
 def _parse_in_worker(captions: list[str]) -> list[ParsedCaption]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
-from ramctl.parsing.language import DEFAULT
 from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
 from ramctl.readers.detect import recognise, unread_any
 from ramctl.readers.grouping import group_by_image
@@ -31,7 +30,6 @@ class ParseOptions:
     max_line: int = MAX_LINE  # bytes of a JSONL line
     source_format: str | None = None  # None: recognised
     group: bool = False
-    lang: str = DEFAULT
     labels: Path | None = None
     build_labels: Path | None = None
     review: Path | None = None
@@ -74,16 +72,12 @@ def run(options: ParseOptions) -> Report:
         report.finish(options.stream.stats)
         return report
     to_ram = options.target_format == "ram"
-    stage = ParseStage(
-        labels, options.workers, options.keep_tags, options.explain, to_ram, options.lang
-    )
+    stage = ParseStage(labels, options.workers, options.keep_tags, options.explain, to_ram)
     report.extra = stage.stats
     form: dict[str, Any] = {}
     if to_ram and labels is not None:
         form = {"encode": ram_encoder(labels), "header": b"[\n", "footer": lambda: (b"\n]\n",)}
     fingerprint = ({"labels": labels.sha256} if labels else {}) | shard
-    if options.lang != DEFAULT:
-        fingerprint |= {"lang": options.lang}
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, **form)
 
 
@@ -111,8 +105,6 @@ def _check(options: ParseOptions) -> None:
         raise UsageProblem(
             "--build-labels builds a label system, --labels uses one: give one of them"
         )
-    if options.build_labels and options.lang != DEFAULT:
-        raise UsageProblem("--build-labels needs WordNet, which is English: leave out --lang")
     stream = options.stream
     if not stream.shard.is_all:
         needs_all = {

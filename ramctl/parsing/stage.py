@@ -12,7 +12,7 @@ from ramctl.inference.batches import map_good
 from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import ParsedCaption
 from ramctl.parsing.closed_mode import LabelMapper
-from ramctl.parsing.language import DEFAULT, Vocabulary, open_language
+from ramctl.parsing.language import Vocabulary, open_language
 from ramctl.parsing.parser import parsed_batches
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import (
@@ -46,7 +46,6 @@ class ParseStage:
     keep_tags: bool = False
     explain: bool = False
     needs_image: bool = False
-    language: str = DEFAULT
     stats: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,7 +53,7 @@ class ParseStage:
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """One list of outcomes a batch, in order."""
-        with parsed_batches(self.labels, self.jobs, self.language) as parse:
+        with parsed_batches(self.labels, self.jobs) as parse:
             for work, parsed in parse(self._split(batch) for batch in batches):
                 yield map_good(work, partial(self._outcomes, iter(parsed)))
         self.stats.update(self._counts.to_json())
@@ -105,7 +104,7 @@ class ParseStage:
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return open_language(self.language).vocabulary
+        return open_language().vocabulary
 
     @cached_property
     def _mapper(self) -> LabelMapper:
