@@ -123,12 +123,6 @@ OPTIONS = {
         options.stats,
     ],
     "run": [
-        option(
-            "-j, --jobs N",
-            "Read files of JSON lines by N processes; the output stays the same.",
-            default=1,
-            field="workers",
-        ),
         options.quiet,
         options.verbose,
     ],

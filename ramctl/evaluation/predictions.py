@@ -21,6 +21,7 @@ from ramctl.evaluation.reading import Intake, PhotoList
 from ramctl.evaluation.score_store import ScoreStore, take_rows
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
+from ramctl.readers.predictions import read_predictions
 from ramctl.records.record import Item, JsonObject, json_type, string_list
 
 # Tags that a threshold or a top-k cut off have score 0 here; a sigmoid is almost never exactly 0.
@@ -193,12 +194,6 @@ class Rows:
     decided: list[NDArray[np.uint8]] = field(default_factory=list)
     has_tags: bytearray = field(default_factory=bytearray)
 
-    def extend(self, others: "Rows") -> None:
-        """Add the rows of more photos."""
-        self.scores.extend(others.scores)
-        self.decided += others.decided
-        self.has_tags += others.has_tags
-
 
 class PredictionTable:
     """The photos of a prediction file with a score and a decision for each class."""
@@ -314,3 +309,22 @@ class PredictionTable:
         none, matched = self.score_of_none, self.reader.matched
         n_none = sum(int((scores[part] == none)[:, matched].sum()) for part in row_blocks(scores))
         return bool(n_none > _MAX_ZERO_SHARE * len(scores) * matched.sum())
+
+
+def read_table(
+    name: str,
+    classes: Classes,
+    cut: Cut,
+    intake: Intake,
+    *,
+    n_expected: int = 0,
+    form: str | None = None,
+) -> PredictionTable:
+    """The predictions of a file or, for `-`, of standard input, of about so many photos.
+
+    `form` is one of `ramctl.readers.predictions`; None: it is recognised.
+    """
+    table = PredictionTable(ScoreReader(classes, cut), n_expected)
+    table.take(read_predictions(name, intake.stage, form, classes.lists), intake)
+    table.photos.close()
+    return table

@@ -87,19 +87,6 @@ class PhotoList(list[Photo]):
         self._lines[path] = record.line
         self.append(photo)
 
-    def add_all(self, others: "PhotoList") -> bool:
-        """Add others' photos; False, and none is added, where one is there already."""
-        added = others._lines
-        if not self._lines.keys().isdisjoint(added):
-            return False
-        self._lines |= added
-        self.extend(others)
-        return True
-
-    def __reduce__(self) -> tuple[Callable[..., "PhotoList"], tuple[object, ...]]:
-        # Thrice as fast as photo by photo.
-        return _photo_list, ([(photo.name, photo.base) for photo in self], self._lines)
-
     def close(self) -> None:
         """Forget what tells whether a photo is there already; none can be added any more."""
         self._lines.clear()
@@ -108,13 +95,6 @@ class PhotoList(list[Photo]):
         if photo.base is not self._base:
             self._base, self._folder = photo.base, photo.folder()
         return photo.located(self._folder)
-
-
-def _photo_list(photos: list[tuple[str, Path]], lines: dict[str, int | None]) -> PhotoList:
-    found = PhotoList()
-    found.extend(Photo(name, base) for name, base in photos)
-    found._lines = lines
-    return found
 
 
 class Statement(NamedTuple):

@@ -25,8 +25,7 @@ from ramctl.evaluation.output import (
     report_format,
     write_rows,
 )
-from ramctl.evaluation.parts import read_table
-from ramctl.evaluation.predictions import PredictionTable
+from ramctl.evaluation.predictions import PredictionTable, read_table
 from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.report import write_report
 from ramctl.evaluation.systems import compare_systems, intervals
@@ -71,7 +70,6 @@ class EvalOptions:
     ci: bool = False
     resamples: int = 1000
     seed: int = 0
-    workers: int = 1
     stats: Path | None = None
     quiet: bool = False
 
@@ -157,7 +155,7 @@ def _run(options: EvalOptions) -> Report:
         tables = [
             read_table(
                 name, classes, cut, intake,
-                n_expected=len(truth.photos), form=options.source_format, jobs=options.workers,
+                n_expected=len(truth.photos), form=options.source_format,
             )
             for name in names
         ]  # fmt: skip

@@ -40,20 +40,6 @@ class ScoreStore:
         if block.size:
             self._note_range(block)
 
-    def extend(self, other: "ScoreStore") -> None:
-        """Add the scores of another store."""
-        if not self._n:
-            self._is_decimal = other._is_decimal
-            self._values = self._values.astype(other._values.dtype, copy=False)
-        if (self._values.dtype, self._is_decimal) == (other._values.dtype, other._is_decimal):
-            self._put(other._values[: other._n])
-            self._has_gaps |= other._has_gaps
-            self.lowest = min(self.lowest, other.lowest)
-            self.highest = max(self.highest, other.highest)
-            return
-        for start in range(0, other._n, _ROWS_AT_ONCE):
-            self.append(other.doubles(slice(start, min(start + _ROWS_AT_ONCE, other._n))))
-
     def close(self) -> None:
         """Give back the memory of photos that did not come; none can be added any more."""
         self._values = self._values[: self._n]

@@ -121,21 +121,13 @@ def unread_records(
     base: Path,
     stage: str,
     max_line: int = MAX_LINE,
-    *,
-    first: int = 1,
-    stop: int | None = None,
 ) -> Iterator[partial[Item]]:
-    """As `read_records`, with lines that are not parsed yet.
-
-    Of a part of a file: its first line has the number `first`, and it ends at the offset `stop`.
-    """
-    for number, line in enumerate(bounded_lines(stream, max_line), first):
+    """As `read_records`, with lines that are not parsed yet."""
+    for number, line in enumerate(bounded_lines(stream, max_line), 1):
         if number == 1:
             line = line.removeprefix(BOM_UTF8)
         if line.strip():
             yield partial(parse_line, line, source, number, base, stage, max_line)
-        if stop is not None and stream.tell() >= stop:
-            return
 
 
 def parse_line(

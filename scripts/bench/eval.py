@@ -6,7 +6,7 @@
 For each number of photos and classes: average precision against scikit-learn's
 `average_precision_score` a class (on at most 100 of them), dense JSONL against orjson and a bare
 loop into single precision, and the peak memory of the command beyond that of one which reads two
-photos; and what a second job brings, on idle cores. Core-seconds of one thread, the best of the
+photos. Core-seconds of one thread, the best of the
 rounds, the ways taken in turn. Exit code 1 where a figure falls behind what is promised.
 """
 
@@ -29,8 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from ramctl.evaluation.classes import Classes  # noqa: E402
 from ramctl.evaluation.metrics import plain_average_precisions  # noqa: E402
-from ramctl.evaluation.parts import read_table  # noqa: E402
-from ramctl.evaluation.predictions import PredictionTable  # noqa: E402
+from ramctl.evaluation.predictions import PredictionTable, read_table  # noqa: E402
 from ramctl.evaluation.reading import Intake  # noqa: E402
 from ramctl.evaluation.thresholds import Cut  # noqa: E402
 from ramctl.labels import LabelSystem  # noqa: E402
@@ -42,22 +41,19 @@ LEAST_MB_S = 100.0  # of dense JSONL
 MOST_MEMORY = 1.5  # times the scores in single precision
 TAGS_A_PHOTO = 1.2  # as Open Images' common-214 has
 SKLEARN_CLASSES = 100
-JOBS = 2
-LEAST_OF_JOBS = 1.6  # times as fast as one
 
 
 def best_of(
     rounds: int,
     *works: Callable[[], object],
-    clock: Callable[[], float] = time.process_time,
 ) -> list[float]:
-    """The fewest seconds that each takes, those of one core unless another clock is given."""
+    """The fewest seconds of one core that each takes."""
     times = []
     for _ in range(rounds):
         for work in works:
-            start = clock()
+            start = time.process_time()
             work()
-            times.append(clock() - start)
+            times.append(time.process_time() - start)
     return [min(times[i :: len(works)]) for i in range(len(works))]
 
 
@@ -80,13 +76,11 @@ def write(folder: Path, n_photos: int, n_classes: int) -> None:
             dense.write(orjson.dumps(dense_row) + b"\n")
 
 
-def read(folder: Path, classes: Classes, n_photos: int, jobs: int = 1) -> PredictionTable:
+def read(folder: Path, classes: Classes, n_photos: int) -> PredictionTable:
     report = Report("bench", quiet=True)
     with Rejects(report, None) as rejects:
         intake = Intake(report, rejects)
-        return read_table(
-            str(folder / "dense.jsonl"), classes, Cut(), intake, n_expected=n_photos, jobs=jobs
-        )
+        return read_table(str(folder / "dense.jsonl"), classes, Cut(), intake, n_expected=n_photos)
 
 
 def read_bare(folder: Path, shape: tuple[int, int]) -> np.ndarray:
@@ -129,11 +123,6 @@ def measure(folder: Path, n_photos: int, n_classes: int, rounds: int) -> dict[st
         lambda: read_bare(folder, (n_photos, n_classes)),
         lambda: read(folder, classes, n_photos),
     )
-    alone, together = best_of(
-        rounds,
-        *(lambda jobs=jobs: read(folder, classes, n_photos, jobs) for jobs in (1, JOBS)),
-        clock=time.perf_counter,
-    )
     scores = read_bare(folder, (n_photos, n_classes))
     random = np.random.default_rng(1)
     few = min(n_classes, SKLEARN_CLASSES)
@@ -148,7 +137,6 @@ def measure(folder: Path, n_photos: int, n_classes: int, rounds: int) -> dict[st
         "average precision, times scikit-learn": sklearn / few * n_classes / all_,
         "dense JSONL, MB a core-second": megabytes / ours,
         "the same by a bare loop": megabytes / bare,
-        f"-j {JOBS}, times -j 1 (by the clock)": alone / together,
         "peak memory, times the scores": (peak - idle) / (scores.nbytes / 1e6),
     }
 
@@ -166,9 +154,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             found = measure(Path(folder), n_photos, n_classes, options.rounds)
         print(json.dumps({"size": size} | {k: round(v, 2) for k, v in found.items()}, indent=1))
-        speed, rate, _, gain, memory = found.values()
+        speed, rate, _, memory = found.values()
         holds &= speed >= LEAST_OF_SKLEARN and rate >= LEAST_MB_S and memory <= MOST_MEMORY
-        holds &= gain >= LEAST_OF_JOBS
     return int(not holds)
 
 

@@ -28,7 +28,7 @@ from planted import write_table
 from ramctl.evaluation.classes import Classes, read_map
 from ramctl.evaluation.comparison import Bootstrap, Comparison
 from ramctl.evaluation.metrics import interval, mean_over_classes
-from ramctl.evaluation.parts import read_table
+from ramctl.evaluation.predictions import read_table
 from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem

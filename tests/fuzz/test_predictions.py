@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from ramctl.evaluation.benchmarks import open_benchmark
-from ramctl.evaluation.parts import read_table
+from ramctl.evaluation.predictions import read_table
 from ramctl.evaluation.reading import TruthTable
 from ramctl.evaluation.thresholds import Cut
 from tests.evaluation import test_benchmarks as published

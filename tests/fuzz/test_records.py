@@ -11,7 +11,7 @@ import pytest
 from ramctl.config import load_defaults
 from ramctl.data_engine.verdicts import Verdicts
 from ramctl.evaluation.classes import Classes, read_map
-from ramctl.evaluation.parts import read_table
+from ramctl.evaluation.predictions import read_table
 from ramctl.evaluation.reading import Intake, TruthTable
 from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.evaluation.thresholds import Cut
