@@ -21,6 +21,7 @@ from ramctl.errors import (
     EXIT_USAGE,
     Interrupted,
     RamctlError,
+    without_secrets,
 )
 from ramctl.parts import extra_of, pip_line
 
@@ -156,12 +157,12 @@ def _run(arguments: list[str], name: str) -> int:
 
 
 def _say(name: str, message: str) -> None:
-    sys.stderr.write(f"{name}: {' '.join(message.split())}\n")
+    sys.stderr.write(f"{name}: {' '.join(without_secrets(message).split())}\n")
 
 
 def _show_traceback(arguments: list[str]) -> None:
     if "-vv" in arguments or arguments.count("-v") + arguments.count("--verbose") >= 2:
-        traceback.print_exc()
+        sys.stderr.write(without_secrets(traceback.format_exc()))
 
 
 def _close_streams() -> None:

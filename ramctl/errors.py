@@ -1,5 +1,6 @@
 """Exceptions, exit codes and reject codes."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -26,6 +27,26 @@ REJECT_CODES = {
     "write_failed": "a file that belongs to the record could not be written",
 }
 
+HIDDEN = "***"
+_USER_INFO = re.compile(r"(\w://)[^/?#\n]*@")
+_QUERY = re.compile(r"(\w://[^\s?#]*)(\S*)")  # what has none matches too: in linear time
+
+
+def without_secrets(text: str) -> str:
+    """The text with `***` for the user info, queries and fragments of all URLs in it."""
+
+    def hidden(url: re.Match[str]) -> str:
+        path, rest = url.groups()
+        if not rest or rest[1:].startswith(HIDDEN):
+            return url[0]
+        shown = rest.rstrip("\"'.,:;)]}>")
+        query, mark, fragment = shown.partition("#")
+        if not path.endswith(".tar"):  # else it is the name of a member
+            fragment = mark and HIDDEN
+        return f"{path}{query and f'?{HIDDEN}'}{mark}{fragment}{rest[len(shown) :]}"
+
+    return _QUERY.sub(hidden, _USER_INFO.sub(rf"\1{HIDDEN}@", text)) if "://" in text else text
+
 
 class RamctlError(Exception):
     """A failure with a message for the user; ends the command unless caught for one record."""
@@ -33,8 +54,8 @@ class RamctlError(Exception):
     exit_code = EXIT_FAILED
 
     def __init__(self, message: str, *, code: str = "failed") -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = without_secrets(message)
+        super().__init__(self.message)
         self.code = code
 
 

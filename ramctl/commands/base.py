@@ -18,6 +18,7 @@ import click
 from ramctl.commands import COMMANDS
 from ramctl.commands.completion import names_offered
 from ramctl.config import environment_names, load_defaults, require_known_variables
+from ramctl.errors import without_secrets
 from ramctl.parts import require
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import require_own_outputs
@@ -221,7 +222,8 @@ class RamctlCommand(TwoHelps):
             name = parameter.name or ""
             source = ctx.get_parameter_source(name)
             if name != "show_config" and source is not None:
-                click.echo(f"{name} = {ctx.params.get(name)!r}  # {_ORIGINS[source.name]}")
+                value = without_secrets(repr(ctx.params.get(name)))
+                click.echo(f"{name} = {value}  # {_ORIGINS[source.name]}")
         ctx.exit(0)
 
     def field_values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,7 +249,7 @@ class RamctlCommand(TwoHelps):
         module_name, _, options_name = self.target.partition(":")
         module = import_module(module_name)
         values = self.field_values(ctx.params)
-        context = {"command": self.name, "argv": tuple(sys.argv[1:])}
+        context = {"command": self.name, "argv": tuple(map(without_secrets, sys.argv[1:]))}
         options = filled(getattr(module, options_name), values, **context)
         stream = getattr(options, "stream", None)
         if stream is not None and stream.ray is not None:

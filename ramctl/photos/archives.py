@@ -5,6 +5,7 @@ file (tar_index.py), by which it is opened from then on.
 """
 
 import os
+import re
 import stat
 import tarfile
 import time
@@ -18,7 +19,7 @@ from typing import BinaryIO, cast
 from ramctl.errors import RecordProblem
 from ramctl.photos.tar_index import Place, TarPlaces, save_places
 
-MARK = ".tar#"
+_MEMBER = re.compile(r"(.*?\.tar(?:\?[^#]*)?)#(.*)", re.DOTALL)  # with the query of a URL
 _OPEN_ARCHIVES = 16
 _MOST_HEADER = 1 << 20  # bytes of one header: long names and their like
 _opened_before = set[tuple[Path, int, int]]()
@@ -27,8 +28,8 @@ _DAMAGE = (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionErro
 
 def split_member(name: str) -> tuple[str, str] | None:
     """Archive and member of `shard.tar#member`; None for the name of a plain file."""
-    archive, mark, member = name.partition(MARK)
-    return (f"{archive}.tar", member) if mark else None
+    found = _MEMBER.fullmatch(name) if "#" in name else None
+    return (found[1], found[2]) if found else None
 
 
 def check_bytes(size: int, max_bytes: int) -> None:

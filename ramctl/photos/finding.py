@@ -27,7 +27,7 @@ from ramctl.records.record import (
     encode_name,
     shown_name,
 )
-from ramctl.records.remote import photo_base
+from ramctl.records.remote import is_url, photo_base, plain_name
 
 _BLOCK = 1 << 16
 # How the common formats begin; no name does.
@@ -70,7 +70,7 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
     for name in inputs.names:
         if name == STDIN:
             yield from _from_stdin(inputs)
-        elif name.lower().endswith(_RECORDS):
+        elif plain_name(name).lower().endswith(_RECORDS):
             yield from unread_inputs([name], inputs.root, inputs.stage, inputs.max_line)
         else:
             for found in _globbed(name):
@@ -126,10 +126,13 @@ def _is_missing(name: str, base: Path) -> bool:
 def _require(name: str, inputs: PhotoInputs) -> None:
     if name == STDIN:
         return
+    kind = plain_name(name).lower()
+    if is_url(name) and not kind.endswith(_RECORDS):
+        raise UsageProblem(f"{name}: at a URL only JSONL can be named, of records and their photos")
     if Path(name).is_dir():
         if not inputs.recursive:
             raise UsageProblem(f"{name} is a folder; -R takes the photos in it")
-    elif name.lower().endswith((*_RECORDS, ".tar")):
+    elif kind.endswith((*_RECORDS, ".tar")):
         require_files([name])
 
 

@@ -117,7 +117,10 @@ def _copy_of(url: str) -> Path:
                     return copy
                 _make_room(folder, size or 0, stream, url)
                 with open_url(url, COPY_BYTES) as source:
-                    shutil.copyfileobj(source, stream, COPY_BYTES)
+                    while block := source.read(COPY_BYTES):
+                        stream.write(block)
+                        if size is None:
+                            _make_room(folder, stream.tell(), stream, url, waits=False)
                 stream.truncate()
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -135,10 +138,10 @@ def _copy_of(url: str) -> Path:
     return copy
 
 
-def _make_room(folder: Path, size: int, stream: BinaryIO, url: str) -> None:
+def _make_room(folder: Path, size: int, stream: BinaryIO, url: str, *, waits: bool = True) -> None:
     """Delete the oldest copies until one of `size` bytes fits in, and give its file that size.
 
-    Waits where other processes copy what fills the cache.
+    Waits where other processes copy what fills the cache, unless these may wait for this one.
     """
     limit = cache_limit()
     if size > limit:
@@ -147,25 +150,32 @@ def _make_room(folder: Path, size: int, stream: BinaryIO, url: str) -> None:
         )
     while True:
         with open_alone(folder / "lock"):
-            if _fits(folder, limit - size):
+            growth = size - os.fstat(stream.fileno()).st_size
+            if _fits(folder, limit - growth, growth) or not waits:
                 stream.truncate(size)
                 return
         time.sleep(_WAIT_S)
 
 
-def _fits(folder: Path, limit: int) -> bool:
-    """Whether the files in the folder take so much at most, once the oldest have been deleted."""
+def _fits(folder: Path, limit: int, growth: int) -> bool:
+    """Whether the files in the folder take so much at most, once the oldest have been deleted.
+
+    These go too where the disk has not the space to come.
+    """
     found = []
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
             facts = path.stat()
             found.append((facts.st_atime_ns, path, facts.st_size))
     total = sum(size for *_, size in found)
+    free = shutil.disk_usage(folder).free
+    if growth > free:
+        _open.clear()  # one that is deleted while it is open keeps its space
     for _, path, size in sorted(found):
-        if total <= limit:
+        if total <= limit and growth <= free:
             break
         # The part of a process that was killed is as good as an old copy.
         if size and not (path.suffix == ".part" and is_open_alone(path)):
             path.unlink(missing_ok=True)
-            total -= size
+            total, free = total - size, free + size
     return total <= limit

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.records.remote import attempted
 
 HUB = "hf://"
 # The same weights for other frameworks: not downloaded.
@@ -29,16 +30,25 @@ def _fetch(name: str) -> Path:
     owner, _, title = repository.partition("/")
     if not owner or not title or "/" in title:
         raise UsageProblem(f"{name}: expected hf://owner/name or hf://owner/name:file")
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import constants, hf_hub_download, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     if not sys.stderr.isatty():
         disable_progress_bars()
+
+    def download() -> str:
+        try:
+            if file:
+                return hf_hub_download(repository, file)
+            return snapshot_download(repository, ignore_patterns=_FOREIGN)
+        except (LocalEntryNotFoundError, RepositoryNotFoundError, ValueError) as error:
+            if isinstance(error, LocalEntryNotFoundError) and not constants.HF_HUB_OFFLINE:
+                raise  # an outage may be over soon
+            reason = str(error).strip().partition("\n")[0]
+            raise RunProblem(f"{name}: cannot be downloaded: {reason}") from error
+
     try:
-        if file:
-            return Path(hf_hub_download(repository, file))
-        return Path(snapshot_download(repository, ignore_patterns=_FOREIGN))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise RunProblem(f"{name}: cannot be downloaded: {reason}") from error
+        return Path(attempted(name, download))
+    except FileNotFoundError as error:
+        raise RunProblem(f"{name}: no such file") from error

@@ -11,6 +11,7 @@ import orjson
 from ramctl.readers.source import Source, split_tags, with_usual_names
 from ramctl.records.inputs import open_input
 from ramctl.records.record import Item, JsonObject, Reject, encode_name
+from ramctl.records.remote import plain_name
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 MAX_TEXT = 1 << 22
@@ -32,7 +33,7 @@ def read_samples(source: Source, wanted: Collection[str]) -> Iterator[JsonObject
     Members of one sample share the name up to the first dot and stand together. The photo is
     named `shard.tar#member` and skipped unread. Where the archive is damaged, a reject comes last.
     """
-    shard = PurePosixPath(source.name).name
+    shard = PurePosixPath(plain_name(source.name)).name
     number = 0
     with open_input(source.name) as stream:
         try:

@@ -11,7 +11,7 @@ from ramctl.readers.source import Source
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import Item, Unread
-from ramctl.records.remote import photo_base
+from ramctl.records.remote import photo_base, plain_name
 
 Reader = Callable[[Source], Iterator[Item]]
 PEEK = 1 << 16
@@ -71,7 +71,7 @@ def recognise(name: str) -> str:
     """The format of an input by its name, then by its first bytes; `jsonl` for standard input."""
     if name == STDIN:
         return "jsonl"
-    path = Path(name.removesuffix(".gz"))
+    path = Path(plain_name(name).removesuffix(".gz"))
     if Path(name).is_dir():
         return "txt"
     by_suffix = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}

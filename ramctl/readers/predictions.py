@@ -17,6 +17,7 @@ from ramctl.readers.source import Source
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import Item
+from ramctl.records.remote import photo_base, plain_name
 
 READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     **{service: partial(read_responses, service=service) for service in SERVICES},
@@ -49,11 +50,9 @@ def read_predictions(
     if form == "jsonl":
         yield from (make(stamped=False) for make in unread_inputs([name], None, stage))
         return
-    place = Path(name)
-    if form == "fiftyone" and place.is_dir():
-        place = place / exports.SAMPLES
-    base = Path() if name == STDIN else place if place.is_dir() else place.parent
-    source = Source(str(place), base, stage)
+    if form == "fiftyone" and Path(name).is_dir():
+        name = str(Path(name) / exports.SAMPLES)
+    source = Source(name, Path(name) if Path(name).is_dir() else photo_base(name), stage)
     read = partial(exports.read_logits, label_lists=label_lists)
     yield from (read if form == "logits" else READERS[form])(source)
 
@@ -63,7 +62,7 @@ def recognise(name: str) -> str:
     path = Path(name)
     if path.is_dir():
         return _recognise_folder(path)
-    suffix = Path(name.removesuffix(".gz")).suffix
+    suffix = Path(plain_name(name).removesuffix(".gz")).suffix
     if name == STDIN or not path.is_file():
         return "list" if suffix in LISTS else "jsonl"
     if suffix == ".pth":

@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar, cast
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records.jsonl import MAX_LINE, unread_records
 from ramctl.records.record import Item, Record, image_name, shown_name
-from ramctl.records.remote import exists, is_url, open_url, photo_base
+from ramctl.records.remote import exists, is_url, open_url, photo_base, plain_name
 
 Seen = TypeVar("Seen")
 STDIN = "-"
@@ -29,7 +29,7 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         return
     try:
         with _opened(name) as plain:
-            if name.endswith(".gz"):
+            if plain_name(name).endswith(".gz"):
                 with gzip.open(plain) as unpacked:
                     yield cast(BinaryIO, unpacked)
             else:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from ramctl.records.record import Item, JsonObject, Record, Reject
+from ramctl.records.remote import base_url, photo_base
 
 # Numbers that may not come back as written from a double or a 64-bit integer.
 _RISKY_NUMBER = re.compile(rb"[0-9][eE]|[0-9.]{16}|-0")
@@ -173,13 +174,17 @@ def stamp_of(item: Item) -> str:
 
 
 def _unwrap(fields: JsonObject, base: Path) -> tuple[JsonObject, Path]:
-    """The record inside a reject and the folder its photo is relative to; else both as given."""
+    """The record inside a reject and the folder its photo is relative to; else both as given.
+
+    A reject leads to no URL and away from none: `source` is what anyone can write into a record.
+    """
     if "stage" not in fields or not fields.keys() >= _OF_REJECTS:
         return fields, base
     source, line = fields["source"], fields["line"]
     if isinstance(source, str):
         from_stdin_or_path = source == "-" or line is None
-        base = Path() if from_stdin_or_path else Path(source).parent
+        folder = Path() if from_stdin_or_path else photo_base(source)
+        base = folder if base_url(folder) is None and base_url(base) is None else base
     if isinstance(fields.get("record"), dict):
         return fields["record"], base
     if isinstance(fields.get("raw"), str):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem, RunProblem, without_secrets
 
 #: One JSON object as it was read, including fields that are not ours.
 JsonObject = dict[str, Any]
@@ -58,6 +58,10 @@ class Reject:
     raw: str | None = None
     stamp: str = ""  # the record's, for `--resume`
 
+    def __post_init__(self) -> None:
+        for name in ("source", "message"):
+            object.__setattr__(self, name, without_secrets(getattr(self, name)))
+
     @classmethod
     def of(cls, record: Record, problem: RecordProblem, stage: str) -> Self:
         """The reject of a record that a stage could not process because of `problem`."""
@@ -104,12 +108,12 @@ def encode_name(name: str) -> str | dict[str, str]:
 
 
 def shown_name(name: str) -> str:
-    """A file name for messages: bytes that are not UTF-8 as `\\xNN`."""
+    """A file name for messages: bytes that are not UTF-8 as `\\xNN`, a URL without secrets."""
     try:
         content = name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # from JSON, and no file's name
         content = name.encode("utf-8", "backslashreplace")
-    return content.decode("utf-8", "backslashreplace")
+    return without_secrets(content.decode("utf-8", "backslashreplace"))
 
 
 def no_formula(cell: str) -> str:

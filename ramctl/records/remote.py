@@ -4,6 +4,7 @@ The base of relative photo names is a Path, also where it is a URL: `s3:/bucket/
 record names lies below its base, so that no record has anything fetched from elsewhere.
 """
 
+import hashlib
 import io
 import os
 import re
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from errno import ENAMETOOLONG, ENOENT
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import unquote
@@ -24,15 +25,23 @@ from ramctl.records.files import replacing
 Result = TypeVar("Result")
 WAITS_S = (1.0, 5.0, 20.0)  # between tries
 COPY_BYTES = 1 << 24  # of a whole file that are asked for at a time
+SILENCE_S = 60.0  # without an answer, or more of it, after which a try over HTTP has failed
+LONGEST_S = 3600.0  # of one answer over HTTP; what is left is asked for anew
+SAMPLE_BYTES = 1 << 20  # at both ends of a file, which tell its version where the store does not
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _BASE = re.compile(r"([a-z][a-z0-9+.-]+):(?:/(.*))?", re.IGNORECASE | re.DOTALL)
 _NO_HOST = "@"  # in a base, in the place of the host that `file:///folder` does not have
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_GONE = (404, 410)
+_HTTP = ("http://", "https://")
 _LONGEST_NAME = 1000  # bytes; S3 takes 1024
-_BAD_REQUESTS = (400, 414)  # what a server says of a name that no file of it can have
 _HOPELESS = (PermissionError, NotImplementedError)
-# What tells that a file is another one now, by the names that file systems have for it.
-_VERSION = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated")
+# What tells that a file is another one now, by the names that file systems have for it: the first
+# that there is. A tag of its content comes before a time, which a copy of it does not keep.
+_VERSION = (
+    "ETag", "etag", "md5Hash", "Content-MD5", "blob_id", "mtime", "Last-Modified", "LastModified",
+    "last_modified", "updated", "modified", "modify",
+)  # fmt: skip
 
 
 def is_url(name: str) -> bool:
@@ -40,9 +49,14 @@ def is_url(name: str) -> bool:
     return _URL.match(name) is not None
 
 
+def plain_name(name: str) -> str:
+    """A name without what follows a URL's path, `?...` and `#...`: it tells a file's kind."""
+    return re.split(r"[?#]", name, maxsplit=1)[0] if is_url(name) else name
+
+
 def photo_base(name: str, root: str | None = None) -> Path:
     """The base of relative photo names: `root`, else the folder of the input `name`."""
-    place = root or name
+    place = root or plain_name(name)
     if is_url(place):
         scheme, _, rest = place.partition("://")
         folder = rest if root else rest.rpartition("/")[0]
@@ -70,7 +84,9 @@ def url_below(base: Path, name: str) -> str | None:
     # fsspec takes `::` for what joins two URLs.
     if not inside or not parts[0] or ".." in parts or "::" in inside or is_url(inside):
         raise RecordProblem(f"not below {root}", code="missing_image")
-    if not inside.isprintable() or len(inside.encode("utf-8", "replace")) > _LONGEST_NAME:
+    # Servers answer to %00 or %ff with errors that they have for outages too.
+    is_text = f"{inside}{unquote(inside)}".isprintable() and "\ufffd" not in unquote(inside)
+    if not is_text or len(inside.encode("utf-8", "replace")) > _LONGEST_NAME:
         raise RecordProblem("no name of a file at a URL", code="missing_image")
     return f"{root}/{inside}"
 
@@ -88,7 +104,9 @@ def attempted(url: str, do: Callable[[], Result]) -> Result:
         except Exception as error:  # each file system raises its own
             if _is_absent(error):
                 raise FileNotFoundError(ENOENT, os.strerror(ENOENT), url) from error
-            reason = " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+                error = error.__cause__
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             if isinstance(error, _HOPELESS):
                 raise RunProblem(f"{url}: {reason}") from error
             if wait is None:
@@ -98,11 +116,48 @@ def attempted(url: str, do: Callable[[], Result]) -> Result:
     raise AssertionError
 
 
-def _is_absent(error: Exception) -> bool:
-    """Whether an error says that there is no such file, and no more."""
-    is_bad_name = getattr(error, "errno", None) == ENAMETOOLONG
-    is_bad_name |= getattr(error, "status", None) in _BAD_REQUESTS
-    return is_bad_name or isinstance(error, _ABSENT)
+def _is_absent(error: BaseException) -> bool:
+    """Whether an error is the store's own word that there is no such file.
+
+    Over HTTP fsspec makes FileNotFoundError of whatever goes wrong, with that as its cause.
+    """
+    if getattr(error, "errno", None) == ENAMETOOLONG or _status(error) in _GONE:
+        return True
+    cause = error.__cause__
+    is_word = cause is None or isinstance(cause, LookupError) or _is_absent(cause)
+    return isinstance(error, _ABSENT) and is_word
+
+
+def _status(error: BaseException) -> object:
+    """What a server said by HTTP, as aiohttp, botocore and the hub's client tell it."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return getattr(error, "status", None) or getattr(response, "status_code", None)
+
+
+@cache
+def _http_options() -> dict[str, Any]:
+    """What fsspec's file system for HTTP is given: limits to waiting and to redirects."""
+    from aiohttp import ClientTimeout, TraceConfig
+
+    trace = TraceConfig()
+    trace.on_request_redirect.append(_check_redirect)
+    timeout = ClientTimeout(total=LONGEST_S, sock_connect=SILENCE_S, sock_read=SILENCE_S)
+    return {"client_kwargs": {"timeout": timeout, "trace_configs": [trace]}}
+
+
+async def _check_redirect(session: object, context: object, seen: Any) -> None:
+    """Let a server send us on to itself, and to a file of that name: a record could name others."""
+
+    def place(url: Any) -> tuple[object, ...]:
+        return url.scheme, url.host, url.port, url.path.rstrip("/").rpartition("/")[2]
+
+    old, new = seen.url, seen.url.join(type(seen.url)(seen.response.headers.get("Location", "")))
+    safer = old.with_scheme("https") if (old.scheme, old.port) == ("http", 80) else old
+    if place(new) not in (place(old), place(safer)):
+        seen.response.close()
+        raise PermissionError(f"redirects to {new}, which was not named")
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -114,27 +169,46 @@ def file_system(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     try:
-        return cast(tuple[Any, str], url_to_fs(url, use_listings_cache=False))
+        options = _http_options() if url.lower().startswith(_HTTP) else {}
+        return cast(tuple[Any, str], url_to_fs(url, use_listings_cache=False, **options))
     except (ImportError, ValueError) as error:  # that file system is not installed
         raise RunProblem(f"{url}: {error}") from error
 
 
-def facts_of(url: str) -> tuple[int | None, str]:
-    """The size of a file, if it is known, and a text that changes when the file does."""
-
-    def ask() -> tuple[int | None, str]:
+def _facts(url: str) -> dict[str, Any]:
+    def ask() -> dict[str, Any]:
         system, path = file_system(url)
-        facts = system.info(path)
-        version = [facts["size"], *(facts.get(name) for name in _VERSION)]
-        return facts["size"], repr(version)
+        return cast(dict[str, Any], system.info(path))
 
     return attempted(url, ask)
 
 
+def facts_of(url: str) -> tuple[int | None, str]:
+    """The size of a file, if it is known, and a text that changes when the file does.
+
+    Where the store has none, the file's ends are read; all of it where it gives no parts of it.
+    """
+    facts = _facts(url)
+    size = facts["size"]
+    version = next((facts[name] for name in _VERSION if facts.get(name)), None)
+    return size, repr((size, version or _digest_of(url, size)))
+
+
+def _digest_of(url: str, size: int | None) -> str:
+    digest = hashlib.blake2b()
+    for start in (0,) if size is None else (0, max(0, size - SAMPLE_BYTES)):
+        with open_url(url, SAMPLE_BYTES, start) as stream:
+            while block := stream.read(SAMPLE_BYTES):
+                digest.update(block)
+                if size is not None:
+                    break
+    return digest.hexdigest()
+
+
 def exists(url: str) -> bool:
-    """Whether there is a file at a URL."""
+    """Whether there is a file at a URL; RunProblem where the store does not say."""
     try:
-        facts_of(url)
+        _facts(url)
     except FileNotFoundError:
         return False
     return True
@@ -152,43 +226,61 @@ def exists_below(base: Path, name: str) -> bool:
 
 def read_url(url: str, size: int) -> bytes:
     """The content of a small file at a URL, no more than its first bytes."""
-
-    def read() -> bytes:
-        system, path = file_system(url)
-        with system.open(path, "rb") as stream:
-            return cast(bytes, stream.read(size))
-
-    return attempted(url, read)
+    content = bytearray()
+    with open_url(url, COPY_BYTES) as stream:
+        while block := stream.read(min(size - len(content), COPY_BYTES)):
+            content += block
+    return bytes(content)
 
 
 class _UrlFile(io.RawIOBase):
-    """A file at a URL from its start to its end; a read that failed is tried again."""
+    """A file at a URL from an offset to its end; a read that failed is tried again."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, start: int = 0) -> None:
         self._url = url
-        self._position = 0
+        self._position = start
         self._stream: Any = None
         attempted(url, self._open)
 
     def _open(self) -> None:
+        self._drop()
         system, path = file_system(self._url)
-        stream = system.open(path, "rb")
+        if not self._url.lower().startswith(_HTTP):
+            self._stream = system.open(path, "rb")
+            if self._position:
+                self._stream.seek(self._position)
+            return
+        # One answer for all that is left. Parts are of what is sent, which must not be packed.
+        headers = {"Accept-Encoding": "identity"}
         if self._position:
-            stream.seek(self._position)
-        self._stream = stream
+            headers["Range"] = f"bytes={self._position}-"
+        # A known size, which is not used, saves a question.
+        self._stream = system.open(path, "rb", block_size=0, size=1, headers=headers)
+        left = 0 if self._stream.r.status == 206 else self._position
+        while left:  # a server that gives no parts sends what was read before, too
+            block = self._stream.read(min(left, COPY_BYTES))
+            if not block:
+                raise EOFError("is shorter than before")
+            left -= len(block)
 
     def _read(self, size: int) -> bytes:
-        if self._stream is None:
-            self._open()
         try:
+            if self._stream is None:
+                self._open()
             data = cast(bytes, self._stream.read(size))
             whole = getattr(self._stream, "size", None)
             if not data and size and whole is not None and self._position < whole:
                 raise EOFError(f"ends after {self._position} of {whole} bytes")
         except BaseException:
-            self._stream = None
+            self._drop()
             raise
         return data
+
+    def _drop(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with suppress(Exception):
+                stream.close()
 
     def readable(self) -> bool:
         return True
@@ -200,15 +292,13 @@ class _UrlFile(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        self._drop()
         super().close()
 
 
-def open_url(url: str, buffering: int) -> BinaryIO:
-    """The file at a URL, to be read once; FileNotFoundError where there is none."""
-    return io.BufferedReader(_UrlFile(url), buffering)
+def open_url(url: str, buffering: int, start: int = 0) -> BinaryIO:
+    """The file at a URL, to be read once, from an offset; FileNotFoundError where there is none."""
+    return io.BufferedReader(_UrlFile(url, start), buffering)
 
 
 def upload(source: Path, url: str) -> None:

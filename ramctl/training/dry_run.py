@@ -34,7 +34,7 @@ def dry_run(options: TrainOptions, report: Report) -> JsonObject:
     with tempfile.TemporaryDirectory(prefix="ramctl-dry-run-") as folder:
         work = WorkFolder(Path(folder) / options.out.name)
         open_plan(replace(options, resume=False, restart=False), work, report)
-        plan = replace(work.read_plan(), cache=None)
+        plan = replace(work.read_plan(options), cache=None)
         runtime = runtime_of(options, plan.preset.training.backbone.precision)
         context = RunContext(
             World(), runtime, report.say, report.reject, lambda n: None, workers=0, is_dry=True

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ramctl.checkpoints.bundle import META, Bundle, resolve_model
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import HIDDEN, RunProblem, UsageProblem, without_secrets
 from ramctl.evaluation.tagger_scores import PREFIX as SCORES
 from ramctl.model.config import (
     Preset,
@@ -23,6 +23,7 @@ from ramctl.model.config import (
 from ramctl.records.files import work_path, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.ownership import require_ours
+from ramctl.records.remote import is_url
 from ramctl.records.report import Report
 from ramctl.training.checkpoint_store import (
     BEST,
@@ -123,16 +124,17 @@ class WorkFolder:
         return bool(made)
 
     def write_plan(self, plan: Plan) -> None:
+        """Write it without the secrets in its URLs, which are for who gives them again."""
         table = {f.name: getattr(plan, f.name) for f in fields(plan)}
         table["preset"] = preset_to_table(plan.preset)
-        # orjson writes the sources, which are dataclasses, itself; str is for their paths.
-        content = orjson.dumps(table, default=str, option=orjson.OPT_INDENT_2)
-        write_atomic(self.plan_file, content + b"\n")
+        table["sources"] = [{"path": str(one.path), "name": one.name} for one in plan.sources]
+        text = without_secrets(orjson.dumps(table, option=orjson.OPT_INDENT_2).decode())
+        write_atomic(self.plan_file, text.encode() + b"\n")
 
-    def read_plan(self) -> Plan:
-        """The plan of the run in this folder."""
+    def read_plan(self, options: TrainOptions) -> Plan:
+        """The plan of the run in this folder; the secrets of its URLs are those of the options."""
         try:
-            return _plan_of(self.plan_file.read_bytes())
+            return _plan_of(self.plan_file.read_bytes(), options)
         except (OSError, ValueError, KeyError) as error:
             raise RunProblem(f"{self.plan_file}: {error}; use --restart") from error
 
@@ -152,11 +154,20 @@ class WorkFolder:
         RUN.remove(self.path)
 
 
-def _plan_of(content: bytes) -> Plan:
+def _plan_of(content: bytes, options: TrainOptions) -> Plan:
+    """A stored plan, whose URLs have the secrets of those that were given."""
     table = orjson.loads(content)
+    given = [*options.inputs, options.root, options.val]
+    whole = {without_secrets(name): name for name in given if name}
+    names = [row["name"] for row in table["sources"]]
+    for name in (*names, table["root"], table["val"]):
+        if name and is_url(name) and HIDDEN in name and name not in whole:
+            raise UsageProblem(f"{name}: its secrets are not kept: name it again beside --resume")
+    table |= {name: whole.get(table[name], table[name]) for name in ("root", "val")}
     table["preset"] = preset_from_table(table["preset"])
     table["sources"] = [
-        Source(Path(row["path"]), row["name"], Path(row["base"])) for row in table["sources"]
+        Source.of(whole.get(row["name"], row["name"]), table["root"], Path(row["path"]))
+        for row in table["sources"]
     ]
     return Plan(**{f.name: table[f.name] for f in fields(Plan)})
 
@@ -203,19 +214,19 @@ def open_plan(
         raise RunProblem(
             f"{work.path}: no {PLAN}: the earlier run failed during set-up; use --restart"
         )
-    plan = work.read_plan()
+    plan = work.read_plan(options)
     _check_resumed(options, plan)
     if stored is not None:
-        if _identity(_read_stored(stored)) != _identity(plan):
+        if _identity(_read_stored(stored, options)) != _identity(plan):
             raise UsageProblem(f"{stored.url} holds another run than {work.path}")
         stored.fetch_checkpoint(report.say)
     report.say(f"resuming {work.path}" + (f", from {stored.url}" if stored else ""))
     work.write_plan(replace(plan, commands=[*plan.commands, command]))
 
 
-def _read_stored(store: CheckpointStore) -> Plan:
+def _read_stored(store: CheckpointStore, options: TrainOptions) -> Plan:
     try:
-        return _plan_of(store.read_plan())
+        return _plan_of(store.read_plan(), options)
     except (ValueError, KeyError) as error:
         raise RunProblem(f"{store.url}/{PLAN}: {error}; use --restart") from error
 
@@ -223,7 +234,7 @@ def _read_stored(store: CheckpointStore) -> Plan:
 def _stored_plan(options: TrainOptions, work: WorkFolder, store: CheckpointStore) -> Plan:
     """The plan of a run that is only in the store: its other files are fetched, and its records
     copied anew where they cannot be read by offset."""
-    plan = _read_stored(store)
+    plan = _read_stored(store, options)
     _check_resumed(options, plan)
     store.fetch_run_files()
     named_or_stdin([source.name for source in plan.sources], "the run's records")

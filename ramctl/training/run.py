@@ -17,7 +17,7 @@ from ramctl.model.config import preset_to_table
 from ramctl.model.ram import RAM
 from ramctl.records.files import output_lock
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject, Reject
+from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import StopRequest, TimeIsUp, deadline
 from ramctl.training.checkpoint_store import CheckpointStore
@@ -149,7 +149,7 @@ class _Run:
     store: CheckpointStore | None = None  # of copies of the checkpoints; in the first process
 
     def __post_init__(self) -> None:
-        self.plan = self.work.read_plan()
+        self.plan = self.work.read_plan(self.options)
         name = self.options.rejects if self.world.is_main else None
         self.rejects = Rejects(self.report, name, strict=self.options.strict)
         self.logged = time.monotonic()
@@ -373,7 +373,9 @@ class _Run:
         self.report.say(f"{name} {event.describe()}")
         measured = {
             "step": job.trainer.step,
-            "validation": self.plan.val or "photos held out of the records, never trained on",
+            "validation": shown_name(
+                self.plan.val or "photos held out of the records, never trained on"
+            ),
             MAP: round(event.map, 4),
             "validation_labels": event.classes,
             "validation_photos": event.photos,

@@ -1,10 +1,74 @@
 """Names of folders, files and hub repositories."""
 
+import json
+from itertools import repeat
+
 import pytest
 
 from ramctl.checkpoints.bundle import resolve_model
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pretrained.hub import local_path
+from ramctl.records import remote
+from ramctl.records.remote import exists, facts_of, read_url
+from tests.web_server import SHORT, WebServer
+
+INFO = "/api/models/owner/name"
+COMMIT = "0" * 40
+CONTENT = b"weights" * 1000
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub with one file in one repository, at a server of this process."""
+    from huggingface_hub import HfFileSystem
+
+    HfFileSystem.clear_instance_cache()
+    monkeypatch.setattr(remote, "WAITS_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    file = {"type": "file", "path": "w.bin", "size": len(CONTENT), "oid": "1" * 40}
+    about = {"id": "owner/name", "sha": COMMIT, "siblings": [{"rfilename": "w.bin"}]}
+    with WebServer() as web:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", web.url)
+        template = web.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        for path in (INFO, f"{INFO}/revision/main"):
+            web.files[path] = json.dumps(about).encode()
+        for revision in ("main", COMMIT):
+            web.files[f"{INFO}/tree/{revision}"] = json.dumps([file]).encode()
+            web.files[f"/owner/name/resolve/{revision}/w.bin"] = CONTENT
+        web.headers = {"ETag": '"1"', "X-Repo-Commit": COMMIT}
+        yield web
+
+
+def test_a_hub_that_fails_twice_is_asked_again(hub):
+    hub.faults[f"{INFO}/revision/main"] = iter([500, 403])
+    assert (local_path("hf://owner/name") / "w.bin").read_bytes() == CONTENT
+
+
+def test_a_file_that_the_hub_cuts_off_is_whole(hub):
+    hub.faults["/owner/name/resolve/main/w.bin"] = iter([None, SHORT])
+    assert local_path("hf://owner/name:w.bin").read_bytes() == CONTENT
+
+
+def test_a_hub_that_stays_away_is_told_from_one_that_has_no_such_file(hub):
+    hub.faults[f"{INFO}/revision/main"] = repeat(403)
+    with pytest.raises(RunProblem, match=r"^hf://owner/name: failed 4 times"):
+        local_path("hf://owner/name")
+    with pytest.raises(RunProblem, match=r"^hf://owner/name:no\.bin: no such file"):
+        local_path("hf://owner/name:no.bin")
+
+
+def test_photos_at_a_hub_are_missing_where_it_says_so(hub):
+    assert read_url("hf://owner/name/w.bin", 1 << 20) == CONTENT
+    assert facts_of("hf://owner/name/w.bin") == (len(CONTENT), repr((len(CONTENT), "1" * 40)))
+    assert not exists("hf://owner/name/no.jpg")
+
+
+def test_photos_at_a_hub_that_is_away_are_not_missing(hub):
+    for fault in (500, 401, 403):
+        hub.faults[INFO] = repeat(fault)
+        with pytest.raises(RunProblem, match=r"hf://owner/name/w\.bin: failed 4 times"):
+            exists("hf://owner/name/w.bin")
 
 
 @pytest.fixture

@@ -92,3 +92,33 @@ def test_a_run_with_its_checkpoints_in_s3_goes_on_elsewhere(command, s3, argumen
     assert done.returncode == 0, done.stderr
     assert "continuing after step 3 of" in done.stderr
     assert_same_weights(Path("whole"), Path("x"))
+
+
+def test_no_secret_of_a_url_is_in_a_work_folder_or_a_bundle(command, http, arguments, tmp_path):
+    folder, url = http
+    write_records(folder / "parsed.jsonl", photos_in_shards(folder))
+    place = url.replace("//", "//ann:hunter2@")
+
+    def given(signature: str) -> list[str]:
+        records = f"{place}/parsed.jsonl?sig={signature}"
+        return [records, "--val", records, "--root", place]
+
+    run = [*given("s3cr3t"), *arguments, "--out", "x", "--save-every", 1]
+    stopped = stop_after(3, command, run)
+    assert stopped.returncode == 4, stopped.stderr
+    alone = command("train", "--out", "x", "--resume")
+    shown = url.replace("//", "//***@")
+    assert alone.returncode == 2, alone.stderr
+    assert f"{shown}/parsed.jsonl?***: its secrets are not kept: name it again" in alone.stderr
+    texts = [stopped.stderr, alone.stderr]
+    texts += [path.read_text("latin-1") for path in tmp_path.glob("x*/**/*") if path.is_file()]
+    done = command("train", *given("0th3r"), "--out", "x", "--resume", "-j", 1)
+    assert done.returncode == 0, done.stderr
+    assert "continuing after step 3" in done.stderr
+    assert command("train", *run[:-4], "--out", "whole").returncode == 0
+    assert_same_weights(Path("whole"), Path("x"))
+    texts.append(done.stderr)
+    texts += [path.read_text("latin-1") for path in Path("x").rglob("*") if path.is_file()]
+    for secret in ("hunter2", "s3cr3t", "0th3r"):
+        assert not [text for text in texts if secret in text]
+    assert f"{shown}/parsed.jsonl?***" in Path("x/README.md").read_text()

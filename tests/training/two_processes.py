@@ -17,7 +17,7 @@ from ramctl.device import Runtime
 from ramctl.training.distributed import World, join_world
 from ramctl.training.job import Job, RunContext
 from ramctl.training.logs import StepEvent
-from ramctl.training.plan import WorkFolder
+from ramctl.training.plan import TrainOptions, WorkFolder
 from ramctl.training.train import Pace, Trainer
 
 
@@ -57,7 +57,7 @@ def do(run: Run, world: World) -> None:
     )  # fmt: skip
     if not world.is_main:
         world.wait()
-    job = Job(work.read_plan(), work, context)
+    job = Job(work.read_plan(TrainOptions()), work, context)
     if world.is_main:
         world.wait()
     trainer = job.trainer

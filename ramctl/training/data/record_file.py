@@ -17,7 +17,7 @@ from ramctl.errors import RunProblem
 from ramctl.records.files import replacing
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import parse_line
-from ramctl.records.record import Item, Record, Reject
+from ramctl.records.record import Item, Record, Reject, shown_name
 from ramctl.records.remote import COPY_BYTES, photo_base
 
 OPEN_SOURCES = 32  # files that are open at a time in each process
@@ -94,7 +94,7 @@ class RecordFile:
         source = self.sources[number]
         content = os.pread(self._opened(number).number, length, offset)
         limit = length if max_line is None else max_line
-        return parse_line(content, source.name, line, source.base, stage, limit)
+        return parse_line(content, shown_name(source.name), line, source.base, stage, limit)
 
     def _opened(self, number: int) -> _Descriptor:
         source = self._open.pop(number, None)

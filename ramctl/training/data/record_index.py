@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ramctl.records.files import replacing
-from ramctl.records.record import JsonObject, Reject
+from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.training.data.record_file import RecordFile, Source
 from ramctl.training.data.record_scan import BadLines, ScannedRecords
 from ramctl.training.data.targets import TagCounts
@@ -50,7 +50,7 @@ class RecordIndex:
 
     def _facts(self) -> JsonObject:
         stats = [source.path.stat() for source in self.sources]
-        names = [[str(source.path), source.name, str(source.base)] for source in self.sources]
+        names = [[str(source.path), shown_name(source.name)] for source in self.sources]
         return self.options | {
             "sources": [
                 [*name, stat.st_size, stat.st_mtime_ns]

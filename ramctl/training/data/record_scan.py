@@ -19,7 +19,7 @@ from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
 from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, parse_line
-from ramctl.records.record import Reject
+from ramctl.records.record import Reject, shown_name
 from ramctl.records.remote import base_url, exists_below
 from ramctl.records.workers import ordered_workers
 from ramctl.training.data.annotations import read_annotation, require_tags
@@ -185,7 +185,7 @@ def _scan_piece(piece: _Piece) -> _Found:
         digest.update(content)
         place = 0, offset, len(content), line
         record = parse_line(
-            content, source.name, line, source.base, "", piece.max_line, stamped=False
+            content, shown_name(source.name), line, source.base, "", piece.max_line, stamped=False
         )
         if isinstance(record, Reject):
             found.bad_lines.add(*place)
