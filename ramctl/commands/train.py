@@ -71,7 +71,6 @@ OUTPUT = [
 RUN = [
     common("--dry-run", "Build the model, time a few steps, write nothing."),
     option("--compile", "Use torch.compile, if a compiler is installed."),
-    option("--shard-model", "Spread the weights over the processes, for models that do not fit."),
     option("--cache DIR", "Keep the features of frozen encoders in DIR.", type=str),
     option(
         "-j, --jobs N",

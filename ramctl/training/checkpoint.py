@@ -31,13 +31,10 @@ class CheckpointWriter:
         self._written: list[tuple[int, Path]] = []
         self._problem: BaseException | None = None
 
-    def start(self, step: int, state: State, *, is_own: bool = False) -> None:
-        """Copy the state of a step and begin to write it, once an earlier one is written.
-
-        One that `is_own` is a copy already.
-        """
+    def start(self, step: int, state: State) -> None:
+        """Copy the state of a step and begin to write it, once an earlier one is written."""
         self.wait()
-        self._thread = Thread(target=self._write, args=(step, state if is_own else _copied(state)))
+        self._thread = Thread(target=self._write, args=(step, _copied(state)))
         self._thread.start()
 
     def wait(self) -> None:

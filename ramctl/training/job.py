@@ -67,7 +67,6 @@ class RunContext:
     on_reject: Callable[[Reject], None]
     on_read: Callable[[int], None]  # number of records read; may raise to stop
     workers: int | None = None  # processes that read photos; None: as many as the preset says
-    shard: bool = False  # the weights are spread over the processes
     is_dry: bool = False  # nothing is computed ahead: no features, no caption vectors
 
 
@@ -360,5 +359,5 @@ class Job:
         )  # fmt: skip
         return Trainer(
             task, self.training, sampler,
-            runtime=context.runtime, world=context.world, shard=context.shard,
+            runtime=context.runtime, world=context.world,
         )  # fmt: skip

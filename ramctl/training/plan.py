@@ -86,7 +86,6 @@ class TrainOptions(RunPaths):
     tensorboard: Path | None = None
     wandb: str | None = None  # the project
     compile: bool = False
-    shard_model: bool = False
     dry_run: bool = False
     stats: Path | None = None
     progress: bool | None = None

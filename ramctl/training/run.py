@@ -12,7 +12,7 @@ import torch
 
 from ramctl.checkpoints.bundle import META, Bundle, BundleWriter, require_bundle
 from ramctl.device import Runtime, set_up_cpu
-from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, UsageProblem
+from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
 from ramctl.model.config import preset_to_table
 from ramctl.model.ram import RAM
 from ramctl.records.files import output_lock
@@ -54,11 +54,6 @@ def run(options: TrainOptions) -> Report:
     A dry run prints what a run would cost, as JSON, and writes nothing. Raises Interrupted when a
     signal asked to stop: the state is saved, and `resume` continues.
     """
-    if options.shard_model and (options.dry_run or not is_torchrun()):
-        raise UsageProblem(
-            "--shard-model spreads a model over the processes of a run: start several by torchrun, "
-            "without --dry-run"
-        )
     for path in (options.out, *options.out.parent.glob(f"{escape(options.out.name)}-epoch-*")):
         if path == options.out or "epochs" in options.keep:
             require_bundle(path)
@@ -186,8 +181,7 @@ class _Run:
                 self.stop.raise_if_due()
 
             context = RunContext(
-                self.world, runtime, self.report.say, self._reject, on_read, options.workers,
-                options.shard_model,
+                self.world, runtime, self.report.say, self._reject, on_read, options.workers
             )  # fmt: skip
             if not self.world.is_main:
                 self.world.wait()

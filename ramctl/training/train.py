@@ -26,14 +26,13 @@ from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import Position, Sampler, StepPlan
 from ramctl.training.distributed import CompiledParts, World
 from ramctl.training.logs import CheckpointEvent, Event, StepEvent, ValidationEvent
-from ramctl.training.objectives.task import CAPTIONED, Counts, TrainingTask
+from ramctl.training.objectives.task import Counts, TrainingTask
 from ramctl.training.optimiser import (
     AveragedWeights,
     build_optimiser,
     learning_rate,
     set_learning_rate,
 )
-from ramctl.training.sharded import ShardedModel, local_part, spread_state, whole
 
 MOST_SKIPPED = 10  # steps in a row without a finite gradient
 SAVE_EVERY_S = 300.0
@@ -67,13 +66,11 @@ class Trainer:
         *,
         runtime: Runtime,
         world: World | None = None,
-        shard: bool = False,
     ) -> None:
         self.task, self.model = task, task.model
         self.config, self.sampler = config, sampler
         self.runtime, self.world = runtime, world or World()
         self.module: nn.Module = task  # wrapped when there are several processes
-        self.sharded = ShardedModel(task, self.model, runtime.device) if shard else None
         self.optimiser = build_optimiser(self.model, config)
         ema = config.optimiser.ema
         # Small gradients vanish in fp16, unless the loss is scaled up.
@@ -98,8 +95,7 @@ class Trainer:
 
     def events(self, loader: Loader, pace: Pace) -> Iterator[Event]:
         """Train to the last step, or until asked to stop; the state is saved in the end."""
-        if self.sharded is None:
-            self.module = self.world.wrap(self.task, self.runtime.device)
+        self.module = self.world.wrap(self.task, self.runtime.device)
         writer = CheckpointWriter(pace.checkpoints, pace.on_checkpoint)
         try:
             for event in self._events(loader, pace, writer):
@@ -129,10 +125,8 @@ class Trainer:
             if pace.save_every:
                 is_due = self.step - saved_step >= pace.save_every
             if is_last or is_due:
-                if self.sharded or self.world.is_main:
-                    state = self.state()
                 if self.world.is_main:
-                    writer.start(self.step, state, is_own=self.sharded is not None)
+                    writer.start(self.step, self.state())
                 saved_at, saved_step = time.monotonic(), self.step
             is_due = self.position.epoch > epoch
             if pace.validate_every:
@@ -159,9 +153,6 @@ class Trainer:
         # A gradient is scaled by the counts of the whole step: they are needed before the first.
         own = [task.counts(batch) for batch in batches]
         counts, n_photos, rejected = self._global_counts(own, batches, pace)
-        if self.sharded and any(counts.get(name) for name in CAPTIONED):
-            # What one process computes of a spread model, all have to.
-            batches = [batch.with_caption() for batch in batches]
 
         self.module.train()
         if config.backbone.backbone_lr_factor == 0:
@@ -196,8 +187,6 @@ class Trainer:
 
     def _exchanging(self, is_last: bool) -> AbstractContextManager[object]:
         """A pass; processes exchange gradients once a step, in the backward of the last one."""
-        if self.sharded:
-            return self.sharded.exchanging(is_last)
         if self.world.size > 1 and not is_last:
             return self.module.no_sync()  # type: ignore[operator]
         return nullcontext()
@@ -207,7 +196,7 @@ class Trainer:
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         limit = self.config.optimiser.clip_norm or float("inf")
         self.scaler.unscale_(self.optimiser)
-        return whole(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        return torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def _update(self, is_finite: bool) -> None:
         """Change the weights by their clipped gradients, if these are finite."""
@@ -249,10 +238,6 @@ class Trainer:
     @contextmanager
     def final_weights(self) -> Iterator[RAM]:
         """The model in evaluation mode with the weights that a bundle would get now."""
-        averaged = self.averaged.tensors if self.averaged else {}
-        if self.sharded:
-            yield self.sharded.whole(averaged).eval()
-            return
         own = AveragedWeights(self.model, 0.0) if self.averaged else None
         if self.averaged:
             self.averaged.copy_to(self.model)
@@ -267,9 +252,6 @@ class Trainer:
     @contextmanager
     def undoing(self) -> Iterator[None]:
         """Undo in the end whatever is done to the model's weights."""
-        if self.sharded:  # what is changed is a copy
-            yield
-            return
         kept = {name: tensor.detach().clone() for name, tensor in weights_of(self.model).items()}
         try:
             yield
@@ -280,25 +262,17 @@ class Trainer:
                     tensor.copy_(kept[name])
 
     def state(self) -> State:
-        """Everything that the next step depends on; the tensors are the run's own.
-
-        Of a spread model they are copies, and the first process alone gets them: all have to ask.
-        """
-        averaged = self.averaged.tensors if self.averaged else {}
-        if self.sharded:
-            tensors = self.sharded.state(self.optimiser, averaged)
-        else:
-            model = {name: tensor.detach() for name, tensor in weights_of(self.model).items()}
-            tensors = {"model": model, "optimiser": self.optimiser.state_dict()}
-            tensors |= {"averaged": averaged}
+        """Everything that the next step depends on; the tensors are the run's own."""
         state: State = {
+            "model": {name: tensor.detach() for name, tensor in weights_of(self.model).items()},
+            "optimiser": self.optimiser.state_dict(),
+            "averaged": self.averaged.tensors if self.averaged else {},
             "step": self.step,
             "epoch": self.position.epoch,
             "done": self.position.done,
             "skipped_in_a_row": self.skipped_in_a_row,
             "rejected": {i: (p.code, p.message) for i, p in self.rejected.items()},
             "scaler": self.scaler.state_dict(),
-            **tensors,
         }
         if self.averaged:
             state["averaged_updates"] = self.averaged.updates
@@ -311,15 +285,13 @@ class Trainer:
             return False
         with torch.no_grad():
             for name, tensor in weights_of(self.model).items():
-                tensor.copy_(local_part(state["model"][name], tensor))
-        if self.sharded:
-            spread_state(state["optimiser"], self.optimiser)
+                tensor.copy_(state["model"][name])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.scaler.is_enabled() and state.get("scaler"):  # else the run had another format
             self.scaler.load_state_dict(state["scaler"])
         if self.averaged:
             for name, tensor in self.averaged.tensors.items():
-                tensor.copy_(local_part(state["averaged"][name], tensor))
+                tensor.copy_(state["averaged"][name])
             self.averaged.updates = state["averaged_updates"]
         self.step = state["step"]
         self.position = Position(state["epoch"], state["done"])

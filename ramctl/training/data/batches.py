@@ -4,7 +4,7 @@ B photos, L labels, T tokens, C channels, E text width, S word pieces.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.model.caption_tokenizer import IGNORED, CaptionTokenizer, clean_caption
+from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import TrainingConfig
 from ramctl.model.nested import map_tensors
@@ -60,7 +60,6 @@ class Batch:
     teacher: Tensor | None = None  # (B, E) caption vectors
     taught: Tensor | None = None  # (B,) 0 where a photo has no caption vector
     is_real: bool = True  # False: a stand-in for a rank that has no photos in this pass
-    is_caption_real: bool = True  # False: a stand-in for captions, of which nothing is learnt
     rejected: tuple[Unreadable, ...] = ()
 
     @property
@@ -78,18 +77,6 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """The batch in memory that a GPU copies from by itself; torch's loader asks for it."""
         return map_tensors(Tensor.pin_memory, self)
-
-    def with_caption(self) -> "Batch":
-        """The batch with a stand-in for a caption where there is none."""
-        if self.caption_rows is not None:
-            return self
-        piece = torch.ones(1, 2, dtype=torch.long)
-        return replace(
-            self, captions=CaptionInputs(piece, piece, piece, piece),
-            caption_targets=torch.full_like(piece, IGNORED),
-            caption_rows=torch.zeros(1, dtype=torch.long), caption_texts=("",),
-            is_caption_real=False,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,6 @@ from ramctl.training.objectives.clip_teacher import ClipTeacher
 from ramctl.training.objectives.distillation import ClassMemory, Distillation, FormerBackbone
 from ramctl.training.objectives.tagging import Alignment, Tagging
 
-CAPTIONED = {"caption", "alignment"}  # the losses of captions
-
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -127,8 +125,6 @@ class TrainingTask(nn.Module):
             sums |= objective.sums(model, forward)
         if not batch.is_real:  # no photo counts, yet every process must have every gradient
             return {name: value * 0 for name, value in sums.items()}
-        if not batch.is_caption_real:
-            sums |= {name: sums[name] * 0 for name in CAPTIONED & sums.keys()}
         return sums
 
     @torch.no_grad()
