@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
@@ -105,15 +105,21 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with the documented exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((f" {word}" for word in arguments if word in COMMANDS), "")
+    _open_closed_streams()
     try:
-        code = _run(arguments, f"ramctl{command}")
+        with contextlib.redirect_stderr(cast(TextIO, _Messages(sys.stderr))):
+            code = _run(arguments, f"ramctl{command}")
     except Interrupted as stopped:
         _die_of(stopped.signum)
     except KeyboardInterrupt:
         _die_of(signal.SIGINT)
     except BrokenPipeError:
         code = EXIT_BROKEN_PIPE
-    _close_streams()
+    lost = _close(sys.stdout)
+    _close(sys.stderr)
+    if lost is not None and not isinstance(lost, BrokenPipeError):
+        code = code or EXIT_FAILED
+        _say(f"ramctl{command}", f"standard output: {lost.strerror}")
     sys.exit(code)
 
 
@@ -165,13 +171,48 @@ def _show_traceback(arguments: list[str]) -> None:
         sys.stderr.write(without_secrets(traceback.format_exc()))
 
 
-def _close_streams() -> None:
-    """Flush standard output now, so that a reader who left causes no message at exit."""
+class _Messages:
+    """Standard error whose disk may be full: what it does not take is left out, and ends no run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, act: Callable[..., object], *words: str) -> None:
+        try:
+            act(*words)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+
+
+def _open_closed_streams() -> None:
+    """Stand-ins for closed streams, whose numbers files would get; only standard error works."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            flags = os.O_RDONLY if name == "stdout" else os.O_WRONLY
+            os.dup2(os.open(os.devnull, flags), number)  # most often it is that number already
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+
+
+def _close(stream: TextIO) -> OSError | None:
+    """Flush a stream now, so that what fails causes no message at exit; the failure."""
     try:
-        sys.stdout.flush()
-    except OSError:
+        stream.flush()
+    except OSError as error:
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
+        return error
+    return None
 
 
 def _die_of(signum: int) -> NoReturn:

@@ -93,10 +93,14 @@ class ShardWriter:
     def save(self, folder: Path, stamp: str) -> None:
         """Write the shard under another name and rename it."""
         with naming(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            begun = folder.parent.with_name("unfinished")
+            begun.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=begun))
             try:
                 self._write(part, stamp)
+                for left in {*begun.glob(f".{folder.name}.*")} - {part}:  # by runs that were killed
+                    shutil.rmtree(left, ignore_errors=True)
                 part.rename(folder)
             except OSError:
                 shutil.rmtree(part, ignore_errors=True)

@@ -16,7 +16,7 @@ from ramctl.records.inputs import named_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.outputs import rejects_file
 from ramctl.records.record import Unread
-from ramctl.records.report import Report
+from ramctl.records.report import Rejects, Report
 from ramctl.records.shards import countable, shard_of
 from ramctl.records.stream import StreamOptions, run_stream
 
@@ -59,16 +59,15 @@ def run(options: ParseOptions) -> Report:
     else:
         report.count = countable(options.stream.shard, named, partial(_lines, named, options))
     if options.build_labels:
-        with output_lock(options.build_labels, options.review, say=report.say):
+        stream = options.stream
+        with (
+            output_lock(options.build_labels, options.review, say=report.say),
+            Rejects(report, stream.rejects, strict=stream.strict) as rejects,
+        ):
             build_label_file(
-                items,
-                report,
-                options.build_labels,
-                review=options.review,
-                jobs=options.workers,
-                strict=options.stream.strict,
-                progress=options.stream.progress,
-            )
+                items, rejects, options.build_labels,
+                review=options.review, jobs=options.workers, progress=stream.progress,
+            )  # fmt: skip
         report.finish(options.stream.stats)
         return report
     to_ram = options.target_format == "ram"

@@ -26,7 +26,7 @@ from ramctl.records.record import (
     image_name,
     string_list,
 )
-from ramctl.records.report import Report
+from ramctl.records.report import Rejects
 from ramctl.records.stream import Batch, Outcome
 
 BATCH = 256
@@ -189,12 +189,11 @@ def ram_encoder(labels: LabelSystem) -> Callable[[JsonObject], bytes]:
 
 def build_label_file(
     items: Iterable[Item],
-    report: Report,
+    rejects: Rejects,
     path: Path,
     *,
     review: Path | None = None,
     jobs: int = 1,
-    strict: bool = False,
     progress: bool | None = None,
 ) -> None:
     """Write the label system of all captions to `path`, and the review table if asked for.
@@ -207,10 +206,10 @@ def build_label_file(
     from ramctl.parsing.label_building.build import LabelBuilder, read_review, write_review
     from ramctl.parsing.label_building.tag_counts import TagCounts
 
-    counts = TagCounts()
+    report, counts = rejects.report, TagCounts()
     decisions = read_review(review) if review else {}
     with report.progress(progress) as advance, parsed_batches(None, jobs) as parse:
-        for n_records, parsed in parse(_caption_batches(items, report, strict)):
+        for n_records, parsed in parse(_caption_batches(items, rejects)):
             for caption in parsed:
                 counts.add(caption)
             report.n_out += n_records
@@ -226,24 +225,20 @@ def build_label_file(
     report.say(f"{len(labels)} labels in {path}")
 
 
-def _caption_batches(
-    items: Iterable[Item], report: Report, strict: bool
-) -> Iterator[tuple[int, list[str]]]:
+def _caption_batches(items: Iterable[Item], rejects: Rejects) -> Iterator[tuple[int, list[str]]]:
     captions: list[str] = []
     n_records = 0
     for item in items:
-        report.n_in += 1
+        rejects.report.n_in += 1
         reject = item if isinstance(item, Reject) else None
         if isinstance(item, Record):
             try:
                 captions += _captions_to_parse(item)
                 n_records += 1
             except RecordProblem as problem:
-                reject = Reject.of(item, problem, report.command)
+                reject = Reject.of(item, problem, rejects.report.command)
         if reject is not None:
-            report.reject(reject)
-            if strict:
-                reject.fail()
+            rejects.add(reject)
         if len(captions) >= BATCH:
             yield n_records, captions
             captions, n_records = [], 0

@@ -146,7 +146,8 @@ def _acquire(path: Path, output: Path, wait: Say | None = None) -> _Lock | None:
                 return None
             if _is_current(descriptor, path):
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+                with suppress(OSError):  # the lock holds on a full disk too, without the name
+                    os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
                 return _Lock(path, descriptor)
         except BaseException:
             os.close(descriptor)

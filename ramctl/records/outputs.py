@@ -203,6 +203,8 @@ def records_to_stdout() -> Iterator[BinaryIO]:
         with redirect_stdout(sys.stderr):
             yield target
         return
+    with naming(Path("standard output")):
+        os.write(descriptor, b"")  # where it is closed this fails, and not hours later
     private = os.dup(descriptor)
     os.dup2(sys.stderr.fileno(), descriptor)
     try:

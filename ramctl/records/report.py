@@ -201,20 +201,20 @@ class Rejects:
     def __init__(self, report: Report, name: str | None, *, strict: bool = False) -> None:
         self.sink = Sink()
         self._name = name
-        self._report = report
+        self.report = report
         self._strict = strict
         self._lock = ExitStack()
         require_ours(rejects_file(name), REJECTS)
 
     def add(self, reject: Reject) -> None:
         """Count and write a reject; RunProblem with `strict`."""
-        self._report.reject(reject)
+        self.report.reject(reject)
         self.sink.write(dumps(reject.to_json()))
         if self._strict:
             reject.fail()
 
     def __enter__(self) -> Self:
-        self._lock.enter_context(output_lock(rejects_file(self._name), say=self._report.say))
+        self._lock.enter_context(output_lock(rejects_file(self._name), say=self.report.say))
         self.sink = open_rejects(self._name, resume=False)
         return self
 

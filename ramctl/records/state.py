@@ -229,6 +229,25 @@ class ResumeState:
                 n_pruned += 1
         return n_pruned
 
+    def drop_doubled(self) -> int:
+        """Drop the entries of places that the input has no more, whose content came at another one.
+
+        Returns how many of such places there are whose content did not come at all.
+        """
+        gone: dict[str, list[int]] = {}
+        if any(map(self._index.is_left, range(len(self._index)))):
+            for number, (_, row) in enumerate(islice(read_rows(self._path), len(self._index))):
+                if self._index.is_left(number) and row["key"].isdecimal():
+                    gone.setdefault(row["stamp"], []).append(number)
+        if gone:
+            for number, (_, row) in enumerate(read_rows(self._path)):
+                is_earlier = number < len(self._index)
+                if is_earlier and (self._index.is_left(number) or self._index.is_dropped(number)):
+                    continue
+                for double in gone.pop(row["stamp"], ()):
+                    self._index.drop(double)
+        return sum(map(len, gone.values()))
+
     def _entry(self, number: int, row: JsonObject) -> Entry:
         problem = (row["code"], row["message"]) if "code" in row else None
         is_written = self._index.is_written(number)

@@ -458,9 +458,7 @@ class _Run:
             reject = Reject.of(record, outcome, self.report.command)
             self._write_reject(reject, record.key, record.stamp, earlier)
             return
-        line = self.encode(outcome)
-        if self.lead:
-            line = self._led(line)
+        line = self._led(self.encode(outcome)) if self.lead else self.encode(outcome)
         self.outputs.write("done", record.key, record.stamp, line, drops=earlier)
         self.report.n_out += 1
 
@@ -491,6 +489,8 @@ class _Run:
                 elif entry.status == "rejected":
                     self.report.n_rejected_before += 1
             self.report.time_is_up = self.report.n_left > 0
+        if self.outputs.state is not None and (n_gone := self.outputs.state.drop_doubled()):
+            self.report.say(f"{n_gone} inputs of an earlier run are gone; what they gave stays")
         if self.collection is not None and self.collection.prune:
             self._prune(self.collection)
         # Those that the time did not suffice to try again are rejects still.

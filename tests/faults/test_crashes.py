@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
+from ramctl.data_engine.region_store import ShardWriter
 from ramctl.errors import Interrupted, RecordProblem, RunProblem
 from ramctl.parsing.parser import CaptionParser
 from ramctl.records.files import write_atomic
@@ -261,6 +262,16 @@ def records(folder: Path) -> None:
     rows = [{**json.loads(line), "tags": ["horse", "field"]} for line in lines]
     rows.insert(1, {"image": "no-such.jpg", "tags": ["horse"]})
     with_lines(*map(json.dumps, rows))(folder)
+
+
+def test_a_shard_of_regions_that_was_being_saved_leaves_nothing_behind(tmp_path):
+    def work() -> int:
+        shard = ShardWriter()
+        shard.add(Record({"image": "horse.jpg"}), None)
+        shard.save(Path("work/shards/00000"), "stamp")
+        return 0
+
+    assert crash_matrix(tmp_path / "run", lambda folder: None, work, resumed_by(work)) > 8
 
 
 @pytest.mark.slow

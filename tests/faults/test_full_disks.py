@@ -42,6 +42,7 @@ def spoilt_and_mended(
 @pytest.mark.parametrize(
     ("lines", "most_bytes", "named"),
     [
+        (LINES, 0, "out.state.jsonl"),  # not even the line of a lock
         (LINES, 150, "out.state.jsonl"),
         (LINES, 1000, "out.state.jsonl"),
         ([GOOD[0][:-1] + LONG, *LINES], 1500, "out.part"),

@@ -1,4 +1,7 @@
-"""A reader that leaves, at once or after a line: the command ends by that, without a word."""
+"""A reader that leaves, at once or after a line: the command ends by that, without a word.
+
+And standard streams that are closed, or files on a full disk.
+"""
 
 import os
 import subprocess
@@ -49,3 +52,34 @@ def test_a_reader_that_is_not_there(words, tmp_path):
     os.close(write_end)
     assert b"Traceback" not in done.stderr and b"Broken" not in done.stderr
     assert done.returncode in (0, 141)
+
+
+def redirected(redirection: str, *words: object) -> subprocess.CompletedProcess:
+    """What becomes of a command with its streams redirected by a shell."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" -m ramctl "$@" {redirection}', sys.executable, *map(str, words)],
+        capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(DATA.parent.parent), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&- <&-"])
+def test_messages_that_cannot_be_written_end_no_run(redirection, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"image":"a.jpg","tags":["sky"]}\n{oops\n')
+    done = redirected(redirection, "tag", "--from-tags", tmp_path / "in.jsonl", "-f", "text")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"a.jpg\tsky\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "words", "said"),
+    [
+        (">&-", ["eval", TRUTH, "--truth", TRUTH, "-q"], b"standard output: Bad file descriptor\n"),
+        (">&-", ["doctor", "--seconds", "0"], b"standard output: Bad file descriptor\n"),
+        ("<&-", ["tag", "--from-tags", "-"], b"Bad file descriptor\n"),
+    ],
+    ids=["eval", "doctor", "tag"],
+)
+def test_streams_that_are_closed_are_named(redirection, words, said):
+    done = redirected(redirection, *words)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"ramctl %s: %s" % (words[0].encode(), said)

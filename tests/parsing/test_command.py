@@ -70,6 +70,16 @@ def test_a_label_system_is_built_reviewed_and_used(ramctl, tmp_path, captions):
     assert lines(closed)[0]["tags"] == ["dog", "run", "beach"]
 
 
+def test_what_a_label_system_leaves_out_is_in_the_rejects(ramctl, tmp_path, captions):
+    captions.write_text(captions.read_text() + "{oops\n{}\n")
+    done = ramctl("parse", "--build-labels", "l.jsonl", "--rejects", "rejects.jsonl", captions)
+    assert done.returncode == 3
+    rejects = [json.loads(line) for line in (tmp_path / "rejects.jsonl").open()]
+    assert [(row["line"], row["code"]) for row in rejects] == [
+        (7, "bad_json"), (8, "missing_field"),
+    ]  # fmt: skip
+
+
 def test_the_authors_json_goes_out_and_comes_in(ramctl, tmp_path):
     (tmp_path / "words.txt").write_text("dog\nbeach\nrun\n")
     one = json.dumps(RECORDS[0]).encode()

@@ -15,7 +15,7 @@ from ramctl.parsing.stage import (
     ram_encoder,
 )
 from ramctl.records.record import Record
-from ramctl.records.report import Report
+from ramctl.records.report import Rejects, Report
 
 LABELS = LabelSystem(
     [
@@ -106,7 +106,9 @@ def test_the_authors_form_has_sorted_ids():
 def test_a_label_file_counts_its_records_once(tmp_path):
     rows = [{"caption": f"a dog and {i} cats"} for i in range(BATCH + 10)]
     report = Report("parse", quiet=True)
-    build_label_file(records([*rows, {}]), report, tmp_path / "l.jsonl", progress=False)
+    build_label_file(
+        records([*rows, {}]), Rejects(report, None), tmp_path / "l.jsonl", progress=False
+    )
     labels = LabelSystem.read(tmp_path / "l.jsonl")
     assert (report.n_in, report.n_out) == (BATCH + 11, BATCH + 10)
     assert report.rejects == {"missing_field": 1}
@@ -114,6 +116,8 @@ def test_a_label_file_counts_its_records_once(tmp_path):
     assert report.extra["strings"] == 2 + sum(len(label.synonyms) for label in labels)
     assert labels[0].count == BATCH + 10
     with pytest.raises(RunProblem, match="no tags in the input"):
-        build_label_file(records([{"caption": "of the"}]), report, tmp_path / "l.jsonl")
+        build_label_file(
+            records([{"caption": "of the"}]), Rejects(report, None), tmp_path / "l.jsonl"
+        )
     with pytest.raises(RunProblem, match=r"in.jsonl:1: .*--strict"):
-        build_label_file(records([{}]), report, tmp_path / "l.jsonl", strict=True)
+        build_label_file(records([{}]), Rejects(report, None, strict=True), tmp_path / "l.jsonl")

@@ -53,6 +53,33 @@ def test_an_input_that_is_gone_or_mended_is_no_reject(tmp_path):
     assert (report.n_rejected_before, report.exit_code) == (0, 0)
 
 
+def test_what_follows_an_input_that_was_taken_out_is_there_once(tmp_path):
+    """Records are known by their places: what moved up is done anew, and its old line goes."""
+    first, bad, *others = b'{"a":0}', b'{"bad":1}', b'{"a":2}', b'{"a":3}'
+    run(tmp_path, [first, bad, *others, bad], rejects="rejects")
+
+    def crash(record):
+        if record.fields["a"] == 3:
+            raise OSError("power cut")
+        return mark(record)
+
+    with pytest.raises(OSError, match="power cut"):
+        run(tmp_path, [first, *others, bad], rejects="rejects", stage=crash, resume=True)
+    run(tmp_path, [first, *others, bad], rejects="rejects", resume=True)
+    assert [row["a"] for row in rows(tmp_path / "out")] == [0, 2, 3]
+    assert lines_of(tmp_path / "rejects") == [4]
+    report = run(tmp_path, [first, *others, bad], rejects="rejects", resume=True, stage=never)
+    assert report.n_skipped == 4
+
+
+def test_the_record_of_an_input_that_is_gone_stays_and_that_is_said(tmp_path, capsys):
+    run(tmp_path, [b'{"a":1}', b'{"a":2}', b'{"a":2}'])
+    settings = StreamOptions(output=tmp_path / "out", resume=True, progress=False)
+    run_stream(Report("test"), source_of(b'{"a":1}'), each(never), settings)
+    assert [row["a"] for row in rows(tmp_path / "out")] == [1, 2, 2]
+    assert "2 inputs of an earlier run are gone" in capsys.readouterr().err
+
+
 def test_rejects_beyond_the_time_limit_count_too(tmp_path):
     run(tmp_path)
     report = run(tmp_path, resume=True, max_time=0.0)

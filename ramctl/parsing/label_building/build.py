@@ -261,7 +261,7 @@ class LabelBuilder:
 
 def read_review(path: Path) -> dict[str, Candidate]:
     """The decisions of a review table, if there is one, by tag; RunProblem for a bad line."""
-    if not path.exists():
+    if not path.is_file():  # a pipe or a device is only written to
         return {}
     decided: dict[str, Candidate] = {}
     with path.open(encoding="utf-8", newline="") as stream:
