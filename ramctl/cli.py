@@ -21,6 +21,7 @@ from ramctl.errors import (
     EXIT_USAGE,
     Interrupted,
     RamctlError,
+    shortened,
     without_secrets,
 )
 from ramctl.parts import extra_of, pip_line
@@ -110,8 +111,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         with contextlib.redirect_stderr(cast(TextIO, _Messages(sys.stderr))):
             code = _run(arguments, f"ramctl{command}")
     except Interrupted as stopped:
+        _say(f"ramctl{command}", stopped.message)
         _die_of(stopped.signum)
     except KeyboardInterrupt:
+        _say(f"ramctl{command}", "interrupted")
         _die_of(signal.SIGINT)
     except BrokenPipeError:
         code = EXIT_BROKEN_PIPE
@@ -163,7 +166,7 @@ def _run(arguments: list[str], name: str) -> int:
 
 
 def _say(name: str, message: str) -> None:
-    sys.stderr.write(f"{name}: {' '.join(without_secrets(message).split())}\n")
+    sys.stderr.write(f"{name}: {shortened(' '.join(without_secrets(message).split()))}\n")
 
 
 def _show_traceback(arguments: list[str]) -> None:

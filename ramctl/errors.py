@@ -1,6 +1,7 @@
 """Exceptions, exit codes and reject codes."""
 
 import re
+import signal
 from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -14,6 +15,8 @@ EXIT_USAGE = 2
 EXIT_REJECTS = 3
 EXIT_TIME_IS_UP = 4
 EXIT_BROKEN_PIPE = 141
+
+MOST_SHOWN = 1000  # characters of a message
 
 REJECT_CODES = {
     "bad_json": "the line is not a JSON object",
@@ -46,6 +49,12 @@ def without_secrets(text: str) -> str:
         return f"{path}{query and f'?{HIDDEN}'}{mark}{fragment}{rest[len(shown) :]}"
 
     return _QUERY.sub(hidden, _USER_INFO.sub(rf"\1{HIDDEN}@", text)) if "://" in text else text
+
+
+def shortened(message: str) -> str:
+    """The message without the middle of what is too long to be read: its ends say most."""
+    half = MOST_SHOWN // 2
+    return message if len(message) <= MOST_SHOWN else f"{message[:half]} ... {message[-half:]}"
 
 
 class RamctlError(Exception):
@@ -98,9 +107,13 @@ def attempt(
 
 
 class Interrupted(RamctlError):
-    """The user or the system asked the command to stop; finished work has been saved."""
+    """The user or the system asked the command to stop; finished work has been saved.
 
-    def __init__(self, signum: int) -> None:
-        super().__init__("interrupted", code="interrupted")
+    What `goes_on` says is how it is continued, where it can be.
+    """
+
+    def __init__(self, signum: int, goes_on: str = "") -> None:
+        what = "terminated" if signum == signal.SIGTERM else "interrupted"
+        super().__init__(f"{what}: {goes_on}" if goes_on else what, code="interrupted")
         self.signum = signum
         self.exit_code = 128 + signum

@@ -5,12 +5,10 @@ occurs twice among tags and synonyms; in a converted one it may (Tag2Text's list
 identify labels and a string stands for all ids that have it.
 """
 
-import gzip
 import hashlib
 import math
 import re
 import unicodedata
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +18,7 @@ from typing import Any, overload
 import orjson
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.records.files import read_lines, write_atomic
+from ramctl.records.files import read_lines, read_text, write_atomic
 from ramctl.records.record import KINDS, JsonObject
 
 LABELS = "labels.jsonl"  # its name in a bundle
@@ -169,19 +167,11 @@ class LabelSystem(Sequence[Label]):
     def read(cls, path: Path) -> "LabelSystem":
         """The system in a `labels.jsonl`, a bundle's folder or a plain word list (one a line).
 
-        Raises RunProblem naming file and line for anything else.
+        Raises UsageProblem where there is none, RunProblem naming file and line for anything else.
         """
         path = path / LABELS if path.is_dir() else path
-        try:
-            content = path.read_bytes()
-            content = gzip.decompress(content) if path.suffix == ".gz" else content
-            lines = content.decode("utf-8-sig").split("\n")
-        except UnicodeDecodeError as error:
-            raise RunProblem(f"{path}: not UTF-8 text at byte {error.start}") from error
-        except (OSError, EOFError, zlib.error) as error:
-            raise RunProblem(f"{path}: {getattr(error, 'strerror', None) or error}") from error
         labels = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(read_text(path).split("\n"), 1):
             if not line.strip():
                 continue
             try:

@@ -9,7 +9,7 @@ shard apart and leave open what is complete.) All machines see the same files.
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,11 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from ramctl.errors import RamctlError, RunProblem, UsageProblem
-from ramctl.records.files import part_path, state_path, write_atomic
-from ramctl.records.inputs import STDIN
-from ramctl.records.record import JsonObject
+from ramctl.records.files import (
+    move_into_place,
+    output_lock,
+    part_path,
+    state_path,
+    write_atomic,
+)
+from ramctl.records.inputs import STDIN, require_files
+from ramctl.records.record import JsonObject, shown_name
 from ramctl.records.report import Report
 from ramctl.records.shards import ALL, Shard
+from ramctl.records.state import OtherRun, recorded_fingerprint
 
 RETRIES = 3  # of a shard whose worker has died, and of workers that do not start
 RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".tar")
@@ -40,35 +47,73 @@ class Worker:
         """True, once this process runs."""
         return True
 
-    def do(self, options: Any) -> JsonObject | str:
-        """The counts of a shard that is complete now, or why it is not."""
+    def do(self, options: Any) -> JsonObject | str | UsageProblem:
+        """The counts of a shard that is complete now, or why it is not.
+
+        UsageProblem is returned where the shard was made with other options than these.
+        """
         output = options.stream.output
         try:
             self._run = self._run or self._module.loaded(options)
-            report = self._run(options if output is None else _continuing(options))
+            if output is None:
+                return self._run(options).stats()
+            with output_lock(output), _state_in_place(output):
+                stats = self._run(_continuing(options)).stats()
+                for path in (output, Path(options.stream.rejects)):
+                    if not path.exists():  # continued, with nothing left to write
+                        write_atomic(path, b"")
+                return stats
+        except OtherRun as problem:
+            what = f"{output}: made with another {problem.what}"
+            return UsageProblem(f"{what}; remove it to have it made anew, or name another folder")
         except RamctlError as problem:
             return problem.message
         except OSError as problem:
             return f"{problem.filename}: {problem.strerror or problem}"
-        if output is not None:
-            for path in (output, Path(options.stream.rejects)):
-                if not path.exists():  # continued, with nothing left to write
-                    write_atomic(path, b"")
-            state_path(output).unlink(missing_ok=True)
-        return report.stats()
+
+
+def _kept_state(output: Path) -> Path:
+    """Where the state of a complete shard is: not among the outputs, which `*.jsonl` shall find."""
+    return output.parent / "states" / state_path(output).name
+
+
+@contextmanager
+def _state_in_place(output: Path) -> Iterator[None]:
+    """Have a shard's state beside its output for a block, or until the shard is complete."""
+    kept, state = _kept_state(output), state_path(output)
+    if kept.exists():
+        kept.replace(state)
+    try:
+        yield
+    finally:
+        if state.exists() and not part_path(output).exists():
+            kept.parent.mkdir(exist_ok=True)
+            move_into_place(state, kept)
 
 
 def _continuing(options: Any) -> Any:
-    """The options with `--resume` where a worker that died has left something."""
-    output = options.stream.output
-    begun = any(path.exists() for path in (part_path(output), state_path(output)))
-    return replace(options, stream=replace(options.stream, resume=begun))
+    """The options with `--resume` where there is something; not if its input has changed since."""
+    output, source = options.stream.output, Path(options.inputs[0])
+    facts, made = source.stat(), recorded_fingerprint(output)
+    now = {
+        "input": shown_name(str(source.resolve())),
+        "version of the input": f"{facts.st_size}-{facts.st_mtime_ns}",
+    }
+    changed = [name for name in now if made.get(name) != now[name]]
+    is_there = output.exists() or part_path(output).exists()
+    resume = bool(made) and is_there and changed != ["version of the input"]
+    return replace(options, stream=replace(options.stream, resume=resume, made_from=now))
 
 
-def is_complete(output: Path) -> bool:
-    """Whether a shard is done; its state is removed last."""
-    unfinished = (state_path(output), part_path(output))
-    return output.exists() and not any(path.exists() for path in unfinished)
+def _require_own(shard: Any, inputs: Collection[Path]) -> None:
+    """UsageProblem where what a shard becomes is an input, or is there and somebody else's."""
+    output, rejects = shard.stream.output, Path(shard.stream.rejects)
+    is_known = state_path(output).exists() or _kept_state(output).exists()
+    for path in (output, part_path(output), rejects, part_path(rejects)):
+        if path.resolve() in inputs:
+            raise UsageProblem(f"{path} is an input: name another folder with -o")
+        if path.exists() and not is_known:
+            raise UsageProblem(f"{path} is no output of this command: name another folder with -o")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +155,7 @@ def _model_options(options: Any) -> tuple[str, Any] | None:
 
 
 def run(module: str, command: str, options: Any) -> Report:
-    """Run a command on every shard that is not complete; the report of all.
+    """Run or continue a command on every shard; the report of all.
 
     RunProblem at the end when shards failed; those that are complete stay.
     """
@@ -118,13 +163,14 @@ def run(module: str, command: str, options: Any) -> Report:
     _check(command, options)
     report = Report(command, quiet=options.quiet)
     shards = [] if command == "clean" else list(_shards(options))
-    todo = [one for one in shards if not is_complete(one.stream.output)]
-    if len(todo) < len(shards):
-        report.say(f"{len(shards) - len(todo)} of {len(shards)} shards are complete")
-    if todo or not shards:
-        failed = _run_on_cluster(module, todo, options, report)
-        if failed:
-            raise RunProblem(f"{failed} shards failed; the same command does what is missing")
+    inputs = {Path(name).resolve() for name in options.inputs}
+    for one in shards:
+        _require_own(one, inputs)
+    # Those that are there come first: nothing new is made beside what was made otherwise.
+    shards.sort(key=lambda one: not one.stream.output.exists())
+    failed = _run_on_cluster(module, shards, options, report)
+    if failed:
+        raise RunProblem(f"{failed} shards failed; the same command does what is missing")
     report.finish(stream.stats)
     return report
 
@@ -143,6 +189,8 @@ def _run_on_cluster(module: str, todo: list[Any], options: Any, report: Report) 
         failed = 0
         with report.progress(options.stream.progress, unit="shards", total=len(tasks)) as advance:
             for found in outcomes:
+                if isinstance(found, UsageProblem):
+                    raise found
                 failed += isinstance(found, str)
                 _count(report, found)
                 advance(1)
@@ -155,7 +203,7 @@ def _outcomes(
     number: int,
     tasks: Iterable[Any],
     say: Callable[[str], None],
-) -> Iterator[JsonObject | str]:
+) -> Iterator[JsonObject | str | UsageProblem]:
     """What comes of each task, as soon as it is there, done by `number` workers.
 
     Where a worker dies another one starts, and whichever is free does its task. A new one gets none
@@ -179,7 +227,7 @@ def _outcomes(
             busy[worker.do.remote(task[0])] = worker, task
         (done,), _ = ray.wait(list(busy))
         worker, own = busy.pop(done)
-        found: JsonObject | str = ""
+        found: JsonObject | str | UsageProblem = ""
         try:
             found = ray.get(done)
             free.append(worker)
@@ -220,10 +268,11 @@ def _count(report: Report, found: JsonObject | str) -> None:
 def _check(command: str, options: Any) -> None:
     """UsageProblem for what cannot be shared."""
     stream = options.stream
-    names = ("group", "build_labels", "gallery", "xmp_remove", "page", "prune")
+    names = ("group", "build_labels", "gallery", "xmp_remove", "page", "prune", "tag_counts")
     refused = {f"--{name.replace('_', '-')}": getattr(options, name, None) for name in names}
     refused |= {"--retry-rejects": stream.retry_rejects, "--max-time": stream.max_time}
     refused["--report"] = refused.pop("--page")
+    refused["--dry-run"] = command == "tag" and options.sidecars.dry_run
     refused["--to ram"] = getattr(options, "target_format", "jsonl") == "ram"
     refused["--shard"] = stream.shard != ALL
     if command == "clean":
@@ -237,10 +286,10 @@ def _check(command: str, options: Any) -> None:
         raise UsageProblem(f"{name} does not go with --ray")
     if not options.inputs or STDIN in options.inputs:
         raise UsageProblem("--ray reads files that all machines see, not standard input")
+    require_files(options.inputs)
     for name in options.inputs:
-        if not Path(name).is_file():
-            raise RunProblem(f"{name}: no such file")
-        if command == "tag" and not name.lower().endswith(RECORDS):
+        is_shard = command != "tag" or name.lower().endswith(RECORDS)
+        if not (is_shard and Path(name).is_file()):
             raise UsageProblem(f"--ray works on shards, JSONL files and tars: {name} is neither")
 
 

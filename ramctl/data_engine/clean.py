@@ -70,7 +70,7 @@ from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import Item, JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.signals import StopRequest, TimeIsUp, deadline
+from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, each, run_stream
 
@@ -216,7 +216,7 @@ def _source(options: CleanOptions) -> Iterator[Item]:
 
 def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
     options, report = cleaning.options, cleaning.report
-    with _work_folder(options) as folder, tempfile.TemporaryFile() as spool:
+    with _work_folder(options, report.say) as folder, tempfile.TemporaryFile() as spool:
         if _is_finished(options.stream, folder):
             hashes = _spool(source, spool)
             assert options.stream.output is not None  # else there is none that is finished
@@ -230,7 +230,7 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
             cleaning.detect(folder, source)
             cleaning.cluster(folder)
         except TimeIsUp:
-            return cleaning.out_of_time("the same command with --resume continues")
+            return cleaning.out_of_time(GOES_ON)
         cleaning.apply(folder)
         if options.work is None and report.n_left == 0:
             WORK.remove(folder.path)
@@ -238,7 +238,7 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
 
 
 @contextmanager
-def _work_folder(options: CleanOptions) -> Iterator[WorkFolder]:
+def _work_folder(options: CleanOptions, say: Callable[[str], None]) -> Iterator[WorkFolder]:
     """The folder that was named, else one beside the output, else a temporary one."""
     work, stream = options.work, options.stream
     if work is None and stream.output is None:
@@ -251,7 +251,8 @@ def _work_folder(options: CleanOptions) -> Iterator[WorkFolder]:
         assert stream.output is not None
         work = work_path(stream.output)
         require_ours(work, WORK)
-        if not stream.resume:
+        if not stream.resume and WORK.is_on(work):
+            say(f"{work}: an unfinished run is discarded (--resume would have continued it)")
             WORK.remove(work)
     yield WorkFolder(work)
 
@@ -466,7 +467,10 @@ class Cleaning:
     ) -> Iterator[tuple[StopRequest, Callable[[int], None]]]:
         """What asks a stage to stop, and what counts its units and then looks whether it did."""
         progress = self.report.progress(self.options.stream.progress, unit=unit, total=total)
-        with StopRequest(self._deadline) as stop, progress as advance:
+        goes_on = GOES_ON if self.options.stream.output else ""
+        if self.options.work is not None:
+            goes_on = "the same command continues"
+        with StopRequest(self._deadline, goes_on) as stop, progress as advance:
 
             def tick(n: int) -> None:
                 advance(n)

@@ -21,8 +21,10 @@ from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.model.ram import Encoded
+from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, content_stamp
+from ramctl.records.outputs import rejects_file
 from ramctl.records.record import JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.shards import countable, shard_of
@@ -199,6 +201,8 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
 
     `generator` is what `loaded` has loaded; None: it is loaded.
     """
+    stream = options.stream
+    require_distinct(output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats)
     inputs = named_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
     report = Report("generate", quiet=options.quiet)
@@ -232,5 +236,5 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
             )
         ),
     } | shard
-    stage, stream = Tally(report).counted(stage), replace(options.stream, batch=baseline.batch)
+    stage, stream = Tally(report).counted(stage), replace(stream, batch=baseline.batch)
     return run_stream(report, source, stage, stream, fingerprint=fingerprint)

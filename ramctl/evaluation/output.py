@@ -13,6 +13,7 @@ from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import OF_CLASSES
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats, interval
 from ramctl.evaluation.thresholds import F1Thresholds
+from ramctl.records.files import unpacked_name
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, no_formula
 
@@ -151,7 +152,8 @@ def class_table(
 
 def report_format(path: Path) -> str:
     """The format of a table of classes by the name of its file: `.csv`, `.md`, else TSV."""
-    return {".csv": "csv", ".md": "md", ".html": "html"}.get(path.suffix, "tsv")
+    suffix = Path(unpacked_name(path.name)).suffix
+    return {".csv": "csv", ".md": "md", ".html": "html"}.get(suffix, "tsv")
 
 
 def calibrate(comparison: Comparison, precision: float | None) -> tuple[bytes, JsonObject]:

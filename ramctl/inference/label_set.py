@@ -17,6 +17,7 @@ from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.batches import chunks
 from ramctl.labels import Label, LabelSystem, list_doubts, read_threshold, read_thresholds
+from ramctl.records.files import read_text, unpacked_name
 from ramctl.text.encoder import TextEncoder, read_text_encoder
 from ramctl.text.static_table import unit
 
@@ -113,11 +114,11 @@ def _read_words(given: str | os.PathLike[str] | Iterable[str]) -> LabelSystem:
             raise UsageProblem("labels: not a list of words")
         return LabelSystem.from_tags(word.strip() for word in words)
     path = Path(given)
-    if path.suffix != ".json":
+    if not unpacked_name(path.name).endswith(".json"):
         return LabelSystem.read(path)
     try:
-        table: Any = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
+        table: Any = orjson.loads(read_text(path))
+    except orjson.JSONDecodeError as error:
         raise RunProblem(f"{path}: {error}") from error
     tables = table if isinstance(table, list) else [table]
     if not all(isinstance(one, dict) for one in tables) or not any(tables):
@@ -260,8 +261,8 @@ def _of_tags(numbers: Mapping[str, float], chosen: LabelSet) -> NDArray[np.float
 
 def _from_file(path: Path, own: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:
     """A file's number for each label that it names, else what the label came with."""
-    first = path.read_bytes()[:1] if path.is_file() else b"{"
-    if first != b"{" and len(chosen.labels) != len(own.labels):
+    first = read_text(path)[:1] if path.is_file() else "{"
+    if first != "{" and len(chosen.labels) != len(own.labels):
         # Numbers in id order belong to the bundle's own labels; added words keep theirs.
         numbers = read_thresholds(path, own.labels, 0.5)
         by_tag = dict(zip(own.labels.tags, numbers, strict=True))

@@ -20,6 +20,7 @@ from ramctl.pages.render import render, thumbnail
 from ramctl.photos.archives import split_member
 from ramctl.photos.ignoring import IGNORE_FILE
 from ramctl.records.files import is_device, naming, output_lock, replacing
+from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Record, decode_name, image_name, object_in
 from ramctl.records.remote import base_url
@@ -86,7 +87,7 @@ def open_gallery(
 def _require_gallery(page: Path, head: bytes) -> None:
     """RunProblem for a page that does not hold photos as lines."""
     mark = head.splitlines()[-1]
-    with naming(page), page.open("rb") as stream:
+    with naming(page), open_input(str(page)) as stream:
         if not any(line.rstrip(b"\n") == mark for line in stream):
             raise RunProblem(
                 f"{page}: no gallery that photos can be added to; "
@@ -124,7 +125,7 @@ def _photos(
 
 def _lines_of(path: Path) -> Iterator[tuple[JsonObject, bytes]]:
     """The photos in a page, or in a file of such lines."""
-    with path.open("rb") as stream:
+    with open_input(str(path)) as stream:
         for line in stream:
             if line.startswith(_START) and line.endswith(b"}\n"):
                 with suppress(orjson.JSONDecodeError):  # a killed run has left it unfinished

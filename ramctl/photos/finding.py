@@ -16,6 +16,7 @@ from ramctl.photos.archives import open_archive, split_member
 from ramctl.photos.decoding import read_photo
 from ramctl.photos.ignoring import Ignored
 from ramctl.photos.names import is_photo_name
+from ramctl.records.files import is_url, plain_name, require_known_packing
 from ramctl.records.inputs import STDIN, open_input, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
 from ramctl.records.record import (
@@ -27,7 +28,7 @@ from ramctl.records.record import (
     encode_name,
     shown_name,
 )
-from ramctl.records.remote import is_url, photo_base, plain_name
+from ramctl.records.remote import photo_base
 
 _BLOCK = 1 << 16
 # How the common formats begin; no name does.
@@ -50,13 +51,14 @@ class PhotoInputs:
     max_line: int = MAX_LINE  # bytes of a JSONL line, or of a name on standard input
     ignore: Sequence[str] = ()  # patterns of what is passed over in folders
     stage: str = "tag"
+    say: Callable[[str], None] = lambda message: None  # is told of folders without photos
 
 
 def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
     """A record for each photo, in order; a folder's files by name, one folder at a time.
 
     The record of a photo has only `image`, as it was named. Raises UsageProblem for a folder
-    without `recursive`, RunProblem for a list or archive that does not exist.
+    without `recursive`, and for a list, archive or folder that does not exist.
     """
     for make in unread_photo_inputs(inputs):
         yield make()
@@ -126,13 +128,15 @@ def _is_missing(name: str, base: Path) -> bool:
 def _require(name: str, inputs: PhotoInputs) -> None:
     if name == STDIN:
         return
+    require_known_packing(name)
     kind = plain_name(name).lower()
     if is_url(name) and not kind.endswith(_RECORDS):
         raise UsageProblem(f"{name}: at a URL only JSONL can be named, of records and their photos")
+    may_be_folder = inputs.recursive and not is_photo_name(name) and not glob.has_magic(name)
     if Path(name).is_dir():
         if not inputs.recursive:
             raise UsageProblem(f"{name} is a folder; -R takes the photos in it")
-    elif kind.endswith((*_RECORDS, ".tar")):
+    elif kind.endswith((*_RECORDS, ".tar")) or may_be_folder:
         require_files([name])
 
 
@@ -156,7 +160,11 @@ def _globbed(name: str) -> Iterator[str]:
 def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     place = base / name
     if inputs.recursive and place.is_dir():
-        yield from _walk(name, base, inputs, Ignored.of(inputs.ignore))
+        found = None
+        for found in _walk(name, base, inputs, Ignored.of(inputs.ignore)):
+            yield found
+        if found is None:
+            inputs.say(f"{name}: no photos in it")
     elif name.lower().endswith(".tar") and place.is_file():
         yield from _archive(name, base, inputs)
     else:

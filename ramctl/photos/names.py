@@ -9,7 +9,7 @@ RAW_SUFFIXES = frozenset({
 })  # fmt: skip
 SUFFIXES = RAW_SUFFIXES | {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff",
-    ".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".hif", ".avif", ".jxl",
+    ".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2",
 }  # fmt: skip
 _FOLDERS = 16  # whose listings are kept; photos usually come one folder at a time
 

@@ -9,9 +9,9 @@ from typing import BinaryIO
 import orjson
 
 from ramctl.readers.source import Source, split_tags, with_usual_names
+from ramctl.records.files import plain_name
 from ramctl.records.inputs import open_input
 from ramctl.records.record import Item, JsonObject, Reject, encode_name
-from ramctl.records.remote import plain_name
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 MAX_TEXT = 1 << 22

@@ -8,10 +8,11 @@ from pathlib import Path
 from ramctl.errors import UsageProblem
 from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import Source
+from ramctl.records.files import unpacked_name
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import Item, Unread
-from ramctl.records.remote import photo_base, plain_name
+from ramctl.records.remote import photo_base
 
 Reader = Callable[[Source], Iterator[Item]]
 PEEK = 1 << 16
@@ -71,7 +72,7 @@ def recognise(name: str) -> str:
     """The format of an input by its name, then by its first bytes; `jsonl` for standard input."""
     if name == STDIN:
         return "jsonl"
-    path = Path(plain_name(name).removesuffix(".gz"))
+    path = Path(unpacked_name(name))
     if Path(name).is_dir():
         return "txt"
     by_suffix = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}

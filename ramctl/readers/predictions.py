@@ -14,10 +14,11 @@ from ramctl.errors import RunProblem
 from ramctl.readers import exports
 from ramctl.readers.services import SERVICES, read_responses, response_files, service_of
 from ramctl.readers.source import Source
+from ramctl.records.files import unpacked_name
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import Item
-from ramctl.records.remote import photo_base, plain_name
+from ramctl.records.remote import photo_base
 
 READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     **{service: partial(read_responses, service=service) for service in SERVICES},
@@ -62,7 +63,7 @@ def recognise(name: str) -> str:
     path = Path(name)
     if path.is_dir():
         return _recognise_folder(path)
-    suffix = Path(plain_name(name).removesuffix(".gz")).suffix
+    suffix = Path(unpacked_name(name)).suffix
     if name == STDIN or not path.is_file():
         return "list" if suffix in LISTS else "jsonl"
     if suffix == ".pth":

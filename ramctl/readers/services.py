@@ -14,9 +14,9 @@ import orjson
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.readers.source import Source
+from ramctl.records.files import unpacked_name
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.record import Item, JsonObject, Reject, encode_name
-from ramctl.records.remote import plain_name
 
 Scores = dict[str, float]
 LINES = (".jsonl", ".ndjson")
@@ -102,7 +102,7 @@ def read_responses(source: Source, service: str) -> Iterator[Item]:
     name = source.name
     if Path(name).is_dir():
         found = _in_folder(source)
-    elif name == STDIN or Path(plain_name(name).removesuffix(".gz")).suffix in LINES:
+    elif name == STDIN or Path(unpacked_name(name)).suffix in LINES:
         found = _in_lines(source)
     else:
         found = _in_file(source)
@@ -182,5 +182,5 @@ def _in_file(source: Source) -> Iterator[_Response | Reject]:
             document = orjson.loads(stream.read())
     except ValueError as error:
         raise RunProblem(f"{source.name}: bad JSON: {error}") from error
-    name = Path(plain_name(source.name).removesuffix(".gz")).name.removesuffix(".json")
+    name = Path(unpacked_name(source.name)).name.removesuffix(".json")
     yield _Response(encode_name(name), document, 1)

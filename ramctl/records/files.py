@@ -1,16 +1,24 @@
 """Files that appear whole or not at all, and what stands beside an output."""
 
 import errno
+import gzip
 import os
+import re
 import shutil
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.locks import Say, held, open_alone
+
+STATE = ".state.jsonl"
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_LEVEL = 6  # of gzip: its own default; 9 takes three times as long for a hundredth less
+_OTHER_PACKING = (".bz2", ".xz", ".zst")
 
 
 def part_path(output: Path) -> Path:
@@ -20,7 +28,7 @@ def part_path(output: Path) -> Path:
 
 def state_path(output: Path) -> Path:
     """`FILE.state.jsonl`, which tells `--resume` what FILE holds."""
-    return output.with_name(output.name + ".state.jsonl")
+    return output.with_name(output.name + STATE)
 
 
 def kept_path(path: Path) -> Path:
@@ -67,6 +75,44 @@ def full_disk(error: BaseException) -> str | None:
     return next((why for code, why in says.items() if number == code or why in text), None)
 
 
+def is_url(name: str) -> bool:
+    """Whether a name is a URL and no path."""
+    return _URL.match(name) is not None
+
+
+def plain_name(name: str) -> str:
+    """A name without what follows a URL's path, `?...` and `#...`: it tells a file's kind."""
+    return re.split(r"[?#]", name, maxsplit=1)[0] if is_url(name) else name
+
+
+def is_gzip(name: str) -> bool:
+    """Whether a file is compressed, by its name: then it is read and written so."""
+    return plain_name(name).lower().endswith(".gz")
+
+
+def unpacked_name(name: str) -> str:
+    """The name without `.gz`: its ending tells what is inside."""
+    plain = plain_name(name)
+    return plain[:-3] if is_gzip(plain) else plain
+
+
+def require_known_packing(name: str) -> None:
+    """UsageProblem for a name that promises another compression than gzip."""
+    if plain_name(name).lower().endswith(_OTHER_PACKING):
+        raise UsageProblem(f"{name}: of compressed files only .gz is read and written")
+
+
+@contextmanager
+def packing(name: str, stream: BinaryIO) -> Iterator[BinaryIO]:
+    """What writes to the stream, compressed where the name of its file asks for that."""
+    if not is_gzip(name):
+        yield stream
+        return
+    # Without a name and a time in its head: the same content gives the same file.
+    with gzip.GzipFile("", "wb", _LEVEL, stream, mtime=0) as packed:
+        yield cast(BinaryIO, packed)
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Make what goes wrong with a file in the block a RunProblem with its name."""
@@ -76,22 +122,38 @@ def naming(path: Path) -> Iterator[None]:
         raise RunProblem(f"{path}: {error.strerror or error}") from error
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without a byte-order mark; RunProblem when it cannot be read."""
+def read_text(path: Path) -> str:
+    """A text file, without a byte-order mark; UsageProblem where there is none.
+
+    RunProblem when it cannot be read.
+    """
+    require_known_packing(str(path))
     try:
-        return path.read_text("utf-8-sig").splitlines()
+        content = path.read_bytes()
+        return (gzip.decompress(content) if is_gzip(path.name) else content).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RunProblem(f"{path}: not UTF-8 text at byte {error.start}") from error
-    except OSError as error:
-        raise RunProblem(f"{path}: {error.strerror or error}") from error
+    except FileNotFoundError as error:
+        raise UsageProblem(f"{path}: no such file") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise RunProblem(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, which is read as by `read_text`."""
+    return read_text(path).splitlines()
 
 
 def require_distinct(**options: Path | None) -> None:
-    """UsageProblem when two options name one file, which both would write."""
+    """UsageProblem when two options name one file, which both would write.
+
+    Also for a compression that is not written.
+    """
     named: dict[Path, str] = {}
     for name, path in options.items():
         if path is None or is_device(path):
             continue
+        require_known_packing(str(path))
         option = "-o" if name == "output" else f"--{name.replace('_', '-')}"
         other = named.setdefault(path.resolve(), option)
         if other != option:
@@ -155,17 +217,18 @@ def move_into_place(source: Path, target: Path) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends without an error.
 
-    It is on the disk by then. Two processes that replace one file do so one after the other. A
-    pipe or device is written to directly.
+    It is on the disk by then, compressed if it is called so. Two processes that replace one file do
+    so one after the other. A pipe or device is written to directly.
     """
     if is_device(path):
-        with path.open("wb") as stream:
-            yield stream
+        with path.open("wb") as device, packing(path.name, device) as target:
+            yield target
         return
     part = part_path(path)
     with naming(path), open_alone(part) as stream:
         try:
-            yield stream
+            with packing(path.name, stream) as target:
+                yield target
             stream.flush()
             os.fsync(stream.fileno())
             move_into_place(part, path)

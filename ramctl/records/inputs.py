@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import io
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.records.files import is_gzip, is_url, require_known_packing
 from ramctl.records.jsonl import MAX_LINE, unread_records
 from ramctl.records.record import Item, Record, image_name, shown_name
-from ramctl.records.remote import exists, is_url, open_url, photo_base, plain_name
+from ramctl.records.remote import exists, open_url, photo_base
 
 Seen = TypeVar("Seen")
 STDIN = "-"
@@ -29,7 +31,9 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         return
     try:
         with _opened(name) as plain:
-            if plain_name(name).endswith(".gz"):
+            if is_gzip(name):
+                if not cast(io.BufferedReader, plain).peek(1):
+                    raise EOFError("empty, which no compressed file is")
                 with gzip.open(plain) as unpacked:
                     yield cast(BinaryIO, unpacked)
             else:
@@ -39,8 +43,9 @@ def open_input(name: str) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.filename is None or str(error.filename) not in (name, str(Path(name))):
             raise
-        reason = "no such file" if error.errno == errno.ENOENT else error.strerror
-        raise RunProblem(f"{name}: {reason}") from error
+        if error.errno == errno.ENOENT:
+            raise UsageProblem(f"{name}: no such file") from error
+        raise RunProblem(f"{name}: {error.strerror}") from error
 
 
 def _opened(name: str) -> BinaryIO:
@@ -78,10 +83,11 @@ def unread_inputs(
 
 
 def require_files(inputs: Sequence[str]) -> None:
-    """RunProblem naming the first missing input, before any work is done."""
+    """UsageProblem naming the first input that is missing, or packed in a way that is not read."""
     for name in inputs:
+        require_known_packing(name)
         if name != STDIN and not (exists(name) if is_url(name) else Path(name).exists()):
-            raise RunProblem(f"{name}: no such file")
+            raise UsageProblem(f"{name}: no such file")
 
 
 class RootCheck:

@@ -136,6 +136,7 @@ def _acquire(path: Path, output: Path, wait: Say | None = None) -> _Lock | None:
     RunProblem, about `output`, when another process holds it, unless it is waited for.
     """
     while True:
+        is_new = not path.exists()
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -143,6 +144,8 @@ def _acquire(path: Path, output: Path, wait: Say | None = None) -> _Lock | None:
         try:
             if not _flock(descriptor, output, wait):
                 os.close(descriptor)
+                if is_new:
+                    path.unlink(missing_ok=True)
                 return None
             if _is_current(descriptor, path):
                 os.ftruncate(descriptor, 0)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -12,12 +13,15 @@ from typing import BinaryIO, cast
 from ramctl.errors import RunProblem
 from ramctl.records.files import (
     is_device,
+    is_gzip,
     kept_path,
     move_into_place,
     naming,
+    packing,
     part_path,
     sync_file,
 )
+from ramctl.records.inputs import open_input
 
 _BLOCK = 1 << 16
 
@@ -75,8 +79,9 @@ class PartFile(Sink):
     """An output that grows as `FILE.part` and is renamed to FILE when complete.
 
     With `resume`, an unfinished part is continued, else a copy of the finished FILE; the copy is
-    made at the first write, so that a run with nothing to do touches nothing. RunProblem, with
-    the file's name, where it cannot be written.
+    made at the first write, so that a run with nothing to do touches nothing. The part of FILE.gz
+    is not compressed: it is cut and continued at any byte. RunProblem, with the file's name, where
+    it cannot be written.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
@@ -86,7 +91,7 @@ class PartFile(Sink):
         self._stream: BinaryIO | None = None
         if resume:
             self._source = self.part if self.part.exists() else path
-            self.end = self._source.stat().st_size if self._source.exists() else 0
+            self.end = unfinished_bytes(path)
         else:
             self._source = self.part
             kept_path(self.part).unlink(missing_ok=True)
@@ -98,6 +103,8 @@ class PartFile(Sink):
             self._open()
 
     def line_before(self, end: int) -> bytes:
+        if is_gzip(self._source.name):
+            self._open()  # it cannot be read backwards
         line, start = b"", end
         with naming(self.part), self._source.open("rb") as stream:
             while start and b"\n" not in line[:-1]:
@@ -141,6 +148,7 @@ class PartFile(Sink):
                 stream.close()
 
     def compact(self, stale: Iterator[tuple[int, int]], lead: bytes = b"") -> None:
+        kept_path(self.part).unlink(missing_ok=True)  # what a killed run left is no such copy
         first = next(stale, None)
         if first is not None:
             self.close()
@@ -151,12 +159,27 @@ class PartFile(Sink):
         self.close()
         with naming(self.part):
             if self.part.exists():
-                sync_file(self.part)
-                move_into_place(self.part, self.path)
+                whole = self._packed() if is_gzip(self.path.name) else self.part
+                sync_file(whole)
+                move_into_place(whole, self.path)
+                self.part.unlink(missing_ok=True)
+
+    def _packed(self) -> Path:
+        packed = kept_path(self.part)
+        with (
+            self.part.open("rb") as source,
+            packed.open("wb") as target,
+            packing(self.path.name, target) as stream,
+        ):
+            shutil.copyfileobj(source, stream, 1 << 20)
+        return packed
 
     def _copy(self, stale: Iterable[tuple[int, int]], lead: bytes = b"") -> None:
         """Write what is there to `FILE.part.kept`, without some ranges, which are in order."""
-        with self._source.open("rb") as source, kept_path(self.part).open("wb") as target:
+        with (
+            open_input(str(self._source.absolute())) as source,
+            kept_path(self.part).open("wb") as target,
+        ):
             for start, end in chain(stale, [(self.end, self.end)]):
                 if lead and source.tell() < start:
                     target.write(led(source.readline(), lead))
@@ -179,9 +202,15 @@ def rejects_file(name: str | None) -> Path | None:
 
 
 def unfinished_bytes(path: Path | None) -> int:
-    """The size of the part of a file, or of the file where it is finished; 0 where neither is."""
+    """The size of the part of a file, or of the file where it is finished; 0 where neither is.
+
+    It is that of the content, not of what it is compressed to.
+    """
     found = [] if path is None else [one for one in (part_path(path), path) if one.is_file()]
-    return found[0].stat().st_size if found else 0
+    if not (found and is_gzip(found[0].name)):
+        return found[0].stat().st_size if found else 0
+    with open_input(str(found[0])) as stream:
+        return stream.seek(0, os.SEEK_END)
 
 
 def open_rejects(name: str | None, *, resume: bool) -> Sink:

@@ -4,7 +4,9 @@ Each kind of output has a mark by which it is known. What else stands in its pla
 the run is refused before it has done anything.
 """
 
+import gzip
 import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import orjson
 from ramctl.errors import UsageProblem
 from ramctl.records.files import (
     is_device,
+    is_gzip,
     naming,
     part_path,
     remove_folder,
@@ -80,7 +83,7 @@ def require_ours(path: Path | None, mark: Mark | FolderMark) -> None:
             # Processes that share a folder lock their parts of it before it is marked.
             is_empty = all(file.name.endswith(".part.lock") for file in path.iterdir())
         else:
-            is_empty = path.stat().st_size == 0
+            is_empty = not _first_line(path)
         if not is_empty and not mark.is_on(path):
             raise UsageProblem(f"{path}: is not {mark.kind}: move it away, or name another place")
 
@@ -109,23 +112,31 @@ def others_in(folder: Path, made: Sequence[str]) -> Iterator[Path]:
             yield path
 
 
+def _first_line(path: Path) -> bytes:
+    """The first line of a file, unpacked; what cannot be unpacked is not empty."""
+    try:
+        with (gzip.open if is_gzip(path.name) else open)(path, "rb") as stream:
+            return stream.readline()
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return b"?"
+
+
 def _is_object(path: Path, *keys: str) -> bool:
     """Whether the first line of a file is a JSON object with these keys."""
     try:
-        with path.open("rb") as stream:
-            content = orjson.loads(stream.readline())
+        content = orjson.loads(_first_line(path))
     except (OSError, orjson.JSONDecodeError):
         return False
     return isinstance(content, dict) and set(keys) <= content.keys()
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(_HEAD_BYTES)
+def _is_page(path: Path) -> bool:
+    with (gzip.open if is_gzip(path.name) else open)(path, "rb") as stream:
+        return _GENERATOR in stream.read(_HEAD_BYTES)
 
 
-LOCK = Mark("a lock file", lambda path: _LOCK_NAME.fullmatch(_head(path)) is not None)
-PAGE = Mark("a page of ramctl's", lambda path: _GENERATOR in _head(path))
+LOCK = Mark("a lock file", lambda path: _LOCK_NAME.fullmatch(_first_line(path)) is not None)
+PAGE = Mark("a page of ramctl's", _is_page)
 REJECTS = Mark(
     "a file of rejects", lambda path: _is_object(path, "source", "stage", "code", "message")
 )

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from ramctl.errors import RamctlError, RecordProblem, RunProblem
 from ramctl.parts import require
-from ramctl.records.files import replacing
+from ramctl.records.files import is_url, plain_name, replacing
 
 Result = TypeVar("Result")
 WAITS_S = (1.0, 5.0, 20.0)  # between tries
@@ -28,7 +28,6 @@ COPY_BYTES = 1 << 24  # of a whole file that are asked for at a time
 SILENCE_S = 60.0  # without an answer, or more of it, after which a try over HTTP has failed
 LONGEST_S = 3600.0  # of one answer over HTTP; what is left is asked for anew
 SAMPLE_BYTES = 1 << 20  # at both ends of a file, which tell its version where the store does not
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _BASE = re.compile(r"([a-z][a-z0-9+.-]+):(?:/(.*))?", re.IGNORECASE | re.DOTALL)
 _NO_HOST = "@"  # in a base, in the place of the host that `file:///folder` does not have
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -42,16 +41,6 @@ _VERSION = (
     "ETag", "etag", "md5Hash", "Content-MD5", "blob_id", "mtime", "Last-Modified", "LastModified",
     "last_modified", "updated", "modified", "modify",
 )  # fmt: skip
-
-
-def is_url(name: str) -> bool:
-    """Whether a name is a URL and no path."""
-    return _URL.match(name) is not None
-
-
-def plain_name(name: str) -> str:
-    """A name without what follows a URL's path, `?...` and `#...`: it tells a file's kind."""
-    return re.split(r"[?#]", name, maxsplit=1)[0] if is_url(name) else name
 
 
 def photo_base(name: str, root: str | None = None) -> Path:

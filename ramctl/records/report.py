@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Self
 
 from ramctl import __version__
-from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP, RamctlError, without_secrets
+from ramctl.errors import (
+    EXIT_OK,
+    EXIT_REJECTS,
+    EXIT_TIME_IS_UP,
+    RamctlError,
+    shortened,
+    without_secrets,
+)
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import Sink, open_rejects, rejects_file
@@ -69,7 +76,7 @@ class Report:
 
     def warn(self, message: str) -> None:
         """One line on stderr, with `-q` too."""
-        sys.stderr.write(f"ramctl {self.command}: {without_secrets(message)}\n")
+        sys.stderr.write(f"ramctl {self.command}: {shortened(without_secrets(message))}\n")
         sys.stderr.flush()
 
     def reject(self, reject: Reject) -> None:

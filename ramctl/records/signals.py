@@ -17,6 +17,7 @@ from ramctl.errors import Interrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1
+GOES_ON = "the same command with --resume continues"
 PATIENCE_S = 0.1  # between looks at the request while waiting for work done elsewhere
 _active: list["StopRequest"] = []
 
@@ -59,11 +60,13 @@ def deadline(max_time: float | None) -> float:
 class StopRequest:
     """While active, SIGINT and SIGTERM set `signum`; a second one acts at once.
 
-    A signal that arrives inside `waiting()`, where nothing is in flight, raises Interrupted.
+    A signal that arrives inside `waiting()`, where nothing is in flight, raises Interrupted, which
+    says how what was stopped `goes_on`.
     """
 
-    def __init__(self, deadline: float = math.inf) -> None:
+    def __init__(self, deadline: float = math.inf, goes_on: str = "") -> None:
         self.signum: int | None = None
+        self._goes_on = goes_on
         self._deadline = deadline
         self._is_waiting = False
         self._old: dict[int, Any] = {}
@@ -81,7 +84,7 @@ class StopRequest:
 
     def raise_if_signalled(self) -> None:
         if self.signum is not None:
-            raise Interrupted(self.signum)
+            raise Interrupted(self.signum, self._goes_on)
 
     def __enter__(self) -> Self:
         for signum in _SIGNALS:
@@ -99,7 +102,7 @@ class StopRequest:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if self._is_waiting:
-            raise Interrupted(signum)
+            raise Interrupted(signum, self._goes_on)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -24,6 +24,7 @@ import orjson
 from ramctl.errors import RunProblem
 from ramctl.records.entries import RowIndex, parsed, read_rows
 from ramctl.records.files import (
+    STATE,
     kept_path,
     move_into_place,
     part_path,
@@ -31,6 +32,7 @@ from ramctl.records.files import (
     state_path,
     sync_file,
 )
+from ramctl.records.locks import Say
 from ramctl.records.record import JsonObject, Record
 
 Status = Literal["done", "rejected"]
@@ -72,6 +74,15 @@ def recorded_fingerprint(output: Path) -> dict[str, str]:
     return dict(head.get("fingerprint", {}))
 
 
+class OtherRun(RunProblem):
+    """An output is that of another command, or depends on something else now."""
+
+    def __init__(self, state: Path, what: str) -> None:
+        remedy = "write to another file, or run without --resume to start over"
+        super().__init__(f"{state}: the earlier part was made with another {what}; {remedy}")
+        self.what = what
+
+
 class ResumeState:
     """Looks up earlier entries by input key and appends new ones.
 
@@ -102,8 +113,13 @@ class ResumeState:
         self.ends: dict[Status, int] = {"done": n_header, "rejected": 0}
         self.continues_rejects = True  # the rejects file is that of the earlier run
 
-    def start(self) -> None:
-        """Begin a new state and discard an older one."""
+    def start(self, say: Say = lambda message: None) -> None:
+        """Begin a new state and discard an older one; `say` is told of what was unfinished."""
+        part = part_path(self._path.with_name(self._path.name.removesuffix(STATE)))
+        if part.exists() and self._path.exists():
+            number = sum("drops" not in row for _, row in read_rows(self._path))
+            lost = f"an unfinished run, of {number} records, is discarded"
+            say(f"{part}: {lost} (--resume would have continued it)")
         kept_path(self._path).unlink(missing_ok=True)
         self._size = self._write(self._path, [])
 
@@ -188,14 +204,11 @@ class ResumeState:
         """Check the first line; the bytes of the rejects file that count, None: as recorded."""
         head = parsed(line) or {}
         if head.get("format") != FORMAT or head.get("command") != self._head["command"]:
-            raise RunProblem(f"{self._path}: written by another command or version")
+            raise OtherRun(self._path, "command or version")
         old, new = head.get("fingerprint", {}), self._head["fingerprint"]
         changed = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
         if changed:
-            raise RunProblem(
-                f"{self._path}: the earlier part was made with another {', '.join(changed)}; "
-                "write to another file, or run without --resume to start over"
-            )
+            raise OtherRun(self._path, ", ".join(changed))
         self._head["header"] = self.ends["done"] = head.get("header", 0)
         mine, theirs = self._head["rejects"], head.get("rejects")
         if mine is None:

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
-from ramctl.records.files import is_device, output_lock, state_path
+from ramctl.records.files import is_device, output_lock, replacing, state_path
 from ramctl.records.jsonl import dumps, loads, stamp_of
 from ramctl.records.outputs import (
     PartFile,
@@ -31,7 +31,7 @@ from ramctl.records.ownership import require_own_outputs
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Report
 from ramctl.records.shards import ALL, Shard
-from ramctl.records.signals import StopRequest, deadline
+from ramctl.records.signals import GOES_ON, StopRequest, deadline
 from ramctl.records.state import Collection, Entry, Problem, ResumeState, Status, roll_forward
 
 Outcome = JsonObject | RecordProblem
@@ -57,6 +57,7 @@ class StreamOptions:
     progress: bool | None = None
     batch: int | None = None  # None: as the stage likes it, else BATCH
     ray: str | None = None  # the cluster that does the inputs; see `ray_engine`
+    made_from: Mapping[str, str] = field(default_factory=dict)  # the output depends on it too
     shard: Shard = ALL  # the part of the inputs that is read; see `shard_of`
 
 
@@ -156,11 +157,11 @@ def run_stream(
         rejects = rejects_file(options.rejects)
         require_own_outputs(options.output, rejects, options.stats)
         stack.enter_context(output_lock(options.output, rejects, say=report.say))
-        stop = stack.enter_context(StopRequest(deadline(options.max_time)))
+        goes_on = GOES_ON if options.output and not is_device(options.output) else ""
+        stop = stack.enter_context(StopRequest(deadline(options.max_time), goes_on))
+        depends = {**(fingerprint or {}), **options.made_from}
         by_stamp = collection is not None and collection.by_content
-        outputs = _Outputs.open(
-            report, options, fingerprint or {}, len(header), stack, by_stamp=by_stamp
-        )
+        outputs = _Outputs.open(report, options, depends, len(header), stack, by_stamp=by_stamp)
         output = outputs.sinks["done"]
         needs = lead, not output.end
         run = _Run(iter(source), report, options, outputs, encode, stop, *needs, collection)
@@ -217,26 +218,24 @@ class _Outputs:
         if output is None or is_device(output):
             if options.resume:
                 raise RunProblem("--resume needs -o FILE: only a file can be continued")
-            opened = output.open("wb") if output else records_to_stdout()
+            opened = replacing(output) if output else records_to_stdout()
             sink = StreamSink(stack.enter_context(opened))
-            sinks: dict[Status, Sink]
-            sinks = {"done": sink, "rejected": open_rejects(options.rejects, resume=False)}
-            return cls(sinks, None, output)
+            rejected = open_rejects(options.rejects, resume=False)
+            return cls({"done": sink, "rejected": rejected}, None, output)
         file = rejects if rejects is not None and not is_device(rejects) else None
         state = ResumeState(
             state_path(output), report.command, fingerprint, file, n_header, by_stamp=by_stamp
         )
         if not options.resume:
             # First, so that no crash leaves the old state beside a new part.
-            state.start()
+            state.start(report.say)
             opened_rejects = open_rejects(options.rejects, resume=False)
             return cls({"done": PartFile(output), "rejected": opened_rejects}, state, output)
         roll_forward(output)
-        state.load(unfinished_bytes(output), unfinished_bytes(file))
-        sinks = {
-            "done": PartFile(output, resume=True),
-            "rejected": open_rejects(options.rejects, resume=state.continues_rejects),
-        }
+        done = PartFile(output, resume=True)
+        state.load(done.end, unfinished_bytes(file))
+        rejected = open_rejects(options.rejects, resume=state.continues_rejects)
+        sinks: dict[Status, Sink] = {"done": done, "rejected": rejected}
         for status, end in state.ends.items():
             is_there = sinks[status].end >= end  # all of it, the header included
             sinks[status].cut(end if is_there or status == "rejected" else 0)

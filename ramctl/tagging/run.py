@@ -1,11 +1,12 @@
 """`ramctl tag`: photos in; records, sidecars and a gallery out."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +108,20 @@ def loaded(options: TagOptions) -> Callable[[TagOptions], Report]:
 def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
     """Tag the photos, or take machine tags out of their sidecars; the report of the run.
 
-    `tagger` is what `loaded` has loaded; None: it is loaded.
+    `tagger` is what `loaded` has loaded; None: it is loaded. A dry run only says what it would do.
     """
+    if not options.sidecars.dry_run:
+        return _run(options, tagger)
+    if not (options.sidecars.xmp or options.sidecars.text or options.xmp_remove):
+        raise UsageProblem("--dry-run is about sidecars: it needs --xmp, --txt or --xmp-remove")
+    stream = replace(options.stream, output=Path(os.devnull), resume=False, rejects=None)
+    options = replace(options, stream=stream, prune=False, gallery=None, label_config=None)
+    report = _run(replace(options, tag_counts=None), tagger)
+    report.say(f"a dry run: {report.extra.get('sidecars', 0)} sidecars would change, none has")
+    return report
+
+
+def _run(options: TagOptions, tagger: "Tagger | None") -> Report:
     if options.tag_counts and options.stream.resume:
         raise UsageProblem("--tag-counts counts one run; --from-tags counts all of a result")
     options.sidecars.text_style.check()
@@ -135,7 +148,7 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
         require_some(named)
     photos = PhotoInputs(
         named, options.root, options.recursive, options.null, options.by_content,
-        options.max_line, options.ignore,
+        options.max_line, options.ignore, say=cache(report.say),
     )  # fmt: skip
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -247,7 +260,7 @@ def _additions(
     if adder := _ADDED.get(options.form):
         yield adder
     if options.sidecars.xmp or options.sidecars.text:
-        yield SidecarWriter(options.sidecars, report.say).write
+        yield SidecarWriter(options.sidecars, partial(_plan, report)).write
     if options.gallery:
         stream = options.stream
 
@@ -268,8 +281,14 @@ def _additions(
 def _remove(
     options: TagOptions, source: Iterator[Item], shard: dict[str, str], report: Report
 ) -> Report:
-    stage = each(SidecarWriter(options.sidecars, report.say).remove)
+    stage = each(SidecarWriter(options.sidecars, partial(_plan, report)).remove)
     return run_stream(report, source, stage, options.stream, fingerprint=shard)
+
+
+def _plan(report: Report, change: str) -> None:
+    """Say, and count, what a dry run would do to a sidecar."""
+    report.extra["sidecars"] = report.extra.get("sidecars", 0) + 1
+    report.say(change)
 
 
 def _load(options: TagOptions, report: Report) -> "Tagger":

@@ -28,9 +28,10 @@ from ramctl.model.config import AugmentConfig, Preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.pretrained.hub import local_path
 from ramctl.records.files import write_atomic
+from ramctl.records.inputs import require_files
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import JsonObject, Reject
-from ramctl.records.remote import base_url, is_url
+from ramctl.records.remote import base_url
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.checkpoint_store import RECORDS_HASH
 from ramctl.training.data.annotations import read_annotation, require_tags
@@ -166,8 +167,7 @@ class Job:
         name = self.plan.val
         if name is None:
             return None
-        if not is_url(name) and not Path(name).is_file():
-            raise RunProblem(f"{name}: no such file")
+        require_files([name])
         copy = None if is_read_by_offset(name) else self.work.path / "val" / "records.jsonl"
         if copy is not None and not copy.exists():
             copy.parent.mkdir(exist_ok=True)

@@ -20,10 +20,9 @@ from ramctl.model.config import (
     preset_from_table,
     preset_to_table,
 )
-from ramctl.records.files import work_path, write_atomic
+from ramctl.records.files import is_url, work_path, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.ownership import require_ours
-from ramctl.records.remote import is_url
 from ramctl.records.report import Report
 from ramctl.training.checkpoint_store import (
     BEST,

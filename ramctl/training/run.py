@@ -12,14 +12,15 @@ import torch
 
 from ramctl.checkpoints.bundle import META, Bundle, BundleWriter, require_bundle
 from ramctl.device import Runtime, set_up_cpu
-from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem
+from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, UsageProblem
 from ramctl.model.config import preset_to_table
 from ramctl.model.ram import RAM
-from ramctl.records.files import output_lock
+from ramctl.records.files import is_gzip, output_lock, require_distinct
 from ramctl.records.jsonl import dumps
+from ramctl.records.outputs import rejects_file
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
-from ramctl.records.signals import StopRequest, TimeIsUp, deadline
+from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.training.checkpoint_store import CheckpointStore
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.distributed import (
@@ -57,9 +58,14 @@ def run(options: TrainOptions) -> Report:
     for path in (options.out, *options.out.parent.glob(f"{escape(options.out.name)}-epoch-*")):
         if path == options.out or "epochs" in options.keep:
             require_bundle(path)
+    rejects, events = rejects_file(options.rejects), options.events
+    require_distinct(rejects=rejects, stats=options.stats, events=events)
+    if events is not None and is_gzip(events.name):
+        raise UsageProblem(f"--events {events}: it grows line by line, so it is not compressed")
     report = Report(options.command, quiet=options.quiet, unit="photos")
     if options.dry_run:
         sys.stdout.write(dumps(dry_run(options, report)).decode())
+        report.say("a dry run: nothing was trained, and nothing written")
         return report
     _train(options, report)
     report.write_stats(options.stats)
@@ -103,7 +109,7 @@ def _train_in(
         open_plan(options, work, report, store)
     world.wait()
     try:
-        with StopRequest(deadline(options.max_time)) as stop:
+        with StopRequest(deadline(options.max_time), GOES_ON) as stop:
             _Run(options, report, work, world, stop, store).run()
     except RamctlError as error:
         # A run that failed during set-up must not stand in the way of the next one.
@@ -160,9 +166,6 @@ class _Run:
                 if self._train(job):
                     self._publish(job)
                     self.world.wait()
-        except Interrupted:
-            self.report.say(f"interrupted while reading photos; {RESUME_HINT}")
-            raise
         except TimeIsUp:
             self.report.time_is_up = True
             self.report.say(f"stopped while reading photos; {RESUME_HINT}")

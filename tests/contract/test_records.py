@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import time
+from fcntl import ioctl
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,14 @@ def start(arguments: list[str], **options) -> subprocess.Popen:
         env=environment(),
         **options,
     )
+
+
+def wait_until_read(process: subprocess.Popen) -> None:
+    """Return when a command has taken all that was written to it: its loop runs by then."""
+    deadline = time.monotonic() + 120
+    while int.from_bytes(ioctl(process.stdin, termios.FIONREAD, bytes(4)), sys.byteorder):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -134,7 +144,7 @@ def test_strict_fails_with_one_line(command, tiny_bundle):
 
 def test_a_missing_input_is_one_line(command, tiny_bundle, ramctl):
     done = ramctl(*arguments_of(command, tiny_bundle), "nowhere.jsonl")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert b"nowhere.jsonl: no such file" in done.stderr
     assert done.stderr.count(b"\n") == 1
 
@@ -178,15 +188,48 @@ def test_an_interrupted_run_can_be_resumed(command, tiny_bundle, ordinary, tmp_p
     while not (work.exists() or (part.exists() and part.stat().st_size)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    wait_until_read(process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == -signal.SIGINT
     assert b"Traceback" not in err
+    says = f"ramctl {command}: interrupted: the same command with --resume continues"
+    assert err.decode().splitlines()[-1] == says
     assert not (tmp_path / "out.jsonl").exists()
     again = start([*arguments, "--resume"], cwd=tmp_path)
     again.communicate(b"\n".join(lines) + b"\n")
     assert again.returncode == 0
     assert (tmp_path / "out.jsonl").read_bytes() == ordinary[0].stdout
+
+
+def test_an_interrupted_run_that_cannot_be_resumed_does_not_say_that_it_can(command, tiny_bundle):
+    arguments = [*arguments_of(command, tiny_bundle), "-", "-b", "1", "--rejects", "-"]
+    process = start(arguments)
+    process.stdin.write(b"{oops\n")
+    process.stdin.flush()
+    wait_until_read(process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == -signal.SIGTERM
+    assert err.decode().splitlines()[-1] == f"ramctl {command}: terminated"
+
+
+def test_a_new_run_says_what_it_discards(command, tiny_bundle, tmp_path):
+    arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl", "-b", "1"]
+    work = tmp_path / "out.jsonl.work"
+    work.mkdir()
+    head = {"format": 1, "command": command, "fingerprint": {}, "rejects": None, "header": 0}
+    rows = [{"key": str(n), "stamp": "", "status": "done", "end": 3 * n} for n in (1, 2)]
+    lines = "".join(json.dumps(row) + "\n" for row in (head, *rows))
+    (tmp_path / "out.jsonl.state.jsonl").write_text(lines)
+    (tmp_path / "out.jsonl.part").write_text("{}\n{}\n")
+    process = start(arguments, cwd=tmp_path)
+    _, err = process.communicate(b"")
+    assert process.returncode == 0
+    assert b"out.jsonl.part: an unfinished run, of 2 records, is discarded" in err
+    assert (b"out.jsonl.work: an unfinished run is discarded" in err) == (command == "clean")
+    again = start(arguments, cwd=tmp_path)
+    assert b"discarded" not in again.communicate(b"")[1]
 
 
 def test_a_second_run_with_resume_does_nothing(command, tiny_bundle, ordinary):

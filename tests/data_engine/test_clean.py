@@ -283,7 +283,7 @@ def test_evidence_is_read_and_bad_evidence_named(clean, records, tmp_path):
     assert b"bad.jsonl:1: no dense, scores or tags field" in done.stderr
     done = clean("--evidence", "bad.jsonl", stdin=lines(records), code=2)
     assert b"--evidence bad.jsonl: expected scores:FILE" in done.stderr
-    done = clean("--evidence", "scores:gone.jsonl", "--work", "work", stdin=b"", code=1)
+    done = clean("--evidence", "scores:gone.jsonl", "--work", "work", stdin=b"", code=2)
     assert b"gone.jsonl: no such file" in done.stderr
     assert not (tmp_path / "work").exists()  # said before photos are looked at
     arguments = ["--evidence", "scores:bad.jsonl", "--outliers", 0.1]

@@ -134,7 +134,7 @@ def test_a_malformed_line_is_named_and_nothing_is_done(clean, tmp_path, line, wh
 
 
 def test_a_missing_file_and_two_uses_of_stdin_are_named(clean):
-    done = clean("--decisions", "gone.jsonl", stdin=b"", code=1)
+    done = clean("--decisions", "gone.jsonl", stdin=b"", code=2)
     assert b"gone.jsonl: no such file" in done.stderr
     done = clean("--decisions", "-", stdin=b"", code=2)
     assert b"cannot both be standard input" in done.stderr

@@ -1,5 +1,6 @@
 """Every command, killed before each step that it makes on the disk, is as good as never killed."""
 
+import gzip
 import json
 import os
 import shutil
@@ -47,10 +48,10 @@ def words_of(record: Record) -> JsonObject:
     return {**record.fields, "tags": record.fields["captions"][0].split()[1:]}
 
 
-def stream(*, lead: bytes = b"", inside: str = ".", **options) -> Callable[[], int]:
+def stream(*, lead: bytes = b"", inside: str = ".", end: str = "", **options) -> Callable[[], int]:
     """A run of the loop that all record commands share, over in.jsonl."""
     form = {"lead": lead} if lead else {"header": b"[head]\n"}
-    output, rejects = Path(inside, "out"), str(Path(inside, "rejects"))
+    output, rejects = Path(inside, f"out{end}"), str(Path(inside, f"rejects{end}"))
     settings = StreamOptions(output, rejects=rejects, batch=1, progress=False, **options)
 
     def work() -> int:
@@ -136,6 +137,50 @@ def test_a_resumed_run_with_changed_inputs(options, tmp_path):
     assert tags == [["horse"], ["red", "house"], ["green", "boat"], ["dog"], ["boat"]]
     rejects = (tmp_path / "run" / "rejects").read_text().splitlines()
     assert [json.loads(line)["line"] for line in rejects] == [2, 6]
+
+
+def test_a_first_run_to_compressed_files(tmp_path):
+    work, again = stream(end=".gz"), resumed_by(stream(end=".gz", resume=True))
+    assert crash_matrix(tmp_path / "run", with_lines(*LINES), work, again) > 20
+    packed = (tmp_path / "run" / "out.gz").read_bytes()
+    assert gzip.decompress(packed).startswith(b'[head]\n{"captions":["a horse"],"tags":["horse"]}')
+
+
+@pytest.mark.parametrize("options", [{}, {"retry_rejects": True}], ids=["resume", "retry"])
+def test_a_resumed_run_to_compressed_files_with_changed_inputs(options, tmp_path):
+    work = stream(end=".gz", resume=True, **options)
+
+    def prepare(folder: Path) -> None:
+        changed(folder, stream(end=".gz"))
+
+    assert crash_matrix(tmp_path / "run", prepare, work, resumed_by(work)) > 20
+    run(tmp_path / "run", stream(resume=True, **options))
+    folder = tmp_path / "run"
+    changed(folder)
+    run(folder, stream(resume=True, **options))
+    for name in ("out", "rejects"):
+        packed, plain = (folder / f"{name}.gz").read_bytes(), (folder / name).read_bytes()
+        assert gzip.decompress(packed) == plain
+
+
+def test_what_a_crash_left_of_a_compressed_file_is_never_taken_for_its_content(tmp_path):
+    """It died while it packed; the next run drops lines from the rejects alone."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with_lines(*LINES)(folder)
+    work = stream(end=".gz")
+    _, steps, _ = run(folder, work)
+    expected = (folder / "out.gz").read_bytes()
+    for path in folder.glob("*.*"):
+        path.unlink()
+    with_lines(*LINES)(folder)
+    at = steps.index("open out.gz.part.kept") + 1
+    assert run(folder, work, crash_before=at)[0] == KILLED
+    assert (folder / "out.gz.part.kept").exists()
+    with_lines(LINES[0], "{worse", *LINES[2:])(folder)
+    assert run(folder, stream(end=".gz", resume=True))[0] == 3
+    assert (folder / "out.gz").read_bytes() == expected
+    assert b"worse" in gzip.decompress((folder / "rejects.gz").read_bytes())
 
 
 def test_photos_that_were_renamed_and_deleted(tmp_path):

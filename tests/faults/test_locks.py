@@ -202,6 +202,11 @@ def test_where_there_are_no_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatc
     assert (tmp_path / "out").read_bytes() == b"content"
     with pytest.raises(RunProblem, match="cannot be locked"), locked(tmp_path / "lock"):
         pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "lock").write_text("somebody's")
+    with pytest.raises(RunProblem, match="cannot be locked"), locked(tmp_path / "lock"):
+        pass
+    assert (tmp_path / "lock").read_text() == "somebody's"
 
 
 def test_files_replaced_at_once_are_whole(tmp_path):

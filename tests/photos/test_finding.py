@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.photos.decoding import load_photo
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 
 
@@ -89,8 +91,23 @@ def test_raw_files_are_photos_in_folders(folder):
 
 def test_named_files_are_photos_whatever_they_are_called(folder):
     assert images("in/notes.txt", "nowhere.jpg") == ["in/notes.txt", "nowhere.jpg"]
-    with pytest.raises(RunProblem, match="no such file"):
+    with pytest.raises(UsageProblem, match="no such file"):
         images("nowhere.tar")
+
+
+def test_a_folder_that_is_not_there_is_wrong_usage_and_one_without_photos_is_told(folder):
+    with pytest.raises(UsageProblem, match=r"^nowhere: no such file$"):
+        images("nowhere", "in", recursive=True)
+    said = []
+    (folder / "in/sub/none").mkdir()
+    assert images("in/sub/none", "in/sub", recursive=True, say=said.append) == ["in/sub/c.webp"]
+    assert said == ["in/sub/none: no photos in it"]
+
+
+def test_jpeg_2000_is_found_in_folders_and_read(folder):
+    Image.new("RGB", (8, 6)).save(folder / "in/sub/e.jp2")
+    assert images("in/sub", recursive=True) == ["in/sub/c.webp", "in/sub/e.jp2"]
+    assert load_photo("in/sub/e.jp2").size == (8, 6)
 
 
 def test_a_pattern_that_no_shell_expanded_gives_sorted_photos(folder, monkeypatch):

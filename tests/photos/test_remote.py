@@ -100,7 +100,7 @@ def test_records_at_a_url_are_those_of_the_file(store, packed):
 
 def test_a_record_file_that_is_not_there_is_named(store):
     for read in (require_files, lambda names: list(read_inputs(names, None, "parse"))):
-        with pytest.raises(RunProblem, match=r"^counted://bucket/no.jsonl: no such file$"):
+        with pytest.raises(UsageProblem, match=r"^counted://bucket/no.jsonl: no such file$"):
             read(["counted://bucket/no.jsonl"])
 
 

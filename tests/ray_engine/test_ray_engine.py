@@ -19,7 +19,7 @@ from ramctl.data_engine.generate import GenerateOptions
 from ramctl.errors import RunProblem
 from ramctl.inference.device_pool import split_devices
 from ramctl.parsing.run import ParseOptions
-from ramctl.ray_engine import RETRIES, Resources, is_complete
+from ramctl.ray_engine import RETRIES, Resources
 from ramctl.records.stream import StreamOptions
 from ramctl.tagging.run import TagOptions
 from tests.conftest import REPOSITORY
@@ -118,7 +118,7 @@ def one_process(*arguments: object, shards: list[str]) -> tuple[list[bytes], lis
 
 def by_ray(shards: list[str]) -> tuple[list[bytes], list[bytes]]:
     """Outputs and rejects that are in the folder; nothing else is."""
-    expected = {"rejects", *shards}
+    expected = {"rejects", "states", *shards}
     assert {path.name for path in Path("out").iterdir()} == expected
     return tuple([(folder / name).read_bytes() for name in shards]
                  for folder in (Path("out"), Path("out/rejects")))  # fmt: skip
@@ -157,11 +157,73 @@ def test_a_second_run_does_what_is_missing(shards, stand_in, capfd):
     run("parse", *shards, "--ray", "local", "-o", "out", code=3)
     expected = by_ray(shards)
     stand_in.done.clear()
-    run("parse", *shards, "--ray", "local", "-o", "out")
-    assert stand_in.done == [] and "3 of 3 shards are complete" in capfd.readouterr().err
+    made = {path: path.stat().st_ino for path in Path("out").glob("*.jsonl")}
+    capfd.readouterr()
+    run("parse", *shards, "--ray", "local", "-o", "out", code=3)
+    assert "0 in, 0 out, 0 rejected, 7 done before (2 of them rejected)" in capfd.readouterr().err
+    assert {path: path.stat().st_ino for path in made} == made and by_ray(shards) == expected
     Path("out/in1.jsonl").unlink()
     run("parse", *shards, "--ray", "local", "-o", "out", code=3)
-    assert stand_in.done == ["in1.jsonl"] and by_ray(shards) == expected
+    assert "3 in, 2 out, 1 rejected, 4 done before" in capfd.readouterr().err
+    assert by_ray(shards) == expected
+
+
+def test_an_output_in_the_place_of_an_input_is_refused(shards, stand_in, capfd):
+    before = [Path(name).read_bytes() for name in shards]
+    Path("link").symlink_to(".")
+    for folder in (".", "link"):
+        run("parse", *shards, "--ray", "local", "-o", folder, code=2)
+        said = capfd.readouterr().err
+        assert "in0.jsonl is an input" in said and said.count("\n") == 1
+    Path("rejects").mkdir()
+    Path("in0.jsonl").replace("rejects/in0.jsonl")
+    run("parse", "rejects/in0.jsonl", "--ray", "local", "-o", ".", code=2)
+    assert "rejects/in0.jsonl is an input" in capfd.readouterr().err
+    Path("rejects/in0.jsonl").replace("in0.jsonl")
+    assert [Path(name).read_bytes() for name in shards] == before and not stand_in.done
+
+
+@pytest.mark.parametrize("name", ["in1.jsonl", "in1.jsonl.part", "rejects/in1.jsonl"])
+def test_a_file_of_somebody_s_in_the_place_of_an_output_is_refused(shards, stand_in, capfd, name):
+    Path("out/rejects").mkdir(parents=True)
+    Path("out", name).write_text("mine")
+    run("parse", *shards, "--ray", "local", "-o", "out", code=2)
+    said = capfd.readouterr().err
+    assert f"out/{name} is no output of this command" in said and said.count("\n") == 1
+    assert Path("out", name).read_text() == "mine" and not stand_in.done
+
+
+def test_what_was_made_otherwise_is_refused_before_anything_new_is_made(shards, stand_in, capfd):
+    Path("words").write_text("horse\n")
+    run("parse", shards[2], "--ray", "local", "-o", "out")
+    before = by_ray(shards[2:])
+    capfd.readouterr()
+    for others, what in ((["--labels", "words"], "labels"), (["--from-tags"], "command")):
+        command = "tag" if what == "command" else "parse"
+        run(command, *shards, "--ray", "local", "-o", "out", *others, code=2)
+        said = capfd.readouterr().err
+        assert f"out/in2.jsonl: made with another {what}" in said and said.count("\n") == 1
+        assert by_ray(shards[2:]) == before and not Path("out/in0.jsonl").exists()
+    Path("out/in2.jsonl").unlink()
+    run("parse", shards[2], "--ray", "local", "-o", "out", "--labels", "words")
+
+
+def test_a_changed_input_is_done_anew_and_one_of_the_same_name_is_not(shards, stand_in, capfd):
+    run("parse", *shards, "--ray", "local", "-o", "out", code=3)
+    lines = Path("in0.jsonl").read_bytes().splitlines(keepends=True)
+    Path("in0.jsonl").write_bytes(b"".join(lines[1:3]))
+    expected = one_process("parse", shards=shards[1:])
+    run("parse", "-q", "in0.jsonl", "-o", "own-in0.jsonl", "--rejects", "rejected-in0.jsonl")
+    run("parse", *shards, "--ray", "local", "-o", "out", code=3)
+    outputs, rejects = by_ray(shards)
+    assert outputs == [Path("own-in0.jsonl").read_bytes(), *expected[0]]
+    assert rejects == [b"", *expected[1]]
+    Path("sub").mkdir()
+    Path("sub/in0.jsonl").write_bytes(b"".join(lines[:1]))
+    capfd.readouterr()
+    run("parse", "sub/in0.jsonl", "--ray", "local", "-o", "out", code=2)
+    assert "out/in0.jsonl: made with another input" in capfd.readouterr().err
+    assert by_ray(shards) == (outputs, rejects)
 
 
 def test_what_a_dead_worker_left_is_continued(shards, stand_in, capfd):
@@ -172,21 +234,19 @@ def test_what_a_dead_worker_left_is_continued(shards, stand_in, capfd):
     said = capfd.readouterr().err
     assert said.count("a worker died; its shard goes to another one") == 2 * RETRIES
     assert said.count("workers died: The actor died") == 2
-    # The first shard as a kill after two records leaves it, the state included.
-    for kind, folder in (("own", "out"), ("rejected", "out/rejects")):
-        Path(f"{kind}-in0.jsonl").replace(f"{folder}/in0.jsonl.part")
-    part = Path("out/in0.jsonl.part")
-    part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:2]))
-    state = Path("own-in0.jsonl.state.jsonl").read_bytes().splitlines(keepends=True)
-    head = json.loads(state[0]) | {"rejects": os.path.abspath("out/rejects/in0.jsonl")}  # noqa: PTH100
-    state[0] = json.dumps(head).encode() + b"\n"
-    Path("out/in0.jsonl.state.jsonl").write_bytes(b"".join(state[:3]))
-    Path("out/rejects/in0.jsonl.part").write_bytes(b"")
     stand_in.dies_at = set()
+    run("parse", "-b1", "in0.jsonl", "--ray", "local", "-o", "out", code=3)
+    # The first shard as a kill after two records leaves it, the state included.
+    part = Path("out/in0.jsonl").rename("out/in0.jsonl.part")
+    part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:2]))
+    state = Path("out/states/in0.jsonl.state.jsonl").rename("out/in0.jsonl.state.jsonl")
+    state.write_bytes(b"".join(state.read_bytes().splitlines(keepends=True)[:3]))
+    Path("out/rejects/in0.jsonl").unlink()
+    Path("out/rejects/in0.jsonl.part").write_bytes(b"")
     capfd.readouterr()
     run("parse", "-b1", *shards, "--ray", "local", "-o", "out", code=3)
     assert by_ray(shards) == expected
-    assert "2 done before" in capfd.readouterr().err
+    assert "5 done before (1 of them" in capfd.readouterr().err  # 3 of another shard
 
 
 def test_a_worker_that_died_before_it_opened_anything_leaves_no_file_missing(shards, stand_in):
@@ -195,17 +255,6 @@ def test_a_worker_that_died_before_it_opened_anything_leaves_no_file_missing(sha
     Path("out/in2.jsonl.state.jsonl").write_text(json.dumps(head) + "\n")
     run("parse", "in2.jsonl", "--ray", "local", "-o", "out")
     assert by_ray(["in2.jsonl"]) == ([b""], [b""])
-
-
-def test_an_output_is_complete_when_its_state_is_gone(tmp_path):
-    output = tmp_path / "a.jsonl"
-    assert not is_complete(output)
-    output.write_bytes(b"")
-    assert is_complete(output)
-    for left in ("a.jsonl.part", "a.jsonl.state.jsonl"):
-        (tmp_path / left).write_bytes(b"")
-        assert not is_complete(output)
-        (tmp_path / left).unlink()
 
 
 @pytest.mark.parametrize(
@@ -231,7 +280,7 @@ def test_what_cannot_be_shared_is_wrong_usage_in_one_line(shards, stand_in, capf
 
 
 def test_what_is_not_there_is_said_in_one_line(shards, stand_in, capfd, monkeypatch):
-    run("parse", "nowhere.jsonl", "--ray", "local", "-o", "out", code=1)
+    run("parse", "nowhere.jsonl", "--ray", "local", "-o", "out", code=2)
     assert capfd.readouterr().err == "ramctl parse: nowhere.jsonl: no such file\n"
     run("parse", *shards, "--ray", "far:1", "-o", "out", code=1)
     assert capfd.readouterr().err == "ramctl parse: --ray far:1: nobody is there\n"
@@ -276,7 +325,7 @@ def test_two_workers_give_what_one_process_gives(shards, real_ray, command):
     expected = one_process(command, *options, shards=shards)
     run(command, *options, *shards, "--ray", "local", "-o", "out", code=3)
     assert by_ray(shards) == expected
-    run(command, *options, *shards, "--ray", "local", "-o", "out")
+    run(command, *options, *shards, "--ray", "local", "-o", "out", code=3)
     assert by_ray(shards) == expected
 
 

@@ -197,7 +197,7 @@ def test_options_choose_tags(colours):
     ("options", "problem", "message"),
     [
         ({"model": "no-such"}, UsageProblem, "no-such"),
-        ({"labels": "zebra"}, RunProblem, "zebra: No such file"),
+        ({"labels": "zebra"}, UsageProblem, "zebra: no such file"),
         ({"labels": []}, UsageProblem, "labels: not a list of words"),
         ({"labels": ["dog", 3]}, UsageProblem, "labels: not a list of words"),
         ({"threshold": 1.5}, UsageProblem, "not between 0 and 1"),

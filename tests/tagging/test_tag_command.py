@@ -282,6 +282,46 @@ def test_xmp_sidecars_are_merged_told_in_a_dry_run_and_removed(tag, photos):
     assert not list(photos.glob("*.xmp"))
 
 
+def test_a_dry_run_gives_its_changes_and_their_number_and_no_records(tag, photos):
+    (photos / "blue.png.xmp").write_text("no sidecar")
+    before = sorted(photos.iterdir())
+    files = ["-o", "out.jsonl", "--rejects", "no.jsonl", "--gallery", "page.html", "--resume"]
+    done = tag("--xmp", "--dry-run", "red.png", "green.png", "blue.png", *files)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert sorted(photos.iterdir()) == before
+    *changes, rejected, _, last = done.stderr.decode().splitlines()
+    assert [line.split(":")[1].strip() for line in changes] == [
+        "would write red.png.xmp", "would write green.png.xmp",
+    ]  # fmt: skip
+    assert "blue.png" in rejected
+    assert last == "ramctl tag: a dry run: 2 sidecars would change, none has"
+    without = tag("--dry-run", "red.png")
+    assert without.returncode == 2 and b"it needs --xmp, --txt or --xmp-remove" in without.stderr
+
+
+def test_a_folder_without_photos_is_told_and_one_that_is_not_there_is_wrong_usage(tag, photos):
+    (photos / "empty").mkdir()
+    done = tag("-R", "empty", "--progress")
+    assert done.returncode == 0
+    assert done.stderr.decode().count("ramctl tag: empty: no photos in it\n") == 1
+    missing = tag("-R", "nowhere", "red.png")
+    assert (missing.returncode, missing.stdout) == (2, b"")
+    assert missing.stderr == b"ramctl tag: nowhere: no such file\n"
+
+
+def test_a_long_label_is_not_printed_whole(tag, photos):
+    long = "very long word " * 7000
+    (photos / "renames.tsv").write_text(f"{long}\tshort\nred\tshort\n")
+    done = tag("red.png", "--rename", "renames.tsv")
+    assert done.returncode == 0
+    assert "1 tags that you named are not in the label system: very long word" in (
+        said := done.stderr.decode()
+    )
+    assert max(map(len, said.splitlines())) < 1100
+    refused = tag("red.png", "--threshold", long)  # said by another place
+    assert refused.returncode == 1 and len(refused.stderr) < 1100
+
+
 def test_a_dry_run_shows_additions_and_removals(tag, photos):
     tag("--xmp", "--txt", "red.png")
     (photos / "red.txt").write_text("my wall, red\n")

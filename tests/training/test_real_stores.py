@@ -72,7 +72,7 @@ def test_http_gives_what_a_folder_gives(command, http, arguments):
     tag = partial(command, "tag", "--model", "far/", "-j", 1)
     assert tag(f"{url}/parsed.jsonl").stdout == tag(folder / "parsed.jsonl").stdout
     absent = command("tag", "--model", "far/", f"{url}/absent.jsonl")
-    assert (absent.returncode, "no such file" in absent.stderr) == (1, True)
+    assert (absent.returncode, "no such file" in absent.stderr) == (2, True)
 
 
 def test_a_run_with_its_checkpoints_in_s3_goes_on_elsewhere(command, s3, arguments):

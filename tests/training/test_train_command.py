@@ -302,6 +302,7 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(train, parsed, tmp_path):
         assert facts["seconds_a_step"] > 0 and facts["peak_memory_mb"] > 0
         assert ("seconds_to_keep_features" in facts) == bool(overrides)
         assert sorted(tmp_path.iterdir()) == before
+        assert done.stderr.splitlines()[-1].endswith("nothing was trained, and nothing written")
 
 
 # Losses of the first steps of `tiny` on the repository's photos; they change only with the model,

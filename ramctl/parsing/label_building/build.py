@@ -17,7 +17,7 @@ from ramctl.parsing.english.dictionary.wordnet import NOUN
 from ramctl.parsing.label_building.hierarchy import Hierarchy
 from ramctl.parsing.label_building.synonyms import Contexts, Merge, find_merges, rare_synonyms
 from ramctl.parsing.label_building.tag_counts import TagCounts
-from ramctl.records.files import write_atomic
+from ramctl.records.files import read_text, write_atomic
 from ramctl.records.record import KINDS
 
 DECISIONS = ("label", "synonym", "drop")
@@ -264,7 +264,7 @@ def read_review(path: Path) -> dict[str, Candidate]:
     if not path.is_file():  # a pipe or a device is only written to
         return {}
     decided: dict[str, Candidate] = {}
-    with path.open(encoding="utf-8", newline="") as stream:
+    with io.StringIO(read_text(path), newline="") as stream:
         for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
             number = len(decided) + 2
             tag, decision, of, kind, count = ((row.get(name) or "").strip() for name in COLUMNS[:5])

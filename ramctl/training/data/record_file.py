@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import replacing
+from ramctl.records.files import is_gzip, replacing
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import parse_line
 from ramctl.records.record import Item, Record, Reject, shown_name
@@ -124,7 +124,7 @@ def spool(name: str, folder: Path) -> Path | None:
 
 def is_read_by_offset(name: str) -> bool:
     """Whether records can be read where they are: not from stdin, `.gz`, a pipe or a URL."""
-    return name != STDIN and not name.endswith(".gz") and Path(name).is_file()
+    return name != STDIN and not is_gzip(name) and Path(name).is_file()
 
 
 def copy_records(name: str, target: Path) -> None:

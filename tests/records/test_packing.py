@@ -1,0 +1,190 @@
+"""A name that ends in `.gz` is gzip, whichever command reads or writes it; nothing else is."""
+
+import gzip
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ramctl.cli import main
+from ramctl.errors import RunProblem
+from ramctl.records.inputs import open_input
+from ramctl.records.state import Collection
+from ramctl.records.stream import StreamOptions, each, run_stream
+from tests.conftest import REPOSITORY
+from tests.records.test_stream import Report, mark, source_of
+from tests.support import gallery_names
+
+DATA = REPOSITORY / "tests" / "data"
+LINES = [b'{"a":1}', b"{oops", b'{"a":2}', b'{"bad":1}', b'{"a":3}']
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: object, code: int = 0) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    assert ended.value.code == code
+
+
+def unpacked(name: str) -> bytes:
+    return gzip.decompress(Path(name).read_bytes())
+
+
+def stream(name: str = "out.gz", lines=LINES, *, stage=mark, collection=None, **options):
+    settings = StreamOptions(
+        output=Path(name), rejects=f"no-{name}", batch=1, progress=False, **options
+    )
+    report = Report("test", quiet=True)
+    source = source_of(*lines)
+    return run_stream(report, source, each(stage), settings, collection=collection)
+
+
+def test_the_content_is_that_of_a_plain_file_and_the_bytes_are_the_same_each_time():
+    stream("out")
+    stream()
+    assert unpacked("out.gz") == Path("out").read_bytes()
+    assert unpacked("no-out.gz") == Path("no-out").read_bytes()
+    before = Path("out.gz").read_bytes()
+    Path("out.gz").unlink()
+    os.utime(".", (0, 0))
+    stream()
+    assert Path("out.gz").read_bytes() == before
+
+
+def test_a_finished_file_is_continued_and_left_alone_where_there_is_nothing_to_do():
+    stream(lines=LINES[:3])
+    stream(resume=True)
+    stream("out")
+    assert unpacked("out.gz") == Path("out").read_bytes()
+    before = Path("out.gz").stat().st_ino
+    assert stream(resume=True).n_skipped == 5
+    assert Path("out.gz").stat().st_ino == before
+    names = {"out", "no-out", "out.gz", "no-out.gz"}
+    states = {"out.state.jsonl", "out.gz.state.jsonl"}
+    assert {path.name for path in Path().iterdir()} == names | states
+
+
+def test_time_limits_and_pruned_records():
+    stream(lines=LINES[:2])
+    assert stream(resume=True, max_time=0.0).n_left == 3
+    assert unpacked("out.gz").count(b"\n") == 1
+    stream(resume=True)
+    gone = Collection(lambda key: key == "2", prune=True)
+    stream(lines=LINES[:2], resume=True, collection=gone)
+    assert [json.loads(line)["a"] for line in unpacked("out.gz").splitlines()] == [1, 3]
+
+
+def test_a_torn_part_is_cut_as_that_of_a_plain_file_is():
+    def crash(record):
+        if record.fields.get("a") == 3:
+            raise OSError("power cut")
+        return mark(record)
+
+    with pytest.raises(OSError, match="power cut"):
+        stream(stage=crash)
+    with Path("out.gz.part").open("ab") as part:
+        part.write(b'{"half a li')
+    stream(resume=True)
+    stream("out")
+    assert unpacked("out.gz") == Path("out").read_bytes()
+
+
+def test_what_is_no_whole_gzip_is_named_and_members_are_one_after_the_other():
+    one, other = gzip.compress(b'{"a":1}\n'), gzip.compress(b'{"a":2}\n')
+    Path("both.GZ").write_bytes(one + other)
+    with open_input("both.GZ") as opened:
+        assert opened.read() == b'{"a":1}\n{"a":2}\n'
+    for content in (one + other[:-6], one[:9], b"", b'{"a":1}\n'):
+        Path("bad.gz").write_bytes(content)
+        with pytest.raises(RunProblem, match=r"^bad\.gz: "), open_input("bad.gz") as opened:
+            opened.read()
+    Path("out.gz").write_bytes(b'{"a":1}\n')
+    Path("out.gz.state.jsonl").write_bytes(b"{}\n")
+    with pytest.raises(RunProblem, match=r"out\.gz: Not a gzipped file"):
+        stream(resume=True)
+    assert Path("out.gz").read_bytes() == b'{"a":1}\n'
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_of_that_name_is_compressed_too():
+    from threading import Thread
+
+    os.mkfifo("out.gz")
+    found = []
+    reader = Thread(target=lambda: found.append(Path("out.gz").read_bytes()))
+    reader.start()
+    run_stream(Report("test", quiet=True), source_of(*LINES[:1]), each(mark),
+               StreamOptions(output=Path("out.gz"), progress=False))  # fmt: skip
+    reader.join()
+    stream("out", LINES[:1])
+    assert gzip.decompress(found[0]) == Path("out").read_bytes()
+
+
+@pytest.mark.slow
+def test_parse_reads_what_it_writes():
+    words = ["parse", "-q", DATA / "captions.jsonl"]
+    run(*words, "-o", "plain.jsonl")
+    run(*words, "-o", "p.jsonl.gz", "--rejects", "no.jsonl.gz", "--stats", "stats.json.gz")
+    assert unpacked("p.jsonl.gz") == Path("plain.jsonl").read_bytes()
+    assert unpacked("no.jsonl.gz") == b""
+    assert json.loads(unpacked("stats.json.gz"))["out"] == 8
+    run("parse", "-q", "p.jsonl.gz", "-o", "again.jsonl.gz")
+    assert Path("again.jsonl.gz").read_bytes() == Path("p.jsonl.gz").read_bytes()
+    build = ["--build-labels", "labels.jsonl.gz", "--review", "review.tsv.gz"]
+    run(*words, *build)
+    before = unpacked("labels.jsonl.gz"), unpacked("review.tsv.gz")
+    run(*words, *build)  # it reads the review
+    assert (unpacked("labels.jsonl.gz"), unpacked("review.tsv.gz")) == before
+    run(*words, "--labels", "labels.jsonl.gz", "-o", "closed.jsonl.gz")
+    assert b'"tags":["horse' in unpacked("closed.jsonl.gz")
+
+
+def test_tag_and_eval_read_what_they_write():
+    shutil.copytree(DATA / "photos", "photos")
+    tag = ["tag", "-q", "photos/steps.jpg", "photos/horses.jpg"]
+    run(*tag, "-f", "csv", "-o", "t.csv.gz")
+    assert unpacked("t.csv.gz").splitlines()[1].startswith(b"photos/steps.jpg,")
+    run(*tag[:3], "-o", "t.jsonl.gz", "--gallery", "page.html.gz")
+    run(*tag, "-o", "t.jsonl.gz", "--gallery", "page.html.gz", "--resume")
+    Path("page.html").write_bytes(unpacked("page.html.gz"))
+    assert gallery_names(Path("page.html")) == ["photos/steps.jpg", "photos/horses.jpg"]
+    evaluate = ["eval", "-q", "t.jsonl.gz", "--truth", DATA / "truth.jsonl"]
+    run(*evaluate, "-o", "e.json.gz", "--report", "r.html.gz", "--calibrate", "c.jsonl.gz")
+    assert json.loads(unpacked("e.json.gz"))["mAP"] > 0
+    assert unpacked("r.html.gz").startswith(b"<!")
+    run(*evaluate, "--threshold", "c.jsonl.gz", "-o", "e2.json")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            [command, "in.jsonl", *output]
+            for command in ("parse", "tag", "generate", "clean")
+            for output in (["-o", "x.jsonl.zst"], ["--rejects", "x.bz2"], ["--stats", "x.json.xz"])
+        ),
+        *([command, "in.jsonl.zst"] for command in ("parse", "tag", "generate", "clean", "train")),
+        ["parse", "in.jsonl", "--build-labels", "x.jsonl.xz"],
+        ["parse", "in.jsonl", "--labels", "x.jsonl.xz"],
+        ["tag", "in.jsonl", "--gallery", "x.html.bz2"],
+        ["eval", "in.jsonl", "--truth", "in.jsonl", "-o", "x.json.zst"],
+        ["eval", "in.jsonl.zst", "--truth", "in.jsonl"],
+        ["train", "in.jsonl", "--rejects", "x.jsonl.xz"],
+        ["train", "in.jsonl", "--events", "x.jsonl.gz"],
+    ],
+)
+def test_other_compressions_are_wrong_usage_before_any_work(words, capsys):
+    for name in ("in.jsonl", "in.jsonl.zst", "x.jsonl.xz"):
+        Path(name).write_bytes(b'{"image":"a.jpg","captions":["a horse"],"tags":["horse"]}\n')
+    before = sorted(Path().iterdir())
+    run(*words, code=2)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "compressed" in said
+    assert sorted(Path().iterdir()) == before
