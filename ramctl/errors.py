@@ -26,7 +26,7 @@ REJECT_CODES = {
     "missing_image": "the photo's file or archive member does not exist",
     "unreadable_image": "the photo's file cannot be read or decoded",
     "too_large": "the photo, the text or the line is larger than the limit allows",
-    "too_slow": "decoding the photo takes longer than the limit allows",
+    "too_slow": "decoding the photo, or merging its sidecars, takes longer than the limit allows",
     "write_failed": "a file that belongs to the record could not be written",
 }
 

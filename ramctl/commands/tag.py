@@ -39,7 +39,11 @@ OPTIONS = {
         option("--prune", "With --resume: drop the records of photos that are gone."),
         option("--max-pixels N", "Reject larger photos.", default=200_000_000),
         option("--max-bytes N", "Reject photos in larger files.", default=1_000_000_000),
-        option("--max-seconds N", "Reject photos that take longer to decode.", default=60),
+        option(
+            "--max-seconds N",
+            "Reject photos that take longer to decode, or their sidecars.",
+            default=60,
+        ),
         options.max_line,
         options.shard,
         options.root,
@@ -114,6 +118,7 @@ OPTIONS = {
             field="style",
         ),
         option("--xmp-remove", "Tag nothing; take machine tags out of XMP sidecars."),
+        option("--forget-refused", "Write again the tags that were taken out of sidecars."),
         option("--txt", "Write the tags to IMG.txt, for trainers.", field="text"),
         option(
             "--txt-existing [append|replace|keep]",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock, Thread
+from typing import TypeVar
 
 import simplejpeg
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
@@ -38,6 +39,7 @@ _USUAL_SCANS = 100  # of a progressive JPEG; programs write about ten
 # with noise of the highest quality.
 _VISITS_A_SECOND = 20_000_000
 _pillow_limit = Lock()
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,30 +164,30 @@ def decode_photo(
                 return photo
         return _decode_others(data, target, limits.pixels, end, official)
 
-    return _in_time(decode, limits.seconds)
+    return in_time(decode, limits.seconds)
 
 
-def _in_time(decode: Callable[[], Image.Image], seconds: float) -> Image.Image:
-    """The photo, decoded in a thread of its own; RecordProblem (too_slow) after `seconds`.
+def in_time(do: Callable[[], _T], seconds: float, late: str = "not decoded") -> _T:
+    """What `do` gives, in a thread of its own; RecordProblem (too_slow) after `seconds`.
 
     A thread cannot be stopped: it ends with its decoder, which has no more than the limit on
     pixels to do, or where that asks for more data.
     """
-    outcomes: queue.SimpleQueue[Image.Image | BaseException] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[_T | BaseException] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            outcomes.put(decode())
+            outcomes.put(do())
         except BaseException as error:
             outcomes.put(error)
 
     Thread(target=work, name="ramctl-decoder", daemon=True).start()
     try:
-        outcome = outcomes.get(timeout=seconds)
+        outcome: _T | BaseException = outcomes.get(timeout=seconds)
     except queue.Empty:
         outcome = TimeoutError()
     if isinstance(outcome, TimeoutError):
-        message = f"not decoded after {seconds:g} seconds (--max-seconds)"
+        message = f"{late} after {seconds:g} seconds (--max-seconds)"
         raise RecordProblem(message, code="too_slow") from outcome
     if isinstance(outcome, BaseException):
         raise outcome

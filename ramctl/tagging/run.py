@@ -52,7 +52,12 @@ from ramctl.tagging.sidecars import (
     SidecarWriter,
     add_photo_keywords,
 )
-from ramctl.tagging.text_style import TextStyle, open_tag_counts, require_caption
+from ramctl.tagging.text_style import (
+    TextStyle,
+    open_first_words,
+    open_tag_counts,
+    require_caption,
+)
 
 if TYPE_CHECKING:
     from ramctl.tagging.tagger import Tagger
@@ -125,6 +130,10 @@ def _run(options: TagOptions, tagger: "Tagger | None") -> Report:
     if options.tag_counts and options.stream.resume:
         raise UsageProblem("--tag-counts counts one run; --from-tags counts all of a result")
     options.sidecars.text_style.check()
+    if options.sidecars.forget_refused and not (
+        options.xmp_remove or options.sidecars.xmp or options.sidecars.text
+    ):
+        raise UsageProblem("--forget-refused needs --xmp, --txt or --xmp-remove")
     stream = options.stream
     is_read = stream.output is None and sys.stdout is not None and sys.stdout.isatty()
     options = replace(options, form=options.form or ("table" if is_read else "jsonl"))
@@ -246,7 +255,7 @@ def _collection(options: TagOptions, report: Report) -> Collection | None:
         return None
     collection = Collection(partial(is_gone, root=options.root), options.prune, options.by_content)
     if options.sidecars.xmp or options.sidecars.text:
-        lacks = SidecarWriter(options.sidecars, report.say).lacks
+        lacks = _sidecar_writer(options, report).lacks
         collection = replace(collection, lacks=lacks)
     return collection
 
@@ -257,10 +266,12 @@ def _additions(
     """What is done with each tagged photo before its record is written."""
     if options.sidecars.text_style.with_caption:
         yield require_caption
+    if first := options.sidecars.text_style.first:
+        yield stack.enter_context(open_first_words(first, report.warn))
     if adder := _ADDED.get(options.form):
         yield adder
     if options.sidecars.xmp or options.sidecars.text:
-        yield SidecarWriter(options.sidecars, partial(_plan, report)).write
+        yield _sidecar_writer(options, report).write
     if options.gallery:
         stream = options.stream
 
@@ -278,10 +289,14 @@ def _additions(
         yield stack.enter_context(open_tag_counts(options.tag_counts))
 
 
+def _sidecar_writer(options: TagOptions, report: Report) -> SidecarWriter:
+    return SidecarWriter(options.sidecars, partial(_plan, report), options.tagger.max_seconds)
+
+
 def _remove(
     options: TagOptions, source: Iterator[Item], shard: dict[str, str], report: Report
 ) -> Report:
-    stage = each(SidecarWriter(options.sidecars, partial(_plan, report)).remove)
+    stage = each(_sidecar_writer(options, report).remove)
     return run_stream(report, source, stage, options.stream, fingerprint=shard)
 
 

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
 from ramctl.errors import RecordProblem, RunProblem
+from ramctl.labels import normalise
 from ramctl.photos.archives import split_member
 from ramctl.photos.names import Neighbours, is_raw_name
+from ramctl.records.entries import parsed
 from ramctl.records.files import full_disk, write_atomic
-from ramctl.records.record import JsonObject, Record, image_name
+from ramctl.records.jsonl import dumps
+from ramctl.records.record import JsonObject, Record, image_name, shown_name, string_list
 from ramctl.records.remote import base_url
 from ramctl.tagging.text_style import TextStyle
 from ramctl.tagging.xmp import (
@@ -28,16 +32,22 @@ from ramctl.tagging.xmp import (
 from ramctl.tagging.xmp_document import XmpDocument
 
 XMP_PREFIX = "auto"
+TEXT_RECORD = ".ramctl-txt.jsonl"  # in each folder: what its texts were given, and lost
+_FOLDERS = 16  # whose records are in memory
 NameStyle = Literal["full", "stem"]
 Existing = Literal["append", "replace", "keep"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """A sidecar's new content: None leaves the file as it is, empty bytes delete it."""
+    """A sidecar's new content: None leaves the file as it is, empty bytes delete it.
+
+    What its folder is to remember of a text is in `row`.
+    """
 
     path: Path
     content: bytes | None
+    row: JsonObject | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class SidecarOptions:
     text: bool = False
     existing_text: Existing = "append"
     text_style: TextStyle = field(default_factory=TextStyle)
+    forget_refused: bool = False  # write again what the owner has taken out
     dry_run: bool = False
 
 
@@ -60,7 +71,9 @@ class SidecarWriter:
 
     options: SidecarOptions
     say: Callable[[str], None]
+    seconds: float = 60.0  # that the sidecars of a photo may take to be read and merged
     neighbours: Neighbours = field(default_factory=Neighbours)
+    texts: "TextRecords" = field(default_factory=lambda: TextRecords())
 
     def write(self, record: Record, fields: JsonObject) -> None:
         """Write a tagged photo's sidecars; RecordProblem for one that cannot be written."""
@@ -68,7 +81,7 @@ class SidecarWriter:
         if not photo.exists():  # the record is an earlier run's
             raise RecordProblem(f"{photo}: no such file", code="missing_image")
         # All are prepared before the first is written: a bad one leaves the others alone too.
-        self._write(self._sidecars(photo, fields))
+        self._write(self._in_time(partial(self._sidecars, photo, fields)))
 
     def _sidecars(self, photo: Path, fields: JsonObject) -> list[Sidecar]:
         options, sidecars = self.options, []
@@ -79,7 +92,9 @@ class SidecarWriter:
                 path = photo.with_suffix(options.text_style.suffix)
                 message = f"{path} would be the sidecar of {others[0]} as well"
                 raise RecordProblem(message, code="write_failed")
-            sidecars.append(text_sidecar(photo, fields, options.existing_text, options.text_style))
+            style = options.text_style
+            earlier = {} if options.forget_refused else self.texts(photo.with_suffix(style.suffix))
+            sidecars.append(text_sidecar(photo, fields, options.existing_text, style, earlier))
         return sidecars
 
     def lacks(self, record: Record, known: Callable[[], JsonObject]) -> bool:
@@ -89,11 +104,17 @@ class SidecarWriter:
         """
         try:
             photo = photo_path(image_name(record.fields), record.base)
-            is_there = all(map(_is_ours, self._paths(photo)))
-            sidecars = [] if is_there else self._sidecars(photo, known())
+            if not self.options.forget_refused and all(map(_is_ours, self._paths(photo))):
+                return False
+            sidecars = self._in_time(partial(self._sidecars, photo, known()))
+            return any(s.content is not None or self.texts.lacks(s) for s in sidecars)
         except (RecordProblem, OSError, ValueError):
             return False
-        return any(sidecar.content is not None for sidecar in sidecars)
+
+    def _in_time(self, prepare: Callable[[], list[Sidecar]]) -> list[Sidecar]:
+        from ramctl.photos.decoding import in_time
+
+        return in_time(prepare, self.seconds, "sidecars not ready")
 
     def _paths(self, photo: Path) -> Iterator[Path]:
         if self.options.xmp:
@@ -104,13 +125,15 @@ class SidecarWriter:
     def remove(self, record: Record) -> JsonObject:
         """The unchanged record, once its photo's XMP sidecars hold no machine tags."""
         photo = photo_path(image_name(record.fields), record.base)
-        self._write(xmp_without_tags(photo))
+        forget = self.options.forget_refused
+        self._write(self._in_time(partial(xmp_without_tags, photo, forget=forget)))
         return record.fields
 
     def _write(self, sidecars: Sequence[Sidecar]) -> None:
         for sidecar in sidecars:
             if not self.options.dry_run:
                 write_sidecar(sidecar)
+                self.texts.add(sidecar)
             elif sidecar.content is not None:
                 self.say(_planned(sidecar, self.options.text_style))
 
@@ -150,15 +173,15 @@ def xmp_sidecars(
     def edit(path: Path, content: bytes | None) -> bytes | None:
         return merge_tags(
             content, tags, options.prefix, flat_prefix=options.flat_prefix,
-            embedded=lambda: photo_keywords(photo, path),
+            embedded=lambda: photo_keywords(photo, path), forget=options.forget_refused,
         )  # fmt: skip
 
     return _edited(xmp_paths(photo, options.style, neighbours), edit)
 
 
-def xmp_without_tags(photo: Path) -> list[Sidecar]:
+def xmp_without_tags(photo: Path, *, forget: bool = False) -> list[Sidecar]:
     """The photo's sidecars without machine tags; those that hold nothing else are to be deleted."""
-    return _edited(_xmp_names(photo), lambda _, content: remove_tags(content))
+    return _edited(_xmp_names(photo), lambda _, content: remove_tags(content, forget=forget))
 
 
 def photo_keywords(photo: Path, sidecar: Path) -> Keywords:
@@ -224,29 +247,85 @@ def _planned(sidecar: Sidecar, style: TextStyle) -> str:
     return f"would {verb} {sidecar.path}" + (f": {', '.join(changes)}" if changes else "")
 
 
+class TextRecords:
+    """What each folder remembers of its texts, which cannot tell who wrote a word.
+
+    A line of its file is `{"text", "separator", "given", "refused"}`, the last of a text counts.
+    """
+
+    def __init__(self) -> None:
+        self._rows = lru_cache(_FOLDERS)(_text_rows)
+
+    def __call__(self, path: Path) -> JsonObject:
+        """What is known of a text; empty for one that is new."""
+        return self._rows(path.parent).get(shown_name(path.name), {})
+
+    def lacks(self, sidecar: Sidecar) -> bool:
+        """Whether what a sidecar brings is not on record."""
+        return sidecar.row is not None and self(sidecar.path) != sidecar.row
+
+    def add(self, sidecar: Sidecar) -> None:
+        """Record what a sidecar brings, once it is written: a crash between refuses nothing."""
+        if sidecar.row is None or not self.lacks(sidecar):
+            return
+        path = sidecar.path.with_name(TEXT_RECORD)
+        with _problems_of(path), path.open("a+b") as stream:
+            stream.seek(max(stream.tell() - 1, 0))
+            torn = b"" if stream.read() in (b"", b"\n") else b"\n"  # by a crash
+            stream.write(torn + dumps(sidecar.row))
+        self._rows(path.parent)[sidecar.row["text"]] = sidecar.row
+
+
+def _text_rows(folder: Path) -> dict[str, JsonObject]:
+    path, rows = folder / TEXT_RECORD, {}
+    with _problems_of(path):
+        lines = (_read(path) or b"").splitlines(keepends=True)
+    for line in lines:
+        row = parsed(line) or {}
+        with suppress(RecordProblem):  # torn, or somebody else's
+            lists = {name: string_list(row, name) for name in ("given", "refused")}
+            name, separator = str(row.get("text")), str(row.get("separator") or ", ")
+            rows[name] = {"text": name, "separator": separator, **lists}
+    return rows
+
+
 def text_sidecar(
     photo: Path,
     record: JsonObject,
     existing: Existing = "append",
     style: TextStyle = TextStyle(),  # noqa: B008 (frozen)
+    earlier: JsonObject | None = None,
 ) -> Sidecar:
     """`IMG.txt` with the record's tags on one line, after its caption where the style has it.
 
-    `append` keeps an existing file's line and puts what it lacks after it.
+    `append` keeps an existing file's line and puts what it lacks after it. What a text was given,
+    `earlier`, and does not hold any more is refused: it never comes back.
     """
-    path = photo.with_suffix(style.suffix)
+    path, earlier = photo.with_suffix(style.suffix), earlier or {}
     with _problems_of(path):
         content = _read(path)
         if content is not None and existing == "keep":
             return Sidecar(path, None)
-        old = _as_text(content) if existing == "append" else ""
-    present = style.split(old)
+        text = _as_text(content)
+    given, refused = earlier.get("given", []), earlier.get("refused", [])
+    if content is not None:
+        then = replace(style, separator=earlier.get("separator", style.separator))
+        held = set(map(normalise, then.split(text)))
+        refused = [word for word in [*refused, *given] if normalise(word) not in held]
+        given = [word for word in given if normalise(word) in held]
+    left_out = set(map(normalise, refused))
+    tags = [tag for tag in style.tags(record["tags"]) if normalise(tag) not in left_out]
+    old = text if existing == "append" else ""
+    present = set(map(normalise, style.split(old)))
     caption = style.caption(record)
-    new = [tag for tag in style.tags(record["tags"]) if tag not in present]
+    new = [tag for tag in tags if normalise(tag) not in present]
     parts = (old, "" if caption in old else caption, style.join(new))
     line = style.separator.join(part for part in parts if part)
     new_content = f"{line}\n".encode()
-    return Sidecar(path, None if new_content == content else new_content)
+    given = [*dict.fromkeys([*given, *tags] if old else tags)]
+    row = {"text": shown_name(path.name), "separator": style.separator, "given": given}
+    row["refused"] = [*dict.fromkeys(refused)]
+    return Sidecar(path, None if new_content == content else new_content, row)
 
 
 def _is_ours(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Tags as image trainers read them: one line, after the caption where it is wanted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,16 @@ def require_caption(_: Record, fields: JsonObject) -> None:
     if not caption_of(fields):
         message = "no caption for --txt-caption; --caption writes one"
         raise RecordProblem(message, code="missing_field")
+
+
+@contextmanager
+def open_first_words(first: str, say: Callable[[str], None]) -> Iterator[Adder]:
+    """Say at the end which of the tags that are to come first no record had; one call a record."""
+    wanted, seen = [tag.strip() for tag in first.split(",")], set[str]()
+    yield lambda _, fields: seen.update(fields["tags"])
+    missing = [tag for tag in wanted if tag and tag not in seen]
+    if missing and seen:
+        say(f"--txt-first: no photo has {', '.join(missing)}")
 
 
 @contextmanager

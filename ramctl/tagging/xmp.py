@@ -2,16 +2,18 @@
 
 Programs read the first keyword field that they know (the README of this room lists them), so a
 field that is new in a sidecar first gets what the fields beside it hold. What was written is
-recorded in the sidecar, in a namespace of ours: it can be taken out again, and nothing else.
+recorded in the sidecar, in a namespace of ours: it can be taken out again, and nothing else. A tag
+of the record that somebody has taken out is refused: it is never written again.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ramctl.labels import normalise
+from ramctl.tagging.xmp_document import OURS, Property, XmpDocument, writable_text
 from ramctl.tagging.xmp_document import RDF as RDF
-from ramctl.tagging.xmp_document import Property, XmpDocument, writable_text
 
-_OURS = "urn:ramctl:sidecar:1.0/"  # exiv2 wants the slash
+_REFUSED = Property(OURS, "ramctl", "refused")
 _SWAPPED = str.maketrans("|/", "/|")
 
 
@@ -29,6 +31,10 @@ class Field:
         A separator inside a word is written as the other one: `auto|and/or` is `auto/and|or`.
         """
         return item.translate(_SWAPPED) if self.separator == "/" else item
+
+    def words(self, item: str) -> list[str]:
+        """The words of an item, in the form in which they are compared."""
+        return [normalise(word) for word in self.path(item).split("|")]
 
     def item(self, path: str) -> str:
         """The item for such a path: the last word of it where the field holds plain words."""
@@ -77,8 +83,11 @@ def merge_tags(
     *,
     flat_prefix: bool = False,
     embedded: Callable[[], Keywords] = dict,
+    forget: bool = False,
 ) -> bytes | None:
-    """The sidecar with exactly `tags` as its machine tags; None when nothing has to change.
+    """The sidecar with `tags` as its machine tags; None when nothing has to change.
+
+    Those that its owner has refused are left out, unless all refusals are to be forgotten.
 
     `content` is the existing sidecar, None for a new one; `embedded` gives the photo's own
     keywords. Paths begin with `prefix`, plain words do so with `flat_prefix`. Empty bytes when
@@ -88,24 +97,29 @@ def merge_tags(
         return None
     document = XmpDocument(content)
     before = _state(document)
+    refused = {} if forget else _refused(document)
     gone = _take_out(document)
-    items = machine_items(tags, prefix, flat_prefix=flat_prefix)
+    wanted = [tag for tag in tags if normalise(_word(tag)) not in refused]
+    items = machine_items(wanted, prefix, flat_prefix=flat_prefix)
     if any(items.values()):
-        _Merge(document, embedded, gone).write(items)
+        _add(document, items, embedded, gone)
+    document.set_items(_REFUSED, refused.values())
     return None if _state(document) == before else document.to_bytes()
 
 
-def remove_tags(content: bytes | None) -> bytes | None:
+def remove_tags(content: bytes | None, *, forget: bool = False) -> bytes | None:
     """The sidecar as it was without us: None when it is, empty when nothing else is left.
 
-    Raises ValueError as `merge_tags`.
+    What its owner has refused stays on record, unless it is to be forgotten. Raises ValueError as
+    `merge_tags`.
     """
-    return merge_tags(content, (), "")
+    return merge_tags(content, (), "", forget=forget)
 
 
 def is_ours(content: bytes) -> bool:
     """Whether a sidecar says that something in it was written by us: a quick look."""
-    return _OURS.encode() in content
+    ascii_only = content.replace(b"\0", b"")  # in UTF-16 too
+    return OURS.encode() in ascii_only and b":added" in ascii_only
 
 
 def keyword_changes(before: bytes | None, after: bytes | None) -> tuple[list[str], list[str]]:
@@ -118,7 +132,7 @@ def machine_items(
     tags: Sequence[str], prefix: str, *, flat_prefix: bool = False
 ) -> dict[Field, list[str]]:
     """What each field says of the tags: `auto|dog` where it has paths, else `dog`."""
-    words = [word.replace("|", "/") for word in map(writable_text, tags) if word]
+    words = list(filter(None, map(_word, tags)))
     paths = [f"{prefix}|{word}" if prefix else word for word in words]
     plain = paths if flat_prefix else words
     return {
@@ -146,41 +160,55 @@ def new_items(field: Field, own: Keywords, others: Keywords) -> list[str]:
     return list(dict.fromkeys(items + [word for word in words if word not in known]))
 
 
-class _Merge:
-    """Tags on their way into a sidecar that holds none of ours."""
+def _add(
+    document: XmpDocument,
+    tags: Mapping[Field, Sequence[str]],
+    embedded: Callable[[], Keywords],
+    gone: set[str],
+) -> None:
+    """Add tags to each field, and the owner's keywords to a new one, and record which.
 
-    def __init__(
-        self, document: XmpDocument, embedded: Callable[[], Keywords], gone: set[str]
-    ) -> None:
-        self._document = document
-        self._sidecar = xmp_keywords(document)
-        self._gone = gone
-        self._embedded = {} if all(f in self._sidecar for f in FIELDS) else embedded()
+    A sidecar with the paths that photo managers write is their last word; any other leaves a
+    program those fields of the photo that it does not have itself.
+    """
+    sidecar = xmp_keywords(document)
+    inside = {} if all(field in sidecar for field in FIELDS) else embedded()
+    is_complete = HIERARCHICAL in sidecar or TAGS_LIST in sidecar
+    others = sidecar if is_complete else {**inside, **sidecar}
+    for field in FIELDS:
+        present = sidecar.get(field, ())
+        new = () if present else map(writable_text, new_items(field, inside, others))
+        copied = list(filter(None, new))
+        kept = [*present, *(item for item in copied if field.path(item) not in gone)]
+        held = set(kept)
+        added = [tag for tag in tags[field] if tag not in held]
+        _set(document, field, [*kept, *added])
+        document.set_items(_record("added", field), added)
+        document.set_items(_record("copied", field), copied)
 
-    def write(self, tags: Mapping[Field, Sequence[str]]) -> None:
-        """Add tags to each field, and keywords to a new one, and record which."""
-        for field in FIELDS:
-            self._write(field, tags[field])
 
-    def _write(self, field: Field, tags: Sequence[str]) -> None:
-        present = self._sidecar.get(field, ())
-        copied = [] if present else self._copied(field)
-        kept = [item for item in copied if field.path(item) not in self._gone]
-        added = [tag for tag in tags if tag not in present and tag not in kept]
-        _set(self._document, field, [*present, *kept, *added])
-        self._document.set_items(_record("added", field), added)
-        self._document.set_items(_record("copied", field), copied)
+def _word(tag: str) -> str:
+    """A tag as one word of a path."""
+    return writable_text(tag).replace("|", "/")
 
-    def _copied(self, field: Field) -> list[str]:
-        """The owner's keywords for a field that the sidecar lacks.
 
-        A sidecar with the paths that photo managers write is their last word; any other leaves
-        a program those fields of the photo that it does not have itself.
-        """
-        is_complete = HIERARCHICAL in self._sidecar or TAGS_LIST in self._sidecar
-        others = self._sidecar if is_complete else {**self._embedded, **self._sidecar}
-        items = map(writable_text, new_items(field, self._embedded, others))
-        return [item for item in items if item]
+def _refused(document: XmpDocument) -> dict[str, str]:
+    """What the sidecar's owner has refused, by its form for comparisons.
+
+    That is what was added before and is now in no field, or missing in one that has paths: not
+    every program knows all of them. Whoever adds a word again does not refuse it any more.
+    """
+    fields = xmp_keywords(document)
+    words = {of: {word for item in fields[of] for word in of.words(item)} for of in fields}
+    held = {word for of in fields for word in words[of]}
+    refused = {normalise(word): word for word in document.items(_REFUSED)}
+    refused = {key: word for key, word in refused.items() if key not in held}
+    for field in FIELDS:
+        for item in document.items(_record("added", field)):
+            key = field.words(item)[-1]
+            if key not in held or (field.separator and key not in words.get(field, held)):
+                refused.setdefault(key, field.path(item).rsplit("|", 1)[-1])
+    return refused
 
 
 def _take_out(document: XmpDocument) -> set[str]:
@@ -189,16 +217,16 @@ def _take_out(document: XmpDocument) -> set[str]:
     machine: set[str] = set()
     ever_copied: set[str] = set()
     for field in FIELDS:
-        added, copied = (document.items(_record(what, field)) for what in ("added", "copied"))
+        added, copied = ({*document.items(_record(what, field))} for what in ("added", "copied"))
         ever_copied.update(copied)
         if field.separator:
             machine.update(map(field.path, added))
         present = xmp_keywords(document).get(field, ())
         if present:
-            gone.update(field.path(item) for item in copied if item not in present)
+            gone.update(map(field.path, copied.difference(present)))
         own = [item for item in present if item not in added]
         # A field that nobody else added to is not one of the owner's.
-        _set(document, field, [] if all(item in copied for item in own) else own)
+        _set(document, field, [] if copied.issuperset(own) else own)
         for what in ("added", "copied"):
             document.set_items(_record(what, field), ())
     for field, items in xmp_keywords(document).items():
@@ -216,11 +244,12 @@ def _set(document: XmpDocument, field: Field, items: Iterable[str]) -> None:
 
 def _record(what: str, field: Field) -> Property:
     """Where a sidecar says what we added to a field or, when it was new, copied into it."""
-    return Property(_OURS, "ramctl", f"{what}{field.name}")
+    return Property(OURS, "ramctl", f"{what}{field.name}")
 
 
 def _state(document: XmpDocument) -> object:
     records = [_record(what, field) for what in ("added", "copied") for field in FIELDS]
+    records.append(_REFUSED)
     recorded = {name: frozenset(document.items(name)) for name in records}
     return recorded, {field: frozenset(items) for field, items in xmp_keywords(document).items()}
 

@@ -1,21 +1,41 @@
-"""XMP documents: the items of list properties, read and changed, everything else untouched."""
+"""XMP documents: the items of list properties, read and changed, every other byte left alone.
+
+expat tells where elements are, and changes are written into the text there. New properties come
+into a block of their own, so that taking them out again gives back what was there before.
+"""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
-from xml.dom import minidom
-from xml.parsers.expat import ExpatError
+from codecs import lookup
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from xml.parsers.expat import ExpatError, ParserCreate
+from xml.sax.saxutils import escape, quoteattr
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_META = "adobe:ns:meta/"
-_XMLNS = "http://www.w3.org/2000/xmlns/"
+OURS = "urn:ramctl:sidecar:1.0/"  # the namespace of our record; exiv2 wants the slash
+_ABOUT = ("about", f"{RDF} about")
+_BYTES = bytes(range(256))
+_LISTS = [f"{RDF} {kind}" for kind in ("Bag", "Seq", "Alt")]
+_LI, _DESCRIPTION, _VALUE = (f"{RDF} {name}" for name in ("li", "Description", "value"))
 _NO_XML = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # and white space it changes
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_PADDING = "\ufeff \t\r\n\0"  # of packets; some writers put it before the XML declaration
+_DEPTH = 200  # of elements in each other; what programs write has ten
+_ELEMENTS = 500_000  # in all; 20,000 keywords and their record are 120,000
+_TAG = re.compile(rb"""<((?:[^\s/>:]+:)?)[^\s/>:]+(?:[^>"']+|"[^"]*"|'[^']*')*+>""")
+_ATTRIBUTE = re.compile(rb"""\s+([^\s=/>]+)\s*=\s*("[^"]*"|'[^']*')""")
+_REMARK = re.compile(rb"<[!?]")  # a comment or instruction, whoever wrote it
+_DECLARED = re.compile(rb"""[\s\0]*<\?xml\s[^>]*?\sencoding\s*=\s*["']([\w.:-]+)""")
+_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32-le"), (b"\0\0\xfe\xff", "utf-32-be"), (b"<\0\0\0", "utf-32-le"),
+    (b"\0\0\0<", "utf-32-be"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"),
+    (b"<\0", "utf-16-le"), (b"\0<\0", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"),
+)  # fmt: skip
 _EMPTY = (
-    f'<x:xmpmeta xmlns:x="{_META}"><rdf:RDF xmlns:rdf="{RDF}">'
-    '<rdf:Description rdf:about=""/></rdf:RDF></x:xmpmeta>'
-)
+    f'<x:xmpmeta xmlns:x="adobe:ns:meta/">\n<rdf:RDF xmlns:rdf="{RDF}">\n</rdf:RDF>\n</x:xmpmeta>\n'
+).encode()
+_Edit = tuple[int, int, str]  # of the bytes from .. to, what takes their place
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,137 +50,218 @@ class Property:
     def __str__(self) -> str:
         return f"{self.prefix}:{self.name}"
 
+    @property
+    def key(self) -> str:
+        """The name by which a parser knows it."""
+        return f"{self.namespace} {self.name}"
+
+
+@dataclass(slots=True, eq=False)
+class _Element:
+    """An element, where its start tag begins, and its end tag (or, without one, what follows)."""
+
+    key: str
+    attributes: dict[str, str]
+    start: int
+    close: int = 0
+    texts: list[str] = field(default_factory=list)
+    children: list["_Element"] = field(default_factory=list)
+
+    def all(self) -> Iterator["_Element"]:
+        """Itself and what is in it, in the order of the document."""
+        yield self
+        for child in self.children:
+            yield from child.all()
+
 
 class XmpDocument:
     """The content of a sidecar, or a new one for None; ValueError says why it is not XMP."""
 
     def __init__(self, content: bytes | None = None) -> None:
-        self._document = _parse(_EMPTY.encode() if content is None else content)
-        self._changed: set[Property] = set()
+        self._encoding, text = _decoded(_EMPTY if content is None else content)
+        self._lead = text[: len(text) - len(text.lstrip(_PADDING))]
+        body = text[len(self._lead) :].rstrip(_PADDING)
+        self._tail = text[len(self._lead) + len(body) :]
+        self._body = body.encode()
+        root = next((e for e in _tree(self._body).all() if e.key == f"{RDF} RDF"), None)
+        if root is None:
+            raise ValueError("XML, but not XMP (no rdf:RDF)")
+        self._root = root
+        self._descriptions = [child for child in root.children if child.key == _DESCRIPTION]
+        self._elements: defaultdict[str, list[_Element]] = defaultdict(list)
+        self._texts: defaultdict[str, list[str]] = defaultdict(list)
+        for description in self._descriptions:
+            for name, value in description.attributes.items():  # of a property with one value
+                self._texts[_key(name)] += filter(None, [value.strip()])
+            for element in description.children:
+                self._elements[element.key].append(element)
+                texts = [_text(item) for item in _items(element)] or [_text(element)]
+                self._texts[element.key] += filter(None, texts)
+        # New properties come into a block about what the others are about, known by its start tag.
+        # It is nowhere where another program has written everything anew since.
+        declared = "" if self._tag(root)[1] == b"rdf:" else f' xmlns:rdf="{RDF}"'
+        about = quoteattr(next((text for name in _ABOUT for text in self._texts[name]), ""))
+        opening = f'<rdf:Description{declared} rdf:about={about} xmlns:ramctl="{OURS}">'
+        self._opening = opening.encode()
+        blocks = (d for d in self._descriptions if self._body.startswith(self._opening, d.start))
+        self._block = next(blocks, None)
+        self._wanted: dict[Property, dict[str, None]] = {}
 
     def items(self, name: Property) -> list[str]:
         """The texts of a property, in order; none where the document lacks it."""
-        element = self._find(name)
-        listed = [_text(item) for item in _items(element)]
-        bare = [_text(element)] if element is not None and not listed else []
-        return [text for text in [*self._attributes(name), *listed, *bare] if text]
+        return list(self._wanted.get(name, self._texts[name.key]))
 
     def set_items(self, name: Property, texts: Iterable[str]) -> None:
         """Give a property these texts, which XML can hold; without any it is removed.
 
         Items that stay keep their place and attributes, new ones come last.
         """
-        wanted = dict.fromkeys(texts)
-        present = self.items(name)
-        if set(wanted) == set(present):
-            return
-        self._changed.add(name)
-        element = self._find(name)
-        if not wanted:
-            self._drop_attributes(name)
-            if element is not None:
-                _drop(element)
-            return
-        container = self._container(self._create(name) if element is None else element, name)
-        for item in _items(container):
-            if _text(item) not in wanted:
-                _drop(item)
-        for text in wanted:
-            if text not in present:
-                self._append_item(container, text)
+        self._wanted[name] = dict.fromkeys(texts)
 
     def to_bytes(self) -> bytes:
-        """The document in UTF-8, empty when it holds nothing.
+        """The document in its own encoding, empty when it held nothing before us either.
 
-        ValueError where it could not be read again, which minidom does not check.
+        ValueError where it would not be read as it was written.
         """
-        if not self._has_content():
-            return b""
-        content = bytes(self._document.toxml(encoding="UTF-8")) + b"\n"
-        again = XmpDocument(content)
-        for name in self._changed:
-            if again.items(name) != self.items(name):
+        parts, place = [], 0
+        for start, end, new in sorted(self._edits()):
+            parts += [self._body[place:start].decode(), new]
+            place = end
+        text = self._lead + "".join([*parts, self._body[place:].decode()]) + self._tail
+        again = XmpDocument(content := text.encode(self._encoding))
+        for name, wanted in self._wanted.items():
+            if not wanted.keys() <= set(again.items(name)):
                 raise ValueError(f"{name} would not be read as it was written")
-        return content
+        is_ours = self._block is None or again._body == _EMPTY.strip()
+        return b"" if is_ours and not again._root.children else content
 
-    @property
-    def _root(self) -> Any:
-        return self._document.getElementsByTagNameNS(RDF, "RDF")[0]
-
-    @property
-    def _descriptions(self) -> list[Any]:
-        return [node for node in self._root.childNodes if _is(node, RDF, "Description")]
-
-    def _find(self, name: Property) -> Any | None:
+    def _edits(self) -> list[_Edit]:
+        edits: list[_Edit] = []
+        dropped: set[_Element] = set()
+        new: list[str] = []
+        for name, wanted in self._wanted.items():
+            present = set(self._texts[name.key])
+            gone, added = present - wanted.keys(), [text for text in wanted if text not in present]
+            if not gone and not added:
+                continue
+            for description in self._descriptions:
+                for value, edit in self._without_attribute(description, name.key):
+                    edits.append(edit)
+                    added = [value] * (value in wanted) + added
+            for element in self._elements[name.key]:
+                changes = list(self._changed(element, gone, added))
+                dropped.update([element] if self._cut(element) in changes else [])
+                edits += changes
+                added = []
+            new += [self._new_element(name, added)] if added else []
         for description in self._descriptions:
-            for node in description.childNodes:
-                if _is(node, name.namespace, name.name):
-                    return node
-        return None
+            is_bare = all(_key(name) in _ABOUT for name in description.attributes)
+            is_emptied = bool(description.children) and dropped.issuperset(description.children)
+            is_used = new and description is self._block
+            if is_bare and is_emptied and not is_used and self._is_ours(description):
+                start, end, _ = whole = self._cut(description)
+                edits = [edit for edit in edits if not start <= edit[0] < end] + [whole]
+        return [*edits, *self._additions("".join(new))]
 
-    def _attributes(self, name: Property) -> list[str]:
-        """The values of attributes that stand for the property, which has one value then."""
-        values = (d.getAttributeNS(name.namespace, name.name) for d in self._descriptions)
-        return [value.strip() for value in values]
+    def _changed(self, element: _Element, gone: set[str], added: list[str]) -> Iterator[_Edit]:
+        """What takes items out of a property's element, or all of it, and puts new ones in."""
+        items = list(_items(element))
+        doomed = [item for item in items if _text(item) in gone and not item.children]
+        if items and doomed == items and not added and self._is_ours(element):
+            yield self._cut(element)
+            return
+        yield from map(self._cut, doomed)
+        if not added:
+            return
+        container = next((e for e in element.all() if e.key in _LISTS), None)
+        if items:
+            start, end, _ = self._cut(items[-1])
+            indent = self._body[start : items[-1].start].decode()
+            yield end, end, self._listed(added, items[-1], indent)
+        elif container is not None:
+            yield self._filled(container, self._listed(added, container))
+        elif element.children or any(key.startswith(RDF) for key in element.attributes):
+            raise ValueError(f"{element.key.split()[1]} holds something other than words")
+        else:  # a bare text, a faulty writer's, becomes the first item
+            words = self._listed(filter(None, [_text(element), *added]))
+            new = f'<rdf:Bag xmlns:rdf="{RDF}">{words}</rdf:Bag>'
+            start, end, new = self._filled(element, new)
+            yield start, max(end, element.close), new
 
-    def _drop_attributes(self, name: Property) -> None:
-        for description in self._descriptions:
-            if description.hasAttributeNS(name.namespace, name.name):
-                description.removeAttributeNS(name.namespace, name.name)
+    def _is_ours(self, element: _Element) -> bool:
+        """Whether nobody's but we made an element; or another program wrote all anew since."""
+        block = self._block
+        is_inside = block is None or element is block or element in block.children
+        return is_inside and not _REMARK.search(self._body, element.start, self._end(element))
 
-    def _create(self, name: Property) -> Any:
-        """The property's new element, with the values of attributes that stood for it."""
-        descriptions = self._descriptions
-        if descriptions:
-            parent = descriptions[0]
-        else:
-            parent = self._root.appendChild(self._rdf_element("Description"))
-            parent.setAttributeNS(RDF, self._rdf_name("about"), "")
-        element = self._document.createElementNS(name.namespace, str(name))
+    def _additions(self, new: str) -> Iterator[_Edit]:
+        """What adds new properties to our block, which is made for them if it is not there."""
+        block = self._block
+        if new and block is not None:
+            place = self._end(block.children[-1]) if block.children else self._tag(block).end()
+            yield place, place, new
+        elif new:
+            new = f"{self._opening.decode()}{new}\n</rdf:Description>"
+            if not self._descriptions:
+                yield self._filled(self._root, f"\n{new}")
+                return
+            start, end, _ = self._cut(last := self._descriptions[-1])
+            yield end, end, self._body[start : last.start].decode() + new
+
+    def _tag(self, element: _Element) -> re.Match[bytes]:
+        """The start tag of an element; ValueError where it is in an entity, which others share."""
+        tag = _TAG.match(self._body, element.start)
+        if tag is None:
+            raise ValueError("its keywords are in an entity")
+        return tag
+
+    def _end(self, element: _Element) -> int:
+        end = self._tag(element).end()
+        is_single = self._body.startswith(b"/>", end - 2)
+        return end if is_single else self._body.index(b">", element.close) + 1
+
+    def _cut(self, element: _Element) -> _Edit:
+        """What removes an element and the white space that indents it."""
+        start = element.start
+        while self._body[start - 1] in b" \t\r\n":
+            start -= 1
+        return start, self._end(element), ""
+
+    def _filled(self, element: _Element, content: str) -> _Edit:
+        """What puts this at the beginning of an element's content."""
+        tag = self._tag(element)
+        if not tag[0].endswith(b"/>"):
+            return tag.end(), tag.end(), content
+        name = tag[0][1:-2].split()[0].decode()
+        return tag.end() - 2, tag.end(), f">{content}</{name}>"
+
+    def _without_attribute(self, description: _Element, key: str) -> Iterator[tuple[str, _Edit]]:
+        """The values of attributes that stand for a property, and what removes them."""
+        values = {
+            ":".join(name.split()[:0:-1]).encode(): value.strip()
+            for name, value in description.attributes.items()
+            if _key(name) == key
+        }
+        tag = self._tag(description)
+        for found in _ATTRIBUTE.finditer(self._body, tag.start(), tag.end()):
+            if found[1] in values:
+                yield values[found[1]], (found.start(), found.end(), "")
+
+    def _new_element(self, name: Property, texts: Iterable[str]) -> str:
         # Declared on the element itself: the prefix may mean something else further up.
-        element.setAttributeNS(_XMLNS, f"xmlns:{name.prefix}", name.namespace)
-        container = element.appendChild(self._rdf_element(name.container))
-        for value in filter(None, self._attributes(name)):
-            self._append_item(container, value)
-        self._drop_attributes(name)
-        return parent.appendChild(element)
+        declared = "" if name.namespace == OURS else f' xmlns:{name.prefix}="{name.namespace}"'
+        items = self._listed(texts)
+        return f"\n<{name}{declared}><rdf:{name.container}>{items}</rdf:{name.container}></{name}>"
 
-    def _container(self, element: Any, name: Property) -> Any:
-        """The list in a property's element; a bare text (a faulty writer's) becomes its first."""
-        for kind in ("Bag", "Seq", "Alt"):
-            for node in element.childNodes:
-                if _is(node, RDF, kind):
-                    return node
-        container = self._rdf_element(name.container)
-        text = _text(element)
-        for child in list(element.childNodes):
-            element.removeChild(child)
-        if text:
-            self._append_item(container, text)
-        return element.appendChild(container)
-
-    def _append_item(self, container: Any, text: str) -> None:
-        item = self._rdf_element("li")
-        item.appendChild(self._document.createTextNode(text))
-        container.appendChild(item)
-
-    def _rdf_element(self, name: str) -> Any:
-        return self._document.createElementNS(RDF, self._rdf_name(name))
-
-    def _rdf_name(self, name: str) -> str:
-        """The name with the prefix that the document itself uses for the RDF namespace."""
-        prefix = self._root.prefix
-        return f"{prefix}:{name}" if prefix else name
-
-    def _has_content(self) -> bool:
-        """Whether there is anything but empty descriptions."""
-        for description in self._descriptions:
-            if any(node.nodeType == node.ELEMENT_NODE for node in description.childNodes):
-                return True
-            attributes = description.attributes.values()
-            if any(a.namespaceURI not in (RDF, _XMLNS) for a in attributes):
-                return True
-        return False
+    def _listed(
+        self, texts: Iterable[str], beside: _Element | None = None, indent: str = ""
+    ) -> str:
+        """List items, with the prefix of another element of lists."""
+        prefix = self._tag(beside)[1].decode() if beside else "rdf:"
+        items = "".join(f"{indent}<{prefix}li>{escape(text)}</{prefix}li>" for text in texts)
+        is_unicode = self._encoding.lower().startswith("utf")
+        # Not all programs know other encodings, but all know references.
+        return items if is_unicode else items.encode("ascii", "xmlcharrefreplace").decode()
 
 
 def writable_text(text: str) -> str:
@@ -168,37 +269,63 @@ def writable_text(text: str) -> str:
     return _NO_XML.sub(" ", text).strip()
 
 
-def _parse(content: bytes) -> minidom.Document:
-    if not content.startswith(_UTF16):
-        # Packets are padded, and some writers put white space before the XML declaration.
-        content = content.strip(b" \t\r\n\0")
+def _decoded(content: bytes) -> tuple[str, str]:
+    """The encoding, by the first bytes or as declared, and the text; ValueError as XmpDocument."""
+    declared = _DECLARED.match(content)
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     try:
-        document = minidom.parseString(content)
-    except (ExpatError, LookupError, ValueError) as error:
+        if encoding is None and declared:
+            encoding = declared[1].decode()
+            # Those of several bytes a character are not for programs that read XMP.
+            if lookup(encoding).name != "utf-8" and len(_BYTES.decode(encoding, "replace")) != 256:
+                raise ValueError(f"encoding {encoding}")
+        encoding = encoding or "utf-8"
+        text = content.decode(encoding)
+        if text.encode(encoding) != content:
+            raise ValueError(f"not {encoding}")
+    except (LookupError, ValueError) as error:
         raise ValueError(f"not well-formed XML ({error})") from error
-    if not document.getElementsByTagNameNS(RDF, "RDF"):
-        raise ValueError("XML, but not XMP (no rdf:RDF)")
-    return document
+    return encoding, text
 
 
-def _is(node: Any, namespace: str, name: str) -> bool:
-    # Only elements are asked for their names: a text node has none.
-    is_element: bool = node.nodeType == node.ELEMENT_NODE
-    return is_element and (node.namespaceURI, node.localName) == (namespace, name)
+def _tree(body: bytes) -> _Element:
+    """The elements of an XML text, below one without a name."""
+    parser = ParserCreate("UTF-8", " ")
+    parser.namespace_prefixes = parser.buffer_text = True
+    open_elements, numbers = [top := _Element("", {}, 0)], count()
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if len(open_elements) > _DEPTH or next(numbers) > _ELEMENTS:
+            raise ValueError("not XMP (too many elements, or nested too deeply)")
+        element = _Element(_key(name), attributes, parser.CurrentByteIndex)
+        open_elements[-1].children.append(element)
+        open_elements.append(element)
+
+    def end(_: str) -> None:
+        open_elements.pop().close = parser.CurrentByteIndex
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = lambda text: open_elements[-1].texts.append(text)
+    try:
+        parser.Parse(body, True)
+    except ExpatError as error:
+        raise ValueError(f"not well-formed XML ({error})") from error
+    return top
 
 
-def _items(element: Any | None) -> list[Any]:
-    return [] if element is None else list(element.getElementsByTagNameNS(RDF, "li"))
+def _key(name: str) -> str:
+    """A parser's name, `namespace local prefix`, without the prefix."""
+    return " ".join(name.split(" ")[:2])
 
 
-def _text(node: Any) -> str:
-    kinds = (node.TEXT_NODE, node.CDATA_SECTION_NODE)
-    return "".join(child.data for child in node.childNodes if child.nodeType in kinds).strip()
+def _items(element: _Element) -> Iterator[_Element]:
+    """The list items in an element; of nested ones the innermost."""
+    for child in element.children:
+        inner = list(_items(child))
+        yield from inner or ([child] if child.key == _LI else [])
 
 
-def _drop(node: Any) -> None:
-    """Remove a node and the white space that indented it."""
-    before = node.previousSibling
-    if before is not None and before.nodeType == node.TEXT_NODE and not before.data.strip():
-        node.parentNode.removeChild(before)
-    node.parentNode.removeChild(node)
+def _text(element: _Element) -> str:
+    """An element's text, or that which it qualifies (`rdf:value`)."""
+    inner = (_text(child) for child in element.children if child.key in (_VALUE, _DESCRIPTION))
+    return "".join(element.texts).strip() or next(filter(None, inner), "")

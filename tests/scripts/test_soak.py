@@ -56,7 +56,7 @@ def test_each_guard_that_guards_py_takes_away_is_there(monkeypatch):
 
     names = [
         (os, "fsync"), (files, "held"), (jsonl, "bounded_lines"), (jsonl, "require_writable"),
-        (decoding, "read_photo"), (decoding, "_in_time"),
+        (decoding, "read_photo"), (decoding, "in_time"),
     ]  # fmt: skip
     before = [getattr(module, name) for module, name in names]
     for (module, name), own in zip(names, before, strict=True):

@@ -1,0 +1,188 @@
+"""Tags that the owner took out of a sidecar stay out, whatever program, model or run comes next."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ramctl.cli import main
+from ramctl.tagging.sidecars import TEXT_RECORD
+from ramctl.tagging.xmp import FIELDS, merge_tags, remove_tags
+from ramctl.tagging.xmp_document import OURS, Property, XmpDocument
+
+SUBJECT, HIERARCHICAL, TAGS_LIST = (field.property for field in FIELDS)
+REFUSED = Property(OURS, "ramctl", "refused")
+
+
+def without(content: bytes, word: str, *properties: Property) -> bytes:
+    """The sidecar after a program took a word out of these fields, of all if none is named."""
+    document = XmpDocument(content)
+    for name in properties or (SUBJECT, HIERARCHICAL, TAGS_LIST):
+        items = document.items(name)
+        document.set_items(name, [item for item in items if not item.endswith(word)])
+    return document.to_bytes()
+
+
+def words(content: bytes) -> list[str]:
+    """All words of a sidecar's keyword fields, sorted."""
+    document = XmpDocument(content or None)
+    items = (item for name in (SUBJECT, HIERARCHICAL, TAGS_LIST) for item in document.items(name))
+    return sorted({item.replace("|", "/").rsplit("/", 1)[-1] for item in items})
+
+
+def refused(content: bytes) -> list[str]:
+    return XmpDocument(content or None).items(REFUSED)
+
+
+def test_a_tag_that_was_taken_out_of_all_fields_is_never_written_again():
+    content = without(merge_tags(None, ["red", "yellow"], "auto"), "yellow")
+    content = merge_tags(content, ["red", "yellow"], "auto")
+    assert (words(content), refused(content)) == (["red"], ["yellow"])
+    assert merge_tags(content, ["red", "yellow"], "auto") is None
+    other = merge_tags(content, ["Yellow", "blue"], "machine", flat_prefix=True)
+    assert (words(other), refused(other)) == (["blue"], ["yellow"])
+
+
+@pytest.mark.parametrize(
+    "shown", [(SUBJECT, HIERARCHICAL), (TAGS_LIST,)], ids=["darktable", "Immich"]
+)
+def test_a_program_that_knows_some_of_the_fields_is_enough_to_take_a_tag_out(shown):
+    content = without(merge_tags(None, ["red", "yellow"], "auto"), "yellow", *shown)
+    content = merge_tags(content, ["red", "yellow"], "auto")
+    assert (words(content), refused(content)) == (["red"], ["yellow"])
+
+
+def test_what_a_model_does_not_give_any_more_is_not_refused():
+    content = merge_tags(None, ["red", "yellow"], "auto")
+    content = merge_tags(content, ["red"], "auto")
+    content = merge_tags(content, ["red", "yellow"], "auto")
+    assert (words(content), refused(content)) == (["red", "yellow"], [])
+
+
+def test_moving_a_tag_below_another_or_writing_it_differently_refuses_nothing():
+    content = merge_tags(None, ["red", "caf\u00e9", "hot-dog"], "auto")
+    document = XmpDocument(content)
+    document.set_items(SUBJECT, ["RED", "cafe\u0301", "hot dog"])
+    document.set_items(HIERARCHICAL, ["colours|Red", "auto|cafe\u0301", "auto|hot dog"])
+    document.set_items(TAGS_LIST, ["colours/Red", "auto/cafe\u0301", "auto/hot dog"])
+    content = merge_tags(document.to_bytes(), ["red"], "auto")
+    assert refused(content) == []
+    assert "colours|Red" in XmpDocument(content).items(HIERARCHICAL)
+
+
+def test_removing_machine_tags_keeps_the_refusals_and_forgetting_drops_them():
+    content = without(merge_tags(None, ["red", "yellow"], "auto"), "yellow")
+    removed = remove_tags(content)
+    assert (words(removed), refused(removed)) == ([], ["yellow"])
+    assert remove_tags(removed) is None
+    assert words(merge_tags(removed, ["red", "yellow"], "auto")) == ["red"]
+    again = merge_tags(removed, ["red", "yellow"], "auto", forget=True)
+    assert (words(again), refused(again)) == (["red", "yellow"], [])
+    assert remove_tags(removed, forget=True) == b""
+
+
+def test_who_writes_a_word_again_does_not_refuse_it_any_more():
+    content = without(merge_tags(None, ["red", "yellow"], "auto"), "yellow")
+    content = merge_tags(content, ["red", "yellow"], "auto")
+    document = XmpDocument(content)
+    document.set_items(SUBJECT, [*document.items(SUBJECT), "yellow"])
+    content = merge_tags(document.to_bytes(), ["red", "yellow"], "auto")
+    assert refused(content) == []
+    assert "yellow" in words(remove_tags(content))
+
+
+@pytest.fixture
+def tag(tmp_path, monkeypatch, capfd):
+    """Runs `ramctl tag --from-tags` on a photo with these tags; gives what is on stderr."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a.jpg")
+
+    def run(tags: str, *options: str, code: int = 0) -> str:
+        Path("in.jsonl").write_text(json.dumps({"image": "a.jpg", "tags": tags.split(",")}) + "\n")
+        with pytest.raises(SystemExit) as ended:
+            main(["tag", "--from-tags", "in.jsonl", *options])
+        told = capfd.readouterr().err
+        assert (ended.value.code or 0) == code, told
+        return told
+
+    return run
+
+
+def text() -> str:
+    return Path("a.txt").read_text().rstrip("\n")
+
+
+def row() -> dict:
+    return json.loads(Path(TEXT_RECORD).read_text().splitlines()[-1])
+
+
+def test_a_word_taken_out_of_a_text_never_comes_back(tag):
+    tag("red,hot dog,yellow", "--txt")
+    assert text() == "red, hot dog, yellow"
+    Path("a.txt").write_text("my wall, red, hot dog\n")
+    for _ in range(2):
+        tag("red,hot dog,yellow,blue", "--txt")
+        assert text() == "my wall, red, hot dog, blue"
+    assert row() == {
+        "text": "a.txt", "separator": ", ", "given": ["red", "hot dog", "blue"],
+        "refused": ["yellow"],
+    }  # fmt: skip
+    assert len(Path(TEXT_RECORD).read_text().splitlines()) == 2  # one for each change
+    tag("Yellow,hot dog", "--txt", "--txt-existing", "replace", "--txt-underscores")
+    assert text() == "hot_dog"
+    Path("a.txt").write_text("")
+    tag("yellow,hot dog,green", "--txt", "--txt-separator", " | ")
+    assert text() == "green"
+    tag("yellow,hot dog", "--txt", "--forget-refused")
+    assert text() == "green, yellow, hot dog"
+
+
+def test_a_text_that_is_gone_is_written_again_without_what_was_refused(tag):
+    tag("red,yellow", "--txt")
+    Path("a.txt").write_text("red\n")
+    tag("red,yellow", "--txt")
+    Path("a.txt").unlink()
+    tag("red,yellow", "--txt")
+    assert (text(), row()["refused"]) == ("red", ["yellow"])
+
+
+def test_another_separator_is_no_refusal(tag):
+    tag("red,yellow", "--txt", "--txt-separator", " | ")
+    tag("red,yellow,blue", "--txt", "--txt-existing", "replace")
+    assert (text(), row()["refused"]) == ("red, yellow, blue", [])
+
+
+def test_a_torn_or_foreign_line_of_the_record_is_passed_over(tag):
+    tag("red,yellow", "--txt")
+    with Path(TEXT_RECORD).open("ab") as stream:
+        stream.write(b'{"text": "a.txt", "given": 5}\n{"text": "a.t')
+    Path("a.txt").write_text("red\n")
+    tag("red,yellow", "--txt")
+    assert (text(), row()["refused"]) == ("red", ["yellow"])
+
+
+def test_resuming_forgets_refusals_only_when_it_is_asked_to(tag):
+    words_ = ["--xmp", "--txt", "-o", "out", "--resume"]
+    tag("red,yellow", *words_)
+    Path("a.jpg.xmp").write_bytes(without(Path("a.jpg.xmp").read_bytes(), "yellow"))
+    Path("a.txt").write_text("red\n")
+    Path("a.jpg").touch()  # as good as changed
+    Path("out.state.jsonl").unlink()
+    Path("out").unlink()
+    tag("red,yellow", *words_)
+    assert (words(Path("a.jpg.xmp").read_bytes()), text()) == (["red"], "red")
+    tag("red,yellow", "--xmp-remove")
+    tag("red,yellow", *words_)  # from the record
+    assert (words(Path("a.jpg.xmp").read_bytes()), text()) == (["red"], "red")
+    tag("red,yellow", *words_, "--forget-refused")
+    assert words(Path("a.jpg.xmp").read_bytes()) == ["red", "yellow"]
+    assert text() == "red, yellow"
+    assert "0 in, 0 out" in tag("red,yellow", *words_, "--forget-refused")
+    assert "--forget-refused" in tag("red", "--forget-refused", code=2)
+
+
+def test_first_tags_that_no_photo_has_are_named_once(tag):
+    told = tag("red,hot dog", "--txt", "--txt-first", "hot dog, hotdog,blue")
+    assert told.count("--txt-first: no photo has hotdog, blue\n") == 1
+    assert "no photo has" not in tag("red", "--txt", "--txt-first", "red")
