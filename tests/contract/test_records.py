@@ -218,6 +218,8 @@ def test_a_new_run_says_what_it_discards(command, tiny_bundle, tmp_path):
     arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl", "-b", "1"]
     work = tmp_path / "out.jsonl.work"
     work.mkdir()
+    if command == "clean":
+        (work / ".ramctl-clean").touch()
     head = {"format": 1, "command": command, "fingerprint": {}, "rejects": None, "header": 0}
     rows = [{"key": str(n), "stamp": "", "status": "done", "end": 3 * n} for n in (1, 2)]
     lines = "".join(json.dumps(row) + "\n" for row in (head, *rows))

@@ -106,7 +106,7 @@ def test_what_is_no_whole_gzip_is_named_and_members_are_one_after_the_other():
         with pytest.raises(RunProblem, match=r"^bad\.gz: "), open_input("bad.gz") as opened:
             opened.read()
     Path("out.gz").write_bytes(b'{"a":1}\n')
-    Path("out.gz.state.jsonl").write_bytes(b"{}\n")
+    Path("out.gz.state.jsonl").write_bytes(b'{"format":1,"command":"test","fingerprint":{}}\n')
     with pytest.raises(RunProblem, match=r"out\.gz: Not a gzipped file"):
         stream(resume=True)
     assert Path("out.gz").read_bytes() == b'{"a":1}\n'
@@ -138,6 +138,8 @@ def test_parse_reads_what_it_writes():
     run("parse", "-q", "p.jsonl.gz", "-o", "again.jsonl.gz")
     assert Path("again.jsonl.gz").read_bytes() == Path("p.jsonl.gz").read_bytes()
     build = ["--build-labels", "labels.jsonl.gz", "--review", "review.tsv.gz"]
+    Path("many.jsonl.gz").write_bytes(gzip.compress((DATA / "captions.jsonl").read_bytes() * 20))
+    words[-1] = "many.jsonl.gz"  # enough for labels
     run(*words, *build)
     before = unpacked("labels.jsonl.gz"), unpacked("review.tsv.gz")
     run(*words, *build)  # it reads the review
