@@ -68,6 +68,11 @@ def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
 def _load_pickle(path: Path) -> Any:
     # Only torch's newer format, which is a zip archive, can be mapped into memory.
     is_zip = zipfile.is_zipfile(path)
+    if is_zip:
+        with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                # A small file may hold terabytes of zeros; torch itself never compresses.
+                raise ValueError("what is in it is compressed, unlike torch's files")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's advice to those who wrote the file
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)

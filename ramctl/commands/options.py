@@ -50,6 +50,7 @@ root = option(
 model = common(
     "--model BUNDLE", "Folder, hf://owner/name, or name in $RAMCTL_MODELS.", default="mini"
 )
+labels = common("--labels FILE", "Look for these words; +FILE: besides the model's.", type=str)
 
 max_line = option("--max-line N", "Reject JSONL lines of more bytes.", default=64_000_000)
 rejects = common(

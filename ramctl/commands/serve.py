@@ -16,9 +16,11 @@ ramctl serve
 curl --data-binary @photo.jpg 'http://127.0.0.1:8000/tag?labels=cat,dog'
 """
 NOTES = """
-POST /tag?threshold=0.5&top=9&labels=cat,dog&boxes=1&caption=1, all of them optional. An answer
-that is not 200 is {"code", "message"}: 400 wrong request, 403 from another page, 408 sent too
-slowly, 413 too large, 422 no photo that can be read, 501 not with this model, 503 too busy.
+POST /tag?threshold=0.5&top=9&labels=cat,dog&boxes=1&caption=1, all of them optional; a form with
+several photos (curl -F 1=@a.jpg -F 2=@b.jpg) is answered with a list. GET /healthz says that it
+is ready. An answer that is not 200 is {"code", "message"}: 400 wrong request, 403 from another
+page, 408 sent too slowly, 413 too large, 422 no photo that can be read, 501 not with this model,
+503 too busy.
 Exit codes: 1 failed; 2 wrong usage; 130 interrupted, 143 terminated.
 """
 OPTIONS = {
@@ -26,7 +28,7 @@ OPTIONS = {
         common("--host NAME", "Address to listen at.", default="127.0.0.1"),
         common("--port N", "0: any that is free.", type=click.IntRange(0, 65535), default=8000),
     ],
-    "model": [options.model],
+    "model": [options.model, options.labels],
     "limits": [
         common("--max-bytes N", "Refuse photos in larger files.", default=30_000_000),
         option("--max-pixels N", "Refuse larger photos.", default=100_000_000),

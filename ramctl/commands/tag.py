@@ -50,7 +50,7 @@ OPTIONS = {
     ],
     "model": [
         options.model,
-        common("--labels FILE", "Look for these words; +FILE: besides the model's.", type=str),
+        options.labels,
         option(
             "--preprocess [official|fast]",
             "Read photos as the authors' code does, or upright and faster [default: the model's].",

@@ -3,22 +3,36 @@
 import io
 import math
 import os
-import queue
 import stat
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock, Thread
-from typing import TypeVar
+from threading import Lock
+from typing import Any, BinaryIO, TypeVar, cast
 
 import simplejpeg
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from ramctl.errors import RecordProblem
 from ramctl.photos.archives import check_bytes, open_archive, split_member
+from ramctl.photos.headers import (
+    AVIF_BRANDS,
+    COMPRESSION,
+    brands,
+    first_tags,
+    is_heif,
+    jxl_size,
+    visits,
+)
+from ramctl.photos.limits import LIMITS, PhotoLimits, Timed, TimeLeft, in_time
+from ramctl.photos.memory import (
+    SMALL,
+    bytes_of,
+    bytes_of_jpeg,
+    bytes_of_jxl,
+    room_for_file,
+)
 from ramctl.photos.raw import decode_raw, is_raw, raw_size
 from ramctl.photos.shard_cache import read_remote_photo
 from ramctl.records.record import Record, image_name, shown_name
@@ -27,31 +41,23 @@ from ramctl.records.remote import base_url
 # Not all formats of Pillow: some start other programs (EPS), some are not photos (WMF).
 # Pillow knows the first five from the start; only the others make it load all its plugins.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF")
-_HEIF_BRANDS = frozenset((b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis"))
-_AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _JXL_MAGIC = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 _ORIENTATION = 0x0112
 # Without waiting, should a pipe take the place of a file at the last moment.
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_HEAD = 1 << 20  # bytes of a large file by which its format is known
+_IN_ORDER = (b"\x89PNG", b"BM", b"P5", b"P6")
 _BLOCK = 1 << 14  # bytes after which Pillow looks at the clock
+_USUAL_HALVINGS = 5  # that a JPEG 2000 holds
 _USUAL_SCANS = 100  # of a progressive JPEG; programs write about ten
 # Pixels times scans that libjpeg-turbo is sure to decode in a second: a sixth of what one core did
 # with noise of the highest quality.
 _VISITS_A_SECOND = 20_000_000
+_LARGE = 20_000_000  # pixels; larger pictures are shrunk, where a target is given
+_BAND = 1 << 20  # pixels that are turned into RGB at a time
+_SAMPLES = {"Gray": 1, "420": 1.5, "411": 1.5, "422": 2, "440": 2}  # a pixel of a JPEG; else 3
 _pillow_limit = Lock()
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class PhotoLimits:
-    """What a photo may cost; one that needs more is a reject (too_large, too_slow)."""
-
-    pixels: int = 200_000_000  # the largest phone photos have just under 200 megapixels
-    bytes: int = 1_000_000_000  # of the file
-    seconds: float = 60.0  # of decoding
-
-
-LIMITS = PhotoLimits()
+Photo = TypeVar("Photo", bound=Image.Image | None)
 
 
 def record_photo(
@@ -84,13 +90,36 @@ def load_photo(
     """The photo's upright RGB pixels: a path or `shard.tar#member`, relative to `base`.
 
     A JPEG at least twice as large as `target` (px, both sides) is decoded at a reduced scale, and
-    both sides stay at `target` or more. With `official` the pixels are those that the authors' code
-    sees, `Image.open(...).convert("RGB")`: neither reduced, nor turned upright, nor put on white.
+    both sides stay at `target` or more; others of more than 20 megapixels are shrunk to twice that
+    or more. With `official` the pixels are those that the authors' code sees,
+    `Image.open(...).convert("RGB")`: neither reduced, nor turned upright, nor put on white. Photos
+    wait until there is room for them in `limits.memory`.
     Raises RecordProblem (missing_image, unreadable_image, too_large, too_slow), whatever the
     decoder raises.
     """
-    data = read_photo(name, base, max_bytes=limits.bytes)
-    return decode_photo(data, target=target, limits=limits, official=official)
+    decode = partial(decode_photo, target=target, limits=limits, official=official)
+    with ExitStack() as held:
+        if base_url(base) is None and (n_bytes := _bytes_on_disk(base / name)) > SMALL:
+            held.enter_context(room_for_file(n_bytes))
+            if n_bytes <= limits.bytes:
+                stream = held.enter_context((base / name).open("rb", buffering=0))
+                if _is_read_in_order(head := stream.read(_HEAD)):
+                    return decode(head, stream=stream)
+        return decode(read_photo(name, base, max_bytes=limits.bytes))
+
+
+def _bytes_on_disk(path: Path) -> int:
+    """Of a regular file, else 0."""
+    with suppress(OSError, ValueError):
+        facts = path.stat()
+        return facts.st_size if stat.S_ISREG(facts.st_mode) else 0
+    return 0
+
+
+def _is_read_in_order(head: bytes) -> bool:
+    """Whether Pillow decodes such a file as it reads it, without having all of it in memory."""
+    is_plain_tiff = first_tags(head).get(COMPRESSION) == 1 and not is_raw(head)
+    return is_plain_tiff or head.startswith(_IN_ORDER)
 
 
 def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
@@ -140,107 +169,68 @@ def decode_photo(
     target: int | None = None,
     limits: PhotoLimits = LIMITS,
     official: bool = False,
+    stream: BinaryIO | None = None,
 ) -> Image.Image:
     """The upright RGB picture of a file's content, as `load_photo`.
 
-    Of animations and several pages the first; alpha over white; 16 bits scaled to 8.
+    Of animations and several pages the first; alpha over white; 16 bits scaled to 8. `stream` is
+    the file of which `data` is the start, where it is not all in memory.
     """
     if not data:
         raise RecordProblem("the file is empty", code="unreadable_image")
     is_jpeg = data.startswith(b"\xff\xd8") and not official  # Pillow is what the authors use
+    time_left = TimeLeft(limits)
     # No thread, which may take longer than a small photo, where it is known to end in time.
-    if is_jpeg and _visits(data) <= _VISITS_A_SECOND * limits.seconds:
-        photo = _decode_jpeg(data, target or 0, limits.pixels)
+    if is_jpeg and visits(data) <= _VISITS_A_SECOND * limits.seconds:
+        photo = _in_words(lambda: _decode_jpeg(data, target or 0, limits, time_left), limits)
         if photo is not None:
             return photo
         is_jpeg = False
-    end = time.monotonic() + limits.seconds
 
     def decode() -> Image.Image:
         # Pillow looks at the clock between blocks, libjpeg-turbo would go through all scans.
         if is_jpeg and data.count(b"\xff\xda") <= _USUAL_SCANS:
-            photo = _decode_jpeg(data, target or 0, limits.pixels)
+            photo = _decode_jpeg(data, target or 0, limits, time_left)
             if photo is not None:
                 return photo
-        return _decode_others(data, target, limits.pixels, end, official)
+        return _decode_others(data, target, limits, time_left, official, stream)
 
-    return in_time(decode, limits.seconds)
+    return _in_words(lambda: in_time(decode, time_left), limits)
 
 
-def in_time(do: Callable[[], _T], seconds: float, late: str = "not decoded") -> _T:
-    """What `do` gives, in a thread of its own; RecordProblem (too_slow) after `seconds`.
-
-    A thread cannot be stopped: it ends with its decoder, which has no more than the limit on
-    pixels to do, or where that asks for more data.
-    """
-    outcomes: queue.SimpleQueue[_T | BaseException] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            outcomes.put(do())
-        except BaseException as error:
-            outcomes.put(error)
-
-    Thread(target=work, name="ramctl-decoder", daemon=True).start()
+def _in_words(decode: Callable[[], Photo], limits: PhotoLimits) -> Photo:
+    """What `decode` gives; RecordProblem (too_slow) when time is up."""
     try:
-        outcome: _T | BaseException = outcomes.get(timeout=seconds)
-    except queue.Empty:
-        outcome = TimeoutError()
-    if isinstance(outcome, TimeoutError):
-        message = f"{late} after {seconds:g} seconds (--max-seconds)"
-        raise RecordProblem(message, code="too_slow") from outcome
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+        return decode()
+    except TimeoutError as error:
+        message = f"not decoded after {limits.seconds:g} seconds (--max-seconds)"
+        raise RecordProblem(message, code="too_slow") from error
 
 
-class _Timed(io.BytesIO):
-    """A file's content that cannot be read after some time."""
-
-    def __init__(self, data: bytes, end: float) -> None:
-        super().__init__(data)
-        self._end = end
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if time.monotonic() > self._end:
-            raise TimeoutError
-        return super().read(size)
-
-
-def _visits(data: bytes) -> int:
-    """Pixels times scans of a JPEG that is decoded scan by scan; 0 where nothing is read twice.
-
-    Each scan of a progressive JPEG may go over all of the photo.
-    """
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if marker in (0xC0, 0xC1):
-                return 0
-            height = int.from_bytes(data[place + 5 : place + 7], "big")
-            width = int.from_bytes(data[place + 7 : place + 9], "big")
-            return height * width * data.count(b"\xff\xda")
-        is_padding = marker == 0xFF
-        place += 1 if is_padding else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return 0
-
-
-def _decode_jpeg(data: bytes, target: int, max_pixels: int) -> Image.Image | None:
+def _decode_jpeg(
+    data: bytes, target: int, limits: PhotoLimits, time_left: TimeLeft
+) -> Image.Image | None:
     """The photo by libjpeg-turbo; None for what Pillow handles better (CMYK, slight damage)."""
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, colours, sampling = simplejpeg.decode_jpeg_header(data)
         if colours not in ("YCbCr", "Gray", "RGB"):
             return None
-        check_size(width, height, max_pixels)
-        pixels = simplejpeg.decode_jpeg(
-            data, "RGB", min_height=target, min_width=target, min_factor=2 if target else 1
-        )
-    except RecordProblem:
+        check_size(width, height, limits.pixels)
+        fits = min(width, height) // target if target else 1
+        divisor = next((part for part in (8, 4, 2) if part <= fits), 1)
+        samples = _SAMPLES.get(colours, _SAMPLES.get(sampling, 3))
+        needed = bytes_of_jpeg((width, height), samples, divisor, visits(data) > 0)
+        if needed > limits.memory:
+            return None  # Pillow needs less
+        with time_left.room(needed):
+            pixels = simplejpeg.decode_jpeg(
+                data, "RGB", min_height=target, min_width=target, min_factor=2 if target else 1
+            )
+            photo = Image.fromarray(pixels)
+    except (RecordProblem, TimeoutError):
         raise
     except Exception:
         return None
-    photo = Image.fromarray(pixels)
     start = data.find(b"Exif\x00\x00", 0, 1 << 17)
     if start >= 0:
         # Damaged EXIF data say nothing about the pixels.
@@ -251,24 +241,46 @@ def _decode_jpeg(data: bytes, target: int, max_pixels: int) -> Image.Image | Non
 
 
 def _decode_others(
-    data: bytes, target: int | None, max_pixels: int, end: float, official: bool
+    data: bytes,
+    target: int | None,
+    limits: PhotoLimits,
+    time_left: TimeLeft,
+    official: bool,
+    stream: BinaryIO | None,
 ) -> Image.Image:
     """The photo by Pillow, its plugins or LibRaw.
 
-    RecordProblem whatever a decoder raises, but TimeoutError after `end`.
+    RecordProblem whatever a decoder raises, but TimeoutError when time is up.
     """
+    check = partial(check_size, max_pixels=limits.pixels)
     try:
         if is_raw(data):
-            limits = PhotoLimits(max_pixels, seconds=end - time.monotonic())
-            return decode_raw(
-                data, target, partial(check_size, max_pixels=max_pixels),
-                partial(decode_photo, target=target, limits=limits),
-            )  # fmt: skip
-        photo = open_photo(data, end)
-        check_size(photo.width, photo.height, max_pixels)
-        photo.decodermaxblock = _BLOCK
-        photo.load()
-        return rgb(photo, official)
+            inner = PhotoLimits(limits.pixels, seconds=time_left(), patient=limits.patient)
+            decode = partial(decode_photo, target=target, limits=inner)
+            return decode_raw(data, target, check, decode, time_left.room)
+        photo: Any = None
+        if data.startswith(_JXL_MAGIC) and _has_jxl():  # its plugin decodes when it opens
+            size = jxl_size(data)
+            needed = bytes_of_jxl(size)
+        else:
+            photo = open_photo(data, time_left, stream)
+            size, needed = photo.size, bytes_of(photo, buffered=visits(data) > 0)
+        check(*size)
+        divisor = 1
+        if target and not official and size[0] * size[1] > _LARGE:
+            divisor = max(min(size) // (2 * target), 1)
+        elif photo is None or photo.mode != "RGB" or "exif" in photo.info:
+            needed += 4 * size[0] * size[1]  # for another picture
+        if needed > limits.memory and divisor > 1 and photo.format == "JPEG2000":
+            photo.reduce = halvings = min(divisor.bit_length() - 1, _USUAL_HALVINGS)
+            needed, divisor = needed >> 2 * halvings, divisor >> halvings
+        # An icon does not know the size of what is in it; Pillow's limit on that is near ours.
+        is_icon = photo is not None and photo.format == "ICO"
+        with time_left.room(limits.memory if is_icon else needed + len(data)):
+            photo = photo or open_photo(data, time_left)
+            photo.decodermaxblock = _BLOCK
+            photo.load()
+            return rgb(photo, official, divisor)
     except (RecordProblem, TimeoutError):
         raise
     except UnidentifiedImageError as error:
@@ -280,10 +292,14 @@ def _decode_others(
         raise RecordProblem(f"damaged: {reason}", code="unreadable_image") from error
 
 
-def open_photo(data: bytes, end: float = math.inf) -> ImageFile.ImageFile:
+def open_photo(
+    data: bytes,
+    time_left: Callable[[], float] = lambda: math.inf,
+    stream: BinaryIO | None = None,
+) -> ImageFile.ImageFile:
     """The photo with its header read; for this call our limit on pixels replaces Pillow's."""
     formats: tuple[str, ...] = _FORMATS
-    if _is_heif(data) and _has_heif():
+    if is_heif(data) and _has_heif():
         formats = ("HEIF",)
     elif data.startswith(_JXL_MAGIC) and _has_jxl():
         formats = ("JXL",)
@@ -291,7 +307,9 @@ def open_photo(data: bytes, end: float = math.inf) -> ImageFile.ImageFile:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(_Timed(data, end), formats=formats)
+            content = stream or io.BytesIO(data)
+            content.seek(0)
+            return Image.open(cast(BinaryIO, Timed(content, time_left)), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = before
 
@@ -313,19 +331,6 @@ def _has_jxl() -> bool:
     return True
 
 
-def _is_heif(data: bytes) -> bool:
-    brands = _brands(data)
-    return bool(brands & _HEIF_BRANDS) and not brands & _AVIF_BRANDS
-
-
-def _brands(data: bytes) -> set[bytes]:
-    """What an ISO media file says that it can be read as."""
-    if data[4:8] != b"ftyp":
-        return set()
-    end = min(int.from_bytes(data[:4], "big"), 256)
-    return {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
-
-
 def check_size(width: int, height: int, max_pixels: int) -> None:
     """RecordProblem for a photo that has more pixels."""
     if width * height > max_pixels:
@@ -336,11 +341,11 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 def _what_it_is(data: bytes) -> str:
     """What is wrong with content that no decoder knows, in the user's terms."""
     head = data[:512].lstrip().lower()
-    if _is_heif(data) and not _has_heif():
+    if is_heif(data) and not _has_heif():
         return "HEIC needs the extra heif: pip install 'ramctl[heif]'"
     if data.startswith(_JXL_MAGIC) and not _has_jxl():
         return "JPEG XL needs the extra jxl: pip install 'ramctl[jxl]'"
-    if _brands(data) & _AVIF_BRANDS and not features.check("avif"):
+    if brands(data) & AVIF_BRANDS and not features.check("avif"):
         return "AVIF needs a Pillow that was built with it: pip install --upgrade pillow"
     if head.startswith((b"<!doctype html", b"<html")):
         return "not a photo: an HTML page"
@@ -351,28 +356,57 @@ def _what_it_is(data: bytes) -> str:
     return "not a photo in a known format"
 
 
-def rgb(photo: Image.Image, official: bool = False) -> Image.Image:
-    """A copy in RGB: upright, over white, 16 bits scaled to 8; or, `official`, Pillow's way."""
-    return photo.convert("RGB") if official else _to_rgb(ImageOps.exif_transpose(photo))
+def rgb(photo: Image.Image, official: bool = False, divisor: int = 1) -> Image.Image:
+    """The photo in RGB: upright, over white, 16 bits scaled to 8; or, `official`, Pillow's way.
+
+    Its sides are divided by `divisor`. One that needs no change is given back itself; others are
+    made band by band, so that there is no third picture of that size.
+    """
+    made = photo
+    if divisor > 1 or photo.mode != "RGB" or photo.has_transparency_data:
+        scale = None if official else _scale(photo)
+        width, height = photo.size
+        made = Image.new("RGB", (-(-width // divisor), -(-height // divisor)))
+        rows = max(_BAND // (width * divisor), 1) * divisor
+        for top in range(0, height, rows):
+            band = photo.crop((0, top, width, min(top + rows, height)))
+            if band.has_transparency_data and not official:
+                band = band.convert("RGBA").reduce(divisor)  # which weighs colours by their alpha
+                shown = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
+            else:
+                shown = _in_eight_bits(band, scale).convert("RGB").reduce(divisor)
+            made.paste(shown.convert("RGB"), (0, top // divisor))
+    if not official and (turn := _turn(photo)) > 1:
+        made.getexif()[_ORIENTATION] = turn
+        ImageOps.exif_transpose(made, in_place=True)
+    return made
 
 
-def _to_rgb(photo: Image.Image) -> Image.Image:
-    if photo.has_transparency_data:
-        over = photo.convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        return Image.alpha_composite(white, over).convert("RGB")
-    if photo.mode.startswith("I") or photo.mode == "F":
-        photo = _to_eight_bits(photo)
-    return photo.convert("RGB")
+def _turn(photo: Image.Image) -> int:
+    """How the photo is to be turned, as Exif numbers it; 1: not at all."""
+    turn: Any = photo.getexif().get(_ORIENTATION)
+    return int(turn) if turn in range(2, 9) else 1
 
 
-def _to_eight_bits(photo: Image.Image) -> Image.Image:
-    """Integers of 16 bits by their high byte; floating point from 0..1, or as 0..255."""
+def _in_eight_bits(band: Image.Image, scale: float | None) -> Image.Image:
+    if scale is None:
+        return band
     import numpy as np
 
-    values = np.asarray(photo, np.float64)
+    values = np.asarray(band, np.float64) * scale
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def _scale(photo: Image.Image) -> float | None:
+    """From the photo's values to eight bits; None where they are.
+
+    Integers of 16 bits count by their high byte; floating point is 0..1, or 0..255.
+    """
+    if photo.mode.startswith("I;16"):
+        return 1 / 256
+    if photo.mode not in ("I", "F"):
+        return None
+    most: Any = photo.getextrema()[1]
     if photo.mode == "F":
-        scale = 255.0 if values.max(initial=0) <= 1 else 1.0
-    else:
-        scale = 1 / 256 if photo.mode.startswith("I;16") or values.max(initial=0) > 255 else 1.0
-    return Image.fromarray(np.clip(values * scale, 0, 255).astype(np.uint8))
+        return 255.0 if most <= 1 else 1.0
+    return 1 / 256 if most > 255 else 1.0

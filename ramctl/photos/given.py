@@ -10,7 +10,8 @@ from PIL import Image
 
 from ramctl.errors import RecordProblem
 from ramctl.photos.archives import check_bytes
-from ramctl.photos.decoding import PhotoLimits, check_size, decode_photo, rgb
+from ramctl.photos.decoding import check_size, decode_photo, rgb
+from ramctl.photos.limits import PhotoLimits
 from ramctl.records.record import Record, encode_name
 
 
@@ -77,7 +78,7 @@ def _content(photo: Photo, limits: PhotoLimits, official: bool) -> bytes | Image
     if isinstance(photo, Image.Image):
         check_size(photo.width, photo.height, limits.pixels)
         try:
-            return rgb(photo, official)
+            return rgb(photo.copy(), official)
         except Exception as error:  # of a file that is read only now
             reason = " ".join(str(error).lower().split()) or type(error).__name__
             raise RecordProblem(f"damaged: {reason}", code="unreadable_image") from error

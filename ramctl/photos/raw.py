@@ -5,23 +5,25 @@ Read by LibRaw, which rawpy (extra `[raw]`) brings.
 
 import io
 import re
-import struct
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from PIL import Image
 
 from ramctl.errors import RecordProblem
+from ramctl.photos.headers import COMPRESSION, first_tags
 
 _MAGIC = re.compile(
     rb"FUJIFILMCCD-RAW|FOVb|\0MRM|IIRO|IIRS|MMOR|IIU\0|II\x1a\0\0\0HEAP|....ftypcrx "
     rb"|II\*\0....(?:CR\x02|IIII)|MM\0\*....MMMM",
     re.DOTALL,
 )
-_SUBFILE, _COMPRESSION, _SUB_IFDS, _DNG_VERSION = 254, 259, 330, 50706  # TIFF tags
+_SUBFILE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # TIFF tags
 _REDUCED = 1  # a subfile that is the small form of another
 _OF_CAMERAS = (32767, 34713, 65535)  # compressions: Sony, Nikon, Pentax
 _ORIENTATION = 0x0112
+_BYTES_A_PIXEL, _BYTES_OF_HALF = 24, 10  # that LibRaw and we take, of the whole sensor
 # How LibRaw says that the camera was held.
 _UPSIDE_DOWN, _ANTICLOCKWISE, _CLOCKWISE = 3, 5, 6
 _TURNS = {
@@ -35,25 +37,9 @@ def is_raw(data: bytes) -> bool:
     """Whether a file's content is a camera's: many are TIFFs, whose first page is a stamp."""
     if _MAGIC.match(data):
         return True
-    tags = _first_tags(data) if data[:4] in (b"II*\0", b"MM\0*") else {}
+    tags = first_tags(data)
     is_stamp = tags.get(_SUBFILE) == _REDUCED and _SUB_IFDS in tags
-    return is_stamp or _DNG_VERSION in tags or tags.get(_COMPRESSION) in _OF_CAMERAS
-
-
-def _first_tags(data: bytes) -> dict[int, int]:
-    """The tags of a TIFF's first page, with the first value of each (or where that is)."""
-    order = "<" if data[:2] == b"II" else ">"
-    tags = {}
-    try:
-        (start,) = struct.unpack_from(f"{order}I", data, 4)
-        (number,) = struct.unpack_from(f"{order}H", data, start)
-        for place in range(start + 2, start + 2 + 12 * number, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", data, place)
-            value = "H" if kind == 3 else "I"
-            (tags[tag],) = struct.unpack_from(order + value, data, place + 8)
-    except struct.error:  # it is cut
-        pass
-    return tags
+    return is_stamp or _DNG_VERSION in tags or tags.get(COMPRESSION) in _OF_CAMERAS
 
 
 def raw_size(data: bytes) -> tuple[int, int]:
@@ -69,12 +55,13 @@ def decode_raw(
     target: int | None,
     check_size: Callable[[int, int], None],
     decode: Callable[[bytes], Image.Image],
+    room: Callable[[int], AbstractContextManager[None]],
 ) -> Image.Image:
     """The upright photo, by its preview where that is large enough.
 
     That is `target` (px, both sides), or without one half of the photo. `check_size` raises for too
-    many pixels, `decode` gives the upright preview of a JPEG. ValueError for damage; RecordProblem
-    without rawpy.
+    many pixels, `decode` gives the upright preview of a JPEG, `room` holds bytes of memory.
+    ValueError for damage; RecordProblem without rawpy.
     """
     with _opened(data) as raw:
         import rawpy
@@ -87,10 +74,12 @@ def decode_raw(
             if preview is not None:
                 return preview
             half = target is not None and min(size) >= 2 * target
-            pixels = raw.postprocess(use_camera_wb=True, half_size=half)
+            n_sensors = raw.sizes.raw_width * raw.sizes.raw_height
+            with room(n_sensors * (_BYTES_OF_HALF if half else _BYTES_A_PIXEL) + 2 * len(data)):
+                pixels = raw.postprocess(use_camera_wb=True, half_size=half)
+                return Image.fromarray(pixels)
         except rawpy.LibRawError as error:
             raise ValueError(_reason(error)) from error
-    return Image.fromarray(pixels)
 
 
 def _opened(data: bytes) -> Any:

@@ -28,8 +28,8 @@ _OWN_FIELDS = frozenset({
 })  # fmt: skip
 
 
-def dumps(fields: JsonObject) -> bytes:
-    """The object as one UTF-8 line, keys in their order, newline included."""
+def dumps(fields: JsonObject | list[JsonObject]) -> bytes:
+    """The object, or list, as one UTF-8 line, keys in their order, newline included."""
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
 
 

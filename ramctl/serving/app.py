@@ -2,9 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.message import Message
 from http import HTTPStatus
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -14,20 +17,24 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as Event
 
 from ramctl.errors import RamctlError, RecordProblem, UsageProblem
 from ramctl.pages.render import render
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject
-from ramctl.serving.batcher import Batchers, Wanted
+from ramctl.serving.batcher import MOST_PHOTOS, Batchers, Wanted
 from ramctl.tagging.selection import DECIMALS
 from ramctl.tagging.tag_result import TagResult
 from ramctl.tagging.tagger import Tagger
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-MOST_PHOTOS = 32  # held at once; who sends another one is told to wait
+MOST_HELD = 6  # times the limit of one request's bytes: of all of them together
+LITTLE = 1 / 32  # of that limit; who sends no more need not wait for those who send much
+MOST_DROPPED = 500_000_000  # bytes of a request that was answered before it was sent
 MOST_WORDS = 100
 MOST_LETTERS = 100  # of a word
+Found = TypeVar("Found")
 _PARAMETERS = frozenset({"threshold", "top", "labels", "boxes", "caption"})
 _HERE = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _LEFT_OUT = frozenset({"image", "dense", "labels"})
@@ -59,37 +66,98 @@ class Question:
     top: int | None
 
 
+class Held:
+    """What all requests have in memory together."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._bytes = 0
+        self._sending: dict[object, int] = {}  # requests, in the order in which they came
+        self._less = asyncio.Event()
+        self.photos = 0
+
+    @asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """The body of a request, held until the end."""
+        place, blocks = object(), []
+        self._sending[place] = 0
+        n_bytes = 0
+        try:
+            async for block in _blocks(request, self._limits):
+                n_bytes += len(block)
+                self._bytes += len(block)
+                blocks.append(block)
+                await self._wait_for_room(place, n_bytes)
+            del self._sending[place]
+            content = b"".join(blocks)
+            blocks.clear()
+            yield content
+        finally:
+            self._sending.pop(place, None)
+            self._bytes -= n_bytes
+            self._less.set()
+
+    async def _wait_for_room(self, place: object, n_bytes: int) -> None:
+        """Until others have gone, unless this is the first of those that are being sent."""
+        most, little = MOST_HELD * self._limits.bytes, LITTLE * self._limits.bytes
+        while self._bytes > most and n_bytes > little and place is not next(iter(self._sending)):
+            self._less.clear()
+            await self._less.wait()
+
+
 def make_app(model: str, batchers: Batchers, limits: Limits, *, only_here: bool) -> Starlette:
     """The application; `only_here` refuses requests that name another host than this machine."""
-    places = asyncio.Semaphore(MOST_PHOTOS)
+    held = Held(limits)
 
     async def page(request: Request) -> Response:
         values = {"model": model, "most_bytes": limits.bytes}
         return HTMLResponse(render("serve.html", **values), headers=_HEADERS)
 
+    async def health(request: Request) -> Response:
+        return _json({"status": "ready", "model": model})
+
     async def tag(request: Request) -> Response:
         question = _question(request)
-        if places.locked():
-            raise HTTPException(503, "too many photos at once; try again", {"retry-after": "1"})
-        async with places:
-            photo = await _photo(request, limits)
-            batcher = await batchers.get(question.wanted)
-            try:
-                async with asyncio.timeout(limits.seconds):
-                    result = await batcher.tag(photo)
-            except TimeoutError as error:
-                message = f"the photo was not tagged within {limits.seconds:g} seconds"
-                raise HTTPException(503, message, {"retry-after": "1"}) from error
-        return _json(_answer(result, batcher.tagger, question))
+        async with held.body(request) as body, AsyncExitStack() as stack:
+            photos = _photos(request, body)
+            if held.photos + len(photos) > MOST_PHOTOS:
+                raise _busy("too many photos at once; try again")
+            held.photos += len(photos)
+            stack.callback(lambda: setattr(held, "photos", held.photos - len(photos)))
+            opening = stack.enter_async_context(batchers.using(question.wanted))
+            batcher = await _in_time(opening, limits, "what this needs is still being loaded")
+            late = f"the photo was not tagged within {limits.seconds:g} seconds"
+            each = (_in_time(batcher.tag(photo), limits, late) for photo in photos)
+            found = await asyncio.gather(*each, return_exceptions=True)
+        if not _is_form(request) and isinstance(found[0], BaseException):
+            raise found[0]
+        answers = [
+            _problem(request, one)[0] if isinstance(one, BaseException)
+            else _answer(one, batcher.tagger, question) for one in found
+        ]  # fmt: skip
+        return _json(answers if _is_form(request) else answers[0])
 
     return Starlette(
-        routes=[Route("/", page), Route("/tag", tag, methods=["POST"])],
-        middleware=[Middleware(_Guard, only_here=only_here)],
+        routes=[
+            Route("/", page), Route("/healthz", health), Route("/tag", tag, methods=["POST"]),
+        ],
+        middleware=[Middleware(_Guard, limits=limits, only_here=only_here)],
         exception_handlers={
-            HTTPException: _on_http_problem, RecordProblem: _on_record_problem,
-            RamctlError: _on_problem, Exception: _on_bug,
+            HTTPException: _on_problem, RamctlError: _on_problem, Exception: _on_bug,
         },
     )  # fmt: skip
+
+
+async def _in_time(doing: Awaitable[Found], limits: Limits, late: str) -> Found:
+    try:
+        async with asyncio.timeout(limits.seconds):
+            return await doing
+    except TimeoutError as error:
+        raise _busy(late) from error
+
+
+def _busy(message: str) -> HTTPException:
+    return HTTPException(503, message, {"retry-after": "1"})
 
 
 class _Guard:
@@ -99,15 +167,38 @@ class _Guard:
     own in the headers Host and Origin.
     """
 
-    def __init__(self, app: ASGIApp, only_here: bool) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, only_here: bool) -> None:
         self._app = app
+        self._limits = limits
         self._only_here = only_here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
         if scope["type"] == "http" and (problem := self._problem(Headers(scope=scope))):
             app = _json({"code": "forbidden", "message": problem}, 403)
-        await app(scope, receive, send)
+        is_sent = False
+
+        async def take() -> Event:
+            nonlocal is_sent
+            message = await receive()
+            is_sent = not message.get("more_body")
+            return message
+
+        async def answer(message: Event) -> None:
+            """Send, and end only when the request was read: who still sends would see no answer."""
+            is_last = message["type"] == "http.response.body" and not message.get("more_body")
+            if is_sent or not is_last:
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            n_bytes = 0
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.seconds):
+                    while not is_sent and n_bytes < MOST_DROPPED:
+                        n_bytes += len((await take()).get("body", b""))
+            await send({"type": "http.response.body"})
+
+        await app(scope, take, answer)
 
     def _problem(self, headers: Headers) -> str | None:
         host, origins = headers.get("host", ""), headers.getlist("origin")
@@ -151,26 +242,44 @@ def _number(given: Mapping[str, str], name: str) -> float | None:
         raise HTTPException(400, f"{name}: {given[name][:20]!r} is not a number") from error
 
 
-async def _photo(request: Request, limits: Limits) -> bytes:
-    """The body: the photo's file as it is."""
-    if request.headers.get("content-type", "").startswith("multipart/"):
-        raise HTTPException(415, "a form: send the photo itself (curl --data-binary @photo.jpg)")
-    content = bytearray()
+async def _blocks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    """The body, as it comes."""
     declared = request.headers.get("content-length", "0")
+    n_bytes = 0
     _check_size(int(declared) if declared.isdecimal() else 0, limits)
     try:
         async with asyncio.timeout(limits.seconds):
             async for block in request.stream():
-                content += block
-                _check_size(len(content), limits)
+                n_bytes += len(block)
+                _check_size(n_bytes, limits)
+                yield block
     except TimeoutError as error:
         message = f"the photo was not sent within {limits.seconds:g} seconds"
         raise HTTPException(408, message) from error
     except ClientDisconnect as error:
         raise HTTPException(400, "the photo was not sent to its end") from error
-    if not content:
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/")
+
+
+def _photos(request: Request, body: bytes) -> list[bytes]:
+    """The photo that is the body as it is, or those of a form: each of its parts is one."""
+    photos = [body] if body else []
+    if _is_form(request):
+        head = Message()
+        head["content-type"] = request.headers["content-type"]
+        between = b"\r\n--" + str(head.get_boundary("")).encode()
+        parts = (b"\r\n" + body).split(between)[1:]
+        if len(parts) < 2 or not parts[-1].startswith(b"--"):
+            raise HTTPException(400, "the form has no photo in it, or no end")
+        if len(parts) > MOST_PHOTOS + 1:
+            raise HTTPException(400, f"the form has more than {MOST_PHOTOS} photos")
+        photos = [part.partition(b"\r\n\r\n")[2] for part in parts[:-1]]
+    if not photos:
         raise HTTPException(400, "no photo: send its bytes as the body of the request")
-    return bytes(content)
+    return photos
 
 
 def _check_size(n_bytes: int, limits: Limits) -> None:
@@ -201,29 +310,29 @@ def _above(threshold: float, tags: list[str], dense: list[float]) -> dict[str, f
     return found
 
 
-def _json(fields: JsonObject, status: int = 200) -> Response:
+def _json(fields: JsonObject | list[JsonObject], status: int = 200) -> Response:
     return Response(dumps(fields), status, media_type="application/json", headers=_HEADERS)
 
 
-def _on_http_problem(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)
-    code = HTTPStatus(problem.status_code).name.lower()
-    answer = _json({"code": code, "message": problem.detail}, problem.status_code)
-    answer.headers.update(problem.headers or {})
-    return answer
-
-
-def _on_record_problem(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, RecordProblem)
-    fields = {"code": problem.code, "message": problem.message}
-    return _json(fields, 413 if problem.code == "too_large" else 422)
+def _problem(request: Request, problem: BaseException) -> tuple[JsonObject, int]:
+    """The answer to what went wrong, and its status."""
+    if isinstance(problem, HTTPException):
+        code = HTTPStatus(problem.status_code).name.lower()
+        return {"code": code, "message": problem.detail}, problem.status_code
+    if not isinstance(problem, RamctlError):
+        raise problem
+    if isinstance(problem, RecordProblem):
+        status = 413 if problem.code == "too_large" else 422
+    else:
+        is_asked_wrong = isinstance(problem, UsageProblem) or "labels" in request.query_params
+        status = 400 if is_asked_wrong else 501
+    return {"code": problem.code, "message": problem.message}, status
 
 
 def _on_problem(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, RamctlError)
-    is_asked_wrong = isinstance(problem, UsageProblem) or "labels" in request.query_params
-    status = 400 if is_asked_wrong else 501
-    return _json({"code": problem.code, "message": problem.message}, status)
+    answer = _json(*_problem(request, problem))
+    answer.headers.update(getattr(problem, "headers", None) or {})
+    return answer
 
 
 def _on_bug(request: Request, problem: Exception) -> Response:

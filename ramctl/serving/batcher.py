@@ -1,16 +1,22 @@
 """Photos of several requests, tagged together."""
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import Callable
-from io import BytesIO
+import gc
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from ramctl.errors import RecordProblem
+from ramctl.inference.batches import chunks
+from ramctl.photos.memory import give_memory_back
+from ramctl.records.record import Record
+from ramctl.tagging.scorers import Decoded
 from ramctl.tagging.tag_result import TagResult
 from ramctl.tagging.tagger import Tagger
 
-MOST_TAGGERS = 4  # in memory: each has its own copy of the model
+MOST_PHOTOS = 32  # that are decoded or wait for it; most of these threads wait, too
 
 
 class Wanted(NamedTuple):
@@ -21,29 +27,37 @@ class Wanted(NamedTuple):
     caption: bool = False
 
 
-class _Upload(BytesIO):
-    """A photo's file, by the name that messages give it."""
+class _Waiting(NamedTuple):
+    """A decoded photo whose turn will come."""
 
-    name = "the photo"
+    record: Record
+    decoded: Decoded
+    outcome: asyncio.Future[TagResult | RecordProblem]
 
 
 class Batcher:
     """One tagger for all who ask: while it is at work, the photos for its next turn gather."""
 
-    def __init__(self, tagger: Tagger) -> None:
+    def __init__(self, tagger: Tagger, decoders: ThreadPoolExecutor) -> None:
         self.tagger = tagger
-        self._most = tagger.batch * tagger.workers
-        self._waiting: deque[tuple[bytes, asyncio.Future[TagResult | RecordProblem]]] = deque()
+        self._decoders = decoders
+        self._most = tagger.batch * (tagger.workers if tagger.scorer.concurrent else 1)
+        self._waiting: deque[_Waiting] = deque()
         self._turns: asyncio.Task[None] | None = None
 
     async def tag(self, photo: bytes) -> TagResult:
         """The result of a photo; RecordProblem when it cannot be tagged."""
-        outcome: asyncio.Future[TagResult | RecordProblem]
-        outcome = asyncio.get_running_loop().create_future()
-        self._waiting.append((photo, outcome))
+        loop = asyncio.get_running_loop()
+        record, decoded = await loop.run_in_executor(
+            self._decoders, self.tagger.decode_photo, photo, "the photo"
+        )
+        if isinstance(decoded, RecordProblem):
+            raise decoded
+        waiting = _Waiting(record, decoded, loop.create_future())
+        self._waiting.append(waiting)
         if self._turns is None:
             self._turns = asyncio.create_task(self._take_turns())
-        found = await outcome
+        found = await waiting.outcome
         if isinstance(found, RecordProblem):
             raise found
         return found
@@ -53,51 +67,87 @@ class Batcher:
             while self._waiting:
                 number = min(len(self._waiting), self._most)
                 turn = [self._waiting.popleft() for _ in range(number)]
-                turn = [one for one in turn if not one[1].cancelled()]  # who asked is still there
-                await self._take_turn(turn)
+                turn = [one for one in turn if not one.outcome.cancelled()]  # who asked is there
+                await asyncio.gather(*map(self._score, chunks(turn, self.tagger.batch)))
         finally:
             self._turns = None
 
-    async def _take_turn(
-        self, turn: list[tuple[bytes, asyncio.Future[TagResult | RecordProblem]]]
-    ) -> None:
-        photos = [_Upload(photo) for photo, _ in turn]
+    async def _score(self, photos: Sequence[_Waiting]) -> None:
+        records, decoded = [one.record for one in photos], [one.decoded for one in photos]
         try:
-            found = await asyncio.to_thread(lambda: list(self.tagger.outcomes(photos)))
+            found = await asyncio.to_thread(self.tagger.score, records, decoded)
         except Exception as error:
-            for _, outcome in turn:
-                if not outcome.done():
-                    outcome.set_exception(error)
+            for one in photos:
+                if not one.outcome.done():
+                    one.outcome.set_exception(error)
             return
-        for (_, outcome), one in zip(turn, found, strict=True):
-            if not outcome.done():
-                outcome.set_result(one)
+        for one, fields in zip(photos, found, strict=True):
+            if not one.outcome.done():
+                one.outcome.set_result(
+                    fields if isinstance(fields, RecordProblem) else TagResult.of(fields)
+                )
 
 
 class Batchers:
-    """The taggers that were asked for last, loaded when they are."""
+    """The taggers that were asked for last, loaded when they are, one after the other.
 
-    def __init__(self, load: Callable[[Wanted], Tagger], first: Tagger) -> None:
+    Beside the first at most `most` of them are in memory, those in use included.
+    """
+
+    def __init__(self, load: Callable[[Wanted], Tagger], first: Tagger, most: int) -> None:
         self._load = load
-        self._first = Batcher(first)  # for the model's labels: never given up
+        self._most = most
+        self._decoders = ThreadPoolExecutor(MOST_PHOTOS, thread_name_prefix="ramctl-photos")
+        self._first = Batcher(first, self._decoders)  # for the model's labels: never given up
         self._others: OrderedDict[Wanted, asyncio.Task[Batcher]] = OrderedDict()
+        self._users: Counter[Wanted] = Counter()
+        self._one_by_one = asyncio.Lock()
+        self._left = asyncio.Event()
+        self._loading: Wanted | None = None
 
-    async def get(self, wanted: Wanted) -> Batcher:
+    @asynccontextmanager
+    async def using(self, wanted: Wanted) -> AsyncIterator[Batcher]:
         """The one for what is wanted; UsageProblem or RunProblem where the model cannot do it."""
         if wanted == Wanted():
-            return self._first
-        opening = self._others.get(wanted)
-        if opening is None:
-            opening = self._others[wanted] = asyncio.create_task(self._open(wanted))
+            yield self._first
+            return
+        self._users[wanted] += 1
+        if wanted not in self._others:
+            self._others[wanted] = asyncio.create_task(self._open(wanted))
         self._others.move_to_end(wanted)
-        if len(self._others) >= MOST_TAGGERS:
-            self._others.popitem(last=False)
+        opening = self._others[wanted]
         try:
-            return await asyncio.shield(opening)  # others may wait for it
-        except Exception:
-            if self._others.get(wanted) is opening:
-                del self._others[wanted]
-            raise
+            yield await asyncio.shield(opening)  # others may wait for it
+        finally:
+            self._users[wanted] -= 1
+            self._left.set()
+            if not self._users[wanted] and self._loading != wanted:
+                opening.cancel()  # nobody waits for it any more; no more than a no where it is done
 
     async def _open(self, wanted: Wanted) -> Batcher:
-        return Batcher(await asyncio.to_thread(self._load, wanted))
+        try:
+            async with self._one_by_one:
+                while not self._has_room():
+                    self._left.clear()
+                    await self._left.wait()
+                self._loading = wanted
+                tagger = await asyncio.to_thread(self._load, wanted)
+                return Batcher(tagger, self._decoders)
+        except BaseException:
+            del self._others[wanted]
+            raise
+        finally:
+            if self._loading == wanted:
+                self._loading = None
+
+    def _has_room(self) -> bool:
+        """Whether another one may be loaded, once the oldest that nobody uses is given up."""
+        loaded = [wanted for wanted, opening in self._others.items() if opening.done()]
+        if len(loaded) < self._most:
+            return True
+        unused = [wanted for wanted in loaded if not self._users[wanted]]
+        if unused:
+            del self._others[unused[0]]
+            gc.collect()
+            give_memory_back()
+        return bool(unused)

@@ -3,12 +3,14 @@
 import asyncio
 import signal
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
+from ramctl.checkpoints.bundle import resolve_model
 from ramctl.errors import Interrupted, RunProblem
 from ramctl.parts import require
 from ramctl.records.report import Report
@@ -17,7 +19,9 @@ from ramctl.tagging.tagger import Tagger
 if TYPE_CHECKING:
     from ramctl.serving.batcher import Wanted
 
-MOST_CONNECTIONS = 256
+MOST_UNSENT = 256  # connections whose request is not there yet; another one ends the oldest
+_MOST_OTHERS = 3
+_MEMORY = 90_000_000  # bytes of the files of models for other words, boxes and captions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class ServeOptions:
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any that is free
     model: str = "mini"
+    labels: str | None = None  # words, or a file of them, instead of the model's
     device: str = "auto"
     dtype: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     threads: int | None = None
@@ -46,15 +51,14 @@ def run(options: ServeOptions) -> Report:
 
     report = Report("serve", quiet=options.quiet)
     load = partial(_load, options)
-    batchers = Batchers(load, load(Wanted()))
+    batchers = Batchers(load, load(Wanted()), _most_others(options.model))
     is_here = options.host in LOOPBACK
     limits = Limits(options.max_bytes, options.max_seconds)
     app = make_app(options.model, batchers, limits, only_here=is_here)
     config = uvicorn.Config(
         app, http=_closing_after(options.max_seconds), ws="none", lifespan="off",
         log_level="critical" if options.quiet else "error", access_log=False, server_header=False,
-        limit_concurrency=MOST_CONNECTIONS, headers=[("connection", "close")],
-        timeout_graceful_shutdown=5,
+        headers=[("connection", "close")], timeout_graceful_shutdown=5,
     )  # fmt: skip
 
     class Server(uvicorn.Server):
@@ -79,11 +83,30 @@ def _closing_after(seconds: float) -> type[asyncio.Protocol]:
     """uvicorn's HTTP/1.1, which by itself would wait for the head of a request for ever."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
+    unsent: dict[H11Protocol, None] = {}  # in the order in which they came
+
     class Protocol(H11Protocol):
         def connection_made(self, transport: Any) -> None:
-            """Close the connection if its request has not begun in time."""
+            """Close the connection if its request has not begun in time.
+
+            Those that have sent least for longest make room: who asks is never kept out.
+            """
             super().connection_made(transport)
             self.loop.call_later(seconds, self._close_if_silent)
+            unsent[self] = None
+            if len(unsent) > MOST_UNSENT:
+                oldest = next(iter(unsent))
+                del unsent[oldest]
+                oldest.transport.abort()
+
+        def handle_events(self) -> None:
+            super().handle_events()
+            if self.cycle is not None and not self.cycle.more_body:
+                unsent.pop(self, None)
+
+        def connection_lost(self, problem: Exception | None) -> None:
+            unsent.pop(self, None)
+            super().connection_lost(problem)
 
         def _close_if_silent(self) -> None:
             if self.cycle is None:
@@ -92,8 +115,18 @@ def _closing_after(seconds: float) -> type[asyncio.Protocol]:
     return Protocol
 
 
+def _most_others(model: str) -> int:
+    """How many taggers may be in memory beside the first: each has a copy of the model."""
+    kind, colon, place = model.partition(":")
+    folder = Path(place) if colon and "/" not in kind and kind != "hf" else resolve_model(model)
+    n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return min(max(_MEMORY // max(n_bytes, 1), 1), _MOST_OTHERS)
+
+
 def _load(options: ServeOptions, wanted: "Wanted") -> Tagger:
-    more: dict[str, Any] = {"labels": list(wanted.words), "threshold": 0.0} if wanted.words else {}
+    more: dict[str, Any] = {"labels": options.labels}
+    if wanted.words:
+        more = {"labels": list(wanted.words), "threshold": 0.0}
     try:
         tagger = Tagger.from_pretrained(
             options.model, boxes=wanted.boxes, caption=wanted.caption, dense=True,
@@ -101,6 +134,7 @@ def _load(options: ServeOptions, wanted: "Wanted") -> Tagger:
             max_pixels=options.max_pixels, max_bytes=options.max_bytes,
             max_seconds=options.max_seconds, **more,
         )  # fmt: skip
+        tagger.limits = replace(tagger.limits, patient=False)
         tagger.tag(Image.new("RGB", (8, 8)))  # what is loaded with the first photo is loaded now
     except ModuleNotFoundError as error:
         raise RunProblem(f"this needs {error.name}, which is not installed") from error

@@ -30,7 +30,7 @@ from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, most
 from ramctl.inference.regions import View, looking
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
-from ramctl.photos.decoding import LIMITS
+from ramctl.photos.limits import LIMITS
 from ramctl.records.record import JsonObject
 from ramctl.tagging.selection import DECIMALS, SelectionOptions
 

@@ -112,9 +112,13 @@ class SidecarWriter:
             return False
 
     def _in_time(self, prepare: Callable[[], list[Sidecar]]) -> list[Sidecar]:
-        from ramctl.photos.decoding import in_time
+        from ramctl.photos.limits import PhotoLimits, TimeLeft, in_time
 
-        return in_time(prepare, self.seconds, "sidecars not ready")
+        try:
+            return in_time(prepare, TimeLeft(PhotoLimits(seconds=self.seconds)))
+        except TimeoutError as error:
+            message = f"sidecars not ready after {self.seconds:g} seconds (--max-seconds)"
+            raise RecordProblem(message, code="too_slow") from error
 
     def _paths(self, photo: Path) -> Iterator[Path]:
         if self.options.xmp:

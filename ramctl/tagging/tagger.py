@@ -15,8 +15,9 @@ from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.batches import chunks, map_good, ordered_map, usable_cores
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.inference.label_set import Threshold, Words
-from ramctl.photos.decoding import LIMITS, PhotoLimits, record_photo
+from ramctl.photos.decoding import record_photo
 from ramctl.photos.given import Photo, PhotoRecord, is_photo, photo_record
+from ramctl.photos.limits import LIMITS, PhotoLimits
 from ramctl.records.record import JsonObject, Record, set_tags
 from ramctl.tagging.scorers import (
     BundleScorer,
@@ -48,7 +49,7 @@ class Tagger:
         self.pool: DevicePool | None = None  # processes that tag instead of this one
         self.batch = scorer.batch  # most photos at a time
         self.labels = scorer.label_set.labels
-        self._limits = PhotoLimits(options.max_pixels, options.max_bytes, options.max_seconds)
+        self.limits = PhotoLimits(options.max_pixels, options.max_bytes, options.max_seconds)
         self._choose = TagSelector(self.labels, scorer.label_set.thresholds, options.choice)
 
     @classmethod
@@ -188,7 +189,7 @@ class Tagger:
 
     def _outcomes(self, photos: Iterable[tuple[Photo, str]]) -> Iterator[TagResult | RecordProblem]:
         """The outcomes of photos, each with what it is called where it has no name."""
-        limits, official = self._limits, self.scorer.official
+        limits, official = self.limits, self.scorer.official
         records = (photo_record(photo, place, limits, official) for photo, place in photos)
         for batch in self.stage(chunks(records, self.batch)):
             yield from (
@@ -216,8 +217,13 @@ class Tagger:
         """The records, and for each its photo as the model takes it or why there is none."""
         return records, [attempt(self._decode, record) for record in records]
 
+    def decode_photo(self, photo: Photo, place: str) -> tuple[Record, Decoded | RecordProblem]:
+        """As `decode`, of a photo that `place` names where it has no name itself."""
+        record = photo_record(photo, place, self.limits, self.scorer.official)
+        return record, attempt(self._decode, record)
+
     def _decode(self, record: Record) -> Decoded:
-        target, limits, official = self.scorer.target, self._limits, self.scorer.official
+        target, limits, official = self.scorer.target, self.limits, self.scorer.official
         if isinstance(record, PhotoRecord):
             photo = record.decode(target, limits, official)
         else:

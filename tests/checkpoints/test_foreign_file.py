@@ -67,6 +67,16 @@ def damaged_zip(path):
     path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x03"))
 
 
+def compressed(path):
+    """A checkpoint of a few bytes whose content could be of any size."""
+    torch.save(WEIGHTS, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5625634877\n"
 WRONG = {
     "page": (lambda p: p.write_text("\n<!DOCTYPE html>\n<html>"), "an HTML page.*/resolve/"),
@@ -84,6 +94,7 @@ WRONG = {
         r"damaged or cut off \(.+\); download it again",
     ),
     "cut safetensors": (cut(lambda p: save_file(WEIGHTS, p)), "damaged or cut off"),
+    "compressed": (compressed, r"damaged .+compressed, unlike torch's files\); download it again"),
     "zip": (zip_of_text, "a zip archive, but not one of torch's; unpack it"),
     "tar": (tar_of_text, "a tar archive; unpack it"),
     "gzip": (lambda p: p.write_bytes(gzip.compress(b"weights")), "gzip; unpack it"),

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from ramctl.photos import decoding
+from ramctl.photos import decoding, limits
 from ramctl.records import files, jsonl
 from tests.conftest import REPOSITORY
 
@@ -56,7 +56,7 @@ def test_each_guard_that_guards_py_takes_away_is_there(monkeypatch):
 
     names = [
         (os, "fsync"), (files, "held"), (jsonl, "bounded_lines"), (jsonl, "require_writable"),
-        (decoding, "read_photo"), (decoding, "in_time"),
+        (decoding, "read_photo"), (decoding, "in_time"), (limits, "room_for"),
     ]  # fmt: skip
     before = [getattr(module, name) for module, name in names]
     for (module, name), own in zip(names, before, strict=True):

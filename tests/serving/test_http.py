@@ -1,19 +1,29 @@
 """`POST /tag`: what it answers, and what it refuses."""
 
+import asyncio
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import permutations
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.serving.conftest import MOST_BYTES, MOST_SECONDS, photo, served
+from tests.photos.test_memory import needs_linux, png, webp
+from tests.serving.conftest import MOST_BYTES, MOST_SECONDS, Server, photo, served
 
 RED = photo("red")
+WORDS = ["red", "green", "blue", "purple", "colour"]
 
 
 def test_a_photo_gets_what_tag_writes(server):
@@ -99,9 +109,69 @@ def test_what_the_model_cannot_do_here_is_said(server):
     assert server.ask(path="/tag?boxes=0&caption=false", body=RED).status == 200
 
 
-def test_a_form_is_refused(server):
-    answer = server.ask(body=RED, content_type="multipart/form-data; boundary=x")
-    assert answer.status == 415 and "--data-binary" in answer.fields["message"]
+def form(*photos: bytes) -> dict:
+    """The body and the header of a form with these files, as curl -F sends it."""
+    head = b'--x-1\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
+    body = b"".join(head + photo + b"\r\n" for photo in photos) + b"--x-1--\r\n"
+    return {"body": body, "content_type": 'multipart/form-data; boundary="x-1"'}
+
+
+def test_several_photos_of_a_form_are_answered_in_their_order_each_with_its_own_problem(server):
+    answer = server.ask(path="/tag?top=1", **form(RED, b"no photo", photo("blue"), b"", RED))
+    assert answer.status == 200
+    assert [one.get("tags", one.get("code")) for one in answer.fields] == [
+        ["red"], "unreadable_image", ["blue"], "unreadable_image", ["red"],
+    ]  # fmt: skip
+    assert [len(server.ask(**form(RED)).fields)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (RED, "multipart/form-data; boundary=x"), (RED, "multipart/form-data"),
+        (form()["body"], form()["content_type"]),
+        (form(RED)["body"][:-9], form()["content_type"]),
+        (form(*[b"x"] * 33)["body"], form()["content_type"]),
+    ],
+    ids=["no boundary in it", "no boundary", "no photo", "no end", "too many"],
+)  # fmt: skip
+def test_a_form_without_photos_or_end_or_with_too_many_is_refused(server, body, content_type):
+    answer = server.ask(body=body, content_type=content_type)
+    assert (answer.status, answer.fields["code"]) == (400, "bad_request")
+    assert answer.fields["message"].startswith("the form ")
+
+
+def test_a_body_over_the_limit_is_dropped_and_its_sender_gets_the_answer(server):
+    for path in ("/tag", "/tag?wrong=1", "/nothing"):
+        answer = server.ask(path=path, body=bytes(200 * MOST_BYTES))
+        assert answer.status == {"/tag": 413, "/tag?wrong=1": 400, "/nothing": 404}[path]
+
+
+def test_it_says_that_it_is_ready(server, colours):
+    answer = server.ask("GET", "/healthz")
+    assert (answer.status, answer.fields) == (200, {"status": "ready", "model": str(colours)})
+
+
+def test_labels_are_those_of_tag(colours, tmp_path):
+    (tmp_path / "words.txt").write_text("purple\nred\n")
+    with served("--model", colours, "--labels", "words.txt", folder=tmp_path) as running:
+        scores = running.ask(path="/tag?threshold=0", body=RED).fields["scores"]
+        assert list(scores) == ["red", "purple"]
+        assert running.ask(path="/tag?labels=blue", body=RED).fields["tags"] == ["blue"]
+
+
+def connected(stack: ExitStack, server: Server, head: bytes) -> None:
+    line = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    stack.enter_context(line).sendall(head)
+
+
+def test_who_says_nothing_and_who_sends_slowly_cost_others_nothing(server):
+    slow = b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\nx"
+    with ExitStack() as stack:
+        for head in [b""] * 200 + [slow] * 40 + [b"POST /tag HTTP/1.1\r\nHost: loc"] * 100:
+            connected(stack, server, head)
+        for _ in range(5):
+            assert server.ask(body=RED).status == 200
 
 
 def test_a_photo_that_is_too_large_is_refused_before_it_is_sent(server):
@@ -175,19 +245,6 @@ def test_many_at_once_get_each_their_own_answer(server):
         assert list(pool.map(ask, colours)) == colours
 
 
-def test_more_photos_than_are_held_at_once_are_to_wait(server):
-    waiting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(32)]
-    try:
-        for line in waiting:
-            line.sendall(b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
-        time.sleep(0.5)
-        answer = server.ask(body=RED)
-        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-    finally:
-        for line in waiting:
-            line.close()
-
-
 def test_answers_are_not_kept_nor_sniffed_nor_framed(server):
     for answer in (server.ask("GET", "/"), server.ask(body=RED), server.ask(body=b"x")):
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -226,3 +283,108 @@ def test_without_its_extra_it_names_it():
     assert (done.returncode, done.stderr) == (
         1, "ramctl serve: ramctl serve needs the extra serve: pip install 'ramctl[serve]'\n",
     )  # fmt: skip
+
+
+def peak_of(server: Server) -> int:
+    """Most bytes that the server had in memory so far."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+@needs_linux
+def test_it_stays_below_a_gigabyte_whatever_is_asked_and_others_are_answered(colours, tmp_path):
+    large = png(9000, 2, 3)
+    with served("--model", colours, folder=tmp_path) as running, ThreadPoolExecutor(40) as pool:
+        asked = [pool.submit(running.ask, body=webp(9990)) for _ in range(12)]
+        asked += [pool.submit(running.ask, body=webp(5200)) for _ in range(6)]
+        asked += [pool.submit(running.ask, body=large) for _ in range(4)]
+        words = ["/tag?labels=" + ",".join(some) for some in permutations(WORDS, 4)]
+        assert running.ask(body=RED).status == 200
+        asked += [pool.submit(running.ask, path=f"{path}&top=1", body=RED) for path in words[:28]]
+        statuses = [one.result().status for one in asked]
+        assert statuses[:12] == [413] * 12 and set(statuses) <= {200, 413, 503}
+        assert statuses[12:22] == [200] * 10
+        assert peak_of(running) < 1_000_000_000
+
+
+class Slow:
+    """A tagger that answers when it is let go."""
+
+    batch, workers = 1, 1
+    scorer = SimpleNamespace(concurrent=True)
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def decode_photo(self, photo, place):
+        self.go_on.wait(30)
+        return place, photo
+
+    def score(self, places, photos):
+        return [{"tags": ["red"], "scores": {"red": 0.9}} for _ in photos]
+
+
+async def called(app, path: str, body: bytes) -> tuple[int, dict]:
+    """The status and the fields that the application answers to a photo."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    path, _, query = path.partition("?")
+    await app(
+        {"type": "http", "method": "POST", "path": path, "query_string": query.encode(),
+         "headers": [(b"host", b"localhost")], "http_version": "1.1", "root_path": ""},
+        receive, send,
+    )  # fmt: skip
+    return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
+    pytest.importorskip("starlette", reason="needs the extra [serve]")
+    from ramctl.serving.app import Limits, make_app
+    from ramctl.serving.batcher import Batchers
+
+    may_load, slow = threading.Event(), Slow()
+    slow.go_on.set()
+
+    def load(wanted):
+        assert may_load.wait(30)
+        return slow
+
+    async def ask():
+        app = make_app("m", Batchers(load, slow, 3), Limits(100, 0.2), only_here=True)
+        first = await called(app, "/tag?boxes=1", b"photo")
+        may_load.set()
+        while (second := await called(app, "/tag?boxes=1", b"photo"))[0] == 503:
+            pass
+        return first, second
+
+    first, second = asyncio.run(ask())
+    assert first == (503, {
+        "code": "service_unavailable", "message": "what this needs is still being loaded",
+    })  # fmt: skip
+    assert second == (200, {"tags": ["red"], "scores": {"red": 0.9}})
+
+
+def test_more_photos_than_are_held_at_once_are_to_wait():
+    pytest.importorskip("starlette", reason="needs the extra [serve]")
+    from ramctl.serving.app import Limits, make_app
+    from ramctl.serving.batcher import MOST_PHOTOS, Batchers
+
+    slow = Slow()
+
+    async def ask():
+        app = make_app("m", Batchers(None, slow, 3), Limits(100, 30), only_here=True)
+        held = [asyncio.create_task(called(app, "/tag", b"photo")) for _ in range(MOST_PHOTOS)]
+        await asyncio.sleep(0)
+        refused = await called(app, "/tag", b"photo")
+        slow.go_on.set()
+        return refused, await asyncio.gather(*held)
+
+    refused, answered = asyncio.run(ask())
+    assert (refused[0], refused[1]["message"]) == (503, "too many photos at once; try again")
+    assert {status for status, _ in answered} == {200}
