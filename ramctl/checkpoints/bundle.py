@@ -373,11 +373,13 @@ def require_bundle(target: Path) -> None:
     for file in _others_in(target):
         name = file.relative_to(target).as_posix()
         if any(fnmatchcase(name, own) for own in _FILES):
-            raise UsageProblem(f"{file}: is no part of the bundle: move it away, or name another")
+            raise UsageProblem(
+                f"{file}: is not part of the bundle; move it away or name another path"
+            )
     for name, facts in listed.items():
         file = target / name
         if file.is_file() and file_sha256(file) != facts.get("sha256"):
-            raise UsageProblem(f"{file}: was changed: move it away, or name another bundle")
+            raise UsageProblem(f"{file}: was changed; move it away or name another path")
 
 
 def write_meta(path: Path, meta: JsonObject) -> None:

@@ -85,7 +85,8 @@ def require_ours(path: Path | None, mark: Mark | FolderMark) -> None:
         else:
             is_empty = not _first_line(path)
         if not is_empty and not mark.is_on(path):
-            raise UsageProblem(f"{path}: is not {mark.kind}: move it away, or name another place")
+            message = f"{path}: exists, but is not {mark.kind}"
+            raise UsageProblem(f"{message}; move it away or name another path")
 
 
 def require_own_outputs(output: Path | None, rejects: Path | None, stats: Path | None) -> None:
@@ -97,7 +98,7 @@ def require_own_outputs(output: Path | None, rejects: Path | None, stats: Path |
     require_ours(rejects, REJECTS)
     if output is not None:
         state = state_path(output)
-        kind = f"an output of ramctl's (those have {state.name} beside them)"
+        kind = f"an output of ramctl (no {state.name} of one is beside it)"
         for path in (output, part_path(output), state):
             require_ours(path, Mark(kind, lambda _: _is_object(state, "command", "fingerprint")))
 
@@ -136,7 +137,7 @@ def _is_page(path: Path) -> bool:
 
 
 LOCK = Mark("a lock file", lambda path: _LOCK_NAME.fullmatch(_first_line(path)) is not None)
-PAGE = Mark("a page of ramctl's", _is_page)
+PAGE = Mark("a page that ramctl wrote", _is_page)
 REJECTS = Mark(
     "a file of rejects", lambda path: _is_object(path, "source", "stage", "code", "message")
 )

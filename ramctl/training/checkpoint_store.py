@@ -51,7 +51,7 @@ class CheckpointStore:
         """UsageProblem where something is stored here that no run has put there."""
         names = names_at(self.url)
         if names and RUN.file not in names:
-            raise UsageProblem(f"{self.url}: is not {RUN.kind}: name another place")
+            raise UsageProblem(f"{self.url}: exists, but is not {RUN.kind}; name another path")
 
     def has_run(self) -> bool:
         """Whether a run is stored here."""
