@@ -28,6 +28,7 @@ from ramctl.records.files import (
 
 _GENERATOR = b'<meta name="generator" content="ramctl">'  # in the head of each page
 _HEAD_BYTES = 2048
+_LONGEST_LINE = 1 << 26
 _LOCK_NAME = re.compile(rb"(\d+ .*\n)?")  # see `locks`
 
 
@@ -117,7 +118,7 @@ def _first_line(path: Path) -> bytes:
     """The first line of a file, unpacked; what cannot be unpacked is not empty."""
     try:
         with (gzip.open if is_gzip(path.name) else open)(path, "rb") as stream:
-            return stream.readline()
+            return stream.readline(_LONGEST_LINE)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return b"?"
 
