@@ -14,7 +14,7 @@ from PIL import Image, features
 
 from ramctl.cli import main
 from ramctl.errors import RecordProblem
-from ramctl.photos import decoding
+from ramctl.photos import limits
 from ramctl.photos.archives import open_archive
 from ramctl.photos.decoding import PhotoLimits, decode_photo, load_photo, photo_size, read_photo
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
@@ -148,7 +148,7 @@ def test_a_progressive_photo_that_cannot_take_long_needs_no_thread(monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a thread")
 
-    monkeypatch.setattr(decoding, "Thread", refuse)
+    monkeypatch.setattr(limits, "Thread", refuse)
     usual = picture("JPEG", (1000, 1000), progressive=True)
     assert decode_photo(usual).size == (1000, 1000)
     for data, seconds in ((usual, 0.1), (many_scans(1000, 2000), 60)):
