@@ -181,8 +181,10 @@ def decode_photo(
     is_jpeg = data.startswith(b"\xff\xd8") and not official  # Pillow is what the authors use
     time_left = TimeLeft(limits)
     # No thread, which may take longer than a small photo, where it is known to end in time.
-    if is_jpeg and visits(data) <= _VISITS_A_SECOND * limits.seconds:
-        photo = _in_words(lambda: _decode_jpeg(data, target or 0, limits, time_left), limits)
+    n_visits = visits(data) if is_jpeg else 0
+    decode_jpeg = partial(_decode_jpeg, data, target or 0, limits, time_left, n_visits > 0)
+    if is_jpeg and n_visits <= _VISITS_A_SECOND * limits.seconds:
+        photo = _in_words(decode_jpeg, limits)
         if photo is not None:
             return photo
         is_jpeg = False
@@ -190,7 +192,7 @@ def decode_photo(
     def decode() -> Image.Image:
         # Pillow looks at the clock between blocks, libjpeg-turbo would go through all scans.
         if is_jpeg and data.count(b"\xff\xda") <= _USUAL_SCANS:
-            photo = _decode_jpeg(data, target or 0, limits, time_left)
+            photo = decode_jpeg()
             if photo is not None:
                 return photo
         return _decode_others(data, target, limits, time_left, official, stream)
@@ -208,7 +210,7 @@ def _in_words(decode: Callable[[], Photo], limits: PhotoLimits) -> Photo:
 
 
 def _decode_jpeg(
-    data: bytes, target: int, limits: PhotoLimits, time_left: TimeLeft
+    data: bytes, target: int, limits: PhotoLimits, time_left: TimeLeft, buffered: bool
 ) -> Image.Image | None:
     """The photo by libjpeg-turbo; None for what Pillow handles better (CMYK, slight damage)."""
     try:
@@ -219,7 +221,7 @@ def _decode_jpeg(
         fits = min(width, height) // target if target else 1
         divisor = next((part for part in (8, 4, 2) if part <= fits), 1)
         samples = _SAMPLES.get(colours, _SAMPLES.get(sampling, 3))
-        needed = bytes_of_jpeg((width, height), samples, divisor, visits(data) > 0)
+        needed = bytes_of_jpeg((width, height), samples, divisor, buffered)
         if needed > limits.memory:
             return None  # Pillow needs less
         with time_left.room(needed):

@@ -15,6 +15,7 @@ from PIL import Image
 from ramctl.errors import RecordProblem
 
 SMALL = 32_000_000  # bytes; photos that need no more do not wait for those that do
+_ALL_SMALL = SMALL * (os.cpu_count() or 1)
 # Bytes a pixel that decoders were seen to take at their peak, the picture included. Others hold
 # nothing but the picture.
 _OF_FORMATS = {"WEBP": 17, "JPEG2000": 24, "AVIF": 16, "HEIF": 16, "JXL": 16}
@@ -84,7 +85,7 @@ def room_for(n_bytes: int, most: int, seconds: float | None = None) -> Iterator[
         )
         raise RecordProblem(message, code="too_large")
     is_small = n_bytes <= SMALL
-    lane, size = (_small, SMALL * (os.cpu_count() or 1)) if is_small else (_large, most)
+    lane, size = (_small, _ALL_SMALL) if is_small else (_large, most)
     with lane.room(n_bytes, size, seconds):
         if is_small:
             yield
