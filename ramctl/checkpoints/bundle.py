@@ -266,7 +266,9 @@ class BundleWriter:
 
     def __init__(self, target: Path) -> None:
         require_bundle(target)
-        self.target = target.resolve()  # of a link, what it leads to
+        # Of a link, what it leads to; else as named, for messages.
+        is_as_named = target.name and not target.is_symlink()
+        self.target = target if is_as_named else target.resolve()
         self.path = self._sibling("new")
         self.meta: JsonObject = {}
         self._lock = ExitStack()

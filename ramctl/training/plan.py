@@ -126,7 +126,9 @@ class WorkFolder:
         table = {f.name: getattr(plan, f.name) for f in fields(plan)}
         table["preset"] = preset_to_table(plan.preset)
         table["sources"] = [{"path": str(one.path), "name": one.name} for one in plan.sources]
-        text = without_secrets(orjson.dumps(table, option=orjson.OPT_INDENT_2).decode())
+        # str is for paths.
+        content = orjson.dumps(table, default=str, option=orjson.OPT_INDENT_2)
+        text = without_secrets(content.decode())
         write_atomic(self.plan_file, text.encode() + b"\n")
 
     def read_plan(self, options: TrainOptions) -> Plan:

@@ -135,7 +135,7 @@ def test_word_pieces_checkpoints_and_bundles_of_train(tiny_bundle, tmp_path):
         status, _, err = run(folder, words, most_bytes=most_bytes)
         last = err.splitlines()[-1]
         assert (status, FULL in last) == (1, True) and last.startswith(f"ramctl train: {named}")
-    assert run(folder, words, crash_before="os.mkdir .model.new")[0] == KILLED
+    assert run(folder, words, crash_before="os.mkdir .model.ramctl-new")[0] == KILLED
     for most_bytes in (50_000, 300_000):  # less than the weights, and than the graph
         status, _, err = run(folder, words, most_bytes=most_bytes)
         assert (status, err.splitlines()[-1]) == (1, f"ramctl train: model: {FULL}")

@@ -220,28 +220,6 @@ def test_the_authors_reduction_refuses_what_it_would_not_count():
     make_task(*CLASSES, official, 'training.distill=["imagenet", "scores:a.jsonl"]')
 
 
-@pytest.mark.parametrize("loss", ["mean", "ram-official"])
-def test_a_stand_in_for_captions_teaches_nothing_and_reaches_every_weight(loss):
-    task = make_task(f"training.loss={loss}")
-    nothing = {"captions": None, "caption_targets": None, "caption_rows": None}
-    batch = make_batch(3, **nothing, caption_texts=())
-    counts = task.counts(batch)
-
-    def gradients(batch: Batch) -> dict[str, torch.Tensor]:
-        task.zero_grad()
-        total = task.reduce(task(batch), Counts(counts, {**counts, "caption": 5.0}, 1, 2))
-        total.backward()
-        return {n: p.grad for n, p in task.model.named_parameters() if p.grad is not None}
-
-    without, stood_in = gradients(batch), gradients(batch.with_caption())
-    names = {name for name, _ in task.model.captioning.named_parameters(prefix="captioning")}
-    assert names & without.keys() == set() and names <= stood_in.keys()
-    for name, gradient in stood_in.items():
-        assert torch.equal(gradient, without.get(name, torch.zeros_like(gradient))), name
-    full = make_batch(3)
-    assert full.with_caption() is full
-
-
 def test_a_batch_moves_with_all_its_tensors():
     batch = make_batch(3)
     moved = batch.to(torch.device("meta"))

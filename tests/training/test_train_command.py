@@ -357,7 +357,7 @@ def test_eight_photos_are_learnt_to_a_map_of_one_and_their_captions_by_heart(
 
 def test_a_failed_start_does_not_stand_in_the_way_of_the_next_one(train, parsed, tmp_path):
     done = train(parsed, "--out", "x", "--steps", 1, "--labels", "nowhere.txt")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert not (tmp_path / "x.work").exists()
 
 
