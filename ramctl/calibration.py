@@ -134,6 +134,8 @@ class Calibration:
                 np.array([np.nan if value is None else float(value) for value in table[name]])
                 for name in ("slopes", "offsets", "floors", "shifts")
             )
+            if len({*map(len, (slopes, offsets, floors, shifts))}) > 1:
+                raise ValueError("its lists are not equally long")
             curve = tuple(CurvePoint(*map(float, point)) for point in table["curve"])
             shared = float(table["slope"]), float(table["intercept"])
             return cls(*shared, slopes, offsets, floors, shifts, curve)
