@@ -125,7 +125,7 @@ def _parsed(
             if text.peek(1).lstrip()[:1] != opening:
                 raise RunProblem(f"{source.name}: not the expected JSON: not a JSON {kind}")
             yield from parse(_Shallow(text))
-        except (ijson.JSONError, RecursionError) as error:
+        except (ijson.JSONError, RecursionError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise RunProblem(f"{source.name}: not the expected JSON: {reason}") from error
         finally:
