@@ -125,11 +125,6 @@ class Calibration:
         """A written calibration; RunProblem naming the file where it is damaged."""
         try:
             table = orjson.loads(path.read_bytes())
-            if "slopes" not in table and "offsets" in table:
-                raise RunProblem(
-                    f"{path}: written by an earlier version: train the model anew, or pass "
-                    "--threshold"
-                )
             slopes, offsets, floors, shifts = (
                 np.array([np.nan if value is None else float(value) for value in table[name]])
                 for name in ("slopes", "offsets", "floors", "shifts")

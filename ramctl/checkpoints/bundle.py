@@ -208,9 +208,10 @@ def _check_meta(path: Path, meta: JsonObject) -> None:
 
 
 def _check_file(path: Path, facts: JsonObject, *, verify: bool) -> None:
-    if not path.is_file():
-        raise RunProblem(f"{path}: missing from the bundle")
-    size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise RunProblem(f"{path}: missing from the bundle") from error
     if size != facts.get("bytes"):
         raise RunProblem(f"{path}: {size} bytes instead of {facts.get('bytes')}")
     if verify and file_sha256(path) != facts.get("sha256"):

@@ -87,9 +87,9 @@ def _what_instead(path: Path, head: bytes) -> str:
     if path.suffix == ".safetensors" and head.startswith((_ZIP, _PICKLE)):
         return "a file of torch's, not safetensors; rename it to .pth"  # torch goes by the name
     if head.startswith(_ZIP):
-        if not zipfile.is_zipfile(path):
-            return f"cut off after {path.stat().st_size} bytes; download it again"
         try:
+            if not zipfile.is_zipfile(path):
+                return f"cut off after {path.stat().st_size} bytes; download it again"
             with zipfile.ZipFile(path) as archive:
                 has_weights = any(name.endswith("data.pkl") for name in archive.namelist())
         except Exception:  # of a damaged archive zipfile raises what its parts raise

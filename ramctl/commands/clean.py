@@ -81,7 +81,7 @@ OPTIONS = {
             default=5,
         ),
         option(
-            "--threshold deviations:N|mean:SHARE|lowest:SHARE|NUMBER|FILE",
+            "--threshold deviations:N|NUMBER|FILE",
             "Score that a region must exceed for its tag to stay; deviations:N is N standard "
             "deviations below the mean logit of the tag's regions.",
         ),

@@ -51,7 +51,7 @@ from ramctl.data_engine.region_store import (
     unspool,
 )
 from ramctl.data_engine.report import Doubts, Review
-from ramctl.data_engine.thresholds import by_own_regions, to_keep
+from ramctl.data_engine.thresholds import deviations_of, to_keep
 from ramctl.data_engine.verdicts import Verdicts
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.tagger_scores import PREFIX
@@ -311,12 +311,12 @@ class Cleaning:
     def rules(self) -> Rules:
         """What the decisions depend on besides the regions."""
         options, threshold = self.options, self.options.threshold
-        of_own = None if threshold is None else by_own_regions(threshold)
+        deviations = None if threshold is None else deviations_of(threshold)
         thresholds: tuple[float, ...] = ()
-        if threshold is not None and of_own is None:
+        if threshold is not None and deviations is None:
             thresholds = tuple(to_keep(threshold, self.bundle))
         return Rules(
-            options.clustering, thresholds, of_own, options.min_regions, options.top,
+            options.clustering, thresholds, deviations, options.min_regions, options.top,
             options.protect, options.chance, tuple(map(_content, options.scores_files)),
         )  # fmt: skip
 

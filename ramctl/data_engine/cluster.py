@@ -17,7 +17,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ramctl.data_engine import thresholds
 from ramctl.data_engine.chances import NOT_PREDICTED, OUTLIER, Chances, independent
 from ramctl.data_engine.region_store import RegionIndex, Rows, WorkFolder, source_bits
 from ramctl.errors import RunProblem
@@ -53,7 +52,7 @@ class Rules:
 
     clustering: ClusterSettings
     thresholds: tuple[float, ...] = ()  # by label id; not predicted: the score is not above it
-    of_own: tuple[str, float] | None = None  # instead: a form that compares a tag's own regions
+    deviations: float | None = None  # instead: so far below the mean of the tag's own regions
     min_regions: int = 5  # the likeliest that a tag keeps; one with fewer is left alone
     top: int | None = None  # only the tags with the most regions
     # Sources whose tags stay; SOURCE:N: unless N independent kinds of evidence are against them.
@@ -66,7 +65,7 @@ class Rules:
         """A name for decisions by these rules; part of the work folder's format."""
         parts = [
             self.clustering.outliers, self.clustering.clusters, self.clustering.seed,
-            self.thresholds if self.of_own is None else self.of_own,
+            self.thresholds, self.deviations,
             self.min_regions, self.top, self.protect, self.least_chance, self.evidence,
         ]  # fmt: skip
         return content_stamp(orjson.dumps(parts))
@@ -239,8 +238,12 @@ def _centres(n_regions: int, read: ReadRows, settings: ClusterSettings) -> NDArr
 
 
 def farthest(distance: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
-    """Marks the farthest `share` of regions, as `lowest`."""
-    return lowest(-distance, share)
+    """Marks the farthest `share` of regions, rounded down; among equals the later ones first."""
+    order = np.lexsort((-np.arange(len(distance)), -distance))
+    marked = np.zeros(len(order), bool)
+    # The added billionth keeps 0.1 * 30 from becoming 2.
+    marked[order[: int(share * len(order) + 1e-9)]] = True
+    return marked
 
 
 def likeliest(score: NDArray[np.float32], number: int) -> NDArray[np.int64]:
@@ -248,30 +251,13 @@ def likeliest(score: NDArray[np.float32], number: int) -> NDArray[np.int64]:
     return np.argsort(-score, kind="stable")[:number]
 
 
-def lowest(score: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
-    """Marks the lowest `share` of regions, rounded down; among equals the later ones go first."""
-    order = np.lexsort((-np.arange(len(score)), score))
-    marked = np.zeros(len(order), bool)
-    # The added billionth keeps 0.1 * 30 from becoming 2.
-    marked[order[: int(share * len(order) + 1e-9)]] = True
-    return marked
-
-
 def _not_predicted(label: int, score: NDArray[np.float32], rules: Rules) -> NDArray[np.bool_]:
     """Marks the regions of a label on which the baseline does not see it."""
-    if rules.of_own is None and not rules.thresholds:
+    if rules.deviations is not None:
+        return ~(deviations(score) > -rules.deviations)
+    if not rules.thresholds:
         return np.zeros(len(score), bool)
-    if rules.of_own is None:
-        return ~(score > rules.thresholds[label])
-    form, number = rules.of_own
-    match form:
-        case thresholds.LOWEST:
-            return lowest(score, number)
-        case thresholds.MEAN:
-            marked: NDArray[np.bool_] = ~(score > number * score.mean(dtype=np.float64))
-        case _:
-            marked = ~(deviations(score) > -number)
-    return marked
+    return ~(score > rules.thresholds[label])
 
 
 def deviations(score: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -2,20 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem, read_threshold, read_thresholds
 
-# The forms of `--threshold` that compare a region with all regions of its tag.
-LOWEST, MEAN, DEVIATIONS = "lowest", "mean", "deviations"
-# A model's scores differ from tag to tag by how often it was seen and how well it is learnt, so
-# that a tag's regions are compared with each other: on planted errors a number, or a share of the
-# model's own thresholds, found fewer of the wrong tags at the same loss of right ones. The best
-# share of the mean score depends on the loss (0.74 after the asymmetric one, 0.23 after
-# cross-entropy, for 10 % of right tags), the number of deviations does not (0.73 and 0.80)
-# (scripts/reproduce/planted.mk).
+# Before the number of `--threshold deviations:NUMBER`, which compares a region with all regions of
+# its tag: a model's scores differ from tag to tag by how often it was seen and how well it is
+# learnt. On planted errors a number, or a share of the model's own thresholds, found fewer of the
+# wrong tags at the same loss of right ones (scripts/reproduce/planted.mk).
+DEVIATIONS = "deviations:"
 PRECISION = 0.8  # of the tags that `generate` adds
 
 
@@ -53,23 +51,15 @@ def to_keep(text: str, bundle: Bundle) -> list[float]:
     return lowest_of_doubles(global_or_file(text, bundle), bundle.labels)
 
 
-def by_own_regions(text: str) -> tuple[str, float] | None:
-    """Form and number of `deviations:NUMBER`, `mean:SHARE` and `lowest:SHARE`; None for others."""
-    form, colon, number = text.partition(":")
-    if not colon or form not in (LOWEST, MEAN, DEVIATIONS):
+def deviations_of(text: str) -> float | None:
+    """The number of `deviations:NUMBER`; None for other thresholds."""
+    if not text.startswith(DEVIATIONS):
         return None
-    try:
-        value = float(number)
-        if form == DEVIATIONS and 0 <= value < math.inf:
-            return form, value
-        if form != DEVIATIONS:
-            return form, _share(number, text)
-    except ValueError:
-        pass
-    raise UsageProblem(
-        f"--threshold {text}: expected deviations:NUMBER, mean:SHARE or lowest:SHARE, "
-        "as deviations:1"
-    )
+    with suppress(ValueError):
+        number = float(text.removeprefix(DEVIATIONS))
+        if 0 <= number < math.inf:
+            return number
+    raise UsageProblem(f"--threshold {text}: expected deviations:NUMBER, as deviations:1")
 
 
 def lowest_of_doubles(thresholds: Sequence[float], labels: LabelSystem) -> list[float]:
@@ -83,10 +73,3 @@ def lowest_of_doubles(thresholds: Sequence[float], labels: LabelSystem) -> list[
         else thresholds[index]
         for index, label in enumerate(labels)
     ]
-
-
-def _share(number: str, text: str) -> float:
-    value = float(number)
-    if not 0 <= value <= 1:
-        raise UsageProblem(f"--threshold {text}: not between 0 and 1")
-    return value

@@ -232,11 +232,6 @@ class Counts:
         return _divide(part, whole)
 
 
-def harmonic_mean(precision: float, recall: float) -> float:
-    """F1 of a precision and a recall; 0 when both are 0."""
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
 def _divide(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 

@@ -370,7 +370,7 @@ def _read_preset(name_or_path: str) -> JsonObject:
         raise UsageProblem(f"unknown preset {name_or_path!r}; known: {known}, or a .toml file")
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageProblem(f"{name_or_path}: {error}") from error
     base = table.pop("base", None)
     return table if base is None else merge_tables(_read_preset(base), table)
@@ -394,5 +394,5 @@ def _parse_value(text: str) -> Any:
     # A bare word is a string: nobody wants to type --set 'x="word"' into a shell.
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text

@@ -5,7 +5,7 @@ import math
 import os
 import stat
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -98,22 +98,23 @@ def load_photo(
     decoder raises.
     """
     decode = partial(decode_photo, target=target, limits=limits, official=official)
-    with ExitStack() as held:
-        if base_url(base) is None and (n_bytes := _bytes_on_disk(base / name)) > SMALL:
-            held.enter_context(room_for_file(n_bytes))
-            if n_bytes <= limits.bytes:
-                stream = held.enter_context((base / name).open("rb", buffering=0))
+    if base_url(base) is not None or (n_bytes := _bytes_on_disk(name, base)) <= SMALL:
+        return decode(read_photo(name, base, max_bytes=limits.bytes))
+    with room_for_file(n_bytes):
+        if n_bytes <= limits.bytes:
+            with (base / name).open("rb", buffering=0) as stream:
                 if _is_read_in_order(head := stream.read(_HEAD)):
                     return decode(head, stream=stream)
         return decode(read_photo(name, base, max_bytes=limits.bytes))
 
 
-def _bytes_on_disk(path: Path) -> int:
+def _bytes_on_disk(name: str, base: Path) -> int:
     """Of a regular file, else 0."""
-    with suppress(OSError, ValueError):
-        facts = path.stat()
-        return facts.st_size if stat.S_ISREG(facts.st_mode) else 0
-    return 0
+    try:
+        facts = os.stat(os.path.join(base, name))  # noqa: PTH116, PTH118 (fast)
+    except (OSError, ValueError):
+        return 0
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else 0
 
 
 def _is_read_in_order(head: bytes) -> bool:

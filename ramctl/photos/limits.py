@@ -4,13 +4,15 @@ import io
 import queue
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Thread
 from typing import BinaryIO, TypeVar
 
 from ramctl.photos.memory import room_for
 
+_UNCOUNTED = 2_000_000  # bytes; asking for them would take longer than they are held
+_NOTHING = nullcontext()
 _BYTES_A_PIXEL = 4.8  # of --max-pixels: Pillow's picture, and what is needed beside it
 
 
@@ -45,9 +47,12 @@ class TimeLeft:
         """Not zero while the photo waits, where that does not count."""
         return 1.0 if self._is_waiting else max(self.end - time.monotonic(), 0.0)
 
-    @contextmanager
-    def room(self, n_bytes: int) -> Iterator[None]:
+    def room(self, n_bytes: int) -> AbstractContextManager[None]:
         """Hold so much memory, as `room_for`, until what decodes has ended, in time or not."""
+        return _NOTHING if n_bytes <= _UNCOUNTED else self._room(n_bytes)
+
+    @contextmanager
+    def _room(self, n_bytes: int) -> Iterator[None]:
         began, limits = time.monotonic(), self._limits
         self._is_waiting = limits.patient
         with room_for(n_bytes, limits.memory, None if limits.patient else self()):

@@ -143,7 +143,8 @@ def read_logits(source: Source, label_lists: Sequence[Sequence[str]]) -> Iterato
         table = torch.load(path, map_location="cpu", weights_only=True)
         n_rows, n_columns = table.shape
     except Exception as error:
-        raise RunProblem(f"{path}: not a table of numbers: {str(error).splitlines()[0]}") from error
+        reason = str(error).partition("\n")[0] or "it ends too early"
+        raise RunProblem(f"{path}: not a table of numbers: {reason}") from error
     photos = list(read_list(Source(str(folder / DECISIONS), source.base, source.stage)))
     if len(photos) != n_rows:
         raise RunProblem(f"{path}: {n_rows} rows for {len(photos)} photos in {DECISIONS}")

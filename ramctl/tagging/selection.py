@@ -40,9 +40,7 @@ class SelectionOptions:
     @property
     def key(self) -> str:
         """A text that changes with any option, for `--resume`."""
-        # State files hold a hash of this text, so it keeps the name the class first had.
-        key = repr(self).replace("SelectionOptions", "ChoiceOptions", 1)
-        return key if self.kinds is None else f"{key} kinds {','.join(sorted(self.kinds))}"
+        return f"{self} kinds {self.kinds and sorted(self.kinds)}"
 
 
 class TagSelector:

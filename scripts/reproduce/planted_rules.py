@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from planted_damage import CLEANED_KINDS
 
-from ramctl.data_engine import thresholds
 from ramctl.data_engine.clean import CleanOptions
 from ramctl.data_engine.cluster import ClusterSettings, cluster_regions, deviations
 from ramctl.data_engine.region_store import RegionIndex, WorkFolder
@@ -47,7 +46,11 @@ class Scored:
 
 @dataclass(frozen=True)
 class Rule:
-    """Removes the farthest share, and what `--threshold FORM:NUMBER` (or NUMBER) removes."""
+    """Removes the farthest share, and what a threshold removes.
+
+    Its form: a number for all, the lowest share of the tag's regions, a share of their mean, or, as
+    `clean --threshold deviations:NUMBER`, deviations below their mean.
+    """
 
     outliers: float = 0.0
     form: str = ""
@@ -60,11 +63,11 @@ class Rule:
         if number is None:
             return far
         match self.form:
-            case thresholds.LOWEST:
+            case "lowest":
                 return far | (scored.score_rank <= number + ROUNDING)
-            case thresholds.MEAN:
+            case "mean":
                 return far | (scored.score_share <= number)
-            case thresholds.DEVIATIONS:
+            case "deviations":
                 return far | (scored.deviations <= -number)
         return far | (scored.score <= number)
 
@@ -139,9 +142,9 @@ def rules(kind: str, scores: np.ndarray) -> Iterator[Rule]:
         return
     tried = {
         "": numbers,
-        thresholds.LOWEST: shares,
-        thresholds.MEAN: np.arange(0.1, 1.0, 0.0125),
-        thresholds.DEVIATIONS: np.arange(0.2, 2.5, 0.05),
+        "lowest": shares,
+        "mean": np.arange(0.1, 1.0, 0.0125),
+        "deviations": np.arange(0.2, 2.5, 0.05),
     }
     for share in outliers:
         for form, values in tried.items():

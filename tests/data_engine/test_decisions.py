@@ -60,20 +60,10 @@ def test_a_region_keeps_its_tag_only_above_the_threshold():
     assert reasons(regions, thresholds=(0.5,)) == [NOT_PREDICTED, NOT_PREDICTED, 0]
 
 
-def test_a_region_is_compared_with_a_share_of_the_mean_score():
-    regions = Regions([0.1, 0.2, 0.6])  # the mean is 0.3
-    assert reasons(regions, of_own=(thresholds.MEAN, 0.5)) == [NOT_PREDICTED, 0, 0]
-
-
 def test_a_region_is_compared_by_deviations_below_the_mean():
     regions = Regions([0.02, 0.5, 0.5, 0.5, 0.98])
-    assert reasons(regions, of_own=(thresholds.DEVIATIONS, 1.0)) == [NOT_PREDICTED, 0, 0, 0, 0]
-    assert reasons(Regions([0.50, 0.5, 0.51]), of_own=(thresholds.DEVIATIONS, 1.0)) == [0, 0, 0]
-
-
-def test_the_lowest_share_goes():
-    regions = Regions([0.3, 0.1, 0.2, 0.9])
-    assert reasons(regions, of_own=(thresholds.LOWEST, 0.5)) == [0, NOT_PREDICTED, NOT_PREDICTED, 0]
+    assert reasons(regions, deviations=1.0) == [NOT_PREDICTED, 0, 0, 0, 0]
+    assert reasons(Regions([0.50, 0.5, 0.51]), deviations=1.0) == [0, 0, 0]
 
 
 def test_outliers_and_unseen_regions_have_their_own_reasons():
@@ -254,22 +244,16 @@ def test_doubled_strings_take_their_lowest_threshold():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [
-        ("deviations:0", ("deviations", 0.0)),
-        ("mean:0.5", ("mean", 0.5)),
-        ("lowest:1", ("lowest", 1.0)),
-        ("0.5", None),
-        ("C:file", None),
-    ],
+    [("deviations:0", 0.0), ("deviations:1.5", 1.5), ("0.5", None), ("C:f", None)],
 )
-def test_forms_that_compare_a_tag_s_own_regions(text, expected):
-    assert thresholds.by_own_regions(text) == expected
+def test_deviations_are_told_from_other_thresholds(text, expected):
+    assert thresholds.deviations_of(text) == expected
 
 
-@pytest.mark.parametrize("text", ["deviations:-1", "deviations:inf", "mean:2", "lowest:x"])
-def test_a_form_with_a_wrong_number_is_wrong_usage(text):
+@pytest.mark.parametrize("text", ["deviations:-1", "deviations:inf", "deviations:x"])
+def test_deviations_with_a_wrong_number_are_wrong_usage(text):
     with pytest.raises(UsageProblem):
-        thresholds.by_own_regions(text)
+        thresholds.deviations_of(text)
 
 
 def test_a_share_is_of_whole_regions_however_it_rounds():
@@ -279,7 +263,7 @@ def test_a_share_is_of_whole_regions_however_it_rounds():
 
 def test_regions_that_are_nearly_alike_all_stay():
     regions = Regions([0.5] * 9 + [0.49])
-    assert reasons(regions, of_own=(thresholds.DEVIATIONS, 1.0)) == [0] * 10
+    assert reasons(regions, deviations=1.0) == [0] * 10
 
 
 def test_a_record_loses_what_was_decided_on_its_own_first_and_last_region():

@@ -1,7 +1,5 @@
 """What scores are worth: the fit against another optimiser, thresholds against what they give."""
 
-import json
-
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -142,16 +140,6 @@ def test_a_stored_calibration_gives_the_same_thresholds(tmp_path):
     ours.write(tmp_path / "calibration.json")
     read = Calibration.read(tmp_path / "calibration.json")
     np.testing.assert_allclose(read.thresholds(0.8), ours.thresholds(0.8), atol=1e-3)
-
-
-def test_a_calibration_of_an_earlier_version_says_what_to_do(tmp_path):
-    ours = calibrate(*judged(), np.ones(12, bool), most_share=0.5)
-    ours.write(tmp_path / "calibration.json")
-    table = json.loads((tmp_path / "calibration.json").read_bytes())
-    del table["slopes"]
-    (tmp_path / "calibration.json").write_text(json.dumps(table))
-    with pytest.raises(RunProblem, match=r"earlier version: train the model anew, or pass --thr"):
-        Calibration.read(tmp_path / "calibration.json")
 
 
 def test_the_curve_does_not_flatter():

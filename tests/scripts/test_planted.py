@@ -88,8 +88,6 @@ def test_returned_tags_are_counted_by_hand():
     [
         (0.2, "", None),
         (0.0, "", 0.48),
-        (0.0, "lowest", 0.25),
-        (0.1, "mean", 1.0),
         (0.13, "deviations", 0.003),
     ],
 )

@@ -94,10 +94,7 @@ class FeatureStore:
 
 def store_name(encoder: ImageEncoder, preprocess: PreprocessConfig) -> str:
     """A name that changes with everything that the features depend on, except the photo."""
-    facts = asdict(preprocess)
-    if preprocess.loader == "fast":
-        del facts["loader"]  # stores keep the name that they had when there was no other
-    digest = hashlib.sha256(orjson.dumps(facts))
+    digest = hashlib.sha256(orjson.dumps(asdict(preprocess)))
     for name, tensor in sorted(encoder.frozen_weights().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

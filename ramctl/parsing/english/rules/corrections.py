@@ -144,13 +144,6 @@ def _place_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     return "NNP" if sentence.word(i + 1) == "," and is_only_name else None
 
 
-def _to_the_side(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    if sentence.words[i] != "left" or sentence.tag(i - 1) not in VERBS | {"IN"}:
-        return None
-    leaves = sentence.tag(i + 1) in DETERMINERS | NOUNS or sentence.word(i - 1) in lexicon.be
-    return None if leaves else "RB"
-
-
 def _course_before_object(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     if sentence.tags[i] != "NN" or sentence.words[i] not in lexicon.terrain_verbs:
         return None
@@ -161,14 +154,6 @@ def _course_before_object(sentence: Sentence, i: int, lexicon: Lexicon) -> str |
 def _adjective_before_year(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     is_adjective = sentence.words[i] in lexicon.visible_adjectives and sentence.tags[i] == "NN"
     return "JJ" if is_adjective and sentence.tag(i + 1) == "CD" else None
-
-
-def _looks(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    word = sentence.words[i]
-    is_look = word in lexicon.stop_adjectives or word in lexicon.visible_adjectives
-    if sentence.tags[i] != "VBG" or not is_look or sentence.tag(i - 1) != "DT":
-        return None
-    return "JJ" if sentence.tag(i + 1) in NOUNS | ADJECTIVES else None
 
 
 def _adjective_in_title(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
@@ -200,8 +185,6 @@ def _given_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 NAMES = RuleTable(noun_tags.OF_NAMES)
 WORDS = RuleTable((*noun_tags.OF_NOUNS, *other_tags.OF_OTHERS))
 RULES = RuleTable((
-    Correction("looks", _looks, "A striking red barn.", "A man striking red iron.",
-               frozenset({"VBG"})),
     Correction("adjective in a title", _adjective_in_title, "Empty Room with Wooden Floor",
                "Oak Table with Drawers", frozenset({"NNP", "NN"})),
     Correction("given name", _given_name, "Jack Black plays the guitar", "A jack and a black cat",
@@ -224,8 +207,6 @@ RULES = RuleTable((
                "A sports car in a garage.", frozenset({"NN"})),
     Correction("headline", _headline, "Mayor cuts ribbon at a new bridge",
                "Gardener gloves in a box", frozenset({"NN", "NNS"})),
-    Correction("to the side", _to_the_side, "A man turns left.", "A man who left the room.",
-               frozenset({"left"})),
     Correction("course before an object", _course_before_object,
                "Bags and a machine line the counter.", "A fishing line in the water.",
                word_set("terrain_verbs")),

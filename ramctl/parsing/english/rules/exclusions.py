@@ -202,11 +202,6 @@ def _drawn_eye(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     return (i, end + 1) if end else None
 
 
-def _measure(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_measure = sentence.word(i - 1) == "the" and sentence.word(i + 1) == "of"
-    return (i, sentence.phrase_end(i + 2)) if is_measure else None
-
-
 def _foreign(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     words = sentence.words
     if words[i] not in lexicon.foreign or sum(word in lexicon.foreign for word in words) < 2:
@@ -225,11 +220,6 @@ def _awaited(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
         return None
     is_awaited = f"{verb_before(sentence, i, lexicon)}={word}" in AWAITED
     return (i, sentence.phrase_end(i + 1)) if is_awaited else None
-
-
-def _shade(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_shade = sentence.words[i] == "shades" and sentence.tag(i - 1) in ADJECTIVES
-    return (i, i + 1) if is_shade else None
 
 
 def _blues(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -306,8 +296,6 @@ RULES = RuleTable((
               "A room with a bowl of fruit.", IMPRESSIONS),
     Exclusion("drawn eye", _drawn_eye, "The path draws the viewer's eye to a house.",
               "A girl draws a cat with a blue eye.", VERBS),
-    Exclusion("measure", _measure, "A cat the size of a dog.", "A bridge the width of a river.",
-              frozenset({"size"})),
     Exclusion("reported", _reported, "The picture captures a cat.", "A cat captures a mouse.",
               VERBS),
     Exclusion("turned into", _turned_into, "Fog turns the hill into an island.",
@@ -316,8 +304,6 @@ RULES = RuleTable((
               word_set("for_whom")),
     Exclusion("awaited", _awaited, "A man waiting for a bus.", "A man looking at a bus.",
               frozenset({"for", "of", "about", "after"})),
-    Exclusion("shade of a colour", _shade, "A vase in green shades.",
-              "A man in shades and a hat.", frozenset({"shades"})),
     Exclusion("music style", _blues, "A blues band on a stage.", "Greens and blues on a wall.",
               frozenset({"blues"})),
     *remarks.RULES,

@@ -109,14 +109,6 @@ def _address(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     return (start, i) if start < i and is_street else None
 
 
-def _town(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    """A place before what it lies in: "in Orange, New South Wales"."""
-    placed = sentence.word(i - 1) in AT_PLACE and sentence.word(i + 1) == ","
-    within = sentence.tag(i + 2) == "NNP" and sentence.is_capital(i + 2)
-    is_name = sentence.is_capital(i) and not sentence.is_title
-    return (i, i + 1) if placed and is_name and within else None
-
-
 def _company(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     """The name before "Co." or "Inc.": "Blue Whale Brewing Co."."""
     start = i
@@ -155,20 +147,6 @@ def _rival(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     return (i, i + 1) if is_name else None
 
 
-def _firm(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] != "&" or not 0 < i < len(sentence) - 1:
-        return None
-    pair = sentence.words[i - 1], sentence.words[i + 1]
-    named = all(sentence.written[k][:1].isupper() for k in (i - 1, i + 1))
-    unknown = any(not lexicon.is_known(word) for word in pair)
-    return (i - 1, i + 2) if named and unknown else None
-
-
-def _hashtag(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_unknown = sentence.word(i - 1) == "#" and not lexicon.is_known(sentence.words[i])
-    return (i, i + 1) if is_unknown else None
-
-
 RULES = (
     Exclusion("named thing", _named_thing, "The skyline of Salt Lake City", "a lake and a city",
               NOUNS | ADJECTIVES),
@@ -180,9 +158,6 @@ RULES = (
               "a girl lights a candle at a brown chapel", NOUNS | ADJECTIVES),
     Exclusion("address", _address, "A house at 14 Maple Street", "A maple on 14 streets",
               word_set("streets")),
-    Exclusion("town", _town, "Some guests of a bride in Orange, New South Wales",
-              "A bride in orange, a dog",
-              NOUNS | ADJECTIVES),
     Exclusion("name and age", _aged, "Rose Parks, 91, lights a candle", "Two Parks, 3 lakes",
               frozenset({","})),
     Exclusion("officer", _officer, "Minister Petra Stone Opens a Bridge",
@@ -193,8 +168,4 @@ RULES = (
               word_set("programs")),
     Exclusion("rival", _rival, "A player scores against City.", "A boy leans against a wall.",
               NOUNS),
-    Exclusion("firm", _firm, "Marlow & Finch Leather Bag", "Salt & Pepper Shakers",
-              frozenset({"&"})),
-    Exclusion("unknown hashtag", _hashtag, "a bride on a beach #weddinginspo",
-              "a bride on a beach #sunset", NOUNS),
 )  # fmt: skip

@@ -3,7 +3,6 @@
 from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
 from ramctl.parsing.english.rules.around import verb_before
 from ramctl.parsing.english.rules.sentence import (
-    ADJECTIVES,
     BOUNDARIES,
     DETERMINERS,
     NOUNS,
@@ -18,8 +17,6 @@ FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "v
 # Words before "to" and an action that does not happen.
 UNDONE = frozenset({"fail", "refuse", "pretend", "decline", "unable", "forget"})
 BARE_PHRASE_STARTS = NOUNS | {"DT", "PRP$", "CD"}
-# Tags after "gone" that go on: "gone to the beach".
-GOES_ON = frozenset({"IN", "TO", "VBG", "RP"}) | NOUNS
 # How many words after "nobody" its verb may be.
 NEAR_VERB = 6
 HABIT = frozenset({"once", "usually", "normally", "often", "formerly"})
@@ -75,11 +72,6 @@ def _free_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     return None
 
 
-def _noun_free(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_free = sentence.words[i] == "free" and sentence.tag(i - 1) in NOUNS
-    return (i - 1, i + 1) if is_free and sentence.tag(i + 1) in NOUNS else None
-
-
 def _missing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     lacks = sentence.words[i] == "missing" and sentence.tag(i - 1) not in DETERMINERS
     if not lacks or sentence.tag(i + 1) not in BARE_PHRASE_STARTS:
@@ -90,18 +82,6 @@ def _missing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
             break  # "missing a wheel and the driver waits"
         end = sentence.phrase_end(end + 1)
     return i, end
-
-
-def _gone(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] not in lexicon.gone or sentence.tag(i + 1) in GOES_ON:
-        return None
-    end = i - (sentence.word(i - 1) in ("is", "are"))  # "and the roof is gone"
-    start = end
-    while sentence.tag(start - 1) in NOUNS | ADJECTIVES | {"RB", "CD"}:
-        start -= 1
-    before = sentence.word(start - 1)
-    is_owned = sentence.tag(start - 1) == "PRP$" or before == ("with" if end == i else "the")
-    return (start, i + 1) if is_owned and start < end else None
 
 
 def _undone(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -154,12 +134,6 @@ def _no_more(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     return (i, _clause_end(sentence, end)) if end > i + 1 else None
 
 
-def _lost(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if lexicon.verb(sentence.words[i]) != "lose" or sentence.tag(i + 1) != "PRP$":
-        return None
-    return i, sentence.phrase_end(i + 1)
-
-
 def _bare_list_end(sentence: Sentence, i: int) -> int:
     """The index after the noun phrase that follows a word, and after bare nouns joined to it."""
     end = sentence.phrase_end(i + 1)
@@ -181,17 +155,12 @@ RULES = (
     Exclusion("negation", _negated, "A man without a hat.", "A man not only with a hat.", NEGATORS),
     Exclusion("free of", _free_of, "A street empty of cars.", "A street full of cars.",
               frozenset({"of", "than"})),
-    Exclusion("a noun and free", _noun_free, "A traffic free zone.", "A free ride for a dog.",
-              frozenset({"free"})),
     Exclusion("missing", _missing, "A car missing a wheel.", "A missing dog on a poster.",
               frozenset({"missing"})),
-    Exclusion("what is gone", _gone, "A swing with its seat gone.", "A dog that is gone.",
-              word_set("gone")),
     Exclusion("undone", _undone, "A man fails to catch a ball.", "A man runs to catch a ball.",
               frozenset({"to"})),
     Exclusion("would", _would, "He would rather have tea, but drinks coffee.",
               "A man would like a beer.", frozenset({"would"})),
     Exclusion("no more", _no_more, "A field where a barn once stood.", "A field where a barn is.",
               frozenset({"where"})),
-    Exclusion("lost", _lost, "The cake has lost its candles.", "A man lost in the woods.", VERBS),
 )  # fmt: skip

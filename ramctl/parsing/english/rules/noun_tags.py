@@ -10,8 +10,6 @@ from ramctl.parsing.english.rules.table import Correction
 AFTER_VERB = frozenset({"DT", "PRP$", "IN", "RP", "TO", "RB", "PRP", "CC", "", ".", ",", "VBG"})
 # Tags before an -ing word that is a verb with an object: "sitting and drinking water".
 BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
-# Where a person stands in a picture, between commas.
-PLACES_OF_PEOPLE = frozenset({"left", "right", "center", "centre", "above", "below", "pictured"})
 COMMON = frozenset({"NN", "NNS"})
 NAMES = frozenset({"NNP", "NNPS"})
 DOING = frozenset({"VBG"})
@@ -87,17 +85,6 @@ def _adjective_before_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str 
     return "JJ" if after in NOUNS | ADJECTIVES and word in lexicon.visible_adjectives else None
 
 
-def _among_colors(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    """A colour (that is no food) beside another: "green, violet and tan"."""
-    word, words = sentence.words[i], sentence.words
-    if word not in lexicon.colors:
-        return None
-    joined = (words[i - 2 : i][::-1], words[i + 1 : i + 3])
-    beside = any(w[:1] in ([","], ["and"]) and w[1:] and w[1] in lexicon.colors for w in joined)
-    is_food = any(s.file == "noun.food" for s in lexicon.wordnet.synsets(word, NOUN))
-    return "JJ" if beside and not is_food else None
-
-
 def _thing_in_ing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
     if not _ends_in_ing(word):
@@ -157,14 +144,6 @@ def _is_worn_color(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     """Whether a colour is what somebody wears: "a man in red leaves"."""
     phrase = sentence.words[max(i - 3, 0) : i]
     return sentence.word(i) in lexicon.colors and not {"in", "wearing"}.isdisjoint(phrase)
-
-
-def _placed_person(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    word = sentence.words[i]
-    is_placed = sentence.tag(i - 1) == "," and sentence.word(i - 2) in PLACES_OF_PEOPLE
-    if not is_placed or not lexicon.is_plain_verb(word):
-        return None
-    return "VBZ" if word.endswith("s") else "VBP"  # "person , left , shops with"
 
 
 def _bare_verb(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
@@ -255,9 +234,6 @@ OF_NAMES = (
 OF_NOUNS = (
     Correction("adjective before a noun", _adjective_before_noun, "a matte gray wall",
                "a wall of stone", COMMON),
-    Correction("among colours", _among_colors,
-               "A gold and white dog sticking its head out a car window.",
-               "an orange and a pear", COMMON),
     Correction("thing in -ing", _thing_in_ing, "a ceiling with a lamp", "a man surfing", COMMON),
     Correction("doing in -ing", _doing_in_ing, "a flag furling in the wind", "an earring", COMMON),
     Correction("no noun", _no_noun, "drawing of an arty pen", "a field", COMMON),
@@ -266,8 +242,6 @@ OF_NOUNS = (
     Correction("verb form", _verb_form,
                "A dog leaps in the air to catch a disc.", "a pony with long rides",
                COMMON),
-    Correction("person and place", _placed_person, "person, left, shops with her family",
-               "a person, a dog, shops", COMMON),
     Correction("bare verb", _bare_verb,
                "A bridge hugs someone while wedding guests stand in the background.",
                "a man and darts", COMMON),

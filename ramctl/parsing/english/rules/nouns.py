@@ -25,8 +25,6 @@ NEAR = 20
 # Substances that an artifact is used on rather than made of: "a snow shovel".
 STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
 BALL_GAMES = frozenset({"baseball", "basketball", "football", "softball", "volleyball"})
-# Lexicographer files of a colour and of a compound that ends in it.
-COLOR_FILES = (("noun.attribute", "noun.attribute"), ("noun.attribute", "noun.substance"))
 WORN = frozenset({"wear", "wears", "wearing", "wore", "dressed"})
 WEARERS = word_set("wearers")
 DRINKS = word_set("drinks")
@@ -194,15 +192,6 @@ def _is_evident(findings: Findings, noun: Noun) -> bool:
     return before in lexicon.determiners or before in lexicon.colors or described
 
 
-def _shade(findings: Findings, noun: Noun) -> Tag | None:
-    """The colour that a compound ends in."""
-    color, lexicon = noun.lemma.rpartition(" ")[2], findings.lexicon
-    if noun.is_word or color not in COLORS:
-        return None
-    files = (lexicon.first_file(color), lexicon.first_file(noun.lemma))
-    return (color, "attribute") if files in COLOR_FILES else None  # not "ice cream"
-
-
 def _garment(findings: Findings, noun: Noun) -> Tag | None:
     """ "In a pink top", not "on the top of", "a red top of a box"."""
     sentence, lexicon, i = findings.sentence, findings.lexicon, noun.start
@@ -215,11 +204,6 @@ def _garment(findings: Findings, noun: Noun) -> Tag | None:
 def _played(findings: Findings, noun: Noun) -> Tag | None:
     before = findings.sentence.word(noun.start - 1)
     return (noun.lemma, "action") if findings.lexicon.verb(before) == "play" else None
-
-
-def _school_of_fish(findings: Findings, noun: Noun) -> Tag | None:
-    after = [findings.sentence.word(noun.end), findings.sentence.word(noun.end + 2)]
-    return ("school", "object") if after == ["of", "fish"] else None
 
 
 def _noun(findings: Findings, noun: Noun) -> Tag | None:
@@ -241,17 +225,8 @@ def _compound(findings: Findings, noun: Noun) -> Tag | None:
     return lemma, kind
 
 
-def _name_of_scene(findings: Findings, noun: Noun) -> Tag | None:
-    is_capital = findings.sentence.is_capital(noun.start)
-    return NOTHING if noun.is_thing and is_capital and _is_name(findings, noun.start) else None
-
-
 def _color_before_noun(findings: Findings, noun: Noun) -> Tag | None:
     return (noun.lemma, "attribute") if noun.is_word else None
-
-
-def _look(findings: Findings, noun: Noun) -> Tag | None:
-    return noun.lemma, "attribute"
 
 
 def _kind(findings: Findings, noun: Noun) -> str | None:
@@ -335,22 +310,16 @@ HEADS = RuleTable((
     Naming("colour", _color, "dressed in a deep red", "an orange on a table", COLORS),
     Naming("gerund", _gerund, "two men eat bananas in peelings", "a building"),
     Naming("unknown word", _unknown, "flibberation in style", "a flibberation"),
-    Naming("shade", _shade, "a wall of cerulean blue", "ice cream"),
     Naming("garment", _garment, "a girl in a pink top", "a bird on the top of a tree",
            frozenset({"top"})),
     Naming("game of ball", _played, "boys play basketball", "a basketball on the floor",
            BALL_GAMES),
-    Naming("school of fish", _school_of_fish, "a school of silver fish", "a school in a town",
-           frozenset({"school"})),
     Naming("noun", _noun, "a dog", "a stop sign"),
     Naming("compound", _compound, "a stop sign", "a dog"),
 ))  # fmt: skip
 
 MODIFIERS = RuleTable((
-    Naming("name before a scene", _name_of_scene, "the Eiffel Garden pieces", "a dog house", NAMES),
     Naming("colour before a noun", _color_before_noun, "a gold ring", "a dog house", COLORS),
-    Naming("adjective for a noun", _look, "a girl in a polka dot dress", "a dog house",
-           word_set("visible_adjectives")),
     Naming("used on it", _used_on, "an ice bucket", "an ice sculpture", STUFF_TO_USE_ON),
     Naming("rock music", _rock_music, "a rock singer on a stage", "a rock wall",
            frozenset({"rock"})),

@@ -56,16 +56,6 @@ def _adjective_reading(word: str, tag: str, lexicon: Lexicon) -> str:
     return tag
 
 
-def _only_verb(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    """An "adjective" that is a verb and nothing else: "an entertainer and a person rehearse"."""
-    word = sentence.words[i]
-    if lexicon.verb(word) != word or not lexicon.is_plain_verb(word):
-        return None
-    if lexicon.is_plain_adjective(word) or lexicon.is_plain_noun(word):
-        return None
-    return "VBP" if sentence.tag(i - 1) in NOUNS and sentence.tag(i + 1) not in NOUNS else None
-
-
 def _head_of_phrase(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     """An "adjective" that can be a noun heads its phrase: "a locomotive at"."""
     word, after = sentence.words[i], sentence.tag(i + 1)
@@ -242,8 +232,6 @@ def _stands_as_mistaken(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
 OF_OTHERS = (
     Correction("no adjective", _no_adjective, "ducks and geese near a pond", "a wet pond",
                ADJECTIVES),
-    Correction("only a verb", _only_verb, "an entertainer and a person rehearse",
-               "a blue person", ADJECTIVES),
     Correction("head of its phrase", _head_of_phrase, "a locomotive at a station",
                "an empty station", ADJECTIVES),
     Correction("noun by use", _noun_by_use, "mirror over sink",

@@ -143,13 +143,6 @@ def _unwanted(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     return (i - 1, len(sentence)) if is_prompt else None
 
 
-def _unwanted_words(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    end = i + 1
-    while end < len(sentence) and not sentence.words[end].startswith("--"):
-        end += 1
-    return i, end
-
-
 RULES = (
     Exclusion("doing of an abstraction", _abstract_doer, "Her softness stands in contrast.",
               "A number of people walking.", VERBS),
@@ -175,6 +168,4 @@ RULES = (
               frozenset({"/"})),
     Exclusion("negative prompt", _unwanted, "a lake, negative prompt: people, boats",
               "a negative of a boat", frozenset({"prompt"})),
-    Exclusion("unwanted words", _unwanted_words, "a lake --no people, boats",
-              "a lake with no people", frozenset({"--no"})),
 )  # fmt: skip

@@ -20,8 +20,6 @@ TAKING = frozenset({"take", "get", "snap", "shoot"})
 LAND = frozenset({"noun.location", "noun.object"})
 # "In a standing position" means that somebody stands.
 POSTURES = frozenset({"position", "pose", "posture"})
-# Verbs that are their own participles or adjectives.
-OWN_PARTICIPLES = frozenset({"cut", "shut", "split", "open"})
 SHAPES_OF_LAND = word_set("shapes_of_land")
 TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
 
@@ -44,11 +42,6 @@ def _lemma(findings: Findings, i: int) -> str:
 
 def _participle(findings: Findings, i: int) -> int | None:
     return i + 1 if attributes.participle(findings, i) else None
-
-
-def _own_participle(findings: Findings, i: int) -> int | None:
-    first = i == 0 and findings.sentence.tag(1) in NOUNS
-    return attributes.as_attribute(findings, i) if first else None  # "cut branches"
 
 
 def _no_doing(findings: Findings, i: int) -> int | None:
@@ -82,10 +75,6 @@ def _purpose(findings: Findings, i: int) -> int | None:
 
 def _modifier(findings: Findings, i: int) -> int | None:
     return i + 1 if _is_modifier(findings, i) else None
-
-
-def _held_event(findings: Findings, i: int) -> int | None:
-    return i + 1 if _is_held_event(findings, i) else None
 
 
 def _action(findings: Findings, i: int) -> int | None:
@@ -179,18 +168,9 @@ def _is_modifier(findings: Findings, i: int) -> bool:
     return sentence.tag(i - 1) in ("DT", "IN", "JJ", "PRP$") and sentence.tag(i + 2) in NOUNS
 
 
-def _is_held_event(findings: Findings, i: int) -> bool:
-    """Whether what is held is an event: "a premiere held during the festival"."""
-    sentence, lexicon = findings.sentence, findings.lexicon
-    is_passive = sentence.tag(i + 1) in ("IN", "")
-    return is_passive and lexicon.noun_kind(subject_of(sentence, i, lexicon)) == "scene"
-
-
 RULES = RuleTable((
     Reading("participle", _participle, "a parked car", "a man rides a horse",
             frozenset({"VBN", "VBD"})),
-    Reading("own participle", _own_participle, "cut branches on the ground", "a man cuts a branch",
-            OWN_PARTICIPLES),
     Reading("colour as a verb", attributes.color,
             "yellow no stopping cones behind railings in the snow", "a man sits"),
     Reading("no doing", _no_doing, "a man is happy", "a man sits"),
@@ -200,7 +180,5 @@ RULES = RuleTable((
             frozenset({"VBG"})),
     Reading("verb as a modifier", _modifier, "living room with pull out sofa", "men pull a cart",
             frozenset({"VB", "VBP"})),
-    Reading("held event", _held_event, "a premiere held during a festival", "a dog held by a boy",
-            frozenset({"held"})),
     Reading("verb", _action, "a man rides a horse", "a man is happy"),
 ))  # fmt: skip
