@@ -9,7 +9,6 @@ from ramctl.data_engine.cluster import (
     _centres,
     cluster_regions,
     farthest,
-    lowest,
 )
 
 
@@ -78,4 +77,4 @@ def test_shares_are_rounded_down_and_ties_are_broken_by_order():
     assert np.flatnonzero(farthest(distance, 0.29)).tolist() == [2, 4]
     assert not farthest(distance, 0.09).any()
     assert farthest(np.arange(30, dtype=np.float32), 0.1).sum() == 3
-    assert np.flatnonzero(lowest(distance, 0.2)).tolist() == [8, 9]
+    assert np.flatnonzero(farthest(-distance, 0.2)).tolist() == [8, 9]

@@ -64,7 +64,6 @@ EXAMPLES = {
     "given_names": "[Christiansted, Saint Croix, Virgin Islands]",
     "makers": "A Coach Bag in Brown Leather",
     "programs": "a cozy library, wooden shelves, warm lamplight, blender, trending on behance",
-    "gone": "A truck with its door missing.",
     "for_whom": "men 's urinals in bathroom",
     "agencies": "REUTERS/Max Stone",
     "streets": "Spacious living room with hardwood floors at 1423 Maple Street",

@@ -30,9 +30,13 @@ def test_a_listed_word_that_the_model_knows_has_its_kind(tag):
     assert tags(tag(*arguments, "--kinds", "object")) == ["purple"]
 
 
-def test_results_of_versions_without_kinds_can_be_resumed():
-    assert "kinds" not in SelectionOptions().key
-    assert SelectionOptions(kinds=("object",)).key != SelectionOptions().key
+def test_the_key_changes_with_the_kinds_and_not_with_their_order():
+    some, same = (
+        SelectionOptions(kinds=("object", "scene")),
+        SelectionOptions(kinds={"scene", "object"}),
+    )
+    assert some.key == same.key != SelectionOptions().key
+    assert SelectionOptions(kinds=()).key != SelectionOptions().key
 
 
 @pytest.mark.parametrize("text", ["1.5", "-0.1", "nan", "inf"])
