@@ -105,6 +105,23 @@ class Calibration:
         wanted[some] = np.minimum(wanted[some], self._log_odds_at(0.5)[some])
         return np.where(np.isnan(wanted), NEVER, np.maximum(sigmoid(wanted), self.floors))
 
+    def f1_thresholds(self, scores: Floats) -> tuple[Floats, float]:
+        """The score (L,) above which each tag is given for the best F1, and one for all.
+
+        It is the F1 that is to be expected on photos with these scores (N, L), whose truth need not
+        be known. Labels without evidence have the curve of all.
+        Source: Lipton, Elkan and Naryanaswamy 2014, Optimal Thresholding of Classifiers to Maximize
+        F1 Measure: the best cut is half of the F1 that it gives.
+        """
+        is_known = ~np.isnan(self.offsets)
+        slopes = np.where(is_known, self.slopes, self.slope)
+        offsets = np.where(is_known, self.offsets, self.intercept)
+        log_odds = log_odds_of(scores)
+        wanted = (_best_cut(slopes * log_odds + offsets) - offsets) / slopes
+        pooled = self.slope * log_odds.reshape(-1, 1) + self.intercept
+        shared = (float(_best_cut(pooled)[0]) - self.intercept) / self.slope
+        return np.maximum(sigmoid(wanted), self.floors), float(sigmoid(np.array(shared)))
+
     def write(self, path: Path) -> None:
         """Write the calibration, whole or not at all."""
         table: JsonObject = {
@@ -136,6 +153,14 @@ class Calibration:
             return cls(*shared, slopes, offsets, floors, shifts, curve)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunProblem(f"{path}: not a calibration: {error}") from error
+
+
+def _best_cut(log_odds: Floats) -> Floats:
+    """The log-odds (L,) of being right above which tags, of these (N, L), have the best F1."""
+    ranked = -np.sort(-sigmoid(log_odds), axis=0)
+    n_given = np.arange(1, len(ranked) + 1)[:, None]
+    f1 = 2 * ranked.cumsum(axis=0) / (n_given + ranked.sum(axis=0))
+    return log_odds_of(f1.max(axis=0) / 2)
 
 
 def log_odds_of(probabilities: Floats) -> Floats:

@@ -10,8 +10,7 @@ import numpy as np
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import decision_figures
-from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, Counts, Scores, row_blocks
-from ramctl.evaluation.thresholds import at_least
+from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, Counts, Floats, Scores, row_blocks
 
 _CANDIDATES = 2000
 _SAMPLED = 1 << 21  # numbers of which the first candidates are drawn
@@ -106,7 +105,12 @@ def counts_at(comparison: Comparison, candidates: Scores) -> Counts:
     right, false, missed = (np.zeros(shape) for _ in range(3))
     for c in np.flatnonzero(comparison.counted):
         scores, truth = comparison.scores[:, c], comparison.truth[:, c]
-        right[:, c] = at_least(scores[truth == POSITIVE], candidates)
-        false[:, c] = at_least(scores[truth == NEGATIVE], candidates)
+        right[:, c] = _at_least(scores[truth == POSITIVE], candidates)
+        false[:, c] = _at_least(scores[truth == NEGATIVE], candidates)
         missed[:, c] = (truth == POSITIVE).sum() - right[:, c]
     return Counts(right, false, missed, comparison.style)
+
+
+def _at_least(scores: Scores, candidates: Scores) -> Floats:
+    """How many of the scores are at least as high as each candidate [K]."""
+    return np.asarray(len(scores) - np.searchsorted(np.sort(scores), candidates), np.float64)

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ramctl.evaluation.calibration import thresholds_for
+from ramctl.evaluation.calibration import expected_f1, thresholds_for
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import OF_CLASSES
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats, interval
-from ramctl.evaluation.thresholds import F1Thresholds
 from ramctl.records.files import unpacked_name
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, no_formula
@@ -163,17 +162,10 @@ def calibrate(comparison: Comparison, precision: float | None) -> tuple[bytes, J
     no threshold reaches the precision.
     """
     names, scores, truth = comparison.classes.names, comparison.scores, comparison.truth
+    lines = _threshold_lines(names, thresholds_for(scores, truth, precision))
     if precision is not None:
-        thresholds = thresholds_for(scores, truth, precision)
-        return _threshold_lines(names, thresholds), {"for": f"precision={precision:g}"}
-    found = F1Thresholds.choose(scores, truth)
-    return _threshold_lines(names, found.best), {
-        "for": "macro F1",
-        "thresholds": "one a class" if found.gains else "one for all",
-        "for_all": found.shared,
-        "macro_f1_one_a_class": _known(found.macro_f1),
-        "macro_f1_one_for_all": _known(found.macro_f1_shared),
-    }
+        return lines, {"for": f"precision={precision:g}"}
+    return lines, {"for": "F1", "macro_f1": expected_f1(scores, truth)}
 
 
 def _threshold_lines(names: list[str], thresholds: Floats) -> bytes:
@@ -201,10 +193,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return _number(value) if isinstance(value, float) else str(value)
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def _number(value: float) -> str:

@@ -257,9 +257,7 @@ def _explain(
         report.say(
             f"scores are no probabilities ({span[0]:g} to {span[1]:g}), and thresholds neither"
         )
-    if (own := (found := result.get("calibration", {})).get("macro_f1_one_a_class")) is not None:
-        expected = f"a macro F1 of {own:.3f} is expected of one a class"
-        for_all = f"{found['macro_f1_one_for_all']:.3f} of {found['for_all']:.4g} for all"
-        report.say(f"calibrated with {found['thresholds']}: on other photos {expected}, {for_all}")
+    if (expected := result.get("calibration", {}).get("macro_f1")) is not None:
+        report.say(f"calibrated: on other photos a macro F1 of {expected:.3f} is expected")
     if result["looks_thresholded"]:
         report.say("the predictions look thresholded, so mAP is a lower bound (use --dense)")

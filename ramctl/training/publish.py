@@ -122,7 +122,7 @@ def _thresholds(
     preset = job.preset
     choice = choose_thresholds(scored, job.evidence, preset, job.targets.labels)
     if choice.why_not:
-        job.context.say(f"thresholds of the best F1: {choice.why_not}")
+        job.context.say(f"thresholds: {choice.why_not}")
     if choice.calibration is not None and choice.is_calibrated and model.labels.bias.shape[1]:
         # A score then means the same of every label, and tags come in the order of their worth.
         shifts = choice.calibration.shifts_for(preset.precision)

@@ -4,7 +4,7 @@ N photos, L labels.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +15,6 @@ from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.calibration import calibrate
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
-from ramctl.evaluation.thresholds import F1Thresholds
 from ramctl.inference.batches import chunks
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
@@ -119,28 +118,11 @@ class Scored:
             self.scores[:, found].astype(np.float64), self.truth[:, found]
         )
 
-    def calibration(self, evidence: NDArray[np.bool_], most_share: float) -> Calibration:
-        """What the scores are worth, told by these photos; see `calibrate`."""
+    @property
+    def sample(self) -> "Scored":
+        """Photos from all over, so many that they tell as much as all."""
         some = slice(None, None, -(-self.scores.size // MOST_SCORES) or None)
-        return calibrate(
-            self.scores[some].astype(np.float64), self.truth[some], evidence, most_share
-        )
-
-    def thresholds(self) -> tuple[NDArray[np.float64], float]:
-        """A threshold for each label and the one for all, by F1.
-
-        The one for all is chosen over the labels that occur, because truth may list some classes
-        only. The labels' own are drawn towards it the fewer positives they rest on; all take it
-        where their own are not expected to do better.
-        """
-        found, own = self.occurring, np.full(self.truth.shape[1], DEFAULT_THRESHOLD)
-        if not len(found):
-            return own, DEFAULT_THRESHOLD
-        truth = self.truth[:, found]
-        chosen = F1Thresholds.choose(self.scores[:, found].astype(np.float64), truth)
-        own[:] = chosen.shared
-        own[found] = chosen.best
-        return own, chosen.shared
+        return Scored(self.scores[some], self.truth[some])
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +133,7 @@ class ThresholdChoice:
     shared: float  # of a label that nothing else is known of
     calibration: Calibration | None = None  # what scores are worth, where photos can tell
     is_calibrated: bool = False  # the thresholds are the calibration's, for a precision
-    why_not: str | None = None  # the precision that the preset asks for cannot be had
+    why_not: str | None = None  # why they are not those that the preset asks for
     eager: tuple[int, ...] = ()  # labels that are given where they are likelier right than not
 
     @classmethod
@@ -167,19 +149,23 @@ class ThresholdChoice:
 def choose_thresholds(
     scored: Scored | None, evidence: NDArray[np.bool_], preset: Preset, labels: LabelSystem
 ) -> ThresholdChoice:
-    """For the preset's precision, else for the best F1; 0.5 without validation photos."""
+    """For the preset's precision, else for the best F1; 0.5 without photos enough."""
+    default = ThresholdChoice(np.full(len(evidence), DEFAULT_THRESHOLD), DEFAULT_THRESHOLD)
     if scored is None:
-        return ThresholdChoice(np.full(len(evidence), DEFAULT_THRESHOLD), DEFAULT_THRESHOLD)
-    calibration: Calibration | None = None
+        return default
+    scores, truth = (sample := scored.sample).scores.astype(np.float64), sample.truth
     try:
-        calibration = scored.calibration(evidence, preset.most_share)
-        if preset.precision:
-            eager = tuple(index for tag in preset.eager for index in labels.ids(tag))
-            return ThresholdChoice.of(calibration, preset.precision, eager)
-        why_not = None
+        calibration = calibrate(scores, truth, evidence, preset.most_share)
     except RunProblem as problem:
-        why_not = str(problem) if preset.precision else None
-    return ThresholdChoice(*scored.thresholds(), calibration, why_not=why_not)
+        return replace(default, why_not=f"{problem}: they are {DEFAULT_THRESHOLD}")
+    why_not = None
+    if preset.precision:
+        eager = tuple(index for tag in preset.eager for index in labels.ids(tag))
+        try:
+            return ThresholdChoice.of(calibration, preset.precision, eager)
+        except RunProblem as problem:
+            why_not = f"{problem}: they are those of the best F1"
+    return ThresholdChoice(*calibration.f1_thresholds(scores), calibration, why_not=why_not)
 
 
 def score_blocks(

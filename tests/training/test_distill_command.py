@@ -134,7 +134,7 @@ def test_a_precision_that_cannot_be_had_costs_no_training(train, command, tmp_pa
     path = write_records(Path("in.jsonl"), training_records())
     done = train(path, "--val", path, "--out", "m", "--steps", 1, "--set", "precision=0.99")
     assert done.returncode == 0, done.stderr
-    assert "thresholds of the best F1: no threshold reaches precision 0.99" in done.stderr
+    assert "thresholds: no threshold reaches precision 0.99" in done.stderr
     photo = DATA / training_records()[0]["image"]
     done = command("tag", "--model", "m/", "--precision", "0.99", photo)
     assert (done.returncode, "no threshold reaches precision 0.99" in done.stderr) == (1, True)

@@ -177,21 +177,6 @@ def test_of_many_input_files_few_are_open_at_a_time(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def test_thresholds_follow_the_rule():
-    # 12 positives of label 0 above 0.6, its negatives below 0.4; label 1 has 3 positives only.
-    rng = np.random.default_rng(0)
-    truth = np.zeros((60, 3), np.int8)
-    truth[:12, 0] = truth[:3, 1] = 1
-    scores = rng.uniform(0, 0.4, (60, 3)).astype(np.float32)
-    scores[:12, 0] += 0.6
-    scores[:3, 1] += 0.6
-    own, shared = Scored(scores, truth).thresholds()
-    assert 0.4 <= own[0] <= 0.6
-    assert own[1] == own[2] == shared
-    nothing, default = Scored(scores, np.zeros_like(truth)).thresholds()
-    assert nothing.tolist() == [0.5] * 3 and default == 0.5
-
-
 def test_validation_map_leaves_out_labels_that_do_not_occur_and_unknown_ones():
     from sklearn.metrics import average_precision_score
 
@@ -344,8 +329,9 @@ def test_what_scores_are_worth_is_stored_beside_thresholds_of_the_best_f1():
     scored, evidence = Scored(worth.astype(np.float32), truth), np.ones(6, bool)
     labels = LabelSystem.from_tags("abcdef")
     choice = choose_thresholds(scored, evidence, load_preset("tiny"), labels)
-    assert np.array_equal(choice.own, scored.thresholds()[0]) and not choice.is_calibrated
-    assert choice.why_not is None
+    own, shared = choice.calibration.f1_thresholds(scored.scores.astype(np.float64))
+    assert np.array_equal(choice.own, own) and choice.shared == shared
+    assert choice.why_not is None and not choice.is_calibrated
     chosen = worth > choice.calibration.thresholds(0.8)
     assert truth[chosen].mean() == pytest.approx(0.8, abs=0.05)
     asked = choose_thresholds(scored, evidence, load_preset("tiny", ["precision=0.8"]), labels)
@@ -360,14 +346,13 @@ def test_what_scores_are_worth_is_stored_beside_thresholds_of_the_best_f1():
         0.5, abs=0.1
     )
     few = Scored(scored.scores[:3], truth[:3])
-    assert choose_thresholds(few, evidence, load_preset("tiny"), labels).calibration is None
-    assert choose_thresholds(None, evidence, load_preset("tiny"), labels).calibration is None
+    for photos in (few, None):
+        choice = choose_thresholds(photos, evidence, load_preset("tiny"), labels)
+        assert choice.calibration is None and set(choice.own) == {choice.shared} == {0.5}
 
 
 def test_a_calibration_rests_on_some_of_very_many_scores_from_all_over(monkeypatch):
-    seen = []
     monkeypatch.setattr(validation, "MOST_SCORES", 100)
-    monkeypatch.setattr(validation, "calibrate", lambda scores, *_: seen.append(scores[:, 0]))
     scores = np.repeat(np.arange(60, dtype=np.float32)[:, None], 4, 1)
-    Scored(scores, np.ones((60, 4), np.int8)).calibration(np.ones(4, bool), 1.0)
-    assert seen[0].tolist() == list(range(0, 60, 3))
+    sample = Scored(scores, scores.astype(np.int8)).sample
+    assert sample.scores[:, 0].tolist() == sample.truth[:, 0].tolist() == list(range(0, 60, 3))

@@ -20,8 +20,6 @@ QUOTES = frozenset({'"', "\u201c", "\u201d"})
 WRITES = frozenset({"say", "read", "spell", "state"})
 WRITTEN_ON = word_set("written_on")
 AWAITED = word_set("awaited")
-# Words between a noun and itself: "hand in hand", "face to face".
-BETWEEN_REPEATED = frozenset({"in", "to"})
 # What a figure of speech is made of: a waterfall of curls, a forest of cranes.
 FIGURED = frozenset({"noun.body", "noun.artifact", "noun.person", "noun.animal", "noun.plant",
                       "noun.shape"})  # fmt: skip
@@ -49,13 +47,6 @@ def _exclude_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
         if length > 1:
             sentence.exclude(i, i + length, "idiom")
         i += length
-
-
-def _repeated_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.word(i + 1) not in BETWEEN_REPEATED or sentence.tags[i] not in NOUNS:
-        return None
-    repeated = sentence.words[i] == sentence.word(i + 2) and sentence.word(i - 1) != "from"
-    return (i, i + 3) if repeated else None
 
 
 def _figure(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -272,8 +263,6 @@ def _written(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 RULES = RuleTable((
-    Exclusion("noun and itself", _repeated_noun, "A couple walks hand in hand.",
-              "A bird flies from tree to tree.", NOUNS),
     Exclusion("figure of speech", _figure, "A sea of people in a stadium.", "A river of water.",
               NOUNS),
     *negation.RULES,
