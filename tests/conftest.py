@@ -1,18 +1,15 @@
 """Fixtures for all tests: the shared data, and a way to run the real command."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.forked import REPOSITORY, Ramctl
+from tests.forked import close as close_forker
 from tests.pages import browser as real_browser
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RAMCTL_SHARED", REPOSITORY.parent / "shared")).resolve()
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +33,10 @@ def pytest_runtest_makereport(item: pytest.Item):
     return report
 
 
+def pytest_sessionfinish() -> None:
+    close_forker()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared photos, captions and fixtures."""
@@ -43,21 +44,9 @@ def shared() -> Path:
 
 
 @pytest.fixture
-def ramctl(tmp_path: Path):
-    """Runs the command in a subprocess below `tmp_path`; returns the completed process (bytes)."""
-
-    def run(*arguments: object, stdin: bytes = b"", cwd: Path | None = None, **environment: str):
-        return subprocess.run(
-            [sys.executable, "-m", "ramctl", *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            cwd=cwd or tmp_path,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-            timeout=600,
-            check=False,
-        )
-
-    return run
+def ramctl(tmp_path: Path) -> Ramctl:
+    """Runs the command below `tmp_path`, in a process of its own."""
+    return Ramctl(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import termios
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.forked import Ramctl
 
 DATA = REPOSITORY / "tests" / "data"
 COMMANDS = ["parse", "generate", "clean", "tag"]
@@ -35,21 +35,7 @@ def input_lines() -> list[bytes]:
     return [*lines[:3], b"{oops", b"", *lines[3:6], b'"a string"', *lines[6:]]
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **more}
-
-
-def start(arguments: list[str], **options) -> subprocess.Popen:
-    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, **options}
-    return subprocess.Popen(
-        [sys.executable, "-m", "ramctl", *arguments],
-        stderr=subprocess.PIPE,
-        env=environment(),
-        **options,
-    )
-
-
-def wait_until_read(process: subprocess.Popen) -> None:
+def wait_until_read(process) -> None:
     """Return when a command has taken all that was written to it: its loop runs by then."""
     deadline = time.monotonic() + 120
     while int.from_bytes(ioctl(process.stdin, termios.FIONREAD, bytes(4)), sys.byteorder):
@@ -67,18 +53,8 @@ def ordinary(command, tiny_bundle, tmp_path_factory):
     """One run over good and bad lines: (finished process, its rejects)."""
     folder = tmp_path_factory.mktemp(f"contract-{command}")
     (folder / "in.jsonl").write_bytes(b"\n".join(input_lines()) + b"\n")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "ramctl"),
-            *arguments_of(command, tiny_bundle),
-            *("in.jsonl", "--rejects", "rejects.jsonl"),
-        ],
-        capture_output=True,
-        cwd=folder,
-        env=environment(),
-        check=False,
-    )
-    return done, folder
+    words = [*arguments_of(command, tiny_bundle), "in.jsonl", "--rejects", "rejects.jsonl"]
+    return Ramctl(folder)(*words), folder
 
 
 def test_every_line_comes_out_in_order_or_is_rejected(ordinary):
@@ -118,28 +94,19 @@ def test_nothing_but_plain_lines_off_a_terminal(ordinary):
 @pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes_with_more_workers(ordinary, command, tiny_bundle):
     done, folder = ordinary
-    again = subprocess.run(
-        [sys.executable, "-m", "ramctl", *arguments_of(command, tiny_bundle), "in.jsonl", "-j2"],
-        capture_output=True,
-        cwd=folder,
-        env=environment(),
-        check=False,
-    )
+    again = Ramctl(folder)(*arguments_of(command, tiny_bundle), "in.jsonl", "-j2")
     assert again.stdout == done.stdout
 
 
-def test_empty_input_gives_empty_output(command, tiny_bundle):
-    process = start([*arguments_of(command, tiny_bundle), "-"])
-    out, _ = process.communicate(b"")
-    assert (process.returncode, out) == (0, b"")
+def test_empty_input_gives_empty_output(command, tiny_bundle, ramctl):
+    done = ramctl(*arguments_of(command, tiny_bundle), "-")
+    assert (done.returncode, done.stdout) == (0, b"")
 
 
-def test_strict_fails_with_one_line(command, tiny_bundle):
-    process = start([*arguments_of(command, tiny_bundle), "-", "--strict", "-q"])
-    _, err = process.communicate(b"{oops\n")
-    assert process.returncode == 1
-    assert err.decode().count("\n") == 1
-    assert "-:1: bad JSON" in err.decode()
+def test_strict_fails_with_one_line(command, tiny_bundle, ramctl):
+    done = ramctl(*arguments_of(command, tiny_bundle), "-", "--strict", "-q", stdin=b"{oops\n")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"-:1: bad JSON" in done.stderr
 
 
 def test_a_missing_input_is_one_line(command, tiny_bundle, ramctl):
@@ -155,29 +122,29 @@ def test_wrong_usage_exits_2(command, ramctl):
     assert done.stderr.count(b"\n") == 1
 
 
-def test_a_reader_who_left_is_no_error_message(command, tiny_bundle):
+def test_a_reader_who_left_is_no_error_message(command, tiny_bundle, ramctl):
     read_end, write_end = os.pipe()
     os.close(read_end)
-    process = start([*arguments_of(command, tiny_bundle), "-", "-q"], stdout=write_end)
+    process = ramctl.start(*arguments_of(command, tiny_bundle), "-", "-q", stdout=write_end)
     os.close(write_end)
     _, err = process.communicate(b"\n".join(input_lines()[:3]) + b"\n")
     assert (process.returncode, err) == (141, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_one_line(command, tiny_bundle):
+def test_a_full_disk_is_one_line(command, tiny_bundle, ramctl):
     with Path("/dev/full").open("wb") as full:
-        process = start([*arguments_of(command, tiny_bundle), "-", "-q"], stdout=full)
+        process = ramctl.start(*arguments_of(command, tiny_bundle), "-", "-q", stdout=full)
         _, err = process.communicate(b"\n".join(input_lines()[:3]) + b"\n")
     assert process.returncode == 1
     assert b"No space left" in err
     assert err.count(b"\n") == 1
 
 
-def test_an_interrupted_run_can_be_resumed(command, tiny_bundle, ordinary, tmp_path):
+def test_an_interrupted_run_can_be_resumed(command, tiny_bundle, ordinary, tmp_path, ramctl):
     """SIGINT while the command waits for more input: complete lines, the signal's own status."""
     arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl", "-b", "1"]
-    process = start(arguments, cwd=tmp_path)
+    process = ramctl.start(*arguments)
     lines = [line for line in input_lines() if line.startswith(b'{"id')]
     process.stdin.write(b"\n".join(lines[:4]) + b"\n")
     process.stdin.flush()
@@ -196,15 +163,17 @@ def test_an_interrupted_run_can_be_resumed(command, tiny_bundle, ordinary, tmp_p
     says = f"ramctl {command}: interrupted: the same command with --resume continues"
     assert err.decode().splitlines()[-1] == says
     assert not (tmp_path / "out.jsonl").exists()
-    again = start([*arguments, "--resume"], cwd=tmp_path)
+    again = ramctl.start(*arguments, "--resume")
     again.communicate(b"\n".join(lines) + b"\n")
     assert again.returncode == 0
     assert (tmp_path / "out.jsonl").read_bytes() == ordinary[0].stdout
 
 
-def test_an_interrupted_run_that_cannot_be_resumed_does_not_say_that_it_can(command, tiny_bundle):
+def test_an_interrupted_run_that_cannot_be_resumed_does_not_say_that_it_can(
+    command, tiny_bundle, ramctl
+):
     arguments = [*arguments_of(command, tiny_bundle), "-", "-b", "1", "--rejects", "-"]
-    process = start(arguments)
+    process = ramctl.start(*arguments)
     process.stdin.write(b"{oops\n")
     process.stdin.flush()
     wait_until_read(process)
@@ -214,7 +183,7 @@ def test_an_interrupted_run_that_cannot_be_resumed_does_not_say_that_it_can(comm
     assert err.decode().splitlines()[-1] == f"ramctl {command}: terminated"
 
 
-def test_a_new_run_says_what_it_discards(command, tiny_bundle, tmp_path):
+def test_a_new_run_says_what_it_discards(command, tiny_bundle, tmp_path, ramctl):
     arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl", "-b", "1"]
     work = tmp_path / "out.jsonl.work"
     work.mkdir()
@@ -225,24 +194,21 @@ def test_a_new_run_says_what_it_discards(command, tiny_bundle, tmp_path):
     lines = "".join(json.dumps(row) + "\n" for row in (head, *rows))
     (tmp_path / "out.jsonl.state.jsonl").write_text(lines)
     (tmp_path / "out.jsonl.part").write_text("{}\n{}\n")
-    process = start(arguments, cwd=tmp_path)
+    process = ramctl.start(*arguments)
     _, err = process.communicate(b"")
     assert process.returncode == 0
     assert b"out.jsonl.part: an unfinished run, of 2 records, is discarded" in err
     assert (b"out.jsonl.work: an unfinished run is discarded" in err) == (command == "clean")
-    again = start(arguments, cwd=tmp_path)
+    again = ramctl.start(*arguments)
     assert b"discarded" not in again.communicate(b"")[1]
 
 
 def test_a_second_run_with_resume_does_nothing(command, tiny_bundle, ordinary):
     _, folder = ordinary
     arguments = [*arguments_of(command, tiny_bundle), "in.jsonl", "-o", "out.jsonl", "--resume"]
-    first = start(arguments, cwd=folder)
-    first.communicate()
-    second = start(arguments, cwd=folder)
-    _, err = second.communicate()
+    first, second = Ramctl(folder)(*arguments), Ramctl(folder)(*arguments)
     assert (first.returncode, second.returncode) == (3, 3)
-    assert b": 0 in, 0 out, 0 rejected, 10 done before (2 of them rejected)" in err
+    assert b": 0 in, 0 out, 0 rejected, 10 done before (2 of them rejected)" in second.stderr
     assert (folder / "out.jsonl").read_bytes() == ordinary[0].stdout
 
 

@@ -1,0 +1,363 @@
+"""`ramctl` in processes forked from one that has imported everything: a tenth of a second each.
+
+A test that runs a command gets a process of its own, with its own folder, streams, environment,
+signals and exit status. Only what an interpreter reads when it starts is as it was: where that is
+the subject, or `sys.path` is, a fresh interpreter runs (`fresh=True`, and by itself where a
+variable of the environment asks for it).
+"""
+
+import atexit
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any, NamedTuple, NoReturn
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Variables that are read when an interpreter starts or a library is imported.
+_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "OMP_", "HF_", "CUDA", "TZ")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+_AT_FIRST = dict(os.environ)
+_MOST_REQUEST = 1 << 20
+_TORCH = ("torch", "transformers", "sklearn.cluster", "ramctl.training.run",
+          "ramctl.training.train",
+          "ramctl.training.job", "ramctl.data_engine.clean", "ramctl.data_engine.generate",
+          "ramctl.checkpoints.convert", "ramctl.inference.torch_engine")  # fmt: skip
+_PRELOADED = {
+    "parse": ("ramctl.parsing.run",),
+    "tag": ("ramctl.tagging.run", "ramctl.tagging.tagger", "onnxruntime"),
+    "eval": ("ramctl.evaluation.run", "sklearn.metrics"),
+    **dict.fromkeys(("generate", "clean", "train", "finetune", "convert"), _TORCH),
+}
+Stream = int | IO[bytes]
+PATIENCE_S = 600
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def rows(self) -> list[Any]:
+        """Standard output as JSON lines."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+
+class Ramctl:
+    """Runs the command below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(
+        self,
+        *words: object,
+        stdin: bytes = b"",
+        cwd: Path | None = None,
+        fresh: bool = False,
+        before: str = "",
+        **environment: str,
+    ) -> Done:
+        """What `ramctl WORDS` leaves behind; `before` is Python that runs in its process first."""
+        run = self.start(*words, cwd=cwd, fresh=fresh, before=before, **environment)
+        out, err = run.communicate(stdin, timeout=PATIENCE_S)
+        return Done(run.returncode or 0, out, err)
+
+    def start(
+        self,
+        *words: object,
+        cwd: Path | None = None,
+        fresh: bool = False,
+        before: str = "",
+        stdin: Stream = subprocess.PIPE,
+        stdout: Stream = subprocess.PIPE,
+        stderr: Stream = subprocess.PIPE,
+        **environment: str,
+    ) -> "Forked | subprocess.Popen[bytes]":
+        """A running `ramctl WORDS`, with pipes unless its streams go elsewhere."""
+        variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+        streams, folder = (stdin, stdout, stderr), cwd or self.folder
+        if not fresh and not _needs_fresh(variables):
+            return _forker.start(list(map(str, words)), folder, variables, before, streams)
+        program = f"{before}\nfrom ramctl.cli import main; main()"
+        start = ["-c", program] if before else ["-m", "ramctl"]
+        return subprocess.Popen(
+            [sys.executable, *start, *map(str, words)], cwd=folder, env=variables,
+            stdin=stdin, stdout=stdout, stderr=stderr,
+        )  # fmt: skip
+
+
+class Forked:
+    """A running command, with the part of `subprocess.Popen` that tests use."""
+
+    seconds = 0.0  # of processor time that ended ones took, with their own children
+
+    def __init__(self, report: IO[bytes], streams: "list[IO[bytes] | None]") -> None:
+        self._report = report
+        self.stdin, self.stdout, self.stderr = streams
+        self.pid = int(report.readline())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit status, as `subprocess` gives it; None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status once it has ended; subprocess.TimeoutExpired after so many seconds."""
+        if self.returncode is None:
+            if not select.select([self._report], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("ramctl", timeout or 0)
+            status, seconds = self._report.readline().split()
+            Forked.seconds += float(seconds)
+            self.returncode = os.waitstatus_to_exitcode(int(status))
+            self._report.close()
+        return self.returncode
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(
+        self, stdin: bytes | None = None, timeout: float | None = PATIENCE_S
+    ) -> tuple[bytes, bytes]:
+        """Give it its input, and wait for its output and its end."""
+        read: dict[object, bytes] = {}
+
+        def drain(stream: IO[bytes]) -> None:
+            with stream:
+                read[stream] = stream.read()
+
+        drains = [
+            threading.Thread(target=drain, args=(stream,))
+            for stream in (self.stdout, self.stderr)
+            if stream is not None and not stream.closed
+        ]
+        for thread in drains:
+            thread.start()
+        if self.stdin is not None and not self.stdin.closed:
+            with suppress(BrokenPipeError):
+                self.stdin.write(stdin or b"")
+            with suppress(BrokenPipeError):
+                self.stdin.close()
+        try:
+            self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        for thread in drains:
+            thread.join()
+        return read.get(self.stdout, b""), read.get(self.stderr, b"")
+
+    def __enter__(self) -> "Forked":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for stream in (self.stdout, self.stderr, self.stdin):
+            with suppress(BrokenPipeError):
+                if stream is not None:
+                    stream.close()
+        self.wait()
+
+
+class _Forker:
+    """The process that others are forked from; it is started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: socket.socket | None = None
+
+    def start(
+        self,
+        words: list[str],
+        cwd: Path,
+        environment: dict[str, str],
+        before: str,
+        streams: tuple[Stream, Stream, Stream],
+    ) -> Forked:
+        """Run `ramctl WORDS` in a session of its own."""
+        report, told = os.pipe()
+        theirs, ours = [], []
+        for number, stream in enumerate(streams):
+            if stream != subprocess.PIPE:
+                theirs.append(os.dup(stream if isinstance(stream, int) else stream.fileno()))
+                ours.append(None)
+                continue
+            read, write = os.pipe()
+            theirs.append(write if number else read)
+            ours.append(os.fdopen(read, "rb") if number else os.fdopen(write, "wb"))
+        request = {"words": words, "cwd": str(cwd), "environment": environment, "before": before}
+        content = json.dumps(request).encode("utf-8", "surrogateescape")
+        assert len(content) < _MOST_REQUEST
+        socket.send_fds(self._started(), [content], [*theirs, told])
+        for descriptor in (*theirs, told):
+            os.close(descriptor)
+        return Forked(os.fdopen(report, "rb"), ours)
+
+    def _started(self) -> socket.socket:
+        if self._line is None:
+            self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            for side in (self._line, theirs):
+                side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_REQUEST)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.forked", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),), cwd=REPOSITORY, stdin=subprocess.DEVNULL,
+                env=_AT_FIRST,
+            )  # fmt: skip
+            theirs.close()
+        return self._line
+
+    def close(self) -> None:
+        """End it once what was forked from it has ended."""
+        if self._line is not None and self._process is not None:
+            self._line.close()
+            self._process.wait()
+
+
+_forker = _Forker()
+close = _forker.close
+
+
+def _needs_fresh(environment: dict[str, str]) -> bool:
+    """Whether the environment differs in what an interpreter or a library reads at its start."""
+    either = {**environment, **_AT_FIRST}
+    changed = (name for name in either if environment.get(name) != _AT_FIRST.get(name))
+    return any(name.startswith(_AT_START) and name != "PYTHONPATH" for name in changed)
+
+
+def _serve(line: socket.socket) -> None:
+    """Fork for each request until the other side hangs up and all children have ended."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # of a whole process group; the commands' is theirs
+    reports: dict[int, int] = {}
+    is_open = True
+    while is_open or reports:
+        for ready in select.select([woken, *([line] if is_open else [])], [], [])[0]:
+            if ready is woken:
+                os.read(woken, 1 << 10)
+                _reap(reports)
+                continue
+            content, descriptors, _, _ = socket.recv_fds(line, _MOST_REQUEST, 4)
+            if not content:
+                is_open = False
+                continue
+            request = json.loads(content.decode("utf-8", "surrogateescape"))
+            _preload(next(iter(request["words"]), ""))
+            child = os.fork()
+            if child == 0:
+                for descriptor in (woken, wake, descriptors[3], line.fileno(), *reports.values()):
+                    os.close(descriptor)
+                _be(request, descriptors[:3])
+            for descriptor in descriptors[:3]:
+                os.close(descriptor)
+            os.write(descriptors[3], f"{child}\n".encode())
+            reports[child] = descriptors[3]
+
+
+def _reap(reports: dict[int, int]) -> None:
+    """Tell of each child that has ended its status and the processor time that it took."""
+    while reports:
+        child, status, used = os.wait4(-1, os.WNOHANG)
+        if not child:
+            return
+        report = reports.pop(child)
+        with suppress(BrokenPipeError):
+            os.write(report, f"{status} {used.ru_utime + used.ru_stime:.3f}\n".encode())
+        os.close(report)
+
+
+def _be(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+    """Become the command: never returns."""
+    code = 1
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for target, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, target)
+            os.close(descriptor)
+        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = sys.__stderr__ = open(  # noqa: SIM115
+            2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False
+        )
+        os.chdir(request["cwd"])
+        for name in os.environ.keys() - request["environment"].keys():
+            del os.environ[name]
+        os.environ.update(request["environment"])
+        sys.argv[1:] = request["words"]
+        if request["before"]:
+            exec(request["before"], {})
+        code = _exit_code(lambda: runpy.run_module("ramctl", run_name="__main__", alter_sys=True))
+        code = _exit_code(threading._shutdown) or code  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _exit_code(run: Any) -> int:
+    """What the interpreter makes of how a program ends."""
+    try:
+        run()
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        sys.stderr.write(f"{ended.code}\n")
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+@cache
+def _preload(command: str) -> None:
+    """Import what a command imports, and read what it reads first."""
+    for module in _PRELOADED.get(command, ()):
+        with suppress(ImportError):
+            import_module(module)
+    if command == "parse":
+        from ramctl.errors import RamctlError
+        from ramctl.parsing.language import open_language
+
+        with suppress(RamctlError):  # without spaCy
+            open_language()
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])))
