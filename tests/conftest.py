@@ -9,6 +9,7 @@ from tests.forked import REPOSITORY, Ramctl
 from tests.forked import close as close_forker
 from tests.pages import browser as real_browser
 
+pytest_plugins = ["tests.times"]
 SHARED = Path(os.environ.get("RAMCTL_SHARED", REPOSITORY.parent / "shared")).resolve()
 
 

@@ -17,8 +17,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -37,6 +39,7 @@ _TORCH = ("torch", "transformers", "sklearn.cluster", "ramctl.training.run",
 _PRELOADED = {
     "parse": ("ramctl.parsing.run",),
     "tag": ("ramctl.tagging.run", "ramctl.tagging.tagger", "onnxruntime"),
+    "serve": ("uvicorn", "starlette.routing", "ramctl.tagging.tagger", "onnxruntime"),
     "eval": ("ramctl.evaluation.run", "sklearn.metrics"),
     **dict.fromkeys(("generate", "clean", "train", "finetune", "convert"), _TORCH),
 }
@@ -89,7 +92,7 @@ class Ramctl:
         **environment: str,
     ) -> "Forked | subprocess.Popen[bytes]":
         """A running `ramctl WORDS`, with pipes unless its streams go elsewhere."""
-        variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+        variables = {"PYTHONPATH": str(REPOSITORY), **os.environ, **environment}
         streams, folder = (stdin, stdout, stderr), cwd or self.folder
         if not fresh and not _needs_fresh(variables):
             return _forker.start(list(map(str, words)), folder, variables, before, streams)
@@ -188,6 +191,7 @@ class _Forker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self._one_at_a_time = threading.Lock()
 
     def start(
         self,
@@ -202,7 +206,9 @@ class _Forker:
         theirs, ours = [], []
         for number, stream in enumerate(streams):
             if stream != subprocess.PIPE:
-                theirs.append(os.dup(stream if isinstance(stream, int) else stream.fileno()))
+                number = stream if isinstance(stream, int) else stream.fileno()
+                is_null = number == subprocess.DEVNULL
+                theirs.append(os.open(os.devnull, os.O_RDWR) if is_null else os.dup(number))
                 ours.append(None)
                 continue
             read, write = os.pipe()
@@ -211,7 +217,8 @@ class _Forker:
         request = {"words": words, "cwd": str(cwd), "environment": environment, "before": before}
         content = json.dumps(request).encode("utf-8", "surrogateescape")
         assert len(content) < _MOST_REQUEST
-        socket.send_fds(self._started(), [content], [*theirs, told])
+        with self._one_at_a_time:
+            socket.send_fds(self._started(), [content], [*theirs, told])
         for descriptor in (*theirs, told):
             os.close(descriptor)
         return Forked(os.fdopen(report, "rb"), ours)
@@ -238,13 +245,72 @@ class _Forker:
 
 _forker = _Forker()
 close = _forker.close
+# What a shell runs as `ramctl`: it hands over its words, folder, environment and streams.
+_CLIENT = """#!{python} -SE
+import json, os, signal, socket, sys
+line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+line.connect({place!r})
+request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(line, [request], [0, 1, 2])
+command = int(line.recv(16))
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, _: os.kill(command, number))
+status = int(line.recv(16))
+if status < 0:
+    signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+sys.exit(status)
+"""
+
+
+@contextmanager
+def program_for_shells(path: Path) -> Iterator[None]:
+    """A program `path` that shells may run as `ramctl` while the block runs."""
+    place = str(path.with_name("line"))
+    path.write_text(_CLIENT.format(python=sys.executable, place=place))
+    path.chmod(0o755)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(place)
+        listening.listen()
+        thread = threading.Thread(target=_answer_all, args=(listening,), daemon=True)
+        thread.start()
+        yield
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def _answer_all(listening: socket.socket) -> None:
+    while True:
+        try:
+            line, _ = listening.accept()
+        except OSError:  # it was shut
+            return
+        threading.Thread(target=_answer, args=(line,), daemon=True).start()
+
+
+def _answer(line: socket.socket) -> None:
+    """Run what a client asks for, and tell it the exit status."""
+    with line:
+        content, descriptors, _, _ = socket.recv_fds(line, _MOST_REQUEST, 3)
+        words, cwd, environment = json.loads(content)
+        run = _forker.start(words, Path(cwd), environment, "", tuple(descriptors))
+        for descriptor in descriptors:
+            os.close(descriptor)
+        with suppress(BrokenPipeError):
+            line.send(str(run.pid).encode())
+            line.send(str(run.wait()).encode())
 
 
 def _needs_fresh(environment: dict[str, str]) -> bool:
     """Whether the environment differs in what an interpreter or a library reads at its start."""
-    either = {**environment, **_AT_FIRST}
-    changed = (name for name in either if environment.get(name) != _AT_FIRST.get(name))
-    return any(name.startswith(_AT_START) and name != "PYTHONPATH" for name in changed)
+    before = {"PYTHONPATH": str(REPOSITORY), **_AT_FIRST}
+    changed = (
+        name for name in {**environment, **before} if environment.get(name) != before.get(name)
+    )
+    return any(name.startswith(_AT_START) for name in changed)
+
+
+_told = 0.0  # processor seconds of this process, most of them for imports
 
 
 def _serve(line: socket.socket) -> None:
@@ -253,9 +319,7 @@ def _serve(line: socket.socket) -> None:
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # of a whole process group; the commands' is theirs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever interrupts pytest means pytest
     reports: dict[int, int] = {}
     is_open = True
     while is_open or reports:
@@ -267,6 +331,9 @@ def _serve(line: socket.socket) -> None:
             content, descriptors, _, _ = socket.recv_fds(line, _MOST_REQUEST, 4)
             if not content:
                 is_open = False
+                for left in reports:
+                    with suppress(ProcessLookupError):
+                        os.killpg(left, signal.SIGKILL)
                 continue
             request = json.loads(content.decode("utf-8", "surrogateescape"))
             _preload(next(iter(request["words"]), ""))
@@ -282,14 +349,17 @@ def _serve(line: socket.socket) -> None:
 
 
 def _reap(reports: dict[int, int]) -> None:
-    """Tell of each child that has ended its status and the processor time that it took."""
+    """Tell of each child that has ended its status and the time that it took, imports included."""
+    global _told
     while reports:
         child, status, used = os.wait4(-1, os.WNOHANG)
         if not child:
             return
         report = reports.pop(child)
+        own = time.process_time()
+        seconds, _told = used.ru_utime + used.ru_stime + own - _told, own
         with suppress(BrokenPipeError):
-            os.write(report, f"{status} {used.ru_utime + used.ru_stime:.3f}\n".encode())
+            os.write(report, f"{status} {seconds:.3f}\n".encode())
         os.close(report)
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -202,16 +201,11 @@ def test_stages_say_what_is_missing(clean, records, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_bytes(
-    clean, records, engine_bundle, tmp_path
+    clean, records, engine_bundle, tmp_path, ramctl
 ):
     (tmp_path / "in.jsonl").write_bytes(lines(records * 60))
     arguments = ["in.jsonl", "--min-regions", "5", "--protect", "human", "-o", "out.jsonl"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ramctl", "clean", "--model", str(engine_bundle), *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stderr=subprocess.PIPE,
-    )
+    process = ramctl.start("clean", "--model", engine_bundle, *arguments)
     shards = tmp_path / "out.jsonl.work" / "shards"
     while process.poll() is None and not (shards / "00000").exists():
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -2,10 +2,8 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
-import sys
 import weakref
 from functools import partial
 
@@ -20,7 +18,6 @@ from ramctl.data_engine.thresholds import lowest_of_doubles
 from ramctl.errors import Interrupted
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
-from tests.conftest import REPOSITORY
 from tests.data_engine.conftest import DATA, lines, read
 
 
@@ -88,16 +85,11 @@ def test_the_beginning_of_another_input_is_not_taken_over(finder, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_photos_are_looked_at_loses_nothing(
-    clean, photo_records, engine_bundle, tmp_path, signum, code
+    clean, photo_records, engine_bundle, tmp_path, ramctl, signum, code
 ):
     (tmp_path / "in.jsonl").write_bytes(lines(photo_records * 100))
     arguments = ["in.jsonl", "-o", "out.jsonl"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ramctl", "clean", "--model", str(engine_bundle), *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stderr=subprocess.PIPE,
-    )
+    process = ramctl.start("clean", "--model", engine_bundle, *arguments)
     work = tmp_path / "out.jsonl.work"
     while process.poll() is None and not (work / "shards" / "00000").exists():
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -4,15 +4,14 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.forked import Ramctl
 from tests.training.conftest import DATA, SMALL_SWIN, write_records
-from tests.training.test_distributed import ENVIRONMENT, TORCHRUN
+from tests.training.test_distributed import Ended, in_two_processes
 from tests.training.test_remote import photos_in_shards
 from tests.training.test_train_command import assert_same_weights
 
@@ -29,22 +28,19 @@ def commands_below(heading: str) -> list[str]:
 COMMANDS = commands_below("### 14 million pairs on 8 GPUs")
 STORE_COMMANDS = commands_below("### Shards and checkpoints in a store")
 # What is smaller here: the same options, with other values.
-SMALLER = {"-j": "2", "--nproc-per-node": "2", "--preset": "small-swin.toml"}
+SMALLER = {"-j": "2", "--preset": "small-swin.toml"}
 TRAINING = ["--steps", "2", "--device", "cpu", "--set", "training.batch_size=2"]
 
 
 def at_toy_size(line: str, folder: Path, text: str) -> list[str]:
     """A command of the recipe for this machine."""
-    words = []
+    words: list[str] = []
     for word in shlex.split(line.replace("\\\n", " ")):
         words += sorted(map(str, folder.glob(word))) if "*" in word else [word]
     is_training = words[0] == "torchrun"
-    if is_training:
-        words = TORCHRUN[:-1] + words[words.index("ramctl") + 1 :]
-    else:
-        words = [sys.executable, "-m", "ramctl", *words[1:]]
+    words = words[words.index("ramctl") + 1 :]
     for option, value in SMALLER.items():
-        if option in words and not (is_training and option == "--nproc-per-node"):
+        if option in words:
             words[words.index(option) + 1] = value
     if "--device" in words:
         place = words.index("--device") + 1
@@ -54,6 +50,14 @@ def at_toy_size(line: str, folder: Path, text: str) -> list[str]:
     if "--preset" in words:
         words += ["--text", text]
     return words
+
+
+def run(words: list[str], folder: Path, **environment: str) -> Ended:
+    """What a command of the recipe leaves; training runs in two processes, as by torchrun."""
+    if words[0] in ("train", "finetune"):
+        return in_two_processes(words, folder, **environment)
+    done = Ramctl(folder)(*words, **environment)
+    return Ended(done.returncode, done.stderr.decode())
 
 
 def test_the_recipe_has_all_parts():
@@ -76,10 +80,7 @@ def test_each_command_of_the_recipe_works(tiny_bundle, tmp_path):
     for line in COMMANDS:
         if "good.jsonl" in line:  # the small set of good captions
             shutil.copy(tmp_path / "clean.jsonl", tmp_path / "good.jsonl")
-        done = subprocess.run(
-            at_toy_size(line, tmp_path, str(tiny_bundle / "text")), cwd=tmp_path, env=ENVIRONMENT,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = run(at_toy_size(line, tmp_path, str(tiny_bundle / "text")), tmp_path)
         assert done.returncode == 0, f"{line}: {done.stderr}"
     assert len((tmp_path / "tags.jsonl").read_text().splitlines()) == len(rows)
 
@@ -93,12 +94,10 @@ def test_the_commands_with_a_store_work(tiny_bundle, tmp_path):
     for name in ("parsed.jsonl", "dev.jsonl"):
         write_records(bucket / name, rows)
     first, second = (line.replace("s3://bucket", f"file://{bucket}") for line in STORE_COMMANDS)
-    environment = ENVIRONMENT | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    cache = str(tmp_path / "cache")
     for line in (first, second):
         words = at_toy_size(line.partition("  #")[0], tmp_path, str(tiny_bundle / "text"))
-        done = subprocess.run(
-            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        done = run(words, tmp_path, XDG_CACHE_HOME=cache)
         assert done.returncode == 0, f"{line}: {done.stderr}"
         if line == first:
             (tmp_path / "model").rename(tmp_path / "first")  # to another machine

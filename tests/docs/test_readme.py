@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from ramctl.cli import COMMANDS
 from ramctl.errors import REJECT_CODES
 from tests.conftest import REPOSITORY
+from tests.forked import program_for_shells
 
 FOLDERS = [REPOSITORY / name for name in ("ramctl", "scripts", "tests")]
 PATHS = [*REPOSITORY.glob("*.md"), *(path for folder in FOLDERS for path in folder.rglob("*.md"))]
@@ -72,14 +74,13 @@ def test_there_are_examples_to_run():
 
 
 @pytest.fixture
-def workplace(tmp_path) -> Path:
+def workplace(tmp_path) -> Iterator[Path]:
     """A folder with the small photos and captions, in which a document's examples run."""
     shutil.copytree(REPOSITORY / "tests" / "data", tmp_path, dirs_exist_ok=True)
     tools = tmp_path / "bin"
     tools.mkdir()
-    (tools / "ramctl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ramctl "$@"\n')
-    (tools / "ramctl").chmod(0o755)
-    return tmp_path
+    with program_for_shells(tools / "ramctl"):
+        yield tmp_path
 
 
 @pytest.mark.slow

@@ -4,14 +4,10 @@ import csv
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from tests.conftest import REPOSITORY
 
 TRUTH = [
     {"image": "p/1.jpg", "tags": ["cat"]},
@@ -349,33 +345,25 @@ def test_a_file_that_is_not_there_or_not_a_map_is_named(ramctl, truth, tmp_path)
     assert "map.tsv:2: expected class<TAB>tag|tag" in message
 
 
-def test_a_reader_who_left_is_no_error_message(truth, tmp_path):
+def test_a_reader_who_left_is_no_error_message(truth, ramctl, tmp_path):
     (tmp_path / "p.jsonl").write_text(lines(dense_rows()))
     read_end, write_end = os.pipe()
     os.close(read_end)
-    done = run_module("p.jsonl", "--truth", truth, "-q", stdout=write_end, cwd=tmp_path)
+    run = ramctl.start("eval", "p.jsonl", "--truth", truth, "-q", stdout=write_end)
     os.close(write_end)
-    assert (done.returncode, done.stderr) == (141, b"")
+    _, err = run.communicate()
+    assert (run.returncode, err) == (141, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_one_line(truth, tmp_path):
+def test_a_full_disk_is_one_line(truth, ramctl, tmp_path):
     (tmp_path / "p.jsonl").write_text(lines(dense_rows()))
     with Path("/dev/full").open("wb") as full:
-        done = run_module("p.jsonl", "--truth", truth, "-q", stdout=full, cwd=tmp_path)
-    assert done.returncode == 1
-    assert b"No space left" in done.stderr
-    assert done.stderr.count(b"\n") == 1
-
-
-def run_module(*arguments: object, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "ramctl", "eval", *map(str, arguments)],
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        check=False,
-        **options,
-    )
+        run = ramctl.start("eval", "p.jsonl", "--truth", truth, "-q", stdout=full)
+    _, err = run.communicate()
+    assert run.returncode == 1
+    assert b"No space left" in err
+    assert err.count(b"\n") == 1
 
 
 def test_evaluation_loads_no_model_library(ramctl, truth, monkeypatch):

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -77,15 +76,6 @@ def test_an_output_that_another_run_writes_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["out.part.lock"]
 
 
-def start(*words: object, cwd: Path, **options) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "ramctl", *map(str, words)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        cwd=cwd, env=environment, **options,
-    )  # fmt: skip
-
-
 def wait_for(condition) -> None:
     deadline = time.monotonic() + 60
     while not condition():
@@ -94,10 +84,10 @@ def wait_for(condition) -> None:
 
 
 @pytest.fixture
-def first(tmp_path, request):
+def first(tmp_path, request, ramctl):
     """A run of `parse -o c.out` that has written a record and waits for the next."""
     jobs = getattr(request, "param", "-j1")
-    run = start("parse", "-", "-o", "c.out", "-b1", jobs, cwd=tmp_path)
+    run = ramctl.start("parse", "-", "-o", "c.out", "-b1", jobs)
     run.stdin.write(b'{"captions":["a horse"]}\n' * 40)
     run.stdin.flush()
     state = tmp_path / "c.out.state.jsonl"
@@ -107,11 +97,10 @@ def first(tmp_path, request):
     run.communicate()
 
 
-def test_two_runs_at_once_write_one_output_once(first, tmp_path):
-    second = start("parse", CAPTIONS, "-o", "c.out", cwd=tmp_path)
-    _, err = second.communicate()
+def test_two_runs_at_once_write_one_output_once(first, tmp_path, ramctl):
+    second = ramctl("parse", CAPTIONS, "-o", "c.out")
     assert second.returncode == 1
-    assert err.decode() == (
+    assert second.stderr.decode() == (
         f"ramctl parse: c.out: locked by process {first.pid}; another run is in progress\n"
     )
     first.communicate(b'{"captions":["a boat"]}\n')
@@ -121,7 +110,7 @@ def test_two_runs_at_once_write_one_output_once(first, tmp_path):
 
 
 @pytest.mark.parametrize("first", ["-j2"], indirect=True)
-def test_a_killed_run_leaves_no_lock_though_its_workers_may_live_on(first, tmp_path):
+def test_a_killed_run_leaves_no_lock_though_its_workers_may_live_on(first, tmp_path, ramctl):
     workers = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(first.pid)]).split()
     assert len(workers) >= 2
     for worker in workers:  # they would end when the parent does
@@ -129,12 +118,11 @@ def test_a_killed_run_leaves_no_lock_though_its_workers_may_live_on(first, tmp_p
     first.kill()
     first.wait()
     assert (tmp_path / "c.out.part.lock").exists()
-    second = start("parse", CAPTIONS, "-o", "c.out", cwd=tmp_path)
-    _, err = second.communicate()
+    second = ramctl("parse", CAPTIONS, "-o", "c.out")
     for worker in workers:
         with suppress(ProcessLookupError):  # it stopped after its parent was gone, and ended
             os.kill(int(worker), signal.SIGKILL)
-    assert second.returncode == 0, err
+    assert second.returncode == 0, second.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.out", "c.out.state.jsonl"]
 
 
@@ -157,12 +145,10 @@ def test_the_same_thread_may_lock_again(tmp_path):
     assert not lock_path(tmp_path / "out").exists()
 
 
-def test_a_named_lock_is_waited_for(tmp_path):
+def test_a_named_lock_is_waited_for(tmp_path, ramctl):
     order = []
     with locked(tmp_path / "lock"):
-        run = start(
-            "tag", "--lock", "lock", "-f", "text", DATA / "photos" / "steps.jpg", cwd=tmp_path
-        )
+        run = ramctl.start("tag", "--lock", "lock", "-f", "text", DATA / "photos" / "steps.jpg")
         said = run.stderr.readline().decode()
         assert said == (
             f"ramctl tag: lock: locked by process {os.getpid()}; waiting for that run to end\n"
@@ -174,13 +160,9 @@ def test_a_named_lock_is_waited_for(tmp_path):
     assert (tmp_path / "lock").exists()
 
 
-def test_a_wait_for_a_lock_can_be_interrupted(tmp_path):
+def test_a_wait_for_a_lock_can_be_interrupted(tmp_path, ramctl):
     with locked(tmp_path / "lock"):
-        run = start(
-            "tag", "--lock", "lock", DATA / "photos" / "steps.jpg", cwd=tmp_path,
-            # Whoever runs the tests in the background may have it ignored, and so would a child.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
+        run = ramctl.start("tag", "--lock", "lock", DATA / "photos" / "steps.jpg")
         run.stderr.readline()
         run.send_signal(signal.SIGINT)
         run.communicate(timeout=60)

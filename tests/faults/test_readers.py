@@ -11,13 +11,12 @@ from threading import Thread
 import pytest
 
 from tests.faults.test_crashes import DATA
-from tests.faults.test_locks import start
 
 TRUTH = DATA / "truth.jsonl"
 
 
-def test_a_reader_that_leaves_after_a_line_ends_a_run_over_an_endless_input(tmp_path):
-    run = start("tag", "--from-tags", "-", "-f", "text", "-b", "1", cwd=tmp_path)
+def test_a_reader_that_leaves_after_a_line_ends_a_run_over_an_endless_input(ramctl):
+    run = ramctl.start("tag", "--from-tags", "-", "-f", "text", "-b", "1")
     lines = b'{"image":"a.jpg","tags":["sky"]}\n' * 1000
 
     def feed() -> None:
@@ -41,17 +40,14 @@ def test_a_reader_that_leaves_after_a_line_ends_a_run_over_an_endless_input(tmp_
     [["eval", TRUTH, "--truth", TRUTH, "-q"], ["tag", "--help"], ["--version"]],
     ids=lambda words: str(words[0]),
 )
-def test_a_reader_that_is_not_there(words, tmp_path):
+def test_a_reader_that_is_not_there(words, ramctl):
     read_end, write_end = os.pipe()
     os.close(read_end)
-    done = subprocess.run(
-        [sys.executable, "-m", "ramctl", *map(str, words)],
-        stdout=write_end, stderr=subprocess.PIPE, cwd=tmp_path, check=False,
-        env={**os.environ, "PYTHONPATH": str(DATA.parent.parent), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    run = ramctl.start(*words, stdout=write_end)
     os.close(write_end)
-    assert b"Traceback" not in done.stderr and b"Broken" not in done.stderr
-    assert done.returncode in (0, 141)
+    _, err = run.communicate()
+    assert b"Traceback" not in err and b"Broken" not in err
+    assert run.returncode in (0, 141)
 
 
 def redirected(redirection: str, *words: object) -> subprocess.CompletedProcess:

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -192,14 +190,10 @@ def test_a_full_disk_is_named_with_the_bundle(tmp_path):
         raise FileNotFoundError(errno.ENOENT, "No such file", "elsewhere")
 
 
-def test_the_workers_of_a_killed_run_end_without_a_word(tmp_path):
+def test_the_workers_of_a_killed_run_end_without_a_word(tmp_path, ramctl):
     lines = json.dumps({"captions": ["a horse in a field near a house by the river"] * 50}) + "\n"
     (tmp_path / "in.jsonl").write_text(lines * 400)
-    run = subprocess.Popen(
-        [sys.executable, "-m", "ramctl", "parse", "in.jsonl", "-o", "out", "-j2", "-b2"],
-        cwd=tmp_path, stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    run = ramctl.start("parse", "in.jsonl", "-o", "out", "-j2", "-b2")
     state = tmp_path / "out.state.jsonl"
     while not (state.exists() and state.stat().st_size > 300):
         time.sleep(0.05)

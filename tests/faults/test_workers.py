@@ -7,12 +7,12 @@ import subprocess
 import pytest
 
 from ramctl.cli import main
-from tests.faults.test_locks import start, wait_for
+from tests.faults.test_locks import wait_for
 
 LINE = b'{"captions":["a horse in a field near a house by the river"]}\n'
 
 
-def workers_of(process: subprocess.Popen) -> list[int]:
+def workers_of(process) -> list[int]:
     """The processes that a run has started, newest last."""
     listed = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(process.pid)], stdout=subprocess.PIPE, check=False
@@ -20,10 +20,10 @@ def workers_of(process: subprocess.Popen) -> list[int]:
     return [int(number) for number in listed.stdout.split()]
 
 
-def test_killed_workers_of_parse_end_the_run_in_one_line(tmp_path):
+def test_killed_workers_of_parse_end_the_run_in_one_line(tmp_path, ramctl):
     """It waited for the answer of the dead ones, for ever."""
     words = ["parse", "-", "-o", "out", "-j2", "-b2"]
-    run = start(*words, cwd=tmp_path)
+    run = ramctl.start(*words)
     run.stdin.write(LINE * 20)
     run.stdin.flush()
     state = tmp_path / "out.state.jsonl"
@@ -34,9 +34,8 @@ def test_killed_workers_of_parse_end_the_run_in_one_line(tmp_path):
     assert (run.returncode, err) == (
         1, b"ramctl parse: a worker process was killed; is memory short? (fewer: -j)\n",
     )  # fmt: skip
-    again = start(*words, "--resume", cwd=tmp_path)
-    _, err = again.communicate(LINE * 40)
-    assert again.returncode == 0 and b" done before" in err
+    again = ramctl(*words, "--resume", stdin=LINE * 40)
+    assert again.returncode == 0 and b" done before" in again.stderr
     lines = (tmp_path / "out").read_bytes().splitlines()
     assert len(lines) == 40 and len(set(lines)) == 1
 

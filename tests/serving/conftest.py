@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from PIL import Image
 
-from tests.conftest import REPOSITORY
+from tests.forked import Forked, Ramctl
 from tests.tagging.conftest import colours
 
 __all__ = ["colours"]
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 class Server(NamedTuple):
     """A process that serves, and its port."""
 
-    process: subprocess.Popen
+    process: Forked | subprocess.Popen
     port: int
 
     @property
@@ -65,14 +65,11 @@ def served(*words: object, folder: Path, first: Path | str = ""):
     """`ramctl serve` with these options, at a free port, and with the modules in `first`."""
     for name in ("starlette", "uvicorn"):
         pytest.importorskip(name, reason="needs the extra [serve]")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ramctl", "serve", "--port", "0", *map(str, words)],
-        stderr=subprocess.PIPE, text=True, cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(first), str(REPOSITORY), *sys.path])},
-    )  # fmt: skip
+    path = {"PYTHONPATH": os.pathsep.join([str(first), *sys.path])} if first else {}
+    process = Ramctl(folder).start("serve", "--port", "0", *words, **path)
     try:
         line = process.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/ tags photos", line)
+        found = re.search(rb"http://127\.0\.0\.1:(\d+)/ tags photos", line)
         assert found, line + process.stderr.read()
         yield Server(process, int(found[1]))
     finally:

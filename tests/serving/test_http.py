@@ -2,12 +2,9 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +15,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import REPOSITORY
 from tests.photos.test_memory import needs_linux, png, webp
 from tests.serving.conftest import MOST_BYTES, MOST_SECONDS, Server, photo, served
 
@@ -258,31 +254,22 @@ def test_a_signal_ends_it(colours, tmp_path, signum):
     with served("--model", colours, folder=tmp_path) as running:
         running.process.send_signal(signum)
         assert running.process.wait(30) == -signum
-        said = "ramctl serve: interrupted\n" if signum == signal.SIGINT else ""
+        said = b"ramctl serve: interrupted\n" if signum == signal.SIGINT else b""
         assert running.process.stderr.read() == said
 
 
-def run(*words, code="from ramctl.cli import main; main(sys.argv[1:])"):
-    return subprocess.run(
-        [sys.executable, "-c", f"import sys; {code}", "serve", *map(str, words)],
-        capture_output=True, text=True, check=False, timeout=120,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
-    )  # fmt: skip
+def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_a_line(server, colours, ramctl):
+    done = ramctl("serve", "--model", colours, "--port", server.port)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert f"127.0.0.1:{server.port}: Address already in use".encode() in done.stderr
+    done = ramctl("serve", "--model", "no-such-model", "--port", 0)
+    assert done.returncode in (1, 2) and b"no-such-model" in done.stderr
 
 
-def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_a_line(server, colours):
-    done = run("--model", colours, "--port", server.port)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert f"127.0.0.1:{server.port}: Address already in use" in done.stderr
-    done = run("--model", "no-such-model", "--port", 0)
-    assert done.returncode in (1, 2) and "no-such-model" in done.stderr
-
-
-def test_without_its_extra_it_names_it():
-    missing = "sys.modules['uvicorn'] = None; from ramctl.cli import main; main(sys.argv[1:])"
-    done = run(code=missing)
+def test_without_its_extra_it_names_it(ramctl):
+    done = ramctl("serve", before="import sys; sys.modules['uvicorn'] = None")
     assert (done.returncode, done.stderr) == (
-        1, "ramctl serve: ramctl serve needs the extra serve: pip install 'ramctl[serve]'\n",
+        1, b"ramctl serve: ramctl serve needs the extra serve: pip install 'ramctl[serve]'\n",
     )  # fmt: skip
 
 

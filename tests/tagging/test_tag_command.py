@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
+from tests.forked import Ramctl
 from tests.support import gallery_photos
 from tests.tagging.conftest import save_photo
 
@@ -470,11 +471,8 @@ def on_a_terminal(*words: object, folder: Path) -> str:
 
     screen, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 100))
-    with subprocess.Popen(
-        [sys.executable, "-m", "ramctl", *map(str, words)],
-        stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    ):  # fmt: skip
+    streams = {"stdin": subprocess.DEVNULL, "stdout": terminal, "stderr": terminal}
+    with Ramctl(folder).start(*words, **streams):
         os.close(terminal)
         shown = b""
         with contextlib.suppress(OSError):  # how Linux says that the other end is closed

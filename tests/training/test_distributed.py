@@ -1,34 +1,42 @@
-"""Two processes that torchrun starts against one process with the doubled batch."""
+"""Two processes against one process with the doubled batch."""
 
 import json
-import os
-import subprocess
-import sys
+import socket
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle
-from tests.conftest import REPOSITORY
+from tests.forked import Ramctl
 from tests.training.conftest import write_records
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-TORCHRUN = [
-    *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-    *("--nproc-per-node", "2", "-m", "ramctl", "train"),
-]
+
+class Ended(NamedTuple):
+    """What two processes left behind, the first before the second."""
+
+    returncode: int
+    stderr: str
 
 
-def torchrun(arguments: list[object], folder) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [*TORCHRUN, *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        timeout=300,
-        check=False,
-    )
+def start_two(words: list[object], folder: Path, **environment: str) -> list[Any]:
+    """`ramctl train` in two processes, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        Ramctl(folder).start(*words, RANK=rank, LOCAL_RANK=rank, **world, **environment)
+        for rank in "01"
+    ]
+
+
+def in_two_processes(words: list[object], folder: Path, **environment: str) -> Ended:
+    """A whole run in two processes."""
+    runs = start_two(words, folder, **environment)
+    said = "".join(run.communicate()[1].decode() for run in runs)
+    return Ended(max((run.returncode for run in runs), key=abs), said)
 
 
 @pytest.mark.slow
@@ -45,7 +53,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(
     one = train(*common, "--out", "one", "--events", "one.jsonl", "--set", "training.batch_size=6")
     assert one.returncode == 0, one.stderr
     arguments = [*common, "--out", "two", "--set", "training.batch_size=3"]
-    two = torchrun([*arguments, "--events", "two.jsonl", *tiny_options], tmp_path)
+    two = in_two_processes(["train", *arguments, "--events", "two.jsonl", *tiny_options], tmp_path)
     assert two.returncode == 0, two.stderr
     assert two.stderr.count("wrote two") == 1
     logs = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("one", "two")]
@@ -75,8 +83,10 @@ def test_what_any_process_rejects_or_validates_counts(train, parsed, tiny_option
     one = train(*common, *options, "--set", "training.batch_size=6")
     assert one.returncode == 3, one.stderr
     options = ["--out", "two", "--events", "two.jsonl", "--rejects", "two.rejects"]
-    two = torchrun([*common, *options, "--set", "training.batch_size=3", *tiny_options], tmp_path)
-    assert two.returncode == 0, two.stderr  # torchrun takes 3 for a failure
+    two = in_two_processes(
+        ["train", *common, *options, "--set", "training.batch_size=3", *tiny_options], tmp_path
+    )
+    assert two.returncode == 0, two.stderr  # torchrun would take 3 for a failure
     rejects = [
         {json.loads(line)["record"]["image"] for line in (tmp_path / name).open()}
         for name in ("one.rejects", "two.rejects")
@@ -96,7 +106,7 @@ def test_what_any_process_rejects_or_validates_counts(train, parsed, tiny_option
 
 @pytest.mark.slow
 def test_several_processes_refuse_records_from_a_pipe(tiny_options, tmp_path):
-    done = torchrun(["-", "--out", "x", "--steps", 1, *tiny_options], tmp_path)
+    done = in_two_processes(["train", "-", "--out", "x", "--steps", 1, *tiny_options], tmp_path)
     assert done.returncode != 0
     assert "several processes cannot share stdin" in done.stderr
 
@@ -111,7 +121,9 @@ def test_checkpointing_of_swin_in_two_processes_equals_one_without(
                   "--set", "training.batch_size=6")  # fmt: skip
     assert one.returncode == 0, one.stderr
     changes = ["--set", "training.batch_size=3", "--set", "training.checkpointing=true"]
-    two = torchrun([*common, "--out", "two", "--events", "two.jsonl", *changes], tmp_path)
+    two = in_two_processes(
+        ["train", *common, "--out", "two", "--events", "two.jsonl", *changes], tmp_path
+    )
     assert two.returncode == 0, two.stderr
     logs = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("one", "two")]
     for event, other in zip(*(map(json.loads, lines) for lines in logs), strict=True):

@@ -13,38 +13,60 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.test_workers import workers_of
+from tests.conftest import REPOSITORY
+from tests.forked import Ramctl
 from tests.training.conftest import DATA, training_records, write_records
-from tests.training.test_distributed import ENVIRONMENT, TORCHRUN, torchrun
+from tests.training.test_distributed import Ended, in_two_processes, start_two
 from tests.training.test_train_command import assert_same_weights
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+TORCHRUN = [
+    *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+    *("--nproc-per-node", "2", "-m", "ramctl", "train"),
+]
 
-def start_and_terminate(launcher: list[str], arguments: list[object], folder) -> int:
-    """Start a run in a shell, ask it to end once it has saved, and return what the shell saw."""
-    words = [*launcher, *map(str, arguments)]
+
+def wait_until_saved(run, folder: Path) -> None:
+    while run.poll() is None and not list(folder.glob("*.work/checkpoints/step-*.pt")):
+        time.sleep(0.005)
+
+
+def terminated_by_torchrun(arguments: list[object], folder: Path) -> None:
+    """Start a run by torchrun in a shell, and ask it to end once it has saved."""
+    words = [*TORCHRUN, *map(str, arguments)]
     shell = subprocess.Popen(
         ["/bin/sh", "-c", '"$@" & echo $! >pid; wait $!; echo $? >code', "sh", *words],
         cwd=folder, stderr=subprocess.PIPE, env=ENVIRONMENT,
     )  # fmt: skip
-    while shell.poll() is None and not list(folder.glob("x.work/checkpoints/step-*.pt")):
-        time.sleep(0.005)
-    subprocess.run(["kill", f"-{signal.SIGTERM}", (folder / "pid").read_text().strip()], check=True)
+    wait_until_saved(shell, folder)
+    os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
     _, errors = shell.communicate(timeout=120)
     assert b"continue with --resume" in errors, errors.decode()
-    return int((folder / "code").read_text())
+    assert (folder / "code").read_text() == "1\n"  # how torchrun ends when it is stopped
 
 
-ONE = [sys.executable, "-m", "ramctl", "train"]
+def terminated(arguments: list[object], folder: Path) -> None:
+    """Start a run in one process, and ask it to end once it has saved."""
+    run = Ramctl(folder).start("train", *arguments)
+    wait_until_saved(run, folder)
+    run.terminate()
+    _, errors = run.communicate()
+    assert b"continue with --resume" in errors and run.returncode == -signal.SIGTERM
+
+
+def in_one_process(words: list[object], folder: Path) -> Ended:
+    done = Ramctl(folder)(*words)
+    return Ended(done.returncode, done.stderr.decode())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("before", "after", "code"),
-    [(ONE, TORCHRUN, 143), (TORCHRUN, ONE, 1)],  # torchrun itself ends with 1 when it is stopped
+    ("before", "after"),
+    [(terminated, in_two_processes), (terminated_by_torchrun, in_one_process)],
     ids=["1 to 2 processes", "2 to 1 processes"],
 )
 def test_a_terminated_run_goes_on_at_another_number_of_processes(
-    parsed, tiny_options, tmp_path, before, after, code
+    parsed, tiny_options, tmp_path, before, after
 ):
     epochs = 120
     common = ["--device", "cpu", "--events", "e.jsonl", *tiny_options[-2:]]
@@ -52,12 +74,9 @@ def test_a_terminated_run_goes_on_at_another_number_of_processes(
         parsed, "--out", "x", "--epochs", epochs, "--save-every", 5, *tiny_options[:-2], *common,
         "--set", "training.batch_size=3", "--set", "training.backbone_lr_factor=0",
     ]  # fmt: skip
-    assert start_and_terminate(before, arguments, tmp_path) == code
+    before(arguments, tmp_path)
     stopped = len((tmp_path / "e.jsonl").read_text().splitlines())
-    done = subprocess.run(
-        [*after, *map(str, ["--out", "x", "--resume", *common])],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    done = after(["train", "--out", "x", "--resume", *common], tmp_path)
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
     assert len(events) > stopped
@@ -96,21 +115,20 @@ def test_two_killed_processes_resume_to_the_same_weights_bit_for_bit(tiny_option
         "--set", "training.ema=0.9", "-j", 1,
         "--set", "model.tag_decoder.dropout=0.1", "--set", "training.shuffled_shards=2",
     ]  # fmt: skip
-    whole = torchrun([*arguments, "--out", "whole"], tmp_path)
+    whole = in_two_processes(["train", *arguments, "--out", "whole"], tmp_path)
     assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(
-        [*TORCHRUN, *map(str, arguments), "--out", "killed"],
-        cwd=tmp_path, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
-    )  # fmt: skip
-    while process.poll() is None and not list(tmp_path.glob("killed.work/checkpoints/*.pt")):
-        time.sleep(0.005)
-    for pid in (process.pid, *workers_of(process)):
-        os.kill(pid, signal.SIGKILL)
-    process.wait()
-    resumed = torchrun(["--out", "killed", "--resume", "--device", "cpu", "-j", 0], tmp_path)
+    (tmp_path / "two").mkdir()
+    runs = start_two(["train", *arguments, "--out", tmp_path / "two" / "killed"], tmp_path)
+    wait_until_saved(runs[0], tmp_path / "two")
+    for run in runs:
+        run.kill()
+        run.communicate()
+    resumed = in_two_processes(
+        ["train", "--out", "two/killed", "--resume", "--device", "cpu", "-j", 0], tmp_path
+    )
     assert resumed.returncode == 0, resumed.stderr
     assert "continuing after step" in resumed.stderr
-    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+    assert_same_weights(tmp_path / "whole", tmp_path / "two" / "killed")
 
 
 def test_photos_in_shards_and_in_files_train_alike(train, tmp_path):

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -298,17 +297,14 @@ def test_failed_copies_are_told_and_do_not_stop_training(command, store, far, tm
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_while_it_copies_leaves_nothing_that_is_taken_for_whole(
-    command, store, far, tmp_path
+    command, store, far, tmp_path, ramctl
 ):
     url, folder = PLACES[0], store.folder / "runs" / "one"
     arguments = [*far, *STEP, "--steps", 30, "--set", "model.tag_decoder.dropout=0.1"]
     assert command("train", *arguments, "--out", "whole").returncode == 0
     arguments += ["--checkpoints", url]
     (store.folder / "slow").touch()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ramctl", "train", *map(str, arguments), "--out", "x"],
-        cwd=tmp_path, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = ramctl.start("train", *arguments, "--out", "x", stderr=subprocess.DEVNULL)
     while process.poll() is None and not (
         stored(folder, "step-*.pt") and stored(folder, "step-*.part")
     ):

@@ -2,10 +2,7 @@
 
 import gzip
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +14,7 @@ import torch
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.records.signals import StopRequest
 from ramctl.training import initial
-from tests.conftest import REPOSITORY
+from tests.forked import Ramctl
 from tests.training.conftest import DATA, training_records, write_records
 
 
@@ -102,14 +99,9 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
 
 
-def start(arguments: list[object], work: Path) -> subprocess.Popen:
+def start(arguments: list[object], work: Path):
     """Start the real command and wait until it has saved its state."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ramctl", "train", *map(str, arguments)],
-        cwd=work.parent,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(REPOSITORY))},
-    )
+    process = Ramctl(work.parent).start("train", *arguments)
     while process.poll() is None and not list(work.glob("checkpoints/step-*.pt")):
         time.sleep(0.005)
     return process
