@@ -54,6 +54,10 @@ def test_encoder_and_tag_decoder_are_rounded_and_the_rest_is_stored_once(int8_bu
     assert all("encoder" in name or "tag_decoder" in name or name == INPUT for name in quantised)
     assert any("tag_decoder" in name for name in quantised)
     rounded = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    sizes = {i.name: i.dims for i in graph.initializer}
+    weights = [n.input for n in graph.node if n.op_type == "DequantizeLinear"]
+    scales = [sizes[scale] for weight, scale, _ in weights if weight in sizes]
+    assert scales and all(scales)  # one for each channel of a weight
     convolutions = [n for n in graph.node if n.op_type == "Conv"]
     assert convolutions
     assert all(rounded.issuperset(n.input) for n in convolutions)

@@ -1,5 +1,6 @@
-"""Heat maps to boxes, boxes to tokens, and the baseline's view of a region."""
+"""Tags to regions: heat maps, boxes, tokens, and the baseline's view of a region."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +9,14 @@ import torch
 from PIL import Image
 
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoBatch
+from ramctl.data_engine.detect import Scope
 from ramctl.data_engine.detectors import (
     AttentionDetector,
     CropEmbedder,
     PoolEmbedder,
     Region,
 )
+from ramctl.data_engine.region_store import TWICE, source_bits
 from ramctl.inference.captions import CaptionWriter
 from ramctl.inference.regions import (
     CELL_PEAK_SHARE,
@@ -25,7 +28,10 @@ from ramctl.inference.regions import (
     looking,
     tokens_under,
 )
+from ramctl.labels import LabelSystem
 from ramctl.model.config import load_preset
+from ramctl.records.record import Record
+from tests.data_engine.conftest import LABELS
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
 
@@ -177,6 +183,13 @@ def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(batch):
     side = heat.shape[-1]
     np.testing.assert_allclose(heat, mean[..., : side * side].reshape(heat.shape), atol=1e-6)
     assert share == PEAK_SHARE
+
+
+def test_a_tag_counts_as_named_twice_where_two_captions_name_it():
+    scope = Scope(LabelSystem(LABELS), frozenset({"object"}))
+    tags = {"tags": ["horse", "sky", "man"], "caption_tags": [["horse", "sky", "sky"], ["horse"]]}
+    wanted = scope.wanted(Record(tags), Counter())
+    assert [tag.sources for tag in wanted] == [source_bits([TWICE]), 0, 0]
 
 
 def test_a_short_batch_gives_the_features_of_a_full_one(engine_bundle):

@@ -20,6 +20,7 @@ from ramctl.evaluation.figures import Figures, nested, top_decisions, unpacked
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.metrics import resamples
 from ramctl.evaluation.operating_point import Goal
+from ramctl.evaluation.report import _worst
 from ramctl.labels import LabelSystem
 
 CASES = int(os.environ.get("RAMCTL_CASES", "2000"))  # RAMCTL_CASES=200000 is the long form
@@ -237,6 +238,22 @@ def test_among_many_scores_the_threshold_is_as_good(monkeypatch):
     best_of_few, matched = (Figures(goal.decide(ours)).plain() for goal in (Goal(), Goal(0.7)))
     assert best_of_few["OF1"] == pytest.approx(best["OF1"], abs=0.0002)
     assert matched["CP"] == pytest.approx(0.7, abs=0.002)
+
+
+@pytest.mark.parametrize("n_true", [1, 700, 2000, 2040, 19_990])
+def test_where_true_scores_are_the_highest_the_very_best_threshold_is_found(n_true, monkeypatch):
+    monkeypatch.setattr("ramctl.evaluation.operating_point._CANDIDATES", 500)  # of 20,000 scores
+    falling = np.arange(20_000)[:, None]
+    ours = comparison((1 - falling / 20_001).astype(np.float32), falling < n_true, falling < 0)
+    for goal, n_given in ((Goal(), n_true), (Goal(0.6), min(int(n_true / 0.6), 20_000))):
+        assert unpacked(goal.decide(ours).packed, 1).sum() == n_given
+
+
+def test_the_worst_mistakes_come_first_two_of_one_class_at_most():
+    scores = np.array([[0.625, 0.125], [0.875, 0.125], [0.75, 0.8125]], np.float32)
+    ours = comparison(scores, scores < 0, scores > 0.5)
+    for sign, worst in ((-1, [0.875, 0.8125, 0.75]), (1, [0.625, 0.75, 0.8125])):
+        assert [mistake.score for mistake in _worst(ours, scores > 0.5, sign, None)] == worst
 
 
 def test_the_goals_of_the_option():

@@ -124,7 +124,7 @@ def _be(
     sync = os.fsync
 
     def fsync(descriptor: int) -> None:
-        steps.take("fsync", ".")
+        steps.take("fsync", Path(f"/dev/fd/{descriptor}").readlink())
         sync(descriptor)
 
     os.fsync = fsync

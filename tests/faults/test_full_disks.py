@@ -55,6 +55,8 @@ def test_output_rejects_and_state(lines, most_bytes, named, tmp_path):
     with_lines(*lines * 3)(folder)
     status, _, err = run(folder, stream(), most_bytes=most_bytes)
     assert (status, err) == (1, f"ramctl test: {named}: {FULL}\n")
+    if (state := folder / "out.state.jsonl").exists():
+        assert state.read_bytes().endswith(b"\n")  # no half line, to which another is appended
     assert run(folder, stream(resume=True))[0] == 3
     resumed = contents(folder)
     assert run(folder, stream())[0] == 3

@@ -14,7 +14,7 @@ import pytest
 from ramctl.cli import main
 from ramctl.errors import RunProblem
 from ramctl.records.files import is_device, lock_path, output_lock, write_atomic
-from ramctl.records.locks import locked
+from ramctl.records.locks import is_open_alone, locked
 from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "data"
@@ -140,8 +140,10 @@ def test_a_lock_that_was_given_back_while_it_was_waited_for_is_not_taken_for_the
 
 
 def test_the_same_thread_may_lock_again(tmp_path):
-    with output_lock(tmp_path / "out"), output_lock(tmp_path / "out", None):
-        pass
+    with output_lock(tmp_path / "out"):
+        with output_lock(tmp_path / "out", None):
+            pass
+        assert is_open_alone(lock_path(tmp_path / "out"))
     assert not lock_path(tmp_path / "out").exists()
 
 

@@ -28,7 +28,8 @@ def images(*names, stdin=b"", monkeypatch=None, **options) -> list:
     return [item.fields["image"] for item in read_photo_inputs(PhotoInputs(names, **options))]
 
 
-def test_a_folder_s_photos_come_by_name_without_hidden_and_other_files(folder):
+def test_a_folder_s_photos_come_by_name_without_hidden_and_other_files_and_linked_folders(folder):
+    (folder / "in/link").symlink_to(folder / "in/sub")
     assert images("in", recursive=True) == ["in/a.PNG", "in/b.jpg", "in/sub/c.webp"]
     with pytest.raises(UsageProblem, match="-R"):
         images("in")

@@ -238,12 +238,16 @@ def caused(by: Exception) -> Exception:
     ],
 )
 def test_only_a_store_s_own_word_is_that_nothing_is_there(error, is_missing):
+    asked = []
+
     def ask() -> None:
+        asked.append(error)
         raise error
 
     with pytest.raises(FileNotFoundError if is_missing else RunProblem) as caught:
         attempted("gs://bucket/x", ask)
     assert is_missing or caught.value.message.startswith("gs://bucket/x: ")
+    assert len(asked) == (1 if is_missing or isinstance(error, PermissionError) else 4)
 
 
 def read_anew(url: str) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.errors import RecordProblem
-from ramctl.photos import archives
+from ramctl.photos import archives, tar_index
 from ramctl.photos.archives import open_archive
 
 LIMIT = 1000
@@ -65,6 +65,14 @@ def test_an_archive_that_is_opened_again_is_not_scanned_again(archive, monkeypat
     with pytest.raises(RecordProblem, match="no such member") as caught:
         again.read("none.jpg", LIMIT)
     assert caught.value.code == "missing_image"
+
+
+def test_members_of_which_half_the_hash_is_the_same_are_told_apart(archive, monkeypatch):
+    hashes = tar_index._hashes_of
+    monkeypatch.setattr(tar_index, "_hashes_of", lambda member: (7, hashes(member)[1]))
+    expected = facts(opened(archive, 2))
+    monkeypatch.setattr(tarfile, "open", never)
+    assert facts(opened(archive)) == expected
 
 
 def test_the_names_are_those_of_the_archive(archive):

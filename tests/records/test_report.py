@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ramctl.records.record import Record, Reject
 from ramctl.records.report import Rejects, Report
 from ramctl.records.shards import ALL, Shard, countable
 from ramctl.records.signals import StopRequest, TimeIsUp, deadline
+from tests.faults.crashes import run
 
 
 @pytest.fixture
@@ -76,6 +78,12 @@ def test_standard_output_is_written_to_where_it_is_a_file(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
+@pytest.mark.parametrize(("n_out", "rate"), [(0, "0.0"), (30_000, "3.0"), (300_000, "30")])
+def test_the_summary_tells_a_low_rate_with_a_decimal(n_out, rate):
+    report = Report("test", n_out=n_out, started=time.monotonic() - 10_000)
+    assert report.summary().endswith(f" s, {rate} records/s (cpu)")
+
+
 def test_a_run_has_to_stop_when_its_time_is_up():
     with StopRequest(deadline(1000)) as stop:
         assert not stop.is_due
@@ -93,6 +101,21 @@ def test_a_signal_counts_before_the_time():
         with pytest.raises(Interrupted) as ended:
             stop.raise_if_due()
     assert ended.value.exit_code == 143
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("second", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
+def test_a_second_signal_acts_at_once(first, second, status, tmp_path):
+    def work() -> int:
+        with StopRequest():
+            signal.raise_signal(first)
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(second)
+                return 0
+        return 130
+
+    (tmp_path / "run").mkdir()
+    assert run(tmp_path / "run", work)[0] == status
 
 
 def test_a_hundred_missing_photos_end_the_run_unless_one_was_found():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ramctl.records.files import kept_path, part_path
+from ramctl.records.outputs import PartFile
 from ramctl.records.stream import StreamOptions, each, run_stream
 from tests.records.test_stream import Report, mark, rows, source_of
 
@@ -195,3 +196,12 @@ def test_what_an_earlier_run_left_over_is_no_part_of_a_new_one(tmp_path):
         kept_path(path).write_bytes(b'{"format":1}\n')
     run(tmp_path, LINES[:1])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.state.jsonl"]
+
+
+def test_a_line_is_read_backwards_however_long_it_is(tmp_path):
+    sink = PartFile(tmp_path / "out")
+    lines = [b"x" * size + b"\n" for size in (5, 1 << 16, 0, 200_000, (1 << 16) - 1, 7)]
+    ends = [sink.write(line) for line in lines]
+    sink.flush()
+    assert [sink.line_before(end) for end in ends] == lines
+    sink.close()

@@ -58,6 +58,28 @@ def test_photos_that_come_while_others_are_tagged_share_a_turn():
     assert max(tagger.turns) == tagger.batch and len(tagger.turns) < len(photos) / 2
 
 
+def test_a_photo_that_nobody_waits_for_any_more_is_not_tagged():
+    async def ask():
+        tagger = Tagger()
+        with ThreadPoolExecutor(1) as decoders:
+            batcher = Batcher(tagger, decoders)
+
+            async def waiting(photo, number):
+                task = asyncio.create_task(batcher.tag(photo))
+                while batcher._turns is None or len(batcher._waiting) != number:
+                    await asyncio.sleep(0)
+                return task
+
+            first = await waiting(b"first", 0)  # its turn has begun
+            left, last = await waiting(b"left", 1), await waiting(b"last", 2)
+            left.cancel()
+            tagger.all_have_asked.set()
+            assert [(await one).tags for one in (first, last)] == [[b"first"], [b"last"]]
+            assert tagger.turns == [1, 1]
+
+    asyncio.run(ask())
+
+
 def test_a_bad_photo_is_nobody_elses_problem():
     good, bad, other = asked(Tagger(), [b"good", b"bad", b"other"])
     assert (good, other) == (b"good", b"other")

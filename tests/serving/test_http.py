@@ -41,6 +41,13 @@ def test_a_request_chooses_threshold_number_and_words(server):
     assert one == ["red"]
 
 
+def test_tags_are_above_the_threshold_and_a_doubled_one_has_its_highest_score():
+    pytest.importorskip("starlette", reason="needs the extra [serve]")
+    from ramctl.serving.app import _above
+
+    assert _above(0.5, ["a", "b", "a", "c"], [0.6, 0.7, 0.8, 0.5]) == {"a": 0.8, "b": 0.7}
+
+
 @pytest.mark.parametrize(
     ("query", "named"),
     [

@@ -146,6 +146,13 @@ def test_a_new_field_first_holds_what_the_others_hold():
     content = merge_tags(sidecar(lr_hierarchicalSubject=["people|Anna", "a/b|c"]), ["dirt"], "auto")
     assert tags_of(content)["dc:subject"] == ["Anna", "c", "dirt"]
     assert tags_of(content)["digiKam:TagsList"] == ["people/Anna", "a|b/c", "auto/dirt"]
+    # What repeats a path, in whole or in part, is no keyword of its own.
+    words = ["people|Anna", "people/Bob", "people", "Carla"]
+    paths, items = ["people|Anna", "people|Bob"], ["people/Anna", "people/Bob"]
+    content = merge_tags(sidecar(lr_hierarchicalSubject=paths, dc_subject=words), ["x"], "auto")
+    assert tags_of(content)["digiKam:TagsList"] == [*items, "Carla", "auto/x"]
+    content = merge_tags(sidecar(digiKam_TagsList=items, dc_subject=words), ["x"], "auto")
+    assert tags_of(content)["lr:hierarchicalSubject"] == [*paths, "Carla", "auto|x"]
     content = merge_tags(sidecar(MicrosoftPhoto_LastKeywordXMP=["people/Anna"]), ["x"], "auto")
     assert tags_of(content)["digiKam:TagsList"] == ["people/Anna", "auto/x"]
 
@@ -160,6 +167,10 @@ def test_a_tag_of_the_owner_under_the_same_prefix_stays():
     assert remove_tags(again) == remove_tags(content)
     assert tags_of(remove_tags(again)) == tags_of(mine)
     assert remove_tags(mine) is None
+    content, embedded = None, {SUBJECT: ["auto", "BMW"]}
+    for tag in ("street", "road"):
+        content = merge_tags(content, [tag], "auto", embedded=lambda: embedded)
+        assert tags_of(content)["digiKam:TagsList"] == ["auto", "BMW", f"auto/{tag}"]
 
 
 def rewritten(content: bytes, **changes) -> bytes:

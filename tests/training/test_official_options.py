@@ -18,6 +18,7 @@ from ramctl.training.data.augmentation import (
     OPERATIONS,
     STYLES,
     TrainingPhoto,
+    random_crop,
     random_operations,
     training_preprocess,
 )
@@ -77,6 +78,19 @@ def test_the_official_style_draws_from_ten_operations_of_which_three_do_nothing(
 
     assert share_unchanged("plain") == pytest.approx(0.5 + 0.5 / 8, abs=0.04)
     assert share_unchanged("ram-official") == pytest.approx(0.5 + 0.5 * 3 / 10, abs=0.04)
+
+
+def test_a_random_crop_has_the_area_that_is_asked_for_and_any_shape_from_3_4_to_4_3():
+    x, y = np.meshgrid(*[np.arange(256, dtype=np.uint8)] * 2)  # each pixel says where it was
+    photo, random = Image.fromarray(np.stack([x, y, y], -1)), np.random.default_rng(0)
+    crops = np.array([random_crop(photo, (0.25, 0.25), 32, random) for _ in range(500)], int)
+    first, last = crops[:, 4, 4, :2].T, crops[:, 28, 28, :2].T
+    width, height = (last - first) * 32 / 24
+    assert width * height == pytest.approx(128**2, rel=0.04)
+    widest, aspects = np.log(4 / 3), np.log(width / height)
+    assert (aspects.min(), aspects.max()) == pytest.approx((-widest, widest), abs=0.03)
+    assert (aspects.mean(), aspects.std()) == pytest.approx((0, widest / 3**0.5), abs=0.03)
+    assert (first.min(1) < 20).all() and (last.max(1) > 238).all()  # it may be anywhere
 
 
 def test_photos_are_trained_on_as_they_are_tagged_unless_the_authors_numbers_are_asked_for():

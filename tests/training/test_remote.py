@@ -271,13 +271,14 @@ def test_changed_records_and_another_run_are_refused(command, store, far, tmp_pa
 
 def test_failed_copies_are_told_and_do_not_stop_training(command, store, far, tmp_path):
     url, folder = PLACES[0], store.folder / "runs" / "one"
-    arguments = [*far, *STEP, "--steps", 4, "-q"]
+    arguments = [*far, *STEP, "--steps", 4, "-q", "--val", far[0], "--val-every", 3]
+    arguments += ["--keep", "best"]
     whole = command("train", *arguments, "--out", "whole")
     assert (whole.returncode, whole.stderr) == (0, "")
     put, failures = CountedFileSystem.put_file, []
 
     def failing(self, source, target, **options):
-        if target.endswith(".pt.part") and not failures.append(target) and len(failures) != 3:
+        if target.endswith(".pt.part") and not failures.append(target) and len(failures) != 2:
             raise ConnectionResetError("connection reset")
         return put(self, source, target, **options)
 
@@ -288,10 +289,12 @@ def test_failed_copies_are_told_and_do_not_stop_training(command, store, far, tm
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert [line.partition(" is not")[0].split("-")[1] for line in lines] == [
-        "00000001", "00000002", "00000004"
+        "00000001", "00000003", "00000004"
     ]  # fmt: skip
     assert all("training goes on" in line and "connection reset" in line for line in lines)
-    assert [name[:13] for name in stored(folder)] == ["step-00000003"]
+    assert [name[:13] for name in stored(folder)] == ["step-00000002"]
+    # Stored first, as no checkpoint may be newer than the best model.
+    assert [name[:13] for name in stored(folder, "best-*")] == ["best-00000003"]
     assert_same_weights(tmp_path / "whole", tmp_path / "x")
 
 
