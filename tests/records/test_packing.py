@@ -157,7 +157,8 @@ def test_tag_and_eval_read_what_they_write():
     run(*tag, "-o", "t.jsonl.gz", "--gallery", "page.html.gz", "--resume")
     Path("page.html").write_bytes(unpacked("page.html.gz"))
     assert gallery_names(Path("page.html")) == ["photos/steps.jpg", "photos/horses.jpg"]
-    evaluate = ["eval", "-q", "t.jsonl.gz", "--truth", DATA / "truth.jsonl"]
+    run("tag", "-q", "-R", "photos", "-o", "all.jsonl.gz")
+    evaluate = ["eval", "-q", "all.jsonl.gz", "--truth", DATA / "truth.jsonl"]
     run(*evaluate, "-o", "e.json.gz", "--report", "r.html.gz", "--calibrate", "c.jsonl.gz")
     assert json.loads(unpacked("e.json.gz"))["mAP"] > 0
     assert unpacked("r.html.gz").startswith(b"<!")
