@@ -23,12 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from venv_python import use_venv
 
-from ramctl.errors import RamctlError  # noqa: E402
-from ramctl.labels import LabelSystem  # noqa: E402
-from ramctl.records.files import output_lock, sync_file, write_atomic  # noqa: E402
+use_venv()
+
+from ramctl.errors import RamctlError
+from ramctl.labels import LabelSystem
+from ramctl.records.files import output_lock, sync_file, write_atomic
 
 # Source: the RAM++ authors' generate_tag_des_llm.py, as are 10 answers of 77 tokens at 0.99.
 PROMPTS = (

@@ -11,15 +11,15 @@ a photo as JSON. `scale_plan.py --tflops` divides them by what a GPU does a seco
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
+
+from venv_python import use_venv
+
+use_venv("torch")
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ramctl.device import Runtime
 from ramctl.inference.torch_engine import TorchEngine

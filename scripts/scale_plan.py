@@ -19,16 +19,19 @@ machines that fail or wait.
 import argparse
 import json
 import math
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from venv_python import use_venv
+
+use_venv()
+
+from measuring import run_ramctl
+
 IMAGES = (4e6, 14e6, 1e9)  # the paper's two data sets, and one that is 70 times larger
 FEW = 2  # records of a run that measures the start-up
 SHARD_S = 1800  # what one shard should take one worker: a lost worker costs no more
@@ -150,31 +153,19 @@ def read_rate(text: str) -> tuple[str, Rate]:
     return stage, Rate(core_ms / 1e3, gpu_ms / 1e3, *sizes)
 
 
-def core_s(*arguments: object) -> float:
-    """Processor seconds of a `ramctl` command; RuntimeError with its last line where it fails."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "ramctl", *map(str, arguments)]
-    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
-    if done.returncode not in (0, 3):
-        raise RuntimeError((done.stderr.strip().splitlines() or [f"{command} failed"])[-1])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def run_stages(captions: Path, folder: Path, root: Path, model: str) -> dict[str, tuple]:
+def run_stages(captions: Path, folder: Path, root: Path, model: str) -> dict[str, tuple[Any, ...]]:
     """Core seconds, bytes in besides photos, and bytes out of each stage but training."""
     parsed, more, work, out = (folder / name for name in ("parsed", "more", "work", "out"))
     own = ["--model", model, "--threads", 1, "-j", 1, "--device", "cpu"]
     of_photos = ["--root", root, *own]
     stage = ["clean", "--work", work, "--stage"]
     seconds = {
-        "parse": core_s("parse", captions, "-o", parsed),
-        "generate": core_s("generate", parsed, *of_photos, "-o", more),
-        "detect": core_s(*stage, "detect", more, *of_photos),
-        "cluster": core_s(*stage, "cluster", *own),
-        "apply": core_s(*stage, "apply", *own, "-o", out),
-        "tag": core_s("tag", captions, *of_photos, "-o", folder / "tags"),
+        "parse": run_ramctl("parse", captions, "-o", parsed).core_s,
+        "generate": run_ramctl("generate", parsed, *of_photos, "-o", more).core_s,
+        "detect": run_ramctl(*stage, "detect", more, *of_photos).core_s,
+        "cluster": run_ramctl(*stage, "cluster", *own).core_s,
+        "apply": run_ramctl(*stage, "apply", *own, "-o", out).core_s,
+        "tag": run_ramctl("tag", captions, *of_photos, "-o", folder / "tags").core_s,
     }
     regions = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
     sizes = {path.name: path.stat().st_size for path in (captions, parsed, more, out)}
@@ -223,14 +214,9 @@ def measure(sample: Path, root: Path, model: str, preset: str | None) -> dict[st
 
 def train_rate(records: Path, root: Path, preset: str) -> float:
     """Core seconds of training on one image once, on one thread."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "ramctl", "train", "--dry-run", str(records)]
-    command += ["--root", str(root), "--preset", preset, "--device", "cpu", "--threads", "1"]
-    command += ["--out", str(records.parent / "model")]
-    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
-    if done.returncode not in (0, 3):
-        raise RuntimeError((done.stderr.strip().splitlines() or ["train failed"])[-1])
-    facts = json.loads(done.stdout)
+    command = ["train", "--dry-run", records, "--root", root, "--preset", preset]
+    command += ["--device", "cpu", "--threads", "1", "--out", records.parent / "model"]
+    facts = json.loads(run_ramctl(*command).output)
     return float(facts["seconds_a_step"] / facts["photos_a_step"])
 
 

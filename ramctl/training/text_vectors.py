@@ -46,7 +46,7 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
         if not isinstance(embedded, StaticTextEncoder):
             raise RunProblem(
                 "no text embedding for the labels: name the folder of a static table with --text "
-                "(scripts/build_text_table makes one)"
+                "(scripts/build_text_table.py makes one)"
             )
         own = replace(embedded, source="the embedded model")
     if not isinstance(own, StaticTextEncoder):

@@ -13,6 +13,11 @@ import re
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv("pycocoevalcap")
+
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
 WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")

@@ -16,17 +16,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import ROOT, use_venv
 
-import numpy as np  # noqa: E402
+use_venv()
 
-from ramctl.errors import RecordProblem  # noqa: E402
-from ramctl.records.jsonl import read_records  # noqa: E402
-from ramctl.records.record import Record  # noqa: E402
-from ramctl.tagging.tagger import Tagger  # noqa: E402
+import numpy as np
+from measuring import SHARED
 
-SHARED = Path(os.environ.get("RAMCTL_SHARED", ROOT.parent / "shared"))
+from ramctl.errors import RecordProblem
+from ramctl.records.jsonl import read_records
+from ramctl.records.record import Record
+from ramctl.tagging.tagger import Tagger
+
 SETS = ("flickr8k_dev", "coco80_val", "flickr8k_test", "voc5_val")
 # name -> options of the tagger, and whether JPEGs are decoded at full size
 WAYS: dict[str, tuple[dict[str, Any], bool]] = {
@@ -55,7 +57,7 @@ def predict(
         ]
     records = records[:: max(1, len(records) // given.photos)] if given.photos else records
     batches = (records[i : i + tagger.batch] for i in range(0, len(records), tagger.batch))
-    rows = []
+    rows: list[Any] = []
     with out.open("w", encoding="utf-8") as stream:
         for outcomes in tagger.stage(batches):
             for outcome in outcomes:

@@ -12,15 +12,18 @@ what `generate` with it takes more than without.
 import argparse
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get("RAMCTL_SHARED", ROOT.parent / "shared")).resolve()
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
+
+from measuring import SHARED, run_ramctl
+
 PHOTOS = SHARED / "data" / "photos"
 FEW = 2  # photos of a run that measures the start-up
 LEAST_OF_TAG = 0.7  # of tag's speed, for `generate` without captions
@@ -40,12 +43,7 @@ COMMANDS = {
 
 def core_s(arguments: list[str]) -> float:
     """Processor seconds of a `ramctl` command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "ramctl", *arguments, "-q"]
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return run_ramctl(*arguments, "-q").core_s
 
 
 def command(name: str, records: Path, folder: Path, options: argparse.Namespace) -> list[str]:

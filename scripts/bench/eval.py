@@ -12,28 +12,28 @@ rounds, the ways taken in turn. Exit code 1 where a figure falls behind what is 
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv("sklearn")
+
 import numpy as np
 import orjson
+from measuring import core_seconds, run_ramctl
 from sklearn.metrics import average_precision_score
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from ramctl.evaluation.classes import Classes  # noqa: E402
-from ramctl.evaluation.metrics import plain_average_precisions  # noqa: E402
-from ramctl.evaluation.predictions import PredictionTable, read_table  # noqa: E402
-from ramctl.evaluation.reading import Intake  # noqa: E402
-from ramctl.evaluation.thresholds import Cut  # noqa: E402
-from ramctl.labels import LabelSystem  # noqa: E402
-from ramctl.records.report import Rejects, Report  # noqa: E402
+from ramctl.evaluation.classes import Classes
+from ramctl.evaluation.metrics import plain_average_precisions
+from ramctl.evaluation.predictions import PredictionTable, read_table
+from ramctl.evaluation.reading import Intake
+from ramctl.evaluation.thresholds import Cut
+from ramctl.labels import LabelSystem
+from ramctl.records.report import Rejects, Report
 
 SIZES = ["57224x214", "50000x4585"]
 LEAST_OF_SKLEARN = 3.0  # times as fast
@@ -51,9 +51,7 @@ def best_of(
     times = []
     for _ in range(rounds):
         for work in works:
-            start = time.process_time()
-            work()
-            times.append(time.process_time() - start)
+            times.append(core_seconds(work))
     return [min(times[i :: len(works)]) for i in range(len(works))]
 
 
@@ -93,21 +91,9 @@ def read_bare(folder: Path, shape: tuple[int, int]) -> np.ndarray:
 
 def peak_mb(folder: Path, *names: str) -> float:
     """The peak resident memory of `ramctl eval` in a process of its own, in MB."""
-    truth, dense = (str(folder / name) for name in names)
-    arguments = ["eval", dense, "--truth", truth, "-q", "-o", str(folder / "figures.json")]
-    # Its own account: what the system says of a child includes its parent before it started.
-    code = """
-import pathlib, sys
-from ramctl.cli import main
-try:
-    main()
-finally:
-    print(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-"""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE)
-    return int(done.stdout) * 1024 / 1e6
+    truth, dense = (folder / name for name in names)
+    command = ["eval", dense, "--truth", truth, "-q", "-o", folder / "figures.json"]
+    return run_ramctl(*command).peak_bytes / 1e6
 
 
 def measure(folder: Path, n_photos: int, n_classes: int, rounds: int) -> dict[str, float]:

@@ -15,15 +15,17 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
 
-from PIL import Image, ImageDraw  # noqa: E402
+use_venv()
 
-from ramctl.checkpoints.bundle import Bundle, resolve_model  # noqa: E402
-from ramctl.pages.gallery import open_gallery  # noqa: E402
-from ramctl.records.record import Record  # noqa: E402
-from tests.pages.browser import Browser  # noqa: E402
+from PIL import Image, ImageDraw
+
+from ramctl.checkpoints.bundle import Bundle, resolve_model
+from ramctl.pages.gallery import open_gallery
+from ramctl.records.record import Record
+from tests.pages.browser import Browser
 
 MOST_SECONDS = 3.0
 SIDES = [(640, 480), (480, 640), (640, 427)]
@@ -65,12 +67,14 @@ def opening_s(browser: Browser, folder: Path, page: Path) -> float:
 
 def searching_s(browser: Browser, text: str) -> float:
     """Until the answer is laid out."""
-    return browser.value(
-        f"""(() => {{ const from = performance.now();
+    return float(
+        browser.value(
+            f"""(() => {{ const from = performance.now();
           byId('search').value = {text!r};
           byId('search').dispatchEvent(new Event('input'));
           document.body.offsetHeight;
           return (performance.now() - from) / 1000; }})()"""
+        )
     )
 
 

@@ -13,7 +13,6 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -22,10 +21,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts" / "bench")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import ROOT, use_venv
+
+use_venv()
+
+from measuring import ENVIRONMENT, children_core_s
 
 MOST_LOST = 0.02
 BARE, GUARDED = "--bare", "--guarded"
@@ -42,8 +47,9 @@ def run(words: list[str], *, bare: bool) -> None:
 
 def remove_guards() -> None:
     """Put nothing in the place of each guard of this process."""
-    from ramctl.photos import decoding, limits
-    from ramctl.records import files, jsonl
+    modules = ("photos.decoding", "photos.limits", "records.files", "records.jsonl")
+    guarded: list[Any] = [import_module(f"ramctl.{name}") for name in modules]
+    decoding, limits, files, jsonl = guarded
 
     @contextmanager
     def no_lock(*arguments: object) -> Iterator[None]:
@@ -52,7 +58,7 @@ def remove_guards() -> None:
     def plain_read(name: str, base: Path = Path(), *, max_bytes: int = 0) -> bytes:
         return (base / name).read_bytes()
 
-    os.fsync = lambda descriptor: None
+    os.fsync = lambda fd: None
     files.held = no_lock
     jsonl.bounded_lines = lambda stream, max_bytes: iter(stream)
     jsonl.require_writable = lambda fields, content: None
@@ -66,11 +72,9 @@ def seconds(words: list[str], folder: Path, *, bare: bool) -> tuple[float, float
     for path in folder.glob("out.jsonl*"):
         path.unlink()
     script = [str(Path(__file__).resolve()), BARE if bare else GUARDED]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, *script, *words], check=True, cwd=folder, env=environment)
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    before, start = children_core_s(), time.perf_counter()
+    subprocess.run([sys.executable, *script, *words], check=True, cwd=folder, env=ENVIRONMENT)
+    return time.perf_counter() - start, children_core_s() - before
 
 
 def write_captions(path: Path, files: list[Path], number: int) -> None:

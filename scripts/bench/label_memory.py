@@ -12,13 +12,17 @@ counted, and with the system built.
 
 import argparse
 import random
-import resource
 import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
+
+from measuring import peak_mb
 
 from ramctl.parsing import CaptionParser
 from ramctl.parsing.captions import Found, ParsedCaption
@@ -47,10 +51,6 @@ def recombined(parsed: list[ParsedCaption], n: int) -> Iterator[ParsedCaption]:
         if draw.random() < min(NEW_PHRASES * rate, 1.0):
             phrases = (*phrases, f"word {i}")
         yield ParsedCaption.of(found, phrases)
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:

@@ -22,16 +22,22 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv("timm", "torch")
 
 import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
+from measuring import peak_mb
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from timm.layers.config import set_fused_attn
 
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import WEIGHTS, Bundle, BundleWriter
@@ -55,7 +61,8 @@ def plain_logits(model: RAM, features: torch.Tensor) -> torch.Tensor:
         scale = model.weighting.log_scale.exp()
         weights = (scale * feature @ rows.flatten(0, 1).t()).view(len(tokens), *rows.shape[:2])
         rows = torch.stack([(w.softmax(-1)[..., None] * rows).sum(1) for w in weights])
-    states = F.relu(model.label_queries.projection(rows))
+    project: Any = model.label_queries.projection
+    states = F.relu(project(rows))
     x = states if states.dim() == 3 else states[None].repeat(len(features), 1, 1)
     for layer in model.tag_decoder.layers:
         block, heads = layer.cross_attention, layer.heads
@@ -68,7 +75,9 @@ def plain_logits(model: RAM, features: torch.Tensor) -> torch.Tensor:
         x = block.norm(block.output((weights @ v).transpose(1, 2).flatten(2)) + x)
         ffn = layer.feed_forward
         x = ffn.norm(ffn.contract(F.gelu(ffn.expand(x))) + x)
-    return model.tag_decoder.shared_head(x).squeeze(-1)
+    head: Any = model.tag_decoder.shared_head
+    logits: torch.Tensor = head(x).squeeze(-1)
+    return logits
 
 
 def plain_pixels(path: Path, preset: Preset) -> torch.Tensor:
@@ -115,7 +124,7 @@ def write_photos(folder: Path, number: int) -> list[Path]:
     return paths
 
 
-def tagger_of(bundle: Bundle, dtype: str, options: argparse.Namespace, **more: Any) -> Tagger:
+def tagger_of(bundle: Bundle, dtype: Any, options: argparse.Namespace, **more: Any) -> Tagger:
     """Our tagger; all scores, so that they can be compared."""
     return Tagger.from_pretrained(
         str(bundle.path), runtime="torch", device=options.device, dtype=dtype, dense=True,
@@ -125,9 +134,9 @@ def tagger_of(bundle: Bundle, dtype: str, options: argparse.Namespace, **more: A
 
 def measure_cpu(options: argparse.Namespace, bundle: Bundle, photos: list[Path]) -> dict[str, Any]:
     """Photos a second of the reference and of ours in each number format, in turns."""
-    timm.layers.set_fused_attn(False)
+    set_fused_attn(False)
     reference = load_model(bundle)
-    timm.layers.set_fused_attn(True)
+    set_fused_attn(True)
     logits: dict[str, list[torch.Tensor]] = {}
 
     def plain() -> list[np.ndarray]:
@@ -142,7 +151,7 @@ def measure_cpu(options: argparse.Namespace, bundle: Bundle, photos: list[Path])
     ways: dict[str, Callable[[], list[np.ndarray]]] = {"reference fp32": plain}
     for dtype in options.dtype:
         tagger = tagger_of(bundle, dtype, options)
-        ways[f"ours {dtype}"] = lambda tagger=tagger: ours(tagger)
+        ways[f"ours {dtype}"] = partial(ours, tagger)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     scores: dict[str, list[np.ndarray]] = {}
     for _ in range(options.repeat + 1):
@@ -225,13 +234,6 @@ def tag_bundle(options: argparse.Namespace) -> dict[str, float]:
     tensors = [*engine.engine.model.parameters(), *engine.engine.model.buffers()]
     weights = sum(tensor.nbytes for tensor in tensors) + own_labels(bundle).rows.nbytes
     return {"imports": imports, "weights": weights / 2**20, "peak": peak_mb()}
-
-
-def peak_mb() -> float:
-    """The most memory that this process has had."""
-    # Not ru_maxrss: it is handed down from the parent process.
-    (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x]
-    return int(line.split()[1]) / 1024
 
 
 def main() -> None:

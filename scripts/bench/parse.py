@@ -15,14 +15,22 @@ import platform
 import random
 import statistics
 import sys
-import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
-import spacy
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+use_venv("spacy")
+
+import spacy
+from build_readings import is_held_out
+from measuring import core_seconds
 
 from ramctl.labels import LabelSystem
+from ramctl.parsing.captions import ParsedCaption
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES
@@ -30,42 +38,32 @@ from ramctl.parsing.english.readings import FrequentReadings
 from ramctl.parsing.english.rules.sentence import clean
 from ramctl.parsing.parser import CaptionParser
 from ramctl.records.inputs import read_inputs
-from ramctl.records.record import captions_of
+from ramctl.records.record import Record, captions_of
 
+Way = tuple[list[str], Callable[[list[str]], object]]  # captions, and what is done with them
 HOLD_OUT = 0.05
 MANY = 14_000_000  # captions of the paper's larger set
 
 
-def held_out_captions(files, n):
-    """n distinct captions of images that scripts/build_readings leaves out."""
-    sys.dont_write_bytecode = True
-    from importlib.machinery import SourceFileLoader
-
-    script = str(Path(__file__).resolve().parents[1] / "build_readings")
-    is_held_out = SourceFileLoader("build_readings", script).load_module().is_held_out
+def held_out_captions(files: Sequence[str], n: int) -> list[str]:
+    """n distinct captions of images that scripts/build_readings.py leaves out."""
     captions = dict.fromkeys(
         caption
         for record in read_inputs(files, None, "bench")
-        if is_held_out(record.fields.get("image"), HOLD_OUT)
+        if isinstance(record, Record) and is_held_out(record.fields.get("image"), HOLD_OUT)
         for caption in captions_of(record.fields)
     )
     return random.Random(0).sample(sorted(captions), min(n, len(captions)))
 
 
-def seconds(work):
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def agreement(closed, mapped):
+def agreement(closed: Sequence[ParsedCaption], mapped: Sequence[ParsedCaption]) -> float:
     """(share of tags in both, captions that differ) as an F1 over (caption, tag) pairs."""
     both = sum(len(set(a.tags) & set(b.tags)) for a, b in zip(closed, mapped, strict=True))
     total = sum(len(a.tags) + len(b.tags) for a, b in zip(closed, mapped, strict=True))
     return 2 * both / total
 
 
-def main():
+def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("files", nargs="+")
     arguments.add_argument("--labels", type=Path, required=True)
@@ -79,7 +77,7 @@ def main():
     nlp = spacy.load(model)
     frequent = FrequentReadings.shared()
     sure = [caption for caption in captions if frequent.read(clean(caption)) is not None]
-    ways = {
+    ways: dict[str, Way] = {
         "spaCy, default pipeline": (captions, lambda some: list(nlp.pipe(some))),
         "open mode": (captions, lambda some: list(CaptionParser.open().parse(some))),
         "closed mode": (captions, lambda some: list(CaptionParser.closed(labels).parse(some))),
@@ -90,12 +88,12 @@ def main():
         work(some)
     gc.collect()
     gc.freeze()  # as `ramctl parse` does: lexicon and models stay, for spaCy's way too
-    times = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(args.rounds):
         for name, (some, work) in ways.items():
-            times[name].append(seconds(lambda some=some, work=work: work(some)))
+            times[name].append(core_seconds(partial(work, some)))
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
-          f"spaCy {spacy.__version__}, {len(captions)} captions, {args.rounds} rounds")  # fmt: skip
+          f"spaCy {version('spacy')}, {len(captions)} captions, {args.rounds} rounds")  # fmt: skip
     base = None
     for name, taken in times.items():
         some, _ = ways[name]

@@ -21,22 +21,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import ROOT, use_venv
+
+use_venv()
+sys.path.append(str(ROOT / "scripts" / "reproduce"))
+
+import looks
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts" / "reproduce")]
-
-import looks  # noqa: E402
-
-from ramctl.checkpoints.bundle import Bundle, resolve_model  # noqa: E402
-from ramctl.device import Runtime, set_up_cpu  # noqa: E402
-from ramctl.inference.label_set import LabelSet, choose_labels  # noqa: E402
-from ramctl.inference.regions import View, looking  # noqa: E402
-from ramctl.inference.torch_engine import TorchEngine  # noqa: E402
-from ramctl.model.preprocess import Preprocess  # noqa: E402
-from ramctl.photos.decoding import load_photo  # noqa: E402
+from ramctl.checkpoints.bundle import Bundle, resolve_model
+from ramctl.device import Runtime, set_up_cpu
+from ramctl.inference.label_set import LabelSet, choose_labels
+from ramctl.inference.regions import View, looking
+from ramctl.inference.torch_engine import TorchEngine
+from ramctl.model.preprocess import Preprocess
+from ramctl.photos.decoding import load_photo
 
 SETS = ("voc5", "coco80")
 Box = Sequence[float]
@@ -80,7 +82,7 @@ def half_of(image: str) -> str:
     return ("choice", "report")[blake2b(image.encode(), digest_size=1).digest()[0] % 2]
 
 
-def look(records: Sequence[dict], given: argparse.Namespace) -> Iterator[Seen]:
+def look(records: Sequence[dict[str, Any]], given: argparse.Namespace) -> Iterator[Seen]:
     bundle = Bundle.open(resolve_model(given.model))
     classes = sorted({name for record in records for name in record["boxes"]})
     labels = choose_labels(bundle, classes, None, keep_own=True)
@@ -90,7 +92,9 @@ def look(records: Sequence[dict], given: argparse.Namespace) -> Iterator[Seen]:
         yield find(record, given.data, bundle, engine, labels)
 
 
-def find(record: dict, folder: Path, bundle: Bundle, engine: TorchEngine, labels: LabelSet) -> Seen:
+def find(
+    record: dict[str, Any], folder: Path, bundle: Bundle, engine: TorchEngine, labels: LabelSet
+) -> Seen:
     """What the engine finds of the classes of a record, and of its own tags."""
     photo = load_photo(record["image"], folder)
     (scores,) = engine.scores(Preprocess(bundle.preprocess)(photo)[None])
@@ -98,12 +102,13 @@ def find(record: dict, folder: Path, bundle: Bundle, engine: TorchEngine, labels
     ids = {name: labels.labels.ids(name)[0] for name in record["boxes"]}
     things = {label for label in tags if labels.labels[label].kind == "object"}
     asked = sorted(things | set(ids.values()))
+    prepared: Any = engine.labels
     began = time.process_time()
     config = bundle.preprocess
     if engine.model.scores_cells:
         config = looking(config, bundle.preset.model)
     features = engine.features(Preprocess(config)(photo)[None])
-    maps = engine.heat_maps(features, engine.labels[np.array(asked)])
+    maps = engine.heat_maps(features, prepared[np.array(asked)])
     boxes = maps.boxes(0, range(len(asked)), View.of(*photo.size, config))
     seconds = time.process_time() - began
     place = {label: index for index, label in enumerate(asked)}

@@ -9,17 +9,18 @@ Times are of this process's CPU, against the floor: reading the lines of the sta
 import argparse
 import sys
 import tempfile
-import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
 
-import orjson  # noqa: E402
+use_venv()
 
-from ramctl.records.state import ResumeState  # noqa: E402
+import orjson
+from measuring import core_seconds
+
+from ramctl.records.state import ResumeState
 
 MOST_BYTES = 40.0  # of memory a record
 MOST_SECONDS = 3.0  # for the start with a million
@@ -53,12 +54,6 @@ def read_lines(path: Path) -> None:
             orjson.loads(line)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--records", type=int, default=1_000_000)
@@ -66,10 +61,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "out.state.jsonl"
         write_state(path, number)
-        floor = min(seconds(lambda: read_lines(path)) for _ in range(3))
-        start = min(seconds(lambda: loaded(path, number)) for _ in range(3))
+        floor = min(core_seconds(lambda: read_lines(path)) for _ in range(3))
+        start = min(core_seconds(lambda: loaded(path, number)) for _ in range(3))
         state = loaded(path, number)
-        skip = seconds(lambda: [state.take(photo(place)) is None for place in range(number)])
+        skip = core_seconds(lambda: [state.take(photo(place)) is None for place in range(number)])
         del state
         tracemalloc.start()
         state = loaded(path, number)

@@ -30,15 +30,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import ROOT, use_venv
+
+use_venv()
 
 import numpy as np
+from PIL import Image, ImageEnhance
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-
-from PIL import Image, ImageEnhance  # noqa: E402
-
-from tests.support import TAGS, write_tiny_bundle  # noqa: E402
+from tests.support import TAGS, write_tiny_bundle
 
 MODULE = [sys.executable, "-m", "ramctl"]
 READINGS = 40
@@ -116,9 +118,11 @@ def watch(processes: Sequence["subprocess.Popen[bytes]"], output: Path, total: i
     return readings
 
 
-def start(command: list[str], folder: Path, **options: object) -> "subprocess.Popen[bytes]":
+def start(command: list[str], folder: Path, **options: Any) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*MODULE, *command], cwd=folder, env=environment, **options)  # type: ignore[call-overload]
+    process: subprocess.Popen[bytes] = subprocess.Popen(
+        [*MODULE, *command], cwd=folder, env=environment, **options
+    )
     STARTED.append(process)
     return process
 
@@ -134,7 +138,7 @@ def stop(signum: int, frame: object) -> None:
     sys.exit(128 + signum)
 
 
-def made_once(path: Path, make: Callable[[Path], None]) -> None:
+def made_once(path: Path, make: Callable[[Path], object]) -> None:
     """Make an input, a file or a folder, unless an earlier piece has."""
     if not path.exists():
         unfinished = path.with_name(f"unfinished-{os.getpid()}-{path.name}")
@@ -288,7 +292,7 @@ def model_of(folder: Path, given: argparse.Namespace) -> str:
     return str(given.model or folder / "tiny")
 
 
-def _rows(path: Path) -> Iterator[dict]:
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 

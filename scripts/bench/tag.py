@@ -10,27 +10,29 @@ Photos are made from the shared full-size ones; scripts/bench/drift.py prints wh
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import ROOT, use_venv
 
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+use_venv()
 
-from ramctl.errors import RamctlError  # noqa: E402
-from ramctl.photos.decoding import decode_photo, load_photo  # noqa: E402
-from ramctl.tagging.tagger import Tagger  # noqa: E402
+import numpy as np
+from measuring import SHARED, peak_mb
+from PIL import Image
 
-SHARED = Path(os.environ.get("RAMCTL_SHARED", ROOT.parent / "shared"))
+from ramctl.errors import RamctlError
+from ramctl.photos.decoding import decode_photo, load_photo
+from ramctl.tagging.tagger import Tagger
+
 SIZES = {"640x480": (640, 480), "4000x3000": (4000, 3000)}
 SOURCES = (
     "leaf.jpg",
@@ -77,13 +79,12 @@ def core_ms(work: Callable[[], object], per_call: int, seconds: float) -> float:
 def core_times(tagger: Tagger, paths: list[Path], seconds: float) -> dict[str, float]:
     """Core milliseconds a photo of decoding, resizing and the model at its best batch."""
     contents = [path.read_bytes() for path in paths[:8]]
-    preprocess, size = tagger.scorer.preprocess, tagger.scorer.preprocess.config.size
+    scorer: Any = tagger.scorer
+    preprocess, size = scorer.preprocess, scorer.preprocess.config.size
     photos = [decode_photo(data, target=size) for data in contents]
     pixels = np.stack([preprocess.resize(photo) for photo in photos])
     batches = {n: preprocess.normalise(np.repeat(pixels, 2, 0)[:n]) for n in BATCHES}
-    by_batch = {
-        n: core_ms(lambda n=n: tagger.scorer.engine.scores(batches[n]), n, seconds) for n in BATCHES
-    }
+    by_batch = {n: core_ms(partial(scorer.engine.scores, batches[n]), n, seconds) for n in BATCHES}
     print(
         "  model, ms a photo by batch:", ", ".join(f"{n}: {ms:.1f}" for n, ms in by_batch.items())
     )
@@ -161,7 +162,7 @@ def measure(
     given: argparse.Namespace,
     size: str,
     paths: list[Path],
-    dtype: str,
+    dtype: Any,
     plain: tuple[float, float],
     cores: int,
 ) -> None:
@@ -212,8 +213,7 @@ def main() -> int:
             verdict(f"{size}, torch fp32: against the plain loop", ours / theirs, 2.0)
             print(f"     in core-time {their_ms / our_ms:.2f}")
         verdict("start-up", start_up_s(given.model, photos["640x480"][0]), 1.2, unit="s", most=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory of this script with torch: {peak:.0f} MiB")
+    print(f"peak memory of this script with torch: {peak_mb():.0f} MiB")
     return 0
 
 

@@ -22,11 +22,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv("timm", "torch")
+
 import numpy as np
 import timm
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.inference.batches import usable_cores
@@ -131,7 +134,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     batch = make_batch(task, options)
     bare = bare_loop(copy.deepcopy(task), options, batch)
     events = own_loop(task, options, batch, Path("unused"))
-    calls = {"bare": bare, "ours": lambda: next(events)}
+    calls: dict[str, Callable[[], object]] = {"bare": bare, "ours": lambda: next(events)}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for turn in range(options.repeat + 2):
         for name in sorted(calls, reverse=bool(turn % 2)):

@@ -12,26 +12,20 @@ one of the list before.
 import argparse
 import itertools
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import ROOT, use_venv
+
+use_venv()
+
+from measuring import run_ramctl
+
 BUNDLE = ROOT / "ramctl" / "bundles" / "mini"
 PHOTO = ROOT / "tests" / "data" / "photos" / "horses.jpg"
 MOST = 1.5  # of what a word of the list before takes
-RUN = """
-import resource, sys
-from ramctl.cli import main
-try:
-    main()
-finally:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(peak, file=sys.stderr)
-"""
 
 
 def write_words(path: Path, number: int) -> None:
@@ -44,16 +38,9 @@ def write_words(path: Path, number: int) -> None:
 
 def measure(words: Path) -> tuple[float, float]:
     """Core seconds and MB of tagging a photo."""
-    command = [sys.executable, "-c", RUN, "tag", "-q", "--labels", str(words), "--threshold", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [*command, "--top", "1", "-j", "1", str(PHOTO)],
-        check=True, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, int(done.stderr.split()[-1]) * 1024 / 1e6
+    asked = ["--labels", words, "--threshold", "0", "--top", "1"]
+    taken = run_ramctl("tag", "-q", *asked, "-j", "1", PHOTO)
+    return taken.core_s, taken.peak_bytes / 1e6
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """How well each kind of evidence tells the right ones among the tags that `generate` added.
 
     evidence.py draw photos.jsonl ... --judged judged_generated.jsonl --number 1200 \\
@@ -21,7 +21,14 @@ of the tags that the caption itself named.
 import argparse
 import json
 import random
+import sys
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv("sklearn")
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -77,7 +84,7 @@ def draw(options: argparse.Namespace) -> None:
                         out.write(json.dumps(found) + "\n")
 
 
-def measure(options: argparse.Namespace) -> dict:
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The figures of one work folder by each judgement that is there."""
     cleaning = Cleaning(
         CleanOptions(model=options.model, evidence=tuple(options.evidence), quiet=True)
@@ -94,7 +101,7 @@ def measure(options: argparse.Namespace) -> dict:
         for name, some in {**kinds, "all": tuple(said)}.items()
     }
     places = tags_of(work, index)
-    result: dict = {"regions": len(regions), "least chance": LEAST_CHANCE}
+    result: dict[str, Any] = {"regions": len(regions), "least chance": LEAST_CHANCE}
     named = is_named(regions["sources"])
     for judge, right in judgements(options).items():
         truth = np.array([right(*place) for place in places])  # 1, 0, -1 for unknown
@@ -111,7 +118,7 @@ def measure(options: argparse.Namespace) -> dict:
     return result
 
 
-def shares(truth: np.ndarray, gone: np.ndarray, among: np.ndarray) -> dict:
+def shares(truth: np.ndarray, gone: np.ndarray, among: np.ndarray) -> dict[str, Any]:
     """How many of some tags go, and the right ones among those that go and that stay."""
     parts = {"of those that go": among & gone, "of those that stay": among & ~gone}
     told = {f"right {k}": round(float(truth[m].mean()), 3) for k, m in parts.items() if m.any()}
@@ -130,14 +137,14 @@ def tags_of(work: WorkFolder, index: RegionIndex) -> list[tuple[str, str]]:
     return found
 
 
-def judgements(options: argparse.Namespace) -> dict:
+def judgements(options: argparse.Namespace) -> dict[str, Any]:
     """By judge a function of photo and tag: 1 right, 0 wrong, -1 unknown."""
     judges = {}
     if options.judged:
         rows = [json.loads(line) for line in options.judged.open()]
         verdicts = {(row["image"], row["tag"]): row["verdict"] for row in rows}
         number = {"right": 1, "wrong": 0}
-        judges["looked at"] = lambda image, tag: number.get(verdicts.get((image, tag)), -1)
+        judges["looked at"] = lambda image, tag: number.get(verdicts.get((image, tag), ""), -1)
     if options.captions:
         rows = [json.loads(line) for line in options.captions.open()]
         named = {row["image"]: set(row["tags"]) for row in rows}

@@ -66,7 +66,7 @@ class KeptBaseline(Baseline):
         grid = self.preset.preprocess.size // 32
         self._kept = Kept(cache, (grid * grid, self.preset.model.encoder.width))
 
-    def decoded(self, batches: Iterable[Sequence[Record]], *, whole: bool = False) -> Iterator:
+    def decoded(self, batches: Iterable[Sequence[Record]], *, whole: bool = False) -> Iterator[Any]:
         """Batches of records with their features."""
         for batch in batches:
             yield [(record, self._kept(record.fields["image"], record.base)) for record in batch]
@@ -95,11 +95,12 @@ def predict(records: Path, model: Path, words: Path, cache: Path, out: Path) -> 
     engine = TorchEngine.open(bundle, Runtime.choose(), rows=labels.rows, fold=True)
     config = bundle.preprocess
     features = FeatureCache(cache, engine.model.encoder, config, flip=False)
-    found = list(read_inputs((str(records),), str(records.parent), "tag"))
+    read = read_inputs((str(records),), str(records.parent), "tag")
+    found = [record for record in read if isinstance(record, Record)]
     photos = [Annotation(r.fields["image"], r.base, (), (), None, ()) for r in found]
     kept = features.fill(photos, _give_up, lambda done: None, lambda message: None)
     names = [label.tag for label in labels.labels]
-    lines = []
+    lines: list[bytes] = []
     for start in range(0, len(found), AT_ONCE):
         some = [kept.of(index) for index in range(start, min(start + AT_ONCE, len(found)))]
         probabilities = engine.scores(np.stack(some).astype(np.float32)).tolist()
@@ -114,7 +115,7 @@ def _give_up(position: int, problem: RecordProblem) -> None:
     raise SystemExit(f"photo {position + 1}: {problem}")
 
 
-def scores(rows: Sequence[dict], model: Path, cache: Path, root: Path) -> np.ndarray:
+def scores(rows: Sequence[dict[str, Any]], model: Path, cache: Path, root: Path) -> np.ndarray:
     """Probabilities (N, L) of all of a model's labels, as `ramctl tag --dense`."""
     baseline, out = KeptBaseline(model, cache), []
     for start in range(0, len(rows), AT_ONCE):

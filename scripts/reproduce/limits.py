@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """The limits that the paper names, measured: fine-grained classes, counting, co-occurrence.
 
     limits.py --shared S --work W
@@ -9,9 +9,16 @@ they are there. Counting is measured on flickr8k-dev.
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
 
 import looks
 import numpy as np
@@ -21,6 +28,7 @@ from tables import PAPER, Tables, ramctl
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, interval
 from ramctl.evaluation.operating_point import Goal
+from ramctl.evaluation.reading import TruthTable
 from ramctl.labels import LabelSystem
 
 FEWEST_KINDS = 10  # of a parent, to be a group of fine-grained classes
@@ -29,13 +37,13 @@ FEWEST_PHOTOS = 5
 COMPANIONS = 8  # photos with and without the companion, to say something
 
 
-def read(path: Path) -> Iterator[dict]:
+def read(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file."""
     with path.open(encoding="utf-8") as stream:
         yield from map(json.loads, stream)
 
 
-def fine_grained(tables: Tables) -> list[dict]:
+def fine_grained(tables: Tables) -> list[dict[str, Any]]:
     """mAP of ImageNet's classes by their everyday parent, by `eval --groups`."""
     name, folder = "imagenet1k_sample", tables.shared / "data" / "eval"
     truth = Truth.of_set(name, folder, None)
@@ -52,13 +60,14 @@ def fine_grained(tables: Tables) -> list[dict]:
     listed = where / "groups.tsv"
     listed.write_text("".join(f"{name}\t{'|'.join(own)}\n" for name, own in lines.items()), "utf-8")
 
-    def make() -> dict:
+    def make() -> dict[str, Any]:
         out = where / "groups.json"
         ramctl(
             "eval", str(predictions), "--truth", str(folder / f"{name}.jsonl"), "--classes",
             str(truth.origin), "--groups", str(listed), "--ci", "-q", "-o", str(out),
         )  # fmt: skip
-        return json.loads(out.read_text("utf-8"))
+        counted: dict[str, Any] = json.loads(out.read_text("utf-8"))
+        return counted
 
     look = (name, "mini", "mAP of groups of fine-grained classes (limits)")
     found = looks.kept(where / "fine.json", predictions, make, look)
@@ -81,7 +90,7 @@ def counting_truth(tables: Tables) -> Path:
     return path
 
 
-def counting(tables: Tables) -> list[dict]:
+def counting(tables: Tables) -> list[dict[str, Any]]:
     """AP of counting words, beside the mean AP of things that are named as often."""
     path = counting_truth(tables)
     words = path.with_name("counting_words.txt")
@@ -93,7 +102,7 @@ def counting(tables: Tables) -> list[dict]:
             str(words), "--dense", "-o", str(predictions),
         )  # fmt: skip
     system = LabelSystem.read(words)
-    own = Truth("flickr8k_dev", looks.TruthTable.read(str(path), looks.intake()), system, words, {})
+    own = Truth("flickr8k_dev", TruthTable.read(str(path), looks.intake()), system, words, {})
     things = tables.truth("flickr8k_dev")
     others = by_frequency(things.compared(tables.predicted("mini", "flickr8k_dev", things)))
     rows = []
@@ -131,7 +140,7 @@ def companions(comparison: Comparison) -> list[tuple[int, int]]:
     return found
 
 
-def co_occurrence(comparison: Comparison) -> dict:
+def co_occurrence(comparison: Comparison) -> dict[str, Any]:
     """How a class's recall and false alarms depend on whether its companion is in the photo.
 
     Means over classes, tags given at the best OF1, with intervals over the classes.
@@ -160,7 +169,9 @@ def co_occurrence(comparison: Comparison) -> dict:
     return {"classes": len(pairs), **dict(zip(names, means.tolist(), strict=True)), **gaps}
 
 
-def text_of(fine: list[dict], counted: list[dict], biased: dict[str, dict]) -> str:
+def text_of(
+    fine: list[dict[str, Any]], counted: list[dict[str, Any]], biased: dict[str, dict[str, Any]]
+) -> str:
     """The limits as Markdown."""
     lines = [
         "**Limits that the paper names**", "",
@@ -215,7 +226,7 @@ def main() -> None:
         truth = tables.truth(coco)
         predictions = tables.predicted(system, coco, truth)
 
-        def make(truth: Truth = truth, predictions: Path = predictions) -> dict:
+        def make(truth: Truth = truth, predictions: Path = predictions) -> dict[str, Any]:
             return co_occurrence(truth.compared(predictions))
 
         look = (coco, system, "recall and false alarms by companion class (limits)")

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,11 +98,12 @@ def intake() -> Intake:
 
 
 def kept(
-    path: Path, predictions: Path, make: Callable[[], dict], look: tuple[str, str, str]
-) -> dict:
+    path: Path, predictions: Path, make: Callable[[], dict[str, Any]], look: tuple[str, str, str]
+) -> dict[str, Any]:
     """The figures in `path`, made anew, and the look noted, where predictions are newer."""
     if path.exists() and path.stat().st_mtime >= predictions.stat().st_mtime:
-        return json.loads(path.read_text("utf-8"))
+        figures: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return figures
     figures = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(figures), "utf-8")
@@ -109,7 +111,7 @@ def kept(
     return figures
 
 
-def average_precisions(comparison: Comparison) -> dict:
+def average_precisions(comparison: Comparison) -> dict[str, Any]:
     """What can be said later about mAP without looking again: AP by class, and mAP by resample."""
     resampled = comparison.resampled(RESAMPLES)
     means = mean_over_classes(resampled)
@@ -137,7 +139,7 @@ def average_precisions(comparison: Comparison) -> dict:
     }
 
 
-def mean_difference(ours: list[dict], theirs: list[dict]) -> dict:
+def mean_difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
     """The endpoint: the mean over the sets of the paired difference in mAP, with its interval.
 
     Classes that one does not know count 0 for it. Each set's photos are resampled for both systems

@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Planted errors: how many wrong tags cleaning finds, how many lost tags generation restores.
 
     planted.py damage parsed.jsonl --labels labels.jsonl --kind hard --share 0.1 --out damaged/
@@ -19,7 +19,14 @@ right; those named once count neither way.
 
 import argparse
 import json
+import sys
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
 
 import kept
 import numpy as np
@@ -27,7 +34,7 @@ from planted_damage import write_damaged
 
 from ramctl.labels import LabelSystem
 
-Rows = list[dict]
+Rows = list[dict[str, Any]]
 
 
 def main() -> None:
@@ -80,7 +87,7 @@ def main() -> None:
         print(json.dumps(run(options), indent=1))
 
 
-def run(options: argparse.Namespace) -> dict:
+def run(options: argparse.Namespace) -> dict[str, Any]:
     """The result of a command; heavy imports only where they are needed."""
     match options.command:
         case "damage":
@@ -116,7 +123,8 @@ def read_jsonl(path: Path) -> Rows:
 def read_scores(path: Path) -> np.ndarray:
     """Scores (photos, labels) that `scores`, or `ramctl tag --dense`, wrote."""
     if path.suffix == ".npy":
-        return np.load(path)
+        scores: np.ndarray = np.load(path)
+        return scores
     return np.array([row["dense"] for row in read_jsonl(path)], np.float32)
 
 
@@ -198,7 +206,7 @@ def _line(title: str, cells: list[str]) -> str:
     return f"| {title} | " + " | ".join(cells) + " |"
 
 
-def _removed(result: dict, name: str, keys: list[str]) -> str:
+def _removed(result: dict[str, Any], name: str, keys: list[str]) -> str:
     if name not in result:
         return ""
     found = result[name]
@@ -207,7 +215,7 @@ def _removed(result: dict, name: str, keys: list[str]) -> str:
     return f"{found['planted']:.1%} ({found['right']:.1%})"
 
 
-def _returned(result: dict, name: str, kinds: str) -> str:
+def _returned(result: dict[str, Any], name: str, kinds: str) -> str:
     found = result.get("probe", {}).get("returned") if name == "probe" else result.get(name)
     return (
         " / ".join(f"{p:.2f}" for p in found[kinds]["precision_at_recall"].values())
@@ -216,7 +224,7 @@ def _returned(result: dict, name: str, kinds: str) -> str:
     )
 
 
-def _best_of_cleanlab(result: dict, name: str) -> str:
+def _best_of_cleanlab(result: dict[str, Any], name: str) -> str:
     if name not in result:
         return ""
     scorer, best = max(result[name].items(), key=lambda item: item[1]["planted"])

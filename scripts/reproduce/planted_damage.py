@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ class Damage:
     """What is planted and dropped, photo by photo, independent of their order."""
 
     def __init__(
-        self, rows: Sequence[dict], labels: LabelSystem, options: argparse.Namespace
+        self, rows: Sequence[dict[str, Any]], labels: LabelSystem, options: argparse.Namespace
     ) -> None:
         self.options = options
         counts = Counter(tag for row in rows for tag in row["tags"])
@@ -34,14 +35,15 @@ class Damage:
         }
         self.together = self._together(rows)
 
-    def _together(self, rows: Sequence[dict]) -> np.ndarray:
+    def _together(self, rows: Sequence[dict[str, Any]]) -> np.ndarray:
         """How often a tag is named beside another, as a share of the other's mentions."""
         named = np.zeros((len(rows), len(self.tags)), np.float32)
         for i, row in enumerate(rows):
             named[i, [self.place[tag] for tag in row["tags"] if tag in self.place]] = 1
-        return (named.T @ named) / self.frequency[:, None]
+        together: np.ndarray = (named.T @ named) / self.frequency[:, None]
+        return together
 
-    def record(self, row: dict) -> dict:
+    def record(self, row: dict[str, Any]) -> dict[str, Any]:
         """The damaged record; what was done is in `truth`, which the commands pass through."""
         image = row["image"]
         random = np.random.default_rng(_hash(f"{self.options.seed}:{image}"))
@@ -65,7 +67,9 @@ class Damage:
             },
         }
 
-    def _plant(self, row: dict, cleaned: list[str], random: np.random.Generator) -> list[str]:
+    def _plant(
+        self, row: dict[str, Any], cleaned: list[str], random: np.random.Generator
+    ) -> list[str]:
         number = random.binomial(len(cleaned), self.options.share)
         weights = self.frequency.copy()
         if self.options.kind == "hard":
@@ -81,14 +85,14 @@ class Damage:
         chosen = random.choice(len(weights), number, replace=False, p=weights / weights.sum())
         return [self.tags[i] for i in chosen]
 
-    def _implied(self, row: dict) -> set[str]:
+    def _implied(self, row: dict[str, Any]) -> set[str]:
         """Labels that a caption names, also by a synonym, and hypernyms of the photo's tags."""
         text = f" {normalise(' '.join(row['captions']))} "
         named = {tag for tag, own in self.words.items() if any(f" {w} " in text for w in own)}
         return named.union(*(self.parents.get(tag, set()) for tag in row["tags"]))
 
 
-def write_damaged(options: argparse.Namespace) -> dict:
+def write_damaged(options: argparse.Namespace) -> dict[str, Any]:
     """Write fold-0.jsonl and fold-1.jsonl."""
     rows = [json.loads(line) for line in options.records.open(encoding="utf-8")]
     damage = Damage(rows, LabelSystem.read(options.labels), options)

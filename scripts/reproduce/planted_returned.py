@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from planted_damage import CLEANED_KINDS
@@ -12,7 +13,7 @@ from ramctl.photos.decoding import load_photo
 RECALL = 0.20
 SHARES = (0.1, 0.2, 0.3)
 SHOWN, ACROSS, SIDE_PX, LINE_PX = 100, 5, 224, 26
-Folds = Sequence[Sequence[dict]]
+Folds = Sequence[Sequence[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ class Candidates:
         return int(np.searchsorted(np.cumsum(self.wanted), recall * self.n_wanted)) + 1
 
 
-def count_returned(folds: Folds, scores: Sequence[np.ndarray], names: Sequence[str]) -> dict:
+def count_returned(
+    folds: Folds, scores: Sequence[np.ndarray], names: Sequence[str]
+) -> dict[str, Any]:
     """Precision at some recalls of dropped right tags among the tags that photos do not have.
 
     Over all kinds, and over those that are planted and cleaned.
@@ -80,7 +83,7 @@ def count_returned(folds: Folds, scores: Sequence[np.ndarray], names: Sequence[s
     }
 
 
-def _precision(found: Candidates) -> dict:
+def _precision(found: Candidates) -> dict[str, Any]:
     precision = np.cumsum(found.wanted) / np.arange(1, len(found.wanted) + 1)
     return {
         "candidates": len(found.wanted),
@@ -96,7 +99,7 @@ def _precision(found: Candidates) -> dict:
 
 def write_sheets(
     folds: Folds, scores: Sequence[np.ndarray], names: Sequence[str], root: Path, out: Path
-) -> dict:
+) -> dict[str, Any]:
     """Contact sheets of 100 returned tags that no caption names, drawn from those above the cut.
 
     The cut is where a fifth of the dropped tags is back. A person looks at them and counts.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from kept import Kept
@@ -16,7 +17,9 @@ TOKENS = (49, 1280)  # of the preset mini
 SCORERS = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
 
 
-def probe_floor(folds: Sequence[Sequence[dict]], root: Path, cache: Path) -> dict:
+def probe_floor(
+    folds: Sequence[Sequence[dict[str, Any]]], root: Path, cache: Path
+) -> dict[str, Any]:
     """A linear layer on pooled frozen features, trained on the damaged tags of the other fold.
 
     What goes is chosen as with `not-predicted`.
@@ -32,8 +35,8 @@ def probe_floor(folds: Sequence[Sequence[dict]], root: Path, cache: Path) -> dic
 
 
 def cleanlab_scores(
-    folds: Sequence[Sequence[dict]], scores: Sequence[np.ndarray], names: Sequence[str]
-) -> dict:
+    folds: Sequence[Sequence[dict[str, Any]]], scores: Sequence[np.ndarray], names: Sequence[str]
+) -> dict[str, Any]:
     """cleanlab's label quality of every tag, out of the model's scores of the other fold's photos.
 
     Each of its three scores, as they are and with `adjust_pred_probs` (each label's mean confidence
@@ -67,7 +70,7 @@ def cleanlab_scores(
 
 
 def scored_tags(
-    rows: Sequence[dict], scores: np.ndarray, tags: Sequence[str], *, by_tag: bool
+    rows: Sequence[dict[str, Any]], scores: np.ndarray, tags: Sequence[str], *, by_tag: bool
 ) -> Scored:
     """The cleaned kinds' tags of a fold with their scores (photos, tags).
 
@@ -93,7 +96,7 @@ def scored_tags(
     return scored
 
 
-def _targets(folds: Sequence[Sequence[dict]]) -> tuple[list[str], list[np.ndarray]]:
+def _targets(folds: Sequence[Sequence[dict[str, Any]]]) -> tuple[list[str], list[np.ndarray]]:
     tags = sorted({tag for rows in folds for row in rows for tag in row["tags"]})
     place = {tag: i for i, tag in enumerate(tags)}
     targets = []
@@ -105,7 +108,7 @@ def _targets(folds: Sequence[Sequence[dict]]) -> tuple[list[str], list[np.ndarra
     return tags, targets
 
 
-def pooled_features(rows: Sequence[dict], root: Path, cache: Path) -> np.ndarray:
+def pooled_features(rows: Sequence[dict[str, Any]], root: Path, cache: Path) -> np.ndarray:
     """The mean over the encoder's tokens of each photo, out of the cache of `train`."""
     kept = Kept(cache, TOKENS)
     return np.stack([kept(row["image"], root).astype(np.float32).mean(0) for row in rows])

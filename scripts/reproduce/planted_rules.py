@@ -1,9 +1,10 @@
 """The cleaning rules on regions whose truth is known: what they remove, right or wrong."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from planted_damage import CLEANED_KINDS
@@ -76,6 +77,11 @@ class Rule:
         return f"--outliers {self.outliers:.3f} --threshold {threshold}"
 
 
+def _rows_of(index: RegionIndex, rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Reads features of the tag whose regions lie in these rows."""
+    return lambda some: index.features(rows[some])
+
+
 def read_scored(path: Path, fewest: int | None = None) -> Scored:
     """The regions of a finished `detect`, with the distances of `cluster`."""
     index = RegionIndex(WorkFolder(path).shards())
@@ -88,9 +94,7 @@ def read_scored(path: Path, fewest: int | None = None) -> Scored:
             continue
         rows = index.rows(label)
         at = places[rows]
-        clusters = cluster_regions(
-            count, lambda some, r=rows: index.features(r[some]), ClusterSettings()
-        )
+        clusters = cluster_regions(count, _rows_of(index, rows), ClusterSettings())
         scored.distance[at] = clusters.distance
         scored.distance_rank[at] = ranks(-clusters.distance)
         scored.score[at] = index.regions(rows)["score"]
@@ -118,7 +122,7 @@ def _truths(index: RegionIndex) -> tuple[np.ndarray, np.ndarray]:
     return np.array(truth), places
 
 
-def truth_of(tag: str, truth: dict) -> int:
+def truth_of(tag: str, truth: dict[str, Any]) -> int:
     if tag in truth["planted"]:
         return PLANTED
     return RIGHT if tag in truth["right"] else ONCE
@@ -140,7 +144,7 @@ def rules(kind: str, scores: np.ndarray) -> Iterator[Rule]:
     if kind == "outlier":
         yield from (Rule(share) for share in shares)
         return
-    tried = {
+    tried: dict[str, Sequence[float] | np.ndarray] = {
         "": numbers,
         "lowest": shares,
         "mean": np.arange(0.1, 1.0, 0.0125),
@@ -151,16 +155,16 @@ def rules(kind: str, scores: np.ndarray) -> Iterator[Rule]:
             yield from (Rule(share, form, float(value)) for value in values)
 
 
-def count_removed(works: Sequence[Path], fewest: int | None = None) -> dict:
+def count_removed(works: Sequence[Path], fewest: int | None = None) -> dict[str, Any]:
     """The three rules chosen on one fold and measured on the other, both ways."""
     return measured(
         [read_scored(path, fewest) for path in works], ("outlier", "not-predicted", "both")
     )
 
 
-def measured(folds: Sequence[Scored], kinds: Sequence[str]) -> dict:
+def measured(folds: Sequence[Scored], kinds: Sequence[str]) -> dict[str, Any]:
     """What each kind of rule removes of two folds, and how well it ranks."""
-    out: dict = {"auc": _auc(folds)}
+    out: dict[str, Any] = {"auc": _auc(folds)}
     for kind in kinds:
         ways = [_chosen(kind, a, b) for a, b in (folds, folds[::-1])]
         means = {name: round(np.mean([way[name] for way in ways]), 4) for name in SHARES}
@@ -168,7 +172,7 @@ def measured(folds: Sequence[Scored], kinds: Sequence[str]) -> dict:
     return out
 
 
-def count_cleaned(paths: Sequence[Path]) -> dict:
+def count_cleaned(paths: Sequence[Path]) -> dict[str, Any]:
     """What a real run of `ramctl clean` removed, from its output."""
     gone: dict[int, list[bool]] = {PLANTED: [], RIGHT: []}
     for path in paths:
@@ -185,7 +189,7 @@ def count_cleaned(paths: Sequence[Path]) -> dict:
     }
 
 
-def _chosen(kind: str, chosen_on: Scored, measured_on: Scored) -> dict:
+def _chosen(kind: str, chosen_on: Scored, measured_on: Scored) -> dict[str, Any]:
     best, best_gone = Rule(), 0.0
     for rule in rules(kind, chosen_on.score):
         gone, lost = chosen_on.removed(rule)
@@ -195,7 +199,7 @@ def _chosen(kind: str, chosen_on: Scored, measured_on: Scored) -> dict:
     return {"rule": str(best), "planted": round(gone, 4), "right": round(lost, 4)}
 
 
-def _auc(folds: Sequence[Scored]) -> dict:
+def _auc(folds: Sequence[Scored]) -> dict[str, Any]:
     """How well planted tags rank before right ones."""
     from sklearn.metrics import roc_auc_score
 

@@ -38,6 +38,7 @@ def pooled(records: Path, model: Path, keep: Path) -> tuple[list[str], np.ndarra
         preprocess = Preprocess(bundle.preprocess)
         found = [r for r in read_inputs((str(records),), None, "tag") if isinstance(r, Record)]
         features, classes = [], []
+        assert network.prior is not None  # in the embedded model
         with torch.inference_mode():
             for start in range(0, len(found), AT_ONCE):
                 photos = [record_photo(record) for record in found[start : start + AT_ONCE]]

@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """The labels, predictions and figures of table4.mk.
 
     table4.py labels all.jsonl --most 300                 the most frequent labels
@@ -13,6 +13,12 @@ before.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
 
 import kept
 import looks
@@ -73,18 +79,18 @@ class Figures:
         self.small = LabelSystem.read(options.work / "small.jsonl")
         self.truths = {name: truth_of(name, options.eval) for name in options.sets}
 
-    def of(self, row: str, seed: str, name: str) -> dict:
+    def of(self, row: str, seed: str, name: str) -> dict[str, Any]:
         """mAP of seen and of other classes, as they are and resampled."""
         truth, run = self.truths[name], f"{row}-{seed}"
         path = predictions(self.work, run, name)
 
-        def make() -> dict:
+        def make() -> dict[str, Any]:
             return self._measure(truth, truth.compared(path))
 
         look = (name, run, "mAP of seen and unseen classes (table 4)")
         return looks.kept(self.work / "figures" / name / f"{run}.json", path, make, look)
 
-    def _measure(self, truth: Truth, comparison: Comparison) -> dict:
+    def _measure(self, truth: Truth, comparison: Comparison) -> dict[str, Any]:
         resampled, is_seen = comparison.resampled(looks.RESAMPLES), seen(truth, self.small)
         found = {}
         for kind, classes in (("seen", is_seen), ("unseen", ~is_seen & comparison.known)):
@@ -101,7 +107,7 @@ class Figures:
         values = [own["mAP"] for own in found]
         return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
-    def difference(self, row: str, base: str, kind: str) -> dict | None:
+    def difference(self, row: str, base: str, kind: str) -> dict[str, Any] | None:
         """The endpoint: over the sets, of the mean over the seeds; photos and seeds resampled."""
         gains, resampled, random = [], [], np.random.default_rng(0)
         for name in self.truths:

@@ -90,7 +90,7 @@ $(ALL)/good.jsonl: $(ALL)/parsed/flickr8k-train.jsonl $(ALL)/parsed/coco-train.j
 	cat $(ALL)/parsed/coco-train.jsonl >> $@
 
 # Photos with all tags that a careful judge accepts: they say how many of a model's tags are right.
-JUDGE := $(PYTHON) scripts/mini/judged $(EVAL)/judged_dev.jsonl $(EVAL)/judge.py
+JUDGE := $(PYTHON) scripts/mini/judged.py $(EVAL)/judged_dev.jsonl $(EVAL)/judge.py
 $(ALL)/thresholds.jsonl: $(ALL)/labels.jsonl
 	$(JUDGE) $< --root $(PHOTOS) > $@
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """The records and the figures of table5.mk.
 
     table5.py dropped parsed.jsonl ... --share 0.5       records without a share of their tags
@@ -19,6 +19,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
 
 import kept
 import looks
@@ -91,7 +97,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def good_photos(options: argparse.Namespace) -> Iterator[dict]:
+def good_photos(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The records of `--photos` photos, in the order of the file."""
     rows = list(read(options.records))
     first = sorted(rows, key=lambda row: draw("good", row))[: options.photos]
@@ -99,7 +105,7 @@ def good_photos(options: argparse.Namespace) -> Iterator[dict]:
     return (row for row in rows if row["image"] in names)
 
 
-def dropped_tags(options: argparse.Namespace) -> Iterator[dict]:
+def dropped_tags(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The records without a share of their tags, whichever captions name them."""
     for row in (row for path in options.records for row in read(path)):
         stay = {tag for tag in row["tags"] if draw(f"drop:{tag}", row) >= options.share}
@@ -110,7 +116,7 @@ def dropped_tags(options: argparse.Namespace) -> Iterator[dict]:
         yield row
 
 
-def read(path: Path) -> Iterator[dict]:
+def read(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file."""
     with path.open(encoding="utf-8") as stream:
         yield from map(json.loads, stream)
@@ -127,7 +133,7 @@ def words(files: Sequence[Path]) -> list[str]:
     return list(found)
 
 
-def draw(what: str, row: dict) -> float:
+def draw(what: str, row: dict[str, Any]) -> float:
     """A number in [0, 1) that depends on the photo's name."""
     digest = hashlib.blake2b(f"{what}:{row['image']}".encode(), digest_size=6).digest()
     return int.from_bytes(digest, "big") / 2**48

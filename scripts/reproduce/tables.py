@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """The paper's tables 1 to 3 and what class lists cover, as far as files and weights are there.
 
     tables.py table1 --shared S --data D --work W         classes and photos found
@@ -18,7 +18,12 @@ import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
 
 import looks
 import numpy as np
@@ -117,7 +122,7 @@ class Tables:
     def _photos(self, name: str) -> Path:
         if name in self.sets:
             return self.shared / "data" / "eval"
-        folder = self.data / self.benchmarks[name]["photos"]
+        folder: Path = self.data / self.benchmarks[name]["photos"]
         if not folder.is_dir():
             raise Missing(f"`{self.benchmarks[name]['photos']}/` in DATA, the photos")
         return folder
@@ -143,7 +148,8 @@ class Tables:
             words = {own: [own, *truth.mapping.get(own, [])] for own in truth.system.tags}
             found = rivals.by_names(probabilities, words)
         else:
-            rows = [[photo.name for photo in truth.table.photos].index(n) for n in names]
+            known = [photo.name for photo in truth.table.photos]
+            rows = np.array([known.index(name) for name in names])
             classes = truth.classes()
             scores = rivals.out_of_fold(features, truth.table.code(classes, rows))
             found = dict(zip(truth.system.tags, scores.T, strict=True))
@@ -151,7 +157,7 @@ class Tables:
         columns = np.stack(list(found.values()), 1)
         path.write_text("".join(rivals.lines(names, list(found), columns)), "utf-8")
 
-    def figures(self, system: str, name: str) -> dict:
+    def figures(self, system: str, name: str) -> dict[str, Any]:
         """mAP, precision and recall of a system on a set or benchmark, kept; else Missing."""
         if name == "oppo-common":
             raise Missing(PRIVATE)
@@ -163,7 +169,7 @@ class Tables:
             path, predictions, lambda: self._measure(system, name, truth, predictions), look
         )
 
-    def _measure(self, system: str, name: str, truth: Truth, predictions: Path) -> dict:
+    def _measure(self, system: str, name: str, truth: Truth, predictions: Path) -> dict[str, Any]:
         tags = Bundle.open(embedded_bundle()).labels if system == "mini" else None
         comparison = truth.compared(predictions, tags)
         wanted = self._precision(system, name, comparison)
@@ -179,7 +185,7 @@ class Tables:
             place = list(self.benchmarks).index(name)
             return float(self.systems["RAM-14M"]["pr"][place].split("/")[0]) / 100
         if system == "mini":
-            return precision_recall(Goal().decide(comparison))["CP"]
+            return float(precision_recall(Goal().decide(comparison))["CP"])
         return float(self.figures("mini", name)["CP"])
 
     def cell(self, system: str, name: str, column: str, kind: str) -> Cell:
@@ -202,7 +208,9 @@ class Tables:
             return Cell(*about, MEASURED, f"{100 * found['mAP']:.1f}{plus}{end}")
         return Cell(*about, MEASURED, f"{100 * found['CP']:.1f}/{100 * found['CR']:.1f}{plus}{end}")
 
-    def rows(self, kind: str, names: Sequence[str], systems: Sequence[str], columns: dict) -> list:
+    def rows(
+        self, kind: str, names: Sequence[str], systems: Sequence[str], columns: dict[str, Any]
+    ) -> list[Any]:
         """The rows of a table: words in front, and cells."""
         found = []
         for system in systems:
@@ -341,14 +349,14 @@ def photo_lines(truth: Truth) -> list[bytes]:
     return [dumps({"image": photo.name}) for photo in truth.table.photos]
 
 
-def precision_recall(comparison: Comparison) -> dict:
+def precision_recall(comparison: Comparison) -> dict[str, Any]:
     """CP and CR of decisions."""
     counts = Counts.of_packed(comparison.packed, comparison.truth, comparison.style)
     found = decision_figures(counts, comparison.is_averaged, comparison.counted)
     return {name: float(found[name]) for name in ("CP", "CR")}
 
 
-def endpoint(differences: dict[str, dict]) -> str:
+def endpoint(differences: dict[str, dict[str, Any]]) -> str:
     """The one figure that was fixed beforehand, in words."""
     lines = [
         "The endpoint, fixed beforehand: mean over the sets of the paired difference in mAP.",

@@ -67,6 +67,13 @@ def test_each_promise_names_tests_that_there_are():
             assert f"\ndef {function}(" in source, f"{path}: no {function}"
 
 
+def test_the_scripts_list_themselves():
+    folder = REPOSITORY / "scripts"
+    listed = {link.partition("/")[0] for link in LINK.findall((folder / "README.md").read_text())}
+    there = {path.name for path in folder.iterdir() if path.name != "__pycache__"}
+    assert there - {"README.md", "mutants.toml"} == listed
+
+
 def test_a_newcomer_can_finish_the_readme():
     assert (REPOSITORY / "README.md").read_text("utf-8").count("\n") <= MOST_README_LINES
 

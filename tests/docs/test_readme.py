@@ -14,6 +14,10 @@ import pytest
 
 from ramctl.cli import COMMANDS
 from ramctl.errors import REJECT_CODES
+from ramctl.model.config import preset_names
+from ramctl.peers.registry import KINDS
+from ramctl.readers import detect, predictions
+from ramctl.tagging import formats
 from tests.conftest import REPOSITORY
 from tests.forked import program_for_shells
 
@@ -28,6 +32,13 @@ DOCUMENTS = {
 README = DOCUMENTS["README.md"]
 HELPS = DOCUMENTS["ramctl/commands/README.md"]
 BLOCK = re.compile(r"```(console|python)( [a-z ]+)?\n(.*?)```", re.DOTALL)
+CHOICES = {  # what can be named on the command line, by the document that explains it
+    "ramctl/parsing/README.md": detect.FORMATS,
+    "ramctl/evaluation/README.md": predictions.READERS,
+    "ramctl/tagging/README.md": formats.FORMATS,
+    "ramctl/peers/README.md": [f"{kind}:PATH" for kind in KINDS],
+    "ramctl/model/presets/README.md": preset_names(),
+}
 UNRUN = {"network", "cluster", "gpu", "setup", "long"}
 
 
@@ -42,7 +53,7 @@ def examples(text: str):
 
 def test_generated_parts_are_current():
     done = subprocess.run(
-        [sys.executable, REPOSITORY / "scripts" / "build_docs", "--check"],
+        [sys.executable, REPOSITORY / "scripts" / "build_docs.py", "--check"],
         capture_output=True,
         text=True,
         check=False,
@@ -58,6 +69,11 @@ def test_every_command_has_its_help_in_a_document(command):
 @pytest.mark.parametrize("code", REJECT_CODES)
 def test_every_reject_code_is_explained(code):
     assert f"`{code}`" in README
+
+
+@pytest.mark.parametrize("document", CHOICES)
+def test_every_choice_is_explained(document):
+    assert not [name for name in CHOICES[document] if f"`{name}`" not in DOCUMENTS[document]]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

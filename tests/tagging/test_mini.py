@@ -1,10 +1,10 @@
 """The embedded model: what it prints is right as often as its card says."""
 
-import importlib.util
 import json
 import random
 import re
-from importlib.machinery import SourceFileLoader
+from runpy import run_path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,17 +20,9 @@ PEOPLE = {
 }  # fmt: skip
 
 
-def script(name, path):
-    """A script as a module, whatever its suffix."""
-    loader = SourceFileLoader(name, str(path))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    loader.exec_module(module)
-    return module
-
-
 def test_nobody_is_seen_on_pictures_of_nothing(tmp_path):
     """Made with another seed than those that were trained on."""
-    made = script("made_pictures", REPOSITORY / "scripts" / "mini" / "made_pictures")
+    made = SimpleNamespace(**run_path(REPOSITORY / "scripts" / "mini" / "made_pictures.py"))
     rng, makers, paths = random.Random(1), list(made.MAKERS), []
     for number in range(40):
         make = makers[number % len(makers)]
@@ -47,7 +39,7 @@ def test_printed_tags_are_right_as_often_as_the_card_says(shared):
     stated = re.search(r"^\| all \| 240 \| [\d.]+ \| ([\d.]+) \|", card, re.MULTILINE)
     assert stated is not None
     folder = shared / "data" / "eval"
-    judge = script("judge", folder / "judge.py")
+    judge = SimpleNamespace(**run_path(folder / "judge.py"))
     truth = [json.loads(line) for line in (folder / "judged_dev.jsonl").open()]
     tagger = Tagger.from_pretrained("mini", dtype="int8")
     records = tagger.tag([folder / record["image"] for record in truth])

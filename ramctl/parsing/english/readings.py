@@ -1,8 +1,8 @@
 """Frequent readings: most captions of closed mode are read without part-of-speech tags.
 
-`scripts/build_readings` counts, over caption corpora, which tags open mode gives each word, idiom
-and compound, alone and beside each neighbour. A caption of which nearly all counts agree on one
-reading of every word needs no tagger and rules. No result depends on what was read before.
+`scripts/build_readings.py` counts, over caption corpora, which tags open mode gives each word,
+idiom and compound, alone and beside each neighbour. A caption of which nearly all counts agree on
+one reading of every word needs no tagger and rules. No result depends on what was read before.
 
 The file, after gunzip, has a line for each form: form TAB reading TAB share TAB contexts. A reading
 is "tag/kind" joined by "|" (empty: no tag), the share is in thousandths; a context is

@@ -1,6 +1,6 @@
 """WordNet 3.0 as parsing and label building need it, from one compiled file.
 
-Source: Princeton WordNet 3.0; `scripts/build_lexicon` describes the file.
+Source: Princeton WordNet 3.0; `scripts/build_lexicon.py` describes the file.
 """
 
 import gzip

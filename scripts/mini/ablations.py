@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print what each part of the training targets is worth, as a Markdown table.
 
-    scripts/mini/ablations --work build/mini --photos PHOTOS --eval EVAL
+    scripts/mini/ablations.py --work build/mini --photos PHOTOS --eval EVAL
 
 A linear layer on the pooled features of the frozen ImageNet backbone, with the product's own
 targets, is trained in half a minute: enough to choose between targets. Everything is measured on
@@ -11,10 +11,17 @@ of labels, people found at 5 % false, and mAP on flickr8k-dev.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv("sklearn", "torch")
 
 import numpy as np
 import torch
@@ -32,7 +39,8 @@ from ramctl.pretrained.imagenet import PACKAGED, load_packaged
 from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.batches import Sample, TrainingSet
-from ramctl.training.data.record_file import RecordFile, Source, scan_records
+from ramctl.training.data.record_file import RecordFile, Source
+from ramctl.training.data.record_scan import scan_records
 from ramctl.training.data.silence import Silence
 from ramctl.training.data.targets import Targets
 from ramctl.training.data.teacher_scores import ScoresTeacher, SoftTargets
@@ -52,7 +60,7 @@ def pooled(work: Path, name: str, notes: Sequence[Annotation]) -> Floats:
         preset = load_preset("mini")
         encoder = ImageEncoder(preset.model.encoder, preset.preprocess.size)
         load_packaged(encoder.backbone, PACKAGED[preset.model.encoder.backbone])
-        encoder.eval().to(memory_format=torch.channels_last)
+        torch.nn.Module.to(encoder.eval(), memory_format=torch.channels_last)  # type: ignore[call-overload]
         photo = TrainingPhoto(preset.preprocess, AugmentConfig((1.0, 1.0), 0.0, 0, 0))
         random, rows = np.random.default_rng(0), []
         with torch.inference_mode():
@@ -62,7 +70,8 @@ def pooled(work: Path, name: str, notes: Sequence[Annotation]) -> Floats:
                 rows.append(encoder(batch).mean(1).half().numpy())
         path.parent.mkdir(exist_ok=True)
         np.save(path, np.concatenate(rows))
-    return np.load(path).astype(np.float32)
+    features: Floats = np.load(path).astype(np.float32)
+    return features
 
 
 class Trial:
@@ -113,16 +122,17 @@ class Trial:
         if row.hears_silence and teachers:
             silence = Silence.learn(enumerate(notes), targets, teachers)
         preset = load_preset("mini", row.settings)
+        none: Any = None  # no photo is read
         training_set = TrainingSet(
-            None, targets, preset.training, None, None, None, None, teachers, silence, 0
-        )  # type: ignore[arg-type]
+            none, targets, preset.training, none, None, None, None, teachers, silence, 0
+        )
         parts: list[tuple[torch.Tensor, torch.Tensor]] = []
         for start in range(0, len(notes), BATCH):
             samples = []
             for index in range(start, min(start + BATCH, len(notes))):
                 seen = ((t, of) for t in teachers if (of := t.of(index)) is not None)
                 target, n_written = targets.of(notes[index]), notes[index].n_written
-                samples.append(Sample(None, target, None, [], None, tuple(seen), n_written))
+                samples.append(Sample(none, target, None, [], None, tuple(seen), n_written))
             wanted, weights = training_set.targets_of(samples)
             weights = torch.ones_like(wanted) if weights is None else weights
             parts.append((wanted.half(), weights.half()))
@@ -150,7 +160,8 @@ class Trial:
         def scores(photos: Floats) -> NDArray[np.float64]:
             with torch.inference_mode():
                 logits = layer((torch.from_numpy(photos) - mean) / spread)
-            return logits.double().sigmoid().numpy()
+            found: NDArray[np.float64] = logits.double().sigmoid().numpy()
+            return found
 
         judged = scores(self.judged)
         evidence = np.array([label.validated for label in self.labels])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make pictures that show nothing or next to nothing, and print what is right of each as records.
 
-    scripts/mini/made_pictures --out made --seed 0 --number 40 --labels labels.jsonl > made.jsonl
+    scripts/mini/made_pictures.py --out made --seed 0 --number 40 --labels labels.jsonl > made.jsonl
 
 Blank, noise, gradient, stripes, page of text, chart, window of a program, line drawing. Everything
 that is no tag of such a picture is a verified negative: a tagger must learn that nobody is on it.
@@ -11,7 +11,13 @@ import argparse
 import json
 import os
 import random
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -19,7 +25,10 @@ from PIL import Image, ImageDraw
 from ramctl.labels import LabelSystem
 
 SIZE = 224
-WORDS = "the of and a to in is you that it he was for on are as with his they at be this".split()
+WORDS = (
+    "the", "of", "and", "a", "to", "in", "is", "you", "that", "it", "he", "was", "for", "on", "are",
+    "as", "with", "his", "they", "at", "be", "this",
+)  # fmt: skip
 Picture = Image.Image
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write title, measurements and the data's licences into a bundle's model card.
 
-    scripts/mini/write_card --model build/mini/model --title mini \\
+    scripts/mini/write_card.py --model build/mini/model --title mini \\
         --figures build/mini/figures --top-k predictions.jsonl truth.jsonl
 
 A second run replaces what the first one wrote. `train` titles a card with the name of its output
@@ -10,7 +10,13 @@ folder, which is not what the bundle is called once it is installed.
 
 import argparse
 import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
 
 import numpy as np
 
@@ -44,9 +50,10 @@ everyday labels, Apache-2.0) and the mean of NanoDet-Plus-m and YOLOX-nano (80 C
 Apache-2.0; trained on COCO's photos). Every figure below rests on them.
 
 The backbone starts from Google's EfficientNet-Lite0 for ImageNet-1k (Apache-2.0; ImageNet's photos:
-research, non-commercial); all but its two lowest stages are trained with the rest, held to the classes
-that they knew. Label texts come from all-MiniLM-L6-v2 (Apache-2.0). No photo, box or label of COCO's, Pascal
-VOC's or Flickr8k's evaluation sets was trained on. Thresholds were chosen on 240 judged photos.
+research, non-commercial); all but its two lowest stages are trained with the rest, held to the
+classes that they knew. Label texts come from all-MiniLM-L6-v2 (Apache-2.0). No photo, box or label
+of COCO's, Pascal VOC's or Flickr8k's evaluation sets was trained on. Thresholds were chosen on 240
+judged photos.
 
 """
 
@@ -83,14 +90,14 @@ def judged_section(path: Path, model: Path) -> list[str]:
         ),
         "Most often printed: {}, on {:.0%} of the photos.".format(*figures["most_printed"]),
         "",
-        f"People: named on {everything['false_people']} of {everything['peopleless']} photos without",
-        "people ({:.0%} to {:.0%}), and on".format(*intervals["false_people"]),
+        f"People: named on {everything['false_people']} of {everything['peopleless']} photos",
+        "without people ({:.0%} to {:.0%}), and on".format(*intervals["false_people"]),
         f"{everything['found_people']} of {everything['peopled']} with people "
         "({:.0%} to {:.0%}).".format(*intervals["found_people"]),
         "",
         "Asked for words, it ranks the photos with a mean AUC of",
-        f"{aucs['labels']['mean']:.3f} ({aucs['labels']['words']} labels that are right on four photos"
-        f" or more) and {aucs['others']['mean']:.3f}",
+        f"{aucs['labels']['mean']:.3f} ({aucs['labels']['words']} labels that are right on four"
+        f" photos or more) and {aucs['others']['mean']:.3f}",
         f"({aucs['others']['words']} words that are no labels).",
         "",
         "Beside its teachers' own names above 0.5 on the same photos; recall counts the words that",
@@ -172,19 +179,21 @@ def main() -> None:
         *judged_section(args.figures / "judged_dev.json", args.model),
         "## Measured on photos that were never trained on",
         "",
-        "Mean average precision; classes in brackets. Trained: captions of 5 training photos or more",
-        "name the class. Classes that are no labels were asked for as new words.",
+        "Mean average precision; classes in brackets. Trained: captions of 5 training photos or",
+        "more name the class. Classes that are no labels were asked for as new words.",
         "",
         *figures_table(args.figures),
         "",
         f"Sample of ImageNet-1k: the class is the best of 998 names in {shares[1]:.1%} of the",
         f"photos, among the best five in {shares[5]:.1%}: kept of the backbone, not learnt.",
         "",
-        f"COCO's {unseen['photos']['compared']} photos of val2017 alone: mAP {unseen['mAP']:.3f}. The detectors among",
-        "the teachers were trained on the others. Few photos give a higher mAP than many.",
+        f"COCO's {unseen['photos']['compared']} photos of val2017 alone: mAP {unseen['mAP']:.3f}.",
+        "The detectors among the teachers were trained on the others. Few photos give a higher mAP",
+        "than many.",
         "",
-        f"Captions (`tag --caption`) of Flickr8k's test photos: CIDEr {captions['CIDEr']}. They read like",
-        "captions, and name the main thing more often than not; colours, numbers and doings are guesses.",
+        f"Captions (`tag --caption`) of Flickr8k's test photos: CIDEr {captions['CIDEr']}.",
+        "They read like captions, and name the main thing more often than not; colours, numbers",
+        "and doings are guesses.",
         "",
         "Old, small and blurred photos get few tags, and odd ones.",
         "",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 r"""Print the label system: what captions of training photos name, and what the teachers know.
 
-    scripts/mini/make_labels --built built.jsonl --added added_labels.tsv \
+    scripts/mini/make_labels.py --built built.jsonl --added added_labels.tsv \
         --unsure unsure_labels.txt --fewest 8 -- tagged.jsonl...
 
 `built` is a label system of the captions (ramctl parse --build-labels), whose labels are kept where
@@ -15,6 +15,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
+
 from ramctl.labels import Label, LabelSystem
 
 
@@ -23,8 +28,8 @@ def read_added(path: Path) -> list[Label]:
     for line in path.read_text("utf-8").splitlines():
         if line and not line.startswith("#"):
             tag, kind, parents, synonyms = line.split("\t")
-            lists = (tuple(filter(None, text.split("|"))) for text in (parents, synonyms))
-            labels.append(Label(tag, kind, **dict(zip(("parents", "synonyms"), lists))))
+            above, names = (tuple(filter(None, s.split("|"))) for s in (parents, synonyms))
+            labels.append(Label(tag, kind, parents=above, synonyms=names))
     return labels
 
 
@@ -59,7 +64,9 @@ def main() -> None:
     for label in [*kept, *added]:
         row = label.to_json() | {"count": photos[label.tag]}
         given = [parent for parent, children in parents["+"].items() if label.tag in children]
-        kept_parents = [p for p in label.parents if not {label.tag, "*"} & parents["-"].get(p, set())]
+        kept_parents = [
+            p for p in label.parents if not {label.tag, "*"} & parents["-"].get(p, set())
+        ]
         row["parents"] = list(dict.fromkeys([*given, *kept_parents]))
         row["synonyms"] = [s for s in label.synonyms if label in kept or not names.ids(s)]
         if label.tag in unsure:

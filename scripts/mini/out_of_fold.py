@@ -2,15 +2,21 @@
 """Print the tags that a model gives judged photos when a photo's own part chose no threshold.
 
     ramctl tag --dense --root PHOTOS judged.jsonl > dense.jsonl
-    scripts/mini/out_of_fold --model MODEL --truth judged.jsonl dense.jsonl > tags.jsonl
+    scripts/mini/out_of_fold.py --model MODEL --truth judged.jsonl dense.jsonl > tags.jsonl
 
 The photos are dealt into five parts; the thresholds for each part come from the other four. Reads
-judge.py's form (scripts/mini/judged), prints what judge.py reads.
+judge.py's form (scripts/mini/judged.py), prints what judge.py reads.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
 
 import numpy as np
 

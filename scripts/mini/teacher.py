@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print teachers' records without the names that mean nothing to people.
 
-    scripts/mini/teacher --useless useless_names.txt -- SET.MODEL.jsonl...
+    scripts/mini/teacher.py --useless useless_names.txt -- SET.MODEL.jsonl...
 
 The screens that a detector sees in the archive's slides (tv, laptop in fsa-train) are their mounts.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print the records of caption files whose photo is in none of the files given with --not.
 
-    scripts/mini/leave_out --not eval/coco80_val.jsonl photos/flickr8k-test.jsonl -- text/*.jsonl.gz
+    scripts/mini/leave_out.py --not eval/coco80_val.jsonl photos/flickr8k-test.jsonl -- *.jsonl.gz
 
 Photos are told apart by collection (COCO, Flickr) and number: Flickr30k and Flickr8k name the same
 photo alike, COCO's file names have leading zeros. Captions that several files repeat are printed

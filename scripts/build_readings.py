@@ -1,43 +1,55 @@
 #!/usr/bin/env python3
 """Count the readings of words in captions, for the closed mode's table of frequent readings.
 
-    scripts/mini/leave_out --not EVALUATION.jsonl... -- CAPTIONS.jsonl.gz... > corpus.jsonl
-    scripts/build_readings corpus.jsonl [--hold-out 0.05]
+    scripts/mini/leave_out.py --not EVALUATION.jsonl... -- CAPTIONS.jsonl.gz... > corpus.jsonl
+    scripts/build_readings.py corpus.jsonl [--hold-out 0.05]
 
-Writes ramctl/parsing/english/data/readings.gz in the format that ramctl/parsing/english/readings.py describes.
-The same captions give the same bytes. The shipped table is counted on the caption corpora without
-the photos that the embedded model is evaluated on. Captions of the held-out share of images (by a
-hash of the image) are left out; `scripts/bench/parse.py` measures on those how well both ways of
-reading agree.
+Writes ramctl/parsing/english/data/readings.gz in the format that
+ramctl/parsing/english/readings.py describes. The same captions give the same bytes. The shipped
+table is counted on the caption corpora without the photos that the embedded model is evaluated on.
+Captions of the held-out share of images (by a hash of the image) are left out;
+`scripts/bench/parse.py` measures on those how well both ways of reading agree.
 """
 
 import argparse
 import gzip
 import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from venv_python import use_venv
+
+use_venv()
+
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.pos_tagger import PosTagger
+from ramctl.parsing.english.readings import CERTAIN, END, LIKELY, START
+from ramctl.parsing.english.rules.apply import apply_rules
+from ramctl.parsing.english.rules.sentence import Findings, clean
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import Record, captions_of
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
-from ramctl.parsing.english.rules.apply import apply_rules
-from ramctl.parsing.english.readings import CERTAIN, END, LIKELY, START
-from ramctl.parsing.english.rules.sentence import clean
-from ramctl.parsing.english.pos_tagger import PosTagger
 
-OUT = Path(__file__).resolve().parent.parent / "ramctl" / "parsing" / "english" / "data" / "readings.gz"
+OUT = (
+    Path(__file__).resolve().parent.parent
+    / "ramctl"
+    / "parsing"
+    / "english"
+    / "data"
+    / "readings.gz"
+)
 MIN_COUNT = 2
 MIN_CONTEXT = 3
 IDIOM_WORDS = 5
 
 
-def is_held_out(image, share):
+def is_held_out(image: object, share: float) -> bool:
     digest = hashlib.blake2b(str(image).encode(), digest_size=4).digest()
     return int.from_bytes(digest) < share * 2**32
 
 
-def captions(files, share):
-    seen = set()
+def captions(files: Sequence[str], share: float) -> Iterator[str]:
+    seen: set[str] = set()
     for item in read_inputs(files, None, "build_readings"):
         if isinstance(item, Record) and not is_held_out(item.fields.get("image"), share):
             for caption in captions_of(item.fields):
@@ -46,9 +58,10 @@ def captions(files, share):
                     yield clean(caption)
 
 
-def forms_and_readings(findings):
+def forms_and_readings(findings: Findings) -> list[tuple[str, str]]:
     """The caption's forms (idioms and compounds joined) with the tags of each."""
-    sentence, at = findings.sentence, defaultdict(list)
+    sentence = findings.sentence
+    at: dict[int, list[str]] = defaultdict(list)
     for found in findings.found:
         at[found.place].append(f"{found.tag}/{found.kind}")
     rows, i, n = [], 0, len(sentence)
@@ -65,18 +78,19 @@ def forms_and_readings(findings):
     return rows
 
 
-def best(counter):
+def best(counter: Counter[str]) -> tuple[str, float, int]:
     reading, count = min(counter.items(), key=lambda item: (-item[1], item[0]))
     return reading, count / (counter.total() + 0.4), counter.total()
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="+")
     parser.add_argument("--hold-out", type=float, default=0.05)
     args = parser.parse_args()
 
-    alone, beside = defaultdict(Counter), defaultdict(lambda: defaultdict(Counter))
+    alone: dict[str, Counter[str]] = defaultdict(Counter)
+    beside: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     lexicon = Lexicon.shared()
     for shown, tags in PosTagger.shared().tag(captions(args.files, args.hold_out)):
         rows = forms_and_readings(apply_rules(shown, tags, lexicon))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Hold a fifth of the labels out of a label system, to be asked for as new words.
 
-    scripts/mini/hold_out labels.jsonl judged.jsonl --kept kept.jsonl --held held.txt
+    scripts/mini/hold_out.py labels.jsonl judged.jsonl --kept kept.jsonl --held held.txt
 
 Which labels is decided by their names alone. Those that are right on four judged photos or more
 are listed in `held.txt`: of them it can be said how well they are found.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print which threshold suits words that are no labels, and what it gives on judged photos.
 
-    scripts/mini/word_threshold judged_dev.jsonl judge.py words.txt dense.jsonl
+    scripts/mini/word_threshold.py judged_dev.jsonl judge.py words.txt dense.jsonl
 
 Words that are right on four judged photos or more are dealt into five folds by their names. For
 each fold the threshold is the one that has the best F0.5 (precision counts twice as much as recall)
@@ -11,13 +11,19 @@ What a judge doubts counts neither way.
 """
 
 import argparse
-import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
+
 import numpy as np
+from judging import open_judge
 from numpy.typing import NDArray
 
 FOLDS = 5
@@ -32,10 +38,7 @@ def main() -> None:
     for name in ("judged", "judge", "words", "dense"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args()
-    spec = importlib.util.spec_from_file_location("judge", args.judge)
-    assert spec is not None and spec.loader is not None
-    judge = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(judge)
+    judge = open_judge(args.judge)
     words = args.words.read_text("utf-8").split("\n")[:-1]
     told = list(map(json.loads, args.dense.open(encoding="utf-8")))
     place = {name: index for index, name in enumerate(told[0]["label_names"])}

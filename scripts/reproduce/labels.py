@@ -2,7 +2,7 @@
 """Measure a label system against a tag list that it was not built from.
 
     ramctl parse --build-labels labels.jsonl --review review.tsv CAPTIONS.jsonl.gz...
-    scripts/reproduce/labels --labels labels.jsonl --review review.tsv \\
+    scripts/reproduce/labels.py --labels labels.jsonl --review review.tsv \\
         --tags ram_tag_list.txt -- CAPTIONS.jsonl.gz...
 
 Prints how many of the tags that occur often enough in the captions are labels or synonyms, how
@@ -13,15 +13,21 @@ captions count once.
 
 import argparse
 import random
+import sys
 from collections import Counter
 from pathlib import Path
 
-from ramctl.records.inputs import read_inputs
-from ramctl.records.record import Record, captions_of
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
+
 from ramctl.labels import LabelSystem, normalise
 from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.english.readings import TOKEN
 from ramctl.parsing.label_building.build import read_review
+from ramctl.records.inputs import read_inputs
+from ramctl.records.record import Record, captions_of
 
 
 def occurrences(files: list[str], tags: set[str]) -> Counter[str]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare the caption parser with what else one would use, on a gold standard.
 
-    scripts/bench/parsers --gold data/gold --tags ram_tag_list.txt
+    scripts/bench/parsers.py --gold data/gold --tags ram_tag_list.txt
 
 `--gold` is a folder with parse_gold_public.jsonl and score.py, `--tags` a tag list for the
 dictionary pass. Prints a Markdown table: F1, wrong tags, the share of right kinds, and captions a
@@ -15,18 +15,24 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv("spacy")
+
 import spacy
+from measuring import core_seconds
 
 from ramctl.labels import normalise
 from ramctl.parsing import CaptionParser
 from ramctl.parsing.english.dictionary.lexicon import Lexicon
-from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES
 from ramctl.parsing.english.dictionary.wordnet import VERB
+from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES
 
 KIND_OF_POS = {"NOUN": "object", "PROPN": "object", "ADJ": "attribute", "VERB": "action"}
 Parse = Callable[[list[str]], list[dict[str, str]]]
@@ -117,7 +123,8 @@ def score(gold: Path, rows: list[dict[str, Any]], found: list[dict[str, str]]) -
         done = subprocess.run(
             [sys.executable, scorer, truth, out.name, "--json"], capture_output=True, check=True
         )
-    return json.loads(done.stdout)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
 def main() -> None:
@@ -144,9 +151,7 @@ def main() -> None:
         found = parse(captions)
         taken = []
         for _ in range(args.rounds):
-            start = time.process_time()
-            parse(captions)
-            taken.append(time.process_time() - start)
+            taken.append(core_seconds(partial(parse, captions)))
         got = score(args.gold, rows, found)
         kinds = "-" if got["kind_accuracy"] is None else f"{got['kind_accuracy']:.3f}"
         print(f"| {name} | {got['f1']:.3f} | {got['wrong']} | {got['forbidden_hits']} | {kinds} "

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print captioned records whose captions are guided by the tags that a model gives the photo.
 
-    ramctl tag --root PHOTOS records.jsonl | scripts/mini/guide > guided.jsonl
+    ramctl tag --root PHOTOS records.jsonl | scripts/mini/guide.py > guided.jsonl
 
 A captioner that learnt with each caption's own words as tags strings together whatever tags it is
 given; in use these are the model's.

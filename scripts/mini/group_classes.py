@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
 """Print the classes of an evaluation by how many training photos name them, for eval --groups.
 
-scripts/mini/group_classes --classes classes.txt --map coco80.tsv build/mini/*-train.jsonl
+scripts/mini/group_classes.py --classes classes.txt --map coco80.tsv build/mini/*-train.jsonl
 """
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
 
 from ramctl.labels import LabelSystem, normalise
 

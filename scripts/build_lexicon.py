@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compile WordNet 3.0 into the one small file that ramctl.parsing reads.
 
-    scripts/build_lexicon [WORDNET_FOLDER] [-o FOLDER]
+    scripts/build_lexicon.py [WORDNET_FOLDER] [-o FOLDER]
 
 WORDNET_FOLDER holds index.*, data.*, *.exc and cntlist.rev as Debian's package
 wordnet-base installs them (default /usr/share/wordnet). Writes wordnet.gz and
@@ -26,26 +26,28 @@ import gzip
 from collections import defaultdict
 from pathlib import Path
 
+Numbers = dict[tuple[str, str], int]  # of synsets, by part of speech and offset
+Words = dict[str, dict[str, list[str]]]
 FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 SYNSET_TYPES = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}
 UPWARD = {"@", "@i", "&"}
 DEFAULT_OUT = Path(__file__).resolve().parent.parent / "ramctl" / "parsing" / "english" / "data"
 
 
-def key(lemma):
+def key(lemma: str) -> str:
     """The word under which a lemma is looked up."""
     return " ".join(lemma.lower().replace("_", " ").replace("-", " ").split())
 
 
-def data_lines(path):
+def data_lines(path: Path) -> list[str]:
     """The lines of a WordNet file without its licence header."""
     with path.open(encoding="utf-8") as stream:
         return [line for line in stream if not line.startswith(" ")]
 
 
-def sense_counts(path):
+def sense_counts(path: Path) -> dict[tuple[str, str, int], int]:
     """{(word, part of speech, sense number): count in the sense-tagged texts}."""
-    counts = defaultdict(int)
+    counts: dict[tuple[str, str, int], int] = defaultdict(int)
     for line in data_lines(path):
         sense, number, count = line.split()
         lemma, _, rest = sense.rpartition("%")
@@ -54,9 +56,10 @@ def sense_counts(path):
     return counts
 
 
-def read_synsets(folder):
+def read_synsets(folder: Path) -> tuple[Numbers, list[str]]:
     """-> ({(part of speech, offset): number}, [synset line])."""
-    rows, numbers = [], {}
+    rows: list[tuple[str, list[str]]] = []
+    numbers: Numbers = {}
     for pos, name in FILES.items():
         for line in data_lines(folder / f"data.{name}"):
             fields = line.partition(" | ")[0].split()
@@ -76,10 +79,10 @@ def read_synsets(folder):
     return numbers, lines
 
 
-def read_words(folder, numbers):
+def read_words(folder: Path, numbers: Numbers) -> Words:
     """-> {word: {field letter: value}}."""
     counts = sense_counts(folder / "cntlist.rev")
-    senses = defaultdict(lambda: defaultdict(list))
+    senses: Words = defaultdict(lambda: defaultdict(list))
     for pos, name in FILES.items():
         for line in data_lines(folder / f"index.{name}"):
             fields = line.split()
@@ -96,7 +99,7 @@ def read_words(folder, numbers):
     return senses
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, default=Path("/usr/share/wordnet"))
     parser.add_argument("-o", "--out", type=Path, default=DEFAULT_OUT)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write a page of 20 typical mistakes: wrong tags of judged photos, with thumbnails.
 
-    scripts/mini/mistakes judged_dev.jsonl judge.py --root PHOTOS --tags tags.jsonl \\
+    scripts/mini/mistakes.py judged_dev.jsonl judge.py --root PHOTOS --tags tags.jsonl \\
         --dense dense.jsonl > mistakes.html
 
 Of the labels that are most often wrong, the photo on which the model is surest. The photos are
@@ -10,10 +10,18 @@ not free: do not publish the page.
 
 import argparse
 import html
-import importlib.util
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv()
+
+from judging import open_judge
 
 from ramctl.pages.render import thumbnail
 from ramctl.records.record import Record
@@ -29,12 +37,9 @@ def main() -> None:
     for name in ("--root", "--tags", "--dense"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
-    spec = importlib.util.spec_from_file_location("judge", args.judge)
-    assert spec is not None and spec.loader is not None
-    judge = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(judge)
+    judge = open_judge(args.judge)
 
-    def records(path: Path) -> list[dict]:
+    def records(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
     truth = {judge.name(record["image"]): record for record in records(args.judged)}
@@ -52,8 +57,8 @@ def main() -> None:
     figures = []
     for tag, cases in sorted(wrong.items(), key=lambda item: -len(item[1]))[:MISTAKES]:
         score, image, tags = max(cases)
-        record = Record({"image": image}, str(args.tags), 1, args.root)
-        photo = thumbnail(record, THUMBNAIL_PX, 80)
+        shown = Record({"image": image}, str(args.tags), 1, args.root)
+        photo = thumbnail(shown, THUMBNAIL_PX, 80)
         words = " ".join(f"<b>{t}</b>" if t == tag else html.escape(t) for t in tags)
         figures.append(
             f'<figure><img src="{photo.source}" alt=""><figcaption><b>{html.escape(tag)}</b> '

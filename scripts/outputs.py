@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Runs every command on the test data and on shared photos: scripts/outputs OUT [PACKAGE_ROOT].
+"""Runs every command on the test data and on shared photos, and keeps what it writes.
+
+    scripts/outputs.py OUT [PACKAGE_ROOT]
 
 Run it before and after a change of how things are built, with PACKAGE_ROOT the checkout to try,
 then `diff -r BEFORE AFTER`: what the commands write must not have changed. Wall times, versions and
 the wording of messages are left out of what is written.
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -15,10 +18,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("RAMCTL_SHARED", ROOT.parent / "shared")).resolve()
-FORMATS = ("text", "csv", "tsv", "kohya", "fiftyone", "label-studio", "exiftool-csv", "coco")
-FORMATS += ("open-images",)
+from venv_python import ROOT, use_venv
+
+use_venv()
+
+from measuring import SHARED
+
+FORMATS = ["text", "csv", "tsv", "kohya", "fiftyone", "label-studio", "exiftool-csv", "coco"]
+FORMATS += ["open-images"]
 TRAIN = "--preset mini --set training.workers=0 --threads 1 --dtype fp32 --device cpu -q"
 WORDS = "zebra\nhorse\nsteam locomotive\nchild\n"
 TIMES = re.compile(rb'"(seconds|rate|rate_img_s|wait_share|loss|versions)":[^,}]*(\})?')
@@ -185,8 +192,11 @@ def settle(out: Path) -> None:
 
 
 def main() -> None:
-    out = Path(sys.argv[1]).resolve()
-    package = Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else ROOT
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path, help="a new folder")
+    parser.add_argument("package_root", nargs="?", type=Path, default=ROOT, help="the checkout")
+    given = parser.parse_args()
+    out, package = given.out.resolve(), given.package_root.resolve()
     out.mkdir(parents=True)
     lay_out(out)
     shutil.copy(package / "ramctl/bundles/mini/labels.jsonl", out / "mini-labels.jsonl")

@@ -1,21 +1,24 @@
 #!/usr/bin/env python3
 """Brings the generated parts of the documents up to date; with --check, only says what is not.
 
-A generated part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is `help: COMMAND` (its whole
-help; without a command the group's), `commands` (a table of them) or `codes` (of the reject codes).
+A generated part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is `help: COMMAND` (its
+whole help; without a command the group's), `commands` (a table of them) or `codes` (of the reject
+codes).
 """
 
 import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from venv_python import ROOT, use_venv
 
-from click.testing import CliRunner  # noqa: E402
+use_venv()
 
-from ramctl.cli import COMMANDS, cli  # noqa: E402
-from ramctl.errors import REJECT_CODES  # noqa: E402
+from click.testing import CliRunner
+
+from ramctl.cli import cli
+from ramctl.commands import COMMANDS
+from ramctl.errors import REJECT_CODES
 
 HELPS = "ramctl/commands/README.md"
 BLOCK = re.compile(r"(<!-- (help|commands|codes):? ?([a-z]*) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -79,7 +82,9 @@ def main() -> int:
     if "--check" not in sys.argv[1:]:
         return 0
     for path in stale:
-        print(f"{path.relative_to(ROOT)} is out of date: run scripts/build_docs", file=sys.stderr)
+        print(
+            f"{path.relative_to(ROOT)} is out of date: run scripts/build_docs.py", file=sys.stderr
+        )
     return int(bool(stale))
 
 

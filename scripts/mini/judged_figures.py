@@ -2,7 +2,7 @@
 """Print what tags and scores of the judged photos are worth, as JSON.
 
     ramctl tag --dense --labels +words.txt --root PHOTOS judged.jsonl > dense.jsonl
-    scripts/mini/judged_figures judged_dev.jsonl judge.py labels.jsonl --tags tags.jsonl \\
+    scripts/mini/judged_figures.py judged_dev.jsonl judge.py labels.jsonl --tags tags.jsonl \\
         --dense dense.jsonl
 
 Counts by source with 95 % intervals (bootstrap over photos), and how well labels and other words
@@ -11,14 +11,20 @@ counts of the names that other taggers' files of scores hold above 0.5.
 """
 
 import argparse
-import importlib.util
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from venv_python import use_venv
+
+use_venv("sklearn")
+
 import numpy as np
+from judging import open_judge
 from sklearn.metrics import roc_auc_score
 
 from ramctl.labels import LabelSystem
@@ -41,16 +47,13 @@ def main() -> None:
     parser.add_argument("--dense", type=Path, required=True)
     parser.add_argument("--teachers", type=Path, nargs="*", default=[])
     args = parser.parse_args()
-    spec = importlib.util.spec_from_file_location("judge", args.judge)
-    assert spec is not None and spec.loader is not None
-    judge = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(judge)
+    judge = open_judge(args.judge)
     judged = list(records_of(args.judged))
     labels = LabelSystem.read(args.labels)
     kinds = {label.tag: label.kind for label in labels}
     right = [{judge.fold(tag) for tag in record["right"]} for record in judged]
 
-    def count(record: dict, tags: list[str], forms: set[str]) -> dict[str, int]:
+    def count(record: dict[str, Any], tags: list[str], forms: set[str]) -> dict[str, int]:
         """What judge.py counts on a photo."""
         doubtful = {judge.fold(tag) for tag in record["doubtful"]} - forms
         things = [

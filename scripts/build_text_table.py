@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Build a static text embedding from the packaged sentence encoder.
 
-    scripts/build_text_table --out text captions.jsonl more.jsonl.gz
+    scripts/build_text_table.py --out text captions.jsonl more.jsonl.gz
 
 Reads captions (JSONL records, plain or gzip) for the words and phrases that matter, adds the names
 of ImageNet-21k's classes, fits the table and writes it. Prints how well a first fit agrees with the
@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+from venv_python import use_venv
+
+use_venv("torch")
+
 import numpy as np
 import torch
-
-from ramctl.pretrained.sentence_encoder import SentenceEncoder
-from ramctl.text.static_table import StaticTextEncoder, unit
 from text_distillation import (
     agreement,
     build_tokenizer,
@@ -31,6 +32,9 @@ from text_distillation import (
     quantise_table,
     training_texts,
 )
+
+from ramctl.pretrained.sentence_encoder import SentenceEncoder
+from ramctl.text.static_table import StaticTextEncoder, unit
 
 HELD_OUT = 0.1
 MEASURED = 3000  # texts a group, so that the table of neighbours stays small
