@@ -189,6 +189,7 @@ def test_a_new_run_says_what_it_discards(command, tiny_bundle, tmp_path, ramctl)
     work.mkdir()
     if command == "clean":
         (work / ".ramctl-clean").touch()
+        (work / "detect.json").write_text("{}")  # the settings of the earlier run
     head = {"format": 1, "command": command, "fingerprint": {}, "rejects": None, "header": 0}
     rows = [{"key": str(n), "stamp": "", "status": "done", "end": 3 * n} for n in (1, 2)]
     lines = "".join(json.dumps(row) + "\n" for row in (head, *rows))

@@ -24,7 +24,9 @@ def test_the_boxes_are_the_detectors_for_each_photos_own_tags(engine_bundle, wei
     random = np.random.default_rng(0)
     pixels = [random.integers(0, 255, (64, 48, 3)).astype(np.uint8) for _ in range(2)]
     batch = PhotoBatch(baseline, [Image.fromarray(photo) for photo in pixels], [[0, 2], [4]])
+    baseline.side_by_side = 2
     boxes = open_detector(f"grounding-dino:{weights}", baseline).find(batch)
+    assert baseline.side_by_side == 1  # there is no memory for another batch
     expected = open_grounding_dino(str(weights)).detect(pixels, [["horse", "sky"], ["man"]])
     for own, found in zip(boxes, expected, strict=True):
         np.testing.assert_allclose(np.stack(own), [detection.box for detection in found])

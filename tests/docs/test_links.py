@@ -71,7 +71,7 @@ def test_the_scripts_list_themselves():
     folder = REPOSITORY / "scripts"
     listed = {link.partition("/")[0] for link in LINK.findall((folder / "README.md").read_text())}
     there = {path.name for path in folder.iterdir() if path.name != "__pycache__"}
-    assert there - {"README.md", "mutants.toml"} == listed
+    assert there - {"README.md"} == listed
 
 
 def test_a_newcomer_can_finish_the_readme():

@@ -120,6 +120,13 @@ def test_a_wrong_override_is_named(override, complaint):
         load_preset("mini", [override])
 
 
+def test_a_missing_setting_is_named():
+    table = preset_to_table(load_preset("mini"))
+    del table["preprocess"]["size"]
+    with pytest.raises(UsageProblem, match=r"missing setting preset\.preprocess\.size"):
+        preset_from_table(table)
+
+
 def test_an_unknown_preset_is_answered_with_the_known_ones(tmp_path):
     with pytest.raises(UsageProblem, match="known: mini, mini-lite2"):
         load_preset("maxi")

@@ -193,11 +193,13 @@ def test_a_game_with_its_verb_is_the_game():
     assert built.labels.canonical("playing tennis") == "tennis"
 
 
-def test_compounds_of_two_tags_weigh_half():
+def test_compounds_of_two_tags_weigh_half_unless_a_dictionary_has_them():
     wall = [caption("wall", "brick wall")] * 20
     built = build(*wall, *[caption("lamp")] * 15)
     tags = built.labels.tags
     assert tags.index("lamp") < tags.index("brick wall")
+    tags = build(*[caption("straw_hat")] * 20, *[caption("lamp")] * 15).labels.tags
+    assert tags.index("straw hat") < tags.index("lamp")
     built = build(*[caption("red/attribute dog")] * 20, *[caption("lamp")] * 15)
     assert built.labels.tags.index("lamp") < built.labels.tags.index("red")
 

@@ -77,6 +77,8 @@ EXAMPLES = {
     "rolling green hills": "green hill",
     "autumn leaves on a green wall": "autumn leaf green wall",
     "a man leaves in a car": "man leave car",
+    "Man leaves.": "man leave",
+    "The softness of the fabric stands in contrast.": "fabric",
     "an abstract close up of a tree roots": "abstract tree root",
     "A boy drawing in a notepad": "boy draw notepad",
     "member wears a robe and hat with designs": "wear robe hat design",

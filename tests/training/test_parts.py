@@ -9,6 +9,7 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem
@@ -279,6 +280,15 @@ def test_a_checkpoint_is_of_the_step_at_which_it_began_and_says_what_went_wrong(
     broken.start(1, {})
     with pytest.raises(OSError, match="file"):
         broken.wait()
+
+
+def test_random_crops_reach_every_edge_of_the_photo_and_no_further():
+    from ramctl.training.data.augmentation import random_crop
+
+    photo, random = Image.new("L", (2, 2)), np.random.default_rng(0)
+    photo.putdata([10, 20, 30, 40])
+    crops = (random_crop(photo, (0.25, 0.25), 1, random) for _ in range(100))
+    assert {crop.getpixel((0, 0)) for crop in crops} == {10, 20, 30, 40}
 
 
 def test_photos_are_augmented_the_same_way_for_the_same_seed():
