@@ -28,7 +28,8 @@ from typing import IO, Any, NamedTuple, NoReturn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Variables that are read when an interpreter starts or a library is imported.
-_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "OMP_", "HF_", "CUDA", "TZ")
+_AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "HF_", "TZ")
+_OF_LIBRARIES = {"PYTHONBREAKPOINT"}  # set when Ray is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _AT_FIRST = dict(os.environ)
 _MOST_REQUEST = 1 << 20
@@ -304,9 +305,8 @@ def _answer(line: socket.socket) -> None:
 def _needs_fresh(environment: dict[str, str]) -> bool:
     """Whether the environment differs in what an interpreter or a library reads at its start."""
     before = {"PYTHONPATH": str(REPOSITORY), **_AT_FIRST}
-    changed = (
-        name for name in {**environment, **before} if environment.get(name) != before.get(name)
-    )
+    names = {**environment, **before}.keys() - _OF_LIBRARIES
+    changed = (name for name in names if environment.get(name) != before.get(name))
     return any(name.startswith(_AT_START) for name in changed)
 
 
