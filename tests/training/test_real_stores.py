@@ -42,7 +42,9 @@ def s3(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "none")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     import fsspec
+    import s3fs
 
+    s3fs.S3FileSystem.clear_instance_cache()  # of another test, whose server has gone
     folder, system = tmp_path / "bucket", fsspec.filesystem("s3")
     folder.mkdir()
     system.mkdir("bucket")
