@@ -1,6 +1,6 @@
 """Commands that are killed at any moment, by kill -9 or SIGTERM, and resumed.
 
-Once each; RAMCTL_KILLS=20 does it twenty times, at other moments.
+Once each; RAMCTL_KILLS=20 does it twenty times, and RAMCTL_KILLS_SEED=1 at other moments.
 """
 
 import json
@@ -19,6 +19,7 @@ from tests.faults.crashes import contents, run
 from tests.faults.test_crashes import DATA, LINES, PARSE, photos, records, stream, with_lines
 
 KILLS = int(os.environ.get("RAMCTL_KILLS", "1"))
+SEED = int(os.environ.get("RAMCTL_KILLS_SEED", "0"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
@@ -35,7 +36,7 @@ def killed_and_resumed(
     code, _, err = run(folder, words)
     seconds = time.monotonic() - started
     assert code in (0, 3), err
-    whole, draw = contents(folder, ignored=ignored), random.Random()
+    whole, draw = contents(folder, ignored=ignored), random.Random(SEED)
     for _ in range(KILLS):
         shutil.rmtree(folder)
         shutil.copytree(before, folder)

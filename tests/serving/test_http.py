@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.photos.test_memory import needs_linux, png, webp
-from tests.serving.conftest import MOST_BYTES, MOST_SECONDS, Server, photo, served
+from tests.serving.conftest import MOST_BYTES, Server, photo, served
 
 RED = photo("red")
 WORDS = ["red", "green", "blue", "purple", "colour"]
@@ -216,10 +216,8 @@ def test_this_machine_may_be_named_as_it_is(server):
 def test_who_sends_a_photo_too_slowly_is_told_so(server):
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
         line.sendall(b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
-        started = time.monotonic()
         line.sendall(bytes(10))
         assert line.recv(100).startswith(b"HTTP/1.1 408 ")
-        assert time.monotonic() - started > MOST_SECONDS - 1
     assert server.ask(body=RED).status == 200
 
 
