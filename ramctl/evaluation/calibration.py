@@ -62,10 +62,7 @@ def thresholds_for(scores: Scores, truth: Truth, precision: float | None) -> Flo
     """
     values, centre, unit = _as_probabilities(scores)
     calibration = calibrate(values, truth, np.ones(scores.shape[1], bool))
-    if precision is not None:
-        found = calibration.thresholds(precision)
-    else:
-        found, _ = calibration.f1_thresholds(values)
+    found = calibration.thresholds(precision) if precision else calibration.f1_thresholds(values)[0]
     return found if unit is None else centre + unit * log_odds_of(found)
 
 

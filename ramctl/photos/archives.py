@@ -87,14 +87,14 @@ class TarIndex:
 
     def _save(self, facts: os.stat_result) -> None:
         with suppress(RecordProblem):  # a damaged archive has no index
-            while self._read_on():
+            while self._read_on(len(self._names)):
                 pass
             save_places(self._path, facts, self._places)
 
     def members(self) -> Iterator[str]:
         """The names in archive order; RecordProblem where the archive is damaged."""
         position = 0
-        while position < len(self._names) or self._read_on():
+        while position < len(self._names) or self._read_on(position):
             yield self._names[position]
             position += 1
 
@@ -126,14 +126,18 @@ class TarIndex:
             if place is None:
                 raise RecordProblem("no such member in the archive", code="missing_image")
             return place
-        while member not in self._places:
-            if not self._read_on():
+        while True:
+            n_known = len(self._names)
+            if member in self._places:
+                return self._places[member]
+            if not self._read_on(n_known):
                 raise RecordProblem("no such member in the archive", code="missing_image")
-        return self._places[member]
 
-    def _read_on(self) -> bool:
-        """Index one more file; False at the archive's end."""
+    def _read_on(self, n_known: int) -> bool:
+        """Index a file more than so many; False where the archive ends with them."""
         with self._lock:
+            if len(self._names) > n_known:  # another thread has read on
+                return True
             if self._problem:
                 raise RecordProblem(self._problem, code="unreadable_image")
             try:

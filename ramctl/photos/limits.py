@@ -12,7 +12,6 @@ from typing import BinaryIO, TypeVar
 from ramctl.photos.memory import room_for
 
 _UNCOUNTED = 2_000_000  # bytes; asking for them would take longer than they are held
-_NOTHING = nullcontext()
 _BYTES_A_PIXEL = 4.8  # of --max-pixels: Pillow's picture, and what is needed beside it
 
 
@@ -49,7 +48,7 @@ class TimeLeft:
 
     def room(self, n_bytes: int) -> AbstractContextManager[None]:
         """Hold so much memory, as `room_for`, until what decodes has ended, in time or not."""
-        return _NOTHING if n_bytes <= _UNCOUNTED else self._room(n_bytes)
+        return nullcontext() if n_bytes <= _UNCOUNTED else self._room(n_bytes)
 
     @contextmanager
     def _room(self, n_bytes: int) -> Iterator[None]:

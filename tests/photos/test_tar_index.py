@@ -10,7 +10,7 @@ import pytest
 
 from ramctl.errors import RecordProblem
 from ramctl.photos import archives, tar_index
-from ramctl.photos.archives import open_archive
+from ramctl.photos.archives import TarIndex, open_archive
 
 LIMIT = 1000
 CONTENT = {"a.jpg": b"one", "sub/b.jpg": b"second", "caf\udce9.jpg": b"", "z.txt": b"words"}
@@ -65,6 +65,18 @@ def test_an_archive_that_is_opened_again_is_not_scanned_again(archive, monkeypat
     with pytest.raises(RecordProblem, match="no such member") as caught:
         again.read("none.jpg", LIMIT)
     assert caught.value.code == "missing_image"
+
+
+def test_what_another_thread_has_read_on_meanwhile_is_found(archive, monkeypatch):
+    read_on, names = TarIndex._read_on, list(TarIndex(archive).members())
+
+    def late(index, *arguments):
+        while read_on(index, len(index._names)):  # another thread comes to the end first
+            pass
+        return read_on(index, *arguments)
+
+    monkeypatch.setattr(TarIndex, "_read_on", late)
+    assert TarIndex(archive).stamp(names[-1]) and list(TarIndex(archive).members()) == names
 
 
 def test_members_of_which_half_the_hash_is_the_same_are_told_apart(archive, monkeypatch):

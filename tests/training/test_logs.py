@@ -157,7 +157,7 @@ def test_without_a_compiler_compile_says_so_and_trains_as_ever(
 ):
     arguments = [parsed, "--steps", 2, *tiny_options]
     done = ramctl(
-        "train", *arguments, "--out", "one", "--compile",
+        "train", *arguments, "--out", "one", "--compile", fresh=True,
         CXX="/nowhere/c++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
