@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ramctl.evaluation.calibration import expected_f1, thresholds_for
+from ramctl.evaluation.calibration import expected_f1, sampled, thresholds_for
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import OF_CLASSES
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats, interval
@@ -161,7 +161,7 @@ def calibrate(comparison: Comparison, precision: float | None) -> tuple[bytes, J
     Those at which that share of the tags given is right, or those of the best F1. RunProblem when
     no threshold reaches the precision.
     """
-    names, scores, truth = comparison.classes.names, comparison.scores, comparison.truth
+    names, (scores, truth) = comparison.classes.names, sampled(comparison.scores, comparison.truth)
     lines = _threshold_lines(names, thresholds_for(scores, truth, precision))
     if precision is not None:
         return lines, {"for": f"precision={precision:g}"}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ramctl.calibration import Calibration
 from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.evaluation.calibration import calibrate
+from ramctl.evaluation.calibration import calibrate, sampled
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
 from ramctl.inference.batches import chunks
 from ramctl.inference.torch_engine import TorchEngine
@@ -28,7 +28,6 @@ from ramctl.training.data.targets import Targets
 from ramctl.training.distributed import World
 
 MOST_PHOTOS = 20_000  # scores of all photos are held in memory
-MOST_SCORES = 5_000_000  # that a calibration rests on: more of them cost minutes and say the same
 PHOTOS_AT_ONCE = 32
 Problem = tuple[int, str, str]  # a record's number, and the code and message of its reject
 OnProblem = Callable[[int, RecordProblem], None]
@@ -118,12 +117,6 @@ class Scored:
             self.scores[:, found].astype(np.float64), self.truth[:, found]
         )
 
-    @property
-    def sample(self) -> "Scored":
-        """Photos from all over, so many that they tell as much as all."""
-        some = slice(None, None, -(-self.scores.size // MOST_SCORES) or None)
-        return Scored(self.scores[some], self.truth[some])
-
 
 @dataclass(frozen=True, slots=True)
 class ThresholdChoice:
@@ -153,7 +146,7 @@ def choose_thresholds(
     default = ThresholdChoice(np.full(len(evidence), DEFAULT_THRESHOLD), DEFAULT_THRESHOLD)
     if scored is None:
         return default
-    scores, truth = (sample := scored.sample).scores.astype(np.float64), sample.truth
+    scores, truth = sampled(scored.scores, scored.truth)
     try:
         calibration = calibrate(scores, truth, evidence, preset.most_share)
     except RunProblem as problem:

@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score, precision_recall_curve
 
 from ramctl.calibration import Calibration, log_odds_of, sigmoid
 from ramctl.errors import RunProblem
+from ramctl.evaluation import calibration
 from ramctl.evaluation.calibration import (
     PIVOT,
     RIDGE,
@@ -223,3 +224,10 @@ def test_labels_without_evidence_or_truth_have_the_threshold_of_all():
         scores[:, :1].repeat(4, 1)
     )
     assert same[0] == pytest.approx([same[1]] * 4) and 0 < shared < 1
+
+
+def test_a_calibration_rests_on_some_of_very_many_scores_from_all_over(monkeypatch):
+    monkeypatch.setattr(calibration, "MOST_SCORES", 100)
+    scores = np.repeat(np.arange(60, dtype=np.float32)[:, None], 4, 1)
+    some, truth = calibration.sampled(scores, scores.astype(np.int8))
+    assert some[:, 0].tolist() == truth[:, 0].tolist() == list(range(0, 60, 3))

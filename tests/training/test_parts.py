@@ -18,7 +18,7 @@ from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.pretrained import imagenet
 from ramctl.records.record import Record
-from ramctl.training import initial, validation
+from ramctl.training import initial
 from ramctl.training.checkpoint import (
     CheckpointWriter,
     list_checkpoints,
@@ -359,10 +359,3 @@ def test_what_scores_are_worth_is_stored_beside_thresholds_of_the_best_f1():
     for photos in (few, None):
         choice = choose_thresholds(photos, evidence, load_preset("tiny"), labels)
         assert choice.calibration is None and set(choice.own) == {choice.shared} == {0.5}
-
-
-def test_a_calibration_rests_on_some_of_very_many_scores_from_all_over(monkeypatch):
-    monkeypatch.setattr(validation, "MOST_SCORES", 100)
-    scores = np.repeat(np.arange(60, dtype=np.float32)[:, None], 4, 1)
-    sample = Scored(scores, scores.astype(np.int8)).sample
-    assert sample.scores[:, 0].tolist() == sample.truth[:, 0].tolist() == list(range(0, 60, 3))
