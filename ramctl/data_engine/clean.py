@@ -174,6 +174,7 @@ def _written(options: CleanOptions) -> list[Path | None]:
 
 def _run(options: CleanOptions, source: Iterator[Item], baseline: Baseline | None) -> Report:
     cleaning = Cleaning(options)
+    _ = cleaning.rules  # raises before any work where they are wrong or contradict each other
     if options.stage is None:
         return _run_all(cleaning, source)
     assert options.work is not None  # checked by _source
@@ -197,7 +198,6 @@ def _run(options: CleanOptions, source: Iterator[Item], baseline: Baseline | Non
 def _source(options: CleanOptions) -> Iterator[Item]:
     """The inputs; UsageProblem where the options contradict each other."""
     stage = options.stage
-    _ = options.chance  # raises where rules contradict each other
     require_files([str(path) for path in options.scores_files])
     if stage and options.work is None:
         raise UsageProblem(f"--stage {stage} needs --work DIR")

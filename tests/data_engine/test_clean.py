@@ -98,8 +98,9 @@ def test_deviations_are_those_of_logits_and_finite_at_the_ends():
 
 
 @pytest.mark.parametrize("threshold", ["deviations:", "deviations:-1", "deviations:nan"])
-def test_a_wrong_threshold_is_named(clean, records, threshold):
-    done = clean("--threshold", threshold, stdin=lines(records), code=2)
+def test_a_wrong_threshold_is_named(clean, records, tmp_path, threshold):
+    done = clean("--threshold", threshold, "-o", "out", stdin=lines(records), code=2)
+    assert not list(tmp_path.iterdir())  # no photo was looked at
     assert done.stdout == b"" and f"--threshold {threshold}: ".encode() in done.stderr
 
 
