@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.forked import REPOSITORY, Ramctl
+from tests.command import Ramctl
+from tests.forked import REPOSITORY
 from tests.forked import close as close_forker
 from tests.pages import browser as real_browser
 

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import IO, Any, NoReturn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Variables that are read when an interpreter starts or a library is imported.
@@ -33,76 +33,29 @@ _OF_LIBRARIES = {"PYTHONBREAKPOINT"}  # set when Ray is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _AT_FIRST = dict(os.environ)
 _MOST_REQUEST = 1 << 20
-_TORCH = ("torch", "transformers", "sklearn.cluster", "ramctl.training.run",
-          "ramctl.training.train",
-          "ramctl.training.job", "ramctl.data_engine.clean", "ramctl.data_engine.generate",
-          "ramctl.checkpoints.convert", "ramctl.inference.torch_engine")  # fmt: skip
+_FEW = ["ramctl.cli", "ramctl.config", "ramctl.commands.options", "ramctl.records.shards", "numpy",
+        "click.shell_completion", "tests.faults.streams", "tests.faults.crashes"]  # fmt: skip
+_PARSE = ["ramctl.parsing.run", "ramctl.commands.parse", "ramctl.parsing.label_building.build"]
+_TAG = ["ramctl.tagging.run", "ramctl.commands.tag", "ramctl.tagging.tagger", "onnxruntime",
+        "ramctl.photos.embedded", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
+        "PIL.TiffImagePlugin", "PIL.GifImagePlugin", "PIL.BmpImagePlugin"]  # fmt: skip
+_EVAL = ["ramctl.evaluation.run", "ramctl.commands.eval", "sklearn.metrics"]
+_TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml_dtypes",
+          "torch.onnx", "ramctl.training.run", "ramctl.training.train", "ramctl.training.job",
+          "ramctl.training.quantise", "ramctl.data_engine.clean", "ramctl.data_engine.generate",
+          "ramctl.checkpoints.convert", "ramctl.checkpoints.int8", "ramctl.convert",
+          "ramctl.pretrained.sentence_encoder", "ramctl.inference.torch_engine"]  # fmt: skip
+# What a command is forked from has imported this and no more: the less it is, the faster a fork.
 _PRELOADED = {
-    "parse": ("ramctl.parsing.run",),
-    "tag": ("ramctl.tagging.run", "ramctl.tagging.tagger", "onnxruntime"),
-    "serve": ("uvicorn", "starlette.routing", "ramctl.tagging.tagger", "onnxruntime"),
-    "eval": ("ramctl.evaluation.run", "sklearn.metrics"),
-    **dict.fromkeys(("generate", "clean", "train", "finetune", "convert"), _TORCH),
+    "parse": (*_FEW, *_PARSE),
+    "tag": (*_FEW, *_TAG),
+    "eval": (*_FEW, *_EVAL),
+    "serve": (*_FEW, *_TAG, "uvicorn", "starlette.routing"),
+    **dict.fromkeys(("train", "finetune", "convert"), (*_FEW, *_TAG, *_TORCH)),
+    **dict.fromkeys(("generate", "clean"), (*_FEW, *_TAG, *_TORCH, *_PARSE)),
 }
 Stream = int | IO[bytes]
 PATIENCE_S = 600
-
-
-class Done(NamedTuple):
-    """What a command left behind."""
-
-    returncode: int
-    stdout: bytes
-    stderr: bytes
-
-    @property
-    def rows(self) -> list[Any]:
-        """Standard output as JSON lines."""
-        return [json.loads(line) for line in self.stdout.splitlines()]
-
-
-class Ramctl:
-    """Runs the command below a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(
-        self,
-        *words: object,
-        stdin: bytes = b"",
-        cwd: Path | None = None,
-        fresh: bool = False,
-        before: str = "",
-        **environment: str,
-    ) -> Done:
-        """What `ramctl WORDS` leaves behind; `before` is Python that runs in its process first."""
-        run = self.start(*words, cwd=cwd, fresh=fresh, before=before, **environment)
-        out, err = run.communicate(stdin, timeout=PATIENCE_S)
-        return Done(run.returncode or 0, out, err)
-
-    def start(
-        self,
-        *words: object,
-        cwd: Path | None = None,
-        fresh: bool = False,
-        before: str = "",
-        stdin: Stream = subprocess.PIPE,
-        stdout: Stream = subprocess.PIPE,
-        stderr: Stream = subprocess.PIPE,
-        **environment: str,
-    ) -> "Forked | subprocess.Popen[bytes]":
-        """A running `ramctl WORDS`, with pipes unless its streams go elsewhere."""
-        variables = {"PYTHONPATH": str(REPOSITORY), **os.environ, **environment}
-        streams, folder = (stdin, stdout, stderr), cwd or self.folder
-        if not fresh and not _needs_fresh(variables):
-            return _forker.start(list(map(str, words)), folder, variables, before, streams)
-        program = f"{before}\nfrom ramctl.cli import main; main()"
-        start = ["-c", program] if before else ["-m", "ramctl"]
-        return subprocess.Popen(
-            [sys.executable, *start, *map(str, words)], cwd=folder, env=variables,
-            stdin=stdin, stdout=stdout, stderr=stderr,
-        )  # fmt: skip
 
 
 class Forked:
@@ -136,7 +89,8 @@ class Forked:
     def send_signal(self, signum: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, signum)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -186,10 +140,11 @@ class Forked:
         self.wait()
 
 
-class _Forker:
-    """The process that others are forked from; it is started when it is first needed."""
+class Forker:
+    """A process that others are forked from; it is started when it is first needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: tuple[str, ...]) -> None:
+        self._modules = modules
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
         self._one_at_a_time = threading.Lock()
@@ -230,7 +185,7 @@ class _Forker:
             for side in (self._line, theirs):
                 side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_REQUEST)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.forked", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.forked", str(theirs.fileno()), *self._modules],
                 pass_fds=(theirs.fileno(),), cwd=REPOSITORY, stdin=subprocess.DEVNULL,
                 env=_AT_FIRST,
             )  # fmt: skip
@@ -244,8 +199,33 @@ class _Forker:
             self._process.wait()
 
 
-_forker = _Forker()
-close = _forker.close
+@cache
+def _forker(modules: tuple[str, ...]) -> Forker:
+    forker = Forker(modules)
+    _forkers.append(forker)
+    return forker
+
+
+_forkers: list[Forker] = []
+
+
+def fork(
+    words: list[str], cwd: Path, environment: dict[str, str], before: str,
+    streams: tuple[Stream, Stream, Stream], *, like: str | None = None,
+) -> Forked:  # fmt: skip
+    """Run `ramctl WORDS`, or only `before`, with what the command `like` has imported."""
+    command = like if like is not None else next(iter(words), "")
+    return _forker(_PRELOADED.get(command, (*_FEW,))).start(
+        words, cwd, environment, before, streams
+    )
+
+
+def close() -> None:
+    """End what others were forked from."""
+    for forker in _forkers:
+        forker.close()
+
+
 # What a shell runs as `ramctl`: it hands over its words, folder, environment and streams.
 _CLIENT = """#!{python} -SE
 import json, os, signal, socket, sys
@@ -294,7 +274,7 @@ def _answer(line: socket.socket) -> None:
     with line:
         content, descriptors, _, _ = socket.recv_fds(line, _MOST_REQUEST, 3)
         words, cwd, environment = json.loads(content)
-        run = _forker.start(words, Path(cwd), environment, "", tuple(descriptors))
+        run = fork(words, Path(cwd), environment, "", tuple(descriptors))
         for descriptor in descriptors:
             os.close(descriptor)
         with suppress(BrokenPipeError):
@@ -302,7 +282,7 @@ def _answer(line: socket.socket) -> None:
             line.send(str(run.wait()).encode())
 
 
-def _needs_fresh(environment: dict[str, str]) -> bool:
+def needs_fresh(environment: dict[str, str]) -> bool:
     """Whether the environment differs in what an interpreter or a library reads at its start."""
     before = {"PYTHONPATH": str(REPOSITORY), **_AT_FIRST}
     names = {**environment, **before}.keys() - _OF_LIBRARIES
@@ -336,7 +316,6 @@ def _serve(line: socket.socket) -> None:
                         os.killpg(left, signal.SIGKILL)
                 continue
             request = json.loads(content.decode("utf-8", "surrogateescape"))
-            _preload(next(iter(request["words"]), ""))
             child = os.fork()
             if child == 0:
                 for descriptor in (woken, wake, descriptors[3], line.fileno(), *reports.values()):
@@ -413,21 +392,20 @@ def _exit_code(run: Any) -> int:
     return 0
 
 
-@cache
-def _preload(command: str) -> None:
-    """Import what a command imports, and read what it reads first."""
-    for module in _PRELOADED.get(command, ()):
+def _preload(modules: list[str]) -> None:
+    for module in modules:
         with suppress(ImportError):
             import_module(module)
-    if command == "parse":
+    if "ramctl.parsing.run" in modules:
         from ramctl.errors import RamctlError
-        from ramctl.parsing.language import open_language
+        from ramctl.parsing.parser import CaptionParser
 
         with suppress(RamctlError):  # without spaCy
-            open_language()
+            CaptionParser.open().tags("a horse")  # what is read for the first caption
     gc.collect()
     gc.freeze()
 
 
 if __name__ == "__main__":
+    _preload(sys.argv[2:])
     _serve(socket.socket(fileno=int(sys.argv[1])))

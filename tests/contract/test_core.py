@@ -60,7 +60,6 @@ def test_every_extra_of_the_package_is_known_to_the_program():
     assert set(project()["optional-dependencies"]) - development == set(EXTRAS)
 
 
-@pytest.mark.slow
 def test_tag_and_eval_need_only_the_core(core, tmp_path):
     (tmp_path / "words.txt").write_text("zebra\nhorse\n")
     page, tags = tmp_path / "page.html", tmp_path / "tags.jsonl"
@@ -77,7 +76,6 @@ def test_tag_and_eval_need_only_the_core(core, tmp_path):
     assert json.loads(done.stdout)["mAP"] > 0.5
 
 
-@pytest.mark.slow
 def test_helps_and_completions_need_only_the_core(core):
     for words in (["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)):
         done = core(*words)
@@ -86,7 +84,6 @@ def test_helps_and_completions_need_only_the_core(core):
     assert core(**asked).stdout.split() == [b"plain,train", b"plain,tag"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -114,7 +111,6 @@ def test_what_needs_more_names_the_line_that_brings_it(words, message, core):
     assert (done.returncode, done.stdout) == (1, b"")
 
 
-@pytest.mark.slow
 def test_the_doctor_says_what_is_missing_and_tags_without_it(core):
     done = core("doctor", "--seconds", "0.2")
     assert (done.returncode, done.stderr) == (0, b"")
@@ -123,7 +119,6 @@ def test_the_doctor_says_what_is_missing_and_tags_without_it(core):
     assert b"cpu, onnxruntime int8" in done.stdout
 
 
-@pytest.mark.slow
 def test_eval_of_a_file_of_torch_names_the_line_that_brings_it(core, tmp_path):
     (tmp_path / "logits.pth").write_bytes(b"PK\x03\x04")
     (tmp_path / "pred.txt").write_text("kite.jpg,kite\n")
@@ -132,7 +127,6 @@ def test_eval_of_a_file_of_torch_names_the_line_that_brings_it(core, tmp_path):
     assert done.returncode == 1
 
 
-@pytest.mark.slow
 def test_from_python_a_missing_part_is_a_run_problem(core):
     done = core()
     assert done.stdout.decode().splitlines() == [

@@ -25,13 +25,15 @@ def test_photos_stay_as_they_are_and_nothing_is_fetched(tmp_path, ramctl):
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
     words = ["tag", "-R", ".", "--xmp", "--txt", "--gallery", "page.html", "-o", "tags.jsonl"]
     for _ in range(2):  # the second time there are sidecars
-        done = ramctl(*words, before=ALONE)
+        done = ramctl.process(*words, before=ALONE)
         assert done.returncode == 0, done.stderr
         assert len((tmp_path / "tags.jsonl").read_bytes().splitlines()) == 2
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
 
 
 def test_captions_are_parsed_without_a_connection(ramctl):
-    done = ramctl("parse", "-q", stdin=b'{"captions":["a horse"]}\n', fresh=True, before=ALONE)
+    done = ramctl.process(
+        "parse", "-q", stdin=b'{"captions":["a horse"]}\n', fresh=True, before=ALONE
+    )
     assert done.returncode == 0, done.stderr
     assert done.rows[0]["tags"] == ["horse"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import Ramctl
 from tests.conftest import REPOSITORY
-from tests.forked import Ramctl
 
 DATA = REPOSITORY / "tests" / "data"
 COMMANDS = ["parse", "generate", "clean", "tag"]
@@ -91,7 +91,6 @@ def test_nothing_but_plain_lines_off_a_terminal(ordinary):
     assert b"\r" not in ordinary[0].stderr
 
 
-@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes_with_more_workers(ordinary, command, tiny_bundle):
     done, folder = ordinary
     again = Ramctl(folder)(*arguments_of(command, tiny_bundle), "in.jsonl", "-j2")

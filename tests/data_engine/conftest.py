@@ -1,8 +1,6 @@
 """A tiny model with random weights, and records of the photos in tests/data."""
 
-import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,11 +8,11 @@ import torch
 
 from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.checkpoints.load import write_model
-from ramctl.cli import main
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
 from ramctl.model.config import load_preset
 from ramctl.model.ram import RAM
+from tests.command import Done
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 LABELS = [
@@ -29,27 +27,15 @@ LABELS = [
 ]
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    returncode: int
-    stdout: bytes
-    stderr: bytes
-
-
 @pytest.fixture
-def run_here(tmp_path, monkeypatch, capfdbinary):
-    """Runs a command in this process below `tmp_path`, checking its exit code."""
+def run_here(ramctl, tmp_path, monkeypatch):
+    """Runs a command below `tmp_path`, in this process or apart, checking its exit code."""
+    monkeypatch.chdir(tmp_path)
 
-    def run(*arguments, stdin: bytes = b"", code: int = 0) -> Done:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capfdbinary.readouterr()
-        assert ended.value.code == code, err.decode()
-        return Done(code, out, err)
+    def run(*words, stdin: bytes = b"", code: int = 0, apart: bool = False) -> Done:
+        done = (ramctl.process if apart else ramctl)(*words, stdin=stdin)
+        assert done.returncode == code, done.messages
+        return done
 
     return run
 

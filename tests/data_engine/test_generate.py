@@ -194,6 +194,7 @@ def test_an_unreadable_photo_is_a_reject_and_its_batch_goes_on(generate, photo_r
     assert json.loads((tmp_path / "r.jsonl").read_bytes())["code"] == "missing_image"
 
 
+@pytest.mark.slow
 def test_several_devices_give_what_one_gives_and_count_the_same(generate, photo_records, tmp_path):
     rows = [*photo_records[:3], {"image": "none.jpg", "tags": []}, *photo_records[3:]]
     arguments = ["--captions", 2, "--decode", "nucleus:0.9", "--rejects", "r.jsonl", "-b", 2]
@@ -209,6 +210,7 @@ def test_several_devices_give_what_one_gives_and_count_the_same(generate, photo_
     assert generate("--device", "cpu,gpu0", code=2).stdout == b""
 
 
+@pytest.mark.slow
 def test_several_devices_ask_for_a_missing_root(generate):
     rows = [{"image": f"nowhere/{number}.jpg", "tags": []} for number in range(120)]
     done = generate("--captions", 0, "--device", "cpu,cpu", stdin=lines(rows), code=1)

@@ -166,10 +166,10 @@ def clean(run_here, engine_bundle, photo_records):
         row["captions"] = [f"Photo {row['id']}"]
     given = lines(photo_records)
 
-    def run(*more):
+    def run(*more, **options):
         return run_here(
             "clean", "--model", engine_bundle, "--min-regions", 5, "--outliers", 0.3,
-            "--protect", "human", *more, stdin=given,
+            "--protect", "human", *more, stdin=given, **options,
         )  # fmt: skip
 
     return run
@@ -225,6 +225,6 @@ def test_decisions_made_in_a_browser_come_back_to_clean(clean, browser, tmp_path
 
 
 def test_standard_output_takes_the_page(clean, tmp_path):
-    done = clean("-o", "out.jsonl", "--report", "/dev/stdout")
+    done = clean("-o", "out.jsonl", "--report", "/dev/stdout", apart=True)
     assert done.stdout.startswith(b"<!doctype html>") and done.stdout.endswith(b"</html>")
     assert (tmp_path / "out.jsonl").exists()

@@ -34,6 +34,7 @@ def options(batch: int, threads: int, jobs: int) -> list[object]:
     return ["--device", "cpu", "-b", batch, "--threads", threads, "-j", jobs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -54,6 +55,7 @@ def test_records(run_here, records, words):
         assert output(*way) == whole, way
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("embed", ["pool", "crop"])
 def test_regions(run_here, records, tmp_path, embed):
     def found(*way: int) -> dict[str, bytes]:

@@ -117,7 +117,6 @@ def test_time_that_is_up_is_said_in_the_exit_code_and_in_the_statistics(
     clean("in.jsonl", "-o", "out.jsonl", "--resume")
 
 
-@pytest.mark.slow
 def test_no_more_than_a_shard_of_a_long_stream_is_in_memory(finder, tmp_path):
     alive: weakref.WeakSet[Record] = weakref.WeakSet()
     most = 0

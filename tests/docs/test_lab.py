@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import Done, Ramctl
 from tests.conftest import REPOSITORY
-from tests.forked import Ramctl
 from tests.training.conftest import DATA, SMALL_SWIN, write_records
-from tests.training.test_distributed import Ended, in_two_processes
+from tests.training.test_distributed import in_two_processes
 from tests.training.test_remote import photos_in_shards
 from tests.training.test_train_command import assert_same_weights
 
@@ -52,12 +52,11 @@ def at_toy_size(line: str, folder: Path, text: str) -> list[str]:
     return words
 
 
-def run(words: list[str], folder: Path, **environment: str) -> Ended:
+def run(words: list[str], folder: Path, **environment: str) -> Done:
     """What a command of the recipe leaves; training runs in two processes, as by torchrun."""
     if words[0] in ("train", "finetune"):
         return in_two_processes(words, folder, **environment)
-    done = Ramctl(folder)(*words, **environment)
-    return Ended(done.returncode, done.stderr.decode())
+    return Ramctl(folder)(*words, **environment)
 
 
 def test_the_recipe_has_all_parts():
@@ -81,7 +80,7 @@ def test_each_command_of_the_recipe_works(tiny_bundle, tmp_path):
         if "good.jsonl" in line:  # the small set of good captions
             shutil.copy(tmp_path / "clean.jsonl", tmp_path / "good.jsonl")
         done = run(at_toy_size(line, tmp_path, str(tiny_bundle / "text")), tmp_path)
-        assert done.returncode == 0, f"{line}: {done.stderr}"
+        assert done.returncode == 0, f"{line}: {done.messages}"
     assert len((tmp_path / "tags.jsonl").read_text().splitlines()) == len(rows)
 
 
@@ -98,9 +97,9 @@ def test_the_commands_with_a_store_work(tiny_bundle, tmp_path):
     for line in (first, second):
         words = at_toy_size(line.partition("  #")[0], tmp_path, str(tiny_bundle / "text"))
         done = run(words, tmp_path, XDG_CACHE_HOME=cache)
-        assert done.returncode == 0, f"{line}: {done.stderr}"
+        assert done.returncode == 0, f"{line}: {done.messages}"
         if line == first:
             (tmp_path / "model").rename(tmp_path / "first")  # to another machine
-    assert "continuing after step 2 of 2" in done.stderr
+    assert "continuing after step 2 of 2" in done.messages
     assert_same_weights(tmp_path / "first", tmp_path / "model")
     assert len(list((tmp_path / "cache" / "ramctl" / "shards").glob("*.tar"))) == 4

@@ -99,8 +99,17 @@ def workplace(tmp_path) -> Iterator[Path]:
         yield tmp_path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, text in DOCUMENTS.items() if any(examples(text))])
+SLOW = {f"ramctl/{room}/README.md" for room in ("training", "tagging", "data_engine")}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+        for name, text in DOCUMENTS.items()
+        if any(examples(text))
+    ],
+)
 def test_examples_do_what_they_show(name, workplace):
     """A document's examples in order, in one folder.
 

@@ -369,7 +369,7 @@ def test_a_full_disk_is_one_line(truth, ramctl, tmp_path):
 def test_evaluation_loads_no_model_library(ramctl, truth, monkeypatch):
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     stdin = lines(dense_rows()).encode()
-    done = ramctl("eval", "-", "--truth", truth, stdin=stdin)
+    done = ramctl.process("eval", "-", "--truth", truth, stdin=stdin)
     imported = {line.rsplit(b"|", 1)[-1].strip() for line in done.stderr.splitlines()}
     assert b"numpy" in imported
     assert not imported & {b"torch", b"sklearn", b"transformers", b"spacy", b"onnxruntime"}

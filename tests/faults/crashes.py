@@ -7,16 +7,20 @@ lost with it.
 
 import ctypes
 import os
+import pickle
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NoReturn
 
 from ramctl.cli import main
+from tests.forked import Forked, fork
 
 Work = Sequence[object] | Callable[[], int]  # the words of a command, or what gives an exit status
 KILLED = 137
@@ -88,25 +92,40 @@ def run(
     after some seconds. A powerless process is refused what is read-only, even if it is root's.
     """
     log = folder.parent / "steps"
-    err, messages = os.pipe()  # a file may not grow either
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        try:
-            if is_powerless:
-                _give_up_power()
-            _be(folder, work, log, messages, crash_before, accident, most_bytes)
-        finally:
-            os._exit(99)
-    os.close(messages)
+    arguments = (folder, work, log, crash_before, accident, most_bytes, is_powerless)
+    with_what = str(work[0]) if not callable(work) else ""
+    child = _forked(arguments, with_what)
     if kill_after_s is not None:
         time.sleep(kill_after_s)
-        os.kill(child, signum)  # its number is its own until it is waited for
-    with os.fdopen(err, errors="replace") as stream:
-        said = stream.read()
-    _, status = os.waitpid(child, 0)
+        child.send_signal(signum)
+    with child.stderr as stream:
+        said = stream.read().decode(errors="replace")
+    status = child.wait()
     steps = log.read_text().splitlines() if log.exists() else []
-    return os.waitstatus_to_exitcode(status), steps, said
+    return status, steps, said
+
+
+def _forked(arguments: tuple[Any, ...], like: str) -> Forked:
+    pickled = pickle.dumps(arguments).hex()
+    program = (
+        "import pickle, tests.faults.crashes as crashes\n"
+        f'crashes.be(*pickle.loads(bytes.fromhex("{pickled}")), 2)'
+    )
+    streams = (subprocess.DEVNULL, subprocess.DEVNULL, subprocess.PIPE)
+    return fork([], arguments[0], dict(os.environ), program, streams, like=like)
+
+
+def be(
+    folder: Path, work: Work, log: Path, crash_before: int | str | None,
+    accident: Callable[[], object], most_bytes: int | None, is_powerless: bool, messages: int,
+) -> NoReturn:  # fmt: skip
+    """Do the work in this process, and end it."""
+    try:
+        if is_powerless:
+            _give_up_power()
+        _be(folder, work, log, messages, crash_before, accident, most_bytes)
+    finally:
+        os._exit(99)
 
 
 def _be(

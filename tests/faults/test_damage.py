@@ -13,7 +13,8 @@ import pytest
 from ramctl.checkpoints.bundle import embedded_bundle
 from ramctl.cli import main
 from tests.faults.crashes import contents, run
-from tests.faults.test_crashes import LINES, photos, stream, with_lines
+from tests.faults.streams import LINES, stream, with_lines
+from tests.faults.test_crashes import photos
 from tests.records.test_resume import run as run_here
 
 ROWS = [json.dumps({"a": number, "text": "ä" * number}).encode() for number in range(20)]

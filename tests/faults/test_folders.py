@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.faults.crashes import contents, run
-from tests.faults.test_crashes import DATA, LINES, photos, records, stream, with_lines
+from tests.faults.streams import LINES, stream, with_lines
+from tests.faults.test_crashes import DATA, photos, records
 from tests.faults.test_full_disks import tagged_photos
 
 TRUTH = DATA / "truth.jsonl"
@@ -30,7 +32,6 @@ def test_a_read_only_folder_is_named(words, named, tmp_path):
     refused(words, named, tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -80,7 +81,7 @@ def vanished_and_back(
     for step in steps or range(len(all_steps)):
         shutil.rmtree(folder)
         shutil.copytree(before, folder)
-        status, _, err = run(folder, words, crash_before=step, accident=lambda: outs.rename(gone))
+        status, _, err = run(folder, words, crash_before=step, accident=partial(outs.rename, gone))
         assert gone.exists(), step
         assert status in (1, code) and "internal error" not in err, (step, err)
         if status == 1:
@@ -124,7 +125,6 @@ def test_photos_that_vanish_are_rejects_and_done_when_they_are_back(tmp_path):
     assert [json.loads(line)["image"] for line in lines] == [row["image"] for row in rows]
 
 
-@pytest.mark.slow
 def test_the_work_folder_of_clean_vanishes(tiny_bundle, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
@@ -134,19 +134,18 @@ def test_the_work_folder_of_clean_vanishes(tiny_bundle, tmp_path):
     vanished_and_back(folder, words, [*words, "--resume"], ["os.rename detect.json.part"])
 
 
-@pytest.mark.slow
 def test_the_work_folder_of_train_vanishes(tiny_bundle, tmp_path):
     folder = tmp_path / "run"
     (folder / "outs").mkdir(parents=True)
     with_lines(*[json.dumps({"image": "photos/steps.jpg", "tags": ["a", "b"]})] * 2)(folder)
     words = ["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--steps", "1", "-j0"]
     words += ["--text", tiny_bundle / "text", "--out", "outs/model"]
-    accident = (folder / "outs").rename
+    accident = partial((folder / "outs").rename, folder / "gone")
     status, _, err = run(
         folder,
         words,
         crash_before="open labels.jsonl.part",
-        accident=lambda: accident(folder / "gone"),
+        accident=accident,
     )
     assert status == 1 and "internal error" not in err
     assert "outs/model" in err.splitlines()[-1], err

@@ -11,7 +11,8 @@ import pytest
 
 from ramctl.checkpoints.bundle import Bundle
 from tests.faults.crashes import KILLED, contents, run
-from tests.faults.test_crashes import DATA, GOOD, LINES, photos, records, stream, with_lines
+from tests.faults.streams import GOOD, LINES, stream, with_lines
+from tests.faults.test_crashes import DATA, photos, records
 
 FULL = "File too large"
 LONG = ',"mine":"' + "x" * 1500 + '"}'
@@ -104,7 +105,6 @@ def test_what_is_written_at_once(words, most_bytes, named, tiny_bundle, tmp_path
     assert (last.split(": ", 1)[1], is_whole) == (f"{named}: {FULL}", True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("most_bytes", "named"),
     [(700, "out.work/shards/00000"), (1500, "out.work/clusters"), (9000, "page.html")],
@@ -121,7 +121,6 @@ def test_what_clean_keeps(most_bytes, named, tiny_bundle, tmp_path):
     assert is_whole
 
 
-@pytest.mark.slow
 def test_word_pieces_checkpoints_and_bundles_of_train(tiny_bundle, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()

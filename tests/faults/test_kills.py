@@ -9,14 +9,15 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import isfunction
 from pathlib import Path
 
 import pytest
 
-from ramctl.parsing.parser import CaptionParser
-from tests.faults.crashes import contents, run
-from tests.faults.test_crashes import DATA, LINES, PARSE, photos, records, stream, with_lines
+from tests.faults.crashes import Work, contents, run
+from tests.faults.streams import LINES, stream, with_lines
+from tests.faults.test_crashes import DATA, PARSE, photos, records
 
 KILLS = int(os.environ.get("RAMCTL_KILLS", "1"))
 SEED = int(os.environ.get("RAMCTL_KILLS_SEED", "0"))
@@ -24,11 +25,16 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
 def killed_and_resumed(
-    folder: Path, words: object, again: object, *ignored: str, final: Sequence[str] = ()
+    folder: Path,
+    words: Work,
+    again: Work | Callable[[Path], Work],
+    *ignored: str,
+    final: Sequence[str] = (),
 ) -> None:
     """Kill at random moments of a run; each time what is resumed equals an undisturbed run.
 
-    Of the files with `final` names a killed run leaves none that is not whole.
+    `again` may tell from what is left what to run next. Of the files with `final` names a killed
+    run leaves none that is not whole.
     """
     before = folder.with_name("before")
     shutil.copytree(folder, before)
@@ -46,7 +52,7 @@ def killed_and_resumed(
         assert status in (-signum, 128 + signum, code) and "Traceback" not in err, (where, err)
         left = contents(folder, ignored=ignored)
         assert all(left[name] == whole[name] for name in final if name in left), where
-        status, _, err = run(folder, again)
+        status, _, err = run(folder, again(folder) if isfunction(again) else again)
         assert status == code, (where, err)
         assert contents(folder, ignored=ignored) == whole, where
 
@@ -60,7 +66,6 @@ def test_the_loop_of_all_record_commands(tmp_path):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_parse(jobs, tmp_path):
-    CaptionParser.open()  # in this process, whose forks need not load it
     folder = tmp_path / "run"
     folder.mkdir()
     with_lines(*LINES * 20)(folder)
@@ -68,15 +73,15 @@ def test_parse(jobs, tmp_path):
     killed_and_resumed(folder, words, [*words, "--resume"])
 
 
-def test_tag(tmp_path):
+def test_tag(tiny_bundle, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     photos(folder)
-    words = ["tag", "-R", ".", "-b1", "-j1", "--xmp", "--txt", "-o", "out", "--rejects", "rejects"]
+    words = ["tag", "--model", tiny_bundle, "-R", ".", "-b1", "-j1", "--xmp", "--txt", "-o", "out"]
+    words += ["--rejects", "rejects"]
     killed_and_resumed(folder, words, [*words, "--resume"], "*.part")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", ["generate", "clean"])
 def test_the_data_engine(command, tiny_bundle, tmp_path):
     folder = tmp_path / "run"
@@ -87,7 +92,6 @@ def test_the_data_engine(command, tiny_bundle, tmp_path):
     killed_and_resumed(folder, words, [*words, "--resume"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "finetune"])
 def test_training(command, tiny_bundle, tmp_path):
     folder = tmp_path / "run"
@@ -102,11 +106,10 @@ def test_training(command, tiny_bundle, tmp_path):
     else:
         words += ["--model", tiny_bundle]
 
-    def again() -> int:
-        from ramctl.cli import main
-
-        begun = Path("model.work/run.json").exists() or not Path("model.work").exists()
-        main([str(word) for word in (*words, "--resume" if begun else "--restart")])
+    def again(folder: Path) -> list[object]:
+        work = folder / "model.work"
+        begun = (work / "run.json").exists() or not work.exists()
+        return [*words, "--resume" if begun else "--restart"]
 
     killed_and_resumed(folder, words, again, "bundle.json", "README.md")  # hold command lines
 
@@ -119,7 +122,6 @@ def test_eval(tmp_path):
     killed_and_resumed(folder, words, words, final=["out", "page.html", "thresholds"])
 
 
-@pytest.mark.slow
 def test_convert(tiny_bundle, tmp_path):
     from ramctl.checkpoints.bundle import Bundle
 
@@ -128,11 +130,9 @@ def test_convert(tiny_bundle, tmp_path):
     shutil.copytree(tiny_bundle, folder / "old")
     words = ["convert", "old", "--to", "onnx", "--out", "new"]
 
-    def again() -> int:
-        from ramctl.cli import main
-
-        if Path("new").exists():
-            Bundle.open(Path("new"), verify=True)
-        main([str(word) for word in words])
+    def again(folder: Path) -> list[object]:
+        if (folder / "new").exists():
+            Bundle.open(folder / "new", verify=True)
+        return words
 
     killed_and_resumed(folder, words, again)

@@ -70,13 +70,22 @@ def test_a_new_gallery_has_nothing_of_a_stopped_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_tag_killed_at_each_step_shows_every_photo_that_is_done(tmp_path):
+def test_tag_killed_at_each_step_shows_every_photo_that_is_done(tiny_bundle, tmp_path):
     folder = tmp_path / "run"
-    words = ["tag", *(DATA / "photos" / name for name in NAMES), "-b1", "-j1", "-o", "out"]
+    words = [
+        "tag",
+        "--model",
+        tiny_bundle,
+        *(DATA / "photos" / name for name in NAMES),
+        "-b1",
+        "-j1",
+        "-o",
+        "out",
+    ]
     words += ["--gallery", "page.html"]
     folder.mkdir()
     _, steps, err = run(folder, words)
-    assert gallery_names(folder / "page.html") == [str(word) for word in words[1:4]], err
+    assert gallery_names(folder / "page.html") == [str(word) for word in words[3:6]], err
     whole = (folder / "page.html").read_bytes()
     for number, step in some_of(steps, 3):
         for path in folder.iterdir():

@@ -17,7 +17,6 @@ from tests.parity.conftest import FILES
 pytestmark = pytest.mark.shared
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("architecture", list(FILES))
 def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
     architecture, files, load_recorded, ramctl, tmp_path
@@ -53,7 +52,6 @@ def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
         assert names == [name.strip() for name in facts["tag_list_chinese"]]
 
 
-@pytest.mark.slow
 def test_info_prints_labels_thresholds_sizes_and_provenance(files, ramctl, tmp_path):
     arguments, _, _ = files("ram")
     assert ramctl("convert", *arguments, "-q").stderr == b""
@@ -69,7 +67,6 @@ def test_info_prints_labels_thresholds_sizes_and_provenance(files, ramctl, tmp_p
         assert fact in card
 
 
-@pytest.mark.slow
 def test_a_checkpoint_that_only_tags_is_a_bundle_that_says_so(files, ramctl, tmp_path):
     arguments, _, _ = files("ram")
     tensors = torch.load(arguments[0], weights_only=True)["model"]

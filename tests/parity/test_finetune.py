@@ -12,7 +12,7 @@ from ramctl.checkpoints.weights import resize_table
 from tests.parity.conftest import FILES
 from tests.training.conftest import DATA, training_records, write_records
 
-pytestmark = [pytest.mark.shared, pytest.mark.slow]
+pytestmark = pytest.mark.shared
 
 # Nothing is learnt, so that the weights stay what they were.
 STILL = ["--set", "training.lr=0.0", "--set", "training.weight_decay=0.0"]
@@ -38,6 +38,7 @@ def finetune(ramctl, files, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", list(FILES))
 def test_a_converted_model_is_trained_further_and_needs_no_text_encoder(
     architecture, finetune, tmp_path
@@ -57,6 +58,7 @@ def test_a_converted_model_is_trained_further_and_needs_no_text_encoder(
     assert bundle.labels.tags == Bundle.open(tmp_path / "bundle").labels.tags
 
 
+@pytest.mark.slow
 def test_fine_tuning_at_384_resizes_the_tables_of_relative_positions(finetune, parity):
     bundle, _, _ = finetune("ram", *STILL)
     assert bundle.meta["preprocess"]["size"] == 384

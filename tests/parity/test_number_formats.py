@@ -13,7 +13,7 @@ from ramctl.inference.onnx_engine import OnnxEngine
 from ramctl.inference.torch_engine import TorchEngine
 from tests.parity.conftest import FILES
 
-pytestmark = [pytest.mark.shared, pytest.mark.slow]
+pytestmark = pytest.mark.shared
 
 # By how much a probability may change, and how many decisions at the authors' thresholds: one more
 # than seen (bf16: 0, 1 and 1 of 72, 72 and 10,287; int8: 1, 2 and 2), as processors round in
@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.shared, pytest.mark.slow]
 BOUNDS = {"fp32": (1e-5, 0), "fp16": (0.01, 1), "bf16": (0.06, 2), "int8": (0.1, 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", FILES)
 def test_probabilities_and_decisions_stay_near_the_authors(files, ramctl, architecture, tmp_path):
     arguments, facts, io = files(architecture)

@@ -26,8 +26,8 @@ print(len(found.tags), sorted({"transformers", "tokenizers", "spacy"} & set(sys.
 """
 
 
-@pytest.mark.shared
 @pytest.mark.slow
+@pytest.mark.shared
 def test_tagging_loads_neither_tokenizer_nor_captioning_branch(files, ramctl, tmp_path):
     done = ramctl("convert", *files("ram")[0])
     assert done.returncode == 0, done.stderr
@@ -66,7 +66,6 @@ def clip(tmp_path):
 
 
 @pytest.mark.shared
-@pytest.mark.slow
 def test_ram_plus_takes_ragged_descriptions_from_a_file(files, ramctl, tmp_path, clip):
     done = ramctl("convert", *files("ram-plus")[0], "--text-encoder", clip)
     assert done.returncode == 0, done.stderr

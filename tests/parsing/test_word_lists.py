@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ramctl.parsing.english.dictionary import lexicon
 
 EXAMPLES = {
@@ -102,6 +104,7 @@ ELSEWHERE = {
 }
 
 
+@pytest.mark.slow
 def test_every_list_changes_its_example():
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("emptied_lists.py")],

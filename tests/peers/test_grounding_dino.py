@@ -217,7 +217,6 @@ def test_bf16_moves_scores_a_little(port, photos):
     np.testing.assert_allclose(half.scores(photos[:1]), exact, atol=0.2)
 
 
-@pytest.mark.slow
 def test_an_original_checkpoint_runs_in_bf16(original, strip):
     folder, _ = original
     exact = open_peer(f"grounding-dino:{folder}", LABELS, device="cpu").scores([strip])

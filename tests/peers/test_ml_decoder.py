@@ -138,7 +138,6 @@ def authors_names(state):
     return renamed
 
 
-@pytest.mark.slow
 def test_an_authors_checkpoint_needs_no_other_file(tmp_path, photos):
     torch.manual_seed(0)
     backbone = timm.create_model("tresnet_m", num_classes=0).eval()

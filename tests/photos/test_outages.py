@@ -10,15 +10,14 @@ from itertools import cycle, repeat
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from ramctl.cli import cli
-from ramctl.errors import RamctlError, RecordProblem, RunProblem, without_secrets
+from ramctl.errors import RecordProblem, RunProblem, without_secrets
 from ramctl.photos import shard_cache
 from ramctl.photos.archives import split_member
 from ramctl.photos.decoding import read_photo
 from ramctl.records import remote
 from ramctl.records.remote import attempted, exists, names_at, photo_base, read_url
+from tests.command import Ramctl
 from tests.remote_store import write_tar
 from tests.web_server import CHUNKED, SHORT, SILENT, WebServer
 
@@ -28,13 +27,13 @@ PHOTOS = ("chicken.jpg", "horses.jpg", "steps.jpg")
 
 
 @pytest.fixture(autouse=True)
-def quick(tmp_path, monkeypatch):
+def quick(tiny_bundle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAMCTL_MODEL", str(tiny_bundle))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "WAITS_S", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(remote, "SILENCE_S", 1.0, raising=False)
-    if hasattr(remote, "_http_options"):
-        remote._http_options.cache_clear()
+    monkeypatch.setattr(remote, "SILENCE_S", 0.25)
+    remote._http_options.cache_clear()
     for name in ("_open", "_copies"):
         monkeypatch.setattr(shard_cache, name, {})
 
@@ -63,12 +62,8 @@ def run(*words: object) -> tuple[int, str]:
     """The exit code and stderr of a command, run in this process."""
     for cache in (shard_cache._open, shard_cache._copies):
         cache.clear()
-    done = CliRunner().invoke(cli, [str(word) for word in words], standalone_mode=False)
-    if isinstance(done.exception, RamctlError):
-        return done.exception.exit_code, f"{done.stderr}{done.exception.message}\n"
-    if done.exception:
-        raise done.exception
-    return done.return_value or 0, done.stderr
+    done = Ramctl(Path())(*words)
+    return done.returncode, done.messages
 
 
 def tag(url: str, prefix: str, *options: object) -> tuple[int, str]:
@@ -372,11 +367,9 @@ def test_no_secret_of_a_url_is_told_or_kept(web, is_away):
 
 
 def test_show_config_shows_no_secret(web):
-    done = CliRunner().invoke(
-        cli, ["tag", "--root", "https://ann:hunter2@h/x?s3cr3t", "--show-config"]
-    )
-    assert "root = 'https://***@h/x?***'" in done.stdout
-    assert_silent(done.output)
+    done = Ramctl(Path())("tag", "--root", "https://ann:hunter2@h/x?s3cr3t", "--show-config")
+    assert b"root = 'https://***@h/x?***'" in done.stdout
+    assert_silent(done.stdout.decode() + done.messages)
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,6 @@ def test_shards_give_the_records_and_rejects_of_one_process(shards, stand_in, ca
     assert stand_in.asked["ended"] and stand_in.asked["num_gpus"] == 0
 
 
-@pytest.mark.slow
 def test_the_data_engine_gives_what_it_gives_in_one_process(shards, stand_in, tiny_bundle):
     model = ["--model", tiny_bundle, "--threads", 1]
     options = [*model, "--root", DATA, "--decode", "nucleus:0.9", "--threshold", "0"]

@@ -56,6 +56,7 @@ def test_json_of_many_shallow_objects_is_read(tmp_path):
     assert read("read_objects", path)[0] == "20000"
 
 
+@pytest.mark.slow
 def test_a_text_that_comes_in_many_rows_of_parquet_is_there_once(tmp_path):
     pa = pytest.importorskip("pyarrow", reason="needs pyarrow")
     from pyarrow import parquet

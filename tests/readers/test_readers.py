@@ -215,7 +215,6 @@ def test_tags_of_a_photo_are_joined_each_once():
     assert joined.fields["tags"] == ["dog", "sky", "tree"]
 
 
-@pytest.mark.slow
 def test_a_long_json_list_takes_no_memory(tmp_path):
     """A file of 2 MB, item by item."""
     row = json.dumps({"image": "photo.jpg", "caption": "a dog " * 10})

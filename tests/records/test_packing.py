@@ -127,7 +127,6 @@ def test_a_pipe_of_that_name_is_compressed_too():
     assert gzip.decompress(found[0]) == Path("out").read_bytes()
 
 
-@pytest.mark.slow
 def test_parse_reads_what_it_writes():
     words = ["parse", "-q", DATA / "captions.jsonl"]
     run(*words, "-o", "plain.jsonl")

@@ -106,16 +106,17 @@ def test_a_signal_counts_before_the_time():
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("second", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
 def test_a_second_signal_acts_at_once(first, second, status, tmp_path):
-    def work() -> int:
-        with StopRequest():
-            signal.raise_signal(first)
-            with suppress(KeyboardInterrupt):
-                signal.raise_signal(second)
-                return 0
-        return 130
-
     (tmp_path / "run").mkdir()
-    assert run(tmp_path / "run", work)[0] == status
+    assert run(tmp_path / "run", partial(two_signals, first, second))[0] == status
+
+
+def two_signals(first: int, second: int) -> int:
+    with StopRequest():
+        signal.raise_signal(first)
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(second)
+            return 0
+    return 130
 
 
 def test_a_hundred_missing_photos_end_the_run_unless_one_was_found():

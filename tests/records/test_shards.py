@@ -87,7 +87,7 @@ def test_photos_of_other_shards_are_not_looked_at(photos, monkeypatch):
 
 def test_standard_input_is_shared_where_it_is_a_file(tmp_path, ramctl):
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES[:2]))
-    done = ramctl("parse", "-q", "--shard", "1/2", stdin=b'{"captions":["a horse"]}\n')
+    done = ramctl.process("parse", "-q", "--shard", "1/2", stdin=b'{"captions":["a horse"]}\n')
     assert done.returncode == 2
     assert b"name a file, or redirect one" in done.stderr and done.stderr.count(b"\n") == 1
     with (tmp_path / "in.jsonl").open("rb") as stream:
@@ -174,7 +174,6 @@ def test_what_needs_all_records_refuses_a_shard(tmp_path, ramctl, arguments):
     assert done.returncode == 2 and b"shard" in done.stderr and done.stderr.count(b"\n") == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_the_shards_of_tag_joined_are_one_run(tmp_path, ramctl, form):
     common = ["tag", "-q", "-R", DATA / "photos", "-f", form, "-j1", "--threads", "1"]
@@ -183,7 +182,6 @@ def test_the_shards_of_tag_joined_are_one_run(tmp_path, ramctl, form):
     assert b"".join(shards) == whole and all(shards)
 
 
-@pytest.mark.slow
 def test_the_shards_of_generate_joined_are_one_run(tmp_path, ramctl, tiny_bundle):
     records = [json.loads(line) for line in (DATA / "captions.jsonl").read_text().splitlines()[:5]]
     records.insert(2, {"image": "none.jpg"})

@@ -94,6 +94,7 @@ def tiny(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_fault_that_a_test_notices_is_counted_and_another_reported(tiny):
     done = tiny("total(2, 3) == 5")
     first, before, _, *counts = done.stdout.splitlines()
@@ -103,6 +104,7 @@ def test_a_fault_that_a_test_notices_is_counted_and_another_reported(tiny):
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_a_test_that_fails_without_any_fault_is_an_error(tiny):
     done = tiny("total(2, 3) == 6")
     assert done.returncode == 1

@@ -107,6 +107,7 @@ def test_a_few_records_give_rates_of_all_stages(tmp_path, tiny_bundle, capsys):
     assert capsys.readouterr().out == first
 
 
+@pytest.mark.slow
 def test_gpus_take_the_products_of_the_model_and_cores_the_decoding(tmp_path):
     # Swin-B takes 15.4 G multiply-adds at 224 px (Liu et al. 2021, table 1): with one label there
     # is little beside it. Backward takes twice as much as forward.

@@ -18,7 +18,6 @@ def soak(monkeypatch):
     return soak
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["parse", "tag"])
 def test_every_record_of_a_short_run_is_accounted_for(soak, what, monkeypatch, capsys):
     files = [str(REPOSITORY / "tests" / "data" / "captions.jsonl")] if what == "parse" else []

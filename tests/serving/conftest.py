@@ -15,7 +15,8 @@ from typing import NamedTuple
 import pytest
 from PIL import Image
 
-from tests.forked import Forked, Ramctl
+from tests.command import Ramctl
+from tests.forked import Forked
 from tests.tagging.conftest import colours
 
 __all__ = ["colours"]

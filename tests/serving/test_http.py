@@ -272,7 +272,7 @@ def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_a_line(server, c
 
 
 def test_without_its_extra_it_names_it(ramctl):
-    done = ramctl("serve", before="import sys; sys.modules['uvicorn'] = None")
+    done = ramctl.process("serve", before="import sys; sys.modules['uvicorn'] = None")
     assert (done.returncode, done.stderr) == (
         1, b"ramctl serve: ramctl serve needs the extra serve: pip install 'ramctl[serve]'\n",
     )  # fmt: skip
@@ -284,6 +284,7 @@ def peak_of(server: Server) -> int:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
+@pytest.mark.slow
 @needs_linux
 def test_it_stays_below_a_gigabyte_whatever_is_asked_and_others_are_answered(colours, tmp_path):
     large = png(9000, 2, 3)

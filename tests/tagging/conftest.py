@@ -1,9 +1,7 @@
 """A bundle that can be understood: its labels are colours, and it sees a photo's mean colour."""
 
-import io
-import sys
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -15,9 +13,9 @@ from text_distillation import quantise_table
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ramctl.checkpoints.bundle import BundleWriter
-from ramctl.cli import main
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.config import load_preset, preset_to_meta
+from tests.command import Ramctl
 
 COLOURS = {
     "red": (1, -1, -1),
@@ -123,30 +121,8 @@ def photos(tmp_path) -> Path:
     return folder
 
 
-class Done(NamedTuple):
-    """What a run left behind."""
-
-    returncode: int
-    stdout: bytes
-    stderr: bytes
-
-
 @pytest.fixture
 def tag(colours, photos, monkeypatch):
     """Runs `ramctl tag` with the colour model in the folder of photos, in this process."""
     monkeypatch.chdir(photos)
-
-    def run(*arguments, stdin: bytes = b"") -> Done:
-        streams = {
-            "stdin": io.TextIOWrapper(io.BytesIO(stdin)),
-            "stdout": io.TextIOWrapper(io.BytesIO(), write_through=True),
-            "stderr": io.TextIOWrapper(io.BytesIO(), errors="backslashreplace", write_through=True),
-        }
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
-            for name, stream in streams.items():
-                patch.setattr(sys, name, stream)
-            main(["tag", "--model", str(colours), *map(str, arguments)])
-        out, err = (streams[name].buffer.getvalue() for name in ("stdout", "stderr"))
-        return Done(int(ended.value.code), out, err)
-
-    return run
+    return partial(Ramctl(photos), "tag", "--model", colours)

@@ -12,8 +12,6 @@ from ramctl import Tagger
 from ramctl.checkpoints.bundle import embedded_bundle
 from tests.conftest import REPOSITORY
 
-pytestmark = pytest.mark.slow
-
 PEOPLE = {
     "person", "people", "man", "woman", "child", "boy", "girl", "baby", "kid", "adult", "guy",
     "lady", "toddler", "teenager", "crowd", "player", "human",
@@ -33,6 +31,7 @@ def test_nobody_is_seen_on_pictures_of_nothing(tmp_path):
     assert not [r for r in records if PEOPLE & set(r.tags)]
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_printed_tags_are_right_as_often_as_the_card_says(shared):
     card = (embedded_bundle() / "README.md").read_text("utf-8")

@@ -229,6 +229,7 @@ assert merge_tags(many, words, "auto") is None
 """
 
 
+@pytest.mark.slow
 def test_twenty_thousand_keywords_and_a_long_history_are_no_work():
     subprocess.run([sys.executable, "-c", LARGE], check=True, cwd=REPOSITORY)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.command import Ramctl
 from tests.conftest import REPOSITORY
-from tests.forked import Ramctl
 from tests.support import gallery_photos
 from tests.tagging.conftest import save_photo
 

@@ -1,14 +1,11 @@
 """A small training set: the repository's eight photos, with tags and captions."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from ramctl.cli import cli
-from ramctl.errors import RamctlError
+from tests.command import Ramctl
 from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "data"
@@ -92,33 +89,11 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_records(tmp_path_factory.mktemp("records") / "parsed.jsonl", training_records())
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a command left: exit code and streams."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
-def command(tmp_path, monkeypatch):
-    """Runs a command of the real command line in this process, below `tmp_path`."""
+def command(ramctl, tmp_path, monkeypatch) -> Ramctl:
+    """Runs a command in this process, below `tmp_path`."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object, stdin: str = "") -> Done:
-        monkeypatch.setattr("sys.argv", ["ramctl", *map(str, arguments)])
-        result = CliRunner().invoke(
-            cli, [str(argument) for argument in arguments], input=stdin, standalone_mode=False
-        )
-        if result.exception is None:
-            return Done(result.return_value or 0, result.stdout, result.stderr)
-        if not isinstance(result.exception, RamctlError):
-            raise result.exception
-        error = result.exception
-        return Done(error.exit_code, result.stdout, f"{result.stderr}{error.message}\n")
-
-    return run
+    return ramctl
 
 
 @pytest.fixture

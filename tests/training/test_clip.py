@@ -67,7 +67,7 @@ def test_the_teacher_sees_the_student_s_crop_in_its_own_normalisation(clip):
 def test_ram_trains_on_clip_queries_and_a_clip_teacher(command, tiny_options, parsed, clip):
     options = [*tiny_options[:4], "--text", f"clip:{clip}", "--distill", f"clip:{clip}"]
     done = command("train", parsed, "--out", "x", "--steps", 2, "--events", "e.jsonl", *options)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     steps = [json.loads(line) for line in Path("e.jsonl").read_text().splitlines()]
     assert steps[0]["losses"]["distill clip"] > 0
     bundle = Bundle.open(Path("x"), verify=True)
@@ -86,7 +86,7 @@ def test_ram_plus_aligns_photos_with_their_captions(command, tiny_options, parse
     options = [*tiny_options[:4], "--text", f"clip:{clip}", "--distill", f"clip:{clip}"]
     options += [part for change in changes for part in ("--set", change)]
     done = command("train", parsed, "--out", "x", "--steps", 2, "--events", "e.jsonl", *options)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     losses = json.loads(Path("e.jsonl").read_text().splitlines()[0])["losses"]
     assert set(losses) == {"tag", "distill clip", "alignment"}
     assert losses["alignment"] > 0

@@ -3,21 +3,14 @@
 import json
 import socket
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle
-from tests.forked import Ramctl
+from tests.command import Done, Ramctl
 from tests.training.conftest import write_records
-
-
-class Ended(NamedTuple):
-    """What two processes left behind, the first before the second."""
-
-    returncode: int
-    stderr: str
 
 
 def start_two(words: list[object], folder: Path, **environment: str) -> list[Any]:
@@ -32,14 +25,13 @@ def start_two(words: list[object], folder: Path, **environment: str) -> list[Any
     ]
 
 
-def in_two_processes(words: list[object], folder: Path, **environment: str) -> Ended:
+def in_two_processes(words: list[object], folder: Path, **environment: str) -> Done:
     """A whole run in two processes."""
     runs = start_two(words, folder, **environment)
-    said = "".join(run.communicate()[1].decode() for run in runs)
-    return Ended(max((run.returncode for run in runs), key=abs), said)
+    said = b"".join(run.communicate()[1] for run in runs)
+    return Done(max((run.returncode for run in runs), key=abs), b"", said)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True], ids=["whole model", "kept features"])
 def test_two_processes_equal_one_with_the_doubled_batch(
     train, parsed, tiny_options, tmp_path, frozen
@@ -51,11 +43,11 @@ def test_two_processes_equal_one_with_the_doubled_batch(
         "--set", "training.eps=1e-3",
     ]  # fmt: skip
     one = train(*common, "--out", "one", "--events", "one.jsonl", "--set", "training.batch_size=6")
-    assert one.returncode == 0, one.stderr
+    assert one.returncode == 0, one.messages
     arguments = [*common, "--out", "two", "--set", "training.batch_size=3"]
     two = in_two_processes(["train", *arguments, "--events", "two.jsonl", *tiny_options], tmp_path)
-    assert two.returncode == 0, two.stderr
-    assert two.stderr.count("wrote two") == 1
+    assert two.returncode == 0, two.messages
+    assert two.messages.count("wrote two") == 1
     logs = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("one", "two")]
     for event, other in zip(*(map(json.loads, lines) for lines in logs), strict=True):
         if event["event"] == "step":
@@ -69,7 +61,6 @@ def test_two_processes_equal_one_with_the_doubled_batch(
         assert difference <= step, f"{name}: {difference}"
 
 
-@pytest.mark.slow
 def test_what_any_process_rejects_or_validates_counts(train, parsed, tiny_options, tmp_path):
     records = [json.loads(line) for line in parsed.read_text().splitlines()]
     lost = [{**records[0], "image": f"lost-{n}.jpg"} for n in range(4)]
@@ -81,18 +72,18 @@ def test_what_any_process_rejects_or_validates_counts(train, parsed, tiny_option
     ]  # fmt: skip
     options = ["--out", "one", "--events", "one.jsonl", "--rejects", "one.rejects"]
     one = train(*common, *options, "--set", "training.batch_size=6")
-    assert one.returncode == 3, one.stderr
+    assert one.returncode == 3, one.messages
     options = ["--out", "two", "--events", "two.jsonl", "--rejects", "two.rejects"]
     two = in_two_processes(
         ["train", *common, *options, "--set", "training.batch_size=3", *tiny_options], tmp_path
     )
-    assert two.returncode == 0, two.stderr  # torchrun would take 3 for a failure
+    assert two.returncode == 0, two.messages  # torchrun would take 3 for a failure
     rejects = [
         {json.loads(line)["record"]["image"] for line in (tmp_path / name).open()}
         for name in ("one.rejects", "two.rejects")
     ]
     assert rejects[0] == rejects[1] == {row["image"] for row in lost}
-    assert "5 rejected" in one.stderr and "5 rejected" in two.stderr
+    assert "5 rejected" in one.messages and "5 rejected" in two.messages
     events = [
         [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
         for name in ("one.jsonl", "two.jsonl")
@@ -104,11 +95,10 @@ def test_what_any_process_rejects_or_validates_counts(train, parsed, tiny_option
         assert two_event["map"] == pytest.approx(one_event["map"], abs=0.02)
 
 
-@pytest.mark.slow
 def test_several_processes_refuse_records_from_a_pipe(tiny_options, tmp_path):
     done = in_two_processes(["train", "-", "--out", "x", "--steps", 1, *tiny_options], tmp_path)
     assert done.returncode != 0
-    assert "several processes cannot share stdin" in done.stderr
+    assert "several processes cannot share stdin" in done.messages
 
 
 @pytest.mark.slow
@@ -119,12 +109,12 @@ def test_checkpointing_of_swin_in_two_processes_equals_one_without(
     common = [parsed, "--steps", 3, "--device", "cpu", "--dtype", "fp32", *swin_options]
     one = command("train", *common, "--out", "one", "--events", "one.jsonl",
                   "--set", "training.batch_size=6")  # fmt: skip
-    assert one.returncode == 0, one.stderr
+    assert one.returncode == 0, one.messages
     changes = ["--set", "training.batch_size=3", "--set", "training.checkpointing=true"]
     two = in_two_processes(
         ["train", *common, "--out", "two", "--events", "two.jsonl", *changes], tmp_path
     )
-    assert two.returncode == 0, two.stderr
+    assert two.returncode == 0, two.messages
     logs = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("one", "two")]
     for event, other in zip(*(map(json.loads, lines) for lines in logs), strict=True):
         if event["event"] == "step":

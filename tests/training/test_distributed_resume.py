@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import Done, Ramctl
 from tests.conftest import REPOSITORY
-from tests.forked import Ramctl
 from tests.training.conftest import DATA, training_records, write_records
-from tests.training.test_distributed import Ended, in_two_processes, start_two
+from tests.training.test_distributed import in_two_processes, start_two
 from tests.training.test_train_command import assert_same_weights
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
@@ -54,9 +54,8 @@ def terminated(arguments: list[object], folder: Path) -> None:
     assert b"continue with --resume" in errors and run.returncode == -signal.SIGTERM
 
 
-def in_one_process(words: list[object], folder: Path) -> Ended:
-    done = Ramctl(folder)(*words)
-    return Ended(done.returncode, done.stderr.decode())
+def in_one_process(words: list[object], folder: Path) -> Done:
+    return Ramctl(folder)(*words)
 
 
 @pytest.mark.slow
@@ -68,7 +67,7 @@ def in_one_process(words: list[object], folder: Path) -> Ended:
 def test_a_terminated_run_goes_on_at_another_number_of_processes(
     parsed, tiny_options, tmp_path, before, after
 ):
-    epochs = 120
+    epochs = 40
     common = ["--device", "cpu", "--events", "e.jsonl", *tiny_options[-2:]]
     arguments = [
         parsed, "--out", "x", "--epochs", epochs, "--save-every", 5, *tiny_options[:-2], *common,
@@ -77,7 +76,7 @@ def test_a_terminated_run_goes_on_at_another_number_of_processes(
     before(arguments, tmp_path)
     stopped = len((tmp_path / "e.jsonl").read_text().splitlines())
     done = after(["train", "--out", "x", "--resume", *common], tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     events = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
     assert len(events) > stopped
     photos: Counter[int] = Counter()
@@ -116,7 +115,7 @@ def test_two_killed_processes_resume_to_the_same_weights_bit_for_bit(tiny_option
         "--set", "model.tag_decoder.dropout=0.1", "--set", "training.shuffled_shards=2",
     ]  # fmt: skip
     whole = in_two_processes(["train", *arguments, "--out", "whole"], tmp_path)
-    assert whole.returncode == 0, whole.stderr
+    assert whole.returncode == 0, whole.messages
     (tmp_path / "two").mkdir()
     runs = start_two(["train", *arguments, "--out", tmp_path / "two" / "killed"], tmp_path)
     wait_until_saved(runs[0], tmp_path / "two")
@@ -126,8 +125,8 @@ def test_two_killed_processes_resume_to_the_same_weights_bit_for_bit(tiny_option
     resumed = in_two_processes(
         ["train", "--out", "two/killed", "--resume", "--device", "cpu", "-j", 0], tmp_path
     )
-    assert resumed.returncode == 0, resumed.stderr
-    assert "continuing after step" in resumed.stderr
+    assert resumed.returncode == 0, resumed.messages
+    assert "continuing after step" in resumed.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "two" / "killed")
 
 
@@ -137,5 +136,5 @@ def test_photos_in_shards_and_in_files_train_alike(train, tmp_path):
     one = train(write_records(tmp_path / "files.jsonl", rows), "--out", "one", *options)
     shards = write_records(tmp_path / "shards.jsonl", mixed)
     two = train(shards, "--out", "two", "-j", 2, *options)
-    assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    assert (one.returncode, two.returncode) == (0, 0), two.messages
     assert_same_weights(tmp_path / "one", tmp_path / "two")

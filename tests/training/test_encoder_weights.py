@@ -157,7 +157,7 @@ def test_a_name_that_timm_has_no_weights_of(encoder, problem):
 def test_an_unknown_encoder_in_a_setting_is_one_line(command, parsed, tiny_options, tmp_path):
     setting = ["--set", "training.encoder=nosuch"]
     done = command("train", parsed, "--steps", 1, "--out", "m", *setting, *tiny_options)
-    assert done.returncode == 2 and "nosuch: neither a file nor a model" in done.stderr
+    assert done.returncode == 2 and "nosuch: neither a file nor a model" in done.messages
     assert not (tmp_path / "m.work").exists()
 
 
@@ -186,8 +186,8 @@ def test_the_command_trains_on_from_a_file(command, parsed, tiny_options, tmp_pa
         "train", parsed, "--encoder", tmp_path / "start.safetensors", "--out", "m", *frozen,
         *options,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert f"backbone test_efficientnet from {tmp_path / 'start.safetensors'}" in done.stderr
+    assert done.returncode == 0, done.messages
+    assert f"backbone test_efficientnet from {tmp_path / 'start.safetensors'}" in done.messages
     with safe_open(tmp_path / "m" / "model.safetensors", "pt") as file:
         kept = file.get_tensor("encoder.backbone.conv_stem.weight")
     assert torch.equal(kept, known.state_dict()["conv_stem.weight"].half())
@@ -197,7 +197,7 @@ def test_the_command_trains_on_from_a_file(command, parsed, tiny_options, tmp_pa
 
 def test_an_encoder_beside_a_bundle_is_refused(command, parsed, tiny_bundle):
     done = command("train", parsed, "--init", tiny_bundle, "--encoder", "test_vit")
-    assert done.returncode == 2 and "--encoder and --init" in done.stderr
+    assert done.returncode == 2 and "--encoder and --init" in done.messages
 
 
 def learnt_stages(start: dict[str, torch.Tensor], bundle: Bundle) -> dict[str, bool]:
@@ -228,9 +228,9 @@ def test_a_named_encoder_trains_and_its_bundle_tags(
     options = ["--steps", 2, "--device", "cpu", *tiny_options]
     layers = ["--set", "training.layer_decay=0.7", "--set", "training.frozen_stages=1"]
     done = command("train", parsed, "--encoder", name, "--out", "m", *layers, *options)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     assert asked == [f"hf://timm/{name}:model.safetensors"]
-    assert f"backbone {name.partition('.')[0]} from {name}" in done.stderr
+    assert f"backbone {name.partition('.')[0]} from {name}" in done.messages
     learnt = learnt_stages(load_file(tmp_path / "hub.safetensors"), Bundle.open(tmp_path / "m"))
     assert not learnt["0"] and all(learnt[stage] for stage in learnt.keys() - {"0"})
     for runtime in ("onnx", "torch"):
@@ -238,5 +238,5 @@ def test_a_named_encoder_trains_and_its_bundle_tags(
             "tag", "--model", "m", "--runtime", runtime, "--threshold", 0, "--top", 2, "--boxes",
             DATA / "photos" / "horses.jpg",
         )  # fmt: skip
-        assert tagged.returncode == 0, tagged.stderr
+        assert tagged.returncode == 0, tagged.messages
         assert len(json.loads(tagged.stdout)["tags"]) == 2

@@ -3,7 +3,6 @@
 import os
 import signal
 
-import pytest
 import torch
 
 from ramctl.training.checkpoint import list_checkpoints
@@ -26,22 +25,21 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
     monkeypatch.setattr(TrainingTask, "forward", full)
     failed = train(*arguments, "--out", "again")
     assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-1] == (
-        "cpu: out of memory; continue with --resume where more is free, or start over with "
-        "--restart and a smaller training.batch_size"
+    assert failed.messages.splitlines()[-1] == (
+        "ramctl train: cpu: out of memory; continue with --resume where more is free, "
+        "or start over with --restart and a smaller training.batch_size"
     )
     _, newest = list_checkpoints(tmp_path / "again.work" / "checkpoints")
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     resumed = train(*arguments, "--out", "again", "--resume")
-    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.returncode == 0, resumed.messages
     named = f"{newest.relative_to(tmp_path)}: content differs from the hash in its name: not used"
-    assert named in resumed.stderr and "continuing after step 2 of 4" in resumed.stderr
+    assert named in resumed.messages and "continuing after step 2 of 4" in resumed.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "again")
 
 
-@pytest.mark.slow
 def test_a_killed_reader_of_photos_is_one_line(parsed, tiny_options, tmp_path):
     arguments = [parsed, "--steps", 5000, "--out", "x", "--save-every", 1, "-j", 1, *tiny_options]
     process = start(arguments, tmp_path / "x.work")

@@ -28,7 +28,7 @@ def test_tensorboard_files_hold_what_the_events_tell(train, parsed, tmp_path):
         parsed, "--out", "x", "--epochs", 3, "--set", "training.batch_size=4", "--val", parsed,
         "--events", "e.jsonl", "--tensorboard", "board",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     board = accumulator.EventAccumulator(str(tmp_path / "board")).Reload()
     steps = steps_of(tmp_path / "e.jsonl")
     assert len(steps) == 6
@@ -52,7 +52,7 @@ def test_a_resumed_run_goes_on_in_its_tensorboard_files(train, command, parsed, 
     options = ["--events", "e.jsonl", "--tensorboard", "board"]
     train(parsed, "--out", "x", "--steps", 3, "--max-time", "0s", *options)
     done = command("train", "--out", "x", "--resume", "--threads", 1, *options)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     board = accumulator.EventAccumulator(str(tmp_path / "board")).Reload()
     assert [point.step for point in board.Scalars("loss/total")] == [1, 2, 3]
     assert [step["step"] for step in steps_of(tmp_path / "e.jsonl")] == [1, 2, 3]
@@ -69,7 +69,9 @@ def test_without_the_extra_a_log_is_refused_before_anything_is_done(
     before = sorted(tmp_path.iterdir())
     done = train(parsed, "--out", "x", "--steps", 1, f"--{extra}", "board")
     assert done.returncode == 1
-    assert done.stderr == f"--{extra} needs the extra: pip install 'ramctl[{extra}]'\n"
+    assert (
+        done.messages == f"ramctl train: --{extra} needs the extra: pip install 'ramctl[{extra}]'\n"
+    )
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -100,17 +102,16 @@ def wandb_curves(records: list[Any]) -> dict[str, dict[int, float]]:
     return curves
 
 
-@pytest.mark.slow
 def test_wandb_has_the_curves_and_settings_of_a_run(ramctl, parsed, tiny_options, tmp_path):
     pytest.importorskip("wandb", reason="needs the extra [wandb]")
-    done = ramctl(
+    done = ramctl.process(
         "train", parsed, "--out", "x", "--steps", 3, "--val", parsed, "--val-every", 2,
         "--wandb", "photos", "--events", "e.jsonl", *tiny_options,
         WANDB_MODE="offline", WANDB_DIR=str(tmp_path), WANDB_ENTITY="lab",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     assert done.stdout == b""
-    assert all(line.startswith(b"ramctl train: ") for line in done.stderr.splitlines())
+    assert all(line.startswith("ramctl train: ") for line in done.messages.splitlines())
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     records = list(wandb_records(path))
     run = next(record.run for record in records if record.HasField("run"))
@@ -132,7 +133,6 @@ def test_wandb_has_the_curves_and_settings_of_a_run(ramctl, parsed, tiny_options
     assert curves["validation/mAP"] == validated and 2 in validated
 
 
-@pytest.mark.slow
 def test_a_resumed_run_goes_on_as_the_same_run_of_wandb(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="needs the extra [wandb]")
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -156,12 +156,12 @@ def test_without_a_compiler_compile_says_so_and_trains_as_ever(
     ramctl, train, parsed, tiny_options, tmp_path
 ):
     arguments = [parsed, "--steps", 2, *tiny_options]
-    done = ramctl(
+    done = ramctl.process(
         "train", *arguments, "--out", "one", "--compile", fresh=True,
         CXX="/nowhere/c++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stderr.decode().splitlines() if "--compile" in line]
+    assert done.returncode == 0, done.messages
+    (line,) = [line for line in done.messages.splitlines() if "--compile" in line]
     assert "does not work here, continuing without it" in line and "C++ compiler" in line
     train(*arguments, "--out", "two")
     one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))

@@ -56,6 +56,7 @@ def test_checkpointing_gives_the_same_gradients_for_less_memory(small_swin):
     assert kept_again < kept / 2
 
 
+@pytest.mark.slow
 def test_a_record_costs_eighteen_bytes_however_long_it_is(tmp_path):
     records = RecordFile([Source(tmp_path / "x.jsonl", "x.jsonl", tmp_path)])
     tracemalloc.start()

@@ -175,7 +175,7 @@ def test_the_official_options_train_through_the_command(command, parsed, swin_op
     options += ["--set", "model.captioning.pieces=bert"]
     done = command("train", parsed, "--out", "x", "--steps", 2, "--events", "e.jsonl",
                    *swin_options, *options)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     events = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
     assert set(events[0]["losses"]) == {"tag", "caption", "distill caption"}
     pieces = load_tokenizer(tmp_path / "x" / "tokenizer.json")
@@ -191,9 +191,9 @@ def test_other_word_pieces_are_a_file(command, parsed, swin_options, tmp_path):
     (tmp_path / "pieces.txt").write_text("\n".join([*special, *"abcdefghijklmnopqrstuvwxyz"]))
     arguments = [parsed, "--out", "x", "--steps", 1, "--vocab", tmp_path / "pieces.txt"]
     done = command("train", *arguments, *swin_options)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     assert load_tokenizer(tmp_path / "x" / "tokenizer.json").get_vocab_size() == 5 + 26 + 2
     missing = command("train", parsed, "--out", "y", "--vocab", "no.txt", *swin_options)
-    assert missing.returncode == 2 and "no.txt: no such file" in missing.stderr
+    assert missing.returncode == 2 and "no.txt: no such file" in missing.messages
     refused = command("train", parsed, "--init", "x", "--vocab", tmp_path / "pieces.txt")
-    assert refused.returncode == 2 and "--vocab and --init" in refused.stderr
+    assert refused.returncode == 2 and "--vocab and --init" in refused.messages

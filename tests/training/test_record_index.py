@@ -123,5 +123,5 @@ def test_a_resumed_run_does_not_read_its_records_again(train, parsed, tmp_path, 
         "ramctl.training.job.scan_records", lambda *a, **k: pytest.fail("read again")
     )
     resumed = train(*stopped, "--resume")
-    assert resumed.returncode == 3 and "1 rejected" in resumed.stderr
+    assert resumed.returncode == 3 and "1 rejected" in resumed.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "again")

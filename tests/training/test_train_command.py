@@ -14,7 +14,7 @@ import torch
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.records.signals import StopRequest
 from ramctl.training import initial
-from tests.forked import Ramctl
+from tests.command import Ramctl
 from tests.training.conftest import DATA, training_records, write_records
 
 
@@ -31,8 +31,8 @@ def assert_same_weights(a: Path, b: Path) -> None:
 
 def test_train_writes_a_complete_bundle(train, parsed, tmp_path):
     done = train(parsed, "--out", "x", "--steps", 3)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    assert done.returncode == 0, done.messages
+    assert done.stdout == b""
     bundle = Bundle.open(tmp_path / "x", verify=True)
     assert {"labels.jsonl", "model.safetensors", "model.onnx", "tokenizer.json"} <= set(
         bundle.meta["files"]
@@ -43,33 +43,32 @@ def test_train_writes_a_complete_bundle(train, parsed, tmp_path):
     card = (tmp_path / "x" / "README.md").read_text()
     assert "ramctl train" in card and "no counting" in card
     assert not (tmp_path / "x.work").exists()
-    assert "8 in, 8 out, 0 rejected" in done.stderr
+    assert "8 in, 8 out, 0 rejected" in done.messages
 
 
 def test_the_trained_bundle_tags(train, parsed, command):
     train(parsed, "--out", "x", "--steps", 2)
     done = command("tag", "--model", "x/", DATA / "photos" / "kite.jpg")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     assert json.loads(done.stdout)["image"].endswith("kite.jpg")
 
 
 def test_records_from_a_pipe_train_and_resume_without_the_pipe(train, tmp_path):
     lines = [json.dumps({**row, "image": str(DATA / row["image"])}) for row in training_records()]
-    done = train("--out", "x", "--steps", 2, "--max-time", "0s", stdin="\n".join(lines))
-    assert done.returncode == 4, done.stderr
-    assert "continue with --resume" in done.stderr
+    done = train("--out", "x", "--steps", 2, "--max-time", "0s", stdin="\n".join(lines).encode())
+    assert done.returncode == 4, done.messages
+    assert "continue with --resume" in done.messages
     assert (tmp_path / "x.work" / "records.jsonl").is_file()
     again = train("--out", "x", "--steps", 2)
     assert again.returncode == 2
-    assert "--resume" in again.stderr and "--restart" in again.stderr
+    assert "--resume" in again.messages and "--restart" in again.messages
     done = train("--out", "x", "--resume")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     assert (tmp_path / "x" / "bundle.json").is_file()
     done = train("--out", "x", "--resume")
-    assert (done.returncode, "nothing to resume" in done.stderr) == (0, True)
+    assert (done.returncode, "nothing to resume" in done.messages) == (0, True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone",
     [
@@ -89,13 +88,13 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
         "--set", "training.sampled_labels=3", *(f"--set={setting}" for setting in backbone),
     ]  # fmt: skip
     whole = train(*arguments, "--out", "whole")
-    assert whole.returncode == 0, whole.stderr
+    assert whole.returncode == 0, whole.messages
     process = start([*arguments, *tiny_options, "--out", "killed"], tmp_path / "killed.work")
     process.kill()
     process.communicate()
     done = command("train", "--out", "killed", "--resume", "--threads", 1)
-    assert done.returncode == 0, done.stderr
-    assert "continuing after step" in done.stderr
+    assert done.returncode == 0, done.messages
+    assert "continuing after step" in done.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -107,7 +106,6 @@ def start(arguments: list[object], work: Path):
     return process
 
 
-@pytest.mark.slow
 def test_a_terminated_run_saves_its_state_and_can_be_resumed(parsed, tiny_options, tmp_path):
     arguments = [parsed, "--steps", 5000, "--out", "x", "--save-every", 1, *tiny_options]
     process = start(arguments, tmp_path / "x.work")
@@ -127,25 +125,25 @@ def test_a_missing_and_a_broken_photo_are_rejected_once_and_the_rest_is_trained(
     path.write_text(path.read_text() + '{"image": "a.jpg"}\n{oops\n')
     for overrides in ([], ["--set", "training.backbone_lr_factor=0.0"]):
         done = train(path, "--out", "x", "--steps", 4, "--rejects", "rejects.jsonl", *overrides)
-        assert done.returncode == 3, done.stderr
+        assert done.returncode == 3, done.messages
         rejects = [json.loads(line) for line in (tmp_path / "rejects.jsonl").open()]
         assert sorted((r["line"], r["code"]) for r in rejects) == [
             (3, "missing_image"), (6, "unreadable_image"), (11, "missing_field"), (12, "bad_json"),
         ]  # fmt: skip
-        assert "12 in, 8 out, 4 rejected" in done.stderr
+        assert "12 in, 8 out, 4 rejected" in done.messages
 
 
 def test_a_hundred_records_without_a_photo_ask_for_the_root(train, tmp_path):
     rows = [{**training_records()[0], "image": f"nowhere/{n}.jpg"} for n in range(120)]
     done = train(write_records(tmp_path / "in.jsonl", rows), "--out", "x", "--steps", 1)
     assert done.returncode == 1
-    assert "--root" in done.stderr and "Traceback" not in done.stderr
+    assert "--root" in done.messages and "Traceback" not in done.messages
 
 
 def test_nothing_to_train_on_is_an_error_in_one_line(train):
     done = train("-", "--out", "x")
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1] == ("no records to train on")
+    assert done.messages.strip().splitlines()[-1] == "ramctl train: no records to train on"
 
 
 def test_finetune_keeps_labels_and_appends_new_ones(train, parsed, command, tmp_path):
@@ -155,7 +153,7 @@ def test_finetune_keeps_labels_and_appends_new_ones(train, parsed, command, tmp_
         "finetune", "--model", "x/", parsed, "--root", DATA, "--labels", "+more.txt",
         "--steps", 2, "--threads", 1,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     before, after = Bundle.open(tmp_path / "x"), Bundle.open(tmp_path / "model-finetuned")
     assert after.labels.tags == [*before.labels.tags, "chicken"]
     assert after.meta["provenance"]["parent"] == before.fingerprint
@@ -171,7 +169,7 @@ CAPTIONS_ALONE = ("--set", "training.tag_weight=0", "--set", "training.backbone_
 def test_without_a_weight_on_tags_captions_alone_are_learnt(train, parsed, command, tmp_path):
     train(parsed, "--out", "x", "--steps", 2)
     done = train(parsed, "--out", "y", "--init", "x/", "--steps", 2, *CAPTIONS_ALONE)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     before, after = (Bundle.open(tmp_path / name) for name in "xy")
     old, new = before.tensors(), after.tensors()
     changed = {name.split(".")[0] for name in old if not np.array_equal(old[name], new[name])}
@@ -184,7 +182,7 @@ def test_without_a_weight_on_tags_captions_alone_are_learnt(train, parsed, comma
 
 def test_folders_above_the_bundle_are_made(train, parsed, tmp_path):
     done = train(parsed, "--out", "some/new/model", "--steps", 1)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     assert Bundle.open(tmp_path / "some" / "new" / "model", verify=True)
 
 
@@ -192,10 +190,10 @@ def test_a_tagger_that_is_to_see_photos_at_another_size_is_calibrated_anew(train
     path = write_records(tmp_path / "in.jsonl", training_records())
     judged = ("--val", path, "--steps", 3, "--set", "precision=0.3", "--set", "training.lr=0.01")
     done = train(path, "--out", "x", *judged)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     size = ("--set", "preprocess.size=96")
     done = train(path, "--out", "y", "--init", "x/", *judged, *size, *CAPTIONS_ALONE)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     before, after = (Bundle.open(tmp_path / name) for name in "xy")
     changed = {
         name for name, old in before.tensors().items() if (old != after.tensors()[name]).any()
@@ -224,13 +222,13 @@ def test_what_captions_alone_cannot_be_learnt_with_is_one_line(train, parsed, ar
         train(parsed, "--out", "x", "--steps", 1)
     Path("more.txt").write_text("zeppelin\n")
     done = train(parsed, "--out", "y", "--steps", 1, *arguments)
-    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, message in done.messages) == (2, True), done.messages
 
 
 def test_time_that_is_up_while_photos_are_read_ends_in_a_resumable_run(train, command, parsed):
     frozen = ["--set", "training.backbone_lr_factor=0.0"]
     done = train(parsed, "--out", "x", "--steps", 1, "--max-time", "0s", *frozen)
-    assert (done.returncode, "stopped while reading" in done.stderr) == (4, True)
+    assert (done.returncode, "stopped while reading" in done.messages) == (4, True)
     assert not Path("x").exists()
     done = command("train", "--out", "x", "--resume", "--threads", 1)
     assert (done.returncode, Path("x/bundle.json").is_file()) == (0, True)
@@ -250,6 +248,7 @@ def test_steps_that_time_leaves_are_in_the_exit_code_and_the_statistics(
     assert stats_of("--resume") == (0, False, None)
 
 
+@pytest.mark.slow
 def test_kept_epochs_and_the_best_model_change_nothing_of_the_run(train, command, parsed, tmp_path):
     arguments = [
         parsed, "--val", parsed, "--epochs", 4, "--set", "training.batch_size=3",
@@ -257,16 +256,16 @@ def test_kept_epochs_and_the_best_model_change_nothing_of_the_run(train, command
     ]  # fmt: skip
     assert train(*arguments, "--out", "plain").returncode == 0
     kept = train(*arguments, "--out", "kept", "--keep", "epochs", "--save-every", 1)
-    assert kept.returncode == 0, kept.stderr
+    assert kept.returncode == 0, kept.messages
     assert_same_weights(tmp_path / "plain", tmp_path / "kept")
     epochs = [Bundle.open(tmp_path / f"kept-epoch-{n}", verify=True) for n in (1, 2, 3)]
     assert not (tmp_path / "kept-epoch-4").exists()  # that is the last
     measured = [bundle.meta["provenance"]["measured"] for bundle in epochs]
     assert [facts["step"] for facts in measured] == [3, 6, 9]
     tagged = command("tag", "--model", epochs[0].path, DATA / "photos" / "horses.jpg")
-    assert tagged.returncode == 0, tagged.stderr
+    assert tagged.returncode == 0, tagged.messages
     best = train(*arguments, "--out", "best", "--keep", "best")
-    assert best.returncode == 0, best.stderr
+    assert best.returncode == 0, best.messages
     plain = Bundle.open(tmp_path / "plain").meta["provenance"]["measured"]
     every = [*measured, plain]
     found = Bundle.open(tmp_path / "best").meta["provenance"]["measured"]
@@ -287,14 +286,14 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(train, parsed, tmp_path):
     for overrides in ([], ["--set", "training.backbone_lr_factor=0.0"]):
         before = sorted(tmp_path.iterdir())
         done = train(parsed, "--out", "x", "--epochs", 40, "--dry-run", *overrides)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.messages
         facts = json.loads(done.stdout)
         assert (facts["records"], facts["steps"], facts["labels"]) == (8, 40, 3)
         assert facts["parameters"] >= facts["trained_parameters"] > 0
         assert facts["seconds_a_step"] > 0 and facts["peak_memory_mb"] > 0
         assert ("seconds_to_keep_features" in facts) == bool(overrides)
         assert sorted(tmp_path.iterdir()) == before
-        assert done.stderr.splitlines()[-1].endswith("nothing was trained, and nothing written")
+        assert done.messages.splitlines()[-1].endswith("nothing was trained, and nothing written")
 
 
 # Losses of the first steps of `tiny` on the repository's photos; they change only with the model,
@@ -319,7 +318,7 @@ def test_the_first_steps_have_the_losses_that_they_had_before(train, parsed, tmp
         "--events",
         "log.jsonl",
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
     steps = [event for event in events if event["event"] == "step"]
     assert [event["photos"] for event in steps] == [4, 4, 4, 4]
@@ -339,7 +338,7 @@ def test_eight_photos_are_learnt_to_a_map_of_one_and_their_captions_by_heart(
         "--set", "training.augment.flip=0", "--set", "training.label_smoothing=0.0",
         "--set", "training.lr=5e-3", "--set", "training.gamma_neg=2.0",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     assert Bundle.open(tmp_path / "x").meta["provenance"]["measured"]["validation_mAP"] == 1.0
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
     last = [event for event in events if event["event"] == "step"][-1]
@@ -361,9 +360,9 @@ def test_resume_refuses_another_run_and_takes_the_same_command_line(
     assert train(__file__, "--out", "x", "--resume").returncode == 2
     assert train("--out", "x", "--resume", "--labels", "other.txt").returncode == 2
     elsewhere = train("--out", "x", "--resume", "--cache", "kept")
-    assert elsewhere.returncode == 2 and "has no --cache, not kept" in elsewhere.stderr
+    assert elsewhere.returncode == 2 and "has no --cache, not kept" in elsewhere.messages
     moved = command("train", "--out", "x", "--resume", "--root", tmp_path)
-    assert moved.returncode == 2 and f"has --root {DATA}, not {tmp_path}" in moved.stderr
+    assert moved.returncode == 2 and f"has --root {DATA}, not {tmp_path}" in moved.messages
     assert train(parsed, "--out", "x", "--steps", 2, "--resume").returncode == 0
 
 
@@ -372,15 +371,15 @@ def test_resume_notices_that_the_records_changed(train, tmp_path):
     train(path, "--out", "x", "--steps", 2, "--max-time", "0s")
     write_records(path, training_records()[:-1])
     done = train("--out", "x", "--resume")
-    assert (done.returncode, "records changed" in done.stderr) == (1, True)
+    assert (done.returncode, "records changed" in done.messages) == (1, True)
 
 
 def test_held_out_photos_that_tell_nothing_are_said_in_a_line(train, parsed, tmp_path):
     row = training_records()[0]
     missing = write_records(tmp_path / "missing.jsonl", [{**row, "image": "nowhere.jpg"}])
     done = train(parsed, "--out", "x", "--val", missing, "--epochs", 2, "--events", "log.jsonl")
-    assert done.returncode == 3 and "nan" not in done.stderr.lower()
-    assert "1 validation photos tell nothing: none can be read" in done.stderr
+    assert done.returncode == 3 and "nan" not in done.messages.lower()
+    assert "1 validation photos tell nothing: none can be read" in done.messages
     bundle = Bundle.open(tmp_path / "x")
     assert bundle.meta["provenance"]["measured"] == {
         "validation": "none: the photos held out tell nothing"
@@ -388,14 +387,14 @@ def test_held_out_photos_that_tell_nothing_are_said_in_a_line(train, parsed, tmp
     assert bundle.threshold == 0.5
     other = write_records(tmp_path / "other.jsonl", [{**row, "tags": ["zeppelin"]}])
     done = train(parsed, "--out", "x", "--val", other, "--steps", 1)
-    assert done.returncode == 0 and "nan" not in done.stderr.lower()
-    assert "1 validation photos tell nothing: none of their tags was trained" in done.stderr
+    assert done.returncode == 0 and "nan" not in done.messages.lower()
+    assert "1 validation photos tell nothing: none of their tags was trained" in done.messages
 
 
 def test_map_without_untrained_labels_comes_first_and_the_other_is_told(train, parsed, tmp_path):
     rare = ["--set", "training.fewest_positives=3"]
     done = train(parsed, "--out", "x", "--val", parsed, "--steps", 2, *rare)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     measured = Bundle.open(tmp_path / "x").meta["provenance"]["measured"]
     n_trained, n_all = (
         measured["validation_labels"], measured["validation_labels_with_untrained"]
@@ -403,7 +402,7 @@ def test_map_without_untrained_labels_comes_first_and_the_other_is_told(train, p
     assert 0 < n_trained < n_all == 3
     assert Bundle.open(tmp_path / "x").calibration.curve  # of eight photos, but told by them
     first, both = measured["validation_mAP"], measured["validation_mAP_with_untrained"]
-    assert f"mAP {first:.4f} over {n_trained} labels ({both:.4f} over all 3)" in done.stderr
+    assert f"mAP {first:.4f} over {n_trained} labels ({both:.4f} over all 3)" in done.messages
     card = (tmp_path / "x" / "README.md").read_text()
     assert card.index(f"validation mAP: {first}") < card.index(f"with untrained: {both}")
 
@@ -416,7 +415,7 @@ def test_a_prior_without_text_embedding_is_refused_by_its_own_name(train, parsed
     changes = ["model.labels.kind=learnt", "model.prior.classes=9", "training.distill=[]"]
     settings = [part for change in changes for part in ("--set", change)]
     done = train(parsed, "--out", "x", "--steps", 1, *settings)
-    assert done.returncode == 2 and "model.prior.classes needs a text embedding" in done.stderr
+    assert done.returncode == 2 and "model.prior.classes needs a text embedding" in done.messages
 
 
 def test_photos_to_validate_on_may_be_packed(train, parsed, tmp_path):
@@ -425,7 +424,7 @@ def test_photos_to_validate_on_may_be_packed(train, parsed, tmp_path):
         packed.write(content)
     # Both are copied, and neither is taken for the other.
     done = train("records.jsonl.gz", "--val", "records.jsonl.gz", "--out", "x", "--steps", 2)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.messages
     plain = train(parsed, "--val", parsed, "--out", "y", "--steps", 2)
-    assert plain.returncode == 0, plain.stderr
+    assert plain.returncode == 0, plain.messages
     assert_same_weights(Path("x"), Path("y"))

@@ -1,0 +1,86 @@
+"""Work for the tests of crashes that needs the loop of the record commands and nothing else.
+
+It runs in forks of a process that has imported no more than this, which cost 2 ms each.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from ramctl.errors import Interrupted, RecordProblem, RunProblem
+from ramctl.records.inputs import read_inputs
+from ramctl.records.record import JsonObject, Record
+from ramctl.records.report import Report
+from ramctl.records.state import Collection
+from ramctl.records.stream import StreamOptions, each, run_stream, unless_known
+
+GOOD = ['{"captions":["a horse"]}', '{"captions":["a boat"]}', '{"captions":["a red house"]}']
+LINES = [GOOD[0], "{oops", GOOD[1], '{"none":1}', GOOD[2]]
+
+
+def with_lines(*lines: str) -> Callable[[Path], None]:
+    """Fills a folder with an input of these lines."""
+
+    def prepare(folder: Path) -> None:
+        (folder / "in.jsonl").write_text("".join(line + "\n" for line in lines))
+
+    return prepare
+
+
+def words_of(record: Record) -> JsonObject:
+    """What stands for a command here: cheap, with rejects of its own."""
+    if "none" in record.fields:
+        raise RecordProblem("no captions", code="missing_field")
+    return {**record.fields, "tags": record.fields["captions"][0].split()[1:]}
+
+
+def stream(
+    *, lead: bytes = b"", inside: str = ".", end: str = "", rejects: bool = True, **options
+) -> Callable[[], int]:
+    """A run of the loop that all record commands share, over in.jsonl."""
+    form = {"lead": lead} if lead else {"header": b"[head]\n"}
+    if rejects:
+        options["rejects"] = str(Path(inside, f"rejects{end}"))
+    return partial(_stream, Path(inside, f"out{end}"), options, form)
+
+
+def _stream(output: Path, options: dict, form: dict) -> int:
+    report = Report("test", quiet=True)
+    settings = StreamOptions(output, batch=1, progress=False, **options)
+    source = read_inputs(["in.jsonl"], None, "test")
+    try:
+        return run_stream(report, source, each(words_of), settings, **form).exit_code
+    except Interrupted as stopped:
+        return stopped.exit_code
+    except RunProblem as problem:
+        report.warn(problem.message)
+        return 1
+
+
+def save_a_shard() -> int:
+    """Write a shard of regions."""
+    from ramctl.data_engine.region_store import ShardWriter
+
+    shard = ShardWriter()
+    shard.add(Record({"image": "horse.jpg"}), None)
+    shard.save(Path("work/shards/00000"), "stamp")
+    return 0
+
+
+def collection() -> Callable[[], int]:
+    """A run over the photos of the folder, whose state knows renamed and deleted ones."""
+    return partial(_collection)
+
+
+def _collection() -> int:
+    files = sorted(Path().glob("*.jpg"))
+    items = [
+        Record(
+            {"image": str(f), "captions": ["a " + f.read_text()]}, key=str(f), stamp=f.read_text()
+        )
+        for f in files
+    ]
+    collection = Collection(lambda key: not Path(key).exists(), prune=True, by_content=True)
+    settings = StreamOptions(Path("out"), resume=True, batch=1, progress=False)
+    report, stage = Report("test", quiet=True), unless_known(each(words_of))
+    return run_stream(report, items, stage, settings, collection=collection).exit_code
