@@ -51,8 +51,9 @@ _PRELOADED = {
     "tag": (*_FEW, *_TAG),
     "eval": (*_FEW, *_EVAL),
     "serve": (*_FEW, *_TAG, "uvicorn", "starlette.routing"),
-    **dict.fromkeys(("train", "finetune", "convert"), (*_FEW, *_TAG, *_TORCH)),
-    **dict.fromkeys(("generate", "clean"), (*_FEW, *_TAG, *_TORCH, *_PARSE)),
+    **dict.fromkeys(
+        ("generate", "clean", "train", "finetune", "convert"), (*_FEW, *_TAG, *_TORCH, *_PARSE)
+    ),
 }
 Stream = int | IO[bytes]
 PATIENCE_S = 600

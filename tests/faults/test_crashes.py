@@ -277,7 +277,7 @@ def test_the_data_engine(command, tiny_bundle, tmp_path):
     if command == "clean":
         words += ["--min-regions", "1", "--report", "page.html"]
     again = resumed_by([*words, "--resume"])
-    assert crash_matrix(tmp_path / "run", records, words, again, every=6) > 15
+    assert crash_matrix(tmp_path / "run", records, words, again, every=12) > 15
 
 
 @pytest.mark.parametrize(

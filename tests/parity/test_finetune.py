@@ -71,6 +71,7 @@ def test_fine_tuning_at_384_resizes_the_tables_of_relative_positions(finetune, p
     torch.testing.assert_close(torch.from_numpy(stored).float(), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_fine_tuning_at_the_authors_rate_learns(finetune):
     # The same eight photos in each step, so that only learning changes the losses.
     changes = [

@@ -50,7 +50,7 @@ def seen(tagger: Tagger, path: Path) -> np.ndarray:
     return tagger.scorer.preprocess.full_batch([decoded.pixels], 1)[0]
 
 
-def picture(mode: str, size=(1700, 1300)) -> Image.Image:
+def picture(mode: str, size=(850, 650)) -> Image.Image:
     random = np.random.default_rng(0)
     if mode == "I;16":
         return Image.fromarray(random.integers(0, 1 << 16, size[::-1], np.uint16))

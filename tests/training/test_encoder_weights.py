@@ -116,6 +116,7 @@ def as_microsoft_names_them(swin: torch.nn.Module) -> dict[str, torch.Tensor]:
     return tensors
 
 
+@pytest.mark.slow
 def test_the_authors_swin_file_starts_their_preset(photo, tmp_path):
     preset = load_preset("ram-swin-b", SWIN)
     options = {"depths": [2, 2, 2, 2], "num_classes": 21841}

@@ -75,7 +75,9 @@ def test_records_from_a_pipe_train_and_resume_without_the_pipe(train, tmp_path):
         ("training.backbone_lr_factor=0.5",),
         ("training.backbone_lr_factor=0.0",),
         ("training.backbone_lr_factor=0.5", "training.frozen_stages=3"),
-        ("training.precision=fp16", "training.layer_decay=0.8"),
+        pytest.param(
+            ("training.precision=fp16", "training.layer_decay=0.8"), marks=pytest.mark.slow
+        ),
     ],
     ids=["whole model", "kept features", "kept features of frozen stages", "fp16"],
 )
