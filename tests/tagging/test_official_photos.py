@@ -116,7 +116,7 @@ def test_the_fast_way_is_upright_on_white_and_reduced(tagger, tmp_path):
     fast = tagger("fast")
     for name in ("turned.jpg", "alpha.png", "large.jpg"):
         mode, options = FILES[name]
-        picture(mode).save(tmp_path / name, **options)
+        picture(mode, (1700, 1300)).save(tmp_path / name, **options)
         expected = authors(Image.open(tmp_path / name)).numpy()
         assert np.abs(seen(fast, tmp_path / name) - expected).max() > 0.02, name
 
