@@ -62,19 +62,15 @@ class RamctlError(Exception):
 
     exit_code = EXIT_FAILED
 
-    def __init__(self, message: str, *, code: str = "failed") -> None:
+    def __init__(self, message: str) -> None:
         self.message = without_secrets(message)
         super().__init__(self.message)
-        self.code = code
 
 
 class UsageProblem(RamctlError):
     """The command line or the configuration is wrong."""
 
     exit_code = EXIT_USAGE
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, code="usage")
 
 
 class RunProblem(RamctlError):
@@ -89,7 +85,8 @@ class RecordProblem(RamctlError):
     def __init__(self, message: str, *, code: str) -> None:
         if code not in REJECT_CODES:
             raise ValueError(f"unknown reject code {code!r}")
-        super().__init__(message, code=code)
+        super().__init__(message)
+        self.code = code
 
     def __reduce__(self) -> tuple[object, ...]:
         # Worker processes send it; by default pickle would leave the keyword out.
@@ -114,6 +111,6 @@ class Interrupted(RamctlError):
 
     def __init__(self, signum: int, goes_on: str = "") -> None:
         what = "terminated" if signum == signal.SIGTERM else "interrupted"
-        super().__init__(f"{what}: {goes_on}" if goes_on else what, code="interrupted")
+        super().__init__(f"{what}: {goes_on}" if goes_on else what)
         self.signum = signum
         self.exit_code = 128 + signum

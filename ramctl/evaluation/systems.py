@@ -73,7 +73,7 @@ def paired_difference(difference: float, resampled: Floats) -> JsonObject:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values: each as large as those of all smaller ones."""
-    order = np.argsort(p_values, kind="stable")
+    order = np.argsort(p_values)
     steps = len(p_values) - np.arange(len(p_values))
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * steps), 1.0)

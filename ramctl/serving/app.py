@@ -322,11 +322,12 @@ def _problem(request: Request, problem: BaseException) -> tuple[JsonObject, int]
     if not isinstance(problem, RamctlError):
         raise problem
     if isinstance(problem, RecordProblem):
-        status = 413 if problem.code == "too_large" else 422
+        code, status = problem.code, 413 if problem.code == "too_large" else 422
+    elif isinstance(problem, UsageProblem):
+        code, status = "usage", 400
     else:
-        is_asked_wrong = isinstance(problem, UsageProblem) or "labels" in request.query_params
-        status = 400 if is_asked_wrong else 501
-    return {"code": problem.code, "message": problem.message}, status
+        code, status = "failed", 400 if "labels" in request.query_params else 501
+    return {"code": code, "message": problem.message}, status
 
 
 def _on_problem(request: Request, problem: Exception) -> Response:

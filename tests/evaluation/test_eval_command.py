@@ -266,7 +266,7 @@ def test_the_authors_files_give_the_authors_figures(ramctl, shared, tmp_path):
         stdin=lines(rows).encode(),
     )
     result = json.loads(done.stdout)
-    assert result["photos"]["matched_by"] == {"name": 40}
+    assert result["photos"]["matched_by"] == {"name": 40} and result["metric_style"] == "ram"
     for ours in ("mAP", "CP", "CR"):
         assert result[ours] == pytest.approx(numbers[ours], abs=1e-9)
     (tmp_path / "pred.txt").write_text(numbers["pred_file"])

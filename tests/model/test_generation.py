@@ -30,6 +30,13 @@ def step_of(table):
     return step
 
 
+def test_by_default_no_caption_ends_before_ten_tokens_as_the_authors_do():
+    table = torch.zeros(5, 5)
+    table[:, END] = 9
+    (ids,) = generate(step_of(table), Table(), torch.tensor([[1]]), Decoding(), Ends(END, PAD))
+    assert (ids == END).nonzero()[0].item() == 10
+
+
 def exhaustive(table, prompt, length):
     """The best caption of all that end by `length`, by log probability over length."""
     log_p = table.log_softmax(-1)

@@ -107,7 +107,7 @@ def test_words_are_words_and_no_names_of_files(server):
 def test_what_the_model_cannot_do_here_is_said(server):
     for query in ("boxes=1", "caption=1&boxes=true"):
         answer = server.ask(path=f"/tag?{query}", body=RED)
-        assert answer.status == 501
+        assert (answer.status, answer.fields["code"]) == (501, "failed")
         assert answer.fields["message"] == "this needs torch, which is not installed"
     assert server.ask(path="/tag?boxes=0&caption=false", body=RED).status == 200
 
