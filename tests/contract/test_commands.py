@@ -58,10 +58,15 @@ def test_a_variable_chooses_the_format(tmp_path):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_brief_help_fits_a_screen(command):
-    lines = printed(command, "-h").splitlines()
+def test_the_brief_help_fits_a_screen_and_is_a_part_of_the_whole(command):
+    brief, whole = printed(command, "-h"), printed(command, "--help")
+    lines = brief.splitlines()
     assert 15 <= len(lines) <= 30
     assert max(map(len, lines)) <= 90
+    names, every = (set(re.findall(r"^  (-\S+)", text, re.MULTILINE)) for text in (brief, whole))
+    assert names < every
+    for text in (brief, whole):
+        assert text.splitlines()[2].strip() == COMMANDS[command]
 
 
 def test_the_brief_help_of_the_group_fits_a_screen():
@@ -76,19 +81,6 @@ def test_the_whole_help_has_each_option_on_a_line_of_its_own(command):
         if isinstance(parameter, click.Option):
             assert re.search(rf"^  (-\w, )?{parameter.opts[-1]}( |$)", text, re.MULTILINE)
             assert parameter.help.split("\n")[0][:20] in text
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_brief_help_is_a_part_of_the_whole(command):
-    names = re.findall(r"^  (-\S+)", printed(command, "-h"), re.MULTILINE)
-    whole = re.findall(r"^  (-\S+)", printed(command, "--help"), re.MULTILINE)
-    assert set(names) < set(whole)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_both_helps_start_with_what_the_group_says(command):
-    for flag in ("-h", "--help"):
-        assert printed(command, flag).splitlines()[2].strip() == COMMANDS[command]
 
 
 @pytest.mark.parametrize("command", OPTIONS)

@@ -29,11 +29,6 @@ def test_committed_completions_are_what_the_program_gives(shell, ramctl):
     assert made == (REPOSITORY / "completions" / FILES[shell]).read_bytes()
 
 
-def test_completion_offers_commands_and_options(ramctl):
-    offered = ramctl(_RAMCTL_COMPLETE="bash_complete", COMP_WORDS="ramctl t", COMP_CWORD="1").stdout
-    assert offered.decode().split() == ["plain,train", "plain,tag"]
-
-
 @pytest.mark.parametrize(
     ("command", "one"), PLACES, ids=[f"{name}-{one.name}" for name, one in PLACES]
 )

@@ -4,20 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.cli import main
-
 
 @pytest.fixture
-def problem(tmp_path, monkeypatch, capsys):
+def problem(ramctl, tmp_path, monkeypatch):
     """What wrong usage says, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
 
     def run(*arguments: str) -> str:
-        with pytest.raises(SystemExit) as ended:
-            main(list(arguments))
-        assert ended.value.code == 2
-        return capsys.readouterr().err
+        done = ramctl(*arguments)
+        assert done.returncode == 2
+        return done.messages
 
     return run
 
@@ -44,12 +41,10 @@ def test_a_mistyped_key_is_told(content, message, problem):
     assert message in problem("tag", "a.jpg")
 
 
-def test_keys_are_named_as_the_options_are_and_may_be_other_commands(problem, capsys):
+def test_keys_are_named_as_the_options_are_and_may_be_other_commands(problem, ramctl):
     Path("ramctl.toml").write_text("[common]\nsteps = 3\n[tag]\nformat = 'text'\ntxt-first = 'a'\n")
-    with pytest.raises(SystemExit) as ended:
-        main(["tag", "--show-config"])
-    assert ended.value.code == 0
-    assert "format = 'text'  # ramctl.toml" in capsys.readouterr().out
+    done = ramctl("tag", "--show-config")
+    assert (done.returncode, b"format = 'text'  # ramctl.toml" in done.stdout) == (0, True)
 
 
 def test_a_mistyped_variable_of_a_command_is_told(problem, monkeypatch):

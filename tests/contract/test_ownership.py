@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.cli import main
 from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "data"
@@ -85,16 +84,13 @@ def somebody(tmp_path, monkeypatch, tiny_bundle) -> Path:
     return tmp_path
 
 
-def refuses(somebody: Path, model: Path, line: str, capsys) -> str:
+def refuses(somebody: Path, model: Path, line: str, ramctl) -> str:
     """Run a command that must end with 2 and leave everything as it is; its message."""
     before = contents(somebody)
-    with pytest.raises(SystemExit) as ended:
-        main(line.format(model=model).split())
-    message = capsys.readouterr().err
-    assert ended.value.code == 2, message
+    done = ramctl(*line.format(model=model).split())
+    assert (done.returncode, done.messages.count("\n")) == (2, 1), done.messages
     assert contents(somebody) == before
-    assert message.count("\n") == 1
-    return message
+    return done.messages
 
 
 def contents(folder: Path) -> dict[str, tuple]:
@@ -110,30 +106,25 @@ def contents(folder: Path) -> dict[str, tuple]:
     return found
 
 
-@pytest.mark.parametrize("line", FOLDERS.values(), ids=FOLDERS)
-def test_a_folder_of_somebodys_is_refused_before_any_work(line, somebody, tiny_bundle, capsys):
-    refuses(somebody, tiny_bundle, line, capsys)
+@pytest.mark.parametrize("line", [*FOLDERS.values(), *PAGES.values()], ids=[*FOLDERS, *PAGES])
+def test_a_folder_of_somebodys_is_refused_before_any_work(line, somebody, tiny_bundle, ramctl):
+    refuses(somebody, tiny_bundle, line, ramctl)
 
 
 @pytest.mark.parametrize("line", OUTPUTS.values(), ids=OUTPUTS)
 @pytest.mark.parametrize("name", ["mine.jsonl", "half.jsonl", "odd.jsonl", "photos/cat.jpg"])
-def test_an_output_without_a_state_is_refused(name, line, somebody, tiny_bundle, capsys):
-    assert "state.jsonl" in refuses(somebody, tiny_bundle, f"{line} -o {name}", capsys)
+def test_an_output_without_a_state_is_refused(name, line, somebody, tiny_bundle, ramctl):
+    assert "state.jsonl" in refuses(somebody, tiny_bundle, f"{line} -o {name}", ramctl)
 
 
 @pytest.mark.parametrize("line", [*OUTPUTS.values(), "train in.jsonl --steps 1 --preset tiny"])
-def test_a_file_that_holds_no_rejects_is_refused(line, somebody, tiny_bundle, capsys):
-    refuses(somebody, tiny_bundle, f"{line} --rejects notes.txt", capsys)
-
-
-@pytest.mark.parametrize("line", PAGES.values(), ids=PAGES)
-def test_a_file_that_is_no_page_or_lock_is_refused(line, somebody, tiny_bundle, capsys):
-    refuses(somebody, tiny_bundle, line, capsys)
+def test_a_file_that_holds_no_rejects_is_refused(line, somebody, tiny_bundle, ramctl):
+    refuses(somebody, tiny_bundle, f"{line} --rejects notes.txt", ramctl)
 
 
 @pytest.mark.parametrize("line", READ_AND_WRITTEN.values(), ids=READ_AND_WRITTEN)
-def test_what_a_run_reads_it_does_not_replace(line, somebody, tiny_bundle, capsys):
-    assert "this run reads that file" in refuses(somebody, tiny_bundle, line, capsys)
+def test_what_a_run_reads_it_does_not_replace(line, somebody, tiny_bundle, ramctl):
+    assert "this run reads that file" in refuses(somebody, tiny_bundle, line, ramctl)
 
 
 def test_files_in_a_bundles_folder_move_to_its_successor(somebody, tiny_bundle):
@@ -154,21 +145,19 @@ def test_files_in_a_bundles_folder_move_to_its_successor(somebody, tiny_bundle):
 
 
 @pytest.mark.parametrize("name", ["model.int8.onnx", "README.md"])
-def test_what_a_bundle_would_hide_is_refused(name, somebody, tiny_bundle, capsys):
+def test_what_a_bundle_would_hide_is_refused(name, somebody, tiny_bundle, ramctl):
     shutil.copytree(tiny_bundle, somebody / "model")
     (somebody / "model" / name).write_text("my own")
-    refuses(somebody, tiny_bundle, "convert {model} --to onnx --out model", capsys)
+    refuses(somebody, tiny_bundle, "convert {model} --to onnx --out model", ramctl)
 
 
-def test_files_in_a_runs_folder_stay_when_it_is_removed(somebody, capsys):
+def test_files_in_a_runs_folder_stay_when_it_is_removed(somebody, ramctl):
     line = "train in.jsonl --preset tiny --out model --steps"
-    with pytest.raises(SystemExit):
-        main([*line.split(), "400", "--max-time", "0.001"])
+    ramctl(*line.split(), 400, "--max-time", 0.001)
     work = somebody / "model.work"
     (work / "checkpoints").mkdir(exist_ok=True)
     for name in ("notes.txt", "checkpoints/why.txt"):
         (work / name).write_text("stopped at noon")
-    with pytest.raises(SystemExit):
-        main([*line.split(), "1", "--restart", "-q"])
+    done = ramctl(*line.split(), 1, "--restart", "-q")
     left = sorted(str(path.relative_to(work)) for path in work.rglob("*"))
-    assert left == ["checkpoints", "checkpoints/why.txt", "notes.txt"], capsys.readouterr().err
+    assert left == ["checkpoints", "checkpoints/why.txt", "notes.txt"], done.messages

@@ -16,15 +16,9 @@ from tests.command import Done
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 LABELS = [
-    Label("horse", synonyms=("pony",)),
-    Label("field", "scene"),
-    Label("sky"),
-    Label("train"),
-    Label("man"),
-    Label("red", "attribute"),
-    Label("stand", "action"),
-    Label("mountain"),
-]
+    Label("horse", synonyms=("pony",)), Label("field", "scene"), Label("sky"), Label("train"),
+    Label("man"), Label("red", "attribute"), Label("stand", "action"), Label("mountain"),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -76,17 +70,11 @@ def engine_bundle(tmp_path_factory) -> Path:
 @pytest.fixture
 def photo_records() -> list[dict]:
     """A record for each photo, with tags, kinds, sources and a field of someone else's."""
-    rows = []
-    for number, path in enumerate(sorted((DATA / "photos").glob("*.jpg"))):
-        tags = ["horse", "field", "sky", "red"]
-        rows.append(
-            {
-                "id": number,
-                "image": str(path),
-                "tags": tags,
-                "kinds": {"horse": "object", "field": "scene", "sky": "object", "red": "attribute"},
-                "sources": {tag: ["parsed"] for tag in tags},
-                "mine": {"deep": [1, None, 0.5]},
-            }
-        )
-    return rows
+    kinds = {"horse": "object", "field": "scene", "sky": "object", "red": "attribute"}
+    return [
+        {
+            "id": number, "image": str(path), "tags": list(kinds), "kinds": dict(kinds),
+            "sources": {tag: ["parsed"] for tag in kinds}, "mine": {"deep": [1, None, 0.5]},
+        }
+        for number, path in enumerate(sorted((DATA / "photos").glob("*.jpg")))
+    ]  # fmt: skip

@@ -77,4 +77,5 @@ def test_shares_are_rounded_down_and_ties_are_broken_by_order():
     assert np.flatnonzero(farthest(distance, 0.29)).tolist() == [2, 4]
     assert not farthest(distance, 0.09).any()
     assert farthest(np.arange(30, dtype=np.float32), 0.1).sum() == 3
+    assert 0.29 * 100 < 29 == farthest(np.arange(100, dtype=np.float32), 0.29).sum()
     assert np.flatnonzero(farthest(-distance, 0.2)).tolist() == [8, 9]

@@ -7,7 +7,6 @@ import pytest
 
 from ramctl.data_engine import cluster, thresholds
 from ramctl.data_engine.apply import Cleaner, removals_of
-from ramctl.data_engine.captions import Caption
 from ramctl.data_engine.chances import NOT_PREDICTED, OUT_OF_FOLD, OUTLIER, SCORES, Chances
 from ramctl.data_engine.cluster import (
     ClusterSettings,
@@ -178,48 +177,16 @@ def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones():
     assert "removed" not in cleaner(Record({"tags": ["a", "b", "c"]}, key="3"))
 
 
-LABELS = LabelSystem(
-    [
-        Label("horse", synonyms=("pony",)),
-        Label("field", "scene"),
-        Label("train"),
-        Label("train", "action"),
-    ]
-)
+LABELS = LabelSystem([
+    Label("horse", synonyms=("pony",)), Label("field", "scene"),
+    Label("train"), Label("train", "action"),
+])  # fmt: skip
 PROBABILITIES = np.array([0.9, 0.8, 0.3, 0.7], np.float32)
 
 
-def merged(fields, predicted=(), captions=None, confirmed=None):
-    return merge_generated(fields, LABELS, PROBABILITIES, predicted, captions, confirmed)
-
-
-def test_new_tags_come_after_the_record_s_own_with_each_source_once():
-    captions = [Caption("a field", ["field"]), Caption("the field", ["field"])]
-    found = merged({"tags": ["pony", "sun"], "kinds": {"sun": "scene"}}, [0, 1], captions)
-    assert found["tags"] == ["pony", "sun", "field"]
-    assert found["sources"] == {
-        "pony": ["human", "generated-tag"],
-        "sun": ["human"],
-        "field": ["generated-caption", "generated-tag"],
-    }
-    assert found["kinds"] == {"pony": "object", "sun": "scene", "field": "scene"}
-    assert found["scores"] == {"pony": 0.9, "field": 0.8}
-
-
 def test_a_string_with_several_ids_scores_their_maximum():
-    assert merged({"tags": ["train"]})["scores"] == {"train": 0.7}
-
-
-def test_removed_tags_stay_out_and_captions_tags_must_be_confirmed():
-    removed = [{"tag": "field", "reason": "outlier"}]
-    assert merged({"tags": [], "removed": removed}, [0, 1])["tags"] == ["horse"]
-    assert merged({"tags": ["field"], "removed": removed}, [1])["tags"] == ["field"]
-    captions = [Caption("a train in a field", ["train", "field"])]
-    confirmed = np.array([False, True, False, False])
-    assert merged({"tags": []}, [], captions, confirmed)["tags"] == ["field"]
-    assert merged({"tags": ["train"]}, [], captions, confirmed)["sources"]["train"] == [
-        "human", "generated-caption",
-    ]  # fmt: skip
+    merged = merge_generated({"tags": ["train"]}, LABELS, PROBABILITIES, (), None)
+    assert merged["scores"] == {"train": 0.7}
 
 
 def bundle(**options):
@@ -248,17 +215,6 @@ def test_doubled_strings_take_their_lowest_threshold():
 )
 def test_deviations_are_told_from_other_thresholds(text, expected):
     assert thresholds.deviations_of(text) == expected
-
-
-@pytest.mark.parametrize("text", ["deviations:-1", "deviations:inf", "deviations:x"])
-def test_deviations_with_a_wrong_number_are_wrong_usage(text):
-    with pytest.raises(UsageProblem):
-        thresholds.deviations_of(text)
-
-
-def test_a_share_is_of_whole_regions_however_it_rounds():
-    assert 0.29 * 100 < 29
-    assert cluster.farthest(np.arange(100, dtype=np.float32), 0.29).sum() == 29
 
 
 def test_regions_that_are_nearly_alike_all_stay():

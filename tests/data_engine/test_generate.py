@@ -33,6 +33,7 @@ def test_tags_are_joined_with_their_sources_kinds_and_scores():
         "mine": 1,
     }
     captions = [Caption("a horse stands in a field", ["horse", "stand", "field"])]
+    captions.append(Caption("the field", ["field"]))
     assert merged(fields, [0, 1], captions) == {
         "image": "a.jpg",
         "tags": ["pony", "unheard of", "stand", "field"],
@@ -45,8 +46,8 @@ def test_tags_are_joined_with_their_sources_kinds_and_scores():
         },
         "mine": 1,
         "scores": {"pony": 0.9, "stand": 0.05, "field": 0.6123},
-        "generated_captions": ["a horse stands in a field"],
-        "generated_caption_tags": [["horse", "stand", "field"]],
+        "generated_captions": ["a horse stands in a field", "the field"],
+        "generated_caption_tags": [["horse", "stand", "field"], ["field"]],
     }
 
 
@@ -89,7 +90,7 @@ def generate(run_here, engine_bundle):
 
 def test_tags_are_added_never_removed_and_the_statistics_tell(generate, photo_records):
     done = generate("--captions", 0, "--threshold", 0.45, stdin=lines(photo_records))
-    out = read(done.stdout)
+    out = done.rows
     assert [row["id"] for row in out] == [row["id"] for row in photo_records]
     n_added = 0
     for given, row in zip(photo_records, out, strict=True):
@@ -123,7 +124,7 @@ def test_tags_of_captions_need_a_share_of_their_threshold(run_here, photo_record
 
     def named(share: float) -> dict[tuple[int, str], float]:
         """The scores of tags that captions alone name, by record and tag."""
-        rows = read(run_here("generate", *arguments, share, stdin=lines(photo_records)).stdout)
+        rows = run_here("generate", *arguments, share, stdin=lines(photo_records)).rows
         return {
             (row["id"], tag): row["scores"][tag]
             for row in rows for tag, of in row["sources"].items() if of == ["generated-caption"]
@@ -142,7 +143,7 @@ def test_captions_have_as_many_word_pieces_as_asked_for(
     arguments = ["--captions", 1, "--decode", decode]
 
     def lengths(*more):
-        rows = read(generate(*arguments, *more, stdin=lines(photo_records)).stdout)
+        rows = generate(*arguments, *more, stdin=lines(photo_records)).rows
         return [len(text.split()) for row in rows for text in row["generated_captions"]]
 
     prompt = len(load_caption_tokenizer(Bundle.open(engine_bundle)).prompt_ids)
@@ -154,7 +155,7 @@ def test_captions_do_not_depend_on_the_batch_the_workers_or_the_neighbours(
     generate, photo_records, decode
 ):
     arguments = ["--captions", 3, "--decode", decode]
-    whole = read(generate(*arguments, stdin=lines(photo_records)).stdout)
+    whole = generate(*arguments, stdin=lines(photo_records)).rows
     for row in whole:
         texts = row["generated_captions"]
         assert 1 <= len(texts) <= 3
@@ -163,7 +164,7 @@ def test_captions_do_not_depend_on_the_batch_the_workers_or_the_neighbours(
     again = generate(*arguments, "-j", 2, stdin=lines(photo_records[5:])).stdout
     assert read(again) == whole[5:]
     for size in (1, 3, 8):
-        assert read(generate(*arguments, "-b", size, stdin=lines(photo_records)).stdout) == whole
+        assert generate(*arguments, "-b", size, stdin=lines(photo_records)).rows == whole
 
 
 def test_another_seed_samples_other_captions(generate, photo_records):
@@ -190,7 +191,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(generate, photo_records, tmp_pa
 def test_an_unreadable_photo_is_a_reject_and_its_batch_goes_on(generate, photo_records, tmp_path):
     rows = [photo_records[0], {"image": "none.jpg", "tags": []}, photo_records[1]]
     done = generate("--captions", 0, "--rejects", "r.jsonl", stdin=lines(rows), code=3)
-    assert [row["id"] for row in read(done.stdout)] == [0, 1]
+    assert [row["id"] for row in done.rows] == [0, 1]
     assert json.loads((tmp_path / "r.jsonl").read_bytes())["code"] == "missing_image"
 
 

@@ -8,7 +8,7 @@ from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoBatch
 from ramctl.data_engine.detectors import open_detector
 from ramctl.errors import UsageProblem
 from ramctl.peers import open_detector as open_grounding_dino
-from tests.data_engine.conftest import lines, read
+from tests.data_engine.conftest import lines
 from tests.peers.small_dino import bert_base_tokenizer, save_original, save_port
 
 
@@ -39,7 +39,7 @@ def test_records_are_cleaned_by_the_crops_of_its_boxes(
         "clean", "--model", engine_bundle, "--detector", f"grounding-dino:{weights}",
         "--threshold", 1, "--protect", "human", stdin=lines(photo_records),
     )  # fmt: skip
-    out = read(done.stdout)
+    out = done.rows
     assert [row["id"] for row in out] == [row["id"] for row in photo_records]
     entries = [entry for row in out for entry in row["removed"]]
     assert {entry["tag"] for entry in entries} == {"horse", "field", "sky"}
@@ -68,7 +68,7 @@ def test_an_original_checkpoint_serves_as_well(
         "--detector", f"grounding-dino:{folder / 'groundingdino_tiny.pth'}",
         stdin=lines(photo_records[:1]),
     )  # fmt: skip
-    (row,) = read(done.stdout)
+    (row,) = done.rows
     assert {entry["tag"] for entry in row["removed"]} == {"horse", "field", "sky"}
 
 

@@ -10,12 +10,7 @@ from PIL import Image
 
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoBatch
 from ramctl.data_engine.detect import Scope
-from ramctl.data_engine.detectors import (
-    AttentionDetector,
-    CropEmbedder,
-    PoolEmbedder,
-    Region,
-)
+from ramctl.data_engine.detectors import AttentionDetector, CropEmbedder, PoolEmbedder, Region
 from ramctl.data_engine.region_store import TWICE, source_bits
 from ramctl.inference.captions import CaptionWriter
 from ramctl.inference.regions import (

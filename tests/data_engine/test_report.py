@@ -14,7 +14,7 @@ from ramctl.data_engine.region_store import REGION
 from ramctl.data_engine.report import Doubts, Review, doubts
 from ramctl.data_engine.verdicts import Verdicts
 from ramctl.records.record import Record, Reject
-from tests.data_engine.conftest import lines, read
+from tests.data_engine.conftest import lines
 
 
 def test_doubt_is_the_share_of_regions_between_a_region_and_the_border():
@@ -179,7 +179,7 @@ def test_the_page_has_what_was_removed_and_added(clean, tmp_path):
     done = clean("--report", "page.html", "--threshold", 0)
     data = data_of(tmp_path / "page.html")
     states = [(data["tags"][one["tag"]]["tag"], one["state"]) for one in data["entries"]]
-    removed = [(e["tag"], "removed") for row in read(done.stdout) for e in row.get("removed", [])]
+    removed = [(e["tag"], "removed") for row in done.rows for e in row.get("removed", [])]
     assert sorted(one for one in states if one[1] == "removed") == sorted(removed)
     assert states.count(("red", "added")) == 8
     assert states.count(("sky", "added")) + states.count(("sky", "removed")) == 8
@@ -190,14 +190,14 @@ def test_the_page_has_what_was_removed_and_added(clean, tmp_path):
 
 def test_with_all_protected_the_page_is_of_what_generate_added(clean, tmp_path):
     done = clean("--report", "page.html", "--protect", "all", "-j", 2)
-    assert not any("removed" in row for row in read(done.stdout))
+    assert not any("removed" in row for row in done.rows)
     data = data_of(tmp_path / "page.html")
     assert {one["state"] for one in data["entries"]} == {"added"}
     assert len(data["entries"]) == 16
 
 
 def test_decisions_made_in_a_browser_come_back_to_clean(clean, browser, tmp_path):
-    before = read(clean("--report", "page.html").stdout)
+    before = clean("--report", "page.html").rows
     browser.open(tmp_path / "page.html")
     entries = [
         (data["records"][one["record"]]["image"], data["tags"][one["tag"]]["tag"], one["state"])
@@ -212,7 +212,7 @@ def test_decisions_made_in_a_browser_come_back_to_clean(clean, browser, tmp_path
     while not saved.exists() or saved.read_bytes().count(b"\n") < len(entries):
         browser.value("0")
     done = clean("--decisions", "decisions.jsonl")
-    after = {row["image"]: row for row in read(done.stdout)}
+    after = {row["image"]: row for row in done.rows}
     assert f"{len(entries)} of {len(entries)}" in browser.value("progress.value")
     for image, tag, state in entries:
         assert (tag in after[image]["tags"]) == (state == "removed")

@@ -10,7 +10,7 @@ import pytest
 
 from ramctl.data_engine.verdicts import Verdicts
 from ramctl.records.record import Record
-from tests.data_engine.conftest import lines, read
+from tests.data_engine.conftest import lines
 
 
 @pytest.fixture
@@ -46,11 +46,11 @@ def test_a_kept_tag_stays_and_a_removed_one_goes_whatever_the_rules_say(
     first, second = photo_records[:2]
     name = decide((first, "horse", "keep"), (second, "sky", "remove"))
     given = lines(photo_records)
-    rows = read(clean("--threshold", 1, "--decisions", name, stdin=given).stdout)
+    rows = clean("--threshold", 1, "--decisions", name, stdin=given).rows
     assert rows[0]["tags"] == ["horse", "red"]
     assert reasons(rows[0]) == {"field": "not-predicted", "sky": "not-predicted"}
     assert reasons(rows[1])["sky"] == "decision"
-    rows = read(clean("--threshold", 0, "--decisions", name, stdin=given).stdout)
+    rows = clean("--threshold", 0, "--decisions", name, stdin=given).rows
     assert rows[0] == first
     assert rows[1]["tags"] == ["horse", "field", "red"]
     assert list(rows[1]["sources"]) == list(rows[1]["kinds"]) == rows[1]["tags"]
@@ -63,7 +63,7 @@ def test_decisions_outrank_protection_kinds_and_what_the_model_knows(clean, deci
     record["sources"] = {tag: ["human"] for tag in record["tags"]}
     tags = ("horse", "red", "no such label")
     name = decide(*((record, tag, "remove") for tag in tags))
-    row = read(clean("--threshold", 0, "--decisions", name, stdin=lines(photo_records)).stdout)[0]
+    row = clean("--threshold", 0, "--decisions", name, stdin=lines(photo_records)).rows[0]
     assert row["tags"] == ["field", "sky"]
     assert reasons(row) == dict.fromkeys(tags, "decision")
     with_region, *without = row["removed"]
@@ -80,14 +80,14 @@ def test_of_several_decisions_about_one_tag_the_last_counts(clean, decide, photo
         "--decisions", decide((record, "sky", "remove"), (record, "horse", "keep")),
         "--decisions", decide((record, "sky", "keep"), name="later.jsonl"),
     ]  # fmt: skip
-    row = read(clean("--threshold", 1, *files, stdin=lines(photo_records)).stdout)[0]
+    row = clean("--threshold", 1, *files, stdin=lines(photo_records)).rows[0]
     assert row["tags"] == ["horse", "sky", "red"]
 
 
 def test_a_decision_is_about_every_record_of_its_photo(clean, decide, photo_records):
     name = decide((photo_records[0], "horse", "remove"))
     given = lines([*photo_records, photo_records[0]])
-    rows = read(clean("--threshold", 0, "--decisions", name, stdin=given).stdout)
+    rows = clean("--threshold", 0, "--decisions", name, stdin=given).rows
     assert [number for number, row in enumerate(rows) if "removed" in row] == [0, 8]
 
 
@@ -145,7 +145,7 @@ def test_decisions_may_come_through_a_pipe(clean, photo_records, tmp_path):
     image = photo_records[0]["image"]
     decision = lines([{"image": image, "tag": "horse", "verdict": "remove"}])
     done = clean("in.jsonl", "--threshold", 0, "--decisions", "-", stdin=decision)
-    assert reasons(read(done.stdout)[0]) == {"horse": "decision"}
+    assert reasons(done.rows[0]) == {"horse": "decision"}
 
 
 def test_other_decisions_are_another_output(clean, decide, photo_records):
@@ -178,7 +178,7 @@ def test_a_photo_whose_name_is_not_utf8_can_be_decided_on(clean, photo_records, 
     decision = {"image": image, "tag": "horse", "verdict": "remove"}
     (tmp_path / "d.jsonl").write_bytes(lines([decision]))
     given = lines([{**photo_records[0], "image": image}])
-    (row,) = read(clean("--decisions", "d.jsonl", stdin=given).stdout)
+    (row,) = clean("--decisions", "d.jsonl", stdin=given).rows
     assert reasons(row) == {"horse": "decision"}
 
 

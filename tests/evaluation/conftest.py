@@ -7,11 +7,38 @@ import pytest
 
 from ramctl.evaluation.run import EvalOptions, run
 
+TRUTH = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": ["b"]}, {"image": "3", "tags": []}]
+
+
+def dense(values, names="ab", **first) -> list[dict]:
+    """Predictions of photos 1, 2, ...: a row of scores each, the names on the first line only."""
+    rows = [{"image": str(i), "dense": row} for i, row in enumerate(values, 1)]
+    rows[0] |= {"label_names": list(names), **first}
+    return rows
+
+
+def sparse(values, names="ab") -> list[dict]:
+    """The same with the scores by name on every line."""
+    return [
+        {"image": str(i), "scores": dict(zip(names, row, strict=True))}
+        for i, row in enumerate(values, 1)
+    ]
+
+
+def write(name: str, *rows: dict) -> Path:
+    """A file of JSON lines in the working directory."""
+    write_lines(Path(name), rows)
+    return Path(name)
+
+
+def lines(rows) -> str:
+    """JSON lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
 
 def write_lines(path, rows) -> str:
     """A file of JSON lines; text as it is."""
-    text = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
-    path.write_text(text, "utf-8")
+    path.write_text(rows if isinstance(rows, str) else lines(rows), "utf-8")
     return path.name
 
 
@@ -23,9 +50,7 @@ def evaluate(tmp_path, monkeypatch):
     def go(predictions, truth, code=0, baseline=None, lists=False, source=None, **options):
         suffix = "txt" if lists else "jsonl"
         rows = tmp_path / f"predictions.{suffix}"
-        names = {
-            "predictions": str(source) if source else write_lines(rows, predictions),
-        }
+        names = {"predictions": str(source) if source else write_lines(rows, predictions)}
         if truth is not None:
             names["truth"] = write_lines(tmp_path / f"truth.{suffix}", truth)
         if baseline is not None:

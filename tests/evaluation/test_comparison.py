@@ -173,20 +173,19 @@ def test_the_seed_reaches_the_bootstrap(evaluate):
     assert first == again != other
 
 
-def test_photos_on_one_side_only_are_named(evaluate, capsys):
+def test_photos_on_one_side_only_are_counted_and_named(evaluate, capsys):
     extra = [{"image": f"only-{i:02}", "tags": ["a"]} for i in range(25)]
-    result = evaluate(GIVEN, [*TRUTH, *extra])
-    photos = result["photos"]
-    assert (photos["compared"], photos["only_in_truth"]) == (4, 25)
-    assert photos["only_in_predictions"] == 0
+    alone = {"image": "q/9.jpg", "tags": ["a"]}
+    photos = evaluate([*GIVEN, alone], [*TRUTH, *extra])["photos"]
+    assert (photos["compared"], photos["only_in_truth"], photos["only_in_predictions"]) == (
+        4,
+        25,
+        1,
+    )
     assert photos["only_in_truth_first"] == [row["image"] for row in extra[:20]]
+    assert photos["only_in_predictions_first"] == ["q/9.jpg"]
     assert photos["matched_by"] == {"image": 4}
-    assert "photos in the truth only: 25, predictions only: 0" in capsys.readouterr().err
-
-
-def test_records_of_both_sides_are_counted(evaluate, capsys):
-    evaluate(GIVEN, TRUTH)
-    assert "8 in, 4 out, 0 rejected" in capsys.readouterr().err
+    assert "photos in the truth only: 25, predictions only: 1" in capsys.readouterr().err
 
 
 def test_long_lists_of_names_are_cut(evaluate, tmp_path, capsys):
@@ -211,6 +210,7 @@ def test_figures_in_other_formats(evaluate, classes, form, shown):
     evaluate(GIVEN, TRUTH, classes=classes, form=form, ci=True, resamples=20)
     text = Path("out.txt").read_text()
     assert shown in text
+    assert all(figure in text for figure in ("mAP", "classes.sha256", "photos.only_in_truth"))
     assert " to 0." in text or " to 1." in text
     yes = {"csv": "looks_thresholded,yes", "md": "| looks_thresholded | yes |"}
     assert yes.get(form, "looks_thresholded") in text

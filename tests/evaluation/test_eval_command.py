@@ -1,13 +1,13 @@
 """`ramctl eval` as a user runs it."""
 
-import csv
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.evaluation.conftest import lines
 
 TRUTH = [
     {"image": "p/1.jpg", "tags": ["cat"]},
@@ -17,10 +17,6 @@ TRUTH = [
 ]
 NAMES = ["kitten", "dog", "cat", "tv", "television"]
 DENSE = [[0.1, 0.2, 0.9, 0, 0], [0.1, 0.7, 0.95, 0, 0], [0.6, 0.8, 0.2, 0, 0], [0, 0.3, 0.3, 0, 0]]
-
-
-def lines(rows) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def dense_rows(values=DENSE) -> list[dict]:
@@ -76,44 +72,6 @@ def test_what_the_figures_stand_on_is_always_printed(evaluated, tmp_path):
     assert b"no predicted tag stands for: unicorn" in done.stderr
 
 
-def test_photos_on_one_side_only_are_counted_and_named(evaluated):
-    rows = [*dense_rows()[:3], {"image": "q/9.jpg", "scores": {"cat": 1}}]
-    result, done = evaluated(rows)
-    assert result["photos"]["only_in_truth_first"] == ["p/4.jpg"]
-    assert result["photos"]["only_in_predictions_first"] == ["q/9.jpg"]
-    assert b"photos in the truth only: 1, predictions only: 1" in done.stderr
-
-
-def test_a_class_scores_the_maximum_of_its_mapped_tags(evaluated, tmp_path):
-    (tmp_path / "map.tsv").write_text("# kittens are cats\ncat\tcat|kitten\nbus\tbus|coach\n")
-    result, done = evaluated(dense_rows(), "--map", "map.tsv")
-    assert result["mAP"] == 1.0
-    assert b"lines of --map for no class: bus" in done.stderr
-    sparse = [
-        {"image": row["image"], "scores": dict(zip(NAMES, row["dense"], strict=True))}
-        for row in dense_rows()
-    ]
-    assert evaluated(sparse, "--map", "map.tsv")[0]["mAP"] == 1.0
-
-
-def test_a_class_without_its_own_string_takes_a_synonym(evaluated, tmp_path):
-    labels = [{"tag": name} for name in NAMES]
-    labels[2] = {"tag": "feline", "synonyms": ["cat"]}
-    (tmp_path / "labels.jsonl").write_text(lines(labels))
-    rows = dense_rows()
-    rows[0]["label_names"] = [row["tag"] for row in labels]
-    assert evaluated(rows)[0]["classes"]["without_tag"] == ["cat"]
-    assert evaluated(rows, "--labels", "labels.jsonl")[0]["classes"]["without_tag"] == []
-    scores = [
-        {"image": row["image"], "scores": dict(zip(NAMES, row["dense"], strict=True))}
-        for row in dense_rows()
-    ]
-    for row in scores:
-        row["scores"]["feline"] = row["scores"].pop("cat")
-    result, _ = evaluated(scores, "--labels", "labels.jsonl")
-    assert result["mAP"] == evaluated(dense_rows())[0]["mAP"]
-
-
 def test_a_tag_that_a_record_does_not_score_has_score_0(evaluated):
     rows = [{"image": "p/1.jpg", "scores": {"cat": 0.9}, "tags": ["cat"]}]
     rows += [{"image": f"p/{i}.jpg", "scores": {}, "tags": []} for i in (2, 3, 4)]
@@ -125,21 +83,6 @@ def test_a_tag_that_a_record_does_not_score_has_score_0(evaluated):
     assert result["decided_by"] == "the predictions' own tags"
 
 
-def test_dense_predictions_do_not_look_thresholded(evaluated):
-    result, done = evaluated(dense_rows([[v + 0.01 for v in row] for row in DENSE]))
-    assert result["looks_thresholded"] is False
-    assert b"thresholded" not in done.stderr
-
-
-def test_a_record_with_negatives_is_silent_on_the_rest(evaluated, truth):
-    truth.write_text(lines([TRUTH[0], {**TRUTH[1], "negatives": []}, *TRUTH[2:]]))
-    evaluated(dense_rows(), "--report", "classes.csv")
-    rows = {row["class"]: row for row in csv.DictReader(truth.with_name("classes.csv").open())}
-    assert rows["dog"]["positives"] == "2"
-    assert (rows["cat"]["negatives"], rows["cat"]["unknown"]) == ("1", "1")
-    assert float(rows["cat"]["AP"]) == pytest.approx(5 / 6, abs=1e-4)
-
-
 def test_thresholds_are_not_chosen_by_a_handful_of_photos(ramctl, truth):
     arguments = ("eval", "-", "--truth", truth, "--calibrate", "thresholds.jsonl")
     done = ramctl(*arguments, stdin=lines(dense_rows()).encode())
@@ -148,33 +91,8 @@ def test_thresholds_are_not_chosen_by_a_handful_of_photos(ramctl, truth):
     assert not truth.with_name("thresholds.jsonl").exists()
 
 
-def test_thresholds_for_a_precision_have_it(evaluated, tmp_path):
-    """Scores that are the chance of being right: a cut is known, and fewer tags are righter."""
-    random, rows, truth = np.random.default_rng(0), [], []
-    for number in range(300):
-        scores = random.random(2).tolist()
-        given = {"cat": scores[0], "dog": scores[1]}
-        right = [tag for tag, score in given.items() if random.random() < score]
-        rows.append({"image": f"{number}.jpg", "scores": given})
-        truth.append({"image": f"{number}.jpg", "tags": right})
-    (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in truth))
-    precisions = []
-    for asked in ("0.6", "0.9"):
-        options = [
-            "--truth",
-            "many.jsonl",
-            "--calibrate",
-            "t.jsonl",
-            "--calibrate-for",
-            f"precision={asked}",
-        ]
-        evaluated(rows, *options)
-        again, _ = evaluated(rows, "--truth", "many.jsonl", "--threshold", "t.jsonl")
-        precisions.append(again["OP"])
-    assert precisions == [pytest.approx(0.6, abs=0.05), pytest.approx(0.9, abs=0.05)]
-
-
-def test_calibration_says_what_it_expects(evaluated, tmp_path):
+def test_calibration_says_what_it_expects_and_a_precision_is_kept(evaluated, tmp_path):
+    """Scores from which the chance of being right is known: fewer tags are righter."""
     random, rows, truth = np.random.default_rng(0), [], []
     for number in range(400):
         scores = random.random(2)
@@ -184,29 +102,33 @@ def test_calibration_says_what_it_expects(evaluated, tmp_path):
         rows.append({"image": f"{number}.jpg", "scores": given})
         truth.append({"image": f"{number}.jpg", "tags": right})
     (tmp_path / "many.jsonl").write_text(lines(truth))
-    result, done = evaluated(rows, "--truth", "many.jsonl", "--calibrate", "t.jsonl")
+    calibrate = ("--truth", "many.jsonl", "--calibrate", "t.jsonl")
+    by_file = ("--truth", "many.jsonl", "--threshold", "t.jsonl")
+    result, done = evaluated(rows, *calibrate)
     found = result["calibration"]
     assert found["for"] == "F1" and 0.7 < found["macro_f1"] < 0.8
     assert b"calibrated: on other photos a macro F1 of 0." in done.stderr
-    again, _ = evaluated(rows, "--truth", "many.jsonl", "--threshold", "t.jsonl")
+    again, _ = evaluated(rows, *by_file)
     assert again["decided_by"] == "t.jsonl"
     assert again["macro"]["f1"] == pytest.approx(found["macro_f1"], abs=0.03)
     assert [json.loads(line)["tag"] for line in (tmp_path / "t.jsonl").open()] == ["cat", "dog"]
-    asked = ("--truth", "many.jsonl", "--calibrate", "t.jsonl", "--calibrate-for", "precision=0.9")
-    assert evaluated(rows, *asked)[0]["calibration"] == {"for": "precision=0.9"}
+    for asked in (0.6, 0.9):
+        result, _ = evaluated(rows, *calibrate, "--calibrate-for", f"precision={asked}")
+        assert result["calibration"] == {"for": f"precision={asked}"}
+        assert evaluated(rows, *by_file)[0]["OP"] == pytest.approx(asked, abs=0.05)
 
 
-@pytest.mark.parametrize("text", ["0.9", "precision=", "precision=1", "recall=0.5"])
-def test_what_is_calibrated_for_is_a_precision(ramctl, truth, text):
-    done = ramctl(
-        "eval", "-", "--truth", truth, "--calibrate", "t", "--calibrate-for", text, stdin=b""
-    )
-    assert (done.returncode, b"expected precision=P" in done.stderr) == (2, True)
-
-
-def test_a_precision_without_a_file_for_its_thresholds_is_wrong_usage(ramctl, truth):
-    done = ramctl("eval", "-", "--truth", truth, "--calibrate-for", "precision=0.9", stdin=b"")
-    assert (done.returncode, b"goes with --calibrate FILE" in done.stderr) == (2, True)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        *((["--calibrate", "t", "--calibrate-for", text], b"expected precision=P")
+          for text in ("0.9", "precision=", "precision=1", "recall=0.5")),
+        (["--calibrate-for", "precision=0.9"], b"goes with --calibrate FILE"),
+    ],
+)  # fmt: skip
+def test_what_is_calibrated_for_is_a_precision_and_goes_with_a_file(ramctl, truth, options, said):
+    done = ramctl("eval", "-", "--truth", truth, *options)
+    assert (done.returncode, said in done.stderr) == (2, True)
 
 
 def test_thresholds_of_tags_decide_for_their_class(evaluated, tmp_path):
@@ -214,38 +136,6 @@ def test_thresholds_of_tags_decide_for_their_class(evaluated, tmp_path):
     (tmp_path / "thresholds.txt").write_text("0.59\n1\n1\n1\n1\n")
     result, _ = evaluated(dense_rows(), "--map", "map.tsv", "--threshold", "thresholds.txt")
     assert (result["OP"], result["OR"]) == (1.0, 0.25)
-
-
-def test_groups_have_their_own_map(evaluated, tmp_path):
-    (tmp_path / "groups.tsv").write_text("seen\tdog\nnever captioned\tcat|zebra\n")
-    result, _ = evaluated(dense_rows(), "--groups", "groups.tsv", "--ci", "--resamples", "50")
-    groups = result["groups"]
-    assert groups["seen"]["mAP"] == 1.0
-    assert groups["never captioned"]["mAP"] == pytest.approx(5 / 6)
-    low, high = result["mAP_ci"]
-    assert low <= result["mAP"] <= high
-    assert result["bootstrap"] == {"level": 0.95, "resamples": 50, "seed": 0}
-    again, _ = evaluated(dense_rows(), "--groups", "groups.tsv", "--ci", "--resamples", "50")
-    assert again == result
-
-
-def test_a_baseline_is_compared_on_the_photos_that_both_predict(evaluated, tmp_path):
-    (tmp_path / "old.jsonl").write_text(lines([dense_rows()[0], *dense_rows()[2:]]))
-    result, _ = evaluated(dense_rows(), "--baseline", "old.jsonl", "--resamples", "20")
-    assert result["baseline"]["photos"] == 3
-    assert result["baseline"]["only_in_one"] == 1
-    assert result["baseline"]["difference"] == 0.0
-    assert result["baseline"]["difference_ci"] == [0.0, 0.0]
-
-
-@pytest.mark.parametrize("form", ["table", "csv", "md"])
-def test_other_formats_show_the_same_figures(ramctl, truth, form):
-    stdin = lines(dense_rows()).encode()
-    done = ramctl("eval", "-", "--truth", truth, "-f", form, "-o", "out", stdin=stdin)
-    text = truth.with_name("out").read_text()
-    assert (done.returncode, done.stdout) == (0, b"")
-    for figure in ("mAP", "0.9167", "classes.sha256", "photos.only_in_truth"):
-        assert figure in text
 
 
 @pytest.mark.shared
@@ -325,12 +215,6 @@ def test_nothing_to_evaluate_is_one_line_and_exit_1(ramctl, truth, tmp_path):
         assert f"nothing to evaluate: {reason}" in message
 
 
-def test_strict_ends_at_the_first_reject(ramctl, truth):
-    code, message = failure(ramctl, "-", "--truth", truth, "--strict", "-q", stdin="{oops\n")
-    assert code == 1
-    assert "-:1: bad JSON" in message
-
-
 def test_wrong_usage_exits_2(ramctl, truth):
     assert failure(ramctl, "x.jsonl")[0] == 2
     assert failure(ramctl, "-", "--truth", "-")[0] == 2
@@ -343,36 +227,6 @@ def test_a_file_that_is_not_there_or_not_a_map_is_named(ramctl, truth, tmp_path)
     code, message = failure(ramctl, "-", "--truth", truth, "--map", "map.tsv", stdin="")
     assert code == 1
     assert "map.tsv:2: expected class<TAB>tag|tag" in message
-
-
-def test_a_reader_who_left_is_no_error_message(truth, ramctl, tmp_path):
-    (tmp_path / "p.jsonl").write_text(lines(dense_rows()))
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    run = ramctl.start("eval", "p.jsonl", "--truth", truth, "-q", stdout=write_end)
-    os.close(write_end)
-    _, err = run.communicate()
-    assert (run.returncode, err) == (141, b"")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_one_line(truth, ramctl, tmp_path):
-    (tmp_path / "p.jsonl").write_text(lines(dense_rows()))
-    with Path("/dev/full").open("wb") as full:
-        run = ramctl.start("eval", "p.jsonl", "--truth", truth, "-q", stdout=full)
-    _, err = run.communicate()
-    assert run.returncode == 1
-    assert b"No space left" in err
-    assert err.count(b"\n") == 1
-
-
-def test_evaluation_loads_no_model_library(ramctl, truth, monkeypatch):
-    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-    stdin = lines(dense_rows()).encode()
-    done = ramctl.process("eval", "-", "--truth", truth, stdin=stdin)
-    imported = {line.rsplit(b"|", 1)[-1].strip() for line in done.stderr.splitlines()}
-    assert b"numpy" in imported
-    assert not imported & {b"torch", b"sklearn", b"transformers", b"spacy", b"onnxruntime"}
 
 
 def test_the_table_fits_80_columns_and_loses_nothing(ramctl, truth):

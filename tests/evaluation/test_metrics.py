@@ -83,21 +83,6 @@ def test_a_class_without_positives_is_left_out_of_the_mean():
     assert np.isnan(mean_average_precision(scores, np.zeros_like(truth)))
 
 
-def test_equal_scores_are_one_group():
-    """Three photos with the same score, one of them positive: precision 1/3 in any order."""
-    for position in range(3):
-        truth = np.zeros((3, 1), np.int8)
-        truth[position] = 1
-        assert mean_average_precision(np.full((3, 1), 0.5), truth) == pytest.approx(1 / 3)
-
-
-def test_unknown_photos_count_nowhere():
-    scores = np.array([[0.9], [0.8], [0.7]])
-    assert mean_average_precision(scores, np.array([[UNKNOWN], [1], [0]], np.int8)) == 1.0
-    counts = Counts.of(scores > 0.5, np.array([[UNKNOWN], [1], [0]], np.int8))
-    assert (counts.precision[0], counts.recall[0]) == (0.5, 1.0)
-
-
 @given(scored_classes())
 @settings(deadline=None, max_examples=60)
 def test_precision_recall_and_f1_equal_scikit_learns(data):
@@ -137,28 +122,16 @@ def test_the_ram_style_orders_ties_as_the_authors_argsort_does():
     assert average_precisions(rank(scores, truth), np.ones((2, 1)))[0] == 0.5
 
 
-@pytest.fixture(scope="module")
-def official(shared):
-    """The authors' figures with the scores [N, C] and truth [N, C] they were computed from."""
+@pytest.mark.shared
+def test_the_ram_style_repeats_the_authors_figures(shared):
     numbers = json.loads((shared / "parity" / "metrics_expected.json").read_text())
     rows = [line.split(",")[1:] for line in numbers["gt_file"].splitlines() if line]
     truth = np.array([[tag in row for tag in numbers["taglist"]] for row in rows], np.int8)
-    return numbers, np.array(numbers["scores"]), truth
-
-
-@pytest.mark.shared
-def test_the_ram_style_repeats_the_authors_average_precision(official):
-    numbers, scores, truth = official
+    scores = np.array(numbers["scores"])
     precisions = class_average_precisions(rank_classes(scores, truth, "ram"), len(scores))
     np.testing.assert_allclose(precisions, numbers["APs"], atol=1e-12)
     assert float(mean_over_classes(precisions)) == pytest.approx(numbers["mAP"], abs=1e-12)
-
-
-@pytest.mark.shared
-def test_the_ram_style_repeats_the_authors_precision_and_recall(official):
-    numbers, scores, truth = official
     counts = Counts.of(scores > np.array(numbers["thresholds"]), truth, "ram")
-    np.testing.assert_allclose(counts.precision, numbers["P"], atol=1e-12)
-    np.testing.assert_allclose(counts.recall, numbers["R"], atol=1e-12)
-    assert counts.precision.mean() == pytest.approx(numbers["CP"], abs=1e-12)
-    assert counts.recall.mean() == pytest.approx(numbers["CR"], abs=1e-12)
+    for ours, each, mean in ((counts.precision, "P", "CP"), (counts.recall, "R", "CR")):
+        np.testing.assert_allclose(ours, numbers[each], atol=1e-12)
+        assert ours.mean() == pytest.approx(numbers[mean], abs=1e-12)

@@ -10,10 +10,7 @@ from ramctl.errors import RunProblem
 
 DATA = Path(__file__).parents[1] / "data"
 PHOTOS = ["photos/pasture.jpg", "photos/ore-train.jpg"]
-TRUTH = [
-    {"image": PHOTOS[0], "tags": ["mountain"]},
-    {"image": PHOTOS[1], "tags": ["train", "sky"]},
-]
+TRUTH = [{"image": PHOTOS[0], "tags": ["mountain"]}, {"image": PHOTOS[1], "tags": ["train", "sky"]}]
 
 
 @pytest.mark.parametrize(

@@ -1,80 +1,54 @@
 """What records of truth and predictions say: classes, scores, decisions, thresholds."""
 
-import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.predictions import ScoreReader
 from ramctl.evaluation.thresholds import Cut
 from ramctl.labels import LabelSystem
-
-TRUTH = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": ["b"]}, {"image": "3", "tags": []}]
-
-
-def dense(values, names="ab", **first) -> list[dict]:
-    """Predictions of photos 1, 2, ...: a row of scores each, the names on the first line only."""
-    rows = [{"image": str(i), "dense": row} for i, row in enumerate(values, 1)]
-    rows[0] |= {"label_names": list(names), **first}
-    return rows
+from tests.evaluation.conftest import TRUTH, dense, sparse, write
 
 
 def recall(result) -> float:
     return result["OR"]
 
 
-def test_a_score_at_the_threshold_is_not_given(evaluate, tmp_path):
-    at = [[0.4, 0.3], [0.1, 0.4], [0, 0]]
-    sparse = [
-        {"image": str(i), "scores": dict(zip("ab", row, strict=True))}
-        for i, row in enumerate(at, 1)
-    ]
-    (tmp_path / "classes.jsonl").write_text('{"tag": "a", "threshold": 0.4}\n')
-    for predictions in (dense(at), sparse):
-        assert recall(evaluate(predictions, TRUTH, threshold="0.4")) == 0
-        assert recall(evaluate(predictions, TRUTH, threshold="0.39")) == 1
-        assert recall(evaluate(predictions, TRUTH, threshold="classes.jsonl")) == 0
+@pytest.mark.parametrize("form", [dense, sparse])
+def test_a_score_at_the_threshold_is_not_given(evaluate, form):
+    at = form([[0.4, 0.3], [0.1, 0.4], [0, 0]])
+    write("classes.jsonl", {"tag": "a", "threshold": 0.4})
+    for threshold, expected in (("0.4", 0), ("0.39", 1), ("classes.jsonl", 0)):
+        assert recall(evaluate(at, TRUTH, threshold=threshold)) == expected
 
 
-def test_a_score_at_the_threshold_of_its_own_tag_is_not_given(evaluate, tmp_path):
+@pytest.mark.parametrize("form", [dense, sparse])
+def test_a_score_at_the_threshold_of_its_own_tag_is_not_given(evaluate, tmp_path, form):
     (tmp_path / "map.tsv").write_text("a\tx|y\n")
-    (tmp_path / "at.jsonl").write_text('{"tag": "x", "threshold": 0.4}\n')
-    (tmp_path / "below.jsonl").write_text('{"tag": "x", "threshold": 0.3}\n')
-    options = {"map_file": Path("map.tsv")}
     truth = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": []}]
-    for predictions in (
-        dense([[0.4, 0.1], [0, 0]], "xy"),
-        [{"image": "1", "scores": {"x": 0.4, "y": 0.1}}, {"image": "2", "scores": {}}],
-    ):
-        assert recall(evaluate(predictions, truth, threshold="at.jsonl", **options)) == 0
-        assert recall(evaluate(predictions, truth, threshold="below.jsonl", **options)) == 1
+    for threshold, expected in ((0.4, 0), (0.3, 1)):
+        file = str(write("t.jsonl", {"tag": "x", "threshold": threshold}))
+        rows = form([[0.4, 0.1], [0, 0]], "xy")
+        assert recall(evaluate(rows, truth, threshold=file, map_file=Path("map.tsv"))) == expected
 
 
-def test_a_threshold_by_a_synonym_counts_where_the_labels_are_known(evaluate, tmp_path):
-    labels = [{"tag": "a", "synonyms": ["alpha"]}, {"tag": "b"}]
-    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
-    (tmp_path / "by-synonym.jsonl").write_text('{"tag": "alpha", "threshold": 0.3}\n')
-    options = {"threshold": "by-synonym.jsonl", "labels": Path("labels.jsonl")}
-    assert recall(evaluate(dense([[0.4, 0.1], [0, 0.9], [0, 0]]), TRUTH, **options)) == 1
+def test_a_threshold_by_a_synonym_counts_where_the_labels_are_known(evaluate):
+    labels = write("labels.jsonl", {"tag": "a", "synonyms": ["alpha"]}, {"tag": "b"})
+    threshold = str(write("by-synonym.jsonl", {"tag": "alpha", "threshold": 0.3}))
+    rows = dense([[0.4, 0.1], [0, 0.9], [0, 0]])
+    assert recall(evaluate(rows, TRUTH, threshold=threshold, labels=labels)) == 1
 
 
-@pytest.mark.parametrize("order", [("x", "y"), ("y", "x")])
-def test_a_class_takes_the_maximum_of_its_tags_whatever_their_order(evaluate, tmp_path, order):
-    (tmp_path / "map.tsv").write_text("# tags of a class\na\tX|y\n")
-    high, low = order
-    scores = {high: 0.9, low: 0.1}
-    sparse = [
-        {"image": "1", "scores": {name: scores[name] for name in "xy"}},
-        {"image": "2", "scores": {"x": 0.6, "y": 0.6}},
-    ]
+@pytest.mark.parametrize("form", [dense, sparse])
+@pytest.mark.parametrize("first", [[0.9, 0.1], [0.1, 0.9]])
+def test_a_class_takes_the_maximum_of_its_tags_whatever_their_order(evaluate, form, first):
+    Path("map.tsv").write_text("# tags of a class\na\tX|y\n")
     truth = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": []}]
-    packed = dense([[row["scores"]["x"], row["scores"]["y"]] for row in sparse], "xy")
-    for predictions in (sparse, packed):
-        result = evaluate(predictions, truth, map_file=Path("map.tsv"))
-        assert result["mAP"] == 1.0
-        assert (result["OP"], recall(result)) == (0.5, 1.0)
+    result = evaluate(form([first, [0.6, 0.6]], "xy"), truth, map_file=Path("map.tsv"))
+    assert (result["mAP"], result["OP"], recall(result)) == (1.0, 0.5, 1.0)
 
 
 def test_a_map_is_read_whatever_the_case_of_its_classes(evaluate, tmp_path):
@@ -96,24 +70,6 @@ def test_map_lines_for_no_class_are_named(evaluate, tmp_path, capsys):
     assert "lines of --map for no class: zebra\n" in capsys.readouterr().err
 
 
-def test_without_a_map_line_all_strings_of_a_class_count(evaluate, tmp_path):
-    classes = {"tag": "a", "synonyms": ["x", "y"]}
-    (tmp_path / "classes.jsonl").write_text(json.dumps(classes) + "\n")
-    truth = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": []}]
-    predictions = dense([[0.7, 0.1], [0.2, 0.9]], "xy")
-    assert evaluate(predictions, truth, classes=Path("classes.jsonl"))["mAP"] == 0.5
-
-
-def test_synonyms_of_the_predictions_labels_count(evaluate, tmp_path):
-    labels = [{"tag": "feline", "synonyms": ["a"]}, {"tag": "b"}]
-    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
-    predictions = dense([[0.9, 0], [0, 0.9], [0, 0]], ["feline", "b"])
-    options = {"labels": Path("labels.jsonl")}
-    assert evaluate(predictions, TRUTH, **options)["classes"]["without_tag"] == []
-    del predictions[0]["label_names"]
-    assert recall(evaluate(predictions, TRUTH, **options)) == 1.0
-
-
 def test_dense_scores_refer_to_the_labels_that_they_name(evaluate):
     one = dense([[0.9, 0]], "ab", labels="one")
     other = {"image": "2", "dense": [0.9, 0], "label_names": ["b", "a"], "labels": "other"}
@@ -122,29 +78,10 @@ def test_dense_scores_refer_to_the_labels_that_they_name(evaluate):
     assert recall(evaluate([*one, other, last], truth)) == 1.0
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"dense": [0.1]},
-        {"dense": [0.1, 0.2, 0.3]},
-        {"scores": {"a": True}},
-        {"scores": {"a": float("inf")}},
-        {"tags": ["a"], "image": "1"},
-    ],
-    ids=str,
-)
-def test_a_record_that_does_not_fit_is_rejected(evaluate, bad):
-    rows = [*dense([[0.9, 0], [0, 0.9]]), {"image": "3", **bad}]
-    assert evaluate(rows, TRUTH, code=3)["photos"]["compared"] == 2
-
-
 @pytest.mark.parametrize("number", [float("inf"), float("nan")])
 def test_a_score_that_is_not_finite_is_a_problem(number):
     reader = ScoreReader(Classes(LabelSystem.from_tags("ab"), None, {}), Cut())
-    for fields in (
-        {"dense": [number, 0.5], "label_names": ["a", "b"]},
-        {"scores": {"a": number}},
-    ):
+    for fields in ({"dense": [number, 0.5], "label_names": ["a", "b"]}, {"scores": {"a": number}}):
         with pytest.raises(RecordProblem):
             reader.read(fields)
 
@@ -179,6 +116,8 @@ def test_scores_that_were_cut_off_are_noticed(evaluate, tmp_path):
 def test_what_the_truth_does_not_say_counts_neither_way(evaluate):
     predictions = [{"image": n, "scores": {"a": s}} for n, s in (("1", 0.5), ("2", 0.9))]
     silent = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": [], "negatives": ["b"]}]
+    assert evaluate(predictions, silent)["mAP"] == 1.0
+    silent[1]["negatives"] = []
     assert evaluate(predictions, silent)["mAP"] == 1.0
     silent[1]["negatives"] = ["a"]
     assert evaluate(predictions, silent)["mAP"] == 0.5
@@ -215,14 +154,6 @@ def test_a_group_without_an_evaluated_class_is_an_error(evaluate, tmp_path):
         evaluate([{"image": "1", "tags": ["a"]}], TRUTH, groups=Path("groups.tsv"))
 
 
-def test_the_class_list_has_the_hash_of_its_file(evaluate, tmp_path):
-    import hashlib
-
-    (tmp_path / "classes.txt").write_text("b\na\n")
-    result = evaluate([{"image": "1", "tags": ["a"]}], TRUTH, classes=Path("classes.txt"))
-    assert result["classes"]["sha256"] == hashlib.sha256(b"b\na\n").hexdigest()
-
-
 def test_a_bare_list_of_thresholds_is_in_class_order_only_for_listed_classes(evaluate, tmp_path):
     (tmp_path / "thresholds.txt").write_text("0.1\n0.8\n")
     (tmp_path / "classes.txt").write_text("b\na\n")
@@ -238,3 +169,41 @@ def test_a_bare_list_of_thresholds_is_in_class_order_only_for_listed_classes(eva
     evaluate(swapped, TRUTH, threshold="thresholds.txt", report_file=Path("t.csv"))
     assert "a,1,2,0,1.0000,,,0.0000,0.0000" in Path("t.csv").read_text()
     assert "b,1,2,0,1.0000,,,1.0000,1.0000" in Path("t.csv").read_text()
+
+
+@pytest.mark.parametrize("text", ["nan", "-inf", "nowhere.jsonl"])
+def test_a_threshold_that_is_neither_number_nor_file_is_wrong_usage(text):
+    with pytest.raises(UsageProblem):
+        Cut.parse(text)
+
+
+def test_a_file_may_name_classes_or_tags(tmp_path):
+    path = tmp_path / "thresholds.jsonl"
+    path.write_text('{"tag": "cat", "threshold": 0.3}\n{"tag": "kitten", "threshold": 0.2}\n')
+    cut = Cut.parse(str(path))
+    np.testing.assert_equal(
+        cut.for_classes(LabelSystem.from_tags(["cat", "dog"]), None), [0.3, np.nan]
+    )
+    tags = LabelSystem.from_tags(["dog", "kitten"])
+    np.testing.assert_equal(cut.for_tags(tags, None), [0.5, 0.2])
+
+
+def test_a_bare_list_of_numbers_must_fit_classes_or_tags(tmp_path):
+    path = tmp_path / "thresholds.txt"
+    path.write_text("0.1\n0.2\n")
+    cut = Cut.parse(str(path))
+    two, three = LabelSystem.from_tags("ab"), LabelSystem.from_tags("abc")
+    np.testing.assert_equal(cut.for_classes(two, n_listed=2), [0.1, 0.2])
+    np.testing.assert_equal(cut.for_tags(three, n_listed=2), [0.5] * 3)
+    np.testing.assert_equal(cut.for_classes(two, n_listed=None), [np.nan] * 2)
+    np.testing.assert_equal(cut.for_tags(two, n_listed=None), [0.1, 0.2])
+    np.testing.assert_equal(cut.for_classes(three, n_listed=3), [np.nan] * 3)
+    with pytest.raises(RunProblem, match="2 thresholds fit neither"):
+        cut.for_tags(three, n_listed=3)
+
+
+@pytest.mark.parametrize("text", ["0", "1", "0.25"])
+def test_a_threshold_may_be_any_probability(text):
+    cut = Cut.parse(text)
+    cut.require_probability()
+    assert (cut.value, cut.is_default, cut.description) == (float(text), False, str(float(text)))

@@ -9,6 +9,7 @@ import pytest
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.run import EvalOptions, run
 from ramctl.evaluation.systems import TOLD, holm, paired_difference
+from tests.evaluation.conftest import write_lines
 
 RANDOM = np.random.default_rng(0)
 TRUTH = RANDOM.random((60, 3)) < 0.3
@@ -16,15 +17,9 @@ NOISE = RANDOM.random((60, 3))
 
 
 def write(name, skill, photos=range(60)):
-    rows = [
-        {
-            "image": str(n),
-            "scores": dict(zip("abc", (NOISE[n] + skill * TRUTH[n]).tolist(), strict=True)),
-        }
-        for n in photos
-    ]
-    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return name
+    scores = (NOISE + skill * TRUTH).tolist()
+    rows = [{"image": str(n), "scores": dict(zip("abc", scores[n], strict=True))} for n in photos]
+    return write_lines(Path(name), rows)
 
 
 @pytest.fixture
@@ -34,7 +29,7 @@ def compared(tmp_path, monkeypatch):
         {"image": str(n), "tags": [t for t, x in zip("abc", row, strict=True) if x]}
         for n, row in enumerate(TRUTH)
     ]
-    Path("truth").write_text("".join(json.dumps(row) + "\n" for row in truth))
+    write_lines(Path("truth"), truth)
 
     def go(*systems, **options):
         run(EvalOptions("truth", systems, output=Path("out"), resamples=200, **options))
@@ -70,7 +65,7 @@ def test_systems_that_know_different_classes_are_compared_on_the_same(compared):
         scores = (NOISE + TRUTH)[:, : len(labels)].tolist()
         rows = [{"image": str(n), "dense": row} for n, row in enumerate(scores)]
         rows[0]["label_names"] = list(labels)
-        Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_lines(Path(name), rows)
     result = compared("few", "all", baseline="all")
     assert (result["mAP"], result["unknown_classes"]) == (1.0, "left out")
     table = result["comparison"]

@@ -7,39 +7,35 @@ from pathlib import Path
 import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
-
-TRUTH = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": ["b"]}, {"image": "3", "tags": []}]
-
-
-def dense(values, names) -> list[dict]:
-    rows = [{"image": str(i), "dense": row} for i, row in enumerate(values, 1)]
-    rows[0]["label_names"] = list(names)
-    return rows
+from tests.evaluation.conftest import TRUTH, dense, sparse, write
 
 
-def sparse(values, names) -> list[dict]:
-    return [
-        {"image": str(i), "scores": dict(zip(names, row, strict=True))}
-        for i, row in enumerate(values, 1)
-    ]
-
-
-def write(name: str, *rows: dict) -> Path:
-    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Path(name)
-
-
-@pytest.mark.parametrize("bad", [[1, [2]], [[1, 2]], [1, None], [True, False], {}, "ab", []])
-def test_dense_that_is_no_list_of_numbers_is_rejected(evaluate, bad):
-    rows = [*dense([[0.9, 0], [0, 0.9]], "ab"), {"image": "3", "dense": bad}]
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *({"dense": [1, [2]]}, {"dense": [[1, 2]]}, {"dense": [1, None]}, {"dense": [True, False]}),
+        *(
+            {"dense": {}},
+            {"dense": "ab"},
+            {"dense": []},
+            {"dense": [0.1]},
+            {"dense": [0, 0.1, 0.2]},
+        ),
+        *({"scores": {"a": True}}, {"scores": {"a": float("inf")}}, {"tags": ["a"], "image": "1"}),
+    ],
+    ids=str,
+)
+def test_a_record_that_does_not_fit_is_rejected(evaluate, bad):
+    rows = [*dense([[0.9, 0], [0, 0.9]]), {"image": "3", **bad}]
     assert evaluate(rows, TRUTH, code=3)["photos"]["compared"] == 2
 
 
 @pytest.mark.parametrize("form", [dense, sparse])
 def test_a_class_with_synonyms_takes_the_highest_of_their_scores(evaluate, form):
     rows = [[0.2, 0.9, 0], [0.5, 0.1, 0.9], [0.6, 0.1, 0.1]]
-    classes = write("classes.jsonl", {"tag": "a", "synonyms": ["x"]}, {"tag": "b"})
-    assert evaluate(form(rows, "axb"), TRUTH, classes=classes)["mAP"] == 1.0
+    classes = write("classes.jsonl", {"tag": "a", "synonyms": ["x", "y"]}, {"tag": "b"})
+    for names in ("axb", "xyb", "yxb"):  # without a string of its own too
+        assert evaluate(form(rows, names), TRUTH, classes=classes)["mAP"] == 1.0
 
 
 @pytest.mark.parametrize("form", [dense, sparse])
@@ -58,6 +54,14 @@ def test_scores_by_a_synonym_of_their_own_label_system_count(evaluate, form):
     for names in (["a", "b"], ["feline", "b"]):
         result = evaluate(form(rows, names), TRUTH, labels=labels)
         assert (result["mAP"], result["classes"]["without_tag"]) == (1.0, [])
+    assert evaluate(form(rows, ["feline", "b"]), TRUTH)["classes"]["without_tag"] == ["a"]
+
+
+def test_dense_scores_without_names_are_those_of_the_label_system(evaluate):
+    labels = write("labels.jsonl", {"tag": "feline", "synonyms": ["a"]}, {"tag": "b"})
+    rows = dense([[0.9, 0], [0, 0.9], [0, 0]])
+    del rows[0]["label_names"]
+    assert evaluate(rows, TRUTH, labels=labels)["OR"] == 1.0
 
 
 def test_a_synonym_that_is_a_label_too_stands_for_that_label_alone(evaluate):

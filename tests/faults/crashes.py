@@ -109,7 +109,7 @@ def _forked(arguments: tuple[Any, ...], like: str) -> Forked:
     pickled = pickle.dumps(arguments).hex()
     program = (
         "import pickle, tests.faults.crashes as crashes\n"
-        f'crashes.be(*pickle.loads(bytes.fromhex("{pickled}")), 2)'
+        f'crashes.be(*pickle.loads(bytes.fromhex("{pickled}")))'
     )
     streams = (subprocess.DEVNULL, subprocess.DEVNULL, subprocess.PIPE)
     return fork([], arguments[0], dict(os.environ), program, streams, like=like)
@@ -117,47 +117,39 @@ def _forked(arguments: tuple[Any, ...], like: str) -> Forked:
 
 def be(
     folder: Path, work: Work, log: Path, crash_before: int | str | None,
-    accident: Callable[[], object], most_bytes: int | None, is_powerless: bool, messages: int,
+    accident: Callable[[], object], most_bytes: int | None, is_powerless: bool,
 ) -> NoReturn:  # fmt: skip
     """Do the work in this process, and end it."""
     try:
         if is_powerless:
             _give_up_power()
-        _be(folder, work, log, messages, crash_before, accident, most_bytes)
-    finally:
-        os._exit(99)
+        signal.alarm(PATIENCE_S)
+        null = os.open(os.devnull, os.O_RDWR)
+        for target in (0, 1):
+            os.dup2(null, target)
+        sys.stdin, sys.stdout = os.fdopen(0, "r", closefd=False), os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+        os.chdir(folder)
+        steps = Steps(folder, log, crash_before, accident)
+        sync = os.fsync
 
+        def fsync(descriptor: int) -> None:
+            steps.take("fsync", Path(f"/dev/fd/{descriptor}").readlink())
+            sync(descriptor)
 
-def _be(
-    folder: Path, work: Work, log: Path, messages: int, crash_before: int | str | None,
-    accident: Callable[[], object], most_bytes: int | None,
-) -> None:  # fmt: skip
-    signal.alarm(PATIENCE_S)
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor, target in ((null, 0), (null, 1), (messages, 2)):
-        os.dup2(descriptor, target)
-    sys.stdin, sys.stdout = os.fdopen(0, "r", closefd=False), os.fdopen(1, "w", closefd=False)
-    sys.stderr = os.fdopen(2, "w", closefd=False)
-    os.chdir(folder)
-    steps = Steps(folder, log, crash_before, accident)
-    sync = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        steps.take("fsync", Path(f"/dev/fd/{descriptor}").readlink())
-        sync(descriptor)
-
-    os.fsync = fsync
-    sys.addaudithook(steps)
-    if most_bytes is not None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-    try:
+        os.fsync = fsync
+        sys.addaudithook(steps)
+        if most_bytes is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
         if callable(work):
             sys.exit(work())
         main([str(word) for word in work])
     except SystemExit as ended:
         sys.stderr.flush()
         os._exit(ended.code if isinstance(ended.code, int) else 1)
+    finally:
+        os._exit(99)
 
 
 def _give_up_power() -> None:

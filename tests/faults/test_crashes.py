@@ -13,6 +13,7 @@ from ramctl.records.files import write_atomic
 from tests.conftest import REPOSITORY
 from tests.faults.crashes import KILLED, Work, crash_matrix, resumed_by, run, some_of
 from tests.faults.streams import GOOD, LINES, collection, save_a_shard, stream, with_lines
+from tests.support import gallery_names
 
 DATA = REPOSITORY / "tests" / "data"
 PARSE = ["parse", "in.jsonl", "-o", "out", "--rejects", "rejects", "-b1"]
@@ -43,10 +44,8 @@ for name in ("out.part.kept", "rejects.part.kept", "out.state.jsonl.kept"):
     ("again", "before"), [(False, BEGUN), (True, COPIED + COMPACTED)], ids=["first", "resumed"]
 )
 def test_files_are_on_the_disk_before_they_have_their_names_and_then_their_folder(
-    again, before, tmp_path
+    again, before, folder
 ):
-    folder = tmp_path / "run"
-    folder.mkdir()
     if again:
         changed(folder)
     else:
@@ -127,10 +126,8 @@ def test_a_resumed_run_to_compressed_files_with_changed_inputs(options, tmp_path
         assert gzip.decompress(packed) == plain
 
 
-def test_what_a_crash_left_of_a_compressed_file_is_never_taken_for_its_content(tmp_path):
+def test_what_a_crash_left_of_a_compressed_file_is_never_taken_for_its_content(folder):
     """It died while it packed; the next run drops lines from the rejects alone."""
-    folder = tmp_path / "run"
-    folder.mkdir()
     with_lines(*LINES)(folder)
     work = stream(end=".gz")
     _, steps, _ = run(folder, work)
@@ -191,10 +188,9 @@ def test_a_rejects_file_that_comes_later(tmp_path):
     assert [json.loads(line)["line"] for line in rejects] == [2, 4]
 
 
-def test_a_mending_that_is_killed_is_mended(tmp_path):
+def test_a_mending_that_is_killed_is_mended(folder, tmp_path):
     """Killed while output and state were exchanged, and again at each step of what mends that."""
-    folder, work = tmp_path / "run", stream(resume=True)
-    folder.mkdir()
+    work = stream(resume=True)
     changed(folder)
     shutil.copytree(folder, tmp_path / "before")
     _, steps, _ = run(folder, work)
@@ -215,17 +211,11 @@ def test_a_mending_that_is_killed_is_mended(tmp_path):
                 break
 
 
-def test_a_first_run_of_parse(tmp_path):
+def test_a_first_run_and_a_resumed_one_of_parse(tmp_path):
     again = resumed_by([*PARSE, "--resume"])
     assert crash_matrix(tmp_path / "run", with_lines(*LINES), PARSE, again) > 15
-
-
-def test_a_resumed_run_of_parse(tmp_path):
-    words = [*PARSE, "--resume", "--retry-rejects"]
-    n = crash_matrix(
-        tmp_path / "run", lambda folder: changed(folder, PARSE), words, resumed_by(words)
-    )
-    assert n > 15
+    words, again = [*PARSE, "--resume", "--retry-rejects"], tmp_path / "again"
+    assert crash_matrix(again, lambda made: changed(made, PARSE), words, resumed_by(words)) > 15
 
 
 def photos(folder: Path) -> None:
@@ -235,24 +225,11 @@ def photos(folder: Path) -> None:
 
 
 def test_tag_with_sidecars(tiny_bundle, tmp_path):
-    words = [
-        "tag",
-        "--model",
-        tiny_bundle,
-        "-R",
-        ".",
-        "-f",
-        "csv",
-        "-b1",
-        "-j1",
-        "--xmp",
-        "--txt",
-        "-o",
-        "out",
-    ]
-    words += ["--rejects", "rejects"]
+    words = ["tag", "--model", tiny_bundle, "-R", ".", "-f", "csv", "-b1", "-j1"]
+    words += ["--xmp", "--txt", "-o", "out", "--rejects", "rejects", "--gallery", "page.html"]
     again = resumed_by([*words, "--resume"])
     assert crash_matrix(tmp_path / "run", photos, words, again, every=4) > 30
+    assert gallery_names(tmp_path / "run" / "page.html") == ["./horses.jpg", "./steps.jpg"]
 
 
 def records(folder: Path) -> None:
@@ -260,6 +237,12 @@ def records(folder: Path) -> None:
     rows = [{**json.loads(line), "tags": ["horse", "field"]} for line in lines]
     rows.insert(1, {"image": "no-such.jpg", "tags": ["horse"]})
     with_lines(*map(json.dumps, rows))(folder)
+
+
+def captioned(folder: Path) -> None:
+    """All captions of the data as records with tags."""
+    lines = map(json.loads, (DATA / "captions.jsonl").read_text().splitlines())
+    with_lines(*(json.dumps({**line, "tags": ["horse", "field"]}) for line in lines))(folder)
 
 
 def nothing(folder: Path) -> None:
@@ -296,10 +279,8 @@ def test_commands_that_are_run_again(words, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_bundle_is_the_old_or_the_new_one(tiny_bundle, tmp_path):
+def test_a_bundle_is_the_old_or_the_new_one(tiny_bundle, folder):
     """Each step of `convert` leaves a whole bundle under the name."""
-    folder = tmp_path / "run"
-    folder.mkdir()
     shutil.copytree(tiny_bundle, folder / "model")
     words = ["convert", "model", "--to", "onnx"]
     code, steps, err = run(folder, words)
@@ -313,8 +294,6 @@ def test_a_bundle_is_the_old_or_the_new_one(tiny_bundle, tmp_path):
 
 @pytest.mark.slow
 def test_train(tmp_path):
-    lines = (DATA / "captions.jsonl").read_text().splitlines()
-    rows = [{**json.loads(line), "tags": ["horse", "field"]} for line in lines]
     words = ["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--steps", "2"]
     words += ["--save-every", "1", "-j0", "--out", "model"]
 
@@ -325,7 +304,7 @@ def test_train(tmp_path):
         return status, err
 
     n = crash_matrix(
-        tmp_path / "run", with_lines(*map(json.dumps, rows)), words, again,
+        tmp_path / "run", captioned, words, again,
         ignored=["bundle.json", "README.md"], every=25,  # these hold the command lines
     )  # fmt: skip
     assert n > 30

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from ramctl.checkpoints.bundle import embedded_bundle
-from ramctl.cli import main
 from tests.faults.crashes import contents, run
 from tests.faults.streams import LINES, stream, with_lines
 from tests.faults.test_crashes import photos
@@ -56,42 +55,36 @@ def test_of_a_shard_with_a_flipped_bit_all_other_lines_are_done(tmp_path):
         assert len(out) + len(rejects) == sum(1 for line in lines if line.strip())
 
 
-def test_a_torn_gz_shard_is_named_and_what_was_read_is_kept(tmp_path, monkeypatch, capsys):
+def test_a_torn_gz_shard_is_named_and_what_was_read_is_kept(tmp_path, monkeypatch, ramctl):
     monkeypatch.chdir(tmp_path)
     rows = [json.dumps({"image": f"{number}.jpg", "tags": ["sky"]}) for number in range(4000)]
     packed = gzip.compress("".join(row + "\n" for row in rows).encode())
     Path("in.jsonl.gz").write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(SystemExit) as ended:
-        main(["tag", "--from-tags", "in.jsonl.gz", "-o", "out", "-b", "10"])
-    err = capsys.readouterr().err
-    assert ended.value.code == 1 and err.count("\n") == 1
-    assert err.startswith("ramctl tag: in.jsonl.gz: ")
+    done = ramctl("tag", "--from-tags", "in.jsonl.gz", "-o", "out", "-b", "10")
+    assert (done.returncode, done.messages.count("\n")) == (1, 1)
+    assert done.messages.startswith("ramctl tag: in.jsonl.gz: ")
     n_done = Path("out.part").read_bytes().count(b"\n")
     assert 100 < n_done < 4000 and not Path("out").exists()
     Path("in.jsonl.gz").write_bytes(packed)
-    with pytest.raises(SystemExit) as ended:
-        main(["tag", "--from-tags", "in.jsonl.gz", "-o", "out", "--resume"])
-    assert ended.value.code == 0
-    assert f"{n_done} done before" in capsys.readouterr().err
+    done = ramctl("tag", "--from-tags", "in.jsonl.gz", "-o", "out", "--resume")
+    assert (done.returncode, f"{n_done} done before" in done.messages) == (0, True)
     assert Path("out").read_bytes().count(b"\n") == 4000
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "labels.jsonl", "model.onnx"])
 @pytest.mark.parametrize("damage", ["torn", "flipped"])
-def test_a_damaged_file_of_a_bundle_is_named(name, damage, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(embedded_bundle(), "model")
-    content = bytearray(Path("model", name).read_bytes())
+def test_a_damaged_file_of_a_bundle_is_named(name, damage, tmp_path, ramctl):
+    model = shutil.copytree(embedded_bundle(), tmp_path / "model")
+    content = bytearray((model / name).read_bytes())
     content[len(content) // 2] ^= 4
-    Path("model", name).write_bytes(content if damage == "flipped" else content[:-1])
-    with pytest.raises(SystemExit) as ended:
-        main(["convert", "--info", "model/"])
+    (model / name).write_bytes(content if damage == "flipped" else content[:-1])
+    done = ramctl("convert", "--info", "model/")
     why = {
         "torn": f"{len(content) - 1} bytes instead of {len(content)}",
         "flipped": "content differs from its hash in bundle.json",
     }
-    assert ended.value.code == 1
-    assert capsys.readouterr().err == f"ramctl convert: model/{name}: {why[damage]}\n"
+    told = f"ramctl convert: model/{name}: {why[damage]}\n"
+    assert (done.returncode, done.messages) == (1, told)
 
 
 def test_a_clock_that_goes_back_changes_nothing(tmp_path, monkeypatch):
@@ -111,18 +104,12 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path, monkeypatch):
     assert contents(folder) == whole
 
 
-def test_a_photo_that_is_older_than_when_it_was_done_is_done_again(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_photo_that_is_older_than_when_it_was_done_is_done_again(tmp_path, ramctl):
     photos(tmp_path)
     words = ["tag", "--xmp-remove", "horses.jpg", "steps.jpg", "-o", "out", "--resume"]
-    for n_in, n_before in ((2, 0), (0, 2)):
-        with pytest.raises(SystemExit):
-            main(words)
-        said = f"{n_in} in, {n_in} out, 0 rejected" + (", 2 done before" if n_before else "")
-        assert said in capsys.readouterr().err
-    os.utime("steps.jpg", (1, 1))
-    with pytest.raises(SystemExit):
-        main(words)
-    assert "1 in, 1 out, 0 rejected, 1 done before" in capsys.readouterr().err
-    lines = [json.loads(line)["image"] for line in Path("out").read_text().splitlines()]
+    assert "2 in, 2 out, 0 rejected" in ramctl(*words).messages
+    assert "0 in, 0 out, 0 rejected, 2 done before" in ramctl(*words).messages
+    os.utime(tmp_path / "steps.jpg", (1, 1))
+    assert "1 in, 1 out, 0 rejected, 1 done before" in ramctl(*words).messages
+    lines = [json.loads(line)["image"] for line in (tmp_path / "out").read_text().splitlines()]
     assert lines == ["horses.jpg", "steps.jpg"]

@@ -25,29 +25,13 @@ TRUTH = DATA / "truth.jsonl"
         (["tag", "--from-tags", "in.jsonl", "--lock", "shut/lock"], "shut/lock"),
         (["eval", TRUTH, "--truth", TRUTH, "-o", "shut/out"], "shut/out"),
         (["eval", TRUTH, "--truth", TRUTH, "--report", "shut/classes"], "shut/classes"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else value[0],
-)
-def test_a_read_only_folder_is_named(words, named, tmp_path):
-    refused(words, named, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
         (["clean", "in.jsonl", "--root", DATA, "-o", "out", "--work", "shut/work"], "shut/work"),
         (["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--out", "shut/m"], "shut/m"),
         (["convert", "mini", "--to", "onnx", "--out", "shut/new"], "shut/new"),
     ],
-    ids=["clean", "train", "convert"],
+    ids=lambda value: value if isinstance(value, str) else value[0],
 )
-def test_a_read_only_folder_is_named_by_heavy_commands(words, named, tmp_path):
-    refused(words, named, tmp_path)
-
-
-def refused(words: list[object], named: str, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_a_read_only_folder_is_named(words, named, folder):
     tagged_photos(folder)
     (folder / "shut").mkdir()
     (folder / "shut").chmod(0o555)
@@ -56,9 +40,7 @@ def refused(words: list[object], named: str, tmp_path: Path) -> None:
     assert err.splitlines()[-1] == f"ramctl {words[0]}: {named}: Permission denied"
 
 
-def test_photos_in_a_read_only_folder_are_rejects_where_they_are_to_have_sidecars(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_photos_in_a_read_only_folder_are_rejects_where_they_are_to_have_sidecars(folder, tmp_path):
     tagged_photos(folder)
     folder.chmod(0o555)
     words = ["tag", "--from-tags", "in.jsonl", "--xmp", "--rejects", "../rejects"]
@@ -93,25 +75,20 @@ def vanished_and_back(
         assert contents(folder) == whole, step
 
 
-def test_a_folder_that_vanishes_at_any_step_is_named_and_the_run_goes_on_when_it_is_back(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_a_folder_that_vanishes_at_any_step_is_named_and_the_run_goes_on_when_it_is_back(folder):
     with_lines(*LINES)(folder)
     vanished_and_back(folder, stream(inside="outs"), stream(inside="outs", resume=True), [])
 
 
-def test_the_folder_of_a_gallery_vanishes(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_the_folder_of_a_gallery_vanishes(folder):
     tagged_photos(folder)
     words = ["tag", "--from-tags", "in.jsonl", "-b1", "-o", "out", "--gallery", "outs/page.html"]
     steps = ["open page.html.figures", "open page.html.part", "os.rename page.html.part"]
     vanished_and_back(folder, words, [*words, "--resume"], steps)
 
 
-def test_photos_that_vanish_are_rejects_and_done_when_they_are_back(tmp_path):
-    folder, away = tmp_path / "run", tmp_path / "away"
-    folder.mkdir()
+def test_photos_that_vanish_are_rejects_and_done_when_they_are_back(folder, tmp_path):
+    away = tmp_path / "away"
     away.mkdir()
     photos(away)
     rows = [{"image": f"photos/{name}.jpg", "tags": ["sky"]} for name in ("horses", "steps")]
@@ -125,27 +102,19 @@ def test_photos_that_vanish_are_rejects_and_done_when_they_are_back(tmp_path):
     assert [json.loads(line)["image"] for line in lines] == [row["image"] for row in rows]
 
 
-def test_the_work_folder_of_clean_vanishes(tiny_bundle, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_the_work_folder_of_clean_vanishes(tiny_bundle, folder):
     records(folder)
     words = ["clean", "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-o", "outs/out"]
     words += ["--min-regions", "1"]
     vanished_and_back(folder, words, [*words, "--resume"], ["os.rename detect.json.part"])
 
 
-def test_the_work_folder_of_train_vanishes(tiny_bundle, tmp_path):
-    folder = tmp_path / "run"
-    (folder / "outs").mkdir(parents=True)
+def test_the_work_folder_of_train_vanishes(tiny_bundle, folder):
+    (folder / "outs").mkdir()
     with_lines(*[json.dumps({"image": "photos/steps.jpg", "tags": ["a", "b"]})] * 2)(folder)
     words = ["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--steps", "1", "-j0"]
     words += ["--text", tiny_bundle / "text", "--out", "outs/model"]
     accident = partial((folder / "outs").rename, folder / "gone")
-    status, _, err = run(
-        folder,
-        words,
-        crash_before="open labels.jsonl.part",
-        accident=accident,
-    )
+    status, _, err = run(folder, words, crash_before="open labels.jsonl.part", accident=accident)
     assert status == 1 and "internal error" not in err
     assert "outs/model" in err.splitlines()[-1], err

@@ -12,7 +12,7 @@ import pytest
 from ramctl.checkpoints.bundle import Bundle
 from tests.faults.crashes import KILLED, contents, run
 from tests.faults.streams import GOOD, LINES, stream, with_lines
-from tests.faults.test_crashes import DATA, photos, records
+from tests.faults.test_crashes import DATA, captioned, photos, records
 
 FULL = "File too large"
 LONG = ',"mine":"' + "x" * 1500 + '"}'
@@ -50,9 +50,7 @@ def spoilt_and_mended(
         (["{oops" + LONG, *LINES], 1500, "rejects.part"),
     ],
 )
-def test_output_rejects_and_state(lines, most_bytes, named, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_output_rejects_and_state(lines, most_bytes, named, folder):
     with_lines(*lines * 3)(folder)
     status, _, err = run(folder, stream(), most_bytes=most_bytes)
     assert (status, err) == (1, f"ramctl test: {named}: {FULL}\n")
@@ -78,10 +76,8 @@ def tagged_photos(folder: Path) -> None:
         (["--gallery", "page.html"], 15_000, "page.html"),
     ],
 )
-def test_sidecars_and_galleries(option, most_bytes, named, tmp_path):
+def test_sidecars_and_galleries(option, most_bytes, named, folder):
     """The photos that follow a sidecar that could not be written are no rejects: they wait."""
-    folder = tmp_path / "run"
-    folder.mkdir()
     tagged_photos(folder)
     words = ["tag", "--from-tags", "in.jsonl", "-b1", "-o", "out", *option]
     last, is_whole = spoilt_and_mended(folder, words, most_bytes)
@@ -97,9 +93,7 @@ def test_sidecars_and_galleries(option, most_bytes, named, tmp_path):
     ],
     ids=["figures", "bundle"],
 )
-def test_what_is_written_at_once(words, most_bytes, named, tiny_bundle, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_what_is_written_at_once(words, most_bytes, named, tiny_bundle, folder):
     shutil.copytree(tiny_bundle, folder / "model")
     last, is_whole = spoilt_and_mended(folder, words, most_bytes, again=words)
     assert (last.split(": ", 1)[1], is_whole) == (f"{named}: {FULL}", True)
@@ -110,9 +104,7 @@ def test_what_is_written_at_once(words, most_bytes, named, tiny_bundle, tmp_path
     [(700, "out.work/shards/00000"), (1500, "out.work/clusters"), (9000, "page.html")],
     ids=["regions", "clusters", "page"],
 )
-def test_what_clean_keeps(most_bytes, named, tiny_bundle, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_what_clean_keeps(most_bytes, named, tiny_bundle, folder):
     records(folder)
     words = ["clean", "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-o", "out"]
     words += ["--min-regions", "1", "--report", "page.html"]
@@ -121,12 +113,8 @@ def test_what_clean_keeps(most_bytes, named, tiny_bundle, tmp_path):
     assert is_whole
 
 
-def test_word_pieces_checkpoints_and_bundles_of_train(tiny_bundle, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    lines = (DATA / "captions.jsonl").read_text().splitlines()
-    rows = [{**json.loads(line), "tags": ["horse", "field"]} for line in lines]
-    with_lines(*map(json.dumps, rows))(folder)
+def test_word_pieces_checkpoints_and_bundles_of_train(tiny_bundle, folder):
+    captioned(folder)
     words = ["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--steps", "2", "-j0"]
     words += ["--text", tiny_bundle / "text", "--save-every", "1", "--out", "model", "--resume"]
     for most_bytes, named in (

@@ -3,7 +3,6 @@
 Once each; RAMCTL_KILLS=20 does it twenty times, and RAMCTL_KILLS_SEED=1 at other moments.
 """
 
-import json
 import os
 import random
 import shutil
@@ -17,7 +16,7 @@ import pytest
 
 from tests.faults.crashes import Work, contents, run
 from tests.faults.streams import LINES, stream, with_lines
-from tests.faults.test_crashes import DATA, PARSE, photos, records
+from tests.faults.test_crashes import DATA, PARSE, captioned, photos, records
 
 KILLS = int(os.environ.get("RAMCTL_KILLS", "1"))
 SEED = int(os.environ.get("RAMCTL_KILLS_SEED", "0"))
@@ -57,25 +56,19 @@ def killed_and_resumed(
         assert contents(folder, ignored=ignored) == whole, where
 
 
-def test_the_loop_of_all_record_commands(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_the_loop_of_all_record_commands(folder):
     with_lines(*LINES * 300)(folder)
     killed_and_resumed(folder, stream(), stream(resume=True))
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_parse(jobs, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_parse(jobs, folder):
     with_lines(*LINES * 20)(folder)
     words = [*PARSE, f"-j{jobs}"]
     killed_and_resumed(folder, words, [*words, "--resume"])
 
 
-def test_tag(tiny_bundle, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_tag(tiny_bundle, folder):
     photos(folder)
     words = ["tag", "--model", tiny_bundle, "-R", ".", "-b1", "-j1", "--xmp", "--txt", "-o", "out"]
     words += ["--rejects", "rejects"]
@@ -83,9 +76,7 @@ def test_tag(tiny_bundle, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["generate", "clean"])
-def test_the_data_engine(command, tiny_bundle, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_the_data_engine(command, tiny_bundle, folder):
     records(folder)
     words = [command, "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-b1", "-o", "out"]
     words += ["--rejects", "rejects", *(["--min-regions", "1"] if command == "clean" else [])]
@@ -93,12 +84,8 @@ def test_the_data_engine(command, tiny_bundle, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["train", "finetune"])
-def test_training(command, tiny_bundle, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    lines = (DATA / "captions.jsonl").read_text().splitlines()
-    rows = [{**json.loads(line), "tags": ["horse", "field"]} for line in lines]
-    with_lines(*map(json.dumps, rows))(folder)
+def test_training(command, tiny_bundle, folder):
+    captioned(folder)
     words = [command, "in.jsonl", "--root", DATA, "--steps", "3", "-j0", "--save-every", "1"]
     words += ["--out", "model"]
     if command == "train":
@@ -114,19 +101,15 @@ def test_training(command, tiny_bundle, tmp_path):
     killed_and_resumed(folder, words, again, "bundle.json", "README.md")  # hold command lines
 
 
-def test_eval(tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_eval(folder):
     words = ["eval", DATA / "truth.jsonl", "--truth", DATA / "truth.jsonl", "--ci", "-o", "out"]
     words += ["--report", "page.html", "--calibrate", "thresholds"]
     killed_and_resumed(folder, words, words, final=["out", "page.html", "thresholds"])
 
 
-def test_convert(tiny_bundle, tmp_path):
+def test_convert(tiny_bundle, folder):
     from ramctl.checkpoints.bundle import Bundle
 
-    folder = tmp_path / "run"
-    folder.mkdir()
     shutil.copytree(tiny_bundle, folder / "old")
     words = ["convert", "old", "--to", "onnx", "--out", "new"]
 

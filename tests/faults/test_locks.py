@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.cli import main
 from ramctl.errors import RunProblem
 from ramctl.records.files import is_device, lock_path, output_lock, write_atomic
 from ramctl.records.locks import is_open_alone, locked
@@ -62,17 +61,13 @@ OUTPUTS = [  # the last option names what is written
 
 
 @pytest.mark.parametrize("arguments", OUTPUTS, ids=lambda words: f"{words[0]} {words[-1]}")
-def test_an_output_that_another_run_writes_is_refused(
-    arguments, lock_elsewhere, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_an_output_that_another_run_writes_is_refused(arguments, lock_elsewhere, tmp_path, ramctl):
     lock_elsewhere(tmp_path / "out")
-    with pytest.raises(SystemExit) as ended:
-        main([*arguments, "out"])
-    err = capsys.readouterr().err
-    assert ended.value.code == 1
-    assert f"out: locked by process {os.getpid()}; another run is in progress" in err
-    assert [line for line in err.splitlines() if "locked" in line] == err.splitlines()[-1:]
+    done = ramctl(*arguments, "out")
+    assert done.returncode == 1
+    assert f"out: locked by process {os.getpid()}; another run is in progress" in done.messages
+    told = done.messages.splitlines()
+    assert [line for line in told if "locked" in line] == told[-1:]
     assert [path.name for path in tmp_path.iterdir()] == ["out.part.lock"]
 
 
@@ -228,19 +223,12 @@ def test_a_file_made_between_two_looks_is_no_device(tmp_path, monkeypatch):
     assert not is_device(tmp_path / "file")
 
 
-def test_shares_of_a_stage_run_side_by_side(tmp_path, monkeypatch, lock_elsewhere, capsys):
-    monkeypatch.chdir(tmp_path)
-    lines = [
-        {**json.loads(line), "tags": ["horse"]}
-        for line in Path(CAPTIONS).read_text().splitlines()[:2]
-    ]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    share = ["clean", "in.jsonl", "--root", str(DATA), "--work", "work", "--stage", "detect"]
+def test_shares_of_a_stage_run_side_by_side(tmp_path, lock_elsewhere, ramctl):
+    lines = map(json.loads, Path(CAPTIONS).read_text().splitlines()[:2])
+    content = "".join(json.dumps({**line, "tags": ["horse"]}) + "\n" for line in lines)
+    (tmp_path / "in.jsonl").write_text(content)
+    share = ["clean", "in.jsonl", "--root", DATA, "--work", "work", "--stage", "detect"]
     (tmp_path / "work").mkdir()
     lock_elsewhere(tmp_path / "work" / "part-0-2")
-    with pytest.raises(SystemExit) as ended:
-        main([*share, "--shard", "1/2"])
-    assert ended.value.code == 1
-    with pytest.raises(SystemExit) as ended:
-        main([*share, "--shard", "2/2"])
-    assert ended.value.code == 0
+    assert ramctl(*share, "--shard", "1/2").returncode == 1
+    assert ramctl(*share, "--shard", "2/2").returncode == 0

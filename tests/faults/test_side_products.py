@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from ramctl.checkpoints.bundle import BundleWriter
-from ramctl.cli import main
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.run import EvalOptions
 from ramctl.evaluation.run import run as run_eval
@@ -20,7 +19,6 @@ from ramctl.records.record import Record, no_formula
 from ramctl.tagging.formats import FormatOptions, output_format
 from ramctl.tagging.xmp import merge_tags, remove_tags
 from tests.conftest import REPOSITORY
-from tests.faults.crashes import run, some_of
 from tests.support import gallery_names
 
 DATA = REPOSITORY / "tests" / "data"
@@ -69,32 +67,6 @@ def test_a_new_gallery_has_nothing_of_a_stopped_one(tmp_path):
     assert gallery_names(page) == ["kite.jpg"]
 
 
-@pytest.mark.slow
-def test_tag_killed_at_each_step_shows_every_photo_that_is_done(tiny_bundle, tmp_path):
-    folder = tmp_path / "run"
-    words = [
-        "tag",
-        "--model",
-        tiny_bundle,
-        *(DATA / "photos" / name for name in NAMES),
-        "-b1",
-        "-j1",
-        "-o",
-        "out",
-    ]
-    words += ["--gallery", "page.html"]
-    folder.mkdir()
-    _, steps, err = run(folder, words)
-    assert gallery_names(folder / "page.html") == [str(word) for word in words[3:6]], err
-    whole = (folder / "page.html").read_bytes()
-    for number, step in some_of(steps, 3):
-        for path in folder.iterdir():
-            path.unlink()
-        run(folder, words, crash_before=number)
-        status, _, err = run(folder, [*words, "--resume"])
-        assert (status, (folder / "page.html").read_bytes() == whole) == (0, True), (step, err)
-
-
 CONTROL = "bell\x07 and\x00null"
 
 
@@ -128,22 +100,16 @@ def test_what_could_not_be_read_again_is_not_written(monkeypatch):
     ],
     ids=lambda words: " ".join(words),
 )
-def test_two_outputs_in_one_file_are_wrong_usage(words, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    Path("in").write_text('{"captions":["a horse"],"image":"a.jpg","tags":[]}\n')
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    assert ended.value.code == 2
-    assert "name one file" in capsys.readouterr().err
+def test_two_outputs_in_one_file_are_wrong_usage(words, tmp_path, ramctl):
+    (tmp_path / "in").write_text('{"captions":["a horse"],"image":"a.jpg","tags":[]}\n')
+    done = ramctl(*words)
+    assert (done.returncode, "name one file" in done.messages) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-def test_two_outputs_may_go_to_one_device(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    Path("in").write_text('{"captions":["a horse"]}\n')
-    with pytest.raises(SystemExit) as ended:
-        main(["parse", "in", "-o", "/dev/null", "--rejects", "/dev/null"])
-    assert ended.value.code == 0
+def test_two_outputs_may_go_to_one_device(ramctl):
+    words = ["parse", "-o", "/dev/null", "--rejects", "/dev/null"]
+    assert ramctl(*words, stdin=b'{"captions":["a horse"]}\n').returncode == 0
 
 
 @pytest.mark.parametrize("form", ["csv", "tsv"])
@@ -163,14 +129,8 @@ def test_cells_of_figures_for_a_spreadsheet_are_no_formulas(tmp_path):
     lines = [{"image": "a.jpg", "tags": ["=1+1", "dog"], "scores": {"=1+1": 0.9, "dog": 0.8}}]
     path, report = tmp_path / "truth.jsonl", tmp_path / "classes.csv"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    tables = EvalOptions(
-        str(path),
-        str(path),
-        form="csv",
-        output=tmp_path / "out.csv",
-        report_file=report,
-        quiet=True,
-    )
+    files = {"output": tmp_path / "out.csv", "report_file": report}
+    tables = EvalOptions(str(path), str(path), form="csv", quiet=True, **files)
     for spreadsheet, name in (False, "=1+1"), (True, "'=1+1"):
         run_eval(replace(tables, spreadsheet=spreadsheet))
         assert name in [line.split(",")[0] for line in report.read_text().splitlines()]

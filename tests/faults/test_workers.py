@@ -6,7 +6,6 @@ import subprocess
 
 import pytest
 
-from ramctl.cli import main
 from tests.faults.test_locks import wait_for
 
 LINE = b'{"captions":["a horse in a field near a house by the river"]}\n'
@@ -49,17 +48,14 @@ def test_killed_workers_of_parse_end_the_run_in_one_line(tmp_path, ramctl):
     ],
     ids=["python", "numpy", "torch"],
 )
-def test_memory_that_runs_out_is_one_line(error, said, tmp_path, monkeypatch, capsys):
+def test_memory_that_runs_out_is_one_line(error, said, tmp_path, monkeypatch, ramctl):
     from ramctl.parsing import run
 
     def fail(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(run, "run", fail)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "in.jsonl").write_text("{}\n")
-    with pytest.raises(SystemExit) as ended:
-        main(["parse", "in.jsonl", "-o", "out"])
-    err = capsys.readouterr().err
-    assert ended.value.code == 1 and err.count("\n") == 1
-    assert err.startswith(f"ramctl parse: out of memory: {said}") and "smaller batches" in err
+    done = ramctl("parse", "-o", "out")
+    assert (done.returncode, done.messages.count("\n")) == (1, 1)
+    assert done.messages.startswith(f"ramctl parse: out of memory: {said}")
+    assert "smaller batches" in done.messages

@@ -15,17 +15,12 @@ from ramctl.parsing.parser import label_kinds
 
 DATA = Path(__file__).parent.parent / "data"
 
-LABELS = LabelSystem(
-    [
-        Label("train", "object"),
-        Label("train", "object", synonyms=("Steam Train",), count=3),
-        Label("ride", "action"),
-        Label("soccer field", "scene"),
-        Label("field", "scene", synonyms=("Meadow",)),
-        Label("retriever", "object"),
-        Label("bear", "object"),
-    ]
-)
+LABELS = LabelSystem([
+    Label("train", "object"), Label("train", "object", synonyms=("Steam Train",), count=3),
+    Label("ride", "action"), Label("soccer field", "scene"),
+    Label("field", "scene", synonyms=("Meadow",)), Label("retriever", "object"),
+    Label("bear", "object"),
+])  # fmt: skip
 
 
 @pytest.fixture(scope="module")

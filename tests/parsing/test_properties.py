@@ -8,11 +8,9 @@ from ramctl.labels import Label, LabelSystem
 from ramctl.parsing import CaptionParser
 
 QUICK = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
+    max_examples=40, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+)  # fmt: skip
 #: Words of every class, so that the rules for compounds, states and doings meet.
 VOCABULARY = """
 a the two red wooden parked dark orange brick city street fire hydrant hot dog dogs man woman
@@ -31,20 +29,17 @@ def parser() -> CaptionParser:
 
 @pytest.fixture(scope="module")
 def closed() -> CaptionParser:
-    return CaptionParser.closed(
-        LabelSystem(
-            [
-                Label("photo", "object"),
-                Label("front", "scene"),
-                Label("city street", "scene", synonyms=("street of a city",)),
-                Label("hot dog", "object"),
-                Label("person", "object", synonyms=("man", "woman", "child")),
-                Label("dog", "object"),
-                Label("ride", "action", synonyms=("riding",)),
-                Label("black and white", "attribute"),
-            ]
-        )
-    )
+    labels = [
+        Label("photo", "object"),
+        Label("front", "scene"),
+        Label("city street", "scene", synonyms=("street of a city",)),
+        Label("hot dog", "object"),
+        Label("person", "object", synonyms=("man", "woman", "child")),
+        Label("dog", "object"),
+        Label("ride", "action", synonyms=("riding",)),
+        Label("black and white", "attribute"),
+    ]
+    return CaptionParser.closed(LabelSystem(labels))
 
 
 @QUICK

@@ -7,24 +7,14 @@ import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem
-from ramctl.parsing.stage import (
-    BATCH,
-    MAX_CAPTION,
-    ParseStage,
-    build_label_file,
-    ram_encoder,
-)
+from ramctl.parsing.stage import BATCH, MAX_CAPTION, ParseStage, build_label_file, ram_encoder
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 
-LABELS = LabelSystem(
-    [
-        Label("ride", "action"),
-        Label("dog", "object", synonyms=("puppy",)),
-        Label("Dusk", "attribute"),
-        Label("dog", "scene"),
-    ]
-)
+LABELS = LabelSystem([
+    Label("ride", "action"), Label("dog", "object", synonyms=("puppy",)),
+    Label("Dusk", "attribute"), Label("dog", "scene"),
+])  # fmt: skip
 
 
 def records(rows) -> list[Record]:

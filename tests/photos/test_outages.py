@@ -81,11 +81,7 @@ def written() -> dict[str, bytes]:
 
 
 OUTAGES = {
-    "500": repeat(500),
-    "503": repeat(503),
-    "403": repeat(403),
-    "401": repeat(401),
-    "400": repeat(400),
+    **{str(code): repeat(code) for code in (500, 503, 403, 401, 400)},
     "elsewhere": repeat("http://localhost:1/horses.jpg"),
     "login": repeat("/login?next=horses.jpg"),
     "short": repeat(SHORT),
@@ -111,17 +107,18 @@ def test_a_closed_port_ends_the_run_and_resume_makes_it_whole(prefix):
         ended_and_resumed(web, "/shard.tar" if prefix else "/chicken.jpg", *told)
 
 
-def ended_and_resumed(web: WebServer, path: str, code: int, told: str) -> None:
+def ended_and_resumed(web: WebServer, path: str, code: int, told: str, url: str = "") -> None:
     """What a run left whose server failed it, and what the next one makes of it."""
-    assert code == 1 and f"{web.url}{path}: " in told, told
+    url = url or web.url
+    assert code == 1 and f"{url}{path}: " in told, told
     assert not Path("out.jsonl").exists()
     assert Path("rejects.jsonl.part").read_bytes() == b""
     web.faults.clear()
     prefix = "shard.tar#" if path == "/shard.tar" else ""
-    code, told = tag(web.url, prefix, "--resume")
+    code, told = tag(url, prefix, "--resume")
     assert code == 0, told
     resumed = written()
-    assert tag(web.url, prefix)[0] == 0
+    assert tag(url, prefix)[0] == 0
     assert resumed == written()
 
 
@@ -130,11 +127,16 @@ def ended_and_resumed(web: WebServer, path: str, code: int, told: str) -> None:
     "faults", [[500, 500], [SHORT], [CHUNKED] * 9, [SILENT], [403], [503, SHORT, 500]]
 )
 def test_what_passes_leaves_no_trace(web, prefix, faults):
-    assert tag(web.url, prefix)[0] == 0
+    faulty = {path: iter(faults) for path in ("/horses.jpg", "/shard.tar")}
+    without_a_trace(web, web.url, prefix, faulty)
+
+
+def without_a_trace(web: WebServer, url: str, prefix: str, faults: dict) -> None:
+    """Runs that fail now and then leave what a run without failures does."""
+    assert tag(url, prefix)[0] == 0
     expected = written()
-    for path in ("/horses.jpg", "/shard.tar"):
-        web.faults[path] = iter(faults)
-    code, told = tag(web.url, prefix)
+    web.faults |= faults
+    code, told = tag(url, prefix)
     assert code == 0, told
     assert written() == expected
 
@@ -456,23 +458,14 @@ def s3(monkeypatch):
 
 @pytest.mark.parametrize("prefix", ["", "shard.tar#"])
 def test_s3_that_fails_now_and_then_leaves_no_trace(s3, prefix):
-    assert tag("s3://bucket", prefix)[0] == 0
-    expected = written()
-    s3.faults["*"] = cycle([None, 503, None, SHORT, 500, None, None])
-    code, told = tag("s3://bucket", prefix)
-    assert code == 0, told
-    assert written() == expected
+    faults = cycle([None, 503, None, SHORT, 500, None, None])
+    without_a_trace(s3, "s3://bucket", prefix, {"*": faults})
 
 
 @pytest.mark.parametrize("fault", [403, 400, 501])
 def test_s3_that_stays_away_ends_the_run_and_resume_makes_it_whole(s3, fault):
     s3.faults["/bucket/horses.jpg"] = repeat(fault)
-    code, told = tag("s3://bucket", "")
-    assert code == 1 and "s3://bucket/horses.jpg: " in told, told
-    s3.faults.clear()
-    assert tag("s3://bucket", "", "--resume")[0] == 0
-    resumed = written()
-    assert tag("s3://bucket", "")[0] == 0 and written() == resumed
+    ended_and_resumed(s3, "/horses.jpg", *tag("s3://bucket", ""), url="s3://bucket")
 
 
 def test_what_s3_does_not_have_is_a_reject(s3):

@@ -1,6 +1,5 @@
 """Raw files of cameras, HEIC, AVIF and JPEG XL: read with their extras, named without them."""
 
-import io
 import sys
 
 import numpy as np
@@ -11,6 +10,7 @@ from ramctl.errors import RecordProblem
 from ramctl.photos.decoding import PhotoLimits, decode_photo, load_photo, photo_size
 from ramctl.photos.raw import is_raw
 from tests.photos.raw_files import dng
+from tests.photos.test_decoding import encoded, problem_of
 
 
 def marked(size, *, corner=(0, 0)) -> Image.Image:
@@ -25,12 +25,6 @@ def blue_corner(photo: Image.Image) -> tuple[int, int]:
     small = np.asarray(photo.resize((2, 2), Image.Resampling.BOX)).astype(int)
     y, x = np.unravel_index((small[..., 2] - small[..., 1]).argmax(), (2, 2))
     return int(x), int(y)
-
-
-def problem_of(data: bytes, **options) -> RecordProblem:
-    with pytest.raises(RecordProblem) as caught:
-        decode_photo(data, **options)
-    return caught.value
 
 
 @pytest.fixture
@@ -126,29 +120,26 @@ def test_raw_files_are_known_by_what_is_in_them(head):
 
 def test_other_files_are_not_taken_for_raw_ones():
     for form in ("TIFF", "JPEG", "PNG", "WEBP"):
-        stream = io.BytesIO()
-        Image.new("RGB", (8, 8)).save(stream, form)
-        assert not is_raw(stream.getvalue())
+        assert not is_raw(encoded(Image.new("RGB", (8, 8)), form))
     for cut in (b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff\1\1"):
         assert not is_raw(cut)
 
 
 def test_jpeg_xl_is_read_with_its_extra_and_named_without(monkeypatch):
     pytest.importorskip("pillow_jxl", reason="needs the extra jxl")
-    stream = io.BytesIO()
-    Image.new("RGB", (64, 48), (20, 200, 20)).save(stream, "JXL", lossless=True)
-    photo = decode_photo(stream.getvalue())
+    data = encoded(Image.new("RGB", (64, 48), (20, 200, 20)), "JXL", lossless=True)
+    photo = decode_photo(data)
     assert (photo.size, photo.getpixel((5, 5))) == ((64, 48), (20, 200, 20))
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
-    for data in (stream.getvalue(), b"\xff\x0a" + bytes(50)):
-        assert problem_of(data).message == "JPEG XL needs the extra jxl: pip install 'ramctl[jxl]'"
+    for packed in (data, b"\xff\x0a" + bytes(50)):
+        assert (
+            problem_of(packed).message == "JPEG XL needs the extra jxl: pip install 'ramctl[jxl]'"
+        )
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
 def test_avif_is_read_whatever_brand_comes_first(monkeypatch):
-    stream = io.BytesIO()
-    Image.new("RGB", (64, 48), (20, 200, 20)).save(stream, "AVIF")
-    data = stream.getvalue()
+    data = encoded(Image.new("RGB", (64, 48), (20, 200, 20)), "AVIF")
     assert decode_photo(data).size == (64, 48)
     renamed = data[:8] + b"mif1" + data[12:]
     assert b"avif" in data[16:40] and decode_photo(renamed).size == (64, 48)

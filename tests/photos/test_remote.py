@@ -21,6 +21,13 @@ from tests.remote_store import CountedFileSystem, write_tar
 BASE = photo_base("-", "counted://bucket")
 
 
+def code_of(name: str, base=BASE, **options) -> str:
+    """The code of the problem that reading a photo has."""
+    with pytest.raises(RecordProblem) as caught:
+        read_photo(name, base, **options)
+    return caught.value.code
+
+
 def cached(tmp_path) -> list[Path]:
     return sorted((tmp_path / "cache" / "ramctl" / "shards").glob("*.tar"))
 
@@ -72,18 +79,14 @@ def test_no_record_has_anything_read_from_elsewhere(name):
 @pytest.mark.parametrize("name", ["a\0b", "a\nb", "a" * 1001, "\udce9.jpg", "a" * 300, "", "a/"])
 def test_a_name_that_no_file_has_is_a_reject(name, tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(RecordProblem) as caught:
-        read_photo(name, photo_base("-", f"file://{tmp_path}"))
-    assert caught.value.code == "missing_image"
+    assert code_of(name, photo_base("-", f"file://{tmp_path}")) == "missing_image"
 
 
 @pytest.mark.parametrize("name", ["counted://bucket/a.jpg", "counted://bucket/shard.tar#a.jpg"])
 def test_where_the_base_is_a_folder_a_url_is_the_name_of_no_file(name, store):
     (store.bucket / "a.jpg").write_bytes(b"1")
     write_tar(store.bucket / "shard.tar", **{"a.jpg": b"1"})
-    with pytest.raises(RecordProblem) as caught:
-        read_photo(name, Path())
-    assert caught.value.code == "missing_image" and not store.opened()
+    assert code_of(name, Path()) == "missing_image" and not store.opened()
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -163,18 +166,10 @@ def test_photos_in_archives_and_alone(store, tmp_path):
     assert read_photo("shard.tar#one", BASE) == b"1"
     assert read_photo("counted://bucket/shard.tar#two", BASE) == b"22"
     assert read_photo("a.jpg", BASE) == b"alone"
-    for name, code in (
-        ("shard.tar#three", "missing_image"),
-        ("no.tar#one", "missing_image"),
-        ("no.jpg", "missing_image"),
-    ):
-        with pytest.raises(RecordProblem) as caught:
-            read_photo(name, BASE)
-        assert caught.value.code == code
+    for name in ("shard.tar#three", "no.tar#one", "no.jpg"):
+        assert code_of(name) == "missing_image"
     for name in ("shard.tar#two", "a.jpg"):
-        with pytest.raises(RecordProblem) as caught:
-            read_photo(name, BASE, max_bytes=1)
-        assert caught.value.code == "too_large"
+        assert code_of(name, max_bytes=1) == "too_large"
     assert store.opened().count("shard.tar") == 1
     assert [path.read_bytes() for path in cached(tmp_path)] == [
         (store.bucket / "shard.tar").read_bytes()

@@ -64,10 +64,7 @@ READ = {
             ("pasture", {"mountain": 0.0951, "sky": 0.084, "train": -0.012}),
         ],
     ),
-    "mkt/pasture.txt": (
-        "mkt",
-        [("pasture", {"mountain": 0.0951, "sky": 0.084, "train": -0.012})],
-    ),
+    "mkt/pasture.txt": ("mkt", [("pasture", {"mountain": 0.0951, "sky": 0.084, "train": -0.012})]),
 }
 
 

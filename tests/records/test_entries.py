@@ -22,13 +22,19 @@ def state_of(path, keys):
     return state
 
 
+def loaded(path, n_bytes=N):
+    """The state as another run finds it, whose output has so many bytes."""
+    state = ResumeState(path, "test", {})
+    state.load(n_bytes)
+    return state
+
+
 def test_an_entry_takes_few_bytes_of_memory(tmp_path):
     state_of(tmp_path / "state", [f"/photos/of/a/folder/{place}.jpg" for place in range(N)])
-    ResumeState(tmp_path / "state", "test", {}).load(N)  # what is imported then does not count
+    loaded(tmp_path / "state")  # what is imported then does not count
     tracemalloc.start()
     try:
-        again = ResumeState(tmp_path / "state", "test", {})
-        again.load(N)
+        again = loaded(tmp_path / "state")
         n_bytes, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -38,8 +44,7 @@ def test_an_entry_takes_few_bytes_of_memory(tmp_path):
 
 def test_the_entries_of_one_key_are_not_searched_from_the_first_each_time(tmp_path):
     state_of(tmp_path / "state", ["a.jpg"] * 3000 + ["b.jpg"])
-    again = ResumeState(tmp_path / "state", "test", {})
-    again.load(N)
+    again = loaded(tmp_path / "state")
     n_flags = 0
 
     class Flags(bytearray):
@@ -58,10 +63,16 @@ def test_the_entries_of_one_key_are_not_searched_from_the_first_each_time(tmp_pa
 def test_keys_of_one_hash_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(entries, "hash", lambda key: 5 << 40, raising=False)
     state_of(tmp_path / "state", ["a", "b", "a", "c", "b", "a"])
-    again = ResumeState(tmp_path / "state", "test", {})
-    again.load(N)
+    again = loaded(tmp_path / "state")
     taken = [again.take(key) for key in "bcabaaacd"]
     assert [entry and entry.end for entry in taken] == [2, 4, 1, 5, 3, 6, None, None, None]
+
+
+def test_what_the_output_has_lost_is_not_done(tmp_path):
+    state_of(tmp_path / "state", "aaa")
+    cut = loaded(tmp_path / "state", 2)
+    taken = [cut.take("a") for _ in range(3)]
+    assert (cut.ends["done"], [entry and entry.end for entry in taken]) == (2, [1, 2, None])
 
 
 def test_an_empty_index_finds_nothing():
@@ -74,7 +85,7 @@ def test_a_line_that_is_none_of_a_state_is_named(line, tmp_path):
     with (tmp_path / "state").open("a") as stream:
         stream.write(line + "\n")
     with pytest.raises(RunProblem, match="state: line 3 is none of a state"):
-        ResumeState(tmp_path / "state", "test", {}).load(N)
+        loaded(tmp_path / "state")
 
 
 def test_what_follows_a_torn_line_in_a_large_state_does_not_count(tmp_path, monkeypatch):
@@ -83,8 +94,7 @@ def test_what_follows_a_torn_line_in_a_large_state_does_not_count(tmp_path, monk
     state_of(path, map(str, range(20)))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:9], b'{"key":\n', *lines[9:]]))
-    again = ResumeState(path, "test", {})
-    again.load(N)
+    again = loaded(path)
     assert (again.ends["done"], again.take("8")) == (8, None)
     assert path.read_bytes() == b"".join(lines[:9])
     again.add("new", "stamp", "done", 9)
@@ -94,8 +104,7 @@ def test_what_follows_a_torn_line_in_a_large_state_does_not_count(tmp_path, monk
 
 def test_each_entry_that_is_dropped_moves_those_after_it_by_its_own_bytes(tmp_path):
     state_of(tmp_path / "state", "abcdef")
-    again = ResumeState(tmp_path / "state", "test", {})
-    again.load(N)
+    again = loaded(tmp_path / "state")
     for end, key in enumerate("bce", 7):
         again.add(key, "new", "done", end, drops=again.take(key))
     again.flush()
@@ -106,3 +115,25 @@ def test_each_entry_that_is_dropped_moves_those_after_it_by_its_own_bytes(tmp_pa
     assert [(row["key"], row["end"]) for row in rows] == list(
         zip("adfbce", range(1, 7), strict=True)
     )
+
+
+def test_entries_that_were_dropped_go_and_later_ones_move(tmp_path):
+    state = ResumeState(tmp_path / "state", "test", {})
+    state.start()
+    for key, status, end in (("a", "done", 10), ("b", "rejected", 4), ("c", "done", 25),
+                             ("d", "done", 30)):  # fmt: skip
+        state.add(key, "s", status, end)
+    state.flush()
+    again = loaded(tmp_path / "state", 30)
+    again.add("c", "t", "done", 37, drops=again.take("c"))
+    again.flush()
+    assert [list(again.stale(status)) for status in ("done", "rejected")] == [[(10, 25)], []]
+    third = loaded(tmp_path / "state", 37)
+    assert list(third.stale("done")) == [(10, 25)]
+    assert (third.take("c").stamp, third.take("c")) == ("t", None)
+    third.compact()
+    lines = (tmp_path / "state.kept").read_bytes().splitlines()[1:]
+    rows = [json.loads(line) for line in lines]
+    assert [(row["key"], row["end"]) for row in rows] == [
+        ("a", 10), ("b", 4), ("d", 15), ("c", 22),
+    ]  # fmt: skip

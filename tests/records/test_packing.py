@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.cli import main
 from ramctl.errors import RunProblem
 from ramctl.records.inputs import open_input
 from ramctl.records.state import Collection
 from ramctl.records.stream import StreamOptions, each, run_stream
+from tests.command import Ramctl
 from tests.conftest import REPOSITORY
-from tests.records.test_stream import Report, mark, source_of
+from tests.records.test_stream import Report, crash_at, mark, source_of
 from tests.support import gallery_names
 
 DATA = REPOSITORY / "tests" / "data"
@@ -27,10 +27,9 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: object, code: int = 0) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([*map(str, arguments)])
-    assert ended.value.code == code
+def run(*arguments: object) -> None:
+    done = Ramctl(Path())(*arguments)
+    assert done.returncode == 0, done.messages
 
 
 def unpacked(name: str) -> bytes:
@@ -82,13 +81,8 @@ def test_time_limits_and_pruned_records():
 
 
 def test_a_torn_part_is_cut_as_that_of_a_plain_file_is():
-    def crash(record):
-        if record.fields.get("a") == 3:
-            raise OSError("power cut")
-        return mark(record)
-
     with pytest.raises(OSError, match="power cut"):
-        stream(stage=crash)
+        stream(stage=crash_at(3))
     with Path("out.gz.part").open("ab") as part:
         part.write(b'{"half a li')
     stream(resume=True)
@@ -124,7 +118,7 @@ def test_a_pipe_of_that_name_is_compressed_too():
                StreamOptions(output=Path("out.gz"), progress=False))  # fmt: skip
     reader.join()
     stream("out", LINES[:1])
-    assert gzip.decompress(found[0]) == Path("out").read_bytes()
+    assert gzip.decompress(found[0]) == Path("out").read_bytes() and Path("out.gz").is_fifo()
 
 
 def test_parse_reads_what_it_writes():
@@ -182,11 +176,11 @@ def test_tag_and_eval_read_what_they_write():
         ["train", "in.jsonl", "--events", "x.jsonl.gz"],
     ],
 )
-def test_other_compressions_are_wrong_usage_before_any_work(words, capsys):
+def test_other_compressions_are_wrong_usage_before_any_work(words, ramctl):
     for name in ("in.jsonl", "in.jsonl.zst", "x.jsonl.xz"):
         Path(name).write_bytes(b'{"image":"a.jpg","captions":["a horse"],"tags":["horse"]}\n')
     before = sorted(Path().iterdir())
-    run(*words, code=2)
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "compressed" in said
+    done = ramctl(*words)
+    assert (done.returncode, done.messages.count("\n")) == (2, 1)
+    assert "compressed" in done.messages
     assert sorted(Path().iterdir()) == before

@@ -7,7 +7,7 @@ import pytest
 from ramctl.records.files import kept_path, part_path
 from ramctl.records.outputs import PartFile
 from ramctl.records.stream import StreamOptions, each, run_stream
-from tests.records.test_stream import Report, mark, rows, source_of
+from tests.records.test_stream import Report, crash_at, mark, rows, source_of
 
 LINES = [b'{"a":1}', b"{oops", b'{"a":2}', b'{"bad":1}', b'{"a":3}']
 
@@ -30,20 +30,19 @@ def lines_of(path):
 
 def test_rejects_of_an_earlier_run_count(tmp_path):
     assert run(tmp_path).exit_code == 3
+    before = (tmp_path / "out").stat()
     report = run(tmp_path, resume=True, stage=never)
+    after = (tmp_path / "out").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert (report.n_in, report.n_skipped) == (0, 5)
     assert (report.n_rejected, report.n_rejected_before, report.exit_code) == (0, 2, 3)
     assert "0 rejected, 5 done before (2 of them rejected)" in report.summary()
     assert report.stats()["rejected_before"] == 2
 
 
 def test_rejects_of_an_earlier_stretch_count(tmp_path):
-    def crash(record):
-        if record.fields.get("a") == 3:
-            raise OSError("power cut")
-        return mark(record)
-
     with pytest.raises(OSError, match="power cut"):
-        run(tmp_path, stage=crash)
+        run(tmp_path, stage=crash_at(3))
     report = run(tmp_path, resume=True)
     assert (report.n_out, report.n_rejected, report.exit_code) == (1, 0, 3)
 
@@ -58,19 +57,13 @@ def test_what_follows_an_input_that_was_taken_out_is_there_once(tmp_path):
     """Records are known by their places: what moved up is done anew, and its old line goes."""
     first, bad, *others = b'{"a":0}', b'{"bad":1}', b'{"a":2}', b'{"a":3}'
     run(tmp_path, [first, bad, *others, bad], rejects="rejects")
-
-    def crash(record):
-        if record.fields["a"] == 3:
-            raise OSError("power cut")
-        return mark(record)
-
+    again, options = [first, *others, bad], {"rejects": "rejects", "resume": True}
     with pytest.raises(OSError, match="power cut"):
-        run(tmp_path, [first, *others, bad], rejects="rejects", stage=crash, resume=True)
-    run(tmp_path, [first, *others, bad], rejects="rejects", resume=True)
+        run(tmp_path, again, stage=crash_at(3), **options)
+    run(tmp_path, again, **options)
     assert [row["a"] for row in rows(tmp_path / "out")] == [0, 2, 3]
     assert lines_of(tmp_path / "rejects") == [4]
-    report = run(tmp_path, [first, *others, bad], rejects="rejects", resume=True, stage=never)
-    assert report.n_skipped == 4
+    assert run(tmp_path, again, stage=never, **options).n_skipped == 4
 
 
 def test_the_record_of_an_input_that_is_gone_stays_and_that_is_said(tmp_path, capsys):
@@ -178,16 +171,11 @@ def test_the_first_line_has_what_all_lines_need_whoever_was_first(tmp_path):
 
 def test_a_changed_input_is_done_again_once_however_often_the_run_is_stopped(tmp_path):
     run(tmp_path, [b'{"a":1}', b'{"a":2}'])
+    changed = [b'{"a":7}', b'{"a":8}', b'{"a":9}']
     for stop in (8, 9):
-
-        def crash(record, stop=stop):
-            if record.fields["a"] == stop:
-                raise OSError("power cut")
-            return mark(record)
-
         with pytest.raises(OSError, match="power cut"):
-            run(tmp_path, [b'{"a":7}', b'{"a":8}', b'{"a":9}'], stage=crash, resume=True)
-    run(tmp_path, [b'{"a":7}', b'{"a":8}', b'{"a":9}'], resume=True)
+            run(tmp_path, changed, stage=crash_at(stop), resume=True)
+    run(tmp_path, changed, resume=True)
     assert [row["a"] for row in rows(tmp_path / "out")] == [7, 8, 9]
 
 

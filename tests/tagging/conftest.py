@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.config import load_preset, preset_to_meta
-from tests.command import Ramctl
+from tests.command import Done, Ramctl
 
 COLOURS = {
     "red": (1, -1, -1),
@@ -119,6 +119,12 @@ def photos(tmp_path) -> Path:
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
     (folder / "notes.txt").write_text("no photo")
     return folder
+
+
+def tags(done: Done) -> list[str]:
+    """The tags of the one photo of a run."""
+    (row,) = done.rows
+    return row["tags"]
 
 
 @pytest.fixture

@@ -1,16 +1,12 @@
 """Which tags `tag` gives: kinds, and what it says of thresholds, languages and lists of words."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from ramctl.labels import LabelSystem, list_doubts
 from ramctl.tagging.selection import SelectionOptions
-
-
-def tags(done) -> list[str]:
-    return json.loads(done.stdout)["tags"]
+from tests.tagging.conftest import tags
 
 
 def test_kinds_leaves_only_tags_of_these_kinds(tag):

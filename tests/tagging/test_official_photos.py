@@ -122,11 +122,8 @@ def test_the_fast_way_is_upright_on_white_and_reduced(tagger, tmp_path):
 
 
 def test_official_is_a_bundles_or_the_users_choice(tagger):
-    assert [tagger(way).scorer.official for way in (None, "official", "fast")] == [
-        True,
-        True,
-        False,
-    ]
+    official = [tagger(way).scorer.official for way in (None, "official", "fast")]
+    assert official == [True, True, False]
     assert "preprocess" not in tagger("official").fingerprint
     assert tagger("fast").fingerprint["preprocess"] == "fast"
     mini = Tagger.from_pretrained("mini")

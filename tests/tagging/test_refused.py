@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ramctl.cli import main
 from ramctl.tagging.sidecars import TEXT_RECORD
 from ramctl.tagging.xmp import FIELDS, merge_tags, remove_tags
 from ramctl.tagging.xmp_document import OURS, Property, XmpDocument
@@ -93,18 +92,16 @@ def test_who_writes_a_word_again_does_not_refuse_it_any_more():
 
 
 @pytest.fixture
-def tag(tmp_path, monkeypatch, capfd):
+def tag(ramctl, tmp_path, monkeypatch):
     """Runs `ramctl tag --from-tags` on a photo with these tags; gives what is on stderr."""
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.jpg")
 
     def run(tags: str, *options: str, code: int = 0) -> str:
         Path("in.jsonl").write_text(json.dumps({"image": "a.jpg", "tags": tags.split(",")}) + "\n")
-        with pytest.raises(SystemExit) as ended:
-            main(["tag", "--from-tags", "in.jsonl", *options])
-        told = capfd.readouterr().err
-        assert (ended.value.code or 0) == code, told
-        return told
+        done = ramctl("tag", "--from-tags", "in.jsonl", *options)
+        assert done.returncode == code, done.messages
+        return done.messages
 
     return run
 

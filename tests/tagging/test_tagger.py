@@ -7,7 +7,6 @@ import pytest
 
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.errors import RecordProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, TagSelector
@@ -21,9 +20,7 @@ PHOTOS = sorted((REPOSITORY / "tests" / "data" / "photos").iterdir())
 def test_onnx_and_torch_scores_are_the_same(tiny_bundle):
     rows = {}
     for runtime in ("onnx", "torch"):
-        tagger = Tagger.from_pretrained(
-            str(tiny_bundle), runtime=runtime, threshold=0, dense=True, threads=1
-        )
+        tagger = Tagger.from_pretrained(tiny_bundle, runtime=runtime, dense=True, threads=1)
         rows[runtime] = [row.dense for row in tagger.tag(PHOTOS)]
     assert len(rows["onnx"]) == len(PHOTOS) > 4
     np.testing.assert_allclose(rows["onnx"], rows["torch"], atol=1e-4)
@@ -31,14 +28,8 @@ def test_onnx_and_torch_scores_are_the_same(tiny_bundle):
 
 def test_a_small_torch_model_scores_batches_side_by_side_with_the_same_result(tiny_bundle):
     def tag(workers):
-        tagger = Tagger.from_pretrained(
-            str(tiny_bundle),
-            runtime="torch",
-            device="cpu",
-            num_workers=workers,
-            batch_size=1,
-            dense=True,
-        )
+        way = {"runtime": "torch", "device": "cpu", "num_workers": workers, "batch_size": 1}
+        tagger = Tagger.from_pretrained(tiny_bundle, **way, dense=True)
         assert tagger.scorer.concurrent
         return [(row.image, list(row.dense)) for row in tagger.tag(PHOTOS)]
 
@@ -51,17 +42,6 @@ def test_a_large_torch_model_takes_one_batch_at_a_time(tiny_bundle):
     options = TaggerOptions(runtime="torch", device="cpu")
     assert not BundleScorer(Bundle(bundle.path, meta), options).concurrent
     assert BundleScorer(bundle, options).concurrent
-
-
-def test_tagger_yields_records_and_raises_what_the_command_rejects(colours, photos):
-    tagger = Tagger.from_pretrained(str(colours))
-    paths = [photos / "red.png", photos / "blue.png"]
-    assert [row.tags for row in tagger.tag(paths)] == [["red", "colour"], ["blue", "colour"]]
-    with pytest.raises(RecordProblem, match=r"broken\.jpg: damaged"):
-        list(tagger.tag([photos / "red.png", photos / "broken.jpg"]))
-    good, bad, missing = tagger.outcomes([paths[0], photos / "broken.jpg", photos / "none.jpg"])
-    assert good.tags == ["red", "colour"]
-    assert (bad.code, missing.code) == ("unreadable_image", "missing_image")
 
 
 def test_tagger_takes_more_photos_than_a_batch_from_a_generator(colours, tmp_path):
@@ -93,13 +73,8 @@ def test_labels_that_share_a_name_give_it_their_highest_score():
 
 
 def test_leaf_keeps_the_special_tag_only():
-    labels = LabelSystem(
-        [
-            Label("animal"),
-            Label("dog", parents=("animal",)),
-            Label("pug", parents=("dog", "animal")),
-        ]
-    )
+    dog, pug = Label("dog", parents=("animal",)), Label("pug", parents=("dog", "animal"))
+    labels = LabelSystem([Label("animal"), dog, pug])
     choose = TagSelector(labels, np.full(3, 0.1), SelectionOptions(leaf=True))
     assert list(choose(np.array([0.9, 0.8, 0.7], np.float32))) == ["pug"]
     assert list(choose(np.array([0.9, 0.8, 0.05], np.float32))) == ["dog"]
