@@ -51,6 +51,10 @@ def cut(save):
     return write
 
 
+def save_old(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
 def zip_of_text(path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/weights.txt", "1 2 3")
@@ -78,6 +82,7 @@ def compressed(path):
 
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5625634877\n"
+MODULE = r"refused, .+ \(torch.nn.modules.linear.Linear\); save them alone"
 WRONG = {
     "page": (lambda p: p.write_text("\n<!DOCTYPE html>\n<html>"), "an HTML page.*/resolve/"),
     "page without doctype": (lambda p: p.write_text("<html lang=en>"), "an HTML page"),
@@ -90,7 +95,7 @@ WRONG = {
     "cut zip": (cut(lambda p: torch.save(WEIGHTS, p)), r"cut off after \d+ bytes; download"),
     "damaged zip": (damaged_zip, "damaged; download it again"),
     "cut pickle": (
-        cut(lambda p: torch.save(WEIGHTS, p, _use_new_zipfile_serialization=False)),
+        cut(lambda p: save_old(WEIGHTS, p)),
         r"damaged or cut off \(.+\); download it again",
     ),
     "cut safetensors": (cut(lambda p: save_file(WEIGHTS, p)), "damaged or cut off"),
@@ -103,14 +108,8 @@ WRONG = {
         lambda p: torch.save({"model": WEIGHTS, "args": argparse.Namespace()}, p),
         r"refused, .+ \(argparse.Namespace\); save them alone .+ torch.save\(",
     ),
-    "module": (
-        lambda p: torch.save(torch.nn.Linear(2, 2), p),
-        r"refused, .+ \(torch.nn.modules.linear.Linear\); save them alone",
-    ),
-    "module, old format": (
-        lambda p: torch.save(torch.nn.Linear(2, 2), p, _use_new_zipfile_serialization=False),
-        r"refused, .+ \(torch.nn.modules.linear.Linear\); save them alone",
-    ),
+    "module": (lambda p: torch.save(torch.nn.Linear(2, 2), p), MODULE),
+    "module, old format": (lambda p: save_old(torch.nn.Linear(2, 2), p), MODULE),
     "numpy": (lambda p: p.write_bytes(pickle.dumps({"a": np.ones(2)})), "refused, .+; save them"),
     "tensor": (lambda p: torch.save(torch.ones(3, 2), p), r"one Tensor of shape \[3, 2\], not a"),
     "list": (lambda p: torch.save([1, 2], p), "one list, not a dictionary of weights"),

@@ -1,11 +1,12 @@
-"""A model comes back from its bundle as it was."""
-
-from dataclasses import replace
+"""A model comes back from its bundle as it was; folded batch norms change rounding only."""
 
 import pytest
+import timm
 import torch
+from torch import nn
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
+from ramctl.checkpoints.folding import fold_batchnorms
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model, write_model
 from ramctl.checkpoints.weights import load_weights, save_weights
 from ramctl.errors import RunProblem
@@ -16,18 +17,12 @@ from ramctl.model.ram import RAM
 
 TAGS = ["dog", "cat", "tree", "sky", "grass"]
 SMALL_SWIN = [
-    "model.encoder.width=64",
-    "model.encoder.options.embed_dim=8",
-    "model.encoder.options.depths=[1,1,2,1]",
-    "model.encoder.options.num_heads=[1,1,2,2]",
-    "model.encoder.window_size=3",
-    "preprocess.size=96",
-    "model.tag_decoder.width=24",
-    "model.tag_decoder.ffn_width=24",
-    "finetuning_size=160",
-    "finetuning_window=5",
+    "model.encoder.width=64", "model.encoder.options.embed_dim=8",
+    "model.encoder.options.depths=[1,1,2,1]", "model.encoder.options.num_heads=[1,1,2,2]",
+    "model.encoder.window_size=3", "preprocess.size=96", "model.tag_decoder.width=24",
+    "model.tag_decoder.ffn_width=24", "finetuning_size=160", "finetuning_window=5",
     "model.captioning=false",
-]
+]  # fmt: skip
 
 
 def tiny():
@@ -46,21 +41,17 @@ def write(path, preset, model, tokenizer=None, half=False):
     return Bundle.open(path, verify=True)
 
 
-def test_a_model_comes_back_bit_for_bit(tmp_path):
+def test_a_model_comes_back_bit_for_bit_with_or_without_captioning(tmp_path):
     preset, model, tokenizer = tiny()
     bundle = write(tmp_path / "m", preset, model, tokenizer)
-    photos = torch.randn(2, 3, 64, 64)
-    again = load_model(bundle)
+    photos, before = torch.randn(2, 3, 64, 64), torch.get_rng_state()
+    again, tagger = load_model(bundle), load_model(bundle, captioning=False)
+    assert torch.equal(torch.get_rng_state(), before)  # no random numbers were drawn
+    assert tagger.captioning is None
     with torch.no_grad():
-        assert torch.equal(again(photos).tag_logits, model(photos).tag_logits)
+        for loaded in (again, tagger):
+            assert torch.equal(loaded(photos).tag_logits, model(photos).tag_logits)
     assert load_caption_tokenizer(bundle).prompt_ids == tokenizer.prompt_ids
-
-
-def test_loading_draws_no_random_numbers(tmp_path):
-    bundle = write(tmp_path / "m", *tiny())
-    before = torch.get_rng_state()
-    load_model(bundle)
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_products_in_bf16_are_those_that_autocast_makes(tmp_path):
@@ -84,27 +75,15 @@ def test_half_weights_keep_vectors_whole_and_logits_close(tmp_path):
     assert stored["tag_decoder.layers.0.feed_forward.expand.bias"].dtype == "float32"
     photos = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(
-            load_model(bundle)(photos).tag_logits, model(photos).tag_logits, atol=2e-2, rtol=0
-        )
-
-
-def test_tagging_neither_builds_nor_reads_the_captioning_branch(tmp_path):
-    preset, model, tokenizer = tiny()
-    bundle = write(tmp_path / "m", preset, model, tokenizer)
-    tagger = load_model(bundle, captioning=False)
-    assert tagger.captioning is None
-    photos = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.equal(tagger(photos).tag_logits, model(photos).tag_logits)
+        logits, expected = (m(photos).tag_logits for m in (load_model(bundle), model))
+    torch.testing.assert_close(logits, expected, atol=2e-2, rtol=0)
 
 
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):
     preset = load_preset("tiny", ["model.captioning.tie_tag_decoder=true"])
     model = RAM(preset.model, image_size=64, n_labels=5, vocabulary=40).eval()
     bundle = write(tmp_path / "m", preset, model)
-    names = bundle.tensors()
-    assert "captioning.tag_encoder.layers.0.cross_attention.query.weight" not in names
+    assert "captioning.tag_encoder.layers.0.cross_attention.query.weight" not in bundle.tensors()
     again = load_model(bundle)
     tied = again.captioning.tag_encoder.layers[0].cross_attention
     assert tied is again.tag_decoder.layers[0].cross_attention
@@ -122,16 +101,43 @@ def test_fine_tuning_resizes_swin_to_its_window(tmp_path):
 
 
 def test_weights_that_do_not_fit_are_an_error_that_names_them(tmp_path):
-    preset, model, _ = tiny()
+    _, model, _ = tiny()
     path = tmp_path / "model.safetensors"
     save_weights(model, path)
-    wider = replace(preset.model.tag_decoder, ffn_width=65)
-    other = RAM(
-        replace(preset.model, tag_decoder=wider, prior=None, labels=replace(
-            preset.model.labels, own_width=0)), image_size=64, n_labels=5, vocabulary=9
-    )  # fmt: skip
+    changes = ["model.tag_decoder.ffn_width=65", "model.prior=false", "model.labels.own_width=0"]
+    other = RAM(load_preset("tiny", changes).model, image_size=64, n_labels=5, vocabulary=9)
     with pytest.raises(RunProblem, match=r"unknown .*prior"):
         load_weights(other, path)
     path.write_bytes(b"nothing")
     with pytest.raises(RunProblem, match="cannot read the weights"):
         load_weights(model, path)
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """The model in evaluation mode with statistics that are not the initial ones."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.running_mean, module.weight.data, module.bias.data):
+                values.copy_(torch.randn(values.shape, generator=generator) * 0.3 + 1)
+            module.running_var.copy_(
+                torch.rand(module.running_var.shape, generator=generator) + 0.5
+            )
+    return model.eval()
+
+
+def test_an_efficientnet_gives_the_same_without_its_batch_norms():
+    torch.manual_seed(0)
+    model = settled(timm.create_model("test_efficientnet", num_classes=7))
+    photos = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        before = model(photos)
+        assert fold_batchnorms(model, photos) > 10
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+        torch.testing.assert_close(model(photos), before, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_norm_after_something_else_stays():
+    model = settled(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)))
+    assert fold_batchnorms(model, torch.zeros(1, 3, 8, 8)) == 0
+    assert isinstance(model[2], nn.BatchNorm2d)

@@ -1,15 +1,17 @@
-"""One policy for devices and number formats, whichever command asks."""
+"""One policy for devices, number formats and memory, whichever command asks."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, WEIGHTS, Bundle
 from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.label_set import own_labels
 from ramctl.inference.onnx_engine import TORCH, choose_runtime, most_runs
-from ramctl.inference.torch_engine import photos_that_fit
+from ramctl.inference.torch_engine import TorchEngine, photos_that_fit
 from ramctl.model.config import finetuning_preset, load_preset, preset_to_meta
 
 
@@ -25,11 +27,15 @@ def test_a_device_that_is_not_there_is_a_problem_of_the_run():
         choose_device("cuda:1")
 
 
-@pytest.mark.parametrize("command", [["tag", "--runtime", "torch"], ["generate"], ["train"]])
-def test_every_command_says_so(ramctl, tmp_path, command):
+@pytest.mark.parametrize(
+    ("command", "device"),
+    [(["tag", "--runtime", "torch"], "gpu0"), (["tag"], "cpu,gpu0"), (["generate"], "gpu0"),
+     (["train"], "gpu0")],
+)  # fmt: skip
+def test_every_command_says_so_before_it_starts_a_process(ramctl, tmp_path, command, device):
     (tmp_path / "in.jsonl").write_bytes(b'{"image": "a.jpg", "captions": ["a dog"], "tags": []}\n')
-    done = ramctl(*command, "--device", "gpu0", "in.jsonl")
-    assert (done.returncode, b"not a device" in done.stderr) == (2, True), done.stderr
+    done = ramctl(*command, "--device", device, "in.jsonl")
+    assert done.returncode == 2 and "--device gpu0: not a device" in done.messages
 
 
 def test_auto_is_bf16_only_where_the_processor_has_it_and_the_caller_wants_it():
@@ -79,6 +85,7 @@ def bundle_of(n_bytes: int) -> Bundle:
         ({"dtype": "int8"}, 800_000_000, True, INT8_GRAPH),
         ({"device": "cuda"}, 20_000_000, True, TORCH),
         ({"dtype": "fp16"}, 20_000_000, False, TORCH),
+        ({"dtype": "bf16", "device": "cpu"}, 20_000_000, False, TORCH),
         ({"runtime": "torch"}, 20_000_000, False, TORCH),
     ],
 )
@@ -86,6 +93,14 @@ def test_one_rule_chooses_what_runs_a_model(monkeypatch, asked, n_bytes, gpu, ex
     monkeypatch.setattr("ramctl.inference.onnx_engine.has_gpu", lambda: gpu)
     options = {"runtime": "auto", "device": "auto", "dtype": "auto"} | asked
     assert choose_runtime(bundle_of(n_bytes), **options) == expected
+
+
+def test_a_device_and_a_number_format_that_cannot_be_had_are_told(colours):
+    bundle = Bundle.open(colours)
+    with pytest.raises(UsageProblem, match="CPU"):
+        choose_runtime(bundle, "onnx", "cuda", "auto")
+    with pytest.raises(RunProblem, match="int8"):
+        choose_runtime(bundle, "auto", "cpu", "int8")
 
 
 def test_a_gpu_takes_as_many_photos_as_half_of_its_free_memory_holds(monkeypatch):
@@ -112,3 +127,43 @@ def test_a_large_graph_runs_as_often_at_a_time_as_memory_allows(monkeypatch, tmp
     assert most_runs(large, 64) == 16
     meminfo.write_text("MemAvailable: 1000 kB\n")
     assert most_runs(large, 64) == 1
+
+
+@pytest.fixture
+def engine(tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
+    return TorchEngine.open(bundle, Runtime.choose("cpu"), rows=own_labels(bundle).rows, fold=True)
+
+
+def limit(engine, most, sizes):
+    """Let the model raise what torch raises on a full GPU for more photos than `most`."""
+    encoder = engine.model.encoder.forward
+
+    def encode(photos):
+        sizes.append(len(photos))
+        if len(photos) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encoder(photos)
+
+    engine.model.encoder.forward = encode
+
+
+def test_the_batch_is_halved_until_it_fits_and_stays_so(engine):
+    photos = np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32)
+    expected = engine.scores(photos)
+    sizes, said = [], []
+    limit(engine, 3, sizes)
+    engine.say = said.append
+    np.testing.assert_allclose(engine.scores(photos), expected, atol=1e-6)
+    np.testing.assert_allclose(engine.scores(photos), expected, atol=1e-6)
+    assert sizes == [8, 4, *[2] * 4, *[2] * 4]
+    assert said == [
+        "cpu: out of memory with 8 photos, going on with 4",
+        "cpu: out of memory with 4 photos, going on with 2",
+    ]
+
+
+def test_a_photo_that_does_not_fit_alone_is_an_error(engine):
+    limit(engine, 0, [])
+    with pytest.raises(RunProblem, match="not enough memory for one photo"):
+        engine.scores(np.zeros((2, 3, 64, 64), np.float32))

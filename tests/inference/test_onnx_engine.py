@@ -1,42 +1,96 @@
-"""The graph's engine: which runtime is chosen, and scores that depend on the photo alone."""
+"""The graph's engine: scores of the photo alone, labels built in as good as fed, overflow."""
+
+import shutil
 
 import numpy as np
+import onnxruntime
 import pytest
 
-from ramctl.checkpoints.bundle import Bundle
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.checkpoints.bundle import GRAPH, LABEL_QUERIES, LOGITS, PHOTOS, Bundle, resolve_model
+from ramctl.errors import RunProblem
+from ramctl.inference import onnx_engine
+from ramctl.inference.constant_input import bind_input
 from ramctl.inference.label_set import own_labels
-from ramctl.inference.onnx_engine import OnnxEngine, choose_runtime, sigmoid
+from ramctl.inference.onnx_engine import OnnxEngine, sigmoid
+
+onnx = pytest.importorskip("onnx")
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return Bundle.open(resolve_model("mini"))
+
+
+def test_scores_equal_those_of_the_graph_as_stored(mini):
+    rows = own_labels(mini).rows[:50]
+    photos = np.random.default_rng(0).uniform(-1, 1, (2, 3, 256, 256)).astype(np.float32)
+    session = onnxruntime.InferenceSession(mini.path / GRAPH, providers=["CPUExecutionProvider"])
+    (logits,) = session.run([LOGITS], {PHOTOS: photos, LABEL_QUERIES: rows})
+    scores = OnnxEngine(mini, GRAPH, rows, 1).scores(photos)
+    np.testing.assert_allclose(scores, sigmoid(logits), atol=1e-5)
+
+
+def test_the_input_becomes_a_constant_and_nothing_else_changes(mini):
+    stored = (mini.path / GRAPH).read_bytes()
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    bound = onnx.load_from_string(bind_input(stored, LABEL_QUERIES, values))
+    was = onnx.load_from_string(stored)
+    assert [given.name for given in bound.graph.input] == [PHOTOS]
+    constant = bound.graph.initializer.pop()
+    assert constant.name == LABEL_QUERIES
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(constant), values)
+    bound.graph.input.append(next(i for i in was.graph.input if i.name == LABEL_QUERIES))
+    assert bound.SerializeToString() == was.SerializeToString()
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", b"\x3a\xff\xff", b"\x3a", b"\x08\xff"])
+def test_what_is_no_such_graph_is_refused(content):
+    with pytest.raises(ValueError):
+        bind_input(content, LABEL_QUERIES, np.zeros((1, 2), np.float32))
+
+
+def test_a_damaged_graph_is_told_in_one_line(mini, tmp_path):
+    shutil.copytree(mini.path, tmp_path / "broken")
+    (tmp_path / "broken" / GRAPH).write_bytes((mini.path / GRAPH).read_bytes()[:-5])
+    rows = own_labels(mini).rows
+    with pytest.raises(RunProblem, match=f"{GRAPH}: onnxruntime cannot load it: ") as told:
+        OnnxEngine(Bundle(tmp_path / "broken", mini.meta), GRAPH, rows, 1)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        ("x86_64", "flags : avx2 avx512f", True),
+        ("x86_64", "flags : avx2 avx512_vnni", False),
+        ("AMD64", None, True),
+        ("aarch64", None, False),
+    ],
+)
+def test_processors_that_add_in_16_bits_are_known(monkeypatch, machine, flags, expected):
+    def read(path, *_):
+        if flags is None:
+            raise FileNotFoundError(path)
+        return flags
+
+    monkeypatch.setattr(onnx_engine.platform, "machine", lambda: machine)
+    monkeypatch.setattr(onnx_engine.Path, "read_text", read)
+    assert onnx_engine._adds_in_16_bits() is expected
+
+
+def test_an_input_that_is_not_there_is_refused(mini):
+    with pytest.raises(ValueError, match="no graph with an input words"):
+        bind_input((mini.path / GRAPH).read_bytes(), "words", np.zeros((1, 2), np.float32))
 
 
 def test_scores_do_not_depend_on_the_place_in_the_batch(tiny_bundle):
     bundle = Bundle.open(tiny_bundle)
-    engine = OnnxEngine(bundle, "model.onnx", own_labels(bundle).rows, 1)
+    one, three = (OnnxEngine(bundle, GRAPH, own_labels(bundle).rows, n) for n in (1, 3))
     photos = np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32)
-    scores = engine.scores(photos)
+    scores = one.scores(photos)
     order = np.random.default_rng(1).permutation(8)
-    np.testing.assert_array_equal(engine.scores(photos[order]), scores[order])
-
-
-def test_scores_do_not_depend_on_the_number_of_threads(tiny_bundle):
-    bundle = Bundle.open(tiny_bundle)
-    photos = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32)
-    one, three = (
-        OnnxEngine(bundle, "model.onnx", own_labels(bundle).rows, threads).scores(photos)
-        for threads in (1, 3)
-    )
-    np.testing.assert_array_equal(one, three)
-
-
-def test_runtime_device_and_number_format_that_cannot_be_had_are_told(colours):
-    bundle = Bundle.open(colours)
-    assert choose_runtime(bundle, "auto", "auto", "auto") == "model.onnx"
-    assert choose_runtime(bundle, "auto", "cpu", "bf16") == "torch"
-    assert choose_runtime(bundle, "auto", "cuda", "auto") == "torch"
-    with pytest.raises(UsageProblem, match="CPU"):
-        choose_runtime(bundle, "onnx", "cuda", "auto")
-    with pytest.raises(RunProblem, match="int8"):
-        choose_runtime(bundle, "auto", "cpu", "int8")
+    np.testing.assert_array_equal(one.scores(photos[order]), scores[order])
+    np.testing.assert_array_equal(three.scores(photos), scores)  # nor on the number of threads
 
 
 def test_sigmoid_holds_far_out():

@@ -30,10 +30,16 @@ def step_of(table):
     return step
 
 
+def found(table, decoding, prompts=1, draws=None):
+    """The captions of prompts of one token, 1."""
+    prompt = torch.ones(prompts, 1, dtype=torch.long)
+    return generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), draws)
+
+
 def test_by_default_no_caption_ends_before_ten_tokens_as_the_authors_do():
     table = torch.zeros(5, 5)
     table[:, END] = 9
-    (ids,) = generate(step_of(table), Table(), torch.tensor([[1]]), Decoding(), Ends(END, PAD))
+    (ids,) = found(table, Decoding())
     assert (ids == END).nonzero()[0].item() == 10
 
 
@@ -62,8 +68,7 @@ def test_wide_beams_find_the_best_caption_of_all(seed):
     # With as many beams as there are captions, beam search is exhaustive.
     wide = torch.cat([table, torch.full((5, 400), -1e4)], 1)
     wide = torch.cat([wide, torch.full((400, 405), -1e4)], 0)
-    found = generate(step_of(wide), Table(), torch.tensor([[1]]), decoding, Ends(END, PAD))
-    ids = found[0].tolist()
+    ids = found(wide, decoding)[0].tolist()
     ids = ids[: ids.index(END) + 1] if END in ids else ids
     assert ids == exhaustive(table, [1], 5)
 
@@ -73,8 +78,7 @@ def test_minimum_length_forbids_an_early_end():
     table[:, END] = 5
     for beams in (1, 3):
         decoding = Decoding(beams=beams, max_length=9, min_length=6)
-        ids = generate(step_of(table), Table(), torch.tensor([[1]]), decoding, Ends(END, PAD))
-        assert ids[0].tolist().index(END) == 6
+        assert found(table, decoding)[0].tolist().index(END) == 6
 
 
 def test_repetition_penalty_avoids_a_used_word():
@@ -82,18 +86,20 @@ def test_repetition_penalty_avoids_a_used_word():
     table[:, 4], table[:, 5] = 3.0, 2.9
     plain = Decoding(beams=1, max_length=4, min_length=9)
     fined = Decoding(beams=1, max_length=4, min_length=9, repetition_penalty=1.5)
-    prompt, ends = torch.tensor([[1]]), Ends(END, PAD)
-    assert generate(step_of(table), Table(), prompt, plain, ends)[0].tolist() == [1, 4, 4, 4]
-    assert generate(step_of(table), Table(), prompt, fined, ends)[0].tolist() == [1, 4, 5, 4]
+    assert found(table, plain)[0].tolist() == [1, 4, 4, 4]
+    assert found(table, fined)[0].tolist() == [1, 4, 5, 4]
 
 
-def test_nucleus_draws_only_from_the_nucleus():
+@pytest.mark.parametrize(
+    ("logits", "limits"),
+    [((9.0, 8.5), {"top_p": 0.9}), ((0.2, 0.1), {"top_p": 0.999, "top_k": 2})],
+    ids=["nucleus", "best word pieces"],
+)
+def test_sampling_draws_only_from_the_nucleus_or_the_best_word_pieces(logits, limits):
     table = torch.zeros(6, 6)
-    table[:, 4], table[:, 5] = 9.0, 8.5
-    decoding = Decoding(top_p=0.9, max_length=30, min_length=0)
+    table[:, 4:] = torch.tensor(logits)
     draws = torch.rand(20, 30, generator=torch.Generator().manual_seed(0))
-    prompt = torch.ones(20, 1, dtype=torch.long)
-    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), draws)
+    ids = found(table, Decoding(**limits, max_length=30, min_length=0), 20, draws)
     assert set(ids[:, 1:].flatten().tolist()) == {4, 5}
 
 
@@ -104,8 +110,7 @@ def test_sampled_word_pieces_come_as_often_as_they_are_likely():
     # Evenly spaced draws, up to the last one below 1: each word piece gets its share of them.
     draws = torch.arange(1000).div(1000).add(2**-23)[:, None].expand(-1, 2).clone()
     draws[-1] = 1 - 2**-23
-    prompt = torch.ones(1000, 1, dtype=torch.long)
-    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), draws)
+    ids = found(table, decoding, 1000, draws)
     shares = torch.bincount(ids[:, 1], minlength=6) / 1000
     torch.testing.assert_close(shares, likely, atol=0.002, rtol=0)
 
@@ -156,26 +161,12 @@ def test_a_caption_that_has_ended_is_padded_while_others_go_on():
     assert ids.tolist() == [[1, END, PAD, PAD], [2, 4, 5, END]]
 
 
-def test_sampling_draws_from_the_best_word_pieces_only():
-    table = torch.zeros(6, 6)
-    table[:, 4], table[:, 5] = 0.2, 0.1
-    decoding = Decoding(top_p=0.999, top_k=2, max_length=30, min_length=0)
-    draws = torch.rand(20, 30, generator=torch.Generator().manual_seed(0))
-    prompt = torch.ones(20, 1, dtype=torch.long)
-    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), draws)
-    assert set(ids[:, 1:].flatten().tolist()) == {4, 5}
-
-
 def test_two_beams_find_what_one_misses():
     table = torch.full((12, 12), -1e4)
     table[1, 4], table[1, 5] = torch.tensor([0.55, 0.45]).log()
     table[4, 6:], table[5, END] = 0.0, 0.0  # 4 leads to six words alike, 5 to the end
     table[6:, 6:] = 0.0
-    prompt, ends = torch.tensor([[1]]), Ends(END, PAD)
-    one, two = (
-        generate(step_of(table), Table(), prompt, Decoding(beams, 5, 0), ends)[0].tolist()
-        for beams in (1, 2)
-    )
+    one, two = (found(table, Decoding(beams, 5, 0))[0].tolist() for beams in (1, 2))
     assert one[:2] == [1, 4]
     assert two[:3] == [1, 5, END]
 

@@ -14,14 +14,9 @@ from ramctl.model.encoder import WINDOWS, ImageEncoder, WindowAttention
 from ramctl.model.label_queries import LabelQueries
 from ramctl.model.ram import Encoded, Regions
 from ramctl.model.tag_decoder import TagDecoder
-from tests.model.test_ram import PRIOR, build, captions
+from tests.model.test_ram import DESCRIBED, PRIOR, build, captions
 
 WIDTH, TOKENS = 16, 5
-
-
-@pytest.fixture
-def photos():
-    return torch.randn(2, 3, 64, 64)
 
 
 @pytest.fixture
@@ -59,12 +54,53 @@ def test_feed_forward_has_gelu_residual_and_norm():
     torch.testing.assert_close(block(x), expected)
 
 
-def test_dropout_keeps_the_mean():
-    x = torch.ones(200_000)
-    dropped = dropout(x, 0.25, True)
-    assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
-    assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
-    assert dropout(x, 0.25, False) is x
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_dropout_drops_its_share_and_keeps_the_mean(share, dtype):
+    torch.manual_seed(0)
+    x = torch.ones(301, 1003, dtype=dtype)
+    y = dropout(x, share, True)
+    assert y.dtype == dtype
+    assert float((y == 0).float().mean()) == pytest.approx(share, abs=0.003)
+    if share < 1:
+        assert float(y.float().mean()) == pytest.approx(1, abs=0.01)
+        assert len(y.unique()) == 1 + (share > 0)
+
+
+def test_dropout_depends_on_the_seed_alone_and_every_element_is_drawn_by_itself():
+    x = torch.ones(64, 1001)
+    torch.manual_seed(3)
+    first = dropout(x, 0.3, True)
+    second = dropout(x, 0.3, True)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(x, 0.3, True), first)
+    assert not torch.equal(first, second)
+    both = ((first == 0) & (second == 0)).float().mean()
+    assert float(both) == pytest.approx(0.09, abs=0.01)
+    columns = (first == 0).float()
+    neighbours = (columns[:, 1:] * columns[:, :-1]).mean()
+    assert float(neighbours) == pytest.approx(0.09, abs=0.01)
+
+
+def test_dropout_s_gradient_is_its_mask():
+    x = torch.randn(50, 7, requires_grad=True)
+    y = dropout(x, 0.4, True)
+    y.sum().backward()
+    assert torch.allclose(x.grad, y.detach() / x.detach())
+
+
+def test_no_dropout_in_evaluation():
+    x = torch.randn(3, 4)
+    assert dropout(x, 0.5, False) is x
+
+
+def test_attention_without_dropped_maps_is_the_fused_attention():
+    """A share too small to drop anything takes the path with dropout."""
+    torch.manual_seed(0)
+    block = AttentionBlock(16, 12, dropout=1e-9, eps=1e-5)
+    x, context = torch.randn(1, 5, 16), block.keys_values(torch.randn(3, 7, 12), 4)
+    with_dropout = block.train()(x, context)
+    assert torch.allclose(with_dropout, block.eval()(x, context), atol=1e-6)
 
 
 def test_heads_are_parts_of_the_width():
@@ -160,10 +196,7 @@ def test_a_long_list_of_labels_gives_in_pieces_what_it_gives_at_once(photos, mon
 
 
 def test_missing_descriptions_are_rows_of_zeros():
-    overrides = ["model.labels.kind=descriptions", "model.labels.own_width=0",
-                 "model.labels.own_bias=false", "model.prior=false",
-                 "model.encoder.mean_token=true"]  # fmt: skip
-    model = build(overrides, n_labels=2, description_counts=[1, 3])
+    model = build(DESCRIBED, n_labels=2, description_counts=[1, 3])
     with torch.no_grad():
         absent = model.prepare_labels(model.labels()).absent
     assert absent.tolist() == [[False, True, True], [False, False, False]]
@@ -191,20 +224,6 @@ def test_similarity_is_of_directions_and_class_names_have_unit_length(photos):
     prior = build(PRIOR).prior
     prior.set_classes(torch.randn(10, 256), torch.zeros(10), 3 * torch.randn(10, 32))
     torch.testing.assert_close(prior.class_names.norm(dim=-1), torch.ones(10))
-
-
-def test_padded_tags_do_not_guide_a_caption(photos):
-    model, inputs = build(["model.captioning.mask_tag_padding=true"]), captions()
-    other = inputs.tag_ids.clone()
-    other[:, 10:] = 7  # masked
-    with torch.no_grad():
-        tokens = model.encode(model.encoder(photos)).tokens
-        one, two = (
-            model.captioning.start(tokens, ids, inputs.tag_mask) for ids in (inputs.tag_ids, other)
-        )
-        assert one.memory_mask is not None
-        kept = one.memory[0].keys[:, :, :10]
-        torch.testing.assert_close(kept, two.memory[0].keys[:, :, :10])
 
 
 @pytest.mark.parametrize("size", [96, 128])  # 9 and 16 windows a photo

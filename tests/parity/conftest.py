@@ -11,10 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.official import convert_official, read_official
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
+from tests.command import Done
 
 FILES = {"ram": "ram_tiny", "ram-plus": "ram_plus_tiny", "tag2text": "tag2text_tiny"}
 N_LABELS = {"ram": 24, "ram-plus": 24, "tag2text": 3429}
@@ -131,3 +133,15 @@ def files(tmp_path, parity):
         return arguments, facts, io
 
     return make
+
+
+@pytest.fixture
+def convert(files, ramctl, tmp_path):
+    """Runs `ramctl convert` on the authors' files; the bundle, and what the command left behind."""
+
+    def run(architecture: str, *options: object) -> tuple[Bundle, Done]:
+        done = ramctl("convert", *files(architecture)[0], *options)
+        assert done.returncode == 0, done.messages
+        return Bundle.open(tmp_path / "bundle", verify=True), done
+
+    return run

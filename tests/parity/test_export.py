@@ -6,37 +6,18 @@ import torch
 
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import load_weights, save_weights
-from ramctl.model.config import load_preset
-from ramctl.model.ram import RAM
+from tests.model.test_ram import PRIOR, build
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def session(path):
+def run(path, photos, rows):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def run(path, photos, rows):
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     feeds = {"photos": photos.numpy(), "label_queries": rows.detach().numpy()}
-    return session(path).run(["logits"], feeds)[0]
-
-
-@pytest.mark.shared
-def test_official_graphs_equal_the_authors_logits(recorded, tmp_path):
-    model, io = recorded.model, recorded.io
-    save_weights(model, tmp_path / "model.safetensors")
-    graph = tmp_path / "model.onnx"
-    export_graph(
-        model, recorded.preset.preprocess.size, graph, weights=tmp_path / "model.safetensors"
-    )
-    rows = model.labels()
-    logits = run(graph, io["image"], rows)
-    np.testing.assert_allclose(logits, io["eval.logits"].numpy(), atol=1e-3)
-    one = run(graph, io["image"][:1], rows[5:6])
-    np.testing.assert_allclose(one, io["eval.logits"][:1, 5:6].numpy(), atol=1e-3)
+    return session.run(["logits"], feeds)[0]
 
 
 @pytest.mark.shared
@@ -50,17 +31,7 @@ def test_graph_takes_another_number_of_descriptions(ram_plus, tmp_path):
 @pytest.fixture
 def tiny():
     torch.manual_seed(0)
-    preset = load_preset(
-        "tiny", ["model.prior.classes=10", "model.prior.class_token=true",
-                 "model.prior.class_residual=true"]
-    )  # fmt: skip
-    model = RAM(preset.model, image_size=64, n_labels=7, vocabulary=20).eval()
-    model.labels.set_text(torch.randn(7, 32))
-    with torch.no_grad():
-        model.labels.own.normal_()
-        model.labels.bias.normal_()
-    model.prior.set_classes(torch.randn(10, 256), torch.zeros(10), torch.randn(10, 32))
-    return model
+    return build(PRIOR, n_labels=7)
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -1,7 +1,5 @@
 """The authors' checkpoints trained further by the real commands, without a network."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,19 +8,18 @@ from safetensors.torch import load_file
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.weights import resize_table
 from tests.parity.conftest import FILES
-from tests.training.conftest import DATA, training_records, write_records
+from tests.training.conftest import DATA, read_rows, settings, training_records, write_records
 
 pytestmark = pytest.mark.shared
 
 # Nothing is learnt, so that the weights stay what they were.
-STILL = ["--set", "training.lr=0.0", "--set", "training.weight_decay=0.0"]
+STILL = settings("training.lr=0.0", "training.weight_decay=0.0")
 
 
 @pytest.fixture
-def finetune(ramctl, files, tmp_path):
+def finetune(ramctl, convert, tmp_path):
     def run(architecture: str, *options: object) -> tuple[Bundle, list[dict], str]:
-        done = ramctl("convert", *files(architecture)[0])
-        assert done.returncode == 0, done.stderr
+        convert(architecture)
         rows = [{**row, "tags": ["couch", "person", "dog"]} for row in training_records()]
         for row in rows:
             row.pop("caption_tags")
@@ -31,9 +28,9 @@ def finetune(ramctl, files, tmp_path):
             f"{tmp_path / 'bundle'}/", "--out", "tuned", "--root", DATA, "--distill", "none",
             "--steps", 2, "--threads", 1, "-j", 0, "--events", "e.jsonl", *options,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr.decode()
-        lines = map(json.loads, (tmp_path / "e.jsonl").read_text().splitlines())
-        return Bundle.open(tmp_path / "tuned", verify=True), list(lines), done.stderr.decode()
+        assert done.returncode == 0, done.messages
+        events = read_rows(tmp_path / "e.jsonl")
+        return Bundle.open(tmp_path / "tuned", verify=True), events, done.messages
 
     return run
 
@@ -43,9 +40,9 @@ def finetune(ramctl, files, tmp_path):
 def test_a_converted_model_is_trained_further_and_needs_no_text_encoder(
     architecture, finetune, tmp_path
 ):
-    options = ["--set", "preprocess.size=96", "--set", "model.encoder.window_size=3"]
+    options = settings("preprocess.size=96", "model.encoder.window_size=3")
     if architecture == "ram-plus":
-        options += ["--set", "training.alignment_weight=0.0"]
+        options += settings("training.alignment_weight=0.0")
     bundle, events, said = finetune(architecture, *options, *STILL)
     assert "queries of" not in said
     losses = set(events[0]["losses"])
@@ -81,7 +78,7 @@ def test_fine_tuning_at_the_authors_rate_learns(finetune):
         "model.tag_decoder.dropout=0", "model.captioning.dropout=0",
         "model.encoder.options.drop_path_rate=0.0",
     ]  # fmt: skip
-    _, events, _ = finetune("ram", "--steps", 8, *(f"--set={change}" for change in changes))
+    _, events, _ = finetune("ram", "--steps", 8, *settings(*changes))
     steps = [event for event in events if event["event"] == "step"]
     assert steps[0]["lr"] == 5e-6
     tag, caption = ([step["losses"][name] for step in steps] for name in ("tag", "caption"))

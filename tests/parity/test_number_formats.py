@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.checkpoints.bundle import INT8_GRAPH, WEIGHTS, Bundle
+from ramctl.checkpoints.bundle import INT8_GRAPH, WEIGHTS
 from ramctl.checkpoints.int8 import export_int8_graph
 from ramctl.checkpoints.load import load_model
 from ramctl.device import Runtime
@@ -23,10 +23,10 @@ BOUNDS = {"fp32": (1e-5, 0), "fp16": (0.01, 1), "bf16": (0.06, 2), "int8": (0.1,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", FILES)
-def test_probabilities_and_decisions_stay_near_the_authors(files, ramctl, architecture, tmp_path):
-    arguments, facts, io = files(architecture)
-    assert ramctl("convert", *arguments).returncode == 0
-    bundle = Bundle.open(tmp_path / "bundle")
+def test_probabilities_and_decisions_stay_near_the_authors(convert, load_recorded, architecture):
+    recorded = load_recorded(architecture)
+    facts, io = recorded.facts, recorded.io
+    bundle, _ = convert(architecture)
     rows, photos = own_labels(bundle).rows, io["image"].numpy()
     expected = io["eval.logits"].double().sigmoid().numpy()
     decided = np.zeros(expected.shape, bool)

@@ -1,21 +1,24 @@
 """`ramctl tag` with the authors' models: what it loads, and RAM++'s descriptions of any number."""
 
-import json
 import os
 import subprocess
 import sys
 
-import numpy as np
 import orjson
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_model
+from ramctl.model.preprocess import Preprocess
+from ramctl.photos.decoding import load_photo
 from ramctl.text.clip import ClipTextEncoder
 from tests.conftest import REPOSITORY
+from tests.peers.conftest import clip_tokenizer
+from tests.peers.support import save_clip_text
 from tests.training.conftest import DATA
+
+__all__ = ["clip_tokenizer"]
 
 PHOTO = DATA / "photos" / "kite.jpg"
 LOOK = """
@@ -28,47 +31,28 @@ print(len(found.tags), sorted({"transformers", "tokenizers", "spacy"} & set(sys.
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_tagging_loads_neither_tokenizer_nor_captioning_branch(files, ramctl, tmp_path):
-    done = ramctl("convert", *files("ram")[0])
-    assert done.returncode == 0, done.stderr
-    tokenizer = tmp_path / "bundle" / "tokenizer.json"
+def test_tagging_loads_neither_tokenizer_nor_captioning_branch(convert):
+    bundle, _ = convert("ram")
+    tokenizer = bundle.path / "tokenizer.json"
     tokenizer.write_bytes(b"\0" * tokenizer.stat().st_size)
     done = subprocess.run(
-        [sys.executable, "-c", LOOK, f"{tmp_path / 'bundle'}/", str(PHOTO)],
+        [sys.executable, "-c", LOOK, f"{bundle.path}/", str(PHOTO)],
         capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
     assert done.stdout == "24 []\n", done.stderr
-    model = load_model(Bundle.open(tmp_path / "bundle"), captioning=False)
-    assert model.captioning is None
+    assert load_model(bundle, captioning=False).captioning is None
 
 
 @pytest.fixture
-def clip(tmp_path):
+def clip(tmp_path, clip_tokenizer):
     """A random CLIP text encoder of the authors' width."""
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
-
-    folder = tmp_path / "clip"
-    folder.mkdir()
-    signs = [chr(code) for code in range(ord("a"), ord("z") + 1)] + ["."]
-    pieces = signs + [sign + "</w>" for sign in signs] + ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = CLIPTextConfig(
-        vocab_size=len(pieces), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-        num_attention_heads=2, projection_dim=512, max_position_embeddings=77,
-        bos_token_id=len(pieces) - 2, eos_token_id=len(pieces) - 1,
-    )  # fmt: skip
-    CLIPTextModelWithProjection(config).save_pretrained(folder)
-    return folder
+    return save_clip_text(tmp_path / "clip", clip_tokenizer, width=512)
 
 
 @pytest.mark.shared
-def test_ram_plus_takes_ragged_descriptions_from_a_file(files, ramctl, tmp_path, clip):
-    done = ramctl("convert", *files("ram-plus")[0], "--text-encoder", clip)
-    assert done.returncode == 0, done.stderr
+def test_ram_plus_takes_ragged_descriptions_from_a_file(convert, ramctl, tmp_path, clip):
+    bundle, _ = convert("ram-plus", "--text-encoder", clip)
     words = {
         "heron": ["a grey bird.", "long legs and a long beak.", "stands in water"],
         "st. bernard": ["a large dog."],
@@ -76,16 +60,16 @@ def test_ram_plus_takes_ragged_descriptions_from_a_file(files, ramctl, tmp_path,
     }
     (tmp_path / "words.json").write_bytes(orjson.dumps(words))
     done = ramctl(
-        "tag", "-q", "--model", f"{tmp_path / 'bundle'}/", "--labels", "words.json",
+        "tag", "-q", "--model", f"{bundle.path}/", "--labels", "words.json",
         "--threshold", 0, "--runtime", "torch", PHOTO,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    scores = json.loads(done.stdout)["scores"]
-    bundle = Bundle.open(tmp_path / "bundle")
+    assert done.returncode == 0, done.messages
+    scores = done.rows[0]["scores"]
     model, encoder = load_model(bundle), ClipTextEncoder(str(clip))
-    pixels = torch.from_numpy(photo_pixels(bundle))[None]
+    size = bundle.preprocess.size
+    pixels = Preprocess(bundle.preprocess)(load_photo(str(PHOTO), target=size))
     with torch.no_grad():
-        encoded = model.encode(model.encoder(pixels))
+        encoded = model.encode(model.encoder(torch.from_numpy(pixels)[None]))
         for word, texts in words.items():
             # The authors' formula, a label by itself.
             rows = torch.from_numpy(encoder.embed_sentences(texts or [f"a photo of a {word}."]))
@@ -93,14 +77,6 @@ def test_ram_plus_takes_ragged_descriptions_from_a_file(files, ramctl, tmp_path,
             weights = (model.weighting.log_scale.exp() * (rows @ photo)).softmax(0)
             alone = model.tag_logits(encoded, (weights @ rows)[None, None])
             assert scores[word] == pytest.approx(float(alone.sigmoid()), abs=1e-4), word
-
-
-def photo_pixels(bundle: Bundle) -> np.ndarray:
-    from ramctl.model.preprocess import Preprocess
-    from ramctl.photos.decoding import load_photo
-
-    config = bundle.preprocess
-    return Preprocess(config)(load_photo(str(PHOTO), target=config.size))
 
 
 class Largest(TorchDispatchMode):

@@ -1,4 +1,4 @@
-"""Losses and gradients of one training pass equal the authors'."""
+"""Losses, gradients and learning rates of training equal the authors'."""
 
 import json
 from copy import deepcopy
@@ -10,10 +10,12 @@ import torch
 from ramctl.checkpoints.official import official_targets
 from ramctl.model.caption_tokenizer import IGNORED, clean_caption
 from ramctl.model.captioning import CaptionInputs
+from ramctl.model.config import finetuning_preset, load_preset
 from ramctl.training.objectives.captioning import caption_loss
 from ramctl.training.objectives.distillation import distillation_loss
 from ramctl.training.objectives.tagging import alignment_loss, asymmetric_loss
 from ramctl.training.objectives.task import Counts, ram_official
+from ramctl.training.optimiser import learning_rate
 from tests.parity.conftest import capture
 
 pytestmark = pytest.mark.shared
@@ -22,6 +24,11 @@ LOSS = {"rtol": 1e-5, "atol": 1e-6}
 GRADIENT = {"rtol": 1e-5, "atol": 1e-5}
 NORM = 1e-5
 STATE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def misc(parity):
+    return json.loads((parity / "misc_expected.json").read_text("utf-8"))
 
 
 def caption_inputs(recorded):
@@ -131,8 +138,8 @@ def test_gradients_equal_the_authors(recorded):
         assert targets[name].grad.norm().item() == pytest.approx(norm, rel=NORM, abs=1e-5), name
 
 
-def test_asymmetric_loss_equals_the_authors_values_and_gradients(parity):
-    facts = json.loads((parity / "misc_expected.json").read_text("utf-8"))["asymmetric_loss"]
+def test_asymmetric_loss_equals_the_authors_values_and_gradients(misc):
+    facts = misc["asymmetric_loss"]
     targets = torch.tensor(facts["targets"])
     for key, case in facts["cases(gamma_neg,gamma_pos,clip)"].items():
         gamma_neg, gamma_pos, clip = map(float, key.split(","))
@@ -144,7 +151,28 @@ def test_asymmetric_loss_equals_the_authors_values_and_gradients(parity):
         torch.testing.assert_close(logits.grad, torch.tensor(case["grad"]), rtol=1e-4, atol=1e-6)
 
 
-def test_captions_are_cleaned_as_the_authors_do(parity):
-    for case in json.loads((parity / "misc_expected.json").read_text("utf-8"))["pre_caption"]:
+def test_captions_are_cleaned_as_the_authors_do(misc):
+    for case in misc["pre_caption"]:
         assert clean_caption(case["in"], 30) == case["out_30"]
         assert clean_caption(case["in"], 50) == case["out_50"]
+
+
+AN_EPOCH = 100_000
+
+
+def test_warm_up_and_decay_of_training_equal_the_authors(misc):
+    expected, training = misc["lr"], load_preset("ram-swin-l").training
+    total = 5 * AN_EPOCH
+    for step, lr in expected["warmup(step;3000,5e-7,1e-4)"].items():
+        assert learning_rate(training, int(step), total, AN_EPOCH) == pytest.approx(lr, rel=1e-6)
+    for epoch, lr in expected["step(epoch;1e-4,5e-7,0.9)"].items():
+        step = int(epoch) * AN_EPOCH + 5000  # past the warm-up
+        assert learning_rate(training, step, total, AN_EPOCH) == pytest.approx(lr, rel=1e-6)
+
+
+def test_cosine_of_fine_tuning_equals_the_authors(misc):
+    training = finetuning_preset(load_preset("ram-swin-l")).training
+    for epoch, lr in misc["lr"]["cosine(epoch;2,5e-6,0)"].items():
+        step = int(epoch) * AN_EPOCH
+        rate = learning_rate(training, step, 2 * AN_EPOCH, AN_EPOCH)
+        assert rate == pytest.approx(lr, rel=1e-6)

@@ -7,12 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.peers.support import small_swin
+
 BERT = {
-    "hidden_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-}
+    "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+}  # fmt: skip
 
 
 def spread(model):
@@ -43,30 +42,15 @@ def save_port(folder: Path, bert_tokenizer) -> None:
         GroundingDinoConfig,
         GroundingDinoForObjectDetection,
         GroundingDinoImageProcessor,
-        SwinConfig,
     )
 
     torch.manual_seed(0)
-    swin = SwinConfig(
-        image_size=64,
-        embed_dim=16,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 2, 4, 8],
-        window_size=4,
-        out_features=["stage2", "stage3", "stage4"],
-    )
     config = GroundingDinoConfig(
-        backbone_config=swin,
-        text_config=BertConfig(vocab_size=len(bert_tokenizer), **BERT),
-        num_queries=20,
-        d_model=64,
-        encoder_layers=1,
-        decoder_layers=2,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-    )
+        backbone_config=small_swin(2, 3, 4),
+        text_config=BertConfig(vocab_size=len(bert_tokenizer), **BERT), num_queries=20, d_model=64,
+        encoder_layers=1, encoder_ffn_dim=64, encoder_attention_heads=4,
+        decoder_layers=2, decoder_ffn_dim=64, decoder_attention_heads=4,
+    )  # fmt: skip
     spread(GroundingDinoForObjectDetection(config)).save_pretrained(folder)
     bert_tokenizer.save_pretrained(folder)
     size = {"shortest_edge": 64, "longest_edge": 128}

@@ -13,47 +13,12 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.peers import open_peer
 from ramctl.peers.base import crop_strip
 from ramctl.text.clip import label_prompts
-from tests.peers.support import LABELS, randomise
-
-TEXT = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 77,
-}
-VISION = {
-    "hidden_size": 48,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "image_size": 32,
-    "patch_size": 16,
-}
+from tests.peers.support import LABELS, TEXT, VISION, randomise, save_clip
 
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory, clip_tokenizer) -> Path:
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
-
-    folder = tmp_path_factory.mktemp("clip")
-    ids = {
-        "vocab_size": len(clip_tokenizer),
-        "bos_token_id": clip_tokenizer.bos_token_id,
-        "eos_token_id": clip_tokenizer.eos_token_id,
-    }
-    config = CLIPConfig(
-        text_config=TEXT | ids | {"projection_dim": 24},
-        vision_config=VISION | {"projection_dim": 24},
-        projection_dim=24,
-    )
-    randomise(CLIPModel(config)).save_pretrained(folder)
-    clip_tokenizer.save_pretrained(folder)
-    processor = CLIPImageProcessor(
-        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
-    )
-    processor.save_pretrained(folder)
-    return folder
+    return save_clip(tmp_path_factory.mktemp("clip"), clip_tokenizer)
 
 
 def test_clip_is_the_cosine_with_the_mean_of_the_prompts(clip_folder, photos):
@@ -113,20 +78,17 @@ def test_a_folder_of_another_model_says_so(clip_folder):
         open_peer(f"siglip:{clip_folder}", LABELS, device="cpu")
 
 
+def test_a_folder_that_is_not_there_and_a_list_without_labels_are_wrong_usage(clip_folder):
+    with pytest.raises(UsageProblem, match="no such file or folder"):
+        open_peer(f"clip:{clip_folder / 'none'}", LABELS)
+    with pytest.raises(UsageProblem, match="--labels"):
+        open_peer(f"clip:{clip_folder}", [])
+
+
 @pytest.mark.parametrize("spec", ["clap:here", "clip", "clip:", "resnet"])
 def test_a_spec_that_names_no_peer_is_wrong_usage(spec):
     with pytest.raises(UsageProblem, match="expected KIND:PATH"):
         open_peer(spec, LABELS)
-
-
-def test_a_folder_that_is_not_there_is_wrong_usage(tmp_path):
-    with pytest.raises(UsageProblem, match="no such file or folder"):
-        open_peer(f"clip:{tmp_path / 'none'}", LABELS)
-
-
-def test_open_peers_want_labels(clip_folder):
-    with pytest.raises(UsageProblem, match="--labels"):
-        open_peer(f"clip:{clip_folder}", [])
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +96,8 @@ def siglip_folder(tmp_path_factory, clip_tokenizer) -> Path:
     from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
 
     folder = tmp_path_factory.mktemp("siglip")
-    config = SiglipConfig(
-        text_config=TEXT
-        | {"vocab_size": len(clip_tokenizer), "projection_size": 48, "max_position_embeddings": 64},
-        vision_config=VISION,
-    )
+    own = {"vocab_size": len(clip_tokenizer), "projection_size": 48, "max_position_embeddings": 64}
+    config = SiglipConfig(text_config=TEXT | own, vision_config=VISION)
     model = randomise(SiglipModel(config))
     model.logit_scale.data.fill_(1.5)
     model.logit_bias.data.fill_(-1.0)
@@ -165,13 +124,12 @@ def blip_folder(tmp_path_factory, bert_tokenizer) -> Path:
     from transformers import BlipConfig, BlipForImageTextRetrieval, BlipImageProcessor
 
     folder = tmp_path_factory.mktemp("blip")
-    special = {
-        "vocab_size": len(bert_tokenizer),
-        "pad_token_id": bert_tokenizer.pad_token_id,
+    ends = {
         "bos_token_id": bert_tokenizer.cls_token_id,
         "eos_token_id": bert_tokenizer.sep_token_id,
-        "encoder_hidden_size": 48,
     }
+    special = {"pad_token_id": bert_tokenizer.pad_token_id, "vocab_size": len(bert_tokenizer)}
+    special |= ends | {"encoder_hidden_size": 48}
     config = BlipConfig(text_config=TEXT | special, vision_config=VISION, image_text_hidden_size=24)
     randomise(BlipForImageTextRetrieval(config)).save_pretrained(folder)
     bert_tokenizer.save_pretrained(folder)
@@ -218,10 +176,9 @@ def test_photos_of_extreme_shapes_are_scored(kind, request, odd_photos):
 
 def test_the_tagger_runs_a_peer_as_it_runs_a_bundle(clip_folder, photos, tmp_path):
     (tmp_path / "words.txt").write_text("\n".join(LABELS))
-    paths = []
-    for number, photo in enumerate(photos):
-        paths.append(tmp_path / f"{number}.png")
-        Image.fromarray(photo).save(paths[-1])
+    paths = [tmp_path / f"{number}.png" for number in range(len(photos))]
+    for photo, path in zip(photos, paths, strict=True):
+        Image.fromarray(photo).save(path)
     words = str(tmp_path / "words.txt")
     tagger = Tagger.from_pretrained(f"clip:{clip_folder}", labels=words, threshold=0, dense=True)
     expected = open_peer(f"clip:{clip_folder}", LABELS, device="cpu").scores(photos)

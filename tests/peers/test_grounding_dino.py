@@ -186,9 +186,8 @@ def test_a_phrase_is_read_as_if_it_were_alone(bert_tokenizer, attention):
         for phrase in ("dog.", "living room.", "red."):
             ids = bert_tokenizer(phrase, add_special_tokens=False, return_tensors="pt")
             alone = bert(**ids).last_hidden_state[0]
-            torch.testing.assert_close(
-                together[start : start + len(alone)], alone, atol=1e-5, rtol=0
-            )
+            own = together[start : start + len(alone)]
+            torch.testing.assert_close(own, alone, atol=1e-5, rtol=0)
             start += len(alone)
 
 
@@ -211,14 +210,10 @@ def test_photos_of_extreme_shapes_are_scored(port, odd_photos):
     assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(LABELS))
 
 
-def test_bf16_moves_scores_a_little(port, photos):
-    exact = open_peer(f"grounding-dino:{port}", LABELS, device="cpu").scores(photos[:1])
-    half = open_peer(f"grounding-dino:{port}", LABELS, device="cpu", dtype="bf16")
-    np.testing.assert_allclose(half.scores(photos[:1]), exact, atol=0.2)
-
-
-def test_an_original_checkpoint_runs_in_bf16(original, strip):
-    folder, _ = original
-    exact = open_peer(f"grounding-dino:{folder}", LABELS, device="cpu").scores([strip])
-    half = open_peer(f"grounding-dino:{folder}", LABELS, device="cpu", dtype="bf16")
-    np.testing.assert_allclose(half.scores([strip]), exact, atol=0.2)
+def test_bf16_moves_scores_a_little(port, original, photos, strip):
+    for folder, photo in ((port, photos[0]), (original[0], strip)):
+        exact, half = (
+            open_peer(f"grounding-dino:{folder}", LABELS, device="cpu", dtype=dtype).scores([photo])
+            for dtype in ("fp32", "bf16")
+        )
+        np.testing.assert_allclose(half, exact, atol=0.2)

@@ -1,5 +1,7 @@
 """MKT's checkpoints against its formula, written from the paper and the authors' file layout."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -18,15 +20,11 @@ def transformer_weights(draw, width):
     weights = {}
     for index in range(LAYERS):
         shapes = {
-            "attn.in_proj_weight": (3 * width, width),
-            "attn.in_proj_bias": (3 * width,),
-            "attn.out_proj.weight": (width, width),
-            "attn.out_proj.bias": (width,),
-            "mlp.c_fc.weight": (4 * width, width),
-            "mlp.c_fc.bias": (4 * width,),
-            "mlp.c_proj.weight": (width, 4 * width),
-            "mlp.c_proj.bias": (width,),
-        }
+            "attn.in_proj_weight": (3 * width, width), "attn.in_proj_bias": (3 * width,),
+            "attn.out_proj.weight": (width, width), "attn.out_proj.bias": (width,),
+            "mlp.c_fc.weight": (4 * width, width), "mlp.c_fc.bias": (4 * width,),
+            "mlp.c_proj.weight": (width, 4 * width), "mlp.c_proj.bias": (width,),
+        }  # fmt: skip
         for name, shape in shapes.items():
             weights[f"transformer.resblocks.{index}.{name}"] = draw(shape)
         for norm in ("ln_1", "ln_2"):
@@ -77,9 +75,8 @@ def folder(tmp_path, stages, clip_tokenizer):
 
 
 def norm(x, weights, name):
-    return functional.layer_norm(
-        x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"]
-    )
+    own = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    return functional.layer_norm(x, x.shape[-1:], *own)
 
 
 def transformer(x, weights, *, causal):
@@ -87,11 +84,8 @@ def transformer(x, weights, *, causal):
     n, width = x.shape
     mask = torch.full((n, n), float("-inf")).triu(1) if causal else torch.zeros(n, n)
     for index in range(LAYERS):
-        w = {
-            name.removeprefix(f"transformer.resblocks.{index}."): tensor
-            for name, tensor in weights.items()
-            if name.startswith(f"transformer.resblocks.{index}.")
-        }
+        place = f"transformer.resblocks.{index}."
+        w = {k.removeprefix(place): t for k, t in weights.items() if k.startswith(place)}
         qkv = norm(x, w, "ln_1") @ w["attn.in_proj_weight"].T + w["attn.in_proj_bias"]
         q, k, v = (part.reshape(n, -1, 64).transpose(0, 1) for part in qkv.chunk(3, -1))
         mixed = ((q @ k.transpose(1, 2) / 8 + mask).softmax(-1) @ v).transpose(0, 1)
@@ -105,9 +99,8 @@ def transformer(x, weights, *, causal):
 def expected_scores(photo, labels, stages, tokenizer):
     image, text = stages
     size = SIDE * PATCH
-    resized = pictures.resize(
-        Image.fromarray(photo), int(size / (224 / 256)), pictures.InterpolationMode.BICUBIC
-    )
+    bicubic = pictures.InterpolationMode.BICUBIC
+    resized = pictures.resize(Image.fromarray(photo), int(size / (224 / 256)), bicubic)
     pixels = pictures.to_tensor(pictures.center_crop(resized, [size, size]))
     pixels = pictures.normalize(pixels, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     patches = functional.conv2d(pixels[None], image["conv1.weight"], stride=PATCH)[0]
@@ -147,8 +140,6 @@ def test_a_lost_weight_is_named(folder, stages):
 
 
 def test_a_pickle_that_holds_more_than_weights_is_not_run(folder):
-    import pickle
-
     (folder / "model.pth").write_bytes(pickle.dumps({"token_embedding.weight": Image.new}))
     with pytest.raises(RunProblem, match="refused, the file holds more"):
         open_peer(f"mkt:{folder}", LABELS, device="cpu")

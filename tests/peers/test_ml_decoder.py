@@ -18,13 +18,9 @@ from tests.peers.support import randomise
 NAMES = [f"class {index}" for index in range(23)]
 GROUPS, WIDTH = 5, 768
 INPUT = {
-    "input_size": [3, 64, 64],
-    "mean": [0.5, 0.5, 0.5],
-    "std": [0.5, 0.5, 0.5],
-    "interpolation": "bilinear",
-    "crop_pct": 1.0,
-    "crop_mode": "squash",
-}
+    "input_size": [3, 64, 64], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
+    "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "squash",
+}  # fmt: skip
 
 
 def formula(features, weights, groups):
@@ -57,14 +53,11 @@ def formula(features, weights, groups):
 
 
 def head(width):
-    return randomise(
-        MLDecoder(
-            num_classes=len(NAMES),
-            num_of_groups=GROUPS,
-            decoder_embedding=WIDTH,
-            initial_num_features=width,
-        )
-    )
+    made = MLDecoder(
+        num_classes=len(NAMES), num_of_groups=GROUPS, decoder_embedding=WIDTH,
+        initial_num_features=width,
+    )  # fmt: skip
+    return randomise(made)
 
 
 def write_folder(folder, backbone, architecture, prefix, width=512):

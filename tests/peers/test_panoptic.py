@@ -11,32 +11,17 @@ from ramctl.errors import RunProblem
 from ramctl.peers import open_peer
 from ramctl.peers.base import widen_strip
 from ramctl.peers.closed_set import ClassColumns
+from tests.peers.support import small_swin
 
 CLASSES = ["dog", "wall-other-merged", "tree-merged", "dining table", "floor-wood", "sky"]
+KINDS = ["mask2former", "oneformer"]
 SIZES = {
-    "hidden_dim": 32,
-    "encoder_feedforward_dim": 32,
-    "dim_feedforward": 32,
-    "encoder_layers": 1,
-    "decoder_layers": 2,
-    "num_attention_heads": 4,
-    "num_queries": 10,
+    "hidden_dim": 32, "encoder_feedforward_dim": 32, "dim_feedforward": 32, "encoder_layers": 1,
+    "decoder_layers": 2, "num_attention_heads": 4, "num_queries": 10,
     "id2label": dict(enumerate(CLASSES)),
     "label2id": {name: index for index, name in enumerate(CLASSES)},
-}
-
-
-def backbone():
-    from transformers import SwinConfig
-
-    return SwinConfig(
-        image_size=64,
-        embed_dim=16,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 2, 4, 8],
-        window_size=4,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
+}  # fmt: skip
+SIZE = {"shortest_edge": 64, "longest_edge": 128}
 
 
 def sharpen(model):
@@ -61,12 +46,10 @@ def mask2former(tmp_path_factory):
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("mask2former")
-    config = Mask2FormerConfig(
-        backbone_config=backbone(), feature_size=32, mask_feature_size=32, **SIZES
-    )
+    swin = small_swin(1, 2, 3, 4)
+    config = Mask2FormerConfig(backbone_config=swin, feature_size=32, mask_feature_size=32, **SIZES)
     sharpen(Mask2FormerForUniversalSegmentation(config)).save_pretrained(folder)
-    size = {"shortest_edge": 64, "longest_edge": 128}
-    Mask2FormerImageProcessor(size=size, ignore_index=255).save_pretrained(folder)
+    Mask2FormerImageProcessor(size=SIZE, ignore_index=255).save_pretrained(folder)
     return folder
 
 
@@ -81,28 +64,21 @@ def oneformer(tmp_path_factory, clip_tokenizer):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("oneformer")
     config = OneFormerConfig(
-        backbone_config=backbone(),
-        mask_dim=32,
-        conv_dim=32,
-        text_encoder_width=32,
-        text_encoder_num_layers=1,
-        text_encoder_vocab_size=len(clip_tokenizer),
-        query_dec_layers=1,
-        is_training=False,
-        **SIZES,
-    )
+        backbone_config=small_swin(1, 2, 3, 4), mask_dim=32, conv_dim=32, text_encoder_width=32,
+        text_encoder_num_layers=1, text_encoder_vocab_size=len(clip_tokenizer),
+        query_dec_layers=1, is_training=False, **SIZES,
+    )  # fmt: skip
     sharpen(OneFormerForUniversalSegmentation(config)).save_pretrained(folder)
     clip_tokenizer.save_pretrained(folder)
-    size = {"shortest_edge": 64, "longest_edge": 128}
-    OneFormerImageProcessor(size=size, class_info_file=None).save_pretrained(folder)
+    OneFormerImageProcessor(size=SIZE, class_info_file=None).save_pretrained(folder)
     # As on the hub: the class names of the training texts lie in another repository.
-    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    path = folder / "preprocessor_config.json"
     elsewhere = {"class_info_file": "coco_panoptic.json", "repo_path": "shi-labs/oneformer_demo"}
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings | elsewhere))
+    path.write_text(json.dumps(json.loads(path.read_text()) | elsewhere))
     return folder
 
 
-@pytest.mark.parametrize("kind", ["mask2former", "oneformer"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_scores_are_those_of_the_librarys_segments(kind, request, photos):
     from transformers import (
         Mask2FormerForUniversalSegmentation,
@@ -131,12 +107,9 @@ def test_scores_are_those_of_the_librarys_segments(kind, request, photos):
         with torch.no_grad():
             outputs = model(**inputs)
         found = post.post_process_panoptic_segmentation(
-            outputs,
-            threshold=0.0,
-            mask_threshold=0.0,
-            overlap_mask_area_threshold=0.0,
+            outputs, threshold=0.0, mask_threshold=0.0, overlap_mask_area_threshold=0.0,
             label_ids_to_fuse=set(),
-        )[0]["segments_info"]
+        )[0]["segments_info"]  # fmt: skip
         n_segments += len(found)
         for segment in found:
             assert row[segment["label_id"]] >= segment["score"] - 1e-5
@@ -176,11 +149,18 @@ def test_a_label_that_names_several_classes_scores_the_best_of_them():
     np.testing.assert_array_equal(columns.pick(scores), expected)
 
 
-@pytest.mark.parametrize("kind", ["mask2former", "oneformer"])
-def test_photos_of_extreme_shapes_are_scored(kind, request, odd_photos):
+@pytest.mark.parametrize("kind", KINDS)
+def test_photos_of_extreme_shapes_are_scored_and_bf16_moves_scores_a_little(
+    kind, request, odd_photos, photos
+):
     folder = request.getfixturevalue(kind)
-    scores = open_peer(f"{kind}:{folder}", [], device="cpu").scores(odd_photos)
+    peer = open_peer(f"{kind}:{folder}", [], device="cpu")
+    scores = peer.scores(odd_photos)
     assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(CLASSES))
+    exact = peer.scores(photos[:1])
+    half = open_peer(f"{kind}:{folder}", [], device="cpu", dtype="bf16").scores(photos[:1])
+    np.testing.assert_allclose(half, exact, atol=0.2)
+    assert (half != exact).any()
 
 
 def test_a_thin_photo_has_its_lines_repeated():
@@ -188,12 +168,3 @@ def test_a_thin_photo_has_its_lines_repeated():
     np.testing.assert_array_equal(widen_strip(photo), photo.repeat(4, 0))
     np.testing.assert_array_equal(widen_strip(photo.transpose(1, 0, 2)).shape, (200, 8, 3))
     np.testing.assert_array_equal(widen_strip(photo[:, :64]), photo[:, :64])
-
-
-@pytest.mark.parametrize("kind", ["mask2former", "oneformer"])
-def test_bf16_moves_scores_a_little(kind, request, photos):
-    folder = request.getfixturevalue(kind)
-    exact = open_peer(f"{kind}:{folder}", [], device="cpu").scores(photos[:1])
-    half = open_peer(f"{kind}:{folder}", [], device="cpu", dtype="bf16").scores(photos[:1])
-    np.testing.assert_allclose(half, exact, atol=0.2)
-    assert (half != exact).any()

@@ -95,10 +95,8 @@ def test_a_run_that_failed_goes_on_behind_the_finished_labels(run, chat, capsys)
     chat.broken_at, before = "", len(chat.asked)
     assert run("--answers", "1")[0] == 0
     assert all("harp" in asked["messages"][0]["content"] for _, _, asked in chat.asked[before:])
-    assert [len(texts) for row in json.loads(output.read_text()) for texts in row.values()] == [
-        6,
-        6,
-    ]
+    described = json.loads(output.read_text())
+    assert [len(texts) for row in described for texts in row.values()] == [6, 6]
 
 
 def test_a_busy_server_and_one_that_gives_single_answers_are_asked_again(run, chat):

@@ -1,46 +1,28 @@
 """scripts/reproduce/evidence.py: who judges a generated tag, and what is counted."""
 
-import json
-import sys
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 
+import evidence
 import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.data_engine.conftest import lines
+from tests.data_engine.conftest import lines, read
 
 JUDGED = REPOSITORY / "scripts" / "reproduce" / "judged_generated.jsonl"
 
 
-@pytest.fixture
-def script(monkeypatch) -> Iterator:
-    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts" / "reproduce"))
-    import evidence
-
-    yield evidence
-    sys.modules.pop("evidence")
-
-
-def test_the_caption_that_the_engine_saw_never_judges(script, tmp_path):
+def test_the_caption_that_the_engine_saw_never_judges(tmp_path):
     rows = [{"image": str(n), "captions": [f"a{n}", f"b{n}", f"c{n}"]} for n in range(9)]
     (tmp_path / "photos.jsonl").write_bytes(lines(rows))
     (tmp_path / "single.jsonl").write_bytes(lines([{"image": "x", "captions": ["y"]}]))
     (tmp_path / "judged.jsonl").write_bytes(lines([{"image": "7", "tag": "t", "verdict": "right"}]))
     one, others = tmp_path / "one.jsonl", tmp_path / "others.jsonl"
-    script.draw(
-        Namespace(
-            photos=[tmp_path / "photos.jsonl", tmp_path / "single.jsonl"],
-            judged=tmp_path / "judged.jsonl",
-            number=5,
-            seed=3,
-            one=one,
-            others=others,
-        )
-    )
-    seen, judges = ([json.loads(x) for x in path.open()] for path in (one, others))
+    photos = [tmp_path / "photos.jsonl", tmp_path / "single.jsonl"]
+    judged = tmp_path / "judged.jsonl"
+    evidence.draw(Namespace(photos=photos, judged=judged, number=5, seed=3, one=one, others=others))
+    seen, judges = (read(path.read_bytes()) for path in (one, others))
     assert "7" in {row["image"] for row in seen}
     assert 5 <= len({row["image"] for row in seen} - {"x"}) <= 6
     assert seen.pop() == {"image": "x", "captions": ["y"]}  # nothing is left that could judge
@@ -51,7 +33,7 @@ def test_the_caption_that_the_engine_saw_never_judges(script, tmp_path):
 
 
 def test_generated_tags_are_judged_and_removals_counted(
-    script, run_here, engine_bundle, photo_records, tmp_path
+    run_here, engine_bundle, photo_records, tmp_path
 ):
     for row in photo_records:
         row["sources"]["sky"] = row["sources"]["field"] = ["generated-tag"]
@@ -59,15 +41,10 @@ def test_generated_tags_are_judged_and_removals_counted(
     run_here("clean", "--model", engine_bundle, *work, stdin=lines(photo_records))
     judged, captions = tmp_path / "judged.jsonl", tmp_path / "captions.jsonl"
     names = [row["image"] for row in photo_records]
-    verdicts = ["right", "wrong", "doubtful", "right"]
-    judged.write_bytes(
-        lines(
-            {"image": name, "tag": "sky", "verdict": verdict}
-            for name, verdict in zip(names, verdicts, strict=False)
-        )
-    )
+    verdicts = zip(names, ["right", "wrong", "doubtful", "right"], strict=False)
+    judged.write_bytes(lines({"image": n, "tag": "sky", "verdict": v} for n, v in verdicts))
     captions.write_bytes(lines([{"image": names[0], "tags": ["sky", "horse"]}]))
-    told = script.measure(
+    told = evidence.measure(
         Namespace(
             work=tmp_path / "work", model=str(engine_bundle), evidence=[], judged=judged,
             captions=captions,
@@ -79,14 +56,13 @@ def test_generated_tags_are_judged_and_removals_counted(
     assert told["other captions"]["tags"] == 2 and told["other captions"]["right"] == 0.5
     assert told["other captions"]["named by the caption"]["go"] == 0
     truth, gone = np.array([1, 0, 0, 1, -1]), np.array([0, 1, 1, 1, 1], bool)
-    shares = script.shares(truth, gone, truth >= 0)
-    assert shares == {
+    assert evidence.shares(truth, gone, truth >= 0) == {
         "go": 3, "right of those that go": 0.333, "right of those that stay": 1.0,
     }  # fmt: skip
 
 
 def test_the_judged_sample_is_what_the_documents_say():
-    rows = [json.loads(line) for line in JUDGED.open()]
+    rows = read(JUDGED.read_bytes())
     assert len({(row["image"], row["tag"]) for row in rows}) == len(rows) == 450
     number = {v: sum(row["verdict"] == v for row in rows) for v in ("right", "wrong", "doubtful")}
     assert number == {"right": 221, "wrong": 132, "doubtful": 97}

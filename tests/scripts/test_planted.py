@@ -1,39 +1,25 @@
 """The measures of scripts/reproduce/planted.mk: what is planted, what goes, what is back."""
 
 import argparse
-import sys
-from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 import pytest
+from planted_damage import write_damaged
+from planted_returned import count_returned
+from planted_rules import Rule, read_scored
 
 from ramctl.labels import Label, LabelSystem
-from tests.conftest import REPOSITORY
 from tests.data_engine.conftest import lines, read
 
 CAPTIONS = ["A dog and a man on a lawn .", "A man with his dog ."]
 
 
-@pytest.fixture(autouse=True)
-def scripts_are_found(monkeypatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts" / "reproduce"))
-    before = set(sys.modules)
-    yield
-    for name in {"planted_damage", "planted_returned", "planted_rules"} - before:
-        sys.modules.pop(name, None)
-
-
 def test_what_is_planted_is_named_by_no_caption_and_implied_by_no_tag(tmp_path):
-    from planted_damage import write_damaged
-
     labels = [
-        Label("dog"),
-        Label("man", parents=("person",)),
-        Label("grass", synonyms=("lawn",)),
-        Label("person"),
-        Label("car"),
-    ]
+        Label("dog"), Label("man", parents=("person",)), Label("grass", synonyms=("lawn",)),
+        Label("person"), Label("car"),
+    ]  # fmt: skip
     rows = [
         {
             "image": f"{number}.jpg", "captions": CAPTIONS, "tags": ["dog", "man", "grass"],
@@ -66,8 +52,6 @@ def test_what_is_planted_is_named_by_no_caption_and_implied_by_no_tag(tmp_path):
 
 
 def test_returned_tags_are_counted_by_hand():
-    from planted_returned import count_returned
-
     names = ["dog", "man", "grass", "person", "car"]
     truth = {"right": ["dog", "man"], "once": ["grass"], "dropped": ["dog", "grass"]}
     row = {
@@ -84,19 +68,11 @@ def test_returned_tags_are_counted_by_hand():
 
 
 @pytest.mark.parametrize(
-    "rule",
-    [
-        (0.2, "", None),
-        (0.0, "", 0.48),
-        (0.13, "deviations", 0.003),
-    ],
+    ("outliers", "form", "number"), [(0.2, "", None), (0.0, "", 0.48), (0.13, "deviations", 0.003)]
 )
 def test_a_rule_removes_what_the_command_removes(
-    run_here, engine_bundle, photo_records, tmp_path, rule
+    run_here, engine_bundle, photo_records, tmp_path, outliers, form, number
 ):
-    from planted_rules import Rule, read_scored
-
-    outliers, form, number = rule
     truth = {"planted": ["sky"], "right": ["horse"]}
     rows = [{**row, "id": n, "truth": truth} for n, row in enumerate(photo_records * 3)]
     clean = partial(run_here, "clean", "--model", engine_bundle, "-q", "--work", "regions")

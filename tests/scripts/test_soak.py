@@ -3,23 +3,17 @@
 import os
 import signal
 
+import guards
 import pytest
+import soak
 
 from ramctl.photos import decoding, limits
 from ramctl.records import files, jsonl
 from tests.conftest import REPOSITORY
 
 
-@pytest.fixture
-def soak(monkeypatch):
-    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts" / "bench"))
-    import soak
-
-    return soak
-
-
 @pytest.mark.parametrize("what", ["parse", "tag"])
-def test_every_record_of_a_short_run_is_accounted_for(soak, what, monkeypatch, capsys):
+def test_every_record_of_a_short_run_is_accounted_for(what, monkeypatch, capsys):
     files = [str(REPOSITORY / "tests" / "data" / "captions.jsonl")] if what == "parse" else []
     monkeypatch.setattr("sys.argv", ["soak.py", what, "--records", "120", *files])
     assert soak.main() == 0
@@ -37,9 +31,7 @@ def handlers():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["parse", "tag"])
-def test_a_soak_goes_on_where_its_last_piece_ended(
-    soak, handlers, what, tmp_path, monkeypatch, capsys
-):
+def test_a_soak_goes_on_where_its_last_piece_ended(handlers, what, tmp_path, monkeypatch, capsys):
     words = ["soak.py", what, "--records", "60", "--folder", str(tmp_path / "soak")]
     monkeypatch.setattr("sys.argv", [*words, "--max-time", "0s"])
     assert soak.main() == soak.EXIT_LEFT
@@ -50,9 +42,6 @@ def test_a_soak_goes_on_where_its_last_piece_ended(
 
 
 def test_each_guard_that_guards_py_takes_away_is_there(monkeypatch):
-    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts" / "bench"))
-    import guards
-
     names = [
         (os, "fsync"), (files, "held"), (jsonl, "bounded_lines"), (jsonl, "require_writable"),
         (decoding, "read_photo"), (decoding, "in_time"), (limits, "room_for"),
@@ -65,7 +54,7 @@ def test_each_guard_that_guards_py_takes_away_is_there(monkeypatch):
         assert getattr(module, name) is not own, name
 
 
-def test_a_lost_a_doubled_and_a_changed_record_are_noticed(soak):
+def test_a_lost_a_doubled_and_a_changed_record_are_noticed():
     def wrong(names):
         return soak._accounted(iter(names), 3, "{}.jpg".format)
 
@@ -75,7 +64,7 @@ def test_a_lost_a_doubled_and_a_changed_record_are_noticed(soak):
     assert wrong(["0.jpg", "2.jpg", "1.jpg"]) == ["record 2 is '2.jpg', not '1.jpg'"]
 
 
-def test_growth_is_that_of_a_line_through_the_later_half(soak):
+def test_growth_is_that_of_a_line_through_the_later_half():
     start = [(n, 100.0 * n, 5) for n in range(10)]
     later = [(10 + n, 1000.0 + 2 * n, 5 + n) for n in range(10)]
     memory, descriptors = soak.Readings(start + later).growth()

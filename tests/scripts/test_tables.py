@@ -1,4 +1,4 @@
-"""The paper's tables beside our figures: scripts/reproduce/tables.mk and table4.mk."""
+"""The paper's tables beside our figures: scripts/reproduce/tables.mk, table4.mk, table5.mk."""
 
 import argparse
 import csv
@@ -8,28 +8,33 @@ import subprocess
 import sys
 from pathlib import Path
 
+import limits
+import looks
 import numpy as np
 import pytest
+import rivals
+import table5
+from tables import Tables
 
-from tests.conftest import REPOSITORY
+from ramctl.evaluation.classes import read_map
+from ramctl.labels import normalise
+from tests.conftest import REPOSITORY, SHARED
+from tests.data_engine.conftest import lines, read
 
 FOLDER = REPOSITORY / "scripts" / "reproduce"
 
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch, tmp_path):
-    """The scripts can be imported, and note looks in a file of the test's own."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import looks
-
+    """The scripts note looks in a file of the test's own."""
     log = tmp_path / "looks.jsonl"
     monkeypatch.setattr(looks.log, "__defaults__", (log,))
     return log
 
 
 def noted(log: Path) -> list[tuple[str, str]]:
-    lines = log.read_text("utf-8").splitlines() if log.exists() else []
-    return [(line["set"], line["model"]) for line in map(json.loads, lines)]
+    found = read(log.read_bytes()) if log.exists() else []
+    return [(look["set"], look["model"]) for look in found]
 
 
 @pytest.fixture
@@ -42,7 +47,7 @@ def shared(tmp_path):
         for n in range(40)
     ]
     for name in ("flickr8k_test", "coco80_val"):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / f"{name}.jsonl").write_bytes(lines(rows))
         (folder / f"{name}_classes.txt").write_text("dog\nsea\n")
     return tmp_path / "shared"
 
@@ -51,13 +56,13 @@ def given(folder: Path, system: str, name: str, skill: float) -> None:
     """Predictions that are right by `skill`."""
     random = np.random.default_rng(1)
     (folder / system).mkdir(parents=True, exist_ok=True)
-    lines = []
+    rows = []
     for n in range(40):
         right = np.array([n % 4 in (0, 2), n % 4 in (1, 2)])
         scores = np.clip(skill * right + (1 - skill) * random.random(2), 0, 1).round(4).tolist()
         first = {} if n else {"label_names": ["dog", "sea"]}
-        lines.append(json.dumps({"image": f"{n}.jpg", "dense": scores, **first}))
-    (folder / system / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+        rows.append({"image": f"{n}.jpg", "dense": scores, **first})
+    (folder / system / f"{name}.jsonl").write_bytes(lines(rows))
 
 
 @pytest.fixture
@@ -73,8 +78,6 @@ def options(tmp_path, shared):
 
 
 def test_a_cell_says_what_was_measured_what_it_needs_and_what_the_paper_has(options, scripts):
-    from tables import Tables
-
     Tables(options).table("map")
     text = (options.work / "table2.md").read_text("utf-8")
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if "|" in line}
@@ -101,8 +104,6 @@ def test_a_cell_says_what_was_measured_what_it_needs_and_what_the_paper_has(opti
 
 
 def test_each_look_is_noted_once_and_a_second_table_looks_no_more(options, scripts):
-    from tables import Tables
-
     Tables(options).table("map")
     expected = {
         (name, system)
@@ -119,8 +120,6 @@ def test_each_look_is_noted_once_and_a_second_table_looks_no_more(options, scrip
 
 
 def test_development_photos_may_be_looked_at_without_a_note(scripts):
-    import looks
-
     looks.log("flickr8k_dev", "mini", "anything")
     assert noted(scripts) == []
     looks.log("voc5_val", "mini", "mAP")
@@ -128,14 +127,11 @@ def test_development_photos_may_be_looked_at_without_a_note(scripts):
 
 
 def test_every_look_on_file_has_all_fields():
-    lines = (FOLDER / "looks.jsonl").read_text("utf-8").splitlines()
-    for look in map(json.loads, lines):
+    for look in read((FOLDER / "looks.jsonl").read_bytes()):
         assert list(look) == ["date", "commit", "set", "model", "looked_at"]
 
 
 def test_precision_is_matched_to_that_of_mini_on_shared_sets(options):
-    from tables import Tables
-
     tables = Tables(options)
     tables.table("pr")
     wanted = tables.figures("mini", "coco80_val")["CP"]
@@ -146,8 +142,6 @@ def test_precision_is_matched_to_that_of_mini_on_shared_sets(options):
 
 
 def test_the_probe_never_sees_the_photo_that_it_scores():
-    import rivals
-
     random = np.random.default_rng(0)
     features = random.normal(size=(100, 20)).astype(np.float32)
     noise = random.integers(0, 2, (100, 3)).astype(np.int8)
@@ -160,8 +154,6 @@ def test_the_probe_never_sees_the_photo_that_it_scores():
 
 
 def test_imagenet_names_stand_for_the_class_that_they_are_a_kind_of(monkeypatch):
-    import rivals
-
     names = ["sports car, sport car", "car wheel", "freight car", "tabby, tabby cat", "oar"]
     monkeypatch.setattr(rivals, "class_names", lambda: names)
     probabilities = np.array([[0.1, 0.2, 0.3, 0.15, 0.25]])
@@ -172,8 +164,6 @@ def test_imagenet_names_stand_for_the_class_that_they_are_a_kind_of(monkeypatch)
 
 
 def test_classes_that_one_system_does_not_know_count_nothing_for_it():
-    import looks
-
     full = {"mAP_unknown_zero": 0.5, "resampled": [0.4, 0.5, 0.6]}
     half = {"mAP_unknown_zero": 0.25, "resampled": [0.2, 0.25, 0.3]}
     found = looks.mean_difference([full, full], [half, full])
@@ -181,38 +171,71 @@ def test_classes_that_one_system_does_not_know_count_nothing_for_it():
 
 
 def test_counting_words_are_true_where_two_captions_use_them(tmp_path):
-    import limits
-
     photos = tmp_path / "data" / "photos"
     photos.mkdir(parents=True)
     captions = ["Two dogs", "two dogs run", "three dogs run", "a dog", "dogs"]
     (photos / "flickr8k-dev.jsonl").write_text(json.dumps({"image": "a", "captions": captions}))
     where = limits.counting_truth(argparse.Namespace(shared=tmp_path, work=tmp_path / "work"))
-    (row,) = map(json.loads, where.read_text("utf-8").splitlines())
+    (row,) = read(where.read_bytes())
     assert (row["tags"], row["uncertain"]) == (["two"], ["three"])
 
 
 def test_a_tagger_that_sees_the_companion_in_place_of_the_thing_is_found_out(tmp_path):
-    import limits
-    from looks import Truth
-
     truth, own = tmp_path / "t.jsonl", tmp_path / "p.jsonl"
     (tmp_path / "t_classes.txt").write_text("fork\nplate\n")
     kinds = [["fork", "plate"], ["fork"], ["plate"], []]
     rows = [{"image": f"{n}.jpg", "tags": kinds[n % 4]} for n in range(80)]
     rows += [{"image": f"more{n}.jpg", "tags": ["fork", "plate"]} for n in range(20)]
     rows += [{"image": f"none{n}.jpg", "tags": []} for n in range(20)]
-    truth.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    lines = []  # a plate is always seen; so is a fork wherever a plate is
-    for row in rows:
-        plate = 0.9 if "plate" in row["tags"] else 0.1
-        lines.append({"image": row["image"], "scores": {"plate": plate, "fork": plate}})
-    own.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    comparison = Truth.of_set("t", tmp_path, None).compared(own)
+    truth.write_bytes(lines(rows))
+    # A plate is always seen; so is a fork wherever a plate is.
+    seen = [(row["image"], 0.9 if "plate" in row["tags"] else 0.1) for row in rows]
+    own.write_bytes(lines({"image": n, "scores": {"plate": s, "fork": s}} for n, s in seen))
+    comparison = looks.Truth.of_set("t", tmp_path, None).compared(own)
     assert limits.companions(comparison) == [(0, 1), (1, 0)]
     found = limits.co_occurrence(comparison)
     assert (found["classes"], found["recall_with"], found["recall_without"]) == (2, 1.0, 0.5)
     assert (found["false_with"], found["false_without"]) == (0.5, 0.0)
+
+
+def parsed(number):
+    tags = [f"tag{i}" for i in range(40)]
+    return {
+        "image": f"{number}.jpg", "captions": ["what people wrote", "stays"], "tags": tags,
+        "caption_tags": [tags[:30], tags[20:]], "kinds": dict.fromkeys(tags, "object"),
+        "sources": {tag: ["parsed"] for tag in tags},
+    }  # fmt: skip
+
+
+def test_a_dropped_tag_is_gone_from_every_field_and_the_more_are_dropped_the_fewer_stay(tmp_path):
+    path = tmp_path / "parsed.jsonl"
+    path.write_bytes(lines(parsed(number) for number in range(50)))
+    whole, half, quarter = (
+        list(table5.dropped_tags(argparse.Namespace(records=[path], share=share)))
+        for share in (0.0, 0.5, 0.75)
+    )
+    assert whole == [parsed(number) for number in range(50)]
+    assert sum(len(row["tags"]) for row in half) == pytest.approx(1000, abs=70)
+    assert sum(len(row["tags"]) for row in quarter) == pytest.approx(500, abs=60)
+    for row, fewer in zip(half, quarter, strict=True):
+        assert set(fewer["tags"]) < set(row["tags"])
+        assert [*row["kinds"]] == [*row["sources"]] == row["tags"]
+        assert {tag for own in row["caption_tags"] for tag in own} == set(row["tags"])
+        assert row["captions"] == parsed(0)["captions"]
+
+
+SETS = {"coco80": "coco80_val", "flickr8k": "flickr8k_test", "voc5": "voc5_val"}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", SETS)
+def test_every_line_of_a_map_is_of_a_class_and_asks_for_clean_tags(name):
+    classes = (SHARED / "data" / "eval" / f"{SETS[name]}_classes.txt").read_text().splitlines()
+    for class_name, tags in read_map(FOLDER / "maps" / f"{name}.tsv").items():
+        assert class_name in classes
+        assert tags[0] == class_name
+        assert [normalise(tag) for tag in tags] == tags
+        assert len(set(tags)) == len(tags) > 1
 
 
 @pytest.mark.slow
@@ -230,9 +253,9 @@ def test_table_4_trains_predicts_and_says_which_step_helps(tmp_path, scripts):
         Image.new("RGB", (64, 64), colour).save(photos / f"{n}.jpg")
         captions = [f"a {colour} dog on a {colour} ball", "a dog near a ball in the sea"]
         rows.append({"image": f"{n}.jpg", "captions": captions})
-    (photos / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (photos / "some.jsonl").write_bytes(lines(rows))
     truth = [{"image": f"../photos/{n}.jpg", "tags": ["dog", "sofa"][: n % 3]} for n in range(12)]
-    (evaluation / "flickr8k_dev.jsonl").write_text("".join(json.dumps(t) + "\n" for t in truth))
+    (evaluation / "flickr8k_dev.jsonl").write_bytes(lines(truth))
     (evaluation / "flickr8k_dev_classes.txt").write_text("dog\nsofa\n")
     make = [
         "make", "-f", "scripts/reproduce/table4.mk", "dev", f"PYTHON={sys.executable}",
@@ -248,7 +271,7 @@ def test_table_4_trains_predicts_and_says_which_step_helps(tmp_path, scripts):
     text = (tmp_path / "work" / "dev.md").read_text("utf-8")
     # Ours come before the paper's rows of the same names.
     rows = [line for line in reversed(text.splitlines()) if "|" in line]
-    lines = {line.split(" | ")[0].strip("| "): line for line in rows}
-    assert lines["plain"].count("x |")  # learnt queries know no other words
+    named = {line.split(" | ")[0].strip("| "): line for line in rows}
+    assert named["plain"].count("x |")  # learnt queries know no other words
     assert "- larger - distilled, seen classes:" in text and "81.70" in text
     assert not scripts.exists()  # development photos

@@ -1,5 +1,14 @@
-"""A small CLIP tokenizer, no network and a cache of their own for the tests of text encoders."""
+"""A small CLIP, no network and a cache of their own for the tests of text encoders."""
+
+import pytest
 
 from tests.peers.conftest import clip_tokenizer, offline, one_thread, own_cache
+from tests.peers.support import save_clip_text
 
 __all__ = ["clip_tokenizer", "offline", "one_thread", "own_cache"]
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory, clip_tokenizer):
+    """Only the text half of a CLIP."""
+    return save_clip_text(tmp_path_factory.mktemp("clip-text"), clip_tokenizer)

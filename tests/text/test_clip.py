@@ -1,45 +1,26 @@
 """CLIP's text encoder out of a folder: what RAM's and RAM++'s open sets are made of."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.text.clip import ClipTextEncoder, label_prompts
-from tests.peers.support import LABELS, randomise
+from ramctl.text.clip import ClipTextEncoder, label_prompts, templates
+from tests.peers.support import LABELS
 
 
 @pytest.fixture(scope="module")
-def text_folder(tmp_path_factory, clip_tokenizer):
-    """Only the text half, as small hub repositories hold it."""
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
-    folder = tmp_path_factory.mktemp("clip-text")
-    config = CLIPTextConfig(
-        vocab_size=len(clip_tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        projection_dim=24,
-        bos_token_id=clip_tokenizer.bos_token_id,
-        eos_token_id=clip_tokenizer.eos_token_id,
-    )
-    randomise(CLIPTextModelWithProjection(config)).save_pretrained(folder)
-    clip_tokenizer.save_pretrained(folder)
-    return folder
+def encoder(clip_folder):
+    return ClipTextEncoder(str(clip_folder))
 
 
-@pytest.fixture(scope="module")
-def encoder(text_folder):
-    return ClipTextEncoder(str(text_folder))
-
-
-def test_texts_are_unit_vectors_in_the_order_given(encoder, text_folder):
+def test_texts_are_unit_vectors_in_the_order_given(encoder, clip_folder):
     from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
-    model = CLIPTextModelWithProjection.from_pretrained(text_folder)
-    tokenizer = AutoTokenizer.from_pretrained(text_folder)
+    model = CLIPTextModelWithProjection.from_pretrained(clip_folder)
+    tokenizer = AutoTokenizer.from_pretrained(clip_folder)
     texts = ["a photo of a dog", "red", "a traffic light and a living room"]
     rows = encoder.embed_sentences(texts)
     assert rows.shape == (3, encoder.width) and rows.dtype == np.float32
@@ -61,9 +42,8 @@ def test_descriptions_stay_apart_and_long_ones_are_cut(encoder):
     rows = encoder.embed_sentences(["a dog", long, "a red umbrella"])
     assert rows.shape == (3, encoder.width)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(
-        rows[[0, 2]], encoder.embed_sentences(["a dog", "a red umbrella"]), atol=1e-6
-    )
+    others = encoder.embed_sentences(["a dog", "a red umbrella"])
+    np.testing.assert_allclose(rows[[0, 2]], others, atol=1e-6)
 
 
 def test_a_label_that_clip_cannot_read_whole_is_wrong_usage(encoder):
@@ -71,8 +51,22 @@ def test_a_label_that_clip_cannot_read_whole_is_wrong_usage(encoder):
         encoder.embed_names([" ".join(["dog"] * 80)])
 
 
-def test_a_folder_without_a_tokenizer_says_so(text_folder, tmp_path):
+def test_a_folder_without_a_tokenizer_says_so(clip_folder, tmp_path):
     for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_bytes((text_folder / name).read_bytes())
+        (tmp_path / name).write_bytes((clip_folder / name).read_bytes())
     with pytest.raises(RunProblem, match="tokenizer"):
         ClipTextEncoder(str(tmp_path)).embed_names(LABELS)
+
+
+@pytest.mark.shared
+def test_prompts_equal_the_authors_for_every_name_of_the_fixture(shared):
+    facts = json.loads((shared / "parity" / "misc_expected.json").read_text("utf-8"))
+    expected = facts["openset_prompts"]
+    assert len(expected) == 8
+    for name, texts in expected.items():
+        assert label_prompts(name) == texts
+
+
+def test_there_are_63_templates_and_an_empty_label_gets_them_all():
+    assert len(set(templates())) == 63
+    assert len(label_prompts("")) == 63

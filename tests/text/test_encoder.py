@@ -1,11 +1,14 @@
-"""A bundle's `text` folder: what one encoder saves, the reader gives back."""
+"""A bundle's `text` folder: what one encoder saves or is named, the reader gives back."""
 
 import subprocess
 import sys
 
 import numpy as np
+import orjson
+import pytest
 from text_distillation import build_tokenizer, quantise_table
 
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.text.clip import ClipTextEncoder
 from ramctl.text.encoder import read_text_encoder
 
@@ -16,6 +19,12 @@ from ramctl.text.encoder import read_text_encoder
 print(read_text_encoder(Path(sys.argv[1])).name)
 print(sorted({"torch", "transformers", "tokenizers"} & set(sys.modules)))
 """
+
+
+def look(folder) -> str:
+    """What an encoder is called, and what reading it imported."""
+    command = [sys.executable, "-c", LOOK, folder]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_folder_without_an_encoder_has_none(tmp_path):
@@ -29,10 +38,7 @@ def test_a_clip_is_saved_and_read_by_its_name_and_loads_nothing(tmp_path):
     assert content == (
         b'{\n  "kind": "clip",\n  "name": "hf://owner/clip",\n  "prompts": "ram-plus"\n}\n'
     )
-    done = subprocess.run(
-        [sys.executable, "-c", LOOK, tmp_path / "text"], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "the CLIP text encoder hf://owner/clip\n[]\n"
+    assert look(tmp_path / "text") == "the CLIP text encoder hf://owner/clip\n[]\n"
 
 
 def test_a_table_is_read_with_the_name_of_its_bundle_and_cut_to_a_width(tmp_path):
@@ -40,8 +46,55 @@ def test_a_table_is_read_with_the_name_of_its_bundle_and_cut_to_a_width(tmp_path
     rows = np.array([[9, 9], [1, 0], [3, 4]], np.float32)
     quantise_table(rows, np.eye(3, 2), tokenizer.to_str()).save(tmp_path / "model" / "text")
     table = read_text_encoder(tmp_path / "model" / "text")
+    assert look(tmp_path / "model" / "text") == f"{table.name}\n[]\n"
     assert table.name == f"the static table of {tmp_path / 'model'}"
     np.testing.assert_allclose(table.embed_sentences(["bus"]), [[0.6, 0.8]], atol=0.01)
     narrow = table.cut_to(1)
     assert narrow.embed_names(["bus"]).tolist() == [[1.0]]
     assert narrow.fingerprint != table.fingerprint
+
+
+@pytest.fixture
+def name_encoder(tmp_path):
+    """Opens the text encoder that a bundle names so."""
+    (tmp_path / "text").mkdir()
+
+    def write(**facts):
+        (tmp_path / "text" / "encoder.json").write_bytes(orjson.dumps(facts))
+        return read_text_encoder(tmp_path / "text")
+
+    return write
+
+
+def test_a_name_goes_through_rams_templates(name_encoder, clip_folder):
+    encode = name_encoder(kind="clip", name=str(clip_folder), prompts="ram")
+    expected = ClipTextEncoder(str(clip_folder)).embed_names(["dog", "red umbrella"])
+    np.testing.assert_allclose(encode.embed_names(["dog", "red umbrella"]), expected, atol=1e-6)
+
+
+def test_descriptions_are_embedded_as_they_are(name_encoder, clip_folder):
+    texts = ["a dog is an animal", "a photo of a dog."]  # a full stop makes no difference
+    expected = ClipTextEncoder(str(clip_folder)).embed_sentences(texts)
+    for prompts in ("ram", "ram-plus"):
+        encode = name_encoder(kind="clip", name=str(clip_folder), prompts=prompts)
+        np.testing.assert_allclose(encode.embed_sentences(texts), expected, atol=1e-6)
+
+
+def test_ram_plus_puts_a_bare_name_into_its_fixed_sentence(name_encoder, clip_folder):
+    encode = name_encoder(kind="clip", name=str(clip_folder), prompts="ram-plus")
+    for name in ("dog", "st. bernard", "co."):
+        sentence = encode.embed_sentences([f"a photo of a {name}."])
+        np.testing.assert_allclose(encode.embed_names([name]), sentence, atol=1e-6)
+
+
+def test_a_broken_name_is_an_error_that_says_where(name_encoder):
+    with pytest.raises(RunProblem, match=r"encoder\.json: names no text encoder"):
+        name_encoder(kind="clip")
+    with pytest.raises(RunProblem, match="prompts must be one of ram, ram-plus, not 'other'"):
+        name_encoder(kind="clip", name="x", prompts="other")
+
+
+def test_words_that_the_model_knows_need_no_encoder(name_encoder, tmp_path):
+    encode = name_encoder(kind="clip", name=str(tmp_path / "missing"), prompts="ram")
+    with pytest.raises(UsageProblem, match="no such file or folder"):
+        encode.embed_names(["new"])

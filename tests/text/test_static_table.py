@@ -1,8 +1,5 @@
 """The static text embedding: its files and its sums."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from text_distillation import build_tokenizer, quantise_table
@@ -45,9 +42,3 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_the_encoders_vectors_are_projected_to_unit_length(table):
     np.testing.assert_allclose(table.project(np.array([[3.0, 4.0, 9.0]])), [[0.6, 0.8]], atol=1e-6)
-
-
-def test_embedding_words_needs_no_torch():
-    code = "import sys, ramctl.text.static_table; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"

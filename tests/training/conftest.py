@@ -5,19 +5,38 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Ramctl
+from tests.command import Done
 from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "data"
 
 
+def read_rows(path: Path | str) -> list[dict]:
+    """What a JSONL file holds."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def steps_of(path: Path | str) -> list[dict]:
+    """The steps that `--events` tells of."""
+    return [event for event in read_rows(path) if event["event"] == "step"]
+
+
+def write_records(path: Path, records: list[dict]) -> Path:
+    """A JSONL file of records."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def settings(*changes: str) -> list[str]:
+    """The options that change a preset so."""
+    return [part for change in changes for part in ("--set", change)]
+
+
 def training_records() -> list[dict]:
     """The eight photos: tags from the truth, captions with those tags that they name."""
-    captions = [json.loads(line) for line in (DATA / "captions.jsonl").read_text().splitlines()]
-    truth = [json.loads(line) for line in (DATA / "truth.jsonl").read_text().splitlines()]
-    tags = {row["image"]: row["tags"] for row in truth}
+    tags = {row["image"]: row["tags"] for row in read_rows(DATA / "truth.jsonl")}
     records = []
-    for row in captions:
+    for row in read_rows(DATA / "captions.jsonl"):
         own = [
             [tag for tag in tags[row["image"]] if tag in text.lower()] for text in row["captions"]
         ]
@@ -77,12 +96,6 @@ batch_size = 4
 """
 
 
-def write_records(path: Path, records: list[dict]) -> Path:
-    """A JSONL file of records."""
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
 @pytest.fixture(scope="session")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The eight records as a file; photos are relative to tests/data."""
@@ -90,10 +103,16 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def command(ramctl, tmp_path, monkeypatch) -> Ramctl:
-    """Runs a command in this process, below `tmp_path`."""
+def command(ramctl, tmp_path, monkeypatch):
+    """Runs a command in this process, below `tmp_path`, which must end with the status `code`."""
     monkeypatch.chdir(tmp_path)
-    return ramctl
+
+    def run(*words: object, code: int = 0, **options) -> Done:
+        done = ramctl(*words, **options)
+        assert done.returncode == code, done.messages
+        return done
+
+    return run
 
 
 @pytest.fixture

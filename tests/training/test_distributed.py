@@ -1,7 +1,14 @@
-"""Two processes against one process with the doubled batch."""
+"""Two processes against one, runs that go on at another number of them, and shards."""
 
-import json
+import os
+import signal
 import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +17,22 @@ import pytest
 
 from ramctl.checkpoints.bundle import Bundle
 from tests.command import Done, Ramctl
-from tests.training.conftest import write_records
+from tests.conftest import REPOSITORY
+from tests.training.conftest import (
+    DATA,
+    read_rows,
+    settings,
+    steps_of,
+    training_records,
+    write_records,
+)
+from tests.training.test_train_command import assert_same_weights
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+TORCHRUN = [
+    *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+    *("--nproc-per-node", "2", "-m", "ramctl", "train"),
+]
 
 
 def start_two(words: list[object], folder: Path, **environment: str) -> list[Any]:
@@ -32,27 +54,26 @@ def in_two_processes(words: list[object], folder: Path, **environment: str) -> D
     return Done(max((run.returncode for run in runs), key=abs), b"", said)
 
 
+def assert_same_steps() -> None:
+    """Both runs took the same photos to the same losses."""
+    for event, other in zip(steps_of("one.jsonl"), steps_of("two.jsonl"), strict=True):
+        assert other["photos"] == event["photos"]
+        assert other["losses"] == pytest.approx(event["losses"], rel=1e-5, abs=1e-5)
+
+
 @pytest.mark.parametrize("frozen", [False, True], ids=["whole model", "kept features"])
 def test_two_processes_equal_one_with_the_doubled_batch(
     train, parsed, tiny_options, tmp_path, frozen
 ):
     # Three photos a rank: the last step of an epoch is uneven, and one rank has a caption less.
-    common = [
-        parsed, "--steps", 4, "--device", "cpu",
-        "--set", f"training.backbone_lr_factor={0.0 if frozen else 1.0}",
-        "--set", "training.eps=1e-3",
-    ]  # fmt: skip
-    one = train(*common, "--out", "one", "--events", "one.jsonl", "--set", "training.batch_size=6")
-    assert one.returncode == 0, one.messages
+    rate = f"training.backbone_lr_factor={0.0 if frozen else 1.0}"
+    common = [parsed, "--steps", 4, "--device", "cpu", *settings(rate, "training.eps=1e-3")]
+    train(*common, "--out", "one", "--events", "one.jsonl", "--set", "training.batch_size=6")
     arguments = [*common, "--out", "two", "--set", "training.batch_size=3"]
     two = in_two_processes(["train", *arguments, "--events", "two.jsonl", *tiny_options], tmp_path)
     assert two.returncode == 0, two.messages
     assert two.messages.count("wrote two") == 1
-    logs = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("one", "two")]
-    for event, other in zip(*(map(json.loads, lines) for lines in logs), strict=True):
-        if event["event"] == "step":
-            assert other["photos"] == event["photos"]
-            assert other["losses"] == pytest.approx(event["losses"], rel=1e-5, abs=1e-5)
+    assert_same_steps()
     a, b = (Bundle.open(tmp_path / name).tensors() for name in ("one", "two"))
     for name, value in a.items():
         difference = np.abs(value.astype(np.float64) - b[name].astype(np.float64)).max(initial=0)
@@ -62,33 +83,28 @@ def test_two_processes_equal_one_with_the_doubled_batch(
 
 
 def test_what_any_process_rejects_or_validates_counts(train, parsed, tiny_options, tmp_path):
-    records = [json.loads(line) for line in parsed.read_text().splitlines()]
+    records = read_rows(parsed)
     lost = [{**records[0], "image": f"lost-{n}.jpg"} for n in range(4)]
     path = write_records(tmp_path / "in.jsonl", [*records, *lost])
     val = write_records(tmp_path / "val.jsonl", [*records[:5], lost[0]])
     common = [
         path, "--val", val, "--steps", 6, "--val-every", 2, "--device", "cpu",
-        "--set", "training.eps=1e-3", "--set", "training.augment.flip=0",
+        *settings("training.eps=1e-3", "training.augment.flip=0"),
     ]  # fmt: skip
     options = ["--out", "one", "--events", "one.jsonl", "--rejects", "one.rejects"]
-    one = train(*common, *options, "--set", "training.batch_size=6")
-    assert one.returncode == 3, one.messages
+    one = train(*common, *options, "--set", "training.batch_size=6", code=3)
     options = ["--out", "two", "--events", "two.jsonl", "--rejects", "two.rejects"]
     two = in_two_processes(
         ["train", *common, *options, "--set", "training.batch_size=3", *tiny_options], tmp_path
     )
     assert two.returncode == 0, two.messages  # torchrun would take 3 for a failure
-    rejects = [
-        {json.loads(line)["record"]["image"] for line in (tmp_path / name).open()}
-        for name in ("one.rejects", "two.rejects")
-    ]
-    assert rejects[0] == rejects[1] == {row["image"] for row in lost}
+    for name in ("one.rejects", "two.rejects"):
+        assert {row["record"]["image"] for row in read_rows(name)} == {r["image"] for r in lost}
     assert "5 rejected" in one.messages and "5 rejected" in two.messages
-    events = [
-        [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+    measured = [
+        [event for event in read_rows(name) if event["event"] == "validation"]
         for name in ("one.jsonl", "two.jsonl")
     ]
-    measured = [[e for e in own if e["event"] == "validation"] for own in events]
     assert [e["step"] for e in measured[0]][:1] == [2] and len(measured[0]) >= 2
     for one_event, two_event in zip(*measured, strict=True):
         assert one_event["photos"] == two_event["photos"] == 5
@@ -107,15 +123,122 @@ def test_checkpointing_of_swin_in_two_processes_equals_one_without(
 ):
     # The tag encoder's layers are tied to the tag decoder's, and a pass may have no caption.
     common = [parsed, "--steps", 3, "--device", "cpu", "--dtype", "fp32", *swin_options]
-    one = command("train", *common, "--out", "one", "--events", "one.jsonl",
-                  "--set", "training.batch_size=6")  # fmt: skip
-    assert one.returncode == 0, one.messages
-    changes = ["--set", "training.batch_size=3", "--set", "training.checkpointing=true"]
+    larger = settings("training.batch_size=6")
+    command("train", *common, "--out", "one", "--events", "one.jsonl", *larger)
+    changes = settings("training.batch_size=3", "training.checkpointing=true")
     two = in_two_processes(
         ["train", *common, "--out", "two", "--events", "two.jsonl", *changes], tmp_path
     )
     assert two.returncode == 0, two.messages
-    logs = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("one", "two")]
-    for event, other in zip(*(map(json.loads, lines) for lines in logs), strict=True):
-        if event["event"] == "step":
-            assert other["losses"] == pytest.approx(event["losses"], rel=1e-5, abs=1e-5)
+    assert_same_steps()
+
+
+def wait_until_saved(run, folder: Path) -> None:
+    while run.poll() is None and not list(folder.glob("*.work/checkpoints/step-*.pt")):
+        time.sleep(0.005)
+
+
+def terminated_by_torchrun(arguments: list[object], folder: Path) -> None:
+    """Start a run by torchrun in a shell, and ask it to end once it has saved."""
+    words = [*TORCHRUN, *map(str, arguments)]
+    shell = subprocess.Popen(
+        ["/bin/sh", "-c", '"$@" & echo $! >pid; wait $!; echo $? >code', "sh", *words],
+        cwd=folder, stderr=subprocess.PIPE, env=ENVIRONMENT,
+    )  # fmt: skip
+    wait_until_saved(shell, folder)
+    os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
+    _, errors = shell.communicate(timeout=120)
+    assert b"continue with --resume" in errors, errors.decode()
+    assert (folder / "code").read_text() == "1\n"  # how torchrun ends when it is stopped
+
+
+def terminated(arguments: list[object], folder: Path) -> None:
+    """Start a run in one process, and ask it to end once it has saved."""
+    run = Ramctl(folder).start("train", *arguments)
+    wait_until_saved(run, folder)
+    run.terminate()
+    _, errors = run.communicate()
+    assert b"continue with --resume" in errors and run.returncode == -signal.SIGTERM
+
+
+def in_one_process(words: list[object], folder: Path) -> Done:
+    return Ramctl(folder)(*words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(terminated, in_two_processes), (terminated_by_torchrun, in_one_process)],
+    ids=["1 to 2 processes", "2 to 1 processes"],
+)
+def test_a_terminated_run_goes_on_at_another_number_of_processes(
+    parsed, tiny_options, tmp_path, before, after
+):
+    epochs = 40
+    common = ["--device", "cpu", "--events", "e.jsonl", *tiny_options[-2:]]
+    arguments = [
+        parsed, "--out", "x", "--epochs", epochs, "--save-every", 5, *tiny_options[:-2], *common,
+        *settings("training.batch_size=3", "training.backbone_lr_factor=0"),
+    ]  # fmt: skip
+    before(arguments, tmp_path)
+    stopped = len((tmp_path / "e.jsonl").read_text().splitlines())
+    done = after(["train", "--out", "x", "--resume", *common], tmp_path)
+    assert done.returncode == 0, done.messages
+    events = read_rows(tmp_path / "e.jsonl")
+    assert len(events) > stopped
+    photos: Counter[int] = Counter()
+    for step in steps_of(tmp_path / "e.jsonl"):
+        photos[step["epoch"]] += step["photos"]
+    assert photos == dict.fromkeys(range(epochs), 8)
+    assert events[-1]["event"] == "checkpoint"
+    rates = [step["lr"] for step in steps_of(tmp_path / "e.jsonl")]
+    # The cosine goes on where it was: no jump at the change, and it ends at its floor.
+    assert max(abs(a - b) for a, b in pairwise(rates[20:])) < 2e-4
+    assert rates[-1] < 1.2e-5
+
+
+def write_shards(folder: Path, n_shards: int) -> list[dict]:
+    """Records whose photos are in that many archives, but for each second one, which is a file."""
+    rows = training_records()
+    for number in range(n_shards):
+        with tarfile.open(folder / f"shard-000{number}.tar", "w") as shard:
+            for row in rows[::2][number::n_shards]:
+                name = row["image"].split("/")[-1]
+                shard.add(DATA / row["image"], name)
+                row["image"] = f"{folder}/shard-000{number}.tar#{name}"
+    for row in rows[1::2]:
+        row["image"] = str(DATA / row["image"])
+    return rows
+
+
+@pytest.mark.slow
+def test_two_killed_processes_resume_to_the_same_weights_bit_for_bit(tiny_options, tmp_path):
+    records = write_records(tmp_path / "shards.jsonl", write_shards(tmp_path, 3))
+    arguments = [
+        records, "--steps", 25, "--save-every", 2, "--device", "cpu", *tiny_options, "-j", 1,
+        *settings("training.batch_size=1", "training.accumulation=2", "training.ema=0.9",
+                  "model.tag_decoder.dropout=0.1", "training.shuffled_shards=2"),
+    ]  # fmt: skip
+    whole = in_two_processes(["train", *arguments, "--out", "whole"], tmp_path)
+    assert whole.returncode == 0, whole.messages
+    (tmp_path / "two").mkdir()
+    runs = start_two(["train", *arguments, "--out", tmp_path / "two" / "killed"], tmp_path)
+    wait_until_saved(runs[0], tmp_path / "two")
+    for run in runs:
+        run.kill()
+        run.communicate()
+    resumed = in_two_processes(
+        ["train", "--out", "two/killed", "--resume", "--device", "cpu", "-j", 0], tmp_path
+    )
+    assert resumed.returncode == 0, resumed.messages
+    assert "continuing after step" in resumed.messages
+    assert_same_weights(tmp_path / "whole", tmp_path / "two" / "killed")
+
+
+def test_photos_in_shards_and_in_files_train_alike(train, tmp_path):
+    rows, mixed = training_records(), write_shards(tmp_path, 1)
+    options = ["--steps", 3, "--set", "training.batch_size=4"]
+    train(write_records(tmp_path / "files.jsonl", rows), "--out", "one", *options)
+    shards = write_records(tmp_path / "shards.jsonl", mixed)
+    train(shards, "--out", "two", "-j", 2, *options)
+    assert_same_weights(tmp_path / "one", tmp_path / "two")

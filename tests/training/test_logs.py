@@ -15,29 +15,26 @@ from ramctl.model.ram import RAM
 from ramctl.training.distributed import CompiledParts
 from ramctl.training.logs import EventLogs, ValidationEvent, WandbRun
 from ramctl.training.plan import WorkFolder
+from tests.training.conftest import read_rows, steps_of
 
-
-def steps_of(path: Path) -> list[dict]:
-    events = map(json.loads, path.read_text().splitlines())
-    return [event for event in events if event["event"] == "step"]
+CURVES = {
+    "loss/total": lambda step: step["loss"],
+    "loss/caption": lambda step: step["losses"]["caption"],
+    "training/learning_rate": lambda step: step["lr"],
+    "training/gradient_norm": lambda step: step["grad_norm"],
+}
 
 
 def test_tensorboard_files_hold_what_the_events_tell(train, parsed, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    done = train(
+    train(
         parsed, "--out", "x", "--epochs", 3, "--set", "training.batch_size=4", "--val", parsed,
         "--events", "e.jsonl", "--tensorboard", "board",
     )  # fmt: skip
-    assert done.returncode == 0, done.messages
     board = accumulator.EventAccumulator(str(tmp_path / "board")).Reload()
-    steps = steps_of(tmp_path / "e.jsonl")
+    steps = steps_of("e.jsonl")
     assert len(steps) == 6
-    for tag, value in {
-        "loss/total": lambda step: step["loss"],
-        "loss/caption": lambda step: step["losses"]["caption"],
-        "training/learning_rate": lambda step: step["lr"],
-        "training/gradient_norm": lambda step: step["grad_norm"],
-    }.items():
+    for tag, value in CURVES.items():
         points = [(point.step, point.value) for point in board.Scalars(tag)]
         expected = [(step["step"], pytest.approx(value(step), rel=1e-5)) for step in steps]
         assert points == expected, tag
@@ -50,12 +47,11 @@ def test_tensorboard_files_hold_what_the_events_tell(train, parsed, tmp_path):
 def test_a_resumed_run_goes_on_in_its_tensorboard_files(train, command, parsed, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     options = ["--events", "e.jsonl", "--tensorboard", "board"]
-    train(parsed, "--out", "x", "--steps", 3, "--max-time", "0s", *options)
-    done = command("train", "--out", "x", "--resume", "--threads", 1, *options)
-    assert done.returncode == 0, done.messages
+    train(parsed, "--out", "x", "--steps", 3, "--max-time", "0s", *options, code=4)
+    command("train", "--out", "x", "--resume", "--threads", 1, *options)
     board = accumulator.EventAccumulator(str(tmp_path / "board")).Reload()
     assert [point.step for point in board.Scalars("loss/total")] == [1, 2, 3]
-    assert [step["step"] for step in steps_of(tmp_path / "e.jsonl")] == [1, 2, 3]
+    assert [step["step"] for step in steps_of("e.jsonl")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("extra", ["tensorboard", "wandb"])
@@ -67,8 +63,7 @@ def test_without_the_extra_a_log_is_refused_before_anything_is_done(
         "ramctl.training.logs.find_spec", lambda name: None if name == extra else find(name)
     )
     before = sorted(tmp_path.iterdir())
-    done = train(parsed, "--out", "x", "--steps", 1, f"--{extra}", "board")
-    assert done.returncode == 1
+    done = train(parsed, "--out", "x", "--steps", 1, f"--{extra}", "board", code=1)
     assert (
         done.messages == f"ramctl train: --{extra} needs the extra: pip install 'ramctl[{extra}]'\n"
     )
@@ -121,14 +116,9 @@ def test_wandb_has_the_curves_and_settings_of_a_run(ramctl, parsed, tiny_options
     assert "--wandb photos" in config["commands"][0]
     curves, steps = wandb_curves(records), steps_of(tmp_path / "e.jsonl")
     assert [step["step"] for step in steps] == [1, 2, 3]
-    for name, value in {
-        "loss/total": lambda step: step["loss"],
-        "loss/caption": lambda step: step["losses"]["caption"],
-        "training/learning_rate": lambda step: step["lr"],
-        "training/gradient_norm": lambda step: step["grad_norm"],
-    }.items():
+    for name, value in CURVES.items():
         assert curves[name] == {step["step"]: value(step) for step in steps}
-    events = map(json.loads, (tmp_path / "e.jsonl").read_text().splitlines())
+    events = read_rows(tmp_path / "e.jsonl")
     validated = {event["step"]: event["map"] for event in events if event["event"] == "validation"}
     assert curves["validation/mAP"] == validated and 2 in validated
 
@@ -183,14 +173,11 @@ def test_compiled_parts_compute_the_same_and_can_be_switched_off(model, monkeypa
         return function
 
     monkeypatch.setattr(torch, "compile", record)
-    names = list(model.state_dict())
-    photos = torch.randn(2, 3, 64, 64)
+    names, photos = list(model.state_dict()), torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = model(photos).tag_logits
-    parts = CompiledParts(model)
-    assert len(compiled) == 3
-    assert list(model.state_dict()) == names
-    with torch.no_grad():
+        parts = CompiledParts(model)
+        assert len(compiled) == 3 and list(model.state_dict()) == names
         assert torch.equal(model(photos).tag_logits, expected)
     with parts.off():
         assert model.encoder._compiled_call_impl is None

@@ -1,7 +1,6 @@
 """The authors' behaviour, where it changes results, stands behind a named option."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from ramctl.training.data.silence import Silence
 from ramctl.training.data.targets import Targets
 from ramctl.training.job import UNCHANGED
 from ramctl.training.objectives.task import Counts
-from tests.training.conftest import DATA
+from tests.training.conftest import DATA, settings, steps_of
 from tests.training.test_objective import make_batch, make_task
 
 BY_HALF = {"ShearX", "ShearY", "Rotate"}  # another interpolation than OpenCV's
@@ -171,13 +170,10 @@ def test_the_official_loss_scales_the_summed_tag_loss_to_the_caption_loss(object
 def test_the_official_options_train_through_the_command(command, parsed, swin_options, tmp_path):
     changes = ["loss=ram-official", "prompt_in_caption=false", "photo_constants=clip",
                "augment.style=ram-official", "augment.operations=2"]  # fmt: skip
-    options = [part for change in changes for part in ("--set", f"training.{change}")]
-    options += ["--set", "model.captioning.pieces=bert"]
-    done = command("train", parsed, "--out", "x", "--steps", 2, "--events", "e.jsonl",
-                   *swin_options, *options)  # fmt: skip
-    assert done.returncode == 0, done.messages
-    events = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
-    assert set(events[0]["losses"]) == {"tag", "caption", "distill caption"}
+    options = ["--out", "x", "--steps", 2, "--events", "e.jsonl", *swin_options]
+    options += settings("model.captioning.pieces=bert", *(f"training.{c}" for c in changes))
+    command("train", parsed, *options)
+    assert set(steps_of("e.jsonl")[0]["losses"]) == {"tag", "caption", "distill caption"}
     pieces = load_tokenizer(tmp_path / "x" / "tokenizer.json")
     # As BERT's own tokenizer numbers them (ram_official A3).
     assert pieces.encode("a brown dog", add_special_tokens=False).ids == [1037, 2829, 3899]
@@ -190,10 +186,5 @@ def test_other_word_pieces_are_a_file(command, parsed, swin_options, tmp_path):
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     (tmp_path / "pieces.txt").write_text("\n".join([*special, *"abcdefghijklmnopqrstuvwxyz"]))
     arguments = [parsed, "--out", "x", "--steps", 1, "--vocab", tmp_path / "pieces.txt"]
-    done = command("train", *arguments, *swin_options)
-    assert done.returncode == 0, done.messages
+    command("train", *arguments, *swin_options)
     assert load_tokenizer(tmp_path / "x" / "tokenizer.json").get_vocab_size() == 5 + 26 + 2
-    missing = command("train", parsed, "--out", "y", "--vocab", "no.txt", *swin_options)
-    assert missing.returncode == 2 and "no.txt: no such file" in missing.messages
-    refused = command("train", parsed, "--init", "x", "--vocab", tmp_path / "pieces.txt")
-    assert refused.returncode == 2 and "--vocab and --init" in refused.messages

@@ -22,32 +22,37 @@ def config_of(*overrides):
     return load_preset("tiny", [f"training.{text}" for text in overrides]).training
 
 
-def test_warm_up_rises_in_a_line_from_its_own_rate():
-    config = config_of("lr=1e-2", "warmup_lr=2e-3", "warmup_steps=4", "schedule='constant'")
-    rates = [learning_rate(config, step, 1000, 50) for step in range(6)]
-    assert rates == pytest.approx([2e-3, 4e-3, 6e-3, 8e-3, 1e-2, 1e-2])
-
-
-def test_warm_up_of_a_short_run_takes_a_tenth_of_it():
-    config = config_of("lr=1e-2", "warmup_lr=0", "warmup_steps=100", "schedule='constant'")
-    assert [learning_rate(config, step, 40, 5) for step in (0, 2, 4)] == pytest.approx(
-        [0, 5e-3, 1e-2]
+def test_the_cosine_falls_from_the_peak_after_the_warm_up_to_the_floor():
+    config = config_of("lr=1e-2", "min_lr=1e-4", "warmup_steps=20", "warmup_lr=1e-5")
+    rates = [learning_rate(config, step, 1000, 50) for step in range(1001)]
+    quarter = 1e-4 + (1e-2 - 1e-4) * (1 + math.cos(math.pi / 4)) / 2
+    assert rates[20] == max(rates)
+    assert [rates[step] for step in (0, 20, 265, 1000)] == pytest.approx(
+        [1e-5, 1e-2, quarter, 1e-4]
     )
 
 
-def test_the_cosine_begins_when_the_warm_up_ends():
-    config = config_of("lr=1e-2", "min_lr=0", "warmup_steps=20")
-    quarter = 20 + (200 - 20) // 4
-    expected = 1e-2 * (1 + math.cos(math.pi / 4)) / 2
-    assert learning_rate(config, quarter, 200, 50) == pytest.approx(expected)
-
-
-def test_a_decaying_rate_stays_above_the_least():
-    config = config_of(
-        "schedule='epoch-decay'", "lr=1e-4", "decay=0.5", "min_lr=3e-5", "warmup_steps=0"
-    )
-    rates = [learning_rate(config, step, 50, 10) for step in (0, 10, 20, 30)]
-    assert rates == pytest.approx([1e-4, 5e-5, 3e-5, 3e-5])
+@pytest.mark.parametrize(
+    ("schedule", "changes", "total", "expected"),
+    [
+        # The authors' change once an epoch.
+        ("epoch-decay", ("lr=1e-4", "decay=0.9", "min_lr=0", "warmup_steps=0"), 50,
+         {0: 1e-4, 9: 1e-4, 10: 9e-5, 40: 1e-4 * 0.9**4}),
+        ("epoch-decay", ("lr=1e-4", "decay=0.5", "min_lr=3e-5", "warmup_steps=0"), 50,
+         {0: 1e-4, 10: 5e-5, 20: 3e-5, 30: 3e-5}),
+        ("epoch-cosine", ("lr=5e-6", "min_lr=0", "warmup_steps=0"), 50,
+         {0: 5e-6, 25: 3.27254e-6}),
+        # The warm-up rises in a line from a rate of its own, and takes at most a tenth of a run.
+        ("constant", ("lr=1e-2", "warmup_lr=2e-3", "warmup_steps=4"), 1000,
+         {0: 2e-3, 1: 4e-3, 2: 6e-3, 3: 8e-3, 4: 1e-2, 5: 1e-2}),
+        ("constant", ("lr=1e-2", "warmup_lr=0", "warmup_steps=100"), 40,
+         {0: 0.0, 2: 5e-3, 4: 1e-2}),
+    ],
+)  # fmt: skip
+def test_the_rate_of_a_step_by_schedule(schedule, changes, total, expected):
+    config = config_of(f"schedule='{schedule}'", *changes)
+    found = {step: learning_rate(config, step, total, 10) for step in expected}
+    assert found == pytest.approx(expected)
 
 
 class Small(nn.Module):

@@ -11,7 +11,7 @@ from ramctl.training.data import record_scan
 from ramctl.training.data.record_file import Source
 from ramctl.training.data.record_index import RecordIndex
 from ramctl.training.data.record_scan import scan_records
-from tests.training.conftest import training_records, write_records
+from tests.training.conftest import read_rows, training_records, write_records
 from tests.training.test_train_command import assert_same_weights
 
 OPTIONS = {"hold_out": True, "takes_untagged": False}
@@ -113,15 +113,12 @@ def test_what_changed_is_read_anew(source, tmp_path, change):
 
 
 def test_a_resumed_run_does_not_read_its_records_again(train, parsed, tmp_path, monkeypatch):
-    records = [json.loads(line) for line in parsed.read_text().splitlines()]
-    path = write_records(tmp_path / "in.jsonl", [*records, {"image": "no.jpg"}])
-    arguments = [path, "--steps", 4, "--out", "whole"]
-    assert train(*arguments).returncode == 3
+    path = write_records(tmp_path / "in.jsonl", [*read_rows(parsed), {"image": "no.jpg"}])
+    train(path, "--steps", 4, "--out", "whole", code=3)
     stopped = [path, "--steps", 4, "--out", "again", "--save-every", 1]
-    assert train(*stopped, "--max-time", "0.001s").returncode == 4
-    monkeypatch.setattr(
-        "ramctl.training.job.scan_records", lambda *a, **k: pytest.fail("read again")
-    )
-    resumed = train(*stopped, "--resume")
-    assert resumed.returncode == 3 and "1 rejected" in resumed.messages
+    train(*stopped, "--max-time", "0.001s", code=4)
+    name = "ramctl.training.job.scan_records"
+    monkeypatch.setattr(name, lambda *a, **k: pytest.fail("read again"))
+    resumed = train(*stopped, "--resume", code=3)
+    assert "1 rejected" in resumed.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "again")

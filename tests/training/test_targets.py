@@ -1,69 +1,56 @@
-"""What a record says about each label, and how many records name it."""
+"""How a label system is built, and what a record says about each label."""
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
+import pytest
 
+from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
-from ramctl.training.data.annotations import Annotation, Caption, read_annotation
+from ramctl.training.data.annotations import Caption, read_annotation, require_tags
 from ramctl.training.data.targets import TagCounts, Targets, append_labels, build_labels
 
 LABELS = LabelSystem([Label("dog", synonyms=("puppy",)), Label("cat"), Label("sky"), Label("sea")])
 
 
-def target(tags=(), captions=(), negatives=None, uncertain=()):
-    return Targets(LABELS).of(
-        Annotation("x.jpg", Path(), tuple(tags), tuple(captions), negatives, tuple(uncertain))
-    )
+def read(**fields):
+    return read_annotation(Record({"image": "x.jpg", **fields}))
 
 
-def written(*tags, generated=False) -> Caption:
-    return Caption("text", tags, generated)
+def counts_of(records: list[dict]) -> TagCounts:
+    counts = TagCounts()
+    for fields in records:
+        counts.add(Record({"image": "x.jpg", **fields}), read(**fields))
+    return counts
 
 
-def test_a_tag_that_is_present_and_uncertain_is_known():
-    found = target(["puppy"], uncertain=["dog", "cat", "zebra"])
-    assert found.present.tolist() == [0]
-    assert found.unknown.tolist() == [1]
-    assert target(["dog"]).unknown.tolist() == []
+def target(*tags: str, **fields):
+    return Targets(LABELS).of(read(tags=list(tags), **fields))
 
 
-def test_beside_negatives_only_what_is_listed_is_known():
-    assert target(["dog"], negatives=("sky",)).unknown.tolist() == [1, 3]
-    assert target(["dog"], negatives=()).unknown.tolist() == [1, 2, 3]
+def test_many_records_ask_for_five_mentions():
+    counts = counts_of([{"tags": ["dog"]}] * 995 + [{"tags": ["cat"]}] * 4 + [{"tags": []}])
+    assert build_labels(counts).tags == ["dog"]
+    counts = counts_of([{"tags": ["dog"]}] * 995 + [{"tags": ["cat"]}] * 5)
+    assert build_labels(counts).tags == ["dog", "cat"]
 
 
-def test_a_label_in_one_of_several_written_captions_is_doubtful():
-    both = [written("dog", "sky"), written("puppy", "cat")]
-    assert target(captions=both).doubtful.tolist() == [1, 2]
-    assert target(captions=both[:1]).doubtful.tolist() == []
-    confirmed = [*both, written("cat", generated=True)]
-    assert target(captions=confirmed).doubtful.tolist() == [2]
-    one = [written("dog"), written("cat", generated=True)]
-    assert target(captions=one).doubtful.tolist() == []
+def test_spellings_of_a_tag_are_one_label_with_its_most_frequent_kind():
+    kinds = [("T-Shirt", "object"), ("t shirt", "object"), ("t shirt", "attribute")]
+    counts = counts_of([{"tags": [tag], "kinds": {tag: kind}} for tag, kind in kinds])
+    (label,) = build_labels(counts)
+    assert (label.tag, label.kind, label.count) == ("t shirt", "object", 3)
 
 
-def test_a_label_that_only_the_data_engine_gave_is_doubtful():
-    sources = {"dog": ["parsed"], "cat": ["generated-tag"], "sky": ["generated-caption", "parsed"]}
-    fields = {"image": "x.jpg", "tags": ["dog", "cat", "sky", "sea"], "sources": sources}
-
-    def doubtful(**more):
-        record = Record({**fields, **more})
-        return Targets(LABELS).of(read_annotation(record)).doubtful.tolist()
-
-    assert doubtful() == [1]
-    captions = {"captions": ["a", "b"], "caption_tags": [["dog", "sky"], ["dog"]]}
-    assert doubtful(**captions) == [1, 2]
-    assert doubtful(sources="of another program") == []
-    assert doubtful(tags=["dog", "puppy"], sources={"puppy": ["generated-tag"]}) == []
+def test_at_most_five_thousand_labels_are_built():
+    counts = counts_of([{"tags": [f"tag {i}" for i in range(5100)]}] * 2)
+    assert len(build_labels(counts)) == 5000
 
 
-def test_mentions_of_a_label_and_its_synonyms_add_up():
-    counts = Targets(LABELS).counts(Counter({"dog": 3, "puppy": 2, "sea": 1, "zebra": 9}))
-    np.testing.assert_array_equal(counts, [5, 0, 0, 1])
-    assert Targets(LABELS).outside(Counter({"dog": 3, "zebra": 9, "yak": 1})) == (2, 10)
+def test_no_tag_often_enough_is_an_error_that_says_so():
+    with pytest.raises(RunProblem, match="no tag is named in 2 records"):
+        build_labels(counts_of([{"tags": ["dog"]}]))
 
 
 def test_labels_are_built_by_frequency_then_name_with_their_commonest_kind():
@@ -75,5 +62,91 @@ def test_labels_are_built_by_frequency_then_name_with_their_commonest_kind():
 
 
 def test_only_new_labels_are_appended(tmp_path):
-    (tmp_path / "more.txt").write_text("puppy\nyak\n")
+    (tmp_path / "more.txt").write_text("puppy\nsky\nyak\n")
     assert append_labels(LABELS, tmp_path / "more.txt").tags == ["dog", "cat", "sky", "sea", "yak"]
+
+
+def test_mentions_of_a_label_and_its_synonyms_add_up():
+    counts = Targets(LABELS).counts(Counter({"dog": 3, "puppy": 2, "sea": 1, "zebra": 9}))
+    np.testing.assert_array_equal(counts, [5, 0, 0, 1])
+    assert Targets(LABELS).outside(Counter({"dog": 3, "zebra": 9, "yak": 1})) == (2, 10)
+
+
+def test_targets_are_sorted_ids_of_tags_and_synonyms_and_leave_others_out():
+    found = target("Sky", "puppy", "spaceship", "dog")
+    assert (found.present.tolist(), found.unknown.tolist()) == ([0, 2], [])
+
+
+def test_a_tag_that_is_present_and_uncertain_is_known():
+    found = target("puppy", uncertain=["dog", "cat", "zebra"])
+    assert (found.present.tolist(), found.unknown.tolist()) == ([0], [1])
+
+
+def test_beside_negatives_only_what_is_listed_is_known():
+    assert target("dog", negatives=["sky"]).unknown.tolist() == [1, 3]
+    assert target("dog", negatives=[]).unknown.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("written", "generated", "doubtful"),
+    [
+        ([["dog", "sky"], ["puppy", "cat"]], [], [1, 2]),
+        ([["dog", "sky"]], [], []),
+        ([["dog", "sky"], ["puppy", "cat"]], [["cat"]], [2]),  # a model's caption confirms ...
+        ([["dog"]], [["cat"]], []),  # ... but raises no doubt
+        (None, [], []),
+    ],
+)
+def test_a_label_in_one_of_several_written_captions_is_doubtful(written, generated, doubtful):
+    texts = {"captions": ["a"] * len(written or "ab"), "generated_captions": ["c"] * len(generated)}
+    tags = {"generated_caption_tags": generated}
+    if written is not None:
+        tags["caption_tags"] = written
+    assert target("dog", "puppy", "cat", "sky", **texts, **tags).doubtful.tolist() == doubtful
+
+
+def test_a_label_that_only_the_data_engine_gave_is_doubtful():
+    sources = {"dog": ["parsed"], "cat": ["generated-tag"], "sky": ["generated-caption", "parsed"]}
+
+    def doubtful(*tags, **more):
+        fields = {"sources": sources, **more}
+        return target(*(tags or ("dog", "cat", "sky", "sea")), **fields).doubtful.tolist()
+
+    assert doubtful() == [1]
+    assert doubtful(captions=["a", "b"], caption_tags=[["dog", "sky"], ["dog"]]) == [1, 2]
+    assert doubtful(sources="of another program") == []
+    assert doubtful("dog", "puppy", sources={"puppy": ["generated-tag"]}) == []
+
+
+def test_captions_are_guided_by_their_own_tags_that_the_record_still_has():
+    annotation = read(
+        tags=["dog", "sky"], captions=["a red puppy", "sky"],
+        caption_tags=[["dog", "red"], ["sky"]], generated_captions=["a dog below the sky"],
+    )  # fmt: skip
+    assert [(c.text, c.tags) for c in annotation.captions] == [
+        ("a red puppy", ("dog",)), ("sky", ("sky",)), ("a dog below the sky", ("dog", "sky")),
+    ]  # fmt: skip
+    assert Targets(LABELS).guiding_tags(annotation.captions[2]) == ["dog", "sky"]
+
+
+def test_guiding_tags_come_as_they_are_named_or_as_the_labels_stand():
+    targets = Targets(LabelSystem.from_tags(["grass", "dog", "ball"]))
+    caption = Caption("a ball, a dog on grass", ("ball", "dog", "grass", "ball"))
+    assert targets.guiding_tags(caption) == ["ball", "dog", "grass"]
+    assert targets.guiding_tags(caption, in_label_order=True) == ["grass", "dog", "ball"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"tags": ["dog"]}, "missing_field"),
+        ({"image": "x.jpg"}, "missing_field"),
+        ({"image": "x.jpg", "tags": "dog"}, "bad_field"),
+        ({"image": "x.jpg", "tags": [], "captions": ["a"], "caption_tags": []}, "bad_field"),
+        ({"image": "x.jpg", "tags": [], "captions": ["a"], "caption_tags": ["b"]}, "bad_field"),
+    ],
+)
+def test_records_that_cannot_teach_are_rejected(fields, code):
+    with pytest.raises(RecordProblem) as caught:
+        require_tags(read_annotation(Record(fields)))
+    assert caught.value.code == code

@@ -1,6 +1,5 @@
-"""`--distill scores:FILE`: what a tagger said of the photos becomes their targets."""
+"""`--distill scores:FILE`: what a tagger said of the photos, and what captions' silence says."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,9 @@ from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.config import load_preset
-from ramctl.training.data.annotations import Annotation
+from ramctl.training.data.annotations import Annotation, Caption
 from ramctl.training.data.batches import Sample, TrainingSet
-from ramctl.training.data.silence import Silence
+from ramctl.training.data.silence import Silence, mention_rates, unsaid
 from ramctl.training.data.targets import Targets
 from ramctl.training.data.teacher_scores import (
     ScoresTeacher,
@@ -21,20 +20,17 @@ from ramctl.training.data.teacher_scores import (
     scores_teachers,
     soft_targets,
 )
+from tests.training.conftest import write_records
 
-LABELS = LabelSystem(
-    [
-        Label("dog", synonyms=("hound",), parents=("animal",)),
-        Label("animal"),
-        Label("sit", kind="action"),
-        Label("red", kind="attribute"),
-    ]
-)
+LABELS = LabelSystem([
+    Label("dog", synonyms=("hound",), parents=("animal",)), Label("animal"),
+    Label("sit", kind="action"), Label("red", kind="attribute"),
+])  # fmt: skip
 
 
 def teacher(folder: Path, *records, text="", **settings):
-    path = folder / f"teacher{len(list(folder.iterdir()))}.jsonl"
-    path.write_text("".join(json.dumps(record) + "\n" for record in records) + text)
+    path = write_records(folder / f"teacher{len(list(folder.iterdir()))}.jsonl", records)
+    path.write_text(path.read_text() + text)
     return ScoresTeacher(path, **settings), TaggerScores.read(path, "train")
 
 
@@ -87,11 +83,8 @@ def test_names_are_labels_by_their_own_name_synonyms_and_the_map(tmp_path):
 def test_several_teachers_are_averaged_by_weight(tmp_path):
     one = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.8, "red": 0.5}})
     two = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2}}, weight=3.0)
-    seen = []
-    for scores in (one, two):
-        soft = soft_of(scores, photos("a"))
-        seen.append((soft, soft.of(0)))
-    targets, weights = soft_targets(seen, len(LABELS))
+    softs = [soft_of(scores, photos("a")) for scores in (one, two)]
+    targets, weights = soft_targets([(soft, soft.of(0)) for soft in softs], len(LABELS))
     np.testing.assert_allclose(targets, [(0.8 + 3 * 0.2) / 4, 0, 0, 0.5], rtol=1e-6)
     assert weights.tolist() == [4, 0, 0, 1]
 
@@ -149,14 +142,8 @@ def test_what_a_batch_is_taught(tmp_path):
     ]
     np.testing.assert_allclose(batch.targets, expected, rtol=1e-6)
     assert batch.weights.tolist() == [
-        [
-            2,
-            0,
-            0.25,
-            2,
-            0.25,
-            1,
-        ],  # the ancestors of a puppy: the teacher knows one, no one the other
+        # The ancestors of a puppy: the teacher knows one, no one the other.
+        [2, 0, 0.25, 2, 0.25, 1],
         [1, 0, 0.25, 2, 0.25, 0.25],
         [0, 0, 0.25, 0.25, 0.25, 1],
         [2, 0, 0, 1, 0, 0],  # with verified negatives all else is unknown, but for the teacher
@@ -172,3 +159,59 @@ def test_what_a_batch_is_taught(tmp_path):
     # Between a teacher's weight and that of mere absence.
     unseen = training_set.collate([sample(())]).weights[0, 3]
     assert unseen == pytest.approx(0.25 + 0.2 * (2 - 0.25))
+
+
+def test_rates_are_found_where_scores_are_true():
+    """Labels are drawn as shown by their scores, then named at known rates."""
+    random = np.random.default_rng(0)
+    true = np.array([0.95, 0.5, 0.1], np.float32)
+    cells = random.integers(0, 3, 60_000)
+    scores = random.random(60_000).astype(np.float32)
+    is_shown = random.random(60_000) < scores
+    is_named = is_shown & (random.random(60_000) < true[cells])
+    np.testing.assert_allclose(mention_rates(scores, cells, is_named, 3), true, atol=0.02)
+
+
+def test_a_label_with_few_photos_takes_the_rate_of_all():
+    scores, cells = np.full(1001, 0.99, np.float32), np.array([0] * 1000 + [1])
+    is_named = np.arange(1001) < 800
+    rates = mention_rates(scores, cells, is_named, 3)
+    assert rates[2] == pytest.approx(rates[0], abs=0.02)
+    assert rates[1] > 0.6  # one photo that does not name it says little
+
+
+def test_silence_counts_by_how_often_the_label_is_named():
+    """By Bayes' rule: 0.9 * 0.05 / (0.9 * 0.05 + 0.1)."""
+    shown = np.array([0.9, 0.9, 0.9, 1, 0], np.float32)
+    rates = np.array([0, 0.95, 1, 1, 0.5], np.float32)
+    np.testing.assert_allclose(unsaid(shown, rates), [0.9, 0.045 / 0.145, 0, 0, 0], atol=1e-6)
+
+
+def test_rates_come_from_written_captions_that_name_the_label_itself(tmp_path):
+    """Whether captions would name the parent of what they name is anyone's guess."""
+    labels = LabelSystem([Label("dog"), Label("puppy", parents=("dog",)), Label("sky")])
+    records = [{"image": str(i), "scores": {"dog": 0.9, "sky": 0.9}} for i in range(200)]
+    taught = soft_of(teacher(tmp_path, *records), photos(*map(str, range(200))), labels)
+
+    def note(index, generated=False):
+        tags = ("puppy",) if index % 2 else ("dog",)
+        written = (Caption("a dog", tags, generated),) * (1 if index < 100 else 2)
+        return index, Annotation(str(index), Path(), tags, written, None, ())
+
+    rates = Silence.learn(map(note, range(200)), Targets(labels), [taught]).mentioned
+    assert rates.shape == (2, 3)
+    assert (rates[:, 0] > 0.9).all() and (rates[:, 2] < 0.1).all()
+    unheard = Silence.learn((note(i, True) for i in range(200)), Targets(labels), [taught])
+    assert not unheard.mentioned.any()  # what a model leaves out says nothing
+
+
+def test_a_teacher_that_overlooks_a_label_is_found_out(tmp_path):
+    labels = LabelSystem([Label("dog"), Label("hat")])
+    scores = [{"dog": 0.9, "hat": 0.9 if i < 10 else 0.05} for i in range(100)]
+    records = [{"image": str(i), "scores": own} for i, own in enumerate(scores)]
+    taught = soft_of(teacher(tmp_path, *records), photos(*map(str, range(100))), labels)
+    tags = ("dog", "hat")
+    note = Annotation("", Path(), tags, (Caption("", tags),), None, ())
+    learnt = Silence.learn(((i, note) for i in range(100)), Targets(labels), [taught])
+    # 100 of 100 and 10 of 100, each with five photos of the mean, 0.55.
+    np.testing.assert_allclose(learnt.noticed, [102.75 / 105, 12.75 / 105], rtol=1e-5)
