@@ -105,7 +105,7 @@ def _convert(options: ConvertOptions, report: Report) -> None:
     if model.captioning is None and (arch != "ram-plus" or options.vocab):
         report.say("the checkpoint has no captioning branch: the bundle writes no captions")
     elif model.captioning is not None and not bundle.has(TOKENIZER):
-        report.say("its word pieces are not BERT's: without --vocab the bundle writes no captions")
+        report.say("its vocabulary is not BERT's: without --vocab the bundle writes no captions")
 
 
 def _path(name: str | None) -> Path | None:

@@ -31,7 +31,7 @@ from ramctl.training.data.batches import Batch
 from ramctl.training.objectives.task import Counts, TrainingTask
 
 PHOTOS = 2
-PIECES = 20  # word pieces of a caption
+PIECES = 20  # tokens of a caption
 CLIP_B16 = 35.0  # GFLOP of the teacher's view of a photo
 
 

@@ -1,4 +1,4 @@
-"""Distil a sentence encoder into a static table of words and word pieces.
+"""Distil a sentence encoder into a static table of words and tokens.
 
 The table's rows are fitted so that the sum of a phrase's pieces points where the encoder's vector
 of the phrase does (cosine loss, Adam), starting from the encoder's vectors of the pieces

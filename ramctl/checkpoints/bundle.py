@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 META = "bundle.json"
 WEIGHTS = "model.safetensors"
-TOKENIZER = "tokenizer.json"  # the captioning branch's word pieces
+TOKENIZER = "tokenizer.json"  # the captioning branch's vocabulary
 TEXT_FOLDER = "text"  # embeds words that the model was not trained on, see `ramctl.text`
 GRAPH = "model.onnx"
 INT8_GRAPH = "model.int8.onnx"

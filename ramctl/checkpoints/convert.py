@@ -51,7 +51,7 @@ class Checkpoint:
     architecture: Architecture
     tags: Path
     thresholds: Path | None = None
-    vocabulary: Path | None = None  # the captioning branch's word pieces
+    vocabulary: Path | None = None  # the captioning branch's vocabulary
     translations: Path | None = None  # Chinese names, one per line in id order
     text_encoder: str = CLIP  # what embeds new words: a folder, or hf://owner/name
 
@@ -152,7 +152,7 @@ def _tokenizer(checkpoint: Checkpoint, preset: Preset) -> CaptionTokenizer | Non
         if checkpoint.vocabulary is None:  # not the model as published
             return None
         raise RunProblem(
-            f"{checkpoint.vocabulary}: {len(tokenizer)} word pieces with [DEC] and [ENC], "
+            f"{checkpoint.vocabulary}: {len(tokenizer)} tokens with [DEC] and [ENC], "
             f"the checkpoint has {captioning.vocabulary}"
         )
     return tokenizer

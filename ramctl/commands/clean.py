@@ -62,14 +62,14 @@ OPTIONS = {
         option("--only FILE|top:K", "Only these tags, or the K most frequent."),
         common(
             "--evidence scores:FILE",
-            "Scores by another tagger; repeatable.",
+            "Scores from another tagger; repeatable.",
             multiple=True,
         ),
         common(
             "--least-chance SHARE",
-            "Drop tags less likely right [default: 0.2].",
+            "Drop tags whose probability of being right is lower [default: 0.2].",
         ),
-        option("--outliers SHARE", "Share of a tag's regions to drop as outliers."),
+        option("--outliers SHARE", "Fraction of a tag's regions to drop as outliers."),
         option(
             "--clusters N",
             "Clusters per tag [default: one per 50 regions, at most 8].",
@@ -77,7 +77,7 @@ OPTIONS = {
         ),
         option(
             "--min-regions N",
-            "Leave tags with fewer regions alone, and others their N likeliest.",
+            "Leave tags with fewer regions alone; of others keep the N most probable photos.",
             default=5,
         ),
         option(
@@ -88,7 +88,7 @@ OPTIONS = {
         common(
             "--protect SOURCE[:N],...|none",
             "Keep tags from these sources; with :N, unless N independent kinds of evidence "
-            "are against.",
+            "contradict them.",
             type=read_protected,
             default="human,parsed:2",
         ),

@@ -36,7 +36,7 @@ OPTIONS = {
             "--thresholds FILE", "Numbers, or JSONL with tag, threshold [default: 0.68].", type=NAME
         ),
         option(
-            "--vocab FILE", "Word pieces of captions, one per line [default: BERT's].", type=NAME
+            "--vocab FILE", "Vocabulary of captions, a token per line [default: BERT's].", type=NAME
         ),
         option(
             "--translations FILE",

@@ -67,14 +67,16 @@ OPTIONS = {
             "Label system of the predictions, for its synonyms.",
             type=options.FILE_OR_FOLDER,
         ),
-        common("--baseline PREDICTIONS", "Compare with these: mAP difference and interval."),
+        common(
+            "--baseline PREDICTIONS", "Compare with these predictions: mAP difference and interval."
+        ),
         option(
             "--from FORMAT",
             f"Format of the predictions: {', '.join(FORMS)} [default: recognised].",
             field="source_format",
             type=click.Choice(FORMS),
         ),
-        option("--key [image|path|name]", "Match photos by this only."),
+        option("--key [image|path|name]", "Match photos only by this."),
     ],
     "metrics": [
         common(
@@ -112,10 +114,10 @@ OPTIONS = {
             "Folder of the photos that the page shows [default: that of the truth].",
             type=click.Path(file_okay=False, path_type=Path),
         ),
-        common("--calibrate FILE", "Write the thresholds of the best F1, as JSONL.", writes=True),
+        common("--calibrate FILE", "Write the thresholds that maximise F1, as JSONL.", writes=True),
         option(
             "--calibrate-for precision=P",
-            "Write those at which this share of the tags is right.",
+            "Write those that reach this precision instead.",
             type=read_precision,
         ),
         options.rejects,

@@ -34,18 +34,18 @@ OPTIONS = {
         ),
         option(
             "--caption-length N",
-            "Word pieces of a caption at most [default: 30].",
+            "Maximum caption length in tokens [default: 30].",
             type=click.IntRange(1),
         ),
         common("--threshold NUMBER|FILE", "Add tags above this score."),
         common(
             "--precision P",
-            "Add the tags of which this share is right [default: 0.8, if the model knows].",
+            "Target precision of added tags, 0 to 1 [default: 0.8, if the model is calibrated].",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
         ),
         common(
             "--confirm SHARE",
-            "Share of its threshold that a caption's tag must reach.",
+            "Fraction of its threshold that a caption's tag must reach.",
             default=0.5,
         ),
     ],

@@ -37,22 +37,24 @@ def words_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 shard = option(
     "--shard I/N",
-    "Do the I-th of N parts of the input; cat joins the outputs.",
+    "Process part I of N of the input; cat joins the outputs.",
     type=read_shard,
     default=str(ALL),
     show_default=False,
 )
 root = option(
     "--root DIR|URL",
-    "Where relative photo names are [default: beside the input file].",
+    "Folder or URL of relative photo names [default: beside the input file].",
     type=click.Path(file_okay=False),
 )
 model = common(
     "--model BUNDLE", "Folder, hf://owner/name, or name in $RAMCTL_MODELS.", default="mini"
 )
-labels = common("--labels FILE", "Look for these words; +FILE: besides the model's.", type=str)
+labels = common(
+    "--labels FILE", "Tag with these words; +FILE: in addition to the model's.", type=str
+)
 
-max_line = option("--max-line N", "Reject JSONL lines of more bytes.", default=64_000_000)
+max_line = option("--max-line N", "Reject JSONL lines longer than N bytes.", default=64_000_000)
 rejects = common(
     "--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", type=str, writes=True
 )
@@ -62,7 +64,7 @@ max_time = option("--max-time TIME", "Stop cleanly after 90 (s), 15m, 2h; --resu
 stream = [
     common(
         "-o, --output FILE",
-        "Write FILE, by way of FILE.part [default: stdout].",
+        "Write to FILE, through FILE.part [default: stdout].",
         type=FILE_OR_FOLDER,  # a folder with --ray
         writes=True,
     ),
@@ -74,9 +76,11 @@ stream = [
     stats,
 ]
 
-ray = option("--ray ADDRESS", "Do input files on a Ray cluster (local: here) into the folder -o.")
+ray = option(
+    "--ray ADDRESS", "Process the input files on a Ray cluster (local: here), into the folder -o."
+)
 jobs = common(
-    "-j, --jobs N", "Work in parallel; the output stays the same.", default=1, field="workers"
+    "-j, --jobs N", "Parallel workers; the output does not change.", default=1, field="workers"
 )
 batch = option("-b, --batch N", "Records per batch [default: suits the model].")
 threads = option("--threads N", "CPU threads of the model [default: all cores].")
@@ -93,7 +97,7 @@ dtype = option(
 seed = option("--seed N", "Random seed.", type=int, default=0)
 engine_run = [jobs, batch, threads, device, dtype, seed]
 
-quiet = common("-q, --quiet", "Print nothing on stderr but errors.")
+quiet = common("-q, --quiet", "Print only errors on stderr.")
 verbose = option("-v, --verbose", "Twice (-vv): show the traceback of an error.", count=True)
 messages = [
     option(

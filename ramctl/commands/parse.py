@@ -38,15 +38,15 @@ OPTIONS = {
     "labels": [
         common(
             "--labels FILE",
-            "Give only the labels of a file, bundle or word list.",
+            "Restrict tags to a label file, bundle or word list.",
             type=options.FILE_OR_FOLDER,
         ),
         common(
             "--build-labels FILE",
-            "Write a label system of all captions, and no records.",
+            "Write a label system built from all captions, and no records.",
             writes=True,
         ),
-        common("--review FILE", "With --build-labels: decisions; your edits win later."),
+        common("--review FILE", "With --build-labels: a table of decisions; your edits are kept."),
     ],
     "output": [
         option(

@@ -25,14 +25,21 @@ Exit codes: 1 failed; 2 wrong usage; 130 interrupted, 143 terminated.
 """
 OPTIONS = {
     "address": [
-        common("--host NAME", "Address to listen at.", default="127.0.0.1"),
-        common("--port N", "0: any that is free.", type=click.IntRange(0, 65535), default=8000),
+        common("--host NAME", "Address to listen on.", default="127.0.0.1"),
+        common(
+            "--port N",
+            "Port to listen on; 0: any free one.",
+            type=click.IntRange(0, 65535),
+            default=8000,
+        ),
     ],
     "model": [options.model, options.labels],
     "limits": [
         common("--max-bytes N", "Refuse photos in larger files.", default=30_000_000),
         option("--max-pixels N", "Refuse larger photos.", default=100_000_000),
-        option("--max-seconds N", "For sending, decoding, and tagging a photo.", default=30),
+        option(
+            "--max-seconds N", "Time limit for sending, decoding and tagging a photo.", default=30
+        ),
     ],
     "run": [
         options.device,

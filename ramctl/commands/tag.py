@@ -26,16 +26,16 @@ Streams: the output is flushed after each batch.
 TEXT = click.Path(exists=True, dir_okay=False, path_type=Path)
 OPTIONS = {
     "input": [
-        common("-R, --recursive", "Tag the photos in folders."),
+        common("-R, --recursive", "Search folders for photos."),
         option(
             "--ignore GLOB",
-            "Pass over such files and folders with -R, as .ramctlignore does.",
+            "With -R: skip matching files and folders, like .ramctlignore.",
             multiple=True,
             type=str,
         ),
         option("-0, --null", "Names on stdin end with NUL."),
-        option("--from-tags", "The inputs are records of an earlier run: take their tags."),
-        option("--by-content", "With --resume: know photos by content, not by size and time."),
+        option("--from-tags", "Inputs are records of an earlier run; use their tags."),
+        option("--by-content", "With --resume: identify photos by content, not by size and time."),
         option("--prune", "With --resume: drop the records of photos that are gone."),
         option("--max-pixels N", "Reject larger photos.", default=200_000_000),
         option("--max-bytes N", "Reject photos in larger files.", default=1_000_000_000),
@@ -58,13 +58,15 @@ OPTIONS = {
         option("--runtime [auto|onnx|torch]", "What runs the model.", default="auto"),
     ],
     "selection": [
-        common("--threshold NUMBER|FILE", "Give tags above this score [default: the model's]."),
+        common(
+            "--threshold NUMBER|FILE", "Give tags that score above this [default: the model's]."
+        ),
         common(
             "--precision P",
-            "Give the tags of which this share is right.",
+            "Target precision, 0 to 1.",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
         ),
-        common("--top N", "At most N of them."),
+        common("--top N", "At most N tags per photo."),
         option(
             "--kinds KIND,...",
             f"Only these kinds of tags: {', '.join(KINDS)}.",
@@ -91,10 +93,10 @@ OPTIONS = {
         option("--dense", "Add the scores of all labels."),
         option("--boxes", "Add the region of each thing (81 to 94 % right, mini)."),
         common("--caption", "Add a caption."),
-        option("--specified-tags TAGS", "Guide the caption by these instead: a,b.", type=str),
+        option("--specified-tags TAGS", "Guide the caption by these tags instead: a,b.", type=str),
         option(
             "--caption-length N",
-            "Word pieces of the caption at most [default: 30].",
+            "Maximum caption length in tokens [default: 30].",
             type=click.IntRange(1),
         ),
         common("--gallery FILE", "Write an HTML page of the photos.", writes=True),
@@ -117,8 +119,8 @@ OPTIONS = {
             default="full",
             field="style",
         ),
-        option("--xmp-remove", "Tag nothing; take machine tags out of XMP sidecars."),
-        option("--forget-refused", "Write again the tags that were taken out of sidecars."),
+        option("--xmp-remove", "Remove machine tags from XMP sidecars; tag nothing."),
+        option("--forget-refused", "Write tags again that were removed from sidecars by hand."),
         option("--txt", "Write the tags to IMG.txt, for trainers.", field="text"),
         option(
             "--txt-existing [append|replace|keep]",
@@ -127,15 +129,28 @@ OPTIONS = {
             field="existing_text",
         ),
         option("--txt-caption", "Put the caption before the tags.", field="with_caption"),
-        option("--txt-first TAGS", "Put these first where they are given: a,b.", field="first"),
-        option("--txt-separator TEXT", "Between tags.", default=", ", field="separator", type=str),
-        option("--txt-extension WORD", "Name it IMG.WORD.", default=".txt", field="extension"),
-        option("--txt-underscores", "Write hot_dog.", field="underscores"),
+        option("--txt-first TAGS", "Put these tags first if present: a,b.", field="first"),
+        option(
+            "--txt-separator TEXT",
+            "Separator between tags.",
+            default=", ",
+            field="separator",
+            type=str,
+        ),
+        option(
+            "--txt-extension WORD",
+            "File extension, as in IMG.WORD.",
+            default=".txt",
+            field="extension",
+        ),
+        option("--txt-underscores", "Write hot_dog, not hot dog.", field="underscores"),
         option("--tag-counts FILE", "Write a table of how many photos have each tag.", writes=True),
-        option("--dry-run", "Only say which sidecars would change."),
+        option("--dry-run", "Say which sidecars would change, and write none."),
     ],
     "run": [
-        common("-j, --jobs N", "Photos done in parallel [default: all cores].", field="workers"),
+        common(
+            "-j, --jobs N", "Photos processed in parallel [default: all cores].", field="workers"
+        ),
         options.devices,
         options.dtype,
         options.batch,

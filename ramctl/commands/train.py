@@ -36,7 +36,7 @@ STARTS = [
     ),
     option(
         "--vocab FILE",
-        "Word pieces of captions, one per line [default: the preset's: learnt, or BERT's].",
+        "Vocabulary of captions, a token per line [default: the preset's: learnt, or BERT's].",
     ),
 ]
 OUTPUT = [
@@ -49,7 +49,7 @@ OUTPUT = [
     ),
     option(
         "--checkpoints URL",
-        "Also keep the last two there (or in a folder); --resume needs no more to go on.",
+        "Also keep the last two there (or in a folder); --resume needs nothing else.",
         type=str,
     ),
     option(
@@ -74,7 +74,7 @@ RUN = [
     option("--cache DIR", "Keep the features of frozen encoders in DIR.", type=str),
     option(
         "-j, --jobs N",
-        "Processes that read photos [default: the preset's].",
+        "Worker processes that read photos [default: the preset's].",
         type=click.IntRange(0),
         field="workers",
     ),
@@ -96,13 +96,13 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             options.root,
             option(
                 "--max-line N",
-                "Reject JSONL lines of more bytes [default: 64000000].",
+                "Reject JSONL lines longer than N bytes [default: 64000000].",
                 type=click.IntRange(1),
             ),
             common("--val FILE", "Validation records [default: hold some out].", type=str),
             option(
                 "--val-every STEPS",
-                "Validate so often, besides the ends of epochs.",
+                "Also validate every N steps.",
                 type=click.IntRange(1),
             ),
         ],

@@ -53,7 +53,7 @@ class Rules:
     clustering: ClusterSettings
     thresholds: tuple[float, ...] = ()  # by label id; not predicted: the score is not above it
     deviations: float | None = None  # instead: so far below the mean of the tag's own regions
-    min_regions: int = 5  # the likeliest that a tag keeps; one with fewer is left alone
+    min_regions: int = 5  # the most probable photos that a tag keeps; one with fewer is left alone
     top: int | None = None  # only the tags with the most regions
     # Sources whose tags stay; SOURCE:N: unless N independent kinds of evidence are against them.
     protect: tuple[str, ...] = PROTECT

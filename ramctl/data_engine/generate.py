@@ -45,7 +45,7 @@ class GenerateOptions:
     model: str = "mini"
     captions: int = 1
     decode: str = "beam:3"
-    caption_length: int | None = None  # word pieces at most, the prompt's too; None: the model's
+    caption_length: int | None = None  # tokens at most, the prompt's too; None: the model's
     threshold: str | None = None  # a number or a file; None: those of `precision`
     precision: float | None = None  # share of the added tags that shall be right
     confirm: float = CONFIRM  # a caption's tag must reach this share of its threshold

@@ -11,13 +11,13 @@ from ramctl.inference.torch_engine import TorchEngine
 from ramctl.model.generation import Decoding, Ends
 from ramctl.model.ram import Encoded
 
-LONGEST = 30  # word pieces; authors' tag2text.py
+LONGEST = 30  # tokens; authors' tag2text.py
 BEAM_SEARCH = "beam:3"  # authors' tag2text.py
 DRAW_BITS = 23  # of the random numbers: what single precision holds below 1
 
 
 class CaptionWriter:
-    """Writes a caption a photo, of `length` word pieces at most, those of the prompt included.
+    """Writes a caption a photo, of `length` tokens at most, those of the prompt included.
 
     UsageProblem for an unknown search or an impossible length, RunProblem without a branch.
     """
@@ -32,7 +32,7 @@ class CaptionWriter:
         if length is None:
             length = min(LONGEST, config.max_positions, config.caption_tokens)
         elif not prompt < length <= config.max_positions:
-            possible = f"{prompt + 1} to {config.max_positions} word pieces are possible"
+            possible = f"{prompt + 1} to {config.max_positions} tokens are possible"
             raise UsageProblem(f"--caption-length {length}: {possible}")
         self.decoding = read_decoding(decode, length)
 

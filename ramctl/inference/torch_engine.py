@@ -201,7 +201,7 @@ class TorchEngine:
         ends: Ends,
         draws: Floats | None = None,
     ) -> list[NDArray[np.int64]]:
-        """The word pieces of a caption a photo, from tags and their mask (B, G) and a prompt.
+        """The tokens of a caption a photo, from tags and their mask (B, G) and a prompt.
 
         Sampling takes `draws` (B, length) in [0, 1).
         """

@@ -1,6 +1,6 @@
-"""The captioning branch's word pieces. It needs tokenizers and numpy, not torch.
+"""The captioning branch's tokenizer. It needs tokenizers and numpy, not torch.
 
-B captions, S word pieces, G tag word pieces.
+B captions, S tokens, G tag tokens.
 """
 
 import re
@@ -30,7 +30,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class CaptionBatch:
-    """Captions as word pieces, padded to the longest."""
+    """Captions as tokens, padded to the longest."""
 
     ids: Ids  # (B, S)
     mask: Ids  # (B, S) 1 where not padding
@@ -38,10 +38,10 @@ class CaptionBatch:
 
 
 class CaptionTokenizer:
-    """Text to word pieces and back, in the shapes that the captioning branch takes.
+    """Text to tokens and back, in the shapes that the captioning branch takes.
 
     Source: authors' tag2text.py (ram_official A3): tags joined by " | " and padded to a fixed
-    length; `[ENC]` and `[DEC]` replace the first word piece.
+    length; `[ENC]` and `[DEC]` replace the first token.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: CaptioningConfig) -> None:
@@ -59,7 +59,7 @@ class CaptionTokenizer:
     ) -> CaptionBatch:
         """Captions with the prompt in front, which is not a target.
 
-        Without `prompt_in_caption`, as many of the caption's own first word pieces are left out of
+        Without `prompt_in_caption`, as many of the caption's own first tokens are left out of
         the targets: a slip of the authors' code.
         """
         prompt = self.config.prompt if prompt_in_caption else ""
@@ -74,18 +74,18 @@ class CaptionTokenizer:
         return CaptionBatch(ids, mask, targets)
 
     def encode_tags(self, tags: Sequence[Sequence[str] | str]) -> tuple[Ids, Ids]:
-        """Word pieces and mask (B, G) of each photo's tags; what does not fit is cut."""
+        """Tokens and mask (B, G) of each photo's tags; what does not fit is cut."""
         longest = self.config.tag_tokens
         texts = [names if isinstance(names, str) else " | ".join(names) for names in tags]
         rows = [[self.start_tags, *self._pieces(text)[: longest - 2], self.end] for text in texts]
         return self._pad(rows, longest)
 
     def prompts(self, number: int) -> Ids:
-        """The word pieces (number, P) that `number` captions start with."""
+        """The tokens (number, P) that `number` captions start with."""
         return np.tile(np.array(self.prompt_ids, np.int64), (number, 1))
 
     def decode(self, ids: Ids) -> list[str]:
-        """The captions of word pieces (B, S), without prompt and special pieces."""
+        """The captions of tokens (B, S), without prompt and special pieces."""
         texts = self.tokenizer.decode_batch(ids.tolist())
         return [text[len(self.config.prompt) :] for text in texts]
 
@@ -103,7 +103,7 @@ class CaptionTokenizer:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _pad(self, rows: list[list[int]], length: int) -> tuple[Ids, Ids]:
-        """Word pieces (B, length), and 1 where they are not padding."""
+        """Tokens (B, length), and 1 where they are not padding."""
         ids = np.full((len(rows), length), self.pad, np.int64)
         mask = np.zeros_like(ids)
         for row, pieces in enumerate(rows):
@@ -113,7 +113,7 @@ class CaptionTokenizer:
 
 
 def bert_tokenizer(vocabulary: Path | None = None) -> Tokenizer:
-    """BERT's uncased word pieces, or those of another file in its format, with `[DEC]`, `[ENC]`.
+    """BERT's uncased WordPiece vocabulary, or a file's in its format, with `[DEC]`, `[ENC]`.
 
     Raises RunProblem when the file is not such a vocabulary: one piece a line.
     """
@@ -123,14 +123,14 @@ def bert_tokenizer(vocabulary: Path | None = None) -> Tokenizer:
         raise RunProblem(f"{vocabulary}: {error}") from error
     missing = [piece for piece in (PAD, UNKNOWN, START, END, MASK) if piece not in lines]
     if missing or lines[0] != PAD:
-        raise RunProblem(f"{vocabulary}: not BERT's word pieces, one per line from [PAD] on")
+        raise RunProblem(f"{vocabulary}: not BERT's vocabulary, one token per line from [PAD] on")
     tokenizer = _word_piece_tokenizer({piece: i for i, piece in enumerate(lines)})
     tokenizer.add_special_tokens([DECODE, ENCODE])
     return tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """Word pieces learnt from captions and tags, at most `vocabulary`; the result is repeatable."""
+    """Tokens learnt from captions and tags, at most `vocabulary`; the result is repeatable."""
     special = [PAD, UNKNOWN, START, END, MASK, DECODE, ENCODE]
     tokenizer = _word_piece_tokenizer({piece: i for i, piece in enumerate(special)})
     words: Counter[str] = Counter()

@@ -1,6 +1,6 @@
 """The captioning branch: tags and image tokens become a memory, and the memory becomes text.
 
-B batch, T image tokens, G tag word pieces, S caption word pieces, D width, V vocabulary.
+B batch, T image tokens, G tag tokens, S caption tokens, D width, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from ramctl.model.tag_decoder import TagDecoder, TagDecoderLayer
 
 @dataclass(frozen=True, slots=True)
 class CaptionInputs:
-    """One caption per photo and the tags that guide it, as word pieces."""
+    """One caption per photo and the tags that guide it, as tokens."""
 
     tag_ids: Tensor  # (B, G)
     tag_mask: Tensor  # (B, G) 1 where not padding
@@ -44,7 +44,7 @@ class TextEmbedding(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, ids: Tensor, start: int = 0) -> Tensor:
-        """(B, S, D) of word pieces (B, S), the first of them at position `start`."""
+        """(B, S, D) of tokens (B, S), the first of them at position `start`."""
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
         x = self.norm(self.words(ids) + self.positions(positions))
         return dropout(x, self.dropout, self.training)
@@ -85,7 +85,7 @@ class TextLayer(nn.Module):
 
 
 class TagEncoder(nn.Module):
-    """The tags' word pieces attend to each other and to the photo's tokens."""
+    """The tags' tokens attend to each other and to the photo's tokens."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class CaptionDecoder(nn.Module):
         self.word_bias = nn.Parameter(torch.zeros(vocabulary))
 
     def start(self, memory: Tensor, memory_mask: Tensor | None) -> DecoderState:
-        """The state before the first word piece of captions of `memory` (B, G, D)."""
+        """The state before the first token of captions of `memory` (B, G, D)."""
         seen = [layer.cross_attention.keys_values(memory, layer.heads) for layer in self.layers]
         mask = None if memory_mask is None else memory_mask.bool()[:, None, None]
         return DecoderState(seen, mask, [None] * len(self.layers), 0)
@@ -151,7 +151,7 @@ class CaptionDecoder(nn.Module):
     def forward(
         self, ids: Tensor, state: DecoderState, mask: Tensor | None = None
     ) -> tuple[Tensor, DecoderState]:
-        """Logits (B, S, V) of the word piece after each of `ids`, and the state after them.
+        """Logits (B, S, V) of the token after each of `ids`, and the state after them.
 
         `mask` (B, S) is 0 at padding, for whole captions only.
         """
@@ -197,12 +197,12 @@ class Captioning(nn.Module):
         self.apply(initialise_bert)
 
     def forward(self, tokens: Tensor, inputs: CaptionInputs) -> Tensor:
-        """Logits (B, S, V); those at position i are of word piece i + 1."""
+        """Logits (B, S, V); those at position i are of token i + 1."""
         state = self.start(tokens, inputs.tag_ids, inputs.tag_mask)
         logits, _ = self.decoder(inputs.caption_ids, state, inputs.caption_mask)
         return logits
 
     def start(self, tokens: Tensor, tag_ids: Tensor, tag_mask: Tensor) -> DecoderState:
-        """The decoder's state before the first word piece, for `generation`."""
+        """The decoder's state before the first token, for `generation`."""
         memory = self.tag_encoder(tag_ids, tag_mask, tokens)
         return self.decoder.start(memory, tag_mask if self.mask_tag_padding else None)

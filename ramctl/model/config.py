@@ -79,7 +79,7 @@ class CaptioningConfig:
     ffn_width: int
     dropout: float
     layer_norm_eps: float
-    vocabulary: int  # at most, when word pieces are learnt; given ones have their own number
+    vocabulary: int  # at most, when tokens are learnt; given ones have their own number
     max_positions: int
     tag_tokens: int  # length of the tag text, padded and cut
     caption_tokens: int  # longest caption, prompt included
@@ -95,7 +95,7 @@ class CaptioningConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The architecture, without the sizes that the data decides (labels, word pieces)."""
+    """The architecture, without the sizes that the data decides (labels, tokens)."""
 
     encoder: EncoderConfig
     labels: LabelConfig

@@ -33,11 +33,11 @@ class Decoding:
     """How to search for captions. Defaults: the authors' tag2text.py.
 
     One beam is greedy search; with `top_p` set the caption is sampled from the smallest set of
-    word pieces that holds this share of the probability (of the `top_k` best).
+    tokens that holds this share of the probability (of the `top_k` best).
     """
 
     beams: int = 3
-    max_length: int = 30  # word pieces, prompt included
+    max_length: int = 30  # tokens, prompt included
     min_length: int = 10
     repetition_penalty: float = 1.0
     length_penalty: float = 1.0
@@ -47,7 +47,7 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """The word pieces that end and pad a caption."""
+    """The tokens that end and pad a caption."""
 
     end: int
     pad: int
@@ -156,7 +156,7 @@ def _beam_search(step: Step[S], state: S, prompt: Tensor, decoding: Decoding, en
 def _advance(
     scores: Tensor, ids: Tensor, finished: list[_Finished], done: list[bool], ends: Ends
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Each beam's next word piece, the row it continues, and its sum; marks photos as done.
+    """Each beam's next token, the row it continues, and its sum; marks photos as done.
 
     Of the 2K best candidates those that end a caption are finished (if among the K best), and the
     K best of the others go on.
@@ -212,7 +212,7 @@ def _nucleus(scores: Tensor, top_p: float, top_k: int) -> Tensor:
 
 
 def _drawn(scores: Tensor, draws: Tensor) -> Tensor:
-    """The word piece (N) at each draw (N) on the scale of cumulated probability."""
+    """The token (N) at each draw (N) on the scale of cumulated probability."""
     below = scores.softmax(-1).cumsum(-1)
     # Draws of 23 bits stay below the total in single precision, so that one is always above.
     return (below > draws[:, None] * below[:, -1:]).int().argmax(-1)

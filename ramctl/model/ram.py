@@ -1,6 +1,6 @@
 """RAM: the paper's figure 2, assembled from its parts.
 
-B batch, T tokens, C channels, D width, L labels, E text width, S caption word pieces,
+B batch, T tokens, C channels, D width, L labels, E text width, S caption tokens,
 V vocabulary, P regions.
 """
 
@@ -303,7 +303,7 @@ class RAM(nn.Module):
         return pooled, self._with_global(tokens, pooled[:, None])
 
     def caption_logits(self, encoded: Encoded, inputs: CaptionInputs) -> Tensor:
-        """Logits (B, S, V); those at position i are of word piece i + 1."""
+        """Logits (B, S, V); those at position i are of token i + 1."""
         return self._captioner(encoded.tokens, inputs)
 
     @torch.no_grad()
@@ -317,7 +317,7 @@ class RAM(nn.Module):
         ends: Ends,
         draws: Tensor | None = None,
     ) -> Tensor:
-        """Captions (B, length) as word pieces, from tags (B, G) and a prompt (B, P)."""
+        """Captions (B, length) as tokens, from tags (B, G) and a prompt (B, P)."""
         state = self._captioner.start(encoded.tokens, tag_ids, tag_mask)
         return generate(self._captioner.decoder, state, prompt, decoding, ends, draws)
 

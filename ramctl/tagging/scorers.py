@@ -69,7 +69,7 @@ class TaggerOptions:
     boxes: bool = False  # give where the model looked for each tag
     caption: bool = False  # give a caption
     specified_tags: str | None = None  # tags, with commas between them, that guide it instead
-    caption_length: int | None = None  # word pieces at most, the prompt's too; None: the model's
+    caption_length: int | None = None  # tokens at most, the prompt's too; None: the model's
     preprocess: str | None = None  # official, fast: how photos are read; None: the model's way
     runtime: str = "auto"  # or onnx, torch
     device: str = "auto"  # or cpu, cuda, cuda:N, mps

@@ -1,6 +1,6 @@
 """A static text embedding: embeds new label texts without torch or a transformer.
 
-A table of words and word pieces, distilled from a sentence encoder (scripts/build_text_table.py): a
+A table of words and tokens, distilled from a sentence encoder (scripts/build_text_table.py): a
 text's vector is the sum of its pieces' vectors, scaled to unit length. A row's length is the
 piece's weight in the sum. N texts, V rows, E width of the table, F width of the sentence encoder.
 """

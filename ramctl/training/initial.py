@@ -31,7 +31,7 @@ def initial_model(
 ) -> RAM:
     """The model before its first step; `say` is told where its weights come from.
 
-    `vocabulary` is the number of the captioning branch's word pieces, `encoder` embeds labels that
+    `vocabulary` is the size of the captioning branch's vocabulary, `encoder` embeds labels that
     are new (None for learnt queries), `init` is the bundle to start from.
     """
     torch.manual_seed(preset.training.data.seed)

@@ -54,7 +54,7 @@ from ramctl.training.text_vectors import clip_place, open_text_encoder
 from ramctl.training.train import Trainer
 from ramctl.training.validation import ValidationSet
 
-MOST_TEXTS = 500_000  # records whose captions decide the word pieces
+MOST_TEXTS = 500_000  # records whose captions decide the vocabulary
 UNCHANGED = AugmentConfig((1.0, 1.0), 0.0, 0, 0)
 
 
@@ -284,7 +284,7 @@ class Job:
                 write_atomic(kept, (init.path / TOKENIZER).read_bytes())
             else:
                 raise RunProblem(
-                    f"{init.path} has no word pieces for its captions: convert it with --vocab, "
+                    f"{init.path} has no vocabulary for its captions: convert it with --vocab, "
                     "or train without them (--set model.captioning=false)"
                 )
         return CaptionTokenizer(load_tokenizer(kept), captioning)

@@ -308,7 +308,7 @@ def _with_options(preset: Preset, options: TrainOptions) -> Preset:
             raise UsageProblem("--encoder and --init: a bundle brings its own encoder")
         preset = with_encoder(preset, options.encoder)
     if options.vocab is not None and options.init is not None:
-        raise UsageProblem("--vocab and --init: a bundle brings its own word pieces")
+        raise UsageProblem("--vocab and --init: a bundle brings its own vocabulary")
     given = {"steps": options.steps, "seed": options.seed}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.epochs is not None:

@@ -76,6 +76,14 @@ def test_every_choice_is_explained(document):
     assert not [name for name in CHOICES[document] if f"`{name}`" not in DOCUMENTS[document]]
 
 
+OTHER_WORDS = re.compile(r"\b(doings?|beliefs?|word pieces?|likeliest|pieces of a caption)\b", re.I)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_use_the_words_of_the_field(name):
+    assert not OTHER_WORDS.findall(DOCUMENTS[name])
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_json_examples_parse(name):
     blocks = re.findall(r"```json\n(.*?)```", DOCUMENTS[name], re.DOTALL)

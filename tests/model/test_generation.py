@@ -107,7 +107,7 @@ def test_sampled_word_pieces_come_as_often_as_they_are_likely():
     likely = torch.tensor([0.0, 0.0, 0.1, 0.0, 0.6, 0.3])
     table = likely.log().repeat(6, 1)
     decoding = Decoding(top_p=1.0, max_length=2, min_length=0)
-    # Evenly spaced draws, up to the last one below 1: each word piece gets its share of them.
+    # Evenly spaced draws, up to the last one below 1: each token gets its share of them.
     draws = torch.arange(1000).div(1000).add(2**-23)[:, None].expand(-1, 2).clone()
     draws[-1] = 1 - 2**-23
     ids = found(table, decoding, 1000, draws)
@@ -174,7 +174,7 @@ def test_two_beams_find_what_one_misses():
 def test_a_photo_is_done_when_no_beam_can_beat_its_worst_caption():
     finished = _Finished(1, 1.0)
     assert not finished.is_done(-100.0, 2)
-    finished.add(torch.tensor([1, 2]), -2.0)  # -1 a word piece
+    finished.add(torch.tensor([1, 2]), -2.0)  # -1 a token
     assert finished.is_done(-10.0, 4)
     assert not finished.is_done(-2.0, 4)
     finished.add(torch.tensor([1, 2, 4]), -1.5)

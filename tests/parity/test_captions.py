@@ -1,4 +1,4 @@
-"""Captions equal the authors' word piece by word piece (transformers 4.25.1)."""
+"""Captions equal the authors' token by token (transformers 4.25.1)."""
 
 import numpy as np
 import pytest
@@ -112,7 +112,7 @@ def test_the_command_writes_the_recorded_captions_of_any_length(tagged, tag2text
     names = runs["batch3_default"]["tags"][0].split(" | ")
     assert CaptionWriter(bundle).ordered(sorted(names)) == names
     for length in (4, 65):
-        with pytest.raises(UsageProblem, match="5 to 64 word pieces are possible"):
+        with pytest.raises(UsageProblem, match="5 to 64 tokens are possible"):
             CaptionWriter(bundle, length=length)
 
 

@@ -83,7 +83,7 @@ def test_a_checkpoint_that_only_tags_is_a_bundle_that_says_so(files, ramctl, tmp
         ({"tags": "short.txt"}, "24 thresholds for 2 labels"),
         ({"thresholds": "short.txt"}, "not a finite number"),
         ({"translations": "short.txt"}, "2 lines for 24 tags"),
-        ({"vocabulary": "short.txt"}, "short.txt: not BERT's word pieces"),
+        ({"vocabulary": "short.txt"}, "short.txt: not BERT's vocabulary"),
         ({"architecture": "ram-plus"}, "a ram checkpoint, not ram-plus: .*--arch ram"),
     ],
 )

@@ -98,7 +98,7 @@ class Hierarchy:
         return tuple(found)
 
     def _is_alike(self, tag: str, above: str) -> bool:
-        """Whether two doings have like contexts, as far as they have any."""
+        """Whether two actions have like contexts, as far as they have any."""
         contexts = self._contexts
         if not {tag, above} <= contexts.rank.keys():
             return False

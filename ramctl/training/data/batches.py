@@ -1,6 +1,6 @@
 """Records to samples and samples to batches, in worker processes if there are any.
 
-B photos, L labels, T tokens, C channels, E text width, S word pieces.
+B photos, L labels, T image tokens, C channels, E text width, S tokens.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
-"""The captioning objective: cross-entropy of the next word piece.
+"""The captioning objective: cross-entropy of the next token.
 
-B photos with a caption, S word pieces, V vocabulary.
+B photos with a caption, S tokens, V vocabulary.
 """
 
 import torch.nn.functional as F
@@ -21,12 +21,12 @@ class Captioning(Objective):
         self.smoothing = config.label_smoothing
 
     def count(self, batch: Batch) -> float:
-        """Word pieces that are learnt."""
+        """Tokens that are learnt."""
         targets = batch.caption_targets
         return 0.0 if targets is None else float((targets[:, 1:] != IGNORED).sum())
 
     def sums(self, model: RAM, forward: Forward) -> dict[str, Tensor]:
-        """The sum over word pieces; nothing where no photo has a caption."""
+        """The sum over tokens; nothing where no photo has a caption."""
         targets, logits = forward.batch.caption_targets, forward.output.caption_logits
         if targets is None or logits is None:
             return {}
@@ -34,9 +34,9 @@ class Captioning(Objective):
 
 
 def caption_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.1) -> Tensor:
-    """Label-smoothed cross-entropy, summed over word pieces.
+    """Label-smoothed cross-entropy, summed over tokens.
 
-    Logits (B, S, V); `targets` (B, S) are the captions' own word pieces, IGNORED where they are
+    Logits (B, S, V); `targets` (B, S) are the captions' own tokens, IGNORED where they are
     not learnt; the shift by one happens here.
     """
     return F.cross_entropy(

@@ -97,7 +97,7 @@ class TrainingTask(nn.Module):
         self.former = FormerBackbone(model) if self.asks_former and is_trained else None
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """What each sum runs over, by name: photos or word pieces. The batch alone decides."""
+        """What each sum runs over, by name: photos or tokens. The batch alone decides."""
         return {name: o.count(batch) for o in self.objectives for name in o.names}
 
     def reduce(self, sums: Mapping[str, Tensor], counts: Counts) -> Tensor:

@@ -1,4 +1,4 @@
-"""Words for what is not there, and for doings that do not happen."""
+"""Words for what is not there, and for actions that do not happen."""
 
 from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
 from ramctl.parsing.english.rules.around import verb_before

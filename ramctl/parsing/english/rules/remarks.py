@@ -54,7 +54,7 @@ def _abstract_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _lifeless_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.tags[i] not in DOES:
         return None
-    if lexicon.verb(sentence.words[i]) not in lexicon.lifeless_doings:
+    if lexicon.verb(sentence.words[i]) not in lexicon.lifeless_actions:
         return None
     doer = _doer(sentence, i, lexicon)
     return (i, i + 1) if doer and lexicon.first_file(doer) not in {*ALIVE, ""} else None

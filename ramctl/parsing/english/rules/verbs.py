@@ -137,7 +137,7 @@ def _is_purpose(findings: Findings, i: int) -> bool:
     described = is_made_of or sentence.tag(i - 1) in DETERMINERS | ADJECTIVES
     if sentence.tag(i + 1) not in NOUNS or not described:
         return False
-    if lexicon.verb(sentence.words[i]) in lexicon.seen_doings:
+    if lexicon.verb(sentence.words[i]) in lexicon.seen_actions:
         return False  # "a steaming cup"
     head = _head_after(findings, i)
     return head not in POSTURES and lexicon.thing_file(head) not in LIVING_OR_MOVING
