@@ -50,9 +50,7 @@ root = option(
 model = common(
     "--model BUNDLE", "Folder, hf://owner/name, or name in $RAMCTL_MODELS.", default="mini"
 )
-labels = common(
-    "--labels FILE", "Tag with these words; +FILE: in addition to the model's.", type=str
-)
+labels = common("--labels FILE", "Tag with these words; +FILE: add to the model's.", type=str)
 
 max_line = option("--max-line N", "Reject JSONL lines longer than N bytes.", default=64_000_000)
 rejects = common(
@@ -64,7 +62,7 @@ max_time = option("--max-time TIME", "Stop cleanly after 90 (s), 15m, 2h; --resu
 stream = [
     common(
         "-o, --output FILE",
-        "Write to FILE, through FILE.part [default: stdout].",
+        "Write to FILE, via FILE.part [default: stdout].",
         type=FILE_OR_FOLDER,  # a folder with --ray
         writes=True,
     ),

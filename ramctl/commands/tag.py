@@ -58,9 +58,7 @@ OPTIONS = {
         option("--runtime [auto|onnx|torch]", "What runs the model.", default="auto"),
     ],
     "selection": [
-        common(
-            "--threshold NUMBER|FILE", "Give tags that score above this [default: the model's]."
-        ),
+        common("--threshold NUMBER|FILE", "Give tags scoring above this [default: the model's]."),
         common(
             "--precision P",
             "Target precision, 0 to 1.",

@@ -186,7 +186,7 @@ def decide_label(
         is_its = (regions["sources"] & source_bits((source,))) > 0
         reason[is_its & (independent(reason) < int(number or 9))] = 0
     if chances is not None:
-        reason[likeliest(chance, rules.min_regions)] = 0
+        reason[most_probable(chance, rules.min_regions)] = 0
     return Decision(label, rows, cluster, distance, reason, chance)
 
 
@@ -246,7 +246,7 @@ def farthest(distance: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
     return marked
 
 
-def likeliest(score: NDArray[np.float32], number: int) -> NDArray[np.int64]:
+def most_probable(score: NDArray[np.float32], number: int) -> NDArray[np.int64]:
     """The places of the `number` highest scores: what a tag keeps, to be learnt at all."""
     return np.argsort(-score, kind="stable")[:number]
 

@@ -39,7 +39,7 @@ def _microsoft(response: JsonObject) -> Scores:
 
 
 def _amazon(response: JsonObject) -> Scores:
-    """A parent that has no confidence of its own is as likely as its likeliest child.
+    """A parent that has no confidence of its own is as likely as its most probable child.
 
     Source: DetectLabels of Amazon Rekognition; confidences are in percent.
     """
