@@ -161,7 +161,7 @@ class _Run:
         runtime = runtime_of(self.options, precision, self.world.local_rank)
         self.report.device = f"{runtime.device}, {runtime.dtype}"
         try:
-            # torch raises whenever it is told of a dead reader: also on the way out of a first time.
+            # torch raises when it is told of a dead reader: again on the way out of a first time.
             with _explained(runtime), self.rejects, _explained(runtime):
                 job = self._build(runtime)
                 if self._train(job):
