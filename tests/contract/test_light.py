@@ -12,17 +12,9 @@ from tests.conftest import REPOSITORY
 DATA = REPOSITORY / "tests" / "data"
 TRUTH, PHOTO = str(DATA / "truth.jsonl"), str(DATA / "photos" / "kite.jpg")
 HEAVY = [
-    "torch",
-    "torchvision",
-    "timm",
-    "transformers",
-    "spacy",
-    "scipy",
-    "sklearn",
-    "onnx",
-    "onnxruntime",
-    "PIL",
-]
+    "torch", "torchvision", "timm", "transformers", "spacy", "scipy", "sklearn", "onnx",
+    "onnxruntime", "PIL",
+]  # fmt: skip
 PROBE = f"""
 import sys
 from ramctl.cli import main
