@@ -60,6 +60,7 @@ def test_every_extra_of_the_package_is_known_to_the_program():
     assert set(project()["optional-dependencies"]) - development == set(EXTRAS)
 
 
+@pytest.mark.slow
 def test_tag_and_eval_need_only_the_core(core, tmp_path):
     (tmp_path / "words.txt").write_text("zebra\nhorse\n")
     page, tags = tmp_path / "page.html", tmp_path / "tags.jsonl"

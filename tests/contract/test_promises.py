@@ -31,6 +31,7 @@ def test_photos_stay_as_they_are_and_nothing_is_fetched(tmp_path, ramctl):
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
 
 
+@pytest.mark.slow
 def test_captions_are_parsed_without_a_connection(ramctl):
     done = ramctl.process(
         "parse", "-q", stdin=b'{"captions":["a horse"]}\n', fresh=True, before=ALONE

@@ -19,6 +19,7 @@ def weights(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_boxes_are_the_detectors_for_each_photos_own_tags(engine_bundle, weights):
     baseline = Baseline.load(str(engine_bundle), BaselineOptions())
     random = np.random.default_rng(0)

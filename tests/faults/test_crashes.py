@@ -211,6 +211,7 @@ def test_a_mending_that_is_killed_is_mended(folder, tmp_path):
                 break
 
 
+@pytest.mark.slow
 def test_a_first_run_and_a_resumed_one_of_parse(tmp_path):
     again = resumed_by([*PARSE, "--resume"])
     assert crash_matrix(tmp_path / "run", with_lines(*LINES), PARSE, again) > 15
@@ -224,6 +225,7 @@ def photos(folder: Path) -> None:
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
 
 
+@pytest.mark.slow
 def test_tag_with_sidecars(tiny_bundle, tmp_path):
     words = ["tag", "--model", tiny_bundle, "-R", ".", "-f", "csv", "-b1", "-j1"]
     words += ["--xmp", "--txt", "-o", "out", "--rejects", "rejects", "--gallery", "page.html"]

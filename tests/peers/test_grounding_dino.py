@@ -210,6 +210,7 @@ def test_photos_of_extreme_shapes_are_scored(port, odd_photos):
     assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(LABELS))
 
 
+@pytest.mark.slow
 def test_bf16_moves_scores_a_little(port, original, photos, strip):
     for folder, photo in ((port, photos[0]), (original[0], strip)):
         exact, half = (

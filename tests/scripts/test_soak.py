@@ -12,6 +12,7 @@ from ramctl.records import files, jsonl
 from tests.conftest import REPOSITORY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["parse", "tag"])
 def test_every_record_of_a_short_run_is_accounted_for(what, monkeypatch, capsys):
     files = [str(REPOSITORY / "tests" / "data" / "captions.jsonl")] if what == "parse" else []

@@ -91,6 +91,7 @@ def test_the_page_fits_a_phone_in_both_schemes(server, browser, scheme):
     assert sheet == (scheme == "dark")
 
 
+@pytest.mark.slow
 def test_words_of_ones_own_boxes_and_a_caption(browser, tiny_bundle, tmp_path):
     Image.new("RGB", (64, 48), "green").save(tmp_path / "green.png")
     with served("--model", tiny_bundle, "--max-seconds", 120, folder=tmp_path) as running:

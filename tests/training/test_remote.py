@@ -179,6 +179,7 @@ def stored(folder: Path, pattern: str = "step-*") -> list[str]:
     return sorted(path.name for path in folder.glob(pattern))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_stored_checkpoints_alone(command, store, far, place, tmp_path):
     url, folder = place
     arguments = [*far, *STEP, "--set", "model.tag_decoder.dropout=0.1", "--val-every", 2]
