@@ -2,6 +2,8 @@
 
 import shutil
 
+import pytest
+
 from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "data"

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 import torch
 
 from ramctl.training.checkpoint import list_checkpoints
@@ -38,6 +39,21 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
     assert_same_weights(tmp_path / "whole", tmp_path / "again")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("DataLoader worker (pid 1) exited."), ConnectionResetError("reset"), EOFError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_dead_reader_is_one_line_however_it_is_noticed(error, train, parsed, monkeypatch):
+    def fail(self, batch):
+        raise error
+
+    monkeypatch.setattr(TrainingTask, "forward", fail)
+    failed = train(parsed, "--steps", 1, "--out", "x", code=1)
+    last = failed.messages.splitlines()[-1]
+    assert last.startswith("ramctl train: a process that reads photos died (")
+
+
 def test_a_killed_reader_of_photos_is_one_line(parsed, tiny_options, tmp_path):
     arguments = [parsed, "--steps", 5000, "--out", "x", "--save-every", 1, "-j", 1, *tiny_options]
     process = start(arguments, tmp_path / "x.work")
@@ -45,6 +61,6 @@ def test_a_killed_reader_of_photos_is_one_line(parsed, tiny_options, tmp_path):
     _, errors = process.communicate()
     assert process.returncode == 1
     last = errors.decode().splitlines()[-1]
-    assert last.startswith("ramctl train: a process that reads photos died (DataLoader worker")
+    assert last.startswith("ramctl train: a process that reads photos died (")
     assert last.endswith("is memory short? continue with --resume, with a lower -j")
     assert list_checkpoints(tmp_path / "x.work" / "checkpoints")
