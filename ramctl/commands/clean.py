@@ -67,7 +67,7 @@ OPTIONS = {
         ),
         common(
             "--least-chance SHARE",
-            "Least probability of being right [default: 0.2].",
+            "Minimum probability of being right [default: 0.2].",
         ),
         option("--outliers SHARE", "Fraction of a tag's regions to drop as outliers."),
         option(

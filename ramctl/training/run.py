@@ -129,14 +129,13 @@ def _explained(runtime: Runtime) -> Iterator[None]:
             f"{runtime.device}: out of memory; {RESUME_HINT} where more is free, or start over "
             "with --restart and a smaller training.batch_size"
         ) from error
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        # A batch may be on its way from the reader when that dies.
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
             raise
-        reason = str(error) or type(error).__name__
+        reason = str(error).strip().rstrip(".")
         raise RunProblem(
-            f"a process that reads photos died ({reason.strip().rstrip('.')}): is memory "
-            f"short? {RESUME_HINT}, with a lower -j"
+            f"a process that reads photos died ({reason}): is memory short? {RESUME_HINT}, with a "
+            "lower -j"
         ) from error
 
 

@@ -11,6 +11,8 @@ from ramctl.training.objectives.task import TrainingTask
 from tests.faults.test_workers import workers_of
 from tests.training.test_train_command import assert_same_weights, start
 
+DEAD = "a process that reads photos died (DataLoader worker"
+
 
 def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_path, monkeypatch):
     arguments = [parsed, "--steps", 4, "--save-every", 1, "--set", "training.batch_size=8"]
@@ -40,18 +42,26 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
 
 
 @pytest.mark.parametrize(
-    "error",
-    [RuntimeError("DataLoader worker (pid 1) exited."), ConnectionResetError("reset"), EOFError()],
-    ids=lambda error: type(error).__name__,
+    ("error", "told"),
+    [
+        (RuntimeError("DataLoader worker (pid 1) exited."), DEAD),
+        (ConnectionResetError("reset"), DEAD),
+        (EOFError(), DEAD),
+        (ConnectionResetError("Caught an error in DataLoader worker process 0"), "Caught an error"),
+    ],
+    ids=["told by torch", "reset", "closed", "an error of its own"],
 )
-def test_a_dead_reader_is_one_line_however_it_is_noticed(error, train, parsed, monkeypatch):
-    def fail(self, batch):
-        raise error
+def test_a_dead_reader_is_one_line_however_it_is_noticed(error, told, train, parsed, monkeypatch):
+    class Loader:
+        def __init__(self, *_, **__):
+            pass
 
-    monkeypatch.setattr(TrainingTask, "forward", fail)
-    failed = train(parsed, "--steps", 1, "--out", "x", code=1)
-    last = failed.messages.splitlines()[-1]
-    assert last.startswith("ramctl train: a process that reads photos died (")
+        def __iter__(self):
+            raise error
+
+    monkeypatch.setattr("ramctl.training.data.batches.DataLoader", Loader)
+    failed = train(parsed, "--steps", 1, "--out", "x", "-j", 1, code=1)
+    assert failed.messages.splitlines()[-1].startswith(f"ramctl train: {told}")
 
 
 def test_a_killed_reader_of_photos_is_one_line(parsed, tiny_options, tmp_path):
@@ -61,6 +71,6 @@ def test_a_killed_reader_of_photos_is_one_line(parsed, tiny_options, tmp_path):
     _, errors = process.communicate()
     assert process.returncode == 1
     last = errors.decode().splitlines()[-1]
-    assert last.startswith("ramctl train: a process that reads photos died (")
+    assert last.startswith(f"ramctl train: {DEAD} (pid")
     assert last.endswith("is memory short? continue with --resume, with a lower -j")
     assert list_checkpoints(tmp_path / "x.work" / "checkpoints")

@@ -3,7 +3,7 @@
 B photos, L labels, T image tokens, C channels, E text width, S tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,10 +215,21 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             num_workers=self.workers, prefetch_factor=4 if self.workers else None,
             pin_memory=self.pins,
         )  # fmt: skip
-        made = map(_or_raise, loader)
+        made = map(_or_raise, self._handed_over(loader))
         while (first := next(made, None)) is not None:
             plan = ahead.pop(0)
             yield plan, [first, *(next(made) for _ in plan.passes[1:])]
+
+    def _handed_over(self, loader: Iterable[Batch | RunProblem]) -> Iterator[Batch | RunProblem]:
+        """The loader's batches; of a reader that dies in between always torch's RuntimeError."""
+        try:
+            yield from loader
+        except (ConnectionError, EOFError) as error:
+            is_its_own = str(error).startswith("Caught ")  # raised by the reader, and sent here
+            if is_its_own or not self.workers:
+                raise
+            what = str(error) or "its pipe was closed"
+            raise RuntimeError(f"DataLoader worker (pid unknown) is gone: {what}") from error
 
 
 def _or_raise(batch: Batch | RunProblem) -> Batch:
