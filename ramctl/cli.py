@@ -26,7 +26,7 @@ from ramctl.errors import (
 )
 from ramctl.parts import extra_of, pip_line
 
-PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | eval"
+PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | export, eval"
 TEXT = """\
 A command reads JSONL records from files or stdin, adds fields and writes them.
 ramctl COMMAND -h shows the options that most people need, --help all of them."""

@@ -268,11 +268,10 @@ def _count(report: Report, found: JsonObject | str) -> None:
 def _check(command: str, options: Any) -> None:
     """UsageProblem for what cannot be shared."""
     stream = options.stream
-    names = ("group", "build_labels", "gallery", "xmp_remove", "page", "prune", "tag_counts")
+    names = ("group", "build_labels", "page", "prune")
     refused = {f"--{name.replace('_', '-')}": getattr(options, name, None) for name in names}
     refused |= {"--retry-rejects": stream.retry_rejects, "--max-time": stream.max_time}
     refused["--report"] = refused.pop("--page")
-    refused["--dry-run"] = command == "tag" and options.sidecars.dry_run
     refused["--to ram"] = getattr(options, "target_format", "jsonl") == "ram"
     refused["--shard"] = stream.shard != ALL
     if command == "clean":

@@ -106,8 +106,14 @@ def tag(run: Runner) -> None:
         "/nowhere.jpg --rejects tag-rejects.jsonl")  # fmt: skip
     for form in FORMATS:
         run(f"tag.{form}", f"ramctl tag -q -f {form} photos/*.jpg")
-    run("tag-xmp.jsonl", "cp -r photos beside && ramctl tag -q --xmp --txt -R beside")
-    run("tag-gallery.jsonl", "ramctl tag -q --gallery page.html photos/*.jpg")
+    run(
+        "tag-xmp.jsonl",
+        "cp -r photos beside && ramctl tag -q -R beside | ramctl export -q --xmp --txt -f jsonl",
+    )
+    run(
+        "tag-gallery.jsonl",
+        "ramctl tag -q photos/*.jpg | ramctl export -q --gallery page.html -f jsonl",
+    )
     run("tag-resume.jsonl", "ramctl tag -q photos/[a-k]*.jpg -o resumed.jsonl && "
         "ramctl tag -q -R photos -o resumed.jsonl --resume")  # fmt: skip
 

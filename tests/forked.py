@@ -49,6 +49,7 @@ _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml
 _PRELOADED = {
     "parse": (*_FEW, *_PARSE),
     "tag": (*_FEW, *_TAG),
+    "export": (*_FEW, "ramctl.export.run", "ramctl.commands.export"),
     "eval": (*_FEW, *_EVAL),
     "serve": (*_FEW, *_TAG, "uvicorn", "starlette.routing"),
     **dict.fromkeys(

@@ -7,6 +7,7 @@ COMMANDS = {
     "clean": "Remove wrong tags, judged by image regions and the model's scores.",
     "finetune": "Fine-tune a model on a small, clean set.",
     "tag": "Tag photos with the built-in model or your own.",
+    "export": "Write tags into sidecars, other programs' files and pages.",
     "serve": "Tag photos on a page in the browser, and over HTTP.",
     "eval": "Compare predictions with the truth: mAP, precision, recall.",
     "convert": "Convert the authors' checkpoints to bundles, and bundles to ONNX.",

@@ -25,6 +25,7 @@ OPTIONS = {
     "generate": ("ramctl.data_engine.generate", "GenerateOptions", {}),
     "clean": ("ramctl.data_engine.clean", "CleanOptions", {}),
     "tag": ("ramctl.tagging.run", "TagOptions", {}),
+    "export": ("ramctl.export.run", "ExportOptions", {}),
     "eval": ("ramctl.evaluation.run", "EvalOptions", {"truth": "truth.jsonl"}),
     "serve": ("ramctl.serving.run", "ServeOptions", {}),
     "convert": ("ramctl.convert", "ConvertOptions", {"source": "ram.pth"}),

@@ -61,12 +61,9 @@ def test_every_extra_of_the_package_is_known_to_the_program():
 
 
 @pytest.mark.slow
-def test_tag_and_eval_need_only_the_core(core, tmp_path):
+def test_tag_eval_and_export_need_only_the_core(core, tmp_path):
     (tmp_path / "words.txt").write_text("zebra\nhorse\n")
     page, tags = tmp_path / "page.html", tmp_path / "tags.jsonl"
-    done = core("tag", "-q", "photos/horses.jpg", "--gallery", str(page), "-f", "text")
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"animal" in done.stdout and page.exists()
     words = ["--labels", str(tmp_path / "words.txt"), "--threshold", "0", "-f", "text"]
     done = core("tag", "-q", *words, "photos/horses.jpg")
     assert done.stdout == b"photos/horses.jpg\thorse, zebra\n", done.stderr
@@ -75,6 +72,9 @@ def test_tag_and_eval_need_only_the_core(core, tmp_path):
     done = core("eval", "-q", str(tags), "--truth", "truth.jsonl")
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["mAP"] > 0.5
+    done = core("export", "-q", str(tags), "--gallery", str(page), "-f", "text")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"animal" in done.stdout and page.exists()
 
 
 def test_helps_and_completions_need_only_the_core(core):

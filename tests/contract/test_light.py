@@ -57,9 +57,9 @@ def test_completion_loads_nothing_heavy(words):
     [
         (["eval", "-q", TRUTH, "--truth", TRUTH], {"PIL"}),
         (["tag", "-q", PHOTO], {"onnxruntime", "PIL"}),
-        (["tag", "-q", "--from-tags", TRUTH], {"PIL"}),
+        (["export", "-q", TRUTH, "-f", "text"], {"PIL"}),
     ],
-    ids=["eval", "tag", "from-tags"],
+    ids=["eval", "tag", "export"],
 )
 def test_a_command_loads_no_model_library_that_it_does_not_need(arguments, needed):
     assert loaded_by(*arguments) == needed

@@ -42,13 +42,14 @@ def test_a_mistyped_key_is_told(content, message, problem):
 
 
 def test_keys_are_named_as_the_options_are_and_may_be_other_commands(problem, ramctl):
-    Path("ramctl.toml").write_text("[common]\nsteps = 3\n[tag]\nformat = 'text'\ntxt-first = 'a'\n")
+    tables = "[common]\nsteps = 3\n[tag]\nformat = 'text'\n[export]\ntxt-first = 'a'\n"
+    Path("ramctl.toml").write_text(tables)
     done = ramctl("tag", "--show-config")
     assert (done.returncode, b"format = 'text'  # ramctl.toml" in done.stdout) == (0, True)
 
 
 def test_a_mistyped_variable_of_a_command_is_told(problem, monkeypatch):
-    monkeypatch.setenv("RAMCTL_TAG_COUNTS", "counts.tsv")  # of every command: --tag-counts
+    monkeypatch.setenv("RAMCTL_TAG_COUNTS", "counts.tsv")  # of export: --tag-counts
     monkeypatch.setenv("RAMCTL_TAG_THRESOLD", "0.5")
     message = "RAMCTL_TAG_THRESOLD: tag has no such option; did you mean 'RAMCTL_TAG_THRESHOLD'?"
     assert message in problem("tag", "a.jpg")

@@ -43,8 +43,7 @@ OUTPUTS = {
     "tables": "tag in.jsonl --model {model} -f csv",
 }
 PAGES = {
-    "a gallery": "tag in.jsonl --model {model} --gallery notes.txt",
-    "a gallery, added to": "tag in.jsonl --model {model} -o new.jsonl --resume --gallery notes.txt",
+    "a gallery": "export in.jsonl --gallery notes.txt",
     "a review": "clean in.jsonl --model {model} --report notes.txt",
     "a report": "eval old.jsonl --truth in.jsonl --report notes.html",
     "a lock": "tag in.jsonl --model {model} --lock notes.txt",

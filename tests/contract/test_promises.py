@@ -25,10 +25,13 @@ def test_photos_stay_as_they_are_and_nothing_is_fetched(tmp_path, ramctl):
     for name in ("horses", "steps"):
         shutil.copy2(DATA / "photos" / f"{name}.jpg", tmp_path)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
-    words = ["tag", "-R", ".", "--xmp", "--txt", "--gallery", "page.html", "-o", "tags.jsonl"]
     for _ in range(2):  # the second time there are sidecars
-        done = ramctl.process(*words, before=ALONE)
-        assert done.returncode == 0, done.stderr
+        for words in (
+            ["tag", "-R", ".", "-o", "tags.jsonl"],
+            ["export", "tags.jsonl", "--xmp", "--txt", "--gallery", "page.html"],
+        ):
+            done = ramctl.process(*words, before=ALONE)
+            assert done.returncode == 0, done.stderr
         assert len((tmp_path / "tags.jsonl").read_bytes().splitlines()) == 2
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
 

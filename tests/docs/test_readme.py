@@ -14,10 +14,10 @@ import pytest
 
 from ramctl.cli import COMMANDS
 from ramctl.errors import REJECT_CODES
+from ramctl.export import formats
 from ramctl.model.config import preset_names
 from ramctl.peers.registry import KINDS
 from ramctl.readers import detect, predictions
-from ramctl.tagging import formats
 from tests.conftest import REPOSITORY
 from tests.forked import program_for_shells
 
@@ -35,7 +35,7 @@ BLOCK = re.compile(r"```(console|python)( [a-z ]+)?\n(.*?)```", re.DOTALL)
 CHOICES = {  # what can be named on the command line, by the document that explains it
     "ramctl/parsing/README.md": detect.FORMATS,
     "ramctl/evaluation/README.md": predictions.READERS,
-    "ramctl/tagging/README.md": formats.FORMATS,
+    "ramctl/export/README.md": formats.FORMATS,
     "ramctl/peers/README.md": [f"{kind}:PATH" for kind in KINDS],
     "ramctl/model/presets/README.md": preset_names(),
 }
@@ -107,7 +107,7 @@ def workplace(tmp_path) -> Iterator[Path]:
         yield tmp_path
 
 
-SLOW = {f"ramctl/{room}/README.md" for room in ("training", "tagging", "data_engine")}
+SLOW = {f"ramctl/{room}/README.md" for room in ("training", "tagging", "export", "data_engine")}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def home(tmp_path):
     (tmp_path / "Pictures").mkdir()
     for name in re.findall(r"^ExecStart=%h/(\S+)", UNITS, re.MULTILINE):
         command = tmp_path / name
-        command.parent.mkdir(parents=True)
+        command.parent.mkdir(parents=True, exist_ok=True)
         command.write_text("#!/bin/sh\n")
         command.chmod(0o755)
     return tmp_path

@@ -226,12 +226,23 @@ def photos(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_tag_with_sidecars(tiny_bundle, tmp_path):
-    words = ["tag", "--model", tiny_bundle, "-R", ".", "-f", "csv", "-b1", "-j1"]
-    words += ["--xmp", "--txt", "-o", "out", "--rejects", "rejects", "--gallery", "page.html"]
+def test_tag(tiny_bundle, tmp_path):
+    words = ["tag", "--model", tiny_bundle, "-R", ".", "-f", "csv", "-b1", "-j1", "-o", "out"]
+    words += ["--rejects", "rejects"]
     again = resumed_by([*words, "--resume"])
-    assert crash_matrix(tmp_path / "run", photos, words, again, every=4) > 30
-    assert gallery_names(tmp_path / "run" / "page.html") == ["./horses.jpg", "./steps.jpg"]
+    assert crash_matrix(tmp_path / "run", photos, words, again, every=4) > 15
+
+
+def tagged_photos(folder: Path) -> None:
+    photos(folder)
+    rows = [{"image": f"{name}.jpg", "tags": ["sky"]} for name in ("horses", "steps")]
+    with_lines(*map(json.dumps, rows))(folder)
+
+
+def test_export(tmp_path):
+    words = ["export", "in.jsonl", "--xmp", "--txt", "--gallery", "page.html"]
+    assert crash_matrix(tmp_path / "run", tagged_photos, words, resumed_by(words)) > 15
+    assert gallery_names(tmp_path / "run" / "page.html") == ["horses.jpg", "steps.jpg"]
 
 
 def records(folder: Path) -> None:

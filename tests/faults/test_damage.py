@@ -60,13 +60,13 @@ def test_a_torn_gz_shard_is_named_and_what_was_read_is_kept(tmp_path, monkeypatc
     rows = [json.dumps({"image": f"{number}.jpg", "tags": ["sky"]}) for number in range(4000)]
     packed = gzip.compress("".join(row + "\n" for row in rows).encode())
     Path("in.jsonl.gz").write_bytes(packed[: len(packed) // 2])
-    done = ramctl("tag", "--from-tags", "in.jsonl.gz", "-o", "out", "-b", "10")
+    done = ramctl("export", "in.jsonl.gz", "-f", "jsonl", "-o", "out")
     assert (done.returncode, done.messages.count("\n")) == (1, 1)
-    assert done.messages.startswith("ramctl tag: in.jsonl.gz: ")
+    assert done.messages.startswith("ramctl export: in.jsonl.gz: ")
     n_done = Path("out.part").read_bytes().count(b"\n")
     assert 100 < n_done < 4000 and not Path("out").exists()
     Path("in.jsonl.gz").write_bytes(packed)
-    done = ramctl("tag", "--from-tags", "in.jsonl.gz", "-o", "out", "--resume")
+    done = ramctl("export", "in.jsonl.gz", "-f", "jsonl", "-o", "out", "--resume")
     assert (done.returncode, f"{n_done} done before" in done.messages) == (0, True)
     assert Path("out").read_bytes().count(b"\n") == 4000
 
@@ -106,7 +106,7 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path, monkeypatch):
 
 def test_a_photo_that_is_older_than_when_it_was_done_is_done_again(tmp_path, ramctl):
     photos(tmp_path)
-    words = ["tag", "--xmp-remove", "horses.jpg", "steps.jpg", "-o", "out", "--resume"]
+    words = ["tag", "horses.jpg", "steps.jpg", "-o", "out", "--resume"]
     assert "2 in, 2 out, 0 rejected" in ramctl(*words).messages
     assert "0 in, 0 out, 0 rejected, 2 done before" in ramctl(*words).messages
     os.utime(tmp_path / "steps.jpg", (1, 1))

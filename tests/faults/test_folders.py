@@ -9,8 +9,7 @@ import pytest
 
 from tests.faults.crashes import contents, run
 from tests.faults.streams import LINES, stream, with_lines
-from tests.faults.test_crashes import DATA, photos, records
-from tests.faults.test_full_disks import tagged_photos
+from tests.faults.test_crashes import DATA, photos, records, tagged_photos
 
 TRUTH = DATA / "truth.jsonl"
 
@@ -18,11 +17,11 @@ TRUTH = DATA / "truth.jsonl"
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["tag", "--from-tags", "in.jsonl", "-o", "shut/out"], "shut/out"),
-        (["tag", "--from-tags", "in.jsonl", "--rejects", "shut/rejects"], "shut/rejects"),
-        (["tag", "--from-tags", "in.jsonl", "--gallery", "shut/page.html"], "shut/page.html"),
-        (["tag", "--from-tags", "in.jsonl", "--tag-counts", "shut/counts"], "shut/counts"),
-        (["tag", "--from-tags", "in.jsonl", "--lock", "shut/lock"], "shut/lock"),
+        (["export", "in.jsonl", "-f", "jsonl", "-o", "shut/out"], "shut/out"),
+        (["export", "in.jsonl", "--xmp", "--rejects", "shut/rejects"], "shut/rejects"),
+        (["export", "in.jsonl", "--gallery", "shut/page.html"], "shut/page.html"),
+        (["export", "in.jsonl", "--tag-counts", "shut/counts"], "shut/counts"),
+        (["tag", "in.jsonl", "--lock", "shut/lock"], "shut/lock"),
         (["eval", TRUTH, "--truth", TRUTH, "-o", "shut/out"], "shut/out"),
         (["eval", TRUTH, "--truth", TRUTH, "--report", "shut/classes"], "shut/classes"),
         (["clean", "in.jsonl", "--root", DATA, "-o", "out", "--work", "shut/work"], "shut/work"),
@@ -43,7 +42,7 @@ def test_a_read_only_folder_is_named(words, named, folder):
 def test_photos_in_a_read_only_folder_are_rejects_where_they_are_to_have_sidecars(folder, tmp_path):
     tagged_photos(folder)
     folder.chmod(0o555)
-    words = ["tag", "--from-tags", "in.jsonl", "--xmp", "--rejects", "../rejects"]
+    words = ["export", "in.jsonl", "--xmp", "--rejects", "../rejects"]
     status, _, err = run(folder, words, is_powerless=True)
     assert status == 3 and err.count("Permission denied") == 2
     rejects = [json.loads(line) for line in (tmp_path / "rejects").read_text().splitlines()]
@@ -82,9 +81,9 @@ def test_a_folder_that_vanishes_at_any_step_is_named_and_the_run_goes_on_when_it
 
 def test_the_folder_of_a_gallery_vanishes(folder):
     tagged_photos(folder)
-    words = ["tag", "--from-tags", "in.jsonl", "-b1", "-o", "out", "--gallery", "outs/page.html"]
+    words = ["export", "in.jsonl", "--gallery", "outs/page.html"]
     steps = ["open page.html.figures", "open page.html.part", "os.rename page.html.part"]
-    vanished_and_back(folder, words, [*words, "--resume"], steps)
+    vanished_and_back(folder, words, words, steps)
 
 
 def test_photos_that_vanish_are_rejects_and_done_when_they_are_back(folder, tmp_path):
@@ -93,13 +92,12 @@ def test_photos_that_vanish_are_rejects_and_done_when_they_are_back(folder, tmp_
     photos(away)
     rows = [{"image": f"photos/{name}.jpg", "tags": ["sky"]} for name in ("horses", "steps")]
     with_lines(*map(json.dumps, rows))(folder)
-    words = ["tag", "--from-tags", "in.jsonl", "--xmp", "-o", "out"]
+    words = ["export", "in.jsonl", "--xmp"]
     status, _, err = run(folder, words)
     assert status == 3 and err.count("no such file") == 2
     away.rename(folder / "photos")
-    assert run(folder, [*words, "--resume", "--retry-rejects"])[0] == 0
-    lines = (folder / "out").read_text().splitlines()
-    assert [json.loads(line)["image"] for line in lines] == [row["image"] for row in rows]
+    assert run(folder, words)[0] == 0
+    assert all((folder / f"{row['image']}.xmp").exists() for row in rows)
 
 
 def test_the_work_folder_of_clean_vanishes(tiny_bundle, folder):

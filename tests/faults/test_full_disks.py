@@ -3,7 +3,6 @@
 A limit to the size of files stands for the disk: each kind has its own size.
 """
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from ramctl.checkpoints.bundle import Bundle
 from tests.faults.crashes import KILLED, contents, run
 from tests.faults.streams import GOOD, LINES, stream, with_lines
-from tests.faults.test_crashes import DATA, captioned, photos, records
+from tests.faults.test_crashes import DATA, captioned, records, tagged_photos
 
 FULL = "File too large"
 LONG = ',"mine":"' + "x" * 1500 + '"}'
@@ -62,12 +61,6 @@ def test_output_rejects_and_state(lines, most_bytes, named, folder):
     assert resumed == contents(folder)
 
 
-def tagged_photos(folder: Path) -> None:
-    photos(folder)
-    rows = [{"image": f"{name}.jpg", "tags": ["sky"]} for name in ("horses", "steps")]
-    with_lines(*map(json.dumps, rows))(folder)
-
-
 @pytest.mark.parametrize(
     ("option", "most_bytes", "named"),
     [
@@ -79,9 +72,9 @@ def tagged_photos(folder: Path) -> None:
 def test_sidecars_and_galleries(option, most_bytes, named, folder):
     """The photos that follow a sidecar that could not be written are no rejects: they wait."""
     tagged_photos(folder)
-    words = ["tag", "--from-tags", "in.jsonl", "-b1", "-o", "out", *option]
-    last, is_whole = spoilt_and_mended(folder, words, most_bytes)
-    assert last.startswith("ramctl tag: ") and last.endswith(f"{named}: {FULL}")
+    words = ["export", "in.jsonl", *option]
+    last, is_whole = spoilt_and_mended(folder, words, most_bytes, again=words)
+    assert last.startswith("ramctl export: ") and last.endswith(f"{named}: {FULL}")
     assert is_whole
 
 

@@ -70,7 +70,7 @@ def test_parse(jobs, folder):
 
 def test_tag(tiny_bundle, folder):
     photos(folder)
-    words = ["tag", "--model", tiny_bundle, "-R", ".", "-b1", "-j1", "--xmp", "--txt", "-o", "out"]
+    words = ["tag", "--model", tiny_bundle, "-R", ".", "-b1", "-j1", "-o", "out"]
     words += ["--rejects", "rejects"]
     killed_and_resumed(folder, words, [*words, "--resume"], "*.part")
 

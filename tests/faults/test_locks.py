@@ -53,7 +53,7 @@ OUTPUTS = [  # the last option names what is written
     ["clean", PARSED, "--report"],
     ["clean", PARSED, "--stage", "detect", "--work"],
     ["tag", str(DATA / "photos" / "steps.jpg"), "-o"],
-    ["tag", str(DATA / "photos" / "steps.jpg"), "--gallery"],
+    ["export", PARSED, "--root", str(DATA), "--gallery"],
     ["eval", CAPTIONS, "--truth", str(DATA / "truth.jsonl"), "-o"],
     ["train", PARSED, "--steps", "1", "--out"],
     ["convert", "mini", "--to", "onnx", "--out"],

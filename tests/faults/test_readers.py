@@ -17,7 +17,7 @@ FULL = b"standard output: No space left on device\n"
 
 
 def test_a_reader_that_leaves_after_a_line_ends_a_run_over_an_endless_input(ramctl):
-    run = ramctl.start("tag", "--from-tags", "-", "-f", "text", "-b", "1")
+    run = ramctl.start("export", "-", "-f", "text")
     lines = b'{"image":"a.jpg","tags":["sky"]}\n' * 1000
 
     def feed() -> None:
@@ -63,7 +63,7 @@ def redirected(redirection: str, *words: object) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&- <&-"])
 def test_messages_that_cannot_be_written_end_no_run(redirection, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"image":"a.jpg","tags":["sky"]}\n{oops\n')
-    done = redirected(redirection, "tag", "--from-tags", tmp_path / "in.jsonl", "-f", "text")
+    done = redirected(redirection, "export", tmp_path / "in.jsonl", "-f", "text")
     assert (done.returncode, done.stdout, done.stderr) == (3, b"a.jpg\tsky\n", b"")
 
 
@@ -73,9 +73,9 @@ def test_messages_that_cannot_be_written_end_no_run(redirection, tmp_path):
         (">&-", ["eval", TRUTH, "--truth", TRUTH, "-q"], b"standard output: Bad file descriptor\n"),
         (">/dev/full", ["eval", TRUTH, "--truth", TRUTH, "-q"], FULL),
         (">&-", ["doctor", "--seconds", "0"], b"standard output: Bad file descriptor\n"),
-        ("<&-", ["tag", "--from-tags", "-"], b"Bad file descriptor\n"),
+        ("<&-", ["export", "-f", "text", "-"], b"Bad file descriptor\n"),
     ],
-    ids=["eval", "eval, full", "doctor", "tag"],
+    ids=["eval", "eval, full", "doctor", "export"],
 )
 def test_streams_that_are_closed_or_full_are_named(redirection, words, said):
     done = redirected(redirection, *words)

@@ -14,10 +14,10 @@ from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.run import EvalOptions
 from ramctl.evaluation.run import run as run_eval
+from ramctl.export.formats import FormatOptions, output_format
+from ramctl.export.xmp import merge_tags, remove_tags
 from ramctl.pages.gallery import open_gallery
 from ramctl.records.record import Record, no_formula
-from ramctl.tagging.formats import FormatOptions, output_format
-from ramctl.tagging.xmp import merge_tags, remove_tags
 from tests.conftest import REPOSITORY
 from tests.support import gallery_names
 
@@ -79,7 +79,7 @@ def test_a_control_character_in_a_label_does_not_break_a_sidecar():
 
 
 def test_what_could_not_be_read_again_is_not_written(monkeypatch):
-    from ramctl.tagging import xmp_document
+    from ramctl.export import xmp_document
 
     monkeypatch.setattr(xmp_document, "_NO_XML", re.compile("(?!)"))
     with pytest.raises(ValueError, match="not well-formed"):
@@ -95,7 +95,7 @@ def test_what_could_not_be_read_again_is_not_written(monkeypatch):
         ["generate", "in", "-o", "x", "--rejects", "x"],
         ["clean", "in", "-o", "x", "--report", "x"],
         ["tag", "in.jpg", "-o", "x", "--rejects", "x"],
-        ["tag", "in.jpg", "-o", "x", "--gallery", "x"],
+        ["export", "in", "-f", "csv", "-o", "x", "--gallery", "x"],
         ["eval", "in", "--truth", "in", "-o", "x", "--calibrate", "x"],
     ],
     ids=lambda words: " ".join(words),

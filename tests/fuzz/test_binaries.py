@@ -16,11 +16,11 @@ from safetensors.numpy import save
 from ramctl.calibration import Calibration
 from ramctl.checkpoints.bundle import CALIBRATION, META, WEIGHTS, Bundle, embedded_bundle
 from ramctl.checkpoints.foreign_file import read_checkpoint
+from ramctl.export.xmp import merge_tags, remove_tags
 from ramctl.photos.archives import TarIndex
 from ramctl.photos.decoding import PhotoLimits, decode_photo, photo_size
 from ramctl.readers.archives import read_tar
 from ramctl.readers.source import Source
-from ramctl.tagging.xmp import merge_tags, remove_tags
 from tests.conftest import REPOSITORY
 from tests.faults.test_bad_inputs import FORMS, picture
 from tests.fuzz.damage import survive

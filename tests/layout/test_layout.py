@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ramctl"
 ORDER = [
     {"cli", "commands", "__main__"},
     {"convert", "doctor", "ray_engine", "serving"},
-    {"training", "data_engine"},
+    {"training", "data_engine", "export"},
     {"tagging", "evaluation", "parsing"},
     {"peers"},
     {"pages"},

@@ -197,7 +197,7 @@ def test_what_was_made_otherwise_is_refused_before_anything_new_is_made(shards, 
     run("parse", shards[2], "--ray", "local", "-o", "out")
     before = by_ray(shards[2:])
     capfd.readouterr()
-    for others, what in ((["--labels", "words"], "labels"), (["--from-tags"], "command")):
+    for others, what in ((["--labels", "words"], "labels"), ([], "command")):
         command = "tag" if what == "command" else "parse"
         run(command, *shards, "--ray", "local", "-o", "out", *others, code=2)
         said = capfd.readouterr().err

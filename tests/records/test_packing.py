@@ -146,8 +146,9 @@ def test_tag_and_eval_read_what_they_write():
     tag = ["tag", "-q", "photos/steps.jpg", "photos/horses.jpg"]
     run(*tag, "-f", "csv", "-o", "t.csv.gz")
     assert unpacked("t.csv.gz").splitlines()[1].startswith(b"photos/steps.jpg,")
-    run(*tag[:3], "-o", "t.jsonl.gz", "--gallery", "page.html.gz")
-    run(*tag, "-o", "t.jsonl.gz", "--gallery", "page.html.gz", "--resume")
+    run(*tag[:3], "-o", "t.jsonl.gz")
+    run(*tag, "-o", "t.jsonl.gz", "--resume")
+    run("export", "-q", "t.jsonl.gz", "--gallery", "page.html.gz")
     Path("page.html").write_bytes(unpacked("page.html.gz"))
     assert gallery_names(Path("page.html")) == ["photos/steps.jpg", "photos/horses.jpg"]
     run("tag", "-q", "-R", "photos", "-o", "all.jsonl.gz")
@@ -169,7 +170,7 @@ def test_tag_and_eval_read_what_they_write():
         *([command, "in.jsonl.zst"] for command in ("parse", "tag", "generate", "clean", "train")),
         ["parse", "in.jsonl", "--build-labels", "x.jsonl.xz"],
         ["parse", "in.jsonl", "--labels", "x.jsonl.xz"],
-        ["tag", "in.jsonl", "--gallery", "x.html.bz2"],
+        ["export", "in.jsonl", "--gallery", "x.html.bz2"],
         ["eval", "in.jsonl", "--truth", "in.jsonl", "-o", "x.json.zst"],
         ["eval", "in.jsonl.zst", "--truth", "in.jsonl"],
         ["train", "in.jsonl", "--rejects", "x.jsonl.xz"],

@@ -164,7 +164,7 @@ def test_a_shard_is_continued_as_what_it_was(tmp_path, ramctl):
         ["parse", "--group"],
         ["parse", "--build-labels", "labels.jsonl"],
         ["parse", "--to", "ram", "--labels", "words.txt"],
-        ["tag", "-f", "label-studio"],
+        ["export", "-f", "label-studio"],
         ["clean"],
     ],
 )

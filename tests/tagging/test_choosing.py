@@ -14,8 +14,6 @@ def test_kinds_leaves_only_tags_of_these_kinds(tag):
     assert tags(tag("red.png", "--kinds", "object")) == []
     done = tag("red.png", "--kinds", "object,thing")
     assert (done.returncode, b"'thing' is not one of object, scene" in done.stderr) == (2, True)
-    done = tag("red.png", "--from-tags", "--kinds", "none")
-    assert (done.returncode, b"no model for --kinds" in done.stderr) == (2, True)
 
 
 def test_a_listed_word_that_the_model_knows_has_its_kind(tag):
@@ -37,9 +35,8 @@ def test_the_key_changes_with_the_kinds_and_not_with_their_order():
 
 @pytest.mark.parametrize("text", ["1.5", "-0.1", "nan", "inf"])
 def test_a_threshold_that_is_no_score_is_wrong_usage(text, tag):
-    for inputs in (["red.png"], ["red.png", "--from-tags"]):
-        done = tag(*inputs, f"--threshold={text}")
-        assert (done.returncode, b"not between 0 and 1" in done.stderr) == (2, True)
+    done = tag("red.png", f"--threshold={text}")
+    assert (done.returncode, b"not between 0 and 1" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("content", ['{"tag": "red", "threshold": 1.5}\n', "0.1\n2\n0.3\n0.4\n"])

@@ -8,7 +8,6 @@ import pytest
 
 from ramctl.photos.finding import is_gone
 from ramctl.tagging.scorers import BundleScorer
-from tests.support import gallery_names
 from tests.tagging.conftest import save_photo
 
 RESUMED = ("-o", "tags.jsonl", "--resume")
@@ -65,19 +64,8 @@ def test_two_photos_of_one_content_that_swap_their_names_with_others_keep_their_
     assert list(records()) == ["pair/aa.png", "pair/bb.png"]
 
 
-def test_a_renamed_photo_gets_its_sidecars_without_being_tagged_again(tag, scored):
-    arguments = ["red.png", "scarlet.png", *RESUMED, "--by-content", "--xmp", "--txt"]
-    tag(arguments[0], *arguments[2:])
-    n_scored = sum(scored)
-    Path("red.png").rename("scarlet.png")
-    assert tag(*arguments[1:]).returncode == 0
-    assert sum(scored) == n_scored
-    assert "auto|red" in Path("scarlet.png.xmp").read_text()
-    assert Path("scarlet.txt").read_text() == Path("red.txt").read_text()
-
-
 def test_photos_that_are_gone_are_pruned_where_that_is_asked_for(tag):
-    arguments = ["-R", ".", *RESUMED, "--gallery", "page.html", "--rejects", "rejects"]
+    arguments = ["-R", ".", *RESUMED, "--rejects", "rejects"]
     tag(*arguments)
     n_before = len(records())
     for name in ("red.png", "broken.jpg"):
@@ -90,7 +78,6 @@ def test_photos_that_are_gone_are_pruned_where_that_is_asked_for(tag):
     assert json.loads(Path("stats.json").read_text())["pruned"] == 2
     assert "./red.png" not in records() and len(records()) == n_before - 1
     assert Path("rejects").read_text() == ""
-    assert gallery_names(Path("page.html")) == ["./blue.png", "./green.png", "./sub/white.png"]
     assert b"3 done before, " in tag(*arguments, "--prune").stderr
 
 
@@ -131,7 +118,6 @@ def test_a_disk_that_is_not_mounted_prunes_nothing(tag, photos):
     [
         ["-o", "tags.jsonl", "--prune"],
         [*RESUMED, "--prune", "-f", "text"],
-        [*RESUMED, "--prune", "--from-tags"],
     ],
 )
 def test_prune_says_what_it_needs(tag, arguments):
@@ -150,34 +136,3 @@ def test_what_is_gone_is_told_from_what_cannot_be_known(photos, tmp_path):
     assert is_gone(f"{tmp_path}/shard.tar#./no.png") and is_gone(f"{tmp_path}/no.tar#./red.png")
     (tmp_path / "bad.tar").write_bytes(b"no archive" * 100)
     assert not is_gone(f"{tmp_path}/bad.tar#./red.png")
-
-
-def test_resuming_writes_sidecars_that_were_taken_away(tag, scored):
-    photos = ("red.png", "blue.png", "green.png")
-    arguments = [*photos, *RESUMED, "--xmp", "--txt"]
-    tag(*arguments)
-    before, n_scored = records(), sum(scored)
-    assert tag("--xmp-remove", "red.png").returncode == 0
-    Path("blue.txt").unlink()
-    done = tag(*arguments)
-    assert b"2 in, 2 out, 0 rejected, 1 done before" in done.stderr
-    assert sum(scored) == n_scored and records() == before
-    assert "auto|red" in Path("red.png.xmp").read_text()
-    assert Path("blue.txt").read_text() == "blue, colour\n"
-    assert b"0 in, 0 out, 0 rejected, 3 done before" in tag(*arguments).stderr
-
-
-def test_a_photo_without_tags_lacks_no_sidecar(tag):
-    arguments = ["red.png", *RESUMED, "--xmp", "--threshold", "1"]
-    tag(*arguments)
-    assert not Path("red.png.xmp").exists()
-    assert b"1 done before" in tag(*arguments).stderr
-
-
-def test_a_sidecar_that_another_program_has_broken_leaves_the_record_alone(tag):
-    arguments = ["red.png", *RESUMED, "--xmp"]
-    tag(*arguments)
-    Path("red.png.xmp").write_text("<broken")
-    done = tag(*arguments)
-    assert (done.returncode, Path("red.png.xmp").read_text()) == (0, "<broken")
-    assert list(records()) == ["red.png"]

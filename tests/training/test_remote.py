@@ -159,7 +159,8 @@ def test_commands_that_stream_read_a_store(command, store, tiny_bundle, tmp_path
         assert done.stdout == near.stdout and len(done.rows) == 8
     (store.bucket / "tags.jsonl").write_bytes(done.stdout)
     command("eval", f"{BUCKET}/tags.jsonl", "--truth", url, "-q")
-    refused = command("tag", url, "--xmp", "--model", tiny_bundle, "--rejects", "no.jsonl", code=3)
+    tagged = f"{BUCKET}/tags.jsonl"
+    refused = command("export", tagged, "--xmp", "--rejects", "no.jsonl", code=3)
     assert "at a URL, has no place for a sidecar" in refused.messages
     assert not list(tmp_path.rglob("*.xmp"))
 

@@ -1,7 +1,7 @@
 """Tagged records in the files of annotation and training programs."""
 
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path, PurePath
@@ -20,24 +20,6 @@ _CHUNK = 1 << 20
 
 #: What is added to a record before it is encoded, and not part of it otherwise.
 Adder = Callable[[Record, JsonObject], None]
-
-
-class Categories:
-    """Names with numbers from 1 on: those that are known from the start, then as they come."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._ids: dict[str, int] = {}
-        for name in names:
-            self.id(name)
-
-    def id(self, name: str) -> int:
-        """The name's number."""
-        return self._ids.setdefault(name, len(self._ids) + 1)
-
-    @property
-    def names(self) -> list[str]:
-        """All names by their numbers."""
-        return list(self._ids)
 
 
 def separated(entry: Encoder) -> Encoder:
@@ -70,8 +52,8 @@ class FiftyOne:
 
     header = b'{"labels":{\n'
 
-    def __init__(self, labels: Sequence[str], photos_at: str | None) -> None:
-        self._categories = Categories(labels)
+    def __init__(self, photos_at: str | None) -> None:
+        self._classes: dict[str, None] = {}
         self._photos_at = photos_at
         self.encode = separated(self._entry)
 
@@ -80,14 +62,14 @@ class FiftyOne:
         scores = record.get("scores", {})
         targets = []
         for tag in record["tags"]:
-            self._categories.id(tag)
+            self._classes[tag] = None
             score = {"confidence": scores[tag]} if tag in scores else {}
             targets.append({"label": tag} | score)
         return dumps({key: targets})[1:-2]  # without the object's own braces and newline
 
     def footer(self) -> Iterator[bytes]:
-        """The classes, among them names that no label had."""
-        yield b"\n}," + dumps({"classes": self._categories.names})[1:]
+        """The classes."""
+        yield b"\n}," + dumps({"classes": [*self._classes]})[1:]
 
 
 class Coco:
@@ -98,8 +80,8 @@ class Coco:
 
     header = b'{"images":[\n'
 
-    def __init__(self, labels: Sequence[str], photos_at: str | None) -> None:
-        self._categories = Categories(labels)
+    def __init__(self, photos_at: str | None) -> None:
+        self._categories: dict[str, int] = {}  # numbers from 1 on, as they come
         self._photos_at = photos_at
         self._n_images = self._n_annotations = 0
         self._annotations = TemporaryFile()  # noqa: SIM115 (ends with the object)
@@ -120,7 +102,7 @@ class Coco:
         annotation: JsonObject = {
             "id": self._n_annotations,
             "image_id": self._n_images,
-            "category_id": self._categories.id(tag),
+            "category_id": self._categories.setdefault(tag, len(self._categories) + 1),
         }
         if tag in record.get("scores", {}):
             annotation["score"] = record["scores"][tag]
@@ -138,8 +120,10 @@ class Coco:
         self._annotations.seek(0)
         while chunk := self._annotations.read(_CHUNK):
             yield chunk
-        names = enumerate(self._categories.names, 1)
-        rows = [{"id": number, "name": name, "supercategory": ""} for number, name in names]
+        rows = [
+            {"id": number, "name": name, "supercategory": ""}
+            for name, number in self._categories.items()
+        ]
         yield b"]," + dumps({"categories": rows})[1:]
 
 
@@ -166,19 +150,14 @@ def label_studio_task(photos_at: str | None) -> Encoder:
 
 
 @contextmanager
-def open_label_config(path: Path, labels: Sequence[str]) -> Iterator[Adder]:
+def open_label_config(path: Path) -> Iterator[Adder]:
     """Write Label Studio's labelling configuration for the tags at the end of the block.
 
-    It offers the labels and what the records name besides; called with each record.
+    It offers what the records name; called with each record.
     """
-    categories = Categories(labels)
-
-    def notice(_: Record, fields: JsonObject) -> None:
-        for tag in fields["tags"]:
-            categories.id(tag)
-
-    yield notice
-    choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in categories.names)
+    names: dict[str, None] = {}
+    yield lambda _, fields: names.update(dict.fromkeys(fields["tags"]))
+    choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in names)
     config = (
         '<View>\n  <Image name="image" value="$image"/>\n'
         '  <Filter name="filter" toName="tags" minlength="0"/>\n'

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ramctl.errors import RecordProblem, UsageProblem
-from ramctl.tagging.sidecars import (
+from ramctl.export.sidecars import (
     Sidecar,
     text_sidecar,
     write_sidecar,
@@ -20,9 +20,9 @@ from ramctl.tagging.sidecars import (
     xmp_sidecars,
     xmp_without_tags,
 )
-from ramctl.tagging.text_style import TextStyle
-from ramctl.tagging.xmp import FIELDS, KEYWORDS, MIRRORS, RDF, SUBJECT, merge_tags, remove_tags
-from ramctl.tagging.xmp_document import XmpDocument
+from ramctl.export.text_style import TextStyle
+from ramctl.export.xmp import FIELDS, KEYWORDS, MIRRORS, RDF, SUBJECT, merge_tags, remove_tags
+from ramctl.export.xmp_document import XmpDocument
 
 BY_NAME = {f"{f.property.prefix}_{f.property.name}": f for f in (*FIELDS, *MIRRORS)}
 PROPERTIES = {name: of.property for name, of in BY_NAME.items()}

@@ -14,12 +14,11 @@ from PIL import Image
 
 from ramctl.cli import main
 from ramctl.errors import RecordProblem
-from ramctl.photos.names import Neighbours
+from ramctl.export import sidecars
+from ramctl.export.sidecars import SidecarOptions, SidecarWriter, xmp_sidecars
+from ramctl.export.xmp import FIELDS, MIRRORS, RDF, SUBJECT, merge_tags, remove_tags
+from ramctl.export.xmp_document import OURS, XmpDocument
 from ramctl.records.record import Record
-from ramctl.tagging import sidecars
-from ramctl.tagging.sidecars import SidecarOptions, SidecarWriter, xmp_sidecars
-from ramctl.tagging.xmp import FIELDS, MIRRORS, RDF, SUBJECT, merge_tags, remove_tags
-from ramctl.tagging.xmp_document import OURS, XmpDocument
 from tests.conftest import REPOSITORY, SHARED
 
 FOLDER = SHARED / "data" / "sidecars"
@@ -244,9 +243,10 @@ def test_a_sidecar_that_takes_too_long_rejects_its_photo_and_is_left_alone(tmp_p
         return merge(*words, **options)
 
     monkeypatch.setattr(sidecars, "merge_tags", slow)
-    writer = SidecarWriter(SidecarOptions(xmp=True), print, 0.01, Neighbours())
+    monkeypatch.setattr(sidecars, "_MOST_SECONDS", 0.01)
+    writer = SidecarWriter(SidecarOptions(xmp=True))
     try:
-        with pytest.raises(RecordProblem, match="--max-seconds") as caught:
+        with pytest.raises(RecordProblem, match="not ready after") as caught:
             writer.write(
                 Record({"image": "a.jpg"}, base=tmp_path), {"image": "a.jpg", "tags": ["x"]}
             )

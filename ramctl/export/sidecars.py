@@ -8,6 +8,19 @@ from pathlib import Path
 from typing import Literal
 
 from ramctl.errors import RecordProblem, RunProblem
+from ramctl.export.text_style import TextStyle
+from ramctl.export.xmp import (
+    FIELDS,
+    KEYWORDS,
+    Field,
+    Keywords,
+    keyword_changes,
+    merge_tags,
+    new_items,
+    remove_tags,
+    xmp_keywords,
+)
+from ramctl.export.xmp_document import XmpDocument
 from ramctl.labels import normalise
 from ramctl.photos.archives import split_member
 from ramctl.photos.names import Neighbours, is_raw_name
@@ -16,24 +29,11 @@ from ramctl.records.files import full_disk, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Record, image_name, shown_name, string_list
 from ramctl.records.remote import base_url
-from ramctl.tagging.text_style import TextStyle
-from ramctl.tagging.xmp import (
-    FIELDS,
-    KEYWORDS,
-    Field,
-    Keywords,
-    is_ours,
-    keyword_changes,
-    merge_tags,
-    new_items,
-    remove_tags,
-    xmp_keywords,
-)
-from ramctl.tagging.xmp_document import XmpDocument
 
 XMP_PREFIX = "auto"
 TEXT_RECORD = ".ramctl-txt.jsonl"  # in each folder: what its texts were given, and lost
 _FOLDERS = 16  # whose records are in memory
+_MOST_SECONDS = 60  # that a photo's sidecars may take to be read and merged
 NameStyle = Literal["full", "stem"]
 Existing = Literal["append", "replace", "keep"]
 
@@ -67,79 +67,55 @@ class SidecarOptions:
 
 @dataclass(frozen=True, slots=True)
 class SidecarWriter:
-    """Writes the sidecars of photos; told by `say` what it would do where nothing is written."""
+    """Writes the sidecars of photos, and gives those that change; a dry run writes none.
+
+    RecordProblem for a photo with a sidecar that cannot be read or written; then none is.
+    """
 
     options: SidecarOptions
-    say: Callable[[str], None]
-    seconds: float = 60.0  # that the sidecars of a photo may take to be read and merged
     neighbours: Neighbours = field(default_factory=Neighbours)
     texts: "TextRecords" = field(default_factory=lambda: TextRecords())
 
-    def write(self, record: Record, fields: JsonObject) -> None:
-        """Write a tagged photo's sidecars; RecordProblem for one that cannot be written."""
+    def write(self, record: Record, fields: JsonObject) -> list[Sidecar]:
+        """Bring a tagged photo's sidecars up to date."""
         photo = photo_path(image_name(fields), record.base)
         if not photo.exists():  # the record is an earlier run's
             raise RecordProblem(f"{photo}: no such file", code="missing_image")
-        # All are prepared before the first is written: a bad one leaves the others alone too.
-        self._write(self._in_time(partial(self._sidecars, photo, fields)))
+        return self._write(partial(self._sidecars, photo, fields))
+
+    def remove(self, record: Record, fields: JsonObject) -> list[Sidecar]:
+        """Take the machine tags out of a photo's XMP sidecars."""
+        photo = photo_path(image_name(fields), record.base)
+        return self._write(partial(xmp_without_tags, photo, forget=self.options.forget_refused))
 
     def _sidecars(self, photo: Path, fields: JsonObject) -> list[Sidecar]:
         options, sidecars = self.options, []
         if options.xmp:
             sidecars += xmp_sidecars(photo, fields["tags"], options, self.neighbours)
         if options.text:
+            style = options.text_style
+            path = photo.with_suffix(style.suffix)
             if others := self.neighbours(photo):
-                path = photo.with_suffix(options.text_style.suffix)
                 message = f"{path} would be the sidecar of {others[0]} as well"
                 raise RecordProblem(message, code="write_failed")
-            style = options.text_style
-            earlier = {} if options.forget_refused else self.texts(photo.with_suffix(style.suffix))
+            earlier = {} if options.forget_refused else self.texts(path)
             sidecars.append(text_sidecar(photo, fields, options.existing_text, style, earlier))
         return sidecars
 
-    def lacks(self, record: Record, known: Callable[[], JsonObject]) -> bool:
-        """Whether a photo has no sidecar of ours any more that the record of its tags asks for.
-
-        A sidecar that cannot be read is left alone.
-        """
-        try:
-            photo = photo_path(image_name(record.fields), record.base)
-            if not self.options.forget_refused and all(map(_is_ours, self._paths(photo))):
-                return False
-            sidecars = self._in_time(partial(self._sidecars, photo, known()))
-            return any(s.content is not None or self.texts.lacks(s) for s in sidecars)
-        except (RecordProblem, OSError, ValueError):
-            return False
-
-    def _in_time(self, prepare: Callable[[], list[Sidecar]]) -> list[Sidecar]:
+    def _write(self, prepare: Callable[[], list[Sidecar]]) -> list[Sidecar]:
         from ramctl.photos.limits import PhotoLimits, TimeLeft, in_time
 
+        # All are prepared before the first is written: a bad one leaves the others alone too.
         try:
-            return in_time(prepare, TimeLeft(PhotoLimits(seconds=self.seconds)))
+            sidecars = in_time(prepare, TimeLeft(PhotoLimits(seconds=_MOST_SECONDS)))
         except TimeoutError as error:
-            message = f"sidecars not ready after {self.seconds:g} seconds (--max-seconds)"
+            message = f"sidecars not ready after {_MOST_SECONDS} seconds"
             raise RecordProblem(message, code="too_slow") from error
-
-    def _paths(self, photo: Path) -> Iterator[Path]:
-        if self.options.xmp:
-            yield from xmp_paths(photo, self.options.style, self.neighbours)
-        if self.options.text:
-            yield photo.with_suffix(self.options.text_style.suffix)
-
-    def remove(self, record: Record) -> JsonObject:
-        """The unchanged record, once its photo's XMP sidecars hold no machine tags."""
-        photo = photo_path(image_name(record.fields), record.base)
-        forget = self.options.forget_refused
-        self._write(self._in_time(partial(xmp_without_tags, photo, forget=forget)))
-        return record.fields
-
-    def _write(self, sidecars: Sequence[Sidecar]) -> None:
-        for sidecar in sidecars:
-            if not self.options.dry_run:
+        if not self.options.dry_run:
+            for sidecar in sidecars:
                 write_sidecar(sidecar)
                 self.texts.add(sidecar)
-            elif sidecar.content is not None:
-                self.say(_planned(sidecar, self.options.text_style))
+        return [sidecar for sidecar in sidecars if sidecar.content is not None]
 
 
 def photo_path(name: str, base: Path) -> Path:
@@ -238,7 +214,7 @@ def _edited(
     return sidecars
 
 
-def _planned(sidecar: Sidecar, style: TextStyle) -> str:
+def planned(sidecar: Sidecar, style: TextStyle) -> str:
     """What would happen to a sidecar: `would write a.jpg.xmp: + auto|dog, - auto|cat`."""
     before = _read(sidecar.path)
     if sidecar.path.suffix == ".xmp":
@@ -264,13 +240,9 @@ class TextRecords:
         """What is known of a text; empty for one that is new."""
         return self._rows(path.parent).get(shown_name(path.name), {})
 
-    def lacks(self, sidecar: Sidecar) -> bool:
-        """Whether what a sidecar brings is not on record."""
-        return sidecar.row is not None and self(sidecar.path) != sidecar.row
-
     def add(self, sidecar: Sidecar) -> None:
         """Record what a sidecar brings, once it is written: a crash between refuses nothing."""
-        if sidecar.row is None or not self.lacks(sidecar):
+        if sidecar.row is None or self(sidecar.path) == sidecar.row:
             return
         path = sidecar.path.with_name(TEXT_RECORD)
         with _problems_of(path), path.open("a+b") as stream:
@@ -330,12 +302,6 @@ def text_sidecar(
     row = {"text": shown_name(path.name), "separator": style.separator, "given": given}
     row["refused"] = [*dict.fromkeys(refused)]
     return Sidecar(path, None if new_content == content else new_content, row)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a sidecar is there and, where that can be told, holds something that we wrote."""
-    content = _read(path)
-    return content is not None and (path.suffix != ".xmp" or is_ours(content))
 
 
 def _as_text(content: bytes | None) -> str:

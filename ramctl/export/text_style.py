@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.export.programs import Adder
 from ramctl.photos.names import is_photo_name
 from ramctl.records.files import write_atomic
 from ramctl.records.record import JsonObject, Record
-from ramctl.tagging.exports import Adder
 
 _TAKEN = (".xmp", ".jsonl", ".tar")
 

@@ -9,9 +9,9 @@ of the record that somebody has taken out is refused: it is never written again.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ramctl.export.xmp_document import OURS, Property, XmpDocument, writable_text
+from ramctl.export.xmp_document import RDF as RDF
 from ramctl.labels import normalise
-from ramctl.tagging.xmp_document import OURS, Property, XmpDocument, writable_text
-from ramctl.tagging.xmp_document import RDF as RDF
 
 _REFUSED = Property(OURS, "ramctl", "refused")
 _SWAPPED = str.maketrans("|/", "/|")
@@ -114,12 +114,6 @@ def remove_tags(content: bytes | None, *, forget: bool = False) -> bytes | None:
     `merge_tags`.
     """
     return merge_tags(content, (), "", forget=forget)
-
-
-def is_ours(content: bytes) -> bool:
-    """Whether a sidecar says that something in it was written by us: a quick look."""
-    ascii_only = content.replace(b"\0", b"")  # in UTF-16 too
-    return OURS.encode() in ascii_only and b":added" in ascii_only
 
 
 def keyword_changes(before: bytes | None, after: bytes | None) -> tuple[list[str], list[str]]:

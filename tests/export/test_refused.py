@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ramctl.tagging.sidecars import TEXT_RECORD
-from ramctl.tagging.xmp import FIELDS, merge_tags, remove_tags
-from ramctl.tagging.xmp_document import OURS, Property, XmpDocument
+from ramctl.export.sidecars import TEXT_RECORD
+from ramctl.export.xmp import FIELDS, merge_tags, remove_tags
+from ramctl.export.xmp_document import OURS, Property, XmpDocument
 
 SUBJECT, HIERARCHICAL, TAGS_LIST = (field.property for field in FIELDS)
 REFUSED = Property(OURS, "ramctl", "refused")
@@ -92,14 +92,14 @@ def test_who_writes_a_word_again_does_not_refuse_it_any_more():
 
 
 @pytest.fixture
-def tag(ramctl, tmp_path, monkeypatch):
-    """Runs `ramctl tag --from-tags` on a photo with these tags; gives what is on stderr."""
+def export(ramctl, tmp_path, monkeypatch):
+    """Runs `ramctl export` for a photo with these tags; gives what is on stderr."""
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.jpg")
 
     def run(tags: str, *options: str, code: int = 0) -> str:
         Path("in.jsonl").write_text(json.dumps({"image": "a.jpg", "tags": tags.split(",")}) + "\n")
-        done = ramctl("tag", "--from-tags", "in.jsonl", *options)
+        done = ramctl("export", "in.jsonl", *options)
         assert done.returncode == code, done.messages
         return done.messages
 
@@ -114,72 +114,66 @@ def row() -> dict:
     return json.loads(Path(TEXT_RECORD).read_text().splitlines()[-1])
 
 
-def test_a_word_taken_out_of_a_text_never_comes_back(tag):
-    tag("red,hot dog,yellow", "--txt")
+def test_a_word_taken_out_of_a_text_never_comes_back(export):
+    export("red,hot dog,yellow", "--txt")
     assert text() == "red, hot dog, yellow"
     Path("a.txt").write_text("my wall, red, hot dog\n")
     for _ in range(2):
-        tag("red,hot dog,yellow,blue", "--txt")
+        export("red,hot dog,yellow,blue", "--txt")
         assert text() == "my wall, red, hot dog, blue"
     assert row() == {
         "text": "a.txt", "separator": ", ", "given": ["red", "hot dog", "blue"],
         "refused": ["yellow"],
     }  # fmt: skip
     assert len(Path(TEXT_RECORD).read_text().splitlines()) == 2  # one for each change
-    tag("Yellow,hot dog", "--txt", "--txt-existing", "replace", "--txt-underscores")
+    export("Yellow,hot dog", "--txt", "--txt-existing", "replace", "--txt-underscores")
     assert text() == "hot_dog"
     Path("a.txt").write_text("")
-    tag("yellow,hot dog,green", "--txt", "--txt-separator", " | ")
+    export("yellow,hot dog,green", "--txt", "--txt-separator", " | ")
     assert text() == "green"
-    tag("yellow,hot dog", "--txt", "--forget-refused")
+    export("yellow,hot dog", "--txt", "--forget-refused")
     assert text() == "green, yellow, hot dog"
 
 
-def test_a_text_that_is_gone_is_written_again_without_what_was_refused(tag):
-    tag("red,yellow", "--txt")
+def test_a_text_that_is_gone_is_written_again_without_what_was_refused(export):
+    export("red,yellow", "--txt")
     Path("a.txt").write_text("red\n")
-    tag("red,yellow", "--txt")
+    export("red,yellow", "--txt")
     Path("a.txt").unlink()
-    tag("red,yellow", "--txt")
+    export("red,yellow", "--txt")
     assert (text(), row()["refused"]) == ("red", ["yellow"])
 
 
-def test_another_separator_is_no_refusal(tag):
-    tag("red,yellow", "--txt", "--txt-separator", " | ")
-    tag("red,yellow,blue", "--txt", "--txt-existing", "replace")
+def test_another_separator_is_no_refusal(export):
+    export("red,yellow", "--txt", "--txt-separator", " | ")
+    export("red,yellow,blue", "--txt", "--txt-existing", "replace")
     assert (text(), row()["refused"]) == ("red, yellow, blue", [])
 
 
-def test_a_torn_or_foreign_line_of_the_record_is_passed_over(tag):
-    tag("red,yellow", "--txt")
+def test_a_torn_or_foreign_line_of_the_record_is_passed_over(export):
+    export("red,yellow", "--txt")
     with Path(TEXT_RECORD).open("ab") as stream:
         stream.write(b'{"text": "a.txt", "given": 5}\n{"text": "a.t')
     Path("a.txt").write_text("red\n")
-    tag("red,yellow", "--txt")
+    export("red,yellow", "--txt")
     assert (text(), row()["refused"]) == ("red", ["yellow"])
 
 
-def test_resuming_forgets_refusals_only_when_it_is_asked_to(tag):
-    words_ = ["--xmp", "--txt", "-o", "out", "--resume"]
-    tag("red,yellow", *words_)
+def test_refusals_are_forgotten_only_when_that_is_asked_for(export):
+    export("red,yellow", "--xmp", "--txt")
     Path("a.jpg.xmp").write_bytes(without(Path("a.jpg.xmp").read_bytes(), "yellow"))
     Path("a.txt").write_text("red\n")
-    Path("a.jpg").touch()  # as good as changed
-    Path("out.state.jsonl").unlink()
-    Path("out").unlink()
-    tag("red,yellow", *words_)
+    export("red,yellow", "--xmp", "--txt")
     assert (words(Path("a.jpg.xmp").read_bytes()), text()) == (["red"], "red")
-    tag("red,yellow", "--xmp-remove")
-    tag("red,yellow", *words_)  # from the record
+    export("red,yellow", "--xmp-remove")
+    export("red,yellow", "--xmp", "--txt")
     assert (words(Path("a.jpg.xmp").read_bytes()), text()) == (["red"], "red")
-    tag("red,yellow", *words_, "--forget-refused")
+    export("red,yellow", "--xmp", "--txt", "--forget-refused")
     assert words(Path("a.jpg.xmp").read_bytes()) == ["red", "yellow"]
     assert text() == "red, yellow"
-    assert "0 in, 0 out" in tag("red,yellow", *words_, "--forget-refused")
-    assert "--forget-refused" in tag("red", "--forget-refused", code=2)
 
 
-def test_first_tags_that_no_photo_has_are_named_once(tag):
-    told = tag("red,hot dog", "--txt", "--txt-first", "hot dog, hotdog,blue")
+def test_first_tags_that_no_photo_has_are_named_once(export):
+    told = export("red,hot dog", "--txt", "--txt-first", "hot dog, hotdog,blue")
     assert told.count("--txt-first: no photo has hotdog, blue\n") == 1
-    assert "no photo has" not in tag("red", "--txt", "--txt-first", "red")
+    assert "no photo has" not in export("red", "--txt", "--txt-first", "red")

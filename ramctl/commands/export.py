@@ -1,0 +1,102 @@
+"""`ramctl export`: tags to where other programs read them."""
+
+from pathlib import Path
+
+import click
+
+from ramctl.commands import options
+from ramctl.commands.base import common, option
+from ramctl.export.formats import FORMATS, PLACED
+
+TARGET = "ramctl.export.run:ExportOptions"
+HELP = """
+Inputs are records with image and tags: those of tag, of parse, anybody's. Photos never change.
+Run again, it brings sidecars up to date.
+"""
+EXAMPLES = """
+ramctl tag -R photos | ramctl export --xmp
+ramctl export tags.jsonl --xmp --gallery page.html
+ramctl export tags.jsonl -f coco -o coco.json
+ramctl export --xmp-remove -R photos
+"""
+NOTES = f"""
+Reads image, tags, scores, boxes, generated_captions, captions. Without -f no records are written.
+{options.EXIT_CODES}
+"""
+TEXT = click.Path(exists=True, dir_okay=False, path_type=Path)
+OPTIONS = {
+    "input": [
+        option("-R, --recursive", "With --xmp-remove: search folders for photos."),
+        options.root,
+        options.max_line,
+        options.shard,
+    ],
+    "selection": [
+        option(
+            "--threshold NUMBER", "Only tags that score above this.", type=click.FloatRange(0, 1)
+        ),
+        common("--top N", "At most N tags per photo."),
+        option("--include FILE", "Only the tags in FILE.", type=TEXT),
+        option("--exclude FILE", "None of the tags in FILE.", type=TEXT),
+        option("--rename FILE", "Rename tags, by lines of tag<TAB>name.", type=TEXT),
+    ],
+    "sidecars": [
+        common("--xmp", "Merge the tags into XMP sidecars."),
+        option(
+            "--xmp-prefix WORD",
+            "Parent of machine tags, as in auto|dog.",
+            default="auto",
+            field="prefix",
+        ),
+        option(
+            "--xmp-prefix-flat", "Mark plain keywords too, not only paths.", field="flat_prefix"
+        ),
+        option(
+            "--xmp-name [full|stem]",
+            "Name of new sidecars: IMG.JPG.xmp or IMG.xmp.",
+            default="full",
+            field="style",
+        ),
+        common("--xmp-remove", "Remove machine tags from XMP sidecars; inputs may be photos."),
+        option("--forget-refused", "Write tags again that were removed from sidecars by hand."),
+        common("--txt", "Write the tags to IMG.txt, for trainers.", field="text"),
+        option(
+            "--txt-existing [append|replace|keep]",
+            "What to do with an IMG.txt that exists.",
+            default="append",
+            field="existing_text",
+        ),
+        option("--txt-caption", "Put the caption before the tags.", field="with_caption"),
+        option("--txt-first TAGS", "Put these tags first if present: a,b.", field="first"),
+        option(
+            "--txt-separator TEXT",
+            "Separator between tags.",
+            default=", ",
+            field="separator",
+            type=str,
+        ),
+        option(
+            "--txt-extension WORD",
+            "File extension, as in IMG.WORD.",
+            default=".txt",
+            field="extension",
+        ),
+        option("--txt-underscores", "Write hot_dog, not hot dog.", field="underscores"),
+        common("--dry-run", "Say which sidecars would change, and write nothing."),
+    ],
+    "output": [
+        common(
+            "-f, --format FORMAT",
+            f"{', '.join(FORMATS)}.",
+            field="form",
+            type=click.Choice(FORMATS),
+        ),
+        option("--spreadsheet", "With csv, tsv: put ' before cells that would be formulas."),
+        option("--photos-at PLACE", f"Folder or URL where {', '.join(PLACED)} find photos."),
+        option("--label-config FILE", "Write Label Studio's labelling configuration.", writes=True),
+        common("--gallery FILE", "Write an HTML page of the photos.", writes=True),
+        option("--tag-counts FILE", "Write a table of how many photos have each tag.", writes=True),
+        *options.stream,
+    ],
+    "run": [*options.messages],
+}

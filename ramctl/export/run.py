@@ -1,0 +1,243 @@
+"""`ramctl export`: tagged records in; sidecars, other programs' files, galleries, tables out."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path
+
+from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.export.formats import FormatOptions, output_format, require_lines
+from ramctl.export.programs import (
+    Adder,
+    add_photo_content,
+    add_photo_path,
+    add_photo_size,
+    open_label_config,
+)
+from ramctl.export.sidecars import (
+    Sidecar,
+    SidecarOptions,
+    SidecarWriter,
+    add_photo_keywords,
+    planned,
+)
+from ramctl.export.text_style import open_first_words, open_tag_counts, require_caption
+from ramctl.pages.gallery import open_gallery
+from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
+from ramctl.records.files import require_distinct
+from ramctl.records.inputs import RootCheck, named_or_stdin, unread_inputs
+from ramctl.records.jsonl import MAX_LINE
+from ramctl.records.outputs import rejects_file
+from ramctl.records.ownership import PAGE, require_ours
+from ramctl.records.record import JsonObject, Record, Unread, json_type, set_tags, string_list
+from ramctl.records.report import Report
+from ramctl.records.shards import countable, shard_of
+from ramctl.records.stream import StreamOptions, and_then, each, run_stream, watched
+from ramctl.tagging.selection import read_renames, read_tag_list
+
+_PHOTOS = 16  # in memory at once
+_ADDED: dict[str, Adder] = {
+    "kohya": add_photo_size,
+    "coco": add_photo_size,
+    "fiftyone": add_photo_path,
+    "webdataset": add_photo_content,
+    "exiftool-csv": add_photo_keywords,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TagChoice:
+    """Which of a record's tags are exported, and under which names."""
+
+    threshold: float | None = None  # only tags that score above it, or have no score
+    top: int | None = None
+    include: Path | None = None
+    exclude: Path | None = None
+    rename: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What `ramctl export` is asked for; the defaults are its own."""
+
+    inputs: tuple[str, ...] = ()  # records; to take tags out of sidecars, photos as well
+    recursive: bool = False
+    root: str | None = None
+    max_line: int = MAX_LINE  # bytes of a JSONL line
+    choice: TagChoice = field(default_factory=TagChoice)
+    form: str | None = None  # of FORMATS; None: no records are written
+    spreadsheet: bool = False  # no cell of a table is a formula
+    photos_at: str | None = None  # folder or URL at which other programs find the photos
+    label_config: Path | None = None  # of Label Studio
+    gallery: Path | None = None
+    tag_counts: Path | None = None  # a table of how many photos have each tag
+    sidecars: SidecarOptions = field(default_factory=SidecarOptions)
+    xmp_remove: bool = False
+    stream: StreamOptions = field(default_factory=StreamOptions)
+    quiet: bool = False
+
+    def check(self) -> None:
+        """UsageProblem where nothing is asked for, or what does not go together."""
+        sidecars = self.sidecars.xmp or self.sidecars.text or self.xmp_remove
+        pages = self.gallery or self.tag_counts or self.label_config
+        if not (self.form or sidecars or pages):
+            raise UsageProblem(
+                "nothing to write: -f, --xmp, --txt, --gallery, --tag-counts or --label-config?"
+            )
+        if self.stream.output and not self.form:
+            raise UsageProblem("-o FILE needs -f FORMAT")
+        if self.stream.resume and (sidecars or pages):
+            raise UsageProblem("--resume is for -f FORMAT -o FILE: all else is brought up to date")
+        if (self.sidecars.dry_run or self.sidecars.forget_refused) and not sidecars:
+            wanted = "--dry-run" if self.sidecars.dry_run else "--forget-refused"
+            raise UsageProblem(f"{wanted} is about sidecars: --xmp, --txt or --xmp-remove")
+        if self.xmp_remove and (self.form or pages or self.sidecars.xmp or self.sidecars.text):
+            raise UsageProblem("--xmp-remove stands alone")
+        self.sidecars.text_style.check()
+        require_lines(self.form, resume=self.stream.resume, shard=self.stream.shard)
+
+
+def run(options: ExportOptions) -> Report:
+    """Write what is asked for of each record; the report of the run.
+
+    A dry run only says what would become of the sidecars.
+    """
+    options.check()
+    if options.sidecars.dry_run:
+        options = replace(options, form=None, gallery=None, label_config=None, tag_counts=None)
+    nowhere = Path(os.devnull)
+    if options.form is None:
+        options = replace(options, stream=replace(options.stream, output=nowhere))
+    if options.form == "webdataset":  # whose photos are in memory
+        options = replace(options, stream=replace(options.stream, batch=_PHOTOS))
+    stream = options.stream
+    require_distinct(
+        output=None if stream.output == nowhere else stream.output,
+        rejects=rejects_file(stream.rejects), stats=stream.stats, gallery=options.gallery,
+        label_config=options.label_config, tag_counts=options.tag_counts,
+    )  # fmt: skip
+    require_ours(options.gallery, PAGE)
+    report = Report("export", quiet=options.quiet)
+    report.extra["sidecars"] = 0
+    named = named_or_stdin(options.inputs, "records")
+    read: Callable[[], Iterator[Unread]]
+    if options.xmp_remove:
+        photos = PhotoInputs(
+            named, options.root, options.recursive, max_line=options.max_line,
+            say=cache(report.say),
+        )  # fmt: skip
+        read = partial(unread_photo_inputs, photos)
+    else:
+        read = partial(unread_inputs, named, options.root, report.command, options.max_line)
+    source, shard = shard_of(stream.shard, named, read)
+    report.count = countable(stream.shard, named, read)
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        # A damaged photo is reported once, in our own words.
+        warnings.filterwarnings("ignore", module="PIL")
+        stage = each(without_tags if options.xmp_remove else chosen_tags(options.choice))
+        for act in _acts(options, report, stack):
+            stage = and_then(stage, act)
+        form = output_format(
+            options.form or "jsonl",
+            FormatOptions(
+                options.sidecars.prefix, options.sidecars.flat_prefix, options.spreadsheet,
+                options.sidecars.text_style, options.photos_at,
+            ),
+        )  # fmt: skip
+        cells = " spreadsheet" if options.spreadsheet else ""
+        depends = {"choice of tags": f"{options.choice}", "form": f"{options.form}{cells}"}
+        run_stream(
+            report, source, watched(stage, RootCheck().notice), stream,
+            fingerprint=depends | shard, encode=form.encode,
+            header=form.header if stream.shard.index == 1 else b"",  # one in all shards together
+            footer=form.footer,
+        )  # fmt: skip
+    number = report.extra["sidecars"]
+    if options.sidecars.dry_run:
+        report.say(f"a dry run: {number} sidecars would change, none has")
+    elif options.sidecars.xmp or options.sidecars.text or options.xmp_remove:
+        report.say(f"{number} sidecars changed")
+    return report
+
+
+def _acts(options: ExportOptions, report: Report, stack: ExitStack) -> Iterator[Adder]:
+    """What is done with each record before it is written."""
+    if options.sidecars.text_style.with_caption:
+        yield require_caption
+    if first := options.sidecars.text_style.first:
+        yield stack.enter_context(open_first_words(first, report.warn))
+    if adder := _ADDED.get(options.form or ""):
+        yield adder
+    writer = SidecarWriter(options.sidecars)
+
+    def noted(write: Callable[[Record, JsonObject], list[Sidecar]]) -> Adder:
+        def act(record: Record, fields: JsonObject) -> None:
+            changed = write(record, fields)
+            report.extra["sidecars"] += len(changed)
+            if options.sidecars.dry_run:
+                for sidecar in changed:
+                    report.say(planned(sidecar, options.sidecars.text_style))
+
+        return act
+
+    if options.sidecars.xmp or options.sidecars.text:
+        yield noted(writer.write)
+    if options.xmp_remove:
+        yield noted(writer.remove)
+    if options.gallery:
+        yield stack.enter_context(open_gallery(options.gallery))
+    if options.label_config:
+        yield stack.enter_context(open_label_config(options.label_config))
+    if options.tag_counts:
+        yield stack.enter_context(open_tag_counts(options.tag_counts))
+
+
+def without_tags(record: Record) -> JsonObject:
+    """The record as it is: tags are taken out of its photo's sidecars, whatever it has itself."""
+    return record.fields
+
+
+def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
+    """A function that gives a record with the tags that are chosen of its own.
+
+    It raises RecordProblem for a record without `tags`.
+    """
+    include = None if choice.include is None else set(read_tag_list(choice.include))
+    exclude = set() if choice.exclude is None else set(read_tag_list(choice.exclude))
+    names = {} if choice.rename is None else read_renames(choice.rename)
+
+    def is_chosen(tag: str, scores: Mapping[str, float]) -> bool:
+        if tag in exclude or (include is not None and tag not in include):
+            return False
+        return choice.threshold is None or scores.get(tag, 1.0) > choice.threshold
+
+    def choose(record: Record) -> JsonObject:
+        fields = record.fields
+        if "tags" not in fields:
+            raise RecordProblem("no tags field", code="missing_field")
+        scores = fields.get("scores", {})
+        values = scores.values() if isinstance(scores, dict) else [None]
+        if not all(isinstance(value, int | float) for value in values):
+            message = f"scores is not an object of numbers (got {json_type(scores)})"
+            raise RecordProblem(message, code="bad_field")
+        kept = [tag for tag in string_list(fields, "tags") if is_chosen(tag, scores)]
+        set_tags(fields, kept[: choice.top])
+        if names:
+            _rename(fields, names)
+        return fields
+
+    return choose
+
+
+def _rename(fields: JsonObject, names: Mapping[str, str]) -> None:
+    """Rename tags in every field; of two that get one name the first stays."""
+    fields["tags"] = list(dict.fromkeys(names.get(tag, tag) for tag in fields["tags"]))
+    for name in ("kinds", "scores", "sources", "boxes"):
+        per_tag = fields.get(name)
+        if isinstance(per_tag, dict):
+            renamed = {names.get(tag, tag): value for tag, value in reversed(per_tag.items())}
+            fields[name] = {tag: renamed[tag] for tag in fields["tags"] if tag in renamed}

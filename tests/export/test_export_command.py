@@ -1,0 +1,285 @@
+"""`ramctl export` from the outside: formats of other programs, sidecars, pages, tables."""
+
+import csv
+import io
+import json
+import shlex
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from tests.conftest import REPOSITORY
+from tests.support import gallery_photos
+
+RESULTS = [
+    {"image": "a.jpg", "tags": ["dog", "grass"], "scores": {"dog": 0.9, "grass": 0.5}, "mine": 1},
+    {"image": "a.png", "tags": ["cat"], "scores": {"cat": 0.75}},
+    {"image": "sub/b c.jpg", "tags": ["dog", "<sofa>"], "captions": ["a dog"]},
+]
+
+
+@pytest.fixture
+def export(ramctl, tmp_path, monkeypatch):
+    """Runs `ramctl export` on RESULTS in a folder with their photos."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for record in RESULTS:
+        Image.new("RGB", (40, 30), "red").save(record["image"])
+    lines = [json.dumps(record) + "\n" for record in RESULTS]
+    Path("tags.jsonl").write_text("".join(lines))
+
+    def run(*words, code=0, source="tags.jsonl") -> str:
+        done = ramctl("export", source, *words)
+        assert done.returncode == code, done.messages
+        return done.messages if code else done.stdout.decode()
+
+    return run
+
+
+def test_records_go_through_and_get_sidecars_and_a_page(export):
+    assert [json.loads(line) for line in export("-q", "-f", "jsonl").splitlines()] == RESULTS
+    export("--xmp", "--gallery", "page.html", "-o", "out.csv", "-f", "csv")
+    assert "auto|dog" in Path("a.jpg.xmp").read_text()
+    assert "auto|&lt;sofa&gt;" in Path("sub/b c.jpg.xmp").read_text()
+    assert Path("out.csv").read_text().splitlines()[1] == 'a.jpg,"dog, grass","0.9000, 0.5000",'
+    assert len(gallery_photos(Path("page.html"))) == 3
+
+
+def test_tags_can_be_chosen_from(export):
+    def tags(*words):
+        lines = export("-q", "-f", "jsonl", *words).splitlines()
+        return [json.loads(line)["tags"] for line in lines]
+
+    assert tags("--threshold", "0.7") == [["dog"], ["cat"], ["dog", "<sofa>"]]
+    assert tags("--top", "1") == [["dog"], ["cat"], ["dog"]]
+    Path("only.txt").write_text("dog\n")
+    assert tags("--include", "only.txt") == [["dog"], [], ["dog"]]
+    assert tags("--exclude", "only.txt") == [["grass"], ["cat"], ["<sofa>"]]
+    Path("names.tsv").write_text("dog\tHund\ngrass\tHund\n")
+    first = json.loads(export("-q", "-f", "jsonl", "--rename", "names.tsv").splitlines()[0])
+    assert (first["tags"], first["scores"]) == (["Hund"], {"Hund": 0.9})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "nothing to write"),
+        (["--xmp", "-o", "out"], "-o FILE needs -f"),
+        (["--xmp", "-f", "jsonl", "-o", "out", "--resume"], "--resume"),
+        (["-f", "jsonl", "--dry-run"], "--dry-run"),
+        (["--gallery", "page.html", "--forget-refused"], "--forget-refused"),
+        (["--xmp-remove", "--xmp"], "--xmp-remove"),
+        (["-f", "csv", "--photos-at", "x"], "--photos-at"),
+        (["--txt", "--txt-extension", "jpg"], "--txt-extension"),
+        (["-f", "webdataset", "-o", "samples.tar", "--resume"], "cannot be continued"),
+        (["-f", "coco", "--shard", "1/2"], "shards"),
+        (["-f", "csv", "-o", "x", "--tag-counts", "x"], "name one file"),
+    ],
+)
+def test_what_does_not_go_together_is_said_before_any_work(export, words, said):
+    before = sorted(Path().iterdir())
+    assert said in export(*words, code=2)
+    assert sorted(Path().iterdir()) == before
+
+
+def test_what_is_no_tagged_record_is_rejected(export):
+    Path("bad.jsonl").write_text('{"image": "a.jpg"}\n{"image": "a.jpg", "tags": "dog"}\n')
+    told = export("--xmp", code=3, source="bad.jsonl")
+    assert "bad.jsonl:1: no tags field" in told and "bad.jsonl:2: tags" in told
+    Path("a.png").unlink()
+    assert "a.png: no such file" in export("--xmp", code=3)
+
+
+def test_lines_are_continued(export):
+    export("-f", "csv", "-o", "out.csv")
+    with Path("tags.jsonl").open("a") as records:
+        records.write('{"image": "new.jpg", "tags": ["dog"]}\n')
+    export("-f", "csv", "-o", "out.csv", "--resume")
+    assert [line.split(",")[0] for line in Path("out.csv").read_text().splitlines()] == [
+        "image", *(record["image"] for record in RESULTS), "new.jpg",
+    ]  # fmt: skip
+    assert "another choice of tags" in export(
+        "-f", "csv", "-o", "out.csv", "--resume", "--top", "1", code=1
+    )
+
+
+def test_a_second_run_writes_what_was_taken_away_and_nothing_else(export):
+    export("--xmp", "--txt", code=3)  # a.jpg and a.png are one text
+    Path("b.jpg").write_bytes(Path("a.jpg").read_bytes())
+    Path("tags.jsonl").write_text('{"image": "b.jpg", "tags": ["dog"]}\n')
+    export("--xmp", "--txt")
+    before = [path.stat().st_mtime_ns for path in (Path("b.jpg.xmp"), Path("b.txt"))]
+    export("--xmp", "--txt")
+    assert [path.stat().st_mtime_ns for path in (Path("b.jpg.xmp"), Path("b.txt"))] == before
+    Path("b.txt").unlink()
+    export("--xmp", "--txt")
+    assert Path("b.txt").read_text() == "dog\n"
+    assert Path("b.jpg.xmp").stat().st_mtime_ns == before[0]
+
+
+def test_machine_tags_are_taken_out_of_the_sidecars_of_records_and_of_photos(export, ramctl):
+    export("--xmp")
+    export("--xmp-remove", "--dry-run")
+    assert len(list(Path().rglob("*.xmp"))) == 3
+    export("--xmp-remove")
+    assert not list(Path().rglob("*.xmp"))
+    export("--xmp")
+    done = ramctl("export", "--xmp-remove", "-R", ".")
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert not list(Path().rglob("*.xmp"))
+
+
+def test_a_dry_run_shows_additions_and_removals_and_writes_nothing(export):
+    export("--xmp")
+    Path("a.png.xmp").write_text("no sidecar")
+    Path("names.tsv").write_text("dog\tpoodle\n")
+    before = sorted(Path().rglob("*"))
+    words = ["--rename", "names.tsv", "--gallery", "page.html", "-f", "csv", "-o", "out.csv"]
+    told = export("--xmp", "--dry-run", *words, code=3)
+    assert sorted(Path().rglob("*")) == before
+    assert "would write a.jpg.xmp: + poodle, + auto|poodle, - dog, - auto|dog\n" in told
+    assert "a.png.xmp" in told
+    assert told.endswith("ramctl export: a dry run: 2 sidecars would change, none has\n")
+    assert "would delete a.jpg.xmp: - dog, " in export("--xmp-remove", "--dry-run", code=3)
+    assert "would write sub/b c.txt: + dog, + <sofa>\n" in export("--txt", "--dry-run", code=3)
+
+
+def test_photos_of_one_name_do_not_share_a_text_in_silence(export):
+    assert "a.txt would be the sidecar of a.png as well" in export("--txt", code=3)
+    assert not Path("a.txt").exists() and Path("sub/b c.txt").exists()
+
+
+def test_a_sidecar_that_cannot_be_written_rejects_its_photo_only(export):
+    Path("a.jpg.xmp").mkdir()
+    told = export("--xmp", "--xmp-name", "stem", "--rejects", "-", code=3)
+    assert '"write_failed"' in told
+    assert Path("sub/b c.xmp").exists()
+
+
+@pytest.mark.skipif(not shutil.which("exiftool"), reason="needs exiftool")
+def test_the_readmes_exiftool_line_adds_and_may_run_twice(export, tmp_path):
+    readme = (REPOSITORY / "ramctl" / "export" / "README.md").read_text("utf-8")
+    text = readme.split("```sh\nexiftool")[1].split("```")[0].replace("\\\n", " ")
+    line = ["exiftool", *shlex.split(text)]
+    Path("photos").mkdir()
+    photo = Path("photos/red.jpg")
+    shutil.copy("a.jpg", photo)
+    own = ["-IPTC:Keywords=Anna", "-XMP-dc:Subject=Paris, France", "-XMP-dc:Subject=red"]
+    subprocess.run(["exiftool", "-q", "-overwrite_original", *own, photo], check=True)
+    Path("tags.jsonl").write_text('{"image": "photos/red.jpg", "tags": ["red", "colour"]}\n')
+    export("-f", "exiftool-csv", "-o", "tags.csv")
+    for _ in range(2):
+        subprocess.run(line, check=True, capture_output=True)
+        done = subprocess.run(["exiftool", "-j", "-G1", photo], check=True, capture_output=True)
+        (facts,) = json.loads(done.stdout)
+        assert facts["XMP-dc:Subject"] == ["Paris, France", "red", "colour"]
+        paths = ["Paris, France", "red", "Anna", "auto|red", "auto|colour"]
+        assert facts["XMP-lr:HierarchicalSubject"] == paths
+        assert facts["IPTC:Keywords"] == "Anna"
+
+
+def test_fields_of_exiftools_table(export):
+    first = next(csv.DictReader(io.StringIO(export("-q", "-f", "exiftool-csv"))))
+    assert first == {
+        "SourceFile": "a.jpg",
+        "Subject": "dog;grass",
+        "HierarchicalSubject": "auto|dog;auto|grass",
+    }
+
+
+def test_coco(export):
+    found = json.loads(export("-q", "-f", "coco"))
+    assert [image["file_name"] for image in found["images"]] == ["a.jpg", "a.png", "sub/b c.jpg"]
+    assert found["images"][0] == {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
+    names = {category["id"]: category["name"] for category in found["categories"]}
+    rows = [(a["image_id"], names[a["category_id"]], a.get("score")) for a in found["annotations"]]
+    assert rows == [
+        (1, "dog", 0.9), (1, "grass", 0.5), (2, "cat", 0.75), (3, "dog", None), (3, "<sofa>", None),
+    ]  # fmt: skip
+    box = {"image": "a.jpg", "tags": ["dog"], "boxes": {"dog": [[0.25, 0, 0.75, 1], 0.9]}}
+    Path("tags.jsonl").write_text(json.dumps(box) + "\n")
+    (annotation,) = json.loads(export("-q", "-f", "coco"))["annotations"]
+    assert (annotation["bbox"], annotation["area"]) == ([10, 0, 20, 30], 600)
+    Path("tags.jsonl").write_text("")
+    empty = json.loads(export("-q", "-f", "coco"))
+    assert empty == {"images": [], "annotations": [], "categories": []}
+
+
+def test_open_images(export):
+    assert list(csv.reader(io.StringIO(export("-q", "-f", "open-images")))) == [
+        ["ImageID", "Source", "LabelName", "Confidence"],
+        ["a.jpg", "machine", "dog", "0.9000"],
+        ["a.jpg", "machine", "grass", "0.5000"],
+        ["a.png", "machine", "cat", "0.7500"],
+        ["sub/b c.jpg", "verification", "dog", "1"],
+        ["sub/b c.jpg", "verification", "<sofa>", "1"],
+    ]
+
+
+def test_fiftyone_finds_photos_wherever_it_runs(export, tmp_path):
+    found = json.loads(export("-q", "-f", "fiftyone"))
+    # its importer takes absolute keys as paths; a.jpg and a.png are two
+    assert list(found["labels"]) == [str(tmp_path / record["image"]) for record in RESULTS]
+    assert found["labels"][str(tmp_path / "a.png")] == [{"label": "cat", "confidence": 0.75}]
+    assert found["classes"] == ["dog", "grass", "cat", "<sofa>"]
+    moved = json.loads(export("-q", "-f", "fiftyone", "--photos-at", "/mnt/photos"))
+    assert list(moved["labels"])[2] == "/mnt/photos/sub/b c.jpg"
+
+
+def test_label_studio_gets_urls_and_its_configuration(export):
+    words = ["--photos-at", "/data/local-files/?d=", "--label-config", "config.xml"]
+    tasks = json.loads(export("-q", "-f", "label-studio", *words))
+    assert set(tasks[0]["predictions"][0]) == {"model_version", "score", "result"}
+    assert tasks[2]["data"] == {"image": "/data/local-files/?d=sub/b%20c.jpg"}
+    config = ElementTree.parse("config.xml").getroot()
+    choices = config.find("Choices")
+    (result,) = tasks[0]["predictions"][0]["result"]
+    assert (result["from_name"], result["to_name"]) == (choices.get("name"), choices.get("toName"))
+    assert config.find("Image").get("value") == "$image"
+    assert [c.get("value") for c in choices] == ["dog", "grass", "cat", "<sofa>"]
+
+
+def test_webdataset(export):
+    export("-q", "-f", "webdataset", "-o", "samples.tar")
+    with tarfile.open("samples.tar") as archive:
+        members = {member.name: archive.extractfile(member).read() for member in archive}
+    keys = ["000000_a", "000001_a", "000002_b_c"]
+    ends = [["jpg", "txt", "json"], ["png", "txt", "json"], ["jpg", "txt", "json"]]
+    assert list(members) == [f"{k}.{e}" for k, of in zip(keys, ends, strict=True) for e in of]
+    assert members["000000_a.jpg"] == Path("a.jpg").read_bytes()
+    assert members["000000_a.txt"] == b"dog, grass"
+    assert members["000002_b_c.txt"] == b"a dog"
+    assert json.loads(members["000000_a.json"]) == RESULTS[0]
+
+
+def test_texts_and_counts_for_trainers(export):
+    words = ["--txt-caption", "--txt-first", "<sofa>", "--txt-extension", "caption"]
+    told = export("--txt", *words, "--tag-counts", "counts.tsv", code=3)
+    assert "no caption for --txt-caption" in told  # of two; the third has one
+    assert Path("sub/b c.caption").read_text() == "a dog, <sofa>, dog\n"
+    assert not Path("a.caption").exists()
+    export("-q", "--tag-counts", "counts.tsv")
+    assert Path("counts.tsv").read_text() == "dog\t2\n<sofa>\t1\ncat\t1\ngrass\t1\n"
+    last = json.loads(export("-q", "-f", "kohya", "--txt-first", "<sofa>").splitlines()[2])
+    assert last == {
+        "image_path": "sub/b c.jpg", "caption": "<sofa>, dog", "image_size": [40, 30],
+    }  # fmt: skip
+
+
+def test_a_table_shows_captions_and_what_has_no_score_and_escapes_what_controls(export):
+    row = {"image": "a\u001b[2J.jpg", "tags": ["sky", "sea"], "scores": {"sea": 0.5}}
+    row["generated_captions"] = ["the sea"]
+    lines = [json.dumps(row), json.dumps({"image": "b.jpg", "tags": []})]
+    Path("in.jsonl").write_text("\n".join(lines))
+    assert export("-f", "table", source="in.jsonl") == (
+        "a\\x1b[2J.jpg\n  the sea\n        sky\n  0.50  sea\nb.jpg\n  no tags\n"
+    )
+    (table,) = list(csv.DictReader(io.StringIO(export("-f", "tsv", "--top", "1")), delimiter="\t"))[
+        :1
+    ]
+    assert table == {"image": "a.jpg", "tags": "dog", "scores": "0.9000", "caption": ""}
