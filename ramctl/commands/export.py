@@ -28,7 +28,6 @@ OPTIONS = {
     "input": [
         option("-R, --recursive", "With --xmp-remove: search folders for photos."),
         options.root,
-        options.max_line,
         options.shard,
     ],
     "selection": [

@@ -38,20 +38,12 @@ OPTIONS = {
         option("-0, --null", "Names on stdin end with NUL."),
         option("--by-content", "With --resume: identify photos by content, not by size and time."),
         option("--prune", "With --resume: drop the records of photos that are gone."),
-        option("--max-pixels N", "Reject larger photos.", default=200_000_000),
-        option("--max-bytes N", "Reject photos in larger files.", default=1_000_000_000),
-        option("--max-seconds N", "Reject photos that take longer to decode.", default=60),
-        options.max_line,
         options.shard,
         options.root,
     ],
     "model": [
         options.model,
         options.labels,
-        option(
-            "--preprocess [official|fast]",
-            "Read photos as the authors' code does, or upright and faster [default: the model's].",
-        ),
         option("--runtime [auto|onnx|torch]", "What runs the model.", default="auto"),
     ],
     "selection": [
@@ -69,7 +61,6 @@ OPTIONS = {
         ),
         option("--include FILE", "Give only the tags in FILE.", type=TEXT),
         option("--exclude FILE", "Never give the tags in FILE.", type=TEXT),
-        option("--rename FILE", "Rename tags, by lines of tag<TAB>name.", type=TEXT),
         option("--leaf", "Drop parent tags (animal) when a child (dog) is given."),
         option("--lang CODE", "Name tags in this language, where known.", field="language"),
     ],
@@ -83,12 +74,6 @@ OPTIONS = {
         option("--dense", "Add the scores of all labels."),
         option("--boxes", "Add the region of each thing (81 to 94 % right, mini)."),
         common("--caption", "Add a caption."),
-        option("--specified-tags TAGS", "Guide the caption by these tags instead: a,b.", type=str),
-        option(
-            "--caption-length N",
-            "Maximum caption length in tokens [default: 30].",
-            type=click.IntRange(1),
-        ),
         *options.stream,
     ],
     "run": [
@@ -100,7 +85,6 @@ OPTIONS = {
         options.batch,
         options.threads,
         options.ray,
-        option("--lock FILE", "Wait for another run that holds this lock."),
         *options.messages,
     ],
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
-from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.export.formats import FormatOptions, output_format, require_lines
 from ramctl.export.programs import (
     Adder,
@@ -27,16 +27,15 @@ from ramctl.export.sidecars import (
 from ramctl.export.text_style import open_first_words, open_tag_counts, require_caption
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
-from ramctl.records.files import require_distinct
+from ramctl.records.files import read_lines, require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin, unread_inputs
-from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import JsonObject, Record, Unread, json_type, set_tags, string_list
 from ramctl.records.report import Report
 from ramctl.records.shards import countable, shard_of
 from ramctl.records.stream import StreamOptions, and_then, each, run_stream, watched
-from ramctl.tagging.selection import read_renames, read_tag_list
+from ramctl.tagging.selection import read_tag_list
 
 _PHOTOS = 16  # in memory at once
 _ADDED: dict[str, Adder] = {
@@ -66,7 +65,6 @@ class ExportOptions:
     inputs: tuple[str, ...] = ()  # records; to take tags out of sidecars, photos as well
     recursive: bool = False
     root: str | None = None
-    max_line: int = MAX_LINE  # bytes of a JSONL line
     choice: TagChoice = field(default_factory=TagChoice)
     form: str | None = None  # of FORMATS; None: no records are written
     spreadsheet: bool = False  # no cell of a table is a formula
@@ -126,12 +124,11 @@ def run(options: ExportOptions) -> Report:
     read: Callable[[], Iterator[Unread]]
     if options.xmp_remove:
         photos = PhotoInputs(
-            named, options.root, options.recursive, max_line=options.max_line,
-            say=cache(report.say),
+            named, options.root, options.recursive, say=cache(report.say),
         )  # fmt: skip
         read = partial(unread_photo_inputs, photos)
     else:
-        read = partial(unread_inputs, named, options.root, report.command, options.max_line)
+        read = partial(unread_inputs, named, options.root, report.command)
     source, shard = shard_of(stream.shard, named, read)
     report.count = countable(stream.shard, named, read)
     with ExitStack() as stack:
@@ -208,7 +205,7 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
     """
     include = None if choice.include is None else set(read_tag_list(choice.include))
     exclude = set() if choice.exclude is None else set(read_tag_list(choice.exclude))
-    names = {} if choice.rename is None else read_renames(choice.rename)
+    names = {} if choice.rename is None else _read_renames(choice.rename)
 
     def is_chosen(tag: str, scores: Mapping[str, float]) -> bool:
         if tag in exclude or (include is not None and tag not in include):
@@ -231,6 +228,20 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
         return fields
 
     return choose
+
+
+def _read_renames(path: Path) -> dict[str, str]:
+    """New names by tag, from `tag<TAB>name` lines; RunProblem names a malformed line."""
+    renames = {}
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        old, _, new = line.partition("\t")
+        old, new = old.strip(), new.strip()
+        if not (old and new):
+            raise RunProblem(f"{path}:{number}: expected a tag, a tab and its new name")
+        renames[old] = new
+    return renames
 
 
 def _rename(fields: JsonObject, names: Mapping[str, str]) -> None:

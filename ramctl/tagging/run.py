@@ -7,16 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ramctl.errors import UsageProblem
 from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
 from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin
-from ramctl.records.jsonl import MAX_LINE, dumps
-from ramctl.records.locks import locked
+from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import rejects_file
-from ramctl.records.ownership import LOCK, require_ours
 from ramctl.records.record import Unread
 from ramctl.records.report import Report
 from ramctl.records.shards import countable, shard_of
@@ -24,7 +22,7 @@ from ramctl.records.state import Collection
 from ramctl.records.stream import StreamOptions, run_stream, unless_known, watched
 from ramctl.tagging.formats import line_format
 from ramctl.tagging.scorers import TaggerOptions
-from ramctl.tagging.selection import SelectionOptions, read_renames, read_tag_list, unknown_tags
+from ramctl.tagging.selection import SelectionOptions, read_tag_list, unknown_tags
 
 if TYPE_CHECKING:
     from ramctl.tagging.tagger import Tagger
@@ -40,16 +38,13 @@ class TagOptions:
     by_content: bool = False
     prune: bool = False  # drop the records of photos that are gone
     root: str | None = None
-    max_line: int = MAX_LINE  # bytes of a JSONL line
     ignore: tuple[str, ...] = ()  # patterns of what is passed over in folders
     model: str = "mini"
     tagger: TaggerOptions = field(default_factory=TaggerOptions)
-    include: Path | None = None  # files for the tags and names in `tagger.choice`
+    include: Path | None = None  # files of the tags in `tagger.choice`
     exclude: Path | None = None
-    rename: Path | None = None
     form: str = ""  # of FORMATS; empty: what suits the output
     stream: StreamOptions = field(default_factory=StreamOptions)
-    lock: Path | None = None  # wait for another run that holds it
     quiet: bool = False
 
 
@@ -65,25 +60,20 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
     form = options.form or ("table" if is_read else "jsonl")
     if options.prune and not (stream.resume and form == "jsonl"):
         raise UsageProblem("--prune needs --resume and -f jsonl")
-    require_distinct(
-        output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats,
-        lock=options.lock,
-    )  # fmt: skip
-    require_ours(options.lock, LOCK)
+    rejects = rejects_file(stream.rejects)
+    require_distinct(output=stream.output, rejects=rejects, stats=stream.stats)
     report = Report("tag", quiet=options.quiet, unit="images")
     named = named_or_stdin(options.inputs, "photos")
     if options.prune:
         require_some(named)
     photos = PhotoInputs(
         named, options.root, options.recursive, options.null, options.by_content,
-        options.max_line, options.ignore, say=cache(report.say),
+        ignore=options.ignore, say=cache(report.say),
     )  # fmt: skip
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         # A damaged photo is reported once, in our own words.
         warnings.filterwarnings("ignore", module="PIL")
-        if options.lock:
-            stack.enter_context(locked(options.lock, wait=report.say))
         read: Callable[[], Iterator[Unread]] = partial(unread_photo_inputs, photos)
         source, shard = shard_of(stream.shard, named, read)
         report.count = countable(stream.shard, named, read)
@@ -121,11 +111,12 @@ def _load(options: TagOptions, report: Report) -> "Tagger":
 
 
 def _selection(options: TagOptions) -> SelectionOptions:
-    read: dict[str, Callable[[Path], Any]]
-    read = {"include": read_tag_list, "exclude": read_tag_list, "rename": read_renames}
-    files = {name: getattr(options, name) for name in read}
-    given = {name: read[name](file) for name, file in files.items() if file}
-    return replace(options.tagger.choice, **given)
+    choice = options.tagger.choice
+    if options.include:
+        choice = replace(choice, include=read_tag_list(options.include))
+    if options.exclude:
+        choice = replace(choice, exclude=read_tag_list(options.exclude))
+    return choice
 
 
 def _tell(report: Report, names: Sequence[str], what: str) -> None:

@@ -329,7 +329,7 @@ class BundleScorer(Scorer):
         if self._options.specified_tags is not None:
             words = [word.strip() for word in self._options.specified_tags.split(",")]
             return [[word for word in words if word]] * len(tags)
-        # The branch has learnt the model's own tag strings, not those of --rename or --lang.
+        # The branch has learnt the model's own tag strings, not those of --lang.
         labels = self.label_set.labels
         if not self._writer.in_label_order:
             fired = [[ids[tag] for tag in given] for given in tags]

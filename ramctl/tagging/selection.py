@@ -1,13 +1,13 @@
 """Tag selection: from the scores of all labels to the tags that a photo is given."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.records.files import read_lines
 from ramctl.records.record import KINDS
@@ -22,7 +22,6 @@ class SelectionOptions:
     top: int | None = None  # at most this many of the tags above their thresholds
     include: Collection[str] | None = None  # only these tags
     exclude: Collection[str] = ()
-    rename: Mapping[str, str] = field(default_factory=dict)
     leaf: bool = False  # drop parent tags (animal) when a child (dog) is given
     language: str | None = None  # of the tags' names, where the label system has them
     kinds: Collection[str] | None = field(default=None, repr=False)  # only tags of these
@@ -54,7 +53,8 @@ class TagSelector:
     ) -> None:
         _require_language(labels, options.language)
         self._top = options.top
-        self._names = _names(labels, options)
+        code = options.language or ""
+        self._names = [label.names.get(code) or label.tag for label in labels]
         self._parents = [frozenset(label.parents) for label in labels] if options.leaf else []
         self._tags = labels.tags
         self.ids: dict[str, int] = {}  # the first label of each name
@@ -104,39 +104,16 @@ def _require_language(labels: LabelSystem, language: str | None) -> None:
         raise UsageProblem(f"--lang {language}: the labels have {have}")
 
 
-def _names(labels: LabelSystem, options: SelectionOptions) -> list[str]:
-    language = options.language
-    names = [(label.names.get(language) if language else None) or label.tag for label in labels]
-    for old, new in options.rename.items():
-        for index in labels.ids(old):
-            names[index] = new
-    return names
-
-
 def _ids(labels: LabelSystem, texts: Collection[str]) -> set[int]:
     return {index for text in texts for index in labels.ids(text)}
 
 
 def unknown_tags(labels: LabelSystem, options: SelectionOptions) -> list[str]:
     """The tags that the user named but the label system lacks, in the order given."""
-    named = [*(options.include or ()), *options.exclude, *options.rename]
+    named = [*(options.include or ()), *options.exclude]
     return [text for text in dict.fromkeys(named) if not labels.ids(text)]
 
 
 def read_tag_list(path: Path) -> list[str]:
     """The tags of a file, one a line; blank lines and lines that start with `#` are skipped."""
     return [line for line in map(str.strip, read_lines(path)) if line and not line.startswith("#")]
-
-
-def read_renames(path: Path) -> dict[str, str]:
-    """New names by tag, from `tag<TAB>name` lines; RunProblem names a malformed line."""
-    renames = {}
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        old, _, new = line.partition("\t")
-        old, new = old.strip(), new.strip()
-        if not (old and new):
-            raise RunProblem(f"{path}:{number}: expected a tag, a tab and its new name")
-        renames[old] = new
-    return renames

@@ -1,7 +1,7 @@
 """Photos in, records with tags out: the library behind `ramctl tag`."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -65,7 +65,6 @@ class Tagger:
         kinds: Collection[Kind] | None = None,
         include: Collection[str] | None = None,
         exclude: Collection[str] = (),
-        rename: Mapping[str, str] | None = None,
         leaf: bool = False,
         language: str | None = None,
         dense: bool = False,
@@ -93,7 +92,7 @@ class Tagger:
             keep_labels: besides the model's labels.
         threshold: tags score more than this: a number, one for each of some tags, or a file;
             precision: the share of tags that shall be right, instead.
-        top_k: at most so many tags. kinds, include, exclude, rename, leaf, language: which.
+        top_k: at most so many tags. kinds, include, exclude, leaf, language: which.
         boxes, caption, dense: what to give besides tags and their scores;
             specified_tags, caption_length: of the caption.
         device: auto, cpu, cuda, cuda:0, mps, or several: cuda:0,1.
@@ -106,7 +105,7 @@ class Tagger:
         missing; both are RamctlErrors.
         """
         choice = SelectionOptions(
-            top=top_k, include=include, exclude=exclude, rename=rename or {}, leaf=leaf,
+            top=top_k, include=include, exclude=exclude, leaf=leaf,
             language=language, kinds=kinds,
         )  # fmt: skip
         options = TaggerOptions(

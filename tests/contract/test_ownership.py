@@ -46,7 +46,6 @@ PAGES = {
     "a gallery": "export in.jsonl --gallery notes.txt",
     "a review": "clean in.jsonl --model {model} --report notes.txt",
     "a report": "eval old.jsonl --truth in.jsonl --report notes.html",
-    "a lock": "tag in.jsonl --model {model} --lock notes.txt",
 }
 READ_AND_WRITTEN = {
     "parse": "parse in.jsonl -o in.jsonl",

@@ -21,7 +21,6 @@ TRUTH = DATA / "truth.jsonl"
         (["export", "in.jsonl", "--xmp", "--rejects", "shut/rejects"], "shut/rejects"),
         (["export", "in.jsonl", "--gallery", "shut/page.html"], "shut/page.html"),
         (["export", "in.jsonl", "--tag-counts", "shut/counts"], "shut/counts"),
-        (["tag", "in.jsonl", "--lock", "shut/lock"], "shut/lock"),
         (["eval", TRUTH, "--truth", TRUTH, "-o", "shut/out"], "shut/out"),
         (["eval", TRUTH, "--truth", TRUTH, "--report", "shut/classes"], "shut/classes"),
         (["clean", "in.jsonl", "--root", DATA, "-o", "out", "--work", "shut/work"], "shut/work"),

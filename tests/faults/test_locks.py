@@ -142,30 +142,6 @@ def test_the_same_thread_may_lock_again(tmp_path):
     assert not lock_path(tmp_path / "out").exists()
 
 
-def test_a_named_lock_is_waited_for(tmp_path, ramctl):
-    order = []
-    with locked(tmp_path / "lock"):
-        run = ramctl.start("tag", "--lock", "lock", "-f", "text", DATA / "photos" / "steps.jpg")
-        said = run.stderr.readline().decode()
-        assert said == (
-            f"ramctl tag: lock: locked by process {os.getpid()}; waiting for that run to end\n"
-        )
-        assert run.poll() is None
-        order.append("released")
-    out, _ = run.communicate()
-    assert run.returncode == 0 and b"steps.jpg" in out
-    assert (tmp_path / "lock").exists()
-
-
-def test_a_wait_for_a_lock_can_be_interrupted(tmp_path, ramctl):
-    with locked(tmp_path / "lock"):
-        run = ramctl.start("tag", "--lock", "lock", DATA / "photos" / "steps.jpg")
-        run.stderr.readline()
-        run.send_signal(signal.SIGINT)
-        run.communicate(timeout=60)
-    assert run.returncode == -signal.SIGINT
-
-
 def test_where_there_are_no_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatch):
     import errno
     import fcntl

@@ -190,7 +190,6 @@ def test_options_choose_tags(colours):
     assert tags(top_k=1) == ["colour"]
     assert tags(include=["blue"]) == ["blue"]
     assert tags(exclude={"red", "colour"}) == ["blue"]
-    assert tags(rename={"red": "rot"}) == ["colour", "rot", "blue"]
     assert tags(leaf=True, language="zh") == ["red", "蓝色"]
     assert tags(kinds=["object"]) == []
 

@@ -106,23 +106,14 @@ def test_text_and_tables_have_one_line_a_photo(tag):
     assert float(row["scores"].split(", ")[0]) > 0.99
 
 
-def test_top_include_exclude_rename_and_language(tag, photos):
+def test_top_include_exclude_and_leaf(tag, photos):
     (photos / "only.txt").write_text("# colours\nscarlet\nblue\nno such tag\n")
-    (photos / "names.tsv").write_text("scarlet\tRot\n")
     assert tags(tag("--top", 1, "red.png")) == ["red"]
     only = tag("--include", "only.txt", "red.png")
     assert tags(only) == ["red"]
     assert b"no such tag" in only.stderr
     assert tags(tag("--exclude", "only.txt", "red.png")) == ["colour"]
-    assert tags(tag("--rename", "names.tsv", "red.png")) == ["Rot", "colour"]
     assert tags(tag("--leaf", "red.png")) == ["red"]
-
-
-@pytest.mark.parametrize("option", ["--specified-tags=dog", "--caption-length=20"])
-def test_what_shapes_a_caption_needs_a_caption(tag, option):
-    done = tag(option, "blue.png")
-    assert done.returncode == 2
-    assert f"{option.partition('=')[0]} needs --caption\n".encode() in done.stderr
 
 
 def test_thresholds_come_from_a_file(tag, photos):
@@ -222,8 +213,8 @@ def test_a_folder_without_photos_is_told_and_one_that_is_not_there_is_wrong_usag
 
 def test_a_long_label_is_not_printed_whole(tag, photos):
     long = "very long word " * 7000
-    (photos / "renames.tsv").write_text(f"{long}\tshort\nred\tshort\n")
-    done = tag("red.png", "--rename", "renames.tsv")
+    (photos / "only.txt").write_text(f"{long}\nred\n")
+    done = tag("red.png", "--include", "only.txt")
     assert done.returncode == 0
     assert "1 tags that you named are not in the label system: very long word" in (
         said := done.stderr.decode()
