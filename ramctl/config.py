@@ -59,17 +59,12 @@ def _require_known(path: Path, table: str, given: Collection[str], known: Collec
         raise UsageProblem(f"{path}: [{table}] has no option {name!r}{hint}")
 
 
-def require_known_variables(
-    command: str, options: Collection[str], options_of_all: Callable[[], Collection[str]] = tuple
-) -> None:
-    """UsageProblem for a variable `RAMCTL_<COMMAND>_...` that names no option.
-
-    `RAMCTL_TAG_COUNTS` is no option of tag, but one that another command has.
-    """
+def require_known_variables(command: str, options: Collection[str]) -> None:
+    """UsageProblem for a variable `RAMCTL_<COMMAND>_...` that names no option."""
     known = {name for option in options for name in environment_names(command, option)}
     own = f"RAMCTL_{command.upper()}_"
     for name in sorted(name for name in os.environ if name.startswith(own)):
-        if name not in known and name.removeprefix("RAMCTL_").lower() not in options_of_all():
+        if name not in known:
             raise UsageProblem(f"{name}: {command} has no such option{did_you_mean(name, known)}")
 
 

@@ -209,7 +209,7 @@ class RamctlCommand(TwoHelps):
         """The context with the configuration files' defaults in place."""
         names = [parameter.name or "" for parameter in self.params]
         defaults = load_defaults(self.name or "", names, COMMANDS, _options_of_all)
-        require_known_variables(self.name or "", names, _options_of_all)
+        require_known_variables(self.name or "", names)
         return super().make_context(*args, default_map=defaults, **attributes)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

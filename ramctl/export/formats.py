@@ -8,7 +8,7 @@ from ramctl.export.programs import Coco, FiftyOne, WebDataset, label_studio_task
 from ramctl.export.text_style import TextStyle, caption_of
 from ramctl.export.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject, encode_name, no_formula
+from ramctl.records.record import JsonObject, encode_name
 from ramctl.records.shards import Shard
 from ramctl.tagging import formats
 from ramctl.tagging.formats import Column, Format, name_of, table, table_row, tag_columns
@@ -30,7 +30,6 @@ class FormatOptions:
 
     prefix: str = ""  # of machine tags (exiftool-csv)
     flat_prefix: bool = False  # before plain words too
-    spreadsheet: bool = False  # no cell is a formula (csv, tsv)
     text: TextStyle = field(default_factory=TextStyle)  # of kohya, and in webdataset
     photos_at: str | None = None  # where other programs find the photos (PLACED)
 
@@ -40,14 +39,11 @@ def output_format(name: str, options: FormatOptions) -> Format:
 
     UsageProblem for an option of other formats.
     """
-    if options.spreadsheet and name not in ("csv", "tsv"):
-        raise UsageProblem(f"--spreadsheet is for -f csv and -f tsv, not {name}")
     if options.photos_at is not None and name not in PLACED:
         raise UsageProblem(f"--photos-at is for -f {', '.join(PLACED)}, not {name}")
     match name:
         case "csv" | "tsv":
-            cell = no_formula if options.spreadsheet else str
-            return table(tag_columns(caption=True), {"csv": ",", "tsv": "\t"}[name], cell)
+            return table(tag_columns(caption=True), {"csv": ",", "tsv": "\t"}[name])
         case "kohya":
             return Format(b"", partial(_kohya_line, style=options.text))
         case "exiftool-csv":

@@ -24,7 +24,7 @@ from ramctl.export.sidecars import (
     add_photo_keywords,
     planned,
 )
-from ramctl.export.text_style import open_first_words, open_tag_counts, require_caption
+from ramctl.export.text_style import require_caption
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.files import read_lines, require_distinct
@@ -67,11 +67,9 @@ class ExportOptions:
     root: str | None = None
     choice: TagChoice = field(default_factory=TagChoice)
     form: str | None = None  # of FORMATS; None: no records are written
-    spreadsheet: bool = False  # no cell of a table is a formula
     photos_at: str | None = None  # folder or URL at which other programs find the photos
     label_config: Path | None = None  # of Label Studio
     gallery: Path | None = None
-    tag_counts: Path | None = None  # a table of how many photos have each tag
     sidecars: SidecarOptions = field(default_factory=SidecarOptions)
     xmp_remove: bool = False
     stream: StreamOptions = field(default_factory=StreamOptions)
@@ -80,11 +78,9 @@ class ExportOptions:
     def check(self) -> None:
         """UsageProblem where nothing is asked for, or what does not go together."""
         sidecars = self.sidecars.xmp or self.sidecars.text or self.xmp_remove
-        pages = self.gallery or self.tag_counts or self.label_config
+        pages = self.gallery or self.label_config
         if not (self.form or sidecars or pages):
-            raise UsageProblem(
-                "nothing to write: -f, --xmp, --txt, --gallery, --tag-counts or --label-config?"
-            )
+            raise UsageProblem("nothing to write: -f, --xmp, --txt, --gallery or --label-config?")
         if self.stream.output and not self.form:
             raise UsageProblem("-o FILE needs -f FORMAT")
         if self.stream.resume and (sidecars or pages):
@@ -105,7 +101,7 @@ def run(options: ExportOptions) -> Report:
     """
     options.check()
     if options.sidecars.dry_run:
-        options = replace(options, form=None, gallery=None, label_config=None, tag_counts=None)
+        options = replace(options, form=None, gallery=None, label_config=None)
     nowhere = Path(os.devnull)
     if options.form is None:
         options = replace(options, stream=replace(options.stream, output=nowhere))
@@ -115,7 +111,7 @@ def run(options: ExportOptions) -> Report:
     require_distinct(
         output=None if stream.output == nowhere else stream.output,
         rejects=rejects_file(stream.rejects), stats=stream.stats, gallery=options.gallery,
-        label_config=options.label_config, tag_counts=options.tag_counts,
+        label_config=options.label_config,
     )  # fmt: skip
     require_ours(options.gallery, PAGE)
     report = Report("export", quiet=options.quiet)
@@ -141,12 +137,11 @@ def run(options: ExportOptions) -> Report:
         form = output_format(
             options.form or "jsonl",
             FormatOptions(
-                options.sidecars.prefix, options.sidecars.flat_prefix, options.spreadsheet,
+                options.sidecars.prefix, options.sidecars.flat_prefix,
                 options.sidecars.text_style, options.photos_at,
             ),
         )  # fmt: skip
-        cells = " spreadsheet" if options.spreadsheet else ""
-        depends = {"choice of tags": f"{options.choice}", "form": f"{options.form}{cells}"}
+        depends = {"choice of tags": f"{options.choice}", "form": f"{options.form}"}
         run_stream(
             report, source, watched(stage, RootCheck().notice), stream,
             fingerprint=depends | shard, encode=form.encode,
@@ -165,8 +160,6 @@ def _acts(options: ExportOptions, report: Report, stack: ExitStack) -> Iterator[
     """What is done with each record before it is written."""
     if options.sidecars.text_style.with_caption:
         yield require_caption
-    if first := options.sidecars.text_style.first:
-        yield stack.enter_context(open_first_words(first, report.warn))
     if adder := _ADDED.get(options.form or ""):
         yield adder
     writer = SidecarWriter(options.sidecars)
@@ -189,8 +182,6 @@ def _acts(options: ExportOptions, report: Report, stack: ExitStack) -> Iterator[
         yield stack.enter_context(open_gallery(options.gallery))
     if options.label_config:
         yield stack.enter_context(open_label_config(options.label_config))
-    if options.tag_counts:
-        yield stack.enter_context(open_tag_counts(options.tag_counts))
 
 
 def without_tags(record: Record) -> JsonObject:

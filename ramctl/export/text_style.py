@@ -1,14 +1,11 @@
 """Tags as image trainers read them: one line, after the caption where it is wanted."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, UsageProblem
-from ramctl.export.programs import Adder
 from ramctl.photos.names import is_photo_name
-from ramctl.records.files import write_atomic
 from ramctl.records.record import JsonObject, Record
 
 _TAKEN = (".xmp", ".jsonl", ".tar")
@@ -80,27 +77,3 @@ def require_caption(_: Record, fields: JsonObject) -> None:
     if not caption_of(fields):
         message = "no caption for --txt-caption; --caption writes one"
         raise RecordProblem(message, code="missing_field")
-
-
-@contextmanager
-def open_first_words(first: str, say: Callable[[str], None]) -> Iterator[Adder]:
-    """Say at the end which of the tags that are to come first no record had; one call a record."""
-    wanted, seen = [tag.strip() for tag in first.split(",")], set[str]()
-    yield lambda _, fields: seen.update(fields["tags"])
-    missing = [tag for tag in wanted if tag and tag not in seen]
-    if missing and seen:
-        say(f"--txt-first: no photo has {', '.join(missing)}")
-
-
-@contextmanager
-def open_tag_counts(path: Path) -> Iterator[Adder]:
-    """Write how many photos have each tag, `tag<TAB>count` by falling count; one call a record."""
-    counts: dict[str, int] = {}
-
-    def notice(_: Record, fields: JsonObject) -> None:
-        for tag in fields["tags"]:
-            counts[tag] = counts.get(tag, 0) + 1
-
-    yield notice
-    rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
-    write_atomic(path, "".join(f"{tag}\t{count}\n" for tag, count in rows).encode())

@@ -44,15 +44,13 @@ def tag_columns(*, caption: bool) -> dict[str, Column]:
     return columns
 
 
-def table(
-    columns: Mapping[str, Column], delimiter: str = ",", cell: Callable[[str], str] = str
-) -> Format:
-    """A table with a row for each record; `cell` makes what is written of a text."""
+def table(columns: Mapping[str, Column], delimiter: str = ",") -> Format:
+    """A table with a row for each record."""
 
-    def row(texts: Iterable[str]) -> bytes:
-        return table_row(map(cell, texts), delimiter)
+    def row(record: JsonObject) -> bytes:
+        return table_row((column(record) for column in columns.values()), delimiter)
 
-    return Format(row(columns), lambda record: row(c(record) for c in columns.values()))
+    return Format(table_row(columns, delimiter), row)
 
 
 def table_row(cells: Iterable[str], delimiter: str = ",") -> bytes:

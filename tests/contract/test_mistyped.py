@@ -49,7 +49,6 @@ def test_keys_are_named_as_the_options_are_and_may_be_other_commands(problem, ra
 
 
 def test_a_mistyped_variable_of_a_command_is_told(problem, monkeypatch):
-    monkeypatch.setenv("RAMCTL_TAG_COUNTS", "counts.tsv")  # of export: --tag-counts
     monkeypatch.setenv("RAMCTL_TAG_THRESOLD", "0.5")
     message = "RAMCTL_TAG_THRESOLD: tag has no such option; did you mean 'RAMCTL_TAG_THRESHOLD'?"
     assert message in problem("tag", "a.jpg")

@@ -78,7 +78,7 @@ def test_tags_can_be_chosen_from(export):
         (["--txt", "--txt-extension", "jpg"], "--txt-extension"),
         (["-f", "webdataset", "-o", "samples.tar", "--resume"], "cannot be continued"),
         (["-f", "coco", "--shard", "1/2"], "shards"),
-        (["-f", "csv", "-o", "x", "--tag-counts", "x"], "name one file"),
+        (["-f", "csv", "-o", "x", "--gallery", "x"], "name one file"),
     ],
 )
 def test_what_does_not_go_together_is_said_before_any_work(export, words, said):
@@ -257,14 +257,12 @@ def test_webdataset(export):
     assert json.loads(members["000000_a.json"]) == RESULTS[0]
 
 
-def test_texts_and_counts_for_trainers(export):
+def test_texts_for_trainers(export):
     words = ["--txt-caption", "--txt-first", "<sofa>", "--txt-extension", "caption"]
-    told = export("--txt", *words, "--tag-counts", "counts.tsv", code=3)
+    told = export("--txt", *words, code=3)
     assert "no caption for --txt-caption" in told  # of two; the third has one
     assert Path("sub/b c.caption").read_text() == "a dog, <sofa>, dog\n"
     assert not Path("a.caption").exists()
-    export("-q", "--tag-counts", "counts.tsv")
-    assert Path("counts.tsv").read_text() == "dog\t2\n<sofa>\t1\ncat\t1\ngrass\t1\n"
     last = json.loads(export("-q", "-f", "kohya", "--txt-first", "<sofa>").splitlines()[2])
     assert last == {
         "image_path": "sub/b c.jpg", "caption": "<sofa>, dog", "image_size": [40, 30],

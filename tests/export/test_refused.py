@@ -171,9 +171,3 @@ def test_refusals_are_forgotten_only_when_that_is_asked_for(export):
     export("red,yellow", "--xmp", "--txt", "--forget-refused")
     assert words(Path("a.jpg.xmp").read_bytes()) == ["red", "yellow"]
     assert text() == "red, yellow"
-
-
-def test_first_tags_that_no_photo_has_are_named_once(export):
-    told = export("red,hot dog", "--txt", "--txt-first", "hot dog, hotdog,blue")
-    assert told.count("--txt-first: no photo has hotdog, blue\n") == 1
-    assert "no photo has" not in export("red", "--txt", "--txt-first", "red")

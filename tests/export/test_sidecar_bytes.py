@@ -106,9 +106,9 @@ def test_exiftool_finds_nothing_changed_but_keywords_in_any_sidecar(tmp_path, mo
     assert len(rows) == 49
     Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def tag(option: str) -> dict[str, bytes]:
+    def export(option: str) -> dict[str, bytes]:
         with pytest.raises(SystemExit) as ended:
-            main(["tag", "-q", "--from-tags", "in.jsonl", option, "-o", "out"])
+            main(["export", "-q", "in.jsonl", option])
         assert not ended.value.code
         return {path.name: path.read_bytes() for path in Path("photos").glob("*.xmp")}
 
@@ -120,10 +120,10 @@ def test_exiftool_finds_nothing_changed_but_keywords_in_any_sidecar(tmp_path, mo
         reformed = "subject_attr.jpg.xmp attribute {http://purl.org/dc/elements/1.1/}subject"
         return [line for line in found.stdout.splitlines() if not line.startswith(reformed)]
 
-    merged = tag("--xmp")
+    merged = export("--xmp")
     assert len(merged) == 49 and compared() == []
-    assert tag("--xmp") == merged
-    assert len(tag("--xmp-remove")) == 49
+    assert export("--xmp") == merged
+    assert len(export("--xmp-remove")) == 49
     assert compared() == []
 
 
@@ -215,7 +215,7 @@ def test_hostile_xml_is_refused_or_stays_as_it_is(content, says):
 LARGE = """
 import resource
 resource.setrlimit(resource.RLIMIT_CPU, (100, 100))  # seconds; each item by each took 1,000
-from tests.tagging.test_sidecar_bytes import document, merge_tags, remove_tags, subject
+from tests.export.test_sidecar_bytes import document, merge_tags, remove_tags, subject
 words = [f"word {number}" for number in range(20_000)]
 item = '<rdf:li xmp:num="1" xmp:params="' + "ab12" * 160 + '"/>'
 history = f"<xmp:history><rdf:Seq>{item * 12_000}</rdf:Seq></xmp:history>"

@@ -14,7 +14,6 @@ from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.run import EvalOptions
 from ramctl.evaluation.run import run as run_eval
-from ramctl.export.formats import FormatOptions, output_format
 from ramctl.export.xmp import merge_tags, remove_tags
 from ramctl.pages.gallery import open_gallery
 from ramctl.records.record import Record, no_formula
@@ -110,19 +109,6 @@ def test_two_outputs_in_one_file_are_wrong_usage(words, tmp_path, ramctl):
 def test_two_outputs_may_go_to_one_device(ramctl):
     words = ["parse", "-o", "/dev/null", "--rejects", "/dev/null"]
     assert ramctl(*words, stdin=b'{"captions":["a horse"]}\n').returncode == 0
-
-
-@pytest.mark.parametrize("form", ["csv", "tsv"])
-def test_cells_for_a_spreadsheet_are_no_formulas(form):
-    record = {"image": "=cmd|'/C calc'!A0", "tags": ["@x", "y"], "scores": {"@x": 0.5, "y": 0.4}}
-    comma = "," if form == "csv" else "\t"
-    plain = output_format(form, FormatOptions()).encode(record).decode()
-    assert plain.startswith("=cmd") or plain.startswith('"=cmd')
-    safe = output_format(form, FormatOptions(spreadsheet=True)).encode(record).decode()
-    assert "'=cmd" in safe.split(comma)[0] and "'@x" in safe
-    assert "'" not in output_format(form, FormatOptions(spreadsheet=True)).header.decode()
-    with pytest.raises(UsageProblem, match="--spreadsheet"):
-        output_format("jsonl", FormatOptions(spreadsheet=True))
 
 
 def test_cells_of_figures_for_a_spreadsheet_are_no_formulas(tmp_path):
