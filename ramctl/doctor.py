@@ -1,7 +1,6 @@
 """`ramctl doctor`: what is installed and found on this machine, and how fast it tags."""
 
 import io
-import os
 import platform
 import shutil
 import sys
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import orjson
 from PIL import Image
@@ -48,8 +46,8 @@ class DoctorOptions:
 
 def run(options: DoctorOptions) -> Report:
     """Examine the machine and write what is found to stdout; the report of the run."""
-    found = examine(options.model, options.seconds, options.device)
-    text = orjson.dumps(found).decode() if options.json else "\n".join(describe(found))
+    facts = examine(options.model, options.seconds, options.device)
+    text = orjson.dumps(facts).decode() if options.json else "\n".join(describe(facts))
     sys.stdout.write(text + "\n")
     return Report("doctor")
 
@@ -59,6 +57,9 @@ def examine(model: str = EMBEDDED, seconds: float = 5.0, device: str = "auto") -
 
     RamctlError for a model that cannot be opened; 0 seconds measure nothing.
     """
+    # The bundles that a bare name finds: embedded, here, and on the shelf.
+    metas = sorted([*Path().glob(f"*/{META}"), *model_shelf().glob(f"*/{META}")])
+    bundles = [embedded_bundle(), *(meta.parent for meta in metas)]
     return {
         "ramctl": __version__,
         "python": platform.python_version(),
@@ -69,33 +70,33 @@ def examine(model: str = EMBEDDED, seconds: float = 5.0, device: str = "auto") -
             for name, extra in EXTRAS.items()
         },
         "devices": _devices(),
-        "models": [_model(path) for path in _bundles()],
-        "folders": [_folder(path) for path in _folders()],
+        "models": [_model(path) for path in bundles],
+        "folders": [_folder(purpose, path) for purpose, path in _folders()],
         "speed": measure(Tagger.from_pretrained(model, device=device), seconds)
         if seconds
         else None,
     }
 
 
-def describe(found: JsonObject) -> list[str]:
+def describe(facts: JsonObject) -> list[str]:
     """The lines for people of what `examine` found."""
-    rows = [("ramctl", f"{found['ramctl']}, Python {found['python']}, {found['platform']}")]
-    rows += [(name, number or "not installed") for name, number in found["packages"].items()]
-    for name, extra in found["extras"].items():
+    rows = [("ramctl", f"{facts['ramctl']}, Python {facts['python']}, {facts['platform']}")]
+    rows += [(name, number or "not installed") for name, number in facts["packages"].items()]
+    for name, extra in facts["extras"].items():
         if not extra["missing"]:
             rows.append((f"[{name}]", f"yes: {extra['purpose']}"))
         else:
             rows.append((f"[{name}]", f"no: {extra['install']} ({extra['purpose']})"))
-    rows += [("device", device) for device in found["devices"]]
-    for model in found["models"]:
+    rows += [("device", device) for device in facts["devices"]]
+    for model in facts["models"]:
         what = model.get("problem")
         if not what:
             what = f"{model['labels']} labels, {_size(model['bytes'])}, {model['runs_in']}"
         rows.append(("model", f"{model['name']}: {what}, {model['path']}"))
-    for folder in found["folders"]:
+    for folder in facts["folders"]:
         sizes = f"{_size(folder['bytes'])}, {_size(folder['free_bytes'])} free"
         rows.append((folder["purpose"], f"{folder['path']}: {sizes}"))
-    if speed := found["speed"]:
+    if speed := facts["speed"]:
         what = f"{speed['photos_per_s']:.4g} photos/s ({speed['how']}; {speed['photos']})"
         rows.append(("speed", what))
     width = max(len(name) for name, _ in rows)
@@ -142,12 +143,6 @@ def _devices() -> list[str]:
     return devices + ["mps"] * torch.backends.mps.is_available()
 
 
-def _bundles() -> list[Path]:
-    """The bundles that a bare name finds: embedded, here, and on the shelf."""
-    metas = [*Path().glob(f"*/{META}"), *model_shelf().glob(f"*/{META}")]
-    return [embedded_bundle(), *(meta.parent for meta in sorted(metas))]
-
-
 def _model(path: Path) -> JsonObject:
     facts: JsonObject = {"name": path.name, "path": str(path.absolute())}
     try:
@@ -172,8 +167,7 @@ def _folders() -> list[tuple[str, Path]]:
     return folders
 
 
-def _folder(purpose_and_path: tuple[str, Path]) -> JsonObject:
-    purpose, path = purpose_and_path
+def _folder(purpose: str, path: Path) -> JsonObject:
     there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     return {"purpose": purpose, "path": str(path), "bytes": _bytes(path), "free_bytes": free}
@@ -181,16 +175,8 @@ def _folder(purpose_and_path: tuple[str, Path]) -> JsonObject:
 
 def _bytes(path: Path) -> int:
     """The size of a folder's files; one behind several links counts once."""
-    files = {facts.st_ino: facts.st_size for facts in _files(path)}
-    return sum(files.values())
-
-
-def _files(path: Path) -> Iterator[Any]:
-    for folder, _, names in os.walk(path):
-        for name in names:
-            file = Path(folder, name)
-            if file.is_file():
-                yield file.stat()
+    files = (file.stat() for file in path.rglob("*") if file.is_file())
+    return sum({facts.st_ino: facts.st_size for facts in files}.values())
 
 
 def _size(n_bytes: int) -> str:

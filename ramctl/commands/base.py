@@ -49,6 +49,7 @@ _TYPES: dict[str, click.ParamType[Any] | Callable[[str], Any]] = {
     "FILE": click.Path(dir_okay=False, path_type=Path),
     "DIR": click.Path(file_okay=False, path_type=Path),
     "N": click.IntRange(1),
+    "P": click.FloatRange(0, 1, min_open=True, max_open=True),
     "SHARE": click.FloatRange(0, 1),
     "TIME": read_duration,
 }
@@ -81,8 +82,9 @@ def option(spec: str, help: str, **attributes: Any) -> Option:
     """An option declared as its help shows it.
 
     `-o, --output FILE` takes a value, `--to [a|b]` one of these, `--dry-run` none. FILE, DIR, N
-    (from 1), SHARE and TIME are also types, unless another is given. The parameter, and with it the
-    variable and the key in a file, has the long option's name; the rest is `Option`'s and click's.
+    (from 1), P, SHARE and TIME are also types, unless another is given. The parameter, and with it
+    the variable and the key in a file, has the long option's name; the rest is `Option`'s and
+    click's.
     """
     names, _, metavar = spec.replace(", ", ",").partition(" ")
     if offered := names_offered(metavar):
@@ -95,11 +97,8 @@ def option(spec: str, help: str, **attributes: Any) -> Option:
         attributes["is_flag"] = True
     attributes.setdefault("show_default", "default" in attributes)
     *_, last = declarations = names.split(",")
-    return Option([*declarations, _parameter(last)], help=help, **attributes)
-
-
-def _parameter(long_option: str) -> str:
-    return long_option.partition("/")[0].lstrip("-").replace("-", "_")
+    parameter = last.partition("/")[0].lstrip("-").replace("-", "_")
+    return Option([*declarations, parameter], help=help, **attributes)
 
 
 common = partial(option, common=True)
@@ -113,24 +112,24 @@ def filled(kind: type[T], values: Mapping[str, Any], **context: Any) -> T:
     what is in `context` need not have one.
     """
     used = {"verbose"}  # main() reads it
-    given = _given(kind, {**values, **context}, used)
+    of_fields = _of_fields(kind, {**values, **context}, used)
     unknown = values.keys() - used
     if unknown:
         raise TypeError(f"{kind.__name__} has no field {min(unknown)!r}")
-    return kind(**given)
+    return kind(**of_fields)
 
 
-def _given(kind: Any, values: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
+def _of_fields(kind: Any, values: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
     """The fields of a dataclass that are not left at their defaults."""
-    own = {field.name for field in fields(kind)} & values.keys()
-    used |= own
-    given = {name: values[name] for name in own if values[name] is not None}
-    rest = {name: value for name, value in values.items() if name not in own}
+    names = {field.name for field in fields(kind)} & values.keys()
+    used |= names
+    changed = {name: values[name] for name in names if values[name] is not None}
+    rest = {name: value for name, value in values.items() if name not in names}
     for field in fields(kind):
         nested = None if field.default_factory is MISSING else field.default_factory()
-        if field.name not in own and is_dataclass(nested) and not isinstance(nested, type):
-            given[field.name] = replace(nested, **_given(nested, rest, used))
-    return given
+        if field.name not in names and is_dataclass(nested) and not isinstance(nested, type):
+            changed[field.name] = replace(nested, **_of_fields(nested, rest, used))
+    return changed
 
 
 def _show(text: Callable[[click.Context], str]) -> Callable[..., None]:

@@ -4,7 +4,7 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.base import common, option
-from ramctl.records.record import KINDS, SOURCES
+from ramctl.records.record import KINDS
 
 TARGET = "ramctl.data_engine.clean:CleanOptions"
 EXTRA = "train"
@@ -21,21 +21,11 @@ NOTES = f"""
 Reads image, tags, kinds, sources; writes tags, kinds, scores, sources, removed.
 Buffers on disk: records come out after the last one has been read. In memory: three
 numbers per tag, and 5 x (features x (features + labels)) for the predictions.
---outliers and --threshold take the place of --least-chance, unless that is given too.
+A person's tags are never removed. What a caption names goes only where two independent
+kinds of evidence are against it. --outliers and --threshold are the paper's rules, used
+in place of the estimate; they remove what captions name as well.
 {options.EXIT_CODES}
 """
-
-
-def read_protected(text: str) -> tuple[str, ...]:
-    """Reads sources, some with a number of kinds of evidence; `none` and `all` for the extremes."""
-    parts = {"none": (), "all": SOURCES}.get(text, tuple(text.split(",")))
-    for part in parts:
-        source, colon, number = part.partition(":")
-        if source not in SOURCES:
-            raise click.BadParameter(f"{source!r} is not one of {', '.join(SOURCES)}")
-        if colon and not (number.isdecimal() and int(number) > 0):
-            raise click.BadParameter(f"{part!r}: expected {source}:N, as parsed:2")
-    return parts
 
 
 OPTIONS = {
@@ -66,10 +56,16 @@ OPTIONS = {
             multiple=True,
         ),
         common(
-            "--least-chance SHARE",
-            "Minimum probability of being right [default: 0.2].",
+            "--min-probability P",
+            "Remove tags that are less probable [default: 0.2].",
+            type=click.FloatRange(0, 1),
         ),
         option("--outliers SHARE", "Fraction of a tag's regions to drop as outliers."),
+        option(
+            "--threshold SCORE",
+            "Remove tags whose region scores no more than this.",
+            type=click.FloatRange(0, 1),
+        ),
         option(
             "--clusters N",
             "Clusters per tag [default: one per 50 regions, at most 8].",
@@ -79,18 +75,6 @@ OPTIONS = {
             "--min-regions N",
             "Leave tags with fewer regions alone; of others keep the N most probable photos.",
             default=5,
-        ),
-        option(
-            "--threshold deviations:N|NUMBER|FILE",
-            "Score that a region must exceed for its tag to stay; deviations:N is N standard "
-            "deviations below the mean logit of the tag's regions.",
-        ),
-        common(
-            "--protect SOURCE[:N],...|none",
-            "Keep tags from these sources; with :N, unless N independent kinds of evidence "
-            "contradict them.",
-            type=read_protected,
-            default="human,parsed:2",
         ),
         common(
             "--decisions FILE",
@@ -115,7 +99,7 @@ OPTIONS = {
         ),
         option(
             "--shard I/N",
-            "Do the I-th of N parts of detect or cluster; any N gives the same result.",
+            "Do the I-th of N parts of --stage detect; any N gives the same result.",
             type=options.read_shard,
             default="1/1",
             show_default=False,

@@ -8,19 +8,6 @@ from ramctl.commands import options
 from ramctl.commands.base import common, option
 from ramctl.readers.predictions import FORMS
 
-
-def read_precision(text: str) -> float:
-    """The share P of `precision=P`."""
-    name, _, share = text.partition("=")
-    try:
-        precision = float(share)
-    except ValueError:
-        precision = 0.0
-    if name != "precision" or not 0 < precision < 1:
-        raise click.BadParameter(f"{text}: expected precision=P, P above 0 and below 1")
-    return precision
-
-
 TARGET = "ramctl.evaluation.run:EvalOptions"
 HELP = """
 PREDICTIONS is JSONL, or - for stdin; several files are compared with each other. Photos are
@@ -116,9 +103,9 @@ OPTIONS = {
         ),
         common("--calibrate FILE", "Write the thresholds that maximise F1, as JSONL.", writes=True),
         option(
-            "--calibrate-for precision=P",
-            "Write those that reach this precision instead.",
-            type=read_precision,
+            "--precision P",
+            "With --calibrate: those that reach this precision instead.",
+            field="calibrate_for",
         ),
         options.rejects,
         options.strict,

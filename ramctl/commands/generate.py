@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import common, option
+from ramctl.commands.base import common
 
 TARGET = "ramctl.data_engine.generate:GenerateOptions"
 EXTRA = "train"
@@ -32,21 +32,10 @@ OPTIONS = {
             "Beam search or nucleus sampling of captions.",
             default="beam:3",
         ),
-        option(
-            "--caption-length N",
-            "Maximum caption length in tokens [default: 30].",
-            type=click.IntRange(1),
-        ),
         common("--threshold NUMBER|FILE", "Add tags above this score."),
         common(
             "--precision P",
             "Target precision of added tags, 0 to 1 [default: 0.8, if the model is calibrated].",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        ),
-        common(
-            "--confirm SHARE",
-            "Fraction of its threshold that a caption's tag must reach.",
-            default=0.5,
         ),
     ],
     "output": options.stream,

@@ -126,36 +126,34 @@ class Baseline:
 
 
 @dataclass
-class PhotoBatch:
-    """Photos with the labels to look for in each; features are computed once, when needed."""
+class SeenPhoto:
+    """A photo with its features, and the labels to look for in it.
+
+    Regions are found and scored photo by photo, so that nothing depends on a photo's neighbours.
+    """
 
     baseline: Baseline
-    photos: list[Photo]
-    labels: list[list[int]]
-
-    def one_by_one(self) -> Iterator["PhotoBatch"]:
-        """Each photo alone, with its features, so that nothing depends on its neighbours."""
-        for index, (photo, labels) in enumerate(zip(self.photos, self.labels, strict=True)):
-            one = PhotoBatch(self.baseline, [photo], [labels])
-            one.features = self.features[index : index + 1]
-            yield one
+    photo: Photo
+    labels: Sequence[int]
+    features: Tensor  # (1, extra + T, C)
 
     @cached_property
-    def views(self) -> list[View]:
-        """The part of each photo that the model sees."""
-        return [self.baseline.view(photo) for photo in self.photos]
+    def view(self) -> View:
+        """The part of the photo that the model sees."""
+        return self.baseline.view(self.photo)
 
     @cached_property
-    def features(self) -> Tensor:
-        """Features (B, extra + T, C)."""
-        return self.baseline.features(self.photos)
+    def prepared(self) -> PreparedLabels:
+        """The labels, each once, in order of their ids."""
+        return self.baseline.engine.labels_of(self._distinct)
+
+    def places(self, labels: Iterable[int]) -> list[int]:
+        """Where some of the labels are in `prepared`."""
+        return [self._distinct.index(label) for label in labels]
 
     @cached_property
-    def distinct(self) -> tuple[PreparedLabels, dict[int, int]]:
-        """The labels of all photos, prepared, and the position of each among them."""
-        ids = sorted({label for labels in self.labels for label in labels})
-        prepared = self.baseline.engine.labels_of(ids)
-        return prepared, {label: place for place, label in enumerate(ids)}
+    def _distinct(self) -> list[int]:
+        return sorted(set(self.labels))
 
     @property
     def grid(self) -> int:

@@ -29,10 +29,8 @@ class Captioner:
     caption again, so each further one is prompted by the tags that no caption has named yet.
     """
 
-    def __init__(
-        self, baseline: Baseline, *, number: int, decode: str, seed: int, length: int | None = None
-    ) -> None:
-        self.writer = CaptionWriter(baseline.bundle, decode, length)
+    def __init__(self, baseline: Baseline, *, number: int, decode: str, seed: int) -> None:
+        self.writer = CaptionWriter(baseline.bundle, decode)
         self.number = number
         self.seed = seed
         self._baseline = baseline
@@ -54,9 +52,9 @@ class Captioner:
         if self.writer.decoding.top_p is not None:
             return self._sampled(encoded, tags, names)
         captions: list[list[Caption]] = [[] for _ in names]
-        prompts = [list(own) for own in tags]
+        prompts = [list(of_photo) for of_photo in tags]
         for _ in range(self.number):
-            guides = [self.writer.ordered(own) for own in prompts]
+            guides = [self.writer.ordered(of_photo) for of_photo in prompts]
             texts = self.writer.write(self._baseline.engine, encoded, guides)
             for index, caption in enumerate(self._parsed(texts)):
                 if caption.text not in {earlier.text for earlier in captions[index]}:
@@ -69,17 +67,17 @@ class Captioner:
     ) -> list[list[Caption]]:
         number = self.number
         rows = torch.arange(len(encoded), device=encoded.tokens.device).repeat_interleave(number)
-        prompts = [self.writer.ordered(own) for own in tags for _ in range(number)]
+        prompts = [self.writer.ordered(of_photo) for of_photo in tags for _ in range(number)]
         seeds = [_seed(self.seed, name, which) for name in names for which in range(number)]
         photos = Encoded(encoded.tokens[rows], None)
         parsed = self._parsed(self.writer.write(self._baseline.engine, photos, prompts, seeds))
-        own = [parsed[i : i + number] for i in range(0, len(parsed), number)]
-        return [list({caption.text: caption for caption in few}.values()) for few in own]
+        by_photo = [parsed[i : i + number] for i in range(0, len(parsed), number)]
+        return [list({caption.text: caption for caption in few}.values()) for few in by_photo]
 
     def _parsed(self, texts: list[str]) -> list[Caption]:
         with self._parsing:
             parsed = list(self._parser.parse(texts))
-        return [Caption(text, own.tags) for text, own in zip(texts, parsed, strict=True)]
+        return [Caption(text, result.tags) for text, result in zip(texts, parsed, strict=True)]
 
 
 def _seed(seed: int, name: str, which: int) -> int:

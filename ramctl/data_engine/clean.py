@@ -14,33 +14,21 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
-from ramctl.calibration import Calibration
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, resolve_model
-from ramctl.data_engine.apply import Cleaner, removals_of
+from ramctl.data_engine.apply import Cleaner, Verdicts, removals_of
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
-from ramctl.data_engine.chances import (
-    LEAST_CHANCE,
-    OUT_OF_FOLD,
-    SCORES,
-    Chances,
-    estimate,
-    own_log_odds,
-)
-from ramctl.data_engine.cluster import (
-    PROTECT,
-    ClusterSettings,
-    Decisions,
-    Rules,
-    chosen_labels,
-    decide,
-)
+from ramctl.data_engine.cluster import Decisions, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import RegionFinder, Scope, detect
 from ramctl.data_engine.detectors import CropEmbedder, PoolEmbedder, detector_facts, open_detector
-from ramctl.data_engine.evidence import Witnesses
+from ramctl.data_engine.evidence import (
+    MIN_PROBABILITY,
+    Estimate,
+    OutOfFold,
+    estimate,
+    score_log_odds,
+)
 from ramctl.data_engine.region_store import (
     WORK,
     RegionIndex,
@@ -51,19 +39,11 @@ from ramctl.data_engine.region_store import (
     unspool,
 )
 from ramctl.data_engine.report import Doubts, Review
-from ramctl.data_engine.thresholds import deviations_of, to_keep
-from ramctl.data_engine.verdicts import Verdicts
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.tagger_scores import PREFIX
 from ramctl.labels import LabelSystem
 from ramctl.pages.review import review_page
-from ramctl.records.files import (
-    output_lock,
-    part_path,
-    replacing,
-    require_distinct,
-    work_path,
-)
+from ramctl.records.files import output_lock, part_path, replacing, require_distinct, work_path
 from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.outputs import rejects_file
@@ -88,11 +68,12 @@ class CleanOptions:
     kinds: Collection[str] = ("object", "scene")
     only: str | None = None  # a file of tags, or top:K
     evidence: tuple[str, ...] = ()  # scores:FILE, what other taggers said of the photos
-    least_chance: float | None = None  # of being right; None: LEAST_CHANCE unless a rule is given
-    threshold: str | None = None  # as --threshold
-    clustering: ClusterSettings = field(default_factory=ClusterSettings)
+    min_probability: float | None = None  # of being right; None: MIN_PROBABILITY
+    outliers: float | None = None  # this and `threshold` are the paper's rules, not estimated
+    threshold: float | None = None  # the score that a region must exceed
+    clusters: int | None = None
     min_regions: int = 5
-    protect: tuple[str, ...] = PROTECT
+    seed: int = 0
     decisions: tuple[Path, ...] = ()  # JSONL; what a person decided outranks all of the above
     page: Path | None = None  # HTML that shows what was removed and added, to decide on
     work: Path | None = None  # a folder that keeps regions and decisions
@@ -102,31 +83,16 @@ class CleanOptions:
     quiet: bool = False
 
     @property
-    def part(self) -> tuple[int, int]:
-        """This process's share of detect or cluster: i of n, from 0."""
-        return self.stream.shard.index - 1, self.stream.shard.number
-
-    @property
     def embed_kind(self) -> str:
         return self.embed or ("pool" if self.detector == "attention" else "crop")
 
     @property
-    def scores_files(self) -> list[Path]:
+    def score_files(self) -> list[Path]:
         """The files of `--evidence`."""
         for name in self.evidence:
             if not name.startswith(PREFIX) or name == PREFIX:
                 raise UsageProblem(f"--evidence {name}: expected scores:FILE")
         return [Path(name.removeprefix(PREFIX)) for name in self.evidence]
-
-    @property
-    def chance(self) -> float | None:
-        """The chance of being right below which a tag goes; None where it is not estimated."""
-        given = self.threshold is not None or self.clustering.outliers is not None
-        if self.least_chance is None and given:
-            if self.evidence:
-                raise UsageProblem("--evidence needs --least-chance beside --threshold, --outliers")
-            return None
-        return LEAST_CHANCE if self.least_chance is None else self.least_chance
 
     @property
     def top(self) -> int | None:
@@ -140,7 +106,7 @@ class CleanOptions:
 
 
 def loaded(options: CleanOptions) -> Callable[[CleanOptions], Report]:
-    """`run` for several shares of `detect` with one model."""
+    """`run` for several shards of `detect` with one model."""
     return partial(run, baseline=Baseline.load(options.model, options.baseline))
 
 
@@ -152,57 +118,32 @@ def run(options: CleanOptions, baseline: Baseline | None = None) -> Report:
     loaded.
     """
     source = _source(options)
-    stream = options.stream
+    stream, work = options.stream, options.work
     require_distinct(
         output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats,
         report=options.page,
     )  # fmt: skip
     require_ours(options.page, PAGE)
-    require_ours(options.work, WORK)
-    with output_lock(*_written(options)):
-        return _run(options, source, baseline)
-
-
-def _written(options: CleanOptions) -> list[Path | None]:
-    """What no other run may write at the same time; the shares of one stage may side by side."""
-    work = options.work
-    if work is not None and options.part != (0, 1):
-        work = work / f"part-{options.part[0]}-{options.part[1]}"
+    require_ours(work, WORK)
+    if work is not None and not stream.shard.is_all:
+        # The shards of a folder may be filled side by side, none of them twice at a time.
+        work = work / f"part-{stream.shard.index}-{stream.shard.number}"
         work.parent.mkdir(parents=True, exist_ok=True)
-    return [options.stream.output, options.page, None if options.stage == "apply" else work]
-
-
-def _run(options: CleanOptions, source: Iterator[Item], baseline: Baseline | None) -> Report:
-    cleaning = Cleaning(options)
-    _ = cleaning.rules  # raises before any work where they are wrong or contradict each other
-    if options.stage is None:
-        return _run_all(cleaning, source)
-    assert options.work is not None  # checked by _source
-    folder, report = WorkFolder(options.work), cleaning.report
-    if options.stage == "apply":
-        return cleaning.apply(folder)
-    try:
-        if options.stage == "detect":
-            cleaning.detect(folder, source, baseline)
-            rejects = folder.rejects(options.part)
-            report.rejects.update(rejects)
-            report.say(f"{rejects.total()} inputs will be rejected by --stage apply")
-        else:
-            cleaning.cluster(folder)
-    except TimeIsUp:
-        return cleaning.out_of_time(f"the same command continues in {folder.path}")
-    report.say(f"{options.stage} done in {folder.path}")
-    return report
+    with output_lock(stream.output, options.page, None if options.stage == "apply" else work):
+        cleaning = Cleaning(options)
+        if options.stage is None:
+            return _run_all(cleaning, source)
+        return _run_stage(cleaning, source, baseline)
 
 
 def _source(options: CleanOptions) -> Iterator[Item]:
     """The inputs; UsageProblem where the options contradict each other."""
     stage = options.stage
-    require_files([str(path) for path in options.scores_files])
+    require_files([str(path) for path in options.score_files])
     if stage and options.work is None:
         raise UsageProblem(f"--stage {stage} needs --work DIR")
-    if not options.stream.shard.is_all and stage not in ("detect", "cluster"):
-        raise UsageProblem("--shard needs --stage detect or --stage cluster: apply is one run")
+    if not options.stream.shard.is_all and stage != "detect":
+        raise UsageProblem("--shard needs --stage detect: the other stages are one run")
     if stage in ("cluster", "apply"):
         if options.inputs:
             raise UsageProblem(f"--stage {stage} reads --work, not {options.inputs[0]}")
@@ -214,18 +155,41 @@ def _source(options: CleanOptions) -> Iterator[Item]:
     return read_inputs(inputs, options.root, "clean", options.max_line)
 
 
+def _run_stage(cleaning: "Cleaning", source: Iterator[Item], baseline: Baseline | None) -> Report:
+    options, report = cleaning.options, cleaning.report
+    assert options.work is not None  # checked by _source
+    folder = WorkFolder(options.work)
+    if options.stage == "apply":
+        return cleaning.apply(folder)
+    try:
+        if options.stage == "detect":
+            cleaning.detect(folder, source, baseline)
+            rejects = folder.rejects(options.stream.shard)
+            report.rejects.update(rejects)
+            report.say(f"{rejects.total()} inputs will be rejected by --stage apply")
+        else:
+            cleaning.cluster(folder)
+    except TimeIsUp:
+        return cleaning.out_of_time(f"the same command continues in {folder.path}")
+    report.say(f"{options.stage} done in {folder.path}")
+    return report
+
+
 def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
     options, report = cleaning.options, cleaning.report
+    output = options.stream.output
     with _work_folder(options, report.say) as folder, tempfile.TemporaryFile() as spool:
-        if _is_finished(options.stream, folder):
-            hashes = _spool(source, spool)
-            assert options.stream.output is not None  # else there is none that is finished
-            if recorded_fingerprint(options.stream.output).get("input") == hashes:
+        is_complete = output is not None and output.exists() and not part_path(output).exists()
+        if output and is_complete and options.stream.resume and not folder.path.exists():
+            # With the same input there is nothing to do, and no photo need be looked at to know it.
+            # The input may be a pipe, so it is kept for the case that it is another one.
+            inputs = _spool(source, spool)
+            source = unspool(iter(spool))
+            if recorded_fingerprint(output).get("input") == inputs:
                 if options.work is None:
                     # what is left of one that was being removed
                     WORK.remove(folder.path)
-                return cleaning.count_done(hashes, unspool(iter(spool)))
-            source = unspool(iter(spool))
+                return cleaning.count_done(inputs, source)
         try:
             cleaning.detect(folder, source)
             cleaning.cluster(folder)
@@ -257,14 +221,6 @@ def _work_folder(options: CleanOptions, say: Callable[[str], None]) -> Iterator[
     yield WorkFolder(work)
 
 
-def _is_finished(stream: StreamOptions, folder: WorkFolder) -> bool:
-    """Whether an earlier run has completed the output that is to be continued."""
-    out = stream.output
-    if out is None or not stream.resume or folder.path.exists():
-        return False
-    return out.exists() and not part_path(out).exists()
-
-
 def _spool(source: Iterable[Item], spool: BinaryIO) -> str:
     """Put the inputs into a file, rewound, and return their hash."""
     hashes = []
@@ -283,6 +239,7 @@ class Cleaning:
         self.report = Report("clean", quiet=options.quiet)
         self.verdicts = Verdicts.read(options.decisions)
         self.bundle = Bundle.open(resolve_model(options.model))
+        self.rules = self._rules()
         self._deadline = deadline(options.stream.max_time)
 
     @cached_property
@@ -301,23 +258,25 @@ class Cleaning:
     def _only(self) -> frozenset[int] | None:
         if self.options.only is None or self.options.top is not None:
             return None
-        asked = LabelSystem.read(Path(self.options.only)).tags
-        ids = frozenset(index for tag in asked for index in self.bundle.labels.ids(tag))
+        tags = LabelSystem.read(Path(self.options.only)).tags
+        ids = frozenset(index for tag in tags for index in self.bundle.labels.ids(tag))
         if not ids:
             raise UsageProblem(f"--only {self.options.only}: the model knows none of its tags")
         return ids
 
-    @cached_property
-    def rules(self) -> Rules:
+    def _rules(self) -> Rules:
         """What the decisions depend on besides the regions."""
-        options, threshold = self.options, self.options.threshold
-        deviations = None if threshold is None else deviations_of(threshold)
-        thresholds: tuple[float, ...] = ()
-        if threshold is not None and deviations is None:
-            thresholds = tuple(to_keep(threshold, self.bundle))
+        options = self.options
+        is_estimated = options.outliers is None and options.threshold is None
+        probability = options.min_probability
+        if not is_estimated and (options.evidence or probability is not None):
+            name = "--evidence" if options.evidence else "--min-probability"
+            raise UsageProblem(f"{name} does not go with --outliers and --threshold")
+        if is_estimated and probability is None:
+            probability = MIN_PROBABILITY
         return Rules(
-            options.clustering, thresholds, deviations, options.min_regions, options.top,
-            options.protect, options.chance, tuple(map(_content, options.scores_files)),
+            probability, options.outliers or 0.0, options.threshold, options.clusters,
+            options.seed, options.min_regions, options.top, tuple(map(_hash, options.score_files)),
         )  # fmt: skip
 
     def out_of_time(self, how_to_go_on: str) -> Report:
@@ -347,9 +306,8 @@ class Cleaning:
         self.report.device = str(baseline.runtime.device)
         baseline.say = self.report.say
         with self._stopping("records") as (stop, tick):
-            items = _stoppable(source, stop)
-            strict = options.stream.strict
-            detect(work, items, finder, part=options.part, strict=strict, tick=tick)
+            shard, strict = options.stream.shard, options.stream.strict
+            detect(work, _stoppable(source, stop), finder, part=shard, strict=strict, tick=tick)
 
     def cluster(self, work: WorkFolder) -> None:
         """Decide on every tag's regions; raises TimeIsUp, or Interrupted."""
@@ -357,31 +315,16 @@ class Cleaning:
             raise RunProblem(f"{work.path}: the regions were found with another model")
         index = RegionIndex(work.shards())
         with self._stopping("tags", len(chosen_labels(index, self.rules))) as (_, tick):
-            chances = None if self.rules.least_chance is None else partial(self._chances, index)
-            decide(
-                work, index, self.rules, part=self.options.part, tick=lambda: tick(1),
-                chances=chances,
-            )  # fmt: skip
+            decide(work, index, self.rules, partial(self.estimate, index), partial(tick, 1))
 
-    @property
-    def calibration(self) -> Calibration | None:
-        """What the model's scores are worth, where it knows."""
-        return self.bundle.calibration if self.bundle.has(CALIBRATION) else None
-
-    def witnesses(self, index: RegionIndex) -> list[tuple[int, NDArray[np.float32]]]:
-        """What speaks of all regions' tags besides the model: kinds with log-odds (R,)."""
-        asked = Witnesses(index)
-        files = self.options.scores_files
-        return [
-            (OUT_OF_FOLD, asked.by_features()),
-            *((SCORES, asked.by_scores(path)) for path in files),
-        ]
-
-    def _chances(self, index: RegionIndex) -> Chances:
-        """How likely the tag of each region is right."""
+    def estimate(self, index: RegionIndex) -> Estimate:
+        """How probable the tag of each region is."""
         regions = index.columns()
-        own = own_log_odds(regions["score"], regions["label"], self.calibration)
-        return estimate(own, regions["label"], regions["sources"], self.witnesses(index))
+        bundle = self.bundle
+        calibration = bundle.calibration if bundle.has(CALIBRATION) else None
+        of_score = score_log_odds(regions["score"], regions["label"], calibration)
+        evidence = OutOfFold(index).kinds(self.options.score_files)
+        return estimate(of_score, regions["label"], regions["sources"], evidence)
 
     def apply(self, work: WorkFolder) -> Report:
         """Write the page, where asked for, and the records without the tags that they lose."""
@@ -399,14 +342,14 @@ class Cleaning:
             if self.verdicts.of_photo:
                 self.verdicts.tell(self.report, work.inputs(shards))
 
+        # Of the work folder, not of this command: a stage `apply` need not repeat the options.
         settings = {name: work.settings()[name] for name in self.settings}
-        found_by = settings, decisions.folder.name
-        return self._stream(work.inputs(shards), stage, inputs, *found_by)
+        return self._stream(work.inputs(shards), stage, inputs, settings, decisions.folder.name)
 
     def _write_page(self, path: Path, review: Review, records: Iterable[Item], name: str) -> None:
         """Write the page; decisions made on it are kept by the browser under `name`."""
         judged = review.judged(records)
-        n_photos = len({own.record.file for own in judged})
+        n_photos = len({one.record.file for one in judged})
         progress = self.report.progress(self.options.stream.progress, unit="photos", total=n_photos)
         jobs = self.options.baseline.workers
         with progress as tick, replacing(path) as stream:
@@ -426,9 +369,9 @@ class Cleaning:
         self, source: Iterable[Item], stage: Stage, inputs: str, settings: JsonObject, rules: str
     ) -> Report:
         """Run the stage with what its output depends on; a changed input changes every decision."""
-        found_with = input_hash([orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode()])
+        settings_hash = input_hash([orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode()])
         fingerprint = {
-            "model": settings["model"], "input": inputs, "settings": found_with + rules,
+            "model": settings["model"], "input": inputs, "settings": settings_hash + rules,
         }  # fmt: skip
         if self.verdicts.of_photo:
             fingerprint["decisions file"] = self.verdicts.stamp
@@ -441,9 +384,8 @@ class Cleaning:
             alone.update(shard.facts["counts"])
         n_tags, n_regions = alone.pop("tags", 0), alone.pop("regions", 0)
         counts, decided = cleaner.index.counts(), set(decisions.labels)
-        few = sum(n for label, n in counts.items() if label not in decided)
         alone["without a region"] = n_tags - n_regions - sum(alone.values())
-        alone["with too few regions"] = few
+        alone["with too few regions"] = sum(n for i, n in counts.items() if i not in decided)
         alone = +alone
         self.report.extra |= {
             "tags_before": dict(cleaner.before),
@@ -457,8 +399,8 @@ class Cleaning:
             f"{cleaner.before['tags']} tags before, {cleaner.after['tags']} after "
             f"({removed or 'none removed'}); {len(decided)} labels examined"
         )
-        left = ", ".join(f"{n} {why}" for why, n in sorted(alone.items()))
-        if left:
+        if alone:
+            left = ", ".join(f"{n} {why}" for why, n in sorted(alone.items()))
             self.report.say(f"tags left alone: {left}")
 
     @contextmanager
@@ -479,8 +421,7 @@ class Cleaning:
             yield stop, tick
 
 
-def _content(path: Path) -> str:
-    """The hash of a file."""
+def _hash(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -7,9 +7,10 @@ from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ramctl.data_engine.baseline import Baseline, Decoded, Photo, PhotoBatch
-from ramctl.data_engine.detectors import Detector, Embedder, Region
+from ramctl.data_engine.baseline import Baseline, Decoded, Photo, SeenPhoto
+from ramctl.data_engine.detectors import Detector, Embedder
 from ramctl.data_engine.region_store import (
     TWICE,
     ShardWriter,
@@ -23,6 +24,7 @@ from ramctl.inference.regions import WHOLE, Floats
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import stamp_of
 from ramctl.records.record import Item, JsonObject, Record, Reject, object_in, string_list
+from ramctl.records.shards import ALL, Shard
 
 Tick = Callable[[int], object]
 STAGE = "clean"
@@ -41,7 +43,7 @@ Wanted = tuple[Photo, list[WantedTag]]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TagRegion:
     """A tag with its region."""
 
     tag: WantedTag
@@ -52,9 +54,9 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was found in a photo."""
+    """What is in a photo."""
 
-    regions: Sequence[Found] = ()
+    regions: Sequence[TagRegion] = ()
     feature: NDArray[np.float16] | None = None  # of the whole photo; None where nothing is wanted
 
 
@@ -71,7 +73,7 @@ class Scope:
         tags = string_list(record.fields, "tags")
         kinds, sources = (object_in(record.fields, name) for name in ("kinds", "sources"))
         named_by = _captions_naming(record.fields)
-        found = []
+        wanted = []
         for place, tag in enumerate(tags):
             if tag in tags[:place]:
                 continue
@@ -83,8 +85,8 @@ class Scope:
                 named = sources.get(tag)
                 twice = [TWICE] if named_by[tag] > 1 else []
                 bits = source_bits([*(named if isinstance(named, list) else ()), *twice])
-                found.append(WantedTag(place, labels, bits))
-        return found
+                wanted.append(WantedTag(place, labels, bits))
+        return wanted
 
     def _labels(self, tag: str, kind: object) -> tuple[tuple[int, ...], str]:
         """The ids of a tag, and why it gets no region (empty when it gets one)."""
@@ -115,21 +117,22 @@ class RegionFinder:
         """
         first = len(shard.inputs)
         records = (item for item in items[first:] if isinstance(item, Record))
-        found = self._found(records, shard.counts, tick)
+        looked_at = self._looked_at(records, shard.counts, tick)
         for position, item in enumerate(items[first:], first):
-            seen = Seen() if isinstance(item, Reject) else next(found)
+            seen = Seen() if isinstance(item, Reject) else next(looked_at)
             if isinstance(item, Record) and isinstance(seen, RecordProblem):
                 item, seen = Reject.of(item, seen, STAGE), Seen()
             assert isinstance(seen, Seen)
-            shard.add(item, seen.feature)
+            shard.inputs.append(item)
+            shard.photos.append(seen.feature)
             for region in seen.regions:
                 tag, box = region.tag, tuple(region.box.tolist())
                 row = (position, tag.place, tag.labels[0], tag.sources, box, region.score)
                 shard.regions.append(row)
                 shard.features.append(region.feature)
-        next(found, None)  # lets the generator count the last batch
+        next(looked_at, None)  # lets the generator count the last batch
 
-    def _found(
+    def _looked_at(
         self, records: Iterable[Record], counts: Counter[str], tick: Tick
     ) -> Iterator[Seen | RecordProblem]:
         """What is in each record's photo, in order."""
@@ -143,54 +146,43 @@ class RegionFinder:
     def _seen(self, decoded: Sequence[Decoded]) -> tuple[list[Seen | RecordProblem], Counter[str]]:
         """What is in each photo of a batch, and the counts of its tags."""
         counts = Counter[str]()
-        wanted = [
-            item if isinstance(item, RecordProblem) else attempt(self._wanted, *item, counts)
-            for item in decoded
-        ]
-        return map_good(wanted, self._regions), counts
 
-    def _wanted(self, record: Record, photo: Photo, counts: Counter[str]) -> Wanted:
-        return photo, self.scope.wanted(record, counts)
+        def wanted(record: Record, photo: Photo) -> Wanted:
+            return photo, self.scope.wanted(record, counts)
 
-    def _regions(self, wanted: list[Wanted]) -> list[Seen]:
+        items = [x if isinstance(x, RecordProblem) else attempt(wanted, *x) for x in decoded]
+        return map_good(items, self._regions), counts
+
+    def _regions(self, wanted: list[Wanted]) -> Iterator[Seen]:
         """The regions of each photo's tags; a photo without any is not looked at."""
-        tagged = [(photo, tags) for photo, tags in wanted if tags]
-        asked = [[(tag, label) for tag in tags for label in tag.labels] for _, tags in tagged]
-        labels = [[label for _, label in own] for own in asked]
-        batch = PhotoBatch(self.baseline, [photo for photo, _ in tagged], labels)
-        found = map(self._find, batch.one_by_one(), asked)
-        return [next(found) if tags else Seen() for _, tags in wanted]
+        photos = [photo for photo, tags in wanted if tags]
+        features = iter(self.baseline.features(photos) if photos else ())
+        for photo, tags in wanted:
+            yield self._find(photo, tags, next(features)[None]) if tags else Seen()
 
-    def _find(self, one: PhotoBatch, asked: Sequence[tuple[WantedTag, int]]) -> Seen:
+    def _find(self, photo: Photo, tags: Sequence[WantedTag], features: Tensor) -> Seen:
         """The regions of one photo's tags, each of which may be several labels."""
-        (boxes,) = self.detector.find(one)
-        boxed = [
-            (tag, Region(0, label, box))
-            for (tag, label), box in zip(asked, boxes, strict=True)
-            if box is not None
-        ]
+        asked = [(tag, label) for tag in tags for label in tag.labels]
+        one = SeenPhoto(self.baseline, photo, [label for _, label in asked], features)
+        boxes = zip(asked, self.detector.find(one), strict=True)
+        boxed = [(tag, label, box) for (tag, label), box in boxes if box is not None]
         # The whole photo is a region too; which of its labels is asked for does not matter.
-        whole = Region(0, one.labels[0][0], np.array(WHOLE, np.float32))
-        seen = self.embedder.embed(one, [*(region for _, region in boxed), whole])
-        features = seen.features.astype(np.float16)
-        best: dict[int, Found] = {}
-        for (tag, region), score, feature in zip(boxed, seen.scores, features, strict=False):
-            _keep_best(best, Found(tag, region.box, float(score), feature))
-        return Seen(list(best.values()), features[-1])
+        whole = one.labels[0], np.array(WHOLE, np.float32)
+        scored = self.embedder.embed(one, [*((label, box) for _, label, box in boxed), whole])
+        features_16 = scored.features.astype(np.float16)
+        best: dict[int, TagRegion] = {}
+        for (tag, _, box), score, feature in zip(boxed, scored.scores, features_16, strict=False):
+            # Of a string with several ids, which is looked for under each, the best region is kept.
+            if tag.place not in best or best[tag.place].score < float(score):
+                best[tag.place] = TagRegion(tag, box, float(score), feature)
+        return Seen(list(best.values()), features_16[-1])
 
 
 def _captions_naming(fields: JsonObject) -> Counter[str]:
     """How many of a record's captions name each tag, as far as it tells."""
-    own = fields.get("caption_tags")
-    told = [tags for tags in own if isinstance(tags, list)] if isinstance(own, list) else []
-    return Counter(chain.from_iterable({*map(str, tags)} for tags in told))
-
-
-def _keep_best(best: dict[int, Found], found: Found) -> None:
-    """Of a string with several ids, which is looked for under each, keep the best region."""
-    known = best.get(found.tag.place)
-    if known is None or known.score < found.score:
-        best[found.tag.place] = found
+    of_captions = fields.get("caption_tags")
+    lists = of_captions if isinstance(of_captions, list) else []
+    return Counter(chain.from_iterable({*map(str, x)} for x in lists if isinstance(x, list)))
 
 
 def detect(
@@ -198,14 +190,14 @@ def detect(
     source: Iterable[Item],
     finder: RegionFinder,
     *,
-    part: tuple[int, int] = (0, 1),
+    part: Shard = ALL,
     strict: bool = False,
     tick: Tick = lambda n: None,
 ) -> None:
     """Fill every missing shard.
 
-    `part` (i, n) is this process's share: every n-th shard. Raises RunProblem when the folder was
-    filled from other input, and with `strict` at the first reject.
+    Of N parts the I-th takes every N-th. Raises RunProblem when the folder was filled from other
+    input, and with `strict` at the first reject.
     """
     n_shards = n_inputs = 0
     for number, (items, stamp) in enumerate(cut_into_shards(source)):
@@ -216,12 +208,12 @@ def detect(
                     "or remove this one"
                 )
             tick(len(items))
-        elif number % part[1] == part[0]:
+        elif number % part.number == part.index - 1:
             if strict:
                 _fail_at_reject(items)
             shard = _filled(work, number, items, finder, tick)
             if strict:
-                _fail_at_reject(shard.rejects)
+                _fail_at_reject(shard.inputs)
             shard.save(work.shard(number).folder, stamp)
             work.forget_unfinished(number)
         n_shards, n_inputs = number + 1, n_inputs + len(items)

@@ -1,8 +1,9 @@
 """Detectors say where a tag is in a photo; embedders say what is there.
 
-B photos, P regions, L labels, T tokens of the grid.
+P regions, L labels, T tokens of the grid.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ramctl.data_engine.baseline import Baseline, PhotoBatch
+from ramctl.data_engine.baseline import Baseline, SeenPhoto
 from ramctl.errors import UsageProblem
 from ramctl.inference.regions import Floats, crop_pixels, tokens_under
 from ramctl.inference.torch_engine import ScoredRegions
@@ -21,30 +22,21 @@ if TYPE_CHECKING:
 
 CONTEXT = 0.3
 GROUNDING_DINO = "grounding-dino:"
-Boxes = list[list[Floats | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """One tag's place in one photo of a batch."""
-
-    photo: int
-    label: int  # id in the model's label system
-    box: Floats  # of the photo
+Region = tuple[int, Floats]  # a label's id, and its box in the photo
 
 
 class Detector(Protocol):
     """Finds the tags of photos."""
 
-    def find(self, batch: PhotoBatch) -> Boxes:
-        """For each photo and each of its labels a box of the photo, None where there is none."""
+    def find(self, seen: SeenPhoto) -> Sequence[Floats | None]:
+        """For each of the photo's labels a box, None where there is none."""
 
 
 class Embedder(Protocol):
     """Scores and describes regions by the baseline."""
 
-    def embed(self, batch: PhotoBatch, regions: list[Region]) -> ScoredRegions:
-        """The probability of each region's own tag, and the feature it is compared by."""
+    def embed(self, seen: SeenPhoto, regions: Sequence[Region]) -> ScoredRegions:
+        """The probability of each region's label, and the feature it is compared by."""
 
 
 class AttentionDetector:
@@ -54,13 +46,9 @@ class AttentionDetector:
     regions from larger ones told right tags from wrong ones no better (AUC 0.725, 0.722).
     """
 
-    def find(self, batch: PhotoBatch) -> Boxes:
-        prepared, places = batch.distinct
-        maps = batch.baseline.engine.heat_maps(batch.features, prepared)
-        return [
-            list(maps.boxes(photo, [places[label] for label in labels], view))
-            for photo, (labels, view) in enumerate(zip(batch.labels, batch.views, strict=True))
-        ]
+    def find(self, seen: SeenPhoto) -> Sequence[Floats | None]:
+        maps = seen.baseline.engine.heat_maps(seen.features, seen.prepared)
+        return maps.boxes(0, seen.places(seen.labels), seen.view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +60,11 @@ class GroundingDinoDetector:
     """
 
     model: "GroundingDino"
-    baseline: Baseline
 
-    def find(self, batch: PhotoBatch) -> Boxes:
-        photos = [np.array(photo.convert("RGB")) for photo in batch.photos]
-        tags = [[self.baseline.labels[label].tag for label in own] for own in batch.labels]
-        return [
-            [np.array(found.box, np.float32) if found.score > 0 else None for found in own]
-            for own in self.model.detect(photos, tags)
-        ]
+    def find(self, seen: SeenPhoto) -> Sequence[Floats | None]:
+        tags = [seen.baseline.labels[label].tag for label in seen.labels]
+        (detections,) = self.model.detect([np.array(seen.photo.convert("RGB"))], [tags])
+        return [np.array(one.box, np.float32) if one.score > 0 else None for one in detections]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,40 +77,35 @@ class PoolEmbedder:
 
     context: float = CONTEXT
 
-    def embed(self, batch: PhotoBatch, regions: list[Region]) -> ScoredRegions:
-        grid = batch.grid
+    def embed(self, seen: SeenPhoto, regions: Sequence[Region]) -> ScoredRegions:
         cover = [
             np.maximum(
-                tokens_under(batch.views[region.photo].from_photo(region.box), grid, grid),
+                tokens_under(seen.view.from_photo(box), seen.grid, seen.grid),
                 np.float32(self.context),
             )
-            for region in regions
+            for _, box in regions
         ]
-        photo = torch.tensor([region.photo for region in regions])
-        return _embed(batch, regions, batch.features, photo, torch.from_numpy(np.stack(cover)))
+        photo = torch.zeros(len(regions), dtype=torch.long)
+        return _embed(seen, regions, seen.features, photo, torch.from_numpy(np.stack(cover)))
 
 
 class CropEmbedder:
     """Regions as crops, each of which goes through the encoder: the paper's way."""
 
-    def embed(self, batch: PhotoBatch, regions: list[Region]) -> ScoredRegions:
-        photos = [batch.photos[region.photo] for region in regions]
-        crops = [
-            photo.crop(crop_pixels(region.box, photo.width, photo.height))
-            for photo, region in zip(photos, regions, strict=True)
-        ]
-        features = batch.baseline.features(crops)
-        n_tokens = features.shape[1] - batch.baseline.engine.model.encoder.extra_tokens
-        cover = torch.ones(len(regions), n_tokens)
-        return _embed(batch, regions, features, torch.arange(len(regions)), cover)
+    def embed(self, seen: SeenPhoto, regions: Sequence[Region]) -> ScoredRegions:
+        photo = seen.photo
+        crops = [photo.crop(crop_pixels(box, photo.width, photo.height)) for _, box in regions]
+        features = seen.baseline.features(crops)
+        cover = torch.ones(len(regions), seen.grid**2)
+        return _embed(seen, regions, features, torch.arange(len(regions)), cover)
 
 
 def _embed(
-    batch: PhotoBatch, regions: list[Region], features: Tensor, photo: Tensor, cover: Tensor
+    seen: SeenPhoto, regions: Sequence[Region], features: Tensor, photo: Tensor, cover: Tensor
 ) -> ScoredRegions:
-    prepared, places = batch.distinct
-    label = torch.tensor([places[region.label] for region in regions])
-    return batch.baseline.engine.score_regions(features, Regions(photo, cover, label), prepared)
+    label = torch.tensor(seen.places(label for label, _ in regions))
+    asked = Regions(photo, cover, label)
+    return seen.baseline.engine.score_regions(features, asked, seen.prepared)
 
 
 def detector_facts(name: str) -> str:
@@ -154,4 +133,4 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
 
     device, dtype = baseline.options.device, baseline.options.dtype
     baseline.run_alone()
-    return GroundingDinoDetector(open_grounding_dino(weights, device=device, dtype=dtype), baseline)
+    return GroundingDinoDetector(open_grounding_dino(weights, device=device, dtype=dtype))

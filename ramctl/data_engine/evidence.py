@@ -1,15 +1,17 @@
-"""Evidence about a photo's tags from outside the model's own answer to them.
+"""How probable each tag is: the model's own score, corrected by evidence from outside it.
 
 For every label a linear head is fitted to the photos that a caption or a person named it on, and
 asked about photos that it was not fitted to: out-of-fold predictions, as in confident learning
 (Northcutt et al. 2021, arXiv 1911.00068). Its inputs are the model's features of the whole photo,
-or what another tagger said of it (`--evidence scores:FILE`): the head learns what that tagger's
-words mean for each label, so that they need not be the same words.
-N photos, F inputs with a constant one, L labels that have regions, R regions.
+or another tagger's scores of it (`--evidence scores:FILE`): the head learns what that tagger's
+words mean for each label, so that they need not be the same words. All evidence is added as
+log-odds.
+N photos, F inputs with a constant one, L labels that have regions, R regions, one for each tag of
+each photo.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,19 +20,121 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ramctl.calibration import Calibration, log_odds_of, sigmoid
 from ramctl.data_engine.region_store import TWICE, RegionIndex, Shard, source_bits
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.records.record import BY_CAPTION, BY_TAG, Record, image_name
 
+# The kinds of evidence, each a bit; part of the work folder's format.
+OUTLIER, NOT_PREDICTED, OUT_OF_FOLD, SCORES = KINDS = 1, 2, 4, 8
+NAMES = {
+    OUTLIER: "outlier", NOT_PREDICTED: "not-predicted", OUT_OF_FOLD: "out-of-fold",
+    SCORES: "scores",
+}  # fmt: skip
+# Both ask the same features of the same model: where one is wrong, the other mostly is too.
+SAME_MODEL = NOT_PREDICTED | OUT_OF_FOLD
+MIN_PROBABILITY = 0.2  # of being right: below it a tag goes
+# Of the evidence beside the model's score, over the root of the number of its kinds: they all look
+# at the same photo. On tags that `generate` added (scripts/reproduce/evidence.py), 0.5 and 1 rank
+# them as well within 0.01 of AUC.
+WEIGHT = 0.7
+SHRINK = 5  # regions whose mean is that of all tags, beside a tag's own
+# A caption's word: 3,000 to 1, and a second one's as much again. Captions rarely name what is not
+# there. With 20 to 1, of 24 tags that one caption names and all evidence together outweighed,
+# looked at, 13 are in the picture: 4 of the 12 that seemed least likely, 9 of the others.
+NAMED = 8.0
 FOLDS = 5
 RIDGE = 0.1  # of each input's variance
 # A head is believed if the photos that its label is named on get this many times the label's odds.
 LEAST_LIFT = 2.0
-LEAST_CHANCE, MOST_CHANCE = 1e-6, 0.99
+LOWEST, HIGHEST = 1e-6, 0.99  # probabilities
 Floats = NDArray[np.float64]
 # A shard's photos as inputs (n, F - 1), and which of them are known (n,).
 Inputs = Callable[[int, Shard], tuple[NDArray[Any], NDArray[np.bool_]]]
+
+
+def reason(bits: int) -> str:
+    """The kinds of evidence against a tag, joined by `+`; empty where it stays."""
+    return "+".join(NAMES[kind] for kind in KINDS if bits & kind)
+
+
+def independent(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many kinds of evidence there are among some bits that do not repeat each other."""
+    others = np.bitwise_count(bits & ~np.uint8(SAME_MODEL)).astype(np.int64)
+    return others + ((bits & SAME_MODEL) > 0)
+
+
+def is_named(sources: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Whether tags with these bits of sources come from a caption or a person, not from a model.
+
+    Records that do not tell their tags' sources had them from someone.
+    """
+    generated = np.uint8(source_bits((BY_CAPTION, BY_TAG)))
+    return (sources == 0) | (sources & ~generated > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What is estimated of each region's tag (R,)."""
+
+    probability: NDArray[np.float32]  # of being right
+    against: NDArray[np.uint8]  # the kinds of evidence that speak against it, as bits
+
+
+def score_log_odds(
+    scores: NDArray[np.float32], labels: NDArray[np.uint32], calibration: Calibration | None
+) -> Floats:
+    """What the model's scores of the regions say; as they stand where it is not calibrated."""
+    log_odds = log_odds_of(scores.astype(np.float64))
+    if calibration is None:
+        return log_odds
+    of_right = calibration.log_odds(log_odds, labels)
+    # Without evidence only what holds of all labels is known.
+    of_any = calibration.slope * log_odds + calibration.intercept
+    return np.where(np.isnan(of_right), of_any, of_right)
+
+
+def estimate(
+    of_score: Floats,
+    labels: NDArray[np.uint32],
+    sources: NDArray[np.uint8],
+    evidence: Sequence[tuple[int, NDArray[np.float32]]],
+) -> Estimate:
+    """The estimate for regions with the log-odds of their scores, labels and bits of sources.
+
+    Each kind of `evidence` has log-odds (R,), which count by how much they are below or above those
+    of other regions of the tag that were named, or not named, as this one; NaN counts nothing.
+    """
+    named = is_named(sources)
+    weight = WEIGHT / max(len(evidence), 1) ** 0.5
+    parts = {NOT_PREDICTED: of_score}
+    for kind, log_odds in evidence:
+        change = weight * (log_odds - _usual(log_odds, labels, named))
+        parts[kind] = parts.get(kind, 0.0) + np.nan_to_num(change)
+    named_twice = (sources & np.uint8(source_bits((TWICE,)))) > 0
+    words = np.where(named, NAMED, 0.0) + np.where(named_twice, NAMED, 0.0)
+    against = np.zeros(len(of_score), np.uint8)
+    for kind, part in parts.items():
+        against[part < 0] |= kind
+    return Estimate(sigmoid(sum(parts.values()) + words).astype(np.float32), against)
+
+
+def _usual(
+    log_odds: NDArray[np.float32], labels: NDArray[np.uint32], named: NDArray[np.bool_]
+) -> Floats:
+    """The mean (R,) of the log-odds of a region's tag, drawn towards that of all tags."""
+    usual = np.zeros(len(log_odds))
+    for group in (named, ~named):
+        known = group & ~np.isnan(log_odds)
+        if not known.any():
+            continue
+        n_labels = int(labels.max()) + 1
+        number = np.bincount(labels[known], minlength=n_labels)
+        sums = np.bincount(labels[known], log_odds[known], n_labels)
+        means = (sums + SHRINK * log_odds[known].mean(dtype=np.float64)) / (number + SHRINK)
+        usual[group] = means[labels[group]]
+    return usual
 
 
 class _Part(NamedTuple):
@@ -43,57 +147,50 @@ class _Part(NamedTuple):
     named: NDArray[np.bool_]  # by a caption or a person
 
 
-def is_named(sources: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether tags with these bits of sources come from a caption or a person, not from a model.
-
-    Records that do not tell their tags' sources had them from someone.
-    """
-    generated = np.uint8(source_bits((BY_CAPTION, BY_TAG)))
-    return (sources == 0) | (sources & ~generated > 0)
-
-
-def is_named_twice(sources: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether two captions or more name a tag with these bits of sources."""
-    return (sources & np.uint8(source_bits((TWICE,)))) > 0
-
-
 @dataclass(frozen=True)
-class Witnesses:
-    """Asks heads about the regions of a work folder."""
+class OutOfFold:
+    """Evidence about the regions of a work folder, by heads fitted to other photos."""
 
     index: RegionIndex
 
+    def kinds(self, score_files: Iterable[Path]) -> list[tuple[int, NDArray[np.float32]]]:
+        """All evidence but the model's score: kinds with log-odds (R,), NaN where unknown."""
+        return [
+            (OUT_OF_FOLD, self.by_features()),
+            *((SCORES, self.by_scores(path)) for path in score_files),
+        ]
+
     def by_features(self) -> NDArray[np.float32]:
-        """What the model's features of the photos say, as `ask`."""
+        """What the model's features of the photos say, as `_ask`."""
 
         def inputs(number: int, shard: Shard) -> tuple[NDArray[Any], NDArray[np.bool_]]:
             features = np.asarray(shard.photos)
             return features, np.asarray(features.any(axis=1))
 
-        return self.ask(inputs)
+        return self._ask(inputs)
 
     def by_scores(self, path: Path) -> NDArray[np.float32]:
-        """What another tagger's scores of the photos say, as `ask`.
+        """What another tagger's scores of the photos say, as `_ask`.
 
         RunProblem naming the first bad line of the file.
         """
-        told = TaggerScores.read(path, "clean")
+        tagger = TaggerScores.read(path, "clean")
         # A photo that several records have meets its scores once.
-        distinct = list(dict.fromkeys(photo for own in self._photos for photo in own if photo))
-        row_of = dict(zip(distinct, told.rows_of(distinct).tolist(), strict=True))
+        distinct = list(dict.fromkeys(photo for shard in self._photos for photo in shard if photo))
+        row_of = dict(zip(distinct, tagger.rows_of(distinct).tolist(), strict=True))
 
         def inputs(number: int, shard: Shard) -> tuple[NDArray[Any], NDArray[np.bool_]]:
             rows = [row_of[photo] if photo else -1 for photo in self._photos[number]]
-            filled = np.zeros((len(rows), len(told.names)))
+            filled = np.zeros((len(rows), len(tagger.names)))
             for place, row in enumerate(rows):
                 if row >= 0:
-                    names, scores = told.scores[row]
+                    names, scores = tagger.scores[row]
                     filled[place, names] = scores
             return filled, np.array(rows) >= 0
 
-        return self.ask(inputs)
+        return self._ask(inputs)
 
-    def ask(self, inputs: Inputs) -> NDArray[np.float32]:
+    def _ask(self, inputs: Inputs) -> NDArray[np.float32]:
         """The log-odds (R,) at which a caption of the photo would name each region's tag.
 
         NaN where that cannot be told: of photos without inputs, and of labels that the heads do
@@ -104,25 +201,26 @@ class Witnesses:
         if sums is None:
             return np.full(int(self.index.offsets[-1]), np.nan, np.float32)
         weights = sums.heads()
-        parts, told = [], np.zeros((2, len(labels)))  # chances of named regions: their sum, number
+        parts = []
+        named = np.zeros((2, len(labels)))  # of named regions' probabilities: sum, number
         for part in self._parts(inputs, labels):
-            chance = np.full(len(part.place), np.nan)
+            probability = np.full(len(part.place), np.nan)
             for fold in range(FOLDS):
-                own = np.flatnonzero(part.fold[part.place] == fold)
-                if not len(own):
+                rows = np.flatnonzero(part.fold[part.place] == fold)
+                if not len(rows):
                     continue
-                heads = weights[fold][part.column[own]]  # (own, F)
-                chance[own] = np.einsum("rf,rf->r", part.inputs[part.place[own]], heads)
+                heads = weights[fold][part.column[rows]]  # (rows, F)
+                probability[rows] = np.einsum("rf,rf->r", part.inputs[part.place[rows]], heads)
             # A line goes below zero: but no tag is less likely than on the average photo.
-            chance = np.clip(chance, sums.base[part.column], MOST_CHANCE)
-            is_told = part.named & ~np.isnan(chance)
-            for row, weight in enumerate((chance[is_told], None)):
-                told[row] += np.bincount(part.column[is_told], weight, len(labels))
-            parts.append((part.column, chance))
-        mean = np.clip(told[0] / np.maximum(told[1], 1), LEAST_CHANCE, MOST_CHANCE)
+            probability = np.clip(probability, sums.base[part.column], HIGHEST)
+            known = part.named & ~np.isnan(probability)
+            for row, weight in enumerate((probability[known], None)):
+                named[row] += np.bincount(part.column[known], weight, len(labels))
+            parts.append((part.column, probability))
+        mean = np.clip(named[0] / np.maximum(named[1], 1), LOWEST, HIGHEST)
         can_tell = _odds(mean) >= LEAST_LIFT * _odds(sums.base)
-        found = [np.where(can_tell[c], np.log(_odds(chance)), np.nan) for c, chance in parts]
-        return np.concatenate(found).astype(np.float32)
+        log_odds = [np.where(can_tell[c], np.log(_odds(p)), np.nan) for c, p in parts]
+        return np.concatenate(log_odds).astype(np.float32)
 
     def _parts(self, inputs: Inputs, labels: NDArray[np.int64]) -> Iterator[_Part]:
         for number, shard in enumerate(self.index.shards):
@@ -171,8 +269,8 @@ class _Sums:
                     n_inputs = part.inputs.shape[1]
                     shape = (FOLDS, n_labels, n_inputs)
                     sums = cls(np.zeros((FOLDS, n_inputs, n_inputs)), np.zeros(shape))
-                own = np.flatnonzero(part.named & (part.fold[part.place] == fold))
-                pairs = np.unique(np.stack([part.column[own], part.place[own]]), axis=1)
+                rows = np.flatnonzero(part.named & (part.fold[part.place] == fold))
+                pairs = np.unique(np.stack([part.column[rows], part.place[rows]]), axis=1)
                 x = part.inputs[photos]
                 sums.products[fold] += x.T @ x
                 is_on = csr_matrix(
@@ -183,9 +281,9 @@ class _Sums:
 
     @property
     def base(self) -> Floats:
-        """The share of the photos (L,) that each label is named on."""
-        share = self.of_named[..., -1].sum(0) / self.products[..., -1, -1].sum()
-        return np.clip(share, LEAST_CHANCE, MOST_CHANCE)
+        """The fraction of the photos (L,) that each label is named on."""
+        fraction = self.of_named[..., -1].sum(0) / self.products[..., -1, -1].sum()
+        return np.clip(fraction, LOWEST, HIGHEST)
 
     def heads(self) -> list[Floats]:
         """For each fold the heads (L, F) that the other folds give: ridge regression."""
@@ -208,5 +306,5 @@ def _fold(photo: Photo) -> int:
     return hashlib.blake2b(name, digest_size=8).digest()[0] % FOLDS
 
 
-def _odds(chance: Floats) -> Floats:
-    return chance / (1 - chance)
+def _odds(probability: Floats) -> Floats:
+    return probability / (1 - probability)

@@ -8,31 +8,43 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import CALIBRATION
+from ramctl.checkpoints.bundle import CALIBRATION, Bundle
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded, Photo
 from ramctl.data_engine.captions import Caption, Captioner
-from ramctl.data_engine.merge import merge_generated
-from ramctl.data_engine.thresholds import to_add
-from ramctl.errors import RecordProblem, attempt
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.device_pool import DevicePool, split_devices
+from ramctl.labels import LabelSystem, read_threshold, read_thresholds
 from ramctl.model.ram import Encoded
 from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, content_stamp
 from ramctl.records.outputs import rejects_file
-from ramctl.records.record import JsonObject, Record
+from ramctl.records.record import (
+    BY_CAPTION,
+    BY_TAG,
+    HUMAN,
+    JsonObject,
+    Record,
+    object_in,
+    removed_before,
+    string_list,
+)
 from ramctl.records.report import Report
 from ramctl.records.shards import countable, shard_of
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
 
-# Of the tags that a baseline's captions added, 35 % were right where the model also scored them
-# above their threshold, and 4 % where it did not (judged by the photos' other captions).
+PRECISION = 0.8  # of the tags that are added
+# The fraction of its threshold that a caption's tag must reach. Of the tags that a baseline's
+# captions added, 35 % were right where the model also scored them above their threshold, and 4 %
+# where it did not (judged by the photos' other captions).
 CONFIRM = 0.5
+SCORE_DIGITS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +57,8 @@ class GenerateOptions:
     model: str = "mini"
     captions: int = 1
     decode: str = "beam:3"
-    caption_length: int | None = None  # tokens at most, the prompt's too; None: the model's
     threshold: str | None = None  # a number or a file; None: those of `precision`
-    precision: float | None = None  # share of the added tags that shall be right
-    confirm: float = CONFIRM  # a caption's tag must reach this share of its threshold
+    precision: float | None = None  # the fraction of the added tags that shall be right
     seed: int = 0
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
@@ -59,16 +69,11 @@ class Generator:
     """Adds tags and captions to records, in batches: a worker of a DevicePool."""
 
     def __init__(
-        self,
-        baseline: Baseline,
-        thresholds: list[float],
-        captioner: Captioner | None,
-        confirm: float = CONFIRM,
+        self, baseline: Baseline, thresholds: list[float], captioner: Captioner | None
     ) -> None:
         self.baseline = baseline
         self.workers = baseline.options.workers
         self.thresholds = np.array(thresholds, np.float32)
-        self.lowest = self.thresholds * confirm if confirm else np.full(len(thresholds), -1.0)
         self.captioner = captioner
 
     @classmethod
@@ -79,14 +84,13 @@ class Generator:
         on_device = replace(options.baseline, device=device)
         baseline = Baseline.load(options.model, on_device, captioning=options.captions > 0)
         baseline.say = say
-        thresholds = to_add(options.threshold, options.precision, baseline.bundle)
+        thresholds = thresholds_to_add(options.threshold, options.precision, baseline.bundle)
         captioner = None
         if options.captions:
             captioner = Captioner(
-                baseline, number=options.captions, decode=options.decode, seed=options.seed,
-                length=options.caption_length,
-            )  # fmt: skip
-        return cls(baseline, thresholds, captioner, options.confirm)
+                baseline, number=options.captions, decode=options.decode, seed=options.seed
+            )
+        return cls(baseline, thresholds, captioner)
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `baseline.batch` records, in order."""
@@ -106,19 +110,15 @@ class Generator:
 
     def _generate(self, good: list[tuple[Record, Photo]]) -> Iterator[Outcome]:
         """The outcomes of records whose photos were decoded."""
-        for some in chunks(good, self.baseline.at_once):
-            yield from self._generate_at_once(some)
-
-    def _generate_at_once(self, good: list[tuple[Record, Photo]]) -> list[Outcome]:
-        records, photos = zip(*good, strict=True)
-        preprocess = self.baseline.preprocess
-        resized = [preprocess.resize(photo) for photo in photos]
-        pixels = preprocess.full_batch(resized, self.baseline.at_once)
-        encoded, scores = self.baseline.engine.encode_and_score(pixels)
-        scores = scores[: len(records)]
-        captions = self._captions(encoded, scores, records)
-        each = zip(records, scores, captions, strict=True)
-        return [attempt(self._merge, *photo) for photo in each]
+        preprocess, at_once = self.baseline.preprocess, self.baseline.at_once
+        for some in chunks(good, at_once):
+            records, photos = zip(*some, strict=True)
+            pixels = preprocess.full_batch([preprocess.resize(photo) for photo in photos], at_once)
+            encoded, scores = self.baseline.engine.encode_and_score(pixels)
+            scores = scores[: len(records)]
+            captions = self._captions(encoded, scores, records)
+            for one in zip(records, scores, captions, strict=True):
+                yield attempt(self._merge, *one)
 
     def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
         """The ids of labels above their thresholds, by falling probability."""
@@ -138,9 +138,99 @@ class Generator:
     def _merge(
         self, record: Record, probabilities: NDArray[np.float32], captions: list[Caption] | None
     ) -> JsonObject:
-        labels, predicted = self.baseline.labels, self._predicted(probabilities)
-        confirmed = probabilities > self.lowest
-        return merge_generated(record.fields, labels, probabilities, predicted, captions, confirmed)
+        return merge_generated(
+            record.fields, self.baseline.labels, probabilities, self._predicted(probabilities),
+            captions, probabilities > self.thresholds * np.float32(CONFIRM),
+        )  # fmt: skip
+
+
+def thresholds_to_add(
+    threshold: str | None, precision: float | None, bundle: Bundle
+) -> list[float]:
+    """One threshold per label, which scores must exceed to add it: those of a number or a file.
+
+    By default those at which `PRECISION` of the tags are right, where the model knows what its
+    scores are worth, else the model's own.
+    """
+    if threshold is not None and precision is not None:
+        raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
+    if threshold is not None:
+        number = read_threshold(threshold)
+        if number is not None:
+            return [number] * len(bundle.labels)
+        return read_thresholds(Path(threshold), bundle.labels, bundle.threshold)
+    if precision is not None:
+        return bundle.thresholds_of("fp32", precision)
+    if not bundle.has(CALIBRATION):
+        return bundle.thresholds
+    try:
+        return bundle.calibration.thresholds(PRECISION).tolist()
+    except RunProblem as problem:
+        raise RunProblem(f"{problem}; --precision or --threshold chooses another") from problem
+
+
+def merge_generated(
+    fields: JsonObject,
+    labels: LabelSystem,
+    probabilities: NDArray[np.float32],
+    predicted: Sequence[int],
+    captions: Sequence[Caption] | None,
+    confirmed: NDArray[np.bool_],
+) -> JsonObject:
+    """The record with new tags after its own, and `kinds`, `sources`, `scores` of all of them.
+
+    `probabilities` (L) are the model's, `predicted` the ids above their thresholds. A tag that
+    was `removed` from this record stays out. Without `captions` that field is left alone; of
+    the captions' tags only the `confirmed` (L) are added.
+    """
+    old = string_list(fields, "tags")
+    sources = _sources(fields, labels, predicted, captions or (), confirmed)
+    fields["tags"] = tags = [*old, *(tag for tag in sources if tag not in set(old))]
+    kinds = object_in(fields, "kinds")
+    fields["kinds"] = {tag: kinds.get(tag) or _kind(labels, tag) for tag in tags}
+    fields["sources"] = {tag: sources[tag] for tag in tags}
+    # A string with several ids scores their maximum; tags outside the system have no score.
+    scores = {tag: [float(probabilities[index]) for index in labels.ids(tag)] for tag in tags}
+    fields["scores"] = {
+        tag: round(max(numbers), SCORE_DIGITS) for tag, numbers in scores.items() if numbers
+    }
+    if captions is not None:
+        fields["generated_captions"] = [caption.text for caption in captions]
+        fields["generated_caption_tags"] = [list(caption.tags) for caption in captions]
+    return fields
+
+
+def _sources(
+    fields: JsonObject,
+    labels: LabelSystem,
+    predicted: Sequence[int],
+    captions: Sequence[Caption],
+    confirmed: NDArray[np.bool_],
+) -> dict[str, list[str]]:
+    """The sources of the record's tags and of those that are added, in order."""
+    tags, before = string_list(fields, "tags"), object_in(fields, "sources")
+    # A tag that came in without a source was given by a person.
+    sources = {
+        tag: list(before[tag]) if isinstance(before.get(tag), list) else [HUMAN] for tag in tags
+    }
+    known = {index: tag for tag in reversed(tags) for index in labels.ids(tag)}
+    barred = {index for tag in removed_before(fields) for index in labels.ids(tag)} - known.keys()
+    added: list[tuple[int, str]] = []
+    for tag in chain.from_iterable(caption.tags for caption in captions):
+        ids = labels.ids(tag)
+        if ids and (ids[0] in known or confirmed[list(ids)].any()):
+            added.append((ids[0], BY_CAPTION))
+    added += [(index, BY_TAG) for index in predicted]
+    for index, source in added:
+        if index not in barred:
+            of_tag = sources.setdefault(known.setdefault(index, labels[index].tag), [])
+            of_tag += [source] if source not in of_tag else []
+    return sources
+
+
+def _kind(labels: LabelSystem, tag: str) -> str:
+    ids = labels.ids(tag)
+    return str(labels[ids[0]].kind) if ids else "object"
 
 
 class Tally:
@@ -167,7 +257,7 @@ class Tally:
 
     def _before(self, batch: Batch) -> Batch:
         tags = [record.fields.get("tags") for record in batch]
-        self._given.append([len(own) if isinstance(own, list) else 0 for own in tags])
+        self._given.append([len(old) if isinstance(old, list) else 0 for old in tags])
         return batch
 
     def _count(self, n_before: int, fields: JsonObject) -> None:
@@ -223,18 +313,7 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     fingerprint = {
         "model": baseline.bundle.fingerprint,
         "thresholds": content_stamp(generator.thresholds.tobytes()),
-        "captions": " ".join(
-            map(
-                str,
-                (
-                    options.captions,
-                    options.decode,
-                    options.caption_length,
-                    options.seed,
-                    options.confirm,
-                ),
-            )
-        ),
+        "captions": f"{options.captions} {options.decode} {options.seed}",
     } | shard
     stage, stream = Tally(report).counted(stage), replace(stream, batch=baseline.batch)
     return run_stream(report, source, stage, stream, fingerprint=fingerprint)

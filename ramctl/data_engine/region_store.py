@@ -10,7 +10,7 @@ shards/00000/        inputs.jsonl   the records (and rejects) of the shard, in i
                      shard.json     hash of the inputs, counts
 unfinished/00001/    the beginning of a shard, left by an interrupted run
 cluster.json         what the decisions depend on; changed settings decide again
-clusters/00017.npz   the regions of the label with this id, and what was decided
+clusters/*/00017.npy what was decided on the regions of the label with this id
 """
 
 import hashlib
@@ -18,9 +18,9 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,11 @@ from ramctl.records.record import (
     Record,
     Reject,
 )
+from ramctl.records.shards import Shard as Part
 
 FORMAT = 4
 SHARD_INPUTS = 512
-# Each takes a descriptor, of which a process often may have 1,024.
+# Mapped files that stay open, each of which takes a descriptor: a process often may have 1,024.
 MOST_MAPS = 128
 
 REGION = np.dtype(
@@ -76,19 +77,11 @@ def source_bits(sources: Collection[object]) -> int:
 class ShardWriter:
     """Collects one shard's inputs and regions."""
 
-    inputs: list[bytes] = field(default_factory=list)
+    inputs: list[Item] = field(default_factory=list)
     regions: list[tuple[Any, ...]] = field(default_factory=list)
     features: list[NDArray[np.float16]] = field(default_factory=list)
     photos: list[NDArray[np.float16] | None] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    rejects: list[Reject] = field(default_factory=list)
-
-    def add(self, item: Item, photo: NDArray[np.float16] | None) -> None:
-        """Add an input and its photo's feature."""
-        self.inputs.append(spool_line(item))
-        self.photos.append(photo)
-        if isinstance(item, Reject):
-            self.rejects.append(item)
 
     def save(self, folder: Path, stamp: str) -> None:
         """Write the shard under another name and rename it."""
@@ -109,7 +102,7 @@ class ShardWriter:
             sync_folder(folder.parent)
 
     def _write(self, part: Path, stamp: str) -> None:
-        (part / "inputs.jsonl").write_bytes(b"".join(self.inputs))
+        (part / "inputs.jsonl").write_bytes(b"".join(map(spool_line, self.inputs)))
         np.save(part / "regions.npy", np.array(self.regions, REGION))
         rows = np.stack(self.features) if self.features else np.zeros((0, 0), np.float16)
         np.save(part / "features.npy", rows)
@@ -122,7 +115,7 @@ class ShardWriter:
             "stamp": stamp,
             "inputs": len(self.inputs),
             "counts": {**self.counts, "regions": len(self.regions)},
-            "rejects": Counter(reject.code for reject in self.rejects),
+            "rejects": Counter(item.code for item in self.inputs if isinstance(item, Reject)),
         }
         (part / "shard.json").write_bytes(orjson.dumps(facts) + b"\n")
         sync_tree(part)
@@ -132,32 +125,15 @@ class ShardWriter:
         """What a saved shard holds, to be continued."""
         counts: Counter[str] = Counter(shard.facts["counts"])
         del counts["regions"]
-        items = list(shard.inputs())
+        photos = [photo if photo.any() else None for photo in shard.photos]
         return cls(
-            [spool_line(item) for item in items],
-            shard.regions.tolist(),
-            list(shard.features),
-            [photo if photo.any() else None for photo in shard.photos],
-            counts,
-            [item for item in items if isinstance(item, Reject)],
+            list(shard.inputs()), shard.regions.tolist(), list(shard.features), photos, counts
         )
 
 
-class Maps:
-    """Arrays in files, of which those that were used last stay mapped."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[Path, Array] = {}  # the last used last
-
-    def open(self, path: Path) -> Array:
-        """The array in a file."""
-        array = self._arrays.pop(path, None)
-        if array is None:
-            array = np.load(path, mmap_mode="r")
-        self._arrays[path] = array
-        for oldest in list(self._arrays)[:-MOST_MAPS]:
-            self._arrays.pop(oldest, None)
-        return array
+def _map_array(path: Path) -> Array:
+    array: Array = np.load(path, mmap_mode="r")
+    return array
 
 
 @dataclass(frozen=True)
@@ -165,7 +141,7 @@ class Shard:
     """One finished shard, read by memory map; what is read must not be kept uncopied."""
 
     folder: Path
-    maps: Maps = field(default_factory=Maps, compare=False)
+    read: Callable[[Path], Array] = _map_array
 
     @cached_property
     def facts(self) -> JsonObject:
@@ -190,7 +166,7 @@ class Shard:
 
     def _load(self, name: str) -> Array:
         if self.facts["counts"].get("regions", 0):
-            return self.maps.open(self.folder / name)
+            return self.read(self.folder / name)
         array: Array = np.load(self.folder / name)  # one without elements cannot be mapped
         return array
 
@@ -260,10 +236,11 @@ class WorkFolder:
     def unfinished(self, index: int, stamps: Sequence[str]) -> ShardWriter:
         """What an interrupted run had of the shard with these inputs; may be empty."""
         saved = self._unfinished(index)
-        fits = saved.folder.is_dir() and (
-            saved.facts["stamp"] == input_hash(stamps[: saved.facts["inputs"]])
-        )
-        return ShardWriter.of(saved) if fits else ShardWriter()
+        if saved.folder.is_dir():
+            facts = saved.facts
+            if facts["stamp"] == input_hash(stamps[: facts["inputs"]]):
+                return ShardWriter.of(saved)
+        return ShardWriter()
 
     def keep_unfinished(self, index: int, shard: ShardWriter, stamps: Sequence[str]) -> None:
         """Save the beginning of a shard, for `unfinished` to find."""
@@ -294,14 +271,15 @@ class WorkFolder:
                 f"{self.path}: {len(missing)} of {n_shards} shards are missing ({named}); "
                 "run --stage detect for them"
             )
-        maps = Maps()
-        return [Shard(self.shard(i).folder, maps) for i in range(n_shards)]
+        read = lru_cache(MOST_MAPS)(_map_array)
+        return [Shard(self.shard(i).folder, read) for i in range(n_shards)]
 
-    def rejects(self, part: tuple[int, int]) -> Counter[str]:
-        """The rejects in the finished shards of one process's share, by code."""
+    def rejects(self, part: Part) -> Counter[str]:
+        """The rejects in the finished shards of one process's part, by code."""
         folders = (self.path / "shards").glob("[0-9]*")
-        own = (Shard(path) for path in folders if int(path.name) % part[1] == part[0])
-        return sum((Counter(shard.facts["rejects"]) for shard in own), Counter())
+        numbers = (int(path.name) for path in folders)
+        shards = (self.shard(n) for n in numbers if n % part.number == part.index - 1)
+        return sum((Counter(shard.facts["rejects"]) for shard in shards), Counter())
 
     def inputs(self, shards: Sequence[Shard]) -> Iterator[Item]:
         """All records and rejects in input order; a record's `key` is its position."""
@@ -380,13 +358,9 @@ class RegionIndex:
         first, last = np.searchsorted(regions["input"], [place, place + 1])
         return int(self.offsets[number] + first), regions[first:last]
 
-    def shards_of(self, rows: Rows) -> Rows:
-        """The number of each row's shard."""
-        return np.searchsorted(self.offsets, rows, side="right") - 1
-
     def _located(self, rows: Rows) -> Iterator[tuple[Shard, Rows, Rows]]:
         """By shard: the places in `rows` and the rows in the shard."""
-        of = self.shards_of(rows)
+        of = np.searchsorted(self.offsets, rows, side="right") - 1
         for index in np.unique(of).tolist():
             place = np.flatnonzero(of == index)
             yield self.shards[index], place, rows[place] - self.offsets[index]

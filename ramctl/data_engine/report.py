@@ -1,6 +1,6 @@
 """What a person should look at after the data engine: tags that were removed, tags that were added.
 
-Sorted by doubt. The photos of one tag are ranked by the chance that the tag is right, where it was
+Sorted by doubt. The photos of one tag are ranked by how probable the tag is, where it was
 estimated, else by the model's score; if that were all there is, the removed ones would be the
 lowest. A removed one above this border, or another one below it, is doubtful, the more the farther.
 """
@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.data_engine.apply import Cleaner, seen
-from ramctl.data_engine.cluster import Decision
-from ramctl.data_engine.region_store import RegionIndex
+from ramctl.data_engine.region_store import Array, RegionIndex
 from ramctl.errors import RecordProblem, attempt
 from ramctl.pages.review import ADDED, KEPT, REMOVED, Judged, Pictured
 from ramctl.records.record import (
@@ -37,33 +36,33 @@ MOST_KEPT = 12  # of each tag that photos lost, to compare with: those in the gr
 
 @dataclass(frozen=True)
 class Doubts:
-    """What was decided, by row of the regions; nan where nothing was."""
+    """What was decided, by row of the regions; NaN where nothing was."""
 
     doubt: NDArray[np.float32]  # -1 to 1
     distance: NDArray[np.float32]
-    chance: NDArray[np.float32]  # that the tag is right; nan also where it was not estimated
+    probability: NDArray[np.float32]  # of being right; NaN also where it was not estimated
     compared: NDArray[np.bool_]  # kept, and worth a look beside the removed ones
 
     @classmethod
-    def of(cls, decisions: Iterable[Decision], index: RegionIndex) -> "Doubts":
+    def of(cls, decisions: Iterable[Array], index: RegionIndex) -> "Doubts":
         """Those of all decisions."""
         n_rows = int(index.offsets[-1])
         unknown = np.full((3, n_rows), np.nan, np.float32)
-        found = cls(unknown[0], unknown[1], unknown[2], np.zeros(n_rows, bool))
-        for decision in decisions:
-            gone = decision.reason > 0
-            score, chance = index.regions(decision.row)["score"], decision.chance
-            doubt = doubts(np.where(np.isnan(chance), score, chance), gone)
-            found.doubt[decision.row] = doubt
-            found.distance[decision.row], found.chance[decision.row] = decision.distance, chance
+        result = cls(unknown[0], unknown[1], unknown[2], np.zeros(n_rows, bool))
+        for decided in decisions:
+            row, probability, gone = decided["row"], decided["probability"], decided["reason"] > 0
+            score = index.regions(row)["score"]
+            doubt = doubts(np.where(np.isnan(probability), score, probability), gone)
+            result.doubt[row] = doubt
+            result.distance[row], result.probability[row] = decided["distance"], probability
             kept = np.flatnonzero(~gone) if gone.any() else np.zeros(0, np.intp)
             first = kept[np.argsort(-doubt[kept], kind="stable")[:MOST_KEPT]]
-            found.compared[decision.row[first]] = True
-        return found
+            result.compared[row[first]] = True
+        return result
 
 
 def doubts(score: NDArray[np.float32], gone: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """By what share of a tag's regions each is on the wrong side of the border; below 0: right."""
+    """How far each is on the wrong side of the border, as a fraction of the tag's regions."""
     rank = np.empty(len(score))
     rank[np.argsort(score, kind="stable")] = (np.arange(len(score)) + 0.5) / len(score)
     above = rank - gone.mean()
@@ -80,10 +79,10 @@ class Review:
 
     def judged(self, inputs: Iterable[Item]) -> list[Judged]:
         """The most doubtful of all records, in input order; a record's `key` is its position."""
-        every = (own for item in inputs if isinstance(item, Record) for own in self._of(item))
+        every = (one for item in inputs if isinstance(item, Record) for one in self._of(item))
         numbered = enumerate(every)
         most = heapq.nlargest(MOST_JUDGED, numbered, key=lambda pair: pair[1].doubt)
-        return [own for _, own in sorted(most, key=lambda pair: pair[0])]
+        return [one for _, one in sorted(most, key=lambda pair: pair[0])]
 
     def _of(self, record: Record) -> Iterator[Judged]:
         """The removed, added and compared tags of one record, and those that were decided on."""
@@ -94,8 +93,8 @@ class Review:
         first, regions = self.cleaner.index.of_input(int(record.key))
         rows = {tags[int(region["place"])]: row for row, region in enumerate(regions, first)}
         for tag in dict.fromkeys(tags):
-            row, own = rows.get(tag), _strings(sources.get(tag))
-            added = own and GENERATED.issuperset(own)
+            row, of_tag = rows.get(tag), _strings(sources.get(tag))
+            added = of_tag and GENERATED.issuperset(of_tag)
             state = REMOVED if tag in reasons else ADDED if added else KEPT
             self.totals[tag][state] += 1
             compared = tag in verdicts or (row is not None and self.doubts.compared[row])
@@ -106,7 +105,7 @@ class Review:
             )
             kind, reason, verdict = str(kinds.get(tag, "")), reasons.get(tag), verdicts.get(tag)
             yield Judged(
-                tag, kind, state, record=pictured, sources=own, reason=reason, verdict=verdict,
+                tag, kind, state, record=pictured, sources=of_tag, reason=reason, verdict=verdict,
                 **facts,
             )  # fmt: skip
 
@@ -115,9 +114,9 @@ class Review:
         facts, doubt = seen(region), float(self.doubts.doubt[row])
         if np.isnan(doubt):
             return facts | {"doubt": -facts["score"]}
-        distance, chance = float(self.doubts.distance[row]), float(self.doubts.chance[row])
-        facts |= {"chance": None if np.isnan(chance) else round(chance, 4)}
-        return facts | {"doubt": doubt, "distance": round(distance, 4)}
+        probability = float(self.doubts.probability[row])
+        facts |= {"chance": None if np.isnan(probability) else round(probability, 4)}
+        return facts | {"doubt": doubt, "distance": round(float(self.doubts.distance[row]), 4)}
 
 
 def _unseen(score: object) -> JsonObject:

@@ -91,7 +91,7 @@ def run(options: EvalOptions) -> Report:
     if sources.count(STDIN) > 1:
         raise UsageProblem("only one of PREDICTIONS, --truth and --baseline can be stdin (-)")
     if options.calibrate_for is not None and options.calibrate is None:
-        raise UsageProblem("--calibrate-for precision=P goes with --calibrate FILE")
+        raise UsageProblem("--precision goes with --calibrate FILE")
     _require_one_stdout(options)
     tables = [options.form] + [report_format(path) for path in (options.report_file,) if path]
     if options.root is not None and "html" not in tables:

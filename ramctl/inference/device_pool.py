@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Protocol
@@ -66,26 +65,20 @@ class _Task:
 class _Process:
     """A process that works on the batches it is sent, one after the other."""
 
-    def __init__(self, context: Any, load: Callable[..., BatchWorker], device: str) -> None:
+    def __init__(self, load: Callable[..., BatchWorker], device: str) -> None:
         self.device = device
         self.tasks: deque[_Task] = deque()
-        self.connection: Connection
-        self.connection, theirs = context.Pipe()
-        arguments = (theirs, load, device)
-        self.process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
+        context = multiprocessing.get_context("spawn")
+        self.connection, other_end = context.Pipe()
+        self.process = context.Process(target=_work, args=(other_end, load, device), daemon=True)
         self.process.start()
-        theirs.close()
+        other_end.close()
 
     def send(self, task: _Task) -> None:
         self.tasks.append(task)
         # When it has died, `_listen` will notice and hand its batches on.
         with suppress(OSError):
             self.connection.send(task.batch)
-
-    def stop(self) -> None:
-        self.connection.close()
-        self.process.terminate()
-        self.process.join()
 
 
 class DevicePool:
@@ -109,8 +102,7 @@ class DevicePool:
 
         Raises RunProblem when all processes have died, or one batch has killed two of them.
         """
-        context = multiprocessing.get_context("spawn")
-        self.workers = [_Process(context, self._load, device) for device in self._devices]
+        self.workers = [_Process(self._load, device) for device in self._devices]
         self._alive = list(self.workers)
         more = True
         try:
@@ -126,10 +118,12 @@ class DevicePool:
                     self._listen()
         finally:
             for worker in self.workers:
-                worker.stop()
+                worker.connection.close()
+                worker.process.terminate()
+                worker.process.join()
 
     def _hand_out(self, batches: Iterator[Batch]) -> bool:
-        """Give every process its share of new batches; False when there are no more."""
+        """Give every process new batches to do; False when there are no more."""
         while any(len(worker.tasks) < AHEAD for worker in self._alive) and not self._again:
             batch = next(batches, None)
             if batch is None:

@@ -18,7 +18,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.batches import chunks
 from ramctl.labels import Label, LabelSystem, list_doubts, read_threshold, read_thresholds
 from ramctl.records.files import read_text, unpacked_name
-from ramctl.text.encoder import TextEncoder, read_text_encoder
+from ramctl.text.encoder import read_text_encoder
 from ramctl.text.static_table import unit
 
 Rows = NDArray[np.float32]
@@ -46,7 +46,7 @@ class LabelSet:
 
 
 def own_labels(bundle: Bundle, dtype: str = "fp32", precision: float | None = None) -> LabelSet:
-    """The bundle's label system with its per-tag thresholds for a number format."""
+    """The bundle's label system with its thresholds for a number format."""
     thresholds = np.array(bundle.thresholds_of(dtype, precision), np.float64)
     return LabelSet(bundle.labels, label_rows(bundle), thresholds)
 
@@ -85,35 +85,33 @@ def choose_labels(
     """
     if precision is not None and threshold is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
-    own = own_labels(bundle, dtype, precision)
-    chosen = own
+    chosen = bundled = own_labels(bundle, dtype, precision)
     if named is not None:
         if isinstance(named, str) and named.startswith("+"):
             named, keep_own = named[1:], True
-        words = read_words(named, say)
-        chosen = _with_words(bundle, own, words, keep_own=keep_own)
-    return replace(chosen, thresholds=_thresholds(threshold, own, chosen))
+        chosen = _with_words(bundle, bundled, read_words(named, say), keep_own=keep_own)
+    return replace(chosen, thresholds=_thresholds(threshold, bundled, chosen))
 
 
-def read_words(given: Words, say: Callable[[str], None] = lambda message: None) -> LabelSystem:
+def read_words(named: Words, say: Callable[[str], None] = lambda message: None) -> LabelSystem:
     """Words as a label system, or that of a file: it may give each tag its describing sentences.
 
     Then it holds a JSON object, or a list of such: the authors' `*_llm_tag_descriptions.json`.
     `say` is told what looks wrong.
     """
-    words = given if isinstance(given, LabelSystem) else _read_words(given)
+    words = named if isinstance(named, LabelSystem) else _read_words(named)
     for doubt in list_doubts(words):
-        say(f"{given if isinstance(given, str | os.PathLike) else 'labels'}: {doubt}")
+        say(f"{named if isinstance(named, str | os.PathLike) else 'labels'}: {doubt}")
     return words
 
 
-def _read_words(given: str | os.PathLike[str] | Iterable[str]) -> LabelSystem:
-    if not isinstance(given, str | os.PathLike):
-        words: list[Any] = list(given)
+def _read_words(named: str | os.PathLike[str] | Iterable[str]) -> LabelSystem:
+    if not isinstance(named, str | os.PathLike):
+        words: list[Any] = list(named)
         if not words or not all(isinstance(word, str) and word.strip() for word in words):
             raise UsageProblem("labels: not a list of words")
         return LabelSystem.from_tags(word.strip() for word in words)
-    path = Path(given)
+    path = Path(named)
     if not unpacked_name(path.name).endswith(".json"):
         return LabelSystem.read(path)
     try:
@@ -132,50 +130,52 @@ def _read_words(given: str | os.PathLike[str] | Iterable[str]) -> LabelSystem:
     return LabelSystem(labels)
 
 
-def _with_words(bundle: Bundle, own: LabelSet, words: LabelSystem, *, keep_own: bool) -> LabelSet:
+def _with_words(
+    bundle: Bundle, bundled: LabelSet, words: LabelSystem, *, keep_own: bool
+) -> LabelSet:
     """The words, behind the bundle's own labels or alone."""
-    labels = list(own.labels) if keep_own else []
-    limits = own.thresholds[: len(labels)].tolist()
+    labels = list(bundled.labels) if keep_own else []
+    limits = bundled.thresholds[: len(labels)].tolist()
     own_ids: list[int | None] = list(range(len(labels)))  # None for a new word
     for word in words:
-        ids = () if word.descriptions else own.labels.ids(word.tag)
+        ids = () if word.descriptions else bundled.labels.ids(word.tag)
         if ids and keep_own:
             continue
         # Without evidence, a label that is asked for by name is as good as a new word.
-        is_known = bool(ids) and own.labels[ids[0]].validated
-        usual = float(own.thresholds[ids[0]]) if is_known else bundle.open_set_threshold
+        is_known = bool(ids) and bundled.labels[ids[0]].validated
+        usual = float(bundled.thresholds[ids[0]]) if is_known else bundle.open_set_threshold
         if ids and word == Label(word.tag):  # of a plain list
-            known = own.labels[ids[0]]
+            known = bundled.labels[ids[0]]
             word = Label(word.tag, known.kind, names=known.names)
         labels.append(word)
         limits.append(usual if word.threshold is None else word.threshold)
         own_ids.append(ids[0] if ids else None)
-    rows = _rows(bundle, own.rows, labels, own_ids)
+    rows = _rows(bundle, bundled.rows, labels, own_ids)
     return LabelSet(LabelSystem(labels), rows, np.array(limits, np.float64))
 
 
 def _rows(
-    bundle: Bundle, own: Rows, labels: Sequence[Label], own_ids: Sequence[int | None]
+    bundle: Bundle, known_rows: Rows, labels: Sequence[Label], own_ids: Sequence[int | None]
 ) -> Rows:
     """The rows of labels: known ones have theirs, new words their text and what they borrow."""
     new = [label for label, own_id in zip(labels, own_ids, strict=True) if own_id is None]
     vectors = _embed(bundle, new) if new else iter(())
-    if own.ndim == 3:
-        parts = [next(vectors) if i is None else own[i] for i in own_ids]
-        return _padded(parts, max(own.shape[1], *map(len, parts)), own.shape[2])
-    rows = np.empty((len(labels), own.shape[1]), np.float32)
+    if known_rows.ndim == 3:
+        parts = [next(vectors) if i is None else known_rows[i] for i in own_ids]
+        return _padded(parts, max(known_rows.shape[1], *map(len, parts)), known_rows.shape[2])
+    rows = np.empty((len(labels), known_rows.shape[1]), np.float32)
     source = np.array([-1 if i is None else i for i in own_ids])
-    rows[source >= 0] = own[source[source >= 0]]
+    rows[source >= 0] = known_rows[source[source >= 0]]
     places = iter(np.flatnonzero(source < 0).tolist())
     for block in chunks(vectors, BLOCK):
-        rows[[next(places) for _ in block]] = _new_rows(block, own)
+        rows[[next(places) for _ in block]] = _new_rows(block, known_rows)
     return rows
 
 
-def _new_rows(vectors: Sequence[Rows], own: Rows) -> Rows:
+def _new_rows(vectors: Sequence[Rows], known_rows: Rows) -> Rows:
     """The rows (N, W) of at most `BLOCK` new words: text, the mean of vectors (M, E), and loans."""
     width = vectors[0].shape[1]
-    texts, owned = np.split(own, [width], 1)
+    texts, owned = np.split(known_rows, [width], 1)
     # Always as many at once, so that a word's last digits do not depend on the words beside it.
     words = np.zeros((BLOCK, width), np.float32)
     ends = np.cumsum([len(described) for described in vectors])
@@ -191,21 +191,17 @@ def _embed(bundle: Bundle, labels: Sequence[Label]) -> Iterator[Rows]:
     if encoder is None:
         raise RunProblem(f"{bundle.path}: has no text encoder, so it cannot take new words")
     for part in chunks(labels, EMBEDDED_AT_ONCE):
-        yield from _embed_part(encoder, part)
-
-
-def _embed_part(encoder: TextEncoder, labels: Sequence[Label]) -> Iterator[Rows]:
-    names = [label.tag for label in labels if not label.descriptions]
-    named = iter(encoder.embed_names(names) if names else ())
-    for label in labels:
-        texts = label.descriptions
-        vectors = encoder.embed_sentences(texts) if texts else next(named)[None]
-        empty = ~vectors.any(1)
-        if empty.any():
-            unknown = (texts or [label.tag])[int(empty.argmax())]
-            message = f"the model's text encoder knows no part of {unknown!r}"
-            raise RunProblem(f"label {label.tag!r}: {message}")
-        yield vectors
+        names = [label.tag for label in part if not label.descriptions]
+        of_names = iter(encoder.embed_names(names) if names else ())
+        for label in part:
+            texts = label.descriptions
+            vectors = encoder.embed_sentences(texts) if texts else next(of_names)[None]
+            empty = ~vectors.any(1)
+            if empty.any():
+                unknown = (texts or [label.tag])[int(empty.argmax())]
+                message = f"the model's text encoder knows no part of {unknown!r}"
+                raise RunProblem(f"label {label.tag!r}: {message}")
+            yield vectors
 
 
 def borrowed(words: Rows, texts: Rows, owned: Rows) -> Rows:
@@ -231,41 +227,35 @@ def peer_label_set(tags: Sequence[str], usual: float, threshold: Threshold | Non
 
 
 def _thresholds(
-    threshold: Threshold | None, own: LabelSet, chosen: LabelSet
+    threshold: Threshold | None, bundled: LabelSet, chosen: LabelSet
 ) -> NDArray[np.float64]:
     """One number for all, numbers for some, or what each label came with."""
     if threshold is None:
         return chosen.thresholds
     if isinstance(threshold, Mapping):
-        thresholds = _of_tags(threshold, chosen)
+        thresholds = chosen.thresholds.copy()
+        for tag, of_tag in threshold.items():
+            if not (ids := chosen.labels.ids(tag)):
+                raise UsageProblem(f"threshold: no label is called {tag!r}")
+            thresholds[list(ids)] = of_tag
         threshold = "threshold"
     elif (number := read_threshold(str(threshold))) is not None:
         return np.full(len(chosen.labels), number)
     else:
-        thresholds = _from_file(Path(str(threshold)), own, chosen)
+        thresholds = _from_file(Path(str(threshold)), bundled, chosen)
     for tag, value in zip(chosen.labels.tags, thresholds.tolist(), strict=True):
         if not 0 <= value <= 1:
             raise RunProblem(f"{threshold}: {value:g}, of {tag!r}, is no score from 0 to 1")
     return thresholds
 
 
-def _of_tags(numbers: Mapping[str, float], chosen: LabelSet) -> NDArray[np.float64]:
-    thresholds = chosen.thresholds.copy()
-    for tag, number in numbers.items():
-        ids = chosen.labels.ids(tag)
-        if not ids:
-            raise UsageProblem(f"threshold: no label is called {tag!r}")
-        thresholds[list(ids)] = number
-    return thresholds
-
-
-def _from_file(path: Path, own: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:
+def _from_file(path: Path, bundled: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:
     """A file's number for each label that it names, else what the label came with."""
     first = read_text(path)[:1] if path.is_file() else "{"
-    if first != "{" and len(chosen.labels) != len(own.labels):
+    if first != "{" and len(chosen.labels) != len(bundled.labels):
         # Numbers in id order belong to the bundle's own labels; added words keep theirs.
-        numbers = read_thresholds(path, own.labels, 0.5)
-        by_tag = dict(zip(own.labels.tags, numbers, strict=True))
+        numbers = read_thresholds(path, bundled.labels, 0.5)
+        by_tag = dict(zip(bundled.labels.tags, numbers, strict=True))
         pairs = zip(chosen.labels.tags, chosen.thresholds.tolist(), strict=True)
         return np.array([by_tag.get(tag, usual) for tag, usual in pairs])
     named = np.array(read_thresholds(path, chosen.labels, np.nan))

@@ -1,6 +1,6 @@
 """Where a label is in a photo: heat maps, their boxes, and the tokens under a box.
 
-B photos, L labels, h heads, T tokens. A box is `(x0, y0, x1, y1)` in shares
+B photos, L labels, h heads, T tokens. A box is `(x0, y0, x1, y1)` in fractions
 of the photo's width and height.
 """
 
@@ -131,7 +131,7 @@ def heat_map_box(heat: Floats, *, peak_share: float) -> Floats:
 
 
 def tokens_under(box: Sequence[float] | Floats, rows: int, columns: int) -> Floats:
-    """The share of each token's cell that lies under the box, row by row, (rows * columns).
+    """The fraction of each token's cell that lies under the box, row by row, (rows * columns).
 
     A box that is smaller than a cell still covers a part of one, so that the sum is above zero.
     """
@@ -140,7 +140,7 @@ def tokens_under(box: Sequence[float] | Floats, rows: int, columns: int) -> Floa
 
 
 def _cover(start: float, end: float, cells: int) -> NDArray[np.float64]:
-    """The covered share of each of `cells` equal parts of [0, 1]."""
+    """The covered fraction of each of `cells` equal parts of [0, 1]."""
     start = min(max(start, 0.0), 1.0)
     end = max(min(end, 1.0), start)
     edges = np.arange(cells + 1) / cells

@@ -98,17 +98,12 @@ class TorchEngine:
         engine._layout = torch.channels_last
         engine._pixels_at_once = PIXELS_AT_ONCE if runtime.device.type == "cpu" else None
         if rows is not None:
-            given = torch.from_numpy(rows)
+            own_rows = torch.from_numpy(rows)
             is_long = rows.ndim == 2 and len(rows) > LABELS_AT_ONCE
-            engine.labels = given.to(runtime.device) if is_long else engine.prepare(given)
+            engine.labels = own_rows.to(runtime.device) if is_long else engine.prepare(own_rows)
             # A second copy of the descriptions would be a third of RAM++'s memory.
             model.labels.text = torch.nn.Parameter(torch.empty(0), requires_grad=False)
         return engine
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.runtime.device
 
     @cached_property
     def labels(self) -> PreparedLabels | Tensor:
@@ -120,14 +115,16 @@ class TorchEngine:
 
     def labels_of(self, ids: Sequence[int] | None) -> PreparedLabels:
         """Some of the model's own labels, or all of them, prepared."""
-        chosen = None if ids is None else torch.tensor(ids, dtype=torch.long, device=self.device)
+        chosen = (
+            None if ids is None else torch.tensor(ids, dtype=torch.long, device=self.runtime.device)
+        )
         with torch.inference_mode():
             return self.prepare(self.model.labels(chosen))
 
     def prepare(self, rows: Tensor) -> PreparedLabels:
         """Labels of rows (L, W), or descriptions (L, M, E), with all work done that is theirs."""
         with torch.inference_mode(), self.runtime.precision():
-            return self.model.prepare_labels(rows.to(self.device))
+            return self.model.prepare_labels(rows.to(self.runtime.device))
 
     def scores(self, photos: Floats | Tensor, labels: PreparedLabels | None = None) -> Floats:
         """Probabilities (B, L) of the labels; RunProblem where one photo does not fit in memory."""
@@ -140,7 +137,10 @@ class TorchEngine:
         asked = self.labels if labels is None else labels
 
         def score(some: slice) -> tuple[Encoded, Floats]:
-            output = self.model(self._inputs(photos[some]), asked)
+            inputs = self._on_device(photos[some])
+            if self._at_once(inputs) < len(inputs):
+                inputs = self._features(inputs)
+            output = self.model(inputs, asked)
             # Not torch's sigmoid, which rounds by where in the batch a score stands.
             return output.encoded, sigmoid(output.tag_logits.float().cpu().numpy())
 
@@ -185,7 +185,7 @@ class TorchEngine:
         """Each region's probability of its label, and what it is compared by."""
 
         def score(some: slice) -> tuple[Floats, Floats]:
-            asked = regions[some].to(self.device)
+            asked = regions[some].to(self.runtime.device)
             logits, feature = self.model.look_at_regions(features, asked, labels)
             return logits.sigmoid().float().cpu().numpy(), feature.float().cpu().numpy()
 
@@ -205,8 +205,8 @@ class TorchEngine:
 
         Sampling takes `draws` (B, length) in [0, 1).
         """
-        ids, mask, start = (torch.from_numpy(x).to(self.device) for x in (*tags, prompt))
-        numbers = None if draws is None else torch.from_numpy(draws).to(self.device)
+        ids, mask, start = (torch.from_numpy(x).to(self.runtime.device) for x in (*tags, prompt))
+        numbers = None if draws is None else torch.from_numpy(draws).to(self.runtime.device)
 
         def write(some: slice) -> NDArray[np.int64]:
             drawn = None if numbers is None else numbers[some]
@@ -226,17 +226,15 @@ class TorchEngine:
                     return [do(slice(i, i + size)) for i in range(0, number, size)]
             except torch.OutOfMemoryError as error:
                 if size == 1:
-                    message = f"{self.device}: not enough memory for one {kind.removesuffix('s')}"
+                    message = (
+                        f"{self.runtime.device}: not enough memory for one {kind.removesuffix('s')}"
+                    )
                     raise RunProblem(message) from error
                 self._most[kind] = size // 2
-            if self.device.type == "cuda":
+            if self.runtime.device.type == "cuda":
                 torch.cuda.empty_cache()
-            self.say(f"{self.device}: out of memory with {size} {kind}, going on with {size // 2}")
-
-    def _inputs(self, photos: Floats | Tensor) -> Tensor:
-        """What the model is called with: photos, or features where photos are too many."""
-        tensor = self._on_device(photos)
-        return tensor if self._at_once(tensor) >= len(tensor) else self._features(tensor)
+            device = self.runtime.device
+            self.say(f"{device}: out of memory with {size} {kind}, going on with {size // 2}")
 
     def _features(self, photos: Floats | Tensor) -> Tensor:
         tensor = self._on_device(photos)
@@ -251,9 +249,9 @@ class TorchEngine:
 
     def _on_device(self, photos: Floats | Tensor) -> Tensor:
         tensor = torch.from_numpy(photos) if isinstance(photos, np.ndarray) else photos
-        if self.device.type == "cuda" and tensor.device.type == "cpu":
+        if self.runtime.device.type == "cuda" and tensor.device.type == "cpu":
             tensor = tensor.pin_memory()  # only such memory is copied while the GPU computes
-        tensor = tensor.to(self.device, non_blocking=True)
+        tensor = tensor.to(self.runtime.device, non_blocking=True)
         if tensor.dim() == 4:
             tensor = tensor.contiguous(memory_format=self._layout)
         return tensor

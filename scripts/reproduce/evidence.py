@@ -33,12 +33,19 @@ use_venv("sklearn")
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from ramctl.data_engine.chances import LEAST_CHANCE, NAMES, estimate, independent, own_log_odds
-from ramctl.data_engine.clean import Cleaning, CleanOptions
-from ramctl.data_engine.evidence import is_named
+from ramctl.checkpoints.bundle import CALIBRATION, Bundle, resolve_model
+from ramctl.data_engine.clean import CleanOptions
+from ramctl.data_engine.cluster import AGAINST_PARSED
+from ramctl.data_engine.evidence import (
+    MIN_PROBABILITY,
+    NAMES,
+    OutOfFold,
+    estimate,
+    independent,
+    is_named,
+    score_log_odds,
+)
 from ramctl.data_engine.region_store import RegionIndex, WorkFolder
-
-CAUTIOUS = 2  # independent kinds of evidence that must be against what a caption names
 
 
 def main() -> None:
@@ -86,14 +93,14 @@ def draw(options: argparse.Namespace) -> None:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The figures of one work folder by each judgement that is there."""
-    cleaning = Cleaning(
-        CleanOptions(model=options.model, evidence=tuple(options.evidence), quiet=True)
-    )
+    files = CleanOptions(evidence=tuple(options.evidence)).score_files
+    bundle = Bundle.open(resolve_model(options.model))
+    calibration = bundle.calibration if bundle.has(CALIBRATION) else None
     work = WorkFolder(options.work)
     index = RegionIndex(work.shards())
     regions = index.columns()
-    said = cleaning.witnesses(index)
-    own = own_log_odds(regions["score"], regions["label"], cleaning.calibration)
+    said = OutOfFold(index).kinds(files)
+    own = score_log_odds(regions["score"], regions["label"], calibration)
     alone = {f"with {n} {NAMES[kind]}": ((kind, x),) for n, (kind, x) in enumerate(said)}
     kinds = {"own score": ()} | alone
     found = {
@@ -101,19 +108,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for name, some in {**kinds, "all": tuple(said)}.items()
     }
     places = tags_of(work, index)
-    result: dict[str, Any] = {"regions": len(regions), "least chance": LEAST_CHANCE}
+    result: dict[str, Any] = {"regions": len(regions), "min probability": MIN_PROBABILITY}
     named = is_named(regions["sources"])
     for judge, right in judgements(options).items():
         truth = np.array([right(*place) for place in places])  # 1, 0, -1 for unknown
         new, old = (truth >= 0) & ~named, (truth >= 0) & named
         result[judge] = {"tags": int(new.sum()), "right": round(float(truth[new].mean()), 3)}
-        for name, chances in found.items():
-            auc = roc_auc_score(truth[new], chances.right[new])
-            gone = chances.right < LEAST_CHANCE
+        for name, estimated in found.items():
+            auc = roc_auc_score(truth[new], estimated.probability[new])
+            gone = estimated.probability < MIN_PROBABILITY
             result[judge][name] = {"auc": round(float(auc), 3)} | shares(truth, gone, new)
         if old.any():
-            against = independent(found["all"].against) >= CAUTIOUS
-            gone = (found["all"].right < LEAST_CHANCE) & against
+            against = independent(found["all"].against) >= AGAINST_PARSED
+            gone = (found["all"].probability < MIN_PROBABILITY) & against
             result[judge]["named by the caption"] = shares(truth, gone, old)
     return result
 

@@ -41,7 +41,7 @@ BIG := --preset mini-lite2 $(PLAIN) --epochs 6 --set model.tag_decoder.dropout=0
 # `tag --dense`: no photo is decoded again. Crops are other pictures, so the command itself runs.
 KEPT := --cache $(CACHE) --root $(PHOTOS)
 RESULTS := $(foreach r,removed-pool removed-least-3 cleaned probe cleanlab returned \
-  $(if $(filter 1,$(MORE)),removed-in-sample removed-least-20 cleaned-own returned-plain) \
+  $(if $(filter 1,$(MORE)),removed-in-sample removed-least-20 returned-plain) \
   $(if $(filter 1,$(WIDE)),removed-wide cleanlab-wide returned-wide sheets) \
   $(if $(filter 1,$(CROP)),removed-crop),$(WORK)/$(r).json)
 FOLDS := $(WORK)/damaged/fold-0.jsonl $(WORK)/damaged/fold-1.jsonl
@@ -113,25 +113,16 @@ $(WORK)/removed-least-%.json: $(WORK)/regions-pool-0/complete.json \
 	$(PLANTED) count $(^D) --min-regions $* > $@
 
 # The paper's rules, on every tag.
-PAPER := --outliers 0.1 --protect human
+PAPER := --outliers 0.1 --threshold 0.05
 # $(call cleaned,NAME,FOLD,MODEL,REGIONS,OPTIONS): the command as it is.
 define cleaned
 $(WORK)/$(1)-$(2).jsonl: $(WORK)/regions-$(4)-$(2)/complete.json
 	$(RAMCTL) clean --stage cluster --model $(WORK)/$(3) --work $$(<D) $(5)
 	$(RAMCTL) clean --stage apply --model $(WORK)/$(3) --work $$(<D) -o $$@
 endef
-$(eval $(call cleaned,cleaned,0,model-1,pool,$(PAPER) --threshold deviations:1))
-$(eval $(call cleaned,cleaned,1,model-0,pool,$(PAPER) --threshold deviations:1))
-# Labels without a threshold of their own take the model's one for all.
-$(WORK)/own-thresholds-%.jsonl: $(WORK)/model-%/bundle.json
-	grep '"threshold"' $(<D)/labels.jsonl > $@
-
-$(WORK)/cleaned-own-0.jsonl: $(WORK)/own-thresholds-1.jsonl
-$(WORK)/cleaned-own-1.jsonl: $(WORK)/own-thresholds-0.jsonl
-$(eval $(call cleaned,cleaned-own,0,model-1,pool,$(PAPER) --threshold $(WORK)/own-thresholds-1.jsonl))
-$(eval $(call cleaned,cleaned-own,1,model-0,pool,$(PAPER) --threshold $(WORK)/own-thresholds-0.jsonl))
-
-$(WORK)/cleaned.json $(WORK)/cleaned-own.json: $(WORK)/%.json: $(WORK)/%-0.jsonl $(WORK)/%-1.jsonl
+$(eval $(call cleaned,cleaned,0,model-1,pool,$(PAPER)))
+$(eval $(call cleaned,cleaned,1,model-0,pool,$(PAPER)))
+$(WORK)/cleaned.json: $(WORK)/cleaned-0.jsonl $(WORK)/cleaned-1.jsonl
 	$(PLANTED) cleaned $^ > $@
 
 # $(call scored,NAME,FOLD,MODEL): the scores of all labels.
@@ -192,10 +183,10 @@ $(eval $(call detect,plain,0,plain-1,$(BY_KEPT),$(call fold,0)))
 $(eval $(call detect,plain,1,plain-0,$(BY_KEPT),$(call fold,1)))
 $(eval $(call detect,generated,0,plain-1,$(BY_KEPT),$(WORK)/generated-0.jsonl))
 $(eval $(call detect,generated,1,plain-0,$(BY_KEPT),$(WORK)/generated-1.jsonl))
-$(eval $(call cleaned,cleaned-plain,0,plain-1,plain,$(PAPER) --threshold deviations:1))
-$(eval $(call cleaned,cleaned-plain,1,plain-0,plain,$(PAPER) --threshold deviations:1))
-$(eval $(call cleaned,mended,0,plain-1,generated,$(PAPER) --threshold deviations:1))
-$(eval $(call cleaned,mended,1,plain-0,generated,$(PAPER) --threshold deviations:1))
+$(eval $(call cleaned,cleaned-plain,0,plain-1,plain,$(PAPER)))
+$(eval $(call cleaned,cleaned-plain,1,plain-0,plain,$(PAPER)))
+$(eval $(call cleaned,mended,0,plain-1,generated,$(PAPER)))
+$(eval $(call cleaned,mended,1,plain-0,generated,$(PAPER)))
 
 $(WORTH)/undamaged/fold-0.jsonl: $(ALL)/parsed.jsonl
 	$(PLANTED) damage $< --labels $(ALL)/labels.jsonl --kind $(KIND) --share 0 --drop 0 --out $(@D)

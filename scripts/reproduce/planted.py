@@ -147,8 +147,7 @@ ROWS = [
     ("outlier alone, pool, Lite2 trained", "removed-wide", ["outlier"]),
     ("not-predicted alone, pool, Lite2 trained", "removed-wide", ["not-predicted"]),
     ("**both, pool, Lite2 trained**", "removed-wide", ["both"]),
-    ("`clean --outliers 0.1 --threshold deviations:1`", "cleaned", []),
-    ("`clean` at the model's own thresholds", "cleaned-own", []),
+    ("`clean --outliers 0.1 --threshold 0.05`", "cleaned", []),
     ("linear probe (floor)", "probe", ["not-predicted"]),
 ]
 RETURNED = {

@@ -8,9 +8,7 @@ import numpy as np
 from kept import Kept
 from planted_damage import CLEANED_KINDS
 from planted_returned import count_returned
-from planted_rules import Scored, measured, ranks, truth_of
-
-from ramctl.data_engine.cluster import deviations
+from planted_rules import Scored, deviations, measured, ranks, truth_of
 
 PHOTOS_A_STEP = 64
 TOKENS = (49, 1280)  # of the preset mini

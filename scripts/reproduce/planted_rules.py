@@ -10,7 +10,7 @@ import numpy as np
 from planted_damage import CLEANED_KINDS
 
 from ramctl.data_engine.clean import CleanOptions
-from ramctl.data_engine.cluster import ClusterSettings, cluster_regions, deviations
+from ramctl.data_engine.cluster import cluster_distances
 from ramctl.data_engine.region_store import RegionIndex, WorkFolder
 from ramctl.records.record import Record
 
@@ -22,6 +22,7 @@ SIGNS = {
     "deviations": -1,
 }  # fmt: skip
 ROUNDING = 1e-12  # of shares
+LEAST_SCORE, ADDED_VARIANCE = 1e-6, 0.05
 
 
 @dataclass
@@ -49,8 +50,8 @@ class Scored:
 class Rule:
     """Removes the farthest share, and what a threshold removes.
 
-    Its form: a number for all, the lowest share of the tag's regions, a share of their mean, or, as
-    `clean --threshold deviations:NUMBER`, deviations below their mean.
+    Its form: a number for all, as `clean --threshold`, the lowest share of the regions, a share
+    of their mean, or deviations below the mean of their logits.
     """
 
     outliers: float = 0.0
@@ -94,9 +95,8 @@ def read_scored(path: Path, fewest: int | None = None) -> Scored:
             continue
         rows = index.rows(label)
         at = places[rows]
-        clusters = cluster_regions(count, _rows_of(index, rows), ClusterSettings())
-        scored.distance[at] = clusters.distance
-        scored.distance_rank[at] = ranks(-clusters.distance)
+        scored.distance[at] = cluster_distances(count, _rows_of(index, rows))
+        scored.distance_rank[at] = ranks(-scored.distance[at])
         scored.score[at] = index.regions(rows)["score"]
         scored.score_rank[at] = ranks(scored.score[at])
         scored.score_share[at] = scored.score[at] / max(scored.score[at].mean(), 1e-9)
@@ -134,6 +134,17 @@ def ranks(values: np.ndarray) -> np.ndarray:
     out = np.empty(len(values))
     out[order] = np.arange(1, len(values) + 1) / len(values)
     return out
+
+
+def deviations(score: np.ndarray) -> np.ndarray:
+    """By how many standard deviations each logit is above the mean of the tag's regions.
+
+    The variance is enlarged a little, so that regions that are all alike stay.
+    """
+    likely = np.clip(score.astype(np.float64), LEAST_SCORE, 1 - LEAST_SCORE)
+    logits = np.log(likely) - np.log1p(-likely)
+    above: np.ndarray = (logits - logits.mean()) / np.sqrt(logits.var() + ADDED_VARIANCE)
+    return above
 
 
 def rules(kind: str, scores: np.ndarray) -> Iterator[Rule]:

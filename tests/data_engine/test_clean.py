@@ -6,16 +6,14 @@ from functools import partial
 
 import numpy as np
 import pytest
-from scipy import special
 
-from ramctl.data_engine.cluster import deviations
 from tests.conftest import REPOSITORY
 from tests.data_engine.conftest import lines, read
 
 
 @pytest.fixture
 def clean(run_here, engine_bundle):
-    return partial(run_here, "clean", "--model", engine_bundle, "--protect", "human")
+    return partial(run_here, "clean", "--model", engine_bundle)
 
 
 @pytest.fixture
@@ -31,7 +29,7 @@ def records(photo_records):
 
 
 def test_tags_go_only_with_a_reason_and_nothing_else_changes(clean, records):
-    rules = ["--outliers", 0.1, "--threshold", "deviations:1"]
+    rules = ["--outliers", 0.1, "--threshold", 0.48]
     out = clean("--min-regions", 5, *rules, stdin=lines(records)).rows
     assert [row["id"] for row in out] == [row["id"] for row in records]
     n_removed = 0
@@ -56,51 +54,6 @@ def test_a_tag_goes_when_the_model_does_not_see_it_and_stays_when_it_does(clean,
     assert not any("horse" in row["tags"] for row in unseen)
     seen = clean(*arguments, "--threshold", 0, stdin=lines(records)).stdout
     assert read(seen) == records
-
-
-def lowest_score(scores, number):
-    """What `--threshold deviations:NUMBER` asks a tag's regions to be above."""
-    logits = special.logit(scores)
-    return special.expit(np.mean(logits) - number * np.sqrt(np.var(logits) + 0.05))
-
-
-@pytest.mark.parametrize("number", [1, 0.003])
-def test_a_region_is_held_against_the_others_of_its_tag(clean, records, tmp_path, number):
-    threshold = f"deviations:{number}"
-    arguments = ["--work", "regions", "--min-regions", 5, "--threshold", threshold]
-    done = clean(*arguments, stdin=lines(records))
-    regions = np.load(tmp_path / "regions" / "shards" / "00000" / "regions.npy")
-    expected = set()
-    for label in np.unique(regions["label"]):
-        own = regions[regions["label"] == label]
-        if len(own) >= 5:
-            scores = own["score"].astype(np.float64)
-            low = own[scores <= lowest_score(scores, number)]
-            expected |= {(int(row["input"]), int(row["place"])) for row in low}
-    removed = {
-        (number, records[number]["tags"].index(entry["tag"]))
-        for number, row in enumerate(done.rows)
-        for entry in row.get("removed", [])
-    }
-    assert removed == expected
-    assert removed or number == 1
-
-
-def test_deviations_are_those_of_logits_and_finite_at_the_ends():
-    logits = np.array([-4.0, -2.0, 0.0, 2.0, 4.0])
-    found = deviations(special.expit(logits).astype(np.float32))
-    assert found == pytest.approx(logits / np.sqrt(8.05), abs=1e-4)
-    assert np.all(np.isfinite(deviations(np.array([0, 0.5, 1], np.float32))))
-    assert np.all(deviations(np.full(5, 0.3, np.float32)) == 0)
-
-
-@pytest.mark.parametrize(
-    "threshold", ["deviations:", "deviations:-1", "deviations:nan", "deviations:inf"]
-)
-def test_a_wrong_threshold_is_named(clean, records, tmp_path, threshold):
-    done = clean("--threshold", threshold, "-o", "out", stdin=lines(records), code=2)
-    assert not list(tmp_path.iterdir())  # no photo was looked at
-    assert done.stdout == b"" and f"--threshold {threshold}: ".encode() in done.stderr
 
 
 def test_each_tag_loses_the_share_that_was_asked_for(clean, records):
@@ -162,16 +115,20 @@ def test_split_and_staged_work_gives_the_same_bytes(clean, records, tmp_path, mo
     work = ["--work", "work", "--clusters", 3]
     for shard in ("2/2", "1/2"):
         clean("in.jsonl", *work, "--stage", "detect", "--shard", shard, "-j", 2)
-    for shard in ("3/3", "1/3", "2/3"):
-        clean(*work, "--min-regions", 5, "--stage", "cluster", "--shard", shard)
+    clean(*work, "--min-regions", 5, "--stage", "cluster")
     assert clean(*work, "--stage", "apply").stdout == whole
     again = clean("in.jsonl", *work, "--min-regions", 5).stdout
     assert again == whole
 
 
+@pytest.mark.parametrize("rule", [["--outliers", 0.3], ["--min-probability", 0.96]])
 @pytest.mark.parametrize("size", [5, 16])
-def test_the_result_does_not_depend_on_the_number_of_shards(clean, records, monkeypatch, size):
-    arguments = ["--min-regions", 5, "--clusters", 3, "--outliers", 0.3, "--least-chance", 0.96]
+def test_the_result_does_not_depend_on_the_number_of_shards(
+    clean, records, monkeypatch, size, rule
+):
+    for row in records:
+        row["sources"] = {tag: ["generated-tag"] for tag in row["tags"]}
+    arguments = ["--clusters", 3, *rule]
     whole = clean(*arguments, stdin=lines(records)).stdout
     monkeypatch.setattr("ramctl.data_engine.region_store.SHARD_INPUTS", size)
     assert clean(*arguments, "-j", 2, "--work", "work", stdin=lines(records)).stdout == whole
@@ -209,14 +166,14 @@ def test_by_default_tags_go_that_are_likely_wrong_and_the_entry_says_how_likely(
         row["sources"] = {
             tag: ["generated-tag" if tag == "sky" else "parsed"] for tag in row["tags"]
         }
-    out = clean("--least-chance", 0.6, stdin=lines(records)).rows
+    out = clean("--min-probability", 0.6, stdin=lines(records)).rows
     entries = [entry for row in out for entry in row.get("removed", [])]
     assert {entry["tag"] for entry in entries} == {"sky"}
     assert all(entry["chance"] < 0.6 for entry in entries)
     assert all(
         set(entry["reason"].split("+")) <= {"not-predicted", "out-of-fold"} for entry in entries
     )
-    by_default = clean("--protect", "human,parsed:2", stdin=lines(records)).rows
+    by_default = clean(stdin=lines(records)).rows
     assert all("removed" not in row for row in by_default)  # the model is not that sure
 
 
@@ -242,13 +199,9 @@ def test_evidence_is_read_and_bad_evidence_named(clean, records, tmp_path):
     done = clean("--evidence", "scores:gone.jsonl", "--work", "work", stdin=b"", code=2)
     assert b"gone.jsonl: no such file" in done.stderr
     assert not (tmp_path / "work").exists()  # said before photos are looked at
-    arguments = ["--evidence", "scores:bad.jsonl", "--outliers", 0.1]
-    assert b"--least-chance" in clean(*arguments, stdin=lines(records), code=2).stderr
-
-
-@pytest.mark.parametrize("sources", ["web", "parsed:0", "parsed:x", "parsed:"])
-def test_a_wrong_protection_is_named(clean, sources):
-    assert sources.encode()[:3] in clean("--protect", sources, code=2).stderr
+    for option in (["--evidence", "scores:bad.jsonl"], ["--min-probability", 0.3]):
+        done = clean(*option, "--outliers", 0.1, stdin=lines(records), code=2)
+        assert f"{option[0]} does not go with --outliers".encode() in done.stderr
 
 
 @pytest.mark.slow

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from ramctl.data_engine import cluster
 from ramctl.data_engine.cluster import (
     FIT_REGIONS,
-    ClusterSettings,
     _centres,
-    cluster_regions,
+    cluster_distances,
     farthest,
 )
 
@@ -17,44 +17,42 @@ def blobs(n: int, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     centres = np.eye(8, dtype=np.float32)[[0, 1]]
     points = centres[np.arange(n) % 2] + 0.05 * random.standard_normal((n, 8))
-    points[-(n // 10) :] = np.eye(8)[5] + 0.3 * random.standard_normal((n // 10, 8))
+    n_far = n // 10
+    points[n - n_far :] = np.eye(8)[5] + 0.3 * random.standard_normal((n_far, 8))
     return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
 def test_the_outlying_points_are_the_farthest():
     points = blobs(200)
-    clusters = cluster_regions(200, lambda rows: points[rows], ClusterSettings(clusters=2, seed=1))
-    assert len(clusters.cluster) == 200
-    assert np.flatnonzero(farthest(clusters.distance, 0.10)).tolist() == list(range(180, 200))
+    distance = cluster_distances(200, lambda rows: points[rows], clusters=2, seed=1)
+    assert np.flatnonzero(farthest(distance, 0.10)).tolist() == list(range(180, 200))
 
 
 def test_distances_are_to_the_nearest_centre_that_scikit_learn_finds():
     from sklearn.cluster import KMeans
 
     points = blobs(150)
-    settings = ClusterSettings(seed=3)
-    clusters = cluster_regions(150, lambda rows: points[rows], settings)
+    distance = cluster_distances(150, lambda rows: points[rows], seed=3)  # three clusters
     means = KMeans(3, n_init=1, random_state=3).fit(points)
-    np.testing.assert_allclose(clusters.distance, means.transform(points).min(1), atol=1e-5)
-    assert (clusters.cluster == means.labels_).all()
+    np.testing.assert_allclose(distance, means.transform(points).min(1), atol=1e-5)
 
 
-@pytest.mark.parametrize(("n", "expected"), [(1, 1), (20, 1), (149, 2), (400, 8), (9000, 8)])
-def test_there_is_a_cluster_for_every_fifty_regions_and_eight_at_most(n, expected):
-    assert ClusterSettings().n_clusters(n) == expected
-    assert ClusterSettings(clusters=5).n_clusters(n) == min(5, n)
+@pytest.mark.parametrize(("n", "expected"), [(1, 1), (20, 1), (149, 2), (400, 8), (900, 8)])
+def test_there_is_a_cluster_for_every_fifty_regions_and_eight_at_most(monkeypatch, n, expected):
+    numbers = []
+    plain = cluster._centres
+    monkeypatch.setattr(cluster, "_centres", lambda *args: numbers.append(args[2]) or plain(*args))
+    points = blobs(n)
+    cluster_distances(n, lambda rows: points[rows])
+    assert numbers == [expected]
 
 
 def test_equal_regions_make_one_cluster():
-    settings = ClusterSettings(clusters=4)
-
     def read(rows):
         return np.ones((len(rows), 4), np.float32)
 
-    clusters = cluster_regions(30, read, settings)
-    assert len(_centres(30, read, settings)) == 1
-    assert not clusters.cluster.any()
-    assert not clusters.distance.any()
+    assert len(_centres(30, read, 4, 0)) == 1
+    assert not cluster_distances(30, read, 4).any()
 
 
 def test_many_regions_are_fitted_on_a_sample_and_all_get_a_distance():
@@ -67,9 +65,9 @@ def test_many_regions_are_fitted_on_a_sample_and_all_get_a_distance():
         longest = max(longest, len(rows))
         return points[rows]
 
-    clusters = cluster_regions(n, read, ClusterSettings())
+    distance = cluster_distances(n, read)
     assert longest == FIT_REGIONS
-    assert (clusters.distance > 0).all()
+    assert (distance > 0).all()
 
 
 def test_shares_are_rounded_down_and_ties_are_broken_by_order():

@@ -5,18 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ramctl.data_engine import cluster, thresholds
+from ramctl.data_engine import cluster
 from ramctl.data_engine.apply import Cleaner, removals_of
-from ramctl.data_engine.chances import NOT_PREDICTED, OUT_OF_FOLD, OUTLIER, SCORES, Chances
-from ramctl.data_engine.cluster import (
-    ClusterSettings,
-    Decision,
-    Rules,
-    chosen_labels,
-    decide,
-    decide_label,
-)
-from ramctl.data_engine.merge import merge_generated
+from ramctl.data_engine.cluster import DECISION, Rules, chosen_labels, decide, decide_label
+from ramctl.data_engine.evidence import NOT_PREDICTED, OUT_OF_FOLD, OUTLIER, SCORES, Estimate
+from ramctl.data_engine.generate import merge_generated, thresholds_to_add
 from ramctl.data_engine.region_store import REGION, source_bits
 from ramctl.errors import UsageProblem
 from ramctl.labels import Label, LabelSystem
@@ -49,103 +42,93 @@ class Regions:
 
 
 def reasons(regions, **rules) -> list[int]:
-    settings = rules.pop("clustering", ClusterSettings())
-    rules = {"protect": ("human",), **rules}
-    return decide_label(0, regions, Rules(settings, **rules)).reason.tolist()
+    return decide_label(0, regions, Rules(**rules))["reason"].tolist()
 
 
 def test_a_region_keeps_its_tag_only_above_the_threshold():
     regions = Regions([0.4, 0.5, 0.6])
-    assert reasons(regions, thresholds=(0.5,)) == [NOT_PREDICTED, NOT_PREDICTED, 0]
-
-
-def test_a_region_is_compared_by_deviations_below_the_mean():
-    regions = Regions([0.02, 0.5, 0.5, 0.5, 0.98])
-    assert reasons(regions, deviations=1.0) == [NOT_PREDICTED, 0, 0, 0, 0]
-    assert reasons(Regions([0.50, 0.5, 0.51]), deviations=1.0) == [0, 0, 0]
+    assert reasons(regions, threshold=0.5) == [NOT_PREDICTED, NOT_PREDICTED, 0]
 
 
 def test_outliers_and_unseen_regions_have_their_own_reasons():
     features = np.array([[1, 0], [1, 0.01], [1, -0.01], [0, 1]], np.float32)
     regions = Regions([0.9, 0.1, 0.9, 0.1], features=features)
-    settings = ClusterSettings(outliers=0.25, clusters=1)
-    found = reasons(regions, clustering=settings, thresholds=(0.5,))
+    found = reasons(regions, outliers=0.25, clusters=1, threshold=0.5)
     assert found == [0, NOT_PREDICTED, 0, OUTLIER | NOT_PREDICTED]
 
 
-def test_tags_of_protected_sources_stay():
+def test_tags_of_persons_stay():
     regions = Regions([0.1, 0.1, 0.1], sources={1: ["human", "parsed"], 2: ["generated-tag"]})
-    assert reasons(regions, thresholds=(0.5,)) == [NOT_PREDICTED, 0, NOT_PREDICTED]
-    found = reasons(regions, thresholds=(0.5,), protect=("generated-tag",))
-    assert found == [NOT_PREDICTED, NOT_PREDICTED, 0]
+    assert reasons(regions, threshold=0.5) == [NOT_PREDICTED, 0, NOT_PREDICTED]
 
 
 def test_what_a_caption_names_goes_only_where_two_kinds_of_evidence_are_against_it():
     own = NOT_PREDICTED | OUT_OF_FOLD  # the same model's: one kind
     against = np.array([own, OUT_OF_FOLD | SCORES, SCORES, 0, SCORES], np.uint8)
     # Rows of the index count over all labels; this label's come behind 100 others.
-    chances = Chances(np.full(105, 0.1, np.float32), np.r_[np.zeros(100, np.uint8), against])
-    chances.right[104] = 0.3
+    estimate = Estimate(np.full(105, 0.1, np.float32), np.r_[np.zeros(100, np.uint8), against])
+    estimate.probability[104] = 0.3
     regions = Regions([0.1] * 5, sources={2: ["generated-tag"], 4: ["generated-tag"]})
-    rules = Rules(ClusterSettings(), least_chance=0.2, min_regions=1)
-    found = decide_label(0, regions, rules, chances)
-    assert found.reason.tolist() == [0, OUT_OF_FOLD | SCORES, SCORES, 0, 0]
-    assert found.chance.tolist() == pytest.approx([0.1] * 4 + [0.3])
+    rules = Rules(0.2, min_regions=1)
+    decided = decide_label(0, regions, rules, estimate)
+    assert decided["reason"].tolist() == [0, OUT_OF_FOLD | SCORES, SCORES, 0, 0]
+    assert decided["probability"].tolist() == pytest.approx([0.1] * 4 + [0.3])
     human = Regions([0.1] * 5, sources={1: ["parsed", "human"]})
-    assert decide_label(0, human, rules, chances).reason[1] == 0
-    assert not decide_label(0, regions, Rules(ClusterSettings()), chances).reason.any()
+    assert decide_label(0, human, rules, estimate)["reason"][1] == 0
 
 
 def test_the_likeliest_regions_of_a_tag_stay_that_it_can_be_learnt():
     regions = Regions([0.1] * 4, sources={place: ["generated-tag"] for place in range(4)})
     right = np.r_[np.zeros(100), 0.02, 0.15, 0.01, 0.15].astype(np.float32)
-    chances = Chances(right, np.full(104, SCORES, np.uint8))
+    estimate = Estimate(right, np.full(104, SCORES, np.uint8))
 
     def removed(**rules) -> list[int]:
-        found = decide_label(0, regions, Rules(ClusterSettings(), **rules), chances)
-        return np.flatnonzero(found.reason).tolist()
+        return np.flatnonzero(decide_label(0, regions, Rules(**rules), estimate)["reason"]).tolist()
 
-    assert removed(least_chance=0.2, min_regions=1) == [0, 2, 3]
-    assert removed(least_chance=0.2, min_regions=3) == [2]
-    assert removed(least_chance=0.2, min_regions=4) == []
+    assert removed(min_probability=0.2, min_regions=1) == [0, 2, 3]
+    assert removed(min_probability=0.2, min_regions=3) == [2]
+    assert removed(min_probability=0.2, min_regions=4) == []
     # A rule that was asked for does what it says.
-    assert reasons(regions, thresholds=(0.5,), min_regions=4) == [NOT_PREDICTED] * 4
+    assert reasons(regions, threshold=0.5, min_regions=4) == [NOT_PREDICTED] * 4
 
 
 def test_labels_with_enough_regions_are_chosen_the_most_frequent_with_top():
     regions = Regions([], counts={7: 9, 3: 5, 2: 4, 5: 9})
-    rules = Rules(ClusterSettings())
-    assert chosen_labels(regions, rules) == [3, 5, 7]
-    assert chosen_labels(regions, Rules(ClusterSettings(), top=2)) == [5, 7]
-    assert chosen_labels(regions, Rules(ClusterSettings(), top=1)) == [5]
+    assert chosen_labels(regions, Rules()) == [3, 5, 7]
+    assert chosen_labels(regions, Rules(top=2)) == [5, 7]
+    assert chosen_labels(regions, Rules(top=1)) == [5]
 
 
-def test_parts_share_the_labels_and_what_is_decided_is_not_decided_again(tmp_path, monkeypatch):
+def test_what_is_decided_is_not_decided_again(tmp_path, monkeypatch):
     regions = Regions([0.9] * 5, counts={1: 5, 2: 5, 3: 5})
-    rules = Rules(ClusterSettings(), thresholds=(0.5,) * 4)
+    rules = Rules(threshold=0.5)
     decided = []
     plain = cluster.decide_label
     monkeypatch.setattr(
         cluster, "decide_label", lambda label, *rest: decided.append(label) or plain(label, *rest)
     )
     work = SimpleNamespace(path=tmp_path)
-    decide(work, regions, rules, part=(1, 2))
-    assert decided == [2]
-    decide(work, regions, rules, part=(0, 2))
-    decide(work, regions, rules)
-    assert decided == [2, 1, 3]
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decide(work, regions, rules, None, stop)
+    assert decided == [1]
+    decide(work, regions, rules, None)
+    assert decided == [1, 2, 3]
 
 
-def decision(label, rows, reason, distance=0.25) -> Decision:
-    rows, reason, same = np.array(rows), np.array(reason, np.uint8), np.ones(len(rows), np.float32)
-    return Decision(
-        label, rows, np.zeros(len(rows), np.uint8), distance * same, reason, np.nan * same
-    )
+def decision(rows, reason, distance=0.25) -> np.ndarray:
+    decided = np.zeros(len(rows), DECISION)
+    decided["row"], decided["reason"], decided["distance"] = rows, reason, distance
+    decided["probability"] = np.nan
+    return decided
 
 
 def test_removals_are_those_with_a_reason_in_order_of_rows():
     removals = removals_of(
-        [decision(1, [3, 9], [OUTLIER, 0]), decision(0, [1, 5], [NOT_PREDICTED, OUTLIER])]
+        [decision([3, 9], [OUTLIER, 0]), decision([1, 5], [NOT_PREDICTED, OUTLIER])]
     )
     assert removals["row"].tolist() == [1, 3, 5]
     assert removals["reason"].tolist() == [NOT_PREDICTED, OUTLIER, OUTLIER]
@@ -157,7 +140,7 @@ def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones():
     regions = np.zeros(2, REGION)
     regions["place"], regions["score"] = [0, 2], [0.75, 0.123456]
     index = SimpleNamespace(of_input=lambda position: (10 * position, regions))
-    cleaner = Cleaner(index, removals_of([decision(0, [11, 20], [OUTLIER, OUTLIER], 0.33335)]))
+    cleaner = Cleaner(index, removals_of([decision([11, 20], [OUTLIER, OUTLIER], 0.33335)]))
     fields = {
         "tags": ["horse", "sky", "tree"],
         "sources": {"horse": ["parsed"], "sky": ["parsed"], "tree": ["parsed", "generated-tag"]},
@@ -185,46 +168,30 @@ PROBABILITIES = np.array([0.9, 0.8, 0.3, 0.7], np.float32)
 
 
 def test_a_string_with_several_ids_scores_their_maximum():
-    merged = merge_generated({"tags": ["train"]}, LABELS, PROBABILITIES, (), None)
+    merged = merge_generated({"tags": ["train"]}, LABELS, PROBABILITIES, (), None, None)
     assert merged["scores"] == {"train": 0.7}
 
 
-def bundle(**options):
-    return SimpleNamespace(labels=LABELS, threshold=0.4, thresholds=[0.4] * 4, **options)
+def bundle():
+    return SimpleNamespace(
+        labels=LABELS, threshold=0.4, thresholds=[0.4] * 4, has=lambda name: False
+    )
 
 
 def test_thresholds_are_numbers_files_or_the_model_s_own(tmp_path):
     path = tmp_path / "thresholds.jsonl"
     path.write_text('{"tag": "horse", "threshold": 0.9}\n')
-    assert thresholds.global_or_file(None, bundle()) == [0.4] * 4
-    assert thresholds.global_or_file(str(path), bundle()) == [0.9, 0.4, 0.4, 0.4]
+    assert thresholds_to_add(None, None, bundle()) == [0.4] * 4
+    assert thresholds_to_add(str(path), None, bundle()) == [0.9, 0.4, 0.4, 0.4]
     for text in ("0", "1"):
-        assert thresholds.global_or_file(text, bundle()) == [float(text)] * 4
+        assert thresholds_to_add(text, None, bundle()) == [float(text)] * 4
     with pytest.raises(UsageProblem, match="not between 0 and 1"):
-        thresholds.global_or_file("1.5", bundle())
-
-
-def test_doubled_strings_take_their_lowest_threshold():
-    found = thresholds.lowest_of_doubles([0.1, 0.2, 0.6, 0.3], LABELS)
-    assert found == [0.1, 0.2, 0.3, 0.3]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("deviations:0", 0.0), ("deviations:1.5", 1.5), ("0.5", None), ("C:f", None)],
-)
-def test_deviations_are_told_from_other_thresholds(text, expected):
-    assert thresholds.deviations_of(text) == expected
-
-
-def test_regions_that_are_nearly_alike_all_stay():
-    regions = Regions([0.5] * 9 + [0.49])
-    assert reasons(regions, deviations=1.0) == [0] * 10
+        thresholds_to_add("1.5", None, bundle())
 
 
 def test_a_record_loses_what_was_decided_on_its_own_first_and_last_region():
     regions = np.zeros(2, REGION)
     regions["place"] = [0, 1]
     index = SimpleNamespace(of_input=lambda position: (10 * position, regions))
-    removals = removals_of([decision(0, [9, 10, 11, 12], [OUTLIER] * 4)])
+    removals = removals_of([decision([9, 10, 11, 12], [OUTLIER] * 4)])
     assert Cleaner(index, removals)(Record({"tags": ["a", "b", "c"]}, key="1"))["tags"] == ["c"]

@@ -10,9 +10,19 @@ from scipy.special import expit, logit
 from sklearn.linear_model import Ridge
 
 from ramctl.calibration import Calibration
-from ramctl.data_engine import chances
-from ramctl.data_engine.chances import NOT_PREDICTED, OUT_OF_FOLD, SCORES, estimate, own_log_odds
-from ramctl.data_engine.evidence import FOLDS, RIDGE, Witnesses, _fold, is_named
+from ramctl.data_engine import evidence
+from ramctl.data_engine.evidence import (
+    FOLDS,
+    NOT_PREDICTED,
+    OUT_OF_FOLD,
+    RIDGE,
+    SCORES,
+    OutOfFold,
+    _fold,
+    estimate,
+    is_named,
+    score_log_odds,
+)
 from ramctl.data_engine.region_store import REGION, TWICE, RegionIndex, source_bits
 from ramctl.errors import RunProblem
 from ramctl.evaluation.matching import Photo
@@ -67,7 +77,7 @@ def photos():
 
 def test_predictions_are_those_of_ridge_regression_on_the_other_folds(photos):
     features, is_cat, tags = photos
-    said = Witnesses(index_of(features, tags)).by_features()
+    said = OutOfFold(index_of(features, tags)).by_features()
     fold = np.array([_fold(Photo(name, Path("y"))) for name in NAMES])  # whatever the folder
     assert set(fold) == set(range(FOLDS))
     known = features.any(axis=1)
@@ -86,7 +96,7 @@ def test_predictions_are_those_of_ridge_regression_on_the_other_folds(photos):
 
 def test_wrong_tags_are_told_and_what_cannot_be_told_is_left_open(photos):
     features, _, tags = photos
-    said = Witnesses(index_of(features, tags)).by_features()
+    said = OutOfFold(index_of(features, tags)).by_features()
     of = np.array(tags)
     wrong = said[(of[:, 1] == CAT) & (of[:, 2] == GENERATED)]
     right = said[(of[:, 1] == CAT) & (of[:, 2] == PARSED) & (of[:, 0] != 7)]
@@ -104,7 +114,7 @@ def test_another_tagger_may_use_words_of_its_own_and_miss_photos(photos, tmp_pat
     ]
     path = tmp_path / "other.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows[:250]))
-    said = Witnesses(index_of(features, tags)).by_scores(path)
+    said = OutOfFold(index_of(features, tags)).by_scores(path)
     of = np.array(tags)
     told = of[:, 0] < 250
     wrong = said[told & (of[:, 1] == CAT) & (of[:, 2] == GENERATED)]
@@ -113,12 +123,12 @@ def test_another_tagger_may_use_words_of_its_own_and_miss_photos(photos, tmp_pat
     assert np.isnan(said[~told]).all()
     path.write_text('{"image": "a", "scores": {"cat": "much"}}\n')
     with pytest.raises(RunProblem, match=r"other\.jsonl:1: the score of 'cat' is not a number"):
-        Witnesses(index_of(features, tags)).by_scores(path)
+        OutOfFold(index_of(features, tags)).by_scores(path)
 
 
 def test_folders_without_regions_have_nothing_to_say():
-    assert len(Witnesses(index_of(np.zeros((3, 4), np.float16), [])).by_features()) == 0
-    unseen = Witnesses(index_of(np.zeros((3, 4), np.float16), [(1, CAT, PARSED)])).by_features()
+    assert len(OutOfFold(index_of(np.zeros((3, 4), np.float16), [])).by_features()) == 0
+    unseen = OutOfFold(index_of(np.zeros((3, 4), np.float16), [(1, CAT, PARSED)])).by_features()
     assert np.isnan(unseen).all() and len(unseen) == 1
 
 
@@ -131,9 +141,9 @@ def test_who_named_a_tag():
     assert is_named(np.array([*bits, both], np.uint8)).tolist() == [True] * 3 + [False] * 2 + [True]
 
 
-def test_chances_add_up(monkeypatch):
-    """Own log-odds, a caption's word, and a part of what witnesses say beyond the usual."""
-    monkeypatch.setattr(chances, "SHRINK", 1e-9)
+def test_evidence_adds_up(monkeypatch):
+    """Own log-odds, a caption's word, and a part of what other evidence says beyond the usual."""
+    monkeypatch.setattr(evidence, "SHRINK", 1e-9)
     part = 0.7 / 2**0.5
     own = np.array([-1.0, 1.0, 0.5, -9.0])
     labels = np.array([CAT] * 3 + [DOG], np.uint32)
@@ -144,7 +154,7 @@ def test_chances_add_up(monkeypatch):
     scores = np.array([np.nan, 4.0, 4.0, -5.0], np.float32)
     found = estimate(own, labels, sources, [(OUT_OF_FOLD, folds), (SCORES, scores)])
     expected = [-1 + 8, 1 - part * 2, 0.5 + part * 2, -9 + 8]
-    assert found.right == pytest.approx(expit(expected), abs=1e-6)
+    assert found.probability == pytest.approx(expit(expected), abs=1e-6)
     assert found.against.tolist() == [NOT_PREDICTED, OUT_OF_FOLD, 0, NOT_PREDICTED]
 
 
@@ -152,14 +162,14 @@ def test_a_second_caption_s_word_counts_as_the_first():
     sources = np.array([source_bits(["parsed", TWICE]), PARSED, GENERATED], np.uint8)
     assert is_named(sources).tolist() == [True, True, False]
     found = estimate(np.full(3, -9.0), np.full(3, CAT, np.uint32), sources, [])
-    assert found.right == pytest.approx(expit([7, -1, -9]), abs=1e-6)
+    assert found.probability == pytest.approx(expit([7, -1, -9]), abs=1e-6)
 
 
 def test_few_regions_of_a_tag_are_compared_with_those_of_all():
     own, sources = np.zeros(31), np.full(31, GENERATED, np.uint8)
     labels = np.array([CAT] * 30 + [DOG], np.uint32)
     said = np.array([0.0] * 30 + [31.0], np.float32)
-    right = estimate(own, labels, sources, [(SCORES, said)]).right
+    right = estimate(own, labels, sources, [(SCORES, said)]).probability
     # All: 1 on average. 30 cats at 0 and 5 at that: 5 / 35. A dog at 31 and 5 at 1: 6.
     assert right[0] == pytest.approx(expit(0.7 * (0 - 5 / 35)))
     assert right[30] == pytest.approx(expit(0.7 * (31 - 6)))
@@ -167,11 +177,11 @@ def test_few_regions_of_a_tag_are_compared_with_those_of_all():
 
 def test_the_model_s_score_is_worth_what_its_calibration_says():
     scores, labels = np.array([0.2, 0.9], np.float32), np.array([1, 0], np.uint32)
-    assert own_log_odds(scores, labels, None) == pytest.approx(logit([0.2, 0.9]), abs=1e-5)
+    assert score_log_odds(scores, labels, None) == pytest.approx(logit([0.2, 0.9]), abs=1e-5)
     nothing = np.zeros(2)
     told = Calibration(
         2.0, 0.5, np.array([9.0, 3.0]), np.array([np.nan, 1.0]), nothing, nothing, ()
     )
     # Of a label without evidence what holds of all is known.
     expected = [3 * logit(0.2) + 1.0, 2 * logit(0.9) + 0.5]
-    assert own_log_odds(scores, labels, told) == pytest.approx(expected, abs=1e-4)
+    assert score_log_odds(scores, labels, told) == pytest.approx(expected, abs=1e-4)

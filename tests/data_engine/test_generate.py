@@ -8,20 +8,20 @@ import pytest
 
 from ramctl.calibration import Calibration, CurvePoint
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, BundleWriter
-from ramctl.checkpoints.load import load_caption_tokenizer
 from ramctl.data_engine.captions import Caption
-from ramctl.data_engine.merge import merge_generated
+from ramctl.data_engine.generate import CONFIRM, merge_generated
 from ramctl.errors import UsageProblem
 from ramctl.inference.captions import read_decoding
 from ramctl.labels import LabelSystem
 from tests.data_engine.conftest import LABELS, lines, read
 
 SYSTEM = LabelSystem(LABELS)
+EVERY = np.ones(len(LABELS), bool)
 PROBABILITIES = np.array([0.9, 0.61234, 0.2, 0.1, 0.5, 0.3, 0.05, 0.01], np.float32)
 
 
 def merged(fields, predicted=(), captions=()):
-    return merge_generated(fields, SYSTEM, PROBABILITIES, predicted, captions)
+    return merge_generated(fields, SYSTEM, PROBABILITIES, predicted, captions, EVERY)
 
 
 def test_tags_are_joined_with_their_sources_kinds_and_scores():
@@ -60,9 +60,7 @@ def test_a_removed_tag_is_not_added_again():
 
 def test_without_captions_their_fields_are_left_as_they_were():
     fields = {"tags": [], "generated_captions": ["old"]}
-    assert merge_generated(fields, SYSTEM, PROBABILITIES, [0], None)["generated_captions"] == [
-        "old"
-    ]
+    assert merged(fields, [0], None)["generated_captions"] == ["old"]
 
 
 def test_a_caption_s_tag_that_the_model_does_not_confirm_is_not_added():
@@ -118,36 +116,22 @@ def test_precision_says_how_many_tags_are_added(run_here, photo_records):
     assert b"leave out --threshold" in refused.stderr
 
 
-def test_tags_of_captions_need_a_share_of_their_threshold(run_here, photo_records):
+def test_tags_of_captions_need_a_fraction_of_their_threshold(run_here, photo_records, monkeypatch):
     """By the embedded model, whose captions name tags, as those of random weights do not."""
-    arguments = ["--threshold", 0.9, "--captions", 1, "--confirm"]
 
-    def named(share: float) -> dict[tuple[int, str], float]:
+    def named() -> dict[tuple[int, str], float]:
         """The scores of tags that captions alone name, by record and tag."""
-        rows = run_here("generate", *arguments, share, stdin=lines(photo_records)).rows
+        rows = run_here("generate", "--threshold", 0.9, stdin=lines(photo_records)).rows
         return {
             (row["id"], tag): row["scores"][tag]
             for row in rows for tag, of in row["sources"].items() if of == ["generated-caption"]
         }  # fmt: skip
 
-    every, some, few = named(0), named(0.2), named(0.6)
-    assert every.items() > some.items() > few.items() > set()
-    assert some.keys() == {key for key, score in every.items() if score > 0.9 * 0.2}
-    assert few.keys() == {key for key, score in every.items() if score > 0.9 * 0.6}
-
-
-@pytest.mark.parametrize("decode", ["beam:2", "nucleus:0.9"])
-def test_captions_have_as_many_word_pieces_as_asked_for(
-    generate, photo_records, engine_bundle, decode
-):
-    arguments = ["--captions", 1, "--decode", decode]
-
-    def lengths(*more):
-        rows = generate(*arguments, *more, stdin=lines(photo_records)).rows
-        return [len(text.split()) for row in rows for text in row["generated_captions"]]
-
-    prompt = len(load_caption_tokenizer(Bundle.open(engine_bundle)).prompt_ids)
-    assert max(lengths("--caption-length", prompt + 3)) <= 3 < max(lengths())
+    few = named()
+    monkeypatch.setattr("ramctl.data_engine.generate.CONFIRM", 0.0)
+    every = named()
+    assert every.items() > few.items() > set()
+    assert few.keys() == {key for key, score in every.items() if score > 0.9 * CONFIRM}
 
 
 @pytest.mark.parametrize("decode", ["beam:2", "nucleus:0.9"])

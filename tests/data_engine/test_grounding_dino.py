@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoBatch
+from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
 from ramctl.data_engine.detectors import open_detector
 from ramctl.errors import UsageProblem
 from ramctl.peers import open_detector as open_grounding_dino
@@ -24,9 +24,13 @@ def test_the_boxes_are_the_detectors_for_each_photos_own_tags(engine_bundle, wei
     baseline = Baseline.load(str(engine_bundle), BaselineOptions())
     random = np.random.default_rng(0)
     pixels = [random.integers(0, 255, (64, 48, 3)).astype(np.uint8) for _ in range(2)]
-    batch = PhotoBatch(baseline, [Image.fromarray(photo) for photo in pixels], [[0, 2], [4]])
+    photos = [Image.fromarray(photo) for photo in pixels]
     baseline.side_by_side = 2
-    boxes = open_detector(f"grounding-dino:{weights}", baseline).find(batch)
+    detector = open_detector(f"grounding-dino:{weights}", baseline)
+    boxes = [
+        detector.find(SeenPhoto(baseline, photo, labels, None))
+        for photo, labels in zip(photos, [[0, 2], [4]], strict=True)
+    ]
     assert baseline.side_by_side == 1  # there is no memory for another batch
     expected = open_grounding_dino(str(weights)).detect(pixels, [["horse", "sky"], ["man"]])
     for own, found in zip(boxes, expected, strict=True):
@@ -38,7 +42,7 @@ def test_records_are_cleaned_by_the_crops_of_its_boxes(
 ):
     done = run_here(
         "clean", "--model", engine_bundle, "--detector", f"grounding-dino:{weights}",
-        "--threshold", 1, "--protect", "human", stdin=lines(photo_records),
+        "--threshold", 1, stdin=lines(photo_records),
     )  # fmt: skip
     out = done.rows
     assert [row["id"] for row in out] == [row["id"] for row in photo_records]
@@ -65,7 +69,6 @@ def test_an_original_checkpoint_serves_as_well(
     save_original(folder, bert_base_tokenizer())
     done = run_here(
         "clean", "--model", engine_bundle, "--threshold", 1, "--min-regions", 1,
-        "--protect", "human",
         "--detector", f"grounding-dino:{folder / 'groundingdino_tiny.pth'}",
         stdin=lines(photo_records[:1]),
     )  # fmt: skip

@@ -18,7 +18,8 @@ def work(tmp_path_factory):
     for number in range(N):
         writer = ShardWriter()
         for place in range(2):
-            writer.add(Record({"image": f"{number}-{place}.jpg"}), np.full(4, number, np.float16))
+            writer.inputs.append(Record({"image": f"{number}-{place}.jpg"}))
+            writer.photos.append(np.full(4, number, np.float16))
             writer.features.append(np.full(4, 10 * number + place, np.float16))
             writer.regions.append((place, 0, 7 * place, 1, (0, 0, 1, 1), number / N))
         writer.save(work.shard(number).folder, "stamp")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoBatch
+from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
 from ramctl.data_engine.detect import Scope
-from ramctl.data_engine.detectors import AttentionDetector, CropEmbedder, PoolEmbedder, Region
+from ramctl.data_engine.detectors import AttentionDetector, CropEmbedder, PoolEmbedder
 from ramctl.data_engine.region_store import TWICE, source_bits
 from ramctl.inference.captions import CaptionWriter
 from ramctl.inference.regions import (
@@ -99,58 +99,54 @@ def test_a_box_of_the_middle_square_is_a_box_of_the_photo_and_back():
 
 
 @pytest.fixture
-def batch(engine_bundle):
-    baseline = Baseline.load(str(engine_bundle), BaselineOptions())
+def baseline(engine_bundle):
+    return Baseline.load(str(engine_bundle), BaselineOptions())
+
+
+@pytest.fixture
+def photos():
     random = np.random.default_rng(0)
-    photos = [Image.fromarray(random.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(3)]
-    return PhotoBatch(baseline, photos, [[0, 2], [4], [7, 1, 0]])
+    return [Image.fromarray(random.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(3)]
 
 
-def full_scores(batch) -> dict[tuple[int, int], float]:
-    """The model's ordinary scores of the batch's labels."""
-    scores = batch.baseline.engine.scores(batch.features)
-    return {(i, k): float(scores[i, k]) for i, labels in enumerate(batch.labels) for k in labels}
+@pytest.fixture
+def seen(baseline, photos):
+    return SeenPhoto(baseline, photos[0], [7, 1, 0], baseline.features(photos)[:1])
 
 
 @pytest.mark.parametrize("embedder", [PoolEmbedder(), CropEmbedder()], ids=["pool", "crop"])
-def test_the_whole_photo_as_a_region_scores_as_the_photo(batch, embedder):
-    expected = full_scores(batch)
-    regions = [Region(photo, label, WHOLE) for photo, label in expected]
-    embedded = embedder.embed(batch, regions)
-    np.testing.assert_allclose(embedded.scores, list(expected.values()), atol=1e-5, rtol=0)
+def test_the_whole_photo_as_a_region_scores_as_the_photo(seen, embedder):
+    expected = seen.baseline.engine.scores(seen.features)[0, seen.labels]
+    embedded = embedder.embed(seen, [(label, WHOLE) for label in seen.labels])
+    np.testing.assert_allclose(embedded.scores, expected, atol=1e-5, rtol=0)
     np.testing.assert_allclose(np.linalg.norm(embedded.features, axis=1), 1, atol=1e-5)
 
 
-def test_without_context_a_region_depends_on_the_tokens_under_its_box_alone(batch):
+def test_without_context_a_region_depends_on_the_tokens_under_its_box_alone(seen):
     embedder = PoolEmbedder(context=0)
     box = np.array([0, 0, 0.5, 0.5], np.float32)
-    before = embedder.embed(batch, [Region(0, 2, box)])
-    grid = batch.features[:, batch.baseline.engine.model.encoder.extra_tokens :]
-    size = batch.grid
-    outside = torch.from_numpy(tokens_under(box, size, size)) == 0
+    before = embedder.embed(seen, [(7, box)])
+    grid = seen.features[:, seen.baseline.engine.model.encoder.extra_tokens :]
+    outside = torch.from_numpy(tokens_under(box, seen.grid, seen.grid)) == 0
     grid[0, outside] += 5.0
-    after = embedder.embed(batch, [Region(0, 2, box)])
+    after = embedder.embed(seen, [(7, box)])
     np.testing.assert_allclose(after.scores, before.scores, rtol=1e-6)
     np.testing.assert_allclose(after.features, before.features, atol=1e-6)
     grid[0, ~outside] += 5.0
-    assert not np.allclose(embedder.embed(batch, [Region(0, 2, box)]).scores, before.scores)
+    assert not np.allclose(embedder.embed(seen, [(7, box)]).scores, before.scores)
 
 
-def test_every_tag_of_every_photo_gets_a_box_in_its_photo(batch):
-    boxes = AttentionDetector().find(batch)
-    assert [len(own) for own in boxes] == [2, 1, 3]
-    for box in (box for own in boxes for box in own):
+def test_every_tag_gets_a_box_in_its_photo(seen):
+    boxes = AttentionDetector().find(seen)
+    assert len(boxes) == 3
+    for box in boxes:
         assert 0 <= box[0] < box[2] <= 1
         assert 0 <= box[1] < box[3] <= 1
 
 
-def maps_of(batch):
-    return batch.baseline.engine.heat_maps(batch.features, batch.distinct[0])
-
-
-def test_a_box_is_where_a_label_finds_what_it_owns(batch):
+def test_a_box_is_where_a_label_finds_what_it_owns(baseline):
     """Of two things in opposite corners of a photo each label finds its own."""
-    engine = batch.baseline.engine
+    engine = baseline.engine
     features = engine.features(np.zeros((1, 3, 160, 160), np.float32)).clone()  # 5 by 5 cells
     model = engine.model
     with torch.no_grad():
@@ -167,14 +163,16 @@ def test_a_box_is_where_a_label_finds_what_it_owns(batch):
     assert max(first[2:]) < min(last[:2])
 
 
-def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(batch):
-    engine = batch.baseline.engine
+def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(baseline, photos):
+    engine, features = baseline.engine, baseline.features(photos)
     engine.model.scores_cells = False
-    heat, share = maps_of(batch).heat, maps_of(batch).peak_share
-    encoded, seen = engine.encode(batch.features), []
+    labels, attention = engine.labels_of([0, 2, 4]), []
+    found = engine.heat_maps(features, labels)
+    heat, share = found.heat, found.peak_share
+    encoded = engine.encode(features)
     with torch.inference_mode():
-        engine.model.tag_logit_parts(encoded, batch.distinct[0], seen)
-    mean = torch.stack(seen).mean((0, 2)).detach().numpy()  # (B, L, tokens)
+        engine.model.tag_logit_parts(encoded, labels, attention)
+    mean = torch.stack(attention).mean((0, 2)).detach().numpy()  # (B, L, tokens)
     side = heat.shape[-1]
     np.testing.assert_allclose(heat, mean[..., : side * side].reshape(heat.shape), atol=1e-6)
     assert share == PEAK_SHARE
@@ -206,21 +204,20 @@ def fits(function, most, size):
     return call
 
 
-def test_regions_that_do_not_fit_in_memory_are_done_in_parts(batch, monkeypatch):
-    regions = [Region(photo, label, WHOLE) for photo, label in full_scores(batch)]
-    maps, seen = maps_of(batch).heat, PoolEmbedder().embed(batch, regions)
-    engine, said = batch.baseline.engine, []
+def test_regions_that_do_not_fit_in_memory_are_done_in_parts(baseline, photos, seen, monkeypatch):
+    regions = [(label, WHOLE) for label in [*seen.labels] * 2]
+    features, whole = baseline.features(photos), PoolEmbedder().embed(seen, regions)
+    engine, said = baseline.engine, []
     monkeypatch.setattr(engine, "say", said.append)
     model = engine.model
     monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
     monkeypatch.setattr(
         model, "look_at_regions", fits(model.look_at_regions, 4, lambda _, some, labels: len(some))
     )
-    again = PhotoBatch(batch.baseline, batch.photos, batch.labels)
-    np.testing.assert_allclose(maps_of(again).heat, maps, atol=1e-5)
-    parts = PoolEmbedder().embed(again, regions)
-    np.testing.assert_allclose(parts.scores, seen.scores, atol=1e-6)
-    np.testing.assert_allclose(parts.features, seen.features, atol=1e-6)
+    np.testing.assert_allclose(baseline.features(photos), features, atol=1e-5)
+    parts = PoolEmbedder().embed(seen, regions)
+    np.testing.assert_allclose(parts.scores, whole.scores, atol=1e-6)
+    np.testing.assert_allclose(parts.features, whole.features, atol=1e-6)
     assert [message.partition(": ")[2] for message in said] == [
         "out of memory with 4 photos, going on with 2",
         "out of memory with 6 regions, going on with 3",

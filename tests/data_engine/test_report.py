@@ -2,17 +2,17 @@
 
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 
 from ramctl.data_engine import report
-from ramctl.data_engine.apply import Cleaner, removals_of
-from ramctl.data_engine.chances import NOT_PREDICTED, OUTLIER
-from ramctl.data_engine.cluster import Decision
+from ramctl.data_engine.apply import Cleaner, Verdicts, removals_of
+from ramctl.data_engine.cluster import DECISION
+from ramctl.data_engine.evidence import NOT_PREDICTED, OUTLIER
 from ramctl.data_engine.region_store import REGION
 from ramctl.data_engine.report import Doubts, Review, doubts
-from ramctl.data_engine.verdicts import Verdicts
 from ramctl.records.record import Record, Reject
 from tests.data_engine.conftest import lines
 
@@ -45,12 +45,11 @@ class Index:
         return int(first), self.table[first:last]
 
 
-def decision(label, rows, reasons) -> Decision:
-    n = len(rows)
-    distance, chance = np.full(n, 0.75, np.float32), np.full(n, np.nan, np.float32)
-    return Decision(
-        label, np.array(rows), np.zeros(n, np.uint8), distance, np.array(reasons), chance
-    )
+def decision(rows, reasons) -> np.ndarray:
+    decided = np.zeros(len(rows), DECISION)
+    decided["row"], decided["reason"] = rows, reasons
+    decided["distance"], decided["probability"] = 0.75, np.nan
+    return decided
 
 
 def reviewed(index, decisions, records, verdicts=None):
@@ -76,7 +75,7 @@ def test_removed_added_and_a_few_kept_tags_are_judged():
         kinds={"horse": "object", "red": "attribute"}, scores={"red": 0.25, "tall": 0.5},
     )  # fmt: skip
     index = Index([(0, 0.125), (1, 0.5), (2, 0.75)])
-    decisions = [decision(0, [0, 2], [OUTLIER | NOT_PREDICTED, 0])]
+    decisions = [decision([0, 2], [OUTLIER | NOT_PREDICTED, 0])]
     unread = Reject("in.jsonl", 2, "clean", "missing_image", "no such file")
     review, judged = reviewed(index, decisions, [one, unread])
     told = [(own.tag, own.state, own.reason) for own in judged]
@@ -104,8 +103,8 @@ def test_removed_added_and_a_few_kept_tags_are_judged():
 def test_a_chance_goes_before_the_score_and_is_shown():
     records = [record(tags=["sky"], sources={"sky": ["generated-tag"]}) for _ in range(2)]
     index = Index([(0, 0.1)], [(0, 0.9)])
-    decided = decision(0, range(2), [0, 0])
-    decided.chance[:] = [0.75, 0.25]
+    decided = decision(range(2), [0, 0])
+    decided["probability"] = [0.75, 0.25]
     _, judged = reviewed(index, [decided], records)
     assert [(own.chance, own.doubt) for own in judged] == [(0.75, -0.75), (0.25, -0.25)]
 
@@ -115,7 +114,7 @@ def test_of_more_than_fit_those_in_the_greatest_doubt_are_judged(monkeypatch):
     records = [record(tags=["sky"], sources={"sky": ["generated-tag"]}) for _ in scores]
     index = Index(*([(0, score)] for score in scores))
     monkeypatch.setattr(report, "MOST_JUDGED", 3)
-    _, judged = reviewed(index, [decision(0, range(5), [0] * 5)], records)
+    _, judged = reviewed(index, [decision(range(5), [0] * 5)], records)
     assert [round(own.score, 2) for own in judged] == [0.5, 0.1, 0.3]
 
 
@@ -124,11 +123,11 @@ def test_of_kept_tags_those_nearest_to_the_border_are_compared(monkeypatch):
     records = [record(tags=["sky"], sources={"sky": ["parsed"]}) for _ in scores]
     index = Index(*([(0, score)] for score in scores))
     monkeypatch.setattr(report, "MOST_KEPT", 2)
-    _, judged = reviewed(index, [decision(0, range(5), [0, 0, OUTLIER, 0, 0])], records)
+    _, judged = reviewed(index, [decision(range(5), [0, 0, OUTLIER, 0, 0])], records)
     assert [(own.state, round(own.score, 2)) for own in judged] == [
         ("kept", 0.5), ("removed", 0.1), ("kept", 0.3),
     ]  # fmt: skip
-    _, judged = reviewed(index, [decision(0, range(5), [0] * 5)], records)
+    _, judged = reviewed(index, [decision(range(5), [0] * 5)], records)
     assert judged == []
 
 
@@ -136,7 +135,7 @@ def test_what_was_decided_before_is_shown_as_it_now_is():
     one = record(tags=["horse", "sky", "red"])
     verdicts = {"a.jpg": {"horse": "keep", "sky": "remove", "red": "keep", "boat": "keep"}}
     index = Index([(0, 0.125), (1, 0.5)])
-    _, judged = reviewed(index, [decision(0, [0], [OUTLIER])], [one], verdicts)
+    _, judged = reviewed(index, [decision([0], [OUTLIER])], [one], verdicts)
     assert [(own.tag, own.state, own.reason, own.verdict) for own in judged] == [
         ("horse", "kept", None, "keep"),
         ("sky", "removed", "decision", "remove"),
@@ -166,17 +165,11 @@ def clean(run_here, engine_bundle, photo_records):
         row["captions"] = [f"Photo {row['id']}"]
     given = lines(photo_records)
 
-    def run(*more, **options):
-        return run_here(
-            "clean", "--model", engine_bundle, "--min-regions", 5, "--outliers", 0.3,
-            "--protect", "human", *more, stdin=given, **options,
-        )  # fmt: skip
-
-    return run
+    return partial(run_here, "clean", "--model", engine_bundle, stdin=given)
 
 
 def test_the_page_has_what_was_removed_and_added(clean, tmp_path):
-    done = clean("--report", "page.html", "--threshold", 0)
+    done = clean("--report", "page.html", "--outliers", 0.3)
     data = data_of(tmp_path / "page.html")
     states = [(data["tags"][one["tag"]]["tag"], one["state"]) for one in data["entries"]]
     removed = [(e["tag"], "removed") for row in done.rows for e in row.get("removed", [])]
@@ -188,8 +181,8 @@ def test_the_page_has_what_was_removed_and_added(clean, tmp_path):
     assert b"page.html: " in done.stderr and b"tags to judge on 8 photos" in done.stderr
 
 
-def test_with_all_protected_the_page_is_of_what_generate_added(clean, tmp_path):
-    done = clean("--report", "page.html", "--protect", "all", "-j", 2)
+def test_at_probability_0_the_page_is_of_what_generate_added(clean, tmp_path):
+    done = clean("--report", "page.html", "--min-probability", 0, "-j", 2)
     assert not any("removed" in row for row in done.rows)
     data = data_of(tmp_path / "page.html")
     assert {one["state"] for one in data["entries"]} == {"added"}
@@ -197,7 +190,7 @@ def test_with_all_protected_the_page_is_of_what_generate_added(clean, tmp_path):
 
 
 def test_decisions_made_in_a_browser_come_back_to_clean(clean, browser, tmp_path):
-    before = clean("--report", "page.html").rows
+    before = clean("--outliers", 0.3, "--report", "page.html").rows
     browser.open(tmp_path / "page.html")
     entries = [
         (data["records"][one["record"]]["image"], data["tags"][one["tag"]]["tag"], one["state"])
@@ -211,7 +204,7 @@ def test_decisions_made_in_a_browser_come_back_to_clean(clean, browser, tmp_path
     # A browser makes an empty file before it has the content.
     while not saved.exists() or saved.read_bytes().count(b"\n") < len(entries):
         browser.value("0")
-    done = clean("--decisions", "decisions.jsonl")
+    done = clean("--outliers", 0.3, "--decisions", "decisions.jsonl")
     after = {row["image"]: row for row in done.rows}
     assert f"{len(entries)} of {len(entries)}" in browser.value("progress.value")
     for image, tag, state in entries:

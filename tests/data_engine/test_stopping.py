@@ -171,7 +171,7 @@ def test_a_doubled_string_scores_the_maximum_over_its_ids(
     run_here, doubled_bundle, engine_bundle, photo_records
 ):
     rows = [{**row, "tags": ["horse", "train", "field", "sky"]} for row in photo_records]
-    rule = ["--threshold", 1, "--protect", "human"]
+    rule = ["--threshold", 1]
     by_id = run_here("clean", "--model", engine_bundle, *rule, stdin=lines(rows)).stdout
     apart = [{e["tag"]: e["score"] for e in row["removed"]} for row in read(by_id)]
     rows = [{**row, "tags": ["horse", "field"]} for row in photo_records]

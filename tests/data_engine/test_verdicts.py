@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from ramctl.data_engine.verdicts import Verdicts
+from ramctl.data_engine.apply import Verdicts
 from ramctl.records.record import Record
 from tests.data_engine.conftest import lines
 
@@ -16,9 +16,7 @@ from tests.data_engine.conftest import lines
 @pytest.fixture
 def clean(run_here, engine_bundle):
     """Cleans by a rule that takes every object and scene, or with `--threshold 0` none."""
-    return partial(
-        run_here, "clean", "--model", engine_bundle, "--min-regions", 5, "--protect", "human"
-    )
+    return partial(run_here, "clean", "--model", engine_bundle)
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_calibration_says_what_it_expects_and_a_precision_is_kept(evaluated, tmp
     assert again["macro"]["f1"] == pytest.approx(found["macro_f1"], abs=0.03)
     assert [json.loads(line)["tag"] for line in (tmp_path / "t.jsonl").open()] == ["cat", "dog"]
     for asked in (0.6, 0.9):
-        result, _ = evaluated(rows, *calibrate, "--calibrate-for", f"precision={asked}")
+        result, _ = evaluated(rows, *calibrate, "--precision", asked)
         assert result["calibration"] == {"for": f"precision={asked}"}
         assert evaluated(rows, *by_file)[0]["OP"] == pytest.approx(asked, abs=0.05)
 
@@ -121,9 +121,8 @@ def test_calibration_says_what_it_expects_and_a_precision_is_kept(evaluated, tmp
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        *((["--calibrate", "t", "--calibrate-for", text], b"expected precision=P")
-          for text in ("0.9", "precision=", "precision=1", "recall=0.5")),
-        (["--calibrate-for", "precision=0.9"], b"goes with --calibrate FILE"),
+        (["--calibrate", "t", "--precision", 1], b"not in the range 0<x<1"),
+        (["--precision", 0.9], b"goes with --calibrate FILE"),
     ],
 )  # fmt: skip
 def test_what_is_calibrated_for_is_a_precision_and_goes_with_a_file(ramctl, truth, options, said):

@@ -62,7 +62,8 @@ def save_a_shard() -> int:
     from ramctl.data_engine.region_store import ShardWriter
 
     shard = ShardWriter()
-    shard.add(Record({"image": "horse.jpg"}), None)
+    shard.inputs.append(Record({"image": "horse.jpg"}))
+    shard.photos.append(None)
     shard.save(Path("work/shards/00000"), "stamp")
     return 0
 

@@ -205,6 +205,6 @@ def test_shares_of_a_stage_run_side_by_side(tmp_path, lock_elsewhere, ramctl):
     (tmp_path / "in.jsonl").write_text(content)
     share = ["clean", "in.jsonl", "--root", DATA, "--work", "work", "--stage", "detect"]
     (tmp_path / "work").mkdir()
-    lock_elsewhere(tmp_path / "work" / "part-0-2")
+    lock_elsewhere(tmp_path / "work" / "part-1-2")
     assert ramctl(*share, "--shard", "1/2").returncode == 1
     assert ramctl(*share, "--shard", "2/2").returncode == 0

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from ramctl.config import load_defaults
-from ramctl.data_engine.verdicts import Verdicts
+from ramctl.data_engine.apply import Verdicts
 from ramctl.evaluation.classes import Classes, read_map
 from ramctl.evaluation.predictions import read_table
 from ramctl.evaluation.reading import Intake, TruthTable
@@ -118,7 +118,9 @@ def test_small_files(name, tmp_path):
 
 def test_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    read = in_file(tmp_path / "ramctl.toml", lambda _: load_defaults("tag", {"model", "top"}))
+    read = in_file(
+        tmp_path / "ramctl.toml", lambda _: load_defaults("tag", {"model", "top"}, (), set)
+    )
     survive(read, [SETTINGS], "ramctl.toml")
 
 
