@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ramctl.labels import Label, LabelSystem
     from ramctl.parsing.captions import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
-    from ramctl.photos.given import Photo
+    from ramctl.photos.in_memory import Photo
     from ramctl.tagging.tag_result import Box, TagResult
     from ramctl.tagging.tagger import Tagger
 
@@ -23,7 +23,7 @@ _LAZY = {
     "Label": "ramctl.labels",
     "LabelSystem": "ramctl.labels",
     "ParsedCaption": "ramctl.parsing.captions",
-    "Photo": "ramctl.photos.given",
+    "Photo": "ramctl.photos.in_memory",
     "TagResult": "ramctl.tagging.tag_result",
     "Tagger": "ramctl.tagging.tagger",
 }

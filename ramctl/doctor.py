@@ -17,10 +17,10 @@ from PIL import Image
 from ramctl import __version__
 from ramctl.checkpoints.bundle import EMBEDDED, META, Bundle, embedded_bundle, model_shelf
 from ramctl.errors import RamctlError
-from ramctl.inference.batches import usable_cores
 from ramctl.inference.onnx_engine import TORCH, choose_runtime, has_gpu, number_format
 from ramctl.parts import EXTRAS, pip_line
 from ramctl.records.files import user_cache
+from ramctl.records.parallel import usable_cores
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
 from ramctl.tagging.tagger import Tagger

@@ -33,7 +33,6 @@ EXTRAS = {
     "siglip": Extra("SigLIP's first version", ("sentencepiece",)),
     "serve": Extra("ramctl serve", ("starlette", "uvicorn")),
     "heif": Extra("HEIC photos", ("pillow_heif",)),
-    "jxl": Extra("JPEG XL photos", ("pillow_jxl",)),
     "raw": Extra("raw files of cameras", ("rawpy",)),
     "tensorboard": Extra("training logs for TensorBoard", ("tensorboard",)),
     "wandb": Extra("training logs for Weights & Biases", ("wandb",)),

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ramctl.records.files import (
 from ramctl.records.inputs import STDIN, require_files
 from ramctl.records.record import JsonObject, shown_name
 from ramctl.records.report import Report
-from ramctl.records.shards import ALL, Shard
+from ramctl.records.shards import Shard, Shared
 from ramctl.records.state import OtherRun, recorded_fingerprint
 
 RETRIES = 3  # of a shard whose worker has died, and of workers that do not start
@@ -125,33 +126,32 @@ class Resources:
     gpus: int
 
     @classmethod
-    def shared(cls, options: Any, cluster: dict[str, float], n_shards: int) -> "Resources":
+    def of(
+        cls, options: Any, shared: Shared, cluster: dict[str, float], n_shards: int
+    ) -> "Resources":
         """A GPU a worker where there are GPUs and a model that may use them, else its cores."""
-        model = _model_options(options)
-        device = "cpu" if model is None else model[1].device
-        n_cores = max(1, int(cluster.get("CPU", 1)))
-        n_gpus = int(cluster.get("GPU", 0)) if device.split(":")[0] in ("auto", "cuda") else 0
-        asked = options.workers if model is None else model[1].threads
+        n_cores, n_gpus = max(1, int(cluster.get("CPU", 1))), 0
+        if shared.model is None:
+            asked = options.workers
+        else:
+            model = getattr(options, shared.model)
+            asked = model.threads
+            if model.device.split(":")[0] in ("auto", "cuda"):
+                n_gpus = int(cluster.get("GPU", 0))
         cores = asked or (max(1, n_cores // n_gpus) if n_gpus else 1)
         number = n_gpus or max(1, n_cores // cores)
         return cls(max(1, min(number, n_shards)), min(cores, n_cores), int(n_gpus > 0))
 
-    def given_to(self, options: Any) -> Any:
-        """The options of a command that keeps to these cores."""
-        model = _model_options(options)
-        if model is None:
+    def keep_to(self, options: Any, shared: Shared) -> Any:
+        """The options of a command that uses these cores and no others."""
+        if shared.model is None:
             return options
+        model = getattr(options, shared.model)
         # Ray shows a worker its own GPU only, whatever its number.
-        device = "cuda" if self.gpus and model[1].device != "auto" else model[1].device
-        jobs = model[1].workers or self.cores
-        own = replace(model[1], device=device, threads=self.cores, workers=jobs)
-        return replace(options, **{model[0]: own})
-
-
-def _model_options(options: Any) -> tuple[str, Any] | None:
-    """The name and the value of the field that says how a command's model runs."""
-    found = [name for name in ("tagger", "baseline") if hasattr(options, name)]
-    return (found[0], getattr(options, found[0])) if found else None
+        device = "cuda" if self.gpus and model.device != "auto" else model.device
+        jobs = model.workers or self.cores
+        model = replace(model, device=device, threads=self.cores, workers=jobs)
+        return replace(options, **{shared.model: model})
 
 
 def run(module: str, command: str, options: Any) -> Report:
@@ -159,42 +159,36 @@ def run(module: str, command: str, options: Any) -> Report:
 
     RunProblem at the end when shards failed; those that are complete stay.
     """
-    stream = options.stream
-    _check(command, options)
+    stream, shared = options.stream, import_module(module).SHARED
+    _check(options, shared)
     report = Report(command, quiet=options.quiet)
-    shards = [] if command == "clean" else list(_shards(options))
+    shards = [] if shared.in_work_folder else list(_shards(options, shared))
     inputs = {Path(name).resolve() for name in options.inputs}
     for one in shards:
         _require_own(one, inputs)
     # Those that are there come first: nothing new is made beside what was made otherwise.
     shards.sort(key=lambda one: not one.stream.output.exists())
-    failed = _run_on_cluster(module, shards, options, report)
+    with _cluster(stream.ray) as ray:
+        for one in shards:
+            Path(one.stream.rejects).parent.mkdir(parents=True, exist_ok=True)
+        each = Resources.of(options, shared, ray.cluster_resources(), len(shards) or 1 << 30)
+        tasks = shards or list(_parts(options, each.number))
+        kind = ray.remote(num_cpus=each.cores, num_gpus=each.gpus)(Worker)
+        start = partial(kind.remote, module, os.getcwd())  # noqa: PTH109
+        report.device = f"{each.number} workers of {each.cores} cores, {each.gpus} GPUs"
+        limited = [each.keep_to(task, shared) for task in tasks]
+        failed = 0
+        with report.progress(stream.progress, unit="shards", total=len(tasks)) as advance:
+            for outcome in _outcomes(ray, start, each.number, limited, report.say):
+                if isinstance(outcome, UsageProblem):
+                    raise outcome
+                failed += isinstance(outcome, str)
+                _count(report, outcome)
+                advance(1)
     if failed:
         raise RunProblem(f"{failed} shards failed; the same command does what is missing")
     report.finish(stream.stats)
     return report
-
-
-def _run_on_cluster(module: str, todo: list[Any], options: Any, report: Report) -> int:
-    """Run the shards, add up their counts; how many failed."""
-    with _cluster(options.stream.ray) as ray:
-        for task in todo:
-            Path(task.stream.rejects).parent.mkdir(parents=True, exist_ok=True)
-        each = Resources.shared(options, ray.cluster_resources(), len(todo) or 1 << 30)
-        tasks = todo or list(_parts(options, each.number))
-        kind = ray.remote(num_cpus=each.cores, num_gpus=each.gpus)(Worker)
-        start = partial(kind.remote, module, os.getcwd())  # noqa: PTH109
-        report.device = f"{each.number} workers of {each.cores} cores, {each.gpus} GPUs"
-        outcomes = _outcomes(ray, start, each.number, map(each.given_to, tasks), report.say)
-        failed = 0
-        with report.progress(options.stream.progress, unit="shards", total=len(tasks)) as advance:
-            for found in outcomes:
-                if isinstance(found, UsageProblem):
-                    raise found
-                failed += isinstance(found, str)
-                _count(report, found)
-                advance(1)
-    return failed
 
 
 def _outcomes(
@@ -226,75 +220,75 @@ def _outcomes(
             worker, task = free.pop(), waiting.popleft()
             busy[worker.do.remote(task[0])] = worker, task
         (done,), _ = ray.wait(list(busy))
-        worker, own = busy.pop(done)
-        found: JsonObject | str | UsageProblem = ""
+        worker, assigned = busy.pop(done)
+        outcome: JsonObject | str | UsageProblem = ""
         try:
-            found = ray.get(done)
+            outcome = ray.get(done)
             free.append(worker)
         except ray.exceptions.RayActorError as error:
-            if own is None and not starts_left:
+            if assigned is None and not starts_left:
                 raise RunProblem(f"workers do not start: {_last_line(error)}") from error
-            starts_left -= own is None
+            starts_left -= assigned is None
             start_one()
-            if own is not None and own[1]:
+            if assigned is not None and assigned[1]:
                 say("a worker died; its shard goes to another one")
-                waiting.appendleft((own[0], own[1] - 1))
+                waiting.appendleft((assigned[0], assigned[1] - 1))
                 continue
-            found = f"workers died: {_last_line(error)}"
+            outcome = f"workers died: {_last_line(error)}"
         except ray.exceptions.RayError as error:
-            found = f"a worker failed: {_last_line(error)}"
+            outcome = f"a worker failed: {_last_line(error)}"
             free.append(worker)
-        if own is not None:
+        if assigned is not None:
             n_left -= 1
-            yield found
+            yield outcome
 
 
 def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _count(report: Report, found: JsonObject | str) -> None:
-    if isinstance(found, str):
-        report.warn(found)
+def _count(report: Report, outcome: JsonObject | str) -> None:
+    if isinstance(outcome, str):
+        report.warn(outcome)
         return
-    report.n_in += found["in"]
-    report.n_out += found["out"]
-    report.n_skipped += found["skipped"]
-    report.n_rejected_before += found["rejected_before"]
-    report.rejects.update(found["rejects"])
-    report.unit = found["unit"]
+    report.n_in += outcome["in"]
+    report.n_out += outcome["out"]
+    report.n_skipped += outcome["skipped"]
+    report.n_rejected_before += outcome["rejected_before"]
+    report.rejects.update(outcome["rejects"])
+    report.unit = outcome["unit"]
 
 
-def _check(command: str, options: Any) -> None:
+def _check(options: Any, shared: Shared) -> None:
     """UsageProblem for what cannot be shared."""
-    stream = options.stream
-    names = ("group", "build_labels", "page", "prune")
-    refused = {f"--{name.replace('_', '-')}": getattr(options, name, None) for name in names}
-    refused |= {"--retry-rejects": stream.retry_rejects, "--max-time": stream.max_time}
-    refused["--report"] = refused.pop("--page")
-    refused["--to ram"] = getattr(options, "target_format", "jsonl") == "ram"
-    refused["--shard"] = stream.shard != ALL
-    if command == "clean":
+    stream, usual = options.stream, type(options)()
+    refused = {
+        "--retry-rejects": stream.retry_rejects, "--max-time": stream.max_time,
+        "--shard": not stream.shard.is_all,
+    }  # fmt: skip
+    for option, name in shared.alone.items():
+        refused[option] = attrgetter(name)(options) != attrgetter(name)(usual)
+    if shared.in_work_folder:
         if options.stage != "detect":
             raise UsageProblem("--ray needs --stage detect: the other stages are one run")
     elif stream.output is None:
         raise UsageProblem("--ray needs -o DIR, a folder for an output a shard")
     else:
         refused["--rejects"] = stream.rejects
-    for name in (name for name, given in refused.items() if given):
-        raise UsageProblem(f"{name} does not go with --ray")
+    for option in (option for option, is_given in refused.items() if is_given):
+        raise UsageProblem(f"{option} does not go with --ray")
     if not options.inputs or STDIN in options.inputs:
         raise UsageProblem("--ray reads files that all machines see, not standard input")
     require_files(options.inputs)
     for name in options.inputs:
-        is_shard = command != "tag" or name.lower().endswith(RECORDS)
+        is_shard = not shared.photos or name.lower().endswith(RECORDS)
         if not (is_shard and Path(name).is_file()):
             raise UsageProblem(f"--ray works on shards, JSONL files and tars: {name} is neither")
 
 
-def _shards(options: Any) -> Iterator[Any]:
+def _shards(options: Any, shared: Shared) -> Iterator[Any]:
     """The options of each input alone, with the files that it becomes."""
-    folder, form = options.stream.output, getattr(options, "form", "") or "jsonl"
+    folder, form = options.stream.output, (shared.photos and options.form) or "jsonl"
     taken: dict[str, str] = {}
     for name in options.inputs:
         suffix = next((end for end in RECORDS if name.lower().endswith(end)), "")
@@ -325,9 +319,9 @@ def _cluster(address: str) -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise RunProblem("--ray needs the extra: pip install 'ramctl[ray]'") from error
-    own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    settings: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError, Exception itself
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RunProblem(f"--ray {address}: {reason}") from error

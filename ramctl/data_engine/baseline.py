@@ -16,13 +16,13 @@ from torch import Tensor
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.device import Runtime, set_up_cpu, usual_threads
 from ramctl.errors import RecordProblem, attempt
-from ramctl.inference.batches import chunks, ordered_map
 from ramctl.inference.regions import View
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.ram import PreparedLabels
 from ramctl.photos.decoding import record_photo
 from ramctl.records.inputs import RootCheck
+from ramctl.records.parallel import chunks, ordered_map
 from ramctl.records.record import Record
 
 Photo = Image.Image

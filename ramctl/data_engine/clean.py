@@ -50,6 +50,7 @@ from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import Item, JsonObject, Record
 from ramctl.records.report import Report
+from ramctl.records.shards import Shared
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, each, run_stream
@@ -103,6 +104,9 @@ class CleanOptions:
         if not number.isdecimal() or int(number) < 1:
             raise UsageProblem(f"--only {self.only}: expected top:K, for example top:534")
         return int(number)
+
+
+SHARED = Shared(model="baseline", alone={"--report": "page"}, in_work_folder=True)
 
 
 def loaded(options: CleanOptions) -> Callable[[CleanOptions], Report]:

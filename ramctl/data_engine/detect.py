@@ -19,10 +19,10 @@ from ramctl.data_engine.region_store import (
     source_bits,
 )
 from ramctl.errors import RecordProblem, RunProblem, attempt
-from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.regions import WHOLE, Floats
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import stamp_of
+from ramctl.records.parallel import chunks, map_good, ordered_map
 from ramctl.records.record import Item, JsonObject, Record, Reject, object_in, string_list
 from ramctl.records.shards import ALL, Shard
 

@@ -17,7 +17,6 @@ from ramctl.checkpoints.bundle import CALIBRATION, Bundle
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded, Photo
 from ramctl.data_engine.captions import Caption, Captioner
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
-from ramctl.inference.batches import chunks, map_good, ordered_map
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.labels import LabelSystem, read_threshold, read_thresholds
 from ramctl.model.ram import Encoded
@@ -25,6 +24,7 @@ from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, content_stamp
 from ramctl.records.outputs import rejects_file
+from ramctl.records.parallel import chunks, map_good, ordered_map
 from ramctl.records.record import (
     BY_CAPTION,
     BY_TAG,
@@ -36,7 +36,7 @@ from ramctl.records.record import (
     string_list,
 )
 from ramctl.records.report import Report
-from ramctl.records.shards import countable, shard_of
+from ramctl.records.shards import Shared, shard_of
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
 
 PRECISION = 0.8  # of the tags that are added
@@ -63,6 +63,9 @@ class GenerateOptions:
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
+
+
+SHARED = Shared(model="baseline")
 
 
 class Generator:
@@ -298,7 +301,6 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     report = Report("generate", quiet=options.quiet)
     read = partial(unread_inputs, inputs, options.root, report.command, options.max_line)
     source, shard = shard_of(options.stream.shard, inputs, read)
-    report.count = countable(options.stream.shard, inputs, read)
     devices = split_devices(options.baseline.device)
     generator = generator or Generator.load(options, device=devices[0], say=report.say)
     baseline = generator.baseline

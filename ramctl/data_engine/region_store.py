@@ -29,10 +29,10 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
-from ramctl.inference.batches import chunks
 from ramctl.records.files import naming, remove_folder, sync_folder, sync_tree, write_atomic
 from ramctl.records.jsonl import dumps, loads, stamp_of
 from ramctl.records.ownership import FolderMark, require_ours
+from ramctl.records.parallel import chunks
 from ramctl.records.record import (
     BY_CAPTION,
     BY_TAG,

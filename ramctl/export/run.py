@@ -33,7 +33,7 @@ from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import JsonObject, Record, Unread, json_type, set_tags, string_list
 from ramctl.records.report import Report
-from ramctl.records.shards import countable, shard_of
+from ramctl.records.shards import shard_of
 from ramctl.records.stream import StreamOptions, and_then, each, run_stream, watched
 from ramctl.tagging.selection import read_tag_list
 
@@ -126,7 +126,6 @@ def run(options: ExportOptions) -> Report:
     else:
         read = partial(unread_inputs, named, options.root, report.command)
     source, shard = shard_of(stream.shard, named, read)
-    report.count = countable(stream.shard, named, read)
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         # A damaged photo is reported once, in our own words.

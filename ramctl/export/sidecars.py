@@ -23,12 +23,12 @@ from ramctl.export.xmp import (
 from ramctl.export.xmp_document import XmpDocument
 from ramctl.labels import normalise
 from ramctl.photos.archives import split_member
-from ramctl.photos.names import Neighbours, is_raw_name
-from ramctl.records.entries import parsed
+from ramctl.photos.finding import Neighbours, is_raw_name
 from ramctl.records.files import full_disk, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Record, image_name, shown_name, string_list
 from ramctl.records.remote import base_url
+from ramctl.records.state import parsed
 
 XMP_PREFIX = "auto"
 TEXT_RECORD = ".ramctl-txt.jsonl"  # in each folder: what its texts were given, and lost

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, UsageProblem
-from ramctl.photos.names import is_photo_name
+from ramctl.photos.finding import is_photo_name
 from ramctl.records.record import JsonObject, Record
 
 _TAKEN = (".xmp", ".jsonl", ".tar")

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.inference.batches import chunks
 from ramctl.labels import Label, LabelSystem, list_doubts, read_threshold, read_thresholds
 from ramctl.records.files import read_text, unpacked_name
+from ramctl.records.parallel import chunks
 from ramctl.text.encoder import read_text_encoder
 from ramctl.text.static_table import unit
 

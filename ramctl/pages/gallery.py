@@ -18,7 +18,7 @@ import orjson
 from ramctl.errors import RunProblem
 from ramctl.pages.render import render, thumbnail
 from ramctl.photos.archives import split_member
-from ramctl.photos.ignoring import IGNORE_FILE
+from ramctl.photos.finding import IGNORE_FILE
 from ramctl.records.files import is_device, naming, output_lock, replacing
 from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import dumps

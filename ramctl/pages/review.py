@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ramctl.errors import RecordProblem
-from ramctl.inference.batches import ordered_map
 from ramctl.pages.render import Thumbnail, render_pieces, thumbnail
+from ramctl.records.parallel import ordered_map
 from ramctl.records.record import JsonObject, Record, image_name
 
 THUMBNAIL_PX = 240  # the longer side

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ramctl.inference.batches import chunks
 from ramctl.labels import LabelSystem, normalise
 from ramctl.parsing.captions import ParsedCaption, sentences
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.language import Language, open_language
-from ramctl.records.workers import ordered_workers
+from ramctl.records.parallel import chunks, ordered_workers
 
 T = TypeVar("T")
 # Parsed texts that are remembered: captions repeat within a data set.

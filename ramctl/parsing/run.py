@@ -1,23 +1,22 @@
 """`ramctl parse`: captions to tagged records, or to a label system."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
-from ramctl.readers.detect import recognise, unread_any
+from ramctl.readers.detect import unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.records.files import output_lock, require_distinct
-from ramctl.records.inputs import named_or_stdin, require_files, unread_inputs
+from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.outputs import rejects_file
-from ramctl.records.record import Unread
 from ramctl.records.report import Rejects, Report
-from ramctl.records.shards import countable, shard_of
+from ramctl.records.shards import Shared, shard_of
 from ramctl.records.stream import StreamOptions, run_stream
 
 
@@ -41,6 +40,11 @@ class ParseOptions:
     quiet: bool = False
 
 
+SHARED = Shared(
+    alone={"--group": "group", "--build-labels": "build_labels", "--to": "target_format"}
+)
+
+
 def run(options: ParseOptions) -> Report:
     """Parse the captions and write records or a label system; the report of the run."""
     _check(options)
@@ -56,8 +60,6 @@ def run(options: ParseOptions) -> Report:
     items, shard = shard_of(options.stream.shard, named, read)
     if options.group:
         items = group_by_image(items)
-    else:
-        report.count = countable(options.stream.shard, named, partial(_lines, named, options))
     if options.build_labels:
         stream = options.stream
         with (
@@ -78,18 +80,6 @@ def run(options: ParseOptions) -> Report:
         form = {"encode": ram_encoder(labels), "header": b"[\n", "footer": lambda: (b"\n]\n",)}
     fingerprint = ({"labels": labels.sha256} if labels else {}) | shard
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, **form)
-
-
-def _lines(named: Sequence[str], options: ParseOptions) -> Iterator[Unread]:
-    """The lines of inputs that are JSONL, to be counted; RunProblem for one that is not.
-
-    Of other formats a second reading would take as long as the first.
-    """
-    for name in named:
-        form = options.source_format or recognise(name)
-        if form != "jsonl":
-            raise RunProblem(f"{name} is {form}, and is not counted")
-    return unread_inputs(named, options.root, "parse", options.max_line)
 
 
 def loaded(options: ParseOptions) -> Callable[[ParseOptions], Report]:

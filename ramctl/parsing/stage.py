@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.inference.batches import map_good
 from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import ParsedCaption
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.language import Vocabulary, open_language
 from ramctl.parsing.parser import parsed_batches
 from ramctl.records.jsonl import dumps
+from ramctl.records.parallel import map_good
 from ramctl.records.record import (
     HUMAN,
     PARSED,

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ramctl.device import Runtime
-from ramctl.inference.batches import chunks
 from ramctl.model.preprocess import padded
 from ramctl.pretrained.transformers_folder import fingerprint
+from ramctl.records.parallel import chunks
 
 Photo = NDArray[np.uint8]  # (H, W, 3), RGB
 Scores = NDArray[np.float32]  # (B, L)

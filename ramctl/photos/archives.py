@@ -1,35 +1,41 @@
 """Members of tar archives (webdataset shards) by name, without a scan for each photo.
 
-An archive that is opened for the second time, because many others were in between, is indexed in a
-file (tar_index.py), by which it is opened from then on.
+Of an archive that is opened for the second time, because many others were in between, the places of
+all members stay in memory, 40 bytes each, so that it is scanned no third time.
 """
 
+import hashlib
 import os
 import re
 import stat
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, cast
 
+import numpy as np
+
 from ramctl.errors import RecordProblem
-from ramctl.photos.tar_index import Place, TarPlaces, save_places
 
 _MEMBER = re.compile(r"(.*?\.tar(?:\?[^#]*)?)#(.*)", re.DOTALL)  # with the query of a URL
 _OPEN_ARCHIVES = 16
 _MOST_HEADER = 1 << 20  # bytes of one header: long names and their like
 _opened_before = set[tuple[Path, int, int]]()
 _DAMAGE = (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError)
+Place = tuple[int, int, float]  # first byte, bytes, time
+
+_HASH = np.dtype("<u8")
+_PLACE = np.dtype([("hash", "<u8"), ("start", "<u8"), ("size", "<u8"), ("time", "<f8")])
 
 
 def split_member(name: str) -> tuple[str, str] | None:
     """Archive and member of `shard.tar#member`; None for the name of a plain file."""
-    found = _MEMBER.fullmatch(name) if "#" in name else None
-    return (found[1], found[2]) if found else None
+    match = _MEMBER.fullmatch(name) if "#" in name else None
+    return (match[1], match[2]) if match else None
 
 
 def check_bytes(size: int, max_bytes: int) -> None:
@@ -67,12 +73,11 @@ class _Headers:
 class TarIndex:
     """Where the regular files of an archive lie; read only as far as the names asked for so far.
 
-    With `save`, if no index of it is kept in a file, one is made. Safe to share between threads. If
-    two members have one name, the first counts.
+    With `again` all of them are kept for the next time. Safe to share between threads. If two
+    members have one name, the first counts.
     """
 
-    def __init__(self, path: Path, *, save: bool = False) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, again: bool = False) -> None:
         self._lock = Lock()
         self._places: dict[str, Place] = {}
         self._names: list[str] = []
@@ -81,15 +86,13 @@ class TarIndex:
         self._size = facts.st_size
         self._tar: tarfile.TarFile | None = None
         self._problem = ""  # that ended the index
-        self._kept = TarPlaces.load(path, facts)
-        if save and self._kept is None:
-            self._save(facts)
-
-    def _save(self, facts: os.stat_result) -> None:
-        with suppress(RecordProblem):  # a damaged archive has no index
-            while self._read_on(len(self._names)):
-                pass
-            save_places(self._path, facts, self._places)
+        key = (path, facts.st_size, facts.st_mtime_ns)
+        if again and key not in _members:
+            with suppress(RecordProblem, OverflowError):  # of a damaged archive nothing is kept
+                while self._read_on(len(self._names)):
+                    pass
+                _members[key] = _Members(self._places)
+        self._kept = _members.get(key)
 
     def members(self) -> Iterator[str]:
         """The names in archive order; RecordProblem where the archive is damaged."""
@@ -144,17 +147,17 @@ class TarIndex:
                 if self._tar is None:
                     headers = cast(BinaryIO, _Headers(self._stream))
                     self._tar = tarfile.open(fileobj=headers, mode="r:")  # noqa: SIM115
-                while (found := self._tar.next()) is not None:
+                while (header := self._tar.next()) is not None:
                     # tarfile would keep every header: gigabytes for a large shard.
                     self._tar.members = []  # type: ignore[attr-defined]
-                    if found.size < 0:  # it would lead back to a member that was read
-                        raise tarfile.ReadError(f"a member of {found.size} bytes")
+                    if header.size < 0:  # it would lead back to a member that was read
+                        raise tarfile.ReadError(f"a member of {header.size} bytes")
                     # A sparse file's bytes are in pieces.
-                    is_whole = found.isfile() and not found.issparse()
-                    if is_whole and found.name not in self._places:
-                        place = (found.offset_data, found.size, found.mtime)
-                        self._places[found.name] = place
-                        self._names.append(found.name)
+                    is_whole = header.isfile() and not header.issparse()
+                    if is_whole and header.name not in self._places:
+                        place = (header.offset_data, header.size, float(header.mtime))
+                        self._places[header.name] = place
+                        self._names.append(header.name)
                         return True
             except _DAMAGE as error:
                 self._problem = f"not a readable tar archive: {error}"
@@ -166,7 +169,7 @@ class TarIndex:
 def _index(path: Path, size: int, mtime_ns: int) -> TarIndex:
     was_open = (path, size, mtime_ns) in _opened_before
     _opened_before.add((path, size, mtime_ns))
-    return TarIndex(path, save=was_open)
+    return TarIndex(path, again=was_open)
 
 
 def open_archive(path: Path) -> TarIndex:
@@ -183,3 +186,33 @@ def open_archive(path: Path) -> TarIndex:
         raise RecordProblem("no such archive", code="missing_image") from error
     except OSError as error:
         raise RecordProblem(str(error.strerror), code="unreadable_image") from error
+
+
+class _Members:
+    """The places of an archive's members by two hashes of their names; the first are sorted."""
+
+    def __init__(self, places: Mapping[str, Place]) -> None:
+        rows, hashes = np.zeros(len(places), _PLACE), np.zeros(len(places), _HASH)
+        for row, (name, place) in enumerate(places.items()):
+            hashes[row], second = _hashes_of(name)
+            rows[row] = second, *place
+        order = np.argsort(hashes, kind="stable")
+        self._hashes, self._places = hashes[order], rows[order]
+
+    def find(self, member: str) -> Place | None:
+        first, second = _hashes_of(member)
+        row = int(np.searchsorted(self._hashes, np.uint64(first)))
+        while row < len(self._hashes) and self._hashes[row] == first:
+            second_hash, start, size, time = self._places[row].tolist()
+            if second_hash == second:
+                return start, size, time
+            row += 1
+        return None
+
+
+_members: dict[tuple[Path, int, int], _Members] = {}  # by path, size and time of the archive
+
+
+def _hashes_of(member: str) -> tuple[int, int]:
+    digest = hashlib.blake2b(member.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")

@@ -1,6 +1,5 @@
 """Photos by name, decoded to upright RGB pixels; RecordProblem says why one cannot be."""
 
-import io
 import math
 import os
 import stat
@@ -9,29 +8,23 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
+import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from ramctl.errors import RecordProblem
 from ramctl.photos.archives import check_bytes, open_archive, split_member
-from ramctl.photos.headers import (
-    AVIF_BRANDS,
-    COMPRESSION,
-    brands,
-    first_tags,
-    is_heif,
-    jxl_size,
-    visits,
-)
-from ramctl.photos.limits import LIMITS, PhotoLimits, Timed, TimeLeft, in_time
-from ramctl.photos.memory import (
-    SMALL,
+from ramctl.photos.limits import (
+    LIMITS,
+    PhotoLimits,
+    Timed,
+    TimeLeft,
     bytes_of,
-    bytes_of_jpeg,
-    bytes_of_jxl,
+    in_time,
     room_for_file,
+    visits,
 )
 from ramctl.photos.raw import decode_raw, is_raw, raw_size
 from ramctl.photos.shard_cache import read_remote_photo
@@ -41,12 +34,11 @@ from ramctl.records.remote import base_url
 # Not all formats of Pillow: some start other programs (EPS), some are not photos (WMF).
 # Pillow knows the first five from the start; only the others make it load all its plugins.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF")
-_JXL_MAGIC = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+_HEIF_BRANDS = frozenset((b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis"))
+_AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _ORIENTATION = 0x0112
 # Without waiting, should a pipe take the place of a file at the last moment.
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_HEAD = 1 << 20  # bytes of a large file by which its format is known
-_IN_ORDER = (b"\x89PNG", b"BM", b"P5", b"P6")
 _BLOCK = 1 << 14  # bytes after which Pillow looks at the clock
 _USUAL_HALVINGS = 5  # that a JPEG 2000 holds
 _USUAL_SCANS = 100  # of a progressive JPEG; programs write about ten
@@ -57,7 +49,6 @@ _LARGE = 20_000_000  # pixels; larger pictures are shrunk, where a target is giv
 _BAND = 1 << 20  # pixels that are turned into RGB at a time
 _SAMPLES = {"Gray": 1, "420": 1.5, "411": 1.5, "422": 2, "440": 2}  # a pixel of a JPEG; else 3
 _pillow_limit = Lock()
-Photo = TypeVar("Photo", bound=Image.Image | None)
 
 
 def record_photo(
@@ -97,15 +88,9 @@ def load_photo(
     Raises RecordProblem (missing_image, unreadable_image, too_large, too_slow), whatever the
     decoder raises.
     """
-    decode = partial(decode_photo, target=target, limits=limits, official=official)
-    if base_url(base) is not None or (n_bytes := _bytes_on_disk(name, base)) <= SMALL:
-        return decode(read_photo(name, base, max_bytes=limits.bytes))
-    with room_for_file(n_bytes):
-        if n_bytes <= limits.bytes:
-            with (base / name).open("rb", buffering=0) as stream:
-                if _is_read_in_order(head := stream.read(_HEAD)):
-                    return decode(head, stream=stream)
-        return decode(read_photo(name, base, max_bytes=limits.bytes))
+    with room_for_file(_bytes_on_disk(name, base)):
+        data = read_photo(name, base, max_bytes=limits.bytes)
+        return decode_photo(data, target=target, limits=limits, official=official)
 
 
 def _bytes_on_disk(name: str, base: Path) -> int:
@@ -115,12 +100,6 @@ def _bytes_on_disk(name: str, base: Path) -> int:
     except (OSError, ValueError):
         return 0
     return facts.st_size if stat.S_ISREG(facts.st_mode) else 0
-
-
-def _is_read_in_order(head: bytes) -> bool:
-    """Whether Pillow decodes such a file as it reads it, without having all of it in memory."""
-    is_plain_tiff = first_tags(head).get(COMPRESSION) == 1 and not is_raw(head)
-    return is_plain_tiff or head.startswith(_IN_ORDER)
 
 
 def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
@@ -170,25 +149,17 @@ def decode_photo(
     target: int | None = None,
     limits: PhotoLimits = LIMITS,
     official: bool = False,
-    stream: BinaryIO | None = None,
 ) -> Image.Image:
     """The upright RGB picture of a file's content, as `load_photo`.
 
-    Of animations and several pages the first; alpha over white; 16 bits scaled to 8. `stream` is
-    the file of which `data` is the start, where it is not all in memory.
+    Of animations and several pages the first; alpha over white; 16 bits scaled to 8.
     """
     if not data:
         raise RecordProblem("the file is empty", code="unreadable_image")
     is_jpeg = data.startswith(b"\xff\xd8") and not official  # Pillow is what the authors use
     time_left = TimeLeft(limits)
-    # No thread, which may take longer than a small photo, where it is known to end in time.
     n_visits = visits(data) if is_jpeg else 0
     decode_jpeg = partial(_decode_jpeg, data, target or 0, limits, time_left, n_visits > 0)
-    if is_jpeg and n_visits <= _VISITS_A_SECOND * limits.seconds:
-        photo = _in_words(decode_jpeg, limits)
-        if photo is not None:
-            return photo
-        is_jpeg = False
 
     def decode() -> Image.Image:
         # Pillow looks at the clock between blocks, libjpeg-turbo would go through all scans.
@@ -196,15 +167,15 @@ def decode_photo(
             photo = decode_jpeg()
             if photo is not None:
                 return photo
-        return _decode_others(data, target, limits, time_left, official, stream)
+        return _decode_others(data, target, limits, time_left, official)
 
-    return _in_words(lambda: in_time(decode, time_left), limits)
-
-
-def _in_words(decode: Callable[[], Photo], limits: PhotoLimits) -> Photo:
-    """What `decode` gives; RecordProblem (too_slow) when time is up."""
     try:
-        return decode()
+        # No thread, which may take longer than a small photo, where it is known to end in time.
+        if is_jpeg and n_visits <= _VISITS_A_SECOND * limits.seconds:
+            if (photo := decode_jpeg()) is not None:
+                return photo
+            is_jpeg = False
+        return in_time(decode, time_left)
     except TimeoutError as error:
         message = f"not decoded after {limits.seconds:g} seconds (--max-seconds)"
         raise RecordProblem(message, code="too_slow") from error
@@ -222,7 +193,8 @@ def _decode_jpeg(
         fits = min(width, height) // target if target else 1
         divisor = next((part for part in (8, 4, 2) if part <= fits), 1)
         samples = _SAMPLES.get(colours, _SAMPLES.get(sampling, 3))
-        needed = bytes_of_jpeg((width, height), samples, divisor, buffered)
+        # Of libjpeg-turbo, which holds all scans where the first row needs them, and of Pillow.
+        needed = int(width * height * (2 * samples * buffered + 7 / divisor**2))
         if needed > limits.memory:
             return None  # Pillow needs less
         with time_left.room(needed):
@@ -249,7 +221,6 @@ def _decode_others(
     limits: PhotoLimits,
     time_left: TimeLeft,
     official: bool,
-    stream: BinaryIO | None,
 ) -> Image.Image:
     """The photo by Pillow, its plugins or LibRaw.
 
@@ -261,26 +232,19 @@ def _decode_others(
             inner = PhotoLimits(limits.pixels, seconds=time_left(), patient=limits.patient)
             decode = partial(decode_photo, target=target, limits=inner)
             return decode_raw(data, target, check, decode, time_left.room)
-        photo: Any = None
-        if data.startswith(_JXL_MAGIC) and _has_jxl():  # its plugin decodes when it opens
-            size = jxl_size(data)
-            needed = bytes_of_jxl(size)
-        else:
-            photo = open_photo(data, time_left, stream)
-            size, needed = photo.size, bytes_of(photo, buffered=visits(data) > 0)
+        photo: Any = open_photo(data, time_left)
+        size, needed = photo.size, bytes_of(photo, buffered=visits(data) > 0)
         check(*size)
         divisor = 1
         if target and not official and size[0] * size[1] > _LARGE:
             divisor = max(min(size) // (2 * target), 1)
-        elif photo is None or photo.mode != "RGB" or "exif" in photo.info:
+        elif photo.mode != "RGB" or "exif" in photo.info:
             needed += 4 * size[0] * size[1]  # for another picture
         if needed > limits.memory and divisor > 1 and photo.format == "JPEG2000":
             photo.reduce = halvings = min(divisor.bit_length() - 1, _USUAL_HALVINGS)
             needed, divisor = needed >> 2 * halvings, divisor >> halvings
         # An icon does not know the size of what is in it; Pillow's limit on that is near ours.
-        is_icon = photo is not None and photo.format == "ICO"
-        with time_left.room(limits.memory if is_icon else needed + len(data)):
-            photo = photo or open_photo(data, time_left)
+        with time_left.room(limits.memory if photo.format == "ICO" else needed + len(data)):
             photo.decodermaxblock = _BLOCK
             photo.load()
             return rgb(photo, official, divisor)
@@ -296,25 +260,31 @@ def _decode_others(
 
 
 def open_photo(
-    data: bytes,
-    time_left: Callable[[], float] = lambda: math.inf,
-    stream: BinaryIO | None = None,
+    data: bytes, time_left: Callable[[], float] = lambda: math.inf
 ) -> ImageFile.ImageFile:
     """The photo with its header read; for this call our limit on pixels replaces Pillow's."""
-    formats: tuple[str, ...] = _FORMATS
-    if is_heif(data) and _has_heif():
-        formats = ("HEIF",)
-    elif data.startswith(_JXL_MAGIC) and _has_jxl():
-        formats = ("JXL",)
+    formats = ("HEIF",) if _is_heif(data) and _has_heif() else _FORMATS
     with _pillow_limit:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            content = stream or io.BytesIO(data)
-            content.seek(0)
-            return Image.open(cast(BinaryIO, Timed(content, time_left)), formats=formats)
+            return Image.open(cast(BinaryIO, Timed(data, time_left)), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = before
+
+
+def _is_heif(data: bytes) -> bool:
+    """Whether this is a HEIF, and no AVIF."""
+    names = _brands(data)
+    return bool(names & _HEIF_BRANDS) and not names & _AVIF_BRANDS
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """What an ISO media file says that it can be read as."""
+    if data[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    return {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
 
 
 def _has_heif() -> bool:
@@ -323,14 +293,6 @@ def _has_heif() -> bool:
     except ImportError:
         return False
     register_heif_opener()
-    return True
-
-
-def _has_jxl() -> bool:
-    try:
-        import pillow_jxl  # noqa: F401 (makes Pillow know the format)
-    except ImportError:
-        return False
     return True
 
 
@@ -344,11 +306,9 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 def _what_it_is(data: bytes) -> str:
     """What is wrong with content that no decoder knows, in the user's terms."""
     head = data[:512].lstrip().lower()
-    if is_heif(data) and not _has_heif():
+    if _is_heif(data) and not _has_heif():
         return "HEIC needs the extra heif: pip install 'ramctl[heif]'"
-    if data.startswith(_JXL_MAGIC) and not _has_jxl():
-        return "JPEG XL needs the extra jxl: pip install 'ramctl[jxl]'"
-    if brands(data) & AVIF_BRANDS and not features.check("avif"):
+    if _brands(data) & _AVIF_BRANDS and not features.check("avif"):
         return "AVIF needs a Pillow that was built with it: pip install --upgrade pillow"
     if head.startswith((b"<!doctype html", b"<html")):
         return "not a photo: an HTML page"
@@ -377,27 +337,15 @@ def rgb(photo: Image.Image, official: bool = False, divisor: int = 1) -> Image.I
                 band = band.convert("RGBA").reduce(divisor)  # which weighs colours by their alpha
                 shown = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
             else:
-                shown = _in_eight_bits(band, scale).convert("RGB").reduce(divisor)
+                if scale is not None:
+                    values = np.asarray(band, np.float64) * scale
+                    band = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+                shown = band.convert("RGB").reduce(divisor)
             made.paste(shown.convert("RGB"), (0, top // divisor))
-    if not official and (turn := _turn(photo)) > 1:
+    if not official and (turn := photo.getexif().get(_ORIENTATION)) in range(2, 9):
         made.getexif()[_ORIENTATION] = turn
         ImageOps.exif_transpose(made, in_place=True)
     return made
-
-
-def _turn(photo: Image.Image) -> int:
-    """How the photo is to be turned, as Exif numbers it; 1: not at all."""
-    turn: Any = photo.getexif().get(_ORIENTATION)
-    return int(turn) if turn in range(2, 9) else 1
-
-
-def _in_eight_bits(band: Image.Image, scale: float | None) -> Image.Image:
-    if scale is None:
-        return band
-    import numpy as np
-
-    values = np.asarray(band, np.float64) * scale
-    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
 def _scale(photo: Image.Image) -> float | None:

@@ -36,7 +36,8 @@ def read_embedded(name: str, base: Path = Path()) -> Embedded:
     with suppress(Exception):
         if photo.format == "PNG":
             photo.load()  # exiftool puts its text behind the pixels
-        packet = photo.info.get("xmp") or photo.info.get("XML:com.adobe.xmp") or _tiff(photo)
+        packet = photo.info.get("xmp") or photo.info.get("XML:com.adobe.xmp")
+        packet = packet or getattr(photo, "tag_v2", {}).get(_XMP)
         xmp = packet.encode() if isinstance(packet, str) else packet
     with suppress(Exception):
         words += _iptc_keywords(IptcImagePlugin.getiptcinfo(photo) or {})
@@ -46,21 +47,12 @@ def read_embedded(name: str, base: Path = Path()) -> Embedded:
     return Embedded(xmp or None, tuple(word.strip() for word in words if word.strip()))
 
 
-def _tiff(photo: Any) -> bytes | None:
-    tags = getattr(photo, "tag_v2", {})
-    found: bytes | None = tags.get(_XMP)
-    return found
-
-
 def _iptc_keywords(facts: dict[tuple[int, int], Any]) -> Iterator[str]:
+    """In UTF-8 where the photo says so or they are; else what old Windows programs wrote."""
     values = facts.get(_KEYWORDS, [])
+    otherwise = "utf-8" if facts.get(_CHARSET) == _UTF8 else "cp1252"
     for value in values if isinstance(values, list) else [values]:
-        yield _decoded(value, declared=facts.get(_CHARSET) == _UTF8)
-
-
-def _decoded(value: bytes, *, declared: bool) -> str:
-    """IPTC text: UTF-8 where the photo says so or it is; else what old Windows programs wrote."""
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value.decode("utf-8" if declared else "cp1252", "replace")
+        try:
+            yield value.decode("utf-8")
+        except UnicodeDecodeError:
+            yield value.decode(otherwise, "replace")

@@ -1,22 +1,18 @@
 """The inputs of `tag`: photos, folders, archives, lists on standard input, records."""
 
-import glob
 import os
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Self
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import open_archive, split_member
 from ramctl.photos.decoding import read_photo
-from ramctl.photos.ignoring import Ignored
-from ramctl.photos.names import is_photo_name
-from ramctl.records.files import is_url, plain_name, require_known_packing
+from ramctl.records.files import is_url, plain_name, read_lines, require_known_packing
 from ramctl.records.inputs import STDIN, open_input, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
 from ramctl.records.record import (
@@ -33,10 +29,116 @@ from ramctl.records.remote import photo_base
 _BLOCK = 1 << 16
 # How the common formats begin; no name does.
 _PHOTO = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r|GIF8[79]a[^.]|RIFF.{4}WEBP|II\*\0|MM\0\*|\0.{3}ftyp|\xff\n", re.DOTALL
+    rb"\xff\xd8\xff|\x89PNG\r|GIF8[79]a[^.]|RIFF.{4}WEBP|II\*\0|MM\0\*|\0.{3}ftyp", re.DOTALL
 )
 _BYTES = "bytes:"  # of a key, before a name that is not UTF-8
 _RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+RAW_SUFFIXES = frozenset({
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".mrw", ".nef", ".nrw", ".orf",
+    ".pef", ".raf", ".raw", ".rw2", ".srw", ".x3f",
+})  # fmt: skip
+SUFFIXES = RAW_SUFFIXES | {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff",
+    ".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".hif", ".avif", ".jp2",
+}  # fmt: skip
+_FOLDERS = 16  # whose listings are kept; photos usually come one folder at a time
+IGNORE_FILE = ".ramctlignore"
+# Thumbnails and what was deleted, where network drives, systems and archivers put it. Hidden names,
+# such as .thumbnails and .Trash-1000, are passed over besides.
+_LEFT_BY_PROGRAMS = frozenset({
+    "@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot", "$RECYCLE.BIN",
+    "System Volume Information", "lost+found", "__MACOSX",
+})  # fmt: skip
+
+
+def is_photo_name(name: str) -> bool:
+    """Whether a file name has a photo's extension, in either case."""
+    stem, dot, suffix = name.rpartition(".")  # a path takes ten times as long
+    return bool(stem) and stem[-1] != "/" and (dot + suffix).lower() in SUFFIXES
+
+
+def is_raw_name(name: str) -> bool:
+    """Whether a file name has the extension of a camera's raw files."""
+    return Path(name).suffix.lower() in RAW_SUFFIXES
+
+
+class Neighbours:
+    """The photos of the folders that it was asked about, as they were at the first question."""
+
+    def __init__(self) -> None:
+        self._listing = lru_cache(maxsize=_FOLDERS)(_names_by_stem)
+
+    def __call__(self, photo: Path) -> list[str]:
+        """The names of the other photos beside this one with its stem: `a.png` for `a.jpg`."""
+        names = self._listing(photo.parent).get(photo.stem, [])
+        return [name for name in names if name != photo.name]
+
+
+def _names_by_stem(folder: Path) -> dict[str, list[str]]:
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return {}  # nothing is written there either
+    by_stem: dict[str, list[str]] = {}
+    for name in names:
+        if is_photo_name(name):
+            by_stem.setdefault(Path(name).stem, []).append(name)
+    return {stem: names for stem, names in by_stem.items() if len(names) > 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """What is passed over in a folder: patterns as in `.gitignore`, of the user and of its files.
+
+    `parts` lead to the folder from the named one.
+    """
+
+    parts: tuple[str, ...] = ()
+    # Patterns, and how many of the parts lead to their folder; those that decide come first.
+    asked: tuple[tuple[int, Any], ...] = ()
+    from_files: tuple[tuple[int, Any], ...] = ()
+
+    @classmethod
+    def of(cls, patterns: Sequence[str]) -> Self:
+        """What is passed over in a named folder; UsageProblem for what is no pattern."""
+        try:
+            return cls(asked=((0, _spec(patterns)),) if patterns else ())
+        except ValueError as error:
+            raise UsageProblem(f"--ignore: {error}") from error
+
+    def __call__(self, name: str, *, is_folder: bool) -> bool:
+        """Whether a file or folder is passed over."""
+        if name.startswith(".") or (is_folder and name in _LEFT_BY_PROGRAMS):
+            return True
+        path = (*self.parts, name)
+        for depth, spec in (*self.asked, *self.from_files):
+            decision = spec.check_file("/".join(path[depth:]) + "/" * is_folder).include
+            if decision is not None:
+                return bool(decision)
+        return False
+
+    def inside(self, name: str) -> Self:
+        """What is passed over in a folder of this folder."""
+        return replace(self, parts=(*self.parts, name))
+
+    def with_file(self, folder: Path) -> Self:
+        """The same with the patterns in the folder's own file; RunProblem for one that is bad."""
+        path = folder / IGNORE_FILE
+        if not path.is_file():
+            return self
+        lines = read_lines(path)
+        for number, line in enumerate(lines, 1):
+            try:
+                _spec([line])
+            except ValueError as error:
+                raise RunProblem(f"{path}:{number}: {error}") from error
+        return replace(self, from_files=((len(self.parts), _spec(lines)), *self.from_files))
+
+
+def _spec(patterns: Sequence[str]) -> Any:
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines(patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +177,7 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
         elif plain_name(name).lower().endswith(_RECORDS):
             yield from unread_inputs([name], inputs.root, inputs.stage, inputs.max_line)
         else:
-            for found in _globbed(name):
-                yield from _expand(found, Path(), inputs)
+            yield from _expand(name, Path(), inputs)
 
 
 def require_some(names: Sequence[str]) -> None:
@@ -86,13 +187,9 @@ def require_some(names: Sequence[str]) -> None:
     """
     for name in names:
         place = Path(name)
-        if name == STDIN or (is_photo_name(name) and not glob.has_magic(name)):
+        if name == STDIN or is_photo_name(name):
             continue
-        if place.is_dir():
-            is_empty = not any(place.iterdir())
-        else:
-            is_empty = not place.exists() and not any(glob.iglob(name, recursive=True))  # noqa: PTH207
-        if is_empty:
+        if not (any(place.iterdir()) if place.is_dir() else place.exists()):
             raise RunProblem(f"{name}: nothing is there (--prune; is the disk mounted?)")
 
 
@@ -132,7 +229,7 @@ def _require(name: str, inputs: PhotoInputs) -> None:
     kind = plain_name(name).lower()
     if is_url(name) and not kind.endswith(_RECORDS):
         raise UsageProblem(f"{name}: at a URL only JSONL can be named, of records and their photos")
-    may_be_folder = inputs.recursive and not is_photo_name(name) and not glob.has_magic(name)
+    may_be_folder = inputs.recursive and not is_photo_name(name)
     if Path(name).is_dir():
         if not inputs.recursive:
             raise UsageProblem(f"{name} is a folder; -R takes the photos in it")
@@ -140,30 +237,13 @@ def _require(name: str, inputs: PhotoInputs) -> None:
         require_files([name])
 
 
-def _globbed(name: str) -> Iterator[str]:
-    """The files that match a pattern which no shell has expanded (cron, configuration).
-
-    Sorted one folder at a time, so that no more names are in memory than a folder has.
-    """
-    if not glob.has_magic(name) or os.path.lexists(name) or split_member(name):
-        yield name
-        return
-    nothing = True
-    found = glob.iglob(name, recursive=True)  # noqa: PTH207 (keeps ./)
-    for _, of_one_folder in groupby(found, os.path.dirname):
-        nothing = False
-        yield from sorted(of_one_folder)
-    if nothing:
-        yield name
-
-
 def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     place = base / name
     if inputs.recursive and place.is_dir():
-        found = None
-        for found in _walk(name, base, inputs, Ignored.of(inputs.ignore)):
-            yield found
-        if found is None:
+        unread = None
+        for unread in _walk(name, base, inputs, Ignored.of(inputs.ignore)):
+            yield unread
+        if unread is None:
             inputs.say(f"{name}: no photos in it")
     elif name.lower().endswith(".tar") and place.is_file():
         yield from _archive(name, base, inputs)

@@ -1,18 +1,32 @@
-"""What a photo may cost, and the time that one has left."""
+"""What a photo may cost in pixels, bytes, memory and time, and what decoders were seen to take."""
 
+import ctypes
 import io
+import math
+import os
 import queue
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Thread
-from typing import BinaryIO, TypeVar
+from threading import Condition, Thread
+from typing import Any, TypeVar
 
-from ramctl.photos.memory import room_for
+from PIL import Image
 
+from ramctl.errors import RecordProblem
+
+_LARGE_FILE = 32_000_000  # bytes; of larger files one at a time is in memory
 _UNCOUNTED = 2_000_000  # bytes; asking for them would take longer than they are held
+_LARGE = 32_000_000  # bytes that are worth giving back to the system
 _BYTES_A_PIXEL = 4.8  # of --max-pixels: Pillow's picture, and what is needed beside it
+# Bytes a pixel that decoders were seen to take at their peak, the picture included. Others hold
+# nothing but the picture.
+_OF_FORMATS = {"WEBP": 17, "JPEG2000": 24, "AVIF": 16, "HEIF": 16}
+_OF_MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
+_TURN, _ROWS_PER_STRIP, _BITS, _TILE_SIDES = 274, 278, 258, (322, 323)  # TIFF tags
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +45,77 @@ class PhotoLimits:
 
 
 LIMITS = PhotoLimits()
-Result = TypeVar("Result")
+
+
+class _Memory:
+    """The bytes that the decoders of this process take."""
+
+    def __init__(self) -> None:
+        self._change = Condition()
+        self._used = 0
+
+    @contextmanager
+    def room(self, n_bytes: int, most: int, seconds: float | None) -> Iterator[None]:
+        with self._change:
+            if not self._change.wait_for(
+                lambda: not self._used or self._used + n_bytes <= most, seconds
+            ):
+                raise TimeoutError
+            self._used += n_bytes
+        try:
+            yield
+        finally:
+            with self._change:
+                self._used -= n_bytes
+                self._change.notify_all()
+
+
+_pictures, _files = _Memory(), _Memory()
+
+
+def _start_anew() -> None:
+    """What is decoded in the process that was forked is not decoded in this one."""
+    global _pictures, _files
+    _pictures, _files = _Memory(), _Memory()
+
+
+os.register_at_fork(after_in_child=_start_anew)
+
+
+@contextmanager
+def room_for(n_bytes: int, most: int, seconds: float | None = None) -> Iterator[None]:
+    """Hold so many bytes of `most`, once other photos leave them.
+
+    RecordProblem (too_large) for more than `most`, TimeoutError after `seconds` of waiting.
+    """
+    if n_bytes > most:
+        message = (
+            f"decoding it takes {n_bytes / 1e6:.0f} MB, more than the limit of {most / 1e6:.0f} MB "
+            f"({_BYTES_A_PIXEL} bytes for each of --max-pixels)"
+        )
+        raise RecordProblem(message, code="too_large")
+    with _pictures.room(n_bytes, most, seconds):
+        try:
+            yield
+        finally:
+            if n_bytes > _LARGE:
+                give_memory_back()
+
+
+@contextmanager
+def room_for_file(n_bytes: int) -> Iterator[None]:
+    """Hold a large file's content, before anything is known of the picture in it."""
+    if n_bytes <= _LARGE_FILE:
+        yield
+        return
+    with _files.room(n_bytes, _LARGE_FILE, None):
+        yield
+
+
+def give_memory_back() -> None:
+    """Give what was freed back to the system, which glibc would keep for this process."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
 
 
 class TimeLeft:
@@ -39,25 +123,23 @@ class TimeLeft:
 
     def __init__(self, limits: PhotoLimits) -> None:
         self._limits = limits
-        self._is_waiting = False
         self.end = time.monotonic() + limits.seconds
 
     def __call__(self) -> float:
-        """Not zero while the photo waits, where that does not count."""
-        return 1.0 if self._is_waiting else max(self.end - time.monotonic(), 0.0)
-
-    def room(self, n_bytes: int) -> AbstractContextManager[None]:
-        """Hold so much memory, as `room_for`, until what decodes has ended, in time or not."""
-        return nullcontext() if n_bytes <= _UNCOUNTED else self._room(n_bytes)
+        return max(self.end - time.monotonic(), 0.0)
 
     @contextmanager
-    def _room(self, n_bytes: int) -> Iterator[None]:
-        began, limits = time.monotonic(), self._limits
-        self._is_waiting = limits.patient
-        with room_for(n_bytes, limits.memory, None if limits.patient else self()):
-            if limits.patient:
-                self.end += time.monotonic() - began
-                self._is_waiting = False
+    def room(self, n_bytes: int) -> Iterator[None]:
+        """Hold so much memory, as `room_for`, until what decodes has ended, in time or not."""
+        if n_bytes <= _UNCOUNTED:
+            yield
+            return
+        left = self()
+        if self._limits.patient:
+            self.end = math.inf
+        with room_for(n_bytes, self._limits.memory, None if self._limits.patient else left):
+            if self._limits.patient:
+                self.end = time.monotonic() + left
             yield
 
 
@@ -78,7 +160,7 @@ def in_time(do: Callable[[], Result], time_left: TimeLeft) -> Result:
     Thread(target=work, name="ramctl-decoder", daemon=True).start()
     while True:
         try:
-            outcome = outcomes.get(timeout=time_left())
+            outcome = outcomes.get(timeout=min(time_left(), 1.0))
         except queue.Empty:
             if not time_left():
                 raise TimeoutError from None
@@ -91,21 +173,60 @@ def in_time(do: Callable[[], Result], time_left: TimeLeft) -> Result:
 class Timed:
     """A file that cannot be read any more when time is up."""
 
-    def __init__(self, stream: BinaryIO, time_left: Callable[[], float]) -> None:
-        self._stream, self._time_left = stream, time_left
-        if isinstance(stream, io.BytesIO):
-            self.getvalue = stream.getvalue  # for libtiff, which needs no copy then
+    def __init__(self, data: bytes, time_left: Callable[[], float]) -> None:
+        self._stream, self._time_left = io.BytesIO(data), time_left
+        self.getvalue = self._stream.getvalue  # for libtiff, which needs no copy then
+        self.seek, self.tell, self.close = self._stream.seek, self._stream.tell, self._stream.close
 
     def read(self, size: int = -1) -> bytes:
         if not self._time_left():
             raise TimeoutError
         return self._stream.read(size)
 
-    def seek(self, place: int, whence: int = 0) -> int:
-        return self._stream.seek(place, whence)
 
-    def tell(self) -> int:
-        return self._stream.tell()
+def bytes_of(photo: Image.Image, *, buffered: bool) -> int:
+    """What Pillow takes for decoding an opened photo.
 
-    def close(self) -> None:
-        self._stream.close()
+    `buffered` where a JPEG's scans are all needed for the first row.
+    """
+    n_pixels = photo.width * photo.height
+    each = _OF_MODES.get(photo.mode, 4)
+    if photo.format in _OF_FORMATS:
+        is_usual_heif = photo.mode == "RGB" and photo.info.get("bit_depth") == 8
+        return n_pixels * (9 if is_usual_heif else _OF_FORMATS[photo.format])
+    if photo.format == "TIFF":
+        tags: Any = getattr(photo, "tag_v2", {})
+        # The plugin turns it upright by itself, and decodes a strip or tile at once.
+        width, rows = (tags.get(tag, 0) for tag in _TILE_SIDES)
+        if not width:
+            width, rows = photo.width, min(tags.get(_ROWS_PER_STRIP, photo.height), photo.height)
+        piece = int(width * rows * sum(tags.get(_BITS, (8,))) // 8)
+        is_raw = photo.info.get("compression") == "raw"
+        return n_pixels * each * (2 if tags.get(_TURN, 1) > 1 else 1) + (0 if is_raw else piece)
+    if buffered:
+        layers = [h * v for _, h, v, _ in getattr(photo, "layer", ())]
+        return int(n_pixels * (each + 2 * sum(layers) / max(layers, default=1)))
+    return n_pixels * each
+
+
+def visits(data: bytes) -> int:
+    """Pixels times scans of a JPEG that is decoded scan by scan; 0 where nothing is read twice.
+
+    Each scan of a progressive JPEG may go over all of the photo.
+    """
+    place, n_pixels, n_colours = 2, 0, 0
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height = int.from_bytes(data[place + 5 : place + 7], "big")
+            width = int.from_bytes(data[place + 7 : place + 9], "big")
+            n_pixels, n_colours = height * width, data[place + 9]
+            if marker not in (0xC0, 0xC1):
+                break
+        elif marker == 0xDA:
+            if data[place + 4] == n_colours:  # all of them are in this scan
+                return 0
+            break
+        is_padding = marker == 0xFF
+        place += 1 if is_padding else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return n_pixels * data.count(b"\xff\xda")

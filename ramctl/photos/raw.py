@@ -5,6 +5,7 @@ Read by LibRaw, which rawpy (extra `[raw]`) brings.
 
 import io
 import re
+import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -12,14 +13,13 @@ from typing import Any
 from PIL import Image
 
 from ramctl.errors import RecordProblem
-from ramctl.photos.headers import COMPRESSION, first_tags
 
 _MAGIC = re.compile(
     rb"FUJIFILMCCD-RAW|FOVb|\0MRM|IIRO|IIRS|MMOR|IIU\0|II\x1a\0\0\0HEAP|....ftypcrx "
     rb"|II\*\0....(?:CR\x02|IIII)|MM\0\*....MMMM",
     re.DOTALL,
 )
-_SUBFILE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # TIFF tags
+_SUBFILE, _COMPRESSION, _SUB_IFDS, _DNG_VERSION = 254, 259, 330, 50706  # TIFF tags
 _REDUCED = 1  # a subfile that is the small form of another
 _OF_CAMERAS = (32767, 34713, 65535)  # compressions: Sony, Nikon, Pentax
 _ORIENTATION = 0x0112
@@ -37,9 +37,27 @@ def is_raw(data: bytes) -> bool:
     """Whether a file's content is a camera's: many are TIFFs, whose first page is a stamp."""
     if _MAGIC.match(data):
         return True
-    tags = first_tags(data)
+    tags = _first_tags(data)
     is_stamp = tags.get(_SUBFILE) == _REDUCED and _SUB_IFDS in tags
-    return is_stamp or _DNG_VERSION in tags or tags.get(COMPRESSION) in _OF_CAMERAS
+    return is_stamp or _DNG_VERSION in tags or tags.get(_COMPRESSION) in _OF_CAMERAS
+
+
+def _first_tags(data: bytes) -> dict[int, int]:
+    """The tags of a TIFF's first page, with the first value of each (or where that is)."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return {}
+    order = "<" if data[:2] == b"II" else ">"
+    tags = {}
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (number,) = struct.unpack_from(f"{order}H", data, start)
+        for place in range(start + 2, start + 2 + 12 * number, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", data, place)
+            value = "H" if kind == 3 else "I"
+            (tags[tag],) = struct.unpack_from(order + value, data, place + 8)
+    except struct.error:  # it is cut
+        pass
+    return tags
 
 
 def raw_size(data: bytes) -> tuple[int, int]:
@@ -104,18 +122,18 @@ def _preview(raw: Any, least: int, decode: Callable[[bytes], Image.Image]) -> Im
     import rawpy
 
     try:
-        found = raw.extract_thumb()
+        thumbnail = raw.extract_thumb()
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
         return None
-    if found.format != rawpy.ThumbFormat.JPEG:
-        photo = Image.fromarray(found.data)
+    if thumbnail.format != rawpy.ThumbFormat.JPEG:
+        photo = Image.fromarray(thumbnail.data)
         return _upright(photo, raw.sizes) if min(photo.size) >= least else None
     try:
-        with Image.open(io.BytesIO(found.data), formats=("JPEG",)) as header:
+        with Image.open(io.BytesIO(thumbnail.data), formats=("JPEG",)) as header:
             is_small = min(header.size) < least
             # LibRaw adds it to a preview that has no Exif data.
             says_turn = _ORIENTATION in header.getexif()
-        upright = None if is_small else decode(found.data)
+        upright = None if is_small else decode(thumbnail.data)
     except (RecordProblem, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     return upright if upright is None or says_turn else _upright(upright, raw.sizes)

@@ -2,17 +2,16 @@
 
 Processes that need one archive at the same time wait for the one that copies it. When the copies
 would be more bytes than `RAMCTL_SHARD_CACHE`, those that were not read for the longest time go.
+(The caches of fsspec have no such limit, and each process would copy an archive for itself.)
 """
 
 import hashlib
 import os
 import re
 import shutil
-import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import BinaryIO
 
 from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import TarIndex, check_bytes, split_member
@@ -24,7 +23,6 @@ VARIABLE = "RAMCTL_SHARD_CACHE"
 DEFAULT = "64G"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _OPEN_COPIES = 16
-_WAIT_S = 0.1
 _open: dict[str, TarIndex] = {}  # by URL, the last used last
 _copies: dict[str, Path] = {}  # by URL, those that this process has asked for
 
@@ -71,10 +69,10 @@ def copy_ahead(name: str, base: Path, mixed: int) -> None:
 def cache_limit() -> int:
     """The bytes that copies may take, by `RAMCTL_SHARD_CACHE`: a number, with K, M, G or T."""
     text = os.environ.get(VARIABLE) or DEFAULT
-    found = re.fullmatch(r"(\d+)([KMGT]?)", text.strip().upper().removesuffix("B"))
-    if not found:
+    match = re.fullmatch(r"(\d+)([KMGT]?)", text.strip().upper().removesuffix("B"))
+    if not match:
         raise UsageProblem(f"{VARIABLE}: {text!r} is not a number of bytes such as 200G")
-    return int(found[1]) * _UNITS[found[2]]
+    return int(match[1]) * _UNITS[match[2]]
 
 
 def _archive(url: str) -> TarIndex:
@@ -91,7 +89,7 @@ def _opened(url: str) -> TarIndex:
     while True:
         with suppress(FileNotFoundError):  # the copy was the oldest, for another process
             if url in _copies and _copies[url].exists():
-                return TarIndex(_copies[url], save=True)
+                return TarIndex(_copies[url], again=True)
             _copies[url] = _copy_of(url)
             return TarIndex(_copies[url])
 
@@ -115,13 +113,12 @@ def _copy_of(url: str) -> Path:
                 if copy.exists():  # by now
                     part.unlink()
                     return copy
-                _make_room(folder, size or 0, stream, url)
+                _make_room(folder, size or 0, url)
                 with open_url(url, COPY_BYTES) as source:
                     while block := source.read(COPY_BYTES):
                         stream.write(block)
                         if size is None:
-                            _make_room(folder, stream.tell(), stream, url, waits=False)
-                stream.truncate()
+                            _make_room(folder, stream.tell(), url)
                 stream.flush()
                 os.fsync(stream.fileno())
                 move_into_place(part, copy)
@@ -138,44 +135,29 @@ def _copy_of(url: str) -> Path:
     return copy
 
 
-def _make_room(folder: Path, size: int, stream: BinaryIO, url: str, *, waits: bool = True) -> None:
-    """Delete the oldest copies until one of `size` bytes fits in, and give its file that size.
+def _make_room(folder: Path, n_bytes: int, url: str) -> None:
+    """Delete the copies that were not read for the longest time until one more fits in.
 
-    Waits where other processes copy what fills the cache, unless these may wait for this one.
+    Copies that other processes make meanwhile do not count.
     """
-    limit = cache_limit()
-    if size > limit:
+    limit, free = cache_limit(), shutil.disk_usage(folder).free
+    if n_bytes > limit:
         raise RunProblem(
-            f"{url}: {size} bytes, more than all copies may take ({limit}): see {VARIABLE}"
+            f"{url}: {n_bytes} bytes, more than all copies may take ({limit}): see {VARIABLE}"
         )
-    while True:
-        with open_alone(folder / "lock"):
-            growth = size - os.fstat(stream.fileno()).st_size
-            if _fits(folder, limit - growth, growth) or not waits:
-                stream.truncate(size)
-                return
-        time.sleep(_WAIT_S)
-
-
-def _fits(folder: Path, limit: int, growth: int) -> bool:
-    """Whether the files in the folder take so much at most, once the oldest have been deleted.
-
-    These go too where the disk has not the space to come.
-    """
-    found = []
+    if n_bytes > free:
+        _open.clear()  # one that is deleted while it is open keeps its space
+    copies, total = [], n_bytes
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
-            facts = path.stat()
-            found.append((facts.st_atime_ns, path, facts.st_size))
-    total = sum(size for *_, size in found)
-    free = shutil.disk_usage(folder).free
-    if growth > free:
-        _open.clear()  # one that is deleted while it is open keeps its space
-    for _, path, size in sorted(found):
-        if total <= limit and growth <= free:
+            if path.suffix == ".tar":
+                facts = path.stat()
+                copies.append((facts.st_atime_ns, path, facts.st_size))
+                total += facts.st_size
+            elif path.suffix == ".part" and not is_open_alone(path):  # its process was killed
+                path.unlink()
+    for _, path, size in sorted(copies):
+        if total <= limit and n_bytes <= free:
             break
-        # The part of a process that was killed is as good as an old copy.
-        if size and not (path.suffix == ".part" and is_open_alone(path)):
-            path.unlink(missing_ok=True)
-            total, free = total - size, free + size
-    return total <= limit
+        path.unlink(missing_ok=True)
+        total, free = total - size, free + size

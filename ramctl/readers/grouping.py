@@ -28,7 +28,7 @@ def group_by_image(items: Iterator[Item]) -> Iterator[Item]:
         with closing(sqlite3.connect("")) as database:
             database.execute(_TABLE)
             yield from _spool(items, database)
-            for _, group in groupby(database.execute(_BY_PHOTO), lambda found: found[0]):
+            for _, group in groupby(database.execute(_BY_PHOTO), lambda row: row[0]):
                 first, *others = (orjson.loads(row) for _, row in group)
                 fields = first["fields"]
                 for other in others:

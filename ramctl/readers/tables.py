@@ -41,9 +41,9 @@ def read_token(source: Source) -> Iterator[Item]:
     with open_input(source.name) as stream:
         for number, line in enumerate(stream, 1):
             text = line.decode("utf-8", "replace").rstrip("\r\n")
-            found = TOKEN_LINE.fullmatch(text)
-            if found:
-                yield source.record({"image": found[1], "captions": [found[3]]}, number)
+            match = TOKEN_LINE.fullmatch(text)
+            if match:
+                yield source.record({"image": match[1], "captions": [match[3]]}, number)
             elif text.strip():
                 yield source.reject(number, "bad_field", "no name#number TAB caption", text)
 

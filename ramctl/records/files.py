@@ -164,7 +164,7 @@ def require_distinct(**options: Path | None) -> None:
 def output_lock(*outputs: Path | None, say: Say = lambda message: None) -> Iterator[None]:
     """Hold the locks of some outputs, with their parts, states and work folders, for a block.
 
-    RunProblem that names the holder when another run writes one of them. None, pipes and devices
+    RunProblem when another run writes one of them. None, pipes and devices
     need no lock, and a thread may lock again what it has locked. `say` is told of an output on a
     file system without locks.
     """

@@ -1,11 +1,12 @@
-"""Where a stream's lines go: standard output, an unfinished file, standard error, nowhere."""
+"""The outputs of a run: where its lines go, and the state by which `--resume` continues them."""
 
 import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,11 +18,17 @@ from ramctl.records.files import (
     kept_path,
     move_into_place,
     naming,
+    output_lock,
     packing,
     part_path,
+    replacing,
+    state_path,
     sync_file,
 )
 from ramctl.records.inputs import open_input
+from ramctl.records.locks import Say
+from ramctl.records.ownership import require_own_outputs
+from ramctl.records.state import Entry, ResumeState, Status, roll_forward
 
 _BLOCK = 1 << 16
 
@@ -30,7 +37,7 @@ class Sink:
     """Something that lines are appended to; as it is, it takes them nowhere."""
 
     def __init__(self) -> None:
-        self.end = 0  # bytes in the file; none are counted where there is no file
+        self.end = 0  # bytes written
 
     def write(self, data: bytes) -> int:
         """Append and return the offset after the data."""
@@ -42,10 +49,6 @@ class Sink:
     def cut(self, end: int) -> None:
         """Drop everything after byte `end`: what a killed run wrote but did not record."""
         self.end = end
-
-    def line_before(self, end: int) -> bytes:
-        """The line of an earlier run that ends at this byte."""
-        raise NotImplementedError
 
     def compact(self, stale: Iterator[tuple[int, int]], lead: bytes = b"") -> None:
         """Write a copy of what is in the file, without these ranges, beside it.
@@ -69,6 +72,7 @@ class StreamSink(Sink):
 
     def write(self, data: bytes) -> int:
         self._stream.write(data)
+        self.end += len(data)
         return self.end
 
     def flush(self) -> None:
@@ -101,18 +105,6 @@ class PartFile(Sink):
         if end < self.end:
             self.end = end
             self._open()
-
-    def line_before(self, end: int) -> bytes:
-        if is_gzip(self._source.name):
-            self._open()  # it cannot be read backwards
-        line, start = b"", end
-        with naming(self.part), self._source.open("rb") as stream:
-            while start and b"\n" not in line[:-1]:
-                size = min(start, _BLOCK)
-                start -= size
-                stream.seek(start)
-                line = stream.read(size) + line
-        return line[line.rfind(b"\n", 0, -1) + 1 :]
 
     def write(self, data: bytes) -> int:
         if self._stream is None:
@@ -206,10 +198,10 @@ def unfinished_bytes(path: Path | None) -> int:
 
     It is that of the content, not of what it is compressed to.
     """
-    found = [] if path is None else [one for one in (part_path(path), path) if one.is_file()]
-    if not (found and is_gzip(found[0].name)):
-        return found[0].stat().st_size if found else 0
-    with open_input(str(found[0])) as stream:
+    files = [] if path is None else [one for one in (part_path(path), path) if one.is_file()]
+    if not (files and is_gzip(files[0].name)):
+        return files[0].stat().st_size if files else 0
+    with open_input(str(files[0])) as stream:
         return stream.seek(0, os.SEEK_END)
 
 
@@ -259,3 +251,122 @@ def _discard(stream: BinaryIO) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)
+
+
+@contextmanager
+def open_outputs(
+    output: Path | None,
+    rejects: str | None,
+    stats: Path | None,
+    *,
+    resume: bool,
+    command: str,
+    fingerprint: Mapping[str, str],
+    n_header: int,
+    say: Say,
+) -> Iterator["RunOutputs"]:
+    """Lock and open what a run writes, with `resume` where the state of an earlier run ends.
+
+    UsageProblem for files that are not ramctl's, RunProblem when another run writes them.
+    """
+    rejects_path = rejects_file(rejects)
+    require_own_outputs(output, rejects_path, stats)
+    with ExitStack() as stack:
+        stack.enter_context(output_lock(output, rejects_path, say=say))
+        if output is None or is_device(output):
+            if resume:
+                raise RunProblem("--resume needs -o FILE: only a file can be continued")
+            opened = replacing(output) if output else records_to_stdout()
+            sink = StreamSink(stack.enter_context(opened))
+            yield RunOutputs({"done": sink, "rejected": open_rejects(rejects, resume=False)})
+            return
+        file = rejects_path if rejects_path and not is_device(rejects_path) else None
+        state = ResumeState(state_path(output), command, fingerprint, file, n_header)
+        if not resume:
+            # First, so that no crash leaves the old state beside a new part.
+            state.start(say)
+            rejected = open_rejects(rejects, resume=False)
+            yield RunOutputs({"done": PartFile(output), "rejected": rejected}, state, output)
+            return
+        roll_forward(output)
+        done = PartFile(output, resume=True)
+        state.load(done.end, unfinished_bytes(file))
+        rejected = open_rejects(rejects, resume=state.continues_rejects)
+        sinks: dict[Status, Sink] = {"done": done, "rejected": rejected}
+        for status, end in state.ends.items():
+            is_there = sinks[status].end >= end  # all of it, the header included
+            sinks[status].cut(end if is_there or status == "rejected" else 0)
+        yield RunOutputs(sinks, state, output)
+
+
+@dataclass(slots=True)
+class RunOutputs:
+    """The output and the rejects of a run, with the state by which `--resume` continues both.
+
+    The state is always written last, so that it never names lines that a crash has lost.
+    """
+
+    sinks: dict[Status, Sink]
+    state: ResumeState | None = None  # of an output that is a file
+    output: Path | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the output has nothing yet, not even a header."""
+        return self.sinks["done"].end == 0
+
+    def earlier(self, key: str) -> Entry | None:
+        """What an earlier run did with an input."""
+        return self.state.take(key) if self.state else None
+
+    @property
+    def keeps_rejects(self) -> bool:
+        """Whether rejects go to a file that a later run may continue."""
+        return isinstance(self.sinks["rejected"], PartFile)
+
+    def write(
+        self,
+        status: Status,
+        key: str,
+        stamp: str,
+        line: bytes,
+        *,
+        drops: Entry | None = None,
+    ) -> None:
+        """Write what became of an input, in place of what an earlier run has written of it."""
+        end = self.sinks[status].write(line)
+        if self.state:
+            self.state.add(key, stamp, status, end, drops)
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        for sink in self.sinks.values():
+            sink.flush()
+        if self.state:
+            self.state.flush()
+
+    def save(self) -> None:
+        """Leave everything on disk as it is, for `--resume` to continue."""
+        self.flush()
+        self.sinks["done"].close()
+        if self.state:
+            self.sinks["rejected"].close()
+            self.state.close()
+        else:
+            self.sinks["rejected"].finish()
+
+    def finish(self, lead: bytes) -> None:
+        """Give the files their names, without what was dropped; the first line has the `lead`."""
+        self.flush()
+        if self.state and self.output:
+            if self.state.has_dropped:
+                lead = lead if self.state.loses_first else b""
+                self.sinks["done"].compact(self.state.stale("done"), lead)
+                self.sinks["rejected"].compact(self.state.stale("rejected"))
+                self.state.close()
+                self.state.compact(len(lead))
+                roll_forward(self.output)
+            self.state.close()
+            self.state.sync()
+        for sink in self.sinks.values():
+            sink.finish()

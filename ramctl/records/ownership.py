@@ -5,7 +5,6 @@ the run is refused before it has done anything.
 """
 
 import gzip
-import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -29,7 +28,6 @@ from ramctl.records.files import (
 _GENERATOR = b'<meta name="generator" content="ramctl">'  # in the head of each page
 _HEAD_BYTES = 2048
 _LONGEST_LINE = 1 << 26
-_LOCK_NAME = re.compile(rb"(\d+ .*\n)?")  # see `locks`
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,7 @@ def _is_page(path: Path) -> bool:
         return _GENERATOR in stream.read(_HEAD_BYTES)
 
 
-LOCK = Mark("a lock file", lambda path: _LOCK_NAME.fullmatch(_first_line(path)) is not None)
+LOCK = Mark("a lock file, which is empty", lambda path: False)
 PAGE = Mark("a page that ramctl wrote", _is_page)
 REJECTS = Mark(
     "a file of rejects", lambda path: _is_object(path, "source", "stage", "code", "message")

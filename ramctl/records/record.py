@@ -37,12 +37,11 @@ class Record:
     base: Path = field(default_factory=Path)
     key: str = ""
     stamp: str = ""
-    known: JsonObject | None = None  # its output, which an earlier run has found
 
     @property
     def place(self) -> str:
-        """`file:line` for messages."""
-        return _place(self.source, self.line)
+        """`file:line` for messages, or the file alone."""
+        return self.source if self.line is None else f"{self.source}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,8 @@ class Reject:
 
     @property
     def place(self) -> str:
-        """`file:line`, or the file alone."""
-        return _place(self.source, self.line)
+        """`file:line` for messages, or the file alone."""
+        return self.source if self.line is None else f"{self.source}:{self.line}"
 
     def to_json(self) -> JsonObject:
         """The reject as written to `--rejects`; reading it again gives the wrapped record."""
@@ -92,10 +91,6 @@ class Reject:
 Item = Record | Reject
 #: An item that was found in an input but is not made yet, so that it costs little to pass over.
 Unread = Callable[[], Item]
-
-
-def _place(source: str, line: int | None) -> str:
-    return source if line is None else f"{source}:{line}"
 
 
 def encode_name(name: str) -> str | dict[str, str]:

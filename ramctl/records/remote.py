@@ -1,14 +1,12 @@
-"""Files at URLs (s3://, gs://, https:// ...), read and written through fsspec.
+"""Files at URLs (s3://, gs://, https:// ...), read through fsspec.
 
 The base of relative photo names is a Path, also where it is a URL: `s3:/bucket/folder`. What a
 record names lies below its base, so that no record has anything fetched from elsewhere.
 """
 
-import hashlib
 import io
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,14 +18,13 @@ from urllib.parse import unquote
 
 from ramctl.errors import RamctlError, RecordProblem, RunProblem
 from ramctl.parts import require
-from ramctl.records.files import is_url, plain_name, replacing
+from ramctl.records.files import is_url, plain_name
 
 Result = TypeVar("Result")
 WAITS_S = (1.0, 5.0, 20.0)  # between tries
 COPY_BYTES = 1 << 24  # of a whole file that are asked for at a time
 SILENCE_S = 60.0  # without an answer, or more of it, after which a try over HTTP has failed
 LONGEST_S = 3600.0  # of one answer over HTTP; what is left is asked for anew
-SAMPLE_BYTES = 1 << 20  # at both ends of a file, which tell its version where the store does not
 _BASE = re.compile(r"([a-z][a-z0-9+.-]+):(?:/(.*))?", re.IGNORECASE | re.DOTALL)
 _NO_HOST = "@"  # in a base, in the place of the host that `file:///folder` does not have
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -56,8 +53,8 @@ def photo_base(name: str, root: str | None = None) -> Path:
 
 def base_url(base: Path) -> str | None:
     """The URL that a base is; None for a folder."""
-    found = _BASE.fullmatch(base.as_posix())
-    return f"{found[1]}://{(found[2] or '').removeprefix(_NO_HOST)}" if found else None
+    match = _BASE.fullmatch(base.as_posix())
+    return f"{match[1]}://{(match[2] or '').removeprefix(_NO_HOST)}" if match else None
 
 
 def url_below(base: Path, name: str) -> str | None:
@@ -175,23 +172,11 @@ def _facts(url: str) -> dict[str, Any]:
 def facts_of(url: str) -> tuple[int | None, str]:
     """The size of a file, if it is known, and a text that changes when the file does.
 
-    Where the store has none, the file's ends are read; all of it where it gives no parts of it.
+    That is its size alone where the store tells nothing else.
     """
     facts = _facts(url)
-    size = facts["size"]
     version = next((facts[name] for name in _VERSION if facts.get(name)), None)
-    return size, repr((size, version or _digest_of(url, size)))
-
-
-def _digest_of(url: str, size: int | None) -> str:
-    digest = hashlib.blake2b()
-    for start in (0,) if size is None else (0, max(0, size - SAMPLE_BYTES)):
-        with open_url(url, SAMPLE_BYTES, start) as stream:
-            while block := stream.read(SAMPLE_BYTES):
-                digest.update(block)
-                if size is not None:
-                    break
-    return digest.hexdigest()
+    return facts["size"], repr((facts["size"], version))
 
 
 def exists(url: str) -> bool:
@@ -223,11 +208,11 @@ def read_url(url: str, size: int) -> bytes:
 
 
 class _UrlFile(io.RawIOBase):
-    """A file at a URL from an offset to its end; a read that failed is tried again."""
+    """A file at a URL; a read that failed is tried again."""
 
-    def __init__(self, url: str, start: int = 0) -> None:
+    def __init__(self, url: str) -> None:
         self._url = url
-        self._position = start
+        self._position = 0
         self._stream: Any = None
         attempted(url, self._open)
 
@@ -252,6 +237,12 @@ class _UrlFile(io.RawIOBase):
                 raise EOFError("is shorter than before")
             left -= len(block)
 
+    def _drop(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with suppress(Exception):
+                stream.close()
+
     def _read(self, size: int) -> bytes:
         try:
             if self._stream is None:
@@ -264,12 +255,6 @@ class _UrlFile(io.RawIOBase):
             self._drop()
             raise
         return data
-
-    def _drop(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            with suppress(Exception):
-                stream.close()
 
     def readable(self) -> bool:
         return True
@@ -285,49 +270,6 @@ class _UrlFile(io.RawIOBase):
         super().close()
 
 
-def open_url(url: str, buffering: int, start: int = 0) -> BinaryIO:
-    """The file at a URL, to be read once, from an offset; FileNotFoundError where there is none."""
-    return io.BufferedReader(_UrlFile(url, start), buffering)
-
-
-def upload(source: Path, url: str) -> None:
-    """Copy a file to a URL or path, where it appears whole or not at all."""
-
-    def put() -> None:
-        system, path = file_system(url)
-        system.makedirs(path.rpartition("/")[0], exist_ok=True)
-        system.put_file(str(source), f"{path}.part")
-        system.mv(f"{path}.part", path)
-
-    attempted(url, put)
-
-
-def download(url: str, target: Path) -> None:
-    """Copy a file from a URL or path; FileNotFoundError where there is none."""
-    with open_url(url, COPY_BYTES) as source, replacing(target) as stream:
-        shutil.copyfileobj(source, stream, COPY_BYTES)
-
-
-def names_at(url: str) -> list[str]:
-    """The names in a folder at a URL or path, sorted; none where there is no folder."""
-
-    def look() -> list[str]:
-        system, path = file_system(url)
-        found = system.ls(path, detail=False)
-        return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
-
-    try:
-        return attempted(url, look)
-    except FileNotFoundError:
-        return []
-
-
-def delete(url: str) -> None:
-    """Delete a file, if it is there."""
-
-    def remove() -> None:
-        system, path = file_system(url)
-        system.rm_file(path)
-
-    with suppress(FileNotFoundError):
-        attempted(url, remove)
+def open_url(url: str, buffering: int) -> BinaryIO:
+    """The file at a URL, to be read once; FileNotFoundError where there is none."""
+    return io.BufferedReader(_UrlFile(url), buffering)

@@ -2,11 +2,10 @@
 
 import platform
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -16,7 +15,6 @@ from ramctl.errors import (
     EXIT_OK,
     EXIT_REJECTS,
     EXIT_TIME_IS_UP,
-    RamctlError,
     shortened,
     without_secrets,
 )
@@ -41,10 +39,8 @@ class Report:
     n_out: int = 0
     n_skipped: int = 0  # done before, or rejected
     n_rejected_before: int = 0  # of these
-    n_renamed: int = 0  # whose earlier records were moved to new names
     n_pruned: int = 0  # earlier records that were dropped
     n_left: int = 0
-    count: Callable[[], Iterator[object]] | None = None  # the inputs, to count for the progress
     time_is_up: bool = False  # `--max-time` ended the run before its end
     forgives_rejects: bool = False  # to whom this process reports, 3 would be a failure
     rejects: Counter[str] = field(default_factory=Counter)
@@ -95,7 +91,7 @@ class Report:
             before = self.n_rejected_before
             of_them = f" ({before} of them rejected)" if before else ""
             parts.append(f"{self.n_skipped} done before{of_them}")
-        later = {"renamed": self.n_renamed, "pruned": self.n_pruned, "left": self.n_left}
+        later = {"pruned": self.n_pruned, "left": self.n_left}
         parts += [f"{number} {what}" for what, number in later.items() if number]
         rate = self.n_out / seconds if seconds > 0 else 0.0
         parts += [f"{seconds:.1f} s", f"{rate:.{0 if rate >= 10 else 1}f} {self.unit}/s"]
@@ -111,7 +107,6 @@ class Report:
             "rejected": self.n_rejected,
             "skipped": self.n_skipped,
             "rejected_before": self.n_rejected_before,
-            "renamed": self.n_renamed,
             "pruned": self.n_pruned,
             "left": self.n_left,
             "time_is_up": self.time_is_up,
@@ -133,34 +128,21 @@ class Report:
         unit: str | None = None,
         total: int | None = None,
     ) -> Iterator[Callable[[int], object]]:
-        """What counts units as done, on a bar on stderr; `shown` None: if that is a terminal.
-
-        Where no `total` is known the inputs are counted meanwhile, so that the bar has one soon.
-        """
+        """What counts units as done, on a bar on stderr; `shown` None: if that is a terminal."""
         if self.quiet or not (sys.stderr.isatty() if shown is None else shown):
             yield lambda n: None
             return
         from tqdm import tqdm
 
-        with (
-            _counting(self.count if total is None else None) as counted,
-            tqdm(
-                desc=title or self.command,
-                unit=f" {unit or self.unit}",
-                total=total,
-                file=sys.stderr,
-                dynamic_ncols=True,
-                leave=False,
-            ) as bar,
-        ):
-
-            def advance(n: int) -> None:
-                if (number := counted()) is not None:
-                    bar.total = number - self.n_skipped
-                    n = self.n_out + self.n_rejected - bar.n  # with those rejected unread
-                bar.update(n)
-
-            yield advance
+        with tqdm(
+            desc=title or self.command,
+            unit=f" {unit or self.unit}",
+            total=total,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            leave=False,
+        ) as bar:
+            yield bar.update
 
     def write_stats(self, path: Path | None) -> None:
         """Write the file of `--stats`, where one was asked for."""
@@ -171,31 +153,6 @@ class Report:
         """Write the file of `--stats`, where asked for, and say the closing line."""
         self.write_stats(stats)
         self.say(self.summary())
-
-
-@contextmanager
-def _counting(items: Callable[[], Iterator[object]] | None) -> Iterator[Callable[[], int | None]]:
-    """What says how many items there are, counted in another thread; None until that is known."""
-    found: list[int] = []
-    ended = threading.Event()
-
-    def count() -> None:
-        assert items is not None
-        number = 0
-        # Who processes the inputs says what is wrong with them.
-        with suppress(RamctlError, OSError, ValueError):
-            for _ in items():
-                number += 1
-                if ended.is_set():
-                    return
-            found.append(number)
-
-    if items is not None:
-        threading.Thread(target=count, daemon=True).start()
-    try:
-        yield lambda: found[0] if found else None
-    finally:
-        ended.set()
 
 
 class Rejects:

@@ -4,8 +4,9 @@ A shard is a consecutive run of positions, so that the outputs of all shards, on
 are the output of one run, and so that each process reads photos and archives that lie together.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -24,9 +25,9 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> "Shard":
         """The shard of `I/N`; ValueError where there is no such shard."""
-        index, slash, number = text.partition("/")
-        if not (slash and _is_number(index) and _is_number(number)):
+        if (match := re.fullmatch(r"([0-9]+)/([0-9]+)", text)) is None:
             raise ValueError(f"{text!r} is not a shard such as 1/4")
+        index, number = match.groups()
         if not 1 <= int(index) <= int(number):
             raise ValueError(f"{text!r}: shards count from 1/{number} to {number}/{number}")
         return cls(int(index), int(number))
@@ -48,8 +49,14 @@ class Shard:
 ALL = Shard()
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """How workers share the inputs of a command, which its module says beside `loaded`."""
+
+    model: str | None = None  # the field of its options that says how its model runs
+    alone: Mapping[str, str] = field(default_factory=dict)  # options for one run alone: fields
+    photos: bool = False  # whether inputs may be photos, in outputs of several forms
+    in_work_folder: bool = False  # its workers write into one folder, not an output a shard
 
 
 def shard_of(
@@ -68,25 +75,13 @@ def shard_of(
     if start is not None:
         with open_input(STDIN) as stream:
             stream.seek(start)
-    own = shard.positions(total)
-    return _items(read(), own), {"shard": f"{shard} of {total} inputs"}
+    positions = shard.positions(total)
+    return _items(read(), positions), {"shard": f"{shard} of {total} inputs"}
 
 
-def countable(
-    shard: Shard, names: Sequence[str], read: Callable[[], Iterator[Unread]]
-) -> Callable[[], Iterator[object]] | None:
-    """What reads the inputs of a shard once more to count them; None where that cannot be done."""
-    places = [Path(name) for name in names]
-    if STDIN in names or any(p.exists() and not (p.is_file() or p.is_dir()) for p in places):
-        return None
-    if shard.is_all:
-        return read
-    return lambda: iter(shard.positions(sum(1 for _ in read())))
-
-
-def _items(unread: Iterator[Unread], own: range) -> Iterator[Item]:
-    n_left = len(own)
-    for make in islice(unread, own.start, own.stop):
+def _items(unread: Iterator[Unread], positions: range) -> Iterator[Item]:
+    n_left = len(positions)
+    for make in islice(unread, positions.start, positions.stop):
         yield make()
         n_left -= 1
     if n_left:

@@ -4,7 +4,6 @@ The file is JSONL. Its first line holds the fingerprint (hashes of model, labels
 the rejects file; every other line, appended after the output that it names, records one input:
 
     {"key", "stamp", "status", "end"}  status: done or rejected; end: in the output or the rejects
-    {..., "code", "message"}           of a reject, which has no bytes where there is no file
     {..., "drops": N}                  in place of line N, counted from 0 after the first
 
 An entry takes the place of another in one line, so that no crash can part the two. Only when a run
@@ -12,17 +11,18 @@ is complete, output and state lose what was dropped: see `compact`.
 """
 
 import os
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import orjson
 
 from ramctl.errors import RunProblem
-from ramctl.records.entries import RowIndex, parsed, read_rows
 from ramctl.records.files import (
     STATE,
     kept_path,
@@ -33,12 +33,13 @@ from ramctl.records.files import (
     sync_file,
 )
 from ramctl.records.locks import Say
-from ramctl.records.record import JsonObject, Record
+from ramctl.records.record import JsonObject
 
 Status = Literal["done", "rejected"]
 Range = tuple[int, int]
-Problem = tuple[str, str]  # code and message of a reject
 FORMAT = 1
+_SHORTEST = 32  # bytes of a line, at the least
+_WRITTEN, _DROPPED, _TAKEN = 1, 2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +50,7 @@ class Entry:
     status: Status
     stamp: str
     end: int
-    is_written: bool  # the file of its status has a line for it
-    problem: Problem | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """What `--resume` asks about the photos behind an earlier run's records."""
-
-    is_gone: Callable[[str], bool]  # whether no photo has the name in a key any more
-    prune: bool = False  # drop the records of those that are gone
-    by_content: bool = False  # stamps are of content: a record moves to the photo's new name
-    # Whether what stands beside a photo is missing, by its record and what gives its output.
-    lacks: Callable[[Record, Callable[[], JsonObject]], bool] = lambda record, known: False
+    is_written: bool  # the file of its status has a line for it, unless there was no such file
 
 
 def recorded_fingerprint(output: Path) -> dict[str, str]:
@@ -87,7 +76,7 @@ class ResumeState:
     """Looks up earlier entries by input key and appends new ones.
 
     `rejects` is the rejects file of this run, if there is one; `n_header` are the output's bytes
-    before the first record. With `by_stamp` entries are found by their stamps too.
+    before the first record.
     """
 
     def __init__(
@@ -97,8 +86,6 @@ class ResumeState:
         fingerprint: Mapping[str, str],
         rejects: Path | None = None,
         n_header: int = 0,
-        *,
-        by_stamp: bool = False,
     ) -> None:
         self._path = path
         self._head: JsonObject = {
@@ -107,7 +94,6 @@ class ResumeState:
             "header": n_header,
         }  # fmt: skip
         self._index = RowIndex()
-        self._stamps = RowIndex() if by_stamp else None
         self._pending: list[bytes] = []
         self._size = 0
         self.ends: dict[Status, int] = {"done": n_header, "rejected": 0}
@@ -151,12 +137,14 @@ class ResumeState:
         n_valid = self._take_head(old_head, n_reject_bytes)
         head = orjson.dumps(self._head) + b"\n"
         self._index = RowIndex(self._size, len(head))
-        if self._stamps is not None:
-            self._stamps = RowIndex(self._size, len(head), field="stamp")
         is_changed = head != old_head
         try:
             for line, row, was_unwritten in self._valid_rows(n_output_bytes, n_valid):
-                self._add_earlier(line, row)
+                status: Status = row["status"]
+                self._index.add(row["key"], line, is_written=row["end"] > self.ends[status])
+                self.ends[status] = row["end"]
+                if "drops" in row:
+                    self._index.drop(row["drops"])
                 is_changed |= was_unwritten
         except (LookupError, TypeError) as error:
             raise RunProblem(
@@ -166,12 +154,7 @@ class ResumeState:
         if is_changed or self._size != self._index.n_bytes:
             rows = self._valid_rows(n_output_bytes, n_valid)
             self._size = self._write(self._path, (line for line, *_ in rows))
-        for index in self._indexes:
-            index.open(self._path)
-
-    @property
-    def _indexes(self) -> list[RowIndex]:
-        return [self._index] if self._stamps is None else [self._index, self._stamps]
+        self._index.open(self._path)
 
     def _valid_rows(
         self, n_output: int, n_rejects: int | None
@@ -190,16 +173,6 @@ class ResumeState:
                 written = row["end"]
             yield line, row, False
 
-    def _add_earlier(self, line: bytes, row: JsonObject) -> None:
-        status: Status = row["status"]
-        is_written = row["end"] > self.ends[status]
-        self._index.add(row["key"], line, is_written=is_written)
-        if self._stamps is not None:
-            self._stamps.add(row["stamp"], line, is_written=is_written)
-        self.ends[status] = row["end"]
-        if "drops" in row:
-            self._index.drop(row["drops"])
-
     def _take_head(self, line: bytes, n_reject_bytes: int) -> int | None:
         """Check the first line; the bytes of the rejects file that count, None: as recorded."""
         head = parsed(line) or {}
@@ -210,28 +183,20 @@ class ResumeState:
         if changed:
             raise OtherRun(self._path, ", ".join(changed))
         self._head["header"] = self.ends["done"] = head.get("header", 0)
-        mine, theirs = self._head["rejects"], head.get("rejects")
-        if mine is None:
-            self._head["rejects"] = theirs
+        recorded = head.get("rejects")
+        if self._head["rejects"] is None:
+            self._head["rejects"] = recorded
             return None
-        self.continues_rejects = mine == theirs or "rejects" not in head
+        self.continues_rejects = self._head["rejects"] == recorded
         return n_reject_bytes if self.continues_rejects else 0
 
     def take(self, key: str) -> Entry | None:
         """The earlier entry of this input; a repeated input takes one entry each time."""
-        found = self._index.take(key)
-        if found is None:
+        if (taken := self._index.take(key)) is None:
             return None
-        return self._entry(*found)
-
-    def take_renamed(self, stamp: str, is_gone: Callable[[str], bool]) -> Entry | None:
-        """The entry of an input of the same content that is done, and whose key is gone."""
-        while self._stamps is not None and (found := self._stamps.take(stamp)) is not None:
-            number, row = found
-            is_done = row["status"] == "done" and self._index.is_left(number)
-            if is_done and is_gone(row["key"]):
-                return self._entry(number, row)
-        return None
+        number, row = taken
+        is_written = self._index.is_written(number)
+        return Entry(number, row["status"], row["stamp"], row["end"], is_written)
 
     def prune(self, is_gone: Callable[[str], bool]) -> int:
         """Drop the entries of inputs that were not taken and are gone; how many these are."""
@@ -261,25 +226,11 @@ class ResumeState:
                     self._index.drop(double)
         return sum(map(len, gone.values()))
 
-    def _entry(self, number: int, row: JsonObject) -> Entry:
-        problem = (row["code"], row["message"]) if "code" in row else None
-        is_written = self._index.is_written(number)
-        return Entry(number, row["status"], row["stamp"], row["end"], is_written, problem)
-
     def add(
-        self,
-        key: str,
-        stamp: str,
-        status: Status,
-        end: int,
-        *,
-        problem: Problem | None = None,
-        drops: Entry | None = None,
+        self, key: str, stamp: str, status: Status, end: int, drops: Entry | None = None
     ) -> None:
         """Record an input, in place of an earlier entry of it; written at the next `flush`."""
         row: JsonObject = {"key": key, "stamp": stamp, "status": status, "end": end}
-        if problem is not None:
-            row |= {"code": problem[0], "message": problem[1]}
         if drops is not None:
             row["drops"] = drops.row
             self._index.drop(drops.row)
@@ -347,8 +298,7 @@ class ResumeState:
 
     def close(self) -> None:
         """Look up no earlier entries any more."""
-        for index in self._indexes:
-            index.close()
+        self._index.close()
 
     def sync(self) -> None:
         """Have the state on the disk."""
@@ -368,3 +318,106 @@ def roll_forward(output: Path) -> None:
         if kept_path(part).exists():
             move_into_place(kept_path(part), part)
     move_into_place(kept, state)
+
+
+def parsed(line: bytes) -> JsonObject | None:
+    """The object of a whole line; None for one that a crash has torn."""
+    try:
+        row = orjson.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def read_rows(path: Path) -> Iterator[tuple[bytes, JsonObject]]:
+    """The lines of a state after its first, with their objects, up to one that is torn."""
+    with path.open("rb") as stream:
+        stream.readline()
+        for line in stream:
+            if (row := parsed(line)) is None:
+                return
+            yield line, row
+
+
+class RowIndex:
+    """Finds the rows of a state file by their keys; they stay in the file, 21 bytes of each here.
+
+    The hash of a key and the row share a number, hash first: sorted, they are sorted by key, and
+    rows of one key keep their order. `n_bytes` are the file's, `start` those of its first line.
+    """
+
+    def __init__(self, n_bytes: int = 0, start: int = 0) -> None:
+        self._row_mask = (1 << (n_bytes // _SHORTEST).bit_length()) - 1
+        self._hash_mask = (1 << 64) - 1 - self._row_mask
+        self._keys = array("Q")
+        self._offsets = array("Q")
+        self._flags = bytearray()
+        self._n_gone = array("I")  # by the first place of a hash: rows there that are gone
+        self._stream: BinaryIO | None = None
+        self.n_bytes = start
+        self.n_dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._flags)
+
+    def add(self, key: str, line: bytes, *, is_written: bool) -> None:
+        """Add the next row; all come before the first `take`."""
+        self._keys.append(hash(key) & self._hash_mask | len(self._flags))
+        self._offsets.append(self.n_bytes)
+        self._flags.append(_WRITTEN if is_written else 0)
+        self.n_bytes += len(line)
+
+    def open(self, path: Path) -> None:
+        """Look rows up in this file from now on."""
+        import numpy as np
+
+        np.frombuffer(self._keys, np.uint64).sort()
+        self._n_gone = array("I", [0]) * len(self)
+        self._stream = path.open("rb")
+
+    def close(self) -> None:
+        """Look nothing up any more."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def take(self, key: str) -> tuple[int, JsonObject] | None:
+        """The first row of this key, with its number, that is neither dropped nor taken before."""
+        wanted = hash(key) & self._hash_mask
+        first = bisect_left(self._keys, wanted)
+        if first == len(self):
+            return None
+        place = first + self._n_gone[first]
+        while place < len(self) and self._keys[place] & self._hash_mask == wanted:
+            number = self._keys[place] & self._row_mask
+            is_gone = not self.is_left(number)
+            row = {} if is_gone else self._read(number)
+            is_found = row.get("key") == key
+            if (is_gone or is_found) and place == first + self._n_gone[first]:
+                self._n_gone[first] += 1  # so that a key of many rows is not searched each time
+            if is_found:
+                self._flags[number] |= _TAKEN
+                return number, row
+            place += 1
+        return None
+
+    def _read(self, number: int) -> JsonObject:
+        assert self._stream is not None
+        self._stream.seek(self._offsets[number])
+        return parsed(self._stream.readline()) or {}
+
+    def is_written(self, number: int) -> bool:
+        """Whether the file of its status has a line for a row."""
+        return bool(self._flags[number] & _WRITTEN)
+
+    def drop(self, number: int) -> None:
+        """Have a row count no more."""
+        self.n_dropped += not self.is_dropped(number)
+        self._flags[number] |= _DROPPED
+
+    def is_left(self, number: int) -> bool:
+        """Whether a row was neither dropped nor taken."""
+        return not self._flags[number] & (_DROPPED | _TAKEN)
+
+    def is_dropped(self, number: int) -> bool:
+        """Whether a row was dropped; one that came after the last `add` was not."""
+        return number < len(self) and bool(self._flags[number] & _DROPPED)

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from ramctl.errors import RecordProblem
-from ramctl.inference.batches import chunks
-from ramctl.photos.memory import give_memory_back
+from ramctl.photos.limits import give_memory_back
+from ramctl.records.parallel import chunks
 from ramctl.records.record import Record
 from ramctl.tagging.scorers import Decoded
 from ramctl.tagging.tag_result import TagResult

@@ -17,9 +17,8 @@ from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import rejects_file
 from ramctl.records.record import Unread
 from ramctl.records.report import Report
-from ramctl.records.shards import countable, shard_of
-from ramctl.records.state import Collection
-from ramctl.records.stream import StreamOptions, run_stream, unless_known, watched
+from ramctl.records.shards import Shared, shard_of
+from ramctl.records.stream import StreamOptions, run_stream, watched
 from ramctl.tagging.formats import line_format
 from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, read_tag_list, unknown_tags
@@ -46,6 +45,9 @@ class TagOptions:
     form: str = ""  # of FORMATS; empty: what suits the output
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
+
+
+SHARED = Shared(model="tagger", alone={"--prune": "prune"}, photos=True)
 
 
 def loaded(options: TagOptions) -> Callable[[TagOptions], Report]:
@@ -76,25 +78,27 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
         warnings.filterwarnings("ignore", module="PIL")
         read: Callable[[], Iterator[Unread]] = partial(unread_photo_inputs, photos)
         source, shard = shard_of(stream.shard, named, read)
-        report.count = countable(stream.shard, named, read)
         tagger = tagger or _load(options, report)
         report.device = tagger.description
         written = line_format(form, caption=options.tagger.caption)
-        lead, collection = b"", None
-        if form == "jsonl":
-            gone = partial(is_gone, root=options.root)
-            collection = Collection(gone, options.prune, options.by_content)
-            if options.tagger.dense:
-                # On the first line only: the names, in the order of the scores, are as long as
-                # these.
-                lead = b"," + dumps({"label_names": list(tagger.labels.tags)})[1:-2]
-        return run_stream(
-            report, source, watched(unless_known(tagger.stage), RootCheck().notice),
+        lead = b""
+        if options.tagger.dense and form == "jsonl":
+            # On the first line only: the names, in the order of the scores, are as long as these.
+            lead = b"," + dumps({"label_names": list(tagger.labels.tags)})[1:-2]
+        run_stream(
+            report, source, watched(tagger.stage, RootCheck().notice),
             replace(stream, batch=tagger.batch),
             fingerprint=tagger.fingerprint | shard | {"form": form}, encode=written.encode,
             header=written.header if stream.shard.index == 1 else b"",  # one in all shards together
-            lead=lead, collection=collection,
+            lead=lead, is_gone=partial(_is_pruned, options, report) if options.prune else None,
         )  # fmt: skip
+    if options.prune and not report.has_found:
+        report.warn("no photo was found, so --prune drops nothing (is the disk mounted?)")
+    return report
+
+
+def _is_pruned(options: TagOptions, report: Report, name: str) -> bool:
+    return report.has_found and is_gone(name, options.root)
 
 
 def _load(options: TagOptions, report: Report) -> "Tagger":

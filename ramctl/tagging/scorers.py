@@ -17,7 +17,6 @@ from PIL import Image
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import UsageProblem
-from ramctl.inference.batches import chunks, usable_cores
 from ramctl.inference.label_set import (
     LabelSet,
     Threshold,
@@ -31,6 +30,7 @@ from ramctl.inference.regions import View, looking
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
 from ramctl.photos.limits import LIMITS
+from ramctl.records.parallel import chunks, usable_cores
 from ramctl.records.record import JsonObject
 from ramctl.tagging.selection import DECIMALS, SelectionOptions
 

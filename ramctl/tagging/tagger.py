@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem, attempt
-from ramctl.inference.batches import chunks, map_good, ordered_map, usable_cores
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.inference.label_set import Threshold, Words
 from ramctl.photos.decoding import record_photo
-from ramctl.photos.given import Photo, PhotoRecord, is_photo, photo_record
+from ramctl.photos.in_memory import Photo, PhotoRecord, is_photo, photo_record
 from ramctl.photos.limits import LIMITS, PhotoLimits
+from ramctl.records.parallel import chunks, map_good, ordered_map, usable_cores
 from ramctl.records.record import JsonObject, Record, set_tags
 from ramctl.tagging.scorers import (
     BundleScorer,

@@ -4,17 +4,19 @@ With them is what else of OUT.work a run cannot make again exactly: its plan, it
 pieces, the hash of its records, and the best model so far.
 """
 
+import shutil
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
 from ramctl.checkpoints.bundle import META, TOKENIZER, Bundle, file_sha256
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LABELS
-from ramctl.records.files import remove_folder
+from ramctl.records.files import remove_folder, replacing
 from ramctl.records.ownership import FolderMark
-from ramctl.records.remote import delete, download, exists, names_at, upload
+from ramctl.records.remote import COPY_BYTES, attempted, exists, file_system, open_url
 from ramctl.training.checkpoint import DAMAGED, KEPT, PATTERN, is_intact, list_checkpoints
 
 # What a work folder holds, by name.
@@ -154,3 +156,46 @@ class CheckpointStore:
             download(self._at(name), target)
         except FileNotFoundError as error:
             raise RunProblem(f"{self._at(name)}: no such file") from error
+
+
+def upload(source: Path, url: str) -> None:
+    """Copy a file to a URL or path, where it appears whole or not at all."""
+
+    def put() -> None:
+        system, path = file_system(url)
+        system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        system.put_file(str(source), f"{path}.part")
+        system.mv(f"{path}.part", path)
+
+    attempted(url, put)
+
+
+def download(url: str, target: Path) -> None:
+    """Copy a file from a URL or path; FileNotFoundError where there is none."""
+    with open_url(url, COPY_BYTES) as source, replacing(target) as stream:
+        shutil.copyfileobj(source, stream, COPY_BYTES)
+
+
+def names_at(url: str) -> list[str]:
+    """The names in a folder at a URL or path, sorted; none where there is no folder."""
+
+    def look() -> list[str]:
+        system, path = file_system(url)
+        found = system.ls(path, detail=False)
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
+
+    try:
+        return attempted(url, look)
+    except FileNotFoundError:
+        return []
+
+
+def delete(url: str) -> None:
+    """Delete a file, if it is there."""
+
+    def remove() -> None:
+        system, path = file_system(url)
+        system.rm_file(path)
+
+    with suppress(FileNotFoundError):
+        attempted(url, remove)

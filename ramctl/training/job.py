@@ -15,7 +15,6 @@ from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.matching import Photo
 from ramctl.evaluation.tagger_scores import TaggerScores
-from ramctl.inference.batches import usable_cores
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import (
     CaptionTokenizer,
@@ -30,6 +29,7 @@ from ramctl.pretrained.hub import local_path
 from ramctl.records.files import write_atomic
 from ramctl.records.inputs import require_files
 from ramctl.records.jsonl import MAX_LINE
+from ramctl.records.parallel import usable_cores
 from ramctl.records.record import JsonObject, Reject
 from ramctl.records.remote import base_url
 from ramctl.text.encoder import TextEncoder

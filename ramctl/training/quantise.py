@@ -22,11 +22,11 @@ from ramctl.checkpoints.bundle import (
 from ramctl.checkpoints.int8 import export_int8_graph
 from ramctl.checkpoints.load import load_model
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.inference.batches import chunks
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import record_photo
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 from ramctl.records.inputs import read_inputs
+from ramctl.records.parallel import chunks
 from ramctl.records.record import Item, Record
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.training.data.annotations import read_annotation

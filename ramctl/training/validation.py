@@ -15,11 +15,11 @@ from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.calibration import calibrate, sampled
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
-from ramctl.inference.batches import chunks
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
+from ramctl.records.parallel import chunks
 from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures

@@ -32,11 +32,11 @@ import timm
 import torch
 
 from ramctl.device import Runtime, set_up_cpu
-from ramctl.inference.batches import usable_cores
 from ramctl.labels import LabelSystem
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.model.ram import RAM
+from ramctl.records.parallel import usable_cores
 from ramctl.records.record import Reject
 from ramctl.training.checkpoint import CheckpointWriter
 from ramctl.training.data.annotations import read_annotation

@@ -11,8 +11,7 @@ from ramctl.errors import Interrupted, RecordProblem, RunProblem
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.state import Collection
-from ramctl.records.stream import StreamOptions, each, run_stream, unless_known
+from ramctl.records.stream import StreamOptions, each, run_stream
 
 GOOD = ['{"captions":["a horse"]}', '{"captions":["a boat"]}', '{"captions":["a red house"]}']
 LINES = [GOOD[0], "{oops", GOOD[1], '{"none":1}', GOOD[2]]
@@ -69,7 +68,7 @@ def save_a_shard() -> int:
 
 
 def collection() -> Callable[[], int]:
-    """A run over the photos of the folder, whose state knows renamed and deleted ones."""
+    """A run over the photos of the folder, which drops the records of those that are gone."""
     return partial(_collection)
 
 
@@ -81,7 +80,6 @@ def _collection() -> int:
         )
         for f in files
     ]
-    collection = Collection(lambda key: not Path(key).exists(), prune=True, by_content=True)
     settings = StreamOptions(Path("out"), resume=True, batch=1, progress=False)
-    report, stage = Report("test", quiet=True), unless_known(each(words_of))
-    return run_stream(report, items, stage, settings, collection=collection).exit_code
+    report, is_gone = Report("test", quiet=True), lambda key: not Path(key).exists()
+    return run_stream(report, items, each(words_of), settings, is_gone=is_gone).exit_code

@@ -1,5 +1,7 @@
-"""One run at a time on an output: the second one is refused, naming the first."""
+"""One run at a time on an output: the second one is refused."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -65,7 +67,7 @@ def test_an_output_that_another_run_writes_is_refused(arguments, lock_elsewhere,
     lock_elsewhere(tmp_path / "out")
     done = ramctl(*arguments, "out")
     assert done.returncode == 1
-    assert f"out: locked by process {os.getpid()}; another run is in progress" in done.messages
+    assert "out: locked; another run is in progress" in done.messages
     told = done.messages.splitlines()
     assert [line for line in told if "locked" in line] == told[-1:]
     assert [path.name for path in tmp_path.iterdir()] == ["out.part.lock"]
@@ -95,9 +97,7 @@ def first(tmp_path, request, ramctl):
 def test_two_runs_at_once_write_one_output_once(first, tmp_path, ramctl):
     second = ramctl("parse", CAPTIONS, "-o", "c.out")
     assert second.returncode == 1
-    assert second.stderr.decode() == (
-        f"ramctl parse: c.out: locked by process {first.pid}; another run is in progress\n"
-    )
+    assert second.messages == "ramctl parse: c.out: locked; another run is in progress\n"
     first.communicate(b'{"captions":["a boat"]}\n')
     assert first.returncode == 0
     assert (tmp_path / "c.out").read_bytes().count(b"\n") == 41
@@ -123,14 +123,12 @@ def test_a_killed_run_leaves_no_lock_though_its_workers_may_live_on(first, tmp_p
 
 def test_a_lock_that_was_given_back_while_it_was_waited_for_is_not_taken_for_the_new_one(tmp_path):
     """The holder removes its file: who has opened that one meanwhile must lock the next."""
-    import fcntl
-
     path = lock_path(tmp_path / "out")
     old = path.open("w")
     path.unlink()
     with output_lock(tmp_path / "out"):
         fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)  # another file: no conflict
-        assert path.read_text().split()[0] == str(os.getpid())
+        assert is_open_alone(path)
     old.close()
 
 
@@ -143,9 +141,6 @@ def test_the_same_thread_may_lock_again(tmp_path):
 
 
 def test_where_there_are_no_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatch):
-    import errno
-    import fcntl
-
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -155,11 +150,9 @@ def test_where_there_are_no_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatc
         write_atomic(tmp_path / "out", b"content")
     assert len(said) == 1 and "no locks on this file system" in said[0]
     assert (tmp_path / "out").read_bytes() == b"content"
-    with pytest.raises(RunProblem, match="cannot be locked"), locked(tmp_path / "lock"):
-        pass
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     (tmp_path / "lock").write_text("somebody's")
-    with pytest.raises(RunProblem, match="cannot be locked"), locked(tmp_path / "lock"):
+    with pytest.raises(RunProblem, match="cannot be locked"), locked(tmp_path / "lock", print):
         pass
     assert (tmp_path / "lock").read_text() == "somebody's"
 

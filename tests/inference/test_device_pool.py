@@ -7,8 +7,8 @@ import pytest
 
 from ramctl import Tagger
 from ramctl.errors import RunProblem
-from ramctl.inference.batches import ordered_map
 from ramctl.inference.device_pool import split_devices
+from ramctl.records.parallel import ordered_map
 from tests.tagging.conftest import save_photo
 
 

@@ -85,9 +85,9 @@ def test_what_is_no_pattern_is_named(folder):
 
 
 def test_raw_files_are_photos_in_folders(folder):
-    for name in ("IMG_1.CR2", "IMG_2.dng", "IMG_3.jxl"):
+    for name in ("IMG_1.CR2", "IMG_2.dng", "IMG_3.jp2"):
         (folder / name).write_bytes(b"")
-    assert images(".", recursive=True)[:3] == ["./IMG_1.CR2", "./IMG_2.dng", "./IMG_3.jxl"]
+    assert images(".", recursive=True)[:3] == ["./IMG_1.CR2", "./IMG_2.dng", "./IMG_3.jp2"]
 
 
 def test_named_files_are_photos_whatever_they_are_called(folder):
@@ -109,14 +109,6 @@ def test_jpeg_2000_is_found_in_folders_and_read(folder):
     Image.new("RGB", (8, 6)).save(folder / "in/sub/e.jp2")
     assert images("in/sub", recursive=True) == ["in/sub/c.webp", "in/sub/e.jp2"]
     assert load_photo("in/sub/e.jp2").size == (8, 6)
-
-
-def test_a_pattern_that_no_shell_expanded_gives_sorted_photos(folder, monkeypatch):
-    listed = ["in/b.jpg", "in/a.jpg"]
-    monkeypatch.setattr("glob.iglob", lambda *args, **options: iter(listed))
-    assert images("in/*.jpg") == ["in/a.jpg", "in/b.jpg"]
-    listed.clear()
-    assert images("in/*.jpg") == ["in/*.jpg"]
 
 
 def test_names_on_standard_input_end_with_newlines_or_nul(folder, monkeypatch):

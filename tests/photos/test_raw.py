@@ -1,4 +1,4 @@
-"""Raw files of cameras, HEIC, AVIF and JPEG XL: read with their extras, named without them."""
+"""Raw files of cameras, HEIC and AVIF: read with their extras, named without them."""
 
 import sys
 
@@ -123,18 +123,6 @@ def test_other_files_are_not_taken_for_raw_ones():
         assert not is_raw(encoded(Image.new("RGB", (8, 8)), form))
     for cut in (b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff\1\1"):
         assert not is_raw(cut)
-
-
-def test_jpeg_xl_is_read_with_its_extra_and_named_without(monkeypatch):
-    pytest.importorskip("pillow_jxl", reason="needs the extra jxl")
-    data = encoded(Image.new("RGB", (64, 48), (20, 200, 20)), "JXL", lossless=True)
-    photo = decode_photo(data)
-    assert (photo.size, photo.getpixel((5, 5))) == ((64, 48), (20, 200, 20))
-    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
-    for packed in (data, b"\xff\x0a" + bytes(50)):
-        assert (
-            problem_of(packed).message == "JPEG XL needs the extra jxl: pip install 'ramctl[jxl]'"
-        )
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")

@@ -241,19 +241,6 @@ def test_threads_and_processes_copy_an_archive_once(store, tmp_path):
     assert not list((tmp_path / "cache").rglob("*.part"))
 
 
-def test_processes_that_share_too_small_a_cache_keep_to_it(store, tmp_path, monkeypatch):
-    for number in range(4):
-        write_tar(store.bucket / f"{number}.tar", one=b"%d" % number * 50_000)
-    limit = (store.bucket / "0.tar").stat().st_size * 3 // 2
-    monkeypatch.setenv("RAMCTL_SHARD_CACHE", str(limit))
-    orders = [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]]
-    with get_context("fork").Pool(3) as pool:
-        found = [pool.apply_async(_read_all, (order,)) for order in orders]
-        for order, one in zip(orders, found, strict=True):
-            assert one.get(60) == [b"%d" % number * 50_000 for number in order]
-    assert sum(path.stat().st_size for path in cached(tmp_path)) <= limit
-
-
 @pytest.mark.parametrize(("room", "is_copied"), [(4, True), (3, False)])
 def test_an_archive_is_copied_ahead_where_there_is_room(
     store, tmp_path, monkeypatch, room, is_copied

@@ -1,7 +1,6 @@
-"""The index of an archive that is opened again and again: in a file, right, and made once."""
+"""The members of an archive that is opened again and again: right, and scanned no third time."""
 
 import io
-import multiprocessing
 import os
 import tarfile
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.errors import RecordProblem
-from ramctl.photos import archives, tar_index
+from ramctl.photos import archives
 from ramctl.photos.archives import TarIndex, open_archive
 
 LIMIT = 1000
@@ -35,14 +34,10 @@ def opened(path: Path, times: int = 1):
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(archives, "_opened_before", set())
+    monkeypatch.setattr(archives, "_members", {})
     (tmp_path / "photos").mkdir()
     return write(tmp_path / "photos" / "shard.tar")
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def facts(index):
@@ -55,10 +50,8 @@ def never(*arguments, **options):
 
 def test_an_archive_that_is_opened_again_is_not_scanned_again(archive, monkeypatch):
     expected = facts(opened(archive))
-    assert expected["a.jpg"] == (b"one", "3-0") and expected["sub/b.jpg"][1] == "6-1.5"
-    assert names_in(archive.parent) == ["shard.tar"]
+    assert expected["a.jpg"] == (b"one", "3-0.0") and expected["sub/b.jpg"][1] == "6-1.5"
     opened(archive)
-    assert names_in(archive.parent) == ["shard.tar", "shard.tar.index"]
     monkeypatch.setattr(tarfile, "open", never)
     again = opened(archive)
     assert facts(again) == expected
@@ -80,8 +73,8 @@ def test_what_another_thread_has_read_on_meanwhile_is_found(archive, monkeypatch
 
 
 def test_members_of_which_half_the_hash_is_the_same_are_told_apart(archive, monkeypatch):
-    hashes = tar_index._hashes_of
-    monkeypatch.setattr(tar_index, "_hashes_of", lambda member: (7, hashes(member)[1]))
+    hashes = archives._hashes_of
+    monkeypatch.setattr(archives, "_hashes_of", lambda member: (7, hashes(member)[1]))
     expected = facts(opened(archive, 2))
     monkeypatch.setattr(tarfile, "open", never)
     assert facts(opened(archive)) == expected
@@ -91,57 +84,20 @@ def test_the_names_are_those_of_the_archive(archive):
     assert list(opened(archive, 3).members()) == list(CONTENT)
 
 
-def test_a_changed_archive_is_indexed_anew(archive):
+def test_a_changed_archive_is_scanned_anew(archive):
     opened(archive, 2)
-    old = (archive.parent / "shard.tar.index").read_bytes()
     write(archive, {"new.jpg": b"new", "a.jpg": b"changed"})
     os.utime(archive, ns=(5, 5))
     for _ in range(3):
         assert opened(archive).read("a.jpg", LIMIT) == b"changed"
-    assert (archive.parent / "shard.tar.index").read_bytes() != old
     with pytest.raises(RecordProblem, match="no such member"):
         opened(archive).read("sub/b.jpg", LIMIT)
 
 
-@pytest.mark.parametrize("damage", [b"", b"x" * 500, None])
-def test_a_damaged_index_does_not_count(damage, archive):
-    expected = facts(opened(archive, 2))
-    path = archive.parent / "shard.tar.index"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1] if damage is None else damage)
-    assert facts(opened(archive)) == expected
-    assert path.read_bytes() == whole
-
-
-def test_where_nothing_can_be_written_the_index_is_in_the_cache_folder(archive, monkeypatch):
-    (archive.parent / "shard.tar.index").mkdir()
-    expected = facts(opened(archive, 2))
-    assert len(list((archive.parents[1] / "cache" / "ramctl" / "archives").iterdir())) == 1
-    monkeypatch.setattr(tarfile, "open", never)
-    assert facts(opened(archive)) == expected
-
-
-def test_no_index_is_made_of_a_damaged_archive(archive):
+def test_nothing_is_kept_of_a_damaged_archive(archive):
     good, bad = tarfile.TarInfo("a.jpg"), tarfile.TarInfo("b.jpg")
     good.size, bad.size = 3, 1 << 40
     archive.write_bytes(good.tobuf() + b"one" + bytes(509) + bad.tobuf())
     for _ in range(3):
         assert opened(archive).read("a.jpg", LIMIT) == b"one"
-    assert names_in(archive.parent) == ["shard.tar"]
-
-
-def test_two_processes_may_make_an_index_at_once(archive):
-    def work(barrier):
-        barrier.wait(60)
-        found = facts(opened(archive, 3))
-        os._exit(0 if found["sub/b.jpg"][0] == b"second" else 1)
-
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(3)
-    workers = [context.Process(target=work, args=(barrier,)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert names_in(archive.parent) == ["shard.tar", "shard.tar.index"]
+    assert not archives._members

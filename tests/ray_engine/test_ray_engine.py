@@ -15,12 +15,15 @@ import pytest
 
 from ramctl import ray_engine
 from ramctl.cli import main
+from ramctl.data_engine import generate as generating
 from ramctl.data_engine.generate import GenerateOptions
 from ramctl.errors import RunProblem
 from ramctl.inference.device_pool import split_devices
+from ramctl.parsing import run as parsing
 from ramctl.parsing.run import ParseOptions
 from ramctl.ray_engine import RETRIES, Resources
 from ramctl.records.stream import StreamOptions
+from ramctl.tagging import run as tagging
 from ramctl.tagging.run import TagOptions
 from tests.conftest import REPOSITORY
 
@@ -295,17 +298,17 @@ def test_what_is_not_there_is_said_in_one_line(shards, stand_in, capfd, monkeypa
 
 def test_workers_share_the_cores_and_have_a_gpu_each():
     cluster = {"CPU": 32.0, "GPU": 4.0}
-    parse, tag = ParseOptions(workers=2), TagOptions()
-    assert Resources.shared(parse, cluster, 100) == Resources(16, 2, 0)
-    assert Resources.shared(tag, cluster, 100) == Resources(4, 8, 1)
-    assert Resources.shared(tag, cluster, 3).number == 3
+    parse, tag, generate = (module.SHARED for module in (parsing, tagging, generating))
+    assert Resources.of(ParseOptions(workers=2), parse, cluster, 100) == Resources(16, 2, 0)
+    assert Resources.of(TagOptions(), tag, cluster, 100) == Resources(4, 8, 1)
+    assert Resources.of(TagOptions(), tag, cluster, 3).number == 3
     on_cpu = GenerateOptions()
     on_cpu = on_cpu.__class__(baseline=on_cpu.baseline.__class__(device="cpu", threads=4))
-    assert Resources.shared(on_cpu, cluster, 100) == Resources(8, 4, 0)
-    given = Resources(4, 8, 1).given_to(tag).tagger
-    assert (given.threads, given.workers, given.device) == (8, 8, "auto")
+    assert Resources.of(on_cpu, generate, cluster, 100) == Resources(8, 4, 0)
+    kept = Resources(4, 8, 1).keep_to(TagOptions(), tag).tagger
+    assert (kept.threads, kept.workers, kept.device) == (8, 8, "auto")
     several = GenerateOptions(baseline=on_cpu.baseline.__class__(device="cuda:0,1"))
-    assert split_devices(Resources(4, 8, 1).given_to(several).baseline.device) == ["cuda"]
+    assert split_devices(Resources(4, 8, 1).keep_to(several, generate).baseline.device) == ["cuda"]
 
 
 @pytest.fixture
@@ -340,7 +343,7 @@ def deadly(shards, monkeypatch):
     Path("deadly.py").write_text(
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from ramctl.parsing.run import loaded as ours\n"
+        "from ramctl.parsing.run import SHARED, loaded as ours\n"
         "def loaded(options):\n"
         "    from ramctl.records import stream\n"
         "    write = stream._Run.write\n"

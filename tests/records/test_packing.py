@@ -10,7 +10,6 @@ import pytest
 
 from ramctl.errors import RunProblem
 from ramctl.records.inputs import open_input
-from ramctl.records.state import Collection
 from ramctl.records.stream import StreamOptions, each, run_stream
 from tests.command import Ramctl
 from tests.conftest import REPOSITORY
@@ -36,13 +35,13 @@ def unpacked(name: str) -> bytes:
     return gzip.decompress(Path(name).read_bytes())
 
 
-def stream(name: str = "out.gz", lines=LINES, *, stage=mark, collection=None, **options):
+def stream(name: str = "out.gz", lines=LINES, *, stage=mark, is_gone=None, **options):
     settings = StreamOptions(
         output=Path(name), rejects=f"no-{name}", batch=1, progress=False, **options
     )
     report = Report("test", quiet=True)
     source = source_of(*lines)
-    return run_stream(report, source, each(stage), settings, collection=collection)
+    return run_stream(report, source, each(stage), settings, is_gone=is_gone)
 
 
 def test_the_content_is_that_of_a_plain_file_and_the_bytes_are_the_same_each_time():
@@ -75,8 +74,7 @@ def test_time_limits_and_pruned_records():
     assert stream(resume=True, max_time=0.0).n_left == 3
     assert unpacked("out.gz").count(b"\n") == 1
     stream(resume=True)
-    gone = Collection(lambda key: key == "2", prune=True)
-    stream(lines=LINES[:2], resume=True, collection=gone)
+    stream(lines=LINES[:2], resume=True, is_gone=lambda key: key == "2")
     assert [json.loads(line)["a"] for line in unpacked("out.gz").splitlines()] == [1, 3]
 
 

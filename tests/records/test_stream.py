@@ -2,7 +2,6 @@
 
 import io
 import json
-from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -77,17 +76,15 @@ def test_numbers_beside_dense_pass_through_digit_by_digit(value, dense):
 
 @pytest.mark.parametrize(
     "others",
-    ['"image":"a-0.jpg","labels":"sha256:1e5"', '"id":139,"image":"1e5.jpg"', '"width":6.40e2'],
+    ['"image":"a-0.jpg","labels":"sha256:1e5"', '"id":139,"image":"1e5.jpg"'],
 )
 def test_long_lists_of_our_own_numbers_are_read_once(monkeypatch, others):
     """Python's json reads a tenth as fast; it is for other people's numbers alone."""
     read = []
     monkeypatch.setattr("ramctl.records.jsonl.json.loads", lambda line, **_: read.append(line))
     line = f'{{{others},"dense": [{",".join(["1.23456e-05"] * 1000)}]}}'.encode()
-    with suppress(TypeError):  # what the spy gives is no object
-        loads(line)
-    assert sum(map(len, read)) < 100
-    assert bool(read) is ("width" in others)
+    loads(line)
+    assert not read
 
 
 def test_bad_lines_and_bad_records_are_rejected_and_the_rest_is_done(tmp_path):

@@ -66,7 +66,7 @@ def test_drawn_mutants_are_other_programs_of_as_many_lines_and_the_same_for_one_
 
 
 def test_tests_that_import_the_module_come_before_the_others_of_its_package():
-    tests = mutants.tests_of(Path("ramctl/photos/tar_index.py"))
+    tests = mutants.tests_of(Path("ramctl/photos/archives.py"))
     places = [tests.index(f"tests/photos/test_{name}.py") for name in ("tar_index", "raw")]
     assert places == sorted(places)
 

@@ -69,11 +69,6 @@ def test_records_and_names_mix_on_standard_input(tag):
     assert second["kinds"] == {"blue": "attribute", "colour": "attribute"}
 
 
-def test_patterns_that_no_shell_expanded_are_expanded(tag):
-    assert names(tag("*e*.png")) == ["blue.png", "green.png", "red.png"]
-    assert tag("*.none").returncode == 3
-
-
 def test_members_of_archives_are_tagged(tag, photos):
     with tarfile.open(photos / "shard-0.tar", "w") as tar:
         for name in ("red.png", "notes.txt", "blue.png"):

@@ -68,7 +68,7 @@ class FeatureStore:
 
         Another run that holds the lock is waited for; `say` is told.
         """
-        with locked(self._lock_path, wait=say):
+        with locked(self._lock_path, say):
             self._read_keys()
             os.truncate(self._rows_path, self._count * self._row_bytes)
             os.truncate(self._keys_path, self._count * KEY_BYTES)

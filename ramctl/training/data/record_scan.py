@@ -19,9 +19,9 @@ from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
 from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, parse_line
+from ramctl.records.parallel import ordered_workers
 from ramctl.records.record import Reject, shown_name
 from ramctl.records.remote import base_url, exists_below
-from ramctl.records.workers import ordered_workers
 from ramctl.training.data.annotations import read_annotation, require_tags
 from ramctl.training.data.record_file import RecordFile, Source
 from ramctl.training.data.targets import TagCounts

@@ -49,9 +49,9 @@ class PhotoRecord(Record):
             raise RecordProblem(message, code=problem.code) from problem
 
 
-def is_photo(given: object) -> bool:
+def is_photo(value: object) -> bool:
     """Whether this is one photo, not several."""
-    return isinstance(given, _KINDS)
+    return isinstance(value, _KINDS)
 
 
 def photo_record(photo: Photo, place: str, limits: PhotoLimits, official: bool) -> Record:

@@ -1,17 +1,22 @@
-"""Batches: items in chunks, worked on in parallel and in order, with the bad ones left out."""
+"""Work on batches, in threads or processes, with the results in the order of the items."""
 
+import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ramctl.errors import Interrupted, RecordProblem
-from ramctl.records.signals import PATIENCE_S, raise_if_stopped
+from ramctl.errors import Interrupted, RecordProblem, RunProblem
+from ramctl.records.signals import PATIENCE_S, end_with_parent, raise_if_stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_CALLS_AHEAD = 2  # for each process
 
 
 def usable_cores() -> int:
@@ -73,3 +78,46 @@ def _result(pending: deque[Future[Result]]) -> Result:
     while not wait([pending[0]], PATIENCE_S).done:
         raise_if_stopped()
     return pending.popleft().result()
+
+
+@contextmanager
+def ordered_workers(
+    jobs: int, start: Callable[..., object], *arguments: object
+) -> Iterator[Callable[..., Iterator[tuple[Any, Any]]]]:
+    """A function from `work` and pairs (name, argument) to pairs (name, work(argument)), in order.
+
+    Each worker calls `start(*arguments)` first. Few pairs are read ahead; results are passed on
+    when they are there. RunProblem when a worker dies.
+    """
+    pool = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context(), _start_worker, (start, arguments)
+    )
+
+    def run(
+        work: Callable[[Any], object], pairs: Iterable[tuple[Item, object]]
+    ) -> Iterator[tuple[Item, Any]]:
+        pending: deque[tuple[Item, Future[object]]] = deque()
+        for name, argument in pairs:
+            pending.append((name, pool.submit(work, argument)))
+            while pending and (len(pending) > _CALLS_AHEAD * jobs or pending[0][1].done()):
+                done, result = pending.popleft()
+                yield done, result.result()
+        while pending:
+            done, result = pending.popleft()
+            yield done, result.result()
+
+    try:
+        yield run
+    except BrokenProcessPool as error:
+        raise RunProblem("a worker process was killed; is memory short? (fewer: -j)") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(start: Callable[..., object], arguments: tuple[object, ...]) -> None:
+    # The parent decides when to stop: a worker must not die of Ctrl-C, and must die of the
+    # pool's own SIGTERM, whatever handlers it inherited.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()
+    start(*arguments)
