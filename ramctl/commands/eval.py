@@ -21,8 +21,8 @@ ramctl eval new.jsonl --baseline old.jsonl --truth truth.jsonl -f table
 NOTES = """
 Reads:    image; dense with label_names (first line), else scores, else tags (score 1);
           truth: image, tags, uncertain (counts neither way), negatives (the rest unknown);
-          both also as FILE.txt or .csv with lines id,tag,tag, or as another program wrote them
-          (--from), a file or a folder; all also as FILE.gz
+          both also as FILE.txt or .csv with lines id,tag,tag, or as FiftyOne exports them;
+          all also as FILE.gz
 Writes:   one JSON object (or -f table, csv, md) with figures, classes, unmatched photos
 Memory:   numbers, not photos: about six bytes per photo and class
 Exit:     0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines were rejected
@@ -33,13 +33,6 @@ ARGUMENTS = [
 OPTIONS = {
     "input": [
         common("--truth FILE", "Records with the true tags.", type=str),
-        common("--benchmark NAME", "Or: a published benchmark, by its owners' files in --data."),
-        option("--data DIR", "Folder of the benchmark's files.", type=click.Path(path_type=Path)),
-        option(
-            "--min-area SHARE",
-            "In ade20k: classes on less of a photo count neither way.",
-            type=click.FloatRange(0, 1),
-        ),
         common(
             "--classes FILE",
             "Word list or bundle [default: the truth's tags].",
@@ -63,11 +56,10 @@ OPTIONS = {
             field="source_format",
             type=click.Choice(FORMS),
         ),
-        option("--key [image|path|name]", "Match photos only by this."),
     ],
     "metrics": [
         common(
-            "--threshold X|FILE|best|match-precision=P",
+            "--threshold X|FILE",
             "Score above which a tag counts [default: the predictions' tags, else 0.5].",
         ),
         option("--top N", "Add figures of the N highest-scored tags.", type=click.IntRange(1)),
@@ -78,7 +70,6 @@ OPTIONS = {
             default="exact",
         ),
         common("--ci", "Add 95 % bootstrap intervals of all figures."),
-        option("--resamples N", "Bootstrap resamples.", type=click.IntRange(10), default=1000),
         options.seed,
     ],
     "output": [
@@ -88,7 +79,6 @@ OPTIONS = {
             field="form",
             default="json",
         ),
-        option("--spreadsheet", "In csv and tsv: put ' before cells that would be formulas."),
         common("-o, --output FILE", "Write FILE, not stdout.", writes=True),
         common(
             "--report FILE",
@@ -104,8 +94,7 @@ OPTIONS = {
         common("--calibrate FILE", "Write the thresholds that maximise F1, as JSONL.", writes=True),
         option(
             "--precision P",
-            "With --calibrate: those that reach this precision instead.",
-            field="calibrate_for",
+            "Target precision of --calibrate, 0 to 1 [default: the best F1].",
         ),
         options.rejects,
         options.strict,

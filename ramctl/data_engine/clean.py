@@ -40,7 +40,6 @@ from ramctl.data_engine.region_store import (
 )
 from ramctl.data_engine.report import Doubts, Review
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.evaluation.tagger_scores import PREFIX
 from ramctl.labels import LabelSystem
 from ramctl.pages.review import review_page
 from ramctl.records.files import output_lock, part_path, replacing, require_distinct, work_path
@@ -54,6 +53,7 @@ from ramctl.records.shards import Shared
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, each, run_stream
+from ramctl.tagger_scores import PREFIX
 
 
 @dataclass(frozen=True, slots=True)

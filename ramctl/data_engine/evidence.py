@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from ramctl.calibration import Calibration, log_odds_of, sigmoid
 from ramctl.data_engine.region_store import TWICE, RegionIndex, Shard, source_bits
-from ramctl.evaluation.matching import Photo
-from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.records.record import BY_CAPTION, BY_TAG, Record, image_name
+from ramctl.tagger_scores import Photo, TaggerScores
 
 # The kinds of evidence, each a bit; part of the work folder's format.
 OUTLIER, NOT_PREDICTED, OUT_OF_FOLD, SCORES = KINDS = 1, 2, 4, 8

@@ -4,23 +4,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ramctl.classes import Classes
 from ramctl.errors import RunProblem
-from ramctl.evaluation.classes import Classes
-from ramctl.evaluation.matching import Photo, match
 from ramctl.evaluation.metrics import (
     Counts,
     Floats,
+    Packed,
     Ranking,
     Scores,
     Style,
     Truth,
-    interval,
-    mean_over_classes,
     plain_average_precisions,
     rank_classes,
     resampled_precisions,
@@ -28,18 +25,11 @@ from ramctl.evaluation.metrics import (
     with_positives,
 )
 from ramctl.evaluation.predictions import PredictionTable
-from ramctl.evaluation.reading import TruthTable
+from ramctl.evaluation.truth import TruthTable
 from ramctl.records.record import JsonObject, encode_name
+from ramctl.tagger_scores import Photo, match
 
 NAMED_PHOTOS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Bootstrap:
-    """The number of resamples of the photos, and their seed."""
-
-    n: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class Comparison:
     photos: list[Photo]
     truth: Truth
     scores: Scores
-    packed: NDArray[np.uint8]  # the decisions, eight classes to a byte
+    packed: Packed
     decided_by: str
     known: NDArray[np.bool_]  # the classes [C] that some tag of the predictions counts for
     score_of_none: float  # what a tag without a score has
@@ -67,17 +57,16 @@ class Comparison:
         predictions: PredictionTable,
         classes: Classes,
         *,
-        key: str | None = None,
         style: Style = "exact",
     ) -> "Comparison":
         """The comparison of two tables, which spends the predictions.
 
         RunProblem when there is nothing to compare.
         """
-        matches = match(truth.photos, predictions.photos, key)
-        if not len(matches.pairs):
-            raise RunProblem(_why_nothing(truth, predictions))
-        left, right = matches.pairs.T
+        pairs, matched_by = match(truth.photos, predictions.photos)
+        if not len(pairs):
+            raise RunProblem(f"nothing to evaluate: {_why_nothing(truth, predictions)}")
+        left, right = pairs.T
         coded = truth.code(classes, left)
         if not with_positives(coded).any():
             raise RunProblem("nothing to evaluate: no photo has a tag of the class list")
@@ -90,9 +79,9 @@ class Comparison:
             packed=packed,
             decided_by=decided_by,
             known=predictions.reader.matched,
-            score_of_none=predictions.score_of_none,
+            score_of_none=predictions.scores.for_none,
             unknown_count=style == "ram" or not predictions.reader.are_stated,
-            matched_by=matches.by_key,
+            matched_by=matched_by,
             only_in_truth=_others(truth.photos, left),
             only_in_predictions=_others(predictions.photos, right),
             style=style,
@@ -151,10 +140,9 @@ class Comparison:
         """What becomes of classes that predictions do not know, in words."""
         return "0" if self.unknown_count else "left out"
 
-    def resampled(self, bootstrap: Bootstrap) -> Floats:
+    def resampled(self, seed: int) -> Floats:
         """Average precision of every class in every resample of the photos [B, C]."""
-        n, seed = bootstrap.n, bootstrap.seed
-        plain = resampled_precisions(self.rankings, len(self.photos), n, seed)
+        plain = resampled_precisions(self.rankings, len(self.photos), seed)
         return self.with_unknown_counted(plain)
 
     def from_score(self, score: float, by: str) -> "Comparison":
@@ -164,65 +152,34 @@ class Comparison:
         ]
         return replace(self, packed=np.concatenate(packed), decided_by=by)
 
-    def only(self, names: set[str]) -> "Comparison":
-        """The same comparison on the photos with these names."""
-        rows = [i for i, photo in enumerate(self.photos) if photo.name in names]
-        if len(rows) == len(self.photos):
-            return self
-        return replace(
-            self,
-            photos=[self.photos[i] for i in rows],
-            truth=self.truth[rows],
-            scores=self.scores[rows],
-            packed=self.packed[rows],
-        )
-
-
-def conditions(comparison: Comparison) -> JsonObject:
-    """What the figures are based on."""
-    names = np.array(comparison.classes.names, object)
-    is_ram = comparison.style == "ram"
-    return {
-        "metric_style": comparison.style,
-        "note": "mAP of few photos is higher than of many: compare at equal photos only",
-        "averaging": (
-            "all classes, 0 for one without positives" if is_ram else "classes with positives"
-        ),
-        "unknown_classes": comparison.unknown_classes,
-        "averaged_classes": int(comparison.is_averaged.sum()),
-        "decided_by": comparison.decided_by,
-        "photos": {
-            "compared": len(comparison.photos),
-            "matched_by": dict(comparison.matched_by),
-            "only_in_truth": len(comparison.only_in_truth),
-            "only_in_predictions": len(comparison.only_in_predictions),
-            "only_in_truth_first": _names(comparison.only_in_truth),
-            "only_in_predictions_first": _names(comparison.only_in_predictions),
-        },
-        "classes": {
-            "count": len(names),
-            "sha256": comparison.classes.sha256,
-            "from": comparison.classes.origin or "the truth",
-            "without_positives": names[~comparison.has_positives].tolist(),
-            "without_tag": names[~comparison.known].tolist(),
-            "names": names.tolist(),
-        },
-    }
-
-
-def group_figures(
-    comparison: Comparison, groups: dict[str, list[int]], resampled: Floats | None
-) -> JsonObject:
-    """mAP of each named group of classes, with its interval where there are resamples."""
-    figures = {}
-    for name, ids in groups.items():
-        mean = float(mean_over_classes(comparison.precisions[ids]))
-        averaged = int(comparison.is_averaged[ids].sum())
-        figure: JsonObject = {"mAP": mean, "classes": len(ids), "averaged_classes": averaged}
-        if resampled is not None:
-            figure["mAP_ci"] = interval(mean, mean_over_classes(resampled[:, ids]))
-        figures[name] = figure
-    return figures
+    def conditions(self) -> JsonObject:
+        """What the figures are based on."""
+        names = np.array(self.classes.names, object)
+        without = "all classes, 0 for one without positives"
+        return {
+            "metric_style": self.style,
+            "note": "mAP of few photos is higher than of many: compare at equal photos only",
+            "averaging": without if self.style == "ram" else "classes with positives",
+            "unknown_classes": self.unknown_classes,
+            "averaged_classes": int(self.is_averaged.sum()),
+            "decided_by": self.decided_by,
+            "photos": {
+                "compared": len(self.photos),
+                "matched_by": dict(self.matched_by),
+                "only_in_truth": len(self.only_in_truth),
+                "only_in_predictions": len(self.only_in_predictions),
+                "only_in_truth_first": _first_names(self.only_in_truth),
+                "only_in_predictions_first": _first_names(self.only_in_predictions),
+            },
+            "classes": {
+                "count": len(names),
+                "sha256": self.classes.sha256,
+                "from": self.classes.origin or "the truth",
+                "without_positives": names[~self.has_positives].tolist(),
+                "without_tag": names[~self.known].tolist(),
+                "names": names.tolist(),
+            },
+        }
 
 
 def on_equal_terms(compared: Sequence[Comparison]) -> list[Comparison]:
@@ -235,26 +192,22 @@ def on_equal_terms(compared: Sequence[Comparison]) -> list[Comparison]:
         raise RunProblem("nothing to compare: no photo is in all predictions")
     first, *others = (one.counted for one in compared)
     if all(np.array_equal(first, other) for other in others):
-        return [one.only(shared) for one in compared]
-    return [replace(one.only(shared), unknown_count=True) for one in compared]
+        return [_only(one, shared) for one in compared]
+    return [replace(_only(one, shared), unknown_count=True) for one in compared]
 
 
-def difference(ours: Comparison, theirs: Comparison, bootstrap: Bootstrap) -> JsonObject:
-    """The difference of two models' mAP on the photos of both, on the same resamples (paired)."""
-    our_names, their_names = ({photo.name for photo in side.photos} for side in (ours, theirs))
-    ours, theirs = on_equal_terms([ours, theirs])
-    here, there = (float(mean_over_classes(side.precisions)) for side in (ours, theirs))
-    gains = mean_over_classes(ours.resampled(bootstrap)) - mean_over_classes(
-        theirs.resampled(bootstrap)
+def _only(comparison: Comparison, names: set[str]) -> Comparison:
+    """The same comparison on the photos with these names."""
+    rows = [i for i, photo in enumerate(comparison.photos) if photo.name in names]
+    if len(rows) == len(comparison.photos):
+        return comparison
+    return replace(
+        comparison,
+        photos=[comparison.photos[i] for i in rows],
+        truth=comparison.truth[rows],
+        scores=comparison.scores[rows],
+        packed=comparison.packed[rows],
     )
-    return {
-        "mAP": there,
-        "mAP_here": here,
-        "difference": here - there,
-        "difference_ci": interval(here - there, gains, lowest=-1.0),
-        "photos": len(ours.photos),
-        "only_in_one": len(our_names ^ their_names),
-    }
 
 
 def _others(photos: Sequence[Photo], indices: NDArray[np.int64]) -> list[Photo]:
@@ -263,15 +216,14 @@ def _others(photos: Sequence[Photo], indices: NDArray[np.int64]) -> list[Photo]:
     return [photos[index] for index in np.flatnonzero(is_other).tolist()]
 
 
-def _names(photos: list[Photo]) -> list[Any]:
+def _first_names(photos: list[Photo]) -> list[str | dict[str, str]]:
     return [encode_name(photo.name) for photo in photos[:NAMED_PHOTOS]]
 
 
 def _why_nothing(truth: TruthTable, predictions: PredictionTable) -> str:
     if not truth.photos:
-        return "nothing to evaluate: the truth has no photo"
+        return "the truth has no photo"
     if not predictions.photos:
-        return "nothing to evaluate: the predictions have no photo"
+        return "the predictions have no photo"
     here, there = predictions.photos[0].name, truth.photos[0].name
-    example = f"predictions name {here!r}, the truth {there!r}"
-    return f"nothing to evaluate: no photo is on both sides ({example}; see --key)"
+    return f"no photo is on both sides (predictions name {here!r}, the truth {there!r})"

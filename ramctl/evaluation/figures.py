@@ -3,32 +3,28 @@
 `N` photos, `C` classes, `B` resamples, which are columns of photo weights [N, B].
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ramctl.evaluation.comparison import Bootstrap, Comparison
+from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import (
     NEGATIVE,
     POSITIVE,
     Counts,
     Decisions,
     Floats,
+    Packed,
     Scores,
-    Style,
     Truth,
-    Weights,
-    average_precisions,
     mean_over_classes,
+    ranked_precisions,
     resamples,
     row_blocks,
+    unpacked,
 )
 from ramctl.records.record import JsonObject
 
-Packed = NDArray[np.uint8]  # decisions, eight classes to a byte
 OF_CLASSES = ("AP", "precision", "recall", "F1")
 OF_DECISIONS = ("CP", "CR", "CF1", "macro.f1", "OP", "OR", "OF1")
 
@@ -60,11 +56,6 @@ def _harmonic_mean(precision: Floats, recall: Floats) -> Floats:
     return np.divide(product, both, out=np.where(np.isnan(both), np.nan, 0.0), where=both > 0)
 
 
-def unpacked(packed: Packed, n_classes: int) -> Decisions:
-    """Decisions [N, C] of eight classes to a byte."""
-    return np.unpackbits(packed, axis=1, count=n_classes).view(np.bool_)
-
-
 def top_decisions(scores: Scores, k: int, lowest: float) -> Packed:
     """The `k` highest scores of each photo, packed; of equal ones the first, none at `lowest`."""
     packed = np.empty((len(scores), -(-scores.shape[1] // 8)), np.uint8)
@@ -80,25 +71,27 @@ def top_decisions(scores: Scores, k: int, lowest: float) -> Packed:
 def label_ranking(scores: Scores, truth: Truth) -> Floats:
     """The label ranking average precision of each photo [N], as scikit-learn has it.
 
-    The mean over its true tags of the share of true tags among those that score as much; 1 without
-    true tags. Unknown cells do not count.
+    The mean over its true tags of the fraction of true tags among those that score as much; 1
+    without true tags. Unknown cells do not count.
     """
-    found = np.ones(len(scores))
+    precisions = np.ones(len(scores))
     for part in row_blocks(scores):
-        own, true = scores[part], truth[part]
+        part_scores, true = scores[part], truth[part]
         rows, classes = np.nonzero(true == POSITIVE)
         if not len(rows):
             continue
-        share = np.empty(len(rows))
-        for some in np.array_split(np.arange(len(rows)), 1 + len(rows) * own.shape[1] // 2**18):
-            at_least = own[rows[some]] >= own[rows[some], classes[some]][:, None]
+        fractions = np.empty(len(rows))
+        for some in np.array_split(
+            np.arange(len(rows)), 1 + len(rows) * part_scores.shape[1] // 2**18
+        ):
+            at_least = part_scores[rows[some]] >= part_scores[rows[some], classes[some]][:, None]
             right = at_least & (true[rows[some]] == POSITIVE)
             wrong = at_least & (true[rows[some]] == NEGATIVE)
-            share[some] = right.sum(axis=1) / (right.sum(axis=1) + wrong.sum(axis=1))
-        n_true = np.bincount(rows, minlength=len(own))
-        sums = np.bincount(rows, share, minlength=len(own))
-        found[part] = np.where(n_true > 0, sums / np.maximum(n_true, 1), 1.0)
-    return found
+            fractions[some] = right.sum(axis=1) / (right.sum(axis=1) + wrong.sum(axis=1))
+        n_true = np.bincount(rows, minlength=len(part_scores))
+        sums = np.bincount(rows, fractions, minlength=len(part_scores))
+        precisions[part] = np.where(n_true > 0, sums / np.maximum(n_true, 1), 1.0)
+    return precisions
 
 
 def photo_figures(packed: Packed, truth: Truth) -> dict[str, Floats]:
@@ -110,32 +103,6 @@ def photo_figures(packed: Packed, truth: Truth) -> dict[str, Floats]:
         columns.append((counts.precision, counts.recall, counts.f1))
     joined = (np.concatenate(values) for values in zip(*columns, strict=True))
     return dict(zip(("photo.precision", "photo.recall", "photo.f1"), joined, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """Cells (photo, class), class by class: the photos, and where each class starts [C + 1]."""
-
-    photos: NDArray[np.int64]
-    starts: NDArray[np.intp]
-
-    def sums(self, weights: Weights) -> Floats:
-        """How many cells each class has [B, C] when photos count by weights [N, B]."""
-        ends = zip(self.starts[:-1], self.starts[1:], strict=True)
-        return np.array([weights[self.photos[a:b]].sum(axis=0) for a, b in ends], np.float64).T
-
-
-def _cells(packed: Packed, truth: Truth, style: Style) -> Iterator[_Cells]:
-    """The cells of true positives, false positives and false negatives."""
-    for is_given, value in ((True, POSITIVE), (True, NEGATIVE), (False, POSITIVE)):
-        found = []
-        for part in row_blocks(truth):
-            given = unpacked(packed[part], truth.shape[1]) == is_given
-            found.append(np.argwhere(given & (truth[part] == value)) + np.array([part.start, 0]))
-        photos, classes = np.concatenate(found).T
-        order = np.argsort(classes, kind="stable")
-        starts = np.searchsorted(classes[order], np.arange(truth.shape[1] + 1))
-        yield _Cells(photos[order], starts)
 
 
 class Figures:
@@ -150,65 +117,68 @@ class Figures:
 
     @cached_property
     def _of_photos(self) -> dict[str, Floats]:
-        ours = self.comparison
-        scores, truth = ours.scores, ours.truth
-        if not ours.counted.all():
-            scores, truth = scores[:, ours.counted], truth[:, ours.counted]
+        comparison = self.comparison
+        scores, truth = comparison.scores, comparison.truth
+        if not comparison.counted.all():
+            scores, truth = scores[:, comparison.counted], truth[:, comparison.counted]
         figures = {"LRAP": label_ranking(scores, truth)}
-        return figures | photo_figures(ours.packed, ours.truth)
+        return figures | photo_figures(comparison.packed, comparison.truth)
 
     def plain(self) -> dict[str, float]:
         """Each figure on the photos as they are."""
-        ours = self.comparison
-        figures = self._means(ours.ranked)
-        for name, packed in self._decisions.items():
-            counts = Counts.of_packed(packed, ours.truth, ours.style)
-            found = decision_figures(counts, ours.is_averaged, ours.counted)
-            figures |= {_joined(name, figure): value for figure, value in found.items()}
+        comparison = self.comparison
+        counts = {
+            name: Counts.of_packed(packed, comparison.truth, comparison.style)
+            for name, packed in self._decisions.items()
+        }
+        figures = self._means(comparison.ranked) | self._of_decisions(counts)
         figures |= {name: np.asarray(values.mean()) for name, values in self._of_photos.items()}
         return {name: float(value) for name, value in figures.items()}
 
-    def resampled(self, bootstrap: Bootstrap) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    def resampled(self, seed: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """Each figure [B], and those of every class [B, C] by `OF_CLASSES`, on resamples.
 
         A class without positives in a resample has no figures there.
         """
-        ours, rankings = self.comparison, self.comparison.rankings
-        cells = {
-            name: list(_cells(packed, ours.truth, ours.style))
-            for name, packed in self._decisions.items()
-        }
+        comparison, rankings = self.comparison, self.comparison.rankings
         blocks, classwise = [], []
-        for weights in resamples(len(ours.photos), bootstrap.n, bootstrap.seed):
-            columns = [average_precisions(ranking, weights) for ranking in rankings]
-            ranked = np.stack(columns, axis=1)
+        for weights in resamples(len(comparison.photos), seed):
+            ranked = ranked_precisions(rankings, weights)
             figures = self._means(ranked)
-            tallies = {}
-            for name, kinds in cells.items():
-                right, false, missed = (kind.sums(weights) for kind in kinds)
-                tallies[name] = Counts(right, false, missed, ours.style)
-            for name, counts in tallies.items():
-                found = decision_figures(counts, ours.is_averaged, ours.counted)
-                figures |= {_joined(name, figure): value for figure, value in found.items()}
-            share = weights / np.float64(len(ours.photos))
-            figures |= {name: values @ share for name, values in self._of_photos.items()}
+            counts = {
+                name: Counts.of_packed(packed, comparison.truth, comparison.style, weights)
+                for name, packed in self._decisions.items()
+            }
+            figures |= self._of_decisions(counts)
+            fractions = weights / np.float64(len(comparison.photos))
+            figures |= {name: values @ fractions for name, values in self._of_photos.items()}
             blocks.append(figures)
-            own = tallies[""]
-            has_positives = own.true_positives + own.false_negatives > 0
+            decided = counts[""]
+            has_positives = decided.true_positives + decided.false_negatives > 0
             of_decisions = (
                 np.where(has_positives, values, np.nan)
-                for values in (own.precision, own.recall, own.f1)
+                for values in (decided.precision, decided.recall, decided.f1)
             )
-            of_classes = (ours.with_unknown_counted(ranked), *of_decisions)
+            of_classes = (comparison.with_unknown_counted(ranked), *of_decisions)
             classwise.append(dict(zip(OF_CLASSES, of_classes, strict=True)))
         return _concatenated(blocks), _concatenated(classwise)
 
+    def _of_decisions(self, counts: dict[str, Counts]) -> dict[str, Floats]:
+        """The figures of each kind of decisions; those of the highest scores have its prefix."""
+        comparison, figures = self.comparison, {}
+        for prefix, own in counts.items():
+            for name, value in decision_figures(
+                own, comparison.is_averaged, comparison.counted
+            ).items():
+                figures[prefix + name.replace(".", "_") if prefix else name] = value
+        return figures
+
     def _means(self, ranked: Floats) -> dict[str, Floats]:
-        ours = self.comparison
+        comparison = self.comparison
         variants = {
-            "mAP": ours.with_unknown_counted(ranked),
-            "mAP_unknown_left_out": ours.with_unknown(ranked, np.nan),
-            "mAP_unknown_zero": ours.with_unknown(ranked, 0.0),
+            "mAP": comparison.with_unknown_counted(ranked),
+            "mAP_unknown_left_out": comparison.with_unknown(ranked, np.nan),
+            "mAP_unknown_zero": comparison.with_unknown(ranked, 0.0),
         }
         return {name: mean_over_classes(values) for name, values in variants.items()}
 
@@ -217,19 +187,15 @@ def _concatenated(blocks: list[dict[str, Floats]]) -> dict[str, Floats]:
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def _joined(group: str, figure: str) -> str:
-    return group + figure.replace(".", "_") if group else figure
-
-
 def nested(figures: dict[str, float]) -> JsonObject:
     """The figures as the result shows them: those with a dot in their name in a group."""
-    found: JsonObject = {}
+    result: JsonObject = {}
     for name, value in figures.items():
         group, dot, rest = name.partition(".")
         if dot:
-            found.setdefault(group, {})[rest] = value
+            result.setdefault(group, {})[rest] = value
         else:
-            found[name] = value
+            result[name] = value
     macro = {"precision": figures["CP"], "recall": figures["CR"], "f1": figures["macro.f1"]}
     micro = {"precision": figures["OP"], "recall": figures["OR"], "f1": figures["OF1"]}
-    return found | {"macro": macro, "micro": micro}
+    return result | {"macro": macro, "micro": micro}

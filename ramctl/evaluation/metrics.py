@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 Scores = NDArray[np.floating[Any]]  # single precision where that is enough
 Truth = NDArray[np.int8]
 Decisions = NDArray[np.bool_]
+Packed = NDArray[np.uint8]  # decisions, eight classes to a byte
 # How often a photo counts; sums of single precision are exact up to 16 million photos.
 Weights = NDArray[np.float32]
 
@@ -24,6 +25,7 @@ POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
 RAM_AP_EPSILON = 1e-8
 RAM_PR_EPSILON = 1e-9
 LEVEL = 0.95  # of the intervals
+RESAMPLES = 1000
 _RESAMPLES_PER_BLOCK = 64  # whose photo weights are in memory at once
 _BYTES_AT_ONCE = 1 << 20
 _CLASSES_AT_ONCE = 16  # of single scores, a line of the processor's cache
@@ -102,12 +104,6 @@ def average_precisions(ranking: Ranking, weights: Weights) -> Floats:
     return mean
 
 
-def class_average_precisions(rankings: Sequence[Ranking], n_photos: int) -> Floats:
-    """Average precision of every class [C], with each photo counted once."""
-    once = np.ones((n_photos, 1), np.float32)
-    return np.array([average_precisions(ranking, once)[0] for ranking in rankings])
-
-
 def mean_over_classes(values: Floats) -> Floats:
     """The mean over the last axis without classes that have no positives (NaN); NaN if none has."""
     present = ~np.isnan(values)
@@ -121,18 +117,20 @@ def mean_over_classes(values: Floats) -> Floats:
 def plain_average_precisions(scores: Scores, truth: Truth, style: Style = "exact") -> Floats:
     """Average precision of every class [C] of scores and truth [N, C], each photo counted once.
 
-    What `class_average_precisions` says of `rank_classes`, without putting photos into order.
+    What `average_precisions` says of `rank_classes`, in the exact style without putting photos into
+    order.
     """
-    found = np.empty(scores.shape[1])
+    precisions = np.empty(scores.shape[1])
     for start in range(0, scores.shape[1], _CLASSES_AT_ONCE):
         classes = slice(start, start + _CLASSES_AT_ONCE)
         columns = (np.ascontiguousarray(values[:, classes].T) for values in (scores, truth))
-        for c, (own, true) in enumerate(zip(*columns, strict=True), start):
+        for c, (column, true) in enumerate(zip(*columns, strict=True), start):
             if style == "ram":
-                found[c] = class_average_precisions([rank(own, true, style)], len(own))[0]
+                once = np.ones((len(column), 1), np.float32)
+                precisions[c] = average_precisions(rank(column, true, style), once)[0]
             else:
-                found[c] = _average_precision(own, true)
-    return found
+                precisions[c] = _average_precision(column, true)
+    return precisions
 
 
 def _average_precision(scores: Scores, truth: Truth) -> float:
@@ -156,12 +154,17 @@ def row_blocks(values: NDArray[Any]) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(values), step))
 
 
+def unpacked(packed: Packed, n_classes: int) -> Decisions:
+    """Decisions [N, C] of eight classes to a byte."""
+    return np.unpackbits(packed, axis=1, count=n_classes).view(np.bool_)
+
+
 def with_positives(truth: Truth) -> NDArray[np.bool_]:
     """The classes [C] of a truth [N, C] that are true of some photo."""
-    found = np.zeros(truth.shape[1], bool)
+    positive = np.zeros(truth.shape[1], bool)
     for part in row_blocks(truth):
-        found |= (truth[part] == POSITIVE).any(axis=0)
-    return found
+        positive |= (truth[part] == POSITIVE).any(axis=0)
+    return positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +188,20 @@ class Counts:
         )
 
     @classmethod
-    def of_packed(cls, packed: NDArray[np.uint8], truth: Truth, style: Style = "exact") -> "Counts":
-        """The counts of decisions that are packed, eight classes to a byte."""
-        sums = np.zeros((3, truth.shape[1]))
+    def of_packed(
+        cls, packed: Packed, truth: Truth, style: Style = "exact", weights: Weights | None = None
+    ) -> "Counts":
+        """The counts of packed decisions; [B, C] where photos count by weights [N, B]."""
+        n_photos, n_classes = truth.shape
+        often = np.ones((n_photos, 1), np.float32) if weights is None else weights
+        sums = np.zeros((3, n_classes, often.shape[1]))
         for part in row_blocks(truth):
-            decided = np.unpackbits(packed[part], axis=1, count=truth.shape[1]).view(np.bool_)
-            found = cls.of(decided, truth[part])
-            sums += found.true_positives, found.false_positives, found.false_negatives
-        return cls(sums[0], sums[1], sums[2], style)
+            decided, true = unpacked(packed[part], n_classes), truth[part]
+            right = decided & (true == POSITIVE), decided & (true == NEGATIVE)
+            for total, cells in zip(sums, (*right, ~decided & (true == POSITIVE)), strict=True):
+                total += cells.astype(np.float32).T @ often[part]
+        hits, false, missed = (total[:, 0] if weights is None else total.T for total in sums)
+        return cls(hits, false, missed, style)
 
     @property
     def precision(self) -> Floats:
@@ -236,35 +245,37 @@ def _divide(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def resamples(n_photos: int, n: int, seed: int) -> Iterator[Weights]:
-    """Blocks of photo weights [N, B], `n` columns in all, that depend on the seed alone.
+def resamples(n_photos: int, seed: int) -> Iterator[Weights]:
+    """Blocks of photo weights [N, B], `RESAMPLES` columns in all, that depend on the seed alone.
 
     A resample is a column of weights (how often each photo was drawn), so that a ranking is sorted
     once and reweighted many times; two models that are compared see the same resamples.
     """
     generator = np.random.default_rng(seed)
-    shares = np.full(n_photos, 1 / n_photos)
-    for start in range(0, n, _RESAMPLES_PER_BLOCK):
-        size = min(_RESAMPLES_PER_BLOCK, n - start)
-        drawn = generator.multinomial(n_photos, shares, size=size)
+    probabilities = np.full(n_photos, 1 / n_photos)
+    for start in range(0, RESAMPLES, _RESAMPLES_PER_BLOCK):
+        size = min(_RESAMPLES_PER_BLOCK, RESAMPLES - start)
+        drawn = generator.multinomial(n_photos, probabilities, size=size)
         yield np.ascontiguousarray(drawn.T, np.float32)
 
 
-def resampled_precisions(rankings: Sequence[Ranking], n_photos: int, n: int, seed: int) -> Floats:
-    """Average precision of every class in every resample [n, C]; NaN where none has it."""
-    blocks = []
-    for weights in resamples(n_photos, n, seed):
-        columns = [average_precisions(ranking, weights) for ranking in rankings]
-        blocks.append(np.stack(columns, axis=1))
+def ranked_precisions(rankings: Sequence[Ranking], weights: Weights) -> Floats:
+    """Average precision of every class [B, C] for each column of photo weights [N, B]."""
+    return np.stack([average_precisions(ranking, weights) for ranking in rankings], axis=1)
+
+
+def resampled_precisions(rankings: Sequence[Ranking], n_photos: int, seed: int) -> Floats:
+    """Average precision of every class in every resample [B, C]; NaN where none has it."""
+    blocks = [ranked_precisions(rankings, weights) for weights in resamples(n_photos, seed)]
     return np.concatenate(blocks)
 
 
 def interval(
-    estimate: float, resampled: Floats, *, lowest: float = 0.0, highest: float = 1.0
+    estimate: float, resampled: Floats, *, lowest: float = 0.0
 ) -> tuple[float, float] | None:
     """The 95 % bootstrap interval of an estimate from its resampled values; None without any.
 
-    It tells how far the figure, from `lowest` to `highest`, would move with as many other photos;
+    It tells how far the figure, from `lowest` to 1, would move with as many other photos;
     not that mAP over few positives is higher than over many (chance ranks some positive first).
     """
     values = resampled[~np.isnan(resampled)]
@@ -275,4 +286,4 @@ def interval(
     excess = values.mean() - estimate
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(values, [tail, 1 - tail]) - excess
-    return max(float(low), lowest), min(float(high), highest)
+    return max(float(low), lowest), min(float(high), 1.0)

@@ -5,30 +5,101 @@ Only these are kept, about four bytes per photo and class, not the records.
 
 import math
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.errors import RecordProblem
-from ramctl.evaluation.classes import Classes
+from ramctl.classes import Classes
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.evaluation.metrics import Decisions, Floats, Scores, row_blocks
-from ramctl.evaluation.reading import Intake, PhotoList
 from ramctl.evaluation.score_store import ScoreStore, take_rows
-from ramctl.evaluation.thresholds import Cut
-from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
+from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
 from ramctl.readers.predictions import read_predictions
-from ramctl.records.record import Item, JsonObject, json_type, string_list
+from ramctl.records.files import read_lines
+from ramctl.records.record import JsonObject, string_list
+from ramctl.tagger_scores import Intake, PhotoList, tag_scores
 
 # Tags that a threshold or a top-k cut off have score 0 here; a sigmoid is almost never exactly 0.
-_MAX_ZERO_SHARE = 0.1
+_MAX_ZERO_FRACTION = 0.1
 _BYTES_AT_ONCE = 1 << 20
 
 Number = TypeVar("Number", np.float64, np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What `--threshold` says: a number for all, a file by class or by tag, or nothing.
+
+    A file is JSONL, or a bare list of numbers in the order of the classes or of the tags. A score
+    passes when it is greater; with `inclusive`, as the authors' evaluation has it, when it is equal
+    too.
+    """
+
+    value: float | None = None
+    path: Path | None = None
+    inclusive: bool = False
+
+    @classmethod
+    def parse(cls, text: str | None, *, inclusive: bool = False) -> "Cut":
+        """What an option's text says; UsageProblem when it is neither a number nor a file."""
+        if text is None:
+            return cls(inclusive=inclusive)
+        try:
+            value = float(text)
+        except ValueError:
+            if not Path(text).is_file():
+                raise UsageProblem(f"--threshold {text}: neither a number nor a file") from None
+            return cls(path=Path(text), inclusive=inclusive)
+        if not math.isfinite(value):
+            raise UsageProblem(f"--threshold {text}: not a finite number")
+        return cls(value, inclusive=inclusive)
+
+    def passed_by(self, scores: Any, thresholds: Any) -> Any:
+        """Whether scores pass thresholds, for numbers or arrays that fit each other."""
+        return scores >= thresholds if self.inclusive else scores > thresholds
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the option was not given."""
+        return self.value is None and self.path is None
+
+    def for_classes(self, classes: LabelSystem, n_listed: int | None) -> Floats:
+        """A threshold for each class [C]; NaN where those of its tags decide.
+
+        A line that names a class wins over lines for its tags. A bare list of numbers is in class
+        order if there are as many as classes that the user listed (`n_listed`, None without).
+        """
+        if self.path is None or self._n_numbers not in (None, n_listed):
+            return np.full(len(classes), np.nan if self.value is None else self.value)
+        return np.array(read_thresholds(self.path, classes, float("nan")))
+
+    def for_tags(self, tags: LabelSystem, n_listed: int | None, *, in_order: bool = True) -> Floats:
+        """A threshold for each tag of a label system, 0.5 for tags that the file does not name.
+
+        A bare list of numbers that is not in class order is in the order of the label system;
+        RunProblem when it does not fit that either, or tags are not `in_order`.
+        """
+        numbers = self._n_numbers
+        if self.path is None or (numbers is not None and numbers == n_listed):
+            return np.full(len(tags), DEFAULT_THRESHOLD)
+        if numbers is not None and not in_order:
+            message = f"{numbers} thresholds for labels that are not known (see --labels)"
+            raise RunProblem(f"{self.path}: {message}")
+        if numbers not in (None, len(tags)):
+            message = f"{numbers} thresholds fit neither the classes nor the {len(tags)} tags"
+            raise RunProblem(f"{self.path}: {message}")
+        return np.array(read_thresholds(self.path, tags, DEFAULT_THRESHOLD))
+
+    @property
+    def _n_numbers(self) -> int | None:
+        """The length of a bare list; None for JSONL, and without a file."""
+        lines = [] if self.path is None else [x for x in read_lines(self.path) if x.strip()]
+        return len(lines) if lines and not lines[0].lstrip().startswith("{") else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,12 +115,6 @@ class _Columns:
     @classmethod
     def of(cls, system: LabelSystem, classes: Classes, cut: Cut) -> "_Columns":
         pairs = [(c, label) for label, tag in enumerate(system.tags) for c in classes.of_tag(tag)]
-        if classes.truth_ids and system.tags == classes.names:  # a doubled name is two labels
-            pairs = [
-                (c, label)
-                for c, label in pairs
-                if c == label or system.tags[c] != system.tags[label]
-            ]
         by_class, labels = np.array(sorted(pairs), np.intp).reshape(-1, 2).T
         which, starts = np.unique(by_class, return_index=True)
         thresholds = cut.for_tags(system, classes.n_listed)
@@ -59,8 +124,7 @@ class _Columns:
         """The highest value [n, len(which)] of each class's labels, from those of all [n, L]."""
         if len(self.which) == len(self.labels):
             return values.take(self.labels, axis=1)
-        mine = values[:, self.labels]
-        best: NDArray[Number] = np.maximum.reduceat(mine, self.starts, axis=1)
+        best: NDArray[Number] = np.maximum.reduceat(values[:, self.labels], self.starts, axis=1)
         return best
 
 
@@ -70,7 +134,7 @@ class Prediction(NamedTuple):
     columns: _Columns | None
     packed: bytes
     by_tag: dict[str, float]
-    given: list[int] | None
+    tagged: list[int] | None
 
 
 class ScoreReader:
@@ -95,20 +159,20 @@ class ScoreReader:
             columns, packed = self._read_dense(fields)
         else:
             by_tag = tag_scores(fields)
-        given = None
+        tagged = None
         if fields.get("tags") is not None:
             tags = string_list(fields, "tags")
-            given = [c for tag in tags for c in self.classes.of_tag(tag)]
-        return Prediction(columns, packed, by_tag, given)
+            tagged = [c for tag in tags for c in self.classes.of_tag(tag)]
+        return Prediction(columns, packed, by_tag, tagged)
 
     def threshold(self, tag: str) -> float:
         """The score above which a tag counts as given."""
-        found = self._thresholds.get(tag)
-        if found is None:
+        if tag not in self._thresholds:
             ids = self._tag_system.ids(tag)
-            found = float(self._tag_thresholds[ids[0]]) if ids else DEFAULT_THRESHOLD
-            self._thresholds[tag] = found
-        return found
+            self._thresholds[tag] = (
+                float(self._tag_thresholds[ids[0]]) if ids else DEFAULT_THRESHOLD
+            )
+        return self._thresholds[tag]
 
     @cached_property
     def _tag_system(self) -> LabelSystem:
@@ -164,52 +228,19 @@ class ScoreReader:
         return columns
 
 
-def tag_scores(fields: JsonObject) -> dict[str, float]:
-    """The scores by tag of a prediction; 1 for each tag where there are no scores.
-
-    Raises RecordProblem when there is neither, and for a score that is not a number.
-    """
-    if fields.get("scores") is None:
-        if fields.get("tags") is None:
-            raise RecordProblem("no dense, scores or tags field", code="missing_field")
-        return dict.fromkeys(string_list(fields, "tags"), 1.0)
-    scores = fields["scores"]
-    if not isinstance(scores, dict):
-        raise RecordProblem(f"scores is not an object (got {json_type(scores)})", code="bad_field")
-    for tag, score in scores.items():
-        is_number = isinstance(score, int | float) and not isinstance(score, bool)
-        if not is_number or not math.isfinite(score):
-            raise RecordProblem(f"the score of {tag!r} is not a number", code="bad_field")
-    return scores
-
-
-@dataclass(slots=True)
-class Rows:
-    """What predictions say of photos: the scores, and the decisions, eight to a byte.
-
-    Decided by the thresholds of `--threshold`, else by the records' own tags.
-    """
-
-    scores: ScoreStore
-    decided: list[NDArray[np.uint8]] = field(default_factory=list)
-    has_tags: bytearray = field(default_factory=bytearray)
-
-
 class PredictionTable:
     """The photos of a prediction file with a score and a decision for each class."""
 
     def __init__(self, reader: ScoreReader, n_expected: int = 0) -> None:
         self.reader = reader
         self.photos = PhotoList()
-        self.rows = Rows(ScoreStore(len(reader.classes), n_expected))
+        self.scores = ScoreStore(len(reader.classes), n_expected)
+        # By the thresholds of `--threshold`, else by the records' own tags; eight to a byte.
+        self._decided: list[NDArray[np.uint8]] = []
+        self._has_tags = bytearray()
         self._waiting: list[Prediction] = []
         self._n_waiting = 0
         self._most_waiting = max(1, _BYTES_AT_ONCE // (8 * max(1, len(reader.classes))))
-
-    def take(self, items: Iterable[Item], intake: Intake) -> None:
-        """Add what records say."""
-        intake.fill(self.photos, items, self.reader.read, self.keep)
-        self.store_kept()
 
     def keep(self, prediction: Prediction) -> None:
         """Add what one photo's record says, at the latest with `store_kept`."""
@@ -220,6 +251,7 @@ class PredictionTable:
 
     def store_kept(self) -> None:
         """Turn what was kept into rows."""
+        cut = self.reader.cut
         for columns, group in groupby(self._waiting, lambda prediction: prediction.columns):
             predictions = list(group)
             shape = len(predictions), len(self.reader.classes)
@@ -230,11 +262,20 @@ class PredictionTable:
                 numbers = b"".join(prediction.packed for prediction in predictions)
                 values = np.frombuffer(numbers).reshape(len(predictions), -1)
                 scores[:, columns.which] = columns.best(values)
-                if not self._cut.is_default:
-                    above = self._cut.passed_by(values, columns.thresholds)
+                if not cut.is_default:
+                    above = cut.passed_by(values, columns.thresholds)
                     decided[:, columns.which] = columns.best(above)
-            self.rows.scores.append(scores)
-            self._note_decisions(predictions, scores, decided)
+            self.scores.append(scores)
+            if cut.is_default:
+                self._has_tags.extend(one.tagged is not None for one in predictions)
+                decided[:] = False
+                for row, prediction in enumerate(predictions):
+                    if prediction.tagged:
+                        decided[row, prediction.tagged] = True
+            else:
+                by_class = self._class_thresholds
+                decided = np.where(np.isnan(by_class), decided, cut.passed_by(scores, by_class))
+            self._decided.append(np.packbits(decided, axis=1))
         self._waiting.clear()
         self._n_waiting = 0
 
@@ -244,47 +285,13 @@ class PredictionTable:
             for tag, score in prediction.by_tag.items():
                 for c in reader.classes.of_tag(tag):
                     scores[row, c] = max(scores[row, c], score)
-                    decided[row, c] |= self._cut.passed_by(score, reader.threshold(tag))
+                    decided[row, c] |= reader.cut.passed_by(score, reader.threshold(tag))
                     reader.matched[c] = True
-
-    def _note_decisions(
-        self, predictions: list[Prediction], scores: Floats, decided: Decisions
-    ) -> None:
-        if self._cut.is_default:
-            self.rows.has_tags.extend(one.given is not None for one in predictions)
-            decided[:] = False
-            for row, prediction in enumerate(predictions):
-                if prediction.given:
-                    decided[row, prediction.given] = True
-        else:
-            own = self._class_thresholds
-            decided = np.where(np.isnan(own), decided, self._cut.passed_by(scores, own))
-        self.rows.decided.append(np.packbits(decided, axis=1))
-
-    @property
-    def _cut(self) -> Cut:
-        return self.reader.cut
 
     @cached_property
     def _class_thresholds(self) -> Floats:
         classes = self.reader.classes
-        return self._cut.for_classes(classes.system, classes.n_listed)
-
-    @property
-    def score_range(self) -> tuple[float, float] | None:
-        """The lowest and the highest score; None without any."""
-        lowest, highest = self.rows.scores.lowest, self.rows.scores.highest
-        return (lowest, highest) if lowest <= highest else None
-
-    @property
-    def are_probabilities(self) -> bool:
-        """Whether no score is below 0 or above 1."""
-        return self.rows.scores.are_probabilities
-
-    @property
-    def score_of_none(self) -> float:
-        """What a tag without a score counts as."""
-        return self.rows.scores.for_none
+        return self.reader.cut.for_classes(classes.system, classes.n_listed)
 
     def select(self, rows: NDArray[np.int64]) -> tuple[Scores, NDArray[np.uint8], str]:
         """The class scores [N, C] of some photos, the decisions about them, and what made these.
@@ -293,22 +300,23 @@ class PredictionTable:
         else the records' own `tags`, if all have them; else those of 0.5, or 0 where scores are no
         probabilities. The table is spent: scores of other photos are lost.
         """
-        packed = np.concatenate(self.rows.decided)[rows]
-        scores = take_rows(self.rows.scores.finish(), rows)
-        if not self._cut.is_default:
-            return scores, packed, self._cut.description
-        if np.frombuffer(self.rows.has_tags, bool)[rows].all():
+        cut = self.reader.cut
+        packed = np.concatenate(self._decided)[rows]
+        scores = take_rows(self.scores.finish(), rows)
+        if not cut.is_default:
+            return scores, packed, str(cut.path or cut.value)
+        if np.frombuffer(self._has_tags, bool)[rows].all():
             return scores, packed, "the predictions' own tags"
-        threshold = DEFAULT_THRESHOLD if self.are_probabilities else 0.0
+        threshold = DEFAULT_THRESHOLD if self.scores.are_probabilities else 0.0
         for part in row_blocks(scores):
-            packed[part] = np.packbits(self._cut.passed_by(scores[part], threshold), axis=1)
+            packed[part] = np.packbits(cut.passed_by(scores[part], threshold), axis=1)
         return scores, packed, f"{threshold:g}"
 
     def looks_thresholded(self, scores: Scores) -> bool:
         """Whether scores [N, C] seem to be cut off: then their mAP is a lower bound."""
-        none, matched = self.score_of_none, self.reader.matched
+        none, matched = self.scores.for_none, self.reader.matched
         n_none = sum(int((scores[part] == none)[:, matched].sum()) for part in row_blocks(scores))
-        return bool(n_none > _MAX_ZERO_SHARE * len(scores) * matched.sum())
+        return bool(n_none > _MAX_ZERO_FRACTION * len(scores) * matched.sum())
 
 
 def read_table(
@@ -325,6 +333,7 @@ def read_table(
     `form` is one of `ramctl.readers.predictions`; None: it is recognised.
     """
     table = PredictionTable(ScoreReader(classes, cut), n_expected)
-    table.take(read_predictions(name, intake.stage, form, classes.lists), intake)
-    table.photos.close()
+    items = read_predictions(name, intake.report.command, form)
+    intake.fill(table.photos, items, table.reader.read, table.keep)
+    table.store_kept()
     return table

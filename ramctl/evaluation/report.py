@@ -1,29 +1,51 @@
-"""What the page of a comparison shows: figures, curves, classes, worst mistakes, confusions.
+"""The page of a comparison: figures, curves, classes, worst mistakes, confusions.
 
-`N` photos, `C` classes.
+One file that shows everything without a network. `N` photos, `C` classes, `K` candidates.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ramctl.errors import RecordProblem
 from ramctl.evaluation.comparison import Comparison
-from ramctl.evaluation.figures import Figures, unpacked
-from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, Floats, rank
-from ramctl.evaluation.operating_point import counts_at
-from ramctl.pages.report import Mistake, ReportPage, SystemOfReport, report_page
-from ramctl.records.record import Record
+from ramctl.evaluation.figures import Figures
+from ramctl.evaluation.metrics import (
+    NEGATIVE,
+    POSITIVE,
+    Counts,
+    Decisions,
+    Floats,
+    Scores,
+    rank,
+    unpacked,
+)
+from ramctl.pages.render import Thumbnail, render, thumbnail
+from ramctl.records.record import JsonObject, Record
 
 HEADLINES = ("mAP", "CP", "CR", "CF1", "macro.f1", "OP", "OR", "OF1", "LRAP")
 POOLED_POINTS, CLASS_POINTS = 100, 24  # of a curve
 MISTAKES, OF_A_CLASS = 24, 2
 CONFUSIONS, MOST_CONFUSED = 20, 1000
+THUMBNAIL_PX = 200  # the longer side
+QUALITY = 60
 _Curve = list[tuple[float, float]]
 
 
-def write_report(
+class Mistake(NamedTuple):
+    """A class that is wrongly given, or missed, and the photo's true ones."""
+
+    name: str
+    score: float
+    true: Sequence[str]
+    image: str
+    thumbnail: Thumbnail | None  # None: the photo cannot be read
+
+
+def report_page(
     named: dict[str, Comparison], root: Path | None, intervals: dict[str, Sequence[float] | None]
 ) -> bytes:
     """The page of systems' comparisons on the same photos; `intervals` are those of the first.
@@ -31,36 +53,41 @@ def write_report(
     Photos are looked for in `root`, else where the truth says.
     """
     first = next(iter(named.values()))
-    present = first.has_positives
-    page = ReportPage(
-        classes=first.classes.names,
-        positives=(first.truth == POSITIVE).sum(axis=0).tolist(),
+    names = first.classes.names
+    systems = [_system(name, own, root) for name, own in named.items()]
+    charts = ("name", "precisions", "pooled", "curves")
+    page = render(
+        "report.html",
         n_photos=len(first.photos),
+        n_classes=len(names),
         intervals={name: ends for name, ends in intervals.items() if name in HEADLINES},
-        systems=[_system(name, own, present, root) for name, own in named.items()],
+        systems=systems,
+        data={
+            "classes": names,
+            "positives": (first.truth == POSITIVE).sum(axis=0).tolist(),
+            "systems": [{key: system[key] for key in charts} for system in systems],
+        },
     )
-    return report_page(page).encode("utf-8", "backslashreplace")
+    return page.encode("utf-8", "backslashreplace")
 
 
-def _system(
-    name: str, comparison: Comparison, present: NDArray[np.bool_], root: Path | None
-) -> SystemOfReport:
+def _system(name: str, comparison: Comparison, root: Path | None) -> JsonObject:
     plain = Figures(comparison).plain()
-    given = unpacked(comparison.packed, len(comparison.classes))
-    false = given & (comparison.truth == NEGATIVE) & comparison.counted
-    missed = ~given & (comparison.truth == POSITIVE) & comparison.counted
+    decided = unpacked(comparison.packed, len(comparison.classes))
+    false = decided & (comparison.truth == NEGATIVE) & comparison.counted
+    missed = ~decided & (comparison.truth == POSITIVE) & comparison.counted
     precisions = [None if np.isnan(p) else round(float(p), 4) for p in comparison.precisions]
-    return SystemOfReport(
-        name=name,
-        decided_by=comparison.decided_by,
-        figures={figure: plain[figure] for figure in HEADLINES},
-        precisions=precisions,
-        pooled=_pooled_curve(comparison),
-        curves=[_class_curve(comparison, c) if present[c] else [] for c in range(len(precisions))],
-        false=_worst(comparison, false, -1, root),
-        missed=_worst(comparison, missed, 1, root),
-        confusions=_confusions(comparison.classes.names, false, missed),
-    )
+    return {
+        "name": name,
+        "decided_by": comparison.decided_by,
+        "figures": {figure: plain[figure] for figure in HEADLINES},
+        "precisions": precisions,
+        "pooled": _pooled_curve(comparison),
+        "curves": [_class_curve(comparison, c) for c in range(len(precisions))],
+        "false": _worst(comparison, false, -1, root),
+        "missed": _worst(comparison, missed, 1, root),
+        "confusions": _confusions(comparison.classes.names, false, missed),
+    }
 
 
 def _pooled_curve(comparison: Comparison) -> _Curve:
@@ -72,8 +99,27 @@ def _pooled_curve(comparison: Comparison) -> _Curve:
     return _points(counts.recall[:, 0], counts.precision[:, 0])
 
 
+def counts_at(comparison: Comparison, candidates: Scores) -> Counts:
+    """The counts [K, C] of what scores at least as much as each candidate."""
+    shape = len(candidates), len(comparison.classes)
+    right, false, missed = (np.zeros(shape) for _ in range(3))
+    for c in np.flatnonzero(comparison.counted):
+        scores, truth = comparison.scores[:, c], comparison.truth[:, c]
+        right[:, c] = _at_least(scores[truth == POSITIVE], candidates)
+        false[:, c] = _at_least(scores[truth == NEGATIVE], candidates)
+        missed[:, c] = (truth == POSITIVE).sum() - right[:, c]
+    return Counts(right, false, missed, comparison.style)
+
+
+def _at_least(scores: Scores, candidates: Scores) -> Floats:
+    """How many of the scores are at least as high as each candidate [K]."""
+    return np.asarray(len(scores) - np.searchsorted(np.sort(scores), candidates), np.float64)
+
+
 def _class_curve(comparison: Comparison, c: int) -> _Curve:
     truth = comparison.truth[:, c]
+    if not comparison.has_positives[c]:
+        return []
     ranking = rank(comparison.scores[:, c], truth, comparison.style)
     hits, seen = ranking.curve(np.ones((len(truth), 1), np.float32))
     places = np.unique(np.linspace(0, len(hits) - 1, CLASS_POINTS).astype(int))
@@ -85,27 +131,33 @@ def _points(recall: Floats, precision: Floats) -> _Curve:
     return sorted((round(r, 4), round(p, 4)) for r, p in pairs)
 
 
-def _worst(
-    comparison: Comparison, wrong: NDArray[np.bool_], sign: int, root: Path | None
-) -> list[Mistake]:
+def _worst(comparison: Comparison, wrong: Decisions, sign: int, root: Path | None) -> list[Mistake]:
     """The mistakes with the lowest `sign` times score, few of one class."""
-    found = []
+    names, cells = comparison.classes.names, []
     for c in np.flatnonzero(wrong.any(axis=0)).tolist():
         rows = np.flatnonzero(wrong[:, c])
         order = np.argsort(sign * comparison.scores[rows, c], kind="stable")[:OF_A_CLASS]
-        found += [(sign * float(comparison.scores[row, c]), int(row), c) for row in rows[order]]
+        cells += [(sign * float(comparison.scores[row, c]), int(row), c) for row in rows[order]]
     mistakes = []
-    for value, row, c in sorted(found)[:MISTAKES]:
+    for value, row, c in sorted(cells)[:MISTAKES]:
         photo = comparison.photos[row]
         true = np.flatnonzero(comparison.truth[row] == POSITIVE)
-        names = [comparison.classes.names[t] for t in true.tolist()]
-        record = Record({"image": photo.name}, base=root or photo.base)
-        mistakes.append(Mistake(comparison.classes.names[c], sign * value, names, record))
+        picture = _picture(root or photo.base, photo.name)
+        true_names = [names[t] for t in true.tolist()]
+        mistakes.append(Mistake(names[c], sign * value, true_names, photo.name, picture))
     return mistakes
 
 
+@cache  # a photo may show several mistakes, of several systems
+def _picture(base: Path, name: str) -> Thumbnail | None:
+    try:
+        return thumbnail(Record({"image": name}, base=base), THUMBNAIL_PX, QUALITY)
+    except RecordProblem:
+        return None
+
+
 def _confusions(
-    names: Sequence[str], false: NDArray[np.bool_], missed: NDArray[np.bool_]
+    names: Sequence[str], false: Decisions, missed: Decisions
 ) -> list[tuple[str, str, int]]:
     """(missed class, class given in its place, photos), the most frequent pairs."""
     wrongs = false.sum(axis=0) + missed.sum(axis=0)

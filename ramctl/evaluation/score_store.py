@@ -6,12 +6,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.evaluation.metrics import Floats, Scores
+from ramctl.evaluation.metrics import Floats, Scores, row_blocks
 
 # Numbers with at most six digits stay apart in single precision (C's FLT_DIG).
 _DIGITS = 6
 _POWERS = np.array([float(f"1e{n}") for n in range(23)])  # those that are doubles
-_ROWS_AT_ONCE = 256
 _COLUMNS_AT_ONCE = 64
 
 
@@ -36,13 +35,17 @@ class ScoreStore:
             exact = self.doubles(slice(self._n))
             self._values = np.empty(self._values.shape)
             self._values[: self._n] = exact
-        self._put(block)
-        if block.size:
-            self._note_range(block)
-
-    def close(self) -> None:
-        """Give back the memory of photos that did not come; none can be added any more."""
-        self._values = self._values[: self._n]
+        needed = self._n + len(block)
+        if needed > len(self._values):
+            # In place where the system can move pages; an eighth more, so that it is seldom.
+            rows = max(needed, len(self._values) * 9 // 8)
+            self._values.resize((rows, self._values.shape[1]), refcheck=False)
+        self._values[self._n : needed] = block
+        self._n = needed
+        scores = block > -np.inf
+        self._has_gaps |= not scores.all()
+        self.lowest = min(self.lowest, float(block.min(initial=np.inf, where=scores)))
+        self.highest = max(self.highest, float(block.max(initial=-np.inf)))
 
     def doubles(self, rows: slice) -> Floats:
         """The scores of some photos as they came."""
@@ -51,29 +54,12 @@ class ScoreStore:
             return _six_digits(values)
         return values.astype(np.float64)
 
-    def _put(self, block: NDArray[np.floating]) -> None:
-        needed = self._n + len(block)
-        if needed > len(self._values):
-            # In place where the system can move pages; an eighth more, so that it is seldom.
-            rows = max(needed, len(self._values) * 9 // 8)
-            self._values.resize((rows, self._values.shape[1]), refcheck=False)
-        self._values[self._n : needed] = block
-        self._n = needed
-
     def _fits(self, block: Floats) -> bool:
         """Whether single precision is enough for a block, by the form that the first one has."""
         single = block.astype(np.float32)
         if self._is_decimal is None:
             self._is_decimal = not np.array_equal(single, block)
         return np.array_equal(_six_digits(single) if self._is_decimal else single, block)
-
-    def _note_range(self, block: Floats) -> None:
-        lowest = block.min()
-        if lowest == -np.inf:
-            self._has_gaps = True
-            lowest = block.min(initial=np.inf, where=block > -np.inf)
-        self.lowest = min(self.lowest, float(lowest))
-        self.highest = max(self.highest, float(block.max()))
 
     @property
     def are_probabilities(self) -> bool:
@@ -89,9 +75,9 @@ class ScoreStore:
         """All scores, with numbers for those that are missing."""
         values = self._values[: self._n]
         if self._has_gaps:
-            for start in range(0, self._n, _ROWS_AT_ONCE):
-                part = values[start : start + _ROWS_AT_ONCE]
-                part[part == -np.inf] = self.for_none
+            for part in row_blocks(values):
+                block = values[part]
+                block[block == -np.inf] = self.for_none
         return values
 
 

@@ -1,22 +1,20 @@
-"""Several systems on the same photos: what each scores, and which differences are told apart."""
+"""Systems on the same photos, and groups of classes: what each scores, and how they differ."""
 
 from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 
-from ramctl.evaluation.comparison import Bootstrap, Comparison, on_equal_terms
+from ramctl.evaluation.comparison import Comparison, on_equal_terms
 from ramctl.evaluation.figures import Figures, nested
-from ramctl.evaluation.metrics import Floats, interval
+from ramctl.evaluation.metrics import Floats, interval, mean_over_classes
 from ramctl.records.record import JsonObject
 
-# Standard errors of a difference that is told in 80 of 100 tries, at 5 % on both sides.
-TOLD = 1.960 + 0.842
+# Standard errors of a difference that is detected in 80 of 100 tries, at 5 % on both sides.
+DETECTABLE = 1.960 + 0.842
 
 
-def compare_systems(
-    named: dict[str, Comparison], bootstrap: Bootstrap, top: int | None
-) -> JsonObject:
+def compare_systems(named: dict[str, Comparison], seed: int, top: int | None) -> JsonObject:
     """The figures of each system on the photos of all, and of each pair the differences.
 
     These are paired: all systems see the same resamples. RunProblem without a shared photo.
@@ -25,7 +23,7 @@ def compare_systems(
     plain, resampled = {}, {}
     for name, comparison in zip(named, compared, strict=True):
         figures = Figures(comparison, top)
-        plain[name], (resampled[name], _) = figures.plain(), figures.resampled(bootstrap)
+        plain[name], (resampled[name], _) = figures.plain(), figures.resampled(seed)
     pairs = list(combinations(named, 2))
     differences: list[JsonObject] = [
         {
@@ -56,9 +54,9 @@ def compare_systems(
 
 
 def paired_difference(difference: float, resampled: Floats) -> JsonObject:
-    """A difference, its interval, how likely one as large is by chance, and what could be told.
+    """A difference, its interval, its p-value, and what could be detected.
 
-    `detectable` is the smallest difference that this many photos tell in 80 of 100 tries.
+    `detectable` is the smallest difference that this many photos detect in 80 of 100 tries.
     """
     values = resampled[~np.isnan(resampled)]
     values = values - (values.mean() - difference if len(values) else 0)
@@ -67,7 +65,7 @@ def paired_difference(difference: float, resampled: Floats) -> JsonObject:
         "difference": difference,
         "ci": interval(difference, resampled, lowest=-1.0),
         "p": float(min(1.0, 2 * tails.min() / (len(values) + 1))),
-        "detectable": float(TOLD * values.std()) if len(values) else None,
+        "detectable": float(DETECTABLE * values.std()) if len(values) else None,
     }
 
 
@@ -83,3 +81,34 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def intervals(plain: dict[str, float], resampled: dict[str, Floats]) -> JsonObject:
     """The interval of each figure."""
     return {name: interval(value, resampled[name]) for name, value in plain.items()}
+
+
+def difference(one: Comparison, other: Comparison, seed: int) -> JsonObject:
+    """The difference of two models' mAP on the photos of both, on the same resamples (paired)."""
+    one_names, other_names = ({photo.name for photo in side.photos} for side in (one, other))
+    one, other = on_equal_terms([one, other])
+    here, there = (float(mean_over_classes(side.precisions)) for side in (one, other))
+    resampled = [mean_over_classes(side.resampled(seed)) for side in (one, other)]
+    return {
+        "mAP": there,
+        "mAP_here": here,
+        "difference": here - there,
+        "difference_ci": interval(here - there, resampled[0] - resampled[1], lowest=-1.0),
+        "photos": len(one.photos),
+        "only_in_one": len(one_names ^ other_names),
+    }
+
+
+def group_figures(
+    comparison: Comparison, groups: dict[str, list[int]], resampled: Floats | None
+) -> JsonObject:
+    """mAP of each named group of classes, with its interval where there are resamples."""
+    figures = {}
+    for name, ids in groups.items():
+        mean = float(mean_over_classes(comparison.precisions[ids]))
+        averaged = int(comparison.is_averaged[ids].sum())
+        figure: JsonObject = {"mAP": mean, "classes": len(ids), "averaged_classes": averaged}
+        if resampled is not None:
+            figure["mAP_ci"] = interval(mean, mean_over_classes(resampled[:, ids]))
+        figures[name] = figure
+    return figures

@@ -7,7 +7,6 @@ holds thousands of tags.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ramctl.errors import RecordProblem
 from ramctl.pages.render import Thumbnail, render_pieces, thumbnail
@@ -17,6 +16,7 @@ from ramctl.records.record import JsonObject, Record, image_name
 THUMBNAIL_PX = 240  # the longer side
 QUALITY = 60
 ADDED, REMOVED, KEPT = STATES = ("added", "removed", "kept")
+KNOWN = ("reason", "box", "score", "distance", "chance", "verdict")  # of some tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +107,23 @@ def _data(
     row = {id(record): number for number, record in enumerate(records)}
     return {
         "tags": [{"tag": tag, "kind": kind, **totals[tag]} for tag, kind in kinds.items()],
-        "records": [_record(record, photo[record.file]) for record in records],
+        "records": [
+            {
+                "image": record.photo.fields["image"],
+                "photo": photo[record.file],
+                "captions": list(record.captions),
+                "generated": list(record.generated),
+            }
+            for record in records
+        ],
         "entries": [
-            {"tag": place[own.tag], "record": row[id(own.record)], **_entry(own)}
+            {
+                "tag": place[own.tag],
+                "record": row[id(own.record)],
+                "state": own.state,
+                "sources": list(own.sources),
+                **{name: value for name in KNOWN if (value := getattr(own, name)) is not None},
+            }
             for own in sorted(falling, key=lambda own: place[own.tag])
         ],
     }
-
-
-def _record(record: Pictured, photo: int) -> JsonObject:
-    captions = {"captions": list(record.captions), "generated": list(record.generated)}
-    return {"image": record.photo.fields["image"], "photo": photo, **captions}
-
-
-def _entry(own: Judged) -> dict[str, Any]:
-    """What is known of it."""
-    facts: dict[str, Any] = {"state": own.state, "sources": list(own.sources)}
-    for field in ("reason", "box", "score", "distance", "chance", "verdict"):
-        value = getattr(own, field)
-        if value is not None:
-            facts[field] = value
-    return facts

@@ -1,5 +1,57 @@
-"""The other taggers of the paper's tables, behind one small interface: `open_peer`."""
+"""Taggers of other architectures, `--model KIND:PATH`: built in, or of an installed package.
 
-from ramctl.peers.registry import is_peer, open_detector, open_peer
+A package brings one by an entry point of the group `ramctl.taggers`; README.md has an example.
+"""
 
-__all__ = ["is_peer", "open_detector", "open_peer"]
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.pretrained.hub import local_path
+
+if TYPE_CHECKING:
+    from ramctl.peers.base import Peer
+    from ramctl.peers.grounding_dino import GroundingDino
+
+GROUP = "ramctl.taggers"
+BUILT_IN = {
+    "clip": "ramctl.peers.image_text:ClipPeer",
+    "siglip": "ramctl.peers.image_text:SiglipPeer",
+    "grounding-dino": "ramctl.peers.grounding_dino:GroundingDino",
+}
+
+
+def open_peer(
+    spec: str, labels: Sequence[str], *, device: str = "auto", dtype: str = "auto"
+) -> "Peer":
+    """The peer that `KIND:PATH` names; a closed one takes an empty `labels` for its own.
+
+    PATH is a folder (or a file, where the authors gave one) or an `hf://owner/name`. Raises
+    UsageProblem for a spec that names nothing, RunProblem when the weights do not fit.
+    """
+    from ramctl.device import Runtime
+
+    kind, _, name = spec.partition(":")
+    built_in = (EntryPoint(kind, value, GROUP) for kind, value in BUILT_IN.items())
+    known = {entry.name: entry for entry in (*entry_points(group=GROUP), *built_in)}
+    if kind not in known or not name:
+        raise UsageProblem(f"model {spec!r}: expected KIND:PATH with {', '.join(sorted(known))}")
+    entry = known[kind]
+    try:
+        peer: type[Peer] = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise RunProblem(f"model {spec}: {entry.value} cannot be imported: {error}") from error
+    if not labels and not peer.is_closed:
+        raise UsageProblem(f"model {spec}: has no labels of its own; name some with --labels")
+    dtype = "fp32" if dtype == "auto" and peer.needs_fp32 else dtype
+    return peer(local_path(name), labels, Runtime.choose(device, dtype))
+
+
+def open_detector(weights: str, *, device: str = "auto", dtype: str = "auto") -> "GroundingDino":
+    """Grounding DINO for its boxes: the peer `grounding-dino:WEIGHTS`, without labels."""
+    from ramctl.device import Runtime
+    from ramctl.peers.grounding_dino import GroundingDino
+
+    runtime = Runtime.choose(device, "fp32" if dtype == "auto" else dtype)
+    return GroundingDino(local_path(weights), (), runtime)

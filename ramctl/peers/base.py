@@ -1,4 +1,4 @@
-"""What all peers share: labels, batches of a fixed shape, photos as their models take them.
+"""What a peer is, and what peers share: batches of a fixed shape, photos as models take them.
 
 B photos, L labels.
 """
@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from ramctl.device import Runtime
 from ramctl.model.preprocess import padded
@@ -33,6 +32,9 @@ class Peer(ABC):
 
     kind: ClassVar[str]  # its name in the fingerprint, which state files hold: never to be changed
     threshold: ClassVar[float] = 0.5  # the score above which a label is given by default
+    is_closed: ClassVar[bool] = False  # has labels of its own, fixed by training
+    # Deformable attention reads pixels between positions; bf16 has 8 bits for a position.
+    needs_fp32: ClassVar[bool] = False
 
     def __init__(
         self, path: Path, labels: Sequence[str], runtime: Runtime, *, batch: int | None = None
@@ -49,11 +51,11 @@ class Peer(ABC):
         """A number in [0, 1] for each photo and label (B, L); the peer defines what it means."""
         rows = [np.empty((0, len(self.labels)), np.float32)]
         for some in chunks(photos, self.batch):
-            rows.append(self._score(padded(some, self.batch, _BLANK))[: len(some)])
+            rows.append(self.score_batch(padded(some, self.batch, _BLANK))[: len(some)])
         return np.concatenate(rows)
 
     @abstractmethod
-    def _score(self, photos: Sequence[Photo]) -> Scores:
+    def score_batch(self, photos: Sequence[Photo]) -> Scores:
         """Scores of exactly `batch` photos."""
 
 
@@ -64,11 +66,6 @@ def pixel_values(
     # The order of the axes cannot be guessed from a photo that is 3 pixels high.
     inputs |= {"return_tensors": "pt", "input_data_format": "channels_last"}
     return processor(images=list(photos), **inputs)["pixel_values"].to(runtime.device)
-
-
-def transformed(transform: Any, photos: Sequence[Photo], runtime: Runtime) -> torch.Tensor:
-    """Photos resized and normalised by timm's transform (B, 3, H, W), on the device."""
-    return torch.stack([transform(Image.fromarray(photo)) for photo in photos]).to(runtime.device)
 
 
 def token_batches(

@@ -94,6 +94,7 @@ class GroundingDino(Peer):
 
     kind = "grounding-dino"
     threshold = 0.35  # box_threshold of the authors' demo
+    needs_fp32 = True
     _backend: "PortBackend | OriginalBackend"
 
     def __init__(self, path: Path, labels: Sequence[str], runtime: Runtime) -> None:
@@ -119,7 +120,7 @@ class GroundingDino(Peer):
             for photo, wanted in zip(photos, labels, strict=True)
         ]
 
-    def _score(self, photos: Sequence[Photo]) -> Scores:
+    def score_batch(self, photos: Sequence[Photo]) -> Scores:
         rows = [self._detect(photo, self._prompts, len(self.labels)) for photo in photos]
         return np.array([[label.score for label in row] for row in rows], np.float32)
 

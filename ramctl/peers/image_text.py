@@ -1,6 +1,6 @@
-"""Image-text models: CLIP, SigLIP and BLIP score a photo against the text of each label.
+"""Image-text models: CLIP and SigLIP score a photo against the text of each label.
 
-B photos, L labels, N image tokens, E width of the space that photos and texts share.
+B photos, L labels, E width of the space that photos and texts share.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import BlipForImageTextRetrieval, CLIPVisionModelWithProjection, SiglipModel
+from transformers import CLIPVisionModelWithProjection, SiglipModel
 
 from ramctl.device import Runtime
 from ramctl.peers.base import (
@@ -45,7 +45,7 @@ class ContrastivePeer(Peer):
         )
 
     @torch.inference_mode()
-    def _score(self, photos: Sequence[Photo]) -> Scores:
+    def score_batch(self, photos: Sequence[Photo]) -> Scores:
         pixels = pixel_values(self._processor, photos, self._runtime)
         with self._runtime.precision():
             vectors = self._embed_photos(pixels)
@@ -79,10 +79,10 @@ class ClipPeer(ContrastivePeer):
         self._texts = torch.from_numpy(texts).to(runtime.device)
         super().__init__(folder, labels, runtime)
 
-    def _score(self, photos: Sequence[Photo]) -> Scores:
+    def score_batch(self, photos: Sequence[Photo]) -> Scores:
         if self._processor.do_center_crop:
             photos = [crop_strip(photo) for photo in photos]
-        return super()._score(photos)
+        return super().score_batch(photos)
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
         return self._model(pixel_values=pixels).image_embeds
@@ -118,65 +118,3 @@ class SiglipPeer(ContrastivePeer):
     def _from_cosine(self, cosines: Tensor) -> Scores:
         logits = cosines * self._model.logit_scale.exp() + self._model.logit_bias
         return logits.sigmoid().cpu().numpy()
-
-
-class _BlipPeer(ContrastivePeer):
-    """What both ways of scoring with BLIP share."""
-
-    model_class = BlipForImageTextRetrieval
-    model_type = "blip"
-    _TEMPLATE = "a picture of {}"  # the prompt that BLIP's captions were trained with
-
-    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        super().__init__(folder, labels, runtime)
-        tokenizer, cut = load_tokenizer(folder), {"padding": True, "truncation": True}
-        batches = token_batches(tokenizer, self._TEMPLATE, labels, runtime, **cut)
-        # Not BERT's third field, the segment ids, which this text encoder does not take.
-        names = ("input_ids", "attention_mask")
-        self._tokens = [{name: tokens[name] for name in names} for tokens in batches]
-
-    def _image_tokens(self, pixels: Tensor) -> Tensor:
-        return self._model.vision_model(pixel_values=pixels).last_hidden_state  # (B, N, width)
-
-
-class BlipMatchingPeer(_BlipPeer):
-    """Score: the matching head's probability that the text fits the photo; L passes per photo."""
-
-    kind = "BlipMatchingPeer"
-
-    @torch.inference_mode()
-    def _score(self, photos: Sequence[Photo]) -> Scores:
-        pixels = pixel_values(self._processor, photos, self._runtime)
-        with self._runtime.precision():
-            rows = [self._match(tokens[None]) for tokens in self._image_tokens(pixels)]
-        return torch.stack(rows).float().cpu().numpy()
-
-    def _match(self, image: Tensor) -> Tensor:
-        """Probabilities (L) of one photo's tokens (1, N, width)."""
-        rows = []
-        for text in self._tokens:
-            n_texts = len(text["input_ids"])
-            read = self._model.text_encoder(
-                **text,
-                encoder_hidden_states=image.expand(n_texts, -1, -1),
-                encoder_attention_mask=image.new_ones(n_texts, image.shape[1], dtype=torch.long),
-            ).last_hidden_state
-            rows.append(self._model.itm_head(read[:, 0]).float().softmax(-1)[:, 1])
-        return torch.cat(rows)
-
-
-class BlipContrastivePeer(_BlipPeer):
-    """Score: (1 + cosine) / 2 in BLIP's contrastive space."""
-
-    kind = "BlipContrastivePeer"
-    threshold = 0.65  # a cosine of 0.3
-
-    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        super().__init__(folder, labels, runtime)
-        read, project = self._model.text_encoder, self._model.text_proj
-        self._texts = self._embed_labels(
-            self._tokens, lambda **inputs: project(read(**inputs).last_hidden_state[:, 0])
-        )
-
-    def _embed_photos(self, pixels: Tensor) -> Tensor:
-        return self._model.vision_proj(self._image_tokens(pixels)[:, 0])

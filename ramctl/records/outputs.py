@@ -30,8 +30,6 @@ from ramctl.records.locks import Say
 from ramctl.records.ownership import require_own_outputs
 from ramctl.records.state import Entry, ResumeState, Status, roll_forward
 
-_BLOCK = 1 << 16
-
 
 class Sink:
     """Something that lines are appended to; as it is, it takes them nowhere."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -218,28 +218,24 @@ def _question(request: Request) -> Question:
     words = list(dict.fromkeys(filter(None, words)))
     if len(words) > MOST_WORDS or any(len(word) > MOST_LETTERS for word in words):
         raise HTTPException(400, f"labels: at most {MOST_WORDS} of {MOST_LETTERS} letters")
-    wanted = Wanted(tuple(words), _is_asked(given, "boxes"), _is_asked(given, "caption"))
-    threshold = _number(given, "threshold")
+    asked = {name: _YES_NO.get(given.get(name, "0").lower()) for name in ("boxes", "caption")}
+    for name, is_asked in asked.items():
+        if is_asked is None:
+            raise HTTPException(400, f"{name}: neither 1 nor 0")
+    wanted = Wanted(tuple(words), bool(asked["boxes"]), bool(asked["caption"]))
+    numbers: dict[str, float] = {}
+    for name in {"threshold", "top"} & set(given):
+        try:
+            numbers[name] = float(given[name])
+        except ValueError as error:
+            message = f"{name}: {given[name][:20]!r} is not a number"
+            raise HTTPException(400, message) from error
+    threshold, top = numbers.get("threshold"), numbers.get("top")
     if threshold is not None and not 0 <= threshold <= 1:
         raise HTTPException(400, "threshold: not a number from 0 to 1")
-    top = _number(given, "top")
     if top is not None and (top < 1 or top % 1):
         raise HTTPException(400, "top: not a whole number from 1")
     return Question(wanted, threshold, None if top is None else int(top))
-
-
-def _is_asked(given: Mapping[str, str], name: str) -> bool:
-    try:
-        return name in given and _YES_NO[given[name].lower()]
-    except KeyError as error:
-        raise HTTPException(400, f"{name}: neither 1 nor 0") from error
-
-
-def _number(given: Mapping[str, str], name: str) -> float | None:
-    try:
-        return float(given[name]) if name in given else None
-    except ValueError as error:
-        raise HTTPException(400, f"{name}: {given[name][:20]!r} is not a number") from error
 
 
 async def _blocks(request: Request, limits: Limits) -> AsyncIterator[bytes]:

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import TOKENIZER, Bundle, resolve_model
 from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.evaluation.matching import Photo
-from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import (
     CaptionTokenizer,
@@ -32,6 +30,7 @@ from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import JsonObject, Reject
 from ramctl.records.remote import base_url
+from ramctl.tagger_scores import Photo, TaggerScores
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.checkpoint_store import RECORDS_HASH
 from ramctl.training.data.annotations import read_annotation, require_tags

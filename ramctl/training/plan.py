@@ -10,7 +10,6 @@ import orjson
 
 from ramctl.checkpoints.bundle import META, Bundle, resolve_model
 from ramctl.errors import HIDDEN, RunProblem, UsageProblem, without_secrets
-from ramctl.evaluation.tagger_scores import PREFIX as SCORES
 from ramctl.model.config import (
     Preset,
     change_preset,
@@ -24,6 +23,7 @@ from ramctl.records.files import is_url, work_path, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.ownership import require_ours
 from ramctl.records.report import Report
+from ramctl.tagger_scores import PREFIX as SCORES
 from ramctl.training.checkpoint_store import (
     BEST,
     CHECKPOINTS,

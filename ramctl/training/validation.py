@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.calibration import Calibration
+from ramctl.calibration import Calibration, calibrate, sampled
 from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.evaluation.calibration import calibrate, sampled
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
@@ -148,7 +147,8 @@ def choose_thresholds(
         return default
     scores, truth = sampled(scored.scores, scored.truth)
     try:
-        calibration = calibrate(scores, truth, evidence, preset.most_share)
+        right, known = truth == POSITIVE, truth != UNKNOWN
+        calibration = calibrate(scores, right, known, evidence, preset.most_share)
     except RunProblem as problem:
         return replace(default, why_not=f"{problem}: they are {DEFAULT_THRESHOLD}")
     why_not = None

@@ -27,13 +27,12 @@ import orjson
 from measuring import core_seconds, run_ramctl
 from sklearn.metrics import average_precision_score
 
-from ramctl.evaluation.classes import Classes
+from ramctl.classes import Classes
 from ramctl.evaluation.metrics import plain_average_precisions
-from ramctl.evaluation.predictions import PredictionTable, read_table
-from ramctl.evaluation.reading import Intake
-from ramctl.evaluation.thresholds import Cut
+from ramctl.evaluation.predictions import Cut, PredictionTable, read_table
 from ramctl.labels import LabelSystem
 from ramctl.records.report import Rejects, Report
+from ramctl.tagger_scores import Intake
 
 SIZES = ["57224x214", "50000x4585"]
 LEAST_OF_SKLEARN = 3.0  # times as fast

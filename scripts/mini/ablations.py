@@ -28,14 +28,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from ramctl.evaluation.calibration import calibrate
-from ramctl.evaluation.matching import Photo
+from ramctl.calibration import calibrate
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
-from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.labels import LabelSystem
 from ramctl.model.config import AugmentConfig, load_preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.pretrained.imagenet import PACKAGED, load_packaged
+from ramctl.tagger_scores import Photo, TaggerScores
 from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.batches import Sample, TrainingSet
@@ -165,9 +164,9 @@ class Trial:
 
         judged = scores(self.judged)
         evidence = np.array([label.validated for label in self.labels])
-        curve = calibrate(judged, self.right, evidence, 0.25).curve
-        precision = [min(curve, key=lambda p: abs(p.tags - n)).precision for n in (5, 6)]
         right = self.right == POSITIVE
+        curve = calibrate(judged, right, self.right != UNKNOWN, evidence, 0.25).curve
+        precision = [min(curve, key=lambda p: abs(p.tags - n)).precision for n in (5, 6)]
         ranked = [j for j in range(len(self.labels)) if right[:, j].sum() >= FEWEST_PHOTOS]
         auc = np.mean([roc_auc_score(right[:, j], judged[:, j]) for j in ranked])
         person = judged[:, self.labels.ids("person")[0]]

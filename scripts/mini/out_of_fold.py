@@ -20,10 +20,8 @@ use_venv()
 
 import numpy as np
 
-from ramctl.calibration import log_odds_of, sigmoid
+from ramctl.calibration import FOLDS, calibrate, log_odds_of, sigmoid
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.evaluation.calibration import FOLDS, calibrate
-from ramctl.evaluation.metrics import NEGATIVE, POSITIVE
 
 
 def main() -> None:
@@ -42,14 +40,15 @@ def main() -> None:
     # The biases hold what all photos told: without it, a part's thresholds come from the others.
     scores = sigmoid(log_odds_of(scores) - bundle.calibration.shifts)
     eager = [index for tag in preset.eager for index in bundle.labels.ids(tag)]
-    truth = np.full(scores.shape, NEGATIVE, np.int8)
-    for row, record in enumerate(records):
-        truth[row, [tag in right[record["image"]] for tag in tags]] = POSITIVE
+    is_right = np.array([[tag in right[record["image"]] for tag in tags] for record in records])
+    known = np.ones(scores.shape, bool)
     part = np.arange(len(records)) % FOLDS
     given = np.zeros(scores.shape, bool)
     for fold in range(FOLDS):
         others = part != fold
-        calibration = calibrate(scores[others], truth[others], evidence, preset.most_share)
+        calibration = calibrate(
+            scores[others], is_right[others], known[others], evidence, preset.most_share
+        )
         thresholds = calibration.thresholds(args.precision or preset.precision, eager)
         given[~others] = scores[~others] > thresholds
     for record, row in zip(records, given, strict=True):

@@ -23,12 +23,12 @@ use_venv()
 import looks
 import numpy as np
 from looks import Truth
+from operating_point import decide
 from tables import PAPER, Tables, ramctl
 
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, interval
-from ramctl.evaluation.operating_point import Goal
-from ramctl.evaluation.reading import TruthTable
+from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 
 FEWEST_KINDS = 10  # of a parent, to be a group of fine-grained classes
@@ -145,7 +145,7 @@ def co_occurrence(comparison: Comparison) -> dict[str, Any]:
 
     Means over classes, tags given at the best OF1, with intervals over the classes.
     """
-    decided = Goal().decide(comparison)
+    decided = decide(comparison)
     given = np.unpackbits(decided.packed, axis=1, count=len(comparison.classes)).astype(bool)
     true = comparison.truth == POSITIVE
     pairs = companions(comparison)

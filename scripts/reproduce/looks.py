@@ -13,21 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark import open_benchmark
 
-from ramctl.evaluation.benchmarks import open_benchmark
-from ramctl.evaluation.classes import Classes, read_map
-from ramctl.evaluation.comparison import Bootstrap, Comparison
+from ramctl.classes import Classes, read_map
+from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import interval, mean_over_classes
-from ramctl.evaluation.predictions import read_table
-from ramctl.evaluation.reading import Intake, TruthTable
-from ramctl.evaluation.thresholds import Cut
+from ramctl.evaluation.predictions import Cut, read_table
+from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
+from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
+from ramctl.tagger_scores import Intake
 
 HERE = Path(__file__).parent
 LOG = HERE / "looks.jsonl"
 DEVELOPMENT = ("flickr8k_dev", "judged")  # sets that may be looked at as often as one likes
-RESAMPLES = Bootstrap(1000, 0)
+SEED = 0  # of the resamples
 
 
 def log(set_name: str, model: str, looked_at: str, path: Path = LOG) -> None:
@@ -55,9 +56,8 @@ class Truth:
     name: str
     table: TruthTable
     system: LabelSystem
-    origin: Path | None
+    origin: Path
     mapping: Mapping[str, list[str]]
-    ids: Mapping[str, int] | None = None
 
     @classmethod
     def of_set(cls, name: str, folder: Path, mapping: Path | None) -> "Truth":
@@ -71,8 +71,8 @@ class Truth:
     def of_benchmark(cls, name: str, data: Path) -> "Truth":
         """That of a published benchmark; RunProblem naming the file that is missing."""
         found = open_benchmark(name, data)
-        table = TruthTable.of(found.items, intake())
-        return cls(name, table, found.classes, found.origin, {}, found.ids)
+        table = TruthTable.of((Record(row, base=data) for row in found.rows), intake())
+        return cls(name, table, found.classes, data, found.mapping)
 
     @property
     def words(self) -> list[str]:
@@ -82,8 +82,7 @@ class Truth:
 
     def classes(self, tags: LabelSystem | None = None) -> Classes:
         """The classes; `tags` is the predictions' label system where its synonyms count."""
-        origin = str(self.origin) if self.origin else None
-        return Classes(self.system, origin, dict(self.mapping), tags, self.ids)
+        return Classes(self.system, str(self.origin), dict(self.mapping), tags)
 
     def compared(self, predictions: Path, tags: LabelSystem | None = None) -> Comparison:
         """Predictions against the truth."""
@@ -113,7 +112,7 @@ def kept(
 
 def average_precisions(comparison: Comparison) -> dict[str, Any]:
     """What can be said later about mAP without looking again: AP by class, and mAP by resample."""
-    resampled = comparison.resampled(RESAMPLES)
+    resampled = comparison.resampled(SEED)
     means = mean_over_classes(resampled)
     value = float(mean_over_classes(comparison.precisions))
     # On equal terms with systems that know other classes.

@@ -31,16 +31,14 @@ import looks
 import numpy as np
 from planted import write_table
 
-from ramctl.evaluation.classes import Classes, read_map
-from ramctl.evaluation.comparison import Bootstrap, Comparison
+from ramctl.classes import Classes, read_map
+from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import interval, mean_over_classes
-from ramctl.evaluation.predictions import read_table
-from ramctl.evaluation.reading import Intake, TruthTable
-from ramctl.evaluation.thresholds import Cut
+from ramctl.evaluation.predictions import Cut, read_table
+from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 from ramctl.records.report import Rejects, Report
-
-N_RESAMPLES = 1000
+from ramctl.tagger_scores import Intake
 
 
 def main() -> None:
@@ -187,7 +185,7 @@ class Run:
         table = read_table(path, classes, Cut.parse(None), intake)
         self.comparison = Comparison.of(truth, table, classes)
         self.map = float(mean_over_classes(self.comparison.precisions))
-        self.resampled = mean_over_classes(self.comparison.resampled(Bootstrap(N_RESAMPLES, 0)))
+        self.resampled = mean_over_classes(self.comparison.resampled(seed=0))
 
 
 def difference(row: str, ours: Sequence[Run], base: str, theirs: Sequence[Run]) -> str:

@@ -28,17 +28,17 @@ use_venv()
 import looks
 import numpy as np
 import rivals
+from benchmark import open_benchmark
 from cells import MEASURED, NEEDS, NONE, PRIVATE, Cell, legend, markdown, setting_in_words, write
 from looks import Truth
+from operating_point import decide
 from planted import write_table
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.errors import RunProblem
-from ramctl.evaluation.benchmarks import open_benchmark
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import decision_figures
 from ramctl.evaluation.metrics import Counts
-from ramctl.evaluation.operating_point import Goal
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import dumps
 
@@ -174,7 +174,7 @@ class Tables:
         comparison = truth.compared(predictions, tags)
         wanted = self._precision(system, name, comparison)
         try:
-            decided, note = Goal(wanted).decide(comparison), f"at precision {wanted:.3f}"
+            decided, note = decide(comparison, wanted), f"at precision {wanted:.3f}"
         except RunProblem as problem:  # tags without scores, or none is so precise
             decided, note = comparison, f"as given: {problem}"
         return looks.average_precisions(comparison) | precision_recall(decided) | {"note": note}
@@ -185,7 +185,7 @@ class Tables:
             place = list(self.benchmarks).index(name)
             return float(self.systems["RAM-14M"]["pr"][place].split("/")[0]) / 100
         if system == "mini":
-            return float(precision_recall(Goal().decide(comparison))["CP"])
+            return float(precision_recall(decide(comparison))["CP"])
         return float(self.figures("mini", name)["CP"])
 
     def cell(self, system: str, name: str, column: str, kind: str) -> Cell:

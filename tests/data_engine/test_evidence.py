@@ -25,8 +25,8 @@ from ramctl.data_engine.evidence import (
 )
 from ramctl.data_engine.region_store import REGION, TWICE, RegionIndex, source_bits
 from ramctl.errors import RunProblem
-from ramctl.evaluation.matching import Photo
 from ramctl.records.record import Record
+from ramctl.tagger_scores import Photo
 
 CAT, DOG, NOISE = 3, 5, 8
 N, PER_SHARD = 300, 128

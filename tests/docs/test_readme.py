@@ -16,7 +16,7 @@ from ramctl.cli import COMMANDS
 from ramctl.errors import REJECT_CODES
 from ramctl.export import formats
 from ramctl.model.config import preset_names
-from ramctl.peers.registry import KINDS
+from ramctl.peers import BUILT_IN
 from ramctl.readers import detect, predictions
 from tests.conftest import REPOSITORY
 from tests.forked import program_for_shells
@@ -36,7 +36,7 @@ CHOICES = {  # what can be named on the command line, by the document that expla
     "ramctl/parsing/README.md": detect.FORMATS,
     "ramctl/evaluation/README.md": predictions.READERS,
     "ramctl/export/README.md": formats.FORMATS,
-    "ramctl/peers/README.md": [f"{kind}:PATH" for kind in KINDS],
+    "ramctl/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
     "ramctl/model/presets/README.md": preset_names(),
 }
 UNRUN = {"network", "cluster", "gpu", "setup", "long"}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ramctl.evaluation.metrics import (
-    class_average_precisions,
     interval,
+    mean_average_precision,
     mean_over_classes,
     rank_classes,
     resampled_precisions,
@@ -22,9 +22,9 @@ def draw(n_photos: int, rng: np.random.Generator):
     return rng.normal(size=(n_photos, 4)) + truth * SEPARATION, truth.astype(np.int8)
 
 
-def measured(scores, truth):
-    rankings = rank_classes(scores, truth)
-    return rankings, float(mean_over_classes(class_average_precisions(rankings, len(scores))))
+@pytest.fixture(autouse=True)
+def fewer_resamples(monkeypatch):
+    monkeypatch.setattr("ramctl.evaluation.metrics.RESAMPLES", 200)
 
 
 def test_intervals_cover_the_mean_over_test_sets_about_as_often_as_they_say():
@@ -32,8 +32,8 @@ def test_intervals_cover_the_mean_over_test_sets_about_as_often_as_they_say():
     intervals, estimates = [], []
     for seed in range(120):
         scores, truth = draw(300, rng)
-        rankings, estimate = measured(scores, truth)
-        resampled = mean_over_classes(resampled_precisions(rankings, 300, 200, seed))
+        estimate = mean_average_precision(scores, truth)
+        resampled = mean_over_classes(resampled_precisions(rank_classes(scores, truth), 300, seed))
         intervals.append(interval(estimate, resampled))
         estimates.append(estimate)
     low, high = np.array(intervals).T
@@ -47,21 +47,21 @@ def test_the_paired_interval_is_narrower_than_that_of_either_model():
     scores, truth = draw(400, rng)
     close = scores + rng.normal(size=scores.shape) * 0.1
     ours, theirs = (rank_classes(side, truth) for side in (scores, close))
-    here = mean_over_classes(resampled_precisions(ours, 400, 300, seed=5))
-    there = mean_over_classes(resampled_precisions(theirs, 400, 300, seed=5))
-    unpaired = mean_over_classes(resampled_precisions(theirs, 400, 300, seed=6))
+    here = mean_over_classes(resampled_precisions(ours, 400, seed=5))
+    there = mean_over_classes(resampled_precisions(theirs, 400, seed=5))
+    unpaired = mean_over_classes(resampled_precisions(theirs, 400, seed=6))
     assert np.std(here - there) < 0.5 * np.std(here - unpaired)
 
 
 def test_a_model_does_not_differ_from_itself():
     scores, truth = draw(200, np.random.default_rng(2))
-    first, again = (resampled_precisions(rank_classes(scores, truth), 200, 50, 3) for _ in "ab")
+    first, again = (resampled_precisions(rank_classes(scores, truth), 200, 3) for _ in "ab")
     assert interval(0.0, mean_over_classes(first) - mean_over_classes(again)) == (0.0, 0.0)
 
 
 def test_each_resample_draws_as_many_photos_as_there_are():
-    blocks = list(resamples(37, 150, seed=0))
-    assert sum(block.shape[1] for block in blocks) == 150
+    blocks = list(resamples(37, seed=0))
+    assert sum(block.shape[1] for block in blocks) == 200
     assert all((block.sum(axis=0) == 37).all() for block in blocks)
 
 
@@ -70,7 +70,7 @@ def test_a_class_without_positives_has_no_interval():
 
 
 def test_resamples_depend_on_the_seed_alone():
-    first, again, other = (np.concatenate(list(resamples(9, 70, s)), axis=1) for s in (1, 1, 2))
+    first, again, other = (np.concatenate(list(resamples(9, s)), axis=1) for s in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
 

@@ -7,10 +7,9 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.metrics import f1_score, precision_recall_curve
 
-from ramctl.calibration import Calibration, log_odds_of, sigmoid
+from ramctl import calibration
+from ramctl.calibration import PIVOT, RIDGE, Calibration, log_odds_of, sigmoid, thresholds_for
 from ramctl.errors import RunProblem
-from ramctl.evaluation import calibration
-from ramctl.evaluation.calibration import PIVOT, RIDGE, calibrate, expected_f1, thresholds_for
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN
 
 
@@ -22,6 +21,10 @@ def judged(n_photos=200, n_labels=12, seed=0):
     chance = sigmoid(0.7 * log_odds - 0.5 + offsets)
     truth = np.where(random.random(chance.shape) < chance, POSITIVE, NEGATIVE).astype(np.int8)
     return sigmoid(log_odds), truth
+
+
+def calibrate(scores, truth, evidence, most_share=1.0):
+    return calibration.calibrate(scores, truth == POSITIVE, truth != UNKNOWN, evidence, most_share)
 
 
 def given(calibration: Calibration, scores, precision):
@@ -182,13 +185,13 @@ def test_thresholds_of_the_best_f1_come_close_to_it_on_other_photos(unit):
     scores, truth = judged(n_photos=4000)
     if unit is not None:  # logits of another unit, which no probability can be read from
         scores = unit * log_odds_of(scores) - 7
-    own = thresholds_for(scores[:400], truth[:400], None)
+    some = truth[:400]
+    own, expected = thresholds_for(scores[:400], some == POSITIVE, some != UNKNOWN, None)
     had = f1_score(truth[400:], scores[400:] > own, average=None)
     best = best_f1(scores[400:], truth[400:])
     assert np.mean(had) > np.mean(best) - 0.02
     one = [f1_score(truth[400:], scores[400:] > t, average="macro") for t in np.unique(own)]
     assert np.mean(had) > max(one) + 0.01
-    expected = expected_f1(scores[:400], truth[:400])
     assert expected == pytest.approx(np.mean(had), abs=0.02)
 
 
@@ -196,19 +199,17 @@ def test_what_is_expected_of_noise_is_told_by_photos_that_did_not_choose():
     random = np.random.default_rng(0)
     truth = (random.random((60, 30)) < 0.3).astype(np.int8)
     scores = random.random(truth.shape)
-    own = thresholds_for(scores, truth, None)
-    assert expected_f1(scores, truth) < f1_score(truth, scores > own, average="macro")
+    own, expected = thresholds_for(scores, truth == POSITIVE, truth != UNKNOWN, None)
+    assert expected < f1_score(truth, scores > own, average="macro")
 
 
 def test_labels_without_evidence_or_truth_have_the_threshold_of_all():
     scores, truth = judged(n_labels=4)
     truth[:, 2] = UNKNOWN
-    calibration = calibrate(scores, truth, np.array([True, True, True, False]))
-    own, shared = calibration.f1_thresholds(np.repeat(scores[:, :1], 4, axis=1))
+    ours = calibrate(scores, truth, np.array([True, True, True, False]))
+    own, shared = ours.f1_thresholds(np.repeat(scores[:, :1], 4, axis=1))
     assert own[2] == pytest.approx(own[3]) and own[0] != pytest.approx(own[3])
-    same = replace(calibration, offsets=np.full(4, np.nan)).f1_thresholds(
-        scores[:, :1].repeat(4, 1)
-    )
+    same = replace(ours, offsets=np.full(4, np.nan)).f1_thresholds(scores[:, :1].repeat(4, 1))
     assert same[0] == pytest.approx([same[1]] * 4) and 0 < shared < 1
 
 

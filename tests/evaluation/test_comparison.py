@@ -71,7 +71,7 @@ def test_the_authors_style_averages_over_all_classes(evaluate, classes):
 
 
 def test_resamples_in_the_authors_style_have_its_guards_too(evaluate, classes):
-    options = {"classes": classes, "style": "ram", "ci": True, "resamples": 50}
+    options = {"classes": classes, "style": "ram", "ci": True}
     path = Path("classes.csv")
     result = evaluate(GIVEN, TRUTH, report_file=path, **options)
     low, high = result["mAP_ci"]
@@ -83,7 +83,7 @@ def test_resamples_in_the_authors_style_have_its_guards_too(evaluate, classes):
 
 
 def test_a_class_outside_of_any_truth_has_no_average_precision(evaluate, classes):
-    evaluate(GIVEN, TRUTH, classes=classes, report_file=Path("classes.md"), ci=True, resamples=20)
+    evaluate(GIVEN, TRUTH, classes=classes, report_file=Path("classes.md"), ci=True)
     rows = Path("classes.md").read_text().splitlines()
     assert rows[0].split(" | ")[:4] == ["| class", "positives", "negatives", "unknown"]
     assert rows[2].startswith("| a | 2 | 2 | 0 | 0.6667 | ")
@@ -92,7 +92,7 @@ def test_a_class_outside_of_any_truth_has_no_average_precision(evaluate, classes
 
 def test_the_table_of_classes_says_what_each_figure_is(evaluate, classes):
     truth = [{**TRUTH[0], "uncertain": ["c"]}, *TRUTH[1:]]
-    evaluate(GIVEN, truth, classes=classes, report_file=Path("t"), ci=True, resamples=200)
+    evaluate(GIVEN, truth, classes=classes, report_file=Path("t"), ci=True)
     with Path("t").open() as stream:
         rows = {row["class"]: row for row in csv.DictReader(stream, delimiter="\t")}
     c = rows["c"]
@@ -116,7 +116,7 @@ def test_the_interval_of_a_class_is_its_own(evaluate):
     predictions = [
         {"image": n, "scores": dict(zip("ab", row, strict=True))} for n, row in scores.items()
     ]
-    evaluate(predictions, truth, report_file=Path("t.csv"), ci=True, resamples=50)
+    evaluate(predictions, truth, report_file=Path("t.csv"), ci=True)
     with Path("t.csv").open() as stream:
         a, b = csv.DictReader(stream)
     assert (a["AP_low"], a["AP_high"]) == ("1.0000", "1.0000")
@@ -140,14 +140,14 @@ def test_the_difference_to_a_baseline_has_a_sign(evaluate):
 
 
 def test_the_interval_of_a_difference_is_of_the_shared_photos(evaluate):
-    result = evaluate(OURS, POSITIVES, baseline=THEIRS, resamples=100, seed=3)
-    weights = np.concatenate(list(resamples(3, 100, 3)), axis=1)
+    result = evaluate(OURS, POSITIVES, baseline=THEIRS, seed=3)
+    weights = np.concatenate(list(resamples(3, 3)), axis=1)
     with np.errstate(invalid="ignore"):
         # Ours is 1; theirs counts photo 2, a negative, before photo 1.
         gains = np.where(weights[0] > 0, weights[1] / (weights[0] + weights[1]), np.nan)
     expected = interval(0.5, gains, lowest=-1.0)
     assert result["baseline"]["difference_ci"] == pytest.approx(list(expected))
-    assert result["bootstrap"] == {"level": 0.95, "resamples": 100, "seed": 3}
+    assert result["bootstrap"] == {"level": 0.95, "resamples": 1000, "seed": 3}
 
 
 def test_groups_have_their_own_figures(evaluate, classes, tmp_path):
@@ -155,9 +155,7 @@ def test_groups_have_their_own_figures(evaluate, classes, tmp_path):
     predictions = [{**row, "scores": {}} for row in GIVEN]
     for row, score in zip(predictions, (0.1, 0.9, 0.2, 0.8), strict=True):
         row["scores"] = {"b": score, "c": 1.0 if row["image"] == "4" else 0.1}
-    result = evaluate(
-        predictions, TRUTH, classes=classes, groups=Path("groups.tsv"), ci=True, resamples=50
-    )
+    result = evaluate(predictions, TRUTH, classes=classes, groups=Path("groups.tsv"), ci=True)
     assert result["groups"]["top"] == {
         "mAP": 1.0, "classes": 1, "averaged_classes": 1, "mAP_ci": [1.0, 1.0],
     }  # fmt: skip
@@ -168,7 +166,7 @@ def test_groups_have_their_own_figures(evaluate, classes, tmp_path):
 
 def test_the_seed_reaches_the_bootstrap(evaluate):
     first, again, other = (
-        evaluate(GIVEN, TRUTH, ci=True, resamples=30, seed=seed)["mAP_ci"] for seed in (0, 0, 1)
+        evaluate(GIVEN, TRUTH, ci=True, seed=seed)["mAP_ci"] for seed in (0, 0, 1)
     )
     assert first == again != other
 
@@ -207,7 +205,7 @@ def test_long_lists_of_names_are_cut(evaluate, tmp_path, capsys):
     ],
 )
 def test_figures_in_other_formats(evaluate, classes, form, shown):
-    evaluate(GIVEN, TRUTH, classes=classes, form=form, ci=True, resamples=20)
+    evaluate(GIVEN, TRUTH, classes=classes, form=form, ci=True)
     text = Path("out.txt").read_text()
     assert shown in text
     assert all(figure in text for figure in ("mAP", "classes.sha256", "photos.only_in_truth"))

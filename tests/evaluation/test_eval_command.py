@@ -236,7 +236,7 @@ def test_the_table_fits_80_columns_and_loses_nothing(ramctl, truth):
     for name in (long, "b.jsonl"):
         truth.with_name(long.split("/")[0]).parent.joinpath(name).write_text(lines(dense_rows()))
     arguments = ("eval", long, "b.jsonl", "--truth", truth, "--classes", "classes.txt")
-    done = ramctl(*arguments, "--resamples", "10", "-f", "table")
+    done = ramctl(*arguments, "-f", "table")
     shown = done.stdout.decode().splitlines()
     assert max(map(len, shown)) <= 80
     text = "".join(line.strip() for line in shown)
@@ -246,7 +246,7 @@ def test_the_table_fits_80_columns_and_loses_nothing(ramctl, truth):
     cells = [line.split() for line in shown]
     assert ["figure", "A", "B"] in cells
     told = {row[0]: row[1:] for row in cells if len(row) == 3}
-    found = json.loads(ramctl(*arguments, "--resamples", "10").stdout)["comparison"]
+    found = json.loads(ramctl(*arguments).stdout)["comparison"]
     for name in ("mAP", "CP", "LRAP"):
         assert told[name] == [f"{one[name]:.4f}" for one in found["systems"].values()]
     (pair,) = found["differences"]
@@ -255,7 +255,7 @@ def test_the_table_fits_80_columns_and_loses_nothing(ramctl, truth):
     difference = f"{pair['mAP']['difference']:+.4f}"
     assert shown_pair[4:8] == [difference, f"{low:.4f}", "to", f"{high:.4f}"]
     assert shown_pair[8:] == [f"{pair['mAP'][name]:.4f}" for name in ("p_holm", "detectable")]
-    alone = ramctl("eval", long, "--truth", truth, "--ci", "--resamples", "10", "-f", "table")
+    alone = ramctl("eval", long, "--truth", truth, "--ci", "-f", "table")
     lines_alone = alone.stdout.decode().splitlines()
     assert max(map(len, lines_alone)) <= 80
     names = ("mAP", "CP", "macro.f1", "LRAP", "ci.OF1", "photos.compared")

@@ -12,15 +12,13 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from ramctl.errors import RunProblem, UsageProblem
-from ramctl.evaluation.classes import Classes
-from ramctl.evaluation.comparison import Bootstrap, Comparison
-from ramctl.evaluation.figures import Figures, nested, top_decisions, unpacked
-from ramctl.evaluation.matching import Photo
-from ramctl.evaluation.metrics import resamples
-from ramctl.evaluation.operating_point import Goal
+from ramctl.classes import Classes
+from ramctl.evaluation.comparison import Comparison
+from ramctl.evaluation.figures import Figures, nested, top_decisions
+from ramctl.evaluation.metrics import resamples, unpacked
 from ramctl.evaluation.report import _worst
 from ramctl.labels import LabelSystem
+from ramctl.tagger_scores import Photo
 
 CASES = int(os.environ.get("RAMCTL_CASES", "2000"))  # RAMCTL_CASES=200000 is the long form
 
@@ -140,8 +138,8 @@ def test_a_resample_has_the_figures_of_its_photos_repeated(style, monkeypatch):
         known = random.random(truth.shape[1]) < 0.7
         options = {"style": style, "known": known, "unknown_count": style == "ram"}
         figures = Figures(comparison(scores, truth, decided, **options), top=2)
-        resampled, classwise = figures.resampled(Bootstrap(3, seed))
-        weights = next(resamples(len(truth), 3, seed)).astype(int)
+        resampled, classwise = figures.resampled(seed)
+        weights = next(resamples(len(truth), seed)).astype(int)
         for b in range(3):
             often = np.repeat(np.arange(len(truth)), weights[:, b])
             repeated = comparison(scores[often], truth[often], decided[often], **options)
@@ -170,83 +168,8 @@ def test_the_top_tags_are_those_of_the_highest_scores():
     assert shown["OF1"] == 0
 
 
-def test_the_best_threshold_has_the_highest_pooled_f1():
-    random = np.random.default_rng(3)
-    for _ in range(60):
-        scores, truth, decided = draw(random)
-        scores = np.maximum(scores, 0.001)
-        if not (truth == 1).any():
-            continue
-        ours = comparison(scores, truth, decided)
-        found = Goal().decide(ours)
-        every = [Figures(ours.from_score(s, "")).plain()["OF1"] for s in np.unique(scores)]
-        assert Figures(found).plain()["OF1"] == pytest.approx(max(every))
-        threshold = float(found.decided_by.split()[0])
-        assert (unpacked(found.packed, truth.shape[1]) == (scores > threshold)).all()
-
-
-def test_a_matched_precision_is_reached_by_the_lowest_threshold_that_has_it():
-    random = np.random.default_rng(4)
-    reached = 0
-    for _ in range(60):
-        scores, truth, decided = draw(random, 20, 4)
-        scores = np.maximum(scores, 0.001)
-        if not (truth == 1).any():
-            continue
-        ours = comparison(scores, truth, decided)
-        every = {s: Figures(ours.from_score(s, "")).plain()["CP"] for s in np.unique(scores)}
-        enough = [score for score, precision in every.items() if precision >= 0.6]
-        if not enough:
-            with pytest.raises(RunProblem, match=r"no threshold reaches precision 0\.6: at most"):
-                Goal(0.6).decide(ours)
-            continue
-        found = Goal(0.6).decide(ours)
-        assert (unpacked(found.packed, truth.shape[1]) == (scores >= min(enough))).all()
-        assert found.decided_by.endswith("(match-precision=0.6 on these photos)")
-        reached += 1
-    assert reached > 20
-
-
-def test_among_many_scores_the_threshold_is_as_good(monkeypatch):
-    random = np.random.default_rng(5)
-    truth = (random.random((4000, 5)) < 0.1).astype(np.int8)
-    scores = (random.random(truth.shape) * 0.7 + truth * 0.3).astype(np.float32)
-    ours = comparison(scores, truth, scores > 2)
-    tried = [Figures(ours.from_score(s, "")).plain() for s in np.linspace(0.3, 1, 200)]
-    best, matched = (Figures(goal.decide(ours)).plain() for goal in (Goal(), Goal(0.7)))
-    assert best["OF1"] >= max(one["OF1"] for one in tried)
-    assert matched["CP"] == pytest.approx(0.7, abs=0.002)
-    monkeypatch.setattr("ramctl.evaluation.operating_point._CANDIDATES", 200)  # of 20,000 scores
-    best_of_few, matched = (Figures(goal.decide(ours)).plain() for goal in (Goal(), Goal(0.7)))
-    assert best_of_few["OF1"] == pytest.approx(best["OF1"], abs=0.0002)
-    assert matched["CP"] == pytest.approx(0.7, abs=0.002)
-
-
-@pytest.mark.parametrize("n_true", [1, 700, 2000, 2040, 19_990])
-def test_where_true_scores_are_the_highest_the_very_best_threshold_is_found(n_true, monkeypatch):
-    monkeypatch.setattr("ramctl.evaluation.operating_point._CANDIDATES", 500)  # of 20,000 scores
-    falling = np.arange(20_000)[:, None]
-    ours = comparison((1 - falling / 20_001).astype(np.float32), falling < n_true, falling < 0)
-    for goal, n_given in ((Goal(), n_true), (Goal(0.6), min(int(n_true / 0.6), 20_000))):
-        assert unpacked(goal.decide(ours).packed, 1).sum() == n_given
-
-
 def test_the_worst_mistakes_come_first_two_of_one_class_at_most():
     scores = np.array([[0.625, 0.125], [0.875, 0.125], [0.75, 0.8125]], np.float32)
     ours = comparison(scores, scores < 0, scores > 0.5)
     for sign, worst in ((-1, [0.875, 0.8125, 0.75]), (1, [0.625, 0.75, 0.8125])):
         assert [mistake.score for mistake in _worst(ours, scores > 0.5, sign, None)] == worst
-
-
-def test_the_goals_of_the_option():
-    assert Goal.parse("best") == Goal()
-    assert Goal.parse("match-precision=0.8") == Goal(0.8)
-    assert Goal.parse("0.5") is Goal.parse(None) is Goal.parse("best.jsonl") is None
-    for wrong in ("match-precision=2", "match-precision=", "match-precision=nan"):
-        with pytest.raises(UsageProblem, match="a precision is above 0 and at most 1"):
-            Goal.parse(wrong)
-    nothing = comparison(
-        np.zeros((2, 1), np.float32), np.ones((2, 1), np.int8), np.ones((2, 1)) > 2
-    )
-    with pytest.raises(RunProblem, match="no score to choose a threshold from"):
-        Goal().decide(nothing)

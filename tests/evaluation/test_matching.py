@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.evaluation.matching import Photo, match
+from ramctl.tagger_scores import Photo, match
 
 
 def photos(*names: str, base: str = "") -> list[Photo]:
@@ -12,9 +12,9 @@ def photos(*names: str, base: str = "") -> list[Photo]:
 
 
 def test_names_as_written_come_first():
-    matches = match(photos("b.jpg", "a.jpg"), photos("a.jpg", "b.jpg", "c.jpg"))
-    assert matches.pairs.tolist() == [[0, 1], [1, 0]]
-    assert matches.by_key == {"image": 2}
+    pairs, by_key = match(photos("b.jpg", "a.jpg"), photos("a.jpg", "b.jpg", "c.jpg"))
+    assert pairs.tolist() == [[0, 1], [1, 0]]
+    assert by_key == {"image": 2}
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_names_as_written_come_first():
     ],
 )
 def test_paths_meet_after_normalising(truth, prediction):
-    assert match([truth], [prediction]).by_key == {"path": 1}
+    assert match([truth], [prediction])[1] == {"path": 1}
 
 
 @pytest.mark.parametrize(
@@ -39,31 +39,24 @@ def test_paths_meet_after_normalising(truth, prediction):
     ],
 )
 def test_base_names_meet_last(truth, prediction):
-    assert match(photos(truth), photos(prediction)).by_key == {"name": 1}
+    assert match(photos(truth), photos(prediction))[1] == {"name": 1}
 
 
 def test_a_base_name_that_is_not_unique_matches_nothing():
-    assert match(photos("x/1.jpg", "y/1.jpg"), photos("z/1.jpg")).pairs.tolist() == []
-    assert match(photos("z/1.jpg"), photos("x/1.jpg", "y/1.jpg")).pairs.tolist() == []
-
-
-def test_a_forced_key_is_the_only_one():
-    truth, predictions = photos("a.jpg", "d/b.jpg"), photos("a.jpg", "e/b.jpg")
-    assert match(truth, predictions, "image").pairs.tolist() == [[0, 0]]
-    assert match(truth, predictions, "name").by_key == {"name": 2}
-    assert match(truth, predictions).by_key == {"image": 1, "name": 1}
+    assert match(photos("x/1.jpg", "y/1.jpg"), photos("z/1.jpg"))[0].tolist() == []
+    assert match(photos("z/1.jpg"), photos("x/1.jpg", "y/1.jpg"))[0].tolist() == []
 
 
 def test_no_prediction_is_used_twice():
-    matches = match(photos("a.jpg", "x/a.png"), photos("a.jpg"))
-    assert matches.pairs.tolist() == [[0, 0]]
+    pairs, _ = match(photos("a.jpg", "x/a.png"), photos("a.jpg"))
+    assert pairs.tolist() == [[0, 0]]
 
 
 def test_a_prediction_that_met_its_photo_is_no_other_photos_too():
     truth = [Photo("a.jpg", Path("/x")), Photo("../y/a.jpg", Path("/x"))]
-    assert match(truth, [Photo("a.jpg", Path("/y"))]).pairs.tolist() == [[0, 0]]
+    assert match(truth, [Photo("a.jpg", Path("/y"))])[0].tolist() == [[0, 0]]
 
 
 def test_pairs_are_in_the_order_of_the_truth():
-    matches = match(photos("d/x.jpg", "b.jpg"), photos("b.jpg", "e/x.jpg"))
-    assert matches.pairs.tolist() == [[0, 1], [1, 0]]
+    pairs, _ = match(photos("d/x.jpg", "b.jpg"), photos("b.jpg", "e/x.jpg"))
+    assert pairs.tolist() == [[0, 1], [1, 0]]

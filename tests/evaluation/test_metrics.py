@@ -14,11 +14,12 @@ from ramctl.evaluation.metrics import (
     UNKNOWN,
     Counts,
     average_precisions,
-    class_average_precisions,
     mean_average_precision,
     mean_over_classes,
+    plain_average_precisions,
     rank,
     rank_classes,
+    ranked_precisions,
 )
 
 SHAPE = st.tuples(st.integers(1, 40), st.integers(1, 5))
@@ -48,9 +49,11 @@ def sklearn_ap(scores, truth, weights=None) -> float:
 @settings(deadline=None, max_examples=120)
 def test_average_precision_equals_scikit_learns_in_every_class(data):
     scores, truth = data
-    ours = class_average_precisions(rank_classes(scores, truth), len(scores))
     theirs = [sklearn_ap(scores[:, c], truth[:, c]) for c in range(scores.shape[1])]
-    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    once = np.ones((len(scores), 1), np.float32)
+    ranked = ranked_precisions(rank_classes(scores, truth), once)[0]
+    for ours in (ranked, plain_average_precisions(scores, truth)):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
 
 @given(scored_classes(), st.integers(0, 2**32 - 1))
@@ -109,7 +112,7 @@ def test_precision_recall_and_f1_equal_scikit_learns(data):
 def test_the_ram_style_divides_with_the_authors_guards():
     truth = np.array([[1, 0], [0, 0]], np.int8)
     scores = np.array([[0.9, 0.1], [0.1, 0.2]])
-    precisions = class_average_precisions(rank_classes(scores, truth, "ram"), 2)
+    precisions = plain_average_precisions(scores, truth, "ram")
     assert precisions.tolist() == [1 / (1 + 1e-8), 0.0]
     counts = Counts.of(scores > 0.5, truth, "ram")
     assert counts.precision.tolist() == counts.recall.tolist() == [1 / (1 + 1e-9), 0.0]
@@ -128,7 +131,7 @@ def test_the_ram_style_repeats_the_authors_figures(shared):
     rows = [line.split(",")[1:] for line in numbers["gt_file"].splitlines() if line]
     truth = np.array([[tag in row for tag in numbers["taglist"]] for row in rows], np.int8)
     scores = np.array(numbers["scores"])
-    precisions = class_average_precisions(rank_classes(scores, truth, "ram"), len(scores))
+    precisions = plain_average_precisions(scores, truth, "ram")
     np.testing.assert_allclose(precisions, numbers["APs"], atol=1e-12)
     assert float(mean_over_classes(precisions)) == pytest.approx(numbers["mAP"], abs=1e-12)
     counts = Counts.of(scores > np.array(numbers["thresholds"]), truth, "ram")

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ramctl.classes import Classes
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.evaluation.classes import Classes
-from ramctl.evaluation.predictions import ScoreReader
-from ramctl.evaluation.thresholds import Cut
+from ramctl.evaluation.predictions import Cut, ScoreReader
 from ramctl.labels import LabelSystem
 from tests.evaluation.conftest import TRUTH, dense, sparse, write
 
@@ -200,10 +199,3 @@ def test_a_bare_list_of_numbers_must_fit_classes_or_tags(tmp_path):
     np.testing.assert_equal(cut.for_classes(three, n_listed=3), [np.nan] * 3)
     with pytest.raises(RunProblem, match="2 thresholds fit neither"):
         cut.for_tags(three, n_listed=3)
-
-
-@pytest.mark.parametrize("text", ["0", "1", "0.25"])
-def test_a_threshold_may_be_any_probability(text):
-    cut = Cut.parse(text)
-    cut.require_probability()
-    assert (cut.value, cut.is_default, cut.description) == (float(text), False, str(float(text)))

@@ -91,7 +91,7 @@ def test_thresholds_for_a_precision_are_in_the_scores_own_unit(evaluate):
     truth = [{"image": str(n), "tags": ["a"] if score >= 40 else []} for score, n in numbers]
     for unit, zero in ((1.0, -50), (0.01, -0.5), (100.0, -5000)):
         rows = [{"image": str(n), "scores": {"a": unit * score + zero}} for score, n in numbers]
-        evaluate(rows, truth, calibrate=Path("t.jsonl"), calibrate_for=0.9)
+        evaluate(rows, truth, calibrate=Path("t.jsonl"), precision=0.9)
         result = evaluate(rows, truth, threshold="t.jsonl")
         assert result["OP"] >= 0.85
         assert result["OR"] > 0.9
@@ -204,7 +204,7 @@ def test_a_class_that_predictions_do_not_know_is_left_out_or_counts_as_0(evaluat
 
 def test_where_no_list_tells_what_predictions_know_a_tag_never_given_counts_as_0(evaluate):
     rows = sparse([[0.9], [0.1], [0.2]], "a")
-    result = evaluate(rows, TRUTH, ci=True, resamples=10)
+    result = evaluate(rows, TRUTH, ci=True)
     figures = [result[name] for name in ("mAP", "mAP_unknown_left_out", "mAP_unknown_zero")]
     assert figures == [0.5, 1.0, 0.5]
     assert (result["unknown_classes"], result["averaged_classes"], result["OR"]) == ("0", 2, 0.5)

@@ -5,15 +5,12 @@ import os
 import re
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ramctl.checkpoints.bundle import BundleWriter
-from ramctl.errors import RunProblem, UsageProblem
-from ramctl.evaluation.run import EvalOptions
-from ramctl.evaluation.run import run as run_eval
+from ramctl.errors import RunProblem
 from ramctl.export.xmp import merge_tags, remove_tags
 from ramctl.pages.gallery import open_gallery
 from ramctl.records.record import Record, no_formula
@@ -109,21 +106,6 @@ def test_two_outputs_in_one_file_are_wrong_usage(words, tmp_path, ramctl):
 def test_two_outputs_may_go_to_one_device(ramctl):
     words = ["parse", "-o", "/dev/null", "--rejects", "/dev/null"]
     assert ramctl(*words, stdin=b'{"captions":["a horse"]}\n').returncode == 0
-
-
-def test_cells_of_figures_for_a_spreadsheet_are_no_formulas(tmp_path):
-    lines = [{"image": "a.jpg", "tags": ["=1+1", "dog"], "scores": {"=1+1": 0.9, "dog": 0.8}}]
-    path, report = tmp_path / "truth.jsonl", tmp_path / "classes.csv"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    files = {"output": tmp_path / "out.csv", "report_file": report}
-    tables = EvalOptions(str(path), str(path), form="csv", quiet=True, **files)
-    for spreadsheet, name in (False, "=1+1"), (True, "'=1+1"):
-        run_eval(replace(tables, spreadsheet=spreadsheet))
-        assert name in [line.split(",")[0] for line in report.read_text().splitlines()]
-        figures = (tmp_path / "out.csv").read_text()
-        assert "'-" not in figures and f",{name}|dog" in figures
-    with pytest.raises(UsageProblem, match="--spreadsheet"):
-        run_eval(EvalOptions(str(path), str(path), spreadsheet=True))
 
 
 def test_numbers_below_zero_are_no_formulas():

@@ -8,18 +8,17 @@ from pathlib import Path
 import orjson
 import pytest
 
+from ramctl.classes import Classes, read_map
 from ramctl.config import load_defaults
 from ramctl.data_engine.apply import Verdicts
-from ramctl.evaluation.classes import Classes, read_map
-from ramctl.evaluation.predictions import read_table
-from ramctl.evaluation.reading import Intake, TruthTable
-from ramctl.evaluation.tagger_scores import TaggerScores
-from ramctl.evaluation.thresholds import Cut
+from ramctl.evaluation.predictions import Cut, read_table
+from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import Label, LabelSystem, read_thresholds
 from ramctl.parsing import CaptionParser
 from ramctl.records.jsonl import dumps, read_records
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
+from ramctl.tagger_scores import Intake, TaggerScores
 from ramctl.tagging.selection import read_renames, read_tag_list
 from tests.fuzz.damage import damaged, survive
 from tests.readers.test_readers import FILES, read_any

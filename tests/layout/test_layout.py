@@ -17,6 +17,7 @@ ORDER = [
     {"model"},
     {"pretrained"},
     {"device"},
+    {"classes", "tagger_scores"},
     {"labels", "calibration"},
     {"photos", "readers"},
     {"records"},

@@ -39,7 +39,7 @@ def report(tmp_path):
             EvalOptions(
                 truth=str(tmp_path / "truth.jsonl"),
                 predictions=tuple(str(tmp_path / f"{name}.jsonl") for name in systems),
-                report_file=path, output=tmp_path / "figures.json", resamples=20, quiet=True,
+                report_file=path, output=tmp_path / "figures.json", quiet=True,
                 **options,
             )
         )  # fmt: skip

@@ -10,7 +10,7 @@ from PIL import Image
 from ramctl.errors import RunProblem
 from ramctl.peers import open_peer
 from ramctl.peers.base import widen_strip
-from ramctl.peers.closed_set import ClassColumns
+from ramctl_taggers.closed_set import ClassColumns
 from tests.peers.support import small_swin
 
 CLASSES = ["dog", "wall-other-merged", "tree-merged", "dining table", "floor-wood", "sky"]

@@ -1,27 +1,18 @@
 """What a spec opens, and what that loads."""
 
+import json
+import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.peers import is_peer, open_peer
-from ramctl.peers.registry import KINDS
+from ramctl.peers import BUILT_IN, GROUP, open_peer
+from tests.conftest import REPOSITORY
 
-
-def test_looking_at_a_spec_loads_no_model_library():
-    code = (
-        "import sys; from ramctl.peers import is_peer; is_peer('clip:here');"
-        "print(sorted({'torch', 'timm', 'transformers'} & set(sys.modules)))"
-    )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert answer.stdout == b"[]\n"
-
-
-@pytest.mark.parametrize("name", ["mini", "./folder", "clip", "clip:", "hf://owner/clip", "c:/x"])
-def test_names_of_bundles_are_no_peers(name):
-    assert not is_peer(name)
+KINDS = [*BUILT_IN, "blip", "blip-itc", "ml-decoder", "mkt", "mask2former", "oneformer"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -31,13 +22,56 @@ def test_an_empty_folder_is_refused_in_one_line(kind, tmp_path):
     assert "\n" not in str(problem.value) and str(tmp_path) in str(problem.value)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_hub_name_is_looked_for_on_the_hub_alone(kind, monkeypatch, tmp_path):
+def test_a_hub_name_is_looked_for_on_the_hub_alone(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(RunProblem, match="hf://owner/name: cannot be downloaded"):
-        open_peer(f"{kind}:hf://owner/name", ["dog"])
+        open_peer("clip:hf://owner/name", ["dog"])
+
+
+@pytest.mark.parametrize("spec", ["clip:", "nothing:here"])
+def test_what_names_no_tagger_is_wrong_usage(spec):
+    with pytest.raises(UsageProblem, match=r"expected KIND:PATH with blip, .*clip, "):
+        open_peer(spec, ["dog"])
 
 
 def test_int8_is_no_precision_of_a_peer(tmp_path):
     with pytest.raises(UsageProblem, match="fp32, bf16 or fp16"):
         open_peer(f"clip:{tmp_path}", ["dog"], dtype="int8")
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """The example of the README as an installed package."""
+    readme = (REPOSITORY / "ramctl" / "peers" / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"```text\n(.*?)```", readme, re.DOTALL)
+    (project,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    (entry,) = re.findall(r'^(\w+) = "(colours:\w+)"', project, re.MULTILINE)
+    assert f'[project.entry-points."{GROUP}"]' in project
+    (tmp_path / "colours.py").write_text(code)
+    info = tmp_path / "ramctl_colours-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ramctl-colours\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{' = '.join(entry)}\nbroken = colours:No\n")
+    (tmp_path / "palette.txt").write_text("black 000000\ngrey 808080\nwhite ffffff\n")
+    (tmp_path / "words.txt").write_text("pink\ngrey\n")
+    return tmp_path
+
+
+def test_an_installed_package_brings_a_tagger(colours):
+    def tag(*options):
+        photo = REPOSITORY / "tests" / "data" / "photos" / "pasture.jpg"
+        return subprocess.run(
+            [sys.executable, "-m", "ramctl", "tag", "-q", photo, *options],
+            cwd=colours, capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": f"{REPOSITORY}:{colours}"},
+        )  # fmt: skip
+
+    done = tag("--model", "colours:palette.txt", "--threshold", "0")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)["scores"]
+    assert set(scores) <= {"black", "grey", "white"}
+    assert sum(scores.values()) == pytest.approx(1, abs=1e-4)
+    done = tag("--model", "colours:palette.txt", "--labels", "words.txt", "--threshold", "0")
+    assert json.loads(done.stdout)["scores"] == {"grey": scores["grey"]}
+    done = tag("--model", "broken:palette.txt")
+    assert done.returncode == 1 and "colours:No cannot be imported" in done.stderr

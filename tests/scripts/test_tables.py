@@ -16,7 +16,7 @@ import rivals
 import table5
 from tables import Tables
 
-from ramctl.evaluation.classes import read_map
+from ramctl.classes import read_map
 from ramctl.labels import normalise
 from tests.conftest import REPOSITORY, SHARED
 from tests.data_engine.conftest import lines, read

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.evaluation.matching import Photo
-from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.config import load_preset
+from ramctl.tagger_scores import Photo, TaggerScores
 from ramctl.training.data.annotations import Annotation, Caption
 from ramctl.training.data.batches import Sample, TrainingSet
 from ramctl.training.data.silence import Silence, mention_rates, unsaid

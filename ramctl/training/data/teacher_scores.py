@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ramctl.classes import Classes, read_map
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.evaluation.classes import Classes, read_map
-from ramctl.evaluation.tagger_scores import PREFIX, TaggerScores
 from ramctl.labels import LabelSystem
+from ramctl.tagger_scores import PREFIX, TaggerScores
 
 FORM = "scores:FILE[,weight=W][,map=FILE]"
 

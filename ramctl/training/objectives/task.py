@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ramctl.errors import UsageProblem
-from ramctl.evaluation.tagger_scores import PREFIX as SCORES
 from ramctl.model.config import LossConfig, TrainingConfig
 from ramctl.model.ram import RAM
+from ramctl.tagger_scores import PREFIX as SCORES
 from ramctl.training.data.batches import Batch
 from ramctl.training.objectives.base import Forward, Objective
 from ramctl.training.objectives.captioning import Captioning

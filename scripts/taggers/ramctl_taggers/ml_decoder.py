@@ -23,9 +23,10 @@ from ramctl.checkpoints.weights import (
 )
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
-from ramctl.peers.base import Photo, Scores, crop_strip, transformed
-from ramctl.peers.closed_set import ClosedSetPeer, class_names
+from ramctl.peers.base import Photo, Scores, crop_strip
 from ramctl.pretrained.transformers_folder import read_config
+from ramctl_taggers import transformed
+from ramctl_taggers.closed_set import ClosedSetPeer, class_names
 
 # Tells the head's weights from the backbone's: they lie below the attribute that timm replaces,
 # which is `head`, `fc` or `classifier`.

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ramctl.evaluation.calibration import expected_f1, sampled, thresholds_for
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import OF_CLASSES
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats, interval
 from ramctl.records.files import unpacked_name
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject, no_formula
+from ramctl.records.record import JsonObject
 
 Row = Sequence[str]
 FORMATS = ("json", "table", "csv", "md")
@@ -27,7 +26,7 @@ CLASS_COLUMNS = (
 )  # fmt: skip
 
 
-def render(result: JsonObject, form: str, *, spreadsheet: bool = False) -> bytes:
+def render(result: JsonObject, form: str) -> bytes:
     """The result as one JSON object, or as rows `figure, value` in another format.
 
     For people (`table`, `md`) several systems are columns beside each other.
@@ -40,16 +39,19 @@ def render(result: JsonObject, form: str, *, spreadsheet: bool = False) -> bytes
         said = {*next(iter(comparison["systems"].values())), "comparison"}
         result = {name: value for name, value in result.items() if name not in said}
     parts.append((["figure", "value"], list(_flat(result, ""))))
-    return b"\n".join(write_rows(*part, form, spreadsheet=spreadsheet) for part in parts)
+    return b"\n".join(write_rows(*part, form) for part in parts)
 
 
 def _beside_each_other(comparison: JsonObject) -> Iterator[tuple[Row, list[Row]]]:
     """Tables of `compare_systems`: the systems' letters, a column for each, their differences."""
     systems: dict[str, JsonObject] = comparison["systems"]
     differences: list[JsonObject] = comparison["differences"]
-    letters = dict(zip(systems, _letters(len(systems)), strict=True))
+    n = len(systems)
+    letters = {
+        name: chr(ord("A") + i) if n <= 26 else f"S{i + 1}" for i, name in enumerate(systems)
+    }
     yield ["system", ""], [[letter, name] for name, letter in letters.items()]
-    rows = [_by_name(nested) for nested in systems.values()]
+    rows = [dict(_flat(nested, "")) for nested in systems.values()]
     names = [name for name in rows[0] if not name.startswith("ci.")]
     for start in range(0, len(rows), _SYSTEMS_BESIDE):
         part = slice(start, start + _SYSTEMS_BESIDE)
@@ -58,40 +60,29 @@ def _beside_each_other(comparison: JsonObject) -> Iterator[tuple[Row, list[Row]]
     yield (
         ["difference", "of", "", "95 % interval", "p (Holm)", "detectable"],
         [
-            [figure, " - ".join(letters[name] for name in found["systems"]),
-             f"{found[figure]['difference']:+.4f}", _by_name(found[figure])["ci"],
-             _cell(found[figure]["p_holm"]), _cell(found[figure]["detectable"])]
+            [figure, " - ".join(letters[name] for name in pair["systems"]),
+             f"{pair[figure]['difference']:+.4f}", dict(_flat(pair[figure], ""))["ci"],
+             _cell(pair[figure]["p_holm"]), _cell(pair[figure]["detectable"])]
             for figure in _HEADLINES
-            for found in differences
+            for pair in differences
         ],
     )  # fmt: skip
 
 
-def _by_name(figures: JsonObject) -> dict[str, str]:
-    return {name: value for name, value in _flat(figures, "")}
-
-
-def _letters(n: int) -> list[str]:
-    return [chr(ord("A") + i) if n <= 26 else f"S{i + 1}" for i in range(n)]
-
-
-def write_rows(header: Row, rows: Sequence[Row], form: str, *, spreadsheet: bool = False) -> bytes:
-    """Rows as `csv`, `tsv`, `md` or an aligned `table`, UTF-8.
-
-    With `spreadsheet`, no cell of `csv` and `tsv` is a formula in one.
-    """
+def write_rows(header: Row, rows: Sequence[Row], form: str) -> bytes:
+    """Rows as `csv`, `tsv`, `md` or an aligned `table`, UTF-8."""
     if form in ("csv", "tsv"):
-        if spreadsheet:
-            rows = [[no_formula(cell) for cell in row] for row in rows]
         text = io.StringIO()
         delimiter = "," if form == "csv" else "\t"
         csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows([header, *rows])
-        return _encode(text.getvalue())
-    if form == "md":
+        content = text.getvalue()
+    elif form == "md":
         rule = ["---"] * len(header)
         lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-        return _encode("".join(f"| {' | '.join(line)} |\n" for line in lines))
-    return _encode("".join(f"{line}\n" for line in _aligned([header, *rows])))
+        content = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    else:
+        content = "".join(f"{line}\n" for line in _aligned([header, *rows]))
+    return content.encode("utf-8", "backslashreplace")
 
 
 def _aligned(rows: Sequence[Row]) -> Iterator[str]:
@@ -136,13 +127,15 @@ def class_table(
         amounts[name] = [str(n) for n in (comparison.truth == value).sum(axis=0).tolist()]
     values = (comparison.precisions, counts.precision, counts.recall, counts.f1)
     figures = dict(zip(OF_CLASSES, values, strict=True))
-    for name, own in list(figures.items()):
+    for name, by_class in list(figures.items()):
         for end in ("low", "high"):
-            figures[f"{name}_{end}"] = np.full(len(own), np.nan)
+            figures[f"{name}_{end}"] = np.full(len(by_class), np.nan)
         for c, column in enumerate([] if resampled is None else resampled[name].T):
-            if (bounds := interval(float(own[c]), column)) is not None:
+            if (bounds := interval(float(by_class[c]), column)) is not None:
                 figures[f"{name}_low"][c], figures[f"{name}_high"][c] = bounds
-    cells = {name: [_number(value) for value in own.tolist()] for name, own in figures.items()}
+    cells = {
+        name: [_number(value) for value in values.tolist()] for name, values in figures.items()
+    }
     tags = ["|".join(comparison.classes.tags(c)) for c in range(len(comparison.classes))]
     columns = {"class": comparison.classes.names, **amounts, **cells, "tags": tags}
     header = [*CLASS_COLUMNS, *(sorted(columns.keys() - {*CLASS_COLUMNS}) if resampled else ())]
@@ -150,30 +143,12 @@ def class_table(
 
 
 def report_format(path: Path) -> str:
-    """The format of a table of classes by the name of its file: `.csv`, `.md`, else TSV."""
+    """The format of `--report` by the name of its file: `.csv`, `.md`, `.html`, else TSV."""
     suffix = Path(unpacked_name(path.name)).suffix
     return {".csv": "csv", ".md": "md", ".html": "html"}.get(suffix, "tsv")
 
 
-def calibrate(comparison: Comparison, precision: float | None) -> tuple[bytes, JsonObject]:
-    """Thresholds as JSONL `{"tag", "threshold"}`, a line for each class, and what to expect.
-
-    Those at which that share of the tags given is right, or those of the best F1. RunProblem when
-    no threshold reaches the precision.
-    """
-    names, (scores, truth) = comparison.classes.names, sampled(comparison.scores, comparison.truth)
-    lines = _threshold_lines(names, thresholds_for(scores, truth, precision))
-    if precision is not None:
-        return lines, {"for": f"precision={precision:g}"}
-    return lines, {"for": "F1", "macro_f1": expected_f1(scores, truth)}
-
-
-def _threshold_lines(names: list[str], thresholds: Floats) -> bytes:
-    lines = zip(names, thresholds.tolist(), strict=True)
-    return b"".join(dumps({"tag": name, "threshold": value}) for name, value in lines)
-
-
-def _flat(value: Any, name: str) -> Iterator[Row]:
+def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and "bytes" not in value:
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else key)
@@ -197,7 +172,3 @@ def _cell(value: Any) -> str:
 
 def _number(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.4f}"
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")

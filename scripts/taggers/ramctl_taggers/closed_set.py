@@ -26,6 +26,8 @@ _SUFFIX = re.compile(r"(-other)?(-merged|-stuff)?$")
 class ClosedSetPeer(Peer):
     """A peer that scores its own classes; a label is scored as the classes of its name."""
 
+    is_closed = True
+
     def __init__(
         self,
         path: Path,
@@ -40,7 +42,7 @@ class ClosedSetPeer(Peer):
         self._columns = ClassColumns.match(class_names, labels)
         self.labels, self.unknown = self._columns.labels, self._columns.unknown
 
-    def _score(self, photos: Sequence[Photo]) -> Scores:
+    def score_batch(self, photos: Sequence[Photo]) -> Scores:
         return self._columns.pick(self._class_scores(photos))
 
     @abstractmethod

@@ -13,13 +13,13 @@ from transformers import AutoModelForUniversalSegmentation
 
 from ramctl.device import Runtime
 from ramctl.peers.base import Photo, Scores, pixel_values, widen_strip
-from ramctl.peers.closed_set import ClosedSetPeer, class_names
 from ramctl.pretrained.transformers_folder import (
     load_image_processor,
     load_pretrained,
     load_tokenizer,
     read_config,
 )
+from ramctl_taggers.closed_set import ClosedSetPeer, class_names
 
 
 class Mask2FormerPeer(ClosedSetPeer):
@@ -29,6 +29,7 @@ class Mask2FormerPeer(ClosedSetPeer):
     """
 
     kind, model_type = "Mask2FormerPeer", "mask2former"
+    needs_fp32 = True
     processor_options: ClassVar[Mapping[str, Any]] = {}
     processor_inputs: ClassVar[Mapping[str, Any]] = {}  # with every photo
 

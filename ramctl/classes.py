@@ -1,7 +1,7 @@
 """The classes of an evaluation: their list, the tags that stand for them, groups of them."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,6 @@ class Classes:
     origin: str | None
     mapping: dict[str, list[str]]
     tag_system: LabelSystem | None = None
-    truth_ids: Mapping[str, int] | None = None  # of each string in the truth that is no name
 
     def __len__(self) -> int:
         return len(self.system)
@@ -38,12 +37,6 @@ class Classes:
     def n_listed(self) -> int | None:
         """The number of classes if the user listed them, which gives them an order."""
         return None if self.origin is None else len(self)
-
-    @property
-    def lists(self) -> list[list[str]]:
-        """The names that the user listed: of the classes, and of the predictions' labels."""
-        classes = [] if self.origin is None else [self.names]
-        return classes + ([] if self.tag_system is None else [self.tag_system.tags])
 
     @property
     def sha256(self) -> str:
@@ -67,12 +60,6 @@ class Classes:
     def _mapping(self) -> dict[str, list[str]]:
         return {normalise(name): tags for name, tags in self.mapping.items()} | self.mapping
 
-    def in_truth(self, text: str) -> tuple[int, ...]:
-        """The classes that a string in the truth stands for."""
-        if self.truth_ids is None:
-            return self.system.ids(text)
-        return (self.truth_ids[text],) if text in self.truth_ids else ()
-
     def unused_map_lines(self) -> list[str]:
         """The names in the map that are not classes."""
         return [name for name in self.mapping if not self.system.ids(name)]
@@ -83,14 +70,13 @@ class Classes:
         Those whose line of the map names it, and those without a line that it stands for in the
         truth; where the predictions' label system is known, its label's other names count as well.
         """
-        found = self._found.get(tag)
-        if found is None:
+        if tag not in self._of_tag:
             named = {c for name in self._names_of(tag) for c in self._of_name(name)}
-            found = self._found[tag] = tuple(sorted(named))
-        return found
+            self._of_tag[tag] = tuple(sorted(named))
+        return self._of_tag[tag]
 
     @cached_property
-    def _found(self) -> dict[str, tuple[int, ...]]:
+    def _of_tag(self) -> dict[str, tuple[int, ...]]:
         return {}
 
     def _names_of(self, tag: str) -> Iterator[str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark import BENCHMARKS, main, open_benchmark
 from PIL import Image
 
-from ramctl.errors import RunProblem, UsageProblem
-from ramctl.evaluation.benchmarks import BENCHMARKS, open_benchmark
-from ramctl.records.record import Reject
+from ramctl.errors import RunProblem
+from ramctl.evaluation.run import EvalOptions, run
 from tests.conftest import SHARED
 
 CATEGORIES = [{"supercategory": "animal", "id": 18, "name": "dog"},
@@ -62,15 +62,31 @@ def folder(tmp_path):
 
 
 def truth(name, folder):
-    """The classes, and of each photo what is true, uncertain and not true; a reject's code."""
+    """The classes, and of each photo what is true, uncertain and not true."""
     benchmark = open_benchmark(name, folder)
-    said = [
-        item.code
-        if isinstance(item, Reject)
-        else [item.fields.get(key) for key in ("image", "tags", "uncertain", "negatives")]
-        for item in benchmark.items
-    ]
-    return benchmark.classes.tags, said
+    keys = ("image", "tags", "uncertain", "negatives")
+    return benchmark.classes.tags, [[row.get(key) for key in keys] for row in benchmark.rows]
+
+
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch, capsysbinary):
+    """Evaluates predictions against what the script writes."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(rows, *arguments):
+        options = ("--classes", "classes.jsonl", "--map", "map.tsv")
+        monkeypatch.setattr("sys.argv", ["benchmark.py", *map(str, arguments), *options])
+        assert main() == 0
+        Path("truth.jsonl").write_bytes(capsysbinary.readouterr().out)
+        Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        options = EvalOptions(
+            "truth.jsonl", "rows.jsonl", classes=Path("classes.jsonl"), map_file=Path("map.tsv"),
+            output=Path("out.json"),
+        )  # fmt: skip
+        assert run(options).exit_code == 0
+        return json.loads(Path("out.json").read_text())
+
+    return go
 
 
 @pytest.mark.parametrize("place", ["", "openimages_rare_200/"])
@@ -87,21 +103,20 @@ def test_the_authors_lists(folder, place):
 def test_numbered_classes_of_one_name_are_two(folder, evaluate):
     data = folder({
         "imagenet_multi_1000_taglist.txt": "missile\ncat\nmissile\n",
-        "imagenet_multi_1000_annots.txt": "a.JPEG,2 1\nb.JPEG\nc.JPEG,0\nd.JPEG,3\n",
+        "imagenet_multi_1000_annots.txt": "a.JPEG,2 1\nb.JPEG\nc.JPEG,0\n",
     })  # fmt: skip
-    said = [["a.JPEG", ["2", "1"], None, None], ["b.JPEG", [], None, None],
-            ["c.JPEG", ["0"], None, None], "bad_field"]  # fmt: skip
-    assert truth("imagenet-multi-1000", data) == (["missile", "cat", "missile"], said)
-    dense = [[0.1, 0.9, 0.8], [0.2, 0.1, 0.1], [0.9, 0.2, 0.1]]
-    rows = [{"image": f"{name}.JPEG", "dense": row} for name, row in zip("abc", dense, strict=True)]
-    rows[0]["label_names"] = ["missile", "cat", "missile"]
-    options = {"benchmark": "imagenet-multi-1000", "data": data, "code": 3}
-    result = evaluate(rows, None, **options)
-    assert (result["mAP"], result["averaged_classes"]) == (1.0, 3)
-    # By name alone they cannot be told apart: each is as likely as the likelier one.
-    by_name = [{"image": row["image"], "scores": {"missile": max(row["dense"][::2]),
-                "cat": row["dense"][1]}} for row in rows]  # fmt: skip
-    assert evaluate(by_name, None, **options)["mAP"] == pytest.approx((0.5 + 1 + 1) / 3)
+    said = [["a.JPEG", ["missile (2)", "cat"], None, None], ["b.JPEG", [], None, None],
+            ["c.JPEG", ["missile"], None, None]]  # fmt: skip
+    assert truth("imagenet-multi-1000", data) == (["missile", "cat", "missile (2)"], said)
+    # By name alone they cannot be told apart: each is as likely as the other.
+    scores = {"a": (0.8, 0.9), "b": (0.2, 0.1), "c": (0.9, 0.2)}
+    rows = [{"image": f"{name}.JPEG", "scores": {"missile": missile, "cat": cat}}
+            for name, (missile, cat) in scores.items()]  # fmt: skip
+    result = evaluate(rows, "imagenet-multi-1000", data)
+    assert result["mAP"] == pytest.approx((0.5 + 1 + 1) / 3)
+    (data / "imagenet_multi_1000_annots.txt").write_text("d.JPEG,3\n")
+    with pytest.raises(IndexError):
+        truth("imagenet-multi-1000", data)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +137,12 @@ def test_coco(folder, name, file, annotations):
 @pytest.mark.parametrize("place", ["VOCdevkit/VOC2007/", "VOC2007/", ""])
 def test_voc_objects_that_are_difficult_to_see_count_neither_way(folder, place):
     data = folder({
-        f"{place}ImageSets/Main/test.txt": "000001\n000002\n",
+        f"{place}ImageSets/Main/test.txt": "000001\n",
         f"{place}Annotations/000001.xml": XML.format("000001"),
-        f"{place}Annotations/000009.xml": XML.format("000009"),
     })  # fmt: skip
     classes, said = truth("voc2007", data)
     assert (len(classes), classes[0], classes[-1]) == (20, "aeroplane", "tvmonitor")
-    assert said == [["000001.jpg", ["dog"], ["person"], None], "bad_field"]
+    assert said == [["000001.jpg", ["dog"], ["person"], None]]
 
 
 ADE = """Idx	Ratio	Train	Val	Stuff	Name
@@ -155,18 +169,18 @@ def masks(data, *shares, inside=""):
 def test_ade20k_classes_are_those_of_pixels_and_small_ones_count_neither_way(folder, listed):
     data = folder(dict([listed]))
     place = masks(data, {1: 60, 2: 4}, {3: 30}, {})
-    Image.new("RGB", (4, 4)).save(place / "ADE_val_00000004.png")
-    (place / "ADE_val_00000005.png").write_bytes(b"no picture")
     classes, said = truth("ade20k", data)
     assert classes == ["wall", "building", "house"]
-    assert said[:3] == [
-        ["ADE_val_00000001.jpg", ["1", "2"], [], None],
-        ["ADE_val_00000002.jpg", ["3"], [], None],
+    assert said == [
+        ["ADE_val_00000001.jpg", ["wall", "building"], [], None],
+        ["ADE_val_00000002.jpg", ["house"], [], None],
         ["ADE_val_00000003.jpg", [], [], None],
     ]  # fmt: skip
-    assert said[3:] == ["bad_field", "bad_field"]
-    items = list(open_benchmark("ade20k", data, 0.05).items)
-    assert (items[0].fields["tags"], items[0].fields["uncertain"]) == (["1"], ["2"])
+    row = next(open_benchmark("ade20k", data, 0.05).rows)
+    assert (row["tags"], row["uncertain"]) == (["wall"], ["building"])
+    Image.new("RGB", (4, 4)).save(place / "ADE_val_00000004.png")
+    with pytest.raises(RunProblem, match="one byte a pixel"):
+        truth("ade20k", data)
 
 
 def test_a_clean_name_stands_for_all_ade20k_classes_that_have_it(folder, evaluate):
@@ -176,16 +190,15 @@ def test_a_clean_name_stands_for_all_ade20k_classes_that_have_it(folder, evaluat
     data = folder({f"{place}/objectInfo150.txt": lines, "ade20k_clean_labels_issue84.txt": listed})
     masks(data, {1: 60, 2: 4}, {3: 30}, {1: 5}, inside=place)
     found = open_benchmark("ade20k-clean", data)
-    assert (found.classes.tags, found.ids) == (["edifice", "wall"], {"1": 1, "2": 0, "3": 0})
+    assert found.classes.tags == ["edifice", "wall"]
+    assert [row["tags"] for row in found.rows] == [["wall", "edifice"], ["edifice"], ["wall"]]
     rows = [
         {"image": f"ADE_val_0000000{n}.jpg", "scores": {"edifice": score, "wall": 1 - score}}
         for n, score in ((1, 0.9), (2, 0.8), (3, 0.1))
     ]
-    result = evaluate(rows, None, benchmark="ade20k-clean", data=data)
+    result = evaluate(rows, "ade20k-clean", data)
     # Edifices come first; walls are on the first and the last photo: 1 and 2 of 3.
     assert result["mAP"] == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
-    with pytest.raises(UsageProblem, match="--min-area goes with"):
-        evaluate(rows, None, benchmark="coco-80", data=data, min_area=0.1)
 
 
 ATTRIBUTES = """001 # 0 # 0 # wall # wall # ""
@@ -202,18 +215,18 @@ def test_ade20k_is_read_from_lists_of_objects_where_there_are_no_masks(folder, c
     data = folder({
         "objectInfo150.txt": ADE,
         "ade20k_clean_labels_issue84.txt": "edifice\nwall\n",
-        f"{place}/b/ADE_val_00000002_atr.txt": "no list\n",
         f"{place}/a/abbey/ADE_val_00000001_atr.txt": ATTRIBUTES,
         "ADE20K_2016_07_26/images/training/ADE_train_00000001_atr.txt": ATTRIBUTES,
     })  # fmt: skip
-    found = open_benchmark("ade20k-clean" if clean else "ade20k", data)
-    (first, reject) = found.items
-    assert first.fields["image"] == "ADE_val_00000001.jpg"
-    names = {found.classes[found.ids[tag]].tag for tag in first.fields["tags"] if tag in found.ids}
-    assert names == ({"wall", "edifice"} if clean else {"wall", "building"})
-    assert reject.message.startswith(f"{place}/b/ADE_val_00000002_atr.txt: not a list of objects")
+    name = "ade20k-clean" if clean else "ade20k"
+    tags = ["wall", "edifice" if clean else "building"]
+    assert truth(name, data)[1] == [["ADE_val_00000001.jpg", tags, None, None]]
+    (data / place / "b").mkdir()
+    (data / place / "b" / "ADE_val_00000002_atr.txt").write_text("no list\n")
+    with pytest.raises(RunProblem, match=r"ADE_val_00000002_atr\.txt: not a list of objects"):
+        truth(name, data)
     masks(data, {1: 60})
-    assert [item.fields["tags"] for item in open_benchmark("ade20k", data).items] == [["1"]]
+    assert truth(name, data)[1] == [["ADE_val_00000001.jpg", ["wall"], [], None]]
 
 
 def array(*values, dtype="int64"):
@@ -237,33 +250,32 @@ def test_webdatasets_with_labels(folder, evaluate):
     first = {
         "s0.webp": b"x", "s0.npy": array(1, 0, 0, 1),
         "s1.webp": b"x", "s1.npy": array(0, 0, 0, 0, dtype="float32"),
-        "s2.webp": b"x", "s2.npy": array(0, 0, 1),
-        "s3.webp": b"x", "s3.npy": array(0, 2, 0, 0),
-        "s4.webp": b"x", "s4.npy": b"no array",
-        "s5.npy": array(1, 0, 0, 0),
-        "s6.webp": b"x",
-        "s7.webp": b"x", "s7.cls": b"9",
     }  # fmt: skip
     shard(data / "test" / "2.tar", first)
     shard(data / "test" / "10.tar", {"t0.jpg": b"x", "t0.cls": b"1"})
-    (data / "test" / "11.tar").write_bytes(b"no archive" * 100)
     classes, said = truth("wds", data)
-    assert classes == ["dog", "cat", "crane", "crane"]
+    assert classes == ["dog", "cat", "crane", "crane (2)"]
     assert said == [
-        ["2.tar#s0.webp", ["0", "3"], None, None],
+        ["2.tar#s0.webp", ["dog", "crane (2)"], None, None],
         ["2.tar#s1.webp", [], None, None],
-        *["bad_field"] * 6,
-        ["10.tar#t0.jpg", ["1"], None, None],
-        "unreadable_image",
+        ["10.tar#t0.jpg", ["cat"], None, None],
     ]
     rows = [
         {"image": "s0.webp", "scores": {"dog": 0.9, "crane": 0.8}},
         {"image": "t0.jpg", "scores": {"dog": 0.1, "cat": 0.7}},
     ]
-    assert evaluate(rows, None, code=3, benchmark="wds", data=data)["mAP"] == 1
+    assert evaluate(rows, "wds", data)["mAP"] == 1
     (data / "classnames.txt").unlink()
     with pytest.raises(RunProblem, match=r"no classnames.txt in it"):
         open_benchmark("wds", data)
+
+
+@pytest.mark.parametrize("labels", [array(0, 0, 1), array(0, 2, 0, 0), b"no array"])
+def test_labels_of_another_size_are_an_error(folder, labels):
+    data = folder({"classnames.txt": "dog\ncat\ncrane\ncrane\n"})
+    shard(data / "0.tar", {"a.jpg": b"x", "a.npy": labels})
+    with pytest.raises(ValueError, match=r"labels of 4 classes|pickle"):
+        truth("wds", data)
 
 
 def test_open_images_verdicts_spread_over_the_hierarchy(folder, evaluate):
@@ -272,48 +284,30 @@ def test_open_images_verdicts_spread_over_the_hierarchy(folder, evaluate):
         "bbox_labels_600_hierarchy.json": HIERARCHY,
         "test-annotations-human-imagelabels.csv": VERIFIED,
     })  # fmt: skip
-    said = [["a1", ["/m/animal", "/m/dog"], None, ["/m/tail"]],
-            ["b2", [], None, ["/m/animal", "/m/cat", "/m/dog"]]]  # fmt: skip
+    said = [["a1", ["Animal", "Dog"], None, ["Tail"]],
+            ["b2", [], None, ["Animal", "Cat", "Dog"]]]  # fmt: skip
     assert truth("open-images-v6", data) == (["Animal", "Dog", "Cat", "Tail"], said)
     scores = {"Animal": 0.9, "Dog": 0.8, "Cat": 0.7, "Tail": 0.6}
     rows = [{"image": "a1.jpg", "scores": scores}, {"image": "b2.jpg", "scores": scores}]
-    result = evaluate(rows, None, benchmark="open-images-v6", data=data)
+    result = evaluate(rows, "open-images-v6", data)
     # Cat is nowhere true, Tail is: wrong. Of a1 nobody asked for a cat.
     assert (result["OP"], result["classes"]["without_positives"]) == (2 / 6, ["Cat", "Tail"])
 
 
 def test_what_is_missing_is_named(tmp_path):
-    for name in BENCHMARKS.keys() - {"oppo-common"}:
+    for name in BENCHMARKS:
         with pytest.raises(RunProblem, match=r"no \S+\.(txt|json|csv)"):
             open_benchmark(name, tmp_path)
 
 
-def test_a_benchmark_is_private_or_unknown_or_half_named(evaluate, tmp_path):
-    with pytest.raises(UsageProblem, match="private"):
-        open_benchmark("oppo-common", tmp_path)
-    with pytest.raises(UsageProblem, match="none of openimages-common-214"):
-        open_benchmark("nothing", tmp_path)
-    for options, message in (
-        ({"benchmark": "coco-80"}, "go together"),
-        ({"benchmark": "coco-80", "data": tmp_path, "classes": tmp_path}, "its own classes"),
-        ({}, "name what is true"),
-    ):
-        with pytest.raises(UsageProblem, match=message):
-            evaluate([], None, **options)
-    with pytest.raises(UsageProblem, match="one of these"):
-        evaluate([], [], benchmark="coco-80", data=tmp_path)
-
-
-def test_damaged_files_are_an_error_in_a_line(folder):
-    bad = {"images": [{}], "annotations": [], "categories": CATEGORIES}
-    with pytest.raises(RunProblem, match="not COCO's instances: KeyError"):
-        truth("coco-80", folder({"instances_val2017.json": bad}))
-    files = {"class-descriptions-boxable.csv": "/m/dog,Dog\n"}
-    files["test-annotations-human-imagelabels.csv"] = "ImageID,Source\na,b\n"
-    with pytest.raises(RunProblem, match="not a hierarchy"):
-        truth("open-images-v6", folder(files | {"bbox_labels_600_hierarchy.json": [1]}))
-    with pytest.raises(RunProblem, match="csv:2: not a label"):
-        truth("open-images-v6", folder({"bbox_labels_600_hierarchy.json": HIERARCHY}))
+def test_damaged_files_are_an_error_in_a_line(folder, monkeypatch, capsys):
+    data = folder({"instances_val2017.json": {"images": [{}], "annotations": []}})
+    with pytest.raises(RunProblem, match="damaged files of coco-80: KeyError"):
+        truth("coco-80", data)
+    known = {"images": [{}], "annotations": [], "categories": CATEGORIES}
+    folder({"instances_val2017.json": known})
+    monkeypatch.setattr("sys.argv", ["benchmark.py", "coco-80", str(data)])
+    assert main() == 1 and capsys.readouterr().err.startswith("benchmark.py: coco-80: ")
 
 
 #: photos, photos without any class, positives, classes, distinct names
@@ -329,9 +323,15 @@ COUNTS = {
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_authors_files_as_published(name):
     benchmark = open_benchmark(name, SHARED / "labels" / "ram")
-    photos = [item.fields["tags"] for item in benchmark.items]
+    photos = [row["tags"] for row in benchmark.rows]
     tags = Counter(tag for tags in photos for tag in tags)
     classes = benchmark.classes
-    counts = (len(photos), photos.count([]), tags.total(), len(classes), len({*classes.tags}))
+    counts = (
+        len(photos),
+        photos.count([]),
+        tags.total(),
+        len(classes),
+        len(classes) - len(benchmark.mapping),
+    )
     assert counts == COUNTS[name]
-    assert all(classes.ids(tag) or tag in (benchmark.ids or {}) for tag in tags)
+    assert all(len(classes.ids(tag)) == 1 for tag in tags)

@@ -35,9 +35,9 @@ from ramctl.peers.base import (
     crop_strip,
     from_cosine,
     token_batches,
-    transformed,
 )
 from ramctl.pretrained.transformers_folder import load_tokenizer
+from ramctl_taggers import transformed
 
 _PROMPT = "There is a {} in the scene"  # authors' PromptLearner
 _BEST_PATCHES = 16  # --topk of the authors' training and evaluation
@@ -79,7 +79,7 @@ class MKTPeer(Peer):
         return torch.cat(rows)
 
     @torch.inference_mode()
-    def _score(self, photos: Sequence[Photo]) -> Scores:
+    def score_batch(self, photos: Sequence[Photo]) -> Scores:
         pixels = transformed(self._transform, [crop_strip(p) for p in photos], self._runtime)
         with self._runtime.precision():
             vision = self._image.vision_model

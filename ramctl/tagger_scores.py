@@ -1,0 +1,214 @@
+"""What taggers said of photos: their records, and which photo each of these is about.
+
+A file of records with `image` and `scores` teaches (`train --distill scores:FILE`), is evidence
+(`clean --evidence scores:FILE`) and is evaluated (`eval`).
+"""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.errors import RecordProblem
+from ramctl.labels import DEFAULT_THRESHOLD
+from ramctl.readers.predictions import read_predictions
+from ramctl.records.record import (
+    Item,
+    JsonObject,
+    Record,
+    Reject,
+    image_name,
+    json_type,
+    string_list,
+)
+from ramctl.records.report import Rejects, Report
+
+PREFIX = "scores:"
+Taken = TypeVar("Taken")
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo as a record names it; a relative name is relative to `base`."""
+
+    name: str
+    base: Path
+
+    def located(self, folder: str | None = None) -> str:
+        """The absolute path, whatever the working directory was; `folder` is that of `base`."""
+        is_absolute = self.name.startswith("/")
+        path = self.name if is_absolute else f"{folder or absolute(self.base)}/{self.name}"
+        return os.path.normpath(path)
+
+    def base_name(self) -> str:
+        """The name after the last `#` and `/`."""
+        return self.name.rsplit("#", 1)[-1].rstrip("/").rsplit("/", 1)[-1]
+
+
+def absolute(folder: Path) -> str:
+    """The absolute path of a folder, links not followed."""
+    return os.path.abspath(folder)  # noqa: PTH100 - resolve() follows links
+
+
+_ROUNDS: tuple[tuple[str, Callable[[Photo], str]], ...] = (
+    ("image", lambda photo: photo.name),
+    ("path", Photo.located),
+    ("path", lambda photo: os.path.normpath(photo.name)),
+    ("name", Photo.base_name),
+    # Without its extension, as the RAM authors' lists have it.
+    ("name", lambda photo: PurePosixPath(photo.base_name()).stem),
+)
+
+
+def match(
+    truth: Sequence[Photo], predictions: Sequence[Photo]
+) -> tuple[NDArray[np.int64], Counter[str]]:
+    """Pairs of (truth index, prediction index) [n, 2] in truth order; how many met by which key.
+
+    Photos meet by the name as written, else by path, else by base name. A key counts where it is
+    unique on each side, so that no photo is guessed.
+    """
+    partner = np.full(len(truth), -1)
+    taken = np.zeros(len(predictions), bool)
+    by_key: Counter[str] = Counter()
+    for name, key_of in _ROUNDS:
+        if (partner >= 0).all():
+            break
+        left, right = _unique(truth, key_of), _unique(predictions, key_of)
+        for text, t in left.items():
+            p = right.get(text)
+            if p is not None and partner[t] < 0 and not taken[p]:
+                partner[t], taken[p] = p, True
+                by_key[name] += 1
+    matched = np.flatnonzero(partner >= 0)
+    return np.stack([matched, partner[matched]], axis=1), by_key
+
+
+def _unique(photos: Sequence[Photo], key_of: Callable[[Photo], str]) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for index, photo in enumerate(photos):
+        key = key_of(photo)
+        places[key] = -1 if key in places else index
+    return {key: index for key, index in places.items() if index >= 0}
+
+
+class PhotoList(list[Photo]):
+    """Photos in order, each once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: dict[str, int | None] = {}
+        self._base: Path | None = None
+        self._folder = ""
+
+    def add(self, record: Record) -> None:
+        """Add the photo of a record; RecordProblem where it is there already."""
+        photo = Photo(image_name(record.fields), record.base)
+        if photo.base is not self._base:
+            self._base, self._folder = photo.base, absolute(photo.base)
+        path = photo.located(self._folder)
+        if path in self._lines:
+            place = f"{record.source}:{self._lines[path]}"
+            message = f"image {photo.name!r} is there already ({place})"
+            raise RecordProblem(message, code="bad_field")
+        self._lines[path] = record.line
+        self.append(photo)
+
+    def close(self) -> None:
+        """Forget what tells whether a photo is there already; none can be added any more."""
+        self._lines.clear()
+
+
+@dataclass(slots=True)
+class Intake:
+    """Reads records; what cannot be used is counted, reported and written to `--rejects`."""
+
+    report: Report
+    rejects: Rejects
+
+    def fill(
+        self,
+        photos: PhotoList,
+        items: Iterable[Item],
+        take: Callable[[JsonObject], Taken],
+        keep: Callable[[Taken], object],
+    ) -> None:
+        """Add the photos of records to a list; `keep` gets what `take` makes of each.
+
+        Rejected are lines without a record, records for which `take` raises RecordProblem, and
+        photos that were there already. RunProblem at the first of them with `--strict`.
+        """
+        for item in items:
+            self.report.n_in += 1
+            if isinstance(item, Reject):
+                self.rejects.add(item)
+                continue
+            try:
+                # First of all: a record may name the labels of those after it.
+                taken = take(item.fields)
+                photos.add(item)
+            except RecordProblem as problem:
+                self.rejects.add(Reject.of(item, problem, self.report.command))
+                continue
+            keep(taken)
+        photos.close()
+
+
+def tag_scores(fields: JsonObject) -> dict[str, float]:
+    """The scores by tag of a prediction; 1 for each tag where there are no scores.
+
+    Raises RecordProblem when there is neither, and for a score that is not a number.
+    """
+    if fields.get("scores") is None:
+        if fields.get("tags") is None:
+            raise RecordProblem("no dense, scores or tags field", code="missing_field")
+        return dict.fromkeys(string_list(fields, "tags"), 1.0)
+    scores = fields["scores"]
+    if not isinstance(scores, dict):
+        raise RecordProblem(f"scores is not an object (got {json_type(scores)})", code="bad_field")
+    for tag, score in scores.items():
+        is_number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not is_number or not math.isfinite(score):
+            raise RecordProblem(f"the score of {tag!r} is not a number", code="bad_field")
+    return scores
+
+
+@dataclass(frozen=True, slots=True)
+class TaggerScores:
+    """The scores in a tagger's file: of each photo, the numbers of its names and their scores."""
+
+    path: Path
+    photos: PhotoList
+    scores: list[tuple[NDArray[np.int32], NDArray[np.float32]]]
+    names: dict[str, int]
+    given: Counter[str]  # photos on which a name has more than 0.5
+
+    @classmethod
+    def read(cls, path: Path, command: str) -> "TaggerScores":
+        """The scores in the file; RunProblem naming its first bad line."""
+        table = cls(path, PhotoList(), [], {}, Counter())
+
+        def take(fields: JsonObject) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+            scores, names = tag_scores(fields), table.names
+            table.given.update(name for name, score in scores.items() if score > DEFAULT_THRESHOLD)
+            ids = [names.setdefault(name, len(names)) for name in scores]
+            return np.array(ids, np.int32), np.array(list(scores.values()), np.float32)
+
+        report = Report(command, quiet=True)
+        with Rejects(report, None, strict=True) as rejects:
+            items = read_predictions(str(path), command)
+            Intake(report, rejects).fill(table.photos, items, take, table.scores.append)
+        return table
+
+    def rows_of(self, photos: Sequence[Photo]) -> NDArray[np.int64]:
+        """The row of each photo (N,), -1 where it is not in the file; photos meet as in `eval`."""
+        rows = np.full(len(photos), -1)
+        pairs, _ = match(photos, self.photos)
+        rows[pairs[:, 0]] = pairs[:, 1]
+        return rows

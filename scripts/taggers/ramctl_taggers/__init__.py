@@ -1,0 +1,15 @@
+"""Systems of the paper's tables behind `ramctl tag --model`: examples of other taggers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ramctl.device import Runtime
+from ramctl.peers.base import Photo
+
+
+def transformed(transform: Any, photos: Sequence[Photo], runtime: Runtime) -> torch.Tensor:
+    """Photos resized and normalised by timm's transform (B, 3, H, W), on the device."""
+    return torch.stack([transform(Image.fromarray(photo)) for photo in photos]).to(runtime.device)

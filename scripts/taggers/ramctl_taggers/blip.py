@@ -1,0 +1,78 @@
+"""BLIP: by its matching head, or by the cosine in its contrastive space.
+
+B photos, L labels, N image tokens.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import BlipForImageTextRetrieval
+
+from ramctl.device import Runtime
+from ramctl.peers.base import Photo, Scores, pixel_values, token_batches
+from ramctl.peers.image_text import ContrastivePeer
+from ramctl.pretrained.transformers_folder import load_tokenizer
+
+
+class _BlipPeer(ContrastivePeer):
+    """What both ways of scoring with BLIP share."""
+
+    model_class = BlipForImageTextRetrieval
+    model_type = "blip"
+    _TEMPLATE = "a picture of {}"  # the prompt that BLIP's captions were trained with
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        super().__init__(folder, labels, runtime)
+        tokenizer, cut = load_tokenizer(folder), {"padding": True, "truncation": True}
+        batches = token_batches(tokenizer, self._TEMPLATE, labels, runtime, **cut)
+        # Not BERT's third field, the segment ids, which this text encoder does not take.
+        names = ("input_ids", "attention_mask")
+        self._tokens = [{name: tokens[name] for name in names} for tokens in batches]
+
+    def _image_tokens(self, pixels: Tensor) -> Tensor:
+        return self._model.vision_model(pixel_values=pixels).last_hidden_state  # (B, N, width)
+
+
+class BlipMatchingPeer(_BlipPeer):
+    """Score: the matching head's probability that the text fits the photo; L passes per photo."""
+
+    kind = "BlipMatchingPeer"
+
+    @torch.inference_mode()
+    def score_batch(self, photos: Sequence[Photo]) -> Scores:
+        pixels = pixel_values(self._processor, photos, self._runtime)
+        with self._runtime.precision():
+            rows = [self._match(tokens[None]) for tokens in self._image_tokens(pixels)]
+        return torch.stack(rows).float().cpu().numpy()
+
+    def _match(self, image: Tensor) -> Tensor:
+        """Probabilities (L) of one photo's tokens (1, N, width)."""
+        rows = []
+        for text in self._tokens:
+            n_texts = len(text["input_ids"])
+            read = self._model.text_encoder(
+                **text,
+                encoder_hidden_states=image.expand(n_texts, -1, -1),
+                encoder_attention_mask=image.new_ones(n_texts, image.shape[1], dtype=torch.long),
+            ).last_hidden_state
+            rows.append(self._model.itm_head(read[:, 0]).float().softmax(-1)[:, 1])
+        return torch.cat(rows)
+
+
+class BlipContrastivePeer(_BlipPeer):
+    """Score: (1 + cosine) / 2 in BLIP's contrastive space."""
+
+    kind = "BlipContrastivePeer"
+    threshold = 0.65  # a cosine of 0.3
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        super().__init__(folder, labels, runtime)
+        read, project = self._model.text_encoder, self._model.text_proj
+        self._texts = self._embed_labels(
+            self._tokens, lambda **inputs: project(read(**inputs).last_hidden_state[:, 0])
+        )
+
+    def _embed_photos(self, pixels: Tensor) -> Tensor:
+        return self._model.vision_proj(self._image_tokens(pixels)[:, 0])
