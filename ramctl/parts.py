@@ -34,9 +34,7 @@ EXTRAS = {
     "serve": Extra("ramctl serve", ("starlette", "uvicorn")),
     "heif": Extra("HEIC photos", ("pillow_heif",)),
     "raw": Extra("raw files of cameras", ("rawpy",)),
-    "tensorboard": Extra("training logs for TensorBoard", ("tensorboard",)),
-    "wandb": Extra("training logs for Weights & Biases", ("wandb",)),
-    "remote": Extra("records, photos and checkpoints at URLs", ("fsspec",)),
+    "remote": Extra("records and photos at URLs", ("fsspec",)),
     "ray": Extra("many machines: --ray", ("ray",)),
 }
 

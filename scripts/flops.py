@@ -23,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ramctl.device import Runtime
 from ramctl.inference.torch_engine import TorchEngine
+from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.model.generation import Decoding, Ends
-from ramctl.model.ram import RAM
 from ramctl.training.data.batches import Batch
 from ramctl.training.objectives.task import Counts, TrainingTask
 
@@ -65,7 +65,7 @@ def count(preset_name: str, n_labels: int) -> dict[str, float]:
     preset = load_preset(preset_name, ["training.distill=[]"])
     captioning = preset.model.captioning
     vocabulary = captioning.vocabulary if captioning else 0
-    model = RAM(
+    model = build_ram(
         preset.model, image_size=preset.preprocess.size, n_labels=n_labels, vocabulary=vocabulary
     )
     task, batch = TrainingTask(model, preset.training), make_batch(preset, n_labels, vocabulary)

@@ -17,16 +17,16 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
     from ramctl.checkpoints.load import write_model
     from ramctl.checkpoints.onnx_graph import export_graph
     from ramctl.labels import Label, LabelSystem
+    from ramctl.model.build import build_ram
     from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
     from ramctl.model.config import load_preset
-    from ramctl.model.ram import RAM
 
     torch.manual_seed(seed)
     preset = load_preset("tiny")
     words = train_tokenizer([f"a {tag} and a {tag}" for tag in TAGS], 200)
     tokenizer = CaptionTokenizer(words, preset.model.captioning)
     size = preset.preprocess.size
-    model = RAM(
+    model = build_ram(
         preset.model, image_size=size, n_labels=len(TAGS), vocabulary=words.get_vocab_size()
     )
     width = preset.model.labels.width

@@ -75,7 +75,13 @@ class Bundle:
             raise RunProblem(f"{meta_path}: format {version!r}; this ramctl reads up to {FORMAT}")
         _check_meta(meta_path, meta)
         for name, facts in meta.get("files", {}).items():
-            _check_file(path / name, facts, verify=verify)
+            file, wanted = path / name, facts.get("bytes")
+            if not file.exists():
+                raise RunProblem(f"{file}: missing from the bundle")
+            if (size := file.stat().st_size) != wanted:
+                raise RunProblem(f"{file}: {size} bytes instead of {wanted}")
+            if verify and file_sha256(file) != facts.get("sha256"):
+                raise RunProblem(f"{file}: content differs from its hash in {META}")
         return cls(path, meta)
 
     @cached_property
@@ -88,8 +94,7 @@ class Bundle:
     @cached_property
     def preprocess(self) -> "PreprocessConfig":
         """How photos are prepared; unlike `preset` it does not depend on any other table."""
-        from ramctl.model.config import PreprocessConfig
-        from ramctl.model.tables import read_table
+        from ramctl.model.config import PreprocessConfig, read_table
 
         return read_table(PreprocessConfig, self.meta.get("preprocess", {}), "preprocess")
 
@@ -118,10 +123,10 @@ class Bundle:
     def thresholds(self) -> list[float]:
         """One threshold per label, in id order; labels without evidence are never given."""
         usual = self.threshold
-        own = [usual if label.threshold is None else label.threshold for label in self.labels]
+        values = [usual if label.threshold is None else label.threshold for label in self.labels]
         return [
             value if label.validated else NEVER
-            for label, value in zip(self.labels, own, strict=True)
+            for label, value in zip(self.labels, values, strict=True)
         ]
 
     def thresholds_of(self, dtype: str, precision: float | None = None) -> list[float]:
@@ -205,17 +210,6 @@ def _check_meta(path: Path, meta: JsonObject) -> None:
     numbers = [*thresholds.values(), preset.get("batch_size", 1)]
     if not all(isinstance(number, int | float) and isfinite(number) for number in numbers):
         raise RunProblem(f"{path}: thresholds and batch_size must be numbers")
-
-
-def _check_file(path: Path, facts: JsonObject, *, verify: bool) -> None:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise RunProblem(f"{path}: missing from the bundle") from error
-    if size != facts.get("bytes"):
-        raise RunProblem(f"{path}: {size} bytes instead of {facts.get('bytes')}")
-    if verify and file_sha256(path) != facts.get("sha256"):
-        raise RunProblem(f"{path}: content differs from its hash in {META}")
 
 
 def file_sha256(path: Path) -> str:

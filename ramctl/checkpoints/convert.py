@@ -171,7 +171,7 @@ original; the paper names counting, fine-grained classes and the bias of its dat
 def describe_bundle(bundle: Bundle) -> list[str]:
     """A summary of the bundle, line by line: labels, thresholds, sizes, provenance."""
     preset = bundle.preset
-    own = sum(label.threshold is not None for label in bundle.labels)
+    n_own = sum(label.threshold is not None for label in bundle.labels)
     kinds = [label.kind for label in bundle.labels]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     captions = "with captions" if bundle.has(TOKENIZER) else "no captions"
@@ -180,7 +180,7 @@ def describe_bundle(bundle: Bundle) -> list[str]:
     lines = [
         f"{bundle.path}: {preset.name}, {preset.description}",
         f"labels      {len(bundle.labels)} ({counts})",
-        f"thresholds  {bundle.threshold:g}, {own} labels have their own; "
+        f"thresholds  {bundle.threshold:g}, {n_own} labels have their own; "
         f"open set {bundle.open_set_threshold:g}",
         f"photos      {preset.preprocess.size} px, {preset.preprocess.interpolation}, "
         f"{preset.preprocess.fit}, {preset.preprocess.loader} loader",

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import LABEL_QUERIES, PHOTOS
-from ramctl.checkpoints.folding import fold_batchnorms
+from ramctl.checkpoints.load import fold_batchnorms
 from ramctl.checkpoints.onnx_graph import drop_unused, require_onnx, share_weights, trace
 from ramctl.model.ram import RAM
 

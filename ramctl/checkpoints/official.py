@@ -14,9 +14,9 @@ import timm
 import torch
 from torch import Tensor
 
-from ramctl.checkpoints.foreign_file import read_checkpoint, tensors_of
-from ramctl.checkpoints.weights import check_shapes, count_blocks
+from ramctl.checkpoints.weights import check_shapes, count_blocks, read_checkpoint, tensors_of
 from ramctl.errors import RunProblem
+from ramctl.model.build import build_ram
 from ramctl.model.config import (
     CaptioningConfig,
     EncoderConfig,
@@ -50,8 +50,8 @@ _ATTENTION_NAMES = {"output": "output.dense", "norm": "output.LayerNorm"} | {
     part: f"self.{part}" for part in ("query", "key", "value")
 }
 _LAYER_NAMES = {
-    f"{ours}_attention.{part}": f"{theirs}.{name}"
-    for ours, theirs in (("self", "attention"), ("cross", "crossattention"))
+    f"{kind}_attention.{part}": f"{official}.{name}"
+    for kind, official in (("self", "attention"), ("cross", "crossattention"))
     for part, name in _ATTENTION_NAMES.items()
 } | {
     "feed_forward.expand": "intermediate.dense",
@@ -165,16 +165,16 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
 
 def _check_architecture(architecture: Architecture, tensors: Tensors) -> None:
     fitting = (name for name, marks in _MARKS.items() if all(mark in tensors for mark in marks))
-    found = next(fitting, None)
-    if found is None:
+    actual = next(fitting, None)
+    if actual is None:
         missing = ", ".join(key for key in _MARKS[architecture] if key not in tensors)
         held = ", ".join(list(tensors)[:3])
         raise RunProblem(
             f"not a {architecture} checkpoint: missing {missing}; it holds {held}, ..."
         )
-    if found != architecture:
+    if actual != architecture:
         raise RunProblem(
-            f"a {found} checkpoint, not {architecture}: convert it with --arch {found}"
+            f"a {actual} checkpoint, not {architecture}: convert it with --arch {actual}"
         )
 
 
@@ -189,7 +189,7 @@ def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
     elif rows != n_labels:
         raise RunProblem(f"the checkpoint has {rows} labels, the tag list {n_labels}")
     words = tensors.get(_WORDS)
-    return RAM(
+    return build_ram(
         preset.model,
         image_size=preset.preprocess.size,
         n_labels=n_labels,
@@ -215,12 +215,12 @@ def copy_official(model: RAM, tensors: Tensors) -> None:
 
 def official_targets(model: RAM) -> dict[str, Tensor]:
     """The model's tensor for each of the authors' keys; tied keys share a tensor."""
-    ours = {
+    tensors = {
         name: tensor
         for name, tensor in model.state_dict(keep_vars=True).items()
         if name != "labels.counts" and tensor.numel()
     }
-    targets = {_official_name(name, model): tensor for name, tensor in ours.items()}
+    targets = {_official_name(name, model): tensor for name, tensor in tensors.items()}
     copies = _COPIES_OF_WORDS.items()
     return targets | {copy: targets[name] for copy, name in copies if name in targets}
 
@@ -240,20 +240,20 @@ def check_official_keys(targets: Tensors, tensors: Tensors) -> None:
 def _official_name(name: str, model: RAM) -> str:
     if name == "labels.text":
         return "label_embed.weight" if model.labels.text.requires_grad else "label_embed"
-    ours, theirs = next(pair for pair in _PREFIXES.items() if name.startswith(pair[0]))
-    rest = name.removeprefix(ours)
-    if ours == "encoder.backbone.":
+    prefix, official = next(pair for pair in _PREFIXES.items() if name.startswith(pair[0]))
+    rest = name.removeprefix(prefix)
+    if prefix == "encoder.backbone.":
         # timm merges patches at the start of a stage, the authors at the end of the previous one.
         rest = re.sub(
             r"^layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", rest
         )
-    elif ours.endswith("layers."):
+    elif prefix.endswith("layers."):
         index, block, part, kind = rest.split(".")
         rest = f"{index}.{_LAYER_NAMES[f'{block}.{part}']}.{kind}"
-    elif ours.endswith("embedding."):
+    elif prefix.endswith("embedding."):
         part, kind = rest.split(".")
         rest = f"{_EMBEDDINGS[part]}.{kind}"
-    return theirs + rest
+    return official + rest
 
 
 def _infer_encoder(tensors: Tensors, base: EncoderConfig) -> EncoderConfig:

@@ -115,14 +115,14 @@ def _same_padding(encoder: nn.Module, photos: Tensor) -> list[Pads]:
     TensorFlow's "same" padding (timm's Conv2dSame) may be wider right than left. torch pads a copy
     of the photo then; a convolution of ONNX can say it, and the runtime copies nothing.
     """
-    found: list[Pads] = []
+    pads: list[Pads] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         facts: Any = module
         sizes = inputs[0].shape[-2:]
         sides = zip(sizes, facts.kernel_size, facts.stride, facts.dilation, strict=True)
         total = [int(get_same_padding(*side)) for side in sides]
-        found.append([*(n // 2 for n in total), *(n - n // 2 for n in total)])
+        pads.append([*(n // 2 for n in total), *(n - n // 2 for n in total)])
 
     convolutions = [module for module in encoder.modules() if isinstance(module, Conv2dSame)]
     hooks = [module.register_forward_pre_hook(note) for module in convolutions]
@@ -130,7 +130,7 @@ def _same_padding(encoder: nn.Module, photos: Tensor) -> list[Pads]:
         encoder(photos)
     for hook in hooks:
         hook.remove()
-    return found
+    return pads
 
 
 def _join_padding(graph: Any, pads: Sequence[Pads]) -> None:
@@ -155,21 +155,21 @@ def _join_padding(graph: Any, pads: Sequence[Pads]) -> None:
         convolution.input[0] = before.input[0]
         for attribute in convolution.attribute:
             if attribute.name == "pads":
-                own = zip(attribute.ints, widths, strict=True)
-                attribute.ints[:] = [first + second for first, second in own]
+                pairs_of_widths = zip(attribute.ints, widths, strict=True)
+                attribute.ints[:] = [first + second for first, second in pairs_of_widths]
         graph.node.remove(before)
 
 
 def drop_unused(graph: Any) -> None:
     """Remove nodes and weights of a graph whose results nothing uses."""
     outputs = {output.name for output in graph.output}
-    found = True
-    while found:
+    has_unused = True
+    while has_unused:
         read = outputs.union(*(node.input for node in graph.node))
         unused = [node for node in graph.node if not read.intersection(node.output)]
         for node in unused:
             graph.node.remove(node)
-        found = bool(unused)
+        has_unused = bool(unused)
     for initialiser in [i for i in graph.initializer if i.name not in read]:
         graph.initializer.remove(initialiser)
 

@@ -30,14 +30,6 @@ STARTS = [
         "Architecture and training settings [default: those of --init, or mini].",
     ),
     common("--init BUNDLE", "Start from a bundle's weights and labels."),
-    option(
-        "--encoder NAME|FILE",
-        "Start from a backbone of timm's, or from its weights in a file; none: from random ones.",
-    ),
-    option(
-        "--vocab FILE",
-        "Vocabulary of captions, a token per line [default: the preset's: learnt, or BERT's].",
-    ),
 ]
 OUTPUT = [
     common("--resume", "Continue the unfinished run in OUT.work."),
@@ -47,30 +39,14 @@ OUTPUT = [
         "Steps between checkpoints [default: one every 5 minutes].",
         type=click.IntRange(1),
     ),
-    option(
-        "--checkpoints URL",
-        "Also keep the last two there (or in a folder); --resume needs nothing else.",
-        type=str,
-    ),
-    option(
-        "--keep [epochs|best]",
-        "epochs: also write OUT-epoch-N; best: OUT is the model of the best validation.",
-        multiple=True,
-    ),
     options.max_time,
     options.rejects,
     options.strict,
     options.stats,
     option("--events FILE", "Write steps, validations and checkpoints as JSONL.", writes=True),
-    option(
-        "--tensorboard DIR",
-        "Write the same as TensorBoard event files (extra [tensorboard]).",
-    ),
-    option("--wandb PROJECT", "Log the same curves to Weights & Biases (extra [wandb]).", type=str),
 ]
 RUN = [
     common("--dry-run", "Build the model, time a few steps, write nothing."),
-    option("--compile", "Use torch.compile, if a compiler is installed."),
     option("--cache DIR", "Keep the features of frozen encoders in DIR.", type=str),
     option(
         "-j, --jobs N",
@@ -100,11 +76,6 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
                 type=click.IntRange(1),
             ),
             common("--val FILE", "Validation records [default: hold some out].", type=str),
-            option(
-                "--val-every STEPS",
-                "Also validate every N steps.",
-                type=click.IntRange(1),
-            ),
         ],
         "model": [
             *starts,
@@ -112,8 +83,9 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
                 "--labels [+]FILE", "Label file, bundle or word list; +FILE adds to the bundle's."
             ),
             option(
-                "--text DIR|clip:DIR",
-                "Text encoder for labels [default: that of --init, or the embedded one].",
+                "--text DIR",
+                "Text table for labels [default: that of --init, of CLIP as teacher, or embedded].",
+                type=str,
             ),
         ],
         "training": [

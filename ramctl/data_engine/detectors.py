@@ -15,7 +15,7 @@ from ramctl.data_engine.baseline import Baseline, SeenPhoto
 from ramctl.errors import UsageProblem
 from ramctl.inference.regions import Floats, crop_pixels, tokens_under
 from ramctl.inference.torch_engine import ScoredRegions
-from ramctl.model.ram import Regions
+from ramctl.model.regions import Regions
 
 if TYPE_CHECKING:
     from ramctl.peers.grounding_dino import GroundingDino

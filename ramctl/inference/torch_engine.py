@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.checkpoints.folding import fold_batchnorms
-from ramctl.checkpoints.load import load_model
+from ramctl.checkpoints.load import fold_batchnorms, load_model
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem
 from ramctl.inference.onnx_engine import LABELS_AT_ONCE, sigmoid
@@ -27,7 +26,8 @@ from ramctl.inference.regions import (
     cell_heat,
 )
 from ramctl.model.generation import Decoding, Ends
-from ramctl.model.ram import RAM, Encoded, PreparedLabels, Regions
+from ramctl.model.ram import RAM, Encoded, PreparedLabels
+from ramctl.model.regions import Regions, cell_logits, region_logits
 
 # Photos of 384 px leave 160 MB each in Swin-L's first layers, and more at once are no faster.
 PIXELS_AT_ONCE = 384 * 384
@@ -166,13 +166,13 @@ class TorchEngine:
         """
 
         def cells(some: slice) -> Floats:
-            logits = self.model.cell_logits(self._on_device(features[some]), labels)
+            logits = cell_logits(self.model, self._on_device(features[some]), labels)
             return cell_heat(logits.float().cpu().numpy())
 
         def attention(some: slice) -> Floats:
             maps: list[Tensor] = []
             encoded = self.model.encode(self._on_device(features[some]))
-            self.model.tag_logit_parts(encoded, labels, maps)
+            self.model.tag_logits(encoded, labels, maps)
             return attention_heat(torch.stack(maps, 1), self.model.encoder.extra_tokens)
 
         if self.model.scores_cells:
@@ -186,7 +186,7 @@ class TorchEngine:
 
         def score(some: slice) -> tuple[Floats, Floats]:
             asked = regions[some].to(self.runtime.device)
-            logits, feature = self.model.look_at_regions(features, asked, labels)
+            logits, feature = region_logits(self.model, features, asked, labels)
             return logits.sigmoid().float().cpu().numpy(), feature.float().cpu().numpy()
 
         parts = self._run(score, len(regions), "regions")

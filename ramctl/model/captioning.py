@@ -77,11 +77,11 @@ class TextLayer(nn.Module):
         past: KeysValues | None = None,
     ) -> tuple[Tensor, KeysValues]:
         """(B, S, D), and the self-attention's keys and values of all positions so far."""
-        own = self.self_attention.keys_values(x, self.heads)
+        seen = self.self_attention.keys_values(x, self.heads)
         if past is not None:
-            own = map_tensors(lambda *both: torch.cat(both, 2), past, own)
-        x = self.self_attention(x, own, mask=mask)
-        return self.feed_forward(self.cross_attention(x, context, mask=context_mask)), own
+            seen = map_tensors(lambda *both: torch.cat(both, 2), past, seen)
+        x = self.self_attention(x, seen, mask=mask)
+        return self.feed_forward(self.cross_attention(x, context, mask=context_mask)), seen
 
 
 class TagEncoder(nn.Module):
@@ -156,24 +156,20 @@ class CaptionDecoder(nn.Module):
         `mask` (B, S) is 0 at padding, for whole captions only.
         """
         x = self.embedding(ids, state.length)
-        visible = self._visible(ids, state, mask)
+        visible, length = None, ids.shape[1]
+        if length > 1 or mask is not None:
+            causal = torch.ones(
+                length, state.length + length, dtype=torch.bool, device=ids.device
+            ).tril(state.length)  # (S, all positions so far)
+            visible = causal if mask is None else causal & mask.bool()[:, None, None]
         past = []
         for layer, memory, before in zip(self.layers, state.memory, state.past, strict=True):
-            x, own = run_layer(layer, x, memory, visible, state.memory_mask, before)
-            past.append(own)
+            x, seen = run_layer(layer, x, memory, visible, state.memory_mask, before)
+            past.append(seen)
         x = self.norm(F.gelu(self.transform(x)))
         logits = F.linear(x, self.embedding.words.weight, self.word_bias)
-        after = DecoderState(state.memory, state.memory_mask, past, state.length + ids.shape[1])
+        after = DecoderState(state.memory, state.memory_mask, past, state.length + length)
         return logits, after
-
-    @staticmethod
-    def _visible(ids: Tensor, state: DecoderState, mask: Tensor | None) -> Tensor | None:
-        length, total = ids.shape[1], state.length + ids.shape[1]
-        if length == 1 and mask is None:
-            return None
-        causal = torch.ones(length, total, dtype=torch.bool, device=ids.device)
-        causal = causal.tril(state.length)  # (S, total)
-        return causal if mask is None else causal & mask.bool()[:, None, None]
 
 
 class Captioning(nn.Module):
@@ -190,10 +186,12 @@ class Captioning(nn.Module):
         super().__init__()
         self.mask_tag_padding = config.mask_tag_padding
         embedding = TextEmbedding(config, vocabulary)
-        own = embedding if config.share_embeddings else TextEmbedding(config, vocabulary)
+        decoder_embedding = (
+            embedding if config.share_embeddings else TextEmbedding(config, vocabulary)
+        )
         tied = tag_decoder.layers if config.tie_tag_decoder else ()
         self.tag_encoder = TagEncoder(config, embedding, token_width, tied)
-        self.decoder = CaptionDecoder(config, own, vocabulary)
+        self.decoder = CaptionDecoder(config, decoder_embedding, vocabulary)
         self.apply(initialise_bert)
 
     def forward(self, tokens: Tensor, inputs: CaptionInputs) -> Tensor:

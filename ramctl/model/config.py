@@ -1,19 +1,26 @@
-"""Presets: every number of a model and its training, as frozen dataclasses read from TOML."""
+"""Presets: every number of a model and its training, as frozen dataclasses read from TOML.
+
+Unknown, missing and ill-typed keys are errors.
+"""
 
 import dataclasses
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+import types
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ramctl.errors import UsageProblem
-from ramctl.model.tables import FLAT, merge_tables, read_table, write_table
 from ramctl.records.record import JsonObject
 
 _PRESETS = files("ramctl.model") / "presets"
+T = TypeVar("T")
+# Metadata of a dataclass field whose own fields are keys of the table around it: it groups settings
+# in Python, while their names in files and on the command line stay short.
+FLAT = {"flat": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,6 @@ class PriorConfig:
     classes: int  # of the backbone's own classifier; 0: without it
     temperature: float  # of the classifier's softmax
     class_token: bool  # the class mixture is one more token for the tag decoder
-    class_residual: bool  # the class mixture is added to the global feature
     mlp_width: int  # hidden width of pooled feature -> label space; 0: none
     similarity: bool  # logits get scale * <normalised global feature, text embedding>
     class_sharpness: float  # k of log sum p exp(k <class name, label>) in the logits; 0: without
@@ -171,14 +177,13 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, slots=True)
 class OptimiserConfig:
-    """AdamW, gradient clipping and averaged weights."""
+    """AdamW and gradient clipping."""
 
     weight_decay: float
     no_decay: bool  # biases, norms and embeddings are exempt from weight decay
     betas: tuple[float, float]
     eps: float
     clip_norm: float  # of the gradient; 0: not clipped
-    ema: float  # decay of the averaged weights; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +192,7 @@ class BackboneConfig:
 
     backbone_lr_factor: float  # the encoder's learning rate is lr times this; 0: frozen
     precision: Literal["auto", "fp32", "bf16", "fp16"]
-    encoder: str = ""  # timm's name, a file or none; empty: what a package or the bundle has
-    layer_decay: float = 1.0  # of the encoder's learning rate, from each layer to that below it
+    encoder: str = ""  # weights: timm's name, or a file; empty: what a package or the bundle has
     frozen_stages: int = 0  # counted from the photo on; the stages above are trained
     checkpointing: bool = False  # recompute activations in the backward pass to save memory
 
@@ -276,7 +280,9 @@ def preset_from_table(table: Mapping[str, Any]) -> Preset:
     return read_table(Preset, table, "preset")
 
 
-preset_to_table = write_table  # what `preset_from_table` reads
+def preset_to_table(preset: Preset) -> JsonObject:
+    """What `preset_from_table` reads."""
+    return write_table(preset)
 
 
 _META = {"architecture": "model", "preprocess": "preprocess"}  # bundle.json -> preset's table
@@ -311,51 +317,6 @@ def override_preset(preset: Preset, overrides: Sequence[str]) -> Preset:
 def change_preset(preset: Preset, changes: Mapping[str, Any]) -> Preset:
     """The preset with the keys of a nested table changed."""
     return preset_from_table(merge_tables(preset_to_table(preset), changes))
-
-
-def check_model(
-    config: ModelConfig, n_labels: int, vocabulary: int, counts: Sequence[int] | None
-) -> None:
-    """UsageProblem for the first contradiction in what a model is to be built of."""
-    if config.labels.kind == "descriptions" and (
-        counts is None or len(counts) != n_labels or min(counts, default=0) < 1
-    ):
-        raise UsageProblem("every label needs one description or more")
-    for is_contradiction, message in _contradictions(config, vocabulary):
-        if is_contradiction:
-            raise UsageProblem(message)
-
-
-def _contradictions(config: ModelConfig, vocabulary: int) -> Iterator[tuple[object, str]]:
-    labels, prior = config.labels, config.prior
-    decoder, captioning = config.tag_decoder, config.captioning
-    own = labels.own_width or labels.own_head or labels.own_bias
-    yield (
-        labels.kind == "descriptions" and (own or prior),
-        "described labels have no parts of their own and no prior",
-    )
-    yield (
-        labels.projection == "none" and labels.width != decoder.width,
-        "model.labels.projection none: width must be the tag decoder's",
-    )
-    yield labels.own_width and prior is None, "model.labels.own_width needs [model.prior]"
-    if prior is not None and not prior.classes:
-        for name in ("class_token", "class_residual", "class_sharpness"):
-            yield getattr(prior, name), f"model.prior.{name} needs model.prior.classes"
-    yield decoder.width % decoder.heads, "model.tag_decoder.width must be a multiple of its heads"
-    if captioning is None:
-        return
-    yield vocabulary < 1, "a captioning branch needs a tokenizer"
-    yield (
-        captioning.width % captioning.heads,
-        "model.captioning.width must be a multiple of its heads",
-    )
-    names = ("width", "ffn_width", "layer_norm_eps")
-    differ = any(getattr(captioning, name) != getattr(decoder, name) for name in names)
-    yield (
-        captioning.tie_tag_decoder and differ,
-        "model.captioning.tie_tag_decoder: widths must be the tag decoder's",
-    )
 
 
 def _read_preset(name_or_path: str) -> JsonObject:
@@ -396,3 +357,105 @@ def _parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         return text
+
+
+def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    """`table` as an instance of the dataclass `cls`.
+
+    Nested dataclasses are nested tables, unless their field is FLAT. A field typed `X | None`
+    may be missing or `false`; one with a default may be missing, because bundles of earlier
+    versions do not have it. `where` is the dotted name of the table, used in messages. Raises
+    UsageProblem that names unknown keys, missing keys and values of the wrong kind.
+    """
+    known = _keys(cls)
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        shown = (key if key.isprintable() else repr(key) for key in unknown)
+        names = ", ".join(f"{where}.{key}" for key in shown)
+        raise UsageProblem(f"unknown setting {names}; known here: {', '.join(known)}")
+    return _read_fields(cls, table, where)
+
+
+def _keys(cls: Any) -> list[str]:
+    hints, keys = get_type_hints(cls), []
+    for entry in dataclasses.fields(cls):
+        keys += _keys(hints[entry.name]) if entry.metadata == FLAT else [entry.name]
+    return keys
+
+
+def _read_fields(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    hints, values = get_type_hints(cls), {}
+    for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
+        name, kind = entry.name, hints[entry.name]
+        if entry.metadata == FLAT:
+            values[name] = _read_fields(kind, table, where)
+        elif name in table:
+            values[name] = _convert(kind, table[name], f"{where}.{name}")
+        elif entry.default is not dataclasses.MISSING:
+            values[name] = entry.default
+        elif type(None) in get_args(kind):
+            values[name] = None
+        else:
+            raise UsageProblem(f"missing setting {where}.{name}")
+    return cls(**values)
+
+
+def write_table(value: Any) -> JsonObject:
+    """The dataclass `value` as nested tables of plain JSON values; None fields are left out."""
+    table: JsonObject = {}
+    for entry in dataclasses.fields(value):
+        item = getattr(value, entry.name)
+        if entry.metadata == FLAT:
+            table |= write_table(item)
+        elif dataclasses.is_dataclass(item):
+            table[entry.name] = write_table(item)
+        elif item is not None:
+            table[entry.name] = list(item) if isinstance(item, tuple) else item
+    return table
+
+
+def merge_tables(base: Mapping[str, Any], top: Mapping[str, Any]) -> JsonObject:
+    """`base` with the keys of `top` replaced; tables in both are merged, not replaced."""
+    merged = {**base, **top}
+    for key in base.keys() & top.keys():
+        if isinstance(base[key], Mapping) and isinstance(top[key], Mapping):
+            merged[key] = merge_tables(base[key], top[key])
+    return merged
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        if value is False:
+            return None
+        kind = next(arg for arg in get_args(kind) if arg is not type(None))
+        return _convert(kind, value, where)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, Mapping):
+            raise UsageProblem(f"{where} must be a table, not {value!r}")
+        return read_table(kind, value, where)
+    if origin is Literal:
+        if value not in get_args(kind):
+            choices = ", ".join(map(str, get_args(kind)))
+            raise UsageProblem(f"{where} must be one of {choices}, not {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UsageProblem(f"{where} must be a list, not {value!r}")
+        items = get_args(kind)
+        if items[-1] is not Ellipsis and len(items) != len(value):
+            raise UsageProblem(f"{where} must have {len(items)} values, not {len(value)}")
+        return tuple(_convert(items[0], item, where) for item in value)
+    return _convert_plain(kind, value, where)
+
+
+def _convert_plain(kind: Any, value: Any, where: str) -> Any:
+    if get_origin(kind) is dict:
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise UsageProblem(f"{where} must be a table, not {value!r}")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UsageProblem(f"{where} must be of type {kind.__name__}, not {value!r}")
+    return value

@@ -4,7 +4,6 @@ B batch, T tokens, C channels of the backbone.
 """
 
 import math
-from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any
 
@@ -43,9 +42,16 @@ class ImageEncoder(nn.Module):
 
         T includes the mean token and those that the backbone adds itself.
         """
+        backbone = self.backbone
         if photos.dim() == 4:
-            return self._tokens(self.backbone.forward_features(photos))
-        return self._tokens(self._upper(photos)) if self._stores_stages else photos
+            return self._tokens(backbone.forward_features(photos))
+        if not self._stores_stages:
+            return photos
+        side = math.isqrt(photos.shape[1])
+        maps = photos.transpose(1, 2).unflatten(2, (side, side))
+        for stage in backbone.blocks[self.frozen_stages :]:
+            maps = stage(maps)
+        return self._tokens(backbone.bn2(backbone.conv_head(maps)))
 
     def frozen_features(self, photos: Tensor) -> Tensor:
         """The output of an EfficientNet's frozen stages (B, N, K), stored once a photo.
@@ -67,7 +73,7 @@ class ImageEncoder(nn.Module):
 
     def freeze(self, stages: int) -> None:
         """Freeze the stem and the first stages; UsageProblem where there are not so many."""
-        all_stages = stages_of(self.backbone)
+        stem, all_stages = _stem_and_stages(self.backbone)
         if not 0 < stages <= len(all_stages):
             raise UsageProblem(
                 f"training.frozen_stages = {stages}: this backbone has {len(all_stages)} stages"
@@ -76,7 +82,7 @@ class ImageEncoder(nn.Module):
         if has_batchnorm and not self.freeze_batchnorm:
             raise UsageProblem("training.frozen_stages needs model.encoder.freeze_batchnorm")
         self.frozen_stages = stages
-        self.frozen = [*_stem_of(self.backbone), *all_stages[:stages]]
+        self.frozen = [*stem, *all_stages[:stages]]
         for module in self.frozen:
             module.requires_grad_(False)
         for parameter in self.backbone.parameters(recurse=False):  # a ViT's tokens and positions
@@ -94,14 +100,6 @@ class ImageEncoder(nn.Module):
     @property
     def _stores_stages(self) -> bool:
         return self.frozen_stages > 0 and self.keeps_stages
-
-    def _upper(self, kept: Tensor) -> Tensor:
-        side = math.isqrt(kept.shape[1])
-        maps = kept.transpose(1, 2).unflatten(2, (side, side))
-        backbone = self.backbone
-        for stage in backbone.blocks[self.frozen_stages :]:
-            maps = stage(maps)
-        return backbone.bn2(backbone.conv_head(maps))
 
     def _tokens(self, tokens: Tensor) -> Tensor:
         if tokens.dim() == 4:
@@ -124,20 +122,13 @@ class ImageEncoder(nn.Module):
         return self
 
 
-def stages_of(backbone: nn.Module) -> list[nn.Module]:
-    """The stages between stem and head, from the photo on: of a ViT its blocks."""
-    name = _stages_name(backbone)
-    return list(getattr(backbone, name)) if name else []
-
-
-def _stem_of(backbone: nn.Module) -> Iterator[nn.Module]:
-    """What comes before the stages, in the order of timm's models."""
-    last = _stages_name(backbone)
-    return (module for _, module in takewhile(lambda c: c[0] != last, backbone.named_children()))
-
-
-def _stages_name(backbone: nn.Module) -> str | None:
-    return next((name for name in ("blocks", "layers", "stages") if hasattr(backbone, name)), None)
+def _stem_and_stages(backbone: nn.Module) -> tuple[list[nn.Module], list[nn.Module]]:
+    """What comes before the stages, as timm orders its models, and the stages: a ViT's blocks."""
+    names = [name for name in ("blocks", "layers", "stages") if hasattr(backbone, name)]
+    if not names:
+        return [], []
+    stem = takewhile(lambda child: child[0] != names[0], backbone.named_children())
+    return [module for _, module in stem], list(getattr(backbone, names[0]))
 
 
 def _build_backbone(config: EncoderConfig, image_size: int) -> Any:  # timm has no base class

@@ -95,8 +95,6 @@ class GlobalBranch(nn.Module):
         if self.classifier is not None:
             classes = self.class_probabilities(features)
             mixture = classes @ self.class_names
-            if self.config.class_residual:
-                feature = feature + mixture
             if self.token_projection is not None:
                 token = self.token_projection(mixture)[:, None]
         own = None if self.own_projection is None else self.own_projection(pooled)

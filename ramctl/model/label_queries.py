@@ -92,8 +92,8 @@ class LabelTable(nn.Module):
     def set_text(self, embeddings: Tensor) -> None:
         """Set the text embeddings, in label order; RunProblem if their shape does not fit."""
         if embeddings.shape != self.text.shape:
-            given, expected = tuple(embeddings.shape), tuple(self.text.shape)
-            raise RunProblem(f"label embeddings have shape {given}, the model expects {expected}")
+            shape, expected = tuple(embeddings.shape), tuple(self.text.shape)
+            raise RunProblem(f"label embeddings have shape {shape}, the model expects {expected}")
         with torch.no_grad():
             self.text.copy_(embeddings)
 

@@ -31,7 +31,11 @@ class Preprocess:
         """The photo's pixels at the model's size (S, S, 3)."""
         photo = photo.convert("RGB")
         size = self.config.size
-        box = self._middle(photo) if self.config.fit == "crop" else None
+        box = None
+        if self.config.fit == "crop":
+            side = min(photo.size) * self.config.crop_share
+            left, top = (photo.width - side) / 2, (photo.height - side) / 2
+            box = (left, top, left + side, top + side)
         # Pillow widens its filters when it shrinks a photo, which avoids aliasing.
         filter_ = Image.Resampling[self.config.interpolation.upper()]
         return np.asarray(photo.resize((size, size), filter_, box))
@@ -51,11 +55,6 @@ class Preprocess:
         """Resized photos (S, S, 3), `number` at most, as the model takes them (number, 3, S, S)."""
         blank = np.zeros((self.config.size, self.config.size, 3), np.uint8)
         return self.normalise(np.stack(padded(photos, number, blank)))
-
-    def _middle(self, photo: Image.Image) -> tuple[float, float, float, float]:
-        side = min(photo.size) * self.config.crop_share
-        left, top = (photo.width - side) / 2, (photo.height - side) / 2
-        return left, top, left + side, top + side
 
 
 def padded(photos: Sequence[Photo], number: int, blank: Photo) -> list[Photo]:

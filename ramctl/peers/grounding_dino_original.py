@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ramctl.checkpoints.foreign_file import read_checkpoint, tensors_of
 from ramctl.checkpoints.weights import (
     count_blocks,
     folder_of,
     load_strictly,
     only_weight_file,
+    read_checkpoint,
+    tensors_of,
 )
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem

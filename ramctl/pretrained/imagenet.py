@@ -60,13 +60,13 @@ def load_packaged(backbone: nn.Module, packaged: PackagedBackbone) -> tuple[Tens
     if hashlib.sha256(content).hexdigest() != packaged.sha256:
         raise RunProblem(f"{path}: not the file that was checked (its SHA-256 differs)")
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    own = backbone.state_dict()
+    wanted = backbone.state_dict()
     # The tensors have timm's order and shapes under other names; the classifier comes last.
     tensors = list(stored.values())
-    for name, tensor in zip(own, tensors, strict=False):
-        if own[name].shape != tensor.shape:
+    for name, tensor in zip(wanted, tensors, strict=False):
+        if wanted[name].shape != tensor.shape:
             raise RunProblem(f"{path}: {name} has shape {tuple(tensor.shape)}")
-    backbone.load_state_dict(dict(zip(own, tensors, strict=False)))
+    backbone.load_state_dict(dict(zip(wanted, tensors, strict=False)))
     return tensors[-2], tensors[-1]
 
 

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from threading import Thread
 from typing import Any, BinaryIO
 
 import torch
@@ -12,8 +13,6 @@ from ramctl.errors import RunProblem
 from ramctl.records.files import move_into_place, replacing
 
 KEPT = 2
-PATTERN = "step-*-*.pt"
-DAMAGED = "content differs from the hash in its name: not used"
 State = dict[str, Any]  # plain values and tensors by name
 
 
@@ -21,44 +20,41 @@ class CheckpointWriter:
     """Writes states while training goes on: only copying them takes its time.
 
     The copies are in the host's memory, so that a GPU's is not needed. One state is written at a
-    time. `on_written` is called in the thread that writes, with each file.
+    time. As a context manager it waits for the last one.
     """
 
-    def __init__(self, folder: Path, on_written: Callable[[Path], None] | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._on_written = on_written
-        self._thread: Thread | None = None
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: tuple[int, Future[Path]] | None = None
         self._written: list[tuple[int, Path]] = []
-        self._problem: BaseException | None = None
 
     def start(self, step: int, state: State) -> None:
         """Copy the state of a step and begin to write it, once an earlier one is written."""
         self.wait()
-        self._thread = Thread(target=self._write, args=(step, _copied(state)))
-        self._thread.start()
+        future = self._thread.submit(save_checkpoint, self.folder, step, _copied(state))
+        self._writing = (step, future)
 
     def wait(self) -> None:
         """Wait until what was begun is on the disk; raises what kept it from there."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._problem is not None:
-            problem, self._problem = self._problem, None
-            raise problem
+        if self._writing is not None:
+            (step, future), self._writing = self._writing, None
+            self._written.append((step, future.result()))
 
     def written(self) -> Iterator[tuple[int, Path]]:
         """The steps whose state came to the disk since the last call, and where it is."""
+        if self._writing is not None and self._writing[1].done():
+            self.wait()
         while self._written:
             yield self._written.pop(0)
 
-    def _write(self, step: int, state: State) -> None:
-        try:
-            path = save_checkpoint(self.folder, step, state)
-            self._written.append((step, path))
-            if self._on_written is not None:
-                self._on_written(path)
-        except BaseException as error:  # raised by `wait`, in the thread that trains
-            self._problem = error
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with suppress(Exception) if kind else nullcontext():  # what ended the run says more
+            self.wait()
+        self._thread.shutdown()
 
 
 class _Hashed:
@@ -103,7 +99,7 @@ def save_checkpoint(folder: Path, step: int, state: State) -> Path:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    return sorted(folder.glob(PATTERN))
+    return sorted(folder.glob("step-*-*.pt"))
 
 
 def is_intact(path: Path) -> bool:
@@ -122,7 +118,7 @@ def load_checkpoint(folder: Path, say: Callable[[str], None]) -> State | None:
     for path in reversed(paths):
         if is_intact(path):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        say(f"{path}: {DAMAGED}")
+        say(f"{path}: content differs from the hash in its name: not used")
     if paths:
         raise RunProblem(f"{folder}: every checkpoint is damaged; start again with --restart")
     return None

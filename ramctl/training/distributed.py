@@ -1,4 +1,4 @@
-"""How training is spread and compiled: processes that torchrun started, and torch.compile."""
+"""Training by several processes, which torchrun started."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-
-from ramctl.model.ram import RAM
 
 # The first process alone reads the records and embeds the labels while the others wait.
 LONGEST_WAIT = timedelta(hours=12)
@@ -49,17 +47,17 @@ class World:
         """All processes' values, in each of them."""
         if self.size == 1:
             return dict(values)
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, dict(values))
-        return {key: value for own in found for key, value in own.items()}
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, dict(values))
+        return {key: value for part in gathered for key, value in part.items()}
 
     def collected(self, value: V) -> list[V] | None:
         """What each process has, in the first; None in the others."""
         if self.size == 1:
             return [value]
-        found: list[Any] | None = [None] * self.size if self.is_main else None
-        dist.gather_object(value, found)
-        return found
+        gathered: list[Any] | None = [None] * self.size if self.is_main else None
+        dist.gather_object(value, gathered)
+        return gathered
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -98,39 +96,3 @@ def join_world(device_type: str) -> Iterator[World]:
         yield World(dist.get_rank(), dist.get_world_size(), local)
     finally:
         dist.destroy_process_group()
-
-
-class CompiledParts:
-    """Image encoder, tag decoder and captioning branch, compiled in place.
-
-    The parts and not the whole: what lies between them depends on the batch (sampled labels,
-    photos without a caption) and would be compiled again and again. Weights keep their names.
-    """
-
-    def __init__(self, model: RAM) -> None:
-        parts = [model.encoder, model.tag_decoder, model.captioning]
-        self.parts: list[nn.Module] = [part for part in parts if part is not None]
-        for part in self.parts:
-            part.compile()
-
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        """The parts without compilation: for validation, export and copies."""
-        calls = [part._compiled_call_impl for part in self.parts]
-        for part in self.parts:
-            part._compiled_call_impl = None
-        try:
-            yield
-        finally:
-            for part, call in zip(self.parts, calls, strict=True):
-                part._compiled_call_impl = call
-
-
-def why_not_compiled(device: torch.device) -> str | None:
-    """Why torch.compile does not work on a device, in one line; None when it does."""
-    try:
-        torch.compile(lambda x: (x * 2).sigmoid() + 1, fullgraph=True)(torch.ones(8, device=device))
-    except Exception as error:  # whatever the compiler, its driver or the linker reports
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return lines[0] if lines else type(error).__name__
-    return None

@@ -17,7 +17,7 @@ from ramctl.records.report import Report
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import StepPlan
 from ramctl.training.distributed import World
-from ramctl.training.job import Job, RunContext, can_keep_features, runtime_of
+from ramctl.training.job import Job, RunContext, build_job, can_keep_features, runtime_of
 from ramctl.training.logs import StepEvent
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
 from ramctl.training.train import Pace
@@ -39,12 +39,12 @@ def dry_run(options: TrainOptions, report: Report) -> JsonObject:
         context = RunContext(
             World(), runtime, report.say, report.reject, lambda n: None, workers=0, is_dry=True
         )
-        return _measure(Job(plan, work, context))
+        return _measure(build_job(plan, work, context))
 
 
 def _measure(job: Job) -> JsonObject:
     trainer, total = job.trainer, job.trainer.total_steps
-    keeps_features, encode_s = can_keep_features(job.preset, trainer.model.encoder), []
+    keeps_features, encode_s = can_keep_features(job.plan.preset, trainer.model.encoder), []
 
     def encoded(batch: Batch) -> Batch:
         """The batch as training would see it, with kept features in place of photos."""
@@ -63,7 +63,7 @@ def _measure(job: Job) -> JsonObject:
             yield plan, [encoded(batch) for batch in batches]
 
     step_s = []
-    pace = Pace(min(total, TIMED_STEPS + 1), job.work.checkpoints, save_every=total + 1)
+    pace = Pace(min(total, TIMED_STEPS + 1), Path("unused"), save_every=total + 1)
     # Cut off before the event of a checkpoint, which would be written for nothing.
     for event in islice(trainer.events(loader, pace), pace.total_steps):
         assert isinstance(event, StepEvent)
@@ -84,7 +84,7 @@ def _measure(job: Job) -> JsonObject:
         "peak_memory_mb": round(_peak_memory_mb(trainer.runtime.device)),
     }
     if encode_s:
-        views = 2 if job.training.data.augment.flip else 1
+        views = 2 if job.plan.preset.training.data.augment.flip else 1
         a_photo = statistics.median(encode_s) * views
         facts["seconds_to_keep_features"] = round(a_photo * n_records, 1)
     return facts

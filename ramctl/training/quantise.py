@@ -29,8 +29,7 @@ from ramctl.records.inputs import read_inputs
 from ramctl.records.parallel import chunks
 from ramctl.records.record import Item, Record
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
-from ramctl.training.data.annotations import read_annotation
-from ramctl.training.data.targets import Targets
+from ramctl.training.data.targets import Targets, read_annotation
 from ramctl.training.validation import Scored, choose_thresholds, score_blocks, truth_of
 
 CALIBRATION_PHOTOS = 128
@@ -105,10 +104,10 @@ def _judge(writer: BundleWriter, validation: str, root: str | None) -> Verdict:
     before, after = (scored.mean_average_precision(known) for scored in (fp32, int8))
     # Thresholds for a precision come from the calibration, which is told of both graphs.
     if not (bundle.has(CALIBRATION) and bundle.preset.precision):
-        own = np.where(
+        thresholds = np.where(
             known, choose_thresholds(int8, known, bundle.preset, bundle.labels).own, NEVER
         )
-        lines = [f"{round(float(value), DIGITS)}\n" for value in own]
+        lines = [f"{round(float(value), DIGITS)}\n" for value in thresholds]
         (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")
     writer.meta["dtype"] = "int8" if before - after < MOST_LOST else "fp32"
     measured = {"validation": validation, "photos": len(fp32.scores)}

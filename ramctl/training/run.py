@@ -3,49 +3,31 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from glob import escape
-from pathlib import Path
 
 import torch
 
-from ramctl.checkpoints.bundle import META, Bundle, BundleWriter, require_bundle
+from ramctl.checkpoints.bundle import require_bundle
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, UsageProblem
-from ramctl.model.config import preset_to_table
-from ramctl.model.ram import RAM
 from ramctl.records.files import is_gzip, output_lock, require_distinct
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import rejects_file
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
-from ramctl.training.checkpoint_store import CheckpointStore
 from ramctl.training.data.record_file import RecordFile
-from ramctl.training.distributed import (
-    CompiledParts,
-    World,
-    is_torchrun,
-    join_world,
-    why_not_compiled,
-)
+from ramctl.training.distributed import World, is_torchrun, join_world
 from ramctl.training.dry_run import dry_run
-from ramctl.training.job import Job, RunContext, runtime_of
-from ramctl.training.logs import (
-    EventLogs,
-    StepEvent,
-    ValidationEvent,
-    WandbRun,
-    require_extra,
-)
+from ramctl.training.job import Job, RunContext, build_job, runtime_of
+from ramctl.training.logs import StepEvent, ValidationEvent
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
 from ramctl.training.publish import fill_untrained_labels, publish, round_weights
 from ramctl.training.train import Pace
 from ramctl.training.validation import Scored
 
 LOG_EVERY_S = 60.0
-MAP = "validation_mAP"  # in what is measured: over the labels with evidence
 RESUME_HINT = "continue with --resume"
 
 
@@ -55,9 +37,7 @@ def run(options: TrainOptions) -> Report:
     A dry run prints what a run would cost, as JSON, and writes nothing. Raises Interrupted when a
     signal asked to stop: the state is saved, and `resume` continues.
     """
-    for path in (options.out, *options.out.parent.glob(f"{escape(options.out.name)}-epoch-*")):
-        if path == options.out or "epochs" in options.keep:
-            require_bundle(path)
+    require_bundle(options.out)
     rejects, events = rejects_file(options.rejects), options.events
     require_distinct(rejects=rejects, stats=options.stats, events=events)
     if events is not None and is_gzip(events.name):
@@ -73,9 +53,6 @@ def run(options: TrainOptions) -> Report:
 
 
 def _train(options: TrainOptions, report: Report) -> None:
-    for name in ("tensorboard", "wandb"):
-        if getattr(options, name) is not None:
-            require_extra(name)
     set_up_cpu(options.threads)
     device = options.device
     is_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
@@ -83,8 +60,6 @@ def _train(options: TrainOptions, report: Report) -> None:
     with join_world("cuda" if is_cuda else "cpu") as world:
         report.quiet = report.quiet or not world.is_main
         work = WorkFolder(options.out)
-        place = options.checkpoints if world.is_main else None
-        store = CheckpointStore(place, work.path) if place else None
         if options.resume and work.is_finished():
             if world.is_main:
                 with output_lock(options.out):
@@ -94,29 +69,18 @@ def _train(options: TrainOptions, report: Report) -> None:
         if world.is_main:
             options.out.parent.mkdir(parents=True, exist_ok=True)
         with output_lock(options.out if world.is_main else None, say=report.say):
-            _train_in(work, options, report, world, store)
-
-
-def _train_in(
-    work: WorkFolder,
-    options: TrainOptions,
-    report: Report,
-    world: World,
-    store: CheckpointStore | None,
-) -> None:
-    """Start or continue the run of a work folder."""
-    if world.is_main:
-        open_plan(options, work, report, store)
-    world.wait()
-    try:
-        with StopRequest(deadline(options.max_time), GOES_ON) as stop:
-            _Run(options, report, work, world, stop, store).run()
-    except RamctlError as error:
-        # A run that failed during set-up must not stand in the way of the next one.
-        is_failed = not isinstance(error, Interrupted) and not work.has_progress()
-        if world.is_main and is_failed:
-            work.remove()
-        raise
+            if world.is_main:
+                open_plan(options, work, report)
+            world.wait()
+            try:
+                with StopRequest(deadline(options.max_time), GOES_ON) as stop:
+                    _Run(options, report, work, world, stop).run()
+            except RamctlError as error:
+                # A run that failed during set-up must not stand in the way of the next one.
+                is_failed = not isinstance(error, Interrupted) and not work.has_progress()
+                if world.is_main and is_failed:
+                    work.remove()
+                raise
 
 
 @contextmanager
@@ -148,7 +112,6 @@ class _Run:
     work: WorkFolder
     world: World
     stop: StopRequest
-    store: CheckpointStore | None = None  # of copies of the checkpoints; in the first process
 
     def __post_init__(self) -> None:
         self.plan = self.work.read_plan(self.options)
@@ -190,7 +153,7 @@ class _Run:
             )  # fmt: skip
             if not self.world.is_main:
                 self.world.wait()
-            job = Job(self.plan, self.work, context)
+            job = build_job(self.plan, self.work, context)
             if self.world.is_main:
                 self.world.wait()
         self.report.n_in = job.n_lines
@@ -204,34 +167,32 @@ class _Run:
             self.report.say(f"continuing after step {trainer.step} of {total}")
             self._reject_photos(job.records.records, trainer.rejected)
         options = self.options
-        if options.compile:
-            reason = why_not_compiled(trainer.runtime.device)
-            if reason is None:
-                trainer.compiled = CompiledParts(trainer.model)
-            else:
-                self.report.say(f"--compile does not work here, continuing without it: {reason}")
+
+        def validate() -> ValidationEvent | None:
+            validated = self._validate(job, trainer.runtime)
+            return None if validated is None else validated[1]
+
         pace = Pace(
             total_steps=trainer.total_steps,
             checkpoints=self.work.checkpoints,
-            on_checkpoint=self._store if self.store else None,
             save_every=options.save_every,
-            validate=(lambda m: self._validation_event(job, m)) if len(job.validation) else None,
-            validate_every=options.val_every,
-            on_epoch=(lambda: self._keep_epoch(job)) if "epochs" in options.keep else None,
+            validate=validate if len(job.validation) else None,
             should_stop=lambda: self.stop.is_due,
         )
-        if "best" in options.keep and not len(job.validation):
-            self.report.say("--keep best: no photos to validate on, so it will be the last model")
-        logs = (options.events, options.tensorboard, self._wandb()) if self.world.is_main else ()
-        with (
-            self.report.progress(
-                options.progress, title="train", unit="steps", total=pace.total_steps
-            ) as advance,
-            EventLogs(*logs, resumed_at=trainer.step if resumed else None) as log,
-        ):
+        with ExitStack() as stack:
+            advance = stack.enter_context(
+                self.report.progress(
+                    options.progress, title="train", unit="steps", total=pace.total_steps
+                )
+            )
+            log = None
+            if options.events is not None and self.world.is_main:
+                log = stack.enter_context(options.events.open("ab" if resumed else "wb"))
             advance(trainer.step)
             for event in trainer.events(job.training_set.batches, pace):
-                log.write(event)
+                if log is not None:
+                    log.write(dumps(event.to_json()))
+                    log.flush()
                 if isinstance(event, ValidationEvent):
                     self.report.say(f"step {event.step}: {event.describe()}")
                 elif isinstance(event, StepEvent):
@@ -248,14 +209,6 @@ class _Run:
             self.report.say(f"stopped after step {trainer.step}, {left} left; {RESUME_HINT}")
         return not left
 
-    def _wandb(self) -> WandbRun | None:
-        options, plan = self.options, self.plan
-        if options.wandb is None:
-            return None
-        config: JsonObject = {"preset": preset_to_table(plan.preset), "commands": plan.commands}
-        config["processes"] = self.world.size
-        return WandbRun(options.wandb, options.out.name, self.work.wandb_id(), config)
-
     def _reject(self, reject: Reject) -> None:
         if self.world.is_main:
             self.rejects.add(reject)
@@ -268,45 +221,11 @@ class _Run:
                 self.rejected_photos.add(key)
                 self._reject(Reject.of(records[index], problem, self.plan.command))
 
-    def _store(self, checkpoint: Path) -> None:
-        """Copy a checkpoint to the store; where that fails, the next one is tried."""
-        assert self.store is not None
-        try:
-            self.store.store(checkpoint)
-        except (RamctlError, OSError) as error:
-            self.report.warn(f"{checkpoint.name} is not stored, training goes on: {error}")
-
-    def _validation_event(self, job: Job, model: RAM) -> ValidationEvent | None:
-        validated = self._validate(job, model, job.trainer.runtime)
-        event = None if validated is None else validated[1]
-        if "best" in self.options.keep:
-            is_better = event is not None and event.map > self._best_map()
-            if self.world.sums({"better": is_better})["better"]:
-                self._write(job, self.work.best)
-        return event
-
-    def _best_map(self) -> float:
-        """The mAP of the best model that is kept; below all where none is."""
-        if not (self.work.best / META).is_file():
-            return -1.0
-        return float(Bundle.open(self.work.best).meta["provenance"]["measured"][MAP])
-
-    def _keep_epoch(self, job: Job) -> None:
-        out = self.options.out
-        self._write(job, out.with_name(f"{out.name}-epoch-{job.trainer.position.epoch}"))
-
-    def _write(self, job: Job, path: Path) -> None:
-        """Write the model as it is now as a bundle, and leave it as it was."""
-        with job.trainer.undoing(), job.trainer.final_weights() as model:
-            self._publish_as(job, model, path)
-
-    def _validate(
-        self, job: Job, model: RAM, runtime: Runtime
-    ) -> tuple[Scored, ValidationEvent] | None:
+    def _validate(self, job: Job, runtime: Runtime) -> tuple[Scored, ValidationEvent] | None:
         """The scored validation photos, in the first process; None also when they tell nothing,
         which is said."""
         scored = job.validation.score(
-            model, runtime, self.world,
+            job.trainer.model.eval(), runtime, self.world,
             lambda index, why: self._reject_photos(job.validation.records, {index: why}),
         )  # fmt: skip
         if scored is None:
@@ -327,37 +246,22 @@ class _Run:
         return scored, event
 
     def _publish(self, job: Job) -> None:
-        """Give the model its final weights, measure them, write the bundle, tidy up.
+        """Round the model as a bundle stores it, measure it, write the bundle, tidy up.
 
         Every process measures; the first one writes.
         """
         trainer, out = job.trainer, self.options.out
-        with trainer.final_weights() as model:
-            measured = self._publish_as(job, model, out)
-        if not self.world.is_main:
-            return
-        if self._best_map() > measured.get(MAP, -1.0):
-            best = Bundle.open(self.work.best)
-            with BundleWriter(out) as writer:
-                writer.link_files(best)
-            measured = best.meta["provenance"]["measured"]
-            self.report.say(f"best: mAP {measured[MAP]} after step {measured['step']}")
-        self.report.extra |= {"out": str(out), "steps": trainer.step, **measured}
-        self.work.remove()
-        self.report.say(f"wrote {self.options.out}")
-
-    def _publish_as(self, job: Job, model: RAM, path: Path) -> JsonObject:
-        """Round the model as a bundle stores it, measure it, and write it in the first process;
-        what the card says of it."""
-        fill_untrained_labels(model, job.trainer.task.tagging.trained)
+        model = trainer.model.eval()
+        fill_untrained_labels(model, trainer.task.tagging.trained)
         round_weights(model)
-        name = "final" if path == self.options.out else path.name
-        scored, measured = self._measure(job, model, name)
+        scored, measured = self._measure(job)
         if self.world.is_main:
-            publish(path, model, job, scored, measured, self.options.out.name)
-        return measured
+            publish(out, model, job, scored, measured)
+            self.report.extra |= {"out": str(out), "steps": trainer.step, **measured}
+            self.work.remove()
+            self.report.say(f"wrote {out}")
 
-    def _measure(self, job: Job, model: RAM, name: str) -> tuple[Scored | None, JsonObject]:
+    def _measure(self, job: Job) -> tuple[Scored | None, JsonObject]:
         """The scored validation photos, if there are any, and what the model card says of them."""
         if not len(job.validation):
             self.report.say(
@@ -365,17 +269,17 @@ class _Run:
             )
             return None, {"validation": "none: too few photos to hold some out"}
         # What tags must reach is decided by the scores that most users' machines compute.
-        validated = self._validate(job, model, Runtime(job.trainer.runtime.device))
+        validated = self._validate(job, Runtime(job.trainer.runtime.device))
         if validated is None:
             return None, {"validation": "none: the photos held out tell nothing"}
         scored, event = validated
-        self.report.say(f"{name} {event.describe()}")
+        self.report.say(f"final {event.describe()}")
         measured = {
             "step": job.trainer.step,
             "validation": shown_name(
                 self.plan.val or "photos held out of the records, never trained on"
             ),
-            MAP: round(event.map, 4),
+            "validation_mAP": round(event.map, 4),
             "validation_labels": event.classes,
             "validation_photos": event.photos,
         }

@@ -1,20 +1,21 @@
-"""The training loop: `Trainer._step` is one step, top to bottom.
+"""The training loop: `Trainer.events` is the loop and `Trainer._step` one step, top to bottom.
 
 A step depends only on the weights, the optimiser's state and (seed, step, rank): all random numbers
 are seeded anew for each step, so that a resumed run repeats an uninterrupted one bit for bit, and
 can continue with another number of processes.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ramctl.checkpoints.weights import weights_of
 from ramctl.device import Runtime
@@ -24,18 +25,13 @@ from ramctl.model.ram import RAM
 from ramctl.training.checkpoint import CheckpointWriter, State, load_checkpoint
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import Position, Sampler, StepPlan
-from ramctl.training.distributed import CompiledParts, World
+from ramctl.training.distributed import World
 from ramctl.training.logs import CheckpointEvent, Event, StepEvent, ValidationEvent
 from ramctl.training.objectives.task import Counts, TrainingTask
-from ramctl.training.optimiser import (
-    AveragedWeights,
-    build_optimiser,
-    learning_rate,
-    set_learning_rate,
-)
 
 MOST_SKIPPED = 10  # steps in a row without a finite gradient
 SAVE_EVERY_S = 300.0
+LONGEST_WARMUP = 10  # warm-up takes at most one step in ten, so that short runs learn too
 
 Loader = Callable[[Iterator[StepPlan]], Iterator[tuple[StepPlan, list[Batch]]]]
 
@@ -46,12 +42,9 @@ class Pace:
 
     total_steps: int
     checkpoints: Path
-    on_checkpoint: Callable[[Path], None] | None = None  # in the thread that has written it
     save_every: int | None = None  # steps; None: every five minutes
-    # Called in every process; the first has the event, if the photos tell anything.
-    validate: Callable[[RAM], ValidationEvent | None] | None = None
-    validate_every: int | None = None  # steps, besides the ends of epochs
-    on_epoch: Callable[[], None] | None = None  # at each end but the last, in every process
+    # After each epoch, in every process; the first has the event, if the photos tell anything.
+    validate: Callable[[], ValidationEvent | None] | None = None
     should_stop: Callable[[], bool] = field(default=lambda: False)
 
 
@@ -72,11 +65,8 @@ class Trainer:
         self.runtime, self.world = runtime, world or World()
         self.module: nn.Module = task  # wrapped when there are several processes
         self.optimiser = build_optimiser(self.model, config)
-        ema = config.optimiser.ema
         # Small gradients vanish in fp16, unless the loss is scaled up.
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == "fp16")
-        self.averaged = AveragedWeights(self.model, ema) if ema else None
-        self.compiled: CompiledParts | None = None
         self.step = 0
         self.shift = 0  # steps done beyond those of a run that always had this many processes
         self.position = Position()
@@ -96,49 +86,33 @@ class Trainer:
     def events(self, loader: Loader, pace: Pace) -> Iterator[Event]:
         """Train to the last step, or until asked to stop; the state is saved in the end."""
         self.module = self.world.wrap(self.task, self.runtime.device)
-        writer = CheckpointWriter(pace.checkpoints, pace.on_checkpoint)
-        try:
-            for event in self._events(loader, pace, writer):
-                yield from _saved(writer)
-                yield event
-            writer.wait()
-            yield from _saved(writer)
-        except BaseException:
-            with suppress(Exception):  # what ended the run says more
-                writer.wait()
-            raise
-
-    def _events(self, loader: Loader, pace: Pace, writer: CheckpointWriter) -> Iterator[Event]:
         saved_at, saved_step = time.monotonic(), self.step
         steps = loader(self.sampler.steps(self.position))
-        while self.step < pace.total_steps and not self.was_stopped:
-            epoch, started = self.position.epoch, time.monotonic()
-            plan, batches = next(steps)
-            waited = time.monotonic() - started
-            self.is_time_to_save = started - saved_at >= SAVE_EVERY_S
-            event = self._step(plan, batches, pace)
-            seconds = max(time.monotonic() - started, 1e-9)
-            rate = event.photos / seconds
-            yield replace(event, rate_img_s=rate, wait_share=waited / seconds)
-            is_last = self.step == pace.total_steps or self.was_stopped
-            is_due = self.is_time_to_save
-            if pace.save_every:
-                is_due = self.step - saved_step >= pace.save_every
-            if is_last or is_due:
-                if self.world.is_main:
-                    writer.start(self.step, self.state())
-                saved_at, saved_step = time.monotonic(), self.step
-            is_due = self.position.epoch > epoch
-            if pace.validate_every:
-                is_due |= self.step % pace.validate_every == 0
-            if pace.validate and is_due and not is_last:
-                with self.final_weights() as model:
-                    validated = pace.validate(model)
-                if validated is not None:
-                    yield validated
-            if pace.on_epoch and self.position.epoch > epoch and not is_last:
-                pace.on_epoch()
-        steps.close()  # type: ignore[attr-defined]
+        with CheckpointWriter(pace.checkpoints) as writer:
+            while self.step < pace.total_steps and not self.was_stopped:
+                epoch, started = self.position.epoch, time.monotonic()
+                plan, batches = next(steps)
+                waited = time.monotonic() - started
+                self.is_time_to_save = started - saved_at >= SAVE_EVERY_S
+                event = self._step(plan, batches, pace)
+                seconds = max(time.monotonic() - started, 1e-9)
+                yield from _saved(writer)
+                yield replace(event, rate_img_s=event.photos / seconds, wait_share=waited / seconds)
+
+                is_last = self.step == pace.total_steps or self.was_stopped
+                is_due = self.is_time_to_save
+                if pace.save_every:
+                    is_due = self.step - saved_step >= pace.save_every
+                if is_last or is_due:
+                    if self.world.is_main:
+                        writer.start(self.step, self.state())
+                    saved_at, saved_step = time.monotonic(), self.step
+                if pace.validate and self.position.epoch > epoch and not is_last:
+                    validated = pace.validate()
+                    if validated is not None:
+                        yield validated
+            steps.close()  # type: ignore[attr-defined]
+        yield from _saved(writer)
 
     def _step(self, plan: StepPlan, batches: list[Batch], pace: Pace) -> StepEvent:
         """One optimiser step: a forward and backward pass for each batch, then an update."""
@@ -148,68 +122,62 @@ class Trainer:
             config, self.step - self.shift, pace.total_steps - self.shift,
             self.sampler.steps_an_epoch,
         )  # fmt: skip
-        set_learning_rate(self.optimiser, lr)
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr * group["scale"]
 
         # A gradient is scaled by the counts of the whole step: they are needed before the first.
-        own = [task.counts(batch) for batch in batches]
-        counts, n_photos, rejected = self._global_counts(own, batches, pace)
+        pass_counts = [task.counts(batch) for batch in batches]
+        counts, n_photos, rejected = self._global_counts(pass_counts, batches, pace)
 
         self.module.train()
         if config.backbone.backbone_lr_factor == 0:
             task.model.encoder.eval()
         table, nothing = [], torch.zeros((), device=device)
         for number, batch in enumerate(batches):
-            with self._exchanging(number == len(batches) - 1):
+            # Processes exchange gradients once a step, in the backward of the last pass.
+            is_local = self.world.size > 1 and number < len(batches) - 1
+            with self.module.no_sync() if is_local else nullcontext():  # type: ignore[operator]
                 with self.runtime.precision():
                     losses = self.module(batch.to(device))
                 loss = task.reduce(
-                    losses, Counts(own[number], counts, len(batches), self.world.size)
+                    losses, Counts(pass_counts[number], counts, len(batches), self.world.size)
                 )
                 self.scaler.scale(loss).backward()
             table.append(torch.stack([losses.get(n, nothing).detach().float() for n in counts]))
 
-        norm, told = self._clip(), self.world.total(torch.stack(table))
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.scaler.unscale_(self.optimiser)
+        limit = config.optimiser.clip_norm or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        total = self.world.total(torch.stack(table))
         # Read at once: this is where the process waits for a GPU, once a step.
-        *values, grad_norm = torch.cat([told.flatten(), norm.to(told.dtype)[None]]).tolist()
+        *values, grad_norm = torch.cat([total.flatten(), norm.to(total.dtype)[None]]).tolist()
         is_finite = bool(np.isfinite(grad_norm))
-        self._update(is_finite)
+        if is_finite:
+            self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+
+        self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row >= MOST_SKIPPED:
+            raise RunProblem(
+                f"the gradient was not finite in {MOST_SKIPPED} steps in a row "
+                f"(at step {self.step}); a lower training.lr may help"
+            )
         sums = {name: sum(values[index :: len(counts)]) for index, name in enumerate(counts)}
         means = {name: value / max(counts[name], 1.0) for name, value in sums.items()}
-        total = sum(task.weights[name] * value for name, value in means.items())
         self.rejected |= rejected
         self.step += 1
         self.position = plan.after
         return StepEvent(
-            step=self.step, epoch=plan.epoch, loss=total, losses=means, lr=lr,
-            grad_norm=grad_norm, photos=n_photos, rate_img_s=0.0, wait_share=0.0,
-            skipped=not is_finite, rejected=rejected,
+            step=self.step, epoch=plan.epoch, losses=means, lr=lr, grad_norm=grad_norm,
+            loss=sum(task.weights[name] * value for name, value in means.items()),
+            photos=n_photos, rate_img_s=0.0, wait_share=0.0, skipped=not is_finite,
+            rejected=rejected,
         )  # fmt: skip
 
-    def _exchanging(self, is_last: bool) -> AbstractContextManager[object]:
-        """A pass; processes exchange gradients once a step, in the backward of the last one."""
-        if self.world.size > 1 and not is_last:
-            return self.module.no_sync()  # type: ignore[operator]
-        return nullcontext()
-
-    def _clip(self) -> Tensor:
-        """Clip the gradients; the norm that they had."""
-        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-        limit = self.config.optimiser.clip_norm or float("inf")
-        self.scaler.unscale_(self.optimiser)
-        return torch.nn.utils.clip_grad_norm_(parameters, limit)
-
-    def _update(self, is_finite: bool) -> None:
-        """Change the weights by their clipped gradients, if these are finite."""
-        if is_finite:
-            self.scaler.step(self.optimiser)
-            if self.averaged:
-                self.averaged.update(self.model)
-        self.scaler.update()
-        self._count_skipped(is_finite)
-        self.optimiser.zero_grad(set_to_none=True)
-
     def _global_counts(
-        self, own: list[dict[str, float]], batches: list[Batch], pace: Pace
+        self, pass_counts: list[dict[str, float]], batches: list[Batch], pace: Pace
     ) -> tuple[dict[str, float], int, dict[int, RecordProblem]]:
         """Counts, photos and rejected photos of this step over all passes and processes.
 
@@ -217,56 +185,21 @@ class Trainer:
         that all do so together.
         """
         rejected = dict(problem for batch in batches for problem in batch.rejected)
-        values = {name: sum(counts[name] for counts in own) for name in own[0]}
+        values = {name: sum(counts[name] for counts in pass_counts) for name in pass_counts[0]}
         values |= {"photos": sum(b.n_photos for b in batches), "stops": pace.should_stop()}
         values |= {"saves": self.world.is_main and self.is_time_to_save}
         counts = self.world.sums(values | {"rejected": len(rejected)})
         self.was_stopped, self.is_time_to_save = counts.pop("stops") > 0, counts.pop("saves") > 0
         if counts.pop("rejected"):
-            told = self.world.union({i: (p.code, p.message) for i, p in rejected.items()})
-            rejected = {i: RecordProblem(text, code=code) for i, (code, text) in told.items()}
+            texts = self.world.union({i: (p.code, p.message) for i, p in rejected.items()})
+            rejected = {i: RecordProblem(text, code=code) for i, (code, text) in texts.items()}
         return counts, int(counts.pop("photos")), rejected
-
-    def _count_skipped(self, is_finite: bool) -> None:
-        self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
-        if self.skipped_in_a_row >= MOST_SKIPPED:
-            raise RunProblem(
-                f"the gradient was not finite in {MOST_SKIPPED} steps in a row "
-                f"(at step {self.step}); a lower training.lr may help"
-            )
-
-    @contextmanager
-    def final_weights(self) -> Iterator[RAM]:
-        """The model in evaluation mode with the weights that a bundle would get now."""
-        own = AveragedWeights(self.model, 0.0) if self.averaged else None
-        if self.averaged:
-            self.averaged.copy_to(self.model)
-        self.model.eval()
-        try:
-            with self.compiled.off() if self.compiled else nullcontext():
-                yield self.model
-        finally:
-            if own:
-                own.copy_to(self.model)
-
-    @contextmanager
-    def undoing(self) -> Iterator[None]:
-        """Undo in the end whatever is done to the model's weights."""
-        kept = {name: tensor.detach().clone() for name, tensor in weights_of(self.model).items()}
-        try:
-            yield
-        finally:
-            self.model.to(self.runtime.device)
-            with torch.no_grad():
-                for name, tensor in weights_of(self.model).items():
-                    tensor.copy_(kept[name])
 
     def state(self) -> State:
         """Everything that the next step depends on; the tensors are the run's own."""
-        state: State = {
+        return {
             "model": {name: tensor.detach() for name, tensor in weights_of(self.model).items()},
             "optimiser": self.optimiser.state_dict(),
-            "averaged": self.averaged.tensors if self.averaged else {},
             "step": self.step,
             "epoch": self.position.epoch,
             "done": self.position.done,
@@ -274,9 +207,6 @@ class Trainer:
             "rejected": {i: (p.code, p.message) for i, p in self.rejected.items()},
             "scaler": self.scaler.state_dict(),
         }
-        if self.averaged:
-            state["averaged_updates"] = self.averaged.updates
-        return state
 
     def restore(self, folder: Path, say: Callable[[str], None]) -> bool:
         """Go back to the last saved state that is intact; False where there is none."""
@@ -287,12 +217,8 @@ class Trainer:
             for name, tensor in weights_of(self.model).items():
                 tensor.copy_(state["model"][name])
         self.optimiser.load_state_dict(state["optimiser"])
-        if self.scaler.is_enabled() and state.get("scaler"):  # else the run had another format
+        if self.scaler.is_enabled() and state["scaler"]:  # else the run had another format
             self.scaler.load_state_dict(state["scaler"])
-        if self.averaged:
-            for name, tensor in self.averaged.tensors.items():
-                tensor.copy_(state["averaged"][name])
-            self.averaged.updates = state["averaged_updates"]
         self.step = state["step"]
         self.position = Position(state["epoch"], state["done"])
         if not self.config.schedule.steps:
@@ -321,3 +247,53 @@ def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
         torch.cuda.manual_seed(state)
     elif device.type == "mps":
         torch.mps.manual_seed(state)
+
+
+def build_optimiser(model: RAM, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable weights; each group's `scale` multiplies the learning rate."""
+    numbers = config.optimiser
+    embeddings = {
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+    }
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        exempt = numbers.no_decay and (parameter.dim() < 2 or id(parameter) in embeddings)
+        decay = 0.0 if exempt else numbers.weight_decay
+        scale = config.backbone.backbone_lr_factor if name.startswith("encoder.") else 1.0
+        groups.setdefault((decay, scale), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "weight_decay": decay, "scale": scale}
+            for (decay, scale), parameters in groups.items()
+        ],
+        lr=config.schedule.lr,
+        betas=numbers.betas,
+        eps=numbers.eps,
+    )
+
+
+def learning_rate(
+    config: TrainingConfig, step: int, total_steps: int, steps_an_epoch: int
+) -> float:
+    """The learning rate of a step (from 0): linear warm-up, then the schedule.
+
+    `epoch-decay` and `epoch-cosine` are the authors' schedules: a new rate every epoch
+    (ram_official A5).
+    """
+    numbers = config.schedule
+    warmup = min(numbers.warmup_steps, math.ceil(total_steps / LONGEST_WARMUP))
+    if step < warmup:
+        return numbers.warmup_lr + (numbers.lr - numbers.warmup_lr) * step / warmup
+    epoch = step // steps_an_epoch
+    if numbers.schedule == "constant":
+        return numbers.lr
+    if numbers.schedule == "epoch-decay":
+        return max(numbers.min_lr, numbers.lr * numbers.decay**epoch)
+    if numbers.schedule == "epoch-cosine":
+        done = epoch / math.ceil(total_steps / steps_an_epoch)
+    else:
+        done = (step - warmup) / max(1, total_steps - warmup)
+    cosine = 1 + math.cos(math.pi * done)
+    return numbers.min_lr + (numbers.lr - numbers.min_lr) * cosine / 2

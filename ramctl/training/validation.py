@@ -19,11 +19,10 @@ from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from ramctl.records.parallel import chunks
-from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures
 from ramctl.training.data.record_file import RecordFile
-from ramctl.training.data.targets import Targets
+from ramctl.training.data.targets import Annotation, Targets, read_annotation
 from ramctl.training.distributed import World
 
 MOST_PHOTOS = 20_000  # scores of all photos are held in memory
@@ -55,9 +54,9 @@ class ValidationSet:
         others.
         """
         engine, read, problems = TorchEngine(model, runtime), list[int](), list[Problem]()
-        own = self.ids[:MOST_PHOTOS][world.rank :: world.size].tolist()
+        ids = self.ids[:MOST_PHOTOS][world.rank :: world.size].tolist()
         scored = score_blocks(
-            self._photos(own, read, problems),
+            self._photos(ids, read, problems),
             lambda arrays: engine.scores(np.stack(arrays).astype(np.float32)),
             PHOTOS_AT_ONCE,
             len(self.targets),
@@ -109,12 +108,10 @@ class Scored:
 
     def mean_average_precision(self, among: NDArray[np.bool_] | None = None) -> float:
         """Mean over the labels that occur, of those `among` (L,); NaN when none does."""
-        found = self.occurring
+        ids = self.occurring
         if among is not None:
-            found = found[among[found]]
-        return mean_average_precision(
-            self.scores[:, found].astype(np.float64), self.truth[:, found]
-        )
+            ids = ids[among[ids]]
+        return mean_average_precision(self.scores[:, ids].astype(np.float64), self.truth[:, ids])
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +165,11 @@ def score_blocks(
     n_labels: int,
 ) -> Scored:
     """Scores of photos that come with their truth (L), computed for `size` photos at a time."""
-    found, truth = [np.zeros((0, n_labels), np.float32)], [np.zeros((0, n_labels), np.int8)]
+    blocks, truth = [np.zeros((0, n_labels), np.float32)], [np.zeros((0, n_labels), np.int8)]
     for block in chunks(photos, size):
-        found.append(scores([photo for photo, _ in block]))
+        blocks.append(scores([photo for photo, _ in block]))
         truth.append(np.stack([row for _, row in block]))
-    return Scored(np.concatenate(found), np.concatenate(truth))
+    return Scored(np.concatenate(blocks), np.concatenate(truth))
 
 
 def truth_of(annotation: Annotation, targets: Targets) -> NDArray[np.int8]:

@@ -44,6 +44,7 @@ from ramctl.checkpoints.bundle import WEIGHTS, Bundle, BundleWriter
 from ramctl.checkpoints.load import load_model, write_model
 from ramctl.inference.label_set import own_labels
 from ramctl.labels import LABELS, LabelSystem
+from ramctl.model.build import build_ram
 from ramctl.model.config import Preset, finetuning_preset, load_preset
 from ramctl.model.ram import RAM
 
@@ -96,7 +97,7 @@ def build(options: argparse.Namespace) -> tuple[RAM, Preset]:
     preset = finetuning_preset(load_preset(options.preset, options.set))
     preset = replace(preset, model=replace(preset.model, captioning=None))
     described = preset.model.labels.kind == "descriptions"
-    model = RAM(
+    model = build_ram(
         preset.model, image_size=preset.preprocess.size, n_labels=options.labels,
         description_counts=[DESCRIPTIONS] * options.labels if described else None,
     )  # fmt: skip

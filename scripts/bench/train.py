@@ -33,24 +33,21 @@ import torch
 
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.labels import LabelSystem
+from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
-from ramctl.model.ram import RAM
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import Reject
 from ramctl.training.checkpoint import CheckpointWriter
-from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
 from ramctl.training.data.batches import Batch, TrainingSet
 from ramctl.training.data.record_file import Source
-from ramctl.training.data.record_index import RecordIndex
-from ramctl.training.data.record_scan import ScannedRecords, scan_records
+from ramctl.training.data.record_scan import RecordIndex, ScannedRecords, scan_records
 from ramctl.training.data.sampler import Position, Sampler
-from ramctl.training.data.silence import Silence
-from ramctl.training.data.targets import Targets
+from ramctl.training.data.targets import Targets, read_annotation
+from ramctl.training.data.teachers import Silence
 from ramctl.training.objectives.task import Counts, TrainingTask
-from ramctl.training.optimiser import build_optimiser
-from ramctl.training.train import SAVE_EVERY_S, Pace, Trainer
+from ramctl.training.train import SAVE_EVERY_S, Pace, Trainer, build_optimiser
 
 VOCABULARY, PIECES = 4000, 16
 
@@ -59,7 +56,7 @@ def build(options: argparse.Namespace) -> TrainingTask:
     """The preset's model and losses, random weights; a frozen encoder's features are the input."""
     preset = read_preset(options)
     captioning = preset.model.captioning
-    model = RAM(
+    model = build_ram(
         preset.model,
         image_size=preset.preprocess.size,
         n_labels=options.labels,

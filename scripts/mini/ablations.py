@@ -35,15 +35,13 @@ from ramctl.model.config import AugmentConfig, load_preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.pretrained.imagenet import PACKAGED, load_packaged
 from ramctl.tagger_scores import Photo, TaggerScores
-from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.batches import Sample, TrainingSet
 from ramctl.training.data.record_file import RecordFile, Source
 from ramctl.training.data.record_scan import scan_records
-from ramctl.training.data.silence import Silence
-from ramctl.training.data.targets import Targets
-from ramctl.training.data.teacher_scores import ScoresTeacher, SoftTargets
-from ramctl.training.objectives.tagging import asymmetric_loss
+from ramctl.training.data.targets import Annotation, Targets, read_annotation
+from ramctl.training.data.teachers import ScoresTeacher, Silence, SoftTargets
+from ramctl.training.objectives.losses import asymmetric_loss
 
 SETS = ("flickr8k-train", "coco-train", "fsa-train", "diverse-captioned", "diverse-plain")
 TEACHERS = {"ica447": 1.0, "coco80": 2.0}

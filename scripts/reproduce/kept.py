@@ -26,8 +26,8 @@ from ramctl.records.files import write_atomic
 from ramctl.records.inputs import read_inputs
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import Record
-from ramctl.training.data.annotations import Annotation
 from ramctl.training.data.features import KEY_BYTES, FeatureCache, FeatureStore
+from ramctl.training.data.targets import Annotation
 
 AT_ONCE = 8
 

@@ -6,14 +6,13 @@ import torch
 from torch import nn
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
-from ramctl.checkpoints.folding import fold_batchnorms
-from ramctl.checkpoints.load import load_caption_tokenizer, load_model, write_model
+from ramctl.checkpoints.load import fold_batchnorms, load_caption_tokenizer, load_model, write_model
 from ramctl.checkpoints.weights import load_weights, save_weights
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem
+from ramctl.model.build import build_ram
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
 from ramctl.model.config import finetuning_preset, load_preset
-from ramctl.model.ram import RAM
 
 TAGS = ["dog", "cat", "tree", "sky", "grass"]
 SMALL_SWIN = [
@@ -29,7 +28,7 @@ def tiny():
     preset = load_preset("tiny")
     words = train_tokenizer(["a dog on the grass", "a cat in a tree"] * 3, 80)
     tokenizer = CaptionTokenizer(words, preset.model.captioning)
-    model = RAM(preset.model, image_size=64, n_labels=5, vocabulary=len(tokenizer)).eval()
+    model = build_ram(preset.model, image_size=64, n_labels=5, vocabulary=len(tokenizer)).eval()
     model.labels.set_text(torch.randn(5, 32))
     return preset, model, tokenizer
 
@@ -56,7 +55,9 @@ def test_a_model_comes_back_bit_for_bit_with_or_without_captioning(tmp_path):
 
 def test_products_in_bf16_are_those_that_autocast_makes(tmp_path):
     preset = load_preset("ram-swin-b", SMALL_SWIN)
-    bundle = write(tmp_path / "m", preset, RAM(preset.model, image_size=96, n_labels=5).eval())
+    bundle = write(
+        tmp_path / "m", preset, build_ram(preset.model, image_size=96, n_labels=5).eval()
+    )
     plain, stored = load_model(bundle), load_model(bundle, products=torch.bfloat16)
     sizes = [sum(p.nbytes for p in model.parameters()) for model in (plain, stored)]
     assert sizes[1] < 0.6 * sizes[0]
@@ -81,7 +82,7 @@ def test_half_weights_keep_vectors_whole_and_logits_close(tmp_path):
 
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):
     preset = load_preset("tiny", ["model.captioning.tie_tag_decoder=true"])
-    model = RAM(preset.model, image_size=64, n_labels=5, vocabulary=40).eval()
+    model = build_ram(preset.model, image_size=64, n_labels=5, vocabulary=40).eval()
     bundle = write(tmp_path / "m", preset, model)
     assert "captioning.tag_encoder.layers.0.cross_attention.query.weight" not in bundle.tensors()
     again = load_model(bundle)
@@ -91,7 +92,7 @@ def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):
 
 def test_fine_tuning_resizes_swin_to_its_window(tmp_path):
     preset = load_preset("ram-swin-b", SMALL_SWIN)
-    model = RAM(preset.model, image_size=96, n_labels=5).eval()
+    model = build_ram(preset.model, image_size=96, n_labels=5).eval()
     bundle = write(tmp_path / "m", preset, model)
     larger = load_model(bundle, preset=finetuning_preset(preset))
     with torch.no_grad():
@@ -105,7 +106,7 @@ def test_weights_that_do_not_fit_are_an_error_that_names_them(tmp_path):
     path = tmp_path / "model.safetensors"
     save_weights(model, path)
     changes = ["model.tag_decoder.ffn_width=65", "model.prior=false", "model.labels.own_width=0"]
-    other = RAM(load_preset("tiny", changes).model, image_size=64, n_labels=5, vocabulary=9)
+    other = build_ram(load_preset("tiny", changes).model, image_size=64, n_labels=5, vocabulary=9)
     with pytest.raises(RunProblem, match=r"unknown .*prior"):
         load_weights(other, path)
     path.write_bytes(b"nothing")

@@ -22,14 +22,9 @@ FOLDERS = {
     "training, looked at only": "train in.jsonl --preset tiny --steps 1 --out photos --dry-run",
     "training over a file": "train in.jsonl --preset tiny --steps 1 --out notes.txt",
     "fine-tuning": "finetune in.jsonl --model {model} --steps 1 --out photos",
-    "models of epochs": "train in.jsonl --preset tiny --steps 1 --out old --keep epochs",
     "a run's folder": "train in.jsonl --preset tiny --steps 1 --out taken",
     "a run's folder, again": "train in.jsonl --preset tiny --steps 1 --out taken --restart",
     "a run's folder, resumed": "train in.jsonl --preset tiny --steps 1 --out taken --resume",
-    "checkpoints": "train in.jsonl --preset tiny --steps 1 --out new --checkpoints photos",
-    "checkpoints, again": (
-        "train in.jsonl --preset tiny --steps 1 --out new --checkpoints photos --restart"
-    ),
     "regions": "clean in.jsonl --model {model} --work photos -o new.jsonl",
     "a stage": "clean in.jsonl --model {model} --work photos --stage detect",
     "a share of a stage": "clean in.jsonl --model {model} --work photos --stage detect --shard 1/2",

@@ -9,9 +9,9 @@ import torch
 from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.checkpoints.load import write_model
 from ramctl.labels import Label, LabelSystem
+from ramctl.model.build import build_ram
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
 from ramctl.model.config import load_preset
-from ramctl.model.ram import RAM
 from tests.command import Done
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -58,7 +58,7 @@ def engine_bundle(tmp_path_factory) -> Path:
     texts = [" ".join(json.loads(line)["captions"]) for line in (DATA / "captions.jsonl").open()]
     words = train_tokenizer(texts + [label.tag for label in LABELS], 200)
     tokenizer = CaptionTokenizer(words, preset.model.captioning)
-    model = RAM(preset.model, image_size=64, n_labels=len(LABELS), vocabulary=len(tokenizer))
+    model = build_ram(preset.model, image_size=64, n_labels=len(LABELS), vocabulary=len(tokenizer))
     model.labels.set_text(torch.nn.functional.normalize(torch.randn(len(LABELS), 32), dim=-1))
     with BundleWriter(path) as writer:
         writer.meta = write_model(writer.path, preset, model, tokenizer)

@@ -12,6 +12,7 @@ from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
 from ramctl.data_engine.detect import Scope
 from ramctl.data_engine.detectors import AttentionDetector, CropEmbedder, PoolEmbedder
 from ramctl.data_engine.region_store import TWICE, source_bits
+from ramctl.inference import torch_engine
 from ramctl.inference.captions import CaptionWriter
 from ramctl.inference.regions import (
     CELL_PEAK_SHARE,
@@ -171,7 +172,7 @@ def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(baseline,
     heat, share = found.heat, found.peak_share
     encoded = engine.encode(features)
     with torch.inference_mode():
-        engine.model.tag_logit_parts(encoded, labels, attention)
+        engine.model.tag_logits(encoded, labels, attention)
     mean = torch.stack(attention).mean((0, 2)).detach().numpy()  # (B, L, tokens)
     side = heat.shape[-1]
     np.testing.assert_allclose(heat, mean[..., : side * side].reshape(heat.shape), atol=1e-6)
@@ -211,9 +212,11 @@ def test_regions_that_do_not_fit_in_memory_are_done_in_parts(baseline, photos, s
     monkeypatch.setattr(engine, "say", said.append)
     model = engine.model
     monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
-    monkeypatch.setattr(
-        model, "look_at_regions", fits(model.look_at_regions, 4, lambda _, some, labels: len(some))
-    )
+
+    def number(_model, _features, regions, _labels):
+        return len(regions)
+
+    monkeypatch.setattr(torch_engine, "region_logits", fits(torch_engine.region_logits, 4, number))
     np.testing.assert_allclose(baseline.features(photos), features, atol=1e-5)
     parts = PoolEmbedder().embed(seen, regions)
     np.testing.assert_allclose(parts.scores, whole.scores, atol=1e-6)

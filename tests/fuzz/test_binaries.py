@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from ramctl.calibration import Calibration
 from ramctl.checkpoints.bundle import CALIBRATION, META, WEIGHTS, Bundle, embedded_bundle
-from ramctl.checkpoints.foreign_file import read_checkpoint
+from ramctl.checkpoints.weights import read_checkpoint
 from ramctl.export.xmp import merge_tags, remove_tags
 from ramctl.photos.archives import TarIndex
 from ramctl.photos.decoding import PhotoLimits, decode_photo, photo_size

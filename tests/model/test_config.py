@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ramctl.errors import UsageProblem
+from ramctl.model.build import build_ram
 from ramctl.model.config import (
     Preset,
     finetuning_preset,
@@ -33,7 +34,7 @@ def build(preset: Preset, n_labels: int, vocabulary: int, n_descriptions: int) -
     described = preset.model.labels.kind == "descriptions"
     counts = [n_descriptions] * n_labels if described else None
     with torch.device("meta"):
-        return RAM(
+        return build_ram(
             preset.model, image_size=preset.preprocess.size, n_labels=n_labels,
             vocabulary=vocabulary, description_counts=counts,
         )  # fmt: skip
@@ -141,7 +142,7 @@ def test_a_contradiction_is_named_when_the_model_is_built(override, complaint):
         overrides.append("model.labels.width=16")
     preset = load_preset("tiny", overrides)
     with pytest.raises(UsageProblem, match=complaint):
-        RAM(preset.model, image_size=64, n_labels=3, vocabulary=10)
+        build_ram(preset.model, image_size=64, n_labels=3, vocabulary=10)
 
 
 @pytest.mark.parametrize("module", ["config", "preprocess", "caption_tokenizer"])

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
+from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
 from ramctl.model.generation import Decoding, Ends, _Finished, generate
-from ramctl.model.ram import RAM
 
 END, PAD = 3, 0
 
@@ -118,7 +118,7 @@ def test_sampled_word_pieces_come_as_often_as_they_are_likely():
 @pytest.mark.parametrize("beams", [1, 3])
 def test_step_by_step_logits_equal_those_of_whole_captions(beams):
     preset = load_preset("tiny")
-    model = RAM(preset.model, image_size=64, n_labels=3, vocabulary=30).eval()
+    model = build_ram(preset.model, image_size=64, n_labels=3, vocabulary=30).eval()
     with torch.no_grad():
         for parameter in model.captioning.parameters():
             parameter.mul_(8)  # so that captions differ

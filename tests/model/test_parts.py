@@ -12,7 +12,8 @@ from ramctl.model.attention import AttentionBlock, FeedForwardBlock, dropout, sp
 from ramctl.model.config import load_preset
 from ramctl.model.encoder import WINDOWS, ImageEncoder, WindowAttention
 from ramctl.model.label_queries import LabelQueries
-from ramctl.model.ram import Encoded, Regions
+from ramctl.model.ram import Encoded
+from ramctl.model.regions import Regions, pool_regions, region_logits
 from ramctl.model.tag_decoder import TagDecoder
 from tests.model.test_ram import DESCRIBED, PRIOR, build, captions
 
@@ -155,7 +156,7 @@ def test_a_region_of_the_whole_photo_is_scored_like_the_photo(photos, overrides)
         grid = features.shape[1] - model.encoder.extra_tokens
         which = torch.tensor([[0, 1], [1, 4], [1, 0]])
         regions = Regions(which[:, 0], torch.ones(3, grid), which[:, 1])
-        logits, feature = model.look_at_regions(features, regions, labels)
+        logits, feature = region_logits(model, features, regions, labels)
         expected = model(photos).tag_logits[which[:, 0], which[:, 1]]
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(feature.norm(dim=-1), torch.ones(3))
@@ -172,7 +173,7 @@ def test_a_region_does_not_see_what_is_outside_of_it(photos, overrides):
         cover = torch.ones(1, features.shape[1] - model.encoder.extra_tokens)
         cover[:, -1] = 0
         regions = Regions(torch.tensor([1]), cover, torch.tensor([2]))
-        one, two = (model.look_at_regions(f, regions, labels) for f in (features, other))
+        one, two = (region_logits(model, f, regions, labels) for f in (features, other))
     torch.testing.assert_close(one, two)
 
 
@@ -182,7 +183,7 @@ def test_a_region_weighs_its_tokens_by_how_much_it_covers(photos):
         features = model.encoder(photos)
         cover = torch.rand(1, features.shape[1] - model.encoder.extra_tokens)
         regions = Regions(torch.tensor([0]), cover, torch.tensor([2]))
-        pooled, _ = model._encode_regions(features, regions)
+        pooled = pool_regions(model, features, regions)
     grid = features[0, model.encoder.extra_tokens :]
     torch.testing.assert_close(pooled[0], (cover[0, :, None] * grid).sum(0) / cover.sum())
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import load_preset
 from ramctl.model.label_queries import DescriptionWeighting, LabelTable, RowLayout
-from ramctl.model.ram import RAM
+from ramctl.model.regions import cell_logits
 
 PRIOR = [
-    "model.prior.classes=10", "model.prior.class_token=true", "model.prior.class_residual=true",
+    "model.prior.classes=10", "model.prior.class_token=true",
 ]  # fmt: skip
 DESCRIBED = [
     "model.labels.kind=descriptions", "model.labels.own_width=0", "model.labels.own_bias=false",
@@ -22,7 +23,7 @@ DESCRIBED = [
 
 def build(overrides=(), n_labels=6, **options):
     preset = load_preset("tiny", overrides)
-    model = RAM(preset.model, image_size=64, n_labels=n_labels, vocabulary=20, **options)
+    model = build_ram(preset.model, image_size=64, n_labels=n_labels, vocabulary=20, **options)
     with torch.no_grad():
         model.labels.text.normal_()
         model.labels.own.normal_()
@@ -107,7 +108,7 @@ def test_logits_are_the_sum_of_decoder_prior_and_own_parts(photos):
         decoder = model.tag_decoder.shared_head(states).squeeze(-1)
         pooled = features.mean(1)
         mixture = model.prior.classifier(pooled).softmax(-1) @ model.prior.class_names
-        feature = model.prior.to_label_space(pooled) + mixture
+        feature = model.prior.to_label_space(pooled)
         similarity = torch.nn.functional.normalize(feature, dim=-1) @ model.labels.text.T
         own = model.prior.own_projection(pooled) @ model.labels.own.T
         expected = decoder + model.prior.scale * similarity + own + model.labels.bias[:, 0]
@@ -122,13 +123,13 @@ def test_a_cell_is_scored_as_the_global_branch_scores_a_photo_that_has_no_other(
     model = build(["model.prior.class_sharpness=3.0", *PRIOR])
     with torch.no_grad():
         features = model.encoder(photos)
-        logits = model.cell_logits(features, model.prepare_labels(model.labels()))
+        logits = cell_logits(model, features, model.prepare_labels(model.labels()))
         assert logits.shape == (2, 6, features.shape[1])
         for cell in range(features.shape[1]):
             alone = features[:, cell]  # (B, C)
             likely = (model.prior.classifier(alone) / model.prior.config.temperature).softmax(-1)
             names = model.prior.class_names
-            feature = model.prior.to_label_space(alone) + likely @ names
+            feature = model.prior.to_label_space(alone)
             expected = model.prior.own_projection(alone) @ model.labels.own.T
             similarity = torch.nn.functional.normalize(feature, dim=-1) @ model.labels.text.T
             expected += model.prior.scale * similarity + model.prior.offset
@@ -168,8 +169,8 @@ def test_the_parts_of_the_logits_sum_to_them(photos):
     model = build([*PRIOR, "model.prior.class_sharpness=3.0"])
     with torch.no_grad():
         encoded = model.encode(model.encoder(photos))
-        text, own = model.tag_logit_parts(encoded, model.labels())
-        torch.testing.assert_close(text + own, model.tag_logits(encoded, model.labels()))
+        text, own = model.tag_logits(encoded, model.labels())
+        torch.testing.assert_close(text + own, model.tag_logits(encoded, model.labels()).total)
 
 
 def test_a_text_alone_is_a_label_without_parts_of_its_own(photos):
@@ -178,7 +179,8 @@ def test_a_text_alone_is_a_label_without_parts_of_its_own(photos):
     with torch.no_grad():
         encoded = model.encode(model.encoder(photos))
         rows = torch.cat([text, torch.zeros(3, model.labels.layout.width - 32)], 1)
-        assert torch.equal(model.tag_logits(encoded, text), model.tag_logits(encoded, rows))
+        alone, padded = (model.tag_logits(encoded, labels).total for labels in (text, rows))
+        assert torch.equal(alone, padded)
 
 
 def test_prepared_labels_give_the_same_logits(photos):
@@ -322,5 +324,5 @@ def test_described_model_takes_ragged_labels_end_to_end(photos):
     with torch.no_grad():
         whole = model(photos).tag_logits
         encoded = model.encode(model.encoder(photos))
-        alone = model.tag_logits(encoded, model.labels.text[2:7][None])
+        alone = model.tag_logits(encoded, model.labels.text[2:7][None]).total
     torch.testing.assert_close(whole[:, 1:2], alone, atol=1e-5, rtol=1e-5)

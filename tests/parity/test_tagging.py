@@ -28,9 +28,9 @@ def test_attention_path_gives_the_same_logits_and_normalised_maps(recorded):
         encoded = recorded.model.encode(recorded.model.encoder(recorded.io["image"]))
         rows = recorded.model.labels()
         seen = []
-        text, own = recorded.model.tag_logit_parts(encoded, rows, seen)
+        text, own = recorded.model.tag_logits(encoded, rows, seen)
         logits, maps = text + own, torch.stack(seen, 1)
-        plain = recorded.model.tag_logits(encoded, rows)
+        plain = recorded.model.tag_logits(encoded, rows).total
     torch.testing.assert_close(logits, plain, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(maps.sum(-1), torch.ones_like(maps.sum(-1)), atol=1e-5, rtol=0)
 
@@ -48,7 +48,7 @@ def test_open_set_labels_equal_the_authors(load_recorded, architecture, shape):
     recorded = load_recorded(architecture)
     rows = recorded.io["openset.label_embed"].view(shape)  # RAM++: five descriptions a tag
     with torch.no_grad():
-        logits = recorded.model.tag_logits(run(recorded).encoded, rows)
+        logits = recorded.model.tag_logits(run(recorded).encoded, rows).total
     torch.testing.assert_close(logits, recorded.io["openset.logits"], **TOLERANCE)
 
 
@@ -108,6 +108,6 @@ def test_a_label_scores_the_same_whatever_else_is_asked(recorded):
     some = torch.tensor([3, 1, 17])
     with torch.no_grad():
         encoded = model.encode(model.encoder(recorded.io["image"]))
-        alone = model.tag_logits(encoded, model.labels(some))
+        alone = model.tag_logits(encoded, model.labels(some)).total
     expected = recorded.io["eval.logits"][:, some]
     torch.testing.assert_close(alone, expected, **TOLERANCE)

@@ -9,8 +9,7 @@ from PIL import Image
 from torchvision import transforms
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.model.config import load_preset
-from ramctl.model.tables import write_table
+from ramctl.model.config import load_preset, write_table
 from ramctl.records.record import Record
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.tagging.tagger import Tagger

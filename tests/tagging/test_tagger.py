@@ -8,6 +8,7 @@ import pytest
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.labels import Label, LabelSystem
+from ramctl.model.regions import cell_logits
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, TagSelector
 from ramctl.tagging.tagger import significant
@@ -112,7 +113,7 @@ def test_boxes_are_found_in_larger_photos_and_are_of_the_photo(tiny_bundle):
     pixels = Preprocess(replace(bundle.preprocess, size=size))(photo)[None]
     with torch.no_grad():
         features = model.encoder(torch.from_numpy(pixels))
-        logits = model.cell_logits(features, model.prepare_labels(model.labels()))
+        logits = cell_logits(model, features, model.prepare_labels(model.labels()))
     (heat,) = cell_heat(logits.numpy())
     assert heat.shape[1:] == (size // 32, size // 32)
     found = tagger.tag(PHOTOS[0]).boxes

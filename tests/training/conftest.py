@@ -82,7 +82,7 @@ pieces = "learnt"
 size = 64
 
 [training]
-encoder = "none"
+encoder = ""
 distill = ["caption"]
 batch_size = 4
 warmup_steps = 0

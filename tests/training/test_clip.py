@@ -9,7 +9,7 @@ import torch
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.model.config import load_preset
-from ramctl.training.objectives.clip_teacher import ClipTeacher
+from ramctl.training.objectives.objectives import ClipTeacher
 from tests.peers.conftest import clip_tokenizer
 from tests.peers.support import save_clip
 from tests.training.conftest import settings, steps_of
@@ -48,7 +48,7 @@ def test_the_teacher_sees_the_student_s_crop_in_its_own_normalisation(clip):
 @pytest.fixture
 def arguments(tiny_options, parsed, clip) -> list[object]:
     """What `train` is given for CLIP's queries and CLIP as teacher."""
-    options = ["--text", f"clip:{clip}", "--distill", f"clip:{clip}", "--events", "e.jsonl"]
+    options = ["--distill", f"clip:{clip}", "--events", "e.jsonl"]
     return [parsed, *tiny_options[:4], *options, "--out", "x", "--steps", 2]
 
 

@@ -88,7 +88,7 @@ def test_what_any_process_rejects_or_validates_counts(train, parsed, tiny_option
     path = write_records(tmp_path / "in.jsonl", [*records, *lost])
     val = write_records(tmp_path / "val.jsonl", [*records[:5], lost[0]])
     common = [
-        path, "--val", val, "--steps", 6, "--val-every", 2, "--device", "cpu",
+        path, "--val", val, "--steps", 6, "--device", "cpu",
         *settings("training.eps=1e-3", "training.augment.flip=0"),
     ]  # fmt: skip
     options = ["--out", "one", "--events", "one.jsonl", "--rejects", "one.rejects"]
@@ -216,7 +216,7 @@ def test_two_killed_processes_resume_to_the_same_weights_bit_for_bit(tiny_option
     records = write_records(tmp_path / "shards.jsonl", write_shards(tmp_path, 3))
     arguments = [
         records, "--steps", 25, "--save-every", 2, "--device", "cpu", *tiny_options, "-j", 1,
-        *settings("training.batch_size=1", "training.accumulation=2", "training.ema=0.9",
+        *settings("training.batch_size=1", "training.accumulation=2",
                   "model.tag_decoder.dropout=0.1", "training.shuffled_shards=2"),
     ]  # fmt: skip
     whole = in_two_processes(["train", *arguments, "--out", "whole"], tmp_path)

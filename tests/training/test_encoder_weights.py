@@ -14,18 +14,28 @@ from ramctl.checkpoints.weights import resize_table
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.config import load_preset
 from ramctl.model.encoder import ImageEncoder
-from ramctl.training.encoder_weights import load_encoder, with_encoder
-from tests.training.conftest import DATA
+from ramctl.training.initial import load_encoder
+from tests.training.conftest import DATA, settings
 
 # timm's name, its width, and whether it is built for one size of photos.
 BACKBONES = [
-    ("test_vit.r160_in1k", 64, True),
-    ("test_convnext.r160_in1k", 64, False),
-    ("swin_tiny_patch4_window7_224.ms_in1k", 768, True),
-    ("test_efficientnet.r160_in1k", 256, False),
+    ("test_vit", 64, True),
+    ("test_convnext", 64, False),
+    ("swin_tiny_patch4_window7_224", 768, True),
+    ("test_efficientnet", 256, False),
 ]
-MINI = ["model.encoder.backbone=test_efficientnet", "model.encoder.width=256"]
-SWIN = ["model.encoder.options={depths = [2, 2, 2, 2]}", "training.encoder=none"]
+SWIN = ["model.encoder.options={depths = [2, 2, 2, 2]}"]
+
+
+def backbone(name: str, width: int, takes_size: bool) -> list[str]:
+    """The settings of another backbone."""
+    return [
+        f"model.encoder.backbone={name}", f"model.encoder.width={width}",
+        f"model.encoder.image_size_option={str(takes_size).lower()}",
+    ]  # fmt: skip
+
+
+VIT, CONVNEXT = (backbone(*BACKBONES[number]) for number in (0, 1))
 
 
 def save(model: torch.nn.Module, path) -> None:
@@ -39,41 +49,8 @@ def photo() -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("name", "width", "takes_size"), BACKBONES)
-def test_a_name_brings_its_architecture_and_normalisation(name, width, takes_size):
-    preset = with_encoder(load_preset("tiny", ["training.frozen_stages=3"]), name)
-    known = timm.get_pretrained_cfg(name)
-    config = preset.model.encoder
-    assert config.backbone == name.partition(".")[0]
-    assert (config.width, config.image_size_option) == (width, takes_size)
-    assert (preset.preprocess.mean, preset.preprocess.std) == (known.mean, known.std)
-    assert preset.training.backbone.encoder == name
-    encoder = ImageEncoder(preset.model.encoder, preset.preprocess.size)
-    encoder.freeze(preset.training.backbone.frozen_stages)
-    assert any(p.requires_grad for p in encoder.parameters())
-    assert with_encoder(preset, name) == preset  # so that --resume may repeat it
-
-
-@pytest.mark.parametrize(
-    ("name", "has_classes"),
-    [
-        ("swin_tiny_patch4_window7_224.ms_in1k", True),  # its classifier reads the tokens' mean
-        ("test_vit.r160_in1k", False),  # the class token
-        ("test_convnext.r160_in1k", False),  # a norm of the mean
-        ("vit_tiny_patch16_224.augreg_in21k", False),  # 21,843 classes
-        ("none", False),
-    ],
-)
-def test_the_prior_keeps_classes_that_the_backbone_says_by_its_tokens(name, has_classes):
-    preset = with_encoder(load_preset("mini", MINI), name)
-    assert preset.model.prior.classes == (1000 if has_classes else 0)
-    assert preset.model.prior.class_token == has_classes
-    assert ("imagenet" in preset.training.losses.distill) == has_classes
-    assert (preset.training.losses.classes_weight > 0) == has_classes
-
-
-@pytest.mark.parametrize("name", [name for name, _, _ in BACKBONES])
-def test_a_file_gives_the_features_of_timms_own_model(name, photo, tmp_path):
-    preset = with_encoder(load_preset("tiny", ["preprocess.size=224"]), name)
+def test_a_file_gives_the_features_of_timms_own_model(name, width, takes_size, photo, tmp_path):
+    preset = load_preset("tiny", ["preprocess.size=224", *backbone(name, width, takes_size)])
     known = timm.create_model(preset.model.encoder.backbone, num_classes=1000).eval()
     if "vit" in name:
         known = timm.create_model("test_vit", num_classes=1000, img_size=224).eval()
@@ -89,7 +66,7 @@ def test_a_file_gives_the_features_of_timms_own_model(name, photo, tmp_path):
 
 
 def test_a_vits_frozen_stages_learn_nothing(photo):
-    preset = with_encoder(load_preset("tiny", ["preprocess.size=224"]), "test_vit")
+    preset = load_preset("tiny", ["preprocess.size=224", *VIT])
     encoder = ImageEncoder(preset.model.encoder, 224)
     encoder.freeze(2)
     encoder.train()
@@ -139,10 +116,9 @@ def test_the_authors_swin_file_starts_their_preset(photo, tmp_path):
 
 
 def test_a_name_that_timm_has_no_weights_of():
-    preset = load_preset("tiny")
-    assert with_encoder(preset, "vit_tiny_patch16_384").model.encoder.width == 192
+    encoder = ImageEncoder(load_preset("tiny").model.encoder, 64)
     with pytest.raises(UsageProblem, match="neither a file nor a model that timm has weights of"):
-        with_encoder(preset, "resnet_of_nobody")
+        load_encoder(encoder, "resnet_of_nobody")
 
 
 def test_weights_of_another_backbone_are_named(tmp_path):
@@ -155,8 +131,8 @@ def test_weights_of_another_backbone_are_named(tmp_path):
 def test_without_a_network_it_says_what_else_can_be_done(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    encoder = ImageEncoder(with_encoder(load_preset("tiny"), "test_vit").model.encoder, 64)
-    with pytest.raises(RunProblem, match=r"cannot be downloaded: .*--encoder none") as problem:
+    encoder = ImageEncoder(load_preset("tiny", VIT).model.encoder, 64)
+    with pytest.raises(RunProblem, match=r"cannot be downloaded: .*training.encoder=F") as problem:
         load_encoder(encoder, "test_vit.r160_in1k")
     assert "\n" not in str(problem.value)
 
@@ -165,11 +141,9 @@ def test_the_command_trains_on_from_a_file(command, parsed, tiny_options, tmp_pa
     known = timm.create_model("test_efficientnet", num_classes=1000)
     save(known, tmp_path / "start.safetensors")
     options = ["--steps", 1, "--device", "cpu", "--dtype", "fp32", *tiny_options]
-    frozen = ["--set", "training.backbone_lr_factor=0"]
-    done = command(
-        "train", parsed, "--encoder", tmp_path / "start.safetensors", "--out", "m", *frozen,
-        *options,
-    )  # fmt: skip
+    start = f"training.encoder={tmp_path / 'start.safetensors'}"
+    frozen = settings("training.backbone_lr_factor=0", start)
+    done = command("train", parsed, "--out", "m", *frozen, *options)
     assert f"backbone test_efficientnet from {tmp_path / 'start.safetensors'}" in done.messages
     with safe_open(tmp_path / "m" / "model.safetensors", "pt") as file:
         kept = file.get_tensor("encoder.backbone.conv_stem.weight")
@@ -190,9 +164,11 @@ def learnt_stages(start: dict[str, torch.Tensor], bundle: Bundle) -> dict[str, b
     return learnt
 
 
-@pytest.mark.parametrize("name", ["test_vit.r160_in1k", "test_convnext.r160_in1k"])
+@pytest.mark.parametrize(
+    ("name", "changes"), [("test_vit.r160_in1k", VIT), ("test_convnext.r160_in1k", CONVNEXT)]
+)
 def test_a_named_encoder_trains_and_its_bundle_tags(
-    name, command, parsed, tiny_options, tmp_path, monkeypatch
+    name, changes, command, parsed, tiny_options, tmp_path, monkeypatch
 ):
     asked = []
 
@@ -201,10 +177,10 @@ def test_a_named_encoder_trains_and_its_bundle_tags(
         return tmp_path / "hub.safetensors"
 
     save(timm.create_model(name.partition(".")[0]), tmp_path / "hub.safetensors")
-    monkeypatch.setattr("ramctl.training.encoder_weights.local_path", fetched)
+    monkeypatch.setattr("ramctl.training.initial.local_path", fetched)
     options = ["--steps", 2, "--device", "cpu", *tiny_options]
-    layers = ["--set", "training.layer_decay=0.7", "--set", "training.frozen_stages=1"]
-    done = command("train", parsed, "--encoder", name, "--out", "m", *layers, *options)
+    start = settings(f"training.encoder={name}", "training.frozen_stages=1", *changes)
+    done = command("train", parsed, "--out", "m", *start, *options)
     assert asked == [f"hf://timm/{name}:model.safetensors"]
     assert f"backbone {name.partition('.')[0]} from {name}" in done.messages
     learnt = learnt_stages(load_file(tmp_path / "hub.safetensors"), Bundle.open(tmp_path / "m"))

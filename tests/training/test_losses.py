@@ -8,15 +8,13 @@ import torch
 
 from ramctl.model.caption_tokenizer import IGNORED
 from ramctl.model.config import load_preset
-from ramctl.training.objectives.base import SampledLabels
-from ramctl.training.objectives.captioning import caption_loss
-from ramctl.training.objectives.distillation import distillation_loss
-from ramctl.training.objectives.tagging import (
-    Tagging,
+from ramctl.training.objectives.losses import (
     alignment_loss,
     asymmetric_loss,
-    sample_labels,
+    caption_loss,
+    distillation_loss,
 )
+from ramctl.training.objectives.objectives import SampledLabels, Tagging, sample_labels
 from ramctl.training.objectives.task import Counts, global_mean, ram_official
 
 

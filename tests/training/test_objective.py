@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from ramctl.errors import UsageProblem
+from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
-from ramctl.model.ram import RAM
 from ramctl.training.data.batches import Batch
-from ramctl.training.objectives.base import SampledLabels
-from ramctl.training.objectives.tagging import asymmetric_loss, sample_labels
+from ramctl.training.objectives.losses import asymmetric_loss
+from ramctl.training.objectives.objectives import SampledLabels, sample_labels
 from ramctl.training.objectives.task import Counts, TrainingTask
 
 N_LABELS, VOCABULARY = 12, 40
@@ -23,7 +23,7 @@ def make_preset(*overrides: str) -> Preset:
 def make_task(*overrides: str) -> TrainingTask:
     torch.manual_seed(0)
     preset = make_preset(*overrides)
-    model = RAM(
+    model = build_ram(
         preset.model, image_size=preset.preprocess.size, n_labels=N_LABELS, vocabulary=VOCABULARY
     )
     model.labels.set_text(torch.nn.functional.normalize(torch.randn(N_LABELS, 32), dim=1))
@@ -236,7 +236,7 @@ def swin_task(small_swin) -> TrainingTask:
     changes += ["model.encoder.options.drop_path_rate=0.3", "training.distill=[]"]
     preset = load_preset(str(small_swin), changes)
     torch.manual_seed(0)
-    model = RAM(
+    model = build_ram(
         preset.model, image_size=preset.preprocess.size, n_labels=N_LABELS, vocabulary=VOCABULARY
     )
     model.labels.set_text(torch.nn.functional.normalize(torch.randn(N_LABELS, 32), dim=1))

@@ -11,7 +11,6 @@ from ramctl.labels import LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer, train_tokenizer
 from ramctl.model.config import AugmentConfig, load_preset
 from ramctl.records.record import Record
-from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.augmentation import (
     OFFICIAL,
     OPERATIONS,
@@ -22,8 +21,8 @@ from ramctl.training.data.augmentation import (
     training_preprocess,
 )
 from ramctl.training.data.batches import TrainingSet
-from ramctl.training.data.silence import Silence
-from ramctl.training.data.targets import Targets
+from ramctl.training.data.targets import Targets, read_annotation
+from ramctl.training.data.teachers import Silence
 from ramctl.training.job import UNCHANGED
 from ramctl.training.objectives.task import Counts
 from tests.training.conftest import DATA, settings, steps_of
@@ -180,11 +179,3 @@ def test_the_official_options_train_through_the_command(command, parsed, swin_op
     assert [pieces.token_to_id(piece) for piece in ("[CLS]", "[DEC]", "[ENC]")] == [
         101, 30522, 30523,
     ]  # fmt: skip
-
-
-def test_other_word_pieces_are_a_file(command, parsed, swin_options, tmp_path):
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    (tmp_path / "pieces.txt").write_text("\n".join([*special, *"abcdefghijklmnopqrstuvwxyz"]))
-    arguments = [parsed, "--out", "x", "--steps", 1, "--vocab", tmp_path / "pieces.txt"]
-    command("train", *arguments, *swin_options)
-    assert load_tokenizer(tmp_path / "x" / "tokenizer.json").get_vocab_size() == 5 + 26 + 2

@@ -26,11 +26,11 @@ from ramctl.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto, random_crop
 from ramctl.training.data.features import FeatureCache, FeatureStore
 from ramctl.training.data.record_file import OPEN_SOURCES, RecordFile, Source
 from ramctl.training.data.record_scan import scan_records
+from ramctl.training.data.targets import read_annotation
 from ramctl.training.validation import Scored, choose_thresholds
 from tests.support import n_open_files
 from tests.training.conftest import DATA, training_records, write_records

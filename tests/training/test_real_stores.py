@@ -1,6 +1,5 @@
-"""Records, archives and checkpoints at real servers: HTTP, and S3 where `moto` and `s3fs` are."""
+"""Records and archives at real servers: HTTP, and S3 where `moto` and `s3fs` are."""
 
-import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -77,20 +76,13 @@ def test_http_gives_what_a_folder_gives(command, http, arguments):
 
 
 @pytest.mark.slow
-def test_a_run_with_its_checkpoints_in_s3_goes_on_elsewhere(command, s3, arguments):
+def test_s3_gives_what_a_folder_gives(command, s3, arguments):
     folder, put, url = s3
     write_records(folder / "parsed.jsonl", photos_in_shards(folder))
     put()
-    command("train", f"{url}/parsed.jsonl", "--out", "whole", *arguments)
-    kept = ["--out", "x", "--checkpoints", "s3://bucket/kept", "--save-every", 1]
-    own = [f"{url}/parsed.jsonl", *arguments, *kept, "--resume"]
-    stopped = stop_after(3, command, own)
-    assert "nothing to resume in x.work or s3://bucket/kept: a new run" in stopped.messages
-    shutil.rmtree("x.work")
-    shutil.rmtree("cache")
-    done = command("train", *kept, "--resume", "-j", 1)
-    assert "continuing after step 3 of" in done.messages
-    assert_same_weights(Path("whole"), Path("x"))
+    command("train", folder / "parsed.jsonl", "--out", "near", *arguments)
+    command("train", f"{url}/parsed.jsonl", "--out", "far", *arguments)
+    assert_same_weights(Path("near"), Path("far"))
 
 
 def test_no_secret_of_a_url_is_in_a_work_folder_or_a_bundle(command, http, arguments, tmp_path):

@@ -9,8 +9,7 @@ import pytest
 from ramctl.records.jsonl import dumps
 from ramctl.training.data import record_scan
 from ramctl.training.data.record_file import Source
-from ramctl.training.data.record_index import RecordIndex
-from ramctl.training.data.record_scan import scan_records
+from ramctl.training.data.record_scan import RecordIndex, scan_records
 from tests.training.conftest import read_rows, training_records, write_records
 from tests.training.test_train_command import assert_same_weights
 

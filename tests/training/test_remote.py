@@ -1,19 +1,13 @@
-"""Training from a store, and checkpoints in one: the same weights as with files beside it."""
+"""Training from a store: the same weights as with files beside it."""
 
-import os
 import shutil
-import signal
-import subprocess
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from ramctl.photos import shard_cache
-from ramctl.records import remote
 from ramctl.records.signals import StopRequest
-from ramctl.training.checkpoint import is_intact
 from tests.remote_store import CountedFileSystem, write_tar
 from tests.training.conftest import DATA, read_rows, settings, training_records, write_records
 from tests.training.test_train_command import assert_same_weights, start
@@ -165,41 +159,6 @@ def test_commands_that_stream_read_a_store(command, store, tiny_bundle, tmp_path
     assert not list(tmp_path.rglob("*.xmp"))
 
 
-PLACES = ["counted://runs/one", "runs/one"]
-
-
-@pytest.fixture(params=PLACES, ids=["url", "folder"])
-def place(request, store, tmp_path) -> tuple[str, Path]:
-    """Where checkpoints are copied to: as it is named, and as a folder."""
-    if request.param == PLACES[1]:
-        return request.param, tmp_path / request.param
-    return request.param, store.folder / "runs" / "one"
-
-
-def stored(folder: Path, pattern: str = "step-*") -> list[str]:
-    return sorted(path.name for path in folder.glob(pattern))
-
-
-@pytest.mark.slow
-def test_a_run_goes_on_from_its_stored_checkpoints_alone(command, store, far, place, tmp_path):
-    url, folder = place
-    arguments = [*far, *STEP, "--set", "model.tag_decoder.dropout=0.1", "--val-every", 2]
-    arguments += ["--val", far[0], "--keep", "best", "--steps", 8]
-    command("train", *arguments, "--out", "whole")
-    stop_after(5, command, [*arguments, "--out", "x", "--checkpoints", url])
-    assert [name[:13] for name in stored(folder)] == ["step-00000004", "step-00000005"]
-    assert all(is_intact(path) for path in folder.glob("step-*"))
-    assert not stored(folder, "*.part")
-    shutil.rmtree(tmp_path / "x.work")
-    refused = command("train", *arguments, "--out", "y", "--checkpoints", url, code=2)
-    assert f"{url} holds an unfinished run" in refused.messages
-    done = command("train", "--out", "y", "--checkpoints", url, "--resume", "--keep", "best")
-    assert "continuing after step 5 of 8" in done.messages
-    assert_same_weights(tmp_path / "whole", tmp_path / "y")
-    assert [name[:13] for name in stored(folder)] == ["step-00000005", "step-00000008"]
-    assert len(stored(folder, "best-*")) == 1
-
-
 def stop_after(step: int, command, arguments: list[object]):
     """Train, and be asked to stop in that step."""
     calls = []
@@ -211,93 +170,3 @@ def stop_after(step: int, command, arguments: list[object]):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StopRequest, "is_due", property(is_due))
         return command("train", *arguments, code=4)
-
-
-def test_damaged_copies_are_passed_over(command, store, far, tmp_path):
-    url, folder = PLACES[0], store.folder / "runs" / "one"
-    arguments = [*far, *STEP, "--steps", 6, "--checkpoints", url]
-    command("train", *arguments, "--out", "whole")
-    _, newest = sorted(folder.glob("step-*"))
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 1
-    newest.write_bytes(content)
-    resumed = ["train", "--out", "x", "--resume", "--checkpoints", url]
-    done = command(*resumed)
-    named = f"{url}/{newest.name}: content differs from the hash in its name: not used"
-    assert named in done.messages and "continuing after step 5 of 6" in done.messages
-    assert_same_weights(tmp_path / "whole", tmp_path / "x")
-    shutil.rmtree(tmp_path / "x")
-    for path in folder.glob("step-*"):
-        path.write_bytes(b"")
-    done = command(*resumed, code=1)
-    assert f"{url}: every checkpoint is damaged; start with --restart" in done.messages
-    command("train", *arguments, "--out", "x", "--restart")
-    assert_same_weights(tmp_path / "whole", tmp_path / "x")
-
-
-def test_changed_records_and_another_run_are_refused(command, store, far, tmp_path):
-    url = PLACES[0]
-    arguments = [*far, *STEP, "--steps", 4, "--checkpoints", url]
-    stop_after(2, command, [*arguments, "--out", "x"])
-    stop_after(2, command, [*far, *STEP, "--steps", 5, "--out", "other"])
-    other = command("train", "--out", "other", "--resume", "--checkpoints", url, code=2)
-    assert f"{url} holds another run than other.work" in other.messages
-    shutil.rmtree(tmp_path / "x.work")
-    records = store.bucket / "parsed.jsonl"
-    records.write_text(records.read_text() + records.read_text().splitlines()[0] + "\n")
-    done = command("train", "--out", "x", "--resume", "--checkpoints", url, code=1)
-    assert "the records changed since the run began" in done.messages
-    assert len(stored(store.folder / "runs" / "one")) == 2
-
-
-def test_failed_copies_are_told_and_do_not_stop_training(command, store, far, tmp_path):
-    url, folder = PLACES[0], store.folder / "runs" / "one"
-    arguments = [*far, *STEP, "--steps", 4, "-q", "--val", far[0], "--val-every", 3]
-    arguments += ["--keep", "best"]
-    assert command("train", *arguments, "--out", "whole").messages == ""
-    put, failures = CountedFileSystem.put_file, []
-
-    def failing(self, source, target, **options):
-        if target.endswith(".pt.part") and not failures.append(target) and len(failures) != 2:
-            raise ConnectionResetError("connection reset")
-        return put(self, source, target, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CountedFileSystem, "put_file", failing)
-        patch.setattr(remote, "WAITS_S", ())
-        done = command("train", *arguments, "--out", "x", "--checkpoints", url)
-    lines = done.messages.splitlines()
-    assert [line.partition(" is not")[0].split("-")[1] for line in lines] == [
-        "00000001", "00000003", "00000004"
-    ]  # fmt: skip
-    assert all("training goes on" in line and "connection reset" in line for line in lines)
-    assert [name[:13] for name in stored(folder)] == ["step-00000002"]
-    # Stored first, as no checkpoint may be newer than the best model.
-    assert [name[:13] for name in stored(folder, "best-*")] == ["best-00000003"]
-    assert_same_weights(tmp_path / "whole", tmp_path / "x")
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_while_it_copies_leaves_nothing_that_is_taken_for_whole(
-    command, store, far, tmp_path, ramctl
-):
-    url, folder = PLACES[0], store.folder / "runs" / "one"
-    arguments = [*far, *STEP, "--steps", 30, "--set", "model.tag_decoder.dropout=0.1"]
-    command("train", *arguments, "--out", "whole")
-    arguments += ["--checkpoints", url]
-    (store.folder / "slow").touch()
-    process = ramctl.start("train", *arguments, "--out", "x", stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (
-        stored(folder, "step-*.pt") and stored(folder, "step-*.part")
-    ):
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    (store.folder / "slow").unlink()
-    assert stored(folder, "step-*.part"), "it was not killed while it copied"
-    assert all(is_intact(path) for path in folder.glob("step-*.pt"))
-    shutil.rmtree(tmp_path / "x.work")
-    done = command("train", "--out", "x", "--resume", "--checkpoints", url)
-    assert "continuing after step" in done.messages
-    assert_same_weights(tmp_path / "whole", tmp_path / "x")
-    assert len(stored(folder)) == 2 and not stored(folder, "*.part")

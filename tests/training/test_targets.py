@@ -8,8 +8,15 @@ import pytest
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
-from ramctl.training.data.annotations import Caption, read_annotation, require_tags
-from ramctl.training.data.targets import TagCounts, Targets, append_labels, build_labels
+from ramctl.training.data.targets import (
+    Caption,
+    TagCounts,
+    Targets,
+    append_labels,
+    build_labels,
+    read_annotation,
+    require_tags,
+)
 
 LABELS = LabelSystem([Label("dog", synonyms=("puppy",)), Label("cat"), Label("sky"), Label("sea")])
 

@@ -9,15 +9,16 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.config import load_preset
 from ramctl.tagger_scores import Photo, TaggerScores
-from ramctl.training.data.annotations import Annotation, Caption
 from ramctl.training.data.batches import Sample, TrainingSet
-from ramctl.training.data.silence import Silence, mention_rates, unsaid
-from ramctl.training.data.targets import Targets
-from ramctl.training.data.teacher_scores import (
+from ramctl.training.data.targets import Annotation, Caption, Targets
+from ramctl.training.data.teachers import (
     ScoresTeacher,
+    Silence,
     SoftTargets,
+    mention_rates,
     scores_teachers,
     soft_targets,
+    unsaid,
 )
 from tests.training.conftest import write_records
 

@@ -67,9 +67,7 @@ def test_records_from_a_pipe_train_and_resume_without_the_pipe(train, tmp_path):
         ("training.backbone_lr_factor=0.5",),
         ("training.backbone_lr_factor=0.0",),
         ("training.backbone_lr_factor=0.5", "training.frozen_stages=3"),
-        pytest.param(
-            ("training.precision=fp16", "training.layer_decay=0.8"), marks=pytest.mark.slow
-        ),
+        pytest.param(("training.precision=fp16",), marks=pytest.mark.slow),
     ],
     ids=["whole model", "kept features", "kept features of frozen stages", "fp16"],
 )
@@ -78,7 +76,7 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
 ):
     arguments = [
         parsed, "--steps", 9, "--save-every", 2,
-        *settings("training.batch_size=3", "training.ema=0.9", "training.sampled_labels=3",
+        *settings("training.batch_size=3", "training.sampled_labels=3",
                   "model.tag_decoder.dropout=0.1", *backbone),
     ]  # fmt: skip
     train(*arguments, "--out", "whole")
@@ -184,9 +182,6 @@ def test_a_tagger_that_is_to_see_photos_at_another_size_is_calibrated_anew(train
     ("arguments", "message"),
     [
         (["--labels", "nowhere.txt"], "nowhere.txt"),
-        (["--vocab", "no.txt"], "no.txt: no such file"),
-        (["--init", "old/", "--vocab", "more.txt"], "--vocab and --init"),
-        (["--init", "old/", "--encoder", "test_vit"], "--encoder and --init"),
         (["--set", "training.encoder=nosuch"], "nosuch: neither a file nor a model"),
         (CAPTIONS_ALONE, "name a tagger to keep"),
         ([*CAPTIONS_ALONE[:2], "--init", "old/"], "it needs training.backbone_lr_factor = 0"),
@@ -226,29 +221,6 @@ def test_steps_that_time_leaves_are_in_the_exit_code_and_the_statistics(
     assert stats_of("--resume", code=0) == (False, None)
 
 
-@pytest.mark.slow
-def test_kept_epochs_and_the_best_model_change_nothing_of_the_run(train, command, parsed, tmp_path):
-    arguments = [
-        parsed, "--val", parsed, "--epochs", 4, "--events", "e.jsonl",
-        *settings("training.batch_size=3", "training.ema=0.9", "training.lr=0.05"),
-    ]  # fmt: skip
-    train(*arguments, "--out", "plain")
-    train(*arguments, "--out", "kept", "--keep", "epochs", "--save-every", 1)
-    assert_same_weights(tmp_path / "plain", tmp_path / "kept")
-    epochs = [Bundle.open(tmp_path / f"kept-epoch-{n}", verify=True) for n in (1, 2, 3)]
-    assert not (tmp_path / "kept-epoch-4").exists()  # that is the last
-    measured = [bundle.meta["provenance"]["measured"] for bundle in epochs]
-    assert [facts["step"] for facts in measured] == [3, 6, 9]
-    command("tag", "--model", epochs[0].path, DATA / "photos" / "horses.jpg")
-    train(*arguments, "--out", "best", "--keep", "best")
-    plain, found = (
-        Bundle.open(tmp_path / name).meta["provenance"]["measured"] for name in ("plain", "best")
-    )
-    best_map = max(facts["validation_mAP"] for facts in [*measured, plain])
-    assert found["validation_mAP"] == best_map
-    assert not (tmp_path / "best.work").exists()
-
-
 def test_an_existing_bundle_is_replaced_when_the_new_one_is_complete(train, parsed, tmp_path):
     train(parsed, "--out", "x", "--steps", 1)
     first = Bundle.open(tmp_path / "x").fingerprint
@@ -286,6 +258,7 @@ def test_the_first_steps_have_the_losses_that_they_had_before(train, parsed):
     train(parsed, "--out", "x", "--steps", 4, "--events", "log.jsonl", *small)
     steps = steps_of("log.jsonl")
     assert [event["photos"] for event in steps] == [4, 4, 4, 4]
+    assert all(step["rate_img_s"] > 0 and 0 <= step["wait_share"] <= 1 for step in steps)
     losses = [list(event["losses"].values()) for event in steps]
     assert np.allclose(losses, GOLDEN, rtol=2e-4), losses
 

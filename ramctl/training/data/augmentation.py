@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from ramctl.model.config import AugmentConfig, PreprocessConfig, Preset
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import load_photo
-from ramctl.training.data.annotations import Annotation
+from ramctl.training.data.targets import Annotation
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -19,14 +19,12 @@ from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import TrainingConfig
 from ramctl.model.nested import map_tensors
 from ramctl.photos.shard_cache import copy_ahead
-from ramctl.training.data.annotations import read_annotation
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.sampler import StepPlan
-from ramctl.training.data.silence import NOTICED, Silence, unsaid
-from ramctl.training.data.targets import Target, Targets
-from ramctl.training.data.teacher_scores import SoftTargets, soft_targets
+from ramctl.training.data.targets import Target, Targets, read_annotation
+from ramctl.training.data.teachers import NOTICED, Silence, SoftTargets, soft_targets, unsaid
 
 Array = NDArray[Any]
 AHEAD = -1  # in the place of an epoch: no sample, but an archive that is to be copied

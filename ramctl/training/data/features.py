@@ -25,9 +25,9 @@ from ramctl.photos.decoding import decode_photo, read_photo
 from ramctl.records.files import naming
 from ramctl.records.locks import Say, locked
 from ramctl.text.encoder import TextEncoder
-from ramctl.training.data.annotations import Annotation, read_annotation
 from ramctl.training.data.record_file import RecordFile
-from ramctl.training.text_vectors import embed_groups
+from ramctl.training.data.targets import Annotation, read_annotation
+from ramctl.training.initial import embed_groups
 
 KEY_BYTES = 16
 PHOTOS_AT_ONCE = 8  # a larger batch leaves the processor's cache

@@ -62,8 +62,8 @@ class RecordFile:
         self.sources = list(sources)
         # Of each record: the number of its source, offset, length in bytes, line number.
         self.columns = tuple(array(code) for code in "HqII")
-        for own, given in zip(self.columns, columns or (), strict=False):
-            own.frombytes(given.tobytes())
+        for column, stored in zip(self.columns, columns or (), strict=False):
+            column.frombytes(stored.tobytes())
         self._open: dict[int, _Descriptor] = {}  # by source, the last used last
 
     def __len__(self) -> int:

@@ -88,11 +88,11 @@ class Sampler:
         order = random.permutation(len(self.ids))
         if not self.window or self.shards is None:
             return Epoch(self.ids[order], np.zeros(1, np.int64), (NO_RECORDS,))
-        names, first, own = np.unique(self.shards, return_index=True, return_inverse=True)
+        names, first, shard_of = np.unique(self.shards, return_index=True, return_inverse=True)
         windows = random.permutation(len(names)) // self.window
-        order = order[np.argsort(windows[own[order]], kind="stable")]
+        order = order[np.argsort(windows[shard_of[order]], kind="stable")]
         n_windows = windows.max(initial=0) + 1
-        starts = np.searchsorted(windows[own[order]], np.arange(n_windows))
+        starts = np.searchsorted(windows[shard_of[order]], np.arange(n_windows))
         shards = tuple(self.ids[first[windows == number]] for number in range(n_windows))
         return Epoch(self.ids[order], starts, shards)
 

@@ -1,4 +1,7 @@
-"""Tags to label ids: the label system of a run, and what each record says about its labels."""
+"""What a record says: its annotation, and from it the labels that its photo shows or does not.
+
+L labels.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,11 +11,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.errors import RunProblem
+from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem, normalise
-from ramctl.records.record import KINDS, Record
-from ramctl.training.data.annotations import Annotation, Caption
+from ramctl.records.record import (
+    BY_CAPTION,
+    BY_TAG,
+    KINDS,
+    JsonObject,
+    Record,
+    captions_of,
+    image_name,
+    string_list,
+)
 
+GUESSES = {BY_CAPTION, BY_TAG}  # sources of tags that only a model of the data engine gave
 MOST_LABELS = 5000
 FEW_RECORDS = 1000
 FEWEST_MENTIONS = 5  # records that must name a tag for it to become a label
@@ -20,6 +32,91 @@ FEWEST_MENTIONS_OF_FEW = 2  # the same with fewer than FEW_RECORDS records
 REMEMBERED_TAGS = 200_000
 
 Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A caption and those of the record's tags that it names itself."""
+
+    text: str
+    tags: tuple[str, ...]
+    generated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What a record says about its photo.
+
+    `is_tagged` is False where nobody said what the photo shows: the record has no `tags`, or those
+    of a tagger, which come with `scores` and without `sources`. Only a teacher can tell then.
+    `negatives`, where given, are the only tags known to be absent: unlisted ones are unknown.
+    `uncertain` tags count neither way. `guessed` are those of the tags that only `generate` gave.
+    """
+
+    image: str
+    base: Path
+    tags: tuple[str, ...]
+    captions: tuple[Caption, ...]
+    negatives: tuple[str, ...] | None
+    uncertain: tuple[str, ...]
+    is_tagged: bool = True
+    guessed: tuple[str, ...] = ()
+
+    @property
+    def n_written(self) -> int:
+        """Captions that are not a model's."""
+        return sum(not caption.generated for caption in self.captions)
+
+
+def read_annotation(record: Record) -> Annotation:
+    """The annotation of a record; RecordProblem for missing fields and fields of a wrong type."""
+    fields = record.fields
+    image = image_name(fields)
+    is_tagged = "tags" in fields and ("scores" not in fields or "sources" in fields)
+    tags = tuple(string_list(fields, "tags")) if is_tagged else ()
+    written = _captions(captions_of(fields), fields, "caption_tags", tags)
+    generated = _captions(
+        string_list(fields, "generated_captions"), fields, "generated_caption_tags", tags,
+        generated=True,
+    )  # fmt: skip
+    negatives = tuple(string_list(fields, "negatives")) if "negatives" in fields else None
+    uncertain = tuple(string_list(fields, "uncertain"))
+    sources = fields.get("sources")
+    guessed: tuple[str, ...] = ()
+    if isinstance(sources, dict):
+        by_tag = ((tag, sources.get(tag)) for tag in tags)
+        guessed = tuple(
+            tag for tag, by in by_tag if isinstance(by, list) and by and GUESSES.issuperset(by)
+        )
+    captions = written + generated
+    return Annotation(image, record.base, tags, captions, negatives, uncertain, is_tagged, guessed)
+
+
+def require_tags(annotation: Annotation) -> None:
+    """RecordProblem where nobody said what the photo shows."""
+    if not annotation.is_tagged:
+        message = "no tags field (ramctl parse writes it), or only a tagger's, beside its scores"
+        raise RecordProblem(message, code="missing_field")
+
+
+def _captions(
+    texts: list[str], fields: JsonObject, name: str, tags: tuple[str, ...],
+    *, generated: bool = False,
+) -> tuple[Caption, ...]:  # fmt: skip
+    """Each caption with its own tags that the record still has; all tags where none are given."""
+    if fields.get(name) is None:
+        return tuple(Caption(text, tags, generated) for text in texts if text.strip())
+    by_caption = fields[name]
+    if not isinstance(by_caption, list) or len(by_caption) != len(texts):
+        raise RecordProblem(f"{name} is not a list parallel to the captions", code="bad_field")
+    kept, captions = set(tags), []
+    for text, names in zip(texts, by_caption, strict=True):
+        if not isinstance(names, list) or not all(isinstance(tag, str) for tag in names):
+            raise RecordProblem(f"{name} is not a list of lists of strings", code="bad_field")
+        if text.strip():
+            # `clean` may have removed a tag from the record after the caption was parsed.
+            captions.append(Caption(text, tuple(t for t in names if t in kept), generated))
+    return tuple(captions)
 
 
 @dataclass(slots=True)
@@ -119,8 +216,8 @@ class Targets:
         return Target(present, unknown, self._doubtful(annotation), implied, denied)
 
     def _doubtful(self, annotation: Annotation) -> Ids:
-        told = tuple(tag for tag in annotation.tags if tag not in annotation.guessed)
-        guessed = np.setdiff1d(self._all_ids(annotation.guessed), self._all_ids(told))
+        stated = tuple(tag for tag in annotation.tags if tag not in annotation.guessed)
+        guessed = np.setdiff1d(self._all_ids(annotation.guessed), self._all_ids(stated))
         if annotation.n_written < 2:
             return guessed
         named = np.concatenate([self._all_ids(caption.tags) for caption in annotation.captions])
@@ -129,7 +226,7 @@ class Targets:
 
     def guiding_tags(self, caption: Caption, *, in_label_order: bool = False) -> list[str]:
         """The caption's tags as the label system spells them, each once."""
-        ids = [found[0] for tag in caption.tags if (found := self._ids(tag))]
+        ids = [ids[0] for ids in map(self._ids, caption.tags) if ids]
         ordered = sorted(ids) if in_label_order else ids
         return list(dict.fromkeys(self.labels[index].tag for index in ordered))
 

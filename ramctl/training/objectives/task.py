@@ -14,11 +14,17 @@ from ramctl.model.config import LossConfig, TrainingConfig
 from ramctl.model.ram import RAM
 from ramctl.tagger_scores import PREFIX as SCORES
 from ramctl.training.data.batches import Batch
-from ramctl.training.objectives.base import Forward, Objective
-from ramctl.training.objectives.captioning import Captioning
-from ramctl.training.objectives.clip_teacher import ClipTeacher
-from ramctl.training.objectives.distillation import ClassMemory, Distillation, FormerBackbone
-from ramctl.training.objectives.tagging import Alignment, Tagging
+from ramctl.training.objectives.objectives import (
+    Alignment,
+    Captioning,
+    ClassMemory,
+    ClipTeacher,
+    Distillation,
+    FormerBackbone,
+    Forward,
+    Objective,
+    Tagging,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,24 +125,21 @@ class TrainingTask(nn.Module):
             captions=batch.captions if "caption" in self.weights else None,
             captioned=batch.caption_rows,
         )
-        forward = Forward(batch, sampled, output, self._former(photos, output.features))
+        former = None
+        if self.asks_former:
+            prior, features = self.model.prior, output.features
+            with torch.no_grad():
+                if self.former is not None:
+                    prior, features = self.former.prior, self.former.encoder(photos)
+                assert prior is not None
+                former = prior.class_mixture(features), prior.class_logits(features)
+        forward = Forward(batch, sampled, output, former)
         sums: dict[str, Tensor] = {}
         for objective in self.objectives:
             sums |= objective.sums(model, forward)
         if not batch.is_real:  # no photo counts, yet every process must have every gradient
             return {name: value * 0 for name, value in sums.items()}
         return sums
-
-    @torch.no_grad()
-    def _former(self, photos: Tensor, features: Tensor) -> tuple[Tensor, Tensor] | None:
-        """What the backbone's classifier said before training, where an objective asks for it."""
-        if not self.asks_former:
-            return None
-        prior = self.model.prior
-        if self.former is not None:
-            prior, features = self.former.prior, self.former.encoder(photos)
-        assert prior is not None
-        return prior.class_mixture(features), prior.class_logits(features)
 
 
 def global_mean(weights: Mapping[str, float], sums: Mapping[str, Tensor], counts: Counts) -> Tensor:

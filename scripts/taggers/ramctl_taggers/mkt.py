@@ -19,11 +19,12 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from ramctl.checkpoints.foreign_file import read_checkpoint, tensors_of
 from ramctl.checkpoints.weights import (
     count_blocks,
     folder_of,
     load_strictly,
+    read_checkpoint,
+    tensors_of,
     weight_files,
 )
 from ramctl.device import Runtime

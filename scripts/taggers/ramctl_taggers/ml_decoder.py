@@ -15,11 +15,12 @@ from timm.layers.ml_decoder import MLDecoder
 from timm.models.tresnet import checkpoint_filter_fn
 from torch import Tensor, nn
 
-from ramctl.checkpoints.foreign_file import read_checkpoint, tensors_of
 from ramctl.checkpoints.weights import (
     count_blocks,
     load_strictly,
     only_weight_file,
+    read_checkpoint,
+    tensors_of,
 )
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ramctl.checkpoints.foreign_file import read_checkpoint, tensors_of
+from ramctl.checkpoints.weights import read_checkpoint, tensors_of
 from ramctl.errors import RunProblem
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}

@@ -1,0 +1,96 @@
+"""Labels of parts of a photo: of boxes, and of the cells of the grid.
+
+B batch, T tokens, C channels, L labels, P regions, F width of what regions are compared by.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ramctl.model.nested import map_tensors
+from ramctl.model.ram import RAM, PreparedLabels
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """Boxes in the photos of a batch, each asked for one label."""
+
+    photo: Tensor  # (P) which photo a region belongs to
+    cover: Tensor  # (P, tokens of the grid) how much each token counts; 0 hides it
+    label: Tensor  # (P) which of the prepared labels
+
+    def __len__(self) -> int:
+        return len(self.photo)
+
+    def __getitem__(self, some: slice) -> "Regions":
+        return map_tensors(lambda part: part[some], self)
+
+    def to(self, device: torch.device) -> "Regions":
+        """The same on another device."""
+        return map_tensors(lambda part: part.to(device), self)
+
+
+def region_logits(
+    model: RAM, features: Tensor, regions: Regions, labels: PreparedLabels
+) -> tuple[Tensor, Tensor]:
+    """Logits (P) of regions, each of its label, and what regions are compared by, (P, F).
+
+    `features` (B, T, C) are the encoder's. A token counts as much as `regions.cover` says: the
+    tag decoder attends to it and the global branch pools it accordingly.
+    """
+    pooled = pool_regions(model, features, regions)
+    tokens = model.token_projection(features)[regions.photo]
+    if model.encoder.mean_token:
+        tokens = torch.cat([model.token_projection(pooled)[:, None], tokens[:, 1:]], 1)
+    encoded = model.encode(pooled[:, None], tokens)
+    # Class and mean token stand for the region as a whole, and are always seen.
+    n_before = model.encoder.extra_tokens
+    n_after = encoded.tokens.shape[1] - n_before - regions.cover.shape[1]
+    mask = F.pad(regions.cover.log(), (n_before, n_after))[:, None, None]  # (P, 1, 1, T)
+    parts, photo, decoder = labels.parts, encoded.photo, model.tag_decoder
+    if labels.queries is not None:
+        queries = labels.queries.states[0, regions.label][:, None]  # (P, 1, D)
+    else:
+        assert model.weighting is not None and photo is not None
+        text = model.weighting(parts.text, labels.absent, photo.feature)  # (P, L, E)
+        label = regions.label[:, None, None].expand(-1, 1, text.shape[-1])
+        queries = model.label_queries(text.gather(1, label))
+    states = decoder(decoder.prepare(queries), decoder.contexts(encoded.tokens), mask)
+    logits = decoder.head(states, parts.head[regions.label][:, None]).squeeze(1)
+    if parts.bias.shape[-1]:
+        logits = logits + parts.bias[regions.label].squeeze(-1)
+    if model.prior is not None and photo is not None:
+        of_all = model.prior.logits(photo, parts, labels.likeness)
+        if isinstance(of_all, Tensor):  # (P, L)
+            logits = logits + of_all.gather(1, regions.label[:, None]).squeeze(1)
+    if photo is None:
+        return logits, F.normalize(pooled, dim=-1)
+    # The spaces in which the model has learnt to tell labels apart, side by side: on planted errors
+    # distances in them rank wrong tags better than distances in the backbone's own channels, and
+    # the two together better than either (scripts/reproduce/planted.mk).
+    learnt = [F.normalize(p, dim=-1) for p in (photo.own, photo.feature) if p is not None]
+    return logits, F.normalize(torch.cat(learnt, -1), dim=-1)
+
+
+def pool_regions(model: RAM, features: Tensor, regions: Regions) -> Tensor:
+    """The features under each box (P, C): their mean, weighted by how much it covers them."""
+    weights = regions.cover / regions.cover.sum(1, keepdim=True)
+    grid = features[:, model.encoder.extra_tokens :]
+    return torch.einsum("pt,ptc->pc", weights, grid[regions.photo])
+
+
+def cell_logits(model: RAM, features: Tensor, labels: PreparedLabels) -> Tensor:
+    """What the global branch says of each cell of the grid alone, (B, L, cells) row by row.
+
+    The class activation of Zhou et al. 2016 (arXiv 1512.04150) for a branch that need not be
+    linear: a cell is pooled as a photo that has no other. `features` (B, T, C) are the encoder's;
+    only for a model that `scores_cells`.
+    """
+    assert model.prior is not None
+    grid = features[:, model.encoder.extra_tokens :]
+    cells = model.prior(grid.flatten(0, 1)[:, None])
+    logits = model.prior.logits(cells, labels.parts, labels.likeness)
+    assert isinstance(logits, Tensor)
+    return logits.unflatten(0, grid.shape[:2]).transpose(1, 2)
