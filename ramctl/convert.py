@@ -18,7 +18,7 @@ from ramctl.checkpoints.convert import (
 )
 from ramctl.checkpoints.official import Architecture
 from ramctl.errors import UsageProblem
-from ramctl.parsing.parser import label_kinds
+from ramctl.parsing.closed_mode import label_kinds
 from ramctl.pretrained.hub import local_path
 from ramctl.records.report import Report
 from ramctl.training.quantise import MOST_LOST, add_int8_graph

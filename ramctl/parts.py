@@ -19,10 +19,12 @@ class Extra:
         return [module for module in self.modules if find_spec(module) is None]
 
 
+_PARSE = ("spacy", "scipy", "threadpoolctl")
 EXTRAS = {
+    "parse": Extra("ramctl parse: captions to tags", _PARSE),
     "train": Extra(
-        "all commands but tag and eval; tag --boxes, --caption, in torch, with peers",
-        ("torch", "torchvision", "timm", "transformers", "spacy", "sklearn", "scipy"),
+        "all commands but tag, eval and parse; tag --boxes, --caption, in torch, with peers",
+        ("torch", "torchvision", "timm", "transformers", "sklearn", *_PARSE),
     ),
     "onnx": Extra("graphs of models that are trained or converted", ("onnx",)),
     "mini": Extra(

@@ -62,8 +62,8 @@ def forms_and_readings(findings: Findings) -> list[tuple[str, str]]:
     """The caption's forms (idioms and compounds joined) with the tags of each."""
     sentence = findings.sentence
     at: dict[int, list[str]] = defaultdict(list)
-    for found in findings.found:
-        at[found.place].append(f"{found.tag}/{found.kind}")
+    for mention in findings.mentions:
+        at[mention.place].append(f"{mention.tag}/{mention.kind}")
     rows, i, n = [], 0, len(sentence)
     while i < n:
         end = i + 1

@@ -7,7 +7,7 @@ from ramctl.commands.base import common, option
 from ramctl.readers.detect import FORMATS
 
 TARGET = "ramctl.parsing.run:ParseOptions"
-EXTRA = "train"
+EXTRA = "parse"
 HELP = """
 Without --labels any visible thing, place, property or action can be a tag; with it, only
 the labels of that system. Input formats are recognised; --from forces one.

@@ -1,4 +1,4 @@
-"""Captions before and after they are read, in any language."""
+"""Captions before and after they are read."""
 
 import html
 import re
@@ -70,7 +70,7 @@ def sentences(text: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Mention:
     """A tag with its kind, the index and the words of the caption it comes from, and the rule."""
 
     place: int
@@ -84,15 +84,15 @@ class Found:
 class ParsedCaption:
     """A caption's tags in order of first mention, each with its evidence."""
 
-    found: tuple[Found, ...]
+    mentions: tuple[Mention, ...]
     phrases: tuple[str, ...] = ()  # free compounds, such as "soccer field"
 
     @classmethod
-    def of(cls, found: Iterable[Found], phrases: Iterable[str]) -> "ParsedCaption":
+    def of(cls, mentions: Iterable[Mention], phrases: Iterable[str]) -> "ParsedCaption":
         """The caption with each tag once, where it is mentioned first."""
-        unique: dict[str, Found] = {}
-        for one in sorted(found, key=attrgetter("place")):
-            unique.setdefault(one.tag, one)
+        unique: dict[str, Mention] = {}
+        for mention in sorted(mentions, key=attrgetter("place")):
+            unique.setdefault(mention.tag, mention)
         return cls(tuple(unique.values()), tuple(phrases))
 
     @classmethod
@@ -101,19 +101,19 @@ class ParsedCaption:
         if len(parts) == 1:
             return parts[0]
         # Places only order the tags: those of a sentence come after those of the one before.
-        found = (
-            replace(one, place=one.place + number * MOST_PLACES)
+        mentions = (
+            replace(mention, place=mention.place + number * MOST_PLACES)
             for number, part in enumerate(parts)
-            for one in part.found
+            for mention in part.mentions
         )
-        return cls.of(found, (phrase for part in parts for phrase in part.phrases))
+        return cls.of(mentions, (phrase for part in parts for phrase in part.phrases))
 
     @property
     def tags(self) -> list[str]:
         """The tags in order of first mention, each once."""
-        return [found.tag for found in self.found]
+        return [mention.tag for mention in self.mentions]
 
     @property
     def kinds(self) -> dict[str, str]:
         """The kind of each tag."""
-        return {found.tag: found.kind for found in self.found}
+        return {mention.tag: mention.kind for mention in self.mentions}

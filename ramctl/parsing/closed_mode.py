@@ -4,8 +4,28 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ramctl.labels import Label, LabelSystem, normalise
-from ramctl.parsing.captions import Found, ParsedCaption, without_accents
-from ramctl.parsing.language import Vocabulary
+from ramctl.parsing.captions import Mention, ParsedCaption, without_accents
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
+
+
+def lexicon_for(labels: LabelSystem) -> Lexicon:
+    """The lexicon in which the vague nouns that a word list asks for ("photo") are things.
+
+    Systems built of captions have them as actions only.
+    """
+    lexicon = Lexicon.shared()
+    if any(label.count for label in labels):
+        return lexicon
+    things = [label for label in labels if label.kind != "action"]
+    names = {normalise(name) for label in things for name in (label.tag, *label.synonyms)}
+    vague = (lexicon.stop_nouns & names) - lexicon.noun_actions - lexicon.standalone_actions
+    return Lexicon.shared(vague) if vague else lexicon
+
+
+def label_kinds(labels: LabelSystem) -> list[str]:
+    """The kinds that closed mode gives the labels of a plain word list."""
+    lexicon = lexicon_for(labels)
+    return [lexicon.kind(normalise(label.tag)) for label in labels]
 
 
 class LabelMapper:
@@ -16,11 +36,11 @@ class LabelMapper:
     an inflection or a synonym serves for a word that the list does not have.
     """
 
-    def __init__(self, labels: LabelSystem, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, labels: LabelSystem, lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
         self._is_plain = all(label.kind == "object" for label in labels)
         if self._is_plain:
-            labels = LabelSystem(replace(x, kind=vocabulary.kind(normalise(x.tag))) for x in labels)
+            labels = LabelSystem(replace(x, kind=lexicon.kind(normalise(x.tag))) for x in labels)
         self._by_string: dict[str, Label] = {}
         for label in labels:
             for synonym in label.synonyms:
@@ -34,8 +54,8 @@ class LabelMapper:
         self._by_form: dict[tuple[str, bool], Label] = {}
         for label in labels if self._is_plain else ():
             name = normalise(label.tag)
-            self._by_form.setdefault((vocabulary.noun(name), False), label)
-            self._by_form.setdefault((vocabulary.verb(name), True), label)
+            self._by_form.setdefault((lexicon.noun(name), False), label)
+            self._by_form.setdefault((lexicon.verb(name), True), label)
         self._stand_in = lru_cache(maxsize=20_000)(self._find_stand_in)
 
     def find(self, text: str) -> Label | None:
@@ -47,57 +67,57 @@ class LabelMapper:
         label = self.find(text) if len(text) <= self._longest else None
         if label is None:
             return None
-        return ParsedCaption((Found(0, label.tag, label.kind, text, "the whole text"),))
+        return ParsedCaption((Mention(0, label.tag, label.kind, text, "the whole text"),))
 
     def map(self, parsed: ParsedCaption) -> ParsedCaption:
         """The caption's labels in order of first mention, with the labels' kinds."""
         whole = {phrase.rpartition(" ")[2]: phrase for phrase in parsed.phrases}
-        unique: dict[str, Found] = {}
-        for found in parsed.found:
-            phrase = whole.get(found.tag)
+        unique: dict[str, Mention] = {}
+        for mention in parsed.mentions:
+            phrase = whole.get(mention.tag)
             # No synonym of it: "young woman" is a woman, and no "miss".
-            label = self._label(phrase, found, is_exact=True) if phrase else None
-            label = label or self._label(found.tag, found)
+            label = self._label(phrase, mention, is_exact=True) if phrase else None
+            label = label or self._label(mention.tag, mention)
             if label is None:
-                label = self._label_of_head(found)
+                label = self._label_of_head(mention)
             if label is not None:
-                kind = found.kind if self._is_plain else label.kind
-                new = Found(found.place, label.tag, kind, found.words, found.rule)
+                kind = mention.kind if self._is_plain else label.kind
+                new = Mention(mention.place, label.tag, kind, mention.words, mention.rule)
                 unique.setdefault(label.tag, new)
         return ParsedCaption(tuple(unique.values()))
 
-    def _label(self, text: str, found: Found, *, is_exact: bool = False) -> Label | None:
+    def _label(self, text: str, mention: Mention, *, is_exact: bool = False) -> Label | None:
         label = self._by_string.get(text)
         if label is not None and (
-            self._is_plain or (label.kind == "action") == (found.kind == "action")
+            self._is_plain or (label.kind == "action") == (mention.kind == "action")
         ):
             return label
-        if found.kind == "action" and " " not in found.words:
-            activity = self._by_string.get(found.words.lower())
+        if mention.kind == "action" and " " not in mention.words:
+            activity = self._by_string.get(mention.words.lower())
             if activity is not None and (self._is_plain or activity.kind == "action"):
                 return activity
-        return self._stand_in(text, found.kind) if self._is_plain and not is_exact else None
+        return self._stand_in(text, mention.kind) if self._is_plain and not is_exact else None
 
     def _find_stand_in(self, text: str, kind: str) -> Label | None:
         """The label of a plain list that stands for a word which the list does not have."""
         if label := self._by_form.get((text, kind == "action")):
             return label
-        plain = self._vocabulary.plain_words.get(text) or self._vocabulary.material(text)
+        plain = self._lexicon.plain_words.get(text) or self._lexicon.material(text)
         if label := self._by_string.get(plain):
             return label
-        for word in self._vocabulary.synonyms(text, kind):
+        for word in self._lexicon.synonyms(text, kind):
             label = self._by_string.get(word)
             # A label that mostly is something else is no synonym: "quail" for wincing.
-            if label and _is_thing(self._vocabulary.kind(word)) == _is_thing(kind):
+            if label and _is_thing(self._lexicon.kind(word)) == _is_thing(kind):
                 return label
         return None
 
-    def _label_of_head(self, found: Found) -> Label | None:
+    def _label_of_head(self, mention: Mention) -> Label | None:
         """The label of a compound's last word, if the compound is a kind of it."""
-        head = found.tag.rpartition(" ")[2]
-        if head == found.tag:
+        head = mention.tag.rpartition(" ")[2]
+        if head == mention.tag:
             return None
-        return self._label(head, found) if self._vocabulary.may_be(found.tag, head) else None
+        return self._label(head, mention) if self._lexicon.may_be(mention.tag, head) else None
 
 
 def _is_thing(kind: str) -> str:

@@ -7,33 +7,39 @@ import gc
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import TypeVar
 
-from ramctl.labels import LabelSystem, normalise
+from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import ParsedCaption, sentences
-from ramctl.parsing.closed_mode import LabelMapper
-from ramctl.parsing.language import Language, open_language
+from ramctl.parsing.closed_mode import LabelMapper, lexicon_for
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.pos_tagger import PosTagger
+from ramctl.parsing.english.readings import FrequentReadings
+from ramctl.parsing.english.rules.apply import read_caption
+from ramctl.parsing.english.rules.sentence import clean
 from ramctl.records.parallel import chunks, ordered_workers
 
 T = TypeVar("T")
 # Parsed texts that are remembered: captions repeat within a data set.
 KNOWN_TEXTS = 20_000
-# Texts that a language reads together.
+# Texts that are tagged together.
 BATCH = 256
 
 
 class CaptionParser:
     """Captions to tags: every visible thing, place, property and action that they name."""
 
-    def __init__(self, language: Language, mapper: LabelMapper | None = None) -> None:
-        self._language = language
+    def __init__(self, lexicon: Lexicon, mapper: LabelMapper | None = None) -> None:
+        self._tagger = PosTagger.shared()
+        self._lexicon = lexicon
         self._mapper = mapper
         self._known: OrderedDict[str, ParsedCaption] = OrderedDict()
 
     @classmethod
     def open(cls) -> "CaptionParser":
-        """A parser whose tags may be any words: open mode."""
-        return cls(open_language())
+        """A parser whose tags may be any words: open mode; RunProblem without spaCy's model."""
+        return cls(Lexicon.shared())
 
     @classmethod
     def closed(cls, labels: LabelSystem) -> "CaptionParser":
@@ -41,8 +47,8 @@ class CaptionParser:
 
         A plain word list may ask for nouns that are too vague for open mode ("photo").
         """
-        pack = open_language().for_labels(labels)
-        return cls(pack, LabelMapper(labels, pack.vocabulary))
+        lexicon = lexicon_for(labels)
+        return cls(lexicon, LabelMapper(labels, lexicon))
 
     def tags(self, caption: str) -> list[str]:
         """The tags of one caption in order of first mention."""
@@ -59,30 +65,28 @@ class CaptionParser:
                 self._known.popitem(last=False)
 
     def _parse_texts(self, texts: Iterable[str]) -> Iterator[ParsedCaption]:
-        language, mapper = self._language, self._mapper
-        cleaned = [language.clean(text) for text in texts]
-        if mapper is None:
-            yield from language.read(cleaned)
+        cleaned = [clean(text) for text in texts]
+        if self._mapper is None:
+            yield from self._by_rules(cleaned)
             return
+        frequent = FrequentReadings.shared(self._lexicon)
         # Most paragraphs have an ambiguous word, most of their sentences have none.
         parts = [sentences(text) for text in cleaned]
-        at_once = [[language.read_at_once(part) for part in own] for own in parts]
-        # A tagger is fast on batches only: collect what it must read before anything is given out.
-        rest = language.read([
+        readings = [[frequent.read(part) for part in of_text] for of_text in parts]
+        # The tagger is fast on batches only: collect what it must read before yielding anything.
+        ambiguous = [
             part
-            for own, read in zip(parts, at_once, strict=True)
-            for part, done in zip(own, read, strict=True)
-            if done is None
-        ])  # fmt: skip
-        for text, read in zip(cleaned, at_once, strict=True):
-            whole = ParsedCaption.joined([done or next(rest) for done in read])
-            yield mapper.label_of_whole_text(text) or mapper.map(whole)
+            for part, reading in zip(chain(*parts), chain(*readings), strict=True)
+            if reading is None
+        ]
+        rest = self._by_rules(ambiguous)
+        for text, of_text in zip(cleaned, readings, strict=True):
+            whole = ParsedCaption.joined([reading or next(rest) for reading in of_text])
+            yield self._mapper.label_of_whole_text(text) or self._mapper.map(whole)
 
-
-def label_kinds(labels: LabelSystem) -> list[str]:
-    """The kinds that closed mode gives the labels of a plain word list."""
-    vocabulary = open_language().for_labels(labels).vocabulary
-    return [vocabulary.kind(normalise(label.tag)) for label in labels]
+    def _by_rules(self, texts: list[str]) -> Iterator[ParsedCaption]:
+        for words, tags in self._tagger.tag(texts):
+            yield read_caption(words, tags, self._lexicon)
 
 
 def _open_parser(labels: LabelSystem | None) -> CaptionParser:
@@ -96,7 +100,7 @@ def _open_parser(labels: LabelSystem | None) -> CaptionParser:
     return parser
 
 
-_worker_parser: CaptionParser | None = None
+_worker_parser: CaptionParser  # of a worker process
 
 
 @contextmanager
@@ -122,6 +126,4 @@ def _start_worker(labels: LabelSystem | None) -> None:
 
 
 def _parse_in_worker(captions: list[str]) -> list[ParsedCaption]:
-    if _worker_parser is None:
-        raise RuntimeError("the worker has no parser")
     return list(_worker_parser.parse(captions))

@@ -11,7 +11,7 @@ from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import ParsedCaption
 from ramctl.parsing.closed_mode import LabelMapper
-from ramctl.parsing.language import Vocabulary, open_language
+from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.parser import parsed_batches
 from ramctl.records.jsonl import dumps
 from ramctl.records.parallel import map_good
@@ -47,9 +47,7 @@ class ParseStage:
     explain: bool = False
     needs_image: bool = False
     stats: JsonObject = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._counts = _Counts()
+    _counts: "_Counts" = field(init=False, default_factory=lambda: _Counts())
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """One list of outcomes a batch, in order."""
@@ -103,17 +101,13 @@ class ParseStage:
         return fields
 
     @cached_property
-    def _vocabulary(self) -> Vocabulary:
-        return open_language().vocabulary
-
-    @cached_property
     def _mapper(self) -> LabelMapper:
-        return LabelMapper(self.labels or LabelSystem(()), self._vocabulary)
+        return LabelMapper(self.labels or LabelSystem(()), Lexicon.shared())
 
     def _kind_of(self, tag: str) -> str:
         """The kind of a tag that came in: its label's, else the lexicon's."""
         label = self._mapper.find(tag)
-        return label.kind if label else self._vocabulary.kind(tag)
+        return label.kind if label else Lexicon.shared().kind(tag)
 
 
 def _captions_to_parse(record: Record) -> list[str]:
@@ -133,9 +127,9 @@ def _captions_to_parse(record: Record) -> list[str]:
 def _explain(parsed: Sequence[ParsedCaption]) -> dict[str, list[JsonObject]]:
     reasons: dict[str, list[JsonObject]] = {}
     for number, caption in enumerate(parsed):
-        for found in caption.found:
-            reason = {"caption": number, "words": found.words, "rule": found.rule}
-            reasons.setdefault(found.tag, []).append(reason)
+        for mention in caption.mentions:
+            reason = {"caption": number, "words": mention.words, "rule": mention.rule}
+            reasons.setdefault(mention.tag, []).append(reason)
     return reasons
 
 
@@ -202,7 +196,6 @@ def build_label_file(
     is no caption, and at the first reject with `strict`. Buffers four bytes per mention.
     """
     # Imported here: building compares contexts with scipy, which parsing records does not need.
-    from ramctl.parsing.english.dictionary.lexicon import Lexicon
     from ramctl.parsing.label_building.build import LabelBuilder, read_review, write_review
     from ramctl.parsing.label_building.tag_counts import TagCounts
 

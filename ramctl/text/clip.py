@@ -3,9 +3,10 @@
 N texts, L labels, E width of the shared space (512 for the authors' ViT-B/16).
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -16,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.parts import require
 from ramctl.pretrained.hub import local_path
-from ramctl.text.cache import cached_rows
+from ramctl.records.files import user_cache, write_atomic
 
 if TYPE_CHECKING:
     from ramctl.device import Runtime
@@ -181,3 +184,39 @@ def label_prompts(label: str) -> list[str]:
     article = "an" if label[:1] in tuple("aeiou") else "a"
     texts = [template.format(a=article, name=name) for template in templates()]
     return [f"This is {text}" if text.startswith(("a", "the")) else text for text in texts]
+
+
+def cached_rows(
+    source: str, texts: Sequence[str], compute: Callable[[Sequence[str]], Rows]
+) -> Rows:
+    """One row (E) per text (N, E); only texts that are not in the cache yet are computed.
+
+    The 63 prompts of a label take a second on a CPU core, and lists of thousands of labels are
+    used again and again. `source` is a hash of everything that a row depends on besides its text.
+    A cache that cannot be read or written costs time, nothing else.
+    """
+    path = user_cache("text") / f"{source}.safetensors"
+    known = _read_rows(path)
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    if new:
+        known |= dict(zip(new, compute(new), strict=True))
+        _write_rows(path, known)
+    return np.stack([known[text] for text in texts]).astype(np.float32)
+
+
+def _read_rows(path: Path) -> dict[str, Rows]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            texts = orjson.loads(file.metadata()["texts"])
+            rows = file.get_tensor("rows")
+        return dict(zip(texts, rows, strict=True))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write_rows(path: Path, rows: dict[str, Rows]) -> None:
+    texts = orjson.dumps(list(rows)).decode()
+    content = save({"rows": np.stack(list(rows.values()))}, metadata={"texts": texts})
+    with contextlib.suppress(OSError, RunProblem):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, content)

@@ -24,11 +24,11 @@ use_venv()
 
 from measuring import peak_mb
 
-from ramctl.parsing import CaptionParser
-from ramctl.parsing.captions import Found, ParsedCaption
+from ramctl.parsing.captions import Mention, ParsedCaption
 from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.label_building.build import LabelBuilder
 from ramctl.parsing.label_building.tag_counts import TagCounts
+from ramctl.parsing.parser import CaptionParser
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import Record, captions_of
 
@@ -43,11 +43,12 @@ def recombined(parsed: list[ParsedCaption], n: int) -> Iterator[ParsedCaption]:
     draw = random.Random(0)
     for i in range(n):
         one, other = draw.choice(parsed), draw.choice(parsed)
-        found = (*one.found[: len(one.found) // 2], *other.found[len(other.found) // 2 :])
+        half, rest = one.mentions, other.mentions
+        found = (*half[: len(half) // 2], *rest[len(rest) // 2 :])
         phrases = other.phrases
         rate = 0.5 / (i + 1) ** 0.5
         if draw.random() < NEW_WORDS * rate:
-            found = (*found, Found(0, f"word{i}", "object", f"word{i}", "invented"))
+            found = (*found, Mention(0, f"word{i}", "object", f"word{i}", "invented"))
         if draw.random() < min(NEW_PHRASES * rate, 1.0):
             phrases = (*phrases, f"word {i}")
         yield ParsedCaption.of(found, phrases)

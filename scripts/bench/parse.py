@@ -75,7 +75,7 @@ def main() -> None:
     labels = LabelSystem.read(args.labels)
     model = next(name for name in MODEL_PACKAGES if spacy.util.is_package(name))
     nlp = spacy.load(model)
-    frequent = FrequentReadings.shared()
+    frequent = FrequentReadings.shared(Lexicon.shared())
     sure = [caption for caption in captions if frequent.read(clean(caption)) is not None]
     ways: dict[str, Way] = {
         "spaCy, default pipeline": (captions, lambda some: list(nlp.pipe(some))),

@@ -15,8 +15,6 @@ from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "data"
 ABSENT = [module for extra in EXTRAS.values() for module in extra.modules]
-# Read by Python before anything else: these modules cannot be found.
-HIDE = f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\n"
 TRAIN = pip_line("train")
 PYTHON = """
 from ramctl import RunProblem, Tagger, CaptionParser
@@ -30,9 +28,17 @@ for load in (lambda: Tagger.from_pretrained(boxes=True), CaptionParser.open):
 
 
 @pytest.fixture
-def core(tmp_path):
-    """Runs a program in `tests/data` where only the core is installed."""
-    (tmp_path / "sitecustomize.py").write_text(HIDE)
+def installed() -> tuple[str, ...]:
+    """Modules of extras that are there."""
+    return ()
+
+
+@pytest.fixture
+def core(tmp_path, installed):
+    """Runs a program in `tests/data` where only the core and the `installed` are."""
+    hidden = dict.fromkeys(module for module in ABSENT if module not in installed)
+    # Read by Python before anything else: these modules cannot be found.
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update({hidden!r})\n")
     variables = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "OMP_NUM_THREADS": "1"}
 
     def run(*arguments: str, stdin: bytes = b"", **more: str):
@@ -77,6 +83,16 @@ def test_tag_eval_and_export_need_only_the_core(core, tmp_path):
     assert b"animal" in done.stdout and page.exists()
 
 
+@pytest.mark.parametrize("installed", [EXTRAS["parse"].modules])
+def test_parse_needs_only_its_own_extra(core, tmp_path):
+    done = core("parse", "-q", "captions.jsonl")
+    assert (done.returncode, done.stderr) == (0, b"")
+    labels = tmp_path / "labels.jsonl"
+    done = core("parse", "-q", "captions.jsonl", "--build-labels", str(labels))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert labels.exists()
+
+
 def test_helps_and_completions_need_only_the_core(core):
     for words in (["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)):
         done = core(*words)
@@ -88,7 +104,7 @@ def test_helps_and_completions_need_only_the_core(core):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["parse", "captions.jsonl"], "this command needs the extra train"),
+        (["parse", "captions.jsonl"], "this command needs the extra parse"),
         (["train", "captions.jsonl", "--out", "no-model"], "this command needs the extra train"),
         (["generate", "captions.jsonl"], "this command needs the extra train"),
         (["clean", "captions.jsonl"], "this command needs the extra train"),
@@ -133,5 +149,5 @@ def test_from_python_a_missing_part_is_a_run_problem(core):
     assert done.stdout.decode().splitlines() == [
         "['zebra']",
         f"--boxes needs the extra train: {TRAIN}",
-        f"parsing captions needs the extra train: {TRAIN}",
+        f"parsing captions needs the extra parse: {pip_line('parse')}",
     ], done.stderr

@@ -14,7 +14,7 @@ from ramctl.data_engine.apply import Verdicts
 from ramctl.evaluation.predictions import Cut, read_table
 from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import Label, LabelSystem, read_thresholds
-from ramctl.parsing import CaptionParser
+from ramctl.parsing.parser import CaptionParser
 from ramctl.records.jsonl import dumps, read_records
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report

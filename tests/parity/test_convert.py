@@ -11,7 +11,7 @@ from ramctl.checkpoints.convert import Checkpoint, convert_checkpoint, read_offi
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.checkpoints.weights import weights_of
 from ramctl.errors import RunProblem
-from ramctl.parsing.parser import label_kinds
+from ramctl.parsing.closed_mode import label_kinds
 from tests.parity.conftest import FILES
 
 pytestmark = pytest.mark.shared

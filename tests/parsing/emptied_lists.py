@@ -22,16 +22,11 @@ def parsed(emptied: str, captions: list[tuple[list[str], list[str]]]) -> list[ob
         lexicon.word_set.cache_clear()
         for module in [name for name in sys.modules if name.startswith(RULES)]:
             del sys.modules[module]
-    from ramctl.parsing.english.rules.apply import apply_rules, tag_of_whole_text
+    from ramctl.parsing.english.rules.apply import read_caption
 
     known = lexicon.Lexicon.shared()
-    every = []
-    for words, tags in captions:
-        findings = apply_rules(words, tags, known)
-        alone = tag_of_whole_text(findings.sentence, known)
-        found = [alone] if alone else findings.found
-        every.append([sorted({(one.tag, one.kind) for one in found}), findings.phrases])
-    return every
+    parses = [read_caption(words, tags, known) for words, tags in captions]
+    return [[sorted(parse.kinds.items()), list(parse.phrases)] for parse in parses]
 
 
 def parsed_in_fork(emptied: str, captions: list[tuple[list[str], list[str]]]) -> list[object]:

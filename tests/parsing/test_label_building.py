@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from ramctl.labels import LabelSystem
-from ramctl.parsing.captions import Found, ParsedCaption
+from ramctl.parsing.captions import Mention, ParsedCaption
 from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.label_building.build import Candidate, LabelBuilder, Sizes
 from ramctl.parsing.label_building.tag_counts import TagCounts
@@ -19,7 +19,7 @@ def caption(tags: str, *phrases: str, kind: str = "object") -> ParsedCaption:
     for place, text in enumerate(tags.split()):
         tag, _, own = text.partition("/")
         tag = tag.replace("_", " ")
-        found.append(Found(place, tag, own or kind, f"{tag}ing", "by hand"))
+        found.append(Mention(place, tag, own or kind, f"{tag}ing", "by hand"))
     return ParsedCaption(tuple(found), phrases)
 
 
@@ -276,7 +276,7 @@ def test_a_word_for_people_too_stays_a_thing():
 
 def test_activities_are_what_texts_or_many_captions_know_as_such():
     def doing(word, n):
-        found = Found(0, word, "action", f"{word}ing", "verb")
+        found = Mention(0, word, "action", f"{word}ing", "verb")
         return [ParsedCaption((found,))] * n + [caption(word)] * (n + 1)
 
     built = by_tag(build(*doing("fish", 3), *doing("master", 3), *doing("box", 1)))

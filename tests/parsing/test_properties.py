@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ramctl.labels import Label, LabelSystem
-from ramctl.parsing import CaptionParser
+from ramctl.parsing.parser import CaptionParser
 
 QUICK = settings(
     max_examples=40, deadline=None, derandomize=True,

@@ -63,7 +63,7 @@ EXAMPLES = {
     "impressions": "hint of greenery inside the small bathroom",
     "draws": "The path draws the viewer's eye to a house.",
     "drawn": "The path draws the viewer's eye to a house.",
-    "given_names": "[Christiansted, Saint Croix, Virgin Islands]",
+    "given_names": "Jack Black plays the guitar",
     "makers": "A Coach Bag in Brown Leather",
     "programs": "a cozy library, wooden shelves, warm lamplight, blender, trending on behance",
     "for_whom": "men 's urinals in bathroom",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ramctl.text.cache import cached_rows
+from ramctl.text.clip import cached_rows
 
 
 @pytest.fixture(autouse=True)

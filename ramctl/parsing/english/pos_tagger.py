@@ -34,7 +34,7 @@ class PosTagger:
     @cache
     def shared() -> "PosTagger":
         """The tagger of the first installed model; RunProblem naming them if there is none."""
-        require("train", "parsing captions")
+        require("parse", "parsing captions")
         import spacy
 
         for name in MODEL_PACKAGES:
@@ -42,7 +42,7 @@ class PosTagger:
                 return PosTagger(spacy.load(name, exclude=list(UNUSED_COMPONENTS)))
         named = ", ".join(MODEL_PACKAGES)
         raise RunProblem(
-            f"no English spaCy model is installed; one of {named}: {pip_line('train')}"
+            f"no English spaCy model is installed; one of {named}: {pip_line('parse')}"
         )
 
     def tag(self, texts: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:

@@ -4,18 +4,17 @@
 idiom and compound, alone and beside each neighbour. A caption of which nearly all counts agree on
 one reading of every word needs no tagger and rules. No result depends on what was read before.
 
-The file, after gunzip, has a line for each form: form TAB reading TAB share TAB contexts. A reading
-is "tag/kind" joined by "|" (empty: no tag), the share is in thousandths; a context is
+The file, after gunzip, has a line for each form: form TAB reading TAB fraction TAB contexts. A
+reading is "tag/kind" joined by "|" (empty: no tag), the fraction is in thousandths; a context is
 "<neighbour=reading" (the word before) or ">neighbour=reading", separated by TAB.
 """
 
 import gzip
 import re
-from copy import copy
 from functools import cache
 from importlib import resources
 
-from ramctl.parsing.captions import Found, ParsedCaption
+from ramctl.parsing.captions import Mention, ParsedCaption
 from ramctl.parsing.english.dictionary.lexicon import Lexicon, PhraseIndex, word_set
 
 Reading = tuple[tuple[str, str], ...]
@@ -23,9 +22,9 @@ TOKEN = re.compile(r"[a-z]+(?=n't)|n't|'s|[a-z]+|\d[\d.,]*|[^\sa-z0-9-]")
 # A capital within a sentence: the rules tell Tiger Woods from woods.
 NAME = re.compile(r"[a-z,] [A-Z]")
 START, END = "^", "$"
-# The share from which a word's commonest reading stands for all (`build_readings` uses it too).
+# The fraction from which a word's commonest reading stands for all (`build_readings` uses it too).
 CERTAIN = 0.985
-# The share that one reading must have beside a neighbour to be taken there.
+# The fraction that one reading must have beside a neighbour to be taken there.
 LIKELY = 0.7
 # These start the object of a verb.
 OBJECT_STARTS = frozenset({"a", "an", "the", "his", "her", "their", "its", "another"})
@@ -41,27 +40,23 @@ class FrequentReadings:
         self._mostly: dict[str, Reading] = {}
         self._beside: dict[tuple[str, str], Reading] = {}
         for line in lines:
-            form, reading, share, *contexts = line.split("\t")
-            if int(share) >= LIKELY * 1000:
+            form, reading, fraction, *contexts = line.split("\t")
+            if int(fraction) >= LIKELY * 1000:
                 (self._mostly if contexts else self._always)[form] = _reading(reading)
             for context in contexts:
                 neighbour, _, other = context.rpartition("=")
                 self._beside[form, neighbour] = _reading(other)
         self._forms = PhraseIndex(self._always.keys() | {form for form, _ in self._beside})
+        # The table does not know of nouns that this lexicon accepts besides.
+        if nouns := lexicon.accepted:
+            self._ambiguous |= nouns | {f for f in self._forms if lexicon.noun(f) in nouns}
 
     @staticmethod
     @cache
-    def shared() -> "FrequentReadings":
-        """The reader with the table of the package."""
+    def shared(lexicon: Lexicon) -> "FrequentReadings":
+        """The reader with the table of the package, opened once per process."""
         packed = resources.files("ramctl.parsing.english").joinpath("data/readings.gz").read_bytes()
-        return FrequentReadings(gzip.decompress(packed).decode().splitlines(), Lexicon.shared())
-
-    def without(self, nouns: frozenset[str]) -> "FrequentReadings":
-        """A reader to which every caption with one of the nouns is ambiguous."""
-        reader = copy(self)
-        forms = {form for form in self._forms if self._lexicon.noun(form) in nouns}
-        reader._ambiguous = self._ambiguous | nouns | forms
-        return reader
+        return FrequentReadings(gzip.decompress(packed).decode().splitlines(), lexicon)
 
     def read(self, text: str) -> ParsedCaption | None:
         """The parse of a cleaned caption; None where a word is ambiguous or may be a name."""
@@ -75,7 +70,7 @@ class FrequentReadings:
         if not self._ambiguous.isdisjoint(words) or len(words) < 2:
             return None
         forms = self._joined(words)
-        found: list[Found] = []
+        mentions: list[Mention] = []
         phrases: list[str] = []
         for i, form in enumerate(forms):
             reading = self._always.get(form)
@@ -84,10 +79,10 @@ class FrequentReadings:
                 if reading is None:
                     return None
             for tag, kind in reading:
-                found.append(Found(i, tag, kind, form, "frequent reading"))
+                mentions.append(Mention(i, tag, kind, form, "frequent reading"))
                 if i and kind != "action" and forms[i - 1].isalpha():
                     phrases.append(f"{forms[i - 1]} {tag}")
-        return ParsedCaption.of(found, phrases)
+        return ParsedCaption.of(mentions, phrases)
 
     def _joined(self, words: list[str]) -> list[str]:
         """The words with idioms and compounds of the table as one form each, longest first."""

@@ -23,12 +23,12 @@ from ramctl.records.record import KINDS
 DECISIONS = ("label", "synonym", "drop")
 # A free compound must occur this often to be a label, more than a word must.
 MIN_PHRASE_COUNT = 15
-# The share of its head's mentions that makes a free compound a thing of its own.
-MIN_PHRASE_SHARE = 0.002
+# The fraction of its head's mentions that makes a free compound a thing of its own.
+MIN_PHRASE_FRACTION = 0.002
 # The weight, when labels are ranked, of attributes (a picture has many, and which of them a
 # caption names is chance), of words in no dictionary, and of free compounds of two tags.
 HALF = 0.5
-# How much oftener than a label a doing must be named to be an activity that no text knows as one.
+# How much oftener than a label an action must be named to be an activity that no text knows as one.
 OFTEN = 4
 TOO_RARE = "too rare for the size"
 
@@ -97,7 +97,7 @@ class LabelBuilder:
             if first in self.lexicon.colors or first in self.lexicon.cut_modifiers:
                 continue  # "tan dog": both parts are tags; "story building" has lost its number
             often = count >= max(MIN_PHRASE_COUNT, min_count)
-            if often and count >= MIN_PHRASE_SHARE * counts.captions[head]:
+            if often and count >= MIN_PHRASE_FRACTION * counts.captions[head]:
                 found[phrase] = found.get(phrase, 0) + count
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))
 

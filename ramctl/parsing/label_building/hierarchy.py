@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon
-from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB, Synset
+from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB, Synset, spelled
 from ramctl.parsing.label_building.synonyms import Contexts
 
 # The most general hypernyms that people search by; "artifact" and "organism" are not among them.
@@ -25,10 +25,10 @@ NO_PEOPLE = ("noun.animal", "noun.artifact")
 # Of what can be seen though it is no thing: heaps, texts, weather, cubes.
 NO_THINGS = ("noun.group", "noun.communication", "noun.phenomenon", "noun.shape")
 COLORS_FILE = "noun.attribute"
-# The share of a noun's uses in WordNet's texts from which its label votes with one sense only.
+# The fraction of a noun's uses in WordNet's texts from which its label votes with one sense only.
 SURE = 0.8
 # How many labels must vote below a hypernym (in the sense itself one, further up more), and the
-# share of them, those of the most similar contexts, whose votes count.
+# fraction of them, those of the most similar contexts, whose votes count.
 VOTERS = 3
 COUNTED = 0.25
 # What similarity is too small to mean anything.
@@ -37,7 +37,7 @@ NOISE = 0.02
 # others where no text says which is frequent: else only what both senses are is above.
 CLEARLY = 1.75
 SLIGHTLY = 1.2
-# How similar the contexts of a doing and of one above it are: to haul is to draw, but seldom said.
+# How similar the contexts of an action and of one above it are: "haul" is seldom said for "draw".
 MIN_LIKENESS = 0.1
 
 
@@ -81,7 +81,7 @@ class Hierarchy:
             if synset.file == "noun.Tops" and not is_everyday:
                 continue
             for lemma in synset.lemmas:
-                above = canonical.get(lemma.lower().replace("-", " "))
+                above = canonical.get(spelled(lemma))
                 if above is None or above == tag:
                     continue
                 other = self._kinds[above]
@@ -102,7 +102,7 @@ class Hierarchy:
         contexts = self._contexts
         if not {tag, above} <= contexts.rank.keys():
             return False
-        known = all(contexts.similarity(doing, doing) > 0 for doing in (tag, above))
+        known = all(contexts.similarity(one, one) > 0 for one in (tag, above))
         return not known or contexts.similarity(tag, above) >= MIN_LIKENESS
 
     def _means(self, tag: str, number: int) -> bool:
@@ -216,7 +216,7 @@ class Hierarchy:
             return next((s.number for s in synsets if self._lexicon.is_place(s.number)), None)
         if " " in tag:
             last = self._lexicon.noun(tag.rpartition(" ")[2])
-            named = [s for s in synsets if self._is_below(s.number, last)]
+            named = [s for s in synsets if self._wordnet.is_below(s.number, last)]
             synsets = named or synsets  # a wooden spoon is a spoon, and no trophy
         synset = self._wordnet.synset
         # Mobile is a river first of all; captions hardly name it.
@@ -236,7 +236,7 @@ class Hierarchy:
         if synset(seen[0]).file == "noun.person" and counts[seen[0]] <= RARE:
             others = (n for n in seen if synset(n).file in NO_PEOPLE)
             # A diver is not first of all a loon.
-            named_so = (n for n in others if _spaced(synset(n).lemmas[0]) == tag)
+            named_so = (n for n in others if spelled(synset(n).lemmas[0]) == tag)
             return next((n for n in named_so if counts[n] >= counts[seen[0]]), seen[0])
         return seen[0]
 
@@ -244,13 +244,4 @@ class Hierarchy:
         """The senses of a noun as it is spelt: with spaces or without."""
         synsets = self._wordnet.synsets(tag, NOUN)
         is_spaced = " " in tag
-        return [s for s in synsets if not is_spaced or tag in map(_spaced, s.lemmas)]
-
-    def _is_below(self, number: int, word: str) -> bool:
-        """Whether a hypernym of a synset has the word."""
-        wordnet = self._wordnet
-        return any(word in wordnet.synset(n).lemmas for n in wordnet.hypernym_path(number))
-
-
-def _spaced(lemma: str) -> str:
-    return lemma.lower().replace("-", " ").replace("_", " ")
+        return [s for s in synsets if not is_spaced or tag in map(spelled, s.lemmas)]

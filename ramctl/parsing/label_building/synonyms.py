@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, Lexicon
-from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB
+from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB, spelled
 from ramctl.parsing.label_building.tag_counts import TagCounts
 
 # The least similarity (cosine) of two words' contexts.
@@ -140,7 +140,7 @@ class Contexts:
             if number == sense:
                 continue
             for lemma in self._lexicon.wordnet.synset(number).lemmas:
-                other = _spelled(lemma)
+                other = spelled(lemma)
                 if other in self.rank and other != tag and self.similarity(other, tag) > shown:
                     return False
         return True
@@ -159,7 +159,7 @@ def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Propo
         if _is_kind_of(sense, tag, lexicon):
             yield Proposal(tag, "kind of person", SAME_PERSON)
     for number, _ in lexicon.senses(word, pos):
-        lemmas = [_spelled(lemma) for lemma in lexicon.wordnet.synset(number).lemmas]
+        lemmas = [spelled(lemma) for lemma in lexicon.wordnet.synset(number).lemmas]
         pairs = [plural for lemma in lemmas if (plural := f"{lemma}s") in lexicon.plural_only]
         for other in (*lemmas, *pairs):  # headphones and earphones
             same_pos = POS_OF_KIND[counts.kind(other)] == pos
@@ -203,17 +203,12 @@ def _may_mean_first(word: str, number: int, pos: str, lexicon: Lexicon) -> bool:
     if _is_ordered(senses):
         return number == senses[0][0]
     head = lexicon.noun(word.rpartition(" ")[2])
-    named = [n for n, _ in senses if head != word and _is_below(n, head, lexicon)]
+    named = [n for n, _ in senses if head != word and lexicon.wordnet.is_below(n, head)]
     return number in named if named else number in dict(senses)  # a hard hat is a hat, no worker
 
 
 def _is_ordered(senses: tuple[tuple[int, int], ...]) -> bool:
     return len(senses) == 1 or any(count for _, count in senses)
-
-
-def _is_below(number: int, word: str, lexicon: Lexicon) -> bool:
-    wordnet = lexicon.wordnet
-    return any(word in wordnet.synset(above).lemmas for above in wordnet.hypernym_path(number))
 
 
 def _least_of_stem(word: str, other: str, number: int, pos: str, lexicon: Lexicon) -> float:
@@ -244,10 +239,6 @@ def _is_short_form(word: str, other: str) -> bool:
 def _has_one_sense(word: str, lexicon: Lexicon) -> bool:
     senses = lexicon.wordnet.entry(word).senses
     return set(senses) == {NOUN} and len(senses[NOUN]) == 1
-
-
-def _spelled(lemma: str) -> str:
-    return lemma.lower().replace("-", " ")
 
 
 def _other_spellings(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Proposal]:

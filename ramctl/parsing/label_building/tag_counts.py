@@ -33,12 +33,13 @@ class TagCounts:
 
     def add(self, parsed: ParsedCaption) -> None:
         """Count one caption."""
-        for found in parsed.found:
-            self.captions[found.tag] += 1
-            self.kinds.setdefault(found.tag, Counter())[found.kind] += 1
-            self._mentions.append(self._id(found.tag))
-            if found.kind == "action" and found.words[-3:] == "ing":
-                self.gerunds.setdefault(found.tag, Counter())[found.words.lower()] += 1
+        for mention in parsed.mentions:
+            tag = mention.tag
+            self.captions[tag] += 1
+            self.kinds.setdefault(tag, Counter())[mention.kind] += 1
+            self._mentions.append(self._id(tag))
+            if mention.kind == "action" and mention.words[-3:] == "ing":
+                self.gerunds.setdefault(tag, Counter())[mention.words.lower()] += 1
         for phrase in dict.fromkeys(parsed.phrases):
             self.phrases[phrase] += 1
             self._mentions.append(self._id(phrase))

@@ -9,7 +9,14 @@ from functools import cache, lru_cache
 from importlib import resources
 
 from ramctl.parsing.english.dictionary.inflection import noun_lemma, verb_lemma
-from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet
+from ramctl.parsing.english.dictionary.wordnet import (
+    ADJECTIVE,
+    NOUN,
+    VERB,
+    Synset,
+    WordNet,
+    spelled,
+)
 
 # Lexicographer files of what can be seen.
 VISIBLE_FILES = frozenset(
@@ -20,8 +27,8 @@ VISIBLE_FILES = frozenset(
 AFTER_LATIN = "\u0250"
 # The part of speech in which WordNet has the tags of a kind.
 POS_OF_KIND = {"object": NOUN, "scene": NOUN, "action": VERB, "attribute": ADJECTIVE}
-# The share of a word's tagged uses from which a sense is its main one.
-MIN_SENSE_SHARE = 0.6
+# The fraction of a word's tagged uses from which a sense is its main one.
+MIN_SENSE_FRACTION = 0.6
 NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
 
 
@@ -57,6 +64,7 @@ class Lexicon:
 
     def __init__(self, wordnet: WordNet, accepted: frozenset[str] = frozenset()) -> None:
         self.wordnet = wordnet
+        self.accepted = accepted
         vague = word_set("stop_nouns")
         self.stop_nouns = vague - accepted
         self.objects = word_set("objects") | (accepted & vague)
@@ -86,9 +94,9 @@ class Lexicon:
 
     @staticmethod
     @cache
-    def shared() -> "Lexicon":
+    def shared(accepted: frozenset[str] = frozenset()) -> "Lexicon":
         """The lexicon of the package, opened once per process."""
-        return Lexicon(WordNet.shared())
+        return Lexicon(WordNet.shared(), accepted)
 
     def _noun(self, word: str) -> str:
         if word in self.irregular:
@@ -124,6 +132,11 @@ class Lexicon:
     def is_plain_verb(self, word: str) -> bool:
         """Whether the word's base form is a verb."""
         return self.verb(word) in self.extra_verbs or self.wordnet.has(self.verb(word), VERB)
+
+    def is_mostly_verb(self, word: str) -> bool:
+        """Whether WordNet's texts use the word as a verb more often than as a noun."""
+        count = self.wordnet.count
+        return count(self.verb(word), VERB) > count(self.noun(word), NOUN)
 
     def is_hardly_verb(self, word: str) -> bool:
         """Whether a vague noun is used as a verb so rarely that no caption means the action."""
@@ -194,7 +207,7 @@ class Lexicon:
             return None
         total = sum(count for _, count in senses)
         number, count = senses[0]
-        is_main = len(senses) == 1 or (total and count / total >= MIN_SENSE_SHARE)
+        is_main = len(senses) == 1 or (total and count / total >= MIN_SENSE_FRACTION)
         return number if is_main else None
 
     def synonyms(self, tag: str, kind: str) -> Iterator[str]:
@@ -204,7 +217,7 @@ class Lexicon:
         if sense is None:
             return
         for lemma in self.wordnet.synset(sense).lemmas:
-            other = lemma.lower().replace("-", " ")
+            other = spelled(lemma)
             if other != tag and self.main_sense(other, pos) == sense:
                 yield other
 
@@ -337,5 +350,5 @@ class PhraseIndex(frozenset[str]):
 
 def _is_name(synset: Synset, lemma: str) -> bool:
     """Whether the word is a proper name: Austin, Crane, but not a crane."""
-    spelled = [word for word in synset.lemmas if word.lower().replace("-", " ") == lemma]
-    return synset.is_named_thing or all(word[:1].isupper() for word in spelled)
+    forms = [word for word in synset.lemmas if spelled(word) == lemma]
+    return synset.is_named_thing or all(word[:1].isupper() for word in forms)

@@ -58,6 +58,11 @@ class Entry:
 NO_ENTRY: Final = Entry({}, {})
 
 
+def spelled(lemma: str) -> str:
+    """A lemma as captions are read: lower case, spaces for hyphens."""
+    return lemma.lower().replace("-", " ")
+
+
 class WordNet:
     """Lookups in the compiled file: 7 MB in memory, about 0.05 s to open."""
 
@@ -103,8 +108,11 @@ class WordNet:
     def is_kind_of(self, noun: str, lemma: str) -> bool:
         """Whether the noun's first sense is below a synset that has the lemma."""
         senses = self.entry(noun).senses.get(NOUN, ())
-        path = self.hypernym_path(senses[0][0]) if senses else []
-        return any(lemma in self.synset(number).lemmas for number in path)
+        return bool(senses) and self.is_below(senses[0][0], lemma)
+
+    def is_below(self, number: int, lemma: str) -> bool:
+        """Whether a hypernym of a synset has the lemma."""
+        return any(lemma in self.synset(above).lemmas for above in self.hypernym_path(number))
 
     def compounds(self) -> set[str]:
         """The nouns of two to four words."""

@@ -1,16 +1,11 @@
-"""All rules on one caption: from part-of-speech tags to image tags, without a label system."""
+"""All rules on one caption: from part-of-speech tags to image tags, in open mode."""
 
-from ramctl.parsing.captions import Found
+from ramctl.parsing.captions import Mention, ParsedCaption
 from ramctl.parsing.english.dictionary.lexicon import Lexicon
 from ramctl.parsing.english.dictionary.wordnet import VERB
-from ramctl.parsing.english.rules import (
-    attributes,
-    compounds,
-    corrections,
-    exclusions,
-    nouns,
-    verbs,
-)
+from ramctl.parsing.english.rules.corrections.correct import correct_tags
+from ramctl.parsing.english.rules.exclusions.exclude import exclude_words
+from ramctl.parsing.english.rules.phrases import attributes, compounds, nouns, verbs
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     NOUNS,
@@ -19,8 +14,17 @@ from ramctl.parsing.english.rules.sentence import (
     Sentence,
     read_sentence,
 )
+from ramctl.parsing.english.rules.table import read_word
 
 LONGEST_TAG = 4  # words
+
+
+def read_caption(written: list[str], tags: list[str], lexicon: Lexicon) -> ParsedCaption:
+    """Every tag of a caption of words with Penn Treebank tags."""
+    findings = apply_rules(written, tags, lexicon)
+    if alone := _tag_of_whole_text(findings.sentence, lexicon):
+        return ParsedCaption((alone,))
+    return ParsedCaption.of(findings.mentions, findings.phrases)
 
 
 def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findings:
@@ -28,8 +32,8 @@ def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findin
     read = read_sentence(written, tags, lexicon.spelling)
     # The order matters: exclusions and compounds rely on corrected tags, and a compound must not
     # contain an excluded word.
-    corrections.correct(read, lexicon)
-    exclusions.exclude_words(read, lexicon)
+    correct_tags(read, lexicon)
+    exclude_words(read, lexicon)
     compounds.find_compounds(read, lexicon)
     findings = Findings(read, lexicon)
     i = 0
@@ -38,7 +42,7 @@ def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findin
     return findings
 
 
-def tag_of_whole_text(read: Sentence, lexicon: Lexicon) -> Found | None:
+def _tag_of_whole_text(read: Sentence, lexicon: Lexicon) -> Mention | None:
     """The tag that the whole text is, without a sentence to read a part of speech from, or None."""
     if not 0 < len(read) <= LONGEST_TAG:
         return None
@@ -46,7 +50,7 @@ def tag_of_whole_text(read: Sentence, lexicon: Lexicon) -> Found | None:
     kind = _kind_of_phrase(text, lexicon) if len(read) > 1 else _kind_of_word(text, lexicon)
     if kind is None:
         return None
-    return Found(0, text, kind, " ".join(read.written), "the whole text")
+    return Mention(0, text, kind, " ".join(read.written), "the whole text")
 
 
 def _kind_of_phrase(text: str, lexicon: Lexicon) -> str | None:
@@ -87,11 +91,11 @@ def _step(findings: Findings, i: int) -> int:
     if i in read.compounds:
         return nouns.noun_phrase(findings, i)
     if (tag in NOUNS or tag in ADJECTIVES) and attributes.is_second_part(read, i + 1):
-        return attributes.with_second_part(findings, i)
+        return read_word(attributes.PAIR_RULES, findings, i)
     if tag in NOUNS:
         return nouns.noun_phrase(findings, i)
     if tag in ADJECTIVES:
-        return attributes.adjective(findings, i)
+        return read_word(attributes.ADJECTIVE_RULES, findings, i)
     if tag in VERBS:
-        return verbs.verb(findings, i)
+        return read_word(verbs.RULES, findings, i)
     return i + 1

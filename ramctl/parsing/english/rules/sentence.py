@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ramctl.parsing import captions
-from ramctl.parsing.captions import Found
+from ramctl.parsing.captions import Mention
 from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
 
 NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})
@@ -13,6 +13,13 @@ ADJECTIVES = frozenset({"JJ", "JJR", "JJS"})
 VERBS = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"})
 DETERMINERS = frozenset({"DT", "PRP$", "PDT", "WP$", "CD", "POS"})
 BOUNDARIES = frozenset({".", ":", "``", "''", "-LRB-", "-RRB-"})
+
+ONE = frozenset({"a", "an", "this", "one", "another", "each", "every"})
+MAKES_NOUN = DETERMINERS | ADJECTIVES
+# Tags that follow the last noun of a phrase.
+AFTER_HEAD = frozenset({"", ".", ":", "IN", "VBZ", "VBP", "VBD", "WDT", "WP", "RB", "RP", "''"})
+# Tags that may follow it or continue the phrase.
+AFTER_SURE_HEAD = AFTER_HEAD | {",", "CC", "VBG", "TO", "DT"}
 
 # How many words away the subject of a verb may be.
 NEAR = 40
@@ -67,9 +74,32 @@ class Sentence:
         """Whether the word at an index is capitalised."""
         return 0 <= i < self.n_words and self.written[i][:1].isupper()
 
+    def name_start(self, i: int) -> int:
+        """The first index of the capitalised words that end before `i`; `i` without any."""
+        while self.is_capital(i - 1):
+            i -= 1
+        return i
+
     def skip(self, i: int, tags: Collection[str]) -> int:
         """The first index from `i` on whose tag is not one of `tags`."""
         while self.tag(i) in tags:
+            i += 1
+        return i
+
+    def skip_back(self, i: int, tags: Collection[str]) -> int:
+        """The last index up to `i` whose tag is not one of `tags`."""
+        while self.tag(i) in tags:
+            i -= 1
+        return i
+
+    def clause_end(self, i: int) -> int:
+        """The index after the verb group that starts at `i` and its object: "is wearing a hat"."""
+        end = self.skip(i, VERBS | {"RB", "RP", "MD"})
+        return max(self.phrase_end(end), end)
+
+    def text_end(self, i: int, boundaries: Collection[str]) -> int:
+        """The first index from `i` on whose tag is one of `boundaries`, or the caption's end."""
+        while i < self.n_words and self.tags[i] not in boundaries:
             i += 1
         return i
 
@@ -133,13 +163,50 @@ def subject_of(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     return subject
 
 
+def is_person_or_animal(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether the word at an index is a person or an animal."""
+    lemma = lexicon.noun(sentence.words[i]) if i >= 0 else ""
+    return lemma == "person" or lexicon.first_file(lemma) in ("noun.person", "noun.animal")
+
+
+def starts_with_one(sentence: Sentence, i: int) -> bool:
+    """Whether the noun phrase of a plural starts with "a": then the plural is a verb."""
+    k = i - 1
+    while k >= 0 and sentence.tags[k] in NOUNS | ADJECTIVES | {"VBN", "VBG"}:
+        if sentence.tags[k] == "VBG" and sentence.tag(k - 1) in NOUNS:
+            return False  # "a suit including small air tanks"
+        k -= 1
+    return sentence.word(k) in ONE
+
+
+def is_comparative(word: str, lexicon: Lexicon) -> bool:
+    """Whether it is a form of an adjective: "a lighter shade", "the cleaner side"."""
+    stems = (word[:-2], word[:-1], word[:-3]) if word.endswith("er") else (word[:-3], word[:-2])
+    return word.endswith(("er", "est")) and any(
+        len(stem) > 2 and lexicon.is_plain_adjective(stem) for stem in stems
+    )
+
+
+def uses(word: str, pos: str, lexicon: Lexicon) -> int:
+    """How often WordNet's texts use a word as this part of speech; -1 if it has no such sense."""
+    return lexicon.wordnet.count(word, pos) if lexicon.wordnet.has(word, pos) else -1
+
+
+def verb_before(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
+    """The base form of the verb that a word belongs to."""
+    k = i - 1
+    while k > 0 and sentence.tags[k] in ("RB", "RP"):
+        k -= 1
+    return lexicon.verb(sentence.word(k))
+
+
 @dataclass(slots=True)
 class Findings:
     """The tags of one caption as they are found, and what the rules look at."""
 
     sentence: Sentence
     lexicon: Lexicon
-    found: list[Found] = field(default_factory=list)
+    mentions: list[Mention] = field(default_factory=list)
     # Nouns by index that are actions here: "do a flip".
     actions_at: dict[int, str] = field(default_factory=dict)
     # The rows that read a word, for their tests.
@@ -154,4 +221,4 @@ class Findings:
         if any(i in corrected for i in range(start, end)):
             names = dict.fromkeys(name for i in range(start, end) for name in corrected.get(i, ()))
             rule = f"{rule}, by {', '.join(names)}"
-        self.found.append(Found(start, tag, kind, written, rule))
+        self.mentions.append(Mention(start, tag, kind, written, rule))

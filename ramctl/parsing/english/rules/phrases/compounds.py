@@ -3,7 +3,6 @@
 from ramctl.parsing.english.dictionary.lexicon import NATURAL_KINDS, Lexicon
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
-    DETERMINERS,
     NOUNS,
     VERBS,
     Sentence,
@@ -36,8 +35,6 @@ def find_compounds(sentence: Sentence, lexicon: Lexicon) -> None:
 
 def _listed_compound(words: list[str], lexicon: Lexicon) -> str | None:
     phrase = " ".join(words)
-    if phrase in lexicon.irregular:
-        return lexicon.irregular[phrase]
     if len(words) > 2 and words[1] == "of":  # "bodies of water"
         phrase = " ".join([lexicon.noun(words[0]), *words[1:]])
         return phrase if phrase in lexicon.compounds else None
@@ -67,8 +64,6 @@ def _is_compound_here(sentence: Sentence, i: int, end: int, lemma: str, lexicon:
         return bare and lemma in lexicon.added_compounds
     # A longer noun phrase goes on: "drinking water spray", "cowboy hat rack".
     if tags[end - 1] in VERBS | {"RB", "RP", "JJ", "MD"} and lemma not in lexicon.added_compounds:
-        return False
-    if tags[end - 1] in ("VBZ", "VBP", "VBG") and sentence.tag(end) in DETERMINERS:
         return False
     if lemma in lexicon.added_compounds:
         return True

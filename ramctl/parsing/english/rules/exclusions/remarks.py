@@ -1,4 +1,4 @@
-"""What a caption says of its picture rather than what is in it: figures of doing, use, credit."""
+"""What a caption says of its picture rather than what is in it: figures of speech, use, credit."""
 
 from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
 from ramctl.parsing.english.rules.sentence import (
@@ -27,14 +27,11 @@ KEEP = frozenset({"stand", "keep", "hold"})
 
 def _doer(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     """The noun right before a verb, or before that noun's "of": "the play of light hides"."""
-    k = i - 1
-    while sentence.tag(k) == "RB":
-        k -= 1
+    k = sentence.skip_back(i - 1, {"RB"})
     head = ""
     while sentence.tag(k) in NOUNS and not sentence.excluded[k]:
         head = lexicon.noun(sentence.words[k])
-        while sentence.tag(k) in NOUNS | ADJECTIVES | DETERMINERS:
-            k -= 1
+        k = sentence.skip_back(k, NOUNS | ADJECTIVES | DETERMINERS)
         if sentence.word(k) != "of" or lexicon.first_file(head) in ALIVE:
             break
         k -= 1
@@ -73,15 +70,12 @@ def _to_viewer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _into(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    k = i - 1
-    while sentence.tag(k) in NOUNS | ADJECTIVES | DETERMINERS:
-        k -= 1
+    k = sentence.skip_back(i - 1, NOUNS | ADJECTIVES | DETERMINERS)
     changed = k < i - 1 and lexicon.verb(sentence.word(k)) in CHANGES
     if not changed or sentence.tag(k) not in DOES:
         return None
-    if lexicon.first_file(subject_of(sentence, k, lexicon)) in ALIVE:
-        return None
-    return i, sentence.phrase_end(i + 1)
+    is_figure = lexicon.first_file(subject_of(sentence, k, lexicon)) not in ALIVE
+    return (i, sentence.phrase_end(i + 1)) if is_figure else None
 
 
 def _becomes(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -99,12 +93,7 @@ def _guard(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _used_for(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.word(i + 1) != "for":
-        return None
-    end = i + 2
-    while end < len(sentence) and sentence.tags[end] not in BOUNDARIES:
-        end += 1
-    return i, end
+    return (i, sentence.text_end(i + 2, BOUNDARIES)) if sentence.word(i + 1) == "for" else None
 
 
 def _ours(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -113,7 +102,7 @@ def _ours(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _credit(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] not in lexicon.credited or not sentence.is_capital(i + 2):
+    if not sentence.is_capital(i + 2):
         return None
     end = _names_end(sentence, i + 2)
     if sentence.word(i + 1) == "by":
@@ -131,9 +120,7 @@ def _names_end(sentence: Sentence, i: int) -> int:
 
 
 def _agency(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    start = i
-    while sentence.is_capital(start - 1):
-        start -= 1
+    start = sentence.name_start(i)
     known = sentence.word(i - 1) in lexicon.agencies and start < i
     return (start, _names_end(sentence, i)) if known and sentence.is_capital(i + 1) else None
 

@@ -2,24 +2,26 @@
 
 from ramctl.parsing.english.dictionary.lexicon import VISIBLE_FILES, Lexicon, word_set
 from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, ADVERB, NOUN, VERB
-from ramctl.parsing.english.rules.around import (
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
     AFTER_HEAD,
     AFTER_SURE_HEAD,
+    DETERMINERS,
     MAKES_NOUN,
+    NOUNS,
+    Sentence,
     is_comparative,
     is_person_or_animal,
     uses,
 )
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, VERBS, Sentence
 from ramctl.parsing.english.rules.table import Correction
 
 BARE_SUBJECTS = word_set("bare_subjects")
-BE = word_set("be")
 NEVER_NOUNS = word_set("never_nouns")
 # Tags that spaCy gives words it does not know.
 RARELY_NOUNS = frozenset({"RB", "RBR", "RBS", "PRP", "XX", "AFX", "RP", "MD"})
 UNUSUAL = frozenset({"FW", "UH"})
-DOINGS = frozenset({"VBZ", "VBP", "VB", "VBD", "VBN"})
+FINITE_OR_PAST = frozenset({"VBZ", "VBP", "VB", "VBD", "VBN"})
 # Before "to" and a place: "next to pole", "the path leading to sand".
 LEADING_TO = frozenset({"next", "close", "adjacent", "attached", "leading", "connected", "tied"})
 PHRASE = NOUNS | ADJECTIVES | {"VBN", "HYPH"}
@@ -33,27 +35,17 @@ def _number(word: str, lexicon: Lexicon) -> str:
 
 def _no_adjective(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     """A word that no dictionary has as an adjective."""
-    word, tag = sentence.words[i], sentence.tags[i]
-    if tag != "JJ" and not lexicon.is_plain_noun(word):
-        return None
-    other = _adjective_reading(word, tag, lexicon)
-    return other if other != tag else None
-
-
-def _adjective_reading(word: str, tag: str, lexicon: Lexicon) -> str:
+    word = sentence.words[i]
     known = word in lexicon.colors or word in lexicon.stop_adjectives
     if known or lexicon.is_plain_adjective(word):
-        return tag
-    if lexicon.is_plain_noun(word) and word not in lexicon.visible_adjectives:
-        return tag if is_comparative(word, lexicon) else "NN"
-    lemma = lexicon.noun(word)
-    if lemma != word and lexicon.is_plain_noun(lemma) and word not in lexicon.visible_adjectives:
+        return None
+    if lexicon.is_plain_noun(word):
+        return None if is_comparative(word, lexicon) else "NN"
+    if lexicon.is_plain_noun(lexicon.noun(word)):
         return "NNS"  # "ducks and geese"
-    if word.endswith("ed") and lexicon.is_plain_verb(word):
-        return "VBN"
-    if word.endswith("ing") and lexicon.is_plain_verb(word):
-        return "VBG"
-    return tag
+    if not lexicon.is_plain_verb(word):
+        return None
+    return "VBN" if word.endswith("ed") else "VBG" if word.endswith("ing") else None
 
 
 def _head_of_phrase(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
@@ -101,16 +93,12 @@ def _heads_by_use(sentence: Sentence, i: int, kind: str, lexicon: Lexicon) -> bo
         return as_noun >= as_adjective or _is_determined(sentence, i)
     if before == "NN":
         return as_noun >= as_adjective or kind == "scene"
-    if sentence.word(i - 1) in BE or before in VERBS - {"VBG"} | {"RB", "NNS"}:
-        return False
     return as_adjective == 0 and not (before == "CC" and sentence.tag(i - 2) in ADJECTIVES)
 
 
 def _is_determined(sentence: Sentence, i: int) -> bool:
     """Whether only adjectives stand between the word and its determiner."""
-    k = i - 1
-    while sentence.tag(k) in ADJECTIVES:
-        k -= 1
+    k = sentence.skip_back(i - 1, ADJECTIVES)
     return sentence.tag(k) in ("DT", "PRP$", "POS") and sentence.word(k) not in BARE_SUBJECTS
 
 
@@ -120,27 +108,24 @@ def _noun_after_all(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     if not lexicon.wordnet.has(lexicon.noun(word), NOUN) or word in NEVER_NOUNS:
         return None
     is_noun = not lexicon.is_plain_verb(word) or _stands_as_noun(sentence, i, lexicon)
-    return ("NNS" if word.endswith("s") else "NN") if is_noun else None
+    return _number(word, lexicon) if is_noun else None
 
 
 def _stands_as_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    word, tag = sentence.words[i], sentence.tags[i]
-    before, after = sentence.tag(i - 1), sentence.tag(i + 1)
+    word, tag, before = sentence.words[i], sentence.tags[i], sentence.tag(i - 1)
     determined = before in ("DT", "PRP$", "POS") and sentence.word(i - 1) not in BARE_SUBJECTS
     if tag in ("VBD", "VBN"):
         return _past_stands_as_noun(sentence, i, determined, lexicon)
-    if determined:
-        return True
     if before in ("CC", ",", "IN") and word not in lexicon.verb_forms:
         verb_uses = lexicon.wordnet.count(lexicon.verb(word), VERB)
         return verb_uses == 0 and lexicon.wordnet.count(lexicon.noun(word), NOUN) > 0
-    return before in ADJECTIVES and tag != "VBZ" and after not in VERBS
+    return determined or (before in ADJECTIVES and tag != "VBZ")
 
 
 def _past_stands_as_noun(sentence: Sentence, i: int, determined: bool, lexicon: Lexicon) -> bool:
-    before, after = sentence.tag(i - 1), sentence.tag(i + 1)
+    after = sentence.tag(i + 1)
     colored = sentence.word(i - 1) in lexicon.colors
-    described = determined or before in ADJECTIVES
+    described = determined or sentence.tag(i - 1) in ADJECTIVES
     in_color = colored and sentence.tag(i - 2) == "DT"
     if sentence.tags[i] == "VBD" and (described or in_color) and after not in NOUNS:
         # "a yellow rose next to"
@@ -150,13 +135,10 @@ def _past_stands_as_noun(sentence: Sentence, i: int, determined: bool, lexicon: 
 
 def _noun_by_use(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     """A "verb" that mostly is a noun and has no fitting subject: "a chef hat/VBP"."""
-    word, after = sentence.words[i], sentence.tag(i + 1)
-    lemma = lexicon.noun(word)
+    word = sentence.words[i]
     if sentence.tags[i] in ("VBD", "VBN") or word in NEVER_NOUNS:
         return None
-    if not lexicon.wordnet.has(lemma, NOUN) or after in ("DT", "PRP$", "PRP"):
-        return None
-    if lexicon.noun_kind(lemma) is None:
+    if sentence.tag(i + 1) in ("DT", "PRP$", "PRP") or not lexicon.noun_kind(lexicon.noun(word)):
         return None
     if word == "leaves":
         is_noun = _are_leaves(sentence, i, lexicon)
@@ -164,7 +146,7 @@ def _noun_by_use(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
         is_noun = _starts_as_noun(sentence, lexicon)
     else:
         is_noun = _is_noun_within(sentence, i, lexicon)
-    return ("NNS" if word.endswith("s") else "NN") if is_noun else None
+    return _number(word, lexicon) if is_noun else None
 
 
 def _are_leaves(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
@@ -174,11 +156,9 @@ def _are_leaves(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
 
 
 def _starts_as_noun(sentence: Sentence, lexicon: Lexicon) -> bool:
-    word, tag = sentence.words[0], sentence.tags[0]
+    word = sentence.words[0]
     as_noun = lexicon.wordnet.count(lexicon.noun(word), NOUN)
     as_verb = lexicon.wordnet.count(lexicon.verb(word), VERB)
-    if tag == "VBZ":
-        return sentence.tag(1) == "IN" and as_noun > 2 * as_verb
     return as_noun > 2 * as_verb or as_noun == as_verb == 0
 
 
@@ -192,12 +172,9 @@ def _is_noun_within(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     if tag in ("VB", "VBP") and before == "CC":  # "a robe and hat"
         joined = sentence.tag(i - 2) in NOUNS and word not in lexicon.verb_forms
         return joined and as_noun > 2 * as_verb and after in AFTER_BARE_HEAD
-    if tag == "VBP" and before == "NN":
-        two = "and" in sentence.words[max(i - 5, 0) : i]
-        return as_noun > 4 * as_verb and not two and after in AFTER_SURE_HEAD
-    if tag in ("VBP", "VBZ") and before in NOUNS and after in AFTER_SURE_HEAD:
-        return as_noun >= 8 and as_noun > 10 * as_verb and after not in ("RP", "RB")
-    return False
+    goes_on = after in AFTER_SURE_HEAD - {"RP", "RB"}
+    is_rare = as_noun >= 8 and as_noun > 10 * as_verb
+    return tag in ("VBP", "VBZ") and before in NOUNS and goes_on and is_rare
 
 
 def _unusual_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
@@ -214,7 +191,7 @@ def _mistaken_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
     lemma = lexicon.noun(word)
     is_tag = lexicon.is_plain_noun(lemma) and lexicon.noun_kind(lemma) is not None
-    if len(word) < 2 or word in NEVER_NOUNS or not is_tag or is_comparative(word, lexicon):
+    if word in NEVER_NOUNS or not is_tag or is_comparative(word, lexicon):
         return None
     return _number(word, lexicon) if _stands_as_mistaken(sentence, i, lexicon) else None
 
@@ -235,9 +212,9 @@ OF_OTHERS = (
     Correction("head of its phrase", _head_of_phrase, "a locomotive at a station",
                "an empty station", ADJECTIVES),
     Correction("noun by use", _noun_by_use, "mirror over sink",
-               "dogs run", DOINGS),
+               "dogs run", FINITE_OR_PAST),
     Correction("noun after all", _noun_after_all, "a yellow rose next to a tree",
-               "a cat sleeps", DOINGS),
+               "a cat sleeps", FINITE_OR_PAST),
     Correction("unusual noun", _unusual_noun, "Boy playing with a truck.",
                "a dog on a beach", UNUSUAL),
     Correction("unusual look", _unusual_look, "a boy jumping barefoot into a lake",

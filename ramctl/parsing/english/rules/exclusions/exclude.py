@@ -1,19 +1,17 @@
 """Words that give no tags: idioms, compared and awaited things, written text, what is not there."""
 
 from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules import names, negation, remarks
-from ramctl.parsing.english.rules.around import verb_before
+from ramctl.parsing.english.rules.exclusions import names, negation, remarks
 from ramctl.parsing.english.rules.sentence import (
-    ADJECTIVES,
     BOUNDARIES,
     DETERMINERS,
     NOUNS,
     VERBS,
     Sentence,
     subject_of,
+    verb_before,
 )
-from ramctl.parsing.english.rules.table import Exclusion, Span
-from ramctl.parsing.rule_table import RuleTable
+from ramctl.parsing.english.rules.table import Exclusion, RuleTable, Span
 
 QUOTES_OPEN = frozenset({"``", "''"})
 QUOTES = frozenset({'"', "\u201c", "\u201d"})
@@ -33,10 +31,8 @@ def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
     _exclude_quotations(sentence)
     excluded = sentence.excluded
     for i, (word, tag) in enumerate(zip(sentence.words, sentence.tags, strict=True)):
-        for rule in () if excluded[i] else RULES.rows_at(word, tag):
-            if excluded[i]:
-                break
-            if span := rule.pattern(sentence, i, lexicon):
+        for rule in RULES.rows_at(word, tag):
+            if not excluded[i] and (span := rule.pattern(sentence, i, lexicon)):
                 sentence.exclude(span[0], span[1], rule.name)
 
 
@@ -50,7 +46,7 @@ def _exclude_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
 
 
 def _figure(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.word(i + 1) != "of" or sentence.tags[i] not in NOUNS:
+    if sentence.word(i + 1) != "of":
         return None
     head = lexicon.noun(sentence.words[i])
     of = lexicon.noun(sentence.words[sentence.phrase_end(i + 2) - 1])
@@ -74,19 +70,13 @@ def _exclude_quotations(sentence: Sentence) -> None:
 
 
 def _as_if(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] != "as" or sentence.word(i + 1) not in ("if", "though"):
+    if sentence.word(i + 1) not in ("if", "though"):
         return None
-    seems = lexicon.verb(sentence.word(i - 1))
-    if seems == "appear" or (seems != "feel" and (i == 1 or sentence.word(i - 2) == "it")):
-        return i, i + 2  # "It looks as if a man sleeps" only hedges
-    end = i + 2
-    while end < len(sentence) and sentence.tags[end] not in BOUNDARIES | {","}:
-        end += 1
-    return i, end
+    return i, sentence.text_end(i + 2, BOUNDARIES | {","})
 
 
 def _in_shape_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_shape = sentence.word(i - 1) in ("shape", "form") and sentence.words[i] == "of"
+    is_shape = sentence.word(i - 1) in ("shape", "form")
     is_likened = is_shape and sentence.words[i - 3 : i - 1] == ["in", "the"]
     return (i - 3, sentence.phrase_end(i + 1)) if is_likened else None
 
@@ -104,8 +94,6 @@ def _steps(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _simile(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.tag(i - 1) not in ADJECTIVES | {"RB"}:
-        return None
     starts = sentence.word(i + 1) in ("a", "an")
     if sentence.words[i] == "as":
         is_simile = sentence.word(i - 2) == "as" and (starts or sentence.tag(i + 1) in NOUNS)
@@ -115,7 +103,7 @@ def _simile(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _metaphor(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] not in ("a", "an") or sentence.word(i - 1) not in ("is", "becomes"):
+    if sentence.word(i - 1) not in ("is", "becomes"):
         return None
     end = sentence.phrase_end(i)
     subject, predicate = lexicon.noun(sentence.word(i - 2)), lexicon.noun(sentence.words[end - 1])
@@ -128,37 +116,24 @@ def _metaphor(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _evoked(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.tags[i] not in VERBS or lexicon.verb(sentence.words[i]) not in lexicon.evoking:
+    if lexicon.verb(sentence.words[i]) not in lexicon.evoking:
         return None
-    if sentence.word(i + 1) in ("that", ","):
-        return i, i + 1
-    start = i + 2 if sentence.word(i + 1) in ("at", "of", "up") else i + 1
-    return i, max(sentence.phrase_end(start), i + 1)
+    return i, sentence.phrase_end(i + 1)
 
 
 def _impression(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.word(i + 1) != "of":
         return None
-    if lexicon.noun(sentence.words[i]) not in lexicon.impressions:
-        return None
     end = sentence.phrase_end(i + 2)
-    if not lexicon.colors.isdisjoint(sentence.words[i:end]):
-        return i, i + 1  # "a hint of red"
-    while sentence.word(end) == "and":
-        end = max(sentence.phrase_end(end + 1), end + 1)
-    return i, end
+    has_color = not lexicon.colors.isdisjoint(sentence.words[i:end])
+    return (i, i + 1) if has_color else (i, end)  # "a hint of red"
 
 
 def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.tags[i] not in VERBS:
-        return None
     k = i - 1
     while sentence.tag(k) == "RB" or sentence.word(k) in lexicon.be:
         k -= 1
-    is_subject = sentence.tags[i] != "VBG" and "IN" not in (
-        sentence.tag(k - 1),
-        sentence.tag(k - 2),
-    )
+    is_subject = sentence.tags[i] != "VBG" and "IN" not in sentence.tags[max(k - 2, 0) : max(k, 0)]
     if is_subject and lexicon.noun(sentence.word(k)) in lexicon.of_the_picture:
         return i, i + 1  # "the composition is balanced"
     if lexicon.verb(sentence.words[i]) not in lexicon.reporting:
@@ -168,7 +143,7 @@ def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _turned_into(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.tags[i] not in VERBS or lexicon.verb(sentence.words[i]) not in TURN:
+    if lexicon.verb(sentence.words[i]) not in TURN:
         return None
     head = lexicon.noun(sentence.word(sentence.phrase_end(i + 2) - 1))
     is_way = sentence.word(i + 1) == "into" and head in lexicon.landmarks
@@ -176,7 +151,7 @@ def _turned_into(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _for_whom(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] not in lexicon.for_whom or sentence.word(i + 1) not in ("'s", "'"):
+    if sentence.word(i + 1) not in ("'s", "'"):
         return None
     if sentence.tag(i - 1) in DETERMINERS - {"CD"} and sentence.word(i - 1) not in ("a", "an"):
         return None
@@ -186,7 +161,7 @@ def _for_whom(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _drawn_eye(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.tags[i] not in VERBS or lexicon.verb(sentence.words[i]) not in lexicon.draws:
+    if lexicon.verb(sentence.words[i]) not in lexicon.draws:
         return None
     near = range(i + 1, min(i + 6, len(sentence)))
     end = max((k for k in near if lexicon.noun(sentence.words[k]) in lexicon.drawn), default=0)
@@ -195,31 +170,24 @@ def _drawn_eye(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 def _foreign(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     words = sentence.words
-    if words[i] not in lexicon.foreign or sum(word in lexicon.foreign for word in words) < 2:
-        return None
-    if lexicon.english.isdisjoint(words):
-        return 0, len(words)
-    end = i + 1
-    while end < len(words) and words[end] not in lexicon.english:
-        end += 1
-    return i, end
+    is_foreign = sum(word in lexicon.foreign for word in words) > 1
+    return (0, len(words)) if is_foreign and lexicon.english.isdisjoint(words) else None
 
 
 def _awaited(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    word = sentence.words[i]
-    if word not in ("for", "of", "about", "after"):
-        return None
-    is_awaited = f"{verb_before(sentence, i, lexicon)}={word}" in AWAITED
+    is_awaited = f"{verb_before(sentence, i, lexicon)}={sentence.words[i]}" in AWAITED
     return (i, sentence.phrase_end(i + 1)) if is_awaited else None
 
 
 def _blues(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_music = sentence.words[i] == "blues" and not _is_beside_color(sentence, i, lexicon)
-    return (i, i + 1) if is_music else None
+    near = (*sentence.words[max(i - 3, 0) : i], *sentence.words[i + 1 : i + 4])
+    # "Greens and blues" are colours.
+    is_color = any(lexicon.noun(word) in lexicon.colors for word in near)
+    return None if is_color else (i, i + 1)
 
 
 def _compared(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] != "like" or sentence.tags[i] != "IN":
+    if sentence.tags[i] != "IN":
         return None
     # "looks like clear plastic" only hedges: the plastic is there.
     if lexicon.verb(sentence.word(i - 1)) in ("look", "feel", "appear", "seem"):
@@ -230,36 +198,16 @@ def _compared(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     return i, end
 
 
-def _is_beside_color(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    """Whether a colour is named nearby: "greens and blues"."""
-    near = sentence.words[max(i - 3, 0) : i] + sentence.words[i + 1 : i + 4]
-    return any(word in lexicon.colors or lexicon.noun(word) in lexicon.colors for word in near)
-
-
 def _written(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.tags[i] not in VERBS or lexicon.verb(sentence.words[i]) not in WRITES:
+    if lexicon.verb(sentence.words[i]) not in WRITES:
         return None
-    k = i - 1
-    while k >= 0 and sentence.tags[k] in ("RB", "WDT", "MD", "VBZ", "DT", "IN"):
-        if sentence.words[k] in ("that", "which"):
-            break
-        k -= 1
-    writer = sentence.word(k)
-    if writer in ("that", "which"):
-        writer = sentence.word(k - 1)
-    if sentence.tag(i + 1) in ("DT", "PRP$"):
+    if sentence.word(i - 1) in ("that", "which"):
+        writer = lexicon.noun(sentence.word(i - 2))
+    else:
+        writer = subject_of(sentence, i, lexicon)
+    if writer not in WRITTEN_ON and sentence.tag(i + 1) not in QUOTES_OPEN:
         return None
-    writers = {lexicon.noun(writer), subject_of(sentence, i, lexicon)}
-    if writers.isdisjoint(WRITTEN_ON) and sentence.tag(i + 1) not in QUOTES_OPEN:
-        return None
-    end = i + 1
-    if sentence.word(end) == ",":
-        end = len(sentence)
-    while (
-        end < len(sentence) and sentence.tags[end] not in BOUNDARIES and sentence.tags[end] != "IN"
-    ):
-        end += 1
-    return i, end
+    return i, sentence.text_end(i + 1, BOUNDARIES | {"IN"})
 
 
 RULES = RuleTable((

@@ -2,8 +2,7 @@
 
 from ramctl.parsing.english.dictionary.lexicon import word_set
 from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Findings, Sentence
-from ramctl.parsing.english.rules.table import Reading
-from ramctl.parsing.rule_table import RuleTable
+from ramctl.parsing.english.rules.table import Reading, RuleTable
 
 SECOND_PARTS = word_set("second_parts")
 GIVES_FIRST_PART = word_set("gives_first_part")
@@ -18,25 +17,6 @@ BLOND = frozenset({"blond", "blonde", "brunette", "auburn"})
 LIGHTNESS = frozenset({"dark", "light", "bright", "pale", "deep"})
 # Of a colour the same, of a thing a look: "dusty pink", "a dusty road".
 DULLNESS = frozenset({"dusty", "smoky", "muted"})
-
-
-def adjective(findings: Findings, i: int) -> int:
-    """Note the attribute at an index; returns the index after it."""
-    return _by_rows(findings, ADJECTIVE_RULES, i)
-
-
-def with_second_part(findings: Findings, i: int) -> int:
-    """Note "snow" for "snow covered" but "heart shaped" whole; returns the index after both."""
-    return _by_rows(findings, PAIR_RULES, i)
-
-
-def _by_rows(findings: Findings, rules: "RuleTable[Reading]", i: int) -> int:
-    for rule in rules.rows_at(findings.sentence.words[i]):
-        end = rule.pattern(findings, i)
-        if end is not None:
-            findings.read.add(rule.name)
-            return end
-    return i + 1
 
 
 def _black_and_white(findings: Findings, i: int) -> int | None:
@@ -212,7 +192,7 @@ ADJECTIVE_RULES = RuleTable((
     Reading("adjective", _look, "a wooden chair", "a former chair"),
 ))  # fmt: skip
 
-# Of a word and the second part after it: "snow covered".
+# Of a word and the second part after it: "snow" for "snow covered" but "heart shaped" whole.
 PAIR_RULES = RuleTable((
     Reading("attribute phrase", _phrase, "a multi colored dog", "a snow covered hill"),
     Reading("vague first part", _vague_pair, "light colored walls", "a snow covered hill"),

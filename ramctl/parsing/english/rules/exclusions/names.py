@@ -13,9 +13,7 @@ def _name(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     """Capitalised words beside each other, one of which is no common word: "Rose Byrne"."""
     if sentence.is_title or not sentence.is_capital(i) or _is_in_name(sentence, i - 1):
         return None
-    end = i + 1
-    while _is_in_name(sentence, end):
-        end += 1
+    end = _name_end(sentence, i)
     words = sentence.words[i:end]
     if len(words) < 2 or all(_is_common(word, lexicon) for word in words):
         return None
@@ -34,11 +32,15 @@ def _is_in_name(sentence: Sentence, i: int) -> bool:
     return sentence.is_capital(i) and sentence.tags[i] in NOUNS | ADJECTIVES | {"VBG", "VBN", "VB"}
 
 
+def _name_end(sentence: Sentence, i: int) -> int:
+    while _is_in_name(sentence, i):
+        i += 1
+    return i
+
+
 def _is_common(word: str, lexicon: Lexicon) -> bool:
     """Whether a word is more than a name."""
     lemma = lexicon.noun(word)
-    if lemma in lexicon.coined or lemma in lexicon.plural_only or lemma in lexicon.objects:
-        return True
     known = lexicon.is_plain_adjective(word) or lexicon.is_plain_verb(word)
     return known or (lexicon.is_plain_noun(lemma) and not lexicon.is_only_name(lemma))
 
@@ -55,10 +57,8 @@ def _is_before_name(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
 
 def _named_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     """A name of several words that WordNet has: "Little Rock"; in "Salt Lake City" is a city."""
-    if not sentence.is_capital(i):
-        return None
     length = lexicon.compounds.length_at(sentence.words, i)
-    if length == 1 or not sentence.is_capital(i + length - 1):
+    if length == 1 or not (sentence.is_capital(i) and sentence.is_capital(i + length - 1)):
         return None
     name = " ".join(sentence.words[i : i + length])
     if not lexicon.is_only_name(name):
@@ -72,7 +72,7 @@ def _named_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     """A brand before its model: "Apple MacBook", "Dodge Ram"; "Apple Pie" is a pie."""
-    if sentence.words[i] not in lexicon.makers or not sentence.is_capital(i):
+    if not sentence.is_capital(i):
         return None
     numbered = sentence.skip(i + 1, NOUNS | ADJECTIVES)
     named = all(map(sentence.is_capital, range(i, numbered))) and numbered <= i + LONGEST_MODEL
@@ -89,12 +89,10 @@ def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 def _place(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     """What a place is called: "at Brown Chapel" is a chapel."""
-    if sentence.is_title or not sentence.is_capital(i) or sentence.word(i - 1) not in AT_PLACE:
+    if sentence.is_title or sentence.word(i - 1) not in AT_PLACE:
         return None
-    end = i
-    while _is_in_name(sentence, end):
-        end += 1
-    if end < i + 2 or lexicon.is_listed(" ".join(sentence.words[end - 2 : end])):
+    end = _name_end(sentence, i)
+    if end < i + 2:
         return None
     is_there = lexicon.noun_kind(lexicon.noun(sentence.words[end - 1])) == "scene"
     return (i, end - 1) if is_there else None
@@ -102,11 +100,8 @@ def _place(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 def _address(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     """The names of a street: "14 Maple Street"."""
-    start = i
-    while sentence.is_capital(start - 1):
-        start -= 1
-    is_street = sentence.words[i] in lexicon.streets and sentence.tag(start - 1) == "CD"
-    return (start, i) if start < i and is_street else None
+    start = sentence.name_start(i)
+    return (start, i) if start < i and sentence.tag(start - 1) == "CD" else None
 
 
 def _company(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -139,7 +134,7 @@ def _officer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _program(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     """A program among the keywords of a prompt: "a fox, blender, octane"."""
     alone = sentence.tag(i - 1) in ("", ",") and sentence.tag(i + 1) in ("", ",", ".")
-    return (i, i + 1) if alone and sentence.words[i] in lexicon.programs else None
+    return (i, i + 1) if alone else None
 
 
 def _rival(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:

@@ -4,19 +4,18 @@ A phrase is its last noun, the head, and the nouns before it. Each is read by th
 matches: `HEADS` for the head, `MODIFIERS` for the others, of which most say what the head is.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ramctl.parsing.english.dictionary.lexicon import word_set
-from ramctl.parsing.english.rules.attributes import SECOND_PARTS
+from ramctl.parsing.english.rules.phrases.attributes import SECOND_PARTS
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
-    DETERMINERS,
     NOUNS,
     Findings,
     subject_of,
 )
-from ramctl.parsing.english.rules.table import Naming
-from ramctl.parsing.rule_table import RuleTable
+from ramctl.parsing.english.rules.table import Rule, RuleTable
 
 PHRASE = NOUNS | ADJECTIVES
 NAMES = frozenset({"NNP", "NNPS"})
@@ -28,7 +27,6 @@ BALL_GAMES = frozenset({"baseball", "basketball", "football", "softball", "volle
 WORN = frozenset({"wear", "wears", "wearing", "wore", "dressed"})
 WEARERS = word_set("wearers")
 DRINKS = word_set("drinks")
-LISTENERS = frozenset({"noun.person", "noun.group", "noun.event"})
 LIVING = frozenset({"noun.person", "noun.animal", "noun.Tops"})
 COLORS = word_set("colors")
 COLORED_KINDS = frozenset({"noun.animal", "noun.plant"})
@@ -47,6 +45,12 @@ class Noun(NamedTuple):
     def is_word(self) -> bool:
         """Whether it is no compound."""
         return self.end - self.start == 1
+
+
+# A tag with its kind; NOTHING where the noun gives no tag; None where the row does not match.
+Tag = tuple[str, str]
+NOTHING: Tag = ("", "")
+Naming = Rule[Callable[[Findings, Noun], Tag | None]]
 
 
 def noun_phrase(findings: Findings, start: int) -> int:
@@ -94,7 +98,7 @@ def _parts(findings: Findings, start: int) -> tuple[list[Noun], int]:
     return parts, i
 
 
-def _read(findings: Findings, rows: "RuleTable[Naming[Noun]]", noun: Noun) -> bool:
+def _read(findings: Findings, rows: "RuleTable[Naming]", noun: Noun) -> bool:
     """Note what the first row that matches finds; returns whether that is a tag."""
     for row in rows.rows_at(noun.lemma, findings.sentence.tags[noun.end - 1]):
         tag = row.pattern(findings, noun)
@@ -128,14 +132,7 @@ def _singular(findings: Findings, i: int) -> str:
             not (worn and sentence.word(i - 1) not in DRINKS) and around & DRINKS
         ):
             return "glass"
-    if sentence.tags[i] in ("NN", "NNP") and word in findings.lexicon.objects:
-        return word
     return findings.lexicon.noun(word)
-
-
-# A tag with its kind; NOTHING where the noun gives no tag; None where the row does not match.
-Tag = tuple[str, str]
-NOTHING: Tag = ("", "")
 
 
 def _light_verb(findings: Findings, noun: Noun) -> Tag | None:
@@ -167,7 +164,7 @@ def _gerund(findings: Findings, noun: Noun) -> Tag | None:
     lexicon, lemma = findings.lexicon, noun.lemma
     if not (lemma.endswith("ing") and noun.is_word):
         return None
-    if lemma in lexicon.ing_things or lemma in lexicon.objects or lemma in lexicon.scenes:
+    if lemma in lexicon.ing_things or lemma in lexicon.objects:
         return None
     verb = lexicon.verb(lemma)
     if verb == lemma or not lexicon.is_plain_verb(lemma):
@@ -248,11 +245,6 @@ def _used_on(findings: Findings, noun: Noun) -> Tag | None:
     return NOTHING if is_used and noun.is_word else None
 
 
-def _rock_music(findings: Findings, noun: Noun) -> Tag | None:
-    is_music = findings.lexicon.first_file(noun.head) in LISTENERS
-    return NOTHING if is_music and noun.is_word else None
-
-
 def _material(findings: Findings, noun: Noun) -> Tag | None:
     if not _is_material(findings, noun):
         return None
@@ -273,8 +265,6 @@ def _is_worn(findings: Findings, noun: Noun) -> bool:
     """Whether a person has the ears of an animal: "a boy in zebra ears"."""
     sentence, lexicon = findings.sentence, findings.lexicon
     before = noun.start - 1
-    while sentence.tag(before) in ADJECTIVES | DETERMINERS:
-        before -= 1
     is_worn = sentence.word(before) in WORN | {"in", "with"}
     wearer = subject_of(sentence, before, lexicon) if is_worn else ""
     is_animal = lexicon.first_file(noun.lemma) == "noun.animal"
@@ -321,8 +311,6 @@ HEADS = RuleTable((
 MODIFIERS = RuleTable((
     Naming("colour before a noun", _color_before_noun, "a gold ring", "a dog house", COLORS),
     Naming("used on it", _used_on, "an ice bucket", "an ice sculpture", STUFF_TO_USE_ON),
-    Naming("rock music", _rock_music, "a rock singer on a stage", "a rock wall",
-           frozenset({"rock"})),
     Naming("material", _material, "a brick wall", "a dog house"),
     Naming("owner of a body part", _owner, "a zebra ear", "a girl with zebra ears"),
     Naming("animal before a person", _animal, "a dog owner", "a dog house"),

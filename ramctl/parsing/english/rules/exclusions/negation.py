@@ -1,13 +1,13 @@
 """Words for what is not there, and for actions that do not happen."""
 
 from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.around import verb_before
 from ramctl.parsing.english.rules.sentence import (
     BOUNDARIES,
     DETERMINERS,
     NOUNS,
     VERBS,
     Sentence,
+    verb_before,
 )
 from ramctl.parsing.english.rules.table import Exclusion, Span
 
@@ -25,7 +25,7 @@ SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
 def _negated(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     words, start = sentence.words, i
-    if words[i] not in NEGATORS or sentence.word(i + 1) in ("only", "just"):
+    if sentence.word(i + 1) in ("only", "just"):
         return None
     if undone := _neither_does(sentence, i, lexicon):
         return undone
@@ -37,13 +37,7 @@ def _negated(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if end == i + 1 and sentence.tag(end + to_do) in VERBS:
         end += to_do
         end = sentence.phrase_end(end + 1)
-    if end == i + 1 and sentence.tag(end).startswith("JJ"):
-        end += 1
-    while sentence.word(end) in ("or", "nor") or (
-        words[start] in ("no", "without")
-        and sentence.word(end) == ","
-        and _continues(sentence, end)
-    ):
+    while sentence.word(end) in ("or", "nor") or _continues(sentence, end):
         end = max(sentence.phrase_end(end + 1), end + 1)
     return start, end
 
@@ -61,33 +55,33 @@ def _neither_does(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     is_doing = not lexicon.be.issuperset(sentence.words[verb:does])
     if sentence.word(middle) != "nor" or not is_doing:
         return None
-    return verb, _clause_end(sentence, verb)
+    return verb, sentence.clause_end(verb)
 
 
 def _free_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     word, before = sentence.words[i], sentence.word(i - 1)
-    if (word == "of" and before in FREE_OF) or (word == "than" and before == "rather"):
-        done = sentence.tag(i + 1) in VERBS  # "instead of walking a dog"
-        return i, _bare_list_end(sentence, i + done)
-    return None
+    if (before not in FREE_OF) if word == "of" else (before != "rather"):
+        return None
+    done = sentence.tag(i + 1) in VERBS  # "instead of walking a dog"
+    end = sentence.phrase_end(i + done + 1)
+    while sentence.word(end) in ("and", "or") and sentence.tag(end + 1) in NOUNS:
+        end = sentence.phrase_end(end + 1)
+    return i, end
 
 
 def _missing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    lacks = sentence.words[i] == "missing" and sentence.tag(i - 1) not in DETERMINERS
-    if not lacks or sentence.tag(i + 1) not in BARE_PHRASE_STARTS:
+    lacks = sentence.tag(i - 1) not in DETERMINERS and sentence.tag(i + 1) in BARE_PHRASE_STARTS
+    if not lacks:
         return None
     end = sentence.phrase_end(i + 1)
     while sentence.word(end) == "and" and sentence.tag(end + 1) in DETERMINERS:
-        if sentence.tag(sentence.phrase_end(end + 1)) in VERBS:
-            break  # "missing a wheel and the driver waits"
         end = sentence.phrase_end(end + 1)
     return i, end
 
 
 def _undone(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] != "to" or verb_before(sentence, i, lexicon) not in UNDONE:
-        return None
-    return i, max(sentence.phrase_end(i + 2), i + 2)
+    is_undone = verb_before(sentence, i, lexicon) in UNDONE
+    return (i, sentence.phrase_end(i + 2)) if is_undone else None
 
 
 def _nobody_does(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -101,51 +95,29 @@ def _nobody_does(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     verb = start + 1
     while verb < min(start + NEAR_VERB, len(sentence)) and sentence.tags[verb] not in VERBS:
         verb += 1
-    if sentence.tag(verb) not in VERBS:
-        return i, start + 1
     whom = word not in ("none", "neither") or sentence.word(i + 2) in ("whom", "which", "them")
-    end = _clause_end(sentence, verb)
-    return (i if whom else verb), end
-
-
-def _clause_end(sentence: Sentence, verb: int) -> int:
-    """The index after a verb's group and its object: "is wearing a hat"."""
-    end = sentence.skip(verb, VERBS | {"RB", "RP", "MD"})
-    return max(sentence.phrase_end(end), end)
+    return (i if whom else verb), sentence.clause_end(verb)
 
 
 def _would(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] != "would" or sentence.word(i + 1) == "like":
+    if sentence.word(i + 1) == "like":
         return None
-    end = i + 1
-    while end < len(sentence) and sentence.tags[end] not in BOUNDARIES | {",", "CC"}:
-        end += 1
-    return i, end
+    return i, sentence.text_end(i + 1, BOUNDARIES | {",", "CC"})
 
 
 def _no_more(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.words[i] != "where":
-        return None
     end = sentence.phrase_end(i + 1)
     if sentence.words[end : end + 2] == ["used", "to"]:
         end += 2
     elif sentence.word(end) not in HABIT:
         return None
-    return (i, _clause_end(sentence, end)) if end > i + 1 else None
+    return (i, sentence.clause_end(end)) if end > i + 1 else None
 
 
-def _bare_list_end(sentence: Sentence, i: int) -> int:
-    """The index after the noun phrase that follows a word, and after bare nouns joined to it."""
+def _continues(sentence: Sentence, i: int) -> bool:
+    """Whether a list of bare nouns that ends in "or" goes on: "no chairs, tables or lamps"."""
     end = sentence.phrase_end(i + 1)
-    while sentence.word(end) in ("and", "or") and sentence.tag(end + 1) in NOUNS:
-        end = sentence.phrase_end(end + 1)
-    return end
-
-
-def _continues(sentence: Sentence, comma: int) -> bool:
-    """Whether a list of bare nouns that ends in "or" goes on after a comma."""
-    end = sentence.phrase_end(comma + 1)
-    return end > comma + 1 and sentence.word(end) == "or"
+    return sentence.word(i) == "," and end > i + 1 and sentence.word(end) == "or"
 
 
 RULES = (

@@ -1,7 +1,7 @@
 """Verbs to tags: actions, gerunds, light verbs, figures of speech (guidelines: actions)."""
 
 from ramctl.parsing.english.dictionary.lexicon import word_set
-from ramctl.parsing.english.rules import attributes
+from ramctl.parsing.english.rules.phrases import attributes
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     DETERMINERS,
@@ -9,8 +9,7 @@ from ramctl.parsing.english.rules.sentence import (
     Findings,
     subject_of,
 )
-from ramctl.parsing.english.rules.table import Reading
-from ramctl.parsing.rule_table import RuleTable
+from ramctl.parsing.english.rules.table import Reading, RuleTable
 
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
 PARTICLES = frozenset({"up", "out", "down", "over", "through", "off"})
@@ -18,21 +17,12 @@ LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun
                               "noun.event", "noun.body"})  # fmt: skip
 TAKING = frozenset({"take", "get", "snap", "shoot"})
 LAND = frozenset({"noun.location", "noun.object"})
+LIFELESS = frozenset({"noun.artifact", "noun.shape", "noun.substance", "noun.body",
+                      "noun.attribute"})  # fmt: skip
 # "In a standing position" means that somebody stands.
 POSTURES = frozenset({"position", "pose", "posture"})
 SHAPES_OF_LAND = word_set("shapes_of_land")
 TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
-
-
-def verb(findings: Findings, i: int) -> int:
-    """Note what a verb at an index gives; returns the index after it."""
-    sentence = findings.sentence
-    for rule in RULES.rows_at(sentence.words[i], sentence.tags[i]):
-        end = rule.pattern(findings, i)
-        if end is not None:
-            findings.read.add(rule.name)
-            return end
-    return i + 1
 
 
 def _lemma(findings: Findings, i: int) -> str:
@@ -56,14 +46,29 @@ def _no_doing(findings: Findings, i: int) -> int | None:
 
 
 def _seeming(findings: Findings, i: int) -> int | None:
-    return i + 1 if _lemma(findings, i) in SEEMING and _is_seeming(findings, i) else None
+    sentence = findings.sentence
+    if _lemma(findings, i) not in SEEMING:
+        return None
+    if sentence.tags[i] == "VBG" and sentence.tag(i - 1) in ADJECTIVES:
+        return i + 1
+    k = sentence.skip(i + 1, {"RB"})
+    if sentence.tag(k) in ADJECTIVES or sentence.tag(k) == "VBN":
+        is_seeming = sentence.tag(k + 1) not in NOUNS
+    else:
+        is_seeming = sentence.word(k) in ("like", "as")
+    return i + 1 if is_seeming else None
 
 
 def _course(findings: Findings, i: int) -> int | None:
+    """What land and buildings do, with some verbs anything lifeless: "a road cuts through"."""
     lexicon, lemma = findings.lexicon, _lemma(findings, i)
     if lemma not in lexicon.terrain_verbs | lexicon.course_verbs:
         return None
-    return i + 1 if _subject_is(findings, i, lemma in lexicon.course_verbs) else None
+    subject = subject_of(findings.sentence, i, lexicon)
+    file = lexicon.first_file(subject)
+    is_land = lexicon.noun_kind(subject) == "scene" or file in LAND or subject in TALL_THINGS
+    is_lifeless = lemma in lexicon.course_verbs and file in LIFELESS
+    return i + 1 if subject and (is_land or is_lifeless) else None
 
 
 def _purpose(findings: Findings, i: int) -> int | None:
@@ -74,7 +79,10 @@ def _purpose(findings: Findings, i: int) -> int | None:
 
 
 def _modifier(findings: Findings, i: int) -> int | None:
-    return i + 1 if _is_modifier(findings, i) else None
+    """A verb and its particle that describe the noun after them: "a pull out sofa"."""
+    sentence = findings.sentence
+    described = sentence.tag(i - 1) in ("DT", "IN", "JJ", "PRP$") and sentence.tag(i + 2) in NOUNS
+    return i + 1 if described and sentence.word(i + 1) in PARTICLES else None
 
 
 def _action(findings: Findings, i: int) -> int | None:
@@ -101,35 +109,6 @@ def _note_act_noun(findings: Findings, i: int) -> None:
             return
 
 
-def _is_seeming(findings: Findings, i: int) -> bool:
-    sentence = findings.sentence
-    if sentence.tags[i] == "VBG" and sentence.tag(i - 1) in ADJECTIVES:
-        return True
-    k = sentence.skip(i + 1, {"RB"})
-    after = sentence.tag(k)
-    if after in ADJECTIVES or after == "VBN":
-        return sentence.tag(k + 1) not in NOUNS
-    return sentence.word(k) in ("like", "as")
-
-
-def _subject_is(findings: Findings, i: int, lifeless: bool) -> bool:
-    """Whether the verb's subject is land or a building; with `lifeless`, anything not alive."""
-    lexicon = findings.lexicon
-    subject = subject_of(findings.sentence, i, lexicon)
-    if not subject:
-        return False
-    file = lexicon.first_file(subject)
-    if lexicon.noun_kind(subject) == "scene" or file in LAND or subject in TALL_THINGS:
-        return True
-    return lifeless and file in (
-        "noun.artifact",
-        "noun.shape",
-        "noun.substance",
-        "noun.body",
-        "noun.attribute",
-    )
-
-
 def _is_purpose(findings: Findings, i: int) -> bool:
     """Whether an -ing word says what a thing is for: "a serving dish", not "a crashing wave"."""
     sentence, lexicon = findings.sentence, findings.lexicon
@@ -153,19 +132,10 @@ def _head_after(findings: Findings, i: int) -> str:
 
 def _is_lie_of_land(findings: Findings, i: int, lemma: str) -> bool:
     """Whether an -ing word describes the shape of the land after it: "rolling green hills"."""
-    sentence, lexicon = findings.sentence, findings.lexicon
-    head = _head_after(findings, i)
-    if lemma not in SHAPES_OF_LAND or not head or sentence.tag(i - 1) in NOUNS | {"PRP"}:
+    lexicon, head = findings.lexicon, _head_after(findings, i)
+    if lemma not in SHAPES_OF_LAND or not head:
         return False
     return lexicon.noun_kind(head) == "scene" or lexicon.first_file(head) in LAND
-
-
-def _is_modifier(findings: Findings, i: int) -> bool:
-    """Whether a verb and its particle describe the noun after them: "a pull out sofa"."""
-    sentence = findings.sentence
-    if sentence.tags[i] not in ("VB", "VBP") or sentence.word(i + 1) not in PARTICLES:
-        return False
-    return sentence.tag(i - 1) in ("DT", "IN", "JJ", "PRP$") and sentence.tag(i + 2) in NOUNS
 
 
 RULES = RuleTable((

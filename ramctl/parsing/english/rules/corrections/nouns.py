@@ -1,9 +1,16 @@
-"""Corrections of the tags of nouns and names: what is a name, an adjective or a doing instead."""
+"""Corrections of the tags of nouns and names: what is a name, an adjective or a verb instead."""
 
 from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
 from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB
-from ramctl.parsing.english.rules.around import MAKES_NOUN, is_person_or_animal, starts_with_one
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, VERBS, Sentence
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    MAKES_NOUN,
+    NOUNS,
+    VERBS,
+    Sentence,
+    is_person_or_animal,
+    starts_with_one,
+)
 from ramctl.parsing.english.rules.table import Correction
 
 # Tags that may follow a verb that was tagged as a noun.
@@ -12,7 +19,7 @@ AFTER_VERB = frozenset({"DT", "PRP$", "IN", "RP", "TO", "RB", "PRP", "CC", "", "
 BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
 COMMON = frozenset({"NN", "NNS"})
 NAMES = frozenset({"NNP", "NNPS"})
-DOING = frozenset({"VBG"})
+GERUND = frozenset({"VBG"})
 # Colours that are things as often.
 THINGS_OF_COLOR = frozenset({"orange", "gold", "silver", "salmon"})
 
@@ -22,12 +29,11 @@ def _is_lower(sentence: Sentence, i: int) -> bool:
     return sentence.written[i][:1].islower() or sentence.is_title or i == 0
 
 
-def _is_beside_name(sentence: Sentence, i: int) -> bool:
-    return any(sentence.tag(k) in NAMES and sentence.is_capital(k) for k in (i - 1, i + 1))
-
-
 def _is_common(sentence: Sentence, i: int) -> bool:
-    return _is_lower(sentence, i) or not _is_beside_name(sentence, i)
+    is_beside_name = any(
+        sentence.tag(k) in NAMES and sentence.is_capital(k) for k in (i - 1, i + 1)
+    )
+    return _is_lower(sentence, i) or not is_beside_name
 
 
 def _name_color(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
@@ -63,10 +69,8 @@ def _name_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 def _is_named_place(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     """Whether a name before the word says which place it is: "at Bells Beach"."""
-    k = i - 1
-    while sentence.is_capital(k):
-        k -= 1
-    placed = k < i - 1 and sentence.word(k) in word_set("at_place")
+    start = sentence.name_start(i)
+    placed = start < i and sentence.word(start - 1) in word_set("at_place")
     return placed and lexicon.noun_kind(lexicon.noun(sentence.words[i])) == "scene"
 
 
@@ -113,11 +117,7 @@ def _no_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
         return None
     if lexicon.is_plain_adjective(word):
         return "JJ"
-    if tag == "NNS" and lexicon.is_plain_verb(word):
-        return "VBZ"
-    if tag == "NN" and sentence.tag(i - 1) == "CC" and lexicon.is_plain_verb(word):
-        return "VBP"  # "stand or recline"
-    return None
+    return "VBZ" if tag == "NNS" and lexicon.is_plain_verb(word) else None
 
 
 def _color_of_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
@@ -147,22 +147,18 @@ def _is_worn_color(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
 
 
 def _bare_verb(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    is_verb = sentence.tags[i] == "NNS" and lexicon.is_plain_verb(sentence.words[i])
-    return "VBZ" if is_verb and _is_bare_verb(sentence, i, lexicon) else None
-
-
-def _is_bare_verb(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    """Whether a "plural" is a verb: it has one subject and an object, or names nothing visible."""
+    """A "plural" that has one subject and an object, or names nothing visible."""
     word, before, after = sentence.words[i], sentence.tag(i - 1), sentence.tag(i + 1)
-    lemma, verb = lexicon.noun(word), lexicon.verb(word)
-    as_noun = lexicon.wordnet.count(lemma, NOUN)
-    as_verb = lexicon.wordnet.count(verb, VERB)
+    if sentence.tags[i] != "NNS" or not lexicon.is_plain_verb(word):
+        return None
+    is_verb = False
     if before == "NN" and after in ("NN", "NNS", "JJ"):
-        return as_verb > as_noun and starts_with_one(sentence, i)
-    if before == "," and after in ("IN", "DT", "PRP$"):
+        is_verb = lexicon.is_mostly_verb(word) and starts_with_one(sentence, i)
+    elif before == "," and after in ("IN", "DT", "PRP$"):
         one = sentence.tag(i - 2) == "NN" and starts_with_one(sentence, i - 1)
-        return lexicon.noun_kind(lemma) is None and (one or sentence.tag(i - 3) == ",")
-    return False
+        is_seen = lexicon.noun_kind(lexicon.noun(word)) is not None
+        is_verb = not is_seen and (one or sentence.tag(i - 3) == ",")
+    return "VBZ" if is_verb else None
 
 
 def _may_be_verb(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
@@ -193,22 +189,22 @@ def _one_does(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
         return None
     if not _may_be_verb(sentence, i, lexicon) or not starts_with_one(sentence, i):
         return None
-    lemma, verb = lexicon.noun(word), lexicon.verb(word)
-    is_noun = lexicon.wordnet.count(lemma, NOUN) > 2 * lexicon.wordnet.count(verb, VERB)
+    count = lexicon.wordnet.count
+    is_noun = count(lexicon.noun(word), NOUN) > 2 * count(lexicon.verb(word), VERB)
     has_object = after in ("DT", "PRP$", "PRP")
     does = has_object or not is_noun or is_person_or_animal(sentence, i - 1, lexicon)
     return "VBZ" if does else None
 
 
 def _gerund_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    """A thing in -ing that was taken for a doing: "the building", "in clothing"."""
+    """A thing in -ing that was taken for a verb: "the building", "in clothing"."""
     word = sentence.words[i]
     if word not in lexicon.ing_things or _does_in_ing(sentence, i, lexicon):
         return None
     before, after = sentence.tag(i - 1), sentence.tag(i + 1)
     if before in MAKES_NOUN | {"", "."} or sentence.word(i - 1) in lexicon.placing:
         return "NN"
-    if before in ("VBG", "VBZ", "TO") and after in ("", ".", "IN") and word != "crossing":
+    if before in ("VBG", "VBZ", "TO") and after in ("", ".", "IN"):
         return "NN"
     is_last = before in ("CC", ",", "NN") and after in ("IN", "", ".")
     return "NN" if is_last or sentence.word(i + 1) == "of" else None
@@ -250,5 +246,5 @@ OF_NOUNS = (
                COMMON),
     Correction("one subject", _one_does, "a lizard perches on a wall", "a man with balls", COMMON),
     Correction("thing and no doing", _gerund_thing, "building by a road", "men building a wall",
-               DOING),
+               GERUND),
 )  # fmt: skip

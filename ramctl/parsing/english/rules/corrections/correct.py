@@ -1,21 +1,27 @@
 """Corrections of part-of-speech tags that captions need, as rows of tables."""
 
 from ramctl.parsing.english.dictionary.lexicon import VISIBLE_FILES, Lexicon, word_set
-from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB
-from ramctl.parsing.english.rules import noun_tags, other_tags
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, DETERMINERS, NOUNS, VERBS, Sentence
-from ramctl.parsing.english.rules.table import Correction
-from ramctl.parsing.rule_table import RuleTable
+from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN
+from ramctl.parsing.english.rules.corrections import nouns, others
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    DETERMINERS,
+    NOUNS,
+    VERBS,
+    Sentence,
+    is_person_or_animal,
+)
+from ramctl.parsing.english.rules.table import Correction, RuleTable
 
 SIDES = frozenset({"left", "right"})
 LAND_VERBS = frozenset(verb + end for verb in word_set("shapes_of_land") for end in ("", "s"))
-# Tags before the object of a doing.
+# Tags before the object of a verb.
 OBJECT_STARTS = frozenset({"DT", "PRP$"})
-# Tags after a doing without an object.
-AFTER_DOING = frozenset({"IN", "RB", "RP", "TO"})
+# Tags after a verb without an object.
+AFTER_VERB = frozenset({"IN", "RB", "RP", "TO"})
 
 
-def correct(sentence: Sentence, lexicon: Lexicon) -> None:
+def correct_tags(sentence: Sentence, lexicon: Lexicon) -> None:
     """Correct the tags of a sentence in place, and note which rules did.
 
     Two passes: single words first, what is no name among them before all else; then what relies
@@ -23,7 +29,7 @@ def correct(sentence: Sentence, lexicon: Lexicon) -> None:
     """
     words, tags = sentence.words, sentence.tags
     for i, word in enumerate(words):
-        if tags[i] in noun_tags.NAMES:
+        if tags[i] in nouns.NAMES:
             _correct_word(sentence, i, NAMES.rows_at(word, tags[i]), lexicon)
         if rows := WORDS.rows_at(word, tags[i]):
             _correct_word(sentence, i, rows, lexicon)
@@ -43,7 +49,7 @@ def _correct_word(
 
 
 def _participle_before_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    if sentence.tags[i] != "VBD" or sentence.words[i] not in lexicon.states:
+    if sentence.words[i] not in lexicon.states:
         return None
     k = sentence.skip(i + 1, ADJECTIVES | {"VBN"})
     if sentence.tag(k) == "VBG":
@@ -54,29 +60,22 @@ def _participle_before_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str
 
 def _doing_of_one(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
-    if sentence.tags[i] != "NNS" or sentence.tag(i - 1) != "NN" or not lexicon.is_plain_verb(word):
-        return None
-    subject = lexicon.first_file(lexicon.noun(sentence.word(i - 1)))
-    if subject not in ("noun.person", "noun.animal"):
+    if sentence.tag(i - 1) != "NN" or not is_person_or_animal(sentence, i - 1, lexicon):
         return None
     if sentence.tag(i + 1) in NOUNS:  # "a farmer herds sheep"
         is_thing = lexicon.noun_kind(lexicon.noun(word)) is not None
-        has_subject = sentence.word(i - 2) in ("a", "an") or not is_thing
-        return "VBZ" if has_subject and sentence.word(i - 2) else None
-    if sentence.tag(i + 1) not in AFTER_DOING and sentence.word(i + 1) not in SIDES:
+        return "VBZ" if sentence.word(i - 2) in ("a", "an") or not is_thing else None
+    if sentence.tag(i + 1) not in AFTER_VERB and sentence.word(i + 1) not in SIDES:
         return None
     lemma = lexicon.noun(word)
     is_seen = lexicon.first_file(lemma) in VISIBLE_FILES or lemma in lexicon.objects
-    more_often = lexicon.wordnet.count(lexicon.verb(word), VERB) > lexicon.wordnet.count(
-        lemma, NOUN
-    )
-    return "VBZ" if more_often or not is_seen else None
+    return "VBZ" if lexicon.is_mostly_verb(word) or not is_seen else None
 
 
 def _doing_to_it(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     """A noun phrase does not follow another without a comma: "his hand grips a wrench"."""
     word = sentence.words[i]
-    if sentence.tags[i] != "NNS" or sentence.tag(i - 1) not in ("NN", "NNP"):
+    if sentence.tag(i - 1) not in ("NN", "NNP"):
         return None
     is_free = sentence.tag(i + 1) in OBJECT_STARTS and sentence.word(i + 1) not in ("all", "both")
     return "VBZ" if is_free and word.endswith("s") and lexicon.is_plain_verb(word) else None
@@ -85,53 +84,28 @@ def _doing_to_it(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 def _doing_of_many(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     """A plural is no first part of a compound: "seeds drift across"."""
     word = sentence.words[i]
-    if sentence.tags[i] != "NN" or sentence.tag(i - 1) != "NNS" or lexicon.verb(word) != word:
+    goes_on = sentence.tag(i + 1) in AFTER_VERB and sentence.word(i + 1) != "of"
+    if sentence.tag(i - 1) != "NNS" or lexicon.verb(word) != word or not goes_on:
         return None
-    goes_on = sentence.tag(i + 1) in AFTER_DOING and sentence.word(i + 1) != "of"
-    if (
-        not goes_on
-        or not lexicon.is_plain_verb(word)
-        or lexicon.is_listed(f"{sentence.word(i - 1)} {word}")
-    ):
-        return None
-    count = lexicon.wordnet.count
-    return "VBP" if count(word, VERB) > count(word, NOUN) else None
+    return "VBP" if lexicon.is_mostly_verb(word) else None
 
 
 def _lie_of_land(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     """The course of a road, of a hose: "a road forks beyond", "hoses snake across"."""
-    word, subject = sentence.words[i], lexicon.noun(sentence.word(i - 1))
-    if lexicon.verb(word) not in lexicon.shapes_of_land or sentence.tag(i + 1) != "IN":
+    if sentence.tag(i + 1) != "IN":
         return None
     agrees = (sentence.tag(i - 1), sentence.tags[i]) in (("NN", "NNS"), ("NNS", "NN"))
     if not agrees or sentence.word(i + 1) == "of":
         return None
-    living = lexicon.first_file(subject) in ("noun.person", "noun.animal")
-    return None if living else ("VBZ" if sentence.tags[i] == "NNS" else "VBP")
-
-
-def _headline(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    """News leave out articles: "Mayor cuts ribbon", "Firefighters rescue dog"."""
-    before = sentence.tag(i - 1), sentence.tags[i]
-    if before not in (("NN", "NNS"), ("NNS", "NN"), ("NNP", "NNS")) or i > 3:
+    if is_person_or_animal(sentence, i - 1, lexicon):
         return None
-    word = sentence.words[i]
-    starts = all(tag in NOUNS | ADJECTIVES for tag in sentence.tags[:i]) and sentence.is_capital(0)
-    has_object = sentence.tag(i + 1) in NOUNS | ADJECTIVES | {"CD"} and not sentence.is_title
-    if not starts or not has_object or not lexicon.is_plain_verb(word):
-        return None
-    subject = lexicon.noun(sentence.word(i - 1))
-    acts = lexicon.first_file(subject) == "noun.person" or before[0] == "NNP"
-    count = lexicon.wordnet.count
-    often = count(lexicon.verb(word), VERB) > count(lexicon.noun(word), NOUN)
-    return ("VBZ" if before[1] == "NNS" else "VBP") if acts and often else None
+    return "VBZ" if sentence.tags[i] == "NNS" else "VBP"
 
 
 def _place_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     """A word that is also the name of a place, where a place is named: "Bath, England"."""
-    if sentence.tags[i] not in ("NN", "NNS") or not sentence.is_capital(i):
-        return None
-    if not lexicon.is_also_name(sentence.words[i]):
+    is_common = sentence.tags[i] in ("NN", "NNS") and sentence.is_capital(i)
+    if not is_common or not lexicon.is_also_name(sentence.words[i]):
         return None
     if i == 0 and sentence.word(1) == ":":
         return "NNP"
@@ -144,25 +118,15 @@ def _place_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     return "NNP" if sentence.word(i + 1) == "," and is_only_name else None
 
 
-def _course_before_object(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    if sentence.tags[i] != "NN" or sentence.words[i] not in lexicon.terrain_verbs:
-        return None
-    has_object = sentence.tag(i + 1) in ("DT", "PRP$") and sentence.tag(i - 1) in NOUNS
-    return "VBP" if has_object else None
-
-
 def _adjective_before_year(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    is_adjective = sentence.words[i] in lexicon.visible_adjectives and sentence.tags[i] == "NN"
-    return "JJ" if is_adjective and sentence.tag(i + 1) == "CD" else None
+    return "JJ" if sentence.tags[i] == "NN" and sentence.tag(i + 1) == "CD" else None
 
 
 def _adjective_in_title(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
-    if not sentence.written[i].istitle() or sentence.tags[i] not in ("NNP", "NN"):
+    if not sentence.written[i].istitle():
         return None
     if sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) in NOUNS:
-        return None
-    if not lexicon.is_attribute(word):
         return None
     count = lexicon.wordnet.count
     return "JJ" if count(word, ADJECTIVE) > 2 * count(word, NOUN) else None
@@ -170,20 +134,20 @@ def _adjective_in_title(sentence: Sentence, i: int, lexicon: Lexicon) -> str | N
 
 def _surname(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     named = sentence.is_capital(i) and sentence.word(i - 1) in lexicon.given_names
-    if sentence.words[i] in lexicon.landmarks:
-        return None  # "Charles Bridge"
-    is_name = named and sentence.is_capital(i - 1) and sentence.tag(i) != "POS"
-    return "NNP" if is_name and sentence.tag(i + 1) not in NOUNS - {"NNP"} else None
+    is_place = sentence.words[i] in lexicon.landmarks  # "Charles Bridge"
+    ends = sentence.tag(i + 1) not in NOUNS - {"NNP"}
+    return "NNP" if named and not is_place and ends else None
 
 
 def _given_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     is_name = sentence.is_capital(i) and sentence.is_capital(i + 1)
-    named = is_name and sentence.tags[i] in ("NN", "NNP") and sentence.tag(i + 1) in NOUNS | {"JJ"}
-    return "NNP" if named and sentence.tag(i + 2) not in NOUNS - {"NNP"} else None
+    is_phrase = sentence.tags[i] in ("NN", "NNP") and sentence.tag(i + 1) in NOUNS | {"JJ"}
+    ends = sentence.tag(i + 2) not in NOUNS - {"NNP"}
+    return "NNP" if is_name and is_phrase and ends else None
 
 
-NAMES = RuleTable(noun_tags.OF_NAMES)
-WORDS = RuleTable((*noun_tags.OF_NOUNS, *other_tags.OF_OTHERS))
+NAMES = RuleTable(nouns.OF_NAMES)
+WORDS = RuleTable((*nouns.OF_NOUNS, *others.OF_OTHERS))
 RULES = RuleTable((
     Correction("adjective in a title", _adjective_in_title, "Empty Room with Wooden Floor",
                "Oak Table with Drawers", frozenset({"NNP", "NN"})),
@@ -205,11 +169,6 @@ RULES = RuleTable((
                "A woman eats with forks.", LAND_VERBS),
     Correction("doing of many", _doing_of_many, "Its seeds drift across the field.",
                "A sports car in a garage.", frozenset({"NN"})),
-    Correction("headline", _headline, "Mayor cuts ribbon at a new bridge",
-               "Gardener gloves in a box", frozenset({"NN", "NNS"})),
-    Correction("course before an object", _course_before_object,
-               "Bags and a machine line the counter.", "A fishing line in the water.",
-               word_set("terrain_verbs")),
     Correction("adjective before a year", _adjective_before_year,
                "Vintage 1962 Fender Guitar", "A vintage guitar", word_set("visible_adjectives")),
 ))  # fmt: skip

@@ -1,0 +1,1 @@
+"""Corrections of part-of-speech tags: what the tagger gets wrong in captions."""

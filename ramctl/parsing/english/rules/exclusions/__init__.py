@@ -1,0 +1,1 @@
+"""Exclusions: words of a caption that give no tags."""

@@ -1,0 +1,1 @@
+"""What the phrases of a caption give: the tags of nouns, attributes and verbs."""
