@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, Self
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import open_archive, split_member
-from ramctl.photos.decoding import read_photo
 from ramctl.records.files import is_url, plain_name, read_lines, require_known_packing
 from ramctl.records.inputs import STDIN, open_input, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
@@ -299,6 +298,8 @@ def _stamp(name: str, base: Path, *, by_content: bool) -> str:
     inside = split_member(name)
     try:
         if by_content:
+            from ramctl.photos.decoding import read_photo  # Pillow
+
             return content_stamp(read_photo(name, base))
         if inside and not (base / name).exists():
             return open_archive(base / inside[0]).stamp(inside[1])

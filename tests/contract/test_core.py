@@ -78,7 +78,7 @@ def test_tag_eval_and_export_need_only_the_core(core, tmp_path):
     done = core("eval", "-q", str(tags), "--truth", "truth.jsonl")
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["mAP"] > 0.5
-    done = core("export", "-q", str(tags), "--gallery", str(page), "-f", "text")
+    done = core("export", "-q", "--root", ".", str(tags), "--gallery", str(page), "-f", "text")
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"animal" in done.stdout and page.exists()
 
@@ -134,14 +134,6 @@ def test_the_doctor_says_what_is_missing_and_tags_without_it(core):
     for name in EXTRAS:
         assert f" no: {pip_line(name)} (".encode() in done.stdout
     assert b"cpu, onnxruntime int8" in done.stdout
-
-
-def test_eval_of_a_file_of_torch_names_the_line_that_brings_it(core, tmp_path):
-    (tmp_path / "logits.pth").write_bytes(b"PK\x03\x04")
-    (tmp_path / "pred.txt").write_text("kite.jpg,kite\n")
-    done = core("eval", str(tmp_path / "logits.pth"), "--truth", "truth.jsonl")
-    assert done.stderr.decode().endswith(f"a file of torch needs the extra train: {TRAIN}\n")
-    assert done.returncode == 1
 
 
 def test_from_python_a_missing_part_is_a_run_problem(core):

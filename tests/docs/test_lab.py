@@ -13,7 +13,6 @@ from tests.conftest import REPOSITORY
 from tests.training.conftest import DATA, SMALL_SWIN, write_records
 from tests.training.test_distributed import in_two_processes
 from tests.training.test_remote import photos_in_shards
-from tests.training.test_train_command import assert_same_weights
 
 TEXT = (REPOSITORY / "ramctl" / "training" / "README.md").read_text("utf-8")
 
@@ -26,7 +25,7 @@ def commands_below(heading: str) -> list[str]:
 
 
 COMMANDS = commands_below("### 14 million pairs on 8 GPUs")
-STORE_COMMANDS = commands_below("### Shards and checkpoints in a store")
+(STORE_COMMAND,) = commands_below("### Shards in a store")
 # What is smaller here: the same options, with other values.
 SMALLER = {"-j": "2", "--preset": "small-swin.toml"}
 TRAINING = ["--steps", "2", "--device", "cpu", "--set", "training.batch_size=2"]
@@ -85,21 +84,15 @@ def test_each_command_of_the_recipe_works(tiny_bundle, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_commands_with_a_store_work(tiny_bundle, tmp_path):
+def test_the_command_with_a_store_works(tiny_bundle, tmp_path):
     (tmp_path / "small-swin.toml").write_text(SMALL_SWIN)
     bucket = tmp_path / "bucket"
     (bucket / "shards").mkdir(parents=True)
     rows = photos_in_shards(bucket / "shards")
     for name in ("parsed.jsonl", "dev.jsonl"):
         write_records(bucket / name, rows)
-    first, second = (line.replace("s3://bucket", f"file://{bucket}") for line in STORE_COMMANDS)
-    cache = str(tmp_path / "cache")
-    for line in (first, second):
-        words = at_toy_size(line.partition("  #")[0], tmp_path, str(tiny_bundle / "text"))
-        done = run(words, tmp_path, XDG_CACHE_HOME=cache)
-        assert done.returncode == 0, f"{line}: {done.messages}"
-        if line == first:
-            (tmp_path / "model").rename(tmp_path / "first")  # to another machine
-    assert "continuing after step 2 of 2" in done.messages
-    assert_same_weights(tmp_path / "first", tmp_path / "model")
+    line = STORE_COMMAND.replace("s3://bucket", f"file://{bucket}")
+    words = at_toy_size(line, tmp_path, str(tiny_bundle / "text"))
+    done = run(words, tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.returncode == 0, f"{line}: {done.messages}"
     assert len(list((tmp_path / "cache" / "ramctl" / "shards").glob("*.tar"))) == 4

@@ -94,8 +94,8 @@ def test_what_is_written_at_once(words, most_bytes, named, tiny_bundle, folder):
 
 @pytest.mark.parametrize(
     ("most_bytes", "named"),
-    [(700, "out.work/shards/00000"), (1500, "out.work/clusters"), (9000, "page.html")],
-    ids=["regions", "clusters", "page"],
+    [(700, "out.work/shards/00000"), (9000, "page.html")],
+    ids=["regions", "page"],
 )
 def test_what_clean_keeps(most_bytes, named, tiny_bundle, folder):
     records(folder)

@@ -19,7 +19,7 @@ from ramctl.records.jsonl import dumps, read_records
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 from ramctl.tagger_scores import Intake, TaggerScores
-from ramctl.tagging.selection import read_renames, read_tag_list
+from ramctl.tagging.selection import read_tag_list
 from tests.fuzz.damage import damaged, survive
 from tests.readers.test_readers import FILES, read_any
 
@@ -99,7 +99,6 @@ DECISIONS = b'{"image":"a.jpg","tag":"dog","decision":"keep"}\n'
 SMALL = {
     "thresholds": ([THRESHOLDS, b"0.1\n0.2\n0.3\n"], lambda p: read_thresholds(p, LABELS, 0.5)),
     "map.tsv": ([b"dog\tdog\tpuppy\ncat\tkitten\n"], read_map),
-    "renames.tsv": ([b"dog\thound\ncat\tkitty\n"], read_renames),
     "tags.txt": ([b"dog\ncat\n"], read_tag_list),
     "decisions.jsonl": ([DECISIONS], lambda path: Verdicts.read([path])),
     "scores.jsonl": (JSONL, lambda path: TaggerScores.read(path, "train")),
