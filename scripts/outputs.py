@@ -105,7 +105,7 @@ def tag(run: Runner) -> None:
     run("tag-odd.jsonl", f"ramctl tag -q -R {SHARED}/data/photos/odd {SHARED}/data/photos/fullsize "
         "/nowhere.jpg --rejects tag-rejects.jsonl")  # fmt: skip
     for form in FORMATS:
-        run(f"tag.{form}", f"ramctl tag -q -f {form} photos/*.jpg")
+        run(f"tag.{form}", f"ramctl tag -q photos/*.jpg | ramctl export -q -f {form}")
     run(
         "tag-xmp.jsonl",
         "cp -r photos beside && ramctl tag -q -R beside | ramctl export -q --xmp --txt -f jsonl",
