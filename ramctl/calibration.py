@@ -8,7 +8,7 @@ scores does better than thresholds chosen for each label. N photos, L labels.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -25,21 +25,21 @@ NEVER = 1.0  # the threshold of a label that is not given by default
 LARGEST_SHIFT = 5.0  # of a label's bias, in log-odds
 CLOSEST = 1e-6  # probabilities are kept this far from 0 and 1
 FOLDS = 5  # parts of the photos, each calibrated by the others
-# What an own offset costs, as much as so many photos that speak against it, and an own slope.
+# What a label's offset costs, as much as so many photos that speak against it, and its slope.
 # Chosen on folds of judged_dev (precision at 6 tags a photo 0.945; offsets at 2: 0.929) and halves
 # of flickr8k-dev (macro F1 of thresholds by 500 photos 0.326, by 150 0.319; offsets at 2: 0.327,
 # 0.314; each label's own best threshold: 0.310, 0.286).
 RIDGE = np.array([0.5, 10.0])
 LOWEST_SLOPE = 0.1  # a higher score never speaks against a tag
-PIVOT = -4.0  # log-odds at which an own slope changes nothing
+PIVOT = -4.0  # log-odds at which a label's slope changes nothing
 NEWTON_STEPS = 30
 LONGEST_STEP = 2.0  # in log-odds: Newton's method overshoots where a label is nearly certain
 CURVE_POINTS = 200
 MOST_SCORES = 5_000_000  # that a calibration rests on: more of them cost minutes and say the same
+_BY_LABEL = ("slopes", "offsets", "floors", "shifts")
 
 
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
+class CurvePoint(NamedTuple):
     """What a cut through the calibrated probabilities gives on photos that did not choose it."""
 
     cut: float
@@ -49,7 +49,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores to log-odds of being right: own slope * log-odds + own offset of each label (L,).
+    """Scores to log-odds of being right: a slope times log-odds and an offset of each label (L,).
 
     `slope` and `intercept` are those of all labels together: for words that nothing is known of.
     `offsets` are NaN for labels without evidence, which are never given by default. A label is
@@ -66,39 +66,16 @@ class Calibration:
     shifts: Floats
     curve: tuple[CurvePoint, ...]
 
-    def shifts_for(self, precision: float) -> Floats:
-        """What biases (L,) need on top, for one score at that precision's cut of every label."""
-        shared = log_odds_of(np.array(self.shared_threshold(precision)))
-        wanted = np.nan_to_num(shared - self._log_odds_at(self.cut(precision)))
-        # More would leave nothing to tell scores apart by, of a label that is nearly always right.
-        return np.clip(wanted, -LARGEST_SHIFT, LARGEST_SHIFT)
-
-    def fold(self, shifts: Floats) -> "Calibration":
-        """The calibration of a model to whose biases the shifts were added."""
-        return replace(
-            self,
-            offsets=self.offsets - self.slopes * shifts,
-            floors=sigmoid(log_odds_of(self.floors) + shifts),
-            shifts=self.shifts + shifts,
-        )
-
     def log_odds(self, of_scores: Floats, labels: NDArray[Any] | slice = slice(None)) -> Floats:
         """Log-odds of being right, of the log-odds of scores of the labels, one each."""
         return self.slopes[labels] * of_scores + self.offsets[labels]
 
-    def probabilities(self, scores: Floats) -> Floats:
-        """Of tags being right, (N, L) from scores (N, L); 0 for labels without evidence."""
-        return np.where(np.isnan(self.offsets), 0, sigmoid(self.log_odds(log_odds_of(scores))))
-
     def _log_odds_at(self, probability: float) -> Floats:
         """The log-odds (L,) of the scores that are worth a probability."""
-        return (log_odds_of(np.array(probability)) - self.offsets) / self.slopes
+        return (log_odds_of(probability) - self.offsets) / self.slopes
 
     def cut(self, precision: float) -> float:
-        """The lowest probability at which the tags above it have the precision asked for.
-
-        RunProblem when no cut reaches it on the photos that were judged.
-        """
+        """The lowest probability at which tags have the precision; RunProblem when none has it."""
         reached = [point.cut for point in self.curve if point.precision >= precision]
         if not reached:
             best = max((point.precision for point in self.curve), default=0.0)
@@ -107,16 +84,14 @@ class Calibration:
 
     def shared_threshold(self, precision: float) -> float:
         """The score above which a tag is given of which nothing but its score is known."""
-        log_odds = float(log_odds_of(np.array(self.cut(precision))))
-        return float(sigmoid(np.array((log_odds - self.intercept) / self.slope)))
+        return float(sigmoid((log_odds_of(self.cut(precision)) - self.intercept) / self.slope))
 
     def thresholds(self, precision: float, eager: Sequence[int] = ()) -> Floats:
         """The score (L,) above which each tag is given; 1 for labels without evidence.
 
         Those of `eager` are given wherever they are more likely right than not.
         """
-        wanted = self._log_odds_at(self.cut(precision))
-        some = list(eager)
+        wanted, some = self._log_odds_at(self.cut(precision)), list(eager)
         wanted[some] = np.minimum(wanted[some], self._log_odds_at(0.5)[some])
         return np.where(np.isnan(wanted), NEVER, np.maximum(sigmoid(wanted), self.floors))
 
@@ -125,44 +100,44 @@ class Calibration:
 
         It is the F1 that is to be expected on photos with these scores (N, L), whose truth need not
         be known. Labels without evidence have the curve of all.
-        Source: Lipton, Elkan and Naryanaswamy 2014, Optimal Thresholding of Classifiers to Maximize
-        F1 Measure: the best cut is half of the F1 that it gives.
         """
-        is_known = ~np.isnan(self.offsets)
+        is_known, log_odds = ~np.isnan(self.offsets), log_odds_of(scores)
         slopes = np.where(is_known, self.slopes, self.slope)
         offsets = np.where(is_known, self.offsets, self.intercept)
-        log_odds = log_odds_of(scores)
         wanted = (_best_cut(slopes * log_odds + offsets) - offsets) / slopes
         pooled = self.slope * log_odds.reshape(-1, 1) + self.intercept
-        shared = (float(_best_cut(pooled)[0]) - self.intercept) / self.slope
-        return np.maximum(sigmoid(wanted), self.floors), float(sigmoid(np.array(shared)))
+        shared = (_best_cut(pooled)[0] - self.intercept) / self.slope
+        return np.maximum(sigmoid(wanted), self.floors), float(sigmoid(shared))
+
+    def shifts_for(self, precision: float) -> Floats:
+        """What biases (L,) need on top, for one score at that precision's cut of every label."""
+        shared = log_odds_of(self.shared_threshold(precision))
+        wanted = np.nan_to_num(shared - self._log_odds_at(self.cut(precision)))
+        # More would leave nothing to tell scores apart by, of a label that is nearly always right.
+        return np.clip(wanted, -LARGEST_SHIFT, LARGEST_SHIFT)
+
+    def fold(self, shifts: Floats) -> "Calibration":
+        """The calibration of a model to whose biases the shifts were added."""
+        offsets = self.offsets - self.slopes * shifts
+        floors = sigmoid(log_odds_of(self.floors) + shifts)
+        return replace(self, offsets=offsets, floors=floors, shifts=self.shifts + shifts)
 
     def write(self, path: Path) -> None:
         """Write the calibration, whole or not at all."""
-        table: JsonObject = {
-            "slope": round(self.slope, 5),
-            "intercept": round(self.intercept, 5),
-            "slopes": [round(float(slope), 4) for slope in self.slopes],
-            "offsets": [None if np.isnan(o) else round(float(o), 4) for o in self.offsets],
-            "floors": [round(float(floor), 4) for floor in self.floors],
-            "shifts": [round(float(shift), 4) for shift in self.shifts],
-            "curve": [
-                [round(p.cut, 5), round(p.precision, 4), round(p.tags, 3)] for p in self.curve
-            ],
-        }
-        write_atomic(path, orjson.dumps(table) + b"\n")
+        table: JsonObject = {"slope": round(self.slope, 5), "intercept": round(self.intercept, 5)}
+        for name in _BY_LABEL:
+            table[name] = [round(value, 4) for value in getattr(self, name).tolist()]
+        table["curve"] = [
+            [round(p.cut, 5), round(p.precision, 4), round(p.tags, 3)] for p in self.curve
+        ]
+        write_atomic(path, orjson.dumps(table) + b"\n")  # NaN becomes null
 
     @classmethod
     def read(cls, path: Path) -> "Calibration":
         """A written calibration; RunProblem naming the file where it is damaged."""
         try:
             table = orjson.loads(path.read_bytes())
-            slopes, offsets, floors, shifts = (
-                np.array([np.nan if value is None else float(value) for value in table[name]])
-                for name in ("slopes", "offsets", "floors", "shifts")
-            )
-            if len({*map(len, (slopes, offsets, floors, shifts))}) > 1:
-                raise ValueError("its lists are not equally long")
+            slopes, offsets, floors, shifts = np.array([table[n] for n in _BY_LABEL], np.float64)
             curve = tuple(CurvePoint(*map(float, point)) for point in table["curve"])
             shared = float(table["slope"]), float(table["intercept"])
             return cls(*shared, slopes, offsets, floors, shifts, curve)
@@ -189,15 +164,13 @@ def calibrate(
         raise RunProblem(f"{len(scores)} judged photos are too few to choose thresholds by")
     log_odds = log_odds_of(scores)
     held_out = np.full(scores.shape, -np.inf)
-    for part, fitted in _folds(log_odds, right, known):
+    for part, others in _folds(log_odds, right, known):
         above = scores[part] > _floors(scores[~part], most_share)
-        calibrated = fitted.log_odds(log_odds[part])
-        held_out[part] = np.where(above & known[part] & evidence, calibrated, -np.inf)
-    fitted = _fit(log_odds, right, known)
-    return replace(
-        fitted, offsets=np.where(evidence, fitted.offsets, np.nan),
-        floors=_floors(scores, most_share), curve=_curve(held_out, right),
-    )  # fmt: skip
+        is_given = above & known[part] & evidence
+        held_out[part] = np.where(is_given, others.log_odds(log_odds[part]), -np.inf)
+    fitted, floors = _fit(log_odds, right, known), _floors(scores, most_share)
+    offsets = np.where(evidence, fitted.offsets, np.nan)
+    return replace(fitted, offsets=offsets, floors=floors, curve=_curve(held_out, right))
 
 
 def thresholds_for(
@@ -218,18 +191,12 @@ def thresholds_for(
         thresholds, expected = calibration.thresholds(precision), None
     else:
         thresholds = calibration.f1_thresholds(scores)[0]
-        expected = _held_out_f1(scores, right, known)
+        decided = np.zeros(scores.shape, bool)
+        for part, others in _folds(log_odds_of(scores), right, known):
+            decided[part] = scores[part] > others.f1_thresholds(scores[~part])[0]
+        hits, n_decided, n_right = (decided & right).sum(0), (decided & known).sum(0), right.sum(0)
+        expected = float((2 * hits / np.maximum(n_decided + n_right, 1))[n_right > 0].mean())
     return (centre + unit * log_odds_of(thresholds) if is_log_odds else thresholds), expected
-
-
-def _held_out_f1(scores: Floats, right: Flags, known: Flags) -> float:
-    log_odds = log_odds_of(scores)
-    decided = np.zeros(scores.shape, bool)
-    for part, fitted in _folds(log_odds, right, known):
-        decided[part] = scores[part] > fitted.f1_thresholds(scores[~part])[0]
-    hits, n_decided = (decided & right).sum(0), (decided & known).sum(0)
-    n_right = right.sum(0)
-    return float((2 * hits / np.maximum(n_decided + n_right, 1))[n_right > 0].mean())
 
 
 def _folds(log_odds: Floats, right: Flags, known: Flags) -> Iterator[tuple[Flags, Calibration]]:
@@ -273,7 +240,7 @@ def _fit(log_odds: Floats, right: Flags, known: Flags) -> Calibration:
 
 
 def _floors(scores: Floats, most_share: float) -> Floats:
-    """The score (L,) that at most that share of the photos exceeds."""
+    """The score (L,) that at most that fraction of the photos exceeds."""
     n_above = int(most_share * len(scores))
     if n_above >= len(scores):
         return np.zeros(scores.shape[1])
@@ -290,24 +257,24 @@ def _curve(calibrated: Floats, right: Flags) -> tuple[CurvePoint, ...]:
     if not len(ends):
         return ()
     # As many points for the first tag of a photo as for those after the tenth.
-    wanted = np.geomspace(1, len(ends), CURVE_POINTS).astype(int) - 1
-    return tuple(
-        CurvePoint(
-            float(sigmoid(values[end])), float(hits[end] / (end + 1)), (end + 1) / len(right)
-        )
-        for end in ends[np.unique(wanted)].tolist()
-    )
+    ends = ends[np.unique(np.geomspace(1, len(ends), CURVE_POINTS).astype(int) - 1)]
+    columns = sigmoid(values[ends]), hits[ends] / (ends + 1), (ends + 1) / len(right)
+    return tuple(map(CurvePoint, *(column.tolist() for column in columns)))
 
 
 def _best_cut(log_odds: Floats) -> Floats:
-    """The log-odds (L,) of being right above which tags, of these (N, L), have the best F1."""
+    """The log-odds (L,) of being right above which tags, of these (N, L), have the best F1.
+
+    Source: Lipton, Elkan and Naryanaswamy 2014, Optimal Thresholding of Classifiers to Maximize
+    F1 Measure: the best cut is half of the F1 that it gives.
+    """
     ranked = -np.sort(-sigmoid(log_odds), axis=0)
     n_given = np.arange(1, len(ranked) + 1)[:, None]
     f1 = 2 * ranked.cumsum(axis=0) / (n_given + ranked.sum(axis=0))
     return log_odds_of(f1.max(axis=0) / 2)
 
 
-def log_odds_of(probabilities: Floats) -> Floats:
+def log_odds_of(probabilities: Floats | float) -> Floats:
     """log(p / (1 - p)), finite for 0 and 1 too."""
     inside = np.clip(probabilities, CLOSEST, 1 - CLOSEST)
     odds: Floats = np.log(inside / (1 - inside))

@@ -62,7 +62,6 @@ OPTIONS = {
             "--threshold X|FILE",
             "Score above which a tag counts [default: the predictions' tags, else 0.5].",
         ),
-        option("--top N", "Add figures of the N highest-scored tags.", type=click.IntRange(1)),
         option(
             "--metric-style [exact|ram]",
             "ram: as the RAM authors compute it (order breaks ties, absent classes count 0).",
@@ -82,7 +81,7 @@ OPTIONS = {
         common("-o, --output FILE", "Write FILE, not stdout.", writes=True),
         common(
             "--report FILE",
-            "Write a page with charts (.html), or a table of classes (.csv, .md, else TSV; -).",
+            "Write a page with charts (.html), or a table of classes (.csv, .md, else TSV).",
             field="report_file",
             writes=True,
         ),

@@ -1,16 +1,24 @@
-"""One evaluation: predictions against truth, with everything that a reader must know about it."""
+"""One evaluation: predictions against truth, with everything that a reader must know about it.
 
+`N` photos, `C` classes, `B` resamples of the photos.
+"""
+
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.classes import Classes
-from ramctl.errors import RunProblem
+from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.metrics import (
+    NEGATIVE,
+    POSITIVE,
+    UNKNOWN,
     Counts,
     Floats,
     Packed,
@@ -21,15 +29,86 @@ from ramctl.evaluation.metrics import (
     plain_average_precisions,
     rank_classes,
     resampled_precisions,
-    row_blocks,
     with_positives,
-)
+)  # fmt: skip
 from ramctl.evaluation.predictions import PredictionTable
-from ramctl.evaluation.truth import TruthTable
-from ramctl.records.record import JsonObject, encode_name
-from ramctl.tagger_scores import Photo, match
+from ramctl.readers.predictions import read_predictions
+from ramctl.records.record import Item, JsonObject, encode_name, string_list
+from ramctl.tagger_scores import Intake, Photo, PhotoList, match
 
 NAMED_PHOTOS = 20
+
+
+class Statement(NamedTuple):
+    """What a record says is true, uncertain and, None where it says nothing of it, not true."""
+
+    tags: tuple[str, ...]
+    uncertain: tuple[str, ...]
+    negatives: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, fields: JsonObject) -> "Statement":
+        """The statement of a record; RecordProblem without `tags` and for wrong types."""
+        if fields.get("tags") is None:
+            raise RecordProblem("no tags field", code="missing_field")
+        negatives = None if fields.get("negatives") is None else _few(fields, "negatives")
+        return cls(_few(fields, "tags"), _few(fields, "uncertain"), negatives)
+
+
+def _few(fields: JsonObject, name: str) -> tuple[str, ...]:
+    """The strings of a list, each kept once however many records have it."""
+    return tuple(map(sys.intern, string_list(fields, name)))
+
+
+@dataclass(frozen=True, slots=True)
+class TruthTable:
+    """The photos of a truth file with what it says about each."""
+
+    photos: PhotoList
+    statements: list[Statement]
+
+    @classmethod
+    def read(cls, name: str, intake: Intake) -> "TruthTable":
+        """The table of a file or, for `-`, of standard input."""
+        return cls.of(read_predictions(name, intake.report.command), intake)
+
+    @classmethod
+    def of(cls, items: Iterable[Item], intake: Intake) -> "TruthTable":
+        """The table of records."""
+        table = cls(PhotoList(), [])
+        intake.fill(table.photos, items, Statement.of, table.statements.append)
+        return table
+
+    def named(self) -> list[str]:
+        """Every tag that the table names in any way, sorted."""
+        names: set[str] = set()
+        for statement in self.statements:
+            names.update(statement.tags, statement.uncertain, statement.negatives or ())
+        return sorted(names)
+
+    def tags_outside(self, classes: Classes) -> list[str]:
+        """The positive tags that are not classes, sorted."""
+        tags = {tag for statement in self.statements for tag in statement.tags}
+        return sorted(tag for tag in tags if not classes.system.ids(tag))
+
+    def code(self, classes: Classes, rows: NDArray[np.int64]) -> Truth:
+        """Positive, negative or unknown for some of the photos and each class [N, C].
+
+        A record with `negatives` says nothing about other classes; one without is complete.
+        """
+        truth = np.full((len(rows), len(classes)), NEGATIVE, np.int8)
+        for row, statement in zip(truth, (self.statements[row] for row in rows), strict=True):
+            if statement.negatives is not None:
+                row[:] = UNKNOWN
+            # Later ones win: a tag that is positive and uncertain is positive.
+            for value, tags in (
+                (NEGATIVE, statement.negatives or ()),
+                (UNKNOWN, statement.uncertain),
+                (POSITIVE, statement.tags),
+            ):
+                for tag in tags:
+                    row[list(classes.system.ids(tag))] = value
+        return truth
 
 
 @dataclass(frozen=True)
@@ -65,7 +144,12 @@ class Comparison:
         """
         pairs, matched_by = match(truth.photos, predictions.photos)
         if not len(pairs):
-            raise RunProblem(f"nothing to evaluate: {_why_nothing(truth, predictions)}")
+            if not truth.photos or not predictions.photos:
+                empty = "predictions have" if truth.photos else "truth has"
+                raise RunProblem(f"nothing to evaluate: the {empty} no photo")
+            here, there = predictions.photos[0].name, truth.photos[0].name
+            names = f"predictions name {here!r}, the truth {there!r}"
+            raise RunProblem(f"nothing to evaluate: no photo is on both sides ({names})")
         left, right = pairs.T
         coded = truth.code(classes, left)
         if not with_positives(coded).any():
@@ -145,13 +229,6 @@ class Comparison:
         plain = resampled_precisions(self.rankings, len(self.photos), seed)
         return self.with_unknown_counted(plain)
 
-    def from_score(self, score: float, by: str) -> "Comparison":
-        """The same comparison, with every tag given that has this score or more."""
-        packed = [
-            np.packbits(self.scores[part] >= score, axis=1) for part in row_blocks(self.truth)
-        ]
-        return replace(self, packed=np.concatenate(packed), decided_by=by)
-
     def conditions(self) -> JsonObject:
         """What the figures are based on."""
         names = np.array(self.classes.names, object)
@@ -218,12 +295,3 @@ def _others(photos: Sequence[Photo], indices: NDArray[np.int64]) -> list[Photo]:
 
 def _first_names(photos: list[Photo]) -> list[str | dict[str, str]]:
     return [encode_name(photo.name) for photo in photos[:NAMED_PHOTOS]]
-
-
-def _why_nothing(truth: TruthTable, predictions: PredictionTable) -> str:
-    if not truth.photos:
-        return "the truth has no photo"
-    if not predictions.photos:
-        return "the predictions have no photo"
-    here, there = predictions.photos[0].name, truth.photos[0].name
-    return f"no photo is on both sides (predictions name {here!r}, the truth {there!r})"

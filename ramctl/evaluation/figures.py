@@ -1,13 +1,15 @@
-"""All figures of a comparison: on its photos as they are, and on resamples of them.
+"""All figures of a comparison, on its photos and on resamples of them; how systems differ in them.
 
 `N` photos, `C` classes, `B` resamples, which are columns of photo weights [N, B].
 """
 
+from collections.abc import Sequence
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 
-from ramctl.evaluation.comparison import Comparison
+from ramctl.evaluation.comparison import Comparison, on_equal_terms
 from ramctl.evaluation.metrics import (
     NEGATIVE,
     POSITIVE,
@@ -17,6 +19,7 @@ from ramctl.evaluation.metrics import (
     Packed,
     Scores,
     Truth,
+    interval,
     mean_over_classes,
     ranked_precisions,
     resamples,
@@ -25,7 +28,8 @@ from ramctl.evaluation.metrics import (
 )
 from ramctl.records.record import JsonObject
 
-OF_CLASSES = ("AP", "precision", "recall", "F1")
+# Standard errors of a difference that is detected in 80 of 100 tries, at 5 % on both sides.
+DETECTABLE = 1.960 + 0.842
 OF_DECISIONS = ("CP", "CR", "CF1", "macro.f1", "OP", "OR", "OF1")
 
 
@@ -43,9 +47,8 @@ def decision_figures(counts: Counts, averaged: Decisions, counted: Decisions) ->
     )
     pooled = counts.among(counted).pooled
     pooled_precision, pooled_recall = pooled.precision[..., 0], pooled.recall[..., 0]
-    harmonic, pooled_f1 = (
-        _harmonic_mean(*pair) for pair in ((precision, recall), (pooled_precision, pooled_recall))
-    )
+    harmonic = _harmonic_mean(precision, recall)
+    pooled_f1 = _harmonic_mean(pooled_precision, pooled_recall)
     values = (precision, recall, harmonic, f1, pooled_precision, pooled_recall, pooled_f1)
     return dict(zip(OF_DECISIONS, values, strict=True))
 
@@ -54,18 +57,6 @@ def _harmonic_mean(precision: Floats, recall: Floats) -> Floats:
     both = precision + recall
     product = np.asarray(2 * precision * recall)
     return np.divide(product, both, out=np.where(np.isnan(both), np.nan, 0.0), where=both > 0)
-
-
-def top_decisions(scores: Scores, k: int, lowest: float) -> Packed:
-    """The `k` highest scores of each photo, packed; of equal ones the first, none at `lowest`."""
-    packed = np.empty((len(scores), -(-scores.shape[1] // 8)), np.uint8)
-    for part in row_blocks(scores):
-        block = scores[part]
-        best = np.argsort(-block, axis=1, kind="stable")[:, :k]
-        decided = np.zeros(block.shape, bool)
-        np.put_along_axis(decided, best, True, axis=1)
-        packed[part] = np.packbits(decided & (block > lowest), axis=1)
-    return packed
 
 
 def label_ranking(scores: Scores, truth: Truth) -> Floats:
@@ -106,85 +97,53 @@ def photo_figures(packed: Packed, truth: Truth) -> dict[str, Floats]:
 
 
 class Figures:
-    """The figures of a comparison; `top` adds those of so many highest scores of each photo."""
+    """The figures of a comparison."""
 
-    def __init__(self, comparison: Comparison, top: int | None = None) -> None:
-        self.comparison, self.top = comparison, top
-        self._decisions = {"": comparison.packed}
-        if top is not None:
-            lowest = comparison.score_of_none
-            self._decisions[f"top_{top}."] = top_decisions(comparison.scores, top, lowest)
+    def __init__(self, comparison: Comparison) -> None:
+        self._comparison = comparison
 
     @cached_property
     def _of_photos(self) -> dict[str, Floats]:
-        comparison = self.comparison
+        comparison = self._comparison
         scores, truth = comparison.scores, comparison.truth
         if not comparison.counted.all():
             scores, truth = scores[:, comparison.counted], truth[:, comparison.counted]
-        figures = {"LRAP": label_ranking(scores, truth)}
-        return figures | photo_figures(comparison.packed, comparison.truth)
+        return {"LRAP": label_ranking(scores, truth)} | photo_figures(
+            comparison.packed, comparison.truth
+        )
 
     def plain(self) -> dict[str, float]:
         """Each figure on the photos as they are."""
-        comparison = self.comparison
-        counts = {
-            name: Counts.of_packed(packed, comparison.truth, comparison.style)
-            for name, packed in self._decisions.items()
-        }
-        figures = self._means(comparison.ranked) | self._of_decisions(counts)
+        comparison = self._comparison
+        figures = self._figures(comparison.ranked, comparison.counts)
         figures |= {name: np.asarray(values.mean()) for name, values in self._of_photos.items()}
         return {name: float(value) for name, value in figures.items()}
 
-    def resampled(self, seed: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
-        """Each figure [B], and those of every class [B, C] by `OF_CLASSES`, on resamples.
-
-        A class without positives in a resample has no figures there.
-        """
-        comparison, rankings = self.comparison, self.comparison.rankings
+    def resampled(self, seed: int) -> tuple[dict[str, Floats], Floats]:
+        """Each figure [B], and the average precision of every class [B, C], on resamples."""
+        comparison, rankings = self._comparison, self._comparison.rankings
         blocks, classwise = [], []
         for weights in resamples(len(comparison.photos), seed):
             ranked = ranked_precisions(rankings, weights)
-            figures = self._means(ranked)
-            counts = {
-                name: Counts.of_packed(packed, comparison.truth, comparison.style, weights)
-                for name, packed in self._decisions.items()
-            }
-            figures |= self._of_decisions(counts)
+            style, truth = comparison.style, comparison.truth
+            counts = Counts.of_packed(comparison.packed, truth, style, weights)
             fractions = weights / np.float64(len(comparison.photos))
-            figures |= {name: values @ fractions for name, values in self._of_photos.items()}
-            blocks.append(figures)
-            decided = counts[""]
-            has_positives = decided.true_positives + decided.false_negatives > 0
-            of_decisions = (
-                np.where(has_positives, values, np.nan)
-                for values in (decided.precision, decided.recall, decided.f1)
-            )
-            of_classes = (comparison.with_unknown_counted(ranked), *of_decisions)
-            classwise.append(dict(zip(OF_CLASSES, of_classes, strict=True)))
-        return _concatenated(blocks), _concatenated(classwise)
+            of_photos = {name: values @ fractions for name, values in self._of_photos.items()}
+            blocks.append(self._figures(ranked, counts) | of_photos)
+            classwise.append(comparison.with_unknown_counted(ranked))
+        figures = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        return figures, np.concatenate(classwise)
 
-    def _of_decisions(self, counts: dict[str, Counts]) -> dict[str, Floats]:
-        """The figures of each kind of decisions; those of the highest scores have its prefix."""
-        comparison, figures = self.comparison, {}
-        for prefix, own in counts.items():
-            for name, value in decision_figures(
-                own, comparison.is_averaged, comparison.counted
-            ).items():
-                figures[prefix + name.replace(".", "_") if prefix else name] = value
-        return figures
-
-    def _means(self, ranked: Floats) -> dict[str, Floats]:
-        comparison = self.comparison
+    def _figures(self, ranked: Floats, counts: Counts) -> dict[str, Floats]:
+        """Those of rankings and of decisions: not those of photos."""
+        comparison = self._comparison
         variants = {
             "mAP": comparison.with_unknown_counted(ranked),
             "mAP_unknown_left_out": comparison.with_unknown(ranked, np.nan),
             "mAP_unknown_zero": comparison.with_unknown(ranked, 0.0),
         }
-        return {name: mean_over_classes(values) for name, values in variants.items()}
-
-
-def _concatenated(blocks: list[dict[str, Floats]]) -> dict[str, Floats]:
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        means = {name: mean_over_classes(values) for name, values in variants.items()}
+        return means | decision_figures(counts, comparison.is_averaged, comparison.counted)
 
 
 def nested(figures: dict[str, float]) -> JsonObject:
@@ -199,3 +158,103 @@ def nested(figures: dict[str, float]) -> JsonObject:
     macro = {"precision": figures["CP"], "recall": figures["CR"], "f1": figures["macro.f1"]}
     micro = {"precision": figures["OP"], "recall": figures["OR"], "f1": figures["OF1"]}
     return result | {"macro": macro, "micro": micro}
+
+
+def compare_systems(named: dict[str, Comparison], seed: int) -> JsonObject:
+    """The figures of each system on the photos of all, and of each pair the differences.
+
+    These are paired: all systems see the same resamples. RunProblem without a shared photo.
+    """
+    compared = on_equal_terms(list(named.values()))
+    plain, resampled = {}, {}
+    for name, comparison in zip(named, compared, strict=True):
+        figures = Figures(comparison)
+        plain[name], (resampled[name], _) = figures.plain(), figures.resampled(seed)
+    pairs = list(combinations(named, 2))
+    differences: list[JsonObject] = [
+        {
+            "systems": [one, other],
+            **{
+                figure: paired_difference(
+                    plain[one][figure] - plain[other][figure],
+                    resampled[one][figure] - resampled[other][figure],
+                )
+                for figure in plain[one]
+            },
+        }
+        for one, other in pairs
+    ]
+    for figure in next(iter(plain.values())):
+        adjusted = holm([difference[figure]["p"] for difference in differences])
+        for difference, p in zip(differences, adjusted, strict=True):
+            difference[figure]["p_holm"] = p
+    return {
+        "photos": len(compared[0].photos),
+        "unknown_classes": compared[0].unknown_classes,
+        "systems": {
+            name: nested(figures) | {"ci": intervals(figures, resampled[name])}
+            for name, figures in plain.items()
+        },
+        "differences": differences,
+    }
+
+
+def paired_difference(difference: float, resampled: Floats) -> JsonObject:
+    """A difference, its interval, its p-value, and what could be detected.
+
+    `detectable` is the smallest difference that this many photos detect in 80 of 100 tries.
+    """
+    values = resampled[~np.isnan(resampled)]
+    values = values - (values.mean() - difference if len(values) else 0)
+    tails = 1 + np.array([(values <= 0).sum(), (values >= 0).sum()])
+    return {
+        "difference": difference,
+        "ci": interval(difference, resampled, lowest=-1.0),
+        "p": float(min(1.0, 2 * tails.min() / (len(values) + 1))),
+        "detectable": float(DETECTABLE * values.std()) if len(values) else None,
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values: each as large as those of all smaller ones."""
+    order = np.argsort(p_values)
+    steps = len(p_values) - np.arange(len(p_values))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * steps), 1.0)
+    return [float(p) for p in adjusted]
+
+
+def intervals(plain: dict[str, float], resampled: dict[str, Floats]) -> JsonObject:
+    """The interval of each figure."""
+    return {name: interval(value, resampled[name]) for name, value in plain.items()}
+
+
+def difference(one: Comparison, other: Comparison, seed: int) -> JsonObject:
+    """The difference of two models' mAP on the photos of both, on the same resamples (paired)."""
+    one_names, other_names = ({photo.name for photo in side.photos} for side in (one, other))
+    one, other = on_equal_terms([one, other])
+    here, there = (float(mean_over_classes(side.precisions)) for side in (one, other))
+    resampled = [mean_over_classes(side.resampled(seed)) for side in (one, other)]
+    return {
+        "mAP": there,
+        "mAP_here": here,
+        "difference": here - there,
+        "difference_ci": interval(here - there, resampled[0] - resampled[1], lowest=-1.0),
+        "photos": len(one.photos),
+        "only_in_one": len(one_names ^ other_names),
+    }
+
+
+def group_figures(
+    comparison: Comparison, groups: dict[str, list[int]], resampled: Floats | None
+) -> JsonObject:
+    """mAP of each named group of classes, with its interval where there are resamples."""
+    figures = {}
+    for name, ids in groups.items():
+        mean = float(mean_over_classes(comparison.precisions[ids]))
+        averaged = int(comparison.is_averaged[ids].sum())
+        figure: JsonObject = {"mAP": mean, "classes": len(ids), "averaged_classes": averaged}
+        if resampled is not None:
+            figure["mAP_ci"] = interval(mean, mean_over_classes(resampled[:, ids]))
+        figures[name] = figure
+    return figures

@@ -23,7 +23,7 @@ from ramctl.evaluation.metrics import (
     rank,
     unpacked,
 )
-from ramctl.pages.render import Thumbnail, render, thumbnail
+from ramctl.pages import Thumbnail, render, thumbnail
 from ramctl.records.record import JsonObject, Record
 
 HEADLINES = ("mAP", "CP", "CR", "CF1", "macro.f1", "OP", "OR", "OF1", "LRAP")

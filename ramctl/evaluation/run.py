@@ -6,14 +6,19 @@ from pathlib import Path
 from ramctl.calibration import sampled, thresholds_for
 from ramctl.classes import Classes, read_groups, read_map
 from ramctl.errors import UsageProblem
-from ramctl.evaluation.comparison import Comparison, on_equal_terms
-from ramctl.evaluation.figures import Figures, nested
+from ramctl.evaluation.comparison import Comparison, TruthTable, on_equal_terms
+from ramctl.evaluation.figures import (
+    Figures,
+    compare_systems,
+    difference,
+    group_figures,
+    intervals,
+    nested,
+)
 from ramctl.evaluation.metrics import LEVEL, POSITIVE, RESAMPLES, UNKNOWN, Style, interval
 from ramctl.evaluation.predictions import Cut, PredictionTable, read_table
 from ramctl.evaluation.report import report_page
-from ramctl.evaluation.systems import compare_systems, difference, group_figures, intervals
 from ramctl.evaluation.tables import class_table, render, report_format, write_rows
-from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 from ramctl.records.files import output_lock, require_distinct, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
@@ -46,7 +51,6 @@ class EvalOptions:
     rejects: str | None = None
     strict: bool = False
     threshold: str | None = None
-    top: int | None = None  # the highest scores of a photo whose figures are added
     style: Style = "exact"
     ci: bool = False
     seed: int = 0
@@ -78,43 +82,18 @@ def run(options: EvalOptions) -> Report:
         raise UsageProblem("only one of PREDICTIONS, --truth and --baseline can be stdin (-)")
     if options.precision is not None and options.calibrate is None:
         raise UsageProblem("--precision P goes with --calibrate FILE")
-    _require_one_stdout(options)
     is_page = options.report_file is not None and report_format(options.report_file) == "html"
     if options.root is not None and not is_page:
         raise UsageProblem("--root goes with --report FILE.html: it says where the photos are")
     require_files(sources)
-    report, calibrate = _file(options.report_file), _file(options.calibrate)
-    require_distinct(
-        output=options.output, report=report, calibrate=calibrate,
-        rejects=rejects_file(options.rejects), stats=options.stats,
-    )  # fmt: skip
+    outputs = {
+        "output": options.output, "report": options.report_file, "calibrate": options.calibrate,
+    }  # fmt: skip
+    require_distinct(**outputs, rejects=rejects_file(options.rejects), stats=options.stats)
     if is_page:
-        require_ours(report, PAGE)
-    with output_lock(options.output, report, calibrate):
+        require_ours(options.report_file, PAGE)
+    with output_lock(*outputs.values()):
         return _run(options, options.truth)
-
-
-def _file(path: Path | None) -> Path | None:
-    """The file that an option names, if any: `-` is standard output."""
-    return None if path is None or str(path) == STDIN else path
-
-
-def _require_one_stdout(options: EvalOptions) -> None:
-    figures = None if options.output else "the figures (see -o)"
-    tables = {"--report": options.report_file, "--calibrate": options.calibrate}
-    on_stdout = [name for name, path in tables.items() if str(path) == STDIN]
-    others = [figures, *on_stdout[1:]] if figures else on_stdout[1:]
-    if on_stdout and others:
-        raise UsageProblem(f"{on_stdout[0]} -: standard output is for {others[0]}")
-
-
-def _write(path: Path | None, content: bytes) -> None:
-    """Write a file, or standard output for None and `-`."""
-    if (file := _file(path)) is not None:
-        write_atomic(file, content)
-        return
-    with records_to_stdout() as stream:
-        stream.write(content)
 
 
 def _run(options: EvalOptions, truth_file: str) -> Report:
@@ -144,7 +123,12 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
     result["classes"]["truth_tags_outside"] = truth.tags_outside(classes)
     _explain(report, first, predictions, result)
     report.n_out = len(first.photos)
-    _write(options.output, render(result, options.form))
+    content = render(result, options.form)
+    if options.output is None:
+        with records_to_stdout() as stream:
+            stream.write(content)
+    else:
+        write_atomic(options.output, content)
     report.finish(options.stats)
     return report
 
@@ -154,7 +138,7 @@ def _result(
 ) -> JsonObject:
     first, seed = compared[0], options.seed
     groups = read_groups(options.groups, first.classes.system)
-    figures = Figures(first, options.top)
+    figures = Figures(first)
     plain = figures.plain()
     result, classwise = nested(plain), None
     if options.ci:
@@ -162,12 +146,12 @@ def _result(
         result["mAP_ci"] = interval(plain["mAP"], resampled["mAP"])
         result["ci"] = intervals(plain, resampled)
     if groups:
-        result["groups"] = group_figures(first, groups, classwise["AP"] if classwise else None)
+        result["groups"] = group_figures(first, groups, classwise)
     if options.baseline:
         result["baseline"] = difference(first, compared[-1], seed)
     if len(options.systems) > 1:
         named = dict(zip(options.systems, compared, strict=False))  # without the baseline
-        result["comparison"] = compare_systems(named, seed, options.top)
+        result["comparison"] = compare_systems(named, seed)
     if options.ci or len(compared) > 1:
         result["bootstrap"] = {"level": LEVEL, "resamples": RESAMPLES, "seed": seed}
     result["looks_thresholded"] = predictions.looks_thresholded(first.scores)
@@ -182,7 +166,7 @@ def _result(
             content = report_page(named, options.root, result.get("ci", {}))
         else:
             content = write_rows(*class_table(first, classwise), form)
-        _write(options.report_file, content)
+        write_atomic(options.report_file, content)
     if options.calibrate:
         result["calibration"] = _calibrate(first, options.calibrate, options.precision)
     return result
@@ -194,7 +178,7 @@ def _calibrate(comparison: Comparison, path: Path, precision: float | None) -> J
     right, known = truth == POSITIVE, truth != UNKNOWN
     thresholds, macro_f1 = thresholds_for(scores, right, known, precision)
     rows = zip(comparison.classes.names, thresholds.tolist(), strict=True)
-    _write(path, b"".join(dumps({"tag": name, "threshold": value}) for name, value in rows))
+    write_atomic(path, b"".join(dumps({"tag": name, "threshold": value}) for name, value in rows))
     if precision is not None:
         return {"for": f"precision={precision:g}"}
     return {"for": "F1", "macro_f1": macro_f1}

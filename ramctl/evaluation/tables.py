@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ramctl.evaluation.comparison import Comparison
-from ramctl.evaluation.figures import OF_CLASSES
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats, interval
 from ramctl.records.files import unpacked_name
 from ramctl.records.jsonl import dumps
@@ -115,31 +114,23 @@ def _wrapped(text: str, width: int) -> list[str]:
     return [*lines, text]
 
 
-def class_table(
-    comparison: Comparison, resampled: dict[str, Floats] | None
-) -> tuple[Row, list[Row]]:
+def class_table(comparison: Comparison, resampled: Floats | None) -> tuple[Row, list[Row]]:
     """The columns, and a row for every class; a cell without a value is empty.
 
-    The bounds of the other intervals come last, where figures [B, C] of resamples are given.
+    The bounds of average precision are there where that of resamples [B, C] is given.
     """
-    counts, amounts = comparison.counts, {}
-    for name, value in (("positives", POSITIVE), ("negatives", NEGATIVE), ("unknown", UNKNOWN)):
-        amounts[name] = [str(n) for n in (comparison.truth == value).sum(axis=0).tolist()]
-    values = (comparison.precisions, counts.precision, counts.recall, counts.f1)
-    figures = dict(zip(OF_CLASSES, values, strict=True))
-    for name, by_class in list(figures.items()):
-        for end in ("low", "high"):
-            figures[f"{name}_{end}"] = np.full(len(by_class), np.nan)
-        for c, column in enumerate([] if resampled is None else resampled[name].T):
-            if (bounds := interval(float(by_class[c]), column)) is not None:
-                figures[f"{name}_low"][c], figures[f"{name}_high"][c] = bounds
-    cells = {
-        name: [_number(value) for value in values.tolist()] for name, values in figures.items()
-    }
-    tags = ["|".join(comparison.classes.tags(c)) for c in range(len(comparison.classes))]
-    columns = {"class": comparison.classes.names, **amounts, **cells, "tags": tags}
-    header = [*CLASS_COLUMNS, *(sorted(columns.keys() - {*CLASS_COLUMNS}) if resampled else ())]
-    return header, list(zip(*(columns[name] for name in header), strict=True))
+    counts, precisions = comparison.counts, comparison.precisions
+    bounds = np.full((2, len(precisions)), np.nan)
+    for c, column in enumerate([] if resampled is None else resampled.T):
+        bounds[:, c] = interval(float(precisions[c]), column) or np.nan
+    figures = (precisions, *bounds, counts.precision, counts.recall, counts.f1)
+    columns = [
+        comparison.classes.names,
+        *((comparison.truth == value).sum(axis=0) for value in (POSITIVE, NEGATIVE, UNKNOWN)),
+        *([_number(value) for value in values.tolist()] for values in figures),
+        ["|".join(comparison.classes.tags(c)) for c in range(len(precisions))],
+    ]
+    return CLASS_COLUMNS, [tuple(map(str, row)) for row in zip(*columns, strict=True)]
 
 
 def report_format(path: Path) -> str:

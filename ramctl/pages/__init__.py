@@ -1,0 +1,58 @@
+"""What all pages share: templates with one style, and photos inside the file.
+
+A page is one file that shows everything without a network: no fonts, scripts or photos elsewhere.
+"""
+
+import base64
+import io
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ramctl.photos.decoding import record_photo
+from ramctl.records.record import Record
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+class Thumbnail(NamedTuple):
+    """A small photo as a page holds it."""
+
+    source: str  # a data: URI
+    width: int
+    height: int
+
+
+def render(template: str, **values: Any) -> str:
+    """The text of a file of `templates/` with these values, escaped for HTML."""
+    return _environment().get_template(template).render(values)
+
+
+def render_pieces(template: str, **values: Any) -> Iterator[str]:
+    """As `render`, in pieces, so that what an iterator among the values gives is held but once."""
+    return _environment().get_template(template).generate(values)
+
+
+@cache
+def _environment() -> "Environment":
+    # Not at the top: `tag` imports the gallery, and most of its runs write none.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("ramctl.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def thumbnail(record: Record, longer_side_px: int, quality: int) -> Thumbnail:
+    """The record's photo as a JPEG of at most that size; RecordProblem when it cannot be read."""
+    photo = record_photo(record, target=longer_side_px)
+    photo.thumbnail((longer_side_px, longer_side_px))
+    content = io.BytesIO()
+    photo.save(content, "JPEG", quality=quality)
+    data = base64.b64encode(content.getvalue()).decode("ascii")
+    return Thumbnail(f"data:image/jpeg;base64,{data}", photo.width, photo.height)

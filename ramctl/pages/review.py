@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.errors import RecordProblem
-from ramctl.pages.render import Thumbnail, render_pieces, thumbnail
+from ramctl.pages import Thumbnail, render_pieces, thumbnail
 from ramctl.records.parallel import ordered_map
 from ramctl.records.record import JsonObject, Record, image_name
 

@@ -1,19 +1,33 @@
 """Grounding DINO: boxes of labels in a photo, and the best box's score as the label's.
 
+By transformers' port, or for the authors' checkpoints by the package groundingdino-py; their text
+encoder's tokenizer is in a folder `bert-base-uncased` beside the checkpoint or in its own folder.
 Q boxes that the model proposes, T tokens of a prompt (at most 256), L labels.
 """
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from transformers import GroundingDinoForObjectDetection
 
-from ramctl.checkpoints.weights import weight_files
+from ramctl.checkpoints.weights import (
+    count_blocks,
+    folder_of,
+    load_strictly,
+    only_weight_file,
+    read_checkpoint,
+    tensors_of,
+    weight_files,
+)
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.peers.base import Peer, Photo, Scores, pixel_values, widen_strip
@@ -21,10 +35,8 @@ from ramctl.pretrained.transformers_folder import (
     load_image_processor,
     load_pretrained,
     load_tokenizer,
+    read_config,
 )
-
-if TYPE_CHECKING:
-    from ramctl.peers.grounding_dino_original import OriginalBackend
 
 Box = tuple[float, float, float, float]
 NOWHERE: Box = (0.0, 0.0, 1.0, 1.0)
@@ -33,6 +45,17 @@ MAX_TOKENS = 256  # of a prompt; fixed in the model
 # Where the text encoder cuts a prompt into phrases that do not see each other. transformers' port
 # looks for these ids, whatever the tokenizer says.
 _DELIMITERS = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
+_TEXT_FOLDER = "bert-base-uncased"
+# Left over from training, and a buffer that newer BERTs do not store.
+_UNUSED = ("label_enc.weight", "bert.embeddings.position_ids")
+# By the width of the first stage and the side of the attention window.
+_BACKBONES = {
+    (96, 7): "swin_T_224_1k",
+    (128, 7): "swin_B_224_22k",
+    (128, 12): "swin_B_384_22k",
+    (192, 7): "swin_L_224_22k",
+    (192, 12): "swin_L_384_22k",
+}
 _WITHOUT_DELIMITERS = str.maketrans({".": " ", "?": " "})
 
 
@@ -51,18 +74,6 @@ class Prompt:
     labels: list[int] = field(default_factory=list)  # positions in the list of labels
     # The first token of each and the one after the last, without the full stop.
     spans: list[tuple[int, int]] = field(default_factory=list)
-    n_tokens: int = 1  # [CLS]
-
-    def has_room(self, n_tokens: int) -> bool:
-        """Whether a phrase of so many tokens fits, with its full stop and [SEP]."""
-        return self.n_tokens + n_tokens + 2 <= MAX_TOKENS
-
-    def add(self, label: int, phrase: str, n_tokens: int) -> None:
-        """Ask for one more label."""
-        self.text += f" {phrase}." if self.text else f"{phrase}."
-        self.labels.append(label)
-        self.spans.append((self.n_tokens, self.n_tokens + n_tokens))
-        self.n_tokens += n_tokens + 1
 
 
 def pack_prompts(labels: Sequence[str], tokenize: Callable[[str], list[int]]) -> list[Prompt]:
@@ -72,16 +83,22 @@ def pack_prompts(labels: Sequence[str], tokenize: Callable[[str], list[int]]) ->
     that does not fit into a prompt raises UsageProblem.
     """
     prompts: list[Prompt] = []
+    end = MAX_TOKENS  # of the last prompt's tokens
     for index, label in enumerate(labels):
         phrase = " ".join(label.translate(_WITHOUT_DELIMITERS).lower().split())
         n_tokens = len(tokenize(phrase))
-        if not Prompt().has_room(n_tokens):
+        if n_tokens + 3 > MAX_TOKENS:  # with [CLS], its full stop and [SEP]
             raise UsageProblem(f"label {label[:40]!r}...: longer than one prompt of the detector")
         if n_tokens == 0:
             continue
-        if not prompts or not prompts[-1].has_room(n_tokens):
+        if end + n_tokens + 2 > MAX_TOKENS:
             prompts.append(Prompt())
-        prompts[-1].add(index, phrase, n_tokens)
+            end = 1
+        prompt = prompts[-1]
+        prompt.text += f" {phrase}." if prompt.text else f"{phrase}."
+        prompt.labels.append(index)
+        prompt.spans.append((end, end + n_tokens))
+        end += n_tokens + 1
     return prompts
 
 
@@ -101,8 +118,6 @@ class GroundingDino(Peer):
         """`path`: a folder of transformers, or the authors' `.pth` or its folder."""
         super().__init__(path, labels, runtime, batch=1)
         if path.is_file() or any(file.suffix == ".pth" for file in weight_files(path)):
-            from ramctl.peers.grounding_dino_original import OriginalBackend
-
             self._backend = OriginalBackend(path, runtime)
         else:
             self._backend = PortBackend(path, runtime)
@@ -136,17 +151,12 @@ class GroundingDino(Peer):
             means = [tokens[:, start:end].float().mean(1) for start, end in prompt.spans]
             scores = torch.stack(means, 1)  # (Q, L)
             best = scores.argmax(0)
-            corners = _corners(boxes.float()[best]).cpu().tolist()
-            values = scores.amax(0).cpu().tolist()
-            for label, box, value in zip(prompt.labels, corners, values, strict=True):
+            centre, size = boxes.float()[best].split(2, dim=1)
+            corners = torch.cat([centre - size / 2, centre + size / 2], 1).clamp(0, 1)
+            values = scores.amax(0).tolist()
+            for label, box, value in zip(prompt.labels, corners.tolist(), values, strict=True):
                 found[label] = Detection(tuple(box), value)
         return found
-
-
-def _corners(boxes: Tensor) -> Tensor:
-    """Boxes (N, 4) from centre and size to corners, cut at the photo's border."""
-    centre, size = boxes[:, :2], boxes[:, 2:]
-    return torch.cat([centre - size / 2, centre + size / 2], 1).clamp(0, 1)
 
 
 class PortBackend:
@@ -175,3 +185,122 @@ class PortBackend:
         tokens = self.tokenizer([text], return_tensors="pt").to(self._runtime.device)
         outputs = self._model(pixel_values=prepared, **tokens)
         return outputs.logits[0].sigmoid(), outputs.pred_boxes[0]
+
+
+class OriginalBackend:
+    """An original `.pth`, or a folder that holds one."""
+
+    def __init__(self, path: Path, runtime: Runtime) -> None:
+        checkpoint = only_weight_file(path, (".pth",))
+        weights = tensors_of(read_checkpoint(checkpoint))
+        folder = folder_of(path)
+        names = ("tokenizer.json", "vocab.txt")
+        places = (folder / _TEXT_FOLDER, folder)
+        text_folder = next((p for p in places if any((p / n).is_file() for n in names)), None)
+        if text_folder is None:
+            raise RunProblem(f"{folder}: no {' or '.join(names)}, here or in {_TEXT_FOLDER}")
+        self._runtime = runtime
+        self.tokenizer = load_tokenizer(text_folder)
+        model = _build(weights, text_folder, self.tokenizer, checkpoint)
+        loaded = load_strictly(model, weights, checkpoint, unused=_UNUSED)
+        self._model = loaded.eval().to(runtime.device)
+        import groundingdino.datasets.transforms as steps  # here, because the package is an extra
+
+        # Source: the authors' demo.
+        normalise = steps.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        resize = steps.RandomResize([800], max_size=1333)
+        self._transform = steps.Compose([resize, steps.ToTensor(), normalise])
+
+    def prepare(self, photo: Photo) -> Tensor:
+        return self._transform(Image.fromarray(photo), None)[0].to(self._runtime.device)
+
+    def detect(self, prepared: Tensor, text: str) -> tuple[Tensor, Tensor]:
+        with warnings.catch_warnings(action="ignore"):  # of libraries newer than the package
+            outputs = self._model(prepared[None], captions=[text])
+        return outputs["pred_logits"][0].sigmoid(), outputs["pred_boxes"][0]
+
+
+def with_phrase_mask(bert_model: Any) -> Any:
+    """The BERT, which now also takes a mask (B, T, T) that is true where a token may look.
+
+    The package's own wrapper needs functions that transformers 5 no longer has.
+    """
+
+    def make_additive(bert: Any, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        allowed = named["attention_mask"]
+        if allowed.dim() == 3:
+            # The eager attention would add a boolean mask as 0 and 1.
+            blocked = torch.finfo(bert.dtype).min * (~allowed).to(bert.dtype)
+            named["attention_mask"] = blocked[:, None]  # (B, 1, T, T)
+        return inputs, named
+
+    bert_model.register_forward_pre_hook(make_additive, with_kwargs=True)
+    return bert_model
+
+
+def _build(
+    weights: Mapping[str, Tensor], text_folder: Path, tokenizer: Any, checkpoint: Path
+) -> nn.Module:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            from groundingdino.models import build_model
+            from groundingdino.models.GroundingDINO import groundingdino
+    except ImportError as error:
+        raise RunProblem(
+            f"{checkpoint}: an original checkpoint needs the extra ramctl[grounding-dino]: {error}"
+        ) from error
+    settings, bert = _settings(weights, checkpoint), _bert(weights, text_folder)
+    # The package would look for a text encoder on the hub, and wrap it in its own way.
+    with mock.patch.multiple(
+        groundingdino,
+        BertModelWarper=with_phrase_mask,
+        get_tokenlizer=SimpleNamespace(
+            get_tokenlizer=lambda _: tokenizer, get_pretrained_language_model=lambda _: bert
+        ),
+    ):
+        return build_model(settings)
+
+
+def _settings(weights: Mapping[str, Tensor], checkpoint: Path) -> SimpleNamespace:
+    """The package's own settings with the sizes that the checkpoint has."""
+    from groundingdino.config import GroundingDINO_SwinT_OGC as defaults
+
+    try:
+        stem = weights["backbone.0.patch_embed.proj.weight"]
+        table = weights["backbone.0.layers.0.blocks.0.attn.relative_position_bias_table"]
+        sizes = {
+            "backbone": _BACKBONES[(len(stem), (round(len(table) ** 0.5) + 1) // 2)],
+            "hidden_dim": len(weights["feat_map.weight"]),
+            "num_queries": len(weights["transformer.tgt_embed.weight"]),
+            "dim_feedforward": len(weights["transformer.encoder.layers.0.linear1.weight"]),
+        }
+    except KeyError as error:
+        raise RunProblem(f"{checkpoint}: not a Grounding DINO with a Swin ({error})") from error
+    return SimpleNamespace(
+        **{name: value for name, value in vars(defaults).items() if not name.startswith("_")}
+        | sizes
+        | {
+            "enc_layers": count_blocks(weights, "transformer.encoder.layers."),
+            "dec_layers": count_blocks(weights, "transformer.decoder.layers."),
+            "use_checkpoint": False,
+            "use_transformer_ckpt": False,
+        }
+    )
+
+
+def _bert(weights: Mapping[str, Tensor], text_folder: Path) -> nn.Module:
+    """A BERT of the checkpoint's size; its weights come with the rest."""
+    from transformers import BertConfig, BertModel
+
+    vocabulary, width = weights["bert.embeddings.word_embeddings.weight"].shape
+    config: dict[str, Any] = {"num_attention_heads": width // 64}
+    if (text_folder / "config.json").is_file():
+        config |= read_config(text_folder)
+    config |= {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "num_hidden_layers": count_blocks(weights, "bert.encoder.layer."),
+        "intermediate_size": len(weights["bert.encoder.layer.0.intermediate.dense.weight"]),
+        "max_position_embeddings": len(weights["bert.embeddings.position_embeddings.weight"]),
+    }
+    return BertModel(BertConfig(**config))

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TypeVar
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from ramctl.errors import RamctlError, RecordProblem, UsageProblem
-from ramctl.pages.render import render
+from ramctl.pages import render
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject
 from ramctl.serving.batcher import MOST_PHOTOS, Batchers, Wanted
@@ -30,8 +30,6 @@ from ramctl.tagging.tagger import Tagger
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 MOST_HELD = 6  # times the limit of one request's bytes: of all of them together
-LITTLE = 1 / 32  # of that limit; who sends no more need not wait for those who send much
-MOST_DROPPED = 500_000_000  # bytes of a request that was answered before it was sent
 MOST_WORDS = 100
 MOST_LETTERS = 100  # of a word
 Found = TypeVar("Found")
@@ -66,48 +64,34 @@ class Question:
     top: int | None
 
 
+@dataclass(slots=True)
 class Held:
     """What all requests have in memory together."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._bytes = 0
-        self._sending: dict[object, int] = {}  # requests, in the order in which they came
-        self._less = asyncio.Event()
-        self.photos = 0
+    n_bytes: int = 0
+    photos: int = 0
 
     @asynccontextmanager
-    async def body(self, request: Request) -> AsyncIterator[bytes]:
+    async def body(self, request: Request, limits: Limits) -> AsyncIterator[bytes]:
         """The body of a request, held until the end."""
-        place, blocks = object(), []
-        self._sending[place] = 0
-        n_bytes = 0
+        blocks, n_bytes = [], 0
         try:
-            async for block in _blocks(request, self._limits):
+            async for block in _blocks(request, limits):
                 n_bytes += len(block)
-                self._bytes += len(block)
+                self.n_bytes += len(block)
+                if self.n_bytes > MOST_HELD * limits.bytes:
+                    raise _busy("too much is sent at once; try again")
                 blocks.append(block)
-                await self._wait_for_room(place, n_bytes)
-            del self._sending[place]
             content = b"".join(blocks)
             blocks.clear()
             yield content
         finally:
-            self._sending.pop(place, None)
-            self._bytes -= n_bytes
-            self._less.set()
-
-    async def _wait_for_room(self, place: object, n_bytes: int) -> None:
-        """Until others have gone, unless this is the first of those that are being sent."""
-        most, little = MOST_HELD * self._limits.bytes, LITTLE * self._limits.bytes
-        while self._bytes > most and n_bytes > little and place is not next(iter(self._sending)):
-            self._less.clear()
-            await self._less.wait()
+            self.n_bytes -= n_bytes
 
 
 def make_app(model: str, batchers: Batchers, limits: Limits, *, only_here: bool) -> Starlette:
     """The application; `only_here` refuses requests that name another host than this machine."""
-    held = Held(limits)
+    held = Held()
 
     async def page(request: Request) -> Response:
         values = {"model": model, "most_bytes": limits.bytes}
@@ -118,7 +102,7 @@ def make_app(model: str, batchers: Batchers, limits: Limits, *, only_here: bool)
 
     async def tag(request: Request) -> Response:
         question = _question(request)
-        async with held.body(request) as body, AsyncExitStack() as stack:
+        async with held.body(request, limits) as body, AsyncExitStack() as stack:
             photos = _photos(request, body)
             if held.photos + len(photos) > MOST_PHOTOS:
                 raise _busy("too many photos at once; try again")
@@ -191,11 +175,10 @@ class _Guard:
                 await send(message)
                 return
             await send({**message, "more_body": True})
-            n_bytes = 0
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.seconds):
-                    while not is_sent and n_bytes < MOST_DROPPED:
-                        n_bytes += len((await take()).get("body", b""))
+                    while not is_sent:
+                        await take()
             await send({"type": "http.response.body"})
 
         await app(scope, take, answer)
@@ -210,32 +193,32 @@ class _Guard:
 
 
 def _question(request: Request) -> Question:
-    given = request.query_params
-    if unknown := set(given) - _PARAMETERS:
+    asked = request.query_params
+    if unknown := set(asked) - _PARAMETERS:
         known = ", ".join(sorted(_PARAMETERS))
         raise HTTPException(400, f"{min(unknown)!r} is not one of {known}")
-    words = [word.strip() for text in given.getlist("labels") for word in text.split(",")]
+    words = [word.strip() for text in asked.getlist("labels") for word in text.split(",")]
     words = list(dict.fromkeys(filter(None, words)))
     if len(words) > MOST_WORDS or any(len(word) > MOST_LETTERS for word in words):
         raise HTTPException(400, f"labels: at most {MOST_WORDS} of {MOST_LETTERS} letters")
-    asked = {name: _YES_NO.get(given.get(name, "0").lower()) for name in ("boxes", "caption")}
-    for name, is_asked in asked.items():
-        if is_asked is None:
+    switches = {name: _YES_NO.get(asked.get(name, "0").lower()) for name in ("boxes", "caption")}
+    for name, is_on in switches.items():
+        if is_on is None:
             raise HTTPException(400, f"{name}: neither 1 nor 0")
-    wanted = Wanted(tuple(words), bool(asked["boxes"]), bool(asked["caption"]))
-    numbers: dict[str, float] = {}
-    for name in {"threshold", "top"} & set(given):
-        try:
-            numbers[name] = float(given[name])
-        except ValueError as error:
-            message = f"{name}: {given[name][:20]!r} is not a number"
-            raise HTTPException(400, message) from error
-    threshold, top = numbers.get("threshold"), numbers.get("top")
+    threshold, top = _number(asked, "threshold"), _number(asked, "top")
     if threshold is not None and not 0 <= threshold <= 1:
         raise HTTPException(400, "threshold: not a number from 0 to 1")
     if top is not None and (top < 1 or top % 1):
         raise HTTPException(400, "top: not a whole number from 1")
+    wanted = Wanted(tuple(words), bool(switches["boxes"]), bool(switches["caption"]))
     return Question(wanted, threshold, None if top is None else int(top))
+
+
+def _number(asked: QueryParams, name: str) -> float | None:
+    try:
+        return float(asked[name]) if name in asked else None
+    except ValueError as error:
+        raise HTTPException(400, f"{name}: {asked[name][:20]!r} is not a number") from error
 
 
 async def _blocks(request: Request, limits: Limits) -> AsyncIterator[bytes]:

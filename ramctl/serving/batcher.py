@@ -99,11 +99,10 @@ class Batchers:
         self._most = most
         self._decoders = ThreadPoolExecutor(MOST_PHOTOS, thread_name_prefix="ramctl-photos")
         self._first = Batcher(first, self._decoders)  # for the model's labels: never given up
-        self._others: OrderedDict[Wanted, asyncio.Task[Batcher]] = OrderedDict()
+        self._others: OrderedDict[Wanted, Batcher] = OrderedDict()
         self._users: Counter[Wanted] = Counter()
         self._one_by_one = asyncio.Lock()
         self._left = asyncio.Event()
-        self._loading: Wanted | None = None
 
     @asynccontextmanager
     async def using(self, wanted: Wanted) -> AsyncIterator[Batcher]:
@@ -112,42 +111,31 @@ class Batchers:
             yield self._first
             return
         self._users[wanted] += 1
-        if wanted not in self._others:
-            self._others[wanted] = asyncio.create_task(self._open(wanted))
-        self._others.move_to_end(wanted)
-        opening = self._others[wanted]
         try:
-            yield await asyncio.shield(opening)  # others may wait for it
+            if wanted not in self._others:
+                # It goes on where who asked has gone: others may wait for it, or ask again.
+                await asyncio.shield(asyncio.create_task(self._open(wanted)))
+            self._others.move_to_end(wanted)
+            yield self._others[wanted]
         finally:
             self._users[wanted] -= 1
             self._left.set()
-            if not self._users[wanted] and self._loading != wanted:
-                opening.cancel()  # nobody waits for it any more; no more than a no where it is done
 
-    async def _open(self, wanted: Wanted) -> Batcher:
-        try:
-            async with self._one_by_one:
-                while not self._has_room():
+    async def _open(self, wanted: Wanted) -> None:
+        async with self._one_by_one:
+            while self._users[wanted] and wanted not in self._others:
+                if self._has_room():
+                    tagger = await asyncio.to_thread(self._load, wanted)
+                    self._others[wanted] = Batcher(tagger, self._decoders)
+                else:
                     self._left.clear()
                     await self._left.wait()
-                self._loading = wanted
-                tagger = await asyncio.to_thread(self._load, wanted)
-                return Batcher(tagger, self._decoders)
-        except BaseException:
-            del self._others[wanted]
-            raise
-        finally:
-            if self._loading == wanted:
-                self._loading = None
 
     def _has_room(self) -> bool:
         """Whether another one may be loaded, once the oldest that nobody uses is given up."""
-        loaded = [wanted for wanted, opening in self._others.items() if opening.done()]
-        if len(loaded) < self._most:
-            return True
-        unused = [wanted for wanted in loaded if not self._users[wanted]]
-        if unused:
+        unused = [wanted for wanted in self._others if not self._users[wanted]]
+        if len(self._others) >= self._most and unused:
             del self._others[unused[0]]
             gc.collect()
             give_memory_back()
-        return bool(unused)
+        return len(self._others) < self._most

@@ -23,7 +23,7 @@ use_venv()
 
 from judging import open_judge
 
-from ramctl.pages.render import thumbnail
+from ramctl.pages import thumbnail
 from ramctl.records.record import Record
 
 MISTAKES = 20

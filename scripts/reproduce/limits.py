@@ -26,9 +26,8 @@ from looks import Truth
 from operating_point import decide
 from tables import PAPER, Tables, ramctl
 
-from ramctl.evaluation.comparison import Comparison
+from ramctl.evaluation.comparison import Comparison, TruthTable
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, interval
-from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 
 FEWEST_KINDS = 10  # of a parent, to be a group of fine-grained classes

@@ -16,10 +16,9 @@ import numpy as np
 from benchmark import open_benchmark
 
 from ramctl.classes import Classes, read_map
-from ramctl.evaluation.comparison import Comparison
+from ramctl.evaluation.comparison import Comparison, TruthTable
 from ramctl.evaluation.metrics import interval, mean_over_classes
 from ramctl.evaluation.predictions import Cut, read_table
-from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report

@@ -4,6 +4,8 @@ The paper's table 3 compares systems at the same precision so. `N` photos, `C` c
 candidates.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from ramctl.errors import RunProblem
@@ -38,7 +40,14 @@ def decide(comparison: Comparison, precision: float | None = None) -> Comparison
         candidates = thinned(np.unique(np.concatenate([candidates[place : place + 1], *near])))
         place = best_of(comparison, candidates, precision)
     goal = "best" if precision is None else f"precision {precision:g}"
-    return comparison.from_score(float(candidates[place]), f"{goal} on these photos")
+    return from_score(comparison, float(candidates[place]), f"{goal} on these photos")
+
+
+def from_score(comparison: Comparison, score: float, by: str = "") -> Comparison:
+    """The same comparison, with every tag given that has this score or more."""
+    parts = row_blocks(comparison.truth)
+    packed = [np.packbits(comparison.scores[part] >= score, axis=1) for part in parts]
+    return replace(comparison, packed=np.concatenate(packed), decided_by=by)
 
 
 def best_of(comparison: Comparison, candidates: Scores, precision: float | None) -> int:

@@ -32,10 +32,9 @@ import numpy as np
 from planted import write_table
 
 from ramctl.classes import Classes, read_map
-from ramctl.evaluation.comparison import Comparison
+from ramctl.evaluation.comparison import Comparison, TruthTable
 from ramctl.evaluation.metrics import interval, mean_over_classes
 from ramctl.evaluation.predictions import Cut, read_table
-from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 from ramctl.records.report import Rejects, Report
 from ramctl.tagger_scores import Intake

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from ramctl.evaluation.score_store import ScoreStore, take_rows
+from ramctl.evaluation.predictions import ScoreStore, take_rows
 
 
 def stored(*blocks, n_expected=1):

@@ -133,26 +133,6 @@ def test_packed_lists_are_read(evaluate, tmp_path):
     assert json.loads(Path("packed.json").read_text())["mAP"] == 1.0
 
 
-def test_a_dash_for_a_report_is_standard_output(evaluate, capsysbinary):
-    rows = [{"image": "1", "tags": ["a"]}]
-    evaluate(rows, TRUTH, report_file=Path("-"))
-    assert capsysbinary.readouterr().out.startswith(b"class\tpositives\t")
-    many = [{"image": str(n), "tags": ["a"]} for n in range(9)]
-    evaluate(many, many, calibrate=Path("-"))
-    assert capsysbinary.readouterr().out.startswith(b'{"tag":"a","threshold":')
-    assert not Path("-").exists()
-    with pytest.raises(UsageProblem, match="--report -: standard output is for --calibrate"):
-        evaluate(rows, TRUTH, report_file=Path("-"), calibrate=Path("-"))
-
-
-def test_a_report_on_standard_output_needs_a_file_for_the_figures(ramctl, tmp_path):
-    write(str(tmp_path / "t.jsonl"), *TRUTH)
-    done = ramctl("eval", "t.jsonl", "--truth", "t.jsonl", "--report", "-")
-    assert (done.returncode, b"standard output is for the figures (see -o)" in done.stderr) == (
-        2, True,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("value", ["nan", "inf", '{"tag": "a", "threshold": "nan"}'])
 def test_thresholds_are_finite(evaluate, value):
     rows = [{"image": "1", "tags": ["a"]}]

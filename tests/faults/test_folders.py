@@ -81,7 +81,7 @@ def test_a_folder_that_vanishes_at_any_step_is_named_and_the_run_goes_on_when_it
 def test_the_folder_of_a_gallery_vanishes(folder):
     tagged_photos(folder)
     words = ["export", "in.jsonl", "--gallery", "outs/page.html"]
-    steps = ["open page.html.figures", "open page.html.part", "os.rename page.html.part"]
+    steps = ["open page.html.part", "os.rename page.html.part"]
     vanished_and_back(folder, words, words, steps)
 
 

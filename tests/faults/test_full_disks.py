@@ -65,7 +65,7 @@ def test_output_rejects_and_state(lines, most_bytes, named, folder):
     ("option", "most_bytes", "named"),
     [
         (["--xmp"], 600, "horses.jpg.xmp"),
-        (["--gallery", "page.html"], 3000, "page.html.figures"),
+        (["--gallery", "page.html"], 3000, "page.html"),
         (["--gallery", "page.html"], 15_000, "page.html"),
     ],
 )

@@ -5,63 +5,13 @@ import os
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.errors import RunProblem
 from ramctl.export.xmp import merge_tags, remove_tags
-from ramctl.pages.gallery import open_gallery
-from ramctl.records.record import Record, no_formula
-from tests.conftest import REPOSITORY
-from tests.support import gallery_names
-
-DATA = REPOSITORY / "tests" / "data"
-NAMES = ["steps.jpg", "horses.jpg", "kite.jpg"]
-
-
-def photo(name: str) -> tuple[Record, dict]:
-    fields = {"image": name, "tags": ["sky"], "scores": {"sky": 0.5}}
-    return Record(fields, base=DATA / "photos"), fields
-
-
-def stopped_after(page: Path, *names: str, add: bool = False) -> None:
-    with pytest.raises(KeyboardInterrupt), open_gallery(page, add=add, keep=True) as gallery:
-        for name in names:
-            gallery(*photo(name))
-        raise KeyboardInterrupt
-
-
-def test_a_gallery_after_interruptions_shows_the_photos_of_all_runs(tmp_path):
-    page = tmp_path / "page.html"
-    stopped_after(page, "steps.jpg")
-    stopped_after(page, "horses.jpg", add=True)
-    assert not page.exists()
-    with open_gallery(page, add=True, keep=True) as gallery:
-        gallery(*photo("kite.jpg"))
-    assert gallery_names(page) == NAMES
-    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
-
-
-def test_a_figure_that_a_killed_run_left_unfinished_is_no_part_of_the_page(tmp_path):
-    page = tmp_path / "page.html"
-    stopped_after(page, "steps.jpg", "horses.jpg")
-    figures = tmp_path / "page.html.figures"
-    figures.write_bytes(figures.read_bytes()[:-100])
-    with open_gallery(page, add=True, keep=True) as gallery:
-        gallery(*photo("horses.jpg"))
-        gallery(*photo("kite.jpg"))
-    assert gallery_names(page) == NAMES
-
-
-def test_a_new_gallery_has_nothing_of_a_stopped_one(tmp_path):
-    page = tmp_path / "page.html"
-    stopped_after(page, "steps.jpg")
-    with open_gallery(page) as gallery:
-        gallery(*photo("kite.jpg"))
-    assert gallery_names(page) == ["kite.jpg"]
-
+from ramctl.records.record import no_formula
 
 CONTROL = "bell\x07 and\x00null"
 

@@ -11,8 +11,8 @@ import pytest
 from ramctl.classes import Classes, read_map
 from ramctl.config import load_defaults
 from ramctl.data_engine.apply import Verdicts
+from ramctl.evaluation.comparison import TruthTable
 from ramctl.evaluation.predictions import Cut, read_table
-from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import Label, LabelSystem, read_thresholds
 from ramctl.parsing.parser import CaptionParser
 from ramctl.records.jsonl import dumps, read_records

@@ -3,12 +3,12 @@
 import pytest
 from PIL import Image
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem
 from ramctl.pages import gallery as gallery_module
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 from ramctl.records.record import Record
-from tests.support import gallery_names, gallery_photos
+from tests.support import gallery_photos
 
 ODD = "<b> 'n' \"q\" & </script> %23#co?.png"
 BYTES = {"bytes": "/w=="}
@@ -27,9 +27,9 @@ def tagged(folder, name, **fields):
     return record, {"image": name, "tags": ["a<b"], "scores": {"a<b": 0.5}} | fields
 
 
-def written(folder, rows, name="page.html", **options):
+def written(folder, rows, name="page.html"):
     """A page of one photo for each `{tag: score}`, named by its number."""
-    with open_gallery(folder / name, **options) as gallery:
+    with open_gallery(folder / name) as gallery:
         for number, scores in enumerate(rows):
             image = f"{number}.png"
             Image.new("RGB", (30, 20), (number * 40 % 256, number % 250, 0)).save(folder / image)
@@ -55,30 +55,6 @@ def test_a_gallery_holds_tags_boxes_captions_and_a_link_with_a_photo_a_line(fold
     assert plain["tags"] == {"red": None, "sky": 0.25}
     assert page.startswith("<!doctype html>") and "http" not in page
     assert "<b>" not in page.partition("ndjson")[2].partition("</script>")[0]
-
-
-def test_photos_of_an_older_page_stay_unless_shown_anew(folder):
-    path = folder / "page.html"
-    with open_gallery(path) as gallery:
-        for name in (ODD, "plain.png"):
-            gallery(*tagged(folder, name))
-    with open_gallery(path, add=True) as gallery:
-        gallery(*tagged(folder, ODD))
-    assert gallery_names(path) == ["plain.png", ODD]
-    with open_gallery(path) as gallery:
-        gallery(*tagged(folder, "plain.png"))
-    assert gallery_names(path) == ["plain.png"]
-
-
-def test_a_page_that_is_no_gallery_is_not_added_to(folder):
-    path = folder / "page.html"
-    path.write_text("<figure><figcaption><b>of an earlier version</b></figcaption></figure>\n")
-    with (
-        pytest.raises(RunProblem, match=r"page\.html: no gallery that .*--from-tags"),
-        open_gallery(path, add=True),
-    ):
-        pass
-    assert "earlier version" in path.read_text() and [*folder.glob("page*")] == [path]
 
 
 def test_a_photo_that_is_gone_is_a_problem_of_its_record(folder):
@@ -109,16 +85,14 @@ def test_thumbnails_of_many_photos_are_files_beside_the_page(folder, monkeypatch
 
     path = written(folder, [{"sky": 0.5}] * 3)
     assert not beside.exists() and path.read_text().count("data:image") == 3
-    with open_gallery(path, add=True) as gallery:
-        gallery(*tagged(folder, "plain.png"))
+    written(folder, [{"sky": 0.5}] * 5)
     assert path.read_text().count("data:image") == 0
-    assert len(set(outside())) == 4 and set(outside()) == there()
+    assert len(set(outside())) == 5 and set(outside()) == there()
     (beside / "mine.jpg").write_bytes(b"not ours")
-    with open_gallery(path, add=True, is_shown=lambda name: name != "0.png") as gallery:
-        gallery(*tagged(folder, ODD))
+    written(folder, [{"sky": 0.5}] * 4)
     assert len(outside()) == 4 and there() == {*outside(), f"{beside.name}/mine.jpg"}
     inputs = PhotoInputs([str(folder)], recursive=True)
-    assert len(list(read_photo_inputs(inputs))) == 5  # no thumbnail
+    assert len(list(read_photo_inputs(inputs))) == 7  # no thumbnail
     (beside / "mine.jpg").unlink()
     written(folder, [{"sky": 0.5}])
     assert not beside.exists()

@@ -67,7 +67,7 @@ def save_original(folder: Path, bert_tokenizer) -> torch.nn.Module:
     from groundingdino.models import build_model
     from transformers import BertConfig, BertModel
 
-    from ramctl.peers.grounding_dino_original import with_phrase_mask
+    from ramctl.peers.grounding_dino import with_phrase_mask
 
     torch.manual_seed(0)
     small = {"enc_layers": 1, "dec_layers": 2, "num_queries": 30, "dim_feedforward": 128}

@@ -169,7 +169,7 @@ def test_a_phrase_is_read_as_if_it_were_alone(bert_tokenizer, attention):
     package = pytest.importorskip("groundingdino.models.GroundingDINO.bertwarper")
     from transformers import BertConfig, BertModel
 
-    from ramctl.peers.grounding_dino_original import with_phrase_mask
+    from ramctl.peers.grounding_dino import with_phrase_mask
 
     torch.manual_seed(0)
     config = BertConfig(vocab_size=len(bert_tokenizer), attn_implementation=attention, **BERT)
@@ -193,7 +193,7 @@ def test_a_phrase_is_read_as_if_it_were_alone(bert_tokenizer, attention):
 
 def test_an_original_checkpoint_without_its_tokenizer_says_so(original, tmp_path):
     shutil.copy(original[0] / "groundingdino_tiny.pth", tmp_path)
-    with pytest.raises(RunProblem, match="no tokenizer of the text encoder"):
+    with pytest.raises(RunProblem, match=r"no tokenizer\.json or vocab\.txt, here or in"):
         open_peer(f"grounding-dino:{tmp_path}", LABELS, device="cpu")
 
 
