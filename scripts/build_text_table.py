@@ -33,7 +33,7 @@ from text_distillation import (
     training_texts,
 )
 
-from ramctl.pretrained.sentence_encoder import SentenceEncoder
+from ramctl.pretrained.packages import SentenceEncoder
 from ramctl.text.static_table import StaticTextEncoder, unit
 
 HELD_OUT = 0.1

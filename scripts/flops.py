@@ -28,7 +28,7 @@ from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.model.generation import Decoding, Ends
 from ramctl.training.data.batches import Batch
-from ramctl.training.objectives.task import Counts, TrainingTask
+from ramctl.training.objectives import Counts, TrainingTask
 
 PHOTOS = 2
 PIECES = 20  # tokens of a caption

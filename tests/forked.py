@@ -42,9 +42,8 @@ _TAG = ["ramctl.tagging.run", "ramctl.commands.tag", "ramctl.tagging.tagger", "o
 _EVAL = ["ramctl.evaluation.run", "ramctl.commands.eval", "sklearn.metrics"]
 _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml_dtypes",
           "torch.onnx", "ramctl.training.run", "ramctl.training.train", "ramctl.training.job",
-          "ramctl.training.quantise", "ramctl.data_engine.clean", "ramctl.data_engine.generate",
-          "ramctl.checkpoints.convert", "ramctl.checkpoints.int8", "ramctl.convert",
-          "ramctl.pretrained.sentence_encoder", "ramctl.inference.torch_engine"]  # fmt: skip
+          "ramctl.data_engine.clean", "ramctl.data_engine.generate", "ramctl.convert",
+          "ramctl.pretrained.packages", "ramctl.inference.torch_engine"]  # fmt: skip
 # What a command is forked from has imported this and no more: the less it is, the faster a fork.
 _PRELOADED = {
     "parse": (*_FEW, *_PARSE),

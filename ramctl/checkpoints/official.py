@@ -17,13 +17,7 @@ from torch import Tensor
 from ramctl.checkpoints.weights import check_shapes, count_blocks, read_checkpoint, tensors_of
 from ramctl.errors import RunProblem
 from ramctl.model.build import build_ram
-from ramctl.model.config import (
-    CaptioningConfig,
-    EncoderConfig,
-    ModelConfig,
-    Preset,
-    load_preset,
-)
+from ramctl.model.config import CaptioningConfig, EncoderConfig, ModelConfig, Preset, load_preset
 from ramctl.model.ram import RAM
 
 Architecture = Literal["ram", "ram-plus", "tag2text"]

@@ -1,16 +1,18 @@
-"""The two building blocks of every decoder: attention and feed-forward, both post-norm.
+"""What every decoder is built of: attention and feed-forward, both post-norm, and nested tensors.
 
 B batch, L queries, T keys, D width, h heads.
 """
 
+import dataclasses
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+Nested = TypeVar("Nested")
 _DROPOUT_STEPS = 1 << 16  # a probability is rounded to sixteen bits
 
 
@@ -112,13 +114,6 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     return x * kept.mul_(_DROPOUT_STEPS / (_DROPOUT_STEPS - n_dropped))
 
 
-def run_layer(layer: nn.Module, *inputs: Any, **options: Any) -> Any:
-    """The layer's output; with `layer.recompute` its activations are recomputed for gradients."""
-    if layer.recompute and torch.is_grad_enabled():
-        return checkpoint(layer, *inputs, use_reentrant=False, **options)
-    return layer(*inputs, **options)
-
-
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, L, D) as (B, h, L, D/h)."""
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(1, 2)
@@ -130,3 +125,23 @@ def initialise_bert(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+def map_tensors(do: Callable[..., Tensor], *values: Nested) -> Nested:
+    """A value like the given ones, with `do` of the tensors that stand in the same place of each.
+
+    What is neither a tensor nor holds any stays as the first value has it.
+    """
+    first: Any = values[0]
+    if isinstance(first, Tensor):
+        return do(*values)  # type: ignore[return-value]
+    kind: Any = type(first)
+    if dataclasses.is_dataclass(first):
+        parts = ([getattr(v, f.name) for v in values] for f in dataclasses.fields(first))
+        made: Nested = kind(*(map_tensors(do, *part) for part in parts))
+        return made
+    if isinstance(first, list | tuple):
+        items: Any = values
+        inner = [map_tensors(do, *part) for part in zip(*items, strict=True)]
+        first = kind(*inner) if hasattr(kind, "_fields") else kind(inner)
+    return first

@@ -1,6 +1,6 @@
 """A model from its configuration: the parts of the figure, and whether they fit together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -59,46 +59,26 @@ def _check(
     config: ModelConfig, n_labels: int, vocabulary: int, counts: Sequence[int] | None
 ) -> None:
     """UsageProblem for the first contradiction in what a model is to be built of."""
-    if config.labels.kind == "descriptions" and (
-        counts is None or len(counts) != n_labels or min(counts, default=0) < 1
-    ):
-        raise UsageProblem("every label needs one description or more")
-    for is_contradiction, message in _contradictions(config, vocabulary):
-        if is_contradiction:
-            raise UsageProblem(message)
-
-
-def _contradictions(config: ModelConfig, vocabulary: int) -> Iterator[tuple[object, str]]:
     labels, prior = config.labels, config.prior
     decoder, captioning = config.tag_decoder, config.captioning
     has_own = labels.own_width or labels.own_head or labels.own_bias
-    yield (
-        labels.kind == "descriptions" and (has_own or prior),
-        "described labels have no parts of their own and no prior",
-    )
-    yield (
-        labels.projection == "none" and labels.width != decoder.width,
-        "model.labels.projection none: width must be the tag decoder's",
-    )
-    yield (
-        labels.kind == "descriptions" and not config.encoder.mean_token,
-        "described labels need model.encoder.mean_token",
-    )
-    yield labels.own_width and prior is None, "model.labels.own_width needs [model.prior]"
-    if prior is not None and not prior.classes:
-        for name in ("class_token", "class_sharpness"):
-            yield getattr(prior, name), f"model.prior.{name} needs model.prior.classes"
-    yield decoder.width % decoder.heads, "model.tag_decoder.width must be a multiple of its heads"
-    if captioning is None:
-        return
-    yield vocabulary < 1, "a captioning branch needs a tokenizer"
-    yield (
-        captioning.width % captioning.heads,
-        "model.captioning.width must be a multiple of its heads",
-    )
-    names = ("width", "ffn_width", "layer_norm_eps")
-    differ = any(getattr(captioning, name) != getattr(decoder, name) for name in names)
-    yield (
-        captioning.tie_tag_decoder and differ,
-        "model.captioning.tie_tag_decoder: widths must be the tag decoder's",
-    )
+    if labels.kind == "descriptions":
+        if counts is None or len(counts) != n_labels or min(counts, default=0) < 1:
+            raise UsageProblem("every label needs one description or more")
+        if has_own or prior or not config.encoder.mean_token:
+            raise UsageProblem("described labels need a mean token, no prior and nothing else")
+    if labels.projection == "none" and labels.width != decoder.width:
+        raise UsageProblem("model.labels.projection none: width must be the tag decoder's")
+    if labels.own_width and prior is None:
+        raise UsageProblem("model.labels.own_width needs [model.prior]")
+    if prior and not prior.classes and (prior.class_token or prior.class_sharpness):
+        raise UsageProblem("model.prior: class_token and class_sharpness need classes")
+    if decoder.width % decoder.heads or (captioning and captioning.width % captioning.heads):
+        raise UsageProblem("the width of a decoder must be a multiple of its heads")
+    if captioning is not None:
+        if vocabulary < 1:
+            raise UsageProblem("a captioning branch needs a tokenizer")
+        names = ("width", "ffn_width", "layer_norm_eps")
+        differ = any(getattr(captioning, name) != getattr(decoder, name) for name in names)
+        if captioning.tie_tag_decoder and differ:
+            raise UsageProblem("model.captioning.tie_tag_decoder: widths must be the tag decoder's")

@@ -20,6 +20,7 @@ from ramctl.model.config import CaptioningConfig
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 DECODE, ENCODE = "[DEC]", "[ENC]"  # first piece of a caption, first piece of the tags
 CONTINUED = "##"  # precedes pieces inside a word
+MOST_WORDS = 30  # of a caption; authors' max_words
 IGNORED = -100  # targets that the caption loss leaves out
 
 # BERT's (Devlin et al. 2018, Apache-2.0), with which the authors' models write captions.
@@ -54,16 +55,12 @@ class CaptionTokenizer:
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
 
-    def encode_captions(
-        self, captions: Sequence[str], *, prompt_in_caption: bool = True
-    ) -> CaptionBatch:
+    def encode_captions(self, captions: Sequence[str]) -> CaptionBatch:
         """Captions with the prompt in front, which is not a target.
 
-        Without `prompt_in_caption`, as many of the caption's own first tokens are left out of
-        the targets: a slip of the authors' code.
+        Deviates: the authors leave out the prompt, and as many of the caption's first tokens.
         """
-        prompt = self.config.prompt if prompt_in_caption else ""
-        longest = self.config.caption_tokens - 2
+        prompt, longest = self.config.prompt, self.config.caption_tokens - 2
         rows = [
             [self.start_caption, *self._pieces(prompt + text)[:longest], self.end]
             for text in captions
@@ -155,14 +152,14 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise RunProblem(f"{path}: not a tokenizer file: {error}") from error
 
 
-def clean_caption(text: str, max_words: int) -> str:
-    """The caption as training uses it: lower case, little punctuation, at most `max_words` words.
+def clean_caption(text: str) -> str:
+    """The caption as training uses it: lower case, little punctuation, at most 30 words.
 
     Source: authors' pre_caption (ram_official A5).
     """
     text = re.sub(r"[.!\"()*#:;~]", " ", text.lower())
     text = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ")
-    return " ".join(text.split(" ")[:max_words])
+    return " ".join(text.split(" ")[:MOST_WORDS])
 
 
 def _word_piece_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:

@@ -10,15 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ramctl.model.attention import (
-    AttentionBlock,
-    KeysValues,
-    dropout,
-    initialise_bert,
-    run_layer,
-)
+from ramctl.model.attention import AttentionBlock, KeysValues, dropout, initialise_bert, map_tensors
 from ramctl.model.config import CaptioningConfig
-from ramctl.model.nested import map_tensors
 from ramctl.model.tag_decoder import TagDecoder, TagDecoderLayer
 
 
@@ -60,7 +53,6 @@ class TextLayer(nn.Module):
         self, config: CaptioningConfig, context_width: int, tied: TagDecoderLayer | None = None
     ) -> None:
         super().__init__()
-        self.recompute = False
         self.heads = config.heads
         self.self_attention = AttentionBlock(
             config.width, config.width, dropout=config.dropout, eps=config.layer_norm_eps
@@ -107,7 +99,7 @@ class TagEncoder(nn.Module):
         mask = tag_mask.bool()[:, None, None]  # (B, 1, 1, G)
         for layer in self.layers:
             context = layer.cross_attention.keys_values(tokens, layer.heads)
-            x, _ = run_layer(layer, x, context, mask, None)
+            x, _ = layer(x, context, mask, None)
         return x
 
 
@@ -164,7 +156,7 @@ class CaptionDecoder(nn.Module):
             visible = causal if mask is None else causal & mask.bool()[:, None, None]
         past = []
         for layer, memory, before in zip(self.layers, state.memory, state.past, strict=True):
-            x, seen = run_layer(layer, x, memory, visible, state.memory_mask, before)
+            x, seen = layer(x, memory, visible, state.memory_mask, before)
             past.append(seen)
         x = self.norm(F.gelu(self.transform(x)))
         logits = F.linear(x, self.embedding.words.weight, self.word_bias)

@@ -3,6 +3,7 @@
 Unknown, missing and ill-typed keys are errors.
 """
 
+import contextlib
 import dataclasses
 import tomllib
 import types
@@ -142,12 +143,10 @@ class LossConfig:
     distill_weight: float
     alignment_weight: float
     gamma_neg: float
-    gamma_pos: float
     clip: float  # the asymmetric loss's probability margin
     decouple_own: bool  # train what labels own on top of text logits that stand alone
     single_mention_weight: float  # of positives named by one of several captions, or only generated
     fewest_positives: int  # a label that fewer photos show has no evidence, without a teacher
-    alignment_gamma_neg: float
     label_smoothing: float
     distill: tuple[str, ...]  # teachers: clip:NAME, caption, imagenet, scores:FILE; empty: none
     distill_loss: Literal["l1", "cosine"]
@@ -169,7 +168,7 @@ class ScheduleConfig:
     steps: int  # if not 0, instead of epochs
     lr: float
     min_lr: float
-    schedule: Literal["cosine", "epoch-cosine", "epoch-decay", "constant"]
+    schedule: Literal["cosine", "epoch-cosine", "epoch-decay"]
     decay: float  # factor an epoch of `epoch-decay`
     warmup_steps: int
     warmup_lr: float
@@ -181,9 +180,8 @@ class OptimiserConfig:
 
     weight_decay: float
     no_decay: bool  # biases, norms and embeddings are exempt from weight decay
-    betas: tuple[float, float]
-    eps: float
     clip_norm: float  # of the gradient; 0: not clipped
+    eps: float = 1e-8  # torch's
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +192,6 @@ class BackboneConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     encoder: str = ""  # weights: timm's name, or a file; empty: what a package or the bundle has
     frozen_stages: int = 0  # counted from the photo on; the stages above are trained
-    checkpointing: bool = False  # recompute activations in the backward pass to save memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +202,6 @@ class AugmentConfig:
     flip: float  # probability
     operations: int  # random operations a photo, 0: none
     magnitude: int  # of 10
-    # ram-official: with the authors' AutoContrast, which whitens photos, and their two no-ops.
-    style: Literal["plain", "ram-official"] = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +210,11 @@ class DataConfig:
 
     batch_size: int  # photos a process and forward pass
     accumulation: int  # forward passes a step
-    caption_words: int  # longest caption in words
-    prompt_in_caption: bool  # captions are trained with the prompt in front (off: as the authors)
     drop_last: bool
     workers: int
     seed: int
     augment: AugmentConfig
     shuffled_shards: int = 0  # archives whose photos are mixed at a time; 0: all photos are
-    # clip: train with CLIP's mean and std but tag with those of [preprocess], as the authors do.
-    photo_constants: Literal["preprocess", "clip"] = "preprocess"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +257,11 @@ def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
 
     UsageProblem for an unknown preset, unknown or missing keys and values of a wrong kind.
     """
-    return preset_from_table(merge_tables(_read_preset(name_or_path), _parse_overrides(overrides)))
+    return preset_from_table(merge_tables(_read_preset(name_or_path), parse_overrides(overrides)))
 
 
 def preset_from_table(table: Mapping[str, Any]) -> Preset:
-    """The preset that `preset_to_table` wrote, or a merged TOML file.
+    """The preset of what `write_table` wrote, or of a merged TOML file.
 
     The fine-tuning table holds what differs from the training table.
     """
@@ -280,17 +271,12 @@ def preset_from_table(table: Mapping[str, Any]) -> Preset:
     return read_table(Preset, table, "preset")
 
 
-def preset_to_table(preset: Preset) -> JsonObject:
-    """What `preset_from_table` reads."""
-    return write_table(preset)
-
-
 _META = {"architecture": "model", "preprocess": "preprocess"}  # bundle.json -> preset's table
 
 
 def preset_to_meta(preset: Preset) -> JsonObject:
     """The preset as keys of a bundle's bundle.json: `architecture`, `preprocess`, `preset`."""
-    table = preset_to_table(preset)
+    table = write_table(preset)
     parts = {name: table.pop(table_name) for name, table_name in _META.items()}
     return parts | {"preset": table}
 
@@ -309,14 +295,9 @@ def finetuning_preset(preset: Preset) -> Preset:
     return dataclasses.replace(change_preset(preset, sizes), training=preset.finetuning)
 
 
-def override_preset(preset: Preset, overrides: Sequence[str]) -> Preset:
-    """The preset with `key.key=value` overrides; raises UsageProblem as `load_preset` does."""
-    return change_preset(preset, _parse_overrides(overrides))
-
-
 def change_preset(preset: Preset, changes: Mapping[str, Any]) -> Preset:
     """The preset with the keys of a nested table changed."""
-    return preset_from_table(merge_tables(preset_to_table(preset), changes))
+    return preset_from_table(merge_tables(write_table(preset), changes))
 
 
 def _read_preset(name_or_path: str) -> JsonObject:
@@ -337,35 +318,30 @@ def _read_preset(name_or_path: str) -> JsonObject:
     return table if base is None else merge_tables(_read_preset(base), table)
 
 
-def _parse_overrides(overrides: Sequence[str]) -> JsonObject:
+def parse_overrides(overrides: Sequence[str]) -> JsonObject:
+    """`key.key=value` overrides as a nested table; UsageProblem for another form."""
     table: JsonObject = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             expected = "expected KEY=VALUE, for example training.lr=1e-4"
             raise UsageProblem(f"--set {override}: {expected}")
-        value = _parse_value(text.strip())
+        value: Any = text.strip()
+        # A bare word is a string: nobody wants to type --set 'x="word"' into a shell.
+        with contextlib.suppress(ValueError, RecursionError):
+            value = tomllib.loads(f"value = {value}")["value"]
         for part in reversed(key.strip().split(".")):
             value = {part: value}
         table = merge_tables(table, value)
     return table
 
 
-def _parse_value(text: str) -> Any:
-    # A bare word is a string: nobody wants to type --set 'x="word"' into a shell.
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        return text
-
-
 def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """`table` as an instance of the dataclass `cls`.
 
     Nested dataclasses are nested tables, unless their field is FLAT. A field typed `X | None`
-    may be missing or `false`; one with a default may be missing, because bundles of earlier
-    versions do not have it. `where` is the dotted name of the table, used in messages. Raises
-    UsageProblem that names unknown keys, missing keys and values of the wrong kind.
+    may be missing or `false`; one with a default may be missing. `where` is the dotted name of the
+    table, for UsageProblem of unknown keys, missing keys and values of the wrong kind.
     """
     known = _keys(cls)
     unknown = sorted(set(table) - set(known))
@@ -446,11 +422,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if items[-1] is not Ellipsis and len(items) != len(value):
             raise UsageProblem(f"{where} must have {len(items)} values, not {len(value)}")
         return tuple(_convert(items[0], item, where) for item in value)
-    return _convert_plain(kind, value, where)
-
-
-def _convert_plain(kind: Any, value: Any, where: str) -> Any:
-    if get_origin(kind) is dict:
+    if origin is dict:
         if isinstance(value, Mapping):
             return dict(value)
         raise UsageProblem(f"{where} must be a table, not {value!r}")

@@ -4,7 +4,6 @@ B batch, T tokens, C channels of the backbone.
 """
 
 import math
-from itertools import takewhile
 from typing import Any
 
 import timm
@@ -45,7 +44,7 @@ class ImageEncoder(nn.Module):
         backbone = self.backbone
         if photos.dim() == 4:
             return self._tokens(backbone.forward_features(photos))
-        if not self._stores_stages:
+        if not self.frozen_stages:
             return photos
         side = math.isqrt(photos.shape[1])
         maps = photos.transpose(1, 2).unflatten(2, (side, side))
@@ -58,7 +57,7 @@ class ImageEncoder(nn.Module):
 
         The finished tokens of other encoders, and where no stage is frozen.
         """
-        if not self._stores_stages:
+        if not self.frozen_stages:
             return self(photos)
         backbone = self.backbone
         maps = backbone.bn1(backbone.conv_stem(photos))
@@ -66,40 +65,29 @@ class ImageEncoder(nn.Module):
             maps = stage(maps)
         return maps.flatten(2).transpose(1, 2)
 
-    @property
-    def keeps_stages(self) -> bool:
-        """Whether the output of its lower stages can be stored: that of EfficientNets."""
-        return hasattr(self.backbone, "conv_stem")
-
     def freeze(self, stages: int) -> None:
-        """Freeze the stem and the first stages; UsageProblem where there are not so many."""
-        stem, all_stages = _stem_and_stages(self.backbone)
-        if not 0 < stages <= len(all_stages):
+        """Freeze an EfficientNet's stem and first stages; UsageProblem for another backbone."""
+        backbone = self.backbone
+        if not hasattr(backbone, "conv_stem") or not 0 < stages <= len(backbone.blocks):
+            n_stages = len(backbone.blocks) if hasattr(backbone, "conv_stem") else 0
             raise UsageProblem(
-                f"training.frozen_stages = {stages}: this backbone has {len(all_stages)} stages"
+                f"training.frozen_stages = {stages}: {n_stages} of this backbone can be frozen"
             )
-        has_batchnorm = any(isinstance(m, BatchNorm) for m in self.backbone.modules())
-        if has_batchnorm and not self.freeze_batchnorm:
+        if not self.freeze_batchnorm:
             raise UsageProblem("training.frozen_stages needs model.encoder.freeze_batchnorm")
         self.frozen_stages = stages
-        self.frozen = [*stem, *all_stages[:stages]]
+        self.frozen = [backbone.conv_stem, backbone.bn1, *backbone.blocks[:stages]]
         for module in self.frozen:
             module.requires_grad_(False)
-        for parameter in self.backbone.parameters(recurse=False):  # a ViT's tokens and positions
-            parameter.requires_grad_(False)
 
     def frozen_weights(self) -> dict[str, Tensor]:
         """The weights that `frozen_features` depends on, by name."""
         weights = self.state_dict()
-        if not self._stores_stages:
+        if not self.frozen_stages:
             return weights
         lower: tuple[str, ...] = ("backbone.conv_stem.", "backbone.bn1.")
         lower += tuple(f"backbone.blocks.{index}." for index in range(self.frozen_stages))
         return {name: tensor for name, tensor in weights.items() if name.startswith(lower)}
-
-    @property
-    def _stores_stages(self) -> bool:
-        return self.frozen_stages > 0 and self.keeps_stages
 
     def _tokens(self, tokens: Tensor) -> Tensor:
         if tokens.dim() == 4:
@@ -120,15 +108,6 @@ class ImageEncoder(nn.Module):
                 if isinstance(module, BatchNorm):
                     module.eval()
         return self
-
-
-def _stem_and_stages(backbone: nn.Module) -> tuple[list[nn.Module], list[nn.Module]]:
-    """What comes before the stages, as timm orders its models, and the stages: a ViT's blocks."""
-    names = [name for name in ("blocks", "layers", "stages") if hasattr(backbone, name)]
-    if not names:
-        return [], []
-    stem = takewhile(lambda child: child[0] != names[0], backbone.named_children())
-    return [module for _, module in stem], list(getattr(backbone, names[0]))
 
 
 def _build_backbone(config: EncoderConfig, image_size: int) -> Any:  # timm has no base class

@@ -6,7 +6,7 @@ the version that the authors' captions come from (later versions leave the promp
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, Self, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,18 +14,8 @@ from torch import Tensor
 NEVER = float("-inf")
 
 
-class State(Protocol):
-    """A decoder's state, which can be reordered as beams are."""
-
-    def select(self, rows: Tensor) -> Self:
-        """The state of the sequences `rows`."""
-
-    def reorder(self, rows: Tensor) -> Self:
-        """The state of the sequences `rows`, each of them of the photo whose place it takes."""
-
-
-S = TypeVar("S", bound=State)
-Step = Callable[[Tensor, S], tuple[Tensor, S]]
+State = Any  # of a decoder; `select` and `reorder` give that of other sequences
+Step = Callable[[Tensor, State], tuple[Tensor, State]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +44,8 @@ class Ends:
 
 
 def generate(
-    step: Step[S],
-    state: S,
+    step: Step,
+    state: State,
     prompt: Tensor,
     decoding: Decoding,
     ends: Ends,
@@ -72,12 +62,7 @@ def generate(
 
 
 def _one_by_one(
-    step: Step[S],
-    state: S,
-    ids: Tensor,
-    decoding: Decoding,
-    ends: Ends,
-    draws: Tensor | None,
+    step: Step, state: State, ids: Tensor, decoding: Decoding, ends: Ends, draws: Tensor | None
 ) -> Tensor:
     logits, state = step(ids, state)
     open_rows = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
@@ -128,7 +113,9 @@ class _Finished:
         return sorted(self.captions, key=lambda caption: caption[0])[-1][1]
 
 
-def _beam_search(step: Step[S], state: S, prompt: Tensor, decoding: Decoding, ends: Ends) -> Tensor:
+def _beam_search(
+    step: Step, state: State, prompt: Tensor, decoding: Decoding, ends: Ends
+) -> Tensor:
     photos, beams = len(prompt), decoding.beams
     rows = torch.arange(photos, device=prompt.device).repeat_interleave(beams)
     logits, state = step(prompt, state)

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ramctl.model.captioning import Captioning, CaptionInputs, TextLayer
+from ramctl.model.attention import map_tensors
+from ramctl.model.captioning import Captioning, CaptionInputs
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.generation import Decoding, Ends, generate
 from ramctl.model.global_branch import GlobalBranch, GlobalFeatures
 from ramctl.model.label_queries import DescriptionWeighting, LabelParts, LabelQueries, LabelTable
-from ramctl.model.nested import map_tensors
-from ramctl.model.tag_decoder import Queries, TagDecoder, TagDecoderLayer
+from ramctl.model.tag_decoder import Queries, TagDecoder
 
 # Labels are independent, so long lists go through the decoder in pieces: the feed-forward's
 # intermediate result then stays in the cache, and memory does not grow with the list.
@@ -232,10 +232,3 @@ class RAM(nn.Module):
         assert self.captioning is not None
         state = self.captioning.start(encoded.tokens, tag_ids, tag_mask)
         return generate(self.captioning.decoder, state, prompt, decoding, ends, draws)
-
-    def recompute_activations(self) -> None:
-        """Recompute activations in the backward pass: less memory, but steps a third longer."""
-        self.encoder.backbone.set_grad_checkpointing(True)
-        for module in self.modules():
-            if isinstance(module, TagDecoderLayer | TextLayer):
-                module.recompute = True

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ramctl.model.nested import map_tensors
+from ramctl.model.attention import map_tensors
 from ramctl.model.ram import RAM, PreparedLabels
 
 

@@ -8,13 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from ramctl.model.attention import (
-    AttentionBlock,
-    FeedForwardBlock,
-    KeysValues,
-    initialise_bert,
-    run_layer,
-)
+from ramctl.model.attention import AttentionBlock, FeedForwardBlock, KeysValues, initialise_bert
 from ramctl.model.config import CaptioningConfig, TagDecoderConfig
 
 
@@ -33,7 +27,6 @@ class TagDecoderLayer(nn.Module):
 
     def __init__(self, config: TagDecoderConfig | CaptioningConfig, token_width: int) -> None:
         super().__init__()
-        self.recompute = False
         self.heads = config.heads
         self.cross_attention = AttentionBlock(
             config.width, token_width, dropout=config.dropout, eps=config.layer_norm_eps
@@ -95,7 +88,7 @@ class TagDecoder(nn.Module):
         """
         x, projected = queries.states, [queries.first, *[None] * (len(self.layers) - 1)]
         for layer, context, query in zip(self.layers, contexts, projected, strict=True):
-            x = run_layer(layer, x, context, query, mask, maps)
+            x = layer(x, context, query, mask, maps)
         return x
 
     def head(self, states: Tensor, own: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from ramctl.errors import RunProblem, UsageProblem
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from ramctl.pretrained.sentence_encoder import SentenceEncoder
+    from ramctl.pretrained.packages import SentenceEncoder
 
 Rows = NDArray[np.float32]
 TABLE, TOKENIZER = "table.safetensors", "tokenizer.json"
@@ -117,7 +117,7 @@ class StaticTextEncoder:
 
     @cached_property
     def _sentence_encoder(self) -> "SentenceEncoder":
-        from ramctl.pretrained.sentence_encoder import SentenceEncoder
+        from ramctl.pretrained.packages import SentenceEncoder
 
         return SentenceEncoder.from_package()
 

@@ -1,9 +1,7 @@
 """Checkpoints: everything the next step depends on, hashed; the last two are kept."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,47 +12,6 @@ from ramctl.records.files import move_into_place, replacing
 
 KEPT = 2
 State = dict[str, Any]  # plain values and tensors by name
-
-
-class CheckpointWriter:
-    """Writes states while training goes on: only copying them takes its time.
-
-    The copies are in the host's memory, so that a GPU's is not needed. One state is written at a
-    time. As a context manager it waits for the last one.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._thread = ThreadPoolExecutor(1)
-        self._writing: tuple[int, Future[Path]] | None = None
-        self._written: list[tuple[int, Path]] = []
-
-    def start(self, step: int, state: State) -> None:
-        """Copy the state of a step and begin to write it, once an earlier one is written."""
-        self.wait()
-        future = self._thread.submit(save_checkpoint, self.folder, step, _copied(state))
-        self._writing = (step, future)
-
-    def wait(self) -> None:
-        """Wait until what was begun is on the disk; raises what kept it from there."""
-        if self._writing is not None:
-            (step, future), self._writing = self._writing, None
-            self._written.append((step, future.result()))
-
-    def written(self) -> Iterator[tuple[int, Path]]:
-        """The steps whose state came to the disk since the last call, and where it is."""
-        if self._writing is not None and self._writing[1].done():
-            self.wait()
-        while self._written:
-            yield self._written.pop(0)
-
-    def __enter__(self) -> "CheckpointWriter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with suppress(Exception) if kind else nullcontext():  # what ended the run says more
-            self.wait()
-        self._thread.shutdown()
 
 
 class _Hashed:
@@ -122,14 +79,3 @@ def load_checkpoint(folder: Path, say: Callable[[str], None]) -> State | None:
     if paths:
         raise RunProblem(f"{folder}: every checkpoint is damaged; start again with --restart")
     return None
-
-
-def _copied(value: Any) -> Any:
-    """A copy of a state in the host's memory that no later step changes."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copied(item) for item in value)
-    return value

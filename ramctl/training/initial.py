@@ -34,7 +34,13 @@ from ramctl.model.config import LabelConfig, Preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.ram import RAM
 from ramctl.pretrained.hub import HUB, local_path
-from ramctl.pretrained.imagenet import PACKAGED, class_names, load_packaged
+from ramctl.pretrained.packages import (
+    PACKAGED,
+    WIDTH,
+    class_names,
+    has_sentence_encoder,
+    load_packaged,
+)
 from ramctl.text.clip import PREFIX, ClipTextEncoder
 from ramctl.text.encoder import TextEncoder, read_text_encoder
 from ramctl.text.static_table import StaticTextEncoder, unit
@@ -88,17 +94,16 @@ def initial_model(
 def _freeze_tagger(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle | None) -> None:
     """Leave only the captioning branch to be trained; UsageProblem where that cannot be."""
     training, captioning = preset.training, preset.model.captioning
-    if init is None:
-        raise UsageProblem("training.tag_weight = 0 trains captions alone: name a tagger to keep")
-    if list(labels) != list(init.labels):
-        raise UsageProblem("training.tag_weight = 0 trains captions alone: leave out --labels")
-    if model.captioning is None or captioning is None or not training.losses.caption_weight:
-        raise UsageProblem("training.tag_weight = 0 trains captions alone: there are none")
-    if training.backbone.backbone_lr_factor or captioning.tie_tag_decoder:
+    has_captions = captioning is not None and training.losses.caption_weight > 0
+    shares_weights = captioning is not None and captioning.tie_tag_decoder
+    is_kept = init is not None and list(labels) == list(init.labels) and not shares_weights
+    if not has_captions or not is_kept or training.backbone.backbone_lr_factor:
         raise UsageProblem(
-            "training.tag_weight = 0 trains captions alone: it needs "
-            "training.backbone_lr_factor = 0 and model.captioning.tie_tag_decoder = false"
+            "training.tag_weight = 0 trains captions alone: it needs a tagger with these labels to "
+            "start from, a captioning branch with weights of its own and a loss, and "
+            "training.backbone_lr_factor = 0"
         )
+    assert model.captioning is not None
     model.requires_grad_(False)
     model.captioning.requires_grad_(True)
 
@@ -157,13 +162,7 @@ def _fetch(name: str) -> Path:
         raise UsageProblem(
             f"training.encoder {name}: neither a file nor a model that timm has weights of"
         )
-    try:
-        return local_path(f"{HUB}{known.hf_hub_id}:{known.hf_hub_filename or 'model.safetensors'}")
-    except RunProblem as error:
-        raise RunProblem(
-            f"{error.message}; --set training.encoder=FILE names its weights here, "
-            "--set training.encoder= starts without, --init BUNDLE from a bundle"
-        ) from error
+    return local_path(f"{HUB}{known.hf_hub_id}:{known.hf_hub_filename or 'model.safetensors'}")
 
 
 def _converted(backbone: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -265,9 +264,7 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
         encoder = replace(embedded, source="the embedded model")
     if not isinstance(encoder, StaticTextEncoder):
         return encoder
-    from ramctl.pretrained.sentence_encoder import WIDTH, is_installed  # transformers: slow
-
-    use_encoder = len(encoder.projection) == WIDTH and is_installed()
+    use_encoder = len(encoder.projection) == WIDTH and has_sentence_encoder()
     return replace(encoder.cut_to(labels.width), with_sentence_encoder=use_encoder)
 
 
@@ -277,11 +274,7 @@ def clip_place(teachers: Sequence[str]) -> str | None:
 
 
 def label_vectors(
-    labels: LabelSystem,
-    config: LabelConfig,
-    encoder: TextEncoder,
-    init: Bundle | None,
-    say: Say,
+    labels: LabelSystem, config: LabelConfig, encoder: TextEncoder, init: Bundle | None, say: Say
 ) -> list[Rows]:
     """The vectors (M, E) of each label: one of its name, or one per description.
 

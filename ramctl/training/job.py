@@ -27,15 +27,14 @@ from ramctl.records.files import write_atomic
 from ramctl.records.inputs import require_files
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.parallel import usable_cores
-from ramctl.records.record import JsonObject, Reject
-from ramctl.records.remote import base_url
+from ramctl.records.record import Reject
 from ramctl.tagger_scores import Photo, TaggerScores
 from ramctl.text.encoder import TextEncoder
-from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
+from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.batches import TrainingSet
 from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors
 from ramctl.training.data.record_file import RecordFile, Source, copy_records, is_read_by_offset
-from ramctl.training.data.record_scan import RecordIndex, ScannedRecords, scan_records
+from ramctl.training.data.record_scan import ScannedRecords, scan_records
 from ramctl.training.data.sampler import Sampler
 from ramctl.training.data.targets import (
     TagCounts,
@@ -48,8 +47,7 @@ from ramctl.training.data.targets import (
 from ramctl.training.data.teachers import ScoresTeacher, Silence, SoftTargets, scores_teachers
 from ramctl.training.distributed import World
 from ramctl.training.initial import clip_place, initial_model, open_text_encoder
-from ramctl.training.objectives.objectives import ClipTeacher
-from ramctl.training.objectives.task import TrainingTask
+from ramctl.training.objectives import ClipTeacher, TrainingTask
 from ramctl.training.plan import RECORDS_HASH, Plan, TrainOptions, WorkFolder
 from ramctl.training.train import Trainer
 from ramctl.training.validation import ValidationSet
@@ -100,11 +98,9 @@ def runtime_of(options: TrainOptions, precision: str, local_rank: int = 0) -> Ru
 def can_keep_features(preset: Preset, encoder: ImageEncoder) -> bool:
     """Whether what the frozen stages make of a photo never changes, so that it can be kept."""
     training, augment = preset.training, preset.training.data.augment
-    has_frozen = training.backbone.frozen_stages > 0 and encoder.keeps_stages
-    is_frozen = training.backbone.backbone_lr_factor == 0 or has_frozen
+    is_frozen = training.backbone.backbone_lr_factor == 0 or encoder.frozen_stages > 0
     is_only_flipped = augment.crop_scale == (1.0, 1.0) and augment.operations == 0
-    is_plain = is_only_flipped and training_preprocess(preset) == preset.preprocess
-    return is_frozen and is_plain and clip_place(training.losses.distill) is None
+    return is_frozen and is_only_flipped and clip_place(training.losses.distill) is None
 
 
 def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
@@ -115,17 +111,18 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
 
     teachers = scores_teachers(losses.distill)
     records = _scan(
-        plan, work, context, "records", plan.sources,
-        hold_out=plan.val is None, takes_untagged=bool(teachers),
-    )  # fmt: skip
-    n_shards = 0 if records.shards is None else int(records.shards.max()) + 1
-    if _are_remote(plan.sources) and not data.shuffled_shards and n_shards > 1:
-        say(
-            f"photos of all {n_shards} archives are mixed, and so all are copied and kept: "
-            "--set training.shuffled_shards=16 mixes those of 16 at a time"
-        )
+        plan, context, plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers)
+    )
     scores = _teacher_scores(teachers, records, plan.command, context)
-    _check_unchanged(records, teachers, work, context.world)
+    kept = work.path / RECORDS_HASH
+    hashes = [file_sha256(path) for teacher in teachers for path in teacher.files]
+    content = "\n".join([records.sha256, *hashes])
+    if kept.is_file() and kept.read_text("ascii") != content:
+        raise RunProblem(
+            "the records or the teachers' scores changed since the run began: use --restart"
+        )
+    if context.world.is_main:
+        write_atomic(kept, content.encode("ascii"))
 
     counts = records.counts
     if taught := sum((seen.given for seen, _ in scores), Counter()):
@@ -153,7 +150,7 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
             copy.parent.mkdir(exist_ok=True)
             copy_records(plan.val, copy)
         sources = [Source.of(plan.val, plan.root, copy)]
-        val = _scan(plan, work, context, "val", sources, hold_out=False)
+        val = _scan(plan, context, sources, hold_out=False)
     ids, features, val_features = records.training_ids, None, None
     if can_keep_features(preset, task.model.encoder) and not context.is_dry:
         kept = Path(plan.cache or work.features)
@@ -181,7 +178,7 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
         silence = Silence.learn(notes, targets, soft)
     training_set = TrainingSet(
         records.records, targets, preset.training,
-        TrainingPhoto(training_preprocess(preset), data.augment),
+        TrainingPhoto(preset.preprocess, data.augment),
         tokenizer, features, vectors, soft, silence, workers,
         pins=context.runtime.device.type == "cuda",
     )  # fmt: skip
@@ -207,27 +204,14 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
 
 
 def _scan(
-    plan: Plan, work: WorkFolder, context: RunContext, name: str, sources: list[Source], *,
+    plan: Plan, context: RunContext, sources: list[Source], *,
     hold_out: bool, takes_untagged: bool = False,
 ) -> ScannedRecords:  # fmt: skip
-    options: JsonObject = {
-        "hold_out": hold_out,
-        "takes_untagged": takes_untagged,
-        "max_line": plan.max_line or MAX_LINE,
-        "with_shards": plan.preset.training.data.shuffled_shards > 0 or _are_remote(sources),
-    }
-    index = RecordIndex(work.path / f"{name}.index", sources, options)
-    return index.scanned(
-        lambda on_reject: scan_records(
-            sources, on_reject, plan.command, jobs=usable_cores(), **options
-        ),
-        context.on_reject,
-        keep=context.world.is_main,
-    )
-
-
-def _are_remote(sources: list[Source]) -> bool:
-    return any(base_url(source.base) is not None for source in sources)
+    return scan_records(
+        sources, context.on_reject, plan.command, hold_out=hold_out, takes_untagged=takes_untagged,
+        max_line=plan.max_line or MAX_LINE, jobs=usable_cores(),
+        with_shards=plan.preset.training.data.shuffled_shards > 0,
+    )  # fmt: skip
 
 
 def _teacher_scores(
@@ -256,21 +240,6 @@ def _teacher_scores(
             context.on_reject(Reject.of(records[index], problem, stage))
     scanned.training_ids = scanned.training_ids[is_usable[scanned.training_ids]]
     return scores
-
-
-def _check_unchanged(
-    records: ScannedRecords, teachers: Sequence[ScoresTeacher], work: WorkFolder, world: World
-) -> None:
-    """RunProblem when a resumed run's records or teachers are not what they were."""
-    kept = work.path / RECORDS_HASH
-    hashes = [file_sha256(path) for teacher in teachers for path in teacher.files]
-    content = "\n".join([records.sha256, *hashes])
-    if kept.is_file():
-        if kept.read_text("ascii") != content:
-            what = "records or the teachers' scores" if teachers else "records"
-            raise RunProblem(f"the {what} changed since the run began: use --restart")
-    elif world.is_main:
-        write_atomic(kept, content.encode("ascii"))
 
 
 def _labels(
@@ -331,7 +300,7 @@ def _tokenizer(
         ids = scanned.training_ids
         for index in ids[:: -(-len(ids) // MOST_TEXTS)].tolist():
             for caption in read_annotation(scanned.records[index]).captions:
-                yield clean_caption(caption.text, preset.training.data.caption_words)
+                yield clean_caption(caption.text)
 
     if not kept.is_file():
         if init is not None:
@@ -360,11 +329,9 @@ def _task(
         device
     )
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
-    if training.backbone.checkpointing:
-        model.recompute_activations()
     place, clip = clip_place(training.losses.distill), None
     if place is not None:
-        clip = ClipTeacher(local_path(place), training_preprocess(preset))
+        clip = ClipTeacher(local_path(place), preset.preprocess)
     mask = None
     if training.losses.fewest_positives and trained.any() and not trained.all():
         context.say(f"{int(trained.sum())} of {len(labels)} labels can be trained")

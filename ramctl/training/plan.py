@@ -15,9 +15,9 @@ from ramctl.model.config import (
     change_preset,
     finetuning_preset,
     load_preset,
-    override_preset,
+    parse_overrides,
     preset_from_table,
-    preset_to_table,
+    write_table,
 )
 from ramctl.records.files import is_url, work_path, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
@@ -39,7 +39,7 @@ RUN = FolderMark(
     ".ramctl-train",
     (
         ".ramctl-train", f"*{PLAN}*", f"{RECORDS_HASH}*", f"{LABELS}*", f"{TOKENIZER}*",
-        "records*.jsonl*", "*.index*", "*.f16", f"{CHECKPOINTS}/step-*", "val/*", f"{FEATURES}/*",
+        "records*.jsonl*", "*.f16", f"{CHECKPOINTS}/step-*", "val/*", f"{FEATURES}/*",
     ),
 )  # fmt: skip
 
@@ -120,7 +120,7 @@ class WorkFolder:
     def write_plan(self, plan: Plan) -> None:
         """Write it without the secrets in its URLs, which are for who gives them again."""
         table = {f.name: getattr(plan, f.name) for f in fields(plan)}
-        table["preset"] = preset_to_table(plan.preset)
+        table["preset"] = write_table(plan.preset)
         table["sources"] = [{"path": str(one.path), "name": one.name} for one in plan.sources]
         # str is for paths.
         content = orjson.dumps(table, default=str, option=orjson.OPT_INDENT_2)
@@ -214,23 +214,18 @@ def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
 
 def _check_resumed(options: TrainOptions, plan: Plan) -> None:
     """UsageProblem when what was given beside `--resume` contradicts the unfinished run."""
-    for name in (field.name for field in fields(RunPaths)):
-        asked, planned = getattr(options, name), getattr(plan, name)
-        if asked is not None and asked != planned:
-            option = f"--{name.replace('_', '-')}"
-            has = f"no {option}" if planned is None else f"{option} {planned}"
-            raise UsageProblem(
-                f"the unfinished run has {has}, not {asked}: leave it out to resume, "
-                "or start over with --restart"
-            )
-    names = [source.name for source in plan.sources]
-    if options.inputs and list(options.inputs) != names:
-        raise UsageProblem(f"the unfinished run reads {', '.join(names)}; name these or none")
+    names = [field.name for field in fields(RunPaths)]
+    asked = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    others = [f"--{name.replace('_', '-')}" for name in asked if asked[name] != getattr(plan, name)]
+    if options.inputs and list(options.inputs) != [source.name for source in plan.sources]:
+        others.append("the records")
     named = plan.preset if options.preset is None else load_preset(options.preset)
     if named.name != plan.preset.name or _with_options(plan.preset, options) != plan.preset:
+        others.append("settings (--preset, --set, --steps, --epochs, --seed, --distill)")
+    if others:
         raise UsageProblem(
-            "the unfinished run has other settings than --preset, --set, --steps, --epochs, "
-            "--seed and --distill say: leave them out to resume, or start over with --restart"
+            f"the unfinished run has others: {', '.join(others)}; leave them out to resume, or "
+            "start over with --restart"
         )
 
 
@@ -241,4 +236,5 @@ def _with_options(preset: Preset, options: TrainOptions) -> Preset:
         changes |= {"epochs": options.epochs, "steps": 0}
     if options.distill:
         changes["distill"] = [name for name in options.distill if name != "none"]
-    return change_preset(override_preset(preset, options.overrides), {"training": changes})
+    preset = change_preset(preset, parse_overrides(options.overrides))
+    return change_preset(preset, {"training": changes})

@@ -1,10 +1,15 @@
 """A whole training run: from the options to the bundle, through interruptions."""
 
+import resource
+import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 
 import torch
 
@@ -17,17 +22,18 @@ from ramctl.records.outputs import rejects_file
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
+from ramctl.training.data.batches import Batch
 from ramctl.training.data.record_file import RecordFile
+from ramctl.training.data.sampler import StepPlan
 from ramctl.training.distributed import World, is_torchrun, join_world
-from ramctl.training.dry_run import dry_run
-from ramctl.training.job import Job, RunContext, build_job, runtime_of
-from ramctl.training.logs import StepEvent, ValidationEvent
+from ramctl.training.job import Job, RunContext, build_job, can_keep_features, runtime_of
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
 from ramctl.training.publish import fill_untrained_labels, publish, round_weights
-from ramctl.training.train import Pace
+from ramctl.training.train import Pace, StepEvent, ValidationEvent
 from ramctl.training.validation import Scored
 
 LOG_EVERY_S = 60.0
+TIMED_STEPS = 3  # of a dry run
 RESUME_HINT = "continue with --resume"
 
 
@@ -44,7 +50,7 @@ def run(options: TrainOptions) -> Report:
         raise UsageProblem(f"--events {events}: it grows line by line, so it is not compressed")
     report = Report(options.command, quiet=options.quiet, unit="photos")
     if options.dry_run:
-        sys.stdout.write(dumps(dry_run(options, report)).decode())
+        sys.stdout.write(dumps(_dry_run(options, report)).decode())
         report.say("a dry run: nothing was trained, and nothing written")
         return report
     _train(options, report)
@@ -90,16 +96,14 @@ def _explained(runtime: Runtime) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise RunProblem(
-            f"{runtime.device}: out of memory; {RESUME_HINT} where more is free, or start over "
-            "with --restart and a smaller training.batch_size"
+            f"{runtime.device}: out of memory; --restart with a smaller training.batch_size"
         ) from error
     except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error):
             raise
         reason = str(error).strip().rstrip(".")
         raise RunProblem(
-            f"a process that reads photos died ({reason}): is memory short? {RESUME_HINT}, with a "
-            "lower -j"
+            f"a process that reads photos died ({reason}); {RESUME_HINT}, with a lower -j"
         ) from error
 
 
@@ -254,36 +258,100 @@ class _Run:
         model = trainer.model.eval()
         fill_untrained_labels(model, trainer.task.tagging.trained)
         round_weights(model)
-        scored, measured = self._measure(job)
+        scored: Scored | None = None
+        measured: JsonObject = {"validation": "none: too few photos to hold some out"}
+        if not len(job.validation):
+            self.report.say(
+                "too few photos to hold some out: thresholds are not chosen (see --val)"
+            )
+        # What tags must reach is decided by the scores that most users' machines compute.
+        elif (validated := self._validate(job, Runtime(trainer.runtime.device))) is None:
+            measured = {"validation": "none: the photos held out tell nothing"}
+        else:
+            scored, event = validated
+            self.report.say(f"final {event.describe()}")
+            held_out = self.plan.val or "photos held out of the records, never trained on"
+            measured = {
+                "step": trainer.step,
+                "validation": shown_name(held_out),
+                "validation_mAP": round(event.map, 4),
+                "validation_labels": event.classes,
+                "validation_photos": event.photos,
+            }
+            if event.classes < event.classes_all:
+                measured["validation_mAP_with_untrained"] = round(event.map_all, 4)
+                measured["validation_labels_with_untrained"] = event.classes_all
         if self.world.is_main:
             publish(out, model, job, scored, measured)
             self.report.extra |= {"out": str(out), "steps": trainer.step, **measured}
             self.work.remove()
             self.report.say(f"wrote {out}")
 
-    def _measure(self, job: Job) -> tuple[Scored | None, JsonObject]:
-        """The scored validation photos, if there are any, and what the model card says of them."""
-        if not len(job.validation):
-            self.report.say(
-                "too few photos to hold some out: thresholds are not chosen (see --val)"
-            )
-            return None, {"validation": "none: too few photos to hold some out"}
-        # What tags must reach is decided by the scores that most users' machines compute.
-        validated = self._validate(job, Runtime(job.trainer.runtime.device))
-        if validated is None:
-            return None, {"validation": "none: the photos held out tell nothing"}
-        scored, event = validated
-        self.report.say(f"final {event.describe()}")
-        measured = {
-            "step": job.trainer.step,
-            "validation": shown_name(
-                self.plan.val or "photos held out of the records, never trained on"
-            ),
-            "validation_mAP": round(event.map, 4),
-            "validation_labels": event.classes,
-            "validation_photos": event.photos,
-        }
-        if event.classes < event.classes_all:
-            measured["validation_mAP_with_untrained"] = round(event.map_all, 4)
-            measured["validation_labels_with_untrained"] = event.classes_all
-        return scored, measured
+
+def _dry_run(options: TrainOptions, report: Report) -> JsonObject:
+    """Parameters, memory and seconds a step of the run that the options describe.
+
+    Photos of a few batches are read. A frozen encoder is timed separately, because a real run
+    keeps its features.
+    """
+    with tempfile.TemporaryDirectory(prefix="ramctl-dry-run-") as folder:
+        work = WorkFolder(Path(folder) / options.out.name)
+        open_plan(replace(options, resume=False, restart=False), work, report)
+        plan = replace(work.read_plan(options), cache=None)
+        runtime = runtime_of(options, plan.preset.training.backbone.precision)
+        context = RunContext(
+            World(), runtime, report.say, report.reject, lambda n: None, workers=0, is_dry=True
+        )
+        return _measure_cost(build_job(plan, work, context))
+
+
+def _measure_cost(job: Job) -> JsonObject:
+    trainer, total = job.trainer, job.trainer.total_steps
+    keeps_features, encode_s = can_keep_features(job.plan.preset, trainer.model.encoder), []
+
+    def encoded(batch: Batch) -> Batch:
+        """The batch as training would see it, with kept features in place of photos."""
+        if not (keeps_features and batch.is_real):
+            return batch
+        started = time.monotonic()
+        with torch.inference_mode():
+            photos = batch.photos.to(trainer.runtime.device)
+            features = trainer.model.encoder.eval().frozen_features(photos)
+        encode_s.append((time.monotonic() - started) / len(photos))
+        # Cloned: tensors of inference mode cannot take part in a gradient.
+        return replace(batch, photos=features.clone())
+
+    def loader(plans: Iterator[StepPlan]) -> Iterator[tuple[StepPlan, list[Batch]]]:
+        for plan, batches in job.training_set.batches(plans):
+            yield plan, [encoded(batch) for batch in batches]
+
+    step_s = []
+    pace = Pace(min(total, TIMED_STEPS + 1), Path("unused"), save_every=total + 1)
+    # Cut off before the event of a checkpoint, which would be written for nothing.
+    for event in islice(trainer.events(loader, pace), pace.total_steps):
+        assert isinstance(event, StepEvent)
+        rate = event.rate_img_s
+        step_s.append((1 - event.wait_share) * event.photos / rate if rate else 0.0)
+    seconds = statistics.median(step_s[1:] or step_s)  # the first step allocates memory
+    peak_mb: float = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_mb /= 2**20 if sys.platform == "darwin" else 2**10
+    if trainer.runtime.device.type == "cuda":
+        peak_mb = torch.cuda.max_memory_allocated(trainer.runtime.device) / 2**20
+    n_records, parameters = len(job.records.records), list(trainer.model.parameters())
+    facts = {
+        "records": n_records,
+        "labels": len(job.targets),
+        "parameters": sum(p.numel() for p in parameters),
+        "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "photos_a_step": trainer.sampler.records_a_step,
+        "steps_an_epoch": trainer.sampler.steps_an_epoch,
+        "steps": total,
+        "seconds_a_step": round(seconds, 3),
+        "seconds_of_steps": round(seconds * total, 1),
+        "peak_memory_mb": round(peak_mb),
+    }
+    if encode_s:
+        views = 2 if job.plan.preset.training.data.augment.flip else 1
+        a_photo = statistics.median(encode_s) * views
+        facts["seconds_to_keep_features"] = round(a_photo * n_records, 1)
+    return facts

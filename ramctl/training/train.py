@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +22,89 @@ from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.model.config import TrainingConfig
 from ramctl.model.ram import RAM
-from ramctl.training.checkpoint import CheckpointWriter, State, load_checkpoint
+from ramctl.records.record import JsonObject
+from ramctl.training.checkpoint import State, load_checkpoint, save_checkpoint
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import Position, Sampler, StepPlan
 from ramctl.training.distributed import World
-from ramctl.training.logs import CheckpointEvent, Event, StepEvent, ValidationEvent
-from ramctl.training.objectives.task import Counts, TrainingTask
+from ramctl.training.objectives import Counts, TrainingTask
 
 MOST_SKIPPED = 10  # steps in a row without a finite gradient
 SAVE_EVERY_S = 300.0
 LONGEST_WARMUP = 10  # warm-up takes at most one step in ten, so that short runs learn too
 
 Loader = Callable[[Iterator[StepPlan]], Iterator[tuple[StepPlan, list[Batch]]]]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened after a step; a log's line has the fields under their own names."""
+
+    step: int
+
+    def to_json(self) -> JsonObject:
+        """The event as a line of a log."""
+        kind = type(self).__name__.removesuffix("Event").lower()
+        return {"event": kind} | {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class StepEvent(Event):
+    """One optimiser step; losses are means over the global batch."""
+
+    epoch: int
+    loss: float
+    losses: dict[str, float]
+    lr: float
+    grad_norm: float
+    photos: int
+    rate_img_s: float
+    wait_share: float  # of the step's time spent waiting for data
+    skipped: bool  # the gradient was not finite
+    rejected: dict[int, RecordProblem]
+
+    def to_json(self) -> JsonObject:
+        """The event as a line of a log; rejected photos have a stream of their own."""
+        table = super().to_json()
+        del table["rejected"]
+        rounded = {"rate_img_s": round(self.rate_img_s, 2), "wait_share": round(self.wait_share, 4)}
+        return table | rounded
+
+    def describe(self, total_steps: int) -> str:
+        """The event as a line for people."""
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
+        skipped = ", skipped (gradient not finite)" if self.skipped else ""
+        return (
+            f"step {self.step}/{total_steps}, epoch {self.epoch}: loss {self.loss:.4g} "
+            f"({losses}), lr {self.lr:.3g}, {self.rate_img_s:.1f} images/s, "
+            f"{self.wait_share:.0%} waiting for data{skipped}"
+        )
+
+
+@dataclass(frozen=True)
+class ValidationEvent(Event):
+    """Scores on the validation photos after a step."""
+
+    map: float  # over the labels with evidence
+    classes: int  # labels with evidence that occur in the validation photos
+    map_all: float  # labels that were never trained, or next to never, included
+    classes_all: int
+    photos: int
+
+    def describe(self) -> str:
+        """The event as a line for people."""
+        others = ""
+        if self.classes < self.classes_all:
+            others = f" ({self.map_all:.4f} over all {self.classes_all})"
+        labels = f"{self.classes} labels{others}"
+        return f"mAP {self.map:.4f} over {labels}, {self.photos} validation photos"
+
+
+@dataclass(frozen=True)
+class CheckpointEvent(Event):
+    """The state was saved."""
+
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +159,29 @@ class Trainer:
         self.module = self.world.wrap(self.task, self.runtime.device)
         saved_at, saved_step = time.monotonic(), self.step
         steps = loader(self.sampler.steps(self.position))
-        with CheckpointWriter(pace.checkpoints) as writer:
-            while self.step < pace.total_steps and not self.was_stopped:
-                epoch, started = self.position.epoch, time.monotonic()
-                plan, batches = next(steps)
-                waited = time.monotonic() - started
-                self.is_time_to_save = started - saved_at >= SAVE_EVERY_S
-                event = self._step(plan, batches, pace)
-                seconds = max(time.monotonic() - started, 1e-9)
-                yield from _saved(writer)
-                yield replace(event, rate_img_s=event.photos / seconds, wait_share=waited / seconds)
+        while self.step < pace.total_steps and not self.was_stopped:
+            epoch, started = self.position.epoch, time.monotonic()
+            plan, batches = next(steps)
+            waited = time.monotonic() - started
+            self.is_time_to_save = started - saved_at >= SAVE_EVERY_S
+            event = self._step(plan, batches, pace)
+            seconds = max(time.monotonic() - started, 1e-9)
+            yield replace(event, rate_img_s=event.photos / seconds, wait_share=waited / seconds)
 
-                is_last = self.step == pace.total_steps or self.was_stopped
-                is_due = self.is_time_to_save
-                if pace.save_every:
-                    is_due = self.step - saved_step >= pace.save_every
-                if is_last or is_due:
-                    if self.world.is_main:
-                        writer.start(self.step, self.state())
-                    saved_at, saved_step = time.monotonic(), self.step
-                if pace.validate and self.position.epoch > epoch and not is_last:
-                    validated = pace.validate()
-                    if validated is not None:
-                        yield validated
-            steps.close()  # type: ignore[attr-defined]
-        yield from _saved(writer)
+            is_last = self.step == pace.total_steps or self.was_stopped
+            is_due = self.is_time_to_save
+            if pace.save_every:
+                is_due = self.step - saved_step >= pace.save_every
+            if is_last or is_due:
+                if self.world.is_main:
+                    path = save_checkpoint(pace.checkpoints, self.step, self.state())
+                    yield CheckpointEvent(self.step, str(path))
+                saved_at, saved_step = time.monotonic(), self.step
+            if pace.validate and self.position.epoch > epoch and not is_last:
+                validated = pace.validate()
+                if validated is not None:
+                    yield validated
+        steps.close()  # type: ignore[attr-defined]
 
     def _step(self, plan: StepPlan, batches: list[Batch], pace: Pace) -> StepEvent:
         """One optimiser step: a forward and backward pass for each batch, then an update."""
@@ -231,11 +300,6 @@ class Trainer:
         return True
 
 
-def _saved(writer: CheckpointWriter) -> Iterator[Event]:
-    for step, path in writer.written():
-        yield CheckpointEvent(step, str(path))
-
-
 def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
     """Seed every source of random numbers for one step of one process."""
     state = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
@@ -269,7 +333,6 @@ def build_optimiser(model: RAM, config: TrainingConfig) -> torch.optim.AdamW:
             for (decay, scale), parameters in groups.items()
         ],
         lr=config.schedule.lr,
-        betas=numbers.betas,
         eps=numbers.eps,
     )
 
@@ -287,8 +350,6 @@ def learning_rate(
     if step < warmup:
         return numbers.warmup_lr + (numbers.lr - numbers.warmup_lr) * step / warmup
     epoch = step // steps_an_epoch
-    if numbers.schedule == "constant":
-        return numbers.lr
     if numbers.schedule == "epoch-decay":
         return max(numbers.min_lr, numbers.lr * numbers.decay**epoch)
     if numbers.schedule == "epoch-cosine":

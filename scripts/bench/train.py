@@ -3,7 +3,7 @@
 
 Two copies of one model see the same batches in turn, in alternating order; the bare loop is
 forward, losses, backward, clipping and AdamW and nothing else. Figures are medians. Then:
-checkpoints (how long one stops training, how long it is written beside it), loading (photos with
+checkpoints (how long one stops training), loading (photos with
 augmentation as batches, against decoding and augmenting alone), and start-up (reading records, and
 what a resumed run or a further process takes). `--runs DIR` also writes the figures as JSON.
 
@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -37,16 +36,15 @@ from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.records.parallel import usable_cores
-from ramctl.records.record import Reject
-from ramctl.training.checkpoint import CheckpointWriter
-from ramctl.training.data.augmentation import TrainingPhoto, training_preprocess
+from ramctl.training.checkpoint import save_checkpoint
+from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.batches import Batch, TrainingSet
 from ramctl.training.data.record_file import Source
-from ramctl.training.data.record_scan import RecordIndex, ScannedRecords, scan_records
+from ramctl.training.data.record_scan import scan_records
 from ramctl.training.data.sampler import Position, Sampler
 from ramctl.training.data.targets import Targets, read_annotation
 from ramctl.training.data.teachers import Silence
-from ramctl.training.objectives.task import Counts, TrainingTask
+from ramctl.training.objectives import Counts, TrainingTask
 from ramctl.training.train import SAVE_EVERY_S, Pace, Trainer, build_optimiser
 
 VOCABULARY, PIECES = 4000, 16
@@ -162,20 +160,16 @@ def checkpoints(options: argparse.Namespace) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         pace = Pace(1 << 30, Path(folder), save_every=1 << 30)
         next(trainer.events(lambda plans: ((plan, [batch]) for plan in plans), pace))
-        stops, whole, size = [], [], 0
+        stops, size = [], 0
         for number in range(options.repeat):
-            writer = CheckpointWriter(Path(folder))
             start = time.perf_counter()
-            writer.start(number, trainer.state())
+            path = save_checkpoint(Path(folder), number, trainer.state())
             stops.append(time.perf_counter() - start)
-            writer.wait()
-            whole.append(time.perf_counter() - start)
-            size = max(path.stat().st_size for path in Path(folder).iterdir())
+            size = path.stat().st_size
     stop = statistics.median(stops)
     return {
         "MB": round(size / 1e6, 1),
         "seconds that stop training": stop,
-        "seconds until it is on the disk": statistics.median(whole),
         "share of training's time, one every five minutes": stop / SAVE_EVERY_S,
     }
 
@@ -189,7 +183,7 @@ def loading(folder: Path, number: int) -> dict[str, float]:
         rows = [{"image": str(photo.resolve()), "tags": ["dog"]} for photo in photos]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         found = scan_records([Source.of(str(path), None)], print, "train", hold_out=False)
-        augmented = TrainingPhoto(training_preprocess(preset), preset.training.data.augment)
+        augmented = TrainingPhoto(preset.preprocess, preset.training.data.augment)
         targets = Targets(LabelSystem.from_tags(["dog"]))
         training_set = TrainingSet(
             found.records, targets, preset.training, augmented, None, None, None, (),
@@ -230,19 +224,11 @@ def start_up(n_records: int) -> dict[str, float]:
                 stream.write(json.dumps(row) + "\n")
         sources = [Source.of(str(path), None)]
 
-        def scan(tell: Callable[[Reject], None], jobs: int = usable_cores()) -> ScannedRecords:
-            return scan_records(sources, tell, "train", hold_out=True, jobs=jobs)
-
-        index = RecordIndex(Path(place) / "kept.index", sources, {})
         took = {}
-        for what, read in {
-            "first, one core": partial(scan, print, 1),
-            f"first, {usable_cores()} cores": partial(index.scanned, scan, print, keep=True),
-            "resumed, or a further process": partial(index.scanned, scan, print, keep=True),
-        }.items():
+        for jobs in (1, usable_cores()):
             start = time.perf_counter()
-            read()
-            took[what] = time.perf_counter() - start
+            scan_records(sources, print, "train", hold_out=True, jobs=jobs)
+            took[f"cores: {jobs}"] = time.perf_counter() - start
     return took
 
 

@@ -33,7 +33,7 @@ from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_
 from ramctl.labels import LabelSystem
 from ramctl.model.config import AugmentConfig, load_preset
 from ramctl.model.encoder import ImageEncoder
-from ramctl.pretrained.imagenet import PACKAGED, load_packaged
+from ramctl.pretrained.packages import PACKAGED, load_packaged
 from ramctl.tagger_scores import Photo, TaggerScores
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.batches import Sample, TrainingSet
@@ -41,7 +41,7 @@ from ramctl.training.data.record_file import RecordFile, Source
 from ramctl.training.data.record_scan import scan_records
 from ramctl.training.data.targets import Annotation, Targets, read_annotation
 from ramctl.training.data.teachers import ScoresTeacher, Silence, SoftTargets
-from ramctl.training.objectives.losses import asymmetric_loss
+from ramctl.training.losses import asymmetric_loss
 
 SETS = ("flickr8k-train", "coco-train", "fsa-train", "diverse-captioned", "diverse-plain")
 TEACHERS = {"ica447": 1.0, "coco80": 2.0}

@@ -118,7 +118,7 @@ def probe_scores(
     """Probabilities of `others` by a linear layer with the loss of the model's own training."""
     import torch
 
-    from ramctl.training.objectives.losses import asymmetric_loss
+    from ramctl.training.losses import asymmetric_loss
 
     torch.manual_seed(0)
     mean, scale = features.mean(0), features.std(0).mean()

@@ -19,7 +19,7 @@ from ramctl.evaluation.metrics import POSITIVE, UNKNOWN
 from ramctl.labels import normalise
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import record_photo
-from ramctl.pretrained.imagenet import class_names
+from ramctl.pretrained.packages import class_names
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import Record
 

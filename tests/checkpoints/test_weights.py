@@ -1,12 +1,8 @@
 """Files of other projects: read whatever their format, or one line that says what they are."""
 
 import argparse
-import gzip
-import pickle
-import tarfile
 import zipfile
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -39,7 +35,7 @@ def test_safetensors_are_read_whatever_the_files_name(tmp_path):
     save_file(WEIGHTS, tmp_path / "x.pth")
     assert read_checkpoint(tmp_path / "x.pth").keys() == WEIGHTS.keys()
     torch.save(WEIGHTS, tmp_path / "x.safetensors")
-    with pytest.raises(RunProblem, match=r"not safetensors; rename it to .pth"):
+    with pytest.raises(RunProblem, match="not a checkpoint of torch's or safetensors"):
         read_checkpoint(tmp_path / "x.safetensors")
 
 
@@ -53,17 +49,6 @@ def cut(save):
 
 def save_old(content, path):
     torch.save(content, path, _use_new_zipfile_serialization=False)
-
-
-def zip_of_text(path):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("model/weights.txt", "1 2 3")
-
-
-def tar_of_text(path):
-    path.with_suffix(".txt").write_text("1 2 3")
-    with tarfile.open(path, "w") as archive:
-        archive.add(path.with_suffix(".txt"), "weights.txt")
 
 
 def damaged_zip(path):
@@ -81,37 +66,23 @@ def compressed(path):
             archive.writestr(name, content)
 
 
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5625634877\n"
-MODULE = r"refused, .+ \(torch.nn.modules.linear.Linear\); save them alone"
+NONE = "not a checkpoint of torch's or safetensors, or damaged; download it again"
+MODULE = r"refused, .+ \(torch.nn.modules.linear.Linear\)"
 WRONG = {
-    "page": (lambda p: p.write_text("\n<!DOCTYPE html>\n<html>"), "an HTML page.*/resolve/"),
-    "page without doctype": (lambda p: p.write_text("<html lang=en>"), "an HTML page"),
-    "pointer": (lambda p: p.write_text(POINTER), "a Git LFS pointer.*git lfs pull"),
-    "message": (
-        lambda p: p.write_text('{"error":"Entry not found"}'),
-        "text, not a checkpoint .*Entry not found.*download it again",
-    ),
-    "empty": (lambda p: p.write_bytes(b""), "the file is empty; download it again"),
-    "cut zip": (cut(lambda p: torch.save(WEIGHTS, p)), r"cut off after \d+ bytes; download"),
-    "damaged zip": (damaged_zip, "damaged; download it again"),
-    "cut pickle": (
-        cut(lambda p: save_old(WEIGHTS, p)),
-        r"damaged or cut off \(.+\); download it again",
-    ),
-    "cut safetensors": (cut(lambda p: save_file(WEIGHTS, p)), "damaged or cut off"),
-    "compressed": (compressed, r"damaged .+compressed, unlike torch's files\); download it again"),
-    "zip": (zip_of_text, "a zip archive, but not one of torch's; unpack it"),
-    "tar": (tar_of_text, "a tar archive; unpack it"),
-    "gzip": (lambda p: p.write_bytes(gzip.compress(b"weights")), "gzip; unpack it"),
-    "noise": (lambda p: p.write_bytes(bytes(range(256))), "in no format of torch's"),
+    "page": (lambda p: p.write_text("\n<!DOCTYPE html>\n<html>"), NONE),
+    "empty": (lambda p: p.write_bytes(b""), NONE),
+    "cut zip": (cut(lambda p: torch.save(WEIGHTS, p)), NONE),
+    "damaged zip": (damaged_zip, NONE),
+    "cut pickle": (cut(lambda p: save_old(WEIGHTS, p)), NONE),
+    "cut safetensors": (cut(lambda p: save_file(WEIGHTS, p)), NONE),
+    "compressed": (compressed, NONE),
+    "noise": (lambda p: p.write_bytes(bytes(range(256))), NONE),
     "arguments": (
         lambda p: torch.save({"model": WEIGHTS, "args": argparse.Namespace()}, p),
-        r"refused, .+ \(argparse.Namespace\); save them alone .+ torch.save\(",
+        r"refused, .+ \(argparse.Namespace\)",
     ),
     "module": (lambda p: torch.save(torch.nn.Linear(2, 2), p), MODULE),
     "module, old format": (lambda p: save_old(torch.nn.Linear(2, 2), p), MODULE),
-    "numpy": (lambda p: p.write_bytes(pickle.dumps({"a": np.ones(2)})), "refused, .+; save them"),
-    "tensor": (lambda p: torch.save(torch.ones(3, 2), p), r"one Tensor of shape \[3, 2\], not a"),
     "list": (lambda p: torch.save([1, 2], p), "one list, not a dictionary of weights"),
     "folder": (lambda p: p.mkdir(), "cannot read the checkpoint: Is a directory"),
     "nothing": (lambda p: None, "cannot read the checkpoint: No such file"),
@@ -119,7 +90,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", list(WRONG))
-def test_what_is_no_checkpoint_is_said_in_one_plain_line_with_the_remedy(tmp_path, name):
+def test_what_is_no_checkpoint_is_said_in_one_plain_line(tmp_path, name):
     write, expected = WRONG[name]
     write(tmp_path / "x.pth")
     with pytest.raises(RunProblem, match=expected) as caught:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ramctl.model.config import finetuning_preset, load_preset, preset_to_table
+from ramctl.model.config import finetuning_preset, load_preset, write_table
 from ramctl.model.encoder import ImageEncoder
 
 with Path(__file__).with_name("official_presets.tsv").open(encoding="utf-8", newline="") as file:
@@ -33,7 +33,7 @@ def flat(table: dict, prefix: str = "") -> dict[str, object]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_number_is_the_one_in_the_table(name):
     expected = {row["key"]: json.loads(row[name]) for row in ROWS if row[name] != "-"}
-    assert flat(preset_to_table(load_preset(name))) == expected
+    assert flat(write_table(load_preset(name))) == expected
 
 
 def test_every_number_has_a_source():

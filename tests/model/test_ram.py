@@ -89,7 +89,7 @@ def test_frozen_stages_get_no_gradient_and_alone_decide_what_is_kept(photos):
 
 def test_batch_norms_that_learn_and_too_many_stages_are_not_frozen():
     encoder = build(PRIOR).encoder
-    with pytest.raises(UsageProblem, match="has 5 stages"):
+    with pytest.raises(UsageProblem, match="5 of this backbone"):
         encoder.freeze(99)
     encoder.freeze_batchnorm = False
     with pytest.raises(UsageProblem, match="freeze_batchnorm"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.checkpoints.convert import Checkpoint, convert_checkpoint
+from ramctl.convert import ConvertOptions, convert_checkpoint
 from ramctl.errors import UsageProblem
 from ramctl.inference.captions import CaptionWriter
 from ramctl.model.generation import Decoding, Ends
@@ -85,9 +85,9 @@ def tagged(files, tmp_path, parity):
     """The captions that `ramctl tag` gives the recorded inputs, with the files of a user."""
     arguments, _, io = files("tag2text")
     tags = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
-    checkpoint = Checkpoint(arguments[0], "tag2text", tags, vocabulary=parity / "tiny_vocab.txt")
-    kinds = ["object"] * 3429
-    bundle = convert_checkpoint(checkpoint, tmp_path / "bundle", [], lambda labels: kinds)
+    vocabulary, out = str(parity / "tiny_vocab.txt"), tmp_path / "bundle"
+    options = ConvertOptions(str(arguments[0]), "tag2text", str(tags), vocab=vocabulary, out=out)
+    bundle = convert_checkpoint(options)
 
     def captions(**options):
         wanted = TaggerOptions(caption=True, runtime="torch", device="cpu", batch=3, **options)

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.checkpoints.convert import Checkpoint, convert_checkpoint, read_official_labels
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.checkpoints.weights import weights_of
+from ramctl.convert import ConvertOptions, convert_checkpoint, read_official_labels
 from ramctl.errors import RunProblem
-from ramctl.parsing.closed_mode import label_kinds
 from tests.parity.conftest import FILES
 
 pytestmark = pytest.mark.shared
@@ -83,20 +82,22 @@ def test_a_checkpoint_that_only_tags_is_a_bundle_that_says_so(files, ramctl, tmp
         ({"tags": "short.txt"}, "24 thresholds for 2 labels"),
         ({"thresholds": "short.txt"}, "not a finite number"),
         ({"translations": "short.txt"}, "2 lines for 24 tags"),
-        ({"vocabulary": "short.txt"}, "short.txt: not BERT's vocabulary"),
-        ({"architecture": "ram-plus"}, "a ram checkpoint, not ram-plus: .*--arch ram"),
+        ({"vocab": "short.txt"}, "short.txt: not BERT's vocabulary"),
+        ({"arch": "ram-plus"}, "a ram checkpoint, not ram-plus: .*--arch ram"),
     ],
 )
-def test_what_does_not_fit_is_named_and_nothing_is_written(files, tmp_path, change, complaint):
+def test_what_does_not_fit_is_named_and_nothing_is_written(
+    files, tmp_path, monkeypatch, change, complaint
+):
     (tmp_path / "short.txt").write_text("dog\ncat\n")
     files("ram")
-    checkpoint = Checkpoint(
-        tmp_path / "ram_tiny.pth", "ram", tmp_path / "tags.txt", tmp_path / "thresholds.txt",
-        translations=tmp_path / "zh.txt",
+    monkeypatch.chdir(tmp_path)
+    options = ConvertOptions(
+        "ram_tiny.pth", "ram", "tags.txt", "thresholds.txt", translations="zh.txt",
+        out=tmp_path / "bundle",
     )  # fmt: skip
-    change = {k: tmp_path / v if v == "short.txt" else v for k, v in change.items()}
     with pytest.raises(RunProblem, match=complaint):
-        convert_checkpoint(replace(checkpoint, **change), tmp_path / "bundle", [], label_kinds)
+        convert_checkpoint(replace(options, **change))
     assert not (tmp_path / "bundle").exists()
 
 
@@ -108,7 +109,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(ramctl):
 
 def test_tag2text_labels_keep_their_doubles_and_know_their_kinds(parity):
     tags = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
-    labels = read_official_labels(Checkpoint(tags, "tag2text", tags), label_kinds)
+    labels = read_official_labels("tag2text", tags)
     assert len(labels) == 3429
     assert len(set(labels.tags)) == 3313
     kinds = [label.kind for label in labels]
@@ -122,11 +123,8 @@ def test_tag2text_labels_keep_their_doubles_and_know_their_kinds(parity):
 def test_ram_labels_keep_the_authors_strings_order_and_thresholds_and_have_kinds(parity):
     folder = parity.parent / "labels" / "ram"
     tags = folder / "ram_tag_list.txt"
-    checkpoint = Checkpoint(
-        tags, "ram", tags, thresholds=folder / "ram_tag_list_threshold.txt",
-        translations=folder / "ram_tag_list_chinese.txt",
-    )  # fmt: skip
-    labels = read_official_labels(checkpoint, label_kinds)
+    files = (str(folder / f"ram_tag_list_{name}.txt") for name in ("threshold", "chinese"))
+    labels = read_official_labels("ram", tags, *files)
     assert labels.tags == tags.read_text("utf-8").split("\n")
     assert {"t shirt", "t-shirt"} <= set(labels.tags)
     assert sum(label.threshold == 0.65 for label in labels) == 3414
@@ -142,6 +140,5 @@ def test_ram_labels_keep_the_authors_strings_order_and_thresholds_and_have_kinds
 
 def test_a_label_file_with_kinds_keeps_them(tmp_path):
     (tmp_path / "labels.jsonl").write_text('{"tag": "dog", "kind": "action"}\n{"tag": "red"}\n')
-    checkpoint = Checkpoint(tmp_path, "ram", tmp_path / "labels.jsonl")
-    labels = read_official_labels(checkpoint, label_kinds)
+    labels = read_official_labels("ram", tmp_path / "labels.jsonl")
     assert [label.kind for label in labels] == ["action", "object"]

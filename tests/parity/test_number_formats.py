@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ramctl.checkpoints.bundle import INT8_GRAPH, WEIGHTS
-from ramctl.checkpoints.int8 import export_int8_graph
 from ramctl.checkpoints.load import load_model
+from ramctl.checkpoints.onnx_graph import export_int8_graph
 from ramctl.device import Runtime
 from ramctl.inference.label_set import own_labels
 from ramctl.inference.onnx_engine import OnnxEngine

@@ -118,14 +118,12 @@ def test_several_processes_refuse_records_from_a_pipe(tiny_options, tmp_path):
 
 
 @pytest.mark.slow
-def test_checkpointing_of_swin_in_two_processes_equals_one_without(
-    command, parsed, swin_options, tmp_path
-):
+def test_swin_in_two_processes_equals_one(command, parsed, swin_options, tmp_path):
     # The tag encoder's layers are tied to the tag decoder's, and a pass may have no caption.
     common = [parsed, "--steps", 3, "--device", "cpu", "--dtype", "fp32", *swin_options]
     larger = settings("training.batch_size=6")
     command("train", *common, "--out", "one", "--events", "one.jsonl", *larger)
-    changes = settings("training.batch_size=3", "training.checkpointing=true")
+    changes = settings("training.batch_size=3")
     two = in_two_processes(
         ["train", *common, "--out", "two", "--events", "two.jsonl", *changes], tmp_path
     )

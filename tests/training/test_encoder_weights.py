@@ -2,14 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
 import timm
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.weights import resize_table
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.config import load_preset
@@ -65,19 +63,6 @@ def test_a_file_gives_the_features_of_timms_own_model(name, width, takes_size, p
     torch.testing.assert_close(found, expected)
 
 
-def test_a_vits_frozen_stages_learn_nothing(photo):
-    preset = load_preset("tiny", ["preprocess.size=224", *VIT])
-    encoder = ImageEncoder(preset.model.encoder, 224)
-    encoder.freeze(2)
-    encoder.train()
-    encoder(photo).sum().backward()
-    learning = {name for name, p in encoder.named_parameters() if p.grad is not None}
-    stages = {name.split(".")[2] for name in learning if ".blocks." in name}
-    assert stages == {str(n) for n in range(2, len(encoder.backbone.blocks))}
-    assert not any("embed" in name or "token" in name for name in learning)
-    assert encoder.frozen_features(photo).shape == encoder(photo).shape  # tokens: nothing to keep
-
-
 def as_microsoft_names_them(swin: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Swin's weights as in the published files: a stage's downsampling at its end, not at the
     start of the next, and two kinds of constants."""
@@ -128,11 +113,11 @@ def test_weights_of_another_backbone_are_named(tmp_path):
         load_encoder(encoder, str(tmp_path / "vit.safetensors"))
 
 
-def test_without_a_network_it_says_what_else_can_be_done(monkeypatch, tmp_path):
+def test_without_a_network_it_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     encoder = ImageEncoder(load_preset("tiny", VIT).model.encoder, 64)
-    with pytest.raises(RunProblem, match=r"cannot be downloaded: .*training.encoder=F") as problem:
+    with pytest.raises(RunProblem, match="cannot be downloaded: ") as problem:
         load_encoder(encoder, "test_vit.r160_in1k")
     assert "\n" not in str(problem.value)
 
@@ -152,18 +137,6 @@ def test_the_command_trains_on_from_a_file(command, parsed, tiny_options, tmp_pa
     assert meta["preset"]["training"]["encoder"].endswith("start.safetensors")
 
 
-def learnt_stages(start: dict[str, torch.Tensor], bundle: Bundle) -> dict[str, bool]:
-    """Whether a bundle's matrices differ from those it started from, by the stage's number."""
-    stored, learnt = bundle.tensors(), {}
-    for name, value in start.items():
-        part, _, rest = name.partition(".")
-        if part in ("blocks", "stages") and value.dim() == 2:
-            is_same = np.array_equal(stored[f"encoder.backbone.{name}"], value.half().numpy())
-            stage = rest.partition(".")[0]
-            learnt[stage] = not is_same or learnt.get(stage, False)
-    return learnt
-
-
 @pytest.mark.parametrize(
     ("name", "changes"), [("test_vit.r160_in1k", VIT), ("test_convnext.r160_in1k", CONVNEXT)]
 )
@@ -179,12 +152,10 @@ def test_a_named_encoder_trains_and_its_bundle_tags(
     save(timm.create_model(name.partition(".")[0]), tmp_path / "hub.safetensors")
     monkeypatch.setattr("ramctl.training.initial.local_path", fetched)
     options = ["--steps", 2, "--device", "cpu", *tiny_options]
-    start = settings(f"training.encoder={name}", "training.frozen_stages=1", *changes)
+    start = settings(f"training.encoder={name}", *changes)
     done = command("train", parsed, "--out", "m", *start, *options)
     assert asked == [f"hf://timm/{name}:model.safetensors"]
     assert f"backbone {name.partition('.')[0]} from {name}" in done.messages
-    learnt = learnt_stages(load_file(tmp_path / "hub.safetensors"), Bundle.open(tmp_path / "m"))
-    assert not learnt["0"] and all(learnt[stage] for stage in learnt.keys() - {"0"})
     for runtime in ("onnx", "torch"):
         tagged = command(
             "tag", "--model", "m", "--runtime", runtime, "--threshold", 0, "--top", 2, "--boxes",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ramctl.training.checkpoint import list_checkpoints
-from ramctl.training.objectives.task import TrainingTask
+from ramctl.training.objectives import TrainingTask
 from tests.faults.test_workers import workers_of
 from tests.training.test_train_command import assert_same_weights, start
 
@@ -28,8 +28,7 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
     monkeypatch.setattr(TrainingTask, "forward", full)
     failed = train(*arguments, "--out", "again", code=1)
     assert failed.messages.splitlines()[-1] == (
-        "ramctl train: cpu: out of memory; continue with --resume where more is free, "
-        "or start over with --restart and a smaller training.batch_size"
+        "ramctl train: cpu: out of memory; --restart with a smaller training.batch_size"
     )
     _, newest = list_checkpoints(tmp_path / "again.work" / "checkpoints")
     content = bytearray(newest.read_bytes())
@@ -72,5 +71,5 @@ def test_a_killed_reader_of_photos_is_one_line(parsed, tiny_options, tmp_path):
     assert process.returncode == 1
     last = errors.decode().splitlines()[-1]
     assert last.startswith(f"ramctl train: {DEAD} (pid")
-    assert last.endswith("is memory short? continue with --resume, with a lower -j")
+    assert last.endswith("continue with --resume, with a lower -j")
     assert list_checkpoints(tmp_path / "x.work" / "checkpoints")

@@ -8,14 +8,20 @@ import torch
 
 from ramctl.model.caption_tokenizer import IGNORED
 from ramctl.model.config import load_preset
-from ramctl.training.objectives.losses import (
+from ramctl.training.losses import (
     alignment_loss,
     asymmetric_loss,
     caption_loss,
     distillation_loss,
 )
-from ramctl.training.objectives.objectives import SampledLabels, Tagging, sample_labels
-from ramctl.training.objectives.task import Counts, global_mean, ram_official
+from ramctl.training.objectives import (
+    Counts,
+    SampledLabels,
+    Tagging,
+    global_mean,
+    ram_official,
+    sample_labels,
+)
 
 
 def slow_asymmetric(logits, targets, gamma_neg, gamma_pos, clip, weights=None):
@@ -191,9 +197,9 @@ def test_sampled_labels_weigh_for_those_left_out_and_unknown_ones_nothing():
         batch=SimpleNamespace(targets=targets, weights=weights),
     )
     assert not config.decouple_own
-    found = Tagging(SimpleNamespace(), config, None).sums(None, forward)["tag"]
+    found = Tagging(config, None).sums(None, forward)["tag"]
     expected = asymmetric_loss(
-        logits, targets[:, [4, 1]], gamma_neg=config.gamma_neg, gamma_pos=config.gamma_pos,
+        logits, targets[:, [4, 1]], gamma_neg=config.gamma_neg,
         clip=config.clip, weights=weights[:, [4, 1]] * torch.tensor([1.0, 5.0]),
     )  # fmt: skip
     torch.testing.assert_close(found, expected)

@@ -9,9 +9,8 @@ from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.training.data.batches import Batch
-from ramctl.training.objectives.losses import asymmetric_loss
-from ramctl.training.objectives.objectives import SampledLabels, sample_labels
-from ramctl.training.objectives.task import Counts, TrainingTask
+from ramctl.training.losses import asymmetric_loss
+from ramctl.training.objectives import Counts, SampledLabels, TrainingTask, sample_labels
 
 N_LABELS, VOCABULARY = 12, 40
 
@@ -229,45 +228,3 @@ def test_a_batch_moves_with_all_its_tensors():
     for name in ("tag_ids", "tag_mask", "caption_ids", "caption_mask"):
         assert getattr(moved.captions, name).is_meta, name
     assert moved.weights is None
-
-
-def swin_task(small_swin) -> TrainingTask:
-    changes = ["model.tag_decoder.dropout=0.1", "model.captioning.dropout=0.1"]
-    changes += ["model.encoder.options.drop_path_rate=0.3", "training.distill=[]"]
-    preset = load_preset(str(small_swin), changes)
-    torch.manual_seed(0)
-    model = build_ram(
-        preset.model, image_size=preset.preprocess.size, n_labels=N_LABELS, vocabulary=VOCABULARY
-    )
-    model.labels.set_text(torch.nn.functional.normalize(torch.randn(N_LABELS, 32), dim=1))
-    return TrainingTask(model, preset.training).train()
-
-
-def gradients(task: TrainingTask) -> tuple[dict[str, torch.Tensor], int]:
-    """The gradient of one batch of photos, and the bytes kept for it."""
-    batch = make_batch(3, photos=torch.randn(3, 3, 64, 64, generator=torch.manual_seed(3)))
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    torch.manual_seed(4)
-    task.zero_grad()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        sums = task(batch)
-    counts = task.counts(batch)
-    task.reduce(sums, Counts(counts, counts, 1, 1)).backward()
-    found = {n: p.grad.clone() for n, p in task.named_parameters() if p.grad is not None}
-    return found, sum(kept.values())
-
-
-def test_checkpointing_gives_the_same_gradients_for_less_memory(small_swin):
-    task = swin_task(small_swin)
-    whole, kept = gradients(task)
-    task.model.recompute_activations()
-    again, kept_again = gradients(task)
-    assert whole.keys() == again.keys()
-    for name, gradient in whole.items():
-        torch.testing.assert_close(again[name], gradient, rtol=1e-5, atol=1e-7, msg=name)
-    assert kept_again < kept / 2

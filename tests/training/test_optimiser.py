@@ -34,9 +34,9 @@ def test_the_cosine_falls_from_the_peak_after_the_warm_up_to_the_floor():
         ("epoch-cosine", ("lr=5e-6", "min_lr=0", "warmup_steps=0"), 50,
          {0: 5e-6, 25: 3.27254e-6}),
         # The warm-up rises in a line from a rate of its own, and takes at most a tenth of a run.
-        ("constant", ("lr=1e-2", "warmup_lr=2e-3", "warmup_steps=4"), 1000,
-         {0: 2e-3, 1: 4e-3, 2: 6e-3, 3: 8e-3, 4: 1e-2, 5: 1e-2}),
-        ("constant", ("lr=1e-2", "warmup_lr=0", "warmup_steps=100"), 40,
+        ("cosine", ("lr=1e-2", "warmup_lr=2e-3", "warmup_steps=4"), 1000,
+         {0: 2e-3, 1: 4e-3, 2: 6e-3, 3: 8e-3, 4: 1e-2}),
+        ("cosine", ("lr=1e-2", "warmup_lr=0", "warmup_steps=100"), 40,
          {0: 0.0, 2: 5e-3, 4: 1e-2}),
     ],
 )  # fmt: skip

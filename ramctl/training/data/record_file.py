@@ -8,10 +8,9 @@ import shutil
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
 from ramctl.records.files import is_gzip, replacing
@@ -37,17 +36,6 @@ class Source:
         return cls(path or Path(name), name, photo_base(name, root))
 
 
-class _Descriptor:
-    """A file that is open to be read by offset for as long as someone refers to it."""
-
-    def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):  # it could be opened
-            os.close(self.number)
-
-
 class RecordFile:
     """The records of some files by number; reading one parses its line again.
 
@@ -56,15 +44,11 @@ class RecordFile:
     Safe in forked worker processes: lines are read by offset, not from a shared position.
     """
 
-    def __init__(
-        self, sources: Sequence[Source], columns: Sequence[NDArray[Any]] | None = None
-    ) -> None:
+    def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = list(sources)
         # Of each record: the number of its source, offset, length in bytes, line number.
         self.columns = tuple(array(code) for code in "HqII")
-        for column, stored in zip(self.columns, columns or (), strict=False):
-            column.frombytes(stored.tobytes())
-        self._open: dict[int, _Descriptor] = {}  # by source, the last used last
+        self._open: dict[int, FileIO] = {}  # by source, the last used last
 
     def __len__(self) -> int:
         return len(self.columns[0])
@@ -92,14 +76,14 @@ class RecordFile:
         """The record, or why its line is none; RecordFiles of bad lines have such."""
         number, offset, length, line = (column[index] for column in self.columns)
         source = self.sources[number]
-        content = os.pread(self._opened(number).number, length, offset)
+        content = os.pread(self._opened(number).fileno(), length, offset)
         limit = length if max_line is None else max_line
         return parse_line(content, shown_name(source.name), line, source.base, stage, limit)
 
-    def _opened(self, number: int) -> _Descriptor:
+    def _opened(self, number: int) -> FileIO:
         source = self._open.pop(number, None)
         if source is None:
-            source = _Descriptor(self.sources[number].path)
+            source = FileIO(self.sources[number].path)
         self._open[number] = source
         for oldest in list(self._open)[:-OPEN_SOURCES]:
             self._open.pop(oldest, None)

@@ -1,10 +1,11 @@
-"""What a model is trained on: each objective gives sums of a loss and what they run over.
+"""The model with its objectives: one forward gives the sum of every loss and what it runs over.
 
+The sums become the loss of a pass: global means, or the authors' sums of one process.
 B photos, S pixels a side, L labels, n labels of a pass, E text width, K classes of the backbone.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import UsageProblem
 from ramctl.model.caption_tokenizer import IGNORED
 from ramctl.model.config import LossConfig, PreprocessConfig, TrainingConfig
 from ramctl.model.ram import RAM, RamOutput
+from ramctl.pretrained.transformers_folder import (
+    load_image_processor,
+    load_pretrained,
+    load_tokenizer,
+)
+from ramctl.tagger_scores import PREFIX as SCORES
 from ramctl.training.data.batches import Batch
-from ramctl.training.objectives.losses import (
+from ramctl.training.losses import (
     alignment_loss,
     asymmetric_loss,
     caption_loss,
@@ -54,8 +61,7 @@ class Forward:
 class Objective(nn.Module):
     """A loss as a sum and a count, so that its mean does not depend on how a batch is split.
 
-    The constructor raises UsageProblem when the model cannot be trained so. `names` are those of
-    the sums, as logs show them.
+    `names` are those of the sums, as logs show them.
     """
 
     def __init__(self, *names: str, weight: float) -> None:
@@ -77,9 +83,7 @@ class Tagging(Objective):
 
     trained: Tensor | None
 
-    def __init__(self, model: RAM, config: LossConfig, trained: Tensor | None) -> None:
-        if config.decouple_own and not (model.labels.own.numel() or model.labels.bias.numel()):
-            raise UsageProblem("training.decouple_own: this model's labels own nothing")
+    def __init__(self, config: LossConfig, trained: Tensor | None) -> None:
         names = ("tag", "tag text") if config.decouple_own else ("tag",)
         super().__init__(*names, weight=config.tag_weight)
         self.config = config
@@ -103,7 +107,7 @@ class Tagging(Objective):
             weights = sampled.weights if weights is None else weights * sampled.weights
         loss = partial(
             asymmetric_loss, targets=targets, gamma_neg=self.config.gamma_neg,
-            gamma_pos=self.config.gamma_pos, clip=self.config.clip, weights=weights,
+            clip=self.config.clip, weights=weights,
         )  # fmt: skip
         if not self.config.decouple_own:
             return {"tag": loss(output.tag_logits)}
@@ -174,26 +178,16 @@ class ClipTeacher(nn.Module):
 
     def __init__(self, folder: Path, preprocess: PreprocessConfig) -> None:
         super().__init__()
-        if not (folder / "config.json").is_file():
-            raise RunProblem(
-                f"{folder}: no CLIP model there (config.json is missing); "
-                "--distill clip:FOLDER takes a folder in transformers' format"
-            )
-        from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
+        from transformers import CLIPModel  # seconds
 
-        self.clip: Any = CLIPModel.from_pretrained(folder, local_files_only=True)
+        self.clip = load_pretrained(CLIPModel, folder, torch.device("cpu"), kinds=("clip",))
         self.clip.requires_grad_(False)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        processor: Any = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-        config: Any = self.clip.config
-        self.size = int(config.vision_config.image_size)
+        self.tokenizer, processor = load_tokenizer(folder), load_image_processor(folder)
+        self.size = int(self.clip.config.vision_config.image_size)
         student_mean, student_std = _column(preprocess.mean), _column(preprocess.std)
         mean, std = _column(processor.image_mean), _column(processor.image_std)
         self.register_buffer("scale", student_std / std, persistent=False)
         self.register_buffer("shift", (student_mean - mean) / std, persistent=False)
-
-    def train(self, mode: bool = True) -> "ClipTeacher":
-        return super().train(False)  # stays in evaluation mode
 
     @torch.no_grad()
     def photo_features(self, photos: Tensor) -> Tensor:
@@ -220,19 +214,7 @@ def _column(values: Sequence[float]) -> Tensor:
 class Distillation(Objective):
     """The global feature is drawn to what a teacher says: captions, the own classifier, or CLIP."""
 
-    def __init__(
-        self, model: RAM, config: LossConfig, teacher: str, clip: ClipTeacher | None
-    ) -> None:
-        if teacher not in ("caption", "imagenet", "clip"):
-            raise UsageProblem(f"--distill {teacher}: known are clip:FOLDER, caption, imagenet")
-        if teacher == "clip" and clip is None:
-            raise UsageProblem("--distill clip names no folder: clip:FOLDER")
-        if model.prior is None and not model.encoder.mean_token:
-            raise UsageProblem("--distill needs a model with a global feature")
-        if teacher == "imagenet" and not has_classes(model):
-            raise UsageProblem(
-                "--distill imagenet needs model.prior.classes: the backbone's own head"
-            )
+    def __init__(self, config: LossConfig, teacher: str, clip: ClipTeacher | None) -> None:
         super().__init__(f"distill {teacher}", weight=config.distill_weight)
         self.teacher = teacher
         self.clip = clip if teacher == "clip" else None
@@ -262,12 +244,8 @@ class Distillation(Objective):
 class ClassMemory(Objective):
     """The backbone's own class probabilities stay near those from before training."""
 
-    def __init__(self, model: RAM, config: TrainingConfig) -> None:
-        if not has_classes(model) or not config.backbone.backbone_lr_factor:
-            raise UsageProblem(
-                "training.classes_weight needs model.prior.classes and a backbone that is trained"
-            )
-        super().__init__("classes", weight=config.losses.classes_weight)
+    def __init__(self, config: LossConfig) -> None:
+        super().__init__("classes", weight=config.classes_weight)
 
     def sums(self, model: RAM, forward: Forward) -> dict[str, Tensor]:
         """The divergence from the former probabilities, summed over photos."""
@@ -279,14 +257,9 @@ class ClassMemory(Objective):
 class Alignment(Objective):
     """Each photo against all captions of the pass, asked as if they were labels."""
 
-    def __init__(self, config: LossConfig, clip: ClipTeacher | None) -> None:
-        if clip is None:
-            raise UsageProblem(
-                "training.alignment_weight needs --distill clip:FOLDER: captions' texts"
-            )
+    def __init__(self, config: LossConfig, clip: ClipTeacher) -> None:
         super().__init__("alignment", weight=config.alignment_weight)
-        self.config = config
-        self.clip = clip
+        self.config, self.clip = config, clip
 
     def count(self, batch: Batch) -> float:
         """Photos with a caption."""
@@ -304,27 +277,180 @@ class Alignment(Objective):
                 [[a == b for b in batch.caption_texts] for a in batch.caption_texts],
                 device=logits.device,
             )
-        return {
-            "alignment": alignment_loss(
-                logits, same, gamma_neg=self.config.alignment_gamma_neg, clip=self.config.clip
-            )
-        }
+        return {"alignment": alignment_loss(logits, same, clip=self.config.clip)}
 
 
-class FormerBackbone(nn.Module):
-    """A copy of the encoder and its classifier from before training."""
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What each loss's sum runs over, by name: in this pass, and in the whole step."""
 
-    def __init__(self, model: RAM) -> None:
+    own: Mapping[str, float]  # this pass of this process
+    step: Mapping[str, float]  # all passes of all processes
+    n_passes: int
+    n_processes: int
+
+
+class TrainingTask(nn.Module):
+    """The module that is trained, and that is wrapped when there are several processes.
+
+    Everything with a gradient happens in its forward, as DistributedDataParallel needs it.
+    UsageProblem when the model cannot be trained so.
+    """
+
+    def __init__(
+        self,
+        model: RAM,
+        config: TrainingConfig,
+        clip: ClipTeacher | None = None,
+        trained: Tensor | None = None,
+    ) -> None:
         super().__init__()
-        assert model.prior is not None
-        self.encoder = copy.deepcopy(model.encoder)
-        self.prior = copy.deepcopy(model.prior)
-        self.requires_grad_(False)
+        losses = self.config = config.losses
+        # Files of scores are in the targets already.
+        teachers = [n.partition(":")[0] for n in losses.distill if not n.startswith(SCORES)]
+        for is_contradiction, message in _contradictions(model, config, teachers, clip):
+            if is_contradiction:
+                raise UsageProblem(message)
+        self.model, self.clip = model, clip
+        self.tagging = Tagging(losses, trained)
+        self.objectives: list[Objective] = [self.tagging]
+        if losses.captions_alone:
+            self.objectives = [Captioning(losses)]
+        else:
+            if model.captioning is not None and losses.caption_weight:
+                self.objectives.append(Captioning(losses))
+            if losses.distill_weight:
+                self.objectives += [Distillation(losses, name, clip) for name in teachers]
+            if losses.classes_weight:
+                self.objectives.append(ClassMemory(losses))
+            if losses.alignment_weight and clip is not None:
+                self.objectives.append(Alignment(losses, clip))
+        self.submodules = nn.ModuleList(self.objectives)  # moves their buffers with the model
+        self.weights = {name: o.weight for o in self.objectives for name in o.names}
+        self.asks_former = "imagenet" in teachers or losses.classes_weight > 0
+        self.asks_former &= not losses.captions_alone
+        self.former: Any = None  # encoder and prior from before training
+        # A frozen backbone is its own former self: only one that is trained needs a copy.
+        if self.asks_former and config.backbone.backbone_lr_factor > 0:
+            assert model.prior is not None
+            parts = nn.ModuleDict({"encoder": model.encoder, "prior": model.prior})
+            self.former = copy.deepcopy(parts).requires_grad_(False)
 
-    def train(self, mode: bool = True) -> "FormerBackbone":
-        return super().train(False)  # stays in evaluation mode
+    def train(self, mode: bool = True) -> "TrainingTask":
+        """As in torch, but what only teaches stays in evaluation mode."""
+        super().train(mode)
+        for teacher in (self.clip, self.former):
+            if teacher is not None:
+                teacher.eval()
+        return self
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """What each sum runs over, by name: photos or tokens. The batch alone decides."""
+        return {name: o.count(batch) for o in self.objectives for name in o.names}
+
+    def reduce(self, sums: Mapping[str, Tensor], counts: Counts) -> Tensor:
+        """The loss of a pass, as `training.loss` says."""
+        if self.config.loss == "ram-official":
+            return ram_official(self.config.objective, sums, counts)
+        return global_mean(self.weights, sums, counts)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The sum of each loss over the batch, by name; `reduce` makes a loss of them."""
+        model, sampled = self.model, self.tagging.sample(batch.targets)
+        photos = batch.photos
+        if model.encoder.frozen_stages and photos.dim() == 4:
+            with torch.no_grad():  # what stays as it was is computed once for both backbones
+                photos = model.encoder.frozen_features(photos)
+        output = model(
+            photos,
+            labels=None if sampled is None else model.labels(sampled.ids),
+            captions=batch.captions if "caption" in self.weights else None,
+            captioned=batch.caption_rows,
+        )
+        former = None
+        if self.asks_former:
+            prior, features = self.model.prior, output.features
+            with torch.no_grad():
+                if self.former is not None:
+                    prior = self.former["prior"]
+                    features = self.former["encoder"](photos)
+                assert prior is not None
+                former = prior.class_mixture(features), prior.class_logits(features)
+        forward = Forward(batch, sampled, output, former)
+        sums: dict[str, Tensor] = {}
+        for objective in self.objectives:
+            sums |= objective.sums(model, forward)
+        if not batch.is_real:  # no photo counts, yet every process must have every gradient
+            return {name: value * 0 for name, value in sums.items()}
+        return sums
 
 
-def has_classes(model: RAM) -> bool:
-    """Whether the model keeps the backbone's own classifier."""
-    return model.prior is not None and model.prior.classifier is not None
+def _contradictions(
+    model: RAM, config: TrainingConfig, teachers: Sequence[str], clip: ClipTeacher | None
+) -> Iterator[tuple[object, str]]:
+    losses, labels, prior = config.losses, model.labels, model.prior
+    has_classes = prior is not None and prior.classifier is not None
+    has_feature = prior is not None or model.encoder.mean_token
+    is_trained = config.backbone.backbone_lr_factor > 0
+    owns = labels.own.numel() or labels.bias.numel()
+    yield losses.decouple_own and not owns, "training.decouple_own: this model's labels own nothing"
+    if losses.captions_alone:
+        return
+    for name in teachers:
+        is_known = name in ("caption", "imagenet", "clip")
+        yield not is_known, f"--distill {name}: known are clip:FOLDER, caption, imagenet"
+    yield "imagenet" in teachers and not has_classes, "--distill imagenet needs model.prior.classes"
+    yield "clip" in teachers and clip is None, "--distill clip names no folder: clip:FOLDER"
+    yield teachers and not has_feature, "--distill needs a model with a global feature"
+    yield (
+        losses.classes_weight and not (has_classes and is_trained),
+        "training.classes_weight needs model.prior.classes and a backbone that is trained",
+    )
+    yield losses.alignment_weight and clip is None, "training.alignment_weight needs clip:FOLDER"
+    if losses.loss == "ram-official":
+        several = len(teachers) > 1 and losses.distill_weight
+        yield several, f"training.loss ram-official has one teacher, not {', '.join(teachers)}"
+        yield (
+            losses.classes_weight or losses.decouple_own,
+            "training.loss ram-official needs training.classes_weight=0 and decouple_own=false",
+        )
+        yield (
+            losses.objective != "ram-plus" and not (model.captioning and losses.caption_weight),
+            "training.loss ram-official needs the captioning branch and its loss",
+        )
+
+
+def global_mean(weights: Mapping[str, float], sums: Mapping[str, Tensor], counts: Counts) -> Tensor:
+    """The weighted sum of the means over the step, as far as this pass contributes to it.
+
+    The gradients of all passes add up to that of one large batch, however it is split.
+    """
+    parts = [weights[name] / max(counts.step[name], 1.0) * value for name, value in sums.items()]
+    # DDP averages gradients over the processes, but these counts are global already.
+    return torch.stack(parts).sum() * counts.n_processes
+
+
+def ram_official(objective: str, sums: Mapping[str, Tensor], counts: Counts) -> Tensor:
+    """The authors' objective of one pass of one process: sums over photos and labels.
+
+    RAM and Tag2Text scale the tag loss to the caption loss's value; RAM++ adds plain sums.
+    Source: authors' forward, ram_official A4. Theirs always has captions: a pass without any has no
+    such value, and its tag loss is the mean over photos; a loss of 0 stays 0.
+    """
+
+    def mean(name: str) -> Tensor:
+        return sums[name] / max(counts.own[name], 1.0)
+
+    tag = sums["tag"]
+    if objective == "ram-plus":
+        total = tag + sums["alignment"] if "alignment" in sums else tag
+    elif counts.own["caption"]:
+        caption = mean("caption")
+        # 0/0 would be NaN, which one process hands to all others.
+        total = caption + tag / torch.where(tag > 0, tag / caption, 1.0).detach()
+    else:
+        total = mean("tag") + sums.get("caption", 0)  # a stand-in's: 0, with its gradient
+    for name in sums:
+        if name.startswith("distill"):  # one at most, as the authors have
+            total = total + mean(name)
+    return total / counts.n_passes

