@@ -10,21 +10,20 @@ if TYPE_CHECKING:
     from ramctl.labels import Label, LabelSystem
     from ramctl.parsing.captions import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
-    from ramctl.photos.in_memory import Photo
-    from ramctl.tagging.tag_result import Box, TagResult
+    from ramctl.photos.decoding import Photo
     from ramctl.tagging.tagger import Tagger
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Box": "ramctl.tagging.tag_result",
+    "Box": "ramctl.tagging.tagger",
     "Bundle": "ramctl.checkpoints.bundle",
     "CaptionParser": "ramctl.parsing.parser",
     "Label": "ramctl.labels",
     "LabelSystem": "ramctl.labels",
     "ParsedCaption": "ramctl.parsing.captions",
-    "Photo": "ramctl.photos.in_memory",
-    "TagResult": "ramctl.tagging.tag_result",
+    "Photo": "ramctl.photos.decoding",
+    "TagResult": "ramctl.tagging.tagger",
     "Tagger": "ramctl.tagging.tagger",
 }
 

@@ -19,13 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ramctl.errors import RamctlError, RunProblem, UsageProblem
-from ramctl.records.files import (
-    move_into_place,
-    output_lock,
-    part_path,
-    state_path,
-    write_atomic,
-)
+from ramctl.records.files import move_into_place, output_lock, part_path, state_path, write_atomic
 from ramctl.records.inputs import STDIN, require_files
 from ramctl.records.record import JsonObject, shown_name
 from ramctl.records.report import Report
@@ -49,10 +43,7 @@ class Worker:
         return True
 
     def do(self, options: Any) -> JsonObject | str | UsageProblem:
-        """The counts of a shard that is complete now, or why it is not.
-
-        UsageProblem is returned where the shard was made with other options than these.
-        """
+        """The counts of a shard that is complete now, or why it is not."""
         output = options.stream.output
         try:
             self._run = self._run or self._module.loaded(options)
@@ -155,10 +146,7 @@ class Resources:
 
 
 def run(module: str, command: str, options: Any) -> Report:
-    """Run or continue a command on every shard; the report of all.
-
-    RunProblem at the end when shards failed; those that are complete stay.
-    """
+    """Run or continue a command on every shard; the report of all."""
     stream, shared = options.stream, import_module(module).SHARED
     _check(options, shared)
     report = Report(command, quiet=options.quiet)
@@ -172,7 +160,13 @@ def run(module: str, command: str, options: Any) -> Report:
         for one in shards:
             Path(one.stream.rejects).parent.mkdir(parents=True, exist_ok=True)
         each = Resources.of(options, shared, ray.cluster_resources(), len(shards) or 1 << 30)
-        tasks = shards or list(_parts(options, each.number))
+        tasks = shards or [
+            replace(
+                options, quiet=True,
+                stream=replace(stream, shard=Shard(i, each.number), stats=None, progress=False),
+            )
+            for i in range(1, each.number + 1)
+        ]  # fmt: skip
         kind = ray.remote(num_cpus=each.cores, num_gpus=each.gpus)(Worker)
         start = partial(kind.remote, module, os.getcwd())  # noqa: PTH109
         report.device = f"{each.number} workers of {each.cores} cores, {each.gpus} GPUs"
@@ -182,8 +176,16 @@ def run(module: str, command: str, options: Any) -> Report:
             for outcome in _outcomes(ray, start, each.number, limited, report.say):
                 if isinstance(outcome, UsageProblem):
                     raise outcome
-                failed += isinstance(outcome, str)
-                _count(report, outcome)
+                if isinstance(outcome, str):
+                    failed += 1
+                    report.warn(outcome)
+                else:
+                    report.n_in += outcome["in"]
+                    report.n_out += outcome["out"]
+                    report.n_skipped += outcome["skipped"]
+                    report.n_rejected_before += outcome["rejected_before"]
+                    report.rejects.update(outcome["rejects"])
+                    report.unit = outcome["unit"]
                 advance(1)
     if failed:
         raise RunProblem(f"{failed} shards failed; the same command does what is missing")
@@ -247,18 +249,6 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _count(report: Report, outcome: JsonObject | str) -> None:
-    if isinstance(outcome, str):
-        report.warn(outcome)
-        return
-    report.n_in += outcome["in"]
-    report.n_out += outcome["out"]
-    report.n_skipped += outcome["skipped"]
-    report.n_rejected_before += outcome["rejected_before"]
-    report.rejects.update(outcome["rejects"])
-    report.unit = outcome["unit"]
-
-
 def _check(options: Any, shared: Shared) -> None:
     """UsageProblem for what cannot be shared."""
     stream, usual = options.stream, type(options)()
@@ -302,13 +292,6 @@ def _shards(options: Any, shared: Shared) -> Iterator[Any]:
             rejects=str(folder / "rejects" / f"{stem}.jsonl"),
         )  # fmt: skip
         yield replace(options, inputs=(name,), stream=stream, quiet=True)
-
-
-def _parts(options: Any, number: int) -> Iterator[Any]:
-    """The options of each share of a work folder."""
-    for index in range(1, number + 1):
-        stream = replace(options.stream, shard=Shard(index, number), stats=None, progress=False)
-        yield replace(options, stream=stream, quiet=True)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ use_venv()
 
 from measuring import SHARED
 
-FORMATS = ["text", "csv", "tsv", "kohya", "fiftyone", "label-studio", "exiftool-csv", "coco"]
+FORMATS = ["text", "csv", "tsv", "fiftyone", "label-studio", "exiftool-csv", "coco"]
 FORMATS += ["open-images"]
 TRAIN = "--preset mini --set training.workers=0 --threads 1 --dtype fp32 --device cpu -q"
 WORDS = "zebra\nhorse\nsteam locomotive\nchild\n"

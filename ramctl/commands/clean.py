@@ -29,7 +29,7 @@ in place of the estimate; they remove what captions name as well.
 
 
 OPTIONS = {
-    "input": [options.root, options.max_line],
+    "input": [options.root],
     "model": [
         options.model,
         option(

@@ -48,9 +48,6 @@ OPTIONS = {
             field="prefix",
         ),
         option(
-            "--xmp-prefix-flat", "Mark plain keywords too, not only paths.", field="flat_prefix"
-        ),
-        option(
             "--xmp-name [full|stem]",
             "Name of new sidecars: IMG.JPG.xmp or IMG.xmp.",
             default="full",

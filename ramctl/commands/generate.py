@@ -18,7 +18,7 @@ generated_captions, generated_caption_tags. Streams.
 {options.EXIT_CODES}
 """
 OPTIONS = {
-    "input": [options.root, options.max_line, options.shard],
+    "input": [options.root, options.shard],
     "model": [
         options.model,
         common(

@@ -52,7 +52,6 @@ model = common(
 )
 labels = common("--labels FILE", "Tag with these words; +FILE: add to the model's.", type=str)
 
-max_line = option("--max-line N", "Reject JSONL lines longer than N bytes.", default=64_000_000)
 rejects = common(
     "--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", type=str, writes=True
 )

@@ -25,7 +25,6 @@ Streams; --build-labels holds four bytes per mention, --group spools text to tem
 OPTIONS = {
     "input": [
         options.root,
-        options.max_line,
         options.shard,
         common(
             "--from FORMAT",

@@ -29,12 +29,6 @@ TEXT = click.Path(exists=True, dir_okay=False, path_type=Path)
 OPTIONS = {
     "input": [
         common("-R, --recursive", "Search folders for photos."),
-        option(
-            "--ignore GLOB",
-            "With -R: skip matching files and folders, like .ramctlignore.",
-            multiple=True,
-            type=str,
-        ),
         option("-0, --null", "Names on stdin end with NUL."),
         option("--by-content", "With --resume: identify photos by content, not by size and time."),
         option("--prune", "With --resume: drop the records of photos that are gone."),

@@ -70,11 +70,6 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
     return {
         "input": [
             options.root,
-            option(
-                "--max-line N",
-                "Reject JSONL lines longer than N bytes [default: 64000000].",
-                type=click.IntRange(1),
-            ),
             common("--val FILE", "Validation records [default: hold some out].", type=str),
         ],
         "model": [

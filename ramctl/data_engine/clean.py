@@ -44,7 +44,6 @@ from ramctl.labels import LabelSystem
 from ramctl.pages.review import review_page
 from ramctl.records.files import output_lock, part_path, replacing, require_distinct, work_path
 from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
-from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import Item, JsonObject, Record
@@ -62,7 +61,6 @@ class CleanOptions:
 
     inputs: tuple[str, ...] = ()  # JSONL; none or `-`: stdin
     root: str | None = None  # the folder of relative photo names
-    max_line: int = MAX_LINE  # bytes of an input line
     model: str = "mini"
     detector: str = "attention"
     embed: str | None = None  # pool or crop; None: pool where the detector is the model's own
@@ -156,7 +154,7 @@ def _source(options: CleanOptions) -> Iterator[Item]:
     if STDIN in inputs and Path(STDIN) in options.decisions:
         raise UsageProblem("records and --decisions cannot both be standard input")
     require_files(inputs)
-    return read_inputs(inputs, options.root, "clean", options.max_line)
+    return read_inputs(inputs, options.root, "clean")
 
 
 def _run_stage(cleaning: "Cleaning", source: Iterator[Item], baseline: Baseline | None) -> Report:

@@ -22,7 +22,7 @@ from ramctl.labels import LabelSystem, read_threshold, read_thresholds
 from ramctl.model.ram import Encoded
 from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin, require_files, unread_inputs
-from ramctl.records.jsonl import MAX_LINE, content_stamp
+from ramctl.records.jsonl import content_stamp
 from ramctl.records.outputs import rejects_file
 from ramctl.records.parallel import chunks, map_good, ordered_map
 from ramctl.records.record import (
@@ -53,7 +53,6 @@ class GenerateOptions:
 
     inputs: tuple[str, ...] = ()  # JSONL; none or `-`: stdin
     root: str | None = None  # the folder of relative photo names
-    max_line: int = MAX_LINE  # bytes of an input line
     model: str = "mini"
     captions: int = 1
     decode: str = "beam:3"
@@ -299,7 +298,7 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     inputs = named_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
     report = Report("generate", quiet=options.quiet)
-    read = partial(unread_inputs, inputs, options.root, report.command, options.max_line)
+    read = partial(unread_inputs, inputs, options.root, report.command)
     source, shard = shard_of(options.stream.shard, inputs, read)
     devices = split_devices(options.baseline.device)
     generator = generator or Generator.load(options, device=devices[0], say=report.say)

@@ -1,27 +1,42 @@
-"""Output formats of other programs, besides those of `ramctl tag`."""
+"""Output formats of annotation and training programs, besides those of `ramctl tag`."""
 
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from hashlib import blake2b
+from pathlib import Path, PurePath
+from tempfile import TemporaryFile
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
 
 from ramctl.errors import UsageProblem
-from ramctl.export.programs import Coco, FiftyOne, WebDataset, label_studio_task
-from ramctl.export.text_style import TextStyle, caption_of
+from ramctl.export.sidecars import TextStyle, caption_of
 from ramctl.export.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
+from ramctl.photos.archives import split_member
+from ramctl.photos.decoding import photo_size, read_photo
+from ramctl.records.files import write_atomic
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject, encode_name
+from ramctl.records.record import JsonObject, Record, decode_name, image_name, shown_name
 from ramctl.records.shards import Shard
+from ramctl.records.stream import Encoder
 from ramctl.tagging import formats
 from ramctl.tagging.formats import Column, Format, name_of, table, table_row, tag_columns
 
 FORMATS = (
-    *formats.FORMATS, "tsv", "kohya", "exiftool-csv", "open-images", "coco", "fiftyone",
-    "label-studio", "webdataset",
+    *formats.FORMATS, "tsv", "exiftool-csv", "open-images", "coco", "fiftyone", "label-studio",
+    "webdataset",
 )  # fmt: skip
 # One document, whose end closes what its head opens.
 DOCUMENTS = ("coco", "fiftyone", "label-studio", "webdataset")
 PLACED = ("coco", "fiftyone", "label-studio")  # that say where a program finds a photo
 EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # that Lightroom reads
 _OPEN_IMAGES = ("ImageID", "Source", "LabelName", "Confidence")
+_BLOCK = 512  # bytes of a tar
+_CHUNK = 1 << 20
+
+#: What is added to a record before it is encoded, and not part of it otherwise.
+Adder = Callable[[Record, JsonObject], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,38 +44,29 @@ class FormatOptions:
     """What the formats of other programs depend on besides the records."""
 
     prefix: str = ""  # of machine tags (exiftool-csv)
-    flat_prefix: bool = False  # before plain words too
-    text: TextStyle = field(default_factory=TextStyle)  # of kohya, and in webdataset
+    text: TextStyle = field(default_factory=TextStyle)  # in webdataset
     photos_at: str | None = None  # where other programs find the photos (PLACED)
 
 
 def output_format(name: str, options: FormatOptions) -> Format:
-    """The format of that name, one of FORMATS.
-
-    UsageProblem for an option of other formats.
-    """
+    """The format of that name, one of FORMATS; UsageProblem for an option of other formats."""
     if options.photos_at is not None and name not in PLACED:
         raise UsageProblem(f"--photos-at is for -f {', '.join(PLACED)}, not {name}")
     match name:
         case "csv" | "tsv":
             return table(tag_columns(caption=True), {"csv": ",", "tsv": "\t"}[name])
-        case "kohya":
-            return Format(b"", partial(_kohya_line, style=options.text))
         case "exiftool-csv":
-            return table(_exiftool_columns(options.prefix, options.flat_prefix))
+            return table(_exiftool_columns(options.prefix))
         case "open-images":
             return Format(table_row(_OPEN_IMAGES), _open_images_rows)
         case "coco":
-            coco = Coco(options.photos_at)
-            return Format(coco.header, coco.encode, coco.footer)
+            return coco(options.photos_at)
         case "fiftyone":
-            fiftyone = FiftyOne(options.photos_at)
-            return Format(fiftyone.header, fiftyone.encode, fiftyone.footer)
+            return fiftyone(options.photos_at)
         case "label-studio":
             return Format(b"[\n", label_studio_task(options.photos_at), lambda: (b"\n]\n",))
         case "webdataset":
-            samples = WebDataset(partial(_sample_text, style=options.text))
-            return Format(samples.header, samples.encode, samples.footer)
+            return webdataset(options.text)
     return formats.line_format(name, caption=True)
 
 
@@ -84,12 +90,12 @@ def _open_images_rows(record: JsonObject) -> bytes:
     return b"".join(map(table_row, rows))
 
 
-def _exiftool_columns(prefix: str, flat_prefix: bool) -> dict[str, Column]:
+def _exiftool_columns(prefix: str) -> dict[str, Column]:
     """What exiftool is to add to a photo's fields, the items of one joined by `;`."""
 
     def column(field: Field) -> Column:
         def cell(record: JsonObject) -> str:
-            tags = machine_items(record["tags"], prefix, flat_prefix=flat_prefix)[field]
+            tags = machine_items(record["tags"], prefix)[field]
             items = dict.fromkeys([*record["keywords"].get(field.name, ()), *tags])
             # Windows separates keywords by it, so that hardly any holds one.
             return ";".join(item.replace(";", ",") for item in items)
@@ -99,12 +105,171 @@ def _exiftool_columns(prefix: str, flat_prefix: bool) -> dict[str, Column]:
     return {"SourceFile": name_of, **{field.name: column(field) for field in EXIFTOOL_FIELDS}}
 
 
-def _kohya_line(record: JsonObject, style: TextStyle) -> bytes:
-    """A row of sd-scripts' metadata JSONL, with `image_size` where the record has it."""
-    row = {"image_path": encode_name(name_of(record)), "caption": style.line(record)}
-    size = {"image_size": record["image_size"]} if "image_size" in record else {}
-    return dumps(row | size)
+def separated(entry: Encoder) -> Encoder:
+    """Entries with a comma between them."""
+    separators = iter([b""])
+    return lambda record: next(separators, b",\n") + entry(record)
 
 
-def _sample_text(record: JsonObject, style: TextStyle) -> str:
-    return style.line(record) if style.with_caption else caption_of(record) or style.line(record)
+def place_of(record: JsonObject, photos_at: str | None) -> str:
+    """The photo's name below a folder or URL where another program finds it, else as it is."""
+    name = shown_name(decode_name(record["image"]))
+    if photos_at is None:
+        return name
+    if "://" in photos_at or "?" in photos_at:
+        name = quote(name)
+    return f"{photos_at}{'' if photos_at.endswith(('/', '=')) else '/'}{name}"
+
+
+def fiftyone(photos_at: str | None) -> Format:
+    """FiftyOne's multilabel classification dataset: `{"labels": {path: targets}, "classes"}`.
+
+    Its keys are absolute paths, which FiftyOne takes as they are: shorter ones are looked for in
+    `data/` and without their extension.
+    Source: FiftyOneImageClassificationDatasetImporter in fiftyone 1.22.
+    """
+    classes: dict[str, None] = {}
+
+    def entry(record: JsonObject) -> bytes:
+        key = record["path"] if photos_at is None else place_of(record, photos_at)
+        scores, targets = record.get("scores", {}), []
+        for tag in record["tags"]:
+            classes[tag] = None
+            targets.append({"label": tag} | ({"confidence": scores[tag]} if tag in scores else {}))
+        return dumps({key: targets})[1:-2]  # without the object's own braces and newline
+
+    def footer() -> Iterator[bytes]:
+        yield b"\n}," + dumps({"classes": [*classes]})[1:]
+
+    return Format(b'{"labels":{\n', separated(entry), footer)
+
+
+def coco(photos_at: str | None) -> Format:
+    """COCO's instances format; an annotation has a `bbox` only where the record has `boxes`.
+
+    Annotations wait in a temporary file for the end of the images.
+    """
+    categories: dict[str, int] = {}  # numbers from 1 on, as they come
+    n_images = n_annotations = 0
+    annotations = TemporaryFile()  # noqa: SIM115 (ends with the format)
+    annotation_line = separated(dumps)
+
+    def annotate(record: JsonObject, tag: str) -> None:
+        nonlocal n_annotations
+        n_annotations += 1
+        annotation: JsonObject = {
+            "id": n_annotations,
+            "image_id": n_images,
+            "category_id": categories.setdefault(tag, len(categories) + 1),
+        }
+        if tag in record.get("scores", {}):
+            annotation["score"] = record["scores"][tag]
+        if tag in record.get("boxes", {}):
+            width, height = record["image_size"]
+            x0, y0, x1, y1 = record["boxes"][tag][0]
+            box = [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height]
+            annotation["bbox"] = [round(side, 1) for side in box]
+            annotation |= {"area": round(box[2] * box[3], 1), "iscrowd": 0}
+        annotations.write(annotation_line(annotation))
+
+    def image(record: JsonObject) -> bytes:
+        nonlocal n_images
+        n_images += 1
+        width, height = record["image_size"]
+        for tag in record["tags"]:
+            annotate(record, tag)
+        name = place_of(record, photos_at)
+        row = {"id": n_images, "file_name": name, "width": width, "height": height}
+        return dumps(row).rstrip(b"\n")
+
+    def footer() -> Iterator[bytes]:
+        yield b'\n],"annotations":[\n'
+        annotations.seek(0)
+        while chunk := annotations.read(_CHUNK):
+            yield chunk
+        rows = [{"id": n, "name": name, "supercategory": ""} for name, n in categories.items()]
+        yield b"]," + dumps({"categories": rows})[1:]
+
+    return Format(b'{"images":[\n', separated(image), footer)
+
+
+def label_studio_task(photos_at: str | None) -> Encoder:
+    """Tasks with one prediction, scored by the mean: sorted by it, doubtful photos come first."""
+
+    def task(record: JsonObject) -> bytes:
+        place, scores = place_of(record, photos_at), [*record.get("scores", {}).values()]
+        result = {
+            "id": blake2b(place.encode(), digest_size=5).hexdigest(),
+            "from_name": "tags",
+            "to_name": "image",
+            "type": "choices",
+            "value": {"choices": record["tags"]},
+        }
+        prediction = {
+            "model_version": "ramctl",
+            "score": round(sum(scores) / len(scores), 4) if scores else 0.0,
+            "result": [result],
+        }
+        return dumps({"data": {"image": place}, "predictions": [prediction]}).rstrip(b"\n")
+
+    return separated(task)
+
+
+@contextmanager
+def open_label_config(path: Path) -> Iterator[Adder]:
+    """Write Label Studio's labelling configuration for the tags at the end of the block."""
+    names: dict[str, None] = {}
+    yield lambda _, fields: names.update(dict.fromkeys(fields["tags"]))
+    choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in names)
+    config = (
+        '<View>\n  <Image name="image" value="$image"/>\n'
+        '  <Filter name="filter" toName="tags" minlength="0"/>\n'
+        '  <Choices name="tags" toName="image" choice="multiple" showInline="true">\n'
+        f"{choices}  </Choices>\n</View>\n"
+    )
+    write_atomic(path, config.encode())
+
+
+def webdataset(style: TextStyle) -> Format:
+    """A tar of samples: the photo as it is, its text in `.txt`, its record in `.json`."""
+    n_samples = 0
+
+    def sample(record: JsonObject) -> bytes:
+        nonlocal n_samples
+        name = decode_name(record["image"])
+        inside = split_member(name)
+        path = PurePath(shown_name(inside[1] if inside else name))
+        stem = "".join(c if c.isalnum() and c.isascii() else "_" for c in path.stem)
+        key = f"{n_samples:06d}_{stem}"
+        n_samples += 1
+        text = "" if style.with_caption else caption_of(record)
+        fields = {field: value for field, value in record.items() if field != "content"}
+        members = {
+            path.suffix.lower().lstrip(".") or "jpg": record["content"],
+            "txt": (text or style.line(record)).encode(),
+            "json": dumps(fields).rstrip(b"\n"),
+        }
+        return b"".join(_tar_member(f"{key}.{end}", data) for end, data in members.items())
+
+    return Format(b"", sample, lambda: (bytes(2 * _BLOCK),))  # two empty blocks end a tar
+
+
+def _tar_member(name: str, data: bytes) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    return member.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % _BLOCK)
+
+
+def add_photo_size(record: Record, fields: JsonObject) -> None:
+    """Add the photo's own `image_size`, [width, height]."""
+    fields["image_size"] = list(photo_size(image_name(fields), record.base))
+
+
+def add_photo_path(record: Record, fields: JsonObject) -> None:
+    """Add the photo's absolute `path`."""
+    fields["path"] = shown_name(str((record.base / image_name(fields)).absolute()))
+
+
+def add_photo_content(record: Record, fields: JsonObject) -> None:
+    """Add the bytes of the photo's file, `content`."""
+    fields["content"] = read_photo(image_name(fields), record.base)

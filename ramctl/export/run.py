@@ -1,30 +1,34 @@
 """`ramctl export`: tagged records in; sidecars, other programs' files, galleries, tables out."""
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from operator import attrgetter
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.export.formats import FormatOptions, output_format, require_lines
-from ramctl.export.programs import (
+from ramctl.export.formats import (
     Adder,
+    FormatOptions,
     add_photo_content,
     add_photo_path,
     add_photo_size,
     open_label_config,
-)
+    output_format,
+    require_lines,
+)  # fmt: skip
 from ramctl.export.sidecars import (
     Sidecar,
     SidecarOptions,
     SidecarWriter,
     add_photo_keywords,
     planned,
-)
-from ramctl.export.text_style import require_caption
+    require_caption,
+)  # fmt: skip
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.files import read_lines, require_distinct
@@ -34,12 +38,11 @@ from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import JsonObject, Record, Unread, json_type, set_tags, string_list
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
-from ramctl.records.stream import StreamOptions, and_then, each, run_stream, watched
+from ramctl.records.stream import StreamOptions, each, run_stream, watched
 from ramctl.tagging.selection import read_tag_list
 
 _PHOTOS = 16  # in memory at once
 _ADDED: dict[str, Adder] = {
-    "kohya": add_photo_size,
     "coco": add_photo_size,
     "fiftyone": add_photo_path,
     "webdataset": add_photo_content,
@@ -95,10 +98,7 @@ class ExportOptions:
 
 
 def run(options: ExportOptions) -> Report:
-    """Write what is asked for of each record; the report of the run.
-
-    A dry run only says what would become of the sidecars.
-    """
+    """Write what is asked for; a dry run only says what would become of the sidecars."""
     options.check()
     if options.sidecars.dry_run:
         options = replace(options, form=None, gallery=None, label_config=None)
@@ -116,12 +116,14 @@ def run(options: ExportOptions) -> Report:
     require_ours(options.gallery, PAGE)
     report = Report("export", quiet=options.quiet)
     report.extra["sidecars"] = 0
+    if options.sidecars.dry_run:
+        report.counted = {"sidecars": "sidecars would change"}
+    elif options.sidecars.xmp or options.sidecars.text or options.xmp_remove:
+        report.counted = {"sidecars": "sidecars changed"}
     named = named_or_stdin(options.inputs, "records")
     read: Callable[[], Iterator[Unread]]
     if options.xmp_remove:
-        photos = PhotoInputs(
-            named, options.root, options.recursive, say=cache(report.say),
-        )  # fmt: skip
+        photos = PhotoInputs(named, options.root, options.recursive, say=cache(report.say))
         read = partial(unread_photo_inputs, photos)
     else:
         read = partial(unread_inputs, named, options.root, report.command)
@@ -130,28 +132,28 @@ def run(options: ExportOptions) -> Report:
         stack.enter_context(warnings.catch_warnings())
         # A damaged photo is reported once, in our own words.
         warnings.filterwarnings("ignore", module="PIL")
-        stage = each(without_tags if options.xmp_remove else chosen_tags(options.choice))
-        for act in _acts(options, report, stack):
-            stage = and_then(stage, act)
+        # Tags are taken out of a photo's sidecars whatever its record has itself.
+        choose = attrgetter("fields") if options.xmp_remove else chosen_tags(options.choice)
+        acts = list(_acts(options, report, stack))
+
+        def exported(record: Record) -> JsonObject:
+            # What a record stands for is done first: no line is written for what failed.
+            fields = choose(record)
+            for act in acts:
+                act(record, fields)
+            return fields
+
         form = output_format(
             options.form or "jsonl",
-            FormatOptions(
-                options.sidecars.prefix, options.sidecars.flat_prefix,
-                options.sidecars.text_style, options.photos_at,
-            ),
-        )  # fmt: skip
+            FormatOptions(options.sidecars.prefix, options.sidecars.text_style, options.photos_at),
+        )
         depends = {"choice of tags": f"{options.choice}", "form": f"{options.form}"}
         run_stream(
-            report, source, watched(stage, RootCheck().notice), stream,
+            report, source, watched(each(exported), RootCheck().notice), stream,
             fingerprint=depends | shard, encode=form.encode,
             header=form.header if stream.shard.index == 1 else b"",  # one in all shards together
             footer=form.footer,
         )  # fmt: skip
-    number = report.extra["sidecars"]
-    if options.sidecars.dry_run:
-        report.say(f"a dry run: {number} sidecars would change, none has")
-    elif options.sidecars.xmp or options.sidecars.text or options.xmp_remove:
-        report.say(f"{number} sidecars changed")
     return report
 
 
@@ -183,24 +185,12 @@ def _acts(options: ExportOptions, report: Report, stack: ExitStack) -> Iterator[
         yield stack.enter_context(open_label_config(options.label_config))
 
 
-def without_tags(record: Record) -> JsonObject:
-    """The record as it is: tags are taken out of its photo's sidecars, whatever it has itself."""
-    return record.fields
-
-
 def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
-    """A function that gives a record with the tags that are chosen of its own.
-
-    It raises RecordProblem for a record without `tags`.
-    """
+    """Keeps the chosen of a record's tags; RecordProblem for a record without `tags`."""
     include = None if choice.include is None else set(read_tag_list(choice.include))
     exclude = set() if choice.exclude is None else set(read_tag_list(choice.exclude))
     names = {} if choice.rename is None else _read_renames(choice.rename)
-
-    def is_chosen(tag: str, scores: Mapping[str, float]) -> bool:
-        if tag in exclude or (include is not None and tag not in include):
-            return False
-        return choice.threshold is None or scores.get(tag, 1.0) > choice.threshold
+    least = -math.inf if choice.threshold is None else choice.threshold
 
     def choose(record: Record) -> JsonObject:
         fields = record.fields
@@ -211,7 +201,9 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
         if not all(isinstance(value, int | float) for value in values):
             message = f"scores is not an object of numbers (got {json_type(scores)})"
             raise RecordProblem(message, code="bad_field")
-        kept = [tag for tag in string_list(fields, "tags") if is_chosen(tag, scores)]
+        kept = [tag for tag in string_list(fields, "tags") if tag not in exclude]
+        kept = [tag for tag in kept if scores.get(tag, 1.0) > least]
+        kept = [tag for tag in kept if include is None or tag in include]
         set_tags(fields, kept[: choice.top])
         if names:
             _rename(fields, names)

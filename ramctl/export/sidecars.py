@@ -7,23 +7,24 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
-from ramctl.errors import RecordProblem, RunProblem
-from ramctl.export.text_style import TextStyle
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.export.xmp import (
     FIELDS,
     KEYWORDS,
     Field,
     Keywords,
-    keyword_changes,
     merge_tags,
     new_items,
     remove_tags,
+    shown_keywords,
     xmp_keywords,
 )
 from ramctl.export.xmp_document import XmpDocument
 from ramctl.labels import normalise
 from ramctl.photos.archives import split_member
-from ramctl.photos.finding import Neighbours, is_raw_name
+from ramctl.photos.embedded import read_embedded
+from ramctl.photos.finding import Neighbours, is_photo_name, is_raw_name
+from ramctl.photos.limits import PhotoLimits, TimeLeft, in_time
 from ramctl.records.files import full_disk, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Record, image_name, shown_name, string_list
@@ -32,6 +33,7 @@ from ramctl.records.state import parsed
 
 XMP_PREFIX = "auto"
 TEXT_RECORD = ".ramctl-txt.jsonl"  # in each folder: what its texts were given, and lost
+_TAKEN = (".xmp", ".jsonl", ".tar")  # extensions of other files than texts
 _FOLDERS = 16  # whose records are in memory
 _MOST_SECONDS = 60  # that a photo's sidecars may take to be read and merged
 NameStyle = Literal["full", "stem"]
@@ -39,11 +41,76 @@ Existing = Literal["append", "replace", "keep"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sidecar:
-    """A sidecar's new content: None leaves the file as it is, empty bytes delete it.
+class TextStyle:
+    """How a photo's text is written; the choices are those of sd-scripts' tagger."""
 
-    What its folder is to remember of a text is in `row`.
-    """
+    with_caption: bool = False  # before the tags
+    first: str = ""  # tags, with commas between them, that come first where they are given
+    separator: str = ", "
+    underscores: bool = False  # hot_dog
+    extension: str = ".txt"
+
+    def check(self) -> None:
+        """UsageProblem for an extension that other files have, or no separator."""
+        name = f"photo{self.suffix}"
+        is_taken = is_photo_name(name) or self.suffix in _TAKEN
+        if is_taken or Path(name).suffix != self.suffix:
+            raise UsageProblem(f"--txt-extension {self.extension}: not the name of a text file")
+        if not self.separator or "\n" in self.separator:
+            raise UsageProblem("--txt-separator is one line, and not empty")
+
+    @property
+    def suffix(self) -> str:
+        """The extension with its dot."""
+        return self.extension if self.extension.startswith(".") else f".{self.extension}"
+
+    def tags(self, tags: Sequence[str]) -> list[str]:
+        """The tags in their order and spelling."""
+        wanted = [tag.strip() for tag in self.first.split(",")]
+        leading = [tag for tag in wanted if tag in tags]
+        ordered = dict.fromkeys([*leading, *tags])
+        return [tag.replace(" ", "_") if self.underscores else tag for tag in ordered]
+
+    def join(self, tags: Sequence[str]) -> str:
+        """The tags in one line; a tag's own separator is escaped by a backslash."""
+        return self.separator.join(tag.replace(self._mark, f"\\{self._mark}") for tag in tags)
+
+    def split(self, line: str) -> list[str]:
+        """The tags of a line that `join` made."""
+        # NUL stands for an escaped separator while the line is split at the others.
+        parts = line.replace(f"\\{self._mark}", "\0").split(self._mark)
+        return [tag.strip().replace("\0", self._mark) for tag in parts if tag.strip()]
+
+    def caption(self, record: JsonObject) -> str:
+        """The caption that comes before the tags, empty where none is wanted."""
+        return caption_of(record) if self.with_caption else ""
+
+    def line(self, record: JsonObject) -> str:
+        """All of a record's text."""
+        parts = (self.caption(record), self.join(self.tags(record["tags"])))
+        return self.separator.join(part for part in parts if part)
+
+    @property
+    def _mark(self) -> str:
+        return self.separator.strip() or self.separator
+
+
+def caption_of(record: JsonObject) -> str:
+    """A record's first caption, of those that a model wrote or its own; empty without any."""
+    captions = record.get("generated_captions") or record.get("captions") or [""]
+    return " ".join(str(captions[0]).split())
+
+
+def require_caption(_: Record, fields: JsonObject) -> None:
+    """RecordProblem for a record that has no caption."""
+    if not caption_of(fields):
+        message = "no caption for --txt-caption; --caption writes one"
+        raise RecordProblem(message, code="missing_field")
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A sidecar's new content: None leaves the file as it is, empty bytes delete it."""
 
     path: Path
     content: bytes | None
@@ -56,7 +123,6 @@ class SidecarOptions:
 
     xmp: bool = False
     prefix: str = XMP_PREFIX  # of machine tags in XMP; empty: none
-    flat_prefix: bool = False  # before plain words too
     style: NameStyle = "full"  # name of a new XMP file: IMG.JPG.xmp, or IMG.xmp for `stem`
     text: bool = False
     existing_text: Existing = "append"
@@ -78,33 +144,32 @@ class SidecarWriter:
 
     def write(self, record: Record, fields: JsonObject) -> list[Sidecar]:
         """Bring a tagged photo's sidecars up to date."""
-        photo = photo_path(image_name(fields), record.base)
+        photo, options = photo_path(image_name(fields), record.base), self.options
         if not photo.exists():  # the record is an earlier run's
             raise RecordProblem(f"{photo}: no such file", code="missing_image")
-        return self._write(partial(self._sidecars, photo, fields))
+
+        def prepare() -> list[Sidecar]:
+            sidecars = []
+            if options.xmp:
+                sidecars += xmp_sidecars(photo, fields["tags"], options, self.neighbours)
+            if options.text:
+                path = photo.with_suffix(options.text_style.suffix)
+                if others := self.neighbours(photo):
+                    message = f"{path} would be the sidecar of {others[0]} as well"
+                    raise RecordProblem(message, code="write_failed")
+                earlier = {} if options.forget_refused else self.texts(path)
+                how = options.existing_text, options.text_style
+                sidecars.append(text_sidecar(photo, fields, *how, earlier))
+            return sidecars
+
+        return self._write(prepare)
 
     def remove(self, record: Record, fields: JsonObject) -> list[Sidecar]:
         """Take the machine tags out of a photo's XMP sidecars."""
         photo = photo_path(image_name(fields), record.base)
         return self._write(partial(xmp_without_tags, photo, forget=self.options.forget_refused))
 
-    def _sidecars(self, photo: Path, fields: JsonObject) -> list[Sidecar]:
-        options, sidecars = self.options, []
-        if options.xmp:
-            sidecars += xmp_sidecars(photo, fields["tags"], options, self.neighbours)
-        if options.text:
-            style = options.text_style
-            path = photo.with_suffix(style.suffix)
-            if others := self.neighbours(photo):
-                message = f"{path} would be the sidecar of {others[0]} as well"
-                raise RecordProblem(message, code="write_failed")
-            earlier = {} if options.forget_refused else self.texts(path)
-            sidecars.append(text_sidecar(photo, fields, options.existing_text, style, earlier))
-        return sidecars
-
     def _write(self, prepare: Callable[[], list[Sidecar]]) -> list[Sidecar]:
-        from ramctl.photos.limits import PhotoLimits, TimeLeft, in_time
-
         # All are prepared before the first is written: a bad one leaves the others alone too.
         try:
             sidecars = in_time(prepare, TimeLeft(PhotoLimits(seconds=_MOST_SECONDS)))
@@ -127,12 +192,11 @@ def photo_path(name: str, base: Path) -> Path:
 
 
 def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = None) -> list[Path]:
-    """The photo's XMP sidecars: those that exist under either name, else the one to create.
-
-    `IMG.xmp` is nobody's where several photos are named IMG, except a raw file's.
-    """
+    """The photo's XMP sidecars: those that exist under either name, else the one to create."""
     full, stem = _xmp_names(photo)
-    if not _has_stem(photo, neighbours or Neighbours()):
+    others = (neighbours or Neighbours())(photo)
+    # `IMG.xmp` of several photos is the raw file's (Adobe).
+    if others and (not is_raw_name(photo.name) or any(map(is_raw_name, others))):
         return [full]
     existing = [path for path in (full, stem) if path.exists()]
     return existing or [full if style == "full" else stem]
@@ -144,16 +208,13 @@ def xmp_sidecars(
     options: SidecarOptions | None = None,
     neighbours: Neighbours | None = None,
 ) -> list[Sidecar]:
-    """The photo's sidecars with these machine tags and everything else they hold.
-
-    Raises RecordProblem when one cannot be read or understood; it is then left as it is.
-    """
+    """The photo's sidecars with these machine tags and everything else they hold."""
     options = options or SidecarOptions()
 
     def edit(path: Path, content: bytes | None) -> bytes | None:
         return merge_tags(
-            content, tags, options.prefix, flat_prefix=options.flat_prefix,
-            embedded=lambda: photo_keywords(photo, path), forget=options.forget_refused,
+            content, tags, options.prefix, embedded=lambda: photo_keywords(photo, path),
+            forget=options.forget_refused,
         )  # fmt: skip
 
     return _edited(xmp_paths(photo, options.style, neighbours), edit)
@@ -181,8 +242,6 @@ def photo_keywords(photo: Path, sidecar: Path) -> Keywords:
 
 def embedded_keywords(name: str, base: Path = Path()) -> dict[Field, Sequence[str]]:
     """The keywords in the photo's own file, `name` as `load_photo` takes it."""
-    from ramctl.photos.embedded import read_embedded
-
     inside = read_embedded(name, base)
     found = _keywords(inside.xmp)
     return {**found, KEYWORDS: inside.keywords} if inside.keywords else found
@@ -196,12 +255,6 @@ def _keywords(content: bytes | None) -> dict[Field, Sequence[str]]:
 
 def _xmp_names(photo: Path) -> tuple[Path, Path]:
     return photo.with_name(photo.name + ".xmp"), photo.with_suffix(".xmp")
-
-
-def _has_stem(photo: Path, neighbours: Neighbours) -> bool:
-    """Whether `IMG.xmp` is this photo's alone; of several, it is the raw file's (Adobe)."""
-    others = neighbours(photo)
-    return not others or (is_raw_name(photo.name) and not any(map(is_raw_name, others)))
 
 
 def _edited(
@@ -218,11 +271,10 @@ def planned(sidecar: Sidecar, style: TextStyle) -> str:
     """What would happen to a sidecar: `would write a.jpg.xmp: + auto|dog, - auto|cat`."""
     before = _read(sidecar.path)
     if sidecar.path.suffix == ".xmp":
-        added, removed = keyword_changes(before, sidecar.content)
+        old, new = shown_keywords(before), shown_keywords(sidecar.content)
     else:
         old, new = style.split(_as_text(before)), style.split(_as_text(sidecar.content))
-        added, removed = [t for t in new if t not in old], [t for t in old if t not in new]
-    changes = [f"+ {tag}" for tag in added] + [f"- {tag}" for tag in removed]
+    changes = [f"+ {t}" for t in new if t not in old] + [f"- {t}" for t in old if t not in new]
     verb = "write" if sidecar.content else "delete"
     return f"would {verb} {sidecar.path}" + (f": {', '.join(changes)}" if changes else "")
 
@@ -269,7 +321,7 @@ def text_sidecar(
     photo: Path,
     record: JsonObject,
     existing: Existing = "append",
-    style: TextStyle = TextStyle(),  # noqa: B008 (frozen)
+    style: TextStyle = TextStyle(),
     earlier: JsonObject | None = None,
 ) -> Sidecar:
     """`IMG.txt` with the record's tags on one line, after its caption where the style has it.

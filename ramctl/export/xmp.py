@@ -77,21 +77,15 @@ def xmp_keywords(document: XmpDocument) -> Keywords:
 
 
 def merge_tags(
-    content: bytes | None,
-    tags: Sequence[str],
-    prefix: str,
-    *,
-    flat_prefix: bool = False,
-    embedded: Callable[[], Keywords] = dict,
-    forget: bool = False,
-) -> bytes | None:
+    content: bytes | None, tags: Sequence[str], prefix: str, *,
+    embedded: Callable[[], Keywords] = dict, forget: bool = False,
+) -> bytes | None:  # fmt: skip
     """The sidecar with `tags` as its machine tags; None when nothing has to change.
 
-    Those that its owner has refused are left out, unless all refusals are to be forgotten.
-
-    `content` is the existing sidecar, None for a new one; `embedded` gives the photo's own
-    keywords. Paths begin with `prefix`, plain words do so with `flat_prefix`. Empty bytes when
-    nothing is left. Raises ValueError, saying why, when `content` is not XMP.
+    Those that its owner has refused are left out, unless that is to be forgotten. `content` is the
+    existing sidecar, None for a new one; `embedded` gives the photo's own keywords. Paths begin
+    with `prefix`. Empty bytes when nothing is left. Raises ValueError, saying why, when `content`
+    is not XMP.
     """
     if content is None and not tags:
         return None
@@ -100,7 +94,7 @@ def merge_tags(
     refused = {} if forget else _refused(document)
     gone = _take_out(document)
     wanted = [tag for tag in tags if normalise(_word(tag)) not in refused]
-    items = machine_items(wanted, prefix, flat_prefix=flat_prefix)
+    items = machine_items(wanted, prefix)
     if any(items.values()):
         _add(document, items, embedded, gone)
     document.set_items(_REFUSED, refused.values())
@@ -108,41 +102,34 @@ def merge_tags(
 
 
 def remove_tags(content: bytes | None, *, forget: bool = False) -> bytes | None:
-    """The sidecar as it was without us: None when it is, empty when nothing else is left.
-
-    What its owner has refused stays on record, unless it is to be forgotten. Raises ValueError as
-    `merge_tags`.
-    """
+    """The sidecar as it was without us: None when it is, empty when nothing else is left."""
     return merge_tags(content, (), "", forget=forget)
 
 
-def keyword_changes(before: bytes | None, after: bytes | None) -> tuple[list[str], list[str]]:
-    """The keywords that a sidecar gains and loses, in order, paths as `people|Anna`."""
-    old, new = (_shown(XmpDocument(content or None)) for content in (before, after))
-    return [text for text in new if text not in old], [text for text in old if text not in new]
+def shown_keywords(content: bytes | None) -> list[str]:
+    """All keywords of a sidecar, paths as `people|Anna`."""
+    found = xmp_keywords(XmpDocument(content or None))
+    return list(dict.fromkeys(field.path(item) for field in found for item in found[field]))
 
 
-def machine_items(
-    tags: Sequence[str], prefix: str, *, flat_prefix: bool = False
-) -> dict[Field, list[str]]:
+def machine_items(tags: Sequence[str], prefix: str) -> dict[Field, list[str]]:
     """What each field says of the tags: `auto|dog` where it has paths, else `dog`."""
     words = list(filter(None, map(_word, tags)))
     paths = [f"{prefix}|{word}" if prefix else word for word in words]
-    plain = paths if flat_prefix else words
     return {
-        field: list(dict.fromkeys(map(field.item, paths) if field.separator else plain))
+        field: list(dict.fromkeys(map(field.item, paths) if field.separator else words))
         for field in FIELDS
     }
 
 
-def new_items(field: Field, own: Keywords, others: Keywords) -> list[str]:
+def new_items(field: Field, elsewhere: Keywords, others: Keywords) -> list[str]:
     """What a field that is to be created must first hold.
 
-    `own` are the keywords elsewhere that programs read as long as there is no such field here,
+    `elsewhere` are the keywords that programs read as long as there is no such field here,
     `others` those of the fields beside it.
     """
     same = {SUBJECT: (SUBJECT, KEYWORDS), TAGS_LIST: (TAGS_LIST, *_MICROSOFT)}
-    items = [item for of in same.get(field, (field,)) for item in own.get(of, ())]
+    items = [item for of in same.get(field, (field,)) for item in elsewhere.get(of, ())]
     paths = [of.path(text) for of, texts in others.items() if of.separator for text in texts]
     words = [text for of, texts in others.items() if not of.separator for text in texts]
     items += [field.item(path) for path in paths]
@@ -243,11 +230,5 @@ def _record(what: str, field: Field) -> Property:
 
 def _state(document: XmpDocument) -> object:
     records = [_record(what, field) for what in ("added", "copied") for field in FIELDS]
-    records.append(_REFUSED)
-    recorded = {name: frozenset(document.items(name)) for name in records}
+    recorded = {name: frozenset(document.items(name)) for name in (*records, _REFUSED)}
     return recorded, {field: frozenset(items) for field, items in xmp_keywords(document).items()}
-
-
-def _shown(document: XmpDocument) -> dict[str, None]:
-    found = xmp_keywords(document)
-    return dict.fromkeys(field.path(item) for field in found for item in found[field])

@@ -112,10 +112,7 @@ class XmpDocument:
         return list(self._wanted.get(name, self._texts[name.key]))
 
     def set_items(self, name: Property, texts: Iterable[str]) -> None:
-        """Give a property these texts, which XML can hold; without any it is removed.
-
-        Items that stay keep their place and attributes, new ones come last.
-        """
+        """Give a property these texts, which XML can hold; without any it is removed."""
         self._wanted[name] = dict.fromkeys(texts)
 
     def to_bytes(self) -> bytes:
@@ -153,7 +150,13 @@ class XmpDocument:
                 dropped.update([element] if self._cut(element) in changes else [])
                 edits += changes
                 added = []
-            new += [self._new_element(name, added)] if added else []
+            if added:
+                # Declared on the element itself: the prefix may mean something else further up.
+                declared = (
+                    "" if name.namespace == OURS else f' xmlns:{name.prefix}="{name.namespace}"'
+                )
+                kind, items = f"rdf:{name.container}", self._listed(added)
+                new.append(f"\n<{name}{declared}><{kind}>{items}</{kind}></{name}>")
         for description in self._descriptions:
             is_bare = all(_key(name) in _ABOUT for name in description.attributes)
             is_emptied = bool(description.children) and dropped.issuperset(description.children)
@@ -246,12 +249,6 @@ class XmpDocument:
         for found in _ATTRIBUTE.finditer(self._body, tag.start(), tag.end()):
             if found[1] in values:
                 yield values[found[1]], (found.start(), found.end(), "")
-
-    def _new_element(self, name: Property, texts: Iterable[str]) -> str:
-        # Declared on the element itself: the prefix may mean something else further up.
-        declared = "" if name.namespace == OURS else f' xmlns:{name.prefix}="{name.namespace}"'
-        items = self._listed(texts)
-        return f"\n<{name}{declared}><rdf:{name.container}>{items}</rdf:{name.container}></{name}>"
 
     def _listed(
         self, texts: Iterable[str], beside: _Element | None = None, indent: str = ""

@@ -17,7 +17,7 @@ import orjson
 
 from ramctl.pages import render, thumbnail
 from ramctl.photos.archives import split_member
-from ramctl.photos.finding import IGNORE_FILE
+from ramctl.photos.finding import THUMBNAILS
 from ramctl.records.files import is_device, naming, output_lock, replacing
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Record, image_name, object_in
@@ -56,7 +56,7 @@ def open_gallery(path: Path) -> Iterator[Adder]:
 
         try:
             yield show
-            thumbnails, used = path.with_name(path.name + ".thumbnails"), set[str]()
+            thumbnails, used = path.with_name(path.name + THUMBNAILS), set[str]()
             with replacing(path) as stream:
                 stream.write(head)
                 lines.seek(0)
@@ -73,7 +73,6 @@ def _with_files(lines: Iterable[bytes], folder: Path, used: set[str]) -> Iterato
     """The photos' lines with thumbnails as files, whose names, by content, are added to `used`."""
     with naming(folder):
         folder.mkdir(exist_ok=True)
-        (folder / IGNORE_FILE).write_text("*\n")  # no photos for `tag -R`
     for line in lines:
         photo = orjson.loads(line)
         content = b64decode(photo["thumbnail"].removeprefix(_INSIDE))
@@ -90,8 +89,7 @@ def _clear(folder: Path, used: set[str]) -> None:
         for file in folder.iterdir():
             if _FILE_NAME.fullmatch(file.name) and file.name not in used:
                 file.unlink()
-        if {file.name for file in folder.iterdir()} == {IGNORE_FILE}:
-            (folder / IGNORE_FILE).unlink()
+        if not any(folder.iterdir()):
             folder.rmdir()
 
 

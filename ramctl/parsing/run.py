@@ -13,7 +13,6 @@ from ramctl.readers.detect import unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.records.files import output_lock, require_distinct
 from ramctl.records.inputs import named_or_stdin, require_files
-from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.outputs import rejects_file
 from ramctl.records.report import Rejects, Report
 from ramctl.records.shards import Shared, shard_of
@@ -26,7 +25,6 @@ class ParseOptions:
 
     inputs: tuple[str, ...] = ()  # none or `-`: stdin
     root: str | None = None
-    max_line: int = MAX_LINE  # bytes of a JSONL line
     source_format: str | None = None  # None: recognised
     group: bool = False
     labels: Path | None = None
@@ -54,9 +52,8 @@ def run(options: ParseOptions) -> Report:
     require_files(named)
     tags = labels.tags if labels else ()
     read = partial(
-        unread_any, named, options.root, "parse", form=options.source_format, tag_list=tags,
-        max_line=options.max_line,
-    )  # fmt: skip
+        unread_any, named, options.root, "parse", form=options.source_format, tag_list=tags
+    )
     items, shard = shard_of(options.stream.shard, named, read)
     if options.group:
         items = group_by_image(items)

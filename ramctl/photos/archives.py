@@ -28,8 +28,7 @@ _opened_before = set[tuple[Path, int, int]]()
 _DAMAGE = (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError)
 Place = tuple[int, int, float]  # first byte, bytes, time
 
-_HASH = np.dtype("<u8")
-_PLACE = np.dtype([("hash", "<u8"), ("start", "<u8"), ("size", "<u8"), ("time", "<f8")])
+_HASH, _PLACE = np.dtype("S16"), np.dtype("u8,u8,f8")
 
 
 def split_member(name: str) -> tuple[str, str] | None:
@@ -126,15 +125,13 @@ class TarIndex:
     def _find(self, member: str) -> Place:
         if self._kept is not None:
             place = self._kept.find(member)
-            if place is None:
-                raise RecordProblem("no such member in the archive", code="missing_image")
-            return place
-        while True:
+        else:
             n_known = len(self._names)
-            if member in self._places:
-                return self._places[member]
-            if not self._read_on(n_known):
-                raise RecordProblem("no such member in the archive", code="missing_image")
+            while (place := self._places.get(member)) is None and self._read_on(n_known):
+                n_known = len(self._names)
+        if place is None:
+            raise RecordProblem("no such member in the archive", code="missing_image")
+        return place
 
     def _read_on(self, n_known: int) -> bool:
         """Index a file more than so many; False where the archive ends with them."""
@@ -173,10 +170,7 @@ def _index(path: Path, size: int, mtime_ns: int) -> TarIndex:
 
 
 def open_archive(path: Path) -> TarIndex:
-    """The index of an archive, kept while the file is unchanged.
-
-    Raises RecordProblem when there is no such file or it cannot be opened.
-    """
+    """The index of an archive, kept while the file is unchanged."""
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
@@ -189,30 +183,22 @@ def open_archive(path: Path) -> TarIndex:
 
 
 class _Members:
-    """The places of an archive's members by two hashes of their names; the first are sorted."""
+    """The places of an archive's members, sorted by hashes of their names."""
 
     def __init__(self, places: Mapping[str, Place]) -> None:
-        rows, hashes = np.zeros(len(places), _PLACE), np.zeros(len(places), _HASH)
-        for row, (name, place) in enumerate(places.items()):
-            hashes[row], second = _hashes_of(name)
-            rows[row] = second, *place
-        order = np.argsort(hashes, kind="stable")
-        self._hashes, self._places = hashes[order], rows[order]
+        keys = np.array([_hash_of(name) for name in places], _HASH)
+        order = np.argsort(keys)
+        self._keys, self._places = keys[order], np.array([*places.values()], _PLACE)[order]
 
     def find(self, member: str) -> Place | None:
-        first, second = _hashes_of(member)
-        row = int(np.searchsorted(self._hashes, np.uint64(first)))
-        while row < len(self._hashes) and self._hashes[row] == first:
-            second_hash, start, size, time = self._places[row].tolist()
-            if second_hash == second:
-                return start, size, time
-            row += 1
-        return None
+        key = np.array(_hash_of(member), _HASH)
+        row = int(np.searchsorted(self._keys, key))
+        is_there = row < len(self._keys) and self._keys[row] == key
+        return cast(Place, self._places[row].item()) if is_there else None
 
 
 _members: dict[tuple[Path, int, int], _Members] = {}  # by path, size and time of the archive
 
 
-def _hashes_of(member: str) -> tuple[int, int]:
-    digest = hashlib.blake2b(member.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+def _hash_of(member: str) -> bytes:
+    return hashlib.blake2b(member.encode("utf-8", "surrogatepass"), digest_size=16).digest()

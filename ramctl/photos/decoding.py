@@ -1,18 +1,23 @@
-"""Photos by name, decoded to upright RGB pixels; RecordProblem says why one cannot be."""
+"""Photos, by name or handed over by a program, decoded to upright RGB pixels.
+
+RecordProblem says why one cannot be.
+"""
 
 import math
 import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ramctl.errors import RecordProblem
 from ramctl.photos.archives import check_bytes, open_archive, split_member
@@ -28,7 +33,7 @@ from ramctl.photos.limits import (
 )
 from ramctl.photos.raw import decode_raw, is_raw, raw_size
 from ramctl.photos.shard_cache import read_remote_photo
-from ramctl.records.record import Record, image_name, shown_name
+from ramctl.records.record import Record, encode_name, image_name, shown_name
 from ramctl.records.remote import base_url
 
 # Not all formats of Pillow: some start other programs (EPS), some are not photos (WMF).
@@ -88,18 +93,14 @@ def load_photo(
     Raises RecordProblem (missing_image, unreadable_image, too_large, too_slow), whatever the
     decoder raises.
     """
-    with room_for_file(_bytes_on_disk(name, base)):
-        data = read_photo(name, base, max_bytes=limits.bytes)
-        return decode_photo(data, target=target, limits=limits, official=official)
-
-
-def _bytes_on_disk(name: str, base: Path) -> int:
-    """Of a regular file, else 0."""
     try:
         facts = os.stat(os.path.join(base, name))  # noqa: PTH116, PTH118 (fast)
+        n_bytes = facts.st_size if stat.S_ISREG(facts.st_mode) else 0
     except (OSError, ValueError):
-        return 0
-    return facts.st_size if stat.S_ISREG(facts.st_mode) else 0
+        n_bytes = 0  # in an archive, at a URL, or a problem of `read_photo`
+    with room_for_file(n_bytes):
+        data = read_photo(name, base, max_bytes=limits.bytes)
+        return decode_photo(data, target=target, limits=limits, official=official)
 
 
 def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
@@ -144,11 +145,7 @@ def read_photo(name: str, base: Path = Path(), *, max_bytes: int = LIMITS.bytes)
 
 
 def decode_photo(
-    data: bytes,
-    *,
-    target: int | None = None,
-    limits: PhotoLimits = LIMITS,
-    official: bool = False,
+    data: bytes, *, target: int | None = None, limits: PhotoLimits = LIMITS, official: bool = False
 ) -> Image.Image:
     """The upright RGB picture of a file's content, as `load_photo`.
 
@@ -216,16 +213,9 @@ def _decode_jpeg(
 
 
 def _decode_others(
-    data: bytes,
-    target: int | None,
-    limits: PhotoLimits,
-    time_left: TimeLeft,
-    official: bool,
+    data: bytes, target: int | None, limits: PhotoLimits, time_left: TimeLeft, official: bool
 ) -> Image.Image:
-    """The photo by Pillow, its plugins or LibRaw.
-
-    RecordProblem whatever a decoder raises, but TimeoutError when time is up.
-    """
+    """The photo by Pillow, its plugins or LibRaw."""
     check = partial(check_size, max_pixels=limits.pixels)
     try:
         if is_raw(data):
@@ -255,8 +245,12 @@ def _decode_others(
     except MemoryError as error:
         raise RecordProblem("not enough memory to decode it", code="too_large") from error
     except Exception as error:
-        reason = " ".join(str(error).lower().split()) or type(error).__name__
-        raise RecordProblem(f"damaged: {reason}", code="unreadable_image") from error
+        raise _damage(error) from error
+
+
+def _damage(error: Exception) -> RecordProblem:
+    reason = " ".join(str(error).lower().split()) or type(error).__name__
+    return RecordProblem(f"damaged: {reason}", code="unreadable_image")
 
 
 def open_photo(
@@ -274,17 +268,12 @@ def open_photo(
 
 
 def _is_heif(data: bytes) -> bool:
-    """Whether this is a HEIF, and no AVIF."""
-    names = _brands(data)
-    return bool(names & _HEIF_BRANDS) and not names & _AVIF_BRANDS
-
-
-def _brands(data: bytes) -> set[bytes]:
-    """What an ISO media file says that it can be read as."""
+    """Whether an ISO media file says that it can be read as HEIF, and not as AVIF."""
     if data[4:8] != b"ftyp":
-        return set()
+        return False
     end = min(int.from_bytes(data[:4], "big"), 256)
-    return {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
+    brands = {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
+    return bool(brands & _HEIF_BRANDS) and not brands & _AVIF_BRANDS
 
 
 def _has_heif() -> bool:
@@ -304,19 +293,10 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _what_it_is(data: bytes) -> str:
-    """What is wrong with content that no decoder knows, in the user's terms."""
-    head = data[:512].lstrip().lower()
+    """What is wrong with content that no decoder knows."""
     if _is_heif(data) and not _has_heif():
         return "HEIC needs the extra heif: pip install 'ramctl[heif]'"
-    if _brands(data) & _AVIF_BRANDS and not features.check("avif"):
-        return "AVIF needs a Pillow that was built with it: pip install --upgrade pillow"
-    if head.startswith((b"<!doctype html", b"<html")):
-        return "not a photo: an HTML page"
-    if data.startswith((b"\xff\xd8", b"\x89PNG")):
-        return "damaged: the file ends in its header"
-    if not any(byte < 9 for byte in data[:512]):
-        return "not a photo: text"
-    return "not a photo in a known format"
+    return "damaged, or not a photo in a known format"
 
 
 def rgb(photo: Image.Image, official: bool = False, divisor: int = 1) -> Image.Image:
@@ -361,3 +341,87 @@ def _scale(photo: Image.Image) -> float | None:
     if photo.mode == "F":
         return 255.0 if most <= 1 else 1.0
     return 1 / 256 if most > 255 else 1.0
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is open for reading bytes; it is read from where it stands."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+#: A path or `shard.tar#member`; a photo file's content, or the file, open; or a picture: Pillow's,
+#: or an array of bytes (height, width), (height, width, 3) in the order RGB, or with alpha.
+Photo = str | os.PathLike[str] | bytes | bytearray | Readable | Image.Image | NDArray[Any]
+PHOTO_KINDS = (str, os.PathLike, bytes, bytearray, Readable, Image.Image, np.ndarray)
+_CHANNELS = (1, 3, 4)  # grey, RGB, RGB with alpha
+
+
+@dataclass(slots=True)
+class PhotoRecord(Record):
+    """A record with its photo: a file's content, a picture, or why there is none."""
+
+    photo: bytes | Image.Image | RecordProblem = b""
+
+    def decode(self, target: int | None, limits: PhotoLimits, official: bool) -> Image.Image:
+        """The photo as `decoding.load_photo` gives it; RecordProblem names its `source`."""
+        try:
+            if isinstance(self.photo, RecordProblem):
+                raise self.photo
+            if isinstance(self.photo, Image.Image):
+                return self.photo
+            check_bytes(len(self.photo), limits.bytes)
+            return decode_photo(self.photo, target=target, limits=limits, official=official)
+        except RecordProblem as problem:
+            message = f"{self.source}: {problem.message}"
+            raise RecordProblem(message, code=problem.code) from problem
+
+
+def photo_record(photo: Photo, place: str, limits: PhotoLimits, official: bool) -> Record:
+    """The record of a photo, which `place` names where it has no name itself.
+
+    Files are read and pictures are converted here, as neither can be shared between threads.
+    TypeError for what is no photo.
+    """
+    if isinstance(photo, str | os.PathLike):
+        return Record({"image": encode_name(os.fspath(photo))}, "python", 1)
+    name: Any = getattr(photo, "filename", None) or getattr(photo, "name", None)
+    named = isinstance(name, str)  # a file's may be its number
+    made = PhotoRecord({"image": encode_name(name)} if named else {}, name if named else place)
+    try:
+        made.photo = _content(photo, limits, official)
+    except RecordProblem as problem:
+        made.photo = problem
+    return made
+
+
+def _content(photo: Photo, limits: PhotoLimits, official: bool) -> bytes | Image.Image:
+    if isinstance(photo, np.ndarray):
+        photo = _picture(photo)
+    if isinstance(photo, Image.Image):
+        check_size(photo.width, photo.height, limits.pixels)
+        try:
+            return rgb(photo.copy(), official)
+        except Exception as error:  # of a file that is read only now
+            raise _damage(error) from error
+    if isinstance(photo, bytes | bytearray):
+        return bytes(photo)
+    if not isinstance(photo, Readable):
+        raise TypeError(f"not a photo: {type(photo).__name__}")
+    try:
+        content = photo.read(limits.bytes + 1)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise RecordProblem(reason, code="unreadable_image") from error
+    if not isinstance(content, bytes):
+        raise TypeError("not a photo: a file that is open as text (open it as 'rb')")
+    return content
+
+
+def _picture(pixels: NDArray[Any]) -> Image.Image:
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    is_picture = pixels.ndim in (2, 3) and channels in _CHANNELS and pixels.size
+    if pixels.dtype != np.uint8 or not is_picture:
+        message = f"an array of {pixels.dtype} {pixels.shape} is no picture"
+        raise RecordProblem(message, code="unreadable_image")
+    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and channels == 1 else pixels)

@@ -4,25 +4,17 @@ import os
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import open_archive, split_member
-from ramctl.records.files import is_url, plain_name, read_lines, require_known_packing
+from ramctl.records.files import is_url, plain_name, require_known_packing
 from ramctl.records.inputs import STDIN, open_input, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
-from ramctl.records.record import (
-    Item,
-    Record,
-    Reject,
-    Unread,
-    decode_name,
-    encode_name,
-    shown_name,
-)
+from ramctl.records.record import Item, Record, Reject, Unread, decode_name, encode_name, shown_name
 from ramctl.records.remote import photo_base
 
 _BLOCK = 1 << 16
@@ -41,7 +33,7 @@ SUFFIXES = RAW_SUFFIXES | {
     ".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".hif", ".avif", ".jp2",
 }  # fmt: skip
 _FOLDERS = 16  # whose listings are kept; photos usually come one folder at a time
-IGNORE_FILE = ".ramctlignore"
+THUMBNAILS = ".thumbnails"  # at the end of the name of a gallery's folder: no photos for `tag -R`
 # Thumbnails and what was deleted, where network drives, systems and archivers put it. Hidden names,
 # such as .thumbnails and .Trash-1000, are passed over besides.
 _LEFT_BY_PROGRAMS = frozenset({
@@ -86,61 +78,6 @@ def _names_by_stem(folder: Path) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Ignored:
-    """What is passed over in a folder: patterns as in `.gitignore`, of the user and of its files.
-
-    `parts` lead to the folder from the named one.
-    """
-
-    parts: tuple[str, ...] = ()
-    # Patterns, and how many of the parts lead to their folder; those that decide come first.
-    asked: tuple[tuple[int, Any], ...] = ()
-    from_files: tuple[tuple[int, Any], ...] = ()
-
-    @classmethod
-    def of(cls, patterns: Sequence[str]) -> Self:
-        """What is passed over in a named folder; UsageProblem for what is no pattern."""
-        try:
-            return cls(asked=((0, _spec(patterns)),) if patterns else ())
-        except ValueError as error:
-            raise UsageProblem(f"--ignore: {error}") from error
-
-    def __call__(self, name: str, *, is_folder: bool) -> bool:
-        """Whether a file or folder is passed over."""
-        if name.startswith(".") or (is_folder and name in _LEFT_BY_PROGRAMS):
-            return True
-        path = (*self.parts, name)
-        for depth, spec in (*self.asked, *self.from_files):
-            decision = spec.check_file("/".join(path[depth:]) + "/" * is_folder).include
-            if decision is not None:
-                return bool(decision)
-        return False
-
-    def inside(self, name: str) -> Self:
-        """What is passed over in a folder of this folder."""
-        return replace(self, parts=(*self.parts, name))
-
-    def with_file(self, folder: Path) -> Self:
-        """The same with the patterns in the folder's own file; RunProblem for one that is bad."""
-        path = folder / IGNORE_FILE
-        if not path.is_file():
-            return self
-        lines = read_lines(path)
-        for number, line in enumerate(lines, 1):
-            try:
-                _spec([line])
-            except ValueError as error:
-                raise RunProblem(f"{path}:{number}: {error}") from error
-        return replace(self, from_files=((len(self.parts), _spec(lines)), *self.from_files))
-
-
-def _spec(patterns: Sequence[str]) -> Any:
-    from pathspec import GitIgnoreSpec
-
-    return GitIgnoreSpec.from_lines(patterns)
-
-
-@dataclass(frozen=True, slots=True)
 class PhotoInputs:
     """What was named on the command line, and how to read it."""
 
@@ -149,8 +86,6 @@ class PhotoInputs:
     recursive: bool = False
     null: bool = False  # names on standard input end with NUL instead of newline
     by_content: bool = False  # compare content, not size and time, to see whether a photo changed
-    max_line: int = MAX_LINE  # bytes of a JSONL line, or of a name on standard input
-    ignore: Sequence[str] = ()  # patterns of what is passed over in folders
     stage: str = "tag"
     say: Callable[[str], None] = lambda message: None  # is told of folders without photos
 
@@ -167,23 +102,19 @@ def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
 
 def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
     """As `read_photo_inputs`, with photos that are not looked at and lines that are not parsed."""
-    Ignored.of(inputs.ignore)  # raises before anything is read
     for name in inputs.names:
         _require(name, inputs)
     for name in inputs.names:
         if name == STDIN:
             yield from _from_stdin(inputs)
         elif plain_name(name).lower().endswith(_RECORDS):
-            yield from unread_inputs([name], inputs.root, inputs.stage, inputs.max_line)
+            yield from unread_inputs([name], inputs.root, inputs.stage)
         else:
             yield from _expand(name, Path(), inputs)
 
 
 def require_some(names: Sequence[str]) -> None:
-    """RunProblem for an input where nothing is, as on a disk that is not mounted.
-
-    All that an earlier run has found there would count as gone.
-    """
+    """RunProblem for an input where nothing is, as on a disk that is not mounted."""
     for name in names:
         place = Path(name)
         if name == STDIN or is_photo_name(name):
@@ -240,7 +171,7 @@ def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     place = base / name
     if inputs.recursive and place.is_dir():
         unread = None
-        for unread in _walk(name, base, inputs, Ignored.of(inputs.ignore)):
+        for unread in _walk(name, base, inputs):
             yield unread
         if unread is None:
             inputs.say(f"{name}: no photos in it")
@@ -250,9 +181,8 @@ def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
         yield partial(_photo, name, base, inputs)
 
 
-def _walk(folder: str, base: Path, inputs: PhotoInputs, ignored: Ignored) -> Iterator[Unread]:
+def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     """Photos and archives below a folder; links to folders are skipped."""
-    ignored = ignored.with_file(base / folder)
     try:
         with os.scandir(base / folder) as listing:
             entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing)
@@ -261,11 +191,13 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs, ignored: Ignored) -> Ite
         yield _unreadable(folder, "unreadable_image", message, inputs)
         return
     for name, is_folder in entries:
-        if ignored(name, is_folder=is_folder):
+        if name.startswith(".") or (
+            is_folder and (name in _LEFT_BY_PROGRAMS or name.endswith(THUMBNAILS))
+        ):
             continue
         path = os.path.join(folder, name)  # noqa: PTH118 (keeps ./ as the user wrote it)
         if is_folder:
-            yield from _walk(path, base, inputs, ignored.inside(name))
+            yield from _walk(path, base, inputs)
         elif is_photo_name(name):
             yield partial(_photo, path, base, inputs)
         elif name.lower().endswith(".tar"):
@@ -282,22 +214,20 @@ def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
 
 
 def _unreadable(name: str, code: str, message: str, inputs: PhotoInputs) -> Unread:
-    """The reject in the place of what is in a folder or an archive."""
     return partial(Reject, shown_name(name), None, inputs.stage, code, message, raw="")
 
 
 def _photo(name: str, base: Path, inputs: PhotoInputs) -> Record:
     image = encode_name(name)
     key = image if isinstance(image, str) else _BYTES + image["bytes"]
-    stamp = _stamp(name, base, by_content=inputs.by_content)
-    return Record({"image": image}, shown_name(name), None, base, key, stamp)
+    return Record({"image": image}, shown_name(name), None, base, key, _stamp(name, base, inputs))
 
 
-def _stamp(name: str, base: Path, *, by_content: bool) -> str:
+def _stamp(name: str, base: Path, inputs: PhotoInputs) -> str:
     """A hash of a photo's content, or its size and time; empty for a missing photo."""
     inside = split_member(name)
     try:
-        if by_content:
+        if inputs.by_content:
             from ramctl.photos.decoding import read_photo  # Pillow
 
             return content_stamp(read_photo(name, base))
@@ -313,33 +243,27 @@ def _stamp(name: str, base: Path, *, by_content: bool) -> str:
 def _from_stdin(inputs: PhotoInputs) -> Iterator[Unread]:
     base = photo_base(STDIN, inputs.root)
     with open_input(STDIN) as stream:
-        for number, entry in enumerate(_entries(stream, inputs), 1):
+        for number, entry in enumerate(_entries(stream, null=inputs.null), 1):
             line = entry.removeprefix(BOM_UTF8) if number == 1 else entry
             if number == 1 and _PHOTO.match(line):
-                raise UsageProblem(
-                    "standard input is a photo; - reads names of photos, and records"
-                )
-            if line.lstrip().startswith(b"{") or len(line) > inputs.max_line:
-                stage, max_line = inputs.stage, inputs.max_line
-                yield partial(parse_line, line, STDIN, number, base, stage, max_line)
+                raise UsageProblem("standard input is a photo; - reads names of photos, or records")
+            if line.lstrip().startswith(b"{") or len(line) > MAX_LINE:
+                yield partial(parse_line, line, STDIN, number, base, inputs.stage)
             elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):
                 yield from _expand(name, base, inputs)
 
 
-def _entries(stream: BinaryIO, inputs: PhotoInputs) -> Iterator[bytes]:
-    """The entries of a list as soon as they arrive, without their terminators.
-
-    Of one that is longer than `max_line` no more is kept than tells that it is.
-    """
-    if not inputs.null:
-        for line in bounded_lines(stream, inputs.max_line):
-            yield line if len(line) > inputs.max_line else line.removesuffix(b"\n")
+def _entries(stream: BinaryIO, *, null: bool) -> Iterator[bytes]:
+    """The entries of a list as soon as they arrive, without their terminators."""
+    if not null:
+        for line in bounded_lines(stream):
+            yield line if len(line) > MAX_LINE else line.removesuffix(b"\n")
         return
     read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
     rest = b""
     while block := read(_BLOCK):
         *complete, rest = (rest + block).split(b"\0")
-        rest = rest[: inputs.max_line + 1]
+        rest = rest[: MAX_LINE + 1]
         yield from (entry for entry in complete if entry)
     if rest:
         yield rest

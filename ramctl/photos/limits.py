@@ -74,7 +74,7 @@ _pictures, _files = _Memory(), _Memory()
 
 
 def _start_anew() -> None:
-    """What is decoded in the process that was forked is not decoded in this one."""
+    # What is decoded in the process that was forked is not decoded in this one.
     global _pictures, _files
     _pictures, _files = _Memory(), _Memory()
 
@@ -84,10 +84,7 @@ os.register_at_fork(after_in_child=_start_anew)
 
 @contextmanager
 def room_for(n_bytes: int, most: int, seconds: float | None = None) -> Iterator[None]:
-    """Hold so many bytes of `most`, once other photos leave them.
-
-    RecordProblem (too_large) for more than `most`, TimeoutError after `seconds` of waiting.
-    """
+    """Hold so many bytes of `most`; RecordProblem for more, TimeoutError after `seconds`."""
     if n_bytes > most:
         message = (
             f"decoding it takes {n_bytes / 1e6:.0f} MB, more than the limit of {most / 1e6:.0f} MB "
@@ -185,10 +182,7 @@ class Timed:
 
 
 def bytes_of(photo: Image.Image, *, buffered: bool) -> int:
-    """What Pillow takes for decoding an opened photo.
-
-    `buffered` where a JPEG's scans are all needed for the first row.
-    """
+    """What Pillow takes for a photo; `buffered`: the first row of a JPEG needs all its scans."""
     n_pixels = photo.width * photo.height
     each = _OF_MODES.get(photo.mode, 4)
     if photo.format in _OF_FORMATS:
@@ -210,10 +204,7 @@ def bytes_of(photo: Image.Image, *, buffered: bool) -> int:
 
 
 def visits(data: bytes) -> int:
-    """Pixels times scans of a JPEG that is decoded scan by scan; 0 where nothing is read twice.
-
-    Each scan of a progressive JPEG may go over all of the photo.
-    """
+    """Pixels times scans of a JPEG that is decoded scan by scan; 0 where nothing is read twice."""
     place, n_pixels, n_colours = 2, 0, 0
     while place + 10 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]

@@ -15,8 +15,14 @@ from threading import Thread
 
 from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import TarIndex, check_bytes, split_member
-from ramctl.records.files import full_disk, move_into_place, part_path, user_cache
-from ramctl.records.locks import is_open_alone, open_alone
+from ramctl.records.files import (
+    full_disk,
+    is_open_alone,
+    move_into_place,
+    open_alone,
+    part_path,
+    user_cache,
+)
 from ramctl.records.remote import COPY_BYTES, base_url, facts_of, open_url, read_url, url_below
 
 VARIABLE = "RAMCTL_SHARD_CACHE"
@@ -28,10 +34,7 @@ _copies: dict[str, Path] = {}  # by URL, those that this process has asked for
 
 
 def read_remote_photo(name: str, base: Path, max_bytes: int) -> bytes:
-    """The file of a photo below the URL that `base` is; RecordProblem as of `read_photo`.
-
-    RunProblem when the URL cannot be reached: that is no problem of one photo.
-    """
+    """The file of a photo below the URL that `base` is; RunProblem where that is out of reach."""
     inside = split_member(name)
     url = url_below(base, inside[0] if inside else name)
     if url is None:
@@ -77,21 +80,17 @@ def cache_limit() -> int:
 
 def _archive(url: str) -> TarIndex:
     """The archive at a URL, by a copy that stays open; one that is deleted can still be read."""
-    index = _open.pop(url, None) or _opened(url)
+    index = _open.pop(url, None)
+    while index is None:
+        with suppress(FileNotFoundError):  # the copy was the oldest, for another process
+            again = url in _copies and _copies[url].exists()
+            _copies[url] = _copies[url] if again else _copy_of(url)
+            index = TarIndex(_copies[url], again=again)
     index.touch()
     _open[url] = index
     for oldest in list(_open)[:-_OPEN_COPIES]:
         _open.pop(oldest, None)
     return index
-
-
-def _opened(url: str) -> TarIndex:
-    while True:
-        with suppress(FileNotFoundError):  # the copy was the oldest, for another process
-            if url in _copies and _copies[url].exists():
-                return TarIndex(_copies[url], again=True)
-            _copies[url] = _copy_of(url)
-            return TarIndex(_copies[url])
 
 
 def _copy_of(url: str) -> Path:
@@ -136,10 +135,7 @@ def _copy_of(url: str) -> Path:
 
 
 def _make_room(folder: Path, n_bytes: int, url: str) -> None:
-    """Delete the copies that were not read for the longest time until one more fits in.
-
-    Copies that other processes make meanwhile do not count.
-    """
+    """Delete the copies that were not read for the longest time until one more fits in."""
     limit, free = cache_limit(), shutil.disk_usage(folder).free
     if n_bytes > limit:
         raise RunProblem(

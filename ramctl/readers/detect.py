@@ -10,7 +10,6 @@ from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import Source
 from ramctl.records.files import unpacked_name
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
-from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.record import Item, Unread
 from ramctl.records.remote import photo_base
 
@@ -42,7 +41,6 @@ def unread_any(
     *,
     form: str | None = None,
     tag_list: Sequence[str] = (),
-    max_line: int = MAX_LINE,
 ) -> Iterator[Unread]:
     """The records of inputs one after the other, each made when it is called.
 
@@ -57,7 +55,7 @@ def unread_any(
             raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
         source = Source(name, base, stage)
         if kind == "jsonl":
-            yield from unread_inputs([name], root, stage, max_line)
+            yield from unread_inputs([name], root, stage)
         elif kind == "ram":
             yield from map(_made, json_lists.read_ram(source, tag_list))
         else:

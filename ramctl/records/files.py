@@ -1,24 +1,36 @@
-"""Files that appear whole or not at all, and what stands beside an output."""
+"""Files that appear whole or not at all, what stands beside an output, and the locks of outputs.
+
+Locks are the kernel's (flock; byte-range locks on NFS), so that a killed process leaves none
+behind. The package filelock leaves its files beside the outputs, and where there is no flock it
+makes files that a killed process leaves locked.
+"""
 
 import errno
+import fcntl
 import gzip
 import os
 import re
 import shutil
 import stat
+import threading
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.records.locks import Say, held, open_alone
 
 STATE = ".state.jsonl"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _LEVEL = 6  # of gzip: its own default; 9 takes three times as long for a hundredth less
 _OTHER_PACKING = (".bz2", ".xz", ".zst")
+# What file systems without locks answer: some mounts of NFS and Lustre, and FUSE.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_WAIT_S = 0.1  # between two looks at a lock that is waited for
+Say = Callable[[str], None]
+_held: dict[Path, tuple[int, int]] = {}  # the descriptor of each, and the thread that holds it
 
 
 def part_path(output: Path) -> Path:
@@ -123,10 +135,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def read_text(path: Path) -> str:
-    """A text file, without a byte-order mark; UsageProblem where there is none.
-
-    RunProblem when it cannot be read.
-    """
+    """A text file, without a byte-order mark; UsageProblem where none is, else RunProblem."""
     require_known_packing(str(path))
     try:
         content = path.read_bytes()
@@ -145,10 +154,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def require_distinct(**options: Path | None) -> None:
-    """UsageProblem when two options name one file, which both would write.
-
-    Also for a compression that is not written.
-    """
+    """UsageProblem when two options name one file, or a compression that is not written."""
     named: dict[Path, str] = {}
     for name, path in options.items():
         if path is None or is_device(path):
@@ -173,6 +179,118 @@ def output_lock(*outputs: Path | None, say: Say = lambda message: None) -> Itera
             if output is not None and not is_device(output):
                 stack.enter_context(held(lock_path(output), output, say))
         yield
+
+
+def _leave_to_parent() -> None:
+    # A forked process lets go of the descriptors, or it would hold the locks of a dead one.
+    for descriptor, _ in _held.values():
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+@contextmanager
+def locked(path: Path, say: Say) -> Iterator[None]:
+    """Hold the lock of a file while the block runs; the file itself stays.
+
+    When another run holds it, `say` is told, and the lock is waited for. RunProblem where there
+    are no locks.
+    """
+    try:
+        try:
+            descriptor = _open_locked(path, waits=False)
+        except BlockingIOError:
+            say(f"{path}: locked; waiting for that run to end")
+            descriptor = _open_locked(path, waits=True)
+    except OSError as error:
+        what = "cannot be locked: " if error.errno in _NO_LOCKS else ""
+        raise RunProblem(f"{path}: {what}{error.strerror or error}") from error
+    with _held_until_end(path, descriptor, remove=False):
+        yield
+
+
+@contextmanager
+def held(path: Path, output: Path, say: Say) -> Iterator[None]:
+    """Hold the lock file of an output while the block runs; it is there for so long only."""
+    if path in _held and _held[path][1] == threading.get_ident():
+        yield
+        return
+    try:
+        descriptor = _open_locked(path, waits=False)
+    except BlockingIOError as error:
+        raise RunProblem(f"{output}: locked; another run is in progress") from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise RunProblem(f"{output}: {error.strerror or error}") from error
+        path.unlink(missing_ok=True)
+        say(f"{output}: no locks on this file system; a second run on it would go unnoticed")
+        descriptor = None
+    if descriptor is None:
+        yield
+        return
+    with _held_until_end(path, descriptor, remove=True):
+        yield
+
+
+@contextmanager
+def _held_until_end(path: Path, descriptor: int, *, remove: bool) -> Iterator[None]:
+    _held[path] = descriptor, threading.get_ident()
+    try:
+        yield
+    finally:
+        if _held.pop(path, None):  # else this process was forked meanwhile
+            if remove:
+                path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def open_alone(path: Path) -> BinaryIO:
+    """An empty file to write, once no other process has it open so (where there are locks)."""
+    try:
+        descriptor = _open_locked(path, waits=True)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        descriptor = os.open(path, os.O_RDWR)
+    os.ftruncate(descriptor, 0)
+    return os.fdopen(descriptor, "wb")
+
+
+def is_open_alone(path: Path) -> bool:
+    """Whether somebody has a file open by `open_alone`; True also where that cannot be known."""
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _open_locked(path: Path, *, waits: bool) -> int:
+    """Open, or make, and lock a file; BlockingIOError when it is held and not waited for."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not waits:
+                        raise
+                # One blocking call would not notice a signal that comes just before it.
+                time.sleep(_WAIT_S)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # the holder before has removed the file: lock the new one
 
 
 def sync_folder(path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar, cast
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records.files import is_gzip, is_url, require_known_packing
-from ramctl.records.jsonl import MAX_LINE, unread_records
+from ramctl.records.jsonl import unread_records
 from ramctl.records.record import Item, Record, image_name, shown_name
 from ramctl.records.remote import exists, open_url, photo_base
 
@@ -61,25 +61,18 @@ def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
     return tuple(inputs) or (STDIN,)
 
 
-def read_inputs(
-    inputs: Sequence[str], root: str | None, stage: str, max_line: int = MAX_LINE
-) -> Iterator[Item]:
-    """The records of JSONL inputs one after the other.
-
-    `root` replaces the folder of each input as the base of relative photo names.
-    """
-    for make in unread_inputs(inputs, root, stage, max_line):
+def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Item]:
+    """The records of JSONL inputs one after the other."""
+    for make in unread_inputs(inputs, root, stage):
         yield make()
 
 
-def unread_inputs(
-    inputs: Sequence[str], root: str | None, stage: str, max_line: int = MAX_LINE
-) -> Iterator[partial[Item]]:
+def unread_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[partial[Item]]:
     """As `read_inputs`, with lines that are not parsed yet."""
     for name in inputs:
         base = photo_base(name, root)
         with open_input(name) as stream:
-            yield from unread_records(stream, shown_name(name), base, stage, max_line)
+            yield from unread_records(stream, shown_name(name), base, stage)
 
 
 def require_files(inputs: Sequence[str]) -> None:
@@ -98,10 +91,7 @@ class RootCheck:
         self._decided = False
 
     def notice(self, record: Record, outcome: Seen) -> Seen:
-        """Count the photo of a record from a list by what became of it, which is handed on.
-
-        Photos that were named one by one (records without a line) do not count.
-        """
+        """Count the photo of a record from a list by what became of it, which is handed on."""
         try:
             name = image_name(record.fields)
         except RecordProblem:

@@ -16,12 +16,12 @@ from ramctl.records.remote import base_url, photo_base
 
 # Numbers that may not come back as written from a double or a 64-bit integer.
 _RISKY_NUMBER = re.compile(rb"[0-9][eE]|[0-9.]{16}|-0")
-MAX_LINE = 64_000_000  # bytes of one line
+MAX_LINE = 64_000_000  # bytes of one line; a longer one is a reject
 _SHOWN_OF_LINE = 1000  # bytes of a longer line that its reject holds
 # orjson reads 1,024 levels of nesting and writes 254, some of them around the record.
 _SAFE_LEVELS = 200
 _OF_REJECTS = frozenset({"source", "line", "stage", "code", "message"})
-_OWN_FIELDS = frozenset({
+_OUR_FIELDS = frozenset({
     "image", "captions", "caption", "tags", "caption_tags", "kinds", "scores", "dense", "sources",
     "generated_captions", "generated_caption_tags", "removed", "boxes", "negatives", "uncertain",
     "record", "raw",
@@ -42,9 +42,10 @@ def loads(line: bytes) -> JsonObject:
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")
     require_writable(fields, line)
-    foreign = [value for key, value in fields.items() if key not in _OWN_FIELDS]
+    foreign = [value for key, value in fields.items() if key not in _OUR_FIELDS]
     if _may_be_inexact(foreign) and _RISKY_NUMBER.search(line):
-        return _with_exact_numbers(line, fields)
+        raw = json.loads(line, parse_float=_exact, parse_int=_exact)
+        return {key: fields[key] if key in _OUR_FIELDS else raw[key] for key in fields}
     return dict(fields)
 
 
@@ -57,13 +58,9 @@ def _may_be_inexact(value: Any) -> bool:
     return value == 0 if type(value) is int else isinstance(value, float)
 
 
-def _with_exact_numbers(line: bytes, fields: JsonObject) -> JsonObject:
-    def exact(digits: str) -> Any:
-        value = orjson.loads(digits)
-        return value if orjson.dumps(value) == digits.encode() else orjson.Fragment(digits)
-
-    raw = json.loads(line, parse_float=exact, parse_int=exact)
-    return {key: fields[key] if key in _OWN_FIELDS else raw[key] for key in fields}
+def _exact(digits: str) -> Any:
+    value = orjson.loads(digits)
+    return value if orjson.dumps(value) == digits.encode() else orjson.Fragment(digits)
 
 
 def require_writable(fields: JsonObject, content: bytes) -> None:
@@ -75,54 +72,37 @@ def require_writable(fields: JsonObject, content: bytes) -> None:
             raise ValueError("nested too deeply to be written again") from error
 
 
-def bounded_lines(stream: BinaryIO, max_bytes: int) -> Iterator[bytes]:
-    """The lines of a stream; of one of more than `max_bytes` only the first `max_bytes` + 1."""
-    while line := stream.readline(max_bytes + 1):
+def bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of a stream; of one of more than MAX_LINE bytes only the first MAX_LINE + 1."""
+    while line := stream.readline(MAX_LINE + 1):
         yield line
-        while len(line) > max_bytes and not line.endswith(b"\n"):
-            line = stream.readline(max_bytes + 1)
+        while len(line) > MAX_LINE and not line.endswith(b"\n"):
+            line = stream.readline(MAX_LINE + 1)
 
 
-def read_records(
-    stream: BinaryIO, source: str, base: Path, stage: str, max_line: int = MAX_LINE
-) -> Iterator[Item]:
-    """Records of a JSONL stream in order; any other line gives a Reject.
-
-    Blank lines and a byte order mark at the start are skipped; an object written by `--rejects`
-    is unwrapped. A line of more than `max_line` bytes is not read to its end.
-    """
-    for make in unread_records(stream, source, base, stage, max_line):
+def read_records(stream: BinaryIO, source: str, base: Path, stage: str) -> Iterator[Item]:
+    """Records of a JSONL stream in order; any other line that is not blank gives a Reject."""
+    for make in unread_records(stream, source, base, stage):
         yield make()
 
 
 def unread_records(
-    stream: BinaryIO,
-    source: str,
-    base: Path,
-    stage: str,
-    max_line: int = MAX_LINE,
+    stream: BinaryIO, source: str, base: Path, stage: str
 ) -> Iterator[partial[Item]]:
     """As `read_records`, with lines that are not parsed yet."""
-    for number, line in enumerate(bounded_lines(stream, max_line), 1):
+    for number, line in enumerate(bounded_lines(stream), 1):
         if number == 1:
             line = line.removeprefix(BOM_UTF8)
         if line.strip():
-            yield partial(parse_line, line, source, number, base, stage, max_line)
+            yield partial(parse_line, line, source, number, base, stage)
 
 
 def parse_line(
-    line: bytes,
-    source: str,
-    number: int,
-    base: Path,
-    stage: str,
-    max_line: int = MAX_LINE,
-    *,
-    stamped: bool = True,
+    line: bytes, source: str, number: int, base: Path, stage: str, *, stamped: bool = True
 ) -> Item:
     """The record of one line, `stamped` for `--resume`, or the Reject that says why not."""
-    if len(line) > max_line:
-        message = f"a line of more than {max_line} bytes (--max-line)"
+    if len(line) > MAX_LINE:
+        message = f"a line of more than {MAX_LINE} bytes"
         shown = line[:_SHOWN_OF_LINE].decode("utf-8", "backslashreplace")
         return Reject(source, number, stage, "too_large", message, raw=shown)
     try:

@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 
 from ramctl.errors import RunProblem
 from ramctl.records.files import (
+    Say,
     is_device,
     is_gzip,
     kept_path,
@@ -26,7 +27,6 @@ from ramctl.records.files import (
     sync_file,
 )
 from ramctl.records.inputs import open_input
-from ramctl.records.locks import Say
 from ramctl.records.ownership import require_own_outputs
 from ramctl.records.state import Entry, ResumeState, Status, roll_forward
 
@@ -48,11 +48,8 @@ class Sink:
         """Drop everything after byte `end`: what a killed run wrote but did not record."""
         self.end = end
 
-    def compact(self, stale: Iterator[tuple[int, int]], lead: bytes = b"") -> None:
-        """Write a copy of what is in the file, without these ranges, beside it.
-
-        What is then its first line gets the `lead`.
-        """
+    def compact(self, stale: Iterator[tuple[int, int]]) -> None:
+        """Write a copy of what is in the file, without these ranges, beside it."""
 
     def close(self) -> None:
         """Stop here; a file stays unfinished, to be continued."""
@@ -137,53 +134,43 @@ class PartFile(Sink):
             with naming(self.part):
                 stream.close()
 
-    def compact(self, stale: Iterator[tuple[int, int]], lead: bytes = b"") -> None:
+    def compact(self, stale: Iterator[tuple[int, int]]) -> None:
         kept_path(self.part).unlink(missing_ok=True)  # what a killed run left is no such copy
         first = next(stale, None)
         if first is not None:
             self.close()
             with naming(self.part):
-                self._copy(chain([first], stale), lead)
+                self._copy(chain([first], stale))
 
     def finish(self) -> None:
         self.close()
         with naming(self.part):
             if self.part.exists():
-                whole = self._packed() if is_gzip(self.path.name) else self.part
+                whole = self.part
+                if is_gzip(self.path.name):
+                    whole = kept_path(self.part)
+                    with (
+                        self.part.open("rb") as source,
+                        whole.open("wb") as target,
+                        packing(self.path.name, target) as stream,
+                    ):
+                        shutil.copyfileobj(source, stream, 1 << 20)
                 sync_file(whole)
                 move_into_place(whole, self.path)
                 self.part.unlink(missing_ok=True)
 
-    def _packed(self) -> Path:
-        packed = kept_path(self.part)
-        with (
-            self.part.open("rb") as source,
-            packed.open("wb") as target,
-            packing(self.path.name, target) as stream,
-        ):
-            shutil.copyfileobj(source, stream, 1 << 20)
-        return packed
-
-    def _copy(self, stale: Iterable[tuple[int, int]], lead: bytes = b"") -> None:
+    def _copy(self, stale: Iterable[tuple[int, int]]) -> None:
         """Write what is there to `FILE.part.kept`, without some ranges, which are in order."""
         with (
             open_input(str(self._source.absolute())) as source,
             kept_path(self.part).open("wb") as target,
         ):
             for start, end in chain(stale, [(self.end, self.end)]):
-                if lead and source.tell() < start:
-                    target.write(led(source.readline(), lead))
-                    lead = b""
                 while block := source.read(min(start - source.tell(), 1 << 20)):
                     target.write(block)
                 source.seek(end)
             target.flush()
             os.fsync(target.fileno())
-
-
-def led(line: bytes, lead: bytes) -> bytes:
-    """A line of JSON with more fields, `,"name":value`, at its end."""
-    return line[:-2] + lead + b"}\n"
 
 
 def rejects_file(name: str | None) -> Path | None:
@@ -192,10 +179,7 @@ def rejects_file(name: str | None) -> Path | None:
 
 
 def unfinished_bytes(path: Path | None) -> int:
-    """The size of the part of a file, or of the file where it is finished; 0 where neither is.
-
-    It is that of the content, not of what it is compressed to.
-    """
+    """Bytes of content in the part of a file, or in the finished file; 0 where neither is."""
     files = [] if path is None else [one for one in (part_path(path), path) if one.is_file()]
     if not (files and is_gzip(files[0].name)):
         return files[0].stat().st_size if files else 0
@@ -231,11 +215,11 @@ def records_to_stdout() -> Iterator[BinaryIO]:
             try:
                 yield stream
                 stream.flush()
-            except BrokenPipeError:
-                _discard(stream)
-                raise
             except OSError as error:
-                _discard(stream)
+                # The stream now leads to the null device, so that closing it cannot fail again.
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
                 if error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG):
                     raise RunProblem(f"standard output: {error.strerror}") from error
                 raise
@@ -244,29 +228,12 @@ def records_to_stdout() -> Iterator[BinaryIO]:
         os.close(private)
 
 
-def _discard(stream: BinaryIO) -> None:
-    """Point the stream at the null device, so that closing it cannot fail again."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)
-
-
 @contextmanager
 def open_outputs(
-    output: Path | None,
-    rejects: str | None,
-    stats: Path | None,
-    *,
-    resume: bool,
-    command: str,
-    fingerprint: Mapping[str, str],
-    n_header: int,
-    say: Say,
-) -> Iterator["RunOutputs"]:
-    """Lock and open what a run writes, with `resume` where the state of an earlier run ends.
-
-    UsageProblem for files that are not ramctl's, RunProblem when another run writes them.
-    """
+    output: Path | None, rejects: str | None, stats: Path | None, *,
+    resume: bool, command: str, fingerprint: Mapping[str, str], n_header: int, say: Say,
+) -> Iterator["RunOutputs"]:  # fmt: skip
+    """Lock and open what a run writes, with `resume` where the state of an earlier run ends."""
     rejects_path = rejects_file(rejects)
     require_own_outputs(output, rejects_path, stats)
     with ExitStack() as stack:
@@ -317,19 +284,8 @@ class RunOutputs:
         """What an earlier run did with an input."""
         return self.state.take(key) if self.state else None
 
-    @property
-    def keeps_rejects(self) -> bool:
-        """Whether rejects go to a file that a later run may continue."""
-        return isinstance(self.sinks["rejected"], PartFile)
-
     def write(
-        self,
-        status: Status,
-        key: str,
-        stamp: str,
-        line: bytes,
-        *,
-        drops: Entry | None = None,
+        self, status: Status, key: str, stamp: str, line: bytes, *, drops: Entry | None = None
     ) -> None:
         """Write what became of an input, in place of what an earlier run has written of it."""
         end = self.sinks[status].write(line)
@@ -353,18 +309,17 @@ class RunOutputs:
         else:
             self.sinks["rejected"].finish()
 
-    def finish(self, lead: bytes) -> None:
-        """Give the files their names, without what was dropped; the first line has the `lead`."""
+    def finish(self) -> None:
+        """Give the files their names, without what was dropped."""
         self.flush()
         if self.state and self.output:
             if self.state.has_dropped:
-                lead = lead if self.state.loses_first else b""
-                self.sinks["done"].compact(self.state.stale("done"), lead)
-                self.sinks["rejected"].compact(self.state.stale("rejected"))
+                for status, sink in self.sinks.items():
+                    sink.compact(self.state.stale(status))
                 self.state.close()
-                self.state.compact(len(lead))
+                self.state.compact()
                 roll_forward(self.output)
             self.state.close()
-            self.state.sync()
+            sync_file(state_path(self.output))
         for sink in self.sinks.values():
             sink.finish()

@@ -89,10 +89,7 @@ def require_ours(path: Path | None, mark: Mark | FolderMark) -> None:
 
 
 def require_own_outputs(output: Path | None, rejects: Path | None, stats: Path | None) -> None:
-    """As `require_ours`, of a file of records with its part and state, and of the rejects.
-
-    UsageProblem too where two of the three are one file.
-    """
+    """As `require_ours`, of a file of records with its part and state, and of the rejects."""
     require_distinct(output=output, rejects=rejects, stats=stats)
     require_ours(rejects, REJECTS)
     if output is not None:
@@ -135,7 +132,6 @@ def _is_page(path: Path) -> bool:
         return _GENERATOR in stream.read(_HEAD_BYTES)
 
 
-LOCK = Mark("a lock file, which is empty", lambda path: False)
 PAGE = Mark("a page that ramctl wrote", _is_page)
 REJECTS = Mark(
     "a file of rejects", lambda path: _is_object(path, "source", "stage", "code", "message")

@@ -102,8 +102,7 @@ def ordered_workers(
             while pending and (len(pending) > _CALLS_AHEAD * jobs or pending[0][1].done()):
                 done, result = pending.popleft()
                 yield done, result.result()
-        while pending:
-            done, result = pending.popleft()
+        for done, result in pending:
             yield done, result.result()
 
     try:

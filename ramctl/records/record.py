@@ -2,7 +2,6 @@
 
 import base64
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,6 @@ from ramctl.errors import RecordProblem, RunProblem, without_secrets
 JsonObject = dict[str, Any]
 
 KINDS = ("object", "scene", "attribute", "action")
-
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 # Where a tag comes from, as in the field `sources`.
 HUMAN, PARSED = "human", "parsed"
@@ -111,17 +108,8 @@ def shown_name(name: str) -> str:
     return without_secrets(content.decode("utf-8", "backslashreplace"))
 
 
-def no_formula(cell: str) -> str:
-    """The cell, after an apostrophe where a spreadsheet would compute it (OWASP, CSV injection)."""
-    is_formula = cell.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{cell}" if is_formula and not _NUMBER.fullmatch(cell) else cell
-
-
 def decode_name(value: Any) -> str:
-    """The file name (surrogate-escaped where not UTF-8) of an `image` value.
-
-    Raises RecordProblem when the value is neither a string nor `{"bytes": base64}`.
-    """
+    """The file name (surrogate-escaped where not UTF-8) of an `image` value."""
     if isinstance(value, str) and value:
         return value
     if isinstance(value, dict) and isinstance(value.get("bytes"), str):

@@ -78,10 +78,7 @@ def url_below(base: Path, name: str) -> str | None:
 
 
 def attempted(url: str, do: Callable[[], Result]) -> Result:
-    """What the function returns, which is tried several times, as networks fail.
-
-    FileNotFoundError where nothing is at the URL; else RunProblem that names it.
-    """
+    """What the function returns in one of several tries; FileNotFoundError, else RunProblem."""
     for wait in (*WAITS_S, None):
         try:
             return do()
@@ -107,24 +104,22 @@ def _is_absent(error: BaseException) -> bool:
 
     Over HTTP fsspec makes FileNotFoundError of whatever goes wrong, with that as its cause.
     """
-    if getattr(error, "errno", None) == ENAMETOOLONG or _status(error) in _GONE:
+    # What a server said by HTTP, as aiohttp, botocore and the hub's client tell it.
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        status = getattr(error, "status", None) or getattr(response, "status_code", None)
+    if getattr(error, "errno", None) == ENAMETOOLONG or status in _GONE:
         return True
     cause = error.__cause__
     is_word = cause is None or isinstance(cause, LookupError) or _is_absent(cause)
     return isinstance(error, _ABSENT) and is_word
 
 
-def _status(error: BaseException) -> object:
-    """What a server said by HTTP, as aiohttp, botocore and the hub's client tell it."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):
-        return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return getattr(error, "status", None) or getattr(response, "status_code", None)
-
-
 @cache
 def _http_options() -> dict[str, Any]:
-    """What fsspec's file system for HTTP is given: limits to waiting and to redirects."""
+    """Limits to waiting and to redirects, for fsspec's file system for HTTP."""
     from aiohttp import ClientTimeout, TraceConfig
 
     trace = TraceConfig()
@@ -161,20 +156,14 @@ def file_system(url: str) -> tuple[Any, str]:
         raise RunProblem(f"{url}: {error}") from error
 
 
-def _facts(url: str) -> dict[str, Any]:
+def facts_of(url: str) -> tuple[int | None, str]:
+    """The size of a file, if it is known, and a text that changes when the file does."""
+
     def ask() -> dict[str, Any]:
         system, path = file_system(url)
         return cast(dict[str, Any], system.info(path))
 
-    return attempted(url, ask)
-
-
-def facts_of(url: str) -> tuple[int | None, str]:
-    """The size of a file, if it is known, and a text that changes when the file does.
-
-    That is its size alone where the store tells nothing else.
-    """
-    facts = _facts(url)
+    facts = attempted(url, ask)
     version = next((facts[name] for name in _VERSION if facts.get(name)), None)
     return facts["size"], repr((facts["size"], version))
 
@@ -182,7 +171,7 @@ def facts_of(url: str) -> tuple[int | None, str]:
 def exists(url: str) -> bool:
     """Whether there is a file at a URL; RunProblem where the store does not say."""
     try:
-        _facts(url)
+        facts_of(url)
     except FileNotFoundError:
         return False
     return True

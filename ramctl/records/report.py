@@ -11,13 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from ramctl import __version__
-from ramctl.errors import (
-    EXIT_OK,
-    EXIT_REJECTS,
-    EXIT_TIME_IS_UP,
-    shortened,
-    without_secrets,
-)
+from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP, shortened, without_secrets
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import Sink, open_rejects, rejects_file
@@ -44,7 +38,8 @@ class Report:
     time_is_up: bool = False  # `--max-time` ended the run before its end
     forgives_rejects: bool = False  # to whom this process reports, 3 would be a failure
     rejects: Counter[str] = field(default_factory=Counter)
-    extra: JsonObject = field(default_factory=dict)
+    extra: JsonObject = field(default_factory=dict)  # a command's own counts, for `--stats`
+    counted: dict[str, str] = field(default_factory=dict)  # those in the closing line, and as what
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -93,6 +88,7 @@ class Report:
             parts.append(f"{self.n_skipped} done before{of_them}")
         later = {"pruned": self.n_pruned, "left": self.n_left}
         parts += [f"{number} {what}" for what, number in later.items() if number]
+        parts += [f"{self.extra[name]} {what}" for name, what in self.counted.items()]
         rate = self.n_out / seconds if seconds > 0 else 0.0
         parts += [f"{seconds:.1f} s", f"{rate:.{0 if rate >= 10 else 1}f} {self.unit}/s"]
         return ", ".join(parts) + f" ({self.device})"
@@ -121,13 +117,9 @@ class Report:
 
     @contextmanager
     def progress(
-        self,
-        shown: bool | None,
-        *,
-        title: str | None = None,
-        unit: str | None = None,
-        total: int | None = None,
-    ) -> Iterator[Callable[[int], object]]:
+        self, shown: bool | None, *,
+        title: str | None = None, unit: str | None = None, total: int | None = None,
+    ) -> Iterator[Callable[[int], object]]:  # fmt: skip
         """What counts units as done, on a bar on stderr; `shown` None: if that is a terminal."""
         if self.quiet or not (sys.stderr.isatty() if shown is None else shown):
             yield lambda n: None
@@ -135,13 +127,9 @@ class Report:
         from tqdm import tqdm
 
         with tqdm(
-            desc=title or self.command,
-            unit=f" {unit or self.unit}",
-            total=total,
-            file=sys.stderr,
-            dynamic_ncols=True,
-            leave=False,
-        ) as bar:
+            desc=title or self.command, unit=f" {unit or self.unit}", total=total,
+            file=sys.stderr, dynamic_ncols=True, leave=False,
+        ) as bar:  # fmt: skip
             yield bar.update
 
     def write_stats(self, path: Path | None) -> None:
@@ -156,11 +144,7 @@ class Report:
 
 
 class Rejects:
-    """Where the rejects of a run go: counted, named on stderr, written to `--rejects`.
-
-    With `strict` the first one ends the run. As a context it locks the file, and completes it at
-    its end.
-    """
+    """Where the rejects of a run go: counted, named, written to `--rejects`, locked meanwhile."""
 
     def __init__(self, report: Report, name: str | None, *, strict: bool = False) -> None:
         self.sink = Sink()

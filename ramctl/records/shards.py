@@ -6,6 +6,7 @@ are the output of one run, and so that each process reads photos and archives th
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -70,10 +71,16 @@ def shard_of(
     """
     if shard.is_all:
         return (make() for make in read()), {}
-    start = _start_of_stdin(names)
-    total = sum(1 for _ in read())
-    if start is not None:
-        with open_input(STDIN) as stream:
+    twice = "--shard reads inputs twice, to count them"
+    for place in (Path(name) for name in names if name != STDIN):
+        if place.exists() and not (place.is_file() or place.is_dir()):
+            raise UsageProblem(f"{twice}: {place} is not a file")
+    with open_input(STDIN) if STDIN in names else nullcontext() as stream:
+        if stream and not stream.seekable():
+            raise UsageProblem(f"{twice}: name a file, or redirect one (< FILE)")
+        start = stream.tell() if stream else 0
+        total = sum(1 for _ in read())
+        if stream:
             stream.seek(start)
     positions = shard.positions(total)
     return _items(read(), positions), {"shard": f"{shard} of {total} inputs"}
@@ -86,19 +93,3 @@ def _items(unread: Iterator[Unread], positions: range) -> Iterator[Item]:
         n_left -= 1
     if n_left:
         raise RunProblem(f"the inputs have become fewer since they were counted, by {n_left}")
-
-
-def _start_of_stdin(names: Sequence[str]) -> int | None:
-    """Where standard input stands, if it is read; UsageProblem for pipes."""
-    for name in names:
-        place = Path(name)
-        if name != STDIN and place.exists() and not (place.is_file() or place.is_dir()):
-            raise UsageProblem(f"--shard reads inputs twice, to count them: {name} is not a file")
-    if STDIN not in names:
-        return None
-    with open_input(STDIN) as stream:
-        if not stream.seekable():
-            raise UsageProblem(
-                "--shard reads inputs twice, to count them: name a file, or redirect one (< FILE)"
-            )
-        return stream.tell()

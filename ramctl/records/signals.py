@@ -23,10 +23,7 @@ _active: list["StopRequest"] = []
 
 
 def raise_if_stopped() -> None:
-    """Raise Interrupted once a signal asked the running command to stop.
-
-    For stages that wait for threads or processes: what these are still doing may be abandoned.
-    """
+    """Raise Interrupted once a signal asked the running command to stop."""
     if _active:
         _active[-1].raise_if_signalled()
 

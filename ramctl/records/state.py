@@ -25,14 +25,13 @@ import orjson
 from ramctl.errors import RunProblem
 from ramctl.records.files import (
     STATE,
+    Say,
     kept_path,
     move_into_place,
     part_path,
     replacing,
     state_path,
-    sync_file,
 )
-from ramctl.records.locks import Say
 from ramctl.records.record import JsonObject
 
 Status = Literal["done", "rejected"]
@@ -80,13 +79,9 @@ class ResumeState:
     """
 
     def __init__(
-        self,
-        path: Path,
-        command: str,
-        fingerprint: Mapping[str, str],
-        rejects: Path | None = None,
-        n_header: int = 0,
-    ) -> None:
+        self, path: Path, command: str, fingerprint: Mapping[str, str],
+        rejects: Path | None = None, n_header: int = 0,
+    ) -> None:  # fmt: skip
         self._path = path
         self._head: JsonObject = {
             "format": FORMAT, "command": command, "fingerprint": dict(fingerprint),
@@ -192,11 +187,7 @@ class ResumeState:
 
     def take(self, key: str) -> Entry | None:
         """The earlier entry of this input; a repeated input takes one entry each time."""
-        if (taken := self._index.take(key)) is None:
-            return None
-        number, row = taken
-        is_written = self._index.is_written(number)
-        return Entry(number, row["status"], row["stamp"], row["end"], is_written)
+        return self._index.take(key)
 
     def prune(self, is_gone: Callable[[str], bool]) -> int:
         """Drop the entries of inputs that were not taken and are gone; how many these are."""
@@ -269,40 +260,30 @@ class ResumeState:
             if is_dropped and row["status"] == status and row["end"] > start:
                 yield start, row["end"]
 
-    @property
-    def loses_first(self) -> bool:
-        """Whether the output's first line is among what is to be left out."""
-        n_header: int = self._head["header"]
-        return next(self.stale("done"), (-1, 0))[0] == n_header
-
-    def compact(self, n_lead: int = 0) -> None:
+    def compact(self) -> None:
         """Leave out what was dropped, once each output has a compacted copy, `FILE.part.kept`.
 
-        In that of the output the first line has become longer by `n_lead` bytes.
         From the moment that the new state is there, under the name `STATE.kept`, the copies count;
         a crash before it leaves everything as it was, and one after it is mended by `roll_forward`.
         """
-        self._write(kept_path(self._path), self._kept_rows(n_lead))
-        self._index = RowIndex()
+        removed: dict[Status, int] = {"done": 0, "rejected": 0}
 
-    def _kept_rows(self, n_lead: int) -> Iterator[bytes]:
-        removed: dict[Status, int] = {"done": -n_lead, "rejected": 0}
-        for row, start, is_dropped in self._spans():
-            status: Status = row["status"]
-            if is_dropped:
-                removed[status] += row["end"] - start
-                continue
-            row.pop("drops", None)
-            row["end"] -= removed[status]
-            yield orjson.dumps(row) + b"\n"
+        def kept_rows() -> Iterator[bytes]:
+            for row, start, is_dropped in self._spans():
+                status: Status = row["status"]
+                if is_dropped:
+                    removed[status] += row["end"] - start
+                    continue
+                row.pop("drops", None)
+                row["end"] -= removed[status]
+                yield orjson.dumps(row) + b"\n"
+
+        self._write(kept_path(self._path), kept_rows())
+        self._index = RowIndex()
 
     def close(self) -> None:
         """Look up no earlier entries any more."""
         self._index.close()
-
-    def sync(self) -> None:
-        """Have the state on the disk."""
-        sync_file(self._path)
 
 
 def roll_forward(output: Path) -> None:
@@ -380,8 +361,8 @@ class RowIndex:
         if self._stream is not None:
             self._stream.close()
 
-    def take(self, key: str) -> tuple[int, JsonObject] | None:
-        """The first row of this key, with its number, that is neither dropped nor taken before."""
+    def take(self, key: str) -> Entry | None:
+        """The first row of this key that is neither dropped nor taken before."""
         wanted = hash(key) & self._hash_mask
         first = bisect_left(self._keys, wanted)
         if first == len(self):
@@ -395,8 +376,9 @@ class RowIndex:
             if (is_gone or is_found) and place == first + self._n_gone[first]:
                 self._n_gone[first] += 1  # so that a key of many rows is not searched each time
             if is_found:
+                is_written = bool(self._flags[number] & _WRITTEN)
                 self._flags[number] |= _TAKEN
-                return number, row
+                return Entry(number, row["status"], row["stamp"], row["end"], is_written)
             place += 1
         return None
 
@@ -404,10 +386,6 @@ class RowIndex:
         assert self._stream is not None
         self._stream.seek(self._offsets[number])
         return parsed(self._stream.readline()) or {}
-
-    def is_written(self, number: int) -> bool:
-        """Whether the file of its status has a line for a row."""
-        return bool(self._flags[number] & _WRITTEN)
 
     def drop(self, number: int) -> None:
         """Have a row count no more."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
 from ramctl.records.files import is_device
 from ramctl.records.jsonl import dumps, stamp_of
-from ramctl.records.outputs import RunOutputs, led, open_outputs
+from ramctl.records.outputs import PartFile, RunOutputs, open_outputs
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Report
 from ramctl.records.shards import ALL, Shard
@@ -80,19 +80,6 @@ def watched(stage: Stage, notice: Callable[[Record, Outcome], Outcome]) -> Stage
     return watching
 
 
-def and_then(stage: Stage, act: Callable[[Record, JsonObject], object]) -> Stage:
-    """The stage, followed by `act(record, output)`; a RecordProblem that it raises is the outcome.
-
-    What a record stands for is done first, so that no line is written for what failed.
-    """
-
-    def notice(record: Record, outcome: Outcome) -> Outcome:
-        problem = None if isinstance(outcome, RecordProblem) else attempt(act, record, outcome)
-        return problem if isinstance(problem, RecordProblem) else outcome
-
-    return watched(stage, notice)
-
-
 def run_stream(
     report: Report,
     source: Iterable[Item],
@@ -102,20 +89,15 @@ def run_stream(
     fingerprint: Mapping[str, str] | None = None,
     encode: Encoder = dumps,
     header: bytes = b"",
-    lead: bytes = b"",
     footer: Callable[[], Iterable[bytes]] = tuple,
     is_gone: IsGone | None = None,
 ) -> Report:
     """Run `stage` over `source` and write what comes out; returns the filled report.
 
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`;
-    `encode` makes the bytes of one output object, `header` comes before the first,
-    what `footer` gives after the last of a finished run. `lead` are fields, `,"name":value`, that
-    the first line has in addition. What an earlier run has written of an input is dropped where the
-    input is not in this source and `is_gone(key)`.
-    Raises Interrupted after saving when a signal asked to stop, UsageProblem when two outputs are
-    one file, RunProblem when output cannot be written or another run is writing it, and at the
-    first reject with `strict`.
+    `encode` makes the bytes of one output object, `header` comes before the first, what `footer`
+    gives after the last of a finished run. What an earlier run has written of an input is dropped
+    where the input is not in this source and `is_gone(key)`.
     """
     with ExitStack() as stack:
         goes_on = GOES_ON if options.output and not is_device(options.output) else ""
@@ -129,7 +111,7 @@ def run_stream(
         )  # fmt: skip
         if header and outputs.is_empty:
             outputs.sinks["done"].write(header)
-        run = _Run(iter(source), report, options, outputs, encode, stop, lead, is_gone)
+        run = _Run(iter(source), report, options, outputs, encode, stop, is_gone)
         shown = options.progress
         if shown is None and options.output is None and sys.stdout and sys.stdout.isatty():
             shown = False  # not between records that are written to the same screen
@@ -165,18 +147,13 @@ class _Run:
     outputs: RunOutputs
     encode: Encoder
     stop: StopRequest
-    lead: bytes
     is_gone: IsGone | None
     positions: Iterator[int] = field(default_factory=count)
     in_flight: deque[list[_Work]] = field(default_factory=deque)
     retried: deque[_Wanted] = field(default_factory=deque)
 
     def batches(self) -> Iterator[Batch]:
-        """The records that are still to do, in batches.
-
-        Rejects among them wait for what was read before, so that all are in the order of the
-        input; of many in a row a batch is empty, which lets the stage hand over what it has.
-        """
+        """The records that are still to do, in batches; among them rejects, to keep the order."""
         size = self.options.batch or BATCH
         batch: list[_Work] = []
         for work in self._wanted():
@@ -238,7 +215,7 @@ class _Run:
             if self.options.retry_rejects and isinstance(item, Record):
                 self.retried.append((item, entry))
                 return True
-            if not entry.is_written and self.outputs.keeps_rejects:
+            if not entry.is_written and isinstance(self.outputs.sinks["rejected"], PartFile):
                 return False  # there was no file for it
             self.report.n_rejected_before += 1
         self.report.n_skipped += 1
@@ -262,8 +239,6 @@ class _Run:
             self._write_reject(reject, record.key, record.stamp, earlier)
             return
         line = self.encode(outcome)
-        if self.lead and self.outputs.is_empty:
-            line = led(line, self.lead)
         self.outputs.write("done", record.key, record.stamp, line, drops=earlier)
         self.report.n_out += 1
 
@@ -286,4 +261,4 @@ class _Run:
         self.report.n_rejected_before += len(self.retried)
         for part in footer:
             self.outputs.sinks["done"].write(part)
-        self.outputs.finish(self.lead)
+        self.outputs.finish()

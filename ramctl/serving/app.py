@@ -25,8 +25,7 @@ from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject
 from ramctl.serving.batcher import MOST_PHOTOS, Batchers, Wanted
 from ramctl.tagging.selection import DECIMALS
-from ramctl.tagging.tag_result import TagResult
-from ramctl.tagging.tagger import Tagger
+from ramctl.tagging.tagger import Tagger, TagResult
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 MOST_HELD = 6  # times the limit of one request's bytes: of all of them together

@@ -13,8 +13,7 @@ from ramctl.photos.limits import give_memory_back
 from ramctl.records.parallel import chunks
 from ramctl.records.record import Record
 from ramctl.tagging.scorers import Decoded
-from ramctl.tagging.tag_result import TagResult
-from ramctl.tagging.tagger import Tagger
+from ramctl.tagging.tagger import Tagger, TagResult
 
 MOST_PHOTOS = 32  # that are decoded or wait for it; most of these threads wait, too
 

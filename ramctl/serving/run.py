@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,7 @@ from PIL import Image
 from ramctl.checkpoints.bundle import resolve_model
 from ramctl.errors import Interrupted, RunProblem
 from ramctl.parts import require
+from ramctl.photos.limits import PhotoLimits
 from ramctl.records.report import Report
 from ramctl.tagging.tagger import Tagger
 
@@ -127,14 +128,13 @@ def _load(options: ServeOptions, wanted: "Wanted") -> Tagger:
     more: dict[str, Any] = {"labels": options.labels}
     if wanted.words:
         more = {"labels": list(wanted.words), "threshold": 0.0}
+    limits = PhotoLimits(options.max_pixels, options.max_bytes, options.max_seconds, patient=False)
     try:
         tagger = Tagger.from_pretrained(
             options.model, boxes=wanted.boxes, caption=wanted.caption, dense=True,
             device=options.device, dtype=options.dtype, threads=options.threads,
-            max_pixels=options.max_pixels, max_bytes=options.max_bytes,
-            max_seconds=options.max_seconds, **more,
+            limits=limits, **more,
         )  # fmt: skip
-        tagger.limits = replace(tagger.limits, patient=False)
         tagger.tag(Image.new("RGB", (8, 8)))  # what is loaded with the first photo is loaded now
     except ModuleNotFoundError as error:
         raise RunProblem(f"this needs {error.name}, which is not installed") from error

@@ -3,7 +3,6 @@
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -11,17 +10,14 @@ from typing import TYPE_CHECKING
 
 from ramctl.errors import UsageProblem
 from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
-from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin
-from ramctl.records.jsonl import dumps
-from ramctl.records.outputs import rejects_file
 from ramctl.records.record import Unread
 from ramctl.records.report import Report
 from ramctl.records.shards import Shared, shard_of
-from ramctl.records.stream import StreamOptions, run_stream, watched
+from ramctl.records.stream import Encoder, StreamOptions, run_stream, watched
 from ramctl.tagging.formats import line_format
 from ramctl.tagging.scorers import TaggerOptions
-from ramctl.tagging.selection import SelectionOptions, read_tag_list, unknown_tags
+from ramctl.tagging.selection import read_tag_list, unknown_tags
 
 if TYPE_CHECKING:
     from ramctl.tagging.tagger import Tagger
@@ -37,7 +33,6 @@ class TagOptions:
     by_content: bool = False
     prune: bool = False  # drop the records of photos that are gone
     root: str | None = None
-    ignore: tuple[str, ...] = ()  # patterns of what is passed over in folders
     model: str = "mini"
     tagger: TaggerOptions = field(default_factory=TaggerOptions)
     include: Path | None = None  # files of the tags in `tagger.choice`
@@ -62,18 +57,19 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
     form = options.form or ("table" if is_read else "jsonl")
     if options.prune and not (stream.resume and form == "jsonl"):
         raise UsageProblem("--prune needs --resume and -f jsonl")
-    rejects = rejects_file(stream.rejects)
-    require_distinct(output=stream.output, rejects=rejects, stats=stream.stats)
     report = Report("tag", quiet=options.quiet, unit="images")
     named = named_or_stdin(options.inputs, "photos")
     if options.prune:
         require_some(named)
     photos = PhotoInputs(
         named, options.root, options.recursive, options.null, options.by_content,
-        ignore=options.ignore, say=cache(report.say),
+        say=cache(report.say),
     )  # fmt: skip
-    with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
+
+    def is_pruned(name: str) -> bool:
+        return report.has_found and is_gone(name, options.root)
+
+    with warnings.catch_warnings():
         # A damaged photo is reported once, in our own words.
         warnings.filterwarnings("ignore", module="PIL")
         read: Callable[[], Iterator[Unread]] = partial(unread_photo_inputs, photos)
@@ -81,28 +77,27 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
         tagger = tagger or _load(options, report)
         report.device = tagger.description
         written = line_format(form, caption=options.tagger.caption)
-        lead = b""
+        encode = written.encode
         if options.tagger.dense and form == "jsonl":
-            # On the first line only: the names, in the order of the scores, are as long as these.
-            lead = b"," + dumps({"label_names": list(tagger.labels.tags)})[1:-2]
+            encode = _with_names(tagger.labels.tags, written.encode)
         run_stream(
             report, source, watched(tagger.stage, RootCheck().notice),
             replace(stream, batch=tagger.batch),
-            fingerprint=tagger.fingerprint | shard | {"form": form}, encode=written.encode,
+            fingerprint=tagger.fingerprint | shard | {"form": form}, encode=encode,
             header=written.header if stream.shard.index == 1 else b"",  # one in all shards together
-            lead=lead, is_gone=partial(_is_pruned, options, report) if options.prune else None,
+            is_gone=is_pruned if options.prune else None,
         )  # fmt: skip
     if options.prune and not report.has_found:
         report.warn("no photo was found, so --prune drops nothing (is the disk mounted?)")
     return report
 
 
-def _is_pruned(options: TagOptions, report: Report, name: str) -> bool:
-    return report.has_found and is_gone(name, options.root)
-
-
 def _load(options: TagOptions, report: Report) -> "Tagger":
-    choice = _selection(options)
+    choice = options.tagger.choice
+    if options.include:
+        choice = replace(choice, include=read_tag_list(options.include))
+    if options.exclude:
+        choice = replace(choice, exclude=read_tag_list(options.exclude))
     from ramctl.tagging.tagger import Tagger
 
     wanted = replace(options.tagger, choice=choice, say=report.say)
@@ -114,13 +109,10 @@ def _load(options: TagOptions, report: Report) -> "Tagger":
     return tagger
 
 
-def _selection(options: TagOptions) -> SelectionOptions:
-    choice = options.tagger.choice
-    if options.include:
-        choice = replace(choice, include=read_tag_list(options.include))
-    if options.exclude:
-        choice = replace(choice, exclude=read_tag_list(options.exclude))
-    return choice
+def _with_names(tags: Sequence[str], encode: Encoder) -> Encoder:
+    """Name the labels of dense scores, on the first line only: they are as long as the scores."""
+    names = iter([{"label_names": list(tags)}])
+    return lambda fields: encode(fields | next(names, {}))
 
 
 def _tell(report: Report, names: Sequence[str], what: str) -> None:

@@ -29,7 +29,7 @@ from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, most
 from ramctl.inference.regions import View, looking
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
-from ramctl.photos.limits import LIMITS
+from ramctl.photos.limits import LIMITS, PhotoLimits
 from ramctl.records.parallel import chunks, usable_cores
 from ramctl.records.record import JsonObject
 from ramctl.tagging.selection import DECIMALS, SelectionOptions
@@ -68,8 +68,6 @@ class TaggerOptions:
     dense: bool = False  # give the scores of all labels too
     boxes: bool = False  # give where the model looked for each tag
     caption: bool = False  # give a caption
-    specified_tags: str | None = None  # tags, with commas between them, that guide it instead
-    caption_length: int | None = None  # tokens at most, the prompt's too; None: the model's
     preprocess: str | None = None  # official, fast: how photos are read; None: the model's way
     runtime: str = "auto"  # or onnx, torch
     device: str = "auto"  # or cpu, cuda, cuda:N, mps
@@ -77,26 +75,21 @@ class TaggerOptions:
     batch: int | None = None  # photos a batch; None: what fits the model
     workers: int | None = None  # threads that decode (and run the graph); None: one a core
     threads: int | None = None  # threads of one run of the model
-    max_pixels: int = LIMITS.pixels
-    max_bytes: int = LIMITS.bytes  # of a photo's file
-    max_seconds: float = LIMITS.seconds  # of decoding it
+    limits: PhotoLimits = LIMITS  # what a photo may cost
     say: Callable[[str], None] = tell_nobody  # told what the user should know
 
     def check(self) -> None:
-        """UsageProblem for unknown choices, and for options of captions without a caption."""
+        """UsageProblem for unknown choices and numbers that make no sense."""
         for name, known in _CHOICES.items():
             if (value := getattr(self, name)) not in known:
                 named = ", ".join(word for word in known if word)
                 raise UsageProblem(f"{name} {value!r} is not one of {named}")
-        for name in ("batch", "workers", "threads", "max_pixels", "max_bytes", "caption_length"):
+        for name in ("batch", "workers", "threads"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageProblem(f"{name} {value} is less than 1")
         if self.precision is not None and not 0 < self.precision < 1:
             raise UsageProblem(f"precision {self.precision:g} is not between 0 and 1")
         self.choice.check()
-        for name in ("specified_tags", "caption_length"):
-            if getattr(self, name) is not None and not self.caption:
-                raise UsageProblem(f"--{name.replace('_', '-')} needs --caption")
 
 
 class Decoded(NamedTuple):
@@ -148,8 +141,7 @@ class Scorer(ABC):
     ) -> list[JsonObject]:
         """`boxes` and `generated_captions` of tagged photos, as far as the options ask for them.
 
-        `ids` maps the name of a tag to its label; `fired` are the labels of each photo's tags, in
-        the order of the label system: more than one may have given a tag.
+        `ids` are the labels of names; `fired` the labels that gave each photo its tags, in order.
         """
         return [{} for _ in photos]
 
@@ -195,8 +187,6 @@ class BundleScorer(Scorer):
         # Boxes and captions are made by a torch model, whatever gives the scores.
         self._annotates = options.boxes or options.caption
         self._loading = threading.Lock()
-        if options.caption_length is not None:
-            _ = self._writer  # an impossible length is an error before the first photo
 
     @property
     def engine(self) -> "OnnxEngine | TorchEngine":
@@ -240,13 +230,10 @@ class BundleScorer(Scorer):
         return Runtime.choose(self._options.device, self._options.dtype)
 
     @cached_property
-    def _on_cpu(self) -> bool:
-        return self._runtime != TORCH or self._torch_runtime.device.type == "cpu"
-
-    @property
     def _at_once(self) -> int:
         """Photos a run of the model: on a CPU always as many, so that scores are the same."""
-        return self._usual_batch if self._on_cpu else self.batch
+        on_cpu = self._runtime != TORCH or self._torch_runtime.device.type == "cpu"
+        return self._usual_batch if on_cpu else self.batch
 
     @property
     def _side_by_side(self) -> bool:
@@ -277,14 +264,11 @@ class BundleScorer(Scorer):
         return self._looking.config != self.preprocess.config
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
-        parts = [
-            self.engine.scores(self._full_batch(some))[: len(some)]
-            for some in chunks(photos, self._at_once)
-        ]
+        parts = []
+        for some in chunks(photos, self._at_once):
+            full = self.preprocess.full_batch(some, self._at_once)
+            parts.append(self.engine.scores(full)[: len(some)])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _full_batch(self, photos: Sequence[Pixels]) -> Scores:
-        return self.preprocess.full_batch(photos, self._at_once)
 
     def annotate(
         self,
@@ -307,38 +291,27 @@ class BundleScorer(Scorer):
     ) -> list[JsonObject]:
         # By the torch model even where a graph gives the scores.
         found: list[JsonObject] = [{} for _ in photos]
-        inputs: Scores | Tensor = self._full_batch([photo.pixels for photo in photos])
+        size = self._at_once
+        inputs: Scores | Tensor = self.preprocess.full_batch([p.pixels for p in photos], size)
         if self._options.boxes:
-            features = self._torch.features(self._larger(photos) if self._looks_closer else inputs)
+            larger = [photo.closer for photo in photos if photo.closer is not None]
+            looked_at = self._looking.full_batch(larger, size) if self._looks_closer else inputs
+            features = self._torch.features(looked_at)
             inputs = inputs if self._looks_closer else features  # the encoder runs once
             for index, (photo, given) in enumerate(zip(photos, tags, strict=True)):
                 # One by one, so that a photo's boxes do not depend on the tags of the others.
                 one = features[index : index + 1]
                 found[index]["boxes"] = self._boxes(one, photo.size, given, ids)
         if self._options.caption:
-            guides = self._guides(tags, ids, fired)
+            # The branch has learnt the model's own tag strings, not those of --lang.
+            labels = self.label_set.labels
+            if not self._writer.in_label_order:
+                fired = [[ids[tag] for tag in named] for named in tags]
+            guides = [[labels[index].tag for index in indices] for indices in fired]
             captions = self._writer.write(self._torch, self._torch.encode(inputs), guides)
             for added, caption in zip(found, captions, strict=True):
                 added["generated_captions"] = [caption]
         return found
-
-    def _guides(
-        self, tags: Sequence[Tags], ids: Mapping[str, int], fired: Sequence[Sequence[int]]
-    ) -> list[list[str]]:
-        """The tags that guide each photo's caption."""
-        if self._options.specified_tags is not None:
-            words = [word.strip() for word in self._options.specified_tags.split(",")]
-            return [[word for word in words if word]] * len(tags)
-        # The branch has learnt the model's own tag strings, not those of --lang.
-        labels = self.label_set.labels
-        if not self._writer.in_label_order:
-            fired = [[ids[tag] for tag in given] for given in tags]
-        return [[labels[index].tag for index in own] for own in fired]
-
-    def _larger(self, photos: Sequence[Decoded]) -> Scores:
-        """A batch of the photos as boxes are found in them."""
-        larger = [photo.closer for photo in photos if photo.closer is not None]
-        return self._looking.full_batch(larger, self._at_once)
 
     def _boxes(
         self, features: "Tensor", size: tuple[int, int], tags: Tags, ids: Mapping[str, int]
@@ -365,7 +338,7 @@ class BundleScorer(Scorer):
     def _writer(self) -> "CaptionWriter":
         from ramctl.inference.captions import CaptionWriter
 
-        return CaptionWriter(self._bundle, length=self._options.caption_length)
+        return CaptionWriter(self._bundle)
 
 
 class PeerScorer(Scorer):

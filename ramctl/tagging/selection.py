@@ -43,25 +43,24 @@ class SelectionOptions:
 
 
 class TagSelector:
-    """Selects the tags of a photo from the scores of all labels.
-
-    UsageProblem for a language in which no label has a name.
-    """
+    """Selects the tags of a photo from the scores of all labels."""
 
     def __init__(
         self, labels: LabelSystem, thresholds: NDArray[np.float64], options: SelectionOptions
     ) -> None:
-        _require_language(labels, options.language)
         self._top = options.top
         code = options.language or ""
+        known = sorted({code for label in labels for code in label.names})
+        if options.language is not None and code not in known:
+            have = f"names in {', '.join(known)}" if known else "no names in other languages"
+            raise UsageProblem(f"--lang {code}: the labels have {have}")
         self._names = [label.names.get(code) or label.tag for label in labels]
         self._parents = [frozenset(label.parents) for label in labels] if options.leaf else []
         self._tags = labels.tags
         self.ids: dict[str, int] = {}  # the first label of each name
         for index, name in enumerate(self._names):
             self.ids.setdefault(name, index)
-        pairs = zip(self._names, labels, strict=True)
-        self.kinds = {name: label.kind for name, label in pairs}
+        self.kinds = {name: label.kind for name, label in zip(self._names, labels, strict=True)}
         # An unwanted label is one that no score can reach.
         self._thresholds = thresholds.copy()
         if options.include is not None:
@@ -69,8 +68,7 @@ class TagSelector:
             self._thresholds[[index not in wanted for index in range(len(labels))]] = np.inf
         self._thresholds[sorted(_ids(labels, options.exclude))] = np.inf
         if options.kinds is not None:
-            wrong = [label.kind not in options.kinds for label in labels]
-            self._thresholds[wrong] = np.inf
+            self._thresholds[[label.kind not in options.kinds for label in labels]] = np.inf
 
     def __call__(self, scores: NDArray[np.float32]) -> dict[str, float]:
         """Tags with their scores (4 decimals), highest first, ties in label order.
@@ -95,13 +93,6 @@ class TagSelector:
         """The labels, in their order, that gave the photo its tags."""
         above = np.flatnonzero(scores > self._thresholds).tolist()
         return [index for index in above if self._names[index] in given]
-
-
-def _require_language(labels: LabelSystem, language: str | None) -> None:
-    known = sorted({code for label in labels for code in label.names})
-    if language is not None and language not in known:
-        have = f"names in {', '.join(known)}" if known else "no names in other languages"
-        raise UsageProblem(f"--lang {language}: the labels have {have}")
 
 
 def _ids(labels: LabelSystem, texts: Collection[str]) -> set[int]:

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
-from typing import Literal, cast, overload
+from typing import Literal, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,10 @@ from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.inference.label_set import Threshold, Words
-from ramctl.photos.decoding import record_photo
-from ramctl.photos.in_memory import Photo, PhotoRecord, is_photo, photo_record
+from ramctl.photos.decoding import PHOTO_KINDS, Photo, PhotoRecord, photo_record, record_photo
 from ramctl.photos.limits import LIMITS, PhotoLimits
 from ramctl.records.parallel import chunks, map_good, ordered_map, usable_cores
-from ramctl.records.record import JsonObject, Record, set_tags
+from ramctl.records.record import JsonObject, Record, decode_name, set_tags
 from ramctl.tagging.scorers import (
     BundleScorer,
     Decoded,
@@ -28,12 +27,48 @@ from ramctl.tagging.scorers import (
     tell_nobody,
 )
 from ramctl.tagging.selection import SelectionOptions, TagSelector
-from ramctl.tagging.tag_result import TagResult
 
 Outcome = JsonObject | RecordProblem
 Batch = list[Record]
 Kind = Literal["object", "scene", "attribute", "action"]
 DENSE_DIGITS = 6
+
+
+class Box(NamedTuple):
+    """Where the model looked for a tag, in shares of the photo's width (x) and height (y)."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, slots=True)
+class TagResult:
+    """The tags of a photo, by falling score, and what else was asked for."""
+
+    image: str | None  # the photo's name; None where it has none
+    tags: list[str]
+    scores: dict[str, float]  # probabilities of the tags, to 4 decimals
+    boxes: dict[str, Box]  # empty without `boxes=True`
+    caption: str | None  # None without `caption=True`
+    dense: list[float] | None  # with `dense=True`: of all labels, in the order of `Tagger.labels`
+    record: JsonObject = field(repr=False, compare=False)  # the line that `ramctl tag` writes
+
+    @classmethod
+    def of(cls, record: JsonObject) -> "TagResult":
+        """The result in a record that a tagger made."""
+        boxes: JsonObject = record.get("boxes", {})
+        dense = record.get("dense")
+        return cls(
+            image=decode_name(record["image"]) if "image" in record else None,
+            tags=record["tags"],
+            scores=record["scores"],
+            boxes={tag: Box(*corners) for tag, (corners, _) in boxes.items()},
+            caption=next(iter(record.get("generated_captions", ())), None),
+            dense=None if dense is None else dense.tolist(),
+            record=record,
+        )
 
 
 class Tagger:
@@ -49,7 +84,6 @@ class Tagger:
         self.pool: DevicePool | None = None  # processes that tag instead of this one
         self.batch = scorer.batch  # most photos at a time
         self.labels = scorer.label_set.labels
-        self.limits = PhotoLimits(options.max_pixels, options.max_bytes, options.max_seconds)
         self._choose = TagSelector(self.labels, scorer.label_set.thresholds, options.choice)
 
     @classmethod
@@ -70,8 +104,6 @@ class Tagger:
         dense: bool = False,
         boxes: bool = False,
         caption: bool = False,
-        specified_tags: Collection[str] | None = None,
-        caption_length: int | None = None,
         preprocess: Literal["official", "fast"] | None = None,
         runtime: Literal["auto", "onnx", "torch"] = "auto",
         device: str = "auto",
@@ -79,9 +111,7 @@ class Tagger:
         batch_size: int | None = None,
         num_workers: int | None = None,
         threads: int | None = None,
-        max_pixels: int = LIMITS.pixels,
-        max_bytes: int = LIMITS.bytes,
-        max_seconds: float = LIMITS.seconds,
+        limits: PhotoLimits = LIMITS,
         say: Callable[[str], None] = tell_nobody,
     ) -> "Tagger":
         """A tagger for a bundle's name or folder, `hf://owner/name`, or a peer (`clip:FOLDER`).
@@ -93,12 +123,11 @@ class Tagger:
         threshold: tags score more than this: a number, one for each of some tags, or a file;
             precision: the share of tags that shall be right, instead.
         top_k: at most so many tags. kinds, include, exclude, leaf, language: which.
-        boxes, caption, dense: what to give besides tags and their scores;
-            specified_tags, caption_length: of the caption.
+        boxes, caption, dense: what to give besides tags and their scores.
         device: auto, cpu, cuda, cuda:0, mps, or several: cuda:0,1.
         batch_size: photos at a time; num_workers: threads that decode, and run the graph;
             threads: of one run of the model.
-        max_pixels, max_bytes, max_seconds: what a photo may cost.
+        limits: the pixels, bytes and seconds of decoding that a photo may cost.
         say: called with what the user should know.
 
         Raises UsageProblem for options that are wrong, RunProblem for a model or a part that is
@@ -111,10 +140,9 @@ class Tagger:
         options = TaggerOptions(
             labels=labels, keep_labels=keep_labels, threshold=threshold, precision=precision,
             choice=choice, dense=dense, boxes=boxes, caption=caption,
-            specified_tags=None if specified_tags is None else ",".join(specified_tags),
-            caption_length=caption_length, preprocess=preprocess, runtime=runtime, device=device,
+            preprocess=preprocess, runtime=runtime, device=device,
             dtype=dtype, batch=batch_size, workers=num_workers, threads=threads,
-            max_pixels=max_pixels, max_bytes=max_bytes, max_seconds=max_seconds, say=say,
+            limits=limits, say=say,
         )  # fmt: skip
         return cls.open(os.fspath(model), options)
 
@@ -145,8 +173,7 @@ class Tagger:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
         options, thresholds = self.options, self.scorer.label_set.thresholds
         choice = [options.choice.key, options.dense, options.boxes, options.caption]
-        choice.append(options.max_pixels)
-        choice += [x for x in (options.specified_tags, options.caption_length) if x is not None]
+        choice.append(options.limits.pixels)
         return self.scorer.fingerprint | {
             "labels": self.labels.sha256,
             "thresholds": blake2b(thresholds.tobytes(), digest_size=16).hexdigest(),
@@ -174,21 +201,21 @@ class Tagger:
         Raises RecordProblem at a photo that cannot be tagged (`outcomes` goes on after it), and
         TypeError for what is no photo.
         """
-        if is_photo(photos):
+        if isinstance(photos, PHOTO_KINDS):
             (outcome,) = self._outcomes([(cast(Photo, photos), "the photo")])
             return _raised(outcome)
-        results = map(_raised, self.outcomes(cast(Iterable[Photo], photos)))
+        results = map(_raised, self.outcomes(photos))
         return list(results) if isinstance(photos, Sequence) else results
 
     def outcomes(self, photos: Iterable[Photo]) -> Iterator[TagResult | RecordProblem]:
         """For each photo in order its result, or a RecordProblem that says why there is none."""
-        if is_photo(photos):
+        if isinstance(photos, PHOTO_KINDS):
             raise TypeError("one photo, where a list or an iterator of photos is expected")
         return self._outcomes((photo, f"photos[{n}]") for n, photo in enumerate(photos))
 
     def _outcomes(self, photos: Iterable[tuple[Photo, str]]) -> Iterator[TagResult | RecordProblem]:
         """The outcomes of photos, each with what it is called where it has no name."""
-        limits, official = self.limits, self.scorer.official
+        limits, official = self.options.limits, self.scorer.official
         records = (photo_record(photo, place, limits, official) for photo, place in photos)
         for batch in self.stage(chunks(records, self.batch)):
             yield from (
@@ -218,11 +245,12 @@ class Tagger:
 
     def decode_photo(self, photo: Photo, place: str) -> tuple[Record, Decoded | RecordProblem]:
         """As `decode`, of a photo that `place` names where it has no name itself."""
-        record = photo_record(photo, place, self.limits, self.scorer.official)
+        record = photo_record(photo, place, self.options.limits, self.scorer.official)
         return record, attempt(self._decode, record)
 
     def _decode(self, record: Record) -> Decoded:
-        target, limits, official = self.scorer.target, self.limits, self.scorer.official
+        target, official = self.scorer.target, self.scorer.official
+        limits = self.options.limits
         if isinstance(record, PhotoRecord):
             photo = record.decode(target, limits, official)
         else:
@@ -231,11 +259,17 @@ class Tagger:
 
     def score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:
         """The outcomes of a batch of records whose photos were decoded."""
-        added = map_good(decoded, self._fields)
-        return [
-            fields if isinstance(fields, RecordProblem) else self._record(record, fields)
-            for record, fields in zip(records, added, strict=True)
-        ]
+        outcomes: list[Outcome] = []
+        for record, added in zip(records, map_good(decoded, self._fields), strict=True):
+            if not isinstance(added, RecordProblem):
+                fields = record.fields
+                set_tags(fields, added["tags"])
+                fields |= added
+                if "kinds" in fields:
+                    fields["kinds"] = {tag: self._choose.kinds[tag] for tag in added["tags"]}
+                added = fields
+            outcomes.append(added)
+        return outcomes
 
     def _fields(self, decoded: Sequence[Decoded]) -> list[JsonObject]:
         """The fields that tagging adds for each photo."""
@@ -253,14 +287,6 @@ class Tagger:
             for fields, annotations in zip(added, found, strict=True):
                 fields |= annotations
         return added
-
-    def _record(self, record: Record, added: JsonObject) -> JsonObject:
-        fields = record.fields
-        set_tags(fields, added["tags"])
-        fields |= added
-        if "kinds" in fields:
-            fields["kinds"] = {tag: self._choose.kinds[tag] for tag in added["tags"]}
-        return fields
 
 
 def _open_on(

@@ -25,7 +25,6 @@ from ramctl.model.encoder import ImageEncoder
 from ramctl.pretrained.hub import local_path
 from ramctl.records.files import write_atomic
 from ramctl.records.inputs import require_files
-from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import Reject
 from ramctl.tagger_scores import Photo, TaggerScores
@@ -209,7 +208,7 @@ def _scan(
 ) -> ScannedRecords:  # fmt: skip
     return scan_records(
         sources, context.on_reject, plan.command, hold_out=hold_out, takes_untagged=takes_untagged,
-        max_line=plan.max_line or MAX_LINE, jobs=usable_cores(),
+        jobs=usable_cores(),
         with_shards=plan.preset.training.data.shuffled_shards > 0,
     )  # fmt: skip
 

@@ -54,7 +54,6 @@ class RunPaths:
     init: str | None = None
     text: str | None = None
     cache: str | None = None
-    max_line: int | None = None  # bytes of a JSONL line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

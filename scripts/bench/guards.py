@@ -60,7 +60,7 @@ def remove_guards() -> None:
 
     os.fsync = lambda fd: None
     files.held = no_lock
-    jsonl.bounded_lines = lambda stream, max_bytes: iter(stream)
+    jsonl.bounded_lines = iter
     jsonl.require_writable = lambda fields, content: None
     decoding.read_photo = plain_read
     decoding.in_time = lambda decode, time_left: decode()

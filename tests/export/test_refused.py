@@ -39,7 +39,7 @@ def test_a_tag_that_was_taken_out_of_all_fields_is_never_written_again():
     content = merge_tags(content, ["red", "yellow"], "auto")
     assert (words(content), refused(content)) == (["red"], ["yellow"])
     assert merge_tags(content, ["red", "yellow"], "auto") is None
-    other = merge_tags(content, ["Yellow", "blue"], "machine", flat_prefix=True)
+    other = merge_tags(content, ["Yellow", "blue"], "machine")
     assert (words(other), refused(other)) == (["blue"], ["yellow"])
 
 

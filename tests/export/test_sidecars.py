@@ -14,13 +14,13 @@ from PIL import Image
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.export.sidecars import (
     Sidecar,
+    TextStyle,
     text_sidecar,
     write_sidecar,
     xmp_paths,
     xmp_sidecars,
     xmp_without_tags,
 )
-from ramctl.export.text_style import TextStyle
 from ramctl.export.xmp import FIELDS, KEYWORDS, MIRRORS, RDF, SUBJECT, merge_tags, remove_tags
 from ramctl.export.xmp_document import XmpDocument
 
@@ -86,8 +86,6 @@ def test_a_new_sidecar_has_all_three_fields_each_in_its_own_way():
         "lr:hierarchicalSubject": ["auto|dog", "auto|red / blue", "auto|and/or"],
         "digiKam:TagsList": ["auto/dog", "auto/red | blue", "auto/and|or"],
     }
-    flat = merge_tags(None, ["dog"], "auto", flat_prefix=True)
-    assert tags_of(flat)["dc:subject"] == ["auto|dog"]
     bare = merge_tags(None, ["dog"], "")
     assert set(map(tuple, tags_of(bare).values())) == {("dog",)}
 

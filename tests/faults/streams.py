@@ -34,21 +34,25 @@ def words_of(record: Record) -> JsonObject:
 
 
 def stream(
-    *, lead: bytes = b"", inside: str = ".", end: str = "", rejects: bool = True, **options
+    *,
+    header: bytes = b"[head]\n",
+    inside: str = ".",
+    end: str = "",
+    rejects: bool = True,
+    **options,
 ) -> Callable[[], int]:
     """A run of the loop that all record commands share, over in.jsonl."""
-    form = {"lead": lead} if lead else {"header": b"[head]\n"}
     if rejects:
         options["rejects"] = str(Path(inside, f"rejects{end}"))
-    return partial(_stream, Path(inside, f"out{end}"), options, form)
+    return partial(_stream, Path(inside, f"out{end}"), options, header)
 
 
-def _stream(output: Path, options: dict, form: dict) -> int:
+def _stream(output: Path, options: dict, header: bytes) -> int:
     report = Report("test", quiet=True)
     settings = StreamOptions(output, batch=1, progress=False, **options)
     source = read_inputs(["in.jsonl"], None, "test")
     try:
-        return run_stream(report, source, each(words_of), settings, **form).exit_code
+        return run_stream(report, source, each(words_of), settings, header=header).exit_code
     except Interrupted as stopped:
         return stopped.exit_code
     except RunProblem as problem:

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from ramctl.errors import RecordProblem
-from ramctl.photos import limits
+from ramctl.photos import finding, limits
 from ramctl.photos.archives import open_archive
 from ramctl.photos.decoding import PhotoLimits, decode_photo, load_photo, read_photo
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+from ramctl.records import jsonl
 from ramctl.records.jsonl import bounded_lines, dumps, read_records
 from ramctl.records.record import Record, Reject
 from tests.conftest import REPOSITORY
@@ -194,8 +195,8 @@ def test_a_damaged_archive_of_captions_is_a_reject_after_its_good_samples(tmp_pa
     assert b"not a readable tar archive: unexpected end" in (tmp_path / "rejects").read_bytes()
 
 
-def records_of(content: bytes, **options) -> list[Record | Reject]:
-    return list(read_records(io.BytesIO(content), "in.jsonl", Path(), "test", **options))
+def records_of(content: bytes) -> list[Record | Reject]:
+    return list(read_records(io.BytesIO(content), "in.jsonl", Path(), "test"))
 
 
 @pytest.mark.parametrize("levels", [10, 199, 240, 260, 400, 1000, 1100, 100_000])
@@ -228,16 +229,17 @@ def test_deep_fields_end_no_command(tmp_path, ramctl):
     assert (reject["line"], reject["code"], reject["raw"]) == (1, "bad_json", deep)
 
 
-def test_the_bytes_of_a_line_are_limited():
+def test_the_bytes_of_a_line_are_limited(monkeypatch):
+    monkeypatch.setattr(jsonl, "MAX_LINE", 50)
     good = b'{"a":1}\n'
     long = b'{"a":"' + b"x" * 100 + b'"}\n'
-    items = records_of(good + long + good + long[:-1], max_line=50)
+    items = records_of(good + long + good + long[:-1])
     assert [type(item) for item in items] == [Record, Reject, Record, Reject]
     assert [item.line for item in items] == [1, 2, 3, 4]
-    assert items[1].code == "too_large" and "--max-line" in items[1].message
+    assert (items[1].code, items[1].message) == ("too_large", "a line of more than 50 bytes")
     exact = b'{"a":"' + b"x" * 41 + b'"}\n'
     assert len(exact) == 50
-    assert [type(item) for item in records_of(exact + exact, max_line=50)] == [Record, Record]
+    assert [type(item) for item in records_of(exact + exact)] == [Record, Record]
 
 
 class Endless(io.RawIOBase):
@@ -254,10 +256,11 @@ class Endless(io.RawIOBase):
         return len(buffer)
 
 
-def test_no_more_of_a_line_is_held_than_the_limit():
+def test_no_more_of_a_line_is_held_than_the_limit(monkeypatch):
+    monkeypatch.setattr(jsonl, "MAX_LINE", 1000)
     stream = io.BufferedReader(Endless(), 100)
-    assert len(next(bounded_lines(stream, 1000))) == 1001
-    lines = bounded_lines(io.BytesIO(b"x" * 5001 + b"\nab\n" + b"y" * 1001 + b"\n\n"), 1000)
+    assert len(next(bounded_lines(stream))) == 1001
+    lines = bounded_lines(io.BytesIO(b"x" * 5001 + b"\nab\n" + b"y" * 1001 + b"\n\n"))
     assert [len(line) for line in lines] == [1001, 3, 1001, 1]
 
 
@@ -266,7 +269,9 @@ def test_a_name_on_stdin_is_limited_too(monkeypatch):
         buffer = io.BytesIO(b"a.jpg\0" + b"x" * 200_000 + b"\0b.jpg\0")
 
     monkeypatch.setattr("sys.stdin", Stdin)
-    items = list(read_photo_inputs(PhotoInputs(["-"], null=True, max_line=1000)))
+    for module in (jsonl, finding):
+        monkeypatch.setattr(module, "MAX_LINE", 1000)
+    items = list(read_photo_inputs(PhotoInputs(["-"], null=True)))
     assert [getattr(item, "code", None) for item in items] == [None, "too_large", None]
 
 

@@ -14,8 +14,14 @@ from pathlib import Path
 import pytest
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import is_device, lock_path, output_lock, write_atomic
-from ramctl.records.locks import is_open_alone, locked
+from ramctl.records.files import (
+    is_device,
+    is_open_alone,
+    lock_path,
+    locked,
+    output_lock,
+    write_atomic,
+)  # fmt: skip
 from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "data"

@@ -11,7 +11,6 @@ import pytest
 from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.errors import RunProblem
 from ramctl.export.xmp import merge_tags, remove_tags
-from ramctl.records.record import no_formula
 
 CONTROL = "bell\x07 and\x00null"
 
@@ -56,12 +55,6 @@ def test_two_outputs_in_one_file_are_wrong_usage(words, tmp_path, ramctl):
 def test_two_outputs_may_go_to_one_device(ramctl):
     words = ["parse", "-o", "/dev/null", "--rejects", "/dev/null"]
     assert ramctl(*words, stdin=b'{"captions":["a horse"]}\n').returncode == 0
-
-
-def test_numbers_below_zero_are_no_formulas():
-    assert [no_formula(cell) for cell in ("-0.25", "+3", "-1+2", "-", "@a", "a=b")] == [
-        "-0.25", "+3", "'-1+2", "'-", "'@a", "a=b",
-    ]  # fmt: skip
 
 
 def test_a_full_disk_is_named_with_the_bundle(tmp_path):

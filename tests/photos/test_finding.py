@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import UsageProblem
 from ramctl.photos.decoding import load_photo
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 
@@ -44,44 +44,6 @@ def test_folders_that_programs_leave_are_passed_over(folder):
     listed = ["in/#recycle.jpg", "in/a.PNG", "in/b.jpg", "in/sub/c.webp"]
     assert images("in", recursive=True) == listed
     assert images("in/#recycle", recursive=True) == ["in/#recycle/x.jpg"]  # named by the user
-
-
-@pytest.mark.parametrize(
-    ("patterns", "listed"),
-    [
-        (["*.PNG"], ["b.jpg", "sub/c.webp"]),
-        (["sub"], ["a.PNG", "b.jpg"]),
-        (["sub/", "b.jpg/"], ["a.PNG", "b.jpg"]),
-        (["/c.webp", "sub/*.jpg"], ["a.PNG", "b.jpg", "sub/c.webp"]),
-        (["**/c.*", "!b.jpg"], ["a.PNG", "b.jpg"]),
-        (["[ab].*"], ["sub/c.webp"]),
-    ],
-)
-def test_what_matches_a_pattern_is_passed_over(folder, patterns, listed):
-    listed = [f"in/{name}" for name in listed]
-    assert images("in", recursive=True, ignore=patterns) == listed
-    assert images("./in", recursive=True, ignore=patterns) == [f"./{name}" for name in listed]
-    assert images("in/a.PNG", ignore=["*.PNG"]) == ["in/a.PNG"]  # named by the user
-    (folder / "in/.ramctlignore").write_text("# mine\n\n" + "\n".join(patterns))
-    assert images("in", recursive=True) == listed
-
-
-def test_patterns_of_the_command_line_and_of_deeper_folders_decide(folder):
-    (folder / "in/.ramctlignore").write_text("*.jpg\n*.webp\n")
-    (folder / "in/sub/.ramctlignore").write_text("!c.webp\n")
-    assert images("in", recursive=True) == ["in/a.PNG", "in/sub/c.webp"]
-    assert images("in", recursive=True, ignore=["!b.jpg", "sub"]) == ["in/a.PNG", "in/b.jpg"]
-
-
-def test_what_is_no_pattern_is_named(folder):
-    with pytest.raises(UsageProblem, match=r"--ignore: .*'!'"):
-        images("in", recursive=True, ignore=["!"])
-    (folder / "in/.ramctlignore").write_text("*.jpg\n!\n")
-    with pytest.raises(RunProblem, match=r"in/\.ramctlignore:2: "):
-        images("in", recursive=True)
-    (folder / "in/.ramctlignore").write_bytes(b"\xff\n")
-    with pytest.raises(RunProblem, match="not UTF-8"):
-        images("in", recursive=True)
 
 
 def test_raw_files_are_photos_in_folders(folder):

@@ -126,10 +126,8 @@ def test_other_files_are_not_taken_for_raw_ones():
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
-def test_avif_is_read_whatever_brand_comes_first(monkeypatch):
+def test_avif_is_read_whatever_brand_comes_first():
     data = encoded(Image.new("RGB", (64, 48), (20, 200, 20)), "AVIF")
     assert decode_photo(data).size == (64, 48)
     renamed = data[:8] + b"mif1" + data[12:]
     assert b"avif" in data[16:40] and decode_photo(renamed).size == (64, 48)
-    monkeypatch.setattr("PIL.features.check", lambda name: False)
-    assert problem_of(data[:60]).message.startswith("AVIF needs a Pillow")

@@ -72,14 +72,6 @@ def test_what_another_thread_has_read_on_meanwhile_is_found(archive, monkeypatch
     assert TarIndex(archive).stamp(names[-1]) and list(TarIndex(archive).members()) == names
 
 
-def test_members_of_which_half_the_hash_is_the_same_are_told_apart(archive, monkeypatch):
-    hashes = archives._hashes_of
-    monkeypatch.setattr(archives, "_hashes_of", lambda member: (7, hashes(member)[1]))
-    expected = facts(opened(archive, 2))
-    monkeypatch.setattr(tarfile, "open", never)
-    assert facts(opened(archive)) == expected
-
-
 def test_the_names_are_those_of_the_archive(archive):
     assert list(opened(archive, 3).members()) == list(CONTENT)
 

@@ -14,6 +14,7 @@ from PIL import Image
 import ramctl
 from ramctl import RamctlError, RecordProblem, RunProblem, Tagger, TagResult, UsageProblem
 from ramctl.labels import LabelSystem
+from ramctl.photos.limits import PhotoLimits
 from ramctl.tagging.scorers import TaggerOptions
 from tests.tagging.conftest import save_photo
 
@@ -108,14 +109,14 @@ def records_of(tagger, photos):
     ("photo", "code", "message"),
     [
         (b"", "unreadable_image", r"photos\[1\]: the file is empty"),
-        (b"hello, world", "unreadable_image", r"photos\[1\]: not a photo: text"),
+        (b"hello, world", "unreadable_image", r"photos\[1\]: damaged, or not a photo"),
         (io.BytesIO(b"\xff\xd8\xff"), "unreadable_image", r"photos\[1\]: damaged"),
         ("none.png", "missing_image", "none.png: no such file"),
         (".", "unreadable_image", r"\.: is a directory"),
         (PURPLE.astype(np.float32), "unreadable_image", r"photos\[1\]: .*float32 \(30, 40, 3\)"),
         (PURPLE.transpose(2, 0, 1), "unreadable_image", r"uint8 \(3, 30, 40\) is no picture"),
         (PURPLE[None], "unreadable_image", r"uint8 \(1, 30, 40, 3\) is no picture"),
-        (PURPLE[:0], "unreadable_image", "the array is empty"),
+        (PURPLE[:0], "unreadable_image", "is no picture"),
         (np.zeros((200, 200), np.uint8), "too_large", r"photos\[1\]: 200x200 pixels"),
         (b"\xff" * 30_001, "too_large", r"photos\[1\]: 30001 bytes"),
         (io.BytesIO(b"\xff" * 40_000), "too_large", r"photos\[1\]: 30001 bytes"),
@@ -124,7 +125,7 @@ def records_of(tagger, photos):
 def test_what_cannot_be_tagged_is_a_record_problem_and_the_rest_is_done(
     photo, code, message, colours, red
 ):
-    tagger = Tagger.from_pretrained(colours, max_pixels=30_000, max_bytes=30_000)
+    tagger = Tagger.from_pretrained(colours, limits=PhotoLimits(30_000, 30_000))
     before, problem, after = tagger.outcomes([red, photo, red])
     assert before.tags == after.tags == RED
     assert isinstance(problem, RecordProblem)
@@ -212,7 +213,6 @@ def test_options_choose_tags(colours):
         ({"runtime": "onx"}, UsageProblem, "runtime 'onx' is not one of auto, onnx, torch"),
         ({"preprocess": "slow"}, UsageProblem, "preprocess 'slow' is not one of official, fast"),
         ({"batch_size": 0}, UsageProblem, "batch 0 is less than 1"),
-        ({"caption_length": 9}, UsageProblem, "needs --caption"),
         ({"device": "cpu,gpu0"}, UsageProblem, "gpu0"),
     ],
 )

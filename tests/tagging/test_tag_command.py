@@ -175,7 +175,7 @@ def test_a_photo_on_standard_input_is_refused_in_a_line_without_its_bytes(form, 
     stream = io.BytesIO()
     Image.new("RGB", (64, 48), "red").save(stream, form)
     done = tag("-", stdin=stream.getvalue())
-    message = "ramctl tag: standard input is a photo; - reads names of photos, and records"
+    message = "ramctl tag: standard input is a photo; - reads names of photos, or records"
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode() == f"{message}\n"
 

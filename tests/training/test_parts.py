@@ -18,6 +18,7 @@ from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import load_photo
 from ramctl.pretrained import packages
+from ramctl.records import jsonl
 from ramctl.records.record import Record
 from ramctl.training import initial
 from ramctl.training.checkpoint import (
@@ -141,10 +142,11 @@ def test_records_are_read_by_offset_with_their_line_numbers(tmp_path):
     assert [(r.line, r.fields["image"]) for r in records] == [(1, "a"), (4, "ü")]
 
 
-def test_a_line_of_too_many_bytes_is_a_reject_and_what_follows_is_read(tmp_path):
+def test_a_line_of_too_many_bytes_is_a_reject_and_what_follows_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "MAX_LINE", 100)
     rows = [{"image": image, "tags": ["x" * n]} for image, n in [("a", 1), ("b", 300), ("c", 1)]]
     rejects = []
-    found = scan(write_records(tmp_path / "in.jsonl", rows), rejects, max_line=100)
+    found = scan(write_records(tmp_path / "in.jsonl", rows), rejects)
     assert [(r.line, r.code) for r in rejects] == [(2, "too_large")]
     assert [found.records[place].fields["image"] for place in range(2)] == ["a", "c"]
 

@@ -22,8 +22,7 @@ from ramctl.model.config import PreprocessConfig
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import decode_photo, read_photo
-from ramctl.records.files import naming
-from ramctl.records.locks import Say, locked
+from ramctl.records.files import Say, locked, naming
 from ramctl.text.encoder import TextEncoder
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.targets import Annotation, read_annotation

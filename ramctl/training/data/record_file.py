@@ -72,13 +72,12 @@ class RecordFile:
             raise RunProblem(f"{record.source} changed while it was being read")
         return record
 
-    def item(self, index: int, stage: str, max_line: int | None = None) -> Item:
+    def item(self, index: int, stage: str) -> Item:
         """The record, or why its line is none; RecordFiles of bad lines have such."""
         number, offset, length, line = (column[index] for column in self.columns)
         source = self.sources[number]
         content = os.pread(self._opened(number).fileno(), length, offset)
-        limit = length if max_line is None else max_line
-        return parse_line(content, shown_name(source.name), line, source.base, stage, limit)
+        return parse_line(content, shown_name(source.name), line, source.base, stage)
 
     def _opened(self, number: int) -> FileIO:
         source = self._open.pop(number, None)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
 from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck
-from ramctl.records.jsonl import MAX_LINE, bounded_lines, parse_line
+from ramctl.records.jsonl import bounded_lines, parse_line
 from ramctl.records.parallel import ordered_workers
 from ramctl.records.record import Reject, shown_name
 from ramctl.records.remote import base_url, exists_below
@@ -58,21 +58,20 @@ class ScannedRecords:
 
 def scan_records(
     sources: Sequence[Source], on_reject: Callable[[Reject], None], stage: str, *,
-    hold_out: bool, takes_untagged: bool = False, max_line: int = MAX_LINE,
+    hold_out: bool, takes_untagged: bool = False,
     with_shards: bool = False, jobs: int = 1,
 ) -> ScannedRecords:  # fmt: skip
     """Read all records once; RunProblem when there is none, or none of the first photos exists.
 
     With `hold_out`, 2 to 10 % of the photos are set aside, 5,000 at most, unless these are too few
     to choose thresholds on. With `takes_untagged`, records that nobody tagged are trained on too.
-    Lines of more than `max_line` bytes are rejects, of which the first bytes are read.
     """
     records, counts = RecordFile(sources), TagCounts()
     root_check, digest = RootCheck(), hashlib.sha256()
     shares, shards, numbers = array("H"), array("I"), dict[str, int]()
     n_lines, source_before, lines_before = 0, -1, 0
     sizes = [source.path.stat().st_size for source in sources]
-    scan = partial(_scan_piece, takes_untagged=takes_untagged, max_line=max_line)
+    scan = partial(_scan_piece, takes_untagged=takes_untagged)
     pieces = (
         (number, (source, start, start + PIECE_BYTES))
         for number, source in enumerate(sources)
@@ -95,7 +94,7 @@ def scan_records(
             bad.extend(scanned.bad_lines, number, lines_before)
             for index, problem in enumerate(scanned.problems):
                 # Read again: what is exact in a line does not pass from process to process.
-                item = bad.item(index, stage, max_line)
+                item = bad.item(index, stage)
                 if problem is not None and not isinstance(item, Reject):
                     item = Reject.of(item, RecordProblem(problem[0], code=problem[1]), stage)
                 if isinstance(item, Reject):
@@ -133,24 +132,21 @@ class _ScannedPiece:
     n_with_blank: int = 0
 
 
-def _scan_piece(
-    piece: tuple[Source, int, int], *, takes_untagged: bool, max_line: int
-) -> _ScannedPiece:
+def _scan_piece(piece: tuple[Source, int, int], *, takes_untagged: bool) -> _ScannedPiece:
     source, start, stop = piece
     scanned = _ScannedPiece(
         RecordFile([source]), RecordFile([source]), [], TagCounts(), [], array("H"), []
     )
     digest = hashlib.sha256()
-    for line, offset, content in _lines(source.path, start, stop, max_line):
+    for line, offset, content in _lines(source.path, start, stop):
         scanned.n_with_blank = line
         if not content.strip():
             continue
         scanned.n_lines += 1
         digest.update(content)
         place = 0, offset, len(content), line
-        record = parse_line(
-            content, shown_name(source.name), line, source.base, "", max_line, stamped=False
-        )
+        name = shown_name(source.name)
+        record = parse_line(content, name, line, source.base, "", stamped=False)
         if isinstance(record, Reject):
             scanned.bad_lines.add(*place)
             scanned.problems.append(None)
@@ -174,10 +170,10 @@ def _scan_piece(
     return scanned
 
 
-def _lines(path: Path, start: int, stop: int, max_line: int) -> Iterator[tuple[int, int, bytes]]:
+def _lines(path: Path, start: int, stop: int) -> Iterator[tuple[int, int, bytes]]:
     """(line number in the piece, offset, line) of all lines that begin in a piece."""
     with path.open("rb") as stream:
-        lines = bounded_lines(stream, max_line)
+        lines = bounded_lines(stream)
         if start:
             stream.seek(start - 1)
             next(lines, None)  # the end of a line of the piece before
