@@ -7,13 +7,12 @@ identify labels and a string stands for all ids that have it.
 
 import hashlib
 import math
-import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import orjson
 
@@ -24,11 +23,6 @@ from ramctl.records.record import KINDS, JsonObject
 LABELS = "labels.jsonl"  # its name in a bundle
 # A tag is given above this probability where neither a model nor the user says otherwise.
 DEFAULT_THRESHOLD = 0.5
-MOST_NAMED = 5  # in one line of a message
-_CELL_ENDS = re.compile("[,;\t]")
-_HEADERS = frozenset(
-    f"{word}{end}" for word in ("tag", "label", "word", "keyword", "name") for end in ("", "s")
-) | {"class", "classes", "class_name", "category", "categories", "id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +112,13 @@ class LabelSystem(Sequence[Label]):
 
     @cached_property
     def _exact(self) -> dict[str, tuple[int, ...]]:
-        return self._index(lambda text: text)
+        return self._index(str)
 
     @cached_property
     def _loose(self) -> dict[str, tuple[int, ...]]:
         return self._index(normalise)
 
-    def _index(self, form: Any) -> dict[str, tuple[int, ...]]:
+    def _index(self, form: Callable[[str], str]) -> dict[str, tuple[int, ...]]:
         tags: dict[str, list[int]] = {}
         synonyms: dict[str, list[int]] = {}
         for index, label in enumerate(self.labels):
@@ -175,18 +169,15 @@ class LabelSystem(Sequence[Label]):
             if not line.strip():
                 continue
             try:
-                labels.append(_read_line(line))
+                is_row = line.lstrip().startswith("{")
+                labels.append(
+                    Label.from_json(orjson.loads(line)) if is_row else Label(line.strip())
+                )
             except ValueError as error:
                 raise RunProblem(f"{path}:{number}: not a label: {error}") from error
         if not labels:
             raise RunProblem(f"{path}: no labels in it")
         return cls(labels)
-
-
-def _read_line(line: str) -> Label:
-    if not line.lstrip().startswith("{"):
-        return Label(line.strip())
-    return Label.from_json(orjson.loads(line))
 
 
 def read_threshold(text: str) -> float | None:
@@ -200,57 +191,25 @@ def read_threshold(text: str) -> float | None:
     return value
 
 
-def list_doubts(words: Sequence[Label]) -> Iterator[str]:
-    """What looks wrong in a user's list of words: a table's header, words that are there twice."""
-    if not words:
-        return
-    first = words[0].tag
-    cells = [cell.strip(' "') for cell in _CELL_ENDS.split(first)]
-    if cells[0].casefold() in _HEADERS:
-        yield f"the first line, {first!r}, looks like a table's header, and is looked for as a word"
-    seen: dict[str, str] = {}
-    pairs = [(seen.setdefault(normalise(word.tag), word.tag), word.tag) for word in words]
-    if doubles := [f"{one!r} and {other!r}" for one, other in pairs if one != other]:
-        more = ", ..." if len(doubles) > MOST_NAMED else ""
-        shown = ", ".join(doubles[:MOST_NAMED]) + more
-        yield f"words that differ only in case or hyphens get the same scores: {shown}"
-
-
 def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[float]:
     """A threshold for each label in id order, from JSONL `{"tag", "threshold"}` or bare numbers.
 
     Labels that a JSONL file does not name take `default`. Raises RunProblem naming file and line.
     """
     lines = [line for line in read_lines(path) if line.strip()]
-    if lines and not lines[0].lstrip().startswith("{"):
-        return _thresholds_by_position(path, lines, len(labels))
+    is_bare = bool(lines) and not lines[0].lstrip().startswith("{")
+    if is_bare and len(lines) != len(labels):
+        raise RunProblem(f"{path}: {len(lines)} thresholds for {len(labels)} labels")
+    expected = "a finite number" if is_bare else '{"tag": ..., "threshold": number}'
     thresholds = [default] * len(labels)
     for number, line in enumerate(lines, 1):
         try:
-            row = orjson.loads(line)
-            ids, value = labels.ids(row["tag"]), _finite(row["threshold"])
+            row = {} if is_bare else orjson.loads(line)
+            value = float(line if is_bare else row["threshold"])
+            if not math.isfinite(value):
+                raise ValueError("not finite")
+            for index in (number - 1,) if is_bare else labels.ids(row["tag"]):
+                thresholds[index] = value
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            message = 'expected {"tag": ..., "threshold": number}'
-            raise RunProblem(f"{path}:{number}: {message}") from error
-        for index in ids:
-            thresholds[index] = value
+            raise RunProblem(f"{path}:{number}: expected {expected}") from error
     return thresholds
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError("not finite")
-    return number
-
-
-def _thresholds_by_position(path: Path, lines: list[str], n_labels: int) -> list[float]:
-    values = []
-    for number, line in enumerate(lines, 1):
-        try:
-            values.append(_finite(line))
-        except ValueError as error:
-            raise RunProblem(f"{path}:{number}: not a finite number: {line.strip()!r}") from error
-    if len(values) != n_labels:
-        raise RunProblem(f"{path}: {len(values)} thresholds for {n_labels} labels")
-    return values

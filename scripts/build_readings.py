@@ -22,7 +22,7 @@ from venv_python import use_venv
 
 use_venv()
 
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.pos_tagger import PosTagger
 from ramctl.parsing.english.readings import CERTAIN, END, LIKELY, START
 from ramctl.parsing.english.rules.apply import apply_rules

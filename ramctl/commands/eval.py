@@ -21,7 +21,7 @@ ramctl eval new.jsonl --baseline old.jsonl --truth truth.jsonl -f table
 NOTES = """
 Reads:    image; dense with label_names (first line), else scores, else tags (score 1);
           truth: image, tags, uncertain (counts neither way), negatives (the rest unknown);
-          both also as FILE.txt or .csv with lines id,tag,tag, or as FiftyOne exports them;
+          both also as FILE.txt or .csv with lines id,tag,tag;
           all also as FILE.gz
 Writes:   one JSON object (or -f table, csv, md) with figures, classes, unmatched photos
 Memory:   numbers, not photos: about six bytes per photo and class

@@ -4,7 +4,7 @@ L labels, M descriptions of one label, E width of text embeddings, W width of a 
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import Label, LabelSystem, list_doubts, read_threshold, read_thresholds
+from ramctl.labels import Label, LabelSystem, read_threshold, read_thresholds
 from ramctl.records.files import read_text, unpacked_name
 from ramctl.records.parallel import chunks
 from ramctl.text.encoder import read_text_encoder
@@ -73,15 +73,14 @@ def _padded(vectors: Sequence[Rows], most: int, width: int) -> Rows:
 
 def choose_labels(
     bundle: Bundle, named: Words | None, threshold: Threshold | None, dtype: str = "fp32",
-    precision: float | None = None, say: Callable[[str], None] = lambda message: None,
-    *, keep_own: bool = False,
+    precision: float | None = None, *, keep_own: bool = False,
 ) -> LabelSet:  # fmt: skip
     """The labels of `--labels` with the thresholds of `--threshold` or `--precision`.
 
     `named` are words, or the name of a word list, a `labels.jsonl`, a bundle or a JSON file of
     descriptions; `+FILE`, as `keep_own`, adds to the bundle's own labels. Words that the bundle
     knows keep what it learnt of them; others are embedded by its text encoder and take
-    `open_set_threshold`. `say` is told what looks wrong.
+    `open_set_threshold`.
     """
     if precision is not None and threshold is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
@@ -89,23 +88,17 @@ def choose_labels(
     if named is not None:
         if isinstance(named, str) and named.startswith("+"):
             named, keep_own = named[1:], True
-        chosen = _with_words(bundle, bundled, read_words(named, say), keep_own=keep_own)
+        chosen = _with_words(bundle, bundled, read_words(named), keep_own=keep_own)
     return replace(chosen, thresholds=_thresholds(threshold, bundled, chosen))
 
 
-def read_words(named: Words, say: Callable[[str], None] = lambda message: None) -> LabelSystem:
+def read_words(named: Words) -> LabelSystem:
     """Words as a label system, or that of a file: it may give each tag its describing sentences.
 
     Then it holds a JSON object, or a list of such: the authors' `*_llm_tag_descriptions.json`.
-    `say` is told what looks wrong.
     """
-    words = named if isinstance(named, LabelSystem) else _read_words(named)
-    for doubt in list_doubts(words):
-        say(f"{named if isinstance(named, str | os.PathLike) else 'labels'}: {doubt}")
-    return words
-
-
-def _read_words(named: str | os.PathLike[str] | Iterable[str]) -> LabelSystem:
+    if isinstance(named, LabelSystem):
+        return named
     if not isinstance(named, str | os.PathLike):
         words: list[Any] = list(named)
         if not words or not all(isinstance(word, str) and word.strip() for word in words):

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from ramctl.labels import Label, LabelSystem, normalise
 from ramctl.parsing.captions import Mention, ParsedCaption, without_accents
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon
 
 
 def lexicon_for(labels: LabelSystem) -> Lexicon:

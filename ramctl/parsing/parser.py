@@ -13,7 +13,7 @@ from typing import TypeVar
 from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import ParsedCaption, sentences
 from ramctl.parsing.closed_mode import LabelMapper, lexicon_for
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.pos_tagger import PosTagger
 from ramctl.parsing.english.readings import FrequentReadings
 from ramctl.parsing.english.rules.apply import read_caption

@@ -52,7 +52,7 @@ def run(options: ParseOptions) -> Report:
     require_files(named)
     tags = labels.tags if labels else ()
     read = partial(
-        unread_any, named, options.root, "parse", form=options.source_format, tag_list=tags
+        unread_any, named, options.root, "parse", form=options.source_format, labels=tags
     )
     items, shard = shard_of(options.stream.shard, named, read)
     if options.group:
@@ -93,12 +93,9 @@ def _check(options: ParseOptions) -> None:
         )
     stream = options.stream
     if not stream.shard.is_all:
-        needs_all = {
-            "--group": options.group, "--build-labels": options.build_labels,
-            "--to ram": options.target_format == "ram",
-        }  # fmt: skip
-        for name in (name for name, given in needs_all.items() if given):
-            raise UsageProblem(f"{name} needs all records in one run, so not with --shard")
+        for name, field_name in SHARED.alone.items():
+            if getattr(options, field_name) not in (None, False, "jsonl"):
+                raise UsageProblem(f"{name} needs all records in one run, so not with --shard")
     require_distinct(
         build_labels=options.build_labels, review=options.review, output=stream.output,
         rejects=rejects_file(stream.rejects), stats=stream.stats,

@@ -11,7 +11,7 @@ from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import ParsedCaption
 from ramctl.parsing.closed_mode import LabelMapper
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.parser import parsed_batches
 from ramctl.records.jsonl import dumps
 from ramctl.records.parallel import map_good
@@ -33,7 +33,7 @@ BATCH = 256
 Work = tuple[Record, int]  # a record and the number of its captions
 # Longer texts are no captions: the dense descriptions have about 2,000 characters.
 MAX_CAPTION = 100_000
-# The tables of the RAM paper count the mentions of the 10,000 most frequent tags.
+# The paper counts the mentions of so many most frequent tags.
 COMMON_TAGS = 10_000
 
 
@@ -47,14 +47,24 @@ class ParseStage:
     explain: bool = False
     needs_image: bool = False
     stats: JsonObject = field(default_factory=dict)
-    _counts: "_Counts" = field(init=False, default_factory=lambda: _Counts())
+    _counts: Counter[str] = field(init=False, default_factory=Counter)  # of mentions by tag
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """One list of outcomes a batch, in order."""
+        n_images = n_captions = 0
         with parsed_batches(self.labels, self.jobs) as parse:
             for work, parsed in parse(self._split(batch) for batch in batches):
+                n_images += sum(not isinstance(one, RecordProblem) for one in work)
+                n_captions += len(parsed)
                 yield map_good(work, partial(self._outcomes, iter(parsed)))
-        self.stats.update(self._counts.to_json())
+        total = self._counts.total()
+        # What the tables of the RAM paper count.
+        self.stats.update({
+            "images": n_images, "captions": n_captions,
+            "tags": total, "distinct_tags": len(self._counts),
+            "common_tags": sum(n for _, n in self._counts.most_common(COMMON_TAGS)),
+            "tags_per_image": round(total / n_images, 3) if n_images else 0.0,
+        })  # fmt: skip
 
     def _split(self, batch: Batch) -> tuple[list[Work | RecordProblem], list[str]]:
         """What there is to do with each record, and the captions of all."""
@@ -84,10 +94,10 @@ class ParseStage:
                 kinds.setdefault(tag, kind)
         sources: dict[str, list[str]] = {tag: [PARSED] for tag in kinds}
         if self.keep_tags or not parsed:
-            given = fields.get("kinds")
-            given_kinds: dict[str, str] = given if isinstance(given, dict) else {}
+            known = fields.get("kinds")
+            known = known if isinstance(known, dict) else {}
             for tag in string_list(fields, "tags"):
-                kinds.setdefault(tag, given_kinds.get(tag) or self._kind_of(tag))
+                kinds.setdefault(tag, known.get(tag) or self._kind_of(tag))
                 sources.setdefault(tag, []).append(HUMAN)
         fields["tags"] = list(kinds)
         fields["caption_tags"] = [caption.tags for caption in parsed]
@@ -96,8 +106,13 @@ class ParseStage:
         if isinstance(fields.get("scores"), dict):
             fields["scores"] = {t: fields["scores"][t] for t in kinds if t in fields["scores"]}
         if self.explain:
-            fields["explain"] = _explain(parsed)
-        self._counts.add(fields)
+            explained: dict[str, list[JsonObject]] = {tag: [] for tag in kinds}
+            for number, caption in enumerate(parsed):
+                for mention in caption.mentions:
+                    reason = {"caption": number, "words": mention.words, "rule": mention.rule}
+                    explained[mention.tag].append(reason)
+            fields["explain"] = {tag: reasons for tag, reasons in explained.items() if reasons}
+        self._counts.update(fields["tags"])
         return fields
 
     @cached_property
@@ -122,41 +137,6 @@ def _captions_to_parse(record: Record) -> list[str]:
             )
     string_list(record.fields, "tags")
     return captions
-
-
-def _explain(parsed: Sequence[ParsedCaption]) -> dict[str, list[JsonObject]]:
-    reasons: dict[str, list[JsonObject]] = {}
-    for number, caption in enumerate(parsed):
-        for mention in caption.mentions:
-            reason = {"caption": number, "words": mention.words, "rule": mention.rule}
-            reasons.setdefault(mention.tag, []).append(reason)
-    return reasons
-
-
-@dataclass(slots=True)
-class _Counts:
-    """What the paper's tables count in a parsed data set."""
-
-    images: int = 0
-    captions: int = 0
-    tags: Counter[str] = field(default_factory=Counter)
-
-    def add(self, fields: JsonObject) -> None:
-        self.images += 1
-        self.captions += len(fields["caption_tags"])
-        self.tags.update(fields["tags"])
-
-    def to_json(self) -> JsonObject:
-        """The counts as `--stats` has them."""
-        total = sum(self.tags.values())
-        return {
-            "images": self.images,
-            "captions": self.captions,
-            "tags": total,
-            "distinct_tags": len(self.tags),
-            "common_tags": sum(n for _, n in self.tags.most_common(COMMON_TAGS)),
-            "tags_per_image": round(total / self.images, 3) if self.images else 0.0,
-        }
 
 
 def ram_encoder(labels: LabelSystem) -> Callable[[JsonObject], bytes]:
@@ -223,15 +203,14 @@ def _caption_batches(items: Iterable[Item], rejects: Rejects) -> Iterator[tuple[
     n_records = 0
     for item in items:
         rejects.report.n_in += 1
-        reject = item if isinstance(item, Reject) else None
-        if isinstance(item, Record):
-            try:
-                captions += _captions_to_parse(item)
-                n_records += 1
-            except RecordProblem as problem:
-                reject = Reject.of(item, problem, rejects.report.command)
-        if reject is not None:
-            rejects.add(reject)
+        if isinstance(item, Reject):
+            rejects.add(item)
+            continue
+        try:
+            captions += _captions_to_parse(item)
+            n_records += 1
+        except RecordProblem as problem:
+            rejects.add(Reject.of(item, problem, rejects.report.command))
         if len(captions) >= BATCH:
             yield n_records, captions
             captions, n_records = [], 0

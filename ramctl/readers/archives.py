@@ -1,7 +1,7 @@
 """Captions beside their photos: webdataset and img2dataset tars, folders of `.txt` files."""
 
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -11,7 +11,7 @@ import orjson
 from ramctl.readers.source import Source, split_tags, with_usual_names
 from ramctl.records.files import plain_name
 from ramctl.records.inputs import open_input
-from ramctl.records.record import Item, JsonObject, Reject, encode_name
+from ramctl.records.record import Item, JsonObject, encode_name
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 MAX_TEXT = 1 << 22
@@ -21,20 +21,11 @@ EMPTY_READS = 3  # that a sound archive may cause at its end
 def read_tar(source: Source) -> Iterator[Item]:
     """One record per sample of a webdataset tar; captions from `.txt` or `.json` members.
 
-    The photo is `shard.tar#member`; photos are skipped unread.
-    """
-    for number, sample in enumerate(read_samples(source, ("txt", "json")), 1):
-        yield sample if isinstance(sample, Reject) else _sample(source, sample, number)
-
-
-def read_samples(source: Source, wanted: Collection[str]) -> Iterator[JsonObject | Reject]:
-    """The samples of a webdataset tar: the contents of members by suffix, and `image`.
-
     Members of one sample share the name up to the first dot and stand together. The photo is
-    named `shard.tar#member` and skipped unread. Where the archive is damaged, a reject comes last.
+    `shard.tar#member` and skipped unread. Where the archive is damaged, a reject comes last.
     """
     shard = PurePosixPath(plain_name(source.name)).name
-    number = 0
+    number = 1
     with open_input(source.name) as stream:
         try:
             with tarfile.open(fileobj=_Ending(stream), mode="r|") as archive:  # type: ignore[call-overload]
@@ -45,16 +36,16 @@ def read_samples(source: Source, wanted: Collection[str]) -> Iterator[JsonObject
                         suffix = _split(member.name)[1]
                         if suffix in PHOTO_SUFFIXES:
                             sample["image"] = f"{shard}#{member.name}"
-                        elif suffix in wanted and member.size <= MAX_TEXT:
+                        elif suffix in ("txt", "json") and member.size <= MAX_TEXT:
                             opened = archive.extractfile(member)
                             sample[suffix] = opened.read() if opened else b""
                     if sample:
+                        yield _sample(source, sample, number)
                         number += 1
-                        yield sample
         except (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError) as error:
             # The archive is damaged here; what came before is good.
             message = f"not a readable tar archive: {error}"
-            yield source.reject(number + 1, "unreadable_image", message, "")
+            yield source.reject(number, "unreadable_image", message, "")
 
 
 class _Ending:
@@ -97,19 +88,22 @@ def _sample(source: Source, sample: JsonObject, number: int) -> Item:
     return source.record(fields, number)
 
 
-def read_sidecars(source: Source, *, as_tags: bool = False) -> Iterator[Item]:
-    """One record per photo in a folder (and folders below) that has a `.txt` beside it.
+def read_captions(source: Source) -> Iterator[Item]:
+    """One record per photo in a folder that has a `.txt` beside it: each line is a caption."""
+    for number, (image, text) in enumerate(_sidecars(source), 1):
+        captions = [line.strip() for line in text.splitlines() if line.strip()]
+        yield source.record({"image": image, "captions": captions}, number)
 
-    Each line of the `.txt` is a caption; with `as_tags` it holds tags joined by commas.
-    """
-    folder = Path(source.name)
-    number = 0
-    for path in sorted(folder.rglob("*")):
+
+def read_tags(source: Source) -> Iterator[Item]:
+    """The same where the `.txt` holds tags joined by commas."""
+    for number, (image, text) in enumerate(_sidecars(source), 1):
+        yield source.record({"image": image, "tags": split_tags(text)}, number)
+
+
+def _sidecars(source: Source) -> Iterator[tuple[str | JsonObject, str]]:
+    """The photos in a folder and in those below, each with the text beside it."""
+    for path in sorted(Path(source.name).rglob("*")):
         text = path.with_suffix(".txt")
-        if path.suffix[1:].lower() not in PHOTO_SUFFIXES or not text.is_file():
-            continue
-        number += 1
-        content = text.read_text("utf-8", errors="replace")
-        captions = [line.strip() for line in content.splitlines() if line.strip()]
-        said = {"tags": split_tags(content)} if as_tags else {"captions": captions}
-        yield source.record({"image": encode_name(str(path)), **said}, number)
+        if path.suffix[1:].lower() in PHOTO_SUFFIXES and text.is_file():
+            yield encode_name(str(path)), text.read_text("utf-8", errors="replace")

@@ -4,6 +4,7 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ramctl.errors import UsageProblem
 from ramctl.readers import archives, json_lists, tables
@@ -13,25 +14,33 @@ from ramctl.records.inputs import STDIN, open_input, unread_inputs
 from ramctl.records.record import Item, Unread
 from ramctl.records.remote import photo_base
 
-Reader = Callable[[Source], Iterator[Item]]
 PEEK = 1 << 16
 
-READERS: dict[str, Reader] = {
-    "coco": json_lists.read_coco,
-    "vg": json_lists.read_visual_genome,
-    "sbu": json_lists.read_sbu,
-    "json": json_lists.read_objects,
-    "cc": tables.read_cc,
-    "csv": tables.read_csv,
-    "token": tables.read_token,
-    "parquet": tables.read_parquet,
-    "tar": archives.read_tar,
-    "txt": archives.read_sidecars,
-    "tags": lambda source: archives.read_sidecars(source, as_tags=True),
+
+class Format(NamedTuple):
+    """How an input is read."""
+
+    read: Callable[[Source], Iterator[Item]]
+    needs_file: bool = False  # it is gone over more than once
+
+
+#: All but JSONL, whose lines are not parsed here.
+READERS = {
+    "coco": Format(json_lists.read_coco, needs_file=True),
+    "vg": Format(json_lists.read_visual_genome),
+    "sbu": Format(json_lists.read_sbu, needs_file=True),
+    "json": Format(json_lists.read_objects),
+    "cc": Format(tables.read_cc),
+    "csv": Format(tables.read_csv, needs_file=True),
+    "token": Format(tables.read_token),
+    "parquet": Format(tables.read_parquet, needs_file=True),
+    "tar": Format(archives.read_tar),
+    "txt": Format(archives.read_captions, needs_file=True),
+    "tags": Format(archives.read_tags, needs_file=True),
+    "ram": Format(json_lists.read_ram),
 }
-FORMATS = ("jsonl", *READERS, "ram")
-#: Formats whose readers go over the input more than once.
-NEEDS_A_FILE = frozenset({"coco", "sbu", "csv", "parquet", "txt", "tags"})
+FORMATS = ("jsonl", *READERS)
+_OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
 
 
 def unread_any(
@@ -40,26 +49,23 @@ def unread_any(
     stage: str,
     *,
     form: str | None = None,
-    tag_list: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> Iterator[Unread]:
     """The records of inputs one after the other, each made when it is called.
 
-    Lines of JSONL are not parsed before. `form` None means that each input is recognised;
-    `tag_list` turns the ids of the RAM authors' JSON into tags.
+    `form` None means that each input is recognised; to `labels` the ids of the RAM authors' JSON
+    refer.
     """
     for name in inputs:
         kind = form or recognise(name)
-        # The photos of a folder of sidecars are named with the folder.
-        base = Path() if not root and Path(name).is_dir() else photo_base(name, root)
-        if name == STDIN and kind in NEEDS_A_FILE:
-            raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
-        source = Source(name, base, stage)
         if kind == "jsonl":
             yield from unread_inputs([name], root, stage)
-        elif kind == "ram":
-            yield from map(_made, json_lists.read_ram(source, tag_list))
-        else:
-            yield from map(_made, READERS[kind](source))
+            continue
+        if name == STDIN and READERS[kind].needs_file:
+            raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
+        # The photos of a folder of sidecars are named with the folder.
+        base = Path() if not root and Path(name).is_dir() else photo_base(name, root)
+        yield from map(_made, READERS[kind].read(Source(name, base, stage, labels)))
 
 
 def _made(item: Item) -> Unread:
@@ -70,12 +76,11 @@ def recognise(name: str) -> str:
     """The format of an input by its name, then by its first bytes; `jsonl` for standard input."""
     if name == STDIN:
         return "jsonl"
-    path = Path(unpacked_name(name))
     if Path(name).is_dir():
         return "txt"
-    by_suffix = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
-    if path.suffix in by_suffix:
-        return by_suffix[path.suffix]
+    suffix = Path(unpacked_name(name)).suffix
+    if suffix in _OF_SUFFIX:
+        return _OF_SUFFIX[suffix]
     with open_input(name) as stream:
         start = stream.read(PEEK).lstrip(BOM_UTF8 + b" \t\r\n")
     if start[:1] in (b"{", b"["):
@@ -86,9 +91,7 @@ def recognise(name: str) -> str:
     columns = first.split("\t")
     if len(columns) == 2 and any(tables.IS_URL.match(column) for column in columns):
         return "cc"
-    if path.suffix in (".csv", ".tsv", ".txt"):
-        return "csv"
-    return "jsonl"
+    return "csv" if suffix in (".csv", ".tsv", ".txt") else "jsonl"
 
 
 def _recognise_json(start: bytes) -> str:

@@ -3,9 +3,8 @@
 Read item by item, so that a file of any size takes constant memory.
 """
 
-import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from typing import Any
 
@@ -14,20 +13,15 @@ from ramctl.readers.source import Source, with_usual_names
 from ramctl.records.inputs import open_input
 from ramctl.records.record import Item, JsonObject
 
-MOST_LEVELS = 1024  # as orjson reads them
-_ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_STRING = re.compile(rb'"[^"]*"')
-_NEITHER_QUOTE_NOR_BRACKET = bytes(set(range(256)) - set(b'"[]{}'))
-
 
 def read_coco(source: Source) -> Iterator[Item]:
     """One record per annotation of a COCO captions file; the photos' names are in memory."""
     names = {
         str(row["id"]): row["file_name"]
-        for row in items_of(source, "images")
+        for row in _items(source, "images")
         if isinstance(row, dict) and "id" in row and isinstance(row.get("file_name"), str)
     }
-    for number, row in enumerate(items_of(source, "annotations"), 1):
+    for number, row in enumerate(_items(source, "annotations"), 1):
         if not isinstance(row, dict) or not isinstance(row.get("caption"), str):
             yield source.reject(number, "missing_field", "annotation without caption", row)
             continue
@@ -38,7 +32,7 @@ def read_coco(source: Source) -> Iterator[Item]:
 
 def read_visual_genome(source: Source) -> Iterator[Item]:
     """One record per photo of Visual Genome's region_descriptions.json, phrases as captions."""
-    for number, row in enumerate(items_of(source, None), 1):
+    for number, row in enumerate(_items(source, None), 1):
         regions = row.get("regions") if isinstance(row, dict) else None
         if not isinstance(regions, list) or not all(isinstance(r, dict) for r in regions):
             yield source.reject(number, "missing_field", "no regions", row)
@@ -50,28 +44,28 @@ def read_visual_genome(source: Source) -> Iterator[Item]:
 
 def read_sbu(source: Source) -> Iterator[Item]:
     """One record per photo of SBU's parallel lists `image_urls` and `captions`."""
-    pairs = zip(items_of(source, "image_urls"), items_of(source, "captions"), strict=False)
+    pairs = zip(_items(source, "image_urls"), _items(source, "captions"), strict=False)
     for number, (url, caption) in enumerate(pairs, 1):
         yield source.record({"image": url, "captions": [caption]}, number)
 
 
 def read_objects(source: Source) -> Iterator[Item]:
     """One record per object of a JSON list; photo and caption go by their usual names."""
-    for number, row in enumerate(items_of(source, None), 1):
+    for number, row in enumerate(_items(source, None), 1):
         if not isinstance(row, dict):
             yield source.reject(number, "bad_json", "not a JSON object", row)
             continue
         yield source.record(with_usual_names(row), number)
 
 
-def read_ram(source: Source, labels: Sequence[str]) -> Iterator[Item]:
-    """One record per object of the authors' training JSON, ids turned into `labels`' tags.
+def read_ram(source: Source) -> Iterator[Item]:
+    """One record per object of the authors' training JSON, ids turned into the source's labels.
 
     RAM++ leaves `parse_label_id` out, Tag2Text `union_label_id`.
     """
-    if not labels:
+    if not (labels := source.labels):
         raise RunProblem("--from ram needs --labels: the tag list that the ids refer to")
-    for number, row in enumerate(items_of(source, None), 1):
+    for number, row in enumerate(_items(source, None), 1):
         try:
             caption = row["caption"]
             captions = caption if isinstance(caption, list) else [caption]
@@ -93,30 +87,14 @@ def _tags(ids: list[int] | None, labels: Sequence[str]) -> list[str]:
     return [labels[i] for i in ids or []]
 
 
-def items_of(source: Source, key: str | None) -> Iterator[Any]:
+def _items(source: Source, key: str | None) -> Iterator[Any]:
     """The items of the top-level list, or of the list under `key` of the top-level object.
 
     RunProblem where the text is not of that shape.
     """
     import ijson
 
-    prefix = "item" if key is None else f"{key}.item"
-    opening, kind = (b"[", "list") if key is None else (b"{", "object")
-    return _parsed(source, lambda text: ijson.items(text, prefix, use_float=True), opening, kind)
-
-
-def pairs_of(source: Source, key: str) -> Iterator[tuple[str, Any]]:
-    """The names and values of the object under `key` of the top-level object, as `items_of`."""
-    import ijson
-
-    return _parsed(source, lambda text: ijson.kvitems(text, key, use_float=True), b"{", "object")
-
-
-def _parsed(
-    source: Source, parse: Callable[[Any], Iterator[Any]], opening: bytes, kind: str
-) -> Iterator[Any]:
-    import ijson
-
+    prefix, opening, kind = (f"{key}.item", b"{", "object") if key else ("item", b"[", "list")
     with open_input(source.name) as stream:
         text = BufferedReader(stream)  # type: ignore[type-var]
         try:
@@ -124,36 +102,9 @@ def _parsed(
             text.read(len(BOM_UTF8) if text.peek(1).startswith(BOM_UTF8) else 0)
             if text.peek(1).lstrip()[:1] != opening:
                 raise RunProblem(f"{source.name}: not the expected JSON: not a JSON {kind}")
-            yield from parse(_Shallow(text))
-        except (ijson.JSONError, RecursionError, UnicodeDecodeError) as error:
+            yield from ijson.items(text, prefix, use_float=True)
+        except (ijson.JSONError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise RunProblem(f"{source.name}: not the expected JSON: {reason}") from error
         finally:
             text.detach()
-
-
-class _Shallow:
-    """A JSON text that cannot be read on (RecursionError) where it is nested too deeply.
-
-    ijson holds the path to where it is, so that the memory it takes grows with the square of that.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._depth = 0
-        self._before = b""  # what the next block goes on with: a string, or an escape in one
-
-    def read(self, size: int) -> bytes:
-        block: bytes = self._stream.read(size)
-        text = _ESCAPE.sub(b"", self._before + block)
-        ends_in_escape = text.endswith(b"\\")
-        text = _STRING.sub(b"", text.translate(None, _NEITHER_QUOTE_NOR_BRACKET))
-        brackets, quote, _ = text.partition(b'"')
-        self._before = quote + b"\\" * ends_in_escape
-        for _ in range(3):  # most objects go like this; six levels are of no account
-            brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
-        for bracket in brackets:
-            self._depth += 1 if bracket in b"[{" else -1
-            if self._depth > MOST_LEVELS:
-                raise RecursionError(f"nested more than {MOST_LEVELS} levels deep")
-        return block

@@ -1,6 +1,7 @@
 """What readers share: the named input, its records and rejects, and the usual field names."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,12 @@ TAG_FIELDS = ("tags", "labels", "keywords")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One named input: its path (or `-`), the folder its photos are relative to, the command."""
+    """One named input."""
 
-    name: str
-    base: Path
-    stage: str
+    name: str  # a path, a URL or `-`
+    base: Path  # the folder that its photos are relative to
+    stage: str  # the command
+    labels: Sequence[str] = ()  # to which ids in it refer
 
     def record(self, fields: JsonObject, line: int) -> Item:
         """The record of one row, or a reject where it cannot be written; `line` counts from 1."""

@@ -156,7 +156,7 @@ class BundleScorer(Scorer):
             require("train", asked[0] if asked else "running this model in torch")
         dtype = number_format(self._runtime)
         self.label_set = choose_labels(
-            bundle, options.labels, options.threshold, dtype, options.precision, options.say,
+            bundle, options.labels, options.threshold, dtype, options.precision,
             keep_own=options.keep_labels,
         )  # fmt: skip
         self._bundle = bundle
@@ -354,7 +354,7 @@ class PeerScorer(Scorer):
         for name in ("precision", "preprocess"):
             if getattr(options, name) is not None:
                 raise UsageProblem(f"--{name} needs a bundle, not {spec}")
-        words = None if options.labels is None else read_words(options.labels, options.say)
+        words = None if options.labels is None else read_words(options.labels)
         require("train", f"model {spec}")
         self._peer = open_peer(
             spec, words.tags if words else [], device=options.device, dtype=options.dtype

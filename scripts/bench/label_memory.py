@@ -25,7 +25,7 @@ use_venv()
 from measuring import peak_mb
 
 from ramctl.parsing.captions import Mention, ParsedCaption
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.label_building.build import LabelBuilder
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.parsing.parser import CaptionParser

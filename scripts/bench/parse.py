@@ -32,7 +32,7 @@ from measuring import core_seconds
 from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import ParsedCaption
 from ramctl.parsing.closed_mode import LabelMapper
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES
 from ramctl.parsing.english.readings import FrequentReadings
 from ramctl.parsing.english.rules.sentence import clean

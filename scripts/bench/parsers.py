@@ -29,9 +29,9 @@ import spacy
 from measuring import core_seconds
 
 from ramctl.labels import normalise
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
-from ramctl.parsing.english.dictionary.wordnet import VERB
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES
+from ramctl.parsing.english.wordnet import VERB
 from ramctl.parsing.parser import CaptionParser
 
 KIND_OF_POS = {"NOUN": "object", "PROPN": "object", "ADJ": "attribute", "VERB": "action"}

@@ -23,7 +23,7 @@ from venv_python import use_venv
 use_venv()
 
 from ramctl.labels import LabelSystem, normalise
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.readings import TOKEN
 from ramctl.parsing.label_building.build import read_review
 from ramctl.records.inputs import read_inputs

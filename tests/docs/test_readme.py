@@ -34,7 +34,7 @@ HELPS = DOCUMENTS["ramctl/commands/README.md"]
 BLOCK = re.compile(r"```(console|python)( [a-z ]+)?\n(.*?)```", re.DOTALL)
 CHOICES = {  # what can be named on the command line, by the document that explains it
     "ramctl/parsing/README.md": detect.FORMATS,
-    "ramctl/evaluation/README.md": predictions.READERS,
+    "ramctl/evaluation/README.md": predictions.FORMS,
     "ramctl/export/README.md": formats.FORMATS,
     "ramctl/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
     "ramctl/model/presets/README.md": preset_names(),

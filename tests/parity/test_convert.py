@@ -80,7 +80,7 @@ def test_a_checkpoint_that_only_tags_is_a_bundle_that_says_so(files, ramctl, tmp
     [
         ({"tags": "short.txt", "thresholds": None, "translations": None}, "24 labels, the tag"),
         ({"tags": "short.txt"}, "24 thresholds for 2 labels"),
-        ({"thresholds": "short.txt"}, "not a finite number"),
+        ({"thresholds": "short.txt"}, "2 thresholds for 24 labels"),
         ({"translations": "short.txt"}, "2 lines for 24 tags"),
         ({"vocab": "short.txt"}, "short.txt: not BERT's vocabulary"),
         ({"arch": "ram-plus"}, "a ram checkpoint, not ram-plus: .*--arch ram"),

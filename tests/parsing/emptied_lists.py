@@ -8,9 +8,9 @@ import json
 import os
 import sys
 
-from ramctl.parsing.english.dictionary import lexicon
-from ramctl.parsing.english.dictionary.wordnet import WordNet
+from ramctl.parsing.english import lexicon
 from ramctl.parsing.english.pos_tagger import PosTagger
+from ramctl.parsing.english.wordnet import WordNet
 
 RULES = "ramctl.parsing.english.rules"
 

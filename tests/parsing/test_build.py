@@ -7,7 +7,7 @@ import pytest
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem
 from ramctl.parsing.closed_mode import LabelMapper
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.label_building.build import LabelBuilder, Sizes, read_review, write_review
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.parsing.parser import CaptionParser

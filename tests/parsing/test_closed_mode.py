@@ -8,7 +8,7 @@ import pytest
 from ramctl.labels import Label, LabelSystem, normalise
 from ramctl.parsing.captions import Mention, ParsedCaption, sentences
 from ramctl.parsing.closed_mode import LabelMapper, label_kinds
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.readings import FrequentReadings
 from ramctl.parsing.parser import CaptionParser
 

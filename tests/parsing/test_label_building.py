@@ -6,7 +6,7 @@ import pytest
 
 from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import Mention, ParsedCaption
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.label_building.build import Candidate, LabelBuilder, Sizes
 from ramctl.parsing.label_building.tag_counts import TagCounts
 

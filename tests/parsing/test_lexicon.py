@@ -6,8 +6,8 @@ from importlib import resources
 import pytest
 
 from ramctl.errors import RunProblem
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
-from ramctl.parsing.english.dictionary.wordnet import NO_ENTRY, WordNet
+from ramctl.parsing.english.lexicon import Lexicon
+from ramctl.parsing.english.wordnet import NO_ENTRY, WordNet
 
 
 @pytest.fixture(scope="module")

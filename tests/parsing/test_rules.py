@@ -2,19 +2,17 @@
 
 import pytest
 
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.pos_tagger import PosTagger
+from ramctl.parsing.english.rules import attributes, corrections, exclusions, nouns, verbs
 from ramctl.parsing.english.rules.apply import apply_rules
-from ramctl.parsing.english.rules.corrections import correct
-from ramctl.parsing.english.rules.exclusions import exclude
-from ramctl.parsing.english.rules.phrases import attributes, nouns, verbs
 from ramctl.parsing.english.rules.sentence import clean
 
 ROWS = [
-    *correct.NAMES,
-    *correct.WORDS,
-    *correct.RULES,
-    *exclude.RULES,
+    *corrections.NAMES,
+    *corrections.WORDS,
+    *corrections.RULES,
+    *exclusions.RULES,
     *attributes.ADJECTIVE_RULES,
     *attributes.PAIR_RULES,
     *nouns.HEADS,

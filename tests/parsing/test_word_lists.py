@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.parsing.english.dictionary import lexicon
+from ramctl.parsing.english import lexicon
 
 EXAMPLES = {
     "plural_only": "man in white pants",

@@ -83,7 +83,7 @@ def test_a_format_is_recognised_and_read(name, tmp_path):
     path.write_text(content, encoding="utf-8")
     assert recognise(str(path)) == form
     labels = ["dog", "cat", "red"] if form == "ram" else []
-    items = list(read_any([str(path)], None, "parse", tag_list=labels))
+    items = list(read_any([str(path)], None, "parse", labels=labels))
     assert shown(items) == EXPECTED[name]
 
 
@@ -102,7 +102,7 @@ def test_each_of_the_authors_forms_is_recognised(tmp_path, row, tags):
     path = tmp_path / "list.json"
     path.write_text(json.dumps([{"image_path": "a.jpg"} | row]))
     assert recognise(str(path)) == "ram"
-    (item,) = read_any([str(path)], None, "parse", tag_list=["dog", "cat"])
+    (item,) = read_any([str(path)], None, "parse", labels=["dog", "cat"])
     assert (item.fields["tags"] if isinstance(item, Record) else item.code) == tags
     with pytest.raises(RunProblem, match="--labels"):
         list(read_any([str(path)], None, "parse"))
@@ -121,7 +121,7 @@ def test_each_of_the_authors_forms_is_recognised(tmp_path, row, tags):
 def test_odd_json_is_rejected_row_by_row(tmp_path, form, content):
     path = tmp_path / "odd.json"
     path.write_text(json.dumps(content))
-    items = list(read_any([str(path)], None, "parse", form=form, tag_list=["dog"]))
+    items = list(read_any([str(path)], None, "parse", form=form, labels=["dog"]))
     assert all(isinstance(item, Reject) for item in items)
 
 

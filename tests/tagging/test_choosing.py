@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.labels import LabelSystem, list_doubts
 from ramctl.tagging.selection import SelectionOptions
 from tests.tagging.conftest import tags
 
@@ -56,28 +55,3 @@ def test_an_unknown_language_is_wrong_usage_that_names_the_known_ones(tag):
     assert b"the labels have no names in other languages" in done.stderr
     Path("words.txt").write_text("blue\npurple\n")
     assert "蓝色" in tags(tag("blue.png", "--labels", "words.txt", "--lang", "zh"))
-
-
-def test_a_header_and_doubled_words_in_a_list_are_said(tag):
-    Path("words.csv").write_text("Red\nred\nblue\n")
-    done = tag("red.png", "--labels", "words.csv")
-    message = b"words.csv: words that differ only in case or hyphens get the same scores: 'Red'"
-    assert (done.returncode, message in done.stderr) == (0, True)
-    assert tag("red.png", "--labels", "words.csv", "-q").stderr == b""
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["dog", "cat"], []),
-        (["tag", "dog"], ["'tag', looks like a table's header"]),
-        (["Label,count", "dog,3"], ["'Label,count', looks like a table's header"]),
-        (["tench, tinca tinca", "name tag"], []),
-        (["dog", "dog", "t-shirt", "cat", "T Shirt"], ["'t-shirt' and 'T Shirt'"]),
-        ([word for n in range(7) for word in (f"w{n}", f"W{n}")], ["'w4' and 'W4', ..."]),
-    ],
-)
-def test_what_looks_wrong_in_a_list(words, told):
-    doubts = list(list_doubts(LabelSystem.from_tags(words)))
-    assert len(doubts) == len(told)
-    assert all(part in doubt for part, doubt in zip(told, doubts, strict=True))

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import resources
 
 from ramctl.parsing.captions import Mention, ParsedCaption
-from ramctl.parsing.english.dictionary.lexicon import Lexicon, PhraseIndex, word_set
+from ramctl.parsing.english.lexicon import Lexicon, PhraseIndex, word_set
 
 Reading = tuple[tuple[str, str], ...]
 TOKEN = re.compile(r"[a-z]+(?=n't)|n't|'s|[a-z]+|\d[\d.,]*|[^\sa-z0-9-]")
@@ -106,17 +106,13 @@ class FrequentReadings:
                 return None  # "trains a puppy": what is a thing elsewhere may be an action here
         if reading is None:
             reading = self._mostly.get(form)
-        if reading is None and form not in self._forms and not self._may_be_tag(form):
-            return ()
-        return reading
-
-    def _may_be_tag(self, word: str) -> bool:
         lexicon = self._lexicon
-        return word.isalpha() and (
-            lexicon.is_plain_noun(lexicon.noun(word))
-            or lexicon.is_plain_verb(word)
-            or lexicon.is_plain_adjective(word)
-        )
+        may_be_tag = form in self._forms or (form.isalpha() and (
+            lexicon.is_plain_noun(lexicon.noun(form))
+            or lexicon.is_plain_verb(form)
+            or lexicon.is_plain_adjective(form)
+        ))  # fmt: skip
+        return () if reading is None and not may_be_tag else reading
 
 
 def _reading(text: str) -> Reading:

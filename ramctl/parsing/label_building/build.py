@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem
-from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
-from ramctl.parsing.english.dictionary.wordnet import NOUN
+from ramctl.parsing.english.lexicon import Lexicon, word_set
+from ramctl.parsing.english.wordnet import NOUN
 from ramctl.parsing.label_building.hierarchy import Hierarchy
 from ramctl.parsing.label_building.synonyms import Contexts, Merge, find_merges, rare_synonyms
 from ramctl.parsing.label_building.tag_counts import TagCounts
@@ -70,7 +70,7 @@ class LabelBuilder:
         ranked = self._rank()
         tags = [tag for tag, _ in ranked]
         contexts = Contexts(self.counts, self.lexicon, tags)
-        merges = {merge.word: merge for merge in find_merges(self.counts, self.lexicon, contexts)}
+        merges = find_merges(self.counts, self.lexicon, contexts)
         candidates = [
             replace(decisions[tag], count=count)
             if tag in decisions
@@ -86,14 +86,12 @@ class LabelBuilder:
         """(tag, count) of all tags and free compounds that are frequent enough, by rank."""
         counts, min_count = self.counts, self.sizes.min_count
         found = {tag: n for tag, n in counts.captions.items() if n >= min_count}
-        for form, count in self._activities().items():
-            found.setdefault(form, count)
+        found = self._activities() | found
         for word, count in self._parts().items():
             if found.get(word, 0) + count >= min_count:
                 found[word] = found.get(word, 0) + count
         for phrase, count in counts.phrases.items():
-            head = phrase.rpartition(" ")[2]
-            first = phrase.partition(" ")[0]
+            first, head = phrase.split(" ")[0], phrase.split(" ")[-1]
             if first in self.lexicon.colors or first in self.lexicon.cut_modifiers:
                 continue  # "tan dog": both parts are tags; "story building" has lost its number
             often = count >= max(MIN_PHRASE_COUNT, min_count)
@@ -103,20 +101,17 @@ class LabelBuilder:
 
     def _activities(self) -> dict[str, int]:
         """-ing names of actions whose base form is mostly a thing: "fishing", not "sticking"."""
-        counts, names = self.counts, {}
+        counts, min_count, names = self.counts, self.sizes.min_count, {}
+        wordnet = self.lexicon.wordnet
         for tag, gerunds in counts.gerunds.items():
             form, count = min(gerunds.items(), key=lambda item: (-item[1], item[0]))
-            is_often = count >= self.sizes.min_count and form not in counts.captions
-            if is_often and counts.kind(tag) != "action" and self._is_activity(form, count):
+            if count < min_count or form in counts.captions or counts.kind(tag) == "action":
+                continue
+            is_sport = any(wordnet.is_kind_of(form, above) for above in ("sport", "diversion"))
+            is_usual = count >= OFTEN * min_count or wordnet.count(form, NOUN) > 0
+            if self.lexicon.first_file(form) == "noun.act" and (is_sport or is_usual):
                 names[form] = count
         return names
-
-    def _is_activity(self, form: str, count: int) -> bool:
-        """Whether an -ing word names an activity, unlike "taping"."""
-        wordnet = self.lexicon.wordnet
-        is_sport = any(wordnet.is_kind_of(form, above) for above in ("sport", "diversion"))
-        often = count >= OFTEN * self.sizes.min_count or wordnet.count(form, NOUN) > 0
-        return self.lexicon.first_file(form) == "noun.act" and (is_sport or often)
 
     def _parts(self) -> Counter[str]:
         """Mentions of the heads of dictionary compounds, and of the first nouns of free ones."""
@@ -199,18 +194,16 @@ class LabelBuilder:
         words = [tag for tag, _ in sorted(rare, key=lambda item: (-item[1], item[0]))]
         merges = rare_synonyms(counts, self.lexicon, words, strings)
         return [
-            Candidate(
-                m.word, "synonym", m.tag, counts.kind(m.word), counts.captions[m.word], m.rule
-            )
-            for m in merges[: max(self.sizes.max_strings - len(strings), 0)]
+            Candidate(word, "synonym", of, counts.kind(word), counts.captions[word], rule)
+            for word, of, rule in merges[: max(self.sizes.max_strings - len(strings), 0)]
         ]
 
     def _system(self, candidates: list[Candidate], contexts: Contexts) -> LabelSystem:
-        labels = [candidate for candidate in candidates if candidate.decision == "label"]
-        synonyms: dict[str, list[Candidate]] = {}
-        for candidate in candidates:
-            if candidate.decision == "synonym":
-                synonyms.setdefault(candidate.of, []).append(candidate)
+        labels = [c for c in candidates if c.decision == "label"]
+        synonyms: dict[str, list[Candidate]] = {label.tag: [] for label in labels}
+        for c in candidates:
+            if c.decision == "synonym":
+                synonyms.setdefault(c.of, []).append(c)
         kinds = {label.tag: label.kind for label in labels}
         canonical = {label.tag: label.tag for label in labels}
         canonical |= {c.tag: tag for tag, others in synonyms.items() for c in others}
@@ -218,21 +211,15 @@ class LabelBuilder:
         hierarchy = Hierarchy(self.lexicon, contexts, kinds)
         built = []
         for label in labels:
-            others = synonyms.get(label.tag, [])
-            built.append(
-                Label(
-                    label.tag,
-                    label.kind,
-                    synonyms=(*(other.tag for other in others), *forms.get(label.tag, ())),
-                    parents=hierarchy.parents(label.tag, canonical),
-                    count=label.count + sum(other.count for other in others),
-                )
-            )
-
-        def rank(label: Label) -> tuple[float, str]:
-            return -(label.count or 0) * self._weight(label.tag, label.kind), label.tag
-
-        return LabelSystem(sorted(built, key=rank))
+            others = synonyms[label.tag]
+            count = label.count + sum(other.count for other in others)
+            names = (*(other.tag for other in others), *forms[label.tag])
+            parents = hierarchy.parents(label.tag, canonical)
+            built.append((
+                -count * self._weight(label.tag, label.kind), label.tag,
+                Label(label.tag, label.kind, names, parents, count),
+            ))  # fmt: skip
+        return LabelSystem(label for _, _, label in sorted(built, key=lambda row: row[:2]))
 
     def _other_forms(
         self, labels: list[Candidate], canonical: Mapping[str, str]
@@ -246,8 +233,7 @@ class LabelBuilder:
         forms: dict[str, tuple[str, ...]] = {}
         for label in labels:
             found: list[str] = []
-            if label.kind == "action":
-                gerunds = self.counts.gerunds.get(label.tag, Counter())
+            if label.kind == "action" and (gerunds := self.counts.gerunds.get(label.tag)):
                 found = sorted(form for form, n in gerunds.items() if n >= self.sizes.min_count)
             found += british.get(label.tag, [])
             if self.lexicon.is_game(label.tag):
@@ -268,13 +254,12 @@ def read_review(path: Path) -> dict[str, Candidate]:
         for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
             number = len(decided) + 2
             tag, decision, of, kind, count = ((row.get(name) or "").strip() for name in COLUMNS[:5])
-            if not tag or decision not in DECISIONS or kind not in KINDS:
+            is_known = tag and decision in DECISIONS and kind in KINDS
+            if not is_known or (decision == "synonym" and not of):
                 raise RunProblem(
-                    f"{path}:{number}: needs a tag, a decision ({', '.join(DECISIONS)}) "
-                    f"and a kind ({', '.join(KINDS)})"
+                    f"{path}:{number}: needs a tag, a decision ({', '.join(DECISIONS)}), "
+                    f"a kind ({', '.join(KINDS)}) and the label 'of' which it is a synonym"
                 )
-            if decision == "synonym" and not of:
-                raise RunProblem(f"{path}:{number}: a synonym of nothing: the column 'of' is empty")
             number = int(count) if count.isdigit() else 0
             decided[tag] = Candidate(tag, decision, of, kind, number, row["reason"] or "")
     return decided

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon
-from ramctl.parsing.english.dictionary.wordnet import NOUN, VERB, Synset, spelled
+from ramctl.parsing.english.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon
+from ramctl.parsing.english.wordnet import NOUN, VERB, Synset, spelled
 from ramctl.parsing.label_building.synonyms import Contexts
 
 # The most general hypernyms that people search by; "artifact" and "organism" are not among them.
@@ -99,19 +99,19 @@ class Hierarchy:
 
     def _is_alike(self, tag: str, above: str) -> bool:
         """Whether two actions have like contexts, as far as they have any."""
-        contexts = self._contexts
-        if not {tag, above} <= contexts.rank.keys():
+        if not {tag, above} <= self._contexts.rank.keys():
             return False
-        known = all(contexts.similarity(one, one) > 0 for one in (tag, above))
-        return not known or contexts.similarity(tag, above) >= MIN_LIKENESS
+        similarity = self._contexts.similarity
+        is_known = similarity(tag, tag) > 0 and similarity(above, above) > 0
+        return not is_known or similarity(tag, above) >= MIN_LIKENESS
 
     def _means(self, tag: str, number: int) -> bool:
         """Whether a synset is the sense of a label."""
         kind = self._kinds[tag]
         if POS_OF_KIND[kind] == NOUN:
             meant = self._meant[tag].sense
-            if meant == number or meant is None:
-                return meant == number
+            if meant is None or meant == number:
+                return meant is not None
             counts = dict(self._lexicon.senses(tag, NOUN))
             own = counts.get(number, 0)
             is_usual = own > 0 and own * OFTEN_MEANT >= max(counts.values())
@@ -167,15 +167,14 @@ class Hierarchy:
             for sense, path in paths.items()
         }
         cast = [vote for vote in votes.values() if vote is not None]
-        # Where nobody votes, what WordNet's texts often use may be meant as well as the rest.
-        usual = sum(cast) / max(len(cast), 1)
-        suits = {
-            n: usual * (counts.get(n, 0) > RARE) if vote is None else vote
-            for n, vote in votes.items()
-        }
-        return {
-            n: (suit + NOISE) * math.sqrt(1 + counts.get(n, 0)) for n, suit in suits.items() if cast
-        }
+        if not cast:
+            return {}
+        weights = {}
+        for n, vote in votes.items():
+            if vote is None:  # what WordNet's texts often use may be meant as well as the rest
+                vote = sum(cast) / len(cast) * (counts.get(n, 0) > RARE)
+            weights[n] = (vote + NOISE) * math.sqrt(1 + counts.get(n, 0))
+        return weights
 
     def _seen(self, tag: str, listed: int, counts: Mapping[int, int]) -> list[int]:
         """The senses that captions may mean, of which WordNet suggests one."""

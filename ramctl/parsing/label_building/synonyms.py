@@ -5,12 +5,12 @@ mean the shared synset most of the time, and must occur in similar contexts in t
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from ramctl.parsing.english.dictionary.lexicon import POS_OF_KIND, Lexicon
-from ramctl.parsing.english.dictionary.wordnet import ADJECTIVE, NOUN, VERB, spelled
+from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon
+from ramctl.parsing.english.wordnet import ADJECTIVE, NOUN, VERB, spelled
 from ramctl.parsing.label_building.tag_counts import TagCounts
 
 # The least similarity (cosine) of two words' contexts.
@@ -32,8 +32,6 @@ MIN_FREE_SIMILARITY = 0.15
 # From this similarity on, the other word's second sense is enough: WordNet's first bike is a
 # motorcycle.
 SAME_CONTEXTS = 0.62
-# From this similarity on, a word for a person means the plain word: a guy is a man.
-SAME_PERSON = 0.45
 # Two adjectives that share this many first letters share a stem: reddish, red. Other words that
 # mean the same share more.
 STEM = 3
@@ -41,22 +39,18 @@ STEM = 3
 SLIP = 10
 # Rules by which a synonym of a synonym is a synonym too.
 SAME_WORD = frozenset({"spelling", "same stem", "one sense", "main sense"})
-# People whom captions call by several words: a lady is a woman, a guy is a man.
-PERSONS = ("man", "woman", "child")
 
 
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """`word` becomes a synonym of `tag`; `similarity` is the cosine of their contexts."""
+class Merge(NamedTuple):
+    """A word becomes a synonym of `tag`; `similarity` is the cosine of their contexts."""
 
-    word: str
     tag: str
     rule: str
     similarity: float
 
 
-def find_merges(counts: TagCounts, lexicon: Lexicon, contexts: "Contexts") -> list[Merge]:
-    """The merges among the tags of `contexts`, each word into a more frequent one.
+def find_merges(counts: TagCounts, lexicon: Lexicon, contexts: "Contexts") -> dict[str, Merge]:
+    """The merges among the tags of `contexts` by word, each into a more frequent one.
 
     A word is merged at most once, and never into a word that is merged itself.
     """
@@ -79,32 +73,31 @@ def find_merges(counts: TagCounts, lexicon: Lexicon, contexts: "Contexts") -> li
             if similarity < proposal.least or (best and similarity <= best.similarity):
                 continue
             if proposal.sense is None or contexts.mean(tag, proposal.sense, word):
-                best = Merge(word, tag, rule, round(similarity, 3))
+                best = Merge(tag, rule, round(similarity, 3))
         if best is not None:
             merged[word] = best
             targets.add(best.tag)
-    return list(merged.values())
+    return merged
 
 
 def rare_synonyms(
     counts: TagCounts, lexicon: Lexicon, words: list[str], labels: Mapping[str, str]
-) -> list[Merge]:
-    """Merges of words too rare to judge by contexts: other spellings, and nouns of one sense.
+) -> list[tuple[str, str, str]]:
+    """(word, label, rule) of words too rare to judge by contexts: spellings, nouns of one sense.
 
     `labels` maps strings to labels.
     """
     merges = []
     for word in words:
-        proposals = (p for p in _proposals(word, counts, lexicon) if p.least == 0.0)
-        for proposal in proposals:
-            if proposal.rule in ("spelling", "one sense") and proposal.tag in labels:
-                merges.append(Merge(word, labels[proposal.tag], proposal.rule, 0.0))
+        for proposal in _proposals(word, counts, lexicon):
+            is_sure = proposal.least == 0.0 and proposal.rule in ("spelling", "one sense")
+            if is_sure and proposal.tag in labels:
+                merges.append((word, labels[proposal.tag], proposal.rule))
                 break
     return merges
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """That a word may be a synonym of `tag`."""
 
     tag: str
@@ -154,10 +147,6 @@ def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Propo
         yield Proposal(noun, "made of it", 0.0)
     if word not in counts.kinds:
         return  # the name of an activity: "tracking" is no trail
-    sense = lexicon.main_sense(word, pos)
-    for tag in PERSONS:
-        if _is_kind_of(sense, tag, lexicon):
-            yield Proposal(tag, "kind of person", SAME_PERSON)
     for number, _ in lexicon.senses(word, pos):
         lemmas = [spelled(lemma) for lemma in lexicon.wordnet.synset(number).lemmas]
         pairs = [plural for lemma in lemmas if (plural := f"{lemma}s") in lexicon.plural_only]
@@ -269,11 +258,3 @@ def _splits(word: str, counts: TagCounts) -> list[str]:
         return []
     found = (f"{word[:i]} {word[i:]}" for i in range(3, len(word) - 2))
     return [split for split in found if split in counts.captions or split in counts.phrases]
-
-
-def _is_kind_of(sense: int | None, tag: str, lexicon: Lexicon) -> bool:
-    """Whether a noun's sense is directly below a person's main sense."""
-    if sense is None or lexicon.wordnet.synset(sense).file != "noun.person":
-        return False
-    first = lexicon.wordnet.entry(tag).senses[NOUN][0][0]
-    return first in lexicon.wordnet.synset(sense).hypernyms

@@ -1,11 +1,10 @@
 """All rules on one caption: from part-of-speech tags to image tags, in open mode."""
 
 from ramctl.parsing.captions import Mention, ParsedCaption
-from ramctl.parsing.english.dictionary.lexicon import Lexicon
-from ramctl.parsing.english.dictionary.wordnet import VERB
-from ramctl.parsing.english.rules.corrections.correct import correct_tags
-from ramctl.parsing.english.rules.exclusions.exclude import exclude_words
-from ramctl.parsing.english.rules.phrases import attributes, compounds, nouns, verbs
+from ramctl.parsing.english.lexicon import Lexicon
+from ramctl.parsing.english.rules import attributes, nouns, verbs
+from ramctl.parsing.english.rules.corrections import correct_tags
+from ramctl.parsing.english.rules.exclusions import exclude_words
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     NOUNS,
@@ -13,8 +12,9 @@ from ramctl.parsing.english.rules.sentence import (
     Findings,
     Sentence,
     read_sentence,
+    read_word,
 )
-from ramctl.parsing.english.rules.table import read_word
+from ramctl.parsing.english.wordnet import VERB
 
 LONGEST_TAG = 4  # words
 
@@ -34,7 +34,7 @@ def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findin
     # contain an excluded word.
     correct_tags(read, lexicon)
     exclude_words(read, lexicon)
-    compounds.find_compounds(read, lexicon)
+    nouns.find_compounds(read, lexicon)
     findings = Findings(read, lexicon)
     i = 0
     while i < len(read):
@@ -72,11 +72,8 @@ def _kind_of_word(word: str, lexicon: Lexicon) -> str | None:
         return "object"  # the garment; other tops are no tags
     if word in lexicon.stop_nouns:
         # "view" and "point" are tags only as actions.
-        if word in lexicon.standalone_actions or (
-            lexicon.wordnet.has(word, VERB)
-            and word not in lexicon.stop_verbs
-            and not lexicon.is_hardly_verb(word)
-        ):
+        is_verb = lexicon.wordnet.has(word, VERB) and word not in lexicon.stop_verbs
+        if word in lexicon.standalone_actions or (is_verb and not lexicon.is_hardly_verb(word)):
             return "action"
         return "attribute" if lexicon.is_attribute(word) else None
     return lexicon.kind_alone(word)

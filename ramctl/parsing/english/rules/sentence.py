@@ -1,12 +1,17 @@
-"""One caption as the English rules see it, and what they find in it."""
+"""One caption as the English rules see it, what they find in it, and the tables of rules.
+
+At each word, from left to right, the first row of a table whose pattern matches acts.
+"""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Generic, TypeVar
 
 from ramctl.parsing import captions
 from ramctl.parsing.captions import Mention
-from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
+from ramctl.parsing.english.lexicon import Lexicon, word_set
 
 NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})
 ADJECTIVES = frozenset({"JJ", "JJR", "JJS"})
@@ -14,12 +19,7 @@ VERBS = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"})
 DETERMINERS = frozenset({"DT", "PRP$", "PDT", "WP$", "CD", "POS"})
 BOUNDARIES = frozenset({".", ":", "``", "''", "-LRB-", "-RRB-"})
 
-ONE = frozenset({"a", "an", "this", "one", "another", "each", "every"})
 MAKES_NOUN = DETERMINERS | ADJECTIVES
-# Tags that follow the last noun of a phrase.
-AFTER_HEAD = frozenset({"", ".", ":", "IN", "VBZ", "VBP", "VBD", "WDT", "WP", "RB", "RP", "''"})
-# Tags that may follow it or continue the phrase.
-AFTER_SURE_HEAD = AFTER_HEAD | {",", "CC", "VBG", "TO", "DT"}
 
 # How many words away the subject of a verb may be.
 NEAR = 40
@@ -137,14 +137,10 @@ def read_sentence(written: list[str], tags: list[str], spelling: dict[str, str])
             words.append(part)
             kept_tags.append(tag)
     sentence = Sentence(kept_written, words, kept_tags, [""] * len(words))
-    sentence.is_title = _is_title(kept_written)
-    return sentence
-
-
-def _is_title(written: list[str]) -> bool:
-    long_words = [word for word in written if len(word) > 3 and word.isalpha()]
+    long_words = [word for word in kept_written if len(word) > 3 and word.isalpha()]
     upper = sum(word[0].isupper() for word in long_words)
-    return len(long_words) > 1 and upper > 0.7 * len(long_words)
+    sentence.is_title = len(long_words) > 1 and upper > 0.7 * len(long_words)
+    return sentence
 
 
 def subject_of(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
@@ -167,29 +163,6 @@ def is_person_or_animal(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     """Whether the word at an index is a person or an animal."""
     lemma = lexicon.noun(sentence.words[i]) if i >= 0 else ""
     return lemma == "person" or lexicon.first_file(lemma) in ("noun.person", "noun.animal")
-
-
-def starts_with_one(sentence: Sentence, i: int) -> bool:
-    """Whether the noun phrase of a plural starts with "a": then the plural is a verb."""
-    k = i - 1
-    while k >= 0 and sentence.tags[k] in NOUNS | ADJECTIVES | {"VBN", "VBG"}:
-        if sentence.tags[k] == "VBG" and sentence.tag(k - 1) in NOUNS:
-            return False  # "a suit including small air tanks"
-        k -= 1
-    return sentence.word(k) in ONE
-
-
-def is_comparative(word: str, lexicon: Lexicon) -> bool:
-    """Whether it is a form of an adjective: "a lighter shade", "the cleaner side"."""
-    stems = (word[:-2], word[:-1], word[:-3]) if word.endswith("er") else (word[:-3], word[:-2])
-    return word.endswith(("er", "est")) and any(
-        len(stem) > 2 and lexicon.is_plain_adjective(stem) for stem in stems
-    )
-
-
-def uses(word: str, pos: str, lexicon: Lexicon) -> int:
-    """How often WordNet's texts use a word as this part of speech; -1 if it has no such sense."""
-    return lexicon.wordnet.count(word, pos) if lexicon.wordnet.has(word, pos) else -1
 
 
 def verb_before(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
@@ -222,3 +195,51 @@ class Findings:
             names = dict.fromkeys(name for i in range(start, end) for name in corrected.get(i, ()))
             rule = f"{rule}, by {', '.join(names)}"
         self.mentions.append(Mention(start, tag, kind, written, rule))
+
+
+Pattern = TypeVar("Pattern")
+Row = TypeVar("Row", bound="Rule")  # type: ignore[type-arg]
+
+
+@dataclass(frozen=True)
+class Rule(Generic[Pattern]):
+    """A row of a table; its kinds, `Correction` to `Naming`, say what its pattern returns."""
+
+    name: str
+    pattern: Pattern
+    fires: str  # a caption in which it does
+    spares: str  # one in which it must not
+    at: frozenset[str] | None = None  # the words or tags at which it is tried; None: at all
+
+
+class RuleTable(tuple[Row, ...]):
+    """Rows in their order, with those to be tried at a word looked up at once."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows_at: Callable[..., tuple[Row, ...]] = lru_cache(maxsize=50_000)(self._rows_at)
+
+    def _rows_at(self, *keys: str) -> tuple[Row, ...]:
+        """The rows for a word and whatever else is known of it: its tag."""
+        return tuple(row for row in self if row.at is None or not row.at.isdisjoint(keys))
+
+
+# The word at an index has the tag that the pattern returns.
+Correction = Rule[Callable[[Sentence, int, Lexicon], str | None]]
+
+Span = tuple[int, int] | None  # from an index to the one after
+# The words of the span that the pattern finds at an index give no tags.
+Exclusion = Rule[Callable[[Sentence, int, Lexicon], Span]]
+
+# What the pattern notes of the word at an index is all; it returns the index after.
+Reading = Rule[Callable[[Findings, int], int | None]]
+
+
+def read_word(rules: RuleTable[Reading], findings: Findings, i: int) -> int:
+    """Note what the first row that matches finds at an index; returns the index after it."""
+    sentence = findings.sentence
+    for rule in rules.rows_at(sentence.words[i], sentence.tags[i]):
+        end = rule.pattern(findings, i)
+        if end is not None:
+            findings.read.add(rule.name)
+            return end
+    return i + 1

@@ -68,13 +68,12 @@ class WordNet:
 
     def __init__(self, data: bytes) -> None:
         header, _, _ = data.partition(b"\n")
-        name, version, n_words, n_synsets = header.decode().split()
+        name, version, n_words, _ = header.decode().split()
         if (name, version) != ("ramctl-wordnet", "1"):
             raise RunProblem(f"the compiled WordNet has an unknown version: {header.decode()}")
         self._data = data
         self._ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
         self._n_words = int(n_words)
-        self._n_synsets = int(n_synsets)
         self.entry = lru_cache(maxsize=50_000)(self._entry)
         self.synset = lru_cache(maxsize=50_000)(self._synset)
 
@@ -128,11 +127,18 @@ class WordNet:
         place = bisect_left(words, wanted, key=lambda i: self._line(i).partition(b"\t")[0])
         if place == len(words) or not self._line(words[place]).startswith(wanted + b"\t"):
             return NO_ENTRY
-        return _read_entry(self._line(words[place]).decode().split("\t")[1:])
+        senses: dict[str, tuple[tuple[int, int], ...]] = {}
+        base_forms: dict[str, tuple[str, ...]] = {}
+        for field in self._line(words[place]).decode().split("\t")[1:]:
+            pos, value = field[0], field[1:]
+            if pos.isupper():
+                base_forms[pos.lower()] = tuple(value.split("|"))
+            else:
+                pairs = (sense.partition(":") for sense in value.split())
+                senses[pos] = tuple((int(number), int(count or 0)) for number, _, count in pairs)
+        return Entry(senses, base_forms)
 
     def _synset(self, number: int) -> Synset:
-        if not 0 <= number < self._n_synsets:
-            raise RunProblem(f"WordNet has no synset {number}")
         file, hypernyms, lemmas = self._line(self._n_words + 1 + number).decode().split("\t")
         return Synset(
             number,
@@ -141,16 +147,3 @@ class WordNet:
             tuple(map(int, hypernyms.split())),
             tuple(lemmas.split("|")),
         )
-
-
-def _read_entry(fields: list[str]) -> Entry:
-    senses: dict[str, tuple[tuple[int, int], ...]] = {}
-    base_forms: dict[str, tuple[str, ...]] = {}
-    for field in fields:
-        pos, value = field[0], field[1:]
-        if pos.isupper():
-            base_forms[pos.lower()] = tuple(value.split("|"))
-        else:
-            pairs = (sense.partition(":") for sense in value.split())
-            senses[pos] = tuple((int(number), int(count or 0)) for number, _, count in pairs)
-    return Entry(senses, base_forms)

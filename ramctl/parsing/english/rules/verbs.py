@@ -1,21 +1,21 @@
 """Verbs to tags: actions, gerunds, light verbs, figures of speech (guidelines: actions)."""
 
-from ramctl.parsing.english.dictionary.lexicon import word_set
-from ramctl.parsing.english.rules.phrases import attributes
+from ramctl.parsing.english.lexicon import word_set
+from ramctl.parsing.english.rules import attributes
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     DETERMINERS,
     NOUNS,
     Findings,
+    Reading,
+    RuleTable,
     subject_of,
 )
-from ramctl.parsing.english.rules.table import Reading, RuleTable
 
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
 PARTICLES = frozenset({"up", "out", "down", "over", "through", "off"})
 LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun.phenomenon",
                               "noun.event", "noun.body"})  # fmt: skip
-TAKING = frozenset({"take", "get", "snap", "shoot"})
 LAND = frozenset({"noun.location", "noun.object"})
 LIFELESS = frozenset({"noun.artifact", "noun.shape", "noun.substance", "noun.body",
                       "noun.attribute"})  # fmt: skip
@@ -93,14 +93,11 @@ def _action(findings: Findings, i: int) -> int | None:
 def _note_act_noun(findings: Findings, i: int) -> None:
     """Remember the noun of "take a photograph", "do a back flip"."""
     sentence, act_nouns = findings.sentence, findings.lexicon.act_nouns
-    verb = findings.lexicon.verb(sentence.words[i])
     for k in range(i + 1, min(i + 6, len(sentence))):
         tag = sentence.tags[k]
         lemma = findings.lexicon.noun(sentence.words[k])
         after_determiner = sentence.tags[k - 1] in ADJECTIVES | DETERMINERS
         if lemma in act_nouns and (tag in NOUNS or (tag in ("VB", "VBP") and after_determiner)):
-            if act_nouns[lemma] == "photograph" and verb not in TAKING:
-                return
             findings.actions_at[k] = act_nouns[lemma]
             sentence.tags[k] = "NN"
             sentence.excluded[k] = ""
@@ -141,8 +138,6 @@ def _is_lie_of_land(findings: Findings, i: int, lemma: str) -> bool:
 RULES = RuleTable((
     Reading("participle", _participle, "a parked car", "a man rides a horse",
             frozenset({"VBN", "VBD"})),
-    Reading("colour as a verb", attributes.color,
-            "yellow no stopping cones behind railings in the snow", "a man sits"),
     Reading("no doing", _no_doing, "a man is happy", "a man sits"),
     Reading("seeming", _seeming, "a woman looks nice", "a woman looks at a dog"),
     Reading("course", _course, "the road cuts through a forest", "a man cuts a cake"),

@@ -1,28 +1,36 @@
 """Words that give no tags: idioms, compared and awaited things, written text, what is not there."""
 
-from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.exclusions import names, negation, remarks
+from ramctl.parsing.english.lexicon import Lexicon, word_set
+from ramctl.parsing.english.rules import names, remarks
 from ramctl.parsing.english.rules.sentence import (
     BOUNDARIES,
     DETERMINERS,
     NOUNS,
     VERBS,
+    Exclusion,
+    RuleTable,
     Sentence,
+    Span,
     subject_of,
     verb_before,
 )
-from ramctl.parsing.english.rules.table import Exclusion, RuleTable, Span
 
 QUOTES_OPEN = frozenset({"``", "''"})
-QUOTES = frozenset({'"', "\u201c", "\u201d"})
-WRITES = frozenset({"say", "read", "spell", "state"})
+QUOTES = frozenset('"\u201c\u201d')
 WRITTEN_ON = word_set("written_on")
 AWAITED = word_set("awaited")
 # What a figure of speech is made of: a waterfall of curls, a forest of cranes.
 FIGURED = frozenset({"noun.body", "noun.artifact", "noun.person", "noun.animal", "noun.plant",
                       "noun.shape"})  # fmt: skip
-TURN = frozenset({"turn", "transform"})
 IMPRESSIONS = frozenset(noun + end for noun in word_set("impressions") for end in ("", "s"))
+NEGATORS = word_set("negators")
+FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "absent",
+                     "reminiscent", "evocative"})  # fmt: skip
+BARE_PHRASE_STARTS = NOUNS | {"DT", "PRP$", "CD"}
+# How many words after "nobody" its verb may be.
+NEAR_VERB = 6
+HABIT = frozenset({"once", "usually", "normally", "often", "formerly"})
+SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
 
 def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
@@ -124,9 +132,7 @@ def _evoked(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _impression(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if sentence.word(i + 1) != "of":
         return None
-    end = sentence.phrase_end(i + 2)
-    has_color = not lexicon.colors.isdisjoint(sentence.words[i:end])
-    return (i, i + 1) if has_color else (i, end)  # "a hint of red"
+    return i, sentence.phrase_end(i + 2)
 
 
 def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -143,7 +149,7 @@ def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _turned_into(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if lexicon.verb(sentence.words[i]) not in TURN:
+    if lexicon.verb(sentence.words[i]) not in ("turn", "transform"):
         return None
     head = lexicon.noun(sentence.word(sentence.phrase_end(i + 2) - 1))
     is_way = sentence.word(i + 1) == "into" and head in lexicon.landmarks
@@ -155,9 +161,7 @@ def _for_whom(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
         return None
     if sentence.tag(i - 1) in DETERMINERS - {"CD"} and sentence.word(i - 1) not in ("a", "an"):
         return None
-    end = sentence.phrase_end(i + 2)
-    is_body = lexicon.first_file(lexicon.noun(sentence.words[end - 1])) == "noun.body"
-    return None if is_body else (i, i + 2)
+    return i, i + 2
 
 
 def _drawn_eye(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -199,21 +203,123 @@ def _compared(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _written(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if lexicon.verb(sentence.words[i]) not in WRITES:
+    if lexicon.verb(sentence.words[i]) not in ("say", "read", "spell", "state"):
         return None
-    if sentence.word(i - 1) in ("that", "which"):
-        writer = lexicon.noun(sentence.word(i - 2))
-    else:
-        writer = subject_of(sentence, i, lexicon)
-    if writer not in WRITTEN_ON and sentence.tag(i + 1) not in QUOTES_OPEN:
+    if (
+        subject_of(sentence, i, lexicon) not in WRITTEN_ON
+        and sentence.tag(i + 1) not in QUOTES_OPEN
+    ):
         return None
     return i, sentence.text_end(i + 1, BOUNDARIES | {"IN"})
+
+
+def _negated(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    words, start = sentence.words, i
+    if sentence.word(i + 1) in ("only", "just"):
+        return None
+    if undone := _neither_does(sentence, i, lexicon):
+        return undone
+    i = sentence.skip(i + 1, ("RB", "RBR")) - 1  # "no longer holding", "not really wet"
+    end = sentence.phrase_end(i + 1)
+    if words[start] == "no" and words[end - 1] in SIGNS:
+        return start, end - 1
+    to_do = sentence.tag(i + 1) == "TO"  # "hoping not to fall"
+    if end == i + 1 and sentence.tag(end + to_do) in VERBS:
+        end += to_do
+        end = sentence.phrase_end(end + 1)
+    while sentence.word(end) in ("or", "nor") or _continues(sentence, end):
+        end = max(sentence.phrase_end(end + 1), end + 1)
+    return start, end
+
+
+def _neither_does(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    """What two that are there do not do: "neither the dog nor the cat wears a collar"."""
+    start = i
+    while sentence.word(start) != "neither":
+        if start == max(i - NEAR_VERB, 0) or sentence.words[i] != "nor":
+            return None
+        start -= 1
+    middle = sentence.phrase_end(start + 1)
+    verb = sentence.phrase_end(middle + 1)
+    does = sentence.skip(verb, VERBS | {"RB", "MD"})
+    is_doing = not lexicon.be.issuperset(sentence.words[verb:does])
+    if sentence.word(middle) != "nor" or not is_doing:
+        return None
+    return verb, sentence.clause_end(verb)
+
+
+def _free_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    word, before = sentence.words[i], sentence.word(i - 1)
+    if (before not in FREE_OF) if word == "of" else (before != "rather"):
+        return None
+    done = sentence.tag(i + 1) in VERBS  # "instead of walking a dog"
+    end = sentence.phrase_end(i + done + 1)
+    while sentence.word(end) in ("and", "or") and sentence.tag(end + 1) in NOUNS:
+        end = sentence.phrase_end(end + 1)
+    return i, end
+
+
+def _missing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    lacks = sentence.tag(i - 1) not in DETERMINERS and sentence.tag(i + 1) in BARE_PHRASE_STARTS
+    if not lacks:
+        return None
+    end = sentence.phrase_end(i + 1)
+    while sentence.word(end) == "and" and sentence.tag(end + 1) in DETERMINERS:
+        end = sentence.phrase_end(end + 1)
+    return i, end
+
+
+def _nobody_does(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    word, after = sentence.words[i], sentence.word(i + 1)
+    if word in ("none", "neither") and after == "of":
+        start = i
+    elif word in ("nobody", "noone") or (word in ("no", "none") and after == "one"):
+        start = i + (after == "one")
+    else:
+        return None
+    verb = start + 1
+    while verb < min(start + NEAR_VERB, len(sentence)) and sentence.tags[verb] not in VERBS:
+        verb += 1
+    whom = word not in ("none", "neither") or sentence.word(i + 2) in ("whom", "which", "them")
+    return (i if whom else verb), sentence.clause_end(verb)
+
+
+def _would(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    if sentence.word(i + 1) == "like":
+        return None
+    return i, sentence.text_end(i + 1, BOUNDARIES | {",", "CC"})
+
+
+def _no_more(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
+    end = sentence.phrase_end(i + 1)
+    if sentence.words[end : end + 2] == ["used", "to"]:
+        end += 2
+    elif sentence.word(end) not in HABIT:
+        return None
+    return (i, sentence.clause_end(end)) if end > i + 1 else None
+
+
+def _continues(sentence: Sentence, i: int) -> bool:
+    """Whether a list of bare nouns that ends in "or" goes on: "no chairs, tables or lamps"."""
+    end = sentence.phrase_end(i + 1)
+    return sentence.word(i) == "," and end > i + 1 and sentence.word(end) == "or"
 
 
 RULES = RuleTable((
     Exclusion("figure of speech", _figure, "A sea of people in a stadium.", "A river of water.",
               NOUNS),
-    *negation.RULES,
+    Exclusion("nobody does it", _nobody_does, "Nobody is sitting on the bench.",
+              "Somebody is sitting on the bench.",
+              frozenset({"nobody", "noone", "no", "none", "neither"})),
+    Exclusion("negation", _negated, "A man without a hat.", "A man not only with a hat.", NEGATORS),
+    Exclusion("free of", _free_of, "A street empty of cars.", "A street full of cars.",
+              frozenset({"of", "than"})),
+    Exclusion("missing", _missing, "A car missing a wheel.", "A missing dog on a poster.",
+              frozenset({"missing"})),
+    Exclusion("would", _would, "He would rather have tea, but drinks coffee.",
+              "A man would like a beer.", frozenset({"would"})),
+    Exclusion("no more", _no_more, "A field where a barn once stood.", "A field where a barn is.",
+              frozenset({"where"})),
     Exclusion("as if", _as_if, "She looks as if she held a baby.", "She looks as pale as before.",
               frozenset({"as"})),
     Exclusion("in the shape of", _in_shape_of, "A cake in the shape of a guitar.",

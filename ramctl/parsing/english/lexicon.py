@@ -3,20 +3,13 @@
 WordNet answers first; `data/lexicon.toml` holds what it lacks or gets wrong for captions.
 """
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from importlib import resources
 
-from ramctl.parsing.english.dictionary.inflection import noun_lemma, verb_lemma
-from ramctl.parsing.english.dictionary.wordnet import (
-    ADJECTIVE,
-    NOUN,
-    VERB,
-    Synset,
-    WordNet,
-    spelled,
-)
+from ramctl.parsing.english.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet, spelled
 
 # Lexicographer files of what can be seen.
 VISIBLE_FILES = frozenset(
@@ -27,6 +20,11 @@ VISIBLE_FILES = frozenset(
 AFTER_LATIN = "\u0250"
 # The part of speech in which WordNet has the tags of a kind.
 POS_OF_KIND = {"object": NOUN, "scene": NOUN, "action": VERB, "attribute": ADJECTIVE}
+# A stem that would double its last consonant before -ing and -ed ("rid", "hop", "sit").
+DOUBLING_STEM = re.compile(r"[^aeiou]*[aeiou][^aeiouwxy]$")
+DOUBLED = re.compile(r"([bdgklmnprtz])\1$")
+# Ends of stems that lose an -e before -ing and -ed.
+SILENT_E = ("c", "g", "s", "v", "u", "z", "dl", "bl", "tl", "gl", "pl", "kl", "zl", "fl")
 # The fraction of a word's tagged uses from which a sense is its main one.
 MIN_SENSE_FRACTION = 0.6
 NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
@@ -121,9 +119,7 @@ class Lexicon:
     def is_plain_noun(self, word: str) -> bool:
         """Whether WordNet or a list has the word as a common noun."""
         lists = (self.objects, self.scenes, self.plural_only, self.coined)
-        if any(word in words for words in lists):
-            return True
-        return self.wordnet.has(word, NOUN)
+        return any(word in words for words in lists) or self.wordnet.has(word, NOUN)
 
     def is_plain_adjective(self, word: str) -> bool:
         """Whether WordNet or a list has the word as an adjective."""
@@ -245,24 +241,29 @@ class Lexicon:
         """The kind of a noun lemma, None if it is no tag."""
         if lemma in self.stop_nouns:
             return None
-        if lemma in self.things:
-            return "object"
-        if lemma in self.scenes:
-            return "scene"
-        if lemma in self.actions:
-            return "action"
-        if lemma in self.attribute_nouns:
-            return "attribute"
+        lists = {"things": "object", "scenes": "scene", "actions": "action",
+                 "attribute_nouns": "attribute"}  # fmt: skip
+        for name, kind in lists.items():
+            if lemma in getattr(self, name):
+                return kind
         if lemma in self.objects or lemma in self.added_compounds or lemma in self.plural_only:
             return self._kind_of_head(lemma)
+        head = lemma.rpartition(" ")[2]
         synsets = self.wordnet.synsets(lemma, NOUN)
+        if not synsets and head != lemma:
+            return self.noun_kind(head)
         if not synsets:
-            return self._kind_of_unlisted(lemma)
+            is_english = lemma.isalpha() and max(lemma) < AFTER_LATIN
+            return "object" if is_english and len(lemma) > 2 else None
         synsets = [synset for synset in synsets if not _is_name(synset, lemma)]
         if not synsets:
             return None
-        if synsets[0].file not in VISIBLE_FILES and not self._mostly_visible(lemma):
-            return self._kind_of_abstract(lemma, synsets[0].file)
+        file = synsets[0].file
+        if file not in VISIBLE_FILES and not self._mostly_visible(lemma):
+            # A compound has the kind of its head: a softball game, a maple leaf.
+            if head != lemma and file == "noun.act" and head.endswith("ing"):
+                return "action"
+            return self.noun_kind(head) if head != lemma else None
         is_place = self.is_place(synsets[0].number) or self._is_kind_of_place(lemma)
         return "scene" if is_place else "object"
 
@@ -277,21 +278,6 @@ class Lexicon:
             return "object"
         synsets = self.wordnet.synsets(lemma, NOUN)
         return "scene" if synsets and self.is_place(synsets[0].number) else "object"
-
-    def _kind_of_unlisted(self, lemma: str) -> str | None:
-        if " " in lemma:
-            return self.noun_kind(lemma.rpartition(" ")[2])
-        is_english = lemma.isalpha() and max(lemma) < AFTER_LATIN
-        return "object" if is_english and len(lemma) > 2 else None
-
-    def _kind_of_abstract(self, lemma: str, file: str) -> str | None:
-        """A compound has the kind of its head: a softball game, a maple leaf."""
-        head = lemma.rpartition(" ")[2]
-        if head == lemma:
-            return None
-        if file == "noun.act" and head.endswith("ing"):
-            return "action"
-        return self.noun_kind(head)
 
     def _mostly_visible(self, lemma: str) -> bool:
         senses = self.wordnet.entry(lemma).senses.get(NOUN, ())
@@ -352,3 +338,64 @@ def _is_name(synset: Synset, lemma: str) -> bool:
     """Whether the word is a proper name: Austin, Crane, but not a crane."""
     forms = [word for word in synset.lemmas if spelled(word) == lemma]
     return synset.is_named_thing or all(word[:1].isupper() for word in forms)
+
+
+def noun_lemma(word: str, wordnet: WordNet) -> str:
+    """The singular of a noun; the word itself where it is no noun or nothing better is known."""
+    is_noun = wordnet.has(word, NOUN)
+    if is_noun and not word.endswith("s"):
+        return word
+    is_plural = word.endswith("s") and len(word) > 3 and not word.endswith(("ss", "us", "is"))
+    if is_plural:
+        forms = _singulars(word)
+    else:  # "menus", "skis", "ads", but a bus, a gas, an axis stay
+        forms = [word[:-1]] if word[-1:] == "s" and word[-2:] != "ss" and not is_noun else []
+    regular = next((form for form in forms if wordnet.has(form, NOUN)), "")
+    for lemma in wordnet.entry(word).base_forms.get(NOUN, ()):
+        if wordnet.has(lemma, NOUN):
+            # "syringes" are no syrinx.
+            common = regular and wordnet.count(regular, NOUN) >= wordnet.count(lemma, NOUN)
+            return regular if common else lemma
+    if regular:
+        return regular
+    for plural, singular in (("men", "man"), ("children", "child")):
+        lemma = word.removesuffix(plural) + singular
+        if word.endswith(plural) and wordnet.has(lemma, NOUN):
+            return lemma
+    return _singulars(word)[-1] if is_plural and not is_noun else word
+
+
+def _singulars(word: str) -> list[str]:
+    """What a word that ends in s may be the plural of, the last where no dictionary has one."""
+    if word.endswith("ies"):
+        return [word[:-1], word[:-3] + "y"]
+    if word.endswith("ves"):
+        return [word[:-1], word[:-3] + "f", word[:-3] + "fe", word[:-1]]
+    if word.endswith(("ches", "shes", "sses", "xes", "zes", "oes")):
+        return [word[:-2], word[:-1], word[:-2]]
+    if word.endswith("ses"):
+        return [word[:-1], word[:-2], word[:-1]]
+    return [word[:-1]]
+
+
+def verb_lemma(word: str, wordnet: WordNet) -> str:
+    """The base form of a verb; the word itself where it is one or nothing better is known."""
+    forms = list(wordnet.entry(word).base_forms.get(VERB, ()))
+    for suffix in ("ing", "ied", "ed"):
+        stem = word.removesuffix(suffix)
+        if stem != word and len(stem) > 1:
+            forms += [stem + "y", stem + "ie"] if suffix == "ied" else _stems(stem)
+    forms.append(word)
+    if word.endswith("s"):
+        forms += [word[:-1], word[:-2], word[:-3] + "y"]
+    return next((form for form in forms if wordnet.has(form, VERB)), word)
+
+
+def _stems(stem: str) -> list[str]:
+    """What a verb may be without -ing or -ed, the likelier form first."""
+    if DOUBLED.search(stem) or stem.endswith("ck"):
+        return [stem, stem[:-1]]
+    silent = DOUBLING_STEM.fullmatch(stem) or (
+        stem.endswith(SILENT_E) and not stem.endswith(("ng", "ss"))
+    )
+    return [stem + "e", stem] if silent else [stem, stem + "e"]

@@ -1,16 +1,17 @@
 """What a caption says of its picture rather than what is in it: figures of speech, use, credit."""
 
-from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
+from ramctl.parsing.english.lexicon import Lexicon, word_set
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     BOUNDARIES,
     DETERMINERS,
     NOUNS,
     VERBS,
+    Exclusion,
     Sentence,
+    Span,
     subject_of,
 )
-from ramctl.parsing.english.rules.table import Exclusion, Span
 
 FINITE = frozenset({"VBZ", "VBP", "VBD"})
 DOES = FINITE | {"VBG"}
@@ -22,7 +23,6 @@ GOOD_FOR = frozenset({"perfect", "ideal", "suitable"})
 OURS = frozenset({"gallery", "shop", "store", "website", "site", "blog", "page", "collection"})
 VIEWERS = frozenset({"viewer", "viewers", "observer", "onlooker", "beholder"})
 CHANGES = frozenset({"turn", "transform", "multiply"})
-KEEP = frozenset({"stand", "keep", "hold"})
 
 
 def _doer(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
@@ -89,7 +89,8 @@ def _becomes(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _guard(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    return (i, i + 1) if lexicon.verb(sentence.word(i - 1)) in KEEP else None
+    kept = lexicon.verb(sentence.word(i - 1)) in ("stand", "keep", "hold")
+    return (i, i + 1) if kept else None
 
 
 def _used_for(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:

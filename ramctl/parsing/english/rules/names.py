@@ -1,8 +1,7 @@
 """Names that are read as things: of people, places, makers, firms and programs."""
 
-from ramctl.parsing.english.dictionary.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Sentence
-from ramctl.parsing.english.rules.table import Exclusion, Span
+from ramctl.parsing.english.lexicon import Lexicon, word_set
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Exclusion, Sentence, Span
 
 # How many words a maker and a model have before the model's number.
 LONGEST_MODEL = 3
@@ -17,9 +16,6 @@ def _name(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     words = sentence.words[i:end]
     if len(words) < 2 or all(_is_common(word, lexicon) for word in words):
         return None
-    pairs = map(" ".join, zip(words, sentence.words[i + 1 : end + 1], strict=False))
-    if any(lexicon.is_listed(pair) and lexicon.noun_kind(pair) for pair in pairs):
-        return None  # "Christmas Tree"
     while i < end and _is_before_name(sentence, i, lexicon):
         i += 1
     last = sentence.words[end - 1]

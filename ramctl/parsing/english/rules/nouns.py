@@ -7,15 +7,17 @@ matches: `HEADS` for the head, `MODIFIERS` for the others, of which most say wha
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ramctl.parsing.english.dictionary.lexicon import word_set
-from ramctl.parsing.english.rules.phrases.attributes import SECOND_PARTS
+from ramctl.parsing.english.lexicon import NATURAL_KINDS, Lexicon, word_set
+from ramctl.parsing.english.rules.attributes import SECOND_PARTS
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     NOUNS,
+    VERBS,
     Findings,
-    subject_of,
+    Rule,
+    RuleTable,
+    Sentence,
 )
-from ramctl.parsing.english.rules.table import Rule, RuleTable
 
 PHRASE = NOUNS | ADJECTIVES
 NAMES = frozenset({"NNP", "NNPS"})
@@ -27,9 +29,11 @@ BALL_GAMES = frozenset({"baseball", "basketball", "football", "softball", "volle
 WORN = frozenset({"wear", "wears", "wearing", "wore", "dressed"})
 WEARERS = word_set("wearers")
 DRINKS = word_set("drinks")
-LIVING = frozenset({"noun.person", "noun.animal", "noun.Tops"})
 COLORS = word_set("colors")
 COLORED_KINDS = frozenset({"noun.animal", "noun.plant"})
+ENDS_COMPOUND = NOUNS | {"VBG", "RB", "JJ", "VBN", "RP", "VBD", "VB", "MD", "VBZ", "VBP"}
+# Heads that keep their meaning after an adjective: "primitive people", "a working man".
+GENERAL_PEOPLE = frozenset({"person", "man", "woman", "boy", "girl", "child", "lady"})
 
 
 class Noun(NamedTuple):
@@ -51,6 +55,64 @@ class Noun(NamedTuple):
 Tag = tuple[str, str]
 NOTHING: Tag = ("", "")
 Naming = Rule[Callable[[Findings, Noun], Tag | None]]
+
+
+def find_compounds(sentence: Sentence, lexicon: Lexicon) -> None:
+    """Fill `sentence.compounds` with the lexicon's compounds, the longest first, left to right."""
+    words, tags, longest = sentence.words, sentence.tags, lexicon.compounds.longest
+    i, n = 0, len(words)
+    while i < n:
+        first = lexicon.noun(words[i]) if sentence.word(i + 1) == "of" else words[i]
+        reach = min(longest.get(first, 0), n - i)
+        for length in range(reach, 1, -1):
+            end = i + length
+            if any(sentence.excluded[i:end]) or tags[end - 1] not in ENDS_COMPOUND:
+                continue
+            lemma = _listed_compound(words[i:end], lexicon)
+            if lemma and _is_compound_here(sentence, i, end, lemma, lexicon):
+                sentence.compounds[i] = (end, lemma)
+                i = end - 1
+                break
+        i += 1
+
+
+def _listed_compound(words: list[str], lexicon: Lexicon) -> str | None:
+    phrase = " ".join(words)
+    if len(words) > 2 and words[1] == "of":  # "bodies of water"
+        phrase = " ".join([lexicon.noun(words[0]), *words[1:]])
+        return phrase if phrase in lexicon.compounds else None
+    last = "glass" if words[-1] == "glasses" else lexicon.noun(words[-1])
+    lemma = " ".join([*words[:-1], last])
+    if lemma in lexicon.plural_only or phrase in lexicon.plural_only:
+        return phrase
+    for form in (lemma, phrase):
+        if form in lexicon.compounds:
+            return form
+    return None
+
+
+def _is_compound_here(sentence: Sentence, i: int, end: int, lemma: str, lexicon: Lexicon) -> bool:
+    words, tags = sentence.words, sentence.tags
+    if lexicon.noun_kind(lemma) is None:
+        return False
+    if any(tag in (",", "CC", ".", "POS", "DT", "TO") for tag in tags[i:end]):
+        return lemma in lexicon.added_compounds
+    if lemma in lexicon.added_compounds:
+        return True
+    # A longer noun phrase goes on: "drinking water spray", "cowboy hat rack".
+    if tags[end - 1] in VERBS | {"RB", "RP", "JJ", "MD"}:
+        return False
+    if tags[i] in ADJECTIVES and lemma.rpartition(" ")[2] in GENERAL_PEOPLE:
+        return False
+    if lexicon.is_relational(words[i]):
+        return True  # "military uniform"
+    if words[i] in lexicon.colors or words[i] in lexicon.stop_adjectives:
+        # A black bear and white wine are kinds, a blue flag (an iris) is a flag that is blue.
+        head = lexicon.first_file(lemma.rpartition(" ")[2])
+        if head not in NATURAL_KINDS and lexicon.first_file(words[i]) == "noun.attribute":
+            return False
+        return any(s.file in NATURAL_KINDS for s in lexicon.wordnet.synsets(lemma, "n"))
+    return True
 
 
 def noun_phrase(findings: Findings, start: int) -> int:
@@ -160,18 +222,6 @@ def _is_thing_of_color(findings: Findings, noun: Noun) -> bool:
     return file in ("noun.food", "noun.plant", "noun.animal", "noun.artifact")
 
 
-def _gerund(findings: Findings, noun: Noun) -> Tag | None:
-    lexicon, lemma = findings.lexicon, noun.lemma
-    if not (lemma.endswith("ing") and noun.is_word):
-        return None
-    if lemma in lexicon.ing_things or lemma in lexicon.objects:
-        return None
-    verb = lexicon.verb(lemma)
-    if verb == lemma or not lexicon.is_plain_verb(lemma):
-        return None
-    return NOTHING if verb in lexicon.stop_verbs else (verb, "action")
-
-
 def _unknown(findings: Findings, noun: Noun) -> Tag | None:
     return NOTHING if noun.is_word and not _is_evident(findings, noun) else None
 
@@ -253,24 +303,6 @@ def _material(findings: Findings, noun: Noun) -> Tag | None:
     return noun.lemma, "attribute" if is_of_head else kind or "attribute"
 
 
-def _owner(findings: Findings, noun: Noun) -> Tag | None:
-    lexicon, kind = findings.lexicon, _kind(findings, noun)
-    is_owner = lexicon.first_file(noun.lemma) in LIVING
-    is_part = lexicon.first_file(noun.head) == "noun.body"
-    is_there = is_owner and is_part and not _is_worn(findings, noun)
-    return (noun.lemma, kind) if kind and is_there else None
-
-
-def _is_worn(findings: Findings, noun: Noun) -> bool:
-    """Whether a person has the ears of an animal: "a boy in zebra ears"."""
-    sentence, lexicon = findings.sentence, findings.lexicon
-    before = noun.start - 1
-    is_worn = sentence.word(before) in WORN | {"in", "with"}
-    wearer = subject_of(sentence, before, lexicon) if is_worn else ""
-    is_animal = lexicon.first_file(noun.lemma) == "noun.animal"
-    return is_animal and lexicon.first_file(wearer) == "noun.person"
-
-
 def _animal(findings: Findings, noun: Noun) -> Tag | None:
     lexicon, kind = findings.lexicon, _kind(findings, noun)
     is_animal = lexicon.first_file(noun.lemma) == "noun.animal" and not lexicon.is_game(noun.lemma)
@@ -298,7 +330,6 @@ HEADS = RuleTable((
     Naming("light verb and noun", _light_verb, "a man does a flip", "a flip chart"),
     Naming("name of its own", _name, "a boy with Bryan", "a boy with a bat", NAMES),
     Naming("colour", _color, "dressed in a deep red", "an orange on a table", COLORS),
-    Naming("gerund", _gerund, "two men eat bananas in peelings", "a building"),
     Naming("unknown word", _unknown, "flibberation in style", "a flibberation"),
     Naming("garment", _garment, "a girl in a pink top", "a bird on the top of a tree",
            frozenset({"top"})),
@@ -312,7 +343,6 @@ MODIFIERS = RuleTable((
     Naming("colour before a noun", _color_before_noun, "a gold ring", "a dog house", COLORS),
     Naming("used on it", _used_on, "an ice bucket", "an ice sculpture", STUFF_TO_USE_ON),
     Naming("material", _material, "a brick wall", "a dog house"),
-    Naming("owner of a body part", _owner, "a zebra ear", "a girl with zebra ears"),
     Naming("animal before a person", _animal, "a dog owner", "a dog house"),
     Naming("thing before an empty head", _thing, "a pizza slice", "a dog house"),
     Naming("plant before a noun", _plant, "a tree limb on a lawn", "a dog house"),

@@ -1,8 +1,14 @@
 """Adjectives, colours and participles to tags (guidelines: attributes)."""
 
-from ramctl.parsing.english.dictionary.lexicon import word_set
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Findings, Sentence
-from ramctl.parsing.english.rules.table import Reading, RuleTable
+from ramctl.parsing.english.lexicon import word_set
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    NOUNS,
+    Findings,
+    Reading,
+    RuleTable,
+    Sentence,
+)
 
 SECOND_PARTS = word_set("second_parts")
 GIVES_FIRST_PART = word_set("gives_first_part")
@@ -10,10 +16,6 @@ NO_ATTRIBUTE = word_set("no_attribute")
 # Tags that may stand before a participle that describes the noun after it.
 BEFORE_PARTICIPLE = ADJECTIVES | {"DT", "PRP$", "IN", "CD", "", ",", "CC", "VBG", "RB", "VBN",
                                   "VBZ", "VBP", "POS", "NN", "."}  # fmt: skip
-# Lexicographer files of what only causes a state.
-LIFELESS_CAUSES = frozenset({"noun.time", "noun.phenomenon", "noun.act", "noun.state",
-                             "noun.attribute", "noun.process", "noun.event"})  # fmt: skip
-BLOND = frozenset({"blond", "blonde", "brunette", "auburn"})
 LIGHTNESS = frozenset({"dark", "light", "bright", "pale", "deep"})
 # Of a colour the same, of a thing a look: "dusty pink", "a dusty road".
 DULLNESS = frozenset({"dusty", "smoky", "muted"})
@@ -127,14 +129,6 @@ def _first_part(findings: Findings, i: int) -> int | None:
     return i + 2
 
 
-def _blond_haired(findings: Findings, i: int) -> int | None:
-    first, second = findings.sentence.words[i : i + 2]
-    if second != "haired" or first not in BLOND:
-        return None
-    findings.add(i, i + 2, first, "attribute", "first part of haired")
-    return i + 2
-
-
 def _two_parts(findings: Findings, i: int) -> int | None:
     first, second = findings.sentence.words[i : i + 2]
     if second not in NO_ATTRIBUTE and first not in findings.lexicon.stop_adjectives:
@@ -150,37 +144,17 @@ def participle(findings: Findings, i: int) -> bool:
         return False  # a posture, wherever it stands
     if word in lexicon.stop_participles:
         return True
-    is_past = sentence.tags[i] == "VBD"
-    attributive = _is_attributive(findings, i) and not (is_past and sentence.tag(i - 1) in NOUNS)
-    has_object = sentence.tag(i + 1) in ("DT", "PRP$", "PRP")
-    if is_past and not attributive and has_object:
-        return False
-    if attributive or word in lexicon.states:
-        after = sentence.skip(i + 1, {"RB"})
-        if sentence.word(i - 1) == "being" or _is_done_by(findings, after):
-            return False
-        if lexicon.is_attribute(word):
-            findings.add(i, i + 1, word, "attribute", "participle")
-        return True
-    return False
-
-
-def _is_done_by(findings: Findings, i: int) -> bool:
-    """Whether somebody is named who does it: "carved by a man", not "scarred by years of use"."""
-    sentence, lexicon = findings.sentence, findings.lexicon
-    if sentence.word(i) != "by":
-        return False
-    doer = lexicon.noun(sentence.words[sentence.phrase_end(i + 1) - 1])
-    return lexicon.first_file(doer) not in LIFELESS_CAUSES
-
-
-def _is_attributive(findings: Findings, i: int) -> bool:
-    """Whether the participle stands before its noun."""
-    sentence = findings.sentence
     k = min(sentence.skip(i + 1, ADJECTIVES | {"VBN", ","}), i + 4)
-    if sentence.tag(k) not in NOUNS and k not in sentence.compounds:
+    before_noun = sentence.tag(k) in NOUNS or k in sentence.compounds
+    is_verb = sentence.tags[i] == "VBD" and sentence.tag(i - 1) in NOUNS
+    attributive = before_noun and sentence.tag(i - 1) in BEFORE_PARTICIPLE and not is_verb
+    has_object = sentence.tags[i] == "VBD" and sentence.tag(i + 1) in ("DT", "PRP$", "PRP")
+    is_state = attributive or (word in lexicon.states and not has_object)
+    if not is_state or sentence.word(i - 1) == "being":
         return False
-    return sentence.tag(i - 1) in BEFORE_PARTICIPLE
+    if lexicon.is_attribute(word):
+        findings.add(i, i + 1, word, "attribute", "participle")
+    return True
 
 
 ADJECTIVE_RULES = RuleTable((
@@ -197,6 +171,5 @@ PAIR_RULES = RuleTable((
     Reading("attribute phrase", _phrase, "a multi colored dog", "a snow covered hill"),
     Reading("vague first part", _vague_pair, "light colored walls", "a snow covered hill"),
     Reading("first part", _first_part, "a snow covered hill", "a heart shaped box"),
-    Reading("blond", _blond_haired, "a blonde haired girl", "a long haired cat"),
     Reading("two parts", _two_parts, "a heart shaped box", "a snow covered hill"),
 ))  # fmt: skip

@@ -1,1 +1,0 @@
-"""What the parser knows of words: WordNet, base forms, and word lists of its own."""

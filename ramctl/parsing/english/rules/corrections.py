@@ -1,0 +1,449 @@
+"""Corrections of part-of-speech tags: what the tagger gets wrong in captions, as rows of tables."""
+
+from ramctl.parsing.english.lexicon import VISIBLE_FILES, Lexicon, word_set
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    DETERMINERS,
+    MAKES_NOUN,
+    NOUNS,
+    VERBS,
+    Correction,
+    RuleTable,
+    Sentence,
+    is_person_or_animal,
+)
+from ramctl.parsing.english.wordnet import ADJECTIVE, ADVERB, NOUN, VERB
+
+LAND_VERBS = frozenset(verb + end for verb in word_set("shapes_of_land") for end in ("", "s"))
+# Tags after a verb without an object.
+AFTER_VERB = frozenset({"IN", "RB", "RP", "TO"})
+# Tags that may follow a verb that was tagged as a noun.
+AFTER_VERB_FORM = AFTER_VERB | {"DT", "PRP$", "PRP", "CC", "", ".", ",", "VBG"}
+# Tags before an -ing word that is a verb with an object: "sitting and drinking water".
+BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
+ONE = frozenset({"a", "an", "this", "one", "another", "each", "every"})
+COMMON = frozenset({"NN", "NNS"})
+PROPER = frozenset({"NNP", "NNPS"})
+GERUND = frozenset({"VBG"})
+# Colours that are things as often.
+THINGS_OF_COLOR = frozenset({"orange", "gold", "silver", "salmon"})
+BARE_SUBJECTS = word_set("bare_subjects")
+NEVER_NOUNS = word_set("never_nouns")
+# Tags that spaCy gives words it does not know.
+RARELY_NOUNS = frozenset({"RB", "RBR", "RBS", "PRP", "XX", "AFX", "RP", "MD"})
+FINITE_OR_PAST = frozenset({"VBZ", "VBP", "VB", "VBD", "VBN"})
+# Tags that follow the last noun of a phrase.
+AFTER_HEAD = frozenset({"", ".", ":", "IN", "VBZ", "VBP", "VBD", "WDT", "WP", "RB", "RP", "''"})
+# Tags that may follow it or continue the phrase.
+AFTER_SURE_HEAD = AFTER_HEAD | {",", "CC", "VBG", "TO", "DT"}
+AFTER_BARE_HEAD = (AFTER_HEAD | {","}) - {"RB", "RP"}
+
+
+def correct_tags(sentence: Sentence, lexicon: Lexicon) -> None:
+    """Correct the tags of a sentence in place, and note which rules did.
+
+    Two passes: single words first, what is no name among them before all else; then what relies
+    on its neighbours' corrected tags.
+    """
+    words, tags = sentence.words, sentence.tags
+    for i, word in enumerate(words):
+        if tags[i] in PROPER:
+            _correct_word(sentence, i, NAMES.rows_at(word, tags[i]), lexicon)
+        if rows := WORDS.rows_at(word, tags[i]):
+            _correct_word(sentence, i, rows, lexicon)
+    for i, word in enumerate(words):
+        if rows := RULES.rows_at(word, tags[i]):
+            _correct_word(sentence, i, rows, lexicon)
+
+
+def _correct_word(
+    sentence: Sentence, i: int, rows: tuple[Correction, ...], lexicon: Lexicon
+) -> None:
+    for rule in rows:
+        if tag := rule.pattern(sentence, i, lexicon):
+            sentence.tags[i] = tag
+            sentence.corrected[i] = (*sentence.corrected.get(i, ()), rule.name)
+            break
+
+
+def _is_lower(sentence: Sentence, i: int) -> bool:
+    """Whether a capital would say nothing here."""
+    return sentence.written[i][:1].islower() or sentence.is_title or i == 0
+
+
+def _is_common(sentence: Sentence, i: int) -> bool:
+    is_beside_name = any(
+        sentence.tag(k) in PROPER and sentence.is_capital(k) for k in (i - 1, i + 1)
+    )
+    return _is_lower(sentence, i) or not is_beside_name
+
+
+def _name_color(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    is_color = sentence.words[i] in lexicon.colors and _is_common(sentence, i)
+    return "JJ" if is_color else None
+
+
+def _real_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word, tag = sentence.words[i], sentence.tags[i]
+    is_name = lexicon.is_also_name(word) and lexicon.noun(word) not in lexicon.objects
+    return tag if is_name and not _is_lower(sentence, i) else None
+
+
+def _name_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word = sentence.words[i]
+    lemma = lexicon.noun(word)
+    is_thing = lexicon.noun_kind(lemma) and lexicon.is_plain_noun(lemma)
+    is_place = word in lexicon.landmarks or _is_named_place(sentence, i, lexicon)
+    is_common = _is_common(sentence, i) or is_place  # "Charles Bridge"
+    return ("NNS" if lemma != word else "NN") if is_thing and is_common else None
+
+
+def _is_named_place(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    """Whether a name before the word says which place it is: "at Bells Beach"."""
+    start = sentence.name_start(i)
+    placed = start < i and sentence.word(start - 1) in word_set("at_place")
+    return placed and lexicon.noun_kind(lexicon.noun(sentence.words[i])) == "scene"
+
+
+def _name_adjective(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word = sentence.words[i]
+    is_noun = lexicon.is_plain_noun(lexicon.noun(word))
+    is_look = _is_lower(sentence, i) and not is_noun and lexicon.is_plain_adjective(word)
+    return "JJ" if is_look else None
+
+
+def _adjective_before_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word, after = sentence.words[i], sentence.tag(i + 1)
+    vague = word in lexicon.stop_adjectives and lexicon.is_plain_adjective(word)
+    if after in NOUNS and vague:
+        return "JJ"  # "an ornamental gourd"
+    return "JJ" if after in NOUNS | ADJECTIVES and word in lexicon.visible_adjectives else None
+
+
+def _thing_in_ing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word = sentence.words[i]
+    if not _ends_in_ing(word):
+        return None
+    is_thing = lexicon.noun(word) in lexicon.ing_things or word in lexicon.objects
+    return sentence.tags[i] if is_thing else None
+
+
+def _ends_in_ing(word: str) -> bool:
+    return word.endswith("ing") and len(word) > 4
+
+
+def _doing_in_ing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word = sentence.words[i]
+    if not _ends_in_ing(word):
+        return None
+    is_verb = lexicon.is_plain_verb(word) and lexicon.verb(word) != word
+    stands = sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) in BEFORE_GERUND
+    return "VBG" if is_verb and stands else None
+
+
+def _no_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A word that no dictionary has as a noun."""
+    word, tag = sentence.words[i], sentence.tags[i]
+    if lexicon.is_plain_noun(lexicon.noun(word)):
+        return None
+    if lexicon.is_plain_adjective(word):
+        return "JJ"
+    return "VBZ" if tag == "NNS" and lexicon.is_plain_verb(word) else None
+
+
+def _color_of_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word, after = sentence.words[i], sentence.tag(i + 1)
+    described = after in ADJECTIVES | {"VBN"}
+    if word not in lexicon.colors or (word in THINGS_OF_COLOR and not described):
+        return None
+    return "JJ" if described or after in NOUNS or sentence.word(i - 1) == "in" else None
+
+
+def _verb_form(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word, before = sentence.words[i], sentence.tag(i - 1)
+    if word not in lexicon.verb_forms or sentence.tag(i + 1) not in AFTER_VERB_FORM:
+        return None
+    has_subject = before in NOUNS | {"RB"}
+    if not has_subject or sentence.word(i + 1) in ("of", "'s"):
+        return None
+    if word == "leaves" and not is_person_or_animal(sentence, i - 1, lexicon):
+        return None
+    return "VBZ" if word.endswith("s") else "VBP"
+
+
+def _one_does(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A "plural" after one subject is its verb: "a woman with a knife cuts pepper"."""
+    word, after = sentence.words[i], sentence.tag(i + 1)
+    if sentence.tags[i] != "NNS" or sentence.tag(i - 1) != "NN" or not lexicon.is_plain_verb(word):
+        return None
+    k = sentence.skip_back(i - 1, NOUNS | ADJECTIVES | {"VBN"})
+    has_one = sentence.word(k) in ONE
+    does = lexicon.is_mostly_verb(word) and after in AFTER_VERB_FORM | COMMON | {"JJ"}
+    lives = is_person_or_animal(sentence, i - 1, lexicon) and after in AFTER_VERB_FORM
+    return "VBZ" if has_one and (does or lives or after in ("DT", "PRP$", "PRP")) else None
+
+
+def _gerund_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A thing in -ing that was taken for a verb: "the building", "in clothing"."""
+    word = sentence.words[i]
+    if word not in lexicon.ing_things or _does_in_ing(sentence, i, lexicon):
+        return None
+    before, after = sentence.tag(i - 1), sentence.tag(i + 1)
+    if before in MAKES_NOUN | {"", "."} or sentence.word(i - 1) in lexicon.placing:
+        return "NN"
+    if before in ("VBG", "VBZ", "TO") and after in ("", ".", "IN"):
+        return "NN"
+    is_last = before in ("CC", ",", "NN") and after in ("IN", "", ".")
+    return "NN" if is_last or sentence.word(i + 1) == "of" else None
+
+
+def _does_in_ing(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    before, after = sentence.tag(i - 1), sentence.tag(i + 1)
+    if after in ("DT", "PRP$", "PRP") or sentence.word(i - 1) in lexicon.be:
+        return True
+    # "A boy drawing in a notepad".
+    lives = before in NOUNS and is_person_or_animal(sentence, i - 1, lexicon)
+    return lives and after not in NOUNS
+
+
+def _number(word: str, lexicon: Lexicon) -> str:
+    """The tag of a noun by its form."""
+    return "NN" if lexicon.noun(word) == word else "NNS"
+
+
+def _no_adjective(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A word that no dictionary has as an adjective."""
+    word = sentence.words[i]
+    known = word in lexicon.colors or word in lexicon.stop_adjectives
+    if known or lexicon.is_plain_adjective(word):
+        return None
+    if lexicon.is_plain_noun(word):
+        return None if _is_comparative(word, lexicon) else "NN"
+    if lexicon.is_plain_noun(lexicon.noun(word)):
+        return "NNS"  # "ducks and geese"
+    if not lexicon.is_plain_verb(word):
+        return None
+    return "VBN" if word.endswith("ed") else "VBG" if word.endswith("ing") else None
+
+
+def _head_of_phrase(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """An "adjective" that is a noun as often and ends its phrase: "a locomotive at"."""
+    word, before, count = sentence.words[i], sentence.tag(i - 1), lexicon.wordnet.count
+    lemma = lexicon.noun(word)
+    kind = lexicon.noun_kind(lemma) if lexicon.is_plain_noun(lemma) else None
+    if kind is None or word in lexicon.colors or word in lexicon.visible_adjectives:
+        return None
+    if sentence.tag(i + 1) not in AFTER_SURE_HEAD or before not in MAKES_NOUN | {"NN"}:
+        return None
+    is_place = kind == "scene" and before == "NN"  # "a street fair"
+    is_often = count(lemma, NOUN) >= count(word, ADJECTIVE) and not _is_comparative(word, lexicon)
+    return _number(word, lexicon) if is_place or is_often else None
+
+
+def _mistaken_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A word with a rare tag that can only be a noun: "fire hydrant/RB"."""
+    word, after = sentence.words[i], sentence.tag(i + 1)
+    lemma = lexicon.noun(word)
+    is_tag = lexicon.is_plain_noun(lemma) and lexicon.noun_kind(lemma) is not None
+    if word in NEVER_NOUNS or not is_tag or _is_comparative(word, lexicon):
+        return None
+    if sentence.tags[i] == "MD":  # "a metal can"
+        stands = sentence.tag(i - 1) in NOUNS | MAKES_NOUN and after in AFTER_BARE_HEAD
+    else:
+        is_other = lexicon.wordnet.has(word, ADVERB) or lexicon.is_plain_adjective(word)
+        stands = not is_other and after not in ("DT", "PRP$")
+    return _number(word, lexicon) if stands else None
+
+
+def _noun_after_all(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A "verb" that cannot be one: it has no verb sense, or a determiner stands before it."""
+    word = sentence.words[i]
+    if not lexicon.wordnet.has(lexicon.noun(word), NOUN) or word in NEVER_NOUNS:
+        return None
+    is_noun = not lexicon.is_plain_verb(word) or _stands_as_noun(sentence, i, lexicon)
+    return _number(word, lexicon) if is_noun else None
+
+
+def _stands_as_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    tag, before, after = sentence.tags[i], sentence.tag(i - 1), sentence.tag(i + 1)
+    determined = before in ("DT", "PRP$", "POS") and sentence.word(i - 1) not in BARE_SUBJECTS
+    if tag not in ("VBD", "VBN"):
+        return determined or (before in ADJECTIVES and tag != "VBZ")
+    described = determined or before in ADJECTIVES or sentence.word(i - 1) in lexicon.colors
+    if tag == "VBD" and after not in NOUNS:  # "a yellow rose next to"
+        return described and lexicon.noun_kind(lexicon.noun(sentence.words[i])) is not None
+    return described and after in ("IN", ".", "", "CC", "RP")
+
+
+def _noun_by_use(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A "verb" that mostly is a noun and has no fitting subject: "a chef hat/VBP"."""
+    word = sentence.words[i]
+    if sentence.tags[i] in ("VBD", "VBN") or word in NEVER_NOUNS:
+        return None
+    if sentence.tag(i + 1) in ("DT", "PRP$", "PRP") or not lexicon.noun_kind(lexicon.noun(word)):
+        return None
+    decide = _are_leaves if word == "leaves" else _is_mostly_noun
+    return _number(word, lexicon) if decide(sentence, i, lexicon) else None
+
+
+def _are_leaves(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    before, after = sentence.tag(i - 1), sentence.tag(i + 1)
+    has_no_subject = before in NOUNS | {""} and not is_person_or_animal(sentence, i - 1, lexicon)
+    return before in ADJECTIVES or (has_no_subject and after in AFTER_HEAD | {",", "CC"})
+
+
+def _is_mostly_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
+    word, before, after = sentence.words[i], sentence.tag(i - 1), sentence.tag(i + 1)
+    as_noun = lexicon.wordnet.count(lexicon.noun(word), NOUN)
+    as_verb = lexicon.wordnet.count(lexicon.verb(word), VERB)
+    if i == 0:
+        return as_noun > 2 * as_verb or as_noun == as_verb == 0
+    tag = sentence.tags[i]
+    goes_on = after in AFTER_SURE_HEAD - {"RP", "RB"}
+    is_rare = as_noun >= 8 and as_noun > 10 * as_verb
+    return tag in ("VBP", "VBZ") and before in NOUNS and goes_on and is_rare
+
+
+def _is_comparative(word: str, lexicon: Lexicon) -> bool:
+    """Whether it is a form of an adjective: "a lighter shade", "the cleaner side"."""
+    stems = (word[:-2], word[:-1], word[:-3]) if word.endswith("er") else (word[:-3], word[:-2])
+    return word.endswith(("er", "est")) and any(
+        len(stem) > 2 and lexicon.is_plain_adjective(stem) for stem in stems
+    )
+
+
+def _participle_before_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    if sentence.words[i] not in lexicon.states:
+        return None
+    k = sentence.skip(i + 1, ADJECTIVES | {"VBN"})
+    if sentence.tag(k) == "VBG":
+        k += 1
+    starts = sentence.tag(i - 1) in DETERMINERS | {"IN", ",", "CC", ""}
+    return "VBN" if starts and sentence.tag(k) in NOUNS else None
+
+
+def _doing_of_one(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    word = sentence.words[i]
+    if sentence.tag(i - 1) != "NN" or not is_person_or_animal(sentence, i - 1, lexicon):
+        return None
+    if sentence.tag(i + 1) in NOUNS:  # "a farmer herds sheep"
+        is_thing = lexicon.noun_kind(lexicon.noun(word)) is not None
+        return "VBZ" if sentence.word(i - 2) in ("a", "an") or not is_thing else None
+    if sentence.tag(i + 1) not in AFTER_VERB and sentence.word(i + 1) not in ("left", "right"):
+        return None
+    lemma = lexicon.noun(word)
+    is_seen = lexicon.first_file(lemma) in VISIBLE_FILES or lemma in lexicon.objects
+    return "VBZ" if lexicon.is_mostly_verb(word) or not is_seen else None
+
+
+def _doing_to_it(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A noun phrase does not follow another without a comma: "his hand grips a wrench"."""
+    word = sentence.words[i]
+    if sentence.tag(i - 1) not in ("NN", "NNP"):
+        return None
+    is_free = sentence.tag(i + 1) in ("DT", "PRP$") and sentence.word(i + 1) not in ("all", "both")
+    return "VBZ" if is_free and word.endswith("s") and lexicon.is_plain_verb(word) else None
+
+
+def _doing_of_many(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A plural is no first part of a compound: "seeds drift across"."""
+    word = sentence.words[i]
+    goes_on = sentence.tag(i + 1) in AFTER_VERB and sentence.word(i + 1) != "of"
+    if sentence.tag(i - 1) != "NNS" or lexicon.verb(word) != word or not goes_on:
+        return None
+    return "VBP" if lexicon.is_mostly_verb(word) else None
+
+
+def _lie_of_land(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """The course of a road, of a hose: "a road forks beyond", "hoses snake across"."""
+    if sentence.tag(i + 1) != "IN":
+        return None
+    agrees = (sentence.tag(i - 1), sentence.tags[i]) in (("NN", "NNS"), ("NNS", "NN"))
+    if not agrees or sentence.word(i + 1) == "of":
+        return None
+    if is_person_or_animal(sentence, i - 1, lexicon):
+        return None
+    return "VBZ" if sentence.tags[i] == "NNS" else "VBP"
+
+
+def _place_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    """A word that is also the name of a place, where a place is named: "Bath, England"."""
+    is_common = sentence.tags[i] in ("NN", "NNS") and sentence.is_capital(i)
+    if not is_common or not lexicon.is_also_name(sentence.words[i]):
+        return None
+    if i == 0 and sentence.word(1) == ":":
+        return "NNP"
+    country = sentence.word(i + 2)
+    named = sentence.is_capital(i + 2) and lexicon.is_also_name(country)
+    is_only_name = named and lexicon.noun_kind(country) is None
+    return "NNP" if sentence.word(i + 1) == "," and is_only_name else None
+
+
+def _surname(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    named = sentence.is_capital(i) and sentence.word(i - 1) in lexicon.given_names
+    is_place = sentence.words[i] in lexicon.landmarks  # "Charles Bridge"
+    ends = sentence.tag(i + 1) not in NOUNS - {"NNP"}
+    return "NNP" if named and not is_place and ends else None
+
+
+def _given_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
+    is_name = sentence.is_capital(i) and sentence.is_capital(i + 1)
+    is_phrase = sentence.tags[i] in ("NN", "NNP") and sentence.tag(i + 1) in NOUNS | {"JJ"}
+    ends = sentence.tag(i + 2) not in NOUNS - {"NNP"}
+    return "NNP" if is_name and is_phrase and ends else None
+
+
+# Tried at names first; what they make of a name, the other rows look at again.
+NAMES = RuleTable((
+    Correction("colour in a name", _name_color, "white bus on road", "a visit to Portugal", PROPER),
+    Correction("real name", _real_name, "a street in China", "China on a shelf", PROPER),
+    Correction("no name but a thing", _name_thing, "orange jello", "a visit to Portugal", PROPER),
+    Correction("no name but an adjective", _name_adjective, "Snowy hills", "Oslo hills", PROPER),
+))  # fmt: skip
+
+WORDS = RuleTable((
+    Correction("adjective before a noun", _adjective_before_noun, "a matte gray wall",
+               "a wall of stone", COMMON),
+    Correction("thing in -ing", _thing_in_ing, "a ceiling with a lamp", "a man surfing", COMMON),
+    Correction("doing in -ing", _doing_in_ing, "a flag furling in the wind", "an earring", COMMON),
+    Correction("no noun", _no_noun, "drawing of an arty pen", "a field", COMMON),
+    Correction("colour of a noun", _color_of_noun, "a woman in teal", "an orange on a table",
+               COMMON),
+    Correction("verb form", _verb_form,
+               "A dog leaps in the air to catch a disc.", "a pony with long rides",
+               COMMON),
+    Correction("one subject", _one_does, "a lizard perches on a wall", "a man with balls", COMMON),
+    Correction("thing and no doing", _gerund_thing, "building by a road", "men building a wall",
+               GERUND),
+    Correction("no adjective", _no_adjective, "ducks and geese near a pond", "a wet pond",
+               ADJECTIVES),
+    Correction("head of its phrase", _head_of_phrase, "a locomotive at a station",
+               "an empty station", ADJECTIVES),
+    Correction("noun by use", _noun_by_use, "mirror over sink",
+               "dogs run", FINITE_OR_PAST),
+    Correction("mistaken noun", _mistaken_noun, "two geese near a metal can",
+               "a boy can jump", RARELY_NOUNS),
+    Correction("noun after all", _noun_after_all, "a yellow rose next to a tree",
+               "a cat sleeps", FINITE_OR_PAST),
+))  # fmt: skip
+
+RULES = RuleTable((
+    Correction("given name", _given_name, "Jack Black plays the guitar", "A jack and a black cat",
+               word_set("given_names")),
+    Correction("place name", _place_name, "Turkey: a market in the rain",
+               "Turkey on a plate", NOUNS),
+    Correction("surname", _surname, "Portrait of John Green, a baker", "A portrait of a green man",
+               NOUNS | ADJECTIVES | VERBS),
+    Correction("participle before its noun", _participle_before_noun,
+               "Around it, crumpled wrapping paper.", "A man crumpled wrapping paper.",
+               frozenset({"VBD"})),
+    Correction("doing of one", _doing_of_one,
+               "A farmer herds sheep down a lane.", "The dog bowls on the floor.",
+               frozenset({"NNS"})),
+    Correction("doing to it", _doing_to_it, "His left hand grips a wrench.",
+               "He sells flowers the whole day.", frozenset({"NNS"})),
+    Correction("lie of the land", _lie_of_land, "The road forks beyond the barn.",
+               "A woman eats with forks.", LAND_VERBS),
+    Correction("doing of many", _doing_of_many, "Its seeds drift across the field.",
+               "A sports car in a garage.", frozenset({"NN"})),
+))  # fmt: skip

@@ -1,1 +1,0 @@
-"""Corrections of part-of-speech tags: what the tagger gets wrong in captions."""

@@ -1,1 +1,0 @@
-"""Exclusions: words of a caption that give no tags."""
