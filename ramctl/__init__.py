@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
+from ramctl.parts import __version__
 
 if TYPE_CHECKING:
     from ramctl.checkpoints.bundle import Bundle
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from ramctl.parsing.parser import CaptionParser
     from ramctl.photos.decoding import Photo
     from ramctl.tagging.tagger import Tagger
-
-__version__ = "0.1.0"
 
 _LAZY = {
     "Box": "ramctl.tagging.tagger",
@@ -28,21 +27,10 @@ _LAZY = {
 }
 
 __all__ = [
-    "Box",
-    "Bundle",
-    "CaptionParser",
-    "Label",
-    "LabelSystem",
-    "ParsedCaption",
-    "Photo",
-    "RamctlError",
-    "RecordProblem",
-    "RunProblem",
-    "TagResult",
-    "Tagger",
-    "UsageProblem",
+    "Box", "Bundle", "CaptionParser", "Label", "LabelSystem", "ParsedCaption", "Photo",
+    "RamctlError", "RecordProblem", "RunProblem", "TagResult", "Tagger", "UsageProblem",
     "__version__",
-]
+]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of these
 

@@ -10,7 +10,6 @@ from typing import Any, NoReturn, TextIO, cast
 
 import click
 
-from ramctl import __version__
 from ramctl.commands import COMMANDS
 from ramctl.commands.base import HELP_ROW, RamctlCommand, TwoHelps, help_rows, write_lines
 from ramctl.config import did_you_mean
@@ -24,7 +23,7 @@ from ramctl.errors import (
     shortened,
     without_secrets,
 )
-from ramctl.parts import extra_of, pip_line
+from ramctl.parts import __version__, extra_of, pip_line
 
 PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | export, eval"
 TEXT = """\
@@ -45,17 +44,12 @@ class LazyGroup(TwoHelps, click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; None for an unknown name."""
-        return RamctlCommand(cmd_name) if cmd_name in COMMANDS else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first argument names; for none, the nearest is suggested."""
-        name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
-            ctx.fail(f"no command {name!r}{did_you_mean(name, COMMANDS)}")
-        return super().resolve_command(ctx, args)
+        """The command, imported now; for an unknown name the nearest is suggested."""
+        if cmd_name in COMMANDS:
+            return RamctlCommand(cmd_name)
+        if not ctx.resilient_parsing and not cmd_name.startswith("-"):
+            ctx.fail(f"no command {cmd_name!r}{did_you_mean(cmd_name, COMMANDS)}")
+        return None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its result is the exit code."""
@@ -65,15 +59,11 @@ class LazyGroup(TwoHelps, click.Group):
             # click itself would end with 1.
             raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from error
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
     def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the summary, the pipeline and the commands."""
         write_lines(formatter, ["", self.short_help or "", "", PIPELINE])
-        self.format_commands(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
         write_lines(formatter, ["", *TEXT.splitlines()])
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -141,37 +131,32 @@ def _run(arguments: list[str], name: str) -> int:
         raise KeyboardInterrupt from error
     except (Interrupted, KeyboardInterrupt, BrokenPipeError):
         raise
-    except RamctlError as error:
-        _say(name, error.message)
-        _show_traceback(arguments)
-        return error.exit_code
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        _say(name, f"{place}{error.strerror or error}")
-        _show_traceback(arguments)
-        return EXIT_FAILED
     except Exception as error:
-        extra = extra_of(error.name) if isinstance(error, ModuleNotFoundError) else None
-        # torch, whose own kind this is on a GPU, need not be there.
-        if extra:
-            _say(name, f"this needs the extra {extra}: {pip_line(extra)}")
-        elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            first = next(iter(str(error).splitlines()), "it is all taken")
-            _say(name, f"out of memory: {first} (smaller batches or fewer workers take less)")
-        else:
-            _say(name, f"internal error: {type(error).__name__}: {error} (-vv shows where)")
-        _show_traceback(arguments)
-        return EXIT_FAILED
+        _say(name, _told(error))
+        if "-vv" in arguments or arguments.count("-v") + arguments.count("--verbose") >= 2:
+            sys.stderr.write(without_secrets(traceback.format_exc()))
+        return error.exit_code if isinstance(error, RamctlError) else EXIT_FAILED
     return result if isinstance(result, int) else EXIT_OK
+
+
+def _told(error: Exception) -> str:
+    """What the user is told of a failure."""
+    if isinstance(error, RamctlError):
+        return error.message
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror or error}"
+    if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name)):
+        return f"this needs the extra {extra}: {pip_line(extra)}"
+    # torch, whose own kind this is on a GPU, need not be there.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        first = next(iter(str(error).splitlines()), "it is all taken")
+        return f"out of memory: {first} (smaller batches or fewer workers take less)"
+    return f"internal error: {type(error).__name__}: {error} (-vv shows where)"
 
 
 def _say(name: str, message: str) -> None:
     sys.stderr.write(f"{name}: {shortened(' '.join(without_secrets(message).split()))}\n")
-
-
-def _show_traceback(arguments: list[str]) -> None:
-    if "-vv" in arguments or arguments.count("-v") + arguments.count("--verbose") >= 2:
-        sys.stderr.write(without_secrets(traceback.format_exc()))
 
 
 class _Messages:

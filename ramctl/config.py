@@ -43,35 +43,27 @@ def load_defaults(
         for name in tables.keys() - {command, COMMON, *commands}:
             hint = did_you_mean(name, {COMMON, *commands})
             raise UsageProblem(f"{path}: {name!r} is neither [{COMMON}] nor a command{hint}")
-        common = _table(path, tables, COMMON)
-        of_command = _table(path, tables, command)
-        _require_known(path, command, of_command, options)
-        if common.keys() - set(options):
-            _require_known(path, COMMON, common, {*options, *options_of_all()})
-        merged |= {name: value for name, value in common.items() if name in options} | of_command
+        for table in (COMMON, command):
+            values = tables.get(table, {})
+            if not isinstance(values, dict):
+                raise UsageProblem(f"{path}: {table} is not a table")
+            values = {key.replace("-", "_"): value for key, value in values.items()}
+            for name in sorted(values.keys() - set(options)):
+                known = options_of_all() if table == COMMON else options
+                if name not in known:
+                    hint = did_you_mean(name, known)
+                    raise UsageProblem(f"{path}: [{table}] has no option {name!r}{hint}")
+            merged |= {name: value for name, value in values.items() if name in options}
     return merged
-
-
-def _require_known(path: Path, table: str, names: Collection[str], known: Collection[str]) -> None:
-    for name in sorted(set(names) - set(known)):
-        hint = did_you_mean(name, known)
-        raise UsageProblem(f"{path}: [{table}] has no option {name!r}{hint}")
 
 
 def require_known_variables(command: str, options: Collection[str]) -> None:
     """UsageProblem for a variable `RAMCTL_<COMMAND>_...` that names no option."""
     known = {name for option in options for name in environment_names(command, option)}
     prefix = f"RAMCTL_{command.upper()}_"
-    for name in sorted(name for name in os.environ if name.startswith(prefix)):
-        if name not in known:
+    for name in sorted(os.environ.keys() - known):
+        if name.startswith(prefix):
             raise UsageProblem(f"{name}: {command} has no such option{did_you_mean(name, known)}")
-
-
-def _table(path: Path, tables: dict[str, Any], name: str) -> dict[str, Any]:
-    table = tables.get(name, {})
-    if not isinstance(table, dict):
-        raise UsageProblem(f"{path}: {name} is not a table")
-    return {key.replace("-", "_"): value for key, value in table.items()}
 
 
 def environment_names(command: str, option: str) -> list[str]:

@@ -14,7 +14,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ramctl import __version__
 from ramctl.calibration import NEVER
 from ramctl.checkpoints.bundle import (
     CALIBRATION,
@@ -42,6 +41,7 @@ from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import CaptioningConfig
 from ramctl.model.preprocess import Preprocess
 from ramctl.parsing.closed_mode import label_kinds
+from ramctl.parts import __version__
 from ramctl.photos.decoding import record_photo
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 from ramctl.pretrained.hub import local_path

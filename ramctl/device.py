@@ -1,7 +1,6 @@
 """Where and how a torch model runs: device, number format, threads and memory."""
 
 import ctypes
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -51,11 +50,8 @@ def choose_device(name: str, *, local_rank: int | None = None) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageProblem(f"--device {name}: not a device such as cpu, cuda:0 or mps") from error
-    is_there: dict[str, Callable[[], bool]] = {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-    }
-    if device.type in is_there and not is_there[device.type]():
+    is_there = torch.backends.mps.is_available if device.type == "mps" else torch.cuda.is_available
+    if device.type in ("cuda", "mps") and not is_there():
         raise RunProblem(f"--device {name}: torch finds none on this machine")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RunProblem(f"--device {name}: there are {torch.cuda.device_count()} GPUs")

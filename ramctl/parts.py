@@ -1,9 +1,11 @@
-"""The optional parts of an installation: the package's extras, and what is missing of them."""
+"""What is installed: the package's version, its extras, and what is missing of them."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from ramctl.errors import RunProblem
+
+__version__ = "0.1.0"
 
 
 @dataclass(frozen=True, slots=True)

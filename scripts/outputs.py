@@ -79,7 +79,7 @@ def parse(run: Runner) -> None:
     run("parse.jsonl", "ramctl parse -q captions.jsonl coco-train.jsonl flickr8k-dev.jsonl")
     run("parse-closed.jsonl", "ramctl parse -q --labels mini-labels.jsonl -j 2 flickr8k-dev.jsonl")
     run("parse-explain.jsonl", "ramctl parse -q --explain captions.jsonl coco-train.jsonl")
-    run("parse-ram.json", "ramctl parse -q --labels words.txt --to ram captions.jsonl")
+    run("parse-ram.json", "ramctl parse -q --labels words.txt -f ram captions.jsonl")
     run("parse-group.jsonl", "ramctl parse -q --group captions.jsonl captions.jsonl")
     run("parse-bad.jsonl", r"""printf '{"captions":3}\nx\n{"captions":["a dog"],"n":1e5}\n' | """
         "ramctl parse -q --rejects parse-rejects.jsonl -o parse-bad-out.jsonl -")  # fmt: skip

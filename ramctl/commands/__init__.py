@@ -1,4 +1,4 @@
-"""The commands of `ramctl`, one per module, in pipeline order; none is imported here."""
+"""The commands of `ramctl`, in pipeline order; none is imported here."""
 
 COMMANDS = {
     "parse": "Extract tags from captions, or build a label system from them.",
@@ -13,3 +13,8 @@ COMMANDS = {
     "convert": "Convert the authors' checkpoints to bundles, and bundles to ONNX.",
     "doctor": "Say what is installed and found, and how fast photos are tagged.",
 }
+
+# The modules of this package that describe a command in a class of its name; each of the others is
+# described by the module of its name.
+MODULES = {"generate": "data_engine", "clean": "data_engine", "finetune": "train"}
+MODULES |= dict.fromkeys(("convert", "serve", "doctor"), "models")

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem, FishComplete, add_completion_class
 
-from ramctl.commands import COMMANDS
-from ramctl.commands.completion import names_offered
+from ramctl.commands import COMMANDS, MODULES
 from ramctl.config import environment_names, load_defaults, require_known_variables
 from ramctl.errors import without_secrets
 from ramctl.parts import require
@@ -51,8 +51,32 @@ _TYPES: dict[str, click.ParamType[Any] | Callable[[str], Any]] = {
     "N": click.IntRange(1),
     "P": click.FloatRange(0, 1, min_open=True, max_open=True),
     "SHARE": click.FloatRange(0, 1),
+    "SCORE": click.FloatRange(0, 1),
     "TIME": read_duration,
 }
+
+
+# What shells complete, by words in the names that a help gives to values.
+_OFFERED = dict.fromkeys(("FILE", "PREDICTIONS", "PHOTOS", "CHECKPOINT"), "file")
+_OFFERED |= dict.fromkeys(("DIR", "BUNDLE", "PLACE"), "dir")
+Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[Any]]]
+
+
+def names_offered(metavar: str) -> Offer | None:
+    """What lets the shell complete a value that its help calls so; None for one that is no name."""
+    kind = next((kind for word, kind in _OFFERED.items() if word in metavar), None)
+    if kind is None:
+        return None
+    return lambda ctx, parameter, incomplete: [CompletionItem(incomplete, type=kind)]
+
+
+@add_completion_class
+class Fish(FishComplete):
+    """click's, whose script cuts a description at its first comma."""
+
+    source_template = FishComplete.source_template.replace(
+        'string split ","', 'string split --max 1 ","'
+    )
 
 
 class Option(click.Option):
@@ -82,9 +106,9 @@ def option(spec: str, help: str, **attributes: Any) -> Option:
     """An option declared as its help shows it.
 
     `-o, --output FILE` takes a value, `--to [a|b]` one of these, `--dry-run` none. FILE, DIR, N
-    (from 1), P, SHARE and TIME are also types, unless another is given. The parameter, and with it
-    the variable and the key in a file, has the long option's name; the rest is `Option`'s and
-    click's.
+    (from 1), P, SHARE, SCORE and TIME are also types, unless another is given. The parameter, and
+    with it the variable and the key in a file, has the long option's name; the rest is `Option`'s
+    and click's.
     """
     names, _, metavar = spec.replace(", ", ",").partition(" ")
     if offered := names_offered(metavar):
@@ -112,33 +136,22 @@ def filled(kind: type[T], values: Mapping[str, Any], **context: Any) -> T:
     what is in `context` need not have one.
     """
     used = {"verbose"}  # main() reads it
-    of_fields = _of_fields(kind, {**values, **context}, used)
-    unknown = values.keys() - used
-    if unknown:
+
+    def of_fields(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
+        names = {field.name for field in fields(kind)} & values.keys()
+        used.update(names)
+        changed = {name: values[name] for name in names if values[name] is not None}
+        rest = {name: value for name, value in values.items() if name not in names}
+        for field in fields(kind):
+            nested: Any = None if field.default_factory is MISSING else field.default_factory()
+            if field.name not in names and is_dataclass(nested) and not isinstance(nested, type):
+                changed[field.name] = replace(nested, **of_fields(nested, rest))
+        return changed
+
+    changed = of_fields(kind, {**values, **context})
+    if unknown := values.keys() - used:
         raise TypeError(f"{kind.__name__} has no field {min(unknown)!r}")
-    return kind(**of_fields)
-
-
-def _of_fields(kind: Any, values: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
-    """The fields of a dataclass that are not left at their defaults."""
-    names = {field.name for field in fields(kind)} & values.keys()
-    used |= names
-    changed = {name: values[name] for name in names if values[name] is not None}
-    rest = {name: value for name, value in values.items() if name not in names}
-    for field in fields(kind):
-        nested = None if field.default_factory is MISSING else field.default_factory()
-        if field.name not in names and is_dataclass(nested) and not isinstance(nested, type):
-            changed[field.name] = replace(nested, **_of_fields(nested, rest, used))
-    return changed
-
-
-def _show(text: Callable[[click.Context], str]) -> Callable[..., None]:
-    def show(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-        if wanted and not ctx.resilient_parsing:
-            click.echo(text(ctx))
-            ctx.exit()
-
-    return show
+    return kind(**changed)
 
 
 class TwoHelps(click.Command):
@@ -146,11 +159,14 @@ class TwoHelps(click.Command):
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes | {"add_help_option": False})
-        shared: dict[str, Any] = {"is_eager": True, "expose_value": False}
-        self._helps = [
-            option("-h", "", callback=_show(self.brief_help), **shared),
-            option("--help", "", callback=_show(self.get_help), **shared),
-        ]
+
+        def show(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+            if wanted and not ctx.resilient_parsing:
+                click.echo(self.brief_help(ctx) if parameter.name == "h" else self.get_help(ctx))
+                ctx.exit()
+
+        shared: dict[str, Any] = {"callback": show, "is_eager": True, "expose_value": False}
+        self._helps = [option(name, "", **shared) for name in ("-h", "--help")]
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The parameters, and both helps, which no file or variable can ask for."""
@@ -174,14 +190,16 @@ INPUTS = click.Argument(["inputs"], nargs=-1, metavar="[FILE]...", type=click.Pa
 class RamctlCommand(TwoHelps):
     """A command whose options also come from `ramctl.toml` and `RAMCTL_*`.
 
-    Its module in this package holds TARGET, the module of its `run` and of the dataclass that run
-    takes, as `package.module:Options`, which is imported when the command is called; OPTIONS,
-    under the headings of `--help`; HELP, EXAMPLES and NOTES; ARGUMENTS where these are not INPUTS;
-    and EXTRA where it needs one of the package's.
+    Its module in this package, or a class there, holds TARGET, the module of its `run` and of the
+    dataclass that run takes, as `package.module:Options`, which is imported when the command is
+    called; OPTIONS, under the headings of `--help`; HELP, EXAMPLES and NOTES; ARGUMENTS where these
+    are not INPUTS; and EXTRA where it needs one of the package's.
     """
 
     def __init__(self, name: str) -> None:
-        module = import_module(f"ramctl.commands.{name}")
+        module: Any = import_module(f"ramctl.commands.{MODULES.get(name, name)}")
+        if name in MODULES:
+            module = getattr(module, name.capitalize())
         self.target = module.TARGET
         self.extra: str | None = getattr(module, "EXTRA", None)
         self.summary = COMMANDS[name]
@@ -233,12 +251,12 @@ class RamctlCommand(TwoHelps):
     def require_inputs_stay(self, parameters: Mapping[str, Any]) -> None:
         """UsageError where an option names a file to write that another parameter names to read."""
         written = {one.name or "": one.opts[-1] for one in self.all_options if one.writes}
+        values = (value for name, value in parameters.items() if name not in written)
+        read = set().union(*map(_files, values))
         for name, long_option in written.items():
-            if file := _files(parameters[name]):
-                values = (value for name, value in parameters.items() if name not in written)
-                if any(file & _files(value) for value in values):
-                    path = parameters[name]
-                    raise click.UsageError(f"{long_option} {path}: this run reads that file")
+            if _files(parameters[name]) & read:
+                path = parameters[name]
+                raise click.UsageError(f"{long_option} {path}: this run reads that file")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command's `run` with its dataclass; the exit code."""
@@ -285,7 +303,7 @@ class RamctlCommand(TwoHelps):
 
 def _files(value: Any) -> set[tuple[int, int]]:
     """What identifies the files that a parameter's value names, if it does."""
-    identities = set()
+    identities: set[tuple[int, int]] = set()
     names = value if isinstance(value, tuple) else (value,)
     for path in (Path(os.fsdecode(name)) for name in names if isinstance(name, str | bytes | Path)):
         with suppress(OSError, ValueError):

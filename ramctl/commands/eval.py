@@ -44,18 +44,13 @@ OPTIONS = {
         option("--groups FILE", "Lines of group<TAB>class|class: add the mAP of each group."),
         option(
             "--labels FILE",
-            "Label system of the predictions, for its synonyms.",
+            "Label file, bundle or word list of the predictions, for its synonyms.",
             type=options.FILE_OR_FOLDER,
         ),
         common(
             "--baseline PREDICTIONS", "Compare with these predictions: mAP difference and interval."
         ),
-        option(
-            "--from FORMAT",
-            f"Format of the predictions: {', '.join(FORMS)} [default: recognised].",
-            field="source_format",
-            type=click.Choice(FORMS),
-        ),
+        options.source_format(FORMS),
     ],
     "metrics": [
         common(
@@ -91,16 +86,10 @@ OPTIONS = {
             type=click.Path(file_okay=False, path_type=Path),
         ),
         common("--calibrate FILE", "Write the thresholds that maximise F1, as JSONL.", writes=True),
-        option(
-            "--precision P",
-            "Target precision of --calibrate, 0 to 1 [default: the best F1].",
-        ),
+        option("--precision P", "Target precision of --calibrate, 0 to 1 [default: the best F1]."),
         options.rejects,
         options.strict,
         options.stats,
     ],
-    "run": [
-        options.quiet,
-        options.verbose,
-    ],
+    "run": [options.quiet, options.verbose],
 }

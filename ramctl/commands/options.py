@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ramctl.commands.base import common, option
+from ramctl.commands.base import Option, common, option
 from ramctl.records.shards import ALL, Shard
 
 FILE_OR_FOLDER = click.Path(path_type=Path)
@@ -50,7 +50,16 @@ root = option(
 model = common(
     "--model BUNDLE", "Folder, hf://owner/name, or name in $RAMCTL_MODELS.", default="mini"
 )
-labels = common("--labels FILE", "Tag with these words; +FILE: add to the model's.", type=str)
+labels = common("--labels [+]FILE", "Label file, bundle or word list; +FILE adds to the model's.")
+
+
+def source_format(known: Sequence[str]) -> Option:
+    """`--from`, of a command that recognises the formats of its inputs."""
+    return option(
+        "--from FORMAT", f"{', '.join(known)} [default: recognised].",
+        field="source_format", type=click.Choice(known),
+    )  # fmt: skip
+
 
 rejects = common(
     "--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", type=str, writes=True
@@ -92,7 +101,7 @@ dtype = option(
     "--dtype [auto|fp32|bf16|fp16|int8]", "Number format of the computation.", default="auto"
 )
 seed = option("--seed N", "Random seed.", type=int, default=0)
-engine_run = [jobs, batch, threads, device, dtype, seed]
+engine_run = [jobs, batch, threads, dtype, seed]
 
 quiet = common("-q, --quiet", "Print only errors on stderr.")
 verbose = option("-v, --verbose", "Twice (-vv): show the traceback of an error.", count=True)

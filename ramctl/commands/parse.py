@@ -1,7 +1,5 @@
 """`ramctl parse`: captions to tags, and captions to a label system."""
 
-import click
-
 from ramctl.commands import options
 from ramctl.commands.base import common, option
 from ramctl.readers.detect import FORMATS
@@ -26,18 +24,13 @@ OPTIONS = {
     "input": [
         options.root,
         options.shard,
-        common(
-            "--from FORMAT",
-            f"{', '.join(FORMATS)} [default: recognised].",
-            field="source_format",
-            type=click.Choice(FORMATS),
-        ),
+        options.source_format(FORMATS),
         common("--group", "Join the captions of each image."),
     ],
     "labels": [
         common(
             "--labels FILE",
-            "Restrict tags to a label file, bundle or word list.",
+            "Label file, bundle or word list that restricts the tags.",
             type=options.FILE_OR_FOLDER,
         ),
         common(
@@ -49,7 +42,7 @@ OPTIONS = {
     ],
     "output": [
         option(
-            "--to [jsonl|ram]",
+            "-f, --format [jsonl|ram]",
             "ram: training JSON of the RAM authors; needs --labels.",
             field="target_format",
             default="jsonl",

@@ -1,4 +1,6 @@
-"""`ramctl train`: parsed records to a bundle; `finetune` shares its options."""
+"""`ramctl train`: parsed records to a bundle; `finetune` starts from one."""
+
+from copy import copy
 
 import click
 
@@ -56,11 +58,7 @@ RUN = [
     ),
     options.threads,
     options.device,
-    option(
-        "--dtype [auto|fp32|bf16|fp16]",
-        "Number format of the forward pass.",
-        default="auto",
-    ),
+    option("--dtype [auto|fp32|bf16|fp16]", "Number format of the forward pass.", default="auto"),
     *options.messages,
 ]
 
@@ -74,9 +72,7 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
         ],
         "model": [
             *starts,
-            common(
-                "--labels [+]FILE", "Label file, bundle or word list; +FILE adds to the bundle's."
-            ),
+            options.labels,
             option(
                 "--text DIR",
                 "Text table for labels [default: that of --init, of CLIP as teacher, or embedded].",
@@ -107,3 +103,20 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
 
 
 OPTIONS = training_options(STARTS, "model")
+
+
+class Finetune:
+    """`ramctl finetune`: with the settings for fine-tuning of a bundle's preset."""
+
+    TARGET, EXTRA, NOTES = TARGET, EXTRA, NOTES
+    HELP = """
+The model keeps its labels (--labels +FILE adds some); its preset gives the
+settings of fine-tuning. All records are read before the first step.
+"""
+    EXAMPLES = """
+ramctl finetune --model model good.jsonl --out model-finetuned
+ramctl finetune --model model --labels +birds.txt birds.jsonl
+"""
+    start = copy(options.model)
+    start.field = "init"
+    OPTIONS = training_options([start], "model-finetuned")

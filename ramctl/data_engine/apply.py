@@ -3,39 +3,51 @@
 Before the rules come the decisions of persons, the files of `--decisions`. One decision a line, as
 the page of `--report` saves them:
 {"image": "a.jpg", "tag": "boat", "verdict": "remove"}
+
+That page shows tags that were removed and tags that were added, sorted by doubt. The photos of one
+tag are ranked by how probable the tag is, where it was estimated, else by the model's score; if
+that were all there is, the removed ones would be the lowest. A removed one above this border, or
+another one below it, is doubtful, the more the farther.
 """
 
+import heapq
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ramctl.data_engine.cluster import DECISION
 from ramctl.data_engine.evidence import reason
 from ramctl.data_engine.region_store import Array, RegionIndex
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem, RunProblem, attempt
+from ramctl.pages.review import ADDED, KEPT, REMOVED, Judged, Pictured
 from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import content_stamp, read_records
 from ramctl.records.record import (
+    BY_CAPTION,
+    BY_TAG,
     Item,
     JsonObject,
     Record,
     Reject,
+    captions_of,
     image_name,
-    removed_before,
+    object_in,
     set_tags,
     string_list,
 )
-from ramctl.records.report import Report
 
 KEEP, REMOVE = "keep", "remove"
 BY_PERSON = "decision"  # the reason in `removed`
-NO_PHOTO, NO_TAG = "photos that are not there", "tags that their photos do not have"
-GONE = "tags that an earlier run has removed"
+GENERATED = {BY_CAPTION, BY_TAG}
+MOST_JUDGED = 20_000  # tags; of more, those in the greatest doubt
+MOST_KEPT = 12  # of each tag that photos lost, to compare with: those in the greatest doubt
 
 
 @dataclass(frozen=True)
@@ -66,31 +78,6 @@ class Verdicts:
     def stamp(self) -> str:
         """A hash that changes when a decision does."""
         return content_stamp(json.dumps(self.of_photo, sort_keys=True).encode())
-
-    def tell(self, report: Report, items: Iterable[Item]) -> None:
-        """Say how many decisions there are, and how many are about nothing among the items."""
-        left = {image: dict(tags) for image, tags in self.of_photo.items()}
-        counts = Counter(verdict for tags in left.values() for verdict in tags.values())
-        seen, gone = set(), set()
-        for item in items:
-            if isinstance(item, Record) and (image := image_name(item.fields)) in left:
-                seen.add(image)
-                for tag in string_list(item.fields, "tags"):
-                    left[image].pop(tag, None)
-                gone |= {(image, tag) for tag in removed_before(item.fields)}
-        for image, tags in left.items():
-            for tag, verdict in tags.items():
-                if image not in seen:
-                    counts[NO_PHOTO] += 1
-                elif (image, tag) not in gone:
-                    counts[NO_TAG] += 1
-                elif verdict == KEEP:  # what was to go is gone
-                    counts[GONE] += 1
-        report.extra["decisions"] = dict(counts)
-        nowhere = "".join(
-            f"; {counts[why]} about {why}" for why in (NO_PHOTO, NO_TAG, GONE) if counts[why]
-        )
-        report.say(f"decisions: {counts[KEEP]} keep, {counts[REMOVE]} remove{nowhere}")
 
 
 def _verdict(item: Item) -> tuple[str, str, str]:
@@ -181,3 +168,96 @@ def _count(counter: Counter[str], fields: JsonObject, tags: list[str]) -> None:
         for tag in tags:
             of_tag = sources.get(tag)
             counter.update(of_tag if isinstance(of_tag, list) else [])
+
+
+# What was decided, by row of the regions: a doubt from -1 to 1, and whether the tag was kept but is
+# worth a look beside the removed ones. Numbers are NaN where nothing was decided or estimated.
+DOUBT = np.dtype([("doubt", "<f4"), ("distance", "<f4"), ("probability", "<f4"), ("compared", "?")])
+
+
+def doubts_of(decisions: Iterable[Array], index: RegionIndex) -> Array:
+    """The `DOUBT` of each region."""
+    result = np.zeros(int(index.offsets[-1]), DOUBT)
+    result["doubt"] = result["distance"] = result["probability"] = np.nan
+    for decided in decisions:
+        row, probability, gone = decided["row"], decided["probability"], decided["reason"] > 0
+        score = index.regions(row)["score"]
+        doubt = doubts(np.where(np.isnan(probability), score, probability), gone)
+        result["doubt"][row], result["distance"][row] = doubt, decided["distance"]
+        result["probability"][row] = probability
+        if gone.any():
+            kept = np.flatnonzero(~gone)
+            first = kept[np.argsort(-doubt[kept], kind="stable")[:MOST_KEPT]]
+            result["compared"][row[first]] = True
+    return result
+
+
+def doubts(score: NDArray[np.float32], gone: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """How far each is on the wrong side of the border, as a fraction of the tag's regions."""
+    rank = np.empty(len(score))
+    rank[np.argsort(score, kind="stable")] = (np.arange(len(score)) + 0.5) / len(score)
+    above = rank - gone.mean()
+    return np.where(gone, above, -above).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Review:
+    """Finds what there is to judge; `totals` counts by tag what was done, when that is over."""
+
+    cleaner: Cleaner
+    doubts: Array  # `DOUBT`, by row
+    totals: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def judged(self, inputs: Iterable[Item]) -> list[Judged]:
+        """The most doubtful of all records, in input order; a record's `key` is its position."""
+        every = (one for item in inputs if isinstance(item, Record) for one in self._of(item))
+        numbered = enumerate(every)
+        most = heapq.nlargest(MOST_JUDGED, numbered, key=lambda pair: pair[1].doubt)
+        return [one for _, one in sorted(most, key=lambda pair: pair[0])]
+
+    def _of(self, record: Record) -> Iterator[Judged]:
+        """The removed, added and compared tags of one record, and those that were decided on."""
+        fields, tags = record.fields, string_list(record.fields, "tags")
+        kinds, sources, scores = (object_in(fields, n) for n in ("kinds", "sources", "scores"))
+        verdicts, captions = self.cleaner.verdicts.of(fields), attempt(captions_of, fields)
+        pictured = Pictured(
+            Record({"image": fields["image"]}, base=record.base),
+            [] if isinstance(captions, RecordProblem) else captions,
+            _strings(fields.get("generated_captions")),
+        )
+        reasons = {entry["tag"]: entry["reason"] for entry in self.cleaner.removed(record)}
+        first, regions = self.cleaner.index.of_input(int(record.key))
+        rows = {tags[int(region["place"])]: row for row, region in enumerate(regions, first)}
+        for tag in dict.fromkeys(tags):
+            row, of_tag = rows.get(tag), _strings(sources.get(tag))
+            added = of_tag and GENERATED.issuperset(of_tag)
+            state = REMOVED if tag in reasons else ADDED if added else KEPT
+            self.totals[tag][state] += 1
+            compared = tag in verdicts or (row is not None and self.doubts["compared"][row])
+            if state == KEPT and not compared:
+                continue
+            if row is not None:
+                facts = self._seen(row, regions[row - first])
+            else:  # nothing is known but its score on the whole photo
+                score = scores.get(tag)
+                known = float(score) if isinstance(score, int | float) else None
+                facts = {"score": known, "doubt": -(known or 0.0)}
+            kind, reason, verdict = str(kinds.get(tag, "")), reasons.get(tag), verdicts.get(tag)
+            yield Judged(
+                tag, kind, state, record=pictured, sources=of_tag, reason=reason, verdict=verdict,
+                **facts,
+            )  # fmt: skip
+
+    def _seen(self, row: int, region: Any) -> JsonObject:
+        """What is known of a tag with a region."""
+        facts = seen(region)
+        doubt, distance, probability, _ = self.doubts[row].tolist()
+        if math.isnan(doubt):
+            return facts | {"doubt": -facts["score"]}
+        facts |= {"chance": None if math.isnan(probability) else round(probability, 4)}
+        return facts | {"doubt": doubt, "distance": round(distance, 4)}
+
+
+def _strings(value: object) -> list[str]:
+    """The strings of a list in a field that `clean` does not check."""
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []

@@ -63,6 +63,7 @@ class Baseline:
         self.say: Callable[[str], None] = lambda message: None  # told what the user should know
         self._captioning = captioning
         self._loading = threading.Lock()
+        self._engine: TorchEngine | None = None
         self._root_check = RootCheck()
 
     @classmethod
@@ -74,13 +75,11 @@ class Baseline:
     def engine(self) -> TorchEngine:
         """What runs the model."""
         with self._loading:
+            if self._engine is None:
+                self._engine = TorchEngine.open(
+                    self.bundle, self.runtime, captioning=self._captioning, say=self.say
+                )
             return self._engine
-
-    @cached_property
-    def _engine(self) -> TorchEngine:
-        return TorchEngine.open(
-            self.bundle, self.runtime, captioning=self._captioning, say=self.say
-        )
 
     def run_alone(self) -> None:
         """Give all threads of a CPU to one batch, beside which there is no memory for another."""
@@ -120,10 +119,6 @@ class Baseline:
             parts.append(features[: len(some)])
         return torch.cat(parts)
 
-    def view(self, photo: Photo) -> View:
-        """The part of a photo that the model sees."""
-        return View.of(photo.width, photo.height, self.preset.preprocess)
-
 
 @dataclass
 class SeenPhoto:
@@ -140,7 +135,7 @@ class SeenPhoto:
     @cached_property
     def view(self) -> View:
         """The part of the photo that the model sees."""
-        return self.baseline.view(self.photo)
+        return View.of(self.photo.width, self.photo.height, self.baseline.preset.preprocess)
 
     @cached_property
     def prepared(self) -> PreparedLabels:

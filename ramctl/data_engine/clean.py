@@ -11,17 +11,24 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 import orjson
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, resolve_model
-from ramctl.data_engine.apply import Cleaner, Verdicts, removals_of
+from ramctl.data_engine.apply import KEEP, REMOVE, Cleaner, Review, Verdicts, doubts_of, removals_of
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.cluster import Decisions, Rules, chosen_labels, decide
-from ramctl.data_engine.detect import RegionFinder, Scope, detect
-from ramctl.data_engine.detectors import CropEmbedder, PoolEmbedder, detector_facts, open_detector
+from ramctl.data_engine.detect import (
+    RegionFinder,
+    cropped,
+    detect,
+    detector_facts,
+    open_detector,
+    pooled,
+)
 from ramctl.data_engine.evidence import (
     MIN_PROBABILITY,
     Estimate,
@@ -38,9 +45,7 @@ from ramctl.data_engine.region_store import (
     spool_line,
     unspool,
 )
-from ramctl.data_engine.report import Doubts, Review
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import LabelSystem
 from ramctl.pages.review import review_page
 from ramctl.records.files import output_lock, part_path, replacing, require_distinct, work_path
 from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
@@ -65,7 +70,7 @@ class CleanOptions:
     detector: str = "attention"
     embed: str | None = None  # pool or crop; None: pool where the detector is the model's own
     kinds: Collection[str] = ("object", "scene")
-    only: str | None = None  # a file of tags, or top:K
+    top: int | None = None  # only the tags with the most regions
     evidence: tuple[str, ...] = ()  # scores:FILE, what other taggers said of the photos
     min_probability: float | None = None  # of being right; None: MIN_PROBABILITY
     outliers: float | None = None  # this and `threshold` are the paper's rules, not estimated
@@ -93,16 +98,6 @@ class CleanOptions:
                 raise UsageProblem(f"--evidence {name}: expected scores:FILE")
         return [Path(name.removeprefix(PREFIX)) for name in self.evidence]
 
-    @property
-    def top(self) -> int | None:
-        """K of `--only top:K`."""
-        if self.only is None or not self.only.startswith("top:"):
-            return None
-        number = self.only.removeprefix("top:")
-        if not number.isdecimal() or int(number) < 1:
-            raise UsageProblem(f"--only {self.only}: expected top:K, for example top:534")
-        return int(number)
-
 
 SHARED = Shared(model="baseline", alone={"--report": "page"}, in_work_folder=True)
 
@@ -121,10 +116,8 @@ def run(options: CleanOptions, baseline: Baseline | None = None) -> Report:
     """
     source = _source(options)
     stream, work = options.stream, options.work
-    require_distinct(
-        output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats,
-        report=options.page,
-    )  # fmt: skip
+    rejects = rejects_file(stream.rejects)
+    require_distinct(output=stream.output, rejects=rejects, stats=stream.stats, report=options.page)
     require_ours(options.page, PAGE)
     require_ours(work, WORK)
     if work is not None and not stream.shard.is_all:
@@ -188,9 +181,6 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
             inputs = _spool(source, spool)
             source = unspool(iter(spool))
             if recorded_fingerprint(output).get("input") == inputs:
-                if options.work is None:
-                    # what is left of one that was being removed
-                    WORK.remove(folder.path)
                 return cleaning.count_done(inputs, source)
         try:
             cleaning.detect(folder, source)
@@ -247,24 +237,12 @@ class Cleaning:
     @cached_property
     def settings(self) -> JsonObject:
         """What the regions depend on besides the input."""
-        options, only = self.options, self._only
         return {
             "model": self.bundle.fingerprint,
-            "detector": detector_facts(options.detector),
-            "embed": options.embed_kind,
-            "kinds": sorted(options.kinds),
-            "only": None if only is None else sorted(only),
+            "detector": detector_facts(self.options.detector),
+            "embed": self.options.embed_kind,
+            "kinds": sorted(self.options.kinds),
         }
-
-    @cached_property
-    def _only(self) -> frozenset[int] | None:
-        if self.options.only is None or self.options.top is not None:
-            return None
-        tags = LabelSystem.read(Path(self.options.only)).tags
-        ids = frozenset(index for tag in tags for index in self.bundle.labels.ids(tag))
-        if not ids:
-            raise UsageProblem(f"--only {self.options.only}: the model knows none of its tags")
-        return ids
 
     def _rules(self) -> Rules:
         """What the decisions depend on besides the regions."""
@@ -272,13 +250,17 @@ class Cleaning:
         is_estimated = options.outliers is None and options.threshold is None
         probability = options.min_probability
         if not is_estimated and (options.evidence or probability is not None):
-            name = "--evidence" if options.evidence else "--min-probability"
-            raise UsageProblem(f"{name} does not go with --outliers and --threshold")
+            wrong = "--evidence and --min-probability do not go with --outliers and --threshold"
+            raise UsageProblem(wrong)
         if is_estimated and probability is None:
             probability = MIN_PROBABILITY
+        evidence = []
+        for path in options.score_files:
+            with path.open("rb") as stream:
+                evidence.append(hashlib.file_digest(stream, "sha256").hexdigest())
         return Rules(
             probability, options.outliers or 0.0, options.threshold, options.clusters,
-            options.seed, options.min_regions, options.top, tuple(map(_hash, options.score_files)),
+            options.seed, options.min_regions, options.top, tuple(evidence),
         )  # fmt: skip
 
     def out_of_time(self, how_to_go_on: str) -> Report:
@@ -293,7 +275,7 @@ class Cleaning:
     ) -> None:
         """Find the regions of all inputs, by default with the options' baseline.
 
-        Raises TimeIsUp, or Interrupted, with what was done in the folder.
+        Raises TimeIsUp, or Interrupted, with the finished shards in the folder.
         """
         options = self.options
         baseline = baseline or Baseline(self.bundle, options.baseline, captioning=False)
@@ -301,8 +283,8 @@ class Cleaning:
         finder = RegionFinder(
             baseline,
             open_detector(options.detector, baseline),
-            PoolEmbedder() if options.embed_kind == "pool" else CropEmbedder(),
-            Scope(self.bundle.labels, frozenset(options.kinds), self._only),
+            pooled if options.embed_kind == "pool" else cropped,
+            options.kinds,
             whole_photos=options.embed_kind == "crop" or options.detector != "attention",
         )
         self.report.device = str(baseline.runtime.device)
@@ -322,8 +304,7 @@ class Cleaning:
     def estimate(self, index: RegionIndex) -> Estimate:
         """How probable the tag of each region is."""
         regions = index.columns()
-        bundle = self.bundle
-        calibration = bundle.calibration if bundle.has(CALIBRATION) else None
+        calibration = self.bundle.calibration if self.bundle.has(CALIBRATION) else None
         of_score = score_log_odds(regions["score"], regions["label"], calibration)
         evidence = OutOfFold(index).kinds(self.options.score_files)
         return estimate(of_score, regions["label"], regions["sources"], evidence)
@@ -335,14 +316,12 @@ class Cleaning:
         cleaner = Cleaner(index, removals_of(decisions), self.verdicts)
         inputs = input_hash([shard.facts["stamp"] for shard in shards])
         if options.page is not None:
-            review = Review(cleaner, Doubts.of(decisions, index))
+            review = Review(cleaner, doubts_of(decisions, index))
             self._write_page(options.page, review, work.inputs(shards), inputs)
 
         def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
             yield from each(cleaner)(batches)
             self._summarise(cleaner, decisions)
-            if self.verdicts.of_photo:
-                self.verdicts.tell(self.report, work.inputs(shards))
 
         # Of the work folder, not of this command: a stage `apply` need not repeat the options.
         settings = {name: work.settings()[name] for name in self.settings}
@@ -371,16 +350,18 @@ class Cleaning:
         self, source: Iterable[Item], stage: Stage, inputs: str, settings: JsonObject, rules: str
     ) -> Report:
         """Run the stage with what its output depends on; a changed input changes every decision."""
-        settings_hash = input_hash([orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode()])
-        fingerprint = {
-            "model": settings["model"], "input": inputs, "settings": settings_hash + rules,
-        }  # fmt: skip
+        rules = input_hash([orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode()]) + rules
+        fingerprint = {"model": settings["model"], "input": inputs, "settings": rules}
         if self.verdicts.of_photo:
             fingerprint["decisions file"] = self.verdicts.stamp
         return run_stream(self.report, source, stage, self.options.stream, fingerprint=fingerprint)
 
     def _summarise(self, cleaner: Cleaner, decisions: Decisions) -> None:
-        """Say what was removed, and what was left alone and why."""
+        """Say what was decided by persons, what was removed, and what was left alone and why."""
+        if verdicts := self.verdicts.of_photo.values():
+            by_kind = Counter(chain.from_iterable(tags.values() for tags in verdicts))
+            self.report.extra["decisions"] = dict(by_kind)
+            self.report.say(f"decisions: {by_kind[KEEP]} keep, {by_kind[REMOVE]} remove")
         alone: Counter[str] = Counter()
         for shard in cleaner.index.shards:
             alone.update(shard.facts["counts"])
@@ -396,24 +377,24 @@ class Cleaning:
             "left_alone": dict(sorted(alone.items())),
             "cleaned_labels": len(decided),
         }
-        removed = ", ".join(f"{n} {reason}" for reason, n in sorted(cleaner.reasons.items()))
-        self.report.say(
-            f"{cleaner.before['tags']} tags before, {cleaner.after['tags']} after "
-            f"({removed or 'none removed'}); {len(decided)} labels examined"
+        removed, left = (
+            ", ".join(f"{n} {why}" for why, n in sorted(counts.items())) or "none"
+            for counts in (cleaner.reasons, alone)
         )
-        if alone:
-            left = ", ".join(f"{n} {why}" for why, n in sorted(alone.items()))
-            self.report.say(f"tags left alone: {left}")
+        self.report.say(
+            f"{cleaner.before['tags']} tags before, {cleaner.after['tags']} after (removed: "
+            f"{removed}); {len(decided)} labels examined; tags left alone: {left}"
+        )
 
     @contextmanager
     def _stopping(
         self, unit: str, total: int | None = None
     ) -> Iterator[tuple[StopRequest, Callable[[int], None]]]:
         """What asks a stage to stop, and what counts its units and then looks whether it did."""
-        progress = self.report.progress(self.options.stream.progress, unit=unit, total=total)
-        goes_on = GOES_ON if self.options.stream.output else ""
-        if self.options.work is not None:
-            goes_on = "the same command continues"
+        options = self.options
+        progress = self.report.progress(options.stream.progress, unit=unit, total=total)
+        goes_on = GOES_ON if options.stream.output else ""
+        goes_on = "the same command continues" if options.work else goes_on
         with StopRequest(self._deadline, goes_on) as stop, progress as advance:
 
             def tick(n: int) -> None:
@@ -421,11 +402,6 @@ class Cleaning:
                 stop.raise_if_due()
 
             yield stop, tick
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _stoppable(source: Iterable[Item], stop: StopRequest) -> Iterator[Item]:

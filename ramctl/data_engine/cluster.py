@@ -65,12 +65,10 @@ class Decisions:
         """Those of the last `cluster` stage; RunProblem when there are none or some are missing."""
         facts = work.facts("cluster.json", "nothing decided yet; run --stage cluster first")
         decisions = cls(work.path / "clusters" / facts["rules"], tuple(facts["labels"]))
-        missing = [label for label in decisions.labels if not decisions.path(label).exists()]
+        missing = sum(not decisions.path(label).exists() for label in decisions.labels)
         if missing:
-            raise RunProblem(
-                f"{decisions.folder}: decisions on {len(missing)} of {len(decisions.labels)} tags "
-                "are missing; run --stage cluster again"
-            )
+            problem = f"decisions on {missing} tags are missing; run --stage cluster again"
+            raise RunProblem(f"{decisions.folder}: {problem}")
         return decisions
 
     def path(self, label: int) -> Path:

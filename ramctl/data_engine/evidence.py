@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ramctl.calibration import Calibration, log_odds_of, sigmoid
 from ramctl.data_engine.region_store import TWICE, RegionIndex, Shard, source_bits
-from ramctl.records.record import BY_CAPTION, BY_TAG, Record, image_name
+from ramctl.records.record import BY_CAPTION, BY_TAG, Item, Record, image_name
 from ramctl.tagger_scores import Photo, TaggerScores
 
 # The kinds of evidence, each a bit; part of the work folder's format.
@@ -154,19 +154,12 @@ class OutOfFold:
 
     def kinds(self, score_files: Iterable[Path]) -> list[tuple[int, NDArray[np.float32]]]:
         """All evidence but the model's score: kinds with log-odds (R,), NaN where unknown."""
-        return [
-            (OUT_OF_FOLD, self.by_features()),
-            *((SCORES, self.by_scores(path)) for path in score_files),
-        ]
+        scores = [(SCORES, self.by_scores(path)) for path in score_files]
+        return [(OUT_OF_FOLD, self.by_features()), *scores]
 
     def by_features(self) -> NDArray[np.float32]:
         """What the model's features of the photos say, as `_ask`."""
-
-        def inputs(number: int, shard: Shard) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-            features = np.asarray(shard.photos)
-            return features, np.asarray(features.any(axis=1))
-
-        return self._ask(inputs)
+        return self._ask(lambda _, shard: (shard.photos, np.asarray(shard.photos.any(axis=1))))
 
     def by_scores(self, path: Path) -> NDArray[np.float32]:
         """What another tagger's scores of the photos say, as `_ask`.
@@ -179,13 +172,12 @@ class OutOfFold:
         row_of = dict(zip(distinct, tagger.rows_of(distinct).tolist(), strict=True))
 
         def inputs(number: int, shard: Shard) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-            rows = [row_of[photo] if photo else -1 for photo in self._photos[number]]
+            rows = np.array([row_of[photo] if photo else -1 for photo in self._photos[number]])
             filled = np.zeros((len(rows), len(tagger.names)))
-            for place, row in enumerate(rows):
-                if row >= 0:
-                    names, scores = tagger.scores[row]
-                    filled[place, names] = scores
-            return filled, np.array(rows) >= 0
+            for place in np.flatnonzero(rows >= 0).tolist():
+                names, scores = tagger.scores[rows[place]]
+                filled[place, names] = scores
+            return filled, rows >= 0
 
         return self._ask(inputs)
 
@@ -237,13 +229,11 @@ class OutOfFold:
     @cached_property
     def _photos(self) -> list[list[Photo | None]]:
         """By shard the photo of each input; None for a reject."""
-        return [
-            [
-                Photo(image_name(item.fields), item.base) if isinstance(item, Record) else None
-                for item in shard.inputs()
-            ]
-            for shard in self.index.shards
-        ]
+
+        def photo(item: Item) -> Photo | None:
+            return Photo(image_name(item.fields), item.base) if isinstance(item, Record) else None
+
+        return [list(map(photo, shard.inputs())) for shard in self.index.shards]
 
 
 @dataclass
@@ -265,16 +255,14 @@ class _Sums:
                 if not len(photos):
                     continue
                 if sums is None:
-                    n_inputs = part.inputs.shape[1]
-                    shape = (FOLDS, n_labels, n_inputs)
-                    sums = cls(np.zeros((FOLDS, n_inputs, n_inputs)), np.zeros(shape))
+                    n = part.inputs.shape[1]
+                    sums = cls(np.zeros((FOLDS, n, n)), np.zeros((FOLDS, n_labels, n)))
                 rows = np.flatnonzero(part.named & (part.fold[part.place] == fold))
                 pairs = np.unique(np.stack([part.column[rows], part.place[rows]]), axis=1)
                 x = part.inputs[photos]
                 sums.products[fold] += x.T @ x
-                is_on = csr_matrix(
-                    (np.ones(pairs.shape[1]), tuple(pairs)), (n_labels, len(part.inputs))
-                )
+                ones, shape = np.ones(pairs.shape[1]), (n_labels, len(part.inputs))
+                is_on = csr_matrix((ones, tuple(pairs)), shape)
                 sums.of_named[fold] += is_on @ part.inputs
         return sums
 

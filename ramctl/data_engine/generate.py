@@ -3,23 +3,27 @@
 Source: RAM sec. 3.3.
 """
 
+import hashlib
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded, Photo
-from ramctl.data_engine.captions import Caption, Captioner
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.inference.device_pool import DevicePool, split_devices
+from ramctl.inference.torch_engine import CaptionWriter
 from ramctl.labels import LabelSystem, read_threshold, read_thresholds
 from ramctl.model.ram import Encoded
+from ramctl.parsing.parser import CaptionParser
 from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import content_stamp
@@ -67,6 +71,73 @@ class GenerateOptions:
 SHARED = Shared(model="baseline")
 
 
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A caption with its tags."""
+
+    text: str
+    tags: list[str]
+
+
+class Captioner:
+    """Gives each photo up to `number` different captions.
+
+    Sampled captions share their prompt, the predicted tags. Beam search would find the same
+    caption again, so each further one is prompted by the tags that no caption has named yet.
+    """
+
+    def __init__(self, baseline: Baseline, options: GenerateOptions) -> None:
+        self.writer = CaptionWriter(baseline.bundle, options.decode)
+        self.number = options.captions
+        self.seed = options.seed
+        self._baseline = baseline
+        self._parsing = threading.Lock()  # captions of one batch at a time
+
+    @cached_property
+    def _parser(self) -> CaptionParser:
+        return CaptionParser.closed(self._baseline.labels)  # when the first caption is there
+
+    def captions(
+        self, encoded: Encoded, tags: Sequence[list[str]], names: Sequence[str]
+    ) -> list[list[Caption]]:
+        """The captions of the first photos of a full batch.
+
+        `tags` are their predicted tags by falling probability. Each photo samples by its own name
+        of `names`, so that its captions depend on the seed alone, not on its neighbours.
+        """
+        if self.writer.decoding.top_p is not None:
+            return self._sampled(encoded, tags, names)
+        captions: list[list[Caption]] = [[] for _ in names]
+        prompts = [list(of_photo) for of_photo in tags]
+        for _ in range(self.number):
+            guides = [self.writer.ordered(of_photo) for of_photo in prompts]
+            texts = self.writer.write(self._baseline.engine, encoded, guides)
+            for index, caption in enumerate(self._parsed(texts)):
+                if caption.text not in {earlier.text for earlier in captions[index]}:
+                    captions[index].append(caption)
+                prompts[index] = [tag for tag in prompts[index] if tag not in caption.tags]
+        return captions
+
+    def _sampled(
+        self, encoded: Encoded, tags: Sequence[list[str]], names: Sequence[str]
+    ) -> list[list[Caption]]:
+        number = self.number
+        rows = torch.arange(len(encoded), device=encoded.tokens.device).repeat_interleave(number)
+        prompts = [self.writer.ordered(of_photo) for of_photo in tags for _ in range(number)]
+        texts = (f"{self.seed}:{which}:{name}" for name in names for which in range(number))
+        digests = (hashlib.blake2b(text.encode(), digest_size=7).digest() for text in texts)
+        seeds = [int.from_bytes(digest, "big") for digest in digests]
+        photos = Encoded(encoded.tokens[rows], None)
+        parsed = self._parsed(self.writer.write(self._baseline.engine, photos, prompts, seeds))
+        by_photo = [parsed[i : i + number] for i in range(0, len(parsed), number)]
+        return [list({caption.text: caption for caption in few}.values()) for few in by_photo]
+
+    def _parsed(self, texts: list[str]) -> list[Caption]:
+        with self._parsing:
+            parsed = list(self._parser.parse(texts))
+        return [Caption(text, result.tags) for text, result in zip(texts, parsed, strict=True)]
+
+
 class Generator:
     """Adds tags and captions to records, in batches: a worker of a DevicePool."""
 
@@ -87,17 +158,13 @@ class Generator:
         baseline = Baseline.load(options.model, on_device, captioning=options.captions > 0)
         baseline.say = say
         thresholds = thresholds_to_add(options.threshold, options.precision, baseline.bundle)
-        captioner = None
-        if options.captions:
-            captioner = Captioner(
-                baseline, number=options.captions, decode=options.decode, seed=options.seed
-            )
-        return cls(baseline, thresholds, captioner)
+        return cls(baseline, thresholds, Captioner(baseline, options) if options.captions else None)
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `baseline.batch` records, in order."""
         decoded = self.baseline.decoded(batches)
-        yield from ordered_map(self._outcomes, decoded, self.baseline.side_by_side)
+        generate = partial(map_good, do=self._generate)
+        yield from ordered_map(generate, decoded, self.baseline.side_by_side)
 
     def decode(self, records: Batch) -> tuple[Batch, list[Decoded]]:
         """The records, and for each its photo or why there is none."""
@@ -105,45 +172,33 @@ class Generator:
 
     def score(self, records: Batch, decoded: Sequence[Decoded]) -> list[Outcome]:
         """The outcomes of records whose photos were decoded."""
-        return self._outcomes(decoded)
-
-    def _outcomes(self, decoded: Sequence[Decoded]) -> list[Outcome]:
         return map_good(decoded, self._generate)
 
     def _generate(self, good: list[tuple[Record, Photo]]) -> Iterator[Outcome]:
-        """The outcomes of records whose photos were decoded."""
         preprocess, at_once = self.baseline.preprocess, self.baseline.at_once
         for some in chunks(good, at_once):
             records, photos = zip(*some, strict=True)
             pixels = preprocess.full_batch([preprocess.resize(photo) for photo in photos], at_once)
             encoded, scores = self.baseline.engine.encode_and_score(pixels)
             scores = scores[: len(records)]
-            captions = self._captions(encoded, scores, records)
-            for one in zip(records, scores, captions, strict=True):
-                yield attempt(self._merge, *one)
+            predicted = [self._predicted(row) for row in scores]
+            captions: Sequence[list[Caption] | None] = [None] * len(records)
+            if self.captioner is not None:
+                tags = [[self.baseline.labels[index].tag for index in ids] for ids in predicted]
+                names = [record.stamp for record in records]
+                captions = self.captioner.captions(encoded, tags, names)
+            for record, row, ids, written in zip(records, scores, predicted, captions, strict=True):
+                confirmed = row > self.thresholds * np.float32(CONFIRM)
+                yield attempt(
+                    merge_generated, record.fields, self.baseline.labels, row, ids, written,
+                    confirmed,
+                )  # fmt: skip
 
     def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
         """The ids of labels above their thresholds, by falling probability."""
         above = np.flatnonzero(probabilities > self.thresholds)
         ids: list[int] = above[np.argsort(-probabilities[above], kind="stable")].tolist()
         return ids
-
-    def _captions(
-        self, encoded: Encoded, scores: NDArray[np.float32], records: Sequence[Record]
-    ) -> list[list[Caption] | None]:
-        if self.captioner is None:
-            return [None] * len(records)
-        labels = self.baseline.labels
-        tags = [[labels[index].tag for index in self._predicted(row)] for row in scores]
-        return list(self.captioner.captions(encoded, tags, [record.stamp for record in records]))
-
-    def _merge(
-        self, record: Record, probabilities: NDArray[np.float32], captions: list[Caption] | None
-    ) -> JsonObject:
-        return merge_generated(
-            record.fields, self.baseline.labels, probabilities, self._predicted(probabilities),
-            captions, probabilities > self.thresholds * np.float32(CONFIRM),
-        )  # fmt: skip
 
 
 def thresholds_to_add(
@@ -189,7 +244,8 @@ def merge_generated(
     sources = _sources(fields, labels, predicted, captions or (), confirmed)
     fields["tags"] = tags = [*old, *(tag for tag in sources if tag not in set(old))]
     kinds = object_in(fields, "kinds")
-    fields["kinds"] = {tag: kinds.get(tag) or _kind(labels, tag) for tag in tags}
+    known = {tag: str(labels[ids[0]].kind) for tag in tags if (ids := labels.ids(tag))}
+    fields["kinds"] = {tag: kinds.get(tag) or known.get(tag, "object") for tag in tags}
     fields["sources"] = {tag: sources[tag] for tag in tags}
     # A string with several ids scores their maximum; tags outside the system have no score.
     scores = {tag: [float(probabilities[index]) for index in labels.ids(tag)] for tag in tags}
@@ -211,10 +267,9 @@ def _sources(
 ) -> dict[str, list[str]]:
     """The sources of the record's tags and of those that are added, in order."""
     tags, before = string_list(fields, "tags"), object_in(fields, "sources")
-    # A tag that came in without a source was given by a person.
-    sources = {
-        tag: list(before[tag]) if isinstance(before.get(tag), list) else [HUMAN] for tag in tags
-    }
+    named = {tag: before.get(tag) for tag in tags}
+    # A tag that came in without a source is a person's.
+    sources = {tag: list(old) if isinstance(old, list) else [HUMAN] for tag, old in named.items()}
     known = {index: tag for tag in reversed(tags) for index in labels.ids(tag)}
     barred = {index for tag in removed_before(fields) for index in labels.ids(tag)} - known.keys()
     added: list[tuple[int, str]] = []
@@ -230,55 +285,36 @@ def _sources(
     return sources
 
 
-def _kind(labels: LabelSystem, tag: str) -> str:
-    ids = labels.ids(tag)
-    return str(labels[ids[0]].kind) if ids else "object"
+def counted(stage: Stage, report: Report) -> Stage:
+    """The stage; at its end the report is told of the tags before and after it."""
 
+    def run(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
+        counts, by_source = Counter[str](), Counter[str]()
+        n_tags: deque[list[int]] = deque()  # of the batches on their way
 
-class Tally:
-    """Counts the tags before and after a stage, and tells the report at its end."""
+        def noted() -> Iterator[Batch]:
+            for batch in batches:
+                tags = (record.fields.get("tags") for record in batch)
+                n_tags.append([len(old) if isinstance(old, list) else 0 for old in tags])
+                yield batch
 
-    def __init__(self, report: Report) -> None:
-        self.report = report
-        self.n_records = self.n_before = self.n_after = 0
-        self.by_source: Counter[str] = Counter()  # tags after
-        self._given: deque[list[int]] = deque()
-
-    def counted(self, stage: Stage) -> Stage:
-        """The stage, with all that passes through it counted."""
-
-        def run(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
-            for outcomes in stage(map(self._before, batches)):
-                for n_tags, outcome in zip(self._given.popleft(), outcomes, strict=True):
-                    if not isinstance(outcome, RecordProblem):
-                        self._count(n_tags, outcome)
-                yield outcomes
-            self._tell()
-
-        return run
-
-    def _before(self, batch: Batch) -> Batch:
-        tags = [record.fields.get("tags") for record in batch]
-        self._given.append([len(old) if isinstance(old, list) else 0 for old in tags])
-        return batch
-
-    def _count(self, n_before: int, fields: JsonObject) -> None:
-        self.n_records += 1
-        self.n_before += n_before
-        self.n_after += len(fields["sources"])
-        self.by_source.update(chain.from_iterable(fields["sources"].values()))
-
-    def _tell(self) -> None:
-        """Say the tags per record, and add the counts to `--stats`."""
-        by_source, n = dict(sorted(self.by_source.items())), max(self.n_records, 1)
-        self.report.extra |= {
-            "tags_before": self.n_before, "tags_after": self.n_after, "tags_by_source": by_source,
-        }  # fmt: skip
-        by = ", ".join(f"{name} {count / n:.2f}" for name, count in by_source.items())
-        self.report.say(
-            f"tags a record: {self.n_before / n:.2f} before, {self.n_after / n:.2f} after"
+        for outcomes in stage(noted()):
+            for n_before, outcome in zip(n_tags.popleft(), outcomes, strict=True):
+                if not isinstance(outcome, RecordProblem):
+                    sources = outcome["sources"].values()
+                    counts.update(records=1, before=n_before, after=len(sources))
+                    by_source.update(chain.from_iterable(sources))
+            yield outcomes
+        n = max(counts["records"], 1)
+        report.extra |= {f"tags_{when}": counts[when] for when in ("before", "after")}
+        report.extra["tags_by_source"] = dict(sorted(by_source.items()))
+        by = ", ".join(f"{name} {count / n:.2f}" for name, count in sorted(by_source.items()))
+        report.say(
+            f"tags a record: {counts['before'] / n:.2f} before, {counts['after'] / n:.2f} after"
             + (f" ({by})" if by else "")
         )
+
+    return run
 
 
 def loaded(options: GenerateOptions) -> Callable[[GenerateOptions], Report]:
@@ -316,5 +352,5 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
         "thresholds": content_stamp(generator.thresholds.tobytes()),
         "captions": f"{options.captions} {options.decode} {options.seed}",
     } | shard
-    stage, stream = Tally(report).counted(stage), replace(stream, batch=baseline.batch)
-    return run_stream(report, source, stage, stream, fingerprint=fingerprint)
+    stream = replace(stream, batch=baseline.batch)
+    return run_stream(report, source, counted(stage, report), stream, fingerprint=fingerprint)

@@ -8,7 +8,7 @@ shards/00000/        inputs.jsonl   the records (and rejects) of the shard, in i
                      photos.npy     float16, one row per input: the whole photo as a region; zeros
                                     for a reject, or a photo without regions
                      shard.json     hash of the inputs, counts
-unfinished/00001/    the beginning of a shard, left by an interrupted run
+unfinished/          shards that are being written
 cluster.json         what the decisions depend on; changed settings decide again
 clusters/*/00017.npy what was decided on the regions of the label with this id
 """
@@ -21,15 +21,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
+from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import naming, remove_folder, sync_folder, sync_tree, write_atomic
+from ramctl.records.files import naming, sync_folder, sync_tree, write_atomic
 from ramctl.records.jsonl import dumps, loads, stamp_of
 from ramctl.records.ownership import FolderMark, require_ours
 from ramctl.records.parallel import chunks
@@ -120,16 +122,6 @@ class ShardWriter:
         (part / "shard.json").write_bytes(orjson.dumps(facts) + b"\n")
         sync_tree(part)
 
-    @classmethod
-    def of(cls, shard: "Shard") -> "ShardWriter":
-        """What a saved shard holds, to be continued."""
-        counts: Counter[str] = Counter(shard.facts["counts"])
-        del counts["regions"]
-        photos = [photo if photo.any() else None for photo in shard.photos]
-        return cls(
-            list(shard.inputs()), shard.regions.tolist(), list(shard.features), photos, counts
-        )
-
 
 def _map_array(path: Path) -> Array:
     array: Array = np.load(path, mmap_mode="r")
@@ -180,14 +172,8 @@ WORK = FolderMark(
     "a work folder of clean",
     ".ramctl-clean",
     (
-        ".ramctl-clean",
-        "detect.json*",
-        "complete.json*",
-        "cluster.json*",
-        "part-*.part.lock",
-        "shards/*",
-        "unfinished/*",
-        "clusters/*",
+        ".ramctl-clean", "detect.json*", "complete.json*", "cluster.json*", "part-*.part.lock",
+        "shards/*", "unfinished/*", "clusters/*",
     ),
 )  # fmt: skip
 
@@ -227,33 +213,8 @@ class WorkFolder:
         return self.facts("detect.json", "no regions in it; run --stage detect first")
 
     def shard(self, index: int) -> Shard:
-        """The shard with this number, finished or not."""
+        """The shard with this number, which need not be there yet."""
         return Shard(self.path / "shards" / f"{index:05d}")
-
-    def has_shard(self, index: int) -> bool:
-        return self.shard(index).folder.is_dir()
-
-    def unfinished(self, index: int, stamps: Sequence[str]) -> ShardWriter:
-        """What an interrupted run had of the shard with these inputs; may be empty."""
-        saved = self._unfinished(index)
-        if saved.folder.is_dir():
-            facts = saved.facts
-            if facts["stamp"] == input_hash(stamps[: facts["inputs"]]):
-                return ShardWriter.of(saved)
-        return ShardWriter()
-
-    def keep_unfinished(self, index: int, shard: ShardWriter, stamps: Sequence[str]) -> None:
-        """Save the beginning of a shard, for `unfinished` to find."""
-        self.forget_unfinished(index)
-        if shard.inputs:
-            folder = self._unfinished(index).folder
-            shard.save(folder, input_hash(stamps[: len(shard.inputs)]))
-
-    def forget_unfinished(self, index: int) -> None:
-        remove_folder(self._unfinished(index).folder)
-
-    def _unfinished(self, index: int) -> Shard:
-        return Shard(self.path / "unfinished" / f"{index:05d}")
 
     def complete(self, n_shards: int, n_inputs: int) -> None:
         """Record that the input has ended, and how long it was."""
@@ -264,32 +225,28 @@ class WorkFolder:
         """All shards; RunProblem when the input was not read to its end or shards are missing."""
         unfinished = "detection is not complete; run --stage detect again"
         n_shards = self.facts("complete.json", unfinished)["shards"]
-        missing = [i for i in range(n_shards) if not self.has_shard(i)]
+        missing = [i for i in range(n_shards) if not self.shard(i).folder.is_dir()]
         if missing:
-            named = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
             raise RunProblem(
-                f"{self.path}: {len(missing)} of {n_shards} shards are missing ({named}); "
-                "run --stage detect for them"
+                f"{self.path}: {len(missing)} of {n_shards} shards are missing (the first is "
+                f"{missing[0]}); run --stage detect for them"
             )
         read = lru_cache(MOST_MAPS)(_map_array)
         return [Shard(self.shard(i).folder, read) for i in range(n_shards)]
 
     def rejects(self, part: Part) -> Counter[str]:
         """The rejects in the finished shards of one process's part, by code."""
-        folders = (self.path / "shards").glob("[0-9]*")
-        numbers = (int(path.name) for path in folders)
-        shards = (self.shard(n) for n in numbers if n % part.number == part.index - 1)
-        return sum((Counter(shard.facts["rejects"]) for shard in shards), Counter())
+        numbers = [int(path.name) for path in (self.path / "shards").glob("[0-9]*")]
+        of_part = (self.shard(n) for n in numbers if n % part.number == part.index - 1)
+        return sum((Counter(shard.facts["rejects"]) for shard in of_part), Counter())
 
     def inputs(self, shards: Sequence[Shard]) -> Iterator[Item]:
         """All records and rejects in input order; a record's `key` is its position."""
-        position = 0
-        for shard in shards:
-            for item in shard.inputs():
-                if isinstance(item, Record):
-                    item.key = str(position)
-                position += 1
-                yield item
+        items = chain.from_iterable(shard.inputs() for shard in shards)
+        for position, item in enumerate(items):
+            if isinstance(item, Record):
+                item.key = str(position)
+            yield item
 
 
 @dataclass(frozen=True)
@@ -306,19 +263,13 @@ class RegionIndex:
 
     def columns(self) -> Array:
         """Label, sources and score of all regions, in order of rows."""
-        names = ["label", "sources", "score"]
-        kept = np.dtype([(name, REGION[name]) for name in names])
-        out = np.zeros(int(self.offsets[-1]), kept)
-        for start, shard in zip(self.offsets.tolist(), self.shards, strict=False):
-            regions = shard.regions
-            for name in names:
-                out[name][start : start + len(regions)] = regions[name]
-        return out
+        kept = ["label", "sources", "score"]
+        parts = [np.zeros(0, REGION), *(shard.regions for shard in self.shards)]
+        return np.concatenate([repack_fields(part[kept]) for part in parts])
 
     @cached_property
     def _by_label(self) -> tuple[NDArray[np.uint32], Rows]:
-        labels = [np.array(shard.regions["label"]) for shard in self.shards]
-        joined = np.concatenate([np.zeros(0, np.uint32), *labels])
+        joined = self.columns()["label"]
         order = np.argsort(joined, kind="stable")
         return joined[order], order
 
@@ -342,13 +293,11 @@ class RegionIndex:
 
     def features(self, rows: Rows) -> NDArray[np.float32]:
         """The features at some rows, (rows, F)."""
-        pieces = [
-            (place, np.asarray(shard.features[local], np.float32))
-            for shard, place, local in self._located(rows)
-        ]
-        out = np.empty((len(rows), pieces[0][1].shape[1] if pieces else 0), np.float32)
-        for place, piece in pieces:
-            out[place] = piece
+        located = list(self._located(rows))
+        width = located[0][0].features.shape[1] if located else 0
+        out = np.empty((len(rows), width), np.float32)
+        for shard, place, local in located:
+            out[place] = shard.features[local]
         return out
 
     def of_input(self, position: int) -> tuple[int, Array]:

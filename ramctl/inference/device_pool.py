@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from threading import Thread
@@ -74,12 +75,6 @@ class _Process:
         self.process.start()
         other_end.close()
 
-    def send(self, task: _Task) -> None:
-        self.tasks.append(task)
-        # When it has died, `_listen` will notice and hand its batches on.
-        with suppress(OSError):
-            self.connection.send(task.batch)
-
 
 class DevicePool:
     """Works on batches with several devices at once.
@@ -128,9 +123,8 @@ class DevicePool:
             batch = next(batches, None)
             if batch is None:
                 return False
-            task = _Task(batch)
-            self._taken.append(task)
-            self._again.append(task)
+            self._taken.append(_Task(batch))
+            self._again.append(self._taken[-1])
             self._hand_on()
         return True
 
@@ -139,7 +133,10 @@ class DevicePool:
             worker = min(self._alive, key=lambda worker: len(worker.tasks))
             if len(worker.tasks) >= AHEAD:
                 return
-            worker.send(self._again.popleft())
+            worker.tasks.append(task := self._again.popleft())
+            # When it has died, `_listen` will notice and hand its batches on.
+            with suppress(OSError):
+                worker.connection.send(task.batch)
 
     def _listen(self) -> None:
         """Receive outcomes and messages, and notice dead processes."""
@@ -187,8 +184,8 @@ def _work(connection: Connection, load: Callable[..., BatchWorker], device: str)
         # What the worker says travels as its results do, and the parent tells the user.
         worker = load(device=device, say=connection.send)
         with ThreadPoolExecutor(worker.workers) as pool:
-            for records, photos in _decoded(connection, worker, pool):
-                connection.send(worker.score(records, [one for photo in photos for one in photo]))
+            for batch in _decoded(connection, worker, pool):
+                connection.send(worker.score(*batch))
     except RamctlError as error:
         connection.send(error)
     except (BrokenPipeError, ConnectionResetError):
@@ -197,7 +194,7 @@ def _work(connection: Connection, load: Callable[..., BatchWorker], device: str)
 
 def _decoded(
     connection: Connection, worker: BatchWorker, pool: ThreadPoolExecutor
-) -> Iterator[tuple[Batch, Iterable[Any]]]:
+) -> Iterator[tuple[Batch, list[Any]]]:
     """Batches with their decoded photos; the next one is decoded while the model runs."""
     queue: SimpleQueue[tuple[Batch, Iterable[Any]] | None] = SimpleQueue()
 
@@ -211,4 +208,4 @@ def _decoded(
 
     Thread(target=receive, daemon=True).start()
     while (item := queue.get()) is not None:
-        yield item
+        yield item[0], list(chain.from_iterable(item[1]))

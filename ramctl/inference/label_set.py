@@ -89,24 +89,25 @@ def choose_labels(
         if isinstance(named, str) and named.startswith("+"):
             named, keep_own = named[1:], True
         chosen = _with_words(bundle, bundled, read_words(named), keep_own=keep_own)
-    return replace(chosen, thresholds=_thresholds(threshold, bundled, chosen))
+    return replace(chosen, thresholds=_thresholds(threshold, chosen))
 
 
 def read_words(named: Words) -> LabelSystem:
-    """Words as a label system, or that of a file: it may give each tag its describing sentences.
-
-    Then it holds a JSON object, or a list of such: the authors' `*_llm_tag_descriptions.json`.
-    """
+    """Words as a label system, or that of a file: it may give each tag its describing sentences."""
     if isinstance(named, LabelSystem):
         return named
     if not isinstance(named, str | os.PathLike):
-        words: list[Any] = list(named)
-        if not words or not all(isinstance(word, str) and word.strip() for word in words):
+        listed: list[Any] = list(named)
+        if not listed or not all(isinstance(word, str) and word.strip() for word in listed):
             raise UsageProblem("labels: not a list of words")
-        return LabelSystem.from_tags(word.strip() for word in words)
-    path = Path(named)
-    if not unpacked_name(path.name).endswith(".json"):
-        return LabelSystem.read(path)
+        return LabelSystem.from_tags(word.strip() for word in listed)
+    if unpacked_name(Path(named).name).endswith(".json"):
+        return _read_descriptions(Path(named))
+    return LabelSystem.read(Path(named))
+
+
+def _read_descriptions(path: Path) -> LabelSystem:
+    """The labels of a JSON object, or a list of such, as `*_llm_tag_descriptions.json`."""
     try:
         table: Any = orjson.loads(read_text(path))
     except orjson.JSONDecodeError as error:
@@ -216,12 +217,10 @@ def peer_label_set(tags: Sequence[str], usual: float, threshold: Threshold | Non
     """The labels of a tagger that takes no rows; `usual` is the threshold of each."""
     labels = LabelSystem.from_tags(tags)
     plain = LabelSet(labels, np.zeros((len(labels), 0), np.float32), np.full(len(labels), usual))
-    return replace(plain, thresholds=_thresholds(threshold, plain, plain))
+    return replace(plain, thresholds=_thresholds(threshold, plain))
 
 
-def _thresholds(
-    threshold: Threshold | None, bundled: LabelSet, chosen: LabelSet
-) -> NDArray[np.float64]:
+def _thresholds(threshold: Threshold | None, chosen: LabelSet) -> NDArray[np.float64]:
     """One number for all, numbers for some, or what each label came with."""
     if threshold is None:
         return chosen.thresholds
@@ -235,21 +234,9 @@ def _thresholds(
     elif (number := read_threshold(str(threshold))) is not None:
         return np.full(len(chosen.labels), number)
     else:
-        thresholds = _from_file(Path(str(threshold)), bundled, chosen)
+        named = np.array(read_thresholds(Path(str(threshold)), chosen.labels, np.nan))
+        thresholds = np.where(np.isnan(named), chosen.thresholds, named)
     for tag, value in zip(chosen.labels.tags, thresholds.tolist(), strict=True):
         if not 0 <= value <= 1:
             raise RunProblem(f"{threshold}: {value:g}, of {tag!r}, is no score from 0 to 1")
     return thresholds
-
-
-def _from_file(path: Path, bundled: LabelSet, chosen: LabelSet) -> NDArray[np.float64]:
-    """A file's number for each label that it names, else what the label came with."""
-    first = read_text(path)[:1] if path.is_file() else "{"
-    if first != "{" and len(chosen.labels) != len(bundled.labels):
-        # Numbers in id order belong to the bundle's own labels; added words keep theirs.
-        numbers = read_thresholds(path, bundled.labels, 0.5)
-        by_tag = dict(zip(bundled.labels.tags, numbers, strict=True))
-        pairs = zip(chosen.labels.tags, chosen.thresholds.tolist(), strict=True)
-        return np.array([by_tag.get(tag, usual) for tag, usual in pairs])
-    named = np.array(read_thresholds(path, chosen.labels, np.nan))
-    return np.where(np.isnan(named), chosen.thresholds, named)

@@ -4,6 +4,7 @@ B photos a batch, S pixels a side, L labels, W width of a label's row.
 """
 
 import platform
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, LABEL_QUERIES, PHOTOS, WEIGHTS, Bundle
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.inference.constant_input import bind_input
 
 TORCH = "torch"
 LARGE = 200_000_000  # bytes of weights, from which on decoding is no longer what takes the time
@@ -20,8 +20,14 @@ LARGE = 200_000_000  # bytes of weights, from which on decoding is no longer wha
 # Of longer lists nothing is kept but the rows, and the graph runs for one part after the other: by
 # half more work for a batch of four photos.
 LABELS_AT_ONCE = 8192
-BYTES_A_PIXEL = 1700  # that a run of Swin-L with a RAM's decoders takes besides the weights
-MEMORY = Path("/proc/meminfo"), Path("/sys/fs/cgroup")  # the machine's, and a container's limit
+# Protobuf's wire types, and the numbers of the fields that `bind_input` reads or writes. Source:
+# onnx.proto (ModelProto, GraphProto, TensorProto, ValueInfoProto).
+VARINT, DELIMITED = 0, 2
+MODEL_GRAPH = 7
+GRAPH_INITIALIZER, GRAPH_INPUT = 5, 11
+INPUT_NAME = 1
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_DATA = 1, 2, 8, 9
+FLOAT = 1
 Floats = NDArray[np.float32]
 
 
@@ -53,30 +59,26 @@ class OnnxEngine:
                 # Descriptions are weighed by each photo: nothing of them can be done once.
                 starts = range(0, len(rows), LABELS_AT_ONCE)
                 self._parts = [rows[start : start + LABELS_AT_ONCE] for start in starts]
+            # Its kernel takes four times as long as the addition and the norm that it joins.
+            slow = ["SkipLayerNormFusion"]
             self._session = onnxruntime.InferenceSession(
-                content,
-                options,
-                providers=["CPUExecutionProvider"],
-                # Its kernel takes four times as long as the addition and the norm that it joins.
-                disabled_optimizers=["SkipLayerNormFusion"],
+                content, options, providers=["CPUExecutionProvider"], disabled_optimizers=slow
             )
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
 
     def scores(self, photos: Floats) -> Floats:
         """Probabilities (B, L) of photos (B, 3, S, S)."""
-        if not self._parts:
-            return sigmoid(self._run({PHOTOS: photos}))
-        feeds = ({PHOTOS: photos, LABEL_QUERIES: rows} for rows in self._parts)
-        return np.concatenate([sigmoid(self._run(feed)) for feed in feeds], 1)
-
-    def _run(self, feeds: dict[str, Floats]) -> Floats:
-        """Logits (B, L) of what the graph asks for."""
         from onnxruntime import OrtValue
 
-        given = {name: OrtValue.ortvalue_from_numpy(values) for name, values in feeds.items()}
-        (logits,) = self._session.run_with_ort_values(None, given)
-        return np.asarray(logits.numpy())
+        parts = []
+        asked: Sequence[Floats | None] = self._parts or [None]
+        for rows in asked:
+            feeds = {PHOTOS: photos} if rows is None else {PHOTOS: photos, LABEL_QUERIES: rows}
+            values = {name: OrtValue.ortvalue_from_numpy(feed) for name, feed in feeds.items()}
+            (logits,) = self._session.run_with_ort_values(None, values)
+            parts.append(sigmoid(np.asarray(logits.numpy())))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
 
 
 def _adds_in_16_bits() -> bool:
@@ -124,31 +126,6 @@ def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str
     return graph
 
 
-def most_runs(bundle: Bundle, cores: int) -> int:
-    """How many runs of a graph at a time: one a core, and of a large model no more than half of
-    the free memory holds."""
-    free = free_memory()
-    if bundle.file_sizes.get(WEIGHTS, 0) < LARGE or free is None:
-        return cores
-    a_run = BYTES_A_PIXEL * bundle.preprocess.size**2 * (bundle.batch_size or 1)
-    return max(1, min(cores, free // 2 // a_run))
-
-
-def free_memory() -> int | None:
-    """Bytes that this process may still take; None where the system does not say (not Linux)."""
-    machine, limits = MEMORY
-    try:
-        (line,) = [x for x in machine.read_text().splitlines() if x.startswith("MemAvailable")]
-    except (OSError, ValueError):
-        return None
-    free = int(line.split()[1]) * 1024
-    try:
-        most, taken = (int((limits / f"memory.{x}").read_text()) for x in ("max", "current"))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return free
-    return min(free, max(0, most - taken))
-
-
 def has_gpu() -> bool:
     """Whether torch is there with a GPU that it can use."""
     if find_spec("torch") is None:
@@ -161,3 +138,76 @@ def has_gpu() -> bool:
 def number_format(graph: str) -> str:
     """The number format in which a graph computes."""
     return "int8" if graph == INT8_GRAPH else "fp32"
+
+
+def bind_input(model: bytes, name: str, values: Floats) -> bytes:
+    """The serialised model with the constant `values` in place of the input `name`.
+
+    As an input, the label rows go through the label projection again in every batch; what depends
+    on a constant alone is folded when the graph is loaded. The graph is edited as bytes because the
+    package that writes graphs is not installed for tagging. ValueError without such an input.
+    """
+    dims = b"".join(_number(TENSOR_DIMS, size) for size in values.shape)
+    data = _message(TENSOR_DATA, np.ascontiguousarray(values, "<f4").tobytes())
+    named = _number(TENSOR_TYPE, FLOAT) + _message(TENSOR_NAME, name.encode())
+    constant = _message(GRAPH_INITIALIZER, dims + named + data)
+    out: list[bytes | memoryview] = []
+    is_bound = False
+    for number, field, content in _fields(memoryview(model)):  # slices of it are no copies
+        if number == MODEL_GRAPH:
+            kept = [whole for n, whole, inner in _fields(content) if not _is_input(n, inner, name)]
+            is_bound = sum(map(len, kept)) < len(content)
+            out.append(_message(MODEL_GRAPH, b"".join([*kept, constant])))
+        else:
+            out.append(field)
+    if not is_bound:
+        raise ValueError(f"no graph with an input {name}")
+    return b"".join(out)
+
+
+def _is_input(number: int, content: memoryview, name: str) -> bool:
+    if number != GRAPH_INPUT:
+        return False
+    return any(n == INPUT_NAME and inner == name.encode() for n, _, inner in _fields(content))
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3 | VARINT) + _varint(value)
+
+
+def _message(field: int, content: bytes) -> bytes:
+    return _varint(field << 3 | DELIMITED) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """The number, all bytes and the content of each field; a number has no content."""
+    end = 0
+    while end < len(message):
+        start = end
+        key, end = _read_varint(message, start)
+        if key & 7 not in (VARINT, DELIMITED):
+            raise ValueError("not a protobuf message")
+        value, content = _read_varint(message, end)
+        end = content + value if key & 7 == DELIMITED else content
+        if end > len(message):
+            raise ValueError("a truncated protobuf message")
+        yield key >> 3, message[start:end], message[content:end]
+
+
+def _read_varint(message: memoryview, place: int) -> tuple[int, int]:
+    """The number that starts at a place, and where it ends."""
+    value = shift = 0
+    for end, byte in enumerate(message[place : place + 10], place + 1):
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, end
+    raise ValueError("a truncated protobuf message")

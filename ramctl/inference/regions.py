@@ -48,20 +48,19 @@ class View:
 
     def to_photo(self, box: Floats) -> Floats:
         """A box of the view as a box of the photo."""
-        return np.asarray(self._origin + box * self._size)
+        origin, size = self._frame
+        return np.asarray(origin + box * size)
 
     def from_photo(self, box: Floats) -> Floats:
         """A box of the photo as a box of the view, cut at its border."""
-        return np.asarray(((box - self._origin) / self._size).clip(0, 1))
+        origin, size = self._frame
+        return np.asarray(((box - origin) / size).clip(0, 1))
 
     @property
-    def _origin(self) -> Floats:
-        return np.array(self.box[:2] * 2, np.float32)
-
-    @property
-    def _size(self) -> Floats:
+    def _frame(self) -> tuple[Floats, Floats]:
+        """Its origin and its size, (4,) each."""
         x0, y0, x1, y1 = self.box
-        return np.array([x1 - x0, y1 - y0] * 2, np.float32)
+        return np.array([x0, y0] * 2, np.float32), np.array([x1 - x0, y1 - y0] * 2, np.float32)
 
 
 def looking(preprocess: PreprocessConfig, model: ModelConfig) -> PreprocessConfig:
@@ -144,8 +143,7 @@ def _cover(start: float, end: float, cells: int) -> NDArray[np.float64]:
     start = min(max(start, 0.0), 1.0)
     end = max(min(end, 1.0), start)
     edges = np.arange(cells + 1) / cells
-    covered = np.minimum(edges[1:], end) - np.maximum(edges[:-1], start)
-    covered = np.asarray(np.clip(covered * cells, 0, 1))
+    covered = np.minimum(np.diff(np.clip(edges, start, end)) * cells, 1)
     if covered.sum() < 1e-6:
         covered[min(int(start * cells), cells - 1)] = 1.0
     return covered
@@ -155,9 +153,9 @@ def crop_pixels(
     box: Sequence[float] | Floats, width: int, height: int
 ) -> tuple[int, int, int, int]:
     """The box in whole pixels (left, top, right, bottom), at least one pixel each way."""
-    x0, y0, x1, y1 = (float(value) for value in box)
-    left = min(max(int(np.floor(x0 * width)), 0), width - 1)
-    top = min(max(int(np.floor(y0 * height)), 0), height - 1)
-    right = max(min(int(np.ceil(x1 * width)), width), left + 1)
-    bottom = max(min(int(np.ceil(y1 * height)), height), top + 1)
+    size = np.array([width, height])
+    corners = np.asarray(box, np.float64).reshape(2, 2) * size
+    low = np.clip(np.floor(corners[0]), 0, size - 1)
+    high = np.clip(np.ceil(corners[1]), low + 1, size)
+    left, top, right, bottom = (int(side) for side in (*low, *high))
     return left, top, right, bottom

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.checkpoints.load import fold_batchnorms, load_model
+from ramctl.checkpoints.load import fold_batchnorms, load_caption_tokenizer, load_model
 from ramctl.device import Runtime
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.onnx_engine import LABELS_AT_ONCE, sigmoid
 from ramctl.inference.regions import (
     CELL_PEAK_SHARE,
@@ -33,7 +33,11 @@ from ramctl.model.regions import Regions, cell_logits, region_logits
 PIXELS_AT_ONCE = 384 * 384
 BYTES_A_PIXEL = 1100  # the same in fp32
 MOST_AT_ONCE = 64  # more gain nothing: a GPU is busy by then
+LONGEST = 30  # tokens of a caption; authors' tag2text.py
+BEAM_SEARCH = "beam:3"  # authors' tag2text.py
+DRAW_BITS = 23  # of the random numbers: what single precision holds below 1
 Floats = NDArray[np.float32]
+Tokens = NDArray[np.int64]
 Part = TypeVar("Part")
 
 
@@ -73,15 +77,10 @@ class TorchEngine:
 
     @classmethod
     def open(
-        cls,
-        bundle: Bundle,
-        runtime: Runtime,
-        *,
-        rows: Floats | None = None,
-        captioning: bool = False,
-        fold: bool = False,
+        cls, bundle: Bundle, runtime: Runtime, *, rows: Floats | None = None,
+        captioning: bool = False, fold: bool = False,
         say: Callable[[str], None] = lambda message: None,
-    ) -> "TorchEngine":
+    ) -> "TorchEngine":  # fmt: skip
         """The engine of a bundle's model; its labels are `rows` (L, W), or all that it has.
 
         With `fold` batch norms become part of the convolutions before them: faster, and other
@@ -115,10 +114,9 @@ class TorchEngine:
 
     def labels_of(self, ids: Sequence[int] | None) -> PreparedLabels:
         """Some of the model's own labels, or all of them, prepared."""
-        chosen = (
-            None if ids is None else torch.tensor(ids, dtype=torch.long, device=self.runtime.device)
-        )
+        device = self.runtime.device
         with torch.inference_mode():
+            chosen = None if ids is None else torch.tensor(ids, dtype=torch.long, device=device)
             return self.prepare(self.model.labels(chosen))
 
     def prepare(self, rows: Tensor) -> PreparedLabels:
@@ -153,10 +151,8 @@ class TorchEngine:
 
     def encode(self, photos: Floats | Tensor) -> Encoded:
         """The photos as the decoders see them."""
-        encode = self.model.encode
-        return Encoded.join(
-            self._run(lambda some: encode(self._features(photos[some])), len(photos))
-        )
+        parts = self._run(lambda x: self.model.encode(self._features(photos[x])), len(photos))
+        return Encoded.join(parts)
 
     def heat_maps(self, features: Tensor, labels: PreparedLabels) -> HeatMaps:
         """Where labels are in photos, by the features that the encoder gives for them.
@@ -175,9 +171,9 @@ class TorchEngine:
             self.model.tag_logits(encoded, labels, maps)
             return attention_heat(torch.stack(maps, 1), self.model.encoder.extra_tokens)
 
-        if self.model.scores_cells:
-            return HeatMaps(np.concatenate(self._run(cells, len(features))), CELL_PEAK_SHARE)
-        return HeatMaps(np.concatenate(self._run(attention, len(features))), PEAK_SHARE)
+        by_cells = self.model.scores_cells
+        heat = self._run(cells if by_cells else attention, len(features))
+        return HeatMaps(np.concatenate(heat), CELL_PEAK_SHARE if by_cells else PEAK_SHARE)
 
     def score_regions(
         self, features: Tensor, regions: Regions, labels: PreparedLabels
@@ -193,14 +189,9 @@ class TorchEngine:
         return ScoredRegions(*map(np.concatenate, zip(*parts, strict=True)))
 
     def write(
-        self,
-        encoded: Encoded,
-        tags: tuple[NDArray[np.int64], NDArray[np.int64]],
-        prompt: NDArray[np.int64],
-        decoding: Decoding,
-        ends: Ends,
-        draws: Floats | None = None,
-    ) -> list[NDArray[np.int64]]:
+        self, encoded: Encoded, tags: tuple[Tokens, Tokens], prompt: Tokens, decoding: Decoding,
+        ends: Ends, draws: Floats | None = None,
+    ) -> list[Tokens]:  # fmt: skip
         """The tokens of a caption a photo, from tags and their mask (B, G) and a prompt.
 
         Sampling takes `draws` (B, length) in [0, 1).
@@ -208,7 +199,7 @@ class TorchEngine:
         ids, mask, start = (torch.from_numpy(x).to(self.runtime.device) for x in (*tags, prompt))
         numbers = None if draws is None else torch.from_numpy(draws).to(self.runtime.device)
 
-        def write(some: slice) -> NDArray[np.int64]:
+        def write(some: slice) -> Tokens:
             drawn = None if numbers is None else numbers[some]
             written = self.model.generate(
                 encoded[some], ids[some], mask[some], start[some], decoding, ends, drawn
@@ -219,6 +210,7 @@ class TorchEngine:
 
     def _run(self, do: Callable[[slice], Part], number: int, kind: str = "photos") -> list[Part]:
         """`do` for all of a batch, or for one part after the other once memory ran out."""
+        device = self.runtime.device
         while True:
             size = min(self._most.get(kind, number), number)
             try:
@@ -226,14 +218,11 @@ class TorchEngine:
                     return [do(slice(i, i + size)) for i in range(0, number, size)]
             except torch.OutOfMemoryError as error:
                 if size == 1:
-                    message = (
-                        f"{self.runtime.device}: not enough memory for one {kind.removesuffix('s')}"
-                    )
-                    raise RunProblem(message) from error
+                    one = kind.removesuffix("s")
+                    raise RunProblem(f"{device}: not enough memory for one {one}") from error
                 self._most[kind] = size // 2
-            if self.runtime.device.type == "cuda":
+            if device.type == "cuda":
                 torch.cuda.empty_cache()
-            device = self.runtime.device
             self.say(f"{device}: out of memory with {size} {kind}, going on with {size // 2}")
 
     def _features(self, photos: Floats | Tensor) -> Tensor:
@@ -255,3 +244,65 @@ class TorchEngine:
         if tensor.dim() == 4:
             tensor = tensor.contiguous(memory_format=self._layout)
         return tensor
+
+
+class CaptionWriter:
+    """Writes a caption a photo, of `length` tokens at most, those of the prompt included.
+
+    UsageProblem for an unknown search or an impossible length, RunProblem without a branch.
+    """
+
+    def __init__(
+        self, bundle: Bundle, decode: str = BEAM_SEARCH, length: int | None = None
+    ) -> None:
+        self._labels = bundle.labels
+        self._tokenizer = load_caption_tokenizer(bundle)
+        config, prompt = self._tokenizer.config, len(self._tokenizer.prompt_ids)
+        self.in_label_order = config.tag_order == "labels"  # the tags that guide a caption
+        if length is None:
+            length = min(LONGEST, config.max_positions, config.caption_tokens)
+        elif not prompt < length <= config.max_positions:
+            possible = f"{prompt + 1} to {config.max_positions} tokens are possible"
+            raise UsageProblem(f"--caption-length {length}: {possible}")
+        self.decoding = read_decoding(decode, length)
+
+    def ordered(self, tags: Sequence[str]) -> list[str]:
+        """Tags of the label system by falling score, in the order that the branch has learnt."""
+        if not self.in_label_order:
+            return list(tags)
+        return sorted(tags, key=self._labels.ids)
+
+    def write(
+        self, engine: TorchEngine, encoded: Encoded, tags: Sequence[Sequence[str]],
+        seeds: Sequence[int] = (),
+    ) -> list[str]:  # fmt: skip
+        """Captions of a batch's first photos from the tags of each; the rest only fills it.
+
+        A sampled caption has a seed of its own, and does not depend on its neighbours.
+        """
+        tokenizer, draws = self._tokenizer, None
+        if self.decoding.top_p is not None:
+            draws = np.zeros((len(encoded), self.decoding.max_length), np.float32)
+            for row, seed in zip(draws, seeds, strict=False):
+                row[:] = np.random.default_rng(seed).integers(2**DRAW_BITS, size=row.shape)
+            draws /= 2**DRAW_BITS
+        texts = [*tags, *[()] * (len(encoded) - len(tags))]
+        ends = Ends(tokenizer.end, tokenizer.pad)
+        rows = engine.write(
+            encoded, tokenizer.encode_tags(texts), tokenizer.prompts(len(texts)),
+            self.decoding, ends, draws,
+        )  # fmt: skip
+        return [tokenizer.decode(row[None])[0].strip() for row in rows[: len(tags)]]
+
+
+def read_decoding(text: str, longest: int = LONGEST) -> Decoding:
+    """The search that `beam:K` or `nucleus:P` names; UsageProblem for anything else."""
+    kind, _, number = text.partition(":")
+    try:
+        if kind == "beam" and int(number) >= 1:
+            return Decoding(beams=int(number), max_length=longest)
+        if kind == "nucleus" and 0 < float(number) <= 1:
+            return Decoding(beams=1, max_length=longest, top_p=float(number))
+    except ValueError:
+        pass
+    raise UsageProblem(f"--decode {text}: expected beam:K or nucleus:P, as beam:3 or nucleus:0.9")

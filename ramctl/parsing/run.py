@@ -39,7 +39,7 @@ class ParseOptions:
 
 
 SHARED = Shared(
-    alone={"--group": "group", "--build-labels": "build_labels", "--to": "target_format"}
+    alone={"--group": "group", "--build-labels": "build_labels", "-f ram": "target_format"}
 )
 
 
@@ -102,6 +102,6 @@ def _check(options: ParseOptions) -> None:
     )  # fmt: skip
     if options.target_format == "ram":
         if not options.labels:
-            raise UsageProblem("--to ram needs --labels: the tag list that its ids refer to")
+            raise UsageProblem("-f ram needs --labels: the tag list that its ids refer to")
         if options.stream.resume:
-            raise UsageProblem("--to ram writes one JSON list, which --resume cannot continue")
+            raise UsageProblem("-f ram writes one JSON list, which --resume cannot continue")

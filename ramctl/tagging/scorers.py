@@ -25,7 +25,7 @@ from ramctl.inference.label_set import (
     peer_label_set,
     read_words,
 )
-from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, most_runs, number_format
+from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, number_format
 from ramctl.inference.regions import View, looking
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
@@ -38,8 +38,7 @@ if TYPE_CHECKING:  # an installation that only tags has no torch
     from torch import Tensor
 
     from ramctl.device import Runtime
-    from ramctl.inference.captions import CaptionWriter
-    from ramctl.inference.torch_engine import TorchEngine
+    from ramctl.inference.torch_engine import CaptionWriter, TorchEngine
 
 DEFAULT_BATCH = 8
 Pixels = NDArray[np.uint8]  # (H, W, 3)
@@ -250,7 +249,7 @@ class BundleScorer(Scorer):
         return not uses_torch or self._side_by_side
 
     def most_workers(self, cores: int) -> int:
-        return cores if self._runtime == TORCH else most_runs(self._bundle, cores)
+        return cores
 
     def prepare(self, photo: Image.Image) -> Pixels:
         return self.preprocess.resize(photo)  # (S, S, 3)
@@ -336,7 +335,7 @@ class BundleScorer(Scorer):
 
     @cached_property
     def _writer(self) -> "CaptionWriter":
-        from ramctl.inference.captions import CaptionWriter
+        from ramctl.inference.torch_engine import CaptionWriter
 
         return CaptionWriter(self._bundle)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from jinja2 import StrictUndefined, Template
 
-from ramctl import __version__
 from ramctl.calibration import Calibration
 from ramctl.checkpoints.bundle import (
     CALIBRATION,
@@ -28,6 +27,7 @@ from ramctl.inference.label_set import borrowed
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
+from ramctl.parts import __version__
 from ramctl.records.record import JsonObject
 from ramctl.training.job import Job
 from ramctl.training.validation import Scored, ThresholdChoice, choose_thresholds

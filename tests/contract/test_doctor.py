@@ -12,20 +12,17 @@ from ramctl.parts import EXTRAS, pip_line
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
-    """A folder of models with a good and a damaged one, and a folder of caches."""
+    """A folder of models with a good and a damaged one."""
     shutil.copytree(embedded_bundle(), tmp_path / "models" / "mine")
     (tmp_path / "models" / "broken").mkdir()
     (tmp_path / "models" / "broken" / "bundle.json").write_text("{")
-    (tmp_path / "cache" / "ramctl" / "text").mkdir(parents=True)
-    (tmp_path / "cache" / "ramctl" / "text" / "rows").write_bytes(b"\0" * 2_500_000)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("RAMCTL_MODELS", str(tmp_path / "models"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "models"
 
 
-def test_models_extras_and_folders_are_found(shelf):
+def test_models_and_extras_are_found(shelf):
     found = examine(seconds=0)
     models = {model["name"]: model for model in found["models"]}
     assert list(models) == ["mini", "broken", "mine"]
@@ -33,10 +30,6 @@ def test_models_extras_and_folders_are_found(shelf):
     assert models["mine"]["bytes"] == models["mini"]["bytes"] > 20_000_000
     assert models["mini"]["runs_in"] == "onnxruntime int8, on the CPU"
     assert "bundle.json" in models["broken"]["problem"]
-    folders = {folder["purpose"]: folder for folder in found["folders"]}
-    assert folders["cache"]["bytes"] == 2_500_000
-    assert folders["models"]["bytes"] == models["mine"]["bytes"] + 1
-    assert all(folder["free_bytes"] > 0 for folder in found["folders"])
     assert set(found["extras"]) == set(EXTRAS)
     assert found["packages"]["onnxruntime"]
     assert found["devices"][0].startswith("cpu (")
@@ -51,7 +44,6 @@ def test_people_are_told_what_to_install(shelf):
     lines = {line.split("  ")[0]: line for line in describe(found)}
     assert pip_line("train") in lines["[train]"]
     assert lines["torch"].endswith("  not installed")
-    assert lines["cache"].endswith(" GB free") and ": 2.5 MB, " in lines["cache"]
     assert lines["speed"].endswith("  93.21 photos/s (cpu; JPEGs)")
 
 

@@ -79,11 +79,8 @@ def test_human_tags_other_kinds_rare_and_unknown_tags_are_left_alone(clean, reco
     assert "16 with too few regions" in told  # horse and man
 
 
-def test_only_the_asked_for_or_the_most_frequent_tags_are_cleaned(clean, records, tmp_path):
-    (tmp_path / "only.txt").write_text("sky\n")
+def test_only_the_most_frequent_tags_are_cleaned(clean, records):
     arguments = ["--threshold", 1, "--min-regions", 5]
-    by_file = clean(*arguments, "--only", "only.txt", stdin=lines(records)).rows
-    assert {e["tag"] for row in by_file for e in row.get("removed", [])} == {"sky"}
     top = clean(*arguments, "--only", "top:1", stdin=lines(records)).rows
     assert {e["tag"] for row in top for e in row.get("removed", [])} == {"sky"}
 
@@ -139,7 +136,7 @@ def test_stages_say_what_is_missing(clean, records, tmp_path):
     assert b"run --stage detect first" in done.stderr
     clean("--stage", "detect", "--work", "work", "--shard", "2/2", stdin=lines(records))
     done = clean("--stage", "cluster", "--work", "work", code=1)
-    assert b"1 of 1 shards are missing (0)" in done.stderr
+    assert b"1 of 1 shards are missing (the first is 0)" in done.stderr
     clean("--stage", "detect", "--work", "work", stdin=lines(records))
     done = clean("--stage", "apply", "--work", "work", code=1)
     assert b"run --stage cluster first" in done.stderr
@@ -201,7 +198,7 @@ def test_evidence_is_read_and_bad_evidence_named(clean, records, tmp_path):
     assert not (tmp_path / "work").exists()  # said before photos are looked at
     for option in (["--evidence", "scores:bad.jsonl"], ["--min-probability", 0.3]):
         done = clean(*option, "--outliers", 0.1, stdin=lines(records), code=2)
-        assert f"{option[0]} does not go with --outliers".encode() in done.stderr
+        assert b"do not go with --outliers" in done.stderr
 
 
 @pytest.mark.slow

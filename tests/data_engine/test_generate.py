@@ -8,10 +8,9 @@ import pytest
 
 from ramctl.calibration import Calibration, CurvePoint
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, BundleWriter
-from ramctl.data_engine.captions import Caption
-from ramctl.data_engine.generate import CONFIRM, merge_generated
+from ramctl.data_engine.generate import CONFIRM, Caption, merge_generated
 from ramctl.errors import UsageProblem
-from ramctl.inference.captions import read_decoding
+from ramctl.inference.torch_engine import read_decoding
 from ramctl.labels import LabelSystem
 from tests.data_engine.conftest import LABELS, lines, read
 

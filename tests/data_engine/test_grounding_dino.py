@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
-from ramctl.data_engine.detectors import open_detector
+from ramctl.data_engine.detect import open_detector
 from ramctl.errors import UsageProblem
 from ramctl.peers import open_detector as open_grounding_dino
 from tests.data_engine.conftest import lines
@@ -28,7 +28,7 @@ def test_the_boxes_are_the_detectors_for_each_photos_own_tags(engine_bundle, wei
     baseline.side_by_side = 2
     detector = open_detector(f"grounding-dino:{weights}", baseline)
     boxes = [
-        detector.find(SeenPhoto(baseline, photo, labels, None))
+        detector(SeenPhoto(baseline, photo, labels, None))
         for photo, labels in zip(photos, [[0, 2], [4]], strict=True)
     ]
     assert baseline.side_by_side == 1  # there is no memory for another batch

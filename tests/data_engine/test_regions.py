@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,11 +10,9 @@ import torch
 from PIL import Image
 
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
-from ramctl.data_engine.detect import Scope
-from ramctl.data_engine.detectors import AttentionDetector, CropEmbedder, PoolEmbedder
+from ramctl.data_engine.detect import by_attention, cropped, pooled, wanted_tags
 from ramctl.data_engine.region_store import TWICE, source_bits
 from ramctl.inference import torch_engine
-from ramctl.inference.captions import CaptionWriter
 from ramctl.inference.regions import (
     CELL_PEAK_SHARE,
     PEAK_SHARE,
@@ -24,9 +23,9 @@ from ramctl.inference.regions import (
     looking,
     tokens_under,
 )
+from ramctl.inference.torch_engine import CaptionWriter
 from ramctl.labels import LabelSystem
 from ramctl.model.config import load_preset
-from ramctl.records.record import Record
 from tests.data_engine.conftest import LABELS
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
@@ -115,30 +114,30 @@ def seen(baseline, photos):
     return SeenPhoto(baseline, photos[0], [7, 1, 0], baseline.features(photos)[:1])
 
 
-@pytest.mark.parametrize("embedder", [PoolEmbedder(), CropEmbedder()], ids=["pool", "crop"])
+@pytest.mark.parametrize("embedder", [pooled, cropped], ids=["pool", "crop"])
 def test_the_whole_photo_as_a_region_scores_as_the_photo(seen, embedder):
     expected = seen.baseline.engine.scores(seen.features)[0, seen.labels]
-    embedded = embedder.embed(seen, [(label, WHOLE) for label in seen.labels])
+    embedded = embedder(seen, [(label, WHOLE) for label in seen.labels])
     np.testing.assert_allclose(embedded.scores, expected, atol=1e-5, rtol=0)
     np.testing.assert_allclose(np.linalg.norm(embedded.features, axis=1), 1, atol=1e-5)
 
 
 def test_without_context_a_region_depends_on_the_tokens_under_its_box_alone(seen):
-    embedder = PoolEmbedder(context=0)
+    embedder = partial(pooled, context=0)
     box = np.array([0, 0, 0.5, 0.5], np.float32)
-    before = embedder.embed(seen, [(7, box)])
+    before = embedder(seen, [(7, box)])
     grid = seen.features[:, seen.baseline.engine.model.encoder.extra_tokens :]
     outside = torch.from_numpy(tokens_under(box, seen.grid, seen.grid)) == 0
     grid[0, outside] += 5.0
-    after = embedder.embed(seen, [(7, box)])
+    after = embedder(seen, [(7, box)])
     np.testing.assert_allclose(after.scores, before.scores, rtol=1e-6)
     np.testing.assert_allclose(after.features, before.features, atol=1e-6)
     grid[0, ~outside] += 5.0
-    assert not np.allclose(embedder.embed(seen, [(7, box)]).scores, before.scores)
+    assert not np.allclose(embedder(seen, [(7, box)]).scores, before.scores)
 
 
 def test_every_tag_gets_a_box_in_its_photo(seen):
-    boxes = AttentionDetector().find(seen)
+    boxes = by_attention(seen)
     assert len(boxes) == 3
     for box in boxes:
         assert 0 <= box[0] < box[2] <= 1
@@ -180,9 +179,8 @@ def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(baseline,
 
 
 def test_a_tag_counts_as_named_twice_where_two_captions_name_it():
-    scope = Scope(LabelSystem(LABELS), frozenset({"object"}))
     tags = {"tags": ["horse", "sky", "man"], "caption_tags": [["horse", "sky", "sky"], ["horse"]]}
-    wanted = scope.wanted(Record(tags), Counter())
+    wanted = wanted_tags(tags, LabelSystem(LABELS), ("object",), Counter())
     assert [tag.sources for tag in wanted] == [source_bits([TWICE]), 0, 0]
 
 
@@ -207,7 +205,7 @@ def fits(function, most, size):
 
 def test_regions_that_do_not_fit_in_memory_are_done_in_parts(baseline, photos, seen, monkeypatch):
     regions = [(label, WHOLE) for label in [*seen.labels] * 2]
-    features, whole = baseline.features(photos), PoolEmbedder().embed(seen, regions)
+    features, whole = baseline.features(photos), pooled(seen, regions)
     engine, said = baseline.engine, []
     monkeypatch.setattr(engine, "say", said.append)
     model = engine.model
@@ -218,7 +216,7 @@ def test_regions_that_do_not_fit_in_memory_are_done_in_parts(baseline, photos, s
 
     monkeypatch.setattr(torch_engine, "region_logits", fits(torch_engine.region_logits, 4, number))
     np.testing.assert_allclose(baseline.features(photos), features, atol=1e-5)
-    parts = PoolEmbedder().embed(seen, regions)
+    parts = pooled(seen, regions)
     np.testing.assert_allclose(parts.scores, whole.scores, atol=1e-6)
     np.testing.assert_allclose(parts.features, whole.features, atol=1e-6)
     assert [message.partition(": ")[2] for message in said] == [

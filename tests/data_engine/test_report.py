@@ -7,12 +7,18 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ramctl.data_engine import report
-from ramctl.data_engine.apply import Cleaner, Verdicts, removals_of
+from ramctl.data_engine import apply
+from ramctl.data_engine.apply import (
+    Cleaner,
+    Review,
+    Verdicts,
+    doubts,
+    doubts_of,
+    removals_of,
+)
 from ramctl.data_engine.cluster import DECISION
 from ramctl.data_engine.evidence import NOT_PREDICTED, OUTLIER
 from ramctl.data_engine.region_store import REGION
-from ramctl.data_engine.report import Doubts, Review, doubts
 from ramctl.records.record import Record, Reject
 from tests.data_engine.conftest import lines
 
@@ -57,7 +63,7 @@ def reviewed(index, decisions, records, verdicts=None):
         if isinstance(record, Record):
             record.key = str(position)
     cleaner = Cleaner(index, removals_of(decisions), Verdicts(verdicts or {}))
-    review = Review(cleaner, Doubts.of(decisions, index))
+    review = Review(cleaner, doubts_of(decisions, index))
     return review, review.judged(records)
 
 
@@ -113,7 +119,7 @@ def test_of_more_than_fit_those_in_the_greatest_doubt_are_judged(monkeypatch):
     scores = [0.5, 0.9, 0.1, 0.7, 0.3]
     records = [record(tags=["sky"], sources={"sky": ["generated-tag"]}) for _ in scores]
     index = Index(*([(0, score)] for score in scores))
-    monkeypatch.setattr(report, "MOST_JUDGED", 3)
+    monkeypatch.setattr(apply, "MOST_JUDGED", 3)
     _, judged = reviewed(index, [decision(range(5), [0] * 5)], records)
     assert [round(own.score, 2) for own in judged] == [0.5, 0.1, 0.3]
 
@@ -122,7 +128,7 @@ def test_of_kept_tags_those_nearest_to_the_border_are_compared(monkeypatch):
     scores = [0.5, 0.9, 0.1, 0.7, 0.3]
     records = [record(tags=["sky"], sources={"sky": ["parsed"]}) for _ in scores]
     index = Index(*([(0, score)] for score in scores))
-    monkeypatch.setattr(report, "MOST_KEPT", 2)
+    monkeypatch.setattr(apply, "MOST_KEPT", 2)
     _, judged = reviewed(index, [decision(range(5), [0, 0, OUTLIER, 0, 0])], records)
     assert [(own.state, round(own.score, 2)) for own in judged] == [
         ("kept", 0.5), ("removed", 0.1), ("kept", 0.3),

@@ -12,8 +12,7 @@ import pytest
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
-from ramctl.data_engine.detect import RegionFinder, Scope, detect
-from ramctl.data_engine.detectors import AttentionDetector, PoolEmbedder
+from ramctl.data_engine.detect import RegionFinder, by_attention, detect, pooled
 from ramctl.data_engine.region_store import SHARD_INPUTS, WorkFolder
 from ramctl.errors import Interrupted
 from ramctl.labels import LabelSystem
@@ -29,8 +28,7 @@ def clean(run_here, engine_bundle):
 @pytest.fixture
 def finder(engine_bundle):
     baseline = Baseline.load(str(engine_bundle), BaselineOptions())
-    scope = Scope(baseline.labels, frozenset({"object", "scene"}))
-    return RegionFinder(baseline, AttentionDetector(), PoolEmbedder(), scope)
+    return RegionFinder(baseline, by_attention, pooled, ("object", "scene"))
 
 
 def record(number: int, tags: list[str]) -> Record:
@@ -39,47 +37,26 @@ def record(number: int, tags: list[str]) -> Record:
     return Record(fields, "in.jsonl", number + 1, DATA / "photos", stamp=str(number))
 
 
-def shard_bytes(work: WorkFolder, number: int) -> dict[str, bytes]:
-    folder = work.shard(number).folder
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_a_shard_goes_on_where_it_was_stopped_and_ends_the_same(finder, tmp_path):
-    records = [record(i, ["horse", "sky", "red"]) for i in range(30)]
-    whole, stopped = WorkFolder(tmp_path / "whole"), WorkFolder(tmp_path / "stopped")
-    for work in (whole, stopped):
-        work.start({})
-    detect(whole, iter(records), finder)
-    n_done: list[int] = []
-
-    def stop_after(most: int, n: int) -> None:
-        n_done.append(n)
-        if sum(n_done) >= most:
-            raise Interrupted(signal.SIGTERM)
-
-    for most in (8, 20, 30):
-        n_done.clear()
-        with pytest.raises(Interrupted):
-            detect(stopped, iter(records), finder, tick=partial(stop_after, most))
-    # The last run took over what the others had done.
-    assert n_done[0] >= 16
-    detect(stopped, iter(records), finder)
-    assert shard_bytes(stopped, 0) == shard_bytes(whole, 0)
-    assert not any((stopped.path / "unfinished").iterdir())
-
-
-def test_the_beginning_of_another_input_is_not_taken_over(finder, tmp_path):
+def test_only_whole_shards_of_a_stopped_run_are_kept(finder, tmp_path, monkeypatch):
+    monkeypatch.setattr("ramctl.data_engine.region_store.SHARD_INPUTS", 10)
+    records = [record(i, ["horse", "sky", "red"]) for i in range(20)]
     work = WorkFolder(tmp_path)
     work.start({})
+    n_done = []
 
-    def stop(n: int) -> None:
-        raise Interrupted(signal.SIGINT)
+    def stop_after_15(n: int) -> None:
+        n_done.append(n)
+        if sum(n_done) > 15:
+            raise Interrupted(signal.SIGTERM)
 
     with pytest.raises(Interrupted):
-        detect(work, iter([record(i, ["horse"]) for i in range(20)]), finder, tick=stop)
-    others = [record(i + 50, ["sky"]) for i in range(20)]
-    detect(work, iter(others), finder)
-    assert [item.fields["number"] for item in work.shard(0).inputs()] == list(range(50, 70))
+        detect(work, iter(records), finder, tick=stop_after_15)
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == ["00000"]
+    n_done.clear()
+    detect(work, iter(records), finder, tick=n_done.append)
+    assert n_done[0] == 10  # at once
+    numbers = [item.fields["number"] for item in work.inputs(work.shards())]
+    assert numbers == list(range(20))
 
 
 @pytest.mark.slow

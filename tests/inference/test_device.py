@@ -10,7 +10,7 @@ from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, WEIGHTS, Bundle
 from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.label_set import own_labels
-from ramctl.inference.onnx_engine import TORCH, choose_runtime, most_runs
+from ramctl.inference.onnx_engine import TORCH, choose_runtime
 from ramctl.inference.torch_engine import TorchEngine, photos_that_fit
 from ramctl.model.config import finetuning_preset, load_preset, preset_to_meta
 
@@ -108,25 +108,6 @@ def test_a_gpu_takes_as_many_photos_as_half_of_its_free_memory_holds(monkeypatch
     for free, size, expected in ((80e9, 384, 64), (4e9, 384, 12), (1e6, 384, 1), (4e9, 224, 36)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80e9))
         assert photos_that_fit(torch.device("cuda"), size, 1) == expected
-
-
-def test_a_large_graph_runs_as_often_at_a_time_as_memory_allows(monkeypatch, tmp_path):
-    large, small = bundle_of(800_000_000), bundle_of(20_000_000)
-    meminfo = tmp_path / "meminfo"
-    monkeypatch.setattr("ramctl.inference.onnx_engine.MEMORY", (meminfo, tmp_path))
-    assert most_runs(large, 64) == 64  # the system does not say
-    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    8000000 kB\n")
-    assert large.preprocess.size == 384
-    assert most_runs(large, 64) == 16  # 250 MB each, of 4 GB
-    assert most_runs(large, 2) == 2
-    assert most_runs(small, 64) == 64
-    (tmp_path / "memory.max").write_text("3000000000\n")
-    (tmp_path / "memory.current").write_text("1000000000\n")
-    assert most_runs(large, 64) == 3  # a container's 2 GB
-    (tmp_path / "memory.max").write_text("max\n")
-    assert most_runs(large, 64) == 16
-    meminfo.write_text("MemAvailable: 1000 kB\n")
-    assert most_runs(large, 64) == 1
 
 
 @pytest.fixture

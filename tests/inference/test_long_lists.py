@@ -34,10 +34,12 @@ def test_the_graph_sees_so_many_words_at_once_and_gives_the_same_scores(
     expected = OnnxEngine(bundle, "model.onnx", rows, 1).scores(PHOTOS)
     monkeypatch.setattr(onnx_engine, "LABELS_AT_ONCE", AT_ONCE)
     engine, seen = OnnxEngine(bundle, "model.onnx", rows, 1), []
-    run = engine._run
-    monkeypatch.setattr(engine, "_run", lambda feed: (seen.append(feed), run(feed))[1])
+    session, run = engine._session, engine._session.run_with_ort_values
+    monkeypatch.setattr(
+        session, "run_with_ort_values", lambda *a: (seen.append(a[1]["label_queries"]), run(*a))[1]
+    )
     np.testing.assert_allclose(engine.scores(PHOTOS), expected, atol=1e-6)
-    assert [len(feed["label_queries"]) for feed in seen] == [40, 40, 20]
+    assert [rows.shape()[0] for rows in seen] == [40, 40, 20]
     assert expected.shape == (2, 100)
 
 

@@ -9,9 +9,8 @@ import pytest
 from ramctl.checkpoints.bundle import GRAPH, LABEL_QUERIES, LOGITS, PHOTOS, Bundle, resolve_model
 from ramctl.errors import RunProblem
 from ramctl.inference import onnx_engine
-from ramctl.inference.constant_input import bind_input
 from ramctl.inference.label_set import own_labels
-from ramctl.inference.onnx_engine import OnnxEngine, sigmoid
+from ramctl.inference.onnx_engine import OnnxEngine, bind_input, sigmoid
 
 onnx = pytest.importorskip("onnx")
 

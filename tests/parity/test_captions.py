@@ -6,7 +6,7 @@ import torch
 
 from ramctl.convert import ConvertOptions, convert_checkpoint
 from ramctl.errors import UsageProblem
-from ramctl.inference.captions import CaptionWriter
+from ramctl.inference.torch_engine import CaptionWriter
 from ramctl.model.generation import Decoding, Ends
 from ramctl.records.record import Record
 from ramctl.tagging.scorers import BundleScorer, Decoded, TaggerOptions

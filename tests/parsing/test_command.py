@@ -75,7 +75,7 @@ def test_what_a_label_system_leaves_out_is_in_the_rejects(ramctl, tmp_path, capt
 def test_the_authors_json_goes_out_and_comes_in(ramctl, tmp_path):
     (tmp_path / "words.txt").write_text("dog\nbeach\nrun\n")
     one = json.dumps(RECORDS[0]).encode()
-    done = ramctl("parse", "--labels", "words.txt", "--to", "ram", "-o", "ram.json", stdin=one)
+    done = ramctl("parse", "--labels", "words.txt", "-f", "ram", "-o", "ram.json", stdin=one)
     assert done.returncode == 0
     assert json.loads((tmp_path / "ram.json").read_text()) == [
         {
@@ -99,7 +99,7 @@ def test_captions_of_a_photo_are_grouped(ramctl, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--review", "r.tsv"], ["--to", "ram"], ["--build-labels", "l", "--labels", "m"]],
+    [["--review", "r.tsv"], ["-f", "ram"], ["--build-labels", "l", "--labels", "m"]],
     ids=" ".join,
 )
 def test_options_that_do_not_go_together_are_usage(ramctl, arguments):
@@ -109,7 +109,7 @@ def test_options_that_do_not_go_together_are_usage(ramctl, arguments):
 def test_a_ram_record_without_a_photo_is_rejected(ramctl, tmp_path):
     (tmp_path / "words.txt").write_text("man\n")
     done = ramctl(
-        "parse", "--labels", "words.txt", "--to", "ram", stdin=json.dumps(RECORDS[1]).encode()
+        "parse", "--labels", "words.txt", "-f", "ram", stdin=json.dumps(RECORDS[1]).encode()
     )
     assert done.returncode == 3
     assert json.loads(done.stdout) == []
