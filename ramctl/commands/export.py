@@ -6,7 +6,7 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.base import common, option
-from ramctl.export.formats import FORMATS, PLACED
+from ramctl.export import FORMATS, PLACED
 
 TARGET = "ramctl.export.run:ExportOptions"
 HELP = """

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from ramctl.errors import UsageProblem
+from ramctl.export import PLACED
 from ramctl.export.sidecars import TextStyle, caption_of
 from ramctl.export.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
 from ramctl.photos.archives import split_member
@@ -23,13 +24,8 @@ from ramctl.records.stream import Encoder
 from ramctl.tagging import formats
 from ramctl.tagging.formats import Column, Format, name_of, table, table_row, tag_columns
 
-FORMATS = (
-    *formats.FORMATS, "tsv", "exiftool-csv", "open-images", "coco", "fiftyone", "label-studio",
-    "webdataset",
-)  # fmt: skip
 # One document, whose end closes what its head opens.
 DOCUMENTS = ("coco", "fiftyone", "label-studio", "webdataset")
-PLACED = ("coco", "fiftyone", "label-studio")  # that say where a program finds a photo
 EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # that Lightroom reads
 _OPEN_IMAGES = ("ImageID", "Source", "LabelName", "Confidence")
 _BLOCK = 512  # bytes of a tar

@@ -14,7 +14,7 @@ import pytest
 
 from ramctl.cli import COMMANDS
 from ramctl.errors import REJECT_CODES
-from ramctl.export import formats
+from ramctl.export import FORMATS as EXPORT_FORMATS
 from ramctl.model.config import preset_names
 from ramctl.peers import BUILT_IN
 from ramctl.readers import detect, predictions
@@ -35,7 +35,7 @@ BLOCK = re.compile(r"```(console|python)( [a-z ]+)?\n(.*?)```", re.DOTALL)
 CHOICES = {  # what can be named on the command line, by the document that explains it
     "ramctl/parsing/README.md": detect.FORMATS,
     "ramctl/evaluation/README.md": predictions.FORMS,
-    "ramctl/export/README.md": formats.FORMATS,
+    "ramctl/export/README.md": EXPORT_FORMATS,
     "ramctl/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
     "ramctl/model/presets/README.md": preset_names(),
 }

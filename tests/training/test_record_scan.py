@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from ramctl.records import jsonl
 from ramctl.records.jsonl import dumps
 from ramctl.training.data import record_scan
 from ramctl.training.data.record_file import Source
@@ -31,6 +32,7 @@ def source(tmp_path) -> Source:
 
 def test_pieces_read_by_several_processes_are_the_pass_itself(source, tmp_path, monkeypatch):
     monkeypatch.setattr(record_scan, "PIECE_BYTES", 1 << 30)
+    monkeypatch.setattr(jsonl, "MAX_LINE", 8000)
     second = tmp_path / "second.jsonl"
     lines = source.path.read_bytes().splitlines(keepends=True)
     # Blank lines, another end, one longer than several pieces, one that is too long, no end.
@@ -42,7 +44,7 @@ def test_pieces_read_by_several_processes_are_the_pass_itself(source, tmp_path, 
     def scan(jobs):
         rejects = []
         found = scan_records(
-            sources, rejects.append, "train", **OPTIONS, max_line=8000, with_shards=True, jobs=jobs
+            sources, rejects.append, "train", **OPTIONS, with_shards=True, jobs=jobs
         )
         return found, rejects
 
