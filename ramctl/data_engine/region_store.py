@@ -48,7 +48,7 @@ from ramctl.records.record import (
 from ramctl.records.shards import Shard as Part
 
 FORMAT = 4
-SHARD_INPUTS = 512
+SHARD_INPUTS = 128
 # Mapped files that stay open, each of which takes a descriptor: a process often may have 1,024.
 MOST_MAPS = 128
 
