@@ -244,8 +244,7 @@ def _floors(scores: Floats, most_share: float) -> Floats:
     n_above = int(most_share * len(scores))
     if n_above >= len(scores):
         return np.zeros(scores.shape[1])
-    floors: Floats = -np.sort(-scores, axis=0)[n_above]
-    return floors
+    return np.asarray(-np.sort(-scores, axis=0)[n_above])
 
 
 def _curve(calibrated: Floats, right: Flags) -> tuple[CurvePoint, ...]:

@@ -166,13 +166,11 @@ class LabelSystem(Sequence[Label]):
         path = path / LABELS if path.is_dir() else path
         labels = []
         for number, line in enumerate(read_text(path).split("\n"), 1):
-            if not line.strip():
-                continue
             try:
-                is_row = line.lstrip().startswith("{")
-                labels.append(
-                    Label.from_json(orjson.loads(line)) if is_row else Label(line.strip())
-                )
+                if line.lstrip().startswith("{"):
+                    labels.append(Label.from_json(orjson.loads(line)))
+                elif line.strip():
+                    labels.append(Label(line.strip()))
             except ValueError as error:
                 raise RunProblem(f"{path}:{number}: not a label: {error}") from error
         if not labels:

@@ -274,7 +274,6 @@ def on_equal_terms(compared: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _only(comparison: Comparison, names: set[str]) -> Comparison:
-    """The same comparison on the photos with these names."""
     rows = [i for i, photo in enumerate(comparison.photos) if photo.name in names]
     if len(rows) == len(comparison.photos):
         return comparison

@@ -72,9 +72,8 @@ def label_ranking(scores: Scores, truth: Truth) -> Floats:
         if not len(rows):
             continue
         fractions = np.empty(len(rows))
-        for some in np.array_split(
-            np.arange(len(rows)), 1 + len(rows) * part_scores.shape[1] // 2**18
-        ):
+        n_parts = 1 + len(rows) * part_scores.shape[1] // 2**18
+        for some in np.array_split(np.arange(len(rows)), n_parts):
             at_least = part_scores[rows[some]] >= part_scores[rows[some], classes[some]][:, None]
             right = at_least & (true[rows[some]] == POSITIVE)
             wrong = at_least & (true[rows[some]] == NEGATIVE)
@@ -108,9 +107,8 @@ class Figures:
         scores, truth = comparison.scores, comparison.truth
         if not comparison.counted.all():
             scores, truth = scores[:, comparison.counted], truth[:, comparison.counted]
-        return {"LRAP": label_ranking(scores, truth)} | photo_figures(
-            comparison.packed, comparison.truth
-        )
+        of_tags = photo_figures(comparison.packed, comparison.truth)
+        return {"LRAP": label_ranking(scores, truth)} | of_tags
 
     def plain(self) -> dict[str, float]:
         """Each figure on the photos as they are."""
@@ -170,7 +168,6 @@ def compare_systems(named: dict[str, Comparison], seed: int) -> JsonObject:
     for name, comparison in zip(named, compared, strict=True):
         figures = Figures(comparison)
         plain[name], (resampled[name], _) = figures.plain(), figures.resampled(seed)
-    pairs = list(combinations(named, 2))
     differences: list[JsonObject] = [
         {
             "systems": [one, other],
@@ -182,7 +179,7 @@ def compare_systems(named: dict[str, Comparison], seed: int) -> JsonObject:
                 for figure in plain[one]
             },
         }
-        for one, other in pairs
+        for one, other in combinations(named, 2)
     ]
     for figure in next(iter(plain.values())):
         adjusted = holm([difference[figure]["p"] for difference in differences])

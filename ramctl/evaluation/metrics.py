@@ -221,12 +221,9 @@ class Counts:
 
     def among(self, classes: NDArray[np.bool_]) -> "Counts":
         """The counts of some of the classes."""
-        return Counts(
-            self.true_positives[..., classes],
-            self.false_positives[..., classes],
-            self.false_negatives[..., classes],
-            self.style,
-        )
+        counts = (self.true_positives, self.false_positives, self.false_negatives)
+        hits, false, missed = (values[..., classes] for values in counts)
+        return Counts(hits, false, missed, self.style)
 
     @property
     def pooled(self) -> "Counts":
@@ -236,9 +233,7 @@ class Counts:
         return Counts(hits, false, missed)
 
     def _ratio(self, part: Floats, whole: Floats) -> Floats:
-        if self.style == "ram":
-            return part / (whole + RAM_PR_EPSILON)
-        return _divide(part, whole)
+        return part / (whole + RAM_PR_EPSILON) if self.style == "ram" else _divide(part, whole)
 
 
 def _divide(part: Floats, whole: Floats) -> Floats:
@@ -252,10 +247,9 @@ def resamples(n_photos: int, seed: int) -> Iterator[Weights]:
     once and reweighted many times; two models that are compared see the same resamples.
     """
     generator = np.random.default_rng(seed)
-    probabilities = np.full(n_photos, 1 / n_photos)
     for start in range(0, RESAMPLES, _RESAMPLES_PER_BLOCK):
         size = min(_RESAMPLES_PER_BLOCK, RESAMPLES - start)
-        drawn = generator.multinomial(n_photos, probabilities, size=size)
+        drawn = generator.multinomial(n_photos, np.full(n_photos, 1 / n_photos), size=size)
         yield np.ascontiguousarray(drawn.T, np.float32)
 
 

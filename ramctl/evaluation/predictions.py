@@ -127,8 +127,7 @@ class _Columns:
         """The highest value [n, len(which)] of each class's labels, from those of all [n, L]."""
         if len(self.which) == len(self.labels):
             return values.take(self.labels, axis=1)
-        best: NDArray[Number] = np.maximum.reduceat(values[:, self.labels], self.starts, axis=1)
-        return best
+        return np.asarray(np.maximum.reduceat(values[:, self.labels], self.starts, axis=1))
 
 
 class Prediction(NamedTuple):
@@ -147,8 +146,7 @@ class ScoreReader:
     """
 
     def __init__(self, classes: Classes, cut: Cut) -> None:
-        self.classes = classes
-        self.cut = cut
+        self.classes, self.cut = classes, cut
         self.matched = np.zeros(len(classes), bool)
         self.are_stated = classes.tag_system is not None
         self._columns: dict[str, _Columns] = {}
@@ -164,17 +162,15 @@ class ScoreReader:
             by_tag = tag_scores(fields)
         tagged = None
         if fields.get("tags") is not None:
-            tags = string_list(fields, "tags")
-            tagged = [c for tag in tags for c in self.classes.of_tag(tag)]
+            tagged = [c for tag in string_list(fields, "tags") for c in self.classes.of_tag(tag)]
         return Prediction(columns, packed, by_tag, tagged)
 
     def threshold(self, tag: str) -> float:
         """The score above which a tag counts as given."""
         if tag not in self._thresholds:
             ids = self._tag_system.ids(tag)
-            self._thresholds[tag] = (
-                float(self._tag_thresholds[ids[0]]) if ids else DEFAULT_THRESHOLD
-            )
+            known = self._tag_thresholds[ids[0]] if ids else DEFAULT_THRESHOLD
+            self._thresholds[tag] = float(known)
         return self._thresholds[tag]
 
     @cached_property
@@ -188,8 +184,7 @@ class ScoreReader:
 
     def _read_dense(self, fields: JsonObject) -> tuple[_Columns, bytes]:
         columns = self._columns_for(fields)
-        dense = fields["dense"]
-        n_labels = len(columns.thresholds)
+        dense, n_labels = fields["dense"], len(columns.thresholds)
         if not isinstance(dense, list) or not dense or isinstance(dense[0], bool):
             raise RecordProblem("dense is not a list of numbers", code="bad_field")
         if len(dense) != n_labels:
@@ -302,8 +297,7 @@ def _six_digits(singles: Scores) -> Floats:
     """The doubles with six digits that are nearest to numbers, exact above 1e-16."""
     sizes = np.clip(np.abs(singles), 1e-17, 10.0 ** (_DIGITS - 1))
     scale = _POWERS.take((_DIGITS - 1 - np.floor(np.log10(sizes))).astype(np.intp), mode="clip")
-    decimal: Floats = np.rint(singles * scale) / scale
-    return decimal
+    return np.asarray(np.rint(singles * scale) / scale)
 
 
 def take_rows(values: Scores, rows: NDArray[np.int64]) -> Scores:

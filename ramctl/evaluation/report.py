@@ -77,26 +77,22 @@ def _system(name: str, comparison: Comparison, root: Path | None) -> JsonObject:
     false = decided & (comparison.truth == NEGATIVE) & comparison.counted
     missed = ~decided & (comparison.truth == POSITIVE) & comparison.counted
     precisions = [None if np.isnan(p) else round(float(p), 4) for p in comparison.precisions]
+    # The curve of all decisions together is at scores that positives have.
+    of_positives = comparison.scores[comparison.truth == POSITIVE]
+    candidates = np.unique(np.quantile(of_positives, np.linspace(0, 1, POOLED_POINTS)))
+    candidates = candidates[candidates > comparison.score_of_none]
+    pooled = counts_at(comparison, candidates).among(comparison.counted).pooled
     return {
         "name": name,
         "decided_by": comparison.decided_by,
         "figures": {figure: plain[figure] for figure in HEADLINES},
         "precisions": precisions,
-        "pooled": _pooled_curve(comparison),
+        "pooled": _points(pooled.recall[:, 0], pooled.precision[:, 0]),
         "curves": [_class_curve(comparison, c) for c in range(len(precisions))],
         "false": _worst(comparison, false, -1, root),
         "missed": _worst(comparison, missed, 1, root),
         "confusions": _confusions(comparison.classes.names, false, missed),
     }
-
-
-def _pooled_curve(comparison: Comparison) -> _Curve:
-    """(recall, precision) of all decisions together, at scores that positives have."""
-    of_positives = comparison.scores[comparison.truth == POSITIVE]
-    candidates = np.unique(np.quantile(of_positives, np.linspace(0, 1, POOLED_POINTS)))
-    candidates = candidates[candidates > comparison.score_of_none]
-    counts = counts_at(comparison, candidates).among(comparison.counted).pooled
-    return _points(counts.recall[:, 0], counts.precision[:, 0])
 
 
 def counts_at(comparison: Comparison, candidates: Scores) -> Counts:
@@ -127,6 +123,7 @@ def _class_curve(comparison: Comparison, c: int) -> _Curve:
 
 
 def _points(recall: Floats, precision: Floats) -> _Curve:
+    """(recall, precision) of each point, along the curve."""
     pairs = zip(recall.tolist(), precision.tolist(), strict=True)
     return sorted((round(r, 4), round(p, 4)) for r, p in pairs)
 

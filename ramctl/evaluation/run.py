@@ -203,9 +203,8 @@ def _explain(
             more = f" ... ({len(names)})" if len(names) > 5 else ""
             report.say(f"{what}: {', '.join(names[:5])}{more}")
     if (span := result["score_range"]) and not predictions.scores.are_probabilities:
-        report.say(
-            f"scores are no probabilities ({span[0]:g} to {span[1]:g}), and thresholds neither"
-        )
+        ends = f"{span[0]:g} to {span[1]:g}"
+        report.say(f"scores are no probabilities ({ends}), and thresholds neither")
     if (expected := result.get("calibration", {}).get("macro_f1")) is not None:
         report.say(f"calibrated: on other photos a macro F1 of {expected:.3f} is expected")
     if result["looks_thresholded"]:

@@ -46,9 +46,8 @@ def _beside_each_other(comparison: JsonObject) -> Iterator[tuple[Row, list[Row]]
     systems: dict[str, JsonObject] = comparison["systems"]
     differences: list[JsonObject] = comparison["differences"]
     n = len(systems)
-    letters = {
-        name: chr(ord("A") + i) if n <= 26 else f"S{i + 1}" for i, name in enumerate(systems)
-    }
+    signs = [chr(ord("A") + i) if n <= 26 else f"S{i + 1}" for i in range(n)]
+    letters = dict(zip(systems, signs, strict=True))
     yield ["system", ""], [[letter, name] for name, letter in letters.items()]
     rows = [dict(_flat(nested, "")) for nested in systems.values()]
     names = [name for name in rows[0] if not name.startswith("ci.")]

@@ -94,7 +94,6 @@ def _clear(folder: Path, used: set[str]) -> None:
 
 
 def _line(record: Record, fields: JsonObject, page: Path) -> bytes:
-    """What the page holds of a photo, in one line."""
     picture = thumbnail(record, THUMBNAIL_PX, QUALITY)
     scores = object_in(fields, "scores")
     return _html_safe(

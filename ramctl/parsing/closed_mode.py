@@ -78,8 +78,9 @@ class LabelMapper:
             # No synonym of it: "young woman" is a woman, and no "miss".
             label = self._label(phrase, mention, is_exact=True) if phrase else None
             label = label or self._label(mention.tag, mention)
-            if label is None:
-                label = self._label_of_head(mention)
+            head = mention.tag.rpartition(" ")[2]
+            if label is None and head != mention.tag and self._lexicon.may_be(mention.tag, head):
+                label = self._label(head, mention)
             if label is not None:
                 kind = mention.kind if self._is_plain else label.kind
                 new = Mention(mention.place, label.tag, kind, mention.words, mention.rule)
@@ -111,13 +112,6 @@ class LabelMapper:
             if label and _is_thing(self._lexicon.kind(word)) == _is_thing(kind):
                 return label
         return None
-
-    def _label_of_head(self, mention: Mention) -> Label | None:
-        """The label of a compound's last word, if the compound is a kind of it."""
-        head = mention.tag.rpartition(" ")[2]
-        if head == mention.tag:
-            return None
-        return self._label(head, mention) if self._lexicon.may_be(mention.tag, head) else None
 
 
 def _is_thing(kind: str) -> str:

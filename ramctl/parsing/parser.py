@@ -14,7 +14,7 @@ from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import ParsedCaption, sentences
 from ramctl.parsing.closed_mode import LabelMapper, lexicon_for
 from ramctl.parsing.english.lexicon import Lexicon
-from ramctl.parsing.english.pos_tagger import PosTagger
+from ramctl.parsing.english.pos_tagger import BATCH, PosTagger
 from ramctl.parsing.english.readings import FrequentReadings
 from ramctl.parsing.english.rules.apply import read_caption
 from ramctl.parsing.english.rules.sentence import clean
@@ -23,8 +23,6 @@ from ramctl.records.parallel import chunks, ordered_workers
 T = TypeVar("T")
 # Parsed texts that are remembered: captions repeat within a data set.
 KNOWN_TEXTS = 20_000
-# Texts that are tagged together.
-BATCH = 256
 
 
 class CaptionParser:
@@ -32,8 +30,7 @@ class CaptionParser:
 
     def __init__(self, lexicon: Lexicon, mapper: LabelMapper | None = None) -> None:
         self._tagger = PosTagger.shared()
-        self._lexicon = lexicon
-        self._mapper = mapper
+        self._lexicon, self._mapper = lexicon, mapper
         self._known: OrderedDict[str, ParsedCaption] = OrderedDict()
 
     @classmethod
@@ -74,12 +71,8 @@ class CaptionParser:
         parts = [sentences(text) for text in cleaned]
         readings = [[frequent.read(part) for part in of_text] for of_text in parts]
         # The tagger is fast on batches only: collect what it must read before yielding anything.
-        ambiguous = [
-            part
-            for part, reading in zip(chain(*parts), chain(*readings), strict=True)
-            if reading is None
-        ]
-        rest = self._by_rules(ambiguous)
+        pairs = zip(chain(*parts), chain(*readings), strict=True)
+        rest = self._by_rules([part for part, reading in pairs if reading is None])
         for text, of_text in zip(cleaned, readings, strict=True):
             whole = ParsedCaption.joined([reading or next(rest) for reading in of_text])
             yield self._mapper.label_of_whole_text(text) or self._mapper.map(whole)

@@ -88,9 +88,8 @@ def _check(options: ParseOptions) -> None:
     if options.review and not options.build_labels:
         raise UsageProblem("--review needs --build-labels")
     if options.build_labels and options.labels:
-        raise UsageProblem(
-            "--build-labels builds a label system, --labels uses one: give one of them"
-        )
+        message = "--build-labels builds a label system, --labels uses one: give one of them"
+        raise UsageProblem(message)
     stream = options.stream
     if not stream.shard.is_all:
         for name, field_name in SHARED.alone.items():

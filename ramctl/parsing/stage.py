@@ -67,7 +67,6 @@ class ParseStage:
         })  # fmt: skip
 
     def _split(self, batch: Batch) -> tuple[list[Work | RecordProblem], list[str]]:
-        """What there is to do with each record, and the captions of all."""
         work: list[Work | RecordProblem] = []
         captions: list[str] = []
         for record in batch:
@@ -120,7 +119,6 @@ class ParseStage:
         return LabelMapper(self.labels or LabelSystem(()), Lexicon.shared())
 
     def _kind_of(self, tag: str) -> str:
-        """The kind of a tag that came in: its label's, else the lexicon's."""
         label = self._mapper.find(tag)
         return label.kind if label else Lexicon.shared().kind(tag)
 
@@ -132,9 +130,8 @@ def _captions_to_parse(record: Record) -> list[str]:
         raise RecordProblem("no captions and no tags", code="missing_field")
     for caption in captions:
         if len(caption) > MAX_CAPTION:
-            raise RecordProblem(
-                f"a caption of {len(caption)} characters (at most {MAX_CAPTION})", code="too_large"
-            )
+            message = f"a caption of {len(caption)} characters (at most {MAX_CAPTION})"
+            raise RecordProblem(message, code="too_large")
     string_list(record.fields, "tags")
     return captions
 

@@ -4,7 +4,6 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ramctl.errors import UsageProblem
 from ramctl.readers import archives, json_lists, tables
@@ -17,28 +16,22 @@ from ramctl.records.remote import photo_base
 PEEK = 1 << 16
 
 
-class Format(NamedTuple):
-    """How an input is read."""
-
-    read: Callable[[Source], Iterator[Item]]
-    needs_file: bool = False  # it is gone over more than once
-
-
 #: All but JSONL, whose lines are not parsed here.
-READERS = {
-    "coco": Format(json_lists.read_coco, needs_file=True),
-    "vg": Format(json_lists.read_visual_genome),
-    "sbu": Format(json_lists.read_sbu, needs_file=True),
-    "json": Format(json_lists.read_objects),
-    "cc": Format(tables.read_cc),
-    "csv": Format(tables.read_csv, needs_file=True),
-    "token": Format(tables.read_token),
-    "parquet": Format(tables.read_parquet, needs_file=True),
-    "tar": Format(archives.read_tar),
-    "txt": Format(archives.read_captions, needs_file=True),
-    "tags": Format(archives.read_tags, needs_file=True),
-    "ram": Format(json_lists.read_ram),
+READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
+    "coco": json_lists.read_coco,
+    "vg": json_lists.read_visual_genome,
+    "sbu": json_lists.read_sbu,
+    "json": json_lists.read_objects,
+    "cc": tables.read_cc,
+    "csv": tables.read_csv,
+    "token": tables.read_token,
+    "parquet": tables.read_parquet,
+    "tar": archives.read_tar,
+    "txt": archives.read_captions,
+    "tags": archives.read_tags,
+    "ram": json_lists.read_ram,
 }
+_NEED_FILE = frozenset({"coco", "sbu", "csv", "parquet", "txt", "tags"})  # gone over more than once
 FORMATS = ("jsonl", *READERS)
 _OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
 
@@ -61,11 +54,11 @@ def unread_any(
         if kind == "jsonl":
             yield from unread_inputs([name], root, stage)
             continue
-        if name == STDIN and READERS[kind].needs_file:
+        if name == STDIN and kind in _NEED_FILE:
             raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
         # The photos of a folder of sidecars are named with the folder.
         base = Path() if not root and Path(name).is_dir() else photo_base(name, root)
-        yield from map(_made, READERS[kind].read(Source(name, base, stage, labels)))
+        yield from map(_made, READERS[kind](Source(name, base, stage, labels)))
 
 
 def _made(item: Item) -> Unread:

@@ -93,9 +93,8 @@ def _rows(source: Source, delimiter: str, **options: Any) -> Iterator[tuple[int,
     with open_input(source.name) as stream:
         text = io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="")
         # A NUL is no part of any table; csv before Python 3.13 fails on it.
-        reader = csv.reader(
-            (line.replace("\0", "") for line in text), delimiter=delimiter, **options
-        )
+        lines = (line.replace("\0", "") for line in text)
+        reader = csv.reader(lines, delimiter=delimiter, **options)
         try:
             for row in reader:
                 if row:

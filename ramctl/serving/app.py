@@ -151,9 +151,7 @@ class _Guard:
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, only_here: bool) -> None:
-        self._app = app
-        self._limits = limits
-        self._only_here = only_here
+        self._app, self._limits, self._only_here = app, limits, only_here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
@@ -221,7 +219,6 @@ def _number(asked: QueryParams, name: str) -> float | None:
 
 
 async def _blocks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
-    """The body, as it comes."""
     declared = request.headers.get("content-length", "0")
     n_bytes = 0
     _check_size(int(declared) if declared.isdecimal() else 0, limits)
@@ -280,9 +277,8 @@ def _answer(result: TagResult, tagger: Tagger, question: Question) -> JsonObject
 
 def _above(threshold: float, tags: list[str], dense: list[float]) -> dict[str, float]:
     """The tags above a threshold by falling score; of a doubled one the highest."""
-    falling = sorted(zip(dense, tags, strict=True), key=lambda pair: -pair[0])
     found: dict[str, float] = {}
-    for score, tag in falling:
+    for score, tag in sorted(zip(dense, tags, strict=True), key=lambda pair: -pair[0]):
         if score > threshold:
             found.setdefault(tag, round(score, DECIMALS))
     return found
@@ -293,7 +289,6 @@ def _json(fields: JsonObject | list[JsonObject], status: int = 200) -> Response:
 
 
 def _problem(request: Request, problem: BaseException) -> tuple[JsonObject, int]:
-    """The answer to what went wrong, and its status."""
     if isinstance(problem, HTTPException):
         code = HTTPStatus(problem.status_code).name.lower()
         return {"code": code, "message": problem.detail}, problem.status_code

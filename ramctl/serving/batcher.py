@@ -64,8 +64,7 @@ class Batcher:
     async def _take_turns(self) -> None:
         try:
             while self._waiting:
-                number = min(len(self._waiting), self._most)
-                turn = [self._waiting.popleft() for _ in range(number)]
+                turn = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
                 turn = [one for one in turn if not one.outcome.cancelled()]  # who asked is there
                 await asyncio.gather(*map(self._score, chunks(turn, self.tagger.batch)))
         finally:
@@ -94,8 +93,7 @@ class Batchers:
     """
 
     def __init__(self, load: Callable[[Wanted], Tagger], first: Tagger, most: int) -> None:
-        self._load = load
-        self._most = most
+        self._load, self._most = load, most
         self._decoders = ThreadPoolExecutor(MOST_PHOTOS, thread_name_prefix="ramctl-photos")
         self._first = Batcher(first, self._decoders)  # for the model's labels: never given up
         self._others: OrderedDict[Wanted, Batcher] = OrderedDict()
@@ -123,18 +121,14 @@ class Batchers:
     async def _open(self, wanted: Wanted) -> None:
         async with self._one_by_one:
             while self._users[wanted] and wanted not in self._others:
-                if self._has_room():
+                unused = [other for other in self._others if not self._users[other]]
+                if len(self._others) >= self._most and unused:  # the oldest makes room
+                    del self._others[unused[0]]
+                    gc.collect()
+                    give_memory_back()
+                if len(self._others) < self._most:
                     tagger = await asyncio.to_thread(self._load, wanted)
                     self._others[wanted] = Batcher(tagger, self._decoders)
                 else:
                     self._left.clear()
                     await self._left.wait()
-
-    def _has_room(self) -> bool:
-        """Whether another one may be loaded, once the oldest that nobody uses is given up."""
-        unused = [wanted for wanted in self._others if not self._users[wanted]]
-        if len(self._others) >= self._most and unused:
-            del self._others[unused[0]]
-            gc.collect()
-            give_memory_back()
-        return len(self._others) < self._most

@@ -196,27 +196,18 @@ def cached_rows(
     A cache that cannot be read or written costs time, nothing else.
     """
     path = user_cache("text") / f"{source}.safetensors"
-    known = _read_rows(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            rows, known_texts = file.get_tensor("rows"), orjson.loads(file.metadata()["texts"])
+        known: dict[str, Rows] = dict(zip(known_texts, rows, strict=True))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        known = {}
     new = [text for text in dict.fromkeys(texts) if text not in known]
     if new:
         known |= dict(zip(new, compute(new), strict=True))
-        _write_rows(path, known)
+        facts = {"texts": orjson.dumps(list(known)).decode()}
+        content = save({"rows": np.stack(list(known.values()))}, metadata=facts)
+        with contextlib.suppress(OSError, RunProblem):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, content)
     return np.stack([known[text] for text in texts]).astype(np.float32)
-
-
-def _read_rows(path: Path) -> dict[str, Rows]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            texts = orjson.loads(file.metadata()["texts"])
-            rows = file.get_tensor("rows")
-        return dict(zip(texts, rows, strict=True))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _write_rows(path: Path, rows: dict[str, Rows]) -> None:
-    texts = orjson.dumps(list(rows)).decode()
-    content = save({"rows": np.stack(list(rows.values()))}, metadata={"texts": texts})
-    with contextlib.suppress(OSError, RunProblem):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, content)

@@ -99,9 +99,8 @@ class StaticTextEncoder:
     def cut_to(self, width: int) -> "StaticTextEncoder":
         """The table with its first, most important `width` axes; UsageProblem if it has fewer."""
         if self.width < width:
-            raise UsageProblem(
-                f"model.labels.width is {width}, the text table of {self.source} has {self.width}"
-            )
+            own = f"the text table of {self.source} has {self.width}"
+            raise UsageProblem(f"model.labels.width is {width}, {own}")
         cut = {name: getattr(self, name)[:, :width].copy("C") for name in ("vectors", "projection")}
         return replace(self, **cut)
 

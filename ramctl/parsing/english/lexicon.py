@@ -33,9 +33,7 @@ NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
 @cache
 def _word_lists() -> dict[str, list[str]]:
     """All word lists of `lexicon.toml` by name; `_` in an entry stands for a space."""
-    text = (
-        resources.files("ramctl.parsing.english").joinpath("data/lexicon.toml").read_text("utf-8")
-    )
+    text = (resources.files("ramctl.parsing.english") / "data/lexicon.toml").read_text("utf-8")
     return {
         name: [entry.replace("_", " ") for entry in entries.split()]
         for section in tomllib.loads(text).values()
@@ -61,8 +59,7 @@ class Lexicon:
     """
 
     def __init__(self, wordnet: WordNet, accepted: frozenset[str] = frozenset()) -> None:
-        self.wordnet = wordnet
-        self.accepted = accepted
+        self.wordnet, self.accepted = wordnet, accepted
         vague = word_set("stop_nouns")
         self.stop_nouns = vague - accepted
         self.objects = word_set("objects") | (accepted & vague)
@@ -233,8 +230,7 @@ class Lexicon:
 
     def thing_file(self, lemma: str) -> str:
         """The file of the sense that captions mean: a sloth is an animal, not a vice."""
-        senses = self.wordnet.synsets(lemma, NOUN)
-        is_animal = any(synset.file == "noun.animal" for synset in senses)
+        is_animal = any(s.file == "noun.animal" for s in self.wordnet.synsets(lemma, NOUN))
         return "noun.animal" if lemma in self.objects and is_animal else self.first_file(lemma)
 
     def _noun_kind(self, lemma: str) -> str | None:

@@ -22,10 +22,17 @@ class PosTagger:
     """Words with Penn Treebank tags, caption by caption."""
 
     def __init__(self, nlp: Any) -> None:
+        from thinc.backends import NumpyOps
         from threadpoolctl import ThreadpoolController
 
+        # numpy multiplies matrices in half of the time of spaCy's own BLIS, and the tags are the
+        # same. On a Mac, where Apple's library multiplies, nothing changes.
+        ops = NumpyOps(use_blis=False)
+        for _, component in nlp.pipeline:
+            for layer in component.model.walk():
+                if type(layer.ops) is NumpyOps:
+                    layer.ops = ops
         self._nlp = nlp
-        _multiply_by_numpy(nlp)
         self._threads = ThreadpoolController()
         self._zone = ExitStack()
         self._texts_in_zone = TEXTS_PER_ZONE
@@ -40,10 +47,8 @@ class PosTagger:
         for name in MODEL_PACKAGES:
             if spacy.util.is_package(name):
                 return PosTagger(spacy.load(name, exclude=list(UNUSED_COMPONENTS)))
-        named = ", ".join(MODEL_PACKAGES)
-        raise RunProblem(
-            f"no English spaCy model is installed; one of {named}: {pip_line('parse')}"
-        )
+        named = f"one of {', '.join(MODEL_PACKAGES)}: {pip_line('parse')}"
+        raise RunProblem(f"no English spaCy model is installed; {named}")
 
     def tag(self, texts: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
         """(words as written, tags) of each text, in order; memory does not grow."""
@@ -59,20 +64,6 @@ class PosTagger:
             for doc in docs:
                 words = [(word.text, word.tag_) for word in doc]
                 yield [text for text, _ in words], [tag for _, tag in words]
-
-
-def _multiply_by_numpy(nlp: Any) -> None:
-    """Let numpy multiply matrices where spaCy would have its own BLIS do it: in half of the time.
-
-    The tags are the same. On a Mac, where Apple's library multiplies, nothing changes.
-    """
-    from thinc.backends import NumpyOps
-
-    ops = NumpyOps(use_blis=False)
-    for _, component in nlp.pipeline:
-        for layer in component.model.walk():
-            if type(layer.ops) is NumpyOps:
-                layer.ops = ops
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

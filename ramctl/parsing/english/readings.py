@@ -65,8 +65,7 @@ class FrequentReadings:
         lower = text.lower()
         if not lower.isascii() or '"' in lower:
             return None
-        spelling = self._lexicon.spelling
-        words = [spelling.get(word, word) for word in TOKEN.findall(lower)]
+        words = [self._lexicon.spelling.get(word, word) for word in TOKEN.findall(lower)]
         if not self._ambiguous.isdisjoint(words) or len(words) < 2:
             return None
         forms = self._joined(words)

@@ -68,8 +68,7 @@ class LabelBuilder:
     def build(self, decisions: Mapping[str, Candidate]) -> tuple[LabelSystem, list[Candidate]]:
         """The system, and every candidate by rank; `decisions` of a person override ours."""
         ranked = self._rank()
-        tags = [tag for tag, _ in ranked]
-        contexts = Contexts(self.counts, self.lexicon, tags)
+        contexts = Contexts(self.counts, self.lexicon, [tag for tag, _ in ranked])
         merges = find_merges(self.counts, self.lexicon, contexts)
         candidates = [
             replace(decisions[tag], count=count)
@@ -214,10 +213,9 @@ class LabelBuilder:
             others = synonyms[label.tag]
             count = label.count + sum(other.count for other in others)
             names = (*(other.tag for other in others), *forms[label.tag])
-            parents = hierarchy.parents(label.tag, canonical)
             built.append((
                 -count * self._weight(label.tag, label.kind), label.tag,
-                Label(label.tag, label.kind, names, parents, count),
+                Label(label.tag, label.kind, names, hierarchy.parents(label.tag, canonical), count),
             ))  # fmt: skip
         return LabelSystem(label for _, _, label in sorted(built, key=lambda row: row[:2]))
 

@@ -52,10 +52,8 @@ class Hierarchy:
     """The senses of a system's labels, given with their kinds, and the parents that follow."""
 
     def __init__(self, lexicon: Lexicon, contexts: Contexts, kinds: Mapping[str, str]) -> None:
-        self._lexicon = lexicon
-        self._wordnet = lexicon.wordnet
-        self._contexts = contexts
-        self._kinds = kinds
+        self._lexicon, self._wordnet = lexicon, lexicon.wordnet
+        self._contexts, self._kinds = contexts, kinds
         nouns = [tag for tag, kind in kinds.items() if POS_OF_KIND[kind] == NOUN]
         listed = {tag: self._listed_sense(tag, kinds[tag]) for tag in nouns}
         self._voters: dict[int, list[str]] = {}  # by hypernym
@@ -77,8 +75,7 @@ class Hierarchy:
         pos = POS_OF_KIND[kind]
         for number in self._path_above(tag, kind):
             synset = self._wordnet.synset(number)
-            is_everyday = not EVERYDAY.isdisjoint(synset.lemmas)
-            if synset.file == "noun.Tops" and not is_everyday:
+            if synset.file == "noun.Tops" and EVERYDAY.isdisjoint(synset.lemmas):
                 continue
             for lemma in synset.lemmas:
                 above = canonical.get(spelled(lemma))
@@ -106,7 +103,6 @@ class Hierarchy:
         return not is_known or similarity(tag, above) >= MIN_LIKENESS
 
     def _means(self, tag: str, number: int) -> bool:
-        """Whether a synset is the sense of a label."""
         kind = self._kinds[tag]
         if POS_OF_KIND[kind] == NOUN:
             meant = self._meant[tag].sense
@@ -115,8 +111,7 @@ class Hierarchy:
             counts = dict(self._lexicon.senses(tag, NOUN))
             own = counts.get(number, 0)
             is_usual = own > 0 and own * OFTEN_MEANT >= max(counts.values())
-            files = {self._wordnet.synset(n).file for n in (meant, number)}
-            return is_usual and len(files) == 1
+            return is_usual and len({self._wordnet.synset(n).file for n in (meant, number)}) == 1
         if kind == "attribute":
             return tag in self._lexicon.colors
         senses = self._lexicon.senses(tag, POS_OF_KIND[kind])
@@ -242,5 +237,4 @@ class Hierarchy:
     def _synsets(self, tag: str) -> list[Synset]:
         """The senses of a noun as it is spelt: with spaces or without."""
         synsets = self._wordnet.synsets(tag, NOUN)
-        is_spaced = " " in tag
-        return [s for s in synsets if not is_spaced or tag in map(spelled, s.lemmas)]
+        return [s for s in synsets if " " not in tag or tag in map(spelled, s.lemmas)]

@@ -111,8 +111,7 @@ class Contexts:
 
     def __init__(self, counts: TagCounts, lexicon: Lexicon, tags: list[str]) -> None:
         self.rank = {tag: place for place, tag in enumerate(tags)}
-        self._counts = counts
-        self._lexicon = lexicon
+        self._counts, self._lexicon = counts, lexicon
         self._vectors = counts.contexts(tags)
 
     def similarity(self, word: str, tag: str) -> float:
@@ -122,8 +121,7 @@ class Contexts:
 
     def similarities(self, tag: str) -> np.ndarray:
         """The cosine of a tag's contexts and those of all tags, by rank."""
-        row: np.ndarray = (self._vectors[self.rank[tag]] @ self._vectors.T).toarray()
-        return row.ravel()
+        return np.asarray((self._vectors[self.rank[tag]] @ self._vectors.T).toarray()).ravel()
 
     def mean(self, tag: str, sense: int, word: str) -> bool:
         """Whether a tag's contexts are those of a sense, judged by a `word` that has the sense."""
@@ -140,7 +138,6 @@ class Contexts:
 
 
 def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Proposal]:
-    """Other spellings, then words of the same synset."""
     pos = POS_OF_KIND[counts.kind(word)]
     yield from _other_spellings(word, counts, lexicon)
     if pos == ADJECTIVE and (noun := lexicon.material(word)):
@@ -166,9 +163,8 @@ def _of_one_synset(
     may_be_first = all(_may_mean_first(form, number, pos, lexicon) for form in (word, other))
     is_main = number == sense == other_sense
     if may_be_first and _share_stem(word, other):
-        yield Proposal(
-            other, "same stem", _least_of_stem(word, other, number, pos, lexicon), number
-        )
+        least = _least_of_stem(word, other, number, pos, lexicon)
+        yield Proposal(other, "same stem", least, number)
     elif is_main and (_has_one_sense(word, lexicon) or _has_one_sense(other, lexicon)):
         known = counts.captions[word] >= ENOUGH_CAPTIONS
         yield Proposal(other, "one sense", MIN_ONE_SENSE_SIMILARITY if known else 0.0, number)
@@ -247,9 +243,8 @@ def _other_spellings(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator
 
 def _are_siblings(word: str, other: str) -> bool:
     """Whether two compounds are parallel, not the same: a game and its ball, colours of hair."""
-    if f"{other} game" == word or f"{word} game" == other:
-        return True
-    return word.endswith(" haired") and other.endswith(" haired")
+    is_game = f"{other} game" == word or f"{word} game" == other
+    return is_game or (word.endswith(" haired") and other.endswith(" haired"))
 
 
 def _splits(word: str, counts: TagCounts) -> list[str]:

@@ -50,10 +50,8 @@ class TagCounts:
 
     def kind(self, tag: str) -> str:
         """The kind that most mentions of a tag have."""
-        kinds = self.kinds.get(tag)
-        if not kinds:
-            return "object"
-        return min(kinds, key=lambda kind: (-kinds[kind], kind))
+        kinds = self.kinds.get(tag, Counter())
+        return min(kinds, key=lambda kind: (-kinds[kind], kind), default="object")
 
     def contexts(self, tags: list[str]) -> sparse.csr_matrix:
         """Unit vectors of the positive mutual information of tags with the commonest tags.
@@ -61,16 +59,13 @@ class TagCounts:
         One row per tag, one column per context; unknown tags have empty rows.
         """
         n_captions, n_ids = len(self._starts) - 1, len(self._ids)
-        mentions = sparse.csr_matrix(
-            (
-                np.ones(len(self._mentions), dtype=np.float32),
-                np.frombuffer(self._mentions, dtype=np.int32),
-                np.frombuffer(self._starts, dtype=np.int64),
-            ),
-            shape=(n_captions, n_ids),
+        ones, ids = (
+            np.ones(len(self._mentions), np.float32),
+            np.frombuffer(self._mentions, np.int32),
         )
-        ranked = sorted(self.captions, key=lambda tag: (-self.captions[tag], tag))
-        common = ranked[:N_CONTEXTS]
+        starts = np.frombuffer(self._starts, np.int64)
+        mentions = sparse.csr_matrix((ones, ids, starts), shape=(n_captions, n_ids))
+        common = sorted(self.captions, key=lambda tag: (-self.captions[tag], tag))[:N_CONTEXTS]
         columns = mentions[:, [self._ids[tag] for tag in common]]
         known = sparse.diags([float(tag in self._ids) for tag in tags])
         rows = mentions[:, [self._ids.get(tag, 0) for tag in tags]] @ known
@@ -80,9 +75,8 @@ class TagCounts:
         expected = totals_row[together.row] * totals_column[together.col] / max(n_captions, 1)
         information = np.log(together.data / expected)
         # A tag's co-occurrence with itself says nothing about its meaning.
-        same = np.array(
-            [tags[r] == common[c] for r, c in zip(together.row, together.col, strict=True)]
-        )
+        pairs = zip(together.row, together.col, strict=True)
+        same = np.array([tags[r] == common[c] for r, c in pairs])
         information[same.astype(bool) | (information < 0)] = 0
         vectors = sparse.csr_matrix((information, (together.row, together.col)), together.shape)
         lengths = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())

@@ -10,7 +10,6 @@ from ramctl.parsing.english.rules.sentence import (
     NOUNS,
     VERBS,
     Findings,
-    Sentence,
     read_sentence,
     read_word,
 )
@@ -22,8 +21,13 @@ LONGEST_TAG = 4  # words
 def read_caption(written: list[str], tags: list[str], lexicon: Lexicon) -> ParsedCaption:
     """Every tag of a caption of words with Penn Treebank tags."""
     findings = apply_rules(written, tags, lexicon)
-    if alone := _tag_of_whole_text(findings.sentence, lexicon):
-        return ParsedCaption((alone,))
+    read = findings.sentence
+    if 0 < len(read) <= LONGEST_TAG:  # it may be a tag, without a sentence to read it from
+        text = " ".join(read.words)
+        kind = _kind_of_phrase(text, lexicon) if len(read) > 1 else _kind_of_word(text, lexicon)
+        if kind is not None:
+            whole = Mention(0, text, kind, " ".join(read.written), "the whole text")
+            return ParsedCaption((whole,))
     return ParsedCaption.of(findings.mentions, findings.phrases)
 
 
@@ -40,17 +44,6 @@ def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findin
     while i < len(read):
         i = _step(findings, i)
     return findings
-
-
-def _tag_of_whole_text(read: Sentence, lexicon: Lexicon) -> Mention | None:
-    """The tag that the whole text is, without a sentence to read a part of speech from, or None."""
-    if not 0 < len(read) <= LONGEST_TAG:
-        return None
-    text = " ".join(read.words)
-    kind = _kind_of_phrase(text, lexicon) if len(read) > 1 else _kind_of_word(text, lexicon)
-    if kind is None:
-        return None
-    return Mention(0, text, kind, " ".join(read.written), "the whole text")
 
 
 def _kind_of_phrase(text: str, lexicon: Lexicon) -> str | None:

@@ -59,8 +59,7 @@ def _phrase(findings: Findings, i: int) -> int | None:
 def _lightness(findings: Findings, i: int) -> int | None:
     sentence, lexicon = findings.sentence, findings.lexicon
     shades = lexicon.colors | ({"rose"} if sentence.words[i] in DULLNESS else set())
-    is_of_color = sentence.word(i + 1) in shades or sentence.tag(i + 2) == "colored"
-    return i + 1 if is_of_color else None
+    return i + 1 if sentence.word(i + 1) in shades or sentence.tag(i + 2) == "colored" else None
 
 
 def color(findings: Findings, i: int) -> int | None:

@@ -72,15 +72,12 @@ def _is_lower(sentence: Sentence, i: int) -> bool:
 
 
 def _is_common(sentence: Sentence, i: int) -> bool:
-    is_beside_name = any(
-        sentence.tag(k) in PROPER and sentence.is_capital(k) for k in (i - 1, i + 1)
-    )
-    return _is_lower(sentence, i) or not is_beside_name
+    names = [k for k in (i - 1, i + 1) if sentence.tag(k) in PROPER and sentence.is_capital(k)]
+    return not names or _is_lower(sentence, i)
 
 
 def _name_color(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    is_color = sentence.words[i] in lexicon.colors and _is_common(sentence, i)
-    return "JJ" if is_color else None
+    return "JJ" if sentence.words[i] in lexicon.colors and _is_common(sentence, i) else None
 
 
 def _real_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
@@ -93,16 +90,11 @@ def _name_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
     lemma = lexicon.noun(word)
     is_thing = lexicon.noun_kind(lemma) and lexicon.is_plain_noun(lemma)
-    is_place = word in lexicon.landmarks or _is_named_place(sentence, i, lexicon)
+    start = sentence.name_start(i)
+    is_placed = start < i and sentence.word(start - 1) in word_set("at_place")  # "at Bells Beach"
+    is_place = word in lexicon.landmarks or (is_placed and lexicon.noun_kind(lemma) == "scene")
     is_common = _is_common(sentence, i) or is_place  # "Charles Bridge"
     return ("NNS" if lemma != word else "NN") if is_thing and is_common else None
-
-
-def _is_named_place(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    """Whether a name before the word says which place it is: "at Bells Beach"."""
-    start = sentence.name_start(i)
-    placed = start < i and sentence.word(start - 1) in word_set("at_place")
-    return placed and lexicon.noun_kind(lexicon.noun(sentence.words[i])) == "scene"
 
 
 def _name_adjective(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
@@ -122,10 +114,8 @@ def _adjective_before_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str 
 
 def _thing_in_ing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
-    if not _ends_in_ing(word):
-        return None
     is_thing = lexicon.noun(word) in lexicon.ing_things or word in lexicon.objects
-    return sentence.tags[i] if is_thing else None
+    return sentence.tags[i] if is_thing and _ends_in_ing(word) else None
 
 
 def _ends_in_ing(word: str) -> bool:
@@ -134,15 +124,12 @@ def _ends_in_ing(word: str) -> bool:
 
 def _doing_in_ing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word = sentence.words[i]
-    if not _ends_in_ing(word):
-        return None
-    is_verb = lexicon.is_plain_verb(word) and lexicon.verb(word) != word
+    is_verb = _ends_in_ing(word) and lexicon.is_plain_verb(word) and lexicon.verb(word) != word
     stands = sentence.tag(i + 1) not in NOUNS or sentence.tag(i - 1) in BEFORE_GERUND
     return "VBG" if is_verb and stands else None
 
 
 def _no_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    """A word that no dictionary has as a noun."""
     word, tag = sentence.words[i], sentence.tags[i]
     if lexicon.is_plain_noun(lexicon.noun(word)):
         return None
@@ -160,11 +147,10 @@ def _color_of_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 
 def _verb_form(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    word, before = sentence.words[i], sentence.tag(i - 1)
+    word = sentence.words[i]
     if word not in lexicon.verb_forms or sentence.tag(i + 1) not in AFTER_VERB_FORM:
         return None
-    has_subject = before in NOUNS | {"RB"}
-    if not has_subject or sentence.word(i + 1) in ("of", "'s"):
+    if sentence.tag(i - 1) not in NOUNS | {"RB"} or sentence.word(i + 1) in ("of", "'s"):
         return None
     if word == "leaves" and not is_person_or_animal(sentence, i - 1, lexicon):
         return None
@@ -176,8 +162,7 @@ def _one_does(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word, after = sentence.words[i], sentence.tag(i + 1)
     if sentence.tags[i] != "NNS" or sentence.tag(i - 1) != "NN" or not lexicon.is_plain_verb(word):
         return None
-    k = sentence.skip_back(i - 1, NOUNS | ADJECTIVES | {"VBN"})
-    has_one = sentence.word(k) in ONE
+    has_one = sentence.word(sentence.skip_back(i - 1, NOUNS | ADJECTIVES | {"VBN"})) in ONE
     does = lexicon.is_mostly_verb(word) and after in AFTER_VERB_FORM | COMMON | {"JJ"}
     lives = is_person_or_animal(sentence, i - 1, lexicon) and after in AFTER_VERB_FORM
     return "VBZ" if has_one and (does or lives or after in ("DT", "PRP$", "PRP")) else None
@@ -185,10 +170,13 @@ def _one_does(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 def _gerund_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     """A thing in -ing that was taken for a verb: "the building", "in clothing"."""
-    word = sentence.words[i]
-    if word not in lexicon.ing_things or _does_in_ing(sentence, i, lexicon):
+    word, before, after = sentence.words[i], sentence.tag(i - 1), sentence.tag(i + 1)
+    is_doing = after in ("DT", "PRP$", "PRP") or sentence.word(i - 1) in lexicon.be
+    if word not in lexicon.ing_things or is_doing:
         return None
-    before, after = sentence.tag(i - 1), sentence.tag(i + 1)
+    # "A boy drawing in a notepad".
+    if before in NOUNS and after not in NOUNS and is_person_or_animal(sentence, i - 1, lexicon):
+        return None
     if before in MAKES_NOUN | {"", "."} or sentence.word(i - 1) in lexicon.placing:
         return "NN"
     if before in ("VBG", "VBZ", "TO") and after in ("", ".", "IN"):
@@ -197,22 +185,11 @@ def _gerund_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     return "NN" if is_last or sentence.word(i + 1) == "of" else None
 
 
-def _does_in_ing(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    before, after = sentence.tag(i - 1), sentence.tag(i + 1)
-    if after in ("DT", "PRP$", "PRP") or sentence.word(i - 1) in lexicon.be:
-        return True
-    # "A boy drawing in a notepad".
-    lives = before in NOUNS and is_person_or_animal(sentence, i - 1, lexicon)
-    return lives and after not in NOUNS
-
-
 def _number(word: str, lexicon: Lexicon) -> str:
-    """The tag of a noun by its form."""
     return "NN" if lexicon.noun(word) == word else "NNS"
 
 
 def _no_adjective(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    """A word that no dictionary has as an adjective."""
     word = sentence.words[i]
     known = word in lexicon.colors or word in lexicon.stop_adjectives
     if known or lexicon.is_plain_adjective(word):
@@ -298,10 +275,9 @@ def _is_mostly_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     as_verb = lexicon.wordnet.count(lexicon.verb(word), VERB)
     if i == 0:
         return as_noun > 2 * as_verb or as_noun == as_verb == 0
-    tag = sentence.tags[i]
     goes_on = after in AFTER_SURE_HEAD - {"RP", "RB"}
     is_rare = as_noun >= 8 and as_noun > 10 * as_verb
-    return tag in ("VBP", "VBZ") and before in NOUNS and goes_on and is_rare
+    return sentence.tags[i] in ("VBP", "VBZ") and before in NOUNS and goes_on and is_rare
 
 
 def _is_comparative(word: str, lexicon: Lexicon) -> bool:
@@ -356,12 +332,10 @@ def _doing_of_many(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 def _lie_of_land(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     """The course of a road, of a hose: "a road forks beyond", "hoses snake across"."""
-    if sentence.tag(i + 1) != "IN":
+    if sentence.tag(i + 1) != "IN" or sentence.word(i + 1) == "of":
         return None
     agrees = (sentence.tag(i - 1), sentence.tags[i]) in (("NN", "NNS"), ("NNS", "NN"))
-    if not agrees or sentence.word(i + 1) == "of":
-        return None
-    if is_person_or_animal(sentence, i - 1, lexicon):
+    if not agrees or is_person_or_animal(sentence, i - 1, lexicon):
         return None
     return "VBZ" if sentence.tags[i] == "NNS" else "VBP"
 

@@ -35,22 +35,18 @@ SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
 def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
     """Mark the words that give no tags, each with the name of the rule."""
-    _exclude_idioms(sentence, lexicon)
-    _exclude_quotations(sentence)
-    excluded = sentence.excluded
-    for i, (word, tag) in enumerate(zip(sentence.words, sentence.tags, strict=True)):
-        for rule in RULES.rows_at(word, tag):
-            if not excluded[i] and (span := rule.pattern(sentence, i, lexicon)):
-                sentence.exclude(span[0], span[1], rule.name)
-
-
-def _exclude_idioms(sentence: Sentence, lexicon: Lexicon) -> None:
     i = 0
     while i < len(sentence):
         length = lexicon.idioms.length_at(sentence.words, i)
         if length > 1:
             sentence.exclude(i, i + length, "idiom")
         i += length
+    _exclude_quotations(sentence)
+    excluded = sentence.excluded
+    for i, (word, tag) in enumerate(zip(sentence.words, sentence.tags, strict=True)):
+        for rule in RULES.rows_at(word, tag):
+            if not excluded[i] and (span := rule.pattern(sentence, i, lexicon)):
+                sentence.exclude(span[0], span[1], rule.name)
 
 
 def _figure(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -78,9 +74,8 @@ def _exclude_quotations(sentence: Sentence) -> None:
 
 
 def _as_if(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.word(i + 1) not in ("if", "though"):
-        return None
-    return i, sentence.text_end(i + 2, BOUNDARIES | {","})
+    is_likened = sentence.word(i + 1) in ("if", "though")
+    return (i, sentence.text_end(i + 2, BOUNDARIES | {","})) if is_likened else None
 
 
 def _in_shape_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -97,8 +92,7 @@ def _pack(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _steps(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_manual = sentence.tag(i - 1) == "CD" and sentence.word(i - 2) == "in"
-    return (i, i + 1) if is_manual else None
+    return (i, i + 1) if sentence.tag(i - 1) == "CD" and sentence.word(i - 2) == "in" else None
 
 
 def _simile(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -124,15 +118,12 @@ def _metaphor(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _evoked(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if lexicon.verb(sentence.words[i]) not in lexicon.evoking:
-        return None
-    return i, sentence.phrase_end(i + 1)
+    is_evoked = lexicon.verb(sentence.words[i]) in lexicon.evoking
+    return (i, sentence.phrase_end(i + 1)) if is_evoked else None
 
 
 def _impression(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.word(i + 1) != "of":
-        return None
-    return i, sentence.phrase_end(i + 2)
+    return (i, sentence.phrase_end(i + 2)) if sentence.word(i + 1) == "of" else None
 
 
 def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -205,10 +196,8 @@ def _compared(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _written(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if lexicon.verb(sentence.words[i]) not in ("say", "read", "spell", "state"):
         return None
-    if (
-        subject_of(sentence, i, lexicon) not in WRITTEN_ON
-        and sentence.tag(i + 1) not in QUOTES_OPEN
-    ):
+    is_on_sign = subject_of(sentence, i, lexicon) in WRITTEN_ON
+    if not is_on_sign and sentence.tag(i + 1) not in QUOTES_OPEN:
         return None
     return i, sentence.text_end(i + 1, BOUNDARIES | {"IN"})
 
@@ -260,8 +249,7 @@ def _free_of(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _missing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    lacks = sentence.tag(i - 1) not in DETERMINERS and sentence.tag(i + 1) in BARE_PHRASE_STARTS
-    if not lacks:
+    if sentence.tag(i - 1) in DETERMINERS or sentence.tag(i + 1) not in BARE_PHRASE_STARTS:
         return None
     end = sentence.phrase_end(i + 1)
     while sentence.word(end) == "and" and sentence.tag(end + 1) in DETERMINERS:
@@ -285,9 +273,8 @@ def _nobody_does(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _would(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.word(i + 1) == "like":
-        return None
-    return i, sentence.text_end(i + 1, BOUNDARIES | {",", "CC"})
+    end = sentence.text_end(i + 1, BOUNDARIES | {",", "CC"})
+    return None if sentence.word(i + 1) == "like" else (i, end)
 
 
 def _no_more(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:

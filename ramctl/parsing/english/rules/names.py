@@ -56,8 +56,7 @@ def _named_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     length = lexicon.compounds.length_at(sentence.words, i)
     if length == 1 or not (sentence.is_capital(i) and sentence.is_capital(i + length - 1)):
         return None
-    name = " ".join(sentence.words[i : i + length])
-    if not lexicon.is_only_name(name):
+    if not lexicon.is_only_name(" ".join(sentence.words[i : i + length])):
         return None
     if sentence.words[i] in lexicon.landmarks:
         return i + 1, i + length  # "River Avon"
@@ -95,13 +94,11 @@ def _place(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _address(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    """The names of a street: "14 Maple Street"."""
     start = sentence.name_start(i)
     return (start, i) if start < i and sentence.tag(start - 1) == "CD" else None
 
 
 def _company(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    """The name before "Co." or "Inc.": "Blue Whale Brewing Co."."""
     start = i
     while _is_in_name(sentence, start - 1):
         start -= 1
@@ -109,7 +106,6 @@ def _company(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _aged(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    """A name before an age: "Rose Parks, 91,"."""
     start = i
     while sentence.is_capital(start - 1) and sentence.tags[start - 1] in NOUNS | ADJECTIVES:
         start -= 1
@@ -118,7 +114,6 @@ def _aged(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _officer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    """The surname after an office and an unknown name: "Minister Petra Stone"."""
     named = all(map(sentence.is_capital, range(i, i + 3)))
     if not named or lexicon.first_file(sentence.words[i]) != "noun.person":
         return None
@@ -134,8 +129,7 @@ def _program(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _rival(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_name = sentence.written[i][:1].isupper() and sentence.word(i - 1) in lexicon.rivals
-    return (i, i + 1) if is_name else None
+    return (i, i + 1) if sentence.is_capital(i) and sentence.word(i - 1) in lexicon.rivals else None
 
 
 RULES = (

@@ -63,8 +63,7 @@ def find_compounds(sentence: Sentence, lexicon: Lexicon) -> None:
     i, n = 0, len(words)
     while i < n:
         first = lexicon.noun(words[i]) if sentence.word(i + 1) == "of" else words[i]
-        reach = min(longest.get(first, 0), n - i)
-        for length in range(reach, 1, -1):
+        for length in range(min(longest.get(first, 0), n - i), 1, -1):
             end = i + length
             if any(sentence.excluded[i:end]) or tags[end - 1] not in ENDS_COMPOUND:
                 continue
@@ -85,10 +84,7 @@ def _listed_compound(words: list[str], lexicon: Lexicon) -> str | None:
     lemma = " ".join([*words[:-1], last])
     if lemma in lexicon.plural_only or phrase in lexicon.plural_only:
         return phrase
-    for form in (lemma, phrase):
-        if form in lexicon.compounds:
-            return form
-    return None
+    return next((form for form in (lemma, phrase) if form in lexicon.compounds), None)
 
 
 def _is_compound_here(sentence: Sentence, i: int, end: int, lemma: str, lexicon: Lexicon) -> bool:
@@ -142,8 +138,9 @@ def _parts(findings: Findings, start: int) -> tuple[list[Noun], int]:
     while i < len(sentence) and not sentence.excluded[i]:
         if i in sentence.compounds:
             end, lemma = sentence.compounds[i]
-            if parts and _is_action_of_noun(findings, i):
-                break
+            is_action = findings.lexicon.noun_kind(lemma) == "action"
+            if parts and is_action and sentence.tags[end - 1] == "VBG":
+                break  # "man rock climbing": what the noun before it does
             parts.append(Noun(i, end, lemma))
             i = end
         elif parts and sentence.word(i + 1) in SECOND_PARTS and sentence.tag(i + 2) in PHRASE:
@@ -174,13 +171,6 @@ def _read(findings: Findings, rows: "RuleTable[Naming]", noun: Noun) -> bool:
     return False
 
 
-def _is_action_of_noun(findings: Findings, i: int) -> bool:
-    """Whether the compound is what the noun before it does: "man rock climbing"."""
-    sentence, lexicon = findings.sentence, findings.lexicon
-    end, lemma = sentence.compounds[i]
-    return sentence.tags[end - 1] == "VBG" and lexicon.noun_kind(lemma) == "action"
-
-
 def _is_name(findings: Findings, i: int) -> bool:
     return findings.sentence.tags[i] in NAMES and i not in findings.sentence.compounds
 
@@ -203,23 +193,16 @@ def _light_verb(findings: Findings, noun: Noun) -> Tag | None:
 
 
 def _name(findings: Findings, noun: Noun) -> Tag | None:
-    tag = findings.sentence.tags[noun.end - 1]
-    is_name = tag in NAMES and noun.start not in findings.sentence.compounds
-    return NOTHING if is_name else None
+    return NOTHING if _is_name(findings, noun.start) else None
 
 
 def _color(findings: Findings, noun: Noun) -> Tag | None:
-    lexicon, tags = findings.lexicon, findings.sentence.tags
-    is_hue = tags[noun.start] != "NNS" or lexicon.noun_kind(noun.lemma) is None  # "muted blues"
-    return (noun.lemma, "attribute") if is_hue and not _is_thing_of_color(findings, noun) else None
-
-
-def _is_thing_of_color(findings: Findings, noun: Noun) -> bool:
     sentence, lexicon, i = findings.sentence, findings.lexicon, noun.start
-    if sentence.word(i - 1) in ("in", "is", "are") or sentence.tag(i - 1) == "CC":
-        return False
+    is_hue = sentence.tags[i] != "NNS" or lexicon.noun_kind(noun.lemma) is None  # "muted blues"
+    says_how = sentence.word(i - 1) in ("in", "is", "are") or sentence.tag(i - 1) == "CC"
     file = lexicon.first_file(lexicon.noun(sentence.words[i]))
-    return file in ("noun.food", "noun.plant", "noun.animal", "noun.artifact")
+    is_thing = file in ("noun.food", "noun.plant", "noun.animal", "noun.artifact")
+    return (noun.lemma, "attribute") if is_hue and (says_how or not is_thing) else None
 
 
 def _unknown(findings: Findings, noun: Noun) -> Tag | None:
@@ -283,22 +266,17 @@ def _kind(findings: Findings, noun: Noun) -> str | None:
     return findings.lexicon.noun_kind(noun.lemma)
 
 
-def _is_material(findings: Findings, noun: Noun) -> bool:
-    lexicon = findings.lexicon
-    is_stuff = _kind(findings, noun) and lexicon.first_file(noun.lemma) == "noun.substance"
-    return noun.is_word and bool(noun.lemma in lexicon.modifier_tags or is_stuff)
-
-
 def _used_on(findings: Findings, noun: Noun) -> Tag | None:
     is_tool = findings.lexicon.first_file(noun.head) == "noun.artifact"
-    is_used = is_tool and noun.head not in word_set("made_of_it")
-    return NOTHING if is_used and noun.is_word else None
+    is_made = noun.head in word_set("made_of_it")
+    return NOTHING if is_tool and noun.is_word and not is_made else None
 
 
 def _material(findings: Findings, noun: Noun) -> Tag | None:
-    if not _is_material(findings, noun):
+    lexicon, kind = findings.lexicon, _kind(findings, noun)
+    is_stuff = kind and lexicon.first_file(noun.lemma) == "noun.substance"
+    if not noun.is_word or not (is_stuff or noun.lemma in lexicon.modifier_tags):
         return None
-    kind = _kind(findings, noun)
     is_of_head = kind != "scene" and not noun.is_thing
     return noun.lemma, "attribute" if is_of_head else kind or "attribute"
 
@@ -317,8 +295,7 @@ def _thing(findings: Findings, noun: Noun) -> Tag | None:
 
 def _plant(findings: Findings, noun: Noun) -> Tag | None:
     is_plant = findings.lexicon.first_file(noun.lemma) == "noun.plant"
-    is_word = noun.is_word and _kind(findings, noun)
-    return (noun.lemma, "object") if is_plant and is_word else None
+    return (noun.lemma, "object") if is_plant and noun.is_word and _kind(findings, noun) else None
 
 
 def _compound_before_noun(findings: Findings, noun: Noun) -> Tag | None:

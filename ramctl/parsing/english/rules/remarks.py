@@ -89,8 +89,7 @@ def _becomes(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _guard(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    kept = lexicon.verb(sentence.word(i - 1)) in ("stand", "keep", "hold")
-    return (i, i + 1) if kept else None
+    return (i, i + 1) if lexicon.verb(sentence.word(i - 1)) in ("stand", "keep", "hold") else None
 
 
 def _used_for(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:

@@ -105,17 +105,13 @@ class Sentence:
 
     def phrase_end(self, i: int) -> int:
         """The index after the noun phrase that starts at `i`."""
-        n = len(self.words)
+        tags, n = self.tags, self.n_words
         while i < n and (
-            self.tags[i] in DETERMINERS
-            or self.tags[i] in ADJECTIVES
-            or (
-                self.tags[i] in ("VBN", "VBG", "RB", "HYPH")
-                and self.tag(i + 1) in NOUNS | ADJECTIVES
-            )
+            tags[i] in MAKES_NOUN
+            or (tags[i] in ("VBN", "VBG", "RB", "HYPH") and self.tag(i + 1) in NOUNS | ADJECTIVES)
         ):
             i += 1
-        while i < n and (self.tags[i] in NOUNS or i in self.compounds):
+        while i < n and (tags[i] in NOUNS or i in self.compounds):
             i = self.compounds[i][0] if i in self.compounds else i + 1
         return i
 
@@ -149,12 +145,9 @@ def subject_of(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
     while k >= max(i - NEAR, 0) and sentence.tags[k] not in (",", ".", ":", "CC"):
         if sentence.tags[k] in NOUNS:
             subject = lexicon.noun(sentence.words[k])
-            start = k
-            while start > 0 and sentence.tags[start - 1] in NOUNS | ADJECTIVES | DETERMINERS:
-                start -= 1
-            if sentence.tag(start - 1) != "IN":
+            k = sentence.skip_back(k, NOUNS | MAKES_NOUN)
+            if sentence.tag(k) != "IN":
                 break
-            k = start - 1
         k -= 1
     return subject
 

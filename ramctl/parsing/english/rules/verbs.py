@@ -72,9 +72,12 @@ def _course(findings: Findings, i: int) -> int | None:
 
 
 def _purpose(findings: Findings, i: int) -> int | None:
-    if not _is_purpose(findings, i) and not _is_lie_of_land(findings, i, _lemma(findings, i)):
+    lexicon, head = findings.lexicon, _head_after(findings, i)
+    is_before_land = lexicon.noun_kind(head) == "scene" or lexicon.first_file(head) in LAND
+    is_shape = _lemma(findings, i) in SHAPES_OF_LAND and is_before_land  # "rolling green hills"
+    if not is_shape and not _is_purpose(findings, i):
         return None
-    is_look = findings.sentence.words[i] in findings.lexicon.visible_adjectives  # "a winding road"
+    is_look = findings.sentence.words[i] in lexicon.visible_adjectives  # "a winding road"
     return attributes.as_attribute(findings, i) if is_look else i + 1
 
 
@@ -125,14 +128,6 @@ def _head_after(findings: Findings, i: int) -> str:
     start = sentence.skip(i + 1, ADJECTIVES)
     end = sentence.skip(start, NOUNS)
     return findings.lexicon.noun(sentence.words[end - 1]) if end > start else ""
-
-
-def _is_lie_of_land(findings: Findings, i: int, lemma: str) -> bool:
-    """Whether an -ing word describes the shape of the land after it: "rolling green hills"."""
-    lexicon, head = findings.lexicon, _head_after(findings, i)
-    if lemma not in SHAPES_OF_LAND or not head:
-        return False
-    return lexicon.noun_kind(head) == "scene" or lexicon.first_file(head) in LAND
 
 
 RULES = RuleTable((
