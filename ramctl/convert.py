@@ -271,9 +271,8 @@ def _judge(writer: BundleWriter, validation: str, root: str | None, report: Repo
     before, after = (scored.mean_average_precision(known) for scored in (fp32, int8))
     # Thresholds for a precision come from the calibration, which is told of both graphs.
     if not (bundle.has(CALIBRATION) and bundle.preset.precision):
-        thresholds = np.where(
-            known, choose_thresholds(int8, known, bundle.preset, bundle.labels).own, NEVER
-        )
+        choice = choose_thresholds(int8, known, bundle.preset, bundle.labels)
+        thresholds = np.where(known, choice.own, NEVER)
         lines = [f"{round(float(value), DIGITS)}\n" for value in thresholds]
         (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")
     default = writer.meta["dtype"] = "int8" if before - after < MOST_LOST else "fp32"

@@ -123,11 +123,8 @@ class Bundle:
     def thresholds(self) -> list[float]:
         """One threshold per label, in id order; labels without evidence are never given."""
         usual = self.threshold
-        values = [usual if label.threshold is None else label.threshold for label in self.labels]
-        return [
-            value if label.validated else NEVER
-            for label, value in zip(self.labels, values, strict=True)
-        ]
+        own = [label.threshold if label.validated else NEVER for label in self.labels]
+        return [usual if threshold is None else threshold for threshold in own]
 
     def thresholds_of(self, dtype: str, precision: float | None = None) -> list[float]:
         """One threshold per label, in id order; those of int8 are its own where there are any.
@@ -321,16 +318,13 @@ class BundleWriter:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Swap two folders in one step, so that each name is always there; False where not possible."""
-    at_working_directory, exchange = -100, 2
-    names = (os.fsencode(one), os.fsencode(other))
     try:
         rename = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):  # not Linux
         return False
-    swapped: int = rename(
-        at_working_directory, names[0], at_working_directory, names[1], ctypes.c_uint(exchange)
-    )
-    return swapped == 0
+    at_working_directory, exchange = -100, ctypes.c_uint(2)
+    names = at_working_directory, os.fsencode(one), at_working_directory, os.fsencode(other)
+    return bool(rename(*names, exchange) == 0)
 
 
 def _link(source: Path, target: Path, *, follow: bool = True) -> None:
@@ -354,7 +348,6 @@ def _listed(folder: Path) -> JsonObject | None:
 
 
 def _others_in(folder: Path) -> Iterator[Path]:
-    """The files in a bundle's folder that are no part of it."""
     listed = _listed(folder)
     return iter(()) if listed is None else others_in(folder, [META, *listed])
 
@@ -366,17 +359,15 @@ def require_bundle(target: Path) -> None:
     the names of those that a bundle may have, and what it lists must be as it was written.
     """
     require_ours(target, Mark("a bundle", lambda folder: _listed(folder) is not None))
-    listed = _listed(target) or {}
+    listed, advice = _listed(target) or {}, "move it away or name another path"
     for file in _others_in(target):
         name = file.relative_to(target).as_posix()
         if any(fnmatchcase(name, own) for own in _FILES):
-            raise UsageProblem(
-                f"{file}: is not part of the bundle; move it away or name another path"
-            )
+            raise UsageProblem(f"{file}: is not part of the bundle; {advice}")
     for name, facts in listed.items():
         file = target / name
         if file.is_file() and file_sha256(file) != facts.get("sha256"):
-            raise UsageProblem(f"{file}: was changed; move it away or name another path")
+            raise UsageProblem(f"{file}: was changed; {advice}")
 
 
 def write_meta(path: Path, meta: JsonObject) -> None:

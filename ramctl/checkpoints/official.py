@@ -97,41 +97,54 @@ def read_official(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise RunProblem(f"{path}: no table of tensors in the file, at top level or as `model`")
     # Older files name the tag decoder after the vision-text model that it came from.
-    named = {re.sub(r"^vision_multi\.", "tagging_head.", key): t for key, t in tensors.items()}
-    return _with_copies(named)
-
-
-def _with_copies(tensors: Tensors) -> dict[str, Tensor]:
-    """The tensors, those that share memory in the authors' models under each of their names."""
+    tensors = {re.sub(r"^vision_multi\.", "tagging_head.", key): t for key, t in tensors.items()}
+    # Those that share memory in the authors' models get each of their names.
     twins = _COPIES_OF_WORDS | {copy: name for name, copy in _COPIES_OF_WORDS.items()}
-    named = {twins[name]: tensor for name, tensor in tensors.items() if name in twins}
+    copies = {twins[name]: tensor for name, tensor in tensors.items() if name in twins}
     if any(name.startswith("tag_encoder.") for name in tensors):
         layers = count_blocks(tensors, "tagging_head.encoder.layer.") or _SHARED_LAYERS
         other = {"tag_encoder": "tagging_head", "tagging_head": "tag_encoder"}
         for name, tensor in tensors.items():
             shared = _SHARED_LAYER.fullmatch(name)
             if shared and int(shared[3]) < layers:
-                named[f"{other[shared[1]]}.{shared[2]}"] = tensor
-    return named | dict(tensors)
+                copies[f"{other[shared[1]]}.{shared[2]}"] = tensor
+    return copies | tensors
 
 
-def convert_official(
-    architecture: Architecture, tensors: Tensors, n_labels: int
-) -> tuple[Preset, RAM]:
+def convert_official(arch: Architecture, tensors: Tensors, n_labels: int) -> tuple[Preset, RAM]:
     """The model with the authors' weights, and the preset that describes it.
 
     `n_labels` is the length of the tag list. Raises RunProblem that names missing, unknown and
     mis-shaped keys, tied copies that differ, or a tag list that does not fit.
     """
-    preset = infer_preset(architecture, tensors)
+    preset = infer_preset(arch, tensors)
     model = build_official(preset, tensors, n_labels)
-    copy_official(model, tensors)
+    targets = official_targets(model)
+    check_official_keys(targets, tensors)
+    written: dict[int, str] = {}
+    with torch.no_grad():
+        for name, target in targets.items():
+            source = tensors[name].reshape(target.shape)
+            first = written.setdefault(id(target), name)
+            if first == name:
+                target.copy_(source)
+            elif not torch.equal(source, tensors[first].reshape(target.shape)):
+                raise RunProblem(f"{name} must equal {first}: the authors' models share them")
     return preset, model
 
 
 def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
     """The authors' preset, with all sizes taken from the tensors."""
-    _check_architecture(architecture, tensors)
+    fitting = (name for name, marks in _MARKS.items() if all(mark in tensors for mark in marks))
+    actual = next(fitting, None)
+    if actual is None:
+        missing = ", ".join(key for key in _MARKS[architecture] if key not in tensors)
+        has = ", ".join(list(tensors)[:3])
+        raise RunProblem(f"not a {architecture} checkpoint: missing {missing}; it holds {has}, ...")
+    if actual != architecture:
+        raise RunProblem(
+            f"a {actual} checkpoint, not {architecture}: convert it with --arch {actual}"
+        )
     bases = [load_preset(name) for name in _BASE_PRESETS[architecture]]
     width = len(tensors.get("visual_encoder.norm.weight", ()))
     base = next((preset for preset in bases if preset.model.encoder.width == width), bases[0])
@@ -157,21 +170,6 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
     )
 
 
-def _check_architecture(architecture: Architecture, tensors: Tensors) -> None:
-    fitting = (name for name, marks in _MARKS.items() if all(mark in tensors for mark in marks))
-    actual = next(fitting, None)
-    if actual is None:
-        missing = ", ".join(key for key in _MARKS[architecture] if key not in tensors)
-        held = ", ".join(list(tensors)[:3])
-        raise RunProblem(
-            f"not a {architecture} checkpoint: missing {missing}; it holds {held}, ..."
-        )
-    if actual != architecture:
-        raise RunProblem(
-            f"a {actual} checkpoint, not {architecture}: convert it with --arch {actual}"
-        )
-
-
 def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
     """The model of `infer_preset`, with random weights, for a tag list of `n_labels`."""
     rows = len(_label_embedding(tensors))
@@ -192,29 +190,13 @@ def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
     )
 
 
-def copy_official(model: RAM, tensors: Tensors) -> None:
-    """Copy the authors' tensors into the model; RunProblem unless every one of them fits."""
-    targets = official_targets(model)
-    check_official_keys(targets, tensors)
-    written: dict[int, str] = {}
-    with torch.no_grad():
-        for name, target in targets.items():
-            source = tensors[name].reshape(target.shape)
-            first = written.setdefault(id(target), name)
-            if first == name:
-                target.copy_(source)
-            elif not torch.equal(source, tensors[first].reshape(target.shape)):
-                raise RunProblem(f"{name} must equal {first}: the authors' models share them")
-
-
 def official_targets(model: RAM) -> dict[str, Tensor]:
     """The model's tensor for each of the authors' keys; tied keys share a tensor."""
-    tensors = {
-        name: tensor
+    targets = {
+        _official_name(name, model): tensor
         for name, tensor in model.state_dict(keep_vars=True).items()
         if name != "labels.counts" and tensor.numel()
     }
-    targets = {_official_name(name, model): tensor for name, tensor in tensors.items()}
     copies = _COPIES_OF_WORDS.items()
     return targets | {copy: targets[name] for copy, name in copies if name in targets}
 
@@ -267,18 +249,13 @@ def _infer_encoder(tensors: Tensors, base: EncoderConfig) -> EncoderConfig:
     embed_dim = len(tensors["visual_encoder.patch_embed.proj.weight"])
     window_size = (round(len(tables[0]) ** 0.5) + 1) // 2  # tables have (2w - 1)^2 rows
     named = f"swin_{_SWINS.get(embed_dim)}_patch4_window{window_size}_{32 * window_size}"
-    options = {
-        **base.options,
-        "embed_dim": embed_dim,
-        "depths": depths,
-        "num_heads": [table.shape[1] for table in tables],
-    }
+    heads = [table.shape[1] for table in tables]
     projection = tensors.get("image_proj.weight")
     return dataclasses.replace(
         base,
         backbone=named if timm.is_model(named) else base.backbone,
         width=len(tensors["visual_encoder.norm.weight"]),
-        options=options,
+        options=base.options | {"embed_dim": embed_dim, "depths": depths, "num_heads": heads},
         window_size=window_size,
         projection=0 if projection is None else len(projection),
     )

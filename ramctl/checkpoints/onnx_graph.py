@@ -29,11 +29,7 @@ from ramctl.model.ram import RAM
 OPSET = 17
 # safetensors' names of number types, as numpy and as onnx have them. numpy has no bf16: tensors of
 # that type are written into the graph as well.
-_TYPES: dict[str, tuple[Any, int]] = {
-    "F32": (np.float32, 1),
-    "I64": (np.int64, 7),
-    "F16": (np.float16, 10),
-}
+_TYPES: dict[str, Any] = {"F32": (np.float32, 1), "I64": (np.int64, 7), "F16": (np.float16, 10)}
 Pads = list[int]  # top, left, bottom, right
 Pixels = NDArray[np.float32]
 
@@ -191,7 +187,10 @@ def share_weights(graph: Any, weights: Path, folder: Path) -> None:
     from onnx import helper
     from onnx.external_data_helper import set_external_data
 
-    header, start = _read_header(weights)
+    with weights.open("rb") as file:  # of safetensors: a table, then the data
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        start = file.tell()
     location = weights.relative_to(folder).as_posix()
     casts = []
     for initialiser in graph.graph.initializer:
@@ -211,13 +210,6 @@ def share_weights(graph: Any, weights: Path, folder: Path) -> None:
         initialiser.ClearField("raw_data")
     for cast in reversed(casts):
         graph.graph.node.insert(0, cast)
-
-
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The tensor table of a safetensors file, and where its data start."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        return json.loads(file.read(length)), 8 + length
 
 
 def _same_values(initialiser: Any, entry: dict[str, Any], weights: Path, start: int) -> bool:
@@ -292,9 +284,7 @@ def _fold_transposed_weights(graph: Any) -> list[str]:
     return names
 
 
-def _quantise(
-    plain: Path, quantised: Path, nodes: list[str], feeds: Iterator[dict[str, Any]]
-) -> None:
+def _quantise(plain: Path, target: Path, nodes: list[str], feeds: Iterator[dict[str, Any]]) -> None:
     from onnxruntime.quantization import (
         CalibrationDataReader,
         CalibrationMethod,
@@ -312,7 +302,7 @@ def _quantise(
     try:
         quantize_static(
             plain,
-            quantised,
+            target,
             Photos(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", *CONVOLUTIONAL],

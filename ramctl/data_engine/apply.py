@@ -81,7 +81,6 @@ class Verdicts:
 
 
 def _verdict(item: Item) -> tuple[str, str, str]:
-    """Photo, tag and verdict of one line."""
     if isinstance(item, Reject):
         raise RunProblem(f"{item.place}: {item.message}")
     tag, verdict = item.fields.get("tag"), item.fields.get("verdict")
@@ -187,8 +186,8 @@ def doubts_of(decisions: Iterable[Array], index: RegionIndex) -> Array:
         result["probability"][row] = probability
         if gone.any():
             kept = np.flatnonzero(~gone)
-            first = kept[np.argsort(-doubt[kept], kind="stable")[:MOST_KEPT]]
-            result["compared"][row[first]] = True
+            doubtful_first = np.argsort(-doubt[kept], kind="stable")
+            result["compared"][row[kept[doubtful_first[:MOST_KEPT]]]] = True
     return result
 
 
@@ -211,8 +210,7 @@ class Review:
     def judged(self, inputs: Iterable[Item]) -> list[Judged]:
         """The most doubtful of all records, in input order; a record's `key` is its position."""
         every = (one for item in inputs if isinstance(item, Record) for one in self._of(item))
-        numbered = enumerate(every)
-        most = heapq.nlargest(MOST_JUDGED, numbered, key=lambda pair: pair[1].doubt)
+        most = heapq.nlargest(MOST_JUDGED, enumerate(every), key=lambda pair: pair[1].doubt)
         return [one for _, one in sorted(most, key=lambda pair: pair[0])]
 
     def _of(self, record: Record) -> Iterator[Judged]:
@@ -249,7 +247,6 @@ class Review:
             )  # fmt: skip
 
     def _seen(self, row: int, region: Any) -> JsonObject:
-        """What is known of a tag with a region."""
         facts = seen(region)
         doubt, distance, probability, _ = self.doubts[row].tolist()
         if math.isnan(doubt):

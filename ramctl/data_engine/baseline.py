@@ -95,8 +95,7 @@ class Baseline:
         Photos may be decoded at a reduced scale, unless they are wanted `whole`. Raises RunProblem
         when no relative photo name exists, which means that `--root` is missing.
         """
-        decode = partial(self.decode, whole=whole)
-        for batch in ordered_map(decode, batches, self.options.workers):
+        for batch in ordered_map(partial(self.decode, whole=whole), batches, self.options.workers):
             yield list(map(self._root_check.notice, *batch))
 
     def decode(

@@ -4,7 +4,6 @@ No stage holds more than a shard, or one tag's sample of regions, at a time; eve
 the work folder, from which a killed run continues.
 """
 
-import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -17,7 +16,7 @@ from typing import BinaryIO
 
 import orjson
 
-from ramctl.checkpoints.bundle import CALIBRATION, Bundle, resolve_model
+from ramctl.checkpoints.bundle import CALIBRATION, Bundle, file_sha256, resolve_model
 from ramctl.data_engine.apply import KEEP, REMOVE, Cleaner, Review, Verdicts, doubts_of, removals_of
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.cluster import Decisions, Rules, chosen_labels, decide
@@ -245,7 +244,6 @@ class Cleaning:
         }
 
     def _rules(self) -> Rules:
-        """What the decisions depend on besides the regions."""
         options = self.options
         is_estimated = options.outliers is None and options.threshold is None
         probability = options.min_probability
@@ -254,13 +252,10 @@ class Cleaning:
             raise UsageProblem(wrong)
         if is_estimated and probability is None:
             probability = MIN_PROBABILITY
-        evidence = []
-        for path in options.score_files:
-            with path.open("rb") as stream:
-                evidence.append(hashlib.file_digest(stream, "sha256").hexdigest())
+        evidence = tuple(file_sha256(path) for path in options.score_files)
         return Rules(
             probability, options.outliers or 0.0, options.threshold, options.clusters,
-            options.seed, options.min_regions, options.top, tuple(evidence),
+            options.seed, options.min_regions, options.top, evidence,
         )  # fmt: skip
 
     def out_of_time(self, how_to_go_on: str) -> Report:
@@ -317,7 +312,15 @@ class Cleaning:
         inputs = input_hash([shard.facts["stamp"] for shard in shards])
         if options.page is not None:
             review = Review(cleaner, doubts_of(decisions, index))
-            self._write_page(options.page, review, work.inputs(shards), inputs)
+            judged = review.judged(work.inputs(shards))
+            n_photos = len({one.record.file for one in judged})
+            progress = self.report.progress(options.stream.progress, unit="photos", total=n_photos)
+            jobs = options.baseline.workers
+            with progress as tick, replacing(options.page) as stream:
+                # The browser keeps the decisions made on the page under the hash of the inputs.
+                for piece in review_page(judged, review.totals, inputs, jobs=jobs, tick=tick):
+                    stream.write(piece.encode("utf-8"))
+            self.report.say(f"{options.page}: {len(judged)} tags to judge on {n_photos} photos")
 
         def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
             yield from each(cleaner)(batches)
@@ -326,17 +329,6 @@ class Cleaning:
         # Of the work folder, not of this command: a stage `apply` need not repeat the options.
         settings = {name: work.settings()[name] for name in self.settings}
         return self._stream(work.inputs(shards), stage, inputs, settings, decisions.folder.name)
-
-    def _write_page(self, path: Path, review: Review, records: Iterable[Item], name: str) -> None:
-        """Write the page; decisions made on it are kept by the browser under `name`."""
-        judged = review.judged(records)
-        n_photos = len({one.record.file for one in judged})
-        progress = self.report.progress(self.options.stream.progress, unit="photos", total=n_photos)
-        jobs = self.options.baseline.workers
-        with progress as tick, replacing(path) as stream:
-            for piece in review_page(judged, review.totals, name, jobs=jobs, tick=tick):
-                stream.write(piece.encode("utf-8"))
-        self.report.say(f"{path}: {len(judged)} tags to judge on {n_photos} photos")
 
     def count_done(self, inputs: str, source: Iterable[Item]) -> Report:
         """The run over an output that is complete: counts what was done before."""
@@ -391,10 +383,10 @@ class Cleaning:
         self, unit: str, total: int | None = None
     ) -> Iterator[tuple[StopRequest, Callable[[int], None]]]:
         """What asks a stage to stop, and what counts its units and then looks whether it did."""
-        options = self.options
-        progress = self.report.progress(options.stream.progress, unit=unit, total=total)
-        goes_on = GOES_ON if options.stream.output else ""
-        goes_on = "the same command continues" if options.work else goes_on
+        stream = self.options.stream
+        progress = self.report.progress(stream.progress, unit=unit, total=total)
+        goes_on = GOES_ON if stream.output else ""
+        goes_on = "the same command continues" if self.options.work else goes_on
         with StopRequest(self._deadline, goes_on) as stop, progress as advance:
 
             def tick(n: int) -> None:

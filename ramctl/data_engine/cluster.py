@@ -65,8 +65,7 @@ class Decisions:
         """Those of the last `cluster` stage; RunProblem when there are none or some are missing."""
         facts = work.facts("cluster.json", "nothing decided yet; run --stage cluster first")
         decisions = cls(work.path / "clusters" / facts["rules"], tuple(facts["labels"]))
-        missing = sum(not decisions.path(label).exists() for label in decisions.labels)
-        if missing:
+        if missing := sum(not decisions.path(label).exists() for label in decisions.labels):
             problem = f"decisions on {missing} tags are missing; run --stage cluster again"
             raise RunProblem(f"{decisions.folder}: {problem}")
         return decisions
@@ -175,8 +174,7 @@ def _centres(n_regions: int, read: ReadRows, clusters: int, seed: int) -> NDArra
 
     rows = np.arange(n_regions)
     if n_regions > FIT_REGIONS:
-        random = np.random.default_rng(seed)
-        rows = np.sort(random.choice(n_regions, FIT_REGIONS, replace=False))
+        rows = np.sort(np.random.default_rng(seed).choice(n_regions, FIT_REGIONS, replace=False))
     sample = read(rows)
     n_distinct = len(np.unique(sample, axis=0))
     means = KMeans(min(clusters, n_distinct), init="k-means++", n_init=1, random_state=seed)

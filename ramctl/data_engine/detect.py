@@ -33,7 +33,6 @@ from ramctl.records.record import Item, JsonObject, Record, Reject, object_in, s
 from ramctl.records.shards import ALL, Shard
 
 Tick = Callable[[int], object]
-STAGE = "clean"
 CONTEXT = 0.3
 GROUNDING_DINO = "grounding-dino:"
 Region = tuple[int, Floats]  # a label's id, and its box in the photo
@@ -75,15 +74,13 @@ def cropped(seen: SeenPhoto, regions: Sequence[Region]) -> ScoredRegions:
     photo = seen.photo
     crops = [photo.crop(crop_pixels(box, photo.width, photo.height)) for _, box in regions]
     cover = torch.ones(len(regions), seen.grid**2)
-    features = seen.baseline.features(crops)
-    return _scored(seen, regions, features, torch.arange(len(regions)), cover)
+    return _scored(seen, regions, seen.baseline.features(crops), torch.arange(len(regions)), cover)
 
 
 def _scored(
     seen: SeenPhoto, regions: Sequence[Region], features: Tensor, photo: Tensor, cover: Tensor
 ) -> ScoredRegions:
-    label = torch.tensor(seen.places(label for label, _ in regions))
-    asked = Regions(photo, cover, label)
+    asked = Regions(photo, cover, torch.tensor(seen.places(label for label, _ in regions)))
     return seen.baseline.engine.score_regions(features, asked, seen.prepared)
 
 
@@ -154,7 +151,9 @@ def wanted_tags(
     """The tags of a record that get a region; the others are counted by reason."""
     tags = string_list(fields, "tags")
     kind_of, sources = (object_in(fields, name) for name in ("kinds", "sources"))
-    named_by = _captions_naming(fields)
+    by_caption = fields.get("caption_tags")
+    lists = by_caption if isinstance(by_caption, list) else []
+    named_by = Counter(chain.from_iterable({*map(str, x)} for x in lists if isinstance(x, list)))
     wanted = []
     for place, tag in enumerate(tags):
         if tag in tags[:place]:
@@ -197,7 +196,7 @@ class RegionFinder:
         for position, item in enumerate(items):
             seen = Seen() if isinstance(item, Reject) else next(looked_at)
             if isinstance(item, Record) and isinstance(seen, RecordProblem):
-                item, seen = Reject.of(item, seen, STAGE), Seen()
+                item, seen = Reject.of(item, seen, "clean"), Seen()
             assert isinstance(seen, Seen)
             shard.inputs.append(item)
             shard.photos.append(seen.photo)
@@ -209,7 +208,6 @@ class RegionFinder:
     def _looked_at(
         self, records: Iterable[Record], counts: Counter[str], tick: Tick
     ) -> Iterator[Seen | RecordProblem]:
-        """What is in each record's photo, in order."""
         batches = chunks(records, self.baseline.batch)
         decoded = self.baseline.decoded(batches, whole=self.whole_photos)
         for seen, of_batch in ordered_map(self._seen, decoded, self.baseline.side_by_side):
@@ -218,7 +216,6 @@ class RegionFinder:
             tick(len(seen))
 
     def _seen(self, decoded: Sequence[Decoded]) -> tuple[list[Seen | RecordProblem], Counter[str]]:
-        """What is in each photo of a batch, and the counts of its tags."""
         counts = Counter[str]()
 
         def wanted(record: Record, photo: Photo) -> Wanted:
@@ -253,13 +250,6 @@ class RegionFinder:
             for n, (tag, _, box) in ((n, boxed[n]) for n in best.values())
         ]
         return Seen(regions, [features_16[n] for n in best.values()], features_16[-1])
-
-
-def _captions_naming(fields: JsonObject) -> Counter[str]:
-    """How many of a record's captions name each tag, as far as it tells."""
-    of_captions = fields.get("caption_tags")
-    lists = of_captions if isinstance(of_captions, list) else []
-    return Counter(chain.from_iterable({*map(str, x)} for x in lists if isinstance(x, list)))
 
 
 def detect(

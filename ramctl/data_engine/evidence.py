@@ -27,10 +27,7 @@ from ramctl.tagger_scores import Photo, TaggerScores
 
 # The kinds of evidence, each a bit; part of the work folder's format.
 OUTLIER, NOT_PREDICTED, OUT_OF_FOLD, SCORES = KINDS = 1, 2, 4, 8
-NAMES = {
-    OUTLIER: "outlier", NOT_PREDICTED: "not-predicted", OUT_OF_FOLD: "out-of-fold",
-    SCORES: "scores",
-}  # fmt: skip
+NAMES = dict(zip(KINDS, ("outlier", "not-predicted", "out-of-fold", "scores"), strict=True))
 # Both ask the same features of the same model: where one is wrong, the other mostly is too.
 SAME_MODEL = NOT_PREDICTED | OUT_OF_FOLD
 MIN_PROBABILITY = 0.2  # of being right: below it a tag goes
@@ -69,8 +66,7 @@ def is_named(sources: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
     Records that do not tell their tags' sources had them from someone.
     """
-    generated = np.uint8(source_bits((BY_CAPTION, BY_TAG)))
-    return (sources == 0) | (sources & ~generated > 0)
+    return (sources == 0) | (sources & ~np.uint8(source_bits((BY_CAPTION, BY_TAG))) > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +258,7 @@ class _Sums:
                 x = part.inputs[photos]
                 sums.products[fold] += x.T @ x
                 ones, shape = np.ones(pairs.shape[1]), (n_labels, len(part.inputs))
-                is_on = csr_matrix((ones, tuple(pairs)), shape)
-                sums.of_named[fold] += is_on @ part.inputs
+                sums.of_named[fold] += csr_matrix((ones, tuple(pairs)), shape) @ part.inputs
         return sums
 
     @property

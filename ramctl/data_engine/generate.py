@@ -175,6 +175,7 @@ class Generator:
         return map_good(decoded, self._generate)
 
     def _generate(self, good: list[tuple[Record, Photo]]) -> Iterator[Outcome]:
+        labels = self.baseline.labels
         preprocess, at_once = self.baseline.preprocess, self.baseline.at_once
         for some in chunks(good, at_once):
             records, photos = zip(*some, strict=True)
@@ -184,21 +185,17 @@ class Generator:
             predicted = [self._predicted(row) for row in scores]
             captions: Sequence[list[Caption] | None] = [None] * len(records)
             if self.captioner is not None:
-                tags = [[self.baseline.labels[index].tag for index in ids] for ids in predicted]
+                tags = [[labels[index].tag for index in ids] for ids in predicted]
                 names = [record.stamp for record in records]
                 captions = self.captioner.captions(encoded, tags, names)
             for record, row, ids, written in zip(records, scores, predicted, captions, strict=True):
                 confirmed = row > self.thresholds * np.float32(CONFIRM)
-                yield attempt(
-                    merge_generated, record.fields, self.baseline.labels, row, ids, written,
-                    confirmed,
-                )  # fmt: skip
+                yield attempt(merge_generated, record.fields, labels, row, ids, written, confirmed)
 
     def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
         """The ids of labels above their thresholds, by falling probability."""
         above = np.flatnonzero(probabilities > self.thresholds)
-        ids: list[int] = above[np.argsort(-probabilities[above], kind="stable")].tolist()
-        return ids
+        return above[np.argsort(-probabilities[above], kind="stable")].tolist()
 
 
 def thresholds_to_add(
@@ -212,8 +209,7 @@ def thresholds_to_add(
     if threshold is not None and precision is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
     if threshold is not None:
-        number = read_threshold(threshold)
-        if number is not None:
+        if (number := read_threshold(threshold)) is not None:
             return [number] * len(bundle.labels)
         return read_thresholds(Path(threshold), bundle.labels, bundle.threshold)
     if precision is not None:
@@ -319,8 +315,7 @@ def counted(stage: Stage, report: Report) -> Stage:
 
 def loaded(options: GenerateOptions) -> Callable[[GenerateOptions], Report]:
     """`run` for several inputs with one model, on one device, which is loaded now."""
-    device = options.baseline.device
-    generator = Generator.load(options, device=device, say=lambda message: None)
+    generator = Generator.load(options, device=options.baseline.device, say=lambda message: None)
     return partial(run, generator=generator)
 
 

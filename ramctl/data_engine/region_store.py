@@ -124,8 +124,7 @@ class ShardWriter:
 
 
 def _map_array(path: Path) -> Array:
-    array: Array = np.load(path, mmap_mode="r")
-    return array
+    return np.load(path, mmap_mode="r")
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,7 @@ class Shard:
     @cached_property
     def facts(self) -> JsonObject:
         """`stamp`, `inputs`, `counts`."""
-        facts: JsonObject = orjson.loads((self.folder / "shard.json").read_bytes())
-        return facts
+        return orjson.loads((self.folder / "shard.json").read_bytes())
 
     @property
     def regions(self) -> Array:
@@ -159,8 +157,7 @@ class Shard:
     def _load(self, name: str) -> Array:
         if self.facts["counts"].get("regions", 0):
             return self.read(self.folder / name)
-        array: Array = np.load(self.folder / name)  # one without elements cannot be mapped
-        return array
+        return np.load(self.folder / name)  # one without elements cannot be mapped
 
     def inputs(self) -> Iterator[Item]:
         """The shard's records and rejects in input order."""
@@ -193,8 +190,7 @@ class WorkFolder:
         if not path.exists():
             write_atomic(path, orjson.dumps(head, option=orjson.OPT_INDENT_2) + b"\n")
         earlier = orjson.loads(path.read_bytes())
-        changed = [key for key in head if earlier.get(key) != head[key]]
-        if changed:
+        if changed := [key for key in head if earlier.get(key) != head[key]]:
             raise RunProblem(
                 f"{path}: started with other {', '.join(changed)}; use another folder, "
                 "or remove this one"
@@ -205,8 +201,7 @@ class WorkFolder:
         path = self.path / name
         if not path.exists():
             raise RunProblem(f"{self.path}: {otherwise}")
-        facts: JsonObject = orjson.loads(path.read_bytes())
-        return facts
+        return orjson.loads(path.read_bytes())
 
     def settings(self) -> JsonObject:
         """What the regions were found with; RunProblem when there are none."""
@@ -225,8 +220,7 @@ class WorkFolder:
         """All shards; RunProblem when the input was not read to its end or shards are missing."""
         unfinished = "detection is not complete; run --stage detect again"
         n_shards = self.facts("complete.json", unfinished)["shards"]
-        missing = [i for i in range(n_shards) if not self.shard(i).folder.is_dir()]
-        if missing:
+        if missing := [i for i in range(n_shards) if not self.shard(i).folder.is_dir()]:
             raise RunProblem(
                 f"{self.path}: {len(missing)} of {n_shards} shards are missing (the first is "
                 f"{missing[0]}); run --stage detect for them"
@@ -242,8 +236,7 @@ class WorkFolder:
 
     def inputs(self, shards: Sequence[Shard]) -> Iterator[Item]:
         """All records and rejects in input order; a record's `key` is its position."""
-        items = chain.from_iterable(shard.inputs() for shard in shards)
-        for position, item in enumerate(items):
+        for position, item in enumerate(chain.from_iterable(shard.inputs() for shard in shards)):
             if isinstance(item, Record):
                 item.key = str(position)
             yield item

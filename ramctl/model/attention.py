@@ -41,9 +41,8 @@ class AttentionBlock(nn.Module):
 
     def keys_values(self, context: Tensor, heads: int) -> KeysValues:
         """Keys and values of `context` (B, T, C)."""
-        return KeysValues(
-            split_heads(self.key(context), heads), split_heads(self.value(context), heads)
-        )
+        keys, values = self.key(context), self.value(context)
+        return KeysValues(split_heads(keys, heads), split_heads(values, heads))
 
     def forward(
         self,
@@ -138,8 +137,7 @@ def map_tensors(do: Callable[..., Tensor], *values: Nested) -> Nested:
     kind: Any = type(first)
     if dataclasses.is_dataclass(first):
         parts = ([getattr(v, f.name) for v in values] for f in dataclasses.fields(first))
-        made: Nested = kind(*(map_tensors(do, *part) for part in parts))
-        return made
+        return kind(*(map_tensors(do, *part) for part in parts))
     if isinstance(first, list | tuple):
         items: Any = values
         inner = [map_tensors(do, *part) for part in zip(*items, strict=True)]

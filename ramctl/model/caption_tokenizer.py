@@ -61,10 +61,8 @@ class CaptionTokenizer:
         Deviates: the authors leave out the prompt, and as many of the caption's first tokens.
         """
         prompt, longest = self.config.prompt, self.config.caption_tokens - 2
-        rows = [
-            [self.start_caption, *self._pieces(prompt + text)[:longest], self.end]
-            for text in captions
-        ]
+        pieces = [self._pieces(prompt + text)[:longest] for text in captions]
+        rows = [[self.start_caption, *of_text, self.end] for of_text in pieces]
         ids, mask = self._pad(rows, max(map(len, rows)))
         targets = np.where(mask == 1, ids, IGNORED)
         targets[:, : len(self.prompt_ids)] = IGNORED

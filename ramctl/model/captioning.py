@@ -54,9 +54,8 @@ class TextLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.heads = config.heads
-        self.self_attention = AttentionBlock(
-            config.width, config.width, dropout=config.dropout, eps=config.layer_norm_eps
-        )
+        width, eps = config.width, config.layer_norm_eps
+        self.self_attention = AttentionBlock(width, width, dropout=config.dropout, eps=eps)
         rest = tied or TagDecoderLayer(config, context_width)
         self.cross_attention, self.feed_forward = rest.cross_attention, rest.feed_forward
 
@@ -150,9 +149,8 @@ class CaptionDecoder(nn.Module):
         x = self.embedding(ids, state.length)
         visible, length = None, ids.shape[1]
         if length > 1 or mask is not None:
-            causal = torch.ones(
-                length, state.length + length, dtype=torch.bool, device=ids.device
-            ).tril(state.length)  # (S, all positions so far)
+            shape = length, state.length + length  # (S, all positions so far)
+            causal = torch.ones(shape, dtype=torch.bool, device=ids.device).tril(state.length)
             visible = causal if mask is None else causal & mask.bool()[:, None, None]
         past = []
         for layer, memory, before in zip(self.layers, state.memory, state.past, strict=True):
@@ -160,8 +158,7 @@ class CaptionDecoder(nn.Module):
             past.append(seen)
         x = self.norm(F.gelu(self.transform(x)))
         logits = F.linear(x, self.embedding.words.weight, self.word_bias)
-        after = DecoderState(state.memory, state.memory_mask, past, state.length + length)
-        return logits, after
+        return logits, DecoderState(state.memory, state.memory_mask, past, state.length + length)
 
 
 class Captioning(nn.Module):
@@ -177,10 +174,9 @@ class Captioning(nn.Module):
     ) -> None:
         super().__init__()
         self.mask_tag_padding = config.mask_tag_padding
-        embedding = TextEmbedding(config, vocabulary)
-        decoder_embedding = (
-            embedding if config.share_embeddings else TextEmbedding(config, vocabulary)
-        )
+        embedding = decoder_embedding = TextEmbedding(config, vocabulary)
+        if not config.share_embeddings:
+            decoder_embedding = TextEmbedding(config, vocabulary)
         tied = tag_decoder.layers if config.tie_tag_decoder else ()
         self.tag_encoder = TagEncoder(config, embedding, token_width, tied)
         self.decoder = CaptionDecoder(config, decoder_embedding, vocabulary)

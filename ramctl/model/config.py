@@ -266,8 +266,7 @@ def preset_from_table(table: Mapping[str, Any]) -> Preset:
     The fine-tuning table holds what differs from the training table.
     """
     if isinstance(table.get("training"), Mapping) and isinstance(table.get("finetuning"), Mapping):
-        finetuning = merge_tables(table["training"], table["finetuning"])
-        table = {**table, "finetuning": finetuning}
+        table = {**table, "finetuning": merge_tables(table["training"], table["finetuning"])}
     return read_table(Preset, table, "preset")
 
 
@@ -402,14 +401,12 @@ def merge_tables(base: Mapping[str, Any], top: Mapping[str, Any]) -> JsonObject:
 def _convert(kind: Any, value: Any, where: str) -> Any:
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        if value is False:
-            return None
-        kind = next(arg for arg in get_args(kind) if arg is not type(None))
-        return _convert(kind, value, where)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        inner = next(arg for arg in get_args(kind) if arg is not type(None))
+        return None if value is False else _convert(inner, value, where)
+    if dataclasses.is_dataclass(kind) or origin is dict:
         if not isinstance(value, Mapping):
             raise UsageProblem(f"{where} must be a table, not {value!r}")
-        return read_table(kind, value, where)
+        return dict(value) if origin is dict else read_table(kind, value, where)
     if origin is Literal:
         if value not in get_args(kind):
             choices = ", ".join(map(str, get_args(kind)))
@@ -422,10 +419,6 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if items[-1] is not Ellipsis and len(items) != len(value):
             raise UsageProblem(f"{where} must have {len(items)} values, not {len(value)}")
         return tuple(_convert(items[0], item, where) for item in value)
-    if origin is dict:
-        if isinstance(value, Mapping):
-            return dict(value)
-        raise UsageProblem(f"{where} must be a table, not {value!r}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

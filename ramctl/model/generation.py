@@ -72,8 +72,7 @@ def _one_by_one(
             word = scores.argmax(-1)
         else:
             assert draws is not None
-            scores = _nucleus(scores, decoding.top_p, decoding.top_k)
-            word = _drawn(scores, draws[:, ids.shape[1]])
+            word = _drawn(scores, decoding.top_p, decoding.top_k, draws[:, ids.shape[1]])
         word = word.where(open_rows, ends.pad)
         ids = torch.cat([ids, word[:, None]], 1)
         open_rows &= word != ends.end
@@ -176,30 +175,25 @@ def _advance(
 
 
 def _penalise(scores: Tensor, ids: Tensor, decoding: Decoding, ends: Ends) -> Tensor:
-    if decoding.repetition_penalty != 1.0:
+    penalty = decoding.repetition_penalty
+    if penalty != 1.0:
         used = scores.gather(1, ids)
-        used = torch.where(
-            used < 0, used * decoding.repetition_penalty, used / decoding.repetition_penalty
-        )
+        used = torch.where(used < 0, used * penalty, used / penalty)
         scores = scores.scatter(1, ids, used)
     if ids.shape[1] < decoding.min_length:
         scores = scores.index_fill(1, torch.tensor([ends.end], device=ids.device), NEVER)
     return scores
 
 
-def _nucleus(scores: Tensor, top_p: float, top_k: int) -> Tensor:
-    """Scores with -inf outside the nucleus."""
+def _drawn(scores: Tensor, top_p: float, top_k: int, draws: Tensor) -> Tensor:
+    """The token (N) at each draw (N) on the scale of the nucleus's cumulated probability."""
     if 0 < top_k < scores.shape[-1]:
         least = scores.topk(top_k).values[:, -1:]
         scores = scores.masked_fill(scores < least, NEVER)
     ordered, order = scores.sort(descending=True)
     probabilities = ordered.softmax(-1)
     outside = probabilities.cumsum(-1) - probabilities >= top_p  # the best always stays
-    return scores.masked_fill(torch.zeros_like(outside).scatter(1, order, outside), NEVER)
-
-
-def _drawn(scores: Tensor, draws: Tensor) -> Tensor:
-    """The token (N) at each draw (N) on the scale of cumulated probability."""
+    scores = scores.masked_fill(torch.zeros_like(outside).scatter(1, order, outside), NEVER)
     below = scores.softmax(-1).cumsum(-1)
     # Draws of 23 bits stay below the total in single precision, so that one is always above.
     return (below > draws[:, None] * below[:, -1:]).int().argmax(-1)

@@ -77,8 +77,7 @@ class GlobalBranch(nn.Module):
     def class_logits(self, features: Tensor) -> Tensor:
         """Logits (B, K) of the backbone's classes for tokens (B, T, C)."""
         assert self.classifier is not None
-        logits: Tensor = self.classifier(features.mean(1))
-        return logits
+        return self.classifier(features.mean(1))
 
     def class_probabilities(self, features: Tensor) -> Tensor:
         """The classifier's probabilities, flattened by the temperature, (B, K)."""

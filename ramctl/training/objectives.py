@@ -273,10 +273,8 @@ class Alignment(Objective):
         texts = self.clip.text_features(batch.caption_texts)
         logits = model.tag_logits(forward.output.encoded[batch.caption_rows], texts).total
         if self.config.loss != "ram-official":
-            same = torch.tensor(
-                [[a == b for b in batch.caption_texts] for a in batch.caption_texts],
-                device=logits.device,
-            )
+            rows = [[a == b for b in batch.caption_texts] for a in batch.caption_texts]
+            same = torch.tensor(rows, device=logits.device)
         return {"alignment": alignment_loss(logits, same, clip=self.config.clip)}
 
 

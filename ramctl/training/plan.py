@@ -123,8 +123,7 @@ class WorkFolder:
         table["sources"] = [{"path": str(one.path), "name": one.name} for one in plan.sources]
         # str is for paths.
         content = orjson.dumps(table, default=str, option=orjson.OPT_INDENT_2)
-        text = without_secrets(content.decode())
-        write_atomic(self.plan_file, text.encode() + b"\n")
+        write_atomic(self.plan_file, without_secrets(content.decode()).encode() + b"\n")
 
     def read_plan(self, options: TrainOptions) -> Plan:
         """The plan of the run in this folder; the secrets of its URLs are those of the options."""

@@ -87,15 +87,11 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
         labels.write(writer.path / LABELS)
         if job.encoder is not None:
             job.encoder.save(writer.path / TEXT_FOLDER)
-        writer.meta["thresholds"] = {
-            "threshold": shared,
-            "open_set_threshold": preset.open_set_threshold,
-        }
-        writer.meta["provenance"] = provenance
+        thresholds = {"threshold": shared, "open_set_threshold": preset.open_set_threshold}
+        writer.meta |= {"thresholds": thresholds, "provenance": provenance}
         if find_spec("onnx"):
-            export_graph(
-                model, preset.preprocess.size, writer.path / GRAPH, weights=writer.path / WEIGHTS
-            )
+            graph, weights = writer.path / GRAPH, writer.path / WEIGHTS
+            export_graph(model, preset.preprocess.size, graph, weights=weights)
         else:
             job.context.say(
                 "no model.onnx written: it needs the extra [onnx] (ramctl convert adds it later)"
@@ -123,9 +119,8 @@ def _thresholds(
             model.labels.bias.add_(torch.from_numpy(shifts)[:, None])
         calibration = choice.calibration.fold(shifts)
         if parent is not None and parent.has(CALIBRATION):
-            calibration = replace(
-                calibration, shifts=calibration.shifts + parent.calibration.shifts
-            )
+            shifts = calibration.shifts + parent.calibration.shifts
+            calibration = replace(calibration, shifts=shifts)
         choice = ThresholdChoice.of(calibration, preset.precision, choice.eager)
     shared = round(choice.shared, THRESHOLD_DIGITS)
     rounded = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)

@@ -167,8 +167,8 @@ class _Run:
         """Train to the end, True; or as far as signals and `--max-time` allow."""
         trainer = job.trainer
         if resumed := trainer.restore(self.work.checkpoints, self.report.say):
-            total = trainer.total_steps  # known only now: another world size changes it
-            self.report.say(f"continuing after step {trainer.step} of {total}")
+            # The total is known only now: another world size changes it.
+            self.report.say(f"continuing after step {trainer.step} of {trainer.total_steps}")
             self._reject_photos(job.records.records, trainer.rejected)
         options = self.options
 
@@ -184,12 +184,9 @@ class _Run:
             should_stop=lambda: self.stop.is_due,
         )
         with ExitStack() as stack:
-            advance = stack.enter_context(
-                self.report.progress(
-                    options.progress, title="train", unit="steps", total=pace.total_steps
-                )
-            )
-            log = None
+            total, log = pace.total_steps, None
+            bar = self.report.progress(options.progress, title="train", unit="steps", total=total)
+            advance = stack.enter_context(bar)
             if options.events is not None and self.world.is_main:
                 log = stack.enter_context(options.events.open("ab" if resumed else "wb"))
             advance(trainer.step)
@@ -202,10 +199,9 @@ class _Run:
                 elif isinstance(event, StepEvent):
                     advance(1)
                     self._reject_photos(job.records.records, event.rejected)
-                    is_last = event.step == pace.total_steps
-                    if is_last or time.monotonic() - self.logged >= LOG_EVERY_S:
+                    if event.step == total or time.monotonic() - self.logged >= LOG_EVERY_S:
                         self.logged = time.monotonic()
-                        self.report.say(event.describe(pace.total_steps))
+                        self.report.say(event.describe(total))
         left = pace.total_steps - trainer.step
         if left:
             self.report.time_is_up = self.stop.signum is None
@@ -235,8 +231,7 @@ class _Run:
         if scored is None:
             return None
         if not job.evidence[scored.occurring].any():
-            n_read = len(scored.scores)
-            why = "none of their tags was trained" if n_read else "none can be read"
+            why = "none of their tags was trained" if len(scored.scores) else "none can be read"
             self.report.say(f"{len(job.validation)} validation photos tell nothing: {why}")
             return None
         event = ValidationEvent(

@@ -187,10 +187,8 @@ class Trainer:
         """One optimiser step: a forward and backward pass for each batch, then an update."""
         task, config, device = self.task, self.config, self.runtime.device
         seed_step(config.data.seed, self.step, self.world.rank, device)
-        lr = learning_rate(
-            config, self.step - self.shift, pace.total_steps - self.shift,
-            self.sampler.steps_an_epoch,
-        )  # fmt: skip
+        step, total_steps = self.step - self.shift, pace.total_steps - self.shift
+        lr = learning_rate(config, step, total_steps, self.sampler.steps_an_epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = lr * group["scale"]
 
@@ -208,16 +206,13 @@ class Trainer:
             with self.module.no_sync() if is_local else nullcontext():  # type: ignore[operator]
                 with self.runtime.precision():
                     losses = self.module(batch.to(device))
-                loss = task.reduce(
-                    losses, Counts(pass_counts[number], counts, len(batches), self.world.size)
-                )
-                self.scaler.scale(loss).backward()
+                own = Counts(pass_counts[number], counts, len(batches), self.world.size)
+                self.scaler.scale(task.reduce(losses, own)).backward()
             table.append(torch.stack([losses.get(n, nothing).detach().float() for n in counts]))
 
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.scaler.unscale_(self.optimiser)
-        limit = config.optimiser.clip_norm or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, config.optimiser.clip_norm or math.inf)
         total = self.world.total(torch.stack(table))
         # Read at once: this is where the process waits for a GPU, once a step.
         *values, grad_norm = torch.cat([total.flatten(), norm.to(total.dtype)[None]]).tolist()
@@ -316,9 +311,7 @@ def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
 def build_optimiser(model: RAM, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW over the trainable weights; each group's `scale` multiplies the learning rate."""
     numbers = config.optimiser
-    embeddings = {
-        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
-    }
+    embeddings = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -327,21 +320,17 @@ def build_optimiser(model: RAM, config: TrainingConfig) -> torch.optim.AdamW:
         decay = 0.0 if exempt else numbers.weight_decay
         scale = config.backbone.backbone_lr_factor if name.startswith("encoder.") else 1.0
         groups.setdefault((decay, scale), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "weight_decay": decay, "scale": scale}
-            for (decay, scale), parameters in groups.items()
-        ],
-        lr=config.schedule.lr,
-        eps=numbers.eps,
-    )
+    tables = [
+        {"params": parameters, "weight_decay": decay, "scale": scale}
+        for (decay, scale), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(tables, lr=config.schedule.lr, eps=numbers.eps)
 
 
-def learning_rate(
-    config: TrainingConfig, step: int, total_steps: int, steps_an_epoch: int
-) -> float:
+def learning_rate(config: TrainingConfig, step: int, total_steps: int, an_epoch: int) -> float:
     """The learning rate of a step (from 0): linear warm-up, then the schedule.
 
+    `total_steps` are those of the run, `an_epoch` those of one epoch.
     `epoch-decay` and `epoch-cosine` are the authors' schedules: a new rate every epoch
     (ram_official A5).
     """
@@ -349,11 +338,11 @@ def learning_rate(
     warmup = min(numbers.warmup_steps, math.ceil(total_steps / LONGEST_WARMUP))
     if step < warmup:
         return numbers.warmup_lr + (numbers.lr - numbers.warmup_lr) * step / warmup
-    epoch = step // steps_an_epoch
+    epoch = step // an_epoch
     if numbers.schedule == "epoch-decay":
         return max(numbers.min_lr, numbers.lr * numbers.decay**epoch)
     if numbers.schedule == "epoch-cosine":
-        done = epoch / math.ceil(total_steps / steps_an_epoch)
+        done = epoch / math.ceil(total_steps / an_epoch)
     else:
         done = (step - warmup) / max(1, total_steps - warmup)
     cosine = 1 + math.cos(math.pi * done)

@@ -27,15 +27,13 @@ class TrainingPhoto:
     def __init__(self, preprocess: PreprocessConfig, augment: AugmentConfig) -> None:
         self.preprocess = Preprocess(preprocess)
         self.augment = augment
-        least_scale = math.sqrt(augment.crop_scale[0])
-        self.decode_px = math.ceil(preprocess.size / least_scale)
+        self.decode_px = math.ceil(preprocess.size / math.sqrt(augment.crop_scale[0]))
 
     def __call__(self, annotation: Annotation, random: np.random.Generator) -> NDArray[np.float32]:
         """(3, S, S); RecordProblem when the photo is missing or broken."""
+        name, base = annotation.image, annotation.base
         official = self.preprocess.config.loader == "official"
-        photo = load_photo(
-            annotation.image, annotation.base, target=self.decode_px, official=official
-        )
+        photo = load_photo(name, base, target=self.decode_px, official=official)
         if self.augment.crop_scale != (1.0, 1.0):
             photo = random_crop(photo, self.augment.crop_scale, self.preprocess.config.size, random)
         if random.random() < self.augment.flip:

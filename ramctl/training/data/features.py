@@ -85,19 +85,9 @@ class FeatureStore:
 
     def __getitem__(self, row: int) -> Features:
         if self._map is None or len(self._map) != self._count:
-            self._map = np.memmap(
-                self._rows_path, np.float16, "r", shape=(self._count, *self.shape)
-            )
+            shape = (self._count, *self.shape)
+            self._map = np.memmap(self._rows_path, np.float16, "r", shape=shape)
         return self._map[row]
-
-
-def store_name(encoder: ImageEncoder, preprocess: PreprocessConfig) -> str:
-    """A name that changes with everything that the features depend on, except the photo."""
-    digest = hashlib.sha256(orjson.dumps(asdict(preprocess)))
-    for name, tensor in sorted(encoder.frozen_weights().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 class FeatureCache:
@@ -111,7 +101,12 @@ class FeatureCache:
         encoder.eval()
         blank = np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)
         shape = self._encode(blank).shape[1:]
-        place = folder / store_name(encoder, preprocess)
+        # A name that changes with everything that the features depend on, except the photo.
+        digest = hashlib.sha256(orjson.dumps(asdict(preprocess)))
+        for name, tensor in sorted(encoder.frozen_weights().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        place = folder / digest.hexdigest()[:16]
         views = ("plain", "flipped") if flip else ("plain",)
         self.stores = [FeatureStore(place / view, shape) for view in views]
 
@@ -131,6 +126,7 @@ class FeatureCache:
         """
         keys: list[bytes | None] = []
         waiting: dict[bytes, NDArray[np.float32]] = {}
+        config, is_official = self.preprocess.config, self.preprocess.config.loader == "official"
         with ExitStack() as held:
             is_held = False
             for position, annotation in enumerate(annotations):
@@ -142,10 +138,7 @@ class FeatureCache:
                             held.enter_context(store.filling(say))
                         is_held = True
                     if self._is_missing(key) and key not in waiting:
-                        config = self.preprocess.config
-                        photo = decode_photo(
-                            content, target=config.size, official=config.loader == "official"
-                        )
+                        photo = decode_photo(content, target=config.size, official=is_official)
                         waiting[key] = self.preprocess(photo)
                     keys.append(key)
                 except RecordProblem as problem:

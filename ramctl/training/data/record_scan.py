@@ -108,9 +108,7 @@ def scan_records(
                 shards.extend(numbers.setdefault(s, len(numbers)) for s in scanned.shards)
     if not len(records):
         raise RunProblem("no records to train on")
-    mask = np.zeros(len(records), bool)
-    if hold_out:
-        mask = _held_out(np.frombuffer(shares, np.uint16))
+    mask = _held_out(np.frombuffer(shares, np.uint16)) if hold_out else np.zeros(len(records), bool)
     ids = np.flatnonzero(~mask), np.flatnonzero(mask)
     shard_ids = np.frombuffer(shards, np.uint32) if with_shards else None
     return ScannedRecords(records, counts, digest.hexdigest(), n_lines, *ids, shard_ids)
@@ -134,9 +132,8 @@ class _ScannedPiece:
 
 def _scan_piece(piece: tuple[Source, int, int], *, takes_untagged: bool) -> _ScannedPiece:
     source, start, stop = piece
-    scanned = _ScannedPiece(
-        RecordFile([source]), RecordFile([source]), [], TagCounts(), [], array("H"), []
-    )
+    good, bad = RecordFile([source]), RecordFile([source])
+    scanned = _ScannedPiece(good, bad, [], TagCounts(), [], array("H"), [])
     digest = hashlib.sha256()
     for line, offset, content in _lines(source.path, start, stop):
         scanned.n_with_blank = line
@@ -145,8 +142,7 @@ def _scan_piece(piece: tuple[Source, int, int], *, takes_untagged: bool) -> _Sca
         scanned.n_lines += 1
         digest.update(content)
         place = 0, offset, len(content), line
-        name = shown_name(source.name)
-        record = parse_line(content, name, line, source.base, "", stamped=False)
+        record = parse_line(content, shown_name(source.name), line, source.base, "", stamped=False)
         if isinstance(record, Reject):
             scanned.bad_lines.add(*place)
             scanned.problems.append(None)
@@ -198,9 +194,7 @@ def _held_out(shares: NDArray[np.uint16]) -> NDArray[np.bool_]:
     parts = np.minimum(shares // SHARES, MOST_PARTS)
     so_far = np.bincount(parts, minlength=MOST_PARTS)[:MOST_PARTS].cumsum()
     n_parts = min(int((so_far < ENOUGH_HELD_OUT).sum()) + 1, MOST_PARTS)
-    if so_far[n_parts - 1] < FEWEST_HELD_OUT:
-        n_parts = 0
-    limit = n_parts * SHARES
+    limit = 0 if so_far[n_parts - 1] < FEWEST_HELD_OUT else n_parts * SHARES
     below = shares[shares < limit]
     if len(below) > MOST_HELD_OUT:
         limit = int(np.partition(below, MOST_HELD_OUT)[MOST_HELD_OUT])
@@ -210,7 +204,6 @@ def _held_out(shares: NDArray[np.uint16]) -> NDArray[np.bool_]:
 def _share_of(image: str) -> int:
     """A photo's part and share of it; NO_SHARE in parts that are never held out."""
     # By a hash of the name, so that a photo stays on its side when records are added.
-    name = image.encode("utf-8", "surrogateescape")
-    digest = hashlib.blake2b(name, digest_size=8).digest()
+    digest = hashlib.blake2b(image.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     share, part = divmod(int.from_bytes(digest, "little"), PARTS)
     return part * SHARES + share % SHARES if part < MOST_PARTS else NO_SHARE

@@ -111,17 +111,14 @@ class Sampler:
                     ahead = following.shards[0]
                 done += len(records)
                 after = Position(number, done) if left else Position(number + 1, 0)
-                yield StepPlan(number, self._passes(records), after, ahead)
+                size = self.batch * self.world
+                blocks = [records[first : first + size] for first in range(0, len(records), size)]
+                # A pass may be empty on some ranks.
+                passes = tuple(block[self.rank :: self.world] for block in blocks)
+                yield StepPlan(number, passes, after, ahead)
             number, done, epoch = number + 1, 0, following or self._epoch(number + 1)
 
     def _steps_after(self, done: int) -> int:
-        """Steps that an epoch still has after so many records."""
         whole, rest = divmod(len(self.ids) - done, self.records_a_step)
         is_dropped = self.drop_last and (done > 0 or whole > 0)
         return whole + (rest > 0 and not is_dropped)
-
-    def _passes(self, records: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-        """This rank's share of a step, pass by pass; a pass may be empty on some ranks."""
-        size = self.batch * self.world
-        chunks = [records[start : start + size] for start in range(0, len(records), size)]
-        return tuple(chunk[self.rank :: self.world] for chunk in chunks)

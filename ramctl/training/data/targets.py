@@ -155,8 +155,7 @@ def build_labels(counts: TagCounts) -> LabelSystem:
 
     Raises RunProblem when there is none.
     """
-    few = counts.n_records < FEW_RECORDS
-    fewest = FEWEST_MENTIONS_OF_FEW if few else FEWEST_MENTIONS
+    fewest = FEWEST_MENTIONS_OF_FEW if counts.n_records < FEW_RECORDS else FEWEST_MENTIONS
     named = [(tag, n) for tag, n in counts.tags.items() if n >= fewest]
     if not named:
         raise RunProblem(
@@ -207,22 +206,18 @@ class Targets:
         present, denied = self._all_ids(annotation.tags), np.zeros(0, np.int64)
         if annotation.negatives is not None:
             denied = np.setdiff1d(self._all_ids(annotation.negatives), present)
-            known = np.union1d(present, denied)
-            unknown = np.setdiff1d(np.arange(len(self.labels)), known)
+            unknown = np.setdiff1d(np.arange(len(self.labels)), np.union1d(present, denied))
         else:
             unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
         ancestors = tuple(tag for i in present.tolist() for tag in self.labels[i].parents)
         implied = np.setdiff1d(self._all_ids(ancestors), present)
-        return Target(present, unknown, self._doubtful(annotation), implied, denied)
-
-    def _doubtful(self, annotation: Annotation) -> Ids:
         stated = tuple(tag for tag in annotation.tags if tag not in annotation.guessed)
-        guessed = np.setdiff1d(self._all_ids(annotation.guessed), self._all_ids(stated))
-        if annotation.n_written < 2:
-            return guessed
-        named = np.concatenate([self._all_ids(caption.tags) for caption in annotation.captions])
-        ids, times = np.unique(named, return_counts=True)
-        return np.union1d(guessed, ids[times == 1])
+        doubtful = np.setdiff1d(self._all_ids(annotation.guessed), self._all_ids(stated))
+        if annotation.n_written > 1:
+            named = [self._all_ids(caption.tags) for caption in annotation.captions]
+            ids, times = np.unique(np.concatenate(named), return_counts=True)
+            doubtful = np.union1d(doubtful, ids[times == 1])
+        return Target(present, unknown, doubtful, implied, denied)
 
     def guiding_tags(self, caption: Caption, *, in_label_order: bool = False) -> list[str]:
         """The caption's tags as the label system spells them, each once."""
