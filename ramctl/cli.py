@@ -96,7 +96,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with the documented exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((f" {word}" for word in arguments if word in COMMANDS), "")
-    _open_closed_streams()
+    # Stand-ins for closed streams, whose numbers files would get; only standard error works.
+    for number, stream in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, stream) is None:
+            flags = os.O_RDONLY if stream == "stdout" else os.O_WRONLY
+            os.dup2(os.open(os.devnull, flags), number)  # most often it is that number already
+            setattr(sys, stream, os.fdopen(number, "w" if number else "r"))
     try:
         with contextlib.redirect_stderr(cast(TextIO, _Messages(sys.stderr))):
             code = _run(arguments, f"ramctl{command}")
@@ -183,22 +188,12 @@ class _Messages:
                 raise
 
 
-def _open_closed_streams() -> None:
-    """Stand-ins for closed streams, whose numbers files would get; only standard error works."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            flags = os.O_RDONLY if name == "stdout" else os.O_WRONLY
-            os.dup2(os.open(os.devnull, flags), number)  # most often it is that number already
-            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
-
-
 def _close(stream: TextIO) -> OSError | None:
     """Flush a stream now, so that what fails causes no message at exit; the failure."""
     try:
         stream.flush()
     except OSError as error:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return error
     return None
 

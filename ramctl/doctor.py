@@ -69,9 +69,7 @@ def examine(model: str = EMBEDDED, seconds: float = 5.0, device: str = "auto") -
         },
         "devices": _devices(),
         "models": [_model(path) for path in bundles],
-        "speed": measure(Tagger.from_pretrained(model, device=device), seconds)
-        if seconds
-        else None,
+        "speed": measure(model, device, seconds) if seconds else None,
     }
 
 
@@ -84,9 +82,8 @@ def describe(facts: JsonObject) -> list[str]:
         rows.append((f"[{name}]", f"{state} ({extra['purpose']})"))
     rows += [("device", device) for device in facts["devices"]]
     for model in facts["models"]:
-        what = model.get("problem")
         size = f"{model.get('bytes', 0) / 1e6:.1f} MB"
-        what = what or f"{model['labels']} labels, {size}, {model['runs_in']}"
+        what = model.get("problem") or f"{model['labels']} labels, {size}, {model['runs_in']}"
         rows.append(("model", f"{model['name']}: {what}, {model['path']}"))
     if speed := facts["speed"]:
         rows.append(("speed", "{photos_per_s:.4g} photos/s ({how}; {photos})".format(**speed)))
@@ -94,8 +91,9 @@ def describe(facts: JsonObject) -> list[str]:
     return [f"{name:{width}}  {text}" for name, text in rows]
 
 
-def measure(tagger: Tagger, seconds: float) -> JsonObject:
-    """How many photos a second the tagger tags, decoding included, start-up not."""
+def measure(model: str, device: str, seconds: float) -> JsonObject:
+    """How many photos a second a model tags, decoding included, start-up not."""
+    tagger = Tagger.from_pretrained(model, device=device)
     stream = io.BytesIO()
     # No photo comes with the package; what decoding and tagging take depends on the size alone.
     Image.effect_mandelbrot(SIZE, (-2, -1, 0.7, 1), 90).convert("RGB").save(stream, "JPEG")

@@ -9,14 +9,14 @@ shard apart and leave open what is complete.) All machines see the same files.
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.records.files import move_into_place, output_lock, part_path, state_path, write_atomic
@@ -117,9 +117,7 @@ class Resources:
     gpus: int
 
     @classmethod
-    def of(
-        cls, options: Any, shared: Shared, cluster: dict[str, float], n_shards: int
-    ) -> "Resources":
+    def of(cls, options: Any, shared: Shared, cluster: dict[str, float], n_shards: int) -> Self:
         """A GPU a worker where there are GPUs and a model that may use them, else its cores."""
         n_cores, n_gpus = max(1, int(cluster.get("CPU", 1))), 0
         if shared.model is None:
@@ -194,11 +192,7 @@ def run(module: str, command: str, options: Any) -> Report:
 
 
 def _outcomes(
-    ray: Any,
-    start: Callable[[], Any],
-    number: int,
-    tasks: Iterable[Any],
-    say: Callable[[str], None],
+    ray: Any, start: Callable[[], Any], number: int, tasks: list[Any], say: Callable[[str], None]
 ) -> Iterator[JsonObject | str | UsageProblem]:
     """What comes of each task, as soon as it is there, done by `number` workers.
 

@@ -248,26 +248,22 @@ class RamctlCommand(TwoHelps):
         fields = {one.name: one.field for one in self.all_options}
         return {fields.get(name) or name: value for name, value in parameters.items()}
 
-    def require_inputs_stay(self, parameters: Mapping[str, Any]) -> None:
-        """UsageError where an option names a file to write that another parameter names to read."""
-        written = {one.name or "": one.opts[-1] for one in self.all_options if one.writes}
-        values = (value for name, value in parameters.items() if name not in written)
-        read = set().union(*map(_files, values))
-        for name, long_option in written.items():
-            if _files(parameters[name]) & read:
-                path = parameters[name]
-                raise click.UsageError(f"{long_option} {path}: this run reads that file")
-
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command's `run` with its dataclass; the exit code."""
-        self.require_inputs_stay(ctx.params)
+        written = {one.name or "": one.opts[-1] for one in self.all_options if one.writes}
+        values = (value for name, value in ctx.params.items() if name not in written)
+        read = set().union(*map(_files, values))
+        for name, long_option in written.items():
+            if _files(ctx.params[name]) & read:
+                path = ctx.params[name]
+                raise click.UsageError(f"{long_option} {path}: this run reads that file")
         if self.extra:
             require(self.extra, "this command")
         module_name, _, options_name = self.target.partition(":")
         module = import_module(module_name)
-        values = self.field_values(ctx.params)
+        fields = self.field_values(ctx.params)
         context = {"command": self.name, "argv": tuple(map(without_secrets, sys.argv[1:]))}
-        options = filled(getattr(module, options_name), values, **context)
+        options = filled(getattr(module, options_name), fields, **context)
         stream = getattr(options, "stream", None)
         if stream is not None and stream.ray is not None:
             from ramctl.ray_engine import run
@@ -313,7 +309,6 @@ def _files(value: Any) -> set[tuple[int, int]]:
 
 
 def _options_of_all() -> set[str]:
-    """The parameters of all commands."""
     options = chain.from_iterable(RamctlCommand(name).all_options for name in COMMANDS)
     return {one.name or "" for one in options}
 

@@ -1,7 +1,5 @@
 """`ramctl eval`: predictions and truth in, figures out."""
 
-from pathlib import Path
-
 import click
 
 from ramctl.commands import options
@@ -81,9 +79,7 @@ OPTIONS = {
             writes=True,
         ),
         option(
-            "--root DIR",
-            "Folder of the photos that the page shows [default: that of the truth].",
-            type=click.Path(file_okay=False, path_type=Path),
+            "--root DIR", "Folder of the photos that the page shows [default: that of the truth]."
         ),
         common("--calibrate FILE", "Write the thresholds that maximise F1, as JSONL.", writes=True),
         option("--precision P", "Target precision of --calibrate, 0 to 1 [default: the best F1]."),

@@ -42,11 +42,7 @@ OPTIONS = {
     ],
     "selection": [
         common("--threshold NUMBER|FILE", "Give tags scoring above this [default: the model's]."),
-        common(
-            "--precision P",
-            "Target precision, 0 to 1.",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        ),
+        common("--precision P", "Target precision, 0 to 1."),
         common("--top N", "At most N tags per photo."),
         option(
             "--kinds KIND,...",

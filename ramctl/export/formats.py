@@ -3,7 +3,7 @@
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path, PurePath
 from tempfile import TemporaryFile
@@ -35,34 +35,29 @@ _CHUNK = 1 << 20
 Adder = Callable[[Record, JsonObject], None]
 
 
-@dataclass(frozen=True, slots=True)
-class FormatOptions:
-    """What the formats of other programs depend on besides the records."""
+def output_format(name: str, prefix: str, text: TextStyle, photos_at: str | None) -> Format:
+    """The format of that name, one of FORMATS; UsageProblem for an option of other formats.
 
-    prefix: str = ""  # of machine tags (exiftool-csv)
-    text: TextStyle = field(default_factory=TextStyle)  # in webdataset
-    photos_at: str | None = None  # where other programs find the photos (PLACED)
-
-
-def output_format(name: str, options: FormatOptions) -> Format:
-    """The format of that name, one of FORMATS; UsageProblem for an option of other formats."""
-    if options.photos_at is not None and name not in PLACED:
+    `prefix` is that of machine tags (exiftool-csv), `text` the style of texts in webdataset, and
+    `photos_at` where other programs find the photos (PLACED).
+    """
+    if photos_at is not None and name not in PLACED:
         raise UsageProblem(f"--photos-at is for -f {', '.join(PLACED)}, not {name}")
     match name:
         case "csv" | "tsv":
             return table(tag_columns(caption=True), {"csv": ",", "tsv": "\t"}[name])
         case "exiftool-csv":
-            return table(_exiftool_columns(options.prefix))
+            return table(_exiftool_columns(prefix))
         case "open-images":
             return Format(table_row(_OPEN_IMAGES), _open_images_rows)
         case "coco":
-            return coco(options.photos_at)
+            return coco(photos_at)
         case "fiftyone":
-            return fiftyone(options.photos_at)
+            return fiftyone(photos_at)
         case "label-studio":
-            return Format(b"[\n", label_studio_task(options.photos_at), lambda: (b"\n]\n",))
+            return Format(b"[\n", label_studio_task(photos_at), lambda: (b"\n]\n",))
         case "webdataset":
-            return webdataset(options.text)
+            return webdataset(text)
     return formats.line_format(name, caption=True)
 
 
@@ -89,16 +84,13 @@ def _open_images_rows(record: JsonObject) -> bytes:
 def _exiftool_columns(prefix: str) -> dict[str, Column]:
     """What exiftool is to add to a photo's fields, the items of one joined by `;`."""
 
-    def column(field: Field) -> Column:
-        def cell(record: JsonObject) -> str:
-            tags = machine_items(record["tags"], prefix)[field]
-            items = dict.fromkeys([*record["keywords"].get(field.name, ()), *tags])
-            # Windows separates keywords by it, so that hardly any holds one.
-            return ";".join(item.replace(";", ",") for item in items)
+    def cell(field: Field, record: JsonObject) -> str:
+        tags = machine_items(record["tags"], prefix)[field]
+        items = dict.fromkeys([*record["keywords"].get(field.name, ()), *tags])
+        # Windows separates keywords by it, so that hardly any holds one.
+        return ";".join(item.replace(";", ",") for item in items)
 
-        return cell
-
-    return {"SourceFile": name_of, **{field.name: column(field) for field in EXIFTOOL_FIELDS}}
+    return {"SourceFile": name_of, **{of.name: partial(cell, of) for of in EXIFTOOL_FIELDS}}
 
 
 def separated(entry: Encoder) -> Encoder:
@@ -245,15 +237,14 @@ def webdataset(style: TextStyle) -> Format:
             "txt": (text or style.line(record)).encode(),
             "json": dumps(fields).rstrip(b"\n"),
         }
-        return b"".join(_tar_member(f"{key}.{end}", data) for end, data in members.items())
+        parts: list[bytes] = []
+        for end, data in members.items():
+            member = tarfile.TarInfo(f"{key}.{end}")
+            member.size = len(data)
+            parts += [member.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % _BLOCK)]
+        return b"".join(parts)
 
     return Format(b"", sample, lambda: (bytes(2 * _BLOCK),))  # two empty blocks end a tar
-
-
-def _tar_member(name: str, data: bytes) -> bytes:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    return member.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % _BLOCK)
 
 
 def add_photo_size(record: Record, fields: JsonObject) -> None:

@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -13,7 +13,6 @@ from pathlib import Path
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.export.formats import (
     Adder,
-    FormatOptions,
     add_photo_content,
     add_photo_path,
     add_photo_size,
@@ -144,15 +143,14 @@ def run(options: ExportOptions) -> Report:
             return fields
 
         form = output_format(
-            options.form or "jsonl",
-            FormatOptions(options.sidecars.prefix, options.sidecars.text_style, options.photos_at),
-        )
-        depends = {"choice of tags": f"{options.choice}", "form": f"{options.form}"}
+            options.form or "jsonl", options.sidecars.prefix, options.sidecars.text_style,
+            options.photos_at,
+        )  # fmt: skip
         run_stream(
             report, source, watched(each(exported), RootCheck().notice), stream,
-            fingerprint=depends | shard, encode=form.encode,
+            fingerprint={"choice of tags": f"{options.choice}", "form": f"{options.form}"} | shard,
+            encode=form.encode, footer=form.footer,
             header=form.header if stream.shard.index == 1 else b"",  # one in all shards together
-            footer=form.footer,
         )  # fmt: skip
     return report
 
@@ -189,7 +187,15 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
     """Keeps the chosen of a record's tags; RecordProblem for a record without `tags`."""
     include = None if choice.include is None else set(read_tag_list(choice.include))
     exclude = set() if choice.exclude is None else set(read_tag_list(choice.exclude))
-    names = {} if choice.rename is None else _read_renames(choice.rename)
+    names: dict[str, str] = {}
+    lines = [] if choice.rename is None else read_lines(choice.rename)
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        old, _, new = map(str.strip, line.partition("\t"))
+        if not (old and new):
+            raise RunProblem(f"{choice.rename}:{number}: expected a tag, a tab and its new name")
+        names[old] = new
     least = -math.inf if choice.threshold is None else choice.threshold
 
     def choose(record: Record) -> JsonObject:
@@ -205,32 +211,15 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
         kept = [tag for tag in kept if scores.get(tag, 1.0) > least]
         kept = [tag for tag in kept if include is None or tag in include]
         set_tags(fields, kept[: choice.top])
-        if names:
-            _rename(fields, names)
+        if not names:
+            return fields
+        # Of two tags that get one name the first stays.
+        fields["tags"] = list(dict.fromkeys(names.get(tag, tag) for tag in fields["tags"]))
+        for name in ("kinds", "scores", "sources", "boxes"):
+            per_tag = fields.get(name)
+            if isinstance(per_tag, dict):
+                renamed = {names.get(tag, tag): value for tag, value in reversed(per_tag.items())}
+                fields[name] = {tag: renamed[tag] for tag in fields["tags"] if tag in renamed}
         return fields
 
     return choose
-
-
-def _read_renames(path: Path) -> dict[str, str]:
-    """New names by tag, from `tag<TAB>name` lines; RunProblem names a malformed line."""
-    renames = {}
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        old, _, new = line.partition("\t")
-        old, new = old.strip(), new.strip()
-        if not (old and new):
-            raise RunProblem(f"{path}:{number}: expected a tag, a tab and its new name")
-        renames[old] = new
-    return renames
-
-
-def _rename(fields: JsonObject, names: Mapping[str, str]) -> None:
-    """Rename tags in every field; of two that get one name the first stays."""
-    fields["tags"] = list(dict.fromkeys(names.get(tag, tag) for tag in fields["tags"]))
-    for name in ("kinds", "scores", "sources", "boxes"):
-        per_tag = fields.get(name)
-        if isinstance(per_tag, dict):
-            renamed = {names.get(tag, tag): value for tag, value in reversed(per_tag.items())}
-            fields[name] = {tag: renamed[tag] for tag in fields["tags"] if tag in renamed}

@@ -66,8 +66,7 @@ class TextStyle:
 
     def tags(self, tags: Sequence[str]) -> list[str]:
         """The tags in their order and spelling."""
-        wanted = [tag.strip() for tag in self.first.split(",")]
-        leading = [tag for tag in wanted if tag in tags]
+        leading = [tag for tag in map(str.strip, self.first.split(",")) if tag in tags]
         ordered = dict.fromkeys([*leading, *tags])
         return [tag.replace(" ", "_") if self.underscores else tag for tag in ordered]
 
@@ -88,7 +87,7 @@ class TextStyle:
     def line(self, record: JsonObject) -> str:
         """All of a record's text."""
         parts = (self.caption(record), self.join(self.tags(record["tags"])))
-        return self.separator.join(part for part in parts if part)
+        return self.separator.join(filter(None, parts))
 
     @property
     def _mark(self) -> str:
@@ -231,7 +230,7 @@ def photo_keywords(photo: Path, sidecar: Path) -> Keywords:
     They are in the photo, and in an `IMG.xmp` that counts as long as there is no `IMG.JPG.xmp`.
     """
     found = embedded_keywords(str(photo))
-    _, stem = _xmp_names(photo)
+    stem = photo.with_suffix(".xmp")
     if sidecar == stem:
         return found
     with _problems_of(stem):
@@ -242,9 +241,8 @@ def photo_keywords(photo: Path, sidecar: Path) -> Keywords:
 
 def embedded_keywords(name: str, base: Path = Path()) -> dict[Field, Sequence[str]]:
     """The keywords in the photo's own file, `name` as `load_photo` takes it."""
-    inside = read_embedded(name, base)
-    found = _keywords(inside.xmp)
-    return {**found, KEYWORDS: inside.keywords} if inside.keywords else found
+    xmp, words = read_embedded(name, base)
+    return _keywords(xmp) | ({KEYWORDS: words} if words else {})
 
 
 def _keywords(content: bytes | None) -> dict[Field, Sequence[str]]:
@@ -348,8 +346,7 @@ def text_sidecar(
     caption = style.caption(record)
     new = [tag for tag in tags if normalise(tag) not in present]
     parts = (old, "" if caption in old else caption, style.join(new))
-    line = style.separator.join(part for part in parts if part)
-    new_content = f"{line}\n".encode()
+    new_content = f"{style.separator.join(filter(None, parts))}\n".encode()
     given = [*dict.fromkeys([*given, *tags] if old else tags)]
     row = {"text": shown_name(path.name), "separator": style.separator, "given": given}
     row["refused"] = [*dict.fromkeys(refused)]

@@ -42,14 +42,10 @@ class Field:
 
 
 SUBJECT = Field("Subject", Property("http://purl.org/dc/elements/1.1/", "dc", "subject"))
-HIERARCHICAL = Field(
-    "HierarchicalSubject",
-    Property("http://ns.adobe.com/lightroom/1.0/", "lr", "hierarchicalSubject"),
-    "|",
-)
-TAGS_LIST = Field(
-    "TagsList", Property("http://www.digikam.org/ns/1.0/", "digiKam", "TagsList", "Seq"), "/"
-)
+_LIGHTROOM = Property("http://ns.adobe.com/lightroom/1.0/", "lr", "hierarchicalSubject")
+HIERARCHICAL = Field("HierarchicalSubject", _LIGHTROOM, "|")
+_DIGIKAM = Property("http://www.digikam.org/ns/1.0/", "digiKam", "TagsList", "Seq")
+TAGS_LIST = Field("TagsList", _DIGIKAM, "/")
 _MICROSOFT = tuple(  # the namespace is written with a slash at its end, and without
     Field(name, Property(f"http://ns.microsoft.com/photo/1.0{end}", name, "LastKeywordXMP"), "/")
     for name, end in (("MicrosoftPhoto", "/"), ("MicrosoftPhoto_1_", ""))
@@ -132,7 +128,7 @@ def new_items(field: Field, elsewhere: Keywords, others: Keywords) -> list[str]:
     items = [item for of in same.get(field, (field,)) for item in elsewhere.get(of, ())]
     paths = [of.path(text) for of, texts in others.items() if of.separator for text in texts]
     words = [text for of, texts in others.items() if not of.separator for text in texts]
-    items += [field.item(path) for path in paths]
+    items += map(field.item, paths)
     if not field.separator:
         return list(dict.fromkeys(items + words))
     held = [*paths, *map(field.path, items)]

@@ -152,9 +152,8 @@ class XmpDocument:
                 added = []
             if added:
                 # Declared on the element itself: the prefix may mean something else further up.
-                declared = (
-                    "" if name.namespace == OURS else f' xmlns:{name.prefix}="{name.namespace}"'
-                )
+                is_ours = name.namespace == OURS
+                declared = "" if is_ours else f' xmlns:{name.prefix}="{name.namespace}"'
                 kind, items = f"rdf:{name.container}", self._listed(added)
                 new.append(f"\n<{name}{declared}><{kind}>{items}</{kind}></{name}>")
         for description in self._descriptions:
@@ -164,7 +163,17 @@ class XmpDocument:
             if is_bare and is_emptied and not is_used and self._is_ours(description):
                 start, end, _ = whole = self._cut(description)
                 edits = [edit for edit in edits if not start <= edit[0] < end] + [whole]
-        return [*edits, *self._additions("".join(new))]
+        if not new:
+            return edits
+        content, block = "".join(new), self._block
+        if block is not None:
+            place = self._end(block.children[-1]) if block.children else self._tag(block).end()
+            return [*edits, (place, place, content)]
+        content = f"{self._opening.decode()}{content}\n</rdf:Description>"
+        if not self._descriptions:
+            return [*edits, self._filled(self._root, f"\n{content}")]
+        start, end, _ = self._cut(last := self._descriptions[-1])
+        return [*edits, (end, end, self._body[start : last.start].decode() + content)]
 
     def _changed(self, element: _Element, gone: set[str], added: list[str]) -> Iterator[_Edit]:
         """What takes items out of a property's element, or all of it, and puts new ones in."""
@@ -196,20 +205,6 @@ class XmpDocument:
         block = self._block
         is_inside = block is None or element is block or element in block.children
         return is_inside and not _REMARK.search(self._body, element.start, self._end(element))
-
-    def _additions(self, new: str) -> Iterator[_Edit]:
-        """What adds new properties to our block, which is made for them if it is not there."""
-        block = self._block
-        if new and block is not None:
-            place = self._end(block.children[-1]) if block.children else self._tag(block).end()
-            yield place, place, new
-        elif new:
-            new = f"{self._opening.decode()}{new}\n</rdf:Description>"
-            if not self._descriptions:
-                yield self._filled(self._root, f"\n{new}")
-                return
-            start, end, _ = self._cut(last := self._descriptions[-1])
-            yield end, end, self._body[start : last.start].decode() + new
 
     def _tag(self, element: _Element) -> re.Match[bytes]:
         """The start tag of an element; ValueError where it is in an entity, which others share."""
@@ -250,11 +245,9 @@ class XmpDocument:
             if found[1] in values:
                 yield values[found[1]], (found.start(), found.end(), "")
 
-    def _listed(
-        self, texts: Iterable[str], beside: _Element | None = None, indent: str = ""
-    ) -> str:
+    def _listed(self, texts: Iterable[str], like: _Element | None = None, indent: str = "") -> str:
         """List items, with the prefix of another element of lists."""
-        prefix = self._tag(beside)[1].decode() if beside else "rdf:"
+        prefix = self._tag(like)[1].decode() if like else "rdf:"
         items = "".join(f"{indent}<{prefix}li>{escape(text)}</{prefix}li>" for text in texts)
         is_unicode = self._encoding.lower().startswith("utf")
         # Not all programs know other encodings, but all know references.

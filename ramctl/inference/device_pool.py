@@ -56,16 +56,12 @@ class BatchWorker(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Task:
-    """A batch on its way."""
-
     batch: Batch
     outcomes: Outcomes | None = None
     n_deaths: int = 0  # processes that died at it
 
 
 class _Process:
-    """A process that works on the batches it is sent, one after the other."""
-
     def __init__(self, load: Callable[..., BatchWorker], device: str) -> None:
         self.device = device
         self.tasks: deque[_Task] = deque()

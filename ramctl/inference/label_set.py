@@ -88,7 +88,7 @@ def choose_labels(
     if named is not None:
         if isinstance(named, str) and named.startswith("+"):
             named, keep_own = named[1:], True
-        chosen = _with_words(bundle, bundled, read_words(named), keep_own=keep_own)
+        chosen = _with_words(bundle, bundled, read_words(named), keep_own)
     return replace(chosen, thresholds=_thresholds(threshold, chosen))
 
 
@@ -124,9 +124,7 @@ def _read_descriptions(path: Path) -> LabelSystem:
     return LabelSystem(labels)
 
 
-def _with_words(
-    bundle: Bundle, bundled: LabelSet, words: LabelSystem, *, keep_own: bool
-) -> LabelSet:
+def _with_words(bundle: Bundle, bundled: LabelSet, words: LabelSystem, keep_own: bool) -> LabelSet:
     """The words, behind the bundle's own labels or alone."""
     labels = list(bundled.labels) if keep_own else []
     limits = bundled.thresholds[: len(labels)].tolist()
@@ -162,21 +160,16 @@ def _rows(
     rows[source >= 0] = known_rows[source[source >= 0]]
     places = iter(np.flatnonzero(source < 0).tolist())
     for block in chunks(vectors, BLOCK):
-        rows[[next(places) for _ in block]] = _new_rows(block, known_rows)
+        texts, owned = np.split(known_rows, [block[0].shape[1]], 1)
+        # Always as many at once, so that a word's last digits do not depend on the words beside it.
+        words = np.zeros((BLOCK, texts.shape[1]), np.float32)
+        ends = np.cumsum([len(described) for described in block])
+        parts = np.split(unit(np.concatenate(block)), ends[:-1])
+        words[: len(block)] = [part[0] if len(part) == 1 else part.mean(0) for part in parts]
+        words = unit(words)
+        made = np.concatenate([words, borrowed(words, texts, owned)], 1)
+        rows[[next(places) for _ in block]] = made[: len(block)]
     return rows
-
-
-def _new_rows(vectors: Sequence[Rows], known_rows: Rows) -> Rows:
-    """The rows (N, W) of at most `BLOCK` new words: text, the mean of vectors (M, E), and loans."""
-    width = vectors[0].shape[1]
-    texts, owned = np.split(known_rows, [width], 1)
-    # Always as many at once, so that a word's last digits do not depend on the words beside it.
-    words = np.zeros((BLOCK, width), np.float32)
-    ends = np.cumsum([len(described) for described in vectors])
-    parts = np.split(unit(np.concatenate(vectors)), ends[:-1])
-    words[: len(vectors)] = [part[0] if len(part) == 1 else part.mean(0) for part in parts]
-    words = unit(words)
-    return np.concatenate([words, borrowed(words, texts, owned)], 1)[: len(vectors)]
 
 
 def _embed(bundle: Bundle, labels: Sequence[Label]) -> Iterator[Rows]:

@@ -120,9 +120,8 @@ def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str
     if not fits_graph:
         raise UsageProblem("--runtime onnx runs on the CPU in fp32 or int8")
     if not bundle.has(graph):
-        raise RunProblem(
-            f"{bundle.path}: has no {graph}; `ramctl convert {bundle.path} --to onnx` adds it"
-        )
+        remedy = f"`ramctl convert {bundle.path} --to onnx` adds it"
+        raise RunProblem(f"{bundle.path}: has no {graph}; {remedy}")
     return graph
 
 

@@ -58,7 +58,6 @@ class View:
 
     @property
     def _frame(self) -> tuple[Floats, Floats]:
-        """Its origin and its size, (4,) each."""
         x0, y0, x1, y1 = self.box
         return np.array([x0, y0] * 2, np.float32), np.array([x1 - x0, y1 - y0] * 2, np.float32)
 

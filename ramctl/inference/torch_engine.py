@@ -34,7 +34,7 @@ PIXELS_AT_ONCE = 384 * 384
 BYTES_A_PIXEL = 1100  # the same in fp32
 MOST_AT_ONCE = 64  # more gain nothing: a GPU is busy by then
 LONGEST = 30  # tokens of a caption; authors' tag2text.py
-BEAM_SEARCH = "beam:3"  # authors' tag2text.py
+SEARCH = "beam:3"  # authors' tag2text.py
 DRAW_BITS = 23  # of the random numbers: what single precision holds below 1
 Floats = NDArray[np.float32]
 Tokens = NDArray[np.int64]
@@ -201,10 +201,8 @@ class TorchEngine:
 
         def write(some: slice) -> Tokens:
             drawn = None if numbers is None else numbers[some]
-            written = self.model.generate(
-                encoded[some], ids[some], mask[some], start[some], decoding, ends, drawn
-            )
-            return np.asarray(written.cpu())
+            guide = encoded[some], ids[some], mask[some], start[some]
+            return np.asarray(self.model.generate(*guide, decoding, ends, drawn).cpu())
 
         return [row for part in self._run(write, len(prompt)) for row in part]
 
@@ -231,7 +229,6 @@ class TorchEngine:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _at_once(self, photos: Tensor) -> int:
-        """How many photos the encoder takes at a time."""
         if self._pixels_at_once is None or photos.dim() != 4:
             return len(photos)
         return max(1, self._pixels_at_once // (photos.shape[-1] * photos.shape[-2]))
@@ -252,9 +249,7 @@ class CaptionWriter:
     UsageProblem for an unknown search or an impossible length, RunProblem without a branch.
     """
 
-    def __init__(
-        self, bundle: Bundle, decode: str = BEAM_SEARCH, length: int | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, decode: str = SEARCH, length: int | None = None) -> None:
         self._labels = bundle.labels
         self._tokenizer = load_caption_tokenizer(bundle)
         config, prompt = self._tokenizer.config, len(self._tokenizer.prompt_ids)
@@ -268,9 +263,7 @@ class CaptionWriter:
 
     def ordered(self, tags: Sequence[str]) -> list[str]:
         """Tags of the label system by falling score, in the order that the branch has learnt."""
-        if not self.in_label_order:
-            return list(tags)
-        return sorted(tags, key=self._labels.ids)
+        return sorted(tags, key=self._labels.ids) if self.in_label_order else list(tags)
 
     def write(
         self, engine: TorchEngine, encoded: Encoded, tags: Sequence[Sequence[str]],
@@ -287,11 +280,9 @@ class CaptionWriter:
                 row[:] = np.random.default_rng(seed).integers(2**DRAW_BITS, size=row.shape)
             draws /= 2**DRAW_BITS
         texts = [*tags, *[()] * (len(encoded) - len(tags))]
+        guides, prompts = tokenizer.encode_tags(texts), tokenizer.prompts(len(texts))
         ends = Ends(tokenizer.end, tokenizer.pad)
-        rows = engine.write(
-            encoded, tokenizer.encode_tags(texts), tokenizer.prompts(len(texts)),
-            self.decoding, ends, draws,
-        )  # fmt: skip
+        rows = engine.write(encoded, guides, prompts, self.decoding, ends, draws)
         return [tokenizer.decode(row[None])[0].strip() for row in rows[: len(tags)]]
 
 

@@ -169,12 +169,9 @@ class PortBackend:
             raise RunProblem(f"{folder}: the tokenizer is not bert-base-uncased's")
         self._processor = load_image_processor(folder)
         self._model: Any = load_pretrained(
-            GroundingDinoForObjectDetection,
-            folder,
-            runtime.device,
-            kinds=("grounding-dino",),
+            GroundingDinoForObjectDetection, folder, runtime.device, kinds=("grounding-dino",),
             disable_custom_kernels=True,  # a kernel would be fetched from the hub
-        )
+        )  # fmt: skip
 
     def prepare(self, photo: Photo) -> Tensor:
         """The photo as `detect` takes it: shorter side 800, longer at most 1,333."""
@@ -246,18 +243,15 @@ def _build(
             from groundingdino.models import build_model
             from groundingdino.models.GroundingDINO import groundingdino
     except ImportError as error:
-        raise RunProblem(
-            f"{checkpoint}: an original checkpoint needs the extra ramctl[grounding-dino]: {error}"
-        ) from error
+        message = "an original checkpoint needs the extra ramctl[grounding-dino]"
+        raise RunProblem(f"{checkpoint}: {message}: {error}") from error
     settings, bert = _settings(weights, checkpoint), _bert(weights, text_folder)
+    given = SimpleNamespace(
+        get_tokenlizer=lambda _: tokenizer, get_pretrained_language_model=lambda _: bert
+    )
     # The package would look for a text encoder on the hub, and wrap it in its own way.
-    with mock.patch.multiple(
-        groundingdino,
-        BertModelWarper=with_phrase_mask,
-        get_tokenlizer=SimpleNamespace(
-            get_tokenlizer=lambda _: tokenizer, get_pretrained_language_model=lambda _: bert
-        ),
-    ):
+    wrap: dict[str, Any] = {"BertModelWarper": with_phrase_mask, "get_tokenlizer": given}
+    with mock.patch.multiple(groundingdino, **wrap):
         return build_model(settings)
 
 
@@ -268,7 +262,7 @@ def _settings(weights: Mapping[str, Tensor], checkpoint: Path) -> SimpleNamespac
     try:
         stem = weights["backbone.0.patch_embed.proj.weight"]
         table = weights["backbone.0.layers.0.blocks.0.attn.relative_position_bias_table"]
-        sizes = {
+        sizes: dict[str, Any] = {
             "backbone": _BACKBONES[(len(stem), (round(len(table) ** 0.5) + 1) // 2)],
             "hidden_dim": len(weights["feat_map.weight"]),
             "num_queries": len(weights["transformer.tgt_embed.weight"]),
@@ -276,16 +270,11 @@ def _settings(weights: Mapping[str, Tensor], checkpoint: Path) -> SimpleNamespac
         }
     except KeyError as error:
         raise RunProblem(f"{checkpoint}: not a Grounding DINO with a Swin ({error})") from error
-    return SimpleNamespace(
-        **{name: value for name, value in vars(defaults).items() if not name.startswith("_")}
-        | sizes
-        | {
-            "enc_layers": count_blocks(weights, "transformer.encoder.layers."),
-            "dec_layers": count_blocks(weights, "transformer.decoder.layers."),
-            "use_checkpoint": False,
-            "use_transformer_ckpt": False,
-        }
-    )
+    usual = {name: value for name, value in vars(defaults).items() if not name.startswith("_")}
+    sizes["enc_layers"] = count_blocks(weights, "transformer.encoder.layers.")
+    sizes["dec_layers"] = count_blocks(weights, "transformer.decoder.layers.")
+    sizes |= {"use_checkpoint": False, "use_transformer_ckpt": False}
+    return SimpleNamespace(**usual | sizes)
 
 
 def _bert(weights: Mapping[str, Tensor], text_folder: Path) -> nn.Module:

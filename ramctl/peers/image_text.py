@@ -93,22 +93,14 @@ class SiglipPeer(ContrastivePeer):
 
     kind = model_type = "siglip"
     model_class = SiglipModel
-    # The template and the fixed text length that transformers' own pipeline uses with this model.
-    _TEMPLATE = "This is a photo of {}."
-    _TEXT_TOKENS = 64
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
+        # The template and the fixed text length of transformers' own pipeline for this model.
         positions = self._model.config.text_config.max_position_embeddings
-        tokens = token_batches(
-            load_tokenizer(folder),
-            self._TEMPLATE,
-            labels,
-            runtime,
-            padding="max_length",
-            max_length=min(self._TEXT_TOKENS, positions),
-            truncation=True,
-        )
+        length = {"padding": "max_length", "max_length": min(64, positions), "truncation": True}
+        template, tokenizer = "This is a photo of {}.", load_tokenizer(folder)
+        tokens = token_batches(tokenizer, template, labels, runtime, **length)
         texts = self._model.text_model
         self._texts = self._embed_labels(tokens, lambda **inputs: texts(**inputs).pooler_output)
 

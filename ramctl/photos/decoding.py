@@ -57,11 +57,7 @@ _pillow_limit = Lock()
 
 
 def record_photo(
-    record: Record,
-    *,
-    target: int | None = None,
-    limits: PhotoLimits = LIMITS,
-    official: bool = False,
+    record: Record, target: int | None = None, limits: PhotoLimits = LIMITS, official: bool = False
 ) -> Image.Image:
     """The photo of a record, as `load_photo`; problems of a photo from a list name it."""
     name = image_name(record.fields)
@@ -70,9 +66,8 @@ def record_photo(
     except RecordProblem as problem:
         if record.line is None:
             raise
-        raise RecordProblem(
-            f"{shown_name(name)}: {problem.message}", code=problem.code
-        ) from problem
+        message = f"{shown_name(name)}: {problem.message}"
+        raise RecordProblem(message, code=problem.code) from problem
 
 
 def load_photo(
@@ -160,10 +155,9 @@ def decode_photo(
 
     def decode() -> Image.Image:
         # Pillow looks at the clock between blocks, libjpeg-turbo would go through all scans.
-        if is_jpeg and data.count(b"\xff\xda") <= _USUAL_SCANS:
-            photo = decode_jpeg()
-            if photo is not None:
-                return photo
+        is_usual = is_jpeg and data.count(b"\xff\xda") <= _USUAL_SCANS
+        if is_usual and (photo := decode_jpeg()) is not None:
+            return photo
         return _decode_others(data, target, limits, time_left, official)
 
     try:
@@ -215,7 +209,6 @@ def _decode_jpeg(
 def _decode_others(
     data: bytes, target: int | None, limits: PhotoLimits, time_left: TimeLeft, official: bool
 ) -> Image.Image:
-    """The photo by Pillow, its plugins or LibRaw."""
     check = partial(check_size, max_pixels=limits.pixels)
     try:
         if is_raw(data):
@@ -397,7 +390,12 @@ def photo_record(photo: Photo, place: str, limits: PhotoLimits, official: bool) 
 
 def _content(photo: Photo, limits: PhotoLimits, official: bool) -> bytes | Image.Image:
     if isinstance(photo, np.ndarray):
-        photo = _picture(photo)
+        channels = photo.shape[2] if photo.ndim == 3 else 1
+        is_picture = photo.ndim in (2, 3) and channels in _CHANNELS and photo.size
+        if photo.dtype != np.uint8 or not is_picture:
+            message = f"an array of {photo.dtype} {photo.shape} is no picture"
+            raise RecordProblem(message, code="unreadable_image")
+        photo = Image.fromarray(photo[..., 0] if photo.ndim == 3 and channels == 1 else photo)
     if isinstance(photo, Image.Image):
         check_size(photo.width, photo.height, limits.pixels)
         try:
@@ -416,12 +414,3 @@ def _content(photo: Photo, limits: PhotoLimits, official: bool) -> bytes | Image
     if not isinstance(content, bytes):
         raise TypeError("not a photo: a file that is open as text (open it as 'rb')")
     return content
-
-
-def _picture(pixels: NDArray[Any]) -> Image.Image:
-    channels = pixels.shape[2] if pixels.ndim == 3 else 1
-    is_picture = pixels.ndim in (2, 3) and channels in _CHANNELS and pixels.size
-    if pixels.dtype != np.uint8 or not is_picture:
-        message = f"an array of {pixels.dtype} {pixels.shape} is no picture"
-        raise RecordProblem(message, code="unreadable_image")
-    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and channels == 1 else pixels)

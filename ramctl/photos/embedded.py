@@ -1,8 +1,6 @@
 """What a photo's own file says about it: its XMP packet and its keywords outside of XMP."""
 
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +14,16 @@ _UTF8 = b"\x1b%G"
 _XMP, _XP_KEYWORDS = 700, 0x9C9E  # TIFF and Exif tags
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """An XMP packet, and the keywords of IPTC-IIM and of Windows (Exif XPKeywords)."""
+def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, list[str]]:
+    """A photo's XMP packet, and its keywords of IPTC-IIM and of Windows (Exif XPKeywords).
 
-    xmp: bytes | None = None
-    keywords: tuple[str, ...] = ()
-
-
-def read_embedded(name: str, base: Path = Path()) -> Embedded:
-    """What the photo holds; nothing where it cannot be read or is damaged."""
+    Nothing where it cannot be read or is damaged.
+    """
     try:
         photo = open_photo(read_photo(name, base))
     except (RecordProblem, OSError, ValueError, SyntaxError):
-        return Embedded()
-    xmp = None
+        return None, []
+    xmp: bytes | None = None
     words: list[str] = []
     # Damaged metadata are no programs' keywords; what decoders raise for them is anything.
     with suppress(Exception):
@@ -40,19 +33,16 @@ def read_embedded(name: str, base: Path = Path()) -> Embedded:
         packet = packet or getattr(photo, "tag_v2", {}).get(_XMP)
         xmp = packet.encode() if isinstance(packet, str) else packet
     with suppress(Exception):
-        words += _iptc_keywords(IptcImagePlugin.getiptcinfo(photo) or {})
+        facts: dict[tuple[int, int], Any] = IptcImagePlugin.getiptcinfo(photo) or {}
+        values = facts.get(_KEYWORDS, [])
+        # In UTF-8 where the photo says so or they are; else what old Windows programs wrote.
+        otherwise = "utf-8" if facts.get(_CHARSET) == _UTF8 else "cp1252"
+        for value in values if isinstance(values, list) else [values]:
+            try:
+                words.append(value.decode("utf-8"))
+            except UnicodeDecodeError:
+                words.append(value.decode(otherwise, "replace"))
     with suppress(Exception):
         value = photo.getexif().get(_XP_KEYWORDS, b"")
         words += bytes(value).decode("utf-16-le").rstrip("\0").split(";")
-    return Embedded(xmp or None, tuple(word.strip() for word in words if word.strip()))
-
-
-def _iptc_keywords(facts: dict[tuple[int, int], Any]) -> Iterator[str]:
-    """In UTF-8 where the photo says so or they are; else what old Windows programs wrote."""
-    values = facts.get(_KEYWORDS, [])
-    otherwise = "utf-8" if facts.get(_CHARSET) == _UTF8 else "cp1252"
-    for value in values if isinstance(values, list) else [values]:
-        try:
-            yield value.decode("utf-8")
-        except UnicodeDecodeError:
-            yield value.decode(otherwise, "replace")
+    return xmp or None, [word.strip() for word in words if word.strip()]

@@ -103,7 +103,19 @@ def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
 def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
     """As `read_photo_inputs`, with photos that are not looked at and lines that are not parsed."""
     for name in inputs.names:
-        _require(name, inputs)
+        if name == STDIN:
+            continue
+        require_known_packing(name)
+        kind = plain_name(name).lower()
+        if is_url(name) and not kind.endswith(_RECORDS):
+            what = "at a URL only JSONL can be named, of records and their photos"
+            raise UsageProblem(f"{name}: {what}")
+        may_be_folder = inputs.recursive and not is_photo_name(name)
+        if Path(name).is_dir():
+            if not inputs.recursive:
+                raise UsageProblem(f"{name} is a folder; -R takes the photos in it")
+        elif kind.endswith((*_RECORDS, ".tar")) or may_be_folder:
+            require_files([name])
     for name in inputs.names:
         if name == STDIN:
             yield from _from_stdin(inputs)
@@ -152,21 +164,6 @@ def _is_missing(name: str, base: Path) -> bool:
     return False
 
 
-def _require(name: str, inputs: PhotoInputs) -> None:
-    if name == STDIN:
-        return
-    require_known_packing(name)
-    kind = plain_name(name).lower()
-    if is_url(name) and not kind.endswith(_RECORDS):
-        raise UsageProblem(f"{name}: at a URL only JSONL can be named, of records and their photos")
-    may_be_folder = inputs.recursive and not is_photo_name(name)
-    if Path(name).is_dir():
-        if not inputs.recursive:
-            raise UsageProblem(f"{name} is a folder; -R takes the photos in it")
-    elif kind.endswith((*_RECORDS, ".tar")) or may_be_folder:
-        require_files([name])
-
-
 def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     place = base / name
     if inputs.recursive and place.is_dir():
@@ -191,9 +188,8 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
         yield _unreadable(folder, "unreadable_image", message, inputs)
         return
     for name, is_folder in entries:
-        if name.startswith(".") or (
-            is_folder and (name in _LEFT_BY_PROGRAMS or name.endswith(THUMBNAILS))
-        ):
+        is_left = is_folder and (name in _LEFT_BY_PROGRAMS or name.endswith(THUMBNAILS))
+        if is_left or name.startswith("."):
             continue
         path = os.path.join(folder, name)  # noqa: PTH118 (keeps ./ as the user wrote it)
         if is_folder:

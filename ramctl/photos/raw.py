@@ -88,14 +88,12 @@ def decode_raw(
         check_size(*size)
         least = target or min(size) // 2
         try:
-            preview = _preview(raw, least, decode)
-            if preview is not None:
+            if (preview := _preview(raw, least, decode)) is not None:
                 return preview
             half = target is not None and min(size) >= 2 * target
             n_sensors = raw.sizes.raw_width * raw.sizes.raw_height
             with room(n_sensors * (_BYTES_OF_HALF if half else _BYTES_A_PIXEL) + 2 * len(data)):
-                pixels = raw.postprocess(use_camera_wb=True, half_size=half)
-                return Image.fromarray(pixels)
+                return Image.fromarray(raw.postprocess(use_camera_wb=True, half_size=half))
         except rawpy.LibRawError as error:
             raise ValueError(_reason(error)) from error
 

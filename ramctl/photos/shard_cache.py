@@ -138,9 +138,8 @@ def _make_room(folder: Path, n_bytes: int, url: str) -> None:
     """Delete the copies that were not read for the longest time until one more fits in."""
     limit, free = cache_limit(), shutil.disk_usage(folder).free
     if n_bytes > limit:
-        raise RunProblem(
-            f"{url}: {n_bytes} bytes, more than all copies may take ({limit}): see {VARIABLE}"
-        )
+        too_much = f"{n_bytes} bytes, more than all copies may take ({limit})"
+        raise RunProblem(f"{url}: {too_much}: see {VARIABLE}")
     if n_bytes > free:
         _open.clear()  # one that is deleted while it is open keeps its space
     copies, total = [], n_bytes

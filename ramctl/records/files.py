@@ -16,7 +16,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -170,9 +170,8 @@ def require_distinct(**options: Path | None) -> None:
 def output_lock(*outputs: Path | None, say: Say = lambda message: None) -> Iterator[None]:
     """Hold the locks of some outputs, with their parts, states and work folders, for a block.
 
-    RunProblem when another run writes one of them. None, pipes and devices
-    need no lock, and a thread may lock again what it has locked. `say` is told of an output on a
-    file system without locks.
+    RunProblem when another run writes one of them. None, pipes and devices need no lock, and a
+    thread may lock again what it has locked. `say` is told of a file system without locks.
     """
     with ExitStack() as stack:
         for output in outputs:
@@ -227,10 +226,7 @@ def held(path: Path, output: Path, say: Say) -> Iterator[None]:
         path.unlink(missing_ok=True)
         say(f"{output}: no locks on this file system; a second run on it would go unnoticed")
         descriptor = None
-    if descriptor is None:
-        yield
-        return
-    with _held_until_end(path, descriptor, remove=True):
+    with nullcontext() if descriptor is None else _held_until_end(path, descriptor, remove=True):
         yield
 
 

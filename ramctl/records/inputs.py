@@ -20,7 +20,7 @@ from ramctl.records.remote import exists, open_url, photo_base
 Seen = TypeVar("Seen")
 STDIN = "-"
 ROOT_CHECK_RECORDS = 100
-_BUFFER_BYTES = 1 << 17  # several lines of `tag --dense`
+_BUFFER = 1 << 17  # bytes; several lines of `tag --dense`
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        with _opened(name) as plain:
+        with open_url(name, _BUFFER) if is_url(name) else Path(name).open("rb", _BUFFER) as plain:
             if is_gzip(name):
                 if not cast(io.BufferedReader, plain).peek(1):
                     raise EOFError("empty, which no compressed file is")
@@ -46,12 +46,6 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         if error.errno == errno.ENOENT:
             raise UsageProblem(f"{name}: no such file") from error
         raise RunProblem(f"{name}: {error.strerror}") from error
-
-
-def _opened(name: str) -> BinaryIO:
-    if is_url(name):
-        return open_url(name, _BUFFER_BYTES)
-    return Path(name).open("rb", buffering=_BUFFER_BYTES)
 
 
 def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
@@ -108,7 +102,5 @@ class RootCheck:
         self._decided = exists
         self._missing += 1
         if not exists and self._missing >= ROOT_CHECK_RECORDS:
-            raise RunProblem(
-                f"none of the first {self._missing} photos exists (such as {name!r}); "
-                "name the folder they are relative to with --root"
-            )
+            none = f"none of the first {self._missing} photos exists (such as {name!r})"
+            raise RunProblem(f"{none}; name the folder they are relative to with --root")

@@ -133,6 +133,4 @@ def _is_page(path: Path) -> bool:
 
 
 PAGE = Mark("a page that ramctl wrote", _is_page)
-REJECTS = Mark(
-    "a file of rejects", lambda path: _is_object(path, "source", "stage", "code", "message")
-)
+REJECTS = Mark("a file of rejects", lambda p: _is_object(p, "source", "stage", "code", "message"))

@@ -89,9 +89,8 @@ def ordered_workers(
     Each worker calls `start(*arguments)` first. Few pairs are read ahead; results are passed on
     when they are there. RunProblem when a worker dies.
     """
-    pool = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context(), _start_worker, (start, arguments)
-    )
+    context = multiprocessing.get_context()
+    pool = ProcessPoolExecutor(jobs, context, _start_worker, (start, arguments))
 
     def run(
         work: Callable[[Any], object], pairs: Iterable[tuple[Item, object]]

@@ -74,10 +74,8 @@ class Reject:
     def to_json(self) -> JsonObject:
         """The reject as written to `--rejects`; reading it again gives the wrapped record."""
         named = ("source", "line", "stage", "code", "message")
-        out: JsonObject = {name: getattr(self, name) for name in named}
-        if self.record is None:
-            return out | {"raw": self.raw or ""}
-        return out | {"record": self.record}
+        inner = {"raw": self.raw or ""} if self.record is None else {"record": self.record}
+        return {name: getattr(self, name) for name in named} | inner
 
     def fail(self) -> NoReturn:
         """End the run with RunProblem: what `--strict` does at the first reject."""
@@ -117,10 +115,8 @@ def decode_name(value: Any) -> str:
             return os.fsdecode(base64.b64decode(value["bytes"], validate=True))
         except ValueError:
             pass
-    raise RecordProblem(
-        'image is neither a path nor {"bytes": base64}' if value else "image is empty",
-        code="bad_field",
-    )
+    message = 'image is neither a path nor {"bytes": base64}' if value else "image is empty"
+    raise RecordProblem(message, code="bad_field")
 
 
 def image_name(fields: JsonObject) -> str:
@@ -132,13 +128,11 @@ def image_name(fields: JsonObject) -> str:
 
 def string_list(fields: JsonObject, name: str) -> list[str]:
     """The list of strings in a field, empty when absent; RecordProblem for anything else."""
-    value = fields.get(name)
-    if value is None:
+    if (value := fields.get(name)) is None:
         return []
     if not isinstance(value, list):
-        raise RecordProblem(
-            f"{name} is not a list of strings (got {json_type(value)})", code="bad_field"
-        )
+        message = f"{name} is not a list of strings (got {json_type(value)})"
+        raise RecordProblem(message, code="bad_field")
     for item in value:
         if not isinstance(item, str):
             raise RecordProblem(f"{name} holds {json_type(item)}, not a string", code="bad_field")
@@ -173,8 +167,7 @@ def set_tags(fields: JsonObject, tags: list[str]) -> None:
     """Replace `tags` and keep `kinds`, `scores` and `sources` to exactly those tags."""
     fields["tags"] = tags
     for name in ("kinds", "scores", "sources"):
-        per_tag = fields.get(name)
-        if isinstance(per_tag, dict):
+        if isinstance(per_tag := fields.get(name), dict):
             fields[name] = {tag: per_tag[tag] for tag in tags if tag in per_tag}
 
 

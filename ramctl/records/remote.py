@@ -221,8 +221,7 @@ class _UrlFile(io.RawIOBase):
         self._stream = system.open(path, "rb", block_size=0, size=1, headers=headers)
         left = 0 if self._stream.r.status == 206 else self._position
         while left:  # a server that gives no parts sends what was read before, too
-            block = self._stream.read(min(left, COPY_BYTES))
-            if not block:
+            if not (block := self._stream.read(min(left, COPY_BYTES))):
                 raise EOFError("is shorter than before")
             left -= len(block)
 

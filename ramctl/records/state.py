@@ -37,6 +37,7 @@ from ramctl.records.record import JsonObject
 Status = Literal["done", "rejected"]
 Range = tuple[int, int]
 FORMAT = 1
+_START_OVER = "run without --resume to start over"
 _SHORTEST = 32  # bytes of a line, at the least
 _WRITTEN, _DROPPED, _TAKEN = 1, 2, 4
 
@@ -66,7 +67,7 @@ class OtherRun(RunProblem):
     """An output is that of another command, or depends on something else now."""
 
     def __init__(self, state: Path, what: str) -> None:
-        remedy = "write to another file, or run without --resume to start over"
+        remedy = f"write to another file, or {_START_OVER}"
         super().__init__(f"{state}: the earlier part was made with another {what}; {remedy}")
         self.what = what
 
@@ -121,10 +122,8 @@ class ResumeState:
         self._size = self._path.stat().st_size if self._path.exists() else 0
         if not self._size:
             if n_output_bytes:
-                raise RunProblem(
-                    f"{self._path}: not found, so --resume cannot tell what is done; "
-                    "run without --resume to start over"
-                )
+                why = "not found, so --resume cannot tell what is done"
+                raise RunProblem(f"{self._path}: {why}; {_START_OVER}")
             self.start()
             return
         with self._path.open("rb") as stream:
@@ -142,10 +141,8 @@ class ResumeState:
                     self._index.drop(row["drops"])
                 is_changed |= was_unwritten
         except (LookupError, TypeError) as error:
-            raise RunProblem(
-                f"{self._path}: line {len(self._index) + 2} is none of a state; "
-                "run without --resume to start over"
-            ) from error
+            why = f"line {len(self._index) + 2} is none of a state"
+            raise RunProblem(f"{self._path}: {why}; {_START_OVER}") from error
         if is_changed or self._size != self._index.n_bytes:
             rows = self._valid_rows(n_output_bytes, n_valid)
             self._size = self._write(self._path, (line for line, *_ in rows))

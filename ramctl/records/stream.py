@@ -229,18 +229,16 @@ class _Run:
         for work in batch:
             if callable(work):
                 work()
-            else:
-                self._write(*work, next(left))
+                continue
+            (record, earlier), outcome = work, next(left)
+            if isinstance(outcome, RecordProblem):
+                reject = Reject.of(record, outcome, self.report.command)
+                self._write_reject(reject, record.key, record.stamp, earlier)
+                continue
+            line = self.encode(outcome)
+            self.outputs.write("done", record.key, record.stamp, line, drops=earlier)
+            self.report.n_out += 1
         self.outputs.flush()
-
-    def _write(self, record: Record, earlier: Entry | None, outcome: Outcome) -> None:
-        if isinstance(outcome, RecordProblem):
-            reject = Reject.of(record, outcome, self.report.command)
-            self._write_reject(reject, record.key, record.stamp, earlier)
-            return
-        line = self.encode(outcome)
-        self.outputs.write("done", record.key, record.stamp, line, drops=earlier)
-        self.report.n_out += 1
 
     def finish(self, footer: Iterable[bytes]) -> None:
         """Count what the time limit left undone, and complete the outputs."""

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from ramctl.errors import UsageProblem
 from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
 from ramctl.records.inputs import RootCheck, named_or_stdin
-from ramctl.records.record import Unread
 from ramctl.records.report import Report
 from ramctl.records.shards import Shared, shard_of
-from ramctl.records.stream import Encoder, StreamOptions, run_stream, watched
+from ramctl.records.stream import StreamOptions, run_stream, watched
 from ramctl.tagging.formats import line_format
 from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import read_tag_list, unknown_tags
@@ -72,18 +71,18 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
     with warnings.catch_warnings():
         # A damaged photo is reported once, in our own words.
         warnings.filterwarnings("ignore", module="PIL")
-        read: Callable[[], Iterator[Unread]] = partial(unread_photo_inputs, photos)
-        source, shard = shard_of(stream.shard, named, read)
+        source, shard = shard_of(stream.shard, named, partial(unread_photo_inputs, photos))
         tagger = tagger or _load(options, report)
         report.device = tagger.description
         written = line_format(form, caption=options.tagger.caption)
-        encode = written.encode
-        if options.tagger.dense and form == "jsonl":
-            encode = _with_names(tagger.labels.tags, written.encode)
+        # Of dense scores only the first line names the labels: they are as long as the scores.
+        is_named = options.tagger.dense and form == "jsonl"
+        names = iter([{"label_names": list(tagger.labels.tags)}] if is_named else [])
         run_stream(
             report, source, watched(tagger.stage, RootCheck().notice),
             replace(stream, batch=tagger.batch),
-            fingerprint=tagger.fingerprint | shard | {"form": form}, encode=encode,
+            fingerprint=tagger.fingerprint | shard | {"form": form},
+            encode=lambda fields: written.encode(fields | next(names, {})),
             header=written.header if stream.shard.index == 1 else b"",  # one in all shards together
             is_gone=is_pruned if options.prune else None,
         )  # fmt: skip
@@ -107,12 +106,6 @@ def _load(options: TagOptions, report: Report) -> "Tagger":
     untrained = f"labels always score 0: {options.model} was not trained on them"
     _tell(report, tagger.scorer.unknown, untrained)
     return tagger
-
-
-def _with_names(tags: Sequence[str], encode: Encoder) -> Encoder:
-    """Name the labels of dense scores, on the first line only: they are as long as the scores."""
-    names = iter([{"label_names": list(tags)}])
-    return lambda fields: encode(fields | next(names, {}))
 
 
 def _tell(report: Report, names: Sequence[str], what: str) -> None:

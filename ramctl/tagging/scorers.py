@@ -30,7 +30,7 @@ from ramctl.inference.regions import View, looking
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
 from ramctl.photos.limits import LIMITS, PhotoLimits
-from ramctl.records.parallel import chunks, usable_cores
+from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject
 from ramctl.tagging.selection import DECIMALS, SelectionOptions
 
@@ -51,7 +51,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 }
 
 
-def tell_nobody(message: str) -> None:
+def mute(message: str) -> None:
     """Drop a message: a function of its own, as it must travel between processes."""
 
 
@@ -75,13 +75,13 @@ class TaggerOptions:
     workers: int | None = None  # threads that decode (and run the graph); None: one a core
     threads: int | None = None  # threads of one run of the model
     limits: PhotoLimits = LIMITS  # what a photo may cost
-    say: Callable[[str], None] = tell_nobody  # told what the user should know
+    say: Callable[[str], None] = mute  # told what the user should know
 
     def check(self) -> None:
         """UsageProblem for unknown choices and numbers that make no sense."""
         for name, known in _CHOICES.items():
             if (value := getattr(self, name)) not in known:
-                named = ", ".join(word for word in known if word)
+                named = ", ".join(filter(None, known))
                 raise UsageProblem(f"{name} {value!r} is not one of {named}")
         for name in ("batch", "workers", "threads"):
             if (value := getattr(self, name)) is not None and value < 1:
@@ -114,10 +114,6 @@ class Scorer(ABC):
     def concurrent(self) -> bool:
         """Whether several threads may score at once."""
         return False
-
-    def most_workers(self, cores: int) -> int:
-        """How many threads are worth having."""
-        return cores
 
     @abstractmethod
     def prepare(self, photo: Image.Image) -> Pixels:
@@ -172,8 +168,8 @@ class BundleScorer(Scorer):
                 device, bundle.preprocess.size, self._usual_batch
             )
         self.description = f"{how}, batch {self.batch}"
-        kind = f"{self._runtime} {options.dtype}"
-        self.fingerprint = {"model": bundle.fingerprint, "runtime": kind}
+        runtime = f"{self._runtime} {options.dtype}"
+        self.fingerprint = {"model": bundle.fingerprint, "runtime": runtime}
         loader = options.preprocess or bundle.preprocess.loader
         self.official = loader == "official"
         if loader != bundle.preprocess.loader:
@@ -204,8 +200,7 @@ class BundleScorer(Scorer):
     def _onnx(self) -> OnnxEngine:
         # The workers keep all cores busy; more threads per run would wait for each other. Scores
         # are the same to the bit with any number.
-        options, cores = self._options, usable_cores()
-        threads = options.threads or (1 if options.workers else cores // self.most_workers(cores))
+        threads = self._options.threads or 1
         return OnnxEngine(self._bundle, self._runtime, self.label_set.rows, threads)
 
     @cached_property
@@ -247,9 +242,6 @@ class BundleScorer(Scorer):
         """Whether several threads may score at once; a large torch model takes all cores itself."""
         uses_torch = self._annotates or self._runtime == TORCH
         return not uses_torch or self._side_by_side
-
-    def most_workers(self, cores: int) -> int:
-        return cores
 
     def prepare(self, photo: Image.Image) -> Pixels:
         return self.preprocess.resize(photo)  # (S, S, 3)
@@ -353,11 +345,9 @@ class PeerScorer(Scorer):
         for name in ("precision", "preprocess"):
             if getattr(options, name) is not None:
                 raise UsageProblem(f"--{name} needs a bundle, not {spec}")
-        words = None if options.labels is None else read_words(options.labels)
+        words = [] if options.labels is None else read_words(options.labels).tags
         require("train", f"model {spec}")
-        self._peer = open_peer(
-            spec, words.tags if words else [], device=options.device, dtype=options.dtype
-        )
+        self._peer = open_peer(spec, words, device=options.device, dtype=options.dtype)
         self.unknown = self._peer.unknown
         self.label_set = peer_label_set(self._peer.labels, self._peer.threshold, options.threshold)
         self.batch = options.batch or max(self._peer.batch, 1)

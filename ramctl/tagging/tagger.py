@@ -18,14 +18,7 @@ from ramctl.photos.decoding import PHOTO_KINDS, Photo, PhotoRecord, photo_record
 from ramctl.photos.limits import LIMITS, PhotoLimits
 from ramctl.records.parallel import chunks, map_good, ordered_map, usable_cores
 from ramctl.records.record import JsonObject, Record, decode_name, set_tags
-from ramctl.tagging.scorers import (
-    BundleScorer,
-    Decoded,
-    PeerScorer,
-    Scorer,
-    TaggerOptions,
-    tell_nobody,
-)
+from ramctl.tagging.scorers import BundleScorer, Decoded, PeerScorer, Scorer, TaggerOptions, mute
 from ramctl.tagging.selection import SelectionOptions, TagSelector
 
 Outcome = JsonObject | RecordProblem
@@ -80,7 +73,7 @@ class Tagger:
     def __init__(self, scorer: Scorer, options: TaggerOptions) -> None:
         self.scorer = scorer
         self.options = options
-        self.workers = options.workers or scorer.most_workers(usable_cores())
+        self.workers = options.workers or usable_cores()
         self.pool: DevicePool | None = None  # processes that tag instead of this one
         self.batch = scorer.batch  # most photos at a time
         self.labels = scorer.label_set.labels
@@ -112,7 +105,7 @@ class Tagger:
         num_workers: int | None = None,
         threads: int | None = None,
         limits: PhotoLimits = LIMITS,
-        say: Callable[[str], None] = tell_nobody,
+        say: Callable[[str], None] = mute,
     ) -> "Tagger":
         """A tagger for a bundle's name or folder, `hf://owner/name`, or a peer (`clip:FOLDER`).
 
@@ -134,15 +127,13 @@ class Tagger:
         missing; both are RamctlErrors.
         """
         choice = SelectionOptions(
-            top=top_k, include=include, exclude=exclude, leaf=leaf,
-            language=language, kinds=kinds,
-        )  # fmt: skip
+            top=top_k, include=include, exclude=exclude, leaf=leaf, language=language, kinds=kinds
+        )
         options = TaggerOptions(
             labels=labels, keep_labels=keep_labels, threshold=threshold, precision=precision,
-            choice=choice, dense=dense, boxes=boxes, caption=caption,
-            preprocess=preprocess, runtime=runtime, device=device,
-            dtype=dtype, batch=batch_size, workers=num_workers, threads=threads,
-            limits=limits, say=say,
+            choice=choice, dense=dense, boxes=boxes, caption=caption, preprocess=preprocess,
+            runtime=runtime, device=device, dtype=dtype, batch=batch_size, workers=num_workers,
+            threads=threads, limits=limits, say=say,
         )  # fmt: skip
         return cls.open(os.fspath(model), options)
 
@@ -154,7 +145,7 @@ class Tagger:
         if len(devices) > 1:
             one = cls.open(model, replace(options, device=devices[0]))
             one.options = options
-            load = partial(_open_on, model, replace(options, say=tell_nobody))
+            load = partial(_open_on, model, replace(options, say=mute))
             one.pool = DevicePool(load, devices, options.say)
             return one
         kind, colon, _ = model.partition(":")
@@ -218,9 +209,8 @@ class Tagger:
         limits, official = self.options.limits, self.scorer.official
         records = (photo_record(photo, place, limits, official) for photo, place in photos)
         for batch in self.stage(chunks(records, self.batch)):
-            yield from (
-                one if isinstance(one, RecordProblem) else TagResult.of(one) for one in batch
-            )
+            for one in batch:
+                yield one if isinstance(one, RecordProblem) else TagResult.of(one)
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `self.batch` records, in order: a `records.stream.Stage`.
@@ -231,13 +221,10 @@ class Tagger:
         if self.pool is not None:
             yield from self.pool.run(batches)
         elif self.scorer.concurrent:
-            yield from ordered_map(self._decode_and_score, batches, self.workers)
+            yield from ordered_map(lambda x: self.score(*self.decode(x)), batches, self.workers)
         else:
             for records, decoded in ordered_map(self.decode, batches, self.workers):
                 yield self.score(records, decoded)
-
-    def _decode_and_score(self, records: Batch) -> list[Outcome]:
-        return self.score(*self.decode(records))
 
     def decode(self, records: Batch) -> tuple[Batch, list[Decoded | RecordProblem]]:
         """The records, and for each its photo as the model takes it or why there is none."""
@@ -249,8 +236,7 @@ class Tagger:
         return record, attempt(self._decode, record)
 
     def _decode(self, record: Record) -> Decoded:
-        target, official = self.scorer.target, self.scorer.official
-        limits = self.options.limits
+        target, official, limits = self.scorer.target, self.scorer.official, self.options.limits
         if isinstance(record, PhotoRecord):
             photo = record.decode(target, limits, official)
         else:
@@ -272,7 +258,6 @@ class Tagger:
         return outcomes
 
     def _fields(self, decoded: Sequence[Decoded]) -> list[JsonObject]:
-        """The fields that tagging adds for each photo."""
         scores = self.scorer.scores([photo.pixels for photo in decoded])
         chosen = [self._choose(row) for row in scores]
         added: list[JsonObject] = [{"tags": list(tags), "scores": tags} for tags in chosen]
@@ -289,9 +274,7 @@ class Tagger:
         return added
 
 
-def _open_on(
-    model: str, options: TaggerOptions, *, device: str, say: Callable[[str], None]
-) -> Tagger:
+def _open_on(model: str, options: TaggerOptions, device: str, say: Callable[[str], None]) -> Tagger:
     return Tagger.open(model, replace(options, device=device, say=say))
 
 
