@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ramctl.parsing.captions import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
     from ramctl.photos.decoding import Photo
-    from ramctl.tagging.tagger import Tagger
+    from ramctl.tagging.tagger import Box, Tagger, TagResult
 
 _LAZY = {
     "Box": "ramctl.tagging.tagger",

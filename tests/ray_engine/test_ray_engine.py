@@ -357,6 +357,7 @@ def deadly(shards, monkeypatch):
         "    stream._Run.write = deadly\n"
         "    return ours(options)\n"
     )
+    monkeypatch.syspath_prepend(Path.cwd())
     monkeypatch.setenv("PYTHONPATH", f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
 
