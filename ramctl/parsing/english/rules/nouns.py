@@ -17,6 +17,7 @@ from ramctl.parsing.english.rules.sentence import (
     Rule,
     RuleTable,
     Sentence,
+    is_person_or_animal,
 )
 
 PHRASE = NOUNS | ADJECTIVES
@@ -32,6 +33,7 @@ DRINKS = word_set("drinks")
 COLORS = word_set("colors")
 COLORED_KINDS = frozenset({"noun.animal", "noun.plant"})
 ENDS_COMPOUND = NOUNS | {"VBG", "RB", "JJ", "VBN", "RP", "VBD", "VB", "MD", "VBZ", "VBP"}
+BEFORE_VERB = NOUNS | {",", "PRP", "VBZ", "VBP", "VBD", "RB", "TO", "MD"}
 # Heads that keep their meaning after an adjective: "primitive people", "a working man".
 GENERAL_PEOPLE = frozenset({"person", "man", "woman", "boy", "girl", "child", "lady"})
 
@@ -93,6 +95,13 @@ def _is_compound_here(sentence: Sentence, i: int, end: int, lemma: str, lexicon:
         return False
     if any(tag in (",", "CC", ".", "POS", "DT", "TO") for tag in tags[i:end]):
         return lemma in lexicon.added_compounds
+    is_added = lemma in lexicon.added_compounds and tags[end - 1] in NOUNS
+    is_thing = sentence.tag(i - 1) in NOUNS and not is_person_or_animal(sentence, i - 1, lexicon)
+    if is_added and (tags[i] == "VBN" or (tags[i] == "VBG" and is_thing)):
+        return True  # "stained glass windows", "a bamboo cutting board"
+    if tags[i] in VERBS and sentence.tag(i - 1) in BEFORE_VERB:  # "they are playing field hockey"
+        bare = tags[i] in ("VB", "VBP") and tags[end - 1] == "NN"
+        return bare and lemma in lexicon.added_compounds
     if lemma in lexicon.added_compounds:
         return True
     # A longer noun phrase goes on: "drinking water spray", "cowboy hat rack".
