@@ -168,7 +168,7 @@ def decode_photo(
             is_jpeg = False
         return in_time(decode, time_left)
     except TimeoutError as error:
-        message = f"not decoded after {limits.seconds:g} seconds (--max-seconds)"
+        message = f"not decoded after {limits.seconds:g} seconds"
         raise RecordProblem(message, code="too_slow") from error
 
 
@@ -281,7 +281,7 @@ def _has_heif() -> bool:
 def check_size(width: int, height: int, max_pixels: int) -> None:
     """RecordProblem for a photo that has more pixels."""
     if width * height > max_pixels:
-        message = f"{width}x{height} pixels, more than the limit of {max_pixels} (--max-pixels)"
+        message = f"{width}x{height} pixels, more than the limit of {max_pixels}"
         raise RecordProblem(message, code="too_large")
 
 

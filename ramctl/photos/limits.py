@@ -20,7 +20,7 @@ from ramctl.errors import RecordProblem
 _LARGE_FILE = 32_000_000  # bytes; of larger files one at a time is in memory
 _UNCOUNTED = 2_000_000  # bytes; asking for them would take longer than they are held
 _LARGE = 32_000_000  # bytes that are worth giving back to the system
-_BYTES_A_PIXEL = 4.8  # of --max-pixels: Pillow's picture, and what is needed beside it
+_BYTES_A_PIXEL = 4.8  # of the limit: Pillow's picture, and what is needed beside it
 # Bytes a pixel that decoders were seen to take at their peak, the picture included. Others hold
 # nothing but the picture.
 _OF_FORMATS = {"WEBP": 17, "JPEG2000": 24, "AVIF": 16, "HEIF": 16}
@@ -88,7 +88,7 @@ def room_for(n_bytes: int, most: int, seconds: float | None = None) -> Iterator[
     if n_bytes > most:
         message = (
             f"decoding it takes {n_bytes / 1e6:.0f} MB, more than the limit of {most / 1e6:.0f} MB "
-            f"({_BYTES_A_PIXEL} bytes for each of --max-pixels)"
+            f"({_BYTES_A_PIXEL} bytes for each pixel of the limit)"
         )
         raise RecordProblem(message, code="too_large")
     with _pictures.room(n_bytes, most, seconds):
