@@ -180,6 +180,8 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
             inputs = _spool(source, spool)
             source = unspool(iter(spool))
             if recorded_fingerprint(output).get("input") == inputs:
+                if options.work is None:
+                    WORK.remove(folder.path)  # what is left of one that was being removed
                 return cleaning.count_done(inputs, source)
         try:
             cleaning.detect(folder, source)
