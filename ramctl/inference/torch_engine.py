@@ -258,7 +258,7 @@ class CaptionWriter:
             length = min(LONGEST, config.max_positions, config.caption_tokens)
         elif not prompt < length <= config.max_positions:
             possible = f"{prompt + 1} to {config.max_positions} tokens are possible"
-            raise UsageProblem(f"--caption-length {length}: {possible}")
+            raise UsageProblem(f"captions of {length} tokens: {possible}")
         self.decoding = read_decoding(decode, length)
 
     def ordered(self, tags: Sequence[str]) -> list[str]:

@@ -89,26 +89,35 @@ def tagged(files, tmp_path, parity):
     options = ConvertOptions(str(arguments[0]), "tag2text", str(tags), vocab=vocabulary, out=out)
     bundle = convert_checkpoint(options)
 
-    def captions(**options):
-        wanted = TaggerOptions(caption=True, runtime="torch", device="cpu", batch=3, **options)
-        wanted.check()
-        scorer = BundleScorer(bundle, wanted)
-        scorer.preprocess = RecordedInputs(io["image"])
-        photos = [Decoded(np.array(i, np.uint8), (96, 96)) for i in range(3)]
-        records = [Record({"image": f"{i}.jpg"}, "list", i, tmp_path) for i in range(3)]
-        outcomes = Tagger(scorer, wanted).score(records, photos)
-        return bundle, [outcome["generated_captions"][0] for outcome in outcomes]
-
-    return captions
+    wanted = TaggerOptions(caption=True, runtime="torch", device="cpu", batch=3)
+    scorer = BundleScorer(bundle, wanted)
+    scorer.preprocess = RecordedInputs(io["image"])
+    photos = [Decoded(np.array(i, np.uint8), (96, 96)) for i in range(3)]
+    records = [Record({"image": f"{i}.jpg"}, "list", i, tmp_path) for i in range(3)]
+    outcomes = Tagger(scorer, wanted).score(records, photos)
+    return bundle, scorer, [outcome["generated_captions"][0] for outcome in outcomes]
 
 
 def test_the_command_writes_the_recorded_captions(tagged, tag2text):
     runs = tag2text.facts["runs"]
     # Of 18, 9 and 9 tags: in another order than that of the labels two of three differ.
-    bundle, captions = tagged()
+    bundle, _, captions = tagged
     assert captions == runs["batch3_default"]["captions"]
     names = runs["batch3_default"]["tags"][0].split(" | ")
     assert CaptionWriter(bundle).ordered(sorted(names)) == names
     for length in (4, 65):
         with pytest.raises(UsageProblem, match="5 to 64 tokens are possible"):
             CaptionWriter(bundle, length=length)
+
+
+def test_recorded_captions_of_any_length_and_of_specified_tags(tagged, tag2text):
+    bundle, scorer, captions = tagged
+    engine, runs = scorer.engine, tag2text.facts["runs"]
+    encoded = engine.encode(tag2text.io["image"].numpy())
+    longest = runs["batch3_max50"]
+    guides = [tags.split(" | ") for tags in longest["tags"]]
+    written = CaptionWriter(bundle, length=50).write(engine, encoded, guides)
+    assert written == longest["captions"] != captions
+    specified = runs["batch3_user_tags"]
+    guides = [[tag for tag in tags.split(" | ") if tag] for tags in specified["tags"]]
+    assert CaptionWriter(bundle).write(engine, encoded, guides) == specified["captions"]
