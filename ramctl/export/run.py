@@ -29,12 +29,20 @@ from ramctl.export.sidecars import (
     require_caption,
 )  # fmt: skip
 from ramctl.pages.gallery import open_gallery
-from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
+from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
 from ramctl.records.files import read_lines, require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin, unread_inputs
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import PAGE, require_ours
-from ramctl.records.record import JsonObject, Record, Unread, json_type, set_tags, string_list
+from ramctl.records.record import (
+    JsonObject,
+    Record,
+    Unread,
+    image_name,
+    json_type,
+    set_tags,
+    string_list,
+)
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
 from ramctl.records.stream import StreamOptions, each, run_stream, watched
@@ -90,6 +98,10 @@ class ExportOptions:
         if (self.sidecars.dry_run or self.sidecars.forget_refused) and not sidecars:
             wanted = "--dry-run" if self.sidecars.dry_run else "--forget-refused"
             raise UsageProblem(f"{wanted} is about sidecars: --xmp, --txt or --xmp-remove")
+        if not self.xmp_remove and (self.recursive or any(map(is_photo_name, self.inputs))):
+            raise UsageProblem(
+                "inputs are records, those of ramctl tag; photos: --xmp-remove alone"
+            )
         if self.xmp_remove and (self.form or pages or self.sidecars.xmp or self.sidecars.text):
             raise UsageProblem("--xmp-remove stands alone")
         self.sidecars.text_style.check()
@@ -200,6 +212,7 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
 
     def choose(record: Record) -> JsonObject:
         fields = record.fields
+        image_name(fields)  # raises RecordProblem for a record without one
         if "tags" not in fields:
             raise RecordProblem("no tags field", code="missing_field")
         scores = fields.get("scores", {})

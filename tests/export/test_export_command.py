@@ -73,6 +73,8 @@ def test_tags_can_be_chosen_from(export):
         (["--xmp", "-f", "jsonl", "-o", "out", "--resume"], "--resume"),
         (["-f", "jsonl", "--dry-run"], "--dry-run"),
         (["--xmp-remove", "--xmp"], "--xmp-remove"),
+        (["--xmp", "a.jpg"], "inputs are records"),
+        (["--xmp", "-R", "."], "inputs are records"),
         (["-f", "csv", "--photos-at", "x"], "--photos-at"),
         (["--txt", "--txt-extension", "jpg"], "--txt-extension"),
         (["-f", "webdataset", "-o", "samples.tar", "--resume"], "cannot be continued"),
@@ -90,6 +92,9 @@ def test_what_is_no_tagged_record_is_rejected(export):
     Path("bad.jsonl").write_text('{"image": "a.jpg"}\n{"image": "a.jpg", "tags": "dog"}\n')
     told = export("--xmp", code=3, source="bad.jsonl")
     assert "bad.jsonl:1: no tags field" in told and "bad.jsonl:2: tags" in told
+    Path("bad.jsonl").write_text('{"tags": ["dog"]}\n')
+    assert "bad.jsonl:1: " in (told := export("-f", "text", code=3, source="bad.jsonl"))
+    assert "image" in told
     Path("a.png").unlink()
     assert "a.png: no such file" in export("--xmp", code=3)
 
