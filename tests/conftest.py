@@ -4,6 +4,7 @@ import os
 import random
 import re
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -84,6 +85,24 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(shard_cache, name, {})
     remote.exists_below.cache_clear()
     return made
+
+
+@pytest.fixture
+def s3_server(monkeypatch: pytest.MonkeyPatch):
+    """`host:port` of a real, empty S3 server, which s3fs finds by the environment."""
+    s3fs = pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    place = "{}:{}".format(*server.get_host_and_port())
+    # What a server of an earlier test held is still there: moto keeps it in the process.
+    urlopen(Request(f"http://{place}/moto-api/reset", method="POST")).close()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{place}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield place
+    server.stop()
 
 
 @pytest.fixture(scope="session")

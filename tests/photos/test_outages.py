@@ -419,28 +419,18 @@ def test_a_record_that_looks_like_a_reject_has_nothing_fetched_from_elsewhere(we
 
 
 @pytest.fixture
-def s3(monkeypatch):
+def s3(s3_server, monkeypatch):
     """A bucket with the photos and the archive, behind a server whose faults a test says."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with WebServer() as web:
-        web.behind = f"{host}:{port}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL", web.url)
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "none")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        import fsspec
+    import fsspec
 
-        fsspec.filesystem("s3").clear_instance_cache()
+    with WebServer() as web:
+        web.behind = s3_server
+        monkeypatch.setenv("AWS_ENDPOINT_URL", web.url)
         system = fsspec.filesystem("s3")
-        if not system.exists("bucket"):  # moto keeps those of servers before
-            system.mkdir("bucket")
+        system.mkdir("bucket")
         system.pipe({f"bucket/{name}": (DATA / name).read_bytes() for name in PHOTOS})
         system.pipe("bucket/shard.tar", packed())
         yield web
-    server.stop()
 
 
 @pytest.mark.parametrize("prefix", ["", "shard.tar#"])

@@ -30,25 +30,14 @@ def http(tmp_path):
 
 
 @pytest.fixture
-def s3(tmp_path, monkeypatch):
+def s3(tmp_path, s3_server):
     """A folder, a function that copies it into a bucket, and the bucket's URL."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "none")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     import fsspec
-    import s3fs
 
-    s3fs.S3FileSystem.clear_instance_cache()  # of another test, whose server has gone
     folder, system = tmp_path / "bucket", fsspec.filesystem("s3")
     folder.mkdir()
     system.mkdir("bucket")
-    yield folder, partial(system.put, str(folder), "bucket/", recursive=True), "s3://bucket/bucket"
-    server.stop()
+    return folder, partial(system.put, str(folder), "bucket/", recursive=True), "s3://bucket/bucket"
 
 
 @pytest.fixture
