@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ramctl.errors import RunProblem
 from ramctl.records.files import write_atomic
 from ramctl.records.record import JsonObject
+from ramctl.salience import Salience
 
 Floats = NDArray[np.float64]
 Scores = NDArray[np.floating[Any]]
@@ -26,14 +27,12 @@ LARGEST_SHIFT = 5.0  # of a label's bias, in log-odds
 CLOSEST = 1e-6  # probabilities are kept this far from 0 and 1
 FOLDS = 5  # parts of the photos, each calibrated by the others
 # What a label's offset costs, as much as so many photos that speak against it, and its slope.
-# Chosen on folds of judged_dev (precision at 6 tags a photo 0.945; offsets at 2: 0.929) and halves
-# of flickr8k-dev (macro F1 of thresholds by 500 photos 0.326, by 150 0.319; offsets at 2: 0.327,
-# 0.314; each label's own best threshold: 0.310, 0.286).
-RIDGE = np.array([0.5, 10.0])
+# Chosen on folds of 487 judged photos that hold whole origins (likelihood -0.569; 0.5 and 10, which
+# folds of photos prefer: -0.578).
+RIDGE = np.array([4.0, 30.0])
 LOWEST_SLOPE = 0.1  # a higher score never speaks against a tag
 PIVOT = -4.0  # log-odds at which a label's slope changes nothing
 NEWTON_STEPS = 30
-LONGEST_STEP = 2.0  # in log-odds: Newton's method overshoots where a label is nearly certain
 CURVE_POINTS = 200
 MOST_SCORES = 5_000_000  # that a calibration rests on: more of them cost minutes and say the same
 _BY_LABEL = ("slopes", "offsets", "floors", "shifts")
@@ -65,6 +64,7 @@ class Calibration:
     floors: Floats
     shifts: Floats
     curve: tuple[CurvePoint, ...]
+    salience: Salience | None = None  # what photos are of, where captions told
 
     def log_odds(self, of_scores: Floats, labels: NDArray[Any] | slice = slice(None)) -> Floats:
         """Log-odds of being right, of the log-odds of scores of the labels, one each."""
@@ -86,13 +86,9 @@ class Calibration:
         """The score above which a tag is given of which nothing but its score is known."""
         return float(sigmoid((log_odds_of(self.cut(precision)) - self.intercept) / self.slope))
 
-    def thresholds(self, precision: float, eager: Sequence[int] = ()) -> Floats:
-        """The score (L,) above which each tag is given; 1 for labels without evidence.
-
-        Those of `eager` are given wherever they are more likely right than not.
-        """
-        wanted, some = self._log_odds_at(self.cut(precision)), list(eager)
-        wanted[some] = np.minimum(wanted[some], self._log_odds_at(0.5)[some])
+    def thresholds(self, precision: float) -> Floats:
+        """The score (L,) above which each tag is given; 1 for labels without evidence."""
+        wanted = self._log_odds_at(self.cut(precision))
         return np.where(np.isnan(wanted), NEVER, np.maximum(sigmoid(wanted), self.floors))
 
     def f1_thresholds(self, scores: Floats) -> tuple[Floats, float]:
@@ -120,7 +116,18 @@ class Calibration:
         """The calibration of a model to whose biases the shifts were added."""
         offsets = self.offsets - self.slopes * shifts
         floors = sigmoid(log_odds_of(self.floors) + shifts)
-        return replace(self, offsets=offsets, floors=floors, shifts=self.shifts + shifts)
+        salience = self.salience and self.salience.shifted(shifts)
+        shifts = self.shifts + shifts
+        return replace(self, offsets=offsets, floors=floors, shifts=shifts, salience=salience)
+
+    def of(self, ids: Sequence[int | None]) -> "Calibration":
+        """That of other labels, by which of these they are; of new words what all together say."""
+        usual = {"slopes": self.slope, "offsets": self.intercept}
+        columns: Any = {
+            name: np.array([usual.get(name, 0.0) if i is None else column[i] for i in ids])
+            for name, column in ((name, getattr(self, name)) for name in _BY_LABEL)
+        }
+        return replace(self, **columns, salience=self.salience and self.salience.of(ids))
 
     def write(self, path: Path) -> None:
         """Write the calibration, whole or not at all."""
@@ -130,6 +137,8 @@ class Calibration:
         table["curve"] = [
             [round(p.cut, 5), round(p.precision, 4), round(p.tags, 3)] for p in self.curve
         ]
+        if self.salience is not None:
+            table["salience"] = self.salience.to_json()
         write_atomic(path, orjson.dumps(table) + b"\n")  # NaN becomes null
 
     @classmethod
@@ -140,37 +149,54 @@ class Calibration:
             slopes, offsets, floors, shifts = np.array([table[n] for n in _BY_LABEL], np.float64)
             curve = tuple(CurvePoint(*map(float, point)) for point in table["curve"])
             shared = float(table["slope"]), float(table["intercept"])
-            return cls(*shared, slopes, offsets, floors, shifts, curve)
+            said = table.get("salience")
+            salience = None if said is None else Salience.from_json(said)
+            return cls(*shared, slopes, offsets, floors, shifts, curve, salience)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunProblem(f"{path}: not a calibration: {error}") from error
 
 
-def sampled(scores: Scores, truth: NDArray[np.int8]) -> tuple[Floats, NDArray[np.int8]]:
+def sample(scores: Scores) -> slice:
     """Photos from all over, so many that they tell as much as all of these (N, L)."""
-    some = slice(None, None, -(-scores.size // MOST_SCORES) or None)
-    return scores[some].astype(np.float64), truth[some]
+    return slice(None, None, -(-scores.size // MOST_SCORES) or None)
+
+
+class Judged(NamedTuple):
+    """Photos of which something is known, and their scores (N, L), which are probabilities."""
+
+    scores: Floats
+    right: Flags  # (N, L) what is true
+    known: Flags  # (N, L) of what that is known at all
+    main: Flags | None = None  # (N, L) the main things, where they are known
+    groups: NDArray[Any] | None = None  # (N,) photos of one group are like each other
 
 
 def calibrate(
-    scores: Floats, right: Flags, known: Flags, evidence: Flags, most_share: float = 1.0
+    judged: Judged, evidence: Flags, most_share: float = 1.0, salience: Salience | None = None
 ) -> Calibration:
-    """The calibration that judged photos give, of scores (N, L) that are probabilities.
+    """The calibration that judged photos give; a group of photos never judges its own thresholds.
 
-    `right` and `known` (N, L) are what is true, and of what that is known at all. `evidence` (L,)
-    tells which labels may be given; `most_share` is the fraction of the photos above which a label
-    is not given: it would say little. RunProblem when the photos are too few.
+    `evidence` (L,) tells which labels may be given; `most_share` is the fraction of the photos
+    above which a label is not given: it would say little. With `salience`, the curve is that of
+    tags that may be the less certain the likelier they name a main thing. RunProblem when the
+    photos are too few.
     """
+    scores, right, known, main, groups = judged
     if len(scores) < FOLDS or not right[:, evidence].any():
         raise RunProblem(f"{len(scores)} judged photos are too few to choose thresholds by")
     log_odds = log_odds_of(scores)
     held_out = np.full(scores.shape, -np.inf)
-    for part, others in _folds(log_odds, right, known):
+    for part, others in _folds(log_odds, right, known, groups):
         above = scores[part] > _floors(scores[~part], most_share)
         is_given = above & known[part] & evidence
         held_out[part] = np.where(is_given, others.log_odds(log_odds[part]), -np.inf)
+    if salience is not None:
+        if main is not None:
+            salience = salience.fitted(log_odds, held_out, main)
+        held_out += salience.allowances(salience.chances(log_odds, held_out))
     fitted, floors = _fit(log_odds, right, known), _floors(scores, most_share)
-    offsets = np.where(evidence, fitted.offsets, np.nan)
-    return replace(fitted, offsets=offsets, floors=floors, curve=_curve(held_out, right))
+    offsets, curve = np.where(evidence, fitted.offsets, np.nan), _curve(held_out, right)
+    return replace(fitted, offsets=offsets, floors=floors, curve=curve, salience=salience)
 
 
 def thresholds_for(
@@ -186,7 +212,7 @@ def thresholds_for(
     centre, unit = float(scores.mean()), float(scores.std()) or 1.0
     if is_log_odds:
         scores = sigmoid((scores - centre) / unit)
-    calibration = calibrate(scores, right, known, np.ones(scores.shape[1], bool))
+    calibration = calibrate(Judged(scores, right, known), np.ones(scores.shape[1], bool))
     if precision is not None:
         thresholds, expected = calibration.thresholds(precision), None
     else:
@@ -199,10 +225,26 @@ def thresholds_for(
     return (centre + unit * log_odds_of(thresholds) if is_log_odds else thresholds), expected
 
 
-def _folds(log_odds: Floats, right: Flags, known: Flags) -> Iterator[tuple[Flags, Calibration]]:
+def folds_of(n_photos: int, groups: NDArray[Any] | None = None) -> NDArray[np.int64]:
+    """Which of five folds each photo is in (N,); all of a group are in one, where groups allow."""
+    usual = np.arange(n_photos) % FOLDS
+    if groups is None:
+        return usual
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    of_group, filled = np.zeros(len(sizes), np.int64), np.zeros(FOLDS, np.int64)
+    for index in np.argsort(-sizes, kind="stable"):
+        of_group[index] = filled.argmin()
+        filled[of_group[index]] += sizes[index]
+    return of_group[group] if filled.all() else usual
+
+
+def _folds(
+    log_odds: Floats, right: Flags, known: Flags, groups: NDArray[Any] | None = None
+) -> Iterator[tuple[Flags, Calibration]]:
     """Each part of the photos (N,), and what the others say of scores."""
+    folds = folds_of(len(log_odds), groups)
     for number in range(FOLDS):
-        part = np.arange(len(log_odds)) % FOLDS == number
+        part = folds == number
         yield part, _fit(log_odds[~part], right[~part], known[~part])
 
 
@@ -213,6 +255,13 @@ def _fit(log_odds: Floats, right: Flags, known: Flags) -> Calibration:
     and slope, are shared; the Hessian has two of each label, which meet no other label's.
     """
     x = log_odds - PIVOT
+
+    def cost(shared: Floats, own: Floats) -> float:
+        offsets, slopes = (shared + own).T
+        logits = slopes * x + offsets
+        unlikely = np.where(known, np.logaddexp(0, logits) - right * logits, 0)
+        return float(unlikely.sum() + (RIDGE * own**2).sum() / 2)
+
     shared, own = np.array([0.0, 1.0]), np.zeros((x.shape[1], 2))
     for _ in range(NEWTON_STEPS):
         offsets, slopes = (shared + own).T
@@ -230,8 +279,11 @@ def _fit(log_odds: Floats, right: Flags, known: Flags) -> Calibration:
             (gradient - (through @ own_gradient[..., None])[..., 0]).sum(0),
         )
         own_step = (inverse @ (own_gradient - mixed @ step)[..., None])[..., 0]
-        length = max(abs(step).max(), abs(own_step).max(), LONGEST_STEP) / LONGEST_STEP
-        shared, own = shared + step / length, own + own_step / length
+        # A whole step overshoots where a label is nearly certain.
+        before = cost(shared, own)
+        while cost(shared + step, own + own_step) > before and abs(step).max() > CLOSEST:
+            step, own_step = step / 2, own_step / 2
+        shared, own = shared + step, own + own_step
     offsets, slopes = (shared + own).T
     slopes = np.maximum(slopes, LOWEST_SLOPE)
     of_all = float(shared[1]), float(shared[0] - shared[1] * PIVOT)

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ramctl.calibration import NEVER
+from ramctl.calibration import NEVER, Judged
 from ramctl.checkpoints.bundle import (
     CALIBRATION,
     CARD,
@@ -36,6 +36,7 @@ from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.official import Architecture, convert_official, read_official
 from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.evaluation.metrics import POSITIVE, UNKNOWN
 from ramctl.labels import LABELS, LabelSystem, read_thresholds
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import CaptioningConfig
@@ -271,7 +272,9 @@ def _judge(writer: BundleWriter, validation: str, root: str | None, report: Repo
     before, after = (scored.mean_average_precision(known) for scored in (fp32, int8))
     # Thresholds for a precision come from the calibration, which is told of both graphs.
     if not (bundle.has(CALIBRATION) and bundle.preset.precision):
-        choice = choose_thresholds(int8, known, bundle.preset, bundle.labels)
+        right, is_known = int8.truth == POSITIVE, int8.truth != UNKNOWN
+        judged = Judged(int8.scores.astype(np.float64), right, is_known)
+        choice = choose_thresholds(judged, known, bundle.preset)
         thresholds = np.where(known, choice.own, NEVER)
         lines = [f"{round(float(value), DIGITS)}\n" for value in thresholds]
         (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")

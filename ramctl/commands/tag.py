@@ -20,7 +20,7 @@ ramctl tag -R ~/Pictures -o tags.jsonl --resume
 find ~/Pictures -iname '*.jpg' -print0 | ramctl tag -0 -f text -
 """
 NOTES = f"""
-Writes tags by falling score, scores; as asked dense, boxes, generated_captions.
+Writes tags, the main things first, scores, salience; as asked dense, boxes, generated_captions.
 Streams: the output is flushed after each batch. `ramctl export` brings the tags into sidecars and
 other programs' files.
 {options.EXIT_CODES}
@@ -44,6 +44,7 @@ OPTIONS = {
         common("--threshold NUMBER|FILE", "Give tags scoring above this [default: the model's]."),
         common("--precision P", "Target precision, 0 to 1."),
         common("--top N", "At most N tags per photo."),
+        option("--sort [salience|score]", "Main things first, or by score.", default="salience"),
         option(
             "--kinds KIND,...",
             f"Only these kinds of tags: {', '.join(KINDS)}.",

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramctl.calibration import sampled, thresholds_for
+import numpy as np
+
+from ramctl.calibration import sample, thresholds_for
 from ramctl.classes import Classes, read_groups, read_map
 from ramctl.errors import UsageProblem
 from ramctl.evaluation.comparison import Comparison, TruthTable, on_equal_terms
@@ -174,7 +176,8 @@ def _result(
 
 def _calibrate(comparison: Comparison, path: Path, precision: float | None) -> JsonObject:
     """Write thresholds as JSONL `{"tag", "threshold"}`, a line for each class; what to expect."""
-    scores, truth = sampled(comparison.scores, comparison.truth)
+    some = sample(comparison.scores)
+    scores, truth = comparison.scores[some].astype(np.float64), comparison.truth[some]
     right, known = truth == POSITIVE, truth != UNKNOWN
     thresholds, macro_f1 = thresholds_for(scores, right, known, precision)
     rows = zip(comparison.classes.names, thresholds.tolist(), strict=True)

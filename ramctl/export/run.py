@@ -35,6 +35,7 @@ from ramctl.records.inputs import RootCheck, named_or_stdin, unread_inputs
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import (
+    PER_TAG,
     JsonObject,
     Record,
     Unread,
@@ -228,7 +229,7 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
             return fields
         # Of two tags that get one name the first stays.
         fields["tags"] = list(dict.fromkeys(names.get(tag, tag) for tag in fields["tags"]))
-        for name in ("kinds", "scores", "sources", "boxes"):
+        for name in (*PER_TAG, "boxes"):
             per_tag = fields.get(name)
             if isinstance(per_tag, dict):
                 renamed = {names.get(tag, tag): value for tag, value in reversed(per_tag.items())}

@@ -13,7 +13,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle
+from ramctl.calibration import Calibration
+from ramctl.checkpoints.bundle import CALIBRATION, TEXT_FOLDER, Bundle
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem, read_threshold, read_thresholds
 from ramctl.records.files import read_text, unpacked_name
@@ -43,12 +44,16 @@ class LabelSet:
     labels: LabelSystem
     rows: Rows  # (L, W), or (L, M, E) where the photo weighs a label's descriptions
     thresholds: NDArray[np.float64]  # (L,)
+    bends: NDArray[np.bool_]  # (L,) whose threshold is lower for a main thing
+    calibration: Calibration | None = None  # of these labels, where the bundle knows it
 
 
 def own_labels(bundle: Bundle, dtype: str = "fp32", precision: float | None = None) -> LabelSet:
     """The bundle's label system with its thresholds for a number format."""
     thresholds = np.array(bundle.thresholds_of(dtype, precision), np.float64)
-    return LabelSet(bundle.labels, label_rows(bundle), thresholds)
+    calibration = bundle.calibration if bundle.has(CALIBRATION) else None
+    bends = np.full(len(thresholds), bool(precision or bundle.preset.precision))
+    return LabelSet(bundle.labels, label_rows(bundle), thresholds, bends, calibration)
 
 
 def label_rows(bundle: Bundle) -> Rows:
@@ -89,7 +94,10 @@ def choose_labels(
         if isinstance(named, str) and named.startswith("+"):
             named, keep_own = named[1:], True
         chosen = _with_words(bundle, bundled, read_words(named), keep_own)
-    return replace(chosen, thresholds=_thresholds(threshold, chosen))
+    if threshold is not None:
+        bends = np.zeros(len(chosen.labels), bool)
+        chosen = replace(chosen, thresholds=_thresholds(threshold, chosen), bends=bends)
+    return chosen
 
 
 def read_words(named: Words) -> LabelSystem:
@@ -143,7 +151,9 @@ def _with_words(bundle: Bundle, bundled: LabelSet, words: LabelSystem, keep_own:
         limits.append(usual if word.threshold is None else word.threshold)
         own_ids.append(ids[0] if ids else None)
     rows = _rows(bundle, bundled.rows, labels, own_ids)
-    return LabelSet(LabelSystem(labels), rows, np.array(limits, np.float64))
+    calibration = bundled.calibration and bundled.calibration.of(own_ids)
+    bends = np.array([i is not None and bool(bundled.bends[i]) for i in own_ids])
+    return LabelSet(LabelSystem(labels), rows, np.array(limits, np.float64), bends, calibration)
 
 
 def _rows(
@@ -209,7 +219,8 @@ def borrowed(words: Rows, texts: Rows, owned: Rows) -> Rows:
 def peer_label_set(tags: Sequence[str], usual: float, threshold: Threshold | None) -> LabelSet:
     """The labels of a tagger that takes no rows; `usual` is the threshold of each."""
     labels = LabelSystem.from_tags(tags)
-    plain = LabelSet(labels, np.zeros((len(labels), 0), np.float32), np.full(len(labels), usual))
+    rows, limits = np.zeros((len(labels), 0), np.float32), np.full(len(labels), usual)
+    plain = LabelSet(labels, rows, limits, np.zeros(len(labels), bool))
     return replace(plain, thresholds=_thresholds(threshold, plain))
 
 

@@ -244,7 +244,7 @@ class Preset:
     finetuning_window: int  # Swin's window in fine-tuning; 0: as in training
     precision: float = 0.0  # share of right tags that thresholds are chosen for; 0: the best F1
     most_share: float = 1.0  # of the judged photos: a label is not given on more than these
-    eager: tuple[str, ...] = ()  # tags that are given where they are likelier right than not
+    careful: tuple[str, ...] = ()  # kinds of these are given for their own certainty alone
 
 
 def preset_names() -> list[str]:

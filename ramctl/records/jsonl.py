@@ -22,7 +22,8 @@ _SHOWN_OF_LINE = 1000  # bytes of a longer line that its reject holds
 _SAFE_LEVELS = 200
 _OF_REJECTS = frozenset({"source", "line", "stage", "code", "message"})
 _OUR_FIELDS = frozenset({
-    "image", "captions", "caption", "tags", "caption_tags", "kinds", "scores", "dense", "sources",
+    "image", "captions", "caption", "tags", "caption_tags", "kinds", "scores", "salience", "dense",
+    "sources",
     "generated_captions", "generated_caption_tags", "removed", "boxes", "negatives", "uncertain",
     "record", "raw",
 })  # fmt: skip

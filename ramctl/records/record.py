@@ -163,10 +163,13 @@ def removed_before(fields: JsonObject) -> list[str]:
     return [tag for tag in tags if isinstance(tag, str)]
 
 
+PER_TAG = ("kinds", "scores", "salience", "sources")
+
+
 def set_tags(fields: JsonObject, tags: list[str]) -> None:
-    """Replace `tags` and keep `kinds`, `scores` and `sources` to exactly those tags."""
+    """Replace `tags` and keep what is said of each to exactly those tags."""
     fields["tags"] = tags
-    for name in ("kinds", "scores", "sources"):
+    for name in PER_TAG:
         if isinstance(per_tag := fields.get(name), dict):
             fields[name] = {tag: per_tag[tag] for tag in tags if tag in per_tag}
 

@@ -270,8 +270,9 @@ def _answer(result: TagResult, tagger: Tagger, question: Question) -> JsonObject
         scores = _above(question.threshold or 0.0, tagger.labels.tags, result.dense or [])
     scores = dict(list(scores.items())[: question.top])
     record |= {"tags": list(scores), "scores": scores}
-    if "boxes" in record:
-        record["boxes"] = {tag: box for tag, box in record["boxes"].items() if tag in scores}
+    for name in ("salience", "boxes"):
+        if name in record:
+            record[name] = {tag: value for tag, value in record[name].items() if tag in scores}
     return record
 
 

@@ -38,11 +38,12 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TagResult:
-    """The tags of a photo, by falling score, and what else was asked for."""
+    """The tags of a photo, what it is of first, and what else was asked for."""
 
     image: str | None  # the photo's name; None where it has none
     tags: list[str]
     scores: dict[str, float]  # probabilities of the tags, to 4 decimals
+    salience: dict[str, float]  # chances that tags name a main thing; empty: the model has none
     boxes: dict[str, Box]  # empty without `boxes=True`
     caption: str | None  # None without `caption=True`
     dense: list[float] | None  # with `dense=True`: of all labels, in the order of `Tagger.labels`
@@ -57,6 +58,7 @@ class TagResult:
             image=decode_name(record["image"]) if "image" in record else None,
             tags=record["tags"],
             scores=record["scores"],
+            salience=record.get("salience", {}),
             boxes={tag: Box(*corners) for tag, (corners, _) in boxes.items()},
             caption=next(iter(record.get("generated_captions", ())), None),
             dense=None if dense is None else dense.tolist(),
@@ -77,7 +79,7 @@ class Tagger:
         self.pool: DevicePool | None = None  # processes that tag instead of this one
         self.batch = scorer.batch  # most photos at a time
         self.labels = scorer.label_set.labels
-        self._choose = TagSelector(self.labels, scorer.label_set.thresholds, options.choice)
+        self._choose = TagSelector(scorer.label_set, options.choice)
 
     @classmethod
     def from_pretrained(
@@ -89,6 +91,7 @@ class Tagger:
         threshold: Threshold | None = None,
         precision: float | None = None,
         top_k: int | None = None,
+        sort: Literal["salience", "score"] = "salience",
         kinds: Collection[Kind] | None = None,
         include: Collection[str] | None = None,
         exclude: Collection[str] = (),
@@ -115,7 +118,8 @@ class Tagger:
             keep_labels: besides the model's labels.
         threshold: tags score more than this: a number, one for each of some tags, or a file;
             precision: the share of tags that shall be right, instead.
-        top_k: at most so many tags. kinds, include, exclude, leaf, language: which.
+        top_k: at most so many tags; sort: what comes first.
+        kinds, include, exclude, leaf, language: which tags.
         boxes, caption, dense: what to give besides tags and their scores.
         device: auto, cpu, cuda, cuda:0, mps, or several: cuda:0,1.
         batch_size: photos at a time; num_workers: threads that decode, and run the graph;
@@ -127,8 +131,9 @@ class Tagger:
         missing; both are RamctlErrors.
         """
         choice = SelectionOptions(
-            top=top_k, include=include, exclude=exclude, leaf=leaf, language=language, kinds=kinds
-        )
+            top=top_k, include=include, exclude=exclude, leaf=leaf, language=language, kinds=kinds,
+            sort=sort,
+        )  # fmt: skip
         options = TaggerOptions(
             labels=labels, keep_labels=keep_labels, threshold=threshold, precision=precision,
             choice=choice, dense=dense, boxes=boxes, caption=caption, preprocess=preprocess,
@@ -249,6 +254,7 @@ class Tagger:
         for record, added in zip(records, map_good(decoded, self._fields), strict=True):
             if not isinstance(added, RecordProblem):
                 fields = record.fields
+                fields.pop("salience", None)  # of a tagger that knew it
                 set_tags(fields, added["tags"])
                 fields |= added
                 if "kinds" in fields:
@@ -260,15 +266,18 @@ class Tagger:
     def _fields(self, decoded: Sequence[Decoded]) -> list[JsonObject]:
         scores = self.scorer.scores([photo.pixels for photo in decoded])
         chosen = [self._choose(row) for row in scores]
-        added: list[JsonObject] = [{"tags": list(tags), "scores": tags} for tags in chosen]
+        added: list[JsonObject] = []
+        for choice in chosen:
+            added.append({"tags": list(choice.scores), "scores": choice.scores})
+            if choice.salience is not None:
+                added[-1]["salience"] = choice.salience
         if self.options.dense:
             named = f"sha256:{self.labels.sha256}"
             for fields, row in zip(added, scores, strict=True):
                 fields |= {"dense": significant(row, DENSE_DIGITS), "labels": named}
         if self.options.boxes or self.options.caption:
-            pairs = zip(scores, chosen, strict=True)
-            fired = [self._choose.fired(row, tags) for row, tags in pairs]
-            found = self.scorer.annotate(decoded, chosen, self._choose.ids, fired)
+            tags, fired = [c.scores for c in chosen], [c.labels for c in chosen]
+            found = self.scorer.annotate(decoded, tags, self._choose.ids, fired)
             for fields, annotations in zip(added, found, strict=True):
                 fields |= annotations
         return added

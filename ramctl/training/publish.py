@@ -7,6 +7,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from jinja2 import StrictUndefined, Template
 
@@ -23,14 +24,25 @@ from ramctl.checkpoints.bundle import (
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
+from ramctl.device import Runtime
 from ramctl.inference.label_set import borrowed
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from ramctl.parts import __version__
 from ramctl.records.record import JsonObject
-from ramctl.training.job import Job
-from ramctl.training.validation import Scored, ThresholdChoice, choose_thresholds
+from ramctl.salience import Salience
+from ramctl.training.data.augmentation import TrainingPhoto
+from ramctl.training.data.targets import read_annotation
+from ramctl.training.distributed import World
+from ramctl.training.job import UNCHANGED, Job
+from ramctl.training.salience import MOST_PHOTOS, learn_salience, mentions
+from ramctl.training.validation import (
+    Scored,
+    ThresholdChoice,
+    ValidationSet,
+    choose_thresholds,
+)
 
 THRESHOLD_DIGITS = 4
 
@@ -68,9 +80,11 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
     `scored` are the validation photos, which choose the thresholds, and `measured` is what the
     model card says of them.
     """
-    model, preset = model.cpu().eval(), job.plan.preset
-    provenance = _provenance(job, measured)
+    preset = job.plan.preset
     parent = job.init if preset.training.losses.captions_alone else None
+    salience = None if scored is None else _salience(model.eval(), job, parent)
+    model = model.cpu()
+    provenance = _provenance(job, measured)
     if parent is not None:  # the tagger is its parent's
         history = parent.meta["provenance"]
         commands = [*history["commands"], *provenance["commands"]]
@@ -79,7 +93,7 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
         labels, shared = parent.labels, parent.threshold
         calibration = parent.calibration if parent.has(CALIBRATION) else None
     else:  # a tagger that sees photos at another size has other scores
-        labels, shared, calibration = _thresholds(model, job, scored, parent)
+        labels, shared, calibration = _thresholds(model, job, scored, parent, salience)
     with BundleWriter(out) as writer:
         if calibration is not None:
             calibration.write(writer.path / CALIBRATION)
@@ -101,7 +115,7 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
 
 
 def _thresholds(
-    model: RAM, job: Job, scored: Scored | None, parent: Bundle | None
+    model: RAM, job: Job, scored: Scored | None, parent: Bundle | None, salience: Salience | None
 ) -> tuple[LabelSystem, float, Calibration | None]:
     """The labels with their thresholds, the one for all, and what these rest on.
 
@@ -109,7 +123,8 @@ def _thresholds(
     it is.
     """
     preset = job.plan.preset
-    choice = choose_thresholds(scored, job.evidence, preset, job.targets.labels)
+    judged = None if scored is None else job.validation.judged(scored)
+    choice = choose_thresholds(judged, job.evidence, preset, salience)
     if choice.why_not:
         job.context.say(f"thresholds: {choice.why_not}")
     if choice.calibration is not None and choice.is_calibrated and model.labels.bias.shape[1]:
@@ -121,7 +136,7 @@ def _thresholds(
         if parent is not None and parent.has(CALIBRATION):
             shifts = calibration.shifts + parent.calibration.shifts
             calibration = replace(calibration, shifts=shifts)
-        choice = ThresholdChoice.of(calibration, preset.precision, choice.eager)
+        choice = ThresholdChoice.of(calibration, preset.precision)
     shared = round(choice.shared, THRESHOLD_DIGITS)
     rounded = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)
     labels = LabelSystem(
@@ -131,6 +146,25 @@ def _thresholds(
         for label, value, known in zip(job.targets.labels, rounded, job.evidence, strict=True)
     )
     return labels, shared, choice.calibration
+
+
+def _salience(model: RAM, job: Job, parent: Bundle | None) -> Salience | None:
+    """What captions of training photos say of salience; a captioner has its tagger's."""
+    if parent is not None:
+        return parent.calibration.salience if parent.has(CALIBRATION) else None
+    data, targets, ids = job.training_set, job.targets, job.records.training_ids
+    notes = ((index, read_annotation(data.records[index])) for index in ids.tolist())
+    told = np.array([index for index, note in notes if any(note.captions)], np.int64)
+    some = told[:: -(-len(told) // MOST_PHOTOS) or 1]
+    photo = TrainingPhoto(job.plan.preset.preprocess, UNCHANGED)
+    photos = ValidationSet(data.records, some, targets, photo, data.features)
+    runtime = Runtime(next(model.parameters()).device)
+    scored = photos.score(model, runtime, World(), lambda *_: None)
+    if scored is None or not len(scored.rows):
+        return None
+    rows = scored.rows.tolist()
+    named = np.stack([mentions(read_annotation(data.records[row]), targets) for row in rows])
+    return learn_salience(scored.scores, named, targets.labels, job.plan.preset.careful)
 
 
 def _provenance(job: Job, measured: JsonObject) -> JsonObject:

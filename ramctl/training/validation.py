@@ -4,26 +4,28 @@ N photos, L labels.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.calibration import Calibration, calibrate, sampled
+from ramctl.calibration import Calibration, Judged, calibrate, sample
 from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
 from ramctl.inference.torch_engine import TorchEngine
-from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
+from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from ramctl.records.parallel import chunks
+from ramctl.salience import Salience
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.targets import Annotation, Targets, read_annotation
 from ramctl.training.distributed import World
+from ramctl.training.salience import main_things
 
 MOST_PHOTOS = 20_000  # scores of all photos are held in memory
 PHOTOS_AT_ONCE = 32
@@ -70,7 +72,21 @@ class ValidationSet:
         return Scored(
             np.concatenate([part[1].scores for part in parts])[order],
             np.concatenate([part[1].truth for part in parts])[order],
+            np.concatenate([part[0] for part in parts])[order].astype(np.int64),
         )
+
+    def judged(self, scored: "Scored") -> Judged:
+        """The scored photos with all that their records say."""
+        some = sample(scored.scores)
+        notes = [read_annotation(self.records[index]) for index in scored.rows[some].tolist()]
+        main, truth = np.zeros((len(notes), len(self.targets)), bool), scored.truth[some]
+        for row, note in zip(main, notes, strict=True):
+            row[main_things(note, self.targets)] = True
+        groups = np.array([note.group for note in notes], object)
+        return Judged(
+            scored.scores[some].astype(np.float64), truth == POSITIVE, truth != UNKNOWN, main,
+            None if None in groups else groups.astype(str),
+        )  # fmt: skip
 
     def _photos(
         self, ids: list[int], read: list[int], problems: list[Problem]
@@ -96,10 +112,11 @@ class ValidationSet:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Probabilities and truth (1, 0, -1: unknown), both (N, L)."""
+    """Probabilities and truth (1, 0, -1: unknown), both (N, L), of the records `rows` (N,)."""
 
     scores: NDArray[np.float32]
     truth: NDArray[np.int8]
+    rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def occurring(self) -> NDArray[np.intp]:
@@ -123,39 +140,36 @@ class ThresholdChoice:
     calibration: Calibration | None = None  # what scores are worth, where photos can tell
     is_calibrated: bool = False  # the thresholds are the calibration's, for a precision
     why_not: str | None = None  # why they are not those that the preset asks for
-    eager: tuple[int, ...] = ()  # labels that are given where they are likelier right than not
 
     @classmethod
-    def of(
-        cls, calibration: Calibration, precision: float, eager: tuple[int, ...]
-    ) -> "ThresholdChoice":
+    def of(cls, calibration: Calibration, precision: float) -> "ThresholdChoice":
         """Those of a precision; RunProblem when none reaches it."""
         shared = calibration.shared_threshold(precision)
-        own = calibration.thresholds(precision, eager)
-        return cls(own, shared, calibration, is_calibrated=True, eager=eager)
+        return cls(calibration.thresholds(precision), shared, calibration, is_calibrated=True)
 
 
 def choose_thresholds(
-    scored: Scored | None, evidence: NDArray[np.bool_], preset: Preset, labels: LabelSystem
+    judged: Judged | None,
+    evidence: NDArray[np.bool_],
+    preset: Preset,
+    salience: Salience | None = None,
 ) -> ThresholdChoice:
     """For the preset's precision, else for the best F1; 0.5 without photos enough."""
     default = ThresholdChoice(np.full(len(evidence), DEFAULT_THRESHOLD), DEFAULT_THRESHOLD)
-    if scored is None:
+    if judged is None:
         return default
-    scores, truth = sampled(scored.scores, scored.truth)
     try:
-        right, known = truth == POSITIVE, truth != UNKNOWN
-        calibration = calibrate(scores, right, known, evidence, preset.most_share)
+        calibration = calibrate(judged, evidence, preset.most_share, salience)
     except RunProblem as problem:
         return replace(default, why_not=f"{problem}: they are {DEFAULT_THRESHOLD}")
     why_not = None
     if preset.precision:
-        eager = tuple(index for tag in preset.eager for index in labels.ids(tag))
         try:
-            return ThresholdChoice.of(calibration, preset.precision, eager)
+            return ThresholdChoice.of(calibration, preset.precision)
         except RunProblem as problem:
             why_not = f"{problem}: they are those of the best F1"
-    return ThresholdChoice(*calibration.f1_thresholds(scores), calibration, why_not=why_not)
+    thresholds = calibration.f1_thresholds(judged.scores)
+    return ThresholdChoice(*thresholds, calibration, why_not=why_not)
 
 
 def score_blocks(

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from ramctl.calibration import calibrate
+from ramctl.calibration import Judged, calibrate
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
 from ramctl.labels import LabelSystem
 from ramctl.model.config import AugmentConfig, load_preset
@@ -163,7 +163,8 @@ class Trial:
         judged = scores(self.judged)
         evidence = np.array([label.validated for label in self.labels])
         right = self.right == POSITIVE
-        curve = calibrate(judged, right, self.right != UNKNOWN, evidence, 0.25).curve
+        known = self.right != UNKNOWN
+        curve = calibrate(Judged(judged, right, known), evidence, 0.25).curve
         precision = [min(curve, key=lambda p: abs(p.tags - n)).precision for n in (5, 6)]
         ranked = [j for j in range(len(self.labels)) if right[:, j].sum() >= FEWEST_PHOTOS]
         auc = np.mean([roc_auc_score(right[:, j], judged[:, j]) for j in ranked])

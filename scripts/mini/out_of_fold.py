@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Print the tags that a model gives judged photos when a photo's own part chose no threshold.
+"""Print the tags that a model gives judged photos when photos like them chose no threshold.
 
     ramctl tag --dense --root PHOTOS judged.jsonl > dense.jsonl
     scripts/mini/out_of_fold.py --model MODEL --truth judged.jsonl dense.jsonl > tags.jsonl
 
-The photos are dealt into five parts; the thresholds for each part come from the other four. Reads
-judge.py's form (scripts/mini/judged.py), prints what judge.py reads.
+The photos are dealt into five parts that hold whole repositories (`group`); the thresholds for each
+part come from the other four. Reads what scripts/mini/judged.py writes, prints what judge.py and
+subjects.py read.
 """
 
 import argparse
@@ -20,8 +21,10 @@ use_venv()
 
 import numpy as np
 
-from ramctl.calibration import FOLDS, calibrate, log_odds_of, sigmoid
+from ramctl.calibration import Judged, calibrate, folds_of, log_odds_of, sigmoid
 from ramctl.checkpoints.bundle import Bundle
+from ramctl.inference.label_set import LabelSet
+from ramctl.tagging.selection import SelectionOptions, TagSelector
 
 
 def main() -> None:
@@ -34,25 +37,33 @@ def main() -> None:
     bundle = Bundle.open(args.model)
     tags, preset = np.array(bundle.labels.tags), bundle.preset
     evidence = np.array([label.validated for label in bundle.labels])
-    right = {r["image"]: set(r["tags"]) for r in map(json.loads, args.truth.open())}
+    truth = {r["image"]: r for r in map(json.loads, args.truth.open())}
     records = [json.loads(line) for line in args.dense.open()]
+    judged = [truth[record["image"]] for record in records]
     scores = np.array([record["dense"] for record in records])
     # The biases hold what all photos told: without it, a part's thresholds come from the others.
-    scores = sigmoid(log_odds_of(scores) - bundle.calibration.shifts)
-    eager = [index for tag in preset.eager for index in bundle.labels.ids(tag)]
-    is_right = np.array([[tag in right[record["image"]] for tag in tags] for record in records])
-    known = np.ones(scores.shape, bool)
-    part = np.arange(len(records)) % FOLDS
-    given = np.zeros(scores.shape, bool)
-    for fold in range(FOLDS):
+    shifts = bundle.calibration.shifts
+    scores = sigmoid(log_odds_of(scores) - shifts)
+    salience = bundle.calibration.salience
+    salience = salience and salience.shifted(-shifts)
+    right, main = (
+        np.array([np.isin(tags, row[name]) for row in judged]) for name in ("tags", "main")
+    )
+    groups = np.array([row["group"] for row in judged])
+    part, known = folds_of(len(records), groups), np.ones(scores.shape, bool)
+    bends, no_rows = np.ones(len(tags), bool), np.zeros((len(tags), 0), np.float32)
+    given: list[list[str]] = [[] for _ in records]
+    for fold in np.unique(part):
         others = part != fold
-        calibration = calibrate(
-            scores[others], is_right[others], known[others], evidence, preset.most_share
-        )
-        thresholds = calibration.thresholds(args.precision or preset.precision, eager)
-        given[~others] = scores[~others] > thresholds
-    for record, row in zip(records, given, strict=True):
-        print(json.dumps({"image": record["image"], "tags": tags[row].tolist()}))
+        seen = Judged(*(x[others] for x in (scores, right, known, main, groups)))
+        calibration = calibrate(seen, evidence, preset.most_share, salience)
+        thresholds = calibration.thresholds(args.precision or preset.precision)
+        labels = LabelSet(bundle.labels, no_rows, thresholds, bends, calibration)
+        choose = TagSelector(labels, SelectionOptions())
+        for index in np.flatnonzero(~others).tolist():
+            given[index] = list(choose(scores[index]).scores)
+    for record, chosen in zip(records, given, strict=True):
+        print(json.dumps({"image": record["image"], "tags": chosen}))
 
 
 if __name__ == "__main__":

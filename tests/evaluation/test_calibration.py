@@ -24,7 +24,8 @@ def judged(n_photos=200, n_labels=12, seed=0):
 
 
 def calibrate(scores, truth, evidence, most_share=1.0):
-    return calibration.calibrate(scores, truth == POSITIVE, truth != UNKNOWN, evidence, most_share)
+    photos = calibration.Judged(scores, truth == POSITIVE, truth != UNKNOWN)
+    return calibration.calibrate(photos, evidence, most_share)
 
 
 def given(calibration: Calibration, scores, precision):
@@ -58,13 +59,13 @@ def test_the_fit_is_the_most_likely_one():
 
 
 def test_a_label_s_own_slope_is_learnt_from_many_photos_and_hardly_from_few():
-    scores, truth = judged(n_photos=3000)
+    scores, truth = judged(n_photos=6000)
     random, log_odds = np.random.default_rng(1), log_odds_of(scores)
     chance = sigmoid(2.0 * log_odds[:, 0] + 0.5)  # the other labels' slope is 0.7
     truth[:, 0] = np.where(random.random(len(scores)) < chance, POSITIVE, NEGATIVE)
     many = calibrate(scores, truth, np.ones(12, bool)).slopes
     few = calibrate(scores[:15], truth[:15], np.ones(12, bool)).slopes
-    assert many[0] == pytest.approx(2, abs=0.2) and many[1:] == pytest.approx(0.7, abs=0.15)
+    assert many[0] == pytest.approx(2, abs=0.3) and many[1:] == pytest.approx(0.7, abs=0.15)
     assert np.ptp(few) < 0.7
 
 
@@ -74,14 +75,14 @@ def test_a_higher_score_never_speaks_against_a_tag():
     assert calibrate(scores, truth, np.ones(12, bool)).slopes.min() > 0
 
 
-def test_eager_labels_are_given_where_they_are_likelier_right_than_not():
-    scores, truth = judged(n_photos=2000)
-    ours = calibrate(scores, truth, np.ones(12, bool))
-    usual, eager = ours.thresholds(0.9), ours.thresholds(0.9, [4])
-    assert np.flatnonzero(usual != eager).tolist() == [4]
-    assert probabilities(ours, eager)[4] == pytest.approx(0.5)
-    low = ours.thresholds(0.3, [4])  # given more freely already
-    assert np.array_equal(low, ours.thresholds(0.3))
+def test_no_photo_of_a_group_judges_the_others_of_it():
+    groups = np.repeat(np.arange(40), np.arange(1, 41))
+    folds = calibration.folds_of(len(groups), groups)
+    assert all(len(set(folds[groups == group])) == 1 for group in range(40))
+    sizes = np.bincount(folds)
+    assert len(sizes) == 5 and sizes.max() - sizes.min() <= 40
+    few = calibration.folds_of(20, np.repeat(["a", "b"], 10))
+    assert np.array_equal(few, calibration.folds_of(20))
 
 
 def test_calibrated_scores_are_the_share_that_is_right():
@@ -219,5 +220,4 @@ def test_labels_without_evidence_or_truth_have_the_threshold_of_all():
 def test_a_calibration_rests_on_some_of_very_many_scores_from_all_over(monkeypatch):
     monkeypatch.setattr(calibration, "MOST_SCORES", 100)
     scores = np.repeat(np.arange(60, dtype=np.float32)[:, None], 4, 1)
-    some, truth = calibration.sampled(scores, scores.astype(np.int8))
-    assert some[:, 0].tolist() == truth[:, 0].tolist() == list(range(0, 60, 3))
+    assert scores[calibration.sample(scores), 0].tolist() == list(range(0, 60, 3))

@@ -19,6 +19,7 @@ ORDER = [
     {"device"},
     {"classes", "tagger_scores"},
     {"labels", "calibration"},
+    {"salience"},
     {"photos", "readers"},
     {"records"},
     {"errors", "config", "parts"},

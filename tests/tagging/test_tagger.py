@@ -7,6 +7,7 @@ import pytest
 
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
+from ramctl.inference.label_set import LabelSet
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.regions import cell_logits
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
@@ -60,25 +61,29 @@ def test_significant_digits_are_those_of_the_format():
     ]
 
 
+def selector(labels, threshold, **options):
+    rows, n = np.zeros((len(labels), 0), np.float32), len(labels)
+    plain = LabelSet(labels, rows, np.full(n, threshold), np.zeros(n, bool))
+    return TagSelector(plain, SelectionOptions(**options))
+
+
 def test_a_tag_is_given_above_its_threshold_before_rounding():
-    choose = TagSelector(
-        LabelSystem.from_tags(["a", "b", "c"]), np.array([0.5, 0.5, 0.5]), SelectionOptions()
-    )
-    assert choose(np.array([0.50001, 0.5, 0.49999], np.float32)) == {"a": 0.5}
+    choose = selector(LabelSystem.from_tags(["a", "b", "c"]), 0.5)
+    assert choose(np.array([0.50001, 0.5, 0.49999], np.float32)).scores == {"a": 0.5}
 
 
 def test_labels_that_share_a_name_give_it_their_highest_score():
     labels = LabelSystem.from_tags(["bow", "cat", "bow"])
-    choose = TagSelector(labels, np.full(3, 0.1), SelectionOptions())
-    assert choose(np.array([0.2, 0.5, 0.9], np.float32)) == {"bow": 0.9, "cat": 0.5}
+    choose = selector(labels, 0.1)
+    assert choose(np.array([0.2, 0.5, 0.9], np.float32)).scores == {"bow": 0.9, "cat": 0.5}
 
 
 def test_leaf_keeps_the_special_tag_only():
     dog, pug = Label("dog", parents=("animal",)), Label("pug", parents=("dog", "animal"))
     labels = LabelSystem([Label("animal"), dog, pug])
-    choose = TagSelector(labels, np.full(3, 0.1), SelectionOptions(leaf=True))
-    assert list(choose(np.array([0.9, 0.8, 0.7], np.float32))) == ["pug"]
-    assert list(choose(np.array([0.9, 0.8, 0.05], np.float32))) == ["dog"]
+    choose = selector(labels, 0.1, leaf=True)
+    assert list(choose(np.array([0.9, 0.8, 0.7], np.float32)).scores) == ["pug"]
+    assert list(choose(np.array([0.9, 0.8, 0.05], np.float32)).scores) == ["dog"]
 
 
 def test_boxes_and_captions_come_beside_the_same_tags(tiny_bundle):

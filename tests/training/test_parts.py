@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from ramctl.calibration import Judged
 from ramctl.errors import RunProblem
-from ramctl.labels import LabelSystem
 from ramctl.model.config import AugmentConfig, load_preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
@@ -272,25 +272,17 @@ def test_what_scores_are_worth_is_stored_beside_thresholds_of_the_best_f1():
     rng = np.random.default_rng(0)
     worth = rng.random((400, 6))
     truth = (rng.random((400, 6)) < worth).astype(np.int8)
-    scored, evidence = Scored(worth.astype(np.float32), truth), np.ones(6, bool)
-    labels = LabelSystem.from_tags("abcdef")
-    choice = choose_thresholds(scored, evidence, load_preset("tiny"), labels)
-    own, shared = choice.calibration.f1_thresholds(scored.scores.astype(np.float64))
+    judged, evidence = Judged(worth, truth == 1, truth >= 0), np.ones(6, bool)
+    choice = choose_thresholds(judged, evidence, load_preset("tiny"))
+    own, shared = choice.calibration.f1_thresholds(worth)
     assert np.array_equal(choice.own, own) and choice.shared == shared
     assert choice.why_not is None and not choice.is_calibrated
     chosen = worth > choice.calibration.thresholds(0.8)
     assert truth[chosen].mean() == pytest.approx(0.8, abs=0.05)
-    asked = choose_thresholds(scored, evidence, load_preset("tiny", ["precision=0.8"]), labels)
+    asked = choose_thresholds(judged, evidence, load_preset("tiny", ["precision=0.8"]))
     assert asked.is_calibrated
     assert np.array_equal(asked.own, choice.calibration.thresholds(0.8))
-    usual, eager = (
-        choose_thresholds(scored, evidence, load_preset("tiny", changes), labels)
-        for changes in (["precision=0.95"], ["precision=0.95", 'eager=["b","none"]'])
-    )
-    assert np.flatnonzero(eager.own != usual.own).tolist() == [1]
-    beside = np.abs(worth[:, 1] - eager.own[1]) < 0.1
-    assert truth[beside, 1].mean() == pytest.approx(0.5, abs=0.1)
-    few = Scored(scored.scores[:3], truth[:3])
+    few = Judged(worth[:3], truth[:3] == 1, truth[:3] >= 0)
     for photos in (few, None):
-        choice = choose_thresholds(photos, evidence, load_preset("tiny"), labels)
+        choice = choose_thresholds(photos, evidence, load_preset("tiny"))
         assert choice.calibration is None and set(choice.own) == {choice.shared} == {0.5}

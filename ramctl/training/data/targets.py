@@ -51,6 +51,8 @@ class Annotation:
     of a tagger, which come with `scores` and without `sources`. Only a teacher can tell then.
     `negatives`, where given, are the only tags known to be absent: unlisted ones are unknown.
     `uncertain` tags count neither way. `guessed` are those of the tags that only `generate` gave.
+    `main` are the things that the photo is of, None where nobody said so. Photos of one `group` are
+    like each other.
     """
 
     image: str
@@ -61,6 +63,8 @@ class Annotation:
     uncertain: tuple[str, ...]
     is_tagged: bool = True
     guessed: tuple[str, ...] = ()
+    main: tuple[str, ...] | None = None
+    group: str | None = None
 
     @property
     def n_written(self) -> int:
@@ -89,7 +93,12 @@ def read_annotation(record: Record) -> Annotation:
             tag for tag, by in by_tag if isinstance(by, list) and by and GUESSES.issuperset(by)
         )
     captions = written + generated
-    return Annotation(image, record.base, tags, captions, negatives, uncertain, is_tagged, guessed)
+    main = tuple(string_list(fields, "main")) if "main" in fields else None
+    group = fields.get("group")
+    return Annotation(
+        image, record.base, tags, captions, negatives, uncertain, is_tagged, guessed, main,
+        group if isinstance(group, str) else None,
+    )  # fmt: skip
 
 
 def require_tags(annotation: Annotation) -> None:

@@ -1,0 +1,165 @@
+"""What a photo is of: weights learnt from captions, chances by judged photos, tags by both."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
+
+from ramctl.calibration import Calibration, CurvePoint, Judged, calibrate, log_odds_of, sigmoid
+from ramctl.inference.label_set import LabelSet
+from ramctl.labels import Label, LabelSystem
+from ramctl.salience import Salience
+from ramctl.tagging.selection import SelectionOptions, TagSelector
+from ramctl.training.data.targets import Annotation, Caption, Targets
+from ramctl.training.salience import RIDGE, learn_salience, main_things, mentions
+
+LABELS = LabelSystem(
+    [
+        Label("cat"), Label("sofa", synonyms=("couch",)), Label("room", "scene"),
+        Label("red", "attribute"), Label("sit", "action"), Label("person"),
+        Label("man", parents=("male", "person")),
+    ]
+)  # fmt: skip
+TARGETS = Targets(LABELS)
+CAT, SOFA, ROOM, RED, _, PERSON, MAN = range(7)
+
+
+def annotation(*captions: tuple[str, ...], **fields) -> Annotation:
+    texts = tuple(Caption("...", tags) for tags in captions)
+    return Annotation("a.jpg", Path(), (), texts, None, (), **fields)
+
+
+def test_captions_say_by_their_order_what_a_photo_is_of():
+    note = annotation(("red", "couch", "cat"), ("cat", "sit", "sofa", "room"), ("cat", "cat"))
+    expected = np.zeros(7, np.float32)
+    expected[[SOFA, CAT, ROOM]] = 1 + 1 / 8, 1 / 8 + 1 + 1, 1 / 27
+    np.testing.assert_allclose(mentions(note, TARGETS), expected, rtol=1e-6)
+    assert main_things(note, TARGETS) == [SOFA, CAT, CAT]
+    assert main_things(replace(note, main=("room", "unknown")), TARGETS) == [ROOM]
+    guessed = replace(note, captions=(Caption("...", ("cat",), generated=True),))
+    assert main_things(guessed, TARGETS) == [] and not mentions(guessed, TARGETS).any()
+
+
+def test_weights_are_the_likeliest_for_what_captions_name():
+    random = np.random.default_rng(0)
+    log_odds, truth = random.normal(-1, 2, (400, 7)), np.array([2.0, 0.5, -1, 0, 0, 1, 0])
+    things = [CAT, SOFA, ROOM, PERSON, MAN]
+    shares = np.exp(0.8 * log_odds[:, things] + truth[things])
+    shares /= shares.sum(1, keepdims=True)
+    named = np.zeros((400, 7), np.float32)
+    for row, share in zip(named, shares, strict=True):
+        row[things] = random.multinomial(3, share)
+    x = log_odds_of(sigmoid(log_odds))[:, things]
+
+    def cost(parameters):
+        logits = parameters[0] * x + parameters[1:]
+        logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        of_all = named[:, things] / named[:, things].sum(1, keepdims=True)
+        return (RIDGE * (parameters[1:] ** 2).sum() - (of_all * logs).sum()) / 400
+
+    best = minimize(cost, np.r_[1, np.zeros(5)], method="BFGS").x
+    ours = learn_salience(sigmoid(log_odds).astype(np.float32), named, LABELS, ("person",))
+    assert ours.slope == pytest.approx(best[0], abs=5e-3)
+    np.testing.assert_allclose(ours.weights[things], best[1:], atol=2e-2)
+    assert np.isneginf(ours.weights[[RED, 4]]).all()
+    assert ours.careful == {MAN: PERSON}
+    assert learn_salience(np.zeros((3, 7), np.float32), np.zeros((3, 7)), LABELS) is None
+
+
+def made(slope=0.8, weights=(2.0, 0.5, -1, -np.inf, -np.inf, 1, 1), **fields):
+    return Salience(slope, np.array(weights, np.float64), careful={MAN: PERSON}, **fields)
+
+
+def test_judged_photos_say_how_often_a_thing_of_a_share_is_a_main_one():
+    random = np.random.default_rng(1)
+    log_odds = random.normal(0, 2, (500, 7))
+    salience, right = made(), log_odds - 0.5
+    shares = np.exp(salience.slope * log_odds + salience.weights)
+    shares /= shares.sum(1, keepdims=True)
+    things = [CAT, SOFA, ROOM, PERSON, MAN]
+    chance = sigmoid(0.5 * right + np.log(shares + 1e-6) + 1)
+    is_main = random.random(chance.shape) < chance
+    ours = salience.fitted(log_odds, right, is_main)
+    inputs = [right[:, things].ravel(), np.log(shares[:, things] + 1e-6).ravel()]
+    theirs = LogisticRegression(C=1e4).fit(np.stack(inputs, -1), is_main[:, things].ravel())
+    np.testing.assert_allclose(ours.main, [*theirs.coef_[0], theirs.intercept_[0]], atol=0.02)
+    assert not ours.chances(log_odds, right)[:, [RED, 4]].any()
+    few = salience.fitted(log_odds[:5], right[:5], is_main[:5])
+    assert few.main == salience.main
+
+
+def test_shifted_scores_have_the_same_shares():
+    log_odds, shifts = np.random.default_rng(2).normal(0, 2, (9, 7)), np.arange(7) / 3
+    before, after = made().chances(log_odds, log_odds), made().shifted(shifts)
+    np.testing.assert_allclose(after.chances(log_odds + shifts, log_odds), before, atol=1e-9)
+
+
+def calibration(salience):
+    ones, none = np.ones(7), np.zeros(7)
+    return Calibration(1.0, 0.0, ones, none, none, none, (CurvePoint(0.9, 0.9, 2.0),), salience)
+
+
+def selector(salience, bends=True, **options):
+    known = calibration(salience)
+    rows, limits = np.zeros((7, 0), np.float32), known.thresholds(0.9)
+    return TagSelector(
+        LabelSet(LABELS, rows, limits, np.full(7, bends), known), SelectionOptions(**options)
+    )
+
+
+def test_a_main_thing_may_be_less_certain_and_comes_first():
+    scores = np.array([0.8, 0.1, 0.95, 0.93, 0.85, 0.05, 0.05], np.float32)
+    salience = made()
+    chances = salience.chances(log_odds_of(scores.astype(float)), log_odds_of(scores.astype(float)))
+    chosen = selector(salience)(scores)
+    # 0.8 of the cat is log-odds 1.39 where 0.9 is 2.20: its chance of 0.6 allows for 1.8.
+    assert list(chosen.scores) == ["cat", "room", "red"]
+    assert chosen.salience["cat"] == pytest.approx(chances[CAT], abs=1e-4)
+    assert chosen.salience["red"] == 0 and chosen.labels == [CAT, ROOM, RED]
+    assert list(selector(salience, sort="score")(scores).scores) == ["room", "red", "cat"]
+    assert list(selector(salience, top=1)(scores).scores) == ["cat"]
+    # Thresholds that the user named are kept to.
+    assert list(selector(salience, bends=False)(scores).scores) == ["room", "red"]
+    assert selector(None)(scores).salience is None
+
+
+def test_a_man_who_is_not_certain_is_a_person():
+    scores = np.array([0.01, 0.01, 0.01, 0.01, 0.01, 0.6, 0.8], np.float32)
+    salience = made(weights=(0, 0, 0, -np.inf, -np.inf, -3, 3))
+    chosen = selector(salience)(scores)
+    assert list(chosen.scores) == ["person"]
+    assert chosen.scores["person"] == 0.6 and chosen.salience["person"] > 0.5
+    scores[MAN] = 0.95
+    assert list(selector(salience)(scores).scores) == ["man"]
+    assert list(selector(salience, exclude=["person"])(scores * 0.8).scores) == []
+
+
+def test_a_calibration_goes_to_disk_and_to_other_labels_with_its_salience(tmp_path):
+    before = calibration(made())
+    before.write(tmp_path / "calibration.json")
+    after = Calibration.read(tmp_path / "calibration.json")
+    assert after.salience.careful == {MAN: PERSON}
+    np.testing.assert_allclose(after.salience.weights, before.salience.weights)
+    other = before.of([PERSON, None, MAN]).salience
+    assert other.careful == {2: 0}
+    np.testing.assert_allclose(other.weights, [1, 1, 1])  # a new word has the median of things
+
+
+def test_the_curve_is_that_of_tags_chosen_by_salience():
+    """Precision at the cut, on photos that chose nothing, by choosing them as a tagger does."""
+    random = np.random.default_rng(3)
+    log_odds = random.normal(-1, 2, (6000, 7))
+    scores, right = sigmoid(log_odds), random.random((6000, 7)) < sigmoid(log_odds)
+    seen = Judged(scores[:3000], right[:3000], np.ones((3000, 7), bool))
+    found = calibrate(seen, np.ones(7, bool), salience=replace(made(), careful={}))
+    limits = LabelSet(
+        LABELS, np.zeros((7, 0), np.float32), found.thresholds(0.8), np.ones(7, bool), found
+    )
+    choose, hits, given = TagSelector(limits, SelectionOptions()), 0, 0
+    for row, truth in zip(scores[3000:].astype(np.float32), right[3000:], strict=True):
+        labels = choose(row).labels
+        given, hits = given + len(labels), hits + int(truth[labels].sum())
+    assert hits / given == pytest.approx(0.8, abs=0.02)
