@@ -1,6 +1,7 @@
 """What several tests build: a small bundle with random weights of the real architecture."""
 
 import json
+import shutil
 from pathlib import Path
 
 TAGS = ["horse", "field", "sky", "train", "boy", "tree", "house", "chicken", "stand", "red"]
@@ -60,3 +61,12 @@ def gallery_names(page: Path) -> list:
 def n_open_files() -> int:
     """The descriptors that this process has."""
     return len(list(Path("/dev/fd").iterdir()))
+
+
+def with_caption_threshold(bundle: Path, folder: Path, threshold: float) -> Path:
+    """A copy of a bundle in a folder, which gives captions of this log-likelihood and more."""
+    copy = shutil.copytree(bundle, folder / f"from {threshold}")
+    meta = json.loads((copy / "bundle.json").read_text())
+    meta["thresholds"]["caption"] = threshold
+    (copy / "bundle.json").write_text(json.dumps(meta))
+    return copy

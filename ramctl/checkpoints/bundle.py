@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.resources import files
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +52,9 @@ class Bundle:
     """An opened bundle; `meta` is the content of its bundle.json.
 
     Keys of `meta`: `format`, `architecture` (the preset's model table), `preprocess`, `preset`
-    (the preset's other tables), `thresholds` (`threshold`, `open_set_threshold`), `dtype` (what
-    `--dtype auto` runs, fp32 if absent), `provenance`, `files` (name -> sha256, bytes). Code
-    outside this module reads them through the properties.
+    (the preset's other tables), `thresholds` (`threshold`, `open_set_threshold`, `caption`),
+    `dtype` (what `--dtype auto` runs, fp32 if absent), `provenance`, `files` (name -> sha256,
+    bytes). Code outside this module reads them through the properties.
     """
 
     path: Path
@@ -118,6 +118,11 @@ class Bundle:
     def open_set_threshold(self) -> float:
         """The threshold for words that the model was not trained on."""
         return float(self.meta.get("thresholds", {}).get("open_set_threshold", DEFAULT_THRESHOLD))
+
+    @property
+    def caption_threshold(self) -> float:
+        """The mean log-likelihood of a token that a caption must have to be given."""
+        return float(self.meta.get("thresholds", {}).get("caption", -inf))
 
     @cached_property
     def thresholds(self) -> list[float]:

@@ -64,7 +64,12 @@ OPTIONS = {
         ),
         option("--dense", "Add the scores of all labels."),
         option("--boxes", "Add the region of each thing (81 to 94 % right, mini)."),
-        common("--caption", "Add a caption."),
+        common("--caption", "Add a caption, where the model is sure enough of one."),
+        option(
+            "--caption-style STYLE",
+            "short (up to 14 words) or dense, of a model that has both [default: short].",
+            type=click.Choice(("short", "dense")),
+        ),
         *options.stream,
     ],
     "run": [

@@ -113,6 +113,8 @@ class Captioner:
             guides = [self.writer.ordered(of_photo) for of_photo in prompts]
             texts = self.writer.write(self._baseline.engine, encoded, guides)
             for index, caption in enumerate(self._parsed(texts)):
+                if caption is None:
+                    continue
                 if caption.text not in {earlier.text for earlier in captions[index]}:
                     captions[index].append(caption)
                 prompts[index] = [tag for tag in prompts[index] if tag not in caption.tags]
@@ -130,12 +132,13 @@ class Captioner:
         photos = Encoded(encoded.tokens[rows], None)
         parsed = self._parsed(self.writer.write(self._baseline.engine, photos, prompts, seeds))
         by_photo = [parsed[i : i + number] for i in range(0, len(parsed), number)]
-        return [list({caption.text: caption for caption in few}.values()) for few in by_photo]
+        return [list({one.text: one for one in few if one}.values()) for few in by_photo]
 
-    def _parsed(self, texts: list[str]) -> list[Caption]:
+    def _parsed(self, texts: list[str | None]) -> list[Caption | None]:
         with self._parsing:
-            parsed = list(self._parser.parse(texts))
-        return [Caption(text, result.tags) for text, result in zip(texts, parsed, strict=True)]
+            parsed = list(self._parser.parse([text or "" for text in texts]))
+        pairs = zip(texts, parsed, strict=True)
+        return [None if text is None else Caption(text, result.tags) for text, result in pairs]
 
 
 class Generator:

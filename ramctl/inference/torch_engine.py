@@ -5,7 +5,9 @@ B photos, S pixels a side, T tokens, C channels of the backbone, L labels, P reg
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
+from math import inf
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -191,20 +193,22 @@ class TorchEngine:
     def write(
         self, encoded: Encoded, tags: tuple[Tokens, Tokens], prompt: Tokens, decoding: Decoding,
         ends: Ends, draws: Floats | None = None,
-    ) -> list[Tokens]:  # fmt: skip
+    ) -> list[tuple[Tokens, float]]:  # fmt: skip
         """The tokens of a caption a photo, from tags and their mask (B, G) and a prompt.
 
+        With each its likelihood: the mean natural logarithm of its tokens' probabilities.
         Sampling takes `draws` (B, length) in [0, 1).
         """
         ids, mask, start = (torch.from_numpy(x).to(self.runtime.device) for x in (*tags, prompt))
         numbers = None if draws is None else torch.from_numpy(draws).to(self.runtime.device)
 
-        def write(some: slice) -> Tokens:
+        def write(some: slice) -> list[tuple[Tokens, float]]:
             drawn = None if numbers is None else numbers[some]
             guide = encoded[some], ids[some], mask[some], start[some]
-            return np.asarray(self.model.generate(*guide, decoding, ends, drawn).cpu())
+            captions = self.model.generate(*guide, decoding, ends, drawn)
+            return list(zip(captions.ids.cpu().numpy(), captions.likelihoods.tolist(), strict=True))
 
-        return [row for part in self._run(write, len(prompt)) for row in part]
+        return [caption for part in self._run(write, len(prompt)) for caption in part]
 
     def _run(self, do: Callable[[slice], Part], number: int, kind: str = "photos") -> list[Part]:
         """`do` for all of a batch, or for one part after the other once memory ran out."""
@@ -246,20 +250,34 @@ class TorchEngine:
 class CaptionWriter:
     """Writes a caption a photo, of `length` tokens at most, those of the prompt included.
 
-    UsageProblem for an unknown search or an impossible length, RunProblem without a branch.
+    `style` is one of caption_tokenizer.STYLES; None: short, or the only one that the model has.
+    UsageProblem for an unknown search, an impossible length or a style that was not learnt,
+    RunProblem without a branch.
     """
 
-    def __init__(self, bundle: Bundle, decode: str = SEARCH, length: int | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, decode: str = SEARCH, length: int | None = None,
+        style: str | None = None,
+    ) -> None:  # fmt: skip
         self._labels = bundle.labels
         self._tokenizer = load_caption_tokenizer(bundle)
         config, prompt = self._tokenizer.config, len(self._tokenizer.prompt_ids)
         self.in_label_order = config.tag_order == "labels"  # the tags that guide a caption
+        if style and not config.styles:
+            raise UsageProblem(f"--caption-style {style}: {bundle.path} has learnt one style only")
+        self._style = style or "short"
         if length is None:
-            length = min(LONGEST, config.max_positions, config.caption_tokens)
+            most = config.caption_tokens if config.tidy else LONGEST
+            length = min(most, config.max_positions, config.caption_tokens)
         elif not prompt < length <= config.max_positions:
             possible = f"{prompt + 1} to {config.max_positions} tokens are possible"
             raise UsageProblem(f"captions of {length} tokens: {possible}")
-        self.decoding = read_decoding(decode, length)
+        # Sampled captions are less likely by their nature than those that the limit was chosen on.
+        self._least = bundle.caption_threshold if decode.startswith("beam") else -inf
+        self.decoding = replace(
+            read_decoding(decode, length),
+            no_repeat_ngram_size=config.no_repeat_ngram_size, prefer_ended=config.tidy,
+        )  # fmt: skip
 
     def ordered(self, tags: Sequence[str]) -> list[str]:
         """Tags of the label system by falling score, in the order that the branch has learnt."""
@@ -268,10 +286,19 @@ class CaptionWriter:
     def write(
         self, engine: TorchEngine, encoded: Encoded, tags: Sequence[Sequence[str]],
         seeds: Sequence[int] = (),
-    ) -> list[str]:  # fmt: skip
+    ) -> list[str | None]:  # fmt: skip
+        """As `drafts`; None in place of those that the model itself finds too unlikely."""
+        drafts = self.drafts(engine, encoded, tags, seeds)
+        return [text if text and likely >= self._least else None for text, likely in drafts]
+
+    def drafts(
+        self, engine: TorchEngine, encoded: Encoded, tags: Sequence[Sequence[str]],
+        seeds: Sequence[int] = (),
+    ) -> list[tuple[str, float]]:  # fmt: skip
         """Captions of a batch's first photos from the tags of each; the rest only fills it.
 
-        A sampled caption has a seed of its own, and does not depend on its neighbours.
+        With each its likelihood (`TorchEngine.write`). A sampled caption has a seed of its own, and
+        does not depend on its neighbours.
         """
         tokenizer, draws = self._tokenizer, None
         if self.decoding.top_p is not None:
@@ -280,10 +307,11 @@ class CaptionWriter:
                 row[:] = np.random.default_rng(seed).integers(2**DRAW_BITS, size=row.shape)
             draws /= 2**DRAW_BITS
         texts = [*tags, *[()] * (len(encoded) - len(tags))]
-        guides, prompts = tokenizer.encode_tags(texts), tokenizer.prompts(len(texts))
+        guides = tokenizer.encode_tags(texts)
+        prompts = tokenizer.prompts(len(texts), self._style)
         ends = Ends(tokenizer.end, tokenizer.pad)
-        rows = engine.write(encoded, guides, prompts, self.decoding, ends, draws)
-        return [tokenizer.decode(row[None])[0].strip() for row in rows[: len(tags)]]
+        written = engine.write(encoded, guides, prompts, self.decoding, ends, draws)[: len(tags)]
+        return [(tokenizer.decode(ids[None])[0].strip(), likely) for ids, likely in written]
 
 
 def read_decoding(text: str, longest: int = LONGEST) -> Decoding:

@@ -21,10 +21,36 @@ PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 DECODE, ENCODE = "[DEC]", "[ENC]"  # first piece of a caption, first piece of the tags
 CONTINUED = "##"  # precedes pieces inside a word
 MOST_WORDS = 30  # of a caption; authors' max_words
+MOST_SHORT_WORDS = 14  # a caption of more is dense
+# Second piece of a caption whose style is learnt. Every vocabulary has these pieces and no caption
+# uses them, so that a model without styles can be fine-tuned to have them.
+STYLES = {"short": START, "dense": MASK}
 IGNORED = -100  # targets that the caption loss leaves out
 
 # BERT's (Devlin et al. 2018, Apache-2.0), with which the authors' models write captions.
 _BERT = files("ramctl.model") / "bert_uncased.txt"
+
+# What another word must follow. Not those that end captions of people often: behind, outside, her.
+_UNFINISHED = re.compile(
+    r"""(
+    (^|\s)(a|an|the|his|its|their|our|my|your|this|these|those|some|every|and|or|but|nor|as|because|
+    if|while|that|which|who|whose|where|when|with|without|of|to|into|onto|from|at|by|for|in|on|upon|
+    between|among|amid|against|beside|beneath|under|during|towards?|through|like|than|via|next|such|
+    very|is|are|was|were|be|being|has|have|having|wearing|holding|featuring|showing|including|
+    containing)\b | [\s,/&-]
+    )+$""",
+    re.VERBOSE,
+)
+_JOINED = [
+    (re.compile(pattern), joined)
+    for pattern, joined in (
+        (r"(?<=\w) ' (?=(s|t|d|m|re|ve|ll|clock)\b)", "'"),
+        (r"(?<!\w)' ([^']*[^' ]) '(?!\w)", r"'\1'"),  # a word in quotes
+        (r"(?<=s) ' ", "' "),
+        (r"(?<=\w) ([-/]) (?=\w)", r"\1"),
+        (r" (?=[,.;:!?%])", ""),
+    )
+]
 
 Ids = NDArray[np.int64]
 
@@ -50,7 +76,7 @@ class CaptionTokenizer:
         self.config = config
         self.pad, self.end = self._id(PAD), self._id(END)
         self.start_caption, self.start_tags = self._id(DECODE), self._id(ENCODE)
-        self.prompt_ids = [self.start_caption, *self._pieces(config.prompt)]
+        self.prompt_ids = self._prompt("short", config.prompt)
 
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
@@ -60,9 +86,10 @@ class CaptionTokenizer:
 
         Deviates: the authors leave out the prompt, and as many of the caption's first tokens.
         """
-        prompt, longest = self.config.prompt, self.config.caption_tokens - 2
-        pieces = [self._pieces(prompt + text)[:longest] for text in captions]
-        rows = [[self.start_caption, *of_text, self.end] for of_text in pieces]
+        longest, rows = self.config.caption_tokens - 1, []
+        for text in captions:
+            style = "dense" if len(text.split()) > MOST_SHORT_WORDS else "short"
+            rows.append([*self._prompt(style, self.config.prompt + text)[:longest], self.end])
         ids, mask = self._pad(rows, max(map(len, rows)))
         targets = np.where(mask == 1, ids, IGNORED)
         targets[:, : len(self.prompt_ids)] = IGNORED
@@ -75,18 +102,24 @@ class CaptionTokenizer:
         rows = [[self.start_tags, *self._pieces(text)[: longest - 2], self.end] for text in texts]
         return self._pad(rows, longest)
 
-    def prompts(self, number: int) -> Ids:
+    def prompts(self, number: int, style: str = "short") -> Ids:
         """The tokens (number, P) that `number` captions start with."""
-        return np.tile(np.array(self.prompt_ids, np.int64), (number, 1))
+        prompt = self._prompt(style, self.config.prompt)
+        return np.tile(np.array(prompt, np.int64), (number, 1))
 
     def decode(self, ids: Ids) -> list[str]:
         """The captions of tokens (B, S), without prompt and special pieces."""
         texts = self.tokenizer.decode_batch(ids.tolist())
-        return [text[len(self.config.prompt) :] for text in texts]
+        captions = [text[len(self.config.prompt) :] for text in texts]
+        return [tidied(caption) for caption in captions] if self.config.tidy else captions
 
     def save(self, path: Path) -> None:
         """Write tokenizer.json."""
         self.tokenizer.save(str(path))
+
+    def _prompt(self, style: str, text: str) -> list[int]:
+        of_style = [self._id(STYLES[style])] if self.config.styles else []
+        return [self.start_caption, *of_style, *self._pieces(text)]
 
     def _id(self, piece: str) -> int:
         number = self.tokenizer.token_to_id(piece)
@@ -158,6 +191,13 @@ def clean_caption(text: str) -> str:
     text = re.sub(r"[.!\"()*#:;~]", " ", text.lower())
     text = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ")
     return " ".join(text.split(" ")[:MOST_WORDS])
+
+
+def tidied(text: str) -> str:
+    """The caption with its words joined as people write them, up to one that can be its last."""
+    for pattern, joined in _JOINED:
+        text = pattern.sub(joined, text)
+    return _UNFINISHED.sub("", text)
 
 
 def _word_piece_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:

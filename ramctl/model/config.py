@@ -98,6 +98,9 @@ class CaptioningConfig:
     # falling score; labels: always that of the label system.
     tag_order: Literal["given", "labels"] = "given"
     pieces: Literal["learnt", "bert"] = "learnt"  # from the captions, or BERT's uncased ones
+    no_repeat_ngram_size: int = 2  # of tokens: none comes twice in a caption; 0: all may
+    tidy: bool = True  # captions stop at a word that can be the last, and read as people write
+    styles: bool = False  # captions are learnt as short or dense, and asked for as either
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ the version that the authors' captions come from (later versions leave the promp
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 NEVER = float("-inf")
@@ -30,6 +31,8 @@ class Decoding:
     max_length: int = 30  # tokens, prompt included
     min_length: int = 10
     repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0  # of tokens: none comes twice; 0: all may
+    prefer_ended: bool = False  # beams that `max_length` stops count only where none has ended
     length_penalty: float = 1.0
     top_p: float | None = None
     top_k: int = 50  # transformers' default, which the authors' sampling inherits
@@ -43,6 +46,13 @@ class Ends:
     pad: int
 
 
+class Written(NamedTuple):
+    """Captions, and how likely the model finds them."""
+
+    ids: Tensor  # (N, length) from the prompt on, padded after their end
+    likelihoods: Tensor  # (N) mean natural logarithm of a token's probability, its end included
+
+
 def generate(
     step: Step,
     state: State,
@@ -50,15 +60,28 @@ def generate(
     decoding: Decoding,
     ends: Ends,
     draws: Tensor | None = None,
-) -> Tensor:
-    """Captions (N, length) that start with `prompt` (N, P), padded after their end.
+) -> Written:
+    """Captions that start with `prompt` (N, P).
 
     `step(ids, state)` gives logits (N, positions, V) and the next state. Sampling takes `draws`
     (N, max_length), uniform on [0, 1): a row of them alone decides about its caption.
     """
     if decoding.top_p is not None or decoding.beams == 1:
-        return _one_by_one(step, state, prompt, decoding, ends, draws)
-    return _beam_search(step, state, prompt, decoding, ends)
+        ids = _one_by_one(step, state, prompt, decoding, ends, draws)
+    else:
+        ids = _beam_search(step, state, prompt, decoding, ends)
+    # All as long as they may be, so that rounding does not depend on a photo's neighbours.
+    padded = F.pad(ids, (0, decoding.max_length - ids.shape[1]), value=ends.pad)
+    return Written(ids, _likelihoods(step, state, padded, prompt.shape[1], ends))
+
+
+def _likelihoods(step: Step, state: State, ids: Tensor, prompt: int, ends: Ends) -> Tensor:
+    # In a pass of its own: a search's sums hold its penalties, and sampling has none.
+    logits, _ = step(ids[:, :-1], state)
+    logs = logits.float().log_softmax(-1).gather(2, ids[:, 1:, None])[:, prompt - 1 :, 0]
+    ended = (ids[:, prompt:] == ends.end).int()
+    written = (ended.cumsum(1) - ended == 0).float()  # (N, length - P) up to the end
+    return (logs * written).sum(1) / written.sum(1)
 
 
 def _one_by_one(
@@ -133,7 +156,7 @@ def _beam_search(
             break
         logits, state = step(words[:, None], state.reorder(origin))
     for photo, hypotheses in enumerate(finished):
-        if not done[photo]:
+        if not done[photo] and not (decoding.prefer_ended and hypotheses.captions):
             for beam in range(beams):
                 hypotheses.add(ids[photo * beams + beam], float(sums[photo, beam]))
     return _join([hypotheses.best for hypotheses in finished], decoding.max_length, ends)
@@ -180,6 +203,12 @@ def _penalise(scores: Tensor, ids: Tensor, decoding: Decoding, ends: Ends) -> Te
         used = scores.gather(1, ids)
         used = torch.where(used < 0, used * penalty, used / penalty)
         scores = scores.scatter(1, ids, used)
+    size = decoding.no_repeat_ngram_size
+    if 0 < size <= ids.shape[1]:
+        ngrams = ids.unfold(1, size, 1)  # (rows, positions, size)
+        begun = ids[:, ids.shape[1] - size + 1 :]
+        rows, places = (ngrams[..., :-1] == begun[:, None]).all(-1).nonzero(as_tuple=True)
+        scores = scores.index_put((rows, ngrams[rows, places, -1]), scores.new_tensor(NEVER))
     if ids.shape[1] < decoding.min_length:
         scores = scores.index_fill(1, torch.tensor([ends.end], device=ids.device), NEVER)
     return scores

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ramctl.model.attention import map_tensors
 from ramctl.model.captioning import Captioning, CaptionInputs
 from ramctl.model.encoder import ImageEncoder
-from ramctl.model.generation import Decoding, Ends, generate
+from ramctl.model.generation import Decoding, Ends, Written, generate
 from ramctl.model.global_branch import GlobalBranch, GlobalFeatures
 from ramctl.model.label_queries import DescriptionWeighting, LabelParts, LabelQueries, LabelTable
 from ramctl.model.tag_decoder import Queries, TagDecoder
@@ -227,7 +227,7 @@ class RAM(nn.Module):
         decoding: Decoding,
         ends: Ends,
         draws: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Written:
         """Captions (B, length) as tokens, from tags (B, G) and a prompt (B, P)."""
         assert self.captioning is not None
         state = self.captioning.start(encoded.tokens, tag_ids, tag_mask)

@@ -48,6 +48,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "runtime": ("auto", "onnx", "torch"),
     "dtype": ("auto", "fp32", "bf16", "fp16", "int8"),
     "preprocess": (None, "official", "fast"),
+    "caption_style": (None, "short", "dense"),
 }
 
 
@@ -67,6 +68,7 @@ class TaggerOptions:
     dense: bool = False  # give the scores of all labels too
     boxes: bool = False  # give where the model looked for each tag
     caption: bool = False  # give a caption
+    caption_style: str | None = None  # short, dense; None: short where the model has both
     preprocess: str | None = None  # official, fast: how photos are read; None: the model's way
     runtime: str = "auto"  # or onnx, torch
     device: str = "auto"  # or cpu, cuda, cuda:N, mps
@@ -86,6 +88,8 @@ class TaggerOptions:
         for name in ("batch", "workers", "threads"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageProblem(f"{name} {value} is less than 1")
+        if self.caption_style and not self.caption:
+            raise UsageProblem("--caption-style needs --caption")
         if self.precision is not None and not 0 < self.precision < 1:
             raise UsageProblem(f"precision {self.precision:g} is not between 0 and 1")
         self.choice.check()
@@ -181,6 +185,7 @@ class BundleScorer(Scorer):
             self._looking = Preprocess(looking(bundle.preprocess, bundle.preset.model))
         # Boxes and captions are made by a torch model, whatever gives the scores.
         self._annotates = options.boxes or options.caption
+        self._writer = self._caption_writer() if options.caption else None
         self._loading = threading.Lock()
 
     @property
@@ -195,6 +200,11 @@ class BundleScorer(Scorer):
     def _torch(self) -> "TorchEngine":
         with self._loading:
             return self._torch_engine
+
+    def _caption_writer(self) -> "CaptionWriter":
+        from ramctl.inference.torch_engine import CaptionWriter
+
+        return CaptionWriter(self._bundle, style=self._options.caption_style)
 
     @cached_property
     def _onnx(self) -> OnnxEngine:
@@ -293,7 +303,7 @@ class BundleScorer(Scorer):
                 # One by one, so that a photo's boxes do not depend on the tags of the others.
                 one = features[index : index + 1]
                 found[index]["boxes"] = self._boxes(one, photo.size, given, ids)
-        if self._options.caption:
+        if self._writer is not None:
             # The branch has learnt the model's own tag strings, not those of --lang.
             labels = self.label_set.labels
             if not self._writer.in_label_order:
@@ -301,7 +311,7 @@ class BundleScorer(Scorer):
             guides = [[labels[index].tag for index in indices] for indices in fired]
             captions = self._writer.write(self._torch, self._torch.encode(inputs), guides)
             for added, caption in zip(found, captions, strict=True):
-                added["generated_captions"] = [caption]
+                added["generated_captions"] = [] if caption is None else [caption]
         return found
 
     def _boxes(
@@ -324,12 +334,6 @@ class BundleScorer(Scorer):
             tag: [[round(corner, DECIMALS) for corner in box.tolist()], tags[tag]]
             for tag, box in zip(things, boxes, strict=True)
         }
-
-    @cached_property
-    def _writer(self) -> "CaptionWriter":
-        from ramctl.inference.torch_engine import CaptionWriter
-
-        return CaptionWriter(self._bundle)
 
 
 class PeerScorer(Scorer):

@@ -45,7 +45,7 @@ class TagResult:
     scores: dict[str, float]  # probabilities of the tags, to 4 decimals
     salience: dict[str, float]  # chances that tags name a main thing; empty: the model has none
     boxes: dict[str, Box]  # empty without `boxes=True`
-    caption: str | None  # None without `caption=True`
+    caption: str | None  # None without `caption=True`, or where the model would only guess
     dense: list[float] | None  # with `dense=True`: of all labels, in the order of `Tagger.labels`
     record: JsonObject = field(repr=False, compare=False)  # the line that `ramctl tag` writes
 
@@ -100,6 +100,7 @@ class Tagger:
         dense: bool = False,
         boxes: bool = False,
         caption: bool = False,
+        caption_style: Literal["short", "dense"] | None = None,
         preprocess: Literal["official", "fast"] | None = None,
         runtime: Literal["auto", "onnx", "torch"] = "auto",
         device: str = "auto",
@@ -121,6 +122,7 @@ class Tagger:
         top_k: at most so many tags; sort: what comes first.
         kinds, include, exclude, leaf, language: which tags.
         boxes, caption, dense: what to give besides tags and their scores.
+        caption_style: of a model that has learnt both.
         device: auto, cpu, cuda, cuda:0, mps, or several: cuda:0,1.
         batch_size: photos at a time; num_workers: threads that decode, and run the graph;
             threads: of one run of the model.
@@ -136,9 +138,9 @@ class Tagger:
         )  # fmt: skip
         options = TaggerOptions(
             labels=labels, keep_labels=keep_labels, threshold=threshold, precision=precision,
-            choice=choice, dense=dense, boxes=boxes, caption=caption, preprocess=preprocess,
-            runtime=runtime, device=device, dtype=dtype, batch=batch_size, workers=num_workers,
-            threads=threads, limits=limits, say=say,
+            choice=choice, dense=dense, boxes=boxes, caption=caption, caption_style=caption_style,
+            preprocess=preprocess, runtime=runtime, device=device, dtype=dtype, batch=batch_size,
+            workers=num_workers, threads=threads, limits=limits, say=say,
         )  # fmt: skip
         return cls.open(os.fspath(model), options)
 
@@ -168,7 +170,8 @@ class Tagger:
     def fingerprint(self) -> dict[str, str]:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
         options, thresholds = self.options, self.scorer.label_set.thresholds
-        choice = [options.choice.key, options.dense, options.boxes, options.caption]
+        choice = [options.choice.key, options.dense, options.boxes]
+        choice.append(options.caption_style or options.caption)
         choice.append(options.limits.pixels)
         return self.scorer.fingerprint | {
             "labels": self.labels.sha256,

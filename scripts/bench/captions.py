@@ -5,6 +5,7 @@
 
 Captions are compared as lower-case words without punctuation, as Flickr8k's own are written. The
 weights of words come from the captions of the truth, so compare only figures of the same photos.
+Photos without a caption are counted, and left out of the other figures.
 """
 
 import argparse
@@ -39,10 +40,13 @@ def main() -> None:
         record = json.loads(line)
         truth[record["image"]] = [words(caption) for caption in record["captions"]]
     for name in args.captions:
-        scorer, lengths, different = CiderScorer(), [], set()
+        scorer, lengths, different, none = CiderScorer(), [], set(), 0
         text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
         for line in text.splitlines():
             record = json.loads(line)
+            if not record["generated_captions"]:
+                none += 1
+                continue
             caption = words(record["generated_captions"][0])
             scorer += (caption, truth[record["image"]])
             lengths.append(len(caption.split()))
@@ -53,6 +57,7 @@ def main() -> None:
             "words": round(sum(lengths) / len(lengths), 1),
             "different": len(different),
             "photos": len(lengths),
+            "none": none,
         }
         if args.json:
             print(json.dumps(facts))

@@ -13,6 +13,7 @@ from ramctl.errors import UsageProblem
 from ramctl.inference.torch_engine import read_decoding
 from ramctl.labels import LabelSystem
 from tests.data_engine.conftest import LABELS, lines, read
+from tests.support import with_caption_threshold
 
 SYSTEM = LabelSystem(LABELS)
 EVERY = np.ones(len(LABELS), bool)
@@ -148,6 +149,18 @@ def test_captions_do_not_depend_on_the_batch_the_workers_or_the_neighbours(
     assert read(again) == whole[5:]
     for size in (1, 3, 8):
         assert generate(*arguments, "-b", size, stdin=lines(photo_records)).rows == whole
+
+
+def test_captions_below_the_bundle_s_threshold_are_left_out(
+    run_here, engine_bundle, photo_records, tmp_path
+):
+    model = with_caption_threshold(engine_bundle, tmp_path, 0.0)
+    arguments = ["generate", "--model", model, "--captions", 2, "--decode"]
+    for row in run_here(*arguments, "beam:2", stdin=lines(photo_records)).rows:
+        assert row["generated_captions"] == row["generated_caption_tags"] == []
+    # It is chosen for the likeliest captions that a search finds, and not for samples.
+    for row in run_here(*arguments, "nucleus:0.9", stdin=lines(photo_records)).rows:
+        assert row["generated_captions"]
 
 
 def test_another_seed_samples_other_captions(generate, photo_records):

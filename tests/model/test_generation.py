@@ -1,13 +1,14 @@
 """Searching captions: against exhaustive search, and step by step against whole captions."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
-from ramctl.model.generation import Decoding, Ends, _Finished, generate
+from ramctl.model.generation import Decoding, Ends, _Finished, _penalise, generate
 
 END, PAD = 3, 0
 
@@ -33,7 +34,7 @@ def step_of(table):
 def found(table, decoding, prompts=1, draws=None):
     """The captions of prompts of one token, 1."""
     prompt = torch.ones(prompts, 1, dtype=torch.long)
-    return generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), draws)
+    return generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), draws).ids
 
 
 def test_by_default_no_caption_ends_before_ten_tokens_as_the_authors_do():
@@ -43,7 +44,7 @@ def test_by_default_no_caption_ends_before_ten_tokens_as_the_authors_do():
     assert (ids == END).nonzero()[0].item() == 10
 
 
-def exhaustive(table, prompt, length):
+def exhaustive(table, prompt, length, allowed=lambda ids: True):
     """The best caption of all that end by `length`, by log probability over length."""
     log_p = table.log_softmax(-1)
     best = None
@@ -53,6 +54,8 @@ def exhaustive(table, prompt, length):
             if END in words[:-1] or (not ended and n < length - len(prompt)):
                 continue
             ids = [*prompt, *words]
+            if not allowed(ids):
+                continue
             total = sum(log_p[a, b].item() for a, b in itertools.pairwise(ids))
             # The length counts the prompt, and not the end.
             score = total / (len(ids) - 1 if ended else len(ids))
@@ -62,15 +65,21 @@ def exhaustive(table, prompt, length):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_wide_beams_find_the_best_caption_of_all(seed):
+@pytest.mark.parametrize("ngram", [0, 1, 2])
+def test_wide_beams_find_the_best_caption_of_all(seed, ngram):
     table = torch.randn(5, 5, generator=torch.Generator().manual_seed(seed)) * 2
-    decoding = Decoding(beams=200, max_length=5, min_length=0)
+    decoding = Decoding(beams=200, max_length=5, min_length=0, no_repeat_ngram_size=ngram)
+
+    def allowed(ids):
+        ngrams = [tuple(ids[i : i + ngram]) for i in range(len(ids) - ngram + 1)]
+        return not ngram or len(set(ngrams)) == len(ngrams)
+
     # With as many beams as there are captions, beam search is exhaustive.
     wide = torch.cat([table, torch.full((5, 400), -1e4)], 1)
     wide = torch.cat([wide, torch.full((400, 405), -1e4)], 0)
     ids = found(wide, decoding)[0].tolist()
     ids = ids[: ids.index(END) + 1] if END in ids else ids
-    assert ids == exhaustive(table, [1], 5)
+    assert ids == exhaustive(table, [1], 5, allowed)
 
 
 def test_minimum_length_forbids_an_early_end():
@@ -103,6 +112,57 @@ def test_sampling_draws_only_from_the_nucleus_or_the_best_word_pieces(logits, li
     assert set(ids[:, 1:].flatten().tolist()) == {4, 5}
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("limits", [{"beams": 1}, {"beams": 3}, {"top_p": 0.99}])
+def test_no_ngram_comes_twice(size, limits):
+    table = torch.randn(20, 20, generator=torch.Generator().manual_seed(7)) * 3
+    draws = torch.rand(20, 12, generator=torch.Generator().manual_seed(0))
+    plain = Decoding(**limits, max_length=12, min_length=12)
+    repeats = []
+    for decoding in (plain, replace(plain, no_repeat_ngram_size=size)):
+        rows = found(table, decoding, 20, draws).tolist()
+        ngrams = [[tuple(row[i : i + size]) for i in range(13 - size)] for row in rows]
+        repeats.append(any(len(set(of_row)) < len(of_row) for of_row in ngrams))
+    assert repeats == [True, False]
+
+
+def test_blocked_tokens_are_those_of_transformers():
+    processors = pytest.importorskip("transformers.generation.logits_process")
+    random = torch.Generator().manual_seed(0)
+    for size, length in itertools.product((1, 2, 3), (1, 2, 3, 12)):
+        ids = torch.randint(0, 4, (50, length), generator=random)
+        scores = torch.randn(50, 6, generator=random)
+        expected = processors.NoRepeatNGramLogitsProcessor(size)(ids, scores.clone())
+        decoding = Decoding(min_length=0, no_repeat_ngram_size=size)
+        assert torch.equal(_penalise(scores, ids, decoding, Ends(END, PAD)), expected)
+
+
+@pytest.mark.parametrize("limits", [{"beams": 1}, {"beams": 3}, {"top_p": 0.9}])
+def test_the_likelihood_is_the_mean_over_the_tokens_written(limits):
+    table = torch.randn(7, 7, generator=torch.Generator().manual_seed(3))
+    prompt = torch.tensor([[2, 1]] * 20)
+    draws = torch.rand(20, 9, generator=torch.Generator().manual_seed(0))
+    # Penalties change what is written, and not what the model thinks of it.
+    decoding = Decoding(**limits, max_length=9, min_length=4, repetition_penalty=1.2)
+    written = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), draws)
+    log_p = table.log_softmax(-1)
+    for ids, likelihood in zip(written.ids.tolist(), written.likelihoods.tolist(), strict=True):
+        ids = ids[: ids.index(END) + 1] if END in ids else ids
+        logs = [log_p[a, b].item() for a, b in itertools.pairwise(ids)][1:]
+        assert likelihood == pytest.approx(sum(logs) / len(logs), abs=1e-5)
+
+
+def test_a_caption_that_ended_can_come_before_likelier_ones_that_the_limit_stops():
+    table = torch.full((12, 12), -1e4)
+    table[1, 4], table[1, 5] = torch.tensor([0.9, 0.1]).log()
+    table[4, 4], table[5, END] = 0.0, 0.0  # 4 never ends
+    stopped = Decoding(beams=2, max_length=5, min_length=0)
+    assert found(table, stopped)[0].tolist() == [1, 4, 4, 4, 4]
+    assert found(table, replace(stopped, prefer_ended=True))[0].tolist() == [1, 5, END]
+    table[5, END], table[5, 5] = -1e4, 0.0  # nor does 5
+    assert found(table, replace(stopped, prefer_ended=True))[0].tolist() == [1, 4, 4, 4, 4]
+
+
 def test_sampled_word_pieces_come_as_often_as_they_are_likely():
     likely = torch.tensor([0.0, 0.0, 0.1, 0.0, 0.6, 0.3])
     table = likely.log().repeat(6, 1)
@@ -126,30 +186,29 @@ def test_step_by_step_logits_equal_those_of_whole_captions(beams):
         tags, mask = torch.randint(1, 30, (3, 24)), torch.ones(3, 24)
 
         def whole(ids, state):
+            rows = state.rows
             start = model.captioning.start(encoded.tokens[rows], tags[rows], mask[rows])
             prefix = torch.cat([state.ids, ids], 1)
             logits, _ = model.captioning.decoder(prefix, start)
-            return logits, Prefix(prefix)
+            return logits, Prefix(prefix, rows)
 
         class Prefix:
-            def __init__(self, ids):
-                self.ids = ids
+            def __init__(self, ids, rows):
+                self.ids, self.rows = ids, rows
 
             def select(self, places):
-                nonlocal rows
-                rows = rows[places]
-                return Prefix(self.ids[places])
+                return Prefix(self.ids[places], self.rows[places])
 
             def reorder(self, places):
-                return Prefix(self.ids[places])
+                return Prefix(self.ids[places], self.rows)
 
-        rows = torch.arange(3)
         prompt = torch.tensor([[5, 6]] * 3)
         decoding, ends = Decoding(beams=beams, max_length=12, min_length=4), Ends(END, PAD)
-        slow = generate(whole, Prefix(prompt[:, :0]), prompt, decoding, ends)
+        slow = generate(whole, Prefix(prompt[:, :0], torch.arange(3)), prompt, decoding, ends)
         quick = model.generate(encoded, tags, mask, prompt, decoding, ends)
-    assert torch.equal(slow, quick)
-    assert len(set(map(tuple, quick.tolist()))) > 1
+    assert torch.equal(slow.ids, quick.ids)
+    torch.testing.assert_close(slow.likelihoods, quick.likelihoods)
+    assert len(set(map(tuple, quick.ids.tolist()))) > 1
 
 
 def test_a_caption_that_has_ended_is_padded_while_others_go_on():
@@ -157,7 +216,7 @@ def test_a_caption_that_has_ended_is_padded_while_others_go_on():
     table[1, END] = table[2, 4] = table[4, 5] = table[5, END] = table[END, 5] = 9.0
     decoding = Decoding(beams=1, max_length=5, min_length=0)
     prompt = torch.tensor([[1], [2]])
-    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD))
+    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD)).ids
     assert ids.tolist() == [[1, END, PAD, PAD], [2, 4, 5, END]]
 
 

@@ -29,7 +29,7 @@ def generate(recorded, images, tags, decoding, draws=None):
         encoded = model.encode(model.encoder(images))
     prompt = torch.from_numpy(tokenizer.prompts(len(images)))
     ends = Ends(tokenizer.end, tokenizer.pad)
-    pieces = model.generate(encoded, ids, mask, prompt, decoding, ends, draws).numpy()
+    pieces = model.generate(encoded, ids, mask, prompt, decoding, ends, draws).ids.numpy()
     return pieces, tokenizer.decode(pieces)
 
 

@@ -8,12 +8,15 @@ import pytest
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.inference.label_set import LabelSet
+from ramctl.inference.torch_engine import CaptionWriter
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.regions import cell_logits
+from ramctl.tagging.formats import table_lines, tag_columns
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, TagSelector
 from ramctl.tagging.tagger import significant
 from tests.conftest import REPOSITORY
+from tests.support import with_caption_threshold
 from tests.tagging.conftest import save_photo
 
 PHOTOS = sorted((REPOSITORY / "tests" / "data" / "photos").iterdir())
@@ -99,6 +102,24 @@ def test_boxes_and_captions_come_beside_the_same_tags(tiny_bundle):
             assert after.boxes[tag] == (x0, y0, x1, y1)
             assert score == after.scores[tag]
         assert after.record["generated_captions"] == [after.caption]
+
+
+def test_a_caption_below_the_bundle_s_threshold_is_none(tiny_bundle, tmp_path, monkeypatch):
+    def tagged(threshold):
+        copy = with_caption_threshold(tiny_bundle, tmp_path, threshold)
+        return Tagger.from_pretrained(copy, caption=True).tag(PHOTOS[:4])
+
+    usual = Tagger.from_pretrained(str(tiny_bundle), caption=True).tag(PHOTOS[:4])
+    assert [result.caption for result in tagged(-100)] == [result.caption for result in usual]
+    for result in tagged(0):  # no token is certain
+        assert result.caption is None
+        assert result.record["generated_captions"] == []
+        shown = table_lines(result.record).decode().splitlines()
+        assert shown[1:] == [f"  {score:.2f}  {tag}" for tag, score in result.scores.items()]
+        assert tag_columns(caption=True)["caption"](result.record) == ""
+    drafts = [("a cat", -1.6), ("a dog", -1.4), ("", -1.0), ("a kite", -1.5)]
+    monkeypatch.setattr(CaptionWriter, "drafts", lambda *inputs: drafts[: len(inputs[3])])
+    assert [result.caption for result in tagged(-1.5)] == [None, "a dog", None, "a kite"]
 
 
 def test_boxes_are_found_in_larger_photos_and_are_of_the_photo(tiny_bundle):
