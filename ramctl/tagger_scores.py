@@ -1,7 +1,7 @@
 """What taggers said of photos: their records, and which photo each of these is about.
 
 A file of records with `image` and `scores` teaches (`train --distill scores:FILE`), is evidence
-(`clean --evidence scores:FILE`) and is evaluated (`eval`).
+(`generate` and `clean --evidence scores:FILE`) and is evaluated (`eval`).
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.errors import RecordProblem
+from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.readers.predictions import read_predictions
 from ramctl.records.record import (
@@ -54,6 +54,18 @@ class Photo:
 def absolute(folder: Path) -> str:
     """The absolute path of a folder, links not followed."""
     return os.path.abspath(folder)  # noqa: PTH100 - resolve() follows links
+
+
+def scores_file(option: str, text: str, form: str, *names: str) -> tuple[Path, dict[str, str]]:
+    """The file of an option's `scores:FILE`, and what is set by these `names` behind commas.
+
+    UsageProblem, which shows the `form`, for anything else.
+    """
+    path, *settings = text.removeprefix(PREFIX).split(",") if names else [text.removeprefix(PREFIX)]
+    given = dict(setting.partition("=")[::2] for setting in settings)
+    if not text.startswith(PREFIX) or not path or "" in given.values() or given.keys() - set(names):
+        raise UsageProblem(f"{option} {text}: expected {form}")
+    return Path(path), given
 
 
 _ROUNDS: tuple[tuple[str, Callable[[Photo], str]], ...] = (

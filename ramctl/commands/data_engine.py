@@ -23,11 +23,12 @@ class Generate:
     HELP = "Tags are only added; a tag that clean has removed is not added again."
     EXAMPLES = """
 ramctl parse captions.jsonl | ramctl generate --model model/ > more.jsonl
-ramctl generate tagged.jsonl -o more.jsonl --captions 3 --decode nucleus:0.9
+ramctl generate tagged.jsonl -o more.jsonl --evidence scores:a.jsonl
 """
     NOTES = f"""
 Reads image, tags, kinds, sources, removed; writes tags, kinds, scores, sources,
-generated_captions, generated_caption_tags. Streams.
+generated_captions, generated_caption_tags; with --evidence, chances. Streams; --evidence, which
+may end in ,map=FILE as train --distill, reads all records first, into a temporary file.
 {options.EXIT_CODES}
 """
     OPTIONS = {
@@ -50,6 +51,12 @@ generated_captions, generated_caption_tags. Streams.
                 "--precision P",
                 "Target precision of added tags, 0 to 1 [default: 0.8, if calibrated].",
             ),
+            common(
+                "--evidence scores:FILE",
+                "Add chances of tags from another tagger; repeatable.",
+                multiple=True,
+            ),
+            option("--hard", "With --evidence: add the model's own tags too."),
         ],
         "output": options.stream,
         "run": [options.devices, *options.engine_run, options.ray, *options.messages],

@@ -30,8 +30,8 @@ OPTIONS = {
     "labels": [
         common(
             "--labels FILE",
-            "Label file, bundle or word list that restricts the tags.",
-            type=options.FILE_OR_FOLDER,
+            "Label file, bundle (mini) or word list that restricts the tags.",
+            type=str,
         ),
         common(
             "--build-labels FILE",

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 
 import orjson
 
@@ -39,9 +38,8 @@ from ramctl.data_engine.region_store import (
     WORK,
     RegionIndex,
     WorkFolder,
-    cut_into_shards,
     input_hash,
-    spool_line,
+    spool,
     unspool,
 )
 from ramctl.errors import RunProblem, UsageProblem
@@ -56,7 +54,7 @@ from ramctl.records.shards import Shared
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, each, run_stream
-from ramctl.tagger_scores import PREFIX
+from ramctl.tagger_scores import scores_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +90,7 @@ class CleanOptions:
     @property
     def score_files(self) -> list[Path]:
         """The files of `--evidence`."""
-        for name in self.evidence:
-            if not name.startswith(PREFIX) or name == PREFIX:
-                raise UsageProblem(f"--evidence {name}: expected scores:FILE")
-        return [Path(name.removeprefix(PREFIX)) for name in self.evidence]
+        return [scores_file("--evidence", name, "scores:FILE")[0] for name in self.evidence]
 
 
 SHARED = Shared(model="baseline", alone={"--report": "page"}, in_work_folder=True)
@@ -172,13 +167,13 @@ def _run_stage(cleaning: "Cleaning", source: Iterator[Item], baseline: Baseline 
 def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
     options, report = cleaning.options, cleaning.report
     output = options.stream.output
-    with _work_folder(options, report.say) as folder, tempfile.TemporaryFile() as spool:
+    with _work_folder(options, report.say) as folder, tempfile.TemporaryFile() as kept:
         is_complete = output is not None and output.exists() and not part_path(output).exists()
         if output and is_complete and options.stream.resume and not folder.path.exists():
             # With the same input there is nothing to do, and no photo need be looked at to know it.
             # The input may be a pipe, so it is kept for the case that it is another one.
-            inputs = _spool(source, spool)
-            source = unspool(iter(spool))
+            inputs = spool(source, kept)
+            source = unspool(iter(kept))
             if recorded_fingerprint(output).get("input") == inputs:
                 if options.work is None:
                     WORK.remove(folder.path)  # what is left of one that was being removed
@@ -212,16 +207,6 @@ def _work_folder(options: CleanOptions, say: Callable[[str], None]) -> Iterator[
             say(f"{work}: an unfinished run is discarded (--resume would have continued it)")
             WORK.remove(work)
     yield WorkFolder(work)
-
-
-def _spool(source: Iterable[Item], spool: BinaryIO) -> str:
-    """Put the inputs into a file, rewound, and return their hash."""
-    hashes = []
-    for items, stamp in cut_into_shards(source):
-        spool.writelines(map(spool_line, items))
-        hashes.append(stamp)
-    spool.seek(0)
-    return input_hash(hashes)
 
 
 class Cleaning:

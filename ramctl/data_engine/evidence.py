@@ -1,16 +1,13 @@
 """How probable each tag is: the model's own score, corrected by evidence from outside it.
 
-For every label a linear head is fitted to the photos that a caption or a person named it on, and
-asked about photos that it was not fitted to: out-of-fold predictions, as in confident learning
-(Northcutt et al. 2021, arXiv 1911.00068). Its inputs are the model's features of the whole photo,
-or another tagger's scores of it (`--evidence scores:FILE`): the head learns what that tagger's
-words mean for each label, so that they need not be the same words. All evidence is added as
-log-odds.
-N photos, F inputs with a constant one, L labels that have regions, R regions, one for each tag of
-each photo.
+Heads (`heads.py`) say what other records make of a photo. Their inputs are the model's features of
+the whole photo, or another tagger's scores of it (`--evidence scores:FILE`): they learn what that
+tagger's words mean for each label, so that they need not be the same words. All evidence is added
+as log-odds.
+n photos of a shard, F inputs with a constant one, L labels that have regions, R regions, one for
+each tag of each photo.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.calibration import Calibration, log_odds_of, sigmoid
+from ramctl.data_engine.heads import (
+    FOLDS,
+    HIGHEST,
+    LOWEST,
+    Photos,
+    Sums,
+    Witness,
+    fold_of,
+    with_constant,
+)
 from ramctl.data_engine.region_store import TWICE, RegionIndex, Shard, source_bits
 from ramctl.records.record import BY_CAPTION, BY_TAG, Item, Record, image_name
 from ramctl.tagger_scores import Photo, TaggerScores
@@ -40,11 +47,9 @@ SHRINK = 5  # regions whose mean is that of all tags, beside a tag's own
 # there. With 20 to 1, of 24 tags that one caption names and all evidence together outweighed,
 # looked at, 13 are in the picture: 4 of the 12 that seemed least likely, 9 of the others.
 NAMED = 8.0
-FOLDS = 5
 RIDGE = 0.1  # of each input's variance
 # A head is believed if the photos that its label is named on get this many times the label's odds.
 LEAST_LIFT = 2.0
-LOWEST, HIGHEST = 1e-6, 0.99  # probabilities
 Floats = NDArray[np.float64]
 # A shard's photos as inputs (n, F - 1), and which of them are known (n,).
 Inputs = Callable[[int, Shard], tuple[NDArray[Any], NDArray[np.bool_]]]
@@ -135,8 +140,7 @@ def _usual(
 class _Part(NamedTuple):
     """One shard."""
 
-    inputs: Floats  # (n, F)
-    fold: NDArray[np.uint8]  # (n,); FOLDS for a photo that is not known
+    photos: Photos
     place: NDArray[np.int64]  # of each region's photo
     column: NDArray[np.int64]  # of its label, among L
     named: NDArray[np.bool_]  # by a caption or a person
@@ -162,20 +166,9 @@ class OutOfFold:
 
         RunProblem naming the first bad line of the file.
         """
-        tagger = TaggerScores.read(path, "clean")
-        # A photo that several records have meets its scores once.
-        distinct = list(dict.fromkeys(photo for shard in self._photos for photo in shard if photo))
-        row_of = dict(zip(distinct, tagger.rows_of(distinct).tolist(), strict=True))
-
-        def inputs(number: int, shard: Shard) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-            rows = np.array([row_of[photo] if photo else -1 for photo in self._photos[number]])
-            filled = np.zeros((len(rows), len(tagger.names)))
-            for place in np.flatnonzero(rows >= 0).tolist():
-                names, scores = tagger.scores[rows[place]]
-                filled[place, names] = scores
-            return filled, rows >= 0
-
-        return self._ask(inputs)
+        photos = (photo for shard in self._photos for photo in shard if photo)
+        witness = Witness(TaggerScores.read(path, "clean"), photos)
+        return self._ask(lambda number, _: witness.inputs(self._photos[number]))
 
     def _ask(self, inputs: Inputs) -> NDArray[np.float32]:
         """The log-odds (R,) at which a caption of the photo would name each region's tag.
@@ -184,20 +177,21 @@ class OutOfFold:
         not recognise on the photos that they are named on. Reads the inputs twice.
         """
         labels = np.array(sorted(self.index.counts()), np.int64)
-        sums = _Sums.of(self._parts(inputs, labels), len(labels))
+        sums = Sums.of((part.photos for part in self._parts(inputs, labels)), len(labels))
         if sums is None:
             return np.full(int(self.index.offsets[-1]), np.nan, np.float32)
-        weights = sums.heads()
+        weights = sums.heads(RIDGE)
         parts = []
         named = np.zeros((2, len(labels)))  # of named regions' probabilities: sum, number
         for part in self._parts(inputs, labels):
             probability = np.full(len(part.place), np.nan)
             for fold in range(FOLDS):
-                rows = np.flatnonzero(part.fold[part.place] == fold)
+                rows = np.flatnonzero(part.photos.fold[part.place] == fold)
                 if not len(rows):
                     continue
                 heads = weights[fold][part.column[rows]]  # (rows, F)
-                probability[rows] = np.einsum("rf,rf->r", part.inputs[part.place[rows]], heads)
+                x = part.photos.inputs[part.place[rows]]
+                probability[rows] = np.einsum("rf,rf->r", x, heads)
             # A line goes below zero: but no tag is less likely than on the average photo.
             probability = np.clip(probability, sums.base[part.column], HIGHEST)
             known = part.named & ~np.isnan(probability)
@@ -212,15 +206,13 @@ class OutOfFold:
     def _parts(self, inputs: Inputs, labels: NDArray[np.int64]) -> Iterator[_Part]:
         for number, shard in enumerate(self.index.shards):
             x, known = inputs(number, shard)
-            folds = [_fold(photo) if photo else FOLDS for photo in self._photos[number]]
-            regions = shard.regions
-            yield _Part(
-                np.concatenate([x, np.ones((len(x), 1))], 1, dtype=np.float64),
-                np.where(known, np.array(folds, np.uint8), FOLDS).astype(np.uint8),
-                regions["input"].astype(np.int64),
-                np.searchsorted(labels, regions["label"]),
-                is_named(regions["sources"]),
-            )
+            folds = np.array(list(map(fold_of, self._photos[number])), np.uint8)
+            place = shard.regions["input"].astype(np.int64)
+            column = np.searchsorted(labels, shard.regions["label"])
+            named = is_named(shard.regions["sources"])
+            pairs = np.stack([column[named], place[named]])
+            photos = Photos(with_constant(x), np.where(known, folds, np.uint8(FOLDS)), pairs)
+            yield _Part(photos, place, column, named)
 
     @cached_property
     def _photos(self) -> list[list[Photo | None]]:
@@ -230,62 +222,6 @@ class OutOfFold:
             return Photo(image_name(item.fields), item.base) if isinstance(item, Record) else None
 
         return [list(map(photo, shard.inputs())) for shard in self.index.shards]
-
-
-@dataclass
-class _Sums:
-    """What least squares needs, of each fold: products of inputs, and inputs of named photos."""
-
-    products: Floats  # (FOLDS, F, F)
-    of_named: Floats  # (FOLDS, L, F)
-
-    @classmethod
-    def of(cls, parts: Iterable[_Part], n_labels: int) -> "_Sums | None":
-        """The sums over all parts; None where no photo is known."""
-        from scipy.sparse import csr_matrix
-
-        sums = None
-        for part in parts:
-            for fold in range(FOLDS):
-                photos = np.flatnonzero(part.fold == fold)
-                if not len(photos):
-                    continue
-                if sums is None:
-                    n = part.inputs.shape[1]
-                    sums = cls(np.zeros((FOLDS, n, n)), np.zeros((FOLDS, n_labels, n)))
-                rows = np.flatnonzero(part.named & (part.fold[part.place] == fold))
-                pairs = np.unique(np.stack([part.column[rows], part.place[rows]]), axis=1)
-                x = part.inputs[photos]
-                sums.products[fold] += x.T @ x
-                ones, shape = np.ones(pairs.shape[1]), (n_labels, len(part.inputs))
-                sums.of_named[fold] += csr_matrix((ones, tuple(pairs)), shape) @ part.inputs
-        return sums
-
-    @property
-    def base(self) -> Floats:
-        """The fraction of the photos (L,) that each label is named on."""
-        fraction = self.of_named[..., -1].sum(0) / self.products[..., -1, -1].sum()
-        return np.clip(fraction, LOWEST, HIGHEST)
-
-    def heads(self) -> list[Floats]:
-        """For each fold the heads (L, F) that the other folds give: ridge regression."""
-        heads = []
-        for fold in range(FOLDS):
-            products = self.products.sum(0) - self.products[fold]
-            of_named = self.of_named.sum(0) - self.of_named[fold]
-            n = max(products[-1, -1], 1.0)
-            variance = products.diagonal() - products[-1] ** 2 / n
-            # The constant goes free; one that never varies needs a penalty all the same.
-            penalty = np.where(np.arange(len(products)) < len(products) - 1, RIDGE, 0) * variance
-            products[np.diag_indices_from(products)] += penalty + 1e-6 * n
-            heads.append(np.linalg.solve(products, of_named.T).T)
-        return heads
-
-
-def _fold(photo: Photo) -> int:
-    """The fold of a photo, whichever record it is in."""
-    name = photo.base_name().encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(name, digest_size=8).digest()[0] % FOLDS
 
 
 def _odds(probability: Floats) -> Floats:

@@ -1,9 +1,10 @@
 """Adds the tags that captions leave out: those that the baseline predicts, or names in captions.
 
-Source: RAM sec. 3.3.
+Source: RAM sec. 3.3. Where other taggers have seen the photos, chances of tags are added instead.
 """
 
 import hashlib
+import tempfile
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import CALIBRATION, Bundle
+from ramctl.checkpoints.bundle import CALIBRATION, Bundle, file_sha256
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded, Photo
+from ramctl.data_engine.chances import Chances, Evidence
+from ramctl.data_engine.region_store import spool, unspool
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.inference.torch_engine import CaptionWriter
@@ -62,13 +65,20 @@ class GenerateOptions:
     decode: str = "beam:3"
     threshold: str | None = None  # a number or a file; None: those of `precision`
     precision: float | None = None  # the fraction of the added tags that shall be right
+    evidence: tuple[str, ...] = ()  # scores:FILE, what other taggers said of the photos
+    hard: bool = False  # beside evidence the model's own tags are added too
     seed: int = 0
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
 
+    @property
+    def adds_tags(self) -> bool:
+        """Whether the model's own tags are added."""
+        return self.hard or not self.evidence
 
-SHARED = Shared(model="baseline")
+
+SHARED = Shared(model="baseline", alone={"--evidence": "evidence"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +155,14 @@ class Generator:
     """Adds tags and captions to records, in batches: a worker of a DevicePool."""
 
     def __init__(
-        self, baseline: Baseline, thresholds: list[float], captioner: Captioner | None
-    ) -> None:
+        self, baseline: Baseline, thresholds: list[float], captioner: Captioner | None, *,
+        adds_tags: bool,
+    ) -> None:  # fmt: skip
         self.baseline = baseline
         self.workers = baseline.options.workers
         self.thresholds = np.array(thresholds, np.float32)
         self.captioner = captioner
+        self.adds_tags = adds_tags
 
     @classmethod
     def load(
@@ -161,7 +173,8 @@ class Generator:
         baseline = Baseline.load(options.model, on_device, captioning=options.captions > 0)
         baseline.say = say
         thresholds = thresholds_to_add(options.threshold, options.precision, baseline.bundle)
-        return cls(baseline, thresholds, Captioner(baseline, options) if options.captions else None)
+        captioner = Captioner(baseline, options) if options.captions else None
+        return cls(baseline, thresholds, captioner, adds_tags=options.adds_tags)
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `baseline.batch` records, in order."""
@@ -193,7 +206,8 @@ class Generator:
                 captions = self.captioner.captions(encoded, tags, names)
             for record, row, ids, written in zip(records, scores, predicted, captions, strict=True):
                 confirmed = row > self.thresholds * np.float32(CONFIRM)
-                yield attempt(merge_generated, record.fields, labels, row, ids, written, confirmed)
+                merge = partial(merge_generated, adds_tags=self.adds_tags)
+                yield attempt(merge, record.fields, labels, row, ids, written, confirmed)
 
     def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
         """The ids of labels above their thresholds, by falling probability."""
@@ -232,16 +246,20 @@ def merge_generated(
     predicted: Sequence[int],
     captions: Sequence[Caption] | None,
     confirmed: NDArray[np.bool_],
+    *,
+    adds_tags: bool = True,
 ) -> JsonObject:
     """The record with new tags after its own, and `kinds`, `sources`, `scores` of all of them.
 
     `probabilities` (L) are the model's, `predicted` the ids above their thresholds. A tag that
     was `removed` from this record stays out. Without `captions` that field is left alone; of
-    the captions' tags only the `confirmed` (L) are added.
+    the captions' tags only the `confirmed` (L) are added. Without `adds_tags` all new tags stay
+    out, and only sources of old ones are added.
     """
     old = string_list(fields, "tags")
     sources = _sources(fields, labels, predicted, captions or (), confirmed)
-    fields["tags"] = tags = [*old, *(tag for tag in sources if tag not in set(old))]
+    new = [tag for tag in sources if tag not in set(old)] if adds_tags else []
+    fields["tags"] = tags = [*old, *new]
     kinds = object_in(fields, "kinds")
     known = {tag: str(labels[ids[0]].kind) for tag in tags if (ids := labels.ids(tag))}
     fields["kinds"] = {tag: kinds.get(tag) or known.get(tag, "object") for tag in tags}
@@ -303,6 +321,7 @@ def counted(stage: Stage, report: Report) -> Stage:
                     sources = outcome["sources"].values()
                     counts.update(records=1, before=n_before, after=len(sources))
                     by_source.update(chain.from_iterable(sources))
+                    counts["chances"] += len(outcome.get("chances", ()))
             yield outcomes
         n = max(counts["records"], 1)
         report.extra |= {f"tags_{when}": counts[when] for when in ("before", "after")}
@@ -311,6 +330,7 @@ def counted(stage: Stage, report: Report) -> Stage:
         report.say(
             f"tags a record: {counts['before'] / n:.2f} before, {counts['after'] / n:.2f} after"
             + (f" ({by})" if by else "")
+            + (f", {counts['chances'] / n:.2f} chances" if counts["chances"] else "")
         )
 
     return run
@@ -333,7 +353,14 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     require_files(inputs)
     report = Report("generate", quiet=options.quiet)
     read = partial(unread_inputs, inputs, options.root, report.command)
-    source, shard = shard_of(options.stream.shard, inputs, read)
+    evidence = [Evidence.parse(name) for name in options.evidence]
+    evidence_files = [path for one in evidence for path in one if path]
+    require_files(list(map(str, evidence_files)))
+    if options.hard and not evidence:
+        raise UsageProblem("--hard needs --evidence: without it the model's tags are added anyway")
+    if evidence and not stream.shard.is_all:
+        raise UsageProblem("--evidence needs all records in one run, so not with --shard")
+    source, shard = shard_of(stream.shard, inputs, read)
     devices = split_devices(options.baseline.device)
     generator = generator or Generator.load(options, device=devices[0], say=report.say)
     baseline = generator.baseline
@@ -351,4 +378,13 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
         "captions": f"{options.captions} {options.decode} {options.seed}",
     } | shard
     stream = replace(stream, batch=baseline.batch)
-    return run_stream(report, source, counted(stage, report), stream, fingerprint=fingerprint)
+    with tempfile.TemporaryFile() as kept:
+        if evidence:
+            # What all records name must be known before the first one is done.
+            hashes = " ".join(map(file_sha256, evidence_files))
+            fingerprint |= {"input": spool(source, kept), "evidence": hashes}
+            fingerprint["hard"] = str(options.hard)
+            chances = Chances(evidence, baseline.labels, unspool(kept))
+            kept.seek(0)
+            source, stage = unspool(kept), chances.added(stage)
+        return run_stream(report, source, counted(stage, report), stream, fingerprint=fingerprint)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -326,6 +326,16 @@ def spool_line(item: Item) -> bytes:
         return dumps({"reject": said | {"stamp": item.stamp}}) + dumps(item.record or {})
     place = {"source": item.source, "line": item.line, "base": os.fsencode(item.base).hex()}
     return dumps({"at": place, "stamp": item.stamp}) + dumps(item.fields)
+
+
+def spool(source: Iterable[Item], file: BinaryIO) -> str:
+    """Put the inputs into a file, rewound, for `unspool`; their hash."""
+    hashes = []
+    for items, stamp in cut_into_shards(source):
+        file.writelines(map(spool_line, items))
+        hashes.append(stamp)
+    file.seek(0)
+    return input_hash(hashes)
 
 
 def unspool(lines: Iterator[bytes]) -> Iterator[Item]:

@@ -1,11 +1,13 @@
 """`ramctl parse`: captions to tagged records, or to a label system."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ramctl.checkpoints.bundle import resolve_model
 from ramctl.errors import UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
@@ -27,7 +29,7 @@ class ParseOptions:
     root: str | None = None
     source_format: str | None = None  # None: recognised
     group: bool = False
-    labels: Path | None = None
+    labels: str | None = None  # a file, or a bundle by its name
     build_labels: Path | None = None
     review: Path | None = None
     target_format: str = "jsonl"
@@ -47,7 +49,7 @@ def run(options: ParseOptions) -> Report:
     """Parse the captions and write records or a label system; the report of the run."""
     _check(options)
     report = Report("parse", quiet=options.quiet)
-    labels = LabelSystem.read(options.labels) if options.labels else None
+    labels = _labels(options.labels) if options.labels else None
     named = named_or_stdin(options.inputs, "captions")
     require_files(named)
     tags = labels.tags if labels else ()
@@ -82,6 +84,14 @@ def run(options: ParseOptions) -> Report:
 def loaded(options: ParseOptions) -> Callable[[ParseOptions], Report]:
     """`run` for several inputs; what it loads stays loaded anyway."""
     return run
+
+
+def _labels(name: str) -> LabelSystem:
+    """The labels of a file or folder of that name, else of the bundle that is known by it."""
+    if not (path := Path(name)).exists():
+        with suppress(UsageProblem):  # a missing file is named as that
+            path = resolve_model(name)
+    return LabelSystem.read(path)
 
 
 def _check(options: ParseOptions) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -18,6 +18,7 @@ KINDS = ("object", "scene", "attribute", "action")
 HUMAN, PARSED = "human", "parsed"
 BY_CAPTION, BY_TAG = "generated-caption", "generated-tag"
 SOURCES = (HUMAN, PARSED, BY_CAPTION, BY_TAG)
+_GUESSES = {BY_CAPTION, BY_TAG}  # sources of tags that only a model of the data engine gave
 
 
 @dataclass(slots=True)
@@ -137,6 +138,38 @@ def string_list(fields: JsonObject, name: str) -> list[str]:
         if not isinstance(item, str):
             raise RecordProblem(f"{name} holds {json_type(item)}, not a string", code="bad_field")
     return value
+
+
+def is_tagged(fields: JsonObject) -> bool:
+    """Whether somebody said what the photo shows.
+
+    Nobody did where there are no `tags`, or only a tagger's: with `scores` and without `sources`.
+    """
+    return "tags" in fields and ("scores" not in fields or "sources" in fields)
+
+
+def guessed_tags(fields: JsonObject, tags: Sequence[str]) -> tuple[str, ...]:
+    """Those of the tags that only the data engine's model gave."""
+    sources = object_in(fields, "sources")
+    by_tag = ((tag, sources.get(tag)) for tag in tags)
+    return tuple(
+        tag for tag, by in by_tag if isinstance(by, list) and by and _GUESSES.issuperset(by)
+    )
+
+
+def chances_in(fields: JsonObject) -> dict[str, float]:
+    """The probabilities by tag in `chances`, none when absent; RecordProblem for anything else."""
+    if (chances := fields.get("chances")) is None:
+        return {}
+    if not isinstance(chances, dict):
+        message = f"chances is not an object (got {json_type(chances)})"
+        raise RecordProblem(message, code="bad_field")
+    for tag, chance in chances.items():
+        is_number = isinstance(chance, int | float) and not isinstance(chance, bool)
+        if not is_number or not 0 <= chance <= 1:
+            message = f"the chance of {tag!r} is not a number from 0 to 1"
+            raise RecordProblem(message, code="bad_field")
+    return chances
 
 
 def object_in(fields: JsonObject, name: str) -> JsonObject:

@@ -137,7 +137,7 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
         SoftTargets(teacher, seen, targets.labels, rows)
         for teacher, (seen, rows) in zip(teachers, scores, strict=True)
     )
-    evidence, trained = _evidence(preset, targets, records.counts.tags, soft)
+    evidence, trained = _evidence(preset, targets, records.counts, soft)
     task = _task(preset, targets, tokenizer, encoder, init, trained, context)
 
     val = None
@@ -263,10 +263,10 @@ def _labels(
 
 
 def _evidence(
-    preset: Preset, targets: Targets, tags: Counter[str], teachers: Sequence[SoftTargets]
+    preset: Preset, targets: Targets, told: TagCounts, teachers: Sequence[SoftTargets]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which labels (L,) enough photos or a teacher show, and which can be trained at all."""
-    counts = targets.counts(tags)
+    counts = targets.counts(told.tags + told.likely)
     trained = np.zeros(len(counts), bool)
     for teacher in teachers:
         trained[teacher.known] = True

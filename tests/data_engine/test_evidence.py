@@ -12,17 +12,16 @@ from sklearn.linear_model import Ridge
 from ramctl.calibration import Calibration
 from ramctl.data_engine import evidence
 from ramctl.data_engine.evidence import (
-    FOLDS,
     NOT_PREDICTED,
     OUT_OF_FOLD,
     RIDGE,
     SCORES,
     OutOfFold,
-    _fold,
     estimate,
     is_named,
     score_log_odds,
 )
+from ramctl.data_engine.heads import FOLDS, fold_of
 from ramctl.data_engine.region_store import REGION, TWICE, RegionIndex, source_bits
 from ramctl.errors import RunProblem
 from ramctl.records.record import Record
@@ -78,7 +77,7 @@ def photos():
 def test_predictions_are_those_of_ridge_regression_on_the_other_folds(photos):
     features, is_cat, tags = photos
     said = OutOfFold(index_of(features, tags)).by_features()
-    fold = np.array([_fold(Photo(name, Path("y"))) for name in NAMES])  # whatever the folder
+    fold = np.array([fold_of(Photo(name, Path("y"))) for name in NAMES])  # whatever the folder
     assert set(fold) == set(range(FOLDS))
     known = features.any(axis=1)
     expected = np.zeros(N)

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from ramctl.checkpoints.bundle import embedded_bundle
+from ramctl.labels import LabelSystem
+
 RECORDS = [
     {"image": "a.jpg", "captions": ["Two dogs run on a beach.", "a fire hydrant"], "x": 1},
     {"caption": "A man rides a horse", "tags": ["barn"]},
@@ -87,6 +90,26 @@ def test_the_authors_json_goes_out_and_comes_in(ramctl, tmp_path):
     ]
     back = ramctl("parse", "--labels", "words.txt", "--keep-tags", "ram.json")
     assert lines(back)[0]["sources"]["dog"] == ["parsed", "human"]
+
+
+def test_labels_are_those_of_a_bundle_known_by_its_name_too(ramctl, tmp_path):
+    bundle = LabelSystem.read(embedded_bundle())
+    done = ramctl("parse", "--labels", "mini", stdin=STDIN)
+    assert done.stdout == ramctl("parse", "--labels", embedded_bundle(), stdin=STDIN).stdout
+    tags = [tag for row in lines(done) for tag in row["tags"]]
+    assert tags and all(bundle.ids(tag) for tag in tags)
+    missing = ramctl("parse", "--labels", "nothing", stdin=STDIN)
+    assert (missing.returncode, missing.stdout) == (2, b"")
+    assert "nothing: no such file" in missing.messages
+    (tmp_path / "mini").write_text("dog\n")  # a file of that name is that file
+    own = ramctl("parse", "--labels", "mini", stdin=STDIN)
+    assert lines(own)[0]["tags"] == ["dog"]
+
+
+def test_what_is_known_of_a_photo_besides_its_tags_stays(ramctl):
+    known = {"image": "a.jpg", "captions": ["a dog"], "chances": {"cat": 0.25, "sky": 1}}
+    (row,) = lines(ramctl("parse", stdin=json.dumps(known).encode()))
+    assert row["chances"] == known["chances"]
 
 
 def test_captions_of_a_photo_are_grouped(ramctl, tmp_path):

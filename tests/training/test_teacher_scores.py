@@ -20,6 +20,7 @@ from ramctl.training.data.teachers import (
     soft_targets,
     unsaid,
 )
+from ramctl.training.validation import truth_of
 from tests.training.conftest import write_records
 
 LABELS = LabelSystem([
@@ -159,6 +160,25 @@ def test_what_a_batch_is_taught(tmp_path):
     # Between a teacher's weight and that of mere absence.
     unseen = training_set.collate([sample(())]).weights[0, 3]
     assert unseen == pytest.approx(0.25 + 0.2 * (2 - 0.25))
+
+
+def test_a_record_s_chances_are_its_targets_whatever_teachers_say(tmp_path):
+    scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.6}}, weight=2.0)
+    soft, targets = soft_of(scores, photos("a")), Targets(LABELS)
+    chances = {"dog": 0.7, "sit": 0.25, "red": 0.5}
+    note = Annotation("a", Path(), ("red",), (), None, (), chances=chances)
+    sample = Sample(
+        np.zeros((3, 2, 2)), targets.of(note), None, [], None, ((soft, soft.of(0)),)
+    )  # fmt: skip
+    preset = load_preset("mini", ["training.absent_weight=0.25"])
+    batch = TrainingSet(
+        None, targets, preset.training, None, None, None, None, (soft,),
+        Silence.of_nobody(len(LABELS)), 0,
+    ).collate([sample])  # fmt: skip
+    # dog, animal, sit, red
+    np.testing.assert_allclose(batch.targets, [[0.7, 0, 0.25, 1]], rtol=1e-6)
+    assert batch.weights.tolist() == [[1, 0.25, 1, 1]]
+    assert truth_of(note, targets).tolist() == [-1, 0, -1, 1]
 
 
 def test_rates_are_found_where_scores_are_true():

@@ -156,7 +156,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         )  # fmt: skip
 
     def targets_of(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None]:
-        """What the record says, else teachers, else absence at a low weight."""
+        """What the record says, with its chances, else teachers, else absence at a low weight."""
         losses, n_labels = self.config.losses, len(self.targets)
         targets = np.zeros((len(samples), n_labels), np.float32)
         weights = np.full_like(targets, losses.absent_weight)
@@ -177,6 +177,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
                     shown = unsaid(shown, rates)
                 targets[row] = shown
                 np.copyto(weights[row], trust, where=taught > 0)
+            targets[row, target.likely], weights[row, target.likely] = target.chances, 1
             targets[row, target.denied], weights[row, target.denied] = 0, 1
             targets[row, target.present] = weights[row, target.present] = 1
             weights[row, target.doubtful] = losses.single_mention_weight

@@ -4,6 +4,7 @@ L labels.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -14,22 +15,23 @@ from numpy.typing import NDArray
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem, normalise
 from ramctl.records.record import (
-    BY_CAPTION,
-    BY_TAG,
     KINDS,
     JsonObject,
     Record,
     captions_of,
+    chances_in,
+    guessed_tags,
     image_name,
+    is_tagged,
     string_list,
 )
 
-GUESSES = {BY_CAPTION, BY_TAG}  # sources of tags that only a model of the data engine gave
 MOST_LABELS = 5000
 FEW_RECORDS = 1000
 FEWEST_MENTIONS = 5  # records that must name a tag for it to become a label
 FEWEST_MENTIONS_OF_FEW = 2  # the same with fewer than FEW_RECORDS records
 REMEMBERED_TAGS = 200_000
+LIKELY = 0.5  # with a greater chance, a record speaks for a label
 
 Ids = NDArray[np.int64]
 
@@ -47,12 +49,11 @@ class Caption:
 class Annotation:
     """What a record says about its photo.
 
-    `is_tagged` is False where nobody said what the photo shows: the record has no `tags`, or those
-    of a tagger, which come with `scores` and without `sources`. Only a teacher can tell then.
+    `is_tagged` is False where nobody said what the photo shows: only a teacher can tell then.
     `negatives`, where given, are the only tags known to be absent: unlisted ones are unknown.
-    `uncertain` tags count neither way. `guessed` are those of the tags that only `generate` gave.
-    `main` are the things that the photo is of, None where nobody said so. Photos of one `group` are
-    like each other.
+    `uncertain` tags count neither way. `guessed` are those of the tags that only `generate` gave;
+    `chances` are the probabilities of tags that the record does not have. `main` are the things
+    that the photo is of, None where nobody said so. Photos of one `group` are like each other.
     """
 
     image: str
@@ -63,6 +64,7 @@ class Annotation:
     uncertain: tuple[str, ...]
     is_tagged: bool = True
     guessed: tuple[str, ...] = ()
+    chances: Mapping[str, float] = field(default_factory=dict)
     main: tuple[str, ...] | None = None
     group: str | None = None
 
@@ -76,8 +78,8 @@ def read_annotation(record: Record) -> Annotation:
     """The annotation of a record; RecordProblem for missing fields and fields of a wrong type."""
     fields = record.fields
     image = image_name(fields)
-    is_tagged = "tags" in fields and ("scores" not in fields or "sources" in fields)
-    tags = tuple(string_list(fields, "tags")) if is_tagged else ()
+    somebody_did = is_tagged(fields)
+    tags = tuple(string_list(fields, "tags")) if somebody_did else ()
     written = _captions(captions_of(fields), fields, "caption_tags", tags)
     generated = _captions(
         string_list(fields, "generated_captions"), fields, "generated_caption_tags", tags,
@@ -85,19 +87,12 @@ def read_annotation(record: Record) -> Annotation:
     )  # fmt: skip
     negatives = tuple(string_list(fields, "negatives")) if "negatives" in fields else None
     uncertain = tuple(string_list(fields, "uncertain"))
-    sources = fields.get("sources")
-    guessed: tuple[str, ...] = ()
-    if isinstance(sources, dict):
-        by_tag = ((tag, sources.get(tag)) for tag in tags)
-        guessed = tuple(
-            tag for tag, by in by_tag if isinstance(by, list) and by and GUESSES.issuperset(by)
-        )
-    captions = written + generated
     main = tuple(string_list(fields, "main")) if "main" in fields else None
     group = fields.get("group")
     return Annotation(
-        image, record.base, tags, captions, negatives, uncertain, is_tagged, guessed, main,
-        group if isinstance(group, str) else None,
+        image, record.base, tags, written + generated, negatives, uncertain,
+        somebody_did, guessed_tags(fields, tags), chances_in(fields),
+        main, group if isinstance(group, str) else None,
     )  # fmt: skip
 
 
@@ -136,11 +131,13 @@ class TagCounts:
     tags: Counter[str] = field(default_factory=Counter)
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
     n_captions: int = 0
+    likely: Counter[str] = field(default_factory=Counter)  # records in which a tag is likely
 
     def add(self, record: Record, annotation: Annotation) -> None:
         """Count one record."""
         self.n_records += 1
         self.n_captions += len(annotation.captions)
+        self.likely.update(tag for tag, chance in annotation.chances.items() if chance > LIKELY)
         kinds = record.fields.get("kinds")
         known = self.tags
         # Several spellings of one tag count once a record; the last one looks up the kind.
@@ -157,6 +154,7 @@ class TagCounts:
         self.tags.update(others.tags)
         self.kinds.update(others.kinds)
         self.n_captions += others.n_captions
+        self.likely.update(others.likely)
 
 
 def build_labels(counts: TagCounts) -> LabelSystem:
@@ -198,6 +196,8 @@ class Target:
     doubtful: Ids
     implied: Ids  # ancestors of the present labels, unless they are present too
     denied: Ids  # known to be absent
+    likely: Ids  # those that have a chance
+    chances: NDArray[np.float32]  # of the likely ones
 
 
 class Targets:
@@ -218,6 +218,11 @@ class Targets:
             unknown = np.setdiff1d(np.arange(len(self.labels)), np.union1d(present, denied))
         else:
             unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
+        by_id: dict[int, float] = {}
+        for tag, chance in annotation.chances.items():
+            by_id |= {i: max(chance, by_id.get(i, 0.0)) for i in self._ids(tag)}
+        likely = np.setdiff1d(np.array(list(by_id), np.int64), np.union1d(present, denied))
+        chances = np.array([by_id[i] for i in likely.tolist()], np.float32)
         ancestors = tuple(tag for i in present.tolist() for tag in self.labels[i].parents)
         implied = np.setdiff1d(self._all_ids(ancestors), present)
         stated = tuple(tag for tag in annotation.tags if tag not in annotation.guessed)
@@ -226,7 +231,9 @@ class Targets:
             named = [self._all_ids(caption.tags) for caption in annotation.captions]
             ids, times = np.unique(np.concatenate(named), return_counts=True)
             doubtful = np.union1d(doubtful, ids[times == 1])
-        return Target(present, unknown, doubtful, implied, denied)
+        # Without what is made of the chances, nothing is known of their labels.
+        unknown = np.union1d(unknown, likely)
+        return Target(present, unknown, doubtful, implied, denied, likely, chances)
 
     def guiding_tags(self, caption: Caption, *, in_label_order: bool = False) -> list[str]:
         """The caption's tags as the label system spells them, each once."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ramctl.classes import Classes, read_map
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
-from ramctl.tagger_scores import PREFIX, TaggerScores
+from ramctl.tagger_scores import PREFIX, TaggerScores, scores_file
 from ramctl.training.data.targets import Annotation, Targets
 
 Floats = NDArray[np.float32]
@@ -46,16 +46,15 @@ class ScoresTeacher:
     @classmethod
     def parse(cls, text: str) -> "ScoresTeacher":
         """The teacher that `--distill` names; UsageProblem for another form."""
-        path, *settings = text.removeprefix(PREFIX).split(",")
-        options = dict(setting.partition("=")[::2] for setting in settings)
+        form = f"{FORM} with a weight above 0"
+        path, options = scores_file("--distill", text, form, "weight", "map")
         try:
-            weight = float(options.pop("weight", 1))
+            weight = float(options.get("weight", 1))
         except ValueError:
             weight = -1.0
-        mapping = options.pop("map", None)
-        if not path or options or not weight > 0 or mapping == "":
-            raise UsageProblem(f"--distill {text}: expected {FORM} with a weight above 0")
-        return cls(Path(path), weight, Path(mapping) if mapping else None)
+        if not weight > 0:
+            raise UsageProblem(f"--distill {text}: expected {form}")
+        return cls(path, weight, Path(options["map"]) if "map" in options else None)
 
 
 def scores_teachers(distill: Sequence[str]) -> list[ScoresTeacher]:

@@ -1,0 +1,125 @@
+"""Linear heads: for every label what is known of photos says how likely a caption names it.
+
+They are fitted by ridge regression to what captions and persons named, and asked about photos that
+they were not fitted to: out-of-fold predictions, as in confident learning (Northcutt et al. 2021,
+arXiv 1911.00068).
+N photos, n of them at once, F inputs with a constant one, L labels.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.calibration import log_odds_of
+from ramctl.labels import DEFAULT_THRESHOLD
+from ramctl.tagger_scores import Photo, TaggerScores
+
+FOLDS = 5
+LOWEST, HIGHEST = 1e-6, 0.99  # probabilities
+Floats = NDArray[np.float64]
+
+
+class Photos(NamedTuple):
+    """What is known of some photos, and the labels that were named on them."""
+
+    inputs: Floats  # (n, F), the last of which is 1
+    fold: NDArray[np.uint8]  # (n,); FOLDS for a photo that is not known
+    named: NDArray[np.int64]  # (2, ...): labels, and the places of photos that have them
+
+
+@dataclass
+class Sums:
+    """What least squares needs, of each fold: products of inputs, and inputs of named photos."""
+
+    products: Floats  # (FOLDS, F, F)
+    of_named: Floats  # (FOLDS, L, F)
+
+    @classmethod
+    def of(cls, parts: Iterable[Photos], n_labels: int) -> "Sums | None":
+        """The sums over all parts; None where no photo is known."""
+        from scipy.sparse import csr_matrix
+
+        sums = None
+        for inputs, folds, named in parts:
+            for fold in range(FOLDS):
+                x = inputs[folds == fold]
+                if not len(x):
+                    continue
+                if sums is None:
+                    n = inputs.shape[1]
+                    sums = cls(np.zeros((FOLDS, n, n)), np.zeros((FOLDS, n_labels, n)))
+                pairs = np.unique(named[:, folds[named[1]] == fold], axis=1)
+                sums.products[fold] += x.T @ x
+                ones, shape = np.ones(pairs.shape[1]), (n_labels, len(inputs))
+                sums.of_named[fold] += csr_matrix((ones, tuple(pairs)), shape) @ inputs
+        return sums
+
+    @property
+    def base(self) -> Floats:
+        """The fraction of the photos (L,) that each label is named on."""
+        fraction = self.of_named[..., -1].sum(0) / self.products[..., -1, -1].sum()
+        return np.clip(fraction, LOWEST, HIGHEST)
+
+    def heads(self, ridge: float) -> list[Floats]:
+        """For each fold the heads (L, F) that the other folds give.
+
+        `ridge` is the penalty, as a fraction of each input's variance.
+        """
+        heads = []
+        for fold in range(FOLDS):
+            products = self.products.sum(0) - self.products[fold]
+            of_named = self.of_named.sum(0) - self.of_named[fold]
+            n = max(products[-1, -1], 1.0)
+            variance = products.diagonal() - products[-1] ** 2 / n
+            # The constant goes free; one that never varies needs a penalty all the same.
+            penalty = np.where(np.arange(len(products)) < len(products) - 1, ridge, 0) * variance
+            products[np.diag_indices_from(products)] += penalty + 1e-6 * n
+            heads.append(np.linalg.solve(products, of_named.T).T)
+        return heads
+
+
+class Witness:
+    """Another tagger's scores of photos as inputs of heads."""
+
+    def __init__(self, tagger: TaggerScores, photos: Iterable[Photo]) -> None:
+        self.tagger = tagger
+        # A photo that several records have meets its scores once.
+        distinct = list(dict.fromkeys(photos))
+        self._rows: dict[Photo | None, int] = dict(
+            zip(distinct, tagger.rows_of(distinct).tolist(), strict=True)
+        )
+        given = [scores for _, scores in tagger.scores if len(scores)]
+        smallest = min((float(scores.min()) for scores in given), default=0.0)
+        self.says_probabilities = smallest >= 0 and all(scores.max() <= 1 for scores in given)
+        # What a tagger leaves out is below all that it gives; of tags without scores that is 1.
+        self._left_out = min(smallest, DEFAULT_THRESHOLD)
+
+    def scores(self, photo: Photo) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The numbers of the tagger's names on a photo that it has seen, and their scores."""
+        return self.tagger.scores[self._rows[photo]]
+
+    def inputs(self, photos: Sequence[Photo | None]) -> tuple[Floats, NDArray[np.bool_]]:
+        """The log-odds of the scores (n, F - 1), and which photos the tagger has seen (n,)."""
+        rows = np.array([self._rows.get(photo, -1) for photo in photos], np.int64)
+        filled = np.full((len(rows), len(self.tagger.names)), self._left_out)
+        for place in np.flatnonzero(rows >= 0).tolist():
+            names, scores = self.tagger.scores[rows[place]]
+            filled[place, names] = scores
+        return log_odds_of(filled) if self.says_probabilities else filled, rows >= 0
+
+
+def with_constant(inputs: NDArray[np.floating]) -> Floats:
+    """Inputs (n, F) with 1 as the last of them."""
+    return np.concatenate([inputs, np.ones((len(inputs), 1))], 1, dtype=np.float64)
+
+
+def fold_of(photo: Photo | None) -> int:
+    """The fold of a photo, whichever record it is in; FOLDS where there is none."""
+    if photo is None:
+        return FOLDS
+    name = photo.base_name().encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(name, digest_size=8).digest()[0] % FOLDS
