@@ -84,7 +84,8 @@ def choose_labels(
 
     `named` are words, or the name of a word list, a `labels.jsonl`, a bundle or a JSON file of
     descriptions; `+FILE`, as `keep_own`, adds to the bundle's own labels. Words that the bundle
-    knows keep what it learnt of them; others are embedded by its text encoder and take
+    knows keep what it learnt of them; others are embedded by its text encoder. Words alone have the
+    thresholds of a list where the bundle knows what scores are worth; else new ones take
     `open_set_threshold`.
     """
     if precision is not None and threshold is not None:
@@ -93,7 +94,8 @@ def choose_labels(
     if named is not None:
         if isinstance(named, str) and named.startswith("+"):
             named, keep_own = named[1:], True
-        chosen = _with_words(bundle, bundled, read_words(named), keep_own)
+        words = read_words(named)
+        chosen = _with_words(bundle, bundled, words, keep_own, precision is not None)
     if threshold is not None:
         bends = np.zeros(len(chosen.labels), bool)
         chosen = replace(chosen, thresholds=_thresholds(threshold, chosen), bends=bends)
@@ -132,7 +134,9 @@ def _read_descriptions(path: Path) -> LabelSystem:
     return LabelSystem(labels)
 
 
-def _with_words(bundle: Bundle, bundled: LabelSet, words: LabelSystem, keep_own: bool) -> LabelSet:
+def _with_words(
+    bundle: Bundle, bundled: LabelSet, words: LabelSystem, keep_own: bool, is_precise: bool
+) -> LabelSet:
     """The words, behind the bundle's own labels or alone."""
     labels = list(bundled.labels) if keep_own else []
     limits = bundled.thresholds[: len(labels)].tolist()
@@ -151,9 +155,15 @@ def _with_words(bundle: Bundle, bundled: LabelSet, words: LabelSystem, keep_own:
         limits.append(usual if word.threshold is None else word.threshold)
         own_ids.append(ids[0] if ids else None)
     rows = _rows(bundle, bundled.rows, labels, own_ids)
-    calibration = bundled.calibration and bundled.calibration.of(own_ids)
+    trusted = [None if i is None or not bundled.labels[i].validated else i for i in own_ids]
+    calibration = bundled.calibration and bundled.calibration.of(trusted)
     bends = np.array([i is not None and bool(bundled.bends[i]) for i in own_ids])
-    return LabelSet(LabelSystem(labels), rows, np.array(limits, np.float64), bends, calibration)
+    thresholds = np.array(limits, np.float64)
+    if calibration is not None and not (keep_own or is_precise):
+        own = np.array([word.threshold is not None for word in words])
+        thresholds = np.where(own, thresholds, calibration.listed_thresholds())
+        bends[:] = False
+    return LabelSet(LabelSystem(labels), rows, thresholds, bends, calibration)
 
 
 def _rows(

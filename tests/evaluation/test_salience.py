@@ -99,7 +99,8 @@ def test_shifted_scores_have_the_same_shares():
 
 def calibration(salience):
     ones, none = np.ones(7), np.zeros(7)
-    return Calibration(1.0, 0.0, ones, none, none, none, (CurvePoint(0.9, 0.9, 2.0),), salience)
+    curve = (CurvePoint(0.9, 0.9, 2.0),)
+    return Calibration(1.0, 0.0, ones, none, none, none, curve, 0.1, salience)
 
 
 def selector(salience, bends=True, **options):

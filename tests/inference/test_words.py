@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from ramctl.calibration import SURE, log_odds_of
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.errors import RunProblem
 from ramctl.inference import label_set
@@ -56,12 +57,33 @@ def test_anything_else_is_named(tmp_path, content):
 def test_a_word_that_mini_does_not_know_has_the_threshold_of_words_and_a_known_one_its_own():
     """scripts/mini/word_threshold.py: at 0.5 of ten right best words only three passed."""
     bundle = Bundle.open(embedded_bundle())
-    chosen = choose_labels(bundle, ["heated towel rail", "dog"], None)
-    own = own_labels(bundle)
+    chosen = choose_labels(bundle, ["heated towel rail", "dog"], None, precision=0.9)
+    own = own_labels(bundle, precision=0.9)
     (dog,) = bundle.labels.ids("dog")
     assert not bundle.labels.ids("heated towel rail")
     assert chosen.thresholds.tolist() == [0.2, own.thresholds[dog]]
     assert load_preset("mini").open_set_threshold == 0.2  # of the next one that is trained
+
+
+def test_words_of_a_short_list_are_given_more_readily_than_those_of_a_long_one():
+    bundle = Bundle.open(embedded_bundle())
+    calibration, own = bundle.calibration, own_labels(bundle)
+    names = [label.tag for label in bundle.labels if label.validated]
+    (dog,) = bundle.labels.ids("dog")
+    found = {}
+    for number in (2, 3, 300):
+        words = ["dog", *(name for name in names if name != "dog")][:number]
+        chosen = choose_labels(bundle, words, None)
+        found[number] = float(chosen.thresholds[0])
+        assert not chosen.bends.any()
+        # By Bayes' rule: the odds of a label in the list beside those of any label.
+        right = calibration.slopes[dog] * log_odds_of(found[number]) + calibration.offsets[dog]
+        usual = calibration.base / (1 - calibration.base)
+        odds = np.exp(right) * max(1 / (number - 1) / usual, 1)
+        assert np.log(odds) == pytest.approx(SURE, abs=1e-3)
+    assert found[2] < found[3] < found[300] < own.thresholds[dog]
+    assert choose_labels(bundle, ["dog", "cat"], 0.7).thresholds.tolist() == [0.7, 0.7]
+    assert choose_labels(bundle, ["heron cage"], None, keep_own=True).bends[dog]
 
 
 def test_a_word_that_means_what_a_label_means_gets_what_it_owns():
