@@ -220,6 +220,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+_OF_CHECKPOINTS = "`ramctl convert` makes bundles of the authors' checkpoints"
+
+
 def resolve_model(name: str) -> Path:
     """The folder of a bundle named on the command line.
 
@@ -231,6 +234,8 @@ def resolve_model(name: str) -> Path:
         return embedded_bundle()
     if name.startswith(HUB):
         return local_path(name)
+    if Path(name).is_file():
+        raise UsageProblem(f"model {name}: a file, not a bundle; {_OF_CHECKPOINTS}")
     if "/" in name or (Path(name) / META).is_file():
         if not Path(name).is_dir():
             raise UsageProblem(f"model {name}: no such folder")
@@ -238,7 +243,8 @@ def resolve_model(name: str) -> Path:
     shelf = model_shelf()
     if (shelf / name / META).is_file():
         return shelf / name
-    raise UsageProblem(f"model {name!r}: no bundle here under that name, none in {shelf}")
+    hint = f"; {_OF_CHECKPOINTS}" if name.removesuffix("-plus") in ("ram", "tag2text") else ""
+    raise UsageProblem(f"model {name!r}: no bundle here under that name, none in {shelf}{hint}")
 
 
 def model_shelf() -> Path:

@@ -25,6 +25,8 @@ OPTIONS = {
         options.root,
         options.shard,
         options.source_format(FORMATS),
+        option("--caption-column NAME", "The field with the captions, by another name."),
+        option("--image-column NAME", "The field with the photo, by another name."),
         common("--group", "Join the captions of each image."),
     ],
     "labels": [

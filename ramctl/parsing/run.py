@@ -13,6 +13,7 @@ from ramctl.labels import LabelSystem
 from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
 from ramctl.readers.detect import unread_any
 from ramctl.readers.grouping import group_by_image
+from ramctl.readers.source import Columns
 from ramctl.records.files import output_lock, require_distinct
 from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.outputs import rejects_file
@@ -28,6 +29,8 @@ class ParseOptions:
     inputs: tuple[str, ...] = ()  # none or `-`: stdin
     root: str | None = None
     source_format: str | None = None  # None: recognised
+    image_column: str | None = None  # None: by its usual names
+    caption_column: str | None = None
     group: bool = False
     labels: str | None = None  # a file, or a bundle by its name
     build_labels: Path | None = None
@@ -53,9 +56,11 @@ def run(options: ParseOptions) -> Report:
     named = named_or_stdin(options.inputs, "captions")
     require_files(named)
     tags = labels.tags if labels else ()
+    columns = Columns(options.image_column, options.caption_column)
     read = partial(
-        unread_any, named, options.root, "parse", form=options.source_format, labels=tags
-    )
+        unread_any, named, options.root, "parse",
+        form=options.source_format, labels=tags, columns=columns,
+    )  # fmt: skip
     items, shard = shard_of(options.stream.shard, named, read)
     if options.group:
         items = group_by_image(items)

@@ -1,5 +1,6 @@
 """Names of folders and files, local or on the Hugging Face hub."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def local_path(name: str) -> Path:
         return _fetch(name)
     path = Path(name)
     if not path.exists():
-        raise UsageProblem(f"{name}: no such file or folder")
+        is_title = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
+        hint = f"; on the hub it would be {HUB}{name}" if is_title else ""
+        raise UsageProblem(f"{name}: no such file or folder{hint}")
     return path
 
 

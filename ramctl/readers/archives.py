@@ -80,7 +80,7 @@ def _sample(source: Source, sample: JsonObject, number: int) -> Item:
         except ValueError as error:
             return source.reject(number, "bad_json", f"bad JSON: {error}", sample["json"])
         if isinstance(described, dict):
-            fields = with_usual_names(described) | fields
+            fields = with_usual_names(described, source.columns) | fields
     if "txt" in sample:
         fields["captions"] = [sample["txt"].decode("utf-8", "replace").strip()]
     if "image" not in fields and "captions" not in fields:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ramctl.errors import UsageProblem
 from ramctl.readers import archives, json_lists, tables
-from ramctl.readers.source import Source
+from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
 from ramctl.records.files import unpacked_name
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
-from ramctl.records.record import Item, Unread
+from ramctl.records.record import Item, Record, Unread
 from ramctl.records.remote import photo_base
 
 PEEK = 1 << 16
@@ -24,6 +24,7 @@ READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     "json": json_lists.read_objects,
     "cc": tables.read_cc,
     "csv": tables.read_csv,
+    "lines": tables.read_lines,
     "token": tables.read_token,
     "parquet": tables.read_parquet,
     "tar": archives.read_tar,
@@ -33,6 +34,7 @@ READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
 }
 _NEED_FILE = frozenset({"coco", "sbu", "csv", "parquet", "txt", "tags"})  # gone over more than once
 FORMATS = ("jsonl", *READERS)
+_OURS = {"captions", "caption", "tags"}
 _OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
 
 
@@ -43,22 +45,35 @@ def unread_any(
     *,
     form: str | None = None,
     labels: Sequence[str] = (),
+    columns: Columns = USUAL,
 ) -> Iterator[Unread]:
     """The records of inputs one after the other, each made when it is called.
 
     `form` None means that each input is recognised; to `labels` the ids of the RAM authors' JSON
-    refer.
+    refer. `columns` are what the user named.
     """
     for name in inputs:
         kind = form or recognise(name)
         if kind == "jsonl":
-            yield from unread_inputs([name], root, stage)
+            yield from (_renamed(unread, columns) for unread in unread_inputs([name], root, stage))
             continue
         if name == STDIN and kind in _NEED_FILE:
             raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
         # The photos of a folder of sidecars are named with the folder.
         base = Path() if not root and Path(name).is_dir() else photo_base(name, root)
-        yield from map(_made, READERS[kind](Source(name, base, stage, labels)))
+        yield from map(_made, READERS[kind](Source(name, base, stage, labels, columns)))
+
+
+def _renamed(unread: Unread, columns: Columns) -> Unread:
+    """The record with the usual names where it has none of ours, or other ones were named."""
+
+    def read() -> Item:
+        item = unread()
+        if isinstance(item, Record) and (columns.named or not _OURS & item.fields.keys()):
+            item.fields = with_usual_names(item.fields, columns)
+        return item
+
+    return read
 
 
 def _made(item: Item) -> Unread:
@@ -84,6 +99,9 @@ def recognise(name: str) -> str:
     columns = first.split("\t")
     if len(columns) == 2 and any(tables.IS_URL.match(column) for column in columns):
         return "cc"
+    cells = {cell.strip('" ').casefold() for cell in re.split("[\t|;,]", first)}
+    if suffix == ".txt" and not cells & USUAL_FIELDS:
+        return "lines"
     return "csv" if suffix in (".csv", ".tsv", ".txt") else "jsonl"
 
 

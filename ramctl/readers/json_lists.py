@@ -61,7 +61,7 @@ def read_objects(source: Source) -> Iterator[Item]:
         if not isinstance(row, dict):
             yield source.reject(number, "bad_json", "not a JSON object", row)
             continue
-        yield source.record(with_usual_names(row), number)
+        yield source.record(with_usual_names(row, source.columns), number)
 
 
 def read_ram(source: Source) -> Iterator[Item]:

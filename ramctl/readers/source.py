@@ -1,17 +1,49 @@
 """What readers share: the named input, its records and rejects, and the usual field names."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ramctl.errors import RunProblem
 from ramctl.records.jsonl import content_stamp, dumps, require_writable
 from ramctl.records.record import Item, JsonObject, Record, Reject, shown_name
 
-#: Names that other projects give to photo, caption and tags (BLIP, img2dataset, kohya, datasets).
-IMAGE_FIELDS = ("image", "image_path", "file_name", "filepath", "url", "path")
-CAPTION_FIELDS = ("captions", "caption", "title", "text")
+#: Names, in any case, that other projects give to photo, caption and tags (BLIP, img2dataset,
+#: LAION, kohya, datasets, Flickr30k).
+IMAGE_FIELDS = (
+    "image", "image_path", "file_name", "filename", "filepath", "image_name", "url", "image_url",
+    "path",
+)  # fmt: skip
+CAPTION_FIELDS = ("captions", "caption", "title", "text", "alt", "alt_text", "comment")
 TAG_FIELDS = ("tags", "labels", "keywords")
+USUAL_FIELDS = {*IMAGE_FIELDS, *CAPTION_FIELDS, *TAG_FIELDS}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the user says holds photos and captions; None: one of the usual names."""
+
+    image: str | None = None
+    caption: str | None = None
+
+    @property
+    def named(self) -> list[str]:
+        """Those that the user named."""
+        return [name for name in (self.image, self.caption) if name is not None]
+
+    def check(self, source: str, names: Sequence[str]) -> None:
+        """RunProblem where a table with these columns has none of what was named, or is usual."""
+        known = {name.casefold() for name in names}
+        missing = [name for name in self.named if name.casefold() not in known]
+        if missing or not (self.named or USUAL_FIELDS & known):
+            what = f"no column {missing[0]!r}" if missing else "no column that can be captions"
+            advice = "" if missing else "; name one with --caption-column"
+            raise RunProblem(f"{source}: {what}; it has {', '.join(names)}{advice}")
+
+
+USUAL = Columns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +54,7 @@ class Source:
     base: Path  # the folder that its photos are relative to
     stage: str  # the command
     labels: Sequence[str] = ()  # to which ids in it refer
+    columns: Columns = USUAL
 
     def record(self, fields: JsonObject, line: int) -> Item:
         """The record of one row, or a reject where it cannot be written; `line` counts from 1."""
@@ -42,10 +75,18 @@ class Source:
         return Reject(shown_name(self.name), line, self.stage, code, message, raw=shown)
 
 
-def with_usual_names(row: JsonObject) -> JsonObject:
+def with_usual_names(row: JsonObject, columns: Columns) -> JsonObject:
     """The row with `image` and `captions` in front, whatever it calls them."""
-    image = next((row[name] for name in IMAGE_FIELDS if isinstance(row.get(name), str)), None)
-    caption = next((row[name] for name in CAPTION_FIELDS if row.get(name) is not None), None)
+    named = {name.casefold(): value for name, value in reversed(row.items())}
+
+    def first(name: str | None, usual: Sequence[str]) -> Iterator[Any]:
+        for wanted in usual if name is None else (name,):
+            if (value := named.get(wanted.casefold())) is not None:
+                yield value
+
+    images = first(columns.image, IMAGE_FIELDS)
+    image = next((value for value in images if isinstance(value, str)), None)
+    caption = next(first(columns.caption, CAPTION_FIELDS), None)
     fields: JsonObject = {}
     if image is not None:
         fields["image"] = image

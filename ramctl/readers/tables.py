@@ -8,14 +8,7 @@ from itertools import chain
 from typing import Any
 
 from ramctl.errors import RunProblem
-from ramctl.readers.source import (
-    CAPTION_FIELDS,
-    IMAGE_FIELDS,
-    TAG_FIELDS,
-    Source,
-    split_tags,
-    with_usual_names,
-)
+from ramctl.readers.source import TAG_FIELDS, Source, split_tags, with_usual_names
 from ramctl.records.inputs import open_input
 from ramctl.records.record import Item, JsonObject
 
@@ -34,6 +27,14 @@ def read_cc(source: Source) -> Iterator[Item]:
             continue
         image, caption = row if IS_URL.match(row[0]) else (row[1], row[0])
         yield source.record({"image": image, "captions": [caption]}, number)
+
+
+def read_lines(source: Source) -> Iterator[Item]:
+    """One record per line of text: a caption without a photo."""
+    with open_input(source.name) as stream:
+        for number, line in enumerate(stream, 1):
+            if text := line.decode("utf-8-sig", "replace").strip():
+                yield source.record({"captions": [text]}, number)
 
 
 def read_token(source: Source) -> Iterator[Item]:
@@ -61,17 +62,13 @@ def read_csv(source: Source) -> Iterator[Item]:
     for number, row in _rows(source, delimiter):
         cells = [cell.strip() for cell in row]
         if not names:
-            names = [_column(cell) for cell in cells]
-            if not {*IMAGE_FIELDS, *CAPTION_FIELDS, *TAG_FIELDS} & set(names):
-                raise RunProblem(
-                    f"{source.name}: no column is named {', '.join(IMAGE_FIELDS)}, "
-                    f"{', '.join(CAPTION_FIELDS)} or {', '.join(TAG_FIELDS)}"
-                )
+            names = [cell.strip('" ') for cell in cells]
+            source.columns.check(source.name, names)
         elif len(cells) < len(names):
             message = f"{len(cells)} columns, not {len(names)}"
             yield source.reject(number, "bad_field", message, delimiter.join(row))
         else:
-            yield source.record(_fields(names, cells), number)
+            yield source.record(_fields(names, cells, source), number)
 
 
 def read_parquet(source: Source) -> Iterator[Item]:
@@ -81,7 +78,9 @@ def read_parquet(source: Source) -> Iterator[Item]:
     except ImportError as error:
         raise RunProblem(f"{source.name}: reading parquet needs the package pyarrow") from error
     try:
-        texts = [field.name for field in parquet.read_schema(source.name) if field.type == "string"]
+        schema = parquet.read_schema(source.name)
+        source.columns.check(source.name, schema.names)
+        texts = [field.name for field in schema if field.type == "string"]
         # Texts stay in the file's dictionary until their row comes: a few bytes may stand for many.
         table = parquet.ParquetFile(source.name, read_dictionary=texts)
         groups = [table.metadata.row_group(index) for index in range(table.num_row_groups)]
@@ -89,7 +88,7 @@ def read_parquet(source: Source) -> Iterator[Item]:
         batches = table.iter_batches(batch_size=max(min(1024, _BATCH_BYTES // (widest + 1)), 1))
         for number, row in enumerate(chain.from_iterable(map(_rows_of, batches)), 1):
             plain = {k: v for k, v in row.items() if not isinstance(v, bytes)}
-            yield source.record(with_usual_names(plain), number)
+            yield source.record(with_usual_names(plain, source.columns), number)
     except (ArrowInvalid, OSError) as error:
         raise RunProblem(f"{source.name}: {str(error).splitlines()[0]}") from error
 
@@ -117,16 +116,11 @@ def _rows(source: Source, delimiter: str, **options: Any) -> Iterator[tuple[int,
             text.detach()
 
 
-def _column(name: str) -> str:
-    """A header's name without quotes and spaces; Flickr30k's names become the usual ones."""
-    name = name.strip().strip('"').strip()
-    return {"image_name": "image", "comment": "caption", "filename": "file_name"}.get(name, name)
-
-
-def _fields(names: list[str], cells: list[str]) -> JsonObject:
+def _fields(names: list[str], cells: list[str], source: Source) -> JsonObject:
     row: JsonObject = dict(zip(names, cells, strict=False))
-    tags = next((row.pop(name) for name in TAG_FIELDS if name in row), None)
-    fields = with_usual_names(row)
+    named = (name for name in names if name.casefold() in TAG_FIELDS)
+    tags = next((row.pop(name) for name in named), None)
+    fields = with_usual_names(row, source.columns)
     if tags is not None:
         fields["tags"] = split_tags(tags)
     return fields

@@ -11,7 +11,7 @@ from ramctl.errors import RunProblem
 from ramctl.readers.detect import recognise, unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.readers.json_lists import read_objects
-from ramctl.readers.source import Source
+from ramctl.readers.source import Columns, Source
 from ramctl.records.record import Record, Reject
 
 
@@ -48,6 +48,9 @@ FILES = {
     "tags.csv": ("csv", 'image,tags\na.jpg,"dog; cat"\n'),
     "Flickr8k.token.txt": ("token", "a.jpg#0\ta dog\na.jpg#1\ta cat\nnonsense\n"),
     "plain.jsonl": ("jsonl", '{"image":"a.jpg","captions":["a dog"]}\n'),
+    "laion.csv": ("csv", "URL,TEXT\nhttp://a/1.jpg,a dog\n"),
+    "laion.jsonl": ("jsonl", '{"URL":"http://a/1.jpg","TEXT":"a dog","similarity":0.3}\n'),
+    "alone.txt": ("lines", "a dog, a cat\n\na red car\n"),
 }
 EXPECTED = {
     "coco.json": [("7.jpg", ['a "red" dog']), ("8", ["a cat"]), "missing_field"],
@@ -63,6 +66,9 @@ EXPECTED = {
     "tags.csv": [("a.jpg", ["dog", "cat"])],
     "Flickr8k.token.txt": [("a.jpg", ["a dog"]), ("a.jpg", ["a cat"]), "bad_field"],
     "plain.jsonl": [("a.jpg", ["a dog"])],
+    "laion.csv": [("http://a/1.jpg", ["a dog"])],
+    "laion.jsonl": [("http://a/1.jpg", ["a dog"])],
+    "alone.txt": [(None, ["a dog, a cat"]), (None, ["a red car"])],
 }
 
 
@@ -213,3 +219,26 @@ def test_a_long_json_list_takes_no_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_columns_that_the_user_names_are_taken_and_missing_ones_are_named(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = Columns(image="foto", caption="beschreibung")
+    rows = {"Foto": ["a.jpg"], "Beschreibung": ["a dog"], "caption": ["another"]}
+    (tmp_path / "a.csv").write_text("Foto,Beschreibung,caption\na.jpg,a dog,another\n")
+    (tmp_path / "a.jsonl").write_text(json.dumps({name: row[0] for name, row in rows.items()}))
+    parquet.write_table(pyarrow.table(rows), tmp_path / "a.parquet")
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
+        (record,) = read_any([str(tmp_path / name)], None, "parse", columns=columns)
+        assert (record.fields["image"], record.fields["captions"]) == ("a.jpg", ["a dog"]), name
+    for name in ("a.csv", "a.parquet"):
+        with pytest.raises(RunProblem, match=f"{name}: no column 'text'; it has Foto, Beschr"):
+            list(read_any([str(tmp_path / name)], None, "parse", columns=Columns(caption="text")))
+
+
+def test_a_table_in_which_no_column_fits_is_named_with_its_columns(tmp_path):
+    (tmp_path / "a.csv").write_text("A,B\n1,2\n")
+    with pytest.raises(RunProblem, match="it has A, B; name one with --caption-column"):
+        list(read_any([str(tmp_path / "a.csv")], None, "parse"))
