@@ -5,6 +5,7 @@ Only these are kept, about four bytes per photo and class, not the records.
 
 import math
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from ramctl.classes import Classes
@@ -20,6 +22,7 @@ from ramctl.evaluation.metrics import Decisions, Floats, Scores, row_blocks
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
 from ramctl.readers.predictions import read_predictions
 from ramctl.records.files import read_lines
+from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.record import JsonObject, string_list
 from ramctl.tagger_scores import Intake, PhotoList, tag_scores
 
@@ -142,14 +145,16 @@ class Prediction(NamedTuple):
 class ScoreReader:
     """Turns records into predictions; `matched` are the classes [C] that some tag counts for.
 
-    The predictions' labels `are_stated` where some line, or `--labels`, lists them all.
+    The predictions' labels `are_stated` where some line, or `--labels`, lists them all. `file` is
+    where lines further on may do so: a run that was resumed has its first photo anywhere.
     """
 
-    def __init__(self, classes: Classes, cut: Cut) -> None:
-        self.classes, self.cut = classes, cut
+    def __init__(self, classes: Classes, cut: Cut, file: str = STDIN) -> None:
+        self.classes, self.cut, self._file = classes, cut, file
         self.matched = np.zeros(len(classes), bool)
         self.are_stated = classes.tag_system is not None
         self._columns: dict[str, _Columns] = {}
+        self._sought: set[str] = set()  # labels whose names no line of the file has
         self._latest: _Columns | None = None
         self._thresholds: dict[str, float] = {}
 
@@ -215,10 +220,26 @@ class ScoreReader:
         columns = self._columns.get(key) if key else self._latest
         if columns is None and known is not None:
             columns = self._add(key, known)
+        if columns is None and (names := self._names_further_on(key)):
+            columns = self._add(key, LabelSystem.from_tags(names))
         if columns is None:
-            message = "dense without label_names: no line before names its labels (see --labels)"
+            message = "dense without label_names: no line names its labels (see --labels)"
             raise RecordProblem(message, code="missing_field")
         return columns
+
+    def _names_further_on(self, key: str) -> list[str]:
+        """The names of the labels that the hash `key` stands for, from any line of the file."""
+        if not key or key in self._sought or self._file == STDIN:
+            return []
+        self._sought.add(key)
+        with open_input(self._file) as stream:
+            for line in stream:
+                if b'"label_names"' in line:
+                    with suppress(orjson.JSONDecodeError, RecordProblem, AttributeError):
+                        fields = orjson.loads(line)
+                        if fields.get("labels") == key:
+                            return string_list(fields, "label_names")
+        return []
 
     def _add(self, key: str, system: LabelSystem) -> _Columns:
         columns = self._columns[key] = _Columns.of(system, self.classes, self.cut)
@@ -413,7 +434,7 @@ def read_table(
 
     `form` is one of `ramctl.readers.predictions`; None: it is recognised.
     """
-    table = PredictionTable(ScoreReader(classes, cut), n_expected)
+    table = PredictionTable(ScoreReader(classes, cut, name), n_expected)
     items = read_predictions(name, intake.report.command, form)
     intake.fill(table.photos, items, table.reader.read, table.keep)
     table.store_kept()

@@ -199,3 +199,13 @@ def test_a_bare_list_of_numbers_must_fit_classes_or_tags(tmp_path):
     np.testing.assert_equal(cut.for_classes(three, n_listed=3), [np.nan] * 3)
     with pytest.raises(RunProblem, match="2 thresholds fit neither"):
         cut.for_tags(three, n_listed=3)
+
+
+def test_labels_are_named_by_any_line_of_a_file(evaluate):
+    """The first photo of `tag --dense -o FILE --resume` changed, and is now the last one."""
+    first, *others = dense([[0.9, 0.1], [0.1, 0.8], [0.2, 0.3]])
+    whole = evaluate([first | {"labels": "x"}, *(row | {"labels": "x"} for row in others)], TRUTH)
+    turned = evaluate([*(row | {"labels": "x"} for row in others), first | {"labels": "x"}], TRUTH)
+    assert turned["mAP"] == whole["mAP"] and turned["photos"] == whole["photos"]
+    with pytest.raises(RunProblem, match="nothing to evaluate"):
+        evaluate([row | {"labels": "y"} for row in others], TRUTH)
