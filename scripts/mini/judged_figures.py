@@ -2,12 +2,12 @@
 """Print what tags and scores of the judged photos are worth, as JSON.
 
     ramctl tag --dense --labels +words.txt --root PHOTOS judged.jsonl > dense.jsonl
-    scripts/mini/judged_figures.py judged_dev.jsonl judge.py labels.jsonl --tags tags.jsonl \\
-        --dense dense.jsonl
+    scripts/mini/judged_figures.py --judge judge.py --labels labels.jsonl --tags tags.jsonl \\
+        --dense dense.jsonl judged_dev.jsonl judged_other.jsonl
 
-Counts by source with 95 % intervals (bootstrap over photos), and how well labels and other words
-rank the photos: mean AUC of those that are right on four photos or more. With --teachers the same
-counts of the names that other taggers' files of scores hold above 0.5.
+Counts by set and by kind of photo, with 95 % intervals of the sets' (bootstrap over photos), and
+how well labels and other words rank the photos: mean AUC of those that are right on four photos or
+more. A photo's subject is the first of its main things.
 """
 
 import argparse
@@ -24,14 +24,24 @@ from venv_python import use_venv
 use_venv("sklearn")
 
 import numpy as np
+from judged import photos_of
 from judging import open_judge
 from sklearn.metrics import roc_auc_score
 
 from ramctl.labels import LabelSystem
 
 FEWEST_PHOTOS = 4
-TEACHER_THRESHOLD = 0.5
+FEWEST_OF_KIND = 10
 RESAMPLES = 2000
+SHARES = {
+    "strict": ("right", "printed"),
+    "things": ("right_things", "things"),
+    "subject": ("subjects", "photos"),
+    "first two": ("telling_first", "photos"),
+    "main things": ("main_found", "main"),
+    "people found": ("found_people", "peopled"),
+    "people false": ("false_people", "peopleless"),
+}
 
 
 def records_of(path: Path) -> Iterator[dict[str, Any]]:
@@ -41,21 +51,20 @@ def records_of(path: Path) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("judged", "judge", "labels"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--tags", type=Path, required=True)
-    parser.add_argument("--dense", type=Path, required=True)
-    parser.add_argument("--teachers", type=Path, nargs="*", default=[])
+    for name in ("judge", "labels", "tags", "dense"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("judged", type=Path, nargs="+")
     args = parser.parse_args()
     judge = open_judge(args.judge)
-    judged = list(records_of(args.judged))
-    labels = LabelSystem.read(args.labels)
-    kinds = {label.tag: label.kind for label in labels}
-    right = [{judge.fold(tag) for tag in record["right"]} for record in judged]
+    kinds = {label.tag: label.kind for label in LabelSystem.read(args.labels)}
+    given = {judge.name(record["image"]): record["tags"] for record in records_of(args.tags)}
 
-    def count(record: dict[str, Any], tags: list[str], forms: set[str]) -> dict[str, int]:
-        """What judge.py counts on a photo."""
+    def count(record: dict[str, Any]) -> dict[str, int]:
+        """What judge.py and subjects.py count on a photo."""
+        tags = given[judge.name(record["image"])]
+        forms, printed = {judge.fold(tag) for tag in record["right"]}, list(map(judge.fold, tags))
         doubtful = {judge.fold(tag) for tag in record["doubtful"]} - forms
+        main = [{judge.fold(word) for word in thing} for thing in record["main"]]
         things = [
             t
             for t in tags
@@ -65,57 +74,47 @@ def main() -> None:
         return {
             "photos": 1,
             "printed": len(tags),
-            "right_words": len(forms),
-            "right": sum(judge.fold(tag) in forms for tag in tags),
-            "doubtful": sum(judge.fold(tag) in doubtful for tag in tags),
+            "right": sum(form in forms for form in printed),
+            "doubtful": sum(form in doubtful for form in printed),
             "things": len(things),
             "right_things": sum(judge.fold(tag) in forms for tag in things),
+            "subjects": bool(main[0] & set(printed)),
+            "telling_first": any(form in thing for form in printed[:2] for thing in main),
+            "main": len(main),
+            "main_found": sum(bool(thing & set(printed)) for thing in main),
             "peopled": int(people),
             "peopleless": int(not people),
             "found_people": int(people and found),
             "false_people": int(not people and found),
         }
 
-    def counted(given: dict[str, list[str]]) -> list[dict[str, int]]:
-        return [
-            count(record, given[judge.name(record["image"])], forms)
-            for record, forms in zip(judged, right, strict=True)
-        ]
-
-    given = {judge.name(record["image"]): record["tags"] for record in records_of(args.tags)}
-    rows = counted(given)
-    teachers = {}
-    for path in args.teachers:
-        above = {
-            judge.name(record["image"]): [
-                name for name, score in record["scores"].items() if score > TEACHER_THRESHOLD
-            ]
-            for record in records_of(path)
-        }
-        totals: Counter[str] = Counter()
-        for row in counted(above):
-            totals.update(row)
-        teachers[path.name.split(".")[-2]] = dict(totals)
-    groups: dict[str, Counter[str]] = {"all": Counter()}
-    for record, row in zip(judged, rows, strict=True):
-        groups["all"].update(row)
-        groups.setdefault(record["source"], Counter()).update(row)
-
     random = np.random.default_rng(0)
-    table = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    picks = random.integers(0, len(rows), (RESAMPLES, len(rows)))
-    intervals = {}
-    for name, part, whole in (
-        ("strict", "right", "printed"),
-        ("things", "right_things", "things"),
-        ("found_people", "found_people", "peopled"),
-        ("false_people", "false_people", "peopleless"),
-    ):
-        shares = table[part][picks].sum(1) / np.maximum(table[whole][picks].sum(1), 1)
-        intervals[name] = [round(float(x), 3) for x in np.percentile(shares, [2.5, 97.5])]
-
-    records = list(records_of(args.dense))
-    names, scores = records[0]["label_names"], np.array([record["dense"] for record in records])
+    sets: dict[str, Any] = {}
+    photos: list[dict[str, Any]] = []
+    for path in args.judged:
+        records = list(photos_of(path))
+        photos += records
+        rows = [count(record) for record in records]
+        table = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+        picks = random.integers(0, len(rows), (RESAMPLES, len(rows)))
+        intervals = {
+            name: np.percentile(
+                table[part][picks].sum(1) / np.maximum(table[whole][picks].sum(1), 1), [2.5, 97.5]
+            )
+            for name, (part, whole) in SHARES.items()
+        }
+        by_kind: dict[str, Counter[str]] = {}
+        for record, row in zip(records, rows, strict=True):
+            by_kind.setdefault(record["source"], Counter()).update(row)
+        sets[path.stem] = {
+            "counts": {key: int(values.sum()) for key, values in table.items()},
+            "intervals": {name: np.round(pair, 3).tolist() for name, pair in intervals.items()},
+            "kinds": {k: c for k, c in by_kind.items() if c["photos"] >= FEWEST_OF_KIND},
+        }
+    scored = {judge.name(record["image"]): record for record in records_of(args.dense)}
+    names = next(record["label_names"] for record in scored.values() if "label_names" in record)
+    scores = np.array([scored[judge.name(record["image"])]["dense"] for record in photos])
+    right = [{judge.fold(tag) for tag in record["right"]} for record in photos]
     own: dict[bool, list[float]] = {True: [], False: []}
     for column, name in enumerate(names):
         truth = np.array([judge.fold(name) in forms for forms in right])
@@ -123,20 +122,15 @@ def main() -> None:
             own[name in kinds].append(float(roc_auc_score(truth, scores[:, column])))
     printed = Counter(tag for tags in given.values() for tag in set(tags))
     most, number = printed.most_common(1)[0]
-    print(
-        json.dumps(
-            {
-                "counts": {name: dict(counts) for name, counts in groups.items()},
-                "teachers": teachers,
-                "intervals": intervals,
-                "auc": {
-                    key: {"mean": round(float(np.mean(aucs)), 4), "words": len(aucs)}
-                    for key, aucs in (("labels", own[True]), ("others", own[False]))
-                },
-                "most_printed": [most, round(number / len(judged), 3)],
-            }
-        )
-    )
+    figures = {
+        "sets": sets,
+        "auc": {
+            key: {"mean": round(float(np.mean(aucs)), 4), "words": len(aucs)}
+            for key, aucs in (("labels", own[True]), ("others", own[False]))
+        },
+        "most_printed": [most, round(number / len(photos), 3)],
+    }
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -43,11 +43,11 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--useless", type=Path, required=True)
+    parser.add_argument("--useless", type=Path, nargs="+", required=True)
     parser.add_argument("--boxes", nargs=2, metavar=("FOLDER", "MODEL"))
     parser.add_argument("scores", nargs="+", type=Path)
     args = parser.parse_args()
-    useless = set(args.useless.read_text("utf-8").splitlines())
+    useless = {name for path in args.useless for name in path.read_text("utf-8").splitlines()}
     for path in args.scores:
         photos, _, _ = path.name.split(".")
         left_out = useless | (MOUNTS if photos == "fsa-train" else set())
