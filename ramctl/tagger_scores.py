@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD
-from ramctl.readers.predictions import read_predictions
+from ramctl.readers.detect import read_predictions
 from ramctl.records.record import (
     Item,
     JsonObject,

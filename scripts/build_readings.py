@@ -16,9 +16,8 @@ import gzip
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from venv_python import use_venv
+from venv_python import ROOT, use_venv
 
 use_venv()
 
@@ -30,14 +29,7 @@ from ramctl.parsing.english.rules.sentence import Findings, clean
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import Record, captions_of
 
-OUT = (
-    Path(__file__).resolve().parent.parent
-    / "ramctl"
-    / "parsing"
-    / "english"
-    / "data"
-    / "readings.gz"
-)
+OUT = ROOT / "ramctl" / "parsing" / "english" / "data" / "readings.gz"
 MIN_COUNT = 2
 MIN_CONTEXT = 3
 IDIOM_WORDS = 5

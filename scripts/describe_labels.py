@@ -146,12 +146,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("labels", type=Path, help="a word list, label system or bundle")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--model", required=True, help="as the endpoint names it")
-    parser.add_argument(
-        "--endpoint",
-        default=os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1"),
-        metavar="URL",
-        help="default: $OPENAI_BASE_URL, else OpenAI",
-    )
+    usual = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
+    told = "default: $OPENAI_BASE_URL, else OpenAI"
+    parser.add_argument("--endpoint", default=usual, metavar="URL", help=told)
     parser.add_argument("--answers", type=int, default=10, metavar="N", help="to each of 5 prompts")
     options = parser.parse_args(arguments)
     if options.answers < 1:

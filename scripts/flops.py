@@ -42,20 +42,18 @@ def counted(what: Callable[[], object]) -> float:
     return float(counter.get_total_flops()) / PHOTOS / 1e9
 
 
-def make_batch(preset: Preset, n_labels: int, vocabulary: int) -> Batch:
-    """A training batch with eight labels and one caption a photo."""
+def make_batch(preset: Preset, n: int, n_labels: int, vocabulary: int) -> Batch:
+    """A training batch of `n` photos with eight labels and one caption each."""
     size, captioning = preset.preprocess.size, preset.model.captioning
-    targets = torch.zeros(PHOTOS, n_labels)
-    targets[:, :8] = 1
+    targets = torch.zeros(n, n_labels)
+    targets.scatter_(1, torch.randint(n_labels, (n, 8)), 1)
     inputs, ids = None, None
     if captioning is not None:
-        ids = torch.randint(10, vocabulary, (PHOTOS, PIECES))
-        tags = torch.randint(10, vocabulary, (PHOTOS, captioning.tag_tokens))
+        ids = torch.randint(10, vocabulary, (n, PIECES))
+        tags = torch.randint(10, vocabulary, (n, captioning.tag_tokens))
         inputs = CaptionInputs(tags, torch.ones_like(tags), ids, torch.ones_like(ids))
-    photos, names = torch.randn(PHOTOS, 3, size, size), ("",) * PHOTOS
-    return Batch(
-        photos, targets, None, inputs, ids, torch.arange(PHOTOS), names, None, None, True, ()
-    )
+    photos, names = torch.randn(n, 3, size, size), ("",) * n
+    return Batch(photos, targets, None, inputs, ids, torch.arange(n), names, None, None, True, ())
 
 
 def count(preset_name: str, n_labels: int) -> dict[str, float]:
@@ -68,7 +66,10 @@ def count(preset_name: str, n_labels: int) -> dict[str, float]:
     model = build_ram(
         preset.model, image_size=preset.preprocess.size, n_labels=n_labels, vocabulary=vocabulary
     )
-    task, batch = TrainingTask(model, preset.training), make_batch(preset, n_labels, vocabulary)
+    task, batch = (
+        TrainingTask(model, preset.training),
+        make_batch(preset, PHOTOS, n_labels, vocabulary),
+    )
 
     def step() -> None:
         task.train()

@@ -22,7 +22,7 @@ from venv_python import ROOT, use_venv
 
 use_venv()
 
-from measuring import SHARED
+from measuring import ENVIRONMENT, SHARED
 
 FORMATS = ["text", "csv", "tsv", "fiftyone", "label-studio", "exiftool-csv", "coco"]
 FORMATS += ["open-images"]
@@ -36,12 +36,8 @@ class Runner:
 
     def __init__(self, out: Path, package: Path) -> None:
         self.out = out
-        self.environment = {
-            **os.environ,
-            "PYTHONPATH": str(package),
-            "OMP_NUM_THREADS": "1",
-            "XDG_CACHE_HOME": str(out / "cache"),
-        }
+        own = {"PYTHONPATH": str(package), "XDG_CACHE_HOME": str(out / "cache")}
+        self.environment = ENVIRONMENT | own
 
     def __call__(self, name: str, command: str) -> None:
         """Run `command` (a shell line in which `ramctl` is this package); stdout goes to NAME."""
@@ -50,12 +46,8 @@ class Runner:
             stderr.write(f"$ {command}\n".encode())
             done = subprocess.run(
                 ["bash", "-o", "pipefail", "-c", line],
-                stdout=stdout,
-                stderr=stderr,
-                cwd=self.out,
-                env=self.environment,
-                check=False,
-            )
+                stdout=stdout, stderr=stderr, cwd=self.out, env=self.environment, check=False,
+            )  # fmt: skip
         with (self.out / "codes.txt").open("a") as codes:
             codes.write(f"{done.returncode} {name}\n")
         print(f"{done.returncode} {name}", file=sys.stderr)

@@ -4,7 +4,7 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.base import common, option
-from ramctl.readers.predictions import FORMS
+from ramctl.readers.detect import PREDICTION_FORMS
 
 TARGET = "ramctl.evaluation.run:EvalOptions"
 HELP = """
@@ -48,7 +48,7 @@ OPTIONS = {
         common(
             "--baseline PREDICTIONS", "Compare with these predictions: mAP difference and interval."
         ),
-        options.source_format(FORMS),
+        options.source_format(PREDICTION_FORMS),
     ],
     "metrics": [
         common(

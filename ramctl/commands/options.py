@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -53,6 +54,12 @@ model = common(
 labels = common("--labels [+]FILE", "Label file, bundle or word list; +FILE adds to the model's.")
 
 
+def jobs(default: str, **attributes: Any) -> Option:
+    """`-j`, of a command that takes `default` workers without it."""
+    text = f"Parallel workers; the output does not change [default: {default}]."
+    return option("-j, --jobs N", text, **{"common": True, "field": "workers"} | attributes)
+
+
 def source_format(known: Sequence[str]) -> Option:
     """`--from`, of a command that recognises the formats of its inputs."""
     return option(
@@ -85,9 +92,6 @@ stream = [
 ray = option(
     "--ray ADDRESS", "Process the input files on a Ray cluster (local: here), into the folder -o."
 )
-jobs = common(
-    "-j, --jobs N", "Parallel workers; the output does not change.", default=1, field="workers"
-)
 batch = option("-b, --batch N", "Records per batch [default: suits the model].")
 threads = option("--threads N", "CPU threads of the model [default: all cores].")
 device = common("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto")
@@ -101,7 +105,7 @@ dtype = option(
     "--dtype [auto|fp32|bf16|fp16|int8]", "Number format of the computation.", default="auto"
 )
 seed = option("--seed N", "Random seed.", type=int, default=0)
-engine_run = [jobs, batch, threads, dtype, seed]
+engine_run = [jobs("1"), batch, threads, dtype, seed]
 
 quiet = common("-q, --quiet", "Print only errors on stderr.")
 verbose = option("-v, --verbose", "Twice (-vv): show the traceback of an error.", count=True)

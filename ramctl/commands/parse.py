@@ -53,5 +53,5 @@ OPTIONS = {
         common("--explain", "Add the words and the rule behind each tag."),
         *options.stream,
     ],
-    "run": [options.jobs, options.batch, options.ray, *options.messages],
+    "run": [options.jobs("1"), options.batch, options.ray, *options.messages],
 }

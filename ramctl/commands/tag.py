@@ -73,9 +73,7 @@ OPTIONS = {
         *options.stream,
     ],
     "run": [
-        common(
-            "-j, --jobs N", "Photos processed in parallel [default: all cores].", field="workers"
-        ),
+        options.jobs("all cores"),
         options.devices,
         options.dtype,
         options.batch,

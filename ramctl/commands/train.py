@@ -50,12 +50,7 @@ OUTPUT = [
 RUN = [
     common("--dry-run", "Build the model, time a few steps, write nothing."),
     option("--cache DIR", "Keep the features of frozen encoders in DIR.", type=str),
-    option(
-        "-j, --jobs N",
-        "Worker processes that read photos [default: the preset's].",
-        type=click.IntRange(0),
-        field="workers",
-    ),
+    options.jobs("the preset's", common=False, type=click.IntRange(0)),
     options.threads,
     options.device,
     option("--dtype [auto|fp32|bf16|fp16]", "Number format of the forward pass.", default="auto"),

@@ -32,7 +32,7 @@ from ramctl.evaluation.metrics import (
     with_positives,
 )  # fmt: skip
 from ramctl.evaluation.predictions import PredictionTable
-from ramctl.readers.predictions import read_predictions
+from ramctl.readers.detect import read_predictions
 from ramctl.records.record import Item, JsonObject, encode_name, string_list
 from ramctl.tagger_scores import Intake, Photo, PhotoList, match
 

@@ -20,7 +20,7 @@ from ramctl.classes import Classes
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.evaluation.metrics import Decisions, Floats, Scores, row_blocks
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
-from ramctl.readers.predictions import read_predictions
+from ramctl.readers.detect import read_predictions
 from ramctl.records.files import read_lines
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.record import JsonObject, string_list
@@ -432,7 +432,7 @@ def read_table(
 ) -> PredictionTable:
     """The predictions of a file or, for `-`, of standard input, of about so many photos.
 
-    `form` is one of `ramctl.readers.predictions`; None: it is recognised.
+    `form` is one of `ramctl.readers.detect.PREDICTION_FORMS`; None: it is recognised.
     """
     table = PredictionTable(ScoreReader(classes, cut, name), n_expected)
     items = read_predictions(name, intake.report.command, form)

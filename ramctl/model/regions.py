@@ -69,7 +69,7 @@ def region_logits(
         return logits, F.normalize(pooled, dim=-1)
     # The spaces in which the model has learnt to tell labels apart, side by side: on planted errors
     # distances in them rank wrong tags better than distances in the backbone's own channels, and
-    # the two together better than either (scripts/reproduce/planted.mk).
+    # the two together better than either.
     learnt = [F.normalize(p, dim=-1) for p in (photo.own, photo.feature) if p is not None]
     return logits, F.normalize(torch.cat(learnt, -1), dim=-1)
 

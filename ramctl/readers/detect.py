@@ -34,6 +34,7 @@ READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
 }
 _NEED_FILE = frozenset({"coco", "sbu", "csv", "parquet", "txt", "tags"})  # gone over more than once
 FORMATS = ("jsonl", *READERS)
+PREDICTION_FORMS = ("jsonl", "list")
 _OURS = {"captions", "caption", "tags"}
 _OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
 
@@ -74,6 +75,17 @@ def _renamed(unread: Unread, columns: Columns) -> Unread:
         return item
 
     return read
+
+
+def read_predictions(name: str, stage: str, form: str | None = None) -> Iterator[Item]:
+    """A tagger's records in a file or, for `-`, on standard input.
+
+    `form` None: a list of tags by the name .txt or .csv, else JSONL.
+    """
+    if form == "list" or (form is None and Path(unpacked_name(name)).suffix in (".txt", ".csv")):
+        yield from tables.read_list(Source(name, photo_base(name, None), stage))
+    else:
+        yield from (make(stamped=False) for make in unread_inputs([name], None, stage))
 
 
 def _made(item: Item) -> Unread:

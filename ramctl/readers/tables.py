@@ -1,4 +1,4 @@
-"""Tables of captions: CC3M and CC12M, CSV and TSV with a header, Flickr token files, parquet."""
+"""Tables: CC3M and CC12M, CSV and TSV with a header, Flickr token files, parquet, lists of tags."""
 
 import csv
 import io
@@ -47,6 +47,18 @@ def read_token(source: Source) -> Iterator[Item]:
                 yield source.record({"image": match[1], "captions": [match[3]]}, number)
             elif text.strip():
                 yield source.reject(number, "bad_field", "no name#number TAB caption", text)
+
+
+def read_list(source: Source) -> Iterator[Item]:
+    """One record per line `id,tag,tag`: the RAM authors' annotations, and their `pred.txt`."""
+    with open_input(source.name) as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                image, *tags = line.decode("utf-8-sig").rstrip("\r\n").split(",")
+            except UnicodeDecodeError as error:
+                raise RunProblem(f"{source.name}:{number}: not UTF-8 text") from error
+            if image.strip():
+                yield source.record({"image": image, "tags": [tag for tag in tags if tag]}, number)
 
 
 def read_csv(source: Source) -> Iterator[Item]:

@@ -17,7 +17,6 @@ KINDS = ("object", "scene", "attribute", "action")
 # Where a tag comes from, as in the field `sources`.
 HUMAN, PARSED = "human", "parsed"
 BY_CAPTION, BY_TAG = "generated-caption", "generated-tag"
-SOURCES = (HUMAN, PARSED, BY_CAPTION, BY_TAG)
 _GUESSES = {BY_CAPTION, BY_TAG}  # sources of tags that only a model of the data engine gave
 
 

@@ -113,16 +113,7 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
         plan, context, plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers)
     )
     scores = _teacher_scores(teachers, records, plan.command, context)
-    kept = work.path / RECORDS_HASH
-    hashes = [file_sha256(path) for teacher in teachers for path in teacher.files]
-    content = "\n".join([records.sha256, *hashes])
-    if kept.is_file() and kept.read_text("ascii") != content:
-        raise RunProblem(
-            "the records or the teachers' scores changed since the run began: use --restart"
-        )
-    if context.world.is_main:
-        write_atomic(kept, content.encode("ascii"))
-
+    _require_same_input(work, records, teachers, context)
     counts = records.counts
     if taught := sum((seen.given for seen, _ in scores), Counter()):
         counts = replace(counts, tags=counts.tags + taught)
@@ -140,14 +131,7 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
     evidence, trained = _evidence(preset, targets, records.counts, soft)
     task = _task(preset, targets, tokenizer, encoder, init, trained, context)
 
-    val = None
-    if plan.val is not None:
-        require_files([plan.val])
-        copy = None if is_read_by_offset(plan.val) else work.path / "val" / "records.jsonl"
-        if copy is not None and not copy.exists():
-            copy.parent.mkdir(exist_ok=True)
-            copy_records(plan.val, copy)
-        val = _scan(plan, context, [Source.of(plan.val, plan.root, copy)], hold_out=False)
+    val = None if plan.val is None else _validation_records(plan, plan.val, work, context)
     ids, features, val_features = records.training_ids, None, None
     if can_keep_features(preset, task.model.encoder) and not context.is_dry:
         kept = Path(plan.cache or work.features)
@@ -196,6 +180,34 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
         plan, context, init, records, n_lines, targets, outside, evidence, tokenizer, encoder,
         training_set, validation, trainer,
     )  # fmt: skip
+
+
+def _require_same_input(
+    work: WorkFolder, records: ScannedRecords, teachers: Sequence[ScoresTeacher],
+    context: RunContext,
+) -> None:  # fmt: skip
+    """RunProblem where a run that goes on began with other records or teachers' scores."""
+    kept = work.path / RECORDS_HASH
+    hashes = [file_sha256(path) for teacher in teachers for path in teacher.files]
+    content = "\n".join([records.sha256, *hashes])
+    if kept.is_file() and kept.read_text("ascii") != content:
+        raise RunProblem(
+            "the records or the teachers' scores changed since the run began: use --restart"
+        )
+    if context.world.is_main:
+        write_atomic(kept, content.encode("ascii"))
+
+
+def _validation_records(
+    plan: Plan, name: str, work: WorkFolder, context: RunContext
+) -> ScannedRecords:
+    """The records of `--val`, out of a copy where they cannot be read by offset."""
+    require_files([name])
+    copy = None if is_read_by_offset(name) else work.path / "val" / "records.jsonl"
+    if copy is not None and not copy.exists():
+        copy.parent.mkdir(exist_ok=True)
+        copy_records(name, copy)
+    return _scan(plan, context, [Source.of(name, plan.root, copy)], hold_out=False)
 
 
 def _scan(

@@ -9,8 +9,6 @@ SET.jsonl with SET_classes.txt beside it; classes that are no labels are asked f
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,7 +20,7 @@ from venv_python import ROOT, use_venv
 use_venv()
 
 import numpy as np
-from measuring import SHARED
+from measuring import SHARED, run_ramctl
 
 from ramctl.errors import RecordProblem
 from ramctl.records.jsonl import read_records
@@ -73,17 +71,10 @@ def predict(
 def mean_average_precision(given: argparse.Namespace, name: str, predictions: Path) -> float:
     """mAP as `ramctl eval` gives it."""
     known = given.maps / f"{name.split('_')[0]}.tsv"
-    command = [sys.executable, "-m", "ramctl", "eval", "-q", str(predictions)]
-    command += [
-        "--truth",
-        f"{given.data / name}.jsonl",
-        "--classes",
-        f"{given.data / name}_classes.txt",
-    ]
-    command += ["--map", str(known)] if known.is_file() else []
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, check=True, capture_output=True, env=environment)
-    return float(json.loads(done.stdout)["mAP"])
+    truth, classes = given.data / f"{name}.jsonl", given.data / f"{name}_classes.txt"
+    mapped = ["--map", known] if known.is_file() else []
+    asked = ["-q", predictions, "--truth", truth, "--classes", classes, *mapped]
+    return float(json.loads(run_ramctl("eval", *asked).output)["mAP"])
 
 
 def main() -> int:

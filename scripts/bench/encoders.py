@@ -8,7 +8,6 @@ comparing them with words, is not in their time. Prints processor time relative 
 """
 
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ use_venv()
 
 import timm
 import torch
+from measuring import core_seconds
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ramctl import Tagger
@@ -35,13 +35,7 @@ SWIN_L = "swin_large_patch4_window12_384"  # of RAM and RAM++
 
 def seconds(work: Callable[[], object]) -> float:
     """The median processor time of the work, after one round that does not count."""
-    work()
-    times = []
-    for _ in range(ROUNDS):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return median(times)
+    return median([core_seconds(work) for _ in range(1 + ROUNDS)][1:])
 
 
 def main() -> None:

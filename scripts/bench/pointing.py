@@ -14,7 +14,6 @@ reported on the other. Each run is a line in scripts/reproduce/looks.jsonl.
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +30,7 @@ sys.path.append(str(ROOT / "scripts" / "reproduce"))
 
 import looks
 import numpy as np
+from measuring import SHARED
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.device import Runtime, set_up_cpu
@@ -63,8 +63,7 @@ class Seen(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    shared = Path(os.environ.get("RAMCTL_SHARED", "../shared"))
-    parser.add_argument("--data", type=Path, default=shared / "data" / "eval")
+    parser.add_argument("--data", type=Path, default=SHARED / "data" / "eval")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--half", choices=("choice", "report"), required=True)
     parser.add_argument("--by", choices=("cells", "attention"), default="cells")

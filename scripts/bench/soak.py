@@ -4,17 +4,12 @@
     scripts/bench/soak.py parse --records 1000000 ../shared/data/text/*.jsonl.gz
     scripts/bench/soak.py tag --records 200000
     scripts/bench/soak.py engine --records 50000
-    scripts/bench/soak.py tag --records 200000 --folder soak --max-time 20m  # again: goes on
 
 Real commands in processes of their own: `parse` on captions no two of which are alike, `tag` on
 links to photos of which some are damaged, `generate | clean` on records with a field of their own.
 Memory and descriptors of all processes are read as the output grows; the slope of a straight line
 through the later half is printed. The bundle is tiny, with random weights: the stream is measured,
 not the network. Exits with 1 where a record is lost or doubled, or memory grows.
-
-With `--folder` a soak is done in pieces: the same command goes on where `--max-time`, a signal or a
-kill ended the last one (exit code 4 while something is left), and each piece has a slope of its
-own. `generate` and `clean` then run one after the other, as a pipe cannot be continued.
 """
 
 import argparse
@@ -22,7 +17,6 @@ import gzip
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -45,7 +39,7 @@ from tests.support import TAGS, write_tiny_bundle
 MODULE = [sys.executable, "-m", "ramctl"]
 READINGS = 40
 MOST_GROWTH_MIB = 48.0  # in the later half; allocators settle within it
-EXIT_REJECTS, EXIT_LEFT = 3, 4
+EXIT_REJECTS = 3
 
 
 @dataclass
@@ -120,55 +114,20 @@ def watch(processes: Sequence["subprocess.Popen[bytes]"], output: Path, total: i
 
 def start(command: list[str], folder: Path, **options: Any) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process: subprocess.Popen[bytes] = subprocess.Popen(
-        [*MODULE, *command], cwd=folder, env=environment, **options
-    )
-    STARTED.append(process)
-    return process
-
-
-STARTED: list["subprocess.Popen[bytes]"] = []
-
-
-def stop(signum: int, frame: object) -> None:
-    """End the processes as a user would, so that they can go on later."""
-    for process in STARTED:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-    sys.exit(128 + signum)
-
-
-def made_once(path: Path, make: Callable[[Path], object]) -> None:
-    """Make an input, a file or a folder, unless an earlier piece has."""
-    if not path.exists():
-        unfinished = path.with_name(f"unfinished-{os.getpid()}-{path.name}")
-        make(unfinished)
-        unfinished.rename(path)
-
-
-def in_pieces(given: argparse.Namespace) -> list[str]:
-    """The options of a command that goes on where the last piece ended."""
-    limit = ["--max-time", given.max_time] if given.max_time else []
-    return ["--resume", *limit] if given.folder else limit
+    return subprocess.Popen([*MODULE, *command], cwd=folder, env=environment, **options)
 
 
 def soak_parse(folder: Path, given: argparse.Namespace) -> tuple[Readings, list[str]]:
     """Captions of the files again and again, each with another number behind it."""
     captions = [text for path in given.files for text in _captions(path)] or ["A dog on a lawn ."]
 
-    def make(path: Path) -> None:
-        with path.open("w", encoding="utf-8") as stream:
-            texts = itertools.islice(itertools.cycle(captions), given.records)
-            for number, text in enumerate(texts):
-                row = {"image": f"{number}.jpg", "captions": [f"{text} {number}"]}
-                stream.write(json.dumps(row) + "\n")
-
-    made_once(folder / "in.jsonl", make)
-    command = ["parse", "-q", "in.jsonl", "-o", "out.jsonl", *in_pieces(given)]
-    process = start(command, folder)
+    with (folder / "in.jsonl").open("w", encoding="utf-8") as stream:
+        texts = itertools.islice(itertools.cycle(captions), given.records)
+        for number, text in enumerate(texts):
+            row = {"image": f"{number}.jpg", "captions": [f"{text} {number}"]}
+            stream.write(json.dumps(row) + "\n")
+    process = start(["parse", "-q", "in.jsonl", "-o", "out.jsonl"], folder)
     readings = watch([process], folder / "out.jsonl.part", given.records)
-    if process.wait() == EXIT_LEFT:
-        return readings, [LEFT]
     names = (row["image"] for row in _rows(folder / "out.jsonl"))
     return readings, [*_exits(process, 0), *_accounted(names, given.records, "{}.jpg".format)]
 
@@ -184,27 +143,20 @@ def soak_tag(folder: Path, given: argparse.Namespace) -> tuple[Readings, list[st
     sources = sorted((ROOT / "tests" / "data" / "photos").iterdir())
     broken = {index for index in range(given.records) if index % 100 == 37}
 
-    def make_photos(real: Path) -> None:
-        real.mkdir()
-        for index in range(50):
-            photo = Image.open(sources[index % len(sources)]).convert("RGB")
-            ImageEnhance.Brightness(photo).enhance(0.6 + index / 60).save(real / f"{index}.jpg")
-        (real / "broken.jpg").write_bytes((real / "0.jpg").read_bytes()[:200])
-
-    def make_links(links: Path) -> None:
-        links.mkdir()
-        for index in range(given.records):
-            name = "broken" if index in broken else str(index % 50)
-            (links / f"{index:08}.jpg").symlink_to(folder / f"real/{name}.jpg")
-
-    made_once(folder / "real", make_photos)
-    made_once(folder / "links", make_links)
+    real, links = folder / "real", folder / "links"
+    real.mkdir()
+    for index in range(50):
+        photo = Image.open(sources[index % len(sources)]).convert("RGB")
+        ImageEnhance.Brightness(photo).enhance(0.6 + index / 60).save(real / f"{index}.jpg")
+    (real / "broken.jpg").write_bytes((real / "0.jpg").read_bytes()[:200])
+    links.mkdir()
+    for index in range(given.records):
+        name = "broken" if index in broken else str(index % 50)
+        (links / f"{index:08}.jpg").symlink_to(real / f"{name}.jpg")
     command = ["tag", "-q", "-R", "links", "--model", model_of(folder, given), "-o", "out.jsonl"]
-    command += ["--rejects", "rejects.jsonl", "-j", "2", *in_pieces(given)]
+    command += ["--rejects", "rejects.jsonl", "-j", "2"]
     process = start(command, folder)
     readings = watch([process], folder / "out.jsonl.part", given.records)
-    if process.wait() == EXIT_LEFT:
-        return readings, [LEFT]
     good = [index for index in range(given.records) if index not in broken]
     names = (row["image"] for row in _rows(folder / "out.jsonl"))
     problems = _accounted(names, len(good), lambda place: f"links/{good[place]:08}.jpg")
@@ -219,7 +171,7 @@ def _resumed(command: list[str], folder: Path) -> list[str]:
     """How long a resume of a finished run takes, and what is wrong with it."""
     before = (folder / "out.jsonl").read_bytes()
     began, used = time.monotonic(), os.times()
-    again = start([*command, *(() if "--resume" in command else ("--resume",))], folder)
+    again = start([*command, "--resume"], folder)
     code, now = again.wait(), os.times()
     cpu = now.children_user + now.children_system - used.children_user - used.children_system
     taken = f"{time.monotonic() - began:.1f} s, {cpu:.1f} s of CPU"
@@ -232,36 +184,21 @@ def soak_engine(folder: Path, given: argparse.Namespace) -> tuple[Readings, list
     """`generate | clean` on records with two thirds of the labels as tags."""
     photos = sorted((ROOT / "tests" / "data" / "photos").glob("*.jpg"))
 
-    def make(path: Path) -> None:
-        with path.open("w", encoding="utf-8") as stream:
-            for index in range(given.records):
-                tags = [tag for place, tag in enumerate(TAGS) if (index + place) % 3]
-                row = {
-                    "image": str(photos[index % len(photos)]), "tags": tags,
-                    "kinds": dict.fromkeys(tags, "object"), "mine": f"{index} " * 20,
-                }  # fmt: skip
-                stream.write(json.dumps(row) + "\n")
-
-    made_once(folder / "in.jsonl", make)
+    with (folder / "in.jsonl").open("w", encoding="utf-8") as stream:
+        for index in range(given.records):
+            tags = [tag for place, tag in enumerate(TAGS) if (index + place) % 3]
+            row = {
+                "image": str(photos[index % len(photos)]), "tags": tags,
+                "kinds": dict.fromkeys(tags, "object"), "mine": f"{index} " * 20,
+            }  # fmt: skip
+            stream.write(json.dumps(row) + "\n")
     model = ["--model", model_of(folder, given), "-q"]
-    generate = ["generate", "in.jsonl", *model]
+    first = start(["generate", "in.jsonl", *model], folder, stdout=subprocess.PIPE)
     clean = ["clean", *model, "-o", "out.jsonl", "--work", "work"]
-    if given.folder:
-        generated = [*generate, "-o", "generated.jsonl", *in_pieces(given)]
-        first = start(generated, folder)
-        readings = watch([first], folder / "generated.jsonl.part", given.records)
-        if first.wait() == EXIT_LEFT:
-            return readings, [LEFT]
-        second = start([*clean, "generated.jsonl", *in_pieces(given)], folder)
-        readings = watch_by_time([second], given.seconds, folder / "work")
-        if second.wait() == EXIT_LEFT:
-            return readings, [LEFT]
-    else:
-        first = start(generate, folder, stdout=subprocess.PIPE)
-        second = start(clean, folder, stdin=first.stdout)
-        assert first.stdout is not None
-        first.stdout.close()
-        readings = watch_by_time([first, second], given.seconds, folder / "work")
+    second = start(clean, folder, stdin=first.stdout)
+    assert first.stdout is not None
+    first.stdout.close()
+    readings = watch_by_time([first, second], given.seconds, folder / "work")
     mine = (row["mine"] for row in _rows(folder / "out.jsonl"))
     problems = _accounted(mine, given.records, lambda index: f"{index} " * 20)
     return readings, [*_exits(first, 0), *_exits(second, 0), *problems]
@@ -288,7 +225,8 @@ def watch_by_time(
 
 
 def model_of(folder: Path, given: argparse.Namespace) -> str:
-    made_once(folder / "tiny", write_tiny_bundle)
+    if given.model is None:
+        write_tiny_bundle(folder / "tiny")
     return str(given.model or folder / "tiny")
 
 
@@ -311,7 +249,6 @@ def _accounted(found: Iterator[str], total: int, expected: Callable[[int], str])
     return [] if number == total else [f"{number} records out of {total}"]
 
 
-LEFT = "records are left: the same command goes on"
 SOAKS = {"parse": soak_parse, "tag": soak_tag, "engine": soak_engine}
 
 
@@ -322,29 +259,17 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--model", help="in place of a tiny one")
     parser.add_argument("--seconds", type=float, default=2.0, help="between readings of the engine")
-    parser.add_argument("--folder", type=Path, help="keep all in it, and go on with what is there")
-    parser.add_argument("--max-time", help="of this piece, as ramctl's: 20m; needs --folder")
     given = parser.parse_intermixed_args()  # files may stand behind options
-    if given.max_time and not given.folder:
-        parser.error("--max-time needs --folder")
-    given.files = [path.resolve() for path in given.files]
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, stop)
     with tempfile.TemporaryDirectory() as name:
-        folder = given.folder.resolve() if given.folder else Path(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        readings, problems = SOAKS[given.what](folder, given)
-    is_left = problems == [LEFT]
+        readings, problems = SOAKS[given.what](Path(name), given)
     memory, descriptors = readings.growth()
     for problem in problems:
         print(f"{given.what}: {problem}")
     print(
-        f"{given.what}, {given.records:,} records, {len(problems) - is_left} problems; later half "
+        f"{given.what}, {given.records:,} records, {len(problems)} problems; later half "
         f"{memory:+.1f} MiB (at most {MOST_GROWTH_MIB:g}), {descriptors:+.1f} descriptors"
     )
-    if memory > MOST_GROWTH_MIB or descriptors > 8:
-        return 1
-    return EXIT_LEFT if is_left else int(bool(problems))
+    return int(bool(problems) or memory > MOST_GROWTH_MIB or descriptors > 8)
 
 
 if __name__ == "__main__":

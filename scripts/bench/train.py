@@ -5,7 +5,7 @@ Two copies of one model see the same batches in turn, in alternating order; the 
 forward, losses, backward, clipping and AdamW and nothing else. Figures are medians. Then:
 checkpoints (how long one stops training), loading (photos with
 augmentation as batches, against decoding and augmenting alone), and start-up (reading records, and
-what a resumed run or a further process takes). `--runs DIR` also writes the figures as JSON.
+what a resumed run or a further process takes).
 
     scripts/bench/train.py --preset mini --batch 64 --labels 1600 --repeat 15
 """
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -29,11 +30,11 @@ use_venv("timm", "torch")
 import numpy as np
 import timm
 import torch
+from flops import make_batch
 
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.labels import LabelSystem
 from ramctl.model.build import build_ram
-from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.records.parallel import usable_cores
 from ramctl.training.checkpoint import save_checkpoint
@@ -47,7 +48,7 @@ from ramctl.training.data.teachers import Silence
 from ramctl.training.objectives import Counts, TrainingTask
 from ramctl.training.train import SAVE_EVERY_S, Pace, Trainer, build_optimiser
 
-VOCABULARY, PIECES = 4000, 16
+VOCABULARY = 4000
 
 
 def build(options: argparse.Namespace) -> TrainingTask:
@@ -74,24 +75,15 @@ def read_preset(options: argparse.Namespace) -> Preset:
     )
 
 
-def make_batch(task: TrainingTask, options: argparse.Namespace) -> Batch:
-    """A batch as the loader gives it: 8 labels and one caption a photo."""
+def batch_of(task: TrainingTask, options: argparse.Namespace) -> Batch:
+    """A batch as the loader gives it; of a frozen encoder's features where they can be kept."""
     preset = read_preset(options)
-    size, n = preset.preprocess.size, options.batch
-    photos = torch.randn(n, 3, size, size)
+    batch = make_batch(preset, options.batch, options.labels, VOCABULARY)
     if preset.training.backbone.backbone_lr_factor == 0:
         with torch.no_grad():
-            photos = torch.cat([task.model.encoder(part) for part in photos.split(8)])
-    targets = torch.zeros(n, options.labels)
-    targets.scatter_(1, torch.randint(options.labels, (n, 8)), 1)
-    captions, ids = None, None
-    if preset.model.captioning:
-        ids = torch.randint(10, VOCABULARY, (n, PIECES))
-        tags = torch.randint(10, VOCABULARY, (n, preset.model.captioning.tag_tokens))
-        captions = CaptionInputs(tags, torch.ones_like(tags), ids, torch.ones_like(ids))
-    return Batch(
-        photos, targets, None, captions, ids, torch.arange(n), ("",) * n, None, None, True, ()
-    )
+            features = torch.cat([task.model.encoder(part) for part in batch.photos.split(8)])
+        batch = replace(batch, photos=features)
+    return batch
 
 
 def bare_loop(task: TrainingTask, options: argparse.Namespace, batch: Batch) -> Callable[[], None]:
@@ -126,7 +118,7 @@ def own_loop(
 def measure(options: argparse.Namespace) -> dict[str, object]:
     """Seconds a step of both, alternating."""
     task = build(options)
-    batch = make_batch(task, options)
+    batch = batch_of(task, options)
     bare = bare_loop(copy.deepcopy(task), options, batch)
     events = own_loop(task, options, batch, Path("unused"))
     calls: dict[str, Callable[[], object]] = {"bare": bare, "ours": lambda: next(events)}
@@ -143,7 +135,6 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         for place, kind in enumerate(("wall", "processor"))
     }
     return {
-        "seconds a step [wall, processor]": kept,
         **{kind: values | {"ours / bare": values["ours"] / values["bare"]}
            for kind, values in medians.items()},
         "images/s": options.batch / medians["wall"]["ours"],
@@ -153,7 +144,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
 def checkpoints(options: argparse.Namespace) -> dict[str, object]:
     """What a checkpoint costs, of the model and its two moments."""
     task = build(options)
-    batch = make_batch(task, options)
+    batch = batch_of(task, options)
     sampler = Sampler(np.arange(1 << 20), len(batch.targets))
     runtime = Runtime(torch.device("cpu"))
     trainer = Trainer(task, read_preset(options).training, sampler, runtime=runtime)
@@ -242,7 +233,6 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder of JPEGs, to measure loading")
     parser.add_argument("--number", type=int, default=200, help="of them")
     parser.add_argument("--records", type=int, nargs="*", default=[1000, 1_000_000])
-    parser.add_argument("--runs", type=Path, help="folder for the record of this run")
     options = parser.parse_args()
     set_up_cpu(options.threads)
     torch.manual_seed(0)
@@ -258,12 +248,7 @@ def main() -> None:
     }
     if options.photos is not None:
         facts["loading"] = loading(options.photos, options.number)
-    shown = {key: value for key, value in facts.items() if not key.startswith("seconds")}
-    print(json.dumps(shown, indent=2))
-    if options.runs is not None:
-        options.runs.mkdir(parents=True, exist_ok=True)
-        name = f"{time.strftime('%Y-%m-%d')}-train-{options.preset}.json"
-        (options.runs / name).write_text(json.dumps(facts, indent=2) + "\n")
+    print(json.dumps(facts, indent=2))
 
 
 if __name__ == "__main__":

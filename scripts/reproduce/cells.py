@@ -3,9 +3,10 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 SETTINGS = {
     "s": "supervised: trained on labels of that set",
@@ -89,3 +90,27 @@ def write(path: Path, text: str, cells: Sequence[Cell], **more: object) -> None:
     path.with_suffix(".csv").write_text(out.getvalue(), "utf-8")
     content = json.dumps({"cells": rows, **more}, ensure_ascii=False, indent=1)
     path.with_suffix(".json").write_text(content + "\n", "utf-8")
+
+
+def endpoint(differences: Mapping[str, Mapping[str, Any]]) -> str:
+    """The one figure that was fixed beforehand, in words; by what is compared."""
+    lines = [
+        "The endpoint, fixed beforehand: mean over the sets of the paired difference in mAP.",
+        "",
+    ]
+    for compared, own in differences.items():
+        low, high = own["ci"] or (-1.0, 1.0)
+        told = "" if low > 0 or high < 0 else ", cannot tell"
+        lines.append(
+            f"- {compared}: {100 * own['difference']:+.1f} points "
+            f"(95 % {100 * low:+.1f} to {100 * high:+.1f}{told})"
+        )
+    return "\n".join([*lines, "", ""])
+
+
+def put_between_marks(text: str, document: Path, name: str) -> None:
+    """Put a text between the marks `<!-- NAME -->` and `<!-- end NAME -->` of a document."""
+    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    before, rest = document.read_text("utf-8").split(start)
+    after = rest.split(end)[1]
+    document.write_text(f"{before}{start}\n{text}\n{end}{after}", "utf-8")

@@ -149,9 +149,13 @@ def judgements(options: argparse.Namespace) -> dict[str, Any]:
     judges = {}
     if options.judged:
         rows = [json.loads(line) for line in options.judged.open()]
-        verdicts = {(row["image"], row["tag"]): row["verdict"] for row in rows}
-        number = {"right": 1, "wrong": 0}
-        judges["looked at"] = lambda image, tag: number.get(verdicts.get((image, tag), ""), -1)
+        verdicts = {
+            (row["image"], tag): right
+            for row in rows
+            for right, said in ((1, "right"), (0, "wrong"))
+            for tag in row.get(said, ())
+        }
+        judges["looked at"] = lambda image, tag: verdicts.get((image, tag), -1)
     if options.captions:
         rows = [json.loads(line) for line in options.captions.open()]
         named = {row["image"]: set(row["tags"]) for row in rows}

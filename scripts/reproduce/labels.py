@@ -87,14 +87,10 @@ def main() -> None:
     covered = 1 - len(missed) / len(often)
     print(f"tags in {args.min_count} captions or more: {len(often)}, covered {covered:.4f}")
     top = labels.labels[: args.top]
-    by_tag = [label for label in top if normalise(label.tag) in tags]
-    any_string = [
-        label for label in top if any(normalise(s) in tags for s in (label.tag, *label.synonyms))
-    ]
-    print(
-        f"of the {len(top)} most frequent labels: {len(by_tag) / len(top):.3f} in the list, "
-        f"{len(any_string) / len(top):.3f} with a synonym's name"
-    )
+    by_tag = sum(normalise(label.tag) in tags for label in top)
+    by_any = sum(any(normalise(s) in tags for s in (x.tag, *x.synonyms)) for x in top)
+    print(f"of the {len(top)} most frequent labels: {by_tag / len(top):.3f} in the list, "
+          f"{by_any / len(top):.3f} with a synonym's name")  # fmt: skip
     merges = [row for row in read_review(args.review).values() if row.decision == "synonym"]
     sample = random.Random(0).sample(merges, min(args.merges, len(merges)))
     print(f"{len(sample)} of {len(merges)} merges:")

@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ use_venv()
 
 import looks
 import numpy as np
-from looks import Truth
+from looks import Truth, read
 from operating_point import decide
 from tables import PAPER, Tables, ramctl
 
@@ -34,12 +33,6 @@ FEWEST_KINDS = 10  # of a parent, to be a group of fine-grained classes
 COUNTING = ("one", "two", "three", "four", "five", "pair", "couple", "several", "group", "crowd")
 FEWEST_PHOTOS = 5
 COMPANIONS = 8  # photos with and without the companion, to say something
-
-
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file."""
-    with path.open(encoding="utf-8") as stream:
-        yield from map(json.loads, stream)
 
 
 def fine_grained(tables: Tables) -> list[dict[str, Any]]:

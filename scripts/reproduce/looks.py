@@ -7,7 +7,7 @@ looks.jsonl, written by what looks.
 import datetime
 import json
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,13 @@ class Truth:
     @classmethod
     def of_set(cls, name: str, folder: Path, mapping: Path | None) -> "Truth":
         """The truth of a shared set."""
-        origin = folder / f"{name}_classes.txt"
-        table = TruthTable.read(str(folder / f"{name}.jsonl"), intake())
-        system = LabelSystem.read(origin)
-        return cls(name, table, system, origin, read_map(mapping) if mapping else {})
+        return cls.of_files(folder / f"{name}.jsonl", folder / f"{name}_classes.txt", mapping)
+
+    @classmethod
+    def of_files(cls, truth: Path, classes: Path, mapping: Path | None) -> "Truth":
+        """The truth of a set by its files."""
+        table, system = TruthTable.read(str(truth), intake()), LabelSystem.read(classes)
+        return cls(truth.stem, table, system, classes, read_map(mapping) if mapping else {})
 
     @classmethod
     def of_benchmark(cls, name: str, data: Path) -> "Truth":
@@ -88,6 +91,12 @@ class Truth:
         classes = self.classes(tags)
         table = read_table(str(predictions), classes, Cut.parse(None), intake())
         return Comparison.of(self.table, table, classes)
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file."""
+    with path.open(encoding="utf-8") as stream:
+        yield from map(json.loads, stream)
 
 
 def intake() -> Intake:

@@ -29,15 +29,12 @@ use_venv()
 import kept
 import looks
 import numpy as np
-from planted import write_table
+from cells import put_between_marks
+from looks import Truth, read
 
-from ramctl.classes import Classes, read_map
-from ramctl.evaluation.comparison import Comparison, TruthTable
+from ramctl.classes import read_map
 from ramctl.evaluation.metrics import interval, mean_over_classes
-from ramctl.evaluation.predictions import Cut, read_table
 from ramctl.labels import LabelSystem
-from ramctl.records.report import Rejects, Report
-from ramctl.tagger_scores import Intake
 
 
 def main() -> None:
@@ -74,7 +71,7 @@ def main() -> None:
         print(figures(options))
         return
     if options.command == "put":
-        write_table(options.tables.read_text("utf-8").strip(), options.into, "table5")
+        put_between_marks(options.tables.read_text("utf-8").strip(), options.into, "table5")
         return
     if options.command == "words":
         print("\n".join(words(options.files)))
@@ -113,12 +110,6 @@ def dropped_tags(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file."""
-    with path.open(encoding="utf-8") as stream:
-        yield from map(json.loads, stream)
-
-
 def words(files: Sequence[Path]) -> list[str]:
     """The classes of lists, and the tags that maps give to classes."""
     found: dict[str, None] = {}
@@ -141,7 +132,11 @@ def figures(options: argparse.Namespace) -> str:
     for row in options.rows:
         of = f"{row} of table 5, {len(options.seeds)} models"
         looks.log(options.truth.stem, of, "mAP and differences between rows (table 5)")
-    runs = {row: [Run(options, f"{row}-{seed}") for seed in options.seeds] for row in options.rows}
+    truth = Truth.of_files(options.truth, options.classes, options.map)
+    runs = {
+        row: [Run(truth, options, f"{row}-{seed}") for seed in options.seeds]
+        for row in options.rows
+    }
     lines = [
         f"**{options.truth.stem}** ({len(runs[options.rows[0]][0].comparison.photos)} photos)",
         "",
@@ -171,20 +166,11 @@ def spread(values: Sequence[float]) -> str:
 class Run:
     """One model's predictions against the truth, and its mAP in every resample of the photos."""
 
-    def __init__(self, options: argparse.Namespace, name: str) -> None:
-        report = Report("eval", quiet=True)
-        intake = Intake(report, Rejects(report, None))
-        truth = TruthTable.read(str(options.truth), intake)
-        classes = Classes(
-            LabelSystem.read(options.classes), str(options.classes),
-            read_map(options.map) if options.map else {},
-            LabelSystem.read(options.labels),
-        )  # fmt: skip
-        path = str(options.predictions / f"{name}.jsonl")
-        table = read_table(path, classes, Cut.parse(None), intake)
-        self.comparison = Comparison.of(truth, table, classes)
+    def __init__(self, truth: Truth, options: argparse.Namespace, name: str) -> None:
+        predictions = options.predictions / f"{name}.jsonl"
+        self.comparison = truth.compared(predictions, LabelSystem.read(options.labels))
         self.map = float(mean_over_classes(self.comparison.precisions))
-        self.resampled = mean_over_classes(self.comparison.resampled(seed=0))
+        self.resampled = mean_over_classes(self.comparison.resampled(looks.SEED))
 
 
 def difference(row: str, ours: Sequence[Run], base: str, theirs: Sequence[Run]) -> str:

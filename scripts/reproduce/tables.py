@@ -29,10 +29,21 @@ import looks
 import numpy as np
 import rivals
 from benchmark import open_benchmark
-from cells import MEASURED, NEEDS, NONE, PRIVATE, Cell, legend, markdown, setting_in_words, write
+from cells import (
+    MEASURED,
+    NEEDS,
+    NONE,
+    PRIVATE,
+    Cell,
+    endpoint,
+    legend,
+    markdown,
+    put_between_marks,
+    setting_in_words,
+    write,
+)
 from looks import Truth
 from operating_point import decide
-from planted import write_table
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.errors import RunProblem
@@ -239,19 +250,14 @@ class Tables:
             others = [s for s in (*OWN[1:], *given) if all(self._has(s, name) for name in sets)]
             theirs = {s: [self.figures(s, name) for name in sets] for s in others}
             more = {s: looks.mean_difference(ours, own) for s, own in theirs.items()}
-            ends = endpoint(more)
-        text = "\n".join(
-            (
-                markdown(
-                    f"{number.capitalize()[:5]} {number[5:]}: {what}, the paper's sets",
-                    list(benchmarks.values()),
-                    big,
-                    lead=lead,
-                ),
-                markdown(f"{what}, the shared sets", list(sets.values()), small, lead=lead),
-                ends + legend(cells),
-            )
-        )
+            ends = endpoint({f"mini - {system}": own for system, own in more.items()})
+        title = f"{number.capitalize()[:5]} {number[5:]}: {what}, the paper's sets"
+        tables = [
+            markdown(title, list(benchmarks.values()), big, lead=lead),
+            markdown(f"{what}, the shared sets", list(sets.values()), small, lead=lead),
+            ends + legend(cells),
+        ]
+        text = "\n".join(tables)
         write(self.work / number, text, cells, differences=more)
 
     def _is_there(self, system: str) -> bool:
@@ -356,22 +362,6 @@ def precision_recall(comparison: Comparison) -> dict[str, Any]:
     return {name: float(found[name]) for name in ("CP", "CR")}
 
 
-def endpoint(differences: dict[str, dict[str, Any]]) -> str:
-    """The one figure that was fixed beforehand, in words."""
-    lines = [
-        "The endpoint, fixed beforehand: mean over the sets of the paired difference in mAP.",
-        "",
-    ]
-    for system, own in differences.items():
-        low, high = own["ci"]
-        told = "" if low > 0 or high < 0 else ", cannot tell"
-        lines.append(
-            f"- mini - {system}: {100 * own['difference']:+.1f} points "
-            f"(95 % {100 * low:+.1f} to {100 * high:+.1f}{told})"
-        )
-    return "\n".join([*lines, "", ""])
-
-
 def ramctl(*arguments: str) -> None:
     """Run the command; its messages are shown."""
     subprocess.run([sys.executable, "-m", "ramctl", *arguments], check=True)
@@ -392,7 +382,7 @@ def main() -> None:
         text = "\n".join(path.read_text("utf-8") for path in paths.values() if path.exists())
         if missing := [name for name, path in paths.items() if not path.exists()]:
             text += f"\n**Not run yet: {', '.join(missing)}.**"
-        write_table(text.strip(), options.into, "tables")
+        put_between_marks(text.strip(), options.into, "tables")
         return
     tables = Tables(options)
     works = {

@@ -11,13 +11,14 @@ from tests.conftest import REPOSITORY
 from tests.data_engine.conftest import lines, read
 
 JUDGED = REPOSITORY / "scripts" / "reproduce" / "judged_generated.jsonl"
+VERDICTS = {"right": 221, "wrong": 132, "doubtful": 97}
 
 
 def test_the_caption_that_the_engine_saw_never_judges(tmp_path):
     rows = [{"image": str(n), "captions": [f"a{n}", f"b{n}", f"c{n}"]} for n in range(9)]
     (tmp_path / "photos.jsonl").write_bytes(lines(rows))
     (tmp_path / "single.jsonl").write_bytes(lines([{"image": "x", "captions": ["y"]}]))
-    (tmp_path / "judged.jsonl").write_bytes(lines([{"image": "7", "tag": "t", "verdict": "right"}]))
+    (tmp_path / "judged.jsonl").write_bytes(lines([{"image": "7", "right": ["t"]}]))
     one, others = tmp_path / "one.jsonl", tmp_path / "others.jsonl"
     photos = [tmp_path / "photos.jsonl", tmp_path / "single.jsonl"]
     judged = tmp_path / "judged.jsonl"
@@ -42,7 +43,7 @@ def test_generated_tags_are_judged_and_removals_counted(
     judged, captions = tmp_path / "judged.jsonl", tmp_path / "captions.jsonl"
     names = [row["image"] for row in photo_records]
     verdicts = zip(names, ["right", "wrong", "doubtful", "right"], strict=False)
-    judged.write_bytes(lines({"image": n, "tag": "sky", "verdict": v} for n, v in verdicts))
+    judged.write_bytes(lines({"image": n, v: ["sky"]} for n, v in verdicts))
     captions.write_bytes(lines([{"image": names[0], "tags": ["sky", "horse"]}]))
     told = evidence.measure(
         Namespace(
@@ -63,7 +64,8 @@ def test_generated_tags_are_judged_and_removals_counted(
 
 def test_the_judged_sample_is_what_the_documents_say():
     rows = read(JUDGED.read_bytes())
-    assert len({(row["image"], row["tag"]) for row in rows}) == len(rows) == 450
-    number = {v: sum(row["verdict"] == v for row in rows) for v in ("right", "wrong", "doubtful")}
-    assert number == {"right": 221, "wrong": 132, "doubtful": 97}
+    assert len({row["image"] for row in rows}) == len(rows)
+    tags = {v: [(row["image"], tag) for row in rows for tag in row.get(v, ())] for v in VERDICTS}
+    assert {v: len(some) for v, some in tags.items()} == VERDICTS
+    assert len(set().union(*tags.values())) == 450
     assert not any(Path(row["image"]).is_absolute() for row in rows)

@@ -1,14 +1,8 @@
 """scripts/bench/soak.py at toy size: it counts what comes out and reads what runs."""
 
-import os
-import signal
-
-import guards
 import pytest
 import soak
 
-from ramctl.photos import decoding, limits
-from ramctl.records import files, jsonl
 from tests.conftest import REPOSITORY
 
 
@@ -19,40 +13,6 @@ def test_every_record_of_a_short_run_is_accounted_for(what, monkeypatch, capsys)
     monkeypatch.setattr("sys.argv", ["soak.py", what, "--records", "120", *files])
     assert soak.main() == 0
     assert f"{what}, 120 records, 0 problems" in capsys.readouterr().out
-
-
-@pytest.fixture
-def handlers():
-    """The signal handlers of this process, as they were."""
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for signum, handler in before.items():
-        signal.signal(signum, handler)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("what", ["parse", "tag"])
-def test_a_soak_goes_on_where_its_last_piece_ended(handlers, what, tmp_path, monkeypatch, capsys):
-    words = ["soak.py", what, "--records", "60", "--folder", str(tmp_path / "soak")]
-    monkeypatch.setattr("sys.argv", [*words, "--max-time", "0s"])
-    assert soak.main() == soak.EXIT_LEFT
-    assert "records are left" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", words)
-    assert soak.main() == 0
-    assert f"{what}, 60 records, 0 problems" in capsys.readouterr().out
-
-
-def test_each_guard_that_guards_py_takes_away_is_there(monkeypatch):
-    names = [
-        (os, "fsync"), (files, "held"), (jsonl, "bounded_lines"), (jsonl, "require_writable"),
-        (decoding, "read_photo"), (decoding, "in_time"), (limits, "room_for"),
-    ]  # fmt: skip
-    before = [getattr(module, name) for module, name in names]
-    for (module, name), own in zip(names, before, strict=True):
-        monkeypatch.setattr(module, name, own)  # put back afterwards
-    guards.remove_guards()
-    for (module, name), own in zip(names, before, strict=True):
-        assert getattr(module, name) is not own, name
 
 
 def test_a_lost_a_doubled_and_a_changed_record_are_noticed():
