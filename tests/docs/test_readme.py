@@ -17,7 +17,7 @@ from ramctl.errors import REJECT_CODES
 from ramctl.export import FORMATS as EXPORT_FORMATS
 from ramctl.model.config import preset_names
 from ramctl.peers import BUILT_IN
-from ramctl.readers import detect, predictions
+from ramctl.readers import detect
 from tests.conftest import REPOSITORY
 from tests.forked import program_for_shells
 
@@ -34,7 +34,7 @@ HELPS = DOCUMENTS["ramctl/commands/README.md"]
 BLOCK = re.compile(r"```(console|python)( [a-z ]+)?\n(.*?)```", re.DOTALL)
 CHOICES = {  # what can be named on the command line, by the document that explains it
     "ramctl/parsing/README.md": detect.FORMATS,
-    "ramctl/evaluation/README.md": predictions.FORMS,
+    "ramctl/evaluation/README.md": detect.PREDICTION_FORMS,
     "ramctl/export/README.md": EXPORT_FORMATS,
     "ramctl/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
     "ramctl/model/presets/README.md": preset_names(),
