@@ -24,6 +24,7 @@ from ramctl.records.record import (
     Reject,
     captions_of,
     image_name,
+    listed_names,
     string_list,
 )
 from ramctl.records.report import Rejects
@@ -33,7 +34,6 @@ BATCH = 256
 Work = tuple[Record, int]  # a record and the number of its captions
 # Longer texts are no captions: the dense descriptions have about 2,000 characters.
 MAX_CAPTION = 100_000
-SHOWN_FIELDS = 8  # of a record without captions
 # The paper counts the mentions of so many most frequent tags.
 COMMON_TAGS = 10_000
 
@@ -128,7 +128,7 @@ def _captions_to_parse(record: Record) -> list[str]:
     """The record's captions; RecordProblem where there is nothing to parse or keep."""
     captions = captions_of(record.fields)
     if not captions and not {"captions", "caption", "tags"} & record.fields.keys():
-        has = ", ".join(list(record.fields)[:SHOWN_FIELDS]) or "no fields"
+        has = listed_names(record.fields) or "no fields"
         raise RecordProblem(f"no captions and no tags; it has {has}", code="missing_field")
     for caption in captions:
         if len(caption) > MAX_CAPTION:

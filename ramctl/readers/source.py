@@ -8,7 +8,7 @@ from typing import Any
 
 from ramctl.errors import RunProblem
 from ramctl.records.jsonl import content_stamp, dumps, require_writable
-from ramctl.records.record import Item, JsonObject, Record, Reject, shown_name
+from ramctl.records.record import Item, JsonObject, Record, Reject, listed_names, shown_name
 
 #: Names, in any case, that other projects give to photo, caption and tags (BLIP, img2dataset,
 #: LAION, kohya, datasets, Flickr30k).
@@ -40,7 +40,7 @@ class Columns:
         if missing or not (self.named or USUAL_FIELDS & known):
             what = f"no column {missing[0]!r}" if missing else "no column that can be captions"
             advice = "" if missing else "; name one with --caption-column"
-            raise RunProblem(f"{source}: {what}; it has {', '.join(names)}{advice}")
+            raise RunProblem(f"{source}: {what}; it has {listed_names(names)}{advice}")
 
 
 USUAL = Columns()

@@ -2,8 +2,9 @@
 
 import base64
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -17,6 +18,7 @@ KINDS = ("object", "scene", "attribute", "action")
 # Where a tag comes from, as in the field `sources`.
 HUMAN, PARSED = "human", "parsed"
 BY_CAPTION, BY_TAG = "generated-caption", "generated-tag"
+_SHOWN_NAMES, _SHOWN_OF_NAME = 12, 40  # of fields in a message
 _GUESSES = {BY_CAPTION, BY_TAG}  # sources of tags that only a model of the data engine gave
 
 
@@ -104,6 +106,12 @@ def shown_name(name: str) -> str:
     except UnicodeEncodeError:  # from JSON, and no file's name
         content = name.encode("utf-8", "backslashreplace")
     return without_secrets(content.decode("utf-8", "backslashreplace"))
+
+
+def listed_names(names: Iterable[str]) -> str:
+    """The first names of fields or columns for a message of one line, whatever they hold."""
+    shown = [" ".join(name.split())[:_SHOWN_OF_NAME] for name in islice(names, _SHOWN_NAMES + 1)]
+    return ", ".join([*shown[:_SHOWN_NAMES], *["..."][: len(shown) > _SHOWN_NAMES]])
 
 
 def decode_name(value: Any) -> str:

@@ -242,3 +242,12 @@ def test_a_table_in_which_no_column_fits_is_named_with_its_columns(tmp_path):
     (tmp_path / "a.csv").write_text("A,B\n1,2\n")
     with pytest.raises(RunProblem, match="it has A, B; name one with --caption-column"):
         list(read_any([str(tmp_path / "a.csv")], None, "parse"))
+
+
+def test_columns_are_named_in_one_short_line(tmp_path):
+    (tmp_path / "a.csv").write_text('B,"A\n B",' + ",".join(["C" * 99] * 30) + "\n1,2\n")
+    with pytest.raises(RunProblem, match="it has B, A B, CCC") as caught:
+        list(read_any([str(tmp_path / "a.csv")], None, "parse"))
+    message = str(caught.value)
+    assert "\n" not in message and message.count("C" * 40) == 10 and "C" * 41 not in message
+    assert ", ...; name one" in message
