@@ -169,6 +169,8 @@ class Calibration:
             said = table.get("salience")
             salience = None if said is None else Salience.from_json(said)
             base = float(table["base"])
+            if salience is not None and len(salience.weights) != len(slopes):
+                raise ValueError(f"{len(salience.weights)} weights for {len(slopes)} labels")
             return cls(*shared, slopes, offsets, floors, shifts, curve, base, salience)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunProblem(f"{path}: not a calibration: {error}") from error

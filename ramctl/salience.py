@@ -114,6 +114,8 @@ class Salience:
         weights = [-np.inf if w is None else float(w) for w in table["weights"]]
         certain, share, constant = map(float, table["main"])
         careful = {int(index): int(general) for index, general in table["careful"]}
+        if not {*careful, *careful.values()} <= {*range(len(weights))}:
+            raise ValueError("careful labels that are none")
         return cls(float(table["slope"]), np.array(weights), (certain, share, constant), careful)
 
 

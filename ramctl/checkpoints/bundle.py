@@ -151,7 +151,11 @@ class Bundle:
                 f"{self.path}: does not know what its scores are worth ({CALIBRATION} is missing): "
                 "use --threshold in place of --precision"
             )
-        return Calibration.read(self.path / CALIBRATION)
+        calibration = Calibration.read(self.path / CALIBRATION)
+        if (n := len(calibration.slopes)) != len(self.labels):
+            path = self.path / CALIBRATION
+            raise RunProblem(f"{path}: of {n} labels, the bundle has {len(self.labels)}")
+        return calibration
 
     @property
     def dtype(self) -> str:

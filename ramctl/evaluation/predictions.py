@@ -23,6 +23,7 @@ from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
 from ramctl.readers.detect import read_predictions
 from ramctl.records.files import read_lines
 from ramctl.records.inputs import STDIN, open_input
+from ramctl.records.jsonl import bounded_lines
 from ramctl.records.record import JsonObject, string_list
 from ramctl.tagger_scores import Intake, PhotoList, tag_scores
 
@@ -233,7 +234,7 @@ class ScoreReader:
             return []
         self._sought.add(key)
         with open_input(self._file) as stream:
-            for line in stream:
+            for line in bounded_lines(stream):
                 if b'"label_names"' in line:
                     with suppress(orjson.JSONDecodeError, RecordProblem, AttributeError):
                         fields = orjson.loads(line)

@@ -25,6 +25,7 @@ from ramctl.records.record import (
     captions_of,
     image_name,
     listed_names,
+    set_tags,
     string_list,
 )
 from ramctl.records.report import Rejects
@@ -101,10 +102,8 @@ class ParseStage:
                 sources.setdefault(tag, []).append(HUMAN)
         fields["tags"] = list(kinds)
         fields["caption_tags"] = [caption.tags for caption in parsed]
-        fields["kinds"] = kinds
-        fields["sources"] = sources
-        if isinstance(fields.get("scores"), dict):
-            fields["scores"] = {t: fields["scores"][t] for t in kinds if t in fields["scores"]}
+        fields["kinds"], fields["sources"] = kinds, sources
+        set_tags(fields, list(kinds))
         if self.explain:
             explained: dict[str, list[JsonObject]] = {tag: [] for tag in kinds}
             for number, caption in enumerate(parsed):

@@ -10,6 +10,7 @@ from typing import Any
 from ramctl.errors import RunProblem
 from ramctl.readers.source import TAG_FIELDS, Source, split_tags, with_usual_names
 from ramctl.records.inputs import open_input
+from ramctl.records.jsonl import MAX_LINE, bounded_lines
 from ramctl.records.record import Item, JsonObject
 
 #: Flickr8k.token.txt: name.jpg#0 TAB caption.
@@ -32,7 +33,7 @@ def read_cc(source: Source) -> Iterator[Item]:
 def read_lines(source: Source) -> Iterator[Item]:
     """One record per line of text: a caption without a photo."""
     with open_input(source.name) as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(bounded_lines(stream), 1):
             if text := line.decode("utf-8-sig", "replace").strip():
                 yield source.record({"captions": [text]}, number)
 
@@ -40,7 +41,7 @@ def read_lines(source: Source) -> Iterator[Item]:
 def read_token(source: Source) -> Iterator[Item]:
     """One record per line of a Flickr token file; --group joins the five of a photo."""
     with open_input(source.name) as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(bounded_lines(stream), 1):
             text = line.decode("utf-8", "replace").rstrip("\r\n")
             match = TOKEN_LINE.fullmatch(text)
             if match:
@@ -52,7 +53,7 @@ def read_token(source: Source) -> Iterator[Item]:
 def read_list(source: Source) -> Iterator[Item]:
     """One record per line `id,tag,tag`: the RAM authors' annotations, and their `pred.txt`."""
     with open_input(source.name) as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(bounded_lines(stream), 1):
             try:
                 image, *tags = line.decode("utf-8-sig").rstrip("\r\n").split(",")
             except UnicodeDecodeError as error:
@@ -68,7 +69,7 @@ def read_csv(source: Source) -> Iterator[Item]:
     Columns named `tags`, `labels` or `keywords` are tags, split at `,`, `;` or `|`.
     """
     with open_input(source.name) as stream:
-        header = stream.readline().decode("utf-8-sig", "replace")
+        header = stream.readline(MAX_LINE).decode("utf-8-sig", "replace")
     delimiter = max("\t|;,", key=header.count)
     names: list[str] = []
     for number, row in _rows(source, delimiter):

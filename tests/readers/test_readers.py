@@ -1,5 +1,6 @@
 """What people have captions in: each format is recognised and read as records."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -251,3 +252,20 @@ def test_columns_are_named_in_one_short_line(tmp_path):
     message = str(caught.value)
     assert "\n" not in message and message.count("C" * 40) == 10 and "C" * 41 not in message
     assert ", ...; name one" in message
+
+
+@pytest.mark.parametrize("form", ["lines", "token"])
+def test_a_line_without_end_takes_no_more_memory_than_a_long_one(form, tmp_path, monkeypatch):
+    """8 KB of gzip unfold to 8 MB."""
+    monkeypatch.setattr("ramctl.records.jsonl.MAX_LINE", 10_000)
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(b"a" * 8_000_000 + b"\nb.jpg#0\ta dog\n"))
+    assert path.stat().st_size < 10_000
+    tracemalloc.start()
+    try:
+        items = list(read_any([str(path)], None, "parse", form=form))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(items) == 2 and isinstance(items[1], Record)
+    assert most < 1_000_000
