@@ -4,7 +4,6 @@ A model's own predictions teach it nothing: only what comes from elsewhere does.
 n photos at once, F inputs with a constant one, L labels, K of them that are named on some photo.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ from ramctl.records.record import (
     removed_before,
     string_list,
 )
-from ramctl.records.stream import Batch, Outcome, Stage
+from ramctl.records.stream import Outcome
 from ramctl.tagger_scores import Photo, TaggerScores, scores_file
 
 FORM = "scores:FILE[,map=FILE]"
@@ -199,24 +198,11 @@ class Chances:
         ranked = some[np.argsort(-chances[some], kind="stable")].tolist()
         return {self.labels[i].tag: round(float(chances[i]), DIGITS) for i in ranked}
 
-    def added(self, stage: Stage) -> Stage:
-        """The stage, whose outcomes get their records' chances."""
-
-        def run(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
-            under_way: deque[Batch] = deque()
-
-            def noted() -> Iterator[Batch]:
-                for batch in batches:
-                    under_way.append(batch)
-                    yield batch
-
-            for outcomes in stage(noted()):
-                for record, outcome in zip(under_way.popleft(), outcomes, strict=True):
-                    if not isinstance(outcome, RecordProblem):
-                        outcome["chances"] = self.of(_photo(record), outcome)
-                yield outcomes
-
-        return run
+    def add(self, record: Record, outcome: Outcome) -> Outcome:
+        """What a stage made of a record, with its chances: for `records.stream.watched`."""
+        if not isinstance(outcome, RecordProblem):
+            outcome["chances"] = self.of(_photo(record), outcome)
+        return outcome
 
 
 def _photo(record: Record) -> Photo:

@@ -386,5 +386,5 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
             fingerprint["hard"] = str(options.hard)
             chances = Chances(evidence, baseline.labels, unspool(kept))
             kept.seek(0)
-            source, stage = unspool(kept), chances.added(stage)
+            source, stage = unspool(kept), watched(stage, chances.add)
         return run_stream(report, source, counted(stage, report), stream, fingerprint=fingerprint)
