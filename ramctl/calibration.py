@@ -70,6 +70,7 @@ class Calibration:
     curve: tuple[CurvePoint, ...]
     base: float = 0.5  # the share of the photos on which a label is right
     salience: Salience | None = None  # what photos are of, where captions told
+    salient_curve: tuple[CurvePoint, ...] = ()  # of tags that salience allows for
 
     def log_odds(self, of_scores: Floats, labels: NDArray[Any] | slice = slice(None)) -> Floats:
         """Log-odds of being right, of the log-odds of scores of the labels, one each."""
@@ -79,21 +80,26 @@ class Calibration:
         """The log-odds (L,) of the scores that are worth a probability."""
         return (log_odds_of(probability) - self.offsets) / self.slopes
 
-    def cut(self, precision: float) -> float:
-        """The lowest probability at which tags have the precision; RunProblem when none has it."""
-        reached = [point.cut for point in self.curve if point.precision >= precision]
+    def cut(self, precision: float, *, salient: bool = False) -> float:
+        """The lowest probability at which tags have the precision; RunProblem when none has it.
+
+        `salient`: where likely main things are given with less.
+        """
+        curve = (salient and self.salient_curve) or self.curve
+        reached = [point.cut for point in curve if point.precision >= precision]
         if not reached:
-            best = max((point.precision for point in self.curve), default=0.0)
+            best = max((point.precision for point in curve), default=0.0)
             raise RunProblem(f"no threshold reaches precision {precision:g}: at most {best:.3f}")
         return min(reached)
 
     def shared_threshold(self, precision: float) -> float:
         """The score above which a tag is given of which nothing but its score is known."""
-        return float(sigmoid((log_odds_of(self.cut(precision)) - self.intercept) / self.slope))
+        cut = self.cut(precision, salient=True)
+        return float(sigmoid((log_odds_of(cut) - self.intercept) / self.slope))
 
-    def thresholds(self, precision: float) -> Floats:
+    def thresholds(self, precision: float, *, salient: bool = False) -> Floats:
         """The score (L,) above which each tag is given; 1 for labels without evidence."""
-        wanted = self._log_odds_at(self.cut(precision))
+        wanted = self._log_odds_at(self.cut(precision, salient=salient))
         return np.where(np.isnan(wanted), NEVER, np.maximum(sigmoid(wanted), self.floors))
 
     def listed_thresholds(self) -> Floats:
@@ -123,7 +129,7 @@ class Calibration:
     def shifts_for(self, precision: float) -> Floats:
         """What biases (L,) need on top, for one score at that precision's cut of every label."""
         shared = log_odds_of(self.shared_threshold(precision))
-        wanted = np.nan_to_num(shared - self._log_odds_at(self.cut(precision)))
+        wanted = np.nan_to_num(shared - self._log_odds_at(self.cut(precision, salient=True)))
         # More would leave nothing to tell scores apart by, of a label that is nearly always right.
         return np.clip(wanted, -LARGEST_SHIFT, LARGEST_SHIFT)
 
@@ -151,9 +157,11 @@ class Calibration:
         }
         for name in _BY_LABEL:
             table[name] = [round(value, 4) for value in getattr(self, name).tolist()]
-        table["curve"] = [
-            [round(p.cut, 5), round(p.precision, 4), round(p.tags, 3)] for p in self.curve
-        ]
+        for name in ("curve", "salient_curve"):
+            table[name] = [
+                [round(p.cut, 5), round(p.precision, 4), round(p.tags, 3)]
+                for p in getattr(self, name)
+            ]
         if self.salience is not None:
             table["salience"] = self.salience.to_json()
         write_atomic(path, orjson.dumps(table) + b"\n")  # NaN becomes null
@@ -164,14 +172,17 @@ class Calibration:
         try:
             table = orjson.loads(path.read_bytes())
             slopes, offsets, floors, shifts = np.array([table[n] for n in _BY_LABEL], np.float64)
-            curve = tuple(CurvePoint(*map(float, point)) for point in table["curve"])
+            curve, salient = (
+                tuple(CurvePoint(*map(float, point)) for point in table[name])
+                for name in ("curve", "salient_curve")
+            )
             shared = float(table["slope"]), float(table["intercept"])
             said = table.get("salience")
             salience = None if said is None else Salience.from_json(said)
             base = float(table["base"])
             if salience is not None and len(salience.weights) != len(slopes):
                 raise ValueError(f"{len(salience.weights)} weights for {len(slopes)} labels")
-            return cls(*shared, slopes, offsets, floors, shifts, curve, base, salience)
+            return cls(*shared, slopes, offsets, floors, shifts, curve, base, salience, salient)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunProblem(f"{path}: not a calibration: {error}") from error
 
@@ -197,8 +208,8 @@ def calibrate(
     """The calibration that judged photos give; a group of photos never judges its own thresholds.
 
     `evidence` (L,) tells which labels may be given; `most_share` is the fraction of the photos
-    above which a label is not given: it would say little. With `salience`, the curve is that of
-    tags that may be the less certain the likelier they name a main thing. RunProblem when the
+    above which a label is not given: it would say little. With `salience` there is a second curve:
+    of tags that may be the less certain the likelier they name a main thing. RunProblem when the
     photos are too few.
     """
     scores, right, known, main, groups = judged
@@ -210,16 +221,18 @@ def calibrate(
         above = scores[part] > _floors(scores[~part], most_share)
         is_given = above & known[part] & evidence
         held_out[part] = np.where(is_given, others.log_odds(log_odds[part]), -np.inf)
+    curve = salient = _curve(held_out, right)
     if salience is not None:
         if main is not None:
             salience = salience.fitted(log_odds, held_out, main)
         held_out += salience.allowances(salience.chances(log_odds, held_out))
+        salient = _curve(held_out, right)
     fitted, floors = _fit(log_odds, right, known), _floors(scores, most_share)
-    offsets, curve = np.where(evidence, fitted.offsets, np.nan), _curve(held_out, right)
-    base = float(right[:, evidence].mean())
     return replace(
-        fitted, offsets=offsets, floors=floors, curve=curve, base=base, salience=salience
-    )
+        fitted, offsets=np.where(evidence, fitted.offsets, np.nan), floors=floors, curve=curve,
+        base=float(right[:, evidence].mean()), salience=salience,
+        salient_curve=() if salience is None else salient,
+    )  # fmt: skip
 
 
 def thresholds_for(

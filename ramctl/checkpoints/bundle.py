@@ -131,14 +131,16 @@ class Bundle:
         own = [label.threshold if label.validated else NEVER for label in self.labels]
         return [usual if threshold is None else threshold for threshold in own]
 
-    def thresholds_of(self, dtype: str, precision: float | None = None) -> list[float]:
+    def thresholds_of(
+        self, dtype: str, precision: float | None = None, *, salient: bool = False
+    ) -> list[float]:
         """One threshold per label, in id order; those of int8 are its own where there are any.
 
         With `precision`, those at which that share of the tags given is right; RunProblem where the
-        bundle does not know, or no threshold reaches it.
+        bundle does not know, or no threshold reaches it. `salient`: likely main things need less.
         """
         if precision is not None:
-            return self.calibration.thresholds(precision).tolist()
+            return self.calibration.thresholds(precision, salient=salient).tolist()
         if dtype == "int8" and self.has(INT8_THRESHOLDS):
             return read_thresholds(self.path / INT8_THRESHOLDS, self.labels, self.threshold)
         return self.thresholds

@@ -50,7 +50,7 @@ class LabelSet:
 
 def own_labels(bundle: Bundle, dtype: str = "fp32", precision: float | None = None) -> LabelSet:
     """The bundle's label system with its thresholds for a number format."""
-    thresholds = np.array(bundle.thresholds_of(dtype, precision), np.float64)
+    thresholds = np.array(bundle.thresholds_of(dtype, precision, salient=True), np.float64)
     calibration = bundle.calibration if bundle.has(CALIBRATION) else None
     bends = np.full(len(thresholds), bool(precision or bundle.preset.precision))
     return LabelSet(bundle.labels, label_rows(bundle), thresholds, bends, calibration)

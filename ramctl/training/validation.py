@@ -145,7 +145,8 @@ class ThresholdChoice:
     def of(cls, calibration: Calibration, precision: float) -> "ThresholdChoice":
         """Those of a precision; RunProblem when none reaches it."""
         shared = calibration.shared_threshold(precision)
-        return cls(calibration.thresholds(precision), shared, calibration, is_calibrated=True)
+        own = calibration.thresholds(precision, salient=True)
+        return cls(own, shared, calibration, is_calibrated=True)
 
 
 def choose_thresholds(

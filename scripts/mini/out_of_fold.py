@@ -57,7 +57,8 @@ def main() -> None:
         others = part != fold
         seen = Judged(*(x[others] for x in (scores, right, known, main, groups)))
         calibration = calibrate(seen, evidence, preset.most_share, salience)
-        thresholds = calibration.thresholds(args.precision or preset.precision)
+        precision = args.precision or preset.precision
+        thresholds = calibration.thresholds(precision, salient=True)
         labels = LabelSet(bundle.labels, no_rows, thresholds, bends, calibration)
         choose = TagSelector(labels, SelectionOptions())
         for index in np.flatnonzero(~others).tolist():

@@ -62,7 +62,8 @@ def judged_section(path: Path, model: Path) -> list[str]:
     """What printed tags are worth on photos whose origins chose no threshold."""
     figures = json.loads(path.read_bytes())
     aucs = figures["auc"]
-    curve = Calibration.read(model / CALIBRATION).curve
+    known = Calibration.read(model / CALIBRATION)
+    curve = known.salient_curve or known.curve
     lines = [
         "## Printed tags, judged",
         "",

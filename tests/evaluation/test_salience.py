@@ -157,10 +157,18 @@ def test_the_curve_is_that_of_tags_chosen_by_salience():
     seen = Judged(scores[:3000], right[:3000], np.ones((3000, 7), bool))
     found = calibrate(seen, np.ones(7, bool), salience=replace(made(), careful={}))
     limits = LabelSet(
-        LABELS, np.zeros((7, 0), np.float32), found.thresholds(0.8), np.ones(7, bool), found
+        LABELS,
+        np.zeros((7, 0), np.float32),
+        found.thresholds(0.8, salient=True),
+        np.ones(7, bool),
+        found,
     )
     choose, hits, given = TagSelector(limits, SelectionOptions()), 0, 0
     for row, truth in zip(scores[3000:].astype(np.float32), right[3000:], strict=True):
         labels = choose(row).labels
         given, hits = given + len(labels), hits + int(truth[labels].sum())
     assert hits / given == pytest.approx(0.8, abs=0.02)
+    # Without allowances the same precision has a lower cut.
+    alone = scores[3000:] > found.thresholds(0.8)
+    assert right[3000:][alone].mean() == pytest.approx(0.8, abs=0.02)
+    assert found.cut(0.8) < found.cut(0.8, salient=True)
