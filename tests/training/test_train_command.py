@@ -173,7 +173,7 @@ def test_a_tagger_that_is_to_see_photos_at_another_size_is_calibrated_anew(train
     biases = [tensors["labels.bias"][:, 0].astype(float) for tensors in (old, new)]
     shifts = after.calibration.shifts - before.calibration.shifts
     np.testing.assert_allclose(biases[1] - biases[0], shifts, atol=2e-2)
-    wanted = after.calibration.thresholds(0.3)
+    wanted = after.calibration.thresholds(0.3, salient=True)
     assert after.thresholds == pytest.approx(wanted.tolist(), abs=2e-3)
     commands = after.meta["provenance"]["commands"]
     assert len(commands) == 2 and commands[:1] == before.meta["provenance"]["commands"]
