@@ -79,6 +79,17 @@ def test_human_tags_other_kinds_rare_and_unknown_tags_are_left_alone(clean, reco
     assert "16 with too few regions" in told  # horse and man
 
 
+def test_tags_that_the_detector_does_not_find_are_left_alone(clean, records, monkeypatch):
+    finds_nothing = "ramctl.data_engine.clean.open_detector"
+    monkeypatch.setattr(finds_nothing, lambda *_: lambda seen: [None] * len(seen.labels))
+    n_objects = sum(
+        tag in ("horse", "field", "sky", "man") for row in records for tag in row["tags"]
+    )
+    done = clean("--threshold", 1, stdin=lines(records))
+    assert read(done.stdout) == records
+    assert f"{n_objects} without a region" in done.stderr.decode()
+
+
 def test_only_the_most_frequent_tags_are_cleaned(clean, records):
     arguments = ["--threshold", 1, "--min-regions", 5]
     top = clean(*arguments, "--only", "top:1", stdin=lines(records)).rows

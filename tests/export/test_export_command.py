@@ -92,6 +92,8 @@ def test_what_is_no_tagged_record_is_rejected(export):
     Path("bad.jsonl").write_text('{"image": "a.jpg"}\n{"image": "a.jpg", "tags": "dog"}\n')
     told = export("--xmp", code=3, source="bad.jsonl")
     assert "bad.jsonl:1: no tags field" in told and "bad.jsonl:2: tags" in told
+    Path("bad.jsonl").write_text('{"image": "a.jpg", "tags": ["dog"], "scores": "high"}\n')
+    assert "bad.jsonl:1: scores is not an object" in export("--xmp", code=3, source="bad.jsonl")
     Path("bad.jsonl").write_text('{"tags": ["dog"]}\n')
     assert "bad.jsonl:1: " in (told := export("-f", "text", code=3, source="bad.jsonl"))
     assert "image" in told
