@@ -123,7 +123,7 @@ class Comparison:
     decided_by: str
     known: NDArray[np.bool_]  # the classes [C] that some tag of the predictions counts for
     score_of_none: float  # what a tag without a score has
-    unknown_count: bool  # the others count as 0; they are left out where labels are stated
+    labels_are_stated: bool  # so that it is certain which classes the predictions do not know
     matched_by: Counter[str]
     only_in_truth: list[Photo]
     only_in_predictions: list[Photo]
@@ -164,7 +164,7 @@ class Comparison:
             decided_by=decided_by,
             known=predictions.reader.matched,
             score_of_none=predictions.scores.for_none,
-            unknown_count=style == "ram" or not predictions.reader.are_stated,
+            labels_are_stated=predictions.reader.are_stated,
             matched_by=matched_by,
             only_in_truth=_others(truth.photos, left),
             only_in_predictions=_others(predictions.photos, right),
@@ -183,19 +183,15 @@ class Comparison:
 
     @property
     def precisions(self) -> Floats:
-        """The same, with 0 or NaN for classes that predictions do not know."""
-        return self.with_unknown_counted(self.ranked)
+        """The same, with 0 for classes that predictions do not know."""
+        return self.with_unknown(self.ranked)
 
-    def with_unknown(self, precisions: Floats, value: float) -> Floats:
+    def with_unknown(self, precisions: Floats, value: float = 0.0) -> Floats:
         """Average precisions [..., C] with a value for classes that predictions do not know.
 
         Their photos are all tied there: what is measured is how frequent they are.
         """
         return np.where(self.known | np.isnan(precisions), precisions, value)
-
-    def with_unknown_counted(self, precisions: Floats) -> Floats:
-        """Average precisions [..., C] with 0 or NaN for classes that predictions do not know."""
-        return self.with_unknown(precisions, 0.0 if self.unknown_count else np.nan)
 
     @cached_property
     def has_positives(self) -> NDArray[np.bool_]:
@@ -212,22 +208,12 @@ class Comparison:
         """The classes [C] that a mean over classes includes."""
         if self.style == "ram":
             return np.ones(len(self.classes), bool)
-        return self.has_positives & self.counted
-
-    @property
-    def counted(self) -> NDArray[np.bool_]:
-        """The classes [C] that are not left out because predictions do not know them."""
-        return self.known | self.unknown_count
-
-    @property
-    def unknown_classes(self) -> str:
-        """What becomes of classes that predictions do not know, in words."""
-        return "0" if self.unknown_count else "left out"
+        return self.has_positives
 
     def resampled(self, seed: int) -> Floats:
         """Average precision of every class in every resample of the photos [B, C]."""
         plain = resampled_precisions(self.rankings, len(self.photos), seed)
-        return self.with_unknown_counted(plain)
+        return self.with_unknown(plain)
 
     def conditions(self) -> JsonObject:
         """What the figures are based on."""
@@ -237,7 +223,6 @@ class Comparison:
             "metric_style": self.style,
             "note": "mAP of few photos is higher than of many: compare at equal photos only",
             "averaging": without if self.style == "ram" else "classes with positives",
-            "unknown_classes": self.unknown_classes,
             "averaged_classes": int(self.is_averaged.sum()),
             "decided_by": self.decided_by,
             "photos": {
@@ -260,17 +245,11 @@ class Comparison:
 
 
 def on_equal_terms(compared: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons on the photos of all; RunProblem without any.
-
-    Where they do not leave out the same classes, those that one does not know count 0 for it.
-    """
+    """The comparisons on the photos of all; RunProblem without any."""
     shared = set.intersection(*({photo.name for photo in one.photos} for one in compared))
     if not shared:
         raise RunProblem("nothing to compare: no photo is in all predictions")
-    first, *others = (one.counted for one in compared)
-    if all(np.array_equal(first, other) for other in others):
-        return [_only(one, shared) for one in compared]
-    return [replace(_only(one, shared), unknown_count=True) for one in compared]
+    return [_only(one, shared) for one in compared]
 
 
 def _only(comparison: Comparison, names: set[str]) -> Comparison:

@@ -14,7 +14,6 @@ from ramctl.evaluation.metrics import (
     NEGATIVE,
     POSITIVE,
     Counts,
-    Decisions,
     Floats,
     Packed,
     Scores,
@@ -33,19 +32,18 @@ DETECTABLE = 1.960 + 0.842
 OF_DECISIONS = ("CP", "CR", "CF1", "macro.f1", "OP", "OR", "OF1")
 
 
-def decision_figures(counts: Counts, averaged: Decisions, counted: Decisions) -> dict[str, Floats]:
+def decision_figures(counts: Counts) -> dict[str, Floats]:
     """Figures [...] of the right and wrong decisions [..., C], by the names in `OF_DECISIONS`.
 
-    C: the mean over the classes `averaged` that have positives (`ram`: over all); O: pooled over
-    all that are `counted`. CF1 is the harmonic mean of CP and CR, macro.f1 the mean of the F1.
+    C: the mean over the classes that have positives (`ram`: over all); O: pooled over all. CF1 is
+    the harmonic mean of CP and CR, macro.f1 the mean of the F1.
     """
-    has_positives = counts.true_positives + counts.false_negatives > 0
-    over = averaged & (has_positives | (counts.style == "ram"))
+    over = (counts.true_positives + counts.false_negatives > 0) | (counts.style == "ram")
     precision, recall, f1 = (
         mean_over_classes(np.where(over, values, np.nan))
         for values in (counts.precision, counts.recall, counts.f1)
     )
-    pooled = counts.among(counted).pooled
+    pooled = counts.pooled
     pooled_precision, pooled_recall = pooled.precision[..., 0], pooled.recall[..., 0]
     harmonic = _harmonic_mean(precision, recall)
     pooled_f1 = _harmonic_mean(pooled_precision, pooled_recall)
@@ -104,11 +102,8 @@ class Figures:
     @cached_property
     def _of_photos(self) -> dict[str, Floats]:
         comparison = self._comparison
-        scores, truth = comparison.scores, comparison.truth
-        if not comparison.counted.all():
-            scores, truth = scores[:, comparison.counted], truth[:, comparison.counted]
         of_tags = photo_figures(comparison.packed, comparison.truth)
-        return {"LRAP": label_ranking(scores, truth)} | of_tags
+        return {"LRAP": label_ranking(comparison.scores, comparison.truth)} | of_tags
 
     def plain(self) -> dict[str, float]:
         """Each figure on the photos as they are."""
@@ -128,20 +123,16 @@ class Figures:
             fractions = weights / np.float64(len(comparison.photos))
             of_photos = {name: values @ fractions for name, values in self._of_photos.items()}
             blocks.append(self._figures(ranked, counts) | of_photos)
-            classwise.append(comparison.with_unknown_counted(ranked))
+            classwise.append(comparison.with_unknown(ranked))
         figures = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
         return figures, np.concatenate(classwise)
 
     def _figures(self, ranked: Floats, counts: Counts) -> dict[str, Floats]:
         """Those of rankings and of decisions: not those of photos."""
-        comparison = self._comparison
-        variants = {
-            "mAP": comparison.with_unknown_counted(ranked),
-            "mAP_unknown_left_out": comparison.with_unknown(ranked, np.nan),
-            "mAP_unknown_zero": comparison.with_unknown(ranked, 0.0),
-        }
-        means = {name: mean_over_classes(values) for name, values in variants.items()}
-        return means | decision_figures(counts, comparison.is_averaged, comparison.counted)
+        of_all = self._comparison.with_unknown(ranked)
+        of_known = self._comparison.with_unknown(ranked, np.nan)
+        means = {"mAP": mean_over_classes(of_all), "mAP_known": mean_over_classes(of_known)}
+        return means | decision_figures(counts)
 
 
 def nested(figures: dict[str, float]) -> JsonObject:
@@ -187,7 +178,6 @@ def compare_systems(named: dict[str, Comparison], seed: int) -> JsonObject:
             difference[figure]["p_holm"] = p
     return {
         "photos": len(compared[0].photos),
-        "unknown_classes": compared[0].unknown_classes,
         "systems": {
             name: nested(figures) | {"ci": intervals(figures, resampled[name])}
             for name, figures in plain.items()

@@ -74,14 +74,14 @@ def report_page(
 def _system(name: str, comparison: Comparison, root: Path | None) -> JsonObject:
     plain = Figures(comparison).plain()
     decided = unpacked(comparison.packed, len(comparison.classes))
-    false = decided & (comparison.truth == NEGATIVE) & comparison.counted
-    missed = ~decided & (comparison.truth == POSITIVE) & comparison.counted
+    false = decided & (comparison.truth == NEGATIVE) & comparison.known
+    missed = ~decided & (comparison.truth == POSITIVE) & comparison.known
     precisions = [None if np.isnan(p) else round(float(p), 4) for p in comparison.precisions]
     # The curve of all decisions together is at scores that positives have.
     of_positives = comparison.scores[comparison.truth == POSITIVE]
     candidates = np.unique(np.quantile(of_positives, np.linspace(0, 1, POOLED_POINTS)))
     candidates = candidates[candidates > comparison.score_of_none]
-    pooled = counts_at(comparison, candidates).among(comparison.counted).pooled
+    pooled = counts_at(comparison, candidates).pooled
     return {
         "name": name,
         "decided_by": comparison.decided_by,
@@ -99,7 +99,7 @@ def counts_at(comparison: Comparison, candidates: Scores) -> Counts:
     """The counts [K, C] of what scores at least as much as each candidate."""
     shape = len(candidates), len(comparison.classes)
     right, false, missed = (np.zeros(shape) for _ in range(3))
-    for c in np.flatnonzero(comparison.counted):
+    for c in range(len(comparison.classes)):
         scores, truth = comparison.scores[:, c], comparison.truth[:, c]
         right[:, c] = _at_least(scores[truth == POSITIVE], candidates)
         false[:, c] = _at_least(scores[truth == NEGATIVE], candidates)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from benchmark import open_benchmark
+from numpy.typing import NDArray
 
 from ramctl.classes import Classes, read_map
 from ramctl.evaluation.comparison import Comparison, TruthTable
@@ -118,31 +119,31 @@ def kept(
     return figures
 
 
+def counted(comparison: Comparison) -> NDArray[np.bool_]:
+    """The classes [C] that the paper's tables count: not those that predictions do not know."""
+    if comparison.style == "ram" or not comparison.labels_are_stated:
+        return np.ones(len(comparison.classes), bool)
+    return comparison.known
+
+
 def average_precisions(comparison: Comparison) -> dict[str, Any]:
     """What can be said later about mAP without looking again: AP by class, and mAP by resample."""
     resampled = comparison.resampled(SEED)
-    means = mean_over_classes(resampled)
-    value = float(mean_over_classes(comparison.precisions))
-    # On equal terms with systems that know other classes.
-    all_classes = comparison.with_unknown(comparison.ranked, 0.0)
-    of_all = mean_over_classes(
-        comparison.with_unknown(
-            np.where(
-                np.isnan(resampled) & comparison.has_positives & ~comparison.known, 0.0, resampled
-            ),
-            0.0,
-        )
-    )
+    is_counted, precisions = counted(comparison), comparison.precisions
+    means = mean_over_classes(np.where(is_counted, resampled, np.nan))
+    of_counted = np.where(is_counted, precisions, np.nan)
+    value = float(mean_over_classes(of_counted))
     names = comparison.classes.names
-    ap = (None if np.isnan(p) else float(p) for p in comparison.precisions)
+    ap = (None if np.isnan(p) else float(p) for p in of_counted)
     return {
         "photos": len(comparison.photos),
         "mAP": value,
         "ci": interval(value, means),
         "left_out": int((comparison.has_positives & ~comparison.known).sum()),
         "AP": dict(zip(names, ap, strict=True)),
-        "mAP_unknown_zero": float(mean_over_classes(all_classes)),
-        "resampled": [None if np.isnan(mean) else float(mean) for mean in of_all],
+        # On equal terms with systems that know other classes.
+        "mAP_unknown_zero": float(mean_over_classes(precisions)),
+        "resampled": [None if np.isnan(m) else float(m) for m in mean_over_classes(resampled)],
     }
 
 

@@ -42,7 +42,7 @@ from cells import (
     setting_in_words,
     write,
 )
-from looks import Truth
+from looks import Truth, counted
 from operating_point import decide
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
@@ -358,7 +358,7 @@ def photo_lines(truth: Truth) -> list[bytes]:
 def precision_recall(comparison: Comparison) -> dict[str, Any]:
     """CP and CR of decisions."""
     counts = Counts.of_packed(comparison.packed, comparison.truth, comparison.style)
-    found = decision_figures(counts, comparison.is_averaged, comparison.counted)
+    found = decision_figures(counts.among(counted(comparison)))
     return {name: float(found[name]) for name in ("CP", "CR")}
 
 

@@ -23,14 +23,14 @@ from ramctl.tagger_scores import Photo
 CASES = int(os.environ.get("RAMCTL_CASES", "2000"))  # RAMCTL_CASES=200000 is the long form
 
 
-def comparison(scores, truth, decided, known=None, *, unknown_count=True, style="exact"):
+def comparison(scores, truth, decided, known=None, *, style="exact"):
     n_photos, n_classes = truth.shape
     known = np.ones(n_classes, bool) if known is None else known
     return Comparison(
         classes=Classes(LabelSystem.from_tags(f"c{c}" for c in range(n_classes)), None, {}),
         photos=[Photo(str(n), Path()) for n in range(n_photos)],
         truth=truth, scores=scores, packed=np.packbits(decided, axis=1), decided_by="a test",
-        known=known, score_of_none=0.0, unknown_count=unknown_count, matched_by=Counter(),
+        known=known, score_of_none=0.0, labels_are_stated=True, matched_by=Counter(),
         only_in_truth=[], only_in_predictions=[], style=style,
     )  # fmt: skip
 
@@ -136,7 +136,7 @@ def test_a_resample_has_the_figures_of_its_photos_repeated(style, monkeypatch):
         truth[0, 0] = 1  # true of one photo, which a third of the resamples do not have
         scores += random.random(scores.shape).astype(np.float32) / 100  # the ram style has no ties
         known = random.random(truth.shape[1]) < 0.7
-        options = {"style": style, "known": known, "unknown_count": style == "ram"}
+        options = {"style": style, "known": known}
         figures = Figures(comparison(scores, truth, decided, **options))
         resampled, precisions = figures.resampled(seed)
         weights = next(resamples(len(truth), seed)).astype(int)
