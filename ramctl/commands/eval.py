@@ -21,7 +21,7 @@ Reads:    image; dense with label_names (first line), else scores, else tags (sc
           truth: image, tags, uncertain (counts neither way), negatives (the rest unknown);
           both also as FILE.txt or .csv with lines id,tag,tag;
           all also as FILE.gz
-Writes:   one JSON object (or -f table, csv, md) with figures, classes, unmatched photos
+Writes:   one JSON object (or -f table, csv, md, latex) with figures, classes, unmatched photos
 Memory:   numbers, not photos: about six bytes per photo and class
 Exit:     0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines were rejected
 """
@@ -48,6 +48,12 @@ OPTIONS = {
         common(
             "--baseline PREDICTIONS", "Compare with these predictions: mAP difference and interval."
         ),
+        option(
+            "--name NAME=FILE",
+            "Call these predictions NAME in tables and pages; repeatable.",
+            field="names",
+            multiple=True,
+        ),
         options.source_format(PREDICTION_FORMS),
     ],
     "metrics": [
@@ -66,7 +72,7 @@ OPTIONS = {
     ],
     "output": [
         common(
-            "-f, --format [json|table|csv|md]",
+            "-f, --format [json|table|csv|md|latex]",
             "Format of the figures.",
             field="form",
             default="json",

@@ -46,11 +46,14 @@ class Mistake(NamedTuple):
 
 
 def report_page(
-    named: dict[str, Comparison], root: Path | None, intervals: dict[str, Sequence[float] | None]
+    title: str,
+    named: dict[str, Comparison],
+    root: Path | None,
+    intervals: dict[str, Sequence[float] | None],
 ) -> bytes:
     """The page of systems' comparisons on the same photos; `intervals` are those of the first.
 
-    Photos are looked for in `root`, else where the truth says.
+    `title` names the set of photos, which are looked for in `root`, else where the truth says.
     """
     first = next(iter(named.values()))
     names = first.classes.names
@@ -58,6 +61,7 @@ def report_page(
     charts = ("name", "precisions", "pooled", "curves")
     page = render(
         "report.html",
+        title=title,
         n_photos=len(first.photos),
         n_classes=len(names),
         intervals={name: ends for name, ends in intervals.items() if name in HEADLINES},

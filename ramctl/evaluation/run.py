@@ -1,5 +1,6 @@
 """`ramctl eval`: read both sides, compare them, write what was asked for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from ramctl.evaluation.predictions import Cut, PredictionTable, read_table
 from ramctl.evaluation.report import report_page
 from ramctl.evaluation.tables import class_table, render, report_format, write_rows
 from ramctl.labels import LabelSystem
-from ramctl.records.files import output_lock, require_distinct, write_atomic
+from ramctl.records.files import output_lock, require_distinct, unpacked_name, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout, rejects_file
@@ -38,6 +39,7 @@ class EvalOptions:
 
     truth: str | None = None
     predictions: str | tuple[str, ...] = ()  # nothing is standard input too
+    names: tuple[str, ...] = ()  # NAME=FILE: what files of predictions are called
     classes: Path | None = None
     map_file: Path | None = None
     groups: Path | None = None
@@ -61,9 +63,26 @@ class EvalOptions:
 
     @property
     def systems(self) -> tuple[str, ...]:
-        """The files of predictions: one system each."""
-        named = self.predictions
-        return ((named,) if isinstance(named, str) else named) or (STDIN,)
+        """The files of predictions: one system each, those that only `names` has last."""
+        given = (self.predictions,) if isinstance(self.predictions, str) else self.predictions
+        return (*given, *(file for file in self.name_of if file not in given)) or (STDIN,)
+
+    @property
+    def name_of(self) -> dict[str, str]:
+        """The names of files; UsageProblem for what is not NAME=FILE, and for a name of two."""
+        pairs = [named.partition("=") for named in self.names]
+        for named, (name, _, file) in zip(self.names, pairs, strict=True):
+            if not (name and file):
+                raise UsageProblem(f"--name {named}: expected NAME=FILE")
+        return {file: name for name, _, file in pairs}
+
+    def called(self, files: Sequence[str]) -> list[str]:
+        """What files are called: by their names, else as they are; UsageProblem for one of two."""
+        names = [self.name_of.get(file, file) for file in files]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UsageProblem(f"--name {twice}: two files have this name")
+        return names
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -77,6 +96,7 @@ def run(options: EvalOptions) -> Report:
         named_or_stdin((), "a file of predictions")
     if len(set(options.systems)) < len(options.systems):
         raise UsageProblem("a file of predictions is named twice")
+    options.called(options.systems)
     if options.truth is None:
         raise UsageProblem("name what is true: --truth FILE")
     sources = [*options.compared, options.truth]
@@ -125,7 +145,7 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
     result["classes"]["truth_tags_outside"] = truth.tags_outside(classes)
     _explain(report, first, predictions, result)
     report.n_out = len(first.photos)
-    content = render(result, options.form)
+    content = render(result, options.form, options.called(options.systems[:1])[0])
     if options.output is None:
         with records_to_stdout() as stream:
             stream.write(content)
@@ -152,7 +172,8 @@ def _result(
     if options.baseline:
         result["baseline"] = difference(first, compared[-1], seed)
     if len(options.systems) > 1:
-        named = dict(zip(options.systems, compared, strict=False))  # without the baseline
+        # Without the baseline.
+        named = dict(zip(options.called(options.systems), compared, strict=False))
         result["comparison"] = compare_systems(named, seed)
     if options.ci or len(compared) > 1:
         result["bootstrap"] = {"level": LEVEL, "resamples": RESAMPLES, "seed": seed}
@@ -164,8 +185,10 @@ def _result(
     if options.report_file:
         form = report_format(options.report_file)
         if form == "html":
-            named = dict(zip(options.compared, on_equal_terms(compared), strict=True))
-            content = report_page(named, options.root, result.get("ci", {}))
+            equal = on_equal_terms(compared)
+            named = dict(zip(options.called(options.compared), equal, strict=True))
+            title = unpacked_name(Path(options.truth or STDIN).name).partition(".")[0]
+            content = report_page(title, named, options.root, result.get("ci", {}))
         else:
             content = write_rows(*class_table(first, classwise), form)
         write_atomic(options.report_file, content)

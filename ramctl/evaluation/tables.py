@@ -1,4 +1,4 @@
-"""The figures for people and spreadsheets: aligned text, CSV, Markdown."""
+"""The figures for people, spreadsheets and papers: aligned text, CSV, Markdown, LaTeX."""
 
 import csv
 import io
@@ -15,30 +15,100 @@ from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject
 
 Row = Sequence[str]
-FORMATS = ("json", "table", "csv", "md")
+FORMATS = ("json", "table", "csv", "md", "latex")
 _WIDTH, _NAME_WIDTH = 80, 50  # of a table: in all, and of its first column
 _SYSTEMS_BESIDE = 7  # of a table of that width
 _HEADLINES = ("mAP", "CF1", "OF1", "LRAP")  # whose differences are a table's
+_OF_PAPERS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
+_LEAST_P = 0.001  # that is printed as a number
+_ESCAPED = str.maketrans(
+    {mark: f"\\{mark}" for mark in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
 CLASS_COLUMNS = (
     "class", "positives", "negatives", "unknown", "AP", "AP_low", "AP_high",
     "precision", "recall", "F1", "tags",
 )  # fmt: skip
 
 
-def render(result: JsonObject, form: str) -> bytes:
+def render(result: JsonObject, form: str, system: str) -> bytes:
     """The result as one JSON object, or as rows `figure, value` in another format.
 
-    For people (`table`, `md`) several systems are columns beside each other.
+    Several systems are columns beside each other. For papers (`latex`) they are the rows of one
+    table of the usual figures; a single one has the name `system` there.
     """
     if form == "json":
         return dumps(result)
+    comparison = result.get("comparison")
+    if form == "latex":
+        return _booktabs(result, comparison["systems"] if comparison else {system: result})
     parts: list[tuple[Row, list[Row]]] = []
-    if form in ("table", "md") and (comparison := result.get("comparison")):
+    if comparison and form == "csv":
+        return write_rows(*_wide(comparison), form)
+    if comparison:
         parts = list(_beside_each_other(comparison))
         said = {*next(iter(comparison["systems"].values())), "comparison"}
         result = {name: value for name, value in result.items() if name not in said}
-    parts.append((["figure", "value"], list(_flat(result, ""))))
+    rows: list[Row] = [row for row in _flat(result, "") if row[0] != "classes.names"]
+    parts.append((["figure", "value"], rows))
     return b"\n".join(write_rows(*part, form) for part in parts)
+
+
+def _wide(comparison: JsonObject) -> tuple[Row, list[Row]]:
+    """A row a figure: each system's value and interval, each pair's difference and p-value."""
+    systems: dict[str, JsonObject] = comparison["systems"]
+    pairs: list[JsonObject] = comparison["differences"]
+    header = ["figure"]
+    for name in systems:
+        header += [name, f"{name} low", f"{name} high"]
+    for pair in pairs:
+        name = " - ".join(pair["systems"])
+        header += [name, f"{name} low", f"{name} high", f"{name} p", f"{name} p (Holm)"]
+    flat = {name: dict(_flat(figures, "")) for name, figures in systems.items()}
+    rows: list[Row] = []
+    for figure in pairs[0]:
+        if figure == "systems":
+            continue
+        row = [figure]
+        for name, figures in systems.items():
+            row += [flat[name][figure], *_bounds(figures["ci"][figure])]
+        for pair in pairs:
+            told = pair[figure]
+            row += [_cell(told["difference"]), *_bounds(told["ci"])]
+            row += [_cell(told["p"]), _cell(told["p_holm"])]
+        rows.append(row)
+    return header, rows
+
+
+def _bounds(ends: Sequence[float] | None) -> Row:
+    return list(map(_cell, ends or (None, None)))
+
+
+def _booktabs(result: JsonObject, systems: dict[str, JsonObject]) -> bytes:
+    """A table of percentages for LaTeX's booktabs, the best of each column bold."""
+    best = {name: max(figures[name] for figures in systems.values()) for name in _OF_PAPERS}
+
+    def cell(value: float, most: float) -> str:
+        text = f"{100 * value:.1f}"
+        return rf"\textbf{{{text}}}" if len(systems) > 1 and value == most else text
+
+    comparison, n_classes = result.get("comparison"), result["averaged_classes"]
+    n_photos = comparison["photos"] if comparison else result["photos"]["compared"]
+    rows = [
+        [system.translate(_ESCAPED), *(cell(figures[name], best[name]) for name in _OF_PAPERS)]
+        for system, figures in systems.items()
+    ]
+    lines = [
+        f"% {n_photos} photos, {n_classes} classes; per cent; tags by {result['decided_by']}",
+        rf"\begin{{tabular}}{{l{'r' * len(_OF_PAPERS)}}}",
+        r"\toprule",
+        rf"{' & '.join(['System', *_OF_PAPERS])} \\",
+        r"\midrule",
+        *(rf"{' & '.join(row)} \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
 
 
 def _beside_each_other(comparison: JsonObject) -> Iterator[tuple[Row, list[Row]]]:
@@ -60,7 +130,7 @@ def _beside_each_other(comparison: JsonObject) -> Iterator[tuple[Row, list[Row]]
         [
             [figure, " - ".join(letters[name] for name in pair["systems"]),
              f"{pair[figure]['difference']:+.4f}", dict(_flat(pair[figure], ""))["ci"],
-             _cell(pair[figure]["p_holm"]), _cell(pair[figure]["detectable"])]
+             _p_value(pair[figure]["p_holm"]), _cell(pair[figure]["detectable"])]
             for figure in _HEADLINES
             for pair in differences
         ],
@@ -150,6 +220,10 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
         yield name, (" to " if is_interval else "|").join(_cell(item) for item in value)
     else:
         yield name, _cell(value)
+
+
+def _p_value(value: float) -> str:
+    return f"< {_LEAST_P}" if value < _LEAST_P else f"{value:.3f}"
 
 
 def _cell(value: Any) -> str:

@@ -196,7 +196,7 @@ def test_long_lists_of_names_are_cut(evaluate, tmp_path, capsys):
     [
         ("csv", "OP,0.5000\n"),
         ("md", "| mAP_ci | "),
-        ("md", "| classes.names | a\\|b\\|c\\|d |"),
+        ("md", "| classes.without_positives | "),
         ("table", "\nOR                                0.6000\n"),
     ],
 )

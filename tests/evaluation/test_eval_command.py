@@ -254,7 +254,8 @@ def test_the_table_fits_80_columns_and_loses_nothing(ramctl, truth):
     low, high = pair["mAP"]["ci"]
     difference = f"{pair['mAP']['difference']:+.4f}"
     assert shown_pair[4:8] == [difference, f"{low:.4f}", "to", f"{high:.4f}"]
-    assert shown_pair[8:] == [f"{pair['mAP'][name]:.4f}" for name in ("p_holm", "detectable")]
+    p, detectable = pair["mAP"]["p_holm"], pair["mAP"]["detectable"]
+    assert shown_pair[8:] == [f"{p:.3f}", f"{detectable:.4f}"]
     alone = ramctl("eval", long, "--truth", truth, "--ci", "-f", "table")
     lines_alone = alone.stdout.decode().splitlines()
     assert max(map(len, lines_alone)) <= 80

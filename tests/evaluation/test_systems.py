@@ -1,5 +1,6 @@
 """Several systems at once: paired differences, Holm's adjustment, what can be told apart."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -73,12 +74,45 @@ def test_systems_that_know_different_classes_are_compared_on_the_same(compared):
     assert result["baseline"]["difference"] == pytest.approx(-1 / 3)
 
 
-def test_a_table_has_a_line_for_each_figure_of_each_difference(compared):
-    run(EvalOptions("truth", (write("good", 1), write("poor", 0)), output=Path("t"), form="csv"))
-    lines = dict(line.split(",", 1) for line in Path("t").read_text().splitlines())
-    assert lines["comparison.differences.1.systems"] == "good|poor"
-    assert 0 < float(lines["comparison.differences.1.mAP.difference"]) < 1
-    assert " to " in lines["comparison.systems.good.ci.CF1"]
+def test_a_spreadsheet_has_a_row_a_figure_and_columns_for_systems_and_pairs(compared):
+    systems = (write("good", 1), write("poor", 0), write("fair", 0.5))
+    names = ("Ours=good", "Theirs, old=poor")
+    told = compared(*systems, names=names)["comparison"]
+    run(EvalOptions("truth", systems, names=names, output=Path("t"), form="csv"))
+    rows = {row["figure"]: row for row in csv.DictReader(Path("t").read_text().splitlines())}
+    assert set(rows) == set(told["differences"][0]) - {"systems"}
+    for figure in ("mAP", "macro.f1", "photo.recall"):
+        row, pair = rows[figure], told["differences"][0][figure]
+        gain = float(row["Ours"]) - float(row["Theirs, old"])
+        assert gain == pytest.approx(pair["difference"], abs=2e-4)
+        shown = (float(row["Ours low"]), float(row["Ours high"]))
+        assert shown == pytest.approx(told["systems"]["Ours"]["ci"][figure], abs=1e-4)
+        assert float(row["Ours - Theirs, old p"]) == pytest.approx(pair["p"], abs=1e-4)
+    assert float(rows["mAP"]["fair"]) < float(rows["mAP"]["Ours"])
+
+
+def test_a_table_for_papers_has_systems_as_rows_and_the_best_in_bold(compared):
+    write("good", 1)
+    write("poor", 0)
+    names = ("RAM & co_1=good", "Old=poor")
+    run(EvalOptions("truth", "good", names=names, output=Path("t"), form="latex"))
+    told = compared("good", "poor")["comparison"]["systems"]
+    lines = Path("t").read_text().splitlines()
+    best, other = (f"{100 * told[name]['mAP']:.1f}" for name in ("good", "poor"))
+    assert lines[4] == r"\midrule"
+    assert lines[5].startswith(rf"RAM \& co\_1 & \textbf{{{best}}} & ")
+    assert lines[6].startswith(f"Old & {other} & ")
+    run(EvalOptions("truth", "good", output=Path("t"), form="latex"))
+    assert rf"good & {best} & " in Path("t").read_text()
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(("good",), "expected NAME=FILE"), (("A=good", "A=poor"), "two files have this name")],
+)
+def test_names_of_systems_are_told_apart(compared, names, said):
+    with pytest.raises(UsageProblem, match=said):
+        compared(write("good", 1), write("poor", 0), names=names)
 
 
 def test_every_figure_has_an_interval(compared):
