@@ -38,6 +38,11 @@ OPTIONS = {
         option("--include FILE", "Only the tags in FILE.", type=TEXT),
         option("--exclude FILE", "None of the tags in FILE.", type=TEXT),
         option("--rename FILE", "Rename tags, by lines of tag<TAB>name.", type=TEXT),
+        option(
+            "--decisions FILE",
+            "Without the tags that were refused on a --review page; repeatable.",
+            multiple=True,
+        ),
     ],
     "sidecars": [
         common("--xmp", "Merge the tags into XMP sidecars."),
@@ -90,6 +95,7 @@ OPTIONS = {
         option("--photos-at PLACE", f"Folder or URL where {', '.join(PLACED)} find photos."),
         option("--label-config FILE", "Write Label Studio's labelling configuration.", writes=True),
         common("--gallery FILE", "Write an HTML page of the photos.", writes=True),
+        common("--review FILE", "Write an HTML page to accept or refuse each tag.", writes=True),
         *options.stream,
     ],
     "run": [*options.messages],

@@ -1,22 +1,18 @@
 """The stage `apply`: records lose the tags that were decided against, each with its reason.
 
-Before the rules come the decisions of persons, the files of `--decisions`. One decision a line, as
-the page of `--report` saves them:
-{"image": "a.jpg", "tag": "boat", "verdict": "remove"}
+Before the rules come the decisions of persons, the files of `--decisions`.
 
-That page shows tags that were removed and tags that were added, sorted by doubt. The photos of one
-tag are ranked by how probable the tag is, where it was estimated, else by the model's score; if
-that were all there is, the removed ones would be the lowest. A removed one above this border, or
-another one below it, is doubtful, the more the farther.
+The page of `--report` shows tags that were removed and tags that were added, sorted by doubt. The
+photos of one tag are ranked by how probable the tag is, where it was estimated, else by the model's
+score; if that were all there is, the removed ones would be the lowest. A removed one above this
+border, or another one below it, is doubtful, the more the farther.
 """
 
 import heapq
-import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,74 +21,24 @@ from numpy.typing import NDArray
 from ramctl.data_engine.cluster import DECISION
 from ramctl.data_engine.evidence import reason
 from ramctl.data_engine.region_store import Array, RegionIndex
-from ramctl.errors import RecordProblem, RunProblem, attempt
-from ramctl.pages.review import ADDED, KEPT, REMOVED, Judged, Pictured
-from ramctl.records.inputs import open_input
-from ramctl.records.jsonl import content_stamp, read_records
+from ramctl.errors import RecordProblem, attempt
+from ramctl.pages.review import ADDED, KEPT, MOST_JUDGED, REMOVED, Judged, Pictured
 from ramctl.records.record import (
     BY_CAPTION,
     BY_TAG,
     Item,
     JsonObject,
     Record,
-    Reject,
     captions_of,
-    image_name,
     object_in,
     set_tags,
     string_list,
 )
+from ramctl.records.verdicts import REMOVE, Verdicts
 
-KEEP, REMOVE = "keep", "remove"
 BY_PERSON = "decision"  # the reason in `removed`
 GENERATED = {BY_CAPTION, BY_TAG}
-MOST_JUDGED = 20_000  # tags; of more, those in the greatest doubt
 MOST_KEPT = 12  # of each tag that photos lost, to compare with: those in the greatest doubt
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """What persons decided: `keep` or `remove` by tag, by the photo's name."""
-
-    of_photo: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, paths: Sequence[Path]) -> "Verdicts":
-        """The decisions of some files; of several about one tag of one photo the last counts.
-
-        RunProblem names the file and the line of anything else.
-        """
-        of_photo: dict[str, dict[str, str]] = {}
-        for path in paths:
-            with open_input(str(path)) as stream:
-                for item in read_records(stream, str(path), Path(), "clean"):
-                    image, tag, verdict = _verdict(item)
-                    of_photo.setdefault(image, {})[tag] = verdict
-        return cls(of_photo)
-
-    def of(self, fields: JsonObject) -> Mapping[str, str]:
-        """What was decided about a record's photo, by tag."""
-        return self.of_photo.get(image_name(fields), {}) if self.of_photo else {}
-
-    @property
-    def stamp(self) -> str:
-        """A hash that changes when a decision does."""
-        return content_stamp(json.dumps(self.of_photo, sort_keys=True).encode())
-
-
-def _verdict(item: Item) -> tuple[str, str, str]:
-    if isinstance(item, Reject):
-        raise RunProblem(f"{item.place}: {item.message}")
-    tag, verdict = item.fields.get("tag"), item.fields.get("verdict")
-    try:
-        image = image_name(item.fields)
-    except RecordProblem as problem:
-        raise RunProblem(f"{item.place}: {problem.message}") from problem
-    if not isinstance(tag, str):
-        raise RunProblem(f"{item.place}: tag is not a string")
-    if verdict not in (KEEP, REMOVE):
-        raise RunProblem(f"{item.place}: verdict is neither {KEEP} nor {REMOVE}")
-    return image, tag, str(verdict)
 
 
 def removals_of(decisions: Iterable[Array]) -> Array:

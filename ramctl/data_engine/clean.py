@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, file_sha256, resolve_model
-from ramctl.data_engine.apply import KEEP, REMOVE, Cleaner, Review, Verdicts, doubts_of, removals_of
+from ramctl.data_engine.apply import Cleaner, Review, doubts_of, removals_of
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.cluster import Decisions, Rules, chosen_labels, decide
 from ramctl.data_engine.detect import (
@@ -54,6 +54,7 @@ from ramctl.records.shards import Shared
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, each, run_stream
+from ramctl.records.verdicts import KEEP, REMOVE, Verdicts
 from ramctl.tagger_scores import scores_file
 
 
@@ -215,7 +216,7 @@ class Cleaning:
     def __init__(self, options: CleanOptions) -> None:
         self.options = options
         self.report = Report("clean", quiet=options.quiet)
-        self.verdicts = Verdicts.read(options.decisions)
+        self.verdicts = Verdicts.read(options.decisions, "clean")
         self.bundle = Bundle.open(resolve_model(options.model))
         self.rules = self._rules()
         self._deadline = deadline(options.stream.max_time)

@@ -20,6 +20,7 @@ from ramctl.export.formats import (
     output_format,
     require_lines,
 )  # fmt: skip
+from ramctl.export.review import open_review
 from ramctl.export.sidecars import (
     Sidecar,
     SidecarOptions,
@@ -47,6 +48,7 @@ from ramctl.records.record import (
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
 from ramctl.records.stream import StreamOptions, each, run_stream, watched
+from ramctl.records.verdicts import Verdicts
 from ramctl.tagging.selection import read_tag_list
 
 _PHOTOS = 16  # in memory at once
@@ -81,6 +83,8 @@ class ExportOptions:
     photos_at: str | None = None  # folder or URL at which other programs find the photos
     label_config: Path | None = None  # of Label Studio
     gallery: Path | None = None
+    review: Path | None = None
+    decisions: tuple[Path, ...] = ()  # JSONL; tags that persons refused are left out
     sidecars: SidecarOptions = field(default_factory=SidecarOptions)
     xmp_remove: bool = False
     stream: StreamOptions = field(default_factory=StreamOptions)
@@ -89,9 +93,9 @@ class ExportOptions:
     def check(self) -> None:
         """UsageProblem where nothing is asked for, or what does not go together."""
         sidecars = self.sidecars.xmp or self.sidecars.text or self.xmp_remove
-        pages = self.gallery or self.label_config
+        pages = self.gallery or self.review or self.label_config
         if not (self.form or sidecars or pages):
-            raise UsageProblem("nothing to write: -f, --xmp, --txt, --gallery or --label-config?")
+            raise UsageProblem("nothing to write: -f, --xmp, --txt, --gallery, --review ...?")
         if self.stream.output and not self.form:
             raise UsageProblem("-o FILE needs -f FORMAT")
         if self.stream.resume and (sidecars or pages):
@@ -103,7 +107,8 @@ class ExportOptions:
             raise UsageProblem(
                 "inputs are records, those of ramctl tag; photos: --xmp-remove alone"
             )
-        if self.xmp_remove and (self.form or pages or self.sidecars.xmp or self.sidecars.text):
+        others = self.form or pages or self.decisions or self.sidecars.xmp or self.sidecars.text
+        if self.xmp_remove and others:
             raise UsageProblem("--xmp-remove stands alone")
         self.sidecars.text_style.check()
         require_lines(self.form, resume=self.stream.resume, shard=self.stream.shard)
@@ -113,7 +118,7 @@ def run(options: ExportOptions) -> Report:
     """Write what is asked for; a dry run only says what would become of the sidecars."""
     options.check()
     if options.sidecars.dry_run:
-        options = replace(options, form=None, gallery=None, label_config=None)
+        options = replace(options, form=None, gallery=None, review=None, label_config=None)
     nowhere = Path(os.devnull)
     if options.form is None:
         options = replace(options, stream=replace(options.stream, output=nowhere))
@@ -123,9 +128,11 @@ def run(options: ExportOptions) -> Report:
     require_distinct(
         output=None if stream.output == nowhere else stream.output,
         rejects=rejects_file(stream.rejects), stats=stream.stats, gallery=options.gallery,
-        label_config=options.label_config,
+        label_config=options.label_config, review=options.review,
     )  # fmt: skip
     require_ours(options.gallery, PAGE)
+    require_ours(options.review, PAGE)
+    verdicts = Verdicts.read(options.decisions, "export")
     report = Report("export", quiet=options.quiet)
     report.extra["sidecars"] = 0
     if options.sidecars.dry_run:
@@ -146,7 +153,7 @@ def run(options: ExportOptions) -> Report:
         warnings.filterwarnings("ignore", module="PIL")
         # Tags are taken out of a photo's sidecars whatever its record has itself.
         choose = attrgetter("fields") if options.xmp_remove else chosen_tags(options.choice)
-        acts = list(_acts(options, report, stack))
+        acts = list(_acts(options, verdicts, report, stack))
 
         def exported(record: Record) -> JsonObject:
             # What a record stands for is done first: no line is written for what failed.
@@ -161,15 +168,24 @@ def run(options: ExportOptions) -> Report:
         )  # fmt: skip
         run_stream(
             report, source, watched(each(exported), RootCheck().notice), stream,
-            fingerprint={"choice of tags": f"{options.choice}", "form": f"{options.form}"} | shard,
+            fingerprint={
+                "choice of tags": f"{options.choice}", "form": f"{options.form}",
+                "decisions file": verdicts.stamp,
+            } | shard,
             encode=form.encode, footer=form.footer,
             header=form.header if stream.shard.index == 1 else b"",  # one in all shards together
         )  # fmt: skip
     return report
 
 
-def _acts(options: ExportOptions, report: Report, stack: ExitStack) -> Iterator[Adder]:
+def _acts(
+    options: ExportOptions, verdicts: Verdicts, report: Report, stack: ExitStack
+) -> Iterator[Adder]:
     """What is done with each record before it is written."""
+    if options.review:  # before what was decided, which it shows
+        yield stack.enter_context(open_review(options.review, verdicts))
+    if verdicts.of_photo:
+        yield lambda _, fields: verdicts.apply(fields)
     if options.sidecars.text_style.with_caption:
         yield require_caption
     if adder := _ADDED.get(options.form or ""):

@@ -15,7 +15,8 @@ from ramctl.records.record import JsonObject, Record, image_name
 
 THUMBNAIL_PX = 240  # the longer side
 QUALITY = 60
-ADDED, REMOVED, KEPT = STATES = ("added", "removed", "kept")
+GIVEN, ADDED, REMOVED, KEPT = STATES = ("given", "added", "removed", "kept")
+MOST_JUDGED = 20_000  # tags; of more, those in the greatest doubt
 KNOWN = ("reason", "box", "score", "distance", "chance", "verdict")  # of some tags
 
 

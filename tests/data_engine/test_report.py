@@ -11,7 +11,6 @@ from ramctl.data_engine import apply
 from ramctl.data_engine.apply import (
     Cleaner,
     Review,
-    Verdicts,
     doubts,
     doubts_of,
     removals_of,
@@ -20,6 +19,7 @@ from ramctl.data_engine.cluster import DECISION
 from ramctl.data_engine.evidence import NOT_PREDICTED, OUTLIER
 from ramctl.data_engine.region_store import REGION
 from ramctl.records.record import Record, Reject
+from ramctl.records.verdicts import Verdicts
 from tests.data_engine.conftest import lines
 
 

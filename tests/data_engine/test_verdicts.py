@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from ramctl.data_engine.apply import Verdicts
 from ramctl.records.record import Record
+from ramctl.records.verdicts import Verdicts
 from tests.data_engine.conftest import lines
 
 
@@ -174,6 +174,6 @@ def test_the_same_decisions_have_the_same_stamp_in_any_order(tmp_path):
     rows = [{"image": name, "tag": "sky", "verdict": "keep"} for name in ("a.jpg", "b.jpg")]
     for name, order in (("one", rows), ("two", rows[::-1])):
         (tmp_path / name).write_bytes(lines(order))
-    one, two = (Verdicts.read([tmp_path / name]) for name in ("one", "two"))
-    assert one.stamp == two.stamp != Verdicts.read([]).stamp
+    one, two = (Verdicts.read([tmp_path / name], "clean") for name in ("one", "two"))
+    assert one.stamp == two.stamp != Verdicts.read([], "clean").stamp
     assert one.of(Record({"image": "a.jpg"}).fields) == {"sky": "keep"}

@@ -10,7 +10,6 @@ import pytest
 
 from ramctl.classes import Classes, read_map
 from ramctl.config import load_defaults
-from ramctl.data_engine.apply import Verdicts
 from ramctl.evaluation.comparison import TruthTable
 from ramctl.evaluation.predictions import Cut, read_table
 from ramctl.labels import Label, LabelSystem, read_thresholds
@@ -18,6 +17,7 @@ from ramctl.parsing.parser import CaptionParser
 from ramctl.records.jsonl import dumps, read_records
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
+from ramctl.records.verdicts import Verdicts
 from ramctl.tagger_scores import Intake, TaggerScores
 from ramctl.tagging.selection import read_tag_list
 from tests.fuzz.damage import damaged, survive
@@ -100,7 +100,7 @@ SMALL = {
     "thresholds": ([THRESHOLDS, b"0.1\n0.2\n0.3\n"], lambda p: read_thresholds(p, LABELS, 0.5)),
     "map.tsv": ([b"dog\tdog\tpuppy\ncat\tkitten\n"], read_map),
     "tags.txt": ([b"dog\ncat\n"], read_tag_list),
-    "decisions.jsonl": ([DECISIONS], lambda path: Verdicts.read([path])),
+    "decisions.jsonl": ([DECISIONS], lambda path: Verdicts.read([path], "clean")),
     "scores.jsonl": (JSONL, lambda path: TaggerScores.read(path, "train")),
     "truth.jsonl": (JSONL, lambda path: TruthTable.read(str(path), intake())),
     "predictions.jsonl": (JSONL, lambda path: read_table(

@@ -3,8 +3,8 @@ const PER_PAGE = 60;
 const LONGER_SIDE = 240; // of a photo, in pixels
 const OPPOSITE = { keep: "remove", remove: "keep" };
 
-// What is decided: a log of [image, tag, verdict or null], kept by the browser. It is all there is,
-// so that undoing is forgetting the last line.
+// What is decided: a log of [image, tag, verdict or null, number of the step], kept by the browser.
+// It is all there is, so that undoing is forgetting the lines of the last step.
 const storage = "ramctl review " + name;
 const keyOf = (image, tag) => JSON.stringify([image, tag]);
 for (const entry of entries) {
@@ -101,11 +101,11 @@ function showPage() {
   count();
 }
 
-function sectionOf({ tag, kind, added = 0, removed = 0, kept = 0 }) {
+function sectionOf({ tag, kind, given, added = 0, removed = 0, kept = 0 }) {
   const part = copyOf("section");
   part.querySelector("h2").textContent = tag;
-  part.querySelector(".facts").textContent =
-    [kind, `${removed} removed`, `${added} added`, `${kept} others`].filter(Boolean).join(" · ");
+  const done = given ? [`${given} given`] : [`${removed} removed`, `${added} added`, `${kept} others`];
+  part.querySelector(".facts").textContent = [kind, ...done].filter(Boolean).join(" · ");
   return part;
 }
 
@@ -127,7 +127,7 @@ function cardOf(i) {
     entry.score === undefined ? "" : `score ${entry.score.toFixed(2)}`,
     entry.distance === undefined ? "" : `distance ${entry.distance.toFixed(2)}`,
     entry.sources.join(", "),
-    entry.box ? "" : "no region",
+    entry.box || entry.state === "given" ? "" : "no region",
   ].filter(Boolean).join(" · ");
   for (const [kind, texts] of [["", record.captions], ["generated", record.generated]])
     for (const text of texts) {
@@ -179,9 +179,23 @@ function mark(focus) {
   }
 }
 
+// The share of accepted ones among those that a model gave, with Wilson's interval of 95 %.
+function shareRight() {
+  const judged = entries.filter((entry) => entry.state === "given" && decided.has(entry.key));
+  const n = judged.length;
+  if (!n) return "";
+  const p = judged.filter((entry) => verdictOf(entry) === "keep").length / n;
+  const z = 1.96;
+  const middle = p + (z * z) / (2 * n);
+  const half = z * Math.sqrt((p * (1 - p)) / n + (z * z) / (4 * n * n));
+  const [share, low, high] = [p, (middle - half) / (1 + (z * z) / n), (middle + half) / (1 + (z * z) / n)]
+    .map((value) => Math.round(100 * value));
+  return `, ${share} % right (${low} to ${high})`;
+}
+
 function count() {
   const n = entries.filter((entry) => decided.has(entry.key)).length;
-  byId("progress").value = `${n} of ${entries.length} decided`;
+  byId("progress").value = `${n} of ${entries.length} decided${shareRight()}`;
   byId("meter").max = entries.length || 1;
   byId("meter").value = n;
   byId("save").disabled = !decided.size;
@@ -226,11 +240,23 @@ function decide(choice, toggle) {
   const verdict = choice === "accept" ? accepted(entry) : OPPOSITE[accepted(entry)];
   const isSo = verdictOf(entry) === verdict;
   if (isSo && !toggle) return;
-  const line = [entry.image, tags[entry.tag].tag, isSo ? null : verdict];
-  log.push(line);
-  apply(line);
+  note([[entry, isSo ? null : verdict]]);
+}
+
+function note(decisions) {
+  const step = (log.at(-1)?.[3] ?? 0) + 1;
+  for (const [entry, verdict] of decisions) {
+    const line = [entry.image, tags[entry.tag].tag, verdict, step];
+    log.push(line);
+    apply(line);
+  }
   keepLog();
   refresh();
+}
+
+function acceptRest(tag) {
+  const open = entries.filter((entry) => entry.tag === tag && !decided.has(entry.key));
+  if (open.length) note(open.map((entry) => [entry, accepted(entry)]));
 }
 
 function decideAndGo(choice) {
@@ -239,10 +265,11 @@ function decideAndGo(choice) {
 }
 
 function undo() {
-  const line = log.at(-1);
-  if (!line) return;
-  const key = keyOf(line[0], line[1]);
-  take(log.slice(0, -1));
+  const step = log.at(-1)?.[3];
+  const first = log.findIndex((line) => line[3] === step);
+  if (first < 0) return;
+  const key = keyOf(log[first][0], log[first][1]);
+  take(log.slice(0, first));
   keepLog();
   refresh();
   const undone = entries.findIndex((entry) => entry.key === key);
@@ -278,6 +305,7 @@ const KEYS = {
   ArrowUp: () => goToRow(-1),
   a: () => decideAndGo("accept"),
   r: () => decideAndGo("refuse"),
+  A: () => entries[shown[current]] && acceptRest(entries[shown[current]].tag),
   u: undo,
   n: () => goToTag(1),
   p: () => goToTag(-1),
@@ -290,6 +318,11 @@ document.addEventListener("keydown", (event) => {
   act();
 });
 byId("cards").addEventListener("click", (event) => {
+  const rest = event.target.closest("[data-rest]");
+  if (rest) {
+    const first = rest.closest("section").querySelector("figure");
+    acceptRest(entries[Number(first.dataset.place)].tag);
+  }
   const card = event.target.closest("figure");
   if (!card) return;
   current = shown.indexOf(Number(card.dataset.place));

@@ -1,0 +1,76 @@
+"""What persons decided about tags: the files of `--decisions`.
+
+One decision a line, as the pages on which tags are judged save them:
+{"image": "a.jpg", "tag": "boat", "verdict": "remove"}
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ramctl.errors import RecordProblem, RunProblem
+from ramctl.records.inputs import open_input
+from ramctl.records.jsonl import content_stamp, read_records
+from ramctl.records.record import Item, JsonObject, Reject, image_name, set_tags, string_list
+
+KEEP, REMOVE = "keep", "remove"
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """`keep` or `remove` by tag, by the photo's name."""
+
+    of_photo: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, paths: Sequence[Path], stage: str) -> "Verdicts":
+        """The decisions of some files; of several about one tag of one photo the last counts.
+
+        RunProblem names the file and the line of anything else.
+        """
+        of_photo: dict[str, dict[str, str]] = {}
+        for path in paths:
+            with open_input(str(path)) as stream:
+                for item in read_records(stream, str(path), Path(), stage):
+                    image, tag, verdict = _verdict(item)
+                    of_photo.setdefault(image, {})[tag] = verdict
+        return cls(of_photo)
+
+    def of(self, fields: JsonObject) -> Mapping[str, str]:
+        """What was decided about a record's photo, by tag."""
+        return self.of_photo.get(image_name(fields), {}) if self.of_photo else {}
+
+    @property
+    def stamp(self) -> str:
+        """A hash that changes when a decision does."""
+        return content_stamp(json.dumps(self.of_photo, sort_keys=True).encode())
+
+    def apply(self, fields: JsonObject) -> None:
+        """Take what was decided into a record: no tag that was refused, and what was said of it.
+
+        `refused` and `confirmed` are its tags with a verdict, after those that they held before.
+        """
+        verdicts, tags = self.of(fields), string_list(fields, "tags")
+        for name, verdict in (("confirmed", KEEP), ("refused", REMOVE)):
+            decided = [tag for tag in tags if verdicts.get(tag) == verdict]
+            if decided:
+                before = string_list(fields, name) if name in fields else []
+                fields[name] = list(dict.fromkeys([*before, *decided]))
+        if REMOVE in verdicts.values():
+            set_tags(fields, [tag for tag in tags if verdicts.get(tag) != REMOVE])
+
+
+def _verdict(item: Item) -> tuple[str, str, str]:
+    if isinstance(item, Reject):
+        raise RunProblem(f"{item.place}: {item.message}")
+    tag, verdict = item.fields.get("tag"), item.fields.get("verdict")
+    try:
+        image = image_name(item.fields)
+    except RecordProblem as problem:
+        raise RunProblem(f"{item.place}: {problem.message}") from problem
+    if not isinstance(tag, str):
+        raise RunProblem(f"{item.place}: tag is not a string")
+    if verdict not in (KEEP, REMOVE):
+        raise RunProblem(f"{item.place}: verdict is neither {KEEP} nor {REMOVE}")
+    return image, tag, str(verdict)

@@ -1,0 +1,102 @@
+"""Tags are judged on a page, and what was decided holds for every output."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ramctl.records.verdicts import Verdicts
+
+RECORDS = [
+    {"image": "a.jpg", "tags": ["dog", "red"], "scores": {"dog": 0.9, "red": 0.7}, "mine": 1},
+    {"image": "b.jpg", "tags": ["dog", "red"], "scores": {"dog": 0.5, "red": 0.8}},
+    {"image": "c.jpg", "tags": ["red", "sky"], "scores": {"red": 0.75}, "captions": ["a sky"]},
+]
+REFUSED = {"image": "b.jpg", "tag": "red", "verdict": "remove"}
+KEPT = {"image": "c.jpg", "tag": "sky", "verdict": "keep"}
+
+
+@pytest.fixture
+def export(ramctl, tmp_path, monkeypatch):
+    """Runs `ramctl export` on RECORDS in a folder with their photos and two decisions."""
+    monkeypatch.chdir(tmp_path)
+    for record in RECORDS:
+        Image.new("RGB", (40, 30), "red").save(record["image"])
+    Path("tags.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    Path("decided.jsonl").write_text(f"{json.dumps(REFUSED)}\n{json.dumps(KEPT)}\n")
+
+    def run(*words, code=0):
+        done = ramctl("export", "tags.jsonl", *words)
+        assert done.returncode == code, done.messages
+        return done
+
+    return run
+
+
+def data_of(path):
+    return json.loads(re.search(r'id="data">(.*)</script>', Path(path).read_text("utf-8"))[1])
+
+
+def test_tags_with_most_expected_mistakes_come_first_and_of_each_the_lowest_scores(export):
+    export("--review", "page.html")
+    data = data_of("page.html")
+    # red: 0.3 + 0.2 + 0.25, dog: 0.1 + 0.5, sky: half a tag.
+    assert [one["tag"] for one in data["tags"]] == ["red", "dog", "sky"]
+    shown = [(data["tags"][e["tag"]]["tag"], e.get("score")) for e in data["entries"]]
+    assert shown == [
+        ("red", 0.7), ("red", 0.75), ("red", 0.8), ("dog", 0.5), ("dog", 0.9), ("sky", None),
+    ]  # fmt: skip
+    assert Counter(entry["state"] for entry in data["entries"]) == {"given": 6}
+    page = Path("page.html").read_text("utf-8")
+    assert "A model gave 6 tags" in page and "ramctl export --decisions" in page
+
+
+def test_earlier_decisions_are_on_the_page(export):
+    export("--review", "page.html", "--decisions", "decided.jsonl")
+    verdicts = [entry.get("verdict") for entry in data_of("page.html")["entries"]]
+    assert verdicts == [None, None, "remove", None, None, "keep"]
+
+
+def test_refused_tags_are_in_no_output_and_what_was_decided_is_in_the_records(export):
+    out = export("-f", "jsonl", "--xmp", "--decisions", "decided.jsonl").stdout
+    a, b, c = map(json.loads, out.splitlines())
+    assert a == RECORDS[0]
+    assert (b["tags"], b["scores"], b["refused"]) == (["dog"], {"dog": 0.5}, ["red"])
+    assert (c["tags"], c["confirmed"]) == (["red", "sky"], ["sky"])
+    assert "red" not in Path("b.jpg.xmp").read_text() and "dog" in Path("b.jpg.xmp").read_text()
+    Path("decided.jsonl").write_text(json.dumps(REFUSED | {"verdict": "maybe"}))
+    done = export("-f", "text", "--decisions", "decided.jsonl", code=1)
+    assert "decided.jsonl:1: verdict is neither keep nor remove" in done.messages
+
+
+def test_decisions_change_what_a_resumed_output_rests_on(export):
+    export("-f", "jsonl", "-o", "out.jsonl")
+    again = ["-f", "jsonl", "-o", "out.jsonl", "--decisions", "decided.jsonl", "--resume"]
+    assert "decisions file" in export(*again, code=1).messages
+
+
+def test_the_page_that_somebody_else_wrote_stays(export):
+    Path("page.html").write_text("mine")
+    export("--review", "page.html", code=2)
+    assert Path("page.html").read_text() == "mine"
+
+
+def test_the_share_of_right_tags_is_shown_with_its_interval(export, browser):
+    export("--review", "page.html")
+    browser.open(Path("page.html").absolute())
+    browser.press("A")  # the rest of red
+    browser.press("n", "r", "a")
+    progress = "document.getElementById('progress').value"
+    # Wilson's interval of 4 of 5.
+    assert browser.value(progress) == "5 of 6 decided, 80 % right (38 to 96)"
+    browser.press("u", "u", "u")
+    assert browser.value(progress) == "0 of 6 decided"
+
+
+def test_what_was_decided_before_stays_in_a_record():
+    fields = {"image": "b.jpg", "tags": ["dog", "red"], "refused": ["cat"]}
+    Verdicts({"b.jpg": {"red": "remove", "sky": "keep"}}).apply(fields)
+    assert fields == {"image": "b.jpg", "tags": ["dog"], "refused": ["cat", "red"]}
