@@ -30,6 +30,10 @@ FOLDS = 5  # parts of the photos, each calibrated by the others
 # Chosen on folds of 487 judged photos that hold whole origins (likelihood -0.569; 0.5 and 10, which
 # folds of photos prefer: -0.578).
 RIDGE = np.array([4.0, 30.0])
+# What a person's corrections cost. With half of the photos of ten origins judged by an owner, of
+# what was given on the other half 88.3 % was right at 8.2 tags a photo (87.1 at 8.0 before; 87.7
+# with 4), and scores had the highest likelihood; an offset for all labels on top made it worse.
+CORRECTION_RIDGE = 1.0
 LOWEST_SLOPE = 0.1  # a higher score never speaks against a tag
 PIVOT = -4.0  # log-odds at which a label's slope changes nothing
 NEWTON_STEPS = 30
@@ -140,6 +144,31 @@ class Calibration:
         salience = self.salience and self.salience.shifted(shifts)
         shifts = self.shifts + shifts
         return replace(self, offsets=offsets, floors=floors, shifts=shifts, salience=salience)
+
+    def corrections(self, scores: Floats, right: Flags, known: Flags) -> Floats:
+        """What offsets (L,) need on top, by what persons said of tags that they were shown (N, L).
+
+        The most likely ones, near 0 (a normal distribution of deviation 1).
+        """
+        asked = known & ~np.isnan(self.offsets)
+        log_odds = np.where(asked, self.log_odds(log_odds_of(scores)), 0.0)
+
+        def cost(added: Floats) -> Floats:
+            logits = log_odds + added
+            unlikely = np.logaddexp(0, logits) - right * logits
+            total: Floats = np.where(asked, unlikely, 0).sum(0)
+            return total + CORRECTION_RIDGE * added**2 / 2
+
+        added = np.zeros(scores.shape[1])
+        for _ in range(NEWTON_STEPS):
+            probability = sigmoid(log_odds + added)
+            error = np.where(asked, right - probability, 0).sum(0) - CORRECTION_RIDGE * added
+            spread = np.where(asked, probability * (1 - probability), 0).sum(0)
+            step, before = error / (spread + CORRECTION_RIDGE), cost(added)
+            while (worse := (cost(added + step) > before) & (abs(step) > CLOSEST)).any():
+                step = np.where(worse, step / 2, step)
+            added = added + step
+        return added
 
     def of(self, ids: Sequence[int | None]) -> "Calibration":
         """That of other labels, by which of these they are; of new words what all together say."""

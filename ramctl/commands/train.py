@@ -107,11 +107,16 @@ class Finetune:
     HELP = """
 The model keeps its labels (--labels +FILE adds some); its preset gives the
 settings of fine-tuning. All records are read before the first step.
+--thresholds needs a few dozen tags that a person kept or took out (export --decisions).
 """
     EXAMPLES = """
 ramctl finetune --model model good.jsonl --out model-finetuned
 ramctl finetune --model model --labels +birds.txt birds.jsonl
+ramctl finetune --thresholds judged.jsonl --out mine
 """
     start = copy(options.model)
     start.field = "init"
     OPTIONS = training_options([start], "model-finetuned")
+    OPTIONS["training"].append(
+        common("--thresholds", "Learn thresholds alone, from confirmed and refused tags.")
+    )

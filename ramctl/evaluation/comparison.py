@@ -33,7 +33,14 @@ from ramctl.evaluation.metrics import (
 )  # fmt: skip
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.readers.detect import read_predictions
-from ramctl.records.record import Item, JsonObject, encode_name, string_list
+from ramctl.records.record import (
+    Item,
+    JsonObject,
+    decided_tags,
+    encode_name,
+    is_tagged,
+    string_list,
+)
 from ramctl.tagger_scores import Intake, Photo, PhotoList, match
 
 NAMED_PHOTOS = 20
@@ -48,11 +55,19 @@ class Statement(NamedTuple):
 
     @classmethod
     def of(cls, fields: JsonObject) -> "Statement":
-        """The statement of a record; RecordProblem without `tags` and for wrong types."""
-        if fields.get("tags") is None:
+        """The statement of a record; RecordProblem without `tags` and for wrong types.
+
+        Where a person decided on a model's tags, the others of these are nobody's statement.
+        """
+        decided = decided_tags(fields)
+        if fields.get("tags") is None and decided is None:
             raise RecordProblem("no tags field", code="missing_field")
         negatives = None if fields.get("negatives") is None else _few(fields, "negatives")
-        return cls(_few(fields, "tags"), _few(fields, "uncertain"), negatives)
+        tags = _few(fields, "tags") if decided is None or is_tagged(fields) else ()
+        if decided is not None:
+            kept, refused = (tuple(map(sys.intern, names)) for names in decided)
+            tags, negatives = (*tags, *kept), (*(negatives or ()), *refused)
+        return cls(tags, _few(fields, "uncertain"), negatives)
 
 
 def _few(fields: JsonObject, name: str) -> tuple[str, ...]:

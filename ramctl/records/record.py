@@ -185,6 +185,16 @@ def object_in(fields: JsonObject, name: str) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
+def decided_tags(fields: JsonObject) -> tuple[list[str], list[str]] | None:
+    """The tags of a model that a person kept and took out; None where nobody decided on any."""
+    if not ("confirmed" in fields or "refused" in fields):
+        return None
+    kept, refused = (
+        string_list(fields, name) if name in fields else [] for name in ("confirmed", "refused")
+    )
+    return kept, refused
+
+
 def captions_of(fields: JsonObject) -> list[str]:
     """The human captions: `captions`, else `caption` as one; RecordProblem for other types."""
     if "captions" in fields or "caption" not in fields:

@@ -22,6 +22,7 @@ from ramctl.records.outputs import rejects_file
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
+from ramctl.training.corrections import learn_thresholds
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.sampler import StepPlan
@@ -44,6 +45,8 @@ def run(options: TrainOptions) -> Report:
     signal asked to stop: the state is saved, and `resume` continues.
     """
     require_bundle(options.out)
+    if options.thresholds:
+        return learn_thresholds(options)
     rejects, events = rejects_file(options.rejects), options.events
     require_distinct(rejects=rejects, stats=options.stats, events=events)
     if events is not None and is_gzip(events.name):

@@ -112,6 +112,18 @@ def test_scores_that_were_cut_off_are_noticed(evaluate, tmp_path):
     assert evaluate(dense([[0.9, 0], [0, 0.9], [0, 0]]), TRUTH)["looks_thresholded"] is True
 
 
+def test_what_a_person_decided_on_a_models_tags_is_true_and_the_others_are_unknown(evaluate):
+    given = {"tags": ["a", "b"], "scores": {"a": 0.9, "b": 0.8}}
+    truth = [
+        {"image": "1", **given, "confirmed": ["a"]},
+        {"image": "2", **given, "refused": ["a"], "confirmed": ["b"]},
+        {"image": "3", **given, "refused": ["a"]},
+    ]
+    result = evaluate(sparse([[0.9, 0.8]] * 3), truth, report_file=Path("r.csv"), threshold="0.5")
+    assert (result["OP"], result["OR"]) == (2 / 4, 1.0)
+    assert "\na,1,2,0," in Path("r.csv").read_text() and "\nb,1,0,2," in Path("r.csv").read_text()
+
+
 def test_what_the_truth_does_not_say_counts_neither_way(evaluate):
     predictions = [{"image": n, "scores": {"a": s}} for n, s in (("1", 0.5), ("2", 0.9))]
     silent = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": [], "negatives": ["b"]}]

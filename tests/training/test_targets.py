@@ -126,6 +126,17 @@ def test_beside_negatives_only_what_is_listed_is_known():
     assert target("dog", negatives=[]).unknown.tolist() == [1, 2, 3]
 
 
+def test_where_a_person_decided_on_a_models_tags_the_others_are_unknown():
+    fields = {"tags": ["dog", "cat", "sea"], "scores": {"dog": 0.9, "cat": 0.8, "sea": 0.7}}
+    found = Targets(LABELS).of(read(**fields, confirmed=["puppy"], refused=["cat"]))
+    assert (found.present.tolist(), found.denied.tolist()) == ([0], [1])
+    assert found.unknown.tolist() == [2, 3]
+    # Beside tags of her own, what is not decided is unknown too.
+    found = Targets(LABELS).of(read(tags=["sky"], refused=["cat"]))
+    assert (found.present.tolist(), found.denied.tolist()) == ([2], [1])
+    assert found.unknown.tolist() == [0, 3]
+
+
 @pytest.mark.parametrize(
     ("written", "generated", "doubtful"),
     [

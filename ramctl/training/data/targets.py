@@ -20,6 +20,7 @@ from ramctl.records.record import (
     Record,
     captions_of,
     chances_in,
+    decided_tags,
     guessed_tags,
     image_name,
     is_tagged,
@@ -86,6 +87,10 @@ def read_annotation(record: Record) -> Annotation:
         generated=True,
     )  # fmt: skip
     negatives = tuple(string_list(fields, "negatives")) if "negatives" in fields else None
+    if (decided := decided_tags(fields)) is not None:
+        kept, refused = decided
+        tags, somebody_did = tuple(dict.fromkeys([*tags, *kept])), True
+        negatives = (*(negatives or ()), *refused)
     uncertain = tuple(string_list(fields, "uncertain"))
     main = tuple(string_list(fields, "main")) if "main" in fields else None
     group = fields.get("group")

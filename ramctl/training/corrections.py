@@ -1,0 +1,218 @@
+"""Thresholds learnt from what persons kept and took out: `ramctl finetune --thresholds`.
+
+The weights stay as they are. Each label's score is worth more where its tags were confirmed and
+less where they were refused; its threshold moves to where a tag is as likely right as before.
+N photos, L labels.
+"""
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ramctl.calibration import FOLDS, NEVER, Flags, Floats, log_odds_of, sigmoid
+from ramctl.checkpoints.bundle import (
+    CALIBRATION,
+    INT8_THRESHOLDS,
+    Bundle,
+    BundleWriter,
+    resolve_model,
+)
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
+from ramctl.inference.label_set import LabelSet
+from ramctl.labels import LABELS, LabelSystem
+from ramctl.photos.decoding import record_photo
+from ramctl.records.inputs import RootCheck, named_or_stdin, read_inputs, require_files
+from ramctl.records.parallel import chunks, ordered_map, usable_cores
+from ramctl.records.record import Item, JsonObject, Record, Reject, decided_tags
+from ramctl.records.report import Rejects, Report
+from ramctl.tagging.scorers import BundleScorer, Pixels, TaggerOptions
+from ramctl.tagging.selection import SelectionOptions, TagSelector
+from ramctl.training.plan import TrainOptions
+
+DIGITS = 4  # of thresholds
+Decided = tuple[Pixels, list[int], list[int]]  # a photo, and the labels that were kept and refused
+OF_TRAINING = (
+    "labels", "val", "text", "steps", "epochs", "seed", "events", "cache", "max_time", "distill",
+    "resume", "restart", "dry_run",
+)  # fmt: skip
+FEWEST = 10  # decisions of which the effect is told
+
+
+class Said(NamedTuple):
+    """What persons said of some photos' tags, and the model's scores, all (N, L)."""
+
+    scores: Floats
+    right: Flags
+    known: Flags
+
+
+def learn_thresholds(options: TrainOptions) -> Report:
+    """Write the bundle of `init` with thresholds that suit the records' decisions to `out`.
+
+    Records have `confirmed` and `refused`, lists of tags. RunProblem where there are none, or where
+    the bundle does not know what its scores are worth.
+    """
+    wrong = [f"--{name.replace('_', '-')}" for name in OF_TRAINING if getattr(options, name)]
+    wrong += ["--set"] if options.overrides else []
+    if wrong:
+        raise UsageProblem(f"--thresholds trains nothing: it goes without {', '.join(wrong)}")
+    report = Report(options.command, quiet=options.quiet, unit="photos")
+    bundle = Bundle.open(resolve_model(options.init or "mini"))
+    calibration = bundle.calibration
+    scorer = BundleScorer(
+        bundle, TaggerOptions(device=options.device, dtype=options.dtype, threads=options.threads)
+    )
+    with Rejects(report, options.rejects, strict=options.strict) as rejects:
+        said = _read(options, scorer, bundle.labels, report, rejects)
+    known = said.known & ~np.isnan(calibration.offsets)
+    n_right, n = int((said.right & known).sum()), int(known.sum())
+    if not n:
+        raise RunProblem("no record has confirmed or refused tags that are labels of the model")
+    report.say(f"decisions: {n_right} kept, {n - n_right} refused; photos: {len(said.scores)}")
+    if n >= FEWEST:
+        _tell_effect(report, scorer.label_set, said)
+    decided = {"photos": len(said.scores), "kept": n_right, "refused": n - n_right}
+    n_moved = _write(options, bundle, calibration.corrections(*said), decided)
+    report.n_out = len(said.scores)
+    report.say(f"{options.out}: thresholds moved: {n_moved}")
+    report.finish(options.stats)
+    return report
+
+
+def _write(options: TrainOptions, bundle: Bundle, added: Floats, decided: JsonObject) -> int:
+    """Write the bundle with `added` to the offsets of its calibration; how many labels that moves.
+
+    All else is linked to the files that it comes from.
+    """
+    calibration = bundle.calibration
+    slopes, floors = calibration.slopes, calibration.floors
+    with BundleWriter(options.out) as writer:
+        writer.link_files(bundle, without={LABELS, CALIBRATION, INT8_THRESHOLDS})
+        calibration = replace(calibration, offsets=calibration.offsets + added)
+        calibration.write(writer.path / CALIBRATION)
+        thresholds = moved(np.array(bundle.thresholds), added, slopes, floors).tolist()
+        rows = zip(bundle.labels, thresholds, added.tolist(), strict=True)
+        LabelSystem(
+            replace(label, threshold=round(threshold, DIGITS)) if label.validated and own else label
+            for label, threshold, own in rows
+        ).write(writer.path / LABELS)
+        if bundle.has(INT8_THRESHOLDS):
+            of_int8 = moved(np.array(bundle.thresholds_of("int8")), added, slopes, floors)
+            lines = "".join(f"{round(value, DIGITS)}\n" for value in of_int8.tolist())
+            (writer.path / INT8_THRESHOLDS).write_text(lines, "utf-8")
+        history = writer.meta.get("provenance", {})
+        commands = [*history.get("commands", []), shlex.join(["ramctl", *options.argv])]
+        writer.meta["provenance"] = history | {"commands": commands, "decisions": decided}
+    return int((added != 0).sum())
+
+
+def moved(thresholds: Floats, added: Floats, slopes: Floats, floors: Floats) -> Floats:
+    """Scores (L,) that are worth, with offsets `added`, what the thresholds were without them."""
+    inside = log_odds_of(thresholds) - added / slopes
+    changed = np.maximum(sigmoid(inside), floors)
+    return np.where((added == 0) | (thresholds >= NEVER), thresholds, changed)
+
+
+def _read(
+    options: TrainOptions,
+    scorer: BundleScorer,
+    labels: LabelSystem,
+    report: Report,
+    rejects: Rejects,
+) -> Said:
+    """The decisions of all records that hold some, with their photos' scores."""
+    named = named_or_stdin(options.inputs, "records (JSONL)")
+    require_files(named)
+    check = RootCheck()
+
+    def ids(tags: Sequence[str]) -> list[int]:
+        return [i for tag in tags for i in labels.ids(tag)]
+
+    def prepared(record: Record) -> Decided | None:
+        decided = decided_tags(record.fields)
+        if decided is None:
+            return None
+        kept, refused = decided
+        photo = record_photo(record, target=scorer.target, official=scorer.official)
+        return scorer.prepare(photo), ids(kept), ids(refused)
+
+    def tried(item: Item) -> tuple[Item, Decided | RecordProblem | None]:
+        return item, attempt(prepared, item) if isinstance(item, Record) else None
+
+    def good() -> Iterator[Decided]:
+        items = read_inputs(named, options.root, options.command)
+        for item, outcome in ordered_map(tried, items, options.workers or usable_cores()):
+            report.n_in += 1
+            if isinstance(item, Reject):
+                rejects.add(item)
+                continue
+            if outcome is not None:
+                check.notice(item, outcome)
+            if isinstance(outcome, RecordProblem):
+                rejects.add(Reject.of(item, outcome, options.command))
+            elif outcome is not None:
+                yield outcome
+
+    parts = [np.zeros((0, len(labels)), np.float32)]
+    rows: list[tuple[list[int], list[int]]] = []
+    for batch in chunks(good(), scorer.batch):
+        parts.append(np.asarray(scorer.scores([pixels for pixels, *_ in batch])))
+        rows += [(kept, refused) for _, kept, refused in batch]
+    scores = np.concatenate(parts).astype(np.float64)
+    right, known = np.zeros(scores.shape, bool), np.zeros(scores.shape, bool)
+    for row, (kept, refused) in enumerate(rows):
+        known[row, [*kept, *refused]] = True
+        right[row, kept] = True
+    return Said(scores, right, known)
+
+
+def _tell_effect(report: Report, label_set: LabelSet, said: Said) -> None:
+    """Say what of the judged tags is given, and right, on photos that moved no threshold."""
+    told = []
+    for given in (_given(label_set, said.scores), _given_by_others(label_set, said)):
+        n, hits = int((given & said.known).sum()), int((given & said.right).sum())
+        low, high = wilson(hits, n)
+        told.append(f"{hits} of {n} right ({100 * low:.0f} to {100 * high:.0f} %)")
+    report.say(f"of these tags, on photos held out, given before: {told[0]}, after: {told[1]}")
+
+
+def _given_by_others(label_set: LabelSet, said: Said) -> Flags:
+    """What is given of each fifth of the photos (N, L) by what was said of the others."""
+    given, folds = np.zeros(said.known.shape, bool), np.arange(len(said.known)) % FOLDS
+    for fold in range(FOLDS):
+        part = folds == fold
+        calibration = label_set.calibration
+        assert calibration is not None
+        added = calibration.corrections(*(table[~part] for table in said))
+        given[part] = _given(corrected(label_set, added), said.scores[part])
+    return given
+
+
+def corrected(label_set: LabelSet, added: Floats) -> LabelSet:
+    """A label set whose labels are given at scores that are worth what they were, with `added`."""
+    calibration = label_set.calibration
+    assert calibration is not None
+    thresholds = moved(label_set.thresholds, added, calibration.slopes, calibration.floors)
+    calibration = replace(calibration, offsets=calibration.offsets + added)
+    return replace(label_set, thresholds=thresholds, calibration=calibration)
+
+
+def _given(label_set: LabelSet, scores: Floats) -> Flags:
+    """Which labels of photos are given (N, L)."""
+    selector, given = TagSelector(label_set, SelectionOptions()), np.zeros(scores.shape, bool)
+    for row, of_photo in zip(given, scores.astype(np.float32), strict=True):
+        row[selector(of_photo).labels] = True
+    return given
+
+
+def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval of a share, of 95 % by default; (0, 1) without any trial."""
+    if not n:
+        return 0.0, 1.0
+    share, spare = hits / n, z * z / n
+    half = z * math.sqrt(share * (1 - share) / n + spare / (4 * n))
+    return (share + spare / 2 - half) / (1 + spare), (share + spare / 2 + half) / (1 + spare)
