@@ -27,6 +27,7 @@ REJECT_CODES = {
     "unreadable_image": "the photo's file cannot be read or decoded",
     "too_large": "the photo, the text or the line is larger than the limit allows",
     "too_slow": "decoding the photo, or merging its sidecars, takes longer than the limit allows",
+    "bad_sidecar": "a file beside the photo, of its keywords or captions, cannot be read",
     "write_failed": "a file that belongs to the record could not be written",
 }
 

@@ -8,6 +8,7 @@ COMMANDS = {
     "finetune": "Fine-tune a model on a small, clean set.",
     "tag": "Tag photos with the built-in model or your own.",
     "export": "Write tags into sidecars, other programs' files and pages.",
+    "import": "Read photos' own keywords and captions, as records or labels.",
     "serve": "Tag photos on a page in the browser, and over HTTP.",
     "eval": "Compare predictions with the truth: mAP, precision, recall.",
     "convert": "Convert the authors' checkpoints to bundles, and bundles to ONNX.",
@@ -18,3 +19,4 @@ COMMANDS = {
 # described by the module of its name.
 MODULES = {"generate": "data_engine", "clean": "data_engine", "finetune": "train"}
 MODULES |= dict.fromkeys(("convert", "serve", "doctor"), "models")
+MODULES["import"] = "importing"

@@ -192,7 +192,7 @@ def photo_path(name: str, base: Path) -> Path:
 
 def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = None) -> list[Path]:
     """The photo's XMP sidecars: those that exist under either name, else the one to create."""
-    full, stem = _xmp_names(photo)
+    full, stem = xmp_names(photo)
     others = (neighbours or Neighbours())(photo)
     # `IMG.xmp` of several photos is the raw file's (Adobe).
     if others and (not is_raw_name(photo.name) or any(map(is_raw_name, others))):
@@ -221,7 +221,7 @@ def xmp_sidecars(
 
 def xmp_without_tags(photo: Path, *, forget: bool = False) -> list[Sidecar]:
     """The photo's sidecars without machine tags; those that hold nothing else are to be deleted."""
-    return _edited(_xmp_names(photo), lambda _, content: remove_tags(content, forget=forget))
+    return _edited(xmp_names(photo), lambda _, content: remove_tags(content, forget=forget))
 
 
 def photo_keywords(photo: Path, sidecar: Path) -> Keywords:
@@ -233,16 +233,18 @@ def photo_keywords(photo: Path, sidecar: Path) -> Keywords:
     stem = photo.with_suffix(".xmp")
     if sidecar == stem:
         return found
-    with _problems_of(stem):
-        content = _read(stem)
+    with problems_of(stem):
+        content = read_sidecar(stem)
         without = remove_tags(content)
         return found | _keywords(content if without is None else without)
 
 
 def embedded_keywords(name: str, base: Path = Path()) -> dict[Field, Sequence[str]]:
-    """The keywords in the photo's own file, `name` as `load_photo` takes it."""
-    xmp, words = read_embedded(name, base)
-    return _keywords(xmp) | ({KEYWORDS: words} if words else {})
+    """The keywords in the photo's own file, `name` as `load_photo` takes it, if it can be read."""
+    with suppress(RecordProblem):
+        xmp, words, _ = read_embedded(name, base)
+        return _keywords(xmp) | ({KEYWORDS: words} if words else {})
+    return {}
 
 
 def _keywords(content: bytes | None) -> dict[Field, Sequence[str]]:
@@ -251,7 +253,8 @@ def _keywords(content: bytes | None) -> dict[Field, Sequence[str]]:
     return {}
 
 
-def _xmp_names(photo: Path) -> tuple[Path, Path]:
+def xmp_names(photo: Path) -> tuple[Path, Path]:
+    """Both names of a photo's XMP sidecar."""
     return photo.with_name(photo.name + ".xmp"), photo.with_suffix(".xmp")
 
 
@@ -260,18 +263,18 @@ def _edited(
 ) -> list[Sidecar]:
     sidecars = []
     for path in paths:
-        with _problems_of(path):
-            sidecars.append(Sidecar(path, edit(path, _read(path))))
+        with problems_of(path):
+            sidecars.append(Sidecar(path, edit(path, read_sidecar(path))))
     return sidecars
 
 
 def planned(sidecar: Sidecar, style: TextStyle) -> str:
     """What would happen to a sidecar: `would write a.jpg.xmp: + auto|dog, - auto|cat`."""
-    before = _read(sidecar.path)
+    before = read_sidecar(sidecar.path)
     if sidecar.path.suffix == ".xmp":
         old, new = shown_keywords(before), shown_keywords(sidecar.content)
     else:
-        old, new = style.split(_as_text(before)), style.split(_as_text(sidecar.content))
+        old, new = style.split(as_text(before)), style.split(as_text(sidecar.content))
     changes = [f"+ {t}" for t in new if t not in old] + [f"- {t}" for t in old if t not in new]
     verb = "write" if sidecar.content else "delete"
     return f"would {verb} {sidecar.path}" + (f": {', '.join(changes)}" if changes else "")
@@ -280,7 +283,8 @@ def planned(sidecar: Sidecar, style: TextStyle) -> str:
 class TextRecords:
     """What each folder remembers of its texts, which cannot tell who wrote a word.
 
-    A line of its file is `{"text", "separator", "given", "refused"}`, the last of a text counts.
+    A line of its file is `{"text", "separator", "given", "refused"}`, with `caption` where a model
+    wrote one; the last of a text counts.
     """
 
     def __init__(self) -> None:
@@ -295,7 +299,7 @@ class TextRecords:
         if sidecar.row is None or self(sidecar.path) == sidecar.row:
             return
         path = sidecar.path.with_name(TEXT_RECORD)
-        with _problems_of(path), path.open("a+b") as stream:
+        with problems_of(path), path.open("a+b") as stream:
             stream.seek(max(stream.tell() - 1, 0))
             torn = b"" if stream.read() in (b"", b"\n") else b"\n"  # by a crash
             stream.write(torn + dumps(sidecar.row))
@@ -304,14 +308,15 @@ class TextRecords:
 
 def _text_rows(folder: Path) -> dict[str, JsonObject]:
     path, rows = folder / TEXT_RECORD, {}
-    with _problems_of(path):
-        lines = (_read(path) or b"").splitlines(keepends=True)
+    with problems_of(path):
+        lines = (read_sidecar(path) or b"").splitlines(keepends=True)
     for line in lines:
         row = parsed(line) or {}
         with suppress(RecordProblem):  # torn, or somebody else's
             lists = {name: string_list(row, name) for name in ("given", "refused")}
             name, separator = str(row.get("text")), str(row.get("separator") or ", ")
             rows[name] = {"text": name, "separator": separator, **lists}
+            rows[name] |= {"caption": str(row["caption"])} if "caption" in row else {}
     return rows
 
 
@@ -328,17 +333,14 @@ def text_sidecar(
     `earlier`, and does not hold any more is refused: it never comes back.
     """
     path, earlier = photo.with_suffix(style.suffix), earlier or {}
-    with _problems_of(path):
-        content = _read(path)
+    with problems_of(path):
+        content = read_sidecar(path)
         if content is not None and existing == "keep":
             return Sidecar(path, None)
-        text = _as_text(content)
+        text = as_text(content)
     given, refused = earlier.get("given", []), earlier.get("refused", [])
     if content is not None:
-        then = replace(style, separator=earlier.get("separator", style.separator))
-        held = set(map(normalise, then.split(text)))
-        refused = [word for word in [*refused, *given] if normalise(word) not in held]
-        given = [word for word in given if normalise(word) in held]
+        given, refused = text_decisions(text, earlier, style)
     left_out = set(map(normalise, refused))
     tags = [tag for tag in style.tags(record["tags"]) if normalise(tag) not in left_out]
     old = text if existing == "append" else ""
@@ -350,10 +352,25 @@ def text_sidecar(
     given = [*dict.fromkeys([*given, *tags] if old else tags)]
     row = {"text": shown_name(path.name), "separator": style.separator, "given": given}
     row["refused"] = [*dict.fromkeys(refused)]
+    of_model = (caption if record.get("generated_captions") else "") or earlier.get("caption")
+    if of_model and of_model in new_content.decode():
+        row["caption"] = of_model
     return Sidecar(path, None if new_content == content else new_content, row)
 
 
-def _as_text(content: bytes | None) -> str:
+def text_decisions(
+    text: str, earlier: JsonObject, style: TextStyle = TextStyle()
+) -> tuple[list[str], list[str]]:
+    """The words that a text was given and holds, and those that somebody has refused."""
+    then = replace(style, separator=earlier.get("separator", style.separator))
+    held = set(map(normalise, then.split(text)))
+    given, refused = earlier.get("given", []), earlier.get("refused", [])
+    refused = [word for word in [*refused, *given] if normalise(word) not in held]
+    return [word for word in given if normalise(word) in held], refused
+
+
+def as_text(content: bytes | None) -> str:
+    """A text without what surrounds it; ValueError for what is not UTF-8."""
     return (content or b"").decode("utf-8-sig").strip()
 
 
@@ -362,7 +379,7 @@ def write_sidecar(sidecar: Sidecar) -> None:
     if sidecar.content is None:
         return
     path = sidecar.path.resolve()  # a link stays one: its target is replaced
-    with _problems_of(sidecar.path):
+    with problems_of(sidecar.path):
         if not sidecar.content:
             path.unlink(missing_ok=True)
             return
@@ -379,15 +396,16 @@ def add_photo_keywords(record: Record, fields: JsonObject) -> None:
     fields["keywords"] = {field.name: new_items(field, inside, inside) for field in new}
 
 
-def _read(path: Path) -> bytes | None:
+def read_sidecar(path: Path) -> bytes | None:
+    """A sidecar's content, None where there is none; ValueError for what is no file."""
     if path.exists() and not path.is_file():
         raise ValueError("not a regular file")
     return path.read_bytes() if path.exists() else None
 
 
 @contextmanager
-def _problems_of(path: Path) -> Iterator[None]:
-    """Make what goes wrong with a sidecar the RecordProblem of its photo.
+def problems_of(path: Path, code: str = "write_failed") -> Iterator[None]:
+    """Make what goes wrong with a sidecar the RecordProblem of its photo, with this reject code.
 
     A full disk is no photo's own: it is a RunProblem, or a resumed run would leave out the rest.
     """
@@ -401,4 +419,4 @@ def _problems_of(path: Path) -> Iterator[None]:
             message = error.message
         elif isinstance(error, UnicodeDecodeError):
             message = f"{path}: not UTF-8 text"
-        raise RecordProblem(message, code="write_failed") from error
+        raise RecordProblem(message, code=code) from error

@@ -58,6 +58,7 @@ FIELDS = (SUBJECT, HIERARCHICAL, TAGS_LIST)
 MIRRORS = (*_MICROSOFT, Field("CatalogSets", _MEDIAPRO, "|"))
 #: Keywords that a photo holds outside of XMP: IPTC's, and those of Windows.
 KEYWORDS = Field("Keywords")
+_READ = (TAGS_LIST, *_MICROSOFT, HIERARCHICAL, MIRRORS[-1], SUBJECT, KEYWORDS)  # digiKam's order
 
 #: The keywords of a sidecar or photo; fields without any are not in it.
 Keywords = Mapping[Field, Sequence[str]]
@@ -137,21 +138,46 @@ def new_items(field: Field, elsewhere: Keywords, others: Keywords) -> list[str]:
     return list(dict.fromkeys(items + [word for word in words if word not in known]))
 
 
+def keyword_paths(keywords: Keywords) -> list[str]:
+    """All keywords as `people|Anna`, paths first; no plain words that only repeat a path's."""
+    return new_items(HIERARCHICAL, {}, {of: keywords[of] for of in _READ if of in keywords})
+
+
+def own_keywords(document: XmpDocument, inside: Keywords) -> tuple[Keywords, list[str], list[str]]:
+    """A photo's keywords that are not ours, with those in the file, `inside`, and a sidecar.
+
+    With them the tags that were written for its owner and are still there, and those that she
+    refused. Ours is taken out of the document.
+    """
+    refused = _refused(document)
+    added = [field.path(x) for field in FIELDS for x in document.items(_record("added", field))]
+    words = {path.rsplit("|", 1)[-1]: None for path in added}
+    gone = _take_out(document)
+    shown = _shown_over(xmp_keywords(document), inside)
+    own = {of: [x for x in items if of.path(x) not in gone] for of, items in shown.items()}
+    return own, [word for word in words if normalise(word) not in refused], [*refused.values()]
+
+
+def _shown_over(sidecar: Keywords, inside: Keywords) -> Keywords:
+    """The keywords of a photo with those in the file and in a sidecar.
+
+    A sidecar with the paths that photo managers write is their last word; any other leaves a
+    program those fields of the photo that it does not have itself.
+    """
+    is_complete = HIERARCHICAL in sidecar or TAGS_LIST in sidecar
+    return sidecar if is_complete else {**inside, **sidecar}
+
+
 def _add(
     document: XmpDocument,
     tags: Mapping[Field, Sequence[str]],
     embedded: Callable[[], Keywords],
     gone: set[str],
 ) -> None:
-    """Add tags to each field, and the owner's keywords to a new one, and record which.
-
-    A sidecar with the paths that photo managers write is their last word; any other leaves a
-    program those fields of the photo that it does not have itself.
-    """
+    """Add tags to each field, and the owner's keywords to a new one, and record which."""
     sidecar = xmp_keywords(document)
     inside = {} if all(field in sidecar for field in FIELDS) else embedded()
-    is_complete = HIERARCHICAL in sidecar or TAGS_LIST in sidecar
-    others = sidecar if is_complete else {**inside, **sidecar}
+    others = _shown_over(sidecar, inside)
     for field in FIELDS:
         present = sidecar.get(field, ())
         new = () if present else map(writable_text, new_items(field, inside, others))

@@ -111,6 +111,15 @@ class XmpDocument:
         """The texts of a property, in order; none where the document lacks it."""
         return list(self._wanted.get(name, self._texts[name.key]))
 
+    def texts(self, name: Property) -> list[str]:
+        """The texts of elements and attributes of that name, wherever they are, in order."""
+        found = []
+        for element in self._root.all():
+            found += [text for key, text in element.attributes.items() if _key(key) == name.key]
+            if element.key == name.key:
+                found += map(_text, list(_items(element)) or [element])
+        return list(filter(None, map(str.strip, found)))
+
     def set_items(self, name: Property, texts: Iterable[str]) -> None:
         """Give a property these texts, which XML can hold; without any it is removed."""
         self._wanted[name] = dict.fromkeys(texts)

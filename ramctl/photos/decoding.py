@@ -109,7 +109,7 @@ def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
     except RecordProblem:
         raise
     except Exception as error:
-        raise RecordProblem(_what_it_is(data), code="unreadable_image") from error
+        raise RecordProblem(what_it_is(data), code="unreadable_image") from error
     return (photo.height, photo.width) if turned else photo.size
 
 
@@ -234,7 +234,7 @@ def _decode_others(
     except (RecordProblem, TimeoutError):
         raise
     except UnidentifiedImageError as error:
-        raise RecordProblem(_what_it_is(data), code="unreadable_image") from error
+        raise RecordProblem(what_it_is(data), code="unreadable_image") from error
     except MemoryError as error:
         raise RecordProblem("not enough memory to decode it", code="too_large") from error
     except Exception as error:
@@ -285,7 +285,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise RecordProblem(message, code="too_large")
 
 
-def _what_it_is(data: bytes) -> str:
+def what_it_is(data: bytes) -> str:
     """What is wrong with content that no decoder knows."""
     if _is_heif(data) and not _has_heif():
         return "HEIC needs the extra heif: pip install 'ramctl[heif]'"

@@ -1,4 +1,4 @@
-"""What a photo's own file says about it: its XMP packet and its keywords outside of XMP."""
+"""What a photo's own file says about it: its XMP packet, and what it holds outside of XMP."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -7,42 +7,61 @@ from typing import Any
 from PIL import IptcImagePlugin
 
 from ramctl.errors import RecordProblem
-from ramctl.photos.decoding import open_photo, read_photo
+from ramctl.photos.decoding import open_photo, read_photo, what_it_is
+from ramctl.photos.finding import is_raw_name
+from ramctl.photos.limits import LIMITS
+from ramctl.photos.raw import is_raw
 
-_CHARSET, _KEYWORDS = (1, 90), (2, 25)  # IPTC-IIM, record and data set
+_CHARSET, _KEYWORDS, _CAPTION = (1, 90), (2, 25), (2, 120)  # IPTC-IIM, record and data set
 _UTF8 = b"\x1b%G"
-_XMP, _XP_KEYWORDS = 700, 0x9C9E  # TIFF and Exif tags
+_XMP, _DESCRIPTION, _XP_KEYWORDS = 700, 0x010E, 0x9C9E  # TIFF and Exif tags
 
 
-def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, list[str]]:
-    """A photo's XMP packet, and its keywords of IPTC-IIM and of Windows (Exif XPKeywords).
+def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, list[str], list[str]]:
+    """A photo's XMP packet; its keywords of IPTC-IIM and of Windows (Exif XPKeywords); its
+    descriptions, of IPTC-IIM and Exif.
 
-    Nothing where it cannot be read or is damaged.
+    What is damaged is left out, and all of a raw file that Pillow cannot open; RecordProblem for
+    other photos that cannot be opened, and missing ones.
     """
+    data = read_photo(name, base)
     try:
-        photo = open_photo(read_photo(name, base))
-    except (RecordProblem, OSError, ValueError, SyntaxError):
-        return None, []
+        photo = open_photo(data)
+    except (OSError, ValueError, SyntaxError) as error:
+        if is_raw_name(name) or is_raw(data):
+            return None, [], []
+        raise RecordProblem(what_it_is(data), code="unreadable_image") from error
     xmp: bytes | None = None
     words: list[str] = []
+    texts: list[str] = []
     # Damaged metadata are no programs' keywords; what decoders raise for them is anything.
     with suppress(Exception):
-        if photo.format == "PNG":
+        if photo.format == "PNG" and photo.width * photo.height <= LIMITS.pixels:
             photo.load()  # exiftool puts its text behind the pixels
         packet = photo.info.get("xmp") or photo.info.get("XML:com.adobe.xmp")
         packet = packet or getattr(photo, "tag_v2", {}).get(_XMP)
         xmp = packet.encode() if isinstance(packet, str) else packet
     with suppress(Exception):
         facts: dict[tuple[int, int], Any] = IptcImagePlugin.getiptcinfo(photo) or {}
-        values = facts.get(_KEYWORDS, [])
         # In UTF-8 where the photo says so or they are; else what old Windows programs wrote.
         otherwise = "utf-8" if facts.get(_CHARSET) == _UTF8 else "cp1252"
-        for value in values if isinstance(values, list) else [values]:
-            try:
-                words.append(value.decode("utf-8"))
-            except UnicodeDecodeError:
-                words.append(value.decode(otherwise, "replace"))
+        for key, found in ((_KEYWORDS, words), (_CAPTION, texts)):
+            values = facts.get(key, [])
+            for value in values if isinstance(values, list) else [values]:
+                found.append(_decoded(value, otherwise))
     with suppress(Exception):
         value = photo.getexif().get(_XP_KEYWORDS, b"")
         words += bytes(value).decode("utf-16-le").rstrip("\0").split(";")
-    return xmp or None, [word.strip() for word in words if word.strip()]
+    with suppress(Exception):
+        text = photo.getexif().get(_DESCRIPTION, "")
+        # Of texts Pillow takes each byte for a character.
+        texts.append(_decoded(text.encode("latin-1"), "cp1252"))
+    words, texts = (list(filter(None, (x.strip(" \t\r\n\0") for x in of))) for of in (words, texts))
+    return xmp or None, words, texts
+
+
+def _decoded(value: bytes, otherwise: str) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode(otherwise, "replace")

@@ -26,6 +26,7 @@ OPTIONS = {
     "clean": ("ramctl.data_engine.clean", "CleanOptions", {}),
     "tag": ("ramctl.tagging.run", "TagOptions", {}),
     "export": ("ramctl.export.run", "ExportOptions", {}),
+    "import": ("ramctl.importing.run", "ImportOptions", {}),
     "eval": ("ramctl.evaluation.run", "EvalOptions", {"truth": "truth.jsonl"}),
     "serve": ("ramctl.serving.run", "ServeOptions", {}),
     "convert": ("ramctl.convert", "ConvertOptions", {"source": "ram.pth"}),

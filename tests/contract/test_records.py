@@ -16,12 +16,14 @@ from tests.command import Ramctl
 from tests.conftest import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "data"
-COMMANDS = ["parse", "generate", "clean", "tag"]
+COMMANDS = ["parse", "generate", "clean", "tag", "import"]
 
 
 def arguments_of(command: str, bundle: Path) -> list[str]:
     if command == "parse":
         return ["parse"]
+    if command == "import":
+        return ["import", "--root", str(DATA)]
     return [command, "--model", str(bundle), "--root", str(DATA)]
 
 
@@ -86,6 +88,8 @@ def test_stderr_names_each_reject_in_plain_lines_and_ends_with_the_summary(ordin
 
 
 def test_the_same_input_gives_the_same_bytes_with_more_workers(ordinary, command, tiny_bundle):
+    if command == "import":
+        pytest.skip("it has one")
     done, folder = ordinary
     again = Ramctl(folder)(*arguments_of(command, tiny_bundle), "in.jsonl", "-j2")
     assert again.stdout == done.stdout

@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "ramctl"
 ORDER = [
     {"cli", "commands", "__main__"},
-    {"convert", "doctor", "ray_engine", "serving"},
+    {"convert", "doctor", "importing", "ray_engine", "serving"},
     {"training", "data_engine", "export"},
     {"tagging", "evaluation", "parsing"},
     {"peers"},

@@ -1,0 +1,1 @@
+"""Photos' own keywords and descriptions as records, and their vocabulary as a label system."""

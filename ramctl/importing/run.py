@@ -1,0 +1,100 @@
+"""`ramctl import`: photos in; their owner's keywords and descriptions as records out."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path
+
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.export.sidecars import photo_path
+from ramctl.importing.photo import PhotoReader, paths_beside
+from ramctl.importing.vocabulary import Vocabulary
+from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
+from ramctl.records.files import output_lock, require_distinct
+from ramctl.records.inputs import RootCheck, named_or_stdin
+from ramctl.records.outputs import rejects_file
+from ramctl.records.record import Item, JsonObject, Record, Unread, image_name
+from ramctl.records.report import Report
+from ramctl.records.shards import shard_of
+from ramctl.records.stream import StreamOptions, each, run_stream, watched
+
+_LIST = ".txt"  # of keywords
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What `ramctl import` is asked for; the defaults are its own."""
+
+    inputs: tuple[str, ...] = ()  # photos, folders, archives, records; lists of keywords
+    recursive: bool = False
+    null: bool = False
+    root: str | None = None
+    people: bool = False  # names are tags, and labels, too
+    labels_out: Path | None = None
+    stream: StreamOptions = field(default_factory=StreamOptions)
+    quiet: bool = False
+
+
+def run(options: ImportOptions) -> Report:
+    """Write the photos' records, and with `labels_out` their words; the report of the run."""
+    stream, target = options.stream, options.labels_out
+    lists = [name for name in options.inputs if name.lower().endswith(_LIST)]
+    named = tuple(name for name in options.inputs if name not in lists)
+    if lists and target is None:
+        raise UsageProblem(f"{lists[0]}: a list of keywords needs --labels-out FILE")
+    if target and (stream.resume or stream.max_time or not stream.shard.is_all):
+        alone = "--labels-out needs all photos in one run"
+        raise UsageProblem(f"{alone}: not with --resume, --shard, --max-time")
+    rejects = rejects_file(stream.rejects)
+    require_distinct(output=stream.output, rejects=rejects, stats=stream.stats, labels_out=target)
+    if target and stream.output is None:
+        stream = replace(stream, output=Path(os.devnull))
+    report = Report("import", quiet=options.quiet, unit="images")
+    named = named if lists and not named else named_or_stdin(named, "photos")
+    photos = PhotoInputs(
+        named, options.root, options.recursive, options.null, stage="import",
+        say=cache(report.say),
+    )  # fmt: skip
+    reader, vocabulary = PhotoReader(people=options.people), Vocabulary(people=options.people)
+
+    def read(record: Record) -> JsonObject:
+        fields = reader(record)
+        if target:
+            vocabulary.add_record(fields)
+        return fields
+
+    with output_lock(target, say=report.say), warnings.catch_warnings():
+        # A damaged photo is reported once, in our own words.
+        warnings.filterwarnings("ignore", module="PIL")
+        for name in lists:
+            vocabulary.add_list(Path(name))
+        source, shard = shard_of(stream.shard, named, partial(_unread, photos))
+        run_stream(
+            report, source, watched(each(read), RootCheck().notice), stream,
+            fingerprint={"people": str(options.people)} | shard,
+        )  # fmt: skip
+        if target:
+            if not (labels := vocabulary.labels()):
+                raise RunProblem(f"{target}: not written, as no keywords were found")
+            labels.write(target)
+            report.say(f"{len(labels)} labels in {target}")
+    return report
+
+
+def _unread(photos: PhotoInputs) -> Iterator[Unread]:
+    return (partial(_stamped, make) for make in unread_photo_inputs(photos))
+
+
+def _stamped(make: Unread) -> Item:
+    """The item, which changes when a file beside its photo does."""
+    item = make()
+    if isinstance(item, Record):
+        with suppress(RecordProblem, ValueError):
+            for path in paths_beside(photo_path(image_name(item.fields), item.base)):
+                with suppress(OSError):
+                    facts = path.stat()
+                    item.stamp += f" {path.suffix}{facts.st_size}-{facts.st_mtime_ns}"
+    return item

@@ -1,0 +1,90 @@
+"""The owner's words as a label system: from the keywords of photos, or from a list of them."""
+
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ramctl.errors import RunProblem
+from ramctl.labels import Label, LabelSystem, normalise
+from ramctl.records.files import read_lines
+from ramctl.records.record import HUMAN, JsonObject, object_in, string_list
+
+# Branches whose words are names.
+_PEOPLE = {
+    "people", "person", "persons", "faces", "names", "leute", "menschen", "personen", "gesichter",
+    "personnes", "visages", "gente", "personas", "persone", "volti", "pessoas", "mensen",
+}  # fmt: skip
+
+
+def is_name(path: Sequence[str]) -> bool:
+    """Whether the last word of a path is somebody's name, by the branch that it is in."""
+    return any(normalise(word) in _PEOPLE for word in path[:-1])
+
+
+class Vocabulary:
+    """Collects words, each with the parents that it has first; `people` takes names, too."""
+
+    def __init__(self, *, people: bool = False) -> None:
+        self._people = people
+        self._labels: dict[str, Label] = {}  # by their words, normalised
+
+    def add_record(self, fields: JsonObject) -> None:
+        """Add the tags of a record that a person gave, with their parents.
+
+        RecordProblem for fields of another type, which come with records.
+        """
+        sources, parents = object_in(fields, "sources"), object_in(fields, "parents")
+        for tag in (tag for tag in sources if HUMAN in string_list(sources, tag)):
+            if label := self._add([*string_list(parents, tag)[::-1], tag]):
+                label = replace(label, count=(label.count or 0) + 1)
+                self._labels[normalise(tag)] = label
+
+    def add_list(self, path: Path) -> None:
+        """Add a list of keywords, as Lightroom and darktable write it, or a plain indented one.
+
+        What is indented more than a word is below it; `{word}` is a synonym of it, and `[word]` is
+        none of the words, though those below it are. RunProblem for a list without any.
+        """
+        above: list[tuple[int, str]] = []  # indents and words
+        hidden: set[str] = set()
+        for line in read_lines(path):
+            if not (text := line.strip().lstrip("~")):  # ~ keeps darktable from sorting
+                continue
+            indent = len(line) - len(line.lstrip())
+            while above and above[-1][0] >= indent:
+                above.pop()
+            word = text[1:-1].strip()
+            if text[0] + text[-1] == "{}":
+                if label := self._add([one for _, one in above], hidden):
+                    label = replace(label, synonyms=(*label.synonyms, word))
+                    self._labels[normalise(label.tag)] = label
+                continue
+            if text[0] + text[-1] == "[]":
+                hidden.add(text := word)
+            above.append((indent, text))
+            self._add([one for _, one in above], hidden)
+        if not self._labels:
+            raise RunProblem(f"{path}: no keywords in it")
+
+    def _add(self, path: Sequence[str], hidden: Container[str] = ()) -> Label | None:
+        """Add the words of a path that are not there yet; the last, if it is one to have."""
+        label = None
+        for end, tag in enumerate(path, 1):
+            label = None
+            is_unwanted = is_name(path[:end]) and not self._people
+            if is_unwanted or tag in hidden or not any(map(str.isalpha, tag)):
+                continue
+            others = (one for one in path[: end - 1][::-1] if one not in hidden)
+            parents = tuple(one for one in others if normalise(one) != normalise(tag))
+            label = self._labels.setdefault(normalise(tag), Label(tag, parents=parents))
+        return label
+
+    def labels(self) -> LabelSystem:
+        """The label system: words as they came; no string is in it twice."""
+        labels, taken = [], set(self._labels)
+        for label in self._labels.values():
+            free = {normalise(word): word for word in label.synonyms}
+            free = {key: word for key, word in free.items() if key not in taken}
+            taken.update(free)
+            labels.append(replace(label, synonyms=tuple(free.values())))
+        return LabelSystem(labels)

@@ -1,0 +1,361 @@
+"""What `import` reads is what exiftool reads; what ramctl wrote is told from what the owner did."""
+
+import json
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ramctl.errors import RecordProblem
+from ramctl.export.xmp import FIELDS, merge_tags
+from ramctl.export.xmp_document import XmpDocument
+from ramctl.importing.photo import PhotoReader, takeout_paths
+from ramctl.records.record import Record
+from tests.conftest import SHARED
+
+EXIFTOOL = shutil.which("exiftool")
+exiftool_there = pytest.mark.skipif(EXIFTOOL is None, reason="no exiftool")
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:lr="http://ns.adobe.com/lightroom/1.0/" '
+    'xmlns:mwg-rs="http://www.metadataworkinggroup.com/schemas/regions/">%s</rdf:Description>'
+    "</rdf:RDF></x:xmpmeta>"
+)
+TAKEOUT = {"title": "a.jpg", "photoTakenTime": {"timestamp": "1"}}
+
+
+def photo(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), "red").save(path)
+    return path
+
+
+def xmp(**properties: list[str]) -> str:
+    """An XMP document of lists, `dc_subject=[...]`."""
+    bags = {
+        name.replace("_", ":"): "".join(f"<rdf:li>{item}</rdf:li>" for item in items)
+        for name, items in properties.items()
+    }
+    return XMP % "".join(f"<{of}><rdf:Bag>{items}</rdf:Bag></{of}>" for of, items in bags.items())
+
+
+def exiftool(*words: str | Path) -> str:
+    done = subprocess.run([EXIFTOOL, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def imported(ramctl, tmp_path):
+    """The record of a photo, without its name."""
+
+    def run(name: str = "a.jpg", *options: str) -> dict:
+        done = ramctl("import", "-q", name, *options)
+        assert done.returncode == 0, done.stderr
+        row = json.loads(done.stdout)
+        assert row.pop("image") == name
+        return row
+
+    return run
+
+
+@exiftool_there
+@pytest.mark.parametrize("suffix", ["jpg", "tif", "png", "webp", "heic"])
+def test_keywords_and_captions_in_a_photo_are_those_that_exiftool_wrote(imported, tmp_path, suffix):
+    if suffix == "heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    path = photo(tmp_path / f"a.{suffix}")
+    words = ["-XMP-dc:Subject=Wiese", "-XMP-dc:Subject=Käse", "-XMP-dc:Description=Käse, o weh"]
+    exiftool("-q", "-overwrite_original", *words, path)
+    assert imported(path.name) == {
+        "tags": ["Wiese", "Käse"],
+        "sources": {"Wiese": ["human"], "Käse": ["human"]},
+        "captions": ["Käse, o weh"],
+    }
+
+
+@exiftool_there
+def test_keywords_outside_of_xmp_are_read(imported, tmp_path):
+    path = photo(tmp_path / "a.jpg")
+    written = ["-IPTC:Keywords=Öl", "-EXIF:XPKeywords=Gras;Kuh", "-IPTC:Caption-Abstract=Kühe"]
+    exiftool("-q", "-overwrite_original", *written, "-EXIF:ImageDescription=Other", path)
+    row = imported()
+    assert (row["tags"], row["captions"]) == (["Öl", "Gras", "Kuh"], ["Kühe"])
+
+
+@exiftool_there
+@pytest.mark.parametrize(
+    ("text", "is_caption"),
+    [
+        ("OLYMPUS DIGITAL CAMERA", False), ("SAMSUNG", False), ("DCIM\\100MEDIA\\DJI.JPG", False),
+        ("KODAK Digital Still Camera", False), ("<KENOX S730>", False), ("a.jpg", False),
+        ("...", False), ("My digital camera", True), ("Mädchen am Strand", True),
+    ],
+)  # fmt: skip
+def test_what_a_camera_writes_is_no_caption(imported, tmp_path, text, is_caption):
+    exiftool(
+        "-q", "-overwrite_original", f"-EXIF:ImageDescription={text}", photo(tmp_path / "a.jpg")
+    )
+    assert imported() == ({"captions": [text]} if is_caption else {})
+
+
+@pytest.mark.shared
+@exiftool_there
+def test_the_words_of_other_programs_sidecars_are_those_that_exiftool_reads(ramctl, tmp_path):
+    fields = ("Subject", "HierarchicalSubject", "TagsList", "LastKeywordXMP", "CatalogSets")
+    names = sorted(path.name for path in (SHARED / "data" / "sidecars").glob("*.xmp"))
+    for name in names:
+        shutil.copy(SHARED / "data" / "sidecars" / name, tmp_path)
+        photo(tmp_path / name.removesuffix(".xmp"))
+    done = ramctl("import", "-q", "-R", ".")
+    rows = {Path(row["image"]).name: row for row in map(json.loads, done.stdout.splitlines())}
+    assert len(rows) == len(names) > 40
+    # exiftool knows neither entities nor this encoding, takes comments for words and one block of
+    # two; an inner word of a path is no tag, and `a|b` is a path.
+    others = {
+        "utf16be_nodecl", "attr_ns_default", "entities", "entity_attr", "comments", "two_subjects",
+        "slash_words",
+    }  # fmt: skip
+    output = exiftool("-q", "-q", "-j", *(f"-XMP:{of}" for of in fields), "-ext", "xmp", tmp_path)
+    for found in json.loads(output):
+        name = Path(found.pop("SourceFile")).name.removesuffix(".xmp")
+        if name.removesuffix(".jpg") in others:
+            continue
+        items = [[str(x) for x in (v if isinstance(v, list) else [v])] for v in found.values()]
+        paths = [re.split(r"[|/]", item) for of in items for item in of]
+        inner = {word.lower() for path in paths for word in path[:-1]} | {"jpg"}
+        row = rows[name]
+        got = {*row.get("tags", ()), *row.get("people", ())}
+        leaves = {path[-1].strip().lower() for path in paths} - {""}
+        assert leaves - inner <= {word.lower() for word in got} <= leaves, name
+
+
+def test_a_hierarchy_becomes_parents_and_names_no_tags(imported, tmp_path):
+    photo(tmp_path / "a.jpg")
+    paths = ["Animals|Pets|Dog", "People|Anna", "Places|Paris"]
+    face = "<mwg-rs:Regions rdf:parseType='Resource'><mwg-rs:RegionList><rdf:Bag><rdf:li "
+    face += "mwg-rs:Name='Ben' mwg-rs:Type='Face'/></rdf:Bag></mwg-rs:RegionList></mwg-rs:Regions>"
+    content = xmp(lr_hierarchicalSubject=paths, dc_subject=["Dog", "Anna", "Ben", "Pets", "sea"])
+    content = content.replace("</rdf:Description>", f"{face}</rdf:Description>")
+    (tmp_path / "a.jpg.xmp").write_text(content)
+    row = imported()
+    assert row["tags"] == ["Dog", "Paris", "sea"]
+    assert row["parents"] == {"Dog": ["Pets", "Animals"], "Paris": ["Places"]}
+    assert row["people"] == ["Ben", "Anna"]
+    row = imported("a.jpg", "--people")
+    assert row["tags"] == ["Dog", "Paris", "sea", "Ben", "Anna"]
+
+
+@exiftool_there
+def test_a_sidecar_with_paths_has_the_last_word_and_one_of_words_adds_to_the_photo(
+    imported, tmp_path
+):
+    words = ["-XMP-dc:Subject=old", "-XMP-lr:HierarchicalSubject=A|old"]
+    exiftool("-q", "-overwrite_original", *words, photo(tmp_path / "a.jpg"))
+    (tmp_path / "a.xmp").write_text(xmp(dc_subject=["word"]))
+    assert imported()["tags"] == ["old", "word"]
+    (tmp_path / "a.jpg.xmp").write_text(xmp(lr_hierarchicalSubject=["B|new"]))
+    assert imported()["tags"] == ["new"]
+
+
+@exiftool_there
+def test_what_exiftool_takes_out_of_a_sidecar_is_refused_and_what_it_adds_is_hers(
+    imported, ramctl, tmp_path
+):
+    words = ["-XMP-dc:Subject=mine", "-XMP-lr:HierarchicalSubject=A|mine"]
+    exiftool("-q", "-overwrite_original", *words, photo(tmp_path / "a.jpg"))
+    ramctl("export", "-q", "--xmp", stdin=b'{"image": "a.jpg", "tags": ["red", "hot dog"]}\n')
+    changes = [
+        "-XMP-dc:Subject-=hot dog", "-XMP-lr:HierarchicalSubject-=auto|hot dog",
+        "-XMP-digiKam:TagsList-=auto/hot dog", "-XMP-dc:Subject+=sea",
+    ]  # fmt: skip
+    exiftool("-q", "-overwrite_original", *changes, tmp_path / "a.jpg.xmp")
+    row = imported()
+    assert row["tags"] == ["mine", "sea", "red"]
+    assert row["parents"] == {"mine": ["A"]}
+    assert (row["confirmed"], row["refused"]) == (["red"], ["hot dog"])
+
+
+def test_what_was_kept_refused_and_added_is_told_apart(imported, ramctl, tmp_path):
+    photo(tmp_path / "a.jpg")
+    sidecar = tmp_path / "a.jpg.xmp"
+    sidecar.write_text(xmp(dc_subject=["mine"]))
+    lines = b'{"image": "a.jpg", "tags": ["red", "yellow", "blue"]}\n'
+    assert ramctl("export", "-q", "--xmp", stdin=lines).returncode == 0
+    untouched = imported()  # nobody may have looked at it
+    assert untouched["tags"] == ["mine", "red", "yellow", "blue"]
+    assert "confirmed" not in untouched
+    document = XmpDocument(sidecar.read_bytes())
+    for field in FIELDS:  # as digiKam would
+        kept = [item for item in document.items(field.property) if "yellow" not in item]
+        document.set_items(field.property, [*kept, field.item("colours|green")])
+    sidecar.write_bytes(document.to_bytes())
+    expected = {
+        "tags": ["mine", "green", "red", "blue"],
+        "sources": {
+            "mine": ["human"], "green": ["human"], "red": ["generated-tag"],
+            "blue": ["generated-tag"],
+        },
+        "parents": {"green": ["colours"]},
+        "confirmed": ["red", "blue"],
+        "refused": ["yellow"],
+    }  # fmt: skip
+    assert imported() == expected
+    ramctl("export", "-q", "--xmp", stdin=lines)  # which moves what is refused into its record
+    assert imported() == expected
+    ramctl("export", "-q", "--xmp-remove", "a.jpg")
+    row = imported()
+    assert (row["tags"], row["refused"]) == (["mine", "green"], ["yellow"])
+    assert "confirmed" not in row
+
+
+def test_the_parent_of_our_tags_which_programs_repeat_as_a_word_is_not_hers(imported, tmp_path):
+    photo(tmp_path / "a.jpg")
+    document = XmpDocument(merge_tags(xmp(dc_subject=["mine"]).encode(), ["dog"], "auto"))
+    for field in FIELDS:  # as darktable does
+        document.set_items(field.property, [*document.items(field.property), "auto"])
+    (tmp_path / "a.jpg.xmp").write_bytes(document.to_bytes())
+    row = imported()
+    assert (row["tags"], row["sources"]["dog"]) == (["mine", "dog"], ["generated-tag"])
+
+
+def test_a_photo_that_only_ramctl_tagged_has_no_tags(imported, tmp_path):
+    """Else it would teach that nothing else is there."""
+    photo(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg.xmp").write_bytes(merge_tags(None, ["dog"], "auto"))
+    assert imported() == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dog, hot_dog, big red bus", {"tags": ["dog", "hot_dog", "big red bus"]}),
+        ("dog\nbus\n", {"tags": ["dog", "bus"]}),
+        ("A dog, on the grass", {"captions": ["A dog, on the grass"]}),
+        ("A dog.\nIt runs, fast.", {"captions": ["A dog.", "It runs, fast."]}),
+        ("dog", {"captions": ["dog"]}),
+        ("", {}),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".txt", ".caption"])
+def test_a_text_is_a_list_of_tags_or_captions(imported, tmp_path, suffix, text, expected):
+    photo(tmp_path / "a.jpg").with_suffix(suffix).write_text(text)
+    row = imported()
+    row.pop("sources", None)
+    assert row == expected
+
+
+def test_the_words_that_ramctl_gave_a_text_are_told_apart(imported, ramctl, tmp_path):
+    text = photo(tmp_path / "a.jpg").with_suffix(".txt")
+    text.write_text("My own words on this picture")
+    row = {"image": "a.jpg", "tags": ["red", "blue"], "generated_captions": ["a thing, so blue"]}
+    done = ramctl("export", "-q", "--txt", "--txt-caption", stdin=json.dumps(row).encode())
+    assert done.returncode == 0
+    text.write_text(text.read_text().replace("blue\n", "green"))
+    row = imported()
+    assert (row["tags"], row["confirmed"]) == (["green", "red"], ["red"])
+    assert row["captions"] == ["My own words on this picture"]
+    assert row["refused"] == ["blue"]
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("IMG_1.jpg", ["IMG_1.jpg.json", "IMG_1.jpg.supplemental-metadata.json"]),
+        ("IMG_1(2).jpg", ["IMG_1.jpg(2).json", "IMG_1.jpg.supplemental-metadata(2).json"]),
+        # Real names, from reports on Takeout's cuts.
+        (
+            "123456789123456789123456789123456789_DSCN0098.JPG",
+            ["123456789123456789123456789123456789_DSCN0098..json"],
+        ),
+        ("IMG_20250112_100426_12.jpg", ["IMG_20250112_100426_12.jpg.supplemental-metada.json"]),
+    ],
+)
+def test_takeout_s_facts_are_found_under_its_names(name, facts):
+    assert {Path("x") / one for one in facts} <= set(takeout_paths(Path("x") / name))
+
+
+def test_takeout_gives_descriptions_and_names(imported, tmp_path):
+    photo(tmp_path / "a.jpg")
+    facts = TAKEOUT | {"description": "Bob&#39;s\nboat", "people": [{"name": "Bob"}, {}, 3]}
+    (tmp_path / "a.jpg.supplemental-metadata.json").write_text(json.dumps(facts))
+    assert imported() == {"captions": ["Bob's boat"], "people": ["Bob"]}
+    (tmp_path / "a.jpg.supplemental-metadata.json").write_text('{"tags": "another program\'s"}')
+    assert imported() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.jpg.xmp", b"<x", "not well-formed XML"), ("a.xmp", b"", "not well-formed XML"),
+        ("a.jpg.json", b"{oops", ""), ("a.txt", b"\xff\xfea\0", "not UTF-8 text"),
+        ("a.jpg", b"text", "not a photo"), ("a.jpg", None, "no such file"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_rejects_its_photo_alone(ramctl, tmp_path, name, content, reason):
+    photo(tmp_path / "a.jpg"), photo(tmp_path / "b.jpg")
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(content)
+    done = ramctl("import", "a.jpg", "b.jpg")
+    lines = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout) == (3, b'{"image":"b.jpg"}\n')
+    assert name in lines[0] and reason in lines[0] and len(lines) == 2
+
+
+def test_a_resumed_run_reads_photos_again_whose_sidecars_changed(ramctl, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        photo(tmp_path / "p" / name)
+    words = ["import", "-R", "p", "-o", "out.jsonl"]
+    assert ramctl(*words).returncode == 0
+    (tmp_path / "p" / "b.jpg.xmp").write_text(xmp(dc_subject=["sea"]))
+    done = ramctl(*words, "--resume")
+    assert b"1 in, 1 out" in done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
+    assert [(row["image"], row.get("tags")) for row in rows] == [
+        ("p/a.jpg", None), ("p/b.jpg", ["sea"]),
+    ]  # fmt: skip
+
+
+def test_damaged_files_reject_their_photo_and_end_nothing(tmp_path):
+    chance = random.Random(3)
+    photo(tmp_path / "a.jpg")
+    files = {
+        "a.jpg.xmp": xmp(dc_subject=["a", "b"], lr_hierarchicalSubject=["c|d"]).encode(),
+        "a.jpg.json": json.dumps(
+            TAKEOUT | {"description": "x y", "people": [{"name": "B"}]}
+        ).encode(),
+        "a.txt": b"dog, mine, hot_dog\n",
+        ".ramctl-txt.jsonl": b'{"text": "a.txt", "given": ["dog"], "refused": ["cat"]}\n',
+    }
+    n_read = 0
+    for name in [*files] * 50:
+        content = bytearray(files[name])
+        for _ in range(chance.randrange(1, 4)):
+            at = chance.randrange(len(content))
+            content[at : at + chance.randrange(4)] = chance.choice(
+                [b"", b"<", b"\0", b"{[", b",\xff"]
+            )
+        for other in files:
+            (tmp_path / other).write_bytes(content if other == name else files[other])
+        try:
+            json.dumps(PhotoReader()(Record({"image": "a.jpg"}, base=tmp_path)))
+            n_read += 1
+        except RecordProblem as problem:
+            assert str(tmp_path / name) in problem.message and "\n" not in problem.message
+    assert 50 < n_read < 200
+
+
+def test_records_keep_their_other_fields(ramctl, tmp_path):
+    photo(tmp_path / "p" / "a.jpg").with_suffix(".txt").write_text("sea, sand")
+    line = b'{"id": 7, "image": "a.jpg", "mine": [1]}\n{"id": 8}\n'
+    done = ramctl("import", "--root", "p", "-", stdin=line)
+    row = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert (row["id"], row["mine"], row["tags"]) == (7, [1], ["sea", "sand"])
